@@ -1,0 +1,221 @@
+//! The settings that the program runs on: checked, complete, immutable.
+//!
+//! What people write is [`file`]; [`resolve`] turns it into the types below, filling in the defaults and refusing
+//! what can't work; [`error`] says where a file is wrong and what to write instead. The rest of the program sees only
+//! [`Settings`].
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that one configuration file says, with the defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where clients connect; never empty, no address twice.
+    pub listeners: Vec<Listener>,
+    /// The client leg's TLS.
+    pub tls: Tls,
+    /// Passive data connections of the client leg.
+    pub passive: Passive,
+    /// The ways of naming a host in USER besides `host|user`.
+    pub user_forms: UserForms,
+    /// The virtual hosts; never empty, no name and no host twice, at most one default.
+    pub sites: Vec<Arc<Site>>,
+    /// Whether clients may use PORT and EPRT.
+    pub active_mode: bool,
+    /// How many sessions at once.
+    pub limits: Limits,
+    /// How long anything may take.
+    pub timeouts: Timeouts,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub admin: SocketAddr,
+}
+
+/// One address that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Address and port; port 0 lets the operating system choose one, which the log then names.
+    pub address: SocketAddr,
+    /// When TLS starts.
+    pub tls: ListenerTls,
+}
+
+/// When TLS starts on a control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerTls {
+    /// After AUTH TLS (RFC 4217), on what is usually port 21.
+    Explicit,
+    /// With the first byte, on what is usually port 990.
+    Implicit,
+}
+
+/// The client leg's TLS.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// PEM chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM private key of the leaf.
+    pub private_key: PathBuf,
+    /// Whether USER in clear text is refused.
+    pub required: bool,
+    /// What to make of data connections that resume, or don't, their control session.
+    pub session_reuse: SessionReuse,
+    /// The oldest version accepted.
+    pub min_version: TlsVersion,
+}
+
+/// Whether data connections have to resume the TLS session of their control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionReuse {
+    /// Resumption isn't offered.
+    Off,
+    /// Offered, counted, not demanded.
+    Prefer,
+    /// A data connection that doesn't resume its own control connection's session is refused.
+    Require,
+}
+
+/// A version of TLS that this program speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    V1_2,
+    /// TLS 1.3 (RFC 8446).
+    V1_3,
+}
+
+/// Passive data connections of the client leg.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passive {
+    /// The ports to listen on; `0..=0` lets the operating system choose one.
+    pub ports: RangeInclusive<u16>,
+    /// The address announced in a 227 reply; without it, the one that the client connected to.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// The ways of naming a host in USER besides `host|user`; both off unless switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UserForms {
+    /// `user@host`, split at the last `@`, if the host is a configured one.
+    pub user_at_host: bool,
+    /// `host\user`, split at the first `\`, if the host is a configured one.
+    pub host_backslash_user: bool,
+}
+
+/// A virtual host and the backends behind it.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The operator's name for it: in logs, as a metric label, in messages.
+    pub name: String,
+    /// Takes logins that name no host.
+    pub default: bool,
+    /// Names and wildcards that lead here; never empty unless `default`.
+    pub hosts: Vec<HostPattern>,
+    /// Tried in this order until one can be reached; never empty.
+    pub backends: Vec<Backend>,
+    /// What the backend gets as USER.
+    pub user: UserTemplate,
+}
+
+/// A host name in the form in which names are compared: ASCII lower case, no trailing dot, at most 253 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostName(String);
+
+/// What a site's `hosts` may hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// `ftpb.example.com`
+    Exact(HostName),
+    /// `*.example.com`: any one label in front of the name held here.
+    AnyLabelBefore(HostName),
+}
+
+/// One legacy FTP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// IP address or name, as written.
+    pub host: String,
+    /// Port of the control connection.
+    pub port: u16,
+    /// TLS on the backend leg; `None` is plaintext.
+    pub tls: Option<BackendTls>,
+}
+
+/// TLS towards a backend. There is no falling back from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendTls {
+    /// When TLS starts.
+    pub start: ListenerTls,
+    /// How the backend's certificate is judged.
+    pub verify: Verify,
+    /// The name to send as SNI and to expect in the certificate; by default the backend's host.
+    pub server_name: String,
+    /// The newest version offered: 1.2 unless set, since many FTP servers run out of TLS 1.3 tickets and then refuse
+    /// data connections.
+    pub max_version: TlsVersion,
+}
+
+/// How a backend's certificate is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verify {
+    /// By the operating system's trust store, and by name.
+    System,
+    /// By the certificates in this PEM file, and by name.
+    Ca(PathBuf),
+    /// By the SHA-256 of the leaf certificate's DER form; name, issuer and dates don't matter then.
+    Fingerprint([u8; 32]),
+    /// Not at all.
+    None,
+}
+
+/// A template for the user name that a backend gets: literal text with `{user}` and `{host}` in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserTemplate {
+    /// In the order in which they are put together.
+    pub parts: Vec<TemplatePart>,
+}
+
+/// A piece of a [`UserTemplate`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemplatePart {
+    /// Text that is sent as it is.
+    Literal(String),
+    /// What the client gave as user, byte for byte.
+    User,
+    /// The host by which the client was routed; for a login that named none, the site's first host without a wildcard.
+    Host,
+}
+
+/// How many sessions at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// In all.
+    pub sessions: usize,
+    /// Per client address (IPv6: per /64).
+    pub sessions_per_client: usize,
+}
+
+/// How long anything may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A TLS handshake, on either leg.
+    pub tls_handshake: Duration,
+    /// From accept to logged in, TLS included.
+    pub login: Duration,
+    /// A control connection without a command while no transfer runs.
+    pub idle: Duration,
+    /// From 150 or PASV to an open data connection.
+    pub data_connect: Duration,
+    /// A transfer without a byte.
+    pub data_idle: Duration,
+    /// The backend's reply after the data connections are done.
+    pub final_reply: Duration,
+    /// Running transfers after SIGTERM.
+    pub drain: Duration,
+    /// A TCP connection to a backend, name resolution included.
+    pub backend_connect: Duration,
+    /// A backend's reply to any other command.
+    pub backend_reply: Duration,
+}

@@ -1,0 +1,4 @@
+//! Portcullis: a TLS-terminating FTP reverse proxy.
+
+pub mod config;
+pub mod observe;
