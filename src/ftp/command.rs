@@ -1,0 +1,311 @@
+//! A client's command: its verb, its argument, and what kind of thing the verb asks for.
+//!
+//! Commands are bytes, not text: path names may be in any encoding (RFC 2640 §3.1), and only the verb has to be ASCII.
+//! Nothing with a CR, LF or NUL inside becomes a [`Command`], so that what is forwarded is one command for every
+//! server, whatever it takes for the end of a line.
+
+use bytes::Bytes;
+
+/// A command as the client sent it, known to be safe to forward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    verb: Verb,
+    line: Bytes,
+    argument_at: usize,
+}
+
+/// Why a line is no command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadCommand {
+    /// An empty line: vsftpd and Pure-FTPd ignore them, and so do we.
+    #[error("empty line")]
+    Empty,
+    /// No verb of ASCII letters in front.
+    #[error("no verb in front")]
+    NoVerb,
+    /// CR or NUL inside: a second command to a server that ends lines there.
+    #[error("a CR or NUL inside the line")]
+    ControlCharacter,
+    /// The request line of a browser or scanner.
+    #[error("an HTTP request")]
+    Http,
+}
+
+/// The verbs that mean something to a proxy; every other one is [`Verb::Other`] and is forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // the names are the RFCs' own
+pub enum Verb {
+    // RFC 959, access control
+    User,
+    Pass,
+    Acct,
+    Rein,
+    Quit,
+    // RFC 959 and 2428, data ports
+    Port,
+    Pasv,
+    Eprt,
+    Epsv,
+    // transfers
+    Retr,
+    Stor,
+    Stou,
+    Appe,
+    List,
+    Nlst,
+    Mlsd,
+    Abor,
+    // parameters and information
+    Type,
+    Stru,
+    Mode,
+    Stat,
+    Noop,
+    Help,
+    Feat,
+    Opts,
+    Clnt,
+    Lang,
+    Host,
+    // RFC 2228 and 4217
+    Auth,
+    Pbsz,
+    Prot,
+    Ccc,
+    /// ADAT, MIC, CONF, ENC: RFC 2228's other mechanisms.
+    Protected,
+    /// Verbs that would open or announce data connections in ways not offered here: LPRT, LPSV, SPSV, CPSV, SSCN.
+    OtherDataPort,
+    /// Anything else.
+    Other,
+}
+
+/// Which way a transfer's bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// STOR, APPE, STOU: from the client to the backend.
+    Upload,
+    /// RETR: from the backend to the client.
+    Download,
+    /// LIST, NLST, MLSD: as a download.
+    Listing,
+}
+
+impl Command {
+    /// Reads one line, without its ending.
+    ///
+    /// Telnet commands in front of the verb are dropped: lftp sends IP and DM before ABOR, as RFC 959 §4.1.3 asks.
+    /// Inside a line such bytes are part of a name (Latin-1 has letters there) and stay.
+    pub fn parse(line: Bytes) -> Result<Self, BadCommand> {
+        let line = line.slice(telnet_prefix(&line)..);
+        if line.is_empty() {
+            return Err(BadCommand::Empty);
+        }
+        if line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            return Err(BadCommand::ControlCharacter);
+        }
+        let letters = line
+            .iter()
+            .position(|byte| !byte.is_ascii_alphabetic())
+            .unwrap_or(line.len());
+        let verb_ends = matches!(line.get(letters), None | Some(b' '));
+        if letters == 0 || letters > MAX_VERB || !verb_ends {
+            return Err(BadCommand::NoVerb);
+        }
+        let verb = Verb::named(&line[..letters].to_ascii_uppercase()).ok_or(BadCommand::Http)?;
+        Ok(Self {
+            verb,
+            argument_at: (letters + 1).min(line.len()),
+            line,
+        })
+    }
+
+    /// The verb.
+    pub fn verb(&self) -> Verb {
+        self.verb
+    }
+
+    /// Everything behind the one space after the verb, untrimmed: further spaces belong to a path (RFC 2640 §3.1).
+    pub fn argument(&self) -> &[u8] {
+        &self.line[self.argument_at..]
+    }
+
+    /// The whole line, without an ending.
+    pub fn line(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// The verb's letters as sent.
+    pub fn verb_text(&self) -> &str {
+        let end = self
+            .line
+            .iter()
+            .position(|byte| *byte == b' ')
+            .unwrap_or(self.line.len());
+        // The verb is ASCII by construction.
+        std::str::from_utf8(&self.line[..end]).unwrap_or_default()
+    }
+}
+
+impl Verb {
+    /// The verb of these upper-case letters; `None` for an HTTP method.
+    fn named(letters: &[u8]) -> Option<Self> {
+        Some(match letters {
+            b"USER" => Self::User,
+            b"PASS" => Self::Pass,
+            b"ACCT" => Self::Acct,
+            b"REIN" => Self::Rein,
+            b"QUIT" => Self::Quit,
+            b"PORT" => Self::Port,
+            b"PASV" => Self::Pasv,
+            b"EPRT" => Self::Eprt,
+            b"EPSV" => Self::Epsv,
+            b"RETR" => Self::Retr,
+            b"STOR" => Self::Stor,
+            b"STOU" => Self::Stou,
+            b"APPE" => Self::Appe,
+            b"LIST" => Self::List,
+            b"NLST" => Self::Nlst,
+            b"MLSD" => Self::Mlsd,
+            b"ABOR" => Self::Abor,
+            b"TYPE" => Self::Type,
+            b"STRU" => Self::Stru,
+            b"MODE" => Self::Mode,
+            b"STAT" => Self::Stat,
+            b"NOOP" => Self::Noop,
+            b"HELP" => Self::Help,
+            b"FEAT" => Self::Feat,
+            b"OPTS" => Self::Opts,
+            b"CLNT" => Self::Clnt,
+            b"LANG" => Self::Lang,
+            b"HOST" => Self::Host,
+            b"AUTH" => Self::Auth,
+            b"PBSZ" => Self::Pbsz,
+            b"PROT" => Self::Prot,
+            b"CCC" => Self::Ccc,
+            b"ADAT" | b"MIC" | b"CONF" | b"ENC" => Self::Protected,
+            b"LPRT" | b"LPSV" | b"SPSV" | b"CPSV" | b"SSCN" => Self::OtherDataPort,
+            b"GET" | b"POST" | b"PUT" | b"HEAD" | b"OPTIONS" | b"DELETE" | b"PATCH"
+            | b"CONNECT" | b"TRACE" => {
+                return None;
+            }
+            _ => Self::Other,
+        })
+    }
+
+    /// Which way the bytes go, if this verb starts a transfer.
+    pub fn transfer(self) -> Option<Direction> {
+        match self {
+            Self::Retr => Some(Direction::Download),
+            Self::Stor | Self::Stou | Self::Appe => Some(Direction::Upload),
+            Self::List | Self::Nlst | Self::Mlsd => Some(Direction::Listing),
+            _ => None,
+        }
+    }
+}
+
+/// How many bytes of Telnet commands (RFC 854) stand in front of the line.
+fn telnet_prefix(line: &[u8]) -> usize {
+    let mut at = 0;
+    while line.get(at) == Some(&IAC) {
+        at += match line.get(at + 1) {
+            // WILL, WONT, DO, DONT name an option.
+            Some(0xFB..=0xFE) => 3,
+            Some(0xF0..=0xFA) => 2,
+            _ => break,
+        };
+    }
+    at.min(line.len())
+}
+
+/// "Interpret as command" of RFC 854.
+const IAC: u8 = 0xFF;
+
+/// The longest verb in use is far shorter; more than this is noise.
+const MAX_VERB: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(line: &[u8]) -> Result<Command, BadCommand> {
+        Command::parse(Bytes::copy_from_slice(line))
+    }
+
+    #[test]
+    fn verbs_are_known_in_any_case() {
+        for line in [&b"stor a"[..], b"STOR a", b"StOr a"] {
+            assert_eq!(parse(line).unwrap().verb(), Verb::Stor);
+        }
+    }
+
+    #[test]
+    fn only_one_space_is_cut_from_the_argument() {
+        assert_eq!(parse(b"STOR   a ").unwrap().argument(), b"  a ");
+        assert_eq!(parse(b"STOR ").unwrap().argument(), b"");
+        assert_eq!(parse(b"STOR").unwrap().argument(), b"");
+    }
+
+    #[test]
+    fn names_keep_every_byte_but_the_three_that_end_lines() {
+        let command = parse(b"RETR \xE9t\xE9 \xFF\xFF\xF4\t\"x\"").unwrap();
+        assert_eq!(command.argument(), b"\xE9t\xE9 \xFF\xFF\xF4\t\"x\"");
+        for byte in [b'\r', 0] {
+            let line = [b"CWD x", &[byte][..], b"DELE y"].concat();
+            assert_eq!(parse(&line), Err(BadCommand::ControlCharacter));
+        }
+    }
+
+    #[test]
+    fn telnet_commands_in_front_of_the_verb_are_dropped() {
+        assert_eq!(parse(b"\xFF\xF4\xFF\xF2ABOR").unwrap().verb(), Verb::Abor);
+        assert_eq!(parse(b"\xFF\xFB\x01NOOP").unwrap().verb(), Verb::Noop);
+        assert_eq!(parse(b"\xFF\xF4").unwrap_err(), BadCommand::Empty);
+        assert_eq!(parse(b"\xFF\xFB").unwrap_err(), BadCommand::Empty);
+        assert_eq!(parse(b"\xFF").unwrap_err(), BadCommand::NoVerb);
+    }
+
+    #[test]
+    fn what_is_no_verb_is_refused() {
+        for line in [
+            &b" NOOP"[..],
+            b"P@SW",
+            b"NOOP\tx",
+            b"Host: x",
+            b"\x80\x80",
+            b"ABCDEFGHIJKLM",
+        ] {
+            assert_eq!(
+                parse(line),
+                Err(BadCommand::NoVerb),
+                "{}",
+                line.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn http_requests_are_told_from_ftp() {
+        assert_eq!(parse(b"GET / HTTP/1.1"), Err(BadCommand::Http));
+        assert_eq!(parse(b"POST /x HTTP/1.0"), Err(BadCommand::Http));
+    }
+
+    #[test]
+    fn transfers_know_their_direction() {
+        assert_eq!(Verb::Appe.transfer(), Some(Direction::Upload));
+        assert_eq!(Verb::Retr.transfer(), Some(Direction::Download));
+        assert_eq!(Verb::Mlsd.transfer(), Some(Direction::Listing));
+        assert_eq!(Verb::Stat.transfer(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_command_that_two_servers_read_differently(line in proptest::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(command) = parse(&line) {
+                prop_assert!(!command.line().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
+                prop_assert!(command.line().starts_with(command.verb_text().as_bytes()));
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The FEAT list (RFC 2389): ours before login, joined with the backend's after it.
+//!
+//! TLS, HOST and the data port commands are answered by Portcullis, so their lines are its own; all others are the
+//! backend's and are passed on as they stand and in its order (`MLST` carries the state of OPTS, RFC 3659 §7.8).
+
+use super::reply::Reply;
+
+/// What Portcullis offers without a backend.
+///
+/// Nothing that only some backends have is listed: lftp asks once, before login, and believes it.
+pub fn before_login() -> Vec<u8> {
+    list(OWN.iter().map(|line| line.as_bytes().to_vec()))
+}
+
+/// The backend's answer to FEAT with the lines about TLS, HOST and data ports replaced by ours.
+///
+/// A backend that doesn't know FEAT gives a list of ours alone, less what such a server can't be expected to have.
+pub fn after_login(backend: &Reply) -> Vec<u8> {
+    let theirs: Vec<Vec<u8>> = if backend.number() == 211 {
+        backend
+            .lines()
+            .filter(|line| !line.starts_with(b"211"))
+            .map(|line| line.trim_ascii().to_vec())
+            .filter(|line| !line.is_empty() && !is_ours(line))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    let ours = OWN
+        .iter()
+        .filter(|line| !BACKEND_DECIDES.contains(line))
+        .map(|line| line.as_bytes().to_vec());
+    list(ours.chain(theirs))
+}
+
+const OWN: &[&str] = &[
+    "AUTH TLS", "PBSZ", "PROT", "EPSV", "EPRT", "HOST", "UTF8", "CLNT",
+];
+
+/// Listed before login since they're accepted then; after it the backend's own list says whether it has them.
+const BACKEND_DECIDES: &[&str] = &["UTF8", "CLNT"];
+
+fn is_ours(line: &[u8]) -> bool {
+    let name = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    NEVER_THEIRS
+        .iter()
+        .any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()))
+}
+
+/// Commands that never reach a backend, so that what it says about them is not so here.
+const NEVER_THEIRS: &[&str] = &[
+    "AUTH", "PBSZ", "PROT", "CCC", "ADAT", "MIC", "CONF", "ENC", "SSCN", "CPSV", "HOST", "EPSV",
+    "EPRT", "PASV", "PORT", "SPSV", "LPSV", "LPRT", "REIN",
+];
+
+fn list(lines: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+    let mut text = b"211-Features:\r\n".to_vec();
+    for line in lines {
+        text.push(b' ');
+        text.extend_from_slice(&line);
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"211 End\r\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ftp::line::Line;
+    use crate::ftp::reply::ReplyParser;
+    use bytes::Bytes;
+
+    fn merged(lines: &[&str]) -> Vec<String> {
+        let mut parser = ReplyParser::default();
+        let reply = lines
+            .iter()
+            .map(|line| Line::Whole(Bytes::copy_from_slice(line.as_bytes())))
+            .find_map(|line| parser.push(line).unwrap())
+            .unwrap();
+        let text = String::from_utf8(after_login(&reply)).unwrap();
+        text.split("\r\n").map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn before_login_each_line_is_indented_by_one_space() {
+        let text = String::from_utf8(before_login()).unwrap();
+        assert!(text.starts_with("211-Features:\r\n AUTH TLS\r\n PBSZ\r\n PROT\r\n"));
+        assert!(text.ends_with("\r\n211 End\r\n"));
+    }
+
+    #[test]
+    fn the_tls_lines_are_ours_and_the_rest_is_the_backends_in_its_order() {
+        // IIS: values that RFC 4217 doesn't know, CCC, HOST.
+        let lines = merged(&[
+            "211-Extended features supported:",
+            " LANG EN*",
+            " UTF8",
+            " AUTH TLS;TLS-C;SSL;TLS-P;",
+            " PBSZ",
+            " PROT C;P;",
+            " CCC",
+            " HOST",
+            " SIZE",
+            " MDTM",
+            " REST STREAM",
+            "211 END",
+        ]);
+        assert_eq!(
+            lines,
+            [
+                "211-Features:",
+                " AUTH TLS",
+                " PBSZ",
+                " PROT",
+                " EPSV",
+                " EPRT",
+                " HOST",
+                " LANG EN*",
+                " UTF8",
+                " SIZE",
+                " MDTM",
+                " REST STREAM",
+                "211 End",
+                ""
+            ]
+        );
+    }
+
+    #[test]
+    fn mlst_facts_keep_their_stars_and_unindented_lines_are_read() {
+        let lines = merged(&[
+            "211-Features:",
+            "MLST type*;size*;modify;",
+            "EPSV",
+            "211 End",
+        ]);
+        assert!(lines.contains(&" MLST type*;size*;modify;".to_owned()));
+        assert_eq!(lines.iter().filter(|line| line.contains("EPSV")).count(), 1);
+    }
+
+    #[test]
+    fn a_backend_without_feat_leaves_ours() {
+        for refusal in [
+            "500 Unknown command.",
+            "550 Permission denied.",
+            "211 No features",
+        ] {
+            let lines = merged(&[refusal]);
+            assert_eq!(
+                lines[1..7],
+                [" AUTH TLS", " PBSZ", " PROT", " EPSV", " EPRT", " HOST"]
+            );
+            assert_eq!(lines[7], "211 End");
+        }
+    }
+}

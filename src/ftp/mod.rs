@@ -1,0 +1,12 @@
+//! The File Transfer Protocol as bytes and values: no sockets, no clock, no settings.
+//!
+//! What comes in is split into lines ([`line`]) and read as a [`command`] or a [`reply`]; [`address`] is the notation
+//! of PORT, EPRT, 227 and 229; [`features`] joins our FEAT list with a backend's; [`answer`] holds every reply that
+//! Portcullis gives in its own words.
+
+pub mod address;
+pub mod answer;
+pub mod command;
+pub mod features;
+pub mod line;
+pub mod reply;
