@@ -1,4 +1,38 @@
 //! Portcullis: a TLS-terminating FTP reverse proxy.
+//!
+//! The way of one session, from top to bottom:
+//!
+//! ```text
+//!   client                        Portcullis                                backend
+//!     │      ┌──────────────────────────────────────────────────────┐         │
+//!     │ TCP  │ app      accepts, admits (limit), takes the snapshot │         │
+//!     ├─────▶│ session  greets, upgrades to TLS (tls), reads USER   │         │
+//!     │ USER │ route    host|user, HOST, SNI, default → site        │         │
+//!     ├─────▶│ session::dial   connect, greeting, TLS, PBSZ/PROT    ├────────▶│
+//!     │ PASS │ session::state  decides what each command, reply and │  USER   │
+//!     ├─────▶│                 data event means                     ├────────▶│
+//!     │ PASV │ passive  leases a port; the backend opens its own    │  EPSV   │
+//!     ├─────▶│ session::data   two data connections, two handshakes ├────────▶│
+//!     │      │ net::relay      the bytes, and how they ended        │         │
+//!     │◀─────┤ session::state::transfer   the verdict               │◀────────┤
+//!     │      └──────────────────────────────────────────────────────┘         │
+//! ```
+//!
+//! Three kinds of code are kept apart: *protocol* ([`ftp`], [`session::state`]: pure), *policy* ([`config`], [`route`],
+//! [`limit`], [`live`]: immutable snapshots) and *I/O* ([`net`], [`passive`], the rest of [`session`], [`app`]). Imports
+//! run one way: `cli -> app -> session -> live -> {route, limit, passive} -> {net, tls} -> {ftp, config, observe}`.
 
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod cli;
 pub mod config;
+pub mod ftp;
+pub mod limit;
+pub mod live;
+pub mod net;
 pub mod observe;
+pub mod passive;
+pub mod route;
+pub mod session;
+pub mod tls;

@@ -1,17 +1,86 @@
 //! The settings that the program runs on: checked, complete, immutable.
 //!
-//! What people write is [`file`]; [`resolve`] turns it into the types below, filling in the defaults and refusing
-//! what can't work; [`error`] says where a file is wrong and what to write instead. The rest of the program sees only
-//! [`Settings`].
+//! What people write is `file`, whose single values are `scalar`; `resolve` turns it into the types below, filling in
+//! the defaults and refusing what can't work. Where a file is wrong, `structure` finds the line, `explain` puts the
+//! YAML reader's complaint in words, and [`Error`] shows both. The rest of the program sees only [`Settings`].
+//!
+//! Reading never opens a file that the configuration names: whether a certificate is there, and good, is for those
+//! who load it. Relative file names count from the directory of the configuration file.
 
+mod error;
+mod explain;
+mod file;
+mod host;
+mod resolve;
+mod scalar;
+mod structure;
+mod template;
+
+pub use error::{Error, Position, Report};
+pub use host::{HostName, HostPattern};
+pub use template::{TemplateError, TemplatePart, UserTemplate};
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The longest configuration file that is read, in bytes.
+const LONGEST_FILE: u64 = 1024 * 1024;
+
+/// Reads the configuration file at `path`.
+///
+/// # Errors
+/// If it can't be read, isn't a regular file, is longer than 1 MiB, isn't UTF-8, isn't YAML, or says what can't work.
+pub fn load(path: &Path) -> Result<Settings, Error> {
+    let unreadable = |cause: io::Error| Error::Read {
+        path: path.to_owned(),
+        cause,
+    };
+    // Asked by name and before opening: to open a FIFO would wait for its writer.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(Error::NotAFile {
+            path: path.to_owned(),
+        });
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(LONGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(Error::TooLong {
+            path: path.to_owned(),
+        });
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&text, path),
+        Err(error) => Err(Error::not_utf8(path, &error)),
+    }
+}
+
+/// Reads a configuration from `text`; `origin` is the file that errors name and whose directory relative file names
+/// count from.
+///
+/// # Errors
+/// If the text isn't YAML or says what can't work.
+pub fn parse(text: &str, origin: &Path) -> Result<Settings, Error> {
+    let wrong = |error| Error::wrong(origin, text, explain::explain(text, error));
+    structure::refuse_duplicate_keys(text).map_err(wrong)?;
+    let file: file::File = serde_yaml::from_str(text).map_err(wrong)?;
+    let base = origin.parent().unwrap_or(Path::new(""));
+    resolve::resolve(file, base).map_err(|fault| {
+        let position = structure::locate(text, &fault.place);
+        Error::wrong(origin, text, fault.at(position))
+    })
+}
+
 /// Everything that one configuration file says, with the defaults filled in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Where clients connect; never empty, no address twice.
     pub listeners: Vec<Listener>,
@@ -52,7 +121,7 @@ pub enum ListenerTls {
 }
 
 /// The client leg's TLS.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// PEM chain, leaf first.
     pub certificate: PathBuf,
@@ -105,7 +174,7 @@ pub struct UserForms {
 }
 
 /// A virtual host and the backends behind it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
     /// The operator's name for it: in logs, as a metric label, in messages.
     pub name: String,
@@ -119,28 +188,26 @@ pub struct Site {
     pub user: UserTemplate,
 }
 
-/// A host name in the form in which names are compared: ASCII lower case, no trailing dot, at most 253 bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostName(String);
-
-/// What a site's `hosts` may hold.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// `ftpb.example.com`
-    Exact(HostName),
-    /// `*.example.com`: any one label in front of the name held here.
-    AnyLabelBefore(HostName),
-}
-
 /// One legacy FTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
-    /// IP address or name, as written.
+    /// IP address, without brackets, or name.
     pub host: String,
     /// Port of the control connection.
     pub port: u16,
     /// TLS on the backend leg; `None` is plaintext.
     pub tls: Option<BackendTls>,
+}
+
+impl fmt::Display for Backend {
+    /// As `host:port`, an IPv6 address in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
 }
 
 /// TLS towards a backend. There is no falling back from it.
@@ -168,24 +235,6 @@ pub enum Verify {
     Fingerprint([u8; 32]),
     /// Not at all.
     None,
-}
-
-/// A template for the user name that a backend gets: literal text with `{user}` and `{host}` in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserTemplate {
-    /// In the order in which they are put together.
-    pub parts: Vec<TemplatePart>,
-}
-
-/// A piece of a [`UserTemplate`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TemplatePart {
-    /// Text that is sent as it is.
-    Literal(String),
-    /// What the client gave as user, byte for byte.
-    User,
-    /// The host by which the client was routed; for a login that named none, the site's first host without a wildcard.
-    Host,
 }
 
 /// How many sessions at once.

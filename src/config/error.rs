@@ -1,0 +1,281 @@
+//! What is wrong with a configuration file, where, and what to write instead.
+
+use super::structure::Place;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
+
+/// How many characters of a value from the file a message repeats.
+const LONGEST_QUOTE: usize = 60;
+/// How many characters of a source line are shown.
+const LONGEST_EXCERPT: usize = 100;
+
+/// Why a configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file can't be opened or read.
+    #[error("{}: the configuration can't be read: {cause}", path.display())]
+    Read {
+        /// The configuration file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// A directory, a pipe or a device.
+    #[error("{}: the configuration isn't a regular file", path.display())]
+    NotAFile {
+        /// The configuration file.
+        path: PathBuf,
+    },
+    /// Longer than any configuration is.
+    #[error("{}: the configuration is longer than 1 MiB", path.display())]
+    TooLong {
+        /// The configuration file.
+        path: PathBuf,
+    },
+    /// What the file says isn't a configuration.
+    #[error(transparent)]
+    Wrong(Box<Report>),
+}
+
+impl Error {
+    pub(super) fn not_utf8(origin: &Path, error: &FromUtf8Error) -> Self {
+        let (good, _) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let lines: Vec<&[u8]> = good.split(|&byte| byte == b'\n').collect();
+        let start_of_line = lines.last().copied().unwrap_or_default();
+        let position = Position {
+            line: lines.len(),
+            column: String::from_utf8_lossy(start_of_line).chars().count() + 1,
+        };
+        Self::Wrong(Box::new(Report {
+            origin: origin.to_owned(),
+            position: Some(position),
+            source_line: None,
+            message: "a byte that isn't UTF-8".to_owned(),
+            help: Some("save the file as UTF-8".to_owned()),
+        }))
+    }
+
+    pub(super) fn wrong(origin: &Path, text: &str, finding: Finding) -> Self {
+        let source_line = finding
+            .position
+            .and_then(|position| lines(text).nth(position.line - 1));
+        Self::Wrong(Box::new(Report {
+            origin: origin.to_owned(),
+            position: finding.position,
+            source_line: source_line.map(str::to_owned),
+            message: finding.message,
+            help: finding.help,
+        }))
+    }
+}
+
+/// A place in a text as people count: line and column from 1, the column in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+}
+
+impl Position {
+    pub(super) fn of(error: &serde_yaml::Error) -> Option<Self> {
+        let location = error.location()?;
+        Some(Self {
+            line: location.line(),
+            column: location.column(),
+        })
+    }
+}
+
+/// One fault of a configuration file, with the line that has it; shown over several lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    origin: PathBuf,
+    position: Option<Position>,
+    source_line: Option<String>,
+    message: String,
+    help: Option<String>,
+}
+
+impl Report {
+    /// Where the fault is.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+}
+
+impl std::error::Error for Report {}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.origin.display())?;
+        if let Some(Position { line, column }) = self.position {
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {}", Printable(&self.message))?;
+        let mut margin = String::new();
+        if let (Some(position), Some(line)) = (self.position, &self.source_line) {
+            let number = position.line.to_string();
+            margin = " ".repeat(number.len());
+            let (shown, caret) = excerpt(line, position.column);
+            write!(
+                f,
+                "\n{margin} |\n{number} | {}\n{margin} | {}^",
+                Printable(&shown),
+                " ".repeat(caret)
+            )?;
+        }
+        if let Some(help) = &self.help {
+            write!(f, "\n{margin} = {}", Printable(help))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong, and where in the text, before it is known in which file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub position: Option<Position>,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub help: Option<String>,
+}
+
+/// A finding of our own, which knows its place as a path.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub place: Place,
+    pub message: String,
+    pub help: String,
+}
+
+impl Fault {
+    pub(super) fn at(self, position: Option<Position>) -> Finding {
+        Finding {
+            position,
+            message: self.message,
+            help: Some(self.help),
+        }
+    }
+}
+
+/// Text from the file in a message: in backticks, and not longer than a line bears.
+pub(super) fn quoted(text: &str) -> String {
+    let mut short: String = text.chars().take(LONGEST_QUOTE).collect();
+    if short.len() < text.len() {
+        short.push_str("...");
+    }
+    format!("`{short}`")
+}
+
+/// The lines as YAML counts them, which takes more characters than LF for the end of one (YAML 1.1 §4.1.4).
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let current = rest?;
+        let Some(end) = current.find(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']) else {
+            return rest.take();
+        };
+        let (line, ending) = current.split_at(end);
+        let mut after = ending.chars();
+        after.next();
+        rest = Some(ending.strip_prefix("\r\n").unwrap_or(after.as_str()));
+        Some(line)
+    })
+}
+
+/// The part of `line` around `column`, and how many characters of it come before that column.
+fn excerpt(line: &str, column: usize) -> (String, usize) {
+    let caret = column - 1;
+    if line.chars().count() <= LONGEST_EXCERPT {
+        return (line.to_owned(), caret);
+    }
+    let skipped = caret.saturating_sub(LONGEST_EXCERPT / 2);
+    (
+        line.chars().skip(skipped).take(LONGEST_EXCERPT).collect(),
+        caret - skipped,
+    )
+}
+
+/// Text that can't act on a terminal: control characters and those that turn the direction of writing become `?`,
+/// one for one, so that a caret below still points at its column.
+struct Printable<'a>(&'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            let shown = match character {
+                '\t' => ' ',
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
+                control if control.is_control() => '?',
+                other => other,
+            };
+            fmt::Write::write_char(f, shown)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, line: usize, column: usize) -> String {
+        let finding = Finding {
+            position: Some(Position { line, column }),
+            message: "no".to_owned(),
+            help: Some("yes".to_owned()),
+        };
+        Error::wrong(Path::new("p.yaml"), text, finding).to_string()
+    }
+
+    #[test]
+    fn a_report_shows_the_line_and_points_at_the_column() {
+        let expected = "p.yaml:2:4: no\n  |\n2 | b: c\n  |    ^\n  = yes";
+        assert_eq!(shown("a: 1\nb: c\n", 2, 4), expected);
+    }
+
+    #[test]
+    fn every_line_end_of_yaml_counts() {
+        assert!(shown("a\r\nb\rc\u{85}d\u{2028}e\n", 5, 1).contains("5 | e\n"));
+    }
+
+    #[test]
+    fn a_position_past_the_end_shows_no_line() {
+        assert_eq!(shown("a: 1", 9, 1), "p.yaml:9:1: no\n = yes");
+    }
+
+    #[test]
+    fn a_long_line_is_shown_around_its_column() {
+        let line = format!("{}X{}", "a".repeat(5000), "b".repeat(5000));
+        let report = shown(&line, 1, 5001);
+        let [_, _, source, caret, _] = report.lines().collect::<Vec<_>>()[..] else {
+            panic!("{report}")
+        };
+        assert!(source.len() < 120);
+        assert_eq!(
+            source.chars().nth(caret.find('^').expect("a caret")),
+            Some('X')
+        );
+    }
+
+    #[test]
+    fn nothing_from_the_file_acts_on_the_terminal() {
+        let report = shown("\u{1b}[2J\t\u{202e}x: 1", 1, 6);
+        assert!(report.contains("1 | ?[2J ?x: 1\n"), "{report}");
+    }
+
+    #[test]
+    fn quotes_are_short() {
+        assert_eq!(quoted("ab"), "`ab`");
+        assert_eq!(
+            quoted(&"\u{e4}".repeat(1000)).chars().count(),
+            LONGEST_QUOTE + 5
+        );
+    }
+}

@@ -1,0 +1,301 @@
+//! The YAML reader's complaints in words that say what to write instead.
+//!
+//! The reader's errors are texts; the shapes taken apart here are serde's own, and `tests/config/bad` holds one file
+//! for each. A text of another shape is shown as it is.
+
+use super::error::{Finding, Position, quoted};
+use super::structure;
+
+/// What to write where a required key is missing. `tls` is a section at the top and a word in a listener.
+const EXAMPLES: [(&str, &str, &str); 9] = [
+    (
+        "",
+        "listeners",
+        "add `listeners:` with `- {address: 0.0.0.0:21, tls: explicit}` below it",
+    ),
+    (
+        "",
+        "tls",
+        "add `tls:` with `certificate: FILE` and `private_key: FILE` below it",
+    ),
+    ("", "sites", "add `sites:` with at least one site below it"),
+    (
+        "listeners",
+        "address",
+        "add an address and port, such as `address: 0.0.0.0:21`",
+    ),
+    (
+        "listeners",
+        "tls",
+        "add `tls: explicit`, or `tls: implicit` where TLS starts with the first byte",
+    ),
+    (
+        "tls",
+        "certificate",
+        "add `certificate: FILE`, a PEM file with the chain, leaf first",
+    ),
+    (
+        "tls",
+        "private_key",
+        "add `private_key: FILE`, the PEM file with the certificate's key",
+    ),
+    (
+        "sites",
+        "name",
+        "give the site a name of your choice, such as `name: ftpb`",
+    ),
+    (
+        "sites",
+        "backends",
+        "add `backends:` with `- address: 10.0.0.10:21` below it",
+    ),
+];
+
+/// Says what `error` means, and where it is in `text`.
+pub(super) fn explain(text: &str, error: serde_yaml::Error) -> Finding {
+    let position = Position::of(&error);
+    let whole = error.to_string();
+    let message = match position {
+        Some(Position { line, column }) => {
+            whole.replacen(&format!(" at line {line} column {column}"), "", 1)
+        }
+        None => whole,
+    };
+    if text
+        .trim_start_matches('\u{feff}')
+        .lines()
+        .all(|line| line.trim().is_empty() || line.starts_with('#'))
+    {
+        return Finding {
+            position: None,
+            message: "the configuration is empty".to_owned(),
+            help: Some("write the sections `listeners`, `tls` and `sites`".to_owned()),
+        };
+    }
+    let (path, complaint) = split_path(&message);
+    let (message, help) =
+        reworded(path, complaint).unwrap_or_else(|| syntax(text, position, complaint));
+    let position = position.or_else(|| structure::second_document(text));
+    Finding {
+        position,
+        message,
+        help,
+    }
+}
+
+/// Cuts the path off that the reader puts before its complaint. Only known keys get that far, so it holds no other
+/// characters than these.
+fn split_path(message: &str) -> (&str, &str) {
+    let in_path =
+        |character: char| character.is_ascii_alphanumeric() || "_.[]?".contains(character);
+    match message.split_once(": ") {
+        Some((path, complaint)) if path.chars().all(in_path) => (path, complaint),
+        _ => ("", message),
+    }
+}
+
+fn reworded(path: &str, complaint: &str) -> Option<(String, Option<String>)> {
+    if let Some((message, help)) = complaint.split_once('\n') {
+        return Some((message.to_owned(), Some(help.to_owned())));
+    }
+    if let Some(rest) = complaint.strip_prefix("unknown field `") {
+        let (key, known) = rest.rsplit_once("`, expected ")?;
+        return Some(unknown_key(path, key, &backticked(known)));
+    }
+    if let Some(rest) = complaint.strip_prefix("missing field `") {
+        let key = rest.strip_suffix('`')?;
+        let section = path.split(['[', '.']).next().unwrap_or_default();
+        // A backend's only required key reads like a listener's.
+        let section = if path.contains(".backends[") {
+            "listeners"
+        } else {
+            section
+        };
+        let help = EXAMPLES
+            .iter()
+            .find(|(at, missing, _)| *at == section && *missing == key);
+        return Some((
+            format!("`{key}` is missing"),
+            help.map(|(_, _, help)| (*help).to_owned()),
+        ));
+    }
+    let rest = complaint
+        .strip_prefix("invalid type: ")
+        .or_else(|| complaint.strip_prefix("invalid value: "))?;
+    let (found, expected) = rest.rsplit_once(", expected ")?;
+    Some(wrong_type(found, expected))
+}
+
+fn unknown_key(path: &str, key: &str, known: &[&str]) -> (String, Option<String>) {
+    if key == "proxy_protocol" && path.starts_with("listeners") {
+        return (
+            "`proxy_protocol` is planned and not built yet".to_owned(),
+            Some(
+                "leave it out, and let clients reach this listener without a PROXY header"
+                    .to_owned(),
+            ),
+        );
+    }
+    if key == "<<" {
+        return (
+            "YAML's merge key `<<` isn't supported".to_owned(),
+            Some("write the keys out; a whole value can be repeated with an anchor: `&name`, then `*name`".to_owned()),
+        );
+    }
+    let list = known.join(", ");
+    let help = match nearest(key, known) {
+        Some(near) => format!("did you mean `{near}`? Known here: {list}"),
+        None => format!("known here: {list}"),
+    };
+    (format!("unknown key {}", quoted(key)), Some(help))
+}
+
+fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
+    let expected = match expected {
+        "a boolean" => "`true` or `false`",
+        "a sequence" => "a list",
+        "a string" => "text",
+        other => other,
+    };
+    let (found, help) = match found {
+        "unit value" => ("nothing".to_owned(), None),
+        "map" => (
+            "a map".to_owned(),
+            Some("put quotes around text that begins with a brace, such as \"{user}\""),
+        ),
+        "sequence" => (
+            "a list".to_owned(),
+            Some("put quotes around text that begins with a bracket, such as \"[::]:21\""),
+        ),
+        other => {
+            let value = other
+                .split_once(' ')
+                .filter(|(kind, _)| matches!(*kind, "string" | "boolean" | "integer"));
+            (
+                quoted(
+                    value
+                        .map_or(other, |(_, value)| value)
+                        .trim_matches(['`', '"']),
+                ),
+                None,
+            )
+        }
+    };
+    let help = match expected {
+        "a list" => {
+            Some("put each item on a line of its own, with `- ` before it, or all into [brackets]")
+        }
+        "text" => help,
+        "`true` or `false`" => Some("write `true` or `false`, without quotes"),
+        scalar if !scalar.starts_with("a map") && found == "a list" => help,
+        _ => None,
+    };
+    (
+        format!("expected {expected}, found {found}"),
+        help.map(str::to_owned),
+    )
+}
+
+/// What isn't YAML at all, with the slips that this file invites.
+fn syntax(text: &str, position: Option<Position>, complaint: &str) -> (String, Option<String>) {
+    if complaint.contains("more than one document") {
+        return (
+            "a second YAML document begins here".to_owned(),
+            Some("keep one document a file; take the line with `---` out".to_owned()),
+        );
+    }
+    let line = position
+        .and_then(|position| text.lines().nth(position.line - 1))
+        .unwrap_or_default();
+    let value = line.split_once(':').map_or(line, |(_, value)| value);
+    let help = if line.trim_start().starts_with('\t') || line.starts_with('\t') {
+        Some("indent with spaces; YAML doesn't take tabs")
+    } else if line.contains("*.") {
+        Some("put quotes around a wildcard: \"*.example.com\"")
+    } else if value.trim_start().starts_with('{') && value.contains("}") {
+        Some("put quotes around text that begins with a brace, such as \"{host}|{user}\"")
+    } else if value.trim_start().starts_with('[') && value.contains("]:") {
+        Some("put quotes around text that begins with a bracket, such as \"[::]:21\"")
+    } else {
+        None
+    };
+    (
+        format!("this isn't YAML: {complaint}"),
+        help.map(str::to_owned),
+    )
+}
+
+/// The words in backticks.
+fn backticked(list: &str) -> Vec<&str> {
+    list.split('`').skip(1).step_by(2).collect()
+}
+
+/// The known key that `key` was probably meant to be.
+fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+    let key = key.to_ascii_lowercase().replace('-', "_");
+    if key.len() > 40 {
+        return None;
+    }
+    let abbreviated =
+        |known: &&&str| key.len() > 2 && (known.starts_with(&key) || key.starts_with(**known));
+    let (distance, near) = known
+        .iter()
+        .map(|known| (distance(&key, known), *known))
+        .min()?;
+    if distance <= (key.len() / 3).max(1) {
+        Some(near)
+    } else {
+        known.iter().find(abbreviated).copied()
+    }
+}
+
+/// Levenshtein's distance: how many characters to change, add or take out.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (line, from) in from.chars().enumerate() {
+        let mut diagonal = line;
+        row[0] = line + 1;
+        for (column, to) in to.iter().enumerate() {
+            let changed = diagonal + usize::from(from != *to);
+            diagonal = row[column + 1];
+            row[column + 1] = changed.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_offered_and_no_far_one() {
+        let known = ["certificate", "private_key", "required", "session_reuse"];
+        assert_eq!(nearest("certificat", &known), Some("certificate"));
+        assert_eq!(nearest("private-key", &known), Some("private_key"));
+        assert_eq!(nearest("PrivateKey", &known), Some("private_key"));
+        assert_eq!(nearest("cert", &known), Some("certificate"));
+        assert_eq!(nearest("colour", &known), None);
+        assert_eq!(nearest(&"x".repeat(100_000), &known), None);
+    }
+
+    #[test]
+    fn distance_is_levenshteins() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", "abc"), 0);
+    }
+
+    #[test]
+    fn a_path_is_cut_off_and_a_message_with_a_colon_is_not() {
+        assert_eq!(
+            split_path("sites[0].backends[1]: unknown field"),
+            ("sites[0].backends[1]", "unknown field")
+        );
+        assert_eq!(
+            split_path("invalid type: map, expected text"),
+            ("", "invalid type: map, expected text")
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! The configuration file as people write it: every key, and whether it may be left out.
+//!
+//! `config/portcullis.yaml` explains the keys. Unknown keys are errors. Nothing here has a default and nothing is
+//! checked against anything else: that is `resolve`.
+
+use super::scalar::{Count, FileName, Fingerprint, ListenAddress, MaybeTls, PortRange, Span};
+use super::{ListenerTls, SessionReuse, TlsVersion};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use std::fmt;
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map with the sections `listeners`, `tls` and `sites`"
+)]
+pub(super) struct File {
+    pub listeners: Vec<Listener>,
+    pub tls: Tls,
+    pub passive: Option<Passive>,
+    pub user_forms: Option<UserForms>,
+    pub sites: Vec<Site>,
+    pub active_mode: Option<bool>,
+    pub limits: Option<Limits>,
+    pub timeouts: Option<Timeouts>,
+    pub admin: Option<Admin>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a listener such as {address: 0.0.0.0:21, tls: explicit}"
+)]
+pub(super) struct Listener {
+    pub address: ListenAddress,
+    pub tls: ListenerTls,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map with `certificate` and `private_key`"
+)]
+pub(super) struct Tls {
+    pub certificate: FileName,
+    pub private_key: FileName,
+    pub required: Option<bool>,
+    pub session_reuse: Option<SessionReuse>,
+    pub min_version: Option<TlsVersion>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, expecting = "a map with `ports` or `address`")]
+pub(super) struct Passive {
+    pub ports: Option<PortRange>,
+    pub address: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map with `user_at_host` or `host_backslash_user`"
+)]
+pub(super) struct UserForms {
+    pub user_at_host: Option<bool>,
+    pub host_backslash_user: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a site, a map with `name` and `backends`"
+)]
+pub(super) struct Site {
+    pub name: String,
+    pub default: Option<bool>,
+    pub hosts: Option<Vec<String>>,
+    pub backends: Vec<Backend>,
+    pub user: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a backend such as {address: 10.0.0.10:21}"
+)]
+pub(super) struct Backend {
+    pub address: String,
+    pub tls: Option<MaybeTls>,
+    pub verify: Option<Verify>,
+    pub server_name: Option<String>,
+    pub max_version: Option<TlsVersion>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map with `sessions` or `sessions_per_client`"
+)]
+pub(super) struct Limits {
+    pub sessions: Option<Count>,
+    pub sessions_per_client: Option<Count>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map of durations such as {idle: 5m}"
+)]
+pub(super) struct Timeouts {
+    pub tls_handshake: Option<Span>,
+    pub login: Option<Span>,
+    pub idle: Option<Span>,
+    pub data_connect: Option<Span>,
+    pub data_idle: Option<Span>,
+    pub final_reply: Option<Span>,
+    pub drain: Option<Span>,
+    pub backend_connect: Option<Span>,
+    pub backend_reply: Option<Span>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {address: 127.0.0.1:9190}"
+)]
+pub(super) struct Admin {
+    pub address: Option<ListenAddress>,
+}
+
+/// A word, or a map with one key.
+pub(super) enum Verify {
+    System,
+    None,
+    Ca(FileName),
+    Fingerprint(Fingerprint),
+}
+
+const VERIFY_HELP: &str = "write `system`, `none`, {ca: FILE} or {fingerprint: \"sha256:HEX\"}";
+
+impl<'de> Deserialize<'de> for Verify {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(VerifyVisitor)
+    }
+}
+
+struct VerifyVisitor;
+
+impl<'de> Visitor<'de> for VerifyVisitor {
+    type Value = Verify;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`system`, `none`, {ca: FILE} or {fingerprint: \"sha256:HEX\"}")
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<Verify, E> {
+        match word {
+            "system" => Ok(Verify::System),
+            "none" => Ok(Verify::None),
+            other => {
+                let other = super::error::quoted(other);
+                Err(E::custom(format_args!(
+                    "{other} isn't a way to verify a backend\n{VERIFY_HELP}"
+                )))
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Verify, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Map {
+            ca: Option<FileName>,
+            fingerprint: Option<Fingerprint>,
+        }
+        match Map::deserialize(de::value::MapAccessDeserializer::new(map))? {
+            Map {
+                ca: Some(file),
+                fingerprint: None,
+            } => Ok(Verify::Ca(file)),
+            Map {
+                ca: None,
+                fingerprint: Some(fingerprint),
+            } => Ok(Verify::Fingerprint(fingerprint)),
+            Map {
+                ca: Some(_),
+                fingerprint: Some(_),
+            } => Err(de::Error::custom(
+                "`ca` and `fingerprint` exclude each other\n\
+                 keep one; a fingerprint pins one certificate, whoever issued it",
+            )),
+            Map {
+                ca: None,
+                fingerprint: None,
+            } => Err(de::Error::custom(format_args!(
+                "`verify` is empty\n{VERIFY_HELP}"
+            ))),
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! The single values that people write: words, durations, ports, addresses, fingerprints.
+//!
+//! Each is read from the text of the YAML scalar, whatever type YAML would give it, so that `1.2` and `"1.2"` are the
+//! same version and `5` is told that it lacks a unit. What is refused says what to write instead.
+
+use super::error::quoted;
+use super::{ListenerTls, SessionReuse, TlsVersion};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The longest duration: more is a slip of the pen, and far below what a clock can't add.
+const LONGEST_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The highest count: more sessions than ports, descriptors or memory allow.
+const HIGHEST_COUNT: usize = 10_000_000;
+
+/// What is wrong with a value, and what to write instead.
+pub(super) struct Wrong {
+    message: String,
+    help: String,
+}
+
+impl Wrong {
+    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: help.into(),
+        }
+    }
+
+    /// As an error of the YAML reader, which has room for one text: the message, then the help on a line of its own.
+    pub(super) fn into_error<E: de::Error>(self) -> E {
+        E::custom(format_args!("{}\n{}", self.message, self.help))
+    }
+}
+
+/// A length of time, never zero: `500ms`, `10s`, `5m`, `1h`.
+pub(super) struct Span(pub Duration);
+
+/// One port or a range; `0..=0` is the operating system's choice.
+pub(super) struct PortRange(pub RangeInclusive<u16>);
+
+/// A number of things, at least one.
+pub(super) struct Count(pub usize);
+
+/// An IP address with a port to listen on.
+pub(super) struct ListenAddress(pub SocketAddr);
+
+/// When TLS starts towards a backend, if at all.
+#[derive(Clone, Copy)]
+pub(super) struct MaybeTls(pub Option<ListenerTls>);
+
+/// The name of a file, as written.
+pub(super) struct FileName(pub PathBuf);
+
+/// A SHA-256.
+pub(super) struct Fingerprint(pub [u8; 32]);
+
+/// Implements `Deserialize` for `$type` by handing the scalar's text to `$read`.
+macro_rules! read_from_text {
+    ($($type:ty: $expected:literal, $read:expr;)*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(Text { expected: $expected, read: $read })
+            }
+        }
+    )*};
+}
+
+read_from_text! {
+    Span: "a duration such as 500ms, 10s, 5m or 1h", |text| duration(text).map(Span);
+    PortRange: "a port or a range of ports such as 50000-50099", |text| port_range(text).map(PortRange);
+    Count: "a whole number from 1", |text| count(text).map(Count);
+    ListenAddress: "an address and port such as 0.0.0.0:21", |text| listen_address(text).map(ListenAddress);
+    FileName: "a file name", |text| file_name(text).map(FileName);
+    Fingerprint: "a fingerprint such as \"sha256:9f86d0...\"", |text| fingerprint(text).map(Fingerprint);
+    ListenerTls: "`explicit` or `implicit`", |text| one_of(
+        text,
+        &[("explicit", Self::Explicit), ("implicit", Self::Implicit)],
+    );
+    MaybeTls: "`none`, `explicit` or `implicit`", |text| one_of(
+        text,
+        &[
+            ("none", Self(None)),
+            ("explicit", Self(Some(ListenerTls::Explicit))),
+            ("implicit", Self(Some(ListenerTls::Implicit))),
+        ],
+    );
+    SessionReuse: "`off`, `prefer` or `require`", |text| one_of(
+        text,
+        &[("off", Self::Off), ("prefer", Self::Prefer), ("require", Self::Require)],
+    );
+    TlsVersion: "a TLS version, \"1.2\" or \"1.3\"", |text| one_of(
+        text,
+        &[("1.2", Self::V1_2), ("1.3", Self::V1_3)],
+    );
+}
+
+struct Text<T> {
+    expected: &'static str,
+    read: fn(&str) -> Result<T, Wrong>,
+}
+
+impl<T> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.read)(text).map_err(Wrong::into_error)
+    }
+}
+
+fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
+    match words.iter().find(|(word, _)| *word == text) {
+        Some((_, meaning)) => Ok(*meaning),
+        None => {
+            let words: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+            Err(Wrong::new(
+                format!("{} isn't possible here", quoted(text)),
+                format!("write {}", words.join(" or ")),
+            ))
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, Wrong> {
+    let help = "write a whole number and a unit: 500ms, 10s, 5m or 1h";
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 3600 * 1000,
+        "" => return Err(Wrong::new(format!("{} has no unit", quoted(text)), help)),
+        _ => {
+            return Err(Wrong::new(
+                format!("{} isn't a duration", quoted(text)),
+                help,
+            ));
+        }
+    };
+    if number.is_empty() {
+        return Err(Wrong::new(
+            format!("{} isn't a duration", quoted(text)),
+            help,
+        ));
+    }
+    // Digits only, so what doesn't parse is too big.
+    let milliseconds = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .unwrap_or(u64::MAX);
+    match Duration::from_millis(milliseconds) {
+        Duration::ZERO => Err(Wrong::new(
+            "the duration is zero",
+            "write how long to wait, at least 1ms",
+        )),
+        long if long > LONGEST_DURATION => Err(Wrong::new(
+            format!("{} is longer than 30 days", quoted(text)),
+            "write at most 720h",
+        )),
+        duration => Ok(duration),
+    }
+}
+
+fn port_range(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
+    let port = |text: &str| {
+        let trimmed = text.trim();
+        trimmed
+            .parse::<u16>()
+            .ok()
+            .filter(|_| trimmed.bytes().all(|byte| byte.is_ascii_digit()))
+            .ok_or_else(|| {
+                Wrong::new(
+                    format!("{} isn't a port", quoted(trimmed)),
+                    "write one port such as 50000, or a range such as 50000-50099",
+                )
+            })
+    };
+    let Some((first, last)) = text.split_once('-') else {
+        let only = port(text)?;
+        return Ok(only..=only);
+    };
+    let (first, last) = (port(first)?, port(last)?);
+    if first == 0 || last == 0 {
+        return Err(Wrong::new(
+            "a range can't contain port 0",
+            "write ports from 1, best from 1024, to 65535",
+        ));
+    }
+    if first > last {
+        return Err(Wrong::new(
+            format!("the range {first}-{last} ends before it begins"),
+            format!("write {last}-{first}"),
+        ));
+    }
+    Ok(first..=last)
+}
+
+fn count(text: &str) -> Result<usize, Wrong> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<usize>() {
+        Ok(0) => Err(Wrong::new(
+            "zero would let nobody in",
+            "write a number from 1",
+        )),
+        Ok(count) if digits && count <= HIGHEST_COUNT => Ok(count),
+        _ if digits => Err(Wrong::new(
+            format!("{} is too many", quoted(text)),
+            "write at most 10000000",
+        )),
+        _ => Err(Wrong::new(
+            format!("{} isn't a whole number", quoted(text)),
+            "write a number from 1, such as 10000",
+        )),
+    }
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
+    let help = "write 0.0.0.0:21 for every IPv4 address, \"[::]:21\" for IPv6 as well, or one address and its port";
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        return Err(Wrong::new(
+            format!("{} isn't an IP address with a port", quoted(text)),
+            help,
+        ));
+    };
+    let ip = address.ip().to_canonical();
+    let broadcast = matches!(ip, std::net::IpAddr::V4(v4) if v4.is_broadcast());
+    if ip.is_multicast() || broadcast {
+        return Err(Wrong::new(
+            format!("nothing can connect to {ip}: it is a group of machines"),
+            help,
+        ));
+    }
+    Ok(address)
+}
+
+fn file_name(text: &str) -> Result<PathBuf, Wrong> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Wrong::new(
+            "no file is named",
+            "write the name of a file, such as /etc/portcullis/tls/tls.crt",
+        ));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// Colons between the bytes and upper case are as OpenSSL prints them.
+fn fingerprint(text: &str) -> Result<[u8; 32], Wrong> {
+    let help = "write \"sha256:\" and 64 hexadecimal digits; \
+                `openssl x509 -in FILE -noout -fingerprint -sha256` prints them";
+    let Some((algorithm, digits)) = text.split_once(':') else {
+        return Err(Wrong::new("a fingerprint without its algorithm", help));
+    };
+    if !algorithm.eq_ignore_ascii_case("sha256") {
+        return Err(Wrong::new(
+            format!(
+                "{} isn't a fingerprint algorithm known here",
+                quoted(algorithm)
+            ),
+            help,
+        ));
+    }
+    let mut bytes = [0; 32];
+    let mut digits = digits.chars();
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        if index > 0 && digits.as_str().starts_with(':') {
+            digits.next();
+        }
+        let mut digit = || {
+            digits
+                .next()
+                .and_then(|digit| digit.to_digit(16))
+                .and_then(|digit| u8::try_from(digit).ok())
+        };
+        let (Some(high), Some(low)) = (digit(), digit()) else {
+            return Err(Wrong::new("this isn't a SHA-256 in hexadecimal", help));
+        };
+        *byte = high << 4 | low;
+    }
+    if !digits.as_str().is_empty() {
+        return Err(Wrong::new("this is longer than a SHA-256", help));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ok<T>(read: Result<T, Wrong>) -> Option<T> {
+        read.ok()
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_an_end() {
+        assert_eq!(ok(duration("500ms")), Some(Duration::from_millis(500)));
+        assert_eq!(ok(duration("5m")), Some(Duration::from_secs(300)));
+        assert_eq!(ok(duration("720h")), Some(LONGEST_DURATION));
+        for bad in [
+            "",
+            "5",
+            "s",
+            "0s",
+            "0ms",
+            "1d",
+            "1 s",
+            "-1s",
+            "+1s",
+            "1.5s",
+            "721h",
+            "99999999999999999999s",
+        ] {
+            assert_eq!(ok(duration(bad)), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ports_are_one_or_a_range_in_order() {
+        assert_eq!(ok(port_range("50000")), Some(50000..=50000));
+        assert_eq!(ok(port_range("50000 - 50099")), Some(50000..=50099));
+        assert_eq!(ok(port_range("0")), Some(0..=0));
+        for bad in ["", "-", "1-", "65536", "2-1", "0-5", "+1", "1-2-3", "a"] {
+            assert_eq!(ok(port_range(bad)), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_taken_as_openssl_prints_it() {
+        let plain = format!("sha256:{}", "0aFf".repeat(16));
+        let colons = format!("SHA256:{}0A:FF", "0A:FF:".repeat(15));
+        assert_eq!(ok(fingerprint(&plain)), ok(fingerprint(&colons)));
+        assert_eq!(
+            ok(fingerprint(&plain)).map(|bytes| bytes[..2].to_vec()),
+            Some(vec![0x0a, 0xff])
+        );
+        let short = &plain[..plain.len() - 2];
+        for bad in [
+            short,
+            &format!("{plain}00"),
+            &format!("{plain}:"),
+            "sha1:00",
+            "00",
+            "sha256:",
+            &plain.replace("aF", "\u{e4}"),
+        ] {
+            assert_eq!(ok(fingerprint(bad)), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn listeners_need_an_address_that_can_be_connected_to() {
+        assert_eq!(
+            ok(listen_address("[::1]:0")).map(|address| address.port()),
+            Some(0)
+        );
+        for bad in [
+            "21",
+            ":21",
+            "*:21",
+            "localhost:21",
+            "0.0.0.0",
+            "::1:21",
+            "224.0.0.1:21",
+            "[ff02::1]:21",
+        ] {
+            assert_eq!(ok(listen_address(bad)), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn counts_begin_at_one() {
+        assert_eq!(ok(count("10000")), Some(10000));
+        for bad in [
+            "",
+            "0",
+            "-1",
+            "+1",
+            "1_000",
+            "1e3",
+            "10000001",
+            "99999999999999999999",
+        ] {
+            assert_eq!(ok(count(bad)), None, "{bad:?}");
+        }
+    }
+}

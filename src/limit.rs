@@ -1,0 +1,235 @@
+//! Who may come in: how many sessions run at once, in all and for one client.
+//!
+//! Asked right after accept, before TLS or a backend costs anything. The limits come with each question, so that a
+//! reload changes them for new sessions and leaves the running ones alone.
+
+use crate::config::Limits;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Counts the sessions that run. Its memory grows with those, never with the clients that came and went.
+#[derive(Debug, Default)]
+pub struct Limiter {
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: usize,
+    /// Only clients with at least one session.
+    by_client: HashMap<Client, usize>,
+}
+
+/// Why a session isn't let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// As many sessions run as may run in all.
+    #[error("too many sessions in all")]
+    Total,
+    /// As many sessions run as one client may have.
+    #[error("too many sessions from this client")]
+    PerClient,
+}
+
+/// A session's place, given back when this is dropped.
+#[derive(Debug)]
+#[must_use = "dropping the permit gives the session's place back"]
+pub struct Permit {
+    limiter: Arc<Limiter>,
+    client: Client,
+}
+
+/// What counts as one client: an IPv4 address, also one that came mapped into IPv6, or an IPv6 /64, since whoever has
+/// one address of a /64 has all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Client(IpAddr);
+
+impl Client {
+    fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+            v4 => v4,
+        })
+    }
+}
+
+impl Limiter {
+    /// No session runs yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a place for one session of `client`.
+    ///
+    /// # Errors
+    /// If all places, or all that one client may have, are taken.
+    pub fn admit(self: &Arc<Self>, client: IpAddr, limits: &Limits) -> Result<Permit, Refused> {
+        let client = Client::of(client);
+        let mut open = self.lock();
+        if open.total >= limits.sessions {
+            return Err(Refused::Total);
+        }
+        let sessions = open.by_client.get(&client).copied().unwrap_or(0);
+        if sessions >= limits.sessions_per_client {
+            return Err(Refused::PerClient);
+        }
+        open.by_client.insert(client, sessions + 1);
+        open.total += 1;
+        Ok(Permit {
+            limiter: Arc::clone(self),
+            client,
+        })
+    }
+
+    /// How many sessions run.
+    pub fn open(&self) -> usize {
+        self.lock().total
+    }
+
+    /// A panic elsewhere can't have left the counts half changed: nothing here panics between two changes.
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut open = self.limiter.lock();
+        open.total = open.total.saturating_sub(1);
+        match open.by_client.get_mut(&self.client) {
+            Some(sessions) if *sessions > 1 => *sessions -= 1,
+            _ => {
+                open.by_client.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        sessions: 3,
+        sessions_per_client: 2,
+    };
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn refused(result: Result<Permit, Refused>) -> Option<Refused> {
+        result.err()
+    }
+
+    #[test]
+    fn a_client_gets_its_share_and_no_more() {
+        let limiter = Arc::new(Limiter::new());
+        let _held = [
+            limiter.admit(ip("10.0.0.1"), &LIMITS),
+            limiter.admit(ip("10.0.0.1"), &LIMITS),
+        ];
+        assert_eq!(
+            refused(limiter.admit(ip("10.0.0.1"), &LIMITS)),
+            Some(Refused::PerClient)
+        );
+        assert_eq!(refused(limiter.admit(ip("10.0.0.2"), &LIMITS)), None);
+        assert_eq!(
+            limiter.open(),
+            2,
+            "the other client's permit was dropped at once"
+        );
+    }
+
+    #[test]
+    fn the_total_is_for_everybody() {
+        let limiter = Arc::new(Limiter::new());
+        let _held: Vec<_> = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+            .map(|client| limiter.admit(ip(client), &LIMITS))
+            .into();
+        assert_eq!(
+            refused(limiter.admit(ip("10.0.0.4"), &LIMITS)),
+            Some(Refused::Total)
+        );
+    }
+
+    #[test]
+    fn a_dropped_permit_makes_room_and_leaves_nothing_behind() {
+        let limiter = Arc::new(Limiter::new());
+        for last in 0..=255 {
+            let permits = [(); 2].map(|()| {
+                limiter
+                    .admit(IpAddr::from([10, 0, 0, last]), &LIMITS)
+                    .expect("a place")
+            });
+            assert_eq!(limiter.open(), 2);
+            drop(permits);
+        }
+        assert_eq!(limiter.open(), 0);
+        assert!(limiter.lock().by_client.is_empty());
+    }
+
+    #[test]
+    fn spellings_of_one_address_are_one_client() {
+        let limiter = Arc::new(Limiter::new());
+        let _held = [
+            limiter.admit(ip("10.0.0.1"), &LIMITS),
+            limiter.admit(ip("::ffff:10.0.0.1"), &LIMITS),
+        ];
+        assert_eq!(
+            refused(limiter.admit(ip("10.0.0.1"), &LIMITS)),
+            Some(Refused::PerClient)
+        );
+    }
+
+    #[test]
+    fn an_ipv6_64_is_one_client() {
+        let limiter = Arc::new(Limiter::new());
+        let _held = [
+            limiter.admit(ip("2001:db8:0:1::1"), &LIMITS),
+            limiter.admit(ip("2001:db8:0:1:ffff::2"), &LIMITS),
+        ];
+        assert_eq!(
+            refused(limiter.admit(ip("2001:db8:0:1::3"), &LIMITS)),
+            Some(Refused::PerClient)
+        );
+        assert_eq!(refused(limiter.admit(ip("2001:db8:0:2::1"), &LIMITS)), None);
+    }
+
+    #[test]
+    fn lower_limits_after_a_reload_hold_for_new_sessions() {
+        let limiter = Arc::new(Limiter::new());
+        let held = [
+            limiter.admit(ip("10.0.0.1"), &LIMITS),
+            limiter.admit(ip("10.0.0.2"), &LIMITS),
+        ];
+        let lower = Limits {
+            sessions: 1,
+            sessions_per_client: 1,
+        };
+        assert_eq!(
+            refused(limiter.admit(ip("10.0.0.3"), &lower)),
+            Some(Refused::Total)
+        );
+        drop(held);
+        assert_eq!(refused(limiter.admit(ip("10.0.0.3"), &lower)), None);
+    }
+
+    #[test]
+    fn a_panic_elsewhere_does_not_close_the_door() {
+        let limiter = Arc::new(Limiter::new());
+        let poisoner = Arc::clone(&limiter);
+        let panicked = std::thread::spawn(move || {
+            let _guard = poisoner.open.lock();
+            panic!("with the lock held");
+        })
+        .join();
+        assert!(panicked.is_err() && limiter.open.is_poisoned());
+        assert!(limiter.admit(ip("10.0.0.1"), &LIMITS).is_ok());
+        assert_eq!(limiter.open(), 0);
+    }
+}
