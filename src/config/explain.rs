@@ -64,7 +64,7 @@ pub(super) fn explain(text: &str, error: serde_yaml::Error) -> Finding {
     if text
         .trim_start_matches('\u{feff}')
         .lines()
-        .all(|line| line.trim().is_empty() || line.starts_with('#'))
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
     {
         return Finding {
             position: None,

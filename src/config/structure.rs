@@ -295,7 +295,7 @@ sites:
         let value = |steps: Vec<Step>| found(&text, Place::Value(steps));
         assert_eq!(
             value(vec!["top".into(), "b".into(), 1.into()]),
-            Some((2, 23))
+            Some((2, 25))
         );
         assert_eq!(
             value(vec!["sites".into(), 0.into(), "hosts".into(), 1.into()]),

@@ -1,0 +1,230 @@
+//! The configuration files that are shipped, and those that must be refused.
+//!
+//! `tests/config/bad` holds a file for each way to be wrong, and beside it the whole message that it gets. A new one is
+//! begun with the YAML file and an empty `.txt`; the failure shows the message to judge and to put there.
+
+use portcullis::config::{self, Settings};
+use serde_yaml::{Mapping, Value};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn directory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn files(name: &str, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory(name)).expect("the directory is there");
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.retain(|path| path.extension().is_some_and(|found| found == extension));
+    files.sort();
+    files
+}
+
+fn reference_text() -> String {
+    fs::read_to_string(directory("config/portcullis.yaml")).expect("the reference is there")
+}
+
+fn reference() -> Mapping {
+    serde_yaml::from_str(&reference_text()).expect("the reference is YAML")
+}
+
+fn parse(mapping: &Mapping) -> Result<Settings, config::Error> {
+    let text = serde_yaml::to_string(mapping).expect("a map can be written");
+    config::parse(&text, Path::new("portcullis.yaml"))
+}
+
+#[test]
+fn every_shipped_file_is_good() {
+    let shipped = files("config", "yaml");
+    assert!(shipped.len() >= 4);
+    for path in shipped {
+        if let Err(error) = config::load(&path) {
+            panic!("{error}");
+        }
+    }
+}
+
+/// The keys that the reference shows with their default, by path; an index leads into a list.
+const WITH_DEFAULT: &[&str] = &[
+    "tls/required",
+    "tls/session_reuse",
+    "tls/min_version",
+    "passive/ports",
+    "passive",
+    "user_forms/user_at_host",
+    "user_forms/host_backslash_user",
+    "user_forms",
+    "sites/0/backends/0/tls",
+    "sites/0/user",
+    "sites/1/backends/0/max_version",
+    "active_mode",
+    "limits/sessions",
+    "limits/sessions_per_client",
+    "limits",
+    "timeouts/tls_handshake",
+    "timeouts/login",
+    "timeouts/idle",
+    "timeouts/data_connect",
+    "timeouts/data_idle",
+    "timeouts/final_reply",
+    "timeouts/drain",
+    "timeouts/backend_connect",
+    "timeouts/backend_reply",
+    "timeouts",
+    "admin/address",
+    "admin",
+];
+
+fn remove(value: &mut Value, path: &str) {
+    let (step, rest) = path.split_once('/').unwrap_or((path, ""));
+    match value {
+        Value::Mapping(map) if rest.is_empty() => {
+            assert!(map.remove(step).is_some(), "the reference shows {step}");
+        }
+        Value::Mapping(map) => remove(map.get_mut(step).expect("the section is there"), rest),
+        Value::Sequence(list) => remove(&mut list[step.parse::<usize>().expect("an index")], rest),
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_the_reference_shows_as_default_is_the_default() {
+    let whole = parse(&reference()).expect("the reference is good");
+    for path in WITH_DEFAULT {
+        let mut shortened = Value::Mapping(reference());
+        remove(&mut shortened, path);
+        let Value::Mapping(shortened) = shortened else {
+            unreachable!("it was a map")
+        };
+        assert_eq!(
+            parse(&shortened).expect("still good"),
+            whole,
+            "without {path}"
+        );
+    }
+}
+
+/// The keys known in the map where `nonsense` was put, from the message that refuses it.
+fn known_keys(error: &str) -> Vec<String> {
+    let (_, list) = error
+        .rsplit_once("nown here: ")
+        .unwrap_or_else(|| panic!("{error}"));
+    list.split(", ").map(|key| key.trim().to_owned()).collect()
+}
+
+#[test]
+fn the_reference_shows_every_key() {
+    let text = reference_text();
+    let mut good: Vec<&str> = vec![""];
+    good.extend([
+        "tls",
+        "passive",
+        "user_forms",
+        "limits",
+        "timeouts",
+        "admin",
+        "listeners/0",
+        "sites/0",
+    ]);
+    good.extend(["sites/1/backends/0", "sites/1/backends/0/verify"]);
+    for path in good {
+        let mut value = Value::Mapping(reference());
+        let mut place = &mut value;
+        for step in path.split('/').filter(|step| !step.is_empty()) {
+            place = match place {
+                Value::Mapping(map) => map.get_mut(step).expect("the section is there"),
+                Value::Sequence(list) => &mut list[step.parse::<usize>().expect("an index")],
+                other => panic!("{path}: {other:?}"),
+            };
+        }
+        place
+            .as_mapping_mut()
+            .expect("a map")
+            .insert("qqqqqqqqqqqq".into(), true.into());
+        let Value::Mapping(value) = value else {
+            unreachable!("it was a map")
+        };
+        let error = parse(&value).expect_err("an unknown key").to_string();
+        for key in known_keys(&error) {
+            assert!(
+                text.contains(&format!("{key}:")),
+                "{path}: the reference doesn't show `{key}`"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_bad_file_gets_its_message() {
+    let bad = files("tests/config/bad", "yaml");
+    assert!(bad.len() >= 25, "{} files", bad.len());
+    let mut wrong = String::new();
+    for path in bad {
+        let text = fs::read_to_string(&path).expect("the file is there");
+        let expected = fs::read_to_string(path.with_extension("txt")).unwrap_or_default();
+        let name = Path::new(path.file_name().expect("a file has a name"));
+        let message = match config::parse(&text, name) {
+            Ok(_) => "no error".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if message != expected.trim_end() {
+            wrong.push_str(&format!(
+                "\n--- {} got\n{message}\n--- instead of\n{expected}",
+                path.display()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn files_that_are_no_configuration_are_refused_unread() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = scratch.path().join("portcullis.yaml");
+    let message = |path: &Path| {
+        let message = config::load(path)
+            .expect_err("no configuration")
+            .to_string();
+        let (file, message) = message.split_at(path.display().to_string().len());
+        assert_eq!(Path::new(file), path);
+        message.to_owned()
+    };
+    assert_eq!(
+        message(scratch.path()),
+        ": the configuration isn't a regular file"
+    );
+    assert!(message(&path).starts_with(": the configuration can't be read: No such file"));
+    fs::write(&path, vec![b'#'; 1024 * 1024 + 1]).expect("written");
+    assert_eq!(message(&path), ": the configuration is longer than 1 MiB");
+    fs::write(&path, b"listeners:\n  - \xff").expect("written");
+    assert_eq!(
+        message(&path),
+        ":2:5: a byte that isn't UTF-8\n = save the file as UTF-8"
+    );
+}
+
+#[test]
+fn relative_file_names_count_from_the_configurations_directory() {
+    let text = "
+listeners: [{address: 127.0.0.1:0, tls: explicit}]
+tls: {certificate: tls/tls.crt, private_key: /keys/tls.key}
+sites:
+  - name: a
+    default: true
+    backends: [{address: a.lab, tls: explicit, verify: {ca: ca.pem}}]
+";
+    let settings = config::parse(text, Path::new("/etc/portcullis/p.yaml")).expect("good");
+    assert_eq!(
+        settings.tls.certificate,
+        Path::new("/etc/portcullis/tls/tls.crt")
+    );
+    assert_eq!(settings.tls.private_key, Path::new("/keys/tls.key"));
+    let backend = settings.sites[0].backends[0].tls.as_ref().expect("TLS");
+    assert_eq!(
+        backend.verify,
+        config::Verify::Ca("/etc/portcullis/ca.pem".into())
+    );
+    assert_eq!(backend.server_name, "a.lab");
+}
