@@ -4,6 +4,8 @@
 //! begun with the YAML file and an empty `.txt`; the failure shows the message to judge and to put there.
 
 use portcullis::config::{self, Settings};
+use proptest::prelude::*;
+use proptest::sample::Index;
 use serde_yaml::{Mapping, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -227,4 +229,24 @@ sites:
         config::Verify::Ca("/etc/portcullis/ca.pem".into())
     );
     assert_eq!(backend.server_name, "a.lab");
+}
+
+proptest! {
+    /// A slip anywhere in a good file is either harmless or told with its line.
+    #[test]
+    fn every_slip_of_the_pen_is_told_with_its_place(at in any::<Index>(), cut in 0_usize..40, typed in "[ -~\n\t]{0,4}") {
+        let mut text: Vec<char> = reference_text().chars().collect();
+        let start = at.index(text.len());
+        let end = text.len().min(start + cut);
+        text.splice(start..end, typed.chars());
+        let text: String = text.into_iter().collect();
+        match config::parse(&text, Path::new("p.yaml")) {
+            Ok(_) => {}
+            Err(config::Error::Wrong(report)) => {
+                let position = report.position();
+                prop_assert!(position.is_some_and(|at| at.line <= text.lines().count() + 1), "{report}");
+            }
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
 }

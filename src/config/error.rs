@@ -155,6 +155,14 @@ pub(super) struct Fault {
 }
 
 impl Fault {
+    pub(super) fn new(place: Place, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            place,
+            message: message.into(),
+            help: help.into(),
+        }
+    }
+
     pub(super) fn at(self, position: Option<Position>) -> Finding {
         Finding {
             position,

@@ -1,18 +1,21 @@
 //! The settings that the program runs on: checked, complete, immutable.
 //!
-//! What people write is `file`, whose single values are `scalar`; `resolve` turns it into the types below, filling in
-//! the defaults and refusing what can't work. Where a file is wrong, `structure` finds the line, `explain` puts the
-//! YAML reader's complaint in words, and [`Error`] shows both. The rest of the program sees only [`Settings`].
+//! What people write is `file`, whose single values are `scalar`; `resolve`, with `sites` and `backends`, turns it into
+//! the types below, filling in the defaults and refusing what can't work. Where a file is wrong, `structure` finds the
+//! line, `explain` puts the YAML reader's complaint in words, and [`Error`] shows both. The rest of the program sees
+//! only [`Settings`].
 //!
 //! Reading never opens a file that the configuration names: whether a certificate is there, and good, is for those
 //! who load it. Relative file names count from the directory of the configuration file.
 
+mod backends;
 mod error;
 mod explain;
 mod file;
 mod host;
 mod resolve;
 mod scalar;
+mod sites;
 mod structure;
 mod template;
 

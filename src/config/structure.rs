@@ -35,6 +35,12 @@ impl From<usize> for Step {
     }
 }
 
+/// A path from keys and indices.
+macro_rules! steps {
+    ($($step:expr),*) => { vec![$($crate::config::structure::Step::from($step)),*] };
+}
+pub(super) use steps;
+
 /// A place in the text, by its path from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {

@@ -1,0 +1,148 @@
+//! The sites of a configuration file: names and hosts of their own, and a way in for each.
+
+use super::error::{Fault, quoted};
+use super::structure::{Place, steps};
+use super::{HostPattern, Listener, Site, TemplateError, UserTemplate, backends, file};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The longest name of a site: it is a metric label and a word in log lines.
+const LONGEST_SITE_NAME: usize = 64;
+
+/// The sites of a file, checked against each other and against the listeners. Relative file names count from `base`.
+pub(super) fn resolve(
+    written: Vec<file::Site>,
+    listeners: &[Listener],
+    base: &Path,
+) -> Result<Vec<Arc<Site>>, Fault> {
+    if written.is_empty() {
+        return Err(Fault::new(
+            Place::Key(steps!["sites"]),
+            "no site, so no login could be served",
+            "write at least one, with `name`, `hosts` or `default: true`, and `backends`",
+        ));
+    }
+    let mut sites: Vec<Arc<Site>> = Vec::with_capacity(written.len());
+    let mut hosts_taken: HashMap<HostPattern, String> = HashMap::new();
+    for (index, site) in written.into_iter().enumerate() {
+        check_name(&site.name, index, &sites)?;
+        let default = site.default.unwrap_or(false);
+        if let Some(other) = sites.iter().find(|other| default && other.default) {
+            return Err(Fault::new(
+                Place::Key(steps!["sites", index, "default"]),
+                format!(
+                    "a second default site: {} is the default already",
+                    quoted(&other.name)
+                ),
+                "keep `default: true` at the one site for logins that name no host",
+            ));
+        }
+        let hosts = hosts(
+            &site.name,
+            index,
+            &site.hosts.unwrap_or_default(),
+            &mut hosts_taken,
+        )?;
+        if hosts.is_empty() && !default {
+            return Err(Fault::new(
+                Place::Value(steps!["sites", index]),
+                format!(
+                    "no login can reach site {}: it has no hosts and isn't the default",
+                    quoted(&site.name)
+                ),
+                "add `hosts: [ftp.example.com]`, or `default: true` for logins that name no host",
+            ));
+        }
+        let user = user(site.user.as_deref(), index)?;
+        if user.names_host()
+            && default
+            && !hosts
+                .iter()
+                .any(|host| matches!(host, HostPattern::Exact(_)))
+        {
+            return Err(Fault::new(
+                Place::Value(steps!["sites", index, "user"]),
+                "`{host}` has no value for a login that names no host",
+                "give this default site one host without a wildcard, or leave `{host}` out",
+            ));
+        }
+        let backends = backends::resolve(site.backends, index, listeners, base)?;
+        sites.push(Arc::new(Site {
+            name: site.name,
+            default,
+            hosts,
+            backends,
+            user,
+        }));
+    }
+    Ok(sites)
+}
+
+fn check_name(name: &str, index: usize, earlier: &[Arc<Site>]) -> Result<(), Fault> {
+    let place = Place::Value(steps!["sites", index, "name"]);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > LONGEST_SITE_NAME || !name.bytes().all(allowed) {
+        return Err(Fault::new(
+            place,
+            format!("{} can't be the name of a site", quoted(name)),
+            "write 1 to 64 letters, digits, `-`, `_` or `.`: the name is a label in logs and metrics",
+        ));
+    }
+    if earlier
+        .iter()
+        .any(|site| site.name.eq_ignore_ascii_case(name))
+    {
+        return Err(Fault::new(
+            place,
+            format!("a second site named {}", quoted(name)),
+            "give each site a name of its own; upper and lower case don't make a difference",
+        ));
+    }
+    Ok(())
+}
+
+fn hosts(
+    site: &str,
+    index: usize,
+    written: &[String],
+    taken: &mut HashMap<HostPattern, String>,
+) -> Result<Vec<HostPattern>, Fault> {
+    let mut hosts = Vec::with_capacity(written.len());
+    for (number, text) in written.iter().enumerate() {
+        let place = || Place::Value(steps!["sites", index, "hosts", number]);
+        let Some(host) = HostPattern::parse(text) else {
+            return Err(Fault::new(
+                place(),
+                format!("{} isn't a host name", quoted(text)),
+                "write a name such as ftp.example.com, or \"*.example.com\" for any one label before it; \
+                 without a port, and international names in their xn-- form",
+            ));
+        };
+        if let Some(other) = taken.insert(host.clone(), site.to_owned()) {
+            return Err(Fault::new(
+                place(),
+                format!("{host} belongs to site {} already", quoted(&other)),
+                "keep each host at one site",
+            ));
+        }
+        hosts.push(host);
+    }
+    Ok(hosts)
+}
+
+fn user(written: Option<&str>, index: usize) -> Result<UserTemplate, Fault> {
+    written.map_or(Ok(UserTemplate::default()), |text| {
+        text.parse().map_err(|error: TemplateError| {
+            let message = match error {
+                TemplateError::UnknownPlaceholder(name) => format!("unknown placeholder {}", quoted(&format!("{{{name}}}"))),
+                other => other.to_string(),
+            };
+            Fault::new(
+                Place::Value(steps!["sites", index, "user"]),
+                message,
+                "write \"{user}\", \"{host}|{user}\" or \"{user}@{host}\"; braces hold `user` or `host`",
+            )
+        })
+    })
+}
