@@ -1,0 +1,224 @@
+//! What the tests of this module share: certificates made on the spot and handshakes in memory.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
+    SupportedProtocolVersion,
+};
+use time::OffsetDateTime;
+
+use super::certificate::CertificatePair;
+
+/// Everything about TLS is tested with each version by itself.
+pub(super) static VERSIONS: [&[&SupportedProtocolVersion]; 2] =
+    [&[&rustls::version::TLS12], &[&rustls::version::TLS13]];
+
+pub(super) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn params(names: &[&str], common_name: &str) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    params.not_before = OffsetDateTime::now_utc() - time::Duration::days(1);
+    params.not_after = OffsetDateTime::now_utc() + time::Duration::days(90);
+    params
+}
+
+/// A certificate authority.
+pub(super) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: rcgen::Certificate,
+}
+
+impl Authority {
+    pub(super) fn new(common_name: &str) -> Self {
+        let mut params = params(&[], common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+        }
+    }
+
+    pub(super) fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    pub(super) fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.der().clone()).unwrap();
+        roots
+    }
+
+    pub(super) fn issue(&self, names: &[&str]) -> Identity {
+        self.issue_with(names, |_| {})
+    }
+
+    /// Valid for `from..to` days from now.
+    pub(super) fn issue_for_days(&self, names: &[&str], days: std::ops::Range<i64>) -> Identity {
+        self.issue_with(names, |params| {
+            params.not_before = OffsetDateTime::now_utc() + time::Duration::days(days.start);
+            params.not_after = OffsetDateTime::now_utc() + time::Duration::days(days.end);
+        })
+    }
+
+    fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let mut params = params(names, names.first().unwrap_or(&"nameless"));
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        Identity {
+            leaf_pem: leaf.pem(),
+            chain_pem: format!("{}{}", leaf.pem(), self.certificate.pem()),
+            chain: vec![leaf.der().clone(), self.certificate.der().clone()],
+            key,
+        }
+    }
+}
+
+/// A leaf certificate, its chain, and its key.
+pub(super) struct Identity {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    leaf_pem: String,
+    chain_pem: String,
+    key: KeyPair,
+}
+
+impl Identity {
+    pub(super) fn self_signed(names: &[&str]) -> Self {
+        Self::self_signed_with(names, IsCa::NoCa)
+    }
+
+    pub(super) fn self_signed_with(names: &[&str], is_ca: IsCa) -> Self {
+        let mut params = params(names, names.first().unwrap_or(&"nameless"));
+        params.is_ca = is_ca;
+        let key = KeyPair::generate().unwrap();
+        let leaf = params.self_signed(&key).unwrap();
+        Self {
+            leaf_pem: leaf.pem(),
+            chain_pem: leaf.pem(),
+            chain: vec![leaf.der().clone()],
+            key,
+        }
+    }
+
+    pub(super) fn leaf_pem(&self) -> String {
+        self.leaf_pem.clone()
+    }
+
+    pub(super) fn chain_pem(&self) -> String {
+        self.chain_pem.clone()
+    }
+
+    pub(super) fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
+    /// A server that shows this certificate, in the given versions, with rustls' own kind of session cache.
+    pub(super) fn server(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
+        Arc::new(
+            ServerConfig::builder_with_provider(super::provider())
+                .with_protocol_versions(versions)
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(self.chain.clone(), key)
+                .unwrap(),
+        )
+    }
+}
+
+/// What loading the files of `identity` gives.
+pub(super) fn pair_of(identity: &Identity) -> CertificatePair {
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, key) = (
+        directory.path().join("tls.crt"),
+        directory.path().join("tls.key"),
+    );
+    fs::write(&certificate, identity.chain_pem()).unwrap();
+    fs::write(&key, identity.key_pem()).unwrap();
+    CertificatePair::load(&certificate, &key, now()).unwrap()
+}
+
+/// A client that trusts `authority`, with a session cache of its own.
+pub(super) fn client(
+    authority: &Authority,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    ClientConfig::builder_with_provider(super::provider())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(authority.roots())
+        .with_no_client_auth()
+}
+
+/// Both ends of a finished handshake, tickets delivered.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) client: ClientConnection,
+    pub(super) server: ServerConnection,
+}
+
+/// What each end made of a handshake that failed.
+#[derive(Debug, PartialEq)]
+pub(super) struct Failure {
+    pub(super) client: Option<rustls::Error>,
+    pub(super) server: Option<rustls::Error>,
+}
+
+/// Runs a handshake in memory until neither end has anything left to say.
+pub(super) fn handshake(
+    client: &Arc<ClientConfig>,
+    server: &Arc<ServerConfig>,
+    name: &str,
+) -> Result<Ends, Failure> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
+    let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
+    let mut failure = Failure {
+        client: None,
+        server: None,
+    };
+    while client.wants_write() || server.wants_write() {
+        let mut flight = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut flight).unwrap();
+        }
+        let mut rest = flight.as_slice();
+        while !rest.is_empty() && failure.server.is_none() {
+            server.read_tls(&mut rest).unwrap();
+            failure.server = server.process_new_packets().err();
+        }
+        let mut flight = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut flight).unwrap();
+        }
+        let mut rest = flight.as_slice();
+        while !rest.is_empty() && failure.client.is_none() {
+            client.read_tls(&mut rest).unwrap();
+            failure.client = client.process_new_packets().err();
+        }
+    }
+    if failure.client.is_some() || failure.server.is_some() {
+        return Err(failure);
+    }
+    assert!(!client.is_handshaking() && !server.is_handshaking());
+    Ok(Ends { client, server })
+}

@@ -1,0 +1,65 @@
+//! TLS on both legs: the central certificate and how it is replaced, the binding of data connections to their control
+//! connection, and the judging of backends' certificates.
+//!
+//! Nothing here owns a socket: this module makes configurations, [`net`](crate) runs handshakes with them, and
+//! [`explain`] says afterwards what went wrong. Towards clients the way is [`CertificatePair`] (loaded and checked) ->
+//! [`LiveCertificate`] (in use) -> [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one
+//! data connection's). Towards backends it is [`BackendTlsClient`] -> [`BackendSessionTls`].
+
+use std::ops::RangeInclusive;
+use std::sync::{Arc, LazyLock};
+
+use rustls::SupportedProtocolVersion;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+use crate::config::TlsVersion;
+
+pub mod binding;
+pub mod certificate;
+mod date;
+#[cfg(test)]
+mod fixtures;
+pub mod live;
+pub mod pem;
+pub mod server;
+pub mod sessions;
+
+pub use binding::{DataTls, SessionTls, Tickets};
+pub use certificate::{CertificateError, CertificatePair};
+
+pub use live::LiveCertificate;
+pub use server::ServerTls;
+pub use sessions::{SessionId, Sessions};
+
+/// The cryptography in use: aws-lc-rs, with AES-128-GCM in front. It is a tenth faster than AES-256-GCM, and for what
+/// a session lasts nothing is gained by the longer key.
+///
+/// Every configuration names it explicitly; there is no process default to be overridden by accident.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let mut provider = aws_lc_rs::default_provider();
+        // Stable: the preferred suites keep their order among themselves, and so do the others.
+        provider
+            .cipher_suites
+            .sort_by_key(|suite| !FIRST_SUITES.contains(suite));
+        Arc::new(provider)
+    });
+    Arc::clone(&PROVIDER)
+}
+
+const FIRST_SUITES: [rustls::SupportedCipherSuite; 3] = [
+    aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+    aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+];
+
+/// The versions in `range`, as rustls takes them; the newest first.
+fn versions(range: RangeInclusive<TlsVersion>) -> &'static [&'static SupportedProtocolVersion] {
+    static BOTH: [&SupportedProtocolVersion; 2] =
+        [&rustls::version::TLS13, &rustls::version::TLS12];
+    match (range.start(), range.end()) {
+        (TlsVersion::V1_2, TlsVersion::V1_3) => &BOTH,
+        (TlsVersion::V1_2, TlsVersion::V1_2) => &BOTH[1..],
+        (TlsVersion::V1_3, _) => &BOTH[..1],
+    }
+}

@@ -1,0 +1,259 @@
+//! Reading PEM files: the certificate pair of the client leg and the trust anchors of backends.
+//!
+//! The files are the operator's, yet they may be half written, swapped, or something else altogether, so every way of
+//! getting them wrong has a variant of its own in [`FileError`], with the remedy in its text.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem::{self, PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// The largest file that is read, in bytes. A chain of ten certificates has some 20 KB.
+pub const MAX_FILE_SIZE: u64 = 1024 * 1024;
+
+/// Why a PEM file can't be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say what each variant is, `path` is always the file as configured
+pub enum FileError {
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is not a regular file", path.display())]
+    NotAFile { path: PathBuf },
+    #[error("{} is larger than {MAX_FILE_SIZE} bytes: not a PEM file of certificates or keys", path.display())]
+    TooLarge { path: PathBuf },
+    #[error("{} is empty", path.display())]
+    Empty { path: PathBuf },
+    #[error(
+        "{} is in DER form: convert it to PEM with `openssl x509 -inform der` or `openssl pkey -inform der`",
+        path.display()
+    )]
+    Der { path: PathBuf },
+    #[error("{} is not valid PEM: {source}", path.display())]
+    Pem { path: PathBuf, source: pem::Error },
+    #[error("{} holds a certificate request, not a certificate", path.display())]
+    RequestNotCertificate { path: PathBuf },
+    #[error("{} holds a private key, not a certificate: are the two files swapped?", path.display())]
+    KeyNotCertificate { path: PathBuf },
+    #[error("{} holds no certificate", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error("private key {} is encrypted: write it without a passphrase", path.display())]
+    EncryptedKey { path: PathBuf },
+    #[error("{} holds a certificate, not a private key: are the two files swapped?", path.display())]
+    CertificateNotKey { path: PathBuf },
+    #[error("{} holds no private key", path.display())]
+    NoKey { path: PathBuf },
+}
+
+/// Reads a file whole, if it is a regular file of at most [`MAX_FILE_SIZE`] bytes.
+///
+/// Blocks on the file system.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    let failed = |source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    // Asked before opening: opening a FIFO blocks until somebody writes to it.
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(FileError::NotAFile {
+            path: path.to_owned(),
+        });
+    }
+    let mut bytes = Vec::new();
+    // The size in the metadata may be outdated by now, so the limit is put on the reading.
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes))
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        return Err(FileError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    Ok(bytes)
+}
+
+/// All certificates in `bytes`, in their order; at least one. `path` is for messages.
+pub(super) fn certificates(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let path = || path.to_owned();
+    let sections = Sections::parse(path(), bytes)?;
+    if sections.certificates.is_empty() {
+        return Err(if contains(bytes, b"CERTIFICATE REQUEST-----") {
+            FileError::RequestNotCertificate { path: path() }
+        } else if contains(bytes, b"PRIVATE KEY-----") {
+            FileError::KeyNotCertificate { path: path() }
+        } else {
+            FileError::NoCertificate { path: path() }
+        });
+    }
+    Ok(sections.certificates)
+}
+
+/// The first private key in `bytes`. `path` is for messages.
+pub(super) fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, FileError> {
+    let path = || path.to_owned();
+    // Before parsing: the older of the two forms (RFC 1421 headers) isn't valid PEM to the parser, the newer one has a
+    // label that it skips.
+    if contains(bytes, b"Proc-Type: 4,ENCRYPTED") || contains(bytes, b"ENCRYPTED PRIVATE KEY-----")
+    {
+        return Err(FileError::EncryptedKey { path: path() });
+    }
+    let sections = Sections::parse(path(), bytes)?;
+    match sections.key {
+        Some(key) => Ok(key),
+        None if !sections.certificates.is_empty() => {
+            Err(FileError::CertificateNotKey { path: path() })
+        }
+        None => Err(FileError::NoKey { path: path() }),
+    }
+}
+
+/// The sections of a PEM file that matter here.
+struct Sections {
+    certificates: Vec<CertificateDer<'static>>,
+    key: Option<PrivateKeyDer<'static>>,
+}
+
+impl Sections {
+    fn parse(path: PathBuf, bytes: &[u8]) -> Result<Self, FileError> {
+        // Windows editors put a byte order mark in front, which would hide the first BEGIN line from the parser.
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        if text.iter().all(u8::is_ascii_whitespace) {
+            return Err(FileError::Empty { path });
+        }
+        // 0x30 is the ASN.1 SEQUENCE with which certificates and keys begin.
+        if text[0] == 0x30 && !contains(text, b"-----BEGIN ") {
+            return Err(FileError::Der { path });
+        }
+        let mut sections = Self {
+            certificates: Vec::new(),
+            key: None,
+        };
+        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
+            let (kind, der) = match section {
+                Ok(section) => section,
+                Err(source) => return Err(FileError::Pem { path, source }),
+            };
+            if kind == SectionKind::Certificate {
+                sections.certificates.push(CertificateDer::from(der));
+            } else if sections.key.is_none() {
+                sections.key = PrivateKeyDer::from_pem(kind, der);
+            }
+        }
+        Ok(sections)
+    }
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    memchr::memmem::find(bytes, text).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+
+    fn certificate_fault(bytes: &[u8]) -> String {
+        certificates(Path::new("tls.crt"), bytes)
+            .unwrap_err()
+            .to_string()
+    }
+
+    fn key_fault(bytes: &[u8]) -> String {
+        private_key(Path::new("tls.key"), bytes)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn certificates_keep_their_order_and_other_text_is_skipped() {
+        let second = CERTIFICATE.replace("AAAA", "BBBB");
+        let text = format!("# a comment\n{CERTIFICATE}{KEY}\n{second}");
+        let found = certificates(Path::new("tls.crt"), text.as_bytes()).unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].as_ref(), [0, 0, 0]);
+        assert_eq!(found[1].as_ref(), [4, 16, 65]);
+    }
+
+    #[test]
+    fn windows_line_ends_and_a_byte_order_mark_do_no_harm() {
+        let text = format!("\u{feff}{}", CERTIFICATE.replace('\n', "\r\n"));
+        assert_eq!(
+            certificates(Path::new("tls.crt"), text.as_bytes())
+                .unwrap()
+                .len(),
+            1
+        );
+    }
+
+    #[test]
+    fn each_wrong_certificate_file_is_told_apart() {
+        assert_eq!(certificate_fault(b""), "tls.crt is empty");
+        assert_eq!(certificate_fault(b" \n\n"), "tls.crt is empty");
+        assert_eq!(certificate_fault(b"hello"), "tls.crt holds no certificate");
+        assert!(certificate_fault(b"0\x82\x01\x0a").contains("is in DER form"));
+        assert_eq!(
+            certificate_fault(KEY.as_bytes()),
+            "tls.crt holds a private key, not a certificate: are the two files swapped?"
+        );
+        let request = CERTIFICATE.replace("CERTIFICATE", "CERTIFICATE REQUEST");
+        assert_eq!(
+            certificate_fault(request.as_bytes()),
+            "tls.crt holds a certificate request, not a certificate"
+        );
+        let truncated = &CERTIFICATE.as_bytes()[..35];
+        assert!(certificate_fault(truncated).starts_with("tls.crt is not valid PEM: "));
+        let garbled = CERTIFICATE.replace("AAAA", "A~AA");
+        assert!(certificate_fault(garbled.as_bytes()).starts_with("tls.crt is not valid PEM: "));
+    }
+
+    #[test]
+    fn each_wrong_key_file_is_told_apart() {
+        assert_eq!(
+            key_fault(CERTIFICATE.as_bytes()),
+            "tls.key holds a certificate, not a private key: are the two files swapped?"
+        );
+        assert_eq!(key_fault(b"hello"), "tls.key holds no private key");
+        let encrypted = "private key tls.key is encrypted: write it without a passphrase";
+        let pkcs8 = KEY.replace("PRIVATE", "ENCRYPTED PRIVATE");
+        assert_eq!(key_fault(pkcs8.as_bytes()), encrypted);
+        let headers = KEY.replace("AAAA", "Proc-Type: 4,ENCRYPTED\n\nAAAA");
+        assert_eq!(key_fault(headers.as_bytes()), encrypted);
+    }
+
+    #[test]
+    fn an_ec_parameters_block_before_the_key_is_skipped() {
+        let text =
+            format!("-----BEGIN EC PARAMETERS-----\nAAAA\n-----END EC PARAMETERS-----\n{KEY}");
+        assert!(private_key(Path::new("tls.key"), text.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn only_regular_files_of_a_sane_size_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            read(directory.path()),
+            Err(FileError::NotAFile { .. })
+        ));
+        assert!(matches!(
+            read(Path::new("/dev/zero")),
+            Err(FileError::NotAFile { .. })
+        ));
+        assert!(matches!(
+            read(&directory.path().join("missing")),
+            Err(FileError::Read { .. })
+        ));
+        let large = directory.path().join("large");
+        File::create(&large)
+            .unwrap()
+            .set_len(MAX_FILE_SIZE + 1)
+            .unwrap();
+        assert!(matches!(read(&large), Err(FileError::TooLarge { .. })));
+    }
+}

@@ -1,0 +1,278 @@
+//! The TLS sessions that clients may resume, and whose they are.
+//!
+//! One store serves the whole process. Every entry belongs to one FTP session; only views made for that session find
+//! it, and it goes when the FTP session ends. The store is bounded by the number of FTP sessions times
+//! [`ENTRIES_PER_OWNER`].
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// An FTP session's number, by which its TLS sessions are told from others'. Never used twice in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(pub u64);
+
+/// How many TLS sessions of one FTP session are kept.
+pub const ENTRIES_PER_OWNER: usize = 16;
+
+/// How many of them may come from the control connection: what it issues in one handshake.
+pub(super) const CONTROL_ENTRIES: usize = 4;
+
+const DATA_ENTRIES: usize = ENTRIES_PER_OWNER - CONTROL_ENTRIES;
+
+/// On which connection a TLS session was established.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Kept as long as the FTP session lasts: FileZilla and OpenSSL present the control connection's ticket on each data
+    /// connection, however many tickets the ones before have brought.
+    Control,
+    /// The latest ones are kept, for clients that use each TLS 1.3 ticket once.
+    Data,
+}
+
+/// The TLS sessions of all FTP sessions.
+#[derive(Default)]
+pub struct Sessions {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: HashMap<Arc<[u8]>, Entry>,
+    owners: HashMap<SessionId, Owned>,
+}
+
+struct Entry {
+    owner: SessionId,
+    value: Vec<u8>,
+}
+
+/// The keys of one owner's entries, oldest first.
+#[derive(Default)]
+struct Owned {
+    control: VecDeque<Arc<[u8]>>,
+    data: VecDeque<Arc<[u8]>>,
+}
+
+impl Sessions {
+    /// A store without entries.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many TLS sessions are kept, of all FTP sessions together.
+    pub fn len(&self) -> usize {
+        self.state().entries.len()
+    }
+
+    /// Whether no TLS session is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Lets `owner` have entries, until the handle is dropped.
+    pub(super) fn register(self: &Arc<Self>, owner: SessionId) -> Owner {
+        self.state().owners.entry(owner).or_default();
+        Owner {
+            id: owner,
+            sessions: Arc::clone(self),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing below panics half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Sessions {
+    /// Without the entries, which are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").finish_non_exhaustive()
+    }
+}
+
+/// The right of one FTP session to have entries; they go when it is dropped.
+pub(super) struct Owner {
+    id: SessionId,
+    sessions: Arc<Sessions>,
+}
+
+impl Owner {
+    /// A way to this owner's entries that doesn't keep them alive, for connections that outlast the FTP session.
+    pub(super) fn entries(&self) -> OwnEntries {
+        OwnEntries {
+            id: self.id,
+            sessions: Arc::clone(&self.sessions),
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let mut state = self.sessions.state();
+        let Some(owned) = state.owners.remove(&self.id) else {
+            return;
+        };
+        for key in owned.control.iter().chain(&owned.data) {
+            state.entries.remove(key);
+        }
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Owner").field(&self.id).finish()
+    }
+}
+
+/// One owner's entries.
+#[derive(Debug, Clone)]
+pub(super) struct OwnEntries {
+    id: SessionId,
+    sessions: Arc<Sessions>,
+}
+
+impl OwnEntries {
+    /// What was put under `key` for this owner. The entry stays: most clients present a ticket more than once, which
+    /// without early data gives nobody anything to replay.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let state = self.sessions.state();
+        let entry = state.entries.get(key)?;
+        (entry.owner == self.id).then(|| entry.value.clone())
+    }
+
+    /// Keeps `value` under `key`, at the expense of this owner's oldest entry of the same origin. Returns whether it
+    /// was kept: not after the owner is gone, and never in place of another owner's entry.
+    pub(super) fn put(&self, origin: Origin, key: Vec<u8>, value: Vec<u8>) -> bool {
+        let mut guard = self.sessions.state();
+        let state = &mut *guard;
+        let Some(owned) = state.owners.get_mut(&self.id) else {
+            return false;
+        };
+        if let Some(entry) = state.entries.get_mut(key.as_slice()) {
+            if entry.owner != self.id {
+                return false;
+            }
+            entry.value = value;
+            return true;
+        }
+        let (keys, limit) = match origin {
+            Origin::Control => (&mut owned.control, CONTROL_ENTRIES),
+            Origin::Data => (&mut owned.data, DATA_ENTRIES),
+        };
+        if keys.len() == limit
+            && let Some(oldest) = keys.pop_front()
+        {
+            state.entries.remove(&oldest);
+        }
+        let key: Arc<[u8]> = key.into();
+        keys.push_back(Arc::clone(&key));
+        state.entries.insert(
+            key,
+            Entry {
+                owner: self.id,
+                value,
+            },
+        );
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owners() -> (Arc<Sessions>, Owner, Owner) {
+        let sessions = Arc::new(Sessions::new());
+        let one = sessions.register(SessionId(1));
+        let other = sessions.register(SessionId(2));
+        (sessions, one, other)
+    }
+
+    #[test]
+    fn an_entry_can_be_looked_up_again_and_again_by_its_owner_only() {
+        let (_sessions, one, other) = owners();
+        assert!(
+            one.entries()
+                .put(Origin::Control, b"key".to_vec(), b"value".to_vec())
+        );
+        for _ in 0..3 {
+            assert_eq!(one.entries().get(b"key").unwrap(), b"value");
+        }
+        assert_eq!(other.entries().get(b"key"), None);
+    }
+
+    #[test]
+    fn an_entry_cannot_be_replaced_by_another_owner() {
+        let (_sessions, one, other) = owners();
+        assert!(
+            one.entries()
+                .put(Origin::Control, b"key".to_vec(), b"mine".to_vec())
+        );
+        assert!(
+            !other
+                .entries()
+                .put(Origin::Data, b"key".to_vec(), b"theirs".to_vec())
+        );
+        assert_eq!(one.entries().get(b"key").unwrap(), b"mine");
+    }
+
+    #[test]
+    fn an_entry_put_twice_counts_once() {
+        let (sessions, one, _other) = owners();
+        for value in [b"old", b"new"] {
+            assert!(
+                one.entries()
+                    .put(Origin::Data, b"key".to_vec(), value.to_vec())
+            );
+        }
+        assert_eq!(sessions.len(), 1);
+        assert_eq!(one.entries().get(b"key").unwrap(), b"new");
+    }
+
+    #[test]
+    fn the_control_connections_tickets_outlive_any_number_of_data_tickets() {
+        let (sessions, one, _other) = owners();
+        for ticket in 0..4u8 {
+            one.entries()
+                .put(Origin::Control, vec![ticket], vec![ticket]);
+        }
+        for ticket in 100..=250u8 {
+            one.entries().put(Origin::Data, vec![ticket], vec![ticket]);
+        }
+        assert_eq!(sessions.len(), ENTRIES_PER_OWNER);
+        assert!((0..4u8).all(|ticket| one.entries().get(&[ticket]).is_some()));
+        assert!(one.entries().get(&[238]).is_none());
+        assert!((239..=250u8).all(|ticket| one.entries().get(&[ticket]).is_some()));
+    }
+
+    #[test]
+    fn one_owners_flood_leaves_anothers_entries_alone() {
+        let (_sessions, one, other) = owners();
+        other
+            .entries()
+            .put(Origin::Data, b"theirs".to_vec(), b"value".to_vec());
+        for ticket in 0..=255u8 {
+            one.entries().put(Origin::Data, vec![ticket], vec![ticket]);
+        }
+        assert!(other.entries().get(b"theirs").is_some());
+    }
+
+    #[test]
+    fn nothing_remains_of_an_owner_that_is_gone_and_nothing_comes_after() {
+        let (sessions, one, other) = owners();
+        let late = one.entries();
+        late.put(Origin::Control, b"one".to_vec(), b"value".to_vec());
+        other
+            .entries()
+            .put(Origin::Data, b"two".to_vec(), b"value".to_vec());
+        drop(one);
+        assert_eq!(late.get(b"one"), None);
+        assert!(!late.put(Origin::Data, b"late".to_vec(), b"value".to_vec()));
+        assert_eq!(sessions.len(), 1);
+        drop(other);
+        assert!(sessions.is_empty());
+        assert!(sessions.state().owners.is_empty());
+    }
+}
