@@ -8,6 +8,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
     SupportedProtocolVersion,
@@ -128,19 +129,30 @@ impl Identity {
         self.key.serialize_pem()
     }
 
+    /// This identity's key under another's certificate.
+    pub(super) fn showing(self, other: &Identity) -> Self {
+        Self {
+            chain: other.chain.clone(),
+            ..self
+        }
+    }
+
     /// A server that shows this certificate, in the given versions, with rustls' own kind of session cache.
     pub(super) fn server(
         &self,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ServerConfig> {
+        let provider = super::provider();
         let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
+        let key = provider.key_provider.load_private_key(key).unwrap();
+        // Not by `with_single_cert`, which would notice what `showing` does.
+        let certified = CertifiedKey::new(self.chain.clone(), key);
         Arc::new(
-            ServerConfig::builder_with_provider(super::provider())
+            ServerConfig::builder_with_provider(provider)
                 .with_protocol_versions(versions)
                 .unwrap()
                 .with_no_client_auth()
-                .with_single_cert(self.chain.clone(), key)
-                .unwrap(),
+                .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))),
         )
     }
 }
@@ -188,7 +200,7 @@ pub(super) fn handshake(
     client: &Arc<ClientConfig>,
     server: &Arc<ServerConfig>,
     name: &str,
-) -> Result<Ends, Failure> {
+) -> Result<Ends, Box<Failure>> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
     let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
@@ -217,7 +229,7 @@ pub(super) fn handshake(
         }
     }
     if failure.client.is_some() || failure.server.is_some() {
-        return Err(failure);
+        return Err(Box::new(failure));
     }
     assert!(!client.is_handshaking() && !server.is_handshaking());
     Ok(Ends { client, server })

@@ -1,7 +1,7 @@
 //! TLS on both legs: the central certificate and how it is replaced, the binding of data connections to their control
 //! connection, and the judging of backends' certificates.
 //!
-//! Nothing here owns a socket: this module makes configurations, [`net`](crate) runs handshakes with them, and
+//! Nothing here owns a socket: this module makes configurations, `net` runs handshakes with them, and
 //! [`explain`] says afterwards what went wrong. Towards clients the way is [`CertificatePair`] (loaded and checked) ->
 //! [`LiveCertificate`] (in use) -> [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one
 //! data connection's). Towards backends it is [`BackendTlsClient`] -> [`BackendSessionTls`].
@@ -14,22 +14,28 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 use crate::config::TlsVersion;
 
+pub mod backend;
 pub mod binding;
 pub mod certificate;
 mod date;
+pub mod fault;
 #[cfg(test)]
 mod fixtures;
 pub mod live;
 pub mod pem;
 pub mod server;
 pub mod sessions;
+mod verify;
+pub mod watch;
 
+pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError};
 pub use binding::{DataTls, SessionTls, Tickets};
 pub use certificate::{CertificateError, CertificatePair};
-
+pub use fault::{HandshakeFault, explain};
 pub use live::LiveCertificate;
 pub use server::ServerTls;
 pub use sessions::{SessionId, Sessions};
+pub use watch::Watch;
 
 /// The cryptography in use: aws-lc-rs, with AES-128-GCM in front. It is a tenth faster than AES-256-GCM, and for what
 /// a session lasts nothing is gained by the longer key.

@@ -1,0 +1,361 @@
+//! What went wrong in a TLS handshake, in the operator's terms.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::{CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
+
+use super::date::{Date, Span};
+use super::verify::{Hex, Refusal};
+
+/// Why a handshake failed. Its text fits behind "TLS handshake failed: ".
+///
+/// Everything in it that comes from the peer is made printable and short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HandshakeFault {
+    /// The peer's certificate is past its end.
+    Expired {
+        /// The last moment at which it was valid.
+        not_after: SystemTime,
+        /// When it was judged.
+        now: SystemTime,
+    },
+    /// The peer's certificate is from the future, or this machine's clock is slow.
+    NotYetValid {
+        /// The first moment at which it will be valid.
+        not_before: SystemTime,
+        /// When it was judged.
+        now: SystemTime,
+    },
+    /// The peer's certificate is for other names.
+    WrongName {
+        /// The name that it should have.
+        expected: String,
+        /// The names that it has; none if it only has a common name.
+        presented: Vec<String>,
+    },
+    /// The peer's certificate was issued by somebody who isn't trusted.
+    UnknownIssuer {
+        /// The issuer's name.
+        issuer: String,
+    },
+    /// The peer's certificate was issued by itself.
+    SelfSigned {
+        /// Its name.
+        subject: String,
+    },
+    /// The peer shows a certificate authority's certificate as its own.
+    AuthorityAsServer {
+        /// Its name.
+        subject: String,
+    },
+    /// The peer's certificate isn't the one that is pinned.
+    Fingerprint {
+        /// SHA-256 of the certificate that it showed.
+        seen: [u8; 32],
+    },
+    /// Something else is wrong with the peer's certificate.
+    BadCertificate(String),
+    /// The two sides share no version of TLS.
+    NoCommonVersion,
+    /// The two sides share no cipher suite, key exchange or signature scheme.
+    NoCommonCipher,
+    /// The two sides share no application protocol: the peer wants to speak something else than FTP.
+    NoCommonProtocol,
+    /// The peer closed or reset the connection during the handshake.
+    Closed,
+    /// The peer doesn't speak TLS here.
+    NotTls,
+    /// The peer gave up with this alert.
+    Alert(String),
+    /// Anything else.
+    Other(String),
+}
+
+/// Names what an attempted handshake failed with.
+pub fn explain(error: &io::Error) -> HandshakeFault {
+    if let Some(error) = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Error>())
+    {
+        return HandshakeFault::from(error);
+    }
+    match error.kind() {
+        ErrorKind::UnexpectedEof
+        | ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe => HandshakeFault::Closed,
+        _ => HandshakeFault::Other(printable(&error.to_string())),
+    }
+}
+
+impl HandshakeFault {
+    /// Whether the peer's certificate is what is wrong.
+    pub fn is_certificate(&self) -> bool {
+        match self {
+            Self::Expired { .. }
+            | Self::NotYetValid { .. }
+            | Self::WrongName { .. }
+            | Self::UnknownIssuer { .. }
+            | Self::SelfSigned { .. }
+            | Self::AuthorityAsServer { .. }
+            | Self::Fingerprint { .. }
+            | Self::BadCertificate(_) => true,
+            Self::NoCommonVersion
+            | Self::NoCommonCipher
+            | Self::NoCommonProtocol
+            | Self::Closed
+            | Self::NotTls
+            | Self::Alert(_)
+            | Self::Other(_) => false,
+        }
+    }
+
+    fn from_certificate_error(error: &CertificateError) -> Self {
+        let at = |time: &rustls::pki_types::UnixTime| {
+            UNIX_EPOCH
+                .checked_add(Duration::from_secs(time.as_secs()))
+                .unwrap_or(UNIX_EPOCH)
+        };
+        match error {
+            CertificateError::ExpiredContext { time, not_after } => Self::Expired {
+                not_after: at(not_after),
+                now: at(time),
+            },
+            CertificateError::NotValidYetContext { time, not_before } => Self::NotYetValid {
+                not_before: at(not_before),
+                now: at(time),
+            },
+            CertificateError::NotValidForNameContext {
+                expected,
+                presented,
+            } => Self::WrongName {
+                expected: expected.to_str().into_owned(),
+                presented: presented
+                    .iter()
+                    .take(MAX_NAMES)
+                    .map(|name| printable(bare_name(name)))
+                    .collect(),
+            },
+            CertificateError::Other(OtherError(cause)) => match cause.downcast_ref::<Refusal>() {
+                Some(Refusal::SelfSigned(subject)) => Self::SelfSigned {
+                    subject: printable(subject),
+                },
+                Some(Refusal::UnknownIssuer(issuer)) => Self::UnknownIssuer {
+                    issuer: printable(issuer),
+                },
+                Some(Refusal::AuthorityAsServer(subject)) => Self::AuthorityAsServer {
+                    subject: printable(subject),
+                },
+                Some(Refusal::Fingerprint(seen)) => Self::Fingerprint { seen: *seen },
+                None => Self::BadCertificate(printable(&error.to_string())),
+            },
+            _ => Self::BadCertificate(printable(&error.to_string())),
+        }
+    }
+}
+
+impl From<&Error> for HandshakeFault {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::InvalidCertificate(error) => Self::from_certificate_error(error),
+            Error::AlertReceived(rustls::AlertDescription::ProtocolVersion) => {
+                Self::NoCommonVersion
+            }
+            Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)
+            | Error::NoApplicationProtocol => Self::NoCommonProtocol,
+            Error::AlertReceived(alert) => Self::Alert(snake_case(&format!("{alert:?}"))),
+            Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+                | PeerIncompatible::SupportedVersionsExtensionRequired
+                | PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled,
+            ) => Self::NoCommonVersion,
+            Error::PeerIncompatible(
+                PeerIncompatible::NoCipherSuitesInCommon
+                | PeerIncompatible::NoKxGroupsInCommon
+                | PeerIncompatible::NoSignatureSchemesInCommon
+                | PeerIncompatible::NoEcPointFormatsInCommon,
+            ) => Self::NoCommonCipher,
+            // The first byte of plaintext is no TLS content type, its second and third no TLS version.
+            Error::InvalidMessage(
+                InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+            ) => Self::NotTls,
+            _ => Self::Other(printable(&error.to_string())),
+        }
+    }
+}
+
+impl fmt::Display for HandshakeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired { not_after, now } => write!(
+                f,
+                "certificate expired on {} ({} ago)",
+                Date(*not_after),
+                Span(now.duration_since(*not_after).unwrap_or_default())
+            ),
+            Self::NotYetValid { not_before, now } => write!(
+                f,
+                "certificate not valid before {} (in {})",
+                Date(*not_before),
+                Span(not_before.duration_since(*now).unwrap_or_default())
+            ),
+            Self::WrongName {
+                expected,
+                presented,
+            } if presented.is_empty() => write!(
+                f,
+                "certificate is not for {expected}: it has no subjectAltName"
+            ),
+            Self::WrongName {
+                expected,
+                presented,
+            } => write!(
+                f,
+                "certificate is not for {expected} but for {}",
+                presented.join(", ")
+            ),
+            Self::UnknownIssuer { issuer } => {
+                write!(f, "certificate issued by {issuer}, which is not trusted")
+            }
+            Self::SelfSigned { subject } => {
+                write!(
+                    f,
+                    "self-signed certificate ({subject}), which is not trusted"
+                )
+            }
+            Self::AuthorityAsServer { subject } => write!(
+                f,
+                "certificate ({subject}) is a certificate authority's, not a server's: pin its fingerprint"
+            ),
+            Self::Fingerprint { seen } => {
+                write!(f, "certificate has fingerprint sha256:{}", Hex(seen))?;
+                f.write_str(", which is not the configured one")
+            }
+            Self::BadCertificate(cause) => write!(f, "bad certificate: {cause}"),
+            Self::NoCommonVersion => f.write_str("no TLS version in common"),
+            Self::NoCommonCipher => {
+                f.write_str("no cipher suite, key exchange or signature scheme in common")
+            }
+            Self::NoCommonProtocol => f.write_str("no application protocol (ALPN) in common"),
+            Self::Closed => f.write_str("the peer closed the connection"),
+            Self::NotTls => f.write_str("the peer answered in something else than TLS"),
+            Self::Alert(name) => write!(f, "the peer refused with alert {name}"),
+            Self::Other(cause) => f.write_str(cause),
+        }
+    }
+}
+
+impl std::error::Error for HandshakeFault {}
+
+/// How many of a certificate's names, and how much of each text, go into a message.
+const MAX_NAMES: usize = 10;
+const MAX_TEXT: usize = 200;
+
+/// `text` without control characters that could forge log lines, and not too long.
+fn printable(text: &str) -> String {
+    text.chars()
+        .take(MAX_TEXT)
+        .flat_map(|character| {
+            let escaped = character.is_control();
+            let plain = (!escaped).then_some(character);
+            plain.into_iter().chain(
+                escaped
+                    .then(|| character.escape_default())
+                    .into_iter()
+                    .flatten(),
+            )
+        })
+        .collect()
+}
+
+/// The name in webpki's `DnsName("ftp.example.com")` and its like.
+fn bare_name(presented: &str) -> &str {
+    presented
+        .split_once("(\"")
+        .and_then(|(_, rest)| rest.strip_suffix("\")"))
+        .unwrap_or(presented)
+}
+
+/// `CertificateUnknown` as the RFCs write it: `certificate_unknown`. `UnknownCA` becomes `unknown_ca`.
+fn snake_case(name: &str) -> String {
+    let mut result = String::with_capacity(name.len() + 4);
+    let mut after_lower = false;
+    for character in name.chars() {
+        if character.is_ascii_uppercase() && after_lower {
+            result.push('_');
+        }
+        after_lower = character.is_ascii_lowercase();
+        result.push(character.to_ascii_lowercase());
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::AlertDescription;
+
+    use super::*;
+
+    #[test]
+    fn alerts_have_the_names_of_the_rfcs() {
+        let text = |alert| HandshakeFault::from(&Error::AlertReceived(alert)).to_string();
+        assert_eq!(
+            text(AlertDescription::UnknownCA),
+            "the peer refused with alert unknown_ca"
+        );
+        assert_eq!(
+            text(AlertDescription::BadCertificate),
+            "the peer refused with alert bad_certificate"
+        );
+        assert_eq!(
+            text(AlertDescription::ProtocolVersion),
+            "no TLS version in common"
+        );
+    }
+
+    #[test]
+    fn dates_are_told_with_their_distance() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_767_312_000);
+        let two_days = Duration::from_secs(2 * 86_400);
+        let not_before = now + two_days;
+        assert_eq!(
+            HandshakeFault::NotYetValid { not_before, now }.to_string(),
+            "certificate not valid before 2026-01-04 (in 2 days)"
+        );
+        let not_after = now - two_days;
+        assert_eq!(
+            HandshakeFault::Expired { not_after, now }.to_string(),
+            "certificate expired on 2025-12-31 (2 days ago)"
+        );
+    }
+
+    #[test]
+    fn a_connection_that_ends_is_told_from_other_failures() {
+        for kind in [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset] {
+            assert_eq!(explain(&kind.into()), HandshakeFault::Closed);
+        }
+        let other = io::Error::other("out of luck");
+        assert_eq!(explain(&other).to_string(), "out of luck");
+    }
+
+    #[test]
+    fn the_rustls_error_inside_an_io_error_is_found() {
+        let inner = Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon);
+        let error = io::Error::new(ErrorKind::InvalidData, inner);
+        assert_eq!(explain(&error), HandshakeFault::NoCommonCipher);
+    }
+
+    #[test]
+    fn what_a_peer_put_into_its_certificate_cannot_forge_log_lines() {
+        let hostile = format!("CN=a\nlevel=info \u{1b}[2J{}", "x".repeat(10_000));
+        let error = Error::from(Refusal::SelfSigned(hostile));
+        let text = HandshakeFault::from(&error).to_string();
+        assert!(!text.contains(char::is_control));
+        assert!(text.contains("CN=a\\nlevel=info \\u{1b}[2J"));
+        assert!(text.len() < 2 * MAX_TEXT);
+    }
+}
