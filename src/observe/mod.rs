@@ -1,1 +1,5 @@
-//! What the operator sees: logs, metrics and the admin endpoint.
+//! What the operator sees: [`log`] lines, [`metrics`] and the admin endpoint ([`http`]).
+
+pub mod http;
+pub mod log;
+pub mod metrics;

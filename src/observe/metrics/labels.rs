@@ -1,0 +1,184 @@
+//! The values that labels may have: one enum for each label, so that nothing else can become one.
+
+use crate::config::{ListenerTls, TlsVersion};
+
+/// Defines an enum whose variants are the values of one label.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every value that there is.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The value as label and as log field.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+    };
+}
+
+label! {
+    /// Why a connection was turned away before it became a session.
+    RefusedReason {
+        /// `limits.sessions` is reached.
+        Total = "total",
+        /// `limits.sessions_per_client` is reached.
+        PerClient = "per_client",
+        /// The program is about to exit.
+        Draining = "draining",
+    }
+}
+
+label! {
+    /// How a login ended.
+    LoginResult {
+        /// The backend let the user in.
+        Accepted = "accepted",
+        /// The backend didn't.
+        Rejected = "rejected",
+        /// The login named a host that no site has, or none where there is no default site.
+        UnknownHost = "unknown_host",
+        /// USER came in clear text although `tls.required` is set.
+        ClearText = "clear_text",
+        /// No backend of the site could be reached, or it broke off.
+        BackendUnavailable = "backend_unavailable",
+        /// `timeouts.login` ran out.
+        TimedOut = "timed_out",
+    }
+}
+
+label! {
+    /// One side of the proxy.
+    Leg {
+        /// Between client and proxy.
+        Client = "client",
+        /// Between proxy and backend.
+        Backend = "backend",
+    }
+}
+
+label! {
+    /// How the TLS handshake of a data connection ended.
+    DataHandshake {
+        /// Without resumption.
+        Full = "full",
+        /// As a resumption of an earlier session.
+        Resumed = "resumed",
+        /// Not at all.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// Where the bytes of a transfer go.
+    Direction {
+        /// From client to backend: STOR, APPE, STOU.
+        Upload = "upload",
+        /// From backend to client: RETR.
+        Download = "download",
+        /// From backend to client: LIST, NLST, MLSD.
+        Listing = "listing",
+    }
+}
+
+label! {
+    /// What became of a transfer.
+    Verdict {
+        /// The source ended cleanly, the sink took every byte, and the backend's last reply was 2xx.
+        Complete = "complete",
+        /// The client's data connection failed or broke off.
+        FailedClient = "failed_client",
+        /// The backend's data connection failed or broke off, or its last reply was 4xx or 5xx.
+        FailedBackend = "failed_backend",
+        /// The backend refused the command before any byte.
+        Refused = "refused",
+        /// The client sent ABOR.
+        Aborted = "aborted",
+    }
+}
+
+label! {
+    /// How far a connection to a backend came before it failed.
+    DialStage {
+        /// Looking up the backend's name.
+        Dns = "dns",
+        /// The TCP connection.
+        Connect = "connect",
+        /// The backend's first reply.
+        Greeting = "greeting",
+        /// AUTH TLS.
+        Auth = "auth",
+        /// The TLS handshake, but for the certificate.
+        Handshake = "handshake",
+        /// The backend's certificate was refused.
+        Certificate = "certificate",
+        /// PBSZ and PROT.
+        Protection = "protection",
+    }
+}
+
+label! {
+    /// What is reloaded.
+    ReloadSubject {
+        /// The central certificate and its key.
+        Certificate = "certificate",
+        /// The configuration file.
+        Configuration = "configuration",
+    }
+}
+
+label! {
+    /// What became of a reload.
+    ReloadResult {
+        /// The new state serves new sessions.
+        Ok = "ok",
+        /// The new state is broken, and the old one stays.
+        Refused = "refused",
+    }
+}
+
+/// How the TLS handshake of a client's control connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeResult {
+    /// Done, in this version.
+    Ok(TlsVersion),
+    /// Broken off by an alert, or by what isn't TLS.
+    Failed,
+    /// `timeouts.tls_handshake` ran out.
+    TimedOut,
+}
+
+impl HandshakeResult {
+    pub(super) const ALL: [Self; 4] = [
+        Self::Ok(TlsVersion::V1_2),
+        Self::Ok(TlsVersion::V1_3),
+        Self::Failed,
+        Self::TimedOut,
+    ];
+
+    pub(super) fn labels(self) -> [&'static str; 2] {
+        match self {
+            Self::Ok(TlsVersion::V1_2) => ["ok", "1.2"],
+            Self::Ok(TlsVersion::V1_3) => ["ok", "1.3"],
+            Self::Failed => ["failed", "none"],
+            Self::TimedOut => ["timed_out", "none"],
+        }
+    }
+}
+
+/// The `listener` label.
+pub(super) fn listener_label(kind: ListenerTls) -> &'static str {
+    match kind {
+        ListenerTls::Explicit => "explicit",
+        ListenerTls::Implicit => "implicit",
+    }
+}
