@@ -1,0 +1,68 @@
+# The menu: what can be done here, and nothing that needs more than Rust and a C compiler to start with.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO_DENY_VERSION := 0.20.2
+CARGO_HOME ?= $(HOME)/.cargo
+CARGO_DENY := $(CARGO_HOME)/bin/cargo-deny
+CONFIG ?= portcullis.yaml
+
+.PHONY: help
+help: ## show this menu
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## two legacy servers behind one certificate, to try with curl
+	cargo build --locked
+	cargo run --locked --package portcullis-demo -- target/debug/portcullis
+
+.PHONY: check
+check: ## check a configuration: make check CONFIG=portcullis.yaml
+	cargo run --locked --quiet -- check --config $(CONFIG)
+
+.PHONY: build
+build: ## the optimised binary, target/release/portcullis
+	cargo build --release --locked
+
+.PHONY: test
+test: ## every test; installs the FTP servers and clients that the tests talk to
+	tests/install.sh
+	cargo test --locked --workspace
+
+.PHONY: lint
+lint: lint-code lint-deps ## formatting, clippy, documentation, dependencies
+
+.PHONY: lint-code
+lint-code:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --locked
+
+# Licences, bans and sources need no network. Advisories need a copy of the RustSec database: it is fetched, or the one
+# of an earlier run is used, and where there is neither the check is left out and says so.
+.PHONY: lint-deps
+lint-deps: $(CARGO_DENY)
+	$(CARGO_DENY) --locked check bans licenses sources
+	@if timeout 120 $(CARGO_DENY) fetch db >/dev/null 2>&1; then \
+		echo "advisories: checked against the RustSec database of today"; \
+		$(CARGO_DENY) --locked check --disable-fetch advisories; \
+	elif compgen -G '$(CARGO_HOME)/advisory-db*/*/crates' >/dev/null; then \
+		echo "advisories: the RustSec database cannot be fetched; checked against the copy of an earlier run"; \
+		$(CARGO_DENY) --locked --offline check --disable-fetch advisories; \
+	else \
+		echo "advisories: NOT CHECKED, the RustSec database cannot be fetched and there is no copy of it"; \
+	fi
+
+# Takes minutes, once: the binary stays in cargo's own folder, and `make clean` leaves it alone.
+$(CARGO_DENY):
+	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked
+
+.PHONY: fmt
+fmt: ## format the code
+	cargo fmt --all
+
+.PHONY: clean
+clean: ## remove everything that was built
+	cargo clean
