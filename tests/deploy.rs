@@ -1,0 +1,266 @@
+//! The deployment files, judged by the programs that will read them: a rule that Prometheus refuses, or a unit that
+//! systemd doesn't understand, shows here and not on a Sunday.
+//!
+//! A program that is missing fails the test: `tests/install.sh` installs them all.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+use serde_yaml::Value;
+
+/// What `systemd-analyze security` may say at most; 10 is an unprotected service.
+const EXPOSURE_LIMIT: f64 = 2.0;
+
+fn deploy(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("deploy")
+        .join(path)
+}
+
+fn read(path: &str) -> String {
+    let path = deploy(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn yaml(path: &str) -> Value {
+    serde_yaml::from_str(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What `program` prints; it has to succeed.
+fn output_of(program: &str, arguments: &[&str], file: &Path) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .arg(file)
+        .output()
+        .unwrap_or_else(|error| panic!("{program} is needed for this test: {error}"));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{program} {arguments:?}: {text}");
+    text
+}
+
+fn yaml_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of the repository") {
+        let path = entry.expect("a folder of the repository").path();
+        if path.is_dir() {
+            yaml_files(&path, found);
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
+            found.push(path);
+        }
+    }
+}
+
+/// A duration as systemd (`330`), Kubernetes (`330`) and Compose (`330s`) write it.
+fn seconds(text: &str) -> u64 {
+    text.trim_end_matches('s').parse().expect("whole seconds")
+}
+
+/// The value of `key` in the systemd unit, which has it once.
+fn unit_setting<'a>(unit: &'a str, key: &str) -> &'a str {
+    let mut values = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let value = values
+        .next()
+        .unwrap_or_else(|| panic!("the unit sets {key}"));
+    assert_eq!(values.next(), None, "{key} is set once");
+    value
+}
+
+#[test]
+fn every_yaml_file_parses() {
+    let mut files = Vec::new();
+    yaml_files(&deploy(""), &mut files);
+    assert!(files.len() >= 8, "{files:?}");
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a file of the repository");
+        for document in serde_yaml::Deserializer::from_str(&text) {
+            let value = Value::deserialize(document)
+                .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            assert!(!value.is_null(), "{} is empty", file.display());
+        }
+    }
+}
+
+#[test]
+fn prometheus_accepts_the_alerts() {
+    output_of(
+        "promtool",
+        &["check", "rules"],
+        &deploy("prometheus/alerts.yaml"),
+    );
+}
+
+#[test]
+fn prometheus_accepts_the_scrape_configuration() {
+    output_of(
+        "promtool",
+        &["check", "config"],
+        &deploy("prometheus/scrape.yaml"),
+    );
+}
+
+#[test]
+fn every_alert_fires_when_it_should_and_only_then() {
+    output_of(
+        "promtool",
+        &["test", "rules"],
+        &deploy("prometheus/alerts_test.yaml"),
+    );
+    let tests = read("prometheus/alerts_test.yaml");
+    for rule in yaml("prometheus/alerts.yaml")["groups"][0]["rules"]
+        .as_sequence()
+        .expect("rules")
+    {
+        let alert = rule["alert"].as_str().expect("a name");
+        assert!(
+            tests.contains(&format!("alertname: {alert}\n        exp_alerts")),
+            "no test makes {alert} fire"
+        );
+    }
+}
+
+#[test]
+fn alerts_use_only_metrics_that_exist() {
+    let metrics = portcullis::observe::metrics::Metrics::new().render();
+    let alerts = read("prometheus/alerts.yaml");
+    let names: Vec<&str> = alerts
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("portcullis_"))
+        .collect();
+    assert!(!names.is_empty());
+    for name in names {
+        assert!(
+            metrics
+                .lines()
+                .any(|line| line.starts_with(&format!("{name} "))
+                    || line.starts_with(&format!("{name}{{"))),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn systemd_understands_the_unit() {
+    // systemd wants the binary to exist where the unit says.
+    let unit = read("systemd/portcullis.service").replace(
+        "/usr/local/bin/portcullis",
+        env!("CARGO_BIN_EXE_portcullis"),
+    );
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let copy = folder.path().join("portcullis.service");
+    fs::write(&copy, unit).expect("written");
+    let complaints = output_of("systemd-analyze", &["verify", "--man=no"], &copy);
+    assert!(!complaints.contains("portcullis.service"), "{complaints}");
+}
+
+#[test]
+fn the_unit_is_locked_down() {
+    let report = output_of(
+        "systemd-analyze",
+        &["security", "--offline=true", "--no-pager"],
+        &deploy("systemd/portcullis.service"),
+    );
+    let (_, verdict) = report
+        .split_once("Overall exposure level for portcullis.service: ")
+        .unwrap_or_else(|| panic!("{report}"));
+    let exposure: f64 = verdict
+        .split_whitespace()
+        .next()
+        .and_then(|figure| figure.parse().ok())
+        .unwrap_or_else(|| panic!("{report}"));
+    assert!(exposure <= EXPOSURE_LIMIT, "{report}");
+}
+
+#[test]
+fn everybody_waits_longer_for_the_end_than_a_drain_takes() {
+    const DRAIN_DEFAULT: u64 = 300;
+    let unit = read("systemd/portcullis.service");
+    let deployment = yaml("kubernetes/deployment.yaml");
+    let compose = yaml("compose/compose.yaml");
+    for (place, patience) in [
+        ("systemd", seconds(unit_setting(&unit, "TimeoutStopSec"))),
+        (
+            "kubernetes",
+            deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+                .as_u64()
+                .expect("a number"),
+        ),
+        (
+            "compose",
+            seconds(
+                compose["services"]["portcullis"]["stop_grace_period"]
+                    .as_str()
+                    .expect("a duration"),
+            ),
+        ),
+    ] {
+        assert!(patience > DRAIN_DEFAULT, "{place}: {patience}");
+    }
+}
+
+#[test]
+fn nothing_runs_as_root() {
+    assert_eq!(
+        unit_setting(&read("systemd/portcullis.service"), "User"),
+        "portcullis"
+    );
+    let pod = &yaml("kubernetes/deployment.yaml")["spec"]["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], Value::from(true));
+    let dockerfile = fs::read_to_string(deploy("../Dockerfile")).expect("a file of the repository");
+    let user = dockerfile
+        .lines()
+        .rfind(|line| line.starts_with("USER "))
+        .expect("the image names its user");
+    assert_eq!(user, "USER 65532:65532");
+}
+
+#[test]
+fn kubernetes_offers_the_ports_that_the_configuration_opens() {
+    let configuration = yaml("kubernetes/portcullis.yaml");
+    let service = yaml("kubernetes/service.yaml");
+    let deployment = yaml("kubernetes/deployment.yaml");
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+
+    let mut opened: Vec<u64> = configuration["listeners"]
+        .as_sequence()
+        .expect("listeners")
+        .iter()
+        .chain([&configuration["admin"]])
+        .map(|place| {
+            let address = place["address"].as_str().expect("an address");
+            let (_, port) = address.rsplit_once(':').expect("a port");
+            port.parse().expect("a number")
+        })
+        .chain(configuration["passive"]["ports"].as_u64())
+        .collect();
+    let mut declared: Vec<u64> = container["ports"]
+        .as_sequence()
+        .expect("ports")
+        .iter()
+        .filter_map(|port| port["containerPort"].as_u64())
+        .collect();
+    opened.sort_unstable();
+    declared.sort_unstable();
+    assert_eq!(opened, declared);
+
+    // Clients connect to the number that the proxy announces, so it can't be mapped to another.
+    let outside: Vec<u64> = service["spec"]["ports"]
+        .as_sequence()
+        .expect("ports")
+        .iter()
+        .filter_map(|port| port["port"].as_u64())
+        .collect();
+    let data = configuration["passive"]["ports"]
+        .as_u64()
+        .expect("one port");
+    assert_eq!(outside, [21, 990, data]);
+}
