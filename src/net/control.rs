@@ -1,0 +1,117 @@
+//! A control connection: lines in, bytes out, each with its bound.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::stream::Stream;
+use crate::ftp::line::{Line, LineBuffer};
+
+/// A control connection of either leg.
+#[derive(Debug)]
+pub struct ControlConnection {
+    stream: Stream,
+    lines: LineBuffer,
+    ended: bool,
+}
+
+impl ControlConnection {
+    /// With lines of at most `line_limit` bytes.
+    pub fn new(stream: Stream, line_limit: usize) -> Self {
+        Self {
+            stream,
+            lines: LineBuffer::new(line_limit),
+            ended: false,
+        }
+    }
+
+    /// The connection below.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Gives the connection up for a TLS handshake on its stream.
+    ///
+    /// # Errors
+    /// If bytes have been read that nobody has taken: they came in clear text, behind a command that asks for TLS, from
+    /// whoever sits on the way (CVE-2011-0411, CVE-2021-22947). The connection comes back, to be closed.
+    pub fn into_clear_stream(self) -> Result<Stream, Box<Self>> {
+        if self.lines.is_empty() { Ok(self.stream) } else { Err(Box::new(self)) }
+    }
+
+    /// Waits for more bytes. Returns at the end of the connection, too, and never again after it. May be cancelled.
+    pub async fn fill(&mut self) {
+        if self.ended || !self.lines.has_room() {
+            return std::future::pending().await;
+        }
+        // How a control connection ends makes no difference: lftp, Python and wget close theirs without close_notify.
+        if let Ok(0) | Err(_) = self.stream.read_buf(self.lines.unread()).await {
+            self.ended = true;
+        }
+    }
+
+    /// Takes the next line that has arrived whole.
+    pub fn next_line(&mut self) -> Option<Line> {
+        self.lines.next_line()
+    }
+
+    /// The bytes that have arrived and are no line yet.
+    pub fn peek(&self) -> &[u8] {
+        self.lines.peek()
+    }
+
+    /// Whether the peer has ended the connection and no line of it is left.
+    pub fn is_over(&mut self) -> bool {
+        self.ended && !self.lines.has_line()
+    }
+
+    /// Waits for the next line.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` at the end of the connection.
+    pub async fn line(&mut self) -> io::Result<Line> {
+        loop {
+            if let Some(line) = self.next_line() {
+                return Ok(line);
+            }
+            if self.ended {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.fill().await;
+        }
+    }
+
+    /// Sends bytes, all of them.
+    ///
+    /// # Errors
+    /// If the peer is gone, or takes nothing for [`WRITE_PATIENCE`].
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let sending = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        timeout(WRITE_PATIENCE, sending).await?
+    }
+
+    /// Ends the connection in order, without waiting long for the peer to do the same.
+    ///
+    /// What the peer has sent is read first: closing a socket with bytes unread resets it, and a client might lose the
+    /// last reply.
+    pub async fn close(mut self) {
+        let closing = async {
+            if self.stream.shutdown().await.is_ok() {
+                self.stream.drain().await;
+            }
+        };
+        // A peer that does not end its side is left to its own devices.
+        let _ = timeout(CLOSE_PATIENCE, closing).await;
+    }
+}
+
+/// How long a peer may take no byte of what it is sent on a control connection.
+pub const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a peer may take to end its side of a control connection after we ended ours.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);

@@ -1,0 +1,78 @@
+//! Listening sockets, and accepting from them through thick and thin.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Opens a listener. An IPv6 listener takes IPv6 clients only, so that `0.0.0.0` and `[::]` can be listed side by side
+/// and each client address has one form.
+///
+/// # Errors
+/// Those of `bind(2)` and `listen(2)`.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a former run in TIME_WAIT must not keep a new one from starting.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts from one listener and never gives up.
+///
+/// With no file descriptor free, accept(2) fails at once for as long as the client waits; without a pause that is a
+/// busy loop of millions of failures a second.
+#[derive(Debug)]
+pub struct Acceptor {
+    listener: TcpListener,
+    pause: Duration,
+}
+
+impl Acceptor {
+    /// Accepts from this listener.
+    pub fn new(listener: TcpListener) -> Self {
+        Self {
+            listener,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// The next connection, or what kept it from being one. After an error the call to come waits as long as it should.
+    ///
+    /// # Errors
+    /// Those of `accept(2)`: no reason to stop calling.
+    pub async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self.listener.accept().await {
+            Ok(accepted) => {
+                self.pause = FIRST_PAUSE;
+                Ok(accepted)
+            }
+            Err(error) if concerns_one_connection(&error) => Err(error),
+            Err(error) => {
+                tokio::time::sleep(self.pause).await;
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Connections that the kernel may complete before they are accepted.
+const BACKLOG: i32 = 1024;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);

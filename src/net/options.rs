@@ -1,0 +1,60 @@
+//! What is set on every socket, and why.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// For a control connection, on either leg.
+///
+/// # Errors
+/// Those of `setsockopt(2)`; the peer may be gone already.
+pub fn control(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    // NAT gateways forget control connections that are silent during a long transfer.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+    socket.set_tcp_user_timeout(Some(PEER_SILENCE))?;
+    // Python's abort() sends all of ABOR as urgent data; out of line it would arrive mangled.
+    socket.set_out_of_band_inline(true)
+}
+
+/// For a data connection that was accepted or is connected.
+///
+/// Lingering is off and armed: until [`orderly`] is called, whatever ends this socket (an error, a panic, `kill -9`)
+/// reaches the peer as a reset. A FIN is a promise that the file is complete.
+///
+/// # Errors
+/// Those of `setsockopt(2)`.
+pub fn data(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.set_tcp_user_timeout(Some(PEER_SILENCE))
+}
+
+/// As [`data`], before the connection exists.
+///
+/// # Errors
+/// Those of `setsockopt(2)`.
+pub fn data_before_connect(socket: &TcpSocket) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.set_tcp_user_timeout(Some(PEER_SILENCE))
+}
+
+/// Disarms the reset, just before a data connection is ended as it should be.
+///
+/// # Errors
+/// Those of `setsockopt(2)`.
+pub fn orderly(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(None)
+}
+
+/// A silent control connection is probed this often.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How long sent bytes may stay without acknowledgement before the peer counts as gone.
+const PEER_SILENCE: Duration = Duration::from_secs(180);

@@ -1,0 +1,117 @@
+//! One connection, plain or under TLS, on either leg.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use rustls::{HandshakeKind, ProtocolVersion};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::{client, server};
+
+use super::options;
+
+/// A connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// Without TLS.
+    Plain(TcpStream),
+    /// With TLS, and a client at the other end.
+    ToClient(Box<server::TlsStream<TcpStream>>),
+    /// With TLS, and a backend at the other end.
+    ToBackend(Box<client::TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// The socket below.
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::ToClient(stream) => stream.get_ref().0,
+            Self::ToBackend(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Whether TLS is on.
+    pub fn is_tls(&self) -> bool {
+        !matches!(self, Self::Plain(_))
+    }
+
+    /// How the TLS session came about.
+    pub fn handshake_kind(&self) -> Option<HandshakeKind> {
+        match self {
+            Self::Plain(_) => None,
+            Self::ToClient(stream) => stream.get_ref().1.handshake_kind(),
+            Self::ToBackend(stream) => stream.get_ref().1.handshake_kind(),
+        }
+    }
+
+    /// The TLS version, as it stands in logs: `1.2`, `1.3`, or `none` without TLS.
+    pub fn tls_version(&self) -> &'static str {
+        let version = match self {
+            Self::Plain(_) => None,
+            Self::ToClient(stream) => stream.get_ref().1.protocol_version(),
+            Self::ToBackend(stream) => stream.get_ref().1.protocol_version(),
+        };
+        match version {
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            Some(ProtocolVersion::TLSv1_3) => "1.3",
+            _ => "none",
+        }
+    }
+
+    /// Ends our direction as a complete one: everything written goes out, then close_notify, then FIN.
+    ///
+    /// # Errors
+    /// If the peer no longer takes what was written.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        options::orderly(self.socket())?;
+        self.shutdown().await
+    }
+
+    /// Reads and throws away until the peer ends its direction or the connection.
+    ///
+    /// Closing a socket with bytes unread resets it, and that may destroy what the peer has not read yet. On a backend's
+    /// connection the TLS 1.3 tickets come in this way, too.
+    pub async fn drain(&mut self) {
+        let mut waste = [0; 1024];
+        while let Ok(1..) = self.read(&mut waste).await {}
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, into),
+            Self::ToClient(stream) => Pin::new(stream).poll_read(context, into),
+            Self::ToBackend(stream) => Pin::new(stream).poll_read(context, into),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::ToClient(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::ToBackend(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::ToClient(stream) => Pin::new(stream).poll_flush(context),
+            Self::ToBackend(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::ToClient(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::ToBackend(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
