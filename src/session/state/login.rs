@@ -1,0 +1,209 @@
+//! The login: from USER over the backend's connection to its 230.
+//!
+//! The backend is dialled on USER, when the site is known, and it alone says who may come in: its replies to USER, PASS
+//! and ACCT are passed on as they are (a 331 may carry a challenge, a 230 may come without a password).
+
+use super::stored::Replay;
+use super::{Action, Dialled, Ending, Machine, Record, Security, State};
+use crate::ftp::answer;
+use crate::ftp::command::Command;
+use crate::ftp::reply::{Class, Reply};
+use crate::observe::metrics::LoginResult;
+use crate::route::Route;
+
+use super::logged_in::{BackendPassive, LoggedIn};
+
+/// A backend connection that nobody is logged in on.
+#[derive(Debug)]
+pub(super) struct Login {
+    pub route: Route,
+    passive: BackendPassive,
+    step: Step,
+    /// Settings that the backend refused before login and is asked to take after it.
+    refused: Vec<Command>,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Waiting for the client's next command.
+    Ready,
+    /// The backend is told `sent`, then the rest, then USER.
+    BeforeUser { sent: Command, rest: Replay },
+    /// The backend is to answer USER; `relogin` if somebody is logged in already and stays so on a refusal.
+    User { relogin: bool },
+    /// The backend is to answer PASS or ACCT.
+    Password,
+    /// Logged in; the backend is told the rest before the client hears of it.
+    AfterLogin { welcome: Reply, rest: Replay },
+}
+
+impl Login {
+    pub fn is_ready(&self) -> bool {
+        matches!(self.step, Step::Ready)
+    }
+}
+
+impl Machine {
+    /// USER, logged in or not.
+    pub(super) fn user(&mut self, command: Command) {
+        if command.argument().is_empty() {
+            return self.answer(answer::USER_ARGUMENT);
+        }
+        if self.terms.tls_required && !self.is_secured() {
+            self.push(Action::Record(Record::Login(LoginResult::ClearText)));
+            return self.answer(answer::POLICY_REQUIRES_TLS);
+        }
+        let sni = match &self.security {
+            Security::Secured { sni, .. } => sni.as_ref(),
+            Security::Clear | Security::Upgrading(_) => None,
+        };
+        let route = self.terms.router.route(command.argument(), self.host.as_ref(), sni);
+        let Ok(route) = route else {
+            self.push(Action::Record(Record::Login(LoginResult::UnknownHost)));
+            return self.answer(answer::HOST_EXPECTED);
+        };
+        match std::mem::replace(&mut self.state, State::NoBackend) {
+            State::Login(login) if login.route.site.name == route.site.name => {
+                self.state = State::Login(Login { route, ..login });
+                self.send_user(false);
+            }
+            State::LoggedIn(logged_in) if logged_in.route.site.name == route.site.name => {
+                self.state = State::Login(Login {
+                    route,
+                    passive: logged_in.passive,
+                    step: Step::Ready,
+                    refused: Vec::new(),
+                });
+                self.send_user(true);
+            }
+            // One login, one backend: nobody moves to another site inside a session.
+            logged_in @ State::LoggedIn(_) => {
+                self.state = logged_in;
+                self.answer(answer::OTHER_SITE);
+            }
+            State::Login(_) => {
+                self.push(Action::HangUp);
+                self.dial(route);
+            }
+            State::NoBackend | State::Dialling(_) | State::Closed => self.dial(route),
+        }
+    }
+
+    /// PASS and ACCT before login: the backend judges them, if there is one.
+    pub(super) fn password(&mut self, command: Command) {
+        let State::Login(login) = &mut self.state else {
+            return self.answer(answer::USER_FIRST);
+        };
+        login.step = Step::Password;
+        self.send(command.line());
+    }
+
+    fn dial(&mut self, route: Route) {
+        self.state = State::Dialling(route.clone());
+        self.push(Action::Dial(route));
+    }
+
+    pub(super) fn on_dialled(&mut self, dialled: Option<Dialled>) {
+        let State::Dialling(route) = &self.state else {
+            return;
+        };
+        let Some(Dialled { ipv6 }) = dialled else {
+            self.push(Action::Record(Record::Login(LoginResult::BackendUnavailable)));
+            return self.farewell(answer::SITE_UNAVAILABLE, Ending::BackendUnavailable);
+        };
+        self.state = State::Login(Login {
+            route: route.clone(),
+            passive: if ipv6 { BackendPassive::EpsvOnly } else { BackendPassive::EpsvFirst },
+            step: Step::Ready,
+            refused: Vec::new(),
+        });
+        let replay = self.stored.before_user();
+        self.tell_before_user(replay);
+    }
+
+    fn tell_before_user(&mut self, mut rest: Replay) {
+        let Some(sent) = rest.next() else {
+            return self.send_user(false);
+        };
+        self.send(sent.line());
+        if let State::Login(login) = &mut self.state {
+            login.step = Step::BeforeUser { sent, rest };
+        }
+    }
+
+    fn send_user(&mut self, relogin: bool) {
+        let State::Login(login) = &mut self.state else {
+            return;
+        };
+        login.step = Step::User { relogin };
+        let line = [b"USER ", login.route.backend_user().as_slice()].concat();
+        self.send(&line);
+    }
+
+    pub(super) fn reply_to_login(&mut self, reply: Reply) {
+        let State::Login(login) = &mut self.state else {
+            return;
+        };
+        if reply.class() == Class::Preliminary {
+            // No login command has one (RFC 959 §6); what matters is what follows.
+            return;
+        }
+        match std::mem::replace(&mut login.step, Step::Ready) {
+            Step::BeforeUser { sent, rest } => {
+                if reply.class().is_failure() {
+                    login.refused.push(sent);
+                }
+                self.tell_before_user(rest);
+            }
+            Step::User { relogin: true } if reply.class().is_failure() => {
+                // vsftpd: "530 Can't change to another user." The old login holds.
+                self.state = State::LoggedIn(LoggedIn::new(login.route.clone(), login.passive));
+                self.pass(&reply);
+            }
+            Step::User { .. } | Step::Password => self.login_reply(reply),
+            Step::AfterLogin { welcome, rest } => self.tell_after_login(welcome, rest),
+            // Nothing was asked, so the backend is out of step.
+            Step::Ready => self.lose_backend(),
+        }
+    }
+
+    fn login_reply(&mut self, reply: Reply) {
+        let State::Login(login) = &mut self.state else {
+            return;
+        };
+        match reply.class() {
+            // 230, 232 (RFC 2228), and 202 to a superfluous ACCT or PASS.
+            Class::Completion => {
+                let refused = std::mem::take(&mut login.refused);
+                self.push(Action::Record(Record::Login(LoginResult::Accepted)));
+                let replay = self.stored.after_login(refused);
+                self.tell_after_login(reply, replay);
+            }
+            Class::TransientFailure | Class::PermanentFailure => {
+                self.push(Action::Record(Record::Login(LoginResult::Rejected)));
+                self.pass(&reply);
+            }
+            // 331, 332, 336: the client's turn.
+            Class::Intermediate | Class::Preliminary => self.pass(&reply),
+        }
+    }
+
+    fn tell_after_login(&mut self, welcome: Reply, mut rest: Replay) {
+        let State::Login(login) = &mut self.state else {
+            return;
+        };
+        match rest.next() {
+            Some(setting) => {
+                login.step = Step::AfterLogin { welcome, rest };
+                self.send(setting.line());
+            }
+            None => {
+                self.state = State::LoggedIn(LoggedIn::new(login.route.clone(), login.passive));
+                // Told once; a later login on this connection finds the backend as the client has set it since.
+                self.stored.clear();
+                self.pass(&welcome);
+            }
+        }
+    }
+}
+

@@ -1,0 +1,517 @@
+//! One transfer, from its command to its verdict.
+//!
+//! The verdict is the promise that Portcullis makes: a transfer is complete only if its source ended cleanly, its sink
+//! took every byte, *and* the backend said 2xx. Until all three are known nobody is told that it is: a download's
+//! client doesn't get its end of file before the backend's 2xx, an upload's backend doesn't get its own before the
+//! client's end was judged. In every other case the sink's leg is reset and the client hears a 4xx or 5xx.
+//!
+//! A transfer that went wrong on our side has to be ended at the backend, too: ABOR tells it, NOOP behind it is a fence.
+//! Some servers answer an ABOR once and some twice; whatever comes before the 200 belongs to the transfer and the ABOR,
+//! so both ends are in step again without guessing. ABOR goes out before the reset, since pyftpdlib takes even a reset
+//! for the end of the file.
+
+use super::logged_in::{DataPort, Step};
+use super::{Action, Ending, Machine, Record, State, Wait};
+use crate::ftp::answer::{self, Answer};
+use crate::ftp::command::{Command, Direction, Verb};
+use crate::ftp::reply::{Class, Reply};
+use crate::observe::metrics::Verdict;
+
+/// What the data connections of a transfer have to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataEvent {
+    /// The backend's data connection is open: the command may go out.
+    BackendOpen,
+    /// The source ended, and everything that came from it is with the sink. `proven` if the end can't be taken for a
+    /// lost connection: it was a close_notify, or the backend's, whose reply decides.
+    SourceEnded {
+        /// False for a plain FIN from a client.
+        proven: bool,
+    },
+    /// After [`Action::ProceedData`]: the sink's leg was ended in order.
+    Finished,
+    /// It went wrong, and both legs have been reset.
+    Failed(DataFailure),
+}
+
+/// What went wrong with a data connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataFailure {
+    /// The client did not connect in time, or could not be reached in active mode.
+    NoClient,
+    /// The client's handshake failed.
+    ClientHandshake,
+    /// The client's handshake was a full one where session reuse is required.
+    NotResumed,
+    /// The client's connection broke.
+    ClientLost,
+    /// The client's upload ended without close_notify.
+    ClientUnclean,
+    /// The client neither sent nor took a byte for too long.
+    ClientIdle,
+    /// The backend's data port could not be reached.
+    NoBackend,
+    /// The handshake with the backend failed.
+    BackendHandshake,
+    /// The backend's connection broke.
+    BackendLost,
+    /// The backend neither sent nor took a byte for too long.
+    BackendIdle,
+    /// The backend called an upload complete before its end.
+    EarlyCompletion,
+    /// The backend's final reply did not come.
+    NoFinalReply,
+}
+
+impl DataFailure {
+    /// Whose fault it was.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::NoClient
+            | Self::ClientHandshake
+            | Self::NotResumed
+            | Self::ClientLost
+            | Self::ClientUnclean
+            | Self::ClientIdle => Verdict::FailedClient,
+            Self::NoBackend
+            | Self::BackendHandshake
+            | Self::BackendLost
+            | Self::BackendIdle
+            | Self::EarlyCompletion
+            | Self::NoFinalReply => Verdict::FailedBackend,
+        }
+    }
+
+    /// What the client is told, unless the backend has something better to say.
+    fn answer(self) -> Answer {
+        match self {
+            Self::NoClient => answer::NO_DATA_CONNECTION,
+            Self::ClientHandshake => answer::DATA_HANDSHAKE_FAILED,
+            Self::NotResumed => answer::REUSE_REQUIRED,
+            Self::ClientLost => answer::CLIENT_DATA_LOST,
+            Self::ClientUnclean => answer::UNCLEAN_UPLOAD,
+            Self::ClientIdle | Self::BackendIdle => answer::DATA_TIMEOUT,
+            Self::NoBackend | Self::BackendHandshake => answer::NO_BACKEND_DATA,
+            Self::BackendLost => answer::BACKEND_DATA_LOST,
+            Self::EarlyCompletion => answer::EARLY_COMPLETION,
+            Self::NoFinalReply => answer::NO_FINAL_REPLY,
+        }
+    }
+
+    /// The word for it in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoClient => "client opened no data connection",
+            Self::ClientHandshake => "tls handshake with the client failed",
+            Self::NotResumed => "client did not resume its tls session",
+            Self::ClientLost => "client's data connection broke",
+            Self::ClientUnclean => "client ended without close_notify",
+            Self::ClientIdle => "client moved no data",
+            Self::NoBackend => "backend's data port not reached",
+            Self::BackendHandshake => "tls handshake with the backend failed",
+            Self::BackendLost => "backend's data connection broke",
+            Self::BackendIdle => "backend moved no data",
+            Self::EarlyCompletion => "backend called the upload complete before its end",
+            Self::NoFinalReply => "backend gave no final reply",
+        }
+    }
+}
+
+/// The transfer under way.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    command: Command,
+    direction: Direction,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The command waits for the backend's data connection.
+    Opening,
+    /// The backend has the command.
+    Running(Running),
+    /// The backend is brought back into step.
+    Aborting(Abort),
+}
+
+#[derive(Debug)]
+struct Running {
+    /// A 1yz has come.
+    begun: bool,
+    /// How many STATs the backend has not answered yet.
+    stats: usize,
+    data: Data,
+    /// The backend's 2xx, kept until the data connections have borne it out.
+    confirmed: Option<Reply>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Data {
+    Flowing,
+    /// A plaintext upload's FIN: it counts if no ABOR and no end of the control connection comes with it.
+    Unproven,
+    /// The source is done; a download's sink waits for the backend's word.
+    SourceEnded,
+    /// The sink's leg is being ended.
+    Ending,
+    Finished,
+}
+
+#[derive(Debug)]
+struct Abort {
+    why: Why,
+    replies: Vec<Reply>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    /// The client said ABOR and expects two replies.
+    Asked,
+    /// A data connection failed; the client expects the transfer's one reply.
+    Failed(DataFailure),
+}
+
+impl Transfer {
+    pub fn wait(&self) -> Wait {
+        match &self.phase {
+            Phase::Opening => Wait::Data,
+            Phase::Aborting(_) => Wait::Abort,
+            Phase::Running(running) => match (running.data, running.confirmed.is_some()) {
+                (Data::Unproven, _) => Wait::Grace,
+                (Data::SourceEnded | Data::Finished, false) => Wait::FinalReply,
+                (Data::Flowing | Data::Ending | Data::SourceEnded | Data::Finished, _) => Wait::Data,
+            },
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn transfer(&self) -> Option<&Transfer> {
+        match &self.state {
+            State::LoggedIn(logged_in) => match &logged_in.step {
+                Step::Transfer(transfer) => Some(transfer),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn transfer_mut(&mut self) -> Option<&mut Transfer> {
+        match &mut self.state {
+            State::LoggedIn(logged_in) => match &mut logged_in.step {
+                Step::Transfer(transfer) => Some(transfer),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    pub(super) fn begin_transfer(&mut self, command: Command) {
+        let (State::LoggedIn(logged_in), Some(direction)) = (&mut self.state, command.verb().transfer()) else {
+            return;
+        };
+        if logged_in.data_port == DataPort::None {
+            return self.answer(answer::DATA_PORT_FIRST);
+        }
+        logged_in.data_port = DataPort::None;
+        logged_in.step = Step::Transfer(Transfer {
+            command,
+            direction,
+            phase: Phase::Opening,
+        });
+        // PROT counts as it stands at the transfer command, not at PASV (RFC 4217 §8).
+        let protection = self.protection();
+        self.push(Action::OpenData { direction, protection });
+    }
+
+    pub(super) fn command_during_transfer(&mut self, command: Command) {
+        let Some(transfer) = self.transfer_mut() else {
+            return;
+        };
+        match (command.verb(), &mut transfer.phase) {
+            (Verb::Abor, Phase::Opening) => {
+                // The backend has not heard of the transfer, so it need not hear of its end.
+                self.push(Action::DropData);
+                self.answer(answer::TRANSFER_ABORTED);
+                self.answer(answer::ABORT_DONE);
+                self.end_transfer(Verdict::Aborted, None);
+            }
+            (Verb::Abor, Phase::Running(_)) => self.abort(Why::Asked),
+            (Verb::Abor, Phase::Aborting(abort)) => abort.why = Why::Asked,
+            // Answered here: many servers are deaf during a transfer, and whose 200 it was would be anyone's guess.
+            (Verb::Noop, _) => self.answer(answer::NOOP_OK),
+            (Verb::Stat, Phase::Running(running)) if command.argument().is_empty() => {
+                running.stats += 1;
+                self.send(command.line());
+            }
+            // In order, when the transfer is over; RFC 959 §4.1.1 says so of QUIT.
+            _ => self.queue.push_back(command),
+        }
+    }
+
+    pub(super) fn on_data(&mut self, event: DataEvent) {
+        let Some(transfer) = self.transfer_mut() else {
+            return;
+        };
+        let upload = transfer.direction == Direction::Upload;
+        match (event, &mut transfer.phase) {
+            (DataEvent::BackendOpen, Phase::Opening) => {
+                transfer.phase = Phase::Running(Running {
+                    begun: false,
+                    stats: 0,
+                    data: Data::Flowing,
+                    confirmed: None,
+                });
+                let line = transfer.command.line().to_vec();
+                self.send(&line);
+                self.push(Action::BeginData);
+            }
+            (DataEvent::SourceEnded { proven }, Phase::Running(running)) if running.data == Data::Flowing => {
+                running.data = match (upload, proven) {
+                    (true, false) => Data::Unproven,
+                    (true, true) => Data::Ending,
+                    (false, _) if running.confirmed.is_some() => Data::Ending,
+                    (false, _) => Data::SourceEnded,
+                };
+                if running.data == Data::Ending {
+                    self.push(Action::ProceedData);
+                }
+            }
+            (DataEvent::Finished, Phase::Running(running)) if running.data == Data::Ending => {
+                running.data = Data::Finished;
+                self.conclude();
+            }
+            (DataEvent::Failed(failure), Phase::Opening) => {
+                self.push(Action::DropData);
+                self.answer(failure.answer());
+                self.end_transfer(failure.verdict(), Some(failure));
+            }
+            (DataEvent::Failed(failure), Phase::Running(_)) => self.abort(Why::Failed(failure)),
+            // An event of data connections that have been dropped since.
+            _ => {}
+        }
+    }
+
+    pub(super) fn reply_during_transfer(&mut self, reply: Reply) {
+        let Some(transfer) = self.transfer_mut() else {
+            return;
+        };
+        match &mut transfer.phase {
+            // Nothing was asked yet.
+            Phase::Opening => self.lose_backend(),
+            Phase::Aborting(abort) => {
+                // NOOP's 200 is the fence. A server that calls it something else has said three things by then.
+                let fence = reply.number() == 200 || abort.replies.len() == 2;
+                if !fence && reply.class() != Class::Preliminary {
+                    abort.replies.push(reply);
+                } else if fence {
+                    self.aborted();
+                }
+            }
+            Phase::Running(running) => {
+                if running.stats > 0 && answers_stat(&reply) {
+                    running.stats -= 1;
+                    return self.pass(&reply);
+                }
+                match reply.class() {
+                    Class::Preliminary => {
+                        running.begun = true;
+                        self.pass(&reply);
+                    }
+                    Class::Completion => self.confirmed(reply),
+                    Class::TransientFailure | Class::PermanentFailure => {
+                        let verdict = if running.begun { Verdict::FailedBackend } else { Verdict::Refused };
+                        self.push(Action::DropData);
+                        self.pass(&reply);
+                        self.end_transfer(verdict, None);
+                    }
+                    Class::Intermediate => self.lose_backend(),
+                }
+            }
+        }
+    }
+
+    /// The backend said 2xx.
+    fn confirmed(&mut self, reply: Reply) {
+        let Some(transfer) = self.transfer_mut() else {
+            return;
+        };
+        let upload = transfer.direction == Direction::Upload;
+        let Phase::Running(running) = &mut transfer.phase else {
+            return;
+        };
+        if running.confirmed.is_some() {
+            return self.lose_backend();
+        }
+        match running.data {
+            Data::Flowing | Data::Unproven | Data::SourceEnded if upload => {
+                // It can't have seen the end of a file that we have not ended.
+                let failure = DataFailure::EarlyCompletion;
+                self.push(Action::DropData);
+                self.answer(failure.answer());
+                self.end_transfer(failure.verdict(), Some(failure));
+            }
+            Data::SourceEnded => {
+                running.confirmed = Some(reply);
+                running.data = Data::Ending;
+                self.push(Action::ProceedData);
+            }
+            // IIS says 226 while the last bytes are still under way.
+            Data::Flowing | Data::Unproven | Data::Ending => running.confirmed = Some(reply),
+            Data::Finished => {
+                running.confirmed = Some(reply);
+                self.conclude();
+            }
+        }
+    }
+
+    /// Passes the backend's 2xx on, once the data connections have ended as they should.
+    fn conclude(&mut self) {
+        let Some(Transfer {
+            phase: Phase::Running(running),
+            ..
+        }) = self.transfer_mut()
+        else {
+            return;
+        };
+        if running.data == Data::Finished
+            && let Some(reply) = running.confirmed.take()
+        {
+            self.pass(&reply);
+            self.end_transfer(Verdict::Complete, None);
+        }
+    }
+
+    fn abort(&mut self, why: Why) {
+        let Some(transfer) = self.transfer_mut() else {
+            return;
+        };
+        let Phase::Running(running) = &transfer.phase else {
+            return;
+        };
+        let backend_is_done = running.confirmed.is_some();
+        transfer.phase = Phase::Aborting(Abort {
+            why,
+            replies: Vec::new(),
+        });
+        if !backend_is_done {
+            self.send(b"ABOR");
+            self.send(b"NOOP");
+        }
+        self.push(Action::DropData);
+        if backend_is_done {
+            self.aborted();
+        }
+    }
+
+    /// The backend is back in step: tells the client how the transfer ended.
+    fn aborted(&mut self) {
+        let Some(Transfer {
+            phase: Phase::Aborting(abort),
+            ..
+        }) = self.transfer_mut()
+        else {
+            return;
+        };
+        let why = abort.why;
+        let replies = std::mem::take(&mut abort.replies);
+        let failure = replies.iter().find(|reply| reply.class().is_failure());
+        match why {
+            Why::Asked => {
+                // RFC 959 §4.1.3: a 426 for the transfer, then a 226 for the ABOR. A 226 for the transfer would speak
+                // of bytes that never reached the client.
+                match failure {
+                    Some(reply) => self.pass(reply),
+                    None => self.answer(answer::TRANSFER_ABORTED),
+                }
+                match replies.iter().rfind(|reply| reply.class() == Class::Completion) {
+                    Some(reply) => self.pass(reply),
+                    None => self.answer(answer::ABORT_DONE),
+                }
+                self.end_transfer(Verdict::Aborted, None);
+            }
+            Why::Failed(fault) => {
+                match failure {
+                    Some(reply) if fault.verdict() == Verdict::FailedBackend => self.pass(reply),
+                    _ => self.answer(fault.answer()),
+                }
+                self.end_transfer(fault.verdict(), Some(fault));
+            }
+        }
+    }
+
+    pub(super) fn transfer_expired(&mut self) {
+        let Some(transfer) = self.transfer_mut() else {
+            return;
+        };
+        match &mut transfer.phase {
+            Phase::Opening => {}
+            Phase::Running(running) if running.data == Data::Unproven => {
+                running.data = Data::Ending;
+                self.push(Action::ProceedData);
+            }
+            Phase::Running(_) => self.abort(Why::Failed(DataFailure::NoFinalReply)),
+            // Both have been answered; the backend does without NOOP.
+            Phase::Aborting(abort) if abort.replies.len() >= 2 => self.aborted(),
+            Phase::Aborting(_) => self.lose_backend(),
+        }
+    }
+
+    /// The client is gone in the middle of it: nobody is left to tell, but the backend must not keep what it has as a
+    /// whole file.
+    pub(super) fn cut_transfer(&mut self) {
+        if let Some(Transfer {
+            phase: Phase::Running(_),
+            ..
+        }) = self.transfer()
+        {
+            self.send(b"ABOR");
+        }
+        self.push(Action::DropData);
+        self.record_cut(Verdict::FailedClient);
+    }
+
+    /// Records a transfer that ends together with its session.
+    pub(super) fn record_cut(&mut self, verdict: Verdict) {
+        if let Some(transfer) = self.transfer() {
+            let record = Record::Transfer {
+                command: transfer.command.clone(),
+                direction: transfer.direction,
+                verdict,
+                failure: None,
+            };
+            self.push(Action::Record(record));
+        }
+    }
+
+    /// Gives up the running transfer because the process ends.
+    pub fn drain_is_over(&mut self) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        if self.transfer().is_some() {
+            self.cut_transfer();
+        }
+        self.farewell(answer::SHUTTING_DOWN, Ending::Drain);
+    }
+
+    fn end_transfer(&mut self, verdict: Verdict, failure: Option<DataFailure>) {
+        let State::LoggedIn(logged_in) = &mut self.state else {
+            return;
+        };
+        if let Step::Transfer(transfer) = std::mem::replace(&mut logged_in.step, Step::Ready) {
+            self.push(Action::Record(Record::Transfer {
+                command: transfer.command,
+                direction: transfer.direction,
+                verdict,
+                failure,
+            }));
+        }
+    }
+}
+
+/// Whether a reply during a transfer can only be meant for a STAT: 211 to 213, or "not here".
+fn answers_stat(reply: &Reply) -> bool {
+    matches!(reply.number(), 211..=213 | 500..=504)
+}
