@@ -3,7 +3,7 @@
 //!
 //! Nothing here owns a socket: this module makes configurations, `net` runs handshakes with them, and
 //! [`explain`] says afterwards what went wrong. Towards clients the way is [`CertificatePair`] (loaded and checked) ->
-//! [`LiveCertificate`] (in use) -> [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one
+//! [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one
 //! data connection's). Towards backends it is [`BackendTlsClient`] -> [`BackendSessionTls`].
 
 use std::ops::RangeInclusive;
@@ -21,7 +21,6 @@ mod date;
 pub mod fault;
 #[cfg(test)]
 mod fixtures;
-pub mod live;
 pub mod pem;
 pub mod server;
 pub mod sessions;
@@ -32,7 +31,6 @@ pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError};
 pub use binding::{DataTls, SessionTls, Tickets};
 pub use certificate::{CertificateError, CertificatePair};
 pub use fault::{HandshakeFault, explain};
-pub use live::LiveCertificate;
 pub use server::ServerTls;
 pub use sessions::{SessionId, Sessions};
 pub use watch::Watch;

@@ -1,0 +1,434 @@
+//! The process: start-up in order, accepting, reload, certificate swaps, drain.
+//!
+//! [`App::start`] opens everything or nothing, so that a process that runs is one that serves. [`App::run`] then waits
+//! for signals and for new certificate files. What is live is held in one [`ArcSwap`] and replaced whole.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::config::{self, ListenerTls, Settings};
+use crate::ftp::answer;
+use crate::limit::Refused;
+use crate::live::{self, BackendError, Live, Policy};
+use crate::net::listen::{self, Acceptor};
+use crate::observe::http::{self, Admin, Readiness};
+use crate::observe::metrics::{Metrics, RefusedReason, ReloadResult, ReloadSubject};
+use crate::passive::{PassiveListeners, PassivePorts, PortError};
+use crate::session::{self, Accepted, Drain, Shared};
+use crate::tls::{CertificateError, CertificatePair, Watch};
+
+/// Why the process can't start, or a reload is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The certificate can't be served.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// A backend's TLS can't be set up.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A passive port can't be opened.
+    #[error(transparent)]
+    Passive(#[from] PortError),
+    /// A listener can't be opened.
+    #[error("the {what} {address} can't be opened: {source}")]
+    Listen {
+        /// `listener` or `admin endpoint`.
+        what: &'static str,
+        /// As configured.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The operating system refuses something that every process has.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// Everything that a configuration's files say, read and checked, with nothing opened yet.
+#[derive(Debug)]
+pub struct Checked {
+    settings: Settings,
+    /// The certificate pair.
+    pub certificate: CertificatePair,
+    backend_tls: HashMap<String, Vec<Option<crate::tls::BackendTlsClient>>>,
+}
+
+/// Reads and checks a configuration and every file that it names. Blocks on the file system.
+///
+/// # Errors
+/// The first thing found wrong.
+pub fn load(path: &Path) -> Result<Checked, StartError> {
+    let settings = config::load(path)?;
+    let certificate = CertificatePair::load(&settings.tls.certificate, &settings.tls.private_key, SystemTime::now())?;
+    let backend_tls = live::backend_tls(&settings)?;
+    Ok(Checked {
+        settings,
+        certificate,
+        backend_tls,
+    })
+}
+
+/// A running process.
+#[derive(Debug)]
+pub struct App {
+    config: PathBuf,
+    shared: Arc<Shared>,
+    live: Arc<ArcSwap<Live>>,
+    passive: PassiveListeners,
+    listeners: HashMap<SocketAddr, JoinHandle<()>>,
+    admin: (SocketAddr, JoinHandle<()>),
+    watch: Option<Watch>,
+    readiness: watch::Sender<Readiness>,
+    drain: watch::Sender<Drain>,
+    signals: Signals,
+}
+
+#[derive(Debug)]
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl App {
+    /// Opens all that the configuration names and begins to accept.
+    ///
+    /// # Errors
+    /// If anything is wrong or can't be opened; nothing is left open then.
+    pub async fn start(config: PathBuf) -> Result<Self, StartError> {
+        // First of all, since a signal before its handler is there ends the process.
+        let signals = Signals {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        };
+        let checked = load(&config)?;
+        let metrics = Arc::new(Metrics::new());
+        let passive = PassiveListeners::new(Arc::clone(&metrics));
+        let ports = passive.open(listener_addresses(&checked.settings), &checked.settings.passive.ports, None)?;
+        let opened = open_listeners(&checked.settings, |_| false)?;
+        let admin_address = checked.settings.admin;
+        let admin = open("admin endpoint", admin_address)?;
+
+        let shared = Arc::new(Shared::new(metrics));
+        let (readiness, ready) = watch::channel(Readiness::Starting);
+        let admin = serve_admin(admin, Arc::clone(&shared.metrics), ready);
+        let live = put_live(checked, ports, &shared.metrics);
+        let watch = watch_certificate(&live);
+        let mut app = Self {
+            config,
+            shared,
+            live: Arc::new(ArcSwap::from_pointee(live)),
+            passive,
+            listeners: HashMap::new(),
+            admin: (admin_address, admin),
+            watch: Some(watch),
+            readiness,
+            drain: watch::channel(Drain::No).0,
+            signals,
+        };
+        app.announce();
+        app.accept_from(opened);
+        app.readiness.send_replace(Readiness::Ready);
+        Ok(app)
+    }
+
+    /// Serves until SIGTERM or SIGINT, and then until the last session has ended or `timeouts.drain` is over.
+    pub async fn run(mut self) {
+        let mut look = interval(WATCH_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(()) = self.signals.hangup.recv() => self.reload().await,
+                Some(()) = self.signals.terminate.recv() => break,
+                Some(()) = self.signals.interrupt.recv() => break,
+                _ = look.tick() => self.look_at_certificate().await,
+            }
+        }
+        self.drain().await;
+    }
+
+    fn announce(&self) {
+        let live = self.live.load();
+        let ports = live.policy.passive.addresses();
+        if let (Some(first), Some(last)) = (ports.first(), ports.last()) {
+            tracing::info!(first = %first, last = %last, count = ports.len(), "passive ports open");
+        }
+        let certificate = &live.certificate;
+        tracing::info!(
+            subject = certificate.subject,
+            names = certificate.names.join(" "),
+            expires_in_days = days_until(certificate.not_after),
+            "certificate in use"
+        );
+    }
+
+    fn accept_from(&mut self, opened: Vec<(SocketAddr, ListenerTls, TcpListener)>) {
+        for (configured, tls, listener) in opened {
+            let address = listener.local_addr().unwrap_or(configured);
+            let accepting = accept(
+                Acceptor::new(listener),
+                configured,
+                Arc::clone(&self.live),
+                Arc::clone(&self.shared),
+                self.drain.subscribe(),
+            );
+            self.listeners.insert(configured, tokio::spawn(accepting));
+            let tls = match tls {
+                ListenerTls::Explicit => "explicit",
+                ListenerTls::Implicit => "implicit",
+            };
+            tracing::info!(%address, tls, "listening");
+        }
+    }
+
+    /// SIGHUP: puts the whole configuration in force for new sessions, or changes nothing and says why.
+    async fn reload(&mut self) {
+        match self.try_reload().await {
+            Ok(()) => {
+                self.shared.metrics.reload(ReloadSubject::Configuration, ReloadResult::Ok);
+                tracing::info!(config = %self.config.display(), "configuration reloaded");
+                self.announce();
+            }
+            Err(error) => {
+                self.shared.metrics.reload(ReloadSubject::Configuration, ReloadResult::Refused);
+                tracing::error!(config = %self.config.display(), %error, "reload refused, the configuration in force stays");
+            }
+        }
+    }
+
+    async fn try_reload(&mut self) -> Result<(), StartError> {
+        let path = self.config.clone();
+        let checked = spawn_blocking(move || load(&path)).await.map_err(io::Error::other)??;
+        let settings = &checked.settings;
+        let former = self.live.load_full();
+        let ports = self.passive.open(
+            listener_addresses(settings),
+            &settings.passive.ports,
+            Some(&former.policy.passive),
+        )?;
+        let opened = open_listeners(settings, |address| self.listeners.contains_key(&address))?;
+        if settings.admin != self.admin.0 {
+            let listener = open("admin endpoint", settings.admin)?;
+            self.admin.1.abort();
+            let admin = serve_admin(listener, Arc::clone(&self.shared.metrics), self.readiness.subscribe());
+            self.admin = (settings.admin, admin);
+        }
+
+        // From here on nothing can fail.
+        let live = put_live(checked, ports, &self.shared.metrics);
+        self.watch = Some(watch_certificate(&live));
+        let kept: Vec<SocketAddr> = live.policy.settings.listeners.iter().map(|listener| listener.address).collect();
+        self.live.store(Arc::new(live));
+        self.listeners.retain(|address, accepting| {
+            let keep = kept.contains(address);
+            if !keep {
+                accepting.abort();
+                tracing::info!(%address, "no longer listening");
+            }
+            keep
+        });
+        self.accept_from(opened);
+        Ok(())
+    }
+
+    /// Puts a new certificate in use, if its files have changed and are good.
+    async fn look_at_certificate(&mut self) {
+        let Some(mut watch) = self.watch.take() else {
+            return;
+        };
+        let looked = spawn_blocking(move || {
+            let found = watch.poll(SystemTime::now());
+            (watch, found)
+        });
+        let Ok((watch, found)) = looked.await else {
+            tracing::error!("the certificate watch panicked, certificates are no longer swapped before a SIGHUP");
+            return;
+        };
+        self.watch = Some(watch);
+        let metrics = &self.shared.metrics;
+        match found {
+            None => {}
+            Some(Ok(pair)) => {
+                let former = self.live.load_full();
+                let live = Live::new(Arc::clone(&former.policy), Arc::new(pair));
+                metrics.certificate_not_after(unix_time(live.certificate.not_after));
+                metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
+                self.live.store(Arc::new(live));
+                self.announce();
+            }
+            Some(Err(error)) => {
+                metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
+                tracing::error!(%error, "new certificate refused, the one in use stays");
+            }
+        }
+    }
+
+    /// Ends the process without ending transfers, as far as time allows.
+    async fn drain(mut self) {
+        let patience = self.live.load().policy.settings.timeouts.drain;
+        tracing::info!(sessions = self.shared.limiter.open(), patience = ?patience, "draining");
+        self.readiness.send_replace(Readiness::Draining);
+        for accepting in self.listeners.into_values() {
+            accepting.abort();
+            // Once it is over, no session can begin that doesn't hear of the drain.
+            let _ = accepting.await;
+        }
+        self.drain.send_replace(Drain::Begun);
+        let hastened = async {
+            tokio::select! {
+                Some(()) = self.signals.terminate.recv() => {}
+                Some(()) = self.signals.interrupt.recv() => {}
+            }
+        };
+        // Each session holds a receiver, so the channel is closed when the last one has ended.
+        let in_time = tokio::select! {
+            ended = timeout(patience, self.drain.closed()) => ended.is_ok(),
+            () = hastened => false,
+        };
+        if !in_time {
+            tracing::warn!(sessions = self.shared.limiter.open(), "drain is over, ending what still runs");
+            self.drain.send_replace(Drain::Over);
+            let _ = timeout(LAST_WORDS, self.drain.closed()).await;
+        }
+        self.admin.1.abort();
+        tracing::info!("stopped");
+    }
+}
+
+/// Accepts and admits; each session is a task of its own.
+async fn accept(
+    mut acceptor: Acceptor,
+    configured: SocketAddr,
+    live: Arc<ArcSwap<Live>>,
+    shared: Arc<Shared>,
+    drain: watch::Receiver<Drain>,
+) {
+    let mut failing = false;
+    loop {
+        let (stream, client) = match acceptor.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                shared.metrics.accept_error();
+                // Once for each time of trouble: there may be hundreds of failures a minute.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::error!(listener = %configured, %error, "connections can't be accepted");
+                }
+                continue;
+            }
+        };
+        failing = false;
+        let live = live.load_full();
+        let settings = &live.policy.settings;
+        let Some(listener) = settings.listeners.iter().find(|listener| listener.address == configured) else {
+            continue;
+        };
+        let tls = listener.tls;
+        match shared.limiter.admit(client.ip(), &settings.limits) {
+            Ok(permit) => {
+                let accepted = Accepted {
+                    stream,
+                    client,
+                    listener: configured,
+                    tls,
+                    permit,
+                };
+                tokio::spawn(session::serve(accepted, live, Arc::clone(&shared), drain.clone()));
+            }
+            Err(refused) => {
+                let reason = match refused {
+                    Refused::Total => RefusedReason::Total,
+                    Refused::PerClient => RefusedReason::PerClient,
+                };
+                shared.metrics.session_refused(reason);
+                tracing::warn!(%client, reason = reason.as_str(), "session refused");
+                turn_away(stream, tls);
+            }
+        }
+    }
+}
+
+/// Says 421 where that can be said without a handshake, and closes.
+fn turn_away(stream: TcpStream, tls: ListenerTls) {
+    if tls == ListenerTls::Explicit
+        && let Ok(mut stream) = stream.into_std()
+    {
+        // The socket's buffer is empty, so this doesn't block; and if it fails, the client has closed.
+        let _ = stream.write(&answer::TOO_MANY_SESSIONS.bytes());
+    }
+}
+
+fn listener_addresses(settings: &Settings) -> impl Iterator<Item = IpAddr> {
+    settings.listeners.iter().map(|listener| listener.address.ip())
+}
+
+/// Opens the listeners that are not open already.
+fn open_listeners(
+    settings: &Settings,
+    is_open: impl Fn(SocketAddr) -> bool,
+) -> Result<Vec<(SocketAddr, ListenerTls, TcpListener)>, StartError> {
+    settings
+        .listeners
+        .iter()
+        .filter(|listener| !is_open(listener.address))
+        .map(|listener| Ok((listener.address, listener.tls, open("listener", listener.address)?)))
+        .collect()
+}
+
+fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    listen::bind(address).map_err(|source| StartError::Listen { what, address, source })
+}
+
+fn put_live(checked: Checked, ports: PassivePorts, metrics: &Metrics) -> Live {
+    for site in &checked.settings.sites {
+        metrics.declare_site(&site.name);
+    }
+    metrics.certificate_not_after(unix_time(checked.certificate.not_after));
+    let policy = Policy::new(checked.settings, checked.backend_tls, ports);
+    Live::new(Arc::new(policy), Arc::new(checked.certificate))
+}
+
+fn watch_certificate(live: &Live) -> Watch {
+    let tls = &live.policy.settings.tls;
+    Watch::new(&tls.certificate, &tls.private_key, &live.certificate)
+}
+
+fn serve_admin(listener: TcpListener, metrics: Arc<Metrics>, readiness: watch::Receiver<Readiness>) -> JoinHandle<()> {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "admin endpoint open");
+    }
+    let admin = Arc::new(Admin { metrics, readiness });
+    tokio::spawn(http::serve(listener, admin, std::future::pending::<()>()))
+}
+
+fn unix_time(time: SystemTime) -> i64 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(_) => 0,
+    }
+}
+
+fn days_until(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::now()).map_or(0, |left| left.as_secs() / 86_400)
+}
+
+/// How often the certificate files are looked at. A change counts when it is seen twice, so a new certificate is in use
+/// within a second.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long sessions may take to say goodbye when the drain is over.
+const LAST_WORDS: Duration = Duration::from_secs(5);

@@ -1,0 +1,261 @@
+//! The way to a backend: name, connection, greeting, TLS, until it is ready for USER.
+//!
+//! Nothing is sent in clear text to a backend that is configured with TLS but AUTH itself; there is no falling back, and
+//! the backend's FEAT is not asked, since whoever sits on the way could have taken AUTH out of it. The error says how
+//! far it went and why, for one log line and one metric.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::config::{Backend, BackendTls, ListenerTls, Timeouts};
+use crate::ftp::line::MAX_REPLY_LINE;
+use crate::ftp::reply::{BadReply, Class, Reply, ReplyParser};
+use crate::net::connect;
+use crate::net::control::ControlConnection;
+use crate::net::stream::Stream;
+use crate::observe::log::Shown;
+use crate::observe::metrics::DialStage;
+use crate::tls::{self, BackendSessionTls, BackendTlsClient, HandshakeFault};
+
+/// A backend's control connection.
+#[derive(Debug)]
+pub struct BackendConnection {
+    control: ControlConnection,
+    replies: ReplyParser,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// What the data connections of this session have to use, too.
+    pub tls: Option<BackendSessionTls>,
+}
+
+/// How far the way to a backend led, and what ended it.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name has no address.
+    #[error("the name can't be resolved: {0}")]
+    Dns(#[source] io::Error),
+    /// No connection.
+    #[error("no connection: {0}")]
+    Connect(#[source] io::Error),
+    /// No 220.
+    #[error("no usable greeting: {0}")]
+    Greeting(#[source] NoReply),
+    /// No 234 to AUTH TLS.
+    #[error("AUTH TLS was not accepted: {0}")]
+    Auth(#[source] NoReply),
+    /// Clear text between 234 and the handshake.
+    #[error("clear text after the reply to AUTH TLS: somebody may be injecting replies")]
+    Injected,
+    /// The handshake failed or took too long.
+    #[error("TLS handshake failed: {0}")]
+    Handshake(#[source] HandshakeFault),
+    /// The handshake took too long.
+    #[error("TLS handshake not done after {0:?}")]
+    HandshakeTimeout(Duration),
+    /// PBSZ or PROT P refused.
+    #[error("{command} was not accepted: {reason}")]
+    Protection {
+        /// What was sent.
+        command: &'static str,
+        /// What came back.
+        #[source]
+        reason: NoReply,
+    },
+}
+
+/// Why there is no usable reply.
+#[derive(Debug, thiserror::Error)]
+pub enum NoReply {
+    /// Nothing in time.
+    #[error("no reply after {0:?}")]
+    TimedOut(Duration),
+    /// The backend closed the connection, or it broke.
+    #[error("the backend closed the connection")]
+    Ended,
+    /// What came is no reply.
+    #[error("not an FTP reply: {0}")]
+    Malformed(#[from] BadReply),
+    /// Another reply than is needed.
+    #[error("the backend said \"{}\"", Shown(.0.bytes().trim_ascii_end()))]
+    Unwelcome(Reply),
+}
+
+impl DialError {
+    /// The metric's word for how far it went.
+    pub fn stage(&self) -> DialStage {
+        match self {
+            Self::Dns(_) => DialStage::Dns,
+            Self::Connect(_) => DialStage::Connect,
+            Self::Greeting(_) => DialStage::Greeting,
+            Self::Auth(_) | Self::Injected => DialStage::Auth,
+            Self::Handshake(fault) if fault.is_certificate() => DialStage::Certificate,
+            Self::Handshake(_) | Self::HandshakeTimeout(_) => DialStage::Handshake,
+            Self::Protection { .. } => DialStage::Protection,
+        }
+    }
+}
+
+/// Connects to a backend and makes it ready for USER.
+///
+/// # Errors
+/// See [`DialError`]; the connection is closed then.
+pub async fn dial(
+    backend: &Backend,
+    tls: Option<&BackendTlsClient>,
+    timeouts: &Timeouts,
+) -> Result<BackendConnection, DialError> {
+    let connecting = async {
+        let addresses = connect::resolve(&backend.host, backend.port).await.map_err(DialError::Dns)?;
+        connect::control(&addresses).await.map_err(DialError::Connect)
+    };
+    let socket = timeout(timeouts.backend_connect, connecting)
+        .await
+        .unwrap_or_else(|_| Err(DialError::Connect(io::ErrorKind::TimedOut.into())))?;
+    let address = socket.peer_addr().map_err(DialError::Connect)?;
+    let stream = Stream::Plain(socket);
+
+    let (Some(client), Some(settings)) = (tls, &backend.tls) else {
+        let mut connection = BackendConnection::new(stream, address, None);
+        connection.greeting(timeouts.backend_reply).await?;
+        return Ok(connection);
+    };
+    let session = client.session();
+    let mut connection = secure(stream, address, session, settings, timeouts).await?;
+    connection.protect(timeouts.backend_reply).await?;
+    Ok(connection)
+}
+
+/// Greeting and handshake, in the order that the kind of TLS demands.
+async fn secure(
+    stream: Stream,
+    address: SocketAddr,
+    tls: BackendSessionTls,
+    settings: &BackendTls,
+    timeouts: &Timeouts,
+) -> Result<BackendConnection, DialError> {
+    match settings.start {
+        ListenerTls::Implicit => {
+            let stream = handshake(stream, &tls, timeouts.tls_handshake).await?;
+            let mut connection = BackendConnection::new(stream, address, Some(tls));
+            connection.greeting(timeouts.backend_reply).await?;
+            Ok(connection)
+        }
+        ListenerTls::Explicit => {
+            let mut connection = BackendConnection::new(stream, address, None);
+            connection.greeting(timeouts.backend_reply).await?;
+            // Only 234 means TLS (RFC 4217 §4.2); after anything else a password would go out in clear text.
+            let reply = connection
+                .ask(b"AUTH TLS\r\n", timeouts.backend_reply)
+                .await
+                .and_then(|reply| if reply.number() == 234 { Ok(()) } else { Err(NoReply::Unwelcome(reply)) });
+            reply.map_err(DialError::Auth)?;
+            let stream = connection.control.into_clear_stream().map_err(|_| DialError::Injected)?;
+            let stream = handshake(stream, &tls, timeouts.tls_handshake).await?;
+            Ok(BackendConnection::new(stream, address, Some(tls)))
+        }
+    }
+}
+
+async fn handshake(stream: Stream, tls: &BackendSessionTls, patience: Duration) -> Result<Stream, DialError> {
+    let Stream::Plain(socket) = stream else {
+        return Ok(stream);
+    };
+    let connecting = TlsConnector::from(tls.config()).connect(tls.server_name(), socket);
+    match timeout(patience, connecting).await {
+        Ok(Ok(stream)) => Ok(Stream::ToBackend(Box::new(stream))),
+        Ok(Err(error)) => Err(DialError::Handshake(tls::explain(&error))),
+        Err(_) => Err(DialError::HandshakeTimeout(patience)),
+    }
+}
+
+impl BackendConnection {
+    fn new(stream: Stream, address: SocketAddr, tls: Option<BackendSessionTls>) -> Self {
+        Self {
+            control: ControlConnection::new(stream, MAX_REPLY_LINE),
+            replies: ReplyParser::default(),
+            address,
+            tls,
+        }
+    }
+
+    async fn greeting(&mut self, patience: Duration) -> Result<(), DialError> {
+        loop {
+            let reply = self.reply_within(patience).await.map_err(DialError::Greeting)?;
+            match reply.number() {
+                // "Ready in nnn minutes": hardly a client survives one, so it's waited out here.
+                120 => {}
+                220 => return Ok(()),
+                _ => return Err(DialError::Greeting(NoReply::Unwelcome(reply))),
+            }
+        }
+    }
+
+    /// Private data connections, whatever the client's are.
+    async fn protect(&mut self, patience: Duration) -> Result<(), DialError> {
+        for (command, line) in [("PBSZ 0", &b"PBSZ 0\r\n"[..]), ("PROT P", b"PROT P\r\n")] {
+            let reply = self.ask(line, patience).await.and_then(|reply| match reply.class() {
+                Class::Completion => Ok(()),
+                _ => Err(NoReply::Unwelcome(reply)),
+            });
+            reply.map_err(|reason| DialError::Protection { command, reason })?;
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, line: &[u8], patience: Duration) -> Result<Reply, NoReply> {
+        self.send(line).await.map_err(|_| NoReply::Ended)?;
+        self.reply_within(patience).await
+    }
+
+    async fn reply_within(&mut self, patience: Duration) -> Result<Reply, NoReply> {
+        let receiving = async {
+            loop {
+                let line = self.control.line().await.map_err(|_| NoReply::Ended)?;
+                if let Some(reply) = self.replies.push(line)? {
+                    return Ok(reply);
+                }
+            }
+        };
+        timeout(patience, receiving).await.unwrap_or(Err(NoReply::TimedOut(patience)))
+    }
+
+    /// The control connection's stream.
+    pub fn stream(&self) -> &Stream {
+        self.control.stream()
+    }
+
+    /// Takes the next whole reply that has arrived.
+    ///
+    /// # Errors
+    /// If what came is no reply, or the connection is over.
+    pub fn next_reply(&mut self) -> Result<Option<Reply>, NoReply> {
+        while let Some(line) = self.control.next_line() {
+            if let Some(reply) = self.replies.push(line)? {
+                return Ok(Some(reply));
+            }
+        }
+        if self.control.is_over() { Err(NoReply::Ended) } else { Ok(None) }
+    }
+
+    /// Waits for more of a reply. May be cancelled.
+    pub async fn fill(&mut self) {
+        self.control.fill().await;
+    }
+
+    /// Sends a line.
+    ///
+    /// # Errors
+    /// If the backend is gone or takes nothing.
+    pub async fn send(&mut self, line: &[u8]) -> io::Result<()> {
+        self.control.send(line).await
+    }
+
+    /// Ends the connection in order.
+    pub async fn close(self) {
+        self.control.close().await;
+    }
+}

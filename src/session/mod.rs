@@ -1,0 +1,606 @@
+//! One session, from accept to goodbye.
+//!
+//! [`serve`] is the way of every session: TLS first on an implicit listener, then the loop that waits for whatever
+//! happens next (a line, a reply, a data event, a deadline, the end of the process), hands it to the [`state`] machine
+//! as an event, and does what the machine says. No decision is made here.
+//!
+//! [`dial`] leads to the backend, [`data`] holds the data connections, [`summary`] is what the log says in the end.
+
+pub mod data;
+pub mod dial;
+pub mod state;
+mod summary;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{HostName, ListenerTls, TlsVersion};
+use crate::ftp::answer;
+use crate::ftp::command::{Command, Direction};
+use crate::ftp::line::{Line, MAX_COMMAND_LINE};
+use crate::limit::{Limiter, Permit};
+use crate::live::Live;
+use crate::net::control::ControlConnection;
+use crate::net::options;
+use crate::net::stream::Stream;
+use crate::observe::metrics::{HandshakeResult, Metrics};
+use crate::route::Route;
+use crate::tls::{self, SessionId, SessionTls, Sessions, Tickets};
+
+use data::{ClientTls, Legs, Order, PreparedData, RunningData};
+use dial::BackendConnection;
+use state::{Action, BadLine, ClientData, Dialled, Ending, Event, Machine, Prepared, Protection, Terms, Wait};
+use summary::Summary;
+
+/// What all sessions of the process share and no reload changes.
+#[derive(Debug)]
+pub struct Shared {
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
+    /// Who may come in.
+    pub limiter: Arc<Limiter>,
+    /// The TLS sessions that data connections may resume.
+    pub tls_sessions: Arc<Sessions>,
+    ids: AtomicU64,
+}
+
+impl Shared {
+    /// For a process without sessions yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            limiter: Arc::new(Limiter::new()),
+            tls_sessions: Arc::new(Sessions::new()),
+            ids: AtomicU64::new(1),
+        }
+    }
+}
+
+/// A connection that was accepted and admitted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Who connected.
+    pub client: SocketAddr,
+    /// The configured address of the listener, on which the passive ports listen, too.
+    pub listener: SocketAddr,
+    /// When TLS starts.
+    pub tls: ListenerTls,
+    /// Its place among the sessions.
+    pub permit: Permit,
+}
+
+/// How far the end of the process has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    /// Not at all.
+    No,
+    /// Transfers may finish.
+    Begun,
+    /// Time is over.
+    Over,
+}
+
+/// Serves a session to its end.
+pub async fn serve(accepted: Accepted, live: Arc<Live>, shared: Arc<Shared>, drain: watch::Receiver<Drain>) {
+    let id = shared.ids.fetch_add(1, Ordering::Relaxed);
+    let mut summary = Summary::new(id, accepted.client, accepted.listener, Arc::clone(&shared.metrics));
+    let _counted = shared.metrics.session(accepted.tls);
+    let _permit = accepted.permit;
+    if options::control(&accepted.stream).is_err() {
+        return summary.write(Ending::ClientGone);
+    }
+    let Ok(local) = accepted.stream.local_addr() else {
+        return summary.write(Ending::ClientGone);
+    };
+    let policy = &live.policy;
+    let tls = SessionTls::new(
+        &live.tls,
+        &shared.tls_sessions,
+        SessionId(id),
+        policy.settings.tls.session_reuse,
+    );
+    let terms = Terms {
+        router: Arc::clone(&policy.router),
+        tls_required: policy.settings.tls.required,
+        active_mode: policy.settings.active_mode,
+        client: accepted.client.ip().to_canonical(),
+        local: local.ip().to_canonical(),
+        announced: policy.settings.passive.address,
+        own_names: Arc::clone(&live.own_names),
+    };
+    let login_by = Instant::now() + policy.settings.timeouts.login;
+
+    let stream = Stream::Plain(accepted.stream);
+    let (stream, machine) = match accepted.tls {
+        ListenerTls::Explicit => (stream, Machine::explicit(terms)),
+        ListenerTls::Implicit => {
+            let patience = policy.settings.timeouts.tls_handshake;
+            match handshake(stream, &tls, patience, &shared.metrics, &summary).await {
+                Some((stream, sni)) => {
+                    summary.client_tls(stream.tls_version());
+                    (stream, Machine::implicit(terms, sni))
+                }
+                None => return summary.write(Ending::Handshake),
+            }
+        }
+    };
+    let session = Session {
+        client: Some(ControlConnection::new(stream, MAX_COMMAND_LINE)),
+        client_end: ClientEnd::Open,
+        backend: None,
+        data: DataSide::None,
+        machine,
+        happened: VecDeque::new(),
+        wait: Wait::Login,
+        deadline: login_by,
+        login_by,
+        listener: accepted.listener,
+        tls,
+        live,
+        shared,
+        drain,
+        summary,
+    };
+    session.run().await;
+}
+
+/// What a session holds; what it decides is in `machine`.
+struct Session {
+    /// `None` only while its TLS handshake runs, and after that has failed.
+    client: Option<ControlConnection>,
+    client_end: ClientEnd,
+    backend: Option<BackendConnection>,
+    data: DataSide,
+    machine: Machine,
+    /// Events that came out of actions and wait for the machine.
+    happened: VecDeque<Event>,
+    wait: Wait,
+    deadline: Instant,
+    login_by: Instant,
+    listener: SocketAddr,
+    tls: SessionTls,
+    live: Arc<Live>,
+    shared: Arc<Shared>,
+    drain: watch::Receiver<Drain>,
+    summary: Summary,
+}
+
+/// Whether the machine knows that the client's connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ClientEnd {
+    Open,
+    Told,
+}
+
+#[derive(Debug)]
+enum DataSide {
+    None,
+    Prepared(PreparedData),
+    Running(RunningData),
+}
+
+impl DataSide {
+    async fn event(&mut self) -> state::DataEvent {
+        match self {
+            Self::Running(running) => running.event().await,
+            Self::None | Self::Prepared(_) => std::future::pending().await,
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if let Self::Running(running) = self {
+            running.order(order);
+        }
+    }
+}
+
+impl Session {
+    async fn run(mut self) {
+        let ending = loop {
+            if let Some(ending) = self.act().await {
+                break ending;
+            }
+            self.arm();
+            let Some(event) = self.next_event().await else {
+                continue;
+            };
+            self.machine.handle(event);
+        };
+        // The sockets of a transfer are reset before the control connections say goodbye.
+        self.data = DataSide::None;
+        self.summary.write(ending);
+        let backend = self.backend.take();
+        let client = self.client.take();
+        tokio::join!(
+            async {
+                if let Some(backend) = backend {
+                    backend.close().await;
+                }
+            },
+            async {
+                if let Some(client) = client {
+                    client.close().await;
+                }
+            }
+        );
+    }
+
+    /// Starts the clock for what the machine waits for.
+    fn arm(&mut self) {
+        let wait = self.machine.wait();
+        let timeouts = &self.live.policy.settings.timeouts;
+        let patience = match wait {
+            Wait::Login => {
+                self.wait = wait;
+                self.deadline = self.login_by;
+                return;
+            }
+            Wait::Command => timeouts.idle,
+            Wait::Reply => timeouts.backend_reply,
+            Wait::FinalReply => timeouts.final_reply,
+            Wait::Grace => UPLOAD_GRACE,
+            Wait::Abort => ABORT_PATIENCE,
+            Wait::Data => NO_DEADLINE,
+        };
+        self.wait = wait;
+        self.deadline = Instant::now() + patience;
+    }
+
+    /// Waits for the next event; `None` if nothing came of what was read.
+    async fn next_event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.happened.pop_front() {
+                return Some(event);
+            }
+            if let Some(event) = self.event_from_backend() {
+                return Some(event);
+            }
+            if let Some(event) = self.event_from_client() {
+                return Some(event);
+            }
+            let client_fills = async {
+                match &mut self.client {
+                    Some(client) => client.fill().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let backend_fills = async {
+                match &mut self.backend {
+                    Some(backend) => backend.fill().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                event = self.data.event() => return Some(Event::Data(event)),
+                () = backend_fills => {}
+                () = client_fills => {}
+                () = sleep_until(self.deadline) => return Some(Event::Expired),
+                Ok(()) = self.drain.changed() => match *self.drain.borrow_and_update() {
+                    Drain::No => {}
+                    Drain::Begun => return Some(Event::Drain),
+                    Drain::Over => {
+                        self.machine.drain_is_over();
+                        return None;
+                    }
+                },
+            }
+        }
+    }
+
+    fn event_from_backend(&mut self) -> Option<Event> {
+        match self.backend.as_mut()?.next_reply() {
+            Ok(None) => None,
+            Ok(Some(reply)) => Some(Event::Reply(reply)),
+            Err(reason) => {
+                self.summary.backend_lost(&reason);
+                self.backend = None;
+                Some(Event::BackendGone)
+            }
+        }
+    }
+
+    fn event_from_client(&mut self) -> Option<Event> {
+        let client = self.client.as_mut()?;
+        if self.machine.wants_command()
+            && let Some(line) = client.next_line()
+        {
+            return Some(match line {
+                Line::TooLong => Event::BadLine(BadLine::TooLong),
+                Line::Whole(line) => match Command::parse(line) {
+                    Ok(command) => Event::Command(command),
+                    Err(bad) => Event::BadLine(BadLine::Malformed(bad)),
+                },
+            });
+        }
+        if !client.stream().is_tls() && client.peek().first() == Some(&TLS_HANDSHAKE_RECORD) {
+            tracing::info!(session = self.summary.id(), "client speaks TLS without AUTH; it may want an implicit listener");
+            return self.client_is_gone();
+        }
+        if client.is_over() { self.client_is_gone() } else { None }
+    }
+
+    fn client_is_gone(&mut self) -> Option<Event> {
+        match std::mem::replace(&mut self.client_end, ClientEnd::Told) {
+            ClientEnd::Open => Some(Event::ClientGone),
+            ClientEnd::Told => None,
+        }
+    }
+
+    /// Does what the machine has decided; gives the session's end, if that is part of it.
+    async fn act(&mut self) -> Option<Ending> {
+        for action in self.machine.take_actions() {
+            match action {
+                Action::Reply(bytes) => self.reply(&bytes).await,
+                Action::StartTls => {
+                    if let Some(ending) = self.start_tls().await {
+                        return Some(ending);
+                    }
+                }
+                Action::Dial(route) => self.dial(&route).await,
+                Action::Send(line) => self.send(&line).await,
+                Action::HangUp => {
+                    if let Some(backend) = self.backend.take() {
+                        tokio::spawn(backend.close());
+                    }
+                }
+                Action::PrepareData { backend_port, client } => self.prepare_data(backend_port, client).await,
+                Action::OpenData { direction, protection } => self.open_data(direction, protection),
+                Action::BeginData => self.data.order(Order::Begin),
+                Action::ProceedData => self.data.order(Order::Proceed),
+                Action::DropData => self.drop_data(),
+                Action::Record(record) => self.record(&record),
+                Action::Close(ending) => return Some(ending),
+            }
+        }
+        None
+    }
+
+    async fn reply(&mut self, bytes: &[u8]) {
+        let Some(client) = &mut self.client else {
+            return;
+        };
+        if client.send(bytes).await.is_err()
+            && let Some(gone) = self.client_is_gone()
+        {
+            self.happened.push_back(gone);
+        }
+    }
+
+    async fn send(&mut self, line: &[u8]) {
+        let Some(backend) = &mut self.backend else {
+            return;
+        };
+        if backend.send(line).await.is_err() {
+            self.summary.backend_lost(&dial::NoReply::Ended);
+            self.backend = None;
+            self.happened.push_back(Event::BackendGone);
+        }
+    }
+
+    async fn start_tls(&mut self) -> Option<Ending> {
+        let stream = match self.client.take()?.into_clear_stream() {
+            Ok(stream) => stream,
+            Err(client) => {
+                let mut client = *client;
+                tracing::warn!(session = self.summary.id(), "clear text behind AUTH: somebody may be injecting commands");
+                let _ = client.send(&answer::BYTES_BEHIND_AUTH.bytes()).await;
+                self.client = Some(client);
+                return Some(Ending::Abuse);
+            }
+        };
+        let mut plain = ControlConnection::new(stream, MAX_COMMAND_LINE);
+        if plain.send(&answer::AUTH_ACCEPTED.bytes()).await.is_err() {
+            return Some(Ending::ClientGone);
+        }
+        let Ok(stream) = plain.into_clear_stream() else {
+            return Some(Ending::Abuse);
+        };
+        let patience = self.live.policy.settings.timeouts.tls_handshake;
+        let patience = patience.min(self.login_by.saturating_duration_since(Instant::now()));
+        let Some((stream, sni)) = handshake(stream, &self.tls, patience, &self.shared.metrics, &self.summary).await else {
+            return Some(Ending::Handshake);
+        };
+        self.summary.client_tls(stream.tls_version());
+        self.client = Some(ControlConnection::new(stream, MAX_COMMAND_LINE));
+        self.happened.push_back(Event::Secured { sni });
+        None
+    }
+
+    /// Dials the site's backends in turn, unless the client goes away meanwhile.
+    async fn dial(&mut self, route: &Route) {
+        self.summary.site(route);
+        let live = Arc::clone(&self.live);
+        let dialling = dial_site(&live, route, &self.shared.metrics, &self.summary);
+        let client_goes = async {
+            while let Some(client) = &mut self.client
+                && !client.is_over()
+            {
+                client.fill().await;
+            }
+        };
+        let backend = tokio::select! {
+            backend = dialling => backend,
+            () = client_goes => return self.happened.push_back(Event::ClientGone),
+            () = sleep_until(self.login_by) => return self.happened.push_back(Event::Expired),
+        };
+        if let Some(backend) = &backend {
+            self.summary.backend(backend);
+        }
+        let dialled = backend.as_ref().map(|backend| Dialled {
+            ipv6: backend.address.ip().to_canonical().is_ipv6(),
+        });
+        self.backend = backend;
+        self.happened.push_back(Event::Dialled(dialled));
+    }
+
+    async fn prepare_data(&mut self, backend_port: u16, client: ClientData) {
+        let timeouts = &self.live.policy.settings.timeouts;
+        let ends = (|| {
+            let control = self.backend.as_ref()?.stream().socket();
+            let client = self.client.as_ref()?.stream().socket();
+            Some((
+                control.peer_addr().ok()?.ip(),
+                control.local_addr().ok()?.ip(),
+                client.peer_addr().ok()?.ip(),
+                client.local_addr().ok()?.ip(),
+            ))
+        })();
+        let Some((backend, backend_from, client_address, local)) = ends else {
+            return self.happened.push_back(Event::Prepared(Prepared::NoPort));
+        };
+        let backend = SocketAddr::new(backend, backend_port);
+        let (data, prepared) = match client {
+            ClientData::Active(to) => (
+                PreparedData::active(backend, backend_from, to, local, timeouts),
+                Prepared::Active,
+            ),
+            ClientData::Passive => {
+                let leasing = self.live.policy.passive.lease(
+                    self.listener.ip(),
+                    client_address.to_canonical(),
+                    LEASE_PATIENCE.min(timeouts.data_connect),
+                );
+                let Some(lease) = leasing.await else {
+                    self.shared.metrics.passive_exhausted();
+                    tracing::warn!(session = self.summary.id(), client = %client_address, "no passive port free for this address");
+                    return self.happened.push_back(Event::Prepared(Prepared::NoPort));
+                };
+                let port = lease.port();
+                (
+                    PreparedData::passive(backend, backend_from, lease, timeouts),
+                    Prepared::Passive(port),
+                )
+            }
+        };
+        self.data = DataSide::Prepared(data);
+        self.happened.push_back(Event::Prepared(prepared));
+    }
+
+    fn open_data(&mut self, direction: Direction, protection: Protection) {
+        let DataSide::Prepared(prepared) = std::mem::replace(&mut self.data, DataSide::None) else {
+            return;
+        };
+        let tickets = match direction {
+            Direction::Upload => Tickets::None,
+            Direction::Download | Direction::Listing => Tickets::One,
+        };
+        let settings = &self.live.policy.settings;
+        let client_tls = (protection == Protection::Private).then(|| ClientTls {
+            data: self.tls.data(tickets),
+            reuse: settings.tls.session_reuse,
+        });
+        let legs = Legs {
+            direction,
+            backend_tls: self.backend.as_ref().and_then(|backend| backend.tls.clone()),
+            timeouts: settings.timeouts,
+            metrics: Arc::clone(&self.shared.metrics),
+            site: self.summary.site_name().to_owned(),
+        };
+        self.summary.transfer_begins();
+        self.data = DataSide::Running(prepared.open(legs, client_tls));
+    }
+
+    fn drop_data(&mut self) {
+        if let DataSide::Running(running) = &self.data {
+            self.summary.moved(running.moved(), running.elapsed());
+        }
+        self.data = DataSide::None;
+    }
+
+    fn record(&mut self, record: &state::Record) {
+        if let DataSide::Running(running) = &self.data {
+            self.summary.moved(running.moved(), running.elapsed());
+            if matches!(record, state::Record::Transfer { .. }) {
+                self.data = DataSide::None;
+            }
+        }
+        self.summary.record(record);
+    }
+}
+
+/// Tries the site's backends in turn; each failure is one log line and one count.
+async fn dial_site(live: &Live, route: &Route, metrics: &Metrics, summary: &Summary) -> Option<BackendConnection> {
+    let timeouts = &live.policy.settings.timeouts;
+    for (backend, tls) in live.policy.backends(&route.site) {
+        let began = Instant::now();
+        match dial::dial(backend, tls, timeouts).await {
+            Ok(connection) => {
+                metrics.backend_dialled(&route.site.name, began.elapsed());
+                return Some(connection);
+            }
+            Err(error) => {
+                metrics.backend_dial_failed(&route.site.name, error.stage());
+                tracing::warn!(
+                    session = summary.id(),
+                    site = route.site.name,
+                    backend = %backend,
+                    stage = error.stage().as_str(),
+                    %error,
+                    "backend not available"
+                );
+            }
+        }
+    }
+    None
+}
+
+/// The TLS handshake of the client's control connection; gives the server name that the client sent.
+async fn handshake(
+    stream: Stream,
+    tls: &SessionTls,
+    patience: Duration,
+    metrics: &Metrics,
+    summary: &Summary,
+) -> Option<(Stream, Option<HostName>)> {
+    let Stream::Plain(socket) = stream else {
+        return None;
+    };
+    match timeout(patience, TlsAcceptor::from(tls.control()).accept(socket)).await {
+        Ok(Ok(stream)) => {
+            let connection = stream.get_ref().1;
+            let sni = connection.server_name().and_then(|name| HostName::parse(name.as_bytes()));
+            let version = match connection.protocol_version() {
+                Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::V1_3,
+                _ => TlsVersion::V1_2,
+            };
+            metrics.handshake(HandshakeResult::Ok(version));
+            Some((Stream::ToClient(Box::new(stream)), sni))
+        }
+        Ok(Err(error)) => {
+            metrics.handshake(HandshakeResult::Failed);
+            tracing::info!(session = summary.id(), error = %tls::explain(&error), "TLS handshake with the client failed");
+            None
+        }
+        Err(_) => {
+            metrics.handshake(HandshakeResult::TimedOut);
+            tracing::info!(session = summary.id(), "TLS handshake with the client took too long");
+            None
+        }
+    }
+}
+
+/// The first byte of a ClientHello: record type 22.
+const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+
+/// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another
+/// connection: lftp's ^C says ABOR and then closes its data connection as if the file were whole.
+const UPLOAD_GRACE: Duration = Duration::from_millis(50);
+
+/// How long a backend may take to answer ABOR.
+const ABORT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long PASV waits for a port that another session of the same address has leased.
+const LEASE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The transfer's task has deadlines for everything it does; this is only far away.
+const NO_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
