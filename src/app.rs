@@ -73,7 +73,11 @@ pub struct Checked {
 /// The first thing found wrong.
 pub fn load(path: &Path) -> Result<Checked, StartError> {
     let settings = config::load(path)?;
-    let certificate = CertificatePair::load(&settings.tls.certificate, &settings.tls.private_key, SystemTime::now())?;
+    let certificate = CertificatePair::load(
+        &settings.tls.certificate,
+        &settings.tls.private_key,
+        SystemTime::now(),
+    )?;
     let backend_tls = live::backend_tls(&settings)?;
     Ok(Checked {
         settings,
@@ -119,7 +123,11 @@ impl App {
         let checked = load(&config)?;
         let metrics = Arc::new(Metrics::new());
         let passive = PassiveListeners::new(Arc::clone(&metrics));
-        let ports = passive.open(listener_addresses(&checked.settings), &checked.settings.passive.ports, None)?;
+        let ports = passive.open(
+            listener_addresses(&checked.settings),
+            &checked.settings.passive.ports,
+            None,
+        )?;
         let opened = open_listeners(&checked.settings, |_| false)?;
         let admin_address = checked.settings.admin;
         let admin = open("admin endpoint", admin_address)?;
@@ -200,12 +208,16 @@ impl App {
     async fn reload(&mut self) {
         match self.try_reload().await {
             Ok(()) => {
-                self.shared.metrics.reload(ReloadSubject::Configuration, ReloadResult::Ok);
+                self.shared
+                    .metrics
+                    .reload(ReloadSubject::Configuration, ReloadResult::Ok);
                 tracing::info!(config = %self.config.display(), "configuration reloaded");
                 self.announce();
             }
             Err(error) => {
-                self.shared.metrics.reload(ReloadSubject::Configuration, ReloadResult::Refused);
+                self.shared
+                    .metrics
+                    .reload(ReloadSubject::Configuration, ReloadResult::Refused);
                 tracing::error!(config = %self.config.display(), %error, "reload refused, the configuration in force stays");
             }
         }
@@ -213,7 +225,9 @@ impl App {
 
     async fn try_reload(&mut self) -> Result<(), StartError> {
         let path = self.config.clone();
-        let checked = spawn_blocking(move || load(&path)).await.map_err(io::Error::other)??;
+        let checked = spawn_blocking(move || load(&path))
+            .await
+            .map_err(io::Error::other)??;
         let settings = &checked.settings;
         let former = self.live.load_full();
         let ports = self.passive.open(
@@ -225,14 +239,24 @@ impl App {
         if settings.admin != self.admin.0 {
             let listener = open("admin endpoint", settings.admin)?;
             self.admin.1.abort();
-            let admin = serve_admin(listener, Arc::clone(&self.shared.metrics), self.readiness.subscribe());
+            let admin = serve_admin(
+                listener,
+                Arc::clone(&self.shared.metrics),
+                self.readiness.subscribe(),
+            );
             self.admin = (settings.admin, admin);
         }
 
         // From here on nothing can fail.
         let live = put_live(checked, ports, &self.shared.metrics);
         self.watch = Some(watch_certificate(&live));
-        let kept: Vec<SocketAddr> = live.policy.settings.listeners.iter().map(|listener| listener.address).collect();
+        let kept: Vec<SocketAddr> = live
+            .policy
+            .settings
+            .listeners
+            .iter()
+            .map(|listener| listener.address)
+            .collect();
         self.live.store(Arc::new(live));
         self.listeners.retain(|address, accepting| {
             let keep = kept.contains(address);
@@ -256,7 +280,9 @@ impl App {
             (watch, found)
         });
         let Ok((watch, found)) = looked.await else {
-            tracing::error!("the certificate watch panicked, certificates are no longer swapped before a SIGHUP");
+            tracing::error!(
+                "the certificate watch panicked, certificates are no longer swapped before a SIGHUP"
+            );
             return;
         };
         self.watch = Some(watch);
@@ -301,7 +327,10 @@ impl App {
             () = hastened => false,
         };
         if !in_time {
-            tracing::warn!(sessions = self.shared.limiter.open(), "drain is over, ending what still runs");
+            tracing::warn!(
+                sessions = self.shared.limiter.open(),
+                "drain is over, ending what still runs"
+            );
             self.drain.send_replace(Drain::Over);
             let _ = timeout(LAST_WORDS, self.drain.closed()).await;
         }
@@ -334,7 +363,11 @@ async fn accept(
         failing = false;
         let live = live.load_full();
         let settings = &live.policy.settings;
-        let Some(listener) = settings.listeners.iter().find(|listener| listener.address == configured) else {
+        let Some(listener) = settings
+            .listeners
+            .iter()
+            .find(|listener| listener.address == configured)
+        else {
             continue;
         };
         let tls = listener.tls;
@@ -347,7 +380,12 @@ async fn accept(
                     tls,
                     permit,
                 };
-                tokio::spawn(session::serve(accepted, live, Arc::clone(&shared), drain.clone()));
+                tokio::spawn(session::serve(
+                    accepted,
+                    live,
+                    Arc::clone(&shared),
+                    drain.clone(),
+                ));
             }
             Err(refused) => {
                 let reason = match refused {
@@ -373,7 +411,10 @@ fn turn_away(stream: TcpStream, tls: ListenerTls) {
 }
 
 fn listener_addresses(settings: &Settings) -> impl Iterator<Item = IpAddr> {
-    settings.listeners.iter().map(|listener| listener.address.ip())
+    settings
+        .listeners
+        .iter()
+        .map(|listener| listener.address.ip())
 }
 
 /// Opens the listeners that are not open already.
@@ -385,12 +426,22 @@ fn open_listeners(
         .listeners
         .iter()
         .filter(|listener| !is_open(listener.address))
-        .map(|listener| Ok((listener.address, listener.tls, open("listener", listener.address)?)))
+        .map(|listener| {
+            Ok((
+                listener.address,
+                listener.tls,
+                open("listener", listener.address)?,
+            ))
+        })
         .collect()
 }
 
 fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    listen::bind(address).map_err(|source| StartError::Listen { what, address, source })
+    listen::bind(address).map_err(|source| StartError::Listen {
+        what,
+        address,
+        source,
+    })
 }
 
 fn put_live(checked: Checked, ports: PassivePorts, metrics: &Metrics) -> Live {
@@ -407,7 +458,11 @@ fn watch_certificate(live: &Live) -> Watch {
     Watch::new(&tls.certificate, &tls.private_key, &live.certificate)
 }
 
-fn serve_admin(listener: TcpListener, metrics: Arc<Metrics>, readiness: watch::Receiver<Readiness>) -> JoinHandle<()> {
+fn serve_admin(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    readiness: watch::Receiver<Readiness>,
+) -> JoinHandle<()> {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "admin endpoint open");
     }
@@ -423,7 +478,8 @@ fn unix_time(time: SystemTime) -> i64 {
 }
 
 fn days_until(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::now()).map_or(0, |left| left.as_secs() / 86_400)
+    time.duration_since(SystemTime::now())
+        .map_or(0, |left| left.as_secs() / 86_400)
 }
 
 /// How often the certificate files are looked at. A change counts when it is seen twice, so a new certificate is in use

@@ -80,7 +80,10 @@ fn run(config: PathBuf, format: Format, filter: &str) -> u8 {
         Ok(guard) => guard,
         Err(error) => return fail(UNUSABLE, &format!("--log-level {filter}: {error}")),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(PROBLEM, &format!("the runtime can't be started: {error}")),
     };
@@ -126,19 +129,24 @@ fn check(path: &Path) -> u8 {
 
 fn check_certificate(settings: &Settings) -> bool {
     let now = SystemTime::now();
-    let pair = match CertificatePair::load(&settings.tls.certificate, &settings.tls.private_key, now) {
-        Ok(pair) => pair,
-        Err(error) => {
-            println!("problem: {error}");
-            return false;
-        }
-    };
+    let pair =
+        match CertificatePair::load(&settings.tls.certificate, &settings.tls.private_key, now) {
+            Ok(pair) => pair,
+            Err(error) => {
+                println!("problem: {error}");
+                return false;
+            }
+        };
     let left = pair.not_after.duration_since(now).unwrap_or_default();
     println!(
         "certificate {}: {}, names {}, {} days left, the key fits",
         settings.tls.certificate.display(),
         pair.subject,
-        if pair.names.is_empty() { "none".to_owned() } else { pair.names.join(" ") },
+        if pair.names.is_empty() {
+            "none".to_owned()
+        } else {
+            pair.names.join(" ")
+        },
         left.as_secs() / 86_400
     );
     if left < RENEWAL_IS_DUE {

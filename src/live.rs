@@ -46,7 +46,7 @@ pub struct BackendError {
     /// The backend's address as configured.
     pub backend: String,
     /// What is wrong.
-    pub source: BackendTlsError,
+    pub source: Box<BackendTlsError>,
 }
 
 impl Live {
@@ -58,7 +58,10 @@ impl Live {
             .filter_map(|name| HostName::parse(name.as_bytes()))
             .collect();
         Self {
-            tls: Arc::new(ServerTls::new(&certificate, policy.settings.tls.min_version)),
+            tls: Arc::new(ServerTls::new(
+                &certificate,
+                policy.settings.tls.min_version,
+            )),
             policy,
             certificate,
             own_names,
@@ -70,22 +73,30 @@ impl Live {
 ///
 /// # Errors
 /// If a CA file or the system's trust store can't be used, or a server name isn't one.
-pub fn backend_tls(settings: &Settings) -> Result<HashMap<String, Vec<Option<BackendTlsClient>>>, BackendError> {
+pub fn backend_tls(
+    settings: &Settings,
+) -> Result<HashMap<String, Vec<Option<BackendTlsClient>>>, BackendError> {
     let of_backend = |site: &Site, backend: &Backend| {
         let Some(tls) = &backend.tls else {
             return Ok(None);
         };
-        BackendTlsClient::new(tls).map(Some).map_err(|source| BackendError {
-            site: site.name.clone(),
-            backend: backend.to_string(),
-            source,
-        })
+        BackendTlsClient::new(tls)
+            .map(Some)
+            .map_err(|source| BackendError {
+                site: site.name.clone(),
+                backend: backend.to_string(),
+                source: Box::new(source),
+            })
     };
     settings
         .sites
         .iter()
         .map(|site| {
-            let clients = site.backends.iter().map(|backend| of_backend(site, backend)).collect::<Result<_, _>>()?;
+            let clients = site
+                .backends
+                .iter()
+                .map(|backend| of_backend(site, backend))
+                .collect::<Result<_, _>>()?;
             Ok((site.name.clone(), clients))
         })
         .collect()
@@ -107,8 +118,16 @@ impl Policy {
     }
 
     /// A site's backends, each with its TLS if it has any, in the order in which they are to be tried.
-    pub fn backends<'a>(&'a self, site: &'a Site) -> impl Iterator<Item = (&'a Backend, Option<&'a BackendTlsClient>)> {
-        let tls = self.backend_tls.get(&site.name).into_iter().flatten().map(Option::as_ref);
+    pub fn backends<'a>(
+        &'a self,
+        site: &'a Site,
+    ) -> impl Iterator<Item = (&'a Backend, Option<&'a BackendTlsClient>)> {
+        let tls = self
+            .backend_tls
+            .get(&site.name)
+            .into_iter()
+            .flatten()
+            .map(Option::as_ref);
         site.backends.iter().zip(tls)
     }
 }

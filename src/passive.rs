@@ -110,7 +110,10 @@ impl PassiveListeners {
             let open_already = former.and_then(|former| former.by_address.get(&address));
             let mut opened = Vec::new();
             for number in ports.clone() {
-                let known = open_already.into_iter().flatten().find(|port| port.requested == number);
+                let known = open_already
+                    .into_iter()
+                    .flatten()
+                    .find(|port| port.requested == number);
                 opened.push(match known {
                     Some(port) => Arc::clone(port),
                     None => self.open_port(SocketAddr::new(address, number))?,
@@ -134,7 +137,8 @@ impl PassiveListeners {
             metrics: Arc::clone(&self.metrics),
             in_use: Arc::clone(&self.in_use),
         });
-        let accepting = tokio::spawn(hand_out(Acceptor::new(listener), Arc::clone(&leases))).abort_handle();
+        let accepting =
+            tokio::spawn(hand_out(Acceptor::new(listener), Arc::clone(&leases))).abort_handle();
         Ok(Arc::new(Port {
             requested: address.port(),
             number,
@@ -165,7 +169,8 @@ impl PassivePorts {
     fn lease_now(&self, ports: &[Arc<Port>], client: IpAddr) -> Option<Lease> {
         // Each time from another port on, so that a late connection for an old lease rarely meets a new one.
         let first = self.turns.fetch_add(1, Ordering::Relaxed);
-        (0..ports.len()).find_map(|step| Lease::take(&ports[(first.wrapping_add(step)) % ports.len()], client))
+        (0..ports.len())
+            .find_map(|step| Lease::take(&ports[(first.wrapping_add(step)) % ports.len()], client))
     }
 
     /// The open ports, for the log: address and number of each.
@@ -173,7 +178,11 @@ impl PassivePorts {
         let mut addresses: Vec<SocketAddr> = self
             .by_address
             .iter()
-            .flat_map(|(address, ports)| ports.iter().map(|port| SocketAddr::new(*address, port.number)))
+            .flat_map(|(address, ports)| {
+                ports
+                    .iter()
+                    .map(|port| SocketAddr::new(*address, port.number))
+            })
             .collect();
         addresses.sort();
         addresses
@@ -215,7 +224,10 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let mut by_client = self.port.leases.lock();
         // It may be another session's by now.
-        if by_client.get(&self.client).is_some_and(|waiting| waiting.id == self.id) {
+        if by_client
+            .get(&self.client)
+            .is_some_and(|waiting| waiting.id == self.id)
+        {
             by_client.remove(&self.client);
             drop(by_client);
             self.port.leases.released();
@@ -232,7 +244,9 @@ impl Drop for Port {
 impl Leases {
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Waiting>> {
         // Every change is a single insertion or removal, so a panic elsewhere leaves the map whole.
-        self.by_client.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn released(&self) {
@@ -242,7 +256,8 @@ impl Leases {
 
     fn count(&self, change: isize) {
         self.in_use.fetch_add(change as usize, Ordering::Relaxed);
-        self.metrics.passive_ports_in_use(self.in_use.load(Ordering::Relaxed));
+        self.metrics
+            .passive_ports_in_use(self.in_use.load(Ordering::Relaxed));
     }
 }
 
@@ -294,7 +309,9 @@ mod tests {
 
     async fn connect_from(from: &str, port: u16) -> TcpStream {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+        socket
+            .bind(SocketAddr::new(from.parse().unwrap(), 0))
+            .unwrap();
         socket.connect((LOCAL, port).into()).await.unwrap()
     }
 
@@ -311,7 +328,10 @@ mod tests {
     async fn clients_of_different_addresses_share_one_port() {
         let (_listeners, ports) = one_port();
         let mut first = ports.lease(LOCAL, LOCAL, LONG).await.unwrap();
-        let mut second = ports.lease(LOCAL, "127.0.0.2".parse().unwrap(), LONG).await.unwrap();
+        let mut second = ports
+            .lease(LOCAL, "127.0.0.2".parse().unwrap(), LONG)
+            .await
+            .unwrap();
         assert_eq!(first.port(), second.port());
         let client = connect_from("127.0.0.2", second.port()).await;
         let arrived = second.connection(LONG).await.unwrap();
@@ -325,7 +345,10 @@ mod tests {
         let first = ports.lease(LOCAL, LOCAL, LONG).await.unwrap();
         assert!(ports.lease(LOCAL, LOCAL, MOMENT).await.is_none());
         let port = first.port();
-        let (second, _client) = tokio::join!(ports.lease(LOCAL, LOCAL, LONG), connect_from("127.0.0.1", port));
+        let (second, _client) = tokio::join!(
+            ports.lease(LOCAL, LOCAL, LONG),
+            connect_from("127.0.0.1", port)
+        );
         assert!(second.is_some());
     }
 

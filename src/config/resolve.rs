@@ -91,7 +91,7 @@ fn listeners(written: &[file::Listener]) -> Result<Vec<Listener>, Fault> {
                 Place::Value(steps!["listeners", index, "address"]),
                 format!("{address} is taken: another listener has {}", other.address),
                 "give each listener an address and port of its own; 0.0.0.0 is every IPv4 address, \
-                 and [::] is every address, IPv4 too",
+                 and [::] every IPv6 address",
             ));
         }
         listeners.push(Listener {
@@ -180,9 +180,10 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
 }
 
-/// Whether listening on `wildcard` takes `address` too: 0.0.0.0 does for IPv4, and [::] for everything.
+/// Whether listening on `wildcard` takes `address` too: 0.0.0.0 does for IPv4, and [::] for IPv6 alone (see
+/// [`bind`](crate::net::listen::bind)).
 pub(super) fn covers(wildcard: IpAddr, address: IpAddr) -> bool {
-    wildcard.is_unspecified() && (wildcard.is_ipv6() || address.is_ipv4())
+    wildcard.is_unspecified() && wildcard.is_ipv6() == address.is_ipv6()
 }
 
 #[cfg(test)]
@@ -198,7 +199,7 @@ mod tests {
             super::overlap(one, other)
         };
         assert!(overlap("0.0.0.0:21", "10.0.0.1:21"));
-        assert!(overlap("[::]:21", "0.0.0.0:21"));
+        assert!(!overlap("[::]:21", "0.0.0.0:21"));
         assert!(overlap("[::]:21", "[fd00::1]:21"));
         assert!(overlap("[::ffff:10.0.0.1]:21", "10.0.0.1:21"));
         assert!(!overlap("0.0.0.0:21", "[fd00::1]:21"));

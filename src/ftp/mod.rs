@@ -1,6 +1,6 @@
 //! The File Transfer Protocol as bytes and values: no sockets, no clock, no settings.
 //!
-//! What comes in is split into lines ([`line`]) and read as a [`command`] or a [`reply`]; [`address`] is the notation
+//! What comes in is split into lines ([`mod@line`]) and read as a [`command`] or a [`reply`]; [`address`] is the notation
 //! of PORT, EPRT, 227 and 229; [`features`] joins our FEAT list with a backend's; [`answer`] holds every reply that
 //! Portcullis gives in its own words.
 

@@ -17,7 +17,10 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         Err(_) => lookup_host((host, port)).await?.collect(),
     };
     if addresses.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        ));
     }
     Ok(addresses)
 }
@@ -46,7 +49,11 @@ pub async fn control(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 /// # Errors
 /// Those of `bind(2)` and `connect(2)`.
 pub async fn data(to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
-    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if to.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     options::data_before_connect(&socket)?;
     socket.bind(SocketAddr::new(from, 0))?;
     socket.connect(to).await

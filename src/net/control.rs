@@ -38,7 +38,11 @@ impl ControlConnection {
     /// If bytes have been read that nobody has taken: they came in clear text, behind a command that asks for TLS, from
     /// whoever sits on the way (CVE-2011-0411, CVE-2021-22947). The connection comes back, to be closed.
     pub fn into_clear_stream(self) -> Result<Stream, Box<Self>> {
-        if self.lines.is_empty() { Ok(self.stream) } else { Err(Box::new(self)) }
+        if self.lines.is_empty() {
+            Ok(self.stream)
+        } else {
+            Err(Box::new(self))
+        }
     }
 
     /// Waits for more bytes. Returns at the end of the connection, too, and never again after it. May be cancelled.

@@ -13,7 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 /// # Errors
 /// Those of `bind(2)` and `listen(2)`.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     // Connections of a former run in TIME_WAIT must not keep a new one from starting.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -67,7 +71,9 @@ impl Acceptor {
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
     )
 }
 

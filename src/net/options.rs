@@ -14,7 +14,11 @@ pub fn control(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     // NAT gateways forget control connections that are silent during a long transfer.
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE),
+    )?;
     socket.set_tcp_user_timeout(Some(PEER_SILENCE))?;
     // Python's abort() sends all of ABOR as urgent data; out of line it would arrive mangled.
     socket.set_out_of_band_inline(true)

@@ -39,10 +39,17 @@ pub enum Broken {
 ///
 /// # Errors
 /// If either side fails or stands still.
-pub async fn relay(source: &mut Stream, sink: &mut Stream, idle: Duration, moved: &AtomicU64) -> Result<SourceEnd, Broken> {
+pub async fn relay(
+    source: &mut Stream,
+    sink: &mut Stream,
+    idle: Duration,
+    moved: &AtomicU64,
+) -> Result<SourceEnd, Broken> {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let read = timeout(idle, source.read(&mut buffer)).await.map_err(|_| Broken::SourceIdle)?;
+        let read = timeout(idle, source.read(&mut buffer))
+            .await
+            .map_err(|_| Broken::SourceIdle)?;
         let count = match read {
             Ok(0) if source.is_tls() => return Ok(SourceEnd::CloseNotify),
             Ok(0) => return Ok(SourceEnd::Fin),

@@ -18,9 +18,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::state::{DataEvent, DataFailure};
 use crate::config::{SessionReuse, Timeouts};
 use crate::ftp::command::Direction;
+use crate::net::connect;
 use crate::net::relay::{Broken, SourceEnd, relay};
 use crate::net::stream::Stream;
-use crate::net::connect;
 use crate::observe::metrics::{DataHandshake, Leg, Metrics};
 use crate::passive::Lease;
 use crate::tls::binding::Proof;
@@ -114,16 +114,29 @@ impl<T> Drop for Task<T> {
 
 impl PreparedData {
     /// Begins to connect to the backend's data port, and waits for the client's connection on `lease`.
-    pub fn passive(backend: SocketAddr, backend_from: IpAddr, mut lease: Lease, timeouts: &Timeouts) -> Self {
+    pub fn passive(
+        backend: SocketAddr,
+        backend_from: IpAddr,
+        mut lease: Lease,
+        timeouts: &Timeouts,
+    ) -> Self {
         let patience = timeouts.data_connect;
         Self {
             backend: connect_backend(backend, backend_from, patience),
-            client: PreparedClient::Passive(Task::spawn(async move { lease.connection(patience).await })),
+            client: PreparedClient::Passive(Task::spawn(async move {
+                lease.connection(patience).await
+            })),
         }
     }
 
     /// Begins to connect to the backend's data port; the client is connected to when the transfer begins.
-    pub fn active(backend: SocketAddr, backend_from: IpAddr, to: SocketAddr, from: IpAddr, timeouts: &Timeouts) -> Self {
+    pub fn active(
+        backend: SocketAddr,
+        backend_from: IpAddr,
+        to: SocketAddr,
+        from: IpAddr,
+        timeouts: &Timeouts,
+    ) -> Self {
         Self {
             backend: connect_backend(backend, backend_from, timeouts.data_connect),
             client: PreparedClient::Active { to, from },
@@ -155,7 +168,11 @@ impl PreparedData {
 }
 
 /// Right after the backend's 227 or 229: vsftpd, ProFTPD and Pure-FTPd send no 150 before the connection is there.
-fn connect_backend(to: SocketAddr, from: IpAddr, patience: Duration) -> Task<io::Result<TcpStream>> {
+fn connect_backend(
+    to: SocketAddr,
+    from: IpAddr,
+    patience: Duration,
+) -> Task<io::Result<TcpStream>> {
     Task::spawn(async move { timeout(patience, connect::data(to, from)).await? })
 }
 
@@ -245,7 +262,9 @@ impl Transfer {
             Ok(())
         };
         let client = async {
-            open.client = Some(open_client(&mut self.prepared.client, &mut self.client_tls, &self.legs).await?);
+            open.client = Some(
+                open_client(&mut self.prepared.client, &mut self.client_tls, &self.legs).await?,
+            );
             Ok(())
         };
         // Side by side: the backend may wait for our hello as well as the client for its 150.
@@ -329,11 +348,13 @@ async fn secure_backend(socket: TcpStream, legs: &Legs) -> Result<Stream, DataFa
         Ok(Err(error)) => {
             let fault = crate::tls::explain(&error);
             tracing::warn!(site = %legs.site, error = %fault, "backend's data connection: TLS handshake failed");
-            legs.metrics.data_handshake(Leg::Backend, DataHandshake::Failed);
+            legs.metrics
+                .data_handshake(Leg::Backend, DataHandshake::Failed);
             return Err(DataFailure::BackendHandshake);
         }
         Err(_) => {
-            legs.metrics.data_handshake(Leg::Backend, DataHandshake::Failed);
+            legs.metrics
+                .data_handshake(Leg::Backend, DataHandshake::Failed);
             return Err(DataFailure::BackendHandshake);
         }
     };
@@ -346,18 +367,31 @@ async fn open_client(
     tls: &mut Option<ClientTls>,
     legs: &Legs,
 ) -> Result<Stream, DataFailure> {
-    let Legs { timeouts, metrics, .. } = legs;
+    let Legs {
+        timeouts, metrics, ..
+    } = legs;
     let socket = match prepared {
-        PreparedClient::Passive(arrival) => arrival.join().await.flatten().ok_or(DataFailure::NoClient)?,
-        PreparedClient::Active { to, from } => match timeout(timeouts.data_connect, connect::data(*to, *from)).await {
-            Ok(Ok(socket)) => socket,
-            Ok(Err(_)) | Err(_) => return Err(DataFailure::NoClient),
-        },
+        PreparedClient::Passive(arrival) => arrival
+            .join()
+            .await
+            .flatten()
+            .ok_or(DataFailure::NoClient)?,
+        PreparedClient::Active { to, from } => {
+            match timeout(timeouts.data_connect, connect::data(*to, *from)).await {
+                Ok(Ok(socket)) => socket,
+                Ok(Err(_)) | Err(_) => return Err(DataFailure::NoClient),
+            }
+        }
     };
     let Some(ClientTls { data, reuse }) = tls.take() else {
         return Ok(Stream::Plain(socket));
     };
-    let Ok(Ok(stream)) = timeout(timeouts.tls_handshake, TlsAcceptor::from(data.config()).accept(socket)).await else {
+    let Ok(Ok(stream)) = timeout(
+        timeouts.tls_handshake,
+        TlsAcceptor::from(data.config()).accept(socket),
+    )
+    .await
+    else {
         metrics.data_handshake(Leg::Client, DataHandshake::Failed);
         return Err(DataFailure::ClientHandshake);
     };

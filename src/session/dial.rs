@@ -109,8 +109,12 @@ pub async fn dial(
     timeouts: &Timeouts,
 ) -> Result<BackendConnection, DialError> {
     let connecting = async {
-        let addresses = connect::resolve(&backend.host, backend.port).await.map_err(DialError::Dns)?;
-        connect::control(&addresses).await.map_err(DialError::Connect)
+        let addresses = connect::resolve(&backend.host, backend.port)
+            .await
+            .map_err(DialError::Dns)?;
+        connect::control(&addresses)
+            .await
+            .map_err(DialError::Connect)
     };
     let socket = timeout(timeouts.backend_connect, connecting)
         .await
@@ -151,16 +155,29 @@ async fn secure(
             let reply = connection
                 .ask(b"AUTH TLS\r\n", timeouts.backend_reply)
                 .await
-                .and_then(|reply| if reply.number() == 234 { Ok(()) } else { Err(NoReply::Unwelcome(reply)) });
+                .and_then(|reply| {
+                    if reply.number() == 234 {
+                        Ok(())
+                    } else {
+                        Err(NoReply::Unwelcome(reply))
+                    }
+                });
             reply.map_err(DialError::Auth)?;
-            let stream = connection.control.into_clear_stream().map_err(|_| DialError::Injected)?;
+            let stream = connection
+                .control
+                .into_clear_stream()
+                .map_err(|_| DialError::Injected)?;
             let stream = handshake(stream, &tls, timeouts.tls_handshake).await?;
             Ok(BackendConnection::new(stream, address, Some(tls)))
         }
     }
 }
 
-async fn handshake(stream: Stream, tls: &BackendSessionTls, patience: Duration) -> Result<Stream, DialError> {
+async fn handshake(
+    stream: Stream,
+    tls: &BackendSessionTls,
+    patience: Duration,
+) -> Result<Stream, DialError> {
     let Stream::Plain(socket) = stream else {
         return Ok(stream);
     };
@@ -184,7 +201,10 @@ impl BackendConnection {
 
     async fn greeting(&mut self, patience: Duration) -> Result<(), DialError> {
         loop {
-            let reply = self.reply_within(patience).await.map_err(DialError::Greeting)?;
+            let reply = self
+                .reply_within(patience)
+                .await
+                .map_err(DialError::Greeting)?;
             match reply.number() {
                 // "Ready in nnn minutes": hardly a client survives one, so it's waited out here.
                 120 => {}
@@ -197,10 +217,13 @@ impl BackendConnection {
     /// Private data connections, whatever the client's are.
     async fn protect(&mut self, patience: Duration) -> Result<(), DialError> {
         for (command, line) in [("PBSZ 0", &b"PBSZ 0\r\n"[..]), ("PROT P", b"PROT P\r\n")] {
-            let reply = self.ask(line, patience).await.and_then(|reply| match reply.class() {
-                Class::Completion => Ok(()),
-                _ => Err(NoReply::Unwelcome(reply)),
-            });
+            let reply = self
+                .ask(line, patience)
+                .await
+                .and_then(|reply| match reply.class() {
+                    Class::Completion => Ok(()),
+                    _ => Err(NoReply::Unwelcome(reply)),
+                });
             reply.map_err(|reason| DialError::Protection { command, reason })?;
         }
         Ok(())
@@ -220,7 +243,9 @@ impl BackendConnection {
                 }
             }
         };
-        timeout(patience, receiving).await.unwrap_or(Err(NoReply::TimedOut(patience)))
+        timeout(patience, receiving)
+            .await
+            .unwrap_or(Err(NoReply::TimedOut(patience)))
     }
 
     /// The control connection's stream.
@@ -238,7 +263,11 @@ impl BackendConnection {
                 return Ok(Some(reply));
             }
         }
-        if self.control.is_over() { Err(NoReply::Ended) } else { Ok(None) }
+        if self.control.is_over() {
+            Err(NoReply::Ended)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Waits for more of a reply. May be cancelled.

@@ -4,7 +4,7 @@
 //! happens next (a line, a reply, a data event, a deadline, the end of the process), hands it to the [`state`] machine
 //! as an event, and does what the machine says. No decision is made here.
 //!
-//! [`dial`] leads to the backend, [`data`] holds the data connections, [`summary`] is what the log says in the end.
+//! [`dial`] leads to the backend, [`data`] holds the data connections, `summary` is what the log says in the end.
 
 pub mod data;
 pub mod dial;
@@ -36,7 +36,9 @@ use crate::tls::{self, SessionId, SessionTls, Sessions, Tickets};
 
 use data::{ClientTls, Legs, Order, PreparedData, RunningData};
 use dial::BackendConnection;
-use state::{Action, BadLine, ClientData, Dialled, Ending, Event, Machine, Prepared, Protection, Terms, Wait};
+use state::{
+    Action, BadLine, ClientData, Dialled, Ending, Event, Machine, Prepared, Protection, Terms, Wait,
+};
 use summary::Summary;
 
 /// What all sessions of the process share and no reload changes.
@@ -90,9 +92,19 @@ pub enum Drain {
 }
 
 /// Serves a session to its end.
-pub async fn serve(accepted: Accepted, live: Arc<Live>, shared: Arc<Shared>, drain: watch::Receiver<Drain>) {
+pub async fn serve(
+    accepted: Accepted,
+    live: Arc<Live>,
+    shared: Arc<Shared>,
+    drain: watch::Receiver<Drain>,
+) {
     let id = shared.ids.fetch_add(1, Ordering::Relaxed);
-    let mut summary = Summary::new(id, accepted.client, accepted.listener, Arc::clone(&shared.metrics));
+    let mut summary = Summary::new(
+        id,
+        accepted.client,
+        accepted.listener,
+        Arc::clone(&shared.metrics),
+    );
     let _counted = shared.metrics.session(accepted.tls);
     let _permit = accepted.permit;
     if options::control(&accepted.stream).is_err() {
@@ -323,10 +335,17 @@ impl Session {
             });
         }
         if !client.stream().is_tls() && client.peek().first() == Some(&TLS_HANDSHAKE_RECORD) {
-            tracing::info!(session = self.summary.id(), "client speaks TLS without AUTH; it may want an implicit listener");
+            tracing::info!(
+                session = self.summary.id(),
+                "client speaks TLS without AUTH; it may want an implicit listener"
+            );
             return self.client_is_gone();
         }
-        if client.is_over() { self.client_is_gone() } else { None }
+        if client.is_over() {
+            self.client_is_gone()
+        } else {
+            None
+        }
     }
 
     fn client_is_gone(&mut self) -> Option<Event> {
@@ -353,8 +372,14 @@ impl Session {
                         tokio::spawn(backend.close());
                     }
                 }
-                Action::PrepareData { backend_port, client } => self.prepare_data(backend_port, client).await,
-                Action::OpenData { direction, protection } => self.open_data(direction, protection),
+                Action::PrepareData {
+                    backend_port,
+                    client,
+                } => self.prepare_data(backend_port, client).await,
+                Action::OpenData {
+                    direction,
+                    protection,
+                } => self.open_data(direction, protection),
                 Action::BeginData => self.data.order(Order::Begin),
                 Action::ProceedData => self.data.order(Order::Proceed),
                 Action::DropData => self.drop_data(),
@@ -392,7 +417,10 @@ impl Session {
             Ok(stream) => stream,
             Err(client) => {
                 let mut client = *client;
-                tracing::warn!(session = self.summary.id(), "clear text behind AUTH: somebody may be injecting commands");
+                tracing::warn!(
+                    session = self.summary.id(),
+                    "clear text behind AUTH: somebody may be injecting commands"
+                );
                 let _ = client.send(&answer::BYTES_BEHIND_AUTH.bytes()).await;
                 self.client = Some(client);
                 return Some(Ending::Abuse);
@@ -407,7 +435,15 @@ impl Session {
         };
         let patience = self.live.policy.settings.timeouts.tls_handshake;
         let patience = patience.min(self.login_by.saturating_duration_since(Instant::now()));
-        let Some((stream, sni)) = handshake(stream, &self.tls, patience, &self.shared.metrics, &self.summary).await else {
+        let Some((stream, sni)) = handshake(
+            stream,
+            &self.tls,
+            patience,
+            &self.shared.metrics,
+            &self.summary,
+        )
+        .await
+        else {
             return Some(Ending::Handshake);
         };
         self.summary.client_tls(stream.tls_version());
@@ -501,7 +537,10 @@ impl Session {
         });
         let legs = Legs {
             direction,
-            backend_tls: self.backend.as_ref().and_then(|backend| backend.tls.clone()),
+            backend_tls: self
+                .backend
+                .as_ref()
+                .and_then(|backend| backend.tls.clone()),
             timeouts: settings.timeouts,
             metrics: Arc::clone(&self.shared.metrics),
             site: self.summary.site_name().to_owned(),
@@ -529,7 +568,12 @@ impl Session {
 }
 
 /// Tries the site's backends in turn; each failure is one log line and one count.
-async fn dial_site(live: &Live, route: &Route, metrics: &Metrics, summary: &Summary) -> Option<BackendConnection> {
+async fn dial_site(
+    live: &Live,
+    route: &Route,
+    metrics: &Metrics,
+    summary: &Summary,
+) -> Option<BackendConnection> {
     let timeouts = &live.policy.settings.timeouts;
     for (backend, tls) in live.policy.backends(&route.site) {
         let began = Instant::now();
@@ -568,7 +612,9 @@ async fn handshake(
     match timeout(patience, TlsAcceptor::from(tls.control()).accept(socket)).await {
         Ok(Ok(stream)) => {
             let connection = stream.get_ref().1;
-            let sni = connection.server_name().and_then(|name| HostName::parse(name.as_bytes()));
+            let sni = connection
+                .server_name()
+                .and_then(|name| HostName::parse(name.as_bytes()));
             let version = match connection.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::V1_3,
                 _ => TlsVersion::V1_2,
@@ -583,7 +629,10 @@ async fn handshake(
         }
         Err(_) => {
             metrics.handshake(HandshakeResult::TimedOut);
-            tracing::info!(session = summary.id(), "TLS handshake with the client took too long");
+            tracing::info!(
+                session = summary.id(),
+                "TLS handshake with the client took too long"
+            );
             None
         }
     }

@@ -60,7 +60,9 @@ impl Summary {
 
     /// The metric label of the session's site.
     pub fn site_name(&self) -> &str {
-        self.route.as_ref().map_or(NO_SITE, |route| &route.site.name)
+        self.route
+            .as_ref()
+            .map_or(NO_SITE, |route| &route.site.name)
     }
 
     pub fn client_tls(&mut self, version: &'static str) {
@@ -120,7 +122,8 @@ impl Summary {
                     Direction::Upload => self.uploaded += bytes,
                     Direction::Download | Direction::Listing => self.downloaded += bytes,
                 }
-                self.metrics.transfer(self.site_name(), direction, *verdict, bytes);
+                self.metrics
+                    .transfer(self.site_name(), direction, *verdict, bytes);
                 tracing::info!(
                     session = self.id,
                     site = self.site_name(),

@@ -83,7 +83,9 @@ impl Machine {
     }
 
     fn pbsz(&mut self, argument: &[u8]) {
-        let number = std::str::from_utf8(argument).ok().and_then(|text| text.trim().parse::<u32>().ok());
+        let number = std::str::from_utf8(argument)
+            .ok()
+            .and_then(|text| text.trim().parse::<u32>().ok());
         let answer = match (&mut self.security, number) {
             (Security::Clear | Security::Upgrading(_), _) => answer::NEEDS_AUTH,
             (Security::Secured { .. }, None) => answer::PBSZ_ARGUMENT,
@@ -96,7 +98,10 @@ impl Machine {
     }
 
     fn prot(&mut self, argument: &[u8]) {
-        let Security::Secured { pbsz, protection, .. } = &mut self.security else {
+        let Security::Secured {
+            pbsz, protection, ..
+        } = &mut self.security
+        else {
             return self.answer(answer::NEEDS_AUTH);
         };
         let answer = if !*pbsz {
@@ -140,7 +145,11 @@ impl Machine {
         if let Some(address) = address_literal(argument) {
             // §3.1: the server's own address is a valid name for it, any other is not.
             let own = address == self.terms.local;
-            return if own { Ok(None) } else { Err(answer::HOST_UNKNOWN) };
+            return if own {
+                Ok(None)
+            } else {
+                Err(answer::HOST_UNKNOWN)
+            };
         }
         let host = HostName::parse(argument).ok_or(answer::HOST_SYNTAX)?;
         let sni = match &self.security {
@@ -159,7 +168,11 @@ impl Machine {
     }
 
     fn store_or(&mut self, command: Command, otherwise: Answer) {
-        let answer = if self.stored.keep(command) { answer::NOTED } else { otherwise };
+        let answer = if self.stored.keep(command) {
+            answer::NOTED
+        } else {
+            otherwise
+        };
         self.answer(answer);
     }
 }
@@ -167,7 +180,10 @@ impl Machine {
 /// An IPv4 address, or an IPv6 address in brackets.
 fn address_literal(argument: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(argument).ok()?;
-    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    match text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         Some(inside) => inside.parse().ok().map(IpAddr::V6),
         None => text.parse().ok().map(IpAddr::V4),
     }

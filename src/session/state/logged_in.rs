@@ -52,7 +52,10 @@ pub(super) enum Step {
     /// The backend is to answer FEAT.
     Feat,
     /// The backend is to answer EPSV or PASV.
-    BackendPort { request: PortRequest, asked: Asked },
+    BackendPort {
+        request: PortRequest,
+        asked: Asked,
+    },
     /// The driver is to make the client's data port.
     ClientPort(PortRequest),
     Transfer(Transfer),
@@ -95,7 +98,9 @@ impl LoggedIn {
     pub fn wait(&self) -> Wait {
         match &self.step {
             Step::Ready => Wait::Command,
-            Step::Passed | Step::Feat | Step::BackendPort { .. } | Step::ClientPort(_) => Wait::Reply,
+            Step::Passed | Step::Feat | Step::BackendPort { .. } | Step::ClientPort(_) => {
+                Wait::Reply
+            }
             Step::Transfer(transfer) => transfer.wait(),
         }
     }
@@ -159,7 +164,9 @@ impl Machine {
             return;
         };
         match logged_in.passive {
-            BackendPassive::EpsvFirst | BackendPassive::EpsvOnly => self.ask_for_port(request, Asked::Epsv),
+            BackendPassive::EpsvFirst | BackendPassive::EpsvOnly => {
+                self.ask_for_port(request, Asked::Epsv)
+            }
             BackendPassive::PasvOnly => self.ask_for_port(request, Asked::Pasv),
         }
     }
@@ -183,7 +190,9 @@ impl Machine {
             Verb::Epsv => {
                 match (address::parse_epsv(argument), self.terms.local.is_ipv4()) {
                     (EpsvArgument::All, _) => return Ok(None),
-                    (EpsvArgument::Any, _) | (EpsvArgument::Ipv4, true) | (EpsvArgument::Ipv6, false) => {}
+                    (EpsvArgument::Any, _)
+                    | (EpsvArgument::Ipv4, true)
+                    | (EpsvArgument::Ipv6, false) => {}
                     (EpsvArgument::Ipv6, true) => return Err(answer::ONLY_IPV4),
                     (EpsvArgument::Ipv4, false) => return Err(answer::ONLY_IPV6),
                     (EpsvArgument::Other, _) => return Err(answer::ADDRESS_SYNTAX),
@@ -307,7 +316,9 @@ impl Machine {
             (Prepared::Passive(port), PortReply::Pasv(address)) => {
                 self.push(Action::Reply(address::reply_227(address, port).into()));
             }
-            (Prepared::Passive(port), _) => self.push(Action::Reply(address::reply_229(port).into())),
+            (Prepared::Passive(port), _) => {
+                self.push(Action::Reply(address::reply_229(port).into()))
+            }
             (Prepared::Active, _) => self.answer(answer::PORT_ACCEPTED),
             (Prepared::NoPort, _) => {
                 self.drop_data_port();

@@ -57,7 +57,10 @@ impl Machine {
             Security::Secured { sni, .. } => sni.as_ref(),
             Security::Clear | Security::Upgrading(_) => None,
         };
-        let route = self.terms.router.route(command.argument(), self.host.as_ref(), sni);
+        let route = self
+            .terms
+            .router
+            .route(command.argument(), self.host.as_ref(), sni);
         let Ok(route) = route else {
             self.push(Action::Record(Record::Login(LoginResult::UnknownHost)));
             return self.answer(answer::HOST_EXPECTED);
@@ -108,12 +111,18 @@ impl Machine {
             return;
         };
         let Some(Dialled { ipv6 }) = dialled else {
-            self.push(Action::Record(Record::Login(LoginResult::BackendUnavailable)));
+            self.push(Action::Record(Record::Login(
+                LoginResult::BackendUnavailable,
+            )));
             return self.farewell(answer::SITE_UNAVAILABLE, Ending::BackendUnavailable);
         };
         self.state = State::Login(Login {
             route: route.clone(),
-            passive: if ipv6 { BackendPassive::EpsvOnly } else { BackendPassive::EpsvFirst },
+            passive: if ipv6 {
+                BackendPassive::EpsvOnly
+            } else {
+                BackendPassive::EpsvFirst
+            },
             step: Step::Ready,
             refused: Vec::new(),
         });
@@ -206,4 +215,3 @@ impl Machine {
         }
     }
 }
-

@@ -12,7 +12,7 @@
 //!   OPTS … answered here                                          data ports and transfers are ours
 //! ```
 //!
-//! [`before_login`] and [`login`] hold the first three, [`logged_in`] the commands after login, [`transfer`] the one
+//! `before_login` and `login` hold the first three, `logged_in` the commands after login, `transfer` the one
 //! transfer that may run and its verdict.
 
 mod before_login;
@@ -335,7 +335,10 @@ impl Machine {
 
     /// Whether the client's next command may be delivered.
     pub fn wants_command(&self) -> bool {
-        self.is_ready() || (self.transfer().is_some() && self.queue.len() < MAX_QUEUED && !self.quit_is_queued())
+        self.is_ready()
+            || (self.transfer().is_some()
+                && self.queue.len() < MAX_QUEUED
+                && !self.quit_is_queued())
     }
 
     /// What the session waits for.
@@ -492,7 +495,9 @@ impl Machine {
     }
 
     fn quit_is_queued(&self) -> bool {
-        self.queue.iter().any(|command| command.verb() == Verb::Quit)
+        self.queue
+            .iter()
+            .any(|command| command.verb() == Verb::Quit)
     }
 
     fn push(&mut self, action: Action) {
@@ -529,4 +534,3 @@ const MAX_QUEUED: usize = 16;
 
 /// How many lines that are no commands a session may send.
 const MAX_BAD_LINES: u32 = 20;
-

@@ -22,7 +22,11 @@ impl Stored {
         let Some(kind) = kind(&command) else {
             return false;
         };
-        match self.0.iter_mut().find(|kept| self::kind(kept) == Some(kind)) {
+        match self
+            .0
+            .iter_mut()
+            .find(|kept| self::kind(kept) == Some(kind))
+        {
             Some(kept) => *kept = command,
             None => self.0.push(command),
         }
@@ -36,12 +40,22 @@ impl Stored {
 
     /// What the backend is told before USER.
     pub fn before_user(&self) -> Replay {
-        Replay(self.0.iter().filter(|command| matters_to_login(command)).cloned().collect())
+        Replay(
+            self.0
+                .iter()
+                .filter(|command| matters_to_login(command))
+                .cloned()
+                .collect(),
+        )
     }
 
     /// What the backend is told after login, together with what it refused before.
     pub fn after_login(&self, refused: Vec<Command>) -> Replay {
-        let rest = self.0.iter().filter(|command| !matters_to_login(command)).cloned();
+        let rest = self
+            .0
+            .iter()
+            .filter(|command| !matters_to_login(command))
+            .cloned();
         Replay(refused.into_iter().chain(rest).collect())
     }
 }
@@ -62,9 +76,17 @@ enum Kind {
 
 fn kind(command: &Command) -> Option<Kind> {
     let argument = command.argument();
-    let first_word = argument.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let first_word = argument
+        .split(|byte| *byte == b' ')
+        .next()
+        .unwrap_or_default();
     match command.verb() {
-        Verb::Opts if first_word.eq_ignore_ascii_case(b"UTF8") || first_word.eq_ignore_ascii_case(b"UTF-8") => Some(Kind::Utf8),
+        Verb::Opts
+            if first_word.eq_ignore_ascii_case(b"UTF8")
+                || first_word.eq_ignore_ascii_case(b"UTF-8") =>
+        {
+            Some(Kind::Utf8)
+        }
         Verb::Opts if first_word.eq_ignore_ascii_case(b"MLST") => Some(Kind::Mlst),
         verb @ (Verb::Clnt | Verb::Lang | Verb::Type) => Some(Kind::Parameter(verb)),
         verb @ Verb::Stru if argument.eq_ignore_ascii_case(b"F") => Some(Kind::Parameter(verb)),
@@ -74,5 +96,8 @@ fn kind(command: &Command) -> Option<Kind> {
 }
 
 fn matters_to_login(command: &Command) -> bool {
-    matches!(kind(command), Some(Kind::Utf8 | Kind::Parameter(Verb::Clnt | Verb::Lang)))
+    matches!(
+        kind(command),
+        Some(Kind::Utf8 | Kind::Parameter(Verb::Clnt | Verb::Lang))
+    )
 }

@@ -180,7 +180,9 @@ impl Transfer {
             Phase::Running(running) => match (running.data, running.confirmed.is_some()) {
                 (Data::Unproven, _) => Wait::Grace,
                 (Data::SourceEnded | Data::Finished, false) => Wait::FinalReply,
-                (Data::Flowing | Data::Ending | Data::SourceEnded | Data::Finished, _) => Wait::Data,
+                (Data::Flowing | Data::Ending | Data::SourceEnded | Data::Finished, _) => {
+                    Wait::Data
+                }
             },
         }
     }
@@ -208,7 +210,9 @@ impl Machine {
     }
 
     pub(super) fn begin_transfer(&mut self, command: Command) {
-        let (State::LoggedIn(logged_in), Some(direction)) = (&mut self.state, command.verb().transfer()) else {
+        let (State::LoggedIn(logged_in), Some(direction)) =
+            (&mut self.state, command.verb().transfer())
+        else {
             return;
         };
         if logged_in.data_port == DataPort::None {
@@ -222,7 +226,10 @@ impl Machine {
         });
         // PROT counts as it stands at the transfer command, not at PASV (RFC 4217 §8).
         let protection = self.protection();
-        self.push(Action::OpenData { direction, protection });
+        self.push(Action::OpenData {
+            direction,
+            protection,
+        });
     }
 
     pub(super) fn command_during_transfer(&mut self, command: Command) {
@@ -267,7 +274,9 @@ impl Machine {
                 self.send(&line);
                 self.push(Action::BeginData);
             }
-            (DataEvent::SourceEnded { proven }, Phase::Running(running)) if running.data == Data::Flowing => {
+            (DataEvent::SourceEnded { proven }, Phase::Running(running))
+                if running.data == Data::Flowing =>
+            {
                 running.data = match (upload, proven) {
                     (true, false) => Data::Unproven,
                     (true, true) => Data::Ending,
@@ -321,7 +330,11 @@ impl Machine {
                     }
                     Class::Completion => self.confirmed(reply),
                     Class::TransientFailure | Class::PermanentFailure => {
-                        let verdict = if running.begun { Verdict::FailedBackend } else { Verdict::Refused };
+                        let verdict = if running.begun {
+                            Verdict::FailedBackend
+                        } else {
+                            Verdict::Refused
+                        };
                         self.push(Action::DropData);
                         self.pass(&reply);
                         self.end_transfer(verdict, None);
@@ -425,7 +438,10 @@ impl Machine {
                     Some(reply) => self.pass(reply),
                     None => self.answer(answer::TRANSFER_ABORTED),
                 }
-                match replies.iter().rfind(|reply| reply.class() == Class::Completion) {
+                match replies
+                    .iter()
+                    .rfind(|reply| reply.class() == Class::Completion)
+                {
                     Some(reply) => self.pass(reply),
                     None => self.answer(answer::ABORT_DONE),
                 }
