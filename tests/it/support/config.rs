@@ -1,0 +1,283 @@
+//! Configuration files for the proxy, written as an operator writes them.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::certs::PairFiles;
+use super::loopback::Loopback;
+
+/// A configuration with an explicit and an implicit listener, one passive port and the admin endpoint on a loopback
+/// address of its own, and whatever sites the test adds.
+#[derive(Debug)]
+pub struct Config {
+    loopback: Loopback,
+    files: PairFiles,
+    proxy_protocol: bool,
+    ipv6: bool,
+    // Lines of the sections of the same name, with their indentation.
+    tls: String,
+    passive_ports: String,
+    sites: String,
+    limits: String,
+    timeouts: String,
+    other: String,
+}
+
+impl Config {
+    /// Shows this certificate; data connections need not resume their session.
+    pub fn new(files: &PairFiles) -> Self {
+        Self {
+            loopback: Loopback::claim(),
+            files: files.clone(),
+            proxy_protocol: false,
+            ipv6: false,
+            tls: String::new(),
+            passive_ports: PASSIVE_PORT.to_string(),
+            sites: String::new(),
+            limits: String::new(),
+            timeouts: String::new(),
+            other: String::new(),
+        }
+    }
+
+    /// Adds a site.
+    pub fn site(mut self, site: &Site) -> Self {
+        self.sites.push_str(&site.0);
+        self
+    }
+
+    /// Sets a key of the section `tls`, such as `required` to `false`.
+    pub fn tls(mut self, key: &str, value: &str) -> Self {
+        line(&mut self.tls, 2, key, value);
+        self
+    }
+
+    /// Sets a key of the section `limits`.
+    pub fn limit(mut self, key: &str, value: usize) -> Self {
+        line(&mut self.limits, 2, key, &value.to_string());
+        self
+    }
+
+    /// Sets a key of the section `timeouts`, such as `login` to `500ms`.
+    pub fn timeout(mut self, key: &str, value: &str) -> Self {
+        line(&mut self.timeouts, 2, key, value);
+        self
+    }
+
+    /// One port, or a range such as `50000-50009`, for passive data connections.
+    pub fn passive_ports(mut self, ports: &str) -> Self {
+        self.passive_ports = ports.to_owned();
+        self
+    }
+
+    /// Sets a key at the top level, such as `active_mode` to `false`.
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        line(&mut self.other, 0, key, value);
+        self
+    }
+
+    /// Demands a PROXY protocol header from loopback on both listeners.
+    pub fn proxy_protocol(mut self) -> Self {
+        self.proxy_protocol = true;
+        self
+    }
+
+    /// Adds an explicit listener on `[::1]`, on a port that the log names.
+    pub fn ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
+    /// Where clients of explicit TLS connect.
+    pub fn explicit(&self) -> SocketAddr {
+        self.loopback.at(2121)
+    }
+
+    /// Where clients of implicit TLS connect.
+    pub fn implicit(&self) -> SocketAddr {
+        self.loopback.at(2990)
+    }
+
+    /// Where the metrics are.
+    pub fn admin(&self) -> SocketAddr {
+        self.loopback.at(9190)
+    }
+
+    /// How many listeners there are.
+    pub fn listeners(&self) -> usize {
+        if self.ipv6 { 3 } else { 2 }
+    }
+
+    /// The file's content.
+    pub fn to_yaml(&self) -> String {
+        let header = if self.proxy_protocol {
+            "    proxy_protocol: {trusted: [127.0.0.0/8]}\n"
+        } else {
+            ""
+        };
+        let mut yaml = String::from("listeners:\n");
+        let mut listener = |address: SocketAddr, tls: &str| {
+            write!(yaml, "  - address: \"{address}\"\n    tls: {tls}\n{header}")
+                .expect("a String takes everything");
+        };
+        listener(self.explicit(), "explicit");
+        listener(self.implicit(), "implicit");
+        if self.ipv6 {
+            listener("[::1]:0".parse().expect("an address"), "explicit");
+        }
+        write!(
+            yaml,
+            "tls:\n  certificate: {}\n  private_key: {}\n{}passive:\n  ports: {}\n",
+            self.files.certificate.display(),
+            self.files.private_key.display(),
+            self.tls,
+            self.passive_ports,
+        )
+        .expect("a String takes everything");
+        for (name, lines) in [
+            ("sites", &self.sites),
+            ("limits", &self.limits),
+            ("timeouts", &self.timeouts),
+        ] {
+            if !lines.is_empty() {
+                write!(yaml, "{name}:\n{lines}").expect("a String takes everything");
+            }
+        }
+        write!(
+            yaml,
+            "admin:\n  address: \"{}\"\n{}",
+            self.admin(),
+            self.other
+        )
+        .expect("a String takes everything");
+        yaml
+    }
+}
+
+/// A site for [`Config::site`], with one backend.
+#[derive(Debug, Clone)]
+pub struct Site(String);
+
+impl Site {
+    /// The site for logins that name no host, with a plaintext backend.
+    pub fn default(name: &str, backend: SocketAddr) -> Self {
+        Self::with(name, "default: true", backend)
+    }
+
+    /// A site with these hosts and a plaintext backend.
+    pub fn hosts(name: &str, hosts: &[&str], backend: SocketAddr) -> Self {
+        Self::with(name, &format!("hosts: {hosts:?}"), backend)
+    }
+
+    /// The same with TLS to the backend: `explicit` or `implicit`, and a certificate authority, or none to verify
+    /// nothing. Comes before [`Site::also`] and [`Site::user`].
+    pub fn backend_tls(mut self, start: &str, ca: Option<&Path>) -> Self {
+        line(&mut self.0, 8, "tls", start);
+        match ca {
+            Some(ca) => line(
+                &mut self.0,
+                8,
+                "verify",
+                &format!("{{ca: {}}}", ca.display()),
+            ),
+            None => line(&mut self.0, 8, "verify", "none"),
+        }
+        self
+    }
+
+    /// Sets a key of the backend, such as `server_name`. Comes before [`Site::also`] and [`Site::user`].
+    pub fn backend(mut self, key: &str, value: &str) -> Self {
+        line(&mut self.0, 8, key, value);
+        self
+    }
+
+    /// Adds a plaintext backend, tried after those before it.
+    pub fn also(mut self, backend: SocketAddr) -> Self {
+        writeln!(self.0, "      - address: \"{backend}\"").expect("a String takes everything");
+        self
+    }
+
+    /// What the backend gets as USER, such as `{host}|{user}`. Comes last.
+    pub fn user(mut self, template: &str) -> Self {
+        line(&mut self.0, 4, "user", &format!("{template:?}"));
+        self
+    }
+
+    fn with(name: &str, hosts: &str, backend: SocketAddr) -> Self {
+        Self(format!("  - name: {name}\n    {hosts}\n    backends:\n")).also(backend)
+    }
+}
+
+/// The port of all passive data connections, unless the test says otherwise.
+const PASSIVE_PORT: u16 = 50_000;
+
+fn line(section: &mut String, indentation: usize, key: &str, value: &str) {
+    writeln!(section, "{:indentation$}{key}: {value}", "").expect("a String takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_with_everything_is_yaml_of_the_documented_form() {
+        let files = PairFiles {
+            certificate: "/tls/a.crt".into(),
+            private_key: "/tls/a.key".into(),
+        };
+        let backend = "10.0.0.10:21".parse().expect("an address");
+        let config = Config::new(&files)
+            .tls("session_reuse", "require")
+            .passive_ports("50000-50009")
+            .limit("sessions", 3)
+            .timeout("login", "500ms")
+            .set("active_mode", "false")
+            .proxy_protocol()
+            .ipv6()
+            .site(&Site::default("ftpa", backend).also(backend))
+            .site(
+                &Site::hosts("ftpb", &["ftpb.test", "*.branch.test"], backend)
+                    .backend_tls("implicit", Some(Path::new("/ca.pem")))
+                    .backend("server_name", "be1.test")
+                    .user("{host}|{user}"),
+            )
+            .site(&Site::hosts("ftpc", &["ftpc.test"], backend).backend_tls("explicit", None));
+        let read =
+            |yaml: &str| serde_yaml::from_str::<serde_yaml::Value>(yaml).expect("valid YAML");
+        let expected = format!(
+            r#"
+            listeners:
+              - {{address: "{explicit}", tls: explicit, proxy_protocol: {{trusted: [127.0.0.0/8]}}}}
+              - {{address: "{implicit}", tls: implicit, proxy_protocol: {{trusted: [127.0.0.0/8]}}}}
+              - {{address: "[::1]:0", tls: explicit, proxy_protocol: {{trusted: [127.0.0.0/8]}}}}
+            tls: {{certificate: /tls/a.crt, private_key: /tls/a.key, session_reuse: require}}
+            passive: {{ports: 50000-50009}}
+            sites:
+              - name: ftpa
+                default: true
+                backends: [{{address: "10.0.0.10:21"}}, {{address: "10.0.0.10:21"}}]
+              - name: ftpb
+                hosts: [ftpb.test, "*.branch.test"]
+                backends:
+                  - address: "10.0.0.10:21"
+                    tls: implicit
+                    verify: {{ca: /ca.pem}}
+                    server_name: be1.test
+                user: "{{host}}|{{user}}"
+              - name: ftpc
+                hosts: [ftpc.test]
+                backends: [{{address: "10.0.0.10:21", tls: explicit, verify: none}}]
+            limits: {{sessions: 3}}
+            timeouts: {{login: 500ms}}
+            admin: {{address: "{admin}"}}
+            active_mode: false
+            "#,
+            explicit = config.explicit(),
+            implicit = config.implicit(),
+            admin = config.admin(),
+        );
+        assert_eq!(config.listeners(), 3);
+        assert_eq!(read(&config.to_yaml()), read(&expected));
+    }
+}

@@ -1,0 +1,316 @@
+//! The program under test, as its users run it: `portcullis run --config FILE`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::DEADLINE;
+use super::config::Config;
+use super::process::{send_signal, wait};
+
+/// A running proxy; it is killed when dropped, and its log shown if the test fails.
+#[derive(Debug)]
+pub struct Proxy {
+    child: Child,
+    log: Arc<Log>,
+    reader: Option<JoinHandle<()>>,
+    config: Config,
+    directory: TempDir,
+}
+
+/// What an operator sends to the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGHUP: reload.
+    Reload,
+    /// SIGTERM: drain and exit.
+    Terminate,
+    /// SIGKILL: as a crash.
+    Kill,
+}
+
+impl Proxy {
+    /// Starts the program and waits until all its listeners accept and it says that it is ready.
+    ///
+    /// # Panics
+    /// If it exits or isn't ready in time; its log is shown.
+    pub fn start(config: Config) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("portcullis.yaml");
+        fs::write(&file, config.to_yaml()).expect("the test's directory is writable");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["run", "--log-format", "json", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cargo built it");
+        let log = Arc::new(Log::default());
+        let stderr = child.stderr.take().expect("it is piped");
+        let reader = {
+            let log = Arc::clone(&log);
+            std::thread::spawn(move || log.follow(stderr))
+        };
+        let proxy = Self {
+            child,
+            log,
+            reader: Some(reader),
+            config,
+            directory,
+        };
+        let all = proxy.config.listeners();
+        proxy.log.wait("all listeners", |lines| {
+            (lines
+                .iter()
+                .filter(|line| line.listening().is_some())
+                .count()
+                >= all)
+                .then_some(())
+        });
+        let (status, body) = proxy.get("/readyz");
+        assert_eq!(status, 200, "the listeners accept, but /readyz says {body}");
+        proxy
+    }
+
+    /// Where clients of explicit TLS connect.
+    pub fn explicit(&self) -> SocketAddr {
+        self.config.explicit()
+    }
+
+    /// Where clients of implicit TLS connect.
+    pub fn implicit(&self) -> SocketAddr {
+        self.config.implicit()
+    }
+
+    /// Where the metrics are.
+    pub fn admin(&self) -> SocketAddr {
+        self.config.admin()
+    }
+
+    /// The explicit listener of [`Config::ipv6`].
+    pub fn ipv6(&self) -> SocketAddr {
+        let listening = |lines: &[LogLine]| {
+            lines
+                .iter()
+                .filter_map(LogLine::listening)
+                .find(SocketAddr::is_ipv6)
+        };
+        self.log.wait("an IPv6 listener", listening)
+    }
+
+    /// The process, for what the system knows about it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The configuration file, for `check` and for edits that [`Config`] can't express.
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.path().join("portcullis.yaml")
+    }
+
+    /// The configuration as it was at the start.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Every sample of `/metrics`: by name and labels, such as `sessions{site="ftpa"}`, as the exposition has them.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let (status, body) = self.get("/metrics");
+        assert_eq!(status, 200, "{body}");
+        let samples = body.lines().filter(|line| !line.starts_with('#'));
+        samples
+            .filter_map(|line| {
+                // A label's value may hold spaces; the number can't.
+                let (name, value) = line.rsplit_once(' ')?;
+                Some((name.to_owned(), value.parse().ok()?))
+            })
+            .collect()
+    }
+
+    /// Asks the admin endpoint: status and body.
+    ///
+    /// # Panics
+    /// If there is no HTTP answer.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let mut socket = TcpStream::connect_timeout(&self.admin(), DEADLINE)
+            .expect("the admin endpoint accepts");
+        socket
+            .set_read_timeout(Some(DEADLINE))
+            .expect("the deadline isn't zero");
+        let host = self.admin();
+        write!(
+            socket,
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        )
+        .expect("it reads");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .expect("a status");
+        (status, body.to_owned())
+    }
+
+    /// The log so far.
+    pub fn log_lines(&self) -> Vec<LogLine> {
+        self.log.state().lines.clone()
+    }
+
+    /// Waits for a line of the log, past ones included.
+    ///
+    /// # Panics
+    /// If none comes in time, or the program exits first.
+    pub fn wait_for_log(&self, wanted: impl Fn(&LogLine) -> bool) -> LogLine {
+        self.log.wait("a line of the log", |lines| {
+            lines.iter().find(|line| wanted(line)).cloned()
+        })
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let name = match signal {
+            Signal::Reload => "HUP",
+            Signal::Terminate => "TERM",
+            Signal::Kill => "KILL",
+        };
+        send_signal(name, &self.pid().to_string());
+    }
+
+    /// Waits for the program to exit: its code, or none if a signal ended it.
+    ///
+    /// # Panics
+    /// If it doesn't in time.
+    pub fn wait_exit(&mut self) -> Option<i32> {
+        let status = wait(&mut self.child, DEADLINE).expect("the program exits in time");
+        status.code()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- portcullis");
+            for line in &self.log.state().lines {
+                eprintln!("{}", line.text);
+            }
+        }
+    }
+}
+
+/// A line of the program's log. What the log looks like is known here and nowhere else in the tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// As it was printed.
+    pub text: String,
+}
+
+impl LogLine {
+    /// A field of an event, such as `site` or `message`.
+    pub fn field(&self, name: &str) -> Option<String> {
+        // JSON is YAML too, so this needs no other library.
+        let line: serde_yaml::Value = serde_yaml::from_str(&self.text).ok()?;
+        let value = line
+            .get("fields")
+            .and_then(|fields| fields.get(name))
+            .or_else(|| line.get(name))?;
+        match value {
+            serde_yaml::Value::String(text) => Some(text.clone()),
+            other => serde_yaml::to_string(other)
+                .ok()
+                .map(|text| text.trim().to_owned()),
+        }
+    }
+
+    /// The address of a listener, if the line says that one accepts.
+    fn listening(&self) -> Option<SocketAddr> {
+        self.field("listener")?;
+        self.field("address")?.parse().ok()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    state: Mutex<LogState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct LogState {
+    lines: Vec<LogLine>,
+    ended: bool,
+}
+
+impl Log {
+    fn state(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().expect("nobody panics while holding it")
+    }
+
+    fn follow(&self, stderr: ChildStderr) {
+        for line in BufReader::new(stderr).split(b'\n') {
+            let Ok(line) = line else { break };
+            let text = String::from_utf8_lossy(&line).into_owned();
+            self.state().lines.push(LogLine { text });
+            self.changed.notify_all();
+        }
+        self.state().ended = true;
+        self.changed.notify_all();
+    }
+
+    fn wait<T>(&self, what: &str, look: impl Fn(&[LogLine]) -> Option<T>) -> T {
+        let deadline = Instant::now() + DEADLINE;
+        let mut state = self.state();
+        loop {
+            if let Some(found) = look(&state.lines) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.ended || left.is_zero() {
+                let ended = state.ended;
+                // The log is shown when the proxy is dropped, which needs the lock.
+                drop(state);
+                panic!(
+                    "portcullis {} before: {what}",
+                    if ended { "exited" } else { "took too long" }
+                );
+            }
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .expect("nobody panics while holding it")
+                .0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_where_the_json_log_puts_them() {
+        let text = r#"{"level":"INFO","fields":{"message":"accepts","listener":"explicit","address":"127.0.0.1:2121"}}"#;
+        let line = LogLine {
+            text: text.to_owned(),
+        };
+        assert_eq!(line.field("message").as_deref(), Some("accepts"));
+        assert_eq!(line.field("level").as_deref(), Some("INFO"));
+        assert_eq!(line.field("site"), None);
+        assert_eq!(line.listening(), Some(([127, 0, 0, 1], 2121).into()));
+    }
+}

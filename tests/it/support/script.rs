@@ -1,0 +1,120 @@
+//! What a scripted backend does at each command: steps, and the gates at which it waits for the test.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex};
+
+use rustls::ServerConfig;
+
+use super::DEADLINE;
+use super::wire::End;
+
+/// One thing that a scripted backend does.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Does what a well-behaved server does.
+    Default,
+    /// Sends these bytes on the control connection, as they are and in one piece.
+    Bytes(Vec<u8>),
+    /// Waits until the test opens the gate.
+    Wait(Gate),
+    /// Starts TLS on the control connection.
+    StartTls,
+    /// Accepts the data connection, and starts TLS on it after PROT P.
+    OpenData,
+    /// Accepts the data connection, and starts no TLS on it whatever PROT says.
+    OpenClearData,
+    /// Sends these bytes on the data connection.
+    Send(Vec<u8>),
+    /// Reads the data connection until the other side ends, and records what came.
+    Receive,
+    /// Ends the data connection.
+    EndData(End),
+    /// Ends the control connection, and with it the session.
+    End(End),
+}
+
+/// A step that sends a reply; more lines than one are separated by CR LF.
+pub fn reply(text: &str) -> Step {
+    Step::Bytes(format!("{text}\r\n").into_bytes())
+}
+
+/// Holds a backend up until it is opened; then it stays open. Clones are the same gate.
+#[derive(Debug, Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    /// A closed gate.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets the backend go on.
+    pub fn open(&self) {
+        let (open, changed) = &*self.0;
+        *open.lock().expect("no test panics while it holds it") = true;
+        changed.notify_all();
+    }
+
+    /// Waits for [`Gate::open`], at most until the deadline.
+    pub(super) fn wait(&self) {
+        let (open, changed) = &*self.0;
+        let open = open.lock().expect("no test panics while it holds it");
+        let _ = changed.wait_timeout_while(open, DEADLINE, |open| !*open);
+    }
+}
+
+/// When a scripted backend starts TLS, and with which certificate.
+#[derive(Debug, Clone)]
+pub enum ScriptTls {
+    /// Never; AUTH is refused.
+    None,
+    /// After AUTH TLS.
+    Explicit(Arc<ServerConfig>),
+    /// With the first byte.
+    Implicit(Arc<ServerConfig>),
+}
+
+/// A scripted backend's behaviour: that of a small, correct server with files in memory, but for what is overridden.
+#[derive(Debug, Clone)]
+pub struct Script {
+    pub(super) tls: ScriptTls,
+    pub(super) greeting: Vec<Step>,
+    pub(super) overrides: BTreeMap<String, Vec<Step>>,
+    pub(super) files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Script {
+    /// Correct in all things, without TLS and without files; any user with any password may log in.
+    pub fn new() -> Self {
+        Self {
+            tls: ScriptTls::None,
+            greeting: vec![reply("220 scripted backend ready")],
+            overrides: BTreeMap::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// With TLS.
+    pub fn tls(mut self, tls: ScriptTls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Greets like this.
+    pub fn greeting(mut self, steps: impl Into<Vec<Step>>) -> Self {
+        self.greeting = steps.into();
+        self
+    }
+
+    /// Does this whenever a command with this verb comes.
+    pub fn on(mut self, verb: &str, steps: impl Into<Vec<Step>>) -> Self {
+        self.overrides.insert(verb.to_owned(), steps.into());
+        self
+    }
+
+    /// Has this file.
+    pub fn file(mut self, name: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.files.insert(name.to_owned(), content.into());
+        self
+    }
+}

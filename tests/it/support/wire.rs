@@ -1,0 +1,210 @@
+//! A blocking connection, plain or TLS, of a test's own: it shows how the other side ended, and can end in every way.
+//!
+//! rustls' own stream types are too polite for that. Every wait is bounded by [`DEADLINE`].
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::CryptoProvider;
+use rustls::{Connection, HandshakeKind, ProtocolVersion};
+
+use super::DEADLINE;
+
+/// How one side of a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// TLS close_notify; the orderly end of a TLS connection.
+    CloseNotify,
+    /// FIN: the orderly end of a plain connection, a truncation on a TLS one.
+    Fin,
+    /// RST.
+    Reset,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Wire {
+    socket: TcpStream,
+    tls: Option<Box<Connection>>,
+}
+
+impl Wire {
+    /// Takes over a connected socket.
+    pub fn new(socket: TcpStream) -> Self {
+        set_deadline(&socket, DEADLINE);
+        socket.set_nodelay(true).expect("the socket is open");
+        Self { socket, tls: None }
+    }
+
+    /// Connects.
+    pub fn connect(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect_timeout(&address, DEADLINE);
+        Self::new(socket.unwrap_or_else(|error| panic!("connect to {address}: {error}")))
+    }
+
+    /// Starts TLS and completes the handshake.
+    ///
+    /// # Errors
+    /// As reading; a refused handshake is [`io::ErrorKind::InvalidData`].
+    pub fn handshake(&mut self, connection: impl Into<Connection>) -> io::Result<()> {
+        let tls = self.tls.insert(Box::new(connection.into()));
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.socket)?;
+        }
+        flush(tls, &mut self.socket)
+    }
+
+    /// Reads until the other side ends: what came, and how it ended.
+    ///
+    /// # Panics
+    /// If it doesn't end in time, or breaks TLS.
+    pub fn read_to_end(&mut self) -> (Vec<u8>, End) {
+        let mut content = Vec::new();
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match self.read(&mut buffer) {
+                Ok(0) if self.tls.is_some() => return (content, End::CloseNotify),
+                Ok(0) => return (content, End::Fin),
+                Ok(count) => content.extend_from_slice(&buffer[..count]),
+                Err(error) => return (content, end_of(&error)),
+            }
+        }
+    }
+
+    /// Ends this side as it should be: close_notify if there is TLS, then FIN. The other side can still send.
+    ///
+    /// # Errors
+    /// If the connection is gone already.
+    pub fn finish(&mut self) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            flush(tls, &mut self.socket)?;
+        }
+        self.fin()
+    }
+
+    /// Ends this side with a FIN alone; on a TLS connection that is a truncation.
+    ///
+    /// # Errors
+    /// If the connection is gone already.
+    pub fn fin(&mut self) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Write)
+    }
+
+    /// Ends both directions with a RST.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.socket)
+            .set_linger(Some(Duration::ZERO))
+            .expect("the socket is open");
+    }
+
+    /// Ends this side in the given way.
+    ///
+    /// # Errors
+    /// If the connection is gone already.
+    pub fn end(mut self, end: End) -> io::Result<()> {
+        match end {
+            End::CloseNotify => self.finish()?,
+            End::Fin => self.fin()?,
+            End::Reset => {
+                self.reset();
+                return Ok(());
+            }
+        }
+        // Closing with unread input would turn the FIN into a RST: wait for the other side's end, however it comes.
+        let _ = io::copy(&mut self, &mut io::sink());
+        Ok(())
+    }
+
+    /// The handshake was an abbreviated one: this connection resumed an earlier session.
+    pub fn resumed(&self) -> bool {
+        self.tls
+            .as_ref()
+            .is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
+    }
+
+    /// The version of TLS, if there is any.
+    pub fn version(&self) -> Option<ProtocolVersion> {
+        self.tls.as_ref().and_then(|tls| tls.protocol_version())
+    }
+
+    /// The other side's leaf certificate in DER, if there is any.
+    pub fn peer_certificate(&self) -> Option<Vec<u8>> {
+        let chain = self.tls.as_ref()?.peer_certificates()?;
+        chain.first().map(|leaf| leaf.to_vec())
+    }
+
+    /// The socket beneath, for what this type has no name for.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return self.socket.read(buffer);
+        };
+        loop {
+            match tls.reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            flush(tls, &mut self.socket)?;
+            tls.read_tls(&mut self.socket)?;
+            let outcome = tls.process_new_packets();
+            if let Err(error) = outcome {
+                // The other side learns by an alert what was wrong, if it is still there.
+                let _ = flush(tls, &mut self.socket);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return self.socket.write(buffer);
+        };
+        let count = tls.writer().write(buffer)?;
+        flush(tls, &mut self.socket)?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
+/// The cryptography that tests use on their side.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn flush(tls: &mut Connection, socket: &mut TcpStream) -> io::Result<()> {
+    while tls.wants_write() {
+        tls.write_tls(socket)?;
+    }
+    Ok(())
+}
+
+fn set_deadline(socket: &TcpStream, deadline: Duration) {
+    socket
+        .set_read_timeout(Some(deadline))
+        .expect("the deadline isn't zero");
+    socket
+        .set_write_timeout(Some(deadline))
+        .expect("the deadline isn't zero");
+}
+
+fn end_of(error: &io::Error) -> End {
+    match error.kind() {
+        // What rustls says when the socket ends before close_notify came.
+        io::ErrorKind::UnexpectedEof => End::Fin,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => End::Reset,
+        _ => panic!("the other side neither sent nor ended: {error}"),
+    }
+}
