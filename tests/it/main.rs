@@ -2,6 +2,7 @@
 //!
 //! Run `make test`, which first puts the peers in place (`tests/install.sh`).
 
+mod acceptance;
 mod real_servers;
 mod scripted_backend;
 mod support;

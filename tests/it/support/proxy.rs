@@ -177,6 +177,16 @@ impl Proxy {
         })
     }
 
+    /// Waits until the log holds this many such lines, past ones included.
+    ///
+    /// # Panics
+    /// If it doesn't in time, or the program exits first.
+    pub fn wait_for_logs(&self, count: usize, wanted: impl Fn(&LogLine) -> bool) {
+        self.log.wait("lines of the log", |lines| {
+            (lines.iter().filter(|line| wanted(line)).count() >= count).then_some(())
+        });
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let name = match signal {
@@ -237,9 +247,16 @@ impl LogLine {
         }
     }
 
+    /// What the event says.
+    pub fn message(&self) -> String {
+        self.field("message").unwrap_or_default()
+    }
+
     /// The address of a listener, if the line says that one accepts.
     fn listening(&self) -> Option<SocketAddr> {
-        self.field("listener")?;
+        if self.message() != "listening" {
+            return None;
+        }
         self.field("address")?.parse().ok()
     }
 }
@@ -304,11 +321,11 @@ mod tests {
 
     #[test]
     fn fields_are_found_where_the_json_log_puts_them() {
-        let text = r#"{"level":"INFO","fields":{"message":"accepts","listener":"explicit","address":"127.0.0.1:2121"}}"#;
+        let text = r#"{"level":"INFO","fields":{"message":"listening","tls":"explicit","address":"127.0.0.1:2121"}}"#;
         let line = LogLine {
             text: text.to_owned(),
         };
-        assert_eq!(line.field("message").as_deref(), Some("accepts"));
+        assert_eq!(line.field("message").as_deref(), Some("listening"));
         assert_eq!(line.field("level").as_deref(), Some("INFO"));
         assert_eq!(line.field("site"), None);
         assert_eq!(line.listening(), Some(([127, 0, 0, 1], 2121).into()));
