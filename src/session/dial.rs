@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Backend, BackendTls, ListenerTls, Timeouts};
@@ -99,6 +99,33 @@ impl DialError {
     }
 }
 
+/// How long the way to a backend may take: each step by itself, and all of them together.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience<'a> {
+    /// For the steps.
+    pub timeouts: &'a Timeouts,
+    /// When the backend has to be ready.
+    pub by: Instant,
+}
+
+impl Patience<'_> {
+    fn connect(self) -> Duration {
+        self.at_most(self.timeouts.backend_connect)
+    }
+
+    fn reply(self) -> Duration {
+        self.at_most(self.timeouts.backend_reply)
+    }
+
+    fn handshake(self) -> Duration {
+        self.at_most(self.timeouts.tls_handshake)
+    }
+
+    fn at_most(self, step: Duration) -> Duration {
+        step.min(self.by.saturating_duration_since(Instant::now()))
+    }
+}
+
 /// Connects to a backend and makes it ready for USER.
 ///
 /// # Errors
@@ -106,30 +133,31 @@ impl DialError {
 pub async fn dial(
     backend: &Backend,
     tls: Option<&BackendTlsClient>,
-    timeouts: &Timeouts,
+    patience: Patience<'_>,
 ) -> Result<BackendConnection, DialError> {
-    let connecting = async {
-        let addresses = connect::resolve(&backend.host, backend.port)
-            .await
-            .map_err(DialError::Dns)?;
-        connect::control(&addresses)
-            .await
-            .map_err(DialError::Connect)
-    };
-    let socket = timeout(timeouts.backend_connect, connecting)
+    let began = Instant::now();
+    let connecting = patience.connect();
+    // A name server that doesn't answer is another fault than a backend that doesn't.
+    let addresses = timeout(connecting, connect::resolve(&backend.host, backend.port))
         .await
-        .unwrap_or_else(|_| Err(DialError::Connect(io::ErrorKind::TimedOut.into())))?;
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(DialError::Dns)?;
+    let left = connecting.saturating_sub(began.elapsed());
+    let socket = timeout(left, connect::control(&addresses))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(DialError::Connect)?;
     let address = socket.peer_addr().map_err(DialError::Connect)?;
     let stream = Stream::Plain(socket);
 
     let (Some(client), Some(settings)) = (tls, &backend.tls) else {
         let mut connection = BackendConnection::new(stream, address, None);
-        connection.greeting(timeouts.backend_reply).await?;
+        connection.greeting(patience).await?;
         return Ok(connection);
     };
     let session = client.session();
-    let mut connection = secure(stream, address, session, settings, timeouts).await?;
-    connection.protect(timeouts.backend_reply).await?;
+    let mut connection = secure(stream, address, session, settings, patience).await?;
+    connection.protect(patience).await?;
     Ok(connection)
 }
 
@@ -139,21 +167,21 @@ async fn secure(
     address: SocketAddr,
     tls: BackendSessionTls,
     settings: &BackendTls,
-    timeouts: &Timeouts,
+    patience: Patience<'_>,
 ) -> Result<BackendConnection, DialError> {
     match settings.start {
         ListenerTls::Implicit => {
-            let stream = handshake(stream, &tls, timeouts.tls_handshake).await?;
+            let stream = handshake(stream, &tls, patience).await?;
             let mut connection = BackendConnection::new(stream, address, Some(tls));
-            connection.greeting(timeouts.backend_reply).await?;
+            connection.greeting(patience).await?;
             Ok(connection)
         }
         ListenerTls::Explicit => {
             let mut connection = BackendConnection::new(stream, address, None);
-            connection.greeting(timeouts.backend_reply).await?;
+            connection.greeting(patience).await?;
             // Only 234 means TLS (RFC 4217 §4.2); after anything else a password would go out in clear text.
             let reply = connection
-                .ask(b"AUTH TLS\r\n", timeouts.backend_reply)
+                .ask(b"AUTH TLS\r\n", patience)
                 .await
                 .and_then(|reply| {
                     if reply.number() == 234 {
@@ -167,7 +195,7 @@ async fn secure(
                 .control
                 .into_clear_stream()
                 .map_err(|_| DialError::Injected)?;
-            let stream = handshake(stream, &tls, timeouts.tls_handshake).await?;
+            let stream = handshake(stream, &tls, patience).await?;
             Ok(BackendConnection::new(stream, address, Some(tls)))
         }
     }
@@ -176,11 +204,12 @@ async fn secure(
 async fn handshake(
     stream: Stream,
     tls: &BackendSessionTls,
-    patience: Duration,
+    patience: Patience<'_>,
 ) -> Result<Stream, DialError> {
     let Stream::Plain(socket) = stream else {
         return Ok(stream);
     };
+    let patience = patience.handshake();
     let connecting = TlsConnector::from(tls.config()).connect(tls.server_name(), socket);
     match timeout(patience, connecting).await {
         Ok(Ok(stream)) => Ok(Stream::ToBackend(Box::new(stream))),
@@ -199,7 +228,7 @@ impl BackendConnection {
         }
     }
 
-    async fn greeting(&mut self, patience: Duration) -> Result<(), DialError> {
+    async fn greeting(&mut self, patience: Patience<'_>) -> Result<(), DialError> {
         loop {
             let reply = self
                 .reply_within(patience)
@@ -215,7 +244,7 @@ impl BackendConnection {
     }
 
     /// Private data connections, whatever the client's are.
-    async fn protect(&mut self, patience: Duration) -> Result<(), DialError> {
+    async fn protect(&mut self, patience: Patience<'_>) -> Result<(), DialError> {
         for (command, line) in [("PBSZ 0", &b"PBSZ 0\r\n"[..]), ("PROT P", b"PROT P\r\n")] {
             let reply = self
                 .ask(line, patience)
@@ -229,12 +258,12 @@ impl BackendConnection {
         Ok(())
     }
 
-    async fn ask(&mut self, line: &[u8], patience: Duration) -> Result<Reply, NoReply> {
+    async fn ask(&mut self, line: &[u8], patience: Patience<'_>) -> Result<Reply, NoReply> {
         self.send(line).await.map_err(|_| NoReply::Ended)?;
         self.reply_within(patience).await
     }
 
-    async fn reply_within(&mut self, patience: Duration) -> Result<Reply, NoReply> {
+    async fn reply_within(&mut self, patience: Patience<'_>) -> Result<Reply, NoReply> {
         let receiving = async {
             loop {
                 let line = self.control.line().await.map_err(|_| NoReply::Ended)?;
@@ -243,6 +272,7 @@ impl BackendConnection {
                 }
             }
         };
+        let patience = patience.reply();
         timeout(patience, receiving)
             .await
             .unwrap_or(Err(NoReply::TimedOut(patience)))

@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::{HostName, ListenerTls, TlsVersion};
 use crate::ftp::answer;
-use crate::ftp::command::{Command, Direction};
+use crate::ftp::command::{Command, Direction, Verb};
 use crate::ftp::line::{Line, MAX_COMMAND_LINE};
 use crate::limit::{Limiter, Permit};
 use crate::live::Live;
@@ -35,7 +35,7 @@ use crate::route::Route;
 use crate::tls::{self, SessionId, SessionTls, Sessions, Tickets};
 
 use data::{ClientTls, Legs, Order, PreparedData, RunningData};
-use dial::BackendConnection;
+use dial::{BackendConnection, Patience};
 use state::{
     Action, BadLine, ClientData, Dialled, Ending, Event, Machine, Prepared, Protection, Terms, Wait,
 };
@@ -226,6 +226,10 @@ impl Session {
                 continue;
             };
             self.machine.handle(event);
+            // A further USER for the same site dials nobody, but changes who is named in the log.
+            if let Some(route) = self.machine.route() {
+                self.summary.site(route);
+            }
         };
         // The sockets of a transfer are reset before the control connections say goodbye.
         self.data = DataSide::None;
@@ -323,23 +327,32 @@ impl Session {
 
     fn event_from_client(&mut self) -> Option<Event> {
         let client = self.client.as_mut()?;
+        // Before lines are looked for: every ClientHello holds an LF, the number of the extension supported_groups.
+        if !client.stream().is_tls() && client.peek().first() == Some(&TLS_HANDSHAKE_RECORD) {
+            if self.client_end == ClientEnd::Open {
+                tracing::info!(
+                    session = self.summary.id(),
+                    client = %self.summary.client(),
+                    "client speaks TLS without AUTH; it may want an implicit listener"
+                );
+            }
+            return self.client_is_gone();
+        }
         if self.machine.wants_command()
             && let Some(line) = client.next_line()
         {
             return Some(match line {
                 Line::TooLong => Event::BadLine(BadLine::TooLong),
                 Line::Whole(line) => match Command::parse(line) {
-                    Ok(command) => Event::Command(command),
+                    Ok(command) => {
+                        if command.verb() == Verb::User {
+                            self.summary.asked_for(command.argument());
+                        }
+                        Event::Command(command)
+                    }
                     Err(bad) => Event::BadLine(BadLine::Malformed(bad)),
                 },
             });
-        }
-        if !client.stream().is_tls() && client.peek().first() == Some(&TLS_HANDSHAKE_RECORD) {
-            tracing::info!(
-                session = self.summary.id(),
-                "client speaks TLS without AUTH; it may want an implicit listener"
-            );
-            return self.client_is_gone();
         }
         if client.is_over() {
             self.client_is_gone()
@@ -454,9 +467,14 @@ impl Session {
 
     /// Dials the site's backends in turn, unless the client goes away meanwhile.
     async fn dial(&mut self, route: &Route) {
-        self.summary.site(route);
         let live = Arc::clone(&self.live);
-        let dialling = dial_site(&live, route, &self.shared.metrics, &self.summary);
+        let dialling = dial_site(
+            &live,
+            route,
+            self.login_by,
+            &self.shared.metrics,
+            &self.summary,
+        );
         let client_goes = async {
             while let Some(client) = &mut self.client
                 && !client.is_over()
@@ -467,7 +485,6 @@ impl Session {
         let backend = tokio::select! {
             backend = dialling => backend,
             () = client_goes => return self.happened.push_back(Event::ClientGone),
-            () = sleep_until(self.login_by) => return self.happened.push_back(Event::Expired),
         };
         if let Some(backend) = &backend {
             self.summary.backend(backend);
@@ -568,16 +585,26 @@ impl Session {
 }
 
 /// Tries the site's backends in turn; each failure is one log line and one count.
+///
+/// A backend that accepts connections and then says nothing must not use up the time of those after it: each may take
+/// its share of what is left until the login has to be done.
 async fn dial_site(
     live: &Live,
     route: &Route,
+    login_by: Instant,
     metrics: &Metrics,
     summary: &Summary,
 ) -> Option<BackendConnection> {
-    let timeouts = &live.policy.settings.timeouts;
+    let mut untried = u32::try_from(route.site.backends.len()).unwrap_or(u32::MAX);
     for (backend, tls) in live.policy.backends(&route.site) {
         let began = Instant::now();
-        match dial::dial(backend, tls, timeouts).await {
+        let share = login_by.saturating_duration_since(began) / untried.max(1);
+        untried = untried.saturating_sub(1);
+        let patience = Patience {
+            timeouts: &live.policy.settings.timeouts,
+            by: began + share,
+        };
+        match dial::dial(backend, tls, patience).await {
             Ok(connection) => {
                 metrics.backend_dialled(&route.site.name, began.elapsed());
                 return Some(connection);

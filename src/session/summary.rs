@@ -22,6 +22,8 @@ pub(super) struct Summary {
     began: Instant,
     metrics: Arc<Metrics>,
     client_tls: &'static str,
+    /// The argument of the last USER, as it came: all that is known of a login that leads nowhere.
+    asked: Vec<u8>,
     route: Option<Route>,
     backend: Option<(SocketAddr, &'static str)>,
     logged_in: bool,
@@ -42,6 +44,7 @@ impl Summary {
             began: Instant::now(),
             metrics,
             client_tls: "none",
+            asked: Vec::new(),
             route: None,
             backend: None,
             logged_in: false,
@@ -69,8 +72,21 @@ impl Summary {
         self.client_tls = version;
     }
 
+    /// Who connected.
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// A USER has come; it may lead nowhere.
+    pub fn asked_for(&mut self, user_argument: &[u8]) {
+        self.asked = user_argument.to_vec();
+    }
+
+    /// Where the login leads now.
     pub fn site(&mut self, route: &Route) {
-        self.route = Some(route.clone());
+        if self.route.as_ref() != Some(route) {
+            self.route = Some(route.clone());
+        }
     }
 
     pub fn backend(&mut self, backend: &BackendConnection) {
@@ -101,7 +117,12 @@ impl Summary {
                 };
                 self.metrics.login(site, *result);
                 if *result != LoginResult::Accepted {
-                    tracing::info!(session = self.id, client = %self.client, site, result = result.as_str(), "login failed");
+                    // What led to no site is shown with the host in it, which is what the operator looks for.
+                    let user = match result {
+                        LoginResult::UnknownHost | LoginResult::ClearText => Shown(&self.asked),
+                        _ => self.user(),
+                    };
+                    tracing::info!(session = self.id, client = %self.client, site, user = %user, result = result.as_str(), "login failed");
                 }
             }
             Record::Transfer {
@@ -168,6 +189,6 @@ impl Summary {
     }
 
     fn user(&self) -> Shown<'_> {
-        Shown(self.route.as_ref().map_or(b"", |route| &route.user))
+        Shown(self.route.as_ref().map_or(&self.asked, |route| &route.user))
     }
 }
