@@ -150,8 +150,9 @@ impl App {
             signals,
         };
         app.announce();
-        app.accept_from(opened);
+        // Before the lines that say so: whoever waits for those may ask at once. The sockets listen already.
         app.readiness.send_replace(Readiness::Ready);
+        app.accept_from(opened);
         Ok(app)
     }
 

@@ -3,6 +3,12 @@
 //! Run `make test`, which first puts the peers in place (`tests/install.sh`).
 
 mod acceptance;
+mod backend_failures;
+mod backends;
+mod bad_input;
+mod bad_replies;
+mod logs;
 mod real_servers;
+mod routing;
 mod scripted_backend;
 mod support;

@@ -15,6 +15,7 @@ pub struct Config {
     files: PairFiles,
     proxy_protocol: bool,
     ipv6: bool,
+    log_level: &'static str,
     // Lines of the sections of the same name, with their indentation.
     tls: String,
     passive_ports: String,
@@ -32,6 +33,7 @@ impl Config {
             files: files.clone(),
             proxy_protocol: false,
             ipv6: false,
+            log_level: "info",
             tls: String::new(),
             passive_ports: PASSIVE_PORT.to_string(),
             sites: String::new(),
@@ -87,6 +89,17 @@ impl Config {
     pub fn ipv6(mut self) -> Self {
         self.ipv6 = true;
         self
+    }
+
+    /// Logs from this level on, such as `trace`. Not in the file: an option of the command line.
+    pub fn log(mut self, level: &'static str) -> Self {
+        self.log_level = level;
+        self
+    }
+
+    /// See [`Config::log`].
+    pub fn log_level(&self) -> &'static str {
+        self.log_level
     }
 
     /// Where clients of explicit TLS connect.

@@ -7,6 +7,7 @@ pub mod certs;
 pub mod clients;
 pub mod config;
 pub mod content;
+pub mod front;
 pub mod loopback;
 pub mod process;
 pub mod proftpd;

@@ -49,6 +49,7 @@ impl Proxy {
         let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["run", "--log-format", "json", "--config"])
             .arg(&file)
+            .args(["--log-level", config.log_level()])
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
