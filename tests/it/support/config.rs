@@ -1,6 +1,6 @@
 //! Configuration files for the proxy, written as an operator writes them.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -174,12 +174,12 @@ pub struct Site(String);
 
 impl Site {
     /// The site for logins that name no host, with a plaintext backend.
-    pub fn default(name: &str, backend: SocketAddr) -> Self {
+    pub fn default(name: &str, backend: impl Display) -> Self {
         Self::with(name, "default: true", backend)
     }
 
     /// A site with these hosts and a plaintext backend.
-    pub fn hosts(name: &str, hosts: &[&str], backend: SocketAddr) -> Self {
+    pub fn hosts(name: &str, hosts: &[&str], backend: impl Display) -> Self {
         Self::with(name, &format!("hosts: {hosts:?}"), backend)
     }
 
@@ -206,7 +206,7 @@ impl Site {
     }
 
     /// Adds a plaintext backend, tried after those before it.
-    pub fn also(mut self, backend: SocketAddr) -> Self {
+    pub fn also(mut self, backend: impl Display) -> Self {
         writeln!(self.0, "      - address: \"{backend}\"").expect("a String takes everything");
         self
     }
@@ -217,7 +217,7 @@ impl Site {
         self
     }
 
-    fn with(name: &str, hosts: &str, backend: SocketAddr) -> Self {
+    fn with(name: &str, hosts: &str, backend: impl Display) -> Self {
         Self(format!("  - name: {name}\n    {hosts}\n    backends:\n")).also(backend)
     }
 }
@@ -239,7 +239,7 @@ mod tests {
             certificate: "/tls/a.crt".into(),
             private_key: "/tls/a.key".into(),
         };
-        let backend = "10.0.0.10:21".parse().expect("an address");
+        let backend = "10.0.0.10:21";
         let config = Config::new(&files)
             .tls("session_reuse", "require")
             .passive_ports("50000-50009")

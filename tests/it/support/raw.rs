@@ -249,8 +249,13 @@ impl Raw {
 
     /// Reads until the server ends: what came, and how it ended.
     pub fn end(mut self) -> (Vec<u8>, End) {
+        self.read_to_end()
+    }
+
+    /// The same, to be used where this side must stay open.
+    pub fn read_to_end(&mut self) -> (Vec<u8>, End) {
         let (rest, end) = self.wire.read_to_end();
-        ([self.buffer, rest].concat(), end)
+        ([std::mem::take(&mut self.buffer), rest].concat(), end)
     }
 
     /// Ends this side in the given way.
