@@ -8,7 +8,7 @@ use crate::support::certs::{Authority, Pair, Validity};
 use crate::support::config::Site;
 use crate::support::content;
 use crate::support::front::{Front, NAME};
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{LogLine, Proxy};
 use crate::support::raw::{Raw, RawTls, open_data, protect};
 use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
 use crate::support::scripted::Backend;
@@ -126,7 +126,7 @@ fn tls_1_2_is_spoken_to_backends_unless_the_site_says_1_3() {
         let mut client = front.explicit(&proxy);
         client.login(&format!("{name}.test|alice"), "secret");
         client.command("QUIT", 221);
-        let ended = |line: &crate::support::proxy::LogLine| {
+        let ended = |line: &LogLine| {
             line.message() == "session ended" && line.field("site").as_deref() == Some(name)
         };
         let line = proxy.wait_for_log(ended);
