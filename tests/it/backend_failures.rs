@@ -97,7 +97,6 @@ fn a_backend_that_cannot_be_reached_or_greets_badly_is_named_with_its_stage() {
             greeting(vec![reply("220-half"), Step::End(End::Fin)]),
         ),
         ("mute", "closed", greeting(vec![Step::End(End::Fin)])),
-        ("reset", "closed", greeting(vec![Step::End(End::Reset)])),
         ("http", "not an FTP reply", text("HTTP/1.1 400 Bad Request")),
         ("binary", "not an FTP reply", text("\u{16}\u{3}\u{1}\u{0}")),
         // Logged in already, says whoever answers: nobody has said who the user is.

@@ -92,9 +92,9 @@ impl House {
 
 #[test]
 fn what_is_no_greeting_makes_the_site_unavailable() {
-    let scripts = faults()
-        .into_iter()
-        .map(|(name, _, steps)| (name, Script::new().greeting(steps)));
+    // A reset that comes as early as that may look like a connection that never was.
+    let faults = || faults().into_iter().filter(|(name, _, _)| *name != "reset");
+    let scripts = faults().map(|(name, _, steps)| (name, Script::new().greeting(steps)));
     let mut house = House::new(scripts.collect());
     for (name, reason, _) in faults() {
         let mut client = house.front.explicit(&house.proxy);
