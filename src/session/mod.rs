@@ -323,6 +323,14 @@ impl Session {
 
     fn event_from_client(&mut self) -> Option<Event> {
         let client = self.client.as_mut()?;
+        // Before any line is taken: a ClientHello may well hold a line feed.
+        if !client.stream().is_tls() && client.peek().first() == Some(&TLS_HANDSHAKE_RECORD) {
+            tracing::info!(
+                session = self.summary.id(),
+                "client speaks TLS without AUTH; it may want an implicit listener"
+            );
+            return self.client_is_gone();
+        }
         if self.machine.wants_command()
             && let Some(line) = client.next_line()
         {
@@ -333,13 +341,6 @@ impl Session {
                     Err(bad) => Event::BadLine(BadLine::Malformed(bad)),
                 },
             });
-        }
-        if !client.stream().is_tls() && client.peek().first() == Some(&TLS_HANDSHAKE_RECORD) {
-            tracing::info!(
-                session = self.summary.id(),
-                "client speaks TLS without AUTH; it may want an implicit listener"
-            );
-            return self.client_is_gone();
         }
         if client.is_over() {
             self.client_is_gone()
