@@ -150,9 +150,10 @@ impl App {
             signals,
         };
         app.announce();
-        // Before the lines that say so: whoever waits for those may ask at once. The sockets listen already.
+        let accepting = app.accept_from(opened);
+        // Before the log says so, for whoever waits for the log.
         app.readiness.send_replace(Readiness::Ready);
-        app.accept_from(opened);
+        log_listeners(&accepting);
         Ok(app)
     }
 
@@ -186,23 +187,24 @@ impl App {
         );
     }
 
-    fn accept_from(&mut self, opened: Vec<(SocketAddr, ListenerTls, TcpListener)>) {
+    /// Begins to accept; gives the addresses as they really are.
+    fn accept_from(
+        &mut self,
+        opened: Vec<(SocketAddr, ListenerTls, TcpListener)>,
+    ) -> Vec<(SocketAddr, ListenerTls)> {
+        let mut accepting = Vec::new();
         for (configured, tls, listener) in opened {
-            let address = listener.local_addr().unwrap_or(configured);
-            let accepting = accept(
+            accepting.push((listener.local_addr().unwrap_or(configured), tls));
+            let task = accept(
                 Acceptor::new(listener),
                 configured,
                 Arc::clone(&self.live),
                 Arc::clone(&self.shared),
                 self.drain.subscribe(),
             );
-            self.listeners.insert(configured, tokio::spawn(accepting));
-            let tls = match tls {
-                ListenerTls::Explicit => "explicit",
-                ListenerTls::Implicit => "implicit",
-            };
-            tracing::info!(%address, tls, "listening");
+            self.listeners.insert(configured, tokio::spawn(task));
         }
+        accepting
     }
 
     /// SIGHUP: puts the whole configuration in force for new sessions, or changes nothing and says why.
@@ -267,7 +269,7 @@ impl App {
             }
             keep
         });
-        self.accept_from(opened);
+        log_listeners(&self.accept_from(opened));
         Ok(())
     }
 
@@ -443,6 +445,16 @@ fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartErr
         address,
         source,
     })
+}
+
+fn log_listeners(accepting: &[(SocketAddr, ListenerTls)]) {
+    for (address, tls) in accepting {
+        let tls = match tls {
+            ListenerTls::Explicit => "explicit",
+            ListenerTls::Implicit => "implicit",
+        };
+        tracing::info!(%address, tls, "listening");
+    }
 }
 
 fn put_live(checked: Checked, ports: PassivePorts, metrics: &Metrics) -> Live {

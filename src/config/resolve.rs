@@ -180,8 +180,8 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
 }
 
-/// Whether listening on `wildcard` takes `address` too: 0.0.0.0 does for IPv4, and [::] for IPv6 alone (see
-/// [`bind`](crate::net::listen::bind)).
+/// Whether listening on `wildcard` takes `address` too: 0.0.0.0 does for IPv4, and [::], as listeners are opened
+/// here, for IPv6 alone.
 pub(super) fn covers(wildcard: IpAddr, address: IpAddr) -> bool {
     wildcard.is_unspecified() && wildcard.is_ipv6() == address.is_ipv6()
 }

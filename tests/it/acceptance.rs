@@ -93,13 +93,19 @@ impl House {
 }
 
 #[test]
-fn every_client_reaches_every_site_over_both_kinds_of_tls() {
+fn the_acceptance_story() {
     let house = House::new();
+    every_client_reaches_every_site_over_both_kinds_of_tls(&house);
+    a_broken_certificate_is_never_put_in_place_of_a_good_one(&house);
+    transfers_of_twenty_sessions_survive_three_certificate_swaps(&house);
+}
+
+fn every_client_reaches_every_site_over_both_kinds_of_tls(house: &House) {
     let content = content::bytes(1, 200_000);
     thread::scope(|scope| {
         for tls in [ClientTls::Explicit, ClientTls::Implicit] {
             for client in Client::ALL {
-                let (house, content) = (&house, &content);
+                let content = &content;
                 scope.spawn(move || {
                     for (host, server) in house.sites() {
                         let login = house.login(tls, host, server);
@@ -122,36 +128,64 @@ fn every_client_reaches_every_site_over_both_kinds_of_tls() {
     });
 }
 
-#[test]
-fn transfers_of_twenty_sessions_survive_three_certificate_swaps() {
-    let house = House::new();
+fn a_broken_certificate_is_never_put_in_place_of_a_good_one(house: &House) {
+    let good = certificate_shown(house);
+    let expired = house.authority.issue_for(&[NAME], Validity::Expired);
+    let mismatched = house.authority.issue(&[NAME]).with_key_of(&expired);
+    for (count, bad) in [expired, mismatched].iter().enumerate() {
+        house.files.replace_by_rename(bad);
+        house.proxy.wait_for_logs(1 + count, |line| {
+            line.message().contains("certificate refused")
+        });
+        assert_eq!(certificate_shown(house), good);
+    }
+    assert_eq!(
+        house.proxy.metrics()["portcullis_reloads_total{result=\"refused\",subject=\"certificate\"}"],
+        2.0
+    );
+}
+
+/// Twenty raw clients, each in one session that spans all three swaps, and four real ones that come and go.
+fn transfers_of_twenty_sessions_survive_three_certificate_swaps(house: &House) {
+    let before = Totals::of(&house.proxy);
     let content = content::bytes(2, 300_000);
     for server in [&house.ftpa, &house.ftpb, &house.ftpc] {
         fs::write(server.root().join("file"), &content).expect("the root is writable");
     }
-    let swapped = AtomicBool::new(false);
 
+    let running = AtomicBool::new(true);
     let transfers: usize = thread::scope(|scope| {
-        let sessions: Vec<_> = (0..20)
-            .map(|number| {
-                let (house, content, swapped) = (&house, &content, &swapped);
-                scope.spawn(move || {
-                    let (host, server) = house.sites()[number % 4];
-                    let mut session = TransferringSession::start(house, host, server);
-                    let mut transfers = 0;
-                    // Each session is in the middle of a transfer whenever a certificate is swapped.
-                    while !swapped.load(Ordering::SeqCst) || transfers < 3 {
-                        session.transfer(content);
-                        transfers += 1;
-                    }
-                    session.control.command("QUIT", 221);
-                    transfers
-                })
+        let lasting = (0..20_usize).map(|number| {
+            let (content, running) = (&content, &running);
+            scope.spawn(move || {
+                let (host, server) = house.sites()[number % 4];
+                let mut session = TransferringSession::start(house, host, server);
+                let mut transfers = 0;
+                while running.load(Ordering::SeqCst) {
+                    session.transfer(content);
+                    transfers += 1;
+                }
+                session.control.command("QUIT", 221);
+                transfers
             })
-            .collect();
+        });
+        let coming_and_going = Client::ALL.into_iter().enumerate().map(|(number, client)| {
+            let (content, running) = (&content, &running);
+            scope.spawn(move || {
+                let (host, server) = house.sites()[number];
+                let login = house.login(ClientTls::Explicit, host, server);
+                let mut transfers = 0;
+                while running.load(Ordering::SeqCst) {
+                    let got = login.download(client, "file").expect_success();
+                    assert_eq!(content::sha256(&got.content), content::sha256(content));
+                    transfers += 1;
+                }
+                transfers
+            })
+        });
+        let clients: Vec<_> = lasting.chain(coming_and_going).collect();
 
-        let mut shown = BTreeSet::new();
-        shown.insert(certificate_shown(&house));
+        let mut shown = BTreeSet::from([certificate_shown(house)]);
         for swap in 1..=3 {
             let next = house.authority.issue(&[NAME]);
             house.files.replace_by_rename(&next);
@@ -159,40 +193,61 @@ fn transfers_of_twenty_sessions_survive_three_certificate_swaps() {
             house
                 .proxy
                 .wait_for_logs(1 + swap, |line| line.message() == "certificate in use");
-            assert_eq!(certificate_shown(&house), next.der().to_vec());
+            assert_eq!(certificate_shown(house), next.der().to_vec());
             shown.insert(next.der().to_vec());
         }
         assert_eq!(shown.len(), 4);
-        swapped.store(true, Ordering::SeqCst);
-        sessions
+        running.store(false, Ordering::SeqCst);
+        clients
             .into_iter()
-            .map(|session| session.join().expect("no transfer fails"))
+            .map(|client| client.join().expect("no transfer fails"))
             .sum()
     });
 
-    let metrics = house.proxy.metrics();
-    let total = |name: &str, label: &str| -> f64 {
-        metrics
-            .iter()
-            .filter(|(series, _)| series.starts_with(name) && series.contains(label))
-            .map(|(_, value)| value)
-            .sum()
-    };
+    let after = Totals::of(&house.proxy);
     assert_eq!(
-        total("portcullis_transfers_total", "verdict=\"complete\""),
-        transfers as f64
+        after.transfers - before.transfers,
+        after.complete - before.complete
     );
-    assert_eq!(
-        total("portcullis_transfers_total", "verdict="),
-        transfers as f64
-    );
-    assert_eq!(
-        total(
-            "portcullis_reloads_total",
-            "result=\"ok\",subject=\"certificate\""
-        ),
-        3.0
-    );
+    // Exactly these, so none was done twice or left out.
+    assert_eq!(after.complete - before.complete, transfers as f64);
+    assert_eq!(after.certificates - before.certificates, 3.0);
+}
+
+/// Sums of the proxy's metrics.
+struct Totals {
+    transfers: f64,
+    complete: f64,
+    certificates: f64,
+}
+
+impl Totals {
+    fn of(proxy: &Proxy) -> Self {
+        let metrics = proxy.metrics();
+        let total = |name: &str, labels: &str| {
+            metrics
+                .iter()
+                .filter(|(series, _)| series.starts_with(name) && series.contains(labels))
+                .map(|(_, value)| value)
+                .sum()
+        };
+        Self {
+            transfers: total("portcullis_transfers_total", "direction=\"download\""),
+            complete: total("portcullis_transfers_total", "verdict=\"complete\"")
+                - total(
+                    "portcullis_transfers_total{direction=\"listing\"",
+                    "complete",
+                )
+                - total(
+                    "portcullis_transfers_total{direction=\"upload\"",
+                    "complete",
+                ),
+            certificates: total(
+                "portcullis_reloads_total",
+                "result=\"ok\",subject=\"certificate\"",
+            ),
+        }
+    }
 }
 
 #[test]

@@ -126,33 +126,43 @@ impl Peers {
         Login::to(server).tls(tls, &ca).name("ftp.test")
     }
 
-    /// Every client uploads, lists, and downloads what it uploaded.
+    /// Every client uploads, lists, and downloads what it uploaded; all clients at once.
     fn exchange(&self, server: &Server, tls: ClientTls) {
+        std::thread::scope(|scope| {
+            for (seed, client) in (1..).zip(Client::ALL) {
+                scope.spawn(move || {
+                    self.exchange_by(client, server, tls, &content::bytes(seed, 1_000_000))
+                });
+            }
+        });
+    }
+
+    fn exchange_by(&self, client: Client, server: &Server, tls: ClientTls, content: &[u8]) {
         let login = self.login(server, tls);
-        for (seed, client) in (1..).zip(Client::ALL) {
-            let content = content::bytes(seed, 1_000_000);
-            let name = format!("{client:?}.bin");
-            login.upload(client, &content, &name).expect_success();
-            let stored = fs::read(server.root().join(&name)).expect("the server stored it");
-            assert_eq!(
-                content::sha256(&stored),
-                content::sha256(&content),
-                "{client:?} {tls:?} upload"
-            );
+        let name = format!("{client:?}.bin");
+        // OpenSSL's and GnuTLS' clients don't read the tickets that TLS 1.3 brings during an upload; their close then
+        // becomes a reset that can cut the file off.
+        let uploads = self.login(server, tls).max_tls_1_2();
+        uploads.upload(client, content, &name).expect_success();
+        let stored = fs::read(server.root().join(&name)).expect("the server stored it");
+        assert_eq!(
+            content::sha256(&stored),
+            content::sha256(content),
+            "{client:?} {tls:?} upload"
+        );
 
-            let listing = login.list(client, "").expect_success();
-            assert!(
-                listing.text.contains(&name),
-                "{client:?} {tls:?}: {}",
-                listing.text
-            );
+        let listing = login.list(client, "").expect_success();
+        assert!(
+            listing.text.contains(&name),
+            "{client:?} {tls:?}: {}",
+            listing.text
+        );
 
-            let downloaded = login.download(client, &name).expect_success().content;
-            assert_eq!(
-                content::sha256(&downloaded),
-                content::sha256(&content),
-                "{client:?} {tls:?} download"
-            );
-        }
+        let downloaded = login.download(client, &name).expect_success().content;
+        assert_eq!(
+            content::sha256(&downloaded),
+            content::sha256(content),
+            "{client:?} {tls:?} download"
+        );
     }
 }

@@ -28,7 +28,11 @@ fn a_plain_session_transfers_in_both_directions() {
 
     let mut data = open_data(raw.epsv());
     raw.command("RETR old", 150);
-    assert_eq!(data.read_to_end(), (content[100_000..].to_vec(), End::Fin));
+    let (rest, end) = data.read_to_end();
+    assert_eq!(
+        (content::sha256(&rest), end),
+        (content::sha256(&content[100_000..]), End::Fin)
+    );
     raw.expect(226);
 
     let mut data = open_data(raw.epsv());
@@ -36,7 +40,8 @@ fn a_plain_session_transfers_in_both_directions() {
     data.write_all(&content).expect("the backend reads");
     data.end(End::Fin).expect("the backend is there");
     raw.expect(226);
-    assert_eq!(backend.file("new"), Some(content));
+    let stored = backend.file("new").expect("it was stored");
+    assert_eq!(content::sha256(&stored), content::sha256(&content));
     raw.command("QUIT", 221);
     assert_eq!(raw.end(), (Vec::new(), End::Fin));
     assert_eq!(
@@ -93,7 +98,9 @@ fn a_tls_session_is_resumed_by_its_data_connections_unless_they_are_told_not_to(
 
 #[test]
 fn every_end_of_an_upload_is_told_apart() {
-    let peers = Peers::new(&TLS13);
+    // A full handshake of TLS 1.2 is over on both sides at once; otherwise a reset could come in the middle of it.
+    let peers = Peers::new(&TLS12);
+    let fresh = peers.client.without_resumption();
     let plain = Backend::start(Script::new());
     let tls = Backend::start(Script::new().tls(ScriptTls::Explicit(peers.server)));
     for (protected, end, code) in [
@@ -116,7 +123,7 @@ fn every_end_of_an_upload_is_told_apart() {
         let mut data = open_data(raw.epsv());
         raw.command("STOR file", 150);
         if protected {
-            protect(&mut data, &peers.client).expect("a handshake");
+            protect(&mut data, &fresh).expect("a handshake");
         }
         data.end(end).expect("the backend is there");
         raw.expect(code);

@@ -4,9 +4,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+};
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 
 /// Where a PEM certificate and its key are.
 pub struct Pair {
@@ -48,9 +52,17 @@ pub fn self_signed(folder: &Path, name: &str) -> io::Result<(Pair, String)> {
     Ok((write(folder, name, &certificate, &key)?, fingerprint))
 }
 
+/// A certificate for these names, the first of which is its subject, valid for a month.
 fn names(names: &[&str]) -> io::Result<CertificateParams> {
-    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-    CertificateParams::new(names).map_err(io::Error::other)
+    let all: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(all).map_err(io::Error::other)?;
+    params.distinguished_name = DistinguishedName::new();
+    if let Some(&first) = names.first() {
+        params.distinguished_name.push(DnType::CommonName, first);
+    }
+    params.not_before = OffsetDateTime::now_utc() - Duration::from_secs(3600);
+    params.not_after = OffsetDateTime::now_utc() + Duration::from_secs(30 * 86_400);
+    Ok(params)
 }
 
 fn new_key() -> io::Result<KeyPair> {

@@ -4,8 +4,7 @@
 //! nobody reads the pipe. What doesn't fit is dropped and counted, and the log says how many lines are missing. A
 //! closed stderr isn't an error: the proxy goes on without a log.
 //!
-//! Bytes from clients and backends are written by [`Shown`] only, and passwords live in [`Secret`], so that no one can
-//! forge a line, colour a terminal or find a password in the log.
+//! Bytes from clients and backends are written by [`Shown`] only, so that no one can forge a line or colour a terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-pub use self::shown::{Secret, Shown};
+pub use self::shown::Shown;
 
 mod shown;
 
@@ -84,7 +83,8 @@ where
         .log_internal_errors(false)
         .with_writer(writer);
     match format {
-        LogFormat::Human => Box::new(base.with_ansi(colours).finish()),
+        // Where in the program a line comes from says nothing to an operator.
+        LogFormat::Human => Box::new(base.with_ansi(colours).with_target(false).finish()),
         LogFormat::Json => Box::new(
             base.json()
                 .flatten_event(true)

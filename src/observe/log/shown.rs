@@ -1,4 +1,4 @@
-//! How to show bytes from outside, and how not to show a password.
+//! How to show bytes from outside.
 
 use std::fmt::{self, Write};
 
@@ -55,37 +55,6 @@ fn is_plain(character: char) -> bool {
 
 fn escape(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
-}
-
-/// A password on its way from client to backend. It can't be printed, and is overwritten when dropped.
-pub struct Secret(Vec<u8>);
-
-impl Secret {
-    /// Takes over the buffer; copies made before are the caller's to avoid.
-    #[must_use]
-    pub fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
-    }
-
-    /// The secret itself, to be sent and for nothing else.
-    #[must_use]
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.0.fill(0);
-        // Without a reader, the compiler may leave out the writing.
-        std::hint::black_box(&self.0);
-    }
 }
 
 /// The bytes that a text by [`Shown`] stands for.
@@ -168,12 +137,5 @@ mod tests {
         fn any_text_can_be_read_back(text in "\\PC{0,60}") {
             prop_assert_eq!(read_back(&Shown(text.as_bytes()).to_string()), text.as_bytes());
         }
-    }
-
-    #[test]
-    fn a_secret_cannot_be_printed() {
-        let secret = Secret::new(b"hunter2".to_vec());
-        assert_eq!(format!("{secret:?} {secret:#?}"), "Secret(..) Secret(..)");
-        assert_eq!(secret.expose(), b"hunter2");
     }
 }

@@ -110,8 +110,8 @@ impl Metrics {
             ),
             transfer_bytes: table.counters(
                 "transfer_bytes_total",
-                "Payload bytes relayed, of transfers that failed too.",
-                &["site", "direction"],
+                "Payload bytes relayed, by what became of their transfer.",
+                &["site", "direction", "verdict"],
             ),
             backend_dial: table.histograms(
                 "backend_dial_seconds",
@@ -225,13 +225,9 @@ impl Metrics {
 
     /// A transfer ended after `bytes` of payload.
     pub fn transfer(&self, site: &str, direction: Direction, verdict: Verdict, bytes: u64) {
-        let site = self.site_label(site);
-        self.transfers
-            .with_label_values(&[site, direction.as_str(), verdict.as_str()])
-            .inc();
-        self.transfer_bytes
-            .with_label_values(&[site, direction.as_str()])
-            .inc_by(bytes);
+        let labels = [self.site_label(site), direction.as_str(), verdict.as_str()];
+        self.transfers.with_label_values(&labels).inc();
+        self.transfer_bytes.with_label_values(&labels).inc_by(bytes);
     }
 
     /// A backend is ready for USER, `took` after dialling it.
@@ -336,11 +332,10 @@ impl Metrics {
         }
         for direction in Direction::ALL {
             for verdict in Verdict::ALL {
-                self.transfers
-                    .with_label_values(&[site, direction.as_str(), verdict.as_str()]);
+                let labels = [site, direction.as_str(), verdict.as_str()];
+                self.transfers.with_label_values(&labels);
+                self.transfer_bytes.with_label_values(&labels);
             }
-            self.transfer_bytes
-                .with_label_values(&[site, direction.as_str()]);
         }
         for stage in DialStage::ALL {
             self.backend_dial_failures
@@ -537,7 +532,7 @@ mod tests {
         for name in [
             r#"portcullis_logins_total{result="rejected",site="ftpb"}"#,
             r#"portcullis_transfers_total{direction="upload",site="ftpb",verdict="failed_client"}"#,
-            r#"portcullis_transfer_bytes_total{direction="listing",site="ftpb"}"#,
+            r#"portcullis_transfer_bytes_total{direction="listing",site="ftpb",verdict="complete"}"#,
             r#"portcullis_backend_dial_failures_total{site="ftpb",stage="certificate"}"#,
             r#"portcullis_backend_dial_seconds_count{site="ftpb"}"#,
             r#"portcullis_backend_unclean_close_total{site="ftpb"}"#,
@@ -568,8 +563,8 @@ mod tests {
                 1.0,
             ),
             (
-                r#"portcullis_transfer_bytes_total{direction="download",site="ftpb"}"#,
-                1024.0,
+                r#"portcullis_transfer_bytes_total{direction="download",site="ftpb",verdict="failed_backend"}"#,
+                24.0,
             ),
         ] {
             assert_eq!(value(&metrics, name), Some(expected), "{name}");

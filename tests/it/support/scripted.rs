@@ -319,11 +319,6 @@ impl<'a> Session<'a> {
 
     /// What a well-behaved server does, as steps.
     fn usual(&mut self, verb: &str, argument: &str) -> io::Result<Vec<Step>> {
-        let offset = if verb == "REST" {
-            0
-        } else {
-            std::mem::take(&mut self.offset)
-        };
         let orderly = if self.protected {
             End::CloseNotify
         } else {
@@ -382,7 +377,10 @@ impl<'a> Session<'a> {
                 None => one("550 no such file"),
             },
             "RETR" => match lock(&self.shared.files).get(argument) {
-                Some(content) => Ok(download(content.get(offset..).unwrap_or_default(), orderly)),
+                Some(content) => {
+                    let offset = std::mem::take(&mut self.offset);
+                    Ok(download(content.get(offset..).unwrap_or_default(), orderly))
+                }
                 None => one("550 no such file"),
             },
             "LIST" | "NLST" => {
@@ -392,9 +390,11 @@ impl<'a> Session<'a> {
                     .collect();
                 Ok(download(names.concat().as_bytes(), orderly))
             }
-            "STOR" | "APPE" => {
-                self.store(argument, if verb == "APPE" { usize::MAX } else { offset })
+            "STOR" => {
+                let offset = std::mem::take(&mut self.offset);
+                self.store(argument, offset)
             }
+            "APPE" => self.store(argument, usize::MAX),
             _ => one("502 unknown command"),
         }
     }
@@ -402,7 +402,9 @@ impl<'a> Session<'a> {
     /// Receives a file; what comes replaces the file's content from `offset` on.
     fn store(&mut self, name: &str, offset: usize) -> io::Result<Vec<Step>> {
         self.control()?.write_all(b"150 send it\r\n")?;
-        self.open_data(self.protected)?;
+        if self.open_data(self.protected).is_err() {
+            return Ok(vec![reply("425 no data connection")]);
+        }
         let tls = self.protected;
         let Received { content, end, .. } = self.receive()?;
         {
