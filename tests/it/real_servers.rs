@@ -2,6 +2,9 @@
 //! proxy between them is the proxy's.
 
 use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
 
 use crate::support::certs::{Authority, Pair, Validity};
 use crate::support::clients::{Client, ClientTls, DataMode, Login};
@@ -107,23 +110,26 @@ fn every_way_of_opening_a_data_connection_works() {
 struct Peers {
     authority: Authority,
     pair: Pair,
-    directory: tempfile::TempDir,
+    ca: PathBuf,
+    _directory: TempDir,
 }
 
 impl Peers {
     fn new() -> Self {
         let authority = Authority::new("authority of the servers");
         let pair = authority.issue(&["ftp.test"]);
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let ca = authority.write(directory.path());
         Self {
             authority,
             pair,
-            directory: tempfile::tempdir().expect("a temporary directory"),
+            ca,
+            _directory: directory,
         }
     }
 
     fn login(&self, server: &Server, tls: ClientTls) -> Login {
-        let ca = self.authority.write(self.directory.path());
-        Login::to(server).tls(tls, &ca).name("ftp.test")
+        Login::to(server).tls(tls, &self.ca).name("ftp.test")
     }
 
     /// Every client uploads, lists, and downloads what it uploaded; all clients at once.
