@@ -126,7 +126,6 @@ impl App {
         let ports = passive.open(
             listener_addresses(&checked.settings),
             &checked.settings.passive.ports,
-            None,
         )?;
         let opened = open_listeners(&checked.settings, |_| false)?;
         let admin_address = checked.settings.admin;
@@ -232,12 +231,9 @@ impl App {
             .await
             .map_err(io::Error::other)??;
         let settings = &checked.settings;
-        let former = self.live.load_full();
-        let ports = self.passive.open(
-            listener_addresses(settings),
-            &settings.passive.ports,
-            Some(&former.policy.passive),
-        )?;
+        let ports = self
+            .passive
+            .open(listener_addresses(settings), &settings.passive.ports)?;
         let opened = open_listeners(settings, |address| self.listeners.contains_key(&address))?;
         if settings.admin != self.admin.0 {
             let listener = open("admin endpoint", settings.admin)?;

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -52,8 +52,6 @@ pub struct Lease {
 /// One listening port and who may connect to it.
 #[derive(Debug)]
 struct Port {
-    /// As configured; 0 left the choice to the operating system.
-    requested: u16,
     number: u16,
     leases: Arc<Leases>,
     accepting: AbortHandle,
@@ -77,6 +75,9 @@ struct Waiting {
 /// Opens passive ports and keeps what all of them share.
 #[derive(Debug)]
 pub struct PassiveListeners {
+    /// Every port that is open, by the address that was asked for: a session may still hold one that the configuration
+    /// in force has no more, and a later one has again.
+    open: Mutex<HashMap<SocketAddr, Weak<Port>>>,
     freed: Arc<Notify>,
     in_use: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
@@ -86,13 +87,14 @@ impl PassiveListeners {
     /// None yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
+            open: Mutex::default(),
             freed: Arc::default(),
             in_use: Arc::default(),
             metrics,
         }
     }
 
-    /// Opens `ports` on each of `addresses`, taking over from `former` what is open already.
+    /// Opens `ports` on each of `addresses`, as far as they are not open already.
     ///
     /// # Errors
     /// If one of them can't be opened; those opened so far are closed again.
@@ -100,24 +102,23 @@ impl PassiveListeners {
         &self,
         addresses: impl IntoIterator<Item = IpAddr>,
         ports: &RangeInclusive<u16>,
-        former: Option<&PassivePorts>,
     ) -> Result<PassivePorts, PortError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, port| port.strong_count() > 0);
         let mut by_address: HashMap<IpAddr, Vec<Arc<Port>>> = HashMap::new();
         for address in addresses {
             if by_address.contains_key(&address) {
                 continue;
             }
-            let open_already = former.and_then(|former| former.by_address.get(&address));
             let mut opened = Vec::new();
             for number in ports.clone() {
-                let known = open_already
-                    .into_iter()
-                    .flatten()
-                    .find(|port| port.requested == number);
-                opened.push(match known {
-                    Some(port) => Arc::clone(port),
-                    None => self.open_port(SocketAddr::new(address, number))?,
-                });
+                let asked_for = SocketAddr::new(address, number);
+                let port = match open.get(&asked_for).and_then(Weak::upgrade) {
+                    Some(port) => port,
+                    None => self.open_port(asked_for)?,
+                };
+                open.insert(asked_for, Arc::downgrade(&port));
+                opened.push(port);
             }
             by_address.insert(address, opened);
         }
@@ -140,7 +141,6 @@ impl PassiveListeners {
         let accepting =
             tokio::spawn(hand_out(Acceptor::new(listener), Arc::clone(&leases))).abort_handle();
         Ok(Arc::new(Port {
-            requested: address.port(),
             number,
             leases,
             accepting,
@@ -303,7 +303,7 @@ mod tests {
 
     fn one_port() -> (PassiveListeners, PassivePorts) {
         let listeners = PassiveListeners::new(Arc::default());
-        let ports = listeners.open([LOCAL], &(0..=0), None).unwrap();
+        let ports = listeners.open([LOCAL], &(0..=0)).unwrap();
         (listeners, ports)
     }
 
@@ -373,11 +373,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reload_keeps_the_ports_that_stay() {
+    async fn a_reload_keeps_the_ports_that_stay_or_come_back() {
         let (listeners, former) = one_port();
         let mut lease = former.lease(LOCAL, LOCAL, LONG).await.unwrap();
         let number = lease.port();
-        let later = listeners.open([LOCAL], &(0..=0), Some(&former)).unwrap();
+        let later = listeners.open([LOCAL], &(0..=0)).unwrap();
         drop(former);
         assert_eq!(later.addresses(), [SocketAddr::new(LOCAL, number)]);
         let _client = connect_from("127.0.0.1", number).await;

@@ -33,6 +33,8 @@ pub enum Signal {
     Reload,
     /// SIGTERM: drain and exit.
     Terminate,
+    /// SIGINT: the same, from a terminal.
+    Interrupt,
     /// SIGKILL: as a crash.
     Kill,
 }
@@ -43,10 +45,22 @@ impl Proxy {
     /// # Panics
     /// If it exits or isn't ready in time; its log is shown.
     pub fn start(config: Config) -> Self {
+        Self::start_by(config, Command::new(env!("CARGO_BIN_EXE_portcullis")))
+    }
+
+    /// The same with at most so many file descriptors, standard ones included.
+    pub fn start_with_descriptors(config: Config, count: usize) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {count} && exec \"$@\"");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_portcullis")]);
+        Self::start_by(config, command)
+    }
+
+    fn start_by(config: Config, mut command: Command) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("portcullis.yaml");
         fs::write(&file, config.to_yaml()).expect("the test's directory is writable");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        let mut child = command
             .args(["run", "--log-format", "json", "--config"])
             .arg(&file)
             .args(["--log-level", config.log_level()])
@@ -136,6 +150,56 @@ impl Proxy {
             .collect()
     }
 
+    /// One sample of `/metrics`; 0 if there is none.
+    pub fn metric(&self, name: &str) -> f64 {
+        self.metrics().get(name).copied().unwrap_or(0.0)
+    }
+
+    /// Asks for one sample of `/metrics` until it is as wanted, and gives it.
+    ///
+    /// # Panics
+    /// If it isn't in time.
+    pub fn wait_for_metric(&self, name: &str, wanted: impl Fn(f64) -> bool) -> f64 {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let value = self.metric(name);
+            if wanted(value) {
+                return value;
+            }
+            assert!(Instant::now() < deadline, "{name} is still {value}");
+            // Not to wait for anything, only to leave the processor to the program.
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// Replaces the configuration file in one step; [`Signal::Reload`] puts it in force.
+    pub fn rewrite_config(&self, yaml: &str) {
+        let beside = self.directory.path().join("portcullis.new");
+        fs::write(&beside, yaml).expect("the test's directory is writable");
+        fs::rename(&beside, self.config_file()).expect("both are in the same directory");
+    }
+
+    /// Puts a configuration in force for new sessions.
+    ///
+    /// # Panics
+    /// If it is refused, or not in force in time.
+    pub fn reload(&self, yaml: &str) {
+        let reloads = |lines: &[LogLine]| {
+            let of_reloads = lines.iter().filter(|line| {
+                let message = line.message();
+                message == "configuration reloaded" || message.starts_with("reload refused")
+            });
+            of_reloads.map(LogLine::message).collect::<Vec<_>>()
+        };
+        let before = reloads(&self.log_lines()).len();
+        self.rewrite_config(yaml);
+        self.signal(Signal::Reload);
+        let outcome = self.log.wait("the outcome of a reload", |lines| {
+            reloads(lines).get(before).cloned()
+        });
+        assert_eq!(outcome, "configuration reloaded");
+    }
+
     /// Asks the admin endpoint: status and body.
     ///
     /// # Panics
@@ -193,6 +257,7 @@ impl Proxy {
         let name = match signal {
             Signal::Reload => "HUP",
             Signal::Terminate => "TERM",
+            Signal::Interrupt => "INT",
             Signal::Kill => "KILL",
         };
         send_signal(name, &self.pid().to_string());
