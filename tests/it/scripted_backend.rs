@@ -33,6 +33,8 @@ fn a_plain_session_transfers_in_both_directions() {
         (content::sha256(&rest), end),
         (content::sha256(&content[100_000..]), End::Fin)
     );
+    // The backend waits for our end, too, before it says so.
+    drop(data);
     raw.expect(226);
 
     let mut data = open_data(raw.epsv());
