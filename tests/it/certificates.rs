@@ -44,6 +44,9 @@ fn expires_in(days: i64) -> f64 {
     (time::OffsetDateTime::now_utc() + Duration::days(days)).unix_timestamp() as f64
 }
 
+/// A proxy, and how the files of its certificate are replaced.
+type Way<'a> = (&'a Proxy, &'a mut dyn FnMut(&Pair));
+
 #[test]
 fn new_clients_get_the_new_certificate_however_its_files_are_replaced() {
     let front = Front::new(&[]);
@@ -58,7 +61,7 @@ fn new_clients_get_the_new_certificate_however_its_files_are_replaced() {
     let mut replace_secret = |pair: &Pair| secret.swap(pair);
     let mut rename = |pair: &Pair| front.files.replace_by_rename(pair);
     let mut rewrite = |pair: &Pair| front.files.rewrite_in_place(pair);
-    let ways: [(&Proxy, &mut dyn FnMut(&Pair)); 3] = [
+    let ways: [Way<'_>; 3] = [
         (&proxy_of_files, &mut rename),
         (&proxy_of_files, &mut rewrite),
         (&proxy_of_secret, &mut replace_secret),

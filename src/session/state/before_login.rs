@@ -59,6 +59,10 @@ impl Machine {
             b"SSL" | b"TLS-P" => Protection::Private,
             _ => return self.answer(answer::AUTH_UNKNOWN),
         };
+        if !self.queue.is_empty() {
+            // They came in clear text, behind AUTH, while a transfer ran: the same trap as in the driver's buffer.
+            return self.farewell(answer::BYTES_BEHIND_AUTH, Ending::Abuse);
+        }
         // What was said in clear text may have been said by anybody, so it's forgotten (RFC 4217 §4), but for HOST,
         // which RFC 7151 §3.2.2 shows in front of AUTH.
         if !matches!(self.state, State::NoBackend) {

@@ -47,8 +47,8 @@ pub(super) enum DataPort {
 pub(super) enum Step {
     /// Waiting for the client's next command.
     Ready,
-    /// The backend is to answer a command that was passed on.
-    Passed,
+    /// The backend is to answer this many commands that were passed on: one, or STATs that outlasted a transfer.
+    Passed(usize),
     /// The backend is to answer FEAT.
     Feat,
     /// The backend is to answer EPSV or PASV.
@@ -98,7 +98,7 @@ impl LoggedIn {
     pub fn wait(&self) -> Wait {
         match &self.step {
             Step::Ready => Wait::Command,
-            Step::Passed | Step::Feat | Step::BackendPort { .. } | Step::ClientPort(_) => {
+            Step::Passed(_) | Step::Feat | Step::BackendPort { .. } | Step::ClientPort(_) => {
                 Wait::Reply
             }
             Step::Transfer(transfer) => transfer.wait(),
@@ -143,7 +143,7 @@ impl Machine {
             _ => {
                 if !self.local_command(&command) {
                     self.send(command.line());
-                    self.set_step(Step::Passed);
+                    self.set_step(Step::Passed(1));
                 }
             }
         }
@@ -251,7 +251,10 @@ impl Machine {
             return;
         };
         match &logged_in.step {
-            Step::Passed => self.passed_reply(reply),
+            Step::Passed(owed) => {
+                let owed = *owed;
+                self.passed_reply(owed, reply);
+            }
             Step::Feat => {
                 if reply.class() != Class::Preliminary {
                     self.push(Action::Reply(features::after_login(&reply).into()));
@@ -268,22 +271,30 @@ impl Machine {
         }
     }
 
-    fn passed_reply(&mut self, reply: Reply) {
+    fn passed_reply(&mut self, owed: usize, reply: Reply) {
+        let next = match owed {
+            0 | 1 => Step::Ready,
+            _ => Step::Passed(owed - 1),
+        };
         match (reply.class(), reply.number()) {
             (Class::Preliminary, _) => self.pass(&reply),
             // Some command opened a data port that we don't know of: its address must not reach the client.
             (_, 227..=229) => {
                 self.answer(answer::NOT_IMPLEMENTED);
-                self.set_step(Step::Ready);
+                self.set_step(next);
             }
             _ => {
                 self.pass(&reply);
-                self.set_step(Step::Ready);
+                self.set_step(next);
             }
         }
     }
 
     fn backend_port_reply(&mut self, request: PortRequest, asked: Asked, reply: &Reply) {
+        if reply.class() == Class::Preliminary {
+            // Neither command has one (RFC 959 §6); what follows is the answer.
+            return;
+        }
         if let Some(backend_port) = address::announced_port(reply) {
             self.push(Action::PrepareData {
                 backend_port,

@@ -4,14 +4,14 @@
 //! and ACCT are passed on as they are (a 331 may carry a challenge, a 230 may come without a password).
 
 use super::stored::Replay;
-use super::{Action, Dialled, Ending, Machine, Record, Security, State};
+use super::{Action, Dialled, Ending, LoginClock, Machine, Record, Security, State};
 use crate::ftp::answer;
 use crate::ftp::command::Command;
 use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
-use super::logged_in::{BackendPassive, LoggedIn};
+use super::logged_in::{BackendPassive, DataPort, LoggedIn};
 
 /// A backend connection that nobody is logged in on.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ pub(super) struct Login {
     pub route: Route,
     passive: BackendPassive,
     step: Step,
-    /// Settings that the backend refused before login and is asked to take after it.
-    refused: Vec<Command>,
+    /// Settings that the backend took before login and need not be told again.
+    accepted: Vec<Command>,
 }
 
 #[derive(Debug)]
@@ -29,8 +29,8 @@ enum Step {
     Ready,
     /// The backend is told `sent`, then the rest, then USER.
     BeforeUser { sent: Command, rest: Replay },
-    /// The backend is to answer USER; `relogin` if somebody is logged in already and stays so on a refusal.
-    User { relogin: bool },
+    /// The backend is to answer USER; `former` is the login that holds if it refuses.
+    User { former: Option<Route> },
     /// The backend is to answer PASS or ACCT.
     Password,
     /// Logged in; the backend is told the rest before the client hears of it.
@@ -63,21 +63,30 @@ impl Machine {
             .route(command.argument(), self.host.as_ref(), sni);
         let Ok(route) = route else {
             self.push(Action::Record(Record::Login(LoginResult::UnknownHost)));
+            // The password that may follow is not for the backend of an earlier USER.
+            if matches!(self.state, State::Login(_)) {
+                self.push(Action::HangUp);
+                self.state = State::NoBackend;
+            }
             return self.answer(answer::HOST_EXPECTED);
         };
         match std::mem::replace(&mut self.state, State::NoBackend) {
             State::Login(login) if login.route.site.name == route.site.name => {
                 self.state = State::Login(Login { route, ..login });
-                self.send_user(false);
+                self.send_user(None);
             }
             State::LoggedIn(logged_in) if logged_in.route.site.name == route.site.name => {
+                if logged_in.data_port == DataPort::Prepared {
+                    // A lease that nobody will use keeps the port from others.
+                    self.push(Action::DropData);
+                }
                 self.state = State::Login(Login {
                     route,
                     passive: logged_in.passive,
                     step: Step::Ready,
-                    refused: Vec::new(),
+                    accepted: Vec::new(),
                 });
-                self.send_user(true);
+                self.send_user(Some(logged_in.route));
             }
             // One login, one backend: nobody moves to another site inside a session.
             logged_in @ State::LoggedIn(_) => {
@@ -124,7 +133,7 @@ impl Machine {
                 BackendPassive::EpsvFirst
             },
             step: Step::Ready,
-            refused: Vec::new(),
+            accepted: Vec::new(),
         });
         let replay = self.stored.before_user();
         self.tell_before_user(replay);
@@ -132,7 +141,7 @@ impl Machine {
 
     fn tell_before_user(&mut self, mut rest: Replay) {
         let Some(sent) = rest.next() else {
-            return self.send_user(false);
+            return self.send_user(None);
         };
         self.send(sent.line());
         if let State::Login(login) = &mut self.state {
@@ -140,11 +149,11 @@ impl Machine {
         }
     }
 
-    fn send_user(&mut self, relogin: bool) {
+    fn send_user(&mut self, former: Option<Route>) {
         let State::Login(login) = &mut self.state else {
             return;
         };
-        login.step = Step::User { relogin };
+        login.step = Step::User { former };
         let line = [b"USER ", login.route.backend_user().as_slice()].concat();
         self.send(&line);
     }
@@ -159,14 +168,16 @@ impl Machine {
         }
         match std::mem::replace(&mut login.step, Step::Ready) {
             Step::BeforeUser { sent, rest } => {
-                if reply.class().is_failure() {
-                    login.refused.push(sent);
+                if !reply.class().is_failure() {
+                    login.accepted.push(sent);
                 }
                 self.tell_before_user(rest);
             }
-            Step::User { relogin: true } if reply.class().is_failure() => {
+            Step::User {
+                former: Some(former),
+            } if reply.class().is_failure() => {
                 // vsftpd: "530 Can't change to another user." The old login holds.
-                self.state = State::LoggedIn(LoggedIn::new(login.route.clone(), login.passive));
+                self.state = State::LoggedIn(LoggedIn::new(former, login.passive));
                 self.pass(&reply);
             }
             Step::User { .. } | Step::Password => self.login_reply(reply),
@@ -183,9 +194,8 @@ impl Machine {
         match reply.class() {
             // 230, 232 (RFC 2228), and 202 to a superfluous ACCT or PASS.
             Class::Completion => {
-                let refused = std::mem::take(&mut login.refused);
+                let replay = self.stored.after_login(&login.accepted);
                 self.push(Action::Record(Record::Login(LoginResult::Accepted)));
-                let replay = self.stored.after_login(refused);
                 self.tell_after_login(reply, replay);
             }
             Class::TransientFailure | Class::PermanentFailure => {
@@ -208,6 +218,7 @@ impl Machine {
             }
             None => {
                 self.state = State::LoggedIn(LoggedIn::new(login.route.clone(), login.passive));
+                self.login_clock = LoginClock::Stopped;
                 // Told once; a later login on this connection finds the backend as the client has set it since.
                 self.stored.clear();
                 self.pass(&welcome);

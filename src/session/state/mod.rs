@@ -19,6 +19,8 @@ mod before_login;
 mod logged_in;
 mod login;
 mod stored;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::VecDeque;
@@ -264,11 +266,27 @@ pub struct Machine {
     /// EPSV ALL was given; holds to the end of the session (RFC 2428 §4).
     only_epsv: bool,
     state: State,
-    /// Commands that came during a transfer and have to wait for its end.
-    queue: VecDeque<Command>,
+    login_clock: LoginClock,
+    /// What came during a transfer and has to wait for its end.
+    queue: VecDeque<Queued>,
     bad_lines: u32,
     draining: bool,
     actions: Vec<Action>,
+}
+
+/// A line of the client's that waits for the end of a transfer.
+#[derive(Debug)]
+enum Queued {
+    Command(Command),
+    BadLine(BadLine),
+}
+
+/// Whether the deadline for the login, counted from accept, still holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LoginClock {
+    Running,
+    /// Somebody has logged in, be it that he does so again.
+    Stopped,
 }
 
 /// The client's control connection, as far as TLS goes.
@@ -319,6 +337,7 @@ impl Machine {
             stored: Stored::default(),
             only_epsv: false,
             state: State::NoBackend,
+            login_clock: LoginClock::Running,
             queue: VecDeque::new(),
             bad_lines: 0,
             draining: false,
@@ -344,8 +363,13 @@ impl Machine {
     /// What the session waits for.
     pub fn wait(&self) -> Wait {
         match &self.state {
-            State::NoBackend | State::Dialling(_) | State::Login(_) | State::Closed => Wait::Login,
             State::LoggedIn(logged_in) => logged_in.wait(),
+            State::Dialling(_) | State::Closed => Wait::Login,
+            State::NoBackend | State::Login(_) => match self.login_clock {
+                LoginClock::Running => Wait::Login,
+                LoginClock::Stopped if self.is_ready() => Wait::Command,
+                LoginClock::Stopped => Wait::Reply,
+            },
         }
     }
 
@@ -382,13 +406,17 @@ impl Machine {
             Event::Expired => self.on_expired(),
             Event::Drain => self.draining = true,
         }
-        while self.is_ready()
-            && let Some(command) = self.queue.pop_front()
-        {
-            self.on_command(command);
-        }
+        // Before the queue, which may hold the next transfer.
         if self.draining && self.is_ready() {
             self.farewell(answer::SHUTTING_DOWN, Ending::Drain);
+        }
+        while self.is_ready()
+            && let Some(queued) = self.queue.pop_front()
+        {
+            match queued {
+                Queued::Command(command) => self.on_command(command),
+                Queued::BadLine(bad) => self.on_bad_line(bad),
+            }
         }
     }
 
@@ -407,7 +435,7 @@ impl Machine {
             return self.command_during_transfer(command);
         }
         if !self.is_ready() {
-            self.queue.push_back(command);
+            self.queue.push_back(Queued::Command(command));
             return;
         }
         match self.state {
@@ -419,7 +447,14 @@ impl Machine {
     fn on_bad_line(&mut self, bad: BadLine) {
         let answer = match bad {
             BadLine::Malformed(BadCommand::Empty) => return,
-            BadLine::Malformed(BadCommand::Http) => return self.close(Ending::Abuse),
+            BadLine::Malformed(BadCommand::Http) => {
+                if self.transfer().is_some() {
+                    self.cut_transfer(Verdict::FailedClient);
+                }
+                return self.close(Ending::Abuse);
+            }
+            // In order: a 500 now would be taken for the transfer's end.
+            _ if !self.is_ready() => return self.queue.push_back(Queued::BadLine(bad)),
             BadLine::TooLong => answer::LINE_TOO_LONG,
             BadLine::Malformed(BadCommand::ControlCharacter) => answer::BAD_CHARACTER,
             BadLine::Malformed(BadCommand::NoVerb) => answer::NOT_A_COMMAND,
@@ -438,7 +473,7 @@ impl Machine {
                 return;
             }
             // The control connection's loss is ABOR and QUIT together; the transfer must not look complete.
-            self.cut_transfer();
+            self.cut_transfer(Verdict::FailedClient);
         }
         self.close(Ending::ClientGone);
     }
@@ -475,9 +510,10 @@ impl Machine {
         match self.state {
             State::NoBackend | State::Dialling(_) | State::Closed => {}
             State::Login(_) | State::LoggedIn(_) => {
-                self.push(Action::DropData);
+                if self.transfer().is_some() {
+                    self.cut_transfer(Verdict::FailedBackend);
+                }
                 self.answer(answer::SITE_LOST);
-                self.record_cut(Verdict::FailedBackend);
                 self.close(Ending::BackendLost);
             }
         }
@@ -495,9 +531,9 @@ impl Machine {
     }
 
     fn quit_is_queued(&self) -> bool {
-        self.queue
-            .iter()
-            .any(|command| command.verb() == Verb::Quit)
+        self.queue.iter().any(
+            |queued| matches!(queued, Queued::Command(command) if command.verb() == Verb::Quit),
+        )
     }
 
     fn push(&mut self, action: Action) {

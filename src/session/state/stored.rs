@@ -49,14 +49,15 @@ impl Stored {
         )
     }
 
-    /// What the backend is told after login, together with what it refused before.
-    pub fn after_login(&self, refused: Vec<Command>) -> Replay {
-        let rest = self
-            .0
-            .iter()
-            .filter(|command| !matters_to_login(command))
-            .cloned();
-        Replay(refused.into_iter().chain(rest).collect())
+    /// What the backend is told after login: all that it has not `accepted` before, refused or made since.
+    pub fn after_login(&self, accepted: &[Command]) -> Replay {
+        Replay(
+            self.0
+                .iter()
+                .filter(|command| !accepted.contains(command))
+                .cloned()
+                .collect(),
+        )
     }
 }
 

@@ -11,7 +11,7 @@
 //! for the end of the file.
 
 use super::logged_in::{DataPort, Step};
-use super::{Action, Ending, Machine, Record, State, Wait};
+use super::{Action, Ending, Machine, Queued, Record, State, Wait};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Direction, Verb};
 use crate::ftp::reply::{Class, Reply};
@@ -122,6 +122,10 @@ impl DataFailure {
 pub(super) struct Transfer {
     command: Command,
     direction: Direction,
+    /// A 1yz has come.
+    begun: bool,
+    /// How many STATs the backend has not answered yet.
+    stats: usize,
     phase: Phase,
 }
 
@@ -137,10 +141,6 @@ enum Phase {
 
 #[derive(Debug)]
 struct Running {
-    /// A 1yz has come.
-    begun: bool,
-    /// How many STATs the backend has not answered yet.
-    stats: usize,
     data: Data,
     /// The backend's 2xx, kept until the data connections have borne it out.
     confirmed: Option<Reply>,
@@ -161,7 +161,16 @@ enum Data {
 #[derive(Debug)]
 struct Abort {
     why: Why,
+    fenced: Fenced,
     replies: Vec<Reply>,
+}
+
+/// Whether the backend was sent ABOR and NOOP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fenced {
+    Yes,
+    /// It had said 2xx already.
+    No,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -222,6 +231,8 @@ impl Machine {
         logged_in.step = Step::Transfer(Transfer {
             command,
             direction,
+            begun: false,
+            stats: 0,
             phase: Phase::Opening,
         });
         // PROT counts as it stands at the transfer command, not at PASV (RFC 4217 §8).
@@ -233,6 +244,7 @@ impl Machine {
     }
 
     pub(super) fn command_during_transfer(&mut self, command: Command) {
+        let nothing_queued = self.queue.is_empty();
         let Some(transfer) = self.transfer_mut() else {
             return;
         };
@@ -245,15 +257,20 @@ impl Machine {
                 self.end_transfer(Verdict::Aborted, None);
             }
             (Verb::Abor, Phase::Running(_)) => self.abort(Why::Asked),
-            (Verb::Abor, Phase::Aborting(abort)) => abort.why = Why::Asked,
+            (Verb::Abor, Phase::Aborting(abort)) if matches!(abort.why, Why::Failed(_)) => {
+                abort.why = Why::Asked;
+            }
             // Answered here: many servers are deaf during a transfer, and whose 200 it was would be anyone's guess.
-            (Verb::Noop, _) => self.answer(answer::NOOP_OK),
-            (Verb::Stat, Phase::Running(running)) if command.argument().is_empty() => {
-                running.stats += 1;
+            // Not before what came earlier, or the client takes it for the answer to that.
+            (Verb::Noop, _) if nothing_queued && transfer.stats == 0 => {
+                self.answer(answer::NOOP_OK);
+            }
+            (Verb::Stat, Phase::Running(_)) if nothing_queued && command.argument().is_empty() => {
+                transfer.stats += 1;
                 self.send(command.line());
             }
             // In order, when the transfer is over; RFC 959 §4.1.1 says so of QUIT.
-            _ => self.queue.push_back(command),
+            _ => self.queue.push_back(Queued::Command(command)),
         }
     }
 
@@ -265,8 +282,6 @@ impl Machine {
         match (event, &mut transfer.phase) {
             (DataEvent::BackendOpen, Phase::Opening) => {
                 transfer.phase = Phase::Running(Running {
-                    begun: false,
-                    stats: 0,
                     data: Data::Flowing,
                     confirmed: None,
                 });
@@ -306,42 +321,44 @@ impl Machine {
         let Some(transfer) = self.transfer_mut() else {
             return;
         };
+        if transfer.stats > 0 && answers_stat(&reply, transfer.begun) {
+            transfer.stats -= 1;
+            return self.pass(&reply);
+        }
         match &mut transfer.phase {
             // Nothing was asked yet.
             Phase::Opening => self.lose_backend(),
             Phase::Aborting(abort) => {
                 // NOOP's 200 is the fence. A server that calls it something else has said three things by then.
                 let fence = reply.number() == 200 || abort.replies.len() == 2;
-                if !fence && reply.class() != Class::Preliminary {
-                    abort.replies.push(reply);
-                } else if fence {
-                    self.aborted();
-                }
-            }
-            Phase::Running(running) => {
-                if running.stats > 0 && answers_stat(&reply) {
-                    running.stats -= 1;
-                    return self.pass(&reply);
-                }
                 match reply.class() {
-                    Class::Preliminary => {
-                        running.begun = true;
-                        self.pass(&reply);
-                    }
-                    Class::Completion => self.confirmed(reply),
-                    Class::TransientFailure | Class::PermanentFailure => {
-                        let verdict = if running.begun {
-                            Verdict::FailedBackend
-                        } else {
-                            Verdict::Refused
-                        };
-                        self.push(Action::DropData);
-                        self.pass(&reply);
-                        self.end_transfer(verdict, None);
-                    }
-                    Class::Intermediate => self.lose_backend(),
+                    // A late 150.
+                    Class::Preliminary => {}
+                    _ if fence => self.aborted(),
+                    _ => abort.replies.push(reply),
                 }
             }
+            Phase::Running(_) => match reply.class() {
+                Class::Preliminary => {
+                    transfer.begun = true;
+                    self.pass(&reply);
+                }
+                // The answer to a STAT that nobody sent says nothing about the transfer.
+                Class::Completion if answers_stat(&reply, transfer.begun) => self.lose_backend(),
+                Class::Completion => self.confirmed(reply),
+                Class::TransientFailure | Class::PermanentFailure => {
+                    let verdict = if transfer.begun {
+                        Verdict::FailedBackend
+                    } else {
+                        Verdict::Refused
+                    };
+                    // The reply first: a client that is still connecting or sending learns why.
+                    self.pass(&reply);
+                    self.push(Action::DropData);
+                    self.end_transfer(verdict, None);
+                }
+                Class::Intermediate => self.lose_backend(),
+            },
         }
     }
 
@@ -406,6 +423,11 @@ impl Machine {
         let backend_is_done = running.confirmed.is_some();
         transfer.phase = Phase::Aborting(Abort {
             why,
+            fenced: if backend_is_done {
+                Fenced::No
+            } else {
+                Fenced::Yes
+            },
             replies: Vec::new(),
         });
         if !backend_is_done {
@@ -428,7 +450,11 @@ impl Machine {
             return;
         };
         let why = abort.why;
+        let fenced = abort.fenced;
         let replies = std::mem::take(&mut abort.replies);
+        if fenced == Fenced::Yes {
+            self.answer_lost_stats();
+        }
         let failure = replies.iter().find(|reply| reply.class().is_failure());
         match why {
             Why::Asked => {
@@ -457,6 +483,16 @@ impl Machine {
         }
     }
 
+    /// Answers the STATs that the backend left without an answer, since it has answered what came after them.
+    fn answer_lost_stats(&mut self) {
+        let lost = self
+            .transfer_mut()
+            .map_or(0, |transfer| std::mem::take(&mut transfer.stats));
+        for _ in 0..lost {
+            self.answer(answer::NOT_IMPLEMENTED);
+        }
+    }
+
     pub(super) fn transfer_expired(&mut self) {
         let Some(transfer) = self.transfer_mut() else {
             return;
@@ -474,18 +510,18 @@ impl Machine {
         }
     }
 
-    /// The client is gone in the middle of it: nobody is left to tell, but the backend must not keep what it has as a
-    /// whole file.
-    pub(super) fn cut_transfer(&mut self) {
+    /// The session ends in the middle of it: the backend must not keep what it has as a whole file.
+    pub(super) fn cut_transfer(&mut self, verdict: Verdict) {
         if let Some(Transfer {
-            phase: Phase::Running(_),
+            phase: Phase::Running(running),
             ..
         }) = self.transfer()
+            && running.confirmed.is_none()
         {
             self.send(b"ABOR");
         }
         self.push(Action::DropData);
-        self.record_cut(Verdict::FailedClient);
+        self.record_cut(verdict);
     }
 
     /// Records a transfer that ends together with its session.
@@ -507,7 +543,7 @@ impl Machine {
             return;
         }
         if self.transfer().is_some() {
-            self.cut_transfer();
+            self.cut_transfer(Verdict::Aborted);
         }
         self.farewell(answer::SHUTTING_DOWN, Ending::Drain);
     }
@@ -517,6 +553,10 @@ impl Machine {
             return;
         };
         if let Step::Transfer(transfer) = std::mem::replace(&mut logged_in.step, Step::Ready) {
+            if transfer.stats > 0 {
+                // Many servers are deaf during a transfer and answer STAT after it.
+                logged_in.step = Step::Passed(transfer.stats);
+            }
             self.push(Action::Record(Record::Transfer {
                 command: transfer.command,
                 direction: transfer.direction,
@@ -527,7 +567,12 @@ impl Machine {
     }
 }
 
-/// Whether a reply during a transfer can only be meant for a STAT: 211 to 213, or "not here".
-fn answers_stat(reply: &Reply) -> bool {
-    matches!(reply.number(), 211..=213 | 500..=504)
+/// Whether a reply during a transfer can only be meant for a STAT: 211 to 213, or "not here", which before a 1yz would be
+/// the transfer's own refusal.
+fn answers_stat(reply: &Reply, begun: bool) -> bool {
+    match reply.number() {
+        211..=213 => true,
+        500..=504 => begun,
+        _ => false,
+    }
 }

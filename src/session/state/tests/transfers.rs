@@ -1,0 +1,261 @@
+//! A transfer's verdict: what the data connections and the backend say, in every order.
+
+use super::*;
+
+const PROVEN: DataEvent = DataEvent::SourceEnded { proven: true };
+const UNPROVEN: DataEvent = DataEvent::SourceEnded { proven: false };
+
+#[test]
+fn a_download_ends_for_the_client_only_after_the_backends_2xx() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").data(PROVEN);
+    assert!(!session.has(&Action::ProceedData));
+    assert_eq!(session.machine.wait(), Wait::FinalReply);
+    session.backend("226 Done");
+    assert!(session.has(&Action::ProceedData));
+    assert_eq!(session.codes(), [150]);
+    session.data(DataEvent::Finished);
+    assert_eq!(session.verdict(), Some(Verdict::Complete));
+    assert_eq!(session.replies(), ["226 Done"]);
+}
+
+#[test]
+fn an_early_226_on_a_download_is_held() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").backend("226 Done");
+    assert_eq!(session.codes(), [150]);
+    session.data(PROVEN);
+    assert!(session.has(&Action::ProceedData));
+    session.data(DataEvent::Finished);
+    assert_eq!(session.codes(), [226]);
+}
+
+#[test]
+fn an_upload_ends_for_the_backend_only_after_the_clients_end() {
+    let mut session = Session::running("STOR x");
+    session.backend("150 Go").actions();
+    session.data(PROVEN);
+    assert_eq!(session.actions(), [Action::ProceedData]);
+    session.data(DataEvent::Finished);
+    assert_eq!(session.machine.wait(), Wait::FinalReply);
+    session.backend("226 Done");
+    assert_eq!(session.verdict(), Some(Verdict::Complete));
+    assert_eq!(session.codes(), [226]);
+}
+
+#[test]
+fn a_226_before_the_end_of_an_upload_is_426() {
+    for end in [None, Some(UNPROVEN)] {
+        let mut session = Session::running("STOR x");
+        session.backend("150 Go");
+        end.map(|end| session.data(end).actions());
+        session.actions();
+        session.backend("226 Done");
+        assert_eq!(session.verdict(), Some(Verdict::FailedBackend));
+        assert!(session.has(&Action::DropData));
+        assert_eq!(session.codes(), [426]);
+    }
+}
+
+#[test]
+fn a_plain_uploads_fin_waits_for_an_abor_that_may_be_under_way() {
+    let mut session = Session::running("STOR x");
+    session.backend("150 Go").data(UNPROVEN);
+    assert_eq!(session.machine.wait(), Wait::Grace);
+    assert!(!session.has(&Action::ProceedData));
+    session.event(Event::Expired);
+    assert!(session.has(&Action::ProceedData));
+    let mut cancelled = Session::running("STOR x");
+    cancelled.backend("150 Go").data(UNPROVEN).client("ABOR");
+    assert!(!cancelled.has(&Action::ProceedData));
+    assert_eq!(cancelled.sent(), ["ABOR", "NOOP"]);
+}
+
+#[test]
+fn a_refusal_reaches_the_client_before_its_data_connection_is_reset() {
+    let mut session = Session::running("STOR x");
+    session.backend("552 Full");
+    assert_eq!(
+        session.actions()[..2],
+        [Action::Reply("552 Full\r\n".into()), Action::DropData]
+    );
+    let mut later = Session::running("STOR x");
+    later.backend("150 Go").backend("552 Full");
+    assert_eq!(later.verdict(), Some(Verdict::FailedBackend));
+}
+
+#[test]
+fn a_failed_data_connection_aborts_and_replaces_a_2xx() {
+    for failure in [
+        DataFailure::NoClient,
+        DataFailure::ClientHandshake,
+        DataFailure::NotResumed,
+        DataFailure::ClientLost,
+        DataFailure::ClientUnclean,
+        DataFailure::ClientIdle,
+        DataFailure::BackendHandshake,
+        DataFailure::BackendLost,
+        DataFailure::BackendIdle,
+    ] {
+        let mut session = Session::running("STOR x");
+        session.backend("150 Go").actions();
+        session.data(DataEvent::Failed(failure));
+        assert_eq!(session.sent(), ["ABOR", "NOOP"]);
+        assert_eq!(session.actions().last(), Some(&Action::DropData));
+        session
+            .backend("226 Done")
+            .backend("226 Aborted")
+            .backend("200 N");
+        assert_eq!(session.verdict(), Some(failure.verdict()));
+        let codes = session.codes();
+        assert!(matches!(codes[..], [425 | 426 | 522]), "{codes:?}");
+    }
+}
+
+#[test]
+fn a_client_lost_after_an_early_226_needs_no_abor() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").backend("226 Done").actions();
+    session.data(DataEvent::Failed(DataFailure::ClientLost));
+    assert_eq!(session.sent(), [""; 0]);
+    assert_eq!(session.codes(), [426]);
+}
+
+#[test]
+fn a_backend_port_that_is_not_reached_is_425_and_the_backend_hears_nothing() {
+    let mut session = Session::opening("LIST");
+    session.data(DataEvent::Failed(DataFailure::NoBackend));
+    assert_eq!(session.sent(), [""; 0]);
+    assert_eq!(session.codes(), [425]);
+    assert!(session.machine.wants_command());
+}
+
+#[test]
+fn a_missing_final_reply_is_426() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").data(PROVEN).actions();
+    session.event(Event::Expired);
+    assert_eq!(session.sent(), ["ABOR", "NOOP"]);
+    session.backend("200 N");
+    assert_eq!(session.codes(), [426]);
+}
+
+#[test]
+fn the_protection_is_that_of_the_transfer_command() {
+    let mut session = Session::logged_in();
+    session.client("EPSV").backend("229 x (|||2000|)");
+    session.prepared(Prepared::Passive(5000)).client("PROT C");
+    session.client("RETR x");
+    assert!(session.has(&Action::OpenData {
+        direction: Direction::Download,
+        protection: Protection::Clear
+    }));
+}
+
+#[test]
+fn a_stat_may_be_answered_during_the_transfer_or_after_it() {
+    let mut session = Session::running("RETR x");
+    session
+        .backend("150 Here")
+        .client("STAT")
+        .backend("211 Half");
+    assert_eq!(session.codes(), [150, 211]);
+    session.client("STAT").data(PROVEN).backend("226 Done");
+    session.data(DataEvent::Finished);
+    assert_eq!(session.codes(), [226]);
+    assert_eq!(session.machine.wait(), Wait::Reply);
+    session.backend("211 Idle");
+    assert_eq!(session.codes(), [211]);
+    assert!(session.machine.wants_command());
+}
+
+#[test]
+fn a_refusal_before_the_150_is_not_taken_for_the_answer_to_stat() {
+    let mut session = Session::running("STOR x");
+    session.client("STAT").backend("501 Bad name");
+    assert_eq!(session.verdict(), Some(Verdict::Refused));
+    session.backend("211 Idle");
+    assert_eq!(session.codes(), [501, 211]);
+    assert_eq!(session.ending(), None);
+}
+
+#[test]
+fn an_answer_to_a_stat_that_nobody_sent_completes_nothing() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").data(PROVEN).backend("211 Half");
+    assert!(!session.has(&Action::ProceedData));
+    assert_eq!(session.ending(), Some(Ending::BackendLost));
+}
+
+#[test]
+fn other_commands_wait_in_order_and_quit_comes_last() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").client("NOOP");
+    assert_eq!(session.codes(), [150, 200]);
+    session.client("PWD").client("NOOP");
+    session.event(Event::BadLine(BadLine::TooLong));
+    session.client("QUIT");
+    assert!(!session.machine.wants_command());
+    assert_eq!(session.codes(), [0; 0]);
+    session.data(PROVEN).backend("226 Done");
+    session.data(DataEvent::Finished);
+    assert_eq!(session.codes(), [226]);
+    session.backend("257 x").backend("200 N");
+    assert_eq!(session.ending(), Some(Ending::Quit));
+    assert_eq!(session.codes(), [257, 200, 500, 221]);
+}
+
+#[test]
+fn a_client_that_goes_aborts_the_transfer_unless_it_said_quit() {
+    let mut session = Session::running("STOR x");
+    session.event(Event::ClientGone);
+    assert_eq!(session.sent(), ["ABOR"]);
+    assert_eq!(session.ending(), Some(Ending::ClientGone));
+    let mut quit = Session::running("STOR x");
+    quit.client("QUIT").event(Event::ClientGone).data(PROVEN);
+    assert!(quit.has(&Action::ProceedData));
+    quit.data(DataEvent::Finished).backend("226 Done");
+    assert_eq!(quit.ending(), Some(Ending::Quit));
+}
+
+#[test]
+fn a_backend_out_of_step_hears_abor_before_the_reset() {
+    let mut session = Session::running("STOR x");
+    session.backend("350 What?");
+    let actions = session.actions();
+    assert_eq!(actions[0], Action::Send("ABOR\r\n".into()));
+    assert_eq!(actions[1], Action::DropData);
+    assert_eq!(actions.last(), Some(&Action::Close(Ending::BackendLost)));
+}
+
+#[test]
+fn a_browser_led_here_during_a_transfer_cannot_make_it_look_complete() {
+    let mut session = Session::running("STOR x");
+    session.event(Event::BadLine(BadLine::Malformed(BadCommand::Http)));
+    assert_eq!(session.sent(), ["ABOR"]);
+    assert_eq!(session.ending(), Some(Ending::Abuse));
+}
+
+#[test]
+fn drain_lets_the_transfer_finish_and_begins_no_other() {
+    let mut idle = Session::logged_in();
+    idle.event(Event::Drain);
+    assert_eq!(idle.codes(), [421]);
+    let mut session = Session::running("RETR x");
+    session
+        .backend("150 Here")
+        .client("PASV")
+        .event(Event::Drain);
+    session.data(PROVEN).backend("226 Done");
+    assert_eq!(session.ending(), None);
+    session.actions();
+    session.data(DataEvent::Finished);
+    assert_eq!(session.sent(), [""; 0]);
+    assert_eq!(session.ending(), Some(Ending::Drain));
+    assert_eq!(session.codes(), [226, 421]);
+    let mut over = Session::running("STOR x");
+    over.machine.drain_is_over();
+    over.collect();
+    assert_eq!(over.sent(), ["ABOR"]);
+    assert_eq!(over.codes(), [421]);
+}
