@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_replies;
 mod certificates;
 mod drain;
+mod limits;
 mod logs;
 mod real_servers;
 mod reload;
