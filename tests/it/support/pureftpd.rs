@@ -8,17 +8,15 @@ use std::process::Stdio;
 use super::programs;
 use super::server::{PASSIVE_PORTS, PASSWORD_HASH, Place, Security, Server, USER, command};
 
-/// Whether it can run at all; a test of it has nothing to show where it can't.
-pub fn can_run() -> bool {
-    programs::is_root()
-}
-
 /// Starts Pure-FTPd.
 ///
 /// # Panics
 /// On what it can't do: see above.
 pub fn start(security: Security<'_>) -> Server {
-    assert!(can_run(), "Pure-FTPd needs root");
+    assert!(
+        programs::is_root(),
+        "Pure-FTPd needs root: run make test as root"
+    );
     let place = Place::new();
     let (uid, gid) = place.owner();
     let account = format!(
