@@ -3,6 +3,10 @@
 //!
 //! A program that is missing fails the test: `tests/install.sh` installs them all.
 
+#[allow(dead_code)] // the servers in it are for the whole-program tests
+#[path = "it/support/programs.rs"]
+mod programs;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,7 +34,7 @@ fn yaml(path: &str) -> Value {
 
 /// What `program` prints; it has to succeed.
 fn output_of(program: &str, arguments: &[&str], file: &Path) -> String {
-    let output = Command::new(program)
+    let output = Command::new(programs::program(program))
         .args(arguments)
         .arg(file)
         .output()
