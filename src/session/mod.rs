@@ -1,11 +1,12 @@
 //! One session, from accept to goodbye.
 //!
 //! [`serve`] is the way of every session: TLS first on an implicit listener, then the loop that waits for whatever
-//! happens next (a line, a reply, a data event, a deadline, the end of the process), hands it to the [`state`] machine
-//! as an event, and does what the machine says. No decision is made here.
+//! happens next (a line, a reply, a data event, a deadline, the end of the process) and hands it to the [`state`] machine
+//! as an event. `actions` does what the machine says. No decision is made here.
 //!
 //! [`dial`] leads to the backend, [`data`] holds the data connections, `summary` is what the log says in the end.
 
+mod actions;
 pub mod data;
 pub mod dial;
 pub mod state;
@@ -22,8 +23,7 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{HostName, ListenerTls, TlsVersion};
-use crate::ftp::answer;
-use crate::ftp::command::{Command, Direction, Verb};
+use crate::ftp::command::{Command, Verb};
 use crate::ftp::line::{Line, MAX_COMMAND_LINE};
 use crate::limit::{Limiter, Permit};
 use crate::live::Live;
@@ -31,14 +31,11 @@ use crate::net::control::ControlConnection;
 use crate::net::options;
 use crate::net::stream::Stream;
 use crate::observe::metrics::{HandshakeResult, Metrics};
-use crate::route::Route;
-use crate::tls::{self, SessionId, SessionTls, Sessions, Tickets};
+use crate::tls::{self, SessionId, SessionTls, Sessions};
 
-use data::{ClientTls, Legs, Order, PreparedData, RunningData};
-use dial::{BackendConnection, Patience};
-use state::{
-    Action, BadLine, ClientData, Dialled, Ending, Event, Machine, Prepared, Protection, Terms, Wait,
-};
+use data::{Order, PreparedData, RunningData};
+use dial::BackendConnection;
+use state::{BadLine, Ending, Event, Machine, Terms, Wait};
 use summary::Summary;
 
 /// What all sessions of the process share and no reload changes.
@@ -367,262 +364,6 @@ impl Session {
             ClientEnd::Told => None,
         }
     }
-
-    /// Does what the machine has decided; gives the session's end, if that is part of it.
-    async fn act(&mut self) -> Option<Ending> {
-        for action in self.machine.take_actions() {
-            match action {
-                Action::Reply(bytes) => self.reply(&bytes).await,
-                Action::StartTls => {
-                    if let Some(ending) = self.start_tls().await {
-                        return Some(ending);
-                    }
-                }
-                Action::Dial(route) => self.dial(&route).await,
-                Action::Send(line) => self.send(&line).await,
-                Action::HangUp => {
-                    if let Some(backend) = self.backend.take() {
-                        tokio::spawn(backend.close());
-                    }
-                }
-                Action::PrepareData {
-                    backend_port,
-                    client,
-                } => self.prepare_data(backend_port, client).await,
-                Action::OpenData {
-                    direction,
-                    protection,
-                } => self.open_data(direction, protection),
-                Action::BeginData => self.data.order(Order::Begin),
-                Action::ProceedData => self.data.order(Order::Proceed),
-                Action::DropData => self.drop_data(),
-                Action::Record(record) => self.record(&record),
-                Action::Close(ending) => return Some(ending),
-            }
-        }
-        None
-    }
-
-    async fn reply(&mut self, bytes: &[u8]) {
-        let Some(client) = &mut self.client else {
-            return;
-        };
-        if client.send(bytes).await.is_err()
-            && let Some(gone) = self.client_is_gone()
-        {
-            self.happened.push_back(gone);
-        }
-    }
-
-    async fn send(&mut self, line: &[u8]) {
-        let Some(backend) = &mut self.backend else {
-            return;
-        };
-        if backend.send(line).await.is_err() {
-            self.summary.backend_lost(&dial::NoReply::Ended);
-            self.backend = None;
-            self.happened.push_back(Event::BackendGone);
-        }
-    }
-
-    async fn start_tls(&mut self) -> Option<Ending> {
-        let stream = match self.client.take()?.into_clear_stream() {
-            Ok(stream) => stream,
-            Err(client) => {
-                let mut client = *client;
-                tracing::warn!(
-                    session = self.summary.id(),
-                    "clear text behind AUTH: somebody may be injecting commands"
-                );
-                let _ = client.send(&answer::BYTES_BEHIND_AUTH.bytes()).await;
-                self.client = Some(client);
-                return Some(Ending::Abuse);
-            }
-        };
-        let mut plain = ControlConnection::new(stream, MAX_COMMAND_LINE);
-        if plain.send(&answer::AUTH_ACCEPTED.bytes()).await.is_err() {
-            return Some(Ending::ClientGone);
-        }
-        let Ok(stream) = plain.into_clear_stream() else {
-            return Some(Ending::Abuse);
-        };
-        let patience = self.live.policy.settings.timeouts.tls_handshake;
-        let patience = patience.min(self.login_by.saturating_duration_since(Instant::now()));
-        let Some((stream, sni)) = handshake(
-            stream,
-            &self.tls,
-            patience,
-            &self.shared.metrics,
-            &self.summary,
-        )
-        .await
-        else {
-            return Some(Ending::Handshake);
-        };
-        self.summary.client_tls(stream.tls_version());
-        self.client = Some(ControlConnection::new(stream, MAX_COMMAND_LINE));
-        self.happened.push_back(Event::Secured { sni });
-        None
-    }
-
-    /// Dials the site's backends in turn, unless the client goes away meanwhile.
-    async fn dial(&mut self, route: &Route) {
-        let live = Arc::clone(&self.live);
-        let dialling = dial_site(
-            &live,
-            route,
-            self.login_by,
-            &self.shared.metrics,
-            &self.summary,
-        );
-        let client_goes = async {
-            while let Some(client) = &mut self.client
-                && !client.is_over()
-            {
-                client.fill().await;
-            }
-        };
-        let backend = tokio::select! {
-            backend = dialling => backend,
-            () = client_goes => return self.happened.push_back(Event::ClientGone),
-        };
-        if let Some(backend) = &backend {
-            self.summary.backend(backend);
-        }
-        let dialled = backend.as_ref().map(|backend| Dialled {
-            ipv6: backend.address.ip().to_canonical().is_ipv6(),
-        });
-        self.backend = backend;
-        self.happened.push_back(Event::Dialled(dialled));
-    }
-
-    async fn prepare_data(&mut self, backend_port: u16, client: ClientData) {
-        let timeouts = &self.live.policy.settings.timeouts;
-        let ends = (|| {
-            let control = self.backend.as_ref()?.stream().socket();
-            let client = self.client.as_ref()?.stream().socket();
-            Some((
-                control.peer_addr().ok()?.ip(),
-                control.local_addr().ok()?.ip(),
-                client.peer_addr().ok()?.ip(),
-                client.local_addr().ok()?.ip(),
-            ))
-        })();
-        let Some((backend, backend_from, client_address, local)) = ends else {
-            return self.happened.push_back(Event::Prepared(Prepared::NoPort));
-        };
-        let backend = SocketAddr::new(backend, backend_port);
-        let (data, prepared) = match client {
-            ClientData::Active(to) => (
-                PreparedData::active(backend, backend_from, to, local, timeouts),
-                Prepared::Active,
-            ),
-            ClientData::Passive => {
-                let leasing = self.live.policy.passive.lease(
-                    self.listener.ip(),
-                    client_address.to_canonical(),
-                    LEASE_PATIENCE.min(timeouts.data_connect),
-                );
-                let Some(lease) = leasing.await else {
-                    self.shared.metrics.passive_exhausted();
-                    tracing::warn!(session = self.summary.id(), client = %client_address, "no passive port free for this address");
-                    return self.happened.push_back(Event::Prepared(Prepared::NoPort));
-                };
-                let port = lease.port();
-                (
-                    PreparedData::passive(backend, backend_from, lease, timeouts),
-                    Prepared::Passive(port),
-                )
-            }
-        };
-        self.data = DataSide::Prepared(data);
-        self.happened.push_back(Event::Prepared(prepared));
-    }
-
-    fn open_data(&mut self, direction: Direction, protection: Protection) {
-        let DataSide::Prepared(prepared) = std::mem::replace(&mut self.data, DataSide::None) else {
-            return;
-        };
-        let tickets = match direction {
-            Direction::Upload => Tickets::None,
-            Direction::Download | Direction::Listing => Tickets::One,
-        };
-        let settings = &self.live.policy.settings;
-        let client_tls = (protection == Protection::Private).then(|| ClientTls {
-            data: self.tls.data(tickets),
-            reuse: settings.tls.session_reuse,
-        });
-        let legs = Legs {
-            direction,
-            backend_tls: self
-                .backend
-                .as_ref()
-                .and_then(|backend| backend.tls.clone()),
-            timeouts: settings.timeouts,
-            metrics: Arc::clone(&self.shared.metrics),
-            site: self.summary.site_name().to_owned(),
-        };
-        self.summary.transfer_begins();
-        self.data = DataSide::Running(prepared.open(legs, client_tls));
-    }
-
-    fn drop_data(&mut self) {
-        if let DataSide::Running(running) = &self.data {
-            self.summary.moved(running.moved(), running.elapsed());
-        }
-        self.data = DataSide::None;
-    }
-
-    fn record(&mut self, record: &state::Record) {
-        if let DataSide::Running(running) = &self.data {
-            self.summary.moved(running.moved(), running.elapsed());
-            if matches!(record, state::Record::Transfer { .. }) {
-                self.data = DataSide::None;
-            }
-        }
-        self.summary.record(record);
-    }
-}
-
-/// Tries the site's backends in turn; each failure is one log line and one count.
-///
-/// A backend that accepts connections and then says nothing must not use up the time of those after it: each may take
-/// its share of what is left until the login has to be done.
-async fn dial_site(
-    live: &Live,
-    route: &Route,
-    login_by: Instant,
-    metrics: &Metrics,
-    summary: &Summary,
-) -> Option<BackendConnection> {
-    let mut untried = u32::try_from(route.site.backends.len()).unwrap_or(u32::MAX);
-    for (backend, tls) in live.policy.backends(&route.site) {
-        let began = Instant::now();
-        let share = login_by.saturating_duration_since(began) / untried.max(1);
-        untried = untried.saturating_sub(1);
-        let patience = Patience {
-            timeouts: &live.policy.settings.timeouts,
-            by: began + share,
-        };
-        match dial::dial(backend, tls, patience).await {
-            Ok(connection) => {
-                metrics.backend_dialled(&route.site.name, began.elapsed());
-                return Some(connection);
-            }
-            Err(error) => {
-                metrics.backend_dial_failed(&route.site.name, error.stage());
-                tracing::warn!(
-                    session = summary.id(),
-                    site = route.site.name,
-                    backend = %backend,
-                    stage = error.stage().as_str(),
-                    %error,
-                    "backend not available"
-                );
-            }
-        }
-    }
-    None
 }
 
 /// The TLS handshake of the client's control connection; gives the server name that the client sent.
@@ -674,9 +415,6 @@ const UPLOAD_GRACE: Duration = Duration::from_millis(50);
 
 /// How long a backend may take to answer ABOR.
 const ABORT_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long PASV waits for a port that another session of the same address has leased.
-const LEASE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The transfer's task has deadlines for everything it does; this is only far away.
 const NO_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
