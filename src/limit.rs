@@ -1,7 +1,8 @@
 //! Who may come in: how many sessions run at once, in all and for one client.
 //!
-//! Asked right after accept, before TLS or a backend costs anything. The limits come with each question, so that a
-//! reload changes them for new sessions and leaves the running ones alone.
+//! Asked right after accept, before TLS or a backend costs anything. Behind a load balancer the client isn't known yet
+//! by then: a place among all is reserved first, and becomes the client's once its address is there. The limits come
+//! with each question, so that a reload changes them for new sessions and leaves the running ones alone.
 
 use crate::config::Limits;
 use std::collections::HashMap;
@@ -32,11 +33,18 @@ pub enum Refused {
     PerClient,
 }
 
+/// A place among all sessions for one whose client isn't known yet; given back when this is dropped.
+#[derive(Debug)]
+#[must_use = "dropping the place gives it back"]
+pub struct Place {
+    limiter: Arc<Limiter>,
+}
+
 /// A session's place, given back when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping the permit gives the session's place back"]
 pub struct Permit {
-    limiter: Arc<Limiter>,
+    place: Place,
     client: Client,
 }
 
@@ -68,20 +76,22 @@ impl Limiter {
     /// # Errors
     /// If all places, or all that one client may have, are taken.
     pub fn admit(self: &Arc<Self>, client: IpAddr, limits: &Limits) -> Result<Permit, Refused> {
-        let client = Client::of(client);
+        self.reserve(limits)?.admit(client, limits)
+    }
+
+    /// Takes a place for a session of whoever it will turn out to be.
+    ///
+    /// # Errors
+    /// If all places are taken.
+    pub fn reserve(self: &Arc<Self>, limits: &Limits) -> Result<Place, Refused> {
         let mut open = self.lock();
         if open.total >= limits.sessions {
             return Err(Refused::Total);
         }
-        let sessions = open.by_client.get(&client).copied().unwrap_or(0);
-        if sessions >= limits.sessions_per_client {
-            return Err(Refused::PerClient);
-        }
-        open.by_client.insert(client, sessions + 1);
         open.total += 1;
-        Ok(Permit {
+        drop(open);
+        Ok(Place {
             limiter: Arc::clone(self),
-            client,
         })
     }
 
@@ -96,10 +106,37 @@ impl Limiter {
     }
 }
 
-impl Drop for Permit {
+impl Place {
+    /// Makes it the place of a session of `client`.
+    ///
+    /// # Errors
+    /// If all that one client may have are taken; then this place is free again.
+    pub fn admit(self, client: IpAddr, limits: &Limits) -> Result<Permit, Refused> {
+        let client = Client::of(client);
+        let mut open = self.limiter.lock();
+        let sessions = open.by_client.get(&client).copied().unwrap_or(0);
+        if sessions >= limits.sessions_per_client {
+            return Err(Refused::PerClient);
+        }
+        open.by_client.insert(client, sessions + 1);
+        drop(open);
+        Ok(Permit {
+            place: self,
+            client,
+        })
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.limiter.lock();
         open.total = open.total.saturating_sub(1);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut open = self.place.limiter.lock();
         match open.by_client.get_mut(&self.client) {
             Some(sessions) if *sessions > 1 => *sessions -= 1,
             _ => {
@@ -155,6 +192,29 @@ mod tests {
             refused(limiter.admit(ip("10.0.0.4"), &LIMITS)),
             Some(Refused::Total)
         );
+    }
+
+    #[test]
+    fn who_is_not_known_yet_takes_a_place_among_all_and_no_clients() {
+        let limiter = Arc::new(Limiter::new());
+        let mut places: Vec<_> = (0..3).flat_map(|_| limiter.reserve(&LIMITS)).collect();
+        assert_eq!(places.len(), 3);
+        assert_eq!(
+            limiter.reserve(&LIMITS).err(),
+            Some(Refused::Total),
+            "they are bounded, too"
+        );
+        assert!(limiter.lock().by_client.is_empty());
+
+        let mut admit = || {
+            places
+                .pop()
+                .expect("one is left")
+                .admit(ip("10.0.0.1"), &LIMITS)
+        };
+        let _held = [admit(), admit()];
+        assert_eq!(refused(admit()), Some(Refused::PerClient));
+        assert_eq!(limiter.open(), 2, "the place of the refused one is free");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::error::{Finding, Position, quoted};
 use super::structure;
 
 /// What to write where a required key is missing. `tls` is a section at the top and a word in a listener.
-const EXAMPLES: [(&str, &str, &str); 9] = [
+const EXAMPLES: [(&str, &str, &str); 10] = [
     (
         "",
         "listeners",
@@ -28,6 +28,11 @@ const EXAMPLES: [(&str, &str, &str); 9] = [
         "listeners",
         "tls",
         "add `tls: explicit`, or `tls: implicit` where TLS starts with the first byte",
+    ),
+    (
+        "listeners",
+        "trusted",
+        "add the networks of your load balancers, such as `trusted: [10.0.0.0/8]`",
     ),
     (
         "tls",
@@ -100,7 +105,7 @@ fn reworded(path: &str, complaint: &str) -> Option<(String, Option<String>)> {
     }
     if let Some(rest) = complaint.strip_prefix("unknown field `") {
         let (key, known) = rest.rsplit_once("`, expected ")?;
-        return Some(unknown_key(path, key, &backticked(known)));
+        return Some(unknown_key(key, &backticked(known)));
     }
     if let Some(rest) = complaint.strip_prefix("missing field `") {
         let key = rest.strip_suffix('`')?;
@@ -126,16 +131,7 @@ fn reworded(path: &str, complaint: &str) -> Option<(String, Option<String>)> {
     Some(wrong_type(found, expected))
 }
 
-fn unknown_key(path: &str, key: &str, known: &[&str]) -> (String, Option<String>) {
-    if key == "proxy_protocol" && path.starts_with("listeners") {
-        return (
-            "`proxy_protocol` is planned and not built yet".to_owned(),
-            Some(
-                "leave it out, and let clients reach this listener without a PROXY header"
-                    .to_owned(),
-            ),
-        );
-    }
+fn unknown_key(key: &str, known: &[&str]) -> (String, Option<String>) {
     if key == "<<" {
         return (
             "YAML's merge key `<<` isn't supported".to_owned(),

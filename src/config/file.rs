@@ -3,7 +3,9 @@
 //! `config/portcullis.yaml` explains the keys. Unknown keys are errors. Nothing here has a default and nothing is
 //! checked against anything else: that is `resolve`.
 
-use super::scalar::{Count, FileName, Fingerprint, ListenAddress, MaybeTls, PortRange, Span};
+use super::scalar::{
+    Count, FileName, Fingerprint, ListenAddress, MaybeTls, Network, PortRange, Span,
+};
 use super::{ListenerTls, SessionReuse, TlsVersion};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -34,6 +36,16 @@ pub(super) struct File {
 pub(super) struct Listener {
     pub address: ListenAddress,
     pub tls: ListenerTls,
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {trusted: [10.0.0.0/8]}"
+)]
+pub(super) struct ProxyProtocol {
+    pub trusted: Vec<Network>,
 }
 
 #[derive(Deserialize)]

@@ -23,6 +23,7 @@ pub use error::{Error, Position, Report};
 pub use host::{HostName, HostPattern};
 pub use template::{TemplateError, TemplatePart, UserTemplate};
 
+use ipnet::IpNet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -112,6 +113,9 @@ pub struct Listener {
     pub address: SocketAddr,
     /// When TLS starts.
     pub tls: ListenerTls,
+    /// The networks of the load balancers that connections come from, each with a PROXY protocol header that says who
+    /// the client is; never empty. `None`: clients connect themselves.
+    pub proxy_protocol: Option<Arc<[IpNet]>>,
 }
 
 /// When TLS starts on a control connection.

@@ -1,13 +1,15 @@
 //! From what people write to what the program runs on: defaults, and checks of one value against another.
 
 use super::error::{Fault, quoted};
-use super::structure::{Place, steps};
+use super::structure::{Place, Step, steps};
 use super::{
     Limits, Listener, Passive, SessionReuse, Settings, Timeouts, Tls, TlsVersion, UserForms, file,
     scalar, sites,
 };
+use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Fills in the defaults and refuses what can't work. Relative file names count from `base`.
@@ -94,12 +96,42 @@ fn listeners(written: &[file::Listener]) -> Result<Vec<Listener>, Fault> {
                  and [::] every IPv6 address",
             ));
         }
+        let proxy_protocol = listener.proxy_protocol.as_ref();
         listeners.push(Listener {
             address,
             tls: listener.tls,
+            proxy_protocol: proxy_protocol
+                .map(|written| trusted(&written.trusted, index))
+                .transpose()?,
         });
     }
     Ok(listeners)
+}
+
+/// The balancers of listener number `listener`. Whoever is in these networks may claim to be anybody.
+fn trusted(written: &[scalar::Network], listener: usize) -> Result<Arc<[IpNet]>, Fault> {
+    let path = || steps!["listeners", listener, "proxy_protocol", "trusted"];
+    if written.is_empty() {
+        return Err(Fault::new(
+            Place::Key(path()),
+            "no network is trusted, so every connection to this listener would be closed",
+            "write the networks or addresses of your load balancers, such as [10.0.0.0/8]",
+        ));
+    }
+    for (index, network) in written.iter().enumerate() {
+        if network.0.prefix_len() == 0 {
+            let place = path().into_iter().chain([Step::from(index)]).collect();
+            return Err(Fault::new(
+                Place::Value(place),
+                format!(
+                    "{} trusts everybody: whoever reaches this listener could claim any address",
+                    network.0
+                ),
+                "write the networks or addresses of your load balancers alone",
+            ));
+        }
+    }
+    Ok(written.iter().map(|network| network.0).collect())
 }
 
 fn passive(written: file::Passive) -> Result<Passive, Fault> {

@@ -5,9 +5,10 @@
 
 use super::error::quoted;
 use super::{ListenerTls, SessionReuse, TlsVersion};
+use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,6 +47,9 @@ pub(super) struct PortRange(pub RangeInclusive<u16>);
 /// A number of things, at least one.
 pub(super) struct Count(pub usize);
 
+/// A network in CIDR notation, or one address.
+pub(super) struct Network(pub IpNet);
+
 /// An IP address with a port to listen on.
 pub(super) struct ListenAddress(pub SocketAddr);
 
@@ -75,6 +79,7 @@ read_from_text! {
     PortRange: "a port or a range of ports such as 50000-50099", |text| port_range(text).map(PortRange);
     Count: "a whole number from 1", |text| count(text).map(Count);
     ListenAddress: "an address and port such as 0.0.0.0:21", |text| listen_address(text).map(ListenAddress);
+    Network: "a network such as 10.0.0.0/8", |text| network(text).map(Network);
     FileName: "a file name", |text| file_name(text).map(FileName);
     Fingerprint: "a fingerprint such as \"sha256:9f86d0...\"", |text| fingerprint(text).map(Fingerprint);
     ListenerTls: "`explicit` or `implicit`", |text| one_of(
@@ -243,6 +248,41 @@ fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
     Ok(address)
 }
 
+/// A network whose address has bits beyond its prefix is a slip: 10.1.2.3/8 would be all of 10.0.0.0/8.
+fn network(text: &str) -> Result<IpNet, Wrong> {
+    let help = "write a network such as 10.0.0.0/8 or \"fd00::/8\", or one address";
+    let network = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let Ok(network) = network else {
+        return Err(Wrong::new(
+            format!("{} isn't a network", quoted(text)),
+            help,
+        ));
+    };
+    if matches!(network.addr(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+        return Err(Wrong::new(
+            format!("{} is IPv4 in the form of IPv6", quoted(text)),
+            "write the IPv4 network alone, such as 10.0.0.0/8",
+        ));
+    }
+    if network.trunc() != network {
+        return Err(Wrong::new(
+            format!(
+                "{} has bits beyond its /{}",
+                quoted(text),
+                network.prefix_len()
+            ),
+            format!(
+                "write {} for the network, or {} for the address",
+                network.trunc(),
+                network.addr()
+            ),
+        ));
+    }
+    Ok(network)
+}
+
 fn file_name(text: &str) -> Result<PathBuf, Wrong> {
     if text.is_empty() || text.contains('\0') {
         return Err(Wrong::new(
@@ -373,6 +413,27 @@ mod tests {
             "[ff02::1]:21",
         ] {
             assert_eq!(ok(listen_address(bad)), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn networks_are_written_exactly() {
+        let written = |text| ok(network(text)).map(|network| network.to_string());
+        assert_eq!(written("10.0.0.0/8").as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(written("10.1.2.3").as_deref(), Some("10.1.2.3/32"));
+        assert_eq!(written("fd00::/8").as_deref(), Some("fd00::/8"));
+        assert_eq!(written("::/0").as_deref(), Some("::/0"));
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/255.0.0.0",
+            "10.1.2.3/8",
+            "fd00::1/64",
+            "::ffff:10.0.0.0/104",
+            "office",
+        ] {
+            assert_eq!(written(bad), None, "{bad:?}");
         }
     }
 

@@ -44,7 +44,7 @@ pub async fn control(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 }
 
 /// Opens a data connection from the address that the control connection uses: IIS and clients such as commons-net
-/// compare the two.
+/// compare the two. Behind a load balancer that address may be of another family, and is of no use then.
 ///
 /// # Errors
 /// Those of `bind(2)` and `connect(2)`.
@@ -55,6 +55,8 @@ pub async fn data(to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
         TcpSocket::new_v6()?
     };
     options::data_before_connect(&socket)?;
-    socket.bind(SocketAddr::new(from, 0))?;
+    if from.is_ipv4() == to.is_ipv4() {
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
     socket.connect(to).await
 }

@@ -1,8 +1,10 @@
-//! Sockets: listening, connecting, lines on a control connection, bytes between two data connections.
+//! Sockets: listening, connecting, who is behind a balancer, lines on a control connection, bytes between two data
+//! connections.
 
 pub mod connect;
 pub mod control;
 pub mod listen;
 pub mod options;
+pub mod proxy_header;
 pub mod relay;
 pub mod stream;

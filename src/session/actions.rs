@@ -156,13 +156,13 @@ impl Session {
             Some((
                 control.peer_addr().ok()?.ip(),
                 control.local_addr().ok()?.ip(),
-                client.peer_addr().ok()?.ip(),
                 client.local_addr().ok()?.ip(),
             ))
         })();
-        let Some((backend, backend_from, client_address, local)) = ends else {
+        let Some((backend, backend_from, local)) = ends else {
             return self.happened.push_back(Event::Prepared(Prepared::NoPort));
         };
+        let client_address = self.summary.client().ip();
         let backend = SocketAddr::new(backend, backend_port);
         let (data, prepared) = match client {
             ClientData::Active(to) => (
@@ -172,7 +172,7 @@ impl Session {
             ClientData::Passive => {
                 let leasing = self.live.policy.passive.lease(
                     self.listener.ip(),
-                    client_address.to_canonical(),
+                    client_address,
                     LEASE_PATIENCE.min(timeouts.data_connect),
                 );
                 let Some(lease) = leasing.await else {

@@ -13,7 +13,7 @@ pub mod state;
 mod summary;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -67,8 +67,10 @@ impl Shared {
 pub struct Accepted {
     /// The connection.
     pub stream: TcpStream,
-    /// Who connected.
+    /// Who connected, be it to the load balancer that relays the connection.
     pub client: SocketAddr,
+    /// The address that the client connected to.
+    pub local: IpAddr,
     /// The configured address of the listener, on which the passive ports listen, too.
     pub listener: SocketAddr,
     /// When TLS starts.
@@ -107,9 +109,6 @@ pub async fn serve(
     if options::control(&accepted.stream).is_err() {
         return summary.write(Ending::ClientGone);
     }
-    let Ok(local) = accepted.stream.local_addr() else {
-        return summary.write(Ending::ClientGone);
-    };
     let policy = &live.policy;
     let tls = SessionTls::new(
         &live.tls,
@@ -122,7 +121,7 @@ pub async fn serve(
         tls_required: policy.settings.tls.required,
         active_mode: policy.settings.active_mode,
         client: accepted.client.ip().to_canonical(),
-        local: local.ip().to_canonical(),
+        local: accepted.local.to_canonical(),
         announced: policy.settings.passive.address,
         own_names: Arc::clone(&live.own_names),
     };

@@ -11,6 +11,7 @@ mod certificates;
 mod drain;
 mod limits;
 mod logs;
+mod proxy_protocol;
 mod real_servers;
 mod reload;
 mod routing;

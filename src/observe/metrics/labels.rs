@@ -39,6 +39,18 @@ label! {
 }
 
 label! {
+    /// Why a connection that has to begin with a PROXY header was closed.
+    ProxyHeaderFault {
+        /// The peer is not one that is trusted to send headers.
+        Untrusted = "untrusted",
+        /// No whole header came in time.
+        Missing = "missing",
+        /// What came is no header.
+        Malformed = "malformed",
+    }
+}
+
+label! {
     /// How a login ended.
     LoginResult {
         /// The backend let the user in.

@@ -18,8 +18,8 @@ use crate::config::ListenerTls;
 
 use self::labels::listener_label;
 pub use self::labels::{
-    DataHandshake, DialStage, Direction, HandshakeResult, Leg, LoginResult, RefusedReason,
-    ReloadResult, ReloadSubject, Verdict,
+    DataHandshake, DialStage, Direction, HandshakeResult, Leg, LoginResult, ProxyHeaderFault,
+    RefusedReason, ReloadResult, ReloadSubject, Verdict,
 };
 
 mod labels;
@@ -46,6 +46,7 @@ pub struct Metrics {
     sessions_total: IntCounterVec,
     sessions_refused: IntCounterVec,
     accept_errors: IntCounter,
+    proxy_header_faults: IntCounterVec,
     logins: IntCounterVec,
     tls_handshakes: IntCounterVec,
     data_tls_handshakes: IntCounterVec,
@@ -86,6 +87,11 @@ impl Metrics {
             accept_errors: table.counter(
                 "accept_errors_total",
                 "Errors of accept(2): usually no file descriptor left.",
+            ),
+            proxy_header_faults: table.counters(
+                "proxy_header_faults_total",
+                "Connections closed because they didn't begin with a PROXY header from a trusted balancer.",
+                &["reason"],
             ),
             logins: table.counters(
                 "logins_total",
@@ -195,6 +201,13 @@ impl Metrics {
     /// Accepting a connection failed.
     pub fn accept_error(&self) {
         self.accept_errors.inc();
+    }
+
+    /// A connection had no PROXY header where it has to have one.
+    pub fn proxy_header_fault(&self, fault: ProxyHeaderFault) {
+        self.proxy_header_faults
+            .with_label_values(&[fault.as_str()])
+            .inc();
     }
 
     /// A login ended. `site` is a configured site's name, or [`NO_SITE`].
@@ -308,6 +321,10 @@ impl Metrics {
         for reason in RefusedReason::ALL {
             self.sessions_refused.with_label_values(&[reason.as_str()]);
         }
+        for fault in ProxyHeaderFault::ALL {
+            self.proxy_header_faults
+                .with_label_values(&[fault.as_str()]);
+        }
         for result in HandshakeResult::ALL {
             self.tls_handshakes.with_label_values(&result.labels());
         }
@@ -419,7 +436,7 @@ mod tests {
     use super::*;
 
     /// Every family that the documentation and the alerts may rely on, with its type.
-    const FAMILIES: [(&str, &str); 20] = [
+    const FAMILIES: &[(&str, &str)] = &[
         ("portcullis_accept_errors_total", "counter"),
         ("portcullis_backend_dial_failures_total", "counter"),
         ("portcullis_backend_dial_seconds", "histogram"),
@@ -435,6 +452,7 @@ mod tests {
         ("portcullis_passive_exhausted_total", "counter"),
         ("portcullis_passive_ports_in_use", "gauge"),
         ("portcullis_passive_strangers_total", "counter"),
+        ("portcullis_proxy_header_faults_total", "counter"),
         ("portcullis_reloads_total", "counter"),
         ("portcullis_sessions", "gauge"),
         ("portcullis_sessions_refused_total", "counter"),
@@ -469,6 +487,9 @@ mod tests {
             .iter()
             .for_each(|r| metrics.session_refused(*r));
         metrics.accept_error();
+        ProxyHeaderFault::ALL
+            .iter()
+            .for_each(|f| metrics.proxy_header_fault(*f));
         LoginResult::ALL
             .iter()
             .for_each(|r| metrics.login(site, *r));

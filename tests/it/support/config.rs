@@ -13,7 +13,7 @@ use super::loopback::Loopback;
 pub struct Config {
     loopback: Loopback,
     files: PairFiles,
-    proxy_protocol: bool,
+    trusted: Option<String>,
     ipv6: bool,
     log_level: &'static str,
     // Lines of the sections of the same name, with their indentation.
@@ -31,7 +31,7 @@ impl Config {
         Self {
             loopback: Loopback::claim(),
             files: files.clone(),
-            proxy_protocol: false,
+            trusted: None,
             ipv6: false,
             log_level: "info",
             tls: String::new(),
@@ -79,9 +79,9 @@ impl Config {
         self
     }
 
-    /// Demands a PROXY protocol header from loopback on both listeners.
-    pub fn proxy_protocol(mut self) -> Self {
-        self.proxy_protocol = true;
+    /// Demands a PROXY protocol header on every listener, from balancers in this network.
+    pub fn proxy_protocol(mut self, trusted: &str) -> Self {
+        self.trusted = Some(trusted.to_owned());
         self
     }
 
@@ -124,11 +124,9 @@ impl Config {
 
     /// The file's content.
     pub fn to_yaml(&self) -> String {
-        let header = if self.proxy_protocol {
-            "    proxy_protocol: {trusted: [127.0.0.0/8]}\n"
-        } else {
-            ""
-        };
+        let header = self.trusted.as_ref().map_or(String::new(), |trusted| {
+            format!("    proxy_protocol: {{trusted: [{trusted:?}]}}\n")
+        });
         let mut yaml = String::from("listeners:\n");
         let mut listener = |address: SocketAddr, tls: &str| {
             write!(yaml, "  - address: \"{address}\"\n    tls: {tls}\n{header}")
@@ -246,7 +244,7 @@ mod tests {
             .limit("sessions", 3)
             .timeout("login", "500ms")
             .set("active_mode", "false")
-            .proxy_protocol()
+            .proxy_protocol("127.0.0.0/8")
             .ipv6()
             .site(&Site::default("ftpa", backend).also(backend))
             .site(

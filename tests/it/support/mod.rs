@@ -13,6 +13,7 @@ pub mod process;
 pub mod proftpd;
 pub mod programs;
 pub mod proxy;
+pub mod proxy_header;
 pub mod pureftpd;
 pub mod raw;
 pub mod script;

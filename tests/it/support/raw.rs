@@ -139,6 +139,14 @@ impl Raw {
         self.wire.handshake(tls.connection())
     }
 
+    /// Starts TLS with `before` in front of its first byte, all in one piece.
+    ///
+    /// # Errors
+    /// If the handshake fails.
+    pub fn handshake_behind(&mut self, before: &[u8], tls: &RawTls) -> io::Result<()> {
+        self.wire.handshake_behind(before, tls.connection())
+    }
+
     /// USER and PASS.
     pub fn login(&mut self, user: &str, password: &str) {
         self.command(&format!("USER {user}"), 331);

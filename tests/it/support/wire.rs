@@ -49,7 +49,24 @@ impl Wire {
     /// # Errors
     /// As reading; a refused handshake is [`io::ErrorKind::InvalidData`].
     pub fn handshake(&mut self, connection: impl Into<Connection>) -> io::Result<()> {
+        self.handshake_behind(b"", connection)
+    }
+
+    /// The same with `before` in front of the first byte, sent in one piece with it.
+    ///
+    /// # Errors
+    /// As reading; a refused handshake is [`io::ErrorKind::InvalidData`].
+    pub fn handshake_behind(
+        &mut self,
+        before: &[u8],
+        connection: impl Into<Connection>,
+    ) -> io::Result<()> {
         let tls = self.tls.insert(Box::new(connection.into()));
+        let mut first = before.to_vec();
+        while tls.wants_write() {
+            tls.write_tls(&mut first)?;
+        }
+        self.socket.write_all(&first)?;
         while tls.is_handshaking() {
             tls.complete_io(&mut self.socket)?;
         }

@@ -1,31 +1,31 @@
-//! The process: start-up in order, accepting, reload, certificate swaps, drain.
+//! The process: start-up in order, reload, certificate swaps, drain.
 //!
 //! [`App::start`] opens everything or nothing, so that a process that runs is one that serves. [`App::run`] then waits
 //! for signals and for new certificate files. What is live is held in one [`ArcSwap`] and replaced whole.
 
+mod accept;
+
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{self, ListenerTls, Settings};
-use crate::ftp::answer;
-use crate::limit::Refused;
 use crate::live::{self, BackendError, Live, Policy};
 use crate::net::listen::{self, Acceptor};
 use crate::observe::http::{self, Admin, Readiness};
-use crate::observe::metrics::{Metrics, RefusedReason, ReloadResult, ReloadSubject};
+use crate::observe::metrics::{Metrics, ReloadResult, ReloadSubject};
 use crate::passive::{PassiveListeners, PassivePorts, PortError};
-use crate::session::{self, Accepted, Drain, Shared};
+use crate::session::{Drain, Shared};
 use crate::tls::{CertificateError, CertificatePair, Watch};
 
 /// Why the process can't start, or a reload is refused.
@@ -194,7 +194,7 @@ impl App {
         let mut accepting = Vec::new();
         for (configured, tls, listener) in opened {
             accepting.push((listener.local_addr().unwrap_or(configured), tls));
-            let task = accept(
+            let task = accept::accept(
                 Acceptor::new(listener),
                 configured,
                 Arc::clone(&self.live),
@@ -335,77 +335,6 @@ impl App {
         }
         self.admin.1.abort();
         tracing::info!("stopped");
-    }
-}
-
-/// Accepts and admits; each session is a task of its own.
-async fn accept(
-    mut acceptor: Acceptor,
-    configured: SocketAddr,
-    live: Arc<ArcSwap<Live>>,
-    shared: Arc<Shared>,
-    drain: watch::Receiver<Drain>,
-) {
-    let mut failing = false;
-    loop {
-        let (stream, client) = match acceptor.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                shared.metrics.accept_error();
-                // Once for each time of trouble: there may be hundreds of failures a minute.
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::error!(listener = %configured, %error, "connections can't be accepted");
-                }
-                continue;
-            }
-        };
-        failing = false;
-        let live = live.load_full();
-        let settings = &live.policy.settings;
-        let Some(listener) = settings
-            .listeners
-            .iter()
-            .find(|listener| listener.address == configured)
-        else {
-            continue;
-        };
-        let tls = listener.tls;
-        match shared.limiter.admit(client.ip(), &settings.limits) {
-            Ok(permit) => {
-                let accepted = Accepted {
-                    stream,
-                    client,
-                    listener: configured,
-                    tls,
-                    permit,
-                };
-                tokio::spawn(session::serve(
-                    accepted,
-                    live,
-                    Arc::clone(&shared),
-                    drain.clone(),
-                ));
-            }
-            Err(refused) => {
-                let reason = match refused {
-                    Refused::Total => RefusedReason::Total,
-                    Refused::PerClient => RefusedReason::PerClient,
-                };
-                shared.metrics.session_refused(reason);
-                tracing::warn!(%client, reason = reason.as_str(), "session refused");
-                turn_away(stream, tls);
-            }
-        }
-    }
-}
-
-/// Says 421 where that can be said without a handshake, and closes.
-fn turn_away(stream: TcpStream, tls: ListenerTls) {
-    if tls == ListenerTls::Explicit
-        && let Ok(mut stream) = stream.into_std()
-    {
-        // The socket's buffer is empty, so this doesn't block; and if it fails, the client has closed.
-        let _ = stream.write(&answer::TOO_MANY_SESSIONS.bytes());
     }
 }
 

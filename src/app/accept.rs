@@ -1,0 +1,159 @@
+//! Accepting: from the listening socket to a session of its own, or to the door.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::config::ListenerTls;
+use crate::ftp::answer;
+use crate::limit::{Permit, Refused};
+use crate::live::Live;
+use crate::net::listen::Acceptor;
+use crate::net::proxy_header::{self, Ends, Unidentified};
+use crate::observe::metrics::RefusedReason;
+use crate::session::{self, Accepted, Drain, Shared};
+
+/// Accepts and admits; each session is a task of its own.
+pub(super) async fn accept(
+    mut acceptor: Acceptor,
+    configured: SocketAddr,
+    live: Arc<ArcSwap<Live>>,
+    shared: Arc<Shared>,
+    drain: watch::Receiver<Drain>,
+) {
+    let mut failing = false;
+    loop {
+        let (stream, peer) = match acceptor.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                shared.metrics.accept_error();
+                // Once for each time of trouble: there may be hundreds of failures a minute.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::error!(listener = %configured, %error, "connections can't be accepted");
+                }
+                continue;
+            }
+        };
+        failing = false;
+        let live = live.load_full();
+        let listeners = &live.policy.settings.listeners;
+        let Some(listener) = listeners.iter().find(|one| one.address == configured) else {
+            continue;
+        };
+        let trusted = listener.proxy_protocol.clone();
+        let arrival = Arrival {
+            stream,
+            peer,
+            listener: configured,
+            tls: listener.tls,
+            live,
+            shared: Arc::clone(&shared),
+            drain: drain.clone(),
+        };
+        match trusted {
+            None => arrival.direct(),
+            Some(trusted) => arrival.relayed(trusted),
+        }
+    }
+}
+
+/// A connection that was accepted, and what its session will need.
+struct Arrival {
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: SocketAddr,
+    tls: ListenerTls,
+    live: Arc<Live>,
+    shared: Arc<Shared>,
+    drain: watch::Receiver<Drain>,
+}
+
+impl Arrival {
+    /// The peer is the client.
+    fn direct(self) {
+        // Only a connection that is over already has no address.
+        let Ok(destination) = self.stream.local_addr() else {
+            return;
+        };
+        let ends = Ends {
+            client: self.peer,
+            destination,
+        };
+        let limits = self.live.policy.settings.limits;
+        match self.shared.limiter.admit(ends.client.ip(), &limits) {
+            Ok(permit) => drop(tokio::spawn(self.serve(ends, permit))),
+            Err(refused) => self.turn_away(ends.client, refused),
+        }
+    }
+
+    /// The peer is a load balancer, and says who the client is.
+    ///
+    /// The place among all sessions is taken before anybody waits for the header, so that those who never send one are
+    /// bounded, too.
+    fn relayed(mut self, trusted: Arc<[IpNet]>) {
+        if !proxy_header::is_trusted(self.peer, &trusted) {
+            return self.unidentified(&Unidentified::Untrusted);
+        }
+        let peer = self.peer;
+        let limits = self.live.policy.settings.limits;
+        let place = match self.shared.limiter.reserve(&limits) {
+            Ok(place) => place,
+            Err(refused) => return self.turn_away(peer, refused),
+        };
+        tokio::spawn(async move {
+            match proxy_header::read(&mut self.stream, &trusted).await {
+                Ok(ends) => match place.admit(ends.client.ip(), &limits) {
+                    Ok(permit) => self.serve(ends, permit).await,
+                    Err(refused) => self.turn_away(ends.client, refused),
+                },
+                Err(error) => self.unidentified(&error),
+            }
+        });
+    }
+
+    async fn serve(self, ends: Ends, permit: Permit) {
+        let accepted = Accepted {
+            stream: self.stream,
+            client: ends.client,
+            local: ends.destination.ip(),
+            listener: self.listener,
+            tls: self.tls,
+            permit,
+        };
+        session::serve(accepted, self.live, self.shared, self.drain).await;
+    }
+
+    /// Says 421 where that can be said without a handshake, and closes.
+    fn turn_away(self, client: SocketAddr, refused: Refused) {
+        let reason = match refused {
+            Refused::Total => RefusedReason::Total,
+            Refused::PerClient => RefusedReason::PerClient,
+        };
+        self.shared.metrics.session_refused(reason);
+        tracing::warn!(%client, reason = reason.as_str(), "session refused");
+        if self.tls == ListenerTls::Explicit
+            && let Ok(mut stream) = self.stream.into_std()
+        {
+            // The socket's buffer is empty, so this doesn't block; and if it fails, the client has closed.
+            let _ = stream.write(&answer::TOO_MANY_SESSIONS.bytes());
+        }
+    }
+
+    /// Closes without a word: whatever would be said to an unknown peer would tell it what is here.
+    fn unidentified(self, error: &Unidentified) {
+        let fault = error.fault();
+        self.shared.metrics.proxy_header_fault(fault);
+        tracing::warn!(
+            peer = %self.peer,
+            listener = %self.listener,
+            reason = fault.as_str(),
+            %error,
+            "connection without a PROXY header closed"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Who is at the other end of a connection that a load balancer relays: the PROXY protocol's header, read from a socket.
+//!
+//! Where it is expected, it has to be there, whole and in time, from a peer that is trusted to tell the truth. Nothing
+//! behind it is read: what comes next, a ClientHello or a command, is for somebody else.
+
+mod parse;
+
+pub use parse::{BadHeader, Ends};
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::observe::metrics::ProxyHeaderFault;
+use parse::{Header, LONGEST, Parsed};
+
+/// Why nobody knows who is at the other end.
+#[derive(Debug, thiserror::Error)]
+pub enum Unidentified {
+    /// The peer is not in one of the trusted networks, and may say what it likes.
+    #[error("the peer is not in a network of proxy_protocol.trusted")]
+    Untrusted,
+    /// The connection ended, or failed, before the header did.
+    #[error("the connection ended before a whole PROXY header came")]
+    Ended(#[source] io::Error),
+    /// The header took too long.
+    #[error("no whole PROXY header after {0:?}")]
+    TimedOut(Duration),
+    /// Something else came.
+    #[error(transparent)]
+    Malformed(#[from] BadHeader),
+}
+
+impl Unidentified {
+    /// The metric's word for it.
+    pub fn fault(&self) -> ProxyHeaderFault {
+        match self {
+            Self::Untrusted => ProxyHeaderFault::Untrusted,
+            Self::Ended(_) | Self::TimedOut(_) => ProxyHeaderFault::Missing,
+            Self::Malformed(_) => ProxyHeaderFault::Malformed,
+        }
+    }
+}
+
+/// Whether `peer` is in one of these networks.
+pub fn is_trusted(peer: SocketAddr, trusted: &[IpNet]) -> bool {
+    let peer = peer.ip().to_canonical();
+    trusted.iter().any(|network| network.contains(&peer))
+}
+
+/// Reads the header of a new connection and gives the ends of the client's; of a connection that is the balancer's own,
+/// they are its own.
+///
+/// # Errors
+/// If the peer isn't trusted, or its header doesn't come whole within [`PATIENCE`].
+pub async fn read(stream: &mut TcpStream, trusted: &[IpNet]) -> Result<Ends, Unidentified> {
+    let peer = stream.peer_addr().map_err(Unidentified::Ended)?;
+    let local = stream.local_addr().map_err(Unidentified::Ended)?;
+    if !is_trusted(peer, trusted) {
+        return Err(Unidentified::Untrusted);
+    }
+    let header = timeout(PATIENCE, header(stream))
+        .await
+        .map_err(|_| Unidentified::TimedOut(PATIENCE))??;
+    Ok(match header {
+        Header::Relayed(ends) => ends,
+        Header::Own => Ends {
+            client: canonical(peer),
+            destination: canonical(local),
+        },
+    })
+}
+
+/// Takes the header's bytes off the socket, and no other.
+async fn header(stream: &mut TcpStream) -> Result<Header, Unidentified> {
+    let mut bytes = vec![0; LONGEST];
+    let mut taken = 0;
+    loop {
+        // Looked at first, since only what is there tells how much of it is the header's.
+        let seen = match stream.peek(&mut bytes[taken..]).await {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            looked => looked,
+        };
+        let seen = taken + seen.map_err(Unidentified::Ended)?;
+        let (header, end) = match parse::parse(&bytes[..seen])? {
+            Parsed::Incomplete => (None, seen),
+            Parsed::Complete { header, length } => (Some(header), length),
+        };
+        let rest = &mut bytes[taken..end];
+        stream.read_exact(rest).await.map_err(Unidentified::Ended)?;
+        taken = end;
+        if let Some(header) = header {
+            return Ok(header);
+        }
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// How long a header may take. A balancer sends it with its first segment, which may get lost twice on the way.
+pub const PATIENCE: Duration = Duration::from_secs(3);
