@@ -63,9 +63,14 @@ impl Stream {
     /// Ends our direction as a complete one: everything written goes out, then close_notify, then FIN.
     ///
     /// # Errors
-    /// If the peer no longer takes what was written.
+    /// If the peer no longer takes what was written, or has reset the connection since.
     pub async fn finish(&mut self) -> io::Result<()> {
         self.flush().await?;
+        // A reset that came after the last write shows nowhere else: shutdown(2) finds no connection, and tokio takes
+        // that for success.
+        if let Some(error) = self.socket().take_error()? {
+            return Err(error);
+        }
         options::orderly(self.socket())?;
         self.shutdown().await
     }
