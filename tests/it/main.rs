@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_replies;
 mod certificates;
 mod drain;
+mod integrity;
 mod limits;
 mod logs;
 mod proxy_protocol;

@@ -266,6 +266,12 @@ impl Raw {
         ([std::mem::take(&mut self.buffer), rest].concat(), end)
     }
 
+    /// Waits until something has come, and leaves it unread.
+    pub fn wait_until_it_says_something(&self) {
+        let something = self.wire.socket().peek(&mut [0]);
+        something.expect("the server says something");
+    }
+
     /// Ends this side in the given way.
     pub fn close(self, end: End) {
         // A server that is gone already needs no goodbye.

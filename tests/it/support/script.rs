@@ -17,6 +17,10 @@ pub enum Step {
     Bytes(Vec<u8>),
     /// Waits until the test opens the gate.
     Wait(Gate),
+    /// Opens the gate, on which the test waits.
+    Open(Gate),
+    /// Waits until the next command comes, and leaves it unread.
+    AwaitCommand,
     /// Starts TLS on the control connection.
     StartTls,
     /// Accepts the data connection, and starts TLS on it after PROT P.
@@ -25,10 +29,24 @@ pub enum Step {
     OpenClearData,
     /// Sends these bytes on the data connection.
     Send(Vec<u8>),
+    /// Sends these bytes on the data connection, each in a segment and a TLS record of its own.
+    Dribble(Vec<u8>),
+    /// Sends these bytes on the data connection again and again until the other side ends.
+    Pour(Vec<u8>),
+    /// Sends these bytes on the data connection below TLS, where they are no record of it.
+    SendBelowTls(Vec<u8>),
+    /// Sends a fatal TLS alert on the data connection.
+    Alert,
+    /// Reads so many bytes of the data connection.
+    ReceiveSome(usize),
     /// Reads the data connection until the other side ends, and records what came.
     Receive,
+    /// The same with hardly any buffer and a few bytes at a time.
+    ReceiveSlowly,
     /// Ends the data connection.
     EndData(End),
+    /// Ends the control connection alone: a data connection stays until the session's last step.
+    HangUp(End),
     /// Ends the control connection, and with it the session.
     End(End),
 }
@@ -55,11 +73,12 @@ impl Gate {
         changed.notify_all();
     }
 
-    /// Waits for [`Gate::open`], at most until the deadline.
-    pub(super) fn wait(&self) {
+    /// Waits for [`Gate::open`], at most until the deadline, and tells whether it's open.
+    pub fn wait(&self) -> bool {
         let (open, changed) = &*self.0;
         let open = open.lock().expect("no test panics while it holds it");
-        let _ = changed.wait_timeout_while(open, DEADLINE, |open| !*open);
+        let waited = changed.wait_timeout_while(open, DEADLINE, |open| !*open);
+        *waited.expect("no test panics while it holds it").0
     }
 }
 
@@ -106,9 +125,9 @@ impl Script {
         self
     }
 
-    /// Does this whenever a command with this verb comes.
-    pub fn on(mut self, verb: &str, steps: impl Into<Vec<Step>>) -> Self {
-        self.overrides.insert(verb.to_owned(), steps.into());
+    /// Does this whenever a command with this verb comes, or just this whole line, which goes before its verb.
+    pub fn on(mut self, command: &str, steps: impl Into<Vec<Step>>) -> Self {
+        self.overrides.insert(command.to_owned(), steps.into());
         self
     }
 

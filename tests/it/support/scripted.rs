@@ -1,7 +1,7 @@
 //! A backend that does what no real server does, when a test wants it; it runs a [`Script`] and records what it sees.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -24,6 +24,8 @@ pub struct Backend {
 /// An upload as the backend saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
+    /// The command that it came for.
+    pub command: String,
     /// What came before the end.
     pub content: Vec<u8>,
     /// How the data connection ended.
@@ -98,6 +100,27 @@ impl Backend {
         })
     }
 
+    /// Waits until the data connection of this command was read to its end.
+    ///
+    /// # Panics
+    /// If it isn't in time.
+    pub fn wait_for_upload_by(&self, command: &str) -> Received {
+        self.wait(&format!("an upload by {command}"), |seen| {
+            let mut received = seen.received.iter();
+            received.find(|upload| upload.command == command).cloned()
+        })
+    }
+
+    /// Waits until the other side has ended the data connection of this command, and tells how.
+    ///
+    /// # Panics
+    /// If it hasn't in time.
+    pub fn wait_for_data_end(&self, command: &str) -> End {
+        self.wait(&format!("the end of data of {command}"), |seen| {
+            seen.data_ends.get(command).copied()
+        })
+    }
+
     /// Waits until so many control connections were ended by the other side, and tells how the last of those was.
     ///
     /// # Panics
@@ -158,6 +181,8 @@ struct Shared {
 struct Seen {
     commands: Vec<String>,
     received: Vec<Received>,
+    // By command.
+    data_ends: BTreeMap<String, End>,
     ends: Vec<End>,
     connections: usize,
     // Of the sessions that run, by number: kept to end them, which run in threads of their own, with the backend.
@@ -209,6 +234,10 @@ struct Session<'a> {
     control: Option<BufReader<Wire>>,
     passive: Option<TcpListener>,
     data: Option<Wire>,
+    // What came on it so far.
+    partial: Vec<u8>,
+    // The one under way.
+    command: String,
     protected: bool,
     offset: usize,
     local: SocketAddr,
@@ -224,6 +253,8 @@ impl<'a> Session<'a> {
             control,
             passive: None,
             data: None,
+            partial: Vec::new(),
+            command: String::new(),
             protected: false,
             offset: 0,
             local,
@@ -243,14 +274,13 @@ impl<'a> Session<'a> {
         }
         while let Some(line) = self.read_line() {
             self.shared.record(|seen| seen.commands.push(line.clone()));
+            self.command.clone_from(&line);
             let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
             let verb = verb.to_ascii_uppercase();
             let default = [Step::Default];
-            let steps = shared
-                .script
-                .overrides
-                .get(&verb)
-                .map_or(&default[..], Vec::as_slice);
+            let overrides = &shared.script.overrides;
+            let steps = overrides.get(&line).or_else(|| overrides.get(&verb));
+            let steps = steps.map_or(&default[..], Vec::as_slice);
             if !matches!(
                 self.steps(steps, &verb, argument),
                 Ok(ControlFlow::Continue(()))
@@ -291,22 +321,44 @@ impl<'a> Session<'a> {
                     }
                 }
                 Step::Bytes(bytes) => self.control()?.write_all(bytes)?,
-                Step::Wait(gate) => gate.wait(),
+                Step::Wait(gate) => {
+                    gate.wait();
+                }
+                Step::Open(gate) => gate.open(),
+                Step::AwaitCommand => {
+                    let control = self.control.as_mut();
+                    control.ok_or(io::ErrorKind::NotConnected)?.fill_buf()?;
+                }
                 Step::StartTls => self.start_tls()?,
                 Step::OpenData => self.open_data(self.protected)?,
                 Step::OpenClearData => self.open_data(false)?,
                 Step::Send(bytes) => self.data()?.write_all(bytes)?,
-                Step::Receive => drop(self.receive()?),
-                Step::EndData(end) => {
-                    // A client that reset its side already has nothing more to be told.
-                    if let Some(data) = self.data.take() {
-                        let _ = data.end(*end);
-                    }
+                Step::Dribble(bytes) => {
+                    let data = self.data()?;
+                    bytes.iter().try_for_each(|byte| data.write_all(&[*byte]))?;
                 }
+                Step::Pour(bytes) => {
+                    let end = self.data()?.pour(bytes);
+                    self.data_ended(end);
+                }
+                Step::SendBelowTls(bytes) => self.data()?.send_below_tls(bytes)?,
+                Step::Alert => self.data()?.alert()?,
+                Step::ReceiveSome(count) => {
+                    let mut some = vec![0; *count];
+                    self.data()?.read_exact(&mut some)?;
+                    self.partial.extend_from_slice(&some);
+                }
+                Step::Receive => drop(self.receive()?),
+                Step::ReceiveSlowly => {
+                    let socket = socket2::SockRef::from(self.data()?.socket());
+                    socket.set_recv_buffer_size(4096)?;
+                    self.receive_by(512)?;
+                }
+                Step::EndData(end) => self.end_data(*end),
+                Step::HangUp(end) => self.hang_up(*end)?,
                 Step::End(end) => {
                     // Nothing may hold the socket open any more, or there would be no RST.
-                    self.shared
-                        .record(|seen| drop(seen.sockets.remove(&self.number)));
+                    self.forget_socket();
                     if let Some(control) = self.control.take() {
                         control.into_inner().end(*end)?;
                     }
@@ -436,16 +488,65 @@ impl<'a> Session<'a> {
     }
 
     fn receive(&mut self) -> io::Result<Received> {
+        self.receive_by(16 * 1024)
+    }
+
+    fn receive_by(&mut self, count: usize) -> io::Result<Received> {
         let data = self.data()?;
-        let (content, end) = data.read_to_end();
+        let resumed = data.resumed();
+        let (rest, end) = data.read_to_end_by(count);
         let received = Received {
-            content,
+            command: self.command.clone(),
+            content: [std::mem::take(&mut self.partial), rest].concat(),
             end,
-            resumed: data.resumed(),
+            resumed,
         };
         let record = received.clone();
         self.shared.record(|seen| seen.received.push(record));
+        self.data_ended(end);
         Ok(received)
+    }
+
+    /// Records how the other side ended the data connection; the first to say so is right.
+    fn data_ended(&self, end: End) {
+        let command = self.command.clone();
+        self.shared.record(|seen| {
+            seen.data_ends.entry(command).or_insert(end);
+        });
+    }
+
+    fn end_data(&mut self, end: End) {
+        let Some(mut data) = self.data.take() else {
+            return;
+        };
+        // A client that reset its side already has nothing more to be told.
+        let _ = match end {
+            End::CloseNotify => data.finish(),
+            End::Fin => data.fin(),
+            End::Reset => return data.reset(),
+        };
+        // Closing with unread input would turn the FIN into a RST: wait for the other side's end, however it comes.
+        self.data_ended(data.read_to_end().1);
+    }
+
+    fn hang_up(&mut self, end: End) -> io::Result<()> {
+        self.forget_socket();
+        match end {
+            End::CloseNotify => self.control()?.finish(),
+            End::Fin => self.control()?.fin(),
+            End::Reset => {
+                if let Some(control) = self.control.take() {
+                    control.into_inner().reset();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets this session alone hold its socket.
+    fn forget_socket(&self) {
+        self.shared
+            .record(|seen| drop(seen.sockets.remove(&self.number)));
     }
 
     fn start_tls(&mut self) -> io::Result<()> {

@@ -75,19 +75,67 @@ impl Wire {
 
     /// Reads until the other side ends: what came, and how it ended.
     ///
+    /// A fatal alert, or what else breaks TLS, is no end yet: what counts is how the socket ends behind it.
+    ///
     /// # Panics
-    /// If it doesn't end in time, or breaks TLS.
+    /// If it doesn't end in time.
     pub fn read_to_end(&mut self) -> (Vec<u8>, End) {
+        self.read_to_end_by(16 * 1024)
+    }
+
+    /// The same, so many bytes at a time.
+    ///
+    /// # Panics
+    /// If it doesn't end in time.
+    pub fn read_to_end_by(&mut self, count: usize) -> (Vec<u8>, End) {
         let mut content = Vec::new();
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = vec![0; count];
         loop {
             match self.read(&mut buffer) {
                 Ok(0) if self.tls.is_some() => return (content, End::CloseNotify),
                 Ok(0) => return (content, End::Fin),
                 Ok(count) => content.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.tls = None;
+                    return (content, self.read_to_end().1);
+                }
                 Err(error) => return (content, end_of(&error)),
             }
         }
+    }
+
+    /// Sends these bytes again and again until the other side ends, and tells how it did.
+    ///
+    /// # Panics
+    /// If it doesn't end in time.
+    pub fn pour(&mut self, bytes: &[u8]) -> End {
+        loop {
+            if let Err(error) = self.write_all(bytes) {
+                return end_of(&error);
+            }
+        }
+    }
+
+    /// Sends bytes below TLS, where they are no record of it.
+    ///
+    /// # Errors
+    /// If the connection is gone already.
+    pub fn send_below_tls(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
+    /// Sends a fatal alert, as a peer does that can't decrypt what it got.
+    ///
+    /// # Errors
+    /// If the connection is gone already, or has no TLS.
+    pub fn alert(&mut self) -> io::Result<()> {
+        let tls = self.tls.as_mut().ok_or(io::ErrorKind::Unsupported)?;
+        // A record of application data, version and length, that no key of this session made.
+        let mut record = &[[23, 3, 3, 0, 32].as_slice(), &[0; 32]].concat()[..];
+        tls.read_tls(&mut record)?;
+        tls.process_new_packets()
+            .expect_err("nothing decrypts to that");
+        flush(tls, &mut self.socket)
     }
 
     /// Ends this side as it should be: close_notify if there is TLS, then FIN. The other side can still send.
