@@ -91,9 +91,10 @@ fn download(cell: &Cell) -> Vec<Step> {
             from_half(&[odd, Step::Receive, says(426)])
         }
         SourceAlerts => from_half(&[Step::Alert, Step::Receive, says(426)]),
-        SourceStalls | ClientAborts | ClientCloses | ClientResets | ProxyKilled => {
+        SourceStalls | ClientAborts | ClientCloses | ClientResets => {
             from_half(&[Step::Receive, says(426)])
         }
+        ProxyKilled => vec![Step::Send(half()), Step::Receive],
         SinkResets | SinkStalls => from_half(&[Step::Pour(half()), says(426)]),
         SinkResetsAndConfirmation => from_half(&[Step::Pour(half()), says(226)]),
         SinkResetsAtLast => from_half(&[end, says(226)]),

@@ -143,12 +143,11 @@ impl Backend {
             .changed
             .wait_timeout_while(seen, DEADLINE, |seen| look(seen).is_none())
             .expect("no test panics while it holds it");
-        look(&seen).unwrap_or_else(|| {
-            panic!(
-                "the backend never saw {what}; commands: {:?}",
-                seen.commands
-            )
-        })
+        let found = look(&seen);
+        let commands = seen.commands.clone();
+        // The backend's own threads need the lock whether the test fails or not.
+        drop(seen);
+        found.unwrap_or_else(|| panic!("the backend never saw {what}; commands: {commands:?}"))
     }
 }
 
