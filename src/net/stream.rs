@@ -83,6 +83,29 @@ impl Stream {
         let mut waste = [0; 1024];
         while let Ok(1..) = self.read(&mut waste).await {}
     }
+
+    /// Keeps the TLS 1.3 tickets that a backend has sent by now, without waiting for any.
+    ///
+    /// For connections that are given up without having been read: each ticket is good for one connection, and whoever
+    /// leaves them behind soon has none.
+    pub fn keep_tickets(&mut self) {
+        if let Self::ToBackend(stream) = self {
+            let (socket, connection) = stream.get_mut();
+            // One read holds more tickets than backends send. What else may be wrong here matters to nobody any more.
+            if let Ok(1..) = connection.read_tls(&mut Arrived(socket)) {
+                let _ = connection.process_new_packets();
+            }
+        }
+    }
+}
+
+/// What has arrived at a socket, and nothing that would have to be waited for.
+struct Arrived<'a>(&'a TcpStream);
+
+impl io::Read for Arrived<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(into)
+    }
 }
 
 impl AsyncRead for Stream {

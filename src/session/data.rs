@@ -220,6 +220,15 @@ struct OpenLegs {
     backend: Option<Stream>,
 }
 
+impl Drop for OpenLegs {
+    fn drop(&mut self) {
+        // An upload that is broken off has never read from its backend.
+        if let Some(backend) = &mut self.backend {
+            backend.keep_tickets();
+        }
+    }
+}
+
 impl Transfer {
     async fn run(mut self) {
         let mut open = OpenLegs::default();

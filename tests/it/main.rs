@@ -4,6 +4,7 @@
 
 mod acceptance;
 mod backend_failures;
+mod backend_reuse;
 mod backends;
 mod bad_input;
 mod bad_replies;
