@@ -21,3 +21,4 @@ mod scripted_backend;
 mod session_reuse;
 mod support;
 mod transfers;
+mod unclean_backends;
