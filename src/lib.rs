@@ -26,6 +26,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod ftp;
 pub mod limit;

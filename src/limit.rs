@@ -4,9 +4,10 @@
 //! by then: a place among all is reserved first, and becomes the client's once its address is there. The limits come
 //! with each question, so that a reload changes them for new sessions and leaves the running ones alone.
 
+use crate::client::Client;
 use crate::config::Limits;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Counts the sessions that run. Its memory grows with those, never with the clients that came and went.
@@ -46,23 +47,6 @@ pub struct Place {
 pub struct Permit {
     place: Place,
     client: Client,
-}
-
-/// What counts as one client: an IPv4 address, also one that came mapped into IPv6, or an IPv6 /64, since whoever has
-/// one address of a /64 has all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Client(IpAddr);
-
-impl Client {
-    fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(v6) => {
-                let [a, b, c, d, ..] = v6.segments();
-                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-            v4 => v4,
-        })
-    }
 }
 
 impl Limiter {

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["tls"],
     &["observe"],
     &["config"],
-    &["ftp"],
+    &["client", "ftp"],
 ];
 
 #[test]
