@@ -19,8 +19,8 @@
 //! ```
 //!
 //! Three kinds of code are kept apart: *protocol* ([`ftp`], [`session::state`]: pure), *policy* ([`config`], [`route`],
-//! [`limit`], [`live`]: immutable snapshots) and *I/O* ([`net`], [`passive`], the rest of [`session`], [`app`]). Imports
-//! run one way: `cli -> app -> session -> live -> {route, limit, passive} -> {net, tls} -> {ftp, config, observe}`.
+//! [`limit`], [`guard`], [`live`]: immutable snapshots) and *I/O* ([`net`], [`passive`], the rest of [`session`], [`app`]). Imports
+//! run one way: `cli -> app -> session -> live -> {route, limit, guard, passive} -> {net, tls} -> {ftp, config, observe}`.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod ftp;
+pub mod guard;
 pub mod limit;
 pub mod live;
 pub mod net;

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["app"],
     &["session"],
     &["live"],
-    &["route", "limit", "passive"],
+    &["route", "limit", "guard", "passive"],
     &["net"],
     &["tls"],
     &["observe"],

@@ -24,6 +24,7 @@ pub(super) struct File {
     pub sites: Vec<Site>,
     pub active_mode: Option<bool>,
     pub limits: Option<Limits>,
+    pub guard: Option<Guard>,
     pub timeouts: Option<Timeouts>,
     pub admin: Option<Admin>,
 }
@@ -112,6 +113,20 @@ pub(super) struct Backend {
 pub(super) struct Limits {
     pub sessions: Option<Count>,
     pub sessions_per_client: Option<Count>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {failures: 20, allow: [10.0.0.0/8]}"
+)]
+pub(super) struct Guard {
+    pub failures: Option<Count>,
+    pub window: Option<Span>,
+    pub delay: Option<Span>,
+    pub max_delay: Option<Span>,
+    pub block: Option<Span>,
+    pub allow: Option<Vec<Network>>,
 }
 
 #[derive(Deserialize, Default)]

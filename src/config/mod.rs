@@ -100,6 +100,8 @@ pub struct Settings {
     pub active_mode: bool,
     /// How many sessions at once.
     pub limits: Limits,
+    /// What becomes of clients whose logins fail.
+    pub guard: GuardRules,
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
@@ -251,6 +253,23 @@ pub struct Limits {
     pub sessions: usize,
     /// Per client address (IPv6: per /64).
     pub sessions_per_client: usize,
+}
+
+/// What becomes of clients whose logins fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardRules {
+    /// How many failures in a row block a client; at least 1.
+    pub failures: u32,
+    /// How long it takes to forget so many.
+    pub window: Duration,
+    /// How long the first reply that is held back is so; twice as long for each further one.
+    pub delay: Duration,
+    /// The longest that a reply is held back; shorter than the time for a login.
+    pub max_delay: Duration,
+    /// How long a client is refused.
+    pub block: Duration,
+    /// The clients that are never held back nor refused.
+    pub allow: Vec<IpNet>,
 }
 
 /// How long anything may take.

@@ -3,8 +3,8 @@
 use super::error::{Fault, quoted};
 use super::structure::{Place, Step, steps};
 use super::{
-    Limits, Listener, Passive, SessionReuse, Settings, Timeouts, Tls, TlsVersion, UserForms, file,
-    scalar, sites,
+    GuardRules, Limits, Listener, Passive, SessionReuse, Settings, Timeouts, Tls, TlsVersion,
+    UserForms, file, scalar, sites,
 };
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,6 +28,8 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
     let sites = sites::resolve(file.sites, &listeners, base)?;
     let forms = file.user_forms.unwrap_or_default();
     let limits = file.limits.unwrap_or_default();
+    let timeouts = timeouts(file.timeouts.unwrap_or_default());
+    let guard = guard(file.guard.unwrap_or_default(), timeouts.login)?;
     Ok(Settings {
         listeners,
         tls: Tls {
@@ -48,7 +50,8 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
             sessions: limits.sessions.map_or(10_000, |count| count.0),
             sessions_per_client: limits.sessions_per_client.map_or(100, |count| count.0),
         },
-        timeouts: timeouts(file.timeouts.unwrap_or_default()),
+        guard,
+        timeouts,
         admin,
     })
 }
@@ -68,6 +71,45 @@ fn timeouts(file: file::Timeouts) -> Timeouts {
         backend_connect: or(file.backend_connect, 10),
         backend_reply: or(file.backend_reply, 60),
     }
+}
+
+fn guard(written: file::Guard, login: Duration) -> Result<GuardRules, Fault> {
+    let span =
+        |written: &Option<scalar::Span>, default| written.as_ref().map_or(default, |span| span.0);
+    let ten_minutes = Duration::from_secs(10 * 60);
+    let max_delay = span(&written.max_delay, Duration::from_secs(10).min(login / 2));
+    let delay = span(&written.delay, Duration::from_secs(1).min(max_delay));
+    if max_delay >= login {
+        return Err(Fault::new(
+            Place::Value(steps!["guard", "max_delay"]),
+            format!(
+                "a reply held back for {max_delay:?} would come too late: timeouts.login is {login:?}"
+            ),
+            "write less than timeouts.login, or give logins more time",
+        ));
+    }
+    if delay > max_delay {
+        return Err(Fault::new(
+            Place::Value(steps!["guard", "delay"]),
+            format!("{delay:?} is longer than guard.max_delay ({max_delay:?})"),
+            "write at most guard.max_delay",
+        ));
+    }
+    Ok(GuardRules {
+        failures: written
+            .failures
+            .map_or(20, |count| u32::try_from(count.0).unwrap_or(u32::MAX)),
+        window: span(&written.window, ten_minutes),
+        delay,
+        max_delay,
+        block: span(&written.block, ten_minutes),
+        allow: written
+            .allow
+            .unwrap_or_default()
+            .into_iter()
+            .map(|network| network.0)
+            .collect(),
+    })
 }
 
 fn default_admin() -> SocketAddr {
