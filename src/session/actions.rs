@@ -30,7 +30,9 @@ impl Session {
                         return Some(ending);
                     }
                 }
-                Action::Dial(route) => self.dial(&route).await,
+                Action::Dial(route) if self.is_admitted(&route.site) => self.dial(&route).await,
+                Action::Dial(_) => self.happened.push_back(Event::Blocked),
+                Action::Penalise(site) => self.penalise(site).await,
                 Action::Send(line) => self.send(&line).await,
                 Action::HangUp => {
                     if let Some(backend) = self.backend.take() {
@@ -127,16 +129,9 @@ impl Session {
             &self.shared.metrics,
             &self.summary,
         );
-        let client_goes = async {
-            while let Some(client) = &mut self.client
-                && !client.is_over()
-            {
-                client.fill().await;
-            }
-        };
         let backend = tokio::select! {
             backend = dialling => backend,
-            () = client_goes => return self.happened.push_back(Event::ClientGone),
+            () = client_goes(&mut self.client) => return self.happened.push_back(Event::ClientGone),
         };
         if let Some(backend) = &backend {
             self.summary.backend(backend);
@@ -233,6 +228,15 @@ impl Session {
             }
         }
         self.summary.record(record);
+    }
+}
+
+/// Waits until the client ends its connection, and takes in what it sends before that.
+pub(super) async fn client_goes(client: &mut Option<ControlConnection>) {
+    while let Some(client) = client
+        && !client.is_over()
+    {
+        client.fill().await;
     }
 }
 

@@ -4,11 +4,13 @@
 //! happens next (a line, a reply, a data event, a deadline, the end of the process) and hands it to the [`state`] machine
 //! as an event. `actions` does what the machine says. No decision is made here.
 //!
-//! [`dial`] leads to the backend, [`data`] holds the data connections, `summary` is what the log says in the end.
+//! [`dial`] leads to the backend, [`data`] holds the data connections, `penalty` is for failed logins, `summary` is what
+//! the log says in the end.
 
 mod actions;
 pub mod data;
 pub mod dial;
+mod penalty;
 pub mod state;
 mod summary;
 
@@ -25,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::{HostName, ListenerTls, TlsVersion};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::line::{Line, MAX_COMMAND_LINE};
+use crate::guard::{Guard, Trial};
 use crate::limit::{Limiter, Permit};
 use crate::live::Live;
 use crate::net::control::ControlConnection;
@@ -45,6 +48,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Who may come in.
     pub limiter: Arc<Limiter>,
+    /// Who has guessed too often.
+    pub guard: Guard,
     /// The TLS sessions that data connections may resume.
     pub tls_sessions: Arc<Sessions>,
     ids: AtomicU64,
@@ -56,6 +61,7 @@ impl Shared {
         Self {
             metrics,
             limiter: Arc::new(Limiter::new()),
+            guard: Guard::new(),
             tls_sessions: Arc::new(Sessions::new()),
             ids: AtomicU64::new(1),
         }
@@ -151,6 +157,7 @@ pub async fn serve(
         wait: Wait::Login,
         deadline: login_by,
         login_by,
+        trial: shared.guard.trial(b""),
         listener: accepted.listener,
         tls,
         live,
@@ -174,6 +181,8 @@ struct Session {
     wait: Wait,
     deadline: Instant,
     login_by: Instant,
+    /// What the login that is under way tries.
+    trial: Trial,
     listener: SocketAddr,
     tls: SessionTls,
     live: Arc<Live>,
@@ -341,8 +350,13 @@ impl Session {
                 Line::TooLong => Event::BadLine(BadLine::TooLong),
                 Line::Whole(line) => match Command::parse(line) {
                     Ok(command) => {
-                        if command.verb() == Verb::User {
-                            self.summary.asked_for(command.argument());
+                        match command.verb() {
+                            Verb::User => {
+                                self.summary.asked_for(command.argument());
+                                self.trial = self.shared.guard.trial(command.argument());
+                            }
+                            Verb::Pass | Verb::Acct => self.trial.secret(command.argument()),
+                            _ => {}
                         }
                         Event::Command(command)
                     }

@@ -8,6 +8,7 @@ mod backend_reuse;
 mod backends;
 mod bad_input;
 mod bad_replies;
+mod brute_force;
 mod certificates;
 mod drain;
 mod integrity;

@@ -65,6 +65,20 @@ label! {
         BackendUnavailable = "backend_unavailable",
         /// `timeouts.login` ran out.
         TimedOut = "timed_out",
+        /// The client had failed too often before; no backend was asked.
+        Blocked = "blocked",
+    }
+}
+
+label! {
+    /// What failed logins led to.
+    GuardAction {
+        /// A reply was held back.
+        Delayed = "delayed",
+        /// A client was blocked.
+        Blocked = "blocked",
+        /// The count of another client was given up to make room for this one.
+        Crowded = "crowded",
     }
 }
 

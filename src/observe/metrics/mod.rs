@@ -18,8 +18,8 @@ use crate::config::ListenerTls;
 
 use self::labels::listener_label;
 pub use self::labels::{
-    DataHandshake, DialStage, Direction, HandshakeResult, Leg, LoginResult, ProxyHeaderFault,
-    RefusedReason, ReloadResult, ReloadSubject, Verdict,
+    DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LoginResult,
+    ProxyHeaderFault, RefusedReason, ReloadResult, ReloadSubject, Verdict,
 };
 
 mod labels;
@@ -48,6 +48,7 @@ pub struct Metrics {
     accept_errors: IntCounter,
     proxy_header_faults: IntCounterVec,
     logins: IntCounterVec,
+    guard: IntCounterVec,
     tls_handshakes: IntCounterVec,
     data_tls_handshakes: IntCounterVec,
     transfers_running: IntGauge,
@@ -97,6 +98,11 @@ impl Metrics {
                 "logins_total",
                 "Logins by how they ended; site none: the login led to no site.",
                 &["site", "result"],
+            ),
+            guard: table.counters(
+                "guard_total",
+                "What failed logins led to; crowded: too many clients fail to remember them all.",
+                &["site", "action"],
             ),
             tls_handshakes: table.counters(
                 "tls_handshakes_total",
@@ -214,6 +220,13 @@ impl Metrics {
     pub fn login(&self, site: &str, result: LoginResult) {
         self.logins
             .with_label_values(&[self.site_label(site), result.as_str()])
+            .inc();
+    }
+
+    /// Failed logins at `site` have led to this.
+    pub fn guard(&self, site: &str, action: GuardAction) {
+        self.guard
+            .with_label_values(&[self.site_label(site), action.as_str()])
             .inc();
     }
 
@@ -347,6 +360,9 @@ impl Metrics {
         for result in LoginResult::ALL {
             self.logins.with_label_values(&[site, result.as_str()]);
         }
+        for action in GuardAction::ALL {
+            self.guard.with_label_values(&[site, action.as_str()]);
+        }
         for direction in Direction::ALL {
             for verdict in Verdict::ALL {
                 let labels = [site, direction.as_str(), verdict.as_str()];
@@ -448,6 +464,7 @@ mod tests {
             "gauge",
         ),
         ("portcullis_data_tls_handshakes_total", "counter"),
+        ("portcullis_guard_total", "counter"),
         ("portcullis_logins_total", "counter"),
         ("portcullis_passive_exhausted_total", "counter"),
         ("portcullis_passive_ports_in_use", "gauge"),
@@ -493,6 +510,9 @@ mod tests {
         LoginResult::ALL
             .iter()
             .for_each(|r| metrics.login(site, *r));
+        GuardAction::ALL
+            .iter()
+            .for_each(|a| metrics.guard(site, *a));
         HandshakeResult::ALL
             .iter()
             .for_each(|r| metrics.handshake(*r));

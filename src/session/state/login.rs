@@ -3,6 +3,8 @@
 //! The backend is dialled on USER, when the site is known, and it alone says who may come in: its replies to USER, PASS
 //! and ACCT are passed on as they are (a 331 may carry a challenge, a 230 may come without a password).
 
+use std::sync::Arc;
+
 use super::stored::Replay;
 use super::{Action, Dialled, Ending, LoginClock, Machine, Record, Security, State};
 use crate::ftp::answer;
@@ -68,6 +70,7 @@ impl Machine {
                 self.push(Action::HangUp);
                 self.state = State::NoBackend;
             }
+            self.push(Action::Penalise(None));
             return self.answer(answer::HOST_EXPECTED);
         };
         match std::mem::replace(&mut self.state, State::NoBackend) {
@@ -139,6 +142,18 @@ impl Machine {
         self.tell_before_user(replay);
     }
 
+    /// Who is logged in already stays so.
+    pub(super) fn on_blocked(&mut self) {
+        match self.state {
+            State::Dialling(_) => {
+                self.push(Action::Record(Record::Login(LoginResult::Blocked)));
+            }
+            State::NoBackend | State::Login(_) => {}
+            State::LoggedIn(_) | State::Closed => return,
+        }
+        self.farewell(answer::TOO_MANY_FAILURES, Ending::Blocked);
+    }
+
     fn tell_before_user(&mut self, mut rest: Replay) {
         let Some(sent) = rest.next() else {
             return self.send_user(None);
@@ -199,7 +214,11 @@ impl Machine {
                 self.tell_after_login(reply, replay);
             }
             Class::TransientFailure | Class::PermanentFailure => {
+                let site = Arc::clone(&login.route.site);
                 self.push(Action::Record(Record::Login(LoginResult::Rejected)));
+                if refuses_credentials(&reply) {
+                    self.push(Action::Penalise(Some(site)));
+                }
                 self.pass(&reply);
             }
             // 331, 332, 336: the client's turn.
@@ -225,4 +244,10 @@ impl Machine {
             }
         }
     }
+}
+
+/// Whether a guess may have been wrong: 530 is every server's word for it, 430 that of some. A 534, a 421 or a 451 says
+/// that something else is wrong, which is no client's fault.
+fn refuses_credentials(reply: &Reply) -> bool {
+    matches!(reply.number(), 430 | 530)
 }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::HostName;
+use crate::config::{HostName, Site};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{BadCommand, Command, Direction, Verb};
 use crate::ftp::reply::Reply;
@@ -57,6 +57,8 @@ pub enum Event {
     },
     /// The backend connection that [`Action::Dial`] asked for is ready for USER, or there is none.
     Dialled(Option<Dialled>),
+    /// The guard lets the client try no further: what [`Action::Dial`] or [`Action::Penalise`] came upon.
+    Blocked,
     /// The backend sent a reply.
     Reply(Reply),
     /// The backend's control connection ended, or what came was no reply.
@@ -94,8 +96,10 @@ pub enum Action {
     Reply(Bytes),
     /// Answer AUTH and do the TLS handshake with the client; then comes [`Event::Secured`].
     StartTls,
-    /// Connect to the site's backend; then comes [`Event::Dialled`].
+    /// Connect to the site's backend; then comes [`Event::Dialled`], or [`Event::Blocked`] from the guard.
     Dial(Route),
+    /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
+    Penalise(Option<Arc<Site>>),
     /// Send this line to the backend.
     Send(Bytes),
     /// Close the backend's control connection.
@@ -196,6 +200,8 @@ pub enum Ending {
     Drain,
     /// Too much nonsense, HTTP, or bytes behind AUTH.
     Abuse,
+    /// Too many failed logins.
+    Blocked,
 }
 
 impl Ending {
@@ -212,6 +218,7 @@ impl Ending {
             Self::BackendLost => "backend lost",
             Self::Drain => "drain",
             Self::Abuse => "abuse",
+            Self::Blocked => "blocked",
         }
     }
 }
@@ -399,6 +406,7 @@ impl Machine {
             Event::ClientGone => self.on_client_gone(),
             Event::Secured { sni } => self.on_secured(sni),
             Event::Dialled(dialled) => self.on_dialled(dialled),
+            Event::Blocked => self.on_blocked(),
             Event::Reply(reply) => self.on_reply(reply),
             Event::BackendGone => self.lose_backend(),
             Event::Prepared(prepared) => self.on_prepared(prepared),

@@ -100,6 +100,7 @@ pub struct Script {
     pub(super) greeting: Vec<Step>,
     pub(super) overrides: BTreeMap<String, Vec<Step>>,
     pub(super) files: BTreeMap<String, Vec<u8>>,
+    pub(super) password: Option<String>,
 }
 
 impl Script {
@@ -110,6 +111,7 @@ impl Script {
             greeting: vec![reply("220 scripted backend ready")],
             overrides: BTreeMap::new(),
             files: BTreeMap::new(),
+            password: None,
         }
     }
 
@@ -128,6 +130,12 @@ impl Script {
     /// Does this whenever a command with this verb comes, or just this whole line, which goes before its verb.
     pub fn on(mut self, command: &str, steps: impl Into<Vec<Step>>) -> Self {
         self.overrides.insert(command.to_owned(), steps.into());
+        self
+    }
+
+    /// Lets users in with this password only.
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
         self
     }
 

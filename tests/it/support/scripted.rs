@@ -382,7 +382,10 @@ impl<'a> Session<'a> {
                 _ => one("502 no TLS here"),
             },
             "USER" => one("331 password please"),
-            "PASS" => one("230 logged in"),
+            "PASS" => match &self.shared.script.password {
+                Some(right) if right != argument => one("530 not logged in"),
+                _ => one("230 logged in"),
+            },
             "PBSZ" => one("200 PBSZ=0"),
             "PROT" => {
                 self.protected = argument == "P";

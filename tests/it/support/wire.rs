@@ -3,7 +3,7 @@
 //! rustls' own stream types are too polite for that. Every wait is bounded by [`DEADLINE`].
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,19 @@ impl Wire {
     pub fn connect(address: SocketAddr) -> Self {
         let socket = TcpStream::connect_timeout(&address, DEADLINE);
         Self::new(socket.unwrap_or_else(|error| panic!("connect to {address}: {error}")))
+    }
+
+    /// Connects from an address of one's own.
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let connect = || {
+            let domain = socket2::Domain::for_address(address);
+            let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+            socket.connect_timeout(&address.into(), DEADLINE)?;
+            io::Result::Ok(socket.into())
+        };
+        let socket = connect();
+        Self::new(socket.unwrap_or_else(|error| panic!("{source} to {address}: {error}")))
     }
 
     /// Starts TLS and completes the handshake.

@@ -166,3 +166,82 @@ fn after_login_lines_pass_byte_for_byte_but_for_ours() {
     assert_eq!(session.sent(), ["QUIT"]);
     assert_eq!(session.ending(), Some(Ending::Quit));
 }
+
+#[test]
+fn what_may_have_been_a_wrong_guess_is_penalised_before_the_client_hears_of_it() {
+    for refused in ["530 No", "430 No"] {
+        let mut session = Session::implicit();
+        session.client("USER b.lab|al").dialled(false);
+        session.backend("331 P").client("PASS x").actions();
+        session.backend(refused);
+        let actions = session.actions();
+        let [
+            Action::Record(_),
+            Action::Penalise(Some(site)),
+            Action::Reply(reply),
+        ] = &actions[..]
+        else {
+            panic!("{actions:?}")
+        };
+        assert_eq!(site.name, "b");
+        assert!(reply.starts_with(refused.as_bytes()));
+    }
+}
+
+#[test]
+fn a_user_that_the_backend_refuses_and_a_host_that_no_site_has_are_guesses_too() {
+    let mut session = Session::implicit();
+    session.client("USER al").dialled(false).backend("530 No");
+    let site_of = |session: &mut Session| {
+        let actions = session.actions();
+        let penalties = actions.iter().filter_map(|action| match action {
+            Action::Penalise(site) => Some(site.as_ref().map(|site| site.name.clone())),
+            _ => None,
+        });
+        penalties.collect::<Vec<_>>()
+    };
+    assert_eq!(site_of(&mut session), [Some("a".to_owned())]);
+    session.client("USER x.lab|al");
+    assert_eq!(site_of(&mut session), [None]);
+}
+
+#[test]
+fn a_backend_with_troubles_of_its_own_is_nobodys_guess() {
+    for refused in ["451 x", "503 x", "534 x", "550 x"] {
+        let mut session = Session::implicit();
+        session.client("USER al").dialled(false).backend(refused);
+        let actions = session.actions();
+        let penalised = actions.iter().any(|a| matches!(a, Action::Penalise(_)));
+        assert!(!penalised, "{refused}");
+    }
+}
+
+#[test]
+fn a_blocked_client_is_421_without_a_backend() {
+    let mut session = Session::implicit();
+    session.client("USER al").event(Event::Blocked);
+    assert!(session.has(&Action::Record(Record::Login(LoginResult::Blocked))));
+    assert_eq!(session.ending(), Some(Ending::Blocked));
+    assert_eq!(session.codes(), [421]);
+}
+
+#[test]
+fn the_guess_that_was_one_too_many_gets_its_530_and_then_421() {
+    let mut session = Session::implicit();
+    session.client("USER al").dialled(false).backend("331 P");
+    session.client("PASS x").actions();
+    session.backend("530 No").event(Event::Blocked);
+    assert!(!session.has(&Action::Record(Record::Login(LoginResult::Blocked))));
+    assert_eq!(session.ending(), Some(Ending::Blocked));
+    assert_eq!(session.codes(), [530, 421]);
+}
+
+#[test]
+fn who_is_logged_in_stays_so_whatever_the_guard_says() {
+    let mut session = Session::logged_in();
+    assert_eq!(session.answer("USER x.lab|al"), 530);
+    session.event(Event::Blocked);
+    assert_eq!(session.ending(), None);
+    session.client("PWD");
+    assert_eq!(session.sent(), ["PWD"]);
+}

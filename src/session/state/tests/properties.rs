@@ -13,6 +13,8 @@ enum Happening {
     Data(DataEvent),
     /// The answer to Dial, PrepareData or StartTls, good or bad.
     Answer(bool),
+    /// The guard's answer to Dial or Penalise.
+    Blocked,
     Expired,
     Drain,
     DrainOver,
@@ -98,6 +100,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         30 => select(REPLIES).prop_map(Happening::Reply),
         25 => select(DATA).prop_map(Happening::Data),
         15 => prop::bool::weighted(0.9).prop_map(Happening::Answer),
+        2 => Just(Happening::Blocked),
         2 => Just(Happening::Expired),
         1 => Just(Happening::Drain),
         1 => Just(Happening::DrainOver),
@@ -110,6 +113,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 struct World {
     machine: Machine,
     owes: Owed,
+    penalised: bool,
     tls: bool,
     backend: bool,
     logged_in: bool,
@@ -146,6 +150,7 @@ impl World {
         let mut world = Self {
             machine,
             owes: Owed::Nothing,
+            penalised: false,
             tls,
             backend: false,
             logged_in: false,
@@ -167,7 +172,13 @@ impl World {
     fn event(&mut self, happening: &Happening) -> Option<Event> {
         // The driver does these before it looks at anything else.
         let busy = self.owes != Owed::Nothing;
+        let penalised = std::mem::replace(&mut self.penalised, false);
         Some(match happening {
+            Happening::Blocked if penalised => Event::Blocked,
+            Happening::Blocked if self.owes == Owed::Dial => {
+                self.owes = Owed::Nothing;
+                Event::Blocked
+            }
             Happening::Answer(good) => match std::mem::replace(&mut self.owes, Owed::Nothing) {
                 Owed::Nothing => return None,
                 Owed::Tls => {
@@ -262,6 +273,7 @@ impl World {
                 self.owes = Owed::Dial;
                 self.backend = false;
             }
+            Action::Penalise(_) => self.penalised = true,
             Action::HangUp => self.backend = false,
             Action::Send(line) => {
                 let verb = line

@@ -1,0 +1,75 @@
+//! What the [guard](crate::guard) has a session do: dial nobody for a client that is blocked, and hold back the reply
+//! to a failed login.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::Session;
+use super::actions::client_goes;
+use super::state::{Event, Wait};
+use crate::config::Site;
+use crate::guard::Standing;
+use crate::observe::metrics::{GuardAction, NO_SITE};
+
+impl Session {
+    /// Whether the client may try to log in at this site.
+    pub(super) fn is_admitted(&self, site: &Site) -> bool {
+        self.shared.guard.admits(
+            self.summary.client().ip(),
+            &site.name,
+            &self.live.policy.settings.guard,
+            Instant::now().into_std(),
+        )
+    }
+
+    /// A login has failed: what follows waits for as long as the guard says, but not for a client that goes away, and
+    /// not beyond the time for the login. Nobody but this session waits.
+    pub(super) async fn penalise(&mut self, site: Option<Arc<Site>>) {
+        let now = Instant::now();
+        let site = site.as_ref().map(|site| site.name.as_str());
+        let rules = &self.live.policy.settings.guard;
+        let client = self.summary.client();
+        let consequence =
+            self.shared
+                .guard
+                .failed(client.ip(), site, &self.trial, rules, now.into_std());
+
+        let label = site.unwrap_or(NO_SITE);
+        let metrics = &self.shared.metrics;
+        if consequence.crowded {
+            metrics.guard(label, GuardAction::Crowded);
+        }
+        if !consequence.delay.is_zero() {
+            metrics.guard(label, GuardAction::Delayed);
+        }
+        if consequence.standing == Standing::NewlyBlocked {
+            metrics.guard(label, GuardAction::Blocked);
+            tracing::warn!(
+                session = self.summary.id(),
+                client = %client.ip(),
+                site = label,
+                seconds = rules.block.as_secs_f64(),
+                "client blocked after too many failed logins"
+            );
+        }
+
+        let until = now + consequence.delay;
+        let login_is_over = self.wait == Wait::Login && self.login_by <= until;
+        let until = if login_is_over { self.login_by } else { until };
+        if now < until {
+            tokio::select! {
+                () = sleep_until(until) => {}
+                () = client_goes(&mut self.client) => {
+                    return self.happened.push_back(Event::ClientGone);
+                }
+            }
+        }
+        match consequence.standing {
+            Standing::NewlyBlocked | Standing::Blocked => self.happened.push_back(Event::Blocked),
+            // Here, since commands that have arrived meanwhile come before the session's clock.
+            Standing::Admitted if login_is_over => self.happened.push_back(Event::Expired),
+            Standing::Admitted => {}
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Guessing passwords through the proxy: answered later and later, then refused, and nobody else pays for it.
+
+use std::net::SocketAddr;
+
+use crate::support::config::{Config, Site};
+use crate::support::front::{Front, NAME};
+use crate::support::loopback::Loopback;
+use crate::support::proxy::Proxy;
+use crate::support::raw::Raw;
+use crate::support::script::Script;
+use crate::support::scripted::Backend;
+use crate::support::wire::Wire;
+
+const RIGHT: &str = "open sesame";
+
+/// A site, the proxy before it, and the addresses that clients come from.
+struct Scene {
+    front: Front,
+    backend: Backend,
+    proxy: Proxy,
+}
+
+impl Scene {
+    fn new(guard: &str) -> Self {
+        Self::with(|config| config.set("guard", guard))
+    }
+
+    fn with(more: impl FnOnce(Config) -> Config) -> Self {
+        let front = Front::new(&[]);
+        let backend = Backend::start(Script::new().password(RIGHT));
+        let config = more(front.config());
+        let proxy = Proxy::start(
+            config
+                .site(&Site::default("ftpa", backend.address()))
+                .site(&Site::hosts("ftpb", &["ftpb.test"], backend.address())),
+        );
+        Self {
+            front,
+            backend,
+            proxy,
+        }
+    }
+
+    /// A client under TLS that comes from this address.
+    fn client(&self, from: &Loopback) -> Raw {
+        let to: SocketAddr = self.proxy.explicit();
+        let mut client = Raw::over(Wire::connect_from(from.ip(), to));
+        client.expect(220);
+        client.auth_tls(&self.front.tls(NAME));
+        client
+    }
+
+    /// Guesses until the proxy ends the session; gives the codes of what followed each PASS.
+    fn guess(&self, from: &Loopback, user: &str) -> Vec<u16> {
+        let mut client = self.client(from);
+        let mut codes = Vec::new();
+        for number in 0.. {
+            client.command(&format!("USER {user}"), 331);
+            client.send(&format!("PASS guess {number}"));
+            codes.push(client.reply().code);
+            if codes.len() == LIMIT {
+                codes.push(client.reply().code);
+                client.end();
+                break;
+            }
+        }
+        codes
+    }
+
+    fn count(&self, name: &str, site: &str, label: &str, value: &str) -> f64 {
+        let mut labels = [format!("{label}=\"{value}\""), format!("site=\"{site}\"")];
+        labels.sort();
+        let series = format!("portcullis_{name}{{{}}}", labels.join(","));
+        self.proxy.metric(&series)
+    }
+}
+
+/// So many failures block in most of these tests.
+const LIMIT: usize = 5;
+const QUICK: &str = "{failures: 5, window: 1h, delay: 1ms, max_delay: 1ms, block: 1h}";
+
+#[test]
+fn a_guesser_is_refused_without_a_backend_while_the_owner_logs_in_from_elsewhere() {
+    let scene = Scene::new(QUICK);
+    let (guesser, owner) = (Loopback::claim(), Loopback::claim());
+    assert_eq!(
+        scene.guess(&guesser, "alice"),
+        [530, 530, 530, 530, 530, 421]
+    );
+    let connections = scene.backend.connections();
+    for user in ["alice", "bob"] {
+        let refusal = scene.client(&guesser).command(&format!("USER {user}"), 421);
+        assert!(refusal.contains("failed logins"), "{refusal}");
+    }
+    assert_eq!(scene.backend.connections(), connections);
+    scene.client(&owner).login("alice", RIGHT);
+
+    let logins = |result| scene.count("logins_total", "ftpa", "result", result);
+    assert_eq!(logins("rejected"), 5.0);
+    assert_eq!(logins("blocked"), 2.0);
+    assert_eq!(logins("accepted"), 1.0);
+    let guard = |action| scene.count("guard_total", "ftpa", "action", action);
+    assert_eq!(guard("delayed"), 2.0);
+    assert_eq!(guard("blocked"), 1.0);
+    let line = scene
+        .proxy
+        .wait_for_log(|line| line.message() == "client blocked after too many failed logins");
+    assert_eq!(line.field("client"), Some(guesser.ip().to_string()));
+    assert_eq!(line.field("site").as_deref(), Some("ftpa"));
+}
+
+#[test]
+fn many_guessers_at_once_are_each_counted_alone_and_the_owner_logs_in_among_them() {
+    let scene = Scene::new(QUICK);
+    let owner = Loopback::claim();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let guesser = Loopback::claim();
+                assert_eq!(scene.guess(&guesser, "alice").last(), Some(&421));
+                scene.client(&guesser).command("USER alice", 421);
+            });
+        }
+        for _ in 0..8 {
+            scene.client(&owner).login("alice", RIGHT);
+        }
+    });
+    assert_eq!(scene.count("guard_total", "ftpa", "action", "blocked"), 8.0);
+}
+
+#[test]
+fn who_is_blocked_at_one_site_may_log_in_at_another() {
+    let scene = Scene::new(QUICK);
+    let client = Loopback::claim();
+    scene.guess(&client, "alice");
+    scene.client(&client).command("USER alice", 421);
+    scene.client(&client).login("ftpb.test|alice", RIGHT);
+}
+
+#[test]
+fn a_session_open_since_before_the_block_gets_one_guess_more_and_a_logged_in_one_stays() {
+    let scene = Scene::new(QUICK);
+    let from = Loopback::claim();
+    let mut logged_in = scene.client(&from);
+    logged_in.login("alice", RIGHT);
+    let mut open = scene.client(&from);
+    open.command("USER alice", 331);
+    scene.guess(&from, "alice");
+    open.command("PASS another", 530);
+    open.expect(421);
+    logged_in.command("PWD", 257);
+}
+
+#[test]
+fn a_reply_is_held_back_in_its_own_session_alone_and_not_for_a_client_that_hangs_up() {
+    // Longer than any test waits for anything.
+    let scene = Scene::with(|config| {
+        config
+            .timeout("login", "1h")
+            .set("guard", "{delay: 30m, max_delay: 30m}")
+    });
+    let (guesser, owner) = (Loopback::claim(), Loopback::claim());
+    let mut client = scene.client(&guesser);
+    for number in 0..3 {
+        client.command("USER alice", 331);
+        client.command(&format!("PASS guess {number}"), 530);
+    }
+    client.command("USER alice", 331);
+    client.send("PASS guess 3");
+    let delayed = "portcullis_guard_total{action=\"delayed\",site=\"ftpa\"}";
+    scene.proxy.wait_for_metric(delayed, |count| count == 1.0);
+    scene.client(&owner).login("alice", RIGHT);
+    scene.client(&guesser).login("alice", RIGHT);
+    drop(client);
+    scene
+        .proxy
+        .wait_for_metric("portcullis_sessions", |sessions| sessions == 0.0);
+}
+
+#[test]
+fn a_reply_is_held_back_no_longer_than_the_login_may_take() {
+    let scene = Scene::with(|config| {
+        config
+            .timeout("login", "3s")
+            .set("guard", "{delay: 2900ms, max_delay: 2900ms}")
+    });
+    let mut client = scene.client(&Loopback::claim());
+    client.command("USER alice", 331);
+    // In one piece: what has arrived already doesn't stop the clock.
+    let guesses: String = (0..9).map(|n| format!("PASS guess {n}\r\n")).collect();
+    client.send_bytes(guesses.as_bytes());
+    let mut refused = 0;
+    let last = loop {
+        let reply = client.reply();
+        if reply.code != 530 {
+            break reply;
+        }
+        refused += 1;
+    };
+    assert!(refused <= 5, "{refused}");
+    assert_eq!(last.code, 421);
+    assert!(last.text.contains("took too long"), "{}", last.text);
+}
+
+#[test]
+fn hosts_that_no_site_has_are_counted_and_their_guesser_may_use_those_that_are() {
+    let scene = Scene::new(QUICK);
+    let from = Loopback::claim();
+    let mut client = scene.client(&from);
+    for number in 0..LIMIT {
+        client.command(&format!("USER host{number}.test|alice"), 530);
+    }
+    client.expect(421);
+    let mut client = scene.client(&from);
+    client.command("USER another.test|alice", 530);
+    client.expect(421);
+    scene.client(&from).login("alice", RIGHT);
+    assert_eq!(scene.backend.connections(), 1);
+    assert_eq!(scene.count("guard_total", "none", "action", "blocked"), 1.0);
+}
+
+#[test]
+fn one_robot_with_an_old_password_does_not_shut_its_office_out() {
+    let scene = Scene::new(QUICK);
+    let office = Loopback::claim();
+    for _ in 0..4 * LIMIT {
+        let mut robot = scene.client(&office);
+        robot.command("USER robot", 331);
+        robot.command("PASS of last year", 530);
+    }
+    scene.client(&office).login("alice", RIGHT);
+}
+
+#[test]
+fn networks_that_are_allowed_may_guess_on() {
+    let scene = Scene::new("{failures: 1, allow: [127.0.0.0/8]}");
+    let mut client = scene.client(&Loopback::claim());
+    for number in 0..10 {
+        client.command("USER alice", 331);
+        client.command(&format!("PASS guess {number}"), 530);
+    }
+    client.login("alice", RIGHT);
+}
+
+#[test]
+fn a_reload_forgets_nobody_and_its_new_rules_hold() {
+    let scene = Scene::new(QUICK);
+    let from = Loopback::claim();
+    scene.guess(&from, "alice");
+    let yaml = scene.proxy.config().to_yaml();
+    scene.proxy.reload(&yaml);
+    scene.client(&from).command("USER alice", 421);
+    scene
+        .proxy
+        .reload(&yaml.replace("guard: {", "guard: {allow: [127.0.0.0/8], "));
+    scene.client(&from).login("alice", RIGHT);
+}
