@@ -1,11 +1,13 @@
 //! Guessing passwords through the proxy: answered later and later, then refused, and nobody else pays for it.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
 use crate::support::config::{Config, Site};
 use crate::support::front::{Front, NAME};
 use crate::support::loopback::Loopback;
 use crate::support::proxy::Proxy;
+use crate::support::proxy_header::v1;
 use crate::support::raw::Raw;
 use crate::support::script::Script;
 use crate::support::scripted::Backend;
@@ -43,28 +45,29 @@ impl Scene {
 
     /// A client under TLS that comes from this address.
     fn client(&self, from: &Loopback) -> Raw {
-        let to: SocketAddr = self.proxy.explicit();
-        let mut client = Raw::over(Wire::connect_from(from.ip(), to));
+        self.greeted(Wire::connect_from(from.ip(), self.proxy.explicit()))
+    }
+
+    /// A client under TLS that a load balancer says comes from this address.
+    fn balanced(&self, from: &str) -> Raw {
+        let client = SocketAddr::new(from.parse().expect("an address"), 40000);
+        let balancer = "[2001:db8::1]:21".parse().expect("an address");
+        let mut wire = Wire::connect(self.proxy.explicit());
+        wire.write_all(&v1(client, balancer))
+            .expect("the proxy accepts");
+        self.greeted(wire)
+    }
+
+    fn greeted(&self, wire: Wire) -> Raw {
+        let mut client = Raw::over(wire);
         client.expect(220);
         client.auth_tls(&self.front.tls(NAME));
         client
     }
 
-    /// Guesses until the proxy ends the session; gives the codes of what followed each PASS.
+    /// See [`guess`].
     fn guess(&self, from: &Loopback, user: &str) -> Vec<u16> {
-        let mut client = self.client(from);
-        let mut codes = Vec::new();
-        for number in 0.. {
-            client.command(&format!("USER {user}"), 331);
-            client.send(&format!("PASS guess {number}"));
-            codes.push(client.reply().code);
-            if codes.len() == LIMIT {
-                codes.push(client.reply().code);
-                client.end();
-                break;
-            }
-        }
-        codes
+        guess(self.client(from), user)
     }
 
     fn count(&self, name: &str, site: &str, label: &str, value: &str) -> f64 {
@@ -73,6 +76,19 @@ impl Scene {
         let series = format!("portcullis_{name}{{{}}}", labels.join(","));
         self.proxy.metric(&series)
     }
+}
+
+/// Guesses until the proxy ends the session; gives the codes of what followed each PASS.
+fn guess(mut client: Raw, user: &str) -> Vec<u16> {
+    let mut codes = Vec::new();
+    for number in 0..LIMIT {
+        client.command(&format!("USER {user}"), 331);
+        client.send(&format!("PASS guess {number}"));
+        codes.push(client.reply().code);
+    }
+    codes.push(client.reply().code);
+    client.end();
+    codes
 }
 
 /// So many failures block in most of these tests.
@@ -126,6 +142,17 @@ fn many_guessers_at_once_are_each_counted_alone_and_the_owner_logs_in_among_them
         }
     });
     assert_eq!(scene.count("guard_total", "ftpa", "action", "blocked"), 8.0);
+}
+
+#[test]
+fn behind_a_load_balancer_its_clients_are_counted_and_an_ipv6_64_is_one_of_them() {
+    let scene = Scene::with(|config| config.set("guard", QUICK).proxy_protocol("127.0.0.0/8"));
+    let guesser = scene.balanced("2001:db8:0:1::7");
+    assert_eq!(guess(guesser, "alice").last(), Some(&421));
+    scene
+        .balanced("2001:db8:0:1:ffff::8")
+        .command("USER alice", 421);
+    scene.balanced("2001:db8:0:2::7").login("alice", RIGHT);
 }
 
 #[test]
