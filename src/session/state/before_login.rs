@@ -87,9 +87,11 @@ impl Machine {
     }
 
     fn pbsz(&mut self, argument: &[u8]) {
-        let number = std::str::from_utf8(argument)
+        let number = std::str::from_utf8(argument.trim_ascii())
             .ok()
-            .and_then(|text| text.trim().parse::<u32>().ok());
+            // `parse` alone would take a sign as well.
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|text| text.parse::<u32>().ok());
         let answer = match (&mut self.security, number) {
             (Security::Clear | Security::Upgrading(_), _) => answer::NEEDS_AUTH,
             (Security::Secured { .. }, None) => answer::PBSZ_ARGUMENT,

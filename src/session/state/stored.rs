@@ -89,10 +89,22 @@ fn kind(command: &Command) -> Option<Kind> {
             Some(Kind::Utf8)
         }
         Verb::Opts if first_word.eq_ignore_ascii_case(b"MLST") => Some(Kind::Mlst),
-        verb @ (Verb::Clnt | Verb::Lang | Verb::Type) => Some(Kind::Parameter(verb)),
+        verb @ (Verb::Clnt | Verb::Lang) => Some(Kind::Parameter(verb)),
+        verb @ Verb::Type if is_type(argument) => Some(Kind::Parameter(verb)),
         verb @ Verb::Stru if argument.eq_ignore_ascii_case(b"F") => Some(Kind::Parameter(verb)),
         verb @ Verb::Mode if argument.eq_ignore_ascii_case(b"S") => Some(Kind::Parameter(verb)),
         _ => None,
+    }
+}
+
+/// Whether RFC 959 §5.3.2 knows this type. A wrong one must not be called good before a backend can judge it.
+fn is_type(argument: &[u8]) -> bool {
+    let upper = argument.to_ascii_uppercase();
+    match upper.as_slice() {
+        b"I" | b"A" | b"E" | b"A N" | b"A T" | b"A C" | b"E N" | b"E T" | b"E C" => true,
+        local => local
+            .strip_prefix(b"L ")
+            .is_some_and(|size| !size.is_empty() && size.iter().all(|byte| byte.is_ascii_digit())),
     }
 }
 
