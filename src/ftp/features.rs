@@ -8,14 +8,14 @@ use super::reply::Reply;
 /// What Portcullis offers without a backend.
 ///
 /// Nothing that only some backends have is listed: lftp asks once, before login, and believes it.
-pub fn before_login() -> Vec<u8> {
-    list(OWN.iter().map(|line| line.as_bytes().to_vec()))
+pub fn before_login(active_mode: bool) -> Vec<u8> {
+    list(own(active_mode).map(|line| line.as_bytes().to_vec()))
 }
 
 /// The backend's answer to FEAT with the lines about TLS, HOST and data ports replaced by ours.
 ///
 /// A backend that doesn't know FEAT gives a list of ours alone, less what such a server can't be expected to have.
-pub fn after_login(backend: &Reply) -> Vec<u8> {
+pub fn after_login(backend: &Reply, active_mode: bool) -> Vec<u8> {
     let theirs: Vec<Vec<u8>> = if backend.number() == 211 {
         backend
             .lines()
@@ -26,8 +26,7 @@ pub fn after_login(backend: &Reply) -> Vec<u8> {
     } else {
         Vec::new()
     };
-    let ours = OWN
-        .iter()
+    let ours = own(active_mode)
         .filter(|line| !BACKEND_DECIDES.contains(line))
         .map(|line| line.as_bytes().to_vec());
     list(ours.chain(theirs))
@@ -36,6 +35,13 @@ pub fn after_login(backend: &Reply) -> Vec<u8> {
 const OWN: &[&str] = &[
     "AUTH TLS", "PBSZ", "PROT", "EPSV", "EPRT", "HOST", "UTF8", "CLNT",
 ];
+
+/// What is on offer: EPRT only where active mode is.
+fn own(active_mode: bool) -> impl Iterator<Item = &'static str> {
+    OWN.iter()
+        .copied()
+        .filter(move |line| active_mode || *line != "EPRT")
+}
 
 /// Listed before login since they're accepted then; after it the backend's own list says whether it has them.
 const BACKEND_DECIDES: &[&str] = &["UTF8", "CLNT"];
@@ -78,15 +84,22 @@ mod tests {
             .map(|line| Line::Whole(Bytes::copy_from_slice(line.as_bytes())))
             .find_map(|line| parser.push(line).unwrap())
             .unwrap();
-        let text = String::from_utf8(after_login(&reply)).unwrap();
+        let text = String::from_utf8(after_login(&reply, true)).unwrap();
         text.split("\r\n").map(str::to_owned).collect()
     }
 
     #[test]
     fn before_login_each_line_is_indented_by_one_space() {
-        let text = String::from_utf8(before_login()).unwrap();
+        let text = String::from_utf8(before_login(true)).unwrap();
         assert!(text.starts_with("211-Features:\r\n AUTH TLS\r\n PBSZ\r\n PROT\r\n"));
         assert!(text.ends_with("\r\n211 End\r\n"));
+    }
+
+    #[test]
+    fn eprt_is_listed_only_where_active_mode_is_on() {
+        let listed = |active| String::from_utf8(before_login(active)).unwrap();
+        assert!(listed(true).contains("\r\n EPRT\r\n"));
+        assert!(!listed(false).contains("EPRT"));
     }
 
     #[test]

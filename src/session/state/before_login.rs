@@ -16,7 +16,10 @@ impl Machine {
             Verb::User => self.user(command),
             Verb::Pass | Verb::Acct => self.password(command),
             Verb::Host => self.host(&command),
-            Verb::Feat => self.push(Action::Reply(features::before_login().into())),
+            Verb::Feat => {
+                let list = features::before_login(self.terms.active_mode);
+                self.push(Action::Reply(list.into()));
+            }
             Verb::Opts => self.store_or(command, answer::OPTION_UNKNOWN),
             Verb::Clnt | Verb::Lang | Verb::Type | Verb::Stru | Verb::Mode => {
                 self.store_or(command, answer::NOT_LOGGED_IN);

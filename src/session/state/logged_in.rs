@@ -257,7 +257,8 @@ impl Machine {
             }
             Step::Feat => {
                 if reply.class() != Class::Preliminary {
-                    self.push(Action::Reply(features::after_login(&reply).into()));
+                    let list = features::after_login(&reply, self.terms.active_mode);
+                    self.push(Action::Reply(list.into()));
                     self.set_step(Step::Ready);
                 }
             }
