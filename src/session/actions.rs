@@ -136,10 +136,11 @@ impl Session {
         if let Some(backend) = &backend {
             self.summary.backend(backend);
         }
-        let dialled = backend.as_ref().map(|backend| Dialled {
-            ipv6: backend.address.ip().to_canonical().is_ipv6(),
-        });
         self.backend = backend;
+        let dialled = self.backend.as_mut().map(|backend| Dialled {
+            ipv6: backend.address.ip().to_canonical().is_ipv6(),
+            welcome: backend.welcome.take(),
+        });
         self.happened.push_back(Event::Dialled(dialled));
     }
 

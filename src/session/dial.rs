@@ -30,6 +30,8 @@ pub struct BackendConnection {
     pub address: SocketAddr,
     /// What the data connections of this session have to use, too.
     pub tls: Option<BackendSessionTls>,
+    /// The 230 in place of a greeting of a backend that asks nobody for a name.
+    pub welcome: Option<Reply>,
 }
 
 /// How far the way to a backend led, and what ended it.
@@ -152,7 +154,7 @@ pub async fn dial(
 
     let (Some(client), Some(settings)) = (tls, &backend.tls) else {
         let mut connection = BackendConnection::new(stream, address, None);
-        connection.greeting(patience).await?;
+        connection.welcome = connection.greeting(patience).await?;
         return Ok(connection);
     };
     let session = client.session();
@@ -173,12 +175,13 @@ async fn secure(
         ListenerTls::Implicit => {
             let stream = handshake(stream, &tls, patience).await?;
             let mut connection = BackendConnection::new(stream, address, Some(tls));
-            connection.greeting(patience).await?;
+            connection.welcome = connection.greeting(patience).await?;
             Ok(connection)
         }
         ListenerTls::Explicit => {
             let mut connection = BackendConnection::new(stream, address, None);
-            connection.greeting(patience).await?;
+            // A login without TLS counts for nothing after AUTH (RFC 4217 §4).
+            let _ = connection.greeting(patience).await?;
             // Only 234 means TLS (RFC 4217 §4.2); after anything else a password would go out in clear text.
             let reply = connection
                 .ask(b"AUTH TLS\r\n", patience)
@@ -225,10 +228,12 @@ impl BackendConnection {
             replies: ReplyParser::default(),
             address,
             tls,
+            welcome: None,
         }
     }
 
-    async fn greeting(&mut self, patience: Patience<'_>) -> Result<(), DialError> {
+    /// Waits until the backend is ready; gives its 230 if it has let the client in already.
+    async fn greeting(&mut self, patience: Patience<'_>) -> Result<Option<Reply>, DialError> {
         loop {
             let reply = self
                 .reply_within(patience)
@@ -237,7 +242,8 @@ impl BackendConnection {
             match reply.number() {
                 // "Ready in nnn minutes": hardly a client survives one, so it's waited out here.
                 120 => {}
-                220 => return Ok(()),
+                220 => return Ok(None),
+                230 => return Ok(Some(reply)),
                 _ => return Err(DialError::Greeting(NoReply::Unwelcome(reply))),
             }
         }

@@ -23,6 +23,8 @@ pub(super) struct Login {
     step: Step,
     /// Settings that the backend took before login and need not be told again.
     accepted: Vec<Command>,
+    /// The answer to USER that the backend's greeting was.
+    welcome: Option<Reply>,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl Machine {
                     passive: logged_in.passive,
                     step: Step::Ready,
                     accepted: Vec::new(),
+                    welcome: None,
                 });
                 self.send_user(Some(logged_in.route));
             }
@@ -122,7 +125,7 @@ impl Machine {
         let State::Dialling(route) = &self.state else {
             return;
         };
-        let Some(Dialled { ipv6 }) = dialled else {
+        let Some(Dialled { ipv6, welcome }) = dialled else {
             self.push(Action::Record(Record::Login(
                 LoginResult::BackendUnavailable,
             )));
@@ -137,6 +140,7 @@ impl Machine {
             },
             step: Step::Ready,
             accepted: Vec::new(),
+            welcome,
         });
         let replay = self.stored.before_user();
         self.tell_before_user(replay);
@@ -168,6 +172,9 @@ impl Machine {
         let State::Login(login) = &mut self.state else {
             return;
         };
+        if let Some(welcome) = login.welcome.take() {
+            return self.login_reply(welcome);
+        }
         login.step = Step::User { former };
         let line = [b"USER ", login.route.backend_user().as_slice()].concat();
         self.send(&line);

@@ -83,10 +83,12 @@ pub enum BadLine {
 }
 
 /// A backend connection that is ready for USER.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialled {
     /// Whether its control connection runs over IPv6, where only EPSV makes sense.
     pub ipv6: bool,
+    /// The 230 of a backend that lets everybody in without USER.
+    pub welcome: Option<Reply>,
 }
 
 /// Something to do.

@@ -17,6 +17,10 @@ fn commands_before_login_are_answered_without_a_backend() {
         ("CLNT x", 200),
         ("LANG en", 200),
         ("TYPE I", 200),
+        ("TYPE A N", 200),
+        ("TYPE L 8", 200),
+        ("TYPE X", 530),
+        ("TYPE L", 530),
         ("STRU F", 200),
         ("STRU R", 530),
         ("MODE S", 200),
@@ -84,6 +88,7 @@ fn prot_needs_pbsz_and_knows_two_levels() {
         ("PBSZ", 501),
         ("PBSZ x", 501),
         ("PBSZ 4294967296", 501),
+        ("PBSZ +5", 501),
         ("PBSZ 16384", 200),
         ("PROT S", 536),
         ("PROT E", 536),
@@ -114,57 +119,8 @@ fn auth_forgets_settings_made_in_clear_text() {
 }
 
 #[test]
-fn host_follows_rfc_7151() {
-    let table = [
-        ("HOST b.lab", 220),
-        ("HOST B.LAB.", 220),
-        ("HOST proxy.lab", 220),
-        ("HOST 192.0.2.1", 220),
-        ("HOST 192.0.2.9", 504),
-        ("HOST [2001:db8::9]", 504),
-        ("HOST x.lab", 504),
-        ("HOST b.lab:21", 501),
-        ("HOST ::1", 501),
-        ("HOST [::1]:21", 501),
-        ("HOST", 501),
-    ];
-    for (line, code) in table {
-        assert_eq!(Session::implicit().answer(line), code, "{line}");
-    }
-    let mut logged_in = Session::logged_in();
-    assert_eq!(logged_in.answer("HOST a.lab"), 503);
-}
-
-#[test]
-fn the_last_accepted_host_counts_and_survives_auth() {
-    let mut session = Session::explicit();
-    assert_eq!(session.answer("HOST b.lab"), 220);
-    assert_eq!(session.answer("HOST c.lab"), 220);
-    assert_eq!(session.answer("HOST x.lab"), 504);
-    session.secured("AUTH TLS", None).client("USER al");
-    assert_eq!(session.dials(), ["c"]);
-}
-
-#[test]
-fn host_must_not_contradict_a_server_name_that_chose_a_site() {
-    let mut session = Session::implicit_with(terms(), Some("b.lab"));
-    assert_eq!(session.answer("HOST c.lab"), 504);
-    assert_eq!(session.answer("HOST b.lab"), 220);
-    session.client("USER al");
-    assert_eq!(session.dials(), ["b"]);
-    let mut unknown = Session::implicit_with(terms(), Some("other.lab"));
-    assert_eq!(unknown.answer("HOST other.lab"), 220);
-    assert_eq!(unknown.answer("HOST c.lab"), 220);
-}
-
-#[test]
 fn commands_queued_behind_auth_end_the_session() {
-    let terms = Terms {
-        tls_required: false,
-        ..terms()
-    };
-    let mut session = Session::of(Machine::explicit(terms));
-    session.client("USER al").dialled(false).backend("230 In");
+    let mut session = Session::logged_in_in_clear_text();
     session.client("PASV").backend("227 x (1,2,3,4,5,6)");
     session.prepared(Prepared::Passive(5000)).client("LIST");
     session.client("AUTH TLS").client("USER b.lab|mallory");
@@ -186,4 +142,35 @@ fn nonsense_is_answered_so_often_and_no_more() {
     let mut browser = Session::explicit();
     browser.event(Event::BadLine(BadLine::Malformed(BadCommand::Http)));
     assert_eq!(browser.actions(), [Action::Close(Ending::Abuse)]);
+}
+
+#[test]
+fn auth_after_a_login_in_clear_text_begins_anew() {
+    let mut session = Session::logged_in_in_clear_text();
+    assert_eq!(session.answer("EPSV ALL"), 200);
+    session.client("AUTH TLS");
+    assert!(session.has(&Action::HangUp));
+    session.event(Event::Secured { sni: None }).actions();
+    // The user, the backend and EPSV ALL are forgotten: all of it may have come from anybody.
+    assert_eq!(session.answer("PWD"), 530);
+    assert_eq!(session.answer("PASS x"), 503);
+    session.client("USER al").dialled(false).backend("230 In");
+    session.client("PASV");
+    assert_eq!(session.sent().last().map(String::as_str), Some("EPSV"));
+}
+
+#[test]
+fn eprt_is_on_offer_only_where_active_mode_is() {
+    for active_mode in [true, false] {
+        let terms = Terms {
+            active_mode,
+            ..terms()
+        };
+        let mut session = Session::logged_in_with(terms.clone(), false);
+        session.client("FEAT").backend("211 Features");
+        assert_eq!(session.replies()[0].contains(" EPRT\r\n"), active_mode);
+        let mut before = Session::implicit_with(terms, None);
+        before.client("FEAT");
+        assert_eq!(before.replies()[0].contains(" EPRT\r\n"), active_mode);
+    }
 }

@@ -245,3 +245,50 @@ fn who_is_logged_in_stays_so_whatever_the_guard_says() {
     session.client("PWD");
     assert_eq!(session.sent(), ["PWD"]);
 }
+
+#[test]
+fn a_challenge_and_an_account_are_asked_for_in_the_backends_words() {
+    for asked in ["331 [alg:totp] Code", "336 s/key 97 ab1", "332 Account"] {
+        let mut session = Session::implicit();
+        session.client("USER al").dialled(false).backend(asked);
+        assert_eq!(session.replies(), [asked]);
+        assert_eq!(session.answer("PWD"), 530);
+        session.client("ACCT books").backend("230 In");
+        assert_eq!(session.sent(), ["ACCT books"]);
+    }
+}
+
+#[test]
+fn every_2xx_is_a_login() {
+    for accepted in ["230 In", "232 In by other means", "202 Superfluous"] {
+        for line in ["PASS x", "ACCT x"] {
+            let mut session = Session::implicit();
+            session.client("USER al").dialled(false).backend("331 P");
+            session.client(line).backend(accepted).actions();
+            session.client("PWD");
+            assert_eq!(session.sent(), ["PWD"], "{line} {accepted}");
+        }
+    }
+}
+
+#[test]
+fn a_password_after_a_login_without_one_is_the_backends() {
+    let mut session = Session::logged_in();
+    session.client("PASS x").backend("230 Already in");
+    assert_eq!(session.sent(), ["PASS x"]);
+    assert_eq!(session.replies(), ["230 Already in"]);
+    session.client("ACCT x").backend("202 Superfluous");
+    assert_eq!(session.codes(), [202]);
+}
+
+#[test]
+fn a_backend_that_greets_with_230_has_let_everybody_in() {
+    let mut session = Session::implicit();
+    session.answer("OPTS UTF8 ON");
+    session.client("USER al").welcomed("230 Come in");
+    session.backend("200 Yes");
+    assert_eq!(session.sent(), ["OPTS UTF8 ON"]);
+    assert_eq!(session.replies(), ["230 Come in"]);
+    session.client("PWD");
+    assert_eq!(session.sent(), ["PWD"]);
+}

@@ -3,6 +3,7 @@
 mod abort;
 mod before_login;
 mod data_ports;
+mod host;
 mod login;
 mod properties;
 mod transfers;
@@ -102,6 +103,18 @@ impl Session {
         session
     }
 
+    /// Logged in at site `a` in clear text, which the terms allow.
+    pub fn logged_in_in_clear_text() -> Self {
+        let terms = Terms {
+            tls_required: false,
+            ..terms()
+        };
+        let mut session = Self::of(Machine::explicit(terms));
+        session.client("USER al").dialled(false).backend("230 In");
+        session.actions.clear();
+        session
+    }
+
     /// Logged in at site `a`.
     pub fn logged_in() -> Self {
         Self::logged_in_with(terms(), false)
@@ -155,7 +168,17 @@ impl Session {
     }
 
     pub fn dialled(&mut self, ipv6: bool) -> &mut Self {
-        self.event(Event::Dialled(Some(Dialled { ipv6 })))
+        self.event(Event::Dialled(Some(Dialled {
+            ipv6,
+            welcome: None,
+        })))
+    }
+
+    pub fn welcomed(&mut self, text: &str) -> &mut Self {
+        self.event(Event::Dialled(Some(Dialled {
+            ipv6: false,
+            welcome: Some(reply(text)),
+        })))
     }
 
     pub fn prepared(&mut self, prepared: Prepared) -> &mut Self {

@@ -187,7 +187,10 @@ impl World {
                 }
                 Owed::Dial => {
                     self.backend = *good;
-                    Event::Dialled(good.then_some(Dialled { ipv6: false }))
+                    Event::Dialled(good.then_some(Dialled {
+                        ipv6: false,
+                        welcome: None,
+                    }))
                 }
                 Owed::Port(ClientData::Passive) if *good => {
                     Event::Prepared(Prepared::Passive(5000))

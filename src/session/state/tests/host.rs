@@ -1,0 +1,111 @@
+//! HOST (RFC 7151), in every state of a session.
+
+use super::*;
+
+#[test]
+fn host_follows_rfc_7151() {
+    let table = [
+        ("HOST b.lab", 220),
+        ("HOST B.LAB.", 220),
+        ("HOST proxy.lab", 220),
+        ("HOST 192.0.2.1", 220),
+        ("HOST 192.0.2.9", 504),
+        ("HOST [2001:db8::9]", 504),
+        ("HOST x.lab", 504),
+        ("HOST b.lab:21", 501),
+        ("HOST ::1", 501),
+        ("HOST [::1]:21", 501),
+        ("HOST", 501),
+    ];
+    for (line, code) in table {
+        assert_eq!(Session::implicit().answer(line), code, "{line}");
+    }
+    let mut logged_in = Session::logged_in();
+    assert_eq!(logged_in.answer("HOST a.lab"), 503);
+}
+
+#[test]
+fn the_last_accepted_host_counts_and_survives_auth() {
+    let mut session = Session::explicit();
+    assert_eq!(session.answer("HOST b.lab"), 220);
+    assert_eq!(session.answer("HOST c.lab"), 220);
+    assert_eq!(session.answer("HOST x.lab"), 504);
+    session.secured("AUTH TLS", None).client("USER al");
+    assert_eq!(session.dials(), ["c"]);
+}
+
+#[test]
+fn host_must_not_contradict_a_server_name_that_chose_a_site() {
+    let mut session = Session::implicit_with(terms(), Some("b.lab"));
+    assert_eq!(session.answer("HOST c.lab"), 504);
+    assert_eq!(session.answer("HOST b.lab"), 220);
+    session.client("USER al");
+    assert_eq!(session.dials(), ["b"]);
+    let mut unknown = Session::implicit_with(terms(), Some("other.lab"));
+    assert_eq!(unknown.answer("HOST other.lab"), 220);
+    assert_eq!(unknown.answer("HOST c.lab"), 220);
+}
+
+#[test]
+fn host_after_user_begins_the_login_anew_at_another_backend() {
+    let mut session = Session::implicit();
+    session.client("USER al").dialled(false).backend("331 P");
+    session.actions();
+    session.client("HOST b.lab");
+    assert!(session.has(&Action::HangUp));
+    assert_eq!(session.codes(), [220]);
+    // The password belonged to the login that HOST has ended.
+    assert_eq!(session.answer("PASS x"), 503);
+    session.client("USER al");
+    assert_eq!(session.dials(), ["b"]);
+}
+
+#[test]
+fn a_refused_host_changes_nothing() {
+    let mut session = Session::implicit();
+    session.client("USER al").dialled(false).backend("331 P");
+    session.actions();
+    assert_eq!(session.answer("HOST x.lab"), 504);
+    session.client("PASS x").backend("230 In");
+    assert_eq!(session.codes(), [230]);
+}
+
+#[test]
+fn host_after_a_refused_password_chooses_for_the_next_user() {
+    let mut session = Session::implicit();
+    session.client("USER al").dialled(false).backend("331 P");
+    session.client("PASS x").backend("530 No").actions();
+    session.client("HOST b.lab");
+    assert!(session.has(&Action::HangUp));
+    session.client("USER al");
+    assert_eq!(session.dials(), ["b"]);
+}
+
+#[test]
+fn host_while_a_login_is_under_way_has_to_wait() {
+    let mut session = Session::implicit();
+    session.client("USER al");
+    assert!(!session.machine.wants_command(), "a backend is dialled");
+    session.dialled(false);
+    assert!(!session.machine.wants_command(), "USER is to be answered");
+}
+
+#[test]
+fn host_during_a_transfer_is_refused_after_it() {
+    let mut session = Session::running("RETR x");
+    session.client("HOST b.lab");
+    assert_eq!(session.codes(), [0; 0]);
+    session.backend("550 No");
+    assert_eq!(session.codes(), [550, 503]);
+}
+
+#[test]
+fn rein_is_not_offered_so_that_no_host_is_forgotten() {
+    let mut session = Session::implicit();
+    assert_eq!(session.answer("HOST b.lab"), 220);
+    assert_eq!(session.answer("REIN"), 502);
+    session.client("USER al");
+    assert_eq!(session.dials(), ["b"]);
+    session.dialled(false).backend("230 In").actions();
+    assert_eq!(session.answer("REIN"), 502);
+}
