@@ -262,7 +262,15 @@ impl Machine {
             }
             // Answered here: many servers are deaf during a transfer, and whose 200 it was would be anyone's guess.
             // Not before what came earlier, or the client takes it for the answer to that.
-            (Verb::Noop, _) if nothing_queued && transfer.stats == 0 => {
+            (
+                Verb::Noop,
+                Phase::Opening
+                | Phase::Running(_)
+                | Phase::Aborting(Abort {
+                    why: Why::Failed(_),
+                    ..
+                }),
+            ) if nothing_queued && transfer.stats == 0 => {
                 self.answer(answer::NOOP_OK);
             }
             (Verb::Stat, Phase::Running(_)) if nothing_queued && command.argument().is_empty() => {
@@ -338,11 +346,16 @@ impl Machine {
                     _ => abort.replies.push(reply),
                 }
             }
-            Phase::Running(_) => match reply.class() {
+            Phase::Running(running) => match reply.class() {
                 Class::Preliminary => {
                     transfer.begun = true;
                     self.pass(&reply);
                 }
+                // Python's ftplib knows servers that say 200 and then 150. It tells nothing of the transfer's end.
+                Class::Completion
+                    if reply.number() == 200
+                        && !transfer.begun
+                        && running.data == Data::Flowing => {}
                 // The answer to a STAT that nobody sent says nothing about the transfer.
                 Class::Completion if answers_stat(&reply, transfer.begun) => self.lose_backend(),
                 Class::Completion => self.confirmed(reply),

@@ -98,3 +98,14 @@ fn abor_with_nothing_to_abort_is_the_backends() {
     assert_eq!(session.sent(), ["ABOR"]);
     assert_eq!(session.codes(), [225]);
 }
+
+#[test]
+fn what_follows_abor_is_answered_after_it() {
+    let mut session = Session::running("RETR x");
+    session.client("ABOR").client("NOOP").actions();
+    assert_eq!(session.codes(), [0; 0]);
+    session.backend("426 T").backend("226 A").backend("200 N");
+    assert_eq!(session.codes(), [426, 226]);
+    session.backend("200 N");
+    assert_eq!(session.codes(), [200]);
+}

@@ -145,3 +145,46 @@ fn without_a_port_on_either_leg_the_answer_is_425() {
     assert_eq!(session.codes(), [425]);
     assert_eq!(session.answer("LIST"), 425);
 }
+
+#[test]
+fn a_new_data_port_takes_the_place_of_the_old_one() {
+    let mut session = Session::logged_in();
+    session.client("PASV").backend("229 x (|||2000|)");
+    session.prepared(Prepared::Passive(5000)).actions();
+    session.client("EPSV");
+    assert!(session.has(&Action::DropData));
+    session.backend("229 x (|||2001|)").actions();
+    session.prepared(Prepared::Passive(5001)).client("LIST");
+    assert_eq!(session.machine.wait(), Wait::Data);
+}
+
+#[test]
+fn the_backend_sees_commands_in_the_clients_order() {
+    let mut session = Session::logged_in();
+    session.client("PRET RETR x").backend("200 Yes");
+    session.client("PASV").backend("229 x (|||2000|)");
+    session.prepared(Prepared::Passive(5000));
+    session.client("REST 100").backend("350 Go on");
+    session.client("RETR x").data(DataEvent::BackendOpen);
+    assert_eq!(
+        session.sent(),
+        ["PRET RETR x", "EPSV", "REST 100", "RETR x"]
+    );
+}
+
+#[test]
+fn epsv_all_outlives_transfers_aborted_ones_and_logins() {
+    let mut session = Session::logged_in();
+    assert_eq!(session.answer("EPSV ALL"), 200);
+    for transfer in ["RETR x", "STOR x"] {
+        session.client("EPSV").backend("229 x (|||2000|)");
+        session.prepared(Prepared::Passive(5000));
+        session.client(transfer).data(DataEvent::BackendOpen);
+        session.client("ABOR");
+        session.backend("426 T").backend("226 A").backend("200 N");
+        session.actions();
+        assert_eq!(session.answer("PASV"), 503);
+    }
+    session.client("USER bo").backend("230 In").actions();
+    assert_eq!(session.answer("PORT 192,0,2,7,8,0"), 503);
+}

@@ -259,3 +259,44 @@ fn drain_lets_the_transfer_finish_and_begins_no_other() {
     assert_eq!(over.sent(), ["ABOR"]);
     assert_eq!(over.codes(), [421]);
 }
+
+#[test]
+fn whatever_a_backend_says_between_the_command_and_the_end_is_passed_on() {
+    let mut session = Session::running("LIST");
+    session
+        .backend("125 Open")
+        .backend("150 Again")
+        .data(PROVEN);
+    session.backend("250 Listed").data(DataEvent::Finished);
+    assert_eq!(session.replies(), ["125 Open", "150 Again", "250 Listed"]);
+    let mut without = Session::running("LIST");
+    without.backend("226 Nothing there").data(PROVEN);
+    without.data(DataEvent::Finished);
+    assert_eq!(without.codes(), [226]);
+    assert_eq!(without.ending(), None);
+}
+
+#[test]
+fn a_200_before_the_150_says_nothing_about_the_end() {
+    for transfer in ["LIST", "STOR x"] {
+        let mut session = Session::running(transfer);
+        session.backend("200 Fine").backend("150 Here").data(PROVEN);
+        assert_eq!(session.codes(), [150]);
+        if transfer == "LIST" {
+            assert!(!session.has(&Action::ProceedData));
+            session.backend("226 Done").data(DataEvent::Finished);
+        } else {
+            session.data(DataEvent::Finished).backend("226 Done");
+        }
+        assert_eq!(session.verdict(), Some(Verdict::Complete));
+        assert_eq!(session.codes(), [226]);
+    }
+}
+
+#[test]
+fn a_transfer_without_a_data_port_is_425() {
+    let mut session = Session::logged_in();
+    for line in ["RETR x", "STOR x", "STOU", "APPE x", "LIST", "NLST", "MLSD"] {
+        assert_eq!(session.answer(line), 425, "{line}");
+    }
+}
