@@ -51,8 +51,23 @@ impl ControlConnection {
             return std::future::pending().await;
         }
         // How a control connection ends makes no difference: lftp, Python and wget close theirs without close_notify.
-        if let Ok(0) | Err(_) = self.stream.read_buf(self.lines.unread()).await {
+        if let Ok(0) | Err(_) = self.read().await {
             self.ended = true;
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
+        let Stream::Plain(socket) = &self.stream else {
+            return self.stream.read_buf(self.lines.unread()).await;
+        };
+        // tokio's own read takes a short one for the last and waits for the network. TCP reads short at the urgent mark,
+        // too, and an ABOR that was sent as urgent data would lie behind it until the client says something else.
+        loop {
+            socket.readable().await?;
+            match socket.try_read_buf(self.lines.unread()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
         }
     }
 
