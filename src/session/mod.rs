@@ -302,8 +302,9 @@ impl Session {
             };
             tokio::select! {
                 biased;
-                event = self.data.event() => return Some(Event::Data(event)),
+                // First what the backend said before its data connection ended: a 200 in front of a 150 is no final reply.
                 () = backend_fills => {}
+                event = self.data.event() => return Some(Event::Data(event)),
                 () = client_fills => {}
                 () = sleep_until(self.deadline) => return Some(Event::Expired),
                 Ok(()) = self.drain.changed() => match *self.drain.borrow_and_update() {
