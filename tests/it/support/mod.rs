@@ -19,6 +19,7 @@ pub mod raw;
 pub mod script;
 pub mod scripted;
 pub mod server;
+pub mod stage;
 pub mod vsftpd;
 pub mod wire;
 

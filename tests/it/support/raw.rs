@@ -169,6 +169,12 @@ impl Raw {
         self.wire.write_all(bytes).expect("the server reads");
     }
 
+    /// Sends bytes in clear text, the last of them as urgent data (`MSG_OOB`).
+    pub fn send_urgent(&mut self, bytes: &[u8]) {
+        let sent = socket2::SockRef::from(self.wire.socket()).send_out_of_band(bytes);
+        assert_eq!(sent.expect("the server reads"), bytes.len());
+    }
+
     /// Reads a reply of any code.
     ///
     /// # Panics

@@ -21,6 +21,8 @@ pub enum Step {
     Open(Gate),
     /// Waits until the next command comes, and leaves it unread.
     AwaitCommand,
+    /// Opens a data port and sends this reply, with the port for `{port}`, or address and port for `{six}` or `{dots}`.
+    Announce(&'static str),
     /// Starts TLS on the control connection.
     StartTls,
     /// Accepts the data connection, and starts TLS on it after PROT P.

@@ -72,6 +72,11 @@ impl Backend {
         self.shared.seen().commands.clone()
     }
 
+    /// The same, byte for byte.
+    pub fn lines(&self) -> Vec<Vec<u8>> {
+        self.shared.seen().lines.clone()
+    }
+
     /// How many control connections were made so far.
     pub fn connections(&self) -> usize {
         self.shared.seen().connections
@@ -88,6 +93,11 @@ impl Backend {
                 .find(|line| line.starts_with(start))
                 .cloned()
         })
+    }
+
+    /// How many uploads came to an end so far, of whatever kind.
+    pub fn uploads(&self) -> usize {
+        self.shared.seen().received.len()
     }
 
     /// Waits until so many data connections were read to their end, and gives the last of those.
@@ -179,6 +189,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Seen {
     commands: Vec<String>,
+    lines: Vec<Vec<u8>>,
     received: Vec<Received>,
     // By command.
     data_ends: BTreeMap<String, End>,
@@ -272,7 +283,12 @@ impl<'a> Session<'a> {
             return;
         }
         while let Some(line) = self.read_line() {
-            self.shared.record(|seen| seen.commands.push(line.clone()));
+            let bytes = line;
+            let line = String::from_utf8_lossy(&bytes).into_owned();
+            self.shared.record(|seen| {
+                seen.commands.push(line.clone());
+                seen.lines.push(bytes);
+            });
             self.command.clone_from(&line);
             let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
             let verb = verb.to_ascii_uppercase();
@@ -290,14 +306,15 @@ impl<'a> Session<'a> {
     }
 
     /// The next command, or the end of the session, which is recorded.
-    fn read_line(&mut self) -> Option<String> {
+    fn read_line(&mut self) -> Option<Vec<u8>> {
         let control = self.control.as_mut()?;
         let tls = control.get_ref().version().is_some();
         let mut line = Vec::new();
         let outcome = control.read_until(b'\n', &mut line);
         if line.ends_with(b"\n") {
-            let line = String::from_utf8_lossy(&line);
-            return Some(line.trim_end_matches(['\r', '\n']).to_owned());
+            let whole = line.len() - if line.ends_with(b"\r\n") { 2 } else { 1 };
+            line.truncate(whole);
+            return Some(line);
         }
         let end = match outcome {
             Ok(_) if tls => End::CloseNotify,
@@ -327,6 +344,10 @@ impl<'a> Session<'a> {
                 Step::AwaitCommand => {
                     let control = self.control.as_mut();
                     control.ok_or(io::ErrorKind::NotConnected)?.fill_buf()?;
+                }
+                Step::Announce(text) => {
+                    let text = self.announced(text)?;
+                    self.control()?.write_all(text.as_bytes())?;
                 }
                 Step::StartTls => self.start_tls()?,
                 Step::OpenData => self.open_data(self.protected)?,
@@ -405,20 +426,10 @@ impl<'a> Session<'a> {
                 reply("221 goodbye"),
                 Step::End(self.orderly_control()),
             ]),
-            "PASV" | "EPSV" => {
-                let listener = TcpListener::bind((self.local.ip(), 0))?;
-                let port = listener.local_addr()?.port();
-                self.passive = Some(listener);
-                if verb == "EPSV" {
-                    return one(&format!("229 entering passive mode (|||{port}|)"));
-                }
-                let address = self.local.ip().to_string().replace('.', ",");
-                one(&format!(
-                    "227 entering passive mode ({address},{},{})",
-                    port >> 8,
-                    port & 255
-                ))
-            }
+            "EPSV" => Ok(vec![Step::Announce(
+                "229 entering passive mode (|||{port}|)",
+            )]),
+            "PASV" => Ok(vec![Step::Announce("227 entering passive mode ({six})")]),
             "REST" => match argument.parse() {
                 Ok(offset) => {
                     self.offset = offset;
@@ -451,6 +462,20 @@ impl<'a> Session<'a> {
             "APPE" => self.store(argument, usize::MAX),
             _ => one("502 unknown command"),
         }
+    }
+
+    /// Opens a data port, and says so in these words.
+    fn announced(&mut self, text: &str) -> io::Result<String> {
+        let listener = TcpListener::bind((self.local.ip(), 0))?;
+        let port = listener.local_addr()?.port();
+        self.passive = Some(listener);
+        let address = self.local.ip().to_string().replace('.', ",");
+        let six = format!("{address},{},{}", port >> 8, port & 255);
+        let text = text
+            .replace("{port}", &port.to_string())
+            .replace("{six}", &six)
+            .replace("{dots}", &six.replace(',', "."));
+        Ok(format!("{text}\r\n"))
     }
 
     /// Receives a file; what comes replaces the file's content from `offset` on.
