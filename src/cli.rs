@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::app::{App, StartError};
+use crate::app::{App, StartError, names};
 use crate::config::{self, HostPattern, Settings};
 use crate::live;
 use crate::observe::log::{self, LogFormat};
@@ -124,7 +124,38 @@ fn check(path: &Path) -> u8 {
             false
         }
     };
-    if certificate && backends { OK } else { PROBLEM }
+    let passive_address = check_passive_address(&settings);
+    if certificate && backends && passive_address {
+        OK
+    } else {
+        PROBLEM
+    }
+}
+
+/// Looks up what names there are for passive addresses.
+fn check_passive_address(settings: &Settings) -> bool {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            println!("problem: the runtime can't be started: {error}");
+            return false;
+        }
+    };
+    match runtime.block_on(names::announcements(&settings.passive)) {
+        Ok(announcements) => {
+            for name in announcements.names() {
+                println!("passive address {}: {}", name.name(), name.address());
+            }
+            true
+        }
+        Err(error) => {
+            println!("problem: {error}");
+            false
+        }
+    }
 }
 
 fn check_certificate(settings: &Settings) -> bool {

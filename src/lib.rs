@@ -19,11 +19,13 @@
 //! ```
 //!
 //! Three kinds of code are kept apart: *protocol* ([`ftp`], [`session::state`]: pure), *policy* ([`config`], [`route`],
-//! [`limit`], [`guard`], [`live`]: immutable snapshots) and *I/O* ([`net`], [`passive`], the rest of [`session`], [`app`]). Imports
-//! run one way: `cli -> app -> session -> live -> {route, limit, guard, passive} -> {net, tls} -> {ftp, config, observe}`.
+//! [`limit`], [`guard`], [`announce`], [`live`]: immutable snapshots) and *I/O* ([`net`], [`passive`], the rest of [`session`],
+//! [`app`]). Imports run one way: `cli -> app -> session -> live -> {route, limit, guard, passive, announce} ->
+//! {net, tls} -> {ftp, config, observe}`.
 
 #![forbid(unsafe_code)]
 
+pub mod announce;
 pub mod app;
 pub mod cli;
 pub mod client;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::announce::Announcements;
 use crate::config::{Backend, HostName, Settings, Site};
 use crate::passive::PassivePorts;
 use crate::route::Router;
@@ -33,6 +34,8 @@ pub struct Policy {
     pub router: Arc<Router>,
     /// The open passive ports.
     pub passive: PassivePorts,
+    /// What clients are told of those.
+    pub announcements: Arc<Announcements>,
     /// The TLS of each site's backends, in their order.
     backend_tls: HashMap<String, Vec<Option<BackendTlsClient>>>,
 }
@@ -108,11 +111,13 @@ impl Policy {
         settings: Settings,
         backend_tls: HashMap<String, Vec<Option<BackendTlsClient>>>,
         passive: PassivePorts,
+        announcements: Announcements,
     ) -> Self {
         Self {
             router: Arc::new(Router::new(&settings.sites, settings.user_forms)),
             settings,
             passive,
+            announcements: Arc::new(announcements),
             backend_tls,
         }
     }

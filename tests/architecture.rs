@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["app"],
     &["session"],
     &["live"],
-    &["route", "limit", "guard", "passive"],
+    &["route", "limit", "guard", "passive", "announce"],
     &["net"],
     &["tls"],
     &["observe"],

@@ -54,6 +54,7 @@ const WITH_DEFAULT: &[&str] = &[
     "tls/session_reuse",
     "tls/min_version",
     "passive/ports",
+    "passive/address",
     "passive",
     "user_forms/user_at_host",
     "user_forms/host_backslash_user",

@@ -4,6 +4,7 @@
 //! for signals and for new certificate files. What is live is held in one [`ArcSwap`] and replaced whole.
 
 mod accept;
+pub mod names;
 
 use std::collections::HashMap;
 use std::io;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::announce::{Announcements, LookUpError};
 use crate::config::{self, ListenerTls, Settings};
 use crate::live::{self, BackendError, Live, Policy};
 use crate::net::listen::{self, Acceptor};
@@ -40,6 +42,9 @@ pub enum StartError {
     /// A backend's TLS can't be set up.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// A passive address can't be looked up.
+    #[error(transparent)]
+    PassiveAddress(#[from] LookUpError),
     /// A passive port can't be opened.
     #[error(transparent)]
     Passive(#[from] PortError),
@@ -121,6 +126,7 @@ impl App {
             interrupt: signal(SignalKind::interrupt())?,
         };
         let checked = load(&config)?;
+        let announcements = names::announcements(&checked.settings.passive).await?;
         let metrics = Arc::new(Metrics::new());
         let passive = PassiveListeners::new(Arc::clone(&metrics));
         let ports = passive.open(
@@ -134,7 +140,7 @@ impl App {
         let shared = Arc::new(Shared::new(metrics));
         let (readiness, ready) = watch::channel(Readiness::Starting);
         let admin = serve_admin(admin, Arc::clone(&shared.metrics), ready);
-        let live = put_live(checked, ports, &shared.metrics);
+        let live = put_live(checked, ports, announcements, &shared.metrics);
         let watch = watch_certificate(&live);
         let mut app = Self {
             config,
@@ -231,6 +237,7 @@ impl App {
             .await
             .map_err(io::Error::other)??;
         let settings = &checked.settings;
+        let announcements = names::announcements(&settings.passive).await?;
         let ports = self
             .passive
             .open(listener_addresses(settings), &settings.passive.ports)?;
@@ -247,7 +254,7 @@ impl App {
         }
 
         // From here on nothing can fail.
-        let live = put_live(checked, ports, &self.shared.metrics);
+        let live = put_live(checked, ports, announcements, &self.shared.metrics);
         self.watch = Some(watch_certificate(&live));
         let kept: Vec<SocketAddr> = live
             .policy
@@ -382,12 +389,18 @@ fn log_listeners(accepting: &[(SocketAddr, ListenerTls)]) {
     }
 }
 
-fn put_live(checked: Checked, ports: PassivePorts, metrics: &Metrics) -> Live {
+fn put_live(
+    checked: Checked,
+    ports: PassivePorts,
+    announcements: Announcements,
+    metrics: &Arc<Metrics>,
+) -> Live {
+    names::follow(&announcements, metrics);
     for site in &checked.settings.sites {
         metrics.declare_site(&site.name);
     }
     metrics.certificate_not_after(unix_time(checked.certificate.not_after));
-    let policy = Policy::new(checked.settings, checked.backend_tls, ports);
+    let policy = Policy::new(checked.settings, checked.backend_tls, ports, announcements);
     Live::new(Arc::new(policy), Arc::new(checked.certificate))
 }
 

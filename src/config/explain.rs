@@ -7,7 +7,7 @@ use super::error::{Finding, Position, quoted};
 use super::structure;
 
 /// What to write where a required key is missing. `tls` is a section at the top and a word in a listener.
-const EXAMPLES: [(&str, &str, &str); 10] = [
+const EXAMPLES: [(&str, &str, &str); 12] = [
     (
         "",
         "listeners",
@@ -43,6 +43,16 @@ const EXAMPLES: [(&str, &str, &str); 10] = [
         "tls",
         "private_key",
         "add `private_key: FILE`, the PEM file with the certificate's key",
+    ),
+    (
+        "passive",
+        "networks",
+        "add the networks of the clients, such as `networks: [10.0.0.0/8]`",
+    ),
+    (
+        "passive",
+        "address",
+        "add the address to announce to these clients, such as `address: control`",
     ),
     (
         "sites",

@@ -67,6 +67,19 @@ pub(super) struct Tls {
 pub(super) struct Passive {
     pub ports: Option<PortRange>,
     pub address: Option<String>,
+    pub announced_ports: Option<PortRange>,
+    pub by_client: Option<Vec<AnnouncedTo>>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {networks: [10.0.0.0/8], address: control}"
+)]
+pub(super) struct AnnouncedTo {
+    pub networks: Vec<Network>,
+    pub address: String,
+    pub announced_ports: Option<PortRange>,
 }
 
 #[derive(Deserialize, Default)]

@@ -1,7 +1,7 @@
 //! The settings that the program runs on: checked, complete, immutable.
 //!
-//! What people write is `file`, whose single values are `scalar`; `resolve`, with `sites` and `backends`, turns it into
-//! the types below, filling in the defaults and refusing what can't work. Where a file is wrong, `structure` finds the
+//! What people write is `file`, whose single values are `scalar`; `resolve`, with `passive`, `sites` and `backends`, turns
+//! it into the types below, filling in the defaults and refusing what can't work. Where a file is wrong, `structure` finds the
 //! line, `explain` puts the YAML reader's complaint in words, and [`Error`] shows both. The rest of the program sees
 //! only [`Settings`].
 //!
@@ -13,6 +13,7 @@ mod error;
 mod explain;
 mod file;
 mod host;
+mod passive;
 mod resolve;
 mod scalar;
 mod sites;
@@ -21,6 +22,7 @@ mod template;
 
 pub use error::{Error, Position, Report};
 pub use host::{HostName, HostPattern};
+pub use passive::is_reachable;
 pub use template::{TemplateError, TemplatePart, UserTemplate};
 
 use ipnet::IpNet;
@@ -169,8 +171,39 @@ pub enum TlsVersion {
 pub struct Passive {
     /// The ports to listen on; `0..=0` lets the operating system choose one.
     pub ports: RangeInclusive<u16>,
-    /// The address announced in a 227 reply; without it, the one that the client connected to.
-    pub address: Option<Ipv4Addr>,
+    /// What clients are told of them for whom there is no rule in `by_client`.
+    pub announced: Announced,
+    /// What clients of certain networks are told; the first rule with a network that has the client counts.
+    pub by_client: Vec<AnnouncedTo>,
+}
+
+/// What clients are told of the passive ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announced {
+    /// The address in a 227 reply.
+    pub address: AnnouncedAddress,
+    /// The ports in 227 and 229 replies, one for each port listened on, in the same order; without it, those.
+    pub ports: Option<RangeInclusive<u16>>,
+}
+
+/// The address in a 227 reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnnouncedAddress {
+    /// The one that the client connected to.
+    Control,
+    /// This one.
+    Ip(Ipv4Addr),
+    /// The one that this name has at the moment.
+    Name(HostName),
+}
+
+/// What the clients of some networks are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnouncedTo {
+    /// Never empty.
+    pub networks: Vec<IpNet>,
+    /// What they are told.
+    pub announced: Announced,
 }
 
 /// The ways of naming a host in USER besides `host|user`; both off unless switched on.

@@ -1,10 +1,10 @@
 //! From what people write to what the program runs on: defaults, and checks of one value against another.
 
-use super::error::{Fault, quoted};
+use super::error::Fault;
 use super::structure::{Place, Step, steps};
 use super::{
     GuardRules, Limits, Listener, Passive, SessionReuse, Settings, Timeouts, Tls, TlsVersion,
-    UserForms, file, scalar, sites,
+    UserForms, file, passive, scalar, sites,
 };
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,7 +19,7 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
         .as_ref()
         .is_some_and(|passive| passive.ports.is_some());
     let listeners = listeners(&file.listeners)?;
-    let passive = passive(file.passive.unwrap_or_default())?;
+    let passive = passive::resolve(file.passive.unwrap_or_default())?;
     let admin = file
         .admin
         .and_then(|admin| admin.address)
@@ -174,31 +174,6 @@ fn trusted(written: &[scalar::Network], listener: usize) -> Result<Arc<[IpNet]>,
         }
     }
     Ok(written.iter().map(|network| network.0).collect())
-}
-
-fn passive(written: file::Passive) -> Result<Passive, Fault> {
-    let address = match written.address {
-        None => None,
-        Some(text) => match text.parse::<Ipv4Addr>() {
-            // 0/8 is "this network", 224/4 and above are groups and reserved (RFC 6890): nobody can connect to them.
-            Ok(address) if (1..224).contains(&address.octets()[0]) => Some(address),
-            _ => {
-                return Err(Fault::new(
-                    Place::Value(steps!["passive", "address"]),
-                    format!(
-                        "{} isn't an IPv4 address that clients can connect to",
-                        quoted(&text)
-                    ),
-                    "write the address that clients reach this machine by, such as 203.0.113.10, or leave it out \
-                     to announce the address that the client connected to",
-                ));
-            }
-        },
-    };
-    Ok(Passive {
-        ports: written.ports.map_or(50_000..=50_000, |ports| ports.0),
-        address,
-    })
 }
 
 /// Passive ports are listened on at every address, so nothing else may have one.

@@ -128,7 +128,7 @@ pub async fn serve(
         active_mode: policy.settings.active_mode,
         client: accepted.client.ip().to_canonical(),
         local: accepted.local.to_canonical(),
-        announced: policy.settings.passive.address,
+        announcements: Arc::clone(&policy.announcements),
         own_names: Arc::clone(&live.own_names),
     };
     let login_by = Instant::now() + policy.settings.timeouts.login;

@@ -3,6 +3,7 @@
 //! Run `make test`, which first puts the peers in place (`tests/install.sh`).
 
 mod acceptance;
+mod announcements;
 mod backend_failures;
 mod backend_reuse;
 mod backends;

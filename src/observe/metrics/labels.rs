@@ -159,6 +159,8 @@ label! {
         Certificate = "certificate",
         /// The configuration file.
         Configuration = "configuration",
+        /// The address that a name in the configuration's `passive` section has.
+        PassiveAddress = "passive_address",
     }
 }
 

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use super::transfer::Transfer;
-use super::{Action, ClientData, Ending, Machine, Prepared, State, Wait};
+use super::{Action, ClientData, Ending, Machine, Prepared, State, Terms, Wait};
 use crate::ftp::address::{self, BadEprt, EpsvArgument};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
@@ -208,7 +208,7 @@ impl Machine {
                 };
                 Ok(Some(PortRequest {
                     client: ClientData::Passive,
-                    reply: PortReply::Pasv(self.terms.announced.unwrap_or(local)),
+                    reply: PortReply::Pasv(local),
                 }))
             }
             _ => self.active_request(command).map(Some),
@@ -325,11 +325,21 @@ impl Machine {
         logged_in.step = Step::Ready;
         logged_in.data_port = DataPort::Prepared;
         match (prepared, request.reply) {
-            (Prepared::Passive(port), PortReply::Pasv(address)) => {
-                self.push(Action::Reply(address::reply_227(address, port).into()));
-            }
-            (Prepared::Passive(port), _) => {
-                self.push(Action::Reply(address::reply_229(port).into()))
+            (Prepared::Passive(listened), reply) => {
+                let Terms {
+                    announcements,
+                    client,
+                    ..
+                } = &self.terms;
+                let port = announcements.port(*client, listened);
+                let reply = match reply {
+                    PortReply::Pasv(local) => {
+                        let address = announcements.address(*client).unwrap_or(local);
+                        address::reply_227(address, port)
+                    }
+                    PortReply::Epsv | PortReply::Active => address::reply_229(port),
+                };
+                self.push(Action::Reply(reply.into()));
             }
             (Prepared::Active, _) => self.answer(answer::PORT_ACCEPTED),
             (Prepared::NoPort, _) => {

@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::announce::Announcements;
 use crate::config::{HostName, Site};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{BadCommand, Command, Direction, Verb};
@@ -257,8 +258,8 @@ pub struct Terms {
     pub client: IpAddr,
     /// The address that the client connected to, in canonical form.
     pub local: IpAddr,
-    /// The address for 227 replies, if it differs from `local`.
-    pub announced: Option<std::net::Ipv4Addr>,
+    /// What the client is told of its data ports.
+    pub announcements: Arc<Announcements>,
     /// The names under which the proxy itself is known: HOST with one of them chooses nothing.
     pub own_names: Arc<[HostName]>,
 }

@@ -19,6 +19,7 @@ pub struct Config {
     // Lines of the sections of the same name, with their indentation.
     tls: String,
     passive_ports: String,
+    passive: String,
     sites: String,
     limits: String,
     timeouts: String,
@@ -36,6 +37,7 @@ impl Config {
             log_level: "info",
             tls: String::new(),
             passive_ports: PASSIVE_PORT.to_string(),
+            passive: String::new(),
             sites: String::new(),
             limits: String::new(),
             timeouts: String::new(),
@@ -70,6 +72,12 @@ impl Config {
     /// One port, or a range such as `50000-50009`, for passive data connections.
     pub fn passive_ports(mut self, ports: &str) -> Self {
         self.passive_ports = ports.to_owned();
+        self
+    }
+
+    /// Sets a further key of the section `passive`, such as `address`.
+    pub fn passive(mut self, key: &str, value: &str) -> Self {
+        line(&mut self.passive, 2, key, value);
         self
     }
 
@@ -139,11 +147,12 @@ impl Config {
         }
         write!(
             yaml,
-            "tls:\n  certificate: {}\n  private_key: {}\n{}passive:\n  ports: {}\n",
+            "tls:\n  certificate: {}\n  private_key: {}\n{}passive:\n  ports: {}\n{}",
             self.files.certificate.display(),
             self.files.private_key.display(),
             self.tls,
             self.passive_ports,
+            self.passive,
         )
         .expect("a String takes everything");
         for (name, lines) in [
@@ -241,6 +250,7 @@ mod tests {
         let config = Config::new(&files)
             .tls("session_reuse", "require")
             .passive_ports("50000-50009")
+            .passive("address", "203.0.113.10")
             .limit("sessions", 3)
             .timeout("login", "500ms")
             .set("active_mode", "false")
@@ -263,7 +273,7 @@ mod tests {
               - {{address: "{implicit}", tls: implicit, proxy_protocol: {{trusted: [127.0.0.0/8]}}}}
               - {{address: "[::1]:0", tls: explicit, proxy_protocol: {{trusted: [127.0.0.0/8]}}}}
             tls: {{certificate: /tls/a.crt, private_key: /tls/a.key, session_reuse: require}}
-            passive: {{ports: 50000-50009}}
+            passive: {{ports: 50000-50009, address: 203.0.113.10}}
             sites:
               - name: ftpa
                 default: true

@@ -42,7 +42,7 @@ pub(super) fn terms() -> Terms {
         active_mode: true,
         client: ip("192.0.2.7"),
         local: ip("192.0.2.1"),
-        announced: None,
+        announcements: Arc::default(),
         own_names: Arc::new([host("proxy.lab")]),
     }
 }

@@ -1,0 +1,132 @@
+//! Keeps the names of passive addresses up to date.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::announce::{Announcements, LookUpError, Name, News};
+use crate::config::{HostName, Passive};
+use crate::net::connect;
+use crate::observe::metrics::{Metrics, ReloadResult, ReloadSubject};
+
+/// Looks all names up.
+///
+/// # Errors
+/// If one of them has no address.
+pub async fn announcements(passive: &Passive) -> Result<Announcements, LookUpError> {
+    Announcements::new(passive, look_up).await
+}
+
+/// Looks the names up again and again, until no session announces them any more.
+pub(super) fn follow(announcements: &Announcements, metrics: &Arc<Metrics>) {
+    for name in announcements.names() {
+        let following = follow_name(Arc::downgrade(name), look_up, INTERVAL, Arc::clone(metrics));
+        tokio::spawn(following);
+    }
+}
+
+async fn follow_name<F>(
+    name: Weak<Name>,
+    look_up: impl Fn(HostName) -> F,
+    interval: Duration,
+    metrics: Arc<Metrics>,
+) where
+    F: Future<Output = io::Result<Vec<IpAddr>>>,
+{
+    loop {
+        sleep(interval).await;
+        let Some(name) = name.upgrade() else {
+            return;
+        };
+        let Some(news) = name.look_up_again(&look_up).await else {
+            continue;
+        };
+        let name = name.name();
+        let result = match news {
+            News::Moved { from, to } => {
+                tracing::info!(%name, %from, %to, "passive address has changed");
+                ReloadResult::Ok
+            }
+            News::Back => {
+                tracing::info!(%name, "passive address can be looked up again, it is the same");
+                ReloadResult::Ok
+            }
+            News::Lost(error) => {
+                tracing::error!(%error, "passive address can't be looked up, the last one stays");
+                ReloadResult::Refused
+            }
+        };
+        metrics.reload(ReloadSubject::PassiveAddress, result);
+    }
+}
+
+async fn look_up(name: HostName) -> io::Result<Vec<IpAddr>> {
+    let addresses = connect::resolve(name.as_str(), 0).await?;
+    Ok(addresses.iter().map(SocketAddr::ip).collect())
+}
+
+/// Often enough for addresses that change by night, and rarely enough for the name server.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Announced, AnnouncedAddress};
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    #[tokio::test]
+    async fn a_name_is_followed_as_long_as_it_is_announced() {
+        let ip = |last| IpAddr::from([192, 0, 2, last]);
+        let passive = Passive {
+            ports: 50_000..=50_000,
+            announced: Announced {
+                address: AnnouncedAddress::Name(HostName::parse(b"ftp.test").expect("a name")),
+                ports: None,
+            },
+            by_client: Vec::new(),
+        };
+        let announcements = Announcements::new(&passive, |_| async { Ok(vec![ip(1)]) })
+            .await
+            .expect("an address");
+        let name = Arc::downgrade(announcements.names().next().expect("the name"));
+        let lost = || Err(io::ErrorKind::NotFound.into());
+        let answers = VecDeque::from([
+            Ok(vec![ip(1)]),
+            Ok(vec![ip(2)]),
+            lost(),
+            lost(),
+            Ok(vec![ip(2)]),
+            Ok(vec![ip(3)]),
+            lost(),
+        ]);
+        // With the last answer the last session ends, and so does the task.
+        let left = Mutex::new((answers, Some(announcements)));
+        let look_up = |_| {
+            let mut left = left.lock().expect("nobody panics");
+            let answer = left.0.pop_front().expect("nobody asks again");
+            if left.0.is_empty() {
+                left.1 = None;
+            }
+            async { answer }
+        };
+        let metrics = Arc::new(Metrics::new());
+        follow_name(
+            name,
+            look_up,
+            Duration::from_millis(1),
+            Arc::clone(&metrics),
+        )
+        .await;
+        let rendered = metrics.render();
+        for (result, count) in [("ok", 3), ("refused", 2)] {
+            let line = format!(
+                "portcullis_reloads_total{{result=\"{result}\",subject=\"passive_address\"}} {count}\n"
+            );
+            assert!(rendered.contains(&line), "{line}{rendered}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The passive data ports of a configuration file, and what clients are told of them.
+
+use super::error::{Fault, quoted};
+use super::structure::{Place, Step, steps};
+use super::{Announced, AnnouncedAddress, AnnouncedTo, HostName, Passive, file, scalar};
+use ipnet::IpNet;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+
+/// What the section says, with its defaults.
+pub(super) fn resolve(written: file::Passive) -> Result<Passive, Fault> {
+    let path = steps!["passive"];
+    let ports = written.ports.map_or(50_000..=50_000, |ports| ports.0);
+    let address = match &written.address {
+        None => AnnouncedAddress::Control,
+        Some(text) => announced_address(text, &path)?,
+    };
+    let announced = Announced {
+        address,
+        ports: announced_ports(written.announced_ports, &ports, &path)?,
+    };
+    let mut by_client = Vec::new();
+    for (index, rule) in written
+        .by_client
+        .unwrap_or_default()
+        .into_iter()
+        .enumerate()
+    {
+        let path = steps!["passive", "by_client", index];
+        by_client.push(AnnouncedTo {
+            networks: networks(&rule.networks, &by_client, &path)?,
+            announced: Announced {
+                address: announced_address(&rule.address, &path)?,
+                ports: announced_ports(rule.announced_ports, &ports, &path)?,
+            },
+        });
+    }
+    Ok(Passive {
+        ports,
+        announced,
+        by_client,
+    })
+}
+
+/// Whether a client can connect to it: 0/8 is "this network", 224/4 and above are groups and reserved (RFC 6890).
+pub fn is_reachable(address: Ipv4Addr) -> bool {
+    (1..224).contains(&address.octets()[0])
+}
+
+fn announced_address(text: &str, path: &[Step]) -> Result<AnnouncedAddress, Fault> {
+    // 10.0.0.256 is a slip of the pen, and would be asked of DNS.
+    let numeric = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    };
+    let address = match text.parse::<Ipv4Addr>() {
+        Ok(address) => is_reachable(address).then_some(AnnouncedAddress::Ip(address)),
+        Err(_) if text == "control" => Some(AnnouncedAddress::Control),
+        Err(_) if numeric(text) => None,
+        Err(_) => HostName::parse(text.as_bytes()).map(AnnouncedAddress::Name),
+    };
+    address.ok_or_else(|| {
+        Fault::new(
+            Place::Value(below(path, &["address".into()])),
+            format!(
+                "{} isn't an IPv4 address that clients can connect to, nor a name for one",
+                quoted(text)
+            ),
+            "write the address that clients reach this machine by, such as 203.0.113.10, a name that resolves to it, \
+             or `control` for the address that the client connected to",
+        )
+    })
+}
+
+/// As many as there are ports, one for each in their order.
+fn announced_ports(
+    written: Option<scalar::PortRange>,
+    ports: &RangeInclusive<u16>,
+    path: &[Step],
+) -> Result<Option<RangeInclusive<u16>>, Fault> {
+    let Some(scalar::PortRange(announced)) = written else {
+        return Ok(None);
+    };
+    let fault = |message: String, help: String| {
+        let place = Place::Value(below(path, &["announced_ports".into()]));
+        Err(Fault::new(place, message, help))
+    };
+    if *ports.start() == 0 {
+        return fault(
+            "the operating system chooses which port is listened on, so none can be announced for it".to_owned(),
+            "give `passive.ports` other numbers than 0".to_owned(),
+        );
+    }
+    if *announced.start() == 0 {
+        return fault(
+            "no client can connect to port 0".to_owned(),
+            "write the ports that clients connect to".to_owned(),
+        );
+    }
+    if announced.len() != ports.len() {
+        let help = match announced.start().checked_add(ports.end() - ports.start()) {
+            Some(last) => format!("write {}-{last}", announced.start()),
+            None => "begin with a lower port".to_owned(),
+        };
+        return fault(
+            format!(
+                "not as many ports as `passive.ports` has ({}-{}): {} instead of {}",
+                ports.start(),
+                ports.end(),
+                announced.len(),
+                ports.len()
+            ),
+            help,
+        );
+    }
+    Ok(Some(announced))
+}
+
+/// The networks of a rule, none of which an earlier rule has already.
+fn networks(
+    written: &[scalar::Network],
+    earlier: &[AnnouncedTo],
+    path: &[Step],
+) -> Result<Vec<IpNet>, Fault> {
+    if written.is_empty() {
+        return Err(Fault::new(
+            Place::Key(below(path, &["networks".into()])),
+            "no network, so nobody would be told this",
+            "write the networks of the clients, such as [10.0.0.0/8]",
+        ));
+    }
+    let networks: Vec<IpNet> = written.iter().map(|network| network.0).collect();
+    for (index, network) in networks.iter().enumerate() {
+        let covering = earlier
+            .iter()
+            .flat_map(|rule| &rule.networks)
+            .find(|other| other.contains(network));
+        if let Some(other) = covering {
+            return Err(Fault::new(
+                Place::Value(below(path, &["networks".into(), index.into()])),
+                format!("{network} would never count: a rule before this one has {other}"),
+                "put the smaller network first",
+            ));
+        }
+    }
+    Ok(networks)
+}
+
+fn below(path: &[Step], steps: &[Step]) -> Vec<Step> {
+    [path, steps].concat()
+}
