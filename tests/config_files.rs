@@ -53,6 +53,7 @@ const WITH_DEFAULT: &[&str] = &[
     "tls/required",
     "tls/session_reuse",
     "tls/min_version",
+    "tls/data_required",
     "passive/ports",
     "passive/address",
     "passive",

@@ -60,6 +60,7 @@ pub(super) struct Tls {
     pub required: Option<bool>,
     pub session_reuse: Option<SessionReuse>,
     pub min_version: Option<TlsVersion>,
+    pub data_required: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]

@@ -144,6 +144,8 @@ pub struct Tls {
     pub session_reuse: SessionReuse,
     /// The oldest version accepted.
     pub min_version: TlsVersion,
+    /// Whether transfers without PROT P are refused.
+    pub data_required: bool,
 }
 
 /// Whether data connections have to resume the TLS session of their control connection.

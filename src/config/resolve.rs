@@ -38,6 +38,7 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
             required: file.tls.required.unwrap_or(true),
             session_reuse: file.tls.session_reuse.unwrap_or(SessionReuse::Prefer),
             min_version: file.tls.min_version.unwrap_or(TlsVersion::V1_2),
+            data_required: file.tls.data_required.unwrap_or(false),
         },
         passive,
         user_forms: UserForms {

@@ -79,6 +79,10 @@ answers! {
     PROT_PRIVATE = "200 Data connections are private.";
     /// PROT C.
     PROT_CLEAR = "200 Data connections are clear.";
+    /// PROT C where data connections have to be private.
+    PROT_CLEAR_REFUSED = "534 Policy requires private data connections, use PROT P.";
+    /// A transfer without PROT P where that is required (RFC 4217 §10).
+    PROT_REQUIRED = "521 Data connection must be private, use PROT P first.";
     /// PROT S and E.
     PROT_UNSUPPORTED = "536 Only protection levels C and P are supported with TLS.";
     /// PROT with anything else.

@@ -125,6 +125,7 @@ pub async fn serve(
     let terms = Terms {
         router: Arc::clone(&policy.router),
         tls_required: policy.settings.tls.required,
+        data_required: policy.settings.tls.data_required,
         active_mode: policy.settings.active_mode,
         client: accepted.client.ip().to_canonical(),
         local: accepted.local.to_canonical(),

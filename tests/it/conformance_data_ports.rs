@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use rustls::version::TLS12;
 
 use crate::support::certs::Authority;
+use crate::support::front::NAME;
 use crate::support::raw::{open_data, protect};
 use crate::support::script::{Script, ScriptTls, Step, reply};
 use crate::support::stage::Stage;
@@ -142,7 +143,7 @@ fn prot_counts_as_it_stands_at_the_transfer_command() {
 #[test]
 fn auth_ssl_implies_private_data_as_with_iis() {
     let stage = Stage::new(Script::new().file("file", "content"));
-    let tls = stage.front.tls(crate::support::front::NAME);
+    let tls = stage.front.tls(NAME);
     let mut client = stage.clear();
     client.command("AUTH SSL", 234);
     client.handshake(&tls).expect("a handshake");
@@ -198,4 +199,27 @@ fn active_mode_comes_from_the_address_that_the_client_reached_and_the_client_is_
     let mut data = Wire::new(socket);
     protect(&mut data, &client.tls).expect("a handshake");
     assert_eq!(client.finish_download(data), b"content");
+}
+
+#[test]
+fn where_data_has_to_be_private_a_transfer_in_clear_text_is_521_and_never_the_backends() {
+    let stage = Stage::with(Script::new().file("file", "content"), |config| {
+        config.tls("data_required", "true")
+    });
+    let tls = stage.front.tls(NAME);
+    let mut client = stage.clear();
+    client.auth_tls(&tls);
+    client.login("alice", "secret");
+    let mut data = open_data(client.epsv());
+    client.command("RETR file", 521);
+    client.command("PBSZ 0", 200);
+    client.command("PROT C", 534);
+    client.command("PROT P", 200);
+    client.command("RETR file", 150);
+    protect(&mut data, &tls).expect("a handshake");
+    assert_eq!(data.read_to_end(), (b"content".to_vec(), End::CloseNotify));
+    drop(data);
+    client.expect(226);
+    let commands = stage.backend.commands();
+    assert_eq!(commands[2..], ["EPSV", "RETR file"]);
 }

@@ -121,6 +121,7 @@ impl Machine {
                     *protection = Protection::Private;
                     answer::PROT_PRIVATE
                 }
+                b"C" if self.terms.data_required => answer::PROT_CLEAR_REFUSED,
                 b"C" => {
                     *protection = Protection::Clear;
                     answer::PROT_CLEAR

@@ -252,6 +252,8 @@ pub struct Terms {
     pub router: Arc<Router>,
     /// Whether USER in clear text is refused.
     pub tls_required: bool,
+    /// Whether transfers without PROT P are refused.
+    pub data_required: bool,
     /// Whether PORT and EPRT are offered.
     pub active_mode: bool,
     /// The client's address, in canonical form.

@@ -11,7 +11,7 @@
 //! for the end of the file.
 
 use super::logged_in::{DataPort, Step};
-use super::{Action, Ending, Machine, Queued, Record, State, Wait};
+use super::{Action, Ending, Machine, Protection, Queued, Record, State, Wait};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Direction, Verb};
 use crate::ftp::reply::{Class, Reply};
@@ -219,6 +219,12 @@ impl Machine {
     }
 
     pub(super) fn begin_transfer(&mut self, command: Command) {
+        // PROT counts as it stands at the transfer command, not at PASV (RFC 4217 §8).
+        let protection = self.protection();
+        if self.terms.data_required && protection == Protection::Clear {
+            // The data port stays: PROT P and the same command again are all it takes.
+            return self.answer(answer::PROT_REQUIRED);
+        }
         let (State::LoggedIn(logged_in), Some(direction)) =
             (&mut self.state, command.verb().transfer())
         else {
@@ -235,8 +241,6 @@ impl Machine {
             stats: 0,
             phase: Phase::Opening,
         });
-        // PROT counts as it stands at the transfer command, not at PASV (RFC 4217 §8).
-        let protection = self.protection();
         self.push(Action::OpenData {
             direction,
             protection,

@@ -39,6 +39,7 @@ pub(super) fn terms() -> Terms {
     Terms {
         router: Arc::new(Router::new(&sites, UserForms::default())),
         tls_required: true,
+        data_required: false,
         active_mode: true,
         client: ip("192.0.2.7"),
         local: ip("192.0.2.1"),

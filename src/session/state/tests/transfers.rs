@@ -300,3 +300,40 @@ fn a_transfer_without_a_data_port_is_425() {
         assert_eq!(session.answer(line), 425, "{line}");
     }
 }
+
+#[test]
+fn where_data_has_to_be_private_a_transfer_without_prot_p_is_521() {
+    let terms = Terms {
+        data_required: true,
+        ..terms()
+    };
+    let mut session = Session::of(Machine::explicit(terms.clone()));
+    session.secured("AUTH TLS", None).client("USER al");
+    session.dialled(false).backend("230 In").client("EPSV");
+    session.backend("229 x (|||2000|)");
+    session.prepared(Prepared::Passive(5000)).actions();
+    for line in ["RETR x", "STOR x", "LIST", "MLSD"] {
+        assert_eq!(session.answer(line), 521, "{line}");
+    }
+    assert_eq!(session.answer("PBSZ 0"), 200);
+    assert_eq!(session.answer("PROT C"), 534);
+    assert_eq!(session.answer("PROT P"), 200);
+    session.client("RETR x");
+    assert!(session.has(&Action::OpenData {
+        direction: Direction::Download,
+        protection: Protection::Private
+    }));
+    let mut implicit = Session::implicit_with(terms, None);
+    assert_eq!(implicit.answer("PROT C"), 534);
+    assert_eq!(implicit.machine.protection(), Protection::Private);
+}
+
+#[test]
+fn the_idle_clock_stands_still_during_a_transfer() {
+    let mut session = Session::running("RETR x");
+    assert_eq!(session.machine.wait(), Wait::Data);
+    session.backend("150 Here").client("NOOP");
+    assert_eq!(session.machine.wait(), Wait::Data);
+    session.backend("426 Broke");
+    assert_eq!(session.machine.wait(), Wait::Command);
+}
