@@ -1,7 +1,7 @@
 //! From the greeting to the login, and logging in again: who answers, and what the backend is told, in which order.
 
 use crate::support::config::Site;
-use crate::support::front::Front;
+use crate::support::front::{Front, NAME};
 use crate::support::proxy::Proxy;
 use crate::support::script::{Script, Step, reply};
 use crate::support::scripted::Backend;
@@ -51,7 +51,7 @@ fn settings_made_in_clear_text_before_auth_are_not_replayed() {
     let stage = Stage::new(Script::new());
     let mut client = stage.clear();
     client.command("OPTS UTF8 ON", 200);
-    client.auth_tls(&stage.front.tls(crate::support::front::NAME));
+    client.auth_tls(&stage.front.tls(NAME));
     client.command("CLNT a client", 200);
     client.login("alice", "secret");
     let commands = stage.backend.commands();
@@ -222,7 +222,7 @@ fn host_after_login_and_during_a_transfer_is_too_late() {
 fn auth_after_a_login_in_clear_text_ends_that_login() {
     let stage = Stage::new(Script::new());
     let mut client = stage.clear_session();
-    client.auth_tls(&stage.front.tls(crate::support::front::NAME));
+    client.auth_tls(&stage.front.tls(NAME));
     stage.backend.wait_for_end(1);
     client.command("PWD", 530);
     client.command("PASS secret", 503);

@@ -157,3 +157,18 @@ fn appe_stou_and_the_listings_are_transfers_too() {
     assert_eq!(stage.backend.file("file"), Some(b"content".to_vec()));
     assert_eq!(stage.backend.wait_for_upload(2).content, b"tent");
 }
+
+#[test]
+fn a_hundred_commands_sent_during_a_transfer_are_answered_in_order_after_it() {
+    let stage = Stage::new(Script::new().file("file", "content"));
+    let mut client = stage.session();
+    let data = client.begin("RETR file");
+    let commands: Vec<String> = (0..100).map(|number| format!("CWD {number}")).collect();
+    client.control.send(&commands.join("\r\n"));
+    assert_eq!(client.finish_download(data), b"content");
+    for _ in &commands {
+        client.control.expect(250);
+    }
+    let seen = stage.backend.commands();
+    assert_eq!(seen[seen.len() - 100..], commands);
+}
