@@ -208,6 +208,7 @@ fn first_exact_host(site: &Site) -> Option<&HostName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SessionReuse;
     use proptest::prelude::*;
 
     const ALL_FORMS: UserForms = UserForms {
@@ -225,6 +226,7 @@ mod tests {
                 .collect(),
             backends: Vec::new(),
             user: user.parse().expect("a template"),
+            session_reuse: SessionReuse::Prefer,
         })
     }
 

@@ -128,7 +128,8 @@ impl App {
         let checked = load(&config)?;
         let announcements = names::announcements(&checked.settings.passive).await?;
         let metrics = Arc::new(Metrics::new());
-        let passive = PassiveListeners::new(Arc::clone(&metrics));
+        let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
+        let passive = PassiveListeners::new(Arc::clone(&shared.tls_sessions), metrics);
         let ports = passive.open(
             listener_addresses(&checked.settings),
             &checked.settings.passive.ports,
@@ -137,7 +138,6 @@ impl App {
         let admin_address = checked.settings.admin;
         let admin = open("admin endpoint", admin_address)?;
 
-        let shared = Arc::new(Shared::new(metrics));
         let (readiness, ready) = watch::channel(Readiness::Starting);
         let admin = serve_admin(admin, Arc::clone(&shared.metrics), ready);
         let live = put_live(checked, ports, announcements, &shared.metrics);

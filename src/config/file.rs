@@ -104,6 +104,7 @@ pub(super) struct Site {
     pub hosts: Option<Vec<String>>,
     pub backends: Vec<Backend>,
     pub user: Option<String>,
+    pub session_reuse: Option<SessionReuse>,
 }
 
 #[derive(Deserialize)]
@@ -152,6 +153,7 @@ pub(super) struct Timeouts {
     pub tls_handshake: Option<Span>,
     pub login: Option<Span>,
     pub idle: Option<Span>,
+    pub data_port: Option<Span>,
     pub data_connect: Option<Span>,
     pub data_idle: Option<Span>,
     pub final_reply: Option<Span>,

@@ -110,6 +110,16 @@ pub struct Settings {
     pub admin: SocketAddr,
 }
 
+impl Settings {
+    /// Whether any site lets data connections resume their control session. When a control connection's handshake
+    /// decides what can be resumed later, its site isn't known yet.
+    pub fn any_site_reuses_sessions(&self) -> bool {
+        self.sites
+            .iter()
+            .any(|site| site.session_reuse != SessionReuse::Off)
+    }
+}
+
 /// One address that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
@@ -140,8 +150,6 @@ pub struct Tls {
     pub private_key: PathBuf,
     /// Whether USER in clear text is refused.
     pub required: bool,
-    /// What to make of data connections that resume, or don't, their control session.
-    pub session_reuse: SessionReuse,
     /// The oldest version accepted.
     pub min_version: TlsVersion,
     /// Whether transfers without PROT P are refused.
@@ -230,6 +238,8 @@ pub struct Site {
     pub backends: Vec<Backend>,
     /// What the backend gets as USER.
     pub user: UserTemplate,
+    /// What to make of clients' data connections that resume, or don't, their control session.
+    pub session_reuse: SessionReuse,
 }
 
 /// One legacy FTP server.
@@ -316,6 +326,8 @@ pub struct Timeouts {
     pub login: Duration,
     /// A control connection without a command while no transfer runs.
     pub idle: Duration,
+    /// PASV's wait for its turn at a passive port that other sessions of the same address hold.
+    pub data_port: Duration,
     /// From 150 or PASV to an open data connection.
     pub data_connect: Duration,
     /// A transfer without a byte.

@@ -25,7 +25,8 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
         .and_then(|admin| admin.address)
         .map_or(default_admin(), |address| address.0);
     refuse_shared_ports(&listeners, &passive, admin, passive_written)?;
-    let sites = sites::resolve(file.sites, &listeners, base)?;
+    let reuse = file.tls.session_reuse.unwrap_or(SessionReuse::Prefer);
+    let sites = sites::resolve(file.sites, &listeners, reuse, base)?;
     let forms = file.user_forms.unwrap_or_default();
     let limits = file.limits.unwrap_or_default();
     let timeouts = timeouts(file.timeouts.unwrap_or_default());
@@ -36,7 +37,6 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
             certificate: base.join(file.tls.certificate.0),
             private_key: base.join(file.tls.private_key.0),
             required: file.tls.required.unwrap_or(true),
-            session_reuse: file.tls.session_reuse.unwrap_or(SessionReuse::Prefer),
             min_version: file.tls.min_version.unwrap_or(TlsVersion::V1_2),
             data_required: file.tls.data_required.unwrap_or(false),
         },
@@ -65,6 +65,7 @@ fn timeouts(file: file::Timeouts) -> Timeouts {
         tls_handshake: or(file.tls_handshake, 10),
         login: or(file.login, 30),
         idle: or(file.idle, 5 * 60),
+        data_port: or(file.data_port, 10),
         data_connect: or(file.data_connect, 20),
         data_idle: or(file.data_idle, 2 * 60),
         final_reply: or(file.final_reply, 10 * 60),

@@ -2,7 +2,9 @@
 
 use super::error::{Fault, quoted};
 use super::structure::{Place, steps};
-use super::{HostPattern, Listener, Site, TemplateError, UserTemplate, backends, file};
+use super::{
+    HostPattern, Listener, SessionReuse, Site, TemplateError, UserTemplate, backends, file,
+};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,10 +12,12 @@ use std::sync::Arc;
 /// The longest name of a site: it is a metric label and a word in log lines.
 const LONGEST_SITE_NAME: usize = 64;
 
-/// The sites of a file, checked against each other and against the listeners. Relative file names count from `base`.
+/// The sites of a file, checked against each other and against the listeners. Relative file names count from `base`, and
+/// `reuse` holds where a site doesn't say otherwise.
 pub(super) fn resolve(
     written: Vec<file::Site>,
     listeners: &[Listener],
+    reuse: SessionReuse,
     base: &Path,
 ) -> Result<Vec<Arc<Site>>, Fault> {
     if written.is_empty() {
@@ -74,6 +78,7 @@ pub(super) fn resolve(
             hosts,
             backends,
             user,
+            session_reuse: site.session_reuse.unwrap_or(reuse),
         }));
     }
     Ok(sites)

@@ -55,6 +55,9 @@ pub async fn data(to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
         TcpSocket::new_v6()?
     };
     options::data_before_connect(&socket)?;
+    // Binding takes a port for all peers alike, unless it may be shared; each would be gone for a minute after its
+    // transfer, and all of them after 28,000.
+    socket.set_reuseaddr(true)?;
     if from.is_ipv4() == to.is_ipv4() {
         socket.bind(SocketAddr::new(from, 0))?;
     }

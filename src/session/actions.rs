@@ -3,21 +3,23 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
-use super::data::{ClientTls, Legs, Order, PreparedData};
+use super::data::{Legs, Order, PreparedData};
 use super::dial::{self, BackendConnection, Patience};
 use super::state::{self, Action, ClientData, Dialled, Ending, Event, Prepared, Protection};
 use super::summary::Summary;
 use super::{DataSide, Session, handshake};
+use crate::config::SessionReuse;
 use crate::ftp::answer;
 use crate::ftp::command::Direction;
 use crate::ftp::line::MAX_COMMAND_LINE;
 use crate::live::Live;
 use crate::net::control::ControlConnection;
 use crate::observe::metrics::Metrics;
+use crate::passive::{Demand, Mark, Tenant};
 use crate::route::Route;
-use crate::tls::Tickets;
+use crate::tls::{SessionId, Tickets};
 
 impl Session {
     /// Does what the machine has decided; gives the session's end, if that is part of it.
@@ -42,7 +44,8 @@ impl Session {
                 Action::PrepareData {
                     backend_port,
                     client,
-                } => self.prepare_data(backend_port, client).await,
+                    protection,
+                } => self.prepare_data(backend_port, client, protection),
                 Action::OpenData {
                     direction,
                     protection,
@@ -144,7 +147,7 @@ impl Session {
         self.happened.push_back(Event::Dialled(dialled));
     }
 
-    async fn prepare_data(&mut self, backend_port: u16, client: ClientData) {
+    fn prepare_data(&mut self, backend_port: u16, client: ClientData, protection: Protection) {
         let timeouts = &self.live.policy.settings.timeouts;
         let ends = (|| {
             let control = self.backend.as_ref()?.stream().socket();
@@ -158,33 +161,56 @@ impl Session {
         let Some((backend, backend_from, local)) = ends else {
             return self.happened.push_back(Event::Prepared(Prepared::NoPort));
         };
-        let client_address = self.summary.client().ip();
         let backend = SocketAddr::new(backend, backend_port);
-        let (data, prepared) = match client {
-            ClientData::Active(to) => (
-                PreparedData::active(backend, backend_from, to, local, timeouts),
-                Prepared::Active,
-            ),
+        let data = match client {
+            ClientData::Active(to) => {
+                PreparedData::active(backend, backend_from, to, local, timeouts)
+            }
             ClientData::Passive => {
-                let leasing = self.live.policy.passive.lease(
-                    self.listener.ip(),
-                    client_address,
-                    LEASE_PATIENCE.min(timeouts.data_connect),
-                );
-                let Some(lease) = leasing.await else {
-                    self.shared.metrics.passive_exhausted();
-                    tracing::warn!(session = self.summary.id(), client = %client_address, "no passive port free for this address");
-                    return self.happened.push_back(Event::Prepared(Prepared::NoPort));
-                };
-                let port = lease.port();
-                (
-                    PreparedData::passive(backend, backend_from, lease, timeouts),
-                    Prepared::Passive(port),
-                )
+                let tenant = self.tenant(protection);
+                let patience = timeouts.data_port;
+                let live = Arc::clone(&self.live);
+                let listener = self.listener.ip();
+                let leasing =
+                    async move { live.policy.passive.lease(listener, tenant, patience).await };
+                PreparedData::passive(backend, backend_from, leasing, timeouts)
             }
         };
-        self.data = DataSide::Prepared(data);
-        self.happened.push_back(Event::Prepared(prepared));
+        self.data = DataSide::Preparing(data);
+    }
+
+    /// How the client's next data connection is told from others of its address.
+    fn tenant(&self, protection: Protection) -> Tenant {
+        let session = SessionId(self.summary.id());
+        let (mark, demand) = match (protection, self.session_reuse()) {
+            (Protection::Clear, _) => (Mark::Address, Demand::Nothing),
+            // A ClientHello tells nothing that the address doesn't.
+            (Protection::Private, SessionReuse::Off) => (Mark::Address, Demand::Nothing),
+            (Protection::Private, reuse) => {
+                let mark = if self.tls.is_named_by_its_client() {
+                    Mark::Named(session)
+                } else {
+                    Mark::Unproven(session)
+                };
+                let demand = match reuse {
+                    SessionReuse::Require => Demand::Name,
+                    SessionReuse::Prefer | SessionReuse::Off => Demand::Nothing,
+                };
+                (mark, demand)
+            }
+        };
+        Tenant {
+            client: self.summary.client().ip(),
+            mark,
+            demand,
+        }
+    }
+
+    /// The policy of the session's site.
+    fn session_reuse(&self) -> SessionReuse {
+        self.machine
+            .route()
+            .map_or(SessionReuse::Off, |route| route.site.session_reuse)
     }
 
     fn open_data(&mut self, direction: Direction, protection: Protection) {
@@ -193,13 +219,11 @@ impl Session {
         };
         let tickets = match direction {
             Direction::Upload => Tickets::None,
-            Direction::Download | Direction::Listing => Tickets::One,
+            Direction::Download | Direction::Listing => Tickets::Restock,
         };
         let settings = &self.live.policy.settings;
-        let client_tls = (protection == Protection::Private).then(|| ClientTls {
-            data: self.tls.data(tickets),
-            reuse: settings.tls.session_reuse,
-        });
+        let client_tls = (protection == Protection::Private)
+            .then(|| self.tls.data(self.session_reuse(), tickets));
         let legs = Legs {
             direction,
             backend_tls: self
@@ -209,6 +233,7 @@ impl Session {
             timeouts: settings.timeouts,
             metrics: Arc::clone(&self.shared.metrics),
             site: self.summary.site_name().to_owned(),
+            session: SessionId(self.summary.id()),
         };
         self.summary.transfer_begins();
         self.data = DataSide::Running(prepared.open(legs, client_tls));
@@ -281,6 +306,3 @@ async fn dial_site(
     }
     None
 }
-
-/// How long PASV waits for a port that another session of the same address has leased.
-const LEASE_PATIENCE: Duration = Duration::from_secs(5);

@@ -9,22 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustls::ServerConnection;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::state::{DataEvent, DataFailure};
-use crate::config::{SessionReuse, Timeouts};
+use super::state::{DataEvent, DataFailure, Prepared};
+use crate::config::Timeouts;
 use crate::ftp::command::Direction;
 use crate::net::connect;
 use crate::net::relay::{Broken, SourceEnd, relay};
 use crate::net::stream::Stream;
 use crate::observe::metrics::{DataHandshake, Leg, Metrics};
-use crate::passive::Lease;
-use crate::tls::binding::Proof;
-use crate::tls::{BackendSessionTls, DataTls};
+use crate::passive::{Arrived, Caller, Lease};
+use crate::tls::{BackendSessionTls, DataTls, SessionId};
 
 /// Data connections between the data port command and the transfer command.
 #[derive(Debug)]
@@ -35,10 +35,21 @@ pub struct PreparedData {
 
 #[derive(Debug)]
 enum PreparedClient {
-    /// The client connects; `None` if it didn't in time.
-    Passive(Task<Option<TcpStream>>),
+    /// The client connects.
+    Passive {
+        /// The port that it may connect to; `None` if none became free in time.
+        port: oneshot::Receiver<Option<u16>>,
+        arrival: Task<Result<Guest, DataFailure>>,
+    },
     /// We connect when the transfer begins.
     Active { to: SocketAddr, from: IpAddr },
+}
+
+/// A client that has connected, and the lease with which another one may do so in its place.
+#[derive(Debug)]
+struct Guest {
+    lease: Lease,
+    arrived: Arrived,
 }
 
 /// The data connections of the running transfer.
@@ -73,15 +84,8 @@ pub struct Legs {
     pub metrics: Arc<Metrics>,
     /// The site's name, for the metrics.
     pub site: String,
-}
-
-/// TLS for one data connection of the client leg.
-#[derive(Debug)]
-pub struct ClientTls {
-    /// The configuration, and what its handshake proves.
-    pub data: DataTls,
-    /// What the site demands of it.
-    pub reuse: SessionReuse,
+    /// Whose transfer it is.
+    pub session: SessionId,
 }
 
 /// A task that ends with its handle.
@@ -113,19 +117,27 @@ impl<T> Drop for Task<T> {
 }
 
 impl PreparedData {
-    /// Begins to connect to the backend's data port, and waits for the client's connection on `lease`.
+    /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it.
     pub fn passive(
         backend: SocketAddr,
         backend_from: IpAddr,
-        mut lease: Lease,
+        leasing: impl Future<Output = Option<Lease>> + Send + 'static,
         timeouts: &Timeouts,
     ) -> Self {
         let patience = timeouts.data_connect;
+        let (announce, port) = oneshot::channel();
+        let arrival = async move {
+            let lease = leasing.await;
+            let _ = announce.send(lease.as_ref().map(Lease::port));
+            let lease = lease.ok_or(DataFailure::NoClient)?;
+            guest(lease, Instant::now() + patience).await
+        };
         Self {
             backend: connect_backend(backend, backend_from, patience),
-            client: PreparedClient::Passive(Task::spawn(async move {
-                lease.connection(patience).await
-            })),
+            client: PreparedClient::Passive {
+                port,
+                arrival: Task::spawn(arrival),
+            },
         }
     }
 
@@ -143,8 +155,19 @@ impl PreparedData {
         }
     }
 
+    /// Waits for the client's data port, unless it has been waited for. May be cancelled.
+    pub async fn prepared(&mut self) -> Prepared {
+        match &mut self.client {
+            PreparedClient::Active { .. } => Prepared::Active,
+            PreparedClient::Passive { port, .. } => match port.await {
+                Ok(Some(port)) => Prepared::Passive(port),
+                Ok(None) | Err(_) => Prepared::NoPort,
+            },
+        }
+    }
+
     /// Starts the transfer's task; without `client_tls` the client leg is plain.
-    pub fn open(self, legs: Legs, client_tls: Option<ClientTls>) -> RunningData {
+    pub fn open(self, legs: Legs, client_tls: Option<DataTls>) -> RunningData {
         // As many as there can be, so that the task never waits for the session.
         let (report, events) = mpsc::channel(4);
         let (orders, told) = mpsc::channel(2);
@@ -207,7 +230,7 @@ impl RunningData {
 struct Transfer {
     prepared: PreparedData,
     legs: Legs,
-    client_tls: Option<ClientTls>,
+    client_tls: Option<DataTls>,
     report: mpsc::Sender<DataEvent>,
     told: mpsc::Receiver<Order>,
     moved: Arc<AtomicU64>,
@@ -272,7 +295,12 @@ impl Transfer {
         };
         let client = async {
             open.client = Some(
-                open_client(&mut self.prepared.client, &mut self.client_tls, &self.legs).await?,
+                open_client(
+                    &mut self.prepared.client,
+                    self.client_tls.as_ref(),
+                    &self.legs,
+                )
+                .await?,
             );
             Ok(())
         };
@@ -373,43 +401,106 @@ async fn secure_backend(socket: TcpStream, legs: &Legs) -> Result<Stream, DataFa
 
 async fn open_client(
     prepared: &mut PreparedClient,
-    tls: &mut Option<ClientTls>,
+    tls: Option<&DataTls>,
     legs: &Legs,
 ) -> Result<Stream, DataFailure> {
-    let Legs {
-        timeouts, metrics, ..
-    } = legs;
-    let socket = match prepared {
-        PreparedClient::Passive(arrival) => arrival
-            .join()
-            .await
-            .flatten()
-            .ok_or(DataFailure::NoClient)?,
-        PreparedClient::Active { to, from } => {
-            match timeout(timeouts.data_connect, connect::data(*to, *from)).await {
-                Ok(Ok(socket)) => socket,
-                Ok(Err(_)) | Err(_) => return Err(DataFailure::NoClient),
-            }
+    match prepared {
+        PreparedClient::Passive { arrival, .. } => {
+            let guest = arrival.join().await.ok_or(DataFailure::NoClient)??;
+            let_in(guest, tls, legs).await
         }
+        PreparedClient::Active { to, from } => {
+            let connecting = connect::data(*to, *from);
+            let stream = match timeout(legs.timeouts.data_connect, connecting).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(_)) | Err(_) => return Err(DataFailure::NoClient),
+            };
+            let read = Vec::new();
+            secure_client(Arrived { stream, read }, tls, legs).await
+        }
+    }
+}
+
+/// Waits for the client at its port.
+///
+/// Where it has to name its session, others are turned away and it is waited for: they may have come to steal its place.
+/// But if it is the client itself that doesn't resume, it should not wait long for being told.
+async fn guest(mut lease: Lease, mut deadline: Instant) -> Result<Guest, DataFailure> {
+    let mut failure = DataFailure::NoClient;
+    loop {
+        match lease.caller(deadline).await {
+            Some(Caller::Arrived(arrived)) => return Ok(Guest { lease, arrived }),
+            Some(Caller::TurnedAway) => {
+                failure = DataFailure::NotResumed;
+                deadline = deadline.min(Instant::now() + PATIENCE_AFTER_A_STRANGER);
+            }
+            None => return Err(failure),
+        }
+    }
+}
+
+/// Does the handshake with whoever came; where only the session's client is accepted, with whoever comes after it, too.
+async fn let_in(
+    mut guest: Guest,
+    tls: Option<&DataTls>,
+    legs: &Legs,
+) -> Result<Stream, DataFailure> {
+    loop {
+        let Guest { mut lease, arrived } = guest;
+        let failure = match secure_client(arrived, tls, legs).await {
+            Ok(stream) => return Ok(stream),
+            Err(failure) => failure,
+        };
+        let goes_on = tls.is_some_and(DataTls::demands_proof) && lease.again(legs.session);
+        if !goes_on {
+            return Err(failure);
+        }
+        let deadline = Instant::now() + PATIENCE_AFTER_A_STRANGER;
+        guest = self::guest(lease, deadline).await.map_err(|_| failure)?;
+    }
+}
+
+async fn secure_client(
+    arrived: Arrived,
+    tls: Option<&DataTls>,
+    legs: &Legs,
+) -> Result<Stream, DataFailure> {
+    let Arrived { stream, read } = arrived;
+    let Some(tls) = tls else {
+        // PROT C after a PASV under PROT P: what was read as a ClientHello would be missing in the file.
+        return if read.is_empty() {
+            Ok(Stream::Plain(stream))
+        } else {
+            Err(DataFailure::NoClient)
+        };
     };
-    let Some(ClientTls { data, reuse }) = tls.take() else {
-        return Ok(Stream::Plain(socket));
-    };
-    let Ok(Ok(stream)) = timeout(
-        timeouts.tls_handshake,
-        TlsAcceptor::from(data.config()).accept(socket),
-    )
-    .await
-    else {
-        metrics.data_handshake(Leg::Client, DataHandshake::Failed);
+    let connection = tls.connection();
+    let accepting = TlsAcceptor::from(connection.config())
+        .accept_with(stream, |handshake| take_up(handshake, &read));
+    let Ok(Ok(stream)) = timeout(legs.timeouts.tls_handshake, accepting).await else {
+        legs.metrics
+            .data_handshake(Leg::Client, DataHandshake::Failed);
         return Err(DataFailure::ClientHandshake);
     };
     let stream = Stream::ToClient(Box::new(stream));
-    metrics.data_handshake(Leg::Client, kind(&stream));
-    if data.proof(stream.handshake_kind()) == Proof::Nothing && reuse == SessionReuse::Require {
-        return Err(DataFailure::NotResumed);
+    legs.metrics.data_handshake(Leg::Client, kind(&stream));
+    if tls.accepts(connection.proof(stream.handshake_kind())) {
+        Ok(stream)
+    } else {
+        Err(DataFailure::NotResumed)
     }
-    Ok(stream)
+}
+
+/// Gives a handshake the bytes of it that have been read already.
+fn take_up(handshake: &mut ServerConnection, mut read: &[u8]) {
+    while !read.is_empty() {
+        // What is wrong with them is said again, and to the client as an alert, as soon as the handshake goes on.
+        if !matches!(handshake.read_tls(&mut read), Ok(1..))
+            || handshake.process_new_packets().is_err()
+        {
+            return;
+        }
+    }
 }
 
 fn kind(stream: &Stream) -> DataHandshake {
@@ -445,6 +536,9 @@ fn idle(leg: Leg) -> DataFailure {
         Leg::Backend => DataFailure::BackendIdle,
     }
 }
+
+/// How long the right client is waited for after the wrong one has come to its port.
+const PATIENCE_AFTER_A_STRANGER: Duration = Duration::from_secs(2);
 
 /// How long the peer may take to end its side after we ended ours.
 const LINGER: Duration = Duration::from_secs(5);

@@ -38,7 +38,7 @@ use crate::tls::{self, SessionId, SessionTls, Sessions};
 
 use data::{Order, PreparedData, RunningData};
 use dial::BackendConnection;
-use state::{BadLine, Ending, Event, Machine, Terms, Wait};
+use state::{BadLine, Ending, Event, Machine, Prepared, Terms, Wait};
 use summary::Summary;
 
 /// What all sessions of the process share and no reload changes.
@@ -120,7 +120,7 @@ pub async fn serve(
         &live.tls,
         &shared.tls_sessions,
         SessionId(id),
-        policy.settings.tls.session_reuse,
+        policy.settings.any_site_reuses_sessions(),
     );
     let terms = Terms {
         router: Arc::clone(&policy.router),
@@ -202,14 +202,24 @@ enum ClientEnd {
 #[derive(Debug)]
 enum DataSide {
     None,
+    /// The client's data port is being leased.
+    Preparing(PreparedData),
     Prepared(PreparedData),
     Running(RunningData),
 }
 
 impl DataSide {
-    async fn event(&mut self) -> state::DataEvent {
+    /// The next event. May be cancelled.
+    async fn event(&mut self) -> Event {
         match self {
-            Self::Running(running) => running.event().await,
+            Self::Running(running) => Event::Data(running.event().await),
+            Self::Preparing(data) => {
+                let prepared = data.prepared().await;
+                if let Self::Preparing(data) = std::mem::replace(self, Self::None) {
+                    *self = Self::Prepared(data);
+                }
+                Event::Prepared(prepared)
+            }
             Self::None | Self::Prepared(_) => std::future::pending().await,
         }
     }
@@ -303,9 +313,14 @@ impl Session {
             };
             tokio::select! {
                 biased;
-                // First what the backend said before its data connection ended: a 200 in front of a 150 is no final reply.
                 () = backend_fills => {}
-                event = self.data.event() => return Some(Event::Data(event)),
+                event = self.data.event() => {
+                    if let Event::Prepared(Prepared::NoPort) = event {
+                        self.shared.metrics.passive_exhausted();
+                        self.summary.no_port();
+                    }
+                    return Some(event);
+                }
                 () = client_fills => {}
                 () = sleep_until(self.deadline) => return Some(Event::Expired),
                 Ok(()) = self.drain.changed() => match *self.drain.borrow_and_update() {

@@ -21,6 +21,7 @@ mod date;
 pub mod fault;
 #[cfg(test)]
 mod fixtures;
+pub mod hello;
 pub mod pem;
 pub mod server;
 pub mod sessions;
@@ -28,7 +29,7 @@ mod verify;
 pub mod watch;
 
 pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError};
-pub use binding::{DataTls, SessionTls, Tickets};
+pub use binding::{ConnectionTls, DataTls, SessionTls, Tickets};
 pub use certificate::{CertificateError, CertificatePair};
 pub use fault::{HandshakeFault, explain};
 pub use server::ServerTls;

@@ -45,13 +45,43 @@ struct State {
 struct Entry {
     owner: SessionId,
     value: Vec<u8>,
+    /// Its place in the order in which its owner got them.
+    number: u64,
+    used: bool,
 }
 
-/// The keys of one owner's entries, oldest first.
+/// The keys of one owner's entries, oldest first, and how its client makes use of them.
 #[derive(Default)]
 struct Owned {
     control: VecDeque<Arc<[u8]>>,
     data: VecDeque<Arc<[u8]>>,
+    issued: u64,
+    habits: Habits,
+}
+
+/// What has been seen of how a client resumes. Whoever waits for its next data connection wants to know whether that
+/// will name this FTP session.
+#[derive(Default)]
+struct Habits {
+    /// A data connection has proven that it resumes this FTP session.
+    resumes: bool,
+    /// It presents the same TLS session more than once: OpenSSL, GnuTLS, everybody in TLS 1.2.
+    repeats: bool,
+    /// It keeps more than the latest ticket.
+    hoards: bool,
+    /// It keeps the TLS sessions of several FTP sessions in one place and may present any of them: `curl --parallel`,
+    /// rclone.
+    mixes: bool,
+    last_used: Option<u64>,
+}
+
+/// How a client asked for an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presented {
+    /// By the session ID of TLS 1.2, which is good for any number of times.
+    Id,
+    /// By a ticket of TLS 1.3, which many clients use once (RFC 8446 appendix C.4).
+    Ticket,
 }
 
 impl Sessions {
@@ -70,6 +100,15 @@ impl Sessions {
         self.len() == 0
     }
 
+    /// The FTP session that the first known of these names belongs to.
+    pub fn owner_of(&self, names: &[Vec<u8>]) -> Option<SessionId> {
+        let state = self.state();
+        names
+            .iter()
+            .find_map(|name| state.entries.get(name.as_slice()))
+            .map(|entry| entry.owner)
+    }
+
     /// Lets `owner` have entries, until the handle is dropped.
     pub(super) fn register(self: &Arc<Self>, owner: SessionId) -> Owner {
         self.state().owners.entry(owner).or_default();
@@ -82,6 +121,16 @@ impl Sessions {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing below panics half way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn mixed(&mut self, one: SessionId, other: SessionId) {
+        for id in [one, other] {
+            if let Some(owned) = self.owners.get_mut(&id) {
+                owned.habits.mixes = true;
+            }
+        }
     }
 }
 
@@ -105,6 +154,30 @@ impl Owner {
             id: self.id,
             sessions: Arc::clone(&self.sessions),
         }
+    }
+
+    /// Whether the client's next data connection can be relied upon to name this FTP session: it has done so, it never
+    /// named another one, and it has something left to name it with.
+    pub(super) fn is_named_by_its_client(&self) -> bool {
+        let state = self.sessions.state();
+        let Some(Owned {
+            control,
+            data,
+            habits,
+            ..
+        }) = state.owners.get(&self.id)
+        else {
+            return false;
+        };
+        let has_unused = || {
+            let mut unused = control
+                .iter()
+                .chain(data)
+                .filter_map(|key| state.entries.get(key))
+                .filter(|entry| !entry.used);
+            unused.any(|entry| habits.hoards || Some(entry.number) > habits.last_used)
+        };
+        habits.resumes && !habits.mixes && (habits.repeats || has_unused())
     }
 }
 
@@ -136,10 +209,54 @@ pub(super) struct OwnEntries {
 impl OwnEntries {
     /// What was put under `key` for this owner. The entry stays: most clients present a ticket more than once, which
     /// without early data gives nobody anything to replay.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn get(&self, key: &[u8], presented: Presented) -> Option<Vec<u8>> {
+        let mut guard = self.sessions.state();
+        let state = &mut *guard;
+        let entry = state.entries.get_mut(key)?;
+        if entry.owner != self.id {
+            let other = entry.owner;
+            state.mixed(self.id, other);
+            return None;
+        }
+        if let Some(owned) = state.owners.get_mut(&self.id) {
+            let habits = &mut owned.habits;
+            habits.repeats |= entry.used || presented == Presented::Id;
+            habits.hoards |= habits.last_used > Some(entry.number);
+            habits.last_used = Some(entry.number);
+        }
+        entry.used = true;
+        Some(entry.value.clone())
+    }
+
+    /// A new control connection asks for `key`. There is nothing for it to resume, but if an FTP session that is live has
+    /// it, both are of one client that doesn't tell them apart.
+    pub(super) fn asked_by_control(&self, key: &[u8]) {
+        let mut state = self.sessions.state();
+        if let Some(other) = state.entries.get(key).map(|entry| entry.owner)
+            && other != self.id
+        {
+            state.mixed(self.id, other);
+        }
+    }
+
+    /// How many of this owner's entries nobody has asked for yet.
+    pub(super) fn unused(&self) -> usize {
         let state = self.sessions.state();
-        let entry = state.entries.get(key)?;
-        (entry.owner == self.id).then(|| entry.value.clone())
+        let keys = state
+            .owners
+            .get(&self.id)
+            .map(|owned| owned.control.iter().chain(&owned.data));
+        keys.into_iter()
+            .flatten()
+            .filter(|key| state.entries.get(*key).is_some_and(|entry| !entry.used))
+            .count()
+    }
+
+    /// A data connection has proven to be of the client of this FTP session.
+    pub(super) fn proven(&self) {
+        if let Some(owned) = self.sessions.state().owners.get_mut(&self.id) {
+            owned.habits.resumes = true;
+        }
     }
 
     /// Keeps `value` under `key`, at the expense of this owner's oldest entry of the same origin. Returns whether it
@@ -157,6 +274,8 @@ impl OwnEntries {
             entry.value = value;
             return true;
         }
+        let number = owned.issued;
+        owned.issued += 1;
         let (keys, limit) = match origin {
             Origin::Control => (&mut owned.control, CONTROL_ENTRIES),
             Origin::Data => (&mut owned.data, DATA_ENTRIES),
@@ -173,6 +292,8 @@ impl OwnEntries {
             Entry {
                 owner: self.id,
                 value,
+                number,
+                used: false,
             },
         );
         true
@@ -198,9 +319,12 @@ mod tests {
                 .put(Origin::Control, b"key".to_vec(), b"value".to_vec())
         );
         for _ in 0..3 {
-            assert_eq!(one.entries().get(b"key").unwrap(), b"value");
+            assert_eq!(
+                one.entries().get(b"key", Presented::Ticket).unwrap(),
+                b"value"
+            );
         }
-        assert_eq!(other.entries().get(b"key"), None);
+        assert_eq!(other.entries().get(b"key", Presented::Ticket), None);
     }
 
     #[test]
@@ -215,7 +339,10 @@ mod tests {
                 .entries()
                 .put(Origin::Data, b"key".to_vec(), b"theirs".to_vec())
         );
-        assert_eq!(one.entries().get(b"key").unwrap(), b"mine");
+        assert_eq!(
+            one.entries().get(b"key", Presented::Ticket).unwrap(),
+            b"mine"
+        );
     }
 
     #[test]
@@ -228,7 +355,10 @@ mod tests {
             );
         }
         assert_eq!(sessions.len(), 1);
-        assert_eq!(one.entries().get(b"key").unwrap(), b"new");
+        assert_eq!(
+            one.entries().get(b"key", Presented::Ticket).unwrap(),
+            b"new"
+        );
     }
 
     #[test]
@@ -242,9 +372,11 @@ mod tests {
             one.entries().put(Origin::Data, vec![ticket], vec![ticket]);
         }
         assert_eq!(sessions.len(), ENTRIES_PER_OWNER);
-        assert!((0..4u8).all(|ticket| one.entries().get(&[ticket]).is_some()));
-        assert!(one.entries().get(&[238]).is_none());
-        assert!((239..=250u8).all(|ticket| one.entries().get(&[ticket]).is_some()));
+        assert!((0..4u8).all(|ticket| one.entries().get(&[ticket], Presented::Ticket).is_some()));
+        assert!(one.entries().get(&[238], Presented::Ticket).is_none());
+        assert!(
+            (239..=250u8).all(|ticket| one.entries().get(&[ticket], Presented::Ticket).is_some())
+        );
     }
 
     #[test]
@@ -256,7 +388,7 @@ mod tests {
         for ticket in 0..=255u8 {
             one.entries().put(Origin::Data, vec![ticket], vec![ticket]);
         }
-        assert!(other.entries().get(b"theirs").is_some());
+        assert!(other.entries().get(b"theirs", Presented::Ticket).is_some());
     }
 
     #[test]
@@ -268,7 +400,7 @@ mod tests {
             .entries()
             .put(Origin::Data, b"two".to_vec(), b"value".to_vec());
         drop(one);
-        assert_eq!(late.get(b"one"), None);
+        assert_eq!(late.get(b"one", Presented::Ticket), None);
         assert!(!late.put(Origin::Data, b"late".to_vec(), b"value".to_vec()));
         assert_eq!(sessions.len(), 1);
         drop(other);

@@ -27,6 +27,7 @@ mod reload;
 mod routing;
 mod scripted_backend;
 mod session_reuse;
+mod shared_port;
 mod support;
 mod transfers;
 mod unclean_backends;

@@ -297,9 +297,11 @@ impl Machine {
             return;
         }
         if let Some(backend_port) = address::announced_port(reply) {
+            let protection = self.protection();
             self.push(Action::PrepareData {
                 backend_port,
                 client: request.client,
+                protection,
             });
             return self.set_step(Step::ClientPort(request));
         }

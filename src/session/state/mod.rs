@@ -113,6 +113,8 @@ pub enum Action {
         backend_port: u16,
         /// How the client's data connection comes to be.
         client: ClientData,
+        /// Whether it is to be under TLS, as things stand.
+        protection: Protection,
     },
     /// Bring the prepared data connections to life; then come [`Event::Data`]s.
     OpenData {

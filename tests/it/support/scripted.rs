@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
 use rustls::{ServerConfig, ServerConnection};
+use socket2::{Domain, Socket, Type};
 
 use super::DEADLINE;
+use super::loopback::Loopback;
 use super::script::{Script, ScriptTls, Step, reply};
 use super::wire::{End, Wire};
 
@@ -19,6 +21,8 @@ pub struct Backend {
     address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<thread::JoinHandle<()>>,
+    /// Keeps the address from others.
+    loopback: Option<Loopback>,
 }
 
 /// An upload as the backend saw it.
@@ -35,14 +39,18 @@ pub struct Received {
 }
 
 impl Backend {
-    /// Starts on 127.0.0.1, on a port that is free.
+    /// Starts on an address of its own. On 127.0.0.1 a connection that another test makes to a port where it expects
+    /// nobody could be taken for a data connection.
     pub fn start(script: Script) -> Self {
-        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), script)
+        let loopback = Loopback::claim();
+        let mut backend = Self::start_at(loopback.at(0), script);
+        backend.loopback = Some(loopback);
+        backend
     }
 
     /// Starts at an address, such as `[::1]:0`.
     pub fn start_at(address: SocketAddr, script: Script) -> Self {
-        let listener = TcpListener::bind(address).expect("the address is free");
+        let listener = listen(address).expect("the address is free");
         let address = listener.local_addr().expect("it is bound");
         let files = Mutex::new(script.files.clone());
         let shared = Arc::new(Shared {
@@ -59,6 +67,7 @@ impl Backend {
             address,
             shared,
             acceptor: Some(acceptor),
+            loopback: None,
         }
     }
 
@@ -98,6 +107,18 @@ impl Backend {
     /// How many uploads came to an end so far, of whatever kind.
     pub fn uploads(&self) -> usize {
         self.shared.seen().received.len()
+    }
+
+    /// Waits until so many command lines that begin like this have come.
+    ///
+    /// # Panics
+    /// If they don't in time.
+    pub fn wait_for_commands(&self, start: &str, count: usize) {
+        self.wait(&format!("{count} commands {start}"), |seen| {
+            let commands = seen.commands.iter();
+            let such = commands.filter(|line| line.starts_with(start)).count();
+            (such >= count).then_some(())
+        });
     }
 
     /// Waits until so many data connections were read to their end, and gives the last of those.
@@ -213,6 +234,16 @@ impl Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no test panics while it holds it")
+}
+
+/// With room for a crowd: a connection that finds the queue full is established for the client alone, and its greeting
+/// may be half a minute away.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {

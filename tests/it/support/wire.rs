@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use rustls::{Connection, HandshakeKind, ProtocolVersion};
+use socket2::{Domain, Socket, Type};
 
 use super::DEADLINE;
 
@@ -44,17 +45,21 @@ impl Wire {
         Self::new(socket.unwrap_or_else(|error| panic!("connect to {address}: {error}")))
     }
 
-    /// Connects from an address of one's own.
-    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
-        let connect = || {
-            let domain = socket2::Domain::for_address(address);
-            let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-            socket.connect_timeout(&address.into(), DEADLINE)?;
-            io::Result::Ok(socket.into())
-        };
-        let socket = connect();
-        Self::new(socket.unwrap_or_else(|error| panic!("{source} to {address}: {error}")))
+    /// Connects from this address.
+    pub fn connect_from(from: IpAddr, to: SocketAddr) -> Self {
+        Self::try_connect_from(from, to)
+            .unwrap_or_else(|error| panic!("connect from {from} to {to}: {error}"))
+    }
+
+    /// The same, where it may be reset at once.
+    ///
+    /// # Errors
+    /// Those of `bind(2)` and `connect(2)`.
+    pub fn try_connect_from(from: IpAddr, to: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+        socket.connect_timeout(&to.into(), DEADLINE)?;
+        Ok(Self::new(socket.into()))
     }
 
     /// Starts TLS and completes the handshake.

@@ -17,7 +17,8 @@ fn pasv_announces_the_address_the_client_reached_and_never_the_backends() {
     session.backend("229 x (|||2000|)");
     assert!(session.has(&Action::PrepareData {
         backend_port: 2000,
-        client: ClientData::Passive
+        client: ClientData::Passive,
+        protection: Protection::Private,
     }));
     session.actions();
     session.prepared(Prepared::Passive(5000));

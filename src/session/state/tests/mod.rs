@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::config::{HostPattern, Site, UserForms};
+use crate::config::{HostPattern, SessionReuse, Site, UserForms};
 use crate::ftp::line::Line;
 use crate::ftp::reply::ReplyParser;
 
@@ -33,6 +33,7 @@ pub(super) fn terms() -> Terms {
             hosts: vec![host],
             backends: Vec::new(),
             user: "{user}".parse().expect("a template"),
+            session_reuse: SessionReuse::Prefer,
         })
     };
     let sites = [site("a", true), site("b", false), site("c", false)];
