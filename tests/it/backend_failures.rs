@@ -100,7 +100,6 @@ fn a_backend_that_cannot_be_reached_or_greets_badly_is_named_with_its_stage() {
         ("http", "not an FTP reply", text("HTTP/1.1 400 Bad Request")),
         ("binary", "not an FTP reply", text("\u{16}\u{3}\u{1}\u{0}")),
         // Logged in already, says whoever answers: nobody has said who the user is.
-        ("open", "\"230 welcome\"", text("230 welcome")),
         ("asking", "\"331 who", text("331 who are you")),
         ("escape", "\\x1b[2J", text("500 \u{1b}[2J forged")),
     ];

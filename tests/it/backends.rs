@@ -87,7 +87,9 @@ fn certificates_are_judged_as_the_site_wants_it() {
         (&hopeless, "none", "", true),
     ] {
         let server = pair.server_config(&[&TLS12]);
-        let backend = Backend::start(Script::new().tls(ScriptTls::Explicit(server)));
+        let at = "127.0.0.1:0".parse().expect("an address");
+        let script = Script::new().tls(ScriptTls::Explicit(server));
+        let backend = Backend::start_at(at, script);
         let site = Site::default("only", backend.address())
             .backend("tls", "explicit")
             .backend("verify", verify);
