@@ -304,8 +304,9 @@ impl Transfer {
             );
             Ok(())
         };
-        // Side by side: the backend may wait for our hello as well as the client for its 150.
-        tokio::try_join!(client, backend)?;
+        // Side by side: the backend may wait for our hello as well as the client for its 150. The backend first: its
+        // socket has to be among the open legs when the client fails at once, or it would be reset before ABOR is said.
+        tokio::try_join!(biased; backend, client)?;
         let (Some(client), Some(backend)) = (&mut open.client, &mut open.backend) else {
             return Err(DataFailure::NoBackend);
         };
