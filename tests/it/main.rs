@@ -4,6 +4,7 @@
 
 mod acceptance;
 mod announcements;
+mod attacks;
 mod backend_failures;
 mod backend_reuse;
 mod backends;

@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod proxy_header;
 pub mod pureftpd;
 pub mod raw;
+pub mod resources;
 pub mod script;
 pub mod scripted;
 pub mod server;

@@ -52,6 +52,12 @@ impl RawTls {
         })
     }
 
+    /// Whether a client that wants to would send data before its next handshake is done (0-RTT).
+    pub fn would_send_early_data(&self) -> bool {
+        let eager = self.changed(|config| config.enable_early_data = true);
+        eager.connection().early_data().is_some()
+    }
+
     fn changed(&self, change: impl FnOnce(&mut ClientConfig)) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         change(&mut config);

@@ -1,0 +1,8 @@
+//! Attacks over real sockets. `docs/threats.md` says which of these, and of the tests elsewhere, stands for which threat.
+
+mod bounce;
+mod injection;
+mod reload;
+mod slow;
+mod tls;
+mod upgrade;

@@ -1,0 +1,243 @@
+//! The moment when clear text becomes TLS, on both legs: nothing that was said before it counts after it, and nothing
+//! that was to be protected ever goes out in clear text.
+
+use std::io::{Read, Write};
+
+use rustls::version::TLS12;
+
+use crate::support::certs::Authority;
+use crate::support::config::Site;
+use crate::support::front::{Front, NAME};
+use crate::support::proxy::Proxy;
+use crate::support::raw::{Raw, Reply, open_data, protect};
+use crate::support::script::{Script, ScriptTls, Step, reply};
+use crate::support::scripted::Backend;
+use crate::support::wire::{End, Wire};
+
+struct House {
+    front: Front,
+    backend: Backend,
+    proxy: Proxy,
+}
+
+impl House {
+    /// With TLS for clients that want it; `required` says whether they must.
+    fn new(required: &str) -> Self {
+        let front = Front::new(&[]);
+        let backend = Backend::start(Script::new().file("file", "content"));
+        let config = front.config().tls("required", required);
+        let proxy = Proxy::start(config.site(&Site::default("site", backend.address())));
+        Self {
+            front,
+            backend,
+            proxy,
+        }
+    }
+
+    fn clear(&self) -> Raw {
+        let mut client = Raw::connect(self.proxy.explicit());
+        client.expect(220);
+        client
+    }
+}
+
+/// The reply that ends a transfer command, whether its 150 came or not.
+fn final_reply(control: &mut Raw) -> Reply {
+    let first = control.reply();
+    if first.code == 150 {
+        control.reply()
+    } else {
+        first
+    }
+}
+
+#[test]
+fn clear_text_that_arrives_after_the_234_is_no_command_but_a_failed_handshake() {
+    let house = House::new("false");
+    for late in [
+        &b"NOOP\r\n"[..],
+        b"USER alice\r\nPASS secret\r\n",
+        b"N",
+        b"\r\n\r\n\r\n",
+    ] {
+        let mut client = house.clear();
+        client.command("AUTH TLS", 234);
+        client.send_bytes(late);
+        if late.len() < 5 {
+            // Too few bytes to be told from a record's head: what follows makes it one.
+            client.send_bytes(b"OOP\r\n");
+        }
+        let (bytes, _) = client.end();
+        // At most an alert, which is seven bytes, and no reply.
+        assert!(bytes.len() <= 7, "{}", bytes.escape_ascii());
+    }
+    house.proxy.wait_for_logs(4, |line| {
+        line.message() == "TLS handshake with the client failed"
+    });
+    assert_eq!(house.backend.connections(), 0);
+}
+
+#[test]
+fn a_login_in_clear_text_is_forgotten_by_auth_and_its_backend_hung_up() {
+    let house = House::new("false");
+    let tls = house.front.tls(NAME);
+    let mut asked = house.clear();
+    asked.command("USER alice", 331);
+    asked.auth_tls(&tls);
+    asked.command("PASS secret", 503);
+
+    let mut inside = house.clear();
+    inside.login("bob", "secret");
+    let _port = inside.epsv();
+    inside.command("REST 3", 350);
+    inside.command("RNFR file", 502);
+    inside.auth_tls(&tls);
+    for line in ["PWD", "RETR file", "RNTO other", "EPSV"] {
+        inside.command(line, 530);
+    }
+    // Logged in anew, the offset of before is not there any more.
+    inside.login("bob", "secret");
+    inside.command("PROT P", 503);
+    let mut data = open_data(inside.epsv());
+    inside.command("RETR file", 150);
+    let mut content = String::new();
+    data.read_to_string(&mut content).expect("a whole file");
+    assert_eq!(content, "content");
+    inside.expect(226);
+
+    assert_eq!(house.backend.connections(), 3);
+    let passwords = house.backend.commands();
+    let passwords = passwords.iter().filter(|line| line.starts_with("PASS"));
+    assert_eq!(passwords.count(), 2, "neither is the one behind AUTH");
+}
+
+#[test]
+fn a_second_auth_starts_no_second_handshake_however_often_it_is_asked_for() {
+    let house = House::new("true");
+    for mut client in [
+        house.front.explicit(&house.proxy),
+        house.front.implicit(&house.proxy),
+    ] {
+        client.send_bytes(&b"AUTH TLS\r\n".repeat(1_000));
+        for _ in 0..1_000 {
+            client.expect(503);
+        }
+        client.login("alice", "secret");
+        client.command("AUTH TLS", 503);
+        client.command("CCC", 534);
+        client.command("PWD", 257);
+    }
+    let handshakes = "portcullis_tls_handshakes_total{result=\"ok\",version=\"1.3\"}";
+    assert_eq!(house.proxy.metric(handshakes), 2.0);
+}
+
+#[test]
+fn user_in_clear_text_is_refused_before_a_password_is_asked_for_and_dials_nobody() {
+    let house = House::new("true");
+    let mut client = house.clear();
+    for line in ["USER alice", "user x|y", "USER anonymous"] {
+        client.command(line, 534);
+        client.command("PASS secret", 503);
+    }
+    client.command("QUIT", 221);
+    assert_eq!(house.backend.connections(), 0);
+}
+
+#[test]
+fn a_client_in_clear_text_on_a_private_data_connection_moves_no_byte() {
+    let house = House::new("true");
+    // A backend whose download is reset may hang up for it.
+    for (command, codes) in [("STOR new", &[522][..]), ("RETR file", &[421, 522])] {
+        let mut session = house.front.session(&house.proxy, "alice");
+        let mut data = open_data(session.control.epsv());
+        data.write_all(b"hello, this is no ClientHello\r\n")
+            .expect("it is connected");
+        session.control.send(command);
+        let answer = final_reply(&mut session.control);
+        assert!(codes.contains(&answer.code), "{}", answer.text);
+        let said = data.read_to_end().0;
+        assert!(!said.windows(7).any(|bytes| bytes == b"content"));
+    }
+    let received = house.backend.wait_for_upload(1);
+    assert_eq!(received.content, b"");
+    assert_ne!(
+        received.end,
+        End::Fin,
+        "it must not look like an empty file"
+    );
+}
+
+#[test]
+fn a_backend_in_clear_text_on_a_protected_data_connection_moves_no_byte() {
+    let front = Front::new(&[]);
+    let server = Authority::new("authority of backends")
+        .issue(&["backend.test"])
+        .server_config(&[&TLS12]);
+    let script = Script::new()
+        .tls(ScriptTls::Explicit(server))
+        .on(
+            "RETR",
+            [
+                reply("150 here it comes"),
+                Step::OpenClearData,
+                Step::Send(b"hello, this is no ServerHello\r\n".to_vec()),
+                Step::EndData(End::Fin),
+                reply("226 done"),
+            ],
+        )
+        .on(
+            "STOR",
+            [
+                reply("150 send it"),
+                Step::OpenClearData,
+                Step::Send(b"hello, this is no ServerHello\r\n".to_vec()),
+                Step::Receive,
+                reply("226 done"),
+            ],
+        );
+    let backend = Backend::start(script);
+    let site = Site::default("site", backend.address()).backend_tls("explicit", None);
+    let proxy = Proxy::start(front.config().site(&site));
+
+    for command in ["RETR file", "STOR file"] {
+        let mut session = front.session(&proxy, "alice");
+        let mut data = open_data(session.control.epsv());
+        session.control.send(command);
+        // Whether the client's own handshake comes to its end before the backend's has failed is open.
+        if protect(&mut data, &session.tls).is_ok() {
+            let _ = data.write_all(b"canary");
+            assert_eq!(data.read_to_end(), (Vec::new(), End::Reset), "{command}");
+        }
+        // The backend's 226 for a file that it never got may be here before the failure is.
+        let answer = final_reply(&mut session.control);
+        assert!([425, 426].contains(&answer.code), "{}", answer.text);
+    }
+    let received = backend.wait_for_upload(1).content;
+    let canary = received.windows(6).any(|bytes| bytes == b"canary");
+    assert!(!canary, "{}", received.escape_ascii());
+}
+
+#[test]
+fn nothing_but_auth_goes_to_a_protected_backend_before_the_handshake() {
+    // A backend that is told to be protected, but is only looked at as far as the wire shows it.
+    let trap = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let front = Front::new(&[]);
+    let address = trap.local_addr().expect("it is bound");
+    let site = Site::default("site", address).backend_tls("explicit", None);
+    let proxy = Proxy::start(front.config().site(&site));
+    let mut client = front.explicit(&proxy);
+    client.command("OPTS UTF8 ON", 200);
+    client.command("CLNT canary", 200);
+    client.send("USER alice");
+    let mut backend = Wire::new(trap.accept().expect("the proxy connects").0);
+    backend.write_all(b"220 ready\r\n").expect("it reads");
+    let mut auth = [0; 10];
+    backend.read_exact(&mut auth).expect("a command");
+    assert_eq!(&auth, b"AUTH TLS\r\n");
+    backend.write_all(b"234 go\r\n").expect("it reads");
+    let mut hello = [0; 3];
+    backend.read_exact(&mut hello).expect("a ClientHello");
+    assert_eq!(hello[..2], [22, 3]);
+    backend.reset();
+    client.expect(421);
+}
