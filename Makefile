@@ -11,7 +11,7 @@ CONFIG ?= portcullis.yaml
 
 .PHONY: help
 help: ## show this menu
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## two legacy servers behind one certificate, to try with curl
@@ -30,6 +30,21 @@ build: ## the optimised binary, target/release/portcullis
 test: ## every test; installs the FTP servers and clients that the tests talk to
 	tests/install.sh
 	cargo test --locked --workspace
+
+# Needs two CPUs, one of them for the proxy alone, and a quarter of an hour in which nobody else uses them much.
+.PHONY: bench
+bench: bench-build ## measure Portcullis beside its peers; writes docs/performance.md
+	ulimit -n "$$(ulimit -Hn)"; target/release/portcullis-bench run --page docs/performance.md \
+		target/release/portcullis target/bench-peers
+
+.PHONY: bench-quick
+bench-quick: bench-build ## the same in a minute, to see whether it works
+	ulimit -n "$$(ulimit -Hn)"; target/release/portcullis-bench run --quick target/release/portcullis target/bench-peers
+
+.PHONY: bench-build
+bench-build:
+	benches/install.sh
+	cargo build --release --locked --package portcullis --package portcullis-bench
 
 .PHONY: lint
 lint: lint-code lint-deps ## formatting, clippy, documentation, dependencies
