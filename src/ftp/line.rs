@@ -15,7 +15,7 @@ pub const MAX_REPLY_LINE: usize = 8 * 1024;
 /// One line, without its ending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
-    /// Its bytes; no LF among them, and no CR at the end.
+    /// Its bytes; no LF among them.
     Whole(Bytes),
     /// It was longer than the limit and has been dropped.
     TooLong,

@@ -120,10 +120,8 @@ impl Reply {
     /// Its lines, without endings.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes
-            .strip_suffix(b"\r\n")
-            .unwrap_or(&self.bytes)
-            .split(|byte| *byte == b'\n')
-            .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(|line| line.strip_suffix(b"\r\n").unwrap_or(line))
     }
 
     /// The text of its last line, behind the code.
@@ -287,6 +285,15 @@ mod tests {
     fn the_text_is_that_of_the_last_line() {
         assert_eq!(replies(b"226-a\r\n226 b c\r\n").unwrap()[0].text(), b"b c");
         assert_eq!(replies(b"226\r\n").unwrap()[0].text(), b"");
+    }
+
+    #[test]
+    fn only_the_cr_of_its_ending_is_cut_from_a_line() {
+        let text = b"226-a\r\r\n b\r\r\n226 c\r\r\n";
+        let replies = replies(text).unwrap();
+        let lines: Vec<&[u8]> = replies[0].lines().collect();
+        assert_eq!(lines, [&b"226-a\r"[..], b" b\r", b"226 c\r"]);
+        assert_eq!(replies[0].bytes(), &text[..]);
     }
 
     proptest! {
