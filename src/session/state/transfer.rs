@@ -277,7 +277,11 @@ impl Machine {
             ) if nothing_queued && transfer.stats == 0 => {
                 self.answer(answer::NOOP_OK);
             }
-            (Verb::Stat, Phase::Running(_)) if nothing_queued && command.argument().is_empty() => {
+            (Verb::Stat, Phase::Running(_))
+                if nothing_queued
+                    && command.argument().is_empty()
+                    && transfer.stats < MAX_STATS =>
+            {
                 transfer.stats += 1;
                 self.send(command.line());
             }
@@ -583,6 +587,10 @@ impl Machine {
         }
     }
 }
+
+/// How many STATs the backend may owe an answer; more wait like other commands. Most servers are deaf during a transfer,
+/// and a client that goes on asking would fill the connection to them.
+const MAX_STATS: usize = 16;
 
 /// Whether a reply during a transfer can only be meant for a STAT: 211 to 213, or "not here", which before a 1yz would be
 /// the transfer's own refusal.

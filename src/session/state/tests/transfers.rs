@@ -170,6 +170,30 @@ fn a_stat_may_be_answered_during_the_transfer_or_after_it() {
 }
 
 #[test]
+fn stats_that_a_deaf_backend_leaves_unanswered_are_bounded_like_other_commands() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here");
+    let mut taken = 0;
+    while session.machine.wants_command() {
+        session.client("STAT");
+        taken += 1;
+        assert!(taken < 100, "STATs without end");
+    }
+    assert_eq!(session.sent().len(), 16);
+    // They have their answers, in order, when the transfer is over.
+    session
+        .data(PROVEN)
+        .backend("226 Done")
+        .data(DataEvent::Finished);
+    session.actions();
+    for _ in 0..taken {
+        session.backend("211 Status");
+    }
+    assert_eq!(session.codes(), vec![211; taken]);
+    assert!(session.machine.wants_command());
+}
+
+#[test]
 fn a_refusal_before_the_150_is_not_taken_for_the_answer_to_stat() {
     let mut session = Session::running("STOR x");
     session.client("STAT").backend("501 Bad name");
