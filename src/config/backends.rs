@@ -107,7 +107,7 @@ fn backend_tls(
     let server_name = match written.server_name {
         None => host.to_owned(),
         Some(text) if text.parse::<IpAddr>().is_ok() => text,
-        Some(text) => match HostName::parse(text.as_bytes()) {
+        Some(text) => match server_name(&text) {
             Some(name) => name.to_string(),
             None => {
                 return Err(Fault::new(
@@ -166,19 +166,23 @@ fn backend_address(text: &str, default_port: u16) -> Option<(String, u16)> {
                 return None;
             }
         }
-        // 10.0.0.256 and 10.0.1 are slips of the pen, and would be asked of DNS.
-        Err(_)
-            if host
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || byte == b'.') =>
-        {
-            return None;
-        }
         Err(_) => {
-            HostName::parse(host.as_bytes())?;
+            server_name(host)?;
         }
     }
     Some((host.to_owned(), port))
+}
+
+/// The name of a server, as DNS and certificates can have it: its last label is no number, or it would be an IPv4 address
+/// to some. 10.0.0.256 and 10.0.1 are slips of the pen.
+fn server_name(text: &str) -> Option<HostName> {
+    let name = HostName::parse(text.as_bytes())?;
+    let last = name.as_str().rsplit('.').next().unwrap_or_default();
+    let is_number = match last.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|digit| digit.is_ascii_hexdigit()),
+        None => last.bytes().all(|digit| digit.is_ascii_digit()),
+    };
+    (!is_number).then_some(name)
 }
 
 /// Whether connecting to `host` and `port` would reach the listener at `own`, as far as the text tells.
