@@ -8,10 +8,12 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_HOME ?= $(HOME)/.cargo
 CARGO_DENY := $(CARGO_HOME)/bin/cargo-deny
 CONFIG ?= portcullis.yaml
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(patsubst fuzz/fuzz_targets/%.rs,%,$(sort $(wildcard fuzz/fuzz_targets/*.rs)))
 
 .PHONY: help
 help: ## show this menu
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## two legacy servers behind one certificate, to try with curl
@@ -46,12 +48,29 @@ bench-build:
 	benches/install.sh
 	cargo build --release --locked --package portcullis --package portcullis-bench
 
+# The stable compiler and a C++ compiler are enough, see docs/fuzzing.md. Naming the target keeps the counters of
+# fuzz/.cargo/config.toml out of build scripts.
+.PHONY: fuzz
+fuzz: ## fuzz every parser and the session's decisions: make fuzz FUZZ_SECONDS=60 FUZZ_TARGETS="session"
+	cd fuzz && cargo build --release --locked --target $$(rustc --print host-tuple)
+	@cd fuzz && for target in $(FUZZ_TARGETS); do \
+		mkdir -p corpus/$$target artifacts/$$target; \
+		log=artifacts/$$target/log; \
+		if ! target/$$(rustc --print host-tuple)/release/$$target corpus/$$target seeds/$$target \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=60 -rss_limit_mb=1500 \
+			-artifact_prefix=artifacts/$$target/ >$$log 2>&1; then \
+			tail -60 $$log; echo "$$target: FAILED, see fuzz/$$log"; exit 1; \
+		fi; \
+		awk -v target=$$target '/DONE/ {printf "%-14s %s\n", target, $$0}' $$log; \
+	done
+
 .PHONY: lint
 lint: lint-code lint-deps ## formatting, clippy, documentation, dependencies
 
 .PHONY: lint-code
 lint-code:
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --locked
 
@@ -81,3 +100,4 @@ fmt: ## format the code
 .PHONY: clean
 clean: ## remove everything that was built
 	cargo clean
+	cargo clean --manifest-path fuzz/Cargo.toml

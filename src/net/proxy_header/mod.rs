@@ -3,7 +3,7 @@
 //! Where it is expected, it has to be there, whole and in time, from a peer that is trusted to tell the truth. Nothing
 //! behind it is read: what comes next, a ClientHello or a command, is for somebody else.
 
-mod parse;
+pub mod parse;
 
 pub use parse::{BadHeader, Ends};
 

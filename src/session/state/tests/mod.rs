@@ -5,7 +5,6 @@ mod before_login;
 mod data_ports;
 mod host;
 mod login;
-mod properties;
 mod transfers;
 
 use std::net::IpAddr;

@@ -1,0 +1,64 @@
+//! The certificate's files: any bytes are a pair that may be served, or a fault that says so in one printable line.
+
+#![no_main]
+
+use std::cell::LazyCell;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use libfuzzer_sys::fuzz_target;
+use portcullis::config::{BackendTls, ListenerTls, TlsVersion, Verify};
+use portcullis::tls::{BackendTlsClient, CertificatePair};
+
+// One file in each of its roles: a chain and a private key may share one, and so every input is all of them.
+fuzz_target!(|data: &[u8]| {
+    FILE.with(|file| {
+        std::fs::write(&file.path, data).expect("a file to write");
+        match CertificatePair::load(&file.path, &file.path, now()) {
+            Ok(pair) => {
+                assert!(pair.not_before <= now() && now() <= pair.not_after);
+                assert!(pair.key.keys_match().is_ok());
+                for name in pair.names.iter().filter(|name| !name.starts_with("*.")) {
+                    assert!(pair.covers(name) || name.ends_with('.'), "{name:?}");
+                }
+            }
+            Err(fault) => look_at_message(&fault.to_string()),
+        }
+        if let Err(fault) = BackendTlsClient::new(&trusting(file.path.clone())) {
+            look_at_message(&fault.to_string());
+        }
+    });
+});
+
+fn look_at_message(message: &str) {
+    assert!(!message.is_empty());
+}
+
+fn trusting(ca: PathBuf) -> BackendTls {
+    BackendTls {
+        start: ListenerTls::Implicit,
+        verify: Verify::Ca(ca),
+        server_name: "backend.lab".to_owned(),
+        max_version: TlsVersion::V1_3,
+    }
+}
+
+/// Always the same: a certificate of the seeds must not expire. 2027-01-01.
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_798_761_600)
+}
+
+struct File {
+    path: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+thread_local! {
+    static FILE: LazyCell<File> = LazyCell::new(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        File {
+            path: directory.path().join("file.pem"),
+            _directory: directory,
+        }
+    });
+}
