@@ -29,6 +29,7 @@ mod routing;
 mod scripted_backend;
 mod session_reuse;
 mod shared_port;
+mod shared_port_programs;
 mod support;
 mod transfers;
 mod unclean_backends;
