@@ -26,8 +26,14 @@ impl House {
         let front = Front::new(&[]);
         let content = content::bytes(1, 100_000);
         let backend = Backend::start(Script::new().file("file", content.clone()));
-        let site = Site::default("site", backend.address());
-        let proxy = Proxy::start(front.config().tls("session_reuse", reuse).site(&site));
+        let mut config = front.config().tls("session_reuse", reuse);
+        config = config.site(&Site::default("site", backend.address()));
+        for policy in ["off", "prefer", "require"] {
+            let host = format!("{policy}.test");
+            let site = Site::hosts(policy, &[&host], backend.address());
+            config = config.site(&site.set("session_reuse", policy));
+        }
+        let proxy = Proxy::start(config);
         Self {
             front,
             backend,
@@ -37,9 +43,13 @@ impl House {
     }
 
     fn session(&self, version: &'static SupportedProtocolVersion) -> (Raw, RawTls) {
+        self.session_as("alice", version)
+    }
+
+    fn session_as(&self, user: &str, version: &'static SupportedProtocolVersion) -> (Raw, RawTls) {
         let tls = self.front.tls_of(version);
         let mut control = Raw::connect_auth_tls(self.proxy.explicit(), &tls);
-        control.login("alice", "secret");
+        control.login(user, "secret");
         control.protect_data();
         (control, tls)
     }
@@ -156,4 +166,22 @@ fn the_session_of_another_client_is_worth_nothing() {
     }
     let failed = "portcullis_transfers_total{direction=\"download\",site=\"site\",verdict=\"failed_client\"}";
     assert_eq!(house.proxy.metric(failed), 4.0);
+}
+
+#[test]
+fn a_site_has_a_policy_of_its_own_whatever_that_of_the_others_is() {
+    for others in ["off", "require"] {
+        let house = House::new(others);
+        for version in [&TLS12, &TLS13] {
+            let (mut control, tls) = house.session_as("off.test|alice", version);
+            assert!(!house.download(&mut control, &tls).resumed());
+            let (mut control, tls) = house.session_as("prefer.test|alice", version);
+            assert!(house.download(&mut control, &tls).resumed());
+            let unresumed = tls.without_resumption();
+            assert!(!house.download(&mut control, &unresumed).resumed());
+            let (mut control, tls) = house.session_as("require.test|alice", version);
+            assert!(house.download(&mut control, &tls).resumed());
+            house.refused_download(&mut control, &tls.without_resumption());
+        }
+    }
 }

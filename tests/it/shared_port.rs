@@ -252,6 +252,23 @@ fn a_client_that_waits_too_long_for_its_neighbour_is_told_425_and_counted() {
 }
 
 #[test]
+fn a_client_that_hangs_up_while_it_waits_for_a_port_is_let_go_at_once() {
+    let house = House::new(2, |config| config.timeout("data_port", "1h"));
+    let address = house.proxy.explicit().ip();
+    let tls = || house.front.tls_of(&TLS13).without_resumption();
+    let mut first = house.member(0, address, tls());
+    let mut second = house.member(1, address, tls());
+    let port = first.control.epsv();
+    second.control.send("EPSV");
+    house.backend.wait_for_commands("EPSV", 2);
+    second.control.close(End::Fin);
+    let ended = |line: &LogLine| line.message() == "session ended";
+    let line = house.proxy.wait_for_log(ended);
+    assert_eq!(line.field("ending").as_deref(), Some("client gone"));
+    first.transfer_at(port, 0);
+}
+
+#[test]
 fn a_neighbour_with_a_session_of_its_own_steals_nothing_where_proof_is_required() {
     let house = House::new(2, |config| config.tls("session_reuse", "require"));
     let address = house.proxy.explicit().ip();

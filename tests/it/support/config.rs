@@ -224,6 +224,12 @@ impl Site {
         self
     }
 
+    /// Sets a key of the site, such as `session_reuse`. Comes last, with [`Site::user`].
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        line(&mut self.0, 4, key, value);
+        self
+    }
+
     fn with(name: &str, hosts: &str, backend: impl Display) -> Self {
         Self(format!("  - name: {name}\n    {hosts}\n    backends:\n")).also(backend)
     }
