@@ -113,3 +113,7 @@ need_libraries pure-ftpd usr/sbin/pure-ftpd usr/bin/pure-pw
 
 # Of Prometheus only the checking tool is wanted; installed as a package it would start a server.
 command -v promtool >/dev/null || unpack prometheus usr/bin/promtool prometheus
+
+# The load balancer in front of it all.
+unpack haproxy usr/sbin/haproxy haproxy
+need_libraries haproxy usr/sbin/haproxy

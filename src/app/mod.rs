@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -345,6 +346,23 @@ impl App {
     }
 }
 
+/// Listeners on one address share its passive ports, so those are behind the balancers of all of them.
+fn put_behind_balancers(settings: &Settings, ports: &PassivePorts) {
+    let mut by_address: HashMap<IpAddr, Vec<IpNet>> = HashMap::new();
+    for listener in &settings.listeners {
+        let balancers = by_address.entry(listener.address.ip()).or_default();
+        balancers.extend(
+            listener
+                .proxy_protocol
+                .iter()
+                .flat_map(|trusted| trusted.iter()),
+        );
+    }
+    for (address, balancers) in by_address {
+        ports.put_behind(address, balancers);
+    }
+}
+
 fn listener_addresses(settings: &Settings) -> impl Iterator<Item = IpAddr> {
     settings
         .listeners
@@ -396,6 +414,7 @@ fn put_live(
     metrics: &Arc<Metrics>,
 ) -> Live {
     names::follow(&announcements, metrics);
+    put_behind_balancers(&checked.settings, &ports);
     for site in &checked.settings.sites {
         metrics.declare_site(&site.name);
     }

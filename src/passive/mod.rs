@@ -6,6 +6,7 @@
 //! client resumes, which the ClientHello names; and where it names none they take turns ([`turns`] has the rules).
 //! Whoever connects without a lease is a stranger and is reset; the listener goes on.
 
+mod receive;
 mod turns;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -23,11 +25,11 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::net::listen::{self, Acceptor};
-use crate::net::options;
 use crate::observe::metrics::Metrics;
 use crate::tls::hello::{self, Hello};
 use crate::tls::{SessionId, Sessions};
 
+use receive::Balancers;
 use turns::{Arrival, Decision, LeaseId, Turns};
 pub use turns::{Demand, Mark};
 
@@ -100,6 +102,7 @@ pub struct Arrived {
 struct Port {
     /// With its real number.
     address: SocketAddr,
+    balancers: Arc<Balancers>,
     accepting: AbortHandle,
 }
 
@@ -209,9 +212,16 @@ impl PassiveListeners {
         let listener = listen::bind(asked_for).map_err(fail)?;
         let number = listener.local_addr().map_err(fail)?.port();
         let address = SocketAddr::new(asked_for.ip(), number);
-        let receiving = receive(Acceptor::new(listener), address, Arc::clone(&self.desk));
+        let balancers = Arc::<Balancers>::default();
+        let receiving = receive::receive(
+            Acceptor::new(listener),
+            address,
+            Arc::clone(&balancers),
+            Arc::clone(&self.desk),
+        );
         Ok(Arc::new(Port {
             address,
+            balancers,
             accepting: tokio::spawn(receiving).abort_handle(),
         }))
     }
@@ -229,6 +239,20 @@ impl PassivePorts {
             arrivals,
             _open: Arc::clone(&ports.open),
         })
+    }
+
+    /// From now on, a connection to the ports on the listener's address `local` that comes from one of the networks
+    /// `balancers` has to begin with a PROXY header, which says whose it is.
+    pub fn put_behind(&self, local: IpAddr, balancers: Vec<IpNet>) {
+        let balancers = Arc::new(balancers);
+        for port in self
+            .by_address
+            .get(&local)
+            .into_iter()
+            .flat_map(|ports| ports.open.iter())
+        {
+            port.balancers.store(Arc::clone(&balancers));
+        }
     }
 
     /// The open ports, for the log: address and number of each.
@@ -426,25 +450,6 @@ impl Drop for Place {
 impl Drop for Port {
     fn drop(&mut self) {
         self.accepting.abort();
-    }
-}
-
-/// Brings every connection of one port to the desk.
-async fn receive(mut acceptor: Acceptor, port: SocketAddr, desk: Arc<Desk>) {
-    loop {
-        let (stream, peer) = match acceptor.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                desk.metrics.accept_error();
-                tracing::warn!(%error, "data connection not accepted");
-                continue;
-            }
-        };
-        // Armed before anything else: a stranger is reset by being dropped.
-        if options::data(&stream).is_err() {
-            continue;
-        }
-        desk.arrive(stream, peer.ip().to_canonical(), port);
     }
 }
 

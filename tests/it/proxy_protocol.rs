@@ -1,17 +1,26 @@
 //! Listeners behind a load balancer, which says by a PROXY protocol header who the client is. The tests are the
 //! balancer.
 
-use std::io::Write;
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
+use crate::support::clients::{Client as RealClient, ClientTls, DataMode, Login};
 use crate::support::config::Site;
+use crate::support::content;
 use crate::support::front::{Front, NAME};
+use crate::support::haproxy::Balancer;
+use crate::support::loopback::Loopback;
 use crate::support::proxy::{LogLine, Proxy};
 use crate::support::proxy_header::{v1, v2, v2_of};
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, RawTls, protect};
 use crate::support::script::Script;
 use crate::support::scripted::Backend;
-use crate::support::wire::Wire;
+use crate::support::wire::{End, Wire};
+
+/// Where balancers and clients are on this machine.
+const BALANCERS: &str = "127.66.0.0/16";
+const A_BALANCER: &str = "127.66.0.1";
+const A_CLIENT: &str = "127.99.0.7";
 
 /// Addresses for documentation (RFC 5737, RFC 3849): nobody on this machine has them.
 const CLIENT: &str = "192.0.2.7:40000";
@@ -283,4 +292,223 @@ fn connections_without_a_header_yet_count_among_all_sessions() {
     balanced.connect(b"").expect(421);
     waiting.send_bytes(&header);
     waiting.expect(220);
+}
+
+/// A session behind a balancer, and its data connections.
+struct Relayed<'a> {
+    control: Raw,
+    tls: RawTls,
+    balanced: &'a Balanced,
+    client: SocketAddr,
+}
+
+impl Balanced {
+    /// A client that is logged in through a balancer.
+    fn session(&self, client: &str) -> Relayed<'_> {
+        let client = end(client);
+        let mut wire = Wire::connect_from(ip(A_BALANCER), self.proxy.explicit());
+        wire.write_all(&v2(client, balancer_of(client)))
+            .expect("the proxy accepts");
+        let mut control = Raw::over(wire);
+        control.expect(220);
+        let tls = self.front.tls(NAME);
+        control.auth_tls(&tls);
+        control.login("alice", "secret");
+        control.protect_data();
+        Relayed {
+            control,
+            tls,
+            balanced: self,
+            client,
+        }
+    }
+}
+
+impl Relayed<'_> {
+    /// A connection from this machine to a data port, with these first bytes.
+    fn data(&mut self, from: &str, first: &[u8]) -> Wire {
+        let port = self.control.epsv().port();
+        self.data_at(port, from, first)
+    }
+
+    fn data_at(&self, port: u16, from: &str, first: &[u8]) -> Wire {
+        let at = SocketAddr::new(self.balanced.proxy.explicit().ip(), port);
+        let mut data = Wire::connect_from(ip(from), at);
+        data.write_all(first).expect("the proxy accepts");
+        data
+    }
+
+    /// A data connection that the balancer relays.
+    fn relayed_data(&mut self) -> Wire {
+        let client = SocketAddr::new(self.client.ip(), 40001);
+        self.data(A_BALANCER, &v1(client, balancer_of(client)))
+    }
+
+    fn download_over(&mut self, mut data: Wire) {
+        self.control.command("RETR file", 150);
+        protect(&mut data, &self.tls).expect("a handshake");
+        assert_eq!(data.read_to_end(), (b"content".to_vec(), End::CloseNotify));
+        self.control.expect(226);
+    }
+
+    fn upload_over(&mut self, mut data: Wire) {
+        self.control.command("STOR new", 150);
+        protect(&mut data, &self.tls).expect("a handshake");
+        data.write_all(b"content").expect("the proxy reads");
+        data.end(End::CloseNotify).expect("the proxy is there");
+        self.control.expect(226);
+    }
+}
+
+/// What a client connects to.
+fn balancer_of(client: SocketAddr) -> SocketAddr {
+    end(if client.is_ipv4() {
+        BALANCER
+    } else {
+        BALANCER_V6
+    })
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+#[test]
+fn data_connections_come_through_the_balancer_too_each_to_the_session_of_its_client() {
+    let balanced = Balanced::trusting(BALANCERS);
+    let mut one = balanced.session(CLIENT);
+    let mut other = balanced.session("192.0.2.8:40000");
+    let mut ipv6 = balanced.session(CLIENT_V6);
+    for _ in 0..3 {
+        let data = [&mut other, &mut one, &mut ipv6].map(Relayed::relayed_data);
+        let [of_other, of_one, of_ipv6] = data;
+        one.download_over(of_one);
+        ipv6.upload_over(of_ipv6);
+        other.download_over(of_other);
+    }
+    assert_eq!(balanced.faults("malformed"), 0.0);
+}
+
+#[test]
+fn a_data_connection_from_a_balancer_without_a_header_is_reset_and_the_port_waits_on() {
+    let balanced = Balanced::trusting(BALANCERS);
+    let mut session = balanced.session(CLIENT);
+    let port = session.control.epsv().port();
+    // A ClientHello's beginning.
+    for first in [
+        &b"\x16\x03\x01\x02\x00\x01"[..],
+        b"PROXY TCP4 192.0.2.7\r\n",
+    ] {
+        let (_, how) = session.data_at(port, A_BALANCER, first).read_to_end();
+        assert_eq!(how, End::Reset);
+    }
+    assert_eq!(balanced.faults("malformed"), 2.0);
+    let header = v1(SocketAddr::new(session.client.ip(), 40001), end(BALANCER));
+    let data = session.data_at(port, A_BALANCER, &header);
+    session.download_over(data);
+}
+
+#[test]
+fn a_data_connection_of_another_client_is_a_strangers_whoever_relays_it() {
+    let balanced = Balanced::trusting(BALANCERS);
+    let mut session = balanced.session(CLIENT);
+    let stranger = v1(end("192.0.2.99:40001"), end(BALANCER));
+    let (_, how) = session.data(A_BALANCER, &stranger).read_to_end();
+    assert_eq!(how, End::Reset);
+    assert_eq!(
+        balanced.proxy.metric("portcullis_passive_strangers_total"),
+        1.0
+    );
+}
+
+#[test]
+fn where_the_balancer_has_the_control_connections_alone_clients_come_to_data_ports_themselves() {
+    let balanced = Balanced::trusting(BALANCERS);
+    let mut session = balanced.session(&format!("{A_CLIENT}:40000"));
+    let data = session.data(A_CLIENT, b"");
+    session.download_over(data);
+    // And can't say that they are somebody else.
+    let mut other = balanced.session(CLIENT);
+    let header = v1(SocketAddr::new(other.client.ip(), 40001), end(BALANCER));
+    let port = other.control.epsv().port();
+    let at = SocketAddr::new(balanced.proxy.explicit().ip(), port);
+    match Wire::try_connect_from(ip(A_CLIENT), at) {
+        Ok(mut data) => {
+            // It may be reset already.
+            let _ = data.write_all(&header);
+            assert_eq!(data.read_to_end().1, End::Reset);
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
+#[test]
+fn active_mode_goes_to_the_client_past_the_balancer_be_it_of_another_family() {
+    let balanced = Balanced::trusting(BALANCERS);
+    for client in [A_CLIENT, "::1"] {
+        let listener = TcpListener::bind((ip(client), 0)).expect("an address of this machine");
+        let at = listener.local_addr().expect("it is bound");
+        let mut session = balanced.session(&SocketAddr::new(at.ip(), 40000).to_string());
+        let family = if at.is_ipv4() { 1 } else { 2 };
+        let eprt = format!("EPRT |{family}|{client}|{}|", at.port());
+        session.control.command(&eprt, 200);
+        session.control.command("RETR file", 150);
+        let (data, _) = listener.accept().expect("the proxy connects");
+        let mut data = Wire::new(data);
+        protect(&mut data, &session.tls).expect("a handshake");
+        assert_eq!(data.read_to_end(), (b"content".to_vec(), End::CloseNotify));
+        session.control.expect(226);
+    }
+}
+
+#[test]
+fn a_reload_puts_listener_and_data_ports_behind_a_balancer_and_takes_them_out_again() {
+    let balanced = Balanced::trusting(BALANCERS);
+    let behind = balanced.proxy.config().to_yaml();
+    let header = format!("    proxy_protocol: {{trusted: [{BALANCERS:?}]}}\n");
+    let without = behind.replace(&header, "");
+    assert_ne!(without, behind);
+    for _ in 0..2 {
+        balanced.proxy.reload(&without);
+        let mut direct = balanced.front.session(&balanced.proxy, "alice");
+        assert_eq!(direct.download("file"), b"content");
+        balanced.proxy.reload(&behind);
+        let mut session = balanced.session(CLIENT);
+        let data = session.relayed_data();
+        session.download_over(data);
+    }
+}
+
+#[test]
+fn real_clients_transfer_through_a_real_balancer() {
+    for (send, data) in [
+        ("send-proxy", DataMode::Pasv),
+        ("send-proxy-v2", DataMode::Epsv),
+    ] {
+        let loopback = Loopback::claim();
+        let balanced = Balanced::trusting(&format!("{}/32", loopback.ip()));
+        let explicit = balanced.proxy.explicit();
+        let ports = [explicit.port(), 50_000];
+        let balancer = Balancer::start(loopback, send, explicit.ip(), &ports);
+        let (at, ca) = (balancer.at(explicit.port()), balanced.front.ca());
+        for (seed, client) in (1..).zip(RealClient::ALL) {
+            let login = Login::new(at, "alice", "secret")
+                .tls(ClientTls::Explicit, &ca)
+                .name(NAME)
+                .data(data);
+            let content = content::bytes(seed, 300_000);
+            let name = format!("{client:?}");
+            login.upload(client, &content, &name).expect_success();
+            let back = login.download(client, &name).expect_success();
+            assert!(back.content == content, "{send} {client:?} {data:?}");
+        }
+        let ended = |line: &LogLine| line.message() == "session ended";
+        let line = balanced.proxy.wait_for_log(ended);
+        let client = line.field("client").unwrap_or_default();
+        assert!(client.starts_with("127.0.0.1:"), "{client}");
+        assert_eq!(
+            balanced.faults("malformed") + balanced.faults("missing"),
+            0.0
+        );
+    }
 }

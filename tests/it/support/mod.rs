@@ -8,6 +8,7 @@ pub mod clients;
 pub mod config;
 pub mod content;
 pub mod front;
+pub mod haproxy;
 pub mod loopback;
 pub mod process;
 pub mod proftpd;

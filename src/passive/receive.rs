@@ -1,0 +1,63 @@
+//! Accepting at a passive port: from the socket to the desk.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use tokio::net::TcpStream;
+
+use super::Desk;
+use crate::net::listen::Acceptor;
+use crate::net::{options, proxy_header};
+
+/// The networks of the load balancers in front of a port; a reload may change them.
+pub(super) type Balancers = ArcSwap<Vec<IpNet>>;
+
+/// Brings every connection of one port to the desk.
+pub(super) async fn receive(
+    mut acceptor: Acceptor,
+    port: SocketAddr,
+    balancers: Arc<Balancers>,
+    desk: Arc<Desk>,
+) {
+    loop {
+        let (stream, peer) = match acceptor.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                desk.metrics.accept_error();
+                tracing::warn!(%error, "data connection not accepted");
+                continue;
+            }
+        };
+        // Armed before anything else: a stranger is reset by being dropped.
+        if options::data(&stream).is_err() {
+            continue;
+        }
+        let balancers = balancers.load_full();
+        if proxy_header::is_trusted(peer, &balancers) {
+            tokio::spawn(identify(stream, peer, port, balancers, Arc::clone(&desk)));
+        } else {
+            // Where a balancer has the control connections alone, clients come here themselves.
+            desk.arrive(stream, peer.ip().to_canonical(), port);
+        }
+    }
+}
+
+/// Finds out whose connection a balancer brings.
+async fn identify(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    port: SocketAddr,
+    balancers: Arc<Vec<IpNet>>,
+    desk: Arc<Desk>,
+) {
+    match proxy_header::read(&mut stream, &balancers).await {
+        Ok(ends) => desk.arrive(stream, ends.client.ip(), port),
+        Err(error) => {
+            let fault = error.fault();
+            desk.metrics.proxy_header_fault(fault);
+            tracing::warn!(%peer, %port, reason = fault.as_str(), %error, "data connection without a PROXY header reset");
+        }
+    }
+}

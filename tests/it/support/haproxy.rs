@@ -1,0 +1,61 @@
+//! HAProxy 2.6: the load balancer that the PROXY protocol comes from.
+
+use std::fmt::Write;
+use std::fs;
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+
+use tempfile::TempDir;
+
+use super::loopback::Loopback;
+use super::process::Process;
+use super::server::command;
+
+/// A balancer that relays the same ports of its own address to a proxy, until this is dropped.
+#[derive(Debug)]
+pub struct Balancer {
+    // Dropped first: it reads its directory.
+    _process: Process,
+    loopback: Loopback,
+    _directory: TempDir,
+}
+
+impl Balancer {
+    /// Starts it. It announces clients by `send`, which is `send-proxy` or `send-proxy-v2`, and connects from the address
+    /// that it is reached at. The first of `ports` has to greet.
+    pub fn start(loopback: Loopback, send: &str, to: IpAddr, ports: &[u16]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let own = loopback.ip();
+        let mut config = String::from(
+            "global\n  maxconn 200\ndefaults\n  mode tcp\n  retries 0\n  timeout connect 30s\n  timeout client 30s\n  \
+             timeout server 30s\n",
+        );
+        for port in ports {
+            writeln!(
+                config,
+                "listen ftp{port}\n  bind {own}:{port}\n  server portcullis {to}:{port} {send} source {own}"
+            )
+            .expect("a String takes everything");
+        }
+        let file = directory.path().join("haproxy.cfg");
+        fs::write(&file, config).expect("the test's directory is writable");
+        let mut run = command("haproxy/usr/sbin/haproxy");
+        run.args(["-db", "-f"]).arg(&file);
+        let mut process = Process::start(run, directory.path(), &[]);
+        process.poll("relay a greeting", || {
+            let mut socket = TcpStream::connect(loopback.at(ports[0])).ok()?;
+            socket.set_read_timeout(Some(super::DEADLINE)).ok()?;
+            socket.read_exact(&mut [0]).ok()
+        });
+        Self {
+            _process: process,
+            loopback,
+            _directory: directory,
+        }
+    }
+
+    /// Where it is reached.
+    pub fn at(&self, port: u16) -> SocketAddr {
+        self.loopback.at(port)
+    }
+}
