@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -125,7 +126,11 @@ fn respond(admin: &Admin, method: &Method, path: &str) -> Response<Full<Bytes>> 
         return refusal;
     }
     match path {
-        "/metrics" => response(StatusCode::OK, METRICS_TYPE, admin.metrics.render()),
+        "/metrics" => {
+            let tasks = Handle::current().metrics().num_alive_tasks();
+            admin.metrics.tasks(tasks);
+            response(StatusCode::OK, METRICS_TYPE, admin.metrics.render())
+        }
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" => match *admin.readiness.borrow() {
             Readiness::Ready => text(StatusCode::OK, "ok\n"),

@@ -43,6 +43,7 @@ pub struct Metrics {
     sites: RwLock<HashSet<String>>,
 
     sessions: IntGauge,
+    tasks: IntGauge,
     sessions_total: IntCounterVec,
     sessions_refused: IntCounterVec,
     accept_errors: IntCounter,
@@ -75,6 +76,10 @@ impl Metrics {
         );
         let metrics = Self {
             sessions: table.gauge("sessions", "Sessions open now."),
+            tasks: table.gauge(
+                "tasks",
+                "Concurrent tasks now: one for each listener and session, and some for each transfer.",
+            ),
             sessions_total: table.counters(
                 "sessions_total",
                 "Sessions begun, by kind of listener.",
@@ -195,6 +200,11 @@ impl Metrics {
             .with_label_values(&[listener_label(listener)])
             .inc();
         SessionGuard(Raised::new(&self.sessions))
+    }
+
+    /// Sets how many tasks there are.
+    pub fn tasks(&self, alive: usize) {
+        self.tasks.set(i64::try_from(alive).unwrap_or(i64::MAX));
     }
 
     /// A connection was turned away.
@@ -474,6 +484,7 @@ mod tests {
         ("portcullis_sessions", "gauge"),
         ("portcullis_sessions_refused_total", "counter"),
         ("portcullis_sessions_total", "counter"),
+        ("portcullis_tasks", "gauge"),
         ("portcullis_tls_handshakes_total", "counter"),
         ("portcullis_transfer_bytes_total", "counter"),
         ("portcullis_transfers", "gauge"),
