@@ -59,6 +59,11 @@ impl LineBuffer {
         self.bytes.is_empty() && !self.swallowing
     }
 
+    /// Whether the line whose end has not arrived yet is over the limit.
+    pub fn is_swallowing(&self) -> bool {
+        self.swallowing
+    }
+
     /// The first bytes that wait, as they came.
     pub fn peek(&self) -> &[u8] {
         &self.bytes

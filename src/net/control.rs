@@ -71,9 +71,23 @@ impl ControlConnection {
         }
     }
 
+    /// Reads what has arrived, without waiting for more.
+    pub async fn fill_now(&mut self) {
+        tokio::select! {
+            biased;
+            () = self.fill() => {}
+            () = std::future::ready(()) => {}
+        }
+    }
+
     /// Takes the next line that has arrived whole.
     pub fn next_line(&mut self) -> Option<Line> {
         self.lines.next_line()
+    }
+
+    /// Whether the line that is arriving is over the limit already, however it ends.
+    pub fn line_is_too_long(&self) -> bool {
+        self.lines.is_swallowing()
     }
 
     /// The bytes that have arrived and are no line yet.
@@ -86,7 +100,7 @@ impl ControlConnection {
         self.ended && !self.lines.has_line()
     }
 
-    /// Waits for the next line.
+    /// Waits for the next line, or until it is known to be too long: it may have no end.
     ///
     /// # Errors
     /// `UnexpectedEof` at the end of the connection.
@@ -94,6 +108,9 @@ impl ControlConnection {
         loop {
             if let Some(line) = self.next_line() {
                 return Ok(line);
+            }
+            if self.line_is_too_long() {
+                return Ok(Line::TooLong);
             }
             if self.ended {
                 return Err(io::ErrorKind::UnexpectedEof.into());

@@ -76,7 +76,8 @@ impl Session {
             return;
         };
         if backend.send(line).await.is_err() {
-            self.summary.backend_lost(&dial::NoReply::Ended);
+            self.summary
+                .backend_lost(self.machine.stage(), dial::NoReply::Ended);
             self.backend = None;
             self.happened.push_back(Event::BackendGone);
         }

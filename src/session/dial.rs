@@ -234,6 +234,7 @@ impl BackendConnection {
 
     /// Waits until the backend is ready; gives its 230 if it has let the client in already.
     async fn greeting(&mut self, patience: Patience<'_>) -> Result<Option<Reply>, DialError> {
+        let mut delays = 0;
         loop {
             let reply = self
                 .reply_within(patience)
@@ -241,7 +242,7 @@ impl BackendConnection {
                 .map_err(DialError::Greeting)?;
             match reply.number() {
                 // "Ready in nnn minutes": hardly a client survives one, so it's waited out here.
-                120 => {}
+                120 if delays < MAX_DELAYS => delays += 1,
                 220 => return Ok(None),
                 230 => return Ok(Some(reply)),
                 _ => return Err(DialError::Greeting(NoReply::Unwelcome(reply))),
@@ -299,7 +300,10 @@ impl BackendConnection {
                 return Ok(Some(reply));
             }
         }
-        if self.control.is_over() {
+        if self.control.line_is_too_long() {
+            // It may have no end.
+            Err(BadReply::LineTooLong.into())
+        } else if self.control.is_over() {
             Err(NoReply::Ended)
         } else {
             Ok(None)
@@ -324,3 +328,6 @@ impl BackendConnection {
         self.control.close().await;
     }
 }
+
+/// How many 120 may come before the 220.
+const MAX_DELAYS: u32 = 16;

@@ -38,7 +38,7 @@ use crate::tls::{self, SessionId, SessionTls, Sessions};
 
 use data::{Order, PreparedData, RunningData};
 use dial::BackendConnection;
-use state::{BadLine, Ending, Event, Machine, Prepared, Terms, Wait};
+use state::{BadLine, Clock, Ending, Event, Machine, Prepared, Terms, Wait};
 use summary::Summary;
 
 /// What all sessions of the process share and no reload changes.
@@ -155,7 +155,7 @@ pub async fn serve(
         data: DataSide::None,
         machine,
         happened: VecDeque::new(),
-        wait: Wait::Login,
+        clock: None,
         deadline: login_by,
         login_by,
         trial: shared.guard.trial(b""),
@@ -179,7 +179,8 @@ struct Session {
     machine: Machine,
     /// Events that came out of actions and wait for the machine.
     happened: VecDeque<Event>,
-    wait: Wait,
+    /// What the deadline is for; none if it's over.
+    clock: Option<Clock>,
     deadline: Instant,
     login_by: Instant,
     /// What the login that is under way tries.
@@ -266,13 +267,15 @@ impl Session {
         );
     }
 
-    /// Starts the clock for what the machine waits for.
+    /// Starts the time for what the machine waits for, unless it runs already.
     fn arm(&mut self) {
-        let wait = self.machine.wait();
+        let clock = self.machine.clock();
+        if self.clock.replace(clock) == Some(clock) {
+            return;
+        }
         let timeouts = &self.live.policy.settings.timeouts;
-        let patience = match wait {
+        let patience = match clock.wait {
             Wait::Login => {
-                self.wait = wait;
                 self.deadline = self.login_by;
                 return;
             }
@@ -283,7 +286,6 @@ impl Session {
             Wait::Abort => ABORT_PATIENCE,
             Wait::Data => NO_DEADLINE,
         };
-        self.wait = wait;
         self.deadline = Instant::now() + patience;
     }
 
@@ -311,8 +313,19 @@ impl Session {
                     None => std::future::pending().await,
                 }
             };
+            // In this order, or a peer that never stops sending keeps the session from all that stands below it.
             tokio::select! {
                 biased;
+                () = sleep_until(self.deadline) => return Some(self.expired().await),
+                Ok(()) = self.drain.changed() => match *self.drain.borrow_and_update() {
+                    Drain::No => {}
+                    Drain::Begun => return Some(Event::Drain),
+                    Drain::Over => {
+                        self.machine.drain_is_over();
+                        return None;
+                    }
+                },
+                // First what the backend said before its data connection ended: a 200 in front of a 150 is no final reply.
                 () = backend_fills => {}
                 event = self.data.event() => {
                     if let Event::Prepared(Prepared::NoPort) = event {
@@ -322,17 +335,23 @@ impl Session {
                     return Some(event);
                 }
                 () = client_fills => {}
-                () = sleep_until(self.deadline) => return Some(Event::Expired),
-                Ok(()) = self.drain.changed() => match *self.drain.borrow_and_update() {
-                    Drain::No => {}
-                    Drain::Begun => return Some(Event::Drain),
-                    Drain::Over => {
-                        self.machine.drain_is_over();
-                        return None;
-                    }
-                },
             }
         }
+    }
+
+    /// The deadline is over.
+    async fn expired(&mut self) -> Event {
+        if self.machine.wait() == Wait::Grace
+            && let Some(client) = &mut self.client
+        {
+            // What has come behind an upload's end counts, however late it is before somebody looks.
+            client.fill_now().await;
+            if let Some(event) = self.event_from_client() {
+                return event;
+            }
+        }
+        self.clock = None;
+        Event::Expired
     }
 
     fn event_from_backend(&mut self) -> Option<Event> {
@@ -340,7 +359,7 @@ impl Session {
             Ok(None) => None,
             Ok(Some(reply)) => Some(Event::Reply(reply)),
             Err(reason) => {
-                self.summary.backend_lost(&reason);
+                self.summary.backend_lost(self.machine.stage(), reason);
                 self.backend = None;
                 Some(Event::BackendGone)
             }

@@ -55,7 +55,8 @@ impl Session {
         }
 
         let until = now + consequence.delay;
-        let login_is_over = self.wait == Wait::Login && self.login_by <= until;
+        let waits_for_login = self.clock.is_some_and(|clock| clock.wait == Wait::Login);
+        let login_is_over = waits_for_login && self.login_by <= until;
         let until = if login_is_over { self.login_by } else { until };
         if now < until {
             tokio::select! {

@@ -1,13 +1,14 @@
 //! What the log says of a session: one line when it ends, and one for each transfer.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::dial::{BackendConnection, NoReply};
-use super::state::{Ending, Record};
+use super::dial::BackendConnection;
+use super::state::{Ending, Record, Stage};
 use crate::ftp::command;
 use crate::observe::log::Shown;
 use crate::observe::metrics::{Direction, LoginResult, Metrics, NO_SITE, TransferGuard, Verdict};
@@ -93,8 +94,8 @@ impl Summary {
         self.backend = Some((backend.address, backend.stream().tls_version()));
     }
 
-    pub fn backend_lost(&self, reason: &NoReply) {
-        tracing::warn!(session = self.id, site = self.site_name(), %reason, "backend's control connection lost");
+    pub fn backend_lost(&self, stage: Stage, reason: impl Display) {
+        tracing::warn!(session = self.id, site = self.site_name(), stage = stage.as_str(), %reason, "backend's control connection lost");
     }
 
     /// PASV or EPSV waited in vain.
@@ -169,6 +170,11 @@ impl Summary {
                     if *verdict == Verdict::Complete { "complete" } else { "not complete" },
                 );
                 self.moved = (0, Duration::ZERO);
+            }
+            Record::BackendLost(stage, why) => self.backend_lost(*stage, why.as_str()),
+            Record::NoDataPort(reply) => {
+                let reply = Shown(reply.bytes().trim_ascii_end());
+                tracing::warn!(session = self.id, site = self.site_name(), %reply, "backend gave no data port");
             }
         }
     }

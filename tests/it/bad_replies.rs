@@ -197,7 +197,7 @@ fn a_data_port_that_is_none_costs_only_the_transfer() {
 }
 
 #[test]
-fn what_never_becomes_a_reply_ends_with_its_timeout() {
+fn what_never_becomes_a_reply_ends_the_session_in_time() {
     let front = Front::new(&[]);
     let gate = Gate::new();
     let endless = |bytes: Vec<u8>| [Step::Bytes(bytes), Step::Wait(gate.clone())];
@@ -211,16 +211,8 @@ fn what_never_becomes_a_reply_ends_with_its_timeout() {
             Script::new().greeting(endless(b"120 soon\r\n".repeat(1000))),
             UNAVAILABLE,
         ),
-        (
-            "user",
-            Script::new().on("USER", line()),
-            "421 Login took too long, closing control connection.",
-        ),
-        (
-            "pass",
-            Script::new().on("PASS", preliminary()),
-            "421 Login took too long, closing control connection.",
-        ),
+        ("user", Script::new().on("USER", line()), LOST),
+        ("pass", Script::new().on("PASS", preliminary()), LOST),
         ("command", Script::new().on("PWD", line()), LOST),
         ("lines", Script::new().on("PWD", lines()), LOST),
     ]
@@ -246,7 +238,7 @@ fn what_never_becomes_a_reply_ends_with_its_timeout() {
                     client.expect(331);
                     client.send("PASS secret");
                 }
-                if *farewell == LOST {
+                if *farewell == LOST && !matches!(*name, "user" | "pass") {
                     client.expect(230);
                     client.send("PWD");
                 }

@@ -8,7 +8,9 @@
 use std::net::IpAddr;
 
 use super::transfer::Transfer;
-use super::{Action, ClientData, Ending, Machine, Prepared, State, Terms, Wait};
+use super::{
+    Action, ClientData, Ending, Loss, Machine, Prepared, Record, Stage, State, Terms, Wait,
+};
 use crate::ftp::address::{self, BadEprt, EpsvArgument};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
@@ -102,6 +104,14 @@ impl LoggedIn {
                 Wait::Reply
             }
             Step::Transfer(transfer) => transfer.wait(),
+        }
+    }
+
+    pub fn stage(&self) -> Stage {
+        match &self.step {
+            Step::Ready | Step::Passed(_) | Step::Feat => Stage::Command,
+            Step::BackendPort { .. } | Step::ClientPort(_) => Stage::DataPort,
+            Step::Transfer(_) => Stage::Transfer,
         }
     }
 }
@@ -268,7 +278,7 @@ impl Machine {
             }
             Step::Transfer(_) => self.reply_during_transfer(reply),
             // Nothing was asked: whoever goes on now may take this for the answer to something else.
-            Step::Ready | Step::ClientPort(_) => self.lose_backend(),
+            Step::Ready | Step::ClientPort(_) => self.lose_backend(Loss::Unasked),
         }
     }
 
@@ -313,6 +323,7 @@ impl Machine {
             logged_in.passive = BackendPassive::PasvOnly;
             return self.ask_for_port(request, Asked::Pasv);
         }
+        self.push(Action::Record(Record::NoDataPort(reply.clone())));
         self.answer(answer::NO_BACKEND_PORT);
         self.set_step(Step::Ready);
     }

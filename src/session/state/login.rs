@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::stored::Replay;
-use super::{Action, Dialled, Ending, LoginClock, Machine, Record, Security, State};
+use super::{Action, Dialled, Ending, LoginClock, Loss, Machine, Record, Security, State};
 use crate::ftp::answer;
 use crate::ftp::command::Command;
 use crate::ftp::reply::{Class, Reply};
@@ -205,7 +205,7 @@ impl Machine {
             Step::User { .. } | Step::Password => self.login_reply(reply),
             Step::AfterLogin { welcome, rest } => self.tell_after_login(welcome, rest),
             // Nothing was asked, so the backend is out of step.
-            Step::Ready => self.lose_backend(),
+            Step::Ready => self.lose_backend(Loss::Unasked),
         }
     }
 

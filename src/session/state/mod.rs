@@ -18,6 +18,7 @@
 mod before_login;
 mod logged_in;
 mod login;
+mod loss;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -33,12 +34,13 @@ use crate::announce::Announcements;
 use crate::config::{HostName, Site};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{BadCommand, Command, Direction, Verb};
-use crate::ftp::reply::Reply;
+use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::{LoginResult, Verdict};
 use crate::route::{Route, Router};
 
 use logged_in::LoggedIn;
 use login::Login;
+pub use loss::{Loss, Stage};
 use stored::Stored;
 pub use transfer::{DataEvent, DataFailure};
 
@@ -180,6 +182,10 @@ pub enum Record {
         /// What ended it, if not the backend's own reply.
         failure: Option<DataFailure>,
     },
+    /// The backend was given up.
+    BackendLost(Stage, Loss),
+    /// The backend refused both EPSV and PASV, the last time like this.
+    NoDataPort(Reply),
 }
 
 /// Why a session ended.
@@ -247,6 +253,15 @@ pub enum Wait {
     Data,
 }
 
+/// What the session waits for, and since when: the time runs on until this is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    /// What for.
+    pub wait: Wait,
+    /// Since which command of the client's or, outside of transfers, of ours to the backend.
+    turn: u64,
+}
+
 /// What a session needs to know when it begins.
 #[derive(Debug, Clone)]
 pub struct Terms {
@@ -281,6 +296,10 @@ pub struct Machine {
     only_epsv: bool,
     state: State,
     login_clock: LoginClock,
+    /// See [`Clock`].
+    turn: u64,
+    /// How many 1yz have come since the last other reply.
+    preliminaries: u32,
     /// What came during a transfer and has to wait for its end.
     queue: VecDeque<Queued>,
     bad_lines: u32,
@@ -352,6 +371,8 @@ impl Machine {
             only_epsv: false,
             state: State::NoBackend,
             login_clock: LoginClock::Running,
+            turn: 0,
+            preliminaries: 0,
             queue: VecDeque::new(),
             bad_lines: 0,
             draining: false,
@@ -387,6 +408,23 @@ impl Machine {
         }
     }
 
+    /// The same, with its beginning. What changes nothing gives nobody more time: neither a 1yz, nor what the client says
+    /// while a transfer waits for its final reply.
+    pub fn clock(&self) -> Clock {
+        Clock {
+            wait: self.wait(),
+            turn: self.turn,
+        }
+    }
+
+    /// How far the session has come.
+    pub fn stage(&self) -> Stage {
+        match &self.state {
+            State::LoggedIn(logged_in) => logged_in.stage(),
+            State::NoBackend | State::Dialling(_) | State::Login(_) | State::Closed => Stage::Login,
+        }
+    }
+
     /// The site of this session, once a login has named it.
     pub fn route(&self) -> Option<&Route> {
         match &self.state {
@@ -415,7 +453,7 @@ impl Machine {
             Event::Dialled(dialled) => self.on_dialled(dialled),
             Event::Blocked => self.on_blocked(),
             Event::Reply(reply) => self.on_reply(reply),
-            Event::BackendGone => self.lose_backend(),
+            Event::BackendGone => self.close_without_backend(),
             Event::Prepared(prepared) => self.on_prepared(prepared),
             Event::Data(event) => self.on_data(event),
             Event::Expired => self.on_expired(),
@@ -453,6 +491,7 @@ impl Machine {
             self.queue.push_back(Queued::Command(command));
             return;
         }
+        self.turn += 1;
         match self.state {
             State::LoggedIn(_) => self.command_after_login(command),
             _ => self.command_before_login(command),
@@ -475,6 +514,7 @@ impl Machine {
             BadLine::Malformed(BadCommand::NoVerb) => answer::NOT_A_COMMAND,
         };
         self.answer(answer);
+        self.turn += 1;
         self.bad_lines += 1;
         if self.bad_lines >= MAX_BAD_LINES {
             self.farewell(answer::TOO_MANY_ERRORS, Ending::Abuse);
@@ -500,6 +540,14 @@ impl Machine {
             self.record_cut(Verdict::FailedBackend);
             return self.close(Ending::BackendClosed);
         }
+        if reply.class() == Class::Preliminary {
+            self.preliminaries += 1;
+            if self.preliminaries > MAX_PRELIMINARIES {
+                return self.lose_backend(Loss::Preliminaries);
+            }
+        } else {
+            self.preliminaries = 0;
+        }
         match self.state {
             State::Login(_) => self.reply_to_login(reply),
             State::LoggedIn(_) => self.reply_after_login(reply),
@@ -514,14 +562,22 @@ impl Machine {
                 self.farewell(answer::LOGIN_TIMEOUT, Ending::LoginTimeout);
             }
             Wait::Command => self.farewell(answer::IDLE_TIMEOUT, Ending::Idle),
-            Wait::Reply => self.lose_backend(),
+            Wait::Reply => self.lose_backend(Loss::Silence),
             Wait::FinalReply | Wait::Grace | Wait::Abort => self.transfer_expired(),
             Wait::Data => {}
         }
     }
 
-    /// The backend is of no use any more: there is no safe way to find back into step with it.
-    fn lose_backend(&mut self) {
+    /// Gives the backend up.
+    fn lose_backend(&mut self, why: Loss) {
+        if matches!(self.state, State::Login(_) | State::LoggedIn(_)) {
+            let record = Record::BackendLost(self.stage(), why);
+            self.push(Action::Record(record));
+        }
+        self.close_without_backend();
+    }
+
+    fn close_without_backend(&mut self) {
         match self.state {
             State::NoBackend | State::Dialling(_) | State::Closed => {}
             State::Login(_) | State::LoggedIn(_) => {
@@ -564,6 +620,9 @@ impl Machine {
     }
 
     fn send(&mut self, line: &[u8]) {
+        if self.transfer().is_none() {
+            self.turn += 1;
+        }
         // Commands are free of line endings by construction, and so are user names, which come out of one.
         self.push(Action::Send([line, b"\r\n"].concat().into()));
     }
@@ -585,3 +644,7 @@ const MAX_QUEUED: usize = 16;
 
 /// How many lines that are no commands a session may send.
 const MAX_BAD_LINES: u32 = 20;
+
+/// How many 1yz may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep a
+/// session busy for ever.
+const MAX_PRELIMINARIES: u32 = 16;

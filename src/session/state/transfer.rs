@@ -11,7 +11,7 @@
 //! for the end of the file.
 
 use super::logged_in::{DataPort, Step};
-use super::{Action, Ending, Machine, Protection, Queued, Record, State, Wait};
+use super::{Action, Ending, Loss, Machine, Protection, Queued, Record, State, Wait};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Direction, Verb};
 use crate::ftp::reply::{Class, Reply};
@@ -343,7 +343,7 @@ impl Machine {
         }
         match &mut transfer.phase {
             // Nothing was asked yet.
-            Phase::Opening => self.lose_backend(),
+            Phase::Opening => self.lose_backend(Loss::Unasked),
             Phase::Aborting(abort) => {
                 // NOOP's 200 is the fence. A server that calls it something else has said three things by then.
                 let fence = reply.number() == 200 || abort.replies.len() == 2;
@@ -365,7 +365,9 @@ impl Machine {
                         && !transfer.begun
                         && running.data == Data::Flowing => {}
                 // The answer to a STAT that nobody sent says nothing about the transfer.
-                Class::Completion if answers_stat(&reply, transfer.begun) => self.lose_backend(),
+                Class::Completion if answers_stat(&reply, transfer.begun) => {
+                    self.lose_backend(Loss::Misplaced);
+                }
                 Class::Completion => self.confirmed(reply),
                 Class::TransientFailure | Class::PermanentFailure => {
                     let verdict = if transfer.begun {
@@ -378,7 +380,7 @@ impl Machine {
                     self.push(Action::DropData);
                     self.end_transfer(verdict, None);
                 }
-                Class::Intermediate => self.lose_backend(),
+                Class::Intermediate => self.lose_backend(Loss::Misplaced),
             },
         }
     }
@@ -393,7 +395,7 @@ impl Machine {
             return;
         };
         if running.confirmed.is_some() {
-            return self.lose_backend();
+            return self.lose_backend(Loss::Unasked);
         }
         match running.data {
             Data::Flowing | Data::Unproven | Data::SourceEnded if upload => {
@@ -527,7 +529,7 @@ impl Machine {
             Phase::Running(_) => self.abort(Why::Failed(DataFailure::NoFinalReply)),
             // Both have been answered; the backend does without NOOP.
             Phase::Aborting(abort) if abort.replies.len() >= 2 => self.aborted(),
-            Phase::Aborting(_) => self.lose_backend(),
+            Phase::Aborting(_) => self.lose_backend(Loss::Silence),
         }
     }
 

@@ -5,6 +5,7 @@ mod before_login;
 mod data_ports;
 mod host;
 mod login;
+mod time;
 mod transfers;
 
 use std::net::IpAddr;

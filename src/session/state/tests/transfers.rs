@@ -247,8 +247,10 @@ fn a_backend_out_of_step_hears_abor_before_the_reset() {
     let mut session = Session::running("STOR x");
     session.backend("350 What?");
     let actions = session.actions();
-    assert_eq!(actions[0], Action::Send("ABOR\r\n".into()));
-    assert_eq!(actions[1], Action::DropData);
+    let lost = Record::BackendLost(Stage::Transfer, Loss::Misplaced);
+    assert_eq!(actions[0], Action::Record(lost));
+    assert_eq!(actions[1], Action::Send("ABOR\r\n".into()));
+    assert_eq!(actions[2], Action::DropData);
     assert_eq!(actions.last(), Some(&Action::Close(Ending::BackendLost)));
 }
 

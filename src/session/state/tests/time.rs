@@ -1,0 +1,92 @@
+//! What begins a deadline anew, and what does not.
+
+use super::*;
+
+/// The event leaves the time of what is waited for as it runs.
+#[track_caller]
+fn goes_on(session: &mut Session, wait: Wait, lead: impl FnOnce(&mut Session)) {
+    let before = session.machine.clock();
+    assert_eq!(before.wait, wait);
+    lead(session);
+    assert_eq!(session.machine.clock(), before);
+}
+
+/// The event begins the time anew.
+#[track_caller]
+fn begins_anew(session: &mut Session, wait: Wait, lead: impl FnOnce(&mut Session)) {
+    let before = session.machine.clock();
+    lead(session);
+    let after = session.machine.clock();
+    assert_eq!(after.wait, wait);
+    assert_ne!(after, before);
+}
+
+fn says(line: &str) -> impl FnOnce(&mut Session) {
+    move |session| {
+        session.client(line);
+    }
+}
+
+fn hears(text: &str) -> impl FnOnce(&mut Session) {
+    move |session| {
+        session.backend(text);
+    }
+}
+
+#[test]
+fn a_client_that_talks_during_a_transfer_gives_the_backend_no_more_time() {
+    let mut session = Session::running("RETR x");
+    session
+        .backend("150 Here")
+        .data(DataEvent::SourceEnded { proven: true });
+    for line in ["NOOP", "STAT", "PWD"] {
+        goes_on(&mut session, Wait::FinalReply, says(line));
+    }
+    goes_on(&mut session, Wait::FinalReply, hears("150 Still here"));
+    begins_anew(&mut session, Wait::Abort, says("ABOR"));
+    goes_on(&mut session, Wait::Abort, says("NOOP"));
+    goes_on(&mut session, Wait::Abort, hears("426 Broken"));
+}
+
+#[test]
+fn nothing_makes_a_plain_uploads_end_wait_longer_than_it_should() {
+    let mut session = Session::running("STOR x");
+    session.data(DataEvent::SourceEnded { proven: false });
+    goes_on(&mut session, Wait::Grace, says("NOOP"));
+    goes_on(&mut session, Wait::Grace, hears("150 Go on"));
+}
+
+#[test]
+fn each_command_and_each_question_to_the_backend_has_its_own_time() {
+    let mut session = Session::logged_in();
+    begins_anew(&mut session, Wait::Command, says("PBSZ 0"));
+    begins_anew(&mut session, Wait::Reply, says("PWD"));
+    goes_on(&mut session, Wait::Reply, hears("150 Soon"));
+    begins_anew(&mut session, Wait::Command, hears("257 /"));
+    begins_anew(&mut session, Wait::Reply, says("EPSV"));
+    // It is asked for PASV now.
+    begins_anew(&mut session, Wait::Reply, hears("500 What?"));
+}
+
+#[test]
+fn a_backend_that_only_ever_says_1yz_is_given_up() {
+    for (stage, mut session) in [
+        (Stage::Command, Session::logged_in()),
+        (Stage::DataPort, Session::logged_in()),
+        (Stage::Transfer, Session::running("RETR x")),
+    ] {
+        let asked = match stage {
+            Stage::DataPort => "EPSV",
+            _ => "PWD",
+        };
+        session.client(asked);
+        for _ in 0..MAX_PRELIMINARIES {
+            session.backend("150 Soon");
+            assert_eq!(session.ending(), None, "{stage:?}");
+        }
+        session.backend("150 Soon");
+        assert_eq!(session.ending(), Some(Ending::BackendLost), "{stage:?}");
+        let lost = Record::BackendLost(stage, Loss::Preliminaries);
+        assert!(session.has(&Action::Record(lost)), "{stage:?}");
+    }
+}
