@@ -18,6 +18,7 @@ mod conformance_lines;
 mod conformance_login;
 mod conformance_transfers;
 mod drain;
+mod fault_matrix;
 mod integrity;
 mod limits;
 mod logs;

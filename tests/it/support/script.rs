@@ -15,6 +15,8 @@ pub enum Step {
     Default,
     /// Sends these bytes on the control connection, as they are and in one piece.
     Bytes(Vec<u8>),
+    /// Sends these bytes on the control connection again and again until the other side ends.
+    Flood(Vec<u8>),
     /// Waits until the test opens the gate.
     Wait(Gate),
     /// Opens the gate, on which the test waits.
@@ -58,7 +60,7 @@ pub fn reply(text: &str) -> Step {
     Step::Bytes(format!("{text}\r\n").into_bytes())
 }
 
-/// Holds a backend up until it is opened; then it stays open. Clones are the same gate.
+/// Holds a backend up until it is opened; then it stays open until it is shut. Clones are the same gate.
 #[derive(Debug, Clone, Default)]
 pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
@@ -70,8 +72,17 @@ impl Gate {
 
     /// Lets the backend go on.
     pub fn open(&self) {
+        self.set(true);
+    }
+
+    /// Holds up whoever comes from now on.
+    pub fn shut(&self) {
+        self.set(false);
+    }
+
+    fn set(&self, to: bool) {
         let (open, changed) = &*self.0;
-        *open.lock().expect("no test panics while it holds it") = true;
+        *open.lock().expect("no test panics while it holds it") = to;
         changed.notify_all();
     }
 

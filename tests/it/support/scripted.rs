@@ -368,6 +368,10 @@ impl<'a> Session<'a> {
                     }
                 }
                 Step::Bytes(bytes) => self.control()?.write_all(bytes)?,
+                Step::Flood(bytes) => {
+                    let control = self.control()?;
+                    while control.write_all(bytes).is_ok() {}
+                }
                 Step::Wait(gate) => {
                     gate.wait();
                 }
