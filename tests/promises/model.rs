@@ -214,6 +214,10 @@ impl World {
                 }
             }
             Happening::ClientTooLong if self.hears_client() => Event::BadLine(BadLine::TooLong),
+            // In our own words about PROT: nobody could tell whose they are.
+            Happening::Backend(line) if is_about_prot(&[line, &b"\r\n"[..]].concat()) => {
+                return None;
+            }
             Happening::Backend(line) => {
                 let line = Line::Whole(Bytes::copy_from_slice(line));
                 match self.backend.as_mut()?.push(line) {
@@ -435,10 +439,8 @@ impl World {
         if reply.number() != 421 {
             self.count_final_reply(bytes);
         }
-        if *bytes == answer::PROT_PRIVATE.bytes() {
-            self.private = true;
-        } else if *bytes == answer::PROT_CLEAR.bytes() {
-            self.private = false;
+        if is_about_prot(bytes) {
+            self.private = *bytes == answer::PROT_PRIVATE.bytes();
         }
         let data = self.data;
         let Some(transfer) = &mut self.transfer else {
@@ -574,6 +576,12 @@ impl World {
     fn running(&mut self) -> &mut Transfer {
         self.transfer.as_mut().expect("a transfer")
     }
+}
+
+fn is_about_prot(reply: &[u8]) -> bool {
+    [answer::PROT_PRIVATE, answer::PROT_CLEAR]
+        .iter()
+        .any(|ours| ours.bytes() == reply)
 }
 
 /// What the data connections are after an event, if they can tell of it now.
