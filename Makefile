@@ -13,7 +13,7 @@ FUZZ_TARGETS ?= $(patsubst fuzz/fuzz_targets/%.rs,%,$(sort $(wildcard fuzz/fuzz_
 
 .PHONY: help
 help: ## show this menu
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## two legacy servers behind one certificate, to try with curl
@@ -63,6 +63,11 @@ fuzz: ## fuzz every parser and the session's decisions: make fuzz FUZZ_SECONDS=6
 		fi; \
 		awk -v target=$$target '/DONE/ {printf "%-14s %s\n", target, $$0}' $$log; \
 	done
+
+.PHONY: compatibility
+compatibility: ## run the matrix of clients and servers, and write docs/compatibility.md anew
+	tests/install.sh
+	MATRIX_WRITE=1 cargo test --locked --test matrix
 
 .PHONY: lint
 lint: lint-code lint-deps ## formatting, clippy, documentation, dependencies

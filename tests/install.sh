@@ -1,9 +1,10 @@
 #!/bin/sh
-# Puts in place what the whole-program tests need: FTP clients from the distribution's packages, and three real FTP
-# servers unpacked (never installed, never started) under target/test-servers/<name>/.
+# Puts in place what the whole-program tests need: FTP clients from the distribution's packages, and real FTP servers
+# unpacked (never installed, never started) under target/test-servers/<name>/. What the distribution doesn't have, or
+# only in an old version, comes from the registries of Python and Node.js, into the same place.
 #
 # The servers are unpacked because vsftpd, proftpd-core and pure-ftpd conflict with each other, and because nobody wants
-# three FTP daemons on the machine on which they write code. Only shared libraries that they lack are installed.
+# a handful of FTP daemons on the machine on which they write code. Only shared libraries that they lack are installed.
 #
 # Prints one line per thing it puts in place; says nothing, in well under a second, when all is there.
 # Exit codes: 0 everything is there; 1 something is missing, and what.
@@ -89,6 +90,80 @@ need_libraries() {
     ! (cd "$directory" && lacks_library "$@") || fail "$directory: $* still lack shared libraries, see ldd"
 }
 
+# need_python NAME REQUIREMENT... makes a virtual environment of its own with these.
+need_python() {
+    name=$1
+    shift
+    wanted=$(echo "$@")
+    [ "$(cat "$servers/$name/.holds" 2>/dev/null)" = "$wanted" ] && return
+    rm -rf "${servers:?}/$name"
+    # Debian has the module apart from Python.
+    python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+    python3 -m venv "$servers/$name" || fail "no virtual environment for $name"
+    "$servers/$name/bin/pip" install -q --disable-pip-version-check "$@" >"$servers/.pip.log" 2>&1 ||
+        fail "pip can't install $wanted (details: $servers/.pip.log)"
+    echo "$wanted" >"$servers/$name/.holds"
+    echo "installed: $wanted -> $servers/$name"
+}
+
+# need_node NAME PACKAGE@VERSION installs one package of Node.js, and runs nothing of it.
+need_node() {
+    [ "$(cat "$servers/$1/.holds" 2>/dev/null)" = "$2" ] && return
+    rm -rf "${servers:?}/$1"
+    mkdir "$servers/$1"
+    npm install --silent --no-package-lock --no-save --no-audit --no-fund --ignore-scripts \
+        --prefix "$servers/$1" "$2" >"$servers/.npm.log" 2>&1 ||
+        fail "npm can't install $2 (details: $servers/.npm.log)"
+    echo "$2" >"$servers/$1/.holds"
+    echo "installed: $2 -> $servers/$1"
+}
+
+# unpack_sources NAME FILE PACKAGE PATH... puts these paths of a package's sources under $servers/NAME. The system need not
+# list sources: its own list of packages is read as one of sources.
+unpack_sources() {
+    name=$1 file=$2 package=$3
+    shift 3
+    [ -e "$servers/$name/$file" ] && return
+    need_programs bzip2:bzip2
+    scratch=$(mktemp -d "$servers/.$name.XXXXXX")
+    mkdir -p "$scratch/parts" "$scratch/lists/partial" "$scratch/files"
+    for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+        # Those of other distributors have no part in this.
+        [ -f "$list" ] && grep -q debian "$list" || continue
+        sed 's/^Types:.*/Types: deb-src/; s/^deb /deb-src /' "$list" >"$scratch/parts/$(basename "$list")"
+    done
+    (
+        cd "$scratch"
+        options="-qq -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=$scratch/parts
+            -o Dir::State::lists=$scratch/lists -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+            -o APT::Sandbox::User=root"
+        # shellcheck disable=SC2086 # one word per option
+        apt-get $options update && apt-get $options --download-only source "$package"
+    ) >"$servers/.sources.log" 2>&1 || fail "can't get the sources of $package (details: $servers/.sources.log)"
+    for path in "$@"; do
+        tar -xjf "$scratch"/*.orig.tar.bz2 -C "$scratch/files" --strip-components=1 --wildcards "*/$path"
+    done
+    rm -rf "${servers:?}/$name"
+    mv "$scratch/files" "$servers/$name"
+    rm -rf "$scratch"
+    echo "unpacked: sources of $package -> $servers/$name"
+}
+
+# Compiles the driver of FileZilla's engine against the headers of its sources and the library of its package.
+need_filezilla_driver() {
+    source=$repository/tests/matrix/clients/filezilla.cpp
+    driver=$servers/filezilla/driver
+    [ -e "$driver" ] && [ ! "$source" -nt "$driver" ] && return
+    need_programs g++:g++
+    usr=$servers/filezilla/usr
+    library=$(dirname "$usr"/lib/*/libfzclient-private.so)
+    g++ -std=c++17 -DFZC_USING_DLL=1 -DFZ_USING_DLL=1 -I"$servers/filezilla-sources/src/include" -I"$usr/include" \
+        "$source" -o "$driver" -L"$library" -lfzclient-private -lfilezilla -l:libpugixml.so.1 -pthread \
+        -Wl,-rpath,"$library" >"$servers/.g++.log" 2>&1 ||
+        fail "can't compile $source (details: $servers/.g++.log)"
+    echo "compiled: $driver"
+}
+
 lacks_library() {
     ldd "$@" | grep -q 'not found'
 }
@@ -100,7 +175,8 @@ mkdir -p "$servers"
 exec 9>"$servers/.lock"
 flock 9
 
-need_programs curl:curl lftp:lftp python3:python3 openssl:openssl systemd-analyze:systemd
+need_programs curl:curl lftp:lftp python3:python3 openssl:openssl systemd-analyze:systemd \
+    ncftpput:ncftp tnftp:tnftp wget:wget rclone:rclone node:nodejs npm:npm
 
 unpack vsftpd usr/sbin/vsftpd vsftpd
 need_libraries vsftpd usr/sbin/vsftpd
@@ -110,6 +186,19 @@ need_libraries proftpd usr/sbin/proftpd usr/lib/proftpd/mod_tls.so
 
 unpack pure-ftpd usr/sbin/pure-ftpd pure-ftpd pure-ftpd-common
 need_libraries pure-ftpd usr/sbin/pure-ftpd usr/bin/pure-pw
+
+# With the library that answers for the system's user database.
+unpack inetutils-ftpd usr/sbin/ftpd inetutils-ftpd libnss-wrapper
+need_libraries inetutils-ftpd usr/sbin/ftpd
+
+need_python pyftpdlib pyftpdlib==2.2.0 pyopenssl==26.4.0
+
+need_node basic-ftp basic-ftp@6.2.6
+
+# Of FileZilla only the engine is wanted, which needs less than the window; lftp and wget have brought the libraries.
+unpack filezilla usr/include/libfilezilla/libfilezilla.hpp filezilla libfilezilla34 libfilezilla-dev libpugixml1v5
+unpack_sources filezilla-sources src/include/FileZillaEngine.h filezilla src/include src/pugixml
+need_filezilla_driver
 
 # Of Prometheus only the checking tool is wanted; installed as a package it would start a server.
 command -v promtool >/dev/null || unpack prometheus usr/bin/promtool prometheus

@@ -20,7 +20,7 @@ fn active_mode_reaches_the_client_under_tls_over_ipv4_and_ipv6() {
     let content = content::bytes(1, 100_000);
     let backend = Backend::start(Script::new().file("file", content.clone()));
     let front = Front::new(&[]);
-    let config = front.config().ipv6().passive_ports("0");
+    let config = front.config().ipv6("explicit").passive_ports("0");
     let proxy = Proxy::start(config.site(&Site::default("ftpa", backend.address())));
     for address in [proxy.explicit(), proxy.ipv6()] {
         let tls = front.tls(NAME);
@@ -42,7 +42,7 @@ fn over_ipv6_epsv_works_and_pasv_is_refused() {
     let content = content::bytes(2, 100_000);
     let backend = Backend::start(Script::new().file("file", content.clone()));
     let front = Front::new(&[]);
-    let config = front.config().ipv6().passive_ports("0");
+    let config = front.config().ipv6("explicit").passive_ports("0");
     let proxy = Proxy::start(config.site(&Site::default("ftpa", backend.address())));
     let tls = front.tls(NAME);
     let mut client = Raw::connect_auth_tls(proxy.ipv6(), &tls);

@@ -309,7 +309,10 @@ impl Login {
             ("action", action.word()),
         ];
         let mut python = Command::new(program("python3"));
-        python.arg("-c").arg(include_str!("ftplib_driver.py"));
+        python.arg("-c").arg(concat!(
+            include_str!("ftplib_session.py"),
+            include_str!("ftplib_driver.py")
+        ));
         python.args(job.iter().map(|(key, value)| format!("{key}={value}")));
         python
     }

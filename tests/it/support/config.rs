@@ -14,7 +14,7 @@ pub struct Config {
     loopback: Loopback,
     files: PairFiles,
     trusted: Option<String>,
-    ipv6: bool,
+    ipv6: Option<&'static str>,
     log_level: &'static str,
     // Lines of the sections of the same name, with their indentation.
     tls: String,
@@ -33,7 +33,7 @@ impl Config {
             loopback: Loopback::claim(),
             files: files.clone(),
             trusted: None,
-            ipv6: false,
+            ipv6: None,
             log_level: "info",
             tls: String::new(),
             passive_ports: PASSIVE_PORT.to_string(),
@@ -93,9 +93,9 @@ impl Config {
         self
     }
 
-    /// Adds an explicit listener on `[::1]`, on a port that the log names.
-    pub fn ipv6(mut self) -> Self {
-        self.ipv6 = true;
+    /// Adds a listener on `[::1]`, `explicit` or `implicit`, on a port that the log names.
+    pub fn ipv6(mut self, tls: &'static str) -> Self {
+        self.ipv6 = Some(tls);
         self
     }
 
@@ -127,7 +127,7 @@ impl Config {
 
     /// How many listeners there are.
     pub fn listeners(&self) -> usize {
-        if self.ipv6 { 3 } else { 2 }
+        2 + usize::from(self.ipv6.is_some())
     }
 
     /// The file's content.
@@ -142,8 +142,8 @@ impl Config {
         };
         listener(self.explicit(), "explicit");
         listener(self.implicit(), "implicit");
-        if self.ipv6 {
-            listener("[::1]:0".parse().expect("an address"), "explicit");
+        if let Some(tls) = self.ipv6 {
+            listener("[::1]:0".parse().expect("an address"), tls);
         }
         write!(
             yaml,
@@ -261,7 +261,7 @@ mod tests {
             .timeout("login", "500ms")
             .set("active_mode", "false")
             .proxy_protocol("127.0.0.0/8")
-            .ipv6()
+            .ipv6("explicit")
             .site(&Site::default("ftpa", backend).also(backend))
             .site(
                 &Site::hosts("ftpb", &["ftpb.test", "*.branch.test"], backend)

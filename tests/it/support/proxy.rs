@@ -110,7 +110,7 @@ impl Proxy {
         self.config.admin()
     }
 
-    /// The explicit listener of [`Config::ipv6`].
+    /// The listener of [`Config::ipv6`].
     pub fn ipv6(&self) -> SocketAddr {
         let listening = |lines: &[LogLine]| {
             lines

@@ -67,7 +67,7 @@ impl Server {
     }
 
     /// Starts a command and waits until the server accepts connections.
-    pub(super) fn start(
+    pub fn start(
         place: Place,
         command: Command,
         logs: &[&str],

@@ -1,0 +1,5 @@
+//! The servers that only the matrix has.
+
+pub mod iis;
+pub mod inetutils;
+pub mod pyftpdlib;
