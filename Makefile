@@ -66,7 +66,7 @@ fuzz: ## fuzz every parser and the session's decisions: make fuzz FUZZ_SECONDS=6
 
 .PHONY: compatibility
 compatibility: ## run the matrix of clients and servers, and write docs/compatibility.md anew
-	tests/install.sh
+	tests/install.sh matrix
 	MATRIX_WRITE=1 cargo test --locked --test matrix
 
 .PHONY: lint

@@ -175,8 +175,7 @@ mkdir -p "$servers"
 exec 9>"$servers/.lock"
 flock 9
 
-need_programs curl:curl lftp:lftp python3:python3 openssl:openssl systemd-analyze:systemd \
-    ncftpput:ncftp tnftp:tnftp wget:wget rclone:rclone node:nodejs npm:npm
+need_programs curl:curl lftp:lftp python3:python3 openssl:openssl systemd-analyze:systemd
 
 unpack vsftpd usr/sbin/vsftpd vsftpd
 need_libraries vsftpd usr/sbin/vsftpd
@@ -186,6 +185,18 @@ need_libraries proftpd usr/sbin/proftpd usr/lib/proftpd/mod_tls.so
 
 unpack pure-ftpd usr/sbin/pure-ftpd pure-ftpd pure-ftpd-common
 need_libraries pure-ftpd usr/sbin/pure-ftpd usr/bin/pure-pw
+
+# Of Prometheus only the checking tool is wanted; installed as a package it would start a server.
+command -v promtool >/dev/null || unpack prometheus usr/bin/promtool prometheus
+
+# The load balancer in front of it all.
+unpack haproxy usr/sbin/haproxy haproxy
+need_libraries haproxy usr/sbin/haproxy
+
+# The rest is for `make compatibility` alone.
+[ "${1:-}" = matrix ] || exit 0
+
+need_programs ncftpput:ncftp tnftp:tnftp wget:wget rclone:rclone node:nodejs npm:npm
 
 # With the library that answers for the system's user database.
 unpack inetutils-ftpd usr/sbin/ftpd inetutils-ftpd libnss-wrapper
@@ -199,10 +210,3 @@ need_node basic-ftp basic-ftp@6.2.6
 unpack filezilla usr/include/libfilezilla/libfilezilla.hpp filezilla libfilezilla34 libfilezilla-dev libpugixml1v5
 unpack_sources filezilla-sources src/include/FileZillaEngine.h filezilla src/include src/pugixml
 need_filezilla_driver
-
-# Of Prometheus only the checking tool is wanted; installed as a package it would start a server.
-command -v promtool >/dev/null || unpack prometheus usr/bin/promtool prometheus
-
-# The load balancer in front of it all.
-unpack haproxy usr/sbin/haproxy haproxy
-need_libraries haproxy usr/sbin/haproxy
