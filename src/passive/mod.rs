@@ -3,7 +3,7 @@
 //! The listeners are opened once and serve every session. A session *leases* a port for its client: the next connection
 //! that is the client's is handed to the session, and the lease is over. One port is enough for any number of sessions.
 //! Sessions of different addresses are told apart by address; sessions of one address by the TLS session that their
-//! client resumes, which the ClientHello names; and where it names none they take turns ([`turns`] has the rules).
+//! client resumes, which the ClientHello names; and where it names none they take turns (`turns` has the rules).
 //! Whoever connects without a lease is a stranger and is reset; the listener goes on.
 
 mod receive;
