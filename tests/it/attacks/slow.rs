@@ -345,7 +345,6 @@ fn one_session_that_asks_for_port_after_port_holds_one() {
     const TIMES: usize = 2_000;
     let house = House::new(&[], Script::new().file("file", "content"));
     let mut session = house.front.session(&house.proxy, "alice");
-    let mut other = house.front.session(&house.proxy, "bob");
     let descriptors = resources::descriptors(&house.proxy);
     for _ in 0..TIMES {
         session.control.epsv();
@@ -354,6 +353,7 @@ fn one_session_that_asks_for_port_after_port_holds_one() {
     assert_eq!(house.proxy.metric(in_use), 1.0);
     // That of the connection to the port that the backend opened last.
     resources::wait_for_descriptors(&house.proxy, descriptors + 1);
+    let mut other = house.front.session(&house.proxy, "bob");
     assert_eq!(other.download("file"), b"content");
     assert_eq!(session.download("file"), b"content");
     house.proxy.wait_for_metric(in_use, |ports| ports == 0.0);
