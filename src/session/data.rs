@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use rustls::ServerConnection;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::state::{DataEvent, DataFailure, Prepared};
@@ -40,6 +40,8 @@ enum PreparedClient {
         /// The port that it may connect to; `None` if none became free in time.
         port: oneshot::Receiver<Option<u16>>,
         arrival: Task<Result<Guest, DataFailure>>,
+        /// Whether somebody has been turned away there.
+        strangers: watch::Receiver<bool>,
     },
     /// We connect when the transfer begins.
     Active { to: SocketAddr, from: IpAddr },
@@ -126,17 +128,22 @@ impl PreparedData {
     ) -> Self {
         let patience = timeouts.data_connect;
         let (announce, port) = oneshot::channel();
+        let (turned_away, strangers) = watch::channel(false);
         let arrival = async move {
             let lease = leasing.await;
             let _ = announce.send(lease.as_ref().map(Lease::port));
             let lease = lease.ok_or(DataFailure::NoClient)?;
-            guest(lease, Instant::now() + patience).await
+            let on_stranger = || {
+                turned_away.send_replace(true);
+            };
+            guest(lease, Instant::now() + patience, on_stranger).await
         };
         Self {
             backend: connect_backend(backend, backend_from, patience),
             client: PreparedClient::Passive {
                 port,
                 arrival: Task::spawn(arrival),
+                strangers,
             },
         }
     }
@@ -406,8 +413,22 @@ async fn open_client(
     legs: &Legs,
 ) -> Result<Stream, DataFailure> {
     match prepared {
-        PreparedClient::Passive { arrival, .. } => {
-            let guest = arrival.join().await.ok_or(DataFailure::NoClient)??;
+        PreparedClient::Passive {
+            arrival, strangers, ..
+        } => {
+            // If it is the client itself that doesn't resume, it should not wait long for being told. Counted from here:
+            // before the reply to the transfer command many clients begin no handshake.
+            let not_resumed = async {
+                if strangers.wait_for(|came| *came).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                sleep(PATIENCE_AFTER_A_STRANGER).await;
+            };
+            let guest = tokio::select! {
+                biased;
+                guest = arrival.join() => guest.ok_or(DataFailure::NoClient)??,
+                () = not_resumed => return Err(DataFailure::NotResumed),
+            };
             let_in(guest, tls, legs).await
         }
         PreparedClient::Active { to, from } => {
@@ -422,18 +443,20 @@ async fn open_client(
     }
 }
 
-/// Waits for the client at its port.
-///
-/// Where it has to name its session, others are turned away and it is waited for: they may have come to steal its place.
-/// But if it is the client itself that doesn't resume, it should not wait long for being told.
-async fn guest(mut lease: Lease, mut deadline: Instant) -> Result<Guest, DataFailure> {
+/// Waits for the client at its port. Where it has to name its session, others are turned away and it is waited for: they
+/// may have come to steal its place.
+async fn guest(
+    mut lease: Lease,
+    deadline: Instant,
+    on_stranger: impl Fn(),
+) -> Result<Guest, DataFailure> {
     let mut failure = DataFailure::NoClient;
     loop {
         match lease.caller(deadline).await {
             Some(Caller::Arrived(arrived)) => return Ok(Guest { lease, arrived }),
             Some(Caller::TurnedAway) => {
                 failure = DataFailure::NotResumed;
-                deadline = deadline.min(Instant::now() + PATIENCE_AFTER_A_STRANGER);
+                on_stranger();
             }
             None => return Err(failure),
         }
@@ -457,7 +480,9 @@ async fn let_in(
             return Err(failure);
         }
         let deadline = Instant::now() + PATIENCE_AFTER_A_STRANGER;
-        guest = self::guest(lease, deadline).await.map_err(|_| failure)?;
+        guest = self::guest(lease, deadline, || {})
+            .await
+            .map_err(|_| failure)?;
     }
 }
 
@@ -539,7 +564,7 @@ fn idle(leg: Leg) -> DataFailure {
 }
 
 /// How long the right client is waited for after the wrong one has come to its port.
-const PATIENCE_AFTER_A_STRANGER: Duration = Duration::from_secs(2);
+const PATIENCE_AFTER_A_STRANGER: Duration = Duration::from_secs(3);
 
 /// How long the peer may take to end its side after we ended ours.
 const LINGER: Duration = Duration::from_secs(5);
