@@ -5,10 +5,11 @@
 //! client doesn't get its end of file before the backend's 2xx, an upload's backend doesn't get its own before the
 //! client's end was judged. In every other case the sink's leg is reset and the client hears a 4xx or 5xx.
 //!
-//! A transfer that went wrong on our side has to be ended at the backend, too: ABOR tells it, NOOP behind it is a fence.
-//! Some servers answer an ABOR once and some twice; whatever comes before the 200 belongs to the transfer and the ABOR,
-//! so both ends are in step again without guessing. ABOR goes out before the reset, since pyftpdlib takes even a reset
-//! for the end of the file.
+//! A transfer that went wrong on our side has to be ended at the backend, too: ABOR tells it, and a NOOP is the fence.
+//! Some servers answer an ABOR once and some twice; whatever comes before the NOOP's 200 belongs to the transfer and the
+//! ABOR, so both ends are in step again without guessing. ABOR goes out before the reset, since pyftpdlib takes even a
+//! reset for the end of the file. NOOP goes out at the first reply: in a transfer Pure-FTPd throws away whatever has come
+//! behind an ABOR.
 
 use super::logged_in::{DataPort, Step};
 use super::{Action, Ending, Loss, Machine, Protection, Queued, Record, State, Wait};
@@ -161,16 +162,19 @@ enum Data {
 #[derive(Debug)]
 struct Abort {
     why: Why,
-    fenced: Fenced,
+    fence: Fence,
     replies: Vec<Reply>,
 }
 
-/// Whether the backend was sent ABOR and NOOP.
+/// How far the backend has come on its way back into step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fenced {
-    Yes,
-    /// It had said 2xx already.
-    No,
+enum Fence {
+    /// It had said 2xx already, and was sent nothing.
+    Needless,
+    /// It was sent ABOR and has not answered.
+    Ahead,
+    /// It was sent NOOP, too.
+    Up,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -345,13 +349,18 @@ impl Machine {
             // Nothing was asked yet.
             Phase::Opening => self.lose_backend(Loss::Unasked),
             Phase::Aborting(abort) => {
-                // NOOP's 200 is the fence. A server that calls it something else has said three things by then.
-                let fence = reply.number() == 200 || abort.replies.len() == 2;
-                match reply.class() {
+                // A server that calls NOOP's 200 something else has said three things by then.
+                let passed = reply.number() == 200 || abort.replies.len() == 2;
+                match (reply.class(), abort.fence) {
                     // A late 150.
-                    Class::Preliminary => {}
-                    _ if fence => self.aborted(),
-                    _ => abort.replies.push(reply),
+                    (Class::Preliminary, _) => {}
+                    (_, Fence::Up) if passed => self.aborted(),
+                    (_, Fence::Up) => abort.replies.push(reply),
+                    (_, Fence::Ahead | Fence::Needless) => {
+                        abort.replies.push(reply);
+                        abort.fence = Fence::Up;
+                        self.send(b"NOOP");
+                    }
                 }
             }
             Phase::Running(running) => match reply.class() {
@@ -446,16 +455,15 @@ impl Machine {
         let backend_is_done = running.confirmed.is_some();
         transfer.phase = Phase::Aborting(Abort {
             why,
-            fenced: if backend_is_done {
-                Fenced::No
+            fence: if backend_is_done {
+                Fence::Needless
             } else {
-                Fenced::Yes
+                Fence::Ahead
             },
             replies: Vec::new(),
         });
         if !backend_is_done {
             self.send(b"ABOR");
-            self.send(b"NOOP");
         }
         self.push(Action::DropData);
         if backend_is_done {
@@ -473,9 +481,9 @@ impl Machine {
             return;
         };
         let why = abort.why;
-        let fenced = abort.fenced;
+        let fence = abort.fence;
         let replies = std::mem::take(&mut abort.replies);
-        if fenced == Fenced::Yes {
+        if fence != Fence::Needless {
             self.answer_lost_stats();
         }
         let failure = replies.iter().find(|reply| reply.class().is_failure());

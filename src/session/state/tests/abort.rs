@@ -7,7 +7,7 @@ fn aborted(replies: &[&str]) -> Vec<u16> {
     let mut session = Session::running("RETR x");
     session.backend("150 Here").actions();
     session.client("ABOR");
-    assert_eq!(session.sent(), ["ABOR", "NOOP"]);
+    assert_eq!(session.sent(), ["ABOR"]);
     assert_eq!(session.actions().last(), Some(&Action::DropData));
     assert_eq!(session.machine.wait(), Wait::Abort);
     for reply in replies {
@@ -29,6 +29,24 @@ fn abor_gives_a_426_and_a_226_however_the_backend_puts_it() {
     assert_eq!(aborted(&["226 A", "200 N"]), [426, 226]);
     assert_eq!(aborted(&["426 T", "226 A", "500 N"]), [426, 226]);
     assert_eq!(aborted(&["426 T", "226 A", "150 L", "200 N"]), [426, 226]);
+}
+
+#[test]
+fn noop_waits_for_the_first_reply_since_a_server_may_throw_away_what_is_behind_abor() {
+    let mut session = Session::running("STOR x");
+    session.client("ABOR").backend("150 Late");
+    assert_eq!(session.sent(), ["ABOR"]);
+    session.backend("451 T");
+    assert_eq!(session.sent(), ["ABOR", "NOOP"]);
+    // A 200 that came before it would have been the ABOR's.
+    let mut odd = Session::running("STOR x");
+    odd.client("ABOR")
+        .backend("200 A")
+        .backend("426 T")
+        .actions();
+    assert!(!odd.machine.is_ready());
+    odd.backend("200 N");
+    assert_eq!(odd.codes(), [426, 200]);
 }
 
 #[test]
@@ -66,7 +84,7 @@ fn a_second_abor_has_a_reply_of_its_own() {
     let mut session = Session::running("RETR x");
     session.client("ABOR").client("ABOR").actions();
     session.backend("426 T").backend("226 A").backend("200 N");
-    assert_eq!(session.sent(), ["ABOR"]);
+    assert_eq!(session.sent(), ["NOOP", "ABOR"]);
     assert_eq!(session.codes(), [426, 226]);
     session.backend("225 Idle");
     assert_eq!(session.codes(), [225]);
