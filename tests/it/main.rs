@@ -16,6 +16,7 @@ mod conformance_abort;
 mod conformance_data_ports;
 mod conformance_lines;
 mod conformance_login;
+mod conformance_servers;
 mod conformance_transfers;
 mod drain;
 mod fault_matrix;

@@ -12,6 +12,11 @@ use super::server::{PASSIVE_PORTS, PASSWORD_HASH, Place, Reuse, Security, Server
 ///
 /// With `Reuse::Required` under TLS 1.3 it runs out of tickets after a few uploads and then answers 425.
 pub fn start(security: Security<'_>) -> Server {
+    start_with(security, "")
+}
+
+/// Starts ProFTPD with further lines of configuration.
+pub fn start_with(security: Security<'_>, lines: &str) -> Server {
     let place = Place::new();
     let (uid, gid) = place.owner();
     let root = place.file("root");
@@ -62,6 +67,7 @@ pub fn start(security: Security<'_>) -> Server {
             config.push_str("TLSOptions UseImplicitSSL\n");
         }
     }
+    config.push_str(lines);
     let file = place.write_private("proftpd.conf", &config);
     let mut run = command("proftpd/usr/sbin/proftpd");
     run.args(["-n", "-c", &file]);

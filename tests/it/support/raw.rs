@@ -309,6 +309,7 @@ impl Raw {
                     self.buffer.escape_ascii().to_string()
                 ),
                 Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("no reply: {error}"),
             }
         }
