@@ -8,6 +8,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_HOME ?= $(HOME)/.cargo
 CARGO_DENY := $(CARGO_HOME)/bin/cargo-deny
 CONFIG ?= portcullis.yaml
+KILLS ?= 1000
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(patsubst fuzz/fuzz_targets/%.rs,%,$(sort $(wildcard fuzz/fuzz_targets/*.rs)))
 
@@ -32,6 +33,12 @@ build: ## the optimised binary, target/release/portcullis
 test: ## every test; installs the FTP servers and clients that the tests talk to
 	tests/install.sh
 	cargo test --locked --workspace
+
+.PHONY: soak
+soak: ## kill clients, servers and the proxy under load: make soak KILLS=1000 SEED=7
+	tests/install.sh
+	PORTCULLIS_KILLS=$(KILLS) $(if $(SEED),PORTCULLIS_SEED=$(SEED)) \
+		cargo test --locked --test it kills:: -- --nocapture
 
 # Needs two CPUs, one of them for the proxy alone, and a quarter of an hour in which nobody else uses them much.
 .PHONY: bench

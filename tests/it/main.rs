@@ -21,6 +21,7 @@ mod conformance_transfers;
 mod drain;
 mod fault_matrix;
 mod integrity;
+mod kills;
 mod limits;
 mod logs;
 mod never_deaf;

@@ -7,7 +7,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -66,6 +66,7 @@ pub struct Login {
     name: Option<String>,
     max_tls_1_2: bool,
     data: DataMode,
+    rate: Option<u32>,
     scratch: TempDir,
 }
 
@@ -108,6 +109,7 @@ impl Login {
             name: None,
             max_tls_1_2: false,
             data: DataMode::Pasv,
+            rate: None,
             scratch: tempfile::tempdir().expect("a temporary directory"),
         }
     }
@@ -142,6 +144,12 @@ impl Login {
         self
     }
 
+    /// Moves about so many bytes a second and not more. For curl and lftp.
+    pub fn rate(mut self, bytes: u32) -> Self {
+        self.rate = Some(bytes);
+        self
+    }
+
     /// Lists a directory; empty means the one after login.
     pub fn list(&self, client: Client, directory: &str) -> Outcome {
         self.run(client, Action::List, directory)
@@ -164,17 +172,38 @@ impl Login {
         }
     }
 
+    /// Begins what [`Login::upload`] does.
+    pub fn start_upload(&self, client: Client, content: &[u8], remote: &str) -> Running {
+        fs::write(self.local(), content).expect("the test's directory is writable");
+        self.start(client, Action::Upload, remote)
+    }
+
+    /// Begins what [`Login::download`] does.
+    pub fn start_download(&self, client: Client, remote: &str) -> Running {
+        let _ = fs::remove_file(self.local());
+        self.start(client, Action::Download, remote)
+    }
+
+    fn start(&self, client: Client, action: Action, remote: &str) -> Running {
+        let output = self.scratch.path().join("output");
+        let file = fs::File::create(&output).expect("the test's directory is writable");
+        let child = self
+            .command(client, action, remote)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("the file is open"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {client:?}: {error}"));
+        Running {
+            child,
+            local: self.local(),
+            output,
+        }
+    }
+
     fn run(&self, client: Client, action: Action, remote: &str) -> Outcome {
-        let mut command = match client {
-            Client::Curl => self.curl(action, remote),
-            Client::Lftp => self.lftp(action, remote),
-            Client::Ftplib => self.ftplib(action, remote, false),
-            Client::FtplibReusing => self.ftplib(action, remote, true),
-        };
-        // Nobody's .curlrc, .lftprc or .netrc has a say.
-        let output = command
-            .env("HOME", self.scratch.path())
-            .env("LFTP_HOME", self.scratch.path())
+        let output = self
+            .command(client, action, remote)
             .output()
             .unwrap_or_else(|error| panic!("start {client:?}: {error}"));
         let text = [output.stdout, output.stderr].concat();
@@ -183,6 +212,20 @@ impl Login {
             text: String::from_utf8_lossy(&text).into_owned(),
             content: Vec::new(),
         }
+    }
+
+    fn command(&self, client: Client, action: Action, remote: &str) -> Command {
+        let mut command = match client {
+            Client::Curl => self.curl(action, remote),
+            Client::Lftp => self.lftp(action, remote),
+            Client::Ftplib => self.ftplib(action, remote, false),
+            Client::FtplibReusing => self.ftplib(action, remote, true),
+        };
+        // Nobody's .curlrc, .lftprc or .netrc has a say.
+        command
+            .env("HOME", self.scratch.path())
+            .env("LFTP_HOME", self.scratch.path());
+        command
     }
 
     fn curl(&self, action: Action, remote: &str) -> Command {
@@ -204,6 +247,9 @@ impl Login {
         }
         if self.max_tls_1_2 {
             curl.args(["--tls-max", "1.2"]);
+        }
+        if let Some(rate) = self.rate {
+            curl.arg("--limit-rate").arg(rate.to_string());
         }
         match self.data {
             DataMode::Pasv => curl.arg("--disable-epsv"),
@@ -244,6 +290,9 @@ impl Login {
             "debug 4".to_owned(),
             "set cmd:fail-exit yes".to_owned(),
             "set net:max-retries 1".to_owned(),
+            // After a failure that isn't final it would wait for half a minute, and then longer and longer.
+            "set net:reconnect-interval-base 1".to_owned(),
+            "set net:reconnect-interval-multiplier 1".to_owned(),
             format!("set net:timeout {}", DEADLINE.as_secs()),
             format!("set ftp:ssl-allow {}", self.tls != ClientTls::Clear),
             format!("set ftp:ssl-force {}", self.tls != ClientTls::Clear),
@@ -257,6 +306,9 @@ impl Login {
                 "set ssl:ca-file {}",
                 quoted(&ca.display().to_string())
             ));
+        }
+        if let Some(rate) = self.rate {
+            script.push(format!("set net:limit-rate {rate}"));
         }
         if self.max_tls_1_2 {
             script.push("set ssl:priority NORMAL:-VERS-TLS1.3".to_owned());
@@ -319,6 +371,42 @@ impl Login {
 
     fn local(&self) -> PathBuf {
         self.scratch.path().join("content")
+    }
+}
+
+/// A client at work.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    local: PathBuf,
+    output: PathBuf,
+}
+
+impl Running {
+    /// Whether it has exited.
+    pub fn is_over(&mut self) -> bool {
+        self.child.try_wait().expect("the child is ours").is_some()
+    }
+
+    /// How many bytes of a download are in its file.
+    pub fn received(&self) -> u64 {
+        fs::metadata(&self.local).map_or(0, |file| file.len())
+    }
+
+    /// Kills it; false if it has exited already.
+    pub fn kill(&mut self) -> bool {
+        !self.is_over() && self.child.kill().is_ok()
+    }
+
+    /// Waits for its exit: code -1 if it was killed, and for a download what is in its file.
+    pub fn wait(mut self) -> Outcome {
+        let status = self.child.wait().expect("the child is ours");
+        let text = fs::read(&self.output).unwrap_or_default();
+        Outcome {
+            code: status.code().unwrap_or(-1),
+            text: String::from_utf8_lossy(&text).into_owned(),
+            content: fs::read(&self.local).unwrap_or_default(),
+        }
     }
 }
 

@@ -64,6 +64,27 @@ impl Process {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+
+    /// The processes that it has forked and that still run.
+    pub fn children(&self) -> Vec<u32> {
+        let group = self.child.id();
+        let all = fs::read_dir("/proc").expect("every Linux has it");
+        let numbers = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        numbers
+            .filter(|process| *process != group && runs_in(*process, group))
+            .collect()
+    }
+}
+
+/// Whether a process is in this process group and is no zombie.
+fn runs_in(process: u32, group: u32) -> bool {
+    let Ok(line) = fs::read_to_string(format!("/proc/{process}/stat")) else {
+        return false;
+    };
+    // Behind the name, which may hold anything: state, parent, group.
+    let rest = line.rsplit(')').next().unwrap_or_default();
+    let words: Vec<&str> = rest.split_whitespace().take(3).collect();
+    matches!(words[..], [state, _, of] if state != "Z" && of == group.to_string())
 }
 
 impl Drop for Process {

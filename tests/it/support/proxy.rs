@@ -22,7 +22,7 @@ pub struct Proxy {
     child: Child,
     log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
-    config: Config,
+    config: Arc<Config>,
     directory: TempDir,
 }
 
@@ -44,8 +44,11 @@ impl Proxy {
     ///
     /// # Panics
     /// If it exits or isn't ready in time; its log is shown.
-    pub fn start(config: Config) -> Self {
-        Self::start_by(config, Command::new(env!("CARGO_BIN_EXE_portcullis")))
+    pub fn start(config: impl Into<Arc<Config>>) -> Self {
+        Self::start_by(
+            config.into(),
+            Command::new(env!("CARGO_BIN_EXE_portcullis")),
+        )
     }
 
     /// The same with at most so many file descriptors, standard ones included.
@@ -53,10 +56,10 @@ impl Proxy {
         let mut command = Command::new("sh");
         let script = format!("ulimit -n {count} && exec \"$@\"");
         command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_portcullis")]);
-        Self::start_by(config, command)
+        Self::start_by(config.into(), command)
     }
 
-    fn start_by(config: Config, mut command: Command) -> Self {
+    fn start_by(config: Arc<Config>, mut command: Command) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("portcullis.yaml");
         fs::write(&file, config.to_yaml()).expect("the test's directory is writable");

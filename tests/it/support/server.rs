@@ -38,7 +38,7 @@ pub enum Reuse {
 #[derive(Debug)]
 pub struct Server {
     // Dropped first: a server that loses its directory while it runs writes confusing logs.
-    _process: Process,
+    process: Process,
     address: SocketAddr,
     user: &'static str,
     password: &'static str,
@@ -66,6 +66,17 @@ impl Server {
         self.place.root()
     }
 
+    /// The processes that serve its sessions now.
+    pub fn sessions(&self) -> Vec<u32> {
+        self.process.children()
+    }
+
+    /// What it has logged of transfers so far, in its own format.
+    pub fn transfer_log(&self) -> String {
+        let log = fs::read(self.place.file("xfer.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// Starts a command and waits until the server accepts connections.
     pub fn start(
         place: Place,
@@ -78,7 +89,7 @@ impl Server {
         let mut process = Process::start(command, place.directory(), logs);
         process.poll("accept connections", || greeting(address, security));
         Self {
-            _process: process,
+            process,
             address,
             user,
             password,
