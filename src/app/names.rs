@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::announce::{Announcements, LookUpError, Name, News};
 use crate::config::{HostName, Passive};
-use crate::net::connect;
+use crate::net::resolve;
 use crate::observe::metrics::{Metrics, ReloadResult, ReloadSubject};
 
 /// Looks all names up.
@@ -64,7 +64,7 @@ async fn follow_name<F>(
 }
 
 async fn look_up(name: HostName) -> io::Result<Vec<IpAddr>> {
-    let addresses = connect::resolve(name.as_str(), 0).await?;
+    let addresses = resolve::look_up(name.as_str(), 0).await?;
     Ok(addresses.iter().map(SocketAddr::ip).collect())
 }
 

@@ -2,42 +2,33 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout};
 
 use super::options;
 
-/// The addresses of a backend, in the order in which they are to be tried. An IP address needs no look-up.
-///
-/// # Errors
-/// If the name can't be resolved, or to nothing.
-pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
-        Ok(address) => vec![SocketAddr::new(address, port)],
-        Err(_) => lookup_host((host, port)).await?.collect(),
-    };
-    if addresses.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "the name has no address",
-        ));
-    }
-    Ok(addresses)
-}
-
 /// Opens a control connection to the first of these addresses that answers.
+///
+/// Each gets its share of what is left of `patience`: an IPv6 address that leads nowhere must not use up the time of the
+/// IPv4 address behind it.
 ///
 /// # Errors
 /// That of the last address tried.
-pub async fn control(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+pub async fn control(addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
+    let by = Instant::now() + patience;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = by.saturating_duration_since(Instant::now());
+        let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        match timeout(left / untried, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
                 options::control(&stream)?;
                 return Ok(stream);
             }
-            Err(error) => last = error,
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
     }
     Err(last)
@@ -62,4 +53,34 @@ pub async fn data(to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
         socket.bind(SocketAddr::new(from, 0))?;
     }
     socket.connect(to).await
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Socket, Type};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_says_nothing_leaves_time_for_the_next() {
+        // With a queue of no length that holds one connection, Linux leaves every further one without an answer.
+        let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        silent
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        silent.listen(0).unwrap();
+        let first = silent.local_addr().unwrap().as_socket().unwrap();
+        let _queued = TcpStream::connect(first).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let second = listener.local_addr().unwrap();
+
+        let patience = Duration::from_secs(2);
+        let stream = control(&[first, second], patience).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), second);
+        let error = control(&[first], Duration::from_millis(50))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
 }

@@ -7,4 +7,5 @@ pub mod listen;
 pub mod options;
 pub mod proxy_header;
 pub mod relay;
+pub mod resolve;
 pub mod stream;

@@ -9,14 +9,13 @@ use super::data::{Legs, Order, PreparedData};
 use super::dial::{self, BackendConnection, Patience};
 use super::state::{self, Action, ClientData, Dialled, Ending, Event, Prepared, Protection};
 use super::summary::Summary;
-use super::{DataSide, Session, handshake};
+use super::{DataSide, Session, Shared, handshake};
 use crate::config::SessionReuse;
 use crate::ftp::answer;
 use crate::ftp::command::Direction;
 use crate::ftp::line::MAX_COMMAND_LINE;
 use crate::live::Live;
 use crate::net::control::ControlConnection;
-use crate::observe::metrics::Metrics;
 use crate::passive::{Demand, Mark, Tenant};
 use crate::route::Route;
 use crate::tls::{SessionId, Tickets};
@@ -126,13 +125,7 @@ impl Session {
     /// Dials the site's backends in turn, unless the client goes away meanwhile.
     async fn dial(&mut self, route: &Route) {
         let live = Arc::clone(&self.live);
-        let dialling = dial_site(
-            &live,
-            route,
-            self.login_by,
-            &self.shared.metrics,
-            &self.summary,
-        );
+        let dialling = dial_site(&live, route, self.login_by, &self.shared, &self.summary);
         let backend = tokio::select! {
             backend = dialling => backend,
             () = client_goes(&mut self.client) => return self.happened.push_back(Event::ClientGone),
@@ -275,9 +268,10 @@ async fn dial_site(
     live: &Live,
     route: &Route,
     login_by: Instant,
-    metrics: &Metrics,
+    shared: &Shared,
     summary: &Summary,
 ) -> Option<BackendConnection> {
+    let metrics = &shared.metrics;
     let mut untried = u32::try_from(route.site.backends.len()).unwrap_or(u32::MAX);
     for (backend, tls) in live.policy.backends(&route.site) {
         let began = Instant::now();
@@ -287,7 +281,7 @@ async fn dial_site(
             timeouts: &live.policy.settings.timeouts,
             by: began + share,
         };
-        match dial::dial(backend, tls, patience).await {
+        match dial::dial(backend, tls, &shared.resolver, patience).await {
             Ok(connection) => {
                 metrics.backend_dialled(&route.site.name, began.elapsed());
                 return Some(connection);

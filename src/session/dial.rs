@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -16,6 +17,7 @@ use crate::ftp::line::MAX_REPLY_LINE;
 use crate::ftp::reply::{BadReply, Class, Reply, ReplyParser};
 use crate::net::connect;
 use crate::net::control::ControlConnection;
+use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::observe::log::Shown;
 use crate::observe::metrics::DialStage;
@@ -135,19 +137,19 @@ impl Patience<'_> {
 pub async fn dial(
     backend: &Backend,
     tls: Option<&BackendTlsClient>,
+    resolver: &Arc<Resolver>,
     patience: Patience<'_>,
 ) -> Result<BackendConnection, DialError> {
     let began = Instant::now();
     let connecting = patience.connect();
     // A name server that doesn't answer is another fault than a backend that doesn't.
-    let addresses = timeout(connecting, connect::resolve(&backend.host, backend.port))
+    let addresses = timeout(connecting, resolver.resolve(&backend.host, backend.port))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(DialError::Dns)?;
     let left = connecting.saturating_sub(began.elapsed());
-    let socket = timeout(left, connect::control(&addresses))
+    let socket = connect::control(&addresses, left)
         .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(DialError::Connect)?;
     let address = socket.peer_addr().map_err(DialError::Connect)?;
     let stream = Stream::Plain(socket);

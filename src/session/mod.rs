@@ -32,6 +32,7 @@ use crate::limit::{Limiter, Permit};
 use crate::live::Live;
 use crate::net::control::ControlConnection;
 use crate::net::options;
+use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::observe::metrics::{HandshakeResult, Metrics};
 use crate::tls::{self, SessionId, SessionTls, Sessions};
@@ -52,6 +53,8 @@ pub struct Shared {
     pub guard: Guard,
     /// The TLS sessions that data connections may resume.
     pub tls_sessions: Arc<Sessions>,
+    /// Where the names of backends lead.
+    pub resolver: Arc<Resolver>,
     ids: AtomicU64,
 }
 
@@ -63,6 +66,7 @@ impl Shared {
             limiter: Arc::new(Limiter::new()),
             guard: Guard::new(),
             tls_sessions: Arc::new(Sessions::new()),
+            resolver: Arc::default(),
             ids: AtomicU64::new(1),
         }
     }

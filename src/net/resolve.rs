@@ -1,0 +1,225 @@
+//! Names and their addresses; the name of a backend is looked up by one look-up at a time.
+//!
+//! getaddrinfo(3) holds a thread until the name server has answered or its own patience is over, also when nobody waits
+//! for it any more. The runtime has a few hundred such threads for everybody: the logins of one site whose name server
+//! says nothing would take them all, and with them other sites' look-ups and the watch over the certificate.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::net::lookup_host;
+use tokio::sync::watch;
+
+/// The addresses of a host, in the order in which they are to be tried. An IP address is its own.
+///
+/// # Errors
+/// If the name can't be resolved, or to nothing.
+pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+        Ok(address) => vec![SocketAddr::new(address, port)],
+        Err(_) => lookup_host((host, port)).await?.collect(),
+    };
+    if addresses.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        ));
+    }
+    Ok(addresses)
+}
+
+/// Looks names up for any number of sessions. Nothing is kept once it is answered: how long a name may be believed is the
+/// system's affair.
+#[derive(Debug, Default)]
+pub struct Resolver {
+    /// By name and port. No more than there are backends in configurations.
+    running: Mutex<HashMap<Name, Answer>>,
+}
+
+type Name = (String, u16);
+
+/// `None` until it is there. An error goes to everybody who waits, so it's shared.
+type Answer = watch::Receiver<Option<Result<Vec<SocketAddr>, Arc<io::Error>>>>;
+
+impl Resolver {
+    /// As [`look_up`], by the look-up of this name that is under way if there is one.
+    ///
+    /// # Errors
+    /// As [`look_up`].
+    pub async fn resolve(self: &Arc<Self>, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if host.parse::<IpAddr>().is_ok() {
+            // No thread, no task.
+            return look_up(host, port).await;
+        }
+        let ask = |(host, port): Name| async move { look_up(&host, port).await };
+        self.share((host.to_owned(), port), ask).await
+    }
+
+    /// What the running look-up of this name says, or a new one.
+    async fn share<F>(
+        self: &Arc<Self>,
+        name: Name,
+        ask: impl FnOnce(Name) -> F,
+    ) -> io::Result<Vec<SocketAddr>>
+    where
+        F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+    {
+        let mut answer = self.join_or_begin(name, ask);
+        let told = answer.wait_for(Option::is_some).await;
+        match told.as_deref() {
+            Ok(Some(Ok(addresses))) => Ok(addresses.clone()),
+            Ok(Some(Err(error))) => Err(io::Error::new(error.kind(), Arc::clone(error))),
+            Ok(None) | Err(_) => Err(io::Error::other("the look-up broke off")),
+        }
+    }
+
+    /// A new one runs in a task of its own, which goes on when those who wait have given up: whoever asks next waits for
+    /// the same.
+    fn join_or_begin<F>(self: &Arc<Self>, name: Name, ask: impl FnOnce(Name) -> F) -> Answer
+    where
+        F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+    {
+        let mut running = self.lock();
+        if let Some(answer) = running.get(&name)
+            // Closed without an answer: it broke off.
+            && answer.has_changed().is_ok()
+        {
+            return answer.clone();
+        }
+        let (tell, answer) = watch::channel(None);
+        running.insert(name.clone(), answer.clone());
+        let asking = ask(name.clone());
+        let resolver = Arc::clone(self);
+        tokio::spawn(async move {
+            let result = asking.await.map_err(Arc::new);
+            // First, so that nobody who asks from now on is told what may be old.
+            resolver.lock().remove(&name);
+            tell.send_replace(Some(result));
+        });
+        answer
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Answer>> {
+        // Every change is a single insertion or removal.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// A name server that answers when it is told to, and counts its questions.
+    struct Server {
+        resolver: Arc<Resolver>,
+        asked: Arc<AtomicUsize>,
+        answers: Arc<Semaphore>,
+    }
+
+    impl Server {
+        fn silent() -> Self {
+            Self {
+                resolver: Arc::default(),
+                asked: Arc::default(),
+                answers: Arc::new(Semaphore::new(0)),
+            }
+        }
+
+        async fn look_up(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
+            let answers = Arc::clone(&self.answers);
+            self.resolver
+                .share((host.to_owned(), 21), |(name, _)| {
+                    self.asked.fetch_add(1, Ordering::Relaxed);
+                    async move {
+                        answers
+                            .acquire()
+                            .await
+                            .expect("it is never closed")
+                            .forget();
+                        match name.as_str() {
+                            "unknown.test" => Err(io::Error::other("no such name")),
+                            _ => Ok(vec![SocketAddr::from(([192, 0, 2, 1], 21))]),
+                        }
+                    }
+                })
+                .await
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::Relaxed)
+        }
+    }
+
+    /// Polls a look-up once, and forgets it.
+    async fn give_up(server: &Server, host: &str) {
+        tokio::select! {
+            biased;
+            _ = server.look_up(host) => panic!("the server is silent"),
+            () = std::future::ready(()) => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_whose_server_is_silent_takes_one_look_up_however_many_ask_and_give_up() {
+        let server = Server::silent();
+        for _ in 0..1_000 {
+            give_up(&server, "slow.test").await;
+        }
+        assert_eq!(server.asked(), 1);
+        let (one, other, ()) = tokio::join!(
+            biased;
+            server.look_up("slow.test"),
+            server.look_up("slow.test"),
+            async { server.answers.add_permits(1) },
+        );
+        for addresses in [one, other] {
+            let address = SocketAddr::from(([192, 0, 2, 1], 21));
+            assert_eq!(addresses.expect("an answer"), [address]);
+        }
+        assert_eq!(server.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn names_do_not_wait_for_each_other_and_are_asked_for_anew_each_time() {
+        let server = Server::silent();
+        give_up(&server, "slow.test").await;
+        // The first of these is for the one who asked first.
+        server.answers.add_permits(4);
+        for _ in 0..2 {
+            assert!(server.look_up("other.test").await.is_ok());
+        }
+        assert!(server.look_up("slow.test").await.is_ok());
+        assert_eq!(server.asked(), 4);
+        assert!(server.resolver.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn everybody_who_waits_is_told_why_there_is_no_address() {
+        let server = Server::silent();
+        server.answers.add_permits(1);
+        let (one, other) = tokio::join!(
+            biased;
+            server.look_up("unknown.test"),
+            server.look_up("unknown.test")
+        );
+        for outcome in [one, other] {
+            assert_eq!(outcome.unwrap_err().to_string(), "no such name");
+        }
+        assert_eq!(server.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_address_is_its_own_answer() {
+        let resolver = Arc::new(Resolver::default());
+        for (host, address) in [("192.0.2.1", "192.0.2.1:21"), ("::1", "[::1]:21")] {
+            let addresses = resolver.resolve(host, 21).await.expect("no look-up");
+            assert_eq!(addresses, [address.parse().expect("an address")]);
+        }
+    }
+}
