@@ -151,3 +151,27 @@ pub const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a peer may take to end its side of a control connection after we ended ours.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up_after_its_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut control = ControlConnection::new(Stream::Plain(socket), 100);
+        let began = Instant::now();
+        // More than the buffers of both kernels hold.
+        let error = control.send(&vec![b'x'; 50_000_000]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() >= WRITE_PATIENCE);
+        drop(peer);
+    }
+}

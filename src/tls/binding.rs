@@ -348,6 +348,44 @@ mod tests {
         }
     }
 
+    /// A clock that is put forward and back by seconds.
+    #[derive(Debug, Default)]
+    struct Clock(std::sync::atomic::AtomicU64);
+
+    impl rustls::time_provider::TimeProvider for Clock {
+        fn current_time(&self) -> Option<rustls::pki_types::UnixTime> {
+            let seconds = self.0.load(std::sync::atomic::Ordering::Relaxed);
+            let since_1970 = std::time::Duration::from_secs(seconds);
+            Some(rustls::pki_types::UnixTime::since_unix_epoch(since_1970))
+        }
+    }
+
+    #[test]
+    fn a_session_resumes_whatever_the_servers_clock_does() {
+        const DAY: u64 = 86_400;
+        const NOW: u64 = 20_000 * DAY;
+        for versions in VERSIONS {
+            let mut proxy = Proxy::new();
+            let clock = Arc::new(Clock::default());
+            proxy.tls.control.time_provider = Arc::clone(&clock) as _;
+            proxy.tls.data.time_provider = Arc::clone(&clock) as _;
+            let (session, client) = (
+                proxy.session(1, SessionReuse::Require),
+                proxy.client(versions),
+            );
+            let set = |seconds| clock.0.store(seconds, std::sync::atomic::Ordering::Relaxed);
+            set(NOW);
+            log_in(&client, &session);
+            for time in [NOW + DAY * 400, NOW - 3_600, 0, NOW, u64::from(u32::MAX)] {
+                set(time);
+                for tickets in [Tickets::Restock, Tickets::None] {
+                    let proof = transfer(&client, &session, tickets);
+                    assert_eq!(proof, Proof::SameClient, "{versions:?} at {time}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_ticket_presented_again_and_again_resumes_each_time() {
         let proxy = Proxy::new();

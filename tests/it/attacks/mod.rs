@@ -1,5 +1,6 @@
 //! Attacks over real sockets. `docs/threats.md` says which of these, and of the tests elsewhere, stands for which threat.
 
+mod backends;
 mod bounce;
 mod injection;
 mod reload;

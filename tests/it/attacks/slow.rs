@@ -342,7 +342,7 @@ fn whoever_connects_and_goes_leaves_nothing_behind() {
 
 #[test]
 fn one_session_that_asks_for_port_after_port_holds_one() {
-    const TIMES: usize = 2_000;
+    const TIMES: usize = 10_000;
     let house = House::new(&[], Script::new().file("file", "content"));
     let mut session = house.front.session(&house.proxy, "alice");
     let descriptors = resources::descriptors(&house.proxy);
