@@ -130,11 +130,13 @@ impl App {
         let announcements = names::announcements(&checked.settings.passive).await?;
         let metrics = Arc::new(Metrics::new());
         let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
-        let passive = PassiveListeners::new(Arc::clone(&shared.tls_sessions), metrics);
-        let ports = passive.open(
-            listener_addresses(&checked.settings),
-            &checked.settings.passive.ports,
-        )?;
+        let mut passive = PassiveListeners::new(Arc::clone(&shared.tls_sessions), metrics);
+        let ports = passive
+            .open(
+                listener_addresses(&checked.settings),
+                &checked.settings.passive.ports,
+            )
+            .await?;
         let opened = open_listeners(&checked.settings, |_| false)?;
         let admin_address = checked.settings.admin;
         let admin = open("admin endpoint", admin_address)?;
@@ -241,11 +243,12 @@ impl App {
         let announcements = names::announcements(&settings.passive).await?;
         let ports = self
             .passive
-            .open(listener_addresses(settings), &settings.passive.ports)?;
+            .open(listener_addresses(settings), &settings.passive.ports)
+            .await?;
         let opened = open_listeners(settings, |address| self.listeners.contains_key(&address))?;
         if settings.admin != self.admin.0 {
             let listener = open("admin endpoint", settings.admin)?;
-            self.admin.1.abort();
+            close(&mut self.admin.1).await;
             let admin = serve_admin(
                 listener,
                 Arc::clone(&self.shared.metrics),
@@ -265,14 +268,13 @@ impl App {
             .map(|listener| listener.address)
             .collect();
         self.live.store(Arc::new(live));
-        self.listeners.retain(|address, accepting| {
-            let keep = kept.contains(address);
-            if !keep {
-                accepting.abort();
-                tracing::info!(%address, "no longer listening");
-            }
-            keep
-        });
+        let gone = self
+            .listeners
+            .extract_if(|address, _| !kept.contains(address));
+        for (address, mut accepting) in gone {
+            close(&mut accepting).await;
+            tracing::info!(%address, "no longer listening");
+        }
         log_listeners(&self.accept_from(opened));
         Ok(())
     }
@@ -344,6 +346,12 @@ impl App {
         self.admin.1.abort();
         tracing::info!("stopped");
     }
+}
+
+/// Ends a task that owns a listener. When this returns the address is free, and the next reload may want it again.
+async fn close(accepting: &mut JoinHandle<()>) {
+    accepting.abort();
+    let _ = accepting.await;
 }
 
 /// Listeners on one address share its passive ports, so those are behind the balancers of all of them.

@@ -21,7 +21,7 @@ use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::net::listen::{self, Acceptor};
@@ -149,15 +149,22 @@ struct Place {
 pub struct PassiveListeners {
     /// Every port that is open, by the address that was asked for: a session may still hold one that the configuration
     /// in force has no more, and a later one has again.
-    open: Mutex<HashMap<SocketAddr, Weak<Port>>>,
+    open: HashMap<SocketAddr, Opened>,
     desk: Arc<Desk>,
+}
+
+/// A port that has been opened, and the task that owns its listener: when that has ended, the address is free again.
+#[derive(Debug)]
+struct Opened {
+    port: Weak<Port>,
+    receiving: JoinHandle<()>,
 }
 
 impl PassiveListeners {
     /// None yet. `sessions` knows which TLS session is whose.
     pub fn new(sessions: Arc<Sessions>, metrics: Arc<Metrics>) -> Self {
         Self {
-            open: Mutex::default(),
+            open: HashMap::new(),
             desk: Arc::new(Desk {
                 state: Mutex::default(),
                 sessions,
@@ -170,13 +177,13 @@ impl PassiveListeners {
     ///
     /// # Errors
     /// If one of them can't be opened; those opened so far are closed again.
-    pub fn open(
-        &self,
+    pub async fn open(
+        &mut self,
         addresses: impl IntoIterator<Item = IpAddr>,
         ports: &RangeInclusive<u16>,
     ) -> Result<PassivePorts, PortError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, port| port.strong_count() > 0);
+        self.open
+            .retain(|_, opened| !opened.receiving.is_finished());
         let mut by_address = HashMap::new();
         for address in addresses {
             if by_address.contains_key(&address) {
@@ -185,12 +192,7 @@ impl PassiveListeners {
             let mut opened = Vec::new();
             for number in ports.clone() {
                 let asked_for = SocketAddr::new(address, number);
-                let port = match open.get(&asked_for).and_then(Weak::upgrade) {
-                    Some(port) => port,
-                    None => self.open_port(asked_for)?,
-                };
-                open.insert(asked_for, Arc::downgrade(&port));
-                opened.push(port);
+                opened.push(self.port(asked_for).await?);
             }
             let ports = Ports {
                 addresses: opened.iter().map(|port| port.address).collect(),
@@ -204,7 +206,26 @@ impl PassiveListeners {
         })
     }
 
-    fn open_port(&self, asked_for: SocketAddr) -> Result<Arc<Port>, PortError> {
+    async fn port(&mut self, asked_for: SocketAddr) -> Result<Arc<Port>, PortError> {
+        if let Some(former) = self.open.remove(&asked_for) {
+            if let Some(port) = former.port.upgrade() {
+                self.open.insert(asked_for, former);
+                return Ok(port);
+            }
+            // Its last user has just gone, and a moment later its listener has, too.
+            former.receiving.abort();
+            let _ = former.receiving.await;
+        }
+        let (port, receiving) = self.open_port(asked_for)?;
+        let opened = Opened {
+            port: Arc::downgrade(&port),
+            receiving,
+        };
+        self.open.insert(asked_for, opened);
+        Ok(port)
+    }
+
+    fn open_port(&self, asked_for: SocketAddr) -> Result<(Arc<Port>, JoinHandle<()>), PortError> {
         let fail = |source| PortError {
             address: asked_for,
             source,
@@ -219,11 +240,13 @@ impl PassiveListeners {
             Arc::clone(&balancers),
             Arc::clone(&self.desk),
         );
-        Ok(Arc::new(Port {
+        let receiving = tokio::spawn(receiving);
+        let port = Arc::new(Port {
             address,
             balancers,
-            accepting: tokio::spawn(receiving).abort_handle(),
-        }))
+            accepting: receiving.abort_handle(),
+        });
+        Ok((port, receiving))
     }
 }
 
@@ -488,9 +511,9 @@ mod tests {
     const MOMENT: Duration = Duration::from_millis(20);
     const LONG: Duration = Duration::from_secs(10);
 
-    fn one_port() -> (PassiveListeners, PassivePorts) {
-        let listeners = PassiveListeners::new(Arc::default(), Arc::default());
-        let ports = listeners.open([LOCAL], &(0..=0)).unwrap();
+    async fn one_port() -> (PassiveListeners, PassivePorts) {
+        let mut listeners = PassiveListeners::new(Arc::default(), Arc::default());
+        let ports = listeners.open([LOCAL], &(0..=0)).await.unwrap();
         (listeners, ports)
     }
 
@@ -535,7 +558,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_lease_brings_the_connection_of_its_client() {
-        let (_listeners, ports) = one_port();
+        let (_listeners, ports) = one_port().await;
         let mut lease = lease(&ports, LOCAL).await;
         let client = connect_from("127.0.0.1", lease.port()).await;
         let arrived = arrival(&mut lease).await.stream;
@@ -544,7 +567,7 @@ mod tests {
 
     #[tokio::test]
     async fn clients_of_different_addresses_share_one_port() {
-        let (_listeners, ports) = one_port();
+        let (_listeners, ports) = one_port().await;
         let mut first = lease(&ports, LOCAL).await;
         let mut second = lease(&ports, "127.0.0.2".parse().unwrap()).await;
         assert_eq!(first.port(), second.port());
@@ -556,7 +579,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_lease_of_the_same_address_waits_for_the_first_to_be_used() {
-        let (_listeners, ports) = one_port();
+        let (_listeners, ports) = one_port().await;
         let first = lease(&ports, LOCAL).await;
         assert!(no_lease(&ports, LOCAL).await);
         let port = first.port();
@@ -566,7 +589,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_lease_frees_its_port_and_one_given_up_in_the_queue_leaves_nothing() {
-        let (_listeners, ports) = one_port();
+        let (_listeners, ports) = one_port().await;
         let held = lease(&ports, LOCAL).await;
         for _ in 0..3 {
             assert!(no_lease(&ports, LOCAL).await);
@@ -579,7 +602,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stranger_is_reset_and_the_lease_stays() {
-        let (_listeners, ports) = one_port();
+        let (_listeners, ports) = one_port().await;
         let mut lease = lease(&ports, LOCAL).await;
         for _ in 0..3 {
             assert!(is_reset(connect_from("127.0.0.3", lease.port()).await).await);
@@ -590,7 +613,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_names_nobody_is_turned_away_where_a_name_is_demanded() {
-        let (_listeners, ports) = one_port();
+        let (_listeners, ports) = one_port().await;
         let tenant = Tenant {
             demand: Demand::Name,
             ..tenant(LOCAL, Mark::Unproven(SessionId(1)))
@@ -607,7 +630,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_says_nothing_makes_room_for_who_does() {
-        let (_listeners, ports) = one_port();
+        let (_listeners, ports) = one_port().await;
         let tenant = Tenant {
             demand: Demand::Name,
             ..tenant(LOCAL, Mark::Unproven(SessionId(1)))
@@ -627,7 +650,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_of_a_connection_comes_with_it() {
-        let (_listeners, ports) = one_port();
+        let (_listeners, ports) = one_port().await;
         let named = tenant(LOCAL, Mark::Named(SessionId(1)));
         let unproven = tenant(LOCAL, Mark::Unproven(SessionId(2)));
         let _named = ports.lease(LOCAL, named, LONG).await.unwrap();
@@ -639,13 +662,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_reload_keeps_the_ports_that_stay_or_come_back() {
-        let (listeners, former) = one_port();
+        let (mut listeners, former) = one_port().await;
         let mut lease = lease(&former, LOCAL).await;
         let number = lease.port();
-        let later = listeners.open([LOCAL], &(0..=0)).unwrap();
+        let later = listeners.open([LOCAL], &(0..=0)).await.unwrap();
         drop(former);
         assert_eq!(later.addresses(), [SocketAddr::new(LOCAL, number)]);
         let _client = connect_from("127.0.0.1", number).await;
         arrival(&mut lease).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_port_that_was_given_up_a_moment_ago_can_be_opened_again() {
+        let (mut listeners, ports) = one_port().await;
+        let number = ports.addresses()[0].port();
+        drop(ports);
+        for _ in 0..200 {
+            let ports = listeners.open([LOCAL], &(number..=number)).await;
+            drop(ports.expect("nobody else has it"));
+        }
     }
 }
