@@ -9,6 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tempfile::NamedTempFile;
 use time::{Duration, OffsetDateTime};
 
 /// A certificate authority of a test's own.
@@ -62,7 +63,10 @@ impl Authority {
     /// Writes the authority's own certificate into a directory, as `ca.pem`.
     pub fn write(&self, directory: &Path) -> PathBuf {
         let file = directory.join("ca.pem");
-        fs::write(&file, &self.pem).expect("the test's directory is writable");
+        // In one step: clients may be reading what an earlier call has written.
+        let beside = NamedTempFile::new_in(directory).expect("the test's directory is writable");
+        fs::write(&beside, &self.pem).expect("it was just made");
+        beside.persist(&file).expect("both are in one directory");
         file
     }
 
