@@ -76,6 +76,19 @@ compatibility: ## run the matrix of clients and servers, and write docs/compatib
 	tests/install.sh matrix
 	MATRIX_WRITE=1 cargo test --locked --test matrix
 
+.PHONY: instructions
+instructions: instructions-build ## count the instructions of the hot paths, and fail where they became more
+	target/release/portcullis-instructions compare benches/instructions/baseline.txt
+
+.PHONY: instructions-baseline
+instructions-baseline: instructions-build
+	target/release/portcullis-instructions write benches/instructions/baseline.txt
+
+.PHONY: instructions-build
+instructions-build:
+	tests/install.sh
+	cargo build --release --locked --package portcullis-instructions
+
 .PHONY: lint
 lint: lint-code lint-deps ## formatting, clippy, documentation, dependencies
 

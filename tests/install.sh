@@ -175,7 +175,7 @@ mkdir -p "$servers"
 exec 9>"$servers/.lock"
 flock 9
 
-need_programs curl:curl lftp:lftp python3:python3 openssl:openssl systemd-analyze:systemd
+need_programs curl:curl lftp:lftp python3:python3 openssl:openssl systemd-analyze:systemd valgrind:valgrind
 
 unpack vsftpd usr/sbin/vsftpd vsftpd
 need_libraries vsftpd usr/sbin/vsftpd
