@@ -34,6 +34,11 @@ test: ## every test; installs the FTP servers and clients that the tests talk to
 	tests/install.sh
 	cargo test --locked --workspace
 
+.PHONY: test-all
+test-all: test ## and every client with every server: four minutes more
+	tests/install.sh matrix
+	cargo test --locked --test matrix
+
 .PHONY: soak
 soak: ## kill clients, servers and the proxy under load: make soak KILLS=1000 SEED=7
 	tests/install.sh

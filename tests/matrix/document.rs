@@ -72,8 +72,8 @@ fn legs(text: &mut String, findings: &Findings, notes: &mut Notes) {
     text.push_str(
         "\n## Every client over every leg\n\nA file of 16385 bytes goes up, a directory is listed, and the file comes \
          down, in one session. That TLS has the version and data connections are opened in the way that the row says \
-         is checked; with TLS, data connections of every client but plain ftplib resume the session of their control \
-         connection.\n\n",
+         is checked; with TLS, data connections of every client resume the session of their control connection, but \
+         those of plain ftplib, and of rclone in TLS 1.2, where Go resumes by tickets alone.\n\n",
     );
     table_head(text, "leg", &Client::ALL.map(|client| client.to_string()));
     for leg in Leg::all() {
@@ -171,7 +171,6 @@ impl Notes {
         for (index, note) in self.0.iter().enumerate() {
             writeln!(text, "{}. {note}", index + 1).expect(INFALLIBLE);
         }
-        text.push_str(TAIL);
     }
 }
 
@@ -182,15 +181,14 @@ const HEAD: &str = "\
 
 # What works with what
 
-Real clients in front of Portcullis, real servers behind it, as `make test` runs them (`tests/matrix/`). What can't work
-says why, is tried all the same where there is a way to, and has to fail without Portcullis, too: what works directly
-works through Portcullis.
+Real clients in front of Portcullis, real servers behind it, as `make compatibility` runs them. What can't work
+says why, and is tried all the same where the client has a way to: should it work one day, the test fails. Between a client
+and a server, what fails through Portcullis has to fail without it, too; where that isn't so, the note says it in bold.
 
 Clients: curl 7.88, lftp 4.9, NcFTP 3.2, tnftp 20210827, GNU wget 1.21, Python's ftplib as it is and taught to resume the
-TLS session, rclone 1.60, basic-ftp 6.2, the engine of FileZilla 3.63 without its window. Servers: vsftpd 3.0.3, ProFTPD 1.3.8, Pure-FTPd 1.0.50, pyftpdlib 2.2,
-inetutils-ftpd 2.4, and a script that speaks like the FTP service of IIS 7 and later. \"TLS\" behind a server's name says
-that Portcullis speaks TLS to it; vsftpd and ProFTPD then demand that data connections resume the session, so that clients
-that never do (plain ftplib) can't use them directly, but can through Portcullis.
+TLS session, rclone 1.60, basic-ftp 6.2, the engine of FileZilla 3.63 without its window. Servers: vsftpd 3.0.3, ProFTPD
+1.3.8, Pure-FTPd 1.0.50, pyftpdlib 2.2, inetutils-ftpd 2.4, and a script that speaks like the FTP service of IIS 7 and
+later. \"TLS\" behind a server's name says that Portcullis speaks TLS to it; vsftpd and ProFTPD then demand that data
+connections resume the session, so that clients that never do (plain ftplib) can't use them directly, but can through
+Portcullis.
 ";
-
-const TAIL: &str = "";
