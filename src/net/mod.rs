@@ -8,4 +8,5 @@ pub mod options;
 pub mod proxy_header;
 pub mod relay;
 pub mod resolve;
+mod source;
 pub mod stream;

@@ -1,12 +1,16 @@
 //! The byte pump: from one data connection to the other until the source ends, and how it ended.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::source::Source;
 use super::stream::Stream;
 
 /// How a source ended.
@@ -45,37 +49,94 @@ pub async fn relay(
     idle: Duration,
     moved: &AtomicU64,
 ) -> Result<SourceEnd, Broken> {
-    let mut buffer = vec![0; BUFFER];
+    let tls = source.is_tls();
+    let mut source = Source::new(source);
+    let mut patience = pin!(Patience::new(idle));
+    let mut buffer = vec![0; FIRST_BUFFER];
     loop {
-        let read = timeout(idle, source.read(&mut buffer))
+        let read = patience
+            .as_mut()
+            .bound(poll_fn(|context| source.poll_read(context, &mut buffer)))
             .await
-            .map_err(|_| Broken::SourceIdle)?;
+            .ok_or(Broken::SourceIdle)?;
         let count = match read {
-            Ok(0) if source.is_tls() => return Ok(SourceEnd::CloseNotify),
+            Ok(0) if tls => return Ok(SourceEnd::CloseNotify),
             Ok(0) => return Ok(SourceEnd::Fin),
             Ok(count) => count,
-            Err(error) if source.is_tls() && error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(error) if tls && error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Ok(SourceEnd::Unclean);
             }
             Err(error) => return Err(Broken::Source(error)),
         };
         let mut rest = &buffer[..count];
         while !rest.is_empty() {
-            let taken = within(idle, sink.write(rest)).await?;
+            let writing = poll_fn(|context| Pin::new(&mut *sink).poll_write(context, rest));
+            let taken = patience
+                .as_mut()
+                .bound(writing)
+                .await
+                .ok_or(Broken::SinkIdle)?
+                .map_err(Broken::Sink)?;
             rest = &rest[taken..];
         }
         // rustls keeps what the socket did not take at once; "with the sink" must mean with its kernel.
-        within(idle, sink.flush()).await?;
+        patience
+            .as_mut()
+            .bound(sink.flush())
+            .await
+            .ok_or(Broken::SinkIdle)?
+            .map_err(Broken::Sink)?;
         moved.fetch_add(count as u64, Ordering::Relaxed);
+        // A full buffer says that there may be more.
+        if count == buffer.len() && count < LARGEST_BUFFER {
+            buffer.resize(count * 2, 0);
+        }
     }
 }
 
-async fn within<T>(idle: Duration, step: impl Future<Output = io::Result<T>>) -> Result<T, Broken> {
-    match timeout(idle, step).await {
-        Ok(result) => result.map_err(Broken::Sink),
-        Err(_) => Err(Broken::SinkIdle),
+/// A bound on each of many steps, for which one timer is set: most steps are over before it matters, and setting a timer
+/// for each of them would cost more than the step.
+struct Patience {
+    idle: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Patience {
+    fn new(idle: Duration) -> Self {
+        Self {
+            idle,
+            timer: Box::pin(sleep_until(Instant::now() + idle)),
+        }
+    }
+
+    /// `None` if the step took too long.
+    async fn bound<T>(mut self: Pin<&mut Self>, step: impl Future<Output = T>) -> Option<T> {
+        let mut step = pin!(step);
+        let mut began = None;
+        poll_fn(|context| {
+            if let Poll::Ready(done) = step.as_mut().poll(context) {
+                return Poll::Ready(Some(done));
+            }
+            let began = *began.get_or_insert_with(Instant::now);
+            self.poll_timer(began, context).map(|()| None)
+        })
+        .await
+    }
+
+    fn poll_timer(&mut self, began: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let by = began + self.idle;
+        while self.timer.as_mut().poll(context).is_ready() {
+            if Instant::now() >= by {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(by);
+        }
+        Poll::Pending
     }
 }
 
-/// Four TLS records: at tokio's usual 8 KiB the CPU cost of a download under TLS is up to twice as high.
-const BUFFER: usize = 64 * 1024;
+/// Enough for a listing or a small file.
+const FIRST_BUFFER: usize = 16 * 1024;
+
+/// Four TLS records. More saves system calls, but then the bytes are out of the CPU's cache when they are wanted again.
+const LARGEST_BUFFER: usize = 64 * 1024;
