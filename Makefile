@@ -55,9 +55,17 @@ bench: bench-build ## measure Portcullis beside its peers; writes docs/performan
 bench-quick: bench-build ## the same in a minute, to see whether it works
 	ulimit -n "$$(ulimit -Hn)"; target/release/portcullis-bench run --quick target/release/portcullis target/bench-peers
 
+# Five minutes, and two CPUs as well. Needs no peers.
+.PHONY: bench-load
+bench-load: bench-programs ## a good client among hostile and among idle ones; writes docs/load.md
+	ulimit -n "$$(ulimit -Hn)"; target/release/portcullis-bench load --page docs/load.md target/release/portcullis
+
 .PHONY: bench-build
-bench-build:
+bench-build: bench-programs
 	benches/install.sh
+
+.PHONY: bench-programs
+bench-programs:
 	cargo build --release --locked --package portcullis --package portcullis-bench
 
 # The stable compiler and a C++ compiler are enough, see docs/fuzzing.md. Naming the target keeps the counters of

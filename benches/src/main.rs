@@ -7,16 +7,19 @@
 mod backend;
 mod certificate;
 mod client;
+mod hostile;
+mod load;
 mod measure;
 mod peers;
 mod process;
 mod table;
 
 use std::io::{self, BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode, Stdio};
 
 use clap::{Parser, Subcommand};
+use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use certificate::Certificate;
@@ -33,8 +36,12 @@ struct CommandLine {
 enum Command {
     /// Measure.
     Run(Options),
-    /// Be the backend. Started by `run`.
+    /// See what a good client notices of many bad ones and of many idle ones.
+    Load(load::Options),
+    /// Be the backend. Started by `run` and `load`.
     Backend,
+    /// Be the bad clients. Started by `load`.
+    Attack(hostile::Target),
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,7 +70,13 @@ struct Options {
 fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Run(options) => run(&options),
+        Command::Load(options) => on_ground(options.page.as_deref(), async |ground| {
+            load::measure(&options, ground).await
+        }),
         Command::Backend => runtime().and_then(|runtime| runtime.block_on(backend::serve())),
+        Command::Attack(target) => {
+            runtime().and_then(|runtime| runtime.block_on(hostile::attack(target)))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,6 +95,37 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 }
 
 fn run(options: &Options) -> io::Result<()> {
+    // nginx would look beside its configuration.
+    let peers = options.peers.canonicalize()?;
+    on_ground(options.page.as_deref(), async |ground| {
+        let stage = Stage {
+            portcullis: &options.portcullis,
+            peers: &peers,
+            folder: ground.folder.path(),
+            certificate: &ground.certificate,
+            backend: ground.backend.ports,
+            cpu: ground.cpu,
+            version: &rustls::version::TLS13,
+        };
+        table::markdown(&measure_all(&stage, options).await?, stage.peers)
+    })
+}
+
+/// What there is beside the proxy.
+struct Ground {
+    /// For configurations and logs; removed in the end.
+    folder: TempDir,
+    certificate: Certificate,
+    backend: Backend,
+    /// Where the proxy runs, alone.
+    cpu: usize,
+}
+
+/// Measures, and puts what is to be said of it into the page, or on stdout.
+fn on_ground(
+    page: Option<&Path>,
+    measure: impl AsyncFnOnce(&Ground) -> io::Result<String>,
+) -> io::Result<()> {
     let cpus = std::thread::available_parallelism()?.get();
     if cpus < 2 {
         return Err(io::Error::other("needs two CPUs: one for the proxy alone"));
@@ -91,32 +135,24 @@ fn run(options: &Options) -> io::Result<()> {
         .prefix("portcullis-bench-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .tempdir()?;
-    let certificate = Certificate::new(folder.path())?;
-    let backend = Backend::start()?;
-    // nginx would look beside its configuration.
-    let peers = options.peers.canonicalize()?;
-    let stage = Stage {
-        portcullis: &options.portcullis,
-        peers: &peers,
-        folder: folder.path(),
-        certificate: &certificate,
-        backend: backend.ports,
+    let ground = Ground {
+        certificate: Certificate::new(folder.path())?,
+        backend: Backend::start()?,
+        folder,
         cpu: cpus - 1,
-        version: &rustls::version::TLS13,
     };
     // Told to end, it still ends what it has started.
-    let results = runtime()?.block_on(async {
+    let text = runtime()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            results = measure_all(&stage, options) => results,
+            text = measure(&ground) => text,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted.and(Err(io::ErrorKind::Interrupted.into()))
             }
             _ = terminate.recv() => Err(io::ErrorKind::Interrupted.into()),
         }
     })?;
-    let text = table::markdown(&results, stage.peers)?;
-    match &options.page {
+    match page {
         Some(page) => table::replace(page, &text),
         None => {
             println!("{text}");

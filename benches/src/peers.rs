@@ -284,7 +284,8 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-fn free_port() -> io::Result<u16> {
+/// A port that is free, outside of those that the kernel gives to connections.
+pub fn free_port() -> io::Result<u16> {
     free_ports(1)
 }
 

@@ -24,7 +24,7 @@ pub fn markdown(results: &Results, peers: &Path) -> io::Result<String> {
 }
 
 /// What the numbers were measured on.
-fn machine() -> io::Result<String> {
+pub fn machine() -> io::Result<String> {
     let info = fs::read_to_string("/proc/cpuinfo")?;
     let models: Vec<&str> = info
         .lines()
@@ -191,8 +191,14 @@ fn speed(text: &mut String, results: &Results) {
                 Some(samples) => write!(
                     text,
                     " | {} / {}",
-                    short(percentile(samples, 0.5)),
-                    short(percentile(samples, 0.99))
+                    short(percentile(
+                        samples.iter().flat_map(|sample| &sample.took),
+                        0.5
+                    )),
+                    short(percentile(
+                        samples.iter().flat_map(|sample| &sample.took),
+                        0.99
+                    ))
                 ),
                 None => write!(text, " | "),
             };
@@ -266,12 +272,9 @@ impl Spread {
     }
 }
 
-/// In milliseconds, over all repetitions.
-fn percentile(samples: &[Sample], part: f64) -> f64 {
-    let mut all: Vec<Duration> = samples
-        .iter()
-        .flat_map(|sample| sample.took.iter().copied())
-        .collect();
+/// How long it takes at most for this part of them, in milliseconds.
+pub fn percentile<'a>(took: impl IntoIterator<Item = &'a Duration>, part: f64) -> f64 {
+    let mut all: Vec<&Duration> = took.into_iter().collect();
     all.sort_unstable();
     let index = ((all.len() as f64 * part) as usize).min(all.len().saturating_sub(1));
     all.get(index).map_or(0.0, |took| took.as_secs_f64() * 1e3)
