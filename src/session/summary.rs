@@ -11,7 +11,7 @@ use super::dial::BackendConnection;
 use super::state::{Ending, Record, Stage};
 use crate::ftp::command;
 use crate::observe::log::Shown;
-use crate::observe::metrics::{Direction, LoginResult, Metrics, NO_SITE, TransferGuard, Verdict};
+use crate::observe::metrics::{Direction, LoginResult, Metrics, NO_SITE, RunningTransfer, Verdict};
 use crate::route::Route;
 
 /// What has been seen of a session so far.
@@ -33,7 +33,7 @@ pub(super) struct Summary {
     downloaded: u64,
     /// Of the transfer that runs or has just ended.
     moved: (u64, Duration),
-    running: Option<TransferGuard>,
+    running: Option<RunningTransfer>,
 }
 
 impl Summary {

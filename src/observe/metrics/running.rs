@@ -1,0 +1,42 @@
+//! What counts as open or running: as long as a value lives, so that a panic ends it as well.
+
+use prometheus::IntGauge;
+
+/// Counts one session as open while it lives.
+#[derive(Debug)]
+#[must_use = "the session counts as open only while this lives"]
+pub struct OpenSession(#[expect(dead_code, reason = "lowers the gauge when dropped")] Raised);
+
+/// Counts one transfer as running while it lives.
+#[derive(Debug)]
+#[must_use = "the transfer counts as running only while this lives"]
+pub struct RunningTransfer(#[expect(dead_code, reason = "lowers the gauge when dropped")] Raised);
+
+impl OpenSession {
+    pub(super) fn counted_in(open: &IntGauge) -> Self {
+        Self(Raised::new(open))
+    }
+}
+
+impl RunningTransfer {
+    pub(super) fn counted_in(running: &IntGauge) -> Self {
+        Self(Raised::new(running))
+    }
+}
+
+/// A gauge that is one higher while this lives.
+#[derive(Debug)]
+struct Raised(IntGauge);
+
+impl Raised {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,247 @@
+//! The table: name, labels and meaning of every metric, and which series there are before anything has happened.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+
+use crate::config::ListenerTls;
+
+use super::NO_SITE;
+use super::labels::{
+    DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LoginResult,
+    ProxyHeaderFault, RefusedReason, ReloadResult, ReloadSubject, Verdict, listener_label,
+};
+
+/// Upper bounds in seconds. A backend in the same rack answers within 1 ms; from 10 s on, it is as good as down.
+const DIAL_BUCKETS: [f64; 13] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Every metric that something happens to.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub sessions: IntGauge,
+    pub tasks: IntGauge,
+    pub sessions_total: IntCounterVec,
+    pub sessions_refused: IntCounterVec,
+    pub accept_errors: IntCounter,
+    pub proxy_header_faults: IntCounterVec,
+    pub logins: IntCounterVec,
+    pub guard: IntCounterVec,
+    pub tls_handshakes: IntCounterVec,
+    pub data_tls_handshakes: IntCounterVec,
+    pub transfers_running: IntGauge,
+    pub transfers: IntCounterVec,
+    pub transfer_bytes: IntCounterVec,
+    pub backend_dial: HistogramVec,
+    pub backend_dial_failures: IntCounterVec,
+    pub backend_unclean_close: IntCounterVec,
+    pub passive_ports_in_use: IntGauge,
+    pub passive_exhausted: IntCounter,
+    pub passive_strangers: IntCounter,
+    pub certificate_not_after: IntGauge,
+    pub reloads: IntCounterVec,
+    pub config_last_reload_success: IntGauge,
+}
+
+impl Table {
+    /// Registers every metric, with all label values that don't depend on sites at zero.
+    pub fn new(registry: &Registry) -> Self {
+        let register = Register(registry);
+        register
+            .gauges("build_info", "Always 1.", &["version"])
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let table = Self {
+            sessions: register.gauge("sessions", "Sessions open now."),
+            tasks: register.gauge(
+                "tasks",
+                "Concurrent tasks now: one for each listener and session, and some for each transfer.",
+            ),
+            sessions_total: register.counters(
+                "sessions_total",
+                "Sessions begun, by kind of listener.",
+                &["listener"],
+            ),
+            sessions_refused: register.counters(
+                "sessions_refused_total",
+                "Connections turned away with 421 before they became a session.",
+                &["reason"],
+            ),
+            accept_errors: register.counter(
+                "accept_errors_total",
+                "Errors of accept(2): usually no file descriptor left.",
+            ),
+            proxy_header_faults: register.counters(
+                "proxy_header_faults_total",
+                "Connections closed because they didn't begin with a PROXY header from a trusted balancer.",
+                &["reason"],
+            ),
+            logins: register.counters(
+                "logins_total",
+                "Logins by how they ended; site none: the login led to no site.",
+                &["site", "result"],
+            ),
+            guard: register.counters(
+                "guard_total",
+                "What failed logins led to; crowded: too many clients fail to remember them all.",
+                &["site", "action"],
+            ),
+            tls_handshakes: register.counters(
+                "tls_handshakes_total",
+                "TLS handshakes of clients' control connections.",
+                &["result", "version"],
+            ),
+            data_tls_handshakes: register.counters(
+                "data_tls_handshakes_total",
+                "TLS handshakes of data connections; resumed: bound to an earlier session.",
+                &["leg", "kind"],
+            ),
+            transfers_running: register.gauge("transfers", "Transfers running now."),
+            transfers: register.counters(
+                "transfers_total",
+                "Transfers by what became of them; only complete ones were reported so.",
+                &["site", "direction", "verdict"],
+            ),
+            transfer_bytes: register.counters(
+                "transfer_bytes_total",
+                "Payload bytes relayed, by what became of their transfer.",
+                &["site", "direction", "verdict"],
+            ),
+            backend_dial: register.histograms(
+                "backend_dial_seconds",
+                "Time from dialling a backend until it is ready for USER.",
+                &["site"],
+                &DIAL_BUCKETS,
+            ),
+            backend_dial_failures: register.counters(
+                "backend_dial_failures_total",
+                "Connections to a backend that failed, by how far they came.",
+                &["site", "stage"],
+            ),
+            backend_unclean_close: register.counters(
+                "backend_unclean_close_total",
+                "Data connections that a backend ended without close_notify before replying 2xx.",
+                &["site"],
+            ),
+            passive_ports_in_use: register.gauge(
+                "passive_ports_in_use",
+                "Passive ports that wait for, or carry, a data connection.",
+            ),
+            passive_exhausted: register.counter(
+                "passive_exhausted_total",
+                "PASV and EPSV refused because no passive port was free.",
+            ),
+            passive_strangers: register.counter(
+                "passive_strangers_total",
+                "Connections to passive ports that belonged to no session.",
+            ),
+            certificate_not_after: register.gauge(
+                "certificate_not_after_seconds",
+                "When the certificate that new connections get expires, in Unix time.",
+            ),
+            reloads: register.counters(
+                "reloads_total",
+                "Reloads; refused: the new state was broken and the old one stays.",
+                &["subject", "result"],
+            ),
+            config_last_reload_success: register.gauge(
+                "config_last_reload_success_timestamp_seconds",
+                "When the configuration in use was loaded, in Unix time.",
+            ),
+        };
+        table.start_from_zero();
+        table
+    }
+
+    /// Puts everything that is counted by site at zero for `site`, so that rates and alerts see the first event. Again
+    /// does no harm.
+    pub fn start_site_from_zero(&self, site: &str) {
+        for result in LoginResult::ALL {
+            self.logins.with_label_values(&[site, result.as_str()]);
+        }
+        for action in GuardAction::ALL {
+            self.guard.with_label_values(&[site, action.as_str()]);
+        }
+        for direction in Direction::ALL {
+            for verdict in Verdict::ALL {
+                let labels = [site, direction.as_str(), verdict.as_str()];
+                self.transfers.with_label_values(&labels);
+                self.transfer_bytes.with_label_values(&labels);
+            }
+        }
+        for stage in DialStage::ALL {
+            self.backend_dial_failures
+                .with_label_values(&[site, stage.as_str()]);
+        }
+        let _: Histogram = self.backend_dial.with_label_values(&[site]);
+        self.backend_unclean_close.with_label_values(&[site]);
+    }
+
+    fn start_from_zero(&self) {
+        for listener in [ListenerTls::Explicit, ListenerTls::Implicit] {
+            self.sessions_total
+                .with_label_values(&[listener_label(listener)]);
+        }
+        for reason in RefusedReason::ALL {
+            self.sessions_refused.with_label_values(&[reason.as_str()]);
+        }
+        for fault in ProxyHeaderFault::ALL {
+            self.proxy_header_faults
+                .with_label_values(&[fault.as_str()]);
+        }
+        for result in HandshakeResult::ALL {
+            self.tls_handshakes.with_label_values(&result.labels());
+        }
+        for leg in Leg::ALL {
+            for kind in DataHandshake::ALL {
+                self.data_tls_handshakes
+                    .with_label_values(&[leg.as_str(), kind.as_str()]);
+            }
+        }
+        for subject in ReloadSubject::ALL {
+            for result in ReloadResult::ALL {
+                self.reloads
+                    .with_label_values(&[subject.as_str(), result.as_str()]);
+            }
+        }
+        self.start_site_from_zero(NO_SITE);
+    }
+}
+
+/// Makes metrics and registers them. Names and labels are literals in [`Table::new`], so that any fault in them shows in
+/// every test that makes a `Metrics`.
+struct Register<'a>(&'a Registry);
+
+impl Register<'_> {
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.registered(IntGauge::new(name, help))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.registered(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.registered(IntCounter::new(name, help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.registered(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.registered(HistogramVec::new(opts, labels))
+    }
+
+    fn registered<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
+        let metric = metric.expect("invariant: the names in the table are valid");
+        self.0
+            .register(Box::new(metric.clone()))
+            .expect("invariant: no name is in the table twice");
+        metric
+    }
+}

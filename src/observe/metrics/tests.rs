@@ -1,0 +1,241 @@
+//! What a scrape shows, before anything happened and after.
+
+use super::*;
+
+/// Every family that the documentation and the alerts may rely on, with its type.
+const FAMILIES: &[(&str, &str)] = &[
+    ("portcullis_accept_errors_total", "counter"),
+    ("portcullis_backend_dial_failures_total", "counter"),
+    ("portcullis_backend_dial_seconds", "histogram"),
+    ("portcullis_backend_unclean_close_total", "counter"),
+    ("portcullis_build_info", "gauge"),
+    ("portcullis_certificate_not_after_seconds", "gauge"),
+    (
+        "portcullis_config_last_reload_success_timestamp_seconds",
+        "gauge",
+    ),
+    ("portcullis_data_tls_handshakes_total", "counter"),
+    ("portcullis_guard_total", "counter"),
+    ("portcullis_logins_total", "counter"),
+    ("portcullis_passive_exhausted_total", "counter"),
+    ("portcullis_passive_ports_in_use", "gauge"),
+    ("portcullis_passive_strangers_total", "counter"),
+    ("portcullis_proxy_header_faults_total", "counter"),
+    ("portcullis_reloads_total", "counter"),
+    ("portcullis_sessions", "gauge"),
+    ("portcullis_sessions_refused_total", "counter"),
+    ("portcullis_sessions_total", "counter"),
+    ("portcullis_tasks", "gauge"),
+    ("portcullis_tls_handshakes_total", "counter"),
+    ("portcullis_transfer_bytes_total", "counter"),
+    ("portcullis_transfers", "gauge"),
+    ("portcullis_transfers_total", "counter"),
+];
+
+fn value(metrics: &Metrics, series: &str) -> Option<f64> {
+    metrics.render().lines().find_map(|line| {
+        let (name, value) = line.rsplit_once(' ')?;
+        (name == series).then(|| value.parse().expect("a number"))
+    })
+}
+
+fn series(metrics: &Metrics) -> usize {
+    metrics
+        .render()
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .count()
+}
+
+/// Counts everything that can be counted once, with `site` wherever there is a site.
+fn count_everything(metrics: &Metrics, site: &str) {
+    for listener in [ListenerTls::Explicit, ListenerTls::Implicit] {
+        drop(metrics.session(listener));
+    }
+    RefusedReason::ALL
+        .iter()
+        .for_each(|r| metrics.session_refused(*r));
+    metrics.accept_error();
+    ProxyHeaderFault::ALL
+        .iter()
+        .for_each(|f| metrics.proxy_header_fault(*f));
+    LoginResult::ALL
+        .iter()
+        .for_each(|r| metrics.login(site, *r));
+    GuardAction::ALL
+        .iter()
+        .for_each(|a| metrics.guard(site, *a));
+    HandshakeResult::ALL
+        .iter()
+        .for_each(|r| metrics.handshake(*r));
+    for leg in Leg::ALL {
+        DataHandshake::ALL
+            .iter()
+            .for_each(|k| metrics.data_handshake(*leg, *k));
+    }
+    drop(metrics.transfer_running());
+    for direction in Direction::ALL {
+        Verdict::ALL
+            .iter()
+            .for_each(|v| metrics.transfer(site, *direction, *v, 1));
+    }
+    metrics.backend_dialled(site, Duration::from_millis(3));
+    DialStage::ALL
+        .iter()
+        .for_each(|s| metrics.backend_dial_failed(site, *s));
+    metrics.backend_unclean_close(site);
+    metrics.passive_ports_in_use(7);
+    metrics.passive_exhausted();
+    metrics.passive_stranger();
+    metrics.certificate_not_after(1_900_000_000);
+    for subject in ReloadSubject::ALL {
+        ReloadResult::ALL
+            .iter()
+            .for_each(|r| metrics.reload(*subject, *r));
+    }
+}
+
+#[test]
+fn every_family_shows_before_anything_happened() {
+    let rendered = Metrics::new().render();
+    let families: Vec<(&str, &str)> = rendered
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect();
+    assert_eq!(families, FAMILIES);
+}
+
+#[test]
+fn every_family_says_what_it_means() {
+    let rendered = Metrics::new().render();
+    for (name, _) in FAMILIES {
+        let help = rendered.lines().find_map(|line| {
+            line.strip_prefix("# HELP ")?
+                .strip_prefix(name)?
+                .strip_prefix(' ')
+        });
+        assert!(help.is_some_and(|text| text.ends_with('.')), "{name}");
+    }
+}
+
+#[test]
+fn a_declared_site_starts_from_zero() {
+    let metrics = Metrics::new();
+    metrics.declare_site("ftpb");
+    for name in [
+        r#"portcullis_logins_total{result="rejected",site="ftpb"}"#,
+        r#"portcullis_transfers_total{direction="upload",site="ftpb",verdict="failed_client"}"#,
+        r#"portcullis_transfer_bytes_total{direction="listing",site="ftpb",verdict="complete"}"#,
+        r#"portcullis_backend_dial_failures_total{site="ftpb",stage="certificate"}"#,
+        r#"portcullis_backend_dial_seconds_count{site="ftpb"}"#,
+        r#"portcullis_backend_unclean_close_total{site="ftpb"}"#,
+    ] {
+        assert_eq!(value(&metrics, name), Some(0.0), "{name}");
+    }
+}
+
+#[test]
+fn events_are_counted_at_their_site() {
+    let metrics = Metrics::new();
+    metrics.declare_site("ftpa");
+    metrics.declare_site("ftpb");
+    metrics.login("ftpb", LoginResult::Accepted);
+    metrics.transfer("ftpb", Direction::Download, Verdict::Complete, 1000);
+    metrics.transfer("ftpb", Direction::Download, Verdict::FailedBackend, 24);
+    for (name, expected) in [
+        (
+            r#"portcullis_logins_total{result="accepted",site="ftpb"}"#,
+            1.0,
+        ),
+        (
+            r#"portcullis_logins_total{result="accepted",site="ftpa"}"#,
+            0.0,
+        ),
+        (
+            r#"portcullis_transfers_total{direction="download",site="ftpb",verdict="complete"}"#,
+            1.0,
+        ),
+        (
+            r#"portcullis_transfer_bytes_total{direction="download",site="ftpb",verdict="failed_backend"}"#,
+            24.0,
+        ),
+    ] {
+        assert_eq!(value(&metrics, name), Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn nothing_but_configured_names_makes_a_series() {
+    let metrics = Metrics::new();
+    metrics.declare_site("ftpa");
+    let before = series(&metrics);
+    count_everything(&metrics, "ftpa");
+    for n in 0..1000 {
+        count_everything(&metrics, &format!("made-up-{n}"));
+    }
+    assert_eq!(series(&metrics), before);
+    assert_eq!(
+        value(
+            &metrics,
+            r#"portcullis_logins_total{result="accepted",site="none"}"#
+        ),
+        Some(1000.0)
+    );
+}
+
+#[test]
+fn declaring_a_site_again_keeps_its_numbers() {
+    let metrics = Metrics::new();
+    metrics.declare_site("ftpa");
+    metrics.login("ftpa", LoginResult::Accepted);
+    metrics.declare_site("ftpa");
+    assert_eq!(
+        value(
+            &metrics,
+            r#"portcullis_logins_total{result="accepted",site="ftpa"}"#
+        ),
+        Some(1.0)
+    );
+}
+
+#[test]
+fn a_panicking_session_is_no_longer_counted_as_open() {
+    let metrics = Metrics::new();
+    let session = metrics.session(ListenerTls::Implicit);
+    let transfer = metrics.transfer_running();
+    assert_eq!(value(&metrics, "portcullis_sessions"), Some(1.0));
+    assert_eq!(value(&metrics, "portcullis_transfers"), Some(1.0));
+    std::thread::spawn(move || {
+        let _held = (session, transfer);
+        std::panic::resume_unwind(Box::new("a session's panic"));
+    })
+    .join()
+    .expect_err("the thread panics");
+    assert_eq!(value(&metrics, "portcullis_sessions"), Some(0.0));
+    assert_eq!(value(&metrics, "portcullis_transfers"), Some(0.0));
+    assert_eq!(
+        value(
+            &metrics,
+            r#"portcullis_sessions_total{listener="implicit"}"#
+        ),
+        Some(1.0)
+    );
+}
+
+#[test]
+fn only_an_accepted_configuration_moves_its_time() {
+    const LOADED: &str = "portcullis_config_last_reload_success_timestamp_seconds";
+    let metrics = Metrics::new();
+    metrics.reload(ReloadSubject::Configuration, ReloadResult::Refused);
+    metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
+    assert_eq!(value(&metrics, LOADED), Some(0.0));
+    metrics.reload(ReloadSubject::Configuration, ReloadResult::Ok);
+    assert!(value(&metrics, LOADED) > Some(1.7e9));
+}
+
+#[test]
+fn two_instances_share_nothing() {
+    let (one, other) = (Metrics::new(), Metrics::new());
+    one.accept_error();
+    assert_eq!(value(&other, "portcullis_accept_errors_total"), Some(0.0));
+}
