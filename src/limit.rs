@@ -1,12 +1,15 @@
-//! Who may come in: how many sessions run at once, in all and for one client.
+//! Who may come in: how many sessions run at once, in all, for one client and at one site.
 //!
 //! Asked right after accept, before TLS or a backend costs anything. Behind a load balancer the client isn't known yet
-//! by then: a place among all is reserved first, and becomes the client's once its address is there. The limits come
-//! with each question, so that a reload changes them for new sessions and leaves the running ones alone.
+//! by then: a place among all is reserved first, and becomes the client's once its address is there. A place at a site is
+//! asked for when USER has named it, before its backend is dialled. The limits come with each question, so that a reload
+//! changes them for new sessions and leaves the running ones alone.
 
 use crate::client::Client;
-use crate::config::Limits;
+use crate::config::{Limits, Site};
+use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,6 +24,8 @@ struct Open {
     total: usize,
     /// Only clients with at least one session.
     by_client: HashMap<Client, usize>,
+    /// Only sites with at least one session, by name: a reload makes other [`Site`]s of them.
+    by_site: HashMap<String, usize>,
 }
 
 /// Why a session isn't let in.
@@ -47,6 +52,14 @@ pub struct Place {
 pub struct Permit {
     place: Place,
     client: Client,
+}
+
+/// A session's place at a site, given back when this is dropped.
+#[derive(Debug)]
+#[must_use = "dropping the place gives it back"]
+pub struct SitePlace {
+    limiter: Arc<Limiter>,
+    site: Arc<Site>,
 }
 
 impl Limiter {
@@ -76,6 +89,23 @@ impl Limiter {
         drop(open);
         Ok(Place {
             limiter: Arc::clone(self),
+        })
+    }
+
+    /// Takes a place at `site` for a session that runs; `None` if all that one site may have are taken.
+    pub fn admit_to(self: &Arc<Self>, site: &Arc<Site>, limits: &Limits) -> Option<SitePlace> {
+        let mut open = self.lock();
+        match open.by_site.get_mut(&site.name) {
+            Some(sessions) if *sessions >= limits.sessions_per_site => return None,
+            Some(sessions) => *sessions += 1,
+            None => {
+                open.by_site.insert(site.name.clone(), 1);
+            }
+        }
+        drop(open);
+        Some(SitePlace {
+            limiter: Arc::clone(self),
+            site: Arc::clone(site),
         })
     }
 
@@ -120,12 +150,26 @@ impl Drop for Place {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut open = self.place.limiter.lock();
-        match open.by_client.get_mut(&self.client) {
-            Some(sessions) if *sessions > 1 => *sessions -= 1,
-            _ => {
-                open.by_client.remove(&self.client);
-            }
+        give_back(&mut self.place.limiter.lock().by_client, &self.client);
+    }
+}
+
+impl Drop for SitePlace {
+    fn drop(&mut self) {
+        give_back(&mut self.limiter.lock().by_site, self.site.name.as_str());
+    }
+}
+
+/// One session less, and nothing kept of whom has none.
+fn give_back<K, Q>(sessions: &mut HashMap<K, usize>, whose: &Q)
+where
+    K: Borrow<Q> + Eq + Hash,
+    Q: Eq + Hash + ?Sized,
+{
+    match sessions.get_mut(whose) {
+        Some(count) if *count > 1 => *count -= 1,
+        _ => {
+            sessions.remove(whose);
         }
     }
 }
@@ -133,9 +177,11 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{SessionReuse, UserTemplate};
 
     const LIMITS: Limits = Limits {
         sessions: 3,
+        sessions_per_site: 2,
         sessions_per_client: 2,
     };
 
@@ -254,6 +300,7 @@ mod tests {
         let lower = Limits {
             sessions: 1,
             sessions_per_client: 1,
+            ..LIMITS
         };
         assert_eq!(
             refused(limiter.admit(ip("10.0.0.3"), &lower)),
@@ -261,6 +308,42 @@ mod tests {
         );
         drop(held);
         assert_eq!(refused(limiter.admit(ip("10.0.0.3"), &lower)), None);
+    }
+
+    fn site(name: &str) -> Arc<Site> {
+        Arc::new(Site {
+            name: name.to_owned(),
+            default: false,
+            hosts: Vec::new(),
+            backends: Vec::new(),
+            user: UserTemplate::default(),
+            session_reuse: SessionReuse::Prefer,
+        })
+    }
+
+    #[test]
+    fn a_site_gets_its_share_and_leaves_the_rest_to_the_others() {
+        let limiter = Arc::new(Limiter::new());
+        let (one, other) = (site("one"), site("other"));
+        let held = [(); 2].map(|()| limiter.admit_to(&one, &LIMITS));
+        assert!(held.iter().all(Option::is_some));
+        assert!(limiter.admit_to(&one, &LIMITS).is_none());
+        assert!(limiter.admit_to(&other, &LIMITS).is_some());
+        drop(held);
+        assert!(limiter.admit_to(&one, &LIMITS).is_some());
+        assert!(limiter.lock().by_site.is_empty());
+    }
+
+    #[test]
+    fn a_site_is_known_by_its_name_across_reloads() {
+        let limiter = Arc::new(Limiter::new());
+        let _held = [(); 2].map(|()| limiter.admit_to(&site("one"), &LIMITS));
+        assert!(limiter.admit_to(&site("one"), &LIMITS).is_none());
+        let higher = Limits {
+            sessions_per_site: 3,
+            ..LIMITS
+        };
+        assert!(limiter.admit_to(&site("one"), &higher).is_some());
     }
 
     #[test]

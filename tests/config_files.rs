@@ -65,6 +65,7 @@ const WITH_DEFAULT: &[&str] = &[
     "sites/1/backends/0/max_version",
     "active_mode",
     "limits/sessions",
+    "limits/sessions_per_site",
     "limits/sessions_per_client",
     "limits",
     "guard/failures",

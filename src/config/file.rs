@@ -123,10 +123,11 @@ pub(super) struct Backend {
 #[derive(Deserialize, Default)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a map with `sessions` or `sessions_per_client`"
+    expecting = "a map such as {sessions: 10000, sessions_per_client: 100}"
 )]
 pub(super) struct Limits {
     pub sessions: Option<Count>,
+    pub sessions_per_site: Option<Count>,
     pub sessions_per_client: Option<Count>,
 }
 

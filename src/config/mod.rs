@@ -296,6 +296,8 @@ pub enum Verify {
 pub struct Limits {
     /// In all.
     pub sessions: usize,
+    /// At one site, from USER on.
+    pub sessions_per_site: usize,
     /// Per client address (IPv6: per /64).
     pub sessions_per_client: usize,
 }

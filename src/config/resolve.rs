@@ -28,7 +28,7 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
     let reuse = file.tls.session_reuse.unwrap_or(SessionReuse::Prefer);
     let sites = sites::resolve(file.sites, &listeners, reuse, base)?;
     let forms = file.user_forms.unwrap_or_default();
-    let limits = file.limits.unwrap_or_default();
+    let limits = limits(&file.limits.unwrap_or_default(), sites.len());
     let timeouts = timeouts(file.timeouts.unwrap_or_default());
     let guard = guard(file.guard.unwrap_or_default(), timeouts.login)?;
     Ok(Settings {
@@ -47,14 +47,29 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
         },
         sites,
         active_mode: file.active_mode.unwrap_or(true),
-        limits: Limits {
-            sessions: limits.sessions.map_or(10_000, |count| count.0),
-            sessions_per_client: limits.sessions_per_client.map_or(100, |count| count.0),
-        },
+        limits,
         guard,
         timeouts,
         admin,
     })
+}
+
+fn limits(written: &file::Limits, sites: usize) -> Limits {
+    let or = |written: &Option<scalar::Count>, default| {
+        written.as_ref().map_or(default, |count| count.0)
+    };
+    let sessions = or(&written.sessions, 10_000);
+    // Some places stay for the others.
+    let share = if sites > 1 {
+        sessions - sessions / 10
+    } else {
+        sessions
+    };
+    Limits {
+        sessions,
+        sessions_per_site: or(&written.sessions_per_site, share),
+        sessions_per_client: or(&written.sessions_per_client, 100),
+    }
 }
 
 fn timeouts(file: file::Timeouts) -> Timeouts {
@@ -239,6 +254,22 @@ pub(super) fn covers(wildcard: IpAddr, address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_several_sites_leaves_a_tenth_of_the_sessions_to_the_others() {
+        let share = |sessions: Option<usize>, sites| {
+            let written = file::Limits {
+                sessions: sessions.map(scalar::Count),
+                ..file::Limits::default()
+            };
+            limits(&written, sites).sessions_per_site
+        };
+        assert_eq!(share(None, 1), 10_000);
+        assert_eq!(share(None, 2), 9_000);
+        assert_eq!(share(Some(3), 2), 3);
+    }
+
     #[test]
     fn listeners_overlap_as_the_operating_system_sees_it() {
         let overlap = |one: &str, other: &str| {

@@ -10,10 +10,11 @@ use super::dial::{self, BackendConnection, Patience};
 use super::state::{self, Action, ClientData, Dialled, Ending, Event, Prepared, Protection};
 use super::summary::Summary;
 use super::{DataSide, Session, Shared, handshake};
-use crate::config::SessionReuse;
+use crate::config::{SessionReuse, Site};
 use crate::ftp::answer;
 use crate::ftp::command::Direction;
 use crate::ftp::line::MAX_COMMAND_LINE;
+use crate::limit::SitePlace;
 use crate::live::Live;
 use crate::net::control::ControlConnection;
 use crate::passive::{Demand, Mark, Tenant};
@@ -31,11 +32,18 @@ impl Session {
                         return Some(ending);
                     }
                 }
-                Action::Dial(route) if self.is_admitted(&route.site) => self.dial(&route).await,
-                Action::Dial(_) => self.happened.push_back(Event::Blocked),
+                Action::Dial(route) => match self.admitted(&route.site) {
+                    Ok(place) => {
+                        let counted = self.shared.metrics.session_at(&route.site.name);
+                        self.place = Some((place, counted));
+                        self.dial(&route).await;
+                    }
+                    Err(refused) => self.happened.push_back(refused),
+                },
                 Action::Penalise(site) => self.penalise(site).await,
                 Action::Send(line) => self.send(&line).await,
                 Action::HangUp => {
+                    self.place = None;
                     if let Some(backend) = self.backend.take() {
                         tokio::spawn(backend.close());
                     }
@@ -57,6 +65,19 @@ impl Session {
             }
         }
         None
+    }
+
+    /// A place at the site, or what keeps the client from its backend.
+    fn admitted(&self, site: &Arc<Site>) -> Result<SitePlace, Event> {
+        if self.is_blocked(site) {
+            return Err(Event::Blocked);
+        }
+        let limits = &self.live.policy.settings.limits;
+        let place = self.shared.limiter.admit_to(site, limits);
+        place.ok_or_else(|| {
+            self.summary.site_full(site, limits.sessions_per_site);
+            Event::SiteFull
+        })
     }
 
     async fn reply(&mut self, bytes: &[u8]) {

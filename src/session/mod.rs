@@ -28,13 +28,13 @@ use crate::config::{HostName, ListenerTls, TlsVersion};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::line::{Line, MAX_COMMAND_LINE};
 use crate::guard::{Guard, Trial};
-use crate::limit::{Limiter, Permit};
+use crate::limit::{Limiter, Permit, SitePlace};
 use crate::live::Live;
 use crate::net::control::ControlConnection;
 use crate::net::options;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
-use crate::observe::metrics::{HandshakeResult, Metrics};
+use crate::observe::metrics::{HandshakeResult, Metrics, OpenSession};
 use crate::tls::{self, SessionId, SessionTls, Sessions};
 
 use data::{Order, PreparedData, RunningData};
@@ -155,6 +155,7 @@ pub async fn serve(
     let session = Session {
         client: Some(ControlConnection::new(stream, MAX_COMMAND_LINE)),
         client_end: ClientEnd::Open,
+        place: None,
         backend: None,
         data: DataSide::None,
         machine,
@@ -178,6 +179,8 @@ struct Session {
     /// `None` only while its TLS handshake runs, and after that has failed.
     client: Option<ControlConnection>,
     client_end: ClientEnd,
+    /// From the dialling of its site's backend until that is hung up on.
+    place: Option<(SitePlace, OpenSession)>,
     backend: Option<BackendConnection>,
     data: DataSide,
     machine: Machine,

@@ -13,9 +13,9 @@ use crate::guard::Standing;
 use crate::observe::metrics::{GuardAction, NO_SITE};
 
 impl Session {
-    /// Whether the client may try to log in at this site.
-    pub(super) fn is_admitted(&self, site: &Site) -> bool {
-        self.shared.guard.admits(
+    /// Whether the client has failed too often to try to log in at this site.
+    pub(super) fn is_blocked(&self, site: &Site) -> bool {
+        !self.shared.guard.admits(
             self.summary.client().ip(),
             &site.name,
             &self.live.policy.settings.guard,

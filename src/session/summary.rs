@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::dial::BackendConnection;
 use super::state::{Ending, Record, Stage};
+use crate::config::Site;
 use crate::ftp::command;
 use crate::observe::log::Shown;
 use crate::observe::metrics::{Direction, LoginResult, Metrics, NO_SITE, RunningTransfer, Verdict};
@@ -96,6 +97,17 @@ impl Summary {
 
     pub fn backend_lost(&self, stage: Stage, reason: impl Display) {
         tracing::warn!(session = self.id, site = self.site_name(), stage = stage.as_str(), %reason, "backend's control connection lost");
+    }
+
+    /// The site has as many sessions as it may.
+    pub fn site_full(&self, site: &Site, limit: usize) {
+        tracing::warn!(
+            session = self.id,
+            client = %self.client,
+            site = site.name,
+            limit,
+            "login refused, the site has as many sessions as limits.sessions_per_site allows"
+        );
     }
 
     /// PASV or EPSV waited in vain.

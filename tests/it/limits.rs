@@ -1,6 +1,6 @@
 //! What a public port needs from the start: bounds on sessions and on time.
 
-use crate::support::config::Site;
+use crate::support::config::{Config, Site};
 use crate::support::front::Front;
 use crate::support::proxy::Proxy;
 use crate::support::raw::Raw;
@@ -29,6 +29,99 @@ fn sessions_beyond_the_limit_of_a_client_are_told_421_until_one_ends() {
     drop(first);
     proxy.wait_for_metric("portcullis_sessions", |sessions| sessions == 1.0);
     Raw::connect(proxy.explicit()).expect(220);
+}
+
+/// Two sites with one backend.
+fn two_sites(front: &Front, backend: &Backend) -> Config {
+    front
+        .config()
+        .site(&Site::default("ftpa", backend.address()))
+        .site(&Site::hosts("ftpb", &["ftpb.test"], backend.address()))
+}
+
+fn refused_at_ftpa(proxy: &Proxy) -> f64 {
+    proxy.metric("portcullis_logins_total{result=\"site_full\",site=\"ftpa\"}")
+}
+
+#[test]
+fn a_site_that_is_full_dials_nobody_and_the_other_site_does_not_notice() {
+    let backend = Backend::start(Script::new().file("file", "content"));
+    let front = Front::new(&[]);
+    let proxy = Proxy::start(two_sites(&front, &backend).limit("sessions_per_site", 2));
+    let mut logged_in = front.session(&proxy, "alice");
+    // A place is taken with USER: who never logs in uses the backend up as well.
+    let mut about_to = front.explicit(&proxy);
+    about_to.command("USER bob", 331);
+    let at_ftpa = "portcullis_site_sessions{site=\"ftpa\"}";
+    assert_eq!(proxy.metric(at_ftpa), 2.0);
+
+    let connections = backend.connections();
+    let mut refused = front.explicit(&proxy);
+    let text = refused.command("USER carol", 421);
+    assert_eq!(
+        text,
+        "421 Too many connections to this site, try again later."
+    );
+    refused.end();
+    assert_eq!(backend.connections(), connections);
+    assert_eq!(refused_at_ftpa(&proxy), 1.0);
+    let line = proxy.wait_for_log(|line| line.message().contains("limits.sessions_per_site"));
+    assert_eq!(line.field("site").as_deref(), Some("ftpa"));
+
+    let mut elsewhere = front.session(&proxy, "ftpb.test|carol");
+    assert_eq!(elsewhere.download("file"), b"content");
+    assert_eq!(logged_in.download("file"), b"content");
+
+    logged_in.control.command("QUIT", 221);
+    proxy.wait_for_metric(at_ftpa, |sessions| sessions == 1.0);
+    front.session(&proxy, "carol");
+}
+
+#[test]
+fn who_turns_to_another_site_or_is_let_in_by_none_leaves_its_place_to_others() {
+    let backend = Backend::start(Script::new());
+    let front = Front::new(&[]);
+    let proxy = Proxy::start(two_sites(&front, &backend).limit("sessions_per_site", 1));
+    let mut undecided = front.explicit(&proxy);
+    for elsewhere in [
+        "USER ftpb.test|alice",
+        "HOST ftpb.test",
+        "USER unknown.test|alice",
+    ] {
+        undecided.command("USER alice", 331);
+        undecided.send(elsewhere);
+        undecided.reply();
+        front.session(&proxy, "bob").control.command("QUIT", 221);
+        proxy.wait_for_metric("portcullis_sessions", |sessions| sessions == 1.0);
+        undecided.command("HOST proxy.test", 220);
+    }
+    assert_eq!(refused_at_ftpa(&proxy), 0.0);
+}
+
+#[test]
+fn a_reload_changes_how_many_sessions_a_site_may_have_and_ends_none() {
+    let backend = Backend::start(Script::new().file("file", "content"));
+    let front = Front::new(&[]);
+    let proxy = Proxy::start(two_sites(&front, &backend).limit("sessions_per_site", 2));
+    let mut live = [
+        front.session(&proxy, "alice"),
+        front.session(&proxy, "alice"),
+    ];
+    let yaml = proxy.config().to_yaml();
+    let limited = |limit: usize| {
+        yaml.replace(
+            "sessions_per_site: 2",
+            &format!("sessions_per_site: {limit}"),
+        )
+    };
+    proxy.reload(&limited(1));
+    front.explicit(&proxy).command("USER bob", 421);
+    for session in &mut live {
+        assert_eq!(session.download("file"), b"content");
+    }
+    proxy.reload(&limited(3));
+    front.session(&proxy, "bob");
+    assert_eq!(refused_at_ftpa(&proxy), 1.0);
 }
 
 #[test]

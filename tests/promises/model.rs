@@ -196,6 +196,10 @@ impl World {
                 self.owes = Owed::Nothing;
                 Event::Blocked
             }
+            Happening::SiteFull if self.owes == Owed::Dial => {
+                self.owes = Owed::Nothing;
+                Event::SiteFull
+            }
             Happening::Answer(good) => return self.answer(*good),
             Happening::Welcome if self.owes == Owed::Dial => {
                 self.owes = Owed::Nothing;
@@ -237,6 +241,7 @@ impl World {
             | Happening::ClientGone
             | Happening::Welcome
             | Happening::Blocked
+            | Happening::SiteFull
             | Happening::DrainOver => return None,
         })
     }

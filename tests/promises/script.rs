@@ -28,6 +28,8 @@ pub enum Happening {
     Welcome,
     /// The guard's answer to Dial or Penalise.
     Blocked,
+    /// The limiter's answer to Dial.
+    SiteFull,
     Expired,
     Drain,
     DrainOver,
@@ -161,6 +163,7 @@ pub const OTHER: &[(&str, Happening)] = &[
     ("-", Happening::Answer(false)),
     ("+230", Happening::Welcome),
     ("blocked", Happening::Blocked),
+    ("site full", Happening::SiteFull),
     ("expired", Happening::Expired),
     ("drain", Happening::Drain),
     ("drain over", Happening::DrainOver),

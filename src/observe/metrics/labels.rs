@@ -67,6 +67,8 @@ label! {
         TimedOut = "timed_out",
         /// The client had failed too often before; no backend was asked.
         Blocked = "blocked",
+        /// `limits.sessions_per_site` is reached; no backend was asked.
+        SiteFull = "site_full",
     }
 }
 

@@ -72,6 +72,12 @@ impl Metrics {
         OpenSession::counted_in(&self.table.sessions)
     }
 
+    /// A session is at `site` until what this gives is dropped.
+    pub fn session_at(&self, site: &str) -> OpenSession {
+        let label = self.site_label(site);
+        OpenSession::counted_in(&self.table.site_sessions.with_label_values(&[label]))
+    }
+
     /// Sets how many tasks there are.
     pub fn tasks(&self, alive: usize) {
         self.table

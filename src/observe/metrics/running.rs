@@ -2,7 +2,7 @@
 
 use prometheus::IntGauge;
 
-/// Counts one session as open while it lives.
+/// Counts one session as open, or as at its site, while it lives.
 #[derive(Debug)]
 #[must_use = "the session counts as open only while this lives"]
 pub struct OpenSession(#[expect(dead_code, reason = "lowers the gauge when dropped")] Raised);

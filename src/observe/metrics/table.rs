@@ -23,6 +23,7 @@ const DIAL_BUCKETS: [f64; 13] = [
 #[derive(Debug)]
 pub(super) struct Table {
     pub sessions: IntGauge,
+    pub site_sessions: IntGaugeVec,
     pub tasks: IntGauge,
     pub sessions_total: IntCounterVec,
     pub sessions_refused: IntCounterVec,
@@ -56,6 +57,11 @@ impl Table {
             .set(1);
         let table = Self {
             sessions: register.gauge("sessions", "Sessions open now."),
+            site_sessions: register.gauges(
+                "site_sessions",
+                "Sessions at each site now, logged in or about to be.",
+                &["site"],
+            ),
             tasks: register.gauge(
                 "tasks",
                 "Concurrent tasks now: one for each listener and session, and some for each transfer.",
@@ -159,6 +165,7 @@ impl Table {
     /// Puts everything that is counted by site at zero for `site`, so that rates and alerts see the first event. Again
     /// does no harm.
     pub fn start_site_from_zero(&self, site: &str) {
+        self.site_sessions.with_label_values(&[site]);
         for result in LoginResult::ALL {
             self.logins.with_label_values(&[site, result.as_str()]);
         }

@@ -25,6 +25,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_sessions", "gauge"),
     ("portcullis_sessions_refused_total", "counter"),
     ("portcullis_sessions_total", "counter"),
+    ("portcullis_site_sessions", "gauge"),
     ("portcullis_tasks", "gauge"),
     ("portcullis_tls_handshakes_total", "counter"),
     ("portcullis_transfer_bytes_total", "counter"),
@@ -55,6 +56,7 @@ fn count_everything(metrics: &Metrics, site: &str) {
     RefusedReason::ALL
         .iter()
         .for_each(|r| metrics.session_refused(*r));
+    drop(metrics.session_at(site));
     metrics.accept_error();
     ProxyHeaderFault::ALL
         .iter()
@@ -129,6 +131,7 @@ fn a_declared_site_starts_from_zero() {
         r#"portcullis_backend_dial_failures_total{site="ftpb",stage="certificate"}"#,
         r#"portcullis_backend_dial_seconds_count{site="ftpb"}"#,
         r#"portcullis_backend_unclean_close_total{site="ftpb"}"#,
+        r#"portcullis_site_sessions{site="ftpb"}"#,
     ] {
         assert_eq!(value(&metrics, name), Some(0.0), "{name}");
     }

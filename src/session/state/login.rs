@@ -158,6 +158,13 @@ impl Machine {
         self.farewell(answer::TOO_MANY_FAILURES, Ending::Blocked);
     }
 
+    pub(super) fn on_site_full(&mut self) {
+        if matches!(self.state, State::Dialling(_)) {
+            self.push(Action::Record(Record::Login(LoginResult::SiteFull)));
+            self.farewell(answer::SITE_FULL, Ending::SiteFull);
+        }
+    }
+
     fn tell_before_user(&mut self, mut rest: Replay) {
         let Some(sent) = rest.next() else {
             return self.send_user(None);

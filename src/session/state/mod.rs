@@ -62,6 +62,8 @@ pub enum Event {
     Dialled(Option<Dialled>),
     /// The guard lets the client try no further: what [`Action::Dial`] or [`Action::Penalise`] came upon.
     Blocked,
+    /// The site of [`Action::Dial`] has as many sessions as it may.
+    SiteFull,
     /// The backend sent a reply.
     Reply(Reply),
     /// The backend's control connection ended, or what came was no reply.
@@ -101,7 +103,8 @@ pub enum Action {
     Reply(Bytes),
     /// Answer AUTH and do the TLS handshake with the client; then comes [`Event::Secured`].
     StartTls,
-    /// Connect to the site's backend; then comes [`Event::Dialled`], or [`Event::Blocked`] from the guard.
+    /// Connect to the site's backend; then comes [`Event::Dialled`], or [`Event::Blocked`] from the guard, or
+    /// [`Event::SiteFull`].
     Dial(Route),
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
     Penalise(Option<Arc<Site>>),
@@ -213,6 +216,8 @@ pub enum Ending {
     Abuse,
     /// Too many failed logins.
     Blocked,
+    /// Too many sessions at the site.
+    SiteFull,
 }
 
 impl Ending {
@@ -230,6 +235,7 @@ impl Ending {
             Self::Drain => "drain",
             Self::Abuse => "abuse",
             Self::Blocked => "blocked",
+            Self::SiteFull => "site full",
         }
     }
 }
@@ -452,6 +458,7 @@ impl Machine {
             Event::Secured { sni } => self.on_secured(sni),
             Event::Dialled(dialled) => self.on_dialled(dialled),
             Event::Blocked => self.on_blocked(),
+            Event::SiteFull => self.on_site_full(),
             Event::Reply(reply) => self.on_reply(reply),
             Event::BackendGone => self.close_without_backend(),
             Event::Prepared(prepared) => self.on_prepared(prepared),

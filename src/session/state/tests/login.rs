@@ -226,6 +226,15 @@ fn a_blocked_client_is_421_without_a_backend() {
 }
 
 #[test]
+fn a_site_that_is_full_is_421_without_a_backend() {
+    let mut session = Session::implicit();
+    session.client("USER al").event(Event::SiteFull);
+    assert!(session.has(&Action::Record(Record::Login(LoginResult::SiteFull))));
+    assert_eq!(session.ending(), Some(Ending::SiteFull));
+    assert_eq!(session.codes(), [421]);
+}
+
+#[test]
 fn the_guess_that_was_one_too_many_gets_its_530_and_then_421() {
     let mut session = Session::implicit();
     session.client("USER al").dialled(false).backend("331 P");
