@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 
-use super::Desk;
+use super::desk::Desk;
 use crate::net::listen::Acceptor;
 use crate::net::{options, proxy_header};
 

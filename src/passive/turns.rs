@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::tls::SessionId;
 
-/// A lease's number; never used twice in a process.
+/// A lease's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct LeaseId(pub u64);
 

@@ -1,0 +1,144 @@
+//! Opening the ports, and keeping open those that a reload has in common with what was before.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Weak};
+
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::net::listen::{self, Acceptor};
+use crate::observe::metrics::Metrics;
+use crate::tls::Sessions;
+
+use super::desk::Desk;
+use super::receive::{self, Balancers};
+use super::{PassivePorts, Ports};
+
+/// Opens passive ports and keeps what all of them share.
+#[derive(Debug)]
+pub struct PassiveListeners {
+    /// Every port that is open, by the address that was asked for: a session may still hold one that the configuration
+    /// in force has no more, and a later one has again.
+    open: HashMap<SocketAddr, Opened>,
+    desk: Arc<Desk>,
+}
+
+/// A port that has been opened, and the task that owns its listener: when that has ended, the address is free again.
+#[derive(Debug)]
+struct Opened {
+    port: Weak<Port>,
+    receiving: JoinHandle<()>,
+}
+
+/// One listening port. Dropping it closes it.
+#[derive(Debug)]
+pub(super) struct Port {
+    /// With its real number.
+    address: SocketAddr,
+    pub balancers: Arc<Balancers>,
+    accepting: AbortHandle,
+}
+
+/// A listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("the passive port {address} can't be opened: {source}")]
+pub struct PortError {
+    /// Where it should have listened.
+    pub address: SocketAddr,
+    /// Why it doesn't.
+    pub source: io::Error,
+}
+
+impl PassiveListeners {
+    /// None yet. `sessions` knows which TLS session is whose.
+    pub fn new(sessions: Arc<Sessions>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            open: HashMap::new(),
+            desk: Arc::new(Desk::new(sessions, metrics)),
+        }
+    }
+
+    /// Opens `ports` on each of `addresses`, as far as they are not open already.
+    ///
+    /// # Errors
+    /// If one of them can't be opened; those opened so far are closed again.
+    pub async fn open(
+        &mut self,
+        addresses: impl IntoIterator<Item = IpAddr>,
+        ports: &RangeInclusive<u16>,
+    ) -> Result<PassivePorts, PortError> {
+        self.open
+            .retain(|_, opened| !opened.receiving.is_finished());
+        let mut by_address = HashMap::new();
+        for address in addresses {
+            if by_address.contains_key(&address) {
+                continue;
+            }
+            let mut opened = Vec::new();
+            for number in ports.clone() {
+                let asked_for = SocketAddr::new(address, number);
+                opened.push(self.port(asked_for).await?);
+            }
+            let ports = Ports {
+                addresses: opened.iter().map(|port| port.address).collect(),
+                open: opened.into(),
+            };
+            by_address.insert(address, ports);
+        }
+        Ok(PassivePorts {
+            by_address,
+            desk: Arc::clone(&self.desk),
+        })
+    }
+
+    async fn port(&mut self, asked_for: SocketAddr) -> Result<Arc<Port>, PortError> {
+        if let Some(former) = self.open.remove(&asked_for) {
+            if let Some(port) = former.port.upgrade() {
+                self.open.insert(asked_for, former);
+                return Ok(port);
+            }
+            // Its last user has just gone, and a moment later its listener has, too.
+            former.receiving.abort();
+            let _ = former.receiving.await;
+        }
+        let (port, receiving) = self.open_port(asked_for)?;
+        let opened = Opened {
+            port: Arc::downgrade(&port),
+            receiving,
+        };
+        self.open.insert(asked_for, opened);
+        Ok(port)
+    }
+
+    fn open_port(&self, asked_for: SocketAddr) -> Result<(Arc<Port>, JoinHandle<()>), PortError> {
+        let fail = |source| PortError {
+            address: asked_for,
+            source,
+        };
+        let listener = listen::bind(asked_for).map_err(fail)?;
+        let number = listener.local_addr().map_err(fail)?.port();
+        let address = SocketAddr::new(asked_for.ip(), number);
+        let balancers = Arc::<Balancers>::default();
+        let receiving = receive::receive(
+            Acceptor::new(listener),
+            address,
+            Arc::clone(&balancers),
+            Arc::clone(&self.desk),
+        );
+        let receiving = tokio::spawn(receiving);
+        let port = Arc::new(Port {
+            address,
+            balancers,
+            accepting: receiving.abort_handle(),
+        });
+        Ok((port, receiving))
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}

@@ -1,0 +1,182 @@
+//! Leases and connections over real sockets of this machine.
+
+use super::*;
+use std::io;
+use std::net::Ipv4Addr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const MOMENT: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(10);
+
+async fn one_port() -> (PassiveListeners, PassivePorts) {
+    let mut listeners = PassiveListeners::new(Arc::default(), Arc::default());
+    let ports = listeners.open([LOCAL], &(0..=0)).await.unwrap();
+    (listeners, ports)
+}
+
+fn tenant(client: IpAddr, mark: Mark) -> Tenant {
+    let demand = Demand::Nothing;
+    Tenant {
+        client,
+        mark,
+        demand,
+    }
+}
+
+async fn lease(ports: &PassivePorts, client: IpAddr) -> Lease {
+    let tenant = tenant(client, Mark::Address);
+    ports.lease(LOCAL, tenant, LONG).await.expect("a port")
+}
+
+async fn no_lease(ports: &PassivePorts, client: IpAddr) -> bool {
+    let tenant = tenant(client, Mark::Address);
+    ports.lease(LOCAL, tenant, MOMENT).await.is_none()
+}
+
+async fn connect_from(from: &str, port: u16) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket
+        .bind(SocketAddr::new(from.parse().unwrap(), 0))
+        .unwrap();
+    socket.connect((LOCAL, port).into()).await.unwrap()
+}
+
+async fn arrival(lease: &mut Lease) -> Arrived {
+    match lease.caller(Instant::now() + LONG).await {
+        Some(Caller::Arrived(arrived)) => arrived,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn is_reset(mut stream: TcpStream) -> bool {
+    let end = stream.read(&mut [0; 1]).await;
+    end.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+}
+
+#[tokio::test]
+async fn a_lease_brings_the_connection_of_its_client() {
+    let (_listeners, ports) = one_port().await;
+    let mut lease = lease(&ports, LOCAL).await;
+    let client = connect_from("127.0.0.1", lease.port()).await;
+    let arrived = arrival(&mut lease).await.stream;
+    assert_eq!(arrived.peer_addr().unwrap(), client.local_addr().unwrap());
+}
+
+#[tokio::test]
+async fn clients_of_different_addresses_share_one_port() {
+    let (_listeners, ports) = one_port().await;
+    let mut first = lease(&ports, LOCAL).await;
+    let mut second = lease(&ports, "127.0.0.2".parse().unwrap()).await;
+    assert_eq!(first.port(), second.port());
+    let client = connect_from("127.0.0.2", second.port()).await;
+    let arrived = arrival(&mut second).await.stream;
+    assert_eq!(arrived.peer_addr().unwrap(), client.local_addr().unwrap());
+    assert!(first.caller(Instant::now() + MOMENT).await.is_none());
+}
+
+#[tokio::test]
+async fn a_second_lease_of_the_same_address_waits_for_the_first_to_be_used() {
+    let (_listeners, ports) = one_port().await;
+    let first = lease(&ports, LOCAL).await;
+    assert!(no_lease(&ports, LOCAL).await);
+    let port = first.port();
+    let (_second, _client) = tokio::join!(lease(&ports, LOCAL), connect_from("127.0.0.1", port));
+}
+
+#[tokio::test]
+async fn a_dropped_lease_frees_its_port_and_one_given_up_in_the_queue_leaves_nothing() {
+    let (_listeners, ports) = one_port().await;
+    let held = lease(&ports, LOCAL).await;
+    for _ in 0..3 {
+        assert!(no_lease(&ports, LOCAL).await);
+    }
+    drop(held);
+    drop(lease(&ports, LOCAL).await);
+    assert_eq!(ports.desk.state().turns.held(), 0);
+    assert!(ports.desk.state().waiting.is_empty());
+}
+
+#[tokio::test]
+async fn a_stranger_is_reset_and_the_lease_stays() {
+    let (_listeners, ports) = one_port().await;
+    let mut lease = lease(&ports, LOCAL).await;
+    for _ in 0..3 {
+        assert!(is_reset(connect_from("127.0.0.3", lease.port()).await).await);
+    }
+    let _client = connect_from("127.0.0.1", lease.port()).await;
+    arrival(&mut lease).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_names_nobody_is_turned_away_where_a_name_is_demanded() {
+    let (_listeners, ports) = one_port().await;
+    let tenant = Tenant {
+        demand: Demand::Name,
+        ..tenant(LOCAL, Mark::Unproven(SessionId(1)))
+    };
+    let mut lease = ports.lease(LOCAL, tenant, LONG).await.unwrap();
+    for _ in 0..20 {
+        let mut stranger = connect_from("127.0.0.1", lease.port()).await;
+        stranger.write_all(b"no ClientHello").await.unwrap();
+        assert!(is_reset(stranger).await);
+    }
+    let told = lease.caller(Instant::now() + LONG).await;
+    assert!(matches!(told, Some(Caller::TurnedAway)));
+}
+
+#[tokio::test]
+async fn who_says_nothing_makes_room_for_who_does() {
+    let (_listeners, ports) = one_port().await;
+    let tenant = Tenant {
+        demand: Demand::Name,
+        ..tenant(LOCAL, Mark::Unproven(SessionId(1)))
+    };
+    let mut lease = ports.lease(LOCAL, tenant, LONG).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        silent.push(connect_from("127.0.0.1", lease.port()).await);
+    }
+    let mut speaking = connect_from("127.0.0.1", lease.port()).await;
+    speaking.write_all(b"no ClientHello").await.unwrap();
+    let told = lease.caller(Instant::now() + LONG).await;
+    assert!(matches!(told, Some(Caller::TurnedAway)));
+    assert!(is_reset(silent.swap_remove(0)).await);
+    drop(silent);
+}
+
+#[tokio::test]
+async fn what_was_read_of_a_connection_comes_with_it() {
+    let (_listeners, ports) = one_port().await;
+    let named = tenant(LOCAL, Mark::Named(SessionId(1)));
+    let unproven = tenant(LOCAL, Mark::Unproven(SessionId(2)));
+    let _named = ports.lease(LOCAL, named, LONG).await.unwrap();
+    let mut lease = ports.lease(LOCAL, unproven, LONG).await.unwrap();
+    let mut client = connect_from("127.0.0.1", lease.port()).await;
+    client.write_all(b"no ClientHello").await.unwrap();
+    assert_eq!(arrival(&mut lease).await.read, b"no ClientHello");
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_ports_that_stay_or_come_back() {
+    let (mut listeners, former) = one_port().await;
+    let mut lease = lease(&former, LOCAL).await;
+    let number = lease.port();
+    let later = listeners.open([LOCAL], &(0..=0)).await.unwrap();
+    drop(former);
+    assert_eq!(later.addresses(), [SocketAddr::new(LOCAL, number)]);
+    let _client = connect_from("127.0.0.1", number).await;
+    arrival(&mut lease).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_was_given_up_a_moment_ago_can_be_opened_again() {
+    let mut listeners = PassiveListeners::new(Arc::default(), Arc::default());
+    // Another test's connection may have any number on 127.0.0.1, and another process this test.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let own = IpAddr::from([127, 88, high, low]);
+    for _ in 0..200 {
+        let ports = listeners.open([own], &(50_000..=50_000)).await;
+        drop(ports.expect("nobody else has it"));
+    }
+}
