@@ -89,11 +89,6 @@ impl Desk {
 
     /// Asks for one of `ports`.
     pub fn ask(self: &Arc<Self>, ports: &Arc<[SocketAddr]>, tenant: Tenant) -> Asked {
-        let Tenant {
-            client,
-            mark,
-            demand,
-        } = tenant;
         let (grant, granted) = oneshot::channel();
         // One connection, and word of those who were turned away before it: of more than a few nobody needs to know.
         let (arrival, arrivals) = mpsc::channel(4);
@@ -103,14 +98,14 @@ impl Desk {
         };
         let mut state = self.state();
         let lease = state.next_lease();
-        if let Some(port) = state.turns.ask(client, lease, ports, mark, demand) {
+        if let Some(port) = state.turns.ask(lease, tenant, ports) {
             waiting.grant(port);
         }
         state.waiting.insert(lease, waiting);
         self.count(&state);
         let place = Place {
             desk: Arc::clone(self),
-            client,
+            client: tenant.client,
             lease,
         };
         Asked {

@@ -30,7 +30,7 @@ use crate::tls::SessionId;
 use desk::{Desk, Place};
 use listeners::Port;
 pub use listeners::{PassiveListeners, PortError};
-pub use turns::{Demand, Mark};
+pub use turns::{Demand, Mark, Tenant};
 
 /// The passive ports of one configuration. Listeners that two configurations have in common are shared between them.
 #[derive(Debug)]
@@ -55,17 +55,6 @@ pub struct Lease {
     arrivals: mpsc::Receiver<Caller>,
     /// A reload may take the port out of the configuration, but not from under this lease.
     _open: Arc<[Arc<Port>]>,
-}
-
-/// Who a lease is for.
-#[derive(Debug, Clone, Copy)]
-pub struct Tenant {
-    /// The client's address, in canonical form.
-    pub client: IpAddr,
-    /// How its connection is told from those of other sessions of the address.
-    pub mark: Mark,
-    /// What its connection has to show.
-    pub demand: Demand,
 }
 
 /// Somebody at a leased port.
