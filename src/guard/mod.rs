@@ -1,0 +1,302 @@
+//! Who has guessed too often: failed logins of a client are answered later and later, and then it is refused.
+//!
+//! Backends can't do this. They see the proxy's address in place of their clients', so they would shut out everybody at
+//! once, or nobody. Counted is by client and site, never by user name: whoever guesses a name's password elsewhere
+//! can't lock its owner out.
+//!
+//! The count is a bucket that leaks. Each failure is one drop, and one drop runs out every `window / failures`: whoever
+//! mistypes now and then is never noticed, and everything is forgotten in the end. The same user with the same
+//! password again is no new guess and no new drop, so that one robot with an old password doesn't shut its office out.
+//!
+//! The rules come with each question, so that a reload changes them and forgets nobody. What is kept is bounded by
+//! [`CAPACITY`]. When it is full, whoever would be forgotten first makes room: a flood of addresses that failed once
+//! replaces itself, and not the one that failed often or is blocked. Until there is room again, the first failure of a
+//! client that isn't known is answered as late as the rules allow.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::config::GuardRules;
+
+/// Counts the failed logins of all clients.
+#[derive(Debug)]
+pub struct Guard {
+    book: Mutex<Book>,
+    /// Random for each process, so that a [`Trial`] can't be foreseen, nor be compared outside of it.
+    keys: RandomState,
+}
+
+/// What a failed login leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Consequence {
+    /// How long its reply is held back.
+    pub delay: Duration,
+    /// What becomes of the client.
+    pub standing: Standing,
+    /// Nothing was known of the client, and there was no room left for it.
+    pub crowded: bool,
+}
+
+/// Whether a client may try to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    Admitted,
+    /// It may not from now on.
+    NewlyBlocked,
+    /// It may not, as it was told before.
+    Blocked,
+}
+
+/// What a login tries, as a number that doesn't lead back to it.
+#[derive(Debug, Clone)]
+pub struct Trial(DefaultHasher);
+
+impl Trial {
+    /// A password or an account (RFC 959 §4.1.1).
+    pub fn secret(&mut self, secret: &[u8]) {
+        self.0.write(secret);
+        // Apart from what follows: `ab`, `c` isn't `a`, `bc`.
+        self.0.write_usize(secret.len());
+    }
+
+    /// Two guesses in four thousand million have the same, and then the second isn't counted.
+    fn number(&self) -> Number {
+        let [a, b, c, d, ..] = self.0.finish().to_ne_bytes();
+        Number::new(u32::from_ne_bytes([a, b, c, d])).unwrap_or(Number::MIN)
+    }
+}
+
+type Number = NonZeroU32;
+
+impl Guard {
+    /// Nobody has failed yet.
+    pub fn new() -> Self {
+        Self {
+            book: Mutex::new(Book::new(CAPACITY)),
+            keys: RandomState::new(),
+        }
+    }
+
+    /// A login that begins with this argument of USER.
+    pub fn trial(&self, user: &[u8]) -> Trial {
+        let mut trial = Trial(self.keys.build_hasher());
+        trial.secret(user);
+        trial
+    }
+
+    /// Whether `client` may try to log in at `site`.
+    pub fn admits(&self, client: IpAddr, site: &str, rules: &GuardRules, now: Instant) -> bool {
+        if rules.allows(client) {
+            return true;
+        }
+        let key = Key::of(client, Some(site));
+        !self.book().is_blocked(&key, now)
+    }
+
+    /// A login has failed at `site`, or at no site at all. Says what follows.
+    pub fn failed(
+        &self,
+        client: IpAddr,
+        site: Option<&str>,
+        trial: &Trial,
+        rules: &GuardRules,
+        now: Instant,
+    ) -> Consequence {
+        if rules.allows(client) {
+            return Consequence {
+                delay: Duration::ZERO,
+                standing: Standing::Admitted,
+                crowded: false,
+            };
+        }
+        let key = Key::of(client, site);
+        self.book().failed(key, trial.number(), rules, now)
+    }
+
+    /// A panic elsewhere can't have left the book half written: nothing here panics between two changes.
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What is counted apart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Key {
+    client: Client,
+    /// None for logins that led to no site.
+    site: Option<Arc<str>>,
+}
+
+impl Key {
+    fn of(client: IpAddr, site: Option<&str>) -> Self {
+        Self {
+            client: Client::of(client),
+            site: site.map(Arc::from),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Book {
+    capacity: usize,
+    entries: HashMap<Key, Entry>,
+    /// The same keys in the order in which they will be forgotten.
+    by_end: BTreeSet<(Instant, Key)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// When the last drop will have run out.
+    empty_at: Instant,
+    blocked_until: Instant,
+    /// The last guesses that were counted, oldest first.
+    counted: [Option<Number>; REMEMBERED],
+}
+
+impl Book {
+    fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            entries: HashMap::new(),
+            by_end: BTreeSet::new(),
+        }
+    }
+
+    fn is_blocked(&self, key: &Key, now: Instant) -> bool {
+        let entry = self.entries.get(key);
+        entry.is_some_and(|entry| now < entry.blocked_until)
+    }
+
+    fn failed(&mut self, key: Key, trial: Number, rules: &GuardRules, now: Instant) -> Consequence {
+        self.forget_until(now);
+        let (mut entry, crowded) = match self.take(&key) {
+            Some(entry) => (entry, false),
+            None => (Entry::new(now), self.make_room()),
+        };
+        entry.count(trial, rules, now);
+        let failures = entry.failures(rules, now);
+        let standing = if now < entry.blocked_until {
+            Standing::Blocked
+        } else if failures >= rules.failures {
+            entry.blocked_until = now + rules.block;
+            Standing::NewlyBlocked
+        } else {
+            Standing::Admitted
+        };
+        self.by_end.insert((entry.end(), key.clone()));
+        self.entries.insert(key, entry);
+        Consequence {
+            delay: if crowded {
+                rules.max_delay
+            } else {
+                rules.delay_of(failures)
+            },
+            standing,
+            crowded,
+        }
+    }
+
+    fn forget_until(&mut self, now: Instant) {
+        while let Some((end, _)) = self.by_end.first()
+            && *end <= now
+        {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, key)) = self.by_end.pop_first() {
+            self.entries.remove(&key);
+        }
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Entry> {
+        let (key, entry) = self.entries.remove_entry(key)?;
+        self.by_end.remove(&(entry.end(), key));
+        Some(entry)
+    }
+
+    /// Makes room for one more, and says whether somebody had to go for it.
+    fn make_room(&mut self) -> bool {
+        let full = self.entries.len() >= self.capacity;
+        if full {
+            self.forget_first();
+        }
+        full
+    }
+}
+
+impl Entry {
+    fn new(now: Instant) -> Self {
+        Self {
+            empty_at: now,
+            blocked_until: now,
+            counted: [None; REMEMBERED],
+        }
+    }
+
+    fn end(&self) -> Instant {
+        self.empty_at.max(self.blocked_until)
+    }
+
+    /// One drop more, unless this very guess has had its own.
+    fn count(&mut self, trial: Number, rules: &GuardRules, now: Instant) {
+        if self.counted.contains(&Some(trial)) {
+            return;
+        }
+        self.counted.rotate_left(1);
+        self.counted[REMEMBERED - 1] = Some(trial);
+        // A longer window of earlier rules doesn't matter, nor do failures beyond the one that blocked.
+        self.empty_at = (self.empty_at.max(now) + rules.drop()).min(now + rules.window);
+    }
+
+    fn failures(&self, rules: &GuardRules, now: Instant) -> u32 {
+        let left = self.empty_at.saturating_duration_since(now).as_nanos();
+        u32::try_from(left.div_ceil(rules.drop().as_nanos())).unwrap_or(u32::MAX)
+    }
+}
+
+impl GuardRules {
+    fn allows(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.allow.iter().any(|network| network.contains(&client))
+    }
+
+    /// How long it takes to forget one failure.
+    fn drop(&self) -> Duration {
+        (self.window / self.failures.max(1)).max(Duration::from_nanos(1))
+    }
+
+    /// Nothing for the first ones, then twice as long for each.
+    fn delay_of(&self, failures: u32) -> Duration {
+        let Some(doublings) = failures.checked_sub(SLIPS + 1) else {
+            return Duration::ZERO;
+        };
+        let factor = 2_u32.checked_pow(doublings).unwrap_or(u32::MAX);
+        self.delay.saturating_mul(factor).min(self.max_delay)
+    }
+}
+
+/// How many clients are remembered, each for each site: 22 MB when all are in use.
+pub const CAPACITY: usize = 65_536;
+
+/// How many failures are answered at once: people mistype.
+const SLIPS: u32 = 3;
+
+/// How many guesses of a client are remembered, to know them again.
+const REMEMBERED: usize = 4;
+
+#[cfg(test)]
+mod tests;
