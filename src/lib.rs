@@ -27,6 +27,7 @@
 
 pub mod announce;
 pub mod app;
+mod book;
 pub mod cli;
 pub mod client;
 pub mod config;

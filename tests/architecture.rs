@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["tls"],
     &["observe"],
     &["config"],
-    &["client", "ftp"],
+    &["book", "client", "ftp"],
 ];
 
 #[test]

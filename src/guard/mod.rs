@@ -13,20 +13,20 @@
 //! replaces itself, and not the one that failed often or is blocked. Until there is room again, the first failure of a
 //! client that isn't known is answered as late as the rules allow.
 
-use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::book::{self, Book};
 use crate::client::Client;
 use crate::config::GuardRules;
 
 /// Counts the failed logins of all clients.
 #[derive(Debug)]
 pub struct Guard {
-    book: Mutex<Book>,
+    book: Mutex<Book<Key, Entry>>,
     /// Random for each process, so that a [`Trial`] can't be foreseen, nor be compared outside of it.
     keys: RandomState,
 }
@@ -96,7 +96,9 @@ impl Guard {
             return true;
         }
         let key = Key::of(client, Some(site));
-        !self.book().is_blocked(&key, now)
+        let book = self.book();
+        book.get(&key)
+            .is_none_or(|entry| entry.blocked_until <= now)
     }
 
     /// A login has failed at `site`, or at no site at all. Says what follows.
@@ -116,11 +118,26 @@ impl Guard {
             };
         }
         let key = Key::of(client, site);
-        self.book().failed(key, trial.number(), rules, now)
+        let mut book = self.book();
+        book.forget_until(now);
+        let mut entry = book.take(&key).unwrap_or(Entry::new(now));
+        entry.count(trial.number(), rules, now);
+        let failures = entry.failures(rules, now);
+        let standing = entry.judge(failures, rules, now);
+        let crowded = book.enter(key, entry);
+        Consequence {
+            delay: if crowded {
+                rules.max_delay
+            } else {
+                rules.delay_of(failures)
+            },
+            standing,
+            crowded,
+        }
     }
 
     /// A panic elsewhere can't have left the book half written: nothing here panics between two changes.
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn book(&self) -> MutexGuard<'_, Book<Key, Entry>> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -148,14 +165,6 @@ impl Key {
     }
 }
 
-#[derive(Debug)]
-struct Book {
-    capacity: usize,
-    entries: HashMap<Key, Entry>,
-    /// The same keys in the order in which they will be forgotten.
-    by_end: BTreeSet<(Instant, Key)>,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     /// When the last drop will have run out.
@@ -165,76 +174,9 @@ struct Entry {
     counted: [Option<Number>; REMEMBERED],
 }
 
-impl Book {
-    fn new(capacity: usize) -> Self {
-        Self {
-            capacity,
-            entries: HashMap::new(),
-            by_end: BTreeSet::new(),
-        }
-    }
-
-    fn is_blocked(&self, key: &Key, now: Instant) -> bool {
-        let entry = self.entries.get(key);
-        entry.is_some_and(|entry| now < entry.blocked_until)
-    }
-
-    fn failed(&mut self, key: Key, trial: Number, rules: &GuardRules, now: Instant) -> Consequence {
-        self.forget_until(now);
-        let (mut entry, crowded) = match self.take(&key) {
-            Some(entry) => (entry, false),
-            None => (Entry::new(now), self.make_room()),
-        };
-        entry.count(trial, rules, now);
-        let failures = entry.failures(rules, now);
-        let standing = if now < entry.blocked_until {
-            Standing::Blocked
-        } else if failures >= rules.failures {
-            entry.blocked_until = now + rules.block;
-            Standing::NewlyBlocked
-        } else {
-            Standing::Admitted
-        };
-        self.by_end.insert((entry.end(), key.clone()));
-        self.entries.insert(key, entry);
-        Consequence {
-            delay: if crowded {
-                rules.max_delay
-            } else {
-                rules.delay_of(failures)
-            },
-            standing,
-            crowded,
-        }
-    }
-
-    fn forget_until(&mut self, now: Instant) {
-        while let Some((end, _)) = self.by_end.first()
-            && *end <= now
-        {
-            self.forget_first();
-        }
-    }
-
-    fn forget_first(&mut self) {
-        if let Some((_, key)) = self.by_end.pop_first() {
-            self.entries.remove(&key);
-        }
-    }
-
-    fn take(&mut self, key: &Key) -> Option<Entry> {
-        let (key, entry) = self.entries.remove_entry(key)?;
-        self.by_end.remove(&(entry.end(), key));
-        Some(entry)
-    }
-
-    /// Makes room for one more, and says whether somebody had to go for it.
-    fn make_room(&mut self) -> bool {
-        let full = self.entries.len() >= self.capacity;
-        if full {
-            self.forget_first();
-        }
-        full
+impl book::Entry for Entry {
+    fn end(&self) -> Instant {
+        self.empty_at.max(self.blocked_until)
     }
 }
 
@@ -247,10 +189,6 @@ impl Entry {
         }
     }
 
-    fn end(&self) -> Instant {
-        self.empty_at.max(self.blocked_until)
-    }
-
     /// One drop more, unless this very guess has had its own.
     fn count(&mut self, trial: Number, rules: &GuardRules, now: Instant) {
         if self.counted.contains(&Some(trial)) {
@@ -260,6 +198,18 @@ impl Entry {
         self.counted[REMEMBERED - 1] = Some(trial);
         // A longer window of earlier rules doesn't matter, nor do failures beyond the one that blocked.
         self.empty_at = (self.empty_at.max(now) + rules.drop()).min(now + rules.window);
+    }
+
+    /// What becomes of the client after so many failures.
+    fn judge(&mut self, failures: u32, rules: &GuardRules, now: Instant) -> Standing {
+        if now < self.blocked_until {
+            Standing::Blocked
+        } else if failures >= rules.failures {
+            self.blocked_until = now + rules.block;
+            Standing::NewlyBlocked
+        } else {
+            Standing::Admitted
+        }
     }
 
     fn failures(&self, rules: &GuardRules, now: Instant) -> u32 {

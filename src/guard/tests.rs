@@ -84,9 +84,7 @@ impl Scene {
     }
 
     fn remembered(&self) -> usize {
-        let book = self.guard.book();
-        assert_eq!(book.entries.len(), book.by_end.len());
-        book.entries.len()
+        self.guard.book().by_end().len()
     }
 }
 
@@ -356,14 +354,14 @@ proptest! {
                 attacker(u32::try_from(number).expect("small"))
             };
             scene.pass(Duration::from_millis(pause));
-            let before = scene.guard.book().by_end.clone();
+            let before = scene.guard.book().by_end();
             let crowded = scene.fails(client).crowded;
             prop_assert!(scene.remembered() <= capacity);
             let alive = before.iter().filter(|(end, _)| scene.now < *end);
             let book = scene.guard.book();
             let gone: Vec<_> = alive
                 .clone()
-                .filter(|(_, key)| !book.entries.contains_key(key))
+                .filter(|(_, key)| book.get(key).is_none())
                 .collect();
             let expected: Vec<_> = alive.take(usize::from(crowded)).collect();
             prop_assert_eq!(gone, expected);

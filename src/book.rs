@@ -1,0 +1,115 @@
+//! A book of bounded length, for what is remembered of clients that come and go. Each entry has an end, and is forgotten
+//! then; if there is no room, whatever would be forgotten first makes it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+use std::time::Instant;
+
+/// What is remembered, by whom it is about.
+#[derive(Debug)]
+pub(crate) struct Book<K, E> {
+    capacity: usize,
+    entries: HashMap<K, E>,
+    /// The same keys in the order in which they will be forgotten.
+    by_end: BTreeSet<(Instant, K)>,
+}
+
+/// Something that is worth remembering until a certain moment.
+pub(crate) trait Entry {
+    /// The moment. It doesn't change while the entry is in a book.
+    fn end(&self) -> Instant;
+}
+
+impl<K: Clone + Ord + Hash, E: Entry> Book<K, E> {
+    /// An empty book, for at most so many.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            entries: HashMap::new(),
+            by_end: BTreeSet::new(),
+        }
+    }
+
+    /// What is remembered of `key`.
+    pub fn get(&self, key: &K) -> Option<&E> {
+        self.entries.get(key)
+    }
+
+    /// Forgets all whose end has come.
+    pub fn forget_until(&mut self, now: Instant) {
+        while let Some((end, _)) = self.by_end.first()
+            && *end <= now
+        {
+            self.forget_first();
+        }
+    }
+
+    /// Takes an entry out, to put another one in its place.
+    pub fn take(&mut self, key: &K) -> Option<E> {
+        let (key, entry) = self.entries.remove_entry(key)?;
+        self.by_end.remove(&(entry.end(), key));
+        Some(entry)
+    }
+
+    /// Writes an entry down, and says whether another had to go for it before its time.
+    pub fn enter(&mut self, key: K, entry: E) -> bool {
+        self.take(&key);
+        let full = self.entries.len() >= self.capacity;
+        if full {
+            self.forget_first();
+        }
+        self.by_end.insert((entry.end(), key.clone()));
+        self.entries.insert(key, entry);
+        full
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, key)) = self.by_end.pop_first() {
+            self.entries.remove(&key);
+        }
+    }
+
+    /// Everything in it, in the order in which it will be forgotten.
+    #[cfg(test)]
+    pub fn by_end(&self) -> Vec<(Instant, K)> {
+        assert_eq!(self.entries.len(), self.by_end.len());
+        self.by_end.iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    impl Entry for Instant {
+        fn end(&self) -> Instant {
+            *self
+        }
+    }
+
+    #[test]
+    fn what_has_ended_is_forgotten_and_no_more() {
+        let now = Instant::now();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let mut book = Book::new(3);
+        for (key, end) in [("b", 2), ("a", 1), ("c", 3)] {
+            assert!(!book.enter(key, later(end)));
+        }
+        book.forget_until(later(2));
+        assert_eq!(book.by_end(), [(later(3), "c")]);
+        assert_eq!(book.get(&"a"), None);
+    }
+
+    #[test]
+    fn whoever_would_be_forgotten_first_makes_room_for_others_and_not_for_itself() {
+        let now = Instant::now();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let mut book = Book::new(2);
+        book.enter("a", later(1));
+        book.enter("b", later(2));
+        assert!(!book.enter("a", later(3)), "it has its place");
+        assert!(book.enter("c", later(1)));
+        assert_eq!(book.by_end(), [(later(1), "c"), (later(3), "a")]);
+    }
+}
