@@ -67,6 +67,8 @@ const WITH_DEFAULT: &[&str] = &[
     "limits/sessions",
     "limits/sessions_per_site",
     "limits/sessions_per_client",
+    "limits/sessions_per_client_per_minute",
+    "limits/allow",
     "limits",
     "guard/failures",
     "guard/window",

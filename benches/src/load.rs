@@ -66,7 +66,7 @@ pub async fn measure(options: &Options, ground: &Ground) -> io::Result<String> {
     } else {
         table::most_sessions()?
     };
-    let limits = "limits: {sessions_per_client: 10000}\n";
+    let limits = "limits: {allow: [127.0.0.1]}\n";
     let crowd = crowd(&Proxy::start(options, ground, limits)?, most, logins).await?;
     Ok(format!(
         "{}\n{}\n{}",

@@ -139,7 +139,7 @@ impl Stage<'_> {
              tls: {{certificate: {certificate}, private_key: {key}}}\n\
              passive: {{ports: {passive}-{last}}}\n\
              sites:\n  - {{name: bench, default: true, backends: [{{address: 127.0.0.1:{backend}}}]}}\n\
-             limits: {{sessions: 20000, sessions_per_client: 20000}}\n\
+             limits: {{sessions: 20000, allow: [127.0.0.1]}}\n\
              timeouts: {{idle: 1h}}\n\
              admin: {{address: 127.0.0.1:{admin}}}\n",
             certificate = self.certificate.chain.display(),

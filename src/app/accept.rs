@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
@@ -84,8 +85,9 @@ impl Arrival {
             client: self.peer,
             destination,
         };
-        let limits = self.live.policy.settings.limits;
-        match self.shared.limiter.admit(ends.client.ip(), &limits) {
+        let limits = &self.live.policy.settings.limits;
+        let now = Instant::now();
+        match self.shared.limiter.admit(ends.client.ip(), limits, now) {
             Ok(permit) => drop(tokio::spawn(self.serve(ends, permit))),
             Err(refused) => self.turn_away(ends.client, refused),
         }
@@ -100,17 +102,20 @@ impl Arrival {
             return self.unidentified(&Unidentified::Untrusted);
         }
         let peer = self.peer;
-        let limits = self.live.policy.settings.limits;
-        let place = match self.shared.limiter.reserve(&limits) {
+        let limits = &self.live.policy.settings.limits;
+        let place = match self.shared.limiter.reserve(limits) {
             Ok(place) => place,
             Err(refused) => return self.turn_away(peer, refused),
         };
         tokio::spawn(async move {
             match proxy_header::read(&mut self.stream, &trusted).await {
-                Ok(ends) => match place.admit(ends.client.ip(), &limits) {
-                    Ok(permit) => self.serve(ends, permit).await,
-                    Err(refused) => self.turn_away(ends.client, refused),
-                },
+                Ok(ends) => {
+                    let limits = &self.live.policy.settings.limits;
+                    match place.admit(ends.client.ip(), limits, Instant::now()) {
+                        Ok(permit) => self.serve(ends, permit).await,
+                        Err(refused) => self.turn_away(ends.client, refused),
+                    }
+                }
                 Err(error) => self.unidentified(&error),
             }
         });
@@ -133,6 +138,7 @@ impl Arrival {
         let reason = match refused {
             Refused::Total => RefusedReason::Total,
             Refused::PerClient => RefusedReason::PerClient,
+            Refused::Pace => RefusedReason::Pace,
         };
         self.shared.metrics.session_refused(reason);
         tracing::warn!(%client, reason = reason.as_str(), "session refused");

@@ -129,6 +129,8 @@ pub(super) struct Limits {
     pub sessions: Option<Count>,
     pub sessions_per_site: Option<Count>,
     pub sessions_per_client: Option<Count>,
+    pub sessions_per_client_per_minute: Option<Count>,
+    pub allow: Option<Vec<Network>>,
 }
 
 #[derive(Deserialize, Default)]

@@ -30,6 +30,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -292,7 +293,7 @@ pub enum Verify {
 }
 
 /// How many sessions at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// In all.
     pub sessions: usize,
@@ -300,6 +301,10 @@ pub struct Limits {
     pub sessions_per_site: usize,
     /// Per client address (IPv6: per /64).
     pub sessions_per_client: usize,
+    /// How many a client may begin in a minute.
+    pub sessions_per_client_per_minute: NonZeroU32,
+    /// The clients for which the two limits for each don't hold.
+    pub allow: Vec<IpNet>,
 }
 
 /// What becomes of clients whose logins fail.

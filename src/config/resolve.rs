@@ -8,6 +8,7 @@ use super::{
 };
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
     let reuse = file.tls.session_reuse.unwrap_or(SessionReuse::Prefer);
     let sites = sites::resolve(file.sites, &listeners, reuse, base)?;
     let forms = file.user_forms.unwrap_or_default();
-    let limits = limits(&file.limits.unwrap_or_default(), sites.len());
+    let limits = limits(file.limits.unwrap_or_default(), sites.len());
     let timeouts = timeouts(file.timeouts.unwrap_or_default());
     let guard = guard(file.guard.unwrap_or_default(), timeouts.login)?;
     Ok(Settings {
@@ -54,7 +55,7 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
     })
 }
 
-fn limits(written: &file::Limits, sites: usize) -> Limits {
+fn limits(written: file::Limits, sites: usize) -> Limits {
     let or = |written: &Option<scalar::Count>, default| {
         written.as_ref().map_or(default, |count| count.0)
     };
@@ -69,6 +70,14 @@ fn limits(written: &file::Limits, sites: usize) -> Limits {
         sessions,
         sessions_per_site: or(&written.sessions_per_site, share),
         sessions_per_client: or(&written.sessions_per_client, 100),
+        sessions_per_client_per_minute: u32::try_from(or(
+            &written.sessions_per_client_per_minute,
+            6_000,
+        ))
+        .ok()
+        .and_then(NonZeroU32::new)
+        .unwrap_or(NonZeroU32::MAX),
+        allow: networks(written.allow),
     }
 }
 
@@ -120,13 +129,13 @@ fn guard(written: file::Guard, login: Duration) -> Result<GuardRules, Fault> {
         delay,
         max_delay,
         block: span(&written.block, ten_minutes),
-        allow: written
-            .allow
-            .unwrap_or_default()
-            .into_iter()
-            .map(|network| network.0)
-            .collect(),
+        allow: networks(written.allow),
     })
+}
+
+fn networks(written: Option<Vec<scalar::Network>>) -> Vec<IpNet> {
+    let written = written.unwrap_or_default();
+    written.into_iter().map(|network| network.0).collect()
 }
 
 fn default_admin() -> SocketAddr {
@@ -263,7 +272,7 @@ mod tests {
                 sessions: sessions.map(scalar::Count),
                 ..file::Limits::default()
             };
-            limits(&written, sites).sessions_per_site
+            limits(written, sites).sessions_per_site
         };
         assert_eq!(share(None, 1), 10_000);
         assert_eq!(share(None, 2), 9_000);

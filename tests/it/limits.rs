@@ -1,11 +1,15 @@
 //! What a public port needs from the start: bounds on sessions and on time.
 
+use std::net::SocketAddr;
+
 use crate::support::config::{Config, Site};
-use crate::support::front::Front;
+use crate::support::front::{Front, NAME};
+use crate::support::loopback::Loopback;
 use crate::support::proxy::Proxy;
 use crate::support::raw::Raw;
 use crate::support::script::Script;
 use crate::support::scripted::Backend;
+use crate::support::wire::Wire;
 
 #[test]
 fn sessions_beyond_the_limit_of_a_client_are_told_421_until_one_ends() {
@@ -29,6 +33,87 @@ fn sessions_beyond_the_limit_of_a_client_are_told_421_until_one_ends() {
     drop(first);
     proxy.wait_for_metric("portcullis_sessions", |sessions| sessions == 1.0);
     Raw::connect(proxy.explicit()).expect(220);
+}
+
+/// A client that connects from this address.
+fn come(from: &Loopback, to: SocketAddr) -> Raw {
+    Raw::over(Wire::connect_from(from.ip(), to))
+}
+
+fn refused_for_pace(proxy: &Proxy) -> f64 {
+    proxy.metric("portcullis_sessions_refused_total{reason=\"pace\"}")
+}
+
+#[test]
+fn who_comes_too_often_is_turned_away_before_a_handshake_and_others_are_not() {
+    let backend = Backend::start(Script::new());
+    let front = Front::new(&[]);
+    let proxy = Proxy::start(
+        front
+            .config()
+            .limit("sessions_per_client_per_minute", 2)
+            .site(&Site::default("ftpa", backend.address())),
+    );
+    let (often, other) = (Loopback::claim(), Loopback::claim());
+    for _ in 0..2 {
+        let mut client = come(&often, proxy.explicit());
+        client.expect(220);
+        client.command("QUIT", 221);
+    }
+    // None of them is there any more: it isn't their number.
+    proxy.wait_for_metric("portcullis_sessions", |sessions| sessions == 0.0);
+    come(&often, proxy.explicit()).expect(421);
+    let (said, _) = come(&often, proxy.implicit()).end();
+    assert!(said.is_empty(), "{said:?}");
+    assert_eq!(refused_for_pace(&proxy), 2.0);
+    let handshakes = proxy.metrics().into_iter();
+    let handshakes = handshakes.filter(|(name, _)| name.contains("_tls_handshakes_total"));
+    assert_eq!(handshakes.map(|(_, count)| count).sum::<f64>(), 0.0);
+
+    let mut client = come(&other, proxy.explicit());
+    client.expect(220);
+    client.auth_tls(&front.tls(NAME));
+    client.login("alice", "secret");
+}
+
+#[test]
+fn networks_that_are_allowed_come_as_often_and_stay_as_many_as_they_like() {
+    let backend = Backend::start(Script::new());
+    let front = Front::new(&[]);
+    let (office, other) = (Loopback::claim(), Loopback::claim());
+    let limits = format!(
+        "{{sessions_per_client: 1, sessions_per_client_per_minute: 1, allow: [{}]}}",
+        office.ip()
+    );
+    let config = front.config().set("limits", &limits);
+    let proxy = Proxy::start(config.site(&Site::default("ftpa", backend.address())));
+    let _many = [(); 5].map(|()| {
+        let mut client = come(&office, proxy.explicit());
+        client.expect(220);
+        client
+    });
+    let _one = come(&other, proxy.explicit()).expect(220);
+    come(&other, proxy.explicit()).expect(421);
+}
+
+#[test]
+fn a_reload_changes_how_often_a_client_may_come_and_ends_no_session() {
+    let backend = Backend::start(Script::new().file("file", "content"));
+    let front = Front::new(&[]);
+    let proxy = Proxy::start(
+        front
+            .config()
+            .limit("sessions_per_client_per_minute", 2)
+            .site(&Site::default("ftpa", backend.address())),
+    );
+    let mut live = front.session(&proxy, "alice");
+    let yaml = proxy.config().to_yaml();
+    proxy.reload(&yaml.replace("per_minute: 2", "per_minute: 1"));
+    Raw::connect(proxy.explicit()).expect(421);
+    assert_eq!(live.download("file"), b"content");
+    proxy.reload(&yaml);
+    Raw::connect(proxy.explicit()).expect(220);
+    assert_eq!(refused_for_pace(&proxy), 1.0);
 }
 
 /// Two sites with one backend.

@@ -282,6 +282,17 @@ fn limits_count_the_clients_behind_the_balancer() {
 }
 
 #[test]
+fn who_comes_too_often_is_told_from_others_behind_the_balancer() {
+    let balanced = Balanced::limited(LOOPBACK, "sessions_per_client_per_minute", 1);
+    let header = |client: &str| v1(end(client), end(BALANCER));
+    balanced.connect(&header("192.0.2.1:1000")).expect(220);
+    balanced.connect(&header("192.0.2.1:1001")).expect(421);
+    balanced.connect(&header("192.0.2.2:1000")).expect(220);
+    let refused = "portcullis_sessions_refused_total{reason=\"pace\"}";
+    assert_eq!(balanced.proxy.metric(refused), 1.0);
+}
+
+#[test]
 fn connections_without_a_header_yet_count_among_all_sessions() {
     let balanced = Balanced::limited(LOOPBACK, "sessions", 2);
     let header = v1(end(CLIENT), end(BALANCER));

@@ -33,6 +33,8 @@ label! {
         Total = "total",
         /// `limits.sessions_per_client` is reached.
         PerClient = "per_client",
+        /// `limits.sessions_per_client_per_minute` is reached.
+        Pace = "pace",
         /// The program is about to exit.
         Draining = "draining",
     }

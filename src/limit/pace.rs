@@ -1,0 +1,158 @@
+//! How often a client may begin a session: a bucket that leaks.
+//!
+//! Each session is one drop. As many drops as a client may begin sessions in a minute run out in a minute: it may begin so
+//! many at once, and one more whenever a drop has run out. Who is refused adds none, and who has none left is forgotten.
+
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use crate::book::{Book, Entry};
+use crate::client::Client;
+
+/// The drops of all clients that have any.
+#[derive(Debug)]
+pub(super) struct Pace {
+    book: Book<Client, Level>,
+}
+
+/// When the last drop will have run out.
+#[derive(Debug, Clone, Copy)]
+struct Level(Instant);
+
+impl Entry for Level {
+    fn end(&self) -> Instant {
+        self.0
+    }
+}
+
+impl Pace {
+    /// Nobody has come yet.
+    pub fn new() -> Self {
+        Self {
+            book: Book::new(CAPACITY),
+        }
+    }
+
+    /// Whether `client` may begin a session now; if so, it counts.
+    pub fn admits(&mut self, client: Client, per_minute: NonZeroU32, now: Instant) -> bool {
+        self.book.forget_until(now);
+        let former = self.book.get(&client).map_or(now, |level| level.0);
+        let level = former + MINUTE / per_minute.get();
+        let admitted = level <= now + MINUTE;
+        if admitted {
+            self.book.enter(client, Level(level));
+        }
+        admitted
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How many clients are remembered. A flood of more replaces itself: whose drops run out first is forgotten first.
+const CAPACITY: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    /// A clock that stands still until it is told.
+    struct Scene {
+        pace: Pace,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self {
+                pace: Pace::new(),
+                now: Instant::now(),
+            }
+        }
+
+        fn admits(&mut self, client: u32, per_minute: u32) -> bool {
+            let per_minute = NonZeroU32::new(per_minute).expect("not zero");
+            let address = IpAddr::from(Ipv4Addr::from(0x0a00_0000 + client));
+            self.pace.admits(Client::of(address), per_minute, self.now)
+        }
+
+        /// How many of a thousand are let in at once.
+        fn burst(&mut self, client: u32, per_minute: u32) -> usize {
+            (0..1_000)
+                .filter(|_| self.admits(client, per_minute))
+                .count()
+        }
+
+        fn pass(&mut self, seconds: u64) {
+            self.now += Duration::from_secs(seconds);
+        }
+
+        fn remembered(&self) -> usize {
+            self.pace.book.by_end().len()
+        }
+    }
+
+    #[test]
+    fn a_minutes_worth_may_come_at_once_and_then_one_whenever_a_drop_runs_out() {
+        let mut scene = Scene::new();
+        for per_minute in [1, 7, 30, 999] {
+            let client = per_minute;
+            assert_eq!(scene.burst(client, per_minute), per_minute as usize);
+        }
+        assert!(!scene.admits(30, 30));
+        scene.pass(2);
+        assert_eq!(scene.burst(30, 30), 1);
+        scene.pass(20);
+        assert_eq!(scene.burst(30, 30), 10);
+    }
+
+    #[test]
+    fn who_is_refused_again_and_again_waits_no_longer_for_it() {
+        let mut scene = Scene::new();
+        scene.burst(1, 60);
+        for _ in 0..10 {
+            scene.pass(1);
+            assert_eq!(scene.burst(1, 60), 1);
+        }
+    }
+
+    #[test]
+    fn who_comes_no_faster_than_that_is_never_refused_and_soon_forgotten() {
+        let mut scene = Scene::new();
+        for _ in 0..1_000 {
+            assert!(scene.admits(1, 60));
+            scene.pass(1);
+        }
+        assert!(scene.admits(2, 60));
+        assert_eq!(scene.remembered(), 1, "the first has no drop left");
+    }
+
+    #[test]
+    fn clients_do_not_wait_for_each_other() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.burst(1, 5), 5);
+        assert_eq!(scene.burst(2, 5), 5);
+    }
+
+    #[test]
+    fn another_pace_after_a_reload_holds_at_once() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.burst(1, 10), 10);
+        assert_eq!(scene.burst(1, 20), 0, "the minute is used up");
+        scene.pass(30);
+        assert_eq!(scene.burst(1, 20), 10);
+        scene.pass(30);
+        assert_eq!(scene.burst(1, 2), 1);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_who_has_come_often_is_not_forgotten_for_others() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.burst(0, 10), 10);
+        for client in 1..=100_000 {
+            assert!(scene.admits(client, 10));
+        }
+        assert_eq!(scene.remembered(), CAPACITY);
+        assert!(!scene.admits(0, 10));
+    }
+}
