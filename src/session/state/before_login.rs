@@ -1,10 +1,10 @@
-//! Commands before login that Portcullis answers by itself: TLS, HOST, FEAT, settings, and everything that has to wait.
+//! Commands before login that Portcullis answers by itself: HOST, FEAT, settings, and everything that has to wait.
 //!
 //! There may be a backend already (USER was given, PASS not yet); what concerns only the client leg is the same then.
 
 use std::net::IpAddr;
 
-use super::{Action, Ending, Machine, Protection, Security, State};
+use super::{Action, Ending, Machine, State};
 use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Verb};
@@ -50,89 +50,6 @@ impl Machine {
         true
     }
 
-    /// AUTH (RFC 2228 §3, RFC 4217 §4).
-    fn auth(&mut self, argument: &[u8]) {
-        if self.is_secured() {
-            return self.answer(answer::ALREADY_SECURE);
-        }
-        let protection = match argument.trim_ascii().to_ascii_uppercase().as_slice() {
-            b"" => return self.answer(answer::AUTH_ARGUMENT),
-            b"TLS" | b"TLS-C" => Protection::Clear,
-            // In the drafts before RFC 4217, which IIS and ProFTPD still follow, these imply PROT P.
-            b"SSL" | b"TLS-P" => Protection::Private,
-            _ => return self.answer(answer::AUTH_UNKNOWN),
-        };
-        if !self.queue.is_empty() {
-            // They came in clear text, behind AUTH, while a transfer ran: the same trap as in the driver's buffer.
-            return self.farewell(answer::BYTES_BEHIND_AUTH, Ending::Abuse);
-        }
-        // What was said in clear text may have been said by anybody, so it's forgotten (RFC 4217 §4), but for HOST,
-        // which RFC 7151 §3.2.2 shows in front of AUTH.
-        if !matches!(self.state, State::NoBackend) {
-            self.push(Action::DropData);
-            self.push(Action::HangUp);
-            self.state = State::NoBackend;
-        }
-        self.stored.clear();
-        self.only_epsv = false;
-        self.security = Security::Upgrading(protection);
-        self.push(Action::StartTls);
-    }
-
-    pub(super) fn on_secured(&mut self, sni: Option<HostName>) {
-        if let Security::Upgrading(protection) = self.security {
-            self.security = Security::Secured {
-                sni,
-                pbsz: false,
-                protection,
-            };
-        }
-    }
-
-    fn pbsz(&mut self, argument: &[u8]) {
-        let number = std::str::from_utf8(argument.trim_ascii())
-            .ok()
-            // `parse` alone would take a sign as well.
-            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|text| text.parse::<u32>().ok());
-        let answer = match (&mut self.security, number) {
-            (Security::Clear | Security::Upgrading(_), _) => answer::NEEDS_AUTH,
-            (Security::Secured { .. }, None) => answer::PBSZ_ARGUMENT,
-            (Security::Secured { pbsz, .. }, Some(_)) => {
-                *pbsz = true;
-                answer::PBSZ_ACCEPTED
-            }
-        };
-        self.answer(answer);
-    }
-
-    fn prot(&mut self, argument: &[u8]) {
-        let Security::Secured {
-            pbsz, protection, ..
-        } = &mut self.security
-        else {
-            return self.answer(answer::NEEDS_AUTH);
-        };
-        let answer = if !*pbsz {
-            answer::NEEDS_PBSZ
-        } else {
-            match argument.trim_ascii().to_ascii_uppercase().as_slice() {
-                b"P" => {
-                    *protection = Protection::Private;
-                    answer::PROT_PRIVATE
-                }
-                b"C" if self.terms.data_required => answer::PROT_CLEAR_REFUSED,
-                b"C" => {
-                    *protection = Protection::Clear;
-                    answer::PROT_CLEAR
-                }
-                b"S" | b"E" => answer::PROT_UNSUPPORTED,
-                _ => answer::PROT_UNKNOWN,
-            }
-        };
-        self.answer(answer);
-    }
-
     /// HOST (RFC 7151).
     fn host(&mut self, command: &Command) {
         let answer = match self.chosen_by_host(command.argument()) {
@@ -162,10 +79,7 @@ impl Machine {
             };
         }
         let host = HostName::parse(argument).ok_or(answer::HOST_SYNTAX)?;
-        let sni = match &self.security {
-            Security::Secured { sni, .. } => sni.as_ref(),
-            Security::Clear | Security::Upgrading(_) => None,
-        };
+        let sni = self.security.sni();
         let site_by_sni = sni.and_then(|sni| self.terms.router.site_of(sni));
         match (self.terms.router.site_of(&host), site_by_sni) {
             // §4: after a server name that chose a site, HOST must not choose another.

@@ -307,7 +307,7 @@ impl Machine {
             return;
         }
         if let Some(backend_port) = address::announced_port(reply) {
-            let protection = self.protection();
+            let protection = self.security.protection();
             self.push(Action::PrepareData {
                 backend_port,
                 client: request.client,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::stored::Replay;
-use super::{Action, Dialled, Ending, LoginClock, Loss, Machine, Record, Security, State};
+use super::{Action, Dialled, Ending, LoginClock, Loss, Machine, Record, State};
 use crate::ftp::answer;
 use crate::ftp::command::Command;
 use crate::ftp::reply::{Class, Reply};
@@ -53,18 +53,14 @@ impl Machine {
         if command.argument().is_empty() {
             return self.answer(answer::USER_ARGUMENT);
         }
-        if self.terms.tls_required && !self.is_secured() {
+        if self.terms.tls_required && !self.security.is_on() {
             self.push(Action::Record(Record::Login(LoginResult::ClearText)));
             return self.answer(answer::POLICY_REQUIRES_TLS);
         }
-        let sni = match &self.security {
-            Security::Secured { sni, .. } => sni.as_ref(),
-            Security::Clear | Security::Upgrading(_) => None,
-        };
-        let route = self
-            .terms
-            .router
-            .route(command.argument(), self.host.as_ref(), sni);
+        let route =
+            self.terms
+                .router
+                .route(command.argument(), self.host.as_ref(), self.security.sni());
         let Ok(route) = route else {
             self.push(Action::Record(Record::Login(LoginResult::UnknownHost)));
             // The password that may follow is not for the backend of an earlier USER.

@@ -12,261 +12,43 @@
 //!   OPTS … answered here                                          data ports and transfers are ours
 //! ```
 //!
-//! `before_login` and `login` hold the first three, `logged_in` the commands after login, `transfer` the one
-//! transfer that may run and its verdict.
+//! `before_login` and `login` hold the first three, `logged_in` the commands after login, `transfer` the one transfer that
+//! may run and its verdict. TLS on the client's control connection is apart from these states: `security` has it.
 
 mod before_login;
+mod ending;
+mod exchange;
 mod logged_in;
 mod login;
 mod loss;
+mod security;
 mod stored;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod wait;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::announce::Announcements;
-use crate::config::{HostName, Site};
+use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
-use crate::ftp::command::{BadCommand, Command, Direction, Verb};
+use crate::ftp::command::{BadCommand, Command, Verb};
 use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::{LoginResult, Verdict};
 use crate::route::{Route, Router};
 
+pub use ending::Ending;
+pub use exchange::{Action, BadLine, ClientData, Dialled, Event, Prepared, Protection, Record};
 use logged_in::LoggedIn;
 use login::Login;
 pub use loss::{Loss, Stage};
+use security::Security;
 use stored::Stored;
 pub use transfer::{DataEvent, DataFailure};
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Event {
-    /// The client sent a command.
-    Command(Command),
-    /// The client sent a line that is none.
-    BadLine(BadLine),
-    /// The client's control connection ended.
-    ClientGone,
-    /// The handshake that [`Action::StartTls`] asked for is done.
-    Secured {
-        /// The server name that the client sent, if it is a host name.
-        sni: Option<HostName>,
-    },
-    /// The backend connection that [`Action::Dial`] asked for is ready for USER, or there is none.
-    Dialled(Option<Dialled>),
-    /// The guard lets the client try no further: what [`Action::Dial`] or [`Action::Penalise`] came upon.
-    Blocked,
-    /// The site of [`Action::Dial`] has as many sessions as it may.
-    SiteFull,
-    /// The backend sent a reply.
-    Reply(Reply),
-    /// The backend's control connection ended, or what came was no reply.
-    BackendGone,
-    /// The data port that [`Action::PrepareData`] asked for.
-    Prepared(Prepared),
-    /// Something happened to the transfer's data connections.
-    Data(DataEvent),
-    /// The time for [`Machine::wait`] is over.
-    Expired,
-    /// The process is to end: finish what runs, begin nothing.
-    Drain,
-}
-
-/// A line that is no command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadLine {
-    /// Over the limit.
-    TooLong,
-    /// Not in the form of a command.
-    Malformed(BadCommand),
-}
-
-/// A backend connection that is ready for USER.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dialled {
-    /// Whether its control connection runs over IPv6, where only EPSV makes sense.
-    pub ipv6: bool,
-    /// The 230 of a backend that lets everybody in without USER.
-    pub welcome: Option<Reply>,
-}
-
-/// Something to do.
-#[derive(Debug, PartialEq)]
-pub enum Action {
-    /// Send this reply to the client.
-    Reply(Bytes),
-    /// Answer AUTH and do the TLS handshake with the client; then comes [`Event::Secured`].
-    StartTls,
-    /// Connect to the site's backend; then comes [`Event::Dialled`], or [`Event::Blocked`] from the guard, or
-    /// [`Event::SiteFull`].
-    Dial(Route),
-    /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
-    Penalise(Option<Arc<Site>>),
-    /// Send this line to the backend.
-    Send(Bytes),
-    /// Close the backend's control connection.
-    HangUp,
-    /// Connect to the backend's data port and make one for the client; then comes [`Event::Prepared`].
-    PrepareData {
-        /// The port that the backend announced.
-        backend_port: u16,
-        /// How the client's data connection comes to be.
-        client: ClientData,
-        /// Whether it is to be under TLS, as things stand.
-        protection: Protection,
-    },
-    /// Bring the prepared data connections to life; then come [`Event::Data`]s.
-    OpenData {
-        /// Which way the bytes go.
-        direction: Direction,
-        /// Whether the client's data connection is under TLS.
-        protection: Protection,
-    },
-    /// The transfer command is out: do the handshakes and let the bytes flow.
-    BeginData,
-    /// The source's end is good: end the sink's leg in order, too.
-    ProceedData,
-    /// Drop both data connections, with a reset to whoever is connected.
-    DropData,
-    /// Tell the metrics and the log.
-    Record(Record),
-    /// End the session.
-    Close(Ending),
-}
-
-/// How the client's data connection comes to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientData {
-    /// The client connects to us.
-    Passive,
-    /// We connect to the client.
-    Active(SocketAddr),
-}
-
-/// What became of [`Action::PrepareData`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prepared {
-    /// The client may connect to this port.
-    Passive(u16),
-    /// We'll connect to the client.
-    Active,
-    /// No passive port was free.
-    NoPort,
-}
-
-/// The protection level of data connections (RFC 2228 §3, RFC 4217 §9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protection {
-    /// PROT C
-    Clear,
-    /// PROT P
-    Private,
-}
-
-/// What the metrics and the log are told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Record {
-    /// A login succeeded or failed.
-    Login(LoginResult),
-    /// A transfer is over.
-    Transfer {
-        /// The command that began it.
-        command: Command,
-        /// Which way its bytes went.
-        direction: Direction,
-        /// How it ended.
-        verdict: Verdict,
-        /// What ended it, if not the backend's own reply.
-        failure: Option<DataFailure>,
-    },
-    /// The backend was given up.
-    BackendLost(Stage, Loss),
-    /// The backend refused both EPSV and PASV, the last time like this.
-    NoDataPort(Reply),
-}
-
-/// Why a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// QUIT.
-    Quit,
-    /// The client closed or lost its control connection.
-    ClientGone,
-    /// No command for too long.
-    Idle,
-    /// Not logged in in time.
-    LoginTimeout,
-    /// The client's TLS handshake failed.
-    Handshake,
-    /// The backend could not be reached or verified.
-    BackendUnavailable,
-    /// The backend said 421.
-    BackendClosed,
-    /// The backend's control connection ended or lost step.
-    BackendLost,
-    /// The process ends.
-    Drain,
-    /// Too much nonsense, HTTP, or bytes behind AUTH.
-    Abuse,
-    /// Too many failed logins.
-    Blocked,
-    /// Too many sessions at the site.
-    SiteFull,
-}
-
-impl Ending {
-    /// The word for it in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Quit => "quit",
-            Self::ClientGone => "client gone",
-            Self::Idle => "idle timeout",
-            Self::LoginTimeout => "login timeout",
-            Self::Handshake => "tls handshake failed",
-            Self::BackendUnavailable => "backend unavailable",
-            Self::BackendClosed => "closed by backend",
-            Self::BackendLost => "backend lost",
-            Self::Drain => "drain",
-            Self::Abuse => "abuse",
-            Self::Blocked => "blocked",
-            Self::SiteFull => "site full",
-        }
-    }
-}
-
-/// What the session waits for, which decides how long it may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// The login, counted from accept.
-    Login,
-    /// The client's next command.
-    Command,
-    /// The backend's reply to a command.
-    Reply,
-    /// The backend's reply after the data connections are done.
-    FinalReply,
-    /// An ABOR, or the end of the control connection, behind a plaintext upload's end.
-    Grace,
-    /// The backend's replies to ABOR.
-    Abort,
-    /// The data connections, which have deadlines of their own.
-    Data,
-}
-
-/// What the session waits for, and since when: the time runs on until this is another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Clock {
-    /// What for.
-    pub wait: Wait,
-    /// Since which command of the client's or, outside of transfers, of ours to the backend.
-    turn: u64,
-}
+pub use wait::{Clock, Wait};
 
 /// What a session needs to know when it begins.
 #[derive(Debug, Clone)]
@@ -328,19 +110,6 @@ enum LoginClock {
     Stopped,
 }
 
-/// The client's control connection, as far as TLS goes.
-#[derive(Debug)]
-enum Security {
-    Clear,
-    /// AUTH was accepted; the handshake is under way.
-    Upgrading(Protection),
-    Secured {
-        sni: Option<HostName>,
-        pbsz: bool,
-        protection: Protection,
-    },
-}
-
 #[derive(Debug)]
 enum State {
     NoBackend,
@@ -353,14 +122,14 @@ enum State {
 impl Machine {
     /// A session on an explicit listener; the greeting is the first action.
     pub fn explicit(terms: Terms) -> Self {
-        Self::new(terms, Security::Clear)
+        Self::new(terms, Security::Off)
     }
 
     /// A session on an implicit listener, after the handshake. PBSZ 0 and PROT P count as given (MS-FTPS §3.1).
     pub fn implicit(terms: Terms, sni: Option<HostName>) -> Self {
         Self::new(
             terms,
-            Security::Secured {
+            Security::On {
                 sni,
                 pbsz: true,
                 protection: Protection::Private,
@@ -483,7 +252,7 @@ impl Machine {
     /// Whether nothing is under way and the next command can be taken up.
     fn is_ready(&self) -> bool {
         match &self.state {
-            State::NoBackend => !matches!(self.security, Security::Upgrading(_)),
+            State::NoBackend => !self.security.is_upgrading(),
             State::Login(login) => login.is_ready(),
             State::LoggedIn(logged_in) => logged_in.is_ready(),
             State::Dialling(_) | State::Closed => false,
@@ -594,17 +363,6 @@ impl Machine {
                 self.answer(answer::SITE_LOST);
                 self.close(Ending::BackendLost);
             }
-        }
-    }
-
-    fn is_secured(&self) -> bool {
-        matches!(self.security, Security::Secured { .. })
-    }
-
-    fn protection(&self) -> Protection {
-        match self.security {
-            Security::Secured { protection, .. } => protection,
-            Security::Clear | Security::Upgrading(_) => Protection::Clear,
         }
     }
 

@@ -224,7 +224,7 @@ impl Machine {
 
     pub(super) fn begin_transfer(&mut self, command: Command) {
         // PROT counts as it stands at the transfer command, not at PASV (RFC 4217 §8).
-        let protection = self.protection();
+        let protection = self.security.protection();
         if self.terms.data_required && protection == Protection::Clear {
             // The data port stays: PROT P and the same command again are all it takes.
             return self.answer(answer::PROT_REQUIRED);

@@ -71,7 +71,7 @@ fn auth_takes_tls_in_all_its_spellings_and_nothing_else() {
     ] {
         let mut session = Session::explicit();
         session.secured(auth, None);
-        assert_eq!(session.machine.protection(), protection, "{auth}");
+        assert_eq!(session.machine.security.protection(), protection, "{auth}");
         assert_eq!(session.answer("AUTH TLS"), 503);
     }
     assert_eq!(Session::explicit().answer("AUTH"), 501);
@@ -99,13 +99,13 @@ fn prot_needs_pbsz_and_knows_two_levels() {
     for (line, code) in dialogue {
         assert_eq!(session.answer(line), code, "{line}");
     }
-    assert_eq!(session.machine.protection(), Protection::Clear);
+    assert_eq!(session.machine.security.protection(), Protection::Clear);
 }
 
 #[test]
 fn an_implicit_session_begins_private() {
     let mut session = Session::implicit();
-    assert_eq!(session.machine.protection(), Protection::Private);
+    assert_eq!(session.machine.security.protection(), Protection::Private);
     assert_eq!(session.answer("PROT C"), 200);
 }
 

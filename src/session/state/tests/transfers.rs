@@ -1,6 +1,7 @@
 //! A transfer's verdict: what the data connections and the backend say, in every order.
 
 use super::*;
+use crate::ftp::command::Direction;
 
 const PROVEN: DataEvent = DataEvent::SourceEnded { proven: true };
 const UNPROVEN: DataEvent = DataEvent::SourceEnded { proven: false };
@@ -351,7 +352,7 @@ fn where_data_has_to_be_private_a_transfer_without_prot_p_is_521() {
     }));
     let mut implicit = Session::implicit_with(terms, None);
     assert_eq!(implicit.answer("PROT C"), 534);
-    assert_eq!(implicit.machine.protection(), Protection::Private);
+    assert_eq!(implicit.machine.security.protection(), Protection::Private);
 }
 
 #[test]
