@@ -4,6 +4,7 @@
 //! for signals and for new certificate files. What is live is held in one [`ArcSwap`] and replaced whole.
 
 mod accept;
+mod descriptors;
 pub mod names;
 
 use std::collections::HashMap;
@@ -126,7 +127,9 @@ impl App {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         };
+        descriptors::claim();
         let checked = load(&config)?;
+        descriptors::judge(&checked.settings);
         let announcements = names::announcements(&checked.settings.passive).await?;
         let metrics = Arc::new(Metrics::new());
         let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
@@ -258,6 +261,7 @@ impl App {
         }
 
         // From here on nothing can fail.
+        descriptors::judge(&checked.settings);
         let live = put_live(checked, ports, announcements, &self.shared.metrics);
         self.watch = Some(watch_certificate(&live));
         let kept: Vec<SocketAddr> = live

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::support::config::{Config, Site};
 use crate::support::front::{Front, NAME};
 use crate::support::loopback::Loopback;
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{LogLine, Proxy};
 use crate::support::raw::Raw;
 use crate::support::script::Script;
 use crate::support::scripted::Backend;
@@ -114,6 +114,60 @@ fn a_reload_changes_how_often_a_client_may_come_and_ends_no_session() {
     proxy.reload(&yaml);
     Raw::connect(proxy.explicit()).expect(220);
     assert_eq!(refused_for_pace(&proxy), 1.0);
+}
+
+fn short_of_descriptors(line: &LogLine) -> bool {
+    line.message().contains("file descriptors")
+}
+
+#[test]
+fn file_descriptors_that_it_only_has_to_ask_for_are_asked_for() {
+    let backend = Backend::start(Script::new().file("file", "content"));
+    let front = Front::new(&[]);
+    let config = front.config().limit("sessions", 100);
+    let config = config.site(&Site::default("ftpa", backend.address()));
+    let proxy = Proxy::start_with_descriptors_at_first(config, 40);
+    let _crowd: Vec<Raw> = (0..60)
+        .map(|_| {
+            let mut client = Raw::connect(proxy.explicit());
+            client.expect(220);
+            client
+        })
+        .collect();
+    assert_eq!(front.session(&proxy, "alice").download("file"), b"content");
+    assert_eq!(proxy.metric("portcullis_accept_errors_total"), 0.0);
+    assert!(!proxy.log_lines().iter().any(short_of_descriptors));
+}
+
+#[test]
+fn sessions_that_may_need_more_descriptors_than_there_are_are_told_of_at_start_and_reload() {
+    let backend = Backend::start(Script::new());
+    let front = Front::new(&[]);
+    let config = front.config().limit("sessions", 1_000);
+    let config = config.site(&Site::default("ftpa", backend.address()));
+    let proxy = Proxy::start_with_descriptors(config, 1_000);
+    let warning = proxy.wait_for_log(short_of_descriptors);
+    let number = |name| {
+        let field = warning.field(name).expect("the field is there");
+        field.parse::<usize>().expect("a number")
+    };
+    assert_eq!(warning.field("level").as_deref(), Some("WARN"));
+    assert_eq!(number("allowed"), 1_000);
+    assert!(number("needed") > 4_000);
+
+    let yaml = proxy.config().to_yaml();
+    let sessions = |count: usize| yaml.replace("sessions: 1000", &format!("sessions: {count}"));
+    let warnings = || {
+        let lines = proxy.log_lines();
+        lines
+            .iter()
+            .filter(|line| short_of_descriptors(line))
+            .count()
+    };
+    proxy.reload(&sessions(number("enough_for")));
+    assert_eq!(warnings(), 1, "what it said is enough");
+    proxy.reload(&sessions(number("enough_for") + 1));
+    assert_eq!(warnings(), 2);
 }
 
 /// Two sites with one backend.

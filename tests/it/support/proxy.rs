@@ -53,8 +53,17 @@ impl Proxy {
 
     /// The same with at most so many file descriptors, standard ones included.
     pub fn start_with_descriptors(config: Config, count: usize) -> Self {
+        Self::start_limited(config, &format!("-n {count}"))
+    }
+
+    /// The same with so many at first, and as many as the test may have if it asks for them.
+    pub fn start_with_descriptors_at_first(config: Config, count: usize) -> Self {
+        Self::start_limited(config, &format!("-S -n {count}"))
+    }
+
+    fn start_limited(config: Config, limit: &str) -> Self {
         let mut command = Command::new("sh");
-        let script = format!("ulimit -n {count} && exec \"$@\"");
+        let script = format!("ulimit {limit} && exec \"$@\"");
         command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_portcullis")]);
         Self::start_by(config.into(), command)
     }

@@ -1,0 +1,124 @@
+//! File descriptors: as many as the system lets this process have, and a word to the operator where those are too few.
+//!
+//! Processes begin with a soft limit that is often 1024, made for programs that use select(2), and with a hard limit far
+//! above it, up to which they may go by themselves.
+
+use std::collections::HashSet;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Settings;
+
+/// Raises the soft limit to the hard one.
+pub(super) fn claim() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    let current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current, ..limit }) {
+        tracing::debug!(%error, "the limit on file descriptors stays");
+    }
+}
+
+/// Warns if the configured sessions may need more than this process may have.
+pub(super) fn judge(settings: &Settings) {
+    let need = Need::of(settings);
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if need.in_all() > allowed {
+        tracing::warn!(
+            sessions = need.sessions,
+            needed = need.in_all(),
+            allowed,
+            enough_for = need.sessions_within(allowed),
+            "limits.sessions may need more file descriptors than this process may open; further connections would \
+             wait. Let it open more (LimitNOFILE= of its systemd unit, --ulimit nofile= of its container, ulimit -n of \
+             its shell), or lower limits.sessions"
+        );
+    }
+}
+
+/// How many descriptors a configuration may need.
+struct Need {
+    /// Whatever comes.
+    fixed: u64,
+    sessions: u64,
+}
+
+impl Need {
+    fn of(settings: &Settings) -> Self {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let addresses: HashSet<_> = settings
+            .listeners
+            .iter()
+            .map(|one| one.address.ip())
+            .collect();
+        let passive = addresses.len() * settings.passive.ports.len();
+        Self {
+            fixed: count(settings.listeners.len() + passive) + OTHERS,
+            sessions: count(settings.limits.sessions),
+        }
+    }
+
+    fn in_all(&self) -> u64 {
+        self.fixed
+            .saturating_add(self.sessions.saturating_mul(PER_SESSION))
+    }
+
+    fn sessions_within(&self, allowed: u64) -> u64 {
+        allowed.saturating_sub(self.fixed) / PER_SESSION
+    }
+}
+
+/// The control and the data connections of both legs, while a transfer runs.
+const PER_SESSION: u64 = 4;
+
+/// The admin endpoint and its clients, the runtime, files that are read, names that are looked up.
+const OTHERS: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use std::path::Path;
+
+    fn need(listeners: &str, rest: &str) -> Need {
+        let text = format!(
+            "listeners: [{listeners}]\n\
+             tls: {{certificate: tls.crt, private_key: tls.key}}\n\
+             sites: [{{name: ftp, default: true, backends: [{{address: 10.0.0.10}}]}}]\n{rest}\n"
+        );
+        Need::of(&config::parse(&text, Path::new("p.yaml")).expect("good"))
+    }
+
+    #[test]
+    fn four_for_each_session_and_one_for_each_socket_that_listens() {
+        let one = "{address: 127.0.0.1:21, tls: explicit}";
+        let two = "{address: 127.0.0.1:21, tls: explicit}, {address: 127.0.0.1:990, tls: implicit}";
+        let three = &format!("{two}, {{address: 127.0.0.2:21, tls: explicit}}");
+        let sockets = |listeners, rest| need(listeners, rest).in_all() - OTHERS;
+        assert_eq!(sockets(one, ""), 40_000 + 1 + 1);
+        assert_eq!(sockets(two, "limits: {sessions: 10}"), 40 + 2 + 1);
+        let range = "passive: {ports: 50000-50099}\nlimits: {sessions: 1}";
+        assert_eq!(sockets(three, range), 4 + 3 + 2 * 100);
+    }
+
+    #[test]
+    fn the_sessions_that_are_said_to_fit_do() {
+        for allowed in [0, 40, 100, 1_024, 20_000, 20_001, 20_002, 20_003] {
+            let of = |sessions| Need {
+                fixed: 67,
+                sessions,
+            };
+            let fit = of(10_000).sessions_within(allowed);
+            assert!(
+                fit == 0 || of(fit).in_all() <= allowed,
+                "{fit} in {allowed}"
+            );
+            assert!(
+                of(fit + 1).in_all() > allowed,
+                "more than {fit} in {allowed}"
+            );
+        }
+    }
+}
