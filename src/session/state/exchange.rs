@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{DataEvent, DataFailure, Ending, Loss, Stage};
+use super::{DataFailure, Ending, Loss, Stage};
 use crate::config::{HostName, Site};
 use crate::ftp::command::{BadCommand, Command, Direction};
 use crate::ftp::reply::Reply;
@@ -44,6 +44,23 @@ pub enum Event {
     Expired,
     /// The process is to end: finish what runs, begin nothing.
     Drain,
+}
+
+/// What the data connections of a transfer have to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataEvent {
+    /// The backend's data connection is open: the command may go out.
+    BackendOpen,
+    /// The source ended, and everything that came from it is with the sink. `proven` if the end can't be taken for a
+    /// lost connection: it was a close_notify, or the backend's, whose reply decides.
+    SourceEnded {
+        /// False for a plain FIN from a client.
+        proven: bool,
+    },
+    /// After [`Action::ProceedData`]: the sink's leg was ended in order.
+    Finished,
+    /// It went wrong, and both legs have been reset.
+    Failed(DataFailure),
 }
 
 /// A line that is no command.

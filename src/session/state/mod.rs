@@ -41,13 +41,15 @@ use crate::observe::metrics::{LoginResult, Verdict};
 use crate::route::{Route, Router};
 
 pub use ending::Ending;
-pub use exchange::{Action, BadLine, ClientData, Dialled, Event, Prepared, Protection, Record};
+pub use exchange::{
+    Action, BadLine, ClientData, DataEvent, Dialled, Event, Prepared, Protection, Record,
+};
 use logged_in::LoggedIn;
 use login::Login;
 pub use loss::{Loss, Stage};
 use security::Security;
 use stored::Stored;
-pub use transfer::{DataEvent, DataFailure};
+pub use transfer::DataFailure;
 pub use wait::{Clock, Wait};
 
 /// What a session needs to know when it begins.
@@ -249,6 +251,17 @@ impl Machine {
         }
     }
 
+    /// Gives up the running transfer because the process ends.
+    pub fn drain_is_over(&mut self) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        if self.transfer().is_some() {
+            self.cut_transfer(Verdict::Aborted);
+        }
+        self.farewell(answer::SHUTTING_DOWN, Ending::Drain);
+    }
+
     /// Whether nothing is under way and the next command can be taken up.
     fn is_ready(&self) -> bool {
         match &self.state {
@@ -264,8 +277,7 @@ impl Machine {
             return self.command_during_transfer(command);
         }
         if !self.is_ready() {
-            self.queue.push_back(Queued::Command(command));
-            return;
+            return self.enqueue(command);
         }
         self.turn += 1;
         match self.state {
@@ -364,6 +376,10 @@ impl Machine {
                 self.close(Ending::BackendLost);
             }
         }
+    }
+
+    fn enqueue(&mut self, command: Command) {
+        self.queue.push_back(Queued::Command(command));
     }
 
     fn quit_is_queued(&self) -> bool {

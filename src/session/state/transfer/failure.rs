@@ -1,0 +1,87 @@
+//! What goes wrong with data connections: whose fault it is, and what the client and the operator are told.
+
+use crate::ftp::answer::{self, Answer};
+use crate::observe::metrics::Verdict;
+
+/// What went wrong with a data connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataFailure {
+    /// The client did not connect in time, or could not be reached in active mode.
+    NoClient,
+    /// The client's handshake failed.
+    ClientHandshake,
+    /// The client's handshake was a full one where session reuse is required.
+    NotResumed,
+    /// The client's connection broke.
+    ClientLost,
+    /// The client's upload ended without close_notify.
+    ClientUnclean,
+    /// The client neither sent nor took a byte for too long.
+    ClientIdle,
+    /// The backend's data port could not be reached.
+    NoBackend,
+    /// The handshake with the backend failed.
+    BackendHandshake,
+    /// The backend's connection broke.
+    BackendLost,
+    /// The backend neither sent nor took a byte for too long.
+    BackendIdle,
+    /// The backend called an upload complete before its end.
+    EarlyCompletion,
+    /// The backend's final reply did not come.
+    NoFinalReply,
+}
+
+impl DataFailure {
+    /// Whose fault it was.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::NoClient
+            | Self::ClientHandshake
+            | Self::NotResumed
+            | Self::ClientLost
+            | Self::ClientUnclean
+            | Self::ClientIdle => Verdict::FailedClient,
+            Self::NoBackend
+            | Self::BackendHandshake
+            | Self::BackendLost
+            | Self::BackendIdle
+            | Self::EarlyCompletion
+            | Self::NoFinalReply => Verdict::FailedBackend,
+        }
+    }
+
+    /// What the client is told, unless the backend has something better to say.
+    pub(super) fn answer(self) -> Answer {
+        match self {
+            Self::NoClient => answer::NO_DATA_CONNECTION,
+            Self::ClientHandshake => answer::DATA_HANDSHAKE_FAILED,
+            Self::NotResumed => answer::REUSE_REQUIRED,
+            Self::ClientLost => answer::CLIENT_DATA_LOST,
+            Self::ClientUnclean => answer::UNCLEAN_UPLOAD,
+            Self::ClientIdle | Self::BackendIdle => answer::DATA_TIMEOUT,
+            Self::NoBackend | Self::BackendHandshake => answer::NO_BACKEND_DATA,
+            Self::BackendLost => answer::BACKEND_DATA_LOST,
+            Self::EarlyCompletion => answer::EARLY_COMPLETION,
+            Self::NoFinalReply => answer::NO_FINAL_REPLY,
+        }
+    }
+
+    /// The word for it in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoClient => "client opened no data connection",
+            Self::ClientHandshake => "tls handshake with the client failed",
+            Self::NotResumed => "client did not resume its tls session",
+            Self::ClientLost => "client's data connection broke",
+            Self::ClientUnclean => "client ended without close_notify",
+            Self::ClientIdle => "client moved no data",
+            Self::NoBackend => "backend's data port not reached",
+            Self::BackendHandshake => "tls handshake with the backend failed",
+            Self::BackendLost => "backend's data connection broke",
+            Self::BackendIdle => "backend moved no data",
+            Self::EarlyCompletion => "backend called the upload complete before its end",
+            Self::NoFinalReply => "backend gave no final reply",
+        }
+    }
+}

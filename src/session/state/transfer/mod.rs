@@ -1,0 +1,394 @@
+//! One transfer, from its command to its verdict.
+//!
+//! The verdict is the promise that Portcullis makes: a transfer is complete only if its source ended cleanly, its sink
+//! took every byte, *and* the backend said 2xx. Until all three are known nobody is told that it is: a download's
+//! client doesn't get its end of file before the backend's 2xx, an upload's backend doesn't get its own before the
+//! client's end was judged. In every other case the sink's leg is reset and the client hears a 4xx or 5xx.
+//!
+//! A transfer that the client aborts, or that goes wrong on our side, has to be ended at the backend, too: see `abort`.
+
+mod abort;
+mod failure;
+
+use super::logged_in::{DataPort, Step};
+use super::{Action, DataEvent, Loss, Machine, Protection, Record, State, Wait};
+use crate::ftp::answer;
+use crate::ftp::command::{Command, Direction, Verb};
+use crate::ftp::reply::{Class, Reply};
+use crate::observe::metrics::Verdict;
+
+use abort::{Abort, Why};
+pub use failure::DataFailure;
+
+/// The transfer under way.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    command: Command,
+    direction: Direction,
+    /// A 1yz has come.
+    begun: bool,
+    /// How many STATs the backend has not answered yet.
+    stats: usize,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The command waits for the backend's data connection.
+    Opening,
+    /// The backend has the command.
+    Running(Running),
+    /// The backend is brought back into step.
+    Aborting(Abort),
+}
+
+#[derive(Debug)]
+struct Running {
+    data: Data,
+    /// The backend's 2xx, kept until the data connections have borne it out.
+    confirmed: Option<Reply>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Data {
+    Flowing,
+    /// A plaintext upload's FIN: it counts if no ABOR and no end of the control connection comes with it.
+    Unproven,
+    /// The source is done; a download's sink waits for the backend's word.
+    SourceEnded,
+    /// The sink's leg is being ended.
+    Ending,
+    Finished,
+}
+
+impl Transfer {
+    /// What the metrics and the log are told of it.
+    fn record(&self, verdict: Verdict, failure: Option<DataFailure>) -> Record {
+        Record::Transfer {
+            command: self.command.clone(),
+            direction: self.direction,
+            verdict,
+            failure,
+        }
+    }
+
+    pub fn wait(&self) -> Wait {
+        match &self.phase {
+            Phase::Opening => Wait::Data,
+            Phase::Aborting(_) => Wait::Abort,
+            Phase::Running(running) => match (running.data, running.confirmed.is_some()) {
+                (Data::Unproven, _) => Wait::Grace,
+                (Data::SourceEnded | Data::Finished, false) => Wait::FinalReply,
+                (Data::Flowing | Data::Ending | Data::SourceEnded | Data::Finished, _) => {
+                    Wait::Data
+                }
+            },
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn transfer(&self) -> Option<&Transfer> {
+        match &self.state {
+            State::LoggedIn(logged_in) => match &logged_in.step {
+                Step::Transfer(transfer) => Some(transfer),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn transfer_mut(&mut self) -> Option<&mut Transfer> {
+        match &mut self.state {
+            State::LoggedIn(logged_in) => match &mut logged_in.step {
+                Step::Transfer(transfer) => Some(transfer),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    pub(super) fn begin_transfer(&mut self, command: Command) {
+        // PROT counts as it stands at the transfer command, not at PASV (RFC 4217 §8).
+        let protection = self.security.protection();
+        if self.terms.data_required && protection == Protection::Clear {
+            // The data port stays: PROT P and the same command again are all it takes.
+            return self.answer(answer::PROT_REQUIRED);
+        }
+        let (State::LoggedIn(logged_in), Some(direction)) =
+            (&mut self.state, command.verb().transfer())
+        else {
+            return;
+        };
+        if logged_in.data_port == DataPort::None {
+            return self.answer(answer::DATA_PORT_FIRST);
+        }
+        logged_in.data_port = DataPort::None;
+        logged_in.step = Step::Transfer(Transfer {
+            command,
+            direction,
+            begun: false,
+            stats: 0,
+            phase: Phase::Opening,
+        });
+        self.push(Action::OpenData {
+            direction,
+            protection,
+        });
+    }
+
+    pub(super) fn command_during_transfer(&mut self, command: Command) {
+        let nothing_queued = self.queue.is_empty();
+        let Some(transfer) = self.transfer_mut() else {
+            return;
+        };
+        match (command.verb(), &mut transfer.phase) {
+            (Verb::Abor, Phase::Opening) => {
+                // The backend has not heard of the transfer, so it need not hear of its end.
+                self.push(Action::DropData);
+                self.answer(answer::TRANSFER_ABORTED);
+                self.answer(answer::ABORT_DONE);
+                self.end_transfer(Verdict::Aborted, None);
+            }
+            (Verb::Abor, Phase::Running(_)) => self.abort(Why::Asked),
+            (Verb::Abor, Phase::Aborting(abort)) if !abort.is_asked_for() => {
+                abort.is_now_asked_for();
+            }
+            // The client expects the two replies to its ABOR first.
+            (Verb::Noop, Phase::Aborting(abort)) if abort.is_asked_for() => self.enqueue(command),
+            // Answered here: many servers are deaf during a transfer, and whose 200 it was would be anyone's guess.
+            // Not before what came earlier, or the client takes it for the answer to that.
+            (Verb::Noop, _) if nothing_queued && transfer.stats == 0 => {
+                self.answer(answer::NOOP_OK);
+            }
+            (Verb::Stat, Phase::Running(_))
+                if nothing_queued
+                    && command.argument().is_empty()
+                    && transfer.stats < MAX_STATS =>
+            {
+                transfer.stats += 1;
+                self.send(command.line());
+            }
+            // In order, when the transfer is over; RFC 959 §4.1.1 says so of QUIT.
+            _ => self.enqueue(command),
+        }
+    }
+
+    pub(super) fn on_data(&mut self, event: DataEvent) {
+        let Some(transfer) = self.transfer_mut() else {
+            return;
+        };
+        match (event, &mut transfer.phase) {
+            (DataEvent::BackendOpen, Phase::Opening) => {
+                transfer.phase = Phase::Running(Running {
+                    data: Data::Flowing,
+                    confirmed: None,
+                });
+                let line = transfer.command.line().to_vec();
+                self.send(&line);
+                self.push(Action::BeginData);
+            }
+            (DataEvent::SourceEnded { proven }, Phase::Running(running))
+                if running.data == Data::Flowing =>
+            {
+                running.data = match (transfer.direction, proven) {
+                    (Direction::Upload, false) => Data::Unproven,
+                    (Direction::Upload, true) => Data::Ending,
+                    // IIS says 226 while the last bytes are still under way.
+                    (Direction::Download | Direction::Listing, _)
+                        if running.confirmed.is_some() =>
+                    {
+                        Data::Ending
+                    }
+                    (Direction::Download | Direction::Listing, _) => Data::SourceEnded,
+                };
+                if running.data == Data::Ending {
+                    self.push(Action::ProceedData);
+                }
+            }
+            (DataEvent::Finished, Phase::Running(running)) if running.data == Data::Ending => {
+                running.data = Data::Finished;
+                self.conclude();
+            }
+            (DataEvent::Failed(failure), Phase::Opening) => self.fail_transfer(failure),
+            (DataEvent::Failed(failure), Phase::Running(_)) => self.abort(Why::Failed(failure)),
+            // An event of data connections that have been dropped since.
+            _ => {}
+        }
+    }
+
+    pub(super) fn reply_during_transfer(&mut self, reply: Reply) {
+        let Some(transfer) = self.transfer_mut() else {
+            return;
+        };
+        if transfer.stats > 0 && answers_stat(&reply, transfer.begun) {
+            transfer.stats -= 1;
+            return self.pass(&reply);
+        }
+        match &transfer.phase {
+            // Nothing was asked yet.
+            Phase::Opening => self.lose_backend(Loss::Unasked),
+            Phase::Running(_) => self.reply_to_transfer(reply),
+            Phase::Aborting(_) => self.reply_during_abort(reply),
+        }
+    }
+
+    fn reply_to_transfer(&mut self, reply: Reply) {
+        let Some(Transfer {
+            begun,
+            phase: Phase::Running(running),
+            ..
+        }) = self.transfer_mut()
+        else {
+            return;
+        };
+        match reply.class() {
+            Class::Preliminary => {
+                *begun = true;
+                self.pass(&reply);
+            }
+            // Python's ftplib knows servers that say 200 and then 150. It tells nothing of the transfer's end.
+            Class::Completion
+                if reply.number() == 200 && !*begun && running.data == Data::Flowing => {}
+            // The answer to a STAT that nobody sent says nothing about the transfer.
+            Class::Completion if answers_stat(&reply, *begun) => {
+                self.lose_backend(Loss::Misplaced);
+            }
+            Class::Completion => self.confirmed(reply),
+            Class::TransientFailure | Class::PermanentFailure => {
+                let verdict = if *begun {
+                    Verdict::FailedBackend
+                } else {
+                    Verdict::Refused
+                };
+                // The reply first: a client that is still connecting or sending learns why.
+                self.pass(&reply);
+                self.push(Action::DropData);
+                self.end_transfer(verdict, None);
+            }
+            Class::Intermediate => self.lose_backend(Loss::Misplaced),
+        }
+    }
+
+    /// The backend said 2xx.
+    fn confirmed(&mut self, reply: Reply) {
+        let Some(transfer) = self.transfer_mut() else {
+            return;
+        };
+        let upload = transfer.direction == Direction::Upload;
+        let Phase::Running(running) = &mut transfer.phase else {
+            return;
+        };
+        if running.confirmed.is_some() {
+            return self.lose_backend(Loss::Unasked);
+        }
+        match running.data {
+            Data::Flowing | Data::Unproven | Data::SourceEnded if upload => {
+                // It can't have seen the end of a file that we have not ended.
+                self.fail_transfer(DataFailure::EarlyCompletion);
+            }
+            Data::SourceEnded => {
+                running.confirmed = Some(reply);
+                running.data = Data::Ending;
+                self.push(Action::ProceedData);
+            }
+            // IIS says 226 while the last bytes are still under way.
+            Data::Flowing | Data::Unproven | Data::Ending => running.confirmed = Some(reply),
+            Data::Finished => {
+                running.confirmed = Some(reply);
+                self.conclude();
+            }
+        }
+    }
+
+    /// Passes the backend's 2xx on, once the data connections have ended as they should.
+    fn conclude(&mut self) {
+        let Some(Transfer {
+            phase: Phase::Running(running),
+            ..
+        }) = self.transfer_mut()
+        else {
+            return;
+        };
+        if running.data == Data::Finished
+            && let Some(reply) = running.confirmed.take()
+        {
+            self.pass(&reply);
+            self.end_transfer(Verdict::Complete, None);
+        }
+    }
+
+    pub(super) fn transfer_expired(&mut self) {
+        let Some(transfer) = self.transfer_mut() else {
+            return;
+        };
+        match &mut transfer.phase {
+            Phase::Opening => {}
+            Phase::Running(running) if running.data == Data::Unproven => {
+                running.data = Data::Ending;
+                self.push(Action::ProceedData);
+            }
+            Phase::Running(_) => self.abort(Why::Failed(DataFailure::NoFinalReply)),
+            // The backend does without NOOP.
+            Phase::Aborting(abort) if abort.is_answered_twice() => self.back_in_step(),
+            Phase::Aborting(_) => self.lose_backend(Loss::Silence),
+        }
+    }
+
+    /// The session ends in the middle of it: the backend must not keep what it has as a whole file.
+    pub(super) fn cut_transfer(&mut self, verdict: Verdict) {
+        if let Some(Transfer {
+            phase: Phase::Running(running),
+            ..
+        }) = self.transfer()
+            && running.confirmed.is_none()
+        {
+            self.send(b"ABOR");
+        }
+        self.push(Action::DropData);
+        self.record_cut(verdict);
+    }
+
+    /// Records a transfer that ends together with its session.
+    pub(super) fn record_cut(&mut self, verdict: Verdict) {
+        if let Some(transfer) = self.transfer() {
+            let record = transfer.record(verdict, None);
+            self.push(Action::Record(record));
+        }
+    }
+
+    /// Ends a transfer that the backend has not begun, or takes for done.
+    fn fail_transfer(&mut self, failure: DataFailure) {
+        self.push(Action::DropData);
+        self.answer(failure.answer());
+        self.end_transfer(failure.verdict(), Some(failure));
+    }
+
+    fn end_transfer(&mut self, verdict: Verdict, failure: Option<DataFailure>) {
+        let State::LoggedIn(logged_in) = &mut self.state else {
+            return;
+        };
+        if let Step::Transfer(transfer) = std::mem::replace(&mut logged_in.step, Step::Ready) {
+            if transfer.stats > 0 {
+                // Many servers are deaf during a transfer and answer STAT after it.
+                logged_in.step = Step::Passed(transfer.stats);
+            }
+            let record = transfer.record(verdict, failure);
+            self.push(Action::Record(record));
+        }
+    }
+}
+
+/// How many STATs the backend may owe an answer; more wait like other commands. Most servers are deaf during a transfer,
+/// and a client that goes on asking would fill the connection to them.
+const MAX_STATS: usize = 16;
+
+/// Whether a reply during a transfer can only be meant for a STAT: 211 to 213, or "not here", which before a 1yz would be
+/// the transfer's own refusal.
+fn answers_stat(reply: &Reply, begun: bool) -> bool {
+    match reply.number() {
+        211..=213 => true,
+        500..=504 => begun,
+        _ => false,
+    }
+}
