@@ -274,6 +274,48 @@ fn a_session_is_one_line_and_so_is_each_of_its_transfers() {
     }
 }
 
+/// The log after a client has sent a warning, and a fatal alert behind it, in place of its ClientHello.
+fn log_of_alerts(filter: &'static str) -> Vec<LogLine> {
+    let front = Front::new(&[]);
+    let backend = Backend::start(Script::new());
+    let config = front.config().log(filter);
+    let proxy = Proxy::start(config.site(&Site::default("ftpa", backend.address())));
+    let mut client = Raw::connect(proxy.explicit());
+    client.expect(220);
+    client.command("AUTH TLS", 234);
+    let (warning, fatal) = (1, 2);
+    let (unrecognized_name, unknown_ca) = (112, 48);
+    client.send_bytes(&[21, 3, 1, 0, 2, warning, unrecognized_name]);
+    client.send_bytes(&[21, 3, 1, 0, 2, fatal, unknown_ca]);
+    proxy.wait_for_log(session_ended);
+    proxy.log_lines()
+}
+
+fn is_of_rustls(line: &LogLine) -> bool {
+    let target = line.field("target").unwrap_or_default();
+    target.starts_with("rustls")
+}
+
+#[test]
+fn the_alerts_of_a_client_are_one_line_of_its_session_and_none_of_the_tls_library() {
+    let lines = log_of_alerts("info");
+    let failed = lines
+        .iter()
+        .find(|line| line.message() == "TLS handshake with the client failed")
+        .expect("the line of the session");
+    let error = failed.field("error").expect("the field is there");
+    assert!(error.contains("unknown_ca"), "{error}");
+    assert!(!lines.iter().any(is_of_rustls));
+}
+
+#[test]
+fn what_the_tls_library_says_is_there_for_whoever_asks_for_it() {
+    for filter in ["debug", "info,rustls=warn", "info,portcullis=debug"] {
+        let lines = log_of_alerts(filter);
+        assert!(lines.iter().any(is_of_rustls), "{filter}");
+    }
+}
+
 #[test]
 fn the_log_names_the_user_who_is_logged_in_now() {
     let front = Front::new(&[]);

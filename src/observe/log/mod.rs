@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tracing::Subscriber;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
@@ -54,18 +54,29 @@ pub enum LogError {
 }
 
 /// Sends log lines of the whole process to stderr, with times in UTC as RFC 3339 has them. `filter` is in the form of
-/// `RUST_LOG`: `info`, or `info,portcullis::tls=debug`. Lines of the `log` crate, which rustls uses, come along.
+/// `RUST_LOG`: `info`, or `info,portcullis::tls=debug`. Lines of the `log` crate, which rustls uses, come along:
+/// its warnings only if `filter` is more than a level.
 ///
 /// Keep what it returns until the end of `main`: dropping it writes the last lines.
 ///
 /// # Errors
 /// If `filter` can't be parsed, or logging is set up already.
 pub fn init(format: LogFormat, filter: &str) -> Result<LogGuard, LogError> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = EnvFilter::try_new(directives(filter))?;
     let colours = io::stderr().is_terminal();
     let (sink, guard) = Sink::start(io::stderr())?;
     subscriber(format, colours, filter, sink).try_init()?;
     Ok(guard)
+}
+
+/// What a filter means. rustls warns of odd alerts and names that some client sends, without saying who: up to `info`, a
+/// level alone leaves that out, since what comes of it is told in lines of ours. More than a level, or `debug`, means what
+/// it says.
+fn directives(filter: &str) -> String {
+    match filter.trim().parse::<Level>() {
+        Ok(level) if level <= Level::INFO => format!("{level},rustls=error"),
+        _ => filter.to_owned(),
+    }
 }
 
 fn subscriber<W>(
@@ -273,6 +284,23 @@ mod tests {
                 tracing::info_span!("session", id = 42).in_scope(|| tracing::info!("hello"));
             });
             assert!(line.contains("session") && line.contains("42"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_level_alone_leaves_out_the_warnings_of_rustls_and_all_else_is_as_written() {
+        for (filter, meant) in [
+            ("info", "INFO,rustls=error"),
+            (" WARN ", "WARN,rustls=error"),
+            ("error", "ERROR,rustls=error"),
+            ("debug", "debug"),
+            ("trace", "trace"),
+            ("info,rustls=warn", "info,rustls=warn"),
+            ("info,portcullis::tls=debug", "info,portcullis::tls=debug"),
+            ("portcullis=info", "portcullis=info"),
+            ("off", "off"),
+        ] {
+            assert_eq!(directives(filter), meant);
         }
     }
 
