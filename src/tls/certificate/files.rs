@@ -1,0 +1,180 @@
+//! The two files of a pair: what they hold, and whether that can be served.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use aws_lc_rs::digest;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::error::X509Error;
+use x509_parser::extensions::GeneralName;
+
+use super::{CertificateError, CertificatePair, fingerprint, sha256_array};
+use crate::tls::date::system_time;
+use crate::tls::pem::{self, FileError};
+use crate::tls::provider;
+
+/// What the files of a pair held at one moment.
+pub(in crate::tls) struct PairFiles<'a> {
+    certificate: &'a Path,
+    private_key: &'a Path,
+    certificate_bytes: Vec<u8>,
+    private_key_bytes: Vec<u8>,
+}
+
+/// Tells two contents of a pair of files apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::tls) struct ContentDigest([u8; 32]);
+
+impl<'a> PairFiles<'a> {
+    /// Reads both files whole. Blocks on the file system.
+    pub fn read(certificate: &'a Path, private_key: &'a Path) -> Result<Self, FileError> {
+        Ok(Self {
+            certificate,
+            private_key,
+            certificate_bytes: pem::read(certificate)?,
+            private_key_bytes: pem::read(private_key)?,
+        })
+    }
+
+    pub fn digest(&self) -> ContentDigest {
+        let mut context = digest::Context::new(&digest::SHA256);
+        // The length in front, so that no byte can move from one file to the other unnoticed.
+        context.update(&(self.certificate_bytes.len() as u64).to_be_bytes());
+        context.update(&self.certificate_bytes);
+        context.update(&self.private_key_bytes);
+        ContentDigest(sha256_array(context.finish()))
+    }
+
+    /// Makes a pair of what was read, if it can be served at `now`.
+    pub fn check(&self, now: SystemTime) -> Result<CertificatePair, CertificateError> {
+        let chain = pem::certificates(self.certificate, &self.certificate_bytes)?;
+        let key = pem::private_key(self.private_key, &self.private_key_bytes)?;
+
+        let parsed = self.parse_chain(&chain)?;
+        // `pem::certificates` never gives an empty chain.
+        let leaf = &parsed[0];
+        let certified = self.match_key(&parsed, &chain, key)?;
+        self.check_order(&parsed)?;
+        let not_before = system_time(&leaf.validity().not_before);
+        let not_after = system_time(&leaf.validity().not_after);
+        if now > not_after {
+            return Err(CertificateError::Expired {
+                certificate: self.certificate.to_owned(),
+                not_after,
+                now,
+            });
+        }
+        if now < not_before {
+            return Err(CertificateError::NotYetValid {
+                certificate: self.certificate.to_owned(),
+                not_before,
+                now,
+            });
+        }
+        Ok(CertificatePair {
+            key: Arc::new(certified),
+            not_before,
+            not_after,
+            subject: leaf.subject().to_string(),
+            names: dns_names(leaf),
+            fingerprint: fingerprint(&chain[0]),
+            content: self.digest(),
+        })
+    }
+
+    fn parse_chain<'c>(
+        &self,
+        chain: &'c [CertificateDer<'static>],
+    ) -> Result<Vec<X509Certificate<'c>>, CertificateError> {
+        let malformed = |index: usize, source| CertificateError::Malformed {
+            certificate: self.certificate.to_owned(),
+            position: index + 1,
+            source,
+        };
+        chain
+            .iter()
+            .enumerate()
+            .map(
+                |(index, der)| match x509_parser::parse_x509_certificate(der) {
+                    Ok((_, parsed)) => Ok(parsed),
+                    Err(x509_parser::nom::Err::Error(source))
+                    | Err(x509_parser::nom::Err::Failure(source)) => Err(malformed(index, source)),
+                    Err(x509_parser::nom::Err::Incomplete(_)) => {
+                        Err(malformed(index, X509Error::InvalidCertificate))
+                    }
+                },
+            )
+            .collect()
+    }
+
+    fn match_key(
+        &self,
+        parsed: &[X509Certificate<'_>],
+        chain: &[CertificateDer<'static>],
+        key: PrivateKeyDer<'static>,
+    ) -> Result<CertifiedKey, CertificateError> {
+        let unusable = |source| CertificateError::UnusableKey {
+            private_key: self.private_key.to_owned(),
+            source,
+        };
+        let key = provider()
+            .key_provider
+            .load_private_key(key)
+            .map_err(unusable)?;
+        let certified = CertifiedKey::new(chain.to_vec(), key);
+        match certified.keys_match() {
+            Ok(()) => return Ok(certified),
+            Err(rustls::Error::InconsistentKeys(_)) => {}
+            Err(source) => return Err(unusable(source)),
+        }
+        // A reversed chain is a common slip, and "doesn't belong" would send its author after the wrong file.
+        let owner = certified.key.public_key().and_then(|public_key| {
+            parsed
+                .iter()
+                .position(|certificate| certificate.public_key().raw == public_key.as_ref())
+        });
+        Err(match owner {
+            Some(index) => CertificateError::LeafNotFirst {
+                certificate: self.certificate.to_owned(),
+                position: index + 1,
+            },
+            None => CertificateError::KeyMismatch {
+                certificate: self.certificate.to_owned(),
+                private_key: self.private_key.to_owned(),
+            },
+        })
+    }
+
+    /// By names only: whether the signatures hold is for clients to say, who know the roots.
+    fn check_order(&self, parsed: &[X509Certificate<'_>]) -> Result<(), CertificateError> {
+        for (index, pair) in parsed.windows(2).enumerate() {
+            if pair[0].issuer().as_raw() != pair[1].subject().as_raw() {
+                return Err(CertificateError::ChainOrder {
+                    certificate: self.certificate.to_owned(),
+                    position: index + 1,
+                    issuer: pair[0].issuer().to_string(),
+                    next: pair[1].subject().to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
+    extension
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        })
+        .collect()
+}

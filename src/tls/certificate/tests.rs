@@ -1,0 +1,159 @@
+//! What a pair of files has to be to be served, and what is said of one that isn't.
+
+use std::fs;
+use std::time::Duration;
+
+use super::*;
+use crate::tls::date::Date;
+use crate::tls::fixtures::{Authority, Identity, now};
+
+struct Files {
+    directory: tempfile::TempDir,
+}
+
+impl Files {
+    fn with(certificate: &str, private_key: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("tls.crt"), certificate).unwrap();
+        fs::write(directory.path().join("tls.key"), private_key).unwrap();
+        Self { directory }
+    }
+
+    fn load(&self) -> Result<CertificatePair, CertificateError> {
+        self.load_at(now())
+    }
+
+    fn load_at(&self, now: SystemTime) -> Result<CertificatePair, CertificateError> {
+        let path = self.directory.path();
+        CertificatePair::load(&path.join("tls.crt"), &path.join("tls.key"), now)
+    }
+
+    /// The message, without the directory.
+    fn fault(&self) -> String {
+        self.fault_at(now())
+    }
+
+    fn fault_at(&self, now: SystemTime) -> String {
+        let path = format!("{}/", self.directory.path().display());
+        self.load_at(now)
+            .unwrap_err()
+            .to_string()
+            .replace(&path, "")
+    }
+}
+
+#[test]
+fn a_good_pair_says_what_it_is() {
+    let leaf = Authority::new("Test CA").issue(&["Ftp.Example.com", "*.branch.example.com"]);
+    let files = Files::with(&leaf.chain_pem(), &leaf.key_pem());
+    let pair = files.load().unwrap();
+    assert_eq!(pair.names, ["ftp.example.com", "*.branch.example.com"]);
+    assert_eq!(pair.subject, "CN=Ftp.Example.com");
+    assert_eq!(pair.fingerprint, fingerprint(&leaf.chain[0]));
+    assert_eq!(pair.key.cert.len(), 2);
+    assert!(pair.not_before < now() && now() < pair.not_after);
+}
+
+#[test]
+fn names_are_covered_exactly_or_by_one_label() {
+    let leaf = Identity::self_signed(&["ftp.example.com", "*.branch.example.com"]);
+    let pair = Files::with(&leaf.chain_pem(), &leaf.key_pem())
+        .load()
+        .unwrap();
+    assert!(pair.covers("ftp.example.com"));
+    assert!(pair.covers("FTP.Example.COM."));
+    assert!(pair.covers("berlin.branch.example.com"));
+    assert!(!pair.covers("branch.example.com"));
+    assert!(!pair.covers(".branch.example.com"));
+    assert!(!pair.covers("a.berlin.branch.example.com"));
+    assert!(!pair.covers("example.com"));
+    assert!(!pair.covers(""));
+}
+
+#[test]
+fn a_key_of_another_certificate_is_refused() {
+    let (one, other) = (Identity::self_signed(&["a"]), Identity::self_signed(&["b"]));
+    assert_eq!(
+        Files::with(&one.chain_pem(), &other.key_pem()).fault(),
+        "private key tls.key does not belong to the certificate in tls.crt"
+    );
+}
+
+#[test]
+fn an_expired_certificate_is_refused_with_its_date() {
+    let leaf = Identity::self_signed(&["a"]);
+    let files = Files::with(&leaf.chain_pem(), &leaf.key_pem());
+    let not_after = files.load().unwrap().not_after;
+    let date = Date(not_after);
+    assert_eq!(
+        files.fault_at(not_after + Duration::from_secs(12 * 86_400 + 1)),
+        format!("certificate tls.crt expired on {date} (12 days ago): renew it")
+    );
+    assert!(files.load_at(not_after).is_ok());
+}
+
+#[test]
+fn a_certificate_from_the_future_is_refused_with_its_date() {
+    let leaf = Identity::self_signed(&["a"]);
+    let files = Files::with(&leaf.chain_pem(), &leaf.key_pem());
+    let not_before = files.load().unwrap().not_before;
+    let date = Date(not_before);
+    assert_eq!(
+        files.fault_at(not_before - Duration::from_secs(7_200)),
+        format!(
+            "certificate tls.crt is not valid before {date} (in 2 hours): check this machine's clock"
+        )
+    );
+}
+
+#[test]
+fn a_chain_out_of_order_is_refused_naming_the_certificates() {
+    let leaf = Authority::new("Test CA").issue(&["a"]);
+    let stranger = Authority::new("Other CA");
+    let chain = format!("{}{}", leaf.leaf_pem(), stranger.pem());
+    assert_eq!(
+        Files::with(&chain, &leaf.key_pem()).fault(),
+        "chain out of order in tls.crt: certificate 2 (CN=Other CA) did not issue certificate 1 \
+             (issued by CN=Test CA)"
+    );
+}
+
+#[test]
+fn a_reversed_chain_is_told_from_a_wrong_key() {
+    let authority = Authority::new("Test CA");
+    let leaf = authority.issue(&["a"]);
+    let chain = format!("{}{}", authority.pem(), leaf.leaf_pem());
+    assert_eq!(
+        Files::with(&chain, &leaf.key_pem()).fault(),
+        "chain out of order in tls.crt: the private key belongs to certificate 2, which has to come first"
+    );
+}
+
+#[test]
+fn garbage_in_a_pem_envelope_is_refused() {
+    let leaf = Identity::self_signed(&["a"]);
+    let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert!(
+        Files::with(garbage, &leaf.key_pem())
+            .fault()
+            .starts_with("certificate 1 in tls.crt is malformed: ")
+    );
+    let garbage = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    assert!(
+        Files::with(&leaf.chain_pem(), garbage)
+            .fault()
+            .starts_with("private key tls.key is of no use: ")
+    );
+}
+
+#[test]
+fn swapped_and_missing_files_are_named() {
+    let leaf = Identity::self_signed(&["a"]);
+    assert_eq!(
+        Files::with(&leaf.key_pem(), &leaf.chain_pem()).fault(),
+        "tls.crt holds a private key, not a certificate: are the two files swapped?"
+    );
+    let files = Files::with(&leaf.chain_pem(), &leaf.key_pem());
+    fs::remove_file(files.directory.path().join("tls.key")).unwrap();
+    assert!(files.fault().starts_with("cannot read tls.key: "));
+}
