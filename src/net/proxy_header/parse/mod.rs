@@ -1,0 +1,106 @@
+//! The PROXY protocol's header, version 1 and 2, from bytes to addresses.
+//!
+//! A load balancer writes it before the first byte of a connection that it relays, and says with it who the client is.
+//! Whoever may write one may claim to be anybody, so what isn't exactly a header is none, and nothing is guessed.
+//!
+//! The format is HAProxy's, "The PROXY protocol, versions 1 & 2", sections 2.1 and 2.2.
+
+mod version_1;
+mod version_2;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// What a header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    /// The connection is relayed, and these are the ends of the one that the balancer accepted.
+    Relayed(Ends),
+    /// The connection is the balancer's own, such as a health check, or it doesn't know the ends: LOCAL, UNKNOWN.
+    Own,
+}
+
+/// The two ends of a client's connection, in canonical form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// Who connected.
+    pub client: SocketAddr,
+    /// What the client connected to.
+    pub destination: SocketAddr,
+}
+
+/// What the bytes at the beginning of a connection are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed {
+    /// All of them belong to a header, and some are still to come.
+    Incomplete,
+    /// The first `length` of them are a header.
+    Complete {
+        /// What it says.
+        header: Header,
+        /// Where it ends.
+        length: usize,
+    },
+}
+
+/// Why the bytes aren't a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadHeader {
+    /// They begin like neither version.
+    #[error("what came is no PROXY header")]
+    NotAHeader,
+    /// Longer than the version allows, or than anybody needs.
+    #[error("the PROXY header is too long")]
+    TooLong,
+    /// Version 1, but not as its grammar has it.
+    #[error("the PROXY header's line is malformed")]
+    Line,
+    /// Version 2 has no such version or command.
+    #[error("the PROXY header has the unknown version and command {0:#04x}")]
+    Command(u8),
+    /// Neither TCP over IPv4 nor over IPv6.
+    #[error("the PROXY header is for the protocol {0:#04x}, which isn't TCP")]
+    Protocol(u8),
+    /// Version 2 too short for its addresses.
+    #[error("the PROXY header ends before its addresses do")]
+    TooShort,
+    /// Addresses that no connection can have.
+    #[error("the PROXY header names {0}, which no connection comes from")]
+    Address(IpAddr),
+}
+
+/// Reads a header from the beginning of `bytes`.
+///
+/// # Errors
+/// As soon as it is sure that no header can become of them.
+pub fn parse(bytes: &[u8]) -> Result<Parsed, BadHeader> {
+    let begins_like = |start: &[u8]| bytes.iter().zip(start).all(|(one, other)| one == other);
+    if begins_like(version_2::SIGNATURE) {
+        version_2::parse(bytes)
+    } else if begins_like(version_1::START) {
+        version_1::parse(bytes)
+    } else {
+        Err(BadHeader::NotAHeader)
+    }
+}
+
+/// Refuses addresses that stand for no machine: to connect to 0.0.0.0, as active mode would, is to connect to oneself.
+fn relayed(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHeader> {
+    for ip in [client.ip(), destination.ip()] {
+        let ip = ip.to_canonical();
+        let broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+        if ip.is_unspecified() || ip.is_multicast() || broadcast {
+            return Err(BadHeader::Address(ip));
+        }
+    }
+    let canonical = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+    Ok(Header::Relayed(Ends {
+        client: canonical(client),
+        destination: canonical(destination),
+    }))
+}
+
+/// The most bytes that a header has.
+pub const LONGEST: usize = version_2::LONGEST;
+
+#[cfg(test)]
+mod tests;

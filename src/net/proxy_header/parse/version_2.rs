@@ -1,0 +1,67 @@
+//! Version 2: a binary header (section 2.2).
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{BadHeader, Header, Parsed, relayed};
+
+/// Signature, version and command, protocol, length of the rest; then addresses, ports, and extensions (TLVs) that mean
+/// nothing here.
+pub fn parse(bytes: &[u8]) -> Result<Parsed, BadHeader> {
+    let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED>() else {
+        return Ok(Parsed::Incomplete);
+    };
+    let [.., command, protocol, high, low] = *fixed;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    if length > LONGEST_REST {
+        return Err(BadHeader::TooLong);
+    }
+    if !matches!(command, LOCAL | PROXY) {
+        return Err(BadHeader::Command(command));
+    }
+    let Some(rest) = rest.get(..length) else {
+        return Ok(Parsed::Incomplete);
+    };
+    let header = match (command, protocol) {
+        // A balancer's own connection may name any protocol or none.
+        (LOCAL, _) | (_, UNSPECIFIED) => Header::Own,
+        (_, TCP_OVER_IPV4) => ends::<4>(rest)?,
+        (_, TCP_OVER_IPV6) => ends::<16>(rest)?,
+        (_, other) => return Err(BadHeader::Protocol(other)),
+    };
+    Ok(Parsed::Complete {
+        header,
+        length: FIXED + length,
+    })
+}
+
+/// Two addresses of `N` bytes, and two ports.
+fn ends<const N: usize>(bytes: &[u8]) -> Result<Header, BadHeader>
+where
+    IpAddr: From<[u8; N]>,
+{
+    let (client, bytes) = next(bytes)?;
+    let (destination, bytes) = next(bytes)?;
+    let (client_port, bytes) = next(bytes)?;
+    let (port, _) = next(bytes)?;
+    let end = |address: [u8; N], port| SocketAddr::new(address.into(), u16::from_be_bytes(port));
+    relayed(end(client, client_port), end(destination, port))
+}
+
+fn next<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), BadHeader> {
+    let (field, rest) = bytes.split_first_chunk().ok_or(BadHeader::TooShort)?;
+    Ok((*field, rest))
+}
+
+/// The most bytes that a header has.
+pub const LONGEST: usize = FIXED + LONGEST_REST;
+
+pub const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Up to where the addresses begin.
+pub const FIXED: usize = 16;
+/// Addresses and extensions. The format allows 64 KiB; what balancers send, TLS details included, stays below one.
+pub const LONGEST_REST: usize = 2048;
+pub const LOCAL: u8 = 0x20;
+pub const PROXY: u8 = 0x21;
+pub const UNSPECIFIED: u8 = 0x00;
+pub const TCP_OVER_IPV4: u8 = 0x11;
+pub const TCP_OVER_IPV6: u8 = 0x21;
