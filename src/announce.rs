@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{self, AnnouncedAddress, HostName, Passive, is_reachable};
 
@@ -76,10 +76,10 @@ pub enum News {
 }
 
 impl Announcements {
-    /// Looks all names up.
+    /// Looks all names up, in five seconds at most.
     ///
     /// # Errors
-    /// If one of them has no address.
+    /// If one of them has no address by then.
     pub async fn new<F>(
         passive: &Passive,
         look_up: impl Fn(HostName) -> F,
@@ -87,14 +87,16 @@ impl Announcements {
     where
         F: Future<Output = io::Result<Vec<IpAddr>>>,
     {
+        // For all of them, or a start and a reload would take longer the more names there are.
+        let by = Instant::now() + LOOK_UP_PATIENCE;
         let mut by_client = Vec::new();
         for rule in &passive.by_client {
-            let announced = Announced::new(&rule.announced, &look_up).await?;
+            let announced = Announced::new(&rule.announced, &look_up, by).await?;
             by_client.push((rule.networks.clone(), announced));
         }
         Ok(Self {
             first: *passive.ports.start(),
-            everybody: Announced::new(&passive.announced, &look_up).await?,
+            everybody: Announced::new(&passive.announced, &look_up, by).await?,
             by_client,
         })
     }
@@ -140,6 +142,7 @@ impl Announced {
     async fn new<F>(
         announced: &config::Announced,
         look_up: &impl Fn(HostName) -> F,
+        by: Instant,
     ) -> Result<Self, LookUpError>
     where
         F: Future<Output = io::Result<Vec<IpAddr>>>,
@@ -149,7 +152,7 @@ impl Announced {
                 AnnouncedAddress::Control => Address::Control,
                 AnnouncedAddress::Ip(address) => Address::Ip(*address),
                 AnnouncedAddress::Name(name) => {
-                    Address::Name(Arc::new(Name::new(name.clone(), look_up).await?))
+                    Address::Name(Arc::new(Name::new(name.clone(), look_up, by).await?))
                 }
             },
             ports: announced.ports.clone(),
@@ -158,11 +161,15 @@ impl Announced {
 }
 
 impl Name {
-    async fn new<F>(name: HostName, look_up: &impl Fn(HostName) -> F) -> Result<Self, LookUpError>
+    async fn new<F>(
+        name: HostName,
+        look_up: &impl Fn(HostName) -> F,
+        by: Instant,
+    ) -> Result<Self, LookUpError>
     where
         F: Future<Output = io::Result<Vec<IpAddr>>>,
     {
-        let addresses = addresses(&name, look_up(name.clone())).await?;
+        let addresses = addresses(&name, look_up(name.clone()), by).await?;
         Ok(Self {
             address: AtomicU32::new(addresses[0].to_bits()),
             failing: AtomicBool::new(false),
@@ -187,7 +194,8 @@ impl Name {
     where
         F: Future<Output = io::Result<Vec<IpAddr>>>,
     {
-        let found = addresses(&self.name, look_up(self.name.clone())).await;
+        let by = Instant::now() + LOOK_UP_PATIENCE;
+        let found = addresses(&self.name, look_up(self.name.clone()), by).await;
         let was_failing = self.failing.swap(found.is_err(), Ordering::Relaxed);
         let from = self.address();
         match found {
@@ -206,14 +214,15 @@ impl Name {
 async fn addresses(
     name: &HostName,
     answer: impl Future<Output = io::Result<Vec<IpAddr>>>,
+    by: Instant,
 ) -> Result<Vec<Ipv4Addr>, LookUpError> {
     let failed = |cause| LookUpError {
         name: name.clone(),
         cause,
     };
-    let answer = timeout(LOOK_UP_PATIENCE, answer)
+    let answer = timeout_at(by, answer)
         .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
         .map_err(failed)?;
     let reachable: Vec<Ipv4Addr> = answer
         .into_iter()
@@ -237,6 +246,7 @@ const LOOK_UP_PATIENCE: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::time::sleep;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
@@ -366,6 +376,43 @@ mod tests {
             ));
             assert!(again(&name, Ok(&["192.0.2.1"])).await.is_none());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_many_names_there_are_a_silent_server_is_waited_for_once() {
+        let name = |number: u32| named(&format!("ftp{number}.test"));
+        let rule = |number: u32| config::AnnouncedTo {
+            networks: vec![format!("10.{number}.0.0/16").parse().expect("a network")],
+            announced: to(name(number), None),
+        };
+        let passive = Passive {
+            ports: 50_000..=50_000,
+            announced: to(name(0), None),
+            by_client: (1..10).map(rule).collect(),
+        };
+        let slow = LOOK_UP_PATIENCE / 3;
+        let began = Instant::now();
+        let error = Announcements::new(&passive, |_| async {
+            sleep(slow).await;
+            Ok(vec![ip("192.0.2.1")])
+        })
+        .await
+        .expect_err("ten times a third is too long");
+        assert_eq!(began.elapsed(), LOOK_UP_PATIENCE);
+        assert_eq!(
+            error.to_string(),
+            "ftp3.test, the name of the passive address, can't be resolved: no answer in time"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_has_fallen_silent_changes_nothing_and_is_told_of() {
+        let (_announcements, name) = one_name(&["192.0.2.1"]).await;
+        let began = Instant::now();
+        let news = name.look_up_again(|_| std::future::pending()).await;
+        assert!(matches!(news, Some(News::Lost(_))));
+        assert_eq!(began.elapsed(), LOOK_UP_PATIENCE);
+        assert_eq!(name.address(), v4("192.0.2.1"));
     }
 
     #[tokio::test]

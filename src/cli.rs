@@ -87,7 +87,7 @@ fn run(config: PathBuf, format: Format, filter: &str) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return fail(PROBLEM, &format!("the runtime can't be started: {error}")),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         match App::start(config).await {
             Ok(app) => {
                 app.run().await;
@@ -96,7 +96,10 @@ fn run(config: PathBuf, format: Format, filter: &str) -> u8 {
             Err(error @ StartError::Config(_)) => fail(UNUSABLE, &error.to_string()),
             Err(error) => fail(PROBLEM, &error.to_string()),
         }
-    })
+    });
+    // A name that is still being looked up has nobody left who waits for it.
+    runtime.shutdown_background();
+    code
 }
 
 fn fail(code: u8, message: &str) -> u8 {
@@ -144,7 +147,9 @@ fn check_passive_address(settings: &Settings) -> bool {
             return false;
         }
     };
-    match runtime.block_on(names::announcements(&settings.passive)) {
+    let looked_up = runtime.block_on(names::announcements(&settings.passive));
+    runtime.shutdown_background();
+    match looked_up {
         Ok(announcements) => {
             for name in announcements.names() {
                 println!("passive address {}: {}", name.name(), name.address());

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::config::{Config, Site};
 use crate::support::content;
 use crate::support::front::{Front, NAME};
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{LogLine, Proxy, Signal};
 use crate::support::raw::{Raw, protect};
 use crate::support::script::Script;
 use crate::support::scripted::Backend;
@@ -133,6 +133,20 @@ fn a_name_is_announced_by_its_address() {
         said.contains("passive address localhost: 127.0.0.1\n"),
         "{said}"
     );
+}
+
+#[test]
+fn a_reload_to_a_name_that_has_no_address_is_refused_and_what_is_announced_stays() {
+    let nat = Nat::new(|config| config.passive("address", "203.0.113.10"));
+    let yaml = nat.proxy.config().to_yaml();
+    nat.proxy
+        .rewrite_config(&yaml.replace("address: 203.0.113.10", "address: nowhere.invalid"));
+    nat.proxy.signal(Signal::Reload);
+    let refused = |line: &LogLine| line.message().starts_with("reload refused");
+    let line = nat.proxy.wait_for_log(refused);
+    let error = line.field("error").expect("the field is there");
+    assert!(error.starts_with("nowhere.invalid, the name of the passive address"));
+    assert_eq!(nat.announced(OUTSIDE).0.ip().to_string(), "203.0.113.10");
 }
 
 #[test]
