@@ -1,0 +1,209 @@
+//! Who serves a login: from the names that it carries to a site.
+//!
+//! One rule decides. The names are tried in this order, and the first that is present decides:
+//!
+//! 1. `host|user` in USER, split at the first `|`. IIS's own form. An unknown host, and an empty one, is refused.
+//! 2. `host\user`, split at the first `\`, then `user@host`, split at the last `@`: each if it is switched on, and
+//!    present only if the host is a configured one, since `DOMAIN\user` and mail addresses are user names too.
+//! 3. HOST (RFC 7151). An unknown host is refused; the session answered 504 and forgot it already.
+//! 4. SNI, present only if it names a site: clients send the name of the proxy there.
+//! 5. The default site.
+//!
+//! A host is looked up as it is, then with any one first label. What isn't host is the user, byte for byte: nothing is
+//! trimmed, decoded or split again. An empty user beside a host is `anonymous`, as with IIS.
+
+use crate::config::{HostName, HostPattern, Site, UserForms};
+use memchr::{memchr, memrchr};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The table of one configuration: which host leads to which site.
+#[derive(Debug)]
+pub struct Router {
+    exact: HashMap<HostName, Arc<Site>>,
+    /// By the name behind the wildcard label.
+    any_label_before: HashMap<HostName, Arc<Site>>,
+    default: Option<Arc<Site>>,
+    forms: UserForms,
+}
+
+/// Where a login goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The site that serves it.
+    pub site: Arc<Site>,
+    /// What the client's user is, without the host: opaque bytes.
+    pub user: Vec<u8>,
+    /// The host as the client named it, normalised; `None` at the default site of a login that named none.
+    pub host: Option<HostName>,
+    /// Which of the client's names decided.
+    pub named_by: NamedBy,
+}
+
+/// Which of a client's names decided about its route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedBy {
+    /// `host|user`
+    UserPrefix,
+    /// `host\user` or `user@host`
+    UserForm,
+    /// HOST (RFC 7151)
+    Host,
+    /// The name in the TLS ClientHello (RFC 6066 §3)
+    Sni,
+    /// None: the site is the default.
+    Default,
+}
+
+/// Why a login has no route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// The client named a host that no site has.
+    #[error("the login names a host that no site has")]
+    UnknownHost,
+    /// The client named no host, and there is no default site.
+    #[error("the login names no host and there is no default site")]
+    NoHost,
+}
+
+impl Route {
+    /// The argument of USER for the backend, from the site's template.
+    pub fn backend_user(&self) -> Vec<u8> {
+        let named = self.host.as_ref();
+        let host = named
+            .or_else(|| first_exact_host(&self.site))
+            .map_or("", HostName::as_str);
+        self.site.user.render(&self.user, host)
+    }
+}
+
+impl Router {
+    /// The table of these sites. Configuration sees to it that no host and no default is there twice; if one were, the
+    /// first would count.
+    pub fn new(sites: &[Arc<Site>], forms: UserForms) -> Self {
+        let mut router = Self {
+            exact: HashMap::new(),
+            any_label_before: HashMap::new(),
+            default: None,
+            forms,
+        };
+        for site in sites {
+            for host in &site.hosts {
+                let (table, name) = match host {
+                    HostPattern::Exact(name) => (&mut router.exact, name),
+                    HostPattern::AnyLabelBefore(name) => (&mut router.any_label_before, name),
+                };
+                table
+                    .entry(name.clone())
+                    .or_insert_with(|| Arc::clone(site));
+            }
+            if site.default {
+                router.default.get_or_insert_with(|| Arc::clone(site));
+            }
+        }
+        router
+    }
+
+    /// The site that has `host`.
+    pub fn site_of(&self, host: &HostName) -> Option<&Arc<Site>> {
+        self.exact
+            .get(host)
+            .or_else(|| self.any_label_before.get(&host.parent()?))
+    }
+
+    /// The route of a login: `user_argument` is all that followed `USER `, `host` what an accepted HOST named, `sni` what
+    /// the TLS handshake did.
+    ///
+    /// # Errors
+    /// If the name that decides leads nowhere, or if there is none and no default site.
+    pub fn route(
+        &self,
+        user_argument: &[u8],
+        host: Option<&HostName>,
+        sni: Option<&HostName>,
+    ) -> Result<Route, RouteError> {
+        if let Some((name, user)) = split(user_argument, memchr(b'|', user_argument)) {
+            let (name, site) = self.configured(name).ok_or(RouteError::UnknownHost)?;
+            return Ok(route(
+                site,
+                or_anonymous(user),
+                Some(name),
+                NamedBy::UserPrefix,
+            ));
+        }
+        if let Some((name, site, user)) = self.by_user_form(user_argument) {
+            return Ok(route(
+                site,
+                or_anonymous(user),
+                Some(name),
+                NamedBy::UserForm,
+            ));
+        }
+        if let Some(name) = host {
+            let site = self.site_of(name).ok_or(RouteError::UnknownHost)?;
+            return Ok(route(
+                site,
+                user_argument,
+                Some(name.clone()),
+                NamedBy::Host,
+            ));
+        }
+        if let Some((name, site)) = sni.and_then(|name| Some((name, self.site_of(name)?))) {
+            return Ok(route(site, user_argument, Some(name.clone()), NamedBy::Sni));
+        }
+        let site = self.default.as_ref().ok_or(RouteError::NoHost)?;
+        Ok(route(site, user_argument, None, NamedBy::Default))
+    }
+
+    fn by_user_form<'u>(&self, argument: &'u [u8]) -> Option<(HostName, &Arc<Site>, &'u [u8])> {
+        let backslash = || {
+            let (name, user) = split(argument, memchr(b'\\', argument))?;
+            self.configured(name).map(|(name, site)| (name, site, user))
+        };
+        let at = || {
+            let (user, name) = split(argument, memrchr(b'@', argument))?;
+            self.configured(name).map(|(name, site)| (name, site, user))
+        };
+        let backslash = if self.forms.host_backslash_user {
+            backslash()
+        } else {
+            None
+        };
+        backslash.or_else(|| if self.forms.user_at_host { at() } else { None })
+    }
+
+    fn configured(&self, name: &[u8]) -> Option<(HostName, &Arc<Site>)> {
+        let name = HostName::parse(name)?;
+        let site = self.site_of(&name)?;
+        Some((name, site))
+    }
+}
+
+fn route(site: &Arc<Site>, user: &[u8], host: Option<HostName>, named_by: NamedBy) -> Route {
+    Route {
+        site: Arc::clone(site),
+        user: user.to_vec(),
+        host,
+        named_by,
+    }
+}
+
+/// What is before and behind the byte at `separator`.
+fn split(argument: &[u8], separator: Option<usize>) -> Option<(&[u8], &[u8])> {
+    let (before, from) = argument.split_at_checked(separator?)?;
+    Some((before, from.get(1..)?))
+}
+
+fn or_anonymous(user: &[u8]) -> &[u8] {
+    if user.is_empty() { b"anonymous" } else { user }
+}
+
+fn first_exact_host(site: &Site) -> Option<&HostName> {
+    site.hosts.iter().find_map(|host| match host {
+        HostPattern::Exact(name) => Some(name),
+        HostPattern::AnyLabelBefore(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

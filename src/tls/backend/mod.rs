@@ -1,0 +1,144 @@
+//! TLS towards backends: one configuration per backend, and one session cache per FTP session.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::pem::{self, FileError};
+use super::verify::{Judge, Verifier};
+use crate::config::{BackendTls, TlsVersion, Verify};
+
+/// TLS towards one backend, trust anchors included. Made when the configuration is loaded.
+#[derive(Clone)]
+pub struct BackendTlsClient {
+    base: ClientConfig,
+    server_name: ServerName<'static>,
+}
+
+/// Why TLS towards a backend can't be set up.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say what each variant is
+pub enum BackendTlsError {
+    #[error("server name {0:?} is neither a host name nor an IP address")]
+    ServerName(String),
+    #[error(transparent)]
+    Ca(#[from] FileError),
+    #[error("certificate {position} in {} cannot be a trust anchor: {source}", path.display())]
+    TrustAnchor {
+        path: std::path::PathBuf,
+        /// Counted from 1.
+        position: usize,
+        source: rustls::Error,
+    },
+    #[error(
+        "the operating system has no usable trust store ({0}): install one, or set `verify` to a CA file or a fingerprint"
+    )]
+    NoSystemRoots(String),
+}
+
+impl BackendTlsClient {
+    /// Sets up TLS by a backend's settings. Reads the CA file or the operating system's trust store.
+    ///
+    /// Blocks on the file system.
+    pub fn new(settings: &BackendTls) -> Result<Self, BackendTlsError> {
+        let server_name = ServerName::try_from(settings.server_name.clone())
+            .map_err(|_| BackendTlsError::ServerName(settings.server_name.clone()))?;
+        let judge = match &settings.verify {
+            Verify::System => system_roots()?,
+            Verify::Ca(path) => ca_roots(path)?,
+            Verify::Fingerprint(expected) => Judge::Fingerprint(*expected),
+            Verify::None => Judge::Nothing,
+        };
+        let base = ClientConfig::builder_with_provider(super::provider())
+            .with_protocol_versions(super::versions(TlsVersion::V1_2..=settings.max_version))
+            .expect("the provider has cipher suites for TLS 1.2 and 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Verifier::new(judge))
+            .with_no_client_auth();
+        Ok(Self { base, server_name })
+    }
+
+    /// TLS for one FTP session, with nothing to resume yet.
+    pub fn session(&self) -> BackendSessionTls {
+        // Only the cache is new: rustls resumes a session only with the very verifier that judged its beginning.
+        let mut config = self.base.clone();
+        config.resumption = Resumption::in_memory_sessions(RESUMABLE);
+        BackendSessionTls {
+            config: Arc::new(config),
+            server_name: self.server_name.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for BackendTlsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackendTlsClient")
+            .field("server_name", &self.server_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// TLS of one FTP session towards its backend, for its control connection and all its data connections alike: backends
+/// that demand resumption (vsftpd, ProFTPD) demand that of the same session. Two users never share one.
+#[derive(Debug, Clone)]
+pub struct BackendSessionTls {
+    config: Arc<ClientConfig>,
+    server_name: ServerName<'static>,
+}
+
+impl BackendSessionTls {
+    /// What to do every handshake of the session with.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// What to send as SNI and to expect in the certificate, on every connection of the session.
+    pub fn server_name(&self) -> ServerName<'static> {
+        self.server_name.clone()
+    }
+}
+
+/// How many server names' sessions rustls' cache holds: there is but one name, and below eight the cache holds one.
+/// With each name come up to eight TLS 1.3 tickets.
+const RESUMABLE: usize = 8;
+
+fn ca_roots(path: &Path) -> Result<Judge, BackendTlsError> {
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in pem::certificates(path, &pem::read(path)?)?
+        .into_iter()
+        .enumerate()
+    {
+        roots
+            .add(certificate)
+            .map_err(|source| BackendTlsError::TrustAnchor {
+                path: path.to_owned(),
+                position: index + 1,
+                source,
+            })?;
+    }
+    // `pem::certificates` never gives none.
+    Judge::roots(roots).ok_or_else(|| {
+        FileError::NoCertificate {
+            path: path.to_owned(),
+        }
+        .into()
+    })
+}
+
+fn system_roots() -> Result<Judge, BackendTlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // A single odd certificate among hundreds is the distributor's business, not a reason to trust none.
+    roots.add_parsable_certificates(found.certs);
+    Judge::roots(roots).ok_or_else(|| {
+        let cause = found.errors.first().map(ToString::to_string);
+        BackendTlsError::NoSystemRoots(cause.unwrap_or_else(|| "it is empty".to_owned()))
+    })
+}
+
+#[cfg(test)]
+mod tests;
