@@ -1,127 +1,16 @@
-//! The single values that people write: words, durations, ports, addresses, fingerprints.
-//!
-//! Each is read from the text of the YAML scalar, whatever type YAML would give it, so that `1.2` and `"1.2"` are the
-//! same version and `5` is told that it lacks a unit. What is refused says what to write instead.
+//! From the text of a value to what it means, or what is wrong with it.
 
-use super::error::quoted;
-use super::{ListenerTls, SessionReuse, TlsVersion};
-use ipnet::IpNet;
-use serde::de::{self, Deserialize, Deserializer, Visitor};
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The longest duration: more is a slip of the pen, and far below what a clock can't add.
-const LONGEST_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The highest count: more sessions than ports, descriptors or memory allow.
-const HIGHEST_COUNT: usize = 10_000_000;
+use ipnet::IpNet;
 
-/// What is wrong with a value, and what to write instead.
-pub(super) struct Wrong {
-    message: String,
-    help: String,
-}
+use super::Wrong;
+use crate::config::error::quoted;
 
-impl Wrong {
-    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            help: help.into(),
-        }
-    }
-
-    /// As an error of the YAML reader, which has room for one text: the message, then the help on a line of its own.
-    pub(super) fn into_error<E: de::Error>(self) -> E {
-        E::custom(format_args!("{}\n{}", self.message, self.help))
-    }
-}
-
-/// A length of time, never zero: `500ms`, `10s`, `5m`, `1h`.
-pub(super) struct Span(pub Duration);
-
-/// One port or a range; `0..=0` is the operating system's choice.
-pub(super) struct PortRange(pub RangeInclusive<u16>);
-
-/// A number of things, at least one.
-pub(super) struct Count(pub usize);
-
-/// A network in CIDR notation, or one address.
-pub(super) struct Network(pub IpNet);
-
-/// An IP address with a port to listen on.
-pub(super) struct ListenAddress(pub SocketAddr);
-
-/// When TLS starts towards a backend, if at all.
-#[derive(Clone, Copy)]
-pub(super) struct MaybeTls(pub Option<ListenerTls>);
-
-/// The name of a file, as written.
-pub(super) struct FileName(pub PathBuf);
-
-/// A SHA-256.
-pub(super) struct Fingerprint(pub [u8; 32]);
-
-/// Implements `Deserialize` for `$type` by handing the scalar's text to `$read`.
-macro_rules! read_from_text {
-    ($($type:ty: $expected:literal, $read:expr;)*) => {$(
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_str(Text { expected: $expected, read: $read })
-            }
-        }
-    )*};
-}
-
-read_from_text! {
-    Span: "a duration such as 500ms, 10s, 5m or 1h", |text| duration(text).map(Span);
-    PortRange: "a port or a range of ports such as 50000-50099", |text| port_range(text).map(PortRange);
-    Count: "a whole number from 1", |text| count(text).map(Count);
-    ListenAddress: "an address and port such as 0.0.0.0:21", |text| listen_address(text).map(ListenAddress);
-    Network: "a network such as 10.0.0.0/8", |text| network(text).map(Network);
-    FileName: "a file name", |text| file_name(text).map(FileName);
-    Fingerprint: "a fingerprint such as \"sha256:9f86d0...\"", |text| fingerprint(text).map(Fingerprint);
-    ListenerTls: "`explicit` or `implicit`", |text| one_of(
-        text,
-        &[("explicit", Self::Explicit), ("implicit", Self::Implicit)],
-    );
-    MaybeTls: "`none`, `explicit` or `implicit`", |text| one_of(
-        text,
-        &[
-            ("none", Self(None)),
-            ("explicit", Self(Some(ListenerTls::Explicit))),
-            ("implicit", Self(Some(ListenerTls::Implicit))),
-        ],
-    );
-    SessionReuse: "`off`, `prefer` or `require`", |text| one_of(
-        text,
-        &[("off", Self::Off), ("prefer", Self::Prefer), ("require", Self::Require)],
-    );
-    TlsVersion: "a TLS version, \"1.2\" or \"1.3\"", |text| one_of(
-        text,
-        &[("1.2", Self::V1_2), ("1.3", Self::V1_3)],
-    );
-}
-
-struct Text<T> {
-    expected: &'static str,
-    read: fn(&str) -> Result<T, Wrong>,
-}
-
-impl<T> Visitor<'_> for Text<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        (self.read)(text).map_err(Wrong::into_error)
-    }
-}
-
-fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
+pub fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
     match words.iter().find(|(word, _)| *word == text) {
         Some((_, meaning)) => Ok(*meaning),
         None => {
@@ -134,8 +23,13 @@ fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, Wrong> {
-    let help = "write a whole number and a unit: 500ms, 10s, 5m or 1h";
+pub fn duration(text: &str) -> Result<Duration, Wrong> {
+    let wrong = |what| {
+        Wrong::new(
+            format!("{} {what}", quoted(text)),
+            "write a whole number and a unit: 500ms, 10s, 5m or 1h",
+        )
+    };
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit: u64 = match unit {
@@ -143,19 +37,11 @@ fn duration(text: &str) -> Result<Duration, Wrong> {
         "s" => 1000,
         "m" => 60 * 1000,
         "h" => 3600 * 1000,
-        "" => return Err(Wrong::new(format!("{} has no unit", quoted(text)), help)),
-        _ => {
-            return Err(Wrong::new(
-                format!("{} isn't a duration", quoted(text)),
-                help,
-            ));
-        }
+        "" => return Err(wrong("has no unit")),
+        _ => return Err(wrong("isn't a duration")),
     };
     if number.is_empty() {
-        return Err(Wrong::new(
-            format!("{} isn't a duration", quoted(text)),
-            help,
-        ));
+        return Err(wrong("isn't a duration"));
     }
     // Digits only, so what doesn't parse is too big.
     let milliseconds = number
@@ -176,7 +62,7 @@ fn duration(text: &str) -> Result<Duration, Wrong> {
     }
 }
 
-fn port_range(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
+pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
     let port = |text: &str| {
         let trimmed = text.trim();
         trimmed
@@ -210,7 +96,7 @@ fn port_range(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
     Ok(first..=last)
 }
 
-fn count(text: &str) -> Result<usize, Wrong> {
+pub fn count(text: &str) -> Result<usize, Wrong> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<usize>() {
         Ok(0) => Err(Wrong::new(
@@ -229,7 +115,7 @@ fn count(text: &str) -> Result<usize, Wrong> {
     }
 }
 
-fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
+pub fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
     let help = "write 0.0.0.0:21 for every IPv4 address, \"[::]:21\" for IPv6 as well, or one address and its port";
     let Ok(address) = text.parse::<SocketAddr>() else {
         return Err(Wrong::new(
@@ -238,7 +124,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
         ));
     };
     let ip = address.ip().to_canonical();
-    let broadcast = matches!(ip, std::net::IpAddr::V4(v4) if v4.is_broadcast());
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     if ip.is_multicast() || broadcast {
         return Err(Wrong::new(
             format!("nothing can connect to {ip}: it is a group of machines"),
@@ -249,7 +135,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
 }
 
 /// A network whose address has bits beyond its prefix is a slip: 10.1.2.3/8 would be all of 10.0.0.0/8.
-fn network(text: &str) -> Result<IpNet, Wrong> {
+pub fn network(text: &str) -> Result<IpNet, Wrong> {
     let help = "write a network such as 10.0.0.0/8 or \"fd00::/8\", or one address";
     let network = text
         .parse::<IpNet>()
@@ -283,7 +169,7 @@ fn network(text: &str) -> Result<IpNet, Wrong> {
     Ok(network)
 }
 
-fn file_name(text: &str) -> Result<PathBuf, Wrong> {
+pub fn file_name(text: &str) -> Result<PathBuf, Wrong> {
     if text.is_empty() || text.contains('\0') {
         return Err(Wrong::new(
             "no file is named",
@@ -294,7 +180,7 @@ fn file_name(text: &str) -> Result<PathBuf, Wrong> {
 }
 
 /// Colons between the bytes and upper case are as OpenSSL prints them.
-fn fingerprint(text: &str) -> Result<[u8; 32], Wrong> {
+pub fn fingerprint(text: &str) -> Result<[u8; 32], Wrong> {
     let help = "write \"sha256:\" and 64 hexadecimal digits; \
                 `openssl x509 -in FILE -noout -fingerprint -sha256` prints them";
     let Some((algorithm, digits)) = text.split_once(':') else {
@@ -331,6 +217,11 @@ fn fingerprint(text: &str) -> Result<[u8; 32], Wrong> {
     }
     Ok(bytes)
 }
+
+/// The longest duration: more is a slip of the pen, and far below what a clock can't add.
+const LONGEST_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The highest count: more sessions than ports, descriptors or memory allow.
+const HIGHEST_COUNT: usize = 10_000_000;
 
 #[cfg(test)]
 mod tests {

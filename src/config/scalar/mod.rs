@@ -1,0 +1,120 @@
+//! The single values that people write: words, durations, ports, addresses, fingerprints.
+//!
+//! Each is read from the text of the YAML scalar, whatever type YAML would give it, so that `1.2` and `"1.2"` are the
+//! same version and `5` is told that it lacks a unit. What is refused says what to write instead.
+
+mod read;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+use super::{ListenerTls, SessionReuse, TlsVersion};
+
+/// What is wrong with a value, and what to write instead.
+pub(super) struct Wrong {
+    message: String,
+    help: String,
+}
+
+impl Wrong {
+    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: help.into(),
+        }
+    }
+
+    /// As an error of the YAML reader, which has room for one text: the message, then the help on a line of its own.
+    pub(super) fn into_error<E: de::Error>(self) -> E {
+        E::custom(format_args!("{}\n{}", self.message, self.help))
+    }
+}
+
+/// A length of time, never zero: `500ms`, `10s`, `5m`, `1h`.
+pub(super) struct Span(pub Duration);
+
+/// One port or a range; `0..=0` is the operating system's choice.
+pub(super) struct PortRange(pub RangeInclusive<u16>);
+
+/// A number of things, at least one.
+pub(super) struct Count(pub usize);
+
+/// A network in CIDR notation, or one address.
+pub(super) struct Network(pub IpNet);
+
+/// An IP address with a port to listen on.
+pub(super) struct ListenAddress(pub SocketAddr);
+
+/// When TLS starts towards a backend, if at all.
+#[derive(Clone, Copy)]
+pub(super) struct MaybeTls(pub Option<ListenerTls>);
+
+/// The name of a file, as written.
+pub(super) struct FileName(pub PathBuf);
+
+/// A SHA-256.
+pub(super) struct Fingerprint(pub [u8; 32]);
+
+/// Implements `Deserialize` for `$type` by handing the scalar's text to `$read`.
+macro_rules! read_from_text {
+    ($($type:ty: $expected:literal, $read:expr;)*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(Text { expected: $expected, read: $read })
+            }
+        }
+    )*};
+}
+
+read_from_text! {
+    Span: "a duration such as 500ms, 10s, 5m or 1h", |text| read::duration(text).map(Span);
+    PortRange: "a port or a range of ports such as 50000-50099", |text| read::port_range(text).map(PortRange);
+    Count: "a whole number from 1", |text| read::count(text).map(Count);
+    ListenAddress: "an address and port such as 0.0.0.0:21", |text| read::listen_address(text).map(ListenAddress);
+    Network: "a network such as 10.0.0.0/8", |text| read::network(text).map(Network);
+    FileName: "a file name", |text| read::file_name(text).map(FileName);
+    Fingerprint: "a fingerprint such as \"sha256:9f86d0...\"", |text| read::fingerprint(text).map(Fingerprint);
+    ListenerTls: "`explicit` or `implicit`", |text| read::one_of(
+        text,
+        &[("explicit", Self::Explicit), ("implicit", Self::Implicit)],
+    );
+    MaybeTls: "`none`, `explicit` or `implicit`", |text| read::one_of(
+        text,
+        &[
+            ("none", Self(None)),
+            ("explicit", Self(Some(ListenerTls::Explicit))),
+            ("implicit", Self(Some(ListenerTls::Implicit))),
+        ],
+    );
+    SessionReuse: "`off`, `prefer` or `require`", |text| read::one_of(
+        text,
+        &[("off", Self::Off), ("prefer", Self::Prefer), ("require", Self::Require)],
+    );
+    TlsVersion: "a TLS version, \"1.2\" or \"1.3\"", |text| read::one_of(
+        text,
+        &[("1.2", Self::V1_2), ("1.3", Self::V1_3)],
+    );
+}
+
+struct Text<T> {
+    expected: &'static str,
+    read: fn(&str) -> Result<T, Wrong>,
+}
+
+impl<T> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.read)(text).map_err(Wrong::into_error)
+    }
+}
