@@ -21,6 +21,7 @@ mod date;
 pub mod fault;
 #[cfg(test)]
 mod fixtures;
+mod habits;
 pub mod hello;
 pub mod pem;
 pub mod server;

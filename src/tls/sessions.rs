@@ -8,6 +8,9 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::habits::Habits;
+pub(super) use super::habits::Presented;
+
 /// An FTP session's number, by which its TLS sessions are told from others'. Never used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(pub u64);
@@ -59,31 +62,6 @@ struct Owned {
     habits: Habits,
 }
 
-/// What has been seen of how a client resumes. Whoever waits for its next data connection wants to know whether that
-/// will name this FTP session.
-#[derive(Default)]
-struct Habits {
-    /// A data connection has proven that it resumes this FTP session.
-    resumes: bool,
-    /// It presents the same TLS session more than once: OpenSSL, GnuTLS, everybody in TLS 1.2.
-    repeats: bool,
-    /// It keeps more than the latest ticket.
-    hoards: bool,
-    /// It keeps the TLS sessions of several FTP sessions in one place and may present any of them: `curl --parallel`,
-    /// rclone.
-    mixes: bool,
-    last_used: Option<u64>,
-}
-
-/// How a client asked for an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Presented {
-    /// By the session ID of TLS 1.2, which is good for any number of times.
-    Id,
-    /// By a ticket of TLS 1.3, which many clients use once (RFC 8446 appendix C.4).
-    Ticket,
-}
-
 impl Sessions {
     /// A store without entries.
     pub fn new() -> Self {
@@ -125,10 +103,20 @@ impl Sessions {
 }
 
 impl State {
+    /// The entries of an owner that nobody has asked for yet.
+    fn unused(&self, owner: SessionId) -> impl Iterator<Item = &Entry> {
+        let owned = self.owners.get(&owner);
+        owned
+            .into_iter()
+            .flat_map(|owned| owned.control.iter().chain(&owned.data))
+            .filter_map(|key| self.entries.get(key))
+            .filter(|entry| !entry.used)
+    }
+
     fn mixed(&mut self, one: SessionId, other: SessionId) {
         for id in [one, other] {
             if let Some(owned) = self.owners.get_mut(&id) {
-                owned.habits.mixes = true;
+                owned.habits.mixes();
             }
         }
     }
@@ -156,28 +144,13 @@ impl Owner {
         }
     }
 
-    /// Whether the client's next data connection can be relied upon to name this FTP session: it has done so, it never
-    /// named another one, and it has something left to name it with.
+    /// Whether the client's next data connection can be relied upon to name this FTP session: see [`Habits::rely_on`].
     pub(super) fn is_named_by_its_client(&self) -> bool {
         let state = self.sessions.state();
-        let Some(Owned {
-            control,
-            data,
-            habits,
-            ..
-        }) = state.owners.get(&self.id)
-        else {
-            return false;
-        };
-        let has_unused = || {
-            let mut unused = control
-                .iter()
-                .chain(data)
-                .filter_map(|key| state.entries.get(key))
-                .filter(|entry| !entry.used);
-            unused.any(|entry| habits.hoards || Some(entry.number) > habits.last_used)
-        };
-        habits.resumes && !habits.mixes && (habits.repeats || has_unused())
+        state.owners.get(&self.id).is_some_and(|owned| {
+            let unused = state.unused(self.id).map(|entry| entry.number);
+            owned.habits.rely_on(unused)
+        })
     }
 }
 
@@ -219,10 +192,7 @@ impl OwnEntries {
             return None;
         }
         if let Some(owned) = state.owners.get_mut(&self.id) {
-            let habits = &mut owned.habits;
-            habits.repeats |= entry.used || presented == Presented::Id;
-            habits.hoards |= habits.last_used > Some(entry.number);
-            habits.last_used = Some(entry.number);
+            owned.habits.presents(entry.number, entry.used, presented);
         }
         entry.used = true;
         Some(entry.value.clone())
@@ -241,21 +211,13 @@ impl OwnEntries {
 
     /// How many of this owner's entries nobody has asked for yet.
     pub(super) fn unused(&self) -> usize {
-        let state = self.sessions.state();
-        let keys = state
-            .owners
-            .get(&self.id)
-            .map(|owned| owned.control.iter().chain(&owned.data));
-        keys.into_iter()
-            .flatten()
-            .filter(|key| state.entries.get(*key).is_some_and(|entry| !entry.used))
-            .count()
+        self.sessions.state().unused(self.id).count()
     }
 
     /// A data connection has proven to be of the client of this FTP session.
     pub(super) fn proven(&self) {
         if let Some(owned) = self.sessions.state().owners.get_mut(&self.id) {
-            owned.habits.resumes = true;
+            owned.habits.resumes();
         }
     }
 
