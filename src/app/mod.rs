@@ -431,6 +431,7 @@ fn put_live(
         metrics.declare_site(&site.name);
     }
     metrics.certificate_not_after(unix_time(checked.certificate.not_after));
+    metrics.configuration_loaded();
     let policy = Policy::new(checked.settings, checked.backend_tls, ports, announcements);
     Live::new(Arc::new(policy), Arc::new(checked.certificate))
 }

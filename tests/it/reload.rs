@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::version::TLS13;
 
@@ -175,6 +176,18 @@ fn passive_ports_change_under_a_running_transfer_and_back_again() {
     assert_eq!(newer.download("file"), b"first half, second half");
     drop(new);
     wait_until_closed(&proxy, SocketAddr::new(proxy.explicit().ip(), 50_001));
+}
+
+#[test]
+fn when_the_configuration_in_use_was_loaded_is_told_from_the_start() {
+    let front = Front::new(&[]);
+    let backend = backend("file");
+    let config = front.config();
+    let proxy = Proxy::start(config.site(&Site::default("site", backend.address())));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.expect("after 1970").as_secs_f64();
+    let loaded = proxy.metric("portcullis_config_last_reload_success_timestamp_seconds");
+    assert!((now - 60.0..=now).contains(&loaded), "{loaded}, now {now}");
 }
 
 #[test]

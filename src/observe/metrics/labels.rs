@@ -35,8 +35,6 @@ label! {
         PerClient = "per_client",
         /// `limits.sessions_per_client_per_minute` is reached.
         Pace = "pace",
-        /// The program is about to exit.
-        Draining = "draining",
     }
 }
 

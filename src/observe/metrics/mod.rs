@@ -199,20 +199,22 @@ impl Metrics {
         self.table.certificate_not_after.set(unix_time);
     }
 
-    /// A reload ended. Loading the configuration at start counts as one.
+    /// A reload ended.
     pub fn reload(&self, subject: ReloadSubject, result: ReloadResult) {
         self.table
             .reloads
             .with_label_values(&[subject.as_str(), result.as_str()])
             .inc();
-        if (subject, result) == (ReloadSubject::Configuration, ReloadResult::Ok) {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            self.table
-                .config_last_reload_success
-                .set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-        }
+    }
+
+    /// A configuration is put in use, at the start or by a reload.
+    pub fn configuration_loaded(&self) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        self.table
+            .config_last_reload_success
+            .set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// All metrics in the Prometheus text format 0.0.4.

@@ -226,13 +226,13 @@ fn a_panicking_session_is_no_longer_counted_as_open() {
 }
 
 #[test]
-fn only_an_accepted_configuration_moves_its_time() {
+fn only_a_configuration_in_use_moves_its_time() {
     const LOADED: &str = "portcullis_config_last_reload_success_timestamp_seconds";
     let metrics = Metrics::new();
     metrics.reload(ReloadSubject::Configuration, ReloadResult::Refused);
     metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
     assert_eq!(value(&metrics, LOADED), Some(0.0));
-    metrics.reload(ReloadSubject::Configuration, ReloadResult::Ok);
+    metrics.configuration_loaded();
     assert!(value(&metrics, LOADED) > Some(1.7e9));
 }
 
