@@ -411,11 +411,7 @@ fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartErr
 
 fn log_listeners(accepting: &[(SocketAddr, ListenerTls)]) {
     for (address, tls) in accepting {
-        let tls = match tls {
-            ListenerTls::Explicit => "explicit",
-            ListenerTls::Implicit => "implicit",
-        };
-        tracing::info!(%address, tls, "listening");
+        tracing::info!(%address, tls = tls.as_str(), "listening");
     }
 }
 

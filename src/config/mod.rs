@@ -142,6 +142,16 @@ pub enum ListenerTls {
     Implicit,
 }
 
+impl ListenerTls {
+    /// The word for it in configuration, log and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Explicit => "explicit",
+            Self::Implicit => "implicit",
+        }
+    }
+}
+
 /// The client leg's TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
@@ -175,6 +185,16 @@ pub enum TlsVersion {
     V1_2,
     /// TLS 1.3 (RFC 8446).
     V1_3,
+}
+
+impl TlsVersion {
+    /// The number for it in configuration, log and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1_2 => "1.2",
+            Self::V1_3 => "1.3",
+        }
+    }
 }
 
 /// Passive data connections of the client leg.

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::stream::Stream;
@@ -32,16 +33,15 @@ impl ControlConnection {
         &self.stream
     }
 
-    /// Gives the connection up for a TLS handshake on its stream.
+    /// Gives the connection up for a TLS handshake on its socket.
     ///
     /// # Errors
     /// If bytes have been read that nobody has taken: they came in clear text, behind a command that asks for TLS, from
-    /// whoever sits on the way (CVE-2011-0411, CVE-2021-22947). The connection comes back, to be closed.
-    pub fn into_clear_stream(self) -> Result<Stream, Box<Self>> {
-        if self.lines.is_empty() {
-            Ok(self.stream)
-        } else {
-            Err(Box::new(self))
+    /// whoever sits on the way (CVE-2011-0411, CVE-2021-22947). Under TLS, too. The connection comes back, to be closed.
+    pub fn into_clear_socket(self) -> Result<TcpStream, Box<Self>> {
+        match self.stream {
+            Stream::Plain(socket) if self.lines.is_empty() => Ok(socket),
+            stream => Err(Box::new(Self { stream, ..self })),
         }
     }
 
@@ -154,7 +154,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpListener;
     use tokio::time::Instant;
 
     use super::*;

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
 use super::options;
+use crate::config::TlsVersion;
 
 /// A connection.
 #[derive(Debug)]
@@ -46,17 +47,17 @@ impl Stream {
         }
     }
 
-    /// The TLS version, as it stands in logs: `1.2`, `1.3`, or `none` without TLS.
-    pub fn tls_version(&self) -> &'static str {
+    /// The TLS version, if TLS is on.
+    pub fn tls_version(&self) -> Option<TlsVersion> {
         let version = match self {
             Self::Plain(_) => None,
             Self::ToClient(stream) => stream.get_ref().1.protocol_version(),
             Self::ToBackend(stream) => stream.get_ref().1.protocol_version(),
         };
-        match version {
-            Some(ProtocolVersion::TLSv1_2) => "1.2",
-            Some(ProtocolVersion::TLSv1_3) => "1.3",
-            _ => "none",
+        match version? {
+            ProtocolVersion::TLSv1_3 => Some(TlsVersion::V1_3),
+            // No older one is spoken here.
+            _ => Some(TlsVersion::V1_2),
         }
     }
 

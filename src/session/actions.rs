@@ -9,11 +9,9 @@ use super::data::{Legs, Order, PreparedData};
 use super::dial::{self, BackendConnection, Patience};
 use super::state::{self, Action, ClientData, Dialled, Ending, Event, Prepared, Protection};
 use super::summary::Summary;
-use super::{DataSide, Session, Shared, handshake};
+use super::{DataSide, Session, Shared};
 use crate::config::{SessionReuse, Site};
-use crate::ftp::answer;
 use crate::ftp::command::Direction;
-use crate::ftp::line::MAX_COMMAND_LINE;
 use crate::limit::SitePlace;
 use crate::live::Live;
 use crate::net::control::ControlConnection;
@@ -101,46 +99,6 @@ impl Session {
             self.backend = None;
             self.happened.push_back(Event::BackendGone);
         }
-    }
-
-    async fn start_tls(&mut self) -> Option<Ending> {
-        let stream = match self.client.take()?.into_clear_stream() {
-            Ok(stream) => stream,
-            Err(client) => {
-                let mut client = *client;
-                tracing::warn!(
-                    session = self.summary.id(),
-                    "clear text behind AUTH: somebody may be injecting commands"
-                );
-                let _ = client.send(&answer::BYTES_BEHIND_AUTH.bytes()).await;
-                self.client = Some(client);
-                return Some(Ending::Abuse);
-            }
-        };
-        let mut plain = ControlConnection::new(stream, MAX_COMMAND_LINE);
-        if plain.send(&answer::AUTH_ACCEPTED.bytes()).await.is_err() {
-            return Some(Ending::ClientGone);
-        }
-        let Ok(stream) = plain.into_clear_stream() else {
-            return Some(Ending::Abuse);
-        };
-        let patience = self.live.policy.settings.timeouts.tls_handshake;
-        let patience = patience.min(self.login_by.saturating_duration_since(Instant::now()));
-        let Some((stream, sni)) = handshake(
-            stream,
-            &self.tls,
-            patience,
-            &self.shared.metrics,
-            &self.summary,
-        )
-        .await
-        else {
-            return Some(Ending::Handshake);
-        };
-        self.summary.client_tls(stream.tls_version());
-        self.client = Some(ControlConnection::new(stream, MAX_COMMAND_LINE));
-        self.happened.push_back(Event::Secured { sni });
-        None
     }
 
     /// Dials the site's backends in turn, unless the client goes away meanwhile.

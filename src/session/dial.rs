@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -152,22 +153,21 @@ pub async fn dial(
         .await
         .map_err(DialError::Connect)?;
     let address = socket.peer_addr().map_err(DialError::Connect)?;
-    let stream = Stream::Plain(socket);
 
     let (Some(client), Some(settings)) = (tls, &backend.tls) else {
-        let mut connection = BackendConnection::new(stream, address, None);
+        let mut connection = BackendConnection::new(Stream::Plain(socket), address, None);
         connection.welcome = connection.greeting(patience).await?;
         return Ok(connection);
     };
     let session = client.session();
-    let mut connection = secure(stream, address, session, settings, patience).await?;
+    let mut connection = secure(socket, address, session, settings, patience).await?;
     connection.protect(patience).await?;
     Ok(connection)
 }
 
 /// Greeting and handshake, in the order that the kind of TLS demands.
 async fn secure(
-    stream: Stream,
+    socket: TcpStream,
     address: SocketAddr,
     tls: BackendSessionTls,
     settings: &BackendTls,
@@ -175,13 +175,13 @@ async fn secure(
 ) -> Result<BackendConnection, DialError> {
     match settings.start {
         ListenerTls::Implicit => {
-            let stream = handshake(stream, &tls, patience).await?;
+            let stream = handshake(socket, &tls, patience).await?;
             let mut connection = BackendConnection::new(stream, address, Some(tls));
             connection.welcome = connection.greeting(patience).await?;
             Ok(connection)
         }
         ListenerTls::Explicit => {
-            let mut connection = BackendConnection::new(stream, address, None);
+            let mut connection = BackendConnection::new(Stream::Plain(socket), address, None);
             // A login without TLS counts for nothing after AUTH (RFC 4217 §4).
             let _ = connection.greeting(patience).await?;
             // Only 234 means TLS (RFC 4217 §4.2); after anything else a password would go out in clear text.
@@ -196,24 +196,21 @@ async fn secure(
                     }
                 });
             reply.map_err(DialError::Auth)?;
-            let stream = connection
+            let socket = connection
                 .control
-                .into_clear_stream()
+                .into_clear_socket()
                 .map_err(|_| DialError::Injected)?;
-            let stream = handshake(stream, &tls, patience).await?;
+            let stream = handshake(socket, &tls, patience).await?;
             Ok(BackendConnection::new(stream, address, Some(tls)))
         }
     }
 }
 
 async fn handshake(
-    stream: Stream,
+    socket: TcpStream,
     tls: &BackendSessionTls,
     patience: Patience<'_>,
 ) -> Result<Stream, DialError> {
-    let Stream::Plain(socket) = stream else {
-        return Ok(stream);
-    };
     let patience = patience.handshake();
     let connecting = TlsConnector::from(tls.config()).connect(tls.server_name(), socket);
     match timeout(patience, connecting).await {

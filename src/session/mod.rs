@@ -8,6 +8,7 @@
 //! the log says in the end.
 
 mod actions;
+mod client_tls;
 pub mod data;
 pub mod dial;
 mod penalty;
@@ -21,10 +22,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Duration, Instant, sleep_until, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::{Duration, Instant, sleep_until};
 
-use crate::config::{HostName, ListenerTls, TlsVersion};
+use crate::config::ListenerTls;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::line::{Line, MAX_COMMAND_LINE};
 use crate::guard::{Guard, Trial};
@@ -34,9 +34,10 @@ use crate::net::control::ControlConnection;
 use crate::net::options;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
-use crate::observe::metrics::{HandshakeResult, Metrics, OpenSession};
-use crate::tls::{self, SessionId, SessionTls, Sessions};
+use crate::observe::metrics::{Metrics, OpenSession};
+use crate::tls::{SessionId, SessionTls, Sessions};
 
+use client_tls::handshake;
 use data::{Order, PreparedData, RunningData};
 use dial::BackendConnection;
 use state::{BadLine, Clock, Ending, Event, Machine, Prepared, Terms, Wait};
@@ -138,16 +139,12 @@ pub async fn serve(
     };
     let login_by = Instant::now() + policy.settings.timeouts.login;
 
-    let stream = Stream::Plain(accepted.stream);
     let (stream, machine) = match accepted.tls {
-        ListenerTls::Explicit => (stream, Machine::explicit(terms)),
+        ListenerTls::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
         ListenerTls::Implicit => {
             let patience = policy.settings.timeouts.tls_handshake;
-            match handshake(stream, &tls, patience, &shared.metrics, &summary).await {
-                Some((stream, sni)) => {
-                    summary.client_tls(stream.tls_version());
-                    (stream, Machine::implicit(terms, sni))
-                }
+            match handshake(accepted.stream, &tls, patience, &mut summary).await {
+                Some((stream, sni)) => (stream, Machine::implicit(terms, sni)),
                 None => return summary.write(Ending::Handshake),
             }
         }
@@ -418,46 +415,6 @@ impl Session {
         match std::mem::replace(&mut self.client_end, ClientEnd::Told) {
             ClientEnd::Open => Some(Event::ClientGone),
             ClientEnd::Told => None,
-        }
-    }
-}
-
-/// The TLS handshake of the client's control connection; gives the server name that the client sent.
-async fn handshake(
-    stream: Stream,
-    tls: &SessionTls,
-    patience: Duration,
-    metrics: &Metrics,
-    summary: &Summary,
-) -> Option<(Stream, Option<HostName>)> {
-    let Stream::Plain(socket) = stream else {
-        return None;
-    };
-    match timeout(patience, TlsAcceptor::from(tls.control()).accept(socket)).await {
-        Ok(Ok(stream)) => {
-            let connection = stream.get_ref().1;
-            let sni = connection
-                .server_name()
-                .and_then(|name| HostName::parse(name.as_bytes()));
-            let version = match connection.protocol_version() {
-                Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::V1_3,
-                _ => TlsVersion::V1_2,
-            };
-            metrics.handshake(HandshakeResult::Ok(version));
-            Some((Stream::ToClient(Box::new(stream)), sni))
-        }
-        Ok(Err(error)) => {
-            metrics.handshake(HandshakeResult::Failed);
-            tracing::info!(session = summary.id(), error = %tls::explain(&error), "TLS handshake with the client failed");
-            None
-        }
-        Err(_) => {
-            metrics.handshake(HandshakeResult::TimedOut);
-            tracing::info!(
-                session = summary.id(),
-                "TLS handshake with the client took too long"
-            );
-            None
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the log says of a session: one line when it ends, and one for each transfer.
 
 use std::fmt::Display;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +10,14 @@ use tokio::time::Instant;
 
 use super::dial::BackendConnection;
 use super::state::{Ending, Record, Stage};
-use crate::config::Site;
+use crate::config::{Site, TlsVersion};
 use crate::ftp::command;
 use crate::observe::log::Shown;
-use crate::observe::metrics::{Direction, LoginResult, Metrics, NO_SITE, RunningTransfer, Verdict};
+use crate::observe::metrics::{
+    Direction, HandshakeResult, LoginResult, Metrics, NO_SITE, RunningTransfer, Verdict,
+};
 use crate::route::Route;
+use crate::tls;
 
 /// What has been seen of a session so far.
 #[derive(Debug)]
@@ -23,11 +27,11 @@ pub(super) struct Summary {
     listener: SocketAddr,
     began: Instant,
     metrics: Arc<Metrics>,
-    client_tls: &'static str,
+    client_tls: Option<TlsVersion>,
     /// The argument of the last USER, as it came: all that is known of a login that leads nowhere.
     asked: Vec<u8>,
     route: Option<Route>,
-    backend: Option<(SocketAddr, &'static str)>,
+    backend: Option<(SocketAddr, Option<TlsVersion>)>,
     logged_in: bool,
     transfers: u64,
     uploaded: u64,
@@ -45,7 +49,7 @@ impl Summary {
             listener,
             began: Instant::now(),
             metrics,
-            client_tls: "none",
+            client_tls: None,
             asked: Vec::new(),
             route: None,
             backend: None,
@@ -70,8 +74,25 @@ impl Summary {
             .map_or(NO_SITE, |route| &route.site.name)
     }
 
-    pub fn client_tls(&mut self, version: &'static str) {
-        self.client_tls = version;
+    /// The client's control connection is under TLS.
+    pub fn secured(&mut self, version: TlsVersion) {
+        self.metrics.handshake(HandshakeResult::Ok(version));
+        self.client_tls = Some(version);
+    }
+
+    /// The handshake of the client's control connection failed.
+    pub fn handshake_failed(&self, error: &io::Error) {
+        self.metrics.handshake(HandshakeResult::Failed);
+        tracing::info!(session = self.id, error = %tls::explain(error), "TLS handshake with the client failed");
+    }
+
+    /// It took too long.
+    pub fn handshake_timed_out(&self) {
+        self.metrics.handshake(HandshakeResult::TimedOut);
+        tracing::info!(
+            session = self.id,
+            "TLS handshake with the client took too long"
+        );
     }
 
     /// Who connected.
@@ -194,14 +215,14 @@ impl Summary {
     /// The session's own line.
     pub fn write(self, ending: Ending) {
         let (backend, backend_tls) = match self.backend {
-            Some((address, tls)) => (Some(address), Some(tls)),
+            Some((address, tls)) => (Some(address), Some(version(tls))),
             None => (None, None),
         };
         tracing::info!(
             session = self.id,
             client = %self.client,
             listener = %self.listener,
-            client_tls = self.client_tls,
+            client_tls = version(self.client_tls),
             site = self.site_name(),
             user = %self.user(),
             backend = backend.map(tracing::field::display),
@@ -219,4 +240,8 @@ impl Summary {
     fn user(&self) -> Shown<'_> {
         Shown(self.route.as_ref().map_or(&self.asked, |route| &route.user))
     }
+}
+
+fn version(tls: Option<TlsVersion>) -> &'static str {
+    tls.map_or("none", TlsVersion::as_str)
 }

@@ -1,6 +1,6 @@
 //! The values that labels may have: one enum for each label, so that nothing else can become one.
 
-use crate::config::{ListenerTls, TlsVersion};
+use crate::config::TlsVersion;
 
 /// Defines an enum whose variants are the values of one label.
 macro_rules! label {
@@ -197,18 +197,9 @@ impl HandshakeResult {
 
     pub(super) fn labels(self) -> [&'static str; 2] {
         match self {
-            Self::Ok(TlsVersion::V1_2) => ["ok", "1.2"],
-            Self::Ok(TlsVersion::V1_3) => ["ok", "1.3"],
+            Self::Ok(version) => ["ok", version.as_str()],
             Self::Failed => ["failed", "none"],
             Self::TimedOut => ["timed_out", "none"],
         }
-    }
-}
-
-/// The `listener` label.
-pub(super) fn listener_label(kind: ListenerTls) -> &'static str {
-    match kind {
-        ListenerTls::Explicit => "explicit",
-        ListenerTls::Implicit => "implicit",
     }
 }

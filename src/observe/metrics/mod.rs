@@ -13,7 +13,6 @@ use prometheus::{Registry, TextEncoder};
 
 use crate::config::ListenerTls;
 
-use self::labels::listener_label;
 pub use self::labels::{
     DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LoginResult,
     ProxyHeaderFault, RefusedReason, ReloadResult, ReloadSubject, Verdict,
@@ -67,7 +66,7 @@ impl Metrics {
     pub fn session(&self, listener: ListenerTls) -> OpenSession {
         self.table
             .sessions_total
-            .with_label_values(&[listener_label(listener)])
+            .with_label_values(&[listener.as_str()])
             .inc();
         OpenSession::counted_in(&self.table.sessions)
     }

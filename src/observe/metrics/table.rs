@@ -11,7 +11,7 @@ use crate::config::ListenerTls;
 use super::NO_SITE;
 use super::labels::{
     DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LoginResult,
-    ProxyHeaderFault, RefusedReason, ReloadResult, ReloadSubject, Verdict, listener_label,
+    ProxyHeaderFault, RefusedReason, ReloadResult, ReloadSubject, Verdict,
 };
 
 /// Upper bounds in seconds. A backend in the same rack answers within 1 ms; from 10 s on, it is as good as down.
@@ -189,8 +189,7 @@ impl Table {
 
     fn start_from_zero(&self) {
         for listener in [ListenerTls::Explicit, ListenerTls::Implicit] {
-            self.sessions_total
-                .with_label_values(&[listener_label(listener)]);
+            self.sessions_total.with_label_values(&[listener.as_str()]);
         }
         for reason in RefusedReason::ALL {
             self.sessions_refused.with_label_values(&[reason.as_str()]);

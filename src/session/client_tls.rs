@@ -1,0 +1,84 @@
+//! TLS on the client's control connection: from the first byte on, or after AUTH.
+
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::Session;
+use super::state::{Ending, Event};
+use super::summary::Summary;
+use crate::config::HostName;
+use crate::ftp::answer;
+use crate::ftp::line::MAX_COMMAND_LINE;
+use crate::net::control::ControlConnection;
+use crate::net::stream::Stream;
+use crate::tls::SessionTls;
+
+/// Does the handshake; gives the stream, and the server name that the client sent.
+pub(super) async fn handshake(
+    socket: TcpStream,
+    tls: &SessionTls,
+    patience: Duration,
+    summary: &mut Summary,
+) -> Option<(Stream, Option<HostName>)> {
+    let accepting = TlsAcceptor::from(tls.control()).accept(socket);
+    let stream = match timeout(patience, accepting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            summary.handshake_failed(&error);
+            return None;
+        }
+        Err(_) => {
+            summary.handshake_timed_out();
+            return None;
+        }
+    };
+    let sni = stream
+        .get_ref()
+        .1
+        .server_name()
+        .and_then(|name| HostName::parse(name.as_bytes()));
+    let stream = Stream::ToClient(Box::new(stream));
+    if let Some(version) = stream.tls_version() {
+        summary.secured(version);
+    }
+    Some((stream, sni))
+}
+
+impl Session {
+    /// Answers AUTH and does the handshake; gives the session's end if that goes wrong.
+    pub(super) async fn start_tls(&mut self) -> Option<Ending> {
+        let socket = match self.client.take()?.into_clear_socket() {
+            Ok(socket) => socket,
+            Err(client) => {
+                let mut client = *client;
+                tracing::warn!(
+                    session = self.summary.id(),
+                    "clear text behind AUTH: somebody may be injecting commands"
+                );
+                let _ = client.send(&answer::BYTES_BEHIND_AUTH.bytes()).await;
+                self.client = Some(client);
+                return Some(Ending::Abuse);
+            }
+        };
+        let mut plain = ControlConnection::new(Stream::Plain(socket), MAX_COMMAND_LINE);
+        if plain.send(&answer::AUTH_ACCEPTED.bytes()).await.is_err() {
+            return Some(Ending::ClientGone);
+        }
+        // Nothing has been read since: what comes now has to be a ClientHello.
+        let Ok(socket) = plain.into_clear_socket() else {
+            return Some(Ending::Abuse);
+        };
+        let patience = self.live.policy.settings.timeouts.tls_handshake;
+        let patience = patience.min(self.login_by.saturating_duration_since(Instant::now()));
+        let secured = handshake(socket, &self.tls, patience, &mut self.summary).await;
+        let Some((stream, sni)) = secured else {
+            return Some(Ending::Handshake);
+        };
+        self.client = Some(ControlConnection::new(stream, MAX_COMMAND_LINE));
+        self.happened.push_back(Event::Secured { sni });
+        None
+    }
+}
