@@ -18,10 +18,10 @@
 //!     │      └──────────────────────────────────────────────────────┘         │
 //! ```
 //!
-//! Three kinds of code are kept apart: *protocol* ([`ftp`], [`session::state`]: pure), *policy* ([`config`], [`route`],
-//! [`limit`], [`guard`], [`announce`], [`live`]: immutable snapshots) and *I/O* ([`net`], [`passive`], the rest of [`session`],
-//! [`app`]). Imports run one way: `cli -> app -> session -> live -> {route, limit, guard, passive, announce} ->
-//! {net, tls} -> {ftp, config, observe}`.
+//! What is kept apart: *protocol* ([`ftp`], [`session::state`]: pure), *policy* ([`config`], [`route`], [`announce`],
+//! [`live`]: immutable snapshots), *counts* ([`limit`], [`guard`]: bounded, and without rules of their own) and *I/O*
+//! ([`net`], [`passive`], the rest of [`session`], [`app`]). Imports run one way: `cli -> app -> session -> live ->
+//! {route, limit, guard, passive, announce} -> net -> tls -> observe -> config -> {client, ftp}`.
 
 #![forbid(unsafe_code)]
 
