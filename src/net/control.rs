@@ -8,21 +8,39 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::stream::Stream;
-use crate::ftp::line::{Line, LineBuffer};
+use crate::ftp::line::{Line, LineBuffer, MAX_COMMAND_LINE, MAX_REPLY_LINE};
 
 /// A control connection of either leg.
 #[derive(Debug)]
 pub struct ControlConnection {
     stream: Stream,
+    peer: Peer,
     lines: LineBuffer,
     ended: bool,
 }
 
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    Client,
+    Backend,
+}
+
 impl ControlConnection {
-    /// With lines of at most `line_limit` bytes.
-    pub fn new(stream: Stream, line_limit: usize) -> Self {
+    /// With a client, whose lines are commands.
+    pub fn with_client(stream: Stream) -> Self {
+        Self::new(stream, Peer::Client, MAX_COMMAND_LINE)
+    }
+
+    /// With a backend, whose lines are replies.
+    pub fn with_backend(stream: Stream) -> Self {
+        Self::new(stream, Peer::Backend, MAX_REPLY_LINE)
+    }
+
+    fn new(stream: Stream, peer: Peer, line_limit: usize) -> Self {
         Self {
             stream,
+            peer,
             lines: LineBuffer::new(line_limit),
             ended: false,
         }
@@ -57,11 +75,12 @@ impl ControlConnection {
     }
 
     async fn read(&mut self) -> io::Result<usize> {
-        let Stream::Plain(socket) = &self.stream else {
+        let (Stream::Plain(socket), Peer::Client) = (&self.stream, self.peer) else {
             return self.stream.read_buf(self.lines.unread()).await;
         };
         // tokio's own read takes a short one for the last and waits for the network. TCP reads short at the urgent mark,
-        // too, and an ABOR that was sent as urgent data would lie behind it until the client says something else.
+        // too, and an ABOR that was sent as urgent data would lie behind it until the client says something else. No
+        // reply is urgent data, so a backend is spared the second read.
         loop {
             socket.readable().await?;
             match socket.try_read_buf(self.lines.unread()) {
@@ -166,7 +185,7 @@ mod tests {
             .await
             .unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let mut control = ControlConnection::new(Stream::Plain(socket), 100);
+        let mut control = ControlConnection::with_client(Stream::Plain(socket));
         let began = Instant::now();
         // More than the buffers of both kernels hold.
         let error = control.send(&vec![b'x'; 50_000_000]).await.unwrap_err();

@@ -57,6 +57,15 @@ pub fn orderly(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_linger(None)
 }
 
+/// Holds what is written from here on back until FIN takes it along: close_notify and FIN are one segment then, and wake
+/// the peer once.
+///
+/// # Errors
+/// Those of `setsockopt(2)`.
+pub fn hold_for_fin(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_cork(true)
+}
+
 /// A silent control connection is probed this often.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 

@@ -73,6 +73,9 @@ impl Stream {
             return Err(error);
         }
         options::orderly(self.socket())?;
+        if self.is_tls() {
+            options::hold_for_fin(self.socket())?;
+        }
         self.shutdown().await
     }
 

@@ -11,7 +11,6 @@ use super::state::{Ending, Event};
 use super::summary::Summary;
 use crate::config::HostName;
 use crate::ftp::answer;
-use crate::ftp::line::MAX_COMMAND_LINE;
 use crate::net::control::ControlConnection;
 use crate::net::stream::Stream;
 use crate::tls::SessionTls;
@@ -63,7 +62,7 @@ impl Session {
                 return Some(Ending::Abuse);
             }
         };
-        let mut plain = ControlConnection::new(Stream::Plain(socket), MAX_COMMAND_LINE);
+        let mut plain = ControlConnection::with_client(Stream::Plain(socket));
         if plain.send(&answer::AUTH_ACCEPTED.bytes()).await.is_err() {
             return Some(Ending::ClientGone);
         }
@@ -77,7 +76,7 @@ impl Session {
         let Some((stream, sni)) = secured else {
             return Some(Ending::Handshake);
         };
-        self.client = Some(ControlConnection::new(stream, MAX_COMMAND_LINE));
+        self.client = Some(ControlConnection::with_client(stream));
         self.happened.push_back(Event::Secured { sni });
         None
     }

@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Backend, BackendTls, ListenerTls, Timeouts};
-use crate::ftp::line::MAX_REPLY_LINE;
 use crate::ftp::reply::{BadReply, Class, Reply, ReplyParser};
 use crate::net::connect;
 use crate::net::control::ControlConnection;
@@ -223,7 +222,7 @@ async fn handshake(
 impl BackendConnection {
     fn new(stream: Stream, address: SocketAddr, tls: Option<BackendSessionTls>) -> Self {
         Self {
-            control: ControlConnection::new(stream, MAX_REPLY_LINE),
+            control: ControlConnection::with_backend(stream),
             replies: ReplyParser::default(),
             address,
             tls,

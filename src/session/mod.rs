@@ -26,7 +26,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::config::ListenerTls;
 use crate::ftp::command::{Command, Verb};
-use crate::ftp::line::{Line, MAX_COMMAND_LINE};
+use crate::ftp::line::Line;
 use crate::guard::{Guard, Trial};
 use crate::limit::{Limiter, Permit, SitePlace};
 use crate::live::Live;
@@ -150,7 +150,7 @@ pub async fn serve(
         }
     };
     let session = Session {
-        client: Some(ControlConnection::new(stream, MAX_COMMAND_LINE)),
+        client: Some(ControlConnection::with_client(stream)),
         client_end: ClientEnd::Open,
         place: None,
         backend: None,
