@@ -8,5 +8,6 @@ pub mod options;
 pub mod proxy_header;
 pub mod relay;
 pub mod resolve;
-mod source;
+pub mod source;
 pub mod stream;
+mod tls_source;

@@ -10,19 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::source::Source;
+use super::source::{Source, SourceEnd, Supply};
 use super::stream::Stream;
-
-/// How a source ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SourceEnd {
-    /// With close_notify: nothing is missing.
-    CloseNotify,
-    /// With a FIN on a plain connection: all that plain FTP has.
-    Fin,
-    /// With a FIN under TLS, without close_notify: a cut cable looks the same.
-    Unclean,
-}
 
 /// Why a relay broke off.
 #[derive(Debug)]
@@ -44,31 +33,23 @@ pub enum Broken {
 /// # Errors
 /// If either side fails or stands still.
 pub async fn relay(
-    source: &mut Stream,
+    source: &mut Source,
     sink: &mut Stream,
     idle: Duration,
     moved: &AtomicU64,
 ) -> Result<SourceEnd, Broken> {
-    let tls = source.is_tls();
-    let mut source = Source::new(source);
     let mut patience = pin!(Patience::new(idle));
-    let mut buffer = vec![0; FIRST_BUFFER];
     loop {
-        let read = patience
+        let supply = patience
             .as_mut()
-            .bound(poll_fn(|context| source.poll_read(context, &mut buffer)))
+            .bound(poll_fn(|context| source.poll_supply(context)))
             .await
-            .ok_or(Broken::SourceIdle)?;
-        let count = match read {
-            Ok(0) if tls => return Ok(SourceEnd::CloseNotify),
-            Ok(0) => return Ok(SourceEnd::Fin),
-            Ok(count) => count,
-            Err(error) if tls && error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Ok(SourceEnd::Unclean);
-            }
-            Err(error) => return Err(Broken::Source(error)),
-        };
-        let mut rest = &buffer[..count];
+            .ok_or(Broken::SourceIdle)?
+            .map_err(Broken::Source)?;
+        if let Supply::End(end) = supply {
+            return Ok(end);
+        }
+        let mut rest = source.bytes();
         while !rest.is_empty() {
             let writing = poll_fn(|context| Pin::new(&mut *sink).poll_write(context, rest));
             let taken = patience
@@ -77,6 +58,7 @@ pub async fn relay(
                 .await
                 .ok_or(Broken::SinkIdle)?
                 .map_err(Broken::Sink)?;
+            moved.fetch_add(taken as u64, Ordering::Relaxed);
             rest = &rest[taken..];
         }
         // rustls keeps what the socket did not take at once; "with the sink" must mean with its kernel.
@@ -86,11 +68,7 @@ pub async fn relay(
             .await
             .ok_or(Broken::SinkIdle)?
             .map_err(Broken::Sink)?;
-        moved.fetch_add(count as u64, Ordering::Relaxed);
-        // A full buffer says that there may be more.
-        if count == buffer.len() && count < LARGEST_BUFFER {
-            buffer.resize(count * 2, 0);
-        }
+        source.taken();
     }
 }
 
@@ -134,9 +112,3 @@ impl Patience {
         Poll::Pending
     }
 }
-
-/// Enough for a listing or a small file.
-const FIRST_BUFFER: usize = 16 * 1024;
-
-/// Four TLS records. More saves system calls, but then the bytes are out of the CPU's cache when they are wanted again.
-const LARGEST_BUFFER: usize = 64 * 1024;

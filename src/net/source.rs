@@ -1,120 +1,174 @@
-//! The reading side of a relay.
-//!
-//! rustls reads its connection in pieces of 4 KiB, five system calls for each record of a large file, each of which may
-//! wake the sender. So of a TLS connection that is a source as much is read as there is, and rustls is fed from memory.
+//! The reading side of a data connection: the bytes of a file, in large pieces, and how they end.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustls::{ConnectionCommon, SideData};
-use tokio::io::{AsyncRead, ReadBuf};
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
+use rustls::{ClientConfig, HandshakeKind, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::stream::Stream;
+use super::options;
+use super::tls_source::TlsSource;
 
-/// A stream that is read to its end, in large pieces.
+/// A data connection that the bytes come from.
 #[derive(Debug)]
-pub(super) struct Source<'a> {
-    stream: &'a mut Stream,
-    ahead: ReadAhead,
+pub enum Source {
+    /// Without TLS.
+    Plain(PlainSource),
+    /// With TLS, and a client at the other end: an upload.
+    FromClient(Box<TlsSource<UnbufferedServerConnection>>),
+    /// With TLS, and a backend at the other end: a download or a listing.
+    FromBackend(Box<TlsSource<UnbufferedClientConnection>>),
 }
 
-impl<'a> Source<'a> {
-    pub(super) fn new(stream: &'a mut Stream) -> Self {
-        Self {
-            stream,
-            ahead: ReadAhead::default(),
-        }
+/// How a source ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceEnd {
+    /// With close_notify: that was all, and nobody on the way can have cut it short.
+    CloseNotify,
+    /// With FIN, without TLS.
+    Fin,
+    /// With FIN under TLS but without close_notify: the peer crashed, or somebody on the way cut it short, or it is a
+    /// server that never says close_notify.
+    Unclean,
+}
+
+/// What a source has to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Supply {
+    /// Bytes are there to be taken.
+    Bytes,
+    /// There were no more.
+    End(SourceEnd),
+}
+
+impl Source {
+    /// Without TLS.
+    pub fn plain(socket: TcpStream) -> Self {
+        Self::Plain(PlainSource {
+            socket,
+            buffer: vec![0; FIRST_PIECE],
+            filled: 0,
+            full: false,
+        })
     }
 
-    /// Reads what there is, at most what `into` takes; `Ok(0)` is the end: close_notify, or FIN without TLS.
+    /// Does the handshake with a client, of which `read` has been read already.
     ///
     /// # Errors
-    /// `UnexpectedEof` at a FIN under TLS without close_notify, when all before it has been read.
-    pub(super) fn poll_read(
-        &mut self,
-        context: &mut Context<'_>,
-        into: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.stream {
-            Stream::Plain(socket) => poll_read(socket, context, into),
-            Stream::ToClient(stream) => {
-                let (socket, tls) = stream.get_mut();
-                self.ahead.poll_read(socket, tls, context, into)
+    /// What went wrong in the handshake, with rustls' own error within; the peer has been told by an alert.
+    pub async fn from_client(
+        socket: TcpStream,
+        config: Arc<ServerConfig>,
+        read: &[u8],
+    ) -> io::Result<Self> {
+        let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
+        let source = TlsSource::handshake(socket, connection, read).await?;
+        Ok(Self::FromClient(Box::new(source)))
+    }
+
+    /// Does the handshake with a backend.
+    ///
+    /// # Errors
+    /// As [`Source::from_client`].
+    pub async fn from_backend(
+        socket: TcpStream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Self> {
+        let connection = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
+        let source = TlsSource::handshake(socket, connection, &[]).await?;
+        Ok(Self::FromBackend(Box::new(source)))
+    }
+
+    /// How the TLS session came about.
+    pub fn handshake_kind(&self) -> Option<HandshakeKind> {
+        match self {
+            Self::Plain(_) => None,
+            Self::FromClient(source) => source.handshake_kind(),
+            Self::FromBackend(source) => source.handshake_kind(),
+        }
+    }
+
+    /// Waits until there are bytes, or no more.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`, and what is wrong with a peer's TLS records: given after the last byte that was right.
+    pub(super) fn poll_supply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Supply>> {
+        match self {
+            Self::Plain(source) => source.poll_supply(context),
+            Self::FromClient(source) => source.poll_supply(context),
+            Self::FromBackend(source) => source.poll_supply(context),
+        }
+    }
+
+    /// The bytes that are there.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(source) => &source.buffer[..source.filled],
+            Self::FromClient(source) => source.bytes(),
+            Self::FromBackend(source) => source.bytes(),
+        }
+    }
+
+    /// All of [`Source::bytes`] has been taken.
+    pub(super) fn taken(&mut self) {
+        match self {
+            Self::Plain(source) => source.filled = 0,
+            Self::FromClient(source) => source.taken(),
+            Self::FromBackend(source) => source.taken(),
+        }
+    }
+
+    /// Ends our direction in order, after the end of the other one: close_notify under TLS, then FIN.
+    ///
+    /// # Errors
+    /// If the peer has reset the connection.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(source) => {
+                options::orderly(&source.socket)?;
+                source.socket.shutdown().await
             }
-            Stream::ToBackend(stream) => {
-                let (socket, tls) = stream.get_mut();
-                self.ahead.poll_read(socket, tls, context, into)
-            }
+            Self::FromClient(source) => source.finish().await,
+            Self::FromBackend(source) => source.finish().await,
         }
     }
 }
 
-/// What was read from a socket and rustls has not taken yet.
-#[derive(Debug, Default)]
-struct ReadAhead {
+/// A source without TLS.
+#[derive(Debug)]
+pub struct PlainSource {
+    socket: TcpStream,
     buffer: Vec<u8>,
-    /// Which part of the buffer that is.
-    start: usize,
-    end: usize,
+    filled: usize,
+    /// Whether the last read filled the buffer: then there may be more.
+    full: bool,
 }
 
-impl ReadAhead {
-    fn poll_read<S: SideData>(
-        &mut self,
-        socket: &mut TcpStream,
-        tls: &mut ConnectionCommon<S>,
-        context: &mut Context<'_>,
-        into: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut filled = 0;
-        while filled < into.len() {
-            match tls.reader().read(&mut into[filled..]) {
-                Ok(0) => break,
-                Ok(count) => {
-                    filled += count;
-                    continue;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // rustls says so again when what came before is delivered.
-                Err(_) if filled > 0 => break,
-                Err(error) => return Poll::Ready(Err(error)),
+impl PlainSource {
+    fn poll_supply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Supply>> {
+        if self.filled == 0 {
+            if self.full && self.buffer.len() < LARGEST_PIECE {
+                self.buffer.resize(self.buffer.len() * 2, 0);
             }
-            if self.start == self.end {
-                match self.poll_fill(socket, context) {
-                    Poll::Pending if filled > 0 => break,
-                    filling => ready!(filling)?,
-                }
-            }
-            // Nothing was read at the socket's end, and then rustls takes that for the end, too.
-            self.start += tls.read_tls(&mut &self.buffer[self.start..self.end])?;
-            let processed = tls.process_new_packets();
-            if tls.wants_write() {
-                // An alert, or the answer to a key update; what the socket doesn't take is sent by the next flush.
-                let _ = tls.write_tls(&mut AtOnce(socket));
-            }
-            processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            self.filled = ready!(poll_read(&mut self.socket, context, &mut self.buffer))?;
+            self.full = self.filled == self.buffer.len();
         }
-        Poll::Ready(Ok(filled))
-    }
-
-    fn poll_fill(
-        &mut self,
-        socket: &mut TcpStream,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.end == self.buffer.len() && self.end < LARGEST_READ {
-            self.buffer.resize((self.end * 2).max(FIRST_READ), 0);
-        }
-        self.start = 0;
-        self.end = 0;
-        self.end = ready!(poll_read(socket, context, &mut self.buffer))?;
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(match self.filled {
+            0 => Supply::End(SourceEnd::Fin),
+            _ => Supply::Bytes,
+        }))
     }
 }
 
-fn poll_read(
+/// Reads what there is, at most what `into` takes.
+pub(super) fn poll_read(
     socket: &mut TcpStream,
     context: &mut Context<'_>,
     into: &mut [u8],
@@ -124,167 +178,8 @@ fn poll_read(
     Poll::Ready(Ok(into.filled().len()))
 }
 
-/// Writes what a socket takes without waiting.
-struct AtOnce<'a>(&'a TcpStream);
+/// Enough for a listing or a small file.
+const FIRST_PIECE: usize = 16 * 1024;
 
-impl Write for AtOnce<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// One record, with room for what follows it.
-const FIRST_READ: usize = 20 * 1024;
-
-/// Where files are large.
-const LARGEST_READ: usize = 64 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-    use std::sync::Arc;
-
-    use rustls::pki_types::{PrivateKeyDer, ServerName};
-    use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-    use tokio_rustls::{TlsAcceptor, TlsConnector, client};
-
-    use super::*;
-    use crate::tls;
-
-    static VERSIONS: [&SupportedProtocolVersion; 2] =
-        [&rustls::version::TLS12, &rustls::version::TLS13];
-
-    /// A client under TLS, and what we see of it.
-    async fn client(
-        version: &'static SupportedProtocolVersion,
-    ) -> (client::TlsStream<TcpStream>, Stream) {
-        let identity = rcgen::generate_simple_self_signed(vec!["ftp.test".to_owned()]).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(identity.cert.der().clone()).unwrap();
-        let ours = ServerConfig::builder_with_provider(tls::provider())
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![identity.cert.der().clone()],
-                PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap(),
-            )
-            .unwrap();
-        let theirs = ClientConfig::builder_with_provider(tls::provider())
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let socket = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        let (accepted, _) = listener.accept().await.unwrap();
-        let (client, ours) = tokio::try_join!(
-            TlsConnector::from(Arc::new(theirs))
-                .connect(ServerName::try_from("ftp.test").unwrap(), socket),
-            TlsAcceptor::from(Arc::new(ours)).accept(accepted),
-        )
-        .unwrap();
-        (client, Stream::ToClient(Box::new(ours)))
-    }
-
-    /// What a source gives until its end, and the error in place of an end.
-    async fn read_to_end(stream: &mut Stream, piece: usize) -> (Vec<u8>, io::Result<()>) {
-        let mut source = Source::new(stream);
-        let mut piece = vec![0; piece];
-        let mut all = Vec::new();
-        loop {
-            match poll_fn(|context| source.poll_read(context, &mut piece)).await {
-                Ok(0) => return (all, Ok(())),
-                Ok(count) => all.extend_from_slice(&piece[..count]),
-                Err(error) => return (all, Err(error)),
-            }
-        }
-    }
-
-    fn file(length: usize) -> Vec<u8> {
-        (0..length).map(|at| (at % 251) as u8).collect()
-    }
-
-    #[tokio::test]
-    async fn a_file_arrives_whole_in_pieces_of_any_size_and_close_notify_is_its_end() {
-        let file = file(1 << 20);
-        for version in VERSIONS {
-            for piece in [1000, 16 * 1024, 100_000] {
-                let (mut client, mut ours) = client(version).await;
-                let sending = async {
-                    client.write_all(&file).await.unwrap();
-                    client.shutdown().await.unwrap();
-                };
-                let ((), (received, end)) = tokio::join!(sending, read_to_end(&mut ours, piece));
-                assert!(received == file);
-                end.unwrap();
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn an_end_without_close_notify_is_told_after_the_last_byte() {
-        for version in VERSIONS {
-            let (mut client, mut ours) = client(version).await;
-            client.write_all(b"half a file").await.unwrap();
-            client.flush().await.unwrap();
-            client.get_mut().0.shutdown().await.unwrap();
-            let (received, end) = read_to_end(&mut ours, 4096).await;
-            assert_eq!(received, b"half a file");
-            assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_client_may_change_its_keys_in_the_middle_of_a_file() {
-        let (mut client, mut ours) = client(&rustls::version::TLS13).await;
-        let half = file(100_000);
-        let sending = async {
-            client.write_all(&half).await.unwrap();
-            client.get_mut().1.refresh_traffic_keys().unwrap();
-            client.write_all(&half).await.unwrap();
-            client.shutdown().await.unwrap();
-        };
-        let ((), (received, end)) = tokio::join!(sending, read_to_end(&mut ours, 4096));
-        assert!(received == [&half[..], &half[..]].concat());
-        end.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_forged_record_is_an_error_here_and_an_alert_there() {
-        for version in VERSIONS {
-            let (mut client, mut ours) = client(version).await;
-            client
-                .get_mut()
-                .0
-                .write_all(b"\x17\x03\x03\x00\x20 not what the key would have made")
-                .await
-                .unwrap();
-            let (received, end) = read_to_end(&mut ours, 4096).await;
-            assert_eq!(received, b"");
-            assert_eq!(end.unwrap_err().kind(), io::ErrorKind::InvalidData);
-            let told = client.read(&mut [0]).await.unwrap_err().to_string();
-            assert!(told.contains("BadRecordMac"), "{told}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_reset_is_an_error_of_its_own() {
-        for version in VERSIONS {
-            let (client, mut ours) = client(version).await;
-            crate::net::options::data(client.get_ref().0).unwrap();
-            drop(client);
-            let (_, end) = read_to_end(&mut ours, 4096).await;
-            assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        }
-    }
-}
+/// Four TLS records. More saves system calls, but then the bytes are out of the CPU's cache when they are wanted again.
+const LARGEST_PIECE: usize = 64 * 1024;

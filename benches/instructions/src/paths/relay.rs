@@ -11,10 +11,11 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use portcullis::config::{BackendTls, ListenerTls, TlsVersion, Verify};
-use portcullis::net::relay::{SourceEnd, relay};
+use portcullis::net::relay::relay;
+use portcullis::net::source::{Source, SourceEnd};
 use portcullis::net::stream::Stream;
 use portcullis::tls::{BackendTlsClient, ServerTls, SessionId, SessionTls, Sessions};
-use rustls::ClientConnection;
+use rustls::{ClientConnection, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -42,7 +43,7 @@ pub fn plain(mib: u32) -> io::Result<()> {
     };
     pump(
         &runtime,
-        Stream::Plain(source),
+        Source::plain(source),
         Stream::Plain(sink),
         ends,
         &pieces,
@@ -54,21 +55,27 @@ pub fn plain(mib: u32) -> io::Result<()> {
 pub fn to_tls(mib: u32) -> io::Result<()> {
     let runtime = runtime()?;
     let (backend, source) = runtime.block_on(connection())?;
-    let (client, _, sink) = runtime.block_on(tls_connection())?;
+    let (client, _, sink) = runtime.block_on(tls_connection(async |socket, config| {
+        let stream = TlsAcceptor::from(config).accept(socket).await?;
+        Ok(Stream::ToClient(Box::new(stream)))
+    }))?;
     let pieces = pieces(mib);
     let ends = Ends {
         from: backend,
         to: client,
         arriving: SEALED,
     };
-    pump(&runtime, Stream::Plain(source), sink, ends, &pieces);
+    pump(&runtime, Source::plain(source), sink, ends, &pieces);
     Ok(())
 }
 
 /// An upload, from a client under TLS to a plain backend.
 pub fn from_tls(mib: u32) -> io::Result<()> {
     let runtime = runtime()?;
-    let (client, mut sealing, source) = runtime.block_on(tls_connection())?;
+    let (client, mut sealing, source) =
+        runtime.block_on(tls_connection(async |socket, config| {
+            Source::from_client(socket, config, &[]).await
+        }))?;
     let (backend, sink) = runtime.block_on(connection())?;
     let mut sealed = Vec::new();
     for piece in pieces(mib) {
@@ -99,7 +106,7 @@ struct Ends {
 
 fn pump(
     runtime: &Runtime,
-    mut source: Stream,
+    mut source: Source,
     mut sink: Stream,
     mut ends: Ends,
     pieces: &[Vec<u8>],
@@ -147,7 +154,9 @@ async fn connection() -> io::Result<(TcpStream, TcpStream)> {
 }
 
 /// A client's connection after its handshake: the socket and the secrets at the other end, and ours.
-async fn tls_connection() -> io::Result<(TcpStream, ClientConnection, Stream)> {
+async fn tls_connection<T>(
+    accept: impl AsyncFnOnce(TcpStream, Arc<ServerConfig>) -> io::Result<T>,
+) -> io::Result<(TcpStream, ClientConnection, T)> {
     let server = ServerTls::new(&certificate()?, TlsVersion::V1_3);
     // Without tickets, which would arrive among the data.
     let server = SessionTls::new(&server, &Arc::new(Sessions::new()), SessionId(1), false);
@@ -164,8 +173,8 @@ async fn tls_connection() -> io::Result<(TcpStream, ClientConnection, Stream)> {
     let connector = TlsConnector::from(client.config());
     let (theirs, ours) = tokio::join!(
         connector.connect(client.server_name(), theirs),
-        TlsAcceptor::from(server.control()).accept(ours),
+        accept(ours, server.control()),
     );
     let (socket, secrets) = theirs?.into_inner();
-    Ok((socket, secrets, Stream::ToClient(Box::new(ours?))))
+    Ok((socket, secrets, ours?))
 }

@@ -1,0 +1,258 @@
+//! Opening the two legs of a transfer: who came, the handshake, and whether it proves that it is the session's client.
+
+use std::io;
+use std::time::Duration;
+
+use rustls::{HandshakeKind, ServerConnection};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::{Legs, PreparedClient};
+use crate::ftp::command::Direction;
+use crate::net::connect;
+use crate::net::source::Source;
+use crate::net::stream::Stream;
+use crate::observe::metrics::{DataHandshake, Leg};
+use crate::passive::{Arrived, Caller, Lease};
+use crate::session::state::DataFailure;
+use crate::tls::DataTls;
+
+/// The connections of both legs, as far as they are open.
+#[derive(Debug, Default)]
+pub(super) struct OpenLegs {
+    pub(super) client: Option<OpenLeg>,
+    pub(super) backend: Option<OpenLeg>,
+}
+
+/// A leg that is ready for its bytes.
+#[derive(Debug)]
+pub(super) enum OpenLeg {
+    Source(Source),
+    Sink(Stream),
+}
+
+/// What a leg is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Source,
+    Sink,
+}
+
+impl Role {
+    fn of(leg: Leg, direction: Direction) -> Self {
+        match (leg, direction) {
+            (Leg::Client, Direction::Upload)
+            | (Leg::Backend, Direction::Download | Direction::Listing) => Self::Source,
+            (Leg::Backend, Direction::Upload)
+            | (Leg::Client, Direction::Download | Direction::Listing) => Self::Sink,
+        }
+    }
+}
+
+impl OpenLeg {
+    fn plain(socket: TcpStream, role: Role) -> Self {
+        match role {
+            Role::Source => Self::Source(Source::plain(socket)),
+            Role::Sink => Self::Sink(Stream::Plain(socket)),
+        }
+    }
+
+    fn handshake_kind(&self) -> Option<HandshakeKind> {
+        match self {
+            Self::Source(source) => source.handshake_kind(),
+            Self::Sink(sink) => sink.handshake_kind(),
+        }
+    }
+}
+
+/// A client that has connected, and the lease with which another one may do so in its place.
+#[derive(Debug)]
+pub(super) struct Guest {
+    lease: Lease,
+    arrived: Arrived,
+}
+
+impl Drop for OpenLegs {
+    fn drop(&mut self) {
+        // An upload that is broken off has never read from its backend.
+        if let Some(OpenLeg::Sink(backend)) = &mut self.backend {
+            backend.keep_tickets();
+        }
+    }
+}
+
+pub(super) async fn secure_backend(socket: TcpStream, legs: &Legs) -> Result<OpenLeg, DataFailure> {
+    let role = Role::of(Leg::Backend, legs.direction);
+    let Some(tls) = &legs.backend_tls else {
+        return Ok(OpenLeg::plain(socket, role));
+    };
+    let handshake = async {
+        let (config, name) = (tls.config(), tls.server_name());
+        Ok(match role {
+            Role::Source => OpenLeg::Source(Source::from_backend(socket, config, name).await?),
+            Role::Sink => {
+                let stream = TlsConnector::from(config).connect(name, socket).await?;
+                OpenLeg::Sink(Stream::ToBackend(Box::new(stream)))
+            }
+        })
+    };
+    match secure(handshake, Leg::Backend, legs).await {
+        Some(Ok(leg)) => return Ok(leg),
+        Some(Err(error)) => {
+            let fault = crate::tls::explain(&error);
+            tracing::warn!(site = %legs.site, error = %fault, "backend's data connection: TLS handshake failed");
+        }
+        None => {}
+    }
+    Err(DataFailure::BackendHandshake)
+}
+
+/// Does a handshake in its time, and counts what it came to. `None` if it took too long.
+async fn secure(
+    handshake: impl Future<Output = io::Result<OpenLeg>>,
+    leg: Leg,
+    legs: &Legs,
+) -> Option<io::Result<OpenLeg>> {
+    let done = timeout(legs.timeouts.tls_handshake, handshake).await.ok();
+    let outcome = match &done {
+        Some(Ok(open)) => match open.handshake_kind() {
+            Some(HandshakeKind::Resumed) => DataHandshake::Resumed,
+            _ => DataHandshake::Full,
+        },
+        Some(Err(_)) | None => DataHandshake::Failed,
+    };
+    legs.metrics.data_handshake(leg, outcome);
+    done
+}
+
+pub(super) async fn open_client(
+    prepared: &mut PreparedClient,
+    tls: Option<&DataTls>,
+    legs: &Legs,
+) -> Result<OpenLeg, DataFailure> {
+    match prepared {
+        PreparedClient::Passive {
+            arrival, strangers, ..
+        } => {
+            // If it is the client itself that doesn't resume, it should not wait long for being told. Counted from here:
+            // before the reply to the transfer command many clients begin no handshake.
+            let not_resumed = async {
+                if strangers.wait_for(|came| *came).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                sleep(PATIENCE_AFTER_A_STRANGER).await;
+            };
+            let guest = tokio::select! {
+                biased;
+                guest = arrival.join() => guest.ok_or(DataFailure::NoClient)??,
+                () = not_resumed => return Err(DataFailure::NotResumed),
+            };
+            let_in(guest, tls, legs).await
+        }
+        PreparedClient::Active { to, from } => {
+            let connecting = connect::data(*to, *from);
+            let stream = match timeout(legs.timeouts.data_connect, connecting).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(_)) | Err(_) => return Err(DataFailure::NoClient),
+            };
+            let read = Vec::new();
+            secure_client(Arrived { stream, read }, tls, legs).await
+        }
+    }
+}
+
+/// Waits for the client at its port. Where it has to name its session, others are turned away and it is waited for: they
+/// may have come to steal its place.
+pub(super) async fn guest(
+    mut lease: Lease,
+    deadline: Instant,
+    on_stranger: impl Fn(),
+) -> Result<Guest, DataFailure> {
+    let mut failure = DataFailure::NoClient;
+    loop {
+        match lease.caller(deadline).await {
+            Some(Caller::Arrived(arrived)) => return Ok(Guest { lease, arrived }),
+            Some(Caller::TurnedAway) => {
+                failure = DataFailure::NotResumed;
+                on_stranger();
+            }
+            None => return Err(failure),
+        }
+    }
+}
+
+/// Does the handshake with whoever came; where only the session's client is accepted, with whoever comes after it, too.
+async fn let_in(
+    mut guest: Guest,
+    tls: Option<&DataTls>,
+    legs: &Legs,
+) -> Result<OpenLeg, DataFailure> {
+    loop {
+        let Guest { mut lease, arrived } = guest;
+        let failure = match secure_client(arrived, tls, legs).await {
+            Ok(stream) => return Ok(stream),
+            Err(failure) => failure,
+        };
+        let goes_on = tls.is_some_and(DataTls::demands_proof) && lease.again(legs.session);
+        if !goes_on {
+            return Err(failure);
+        }
+        let deadline = Instant::now() + PATIENCE_AFTER_A_STRANGER;
+        guest = self::guest(lease, deadline, || {})
+            .await
+            .map_err(|_| failure)?;
+    }
+}
+
+async fn secure_client(
+    arrived: Arrived,
+    tls: Option<&DataTls>,
+    legs: &Legs,
+) -> Result<OpenLeg, DataFailure> {
+    let Arrived { stream, read } = arrived;
+    let role = Role::of(Leg::Client, legs.direction);
+    let Some(tls) = tls else {
+        // PROT C after a PASV under PROT P: what was read as a ClientHello would be missing in the file.
+        return if read.is_empty() {
+            Ok(OpenLeg::plain(stream, role))
+        } else {
+            Err(DataFailure::NoClient)
+        };
+    };
+    let connection = tls.connection();
+    let handshake = async {
+        let config = connection.config();
+        Ok(match role {
+            Role::Source => OpenLeg::Source(Source::from_client(stream, config, &read).await?),
+            Role::Sink => {
+                let acceptor = TlsAcceptor::from(config);
+                let accepting = acceptor.accept_with(stream, |handshake| take_up(handshake, &read));
+                OpenLeg::Sink(Stream::ToClient(Box::new(accepting.await?)))
+            }
+        })
+    };
+    let Some(Ok(leg)) = secure(handshake, Leg::Client, legs).await else {
+        return Err(DataFailure::ClientHandshake);
+    };
+    if tls.accepts(connection.proof(leg.handshake_kind())) {
+        Ok(leg)
+    } else {
+        Err(DataFailure::NotResumed)
+    }
+}
+
+/// Gives a handshake the bytes of it that have been read already.
+fn take_up(handshake: &mut ServerConnection, mut read: &[u8]) {
+    while !read.is_empty() {
+        // What is wrong with them is said again, and to the client as an alert, as soon as the handshake goes on.
+        if !matches!(handshake.read_tls(&mut read), Ok(1..))
+            || handshake.process_new_packets().is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// How long the right client is waited for after the wrong one has come to its port.
+const PATIENCE_AFTER_A_STRANGER: Duration = Duration::from_secs(3);

@@ -1,0 +1,179 @@
+//! The task of one transfer: it opens both legs, moves the bytes, and ends the sink's leg when it is told to.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::legs::{OpenLeg, OpenLegs, open_client, secure_backend};
+use super::{Legs, Order, PreparedData};
+use crate::net::relay::{Broken, relay};
+use crate::net::source::{Source, SourceEnd};
+use crate::net::stream::Stream;
+use crate::observe::metrics::Leg;
+use crate::session::state::{DataEvent, DataFailure};
+use crate::tls::DataTls;
+
+/// The task behind [`RunningData`].
+pub(super) struct Transfer {
+    pub(super) prepared: PreparedData,
+    pub(super) legs: Legs,
+    pub(super) client_tls: Option<DataTls>,
+    pub(super) report: mpsc::Sender<DataEvent>,
+    pub(super) told: mpsc::Receiver<Order>,
+    pub(super) moved: Arc<AtomicU64>,
+}
+
+impl Transfer {
+    pub(super) async fn run(mut self) {
+        let mut open = OpenLegs::default();
+        if let Err(failure) = self.transfer(&mut open).await {
+            self.tell(DataEvent::Failed(failure)).await;
+            // The legs stay open until the session drops this task: the backend has to hear ABOR before the reset.
+            std::future::pending().await
+        }
+    }
+
+    async fn tell(&self, event: DataEvent) {
+        // Nobody listens any more once the session has dropped this transfer, and then this task ends, too.
+        let _ = self.report.send(event).await;
+    }
+
+    async fn ordered(&mut self, order: Order) {
+        loop {
+            match self.told.recv().await {
+                Some(told) if told == order => return,
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    async fn transfer(&mut self, open: &mut OpenLegs) -> Result<(), DataFailure> {
+        let socket = match self.prepared.backend.join().await {
+            Some(Ok(socket)) => socket,
+            Some(Err(error)) => {
+                tracing::warn!(site = %self.legs.site, %error, "backend's data port not reached");
+                return Err(DataFailure::NoBackend);
+            }
+            None => return Err(DataFailure::NoBackend),
+        };
+        self.tell(DataEvent::BackendOpen).await;
+        self.ordered(Order::Begin).await;
+
+        let backend = async {
+            open.backend = Some(secure_backend(socket, &self.legs).await?);
+            Ok(())
+        };
+        let client = async {
+            open.client = Some(
+                open_client(
+                    &mut self.prepared.client,
+                    self.client_tls.as_ref(),
+                    &self.legs,
+                )
+                .await?,
+            );
+            Ok(())
+        };
+        // Side by side: the backend may wait for our hello as well as the client for its 150. The backend first: its
+        // socket has to be among the open legs when the client fails at once, or it would be reset before ABOR is said.
+        tokio::try_join!(biased; backend, client)?;
+        match (&mut open.client, &mut open.backend) {
+            (Some(OpenLeg::Source(client)), Some(OpenLeg::Sink(backend))) => {
+                self.upload(client, backend).await?;
+                self.finish(&mut open.backend, Leg::Backend).await
+            }
+            (Some(OpenLeg::Sink(client)), Some(OpenLeg::Source(backend))) => {
+                self.download(client, backend).await?;
+                self.finish(&mut open.client, Leg::Client).await
+            }
+            _ => Err(DataFailure::NoBackend),
+        }
+    }
+
+    async fn upload(&self, client: &mut Source, backend: &mut Stream) -> Result<(), DataFailure> {
+        let patience = self.legs.timeouts.data_idle;
+        let end = relay(client, backend, patience, &self.moved)
+            .await
+            .map_err(|broken| failure(broken, Leg::Client))?;
+        let proven = match end {
+            SourceEnd::CloseNotify => true,
+            SourceEnd::Fin => false,
+            SourceEnd::Unclean => return Err(DataFailure::ClientUnclean),
+        };
+        // Python's unwrap() waits for our close_notify before it reads the reply. How the client takes it doesn't
+        // matter: all its bytes are here.
+        let _ = timeout(patience, client.finish()).await;
+        self.tell(DataEvent::SourceEnded { proven }).await;
+        Ok(())
+    }
+
+    async fn download(&self, client: &mut Stream, backend: &mut Source) -> Result<(), DataFailure> {
+        let patience = self.legs.timeouts.data_idle;
+        let end = relay(backend, client, patience, &self.moved)
+            .await
+            .map_err(|broken| failure(broken, Leg::Backend))?;
+        if end == SourceEnd::Unclean {
+            // IIS never sends close_notify. Its 226 decides; without one nothing here is complete.
+            self.legs.metrics.backend_unclean_close(&self.legs.site);
+        }
+        // At once: ProFTPD keeps its 226 back until its peer has closed.
+        let _ = timeout(patience, backend.finish()).await;
+        self.tell(DataEvent::SourceEnded { proven: true }).await;
+        Ok(())
+    }
+
+    /// Ends the sink's leg when the verdict is in.
+    async fn finish(&mut self, sink: &mut Option<OpenLeg>, leg: Leg) -> Result<(), DataFailure> {
+        self.ordered(Order::Proceed).await;
+        let Some(OpenLeg::Sink(stream)) = sink else {
+            return Ok(());
+        };
+        match timeout(self.legs.timeouts.data_idle, stream.finish()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(lost(leg)),
+            Err(_) => return Err(idle(leg)),
+        }
+        // On its own, since the session goes on: the peer may still have to read, and a reset would take it away.
+        if let Some(OpenLeg::Sink(mut stream)) = sink.take() {
+            tokio::spawn(async move {
+                let _ = timeout(LINGER, stream.drain()).await;
+            });
+        }
+        self.tell(DataEvent::Finished).await;
+        Ok(())
+    }
+}
+
+fn failure(broken: Broken, source: Leg) -> DataFailure {
+    let sink = match source {
+        Leg::Client => Leg::Backend,
+        Leg::Backend => Leg::Client,
+    };
+    match broken {
+        Broken::Source(_) => lost(source),
+        Broken::SourceIdle => idle(source),
+        Broken::Sink(_) => lost(sink),
+        Broken::SinkIdle => idle(sink),
+    }
+}
+
+fn lost(leg: Leg) -> DataFailure {
+    match leg {
+        Leg::Client => DataFailure::ClientLost,
+        Leg::Backend => DataFailure::BackendLost,
+    }
+}
+
+fn idle(leg: Leg) -> DataFailure {
+    match leg {
+        Leg::Client => DataFailure::ClientIdle,
+        Leg::Backend => DataFailure::BackendIdle,
+    }
+}
+
+/// How long the peer may take to end its side after we ended ours.
+const LINGER: Duration = Duration::from_secs(5);
