@@ -1,23 +1,20 @@
 //! Doing what the machine has decided: each [`Action`] in its order, and what comes of it as an [`Event`].
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::data::{Legs, Order, PreparedData};
+use super::data::Order;
+use super::data_side::DataSide;
 use super::dial::{self, BackendConnection, Patience};
-use super::state::{self, Action, ClientData, Dialled, Ending, Event, Prepared, Protection};
+use super::state::{Action, Dialled, Ending, Event, Record};
 use super::summary::Summary;
-use super::{DataSide, Session, Shared};
-use crate::config::{SessionReuse, Site};
-use crate::ftp::command::Direction;
+use super::{Session, Shared};
+use crate::config::Site;
 use crate::limit::SitePlace;
 use crate::live::Live;
 use crate::net::control::ControlConnection;
-use crate::passive::{Demand, Mark, Tenant};
 use crate::route::Route;
-use crate::tls::{SessionId, Tickets};
 
 impl Session {
     /// Does what the machine has decided; gives the session's end, if that is part of it.
@@ -120,109 +117,10 @@ impl Session {
         self.happened.push_back(Event::Dialled(dialled));
     }
 
-    fn prepare_data(&mut self, backend_port: u16, client: ClientData, protection: Protection) {
-        let timeouts = &self.live.policy.settings.timeouts;
-        let ends = (|| {
-            let control = self.backend.as_ref()?.stream().socket();
-            let client = self.client.as_ref()?.stream().socket();
-            Some((
-                control.peer_addr().ok()?.ip(),
-                control.local_addr().ok()?.ip(),
-                client.local_addr().ok()?.ip(),
-            ))
-        })();
-        let Some((backend, backend_from, local)) = ends else {
-            return self.happened.push_back(Event::Prepared(Prepared::NoPort));
-        };
-        let backend = SocketAddr::new(backend, backend_port);
-        let data = match client {
-            ClientData::Active(to) => {
-                PreparedData::active(backend, backend_from, to, local, timeouts)
-            }
-            ClientData::Passive => {
-                let tenant = self.tenant(protection);
-                let patience = timeouts.data_port;
-                let live = Arc::clone(&self.live);
-                let listener = self.listener.ip();
-                let leasing =
-                    async move { live.policy.passive.lease(listener, tenant, patience).await };
-                PreparedData::passive(backend, backend_from, leasing, timeouts)
-            }
-        };
-        self.data = DataSide::Preparing(data);
-    }
-
-    /// How the client's next data connection is told from others of its address.
-    fn tenant(&self, protection: Protection) -> Tenant {
-        let session = SessionId(self.summary.id());
-        let (mark, demand) = match (protection, self.session_reuse()) {
-            (Protection::Clear, _) => (Mark::Address, Demand::Nothing),
-            // A ClientHello tells nothing that the address doesn't.
-            (Protection::Private, SessionReuse::Off) => (Mark::Address, Demand::Nothing),
-            (Protection::Private, reuse) => {
-                let mark = if self.tls.is_named_by_its_client() {
-                    Mark::Named(session)
-                } else {
-                    Mark::Unproven(session)
-                };
-                let demand = match reuse {
-                    SessionReuse::Require => Demand::Name,
-                    SessionReuse::Prefer | SessionReuse::Off => Demand::Nothing,
-                };
-                (mark, demand)
-            }
-        };
-        Tenant {
-            client: self.summary.client().ip(),
-            mark,
-            demand,
-        }
-    }
-
-    /// The policy of the session's site.
-    fn session_reuse(&self) -> SessionReuse {
-        self.machine
-            .route()
-            .map_or(SessionReuse::Off, |route| route.site.session_reuse)
-    }
-
-    fn open_data(&mut self, direction: Direction, protection: Protection) {
-        let DataSide::Prepared(prepared) = std::mem::replace(&mut self.data, DataSide::None) else {
-            return;
-        };
-        let tickets = match direction {
-            Direction::Upload => Tickets::None,
-            Direction::Download | Direction::Listing => Tickets::Restock,
-        };
-        let settings = &self.live.policy.settings;
-        let client_tls = (protection == Protection::Private)
-            .then(|| self.tls.data(self.session_reuse(), tickets));
-        let legs = Legs {
-            direction,
-            backend_tls: self
-                .backend
-                .as_ref()
-                .and_then(|backend| backend.tls.clone()),
-            timeouts: settings.timeouts,
-            metrics: Arc::clone(&self.shared.metrics),
-            site: self.summary.site_name().to_owned(),
-            session: SessionId(self.summary.id()),
-        };
-        self.summary.transfer_begins();
-        self.data = DataSide::Running(prepared.open(legs, client_tls));
-    }
-
-    fn drop_data(&mut self) {
+    fn record(&mut self, record: &Record) {
         if let DataSide::Running(running) = &self.data {
             self.summary.moved(running.moved(), running.elapsed());
-        }
-        self.data = DataSide::None;
-    }
-
-    fn record(&mut self, record: &state::Record) {
-        if let DataSide::Running(running) = &self.data {
-            self.summary.moved(running.moved(), running.elapsed());
-            if matches!(record, state::Record::Transfer { .. }) {
+            if matches!(record, Record::Transfer { .. }) {
                 self.data = DataSide::None;
             }
         }

@@ -1,16 +1,18 @@
 //! One session, from accept to goodbye.
 //!
-//! [`serve`] is the way of every session: TLS first on an implicit listener, then the loop that waits for whatever
-//! happens next (a line, a reply, a data event, a deadline, the end of the process) and hands it to the [`state`] machine
-//! as an event. `actions` does what the machine says. No decision is made here.
+//! [`serve`] is the way of every session: TLS first on an implicit listener, then the loop. `events` waits for whatever
+//! happens next (a line, a reply, a data event, a deadline, the end of the process), the [`state`] machine decides what
+//! it means, and `actions` does what the machine says. No decision is made here.
 //!
-//! [`dial`] leads to the backend, [`data`] holds the data connections, `penalty` is for failed logins, `summary` is what
-//! the log says in the end.
+//! [`dial`] leads to the backend, `client_tls` to TLS with the client; `data_side` makes, opens and drops the data
+//! connections that [`data`] holds; `penalty` is for failed logins, `summary` is what the log says in the end.
 
 mod actions;
 mod client_tls;
 pub mod data;
+mod data_side;
 pub mod dial;
+mod events;
 mod penalty;
 pub mod state;
 mod summary;
@@ -22,11 +24,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::config::ListenerTls;
-use crate::ftp::command::{Command, Verb};
-use crate::ftp::line::Line;
 use crate::guard::{Guard, Trial};
 use crate::limit::{Limiter, Permit, SitePlace};
 use crate::live::Live;
@@ -38,9 +38,10 @@ use crate::observe::metrics::{Metrics, OpenSession};
 use crate::tls::{SessionId, SessionTls, Sessions};
 
 use client_tls::handshake;
-use data::{Order, PreparedData, RunningData};
+use data_side::DataSide;
 use dial::BackendConnection;
-use state::{BadLine, Clock, Ending, Event, Machine, Prepared, Terms, Wait};
+use events::ClientEnd;
+use state::{Clock, Ending, Event, Machine, Terms};
 use summary::Summary;
 
 /// What all sessions of the process share and no reload changes.
@@ -127,16 +128,7 @@ pub async fn serve(
         SessionId(id),
         policy.settings.any_site_reuses_sessions(),
     );
-    let terms = Terms {
-        router: Arc::clone(&policy.router),
-        tls_required: policy.settings.tls.required,
-        data_required: policy.settings.tls.data_required,
-        active_mode: policy.settings.active_mode,
-        client: accepted.client.ip().to_canonical(),
-        local: accepted.local.to_canonical(),
-        announcements: Arc::clone(&policy.announcements),
-        own_names: Arc::clone(&live.own_names),
-    };
+    let terms = terms(&live, accepted.client.ip(), accepted.local);
     let login_by = Instant::now() + policy.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {
@@ -171,6 +163,20 @@ pub async fn serve(
     session.run().await;
 }
 
+fn terms(live: &Live, client: IpAddr, local: IpAddr) -> Terms {
+    let policy = &live.policy;
+    Terms {
+        router: Arc::clone(&policy.router),
+        tls_required: policy.settings.tls.required,
+        data_required: policy.settings.tls.data_required,
+        active_mode: policy.settings.active_mode,
+        client: client.to_canonical(),
+        local: local.to_canonical(),
+        announcements: Arc::clone(&policy.announcements),
+        own_names: Arc::clone(&live.own_names),
+    }
+}
+
 /// What a session holds; what it decides is in `machine`.
 struct Session {
     /// `None` only while its TLS handshake runs, and after that has failed.
@@ -197,45 +203,6 @@ struct Session {
     summary: Summary,
 }
 
-/// Whether the machine knows that the client's connection is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ClientEnd {
-    Open,
-    Told,
-}
-
-#[derive(Debug)]
-enum DataSide {
-    None,
-    /// The client's data port is being leased.
-    Preparing(PreparedData),
-    Prepared(PreparedData),
-    Running(RunningData),
-}
-
-impl DataSide {
-    /// The next event. May be cancelled.
-    async fn event(&mut self) -> Event {
-        match self {
-            Self::Running(running) => Event::Data(running.event().await),
-            Self::Preparing(data) => {
-                let prepared = data.prepared().await;
-                if let Self::Preparing(data) = std::mem::replace(self, Self::None) {
-                    *self = Self::Prepared(data);
-                }
-                Event::Prepared(prepared)
-            }
-            Self::None | Self::Prepared(_) => std::future::pending().await,
-        }
-    }
-
-    fn order(&self, order: Order) {
-        if let Self::Running(running) = self {
-            running.order(order);
-        }
-    }
-}
-
 impl Session {
     async fn run(mut self) {
         let ending = loop {
@@ -243,9 +210,7 @@ impl Session {
                 break ending;
             }
             self.arm();
-            let Some(event) = self.next_event().await else {
-                continue;
-            };
+            let event = self.next_event().await;
             self.machine.handle(event);
             // A further USER for the same site dials nobody, but changes who is named in the log.
             if let Some(route) = self.machine.route() {
@@ -270,164 +235,4 @@ impl Session {
             }
         );
     }
-
-    /// Starts the time for what the machine waits for, unless it runs already.
-    fn arm(&mut self) {
-        let clock = self.machine.clock();
-        if self.clock.replace(clock) == Some(clock) {
-            return;
-        }
-        let timeouts = &self.live.policy.settings.timeouts;
-        let patience = match clock.wait {
-            Wait::Login => {
-                self.deadline = self.login_by;
-                return;
-            }
-            Wait::Command => timeouts.idle,
-            Wait::Reply => timeouts.backend_reply,
-            Wait::FinalReply => timeouts.final_reply,
-            Wait::Grace => UPLOAD_GRACE,
-            Wait::Abort => ABORT_PATIENCE,
-            Wait::Data => NO_DEADLINE,
-        };
-        self.deadline = Instant::now() + patience;
-    }
-
-    /// Waits for the next event; `None` if nothing came of what was read.
-    async fn next_event(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.happened.pop_front() {
-                return Some(event);
-            }
-            if let Some(event) = self.event_from_backend() {
-                return Some(event);
-            }
-            if let Some(event) = self.event_from_client() {
-                return Some(event);
-            }
-            let client_fills = async {
-                match &mut self.client {
-                    Some(client) => client.fill().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let backend_fills = async {
-                match &mut self.backend {
-                    Some(backend) => backend.fill().await,
-                    None => std::future::pending().await,
-                }
-            };
-            // In this order, or a peer that never stops sending keeps the session from all that stands below it.
-            tokio::select! {
-                biased;
-                () = sleep_until(self.deadline) => return Some(self.expired().await),
-                Ok(()) = self.drain.changed() => match *self.drain.borrow_and_update() {
-                    Drain::No => {}
-                    Drain::Begun => return Some(Event::Drain),
-                    Drain::Over => {
-                        self.machine.drain_is_over();
-                        return None;
-                    }
-                },
-                // First what the backend said before its data connection ended: a 200 in front of a 150 is no final reply.
-                () = backend_fills => {}
-                event = self.data.event() => {
-                    if let Event::Prepared(Prepared::NoPort) = event {
-                        self.shared.metrics.passive_exhausted();
-                        self.summary.no_port();
-                    }
-                    return Some(event);
-                }
-                () = client_fills => {}
-            }
-        }
-    }
-
-    /// The deadline is over.
-    async fn expired(&mut self) -> Event {
-        if self.machine.wait() == Wait::Grace
-            && let Some(client) = &mut self.client
-        {
-            // What has come behind an upload's end counts, however late it is before somebody looks.
-            client.fill_now().await;
-            if let Some(event) = self.event_from_client() {
-                return event;
-            }
-        }
-        self.clock = None;
-        Event::Expired
-    }
-
-    fn event_from_backend(&mut self) -> Option<Event> {
-        match self.backend.as_mut()?.next_reply() {
-            Ok(None) => None,
-            Ok(Some(reply)) => Some(Event::Reply(reply)),
-            Err(reason) => {
-                self.summary.backend_lost(self.machine.stage(), reason);
-                self.backend = None;
-                Some(Event::BackendGone)
-            }
-        }
-    }
-
-    fn event_from_client(&mut self) -> Option<Event> {
-        let client = self.client.as_mut()?;
-        // Before lines are looked for: every ClientHello holds an LF, the number of the extension supported_groups.
-        if !client.stream().is_tls() && client.peek().first() == Some(&TLS_HANDSHAKE_RECORD) {
-            if self.client_end == ClientEnd::Open {
-                tracing::info!(
-                    session = self.summary.id(),
-                    client = %self.summary.client(),
-                    "client speaks TLS without AUTH; it may want an implicit listener"
-                );
-            }
-            return self.client_is_gone();
-        }
-        if self.machine.wants_command()
-            && let Some(line) = client.next_line()
-        {
-            return Some(match line {
-                Line::TooLong => Event::BadLine(BadLine::TooLong),
-                Line::Whole(line) => match Command::parse(line) {
-                    Ok(command) => {
-                        match command.verb() {
-                            Verb::User => {
-                                self.summary.asked_for(command.argument());
-                                self.trial = self.shared.guard.trial(command.argument());
-                            }
-                            Verb::Pass | Verb::Acct => self.trial.secret(command.argument()),
-                            _ => {}
-                        }
-                        Event::Command(command)
-                    }
-                    Err(bad) => Event::BadLine(BadLine::Malformed(bad)),
-                },
-            });
-        }
-        if client.is_over() {
-            self.client_is_gone()
-        } else {
-            None
-        }
-    }
-
-    fn client_is_gone(&mut self) -> Option<Event> {
-        match std::mem::replace(&mut self.client_end, ClientEnd::Told) {
-            ClientEnd::Open => Some(Event::ClientGone),
-            ClientEnd::Told => None,
-        }
-    }
 }
-
-/// The first byte of a ClientHello: record type 22.
-const TLS_HANDSHAKE_RECORD: u8 = 0x16;
-
-/// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another
-/// connection: lftp's ^C says ABOR and then closes its data connection as if the file were whole.
-const UPLOAD_GRACE: Duration = Duration::from_millis(50);
-
-/// How long a backend may take to answer ABOR.
-const ABORT_PATIENCE: Duration = Duration::from_secs(10);
-
-/// The transfer's task has deadlines for everything it does; this is only far away.
-const NO_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);

@@ -86,6 +86,15 @@ impl Summary {
         tracing::info!(session = self.id, error = %tls::explain(error), "TLS handshake with the client failed");
     }
 
+    /// A ClientHello came where a command should be.
+    pub fn tls_without_auth(&self) {
+        tracing::info!(
+            session = self.id,
+            client = %self.client,
+            "client speaks TLS without AUTH; it may want an implicit listener"
+        );
+    }
+
     /// It took too long.
     pub fn handshake_timed_out(&self) {
         self.metrics.handshake(HandshakeResult::TimedOut);

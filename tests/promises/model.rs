@@ -168,15 +168,11 @@ impl World {
     /// # Panics
     /// If what the machine makes of it breaks a promise.
     pub fn step(&mut self, happening: &Happening) {
-        if *happening == Happening::DrainOver {
-            self.machine.drain_is_over();
-        } else {
-            let Some(event) = self.event(happening) else {
-                return;
-            };
-            self.note(&event);
-            self.machine.handle(event);
-        }
+        let Some(event) = self.event(happening) else {
+            return;
+        };
+        self.note(&event);
+        self.machine.handle(event);
         let actions = self.machine.take_actions();
         assert!(actions.len() <= MOST_ACTIONS, "{} actions", actions.len());
         for action in actions {
@@ -210,6 +206,7 @@ impl World {
                 self.client_gone = true;
                 Event::ClientGone
             }
+            Happening::DrainOver => Event::DrainOver,
             _ if busy => return None,
             Happening::Client(line) if self.hears_client() => {
                 match Command::parse(Bytes::copy_from_slice(line)) {
@@ -241,8 +238,7 @@ impl World {
             | Happening::ClientGone
             | Happening::Welcome
             | Happening::Blocked
-            | Happening::SiteFull
-            | Happening::DrainOver => return None,
+            | Happening::SiteFull => return None,
         })
     }
 

@@ -44,6 +44,8 @@ pub enum Event {
     Expired,
     /// The process is to end: finish what runs, begin nothing.
     Drain,
+    /// The process ends now, whatever runs.
+    DrainOver,
 }
 
 /// What the data connections of a transfer have to say.

@@ -236,6 +236,7 @@ impl Machine {
             Event::Data(event) => self.on_data(event),
             Event::Expired => self.on_expired(),
             Event::Drain => self.draining = true,
+            Event::DrainOver => self.on_drain_over(),
         }
         // Before the queue, which may hold the next transfer.
         if self.draining && self.is_ready() {
@@ -249,17 +250,6 @@ impl Machine {
                 Queued::BadLine(bad) => self.on_bad_line(bad),
             }
         }
-    }
-
-    /// Gives up the running transfer because the process ends.
-    pub fn drain_is_over(&mut self) {
-        if matches!(self.state, State::Closed) {
-            return;
-        }
-        if self.transfer().is_some() {
-            self.cut_transfer(Verdict::Aborted);
-        }
-        self.farewell(answer::SHUTTING_DOWN, Ending::Drain);
     }
 
     /// Whether nothing is under way and the next command can be taken up.
@@ -354,6 +344,13 @@ impl Machine {
             Wait::FinalReply | Wait::Grace | Wait::Abort => self.transfer_expired(),
             Wait::Data => {}
         }
+    }
+
+    fn on_drain_over(&mut self) {
+        if self.transfer().is_some() {
+            self.cut_transfer(Verdict::Aborted);
+        }
+        self.farewell(answer::SHUTTING_DOWN, Ending::Drain);
     }
 
     /// Gives the backend up.

@@ -281,8 +281,7 @@ fn drain_lets_the_transfer_finish_and_begins_no_other() {
     assert_eq!(session.ending(), Some(Ending::Drain));
     assert_eq!(session.codes(), [226, 421]);
     let mut over = Session::running("STOR x");
-    over.machine.drain_is_over();
-    over.collect();
+    over.event(Event::DrainOver);
     assert_eq!(over.sent(), ["ABOR"]);
     assert_eq!(over.codes(), [421]);
 }

@@ -1,0 +1,151 @@
+//! What the machine wants of the data connections: made ready, opened, ended.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::Session;
+use super::data::{Legs, Order, PreparedData, RunningData};
+use super::state::{ClientData, Event, Prepared, Protection};
+use crate::config::SessionReuse;
+use crate::ftp::command::Direction;
+use crate::passive::{Demand, Mark, Tenant};
+use crate::tls::{SessionId, Tickets};
+
+/// The data connections of a session, as far as they have come.
+#[derive(Debug)]
+pub(super) enum DataSide {
+    None,
+    /// The client's data port is being leased.
+    Preparing(PreparedData),
+    Prepared(PreparedData),
+    Running(RunningData),
+}
+
+impl DataSide {
+    /// The next event. May be cancelled.
+    pub async fn event(&mut self) -> Event {
+        match self {
+            Self::Running(running) => Event::Data(running.event().await),
+            Self::Preparing(data) => {
+                let prepared = data.prepared().await;
+                if let Self::Preparing(data) = std::mem::replace(self, Self::None) {
+                    *self = Self::Prepared(data);
+                }
+                Event::Prepared(prepared)
+            }
+            Self::None | Self::Prepared(_) => std::future::pending().await,
+        }
+    }
+
+    pub fn order(&self, order: Order) {
+        if let Self::Running(running) = self {
+            running.order(order);
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn prepare_data(
+        &mut self,
+        backend_port: u16,
+        client: ClientData,
+        protection: Protection,
+    ) {
+        let timeouts = &self.live.policy.settings.timeouts;
+        let ends = (|| {
+            let control = self.backend.as_ref()?.stream().socket();
+            let client = self.client.as_ref()?.stream().socket();
+            Some((
+                control.peer_addr().ok()?.ip(),
+                control.local_addr().ok()?.ip(),
+                client.local_addr().ok()?.ip(),
+            ))
+        })();
+        let Some((backend, backend_from, local)) = ends else {
+            return self.happened.push_back(Event::Prepared(Prepared::NoPort));
+        };
+        let backend = SocketAddr::new(backend, backend_port);
+        let data = match client {
+            ClientData::Active(to) => {
+                PreparedData::active(backend, backend_from, to, local, timeouts)
+            }
+            ClientData::Passive => {
+                let tenant = self.tenant(protection);
+                let patience = timeouts.data_port;
+                let live = Arc::clone(&self.live);
+                let listener = self.listener.ip();
+                let leasing =
+                    async move { live.policy.passive.lease(listener, tenant, patience).await };
+                PreparedData::passive(backend, backend_from, leasing, timeouts)
+            }
+        };
+        self.data = DataSide::Preparing(data);
+    }
+
+    /// How the client's next data connection is told from others of its address.
+    fn tenant(&self, protection: Protection) -> Tenant {
+        let session = SessionId(self.summary.id());
+        let (mark, demand) = match (protection, self.session_reuse()) {
+            (Protection::Clear, _) => (Mark::Address, Demand::Nothing),
+            // A ClientHello tells nothing that the address doesn't.
+            (Protection::Private, SessionReuse::Off) => (Mark::Address, Demand::Nothing),
+            (Protection::Private, reuse) => {
+                let mark = if self.tls.is_named_by_its_client() {
+                    Mark::Named(session)
+                } else {
+                    Mark::Unproven(session)
+                };
+                let demand = match reuse {
+                    SessionReuse::Require => Demand::Name,
+                    SessionReuse::Prefer | SessionReuse::Off => Demand::Nothing,
+                };
+                (mark, demand)
+            }
+        };
+        Tenant {
+            client: self.summary.client().ip(),
+            mark,
+            demand,
+        }
+    }
+
+    /// The policy of the session's site.
+    fn session_reuse(&self) -> SessionReuse {
+        self.machine
+            .route()
+            .map_or(SessionReuse::Off, |route| route.site.session_reuse)
+    }
+
+    pub(super) fn open_data(&mut self, direction: Direction, protection: Protection) {
+        let DataSide::Prepared(prepared) = std::mem::replace(&mut self.data, DataSide::None) else {
+            return;
+        };
+        let tickets = match direction {
+            Direction::Upload => Tickets::None,
+            Direction::Download | Direction::Listing => Tickets::Restock,
+        };
+        let settings = &self.live.policy.settings;
+        let client_tls = (protection == Protection::Private)
+            .then(|| self.tls.data(self.session_reuse(), tickets));
+        let legs = Legs {
+            direction,
+            backend_tls: self
+                .backend
+                .as_ref()
+                .and_then(|backend| backend.tls.clone()),
+            timeouts: settings.timeouts,
+            metrics: Arc::clone(&self.shared.metrics),
+            site: self.summary.site_name().to_owned(),
+            session: SessionId(self.summary.id()),
+        };
+        self.summary.transfer_begins();
+        self.data = DataSide::Running(prepared.open(legs, client_tls));
+    }
+
+    pub(super) fn drop_data(&mut self) {
+        if let DataSide::Running(running) = &self.data {
+            self.summary.moved(running.moved(), running.elapsed());
+        }
+        self.data = DataSide::None;
+    }
+}

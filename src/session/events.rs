@@ -1,0 +1,177 @@
+//! Waiting for whatever happens next, and for no longer than the machine has patience.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::state::{BadLine, Event, Prepared, Wait};
+use super::{Drain, Session};
+use crate::ftp::command::{Command, Verb};
+use crate::ftp::line::Line;
+
+/// Whether the machine knows that the client's connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientEnd {
+    Open,
+    Told,
+}
+
+impl Session {
+    /// Starts the time for what the machine waits for, unless it runs already.
+    pub(super) fn arm(&mut self) {
+        let clock = self.machine.clock();
+        if self.clock.replace(clock) == Some(clock) {
+            return;
+        }
+        let timeouts = &self.live.policy.settings.timeouts;
+        let patience = match clock.wait {
+            Wait::Login => {
+                self.deadline = self.login_by;
+                return;
+            }
+            Wait::Command => timeouts.idle,
+            Wait::Reply => timeouts.backend_reply,
+            Wait::FinalReply => timeouts.final_reply,
+            Wait::Grace => UPLOAD_GRACE,
+            Wait::Abort => ABORT_PATIENCE,
+            Wait::Data => NO_DEADLINE,
+        };
+        self.deadline = Instant::now() + patience;
+    }
+
+    /// Waits for the next event.
+    pub(super) async fn next_event(&mut self) -> Event {
+        loop {
+            let at_hand = self
+                .happened
+                .pop_front()
+                .or_else(|| self.event_from_backend())
+                .or_else(|| self.event_from_client());
+            if let Some(event) = at_hand {
+                return event;
+            }
+            let client_fills = async {
+                match &mut self.client {
+                    Some(client) => client.fill().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let backend_fills = async {
+                match &mut self.backend {
+                    Some(backend) => backend.fill().await,
+                    None => std::future::pending().await,
+                }
+            };
+            // In this order, or a peer that never stops sending keeps the session from all that stands below it.
+            tokio::select! {
+                biased;
+                () = sleep_until(self.deadline) => return self.expired().await,
+                Ok(()) = self.drain.changed() => match *self.drain.borrow_and_update() {
+                    Drain::No => {}
+                    Drain::Begun => return Event::Drain,
+                    Drain::Over => return Event::DrainOver,
+                },
+                // First what the backend said before its data connection ended: a 200 in front of a 150 is no final reply.
+                () = backend_fills => {}
+                event = self.data.event() => {
+                    if let Event::Prepared(Prepared::NoPort) = event {
+                        self.shared.metrics.passive_exhausted();
+                        self.summary.no_port();
+                    }
+                    return event;
+                }
+                () = client_fills => {}
+            }
+        }
+    }
+
+    /// The deadline is over.
+    async fn expired(&mut self) -> Event {
+        if self.machine.wait() == Wait::Grace
+            && let Some(client) = &mut self.client
+        {
+            // What has come behind an upload's end counts, however late it is before somebody looks.
+            client.fill_now().await;
+            if let Some(event) = self.event_from_client() {
+                return event;
+            }
+        }
+        self.clock = None;
+        Event::Expired
+    }
+
+    fn event_from_backend(&mut self) -> Option<Event> {
+        match self.backend.as_mut()?.next_reply() {
+            Ok(None) => None,
+            Ok(Some(reply)) => Some(Event::Reply(reply)),
+            Err(reason) => {
+                self.summary.backend_lost(self.machine.stage(), reason);
+                self.backend = None;
+                Some(Event::BackendGone)
+            }
+        }
+    }
+
+    fn event_from_client(&mut self) -> Option<Event> {
+        let client = self.client.as_mut()?;
+        // Before lines are looked for: every ClientHello holds an LF, the number of the extension supported_groups.
+        if !client.stream().is_tls() && client.peek().first() == Some(&TLS_HANDSHAKE_RECORD) {
+            if self.client_end == ClientEnd::Open {
+                self.summary.tls_without_auth();
+            }
+            return self.client_is_gone();
+        }
+        if self.machine.wants_command()
+            && let Some(line) = client.next_line()
+        {
+            return Some(match line {
+                Line::TooLong => Event::BadLine(BadLine::TooLong),
+                Line::Whole(line) => match Command::parse(line) {
+                    Ok(command) => {
+                        self.note_credentials(&command);
+                        Event::Command(command)
+                    }
+                    Err(bad) => Event::BadLine(BadLine::Malformed(bad)),
+                },
+            });
+        }
+        if client.is_over() {
+            self.client_is_gone()
+        } else {
+            None
+        }
+    }
+
+    /// Who tries to log in is for the log, and with what for the guard.
+    fn note_credentials(&mut self, command: &Command) {
+        match command.verb() {
+            Verb::User => {
+                self.summary.asked_for(command.argument());
+                self.trial = self.shared.guard.trial(command.argument());
+            }
+            Verb::Pass | Verb::Acct => self.trial.secret(command.argument()),
+            _ => {}
+        }
+    }
+
+    /// What the machine is told of it, once.
+    pub(super) fn client_is_gone(&mut self) -> Option<Event> {
+        match std::mem::replace(&mut self.client_end, ClientEnd::Told) {
+            ClientEnd::Open => Some(Event::ClientGone),
+            ClientEnd::Told => None,
+        }
+    }
+}
+
+/// The first byte of a ClientHello: record type 22.
+const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+
+/// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another
+/// connection: lftp's ^C says ABOR and then closes its data connection as if the file were whole.
+const UPLOAD_GRACE: Duration = Duration::from_millis(50);
+
+/// How long a backend may take to answer ABOR.
+const ABORT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The transfer's task has deadlines for everything it does; this is only far away.
+const NO_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
