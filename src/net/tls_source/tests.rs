@@ -1,0 +1,172 @@
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::net::TcpListener;
+use tokio_rustls::{TlsConnector, client};
+
+use super::super::source::Source;
+use super::*;
+use crate::tls;
+
+static VERSIONS: [&SupportedProtocolVersion; 2] =
+    [&rustls::version::TLS12, &rustls::version::TLS13];
+
+/// A client under TLS, and what we see of it.
+async fn client(
+    version: &'static SupportedProtocolVersion,
+) -> (client::TlsStream<TcpStream>, Source) {
+    let (connecting, accepting) = handshake(version).await;
+    tokio::try_join!(connecting, accepting).unwrap()
+}
+
+/// Both sides of a handshake that has not begun.
+async fn handshake(
+    version: &'static SupportedProtocolVersion,
+) -> (
+    impl Future<Output = io::Result<client::TlsStream<TcpStream>>>,
+    impl Future<Output = io::Result<Source>>,
+) {
+    let identity = rcgen::generate_simple_self_signed(vec!["ftp.test".to_owned()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.cert.der().clone()).unwrap();
+    let ours = ServerConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![identity.cert.der().clone()],
+            PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    let theirs = ClientConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (accepted, _) = listener.accept().await.unwrap();
+    let name = ServerName::try_from("ftp.test").unwrap();
+    (
+        TlsConnector::from(Arc::new(theirs)).connect(name, socket),
+        async move { Source::from_client(accepted, Arc::new(ours), &[]).await },
+    )
+}
+
+/// What a source gives until its end, and the end or the error in its place.
+async fn read_to_end(source: &mut Source) -> (Vec<u8>, io::Result<SourceEnd>) {
+    let mut all = Vec::new();
+    loop {
+        match poll_fn(|context| source.poll_supply(context)).await {
+            Ok(Supply::Bytes) => {
+                all.extend_from_slice(source.bytes());
+                source.taken();
+            }
+            Ok(Supply::End(end)) => return (all, Ok(end)),
+            Err(error) => return (all, Err(error)),
+        }
+    }
+}
+
+fn file(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at % 251) as u8).collect()
+}
+
+#[tokio::test]
+async fn a_file_arrives_whole_in_pieces_of_any_size_and_close_notify_is_its_end() {
+    let file = file(1 << 20);
+    for version in VERSIONS {
+        for piece in [1000, 16 * 1024, 100_000] {
+            let (mut client, mut ours) = client(version).await;
+            let sending = async {
+                for piece in file.chunks(piece) {
+                    client.write_all(piece).await.unwrap();
+                }
+                client.shutdown().await.unwrap();
+            };
+            let ((), (received, end)) = tokio::join!(sending, read_to_end(&mut ours));
+            assert!(received == file);
+            assert_eq!(end.unwrap(), SourceEnd::CloseNotify);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_may_end_in_the_packet_that_ends_the_handshake() {
+    for file in [&b""[..], b"a short one"] {
+        let (connecting, accepting) = handshake(&rustls::version::TLS13).await;
+        let sending = async {
+            // All of it before we are asked again.
+            let mut client = connecting.await?;
+            client.write_all(file).await?;
+            client.shutdown().await?;
+            Ok(client)
+        };
+        let (_client, mut ours) = tokio::try_join!(sending, accepting).unwrap();
+        let (received, end) = read_to_end(&mut ours).await;
+        assert_eq!(received, file);
+        assert_eq!(end.unwrap(), SourceEnd::CloseNotify);
+    }
+}
+
+#[tokio::test]
+async fn an_end_without_close_notify_is_told_after_the_last_byte() {
+    for version in VERSIONS {
+        let (mut client, mut ours) = client(version).await;
+        client.write_all(b"half a file").await.unwrap();
+        client.flush().await.unwrap();
+        client.get_mut().0.shutdown().await.unwrap();
+        let (received, end) = read_to_end(&mut ours).await;
+        assert_eq!(received, b"half a file");
+        assert_eq!(end.unwrap(), SourceEnd::Unclean);
+    }
+}
+
+#[tokio::test]
+async fn a_client_may_change_its_keys_in_the_middle_of_a_file() {
+    let (mut client, mut ours) = client(&rustls::version::TLS13).await;
+    let half = file(100_000);
+    let sending = async {
+        client.write_all(&half).await.unwrap();
+        client.get_mut().1.refresh_traffic_keys().unwrap();
+        client.write_all(&half).await.unwrap();
+        client.shutdown().await.unwrap();
+    };
+    let ((), (received, end)) = tokio::join!(sending, read_to_end(&mut ours));
+    assert!(received == [&half[..], &half[..]].concat());
+    assert_eq!(end.unwrap(), SourceEnd::CloseNotify);
+}
+
+#[tokio::test]
+async fn a_forged_record_is_an_error_here_and_an_alert_there() {
+    for version in VERSIONS {
+        let (mut client, mut ours) = client(version).await;
+        client
+            .get_mut()
+            .0
+            .write_all(b"\x17\x03\x03\x00\x20 not what the key would have made")
+            .await
+            .unwrap();
+        let (received, end) = read_to_end(&mut ours).await;
+        assert_eq!(received, b"");
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let told = client.read(&mut [0]).await.unwrap_err().to_string();
+        assert!(told.contains("BadRecordMac"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_is_an_error_of_its_own() {
+    for version in VERSIONS {
+        let (client, mut ours) = client(version).await;
+        crate::net::options::data(client.get_ref().0).unwrap();
+        drop(client);
+        let (_, end) = read_to_end(&mut ours).await;
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+}

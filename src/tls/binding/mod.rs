@@ -1,0 +1,260 @@
+//! Data connections bound to their control connection by TLS resumption.
+//!
+//! A TLS session that was established on a control connection can be resumed only on data connections of the same FTP
+//! session. So a data connection that resumes comes from whoever holds the secrets of that control connection: the
+//! same client, whatever address it comes from. This holds in TLS 1.2 and 1.3 alike, where rustls' own
+//! `received_resumption_data` is empty in TLS 1.2.
+//!
+//! The proof must not be for sale: a stranger who is let in without it (policy `prefer`), or who is turned away only
+//! after the handshake (`require`), must not leave with a ticket that proves him to be the client next time. TLS 1.3
+//! tickets go out within the handshake, before anybody can look at it. Those of a data connection are therefore held
+//! back from the store until [`ConnectionTls::proof`] has seen that the handshake itself was a resumption.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::server::StoresServerSessions;
+use rustls::{HandshakeKind, ServerConfig};
+
+use super::server::ServerTls;
+use super::sessions::{CONTROL_ENTRIES, Origin, OwnEntries, Owner, Presented, SessionId, Sessions};
+use crate::config::SessionReuse;
+
+/// How many TLS 1.3 tickets a data connection gives its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tickets {
+    /// For uploads. The client of an upload doesn't read; when it closes with tickets unread, its kernel sends RST and
+    /// the end of the file is lost (lftp: 27 uploads of 105).
+    None,
+    /// For downloads and listings, whose client reads anyway: one, and as many as uploads have used up meanwhile. Clients
+    /// that use each ticket once need them.
+    Restock,
+}
+
+/// What the handshake of a data connection says about its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// It resumed a TLS session of this FTP session: it is the client of the control connection.
+    SameClient,
+    /// It was a full handshake, which anybody can do.
+    Nothing,
+}
+
+/// The client leg's TLS of one FTP session: the certificate and the settings with which it began, and the TLS sessions
+/// that its data connections may resume. They are forgotten when it is dropped.
+#[derive(Debug)]
+pub struct SessionTls {
+    control: Arc<ServerConfig>,
+    /// What each data connection's configuration is a copy of.
+    data: ServerConfig,
+    /// `None` if no TLS session is kept.
+    owner: Option<Owner>,
+}
+
+impl SessionTls {
+    /// Takes `tls` as it is now for the session `owner`, an id that no other session has. Which site it will be for isn't
+    /// known yet, so TLS sessions are kept if `any_site_reuses` them.
+    pub fn new(
+        tls: &ServerTls,
+        sessions: &Arc<Sessions>,
+        owner: SessionId,
+        any_site_reuses: bool,
+    ) -> Self {
+        let owner = any_site_reuses.then(|| sessions.register(owner));
+        let mut control = tls.control.clone();
+        if let Some(owner) = &owner {
+            control.session_storage = Arc::new(ControlView(owner.entries()));
+            // Four instead of rustls' two: curl and Java use each TLS 1.3 ticket once, and uploads bring no new ones.
+            control.send_tls13_tickets = CONTROL_ENTRIES;
+        }
+        Self {
+            control: Arc::new(control),
+            data: tls.data.clone(),
+            owner,
+        }
+    }
+
+    /// For the control connection, which always does a full handshake.
+    pub fn control(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.control)
+    }
+
+    /// For one transfer of a site with this policy.
+    pub fn data(&self, reuse: SessionReuse, tickets: Tickets) -> DataTls {
+        let mut config = self.data.clone();
+        let own = match reuse {
+            SessionReuse::Off => None,
+            SessionReuse::Prefer | SessionReuse::Require => self.owner.as_ref(),
+        };
+        if own.is_some() {
+            config.send_tls13_tickets = match tickets {
+                Tickets::None => 0,
+                Tickets::Restock => STOCK,
+            };
+        }
+        DataTls {
+            config,
+            own: own.map(Owner::entries),
+            reuse,
+        }
+    }
+
+    /// Whether the client's next data connection can be relied upon to resume this FTP session and no other.
+    pub fn is_named_by_its_client(&self) -> bool {
+        self.owner
+            .as_ref()
+            .is_some_and(Owner::is_named_by_its_client)
+    }
+}
+
+/// The client leg's TLS of one transfer. More connections than one may be tried for it: the first ones may be strangers'.
+#[derive(Debug)]
+pub struct DataTls {
+    config: ServerConfig,
+    own: Option<OwnEntries>,
+    reuse: SessionReuse,
+}
+
+impl DataTls {
+    /// For the handshake of one connection.
+    pub fn connection(&self) -> ConnectionTls {
+        let mut config = self.config.clone();
+        let view = self.own.as_ref().map(|own| {
+            let view = Arc::new(DataView {
+                own: own.clone(),
+                held_back: Mutex::default(),
+            });
+            config.session_storage = Arc::clone(&view) as Arc<dyn StoresServerSessions>;
+            view
+        });
+        ConnectionTls {
+            config: Arc::new(config),
+            view,
+        }
+    }
+
+    /// Whether a connection that proves this much may carry the transfer.
+    pub fn accepts(&self, proof: Proof) -> bool {
+        proof == Proof::SameClient || self.reuse != SessionReuse::Require
+    }
+
+    /// Whether only the right client's connection is accepted, so that a wrong one says nothing about it.
+    pub fn demands_proof(&self) -> bool {
+        self.reuse == SessionReuse::Require
+    }
+}
+
+/// The client leg's TLS of one data connection. Not for a second one: what it proves would be mixed up.
+#[derive(Debug)]
+pub struct ConnectionTls {
+    config: Arc<ServerConfig>,
+    view: Option<Arc<DataView>>,
+}
+
+impl ConnectionTls {
+    /// What to do the handshake with.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// Judges the finished handshake by `ServerConnection::handshake_kind`. To be called before the next data
+    /// connection of the session; without it the ticket that this connection gave out stays worthless.
+    pub fn proof(self, handshake: Option<HandshakeKind>) -> Proof {
+        match (handshake, self.view) {
+            (Some(HandshakeKind::Resumed), Some(view)) => {
+                view.own.proven();
+                view.release();
+                Proof::SameClient
+            }
+            _ => Proof::Nothing,
+        }
+    }
+}
+
+/// Puts, never finds: a control connection doesn't resume, so that its session's entries are its own. Only that somebody
+/// asked is of interest.
+#[derive(Debug)]
+struct ControlView(OwnEntries);
+
+impl StoresServerSessions for ControlView {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.0.put(Origin::Control, key, value)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.asked_by_control(key);
+        None
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.asked_by_control(key);
+        None
+    }
+
+    fn can_cache(&self) -> bool {
+        true
+    }
+}
+
+/// Finds the entries of its own session; what is put is held back until the handshake turns out to be a resumption.
+struct DataView {
+    own: OwnEntries,
+    /// At most [`STOCK`] tickets.
+    held_back: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
+}
+
+impl DataView {
+    fn release(&self) {
+        let tickets = std::mem::take(
+            &mut *self
+                .held_back
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for (key, value) in tickets {
+            self.own.put(Origin::Data, key, value);
+        }
+    }
+}
+
+impl StoresServerSessions for DataView {
+    /// rustls sends no ticket that isn't kept.
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        let mut held_back = self
+            .held_back
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let wanted = held_back.is_empty() || self.own.unused() + held_back.len() < STOCK;
+        if wanted {
+            held_back.push((key, value));
+        }
+        wanted
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.own.get(key, Presented::Id)
+    }
+
+    /// Leaves the entry where it is: clients present a ticket more than once, and there is no early data to replay.
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.own.get(key, Presented::Ticket)
+    }
+
+    /// Asked only before a full handshake in TLS 1.2, whose session would prove nothing.
+    fn can_cache(&self) -> bool {
+        false
+    }
+}
+
+impl fmt::Debug for DataView {
+    /// Without what is held back, which is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DataView").field(&self.own).finish()
+    }
+}
+
+/// How many unused tickets a client should have: as many uploads in a row resume.
+const STOCK: usize = CONTROL_ENTRIES;

@@ -1,0 +1,380 @@
+use rustls::ClientConfig;
+
+use super::*;
+use crate::config::TlsVersion;
+use crate::tls::fixtures::{Authority, VERSIONS, client, handshake, pair_of};
+
+const NAME: &str = "ftp.test";
+
+struct Proxy {
+    authority: Authority,
+    tls: ServerTls,
+    sessions: Arc<Sessions>,
+}
+
+impl Proxy {
+    fn new() -> Self {
+        let authority = Authority::new("CA");
+        let pair = pair_of(&authority.issue(&[NAME]));
+        Self {
+            tls: ServerTls::new(&pair, TlsVersion::V1_2),
+            authority,
+            sessions: Arc::new(Sessions::new()),
+        }
+    }
+
+    fn session(&self, id: u64, reuse: SessionReuse) -> SessionTls {
+        SessionTls::new(
+            &self.tls,
+            &self.sessions,
+            SessionId(id),
+            reuse != SessionReuse::Off,
+        )
+    }
+
+    fn client(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
+        Arc::new(client(&self.authority, versions))
+    }
+}
+
+fn log_in(client: &Arc<ClientConfig>, session: &SessionTls) {
+    let ends = handshake(client, &session.control(), NAME).unwrap();
+    assert_eq!(ends.server.handshake_kind(), Some(HandshakeKind::Full));
+}
+
+fn connection(session: &SessionTls, tickets: Tickets) -> ConnectionTls {
+    session.data(SessionReuse::Prefer, tickets).connection()
+}
+
+fn transfer(client: &Arc<ClientConfig>, session: &SessionTls, tickets: Tickets) -> Proof {
+    let data = connection(session, tickets);
+    let ends = handshake(client, &data.config(), NAME).unwrap();
+    data.proof(ends.server.handshake_kind())
+}
+
+#[test]
+fn data_connections_of_the_own_session_resume() {
+    for versions in VERSIONS {
+        let proxy = Proxy::new();
+        let (session, client) = (
+            proxy.session(1, SessionReuse::Require),
+            proxy.client(versions),
+        );
+        log_in(&client, &session);
+        for tickets in [Tickets::None, Tickets::Restock, Tickets::None] {
+            assert_eq!(transfer(&client, &session, tickets), Proof::SameClient);
+        }
+    }
+}
+
+#[test]
+fn downloads_resume_for_ever() {
+    for versions in VERSIONS {
+        let proxy = Proxy::new();
+        let (session, client) = (
+            proxy.session(1, SessionReuse::Prefer),
+            proxy.client(versions),
+        );
+        log_in(&client, &session);
+        for _ in 0..40 {
+            assert_eq!(
+                transfer(&client, &session, Tickets::Restock),
+                Proof::SameClient
+            );
+        }
+    }
+}
+
+/// A clock that is put forward and back by seconds.
+#[derive(Debug, Default)]
+struct Clock(std::sync::atomic::AtomicU64);
+
+impl rustls::time_provider::TimeProvider for Clock {
+    fn current_time(&self) -> Option<rustls::pki_types::UnixTime> {
+        let seconds = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        let since_1970 = std::time::Duration::from_secs(seconds);
+        Some(rustls::pki_types::UnixTime::since_unix_epoch(since_1970))
+    }
+}
+
+#[test]
+fn a_session_resumes_whatever_the_servers_clock_does() {
+    const DAY: u64 = 86_400;
+    const NOW: u64 = 20_000 * DAY;
+    for versions in VERSIONS {
+        let mut proxy = Proxy::new();
+        let clock = Arc::new(Clock::default());
+        proxy.tls.control.time_provider = Arc::clone(&clock) as _;
+        proxy.tls.data.time_provider = Arc::clone(&clock) as _;
+        let (session, client) = (
+            proxy.session(1, SessionReuse::Require),
+            proxy.client(versions),
+        );
+        let set = |seconds| clock.0.store(seconds, std::sync::atomic::Ordering::Relaxed);
+        set(NOW);
+        log_in(&client, &session);
+        for time in [NOW + DAY * 400, NOW - 3_600, 0, NOW, u64::from(u32::MAX)] {
+            set(time);
+            for tickets in [Tickets::Restock, Tickets::None] {
+                let proof = transfer(&client, &session, tickets);
+                assert_eq!(proof, Proof::SameClient, "{versions:?} at {time}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ticket_presented_again_and_again_resumes_each_time() {
+    let proxy = Proxy::new();
+    let session = proxy.session(1, SessionReuse::Prefer);
+    assert!(
+        session
+            .control
+            .session_storage
+            .put(b"ticket".to_vec(), b"secret".to_vec())
+    );
+    for _ in 0..3 {
+        let view = connection(&session, Tickets::None).config();
+        assert_eq!(view.session_storage.take(b"ticket").unwrap(), b"secret");
+    }
+}
+
+#[test]
+fn another_sessions_ticket_gives_a_full_handshake() {
+    for versions in VERSIONS {
+        let proxy = Proxy::new();
+        let (one, other) = (
+            proxy.session(1, SessionReuse::Prefer),
+            proxy.session(2, SessionReuse::Prefer),
+        );
+        let thief = proxy.client(versions);
+        log_in(&proxy.client(versions), &one);
+        log_in(&thief, &other);
+        assert_eq!(transfer(&thief, &one, Tickets::Restock), Proof::Nothing);
+    }
+}
+
+#[test]
+fn a_full_handshake_on_a_data_connection_buys_no_ticket_that_proves_anything() {
+    for versions in VERSIONS {
+        let proxy = Proxy::new();
+        let session = proxy.session(1, SessionReuse::Require);
+        log_in(&proxy.client(versions), &session);
+        let kept = proxy.sessions.len();
+        let stranger = proxy.client(versions);
+        for _ in 0..3 {
+            assert_eq!(
+                transfer(&stranger, &session, Tickets::Restock),
+                Proof::Nothing
+            );
+        }
+        assert_eq!(proxy.sessions.len(), kept);
+    }
+}
+
+#[test]
+fn a_control_connection_never_resumes() {
+    for versions in VERSIONS {
+        let proxy = Proxy::new();
+        let client = proxy.client(versions);
+        let session = proxy.session(1, SessionReuse::Prefer);
+        log_in(&client, &session);
+        log_in(&client, &session);
+        log_in(&client, &proxy.session(2, SessionReuse::Prefer));
+    }
+}
+
+#[test]
+fn a_site_without_reuse_resumes_nothing_though_others_do() {
+    for versions in VERSIONS {
+        let proxy = Proxy::new();
+        let (session, client) = (
+            proxy.session(1, SessionReuse::Prefer),
+            proxy.client(versions),
+        );
+        log_in(&client, &session);
+        let data = session
+            .data(SessionReuse::Off, Tickets::Restock)
+            .connection();
+        let ends = handshake(&client, &data.config(), NAME).unwrap();
+        assert_eq!(ends.client.tls13_tickets_received(), 0);
+        assert_eq!(data.proof(ends.server.handshake_kind()), Proof::Nothing);
+    }
+}
+
+#[test]
+fn only_require_demands_a_proof() {
+    let proxy = Proxy::new();
+    let session = proxy.session(1, SessionReuse::Require);
+    for (reuse, accepts_nothing) in [
+        (SessionReuse::Off, true),
+        (SessionReuse::Prefer, true),
+        (SessionReuse::Require, false),
+    ] {
+        let data = session.data(reuse, Tickets::Restock);
+        assert_eq!(data.accepts(Proof::Nothing), accepts_nothing);
+        assert!(data.accepts(Proof::SameClient));
+    }
+}
+
+#[test]
+fn a_client_is_relied_upon_once_it_has_resumed_and_as_long_as_it_can_again() {
+    for versions in VERSIONS {
+        let proxy = Proxy::new();
+        let (session, client) = (
+            proxy.session(1, SessionReuse::Prefer),
+            proxy.client(versions),
+        );
+        log_in(&client, &session);
+        assert!(!session.is_named_by_its_client(), "it never has so far");
+        transfer(&client, &session, Tickets::Restock);
+        assert!(session.is_named_by_its_client());
+        if versions == VERSIONS[0] {
+            transfer(&client, &session, Tickets::None);
+            assert!(session.is_named_by_its_client(), "an id is good for ever");
+            continue;
+        }
+        // rustls uses each ticket of TLS 1.3 once, the latest first: one of the download, three of the control
+        // connection, and uploads bring no more. That it keeps older ones is not known before it has used one.
+        for (relied_upon, proof) in [
+            (true, Proof::SameClient),
+            (false, Proof::SameClient),
+            (true, Proof::SameClient),
+            (true, Proof::SameClient),
+            (false, Proof::Nothing),
+        ] {
+            assert_eq!(session.is_named_by_its_client(), relied_upon);
+            assert_eq!(transfer(&client, &session, Tickets::None), proof);
+        }
+    }
+}
+
+#[test]
+fn clients_that_mix_up_their_sessions_are_not_relied_upon() {
+    for versions in VERSIONS {
+        let proxy = Proxy::new();
+        let (one, other) = (
+            proxy.session(1, SessionReuse::Prefer),
+            proxy.session(2, SessionReuse::Prefer),
+        );
+        // One store for both, as in one process of rclone; the second control connection shows it.
+        let client = proxy.client(versions);
+        log_in(&client, &one);
+        assert_eq!(transfer(&client, &one, Tickets::Restock), Proof::SameClient);
+        assert!(one.is_named_by_its_client());
+        log_in(&client, &other);
+        assert!(!one.is_named_by_its_client());
+        transfer(&client, &other, Tickets::Restock);
+        assert!(!other.is_named_by_its_client());
+    }
+}
+
+#[test]
+fn with_reuse_off_nothing_is_kept_and_nothing_resumes() {
+    for versions in VERSIONS {
+        let proxy = Proxy::new();
+        let (session, client) = (proxy.session(1, SessionReuse::Off), proxy.client(versions));
+        log_in(&client, &session);
+        for _ in 0..2 {
+            assert_eq!(
+                transfer(&client, &session, Tickets::Restock),
+                Proof::Nothing
+            );
+        }
+        assert!(proxy.sessions.is_empty());
+        let ends = handshake(&client, &session.control(), NAME).unwrap();
+        assert_eq!(ends.client.tls13_tickets_received(), 0);
+    }
+}
+
+#[test]
+fn nothing_remains_of_a_session_that_ended() {
+    for versions in VERSIONS {
+        let proxy = Proxy::new();
+        let (session, client) = (
+            proxy.session(1, SessionReuse::Prefer),
+            proxy.client(versions),
+        );
+        log_in(&client, &session);
+        assert_eq!(
+            transfer(&client, &session, Tickets::Restock),
+            Proof::SameClient
+        );
+        assert!(!proxy.sessions.is_empty());
+        let late = connection(&session, Tickets::Restock);
+        drop(session);
+        assert!(proxy.sessions.is_empty());
+        let ends = handshake(&client, &late.config(), NAME).unwrap();
+        assert_eq!(late.proof(ends.server.handshake_kind()), Proof::Nothing);
+        assert!(proxy.sessions.is_empty());
+    }
+}
+
+#[test]
+fn tickets_go_out_on_control_connections_and_downloads_but_never_on_uploads() {
+    let proxy = Proxy::new();
+    let client = proxy.client(VERSIONS[1]);
+    let session = proxy.session(1, SessionReuse::Prefer);
+    let received = |config| {
+        handshake(&client, &config, NAME)
+            .unwrap()
+            .client
+            .tls13_tickets_received()
+    };
+    assert_eq!(received(session.control()), 4);
+    assert_eq!(received(connection(&session, Tickets::Restock).config()), 1);
+    assert_eq!(received(connection(&session, Tickets::None).config()), 0);
+    // Without resumption as well: a stranger's upload is just as easily cut short.
+    let fresh = proxy.client(VERSIONS[1]);
+    let ends = handshake(&fresh, &connection(&session, Tickets::None).config(), NAME).unwrap();
+    assert_eq!(ends.client.tls13_tickets_received(), 0);
+}
+
+#[test]
+fn a_download_restocks_what_uploads_have_used_up() {
+    let proxy = Proxy::new();
+    let client = proxy.client(VERSIONS[1]);
+    let session = proxy.session(1, SessionReuse::Require);
+    log_in(&client, &session);
+    for _ in 0..5 {
+        for tickets in [
+            Tickets::None,
+            Tickets::None,
+            Tickets::None,
+            Tickets::Restock,
+        ] {
+            assert_eq!(transfer(&client, &session, tickets), Proof::SameClient);
+        }
+    }
+}
+
+#[test]
+fn a_session_keeps_its_certificate_and_its_resumption_when_the_certificate_is_replaced() {
+    for versions in VERSIONS {
+        let authority = Authority::new("CA");
+        let (old, new) = (authority.issue(&[NAME]), authority.issue(&[NAME]));
+        let sessions = Arc::new(Sessions::new());
+        let start = |id, identity| {
+            let tls = ServerTls::new(&pair_of(identity), TlsVersion::V1_2);
+            SessionTls::new(&tls, &sessions, SessionId(id), true)
+        };
+        let resuming = Arc::new(client(&authority, versions));
+        let session = start(1, &old);
+        log_in(&resuming, &session);
+
+        assert_eq!(
+            transfer(&resuming, &session, Tickets::Restock),
+            Proof::SameClient
+        );
+        let shown = |config: Arc<ServerConfig>| {
+            let fresh = Arc::new(client(&authority, versions));
+            let ends = handshake(&fresh, &config, NAME).unwrap();
+            ends.client.peer_certificates().unwrap()[0].clone()
+        };
+        assert_eq!(
+            shown(connection(&session, Tickets::Restock).config()),
+            old.chain[0]
+        );
+        assert_eq!(shown(start(2, &new).control()), new.chain[0]);
+    }
+}
