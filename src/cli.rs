@@ -120,7 +120,7 @@ fn check(path: &Path) -> u8 {
         settings.sites.len()
     );
     let certificate = check_certificate(&settings);
-    let backends = match live::backend_tls(&settings) {
+    let backends = match live::backend_clients(&settings) {
         Ok(_) => true,
         Err(error) => {
             println!("problem: {error}");

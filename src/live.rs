@@ -36,9 +36,11 @@ pub struct Policy {
     pub passive: PassivePorts,
     /// What clients are told of those.
     pub announcements: Arc<Announcements>,
-    /// The TLS of each site's backends, in their order.
-    backend_tls: HashMap<String, Vec<Option<BackendTlsClient>>>,
+    backend_clients: BackendClients,
 }
+
+/// By site, the TLS of each of its backends, in their order; none for one in clear text.
+pub type BackendClients = HashMap<String, Vec<Option<BackendTlsClient>>>;
 
 /// The TLS of a backend can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +78,7 @@ impl Live {
 ///
 /// # Errors
 /// If a CA file or the system's trust store can't be used, or a server name isn't one.
-pub fn backend_tls(
-    settings: &Settings,
-) -> Result<HashMap<String, Vec<Option<BackendTlsClient>>>, BackendError> {
+pub fn backend_clients(settings: &Settings) -> Result<BackendClients, BackendError> {
     let of_backend = |site: &Site, backend: &Backend| {
         let Some(tls) = &backend.tls else {
             return Ok(None);
@@ -109,7 +109,7 @@ impl Policy {
     /// Puts the parts together.
     pub fn new(
         settings: Settings,
-        backend_tls: HashMap<String, Vec<Option<BackendTlsClient>>>,
+        backend_clients: BackendClients,
         passive: PassivePorts,
         announcements: Announcements,
     ) -> Self {
@@ -118,7 +118,7 @@ impl Policy {
             settings,
             passive,
             announcements: Arc::new(announcements),
-            backend_tls,
+            backend_clients,
         }
     }
 
@@ -128,7 +128,7 @@ impl Policy {
         site: &'a Site,
     ) -> impl Iterator<Item = (&'a Backend, Option<&'a BackendTlsClient>)> {
         let tls = self
-            .backend_tls
+            .backend_clients
             .get(&site.name)
             .into_iter()
             .flatten()

@@ -193,9 +193,9 @@ impl Metrics {
         self.table.passive_strangers.inc();
     }
 
-    /// New connections get a certificate that expires at `unix_time`, in seconds.
-    pub fn certificate_not_after(&self, unix_time: i64) {
-        self.table.certificate_not_after.set(unix_time);
+    /// New connections get a certificate with this end.
+    pub fn certificate_not_after(&self, expires: SystemTime) {
+        self.table.certificate_not_after.set(unix_time(expires));
     }
 
     /// A reload ended.
@@ -208,12 +208,8 @@ impl Metrics {
 
     /// A configuration is put in use, at the start or by a reload.
     pub fn configuration_loaded(&self) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        self.table
-            .config_last_reload_success
-            .set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        let now = unix_time(SystemTime::now());
+        self.table.config_last_reload_success.set(now);
     }
 
     /// All metrics in the Prometheus text format 0.0.4.
@@ -229,6 +225,12 @@ impl Metrics {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
         if sites.contains(name) { name } else { NO_SITE }
     }
+}
+
+/// In seconds; 1970 for what was before.
+fn unix_time(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl Default for Metrics {

@@ -1,0 +1,42 @@
+//! The end of the process, without ending transfers, as far as time allows.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{App, close};
+use crate::observe::http::Readiness;
+use crate::session::Drain;
+
+impl App {
+    /// Lets the running transfers finish, begins no other, and returns when the last session has ended or time is over.
+    pub(super) async fn drain(mut self) {
+        let patience = self.live.load().policy.settings.timeouts.drain;
+        tracing::info!(sessions = self.shared.limiter.open(), patience = ?patience, "draining");
+        self.readiness.send_replace(Readiness::Draining);
+        for accepting in self.listeners.into_values() {
+            // Once it is over, no session can begin that doesn't hear of the drain.
+            close(accepting).await;
+        }
+        self.drain.send_replace(Drain::Begun);
+        // Each session holds a receiver, so the channel is closed when the last one has ended.
+        let in_time = tokio::select! {
+            ended = timeout(patience, self.drain.closed()) => ended.is_ok(),
+            // Asked again: now.
+            () = self.signals.end() => false,
+        };
+        if !in_time {
+            tracing::warn!(
+                sessions = self.shared.limiter.open(),
+                "drain is over, ending what still runs"
+            );
+            self.drain.send_replace(Drain::Over);
+            let _ = timeout(LAST_WORDS, self.drain.closed()).await;
+        }
+        self.admin.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// How long sessions may take to say goodbye when the drain is over.
+const LAST_WORDS: Duration = Duration::from_secs(5);

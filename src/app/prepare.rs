@@ -1,0 +1,138 @@
+//! From a configuration file to all that it takes: read, checked, looked up and opened, but not in force yet.
+//!
+//! What can go wrong goes wrong here. At start that ends the process; at a reload everything stays as it is.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+
+use super::{StartError, descriptors, names, open};
+use crate::announce::Announcements;
+use crate::config::{self, ListenerTls, Settings};
+use crate::live::{self, BackendClients, Live, Policy};
+use crate::observe::metrics::Metrics;
+use crate::passive::{PassiveListeners, PassivePorts};
+use crate::tls::CertificatePair;
+
+/// All that a configuration takes.
+pub(super) struct Prepared {
+    checked: Checked,
+    announcements: Announcements,
+    passive: PassivePorts,
+    /// Those that were not open before.
+    pub listeners: Vec<Listening>,
+}
+
+/// A listener that is open and accepts nothing yet.
+pub(super) struct Listening {
+    /// As configured.
+    pub address: SocketAddr,
+    pub tls: ListenerTls,
+    pub socket: TcpListener,
+}
+
+/// What a configuration's files say, with nothing looked up or opened yet.
+struct Checked {
+    settings: Settings,
+    certificate: CertificatePair,
+    backend_clients: BackendClients,
+}
+
+/// Prepares the configuration in the file `config`, with the listeners that are not open already.
+///
+/// # Errors
+/// The first thing that is wrong or can't be had; what was opened until then is closed again.
+pub(super) async fn prepare(
+    config: PathBuf,
+    passive: &mut PassiveListeners,
+    is_open: impl Fn(SocketAddr) -> bool,
+) -> Result<Prepared, StartError> {
+    let checked = spawn_blocking(move || read(&config))
+        .await
+        .map_err(io::Error::other)??;
+    let settings = &checked.settings;
+    descriptors::judge(settings);
+    let announcements = names::announcements(&settings.passive).await?;
+    let addresses = settings.listeners.iter().map(|one| one.address.ip());
+    let passive = passive.open(addresses, &settings.passive.ports).await?;
+    let mut listeners = Vec::new();
+    for listener in &settings.listeners {
+        if !is_open(listener.address) {
+            listeners.push(Listening {
+                address: listener.address,
+                tls: listener.tls,
+                socket: open("listener", listener.address)?,
+            });
+        }
+    }
+    Ok(Prepared {
+        checked,
+        announcements,
+        passive,
+        listeners,
+    })
+}
+
+fn read(config: &Path) -> Result<Checked, StartError> {
+    let settings = config::load(config)?;
+    let certificate = CertificatePair::load(
+        &settings.tls.certificate,
+        &settings.tls.private_key,
+        SystemTime::now(),
+    )?;
+    let backend_clients = live::backend_clients(&settings)?;
+    Ok(Checked {
+        settings,
+        certificate,
+        backend_clients,
+    })
+}
+
+impl Prepared {
+    pub fn settings(&self) -> &Settings {
+        &self.checked.settings
+    }
+
+    /// Puts it in force, for those who look at the snapshot that this gives; gives the listeners to accept from, too.
+    pub fn put_in_force(self, metrics: &Arc<Metrics>) -> (Live, Vec<Listening>) {
+        let Checked {
+            settings,
+            certificate,
+            backend_clients,
+        } = self.checked;
+        names::follow(&self.announcements, metrics);
+        put_behind_balancers(&settings, &self.passive);
+        for site in &settings.sites {
+            metrics.declare_site(&site.name);
+        }
+        metrics.certificate_not_after(certificate.not_after);
+        metrics.configuration_loaded();
+        let policy = Policy::new(settings, backend_clients, self.passive, self.announcements);
+        let live = Live::new(Arc::new(policy), Arc::new(certificate));
+        (live, self.listeners)
+    }
+}
+
+/// Listeners on one address share its passive ports, so those are behind the balancers of all of them.
+fn put_behind_balancers(settings: &Settings, ports: &PassivePorts) {
+    let mut by_address: HashMap<IpAddr, Vec<IpNet>> = HashMap::new();
+    for listener in &settings.listeners {
+        let balancers = by_address.entry(listener.address.ip()).or_default();
+        balancers.extend(
+            listener
+                .proxy_protocol
+                .iter()
+                .flat_map(|trusted| trusted.iter()),
+        );
+    }
+    for (address, balancers) in by_address {
+        ports.put_behind(address, balancers);
+    }
+}

@@ -1,0 +1,100 @@
+//! What may change while the process runs: the whole configuration on SIGHUP, the certificate whenever its files do.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::task::spawn_blocking;
+
+use super::admin::AdminEndpoint;
+use super::prepare::prepare;
+use super::{App, StartError, close, watch_certificate};
+use crate::live::Live;
+use crate::observe::metrics::{ReloadResult, ReloadSubject};
+
+impl App {
+    /// SIGHUP: puts the whole configuration in force for new sessions, or changes nothing and says why.
+    pub(super) async fn reload(&mut self) {
+        match self.try_reload().await {
+            Ok(()) => {
+                self.shared
+                    .metrics
+                    .reload(ReloadSubject::Configuration, ReloadResult::Ok);
+                tracing::info!(config = %self.config.display(), "configuration reloaded");
+                self.announce();
+            }
+            Err(error) => {
+                self.shared
+                    .metrics
+                    .reload(ReloadSubject::Configuration, ReloadResult::Refused);
+                tracing::error!(config = %self.config.display(), %error, "reload refused, the configuration in force stays");
+            }
+        }
+    }
+
+    async fn try_reload(&mut self) -> Result<(), StartError> {
+        let listeners = &self.listeners;
+        let is_open = |address| listeners.contains_key(&address);
+        let prepared = prepare(self.config.clone(), &mut self.passive, is_open).await?;
+        let admin = prepared.settings().admin;
+        if admin != self.admin.address {
+            let ready = self.readiness.subscribe();
+            let moved = AdminEndpoint::open(admin, &self.shared.metrics, ready)?;
+            std::mem::replace(&mut self.admin, moved).close().await;
+        }
+
+        // From here on nothing can fail.
+        let (live, opened) = prepared.put_in_force(&self.shared.metrics);
+        self.watch = Some(watch_certificate(&live));
+        self.live.store(Arc::new(live));
+        self.close_what_is_gone().await;
+        self.accept_from(opened).log();
+        Ok(())
+    }
+
+    /// Closes the listeners that the configuration in force has no more.
+    async fn close_what_is_gone(&mut self) {
+        let live = self.live.load_full();
+        let kept = &live.policy.settings.listeners;
+        let gone = self
+            .listeners
+            .extract_if(|address, _| kept.iter().all(|listener| listener.address != *address));
+        for (address, accepting) in gone {
+            close(accepting).await;
+            tracing::info!(%address, "no longer listening");
+        }
+    }
+
+    /// Puts a new certificate in use, if its files have changed and are good.
+    pub(super) async fn look_at_certificate(&mut self) {
+        let Some(mut watch) = self.watch.take() else {
+            return;
+        };
+        let looked = spawn_blocking(move || {
+            let found = watch.poll(SystemTime::now());
+            (watch, found)
+        });
+        let Ok((watch, found)) = looked.await else {
+            tracing::error!(
+                "the certificate watch panicked, certificates are no longer swapped before a SIGHUP"
+            );
+            return;
+        };
+        self.watch = Some(watch);
+        let metrics = &self.shared.metrics;
+        match found {
+            None => {}
+            Some(Ok(pair)) => {
+                let former = self.live.load_full();
+                let live = Live::new(Arc::clone(&former.policy), Arc::new(pair));
+                metrics.certificate_not_after(live.certificate.not_after);
+                metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
+                self.live.store(Arc::new(live));
+                self.announce();
+            }
+            Some(Err(error)) => {
+                metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
+                tracing::error!(%error, "new certificate refused, the one in use stays");
+            }
+        }
+    }
+}
