@@ -211,8 +211,9 @@ async fn is_ready(admin: u16) -> io::Result<bool> {
 async fn stop(mut portcullis: Child) -> Result<(), Box<dyn Error>> {
     println!("stopping");
     if let Some(id) = portcullis.id() {
-        Command::new("kill")
-            .args(["-TERM", &id.to_string()])
+        // The shell's own command: small machines lack the program.
+        Command::new("sh")
+            .args(["-c", r#"kill -s TERM "$1""#, "sh", &id.to_string()])
             .status()
             .await?;
     }

@@ -176,8 +176,10 @@ impl Place {
     }
 }
 
-/// The first and the last port of passive data connections; each server has an address of its own.
-pub const PASSIVE_PORTS: (u16, u16) = (41_000, 41_099);
+/// The first and the last port of passive data connections; each server has an address of its own. Many, since sessions
+/// of Pure-FTPd that choose the same one at the same moment fail: "Unable to identify the local data socket: Address
+/// already in use".
+pub const PASSIVE_PORTS: (u16, u16) = (10_000, 31_999);
 
 /// The user of servers that have users, and `secret` as crypt(3) has it (SHA-512).
 pub const USER: (&str, &str) = ("alice", "secret");
