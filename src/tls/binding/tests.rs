@@ -1,4 +1,4 @@
-use rustls::ClientConfig;
+use rustls::{ClientConfig, SupportedProtocolVersion};
 
 use super::*;
 use crate::config::TlsVersion;
@@ -32,8 +32,19 @@ impl Proxy {
         )
     }
 
-    fn client(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
         Arc::new(client(&self.authority, versions))
+    }
+
+    /// Session 1, and the client that has logged in on it.
+    fn logged_in(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        reuse: SessionReuse,
+    ) -> (SessionTls, Arc<ClientConfig>) {
+        let (session, client) = (self.session(1, reuse), self.client(versions));
+        log_in(&client, &session);
+        (session, client)
     }
 }
 
@@ -56,11 +67,7 @@ fn transfer(client: &Arc<ClientConfig>, session: &SessionTls, tickets: Tickets) 
 fn data_connections_of_the_own_session_resume() {
     for versions in VERSIONS {
         let proxy = Proxy::new();
-        let (session, client) = (
-            proxy.session(1, SessionReuse::Require),
-            proxy.client(versions),
-        );
-        log_in(&client, &session);
+        let (session, client) = proxy.logged_in(versions, SessionReuse::Require);
         for tickets in [Tickets::None, Tickets::Restock, Tickets::None] {
             assert_eq!(transfer(&client, &session, tickets), Proof::SameClient);
         }
@@ -71,11 +78,7 @@ fn data_connections_of_the_own_session_resume() {
 fn downloads_resume_for_ever() {
     for versions in VERSIONS {
         let proxy = Proxy::new();
-        let (session, client) = (
-            proxy.session(1, SessionReuse::Prefer),
-            proxy.client(versions),
-        );
-        log_in(&client, &session);
+        let (session, client) = proxy.logged_in(versions, SessionReuse::Prefer);
         for _ in 0..40 {
             assert_eq!(
                 transfer(&client, &session, Tickets::Restock),
@@ -176,9 +179,7 @@ fn a_full_handshake_on_a_data_connection_buys_no_ticket_that_proves_anything() {
 fn a_control_connection_never_resumes() {
     for versions in VERSIONS {
         let proxy = Proxy::new();
-        let client = proxy.client(versions);
-        let session = proxy.session(1, SessionReuse::Prefer);
-        log_in(&client, &session);
+        let (session, client) = proxy.logged_in(versions, SessionReuse::Prefer);
         log_in(&client, &session);
         log_in(&client, &proxy.session(2, SessionReuse::Prefer));
     }
@@ -188,11 +189,7 @@ fn a_control_connection_never_resumes() {
 fn a_site_without_reuse_resumes_nothing_though_others_do() {
     for versions in VERSIONS {
         let proxy = Proxy::new();
-        let (session, client) = (
-            proxy.session(1, SessionReuse::Prefer),
-            proxy.client(versions),
-        );
-        log_in(&client, &session);
+        let (session, client) = proxy.logged_in(versions, SessionReuse::Prefer);
         let data = session
             .data(SessionReuse::Off, Tickets::Restock)
             .connection();
@@ -221,11 +218,7 @@ fn only_require_demands_a_proof() {
 fn a_client_is_relied_upon_once_it_has_resumed_and_as_long_as_it_can_again() {
     for versions in VERSIONS {
         let proxy = Proxy::new();
-        let (session, client) = (
-            proxy.session(1, SessionReuse::Prefer),
-            proxy.client(versions),
-        );
-        log_in(&client, &session);
+        let (session, client) = proxy.logged_in(versions, SessionReuse::Prefer);
         assert!(!session.is_named_by_its_client(), "it never has so far");
         transfer(&client, &session, Tickets::Restock);
         assert!(session.is_named_by_its_client());
@@ -273,8 +266,7 @@ fn clients_that_mix_up_their_sessions_are_not_relied_upon() {
 fn with_reuse_off_nothing_is_kept_and_nothing_resumes() {
     for versions in VERSIONS {
         let proxy = Proxy::new();
-        let (session, client) = (proxy.session(1, SessionReuse::Off), proxy.client(versions));
-        log_in(&client, &session);
+        let (session, client) = proxy.logged_in(versions, SessionReuse::Off);
         for _ in 0..2 {
             assert_eq!(
                 transfer(&client, &session, Tickets::Restock),
@@ -291,11 +283,7 @@ fn with_reuse_off_nothing_is_kept_and_nothing_resumes() {
 fn nothing_remains_of_a_session_that_ended() {
     for versions in VERSIONS {
         let proxy = Proxy::new();
-        let (session, client) = (
-            proxy.session(1, SessionReuse::Prefer),
-            proxy.client(versions),
-        );
-        log_in(&client, &session);
+        let (session, client) = proxy.logged_in(versions, SessionReuse::Prefer);
         assert_eq!(
             transfer(&client, &session, Tickets::Restock),
             Proof::SameClient
@@ -333,9 +321,7 @@ fn tickets_go_out_on_control_connections_and_downloads_but_never_on_uploads() {
 #[test]
 fn a_download_restocks_what_uploads_have_used_up() {
     let proxy = Proxy::new();
-    let client = proxy.client(VERSIONS[1]);
-    let session = proxy.session(1, SessionReuse::Require);
-    log_in(&client, &session);
+    let (session, client) = proxy.logged_in(VERSIONS[1], SessionReuse::Require);
     for _ in 0..5 {
         for tickets in [
             Tickets::None,

@@ -1,0 +1,152 @@
+//! Notices that the certificate files have new content, by looking at them now and then.
+//!
+//! Looking finds every way in which files are replaced: a rename over the file, a rewrite in place, a Kubernetes
+//! `..data` swap, a symbolic link into another directory that is put elsewhere. Notifications from the kernel miss some
+//! of these and stop after others.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::certificate::{CertificateError, CertificatePair, ContentDigest, PairFiles};
+
+/// Watches one pair of certificate files. The caller decides how often to [`poll`](Self::poll).
+#[derive(Debug)]
+pub struct Watch {
+    certificate: PathBuf,
+    private_key: PathBuf,
+    /// What was last tried, for better or worse.
+    tried: Tried,
+    /// The state of the files when that was.
+    settled: Option<PairStamp>,
+    /// A newer state, seen once. Two files are never replaced at one instant, so a state counts when it is seen twice.
+    changing: Option<PairStamp>,
+    /// When content that was refused for not being valid yet deserves another try.
+    retry_at: Option<SystemTime>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Tried {
+    Content(ContentDigest),
+    Unreadable,
+}
+
+impl Watch {
+    /// Watches the files from which `in_use` was loaded. A change since then is noticed too.
+    pub fn new(certificate: &Path, private_key: &Path, in_use: &CertificatePair) -> Self {
+        Self {
+            certificate: certificate.to_owned(),
+            private_key: private_key.to_owned(),
+            tried: Tried::Content(in_use.content),
+            settled: None,
+            changing: None,
+            retry_at: None,
+        }
+    }
+
+    /// Looks at the files; with new content that has been the same in two polls, says what loading it gives: a pair to
+    /// put in use, or why the one in use has to stay. Each content is tried once, except that a certificate which isn't
+    /// valid yet is tried again when it is: a clock that is a minute late must not cost a renewal.
+    ///
+    /// Blocks on the file system.
+    pub fn poll(&mut self, now: SystemTime) -> Option<Result<CertificatePair, CertificateError>> {
+        let stamp = PairStamp::of(&self.certificate, &self.private_key);
+        if self.settled.as_ref() == Some(&stamp) {
+            self.changing = None;
+            return match self.retry_at {
+                Some(at) if now >= at => self.try_again(now),
+                _ => None,
+            };
+        }
+        if self.changing.as_ref() != Some(&stamp) {
+            self.changing = Some(stamp);
+            return None;
+        }
+        // Stamped before reading: a change in between makes another stamp, and the next polls see it.
+        self.changing = None;
+        self.settled = Some(stamp);
+        let files = match PairFiles::read(&self.certificate, &self.private_key) {
+            Ok(files) => files,
+            Err(error) => {
+                self.retry_at = None;
+                let known = std::mem::replace(&mut self.tried, Tried::Unreadable);
+                return (known != Tried::Unreadable).then(|| Err(error.into()));
+            }
+        };
+        let content = Tried::Content(files.digest());
+        if self.tried == content {
+            return None;
+        }
+        self.tried = content;
+        let result = files.check(now);
+        self.retry_at = valid_from(&result);
+        Some(result)
+    }
+
+    fn try_again(&mut self, now: SystemTime) -> Option<Result<CertificatePair, CertificateError>> {
+        let result = CertificatePair::load(&self.certificate, &self.private_key, now);
+        self.retry_at = valid_from(&result);
+        if let Ok(pair) = &result {
+            self.tried = Tried::Content(pair.content);
+        }
+        Some(result)
+    }
+}
+
+fn valid_from(result: &Result<CertificatePair, CertificateError>) -> Option<SystemTime> {
+    match result {
+        Err(CertificateError::NotYetValid { not_before, .. }) => Some(*not_before),
+        _ => None,
+    }
+}
+
+/// What tells two states of a pair of files apart without reading them.
+#[derive(Debug, PartialEq, Eq)]
+struct PairStamp {
+    certificate: Option<FileStamp>,
+    private_key: Option<FileStamp>,
+}
+
+impl PairStamp {
+    fn of(certificate: &Path, private_key: &Path) -> Self {
+        Self {
+            certificate: FileStamp::of(certificate),
+            private_key: FileStamp::of(private_key),
+        }
+    }
+}
+
+/// One file's state. The change time finds what the rest can't: a rewrite of the same length by a tool that puts the
+/// modification time back.
+#[derive(Debug, PartialEq, Eq)]
+struct FileStamp {
+    /// With every symbolic link on the way followed.
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified_ns: i128,
+    changed_ns: i128,
+}
+
+impl FileStamp {
+    /// `None` if there is no such file, or none that can be looked at.
+    fn of(path: &Path) -> Option<Self> {
+        let path = fs::canonicalize(path).ok()?;
+        let metadata = fs::metadata(&path).ok()?;
+        let nanoseconds =
+            |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Some(Self {
+            path,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
