@@ -1,8 +1,8 @@
 //! The backends of one site in a configuration file: where they are, and how they are connected to.
 
 use super::error::{Fault, quoted};
-use super::resolve::covers;
-use super::structure::{Place, Step, steps};
+use super::listeners::covers;
+use super::place::{Place, Step, steps};
 use super::{Backend, BackendTls, HostName, Listener, ListenerTls, TlsVersion, Verify, file};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;

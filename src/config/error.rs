@@ -1,6 +1,6 @@
 //! What is wrong with a configuration file, where, and what to write instead.
 
-use super::structure::Place;
+use super::place::{Place, Position};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -69,25 +69,6 @@ impl Error {
             message: finding.message,
             help: finding.help,
         }))
-    }
-}
-
-/// A place in a text as people count: line and column from 1, the column in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-}
-
-impl Position {
-    pub(super) fn of(error: &serde_yaml::Error) -> Option<Self> {
-        let location = error.location()?;
-        Some(Self {
-            line: location.line(),
-            column: location.column(),
-        })
     }
 }
 

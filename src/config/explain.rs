@@ -3,7 +3,8 @@
 //! The reader's errors are texts; the shapes taken apart here are serde's own, and `tests/config/bad` holds one file
 //! for each. A text of another shape is shown as it is.
 
-use super::error::{Finding, Position, quoted};
+use super::error::{Finding, quoted};
+use super::place::Position;
 use super::structure;
 
 /// What to write where a required key is missing. `tls` is a section at the top and a word in a listener.

@@ -3,6 +3,7 @@
 //! `config/portcullis.yaml` explains the keys. Unknown keys are errors. Nothing here has a default and nothing is
 //! checked against anything else: that is `resolve`.
 
+use super::error::quoted;
 use super::scalar::{
     Count, FileName, Fingerprint, ListenAddress, MaybeTls, Network, PortRange, Span,
 };
@@ -204,7 +205,7 @@ impl<'de> Visitor<'de> for VerifyVisitor {
             "system" => Ok(Verify::System),
             "none" => Ok(Verify::None),
             other => {
-                let other = super::error::quoted(other);
+                let other = quoted(other);
                 Err(E::custom(format_args!(
                     "{other} isn't a way to verify a backend\n{VERIFY_HELP}"
                 )))

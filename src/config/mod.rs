@@ -1,9 +1,9 @@
 //! The settings that the program runs on: checked, complete, immutable.
 //!
-//! What people write is `file`, whose single values are `scalar`; `resolve`, with `passive`, `sites` and `backends`, turns
-//! it into the types below, filling in the defaults and refusing what can't work. Where a file is wrong, `structure` finds the
-//! line, `explain` puts the YAML reader's complaint in words, and [`Error`] shows both. The rest of the program sees
-//! only [`Settings`].
+//! What people write is `file`, whose single values are `scalar`; `resolve`, with `listeners`, `passive`, `sites` and
+//! `backends`, turns it into the types below, filling in the defaults and refusing what can't work. Where a file is wrong,
+//! `structure` finds the line of a `place`, `explain` puts the YAML reader's complaint in words, and [`Error`] shows both.
+//! The rest of the program sees only [`Settings`].
 //!
 //! Reading never opens a file that the configuration names: whether a certificate is there, and good, is for those
 //! who load it. Relative file names count from the directory of the configuration file.
@@ -13,16 +13,19 @@ mod error;
 mod explain;
 mod file;
 mod host;
+mod listeners;
 mod passive;
+mod place;
 mod resolve;
 mod scalar;
 mod sites;
 mod structure;
 mod template;
 
-pub use error::{Error, Position, Report};
+pub use error::{Error, Report};
 pub use host::{HostName, HostPattern};
 pub use passive::is_reachable;
+pub use place::Position;
 pub use template::{TemplateError, TemplatePart, UserTemplate};
 
 use ipnet::IpNet;

@@ -1,7 +1,7 @@
 //! The passive data ports of a configuration file, and what clients are told of them.
 
 use super::error::{Fault, quoted};
-use super::structure::{Place, Step, steps};
+use super::place::{Place, Step, steps};
 use super::{Announced, AnnouncedAddress, AnnouncedTo, HostName, Passive, file, scalar};
 use ipnet::IpNet;
 use std::net::Ipv4Addr;

@@ -1,16 +1,15 @@
 //! From what people write to what the program runs on: defaults, and checks of one value against another.
 
 use super::error::Fault;
-use super::structure::{Place, Step, steps};
+use super::place::{Place, steps};
 use super::{
-    GuardRules, Limits, Listener, Passive, SessionReuse, Settings, Timeouts, Tls, TlsVersion,
-    UserForms, file, passive, scalar, sites,
+    GuardRules, Limits, SessionReuse, Settings, Timeouts, Tls, TlsVersion, UserForms, file,
+    listeners, passive, scalar, sites,
 };
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Fills in the defaults and refuses what can't work. Relative file names count from `base`.
@@ -19,13 +18,13 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
         .passive
         .as_ref()
         .is_some_and(|passive| passive.ports.is_some());
-    let listeners = listeners(&file.listeners)?;
+    let listeners = listeners::resolve(&file.listeners)?;
     let passive = passive::resolve(file.passive.unwrap_or_default())?;
     let admin = file
         .admin
         .and_then(|admin| admin.address)
         .map_or(default_admin(), |address| address.0);
-    refuse_shared_ports(&listeners, &passive, admin, passive_written)?;
+    listeners::refuse_shared_ports(&listeners, &passive, admin, passive_written)?;
     let reuse = file.tls.session_reuse.unwrap_or(SessionReuse::Prefer);
     let sites = sites::resolve(file.sites, &listeners, reuse, base)?;
     let forms = file.user_forms.unwrap_or_default();
@@ -142,125 +141,6 @@ fn default_admin() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 9190))
 }
 
-fn listeners(written: &[file::Listener]) -> Result<Vec<Listener>, Fault> {
-    if written.is_empty() {
-        return Err(Fault::new(
-            Place::Key(steps!["listeners"]),
-            "no listener, so no client could connect",
-            "write at least one, such as `- {address: 0.0.0.0:21, tls: explicit}`",
-        ));
-    }
-    let mut listeners: Vec<Listener> = Vec::with_capacity(written.len());
-    for (index, listener) in written.iter().enumerate() {
-        let address = listener.address.0;
-        if let Some(other) = listeners
-            .iter()
-            .find(|other| overlap(other.address, address))
-        {
-            return Err(Fault::new(
-                Place::Value(steps!["listeners", index, "address"]),
-                format!("{address} is taken: another listener has {}", other.address),
-                "give each listener an address and port of its own; 0.0.0.0 is every IPv4 address, \
-                 and [::] every IPv6 address",
-            ));
-        }
-        let proxy_protocol = listener.proxy_protocol.as_ref();
-        listeners.push(Listener {
-            address,
-            tls: listener.tls,
-            proxy_protocol: proxy_protocol
-                .map(|written| trusted(&written.trusted, index))
-                .transpose()?,
-        });
-    }
-    Ok(listeners)
-}
-
-/// The balancers of listener number `listener`. Whoever is in these networks may claim to be anybody.
-fn trusted(written: &[scalar::Network], listener: usize) -> Result<Arc<[IpNet]>, Fault> {
-    let path = || steps!["listeners", listener, "proxy_protocol", "trusted"];
-    if written.is_empty() {
-        return Err(Fault::new(
-            Place::Key(path()),
-            "no network is trusted, so every connection to this listener would be closed",
-            "write the networks or addresses of your load balancers, such as [10.0.0.0/8]",
-        ));
-    }
-    for (index, network) in written.iter().enumerate() {
-        if network.0.prefix_len() == 0 {
-            let place = path().into_iter().chain([Step::from(index)]).collect();
-            return Err(Fault::new(
-                Place::Value(place),
-                format!(
-                    "{} trusts everybody: whoever reaches this listener could claim any address",
-                    network.0
-                ),
-                "write the networks or addresses of your load balancers alone",
-            ));
-        }
-    }
-    Ok(written.iter().map(|network| network.0).collect())
-}
-
-/// Passive ports are listened on at every address, so nothing else may have one.
-fn refuse_shared_ports(
-    listeners: &[Listener],
-    passive: &Passive,
-    admin: SocketAddr,
-    passive_written: bool,
-) -> Result<(), Fault> {
-    let is_passive = |port: u16| port != 0 && passive.ports.contains(&port);
-    let range = format!("{}-{}", passive.ports.start(), passive.ports.end());
-    for (index, listener) in listeners.iter().enumerate() {
-        let place = Place::Value(steps!["listeners", index, "address"]);
-        if is_passive(listener.address.port()) {
-            return Err(Fault::new(
-                place,
-                format!(
-                    "port {} is in passive.ports ({range}) too",
-                    listener.address.port()
-                ),
-                "choose a port outside that range, or other passive ports",
-            ));
-        }
-        if overlap(listener.address, admin) {
-            return Err(Fault::new(
-                place,
-                format!("{} is taken: admin.address is {admin}", listener.address),
-                "give the listener and the admin endpoint ports of their own",
-            ));
-        }
-    }
-    if is_passive(admin.port()) {
-        let place = if passive_written {
-            steps!["passive", "ports"]
-        } else {
-            steps!["admin", "address"]
-        };
-        return Err(Fault::new(
-            Place::Value(place),
-            format!(
-                "port {} is in both admin.address and passive.ports ({range})",
-                admin.port()
-            ),
-            "choose passive ports that nothing else uses",
-        ));
-    }
-    Ok(())
-}
-
-/// Whether the operating system would refuse one of the two. Port 0 is another port each time.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
-    one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
-}
-
-/// Whether listening on `wildcard` takes `address` too: 0.0.0.0 does for IPv4, and [::], as listeners are opened
-/// here, for IPv6 alone.
-pub(super) fn covers(wildcard: IpAddr, address: IpAddr) -> bool {
-    wildcard.is_unspecified() && wildcard.is_ipv6() == address.is_ipv6()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,25 +157,5 @@ mod tests {
         assert_eq!(share(None, 1), 10_000);
         assert_eq!(share(None, 2), 9_000);
         assert_eq!(share(Some(3), 2), 3);
-    }
-
-    #[test]
-    fn listeners_overlap_as_the_operating_system_sees_it() {
-        let overlap = |one: &str, other: &str| {
-            let (one, other) = (
-                one.parse().expect("an address"),
-                other.parse().expect("an address"),
-            );
-            assert_eq!(super::overlap(one, other), super::overlap(other, one));
-            super::overlap(one, other)
-        };
-        assert!(overlap("0.0.0.0:21", "10.0.0.1:21"));
-        assert!(!overlap("[::]:21", "0.0.0.0:21"));
-        assert!(overlap("[::]:21", "[fd00::1]:21"));
-        assert!(overlap("[::ffff:10.0.0.1]:21", "10.0.0.1:21"));
-        assert!(!overlap("0.0.0.0:21", "[fd00::1]:21"));
-        assert!(!overlap("10.0.0.1:21", "10.0.0.2:21"));
-        assert!(!overlap("0.0.0.0:0", "0.0.0.0:0"));
-        assert!(!overlap("0.0.0.0:21", "0.0.0.0:990"));
     }
 }

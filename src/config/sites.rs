@@ -1,7 +1,7 @@
 //! The sites of a configuration file: names and hosts of their own, and a way in for each.
 
 use super::error::{Fault, quoted};
-use super::structure::{Place, steps};
+use super::place::{Place, steps};
 use super::{
     HostPattern, Listener, SessionReuse, Site, TemplateError, UserTemplate, backends, file,
 };

@@ -4,7 +4,8 @@
 //! and failing there on purpose: the error then carries the position that the reader itself saw, whatever style, quotes
 //! or comments the text is written in.
 
-use super::error::Position;
+use super::error::quoted;
+use super::place::{Place, Position, Step};
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -13,42 +14,6 @@ use std::fmt;
 /// How many values a file may have once its aliases are followed. 1 MiB of YAML holds fewer than this, unless aliases
 /// multiply them.
 const MOST_VALUES: u32 = 1_000_000;
-
-/// A step from a value into one that it contains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Into a map, at this key.
-    Key(&'static str),
-    /// Into a list, at this index from 0.
-    Index(usize),
-}
-
-impl From<&'static str> for Step {
-    fn from(key: &'static str) -> Self {
-        Self::Key(key)
-    }
-}
-
-impl From<usize> for Step {
-    fn from(index: usize) -> Self {
-        Self::Index(index)
-    }
-}
-
-/// A path from keys and indices.
-macro_rules! steps {
-    ($($step:expr),*) => { vec![$($crate::config::structure::Step::from($step)),*] };
-}
-pub(super) use steps;
-
-/// A place in the text, by its path from the top.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
-    /// The key that the path ends with.
-    Key(Vec<Step>),
-    /// The value that the path leads to.
-    Value(Vec<Step>),
-}
 
 /// Where `place` begins; for a path that the text doesn't have, the innermost value on the way.
 pub(super) fn locate(text: &str, place: &Place) -> Option<Position> {
@@ -264,7 +229,7 @@ impl Visitor<'_> for NewKey<'_> {
         if self.seen.insert(key.to_owned()) {
             return Ok(());
         }
-        let key = super::error::quoted(key);
+        let key = quoted(key);
         Err(E::custom(format!(
             "{key} is here twice\nkeep one of the two; only one could count"
         )))
