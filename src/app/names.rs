@@ -1,13 +1,12 @@
 //! Keeps the names of passive addresses up to date.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::announce::{Announcements, LookUpError, Name, News};
+use crate::announce::{Announcements, Answer, LookUpError, Name, News};
 use crate::config::{HostName, Passive};
 use crate::net::resolve;
 use crate::observe::metrics::{Metrics, ReloadResult, ReloadSubject};
@@ -34,7 +33,7 @@ async fn follow_name<F>(
     interval: Duration,
     metrics: Arc<Metrics>,
 ) where
-    F: Future<Output = io::Result<Vec<IpAddr>>>,
+    F: Future<Output = Answer>,
 {
     loop {
         sleep(interval).await;
@@ -63,7 +62,7 @@ async fn follow_name<F>(
     }
 }
 
-async fn look_up(name: HostName) -> io::Result<Vec<IpAddr>> {
+async fn look_up(name: HostName) -> Answer {
     let addresses = resolve::look_up(name.as_str(), 0).await?;
     Ok(addresses.iter().map(SocketAddr::ip).collect())
 }
@@ -76,6 +75,8 @@ mod tests {
     use super::*;
     use crate::config::{Announced, AnnouncedAddress};
     use std::collections::VecDeque;
+    use std::io;
+    use std::net::IpAddr;
     use std::sync::Mutex;
 
     #[tokio::test]

@@ -1,0 +1,131 @@
+//! What clients are told of the passive ports, which behind NAT are reached at another address and by other numbers than
+//! those listened on.
+//!
+//! An address may be given as a name. Its answer is looked up before the first client asks, and again and again by a task
+//! of the process; a look-up that fails changes nothing. So there always is an address, and no reply waits for a name
+//! server.
+
+mod name;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tokio::time::Instant;
+
+use crate::config::{self, AnnouncedAddress, HostName, Passive};
+
+use name::LOOK_UP_PATIENCE;
+pub use name::{Answer, LookUpError, Name, News};
+
+/// What every client is told, by its address. By default: the address that it connected to, and ports as they are.
+#[derive(Debug, Default)]
+pub struct Announcements {
+    /// The first port that is listened on.
+    first: u16,
+    everybody: Announced,
+    by_client: Vec<(Vec<IpNet>, Announced)>,
+}
+
+#[derive(Debug, Default)]
+struct Announced {
+    address: Address,
+    ports: Option<RangeInclusive<u16>>,
+}
+
+#[derive(Debug, Default)]
+enum Address {
+    #[default]
+    Control,
+    Ip(Ipv4Addr),
+    Name(Arc<Name>),
+}
+
+impl Announcements {
+    /// Looks all names up, in five seconds at most.
+    ///
+    /// # Errors
+    /// If one of them has no address by then.
+    pub async fn new<F>(
+        passive: &Passive,
+        look_up: impl Fn(HostName) -> F,
+    ) -> Result<Self, LookUpError>
+    where
+        F: Future<Output = Answer>,
+    {
+        // For all of them, or a start and a reload would take longer the more names there are.
+        let by = Instant::now() + LOOK_UP_PATIENCE;
+        let mut by_client = Vec::new();
+        for rule in &passive.by_client {
+            let announced = Announced::new(&rule.announced, &look_up, by).await?;
+            by_client.push((rule.networks.clone(), announced));
+        }
+        Ok(Self {
+            first: *passive.ports.start(),
+            everybody: Announced::new(&passive.announced, &look_up, by).await?,
+            by_client,
+        })
+    }
+
+    /// The address for a 227 reply to `client`; `None`: the one that it connected to.
+    pub fn address(&self, client: IpAddr) -> Option<Ipv4Addr> {
+        match &self.to(client).address {
+            Address::Control => None,
+            Address::Ip(address) => Some(*address),
+            Address::Name(name) => Some(name.address()),
+        }
+    }
+
+    /// The number by which `client` reaches the port that is `listened` on.
+    pub fn port(&self, client: IpAddr, listened: u16) -> u16 {
+        let announced = self.to(client).ports.as_ref();
+        announced
+            .and_then(|ports| ports.start().checked_add(listened.checked_sub(self.first)?))
+            .unwrap_or(listened)
+    }
+
+    /// Every name whose address may change.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<Name>> {
+        let by_client = self.by_client.iter().map(|(_, announced)| announced);
+        by_client
+            .chain([&self.everybody])
+            .filter_map(|announced| match &announced.address {
+                Address::Name(name) => Some(name),
+                Address::Control | Address::Ip(_) => None,
+            })
+    }
+
+    fn to(&self, client: IpAddr) -> &Announced {
+        let client = client.to_canonical();
+        self.by_client
+            .iter()
+            .find(|(networks, _)| networks.iter().any(|network| network.contains(&client)))
+            .map_or(&self.everybody, |(_, announced)| announced)
+    }
+}
+
+impl Announced {
+    async fn new<F>(
+        announced: &config::Announced,
+        look_up: &impl Fn(HostName) -> F,
+        by: Instant,
+    ) -> Result<Self, LookUpError>
+    where
+        F: Future<Output = Answer>,
+    {
+        Ok(Self {
+            address: match &announced.address {
+                AnnouncedAddress::Control => Address::Control,
+                AnnouncedAddress::Ip(address) => Address::Ip(*address),
+                AnnouncedAddress::Name(name) => {
+                    Address::Name(Arc::new(Name::new(name.clone(), look_up, by).await?))
+                }
+            },
+            ports: announced.ports.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
