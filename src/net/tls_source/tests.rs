@@ -1,3 +1,5 @@
+//! A source under TLS against real handshakes: whole files, odd pieces, and every way to end.
+
 use std::future::poll_fn;
 use std::sync::Arc;
 

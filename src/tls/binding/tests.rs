@@ -1,3 +1,5 @@
+//! Who may resume whose TLS session, in handshakes in memory.
+
 use rustls::{ClientConfig, SupportedProtocolVersion};
 
 use super::*;
