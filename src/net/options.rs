@@ -1,6 +1,7 @@
 //! What is set on every socket, and why.
 
 use std::io;
+use std::net::Shutdown;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -26,7 +27,7 @@ pub fn control(stream: &TcpStream) -> io::Result<()> {
 
 /// For a data connection that was accepted or is connected.
 ///
-/// Lingering is off and armed: until [`orderly`] is called, whatever ends this socket (an error, a panic, `kill -9`)
+/// Lingering is off and armed: until [`finish`] is called, whatever ends this socket (an error, a panic, `kill -9`)
 /// reaches the peer as a reset. A FIN is a promise that the file is complete.
 ///
 /// # Errors
@@ -49,12 +50,19 @@ pub fn data_before_connect(socket: &TcpSocket) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(PEER_SILENCE))
 }
 
-/// Disarms the reset, just before a data connection is ended as it should be.
+/// Ends our direction of a data connection as a complete one: disarms the reset and sends FIN, which takes along what
+/// [`hold_for_fin`] has held back. There is nothing to wait for in between, so no FIN is sent by accident.
 ///
 /// # Errors
-/// Those of `setsockopt(2)`.
-pub fn orderly(stream: &TcpStream) -> io::Result<()> {
-    SockRef::from(stream).set_linger(None)
+/// If the peer has reset the connection, also since the last write: shutdown(2) alone would find no connection, and
+/// tokio takes that for success.
+pub fn finish(stream: &TcpStream) -> io::Result<()> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    let socket = SockRef::from(stream);
+    socket.set_linger(None)?;
+    socket.shutdown(Shutdown::Write)
 }
 
 /// Holds what is written from here on back until FIN takes it along: close_notify and FIN are one segment then, and wake

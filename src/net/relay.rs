@@ -38,10 +38,9 @@ pub async fn relay(
     idle: Duration,
     moved: &AtomicU64,
 ) -> Result<SourceEnd, Broken> {
-    let mut patience = pin!(Patience::new(idle));
+    let mut deadline = StepDeadline::new(idle);
     loop {
-        let supply = patience
-            .as_mut()
+        let supply = deadline
             .bound(poll_fn(|context| source.poll_supply(context)))
             .await
             .ok_or(Broken::SourceIdle)?
@@ -52,8 +51,7 @@ pub async fn relay(
         let mut rest = source.bytes();
         while !rest.is_empty() {
             let writing = poll_fn(|context| Pin::new(&mut *sink).poll_write(context, rest));
-            let taken = patience
-                .as_mut()
+            let taken = deadline
                 .bound(writing)
                 .await
                 .ok_or(Broken::SinkIdle)?
@@ -61,9 +59,8 @@ pub async fn relay(
             moved.fetch_add(taken as u64, Ordering::Relaxed);
             rest = &rest[taken..];
         }
-        // rustls keeps what the socket did not take at once; "with the sink" must mean with its kernel.
-        patience
-            .as_mut()
+        // rustls keeps what the socket did not take at once. "With the sink" means with its kernel.
+        deadline
             .bound(sink.flush())
             .await
             .ok_or(Broken::SinkIdle)?
@@ -74,12 +71,12 @@ pub async fn relay(
 
 /// A bound on each of many steps, for which one timer is set: most steps are over before it matters, and setting a timer
 /// for each of them would cost more than the step.
-struct Patience {
+struct StepDeadline {
     idle: Duration,
     timer: Pin<Box<Sleep>>,
 }
 
-impl Patience {
+impl StepDeadline {
     fn new(idle: Duration) -> Self {
         Self {
             idle,
@@ -88,7 +85,7 @@ impl Patience {
     }
 
     /// `None` if the step took too long.
-    async fn bound<T>(mut self: Pin<&mut Self>, step: impl Future<Output = T>) -> Option<T> {
+    async fn bound<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
         let mut step = pin!(step);
         let mut began = None;
         poll_fn(|context| {

@@ -9,7 +9,7 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::options;
@@ -131,10 +131,7 @@ impl Source {
     /// If the peer has reset the connection.
     pub async fn finish(&mut self) -> io::Result<()> {
         match self {
-            Self::Plain(source) => {
-                options::orderly(&source.socket)?;
-                source.socket.shutdown().await
-            }
+            Self::Plain(source) => options::finish(&source.socket),
             Self::FromClient(source) => source.finish().await,
             Self::FromBackend(source) => source.finish().await,
         }
@@ -146,8 +143,9 @@ impl Source {
 pub struct PlainSource {
     socket: TcpStream,
     buffer: Vec<u8>,
+    /// How many bytes there are in it.
     filled: usize,
-    /// Whether the last read filled the buffer: then there may be more.
+    /// Whether the last read took all the room: then there may be more.
     full: bool,
 }
 

@@ -67,16 +67,16 @@ impl Stream {
     /// If the peer no longer takes what was written, or has reset the connection since.
     pub async fn finish(&mut self) -> io::Result<()> {
         self.flush().await?;
-        // A reset that came after the last write shows nowhere else: shutdown(2) finds no connection, and tokio takes
-        // that for success.
-        if let Some(error) = self.socket().take_error()? {
-            return Err(error);
-        }
-        options::orderly(self.socket())?;
         if self.is_tls() {
             options::hold_for_fin(self.socket())?;
         }
-        self.shutdown().await
+        match self {
+            Self::Plain(_) => {}
+            Self::ToClient(stream) => stream.get_mut().1.send_close_notify(),
+            Self::ToBackend(stream) => stream.get_mut().1.send_close_notify(),
+        }
+        self.flush().await?;
+        options::finish(self.socket())
     }
 
     /// Reads and throws away until the peer ends its direction or the connection.

@@ -9,8 +9,8 @@
 use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
 
-use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{CipherSuiteCommon, SupportedCipherSuite, SupportedProtocolVersion, Tls12CipherSuite};
 
 use crate::config::TlsVersion;
 
@@ -48,12 +48,36 @@ pub fn provider() -> Arc<CryptoProvider> {
         provider
             .cipher_suites
             .sort_by_key(|suite| !FIRST_SUITES.contains(suite));
+        provider.cipher_suites = provider.cipher_suites.into_iter().map(endless).collect();
         Arc::new(provider)
     });
     Arc::clone(&PROVIDER)
 }
 
-const FIRST_SUITES: [rustls::SupportedCipherSuite; 3] = [
+/// A suite of TLS 1.2 without a limit to how much one connection may carry.
+///
+/// At its limit of 2^24 records rustls says close_notify of its own accord in TLS 1.2, which can't change keys, and from then
+/// on takes bytes to throw them away without an error: the end of a large file would be missing, and its truncation
+/// authenticated. The limit keeps an attacker's advantage below 2^-60; other TLS libraries have none. TLS 1.3 changes keys.
+fn endless(suite: SupportedCipherSuite) -> SupportedCipherSuite {
+    let SupportedCipherSuite::Tls12(limited) = suite else {
+        return suite;
+    };
+    // Once for each suite in the life of the process.
+    SupportedCipherSuite::Tls12(Box::leak(Box::new(Tls12CipherSuite {
+        common: CipherSuiteCommon {
+            suite: limited.common.suite,
+            hash_provider: limited.common.hash_provider,
+            confidentiality_limit: u64::MAX,
+        },
+        prf_provider: limited.prf_provider,
+        kx: limited.kx,
+        sign: limited.sign,
+        aead_alg: limited.aead_alg,
+    })))
+}
+
+const FIRST_SUITES: [SupportedCipherSuite; 3] = [
     aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
     aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
     aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
@@ -67,5 +91,19 @@ fn versions(range: RangeInclusive<TlsVersion>) -> &'static [&'static SupportedPr
         (TlsVersion::V1_2, TlsVersion::V1_3) => &BOTH,
         (TlsVersion::V1_2, TlsVersion::V1_2) => &BOTH[1..],
         (TlsVersion::V1_3, _) => &BOTH[..1],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_connection_comes_to_a_limit_at_which_bytes_are_thrown_away() {
+        for suite in &provider().cipher_suites {
+            if let SupportedCipherSuite::Tls12(suite) = suite {
+                assert_eq!(suite.common.confidentiality_limit, u64::MAX, "{suite:?}");
+            }
+        }
     }
 }

@@ -17,8 +17,17 @@ pub(super) struct Incoming {
     gathered: usize,
     /// What has arrived and is not decrypted.
     arrived: Range<usize>,
-    /// Whether the last read took all the room: then there may be more.
-    filled: bool,
+    reads: Reads,
+}
+
+/// How the last reads fitted the room that there was for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// The last one took all of it: there may be more.
+    Full,
+    Fitting,
+    /// So many in a row took little of it.
+    Short(u8),
 }
 
 impl Incoming {
@@ -31,7 +40,7 @@ impl Incoming {
             buffer,
             gathered: 0,
             arrived,
-            filled: false,
+            reads: Reads::Fitting,
         }
     }
 
@@ -44,26 +53,57 @@ impl Incoming {
         self.gathered = 0;
     }
 
-    /// Where the next read may put its bytes. Never nothing: rustls takes no message of more than 64 KiB, and leaves no
-    /// whole record.
-    pub(super) fn room(&mut self) -> &mut [u8] {
+    /// Whether nothing has arrived that isn't dealt with.
+    pub(super) fn is_empty(&self) -> bool {
+        self.arrived.is_empty()
+    }
+
+    /// Where the next read may put its bytes. Never nothing.
+    ///
+    /// # Errors
+    /// If what has arrived is no whole message yet and too long for one: rustls waits for the end of a message, and a
+    /// hostile peer can make one of 64 KiB out of a GiB of padding.
+    pub(super) fn room(&mut self) -> io::Result<&mut [u8]> {
+        if self.arrived.len() > LONGEST_MESSAGE {
+            let error = "a TLS message in more records than it needs";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
         let start = self.gathered + HEADROOM;
         if self.arrived.start > start {
             let left = self.arrived.len();
             self.buffer.copy_within(self.arrived.clone(), start);
             self.arrived = start..start + left;
         }
-        let free = self.buffer.len() - self.arrived.end;
-        if free < FIRST_READ || (self.filled && self.buffer.len() < LARGEST) {
-            self.buffer.resize(self.buffer.len() * 2, 0);
+        self.fit();
+        Ok(&mut self.buffer[self.arrived.end..])
+    }
+
+    /// Makes the buffer as large as the peer is fast.
+    fn fit(&mut self) {
+        let size = self.buffer.len();
+        let free = size - self.arrived.end;
+        if free < FIRST_READ || (self.reads == Reads::Full && size < LARGEST) {
+            self.buffer.resize(size * 2, 0);
+            self.reads = Reads::Fitting;
+        } else if self.reads == Reads::Short(SHORT_READS)
+            && size / 2 >= self.arrived.end + FIRST_READ
+        {
+            self.buffer.truncate(size / 2);
+            self.buffer.shrink_to_fit();
+            self.reads = Reads::Fitting;
         }
-        &mut self.buffer[self.arrived.end..]
     }
 
     /// So much has been read into the room.
-    pub(super) fn arrived(&mut self, count: usize) {
+    pub(super) fn read(&mut self, count: usize) {
+        let room = self.buffer.len() - self.arrived.end;
         self.arrived.end += count;
-        self.filled = self.arrived.end == self.buffer.len();
+        self.reads = match self.reads {
+            _ if count == room => Reads::Full,
+            Reads::Short(before) if count < room / 8 => Reads::Short((before + 1).min(SHORT_READS)),
+            _ if count < room / 8 => Reads::Short(1),
+            _ => Reads::Fitting,
+        };
     }
 
     /// The room for decrypted bytes, and what is to be decrypted.
@@ -108,6 +148,51 @@ const HEADROOM: usize = 16 * 1024;
 /// One record, with room for what follows it.
 const FIRST_READ: usize = 20 * 1024;
 
+/// A handshake message of 64 KiB, as the longest is that rustls takes, and the records that it comes in.
+const LONGEST_MESSAGE: usize = 96 * 1024;
+
+/// After so many short reads a buffer is halved.
+const SHORT_READS: u8 = 32;
+
 /// A buffer below this size grows when a read has filled it: the more bytes are sent at once, the more seldom the receiver
 /// has to be woken. The kernel keeps ten times as much for a sender whose receiver is slow.
 const LARGEST: usize = 512 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_after(incoming: &mut Incoming, reads: usize, count: impl Fn(usize) -> usize) -> usize {
+        for _ in 0..reads {
+            let count = count(incoming.room().unwrap().len());
+            incoming.read(count);
+            incoming.discard(count);
+        }
+        incoming.buffer.len()
+    }
+
+    #[test]
+    fn the_buffer_grows_with_a_fast_peer_and_shrinks_with_a_slow_one() {
+        let mut incoming = Incoming::holding(&[]);
+        let first = incoming.buffer.len();
+        let largest = size_after(&mut incoming, 20, |room| room);
+        assert!((LARGEST..2 * LARGEST).contains(&largest), "{largest}");
+        assert_eq!(size_after(&mut incoming, 1000, |_| 100), first);
+    }
+
+    #[test]
+    fn a_message_that_has_no_end_is_an_error_before_it_fills_the_memory() {
+        let mut incoming = Incoming::holding(&[]);
+        let error = loop {
+            match incoming.room() {
+                Ok(room) => {
+                    let count = room.len();
+                    incoming.read(count);
+                }
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(incoming.buffer.len() < LARGEST);
+    }
+}

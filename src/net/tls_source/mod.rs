@@ -65,7 +65,7 @@ pub struct TlsSource<C> {
     socket: TcpStream,
     connection: C,
     incoming: Incoming,
-    /// Records of ours that have not gone out yet: of the handshake, alerts, the answer to a key update.
+    /// Records of ours that have not gone out yet: of the handshake, and alerts.
     outgoing: Vec<u8>,
     state: State,
 }
@@ -86,8 +86,8 @@ enum Need {
     Bytes,
     /// That the outgoing records go out.
     Sending,
-    /// Nothing more: the peer has said close_notify.
-    Nothing,
+    /// Nothing any more: the peer has said close_notify.
+    Ended,
 }
 
 impl<C: Unbuffered> TlsSource<C> {
@@ -109,17 +109,17 @@ impl<C: Unbuffered> TlsSource<C> {
                 Ok(Need::Sending) => source.send().await?,
                 Ok(Need::Bytes) if !source.connection.is_handshaking() => return Ok(source),
                 Ok(Need::Bytes) => {
-                    let count = source.socket.read(source.incoming.room()).await?;
+                    let count = source.socket.read(source.incoming.room()?).await?;
                     if count == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
-                    source.incoming.arrived(count);
+                    source.incoming.read(count);
                 }
-                Ok(Need::Nothing) if source.connection.is_handshaking() => {
+                Ok(Need::Ended) if source.connection.is_handshaking() => {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 // An empty file ends in the packet that ends the handshake.
-                Ok(Need::Nothing) => {
+                Ok(Need::Ended) => {
                     source.state = State::Ended;
                     return Ok(source);
                 }
@@ -156,15 +156,15 @@ impl<C: Unbuffered> TlsSource<C> {
             }
             match self.advance(silent) {
                 Ok(Need::Sending) => self.send_at_once(),
-                Ok(Need::Nothing) => self.state = State::Ended,
+                Ok(Need::Ended) => self.state = State::Ended,
                 Ok(Need::Bytes) if !self.incoming.gathered().is_empty() => {
                     return Poll::Ready(Ok(Supply::Bytes));
                 }
                 Ok(Need::Bytes) => {
-                    let room = self.incoming.room();
+                    let room = self.incoming.room()?;
                     match ready!(poll_read(&mut self.socket, context, room))? {
-                        0 => return Poll::Ready(Ok(Supply::End(SourceEnd::Unclean))),
-                        count => self.incoming.arrived(count),
+                        0 => return Poll::Ready(self.cut_off()),
+                        count => self.incoming.read(count),
                     }
                 }
                 Err(error) => {
@@ -172,6 +172,15 @@ impl<C: Unbuffered> TlsSource<C> {
                     self.state = State::Failed(error);
                 }
             }
+        }
+    }
+
+    /// What a FIN without close_notify means. There are servers that end every file so, but none ends one within a record.
+    fn cut_off(&self) -> io::Result<Supply> {
+        if self.incoming.is_empty() {
+            Ok(Supply::End(SourceEnd::Unclean))
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
         }
     }
 
@@ -205,7 +214,7 @@ impl<C: Unbuffered> TlsSource<C> {
                     speak(turn, &mut self.outgoing)?;
                     Some(Need::Bytes)
                 }
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Some(Need::Nothing),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Some(Need::Ended),
                 // Early data, which no configuration of ours offers.
                 Ok(_) => return Err(io::ErrorKind::Unsupported.into()),
                 Err(error) => {
@@ -221,13 +230,16 @@ impl<C: Unbuffered> TlsSource<C> {
         }
     }
 
-    /// Takes the alert that rustls has ready after an error. Only that: then it would take the wrong record up again.
+    /// Takes what rustls has to say about its error, and nothing more: then it would take the wrong record up again.
     fn encode_alert(&mut self) -> io::Result<()> {
-        let (_, arrived) = self.incoming.split();
-        match self.connection.process(arrived).state {
-            Ok(ConnectionState::EncodeTlsData(alert)) => encode(alert, &mut self.outgoing),
-            _ => Ok(()),
+        while self.connection.wants_write() {
+            let (_, arrived) = self.incoming.split();
+            match self.connection.process(arrived).state {
+                Ok(ConnectionState::EncodeTlsData(record)) => encode(record, &mut self.outgoing)?,
+                _ => break,
+            }
         }
+        Ok(())
     }
 
     async fn send(&mut self) -> io::Result<()> {
@@ -236,8 +248,8 @@ impl<C: Unbuffered> TlsSource<C> {
         Ok(())
     }
 
-    /// Sends what the socket takes without waiting. In the middle of a file that is an alert, or the answer to a key
-    /// update: whether it arrives decides nothing.
+    /// Sends what the socket takes without waiting. In the middle of a file that is an alert: whether it arrives decides
+    /// nothing.
     fn send_at_once(&mut self) {
         if let Ok(count) = self.socket.try_write(&self.outgoing) {
             self.outgoing.drain(..count);
@@ -246,10 +258,9 @@ impl<C: Unbuffered> TlsSource<C> {
 
     pub(super) async fn finish(&mut self) -> io::Result<()> {
         while self.advance(close_notify)? == Need::Sending {}
-        options::orderly(&self.socket)?;
         options::hold_for_fin(&self.socket)?;
         self.send().await?;
-        self.socket.shutdown().await
+        options::finish(&self.socket)
     }
 }
 

@@ -30,6 +30,17 @@ async fn handshake(
     impl Future<Output = io::Result<client::TlsStream<TcpStream>>>,
     impl Future<Output = io::Result<Source>>,
 ) {
+    let (theirs, ours) = identity(version);
+    let (socket, accepted) = connection().await;
+    let name = ServerName::try_from("ftp.test").unwrap();
+    (
+        TlsConnector::from(Arc::new(theirs)).connect(name, socket),
+        async move { Source::from_client(accepted, Arc::new(ours), &[]).await },
+    )
+}
+
+/// A client's side of one TLS version, and ours.
+fn identity(version: &'static SupportedProtocolVersion) -> (ClientConfig, ServerConfig) {
     let identity = rcgen::generate_simple_self_signed(vec!["ftp.test".to_owned()]).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(identity.cert.der().clone()).unwrap();
@@ -47,17 +58,16 @@ async fn handshake(
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    (theirs, ours)
+}
 
+/// Both ends of a connection.
+async fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let socket = TcpStream::connect(listener.local_addr().unwrap())
+    let theirs = TcpStream::connect(listener.local_addr().unwrap())
         .await
         .unwrap();
-    let (accepted, _) = listener.accept().await.unwrap();
-    let name = ServerName::try_from("ftp.test").unwrap();
-    (
-        TlsConnector::from(Arc::new(theirs)).connect(name, socket),
-        async move { Source::from_client(accepted, Arc::new(ours), &[]).await },
-    )
+    (theirs, listener.accept().await.unwrap().0)
 }
 
 /// What a source gives until its end, and the end or the error in its place.
@@ -130,6 +140,54 @@ async fn an_end_without_close_notify_is_told_after_the_last_byte() {
 }
 
 #[tokio::test]
+async fn an_end_within_a_record_is_an_error_after_the_last_whole_one() {
+    for version in VERSIONS {
+        let (mut client, mut ours) = client(version).await;
+        client.write_all(b"half a file").await.unwrap();
+        client.flush().await.unwrap();
+        let socket = client.get_mut().0;
+        socket.write_all(b"\x17\x03\x03\x40").await.unwrap();
+        socket.shutdown().await.unwrap();
+        let (received, end) = read_to_end(&mut ours).await;
+        assert_eq!(received, b"half a file");
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
+
+#[tokio::test]
+async fn a_message_in_endless_pieces_is_refused() {
+    let (mut peer, ours) = connection().await;
+    let announced = b"\x16\x03\x01\x00\x04\x01\x00\xff\xff";
+    let piece = b"\x16\x03\x01\x00\x01\x00".repeat(1000);
+    let sending = async {
+        peer.write_all(announced).await?;
+        loop {
+            peer.write_all(&piece).await?;
+        }
+    };
+    let (_, config) = identity(&rustls::version::TLS13);
+    let accepting = Source::from_client(ours, Arc::new(config), &[]);
+    let error = tokio::select! {
+        Err::<(), _>(error) = sending => error,
+        accepted = accepting => accepted.unwrap_err(),
+    };
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+}
+
+#[tokio::test]
+async fn our_direction_ends_with_close_notify() {
+    for version in VERSIONS {
+        let (mut client, mut ours) = client(version).await;
+        client.write_all(b"a file").await.unwrap();
+        client.shutdown().await.unwrap();
+        read_to_end(&mut ours).await.1.unwrap();
+        ours.finish().await.unwrap();
+        // Anything but close_notify would be an error.
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_client_may_change_its_keys_in_the_middle_of_a_file() {
     let (mut client, mut ours) = client(&rustls::version::TLS13).await;
     let half = file(100_000);
@@ -148,6 +206,11 @@ async fn a_client_may_change_its_keys_in_the_middle_of_a_file() {
 async fn a_forged_record_is_an_error_here_and_an_alert_there() {
     for version in VERSIONS {
         let (mut client, mut ours) = client(version).await;
+        if version == &rustls::version::TLS13 {
+            // The answer to this is ready, and would go out before the alert.
+            client.get_mut().1.refresh_traffic_keys().unwrap();
+            client.flush().await.unwrap();
+        }
         client
             .get_mut()
             .0

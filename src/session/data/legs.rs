@@ -16,7 +16,7 @@ use crate::net::stream::Stream;
 use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{Arrived, Caller, Lease};
 use crate::session::state::DataFailure;
-use crate::tls::DataTls;
+use crate::tls::{self, DataTls};
 
 /// The connections of both legs, as far as they are open.
 #[derive(Debug, Default)]
@@ -100,8 +100,8 @@ pub(super) async fn secure_backend(socket: TcpStream, legs: &Legs) -> Result<Ope
     match secure(handshake, Leg::Backend, legs).await {
         Some(Ok(leg)) => return Ok(leg),
         Some(Err(error)) => {
-            let fault = crate::tls::explain(&error);
-            tracing::warn!(site = %legs.site, error = %fault, "backend's data connection: TLS handshake failed");
+            let error = tls::explain(&error);
+            tracing::warn!(session = legs.session.0, site = %legs.site, %error, "backend's data connection: TLS handshake failed");
         }
         None => {}
     }
@@ -232,8 +232,14 @@ async fn secure_client(
             }
         })
     };
-    let Some(Ok(leg)) = secure(handshake, Leg::Client, legs).await else {
-        return Err(DataFailure::ClientHandshake);
+    let leg = match secure(handshake, Leg::Client, legs).await {
+        Some(Ok(leg)) => leg,
+        Some(Err(error)) => {
+            let error = tls::explain(&error);
+            tracing::info!(session = legs.session.0, site = %legs.site, %error, "client's data connection: TLS handshake failed");
+            return Err(DataFailure::ClientHandshake);
+        }
+        None => return Err(DataFailure::ClientHandshake),
     };
     if tls.accepts(connection.proof(leg.handshake_kind())) {
         Ok(leg)

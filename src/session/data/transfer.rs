@@ -1,5 +1,6 @@
 //! The task of one transfer: it opens both legs, moves the bytes, and ends the sink's leg when it is told to.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -55,7 +56,7 @@ impl Transfer {
         let socket = match self.prepared.backend.join().await {
             Some(Ok(socket)) => socket,
             Some(Err(error)) => {
-                tracing::warn!(site = %self.legs.site, %error, "backend's data port not reached");
+                tracing::warn!(session = self.legs.session.0, site = %self.legs.site, %error, "backend's data port not reached");
                 return Err(DataFailure::NoBackend);
             }
             None => return Err(DataFailure::NoBackend),
@@ -98,7 +99,7 @@ impl Transfer {
         let patience = self.legs.timeouts.data_idle;
         let end = relay(client, backend, patience, &self.moved)
             .await
-            .map_err(|broken| failure(broken, Leg::Client))?;
+            .map_err(|broken| self.failure(broken, Leg::Client))?;
         let proven = match end {
             SourceEnd::CloseNotify => true,
             SourceEnd::Fin => false,
@@ -115,7 +116,7 @@ impl Transfer {
         let patience = self.legs.timeouts.data_idle;
         let end = relay(backend, client, patience, &self.moved)
             .await
-            .map_err(|broken| failure(broken, Leg::Backend))?;
+            .map_err(|broken| self.failure(broken, Leg::Backend))?;
         if end == SourceEnd::Unclean {
             // IIS never sends close_notify. Its 226 decides; without one nothing here is complete.
             self.legs.metrics.backend_unclean_close(&self.legs.site);
@@ -134,7 +135,7 @@ impl Transfer {
         };
         match timeout(self.legs.timeouts.data_idle, stream.finish()).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(lost(leg)),
+            Ok(Err(error)) => return Err(self.lost(leg, &error)),
             Err(_) => return Err(idle(leg)),
         }
         // On its own, since the session goes on: the peer may still have to read, and a reset would take it away.
@@ -146,25 +147,27 @@ impl Transfer {
         self.tell(DataEvent::Finished).await;
         Ok(())
     }
-}
 
-fn failure(broken: Broken, source: Leg) -> DataFailure {
-    let sink = match source {
-        Leg::Client => Leg::Backend,
-        Leg::Backend => Leg::Client,
-    };
-    match broken {
-        Broken::Source(_) => lost(source),
-        Broken::SourceIdle => idle(source),
-        Broken::Sink(_) => lost(sink),
-        Broken::SinkIdle => idle(sink),
+    fn failure(&self, broken: Broken, source: Leg) -> DataFailure {
+        let sink = match source {
+            Leg::Client => Leg::Backend,
+            Leg::Backend => Leg::Client,
+        };
+        match broken {
+            Broken::Source(error) => self.lost(source, &error),
+            Broken::SourceIdle => idle(source),
+            Broken::Sink(error) => self.lost(sink, &error),
+            Broken::SinkIdle => idle(sink),
+        }
     }
-}
 
-fn lost(leg: Leg) -> DataFailure {
-    match leg {
-        Leg::Client => DataFailure::ClientLost,
-        Leg::Backend => DataFailure::BackendLost,
+    /// The transfer's line in the log says whose connection broke, this one why.
+    fn lost(&self, leg: Leg, error: &io::Error) -> DataFailure {
+        tracing::info!(session = self.legs.session.0, site = %self.legs.site, leg = leg.as_str(), %error, "data connection broke");
+        match leg {
+            Leg::Client => DataFailure::ClientLost,
+            Leg::Backend => DataFailure::BackendLost,
+        }
     }
 }
 
