@@ -14,7 +14,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use crate::config::{self, AnnouncedAddress, HostName, Passive};
+use crate::config::{self, AnnouncedAddress, HostName, Passive, is_in_any};
 
 use name::LOOK_UP_PATIENCE;
 pub use name::{Answer, LookUpError, Name, News};
@@ -97,10 +97,9 @@ impl Announcements {
     }
 
     fn to(&self, client: IpAddr) -> &Announced {
-        let client = client.to_canonical();
         self.by_client
             .iter()
-            .find(|(networks, _)| networks.iter().any(|network| network.contains(&client)))
+            .find(|(networks, _)| is_in_any(client, networks))
             .map_or(&self.everybody, |(_, announced)| announced)
     }
 }

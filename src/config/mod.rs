@@ -14,6 +14,7 @@ mod explain;
 mod file;
 mod host;
 mod listeners;
+mod networks;
 mod passive;
 mod place;
 mod resolve;
@@ -24,6 +25,7 @@ mod template;
 
 pub use error::{Error, Report};
 pub use host::{HostName, HostPattern};
+pub use networks::is_in_any;
 pub use passive::is_reachable;
 pub use place::Position;
 pub use template::{TemplateError, TemplatePart, UserTemplate};

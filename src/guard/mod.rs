@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate::book::{self, Book};
 use crate::client::Client;
-use crate::config::GuardRules;
+use crate::config::{GuardRules, is_in_any};
 
 /// Counts the failed logins of all clients.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Guard {
 
     /// Whether `client` may try to log in at `site`.
     pub fn admits(&self, client: IpAddr, site: &str, rules: &GuardRules, now: Instant) -> bool {
-        if rules.allows(client) {
+        if is_in_any(client, &rules.allow) {
             return true;
         }
         let key = Key::of(client, Some(site));
@@ -110,7 +110,7 @@ impl Guard {
         rules: &GuardRules,
         now: Instant,
     ) -> Consequence {
-        if rules.allows(client) {
+        if is_in_any(client, &rules.allow) {
             return Consequence {
                 delay: Duration::ZERO,
                 standing: Standing::Admitted,
@@ -219,11 +219,6 @@ impl Entry {
 }
 
 impl GuardRules {
-    fn allows(&self, client: IpAddr) -> bool {
-        let client = client.to_canonical();
-        self.allow.iter().any(|network| network.contains(&client))
-    }
-
     /// How long it takes to forget one failure.
     fn drop(&self) -> Duration {
         (self.window / self.failures.max(1)).max(Duration::from_nanos(1))

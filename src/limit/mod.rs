@@ -6,17 +6,19 @@
 //! asked for when USER has named it, before its backend is dialled. The limits come with each question, so that a reload
 //! changes them for new sessions and leaves the running ones alone.
 
-use crate::client::Client;
-use crate::config::{Limits, Site};
 mod pace;
 
-use pace::Pace;
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use crate::client::Client;
+use crate::config::{Limits, Site, is_in_any};
+
+use pace::Pace;
 
 /// Counts the sessions that run. Its memory grows with those, and is bounded for clients that came and went.
 #[derive(Debug, Default)]
@@ -151,7 +153,7 @@ impl Place {
     /// # Errors
     /// If all that one client may have are taken, or if it comes too often; then this place is free again.
     pub fn admit(self, client: IpAddr, limits: &Limits, now: Instant) -> Result<Permit, Refused> {
-        let allowed = limits.allows(client);
+        let allowed = is_in_any(client, &limits.allow);
         let client = Client::of(client);
         let mut open = self.limiter.lock();
         let sessions = open.by_client.get(&client).copied().unwrap_or(0);
@@ -170,14 +172,6 @@ impl Place {
             place: self,
             client,
         })
-    }
-}
-
-impl Limits {
-    /// Whether the limits for each client don't hold for this one.
-    fn allows(&self, client: IpAddr) -> bool {
-        let client = client.to_canonical();
-        self.allow.iter().any(|network| network.contains(&client))
     }
 }
 

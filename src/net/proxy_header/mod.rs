@@ -16,6 +16,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::config::is_in_any;
 use crate::observe::metrics::ProxyHeaderFault;
 use parse::{Header, LONGEST, Parsed};
 
@@ -49,8 +50,7 @@ impl Unidentified {
 
 /// Whether `peer` is in one of these networks.
 pub fn is_trusted(peer: SocketAddr, trusted: &[IpNet]) -> bool {
-    let peer = peer.ip().to_canonical();
-    trusted.iter().any(|network| network.contains(&peer))
+    is_in_any(peer.ip(), trusted)
 }
 
 /// Reads the header of a new connection and gives the ends of the client's; of a connection that is the balancer's own,

@@ -1,0 +1,10 @@
+//! Networks, and who is in them.
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// Whether one of these networks has the address, which may be an IPv4 one mapped into IPv6.
+pub fn is_in_any(address: IpAddr, networks: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
+}
