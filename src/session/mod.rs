@@ -122,12 +122,10 @@ pub async fn serve(
         return summary.write(Ending::ClientGone);
     }
     let policy = &live.policy;
-    let tls = SessionTls::new(
-        &live.tls,
-        &shared.tls_sessions,
-        SessionId(id),
-        policy.settings.any_site_reuses_sessions(),
-    );
+    // Which site it will be for isn't known yet.
+    let reused = policy.settings.any_site_reuses_sessions();
+    let tls_sessions = reused.then_some(&shared.tls_sessions);
+    let tls = SessionTls::new(&live.tls, tls_sessions, SessionId(id));
     let terms = terms(&live, accepted.client.ip(), accepted.local);
     let login_by = Instant::now() + policy.settings.timeouts.login;
 

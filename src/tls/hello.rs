@@ -180,7 +180,7 @@ mod tests {
                 other => panic!("{other:?}"),
             };
             assert_eq!(owner(&hello_of(&client)), None);
-            let session = SessionTls::new(&tls, &sessions, SessionId(7), true);
+            let session = SessionTls::new(&tls, Some(&sessions), SessionId(7));
             handshake(&client, &session.control(), "ftp.test").unwrap();
             let hello = hello_of(&client);
             assert_eq!(owner(&hello), Some(SessionId(7)));

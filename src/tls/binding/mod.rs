@@ -55,15 +55,10 @@ pub struct SessionTls {
 }
 
 impl SessionTls {
-    /// Takes `tls` as it is now for the session `owner`, an id that no other session has. Which site it will be for isn't
-    /// known yet, so TLS sessions are kept if `any_site_reuses` them.
-    pub fn new(
-        tls: &ServerTls,
-        sessions: &Arc<Sessions>,
-        owner: SessionId,
-        any_site_reuses: bool,
-    ) -> Self {
-        let owner = any_site_reuses.then(|| sessions.register(owner));
+    /// Takes `tls` as it is now for the session `owner`, an id that no other session has. Its TLS sessions are kept in
+    /// `sessions`, or nowhere.
+    pub fn new(tls: &ServerTls, sessions: Option<&Arc<Sessions>>, owner: SessionId) -> Self {
+        let owner = sessions.map(|sessions| sessions.register(owner));
         let mut control = tls.control.clone();
         if let Some(owner) = &owner {
             control.session_storage = Arc::new(ControlView(owner.entries()));

@@ -26,12 +26,8 @@ impl Proxy {
     }
 
     fn session(&self, id: u64, reuse: SessionReuse) -> SessionTls {
-        SessionTls::new(
-            &self.tls,
-            &self.sessions,
-            SessionId(id),
-            reuse != SessionReuse::Off,
-        )
+        let sessions = (reuse != SessionReuse::Off).then_some(&self.sessions);
+        SessionTls::new(&self.tls, sessions, SessionId(id))
     }
 
     fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
@@ -344,7 +340,7 @@ fn a_session_keeps_its_certificate_and_its_resumption_when_the_certificate_is_re
         let sessions = Arc::new(Sessions::new());
         let start = |id, identity| {
             let tls = ServerTls::new(&pair_of(identity), TlsVersion::V1_2);
-            SessionTls::new(&tls, &sessions, SessionId(id), true)
+            SessionTls::new(&tls, Some(&sessions), SessionId(id))
         };
         let resuming = Arc::new(client(&authority, versions));
         let session = start(1, &old);

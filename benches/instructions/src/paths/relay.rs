@@ -14,7 +14,7 @@ use portcullis::config::{BackendTls, ListenerTls, TlsVersion, Verify};
 use portcullis::net::relay::relay;
 use portcullis::net::source::{Source, SourceEnd};
 use portcullis::net::stream::Stream;
-use portcullis::tls::{BackendTlsClient, ServerTls, SessionId, SessionTls, Sessions};
+use portcullis::tls::{BackendTlsClient, ServerTls, SessionId, SessionTls};
 use rustls::{ClientConnection, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -159,7 +159,7 @@ async fn tls_connection<T>(
 ) -> io::Result<(TcpStream, ClientConnection, T)> {
     let server = ServerTls::new(&certificate()?, TlsVersion::V1_3);
     // Without tickets, which would arrive among the data.
-    let server = SessionTls::new(&server, &Arc::new(Sessions::new()), SessionId(1), false);
+    let server = SessionTls::new(&server, None, SessionId(1));
     let client = BackendTlsClient::new(&BackendTls {
         start: ListenerTls::Implicit,
         verify: Verify::None,

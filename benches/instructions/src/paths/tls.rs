@@ -69,7 +69,7 @@ impl Crowd {
     }
 
     fn session(&self, id: u64) -> SessionTls {
-        SessionTls::new(&self.tls, &self.sessions, SessionId(id), true)
+        SessionTls::new(&self.tls, Some(&self.sessions), SessionId(id))
     }
 }
 
