@@ -16,7 +16,8 @@ pub struct ControlConnection {
     stream: Stream,
     peer: Peer,
     lines: LineBuffer,
-    ended: bool,
+    /// How it ended: `UnexpectedEof` if the peer closed it.
+    end: Option<io::ErrorKind>,
 }
 
 /// Who is at the other end.
@@ -42,7 +43,7 @@ impl ControlConnection {
             stream,
             peer,
             lines: LineBuffer::new(line_limit),
-            ended: false,
+            end: None,
         }
     }
 
@@ -65,12 +66,15 @@ impl ControlConnection {
 
     /// Waits for more bytes. Returns at the end of the connection, too, and never again after it. May be cancelled.
     pub async fn fill(&mut self) {
-        if self.ended || !self.lines.has_room() {
+        if self.end.is_some() || !self.lines.has_room() {
             return std::future::pending().await;
         }
-        // How a control connection ends makes no difference: lftp, Python and wget close theirs without close_notify.
-        if let Ok(0) | Err(_) = self.read().await {
-            self.ended = true;
+        // How a control connection ends makes a difference only to the log: lftp, Python and wget close theirs without
+        // close_notify.
+        match self.read().await {
+            Ok(0) => self.end = Some(io::ErrorKind::UnexpectedEof),
+            Ok(_) => {}
+            Err(error) => self.end = Some(error.kind()),
         }
     }
 
@@ -114,15 +118,20 @@ impl ControlConnection {
         self.lines.peek()
     }
 
-    /// Whether the peer has ended the connection and no line of it is left.
+    /// Whether the connection is over and no line of it is left.
     pub fn is_over(&mut self) -> bool {
-        self.ended && !self.lines.has_line()
+        self.end().is_some()
+    }
+
+    /// How the connection ended, once no line of it is left: `UnexpectedEof` if the peer closed it.
+    pub fn end(&mut self) -> Option<io::ErrorKind> {
+        self.end.filter(|_| !self.lines.has_line())
     }
 
     /// Waits for the next line, or until it is known to be too long: it may have no end.
     ///
     /// # Errors
-    /// `UnexpectedEof` at the end of the connection.
+    /// At the end of the connection; `UnexpectedEof` if the peer closed it.
     pub async fn line(&mut self) -> io::Result<Line> {
         loop {
             if let Some(line) = self.next_line() {
@@ -131,8 +140,8 @@ impl ControlConnection {
             if self.line_is_too_long() {
                 return Ok(Line::TooLong);
             }
-            if self.ended {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            if let Some(end) = self.end {
+                return Err(end.into());
             }
             self.fill().await;
         }

@@ -90,9 +90,9 @@ impl Session {
         let Some(backend) = &mut self.backend else {
             return;
         };
-        if backend.send(line).await.is_err() {
-            self.summary
-                .backend_lost(self.machine.stage(), dial::NoReply::Ended);
+        if let Err(error) = backend.send(line).await {
+            let reason = dial::NoReply::of(error);
+            self.summary.backend_lost(self.machine.stage(), reason);
             self.backend = None;
             self.happened.push_back(Event::BackendGone);
         }

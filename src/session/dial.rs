@@ -77,15 +77,28 @@ pub enum NoReply {
     /// Nothing in time.
     #[error("no reply after {0:?}")]
     TimedOut(Duration),
-    /// The backend closed the connection, or it broke.
+    /// The backend closed the connection.
     #[error("the backend closed the connection")]
-    Ended,
+    Closed,
+    /// The connection broke.
+    #[error("the connection to the backend broke: {0}")]
+    Broken(io::ErrorKind),
     /// What came is no reply.
     #[error("not an FTP reply: {0}")]
     Malformed(#[from] BadReply),
     /// Another reply than is needed.
     #[error("the backend said \"{}\"", Shown(.0.bytes().trim_ascii_end()))]
     Unwelcome(Reply),
+}
+
+impl NoReply {
+    /// Of a connection that ended, or that takes nothing any more.
+    pub(super) fn of(end: io::Error) -> Self {
+        match end.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Closed,
+            kind => Self::Broken(kind),
+        }
+    }
 }
 
 impl DialError {
@@ -264,14 +277,14 @@ impl BackendConnection {
     }
 
     async fn ask(&mut self, line: &[u8], patience: Patience<'_>) -> Result<Reply, NoReply> {
-        self.send(line).await.map_err(|_| NoReply::Ended)?;
+        self.send(line).await.map_err(NoReply::of)?;
         self.reply_within(patience).await
     }
 
     async fn reply_within(&mut self, patience: Patience<'_>) -> Result<Reply, NoReply> {
         let receiving = async {
             loop {
-                let line = self.control.line().await.map_err(|_| NoReply::Ended)?;
+                let line = self.control.line().await.map_err(NoReply::of)?;
                 if let Some(reply) = self.replies.push(line)? {
                     return Ok(reply);
                 }
@@ -301,8 +314,8 @@ impl BackendConnection {
         if self.control.line_is_too_long() {
             // It may have no end.
             Err(BadReply::LineTooLong.into())
-        } else if self.control.is_over() {
-            Err(NoReply::Ended)
+        } else if let Some(end) = self.control.end() {
+            Err(NoReply::of(end.into()))
         } else {
             Ok(None)
         }
