@@ -181,6 +181,8 @@ answers! {
     CLIENT_DATA_LOST = "426 Data connection broken, transfer incomplete.";
     /// The client's upload ended without close_notify.
     UNCLEAN_UPLOAD = "426 TLS connection not closed properly, upload incomplete.";
+    /// So much came behind an upload without TLS that an ABOR may be among it.
+    UNHEARD_UPLOAD = "426 Too many commands behind the upload, it may not be complete.";
     /// The backend's data connection broke.
     BACKEND_DATA_LOST = "426 The site's data connection broke, transfer incomplete.";
     /// No byte for too long.

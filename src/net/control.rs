@@ -1,8 +1,10 @@
 //! A control connection: lines in, bytes out, each with its bound.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -101,6 +103,13 @@ impl ControlConnection {
             () = self.fill() => {}
             () = std::future::ready(()) => {}
         }
+    }
+
+    /// Whether something has arrived at the socket that has not been read, be it the end of the connection. tokio may not
+    /// have noticed yet.
+    pub fn has_unread(&self) -> bool {
+        let peeked = SockRef::from(self.stream.socket()).peek(&mut [MaybeUninit::uninit()]);
+        self.end.is_none() && !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Takes the next line that has arrived whole.

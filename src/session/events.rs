@@ -8,6 +8,7 @@ use super::state::{BadLine, Event, Prepared, Wait};
 use super::{Drain, Session};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::line::Line;
+use crate::net::control::ControlConnection;
 
 /// Whether the machine knows that the client's connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl Session {
             Wait::Command => timeouts.idle,
             Wait::Reply => timeouts.backend_reply,
             Wait::FinalReply => timeouts.final_reply,
-            Wait::Grace => UPLOAD_GRACE,
+            Wait::Grace | Wait::LastWord => UPLOAD_GRACE,
             Wait::Abort => ABORT_PATIENCE,
             Wait::Data => NO_DEADLINE,
         };
@@ -49,6 +50,9 @@ impl Session {
                 .or_else(|| self.event_from_client());
             if let Some(event) = at_hand {
                 return event;
+            }
+            if self.machine.wait() == Wait::LastWord && !self.client_has_said_more() {
+                return self.expired().await;
             }
             let client_fills = async {
                 match &mut self.client {
@@ -87,7 +91,7 @@ impl Session {
 
     /// The deadline is over.
     async fn expired(&mut self) -> Event {
-        if self.machine.wait() == Wait::Grace
+        if matches!(self.machine.wait(), Wait::Grace | Wait::LastWord)
             && let Some(client) = &mut self.client
         {
             // What has come behind an upload's end counts, however late it is before somebody looks.
@@ -98,6 +102,13 @@ impl Session {
         }
         self.clock = None;
         Event::Expired
+    }
+
+    /// Whether something of the client's, or its end, has arrived and nobody has read it.
+    fn client_has_said_more(&self) -> bool {
+        self.client
+            .as_ref()
+            .is_some_and(ControlConnection::has_unread)
     }
 
     fn event_from_backend(&mut self) -> Option<Event> {

@@ -1,6 +1,7 @@
 //! ABOR in every phase of a transfer, QUIT in the middle of one, and control connections that end there.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -186,6 +187,95 @@ fn a_lost_control_connection_resets_both_data_connections() {
         assert_eq!(upload.end, End::Reset, "{end:?}");
         stage.backend.wait_for_end(count + 1);
     }
+}
+
+/// What a killed client's kernel does to its connections, in this order.
+#[derive(Debug, Clone, Copy)]
+enum Killed {
+    ControlFirst,
+    DataFirst,
+}
+
+#[test]
+fn a_client_killed_in_a_plain_upload_leaves_no_whole_file_whatever_it_has_sent_behind_it() {
+    let commands = "CWD somewhere\r\n".repeat(40);
+    let stage = Stage::new(Script::new());
+    let mut uploads = 0;
+    for behind in ["", "QUIT\r\n", &commands, "QUIT\r\nPWD\r\n"] {
+        for killed in [Killed::ControlFirst, Killed::DataFirst] {
+            let mut control = stage.clear_session();
+            let mut data = open_data(control.epsv());
+            control.send_bytes(format!("STOR file\r\n{behind}").as_bytes());
+            control.expect(150);
+            data.write_all(b"half").expect("the proxy reads");
+            let end_control = || control.wire().socket().shutdown(Shutdown::Write);
+            let ended = stage.proxy.stopped(|| match killed {
+                Killed::ControlFirst => end_control().and_then(|()| data.fin()),
+                Killed::DataFirst => data.fin().and_then(|()| end_control()),
+            });
+            ended.expect("the proxy is there");
+            uploads += 1;
+            let upload = stage.backend.wait_for_upload(uploads);
+            assert_eq!(upload.end, End::Reset, "{behind:?} {killed:?}");
+            stage.backend.wait_for_end(uploads);
+        }
+    }
+}
+
+#[test]
+fn a_plain_upload_with_quit_behind_it_is_whole_where_the_client_waits_for_its_replies() {
+    let stage = Stage::new(Script::new());
+    let mut control = stage.clear_session();
+    let mut data = open_data(control.epsv());
+    control.send_bytes(b"STOR file\r\nQUIT\r\n");
+    control.expect(150);
+    data.write_all(b"whole").expect("the proxy reads");
+    data.end(End::Fin).expect("the proxy is there");
+    control.expect(226);
+    control.expect(221);
+    let upload = stage.backend.wait_for_upload(1);
+    assert_eq!((&upload.content[..], upload.end), (&b"whole"[..], End::Fin));
+}
+
+#[test]
+fn abor_behind_many_commands_aborts_an_upload_that_looks_whole() {
+    let stage = Stage::new(Script::new());
+    let mut control = stage.clear_session();
+    let mut data = open_data(control.epsv());
+    control.command("STOR file", 150);
+    control.send_bytes(b"CWD somewhere\r\n".repeat(20).as_slice());
+    data.write_all(b"half").expect("the proxy reads");
+    stage.proxy.stopped(|| {
+        control.send("ABOR");
+        data.fin().expect("the proxy is there");
+    });
+    control.expect(426);
+    control.expect(226);
+    for _ in 0..20 {
+        control.expect(250);
+    }
+    assert_eq!(stage.backend.wait_for_upload(1).end, End::Reset);
+}
+
+#[test]
+fn abor_counts_before_the_close_notify_that_comes_with_it() {
+    let stage = Stage::new(Script::new());
+    let mut client = stage.session();
+    let mut data = client.begin("STOR file");
+    let before = b"CWD somewhere\r\n".repeat(20);
+    client.control.send_bytes(&before);
+    data.write_all(b"half").expect("the proxy reads");
+    stage.proxy.stopped(|| {
+        client.control.send("ABOR");
+        data.finish().expect("the proxy is there");
+    });
+    client.control.expect(426);
+    client.control.expect(226);
+    for _ in 0..20 {
+        client.control.expect(250);
+    }
+    assert_eq!(stage.backend.wait_for_upload(1).end, End::Reset);
+    client.control.command("PWD", 257);
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::script::{Happening, Listener};
 
 /// More commands than this wait for an answer only if something grows without bound: the transfer's own, ABOR, what is
 /// queued behind them, and STATs.
-const MOST_OWED: usize = 40;
+const MOST_OWED: usize = 100;
 
 /// More than this comes of one event only if something grows without bound.
 const MOST_ACTIONS: usize = 120;
@@ -94,6 +94,7 @@ enum Data {
 #[derive(Debug, Default)]
 struct Transfer {
     upload: bool,
+    private: bool,
     /// The backend has its command.
     begun: bool,
     /// The client has heard a 1yz.
@@ -389,6 +390,7 @@ impl World {
                 self.data = Data::Opening;
                 self.transfer = Some(Transfer {
                     upload: direction == Direction::Upload,
+                    private: protection == Protection::Private,
                     ..Transfer::default()
                 });
             }
@@ -533,10 +535,12 @@ impl World {
         let Data::SourceEnded { proven } = self.data else {
             panic!("an end of file while data is {:?}", self.data);
         };
+        let client_gone = self.client_gone;
         let transfer = self.running();
         if transfer.upload {
-            // A bare FIN is believed after a moment without an ABOR.
-            assert!(proven || *happening == Happening::Expired);
+            // It is believed after a moment without an ABOR; the bare FIN of a client that is gone, never.
+            assert_eq!(*happening, Happening::Expired);
+            assert!(proven || !client_gone || transfer.private);
         } else {
             assert!(
                 transfer.backend_completed,

@@ -93,8 +93,17 @@ pub struct Machine {
     /// What came during a transfer and has to wait for its end.
     queue: VecDeque<Queued>,
     bad_lines: u32,
+    client: Client,
     draining: bool,
     actions: Vec<Action>,
+}
+
+/// Whether the client's control connection is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Client {
+    Present,
+    /// It has ended, with QUIT before it.
+    Gone,
 }
 
 /// A line of the client's that waits for the end of a transfer.
@@ -152,6 +161,7 @@ impl Machine {
             preliminaries: 0,
             queue: VecDeque::new(),
             bad_lines: 0,
+            client: Client::Present,
             draining: false,
             actions: Vec::new(),
         };
@@ -167,9 +177,13 @@ impl Machine {
     /// Whether the client's next command may be delivered.
     pub fn wants_command(&self) -> bool {
         self.is_ready()
-            || (self.transfer().is_some()
-                && self.queue.len() < MAX_QUEUED
-                && !self.quit_is_queued())
+            || self.transfer().is_some_and(|transfer| {
+                if transfer.is_being_judged() {
+                    self.queue.len() < MAX_QUEUED_AT_THE_END
+                } else {
+                    self.queue.len() < MAX_QUEUED && !self.quit_is_queued()
+                }
+            })
     }
 
     /// What the session waits for.
@@ -300,9 +314,10 @@ impl Machine {
     }
 
     fn on_client_gone(&mut self) {
-        if self.transfer().is_some() {
-            if self.quit_is_queued() {
+        if let Some(transfer) = self.transfer() {
+            if self.quit_is_queued() && !transfer.needs_its_client() {
                 // QUIT and then the end of the connection is in order: RFC 959 §4.1.1 lets the transfer finish.
+                self.client = Client::Gone;
                 return;
             }
             // The control connection's loss is ABOR and QUIT together; the transfer must not look complete.
@@ -341,7 +356,9 @@ impl Machine {
             }
             Wait::Command => self.farewell(answer::IDLE_TIMEOUT, Ending::Idle),
             Wait::Reply => self.lose_backend(Loss::Silence),
-            Wait::FinalReply | Wait::Grace | Wait::Abort => self.transfer_expired(),
+            Wait::FinalReply | Wait::Grace | Wait::LastWord | Wait::Abort => {
+                self.transfer_expired()
+            }
             Wait::Data => {}
         }
     }
@@ -419,6 +436,9 @@ impl Machine {
 
 /// How many commands may wait for the end of a transfer; more stay in the network.
 const MAX_QUEUED: usize = 16;
+
+/// The same while an upload's end is judged. An ABOR may stand behind them, or the end of the connection, and those count.
+const MAX_QUEUED_AT_THE_END: usize = 64;
 
 /// How many lines that are no commands a session may send.
 const MAX_BAD_LINES: u32 = 20;

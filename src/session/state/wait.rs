@@ -13,6 +13,8 @@ pub enum Wait {
     FinalReply,
     /// An ABOR, or the end of the control connection, behind a plaintext upload's end.
     Grace,
+    /// The same behind the end of an upload under TLS, but no longer than for what the client has said already.
+    LastWord,
     /// The backend's replies to ABOR.
     Abort,
     /// The data connections, which have deadlines of their own.

@@ -275,6 +275,23 @@ impl Proxy {
         send_signal(name, &self.pid().to_string());
     }
 
+    /// Stops the program (SIGSTOP) while this is done, so that all of it is there when the program looks next.
+    ///
+    /// # Panics
+    /// If it doesn't stop in time.
+    pub fn stopped<T>(&self, done: impl FnOnce() -> T) -> T {
+        let pid = self.pid().to_string();
+        send_signal("STOP", &pid);
+        let by = Instant::now() + DEADLINE;
+        while !is_stopped(&pid) {
+            assert!(Instant::now() < by, "the program doesn't stop");
+            std::thread::yield_now();
+        }
+        let outcome = done();
+        send_signal("CONT", &pid);
+        outcome
+    }
+
     /// Waits for the program to exit: its code, or none if a signal ended it.
     ///
     /// # Panics
@@ -391,6 +408,18 @@ impl Log {
                 .0;
         }
     }
+}
+
+/// Whether every thread of a process is stopped.
+fn is_stopped(pid: &str) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the program runs");
+    tasks.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // The state is the first word behind the name, which is in parentheses and may hold anything.
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" T"))
+    })
 }
 
 #[cfg(test)]

@@ -138,6 +138,16 @@ impl Session {
         session
     }
 
+    /// The same with PROT C.
+    pub fn running_in_clear_text(transfer: &str) -> Self {
+        let mut session = Self::logged_in();
+        session.client("PROT C");
+        session.client("EPSV").backend("229 x (|||2000|)");
+        session.prepared(Prepared::Passive(5000)).client(transfer);
+        session.data(DataEvent::BackendOpen).actions();
+        session
+    }
+
     /// With a transfer command that waits for the backend's data connection.
     pub fn opening(transfer: &str) -> Self {
         let mut session = Self::logged_in();

@@ -16,6 +16,8 @@ pub enum DataFailure {
     ClientLost,
     /// The client's upload ended without close_notify.
     ClientUnclean,
+    /// The client said so much behind its plaintext upload that nobody can tell whether an ABOR is among it.
+    ClientUnheard,
     /// The client neither sent nor took a byte for too long.
     ClientIdle,
     /// The backend's data port could not be reached.
@@ -41,6 +43,7 @@ impl DataFailure {
             | Self::NotResumed
             | Self::ClientLost
             | Self::ClientUnclean
+            | Self::ClientUnheard
             | Self::ClientIdle => Verdict::FailedClient,
             Self::NoBackend
             | Self::BackendHandshake
@@ -59,6 +62,7 @@ impl DataFailure {
             Self::NotResumed => answer::REUSE_REQUIRED,
             Self::ClientLost => answer::CLIENT_DATA_LOST,
             Self::ClientUnclean => answer::UNCLEAN_UPLOAD,
+            Self::ClientUnheard => answer::UNHEARD_UPLOAD,
             Self::ClientIdle | Self::BackendIdle => answer::DATA_TIMEOUT,
             Self::NoBackend | Self::BackendHandshake => answer::NO_BACKEND_DATA,
             Self::BackendLost => answer::BACKEND_DATA_LOST,
@@ -75,6 +79,7 @@ impl DataFailure {
             Self::NotResumed => "client did not resume its tls session",
             Self::ClientLost => "client's data connection broke",
             Self::ClientUnclean => "client ended without close_notify",
+            Self::ClientUnheard => "client sent too many commands behind an upload without tls",
             Self::ClientIdle => "client moved no data",
             Self::NoBackend => "backend's data port not reached",
             Self::BackendHandshake => "tls handshake with the backend failed",

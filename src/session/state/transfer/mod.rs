@@ -11,7 +11,7 @@ mod abort;
 mod failure;
 
 use super::logged_in::{DataPort, Step};
-use super::{Action, DataEvent, Loss, Machine, Protection, Record, State, Wait};
+use super::{Action, Client, DataEvent, Ending, Loss, Machine, Protection, Record, State, Wait};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Direction, Verb};
 use crate::ftp::reply::{Class, Reply};
@@ -25,6 +25,8 @@ pub use failure::DataFailure;
 pub(super) struct Transfer {
     command: Command,
     direction: Direction,
+    /// That of the client's data connection.
+    protection: Protection,
     /// A 1yz has come.
     begun: bool,
     /// How many STATs the backend has not answered yet.
@@ -54,6 +56,8 @@ enum Data {
     Flowing,
     /// A plaintext upload's FIN: it counts if no ABOR and no end of the control connection comes with it.
     Unproven,
+    /// An upload's close_notify: it counts if no ABOR is there already.
+    Proven,
     /// The source is done; a download's sink waits for the backend's word.
     SourceEnded,
     /// The sink's leg is being ended.
@@ -72,12 +76,33 @@ impl Transfer {
         }
     }
 
+    /// Whether its source is an upload's that has ended, and what the client has said decides whether that counts.
+    pub fn is_being_judged(&self) -> bool {
+        matches!(self.wait(), Wait::Grace | Wait::LastWord)
+    }
+
+    /// Whether only a client that waits for its replies tells the end of its file from its own: when it is killed, the
+    /// kernel ends both of its connections with FIN.
+    pub fn needs_its_client(&self) -> bool {
+        let is_plain_upload =
+            self.direction == Direction::Upload && self.protection == Protection::Clear;
+        is_plain_upload
+            && match &self.phase {
+                Phase::Opening => true,
+                Phase::Running(running) => {
+                    matches!(running.data, Data::Flowing | Data::Unproven)
+                }
+                Phase::Aborting(_) => false,
+            }
+    }
+
     pub fn wait(&self) -> Wait {
         match &self.phase {
             Phase::Opening => Wait::Data,
             Phase::Aborting(_) => Wait::Abort,
             Phase::Running(running) => match (running.data, running.confirmed.is_some()) {
                 (Data::Unproven, _) => Wait::Grace,
+                (Data::Proven, _) => Wait::LastWord,
                 (Data::SourceEnded | Data::Finished, false) => Wait::FinalReply,
                 (Data::Flowing | Data::Ending | Data::SourceEnded | Data::Finished, _) => {
                     Wait::Data
@@ -127,6 +152,7 @@ impl Machine {
         logged_in.step = Step::Transfer(Transfer {
             command,
             direction,
+            protection,
             begun: false,
             stats: 0,
             phase: Phase::Opening,
@@ -135,6 +161,11 @@ impl Machine {
             direction,
             protection,
         });
+        // Its QUIT was for the end of an earlier transfer.
+        if self.client == Client::Gone && self.transfer().is_some_and(Transfer::needs_its_client) {
+            self.cut_transfer(Verdict::FailedClient);
+            self.close(Ending::ClientGone);
+        }
     }
 
     pub(super) fn command_during_transfer(&mut self, command: Command) {
@@ -193,7 +224,7 @@ impl Machine {
             {
                 running.data = match (transfer.direction, proven) {
                     (Direction::Upload, false) => Data::Unproven,
-                    (Direction::Upload, true) => Data::Ending,
+                    (Direction::Upload, true) => Data::Proven,
                     // IIS says 226 while the last bytes are still under way.
                     (Direction::Download | Direction::Listing, _)
                         if running.confirmed.is_some() =>
@@ -283,7 +314,7 @@ impl Machine {
             return self.lose_backend(Loss::Unasked);
         }
         match running.data {
-            Data::Flowing | Data::Unproven | Data::SourceEnded if upload => {
+            Data::Flowing | Data::Unproven | Data::Proven | Data::SourceEnded if upload => {
                 // It can't have seen the end of a file that we have not ended.
                 self.fail_transfer(DataFailure::EarlyCompletion);
             }
@@ -293,7 +324,9 @@ impl Machine {
                 self.push(Action::ProceedData);
             }
             // IIS says 226 while the last bytes are still under way.
-            Data::Flowing | Data::Unproven | Data::Ending => running.confirmed = Some(reply),
+            Data::Flowing | Data::Unproven | Data::Proven | Data::Ending => {
+                running.confirmed = Some(reply);
+            }
             Data::Finished => {
                 running.confirmed = Some(reply);
                 self.conclude();
@@ -319,12 +352,16 @@ impl Machine {
     }
 
     pub(super) fn transfer_expired(&mut self) {
+        let hears_its_client = self.wants_command();
         let Some(transfer) = self.transfer_mut() else {
             return;
         };
         match &mut transfer.phase {
             Phase::Opening => {}
-            Phase::Running(running) if running.data == Data::Unproven => {
+            Phase::Running(running) if running.data == Data::Unproven && !hears_its_client => {
+                self.abort(Why::Failed(DataFailure::ClientUnheard));
+            }
+            Phase::Running(running) if matches!(running.data, Data::Unproven | Data::Proven) => {
                 running.data = Data::Ending;
                 self.push(Action::ProceedData);
             }
