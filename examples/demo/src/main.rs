@@ -141,6 +141,9 @@ sites:
         verify:
           fingerprint: "sha256:{fingerprint}"
 
+limits:
+  sessions: 100
+
 timeouts:
   drain: 5s
 
