@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::dial::BackendConnection;
-use super::state::{Ending, Record, Stage};
+use super::state::{DataFailure, Ending, Record, Stage};
 use crate::config::{Site, TlsVersion};
-use crate::ftp::command;
+use crate::ftp::command::{self, Command};
 use crate::observe::log::Shown;
 use crate::observe::metrics::{
     Direction, HandshakeResult, LoginResult, Metrics, NO_SITE, RunningTransfer, Verdict,
@@ -162,63 +162,68 @@ impl Summary {
     /// Counts and logs what the machine has concluded.
     pub fn record(&mut self, record: &Record) {
         match record {
-            Record::Login(result) => {
-                self.logged_in |= *result == LoginResult::Accepted;
-                let site = match result {
-                    LoginResult::UnknownHost | LoginResult::ClearText => NO_SITE,
-                    _ => self.site_name(),
-                };
-                self.metrics.login(site, *result);
-                if *result != LoginResult::Accepted {
-                    // What led to no site is shown with the host in it, which is what the operator looks for.
-                    let user = match result {
-                        LoginResult::UnknownHost | LoginResult::ClearText => Shown(&self.asked),
-                        _ => self.user(),
-                    };
-                    tracing::info!(session = self.id, client = %self.client, site, user = %user, result = result.as_str(), "login failed");
-                }
-            }
+            Record::Login(result) => self.login(*result),
             Record::Transfer {
                 command,
                 direction,
                 verdict,
                 failure,
-            } => {
-                let (bytes, took) = self.moved;
-                let direction = match direction {
-                    command::Direction::Upload => Direction::Upload,
-                    command::Direction::Download => Direction::Download,
-                    command::Direction::Listing => Direction::Listing,
-                };
-                self.running = None;
-                self.transfers += 1;
-                match direction {
-                    Direction::Upload => self.uploaded += bytes,
-                    Direction::Download | Direction::Listing => self.downloaded += bytes,
-                }
-                self.metrics
-                    .transfer(self.site_name(), direction, *verdict, bytes);
-                tracing::info!(
-                    session = self.id,
-                    site = self.site_name(),
-                    user = %self.user(),
-                    command = command.verb_text(),
-                    path = %Shown(command.argument()),
-                    bytes,
-                    seconds = took.as_secs_f64(),
-                    verdict = verdict.as_str(),
-                    reason = failure.map(super::state::DataFailure::as_str),
-                    "transfer {}",
-                    if *verdict == Verdict::Complete { "complete" } else { "not complete" },
-                );
-                self.moved = (0, Duration::ZERO);
-            }
+            } => self.transfer(command, *direction, *verdict, *failure),
             Record::BackendLost(stage, why) => self.backend_lost(*stage, why.as_str()),
             Record::NoDataPort(reply) => {
                 let reply = Shown(reply.bytes().trim_ascii_end());
                 tracing::warn!(session = self.id, site = self.site_name(), %reply, "backend gave no data port");
             }
         }
+    }
+
+    fn login(&mut self, result: LoginResult) {
+        self.logged_in |= result == LoginResult::Accepted;
+        // What led to no site is shown with the host in it, which is what the operator looks for.
+        let (site, user) = match result {
+            LoginResult::UnknownHost | LoginResult::ClearText => (NO_SITE, Shown(&self.asked)),
+            _ => (self.site_name(), self.user()),
+        };
+        self.metrics.login(site, result);
+        if result != LoginResult::Accepted {
+            tracing::info!(session = self.id, client = %self.client, site, user = %user, result = result.as_str(), "login failed");
+        }
+    }
+
+    fn transfer(
+        &mut self,
+        command: &Command,
+        direction: command::Direction,
+        verdict: Verdict,
+        failure: Option<DataFailure>,
+    ) {
+        let (bytes, took) = std::mem::take(&mut self.moved);
+        self.running = None;
+        self.transfers += 1;
+        let direction = match direction {
+            command::Direction::Upload => Direction::Upload,
+            command::Direction::Download => Direction::Download,
+            command::Direction::Listing => Direction::Listing,
+        };
+        match direction {
+            Direction::Upload => self.uploaded += bytes,
+            Direction::Download | Direction::Listing => self.downloaded += bytes,
+        }
+        self.metrics
+            .transfer(self.site_name(), direction, verdict, bytes);
+        tracing::info!(
+            session = self.id,
+            site = self.site_name(),
+            user = %self.user(),
+            command = command.verb_text(),
+            path = %Shown(command.argument()),
+            bytes,
+            seconds = took.as_secs_f64(),
+            verdict = verdict.as_str(),
+            reason = failure.map(DataFailure::as_str),
+            "transfer {}",
+            if verdict == Verdict::Complete { "complete" } else { "not complete" },
+        );
     }
 
     /// The session's own line.

@@ -66,6 +66,16 @@ enum Data {
 }
 
 impl Transfer {
+    /// Whether a reply can only be meant for a STAT: 211 to 213, or "not here", which before a 1yz would be the transfer's
+    /// own refusal.
+    fn stat_is_answered_by(&self, reply: &Reply) -> bool {
+        match reply.number() {
+            211..=213 => true,
+            500..=504 => self.begun,
+            _ => false,
+        }
+    }
+
     /// What the metrics and the log are told of it.
     fn record(&self, verdict: Verdict, failure: Option<DataFailure>) -> Record {
         Record::Transfer {
@@ -252,13 +262,18 @@ impl Machine {
         let Some(transfer) = self.transfer_mut() else {
             return;
         };
-        if transfer.stats > 0 && answers_stat(&reply, transfer.begun) {
+        let for_stat = transfer.stat_is_answered_by(&reply);
+        if for_stat && transfer.stats > 0 {
             transfer.stats -= 1;
             return self.pass(&reply);
         }
         match &transfer.phase {
             // Nothing was asked yet.
             Phase::Opening => self.lose_backend(Loss::Unasked),
+            // The answer to a STAT that nobody sent says nothing about the transfer.
+            Phase::Running(_) if for_stat && reply.class() == Class::Completion => {
+                self.lose_backend(Loss::Misplaced);
+            }
             Phase::Running(_) => self.reply_to_transfer(reply),
             Phase::Aborting(_) => self.reply_during_abort(reply),
         }
@@ -281,10 +296,6 @@ impl Machine {
             // Python's ftplib knows servers that say 200 and then 150. It tells nothing of the transfer's end.
             Class::Completion
                 if reply.number() == 200 && !*begun && running.data == Data::Flowing => {}
-            // The answer to a STAT that nobody sent says nothing about the transfer.
-            Class::Completion if answers_stat(&reply, *begun) => {
-                self.lose_backend(Loss::Misplaced);
-            }
             Class::Completion => self.confirmed(reply),
             Class::TransientFailure | Class::PermanentFailure => {
                 let verdict = if *begun {
@@ -419,13 +430,3 @@ impl Machine {
 /// How many STATs the backend may owe an answer; more wait like other commands. Most servers are deaf during a transfer,
 /// and a client that goes on asking would fill the connection to them.
 const MAX_STATS: usize = 16;
-
-/// Whether a reply during a transfer can only be meant for a STAT: 211 to 213, or "not here", which before a 1yz would be
-/// the transfer's own refusal.
-fn answers_stat(reply: &Reply, begun: bool) -> bool {
-    match reply.number() {
-        211..=213 => true,
-        500..=504 => begun,
-        _ => false,
-    }
-}
