@@ -9,6 +9,7 @@ pub mod config;
 pub mod content;
 pub mod front;
 pub mod haproxy;
+pub mod log;
 pub mod loopback;
 pub mod process;
 pub mod proftpd;

@@ -67,7 +67,7 @@ fn start(login: &Login, workspace: &Workspace, jobs: &[Job], reuse: Reuse) -> Ru
     run.command()
         .arg("-c")
         .arg(concat!(
-            include_str!("../../it/support/ftplib_session.py"),
+            include_str!("../../it/support/clients/ftplib_session.py"),
             include_str!("ftplib.py")
         ))
         .args(settings.map(|(key, value)| format!("{key}={value}")));
