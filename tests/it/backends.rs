@@ -197,11 +197,7 @@ fn upload(client: &mut Raw, tls: &RawTls, name: &str, content: &[u8]) {
 fn plain(script: Script) -> (Front, Backend, Proxy, Raw) {
     let front = Front::new(&[]);
     let backend = Backend::start(script);
-    let proxy = Proxy::start(
-        front
-            .config()
-            .site(&Site::default("only", backend.address())),
-    );
+    let proxy = front.before(backend.address());
     let client = front.explicit(&proxy);
     (front, backend, proxy, client)
 }

@@ -1,7 +1,6 @@
 //! Clients that send what is no FTP: a precise answer or an end, never their own words back, and nothing of it reaches
 //! a backend or another session.
 
-use crate::support::config::Site;
 use crate::support::front::{Front, NAME};
 use crate::support::proxy::{LogLine, Proxy};
 use crate::support::raw::Raw;
@@ -26,11 +25,7 @@ impl House {
     fn new() -> Self {
         let front = Front::new(&[]);
         let backend = Backend::start(Script::new());
-        let proxy = Proxy::start(
-            front
-                .config()
-                .site(&Site::default("only", backend.address())),
-        );
+        let proxy = front.before(backend.address());
         let mut bystander = front.explicit(&proxy);
         bystander.login("bystander", "secret");
         Self {

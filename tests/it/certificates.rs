@@ -20,14 +20,6 @@ use crate::support::wire::{End, Wire};
 const IN_USE: &str = "certificate in use";
 const REFUSED: &str = "new certificate refused, the one in use stays";
 
-fn proxy_with(front: &Front, backend: &Backend) -> Proxy {
-    Proxy::start(
-        front
-            .config()
-            .site(&Site::default("site", backend.address())),
-    )
-}
-
 fn reloads(proxy: &Proxy, subject: &str, result: &str) -> f64 {
     proxy.metric(&format!(
         "portcullis_reloads_total{{result=\"{result}\",subject=\"{subject}\"}}"
@@ -55,7 +47,7 @@ fn new_clients_get_the_new_certificate_however_its_files_are_replaced() {
     let first = front.issue(Validity::Now);
     let mut secret = KubernetesSecret::mount(mount.path(), &first);
     let site = Site::default("site", backend.address());
-    let proxy_of_files = proxy_with(&front, &backend);
+    let proxy_of_files = front.before(backend.address());
     let proxy_of_secret = Proxy::start(Config::new(&secret.files()).site(&site));
 
     let mut replace_secret = |pair: &Pair| secret.swap(pair);
@@ -88,7 +80,7 @@ fn new_clients_get_the_new_certificate_however_its_files_are_replaced() {
 fn sighup_takes_up_a_good_certificate_and_refuses_a_bad_one() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
-    let proxy = proxy_with(&front, &backend);
+    let proxy = front.before(backend.address());
     let next = front.issue(Validity::Now);
     front.files.replace_by_rename(&next);
     proxy.signal(Signal::Reload);
@@ -174,7 +166,7 @@ fn bad_candidates(front: &Front) -> Vec<Candidate> {
 fn a_bad_candidate_is_refused_with_one_line_that_says_why_and_the_good_one_stays() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
-    let proxy = proxy_with(&front, &backend);
+    let proxy = front.before(backend.address());
     let good = front.shown_by(&proxy);
     let expires = not_after(&proxy);
 
@@ -218,7 +210,7 @@ fn a_bad_candidate_is_refused_with_one_line_that_says_why_and_the_good_one_stays
 fn a_missing_file_is_refused_and_its_return_goes_unnoticed_by_clients() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
-    let proxy = proxy_with(&front, &backend);
+    let proxy = front.before(backend.address());
     let good = front.shown_by(&proxy);
     let PairFiles { private_key, .. } = &front.files;
     let aside = private_key.with_extension("aside");
@@ -240,7 +232,7 @@ fn a_live_session_keeps_its_certificate_on_its_data_connections() {
     let front = Front::new(&[]);
     let content = content::bytes(1, 50_000);
     let backend = Backend::start(Script::new().file("file", content.clone()));
-    let proxy = proxy_with(&front, &backend);
+    let proxy = front.before(backend.address());
     let old = front.shown_by(&proxy);
     let mut sessions: Vec<_> = [&TLS12, &TLS13]
         .into_iter()
@@ -276,7 +268,7 @@ fn a_live_session_keeps_its_certificate_on_its_data_connections() {
 fn a_browser_is_refused_by_alpn_and_ftp_clients_are_not() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
-    let proxy = proxy_with(&front, &backend);
+    let proxy = front.before(backend.address());
     for version in [&TLS12, &TLS13] {
         let tls = front.tls_of(version);
         let mut browser = Raw::connect(proxy.implicit());
@@ -309,7 +301,7 @@ fn tls_1_1_is_refused_and_so_is_1_2_where_1_3_is_the_minimum() {
     assert!(error.contains("ProtocolVersion"), "{error}");
     Raw::connect_tls(strict.implicit(), &front.tls_of(&TLS13)).expect(220);
 
-    let usual = proxy_with(&front, &backend);
+    let usual = front.before(backend.address());
     let mut client = Wire::connect(usual.implicit());
     client.write_all(&client_hello_tls_1_1()).expect("it reads");
     let mut alert = [0; 7];

@@ -15,12 +15,9 @@ use crate::support::wire::Wire;
 fn sessions_beyond_the_limit_of_a_client_are_told_421_until_one_ends() {
     let backend = Backend::start(Script::new().file("file", "content"));
     let front = Front::new(&[]);
-    let proxy = Proxy::start(
-        front
-            .config()
-            .limit("sessions_per_client", 2)
-            .site(&Site::default("ftpa", backend.address())),
-    );
+    let proxy = front.before_with(backend.address(), |config| {
+        config.limit("sessions_per_client", 2)
+    });
     let mut first = Raw::connect(proxy.explicit());
     first.expect(220);
     let mut second = Raw::connect(proxy.explicit());
@@ -48,12 +45,9 @@ fn refused_for_pace(proxy: &Proxy) -> f64 {
 fn who_comes_too_often_is_turned_away_before_a_handshake_and_others_are_not() {
     let backend = Backend::start(Script::new());
     let front = Front::new(&[]);
-    let proxy = Proxy::start(
-        front
-            .config()
-            .limit("sessions_per_client_per_minute", 2)
-            .site(&Site::default("ftpa", backend.address())),
-    );
+    let proxy = front.before_with(backend.address(), |config| {
+        config.limit("sessions_per_client_per_minute", 2)
+    });
     let (often, other) = (Loopback::claim(), Loopback::claim());
     for _ in 0..2 {
         let mut client = come(&often, proxy.explicit());
@@ -85,8 +79,7 @@ fn networks_that_are_allowed_come_as_often_and_stay_as_many_as_they_like() {
         "{{sessions_per_client: 1, sessions_per_client_per_minute: 1, allow: [{}]}}",
         office.ip()
     );
-    let config = front.config().set("limits", &limits);
-    let proxy = Proxy::start(config.site(&Site::default("ftpa", backend.address())));
+    let proxy = front.before_with(backend.address(), |config| config.set("limits", &limits));
     let _many = [(); 5].map(|()| {
         let mut client = come(&office, proxy.explicit());
         client.expect(220);
@@ -100,12 +93,9 @@ fn networks_that_are_allowed_come_as_often_and_stay_as_many_as_they_like() {
 fn a_reload_changes_how_often_a_client_may_come_and_ends_no_session() {
     let backend = Backend::start(Script::new().file("file", "content"));
     let front = Front::new(&[]);
-    let proxy = Proxy::start(
-        front
-            .config()
-            .limit("sessions_per_client_per_minute", 2)
-            .site(&Site::default("ftpa", backend.address())),
-    );
+    let proxy = front.before_with(backend.address(), |config| {
+        config.limit("sessions_per_client_per_minute", 2)
+    });
     let mut live = front.session(&proxy, "alice");
     let yaml = proxy.config().to_yaml();
     proxy.reload(&yaml.replace("per_minute: 2", "per_minute: 1"));
@@ -267,13 +257,9 @@ fn a_reload_changes_how_many_sessions_a_site_may_have_and_ends_none() {
 fn who_does_not_log_in_or_is_idle_is_told_421_in_time() {
     let backend = Backend::start(Script::new());
     let front = Front::new(&[]);
-    let proxy = Proxy::start(
-        front
-            .config()
-            .timeout("login", "2s")
-            .timeout("idle", "300ms")
-            .site(&Site::default("ftpa", backend.address())),
-    );
+    let proxy = front.before_with(backend.address(), |config| {
+        config.timeout("login", "2s").timeout("idle", "300ms")
+    });
     let mut idle = front.session(&proxy, "alice");
     assert!(idle.control.expect(421).contains("Idle"));
     let mut slow = Raw::connect(proxy.explicit());
@@ -286,12 +272,9 @@ fn who_does_not_log_in_or_is_idle_is_told_421_in_time() {
 fn a_client_that_opens_no_data_connection_is_told_425_and_goes_on() {
     let backend = Backend::start(Script::new().file("file", "content"));
     let front = Front::new(&[]);
-    let proxy = Proxy::start(
-        front
-            .config()
-            .timeout("data_connect", "300ms")
-            .site(&Site::default("ftpa", backend.address())),
-    );
+    let proxy = front.before_with(backend.address(), |config| {
+        config.timeout("data_connect", "300ms")
+    });
     let mut session = front.session(&proxy, "alice");
     session.control.epsv();
     session.control.send("RETR file");

@@ -132,11 +132,7 @@ fn a_password_is_found_nowhere_not_even_at_the_lowest_level() {
 fn a_user_name_is_one_escaped_word_of_its_line() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
-    let proxy = Proxy::start(
-        front
-            .config()
-            .site(&Site::default("only", backend.address())),
-    );
+    let proxy = front.before(backend.address());
     let long = "x".repeat(4096);
     let long_shown = format!("\"{}\"\u{2026}", "x".repeat(256));
     let names = [
@@ -278,8 +274,7 @@ fn a_session_is_one_line_and_so_is_each_of_its_transfers() {
 fn log_of_alerts(filter: &'static str) -> Vec<LogLine> {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
-    let config = front.config().log(filter);
-    let proxy = Proxy::start(config.site(&Site::default("ftpa", backend.address())));
+    let proxy = front.before_with(backend.address(), |config| config.log(filter));
     let mut client = Raw::connect(proxy.explicit());
     client.expect(220);
     client.command("AUTH TLS", 234);
@@ -320,11 +315,7 @@ fn what_the_tls_library_says_is_there_for_whoever_asks_for_it() {
 fn the_log_names_the_user_who_is_logged_in_now() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
-    let proxy = Proxy::start(
-        front
-            .config()
-            .site(&Site::default("only", backend.address())),
-    );
+    let proxy = front.before(backend.address());
     let mut client = front.explicit(&proxy);
     client.login("alice", "secret");
     client.login("bob", "secret");
@@ -340,12 +331,9 @@ fn the_log_names_the_user_who_is_logged_in_now() {
 fn clients_cannot_make_up_series_of_metrics() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
-    let proxy = Proxy::start(
-        front
-            .config()
-            .set("guard", "{allow: [127.0.0.0/8]}")
-            .site(&Site::default("only", backend.address())),
-    );
+    let proxy = front.before_with(backend.address(), |config| {
+        config.set("guard", "{allow: [127.0.0.0/8]}")
+    });
     let series = || -> BTreeSet<String> { proxy.metrics().into_keys().collect() };
     let before = series();
     assert!(before.len() > 50, "{before:?}");

@@ -79,11 +79,7 @@ fn new_sessions_follow_the_new_sites_and_a_live_one_the_old() {
 fn new_timeouts_and_limits_are_for_new_sessions() {
     let front = Front::new(&[]);
     let backend = backend("file");
-    let proxy = Proxy::start(
-        front
-            .config()
-            .site(&Site::default("site", backend.address())),
-    );
+    let proxy = front.before(backend.address());
     let mut live = front.session(&proxy, "alice");
     let yaml = proxy.config().to_yaml();
     proxy.reload(&format!(
@@ -103,11 +99,7 @@ fn new_timeouts_and_limits_are_for_new_sessions() {
 fn listeners_come_and_go_while_their_sessions_stay() {
     let front = Front::new(&[]);
     let backend = backend("file");
-    let proxy = Proxy::start(
-        front
-            .config()
-            .site(&Site::default("site", backend.address())),
-    );
+    let proxy = front.before(backend.address());
     let (explicit, implicit) = (proxy.explicit(), proxy.implicit());
     let added = SocketAddr::new(explicit.ip(), 2122);
     let mut live = Raw::connect_tls(implicit, &front.tls_of(&TLS13));
@@ -150,11 +142,7 @@ fn passive_ports_change_under_a_running_transfer_and_back_again() {
         reply("226 done"),
     ];
     let backend = Backend::start(Script::new().file("list", "").on("RETR", slow));
-    let proxy = Proxy::start(
-        front
-            .config()
-            .site(&Site::default("site", backend.address())),
-    );
+    let proxy = front.before(backend.address());
     let yaml = proxy.config().to_yaml();
     let elsewhere = yaml.replace("ports: 50000", "ports: 50001-50002");
     let mut live = front.session(&proxy, "alice");
@@ -182,8 +170,7 @@ fn passive_ports_change_under_a_running_transfer_and_back_again() {
 fn when_the_configuration_in_use_was_loaded_is_told_from_the_start() {
     let front = Front::new(&[]);
     let backend = backend("file");
-    let config = front.config();
-    let proxy = Proxy::start(config.site(&Site::default("site", backend.address())));
+    let proxy = front.before(backend.address());
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.expect("after 1970").as_secs_f64();
     let loaded = proxy.metric("portcullis_config_last_reload_success_timestamp_seconds");
@@ -194,11 +181,7 @@ fn when_the_configuration_in_use_was_loaded_is_told_from_the_start() {
 fn a_broken_file_changes_nothing_and_the_log_says_where_it_is_broken() {
     let front = Front::new(&[]);
     let backend = backend("file");
-    let proxy = Proxy::start(
-        front
-            .config()
-            .site(&Site::default("site", backend.address())),
-    );
+    let proxy = front.before(backend.address());
     let yaml = proxy.config().to_yaml();
     let path = proxy.config_file();
     let file = path.display();
@@ -240,11 +223,7 @@ fn a_broken_file_changes_nothing_and_the_log_says_where_it_is_broken() {
 fn a_reload_that_cannot_open_an_address_keeps_everything_open() {
     let front = Front::new(&[]);
     let backend = backend("file");
-    let proxy = Proxy::start(
-        front
-            .config()
-            .site(&Site::default("site", backend.address())),
-    );
+    let proxy = front.before(backend.address());
     let yaml = proxy.config().to_yaml();
     let taken = format!("\"{}\"", backend.address());
     let implicit = format!("\"{}\"", proxy.implicit());
@@ -266,12 +245,9 @@ fn a_hundred_reloads_in_a_row_break_no_transfer() {
     let front = Front::new(&[]);
     let content = content::bytes(1, 400_000);
     let backend = Backend::start(Script::new().file("file", content.clone()));
-    let proxy = Proxy::start(
-        front
-            .config()
-            .passive_ports("50000-50009")
-            .site(&Site::default("site", backend.address())),
-    );
+    let proxy = front.before_with(backend.address(), |config| {
+        config.passive_ports("50000-50009")
+    });
     let yaml = proxy.config().to_yaml();
     let shifted = yaml.replace("ports: 50000-50009", "ports: 50005-50014");
     let over = AtomicBool::new(false);
@@ -334,11 +310,7 @@ fn an_upload_that_runs_across_a_reload_is_stored_whole() {
     let front = Front::new(&[]);
     let content = content::bytes(2, 500_000);
     let backend = backend("file");
-    let proxy = Proxy::start(
-        front
-            .config()
-            .site(&Site::default("site", backend.address())),
-    );
+    let proxy = front.before(backend.address());
     let mut session = front.session(&proxy, "alice");
     let mut data = session.begin("STOR stored");
     let (first, second) = content.split_at(content.len() / 2);

@@ -20,8 +20,9 @@ fn active_mode_reaches_the_client_under_tls_over_ipv4_and_ipv6() {
     let content = content::bytes(1, 100_000);
     let backend = Backend::start(Script::new().file("file", content.clone()));
     let front = Front::new(&[]);
-    let config = front.config().ipv6("explicit").passive_ports("0");
-    let proxy = Proxy::start(config.site(&Site::default("ftpa", backend.address())));
+    let proxy = front.before_with(backend.address(), |config| {
+        config.ipv6("explicit").passive_ports("0")
+    });
     for address in [proxy.explicit(), proxy.ipv6()] {
         let tls = front.tls(NAME);
         let mut client = Raw::connect_auth_tls(address, &tls);
@@ -42,8 +43,9 @@ fn over_ipv6_epsv_works_and_pasv_is_refused() {
     let content = content::bytes(2, 100_000);
     let backend = Backend::start(Script::new().file("file", content.clone()));
     let front = Front::new(&[]);
-    let config = front.config().ipv6("explicit").passive_ports("0");
-    let proxy = Proxy::start(config.site(&Site::default("ftpa", backend.address())));
+    let proxy = front.before_with(backend.address(), |config| {
+        config.ipv6("explicit").passive_ports("0")
+    });
     let tls = front.tls(NAME);
     let mut client = Raw::connect_auth_tls(proxy.ipv6(), &tls);
     client.login("alice", "secret");
@@ -62,8 +64,7 @@ fn over_ipv6_epsv_works_and_pasv_is_refused() {
 fn lftp_transfers_in_active_mode_under_tls_with_a_real_server() {
     let server = vsftpd::start(Security::Plain);
     let front = Front::new(&[]);
-    let config = front.config();
-    let proxy = Proxy::start(config.site(&Site::default("ftpa", server.address())));
+    let proxy = front.before(server.address());
     let content = content::bytes(3, 500_000);
     let login = Login::new(proxy.explicit(), server.user(), server.password())
         .tls(ClientTls::Explicit, &front.ca())
@@ -80,12 +81,9 @@ fn lftp_transfers_in_active_mode_under_tls_with_a_real_server() {
 fn killing_the_proxy_resets_both_ends_of_a_transfer() {
     let backend = Backend::start(Script::new().file("big", content::bytes(4, 50_000_000)));
     let front = Front::new(&[]);
-    let proxy = Proxy::start(
-        front
-            .config()
-            .passive_ports("50000-50001")
-            .site(&Site::default("ftpa", backend.address())),
-    );
+    let proxy = front.before_with(backend.address(), |config| {
+        config.passive_ports("50000-50001")
+    });
     let mut uploader = front.session(&proxy, "alice");
     let mut upload = uploader.begin("STOR file");
     upload

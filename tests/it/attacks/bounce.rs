@@ -59,11 +59,7 @@ fn logged_in(front: &Front, proxy: &Proxy) -> Raw {
 fn active_mode_leads_to_nobody_but_the_client_however_the_address_is_written() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new().file("file", "content"));
-    let proxy = Proxy::start(
-        front
-            .config()
-            .site(&Site::default("site", backend.address())),
-    );
+    let proxy = front.before(backend.address());
     let mut client = logged_in(&front, &proxy);
     let trap = Trap::new();
     let (ip, port) = (trap.address().ip(), trap.address().port());
@@ -134,11 +130,7 @@ fn active_mode_leads_to_nobody_but_the_client_however_the_address_is_written() {
 fn a_refused_address_makes_the_good_one_before_it_forgotten() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new().file("file", "content"));
-    let proxy = Proxy::start(
-        front
-            .config()
-            .site(&Site::default("site", backend.address())),
-    );
+    let proxy = front.before(backend.address());
     let mut client = logged_in(&front, &proxy);
     for bad in [
         "PORT 1,2,3",
@@ -234,11 +226,7 @@ fn a_port_that_a_backend_opens_unasked_is_not_told_to_the_client() {
 fn verbs_that_open_data_ports_in_other_ways_reach_no_backend() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
-    let proxy = Proxy::start(
-        front
-            .config()
-            .site(&Site::default("site", backend.address())),
-    );
+    let proxy = front.before(backend.address());
     let mut client = logged_in(&front, &proxy);
     let commands = backend.commands().len();
     for line in ["LPSV", "SPSV", "CPSV", "SSCN ON", "LPRT 6,16,1,2,3", "lpsv"] {
@@ -254,11 +242,12 @@ fn a_user_name_is_never_an_address() {
     let (ip, port) = (trap.address().ip(), trap.address().port());
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
-    let config = front.config().set(
-        "user_forms",
-        "{user_at_host: true, host_backslash_user: true}",
-    );
-    let proxy = Proxy::start(config.site(&Site::default("site", backend.address())));
+    let proxy = front.before_with(backend.address(), |config| {
+        config.set(
+            "user_forms",
+            "{user_at_host: true, host_backslash_user: true}",
+        )
+    });
     let mut client = front.explicit(&proxy);
     for (host, code) in [
         (format!("{ip}"), 504),

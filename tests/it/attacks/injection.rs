@@ -1,7 +1,6 @@
 //! Bytes that one side reads as one thing and the other as two: line ends inside commands and replies, Telnet commands,
 //! urgent data. A backend sees exactly one command for each that the client sent, and the client one reply.
 
-use crate::support::config::Site;
 use crate::support::front::Front;
 use crate::support::proxy::Proxy;
 use crate::support::raw::Raw;
@@ -18,8 +17,7 @@ impl House {
     fn new(script: Script) -> Self {
         let front = Front::new(&[]);
         let backend = Backend::start(script);
-        let config = front.config().tls("required", "false");
-        let proxy = Proxy::start(config.site(&Site::default("site", backend.address())));
+        let proxy = front.before_with(backend.address(), |config| config.tls("required", "false"));
         Self {
             front,
             backend,

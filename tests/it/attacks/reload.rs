@@ -15,12 +15,9 @@ use crate::support::script::Script;
 use crate::support::scripted::Backend;
 
 fn proxy_with(front: &Front, backend: &Backend) -> Proxy {
-    Proxy::start(
-        front
-            .config()
-            .passive_ports("50000-50009")
-            .site(&Site::default("site", backend.address())),
-    )
+    front.before_with(backend.address(), |config| {
+        config.passive_ports("50000-50009")
+    })
 }
 
 fn reloads(proxy: &Proxy, subject: &str, result: &str) -> f64 {

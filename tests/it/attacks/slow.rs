@@ -252,8 +252,9 @@ fn many_who_say_nothing_cost_little_and_keep_nobody_out() {
     const CROWD: usize = 400;
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new().file("file", "content"));
-    let config = front.config().limit("sessions_per_client", CROWD + 10);
-    let proxy = Proxy::start(config.site(&Site::default("site", backend.address())));
+    let proxy = front.before_with(backend.address(), |config| {
+        config.limit("sessions_per_client", CROWD + 10)
+    });
     let (memory, descriptors) = (
         resources::peak_memory(&proxy),
         resources::descriptors(&proxy),

@@ -13,7 +13,6 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, SupportedProtocolVersion};
 
 use crate::support::DEADLINE;
-use crate::support::config::Site;
 use crate::support::front::{Front, NAME};
 use crate::support::programs::program;
 use crate::support::proxy::Proxy;
@@ -35,8 +34,7 @@ impl House {
     fn new() -> Self {
         let front = Front::new(&[]);
         let backend = Backend::start(Script::new().file("file", "content"));
-        let config = front.config().timeout("login", "4s");
-        let proxy = Proxy::start(config.site(&Site::default("site", backend.address())));
+        let proxy = front.before_with(backend.address(), |config| config.timeout("login", "4s"));
         let mut bystander = front.explicit(&proxy);
         bystander.login("bystander", "secret");
         Self {

@@ -25,8 +25,7 @@ impl House {
     fn new(required: &str) -> Self {
         let front = Front::new(&[]);
         let backend = Backend::start(Script::new().file("file", "content"));
-        let config = front.config().tls("required", required);
-        let proxy = Proxy::start(config.site(&Site::default("site", backend.address())));
+        let proxy = front.before_with(backend.address(), |config| config.tls("required", required));
         Self {
             front,
             backend,

@@ -1,13 +1,14 @@
 //! What clients see of the proxy: its certificate, and the trust of raw clients in it.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rustls::SupportedProtocolVersion;
 use tempfile::TempDir;
 
 use super::certs::{Authority, Pair, PairFiles, Validity};
-use super::config::Config;
+use super::config::{Config, Site};
 use super::proxy::Proxy;
 use super::raw::{Raw, RawTls, open_data, protect};
 use super::wire::{End, Wire};
@@ -42,6 +43,17 @@ impl Front {
     /// A configuration with that certificate.
     pub fn config(&self) -> Config {
         Config::new(&self.files)
+    }
+
+    /// A proxy before this backend alone, reached in clear text: the site `only`, for users who name no host.
+    pub fn before(&self, backend: SocketAddr) -> Proxy {
+        self.before_with(backend, |config| config)
+    }
+
+    /// The same with more in the configuration.
+    pub fn before_with(&self, backend: SocketAddr, more: impl FnOnce(Config) -> Config) -> Proxy {
+        let site = Site::default("only", backend);
+        Proxy::start(more(self.config()).site(&site))
     }
 
     /// For files of the test's own.
