@@ -352,7 +352,7 @@ pub struct GuardRules {
 /// How long anything may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// A TLS handshake, on either leg.
+    /// A TLS handshake, on either leg; on a data connection from the backend's 1yz or the client's first byte on.
     pub tls_handshake: Duration,
     /// From accept to logged in, TLS included.
     pub login: Duration,
@@ -370,6 +370,6 @@ pub struct Timeouts {
     pub drain: Duration,
     /// A TCP connection to a backend, name resolution included.
     pub backend_connect: Duration,
-    /// A backend's reply to any other command.
+    /// A backend's reply to any other command, and its 1yz to a transfer's.
     pub backend_reply: Duration,
 }

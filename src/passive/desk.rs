@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -43,6 +44,7 @@ struct Undecided {
 /// The time that an undecided connection has to say whose it is.
 struct Hearing {
     number: u64,
+    patience: Duration,
     /// Resolves when others need the place.
     over: oneshot::Receiver<()>,
 }
@@ -59,7 +61,7 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(super) struct Place {
     desk: Arc<Desk>,
-    client: IpAddr,
+    tenant: Tenant,
     lease: LeaseId,
 }
 
@@ -105,7 +107,7 @@ impl Desk {
         self.count(&state);
         let place = Place {
             desk: Arc::clone(self),
-            client: tenant.client,
+            tenant,
             lease,
         };
         Asked {
@@ -129,8 +131,8 @@ impl Desk {
     pub fn arrive(self: &Arc<Self>, stream: TcpStream, client: IpAddr, port: SocketAddr) {
         let mut state = self.state();
         match state.turns.arrive(client, port) {
-            Arrival::Undecided => {
-                let hearing = state.listen_to(client);
+            Arrival::Undecided(patience) => {
+                let hearing = state.listen_to(client, patience);
                 tokio::spawn(Arc::clone(self).ask_whose(stream, client, port, hearing));
             }
             Arrival::Of(lease) => {
@@ -150,7 +152,7 @@ impl Desk {
         hearing: Hearing,
     ) {
         let heard = tokio::select! {
-            heard = hear(stream) => heard,
+            heard = hear(stream, hearing.patience) => heard,
             _ = hearing.over => None,
         };
         self.state().heard(client, hearing.number);
@@ -200,7 +202,7 @@ impl State {
     }
 
     /// Makes room for one more connection that is to be listened to: those who have been silent longest have to go.
-    fn listen_to(&mut self, client: IpAddr) -> Hearing {
+    fn listen_to(&mut self, client: IpAddr, patience: Duration) -> Hearing {
         self.hearings += 1;
         let number = self.hearings;
         let (keep, over) = oneshot::channel();
@@ -213,7 +215,11 @@ impl State {
             number,
             _keep: keep,
         });
-        Hearing { number, over }
+        Hearing {
+            number,
+            patience,
+            over,
+        }
     }
 
     fn heard(&mut self, client: IpAddr, number: u64) {
@@ -251,7 +257,7 @@ impl Place {
     /// See [`Lease::again`](super::Lease::again).
     pub fn again(&self, port: SocketAddr, session: SessionId) -> bool {
         let mut state = self.desk.state();
-        let fits = state.turns.again(self.client, self.lease, port, session);
+        let fits = state.turns.again(self.tenant, self.lease, port, session);
         self.desk.count(&state);
         fits
     }
@@ -261,6 +267,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.desk.state();
         state.waiting.remove(&self.lease);
-        self.desk.end(&mut state, self.client, self.lease);
+        self.desk.end(&mut state, self.tenant.client, self.lease);
     }
 }

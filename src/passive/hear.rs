@@ -11,8 +11,11 @@ use crate::tls::hello::{self, Hello};
 
 use super::Arrived;
 
-/// Reads a ClientHello and the names in it; `None` if the client doesn't come to say it.
-pub(super) async fn hear(mut stream: TcpStream) -> Option<(Arrived, Vec<Vec<u8>>)> {
+/// Reads a ClientHello and the names in it; `None` if the client doesn't come to say it in this time.
+pub(super) async fn hear(
+    mut stream: TcpStream,
+    patience: Duration,
+) -> Option<(Arrived, Vec<Vec<u8>>)> {
     let mut read = Vec::with_capacity(USUAL_HELLO);
     let reading = async {
         loop {
@@ -26,12 +29,9 @@ pub(super) async fn hear(mut stream: TcpStream) -> Option<(Arrived, Vec<Vec<u8>>
             }
         }
     };
-    let names = timeout(HELLO_PATIENCE, reading).await.ok()?.ok()?;
+    let names = timeout(patience, reading).await.ok()?.ok()?;
     Some((Arrived { stream, read }, names))
 }
 
 /// Bytes that hold nearly every ClientHello.
 const USUAL_HELLO: usize = 4096;
-
-/// How long a ClientHello may take. Python's and FileZilla's come only after the reply to the transfer command.
-const HELLO_PATIENCE: Duration = Duration::from_secs(20);

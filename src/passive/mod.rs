@@ -23,7 +23,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::tls::SessionId;
 
@@ -121,9 +121,9 @@ impl Lease {
         self.port.port()
     }
 
-    /// Waits for somebody to connect; `None` if nobody does in time.
-    pub async fn caller(&mut self, deadline: Instant) -> Option<Caller> {
-        timeout_at(deadline, self.arrivals.recv()).await.ok()?
+    /// Waits for somebody to connect; `None` if nobody can any more. May be cancelled.
+    pub async fn caller(&mut self) -> Option<Caller> {
+        self.arrivals.recv().await
     }
 
     /// The connection that arrived was a stranger's: waits for another one, which has to name `session`. False if the

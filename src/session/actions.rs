@@ -53,6 +53,7 @@ impl Session {
                     protection,
                 } => self.open_data(direction, protection),
                 Action::BeginData => self.data.order(Order::Begin),
+                Action::ExpectData => self.data.order(Order::Expect),
                 Action::ProceedData => self.data.order(Order::Proceed),
                 Action::DropData => self.drop_data(),
                 Action::Record(record) => self.record(&record),

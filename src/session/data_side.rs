@@ -102,10 +102,13 @@ impl Session {
                 (mark, demand)
             }
         };
+        let timeouts = &self.live.policy.settings.timeouts;
         Tenant {
             client: self.summary.client().ip(),
             mark,
             demand,
+            // Python's and FileZilla's come only after the reply to the transfer command.
+            hello: timeouts.data_connect + timeouts.backend_reply + timeouts.tls_handshake,
         }
     }
 

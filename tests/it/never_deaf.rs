@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::version::TLS12;
@@ -182,6 +183,72 @@ fn a_client_that_never_begins_or_ends_its_handshake_is_told_in_time_and_the_back
     let mut client = stage.session();
     not_in_time(&stage, &mut client, Reached::Connected, 522);
     not_in_time(&stage, &mut client, Reached::HalfAHello, 522);
+}
+
+/// A backend that says nothing for longer than any handshake may take, and then begins.
+fn slow_to_begin() -> Script {
+    let takes_long = Step::Silence(Duration::from_secs(2));
+    let retr = [
+        takes_long.clone(),
+        reply("150 from tape"),
+        Step::OpenData,
+        Step::Send(b"content".to_vec()),
+        Step::EndData(End::CloseNotify),
+        reply("226 done"),
+    ];
+    let stor = [
+        takes_long,
+        reply("150 to tape"),
+        Step::OpenData,
+        Step::Receive,
+        reply("226 stored"),
+    ];
+    Script::new().on("RETR", retr).on("STOR", stor)
+}
+
+/// Whoever begins no handshake before the 150 loses nothing by it, on either leg.
+#[test]
+fn a_transfer_whose_150_takes_longer_than_a_handshake_may_is_like_any_other() {
+    let authority = Authority::new("authority of the backend");
+    let tls: Arc<ServerConfig> = authority.issue(&["backend.test"]).server_config(&[&TLS12]);
+    for reuse in ["prefer", "require"] {
+        let stage = Stage::before(
+            slow_to_begin().tls(ScriptTls::Explicit(tls.clone())),
+            |site| site.backend_tls("explicit", None),
+            |config| {
+                config
+                    .tls("session_reuse", reuse)
+                    .timeout("tls_handshake", "1s")
+                    .timeout("data_connect", "1s")
+            },
+        );
+        let mut client = stage.session();
+        // Which waits for the 150 before its handshake.
+        assert_eq!(client.download("file"), b"content", "{reuse}");
+        client.upload("new", b"content");
+        assert_eq!(aborts(&stage), 0, "{reuse}");
+    }
+}
+
+#[test]
+fn a_backend_that_never_begins_is_told_in_time_and_the_client_hears_whose_fault_it_was() {
+    let steps = [Step::AwaitCommand, reply("426 cut")];
+    let stage = Stage::with(Script::new().on("RETR", steps), |config| {
+        config
+            .timeout("tls_handshake", "1s")
+            .timeout("backend_reply", "2s")
+    });
+    let mut client = stage.session();
+    let mut data = open_data(client.control.epsv());
+    client.control.command("RETR file", 426);
+    assert_eq!(data.read_to_end().1, End::Reset);
+    assert_eq!(aborts(&stage), 1);
+    let ended = stage
+        .proxy
+        .wait_for_log(|line| line.message() == "transfer not complete");
+    let reason = ended.field("reason");
+    assert_eq!(reason.as_deref(), Some("backend gave no final reply"));
+    client.control.command("PWD", 257);
 }
 
 /// A download and an upload that come no further than this.

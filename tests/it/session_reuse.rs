@@ -1,6 +1,9 @@
 //! Data connections bound to their control connection by TLS resumption, as `session_reuse` has it, over the wire.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
@@ -12,6 +15,7 @@ use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, RawTls, open_data, protect};
 use crate::support::script::Script;
 use crate::support::scripted::Backend;
+use crate::support::stage::Stage;
 use crate::support::wire::{End, Wire};
 
 struct House {
@@ -184,4 +188,32 @@ fn a_site_has_a_policy_of_its_own_whatever_that_of_the_others_is() {
             house.refused_download(&mut control, &tls.without_resumption());
         }
     }
+}
+
+#[test]
+fn who_knows_the_sessions_name_and_comes_again_and_again_holds_up_the_transfer_for_its_time_only() {
+    let stage = Stage::with(Script::new().file("file", "content"), |config| {
+        config
+            .tls("session_reuse", "require")
+            .timeout("tls_handshake", "1s")
+    });
+    let mut client = stage.session();
+    assert_eq!(client.download("file"), b"content");
+    let address = client.control.epsv();
+    client.control.command("RETR file", 150);
+    let hello = client.tls.hello();
+    let told = Arc::new(AtomicBool::new(false));
+    let strangers = Arc::clone(&told);
+    thread::spawn(move || {
+        while !strangers.load(Ordering::Relaxed) {
+            // It is reset if nobody is waited for any more, and gone in the middle of its handshake if not.
+            let mut stranger = open_data(address);
+            let _ = stranger.write_all(&hello).and_then(|()| stranger.fin());
+            stranger.read_to_end();
+        }
+    });
+    client.control.expect(522);
+    told.store(true, Ordering::Relaxed);
+    client.control.command("PWD", 257);
+    assert_eq!(client.download("file"), b"content");
 }

@@ -397,6 +397,7 @@ impl World {
             Action::BeginData => {
                 self.running().begun = true;
             }
+            Action::ExpectData => assert!(self.running().begun),
             Action::ProceedData => self.see_proceed(happening),
             Action::DropData => {
                 let running = self.transfer.as_ref().filter(|transfer| transfer.begun);

@@ -15,6 +15,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::tls::SessionId;
 
@@ -51,6 +52,8 @@ pub struct Tenant {
     pub mark: Mark,
     /// What its connection has to show.
     pub demand: Demand,
+    /// How long after its connection its ClientHello may come.
+    pub hello: Duration,
 }
 
 /// What an arriving connection is, as far as its address tells.
@@ -60,8 +63,8 @@ pub(super) enum Arrival {
     Stranger,
     /// The only lease there is for it.
     Of(LeaseId),
-    /// Its ClientHello has to say whose it is.
-    Undecided,
+    /// Its ClientHello has to say whose it is, and may take this long.
+    Undecided(Duration),
 }
 
 /// Whose an undecided connection is.
@@ -160,19 +163,19 @@ impl Turns {
     /// False if others that are there now don't allow it.
     pub fn again(
         &mut self,
-        client: IpAddr,
+        former: Tenant,
         lease: LeaseId,
         port: SocketAddr,
         session: SessionId,
     ) -> bool {
         let tenant = Tenant {
-            client,
             mark: Mark::Named(session),
             demand: Demand::Name,
+            ..former
         };
         let fits = self
             .clients
-            .get(&client)
+            .get(&tenant.client)
             .is_none_or(|client| client.fits(port, tenant.mark));
         if fits {
             self.hold(lease, tenant, port);
@@ -214,7 +217,10 @@ impl Turns {
         match (leases.next(), leases.next()) {
             (None, _) => Arrival::Stranger,
             (Some(only), None) if only.tenant.demand == Demand::Nothing => Arrival::Of(only.lease),
-            (Some(_), _) => Arrival::Undecided,
+            (Some(_), _) => {
+                let hellos = client.at(port).map(|held| held.tenant.hello);
+                Arrival::Undecided(hellos.max().unwrap_or_default())
+            }
         }
     }
 

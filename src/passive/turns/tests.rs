@@ -5,12 +5,15 @@ use proptest::prelude::*;
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
+const HELLO: Duration = Duration::from_secs(10);
+
 /// Of a client whose connection has nothing to show but its address.
 fn tenant(mark: Mark) -> Tenant {
     Tenant {
         client: CLIENT,
         mark,
         demand: Demand::Nothing,
+        hello: HELLO,
     }
 }
 
@@ -144,7 +147,7 @@ fn among_several_leases_the_name_decides() {
     let mut turns = Turns::default();
     ask(&mut turns, &[named(10), named(11), unproven(12)]);
     let whose = |name: Option<u64>| {
-        assert_eq!(turns.arrive(CLIENT, port(0)), Arrival::Undecided);
+        assert_eq!(turns.arrive(CLIENT, port(0)), Arrival::Undecided(HELLO));
         turns.decide(CLIENT, port(0), name.map(SessionId))
     };
     assert_eq!(whose(Some(10)), Decision::Of(LeaseId(0)));
@@ -180,7 +183,7 @@ fn who_does_not_name_the_session_is_turned_away_where_a_name_is_demanded() {
         };
         turns.ask(LeaseId(0), tenant, &ports(1));
         for _ in 0..3 {
-            assert_eq!(turns.arrive(CLIENT, port(0)), Arrival::Undecided);
+            assert_eq!(turns.arrive(CLIENT, port(0)), Arrival::Undecided(HELLO));
             let turned_away = Decision::TurnedAway(LeaseId(0));
             assert_eq!(turns.decide(CLIENT, port(0), None), turned_away);
         }
@@ -195,7 +198,7 @@ fn a_lease_that_met_a_stranger_goes_on_under_its_name() {
     let mut turns = Turns::default();
     ask(&mut turns, &[unproven(0), unproven(1)]);
     turns.end(CLIENT, LeaseId(0));
-    assert!(turns.again(CLIENT, LeaseId(0), port(0), SessionId(0)));
+    assert!(turns.again(tenant(Mark::Address), LeaseId(0), port(0), SessionId(0)));
     turns.arrive(CLIENT, port(0));
     assert_eq!(
         turns.decide(CLIENT, port(0), Some(SessionId(0))),
@@ -204,7 +207,7 @@ fn a_lease_that_met_a_stranger_goes_on_under_its_name() {
     turns.end(CLIENT, LeaseId(0));
     turns.end(CLIENT, LeaseId(1));
     turns.ask(LeaseId(2), tenant(Mark::Address), &ports(1));
-    assert!(!turns.again(CLIENT, LeaseId(0), port(0), SessionId(0)));
+    assert!(!turns.again(tenant(Mark::Address), LeaseId(0), port(0), SessionId(0)));
 }
 
 #[derive(Debug, Clone)]

@@ -1,13 +1,15 @@
 //! Opening the two legs of a transfer: who came, the handshake, and whether it proves that it is the session's client.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use rustls::{HandshakeKind, ServerConnection};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::told::Told;
 use super::{Legs, PreparedClient};
 use crate::ftp::command::Direction;
 use crate::net::connect;
@@ -82,7 +84,11 @@ impl Drop for OpenLegs {
     }
 }
 
-pub(super) async fn secure_backend(socket: TcpStream, legs: &Legs) -> Result<OpenLeg, DataFailure> {
+pub(super) async fn secure_backend(
+    socket: TcpStream,
+    legs: &Legs,
+    told: &Told,
+) -> Result<OpenLeg, DataFailure> {
     let role = Role::of(Leg::Backend, legs.direction);
     let Some(tls) = &legs.backend_tls else {
         return Ok(OpenLeg::plain(socket, role));
@@ -97,30 +103,41 @@ pub(super) async fn secure_backend(socket: TcpStream, legs: &Legs) -> Result<Ope
             }
         })
     };
-    match secure(handshake, Leg::Backend, legs).await {
-        Some(Ok(leg)) => return Ok(leg),
-        Some(Err(error)) => {
+    let too_late = async {
+        if let Err(silent) = told.begun().await {
+            return silent;
+        }
+        sleep(legs.timeouts.tls_handshake).await;
+        DataFailure::BackendHandshake
+    };
+    match secure(handshake, too_late, Leg::Backend, legs).await? {
+        Ok(leg) => Ok(leg),
+        Err(error) => {
             let error = tls::explain(&error);
             tracing::warn!(session = legs.session.0, site = %legs.site, %error, "backend's data connection: TLS handshake failed");
+            Err(DataFailure::BackendHandshake)
         }
-        None => {}
     }
-    Err(DataFailure::BackendHandshake)
 }
 
-/// Does a handshake in its time, and counts what it came to. `None` if it took too long.
+/// Does a handshake, unless it is `too_late` first, and counts what it came to.
 async fn secure(
     handshake: impl Future<Output = io::Result<OpenLeg>>,
+    too_late: impl Future<Output = DataFailure>,
     leg: Leg,
     legs: &Legs,
-) -> Option<io::Result<OpenLeg>> {
-    let done = timeout(legs.timeouts.tls_handshake, handshake).await.ok();
+) -> Result<io::Result<OpenLeg>, DataFailure> {
+    let done = tokio::select! {
+        biased;
+        done = handshake => Ok(done),
+        failure = too_late => Err(failure),
+    };
     let outcome = match &done {
-        Some(Ok(open)) => match open.handshake_kind() {
+        Ok(Ok(open)) => match open.handshake_kind() {
             Some(HandshakeKind::Resumed) => DataHandshake::Resumed,
             _ => DataHandshake::Full,
         },
-        Some(Err(_)) | None => DataHandshake::Failed,
+        Ok(Err(_)) | Err(_) => DataHandshake::Failed,
     };
     legs.metrics.data_handshake(leg, outcome);
     done
@@ -130,25 +147,25 @@ pub(super) async fn open_client(
     prepared: &mut PreparedClient,
     tls: Option<&DataTls>,
     legs: &Legs,
+    told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
     match prepared {
         PreparedClient::Passive {
             arrival, strangers, ..
         } => {
-            // If it is the client itself that doesn't resume, it should not wait long for being told. Counted from here:
-            // before the reply to the transfer command many clients begin no handshake.
+            // If it is the client itself that doesn't resume, it should not wait long for being told.
             let not_resumed = async {
                 if strangers.wait_for(|came| *came).await.is_err() {
                     std::future::pending::<()>().await;
                 }
-                sleep(PATIENCE_AFTER_A_STRANGER).await;
+                stranger_alone(told).await;
             };
             let guest = tokio::select! {
                 biased;
                 guest = arrival.join() => guest.ok_or(DataFailure::NoClient)??,
                 () = not_resumed => return Err(DataFailure::NotResumed),
             };
-            let_in(guest, tls, legs).await
+            let_in(guest, tls, legs, told).await
         }
         PreparedClient::Active { to, from } => {
             let connecting = connect::data(*to, *from);
@@ -157,21 +174,27 @@ pub(super) async fn open_client(
                 Ok(Err(_)) | Err(_) => return Err(DataFailure::NoClient),
             };
             let read = Vec::new();
-            secure_client(Arrived { stream, read }, tls, legs).await
+            secure_client(Arrived { stream, read }, tls, legs, told).await
         }
     }
 }
 
-/// Waits for the client at its port. Where it has to name its session, others are turned away and it is waited for: they
+/// Waits for the client at its port, until it `stays_away`. Where it has to name its session, others are turned away and it is waited for: they
 /// may have come to steal its place.
 pub(super) async fn guest(
     mut lease: Lease,
-    deadline: Instant,
+    stays_away: impl Future<Output = ()>,
     on_stranger: impl Fn(),
 ) -> Result<Guest, DataFailure> {
     let mut failure = DataFailure::NoClient;
+    let mut stays_away = pin!(stays_away);
     loop {
-        match lease.caller(deadline).await {
+        let caller = tokio::select! {
+            biased;
+            caller = lease.caller() => caller,
+            () = &mut stays_away => None,
+        };
+        match caller {
             Some(Caller::Arrived(arrived)) => return Ok(Guest { lease, arrived }),
             Some(Caller::TurnedAway) => {
                 failure = DataFailure::NotResumed;
@@ -184,31 +207,63 @@ pub(super) async fn guest(
 
 /// Does the handshake with whoever came; where only the session's client is accepted, with whoever comes after it, too.
 async fn let_in(
-    mut guest: Guest,
+    guest: Guest,
     tls: Option<&DataTls>,
     legs: &Legs,
+    told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
-    loop {
-        let Guest { mut lease, arrived } = guest;
-        let failure = match secure_client(arrived, tls, legs).await {
-            Ok(stream) => return Ok(stream),
-            Err(failure) => failure,
-        };
-        let goes_on = tls.is_some_and(DataTls::demands_proof) && lease.again(legs.session);
-        if !goes_on {
-            return Err(failure);
-        }
-        let deadline = Instant::now() + PATIENCE_AFTER_A_STRANGER;
-        guest = self::guest(lease, deadline, || {})
-            .await
-            .map_err(|_| failure)?;
+    let Guest { lease, arrived } = guest;
+    let failure = match secure_client(arrived, tls, legs, told).await {
+        Ok(leg) => return Ok(leg),
+        Err(failure) => failure,
+    };
+    if !tls.is_some_and(DataTls::demands_proof) {
+        return Err(failure);
     }
+    // One time for all: strangers might go on coming for ever.
+    let time_is_up = async {
+        stranger_alone(told).await;
+        sleep(legs.timeouts.tls_handshake).await;
+    };
+    tokio::select! {
+        biased;
+        let_in = let_another_in(lease, failure, tls, legs, told) => let_in,
+        () = time_is_up => Err(failure),
+    }
+}
+
+/// Waits behind a stranger, who was a `failure`, for the session's client.
+async fn let_another_in(
+    mut lease: Lease,
+    mut failure: DataFailure,
+    tls: Option<&DataTls>,
+    legs: &Legs,
+    told: &Told,
+) -> Result<OpenLeg, DataFailure> {
+    while lease.again(legs.session) {
+        let next = guest(lease, stranger_alone(told), || {}).await;
+        let next = next.map_err(|_| failure)?;
+        match secure_client(next.arrived, tls, legs, told).await {
+            Ok(leg) => return Ok(leg),
+            Err(another) => failure = another,
+        }
+        lease = next.lease;
+    }
+    Err(failure)
+}
+
+/// Resolves when the right client should have come behind the wrong one.
+async fn stranger_alone(told: &Told) {
+    // It may have come long ago, and say nothing before the backend's reply.
+    let _ = told.begun().await;
+    sleep(PATIENCE_AFTER_A_STRANGER).await;
 }
 
 async fn secure_client(
     arrived: Arrived,
     tls: Option<&DataTls>,
     legs: &Legs,
+    told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
     let Arrived { stream, read } = arrived;
     let role = Role::of(Leg::Client, legs.direction);
@@ -219,6 +274,19 @@ async fn secure_client(
         } else {
             Err(DataFailure::NoClient)
         };
+    };
+    if read.is_empty() {
+        let mut first_byte = [0];
+        tokio::select! {
+            biased;
+            // Its end, or what is wrong with it, shows in the handshake.
+            _ = stream.peek(&mut first_byte) => {}
+            begun = told.begun() => begun?,
+        }
+    }
+    let too_late = async {
+        sleep(legs.timeouts.tls_handshake).await;
+        DataFailure::ClientHandshake
     };
     let connection = tls.connection();
     let handshake = async {
@@ -232,14 +300,13 @@ async fn secure_client(
             }
         })
     };
-    let leg = match secure(handshake, Leg::Client, legs).await {
-        Some(Ok(leg)) => leg,
-        Some(Err(error)) => {
+    let leg = match secure(handshake, too_late, Leg::Client, legs).await? {
+        Ok(leg) => leg,
+        Err(error) => {
             let error = tls::explain(&error);
             tracing::info!(session = legs.session.0, site = %legs.site, %error, "client's data connection: TLS handshake failed");
             return Err(DataFailure::ClientHandshake);
         }
-        None => return Err(DataFailure::ClientHandshake),
     };
     if tls.accepts(connection.proof(leg.handshake_kind())) {
         Ok(leg)
@@ -260,5 +327,5 @@ fn take_up(handshake: &mut ServerConnection, mut read: &[u8]) {
     }
 }
 
-/// How long the right client is waited for after the wrong one has come to its port.
+/// How long the right client is waited for after the wrong one has come to its port, once the backend has begun.
 const PATIENCE_AFTER_A_STRANGER: Duration = Duration::from_secs(3);

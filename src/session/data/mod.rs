@@ -4,6 +4,7 @@
 //! task without an order to proceed drops its sockets, and since their lingering is armed, both peers see a reset.
 
 mod legs;
+mod told;
 mod transfer;
 
 use std::io;
@@ -26,6 +27,7 @@ use crate::passive::Lease;
 use crate::tls::{BackendSessionTls, DataTls, SessionId};
 
 use legs::{Guest, guest};
+use told::Told;
 use transfer::Transfer;
 
 /// Data connections between the data port command and the transfer command.
@@ -33,6 +35,8 @@ use transfer::Transfer;
 pub struct PreparedData {
     backend: Task<io::Result<TcpStream>>,
     client: PreparedClient,
+    orders: watch::Sender<Option<Order>>,
+    told: Told,
 }
 
 #[derive(Debug)]
@@ -53,17 +57,19 @@ enum PreparedClient {
 #[derive(Debug)]
 pub struct RunningData {
     events: mpsc::Receiver<DataEvent>,
-    orders: mpsc::Sender<Order>,
+    orders: watch::Sender<Option<Order>>,
     moved: Arc<AtomicU64>,
     began: Instant,
     _task: Task<()>,
 }
 
-/// What a transfer's task is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a transfer's task is told, in this order; one implies those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
     /// The transfer command is out.
     Begin,
+    /// The backend has said 1yz: nobody has a reason to wait any longer.
+    Expect,
     /// End the sink's leg in order.
     Proceed,
 }
@@ -121,9 +127,10 @@ impl PreparedData {
         leasing: impl Future<Output = Option<Lease>> + Send + 'static,
         timeouts: &Timeouts,
     ) -> Self {
-        let patience = timeouts.data_connect;
+        let (orders, told) = Told::nothing(timeouts);
         let (announce, port) = oneshot::channel();
         let (turned_away, strangers) = watch::channel(false);
+        let waiting = told.clone();
         let arrival = async move {
             let lease = leasing.await;
             let _ = announce.send(lease.as_ref().map(Lease::port));
@@ -131,15 +138,17 @@ impl PreparedData {
             let on_stranger = || {
                 turned_away.send_replace(true);
             };
-            guest(lease, Instant::now() + patience, on_stranger).await
+            guest(lease, waiting.client_stays_away(), on_stranger).await
         };
         Self {
-            backend: connect_backend(backend, backend_from, patience),
+            backend: connect_backend(backend, backend_from, timeouts.data_connect),
             client: PreparedClient::Passive {
                 port,
                 arrival: Task::spawn(arrival),
                 strangers,
             },
+            orders,
+            told,
         }
     }
 
@@ -151,9 +160,12 @@ impl PreparedData {
         from: IpAddr,
         timeouts: &Timeouts,
     ) -> Self {
+        let (orders, told) = Told::nothing(timeouts);
         Self {
             backend: connect_backend(backend, backend_from, timeouts.data_connect),
             client: PreparedClient::Active { to, from },
+            orders,
+            told,
         }
     }
 
@@ -172,10 +184,16 @@ impl PreparedData {
     pub fn open(self, legs: Legs, client_tls: Option<DataTls>) -> RunningData {
         // As many as there can be, so that the task never waits for the session.
         let (report, events) = mpsc::channel(4);
-        let (orders, told) = mpsc::channel(2);
         let moved = Arc::new(AtomicU64::new(0));
+        let Self {
+            backend,
+            client,
+            orders,
+            told,
+        } = self;
         let transfer = Transfer {
-            prepared: self,
+            backend,
+            client,
             legs,
             client_tls,
             report,
@@ -213,8 +231,13 @@ impl RunningData {
 
     /// Tells the transfer's task.
     pub fn order(&self, order: Order) {
-        // There are never more orders than the channel holds; a task that is over needs none.
-        let _ = self.orders.try_send(order);
+        self.orders.send_if_modified(|last| {
+            let is_later = *last < Some(order);
+            if is_later {
+                *last = Some(order);
+            }
+            is_later
+        });
     }
 
     /// How many bytes have gone from the source to the sink so far.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::legs::{OpenLeg, OpenLegs, open_client, secure_backend};
-use super::{Legs, Order, PreparedData};
+use super::told::Told;
+use super::{Legs, Order, PreparedClient, Task};
 use crate::net::relay::{Broken, relay};
 use crate::net::source::{Source, SourceEnd};
 use crate::net::stream::Stream;
@@ -19,11 +21,12 @@ use crate::tls::DataTls;
 
 /// The task behind [`RunningData`].
 pub(super) struct Transfer {
-    pub(super) prepared: PreparedData,
+    pub(super) backend: Task<io::Result<TcpStream>>,
+    pub(super) client: PreparedClient,
     pub(super) legs: Legs,
     pub(super) client_tls: Option<DataTls>,
     pub(super) report: mpsc::Sender<DataEvent>,
-    pub(super) told: mpsc::Receiver<Order>,
+    pub(super) told: Told,
     pub(super) moved: Arc<AtomicU64>,
 }
 
@@ -42,18 +45,8 @@ impl Transfer {
         let _ = self.report.send(event).await;
     }
 
-    async fn ordered(&mut self, order: Order) {
-        loop {
-            match self.told.recv().await {
-                Some(told) if told == order => return,
-                Some(_) => {}
-                None => std::future::pending().await,
-            }
-        }
-    }
-
     async fn transfer(&mut self, open: &mut OpenLegs) -> Result<(), DataFailure> {
-        let socket = match self.prepared.backend.join().await {
+        let socket = match self.backend.join().await {
             Some(Ok(socket)) => socket,
             Some(Err(error)) => {
                 tracing::warn!(session = self.legs.session.0, site = %self.legs.site, %error, "backend's data port not reached");
@@ -62,18 +55,19 @@ impl Transfer {
             None => return Err(DataFailure::NoBackend),
         };
         self.tell(DataEvent::BackendOpen).await;
-        self.ordered(Order::Begin).await;
+        self.told.ordered(Order::Begin).await;
 
         let backend = async {
-            open.backend = Some(secure_backend(socket, &self.legs).await?);
+            open.backend = Some(secure_backend(socket, &self.legs, &self.told).await?);
             Ok(())
         };
         let client = async {
             open.client = Some(
                 open_client(
-                    &mut self.prepared.client,
+                    &mut self.client,
                     self.client_tls.as_ref(),
                     &self.legs,
+                    &self.told,
                 )
                 .await?,
             );
@@ -128,8 +122,8 @@ impl Transfer {
     }
 
     /// Ends the sink's leg when the verdict is in.
-    async fn finish(&mut self, sink: &mut Option<OpenLeg>, leg: Leg) -> Result<(), DataFailure> {
-        self.ordered(Order::Proceed).await;
+    async fn finish(&self, sink: &mut Option<OpenLeg>, leg: Leg) -> Result<(), DataFailure> {
+        self.told.ordered(Order::Proceed).await;
         let Some(OpenLeg::Sink(stream)) = sink else {
             return Ok(());
         };

@@ -61,7 +61,7 @@ pub enum DataEvent {
     },
     /// After [`Action::ProceedData`]: the sink's leg was ended in order.
     Finished,
-    /// It went wrong, and both legs have been reset.
+    /// It went wrong. Both legs stay as they are until [`Action::DropData`] resets them.
     Failed(DataFailure),
 }
 
@@ -117,6 +117,8 @@ pub enum Action {
     },
     /// The transfer command is out: do the handshakes and let the bytes flow.
     BeginData,
+    /// The backend has begun the transfer: from now on nobody has a reason to wait.
+    ExpectData,
     /// The source's end is good: end the sink's leg in order, too.
     ProceedData,
     /// Drop both data connections, with a reset to whoever is connected.

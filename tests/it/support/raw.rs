@@ -58,6 +58,14 @@ impl RawTls {
         eager.connection().early_data().is_some()
     }
 
+    /// The ClientHello of its next connection, which names the TLS session that it would resume.
+    pub fn hello(&self) -> Vec<u8> {
+        let mut hello = Vec::new();
+        let written = self.connection().write_tls(&mut hello);
+        written.expect("a vector takes everything");
+        hello
+    }
+
     fn changed(&self, change: impl FnOnce(&mut ClientConfig)) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         change(&mut config);

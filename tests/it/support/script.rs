@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 
@@ -21,6 +22,8 @@ pub enum Step {
     Wait(Gate),
     /// Opens the gate, on which the test waits.
     Open(Gate),
+    /// Is silent for this long, as if the file came from tape.
+    Silence(Duration),
     /// Waits until the next command comes, and leaves it unread.
     AwaitCommand,
     /// Opens a data port and sends this reply, with the port for `{port}`, or address and port for `{six}` or `{dots}`.

@@ -290,8 +290,11 @@ impl Machine {
         };
         match reply.class() {
             Class::Preliminary => {
-                *begun = true;
+                let is_first = !std::mem::replace(begun, true);
                 self.pass(&reply);
+                if is_first {
+                    self.push(Action::ExpectData);
+                }
             }
             // Python's ftplib knows servers that say 200 and then 150. It tells nothing of the transfer's end.
             Class::Completion
@@ -337,6 +340,8 @@ impl Machine {
             // IIS says 226 while the last bytes are still under way.
             Data::Flowing | Data::Unproven | Data::Proven | Data::Ending => {
                 running.confirmed = Some(reply);
+                // Without a 1yz before it there is none to wait for any more.
+                self.push(Action::ExpectData);
             }
             Data::Finished => {
                 running.confirmed = Some(reply);

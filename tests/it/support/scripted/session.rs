@@ -123,6 +123,7 @@ impl<'a> Session<'a> {
                     gate.wait();
                 }
                 Step::Open(gate) => gate.open(),
+                Step::Silence(how_long) => std::thread::sleep(*how_long),
                 Step::AwaitCommand => {
                     let control = self.control.as_mut();
                     control.ok_or(io::ErrorKind::NotConnected)?.fill_buf()?;
