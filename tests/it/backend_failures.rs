@@ -132,12 +132,9 @@ fn a_backend_that_cannot_be_reached_or_greets_badly_is_named_with_its_stage() {
 fn a_backend_that_will_not_protect_the_session_never_sees_user_or_password() {
     let front = Front::new(&[]);
     let good = Backend::start(Script::new());
-    let server = Authority::new("authority of backends")
-        .issue(&["backend.test"])
-        .server_config(&[&TLS12]);
+    let tls = ScriptTls::explicit(&TLS12);
     let on = |verb: &str, steps: Vec<Step>| {
-        let tls = ScriptTls::Explicit(server.clone());
-        Backend::start(Script::new().tls(tls).on(verb, steps))
+        Backend::start(Script::new().tls(tls.clone()).on(verb, steps))
     };
     let auth = |text: &str| on("AUTH", vec![reply(text)]);
     let raw = |bytes: &[u8]| on("AUTH", vec![Step::Bytes(bytes.to_vec())]);
@@ -324,12 +321,10 @@ fn a_certificate_or_handshake_that_is_no_good_is_named_with_its_reason() {
 #[test]
 fn a_backend_that_falls_silent_on_the_way_is_named_with_the_stage_where_it_did() {
     let front = Front::new(&[]);
-    let server = Authority::new("authority of backends")
-        .issue(&["backend.test"])
-        .server_config(&[&TLS12]);
+    let tls = ScriptTls::explicit(&TLS12);
     let gate = Gate::new();
     let silent = |verb: &str| {
-        let script = Script::new().tls(ScriptTls::Explicit(server.clone()));
+        let script = Script::new().tls(tls.clone());
         let wait = [Step::Wait(gate.clone())];
         Backend::start(match verb {
             "" => script.greeting(wait),

@@ -2,12 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::version::TLS12;
 
-use crate::support::certs::Authority;
 use crate::support::front::Client;
 use crate::support::raw::{open_data, protect};
 use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
@@ -67,17 +64,11 @@ fn abor_in_the_clients_handshake() {
     assert_eq!(stage.backend.wait_for_upload(1).end, End::Reset);
 }
 
-/// TLS for a backend.
-fn server_tls() -> Arc<ServerConfig> {
-    let authority = Authority::new("authority of the backend");
-    authority.issue(&["backend.test"]).server_config(&[&TLS12])
-}
-
 #[test]
 fn abor_in_the_backends_handshake() {
     let steps = transfer(&[reply("150 go"), Step::OpenClearData]);
     let script = Script::new()
-        .tls(ScriptTls::Explicit(server_tls()))
+        .tls(ScriptTls::explicit(&TLS12))
         .on("RETR", steps);
     let stage = Stage::before(
         script,

@@ -1,12 +1,9 @@
 //! PASV, EPSV, PORT and EPRT between three parties: what each leg sees of the other's, which is nothing.
 
 use std::io::Read;
-use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::version::TLS12;
 
-use crate::support::certs::Authority;
 use crate::support::front::NAME;
 use crate::support::raw::{open_data, protect};
 use crate::support::script::{Script, ScriptTls, Step, reply};
@@ -156,15 +153,10 @@ fn auth_ssl_implies_private_data_as_with_iis() {
     client.expect(226);
 }
 
-fn server_tls() -> Arc<ServerConfig> {
-    let authority = Authority::new("authority of the backend");
-    authority.issue(&["backend.test"]).server_config(&[&TLS12])
-}
-
 #[test]
 fn each_leg_has_a_protection_of_its_own() {
     let script = Script::new()
-        .tls(ScriptTls::Explicit(server_tls()))
+        .tls(ScriptTls::explicit(&TLS12))
         .file("file", "content");
     let stage = Stage::before(
         script,

@@ -6,7 +6,6 @@ use std::io::Write;
 
 use rustls::version::TLS12;
 
-use crate::support::certs::Authority;
 use crate::support::config::Site;
 use crate::support::content;
 use crate::support::front::{Front, NAME};
@@ -36,11 +35,8 @@ fn converse(client: &mut Raw, lines: &[&str]) -> Vec<String> {
 #[test]
 fn a_password_is_found_nowhere_not_even_at_the_lowest_level() {
     let front = Front::new(&[]);
-    let server = Authority::new("authority of backends")
-        .issue(&["backend.test"])
-        .server_config(&[&TLS12]);
     let script = Script::new()
-        .tls(ScriptTls::Explicit(server))
+        .tls(ScriptTls::explicit(&TLS12))
         .on("PASS", [reply("332 account please")])
         .on("ACCT", [reply("230 welcome")]);
     let secured = Backend::start(script);
@@ -181,11 +177,8 @@ fn a_user_name_is_one_escaped_word_of_its_line() {
 #[test]
 fn a_session_is_one_line_and_so_is_each_of_its_transfers() {
     let front = Front::new(&[]);
-    let server = Authority::new("authority of backends")
-        .issue(&["backend.test"])
-        .server_config(&[&TLS12]);
     let script = Script::new()
-        .tls(ScriptTls::Implicit(server))
+        .tls(ScriptTls::implicit(&TLS12))
         .file("old file", content::bytes(1, 70_000));
     let backend = Backend::start(script);
     let site = Site::hosts("ftpb", &["ftpb.test"], backend.address());

@@ -2,13 +2,10 @@
 //! no data connection ever came to be.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use rustls::version::TLS12;
 
-use crate::support::certs::Authority;
 use crate::support::front::Client;
 use crate::support::proxy::LogLine;
 use crate::support::raw::{open_data, protect};
@@ -90,12 +87,10 @@ fn a_refusal_reaches_the_client_however_far_its_data_connection_has_come() {
 
 #[test]
 fn a_refusal_reaches_the_client_though_the_backends_data_port_stays_silent() {
-    let authority = Authority::new("authority of the backend");
-    let tls: Arc<ServerConfig> = authority.issue(&["backend.test"]).server_config(&[&TLS12]);
     let gate = Gate::new();
     let refusal = reply("451 Local error");
     let script = Script::new()
-        .tls(ScriptTls::Explicit(tls))
+        .tls(ScriptTls::explicit(&TLS12))
         .on("LIST", [Step::OpenClearData, refusal.clone()])
         .on(
             "RETR",
@@ -209,11 +204,9 @@ fn slow_to_begin() -> Script {
 /// Whoever begins no handshake before the 150 loses nothing by it, on either leg.
 #[test]
 fn a_transfer_whose_150_takes_longer_than_a_handshake_may_is_like_any_other() {
-    let authority = Authority::new("authority of the backend");
-    let tls: Arc<ServerConfig> = authority.issue(&["backend.test"]).server_config(&[&TLS12]);
     for reuse in ["prefer", "require"] {
         let stage = Stage::before(
-            slow_to_begin().tls(ScriptTls::Explicit(tls.clone())),
+            slow_to_begin().tls(ScriptTls::explicit(&TLS12)),
             |site| site.backend_tls("explicit", None),
             |config| {
                 config

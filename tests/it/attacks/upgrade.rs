@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 
 use rustls::version::TLS12;
 
-use crate::support::certs::Authority;
 use crate::support::config::Site;
 use crate::support::front::{Front, NAME};
 use crate::support::proxy::Proxy;
@@ -169,11 +168,8 @@ fn a_client_in_clear_text_on_a_private_data_connection_moves_no_byte() {
 #[test]
 fn a_backend_in_clear_text_on_a_protected_data_connection_moves_no_byte() {
     let front = Front::new(&[]);
-    let server = Authority::new("authority of backends")
-        .issue(&["backend.test"])
-        .server_config(&[&TLS12]);
     let script = Script::new()
-        .tls(ScriptTls::Explicit(server))
+        .tls(ScriptTls::explicit(&TLS12))
         .on(
             "RETR",
             [

@@ -8,17 +8,15 @@ mod backend;
 mod client;
 mod fault;
 
-use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
 
 use crate::support::DEADLINE;
+use crate::support::cells;
 use crate::support::certs::Authority;
 use crate::support::config::Site;
 use crate::support::front::Front;
@@ -130,33 +128,11 @@ impl House {
 
     /// Plays all cells for the `round`th time, and names those that fail.
     fn play(&self, round: usize) {
-        let cells: Mutex<VecDeque<_>> = Mutex::new(self.cells.iter().collect());
-        let failed = Mutex::new(Vec::new());
-        let next = || {
-            let mut cells = cells.lock().expect("nobody panics while holding it");
-            cells.pop_front()
-        };
-        thread::scope(|scope| {
-            for _ in 0..AT_ONCE {
-                scope.spawn(|| {
-                    while let Some((cell, faulty)) = next() {
-                        let play = || client::play(cell, faulty, self, round);
-                        if let Err(panic) = catch_unwind(AssertUnwindSafe(play)) {
-                            let why = panic.downcast_ref::<String>().map_or("?", |why| why);
-                            let mut failed = failed.lock().expect("nobody panics while holding it");
-                            failed.push(format!("{cell}: {why}"));
-                        }
-                    }
-                });
-            }
-        });
-        let failed = failed.into_inner().expect("nobody panics while holding it");
-        assert!(
-            failed.is_empty(),
-            "{} of {} cells:\n{}",
-            failed.len(),
-            self.cells.len(),
-            failed.join("\n")
+        cells::play(
+            &self.cells,
+            AT_ONCE,
+            |(cell, _)| cell.to_string(),
+            |(cell, faulty)| client::play(cell, faulty, self, round),
         );
     }
 

@@ -8,15 +8,13 @@ mod backend;
 mod client;
 mod ending;
 
-use std::collections::VecDeque;
 use std::fmt::{self, Display};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::thread;
 
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
+use crate::support::cells;
 use crate::support::certs::Authority;
 use crate::support::config::{Config, Site};
 use crate::support::front::Front;
@@ -183,36 +181,10 @@ impl House {
         backend
     }
 
-    /// Plays all cells, so many at a time, and names those that fail.
-    fn play(&self, cells: Vec<Cell>, at_once: usize) {
-        let count = cells.len();
-        let cells = Mutex::new(VecDeque::from(cells));
-        let failed = Mutex::new(Vec::new());
-        let next = || {
-            let mut cells = cells.lock().expect("nobody panics while holding it");
-            cells.pop_front()
-        };
-        thread::scope(|scope| {
-            for _ in 0..at_once {
-                scope.spawn(|| {
-                    while let Some(cell) = next() {
-                        let played = catch_unwind(AssertUnwindSafe(|| client::play(&cell, self)));
-                        if let Err(panic) = played {
-                            let why = panic.downcast_ref::<String>().map_or("?", |why| why);
-                            let mut failed = failed.lock().expect("nobody panics while holding it");
-                            failed.push(format!("{cell}: {why}"));
-                        }
-                    }
-                });
-            }
+    fn play(&self, cells: &[Cell], at_once: usize) {
+        cells::play(cells, at_once, Cell::to_string, |cell| {
+            client::play(cell, self)
         });
-        let failed = failed.into_inner().expect("nobody panics while holding it");
-        assert!(
-            failed.is_empty(),
-            "{} of {count} cells:\n{}",
-            failed.len(),
-            failed.join("\n")
-        );
     }
 }
 
@@ -230,7 +202,7 @@ fn half() -> Vec<u8> {
 fn a_transfer_is_called_complete_only_if_every_byte_and_every_end_was_in_order() {
     let cells = Cell::all(&Ending::prompt());
     let house = House::new(&cells, |config| config);
-    house.play(cells, 12);
+    house.play(&cells, 12);
 }
 
 #[test]
@@ -241,7 +213,7 @@ fn what_stands_still_or_is_never_confirmed_is_reset_when_its_time_is_over() {
             .timeout("data_idle", "2s")
             .timeout("final_reply", "2s")
     });
-    house.play(cells, 36);
+    house.play(&cells, 36);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::DEADLINE;
+use super::certs::Authority;
 use super::wire::End;
 
 /// One thing that a scripted backend does.
@@ -107,6 +108,23 @@ pub enum ScriptTls {
     Explicit(Arc<ServerConfig>),
     /// With the first byte.
     Implicit(Arc<ServerConfig>),
+}
+
+impl ScriptTls {
+    /// After AUTH TLS, in this version, with a certificate that nobody has a reason to trust.
+    pub fn explicit(version: &'static SupportedProtocolVersion) -> Self {
+        Self::Explicit(untrusted(version))
+    }
+
+    /// With the first byte, in this version, with such a certificate.
+    pub fn implicit(version: &'static SupportedProtocolVersion) -> Self {
+        Self::Implicit(untrusted(version))
+    }
+}
+
+fn untrusted(version: &'static SupportedProtocolVersion) -> Arc<ServerConfig> {
+    let pair = Authority::new("authority of backends").issue(&["backend.test"]);
+    pair.server_config(&[version])
 }
 
 /// A scripted backend's behaviour: that of a small, correct server with files in memory, but for what is overridden.
