@@ -189,6 +189,8 @@ answers! {
     DATA_TIMEOUT = "426 Data connection idle for too long, transfer aborted.";
     /// The backend gave no final reply.
     NO_FINAL_REPLY = "426 The site did not confirm the transfer.";
+    /// We have failed ourselves.
+    INTERNAL_ERROR = "451 Internal error, transfer incomplete.";
     /// The backend called an upload complete before it was.
     EARLY_COMPLETION = "426 The site ended the transfer early, upload incomplete.";
     /// ABOR: the transfer.

@@ -215,7 +215,7 @@ impl Session {
                 self.summary.site(route);
             }
         };
-        // The sockets of a transfer are reset before the control connections say goodbye.
+        // The sockets of a transfer are reset now, and not only when the goodbyes, which may take a while, have been said.
         self.data = DataSide::None;
         self.summary.write(ending);
         let backend = self.backend.take();

@@ -1,7 +1,8 @@
 //! The data connections of a session: made ready at PASV or PORT, opened by the transfer command, ended by the verdict.
 //!
 //! Both legs of one transfer live in one task, which reports [`DataEvent`]s and takes [`Order`]s. Whatever ends that
-//! task without an order to proceed drops its sockets, and since their lingering is armed, both peers see a reset.
+//! task drops its sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the
+//! order to proceed; the source's only until the source has ended and been answered with our own end.
 
 mod legs;
 mod told;
@@ -56,7 +57,8 @@ enum PreparedClient {
 /// The data connections of the running transfer.
 #[derive(Debug)]
 pub struct RunningData {
-    events: mpsc::Receiver<DataEvent>,
+    /// `None` after the last one.
+    events: Option<mpsc::Receiver<DataEvent>>,
     orders: watch::Sender<Option<Order>>,
     moved: Arc<AtomicU64>,
     began: Instant,
@@ -201,7 +203,7 @@ impl PreparedData {
             moved: Arc::clone(&moved),
         };
         RunningData {
-            events,
+            events: Some(events),
             orders,
             moved,
             began: Instant::now(),
@@ -222,11 +224,16 @@ fn connect_backend(
 impl RunningData {
     /// The next event. May be cancelled.
     pub async fn event(&mut self) -> DataEvent {
-        match self.events.recv().await {
-            Some(event) => event,
-            // The task is over and has said all it had to say.
-            None => std::future::pending().await,
+        let Some(events) = &mut self.events else {
+            return std::future::pending().await;
+        };
+        // A task that ends without a last word has panicked, and its sockets are reset.
+        let panicked = DataEvent::Failed(DataFailure::Internal);
+        let event = events.recv().await.unwrap_or(panicked);
+        if matches!(event, DataEvent::Finished | DataEvent::Failed(_)) {
+            self.events = None;
         }
+        event
     }
 
     /// Tells the transfer's task.
@@ -248,5 +255,51 @@ impl RunningData {
     /// How long ago the transfer command came.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The data connections of a task that does this.
+    fn running<F>(task: impl FnOnce(mpsc::Sender<DataEvent>) -> F) -> RunningData
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (report, events) = mpsc::channel(4);
+        RunningData {
+            events: Some(events),
+            orders: watch::Sender::new(None),
+            moved: Arc::default(),
+            began: Instant::now(),
+            _task: Task::spawn(task(report)),
+        }
+    }
+
+    /// What it says next, if anything.
+    async fn next(data: &mut RunningData) -> Option<DataEvent> {
+        timeout(Duration::from_secs(1), data.event()).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_dies_has_failed() {
+        let mut data = running(|report| async move {
+            report.send(DataEvent::BackendOpen).await.unwrap();
+            panic!("as a bug would");
+        });
+        assert_eq!(next(&mut data).await, Some(DataEvent::BackendOpen));
+        let failed = DataEvent::Failed(DataFailure::Internal);
+        assert_eq!(next(&mut data).await, Some(failed));
+        assert_eq!(next(&mut data).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_has_finished_says_no_more() {
+        let mut data = running(|report| async move {
+            report.send(DataEvent::Finished).await.unwrap();
+        });
+        assert_eq!(next(&mut data).await, Some(DataEvent::Finished));
+        assert_eq!(next(&mut data).await, None);
     }
 }

@@ -100,6 +100,7 @@ fn a_failed_data_connection_aborts_and_replaces_a_2xx() {
         DataFailure::BackendHandshake,
         DataFailure::BackendLost,
         DataFailure::BackendIdle,
+        DataFailure::Internal,
     ] {
         let mut session = Session::running("STOR x");
         session.backend("150 Go").actions();
@@ -112,7 +113,7 @@ fn a_failed_data_connection_aborts_and_replaces_a_2xx() {
             .backend("200 N");
         assert_eq!(session.verdict(), Some(failure.verdict()));
         let codes = session.codes();
-        assert!(matches!(codes[..], [425 | 426 | 522]), "{codes:?}");
+        assert!(matches!(codes[..], [425 | 426 | 451 | 522]), "{codes:?}");
     }
 }
 

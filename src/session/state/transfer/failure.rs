@@ -30,8 +30,10 @@ pub enum DataFailure {
     BackendIdle,
     /// The backend called an upload complete before its end.
     EarlyCompletion,
-    /// The backend's final reply did not come.
+    /// The backend's final reply did not come, or its first.
     NoFinalReply,
+    /// The task that held the data connections has panicked.
+    Internal,
 }
 
 impl DataFailure {
@@ -50,7 +52,9 @@ impl DataFailure {
             | Self::BackendLost
             | Self::BackendIdle
             | Self::EarlyCompletion
-            | Self::NoFinalReply => Verdict::FailedBackend,
+            | Self::NoFinalReply
+            // Nobody else's fault either, and it is the backend that has to be brought back into step.
+            | Self::Internal => Verdict::FailedBackend,
         }
     }
 
@@ -68,6 +72,7 @@ impl DataFailure {
             Self::BackendLost => answer::BACKEND_DATA_LOST,
             Self::EarlyCompletion => answer::EARLY_COMPLETION,
             Self::NoFinalReply => answer::NO_FINAL_REPLY,
+            Self::Internal => answer::INTERNAL_ERROR,
         }
     }
 
@@ -87,6 +92,7 @@ impl DataFailure {
             Self::BackendIdle => "backend moved no data",
             Self::EarlyCompletion => "backend called the upload complete before its end",
             Self::NoFinalReply => "backend gave no final reply",
+            Self::Internal => "internal error",
         }
     }
 }
