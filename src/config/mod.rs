@@ -362,7 +362,7 @@ pub struct Timeouts {
     pub data_port: Duration,
     /// From 150 or PASV to an open data connection.
     pub data_connect: Duration,
-    /// A transfer without a byte.
+    /// A transfer without a byte, on either leg: nothing comes from the source, or the sink takes nothing.
     pub data_idle: Duration,
     /// The backend's reply after the data connections are done.
     pub final_reply: Duration,

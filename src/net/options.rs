@@ -50,6 +50,19 @@ pub fn data_before_connect(socket: &TcpSocket) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(PEER_SILENCE))
 }
 
+/// Lets the peer of a data connection take no byte for as long as a transfer may stand still. To the kernel a peer that
+/// doesn't read is as silent as one that is gone.
+///
+/// # Errors
+/// Those of `setsockopt(2)`.
+pub fn bear_standstill(stream: &TcpStream, idle: Duration) -> io::Result<()> {
+    let silence = idle.saturating_add(MARGIN).min(LONGEST);
+    if silence <= PEER_SILENCE {
+        return Ok(());
+    }
+    SockRef::from(stream).set_tcp_user_timeout(Some(silence))
+}
+
 /// Ends our direction of a data connection as a complete one: disarms the reset and sends FIN, which takes along what
 /// [`hold_for_fin`] has held back. There is nothing to wait for in between, so no FIN is sent by accident.
 ///
@@ -79,3 +92,32 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long sent bytes may stay without acknowledgement before the peer counts as gone.
 const PEER_SILENCE: Duration = Duration::from_secs(180);
+
+/// By how much the kernel's time for a standstill is longer than ours, which knows what to tell whom.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// The kernel counts milliseconds in 31 bits.
+const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_bears_a_standstill_for_longer_than_we_do() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = listener.local_addr().unwrap();
+        for (idle, silence) in [(1, 180), (120, 180), (121, 181), (3600, 3660)] {
+            let stream = TcpStream::connect(peer).await.unwrap();
+            data(&stream).unwrap();
+            bear_standstill(&stream, Duration::from_secs(idle)).unwrap();
+            let set = SockRef::from(&stream).tcp_user_timeout().unwrap();
+            assert_eq!(set, Some(Duration::from_secs(silence)), "{idle}");
+        }
+        let stream = TcpStream::connect(peer).await.unwrap();
+        // More than the kernel can count.
+        bear_standstill(&stream, Duration::MAX).unwrap();
+    }
+}

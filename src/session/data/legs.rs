@@ -12,9 +12,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::told::Told;
 use super::{Legs, PreparedClient};
 use crate::ftp::command::Direction;
-use crate::net::connect;
 use crate::net::source::Source;
 use crate::net::stream::Stream;
+use crate::net::{connect, options};
 use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{Arrived, Caller, Lease};
 use crate::session::state::DataFailure;
@@ -89,6 +89,7 @@ pub(super) async fn secure_backend(
     legs: &Legs,
     told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
+    bear_standstill(&socket, legs);
     let role = Role::of(Leg::Backend, legs.direction);
     let Some(tls) = &legs.backend_tls else {
         return Ok(OpenLeg::plain(socket, role));
@@ -266,6 +267,7 @@ async fn secure_client(
     told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
     let Arrived { stream, read } = arrived;
+    bear_standstill(&stream, legs);
     let role = Role::of(Leg::Client, legs.direction);
     let Some(tls) = tls else {
         // PROT C after a PASV under PROT P: what was read as a ClientHello would be missing in the file.
@@ -313,6 +315,11 @@ async fn secure_client(
     } else {
         Err(DataFailure::NotResumed)
     }
+}
+
+fn bear_standstill(socket: &TcpStream, legs: &Legs) {
+    // If the peer has reset it already, the handshake or the first byte shows it.
+    let _ = options::bear_standstill(socket, legs.timeouts.data_idle);
 }
 
 /// Gives a handshake the bytes of it that have been read already.
