@@ -1,14 +1,11 @@
 //! One transfer, from its command to its verdict.
 //!
-//! The verdict is the promise that Portcullis makes: a transfer is complete only if its source ended cleanly, its sink
-//! took every byte, *and* the backend said 2xx. Until all three are known nobody is told that it is: a download's
-//! client doesn't get its end of file before the backend's 2xx, an upload's backend doesn't get its own before the
-//! client's end was judged. In every other case the sink's leg is reset and the client hears a 4xx or 5xx.
-//!
-//! A transfer that the client aborts, or that goes wrong on our side, has to be ended at the backend, too: see `abort`.
+//! `verdict` judges it while it runs. A transfer that the client aborts, or that goes wrong on our side, has to be ended at
+//! the backend, too: see `abort`.
 
 mod abort;
 mod failure;
+mod verdict;
 
 use super::logged_in::{DataPort, Step};
 use super::{Action, Client, DataEvent, Ending, Loss, Machine, Protection, Record, State, Wait};
@@ -19,6 +16,7 @@ use crate::observe::metrics::Verdict;
 
 use abort::{Abort, Why};
 pub use failure::DataFailure;
+use verdict::{Data, Running};
 
 /// The transfer under way.
 #[derive(Debug)]
@@ -42,27 +40,6 @@ enum Phase {
     Running(Running),
     /// The backend is brought back into step.
     Aborting(Abort),
-}
-
-#[derive(Debug)]
-struct Running {
-    data: Data,
-    /// The backend's 2xx, kept until the data connections have borne it out.
-    confirmed: Option<Reply>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Data {
-    Flowing,
-    /// A plaintext upload's FIN: it counts if no ABOR and no end of the control connection comes with it.
-    Unproven,
-    /// An upload's close_notify: it counts if no ABOR is there already.
-    Proven,
-    /// The source is done; a download's sink waits for the backend's word.
-    SourceEnded,
-    /// The sink's leg is being ended.
-    Ending,
-    Finished,
 }
 
 impl Transfer {
@@ -110,14 +87,7 @@ impl Transfer {
         match &self.phase {
             Phase::Opening => Wait::Data,
             Phase::Aborting(_) => Wait::Abort,
-            Phase::Running(running) => match (running.data, running.confirmed.is_some()) {
-                (Data::Unproven, _) => Wait::Grace,
-                (Data::Proven, _) => Wait::LastWord,
-                (Data::SourceEnded | Data::Finished, false) => Wait::FinalReply,
-                (Data::Flowing | Data::Ending | Data::SourceEnded | Data::Finished, _) => {
-                    Wait::Data
-                }
-            },
+            Phase::Running(running) => running.wait(),
         }
     }
 }
@@ -221,36 +191,13 @@ impl Machine {
         };
         match (event, &mut transfer.phase) {
             (DataEvent::BackendOpen, Phase::Opening) => {
-                transfer.phase = Phase::Running(Running {
-                    data: Data::Flowing,
-                    confirmed: None,
-                });
+                transfer.phase = Phase::Running(Running::new());
                 let line = transfer.command.line().to_vec();
                 self.send(&line);
                 self.push(Action::BeginData);
             }
-            (DataEvent::SourceEnded { proven }, Phase::Running(running))
-                if running.data == Data::Flowing =>
-            {
-                running.data = match (transfer.direction, proven) {
-                    (Direction::Upload, false) => Data::Unproven,
-                    (Direction::Upload, true) => Data::Proven,
-                    // IIS says 226 while the last bytes are still under way.
-                    (Direction::Download | Direction::Listing, _)
-                        if running.confirmed.is_some() =>
-                    {
-                        Data::Ending
-                    }
-                    (Direction::Download | Direction::Listing, _) => Data::SourceEnded,
-                };
-                if running.data == Data::Ending {
-                    self.push(Action::ProceedData);
-                }
-            }
-            (DataEvent::Finished, Phase::Running(running)) if running.data == Data::Ending => {
-                running.data = Data::Finished;
-                self.conclude();
-            }
+            (DataEvent::SourceEnded { proven }, Phase::Running(_)) => self.source_ended(proven),
+            (DataEvent::Finished, Phase::Running(_)) => self.finished(),
             (DataEvent::Failed(failure), Phase::Opening) => self.fail_transfer(failure),
             (DataEvent::Failed(failure), Phase::Running(_)) => self.abort(Why::Failed(failure)),
             // An event of data connections that have been dropped since.
@@ -276,94 +223,6 @@ impl Machine {
             }
             Phase::Running(_) => self.reply_to_transfer(reply),
             Phase::Aborting(_) => self.reply_during_abort(reply),
-        }
-    }
-
-    fn reply_to_transfer(&mut self, reply: Reply) {
-        let Some(Transfer {
-            begun,
-            phase: Phase::Running(running),
-            ..
-        }) = self.transfer_mut()
-        else {
-            return;
-        };
-        match reply.class() {
-            Class::Preliminary => {
-                let is_first = !std::mem::replace(begun, true);
-                self.pass(&reply);
-                if is_first {
-                    self.push(Action::ExpectData);
-                }
-            }
-            // Python's ftplib knows servers that say 200 and then 150. It tells nothing of the transfer's end.
-            Class::Completion
-                if reply.number() == 200 && !*begun && running.data == Data::Flowing => {}
-            Class::Completion => self.confirmed(reply),
-            Class::TransientFailure | Class::PermanentFailure => {
-                let verdict = if *begun {
-                    Verdict::FailedBackend
-                } else {
-                    Verdict::Refused
-                };
-                // The reply first: a client that is still connecting or sending learns why.
-                self.pass(&reply);
-                self.push(Action::DropData);
-                self.end_transfer(verdict, None);
-            }
-            Class::Intermediate => self.lose_backend(Loss::Misplaced),
-        }
-    }
-
-    /// The backend said 2xx.
-    fn confirmed(&mut self, reply: Reply) {
-        let Some(transfer) = self.transfer_mut() else {
-            return;
-        };
-        let upload = transfer.direction == Direction::Upload;
-        let Phase::Running(running) = &mut transfer.phase else {
-            return;
-        };
-        if running.confirmed.is_some() {
-            return self.lose_backend(Loss::Unasked);
-        }
-        match running.data {
-            Data::Flowing | Data::Unproven | Data::Proven | Data::SourceEnded if upload => {
-                // It can't have seen the end of a file that we have not ended.
-                self.fail_transfer(DataFailure::EarlyCompletion);
-            }
-            Data::SourceEnded => {
-                running.confirmed = Some(reply);
-                running.data = Data::Ending;
-                self.push(Action::ProceedData);
-            }
-            // IIS says 226 while the last bytes are still under way.
-            Data::Flowing | Data::Unproven | Data::Proven | Data::Ending => {
-                running.confirmed = Some(reply);
-                // Without a 1yz before it there is none to wait for any more.
-                self.push(Action::ExpectData);
-            }
-            Data::Finished => {
-                running.confirmed = Some(reply);
-                self.conclude();
-            }
-        }
-    }
-
-    /// Passes the backend's 2xx on, once the data connections have ended as they should.
-    fn conclude(&mut self) {
-        let Some(Transfer {
-            phase: Phase::Running(running),
-            ..
-        }) = self.transfer_mut()
-        else {
-            return;
-        };
-        if running.data == Data::Finished
-            && let Some(reply) = running.confirmed.take()
-        {
-            self.pass(&reply);
-            self.end_transfer(Verdict::Complete, None);
         }
     }
 
