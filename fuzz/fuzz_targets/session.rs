@@ -5,7 +5,7 @@
 
 // The property tests look into the world, too.
 #[allow(dead_code)]
-#[path = "../../tests/promises/model.rs"]
+#[path = "../../tests/promises/model/mod.rs"]
 mod model;
 #[path = "../../tests/promises/script.rs"]
 mod script;

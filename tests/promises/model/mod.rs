@@ -1,8 +1,10 @@
 //! The world around a session, as its driver sees it, and what has to hold in it whatever anybody does.
 //!
 //! It knows of the machine only what the driver knows: the events that it may deliver at a moment, and the actions that
-//! come out. [`World::step`] panics where a promise is broken. The property tests beside it and the fuzz target
+//! come out. [`World::step`] panics where a promise is broken; `promises` has them. The property tests beside it and the fuzz target
 //! `session` share it.
+
+mod promises;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -11,14 +13,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use portcullis::config::{HostName, HostPattern, SessionReuse, Site, UserForms};
 use portcullis::ftp::answer;
-use portcullis::ftp::command::{BadCommand, Command, Direction, Verb};
+use portcullis::ftp::command::{BadCommand, Command, Verb};
 use portcullis::ftp::line::Line;
 use portcullis::ftp::reply::{Class, Reply, ReplyParser};
-use portcullis::observe::metrics::{LoginResult, Verdict};
 use portcullis::route::Router;
 use portcullis::session::state::{
-    Action, BadLine, ClientData, DataEvent, Dialled, Event, Machine, Prepared, Protection, Record,
-    Terms, Wait,
+    Action, BadLine, ClientData, DataEvent, Dialled, Event, Machine, Prepared, Terms,
 };
 
 use crate::script::{Happening, Listener};
@@ -336,242 +336,6 @@ impl World {
         if transfer.begun && of_transfer {
             transfer.backend_is_done = true;
             transfer.backend_completed |= reply.class() == Class::Completion;
-        }
-    }
-
-    fn see(&mut self, action: Action, happening: &Happening) {
-        match action {
-            Action::Reply(bytes) => self.see_reply(&bytes),
-            Action::StartTls => {
-                assert!(!self.tls, "TLS within TLS");
-                // With 234, which the driver sends.
-                self.count_final_reply(b"234");
-                self.private = matches!(&self.auth[..], b"SSL" | b"TLS-P");
-                // RFC 4217 §4: what was said in clear text may have been said by anybody.
-                self.heard.clear();
-                self.owes = Owed::Tls;
-            }
-            Action::Dial(route) => {
-                assert!(self.may_log_in(), "dials for a login in clear text");
-                assert!(["a", "b", "c"].contains(&route.site.name.as_str()));
-                self.backend = None;
-                self.login = Login::Out;
-                self.owes = Owed::Dial;
-            }
-            Action::Penalise(_) => self.penalised = true,
-            Action::HangUp => {
-                self.backend = None;
-                self.login = Login::Out;
-            }
-            Action::Send(line) => self.see_sent(&line),
-            Action::PrepareData {
-                backend_port,
-                client,
-                protection,
-            } => {
-                assert!(self.is_logged_in() && self.transfer.is_none());
-                assert_eq!(protection == Protection::Private, self.private);
-                assert!(backend_port >= 1024);
-                if let ClientData::Active(to) = client {
-                    assert_eq!(to.ip(), self.terms.client, "bounced");
-                    assert!(to.port() >= 1024);
-                }
-                self.owes = Owed::Port(client);
-            }
-            Action::OpenData {
-                direction,
-                protection,
-            } => {
-                assert!(self.port && self.is_logged_in());
-                assert!(self.transfer.is_none() && self.data == Data::None);
-                assert_eq!(protection == Protection::Private, self.private);
-                assert!(self.private || !self.terms.data_required, "in clear text");
-                self.port = false;
-                self.data = Data::Opening;
-                self.transfer = Some(Transfer {
-                    upload: direction == Direction::Upload,
-                    private: protection == Protection::Private,
-                    ..Transfer::default()
-                });
-            }
-            Action::BeginData => {
-                self.running().begun = true;
-            }
-            Action::ExpectData => assert!(self.running().begun),
-            Action::ProceedData => self.see_proceed(happening),
-            Action::DropData => {
-                let running = self.transfer.as_ref().filter(|transfer| transfer.begun);
-                assert!(
-                    self.data == Data::None
-                        || running.is_none_or(|it| it.backend_is_done || it.abor_sent),
-                    "a reset that the backend may take for the end of the file"
-                );
-                self.data = Data::None;
-                self.port = false;
-            }
-            Action::Record(Record::Login(LoginResult::Accepted)) => {
-                assert!(self.may_log_in());
-                self.login = Login::In;
-            }
-            Action::Record(Record::Login(_) | Record::BackendLost(..) | Record::NoDataPort(_)) => {}
-            Action::Record(Record::Transfer { verdict, .. }) => {
-                let told = self.running().told;
-                assert_eq!(verdict == Verdict::Complete, told == Some(Told::Complete));
-                self.untold = told.is_none();
-                self.transfer = None;
-                self.data = Data::None;
-            }
-            Action::Close(_) => {
-                assert!(self.transfer.is_none(), "a transfer without a verdict");
-                self.closed = true;
-            }
-        }
-    }
-
-    /// The client hears something: whole replies, no more final ones than it sent commands, and no 2yz about a transfer
-    /// that has not earned it.
-    fn see_reply(&mut self, bytes: &Bytes) {
-        let reply = whole_reply(bytes);
-        if reply.class() == Class::Preliminary {
-            assert!(self.unanswered > 0, "{bytes:?} answers nothing");
-            if let Some(transfer) = &mut self.transfer {
-                transfer.announced = true;
-            }
-            return;
-        }
-        // 421 may come unasked (RFC 959 §5.4).
-        if reply.number() != 421 {
-            self.count_final_reply(bytes);
-        }
-        if is_about_prot(bytes) {
-            self.private = *bytes == answer::PROT_PRIVATE.bytes();
-        }
-        let data = self.data;
-        let Some(transfer) = &mut self.transfer else {
-            return;
-        };
-        match reply.class() {
-            Class::Completion if *bytes == answer::NOOP_OK.bytes() && transfer.noops > 0 => {
-                transfer.noops -= 1;
-            }
-            Class::Completion if matches!(reply.number(), 211..=213) && transfer.stats > 0 => {
-                transfer.stats -= 1;
-            }
-            Class::Completion if transfer.told == Some(Told::Failed) && transfer.aborts > 0 => {
-                transfer.aborts -= 1;
-            }
-            Class::Completion => {
-                assert_eq!(transfer.told, None, "{bytes:?} after the transfer's reply");
-                assert!(transfer.begun && transfer.backend_completed, "{bytes:?}");
-                assert_eq!(data, Data::Finished, "{bytes:?} for half a file");
-                transfer.told = Some(Told::Complete);
-            }
-            Class::Intermediate | Class::Preliminary => panic!("{bytes:?} to a transfer"),
-            Class::TransientFailure | Class::PermanentFailure => {
-                // "Not here": to a STAT, but before the 1yz it may be the transfer's refusal.
-                let of_stat = transfer.announced && matches!(reply.number(), 500..=504);
-                if of_stat && transfer.stats > 0 {
-                    transfer.stats -= 1;
-                } else {
-                    assert_ne!(transfer.told, Some(Told::Complete), "{bytes:?}");
-                    transfer.told = Some(Told::Failed);
-                }
-            }
-        }
-    }
-
-    fn count_final_reply(&mut self, bytes: &[u8]) {
-        assert!(
-            self.unanswered > 0,
-            "{:?} answers nothing",
-            bytes.escape_ascii()
-        );
-        self.unanswered -= 1;
-    }
-
-    /// The backend is told something: one line, the client's own or one of ours, and before the login nothing but what
-    /// leads there.
-    fn see_sent(&mut self, bytes: &Bytes) {
-        assert!(self.may_log_in(), "{bytes:?} was said in clear text");
-        let line = bytes.strip_suffix(b"\r\n").expect("a line");
-        assert!(!line.iter().any(|byte| b"\r\n\0".contains(byte)));
-        let command = Command::parse(Bytes::copy_from_slice(line)).expect("a command");
-        if self.login != Login::In {
-            let leads_to_login = match command.verb() {
-                Verb::User | Verb::Pass | Verb::Acct | Verb::Clnt | Verb::Lang => true,
-                Verb::Opts => command.argument().to_ascii_uppercase().starts_with(b"UTF"),
-                _ => false,
-            };
-            assert!(leads_to_login, "{bytes:?} before login");
-        }
-        match command.verb() {
-            // The user is what stands behind the host's name, or IIS's word for nobody.
-            Verb::User => {
-                let user = command.argument();
-                let named = |line: &Vec<u8>| {
-                    line.to_ascii_uppercase().starts_with(b"USER ") && line.ends_with(user)
-                };
-                assert!(
-                    user == b"anonymous" || self.heard.iter().any(named),
-                    "{bytes:?}"
-                );
-                self.login = match self.login {
-                    Login::In => Login::Again,
-                    Login::Out | Login::Again => Login::Out,
-                };
-            }
-            Verb::Abor if self.transfer.is_some() => self.running().abor_sent = true,
-            _ => {
-                let ours = self.is_logged_in() && [&b"EPSV"[..], b"PASV", b"NOOP"].contains(&line);
-                assert!(ours || self.heard.contains(line), "{bytes:?} is nobody's");
-                if let Some(transfer) = &mut self.transfer {
-                    transfer.stats += usize::from(command.verb() == Verb::Stat);
-                }
-            }
-        }
-    }
-
-    /// The sink is about to see an end of file in order.
-    fn see_proceed(&mut self, happening: &Happening) {
-        let Data::SourceEnded { proven } = self.data else {
-            panic!("an end of file while data is {:?}", self.data);
-        };
-        let client_gone = self.client_gone;
-        let transfer = self.running();
-        if transfer.upload {
-            // It is believed after a moment without an ABOR; the bare FIN of a client that is gone, never.
-            assert_eq!(*happening, Happening::Expired);
-            assert!(proven || !client_gone || transfer.private);
-        } else {
-            assert!(
-                transfer.backend_completed,
-                "the end before the backend's 2yz"
-            );
-        }
-        self.data = Data::Ending;
-    }
-
-    /// What holds between events.
-    fn settle(&mut self) {
-        let untold = std::mem::take(&mut self.untold);
-        if self.closed {
-            assert!(!self.machine.wants_command());
-            return;
-        }
-        assert!(
-            !untold,
-            "the client waits for its transfer's reply for ever"
-        );
-        assert_eq!(self.machine.is_transferring(), self.transfer.is_some());
-        if self.machine.wants_command() && self.transfer.is_none() {
-            assert_eq!(self.unanswered, 0, "a command without a reply");
-        }
-        if self.machine.wait() == Wait::Data {
-            assert!(
-                matches!(self.data, Data::Opening | Data::Flowing | Data::Ending),
-                "waits for data connections that are {:?}",
-                self.data
-            );
         }
     }
 
