@@ -13,7 +13,8 @@
 //! ```
 //!
 //! `before_login` and `login` hold the first three, `logged_in` the commands after login, `transfer` the one transfer that
-//! may run and its verdict. TLS on the client's control connection is apart from these states: `security` has it.
+//! may run and its verdict, `queue` what waits for its end. TLS on the client's control connection is apart from these
+//! states: `security` has it.
 
 mod before_login;
 mod ending;
@@ -21,6 +22,7 @@ mod exchange;
 mod logged_in;
 mod login;
 mod loss;
+mod queue;
 mod security;
 mod stored;
 #[cfg(test)]
@@ -28,14 +30,13 @@ mod tests;
 mod transfer;
 mod wait;
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::announce::Announcements;
 use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
-use crate::ftp::command::{BadCommand, Command, Verb};
+use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::{LoginResult, Verdict};
 use crate::route::{Route, Router};
@@ -47,6 +48,7 @@ pub use exchange::{
 use logged_in::LoggedIn;
 use login::Login;
 pub use loss::{Loss, Stage};
+use queue::{Queue, Queued};
 use security::Security;
 use stored::Stored;
 pub use transfer::DataFailure;
@@ -90,11 +92,13 @@ pub struct Machine {
     turn: u64,
     /// How many 1yz have come since the last other reply.
     preliminaries: u32,
-    /// What came during a transfer and has to wait for its end.
-    queue: VecDeque<Queued>,
+    queue: Queue,
+    /// How many lines have been none so far.
     bad_lines: u32,
     client: Client,
+    /// The process is to end, and so is the session, as soon as nothing runs.
     draining: bool,
+    /// What came of the events so far, and hasn't been taken.
     actions: Vec<Action>,
 }
 
@@ -106,13 +110,6 @@ enum Client {
     Gone,
 }
 
-/// A line of the client's that waits for the end of a transfer.
-#[derive(Debug)]
-enum Queued {
-    Command(Command),
-    BadLine(BadLine),
-}
-
 /// Whether the deadline for the login, counted from accept, still holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LoginClock {
@@ -121,9 +118,11 @@ enum LoginClock {
     Stopped,
 }
 
+/// How far the session is with its backend.
 #[derive(Debug)]
 enum State {
     NoBackend,
+    /// The driver is on its way there.
     Dialling(Route),
     Login(Login),
     LoggedIn(LoggedIn),
@@ -159,7 +158,7 @@ impl Machine {
             login_clock: LoginClock::Running,
             turn: 0,
             preliminaries: 0,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             bad_lines: 0,
             client: Client::Present,
             draining: false,
@@ -179,9 +178,9 @@ impl Machine {
         self.is_ready()
             || self.transfer().is_some_and(|transfer| {
                 if transfer.is_being_judged() {
-                    self.queue.len() < MAX_QUEUED_AT_THE_END
+                    self.queue.has_room_at_the_end()
                 } else {
-                    self.queue.len() < MAX_QUEUED && !self.quit_is_queued()
+                    self.queue.has_room()
                 }
             })
     }
@@ -257,7 +256,7 @@ impl Machine {
             self.farewell(answer::SHUTTING_DOWN, Ending::Drain);
         }
         while self.is_ready()
-            && let Some(queued) = self.queue.pop_front()
+            && let Some(queued) = self.queue.pop()
         {
             match queued {
                 Queued::Command(command) => self.on_command(command),
@@ -300,7 +299,7 @@ impl Machine {
                 return self.close(Ending::Abuse);
             }
             // In order: a 500 now would be taken for the transfer's end.
-            _ if !self.is_ready() => return self.queue.push_back(Queued::BadLine(bad)),
+            _ if !self.is_ready() => return self.queue.push(Queued::BadLine(bad)),
             BadLine::TooLong => answer::LINE_TOO_LONG,
             BadLine::Malformed(BadCommand::ControlCharacter) => answer::BAD_CHARACTER,
             BadLine::Malformed(BadCommand::NoVerb) => answer::NOT_A_COMMAND,
@@ -315,7 +314,7 @@ impl Machine {
 
     fn on_client_gone(&mut self) {
         if let Some(transfer) = self.transfer() {
-            if self.quit_is_queued() && !transfer.needs_its_client() {
+            if self.queue.holds_quit() && !transfer.needs_its_client() {
                 // QUIT and then the end of the connection is in order: RFC 959 §4.1.1 lets the transfer finish.
                 self.client = Client::Gone;
                 return;
@@ -393,13 +392,7 @@ impl Machine {
     }
 
     fn enqueue(&mut self, command: Command) {
-        self.queue.push_back(Queued::Command(command));
-    }
-
-    fn quit_is_queued(&self) -> bool {
-        self.queue.iter().any(
-            |queued| matches!(queued, Queued::Command(command) if command.verb() == Verb::Quit),
-        )
+        self.queue.push(Queued::Command(command));
     }
 
     fn push(&mut self, action: Action) {
@@ -433,12 +426,6 @@ impl Machine {
         self.push(Action::Close(ending));
     }
 }
-
-/// How many commands may wait for the end of a transfer; more stay in the network.
-const MAX_QUEUED: usize = 16;
-
-/// The same while an upload's end is judged. An ABOR may stand behind them, or the end of the connection, and those count.
-const MAX_QUEUED_AT_THE_END: usize = 64;
 
 /// How many lines that are no commands a session may send.
 const MAX_BAD_LINES: u32 = 20;
