@@ -51,12 +51,14 @@ impl Part {
         // A process for each session takes its time.
         let patience = match (peer, unit) {
             (Peer::ModProxy, Unit::Login | Unit::SmallFile) => 10,
+            // It resets the second or third upload of this size in a session.
+            (Peer::ModProxy, Unit::Upload(_)) => 8,
             _ => 1,
         };
         let less = if quick { 8 } else { 1 };
         Work {
             unit,
-            count: count / patience / less,
+            count: (count / patience / less).max(1),
             sessions,
         }
     }
