@@ -8,7 +8,7 @@
 pub(super) enum Presented {
     /// By the session ID of TLS 1.2, which is good for any number of times.
     Id,
-    /// By a ticket of TLS 1.3, which many clients use once (RFC 8446 appendix C.4).
+    /// By a ticket. Many clients use those of TLS 1.3 once (RFC 8446 appendix C.4).
     Ticket,
 }
 

@@ -4,15 +4,16 @@
 //! ClientHello names crosses the network in clear text. The proof is the handshake that follows, which only the holder
 //! of the session's secrets can finish as a resumption (see [`binding`](super::binding)).
 //!
-//! Pure: bytes in, names out. A name is the session ID of TLS 1.2 (RFC 5246 §7.4.1.2) or the identity of a pre-shared
-//! key of TLS 1.3 (RFC 8446 §4.2.11).
+//! Pure: bytes in, names out. A name is the session ID or the ticket of TLS 1.2 (RFC 5246 §7.4.1.2, RFC 5077 §3.2) or the
+//! identity of a pre-shared key of TLS 1.3 (RFC 8446 §4.2.11).
 
 /// What the first bytes of a connection are.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Hello {
     /// The beginning of a ClientHello; more has to come.
     Incomplete,
-    /// A whole ClientHello and the names of TLS sessions in it, in its order. In TLS 1.3 the first is made up mostly.
+    /// A whole ClientHello and the names of TLS sessions in it, in its order. The first is made up mostly: beside a
+    /// ticket, and in TLS 1.3, the session ID names nothing.
     Names(Vec<Vec<u8>>),
     /// Something else, or longer than [`LONGEST_HELLO`].
     Other,
@@ -91,17 +92,19 @@ fn names(body: &[u8]) -> Option<Vec<Vec<u8>>> {
     while !extensions.0.is_empty() {
         let kind = extensions.take(2)?;
         let content = extensions.vector::<2>()?;
+        if kind == SESSION_TICKET && !content.is_empty() {
+            found.push(content.to_vec());
+        }
         if kind == PRE_SHARED_KEY {
             let mut identities = Input(Input(content).vector::<2>()?);
             while !identities.0.is_empty() {
                 let identity = identities.vector::<2>()?;
                 // The ticket's age.
                 identities.skip(4)?;
-                if found.len() <= MOST_IDENTITIES {
-                    found.push(identity.to_vec());
-                }
+                found.push(identity.to_vec());
             }
         }
+        found.truncate(MOST_NAMES);
     }
     Some(found)
 }
@@ -139,17 +142,21 @@ const HANDSHAKE: u8 = 22;
 /// The handshake message with which a client begins.
 const CLIENT_HELLO: u8 = 1;
 
+/// The extension that holds a ticket of TLS 1.2; empty, it only asks for one.
+const SESSION_TICKET: &[u8] = &[0, 35];
+
 /// The extension that names pre-shared keys.
 const PRE_SHARED_KEY: &[u8] = &[0, 41];
 
-/// OpenSSL names two at most; whoever names more gets no more look-ups for it.
-const MOST_IDENTITIES: usize = 8;
+/// OpenSSL names three at most, with the session ID; whoever names more gets no more look-ups for it.
+const MOST_NAMES: usize = 9;
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
+    use rustls::client::{Resumption, Tls12Resumption};
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection};
 
@@ -170,11 +177,17 @@ mod tests {
 
     #[test]
     fn a_client_that_resumes_names_its_session_and_no_other() {
-        for versions in VERSIONS {
+        for (versions, how) in [
+            (VERSIONS[0], Tls12Resumption::SessionIdOnly),
+            (VERSIONS[0], Tls12Resumption::SessionIdOrTickets),
+            (VERSIONS[1], Tls12Resumption::Disabled),
+        ] {
             let authority = Authority::new("CA");
             let tls = ServerTls::new(&pair_of(&authority.issue(&["ftp.test"])), TlsVersion::V1_2);
             let sessions = Arc::new(Sessions::new());
-            let client = Arc::new(client(&authority, versions));
+            let mut client = client(&authority, versions);
+            client.resumption = Resumption::default().tls12_resumption(how);
+            let client = Arc::new(client);
             let owner = |hello: &[u8]| match read(hello) {
                 Hello::Names(names) => sessions.owner_of(&names),
                 other => panic!("{other:?}"),

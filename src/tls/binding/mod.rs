@@ -6,24 +6,28 @@
 //! `received_resumption_data` is empty in TLS 1.2.
 //!
 //! The proof must not be for sale: a stranger who is let in without it (policy `prefer`), or who is turned away only
-//! after the handshake (`require`), must not leave with a ticket that proves him to be the client next time. TLS 1.3
-//! tickets go out within the handshake, before anybody can look at it. Those of a data connection are therefore held
-//! back from the store until [`ConnectionTls::proof`] has seen that the handshake itself was a resumption.
+//! after the handshake (`require`), must not leave with a ticket that proves him to be the client next time. Tickets go
+//! out within the handshake, before anybody can look at it. Those of a data connection are therefore held back from the
+//! store until [`ConnectionTls::proof`] has seen that the handshake itself was a resumption.
+//!
+//! A ticket is the name of an entry in the store, in TLS 1.2 (RFC 5077) as in 1.3, and holds nothing. TLS 1.2 needs them
+//! beside session IDs: Go resumes by tickets alone.
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustls::server::StoresServerSessions;
+use rustls::server::{ProducesTickets, StoresServerSessions};
 use rustls::{HandshakeKind, ServerConfig};
 
 use super::server::ServerTls;
 use super::sessions::{CONTROL_ENTRIES, Origin, OwnEntries, Owner, Presented, SessionId, Sessions};
 use crate::config::SessionReuse;
 
-/// How many TLS 1.3 tickets a data connection gives its client.
+/// How many TLS 1.3 tickets a data connection gives its client. In TLS 1.2 it is one, which is part of the handshake and
+/// so is read in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tickets {
     /// For uploads. The client of an upload doesn't read; when it closes with tickets unread, its kernel sends RST and
@@ -61,7 +65,9 @@ impl SessionTls {
         let owner = sessions.map(|sessions| sessions.register(owner));
         let mut control = tls.control.clone();
         if let Some(owner) = &owner {
-            control.session_storage = Arc::new(ControlView(owner.entries()));
+            let view = Arc::new(ControlView(owner.entries()));
+            control.session_storage = Arc::clone(&view) as Arc<dyn StoresServerSessions>;
+            control.ticketer = view;
             // Four instead of rustls' two: curl and Java use each TLS 1.3 ticket once, and uploads bring no new ones.
             control.send_tls13_tickets = CONTROL_ENTRIES;
         }
@@ -123,6 +129,7 @@ impl DataTls {
                 held_back: Mutex::default(),
             });
             config.session_storage = Arc::clone(&view) as Arc<dyn StoresServerSessions>;
+            config.ticketer = Arc::clone(&view) as Arc<dyn ProducesTickets>;
             view
         });
         ConnectionTls {
@@ -184,13 +191,32 @@ impl StoresServerSessions for ControlView {
         None
     }
 
+    /// Never asked: tickets go by [`ProducesTickets`].
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.0.asked_by_control(key);
-        None
+        self.get(key)
     }
 
     fn can_cache(&self) -> bool {
         true
+    }
+}
+
+impl ProducesTickets for ControlView {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        TICKET_LIFETIME
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let name = new_name()?;
+        self.put(name.clone(), plain.to_vec()).then_some(name)
+    }
+
+    fn decrypt(&self, name: &[u8]) -> Option<Vec<u8>> {
+        self.get(name)
     }
 }
 
@@ -202,40 +228,34 @@ struct DataView {
 }
 
 impl DataView {
+    fn held_back(&self) -> MutexGuard<'_, Vec<(Vec<u8>, Vec<u8>)>> {
+        self.held_back
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn release(&self) {
-        let tickets = std::mem::take(
-            &mut *self
-                .held_back
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        for (key, value) in tickets {
-            self.own.put(Origin::Data, key, value);
+        let tickets = std::mem::take(&mut *self.held_back());
+        for (name, value) in tickets {
+            self.own.put(Origin::Data, name, value);
         }
     }
 }
 
+/// The session IDs of TLS 1.2.
 impl StoresServerSessions for DataView {
-    /// rustls sends no ticket that isn't kept.
-    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
-        let mut held_back = self
-            .held_back
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let wanted = held_back.is_empty() || self.own.unused() + held_back.len() < STOCK;
-        if wanted {
-            held_back.push((key, value));
-        }
-        wanted
+    /// Never asked: see [`StoresServerSessions::can_cache`] below.
+    fn put(&self, _key: Vec<u8>, _value: Vec<u8>) -> bool {
+        false
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         self.own.get(key, Presented::Id)
     }
 
-    /// Leaves the entry where it is: clients present a ticket more than once, and there is no early data to replay.
-    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.own.get(key, Presented::Ticket)
+    /// Never asked: tickets go by [`ProducesTickets`].
+    fn take(&self, _key: &[u8]) -> Option<Vec<u8>> {
+        None
     }
 
     /// Asked only before a full handshake in TLS 1.2, whose session would prove nothing.
@@ -243,6 +263,43 @@ impl StoresServerSessions for DataView {
         false
     }
 }
+
+impl ProducesTickets for DataView {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        TICKET_LIFETIME
+    }
+
+    /// One, and more while the client has few: TLS 1.3 asks for [`STOCK`] of them, and sends those that it gets.
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let mut held_back = self.held_back();
+        let wanted = held_back.is_empty() || self.own.unused() + held_back.len() < STOCK;
+        if !wanted {
+            return None;
+        }
+        let name = new_name()?;
+        held_back.push((name.clone(), plain.to_vec()));
+        Some(name)
+    }
+
+    /// Leaves the entry where it is: clients present a ticket more than once, and there is no early data to replay.
+    fn decrypt(&self, name: &[u8]) -> Option<Vec<u8>> {
+        self.own.get(name, Presented::Ticket)
+    }
+}
+
+/// A name for a ticket that nobody guesses; none if there is no randomness.
+fn new_name() -> Option<Vec<u8>> {
+    let mut name = vec![0; 32];
+    super::provider().secure_random.fill(&mut name).ok()?;
+    Some(name)
+}
+
+/// In seconds. A hint to the client: the entries end with their FTP session.
+const TICKET_LIFETIME: u32 = 24 * 60 * 60;
 
 impl fmt::Debug for DataView {
     /// Without what is held back, which is secret.

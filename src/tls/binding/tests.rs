@@ -1,5 +1,6 @@
 //! Who may resume whose TLS session, in handshakes in memory.
 
+use rustls::client::{Resumption, Tls12Resumption};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 
 use super::*;
@@ -128,15 +129,47 @@ fn a_session_resumes_whatever_the_servers_clock_does() {
 fn a_ticket_presented_again_and_again_resumes_each_time() {
     let proxy = Proxy::new();
     let session = proxy.session(1, SessionReuse::Prefer);
-    assert!(
-        session
-            .control
-            .session_storage
-            .put(b"ticket".to_vec(), b"secret".to_vec())
-    );
+    let ticket = session.control.ticketer.encrypt(b"secret").unwrap();
     for _ in 0..3 {
         let view = connection(&session, Tickets::None).config();
-        assert_eq!(view.session_storage.take(b"ticket").unwrap(), b"secret");
+        assert_eq!(view.ticketer.decrypt(&ticket).unwrap(), b"secret");
+    }
+}
+
+#[test]
+fn a_ticket_tells_nothing_of_the_session_that_it_names() {
+    let proxy = Proxy::new();
+    let session = proxy.session(1, SessionReuse::Prefer);
+    let data = connection(&session, Tickets::Restock).config();
+    for config in [session.control(), data] {
+        let tickets = [(); 2].map(|()| config.ticketer.encrypt(&[7; 100]).unwrap());
+        assert_ne!(tickets[0], tickets[1]);
+        assert!(tickets.iter().all(|ticket| ticket.len() == 32));
+    }
+}
+
+#[test]
+fn session_ids_and_tickets_of_tls_1_2_resume_their_own_session_only() {
+    for how in [
+        Tls12Resumption::SessionIdOnly,
+        Tls12Resumption::SessionIdOrTickets,
+    ] {
+        let proxy = Proxy::new();
+        let mut config = client(&proxy.authority, VERSIONS[0]);
+        config.resumption = Resumption::default().tls12_resumption(how);
+        let resuming = Arc::new(config);
+        let (own, neighbours) = (
+            proxy.session(1, SessionReuse::Require),
+            proxy.session(2, SessionReuse::Require),
+        );
+        log_in(&proxy.client(VERSIONS[0]), &neighbours);
+        log_in(&resuming, &own);
+        for tickets in [Tickets::None, Tickets::Restock].repeat(20) {
+            assert_eq!(transfer(&resuming, &own, tickets), Proof::SameClient);
+        }
+        for tickets in [Tickets::None, Tickets::Restock] {
+            assert_eq!(transfer(&resuming, &neighbours, tickets), Proof::Nothing);
+        }
     }
 }
 
@@ -222,7 +255,7 @@ fn a_client_is_relied_upon_once_it_has_resumed_and_as_long_as_it_can_again() {
         assert!(session.is_named_by_its_client());
         if versions == VERSIONS[0] {
             transfer(&client, &session, Tickets::None);
-            assert!(session.is_named_by_its_client(), "an id is good for ever");
+            assert!(session.is_named_by_its_client(), "uploads bring tickets");
             continue;
         }
         // rustls uses each ticket of TLS 1.3 once, the latest first: one of the download, three of the control
