@@ -164,7 +164,7 @@ impl Desk {
 
     /// Somebody said who it is, as far as that can be said.
     fn decide(&self, arrived: Arrived, client: IpAddr, port: SocketAddr, names: &[Vec<u8>]) {
-        let named = self.sessions.owner_of(names);
+        let named = self.sessions.whose(names);
         let mut state = self.state();
         match state.turns.decide(client, port, named) {
             Decision::Of(lease) => self.hand_over(&mut state, client, lease, arrived),

@@ -1,6 +1,7 @@
 //! Leases and connections over real sockets of this machine.
 
 use super::*;
+use crate::tls::Account;
 use std::io;
 use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,10 +16,13 @@ async fn one_port() -> (PassiveListeners, PassivePorts) {
     (listeners, ports)
 }
 
+/// Of an account that no other session has.
 fn tenant(client: IpAddr, mark: Mark) -> Tenant {
+    let user = format!("{mark:?}");
     let demand = Demand::Nothing;
     Tenant {
         client,
+        account: Account::of("site", user.as_bytes()),
         mark,
         demand,
         hello: LONG,

@@ -14,6 +14,7 @@ use crate::config::Site;
 use crate::limit::SitePlace;
 use crate::live::Live;
 use crate::net::control::ControlConnection;
+use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
 impl Session {
@@ -124,6 +125,9 @@ impl Session {
             if matches!(record, Record::Transfer { .. }) {
                 self.data = DataSide::None;
             }
+        }
+        if matches!(record, Record::Login(LoginResult::Accepted)) {
+            self.tls.logged_in(self.summary.account());
         }
         self.summary.record(record);
     }

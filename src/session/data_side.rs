@@ -105,6 +105,7 @@ impl Session {
         let timeouts = &self.live.policy.settings.timeouts;
         Tenant {
             client: self.summary.client().ip(),
+            account: self.summary.account(),
             mark,
             demand,
             // Python's and FileZilla's come only after the reply to the transfer command.

@@ -17,7 +17,7 @@ use crate::observe::metrics::{
     Direction, HandshakeResult, LoginResult, Metrics, NO_SITE, RunningTransfer, Verdict,
 };
 use crate::route::Route;
-use crate::tls;
+use crate::tls::{self, Account};
 
 /// What has been seen of a session so far.
 #[derive(Debug)]
@@ -65,6 +65,12 @@ impl Summary {
     /// The session's number, by which its lines belong together.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Where the login leads, as a number.
+    pub fn account(&self) -> Account {
+        let user = self.route.as_ref().map_or(&[][..], |route| &route.user);
+        Account::of(self.site_name(), user)
     }
 
     /// The metric label of the session's site.

@@ -189,7 +189,7 @@ mod tests {
             client.resumption = Resumption::default().tls12_resumption(how);
             let client = Arc::new(client);
             let owner = |hello: &[u8]| match read(hello) {
-                Hello::Names(names) => sessions.owner_of(&names),
+                Hello::Names(names) => sessions.whose(&names).map(|whose| whose.session),
                 other => panic!("{other:?}"),
             };
             assert_eq!(owner(&hello_of(&client)), None);

@@ -34,7 +34,7 @@ pub use binding::{ConnectionTls, DataTls, SessionTls, Tickets};
 pub use certificate::{CertificateError, CertificatePair};
 pub use fault::{HandshakeFault, explain};
 pub use server::ServerTls;
-pub use sessions::{SessionId, Sessions};
+pub use sessions::{Account, SessionId, Sessions, Whose};
 pub use watch::Watch;
 
 /// The cryptography in use: aws-lc-rs, with AES-128-GCM in front. It is a tenth faster than AES-256-GCM, and for what

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::habits::Habits;
@@ -14,6 +15,28 @@ pub(super) use super::habits::Presented;
 /// An FTP session's number, by which its TLS sessions are told from others'. Never used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(pub u64);
+
+/// Who has logged in on an FTP session: a site's user, as a number. Two accounts may have the same number by chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Account(u64);
+
+impl Account {
+    /// The number of this user of this site.
+    pub fn of(site: &str, user: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (site, user).hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+/// Whose a TLS session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whose {
+    /// The FTP session that may resume it.
+    pub session: SessionId,
+    /// Who has logged in there; `None` if nobody has so far.
+    pub account: Option<Account>,
+}
 
 /// How many TLS sessions of one FTP session are kept.
 pub const ENTRIES_PER_OWNER: usize = 16;
@@ -60,6 +83,7 @@ struct Owned {
     data: VecDeque<Arc<[u8]>>,
     issued: u64,
     habits: Habits,
+    account: Option<Account>,
 }
 
 impl Sessions {
@@ -78,13 +102,15 @@ impl Sessions {
         self.len() == 0
     }
 
-    /// The FTP session that the first known of these names belongs to.
-    pub fn owner_of(&self, names: &[Vec<u8>]) -> Option<SessionId> {
+    /// Whose the first known of these names is.
+    pub fn whose(&self, names: &[Vec<u8>]) -> Option<Whose> {
         let state = self.state();
-        names
+        let session = names
             .iter()
-            .find_map(|name| state.entries.get(name.as_slice()))
-            .map(|entry| entry.owner)
+            .find_map(|name| state.entries.get(name.as_slice()))?
+            .owner;
+        let account = state.owners.get(&session).and_then(|owned| owned.account);
+        Some(Whose { session, account })
     }
 
     /// Lets `owner` have entries, until the handle is dropped.
@@ -141,6 +167,13 @@ impl Owner {
         OwnEntries {
             id: self.id,
             sessions: Arc::clone(&self.sessions),
+        }
+    }
+
+    /// Somebody has logged in.
+    pub(super) fn logged_in(&self, account: Account) {
+        if let Some(owned) = self.sessions.state().owners.get_mut(&self.id) {
+            owned.account = Some(account);
         }
     }
 

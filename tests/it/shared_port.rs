@@ -54,13 +54,17 @@ impl House {
         }
     }
 
-    /// A member of a crowd from `address`, logged in.
+    /// A member of a crowd from `address`, logged in to an account of its own.
     fn member(&self, number: usize, address: IpAddr, tls: RawTls) -> Member<'_> {
+        self.session_of(&format!("user{number}"), number, address, tls)
+    }
+
+    fn session_of(&self, user: &str, number: usize, address: IpAddr, tls: RawTls) -> Member<'_> {
         let wire = Wire::connect_from(address, self.proxy.explicit());
         let mut control = Raw::over(wire);
         control.expect(220);
         control.auth_tls(&tls);
-        control.login("alice", "secret");
+        control.login(user, "secret");
         control.protect_data();
         Member {
             house: self,
@@ -233,6 +237,32 @@ fn a_client_that_never_resumes_waits_until_its_neighbour_has_connected() {
     first.transfer_at(port, 0);
     assert!(second.control.expect(229).contains("|||50000|"));
     second.transfer_at(port, 0);
+}
+
+/// `curl --parallel` and rclone keep the TLS sessions of all their control connections in one place and present any of
+/// them: a connection for one session's file could pass for another's.
+#[test]
+fn sessions_of_one_account_never_hold_a_port_together_and_those_of_another_do() {
+    for version in [&TLS12, &TLS13] {
+        let house = House::new(3, |config| config.timeout("data_port", "200ms"));
+        let address = house.proxy.explicit().ip();
+        let tls = || house.front.tls_of(version);
+        let mut first = house.session_of("alice", 0, address, tls());
+        let mut second = house.session_of("alice", 1, address, tls());
+        let mut other = house.session_of("bob", 2, address, tls());
+        for member in [&mut first, &mut second, &mut other] {
+            // Shows that its client resumes.
+            member.transfer(0);
+        }
+        let port = first.control.epsv();
+        second.control.command("EPSV", 425);
+        other.transfer(2);
+        first.transfer_at(port, 2);
+        second.tls = first.tls.clone();
+        for file in 1..4 {
+            second.transfer(file);
+        }
+    }
 }
 
 #[test]

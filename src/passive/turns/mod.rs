@@ -1,29 +1,31 @@
 //! Whose turn it is at which data port, and whose a connection is: what is decided about leases, without sockets.
 //!
 //! Leases of different client addresses never meet. Leases of one address meet on the same port if there are more of
-//! them than ports, and how they are told apart there is a lease's [`Mark`]:
+//! them than ports. Those of one account take turns there: their connections may be those of one program that keeps the
+//! TLS sessions of all its control connections in one place and presents any of them (`curl --parallel`, rclone), so that
+//! nothing tells them apart. How leases of different accounts are told apart is a lease's [`Mark`]:
 //!
 //! | | a connection is its own if | and on its port may be |
 //! |---|---|---|
 //! | [`Mark::Address`] | it comes from the address | no other lease of the address |
-//! | [`Mark::Unproven`] | it names no other lease's FTP session | leases that are named |
-//! | [`Mark::Named`] | it resumes a TLS session of the FTP session | leases that are named, and one unproven |
+//! | [`Mark::Unproven`] | it names no TLS session that is known | leases that are named |
+//! | [`Mark::Named`] | it names a TLS session of the account | leases that are named, and one unproven |
 //!
 //! So a client that never resumes waits until no other such client of its address holds the port, and clients that do
-//! resume wait for nobody. Where a port without any other lease is to be had it's taken, whatever the mark.
+//! resume wait for nobody else's. Where a port without any other lease is to be had it's taken, whatever the mark.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::tls::SessionId;
+use crate::tls::{Account, SessionId, Whose};
 
 /// A lease's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct LeaseId(pub u64);
 
-/// How a session's data connection is told from those of other sessions of the same address.
+/// How a session's data connection is told from those of other accounts' sessions of the same address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     /// By nothing else: it carries no TLS.
@@ -48,7 +50,9 @@ pub enum Demand {
 pub struct Tenant {
     /// The client's address, in canonical form.
     pub client: IpAddr,
-    /// How its connection is told from those of other sessions of the address.
+    /// Who has logged in.
+    pub account: Account,
+    /// How its connection is told from those of other accounts' sessions of the address.
     pub mark: Mark,
     /// What its connection has to show.
     pub demand: Demand,
@@ -122,15 +126,17 @@ impl Mark {
             Self::Unproven(session) | Self::Named(session) => Some(session),
         }
     }
+}
 
-    /// Whether both can be leases of one address on one port.
-    fn goes_with(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::Address, _) | (_, Self::Address) => false,
-            (Self::Unproven(_), Self::Unproven(_)) => false,
-            (Self::Named(one), Self::Named(other)) => one != other,
-            (Self::Unproven(_), Self::Named(_)) | (Self::Named(_), Self::Unproven(_)) => true,
-        }
+impl Tenant {
+    /// Whether both can have leases of one address on one port.
+    fn goes_with(&self, other: &Self) -> bool {
+        let told_apart = match (self.mark, other.mark) {
+            (Mark::Address, _) | (_, Mark::Address) => false,
+            (Mark::Unproven(_), Mark::Unproven(_)) => false,
+            (Mark::Named(_), _) | (_, Mark::Named(_)) => true,
+        };
+        told_apart && self.account != other.account
     }
 }
 
@@ -143,10 +149,10 @@ impl Turns {
         ports: &Arc<[SocketAddr]>,
     ) -> Option<SocketAddr> {
         let client = self.clients.entry(tenant.client).or_default();
-        let port = if client.must_wait(tenant.mark) {
+        let port = if client.must_wait(&tenant) {
             None
         } else {
-            client.free_port(lease, ports, tenant.mark)
+            client.free_port(lease, ports, &tenant)
         };
         match port {
             Some(port) => self.hold(lease, tenant, port),
@@ -176,7 +182,7 @@ impl Turns {
         let fits = self
             .clients
             .get(&tenant.client)
-            .is_none_or(|client| client.fits(port, tenant.mark));
+            .is_none_or(|client| client.fits(port, &tenant));
         if fits {
             self.hold(lease, tenant, port);
         }
@@ -225,7 +231,7 @@ impl Turns {
     }
 
     /// Says whose an undecided connection is, now that it has named `named`, or nothing that is known here.
-    pub fn decide(&self, address: IpAddr, port: SocketAddr, named: Option<SessionId>) -> Decision {
+    pub fn decide(&self, address: IpAddr, port: SocketAddr, named: Option<Whose>) -> Decision {
         self.clients
             .get(&address)
             .map_or(Decision::Nobody, |client| client.decide(port, named))
@@ -260,37 +266,41 @@ impl Client {
         self.held.iter().filter(move |held| held.port == port)
     }
 
-    fn fits(&self, port: SocketAddr, mark: Mark) -> bool {
-        self.at(port).all(|held| held.tenant.mark.goes_with(mark))
+    fn fits(&self, port: SocketAddr, tenant: &Tenant) -> bool {
+        self.at(port).all(|held| held.tenant.goes_with(tenant))
     }
 
-    /// Whether others have to be served first. Whoever needs a port for itself alone would wait for ever if those who
-    /// share went on coming in between.
-    fn must_wait(&self, mark: Mark) -> bool {
-        match mark {
-            Mark::Named(_) => self
-                .queue
-                .iter()
-                .any(|queued| queued.tenant.mark == Mark::Address),
+    /// Whether others have to be served first. Whoever needs a port without certain others would wait for ever if those
+    /// went on coming in between.
+    fn must_wait(&self, tenant: &Tenant) -> bool {
+        match tenant.mark {
+            Mark::Named(_) => self.queue.iter().any(|queued| {
+                queued.tenant.mark == Mark::Address || queued.tenant.account == tenant.account
+            }),
             Mark::Address | Mark::Unproven(_) => !self.queue.is_empty(),
         }
     }
 
-    /// A port without any other lease, or else one where `mark` tells the lease from the others.
-    fn free_port(&self, lease: LeaseId, ports: &[SocketAddr], mark: Mark) -> Option<SocketAddr> {
+    /// A port without any other lease, or else one where `tenant` is told from the others.
+    fn free_port(
+        &self,
+        lease: LeaseId,
+        ports: &[SocketAddr],
+        tenant: &Tenant,
+    ) -> Option<SocketAddr> {
         // Each time from another port on, so that a late connection for an old lease rarely meets a new one.
         let first = usize::try_from(lease.0).unwrap_or_default() % ports.len().max(1);
         let turned = || ports.iter().cycle().skip(first).take(ports.len()).copied();
         turned()
             .find(|port| self.at(*port).next().is_none())
-            .or_else(|| turned().find(|port| self.fits(*port, mark)))
+            .or_else(|| turned().find(|port| self.fits(*port, tenant)))
     }
 
     fn grant(&mut self) -> Vec<Granted> {
         let mut granted = Vec::new();
         // First come, first served; whoever can't be served yet keeps those behind it waiting.
         while let Some(first) = self.queue.front()
-            && let Some(port) = self.free_port(first.lease, &first.ports, first.tenant.mark)
+            && let Some(port) = self.free_port(first.lease, &first.ports, &first.tenant)
             && let Some(Queued { lease, tenant, .. }) = self.queue.pop_front()
         {
             self.held.push(Held {
@@ -303,25 +313,30 @@ impl Client {
         granted
     }
 
-    fn decide(&self, port: SocketAddr, named: Option<SessionId>) -> Decision {
-        if let Some(session) = named
-            && let Some(held) = self
-                .at(port)
-                .find(|held| held.tenant.mark.session() == Some(session))
-        {
+    fn decide(&self, port: SocketAddr, named: Option<Whose>) -> Decision {
+        let of_session = |held: &&Held| {
+            named.is_some_and(|whose| held.tenant.mark.session() == Some(whose.session))
+        };
+        if let Some(held) = self.at(port).find(of_session) {
             return Decision::Of(held.lease);
         }
-        // A name that no lease here has may be an old one, or that of another session of the same program.
-        let unproven = self
+        // The name of another session of the same program. There is one lease of the account at most.
+        let of_account =
+            |held: &&Held| named.is_some_and(|whose| whose.account == Some(held.tenant.account));
+        let unproven = |held: &&Held| matches!(held.tenant.mark, Mark::Unproven(_));
+        let mut leases = self.at(port);
+        let only = leases.next().filter(|_| leases.next().is_none());
+        let meant = self
             .at(port)
-            .find(|held| matches!(held.tenant.mark, Mark::Unproven(_)));
-        let meant = unproven.or_else(|| {
+            .find(of_account)
+            .or_else(|| match named {
+                None => self.at(port).find(unproven),
+                // Of somebody who has no lease here: an old one, if not of a program with several accounts. Where others
+                // wait, too, it's nobody's.
+                Some(_) => only.filter(unproven),
+            })
             // While it was being read all others may have got theirs; then the address decides, as it would have then.
-            let mut leases = self.at(port);
-            leases
-                .next()
-                .filter(|_| leases.next().is_none() && named.is_none())
-        });
+            .or_else(|| only.filter(|_| named.is_none()));
         match meant {
             None => Decision::Nobody,
             Some(held) if held.tenant.demand == Demand::Name => Decision::TurnedAway(held.lease),

@@ -7,14 +7,27 @@ const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 const HELLO: Duration = Duration::from_secs(10);
 
-/// Of a client whose connection has nothing to show but its address.
+/// Of an account that no other session has, for a connection that may be anybody's.
 fn tenant(mark: Mark) -> Tenant {
     Tenant {
         client: CLIENT,
+        account: account(mark.session().map_or(u64::MAX, |session| session.0)),
         mark,
         demand: Demand::Nothing,
         hello: HELLO,
     }
+}
+
+fn account(number: u64) -> Account {
+    Account::of("site", number.to_string().as_bytes())
+}
+
+/// What a connection shows that names a TLS session of this FTP session.
+fn name_of(session: u64) -> Option<Whose> {
+    Some(Whose {
+        session: SessionId(session),
+        account: Some(account(session)),
+    })
 }
 
 fn ports(count: u16) -> Arc<[SocketAddr]> {
@@ -62,6 +75,70 @@ fn any_number_of_named_leases_and_one_unproven_share_a_port() {
         &[named(1), named(2), unproven(3), named(4), unproven(5)],
     );
     assert_eq!(got, [true, true, true, true, false]);
+}
+
+/// Sessions of this account.
+fn of(user: u64, mark: Mark) -> Tenant {
+    Tenant {
+        account: account(user),
+        ..tenant(mark)
+    }
+}
+
+#[test]
+fn leases_of_one_account_take_turns_at_a_port() {
+    for marks in [
+        [named(1), named(2)],
+        [named(1), unproven(2)],
+        [unproven(1), named(2)],
+    ] {
+        let mut turns = Turns::default();
+        let first = turns.ask(LeaseId(1), of(7, marks[0]), &ports(1));
+        let second = turns.ask(LeaseId(2), of(7, marks[1]), &ports(1));
+        assert_eq!((first, second), (Some(port(0)), None), "{marks:?}");
+        let granted = turns.end(CLIENT, LeaseId(1));
+        assert_eq!(granted.len(), 1, "{marks:?}");
+    }
+}
+
+#[test]
+fn a_named_lease_waits_behind_those_of_its_account_and_of_no_other() {
+    let mut turns = Turns::default();
+    turns.ask(LeaseId(1), of(7, named(1)), &ports(1));
+    assert_eq!(turns.ask(LeaseId(2), of(7, named(2)), &ports(1)), None);
+    assert!(turns.ask(LeaseId(3), of(8, named(3)), &ports(1)).is_some());
+    assert_eq!(turns.end(CLIENT, LeaseId(1))[0].lease, LeaseId(2));
+    assert_eq!(turns.ask(LeaseId(4), of(7, named(4)), &ports(1)), None);
+}
+
+#[test]
+fn the_name_of_another_session_of_an_account_is_as_good_as_that_of_the_lease() {
+    for mark in [named(1), unproven(1)] {
+        let mut turns = Turns::default();
+        turns.ask(LeaseId(1), of(7, mark), &ports(1));
+        turns.ask(LeaseId(2), of(8, named(2)), &ports(1));
+        let other_session = Whose {
+            session: SessionId(3),
+            account: Some(account(7)),
+        };
+        let decision = turns.decide(CLIENT, port(0), Some(other_session));
+        assert_eq!(decision, Decision::Of(LeaseId(1)), "{mark:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_names_an_account_without_a_lease_is_nobodys() {
+    let mut turns = Turns::default();
+    turns.ask(LeaseId(1), of(7, unproven(1)), &ports(1));
+    turns.ask(LeaseId(2), of(8, named(2)), &ports(1));
+    for account in [Some(account(9)), None] {
+        let stranger = Whose {
+            session: SessionId(3),
+            account,
+        };
+        let decision = turns.decide(CLIENT, port(0), Some(stranger));
+        assert_eq!(decision, Decision::Nobody, "{account:?}");
+    }
 }
 
 #[test]
@@ -148,14 +225,13 @@ fn among_several_leases_the_name_decides() {
     ask(&mut turns, &[named(10), named(11), unproven(12)]);
     let whose = |name: Option<u64>| {
         assert_eq!(turns.arrive(CLIENT, port(0)), Arrival::Undecided(HELLO));
-        turns.decide(CLIENT, port(0), name.map(SessionId))
+        turns.decide(CLIENT, port(0), name.and_then(name_of))
     };
     assert_eq!(whose(Some(10)), Decision::Of(LeaseId(0)));
     assert_eq!(whose(Some(11)), Decision::Of(LeaseId(1)));
     assert_eq!(whose(Some(12)), Decision::Of(LeaseId(2)));
-    // No name, or one that nobody here has: not one of those who are sure to be named.
+    // No name: not one of those who are sure to be named.
     assert_eq!(whose(None), Decision::Of(LeaseId(2)));
-    assert_eq!(whose(Some(99)), Decision::Of(LeaseId(2)));
 }
 
 #[test]
@@ -188,7 +264,7 @@ fn who_does_not_name_the_session_is_turned_away_where_a_name_is_demanded() {
             assert_eq!(turns.decide(CLIENT, port(0), None), turned_away);
         }
         turns.arrive(CLIENT, port(0));
-        let own = turns.decide(CLIENT, port(0), Some(SessionId(0)));
+        let own = turns.decide(CLIENT, port(0), name_of(0));
         assert_eq!(own, Decision::Of(LeaseId(0)));
     }
 }
@@ -198,16 +274,16 @@ fn a_lease_that_met_a_stranger_goes_on_under_its_name() {
     let mut turns = Turns::default();
     ask(&mut turns, &[unproven(0), unproven(1)]);
     turns.end(CLIENT, LeaseId(0));
-    assert!(turns.again(tenant(Mark::Address), LeaseId(0), port(0), SessionId(0)));
+    assert!(turns.again(tenant(unproven(0)), LeaseId(0), port(0), SessionId(0)));
     turns.arrive(CLIENT, port(0));
     assert_eq!(
-        turns.decide(CLIENT, port(0), Some(SessionId(0))),
+        turns.decide(CLIENT, port(0), name_of(0)),
         Decision::Of(LeaseId(0))
     );
     turns.end(CLIENT, LeaseId(0));
     turns.end(CLIENT, LeaseId(1));
     turns.ask(LeaseId(2), tenant(Mark::Address), &ports(1));
-    assert!(!turns.again(tenant(Mark::Address), LeaseId(0), port(0), SessionId(0)));
+    assert!(!turns.again(tenant(unproven(0)), LeaseId(0), port(0), SessionId(0)));
 }
 
 #[derive(Debug, Clone)]
@@ -244,7 +320,8 @@ proptest! {
                         1 => unproven(session),
                         _ => named(session),
                     };
-                    turns.ask(LeaseId(next), tenant(mark), &ports);
+                    let tenant = Tenant { account: account(session % 4), ..tenant(mark) };
+                    turns.ask(LeaseId(next), tenant, &ports);
                     next += 1;
                 }
                 Step::End(lease) => {
@@ -254,7 +331,7 @@ proptest! {
                     turns.arrive(CLIENT, port(at));
                 }
                 Step::Decide(at, name) => {
-                    let decision = turns.decide(CLIENT, port(at), name.map(SessionId));
+                    let decision = turns.decide(CLIENT, port(at), name.and_then(name_of));
                     // A name that a lease here has is that lease's, and nobody else's.
                     if let (Some(name), Some(client)) = (name, turns.clients.get(&CLIENT))
                         && let Some(its) = client
@@ -269,7 +346,7 @@ proptest! {
             for (index, one) in client.held.iter().enumerate() {
                 for other in &client.held[..index] {
                     prop_assert!(
-                        one.port != other.port || one.tenant.mark.goes_with(other.tenant.mark),
+                        one.port != other.port || one.tenant.goes_with(&other.tenant),
                         "{:?} {:?}", one, other
                     );
                 }

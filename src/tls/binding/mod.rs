@@ -23,7 +23,9 @@ use rustls::server::{ProducesTickets, StoresServerSessions};
 use rustls::{HandshakeKind, ServerConfig};
 
 use super::server::ServerTls;
-use super::sessions::{CONTROL_ENTRIES, Origin, OwnEntries, Owner, Presented, SessionId, Sessions};
+use super::sessions::{
+    Account, CONTROL_ENTRIES, Origin, OwnEntries, Owner, Presented, SessionId, Sessions,
+};
 use crate::config::SessionReuse;
 
 /// How many TLS 1.3 tickets a data connection gives its client. In TLS 1.2 it is one, which is part of the handshake and
@@ -100,6 +102,13 @@ impl SessionTls {
             config,
             own: own.map(Owner::entries),
             reuse,
+        }
+    }
+
+    /// Somebody has logged in, to whom data connections belong that name this FTP session.
+    pub fn logged_in(&self, account: Account) {
+        if let Some(owner) = &self.owner {
+            owner.logged_in(account);
         }
     }
 

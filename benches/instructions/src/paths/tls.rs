@@ -33,8 +33,8 @@ pub fn data_connection_lookup(rounds: u32) -> io::Result<()> {
         let Hello::Names(names) = hello::read(&hello) else {
             panic!("a whole ClientHello");
         };
-        let owner = crowd.sessions.owner_of(&names);
-        assert_eq!(owner, Some(SessionId(500)));
+        let owner = crowd.sessions.whose(&names);
+        assert_eq!(owner.map(|whose| whose.session), Some(SessionId(500)));
         let data = crowd.on[500].data(SessionReuse::Prefer, Tickets::Restock);
         let connection = data.connection();
         let found = connection.config().session_storage.get(&names[0]);
