@@ -193,9 +193,7 @@ command -v promtool >/dev/null || unpack prometheus usr/bin/promtool prometheus
 unpack haproxy usr/sbin/haproxy haproxy
 need_libraries haproxy usr/sbin/haproxy
 
-# The rest is for `make compatibility` alone.
-[ "${1:-}" = matrix ] || exit 0
-
+# The rest is for tests/matrix.
 need_programs ncftpput:ncftp tnftp:tnftp wget:wget rclone:rclone node:nodejs npm:npm
 
 # With the library that answers for the system's user database.

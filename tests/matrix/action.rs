@@ -42,13 +42,15 @@ pub enum Action {
     RoundTrip,
     /// 50 MB up and down.
     Big,
+    /// 40 small files in 4 directories up and down, four at a time.
+    Several,
     /// 500 small files in 20 directories up and down, four at a time.
     Tree,
 }
 
 impl Action {
     /// What every pair of a client and a server is asked for.
-    pub const EVERYWHERE: [Self; 13] = [
+    pub const EVERYWHERE: [Self; 15] = [
         Self::List,
         Self::Upload,
         Self::Download,
@@ -62,7 +64,19 @@ impl Action {
         Self::Rename,
         Self::Delete,
         Self::Directories,
+        Self::Big,
+        Self::Several,
     ];
+
+    /// Whether it takes data connections, whatever the client.
+    pub fn carries_data(self) -> bool {
+        !matches!(self, Self::Rename | Self::Delete | Self::Directories)
+    }
+
+    /// Whether several transfers run at the same time.
+    pub fn is_parallel(self) -> bool {
+        matches!(self, Self::Several | Self::Tree)
+    }
 
     /// Does it. `Err` says what went wrong, with what the client printed.
     pub fn perform(self, scene: &Scene<'_>) -> Result<String, String> {
@@ -88,6 +102,7 @@ impl Action {
                 }
                 scene.download(&big)
             }
+            Self::Several => scene.tree(SEVERAL),
             Self::Tree => scene.tree(TREE),
         }
     }
@@ -111,6 +126,7 @@ impl fmt::Display for Action {
             Self::Directories => "make and remove directories",
             Self::RoundTrip => "a file up and down",
             Self::Big => "50 MB",
+            Self::Several => "40 files in parallel",
             Self::Tree => "500 files in parallel",
         })
     }
@@ -118,6 +134,12 @@ impl fmt::Display for Action {
 
 /// Nothing, one byte, and one TLS record's worth of bytes with its neighbours.
 pub const SIZES: [usize; 5] = [0, 1, 16_383, 16_384, 16_385];
+
+/// 40 files.
+const SEVERAL: Tree = Tree {
+    directories: 4,
+    files: 10,
+};
 
 /// 500 files.
 const TREE: Tree = Tree {
@@ -223,25 +245,27 @@ impl Scene<'_> {
         Ok(said_text(&said))
     }
 
+    /// What is there already differs from the beginning of the whole file: it must neither be sent again nor touched.
     fn resume_upload(&self) -> Result<String, String> {
         let place = self.place("");
         let name = Name::new("part.bin");
-        let content = bytes(9, 30_000);
-        place.put(&name, &content[..12_345]);
-        place.write_source(&name, &content);
+        let (there, whole) = (bytes(9, 12_345), bytes(10, 30_000));
+        place.put(&name, &there);
+        place.write_source(&name, &whole);
         let said = place.run(&[Job::ResumeUpload(name.clone(), 12_345)])?;
-        place.stored(&said, &name, &content)?;
+        place.stored(&said, &name, &[&there, &whole[12_345..]].concat())?;
         Ok(said_text(&said))
     }
 
+    /// See [`Self::resume_upload`].
     fn resume_download(&self) -> Result<String, String> {
         let place = self.place("");
         let name = Name::new("part.bin");
-        let content = bytes(10, 30_000);
-        place.put(&name, &content);
-        place.write_sink(&name, &content[..12_345]);
+        let (there, whole) = (bytes(11, 12_345), bytes(12, 30_000));
+        place.put(&name, &whole);
+        place.write_sink(&name, &there);
         let said = place.run(&[Job::ResumeDownload(name.clone())])?;
-        place.fetched(&said, &name, &content)?;
+        place.fetched(&said, &name, &[&there, &whole[12_345..]].concat())?;
         Ok(said_text(&said))
     }
 

@@ -5,10 +5,10 @@ use std::fmt;
 use tempfile::TempDir;
 
 use crate::action::{Action, Scene};
-use crate::client::Client;
-use crate::expectation::{self, Cannot};
+use crate::client::{Client, Resumption};
+use crate::expectation::{self, Cannot, Failure};
 use crate::job::Login;
-use crate::leg::{Family, Leg};
+use crate::leg::{Family, Leg, Version};
 use crate::server::{Kind, Running};
 use crate::support::certs::{Authority, PairFiles};
 use crate::support::clients::DataMode;
@@ -71,9 +71,13 @@ impl Cell {
                     .push(format!("=== {self}: {action}: {report}")),
             }
         }
-        let fails = expectation::cannot_over(self.client, self.leg).is_some();
-        if !fails && let Err(report) = self.check_handshakes(&house.proxy) {
-            outcome.failures.push(format!("=== {self}: {report}"));
+        if expectation::cannot_over(self.client, self.leg).is_none()
+            && let Err(report) = self.check_totals(&Counters::of(&house.proxy))
+        {
+            let log = house.log();
+            outcome
+                .failures
+                .push(format!("=== {self}: {report}\n{log}"));
         }
         outcome
     }
@@ -88,34 +92,41 @@ impl Cell {
         if let Some(reason) = self.client.cannot(action) {
             return Ok(Verdict::NotTried(reason));
         }
+        let before = Counters::of(&house.proxy);
         let through = self.perform(action, format!("{id}-through"), &house.login, server);
-        if let Some(reason) = expectation::cannot_over(self.client, self.leg) {
-            return match through {
-                Ok(_) => Err(format!("works, but is declared not to: {reason}")),
-                Err(_) => Ok(Verdict::Fails(reason)),
-            };
+        if let Some(failure) = expectation::cannot_over(self.client, self.leg) {
+            return failed_as(failure, through).map(|()| Verdict::Fails(failure.reason));
         }
-        let expected = expectation::cannot(self.client, self.server, action);
-        let report = match (expected, through) {
-            (None, Ok(said)) => return self.check_data_mode(&said).map(|()| Verdict::Works),
-            (Some(cannot), Ok(_)) => {
-                return Err(format!("works, but is declared not to: {cannot:?}"));
-            }
-            (_, Err(report)) => report,
+        let Some(expected) = expectation::cannot(self.client, self.server, action) else {
+            let checked = through.and_then(|said| {
+                self.check_data_mode(action, &said)?;
+                self.check_resumption(action, &before, &Counters::of(&house.proxy))
+            });
+            return match checked {
+                Ok(()) => Ok(Verdict::Works),
+                Err(report) => {
+                    let directly = match self.directly(action, id, server, house) {
+                        Ok(_) => "works",
+                        Err(_) => "fails, too",
+                    };
+                    Err(format!(
+                        "{report}\n(directly it {directly})\n{}",
+                        house.log()
+                    ))
+                }
+            };
         };
         let directly = self.directly(action, id, server, house);
-        match (expected, directly) {
-            (Some(Cannot::AlsoDirectly(reason)), Err(_)) => Ok(Verdict::Cannot(reason)),
-            (Some(Cannot::ThroughPortcullis(reason)), Ok(_)) => Ok(Verdict::Lost(reason)),
-            (_, directly) => {
-                let directly = match directly {
-                    Ok(_) => "works",
-                    Err(_) => "fails, too",
-                };
-                Err(format!(
-                    "{report}\n(directly it {directly})\n{}",
-                    house.log()
-                ))
+        match expected {
+            Cannot::AlsoDirectly(failure) => {
+                failed_as(failure, through)?;
+                failed_as(failure, directly)?;
+                Ok(Verdict::Cannot(failure.reason))
+            }
+            Cannot::ThroughPortcullis(failure) => {
+                failed_as(failure, through)?;
+                directly?;
+                Ok(Verdict::Lost(failure.reason))
             }
         }
     }
@@ -151,60 +162,126 @@ impl Cell {
         })
     }
 
-    /// The client opened its data connections as it was told to, if it opened any.
-    fn check_data_mode(&self, said: &str) -> Result<(), String> {
+    /// The client opened its data connections as it was told to.
+    fn check_data_mode(&self, action: Action, said: &str) -> Result<(), String> {
         let other = [DataMode::Pasv, DataMode::Epsv, DataMode::Active]
             .map(|data| Leg { data, ..self.leg }.reply())
             .into_iter()
             .find(|reply| *reply != self.leg.reply() && said.contains(reply));
-        match other {
-            Some(reply) => Err(format!("the client was told {reply:?}:\n{said}")),
-            None => Ok(()),
+        if let Some(reply) = other {
+            return Err(format!("the client was told {reply:?}:\n{said}"));
         }
+        if action.carries_data() && !said.contains(self.leg.reply()) {
+            return Err(format!(
+                "the client wasn't told {:?}:\n{said}",
+                self.leg.reply()
+            ));
+        }
+        Ok(())
     }
 
-    /// All sessions of the cell were protected as they should, and resumed if the client does that.
-    fn check_handshakes(&self, proxy: &Proxy) -> Result<(), String> {
-        let metrics = proxy.metrics();
-        let sum = |labels: &[&str], name: &str| -> f64 {
-            metrics
-                .iter()
-                .filter(|(series, _)| {
-                    series.starts_with(name) && labels.iter().all(|label| series.contains(label))
-                })
-                .map(|(_, value)| value)
-                .sum()
+    /// Data connections resumed the TLS session of their control connection if that is what the client does.
+    fn check_resumption(
+        &self,
+        action: Action,
+        before: &Counters,
+        after: &Counters,
+    ) -> Result<(), String> {
+        let Some(version) = self.leg.protection.version() else {
+            return Ok(());
         };
-        let control = "portcullis_tls_handshakes_total{";
-        let data = "portcullis_data_tls_handshakes_total{";
-        let sessions = sum(&[], "portcullis_sessions_total{");
-        let done = |version: &str| {
-            sum(
-                &["result=\"ok\"", &format!("version=\"{version}\"")],
-                control,
-            )
+        let resumed = after.resumed - before.resumed;
+        let full = after.full - before.full;
+        let as_declared = match self.client.resumption(version, action) {
+            Resumption::Always => full == 0.0 && (resumed > 0.0 || !action.carries_data()),
+            Resumption::Sometimes(_) => resumed + full > 0.0 || !action.carries_data(),
+            Resumption::Never(_) => resumed == 0.0 && (full > 0.0 || !action.carries_data()),
         };
+        if as_declared {
+            return Ok(());
+        }
+        Err(format!(
+            "of the data connections, {resumed} resumed the session, and {full} did not"
+        ))
+    }
+
+    /// Every session was protected as it should be, and no client got over a failed transfer by trying again.
+    fn check_totals(&self, counters: &Counters) -> Result<(), String> {
+        let sessions = counters.sessions;
         let expected = match self.leg.protection.version() {
             None => (0.0, 0.0),
-            Some(version) if version.label() == "1.2" => (sessions, 0.0),
-            Some(_) => (0.0, sessions),
+            Some(Version::Tls12) => (sessions, 0.0),
+            Some(Version::Tls13) => (0.0, sessions),
         };
-        let found = (done("1.2"), done("1.3"));
+        let found = (counters.tls_1_2, counters.tls_1_3);
         if found != expected {
             return Err(format!(
                 "of {sessions} sessions, {found:?} have TLS 1.2 and 1.3"
             ));
         }
-        let resumed = sum(&["leg=\"client\"", "kind=\"resumed\""], data);
-        let full = sum(&["leg=\"client\"", "kind=\"full\""], data);
-        let version = self.leg.protection.version();
-        let should = version.is_some_and(|version| self.client.resumes(version));
-        if (resumed > 0.0) != should {
+        if counters.failed > 0.0 {
             return Err(format!(
-                "of the data connections, {resumed} resumed the session, and {full} did not"
+                "{} transfers or handshakes failed",
+                counters.failed
             ));
         }
         Ok(())
+    }
+}
+
+/// Whether it failed, and in the declared way.
+fn failed_as(failure: Failure, outcome: Result<String, String>) -> Result<(), String> {
+    match outcome {
+        Ok(_) => Err(format!("works, but is declared not to: {}", failure.reason)),
+        Err(report) if failure.signs.iter().any(|sign| report.contains(sign)) => Ok(()),
+        Err(report) => Err(format!(
+            "fails, but without one of {:?}: {report}",
+            failure.signs
+        )),
+    }
+}
+
+/// What the proxy has counted so far.
+#[derive(Debug)]
+struct Counters {
+    sessions: f64,
+    tls_1_2: f64,
+    tls_1_3: f64,
+    resumed: f64,
+    full: f64,
+    failed: f64,
+}
+
+impl Counters {
+    fn of(proxy: &Proxy) -> Self {
+        let metrics = proxy.metrics();
+        let sum = |name: &str, labels: &[&str]| -> f64 {
+            metrics
+                .iter()
+                .filter(|(series, _)| {
+                    series.starts_with(&format!("portcullis_{name}{{"))
+                        && labels.iter().all(|label| series.contains(label))
+                })
+                .map(|(_, value)| value)
+                .sum()
+        };
+        let data = |kind| {
+            let kind = format!("kind=\"{kind}\"");
+            sum("data_tls_handshakes_total", &["leg=\"client\"", &kind])
+        };
+        let control = |version| sum("tls_handshakes_total", &[&format!("version=\"{version}\"")]);
+        let transfers = |verdict| sum("transfers_total", &[&format!("verdict=\"{verdict}\"")]);
+        Self {
+            sessions: sum("sessions_total", &[]),
+            tls_1_2: control("1.2"),
+            tls_1_3: control("1.3"),
+            resumed: data("resumed"),
+            full: data("full"),
+            failed: data("failed")
+                + transfers("failed_client")
+                + transfers("failed_backend")
+                + transfers("aborted"),
+        }
     }
 }
 

@@ -98,12 +98,25 @@ impl Client {
     }
 
     /// Whether its data connections resume the TLS session of the control connection.
-    pub fn resumes(self, version: Version) -> bool {
-        match self {
-            Self::Ftplib => false,
-            // By tickets only, which Portcullis hands out in TLS 1.3 alone.
-            Self::Rclone => version == Version::Tls13,
-            _ => true,
+    pub fn resumption(self, version: Version, action: Action) -> Resumption {
+        use Resumption::{Always, Never, Sometimes};
+        match (self, version) {
+            (Self::Curl, _) if action.is_parallel() => Sometimes(
+                "with --parallel, curl keeps the sessions of all its control connections in one place and presents any of them",
+            ),
+            (Self::Curl, Version::Tls13) => Sometimes(
+                "of TLS 1.3, curl keeps the last ticket and uses it once, and uploads bring no new one: after its first \
+                 upload, a control connection's data connections resume no more",
+            ),
+            (Self::Ftplib, _) => Never("ftplib resumes only if it is taught to, as its users do"),
+            (Self::Rclone, _) => Sometimes(
+                "rclone keeps the sessions of all its control connections in one place and presents any of them",
+            ),
+            (Self::Wget, Version::Tls13) => Sometimes(
+                "wget takes its ticket of TLS 1.3 right after the handshake, and GnuTLS waits some 60 ms for it, which a \
+                 busy machine can miss",
+            ),
+            _ => Always,
         }
     }
 
@@ -171,6 +184,17 @@ impl fmt::Display for Client {
             Self::FileZilla => "FileZilla",
         })
     }
+}
+
+/// Whether data connections resume the TLS session of their control connection; why they don't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumption {
+    /// Every one.
+    Always,
+    /// Some do.
+    Sometimes(&'static str),
+    /// None does.
+    Never(&'static str),
 }
 
 /// The processes that it takes.

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crate::action::{Action, SIZES};
 use crate::cell::{Cell, Verdict};
-use crate::client::Client;
-use crate::leg::Leg;
+use crate::client::{Client, Resumption};
+use crate::leg::{Leg, Version};
 use crate::plan::Purpose;
 use crate::server::Kind;
 
@@ -18,8 +18,10 @@ pub fn render(findings: &Findings) -> String {
     let mut text = String::from(HEAD);
     pairs(&mut text, findings, &mut notes);
     legs(&mut text, findings, &mut notes);
-    large(&mut text, findings, &mut notes);
+    resumption(&mut text, &mut notes);
+    trees(&mut text, findings, &mut notes);
     notes.write(&mut text);
+    legs_of_pairs(&mut text, findings);
     text
 }
 
@@ -29,51 +31,46 @@ fn pairs(text: &mut String, findings: &Findings, notes: &mut Notes) {
     let actions: Vec<String> = Action::EVERYWHERE.iter().map(Action::to_string).collect();
     writeln!(
         text,
-        "Each cell stands for: {}. Files of {sizes} bytes go up and down; names are uploaded, renamed, listed and \
-         downloaded. ✔: all of it works, but for what the notes say.\n",
+        "Each cell stands for: {}. Files of {sizes} bytes and of 50 MB go up and down; names are uploaded, renamed, \
+         listed and downloaded. ✔: all of it works, but for what the notes say.\n",
         actions.join("; ")
     )
     .expect(INFALLIBLE);
-    let header = Client::ALL.map(|client| client.to_string());
-    table_head(text, "server", &header);
+    table_head(
+        text,
+        "server",
+        &Client::ALL.map(|client| client.to_string()),
+    );
     for server in Kind::ALL {
         write!(text, "| {server} |").expect(INFALLIBLE);
         for client in Client::ALL {
-            let verdicts = findings
-                .iter()
-                .find(|(purpose, cell, _)| {
-                    *purpose == Purpose::Pair && cell.client == client && cell.server == server
-                })
-                .map(|(_, _, verdicts)| verdicts.as_slice())
+            let verdicts = pair(findings, client, server)
+                .map(|(_, verdicts)| verdicts)
                 .unwrap_or_default();
             write!(text, " {} |", mark(verdicts, notes)).expect(INFALLIBLE);
         }
         text.push('\n');
     }
-    text.push_str("\nThe legs of these cells, between client and Portcullis:\n\n");
-    table_head(text, "server", &header);
-    for server in Kind::ALL {
-        write!(text, "| {server} |").expect(INFALLIBLE);
-        for client in Client::ALL {
-            let leg = findings
-                .iter()
-                .find(|(purpose, cell, _)| {
-                    *purpose == Purpose::Pair && cell.client == client && cell.server == server
-                })
-                .map(|(_, cell, _)| cell.leg.to_string())
-                .unwrap_or_default();
-            write!(text, " {leg} |").expect(INFALLIBLE);
-        }
-        text.push('\n');
-    }
+}
+
+fn pair(
+    findings: &Findings,
+    client: Client,
+    server: Kind,
+) -> Option<(&Cell, &[(Action, Verdict)])> {
+    findings
+        .iter()
+        .find(|(purpose, cell, _)| {
+            *purpose == Purpose::Pair && cell.client == client && cell.server == server
+        })
+        .map(|(_, cell, verdicts)| (cell, verdicts.as_slice()))
 }
 
 fn legs(text: &mut String, findings: &Findings, notes: &mut Notes) {
     text.push_str(
-        "\n## Every client over every leg\n\nA file of 16385 bytes goes up, a directory is listed, and the file comes \
-         down, in one session. That TLS has the version and data connections are opened in the way that the row says \
-         is checked; with TLS, data connections of every client resume the session of their control connection, but \
-         those of plain ftplib, and of rclone in TLS 1.2, where Go resumes by tickets alone.\n\n",
+        "\n## Every client over every leg\n\nA leg is the way between client and Portcullis. A file of 16385 bytes goes \
+         up, a directory is listed, and the file comes down, in one session. That TLS has the version and data \
+         connections are opened in the way that the row says is checked.\n\n",
     );
     table_head(text, "leg", &Client::ALL.map(|client| client.to_string()));
     for leg in Leg::all() {
@@ -93,27 +90,81 @@ fn legs(text: &mut String, findings: &Findings, notes: &mut Notes) {
     }
 }
 
-fn large(text: &mut String, findings: &Findings, notes: &mut Notes) {
+/// Checked in every cell with TLS.
+fn resumption(text: &mut String, notes: &mut Notes) {
     text.push_str(
-        "\n## Large files and many files\n\n50 MB go up and down; 500 small files in 20 directories go up and down, \
-         four at a time.\n\n",
+        "\n## Which clients resume the TLS session on data connections\n\nThe clients with ✔ do so on every data \
+         connection, in every cell above and below: a site can have `session_reuse: require` for them. Those with – \
+         need `prefer`, the default.\n\n",
     );
     table_head(
         text,
         "client",
-        &[Action::Big.to_string(), Action::Tree.to_string()],
+        &Version::ALL.map(|version| version.to_string()),
     );
-    for client in Client::ALL {
+    let protected = |client: &Client| {
+        let legs = client.legs();
+        legs.iter().any(|leg| leg.protection.version().is_some())
+    };
+    for client in Client::ALL.into_iter().filter(protected) {
         write!(text, "| {client} |").expect(INFALLIBLE);
-        for wanted in [Purpose::Big, Purpose::Tree] {
-            let cells: Vec<String> = findings
-                .iter()
-                .filter(|(purpose, cell, _)| *purpose == wanted && cell.client == client)
-                .map(|(_, cell, verdicts)| {
-                    format!("{} {} ({})", mark(verdicts, notes), cell.server, cell.leg)
-                })
-                .collect();
-            write!(text, " {} |", cells.join("; ")).expect(INFALLIBLE);
+        for version in Version::ALL {
+            let alone = client.resumption(version, Action::Download);
+            let parallel = client.resumption(version, Action::Several);
+            let mut mark = match alone {
+                Resumption::Always => "✔",
+                Resumption::Sometimes(_) => "– not always",
+                Resumption::Never(_) => "– never",
+            }
+            .to_owned();
+            let mut reasons = Vec::new();
+            for outcome in [alone, parallel] {
+                if let Resumption::Sometimes(reason) | Resumption::Never(reason) = outcome {
+                    let number = notes.number(&format!("{reason}."));
+                    if !reasons.contains(&number) {
+                        write!(mark, " {number}").expect(INFALLIBLE);
+                        reasons.push(number);
+                    }
+                }
+            }
+            write!(text, " {mark} |").expect(INFALLIBLE);
+        }
+        text.push('\n');
+    }
+}
+
+fn trees(text: &mut String, findings: &Findings, notes: &mut Notes) {
+    text.push_str(
+        "\n## Many files\n\n500 small files in 20 directories go up and down, four at a time, with two servers for each \
+         client.\n\n",
+    );
+    table_head(text, "client", &["500 files in parallel".to_owned()]);
+    for client in Client::ALL {
+        let cells: Vec<String> = findings
+            .iter()
+            .filter(|(purpose, cell, _)| *purpose == Purpose::Tree && cell.client == client)
+            .map(|(_, cell, verdicts)| {
+                format!("{} {} ({})", mark(verdicts, notes), cell.server, cell.leg)
+            })
+            .collect();
+        writeln!(text, "| {client} | {} |", cells.join("; ")).expect(INFALLIBLE);
+    }
+}
+
+fn legs_of_pairs(text: &mut String, findings: &Findings) {
+    text.push_str(
+        "\n## The legs of the first table\n\nThey change from cell to cell, so that every server meets every kind.\n\n",
+    );
+    table_head(
+        text,
+        "server",
+        &Client::ALL.map(|client| client.to_string()),
+    );
+    for server in Kind::ALL {
+        write!(text, "| {server} |").expect(INFALLIBLE);
+        for client in Client::ALL {
+            let leg = pair(findings, client, server).map(|(cell, _)| cell.leg.to_string());
+            write!(text, " {} |", leg.unwrap_or_default()).expect(INFALLIBLE);
         }
         text.push('\n');
     }
@@ -181,9 +232,15 @@ const HEAD: &str = "\
 
 # What works with what
 
-Real clients in front of Portcullis, real servers behind it, as `make compatibility` runs them. What can't work
-says why, and is tried all the same where the client has a way to: should it work one day, the test fails. Between a client
-and a server, what fails through Portcullis has to fail without it, too; where that isn't so, the note says it in bold.
+Real clients in front of Portcullis, real servers behind it, as `make compatibility` runs them. In short: every client works
+with every server. What works with these servers directly works through Portcullis, but for recursive downloads of
+NcFTP from IIS. Not every client can be held to `session_reuse: require`: see
+[which do resume](#which-clients-resume-the-tls-session-on-data-connections).
+
+What can't work says why, and is tried all the same where the client has a way to. It has to fail as is said: should it
+work one day, or fail otherwise, the test fails. Between a client and a server, what fails through Portcullis has to fail
+without it, too; where that isn't so, the note says it in bold. No transfer may fail unnoticed, behind a client that tries
+again.
 
 Clients: curl 7.88, lftp 4.9, NcFTP 3.2, tnftp 20210827, GNU wget 1.21, Python's ftplib as it is and taught to resume the
 TLS session, rclone 1.60, basic-ftp 6.2, the engine of FileZilla 3.63 without its window. Servers: vsftpd 3.0.3, ProFTPD

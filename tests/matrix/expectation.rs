@@ -1,5 +1,5 @@
-//! What a client with a server, or over a leg, can't do, and why. It is tried all the same: should it work one day, the
-//! test fails, and this is the place to say so.
+//! What a client with a server, or over a leg, can't do, and why. It is tried all the same, and has to fail as it is said
+//! here: should it work one day, or fail otherwise, the test fails, and this is the place to say so.
 //!
 //! What a client has no command for is said by [`Client::cannot`] and [`Client::cannot_have`].
 
@@ -9,42 +9,66 @@ use crate::leg::{Family, Leg, Protection};
 use crate::server::Kind;
 use crate::support::clients::DataMode;
 
-/// Something that fails, and its reason.
+/// Something that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// Why, for the document.
+    pub reason: &'static str,
+    /// What the report of it has to hold, one of these at least, so that no other failure passes for it.
+    pub signs: &'static [&'static str],
+}
+
+/// Where something fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cannot {
     /// Without Portcullis, too: between these two it never works.
-    AlsoDirectly(&'static str),
+    AlsoDirectly(Failure),
     /// It works without Portcullis. Each of these is a promise not kept, and has a reason that can't be mended.
-    ThroughPortcullis(&'static str),
+    ThroughPortcullis(Failure),
 }
 
 /// What these two can't do; none if they can.
 pub fn cannot(client: Client, server: Kind, action: Action) -> Option<Cannot> {
     use Cannot::{AlsoDirectly, ThroughPortcullis};
     match (client, server, action) {
-        (_, Kind::Iis | Kind::IisTls, Action::Quotes) => {
-            Some(AlsoDirectly("Windows has no `\"` in names"))
+        (_, Kind::Iis | Kind::IisTls, Action::Quotes) => Some(AlsoDirectly(Failure {
+            reason: "Windows has no `\"` in names",
+            signs: &["The filename, directory name, or volume label syntax is incorrect"],
+        })),
+        (_, Kind::Pyftpdlib | Kind::PyftpdlibTls, Action::Latin1) => Some(AlsoDirectly(Failure {
+            reason: "pyftpdlib's names are Unicode",
+            // On the server, after all commands were accepted: it has stored another name. To wget, by the server.
+            signs: &["No such file or directory"],
+        })),
+        (Client::Ncftp, Kind::Iis | Kind::IisTls, Action::Several | Action::Tree) => {
+            Some(ThroughPortcullis(Failure {
+                reason: "NcFTP finds no files in IIS' listings, which are in the manner of DOS, unless the greeting is \
+                         that of IIS; but Portcullis greets before the login says which server it is for",
+                signs: &["at the client, \"directory00/file00\": No such file or directory"],
+            }))
         }
-        (_, Kind::Pyftpdlib | Kind::PyftpdlibTls, Action::Latin1) => {
-            Some(AlsoDirectly("pyftpdlib's names are Unicode"))
-        }
-        (Client::Ncftp, Kind::Iis | Kind::IisTls, Action::Tree) => Some(ThroughPortcullis(
-            "the download finds no files, since NcFTP expects a listing in the manner of DOS only from a server whose \
-             greeting is that of IIS, and Portcullis greets before it knows the site",
-        )),
         _ => None,
     }
 }
 
-/// Why the client fails over such a leg, whatever the server; none if it doesn't.
-pub fn cannot_over(client: Client, leg: Leg) -> Option<&'static str> {
+/// How the client fails over such a leg, whatever the server; none if it doesn't.
+pub fn cannot_over(client: Client, leg: Leg) -> Option<Failure> {
     match (client, leg.data, leg.protection, leg.family) {
         (Client::Curl, DataMode::Active, Protection::Explicit(_) | Protection::Implicit(_), _) => {
-            Some("curl 7.88 begins no TLS on data connections that it accepts")
+            Some(Failure {
+                reason: "curl 7.88 begins no TLS on data connections that it accepts: it would send the file in clear \
+                         text, which Portcullis refuses",
+                // vsftpd gives up its control connection, too, when its data connection is reset.
+                signs: &[
+                    "522 TLS handshake on the data connection failed",
+                    "421 The connection to the site was lost",
+                ],
+            })
         }
-        (Client::Lftp, DataMode::Active, _, Family::V6) => Some(
-            "lftp offers the address :: for active mode where it runs over the loopback interface, as here",
-        ),
+        (Client::Lftp, DataMode::Active, _, Family::V6) => Some(Failure {
+            reason: "lftp offers the address :: for active mode where it runs over the loopback interface, as here",
+            signs: &["EPRT |2|::|"],
+        }),
         _ => None,
     }
 }

@@ -83,6 +83,11 @@ impl Leg {
     }
 }
 
+impl Version {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Tls12, Self::Tls13];
+}
+
 impl Protection {
     /// Every one.
     pub const ALL: [Self; 5] = [
@@ -107,13 +112,12 @@ impl Protection {
     }
 }
 
-impl Version {
-    /// As the metrics call it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Tls12 => "1.2",
-            Self::Tls13 => "1.3",
-        }
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls12 => "TLS 1.2",
+            Self::Tls13 => "TLS 1.3",
+        })
     }
 }
 
@@ -136,8 +140,8 @@ impl fmt::Display for Protection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Clear => f.write_str("clear"),
-            Self::Explicit(version) => write!(f, "explicit TLS {}", version.label()),
-            Self::Implicit(version) => write!(f, "implicit TLS {}", version.label()),
+            Self::Explicit(version) => write!(f, "explicit {version}"),
+            Self::Implicit(version) => write!(f, "implicit {version}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - every client with every server, for everything that users do, over a leg that changes from cell to cell,
 //! - every client over every leg that it can have, for a file up, a listing and the file down, with servers that change,
-//! - every client with two servers for 50 MB, and with two servers for 500 files in parallel.
+//! - every client with two servers for 500 files in parallel, which would take longer than all the rest with every one.
 //!
 //! What depends on three things at once (say, tnftp renaming on Pure-FTPd in active mode) isn't covered: Portcullis
 //! keeps its two legs apart, so that pairs are where it can go wrong. The tests below say which pairs are met.
@@ -21,71 +21,73 @@ pub enum Purpose {
     Pair,
     /// Every client over every leg.
     Leg,
-    /// 50 MB.
-    Big,
     /// 500 files.
     Tree,
 }
 
 /// Every cell, the longest ones first, so that none is left to run alone.
 pub fn cells() -> Vec<(Purpose, Cell)> {
+    [trees(), pairs(), legs()].concat()
+}
+
+fn trees() -> Vec<(Purpose, Cell)> {
     let mut cells = Vec::new();
     for (number, client) in Client::ALL.into_iter().enumerate() {
         let legs = working_legs(client);
-        for (purpose, actions, first) in [
-            (Purpose::Tree, &[Action::Tree][..], 0),
-            (Purpose::Big, &[Action::Big][..], 3),
-        ] {
-            for step in [first, first + 5] {
-                let server = Kind::ALL[(2 * number + step) % Kind::ALL.len()];
-                let leg = legs[(7 * number + step) % legs.len()];
-                cells.push((
-                    purpose,
-                    Cell {
-                        client,
-                        server,
-                        leg,
-                        actions,
-                    },
-                ));
-            }
+        for step in [0, 5] {
+            let cell = Cell {
+                client,
+                server: Kind::ALL[(2 * number + step) % Kind::ALL.len()],
+                leg: legs[(7 * number + step) % legs.len()],
+                actions: &[Action::Tree],
+            };
+            cells.push((Purpose::Tree, cell));
         }
     }
+    cells
+}
+
+fn pairs() -> Vec<(Purpose, Cell)> {
+    let mut cells = Vec::new();
     for (number, client) in Client::ALL.into_iter().enumerate() {
         let legs = working_legs(client);
         for (step, server) in Kind::ALL.into_iter().enumerate() {
-            let leg = legs[(3 * number + 7 * step) % legs.len()];
-            let actions = &Action::EVERYWHERE;
-            cells.push((
-                Purpose::Pair,
-                Cell {
-                    client,
-                    server,
-                    leg,
-                    actions,
-                },
-            ));
-        }
-        for (step, leg) in client.legs().into_iter().enumerate() {
-            let server = Kind::ALL[(number + step) % Kind::ALL.len()];
-            let actions = &[Action::RoundTrip];
-            cells.push((
-                Purpose::Leg,
-                Cell {
-                    client,
-                    server,
-                    leg,
-                    actions,
-                },
-            ));
+            let cell = Cell {
+                client,
+                server,
+                leg: legs[(3 * number + 7 * step) % legs.len()],
+                actions: &Action::EVERYWHERE,
+            };
+            cells.push((Purpose::Pair, cell));
         }
     }
-    cells.sort_by_key(|(purpose, _)| match purpose {
-        Purpose::Tree => 0,
-        Purpose::Big => 1,
-        Purpose::Pair => 2,
-        Purpose::Leg => 3,
-    });
+    cells
+}
+
+fn legs() -> Vec<(Purpose, Cell)> {
+    let mut cells = Vec::new();
+    for (number, client) in Client::ALL.into_iter().enumerate() {
+        for (step, leg) in client.legs().into_iter().enumerate() {
+            let cell = Cell {
+                client,
+                server: Kind::ALL[(number + step) % Kind::ALL.len()],
+                leg,
+                actions: &[Action::RoundTrip],
+            };
+            cells.push((Purpose::Leg, cell));
+        }
+    }
+    cells
+}
+
+/// A few of them: every server with one client, and so every client with one server at least.
+pub fn sample() -> Vec<(Purpose, Cell)> {
+    let chosen = |cell: &Cell| {
+        let number = Kind::ALL.iter().position(|server| *server == cell.server);
+        number.is_some_and(|number| cell.client == Client::ALL[number % Client::ALL.len()])
+    };
+    let mut cells = pairs();
+    cells.retain(|(_, cell)| chosen(cell));
     cells
 }
 
@@ -126,6 +128,29 @@ mod tests {
                     "{server} {family:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_server_meets_a_tree_in_parallel() {
+        for server in Kind::ALL {
+            assert!(
+                met(|cell| cell.server == server && cell.actions == [Action::Tree]),
+                "{server}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_sample_has_every_client_and_every_server_in_few_cells() {
+        let sample = sample();
+        assert_eq!(sample.len(), Kind::ALL.len());
+        let has = |wanted: &dyn Fn(&Cell) -> bool| sample.iter().any(|(_, cell)| wanted(cell));
+        for client in Client::ALL {
+            assert!(has(&|cell| cell.client == client), "{client}");
+        }
+        for server in Kind::ALL {
+            assert!(has(&|cell| cell.server == server), "{server}");
         }
     }
 

@@ -14,6 +14,8 @@ pub fn plan(login: &Login, workspace: &Workspace, jobs: &[Job]) -> Plan {
         "debug 5".to_owned(),
         "set cmd:fail-exit yes".to_owned(),
         "set net:max-retries 1".to_owned(),
+        // Where it tries again all the same, it would wait for half a minute.
+        "set net:reconnect-interval-base 1".to_owned(),
         format!("set net:timeout {PATIENCE}"),
         format!("set ftp:ssl-allow {tls}"),
         format!("set ftp:ssl-force {tls}"),

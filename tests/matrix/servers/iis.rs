@@ -274,8 +274,10 @@ impl<'a> Session<'a> {
                 Ok(found) if found.is_file() => format!("213 {}", found.len()),
                 _ => NOT_FOUND.to_owned(),
             },
-            "MDTM" if file.is_file() => "213 20260102120000".to_owned(),
-            "MDTM" => NOT_FOUND.to_owned(),
+            "MDTM" => match fs::metadata(&file) {
+                Ok(found) if found.is_file() => format!("213 {}", time_of(&found)),
+                _ => NOT_FOUND.to_owned(),
+            },
             "DELE" => done(fs::remove_file(&file)),
             "RMD" | "XRMD" => done(fs::remove_dir(&file)),
             "MKD" | "XMKD" => match fs::create_dir(&file) {
@@ -470,6 +472,21 @@ impl<'a> Session<'a> {
         let control = self.control.get_mut();
         control.write_all(format!("{text}\r\n").as_bytes())
     }
+}
+
+/// When the file was changed, as MDTM has it (RFC 3659 §2.3): NcFTP resumes no upload of a file that has changed since.
+fn time_of(found: &fs::Metadata) -> String {
+    let changed = found.modified().expect("Linux knows it");
+    let changed = time::OffsetDateTime::from(changed);
+    format!(
+        "{}{:02}{:02}{:02}{:02}{:02}",
+        changed.year(),
+        u8::from(changed.month()),
+        changed.day(),
+        changed.hour(),
+        changed.minute(),
+        changed.second()
+    )
 }
 
 fn connection(config: &Arc<ServerConfig>) -> io::Result<ServerConnection> {
