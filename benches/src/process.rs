@@ -65,7 +65,10 @@ impl Process {
     pub fn private_memory(&self) -> io::Result<u64> {
         let mut kib = 0;
         for pid in self.family()? {
-            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+            // A process of a session that is over may go while it is looked at, and has no memory then.
+            let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
+                continue;
+            };
             kib += rollup
                 .lines()
                 .filter(|line| line.starts_with("Private_"))
