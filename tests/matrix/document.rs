@@ -1,6 +1,6 @@
 //! `docs/compatibility.md`, written from what the run found. Nothing in it depends on when or where it ran.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use crate::action::{Action, SIZES};
 use crate::cell::{Cell, Verdict};
@@ -36,21 +36,12 @@ fn pairs(text: &mut String, findings: &Findings, notes: &mut Notes) {
         actions.join("; ")
     )
     .expect(INFALLIBLE);
-    table_head(
-        text,
-        "server",
-        &Client::ALL.map(|client| client.to_string()),
-    );
-    for server in Kind::ALL {
-        write!(text, "| {server} |").expect(INFALLIBLE);
-        for client in Client::ALL {
-            let verdicts = pair(findings, client, server)
-                .map(|(_, verdicts)| verdicts)
-                .unwrap_or_default();
-            write!(text, " {} |", mark(verdicts, notes)).expect(INFALLIBLE);
-        }
-        text.push('\n');
-    }
+    table_of_clients(text, "server", Kind::ALL, |server, client| {
+        let verdicts = pair(findings, client, server)
+            .map(|(_, verdicts)| verdicts)
+            .unwrap_or_default();
+        mark(verdicts, notes)
+    });
 }
 
 fn pair(
@@ -72,22 +63,16 @@ fn legs(text: &mut String, findings: &Findings, notes: &mut Notes) {
          up, a directory is listed, and the file comes down, in one session. That TLS has the version and data \
          connections are opened in the way that the row says is checked.\n\n",
     );
-    table_head(text, "leg", &Client::ALL.map(|client| client.to_string()));
-    for leg in Leg::all() {
-        write!(text, "| {leg} |").expect(INFALLIBLE);
-        for client in Client::ALL {
-            let found = findings.iter().find(|(purpose, cell, _)| {
-                *purpose == Purpose::Leg && cell.client == client && cell.leg == leg
-            });
-            let mark = match (client.cannot_have(leg), found) {
-                (Some(reason), _) => format!("– {}", notes.number(&format!("{client} {reason}."))),
-                (None, Some((_, _, verdicts))) => mark(verdicts, notes),
-                (None, None) => String::new(),
-            };
-            write!(text, " {mark} |").expect(INFALLIBLE);
+    table_of_clients(text, "leg", Leg::all(), |leg, client| {
+        let found = findings.iter().find(|(purpose, cell, _)| {
+            *purpose == Purpose::Leg && cell.client == client && cell.leg == leg
+        });
+        match (client.cannot_have(leg), found) {
+            (Some(reason), _) => format!("– {}", notes.number(&format!("{client} {reason}."))),
+            (None, Some((_, _, verdicts))) => mark(verdicts, notes),
+            (None, None) => String::new(),
         }
-        text.push('\n');
-    }
+    });
 }
 
 /// Checked in every cell with TLS.
@@ -155,19 +140,11 @@ fn legs_of_pairs(text: &mut String, findings: &Findings) {
     text.push_str(
         "\n## The legs of the first table\n\nThey change from cell to cell, so that every server meets every kind.\n\n",
     );
-    table_head(
-        text,
-        "server",
-        &Client::ALL.map(|client| client.to_string()),
-    );
-    for server in Kind::ALL {
-        write!(text, "| {server} |").expect(INFALLIBLE);
-        for client in Client::ALL {
-            let leg = pair(findings, client, server).map(|(cell, _)| cell.leg.to_string());
-            write!(text, " {} |", leg.unwrap_or_default()).expect(INFALLIBLE);
-        }
-        text.push('\n');
-    }
+    table_of_clients(text, "server", Kind::ALL, |server, client| {
+        pair(findings, client, server)
+            .map(|(cell, _)| cell.leg.to_string())
+            .unwrap_or_default()
+    });
 }
 
 /// A check mark, and the notes on what isn't covered by it.
@@ -196,6 +173,23 @@ fn mark(verdicts: &[(Action, Verdict)], notes: &mut Notes) -> String {
         write!(mark, " {number}").expect(INFALLIBLE);
     }
     mark
+}
+
+/// A table with a column for each client.
+fn table_of_clients<Row: fmt::Display + Copy>(
+    text: &mut String,
+    first: &str,
+    rows: impl IntoIterator<Item = Row>,
+    mut cell: impl FnMut(Row, Client) -> String,
+) {
+    table_head(text, first, &Client::ALL.map(|client| client.to_string()));
+    for row in rows {
+        write!(text, "| {row} |").expect(INFALLIBLE);
+        for client in Client::ALL {
+            write!(text, " {} |", cell(row, client)).expect(INFALLIBLE);
+        }
+        text.push('\n');
+    }
 }
 
 fn table_head(text: &mut String, first: &str, columns: &[String]) {

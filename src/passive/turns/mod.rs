@@ -326,17 +326,13 @@ impl Client {
         let unproven = |held: &&Held| matches!(held.tenant.mark, Mark::Unproven(_));
         let mut leases = self.at(port);
         let only = leases.next().filter(|_| leases.next().is_none());
-        let meant = self
-            .at(port)
-            .find(of_account)
-            .or_else(|| match named {
-                None => self.at(port).find(unproven),
-                // Of somebody who has no lease here: an old one, if not of a program with several accounts. Where others
-                // wait, too, it's nobody's.
-                Some(_) => only.filter(unproven),
-            })
+        let meant = self.at(port).find(of_account).or_else(|| match named {
             // While it was being read all others may have got theirs; then the address decides, as it would have then.
-            .or_else(|| only.filter(|_| named.is_none()));
+            None => self.at(port).find(unproven).or(only),
+            // Of somebody who has no lease here: an old one, if not of a program with several accounts. Where others
+            // wait, too, it's nobody's.
+            Some(_) => only.filter(unproven),
+        });
         match meant {
             None => Decision::Nobody,
             Some(held) if held.tenant.demand == Demand::Name => Decision::TurnedAway(held.lease),

@@ -180,8 +180,8 @@ pub(super) async fn open_client(
     }
 }
 
-/// Waits for the client at its port, until it `stays_away`. Where it has to name its session, others are turned away and it is waited for: they
-/// may have come to steal its place.
+/// Waits for the client at its port, until it `stays_away`. Where it has to name its session, others are turned away and it
+/// is waited for: they may have come to steal its place.
 pub(super) async fn guest(
     mut lease: Lease,
     stays_away: impl Future<Output = ()>,
