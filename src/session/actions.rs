@@ -14,6 +14,7 @@ use crate::config::Site;
 use crate::limit::SitePlace;
 use crate::live::Live;
 use crate::net::control::ControlConnection;
+use crate::net::options;
 use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
@@ -54,7 +55,10 @@ impl Session {
                     protection,
                 } => self.open_data(direction, protection),
                 Action::BeginData => self.data.order(Order::Begin),
-                Action::ExpectData => self.data.order(Order::Expect),
+                Action::ExpectData => {
+                    self.data.order(Order::Expect);
+                    self.acknowledge_preliminary();
+                }
                 Action::ProceedData => self.data.order(Order::Proceed),
                 Action::DropData => self.drop_data(),
                 Action::Record(record) => self.record(&record),
@@ -97,6 +101,15 @@ impl Session {
             self.summary.backend_lost(self.machine.stage(), reason);
             self.backend = None;
             self.happened.push_back(Event::BackendGone);
+        }
+    }
+
+    /// The next word is the backend's again, and a server that leaves Nagle's algorithm on keeps the 226 of a small file
+    /// back until it knows that its 150 has arrived.
+    fn acknowledge_preliminary(&self) {
+        if let Some(backend) = &self.backend {
+            // If the connection is gone, the next read shows it.
+            let _ = options::acknowledge(backend.stream().socket());
         }
     }
 
