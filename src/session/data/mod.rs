@@ -194,8 +194,6 @@ impl PreparedData {
             told,
         } = self;
         let transfer = Transfer {
-            backend,
-            client,
             legs,
             client_tls,
             report,
@@ -207,7 +205,7 @@ impl PreparedData {
             orders,
             moved,
             began: Instant::now(),
-            _task: Task::spawn(transfer.run()),
+            _task: Task::spawn(transfer.run(backend, client)),
         }
     }
 }
@@ -259,47 +257,4 @@ impl RunningData {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The data connections of a task that does this.
-    fn running<F>(task: impl FnOnce(mpsc::Sender<DataEvent>) -> F) -> RunningData
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let (report, events) = mpsc::channel(4);
-        RunningData {
-            events: Some(events),
-            orders: watch::Sender::new(None),
-            moved: Arc::default(),
-            began: Instant::now(),
-            _task: Task::spawn(task(report)),
-        }
-    }
-
-    /// What it says next, if anything.
-    async fn next(data: &mut RunningData) -> Option<DataEvent> {
-        timeout(Duration::from_secs(1), data.event()).await.ok()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_task_that_dies_has_failed() {
-        let mut data = running(|report| async move {
-            report.send(DataEvent::BackendOpen).await.unwrap();
-            panic!("as a bug would");
-        });
-        assert_eq!(next(&mut data).await, Some(DataEvent::BackendOpen));
-        let failed = DataEvent::Failed(DataFailure::Internal);
-        assert_eq!(next(&mut data).await, Some(failed));
-        assert_eq!(next(&mut data).await, None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_task_that_has_finished_says_no_more() {
-        let mut data = running(|report| async move {
-            report.send(DataEvent::Finished).await.unwrap();
-        });
-        assert_eq!(next(&mut data).await, Some(DataEvent::Finished));
-        assert_eq!(next(&mut data).await, None);
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! The task of one transfer: it opens both legs, moves the bytes, and ends the sink's leg when it is told to.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -21,8 +22,6 @@ use crate::tls::DataTls;
 
 /// The task behind [`RunningData`].
 pub(super) struct Transfer {
-    pub(super) backend: Task<io::Result<TcpStream>>,
-    pub(super) client: PreparedClient,
     pub(super) legs: Legs,
     pub(super) client_tls: Option<DataTls>,
     pub(super) report: mpsc::Sender<DataEvent>,
@@ -31,13 +30,23 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    pub(super) async fn run(mut self) {
+    /// Opens what has been prepared, and does all the rest.
+    pub(super) async fn run(
+        self,
+        mut backend: Task<io::Result<TcpStream>>,
+        mut client: PreparedClient,
+    ) {
         let mut open = OpenLegs::default();
-        if let Err(failure) = self.transfer(&mut open).await {
-            self.tell(DataEvent::Failed(failure)).await;
-            // The legs stay open until the session drops this task: the backend has to hear ABOR before the reset.
-            std::future::pending().await
+        if let Err(failure) = self.transfer(&mut backend, &mut client, &mut open).await {
+            self.fail(failure).await
         }
+    }
+
+    /// Never resolves: what is open stays so until the session drops this task. The backend has to hear ABOR before the
+    /// reset.
+    async fn fail<T>(&self, failure: DataFailure) -> T {
+        self.tell(DataEvent::Failed(failure)).await;
+        std::future::pending().await
     }
 
     async fn tell(&self, event: DataEvent) {
@@ -45,8 +54,13 @@ impl Transfer {
         let _ = self.report.send(event).await;
     }
 
-    async fn transfer(&mut self, open: &mut OpenLegs) -> Result<(), DataFailure> {
-        let socket = match self.backend.join().await {
+    async fn transfer(
+        &self,
+        backend: &mut Task<io::Result<TcpStream>>,
+        client: &mut PreparedClient,
+        open: &mut OpenLegs,
+    ) -> Result<(), DataFailure> {
+        let socket = match backend.join().await {
             Some(Ok(socket)) => socket,
             Some(Err(error)) => {
                 tracing::warn!(session = self.legs.session.0, site = %self.legs.site, %error, "backend's data port not reached");
@@ -56,26 +70,7 @@ impl Transfer {
         };
         self.tell(DataEvent::BackendOpen).await;
         self.told.ordered(Order::Begin).await;
-
-        let backend = async {
-            open.backend = Some(secure_backend(socket, &self.legs, &self.told).await?);
-            Ok(())
-        };
-        let client = async {
-            open.client = Some(
-                open_client(
-                    &mut self.client,
-                    self.client_tls.as_ref(),
-                    &self.legs,
-                    &self.told,
-                )
-                .await?,
-            );
-            Ok(())
-        };
-        // Side by side: the backend may wait for our hello as well as the client for its 150. The backend first: its
-        // socket has to be among the open legs when the client fails at once, or it would be reset before ABOR is said.
-        tokio::try_join!(biased; backend, client)?;
+        self.open(socket, client, open).await;
         match (&mut open.client, &mut open.backend) {
             (Some(OpenLeg::Source(client)), Some(OpenLeg::Sink(backend))) => {
                 self.upload(client, backend).await?;
@@ -86,6 +81,23 @@ impl Transfer {
                 self.finish(&mut open.client, Leg::Client).await
             }
             _ => Err(DataFailure::NoBackend),
+        }
+    }
+
+    /// Opens both legs side by side: the backend may wait for our hello as well as the client for its 150.
+    async fn open(&self, socket: TcpStream, client: &mut PreparedClient, open: &mut OpenLegs) {
+        let client_tls = self.client_tls.as_ref();
+        let mut backend = pin!(async {
+            open.backend = Some(secure_backend(socket, &self.legs, &self.told).await?);
+            Ok(())
+        });
+        let mut client = pin!(async {
+            open.client = Some(open_client(client, client_tls, &self.legs, &self.told).await?);
+            Ok(())
+        });
+        if let Err(failure) = tokio::try_join!(backend.as_mut(), client.as_mut()) {
+            // While the other one is still here, in the middle of its handshake.
+            self.fail(failure).await
         }
     }
 

@@ -1,0 +1,114 @@
+//! The task of a transfer, as its session sees it.
+
+use std::io::Read;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::config::{BackendTls, ListenerTls, TlsVersion, Verify};
+use crate::tls::BackendTlsClient;
+
+/// The data connections of a task that does this.
+fn running<F>(task: impl FnOnce(mpsc::Sender<DataEvent>) -> F) -> RunningData
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (report, events) = mpsc::channel(4);
+    RunningData {
+        events: Some(events),
+        orders: watch::Sender::new(None),
+        moved: Arc::default(),
+        began: Instant::now(),
+        _task: Task::spawn(task(report)),
+    }
+}
+
+/// What it says next, if anything.
+async fn next(data: &mut RunningData) -> Option<DataEvent> {
+    timeout(Duration::from_secs(1), data.event()).await.ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_dies_has_failed() {
+    let mut data = running(|report| async move {
+        report.send(DataEvent::BackendOpen).await.unwrap();
+        panic!("as a bug would");
+    });
+    assert_eq!(next(&mut data).await, Some(DataEvent::BackendOpen));
+    let failed = DataEvent::Failed(DataFailure::Internal);
+    assert_eq!(next(&mut data).await, Some(failed));
+    assert_eq!(next(&mut data).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_has_finished_says_no_more() {
+    let mut data = running(|report| async move {
+        report.send(DataEvent::Finished).await.unwrap();
+    });
+    assert_eq!(next(&mut data).await, Some(DataEvent::Finished));
+    assert_eq!(next(&mut data).await, None);
+}
+
+/// Every time is this one.
+fn timeouts(all: Duration) -> Timeouts {
+    Timeouts {
+        tls_handshake: all,
+        login: all,
+        idle: all,
+        data_port: all,
+        data_connect: all,
+        data_idle: all,
+        final_reply: all,
+        drain: all,
+        backend_connect: all,
+        backend_reply: all,
+    }
+}
+
+#[tokio::test]
+async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_session_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = listener.local_addr().unwrap();
+    let closed = {
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        gone.local_addr().unwrap()
+    };
+    let timeouts = timeouts(Duration::from_secs(30));
+    let tls = BackendTls {
+        start: ListenerTls::Explicit,
+        verify: Verify::None,
+        server_name: "be1.test".to_owned(),
+        max_version: TlsVersion::V1_3,
+    };
+    let legs = Legs {
+        direction: Direction::Upload,
+        backend_tls: Some(BackendTlsClient::new(&tls).unwrap().session()),
+        timeouts,
+        metrics: Arc::new(Metrics::new()),
+        site: "site".to_owned(),
+        session: SessionId(1),
+    };
+    let data = PreparedData::active(backend, backend.ip(), closed, closed.ip(), &timeouts);
+    let mut data = data.open(legs, None);
+    assert_eq!(data.event().await, DataEvent::BackendOpen);
+    let (backend, _) = listener.accept().await.unwrap();
+    data.order(Order::Begin);
+    assert_eq!(data.event().await, DataEvent::Failed(DataFailure::NoClient));
+    // Below tokio, which may not have looked yet.
+    let mut backend = backend.into_std().unwrap();
+    let silent = loop {
+        match backend.read(&mut [0; 4096]) {
+            Ok(count) => assert_ne!(count, 0),
+            Err(error) => break error.kind(),
+        }
+    };
+    assert_eq!(silent, io::ErrorKind::WouldBlock);
+
+    drop(data);
+    let mut backend = TcpStream::from_std(backend).unwrap();
+    let reset = AsyncReadExt::read(&mut backend, &mut [0])
+        .await
+        .unwrap_err();
+    assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+}
