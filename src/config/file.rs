@@ -5,7 +5,7 @@
 
 use super::error::quoted;
 use super::scalar::{
-    Count, FileName, Fingerprint, ListenAddress, MaybeTls, Network, PortRange, Span,
+    Count, FileName, Fingerprint, Greeting, ListenAddress, MaybeTls, Network, PortRange, Span,
 };
 use super::{ListenerTls, SessionReuse, TlsVersion};
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use std::fmt;
 )]
 pub(super) struct File {
     pub listeners: Vec<Listener>,
+    pub greeting: Option<Greeting>,
     pub tls: Tls,
     pub passive: Option<Passive>,
     pub user_forms: Option<UserForms>,

@@ -96,6 +96,8 @@ pub fn parse(text: &str, origin: &Path) -> Result<Settings, Error> {
 pub struct Settings {
     /// Where clients connect; never empty, no address twice.
     pub listeners: Vec<Listener>,
+    /// What clients are greeted with, behind the 220: one line.
+    pub greeting: Arc<str>,
     /// The client leg's TLS.
     pub tls: Tls,
     /// Passive data connections of the client leg.

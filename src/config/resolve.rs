@@ -33,6 +33,9 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
     let guard = guard(file.guard.unwrap_or_default(), timeouts.login)?;
     Ok(Settings {
         listeners,
+        greeting: file
+            .greeting
+            .map_or("Service ready.".into(), |greeting| greeting.0.into()),
         tls: Tls {
             certificate: base.join(file.tls.certificate.0),
             private_key: base.join(file.tls.private_key.0),

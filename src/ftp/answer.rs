@@ -20,6 +20,11 @@ impl Answer {
     }
 }
 
+/// The greeting, in the words of whoever runs the proxy: one line.
+pub fn greeting(text: &str) -> Vec<u8> {
+    format!("220 {text}\r\n").into_bytes()
+}
+
 macro_rules! answers {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         $($(#[$doc])* pub const $name: Answer = Answer($text);)*
@@ -30,10 +35,8 @@ macro_rules! answers {
 }
 
 answers! {
-    // Greeting and goodbye
+    // Goodbye
 
-    /// The greeting.
-    SERVICE_READY = "220 Service ready.";
     /// QUIT.
     GOODBYE = "221 Goodbye.";
     /// Beyond a limit on sessions.

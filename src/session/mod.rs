@@ -164,6 +164,7 @@ pub async fn serve(
 fn terms(live: &Live, client: IpAddr, local: IpAddr) -> Terms {
     let policy = &live.policy;
     Terms {
+        greeting: Arc::clone(&policy.settings.greeting),
         router: Arc::clone(&policy.router),
         tls_required: policy.settings.tls.required,
         data_required: policy.settings.tls.data_required,

@@ -3,6 +3,7 @@
 use crate::support::config::Site;
 use crate::support::front::{Front, NAME};
 use crate::support::proxy::Proxy;
+use crate::support::raw::Raw;
 use crate::support::script::{Script, Step, reply};
 use crate::support::scripted::Backend;
 use crate::support::stage::Stage;
@@ -56,6 +57,17 @@ fn settings_made_in_clear_text_before_auth_are_not_replayed() {
     client.login("alice", "secret");
     let commands = stage.backend.commands();
     assert_eq!(commands, ["CLNT a client", "USER alice", "PASS secret"]);
+}
+
+#[test]
+fn the_greeting_is_the_one_that_is_configured() {
+    let stage = Stage::before(
+        Script::new(),
+        |site| site,
+        |config| config.set("greeting", "\"Authorised use: only.\""),
+    );
+    let mut client = Raw::connect(stage.proxy.explicit());
+    assert_eq!(client.expect(220), "220 Authorised use: only.");
 }
 
 #[test]

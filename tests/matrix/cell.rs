@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::action::{Action, Scene};
 use crate::client::{Client, Resumption};
-use crate::expectation::{self, Cannot, Failure};
+use crate::expectation::{self, Failure};
 use crate::job::Login;
 use crate::leg::{Family, Leg, Version};
 use crate::server::{Kind, Running};
@@ -43,8 +43,6 @@ pub enum Verdict {
     NotTried(&'static str),
     /// It fails directly, too.
     Cannot(&'static str),
-    /// It works directly.
-    Lost(&'static str),
     /// The client fails over this leg, whatever is done.
     Fails(&'static str),
 }
@@ -97,7 +95,7 @@ impl Cell {
         if let Some(failure) = expectation::cannot_over(self.client, self.leg) {
             return failed_as(failure, through).map(|()| Verdict::Fails(failure.reason));
         }
-        let Some(expected) = expectation::cannot(self.client, self.server, action) else {
+        let Some(expected) = expectation::cannot(self.server, action) else {
             let checked = through.and_then(|said| {
                 self.check_data_mode(action, &said)?;
                 self.check_resumption(action, &before, &Counters::of(&house.proxy))
@@ -116,19 +114,9 @@ impl Cell {
                 }
             };
         };
-        let directly = self.directly(action, id, server, house);
-        match expected {
-            Cannot::AlsoDirectly(failure) => {
-                failed_as(failure, through)?;
-                failed_as(failure, directly)?;
-                Ok(Verdict::Cannot(failure.reason))
-            }
-            Cannot::ThroughPortcullis(failure) => {
-                failed_as(failure, through)?;
-                directly?;
-                Ok(Verdict::Lost(failure.reason))
-            }
-        }
+        failed_as(expected, through)?;
+        failed_as(expected, self.directly(action, id, server, house))?;
+        Ok(Verdict::Cannot(expected.reason))
     }
 
     /// Without Portcullis, in clear text, as every server serves it.
@@ -311,6 +299,9 @@ impl House {
             } else {
                 "explicit"
             });
+        }
+        if let Some(greeting) = cell.server.greeting() {
+            config = config.set("greeting", greeting);
         }
         let address = config.explicit().ip().to_string();
         authority.issue(&[&address, "::1"]).write(directory.path());

@@ -159,9 +159,6 @@ fn mark(verdicts: &[(Action, Verdict)], notes: &mut Notes) -> String {
             }
             Verdict::NotTried(reason) | Verdict::Fails(reason) => format!("{reason}."),
             Verdict::Cannot(reason) => format!("{action}: {reason}."),
-            Verdict::Lost(reason) => {
-                format!("{action}, **though without Portcullis it works**: {reason}.")
-            }
         };
         let number = notes.number(&note);
         if !numbers.contains(&number) {
@@ -227,14 +224,14 @@ const HEAD: &str = "\
 # What works with what
 
 Real clients in front of Portcullis, real servers behind it, as `make compatibility` runs them. In short: every client works
-with every server. What works with these servers directly works through Portcullis, but for recursive downloads of
-NcFTP from IIS. Not every client can be held to `session_reuse: require`: see
+with every server, and what works with these servers directly works through Portcullis. In front of IIS, NcFTP needs
+`greeting: Microsoft FTP Service`, by which it knows that listings are in the manner of DOS; the cells with IIS have it.
+Not every client can be held to `session_reuse: require`: see
 [which do resume](#which-clients-resume-the-tls-session-on-data-connections).
 
 What can't work says why, and is tried all the same where the client has a way to. It has to fail as is said: should it
 work one day, or fail otherwise, the test fails. Between a client and a server, what fails through Portcullis has to fail
-without it, too; where that isn't so, the note says it in bold. No transfer may fail unnoticed, behind a client that tries
-again.
+without it, too. No transfer may fail unnoticed, behind a client that tries again.
 
 Clients: curl 7.88, lftp 4.9, NcFTP 3.2, tnftp 20210827, GNU wget 1.21, Python's ftplib as it is and taught to resume the
 TLS session, rclone 1.60, basic-ftp 6.2, the engine of FileZilla 3.63 without its window. Servers: vsftpd 3.0.3, ProFTPD

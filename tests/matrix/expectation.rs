@@ -1,4 +1,4 @@
-//! What a client with a server, or over a leg, can't do, and why. It is tried all the same, and has to fail as it is said
+//! What can't be done with a server, or by a client over a leg, and why. It is tried all the same, and has to fail as it is said
 //! here: should it work one day, or fail otherwise, the test fails, and this is the place to say so.
 //!
 //! What a client has no command for is said by [`Client::cannot`] and [`Client::cannot_have`].
@@ -18,35 +18,18 @@ pub struct Failure {
     pub signs: &'static [&'static str],
 }
 
-/// Where something fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cannot {
-    /// Without Portcullis, too: between these two it never works.
-    AlsoDirectly(Failure),
-    /// It works without Portcullis. Each of these is a promise not kept, and has a reason that can't be mended.
-    ThroughPortcullis(Failure),
-}
-
-/// What these two can't do; none if they can.
-pub fn cannot(client: Client, server: Kind, action: Action) -> Option<Cannot> {
-    use Cannot::{AlsoDirectly, ThroughPortcullis};
-    match (client, server, action) {
-        (_, Kind::Iis | Kind::IisTls, Action::Quotes) => Some(AlsoDirectly(Failure {
+/// What these two can't do, without Portcullis either; none if they can.
+pub fn cannot(server: Kind, action: Action) -> Option<Failure> {
+    match (server, action) {
+        (Kind::Iis | Kind::IisTls, Action::Quotes) => Some(Failure {
             reason: "Windows has no `\"` in names",
             signs: &["The filename, directory name, or volume label syntax is incorrect"],
-        })),
-        (_, Kind::Pyftpdlib | Kind::PyftpdlibTls, Action::Latin1) => Some(AlsoDirectly(Failure {
+        }),
+        (Kind::Pyftpdlib | Kind::PyftpdlibTls, Action::Latin1) => Some(Failure {
             reason: "pyftpdlib's names are Unicode",
             // On the server, after all commands were accepted: it has stored another name. To wget, by the server.
             signs: &["No such file or directory"],
-        })),
-        (Client::Ncftp, Kind::Iis | Kind::IisTls, Action::Several | Action::Tree) => {
-            Some(ThroughPortcullis(Failure {
-                reason: "NcFTP finds no files in IIS' listings, which are in the manner of DOS, unless the greeting is \
-                         that of IIS; but Portcullis greets before the login says which server it is for",
-                signs: &["at the client, \"directory00/file00\": No such file or directory"],
-            }))
-        }
+        }),
         _ => None,
     }
 }

@@ -66,6 +66,11 @@ impl Kind {
         )
     }
 
+    /// What Portcullis has to greet with for clients that know a server by its greeting.
+    pub fn greeting(self) -> Option<&'static str> {
+        matches!(self, Self::Iis | Self::IisTls).then_some("Microsoft FTP Service")
+    }
+
     /// Starts one; `pair` is its certificate if it has TLS.
     pub fn start(self, pair: &Pair) -> Running {
         let required = Security::Explicit(pair, Reuse::Required);

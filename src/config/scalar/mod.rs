@@ -58,6 +58,9 @@ pub(super) struct MaybeTls(pub Option<ListenerTls>);
 /// The name of a file, as written.
 pub(super) struct FileName(pub PathBuf);
 
+/// The text of the greeting: one line, not empty.
+pub(super) struct Greeting(pub String);
+
 /// A SHA-256.
 pub(super) struct Fingerprint(pub [u8; 32]);
 
@@ -79,6 +82,7 @@ read_from_text! {
     ListenAddress: "an address and port such as 0.0.0.0:21", |text| read::listen_address(text).map(ListenAddress);
     Network: "a network such as 10.0.0.0/8", |text| read::network(text).map(Network);
     FileName: "a file name", |text| read::file_name(text).map(FileName);
+    Greeting: "the text of the greeting", |text| read::greeting(text).map(Greeting);
     Fingerprint: "a fingerprint such as \"sha256:9f86d0...\"", |text| read::fingerprint(text).map(Fingerprint);
     ListenerTls: "`explicit` or `implicit`", |text| read::one_of(
         text,

@@ -179,6 +179,22 @@ pub fn file_name(text: &str) -> Result<PathBuf, Wrong> {
     Ok(PathBuf::from(text))
 }
 
+pub fn greeting(text: &str) -> Result<String, Wrong> {
+    let fault = if text.is_empty() {
+        "a greeting without words"
+    } else if text.contains(char::is_control) {
+        "a greeting of more than one line, or with control characters"
+    } else if text.len() > LONGEST_GREETING {
+        "a greeting of more than 400 bytes"
+    } else {
+        return Ok(text.to_owned());
+    };
+    Err(Wrong::new(
+        fault,
+        "write one line, such as \"Authorised use only.\"",
+    ))
+}
+
 /// Colons between the bytes and upper case are as OpenSSL prints them.
 pub fn fingerprint(text: &str) -> Result<[u8; 32], Wrong> {
     let help = "write \"sha256:\" and 64 hexadecimal digits; \
@@ -220,6 +236,8 @@ pub fn fingerprint(text: &str) -> Result<[u8; 32], Wrong> {
 
 /// The longest duration: more is a slip of the pen, and far below what a clock can't add.
 const LONGEST_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The longest greeting, in bytes: with its code it fits into what clients read at once (RFC 959 has lines of 512).
+const LONGEST_GREETING: usize = 400;
 /// The highest count: more sessions than ports, descriptors or memory allow.
 const HIGHEST_COUNT: usize = 10_000_000;
 

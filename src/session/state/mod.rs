@@ -57,6 +57,8 @@ pub use wait::{Clock, Wait};
 /// What a session needs to know when it begins.
 #[derive(Debug, Clone)]
 pub struct Terms {
+    /// What the client is greeted with, behind the 220.
+    pub greeting: Arc<str>,
     /// Who serves which login.
     pub router: Arc<Router>,
     /// Whether USER in clear text is refused.
@@ -164,7 +166,8 @@ impl Machine {
             draining: false,
             actions: Vec::new(),
         };
-        machine.answer(answer::SERVICE_READY);
+        let greeting = answer::greeting(&machine.terms.greeting);
+        machine.push(Action::Reply(greeting.into()));
         machine
     }
 

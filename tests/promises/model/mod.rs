@@ -147,8 +147,7 @@ impl World {
             untold: false,
         };
         let greeting = world.machine.take_actions();
-        let expected = Action::Reply(answer::SERVICE_READY.bytes().into());
-        assert_eq!(greeting, [expected]);
+        assert_eq!(greeting, [Action::Reply(answer::greeting("hello").into())]);
         world
     }
 
@@ -403,6 +402,7 @@ fn terms(listener: Listener) -> Terms {
     };
     let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
     Terms {
+        greeting: "hello".into(),
         router: Arc::new(Router::new(&sites, UserForms::default())),
         tls_required: listener != Listener::ClearAllowed,
         data_required: listener == Listener::DataRequired,

@@ -108,6 +108,7 @@ fn command(line: &str) -> Command {
 
 fn terms() -> Terms {
     Terms {
+        greeting: "hello".into(),
         router: Arc::new(Router::new(&[site(0, "{user}")], UserForms::default())),
         tls_required: true,
         data_required: false,

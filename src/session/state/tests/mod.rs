@@ -38,6 +38,7 @@ pub(super) fn terms() -> Terms {
     };
     let sites = [site("a", true), site("b", false), site("c", false)];
     Terms {
+        greeting: "hello".into(),
         router: Arc::new(Router::new(&sites, UserForms::default())),
         tls_required: true,
         data_required: false,
@@ -90,7 +91,7 @@ impl Session {
     /// An explicit listener, greeted.
     pub fn explicit() -> Self {
         let mut session = Self::of(Machine::explicit(terms()));
-        assert_eq!(session.replies(), ["220 Service ready."]);
+        assert_eq!(session.replies(), ["220 hello"]);
         session
     }
 
