@@ -33,7 +33,7 @@ impl AdminEndpoint {
             metrics: Arc::clone(metrics),
             readiness,
         });
-        let serving = tokio::spawn(http::serve(listener, admin, std::future::pending::<()>()));
+        let serving = tokio::spawn(http::serve(listener, admin));
         Ok(Self { address, serving })
     }
 

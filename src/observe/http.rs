@@ -4,8 +4,6 @@
 //! on each, and a deadline for everything, so that whoever plays with it takes nothing from the proxy.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,22 +68,15 @@ const DEADLINES: Deadlines = Deadlines {
     connection: Duration::from_secs(15),
 };
 
-/// Serves the endpoint until `stop`, then finishes the responses under way.
-pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future) {
-    serve_within(listener, admin, stop, DEADLINES).await;
+/// Serves the endpoint until its task is aborted; the responses under way end with it.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    serve_within(listener, admin, DEADLINES).await;
 }
 
-async fn serve_within(
-    listener: TcpListener,
-    admin: Arc<Admin>,
-    stop: impl Future,
-    deadlines: Deadlines,
-) {
-    let mut stop = pin!(stop);
+async fn serve_within(listener: TcpListener, admin: Arc<Admin>, deadlines: Deadlines) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            _ = &mut stop => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
@@ -98,8 +89,6 @@ async fn serve_within(
             },
         }
     }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
 }
 
 /// Answers one request. Errors are the peer's, and a scanner could make any number of them: they aren't logged.
@@ -164,8 +153,6 @@ mod tests {
     use std::net::SocketAddr;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::sync::oneshot;
-    use tokio::task::JoinHandle;
 
     use super::*;
 
@@ -181,8 +168,6 @@ mod tests {
     struct Endpoint {
         address: SocketAddr,
         readiness: watch::Sender<Readiness>,
-        stop: oneshot::Sender<()>,
-        served: JoinHandle<()>,
     }
 
     impl Endpoint {
@@ -190,18 +175,12 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
             let address = listener.local_addr().expect("bound");
             let (readiness, receiver) = watch::channel(Readiness::Starting);
-            let (stop, stopped) = oneshot::channel();
             let admin = Arc::new(Admin {
                 metrics: Arc::new(Metrics::new()),
                 readiness: receiver,
             });
-            let served = tokio::spawn(serve_within(listener, admin, stopped, deadlines));
-            Self {
-                address,
-                readiness,
-                stop,
-                served,
-            }
+            tokio::spawn(serve_within(listener, admin, deadlines));
+            Self { address, readiness }
         }
 
         async fn connect(&self) -> TcpStream {
@@ -356,18 +335,5 @@ mod tests {
         let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let answer = endpoint.answer_to(&request.repeat(3)).await;
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
-    }
-
-    #[tokio::test]
-    async fn a_stop_ends_it() {
-        let endpoint = Endpoint::start(DEADLINES).await;
-        endpoint.stop.send(()).expect("still served");
-        timeout(PATIENCE, endpoint.served)
-            .await
-            .expect("in time")
-            .expect("no panic");
-        TcpStream::connect(endpoint.address)
-            .await
-            .expect_err("closed");
     }
 }
