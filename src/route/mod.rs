@@ -36,34 +36,6 @@ pub struct Route {
     pub user: Vec<u8>,
     /// The host as the client named it, normalised; `None` at the default site of a login that named none.
     pub host: Option<HostName>,
-    /// Which of the client's names decided.
-    pub named_by: NamedBy,
-}
-
-/// Which of a client's names decided about its route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NamedBy {
-    /// `host|user`
-    UserPrefix,
-    /// `host\user` or `user@host`
-    UserForm,
-    /// HOST (RFC 7151)
-    Host,
-    /// The name in the TLS ClientHello (RFC 6066 §3)
-    Sni,
-    /// None: the site is the default.
-    Default,
-}
-
-/// Why a login has no route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RouteError {
-    /// The client named a host that no site has.
-    #[error("the login names a host that no site has")]
-    UnknownHost,
-    /// The client named no host, and there is no default site.
-    #[error("the login names no host and there is no default site")]
-    NoHost,
 }
 
 impl Route {
@@ -112,47 +84,29 @@ impl Router {
     }
 
     /// The route of a login: `user_argument` is all that followed `USER `, `host` what an accepted HOST named, `sni` what
-    /// the TLS handshake did.
-    ///
-    /// # Errors
-    /// If the name that decides leads nowhere, or if there is none and no default site.
+    /// the TLS handshake did. `None` if the name that decides leads nowhere, or if there is none and no default site.
     pub fn route(
         &self,
         user_argument: &[u8],
         host: Option<&HostName>,
         sni: Option<&HostName>,
-    ) -> Result<Route, RouteError> {
+    ) -> Option<Route> {
         if let Some((name, user)) = split(user_argument, memchr(b'|', user_argument)) {
-            let (name, site) = self.configured(name).ok_or(RouteError::UnknownHost)?;
-            return Ok(route(
-                site,
-                or_anonymous(user),
-                Some(name),
-                NamedBy::UserPrefix,
-            ));
+            let (name, site) = self.configured(name)?;
+            return Some(route(site, or_anonymous(user), Some(name)));
         }
         if let Some((name, site, user)) = self.by_user_form(user_argument) {
-            return Ok(route(
-                site,
-                or_anonymous(user),
-                Some(name),
-                NamedBy::UserForm,
-            ));
+            return Some(route(site, or_anonymous(user), Some(name)));
         }
         if let Some(name) = host {
-            let site = self.site_of(name).ok_or(RouteError::UnknownHost)?;
-            return Ok(route(
-                site,
-                user_argument,
-                Some(name.clone()),
-                NamedBy::Host,
-            ));
+            let site = self.site_of(name)?;
+            return Some(route(site, user_argument, Some(name.clone())));
         }
         if let Some((name, site)) = sni.and_then(|name| Some((name, self.site_of(name)?))) {
-            return Ok(route(site, user_argument, Some(name.clone()), NamedBy::Sni));
+            return Some(route(site, user_argument, Some(name.clone())));
         }
-        let site = self.default.as_ref().ok_or(RouteError::NoHost)?;
-        Ok(route(site, user_argument, None, NamedBy::Default))
+        let site = self.default.as_ref()?;
+        Some(route(site, user_argument, None))
     }
 
     fn by_user_form<'u>(&self, argument: &'u [u8]) -> Option<(HostName, &Arc<Site>, &'u [u8])> {
@@ -179,12 +133,11 @@ impl Router {
     }
 }
 
-fn route(site: &Arc<Site>, user: &[u8], host: Option<HostName>, named_by: NamedBy) -> Route {
+fn route(site: &Arc<Site>, user: &[u8], host: Option<HostName>) -> Route {
     Route {
         site: Arc::clone(site),
         user: user.to_vec(),
         host,
-        named_by,
     }
 }
 

@@ -39,26 +39,23 @@ fn host(name: &str) -> HostName {
     HostName::parse(name.as_bytes()).expect("a host name")
 }
 
-/// Site, user and what decided.
+/// Site and user.
 fn routed(
     router: &Router,
     argument: &str,
     host_: Option<&str>,
     sni: Option<&str>,
-) -> Option<(String, String, NamedBy)> {
+) -> Option<(String, String)> {
     let (host_, sni) = (host_.map(host), sni.map(host));
-    let route = router
-        .route(argument.as_bytes(), host_.as_ref(), sni.as_ref())
-        .ok()?;
+    let route = router.route(argument.as_bytes(), host_.as_ref(), sni.as_ref())?;
     Some((
         route.site.name.clone(),
         String::from_utf8(route.user).expect("text"),
-        route.named_by,
     ))
 }
 
-fn to(site: &str, user: &str, named_by: NamedBy) -> Option<(String, String, NamedBy)> {
-    Some((site.to_owned(), user.to_owned(), named_by))
+fn to(site: &str, user: &str) -> Option<(String, String)> {
+    Some((site.to_owned(), user.to_owned()))
 }
 
 #[test]
@@ -67,28 +64,19 @@ fn the_first_name_that_is_present_decides() {
     let (all_host, all_sni) = (Some("special.branch.lab"), Some("ftpb.lab"));
     assert_eq!(
         routed(&router, "ftpb.lab|al", all_host, Some("ftpa.lab")),
-        to("b", "al", NamedBy::UserPrefix)
+        to("b", "al")
     );
     assert_eq!(
         routed(&router, "al@ftpb.lab", all_host, Some("ftpa.lab")),
-        to("b", "al", NamedBy::UserForm)
+        to("b", "al")
     );
     assert_eq!(
         routed(&router, "ftpb.lab\\al", all_host, Some("ftpa.lab")),
-        to("b", "al", NamedBy::UserForm)
+        to("b", "al")
     );
-    assert_eq!(
-        routed(&router, "al", all_host, all_sni),
-        to("c", "al", NamedBy::Host)
-    );
-    assert_eq!(
-        routed(&router, "al", None, all_sni),
-        to("b", "al", NamedBy::Sni)
-    );
-    assert_eq!(
-        routed(&router, "al", None, None),
-        to("a", "al", NamedBy::Default)
-    );
+    assert_eq!(routed(&router, "al", all_host, all_sni), to("c", "al"));
+    assert_eq!(routed(&router, "al", None, all_sni), to("b", "al"));
+    assert_eq!(routed(&router, "al", None, None), to("a", "al"));
 }
 
 #[test]
@@ -105,31 +93,25 @@ fn an_unknown_host_before_a_bar_never_falls_through() {
         "ftpb.lab%7C|x",
     ] {
         let answer = router.route(argument.as_bytes(), Some(&host("ftpb.lab")), None);
-        assert_eq!(answer, Err(RouteError::UnknownHost), "{argument:?}");
+        assert_eq!(answer, None, "{argument:?}");
     }
 }
 
 #[test]
 fn an_unknown_host_from_host_is_refused_and_from_sni_ignored() {
     let router = router(ALL_FORMS);
-    assert_eq!(
-        router.route(b"al", Some(&host("x.lab")), None),
-        Err(RouteError::UnknownHost)
-    );
+    assert_eq!(router.route(b"al", Some(&host("x.lab")), None), None);
     assert_eq!(
         routed(&router, "al", None, Some("proxy.lab")),
-        to("a", "al", NamedBy::Default)
+        to("a", "al")
     );
 }
 
 #[test]
 fn without_a_default_site_a_login_must_name_a_host() {
     let router = Router::new(&sites()[1..], UserForms::default());
-    assert_eq!(router.route(b"al", None, None), Err(RouteError::NoHost));
-    assert_eq!(
-        routed(&router, "FTPB.lab.|al", None, None),
-        to("b", "al", NamedBy::UserPrefix)
-    );
+    assert_eq!(router.route(b"al", None, None), None);
+    assert_eq!(routed(&router, "FTPB.lab.|al", None, None), to("b", "al"));
 }
 
 #[test]
@@ -145,7 +127,7 @@ fn only_the_first_bar_splits_and_the_rest_is_the_users() {
     ] {
         assert_eq!(
             routed(&router, &format!("ftpb.lab|{user}"), None, None),
-            to("b", user, NamedBy::UserPrefix)
+            to("b", user)
         );
     }
 }
@@ -155,15 +137,15 @@ fn an_empty_user_beside_a_host_is_anonymous() {
     let router = router(ALL_FORMS);
     assert_eq!(
         routed(&router, "ftpb.lab|", None, None),
-        to("b", "anonymous", NamedBy::UserPrefix)
+        to("b", "anonymous")
     );
     assert_eq!(
         routed(&router, "ftpb.lab\\", None, None),
-        to("b", "anonymous", NamedBy::UserForm)
+        to("b", "anonymous")
     );
     assert_eq!(
         routed(&router, "@ftpb.lab", None, None),
-        to("b", "anonymous", NamedBy::UserForm)
+        to("b", "anonymous")
     );
 }
 
@@ -171,25 +153,19 @@ fn an_empty_user_beside_a_host_is_anonymous() {
 fn other_forms_are_user_names_unless_switched_on_and_configured() {
     let off = router(UserForms::default());
     for argument in ["al@ftpb.lab", "ftpb.lab\\al"] {
-        assert_eq!(
-            routed(&off, argument, None, None),
-            to("a", argument, NamedBy::Default)
-        );
+        assert_eq!(routed(&off, argument, None, None), to("a", argument));
     }
     let on = router(ALL_FORMS);
     for argument in ["al@corp.example", "DOMAIN\\al", "al@", "\\al", "@", "\\"] {
-        assert_eq!(
-            routed(&on, argument, None, None),
-            to("a", argument, NamedBy::Default)
-        );
+        assert_eq!(routed(&on, argument, None, None), to("a", argument));
     }
     assert_eq!(
         routed(&on, "CORP\\al@ftpb.lab", None, None),
-        to("b", "CORP\\al", NamedBy::UserForm)
+        to("b", "CORP\\al")
     );
     assert_eq!(
         routed(&on, "al@corp.example@ftpb.lab", None, None),
-        to("b", "al@corp.example", NamedBy::UserForm)
+        to("b", "al@corp.example")
     );
 }
 
@@ -249,7 +225,7 @@ proptest! {
     ) {
         let router = Router::new(&sites()[1..], ALL_FORMS);
         let named = host_.as_deref().map(host);
-        if let Ok(route) = router.route(argument.as_bytes(), named.as_ref(), None) {
+        if let Some(route) = router.route(argument.as_bytes(), named.as_ref(), None) {
             let name = route.host.expect("no default site, so a host decided").as_str().to_owned();
             let labels: Vec<&str> = name.split('.').collect();
             let in_table = name == "ftpb.lab" || matches!(labels[..], [_, "branch", "lab"]);

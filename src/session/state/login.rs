@@ -61,7 +61,7 @@ impl Machine {
             self.terms
                 .router
                 .route(command.argument(), self.host.as_ref(), self.security.sni());
-        let Ok(route) = route else {
+        let Some(route) = route else {
             self.push(Action::Record(Record::Login(LoginResult::UnknownHost)));
             // The password that may follow is not for the backend of an earlier USER.
             if matches!(self.state, State::Login(_)) {
