@@ -12,8 +12,8 @@ use super::line::Line;
 pub const MAX_REPLY: usize = 1024 * 1024;
 
 /// A three-digit code, 100 to 599.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Code(u16);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Code(u16);
 
 /// The first digit of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,15 +52,6 @@ pub enum BadReply {
 }
 
 impl Code {
-    /// The code that these three digits name.
-    pub const fn new(number: u16) -> Option<Self> {
-        if number >= 100 && number <= 599 {
-            Some(Self(number))
-        } else {
-            None
-        }
-    }
-
     fn leading(line: &[u8]) -> Option<Self> {
         let digits = line.get(..3)?;
         if !digits.iter().all(u8::is_ascii_digit) {
@@ -69,16 +60,10 @@ impl Code {
         let number = digits
             .iter()
             .fold(0u16, |sum, digit| sum * 10 + u16::from(digit - b'0'));
-        Self::new(number)
+        (100..600).contains(&number).then_some(Self(number))
     }
 
-    /// The number.
-    pub fn number(self) -> u16 {
-        self.0
-    }
-
-    /// Its first digit's meaning.
-    pub fn class(self) -> Class {
+    fn class(self) -> Class {
         match self.0 / 100 {
             1 => Class::Preliminary,
             2 => Class::Completion,
@@ -97,11 +82,6 @@ impl Class {
 }
 
 impl Reply {
-    /// Its code.
-    pub fn code(&self) -> Code {
-        self.code
-    }
-
     /// Its code's number, for matching.
     pub fn number(&self) -> u16 {
         self.code.0

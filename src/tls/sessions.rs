@@ -92,16 +92,6 @@ impl Sessions {
         Self::default()
     }
 
-    /// How many TLS sessions are kept, of all FTP sessions together.
-    pub fn len(&self) -> usize {
-        self.state().entries.len()
-    }
-
-    /// Whether no TLS session is kept.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Whose the first known of these names is.
     pub fn whose(&self, names: &[Vec<u8>]) -> Option<Whose> {
         let state = self.state();
@@ -120,6 +110,11 @@ impl Sessions {
             id: owner,
             sessions: Arc::clone(self),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.state().entries.len()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -399,7 +394,7 @@ mod tests {
         assert!(!late.put(Origin::Data, b"late".to_vec(), b"value".to_vec()));
         assert_eq!(sessions.len(), 1);
         drop(other);
-        assert!(sessions.is_empty());
+        assert_eq!(sessions.len(), 0);
         assert!(sessions.state().owners.is_empty());
     }
 }

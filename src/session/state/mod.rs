@@ -228,11 +228,6 @@ impl Machine {
         }
     }
 
-    /// Whether a transfer is under way.
-    pub fn is_transferring(&self) -> bool {
-        self.transfer().is_some()
-    }
-
     /// Decides what follows from an event.
     pub fn handle(&mut self, event: Event) {
         if matches!(self.state, State::Closed) {

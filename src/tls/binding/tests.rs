@@ -304,7 +304,7 @@ fn with_reuse_off_nothing_is_kept_and_nothing_resumes() {
                 Proof::Nothing
             );
         }
-        assert!(proxy.sessions.is_empty());
+        assert_eq!(proxy.sessions.len(), 0);
         let ends = handshake(&client, &session.control(), NAME).unwrap();
         assert_eq!(ends.client.tls13_tickets_received(), 0);
     }
@@ -319,13 +319,13 @@ fn nothing_remains_of_a_session_that_ended() {
             transfer(&client, &session, Tickets::Restock),
             Proof::SameClient
         );
-        assert!(!proxy.sessions.is_empty());
+        assert_ne!(proxy.sessions.len(), 0);
         let late = connection(&session, Tickets::Restock);
         drop(session);
-        assert!(proxy.sessions.is_empty());
+        assert_eq!(proxy.sessions.len(), 0);
         let ends = handshake(&client, &late.config(), NAME).unwrap();
         assert_eq!(late.proof(ends.server.handshake_kind()), Proof::Nothing);
-        assert!(proxy.sessions.is_empty());
+        assert_eq!(proxy.sessions.len(), 0);
     }
 }
 

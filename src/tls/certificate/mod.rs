@@ -23,8 +23,6 @@ pub(super) use files::{ContentDigest, PairFiles};
 pub struct CertificatePair {
     /// Chain and key as rustls wants them.
     pub key: Arc<CertifiedKey>,
-    /// When the leaf becomes valid.
-    pub not_before: SystemTime,
     /// When the leaf expires.
     pub not_after: SystemTime,
     /// The leaf's subject, for example `CN=ftp.example.com`.

@@ -5,7 +5,7 @@ use portcullis::ftp::answer;
 use portcullis::ftp::command::{Command, Direction, Verb};
 use portcullis::ftp::reply::Class;
 use portcullis::observe::metrics::{LoginResult, Verdict};
-use portcullis::session::state::{Action, ClientData, Protection, Record, Wait};
+use portcullis::session::state::{Action, ClientData, Protection, Record, Stage, Wait};
 
 use super::{Data, Login, Owed, Told, Transfer, World, is_about_prot, whole_reply};
 use crate::script::Happening;
@@ -235,7 +235,8 @@ impl World {
             !untold,
             "the client waits for its transfer's reply for ever"
         );
-        assert_eq!(self.machine.is_transferring(), self.transfer.is_some());
+        let transferring = self.machine.stage() == Stage::Transfer;
+        assert_eq!(transferring, self.transfer.is_some());
         if self.machine.wants_command() && self.transfer.is_none() {
             assert_eq!(self.unanswered, 0, "a command without a reply");
         }

@@ -10,7 +10,7 @@ use portcullis::config::UserForms;
 use portcullis::ftp::command::Command;
 use portcullis::ftp::reply::Reply;
 use portcullis::route::Router;
-use portcullis::session::state::{DataEvent, Dialled, Event, Machine, Prepared, Terms};
+use portcullis::session::state::{DataEvent, Dialled, Event, Machine, Prepared, Stage, Terms};
 
 use super::protocol::{read, site};
 use crate::valgrind::counted_from_here;
@@ -57,7 +57,7 @@ pub fn transfer(rounds: u32) -> io::Result<()> {
             tell(&mut machine, event);
         }
     });
-    assert!(machine.wants_command() && !machine.is_transferring());
+    assert!(machine.wants_command() && machine.stage() == Stage::Command);
     Ok(())
 }
 
