@@ -168,7 +168,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A backend ended a TLS data connection without close_notify, and replied 2xx all the same.
+    /// A backend ended the TLS data connection of a download without close_notify; what it replies is yet to come.
     pub fn backend_unclean_close(&self, site: &str) {
         self.table
             .backend_unclean_close
@@ -176,7 +176,7 @@ impl Metrics {
             .inc();
     }
 
-    /// Sets how many passive ports wait for, or carry, a data connection.
+    /// Sets how many leases of passive ports wait for their data connection.
     pub fn passive_ports_in_use(&self, ports: usize) {
         self.table
             .passive_ports_in_use

@@ -73,7 +73,7 @@ impl Table {
             ),
             sessions_refused: register.counters(
                 "sessions_refused_total",
-                "Connections turned away with 421 before they became a session.",
+                "Connections turned away before they became a session: explicit listeners say 421, implicit ones nothing.",
                 &["reason"],
             ),
             accept_errors: register.counter(
@@ -129,12 +129,12 @@ impl Table {
             ),
             backend_unclean_close: register.counters(
                 "backend_unclean_close_total",
-                "Data connections that a backend ended without close_notify before replying 2xx.",
+                "Downloads and listings whose data connection the backend ended without close_notify, whatever it replied.",
                 &["site"],
             ),
             passive_ports_in_use: register.gauge(
                 "passive_ports_in_use",
-                "Passive ports that wait for, or carry, a data connection.",
+                "Leases of passive ports that wait for their data connection.",
             ),
             passive_exhausted: register.counter(
                 "passive_exhausted_total",
