@@ -18,11 +18,11 @@
 //!     │      └──────────────────────────────────────────────────────┘         │
 //! ```
 //!
-//! What is kept apart: *protocol* ([`ftp`], [`session::state`]: pure), *policy* ([`config`], [`route`], [`announce`],
-//! [`live`]: immutable snapshots), *counts* ([`limit`], [`guard`]: bounded, and without rules of their own) and *I/O*
-//! ([`net`], [`passive`], the rest of [`session`], [`app`]). Imports run one way: `cli -> app -> session ->
-//! {session::state, live} -> passive -> net -> {announce, guard, limit, route, tls} -> observe -> config ->
-//! {book, client, ftp}`.
+//! What is kept apart: *protocol* ([`ftp`], [`session::state`]: pure), *policy* ([`config`], [`route`], [`live`]:
+//! immutable snapshots; [`announce`] too, but that the address of a name follows its name server), *counts* ([`limit`],
+//! [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], the rest of [`session`],
+//! [`app`]). Imports run one way: `cli -> app -> session -> {session::state, live} -> passive -> net -> {announce, guard,
+//! limit, route, tls} -> observe -> config -> {book, client, ftp}`.
 
 #![forbid(unsafe_code)]
 

@@ -54,7 +54,7 @@ pub enum DialError {
     /// Clear text between 234 and the handshake.
     #[error("clear text after the reply to AUTH TLS: somebody may be injecting replies")]
     Injected,
-    /// The handshake failed or took too long.
+    /// The handshake failed.
     #[error("TLS handshake failed: {0}")]
     Handshake(#[source] HandshakeFault),
     /// The handshake took too long.

@@ -121,7 +121,7 @@ label! {
 label! {
     /// What became of a transfer.
     Verdict {
-        /// The source ended cleanly, the sink took every byte, and the backend's last reply was 2xx.
+        /// The source ended in order, the sink took every byte, and the backend's last reply was 2xx.
         Complete = "complete",
         /// The client's data connection failed or broke off.
         FailedClient = "failed_client",

@@ -1,9 +1,12 @@
 //! The verdict on a transfer, which is the promise that Portcullis makes.
 //!
-//! A transfer is complete only if its source ended cleanly, its sink took every byte, *and* the backend said 2xx. Until
+//! A transfer is complete only if its source ended in order, its sink took every byte, *and* the backend said 2xx. Until
 //! all three are known nobody is told that it is: a download's client doesn't get its end of file before the backend's
 //! 2xx, an upload's backend doesn't get its own before the client's end was judged. In every other case the sink's leg is
 //! reset and the client hears a 4xx or 5xx.
+//!
+//! Under TLS a client's end is in order only with close_notify. A backend's counts without: IIS never sends one, and its
+//! 2xx says the same.
 
 use super::super::{Action, Loss, Machine, Wait};
 use super::{DataFailure, Phase, Transfer};
