@@ -285,6 +285,11 @@ fn a_client_that_is_not_there_in_active_mode_is_425() {
         reply
     };
     assert_eq!(last.code, 425, "{}", last.text);
+    let line = stage
+        .proxy
+        .wait_for_log(|line| line.message() == "client's data port not reached");
+    let error = line.field("error").unwrap();
+    assert!(error.contains("refused"), "{error}");
     assert_eq!(stage.backend.wait_for_upload(1).end, End::Reset);
     client.upload("new", b"content");
 }

@@ -163,16 +163,21 @@ pub(super) async fn open_client(
             };
             let guest = tokio::select! {
                 biased;
-                guest = arrival.join() => guest.ok_or(DataFailure::NoClient)??,
+                guest = arrival.join() => guest.ok_or(DataFailure::Internal)??,
                 () = not_resumed => return Err(DataFailure::NotResumed),
             };
             let_in(guest, tls, legs, told).await
         }
         PreparedClient::Active { to, from } => {
             let connecting = connect::data(*to, *from);
-            let stream = match timeout(legs.timeouts.data_connect, connecting).await {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(_)) | Err(_) => return Err(DataFailure::NoClient),
+            let connected = timeout(legs.timeouts.data_connect, connecting).await;
+            let stream = match connected.unwrap_or_else(|late| Err(late.into())) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    // It may be that we have no port or no file descriptor left.
+                    tracing::info!(session = legs.session.0, site = %legs.site, %error, "client's data port not reached");
+                    return Err(DataFailure::NoClient);
+                }
             };
             let read = Vec::new();
             secure_client(Arrived { stream, read }, tls, legs, told).await

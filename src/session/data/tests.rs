@@ -66,6 +66,50 @@ fn timeouts(all: Duration) -> Timeouts {
     }
 }
 
+fn legs(direction: Direction, backend_tls: Option<BackendSessionTls>, timeouts: Timeouts) -> Legs {
+    Legs {
+        direction,
+        backend_tls,
+        timeouts,
+        metrics: Arc::new(Metrics::new()),
+        site: "site".to_owned(),
+        session: SessionId(1),
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_dies_on_its_way_to_the_backend_is_not_the_backends_fault() {
+    let timeouts = timeouts(Duration::from_secs(30));
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (orders, told) = Told::nothing(&timeouts);
+    let data = PreparedData {
+        backend: Task::spawn(async { panic!("as a bug would") }),
+        client: PreparedClient::Active {
+            to: nobody,
+            from: nobody.ip(),
+        },
+        orders,
+        told,
+    };
+    let mut data = data.open(legs(Direction::Download, None, timeouts), None);
+    let failed = DataEvent::Failed(DataFailure::Internal);
+    assert_eq!(data.event().await, failed);
+}
+
+#[tokio::test]
+async fn a_task_that_dies_waiting_for_the_client_is_not_the_clients_fault() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = listener.local_addr().unwrap();
+    let timeouts = timeouts(Duration::from_secs(30));
+    let leasing = async { panic!("as a bug would") };
+    let data = PreparedData::passive(backend, backend.ip(), leasing, &timeouts);
+    let mut data = data.open(legs(Direction::Download, None, timeouts), None);
+    assert_eq!(data.event().await, DataEvent::BackendOpen);
+    data.order(Order::Begin);
+    let failed = DataEvent::Failed(DataFailure::Internal);
+    assert_eq!(data.event().await, failed);
+}
+
 #[tokio::test]
 async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_session_alone() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -81,14 +125,8 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
         server_name: "be1.test".to_owned(),
         max_version: TlsVersion::V1_3,
     };
-    let legs = Legs {
-        direction: Direction::Upload,
-        backend_tls: Some(BackendTlsClient::new(&tls).unwrap().session()),
-        timeouts,
-        metrics: Arc::new(Metrics::new()),
-        site: "site".to_owned(),
-        session: SessionId(1),
-    };
+    let tls = BackendTlsClient::new(&tls).unwrap().session();
+    let legs = legs(Direction::Upload, Some(tls), timeouts);
     let data = PreparedData::active(backend, backend.ip(), closed, closed.ip(), &timeouts);
     let mut data = data.open(legs, None);
     assert_eq!(data.event().await, DataEvent::BackendOpen);

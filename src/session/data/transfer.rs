@@ -66,7 +66,7 @@ impl Transfer {
                 tracing::warn!(session = self.legs.session.0, site = %self.legs.site, %error, "backend's data port not reached");
                 return Err(DataFailure::NoBackend);
             }
-            None => return Err(DataFailure::NoBackend),
+            None => return Err(DataFailure::Internal),
         };
         self.tell(DataEvent::BackendOpen).await;
         self.told.ordered(Order::Begin).await;

@@ -32,7 +32,7 @@ pub enum DataFailure {
     EarlyCompletion,
     /// The backend's final reply did not come, or its first.
     NoFinalReply,
-    /// The task that held the data connections has panicked.
+    /// A task that held a data connection has panicked.
     Internal,
 }
 
