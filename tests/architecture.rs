@@ -104,9 +104,59 @@ fn modules_use_what_the_house_has_them_use_and_nothing_else() {
         let files = sources(&root()).into_iter();
         let own = files.filter(|file| module_of(file) == *module);
         let used: BTreeSet<&str> = own
-            .flat_map(|file| used_modules(module, &code(&file)))
+            .flat_map(|file| used_rooms(&path_of(&file), &code(&file)))
             .collect();
         assert_eq!(used, uses.iter().copied().collect(), "{module}");
+    }
+}
+
+#[test]
+fn a_module_is_found_by_whatever_way_leads_to_it() {
+    for (file, code, used) in [
+        ("main.rs", "fn main() { portcullis::cli::run() }", "cli"),
+        ("live.rs", "use super::app;", "app"),
+        ("passive/desk.rs", "use super::super::tls::Whose;", "tls"),
+        (
+            "ftp/line.rs",
+            "let site = parse::<crate::config::Site>(line);",
+            "config",
+        ),
+        (
+            "tls/mod.rs",
+            "use crate::{app::{self, App}, session as tls, net::*,};",
+            "app net session",
+        ),
+        ("session/mod.rs", "use state::Event;", "session::state"),
+        (
+            "session/data/legs.rs",
+            "use crate::session::state::Event;",
+            "session::state",
+        ),
+        (
+            "session/data/legs.rs",
+            "use super::super::{dial, state::Event};",
+            "session::state",
+        ),
+        (
+            "session/state/mod.rs",
+            "use super::summary::Summary;",
+            "session",
+        ),
+        (
+            "session/state/login.rs",
+            "fn of(shared: super::super::Shared) {}",
+            "session",
+        ),
+        ("session/state/login.rs", "use super::{Action, State};", ""),
+        (
+            "observe/mod.rs",
+            r#"const HELP: &str = "say \"crate::tls=debug\""; use crate::net::stream;"#,
+            "net",
+        ),
+    ] {
+        let used = used.split_whitespace().collect();
+        let found = used_rooms(&path_of(&root().join(file)), code);
+        assert_eq!(found, used, "{file}: {code}");
     }
 }
 
@@ -196,23 +246,117 @@ fn module_of(file: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// The modules that code of `from` names.
-fn used_modules(from: &str, code: &str) -> Vec<&'static str> {
-    let root = match from {
-        "main" => "portcullis::",
-        _ => "crate::",
-    };
-    let by_root = code.split(root).skip(1).filter_map(|path| {
-        let name = path.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_');
-        let name = name.into_iter().next()?;
-        HOUSE
-            .iter()
-            .map(|(module, _)| *module)
-            .find(|module| *module == name)
-    });
-    let by_parent = (from == "session" && code.contains("state::")).then_some("session::state");
-    by_root
-        .chain(by_parent)
-        .filter(|used| *used != from)
+/// Where a file's module stands, from the root of the crate.
+fn path_of(file: &Path) -> Vec<String> {
+    let inside = file.strip_prefix(root()).expect("a file of the sources");
+    let inside = inside.with_extension("");
+    let names = inside
+        .iter()
+        .map(|name| name.to_string_lossy().into_owned());
+    names
+        .filter(|name| !["mod", "lib", "main"].contains(&name.as_str()))
         .collect()
+}
+
+/// The room that a path from the root leads to; of two, one inside the other, the inner one.
+fn room_of(path: &[String]) -> Option<&'static str> {
+    HOUSE
+        .iter()
+        .map(|(room, _)| *room)
+        .filter(|room| {
+            let mut names = path.iter();
+            room.split("::")
+                .all(|name| names.next().is_some_and(|next| next == name))
+        })
+        .max_by_key(|room| room.len())
+}
+
+/// The rooms that code of the module `here` names, but for its own.
+fn used_rooms(here: &[String], code: &str) -> BTreeSet<&'static str> {
+    let tokens = tokens(code);
+    let mut paths = Vec::new();
+    let mut rest = &tokens[..];
+    while let [_, behind @ ..] = rest {
+        rest = match behind {
+            ["::", ..] => follow(here.to_vec(), rest, &mut paths),
+            _ => behind,
+        };
+    }
+    let own = room_of(here);
+    let rooms = paths.iter().filter_map(|path| room_of(path));
+    rooms.filter(|room| Some(*room) != own).collect()
+}
+
+/// Adds the paths that lead on from `path`: one, or with braces any number. Gives what stands behind them.
+fn follow<'t>(
+    path: Vec<String>,
+    tokens: &'t [&'t str],
+    paths: &mut Vec<Vec<String>>,
+) -> &'t [&'t str] {
+    match tokens {
+        ["{", inside @ ..] => {
+            let mut rest = inside;
+            loop {
+                rest = match rest {
+                    [] => return rest,
+                    ["}", behind @ ..] => return behind,
+                    [",", behind @ ..] | ["as", _, behind @ ..] => behind,
+                    _ => follow(path.clone(), rest, paths),
+                }
+            }
+        }
+        [name, "::", rest @ ..] => follow(step(path, name), rest, paths),
+        [name, rest @ ..] => {
+            paths.push(step(path, name));
+            rest
+        }
+        [] => tokens,
+    }
+}
+
+fn step(mut path: Vec<String>, name: &str) -> Vec<String> {
+    match name {
+        // The crate as `main` calls it.
+        "crate" | "portcullis" => path.clear(),
+        "super" => drop(path.pop()),
+        "self" => {}
+        _ => path.push(name.to_owned()),
+    }
+    path
+}
+
+/// Names, `::`, and every other character by itself. What stands between quotes names nothing.
+fn tokens(code: &str) -> Vec<&str> {
+    let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let mut tokens = Vec::new();
+    let mut rest = code.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let length = if rest.starts_with("'\"'") {
+            3
+        } else if first == '"' {
+            length_of_text(rest)
+        } else if is_of_name(first) {
+            rest.find(|letter| !is_of_name(letter))
+                .unwrap_or(rest.len())
+        } else if rest.starts_with("::") {
+            2
+        } else {
+            first.len_utf8()
+        };
+        let (token, behind) = rest.split_at(length);
+        tokens.push(token);
+        rest = behind.trim_start();
+    }
+    tokens
+}
+
+/// How long the string literal is that this begins with, quotes included.
+fn length_of_text(code: &str) -> usize {
+    let mut escaped = false;
+    let end = code[1..].find(|letter| {
+        let ends = letter == '"' && !escaped;
+        escaped = letter == '\\' && !escaped;
+        ends
+    });
+    end.map_or(code.len(), |end| end + 2)
 }
