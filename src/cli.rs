@@ -30,7 +30,7 @@ enum Command {
         /// How log lines on stderr are written.
         #[arg(long, value_enum, default_value_t = Format::Human)]
         log_format: Format,
-        /// What is logged: error, warn, info, debug or trace, or directives as in RUST_LOG.
+        /// What is logged: off, error, warn, info, debug or trace, or directives such as info,portcullis::tls=debug.
         #[arg(long, value_name = "FILTER", default_value = "info")]
         log_level: String,
     },

@@ -14,6 +14,7 @@ mod explain;
 mod file;
 mod host;
 mod listeners;
+mod nearest;
 mod networks;
 mod passive;
 mod place;
@@ -25,6 +26,7 @@ mod template;
 
 pub use error::{Error, Report};
 pub use host::{HostName, HostPattern};
+pub use nearest::nearest;
 pub use networks::is_in_any;
 pub use passive::is_reachable;
 pub use place::Position;

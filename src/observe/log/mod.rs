@@ -6,16 +6,17 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing::{Level, Subscriber};
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+pub use self::filter::FilterError;
 pub use self::shown::Shown;
 pub use self::sink::LogGuard;
 use self::sink::Sink;
 
+mod filter;
 mod shown;
 mod sink;
 
@@ -32,9 +33,9 @@ pub enum LogFormat {
 /// Why logging couldn't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The filter isn't one of tracing's directives.
-    #[error("the log filter is not valid: {0}")]
-    Filter(#[from] ParseError),
+    /// The filter doesn't say what is logged.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// The thread that writes couldn't be started.
     #[error("the log's writer cannot be started: {0}")]
     Writer(#[from] io::Error),
@@ -43,30 +44,20 @@ pub enum LogError {
     Again(#[from] TryInitError),
 }
 
-/// Sends log lines of the whole process to stderr, with times in UTC as RFC 3339 has them. `filter` is in the form of
-/// `RUST_LOG`: `info`, or `info,portcullis::tls=debug`. Lines of the `log` crate, which rustls uses, come along:
+/// Sends log lines of the whole process to stderr, with times in UTC as RFC 3339 has them. `filter` is a level, `info`, or
+/// directives that end with one, `info,portcullis::tls=debug`. Lines of the `log` crate, which rustls uses, come along:
 /// its warnings only if `filter` is more than a level.
 ///
 /// Keep what it returns until the end of `main`: dropping it writes the last lines.
 ///
 /// # Errors
-/// If `filter` can't be parsed, or logging is set up already.
+/// If `filter` is wrong, or logging is set up already.
 pub fn init(format: LogFormat, filter: &str) -> Result<LogGuard, LogError> {
-    let filter = EnvFilter::try_new(directives(filter))?;
+    let filter = filter::parse(filter)?;
     let colours = io::stderr().is_terminal();
     let (sink, guard) = Sink::start(io::stderr())?;
     subscriber(format, colours, filter, sink).try_init()?;
     Ok(guard)
-}
-
-/// What a filter means. rustls warns of odd alerts and names that some client sends, without saying who: up to `info`, a
-/// level alone leaves that out, since what comes of it is told in lines of ours. More than a level, or `debug`, means what
-/// it says.
-fn directives(filter: &str) -> String {
-    match filter.trim().parse::<Level>() {
-        Ok(level) if level <= Level::INFO => format!("{level},rustls=error"),
-        _ => filter.to_owned(),
-    }
 }
 
 fn subscriber<W>(
@@ -197,30 +188,5 @@ mod tests {
             });
             assert!(line.contains("session") && line.contains("42"), "{line}");
         }
-    }
-
-    #[test]
-    fn a_level_alone_leaves_out_the_warnings_of_rustls_and_all_else_is_as_written() {
-        for (filter, meant) in [
-            ("info", "INFO,rustls=error"),
-            (" WARN ", "WARN,rustls=error"),
-            ("error", "ERROR,rustls=error"),
-            ("debug", "debug"),
-            ("trace", "trace"),
-            ("info,rustls=warn", "info,rustls=warn"),
-            ("info,portcullis::tls=debug", "info,portcullis::tls=debug"),
-            ("portcullis=info", "portcullis=info"),
-            ("off", "off"),
-        ] {
-            assert_eq!(directives(filter), meant);
-        }
-    }
-
-    #[test]
-    fn a_bad_filter_is_an_error() {
-        assert!(matches!(
-            init(LogFormat::Human, "portcullis=loud"),
-            Err(LogError::Filter(_))
-        ));
     }
 }

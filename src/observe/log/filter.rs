@@ -1,0 +1,131 @@
+//! Which lines are logged, from the words on the command line.
+//!
+//! tracing takes a word that is no level for a part of the program: `warning` would mean every line of the part of that
+//! name, and there is none. So a slip is refused here, and not left to be noticed when the log is needed.
+
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use crate::config::nearest;
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// What is wrong with a filter, and what to write instead.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// Nothing that says how much.
+    #[error("`{word}` is no level; {}{}", meant(.word), what_to_write())]
+    NoLevel {
+        /// What stands in the level's place.
+        word: String,
+    },
+    /// A part of the program that can't be: one colon, where there have to be two.
+    #[error("`{target}` is no part of the program; write `{}`", two_colons(.target))]
+    OneColon {
+        /// As written.
+        target: String,
+    },
+    /// Something else that tracing can't make sense of.
+    #[error("{0}; {help}", help = what_to_write())]
+    Unreadable(#[from] ParseError),
+}
+
+fn meant(word: &str) -> String {
+    nearest(word, &LEVELS).map_or_else(String::new, |level| {
+        format!("did you mean `{level}`? Else ")
+    })
+}
+
+fn what_to_write() -> String {
+    let levels = LEVELS.join(", ");
+    format!("write {levels}, or directives as in `info,portcullis::tls=debug`")
+}
+
+fn two_colons(target: &str) -> String {
+    let names: Vec<&str> = target.split(':').filter(|name| !name.is_empty()).collect();
+    names.join("::")
+}
+
+/// Reads a filter: a level, or directives with commas between them, each of which ends with a level.
+pub(super) fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
+    Ok(EnvFilter::try_new(directives(filter)?)?)
+}
+
+/// What a filter means. rustls warns of odd alerts and names that some client sends, without saying who: up to `info`, a
+/// level alone leaves that out, since what comes of it is told in lines of ours. More than a level, or `debug`, means what
+/// it says.
+fn directives(filter: &str) -> Result<String, FilterError> {
+    // tracing miscounts where a directive begins with a space.
+    let directives: Vec<&str> = filter.split(',').map(str::trim).collect();
+    directives.iter().try_for_each(|written| check(written))?;
+    let directives = directives.join(",");
+    Ok(match directives.parse::<Level>() {
+        Ok(level) if level <= Level::INFO => format!("{level},rustls=error"),
+        _ => directives,
+    })
+}
+
+fn check(directive: &str) -> Result<(), FilterError> {
+    let (whose, level) = directive.rsplit_once('=').unwrap_or(("", directive));
+    if !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) {
+        let word = level.to_owned();
+        return Err(FilterError::NoLevel { word });
+    }
+    // What comes behind a bracket is a span, and its fields may hold anything.
+    let target = whose.split('[').next().unwrap_or_default();
+    if target.split("::").any(|name| name.contains(':')) {
+        let target = target.to_owned();
+        return Err(FilterError::OneColon { target });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_alone_leaves_out_the_warnings_of_rustls_and_all_else_is_as_written() {
+        for (filter, meant) in [
+            ("info", "INFO,rustls=error"),
+            (" WARN ", "WARN,rustls=error"),
+            ("error", "ERROR,rustls=error"),
+            ("debug", "debug"),
+            ("trace", "trace"),
+            ("info,rustls=warn", "info,rustls=warn"),
+            ("info, portcullis::tls=debug", "info,portcullis::tls=debug"),
+            ("portcullis=info", "portcullis=info"),
+            ("[session{id=1:2}]=debug", "[session{id=1:2}]=debug"),
+            ("off", "off"),
+        ] {
+            assert_eq!(directives(filter).expect("a good filter"), meant);
+            parse(filter).expect("tracing understands it");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_refused_with_what_to_write() {
+        let levels = "write off, error, warn, info, debug, trace, or directives as in `info,portcullis::tls=debug`";
+        let near =
+            |word, level| format!("`{word}` is no level; did you mean `{level}`? Else {levels}");
+        let far = |word| format!("`{word}` is no level; {levels}");
+        for (filter, says) in [
+            ("warning", near("warning", "warn")),
+            ("inf", near("inf", "info")),
+            ("foo", far("foo")),
+            ("", far("")),
+            ("info,portcullis::tls", far("portcullis::tls")),
+            ("portcullis=loud", far("loud")),
+            ("info,portcullis=", far("")),
+            (
+                "info,portcullis:tls=debug",
+                "`portcullis:tls` is no part of the program; write `portcullis::tls`".to_owned(),
+            ),
+            ("!=info", format!("invalid filter directive; {levels}")),
+        ] {
+            let error = parse(filter).expect_err("a slip");
+            assert_eq!(error.to_string(), says, "{filter}");
+        }
+    }
+}
