@@ -19,7 +19,7 @@ use crate::net::connect;
 use crate::net::control::ControlConnection;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
-use crate::observe::log::Shown;
+use crate::observe::log::shown;
 use crate::observe::metrics::DialStage;
 use crate::tls::{self, BackendSessionTls, BackendTlsClient, HandshakeFault};
 
@@ -87,7 +87,7 @@ pub enum NoReply {
     #[error("not an FTP reply: {0}")]
     Malformed(#[from] BadReply),
     /// Another reply than is needed.
-    #[error("the backend said \"{}\"", Shown(.0.bytes().trim_ascii_end()))]
+    #[error("the backend said {:?}", shown(.0.bytes().trim_ascii_end()))]
     Unwelcome(Reply),
 }
 

@@ -12,7 +12,7 @@ use super::dial::BackendConnection;
 use super::state::{DataFailure, Ending, Record, Stage};
 use crate::config::{Site, TlsVersion};
 use crate::ftp::command::{self, Command};
-use crate::observe::log::Shown;
+use crate::observe::log::shown;
 use crate::observe::metrics::{
     Direction, HandshakeResult, LoginResult, Metrics, NO_SITE, RunningTransfer, Verdict,
 };
@@ -177,8 +177,13 @@ impl Summary {
             } => self.transfer(command, *direction, *verdict, *failure),
             Record::BackendLost(stage, why) => self.backend_lost(*stage, why.as_str()),
             Record::NoDataPort(reply) => {
-                let reply = Shown(reply.bytes().trim_ascii_end());
-                tracing::warn!(session = self.id, site = self.site_name(), %reply, "backend gave no data port");
+                let reply = shown(reply.bytes().trim_ascii_end());
+                tracing::warn!(
+                    session = self.id,
+                    site = self.site_name(),
+                    reply,
+                    "backend gave no data port"
+                );
             }
         }
     }
@@ -187,12 +192,12 @@ impl Summary {
         self.logged_in |= result == LoginResult::Accepted;
         // What led to no site is shown with the host in it, which is what the operator looks for.
         let (site, user) = match result {
-            LoginResult::UnknownHost | LoginResult::ClearText => (NO_SITE, Shown(&self.asked)),
+            LoginResult::UnknownHost | LoginResult::ClearText => (NO_SITE, shown(&self.asked)),
             _ => (self.site_name(), self.user()),
         };
         self.metrics.login(site, result);
         if result != LoginResult::Accepted {
-            tracing::info!(session = self.id, client = %self.client, site, user = %user, result = result.as_str(), "login failed");
+            tracing::info!(session = self.id, client = %self.client, site, user, result = result.as_str(), "login failed");
         }
     }
 
@@ -220,15 +225,19 @@ impl Summary {
         tracing::info!(
             session = self.id,
             site = self.site_name(),
-            user = %self.user(),
+            user = self.user(),
             command = command.verb_text(),
-            path = %Shown(command.argument()),
+            path = shown(command.argument()),
             bytes,
             seconds = took.as_secs_f64(),
             verdict = verdict.as_str(),
             reason = failure.map(DataFailure::as_str),
             "transfer {}",
-            if verdict == Verdict::Complete { "complete" } else { "not complete" },
+            if verdict == Verdict::Complete {
+                "complete"
+            } else {
+                "not complete"
+            },
         );
     }
 
@@ -244,7 +253,7 @@ impl Summary {
             listener = %self.listener,
             client_tls = version(self.client_tls),
             site = self.site_name(),
-            user = %self.user(),
+            user = self.user(),
             backend = backend.map(tracing::field::display),
             backend_tls,
             logged_in = self.logged_in,
@@ -257,8 +266,8 @@ impl Summary {
         );
     }
 
-    fn user(&self) -> Shown<'_> {
-        Shown(self.route.as_ref().map_or(&self.asked, |route| &route.user))
+    fn user(&self) -> String {
+        shown(self.route.as_ref().map_or(&self.asked, |route| &route.user))
     }
 }
 
