@@ -115,7 +115,7 @@ pub(super) async fn secure_backend(
         Ok(leg) => Ok(leg),
         Err(error) => {
             let error = tls::explain(&error);
-            tracing::warn!(session = legs.session.0, site = %legs.site, %error, "backend's data connection: TLS handshake failed");
+            tracing::warn!(session = legs.session.0, site = legs.site, %error, "backend's data connection: TLS handshake failed");
             Err(DataFailure::BackendHandshake)
         }
     }
@@ -311,7 +311,7 @@ async fn secure_client(
         Ok(leg) => leg,
         Err(error) => {
             let error = tls::explain(&error);
-            tracing::info!(session = legs.session.0, site = %legs.site, %error, "client's data connection: TLS handshake failed");
+            tracing::info!(session = legs.session.0, site = legs.site, %error, "client's data connection: TLS handshake failed");
             return Err(DataFailure::ClientHandshake);
         }
     };

@@ -63,7 +63,7 @@ impl Transfer {
         let socket = match backend.join().await {
             Some(Ok(socket)) => socket,
             Some(Err(error)) => {
-                tracing::warn!(session = self.legs.session.0, site = %self.legs.site, %error, "backend's data port not reached");
+                tracing::warn!(session = self.legs.session.0, site = self.legs.site, %error, "backend's data port not reached");
                 return Err(DataFailure::NoBackend);
             }
             None => return Err(DataFailure::Internal),
@@ -169,7 +169,7 @@ impl Transfer {
 
     /// The transfer's line in the log says whose connection broke, this one why.
     fn lost(&self, leg: Leg, error: &io::Error) -> DataFailure {
-        tracing::info!(session = self.legs.session.0, site = %self.legs.site, leg = leg.as_str(), %error, "data connection broke");
+        tracing::info!(session = self.legs.session.0, site = self.legs.site, leg = leg.as_str(), %error, "data connection broke");
         match leg {
             Leg::Client => DataFailure::ClientLost,
             Leg::Backend => DataFailure::BackendLost,
