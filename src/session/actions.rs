@@ -185,6 +185,7 @@ async fn dial_site(
                 metrics.backend_dial_failed(&route.site.name, error.stage());
                 tracing::warn!(
                     session = summary.id(),
+                    client = %summary.client(),
                     site = route.site.name,
                     backend = %backend,
                     stage = error.stage().as_str(),

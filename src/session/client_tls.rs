@@ -55,6 +55,7 @@ impl Session {
                 let mut client = *client;
                 tracing::warn!(
                     session = self.summary.id(),
+                    client = %self.summary.client(),
                     "clear text behind AUTH: somebody may be injecting commands"
                 );
                 let _ = client.send(&answer::BYTES_BEHIND_AUTH.bytes()).await;

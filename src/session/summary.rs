@@ -1,4 +1,4 @@
-//! What the log says of a session: one line when it ends, and one for each transfer.
+//! What the log says of a session: one line for each login, one for each transfer, and one when it ends.
 
 use std::fmt::Display;
 use std::io;
@@ -89,7 +89,7 @@ impl Summary {
     /// The handshake of the client's control connection failed.
     pub fn handshake_failed(&self, error: &io::Error) {
         self.metrics.handshake(HandshakeResult::Failed);
-        tracing::info!(session = self.id, error = %tls::explain(error), "TLS handshake with the client failed");
+        tracing::info!(session = self.id, client = %self.client, error = %tls::explain(error), "TLS handshake with the client failed");
     }
 
     /// A ClientHello came where a command should be.
@@ -106,6 +106,7 @@ impl Summary {
         self.metrics.handshake(HandshakeResult::TimedOut);
         tracing::info!(
             session = self.id,
+            client = %self.client,
             "TLS handshake with the client took too long"
         );
     }
@@ -196,7 +197,17 @@ impl Summary {
             _ => (self.site_name(), self.user()),
         };
         self.metrics.login(site, result);
-        if result != LoginResult::Accepted {
+        if result == LoginResult::Accepted {
+            let backend = self.backend.map(|(address, _)| address);
+            tracing::info!(
+                session = self.id,
+                client = %self.client,
+                site,
+                user,
+                backend = backend.map(tracing::field::display),
+                "logged in"
+            );
+        } else {
             tracing::info!(session = self.id, client = %self.client, site, user, result = result.as_str(), "login failed");
         }
     }
@@ -224,6 +235,7 @@ impl Summary {
             .transfer(self.site_name(), direction, verdict, bytes);
         tracing::info!(
             session = self.id,
+            client = %self.client,
             site = self.site_name(),
             user = self.user(),
             command = command.verb_text(),

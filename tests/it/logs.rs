@@ -176,7 +176,7 @@ fn a_user_name_is_one_escaped_word_of_its_line() {
 }
 
 #[test]
-fn a_session_is_one_line_and_so_is_each_of_its_transfers() {
+fn a_session_is_one_line_and_so_are_its_login_and_each_of_its_transfers() {
     let front = Front::new(&[]);
     let script = Script::new()
         .tls(ScriptTls::implicit(&TLS12))
@@ -242,16 +242,21 @@ fn a_session_is_one_line_and_so_is_each_of_its_transfers() {
         .iter()
         .filter(|line| line.field("session") == id)
         .collect();
-    assert_eq!(of_session.len(), 5, "{of_session:?}");
+    assert_eq!(of_session.len(), 6, "{of_session:?}");
+    for line in &of_session {
+        assert_eq!(line.field("client").as_ref(), Some(&client_address));
+        assert_eq!(line.field("site").as_deref(), Some("ftpb"));
+        assert_eq!(line.field("user").as_deref(), Some("alice"));
+    }
+    assert_eq!(of_session[0].message(), "logged in");
+    assert_eq!(of_session[0].field("backend").as_ref(), Some(&backend));
     let expected = [
         ("RETR", "old file", 70_000, "complete"),
         ("STOR", "new\\x1b", 50_000, "complete"),
         ("NLST", "", listing, "complete"),
         ("RETR", "missing", 0, "refused"),
     ];
-    for (line, (command, path, bytes, verdict)) in of_session.iter().zip(expected) {
-        assert_eq!(line.field("site").as_deref(), Some("ftpb"));
-        assert_eq!(line.field("user").as_deref(), Some("alice"));
+    for (line, (command, path, bytes, verdict)) in of_session[1..].iter().zip(expected) {
         assert_eq!(line.field("command").as_deref(), Some(command));
         assert_eq!(line.field("path").as_deref(), Some(path));
         assert_eq!(line.field("bytes"), Some(bytes.to_string()));
@@ -318,6 +323,10 @@ fn the_log_names_the_user_who_is_logged_in_now() {
     client.command("QUIT", 221);
     let transfer = proxy.wait_for_log(|line| line.field("verdict").is_some());
     assert_eq!(transfer.field("user").as_deref(), Some("bob"));
+    let lines = proxy.log_lines();
+    let logins = lines.iter().filter(|line| line.message() == "logged in");
+    let users: Vec<_> = logins.filter_map(|line| line.field("user")).collect();
+    assert_eq!(users, ["alice", "bob"]);
     assert_eq!(backend.connections(), 1);
 }
 
