@@ -33,7 +33,7 @@ use crate::observe::http::Readiness;
 use crate::observe::metrics::Metrics;
 use crate::passive::{PassiveListeners, PortError};
 use crate::session::{Drain, Shared};
-use crate::tls::{CertificateError, Watch};
+use crate::tls::{CertificateError, Fingerprint, Watch};
 
 use admin::AdminEndpoint;
 use prepare::{Listening, prepare};
@@ -121,7 +121,8 @@ impl App {
             drain: watch::channel(Drain::No).0,
             signals,
         };
-        app.announce();
+        app.announce_ports();
+        app.announce_certificate();
         let accepting = app.accept_from(opened);
         // Before the log says so, for whoever waits for the log.
         app.readiness.send_replace(Readiness::Ready);
@@ -145,17 +146,20 @@ impl App {
         self.drain().await;
     }
 
-    fn announce(&self) {
-        let live = self.live.load();
-        let ports = live.policy.passive.addresses();
+    fn announce_ports(&self) {
+        let ports = self.live.load().policy.passive.addresses();
         if let (Some(first), Some(last)) = (ports.first(), ports.last()) {
             tracing::info!(first = %first, last = %last, count = ports.len(), "passive ports open");
         }
-        let certificate = &live.certificate;
+    }
+
+    fn announce_certificate(&self) {
+        let certificate = &self.live.load().certificate;
         tracing::info!(
             subject = certificate.subject,
             names = certificate.names.join(" "),
             expires_in_days = days_until(certificate.not_after),
+            fingerprint = %Fingerprint(&certificate.fingerprint),
             "certificate in use"
         );
     }

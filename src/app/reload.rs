@@ -14,13 +14,17 @@ use crate::observe::metrics::{ReloadResult, ReloadSubject};
 impl App {
     /// SIGHUP: puts the whole configuration in force for new sessions, or changes nothing and says why.
     pub(super) async fn reload(&mut self) {
+        let former_ports = self.live.load().policy.passive.addresses();
         match self.try_reload().await {
             Ok(()) => {
                 self.shared
                     .metrics
                     .reload(ReloadSubject::Configuration, ReloadResult::Ok);
                 tracing::info!(config = %self.config.display(), "configuration reloaded");
-                self.announce();
+                if self.live.load().policy.passive.addresses() != former_ports {
+                    self.announce_ports();
+                }
+                self.announce_certificate();
             }
             Err(error) => {
                 self.shared
@@ -89,7 +93,7 @@ impl App {
                 metrics.certificate_not_after(live.certificate.not_after);
                 metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
                 self.live.store(Arc::new(live));
-                self.announce();
+                self.announce_certificate();
             }
             Some(Err(error)) => {
                 metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::{CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
 
+use super::certificate::Fingerprint;
 use super::date::{Date, Span};
-use super::verify::{Hex, Refusal};
+use super::verify::Refusal;
 
 /// Why a handshake failed. Its text fits behind "TLS handshake failed: ".
 ///
@@ -234,7 +235,7 @@ impl fmt::Display for HandshakeFault {
                 "certificate ({subject}) is a certificate authority's, not a server's: pin its fingerprint"
             ),
             Self::Fingerprint { seen } => {
-                write!(f, "certificate has fingerprint sha256:{}", Hex(seen))?;
+                write!(f, "certificate has fingerprint {}", Fingerprint(seen))?;
                 f.write_str(", which is not the configured one")
             }
             Self::BadCertificate(cause) => write!(f, "bad certificate: {cause}"),

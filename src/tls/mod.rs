@@ -31,7 +31,7 @@ pub mod watch;
 
 pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError};
 pub use binding::{ConnectionTls, DataTls, SessionTls, Tickets};
-pub use certificate::{CertificateError, CertificatePair};
+pub use certificate::{CertificateError, CertificatePair, Fingerprint};
 pub use fault::{HandshakeFault, explain};
 pub use server::ServerTls;
 pub use sessions::{Account, SessionId, Sessions, Whose};

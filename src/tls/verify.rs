@@ -15,7 +15,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
-use super::certificate::fingerprint;
+use super::certificate::{Fingerprint, fingerprint};
 
 /// What is asked of a certificate.
 pub(super) enum Judge {
@@ -43,12 +43,9 @@ pub(super) enum Refusal {
     UnknownIssuer(String),
     #[error("certificate authority's certificate of {0} used as a server's")]
     AuthorityAsServer(String),
-    #[error("fingerprint sha256:{}", Hex(.0))]
+    #[error("fingerprint {}", Fingerprint(.0))]
     Fingerprint([u8; 32]),
 }
-
-/// Bytes in lower-case hexadecimal.
-pub(super) struct Hex<'a>(pub &'a [u8]);
 
 impl Verifier {
     pub(super) fn new(judge: Judge) -> Arc<Self> {
@@ -152,14 +149,8 @@ impl fmt::Debug for Judge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Roots(_) => f.write_str("Roots"),
-            Self::Fingerprint(expected) => write!(f, "Fingerprint({})", Hex(expected)),
+            Self::Fingerprint(expected) => Fingerprint(expected).fmt(f),
             Self::Nothing => f.write_str("Nothing"),
         }
-    }
-}
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

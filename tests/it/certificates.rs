@@ -26,6 +26,12 @@ fn reloads(proxy: &Proxy, subject: &str, result: &str) -> f64 {
     ))
 }
 
+fn lines_that_say(proxy: &Proxy, message: &str) -> Vec<LogLine> {
+    let mut lines = proxy.log_lines();
+    lines.retain(|line| line.message() == message);
+    lines
+}
+
 /// When a pair expires, by the metric.
 fn not_after(proxy: &Proxy) -> f64 {
     proxy.metric("portcullis_certificate_not_after_seconds")
@@ -61,14 +67,15 @@ fn new_clients_get_the_new_certificate_however_its_files_are_replaced() {
     for (way, (proxy, replace)) in ways.into_iter().enumerate() {
         let days = 20 + 10 * way as i64;
         let next = front.issue(Validity::For(Duration::days(days)));
-        let taken_up = |proxy: &Proxy| {
-            let lines = proxy.log_lines();
-            lines.iter().filter(|line| line.message() == IN_USE).count()
-        };
-        let before = taken_up(proxy);
+        let before = lines_that_say(proxy, IN_USE).len();
         replace(&next);
         proxy.wait_for_logs(before + 1, |line| line.message() == IN_USE);
         assert_eq!(front.shown_by(proxy), next.der().to_vec());
+        let lines = lines_that_say(proxy, IN_USE);
+        let last = lines.last().expect("the line that was waited for");
+        let fingerprint = format!("sha256:{}", content::sha256(&next.der()));
+        assert_eq!(last.field("fingerprint"), Some(fingerprint));
+        assert_eq!(lines_that_say(proxy, "passive ports open").len(), 1);
         let off = (not_after(proxy) - expires_in(days)).abs();
         assert!(off < 120.0, "not after is off by {off} s");
     }
@@ -96,6 +103,9 @@ fn sighup_takes_up_a_good_certificate_and_refuses_a_bad_one() {
     assert!(error.contains("tls.crt expired on "), "{error}");
     assert_eq!(front.shown_by(&proxy), next.der().to_vec());
     assert_eq!(reloads(&proxy, "configuration", "refused"), 1.0);
+    // The ports are the same, so nothing is said of them.
+    assert_eq!(lines_that_say(&proxy, IN_USE).len(), 2);
+    assert_eq!(lines_that_say(&proxy, "passive ports open").len(), 1);
 }
 
 /// A candidate that must not be shown to anybody.

@@ -149,6 +149,7 @@ fn passive_ports_change_under_a_running_transfer_and_back_again() {
     let running = live.begin("RETR file");
 
     proxy.reload(&elsewhere);
+    proxy.wait_for_logs(2, |line| line.message() == "passive ports open");
     let mut new = front.session(&proxy, "bob");
     assert!([50_001, 50_002].contains(&new.control.epsv().port()));
     gate.open();

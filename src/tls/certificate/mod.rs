@@ -7,6 +7,7 @@
 mod error;
 mod files;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -65,6 +66,17 @@ impl CertificatePair {
 /// SHA-256 of a certificate's DER form, by which certificates are pinned and named in messages.
 pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     sha256_array(digest::digest(&digest::SHA256, certificate))
+}
+
+/// Writes a fingerprint as the configuration has it.
+#[derive(Debug)]
+pub struct Fingerprint<'a>(pub &'a [u8; 32]);
+
+impl fmt::Display for Fingerprint<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 fn sha256_array(digest: Digest) -> [u8; 32] {
