@@ -254,6 +254,34 @@ fn files_that_are_no_configuration_are_refused_unread() {
 }
 
 #[test]
+fn a_byte_order_mark_is_taken_off_and_moves_no_position() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = scratch.path().join("portcullis.yaml");
+    let outcome = |text: &[u8]| {
+        fs::write(&path, text).expect("written");
+        config::load(&path).map_err(|error| error.to_string())
+    };
+    let good = reference_text();
+    let slip = good.replace("  certificate:", "  certifcate:");
+    // In the first line, where the mark is.
+    let key = format!("qqqq: 1\n{good}");
+    let bytes = [b"# \xff\n", good.as_bytes()].concat();
+    for text in [
+        good.as_bytes(),
+        slip.as_bytes(),
+        key.as_bytes(),
+        &bytes,
+        b"",
+    ] {
+        assert_eq!(
+            outcome(&["\u{feff}".as_bytes(), text].concat()),
+            outcome(text)
+        );
+    }
+    assert!(outcome(good.as_bytes()).is_ok());
+}
+
+#[test]
 fn relative_file_names_count_from_the_configurations_directory() {
     let text = "
 listeners: [{address: 127.0.0.1:0, tls: explicit}]

@@ -79,7 +79,6 @@ pub(super) fn explain(text: &str, error: serde_yaml::Error) -> Finding {
         None => whole,
     };
     if text
-        .trim_start_matches('\u{feff}')
         .lines()
         .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
     {

@@ -45,6 +45,8 @@ use std::time::Duration;
 
 /// The longest configuration file that is read, in bytes.
 const LONGEST_FILE: u64 = 1024 * 1024;
+/// What editors on Windows put in front of UTF-8, and never show. The YAML reader takes it for a document of its own.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Reads the configuration file at `path`.
 ///
@@ -70,6 +72,9 @@ pub fn load(path: &Path) -> Result<Settings, Error> {
         return Err(Error::TooLong {
             path: path.to_owned(),
         });
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
     }
     match String::from_utf8(bytes) {
         Ok(text) => parse(&text, path),
