@@ -30,6 +30,7 @@ pub use nearest::nearest;
 pub use networks::is_in_any;
 pub use passive::is_reachable;
 pub use place::Position;
+pub use sites::NO_SITE;
 pub use template::{TemplateError, TemplatePart, UserTemplate};
 
 use ipnet::IpNet;

@@ -11,6 +11,9 @@ use std::sync::Arc;
 
 /// The longest name of a site: it is a metric label and a word in log lines.
 const LONGEST_SITE_NAME: usize = 64;
+/// What stands in the place of a site's name, in metrics and log lines, where there is no site: for a login that named an
+/// unknown host, for example.
+pub const NO_SITE: &str = "none";
 
 /// The sites of a file, checked against each other and against the listeners. Relative file names count from `base`, and
 /// `reuse` holds where a site doesn't say otherwise.
@@ -92,6 +95,13 @@ fn check_name(name: &str, index: usize, earlier: &[Arc<Site>]) -> Result<(), Fau
             place,
             format!("{} can't be the name of a site", quoted(name)),
             "write 1 to 64 letters, digits, `-`, `_` or `.`: the name is a label in logs and metrics",
+        ));
+    }
+    if name.eq_ignore_ascii_case(NO_SITE) {
+        return Err(Fault::new(
+            place,
+            format!("{} can't be the name of a site", quoted(name)),
+            "write another name: `none` stands in logs and metrics for logins that lead to no site",
         ));
     }
     if earlier

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep_until};
 use super::Session;
 use super::actions::client_goes;
 use super::state::{Event, Wait};
-use crate::config::Site;
+use crate::config::{NO_SITE, Site};
 use crate::guard::Standing;
-use crate::observe::metrics::{GuardAction, NO_SITE};
+use crate::observe::metrics::GuardAction;
 
 impl Session {
     /// Whether the client has failed too often to try to log in at this site.

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use super::dial::BackendConnection;
 use super::state::{DataFailure, Ending, Record, Stage};
-use crate::config::{Site, TlsVersion};
+use crate::config::{NO_SITE, Site, TlsVersion};
 use crate::ftp::command::{self, Command};
 use crate::observe::log::shown;
 use crate::observe::metrics::{
-    Direction, HandshakeResult, LoginResult, Metrics, NO_SITE, RunningTransfer, Verdict,
+    Direction, HandshakeResult, LoginResult, Metrics, RunningTransfer, Verdict,
 };
 use crate::route::Route;
 use crate::tls::{self, Account};

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Registry, TextEncoder};
 
-use crate::config::ListenerTls;
+use crate::config::{ListenerTls, NO_SITE};
 
 pub use self::labels::{
     DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LoginResult,
@@ -23,9 +23,6 @@ use self::table::Table;
 mod labels;
 mod running;
 mod table;
-
-/// The `site` label of what belongs to no site: a login that named an unknown host, for example.
-pub const NO_SITE: &str = "none";
 
 /// Names in front of every metric of this program.
 const PREFIX: &str = "portcullis";

@@ -6,9 +6,8 @@ use prometheus::{
     Registry,
 };
 
-use crate::config::ListenerTls;
+use crate::config::{ListenerTls, NO_SITE};
 
-use super::NO_SITE;
 use super::labels::{
     DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LoginResult,
     ProxyHeaderFault, RefusedReason, ReloadResult, ReloadSubject, Verdict,
