@@ -67,15 +67,19 @@ fn seconds(text: &str) -> u64 {
     text.trim_end_matches('s').parse().expect("whole seconds")
 }
 
+/// The values of `key` in the systemd unit, in their order.
+fn unit_settings<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
+    unit.lines()
+        .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+        .collect()
+}
+
 /// The value of `key` in the systemd unit, which has it once.
 fn unit_setting<'a>(unit: &'a str, key: &str) -> &'a str {
-    let mut values = unit
-        .lines()
-        .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    let value = values
-        .next()
-        .unwrap_or_else(|| panic!("the unit sets {key}"));
-    assert_eq!(values.next(), None, "{key} is set once");
+    let values = unit_settings(unit, key);
+    let [value] = values[..] else {
+        panic!("{key} is set once: {values:?}")
+    };
     value
 }
 
@@ -164,6 +168,16 @@ fn systemd_understands_the_unit() {
     fs::write(&copy, unit).expect("written");
     let complaints = output_of("systemd-analyze", &["verify", "--man=no"], &copy);
     assert!(!complaints.contains("portcullis.service"), "{complaints}");
+}
+
+#[test]
+fn the_unit_reloads_only_what_has_been_checked() {
+    let unit = read("systemd/portcullis.service");
+    let check = unit_setting(&unit, "ExecStart").replace(" run ", " check ");
+    assert_eq!(
+        unit_settings(&unit, "ExecReload"),
+        [&check, "/bin/kill -HUP $MAINPID"]
+    );
 }
 
 #[test]
