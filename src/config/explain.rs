@@ -34,7 +34,7 @@ const EXAMPLES: [(&str, &str, &str); 12] = [
     (
         "listeners",
         "trusted",
-        "add the networks of your load balancers, such as `trusted: [10.0.0.0/8]`",
+        "add the networks of your load balancers, such as `trusted: [10.0.0.0/28]`",
     ),
     (
         "tls",

@@ -45,7 +45,7 @@ pub(super) struct Listener {
 #[derive(Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a map such as {trusted: [10.0.0.0/8]}"
+    expecting = "a map such as {trusted: [10.0.0.0/28]}"
 )]
 pub(super) struct ProxyProtocol {
     pub trusted: Vec<Network>,

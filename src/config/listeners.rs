@@ -49,7 +49,7 @@ fn trusted(written: &[scalar::Network], listener: usize) -> Result<Arc<[IpNet]>,
         return Err(Fault::new(
             Place::Key(path()),
             "no network is trusted, so every connection to this listener would be closed",
-            "write the networks or addresses of your load balancers, such as [10.0.0.0/8]",
+            "write the networks or addresses of your load balancers, such as [10.0.0.0/28]",
         ));
     }
     for (index, network) in written.iter().enumerate() {
