@@ -56,6 +56,7 @@ pub enum Verb {
     List,
     Nlst,
     Mlsd,
+    Rest,
     Abor,
     // parameters and information
     Type,
@@ -176,6 +177,7 @@ impl Verb {
             b"LIST" => Self::List,
             b"NLST" => Self::Nlst,
             b"MLSD" => Self::Mlsd,
+            b"REST" => Self::Rest,
             b"ABOR" => Self::Abor,
             b"TYPE" => Self::Type,
             b"STRU" => Self::Stru,

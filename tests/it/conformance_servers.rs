@@ -142,6 +142,18 @@ fn a_file_that_is_not_there_is_550_at_once_without_any_data_connection() {
 }
 
 #[test]
+fn the_offset_of_a_transfer_that_no_server_hears_of_is_not_that_of_the_next() {
+    for house in House::all() {
+        house.file("letters", b"abcdefghij");
+        let mut client = house.session();
+        client.control.command("REST 4", 350);
+        // No data port, so it is the proxy that refuses.
+        client.control.command("RETR letters", 425);
+        assert_eq!(client.download("letters"), b"abcdefghij", "{}", house.name);
+    }
+}
+
+#[test]
 fn names_in_latin_1_reach_every_server_and_a_doubled_255_means_what_it_means_there() {
     for (server, doubled) in [
         (vsftpd::start(Security::Plain), &b"\xff\xff"[..]),

@@ -71,6 +71,20 @@ proptest! {
             world.step(happening);
         }
     }
+
+    /// With an offset at the backend, which is for the next transfer command and for no other.
+    #[test]
+    fn nor_does_any_behind_a_rest(port in any::<bool>(), happenings in happenings(40)) {
+        let mut world = World::new(Listener::Implicit);
+        lead(&mut world, &["C USER al", "+", "S 230 x"]);
+        if port {
+            lead(&mut world, &["C EPSV", "S 229 x (|||2000|)", "+"]);
+        }
+        lead(&mut world, &["C REST 5", "S 350 x", "C RETR x"]);
+        for happening in &happenings {
+            world.step(happening);
+        }
+    }
 }
 
 /// The seeds of the fuzz target `session`: what was found once, and dialogues for the fuzzer to start from.

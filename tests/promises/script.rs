@@ -90,6 +90,8 @@ pub const CLIENT: &[&str] = &[
     "C PORT 192,0,2,7,8,0",
     "C PORT 1,2,3,4,5,6",
     "C EPRT |2|2001:db8::7|2048|",
+    "C REST 5",
+    "C REST 5",
     "C RETR x",
     "C RETR x",
     "C STOR x",

@@ -60,6 +60,8 @@ pub(super) enum Step {
     },
     /// The driver is to make the client's data port.
     ClientPort(PortRequest),
+    /// The backend is to answer a REST of ours.
+    Rewinding,
     Transfer(Transfer),
 }
 
@@ -100,16 +102,18 @@ impl LoggedIn {
     pub fn wait(&self) -> Wait {
         match &self.step {
             Step::Ready => Wait::Command,
-            Step::Passed(_) | Step::Feat | Step::BackendPort { .. } | Step::ClientPort(_) => {
+            Step::Passed(_) | Step::Feat | Step::Rewinding | Step::BackendPort { .. } => {
                 Wait::Reply
             }
+            // A turn at a passive port has a deadline of its own, and is nothing that the backend is late with.
+            Step::ClientPort(_) => Wait::Data,
             Step::Transfer(transfer) => transfer.wait(),
         }
     }
 
     pub fn stage(&self) -> Stage {
         match &self.step {
-            Step::Ready | Step::Passed(_) | Step::Feat => Stage::Command,
+            Step::Ready | Step::Passed(_) | Step::Feat | Step::Rewinding => Stage::Command,
             Step::BackendPort { .. } | Step::ClientPort(_) => Stage::DataPort,
             Step::Transfer(_) => Stage::Transfer,
         }
@@ -152,6 +156,7 @@ impl Machine {
             }
             _ => {
                 if !self.local_command(&command) {
+                    self.note_restart(&command);
                     self.send(command.line());
                     self.set_step(Step::Passed(1));
                 }
@@ -269,6 +274,12 @@ impl Machine {
                 if reply.class() != Class::Preliminary {
                     let list = features::after_login(&reply, self.terms.active_mode);
                     self.push(Action::Reply(list.into()));
+                    self.set_step(Step::Ready);
+                }
+            }
+            // Even a refusal says that there is no offset any more: of a server that knows no REST, none ever was.
+            Step::Rewinding => {
+                if reply.class() != Class::Preliminary {
                     self.set_step(Step::Ready);
                 }
             }

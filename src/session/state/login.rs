@@ -14,6 +14,7 @@ use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
 use super::logged_in::{BackendPassive, DataPort, LoggedIn};
+use super::restart::Restart;
 
 /// A backend connection that nobody is logged in on.
 #[derive(Debug)]
@@ -113,6 +114,7 @@ impl Machine {
     }
 
     fn dial(&mut self, route: Route) {
+        self.restart = Restart::Nowhere;
         self.state = State::Dialling(route.clone());
         self.push(Action::Dial(route));
     }

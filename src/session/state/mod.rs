@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `before_login` and `login` hold the first three, `logged_in` the commands after login, `transfer` the one transfer that
-//! may run and its verdict, `queue` what waits for its end. TLS on the client's control connection is apart from these
+//! may run and its verdict, `queue` what waits for its end, `restart` the offset of the next one. TLS on the client's control connection is apart from these
 //! states: `security` has it.
 
 mod before_login;
@@ -23,6 +23,7 @@ mod logged_in;
 mod login;
 mod loss;
 mod queue;
+mod restart;
 mod security;
 mod stored;
 #[cfg(test)]
@@ -49,6 +50,7 @@ use logged_in::LoggedIn;
 use login::Login;
 pub use loss::{Loss, Stage};
 use queue::{Queue, Queued};
+use restart::Restart;
 use security::Security;
 use stored::Stored;
 pub use transfer::DataFailure;
@@ -88,6 +90,7 @@ pub struct Machine {
     stored: Stored,
     /// EPSV ALL was given; holds to the end of the session (RFC 2428 §4).
     only_epsv: bool,
+    restart: Restart,
     state: State,
     login_clock: LoginClock,
     /// See [`Clock`].
@@ -156,6 +159,7 @@ impl Machine {
             host: None,
             stored: Stored::default(),
             only_epsv: false,
+            restart: Restart::Nowhere,
             state: State::NoBackend,
             login_clock: LoginClock::Running,
             turn: 0,

@@ -54,6 +54,7 @@ pub struct World {
     port: bool,
     data: Data,
     transfer: Option<Transfer>,
+    restart: Restart,
     /// A transfer ended in the current batch of actions, and nobody has told the client how.
     untold: bool,
 }
@@ -88,6 +89,16 @@ enum Data {
     Ending,
     Finished,
     Failed,
+}
+
+/// Where the backend would begin the next file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Restart {
+    Nowhere,
+    /// Where the client's REST said.
+    Somewhere,
+    /// There, too, though the transfer that was meant has been answered without the backend.
+    Stale,
 }
 
 /// A transfer, from [`Action::OpenData`] to its record.
@@ -144,6 +155,7 @@ impl World {
             port: false,
             data: Data::None,
             transfer: None,
+            restart: Restart::Nowhere,
             untold: false,
         };
         let greeting = world.machine.take_actions();

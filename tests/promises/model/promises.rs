@@ -7,7 +7,7 @@ use portcullis::ftp::reply::Class;
 use portcullis::observe::metrics::{LoginResult, Verdict};
 use portcullis::session::state::{Action, ClientData, Protection, Record, Stage, Wait};
 
-use super::{Data, Login, Owed, Told, Transfer, World, is_about_prot, whole_reply};
+use super::{Data, Login, Owed, Restart, Told, Transfer, World, is_about_prot, whole_reply};
 use crate::script::Happening;
 
 impl World {
@@ -28,6 +28,7 @@ impl World {
                 assert!(self.may_log_in(), "dials for a login in clear text");
                 assert!(["a", "b", "c"].contains(&route.site.name.as_str()));
                 self.backend = None;
+                self.restart = Restart::Nowhere;
                 self.login = Login::Out;
                 self.owes = Owed::Dial;
             }
@@ -91,6 +92,7 @@ impl World {
                 let told = self.running().told;
                 assert_eq!(verdict == Verdict::Complete, told == Some(Told::Complete));
                 self.untold = told.is_none();
+                self.restart_is_over();
                 self.transfer = None;
                 self.data = Data::None;
             }
@@ -118,6 +120,12 @@ impl World {
         }
         if is_about_prot(bytes) {
             self.private = *bytes == answer::PROT_PRIVATE.bytes();
+        }
+        if [answer::PROT_REQUIRED, answer::DATA_PORT_FIRST]
+            .iter()
+            .any(|ours| ours.bytes() == *bytes)
+        {
+            self.restart_is_over();
         }
         let data = self.data;
         let Some(transfer) = &mut self.transfer else {
@@ -162,6 +170,29 @@ impl World {
         self.unanswered -= 1;
     }
 
+    /// The client's REST was for a transfer that has been answered.
+    fn restart_is_over(&mut self) {
+        if self.restart == Restart::Somewhere {
+            self.restart = Restart::Stale;
+        }
+    }
+
+    fn see_restart(&mut self, command: &Command) {
+        let rest = match command.line() {
+            b"REST 0" => Some(Restart::Nowhere),
+            _ if command.verb() == Verb::Rest => Some(Restart::Somewhere),
+            _ => None,
+        };
+        assert!(
+            self.restart != Restart::Stale || rest == Some(Restart::Nowhere),
+            "{command:?} while an offset is left over"
+        );
+        if command.verb().transfer().is_some() {
+            self.restart = Restart::Nowhere;
+        }
+        self.restart = rest.unwrap_or(self.restart);
+    }
+
     /// The backend is told something: one line, the client's own or one of ours, and before the login nothing but what
     /// leads there.
     fn see_sent(&mut self, bytes: &Bytes) {
@@ -169,6 +200,7 @@ impl World {
         let line = bytes.strip_suffix(b"\r\n").expect("a line");
         assert!(!line.iter().any(|byte| b"\r\n\0".contains(byte)));
         let command = Command::parse(Bytes::copy_from_slice(line)).expect("a command");
+        self.see_restart(&command);
         if self.login != Login::In {
             let leads_to_login = match command.verb() {
                 Verb::User | Verb::Pass | Verb::Acct | Verb::Clnt | Verb::Lang => true,
@@ -195,7 +227,8 @@ impl World {
             }
             Verb::Abor if self.transfer.is_some() => self.running().abor_sent = true,
             _ => {
-                let ours = self.is_logged_in() && [&b"EPSV"[..], b"PASV", b"NOOP"].contains(&line);
+                let ours = self.is_logged_in()
+                    && [&b"EPSV"[..], b"PASV", b"NOOP", b"REST 0"].contains(&line);
                 assert!(ours || self.heard.contains(line), "{bytes:?} is nobody's");
                 if let Some(transfer) = &mut self.transfer {
                     transfer.stats += usize::from(command.verb() == Verb::Stat);
@@ -242,7 +275,8 @@ impl World {
         }
         if self.machine.wait() == Wait::Data {
             assert!(
-                matches!(self.data, Data::Opening | Data::Flowing | Data::Ending),
+                matches!(self.owes, Owed::Port(_))
+                    || matches!(self.data, Data::Opening | Data::Flowing | Data::Ending),
                 "waits for data connections that are {:?}",
                 self.data
             );

@@ -5,6 +5,7 @@ mod before_login;
 mod data_ports;
 mod host;
 mod login;
+mod restart;
 mod time;
 mod transfers;
 

@@ -118,7 +118,8 @@ impl Machine {
         let protection = self.security.protection();
         if self.terms.data_required && protection == Protection::Clear {
             // The data port stays: PROT P and the same command again are all it takes.
-            return self.answer(answer::PROT_REQUIRED);
+            self.answer(answer::PROT_REQUIRED);
+            return self.forget_restart();
         }
         let (State::LoggedIn(logged_in), Some(direction)) =
             (&mut self.state, command.verb().transfer())
@@ -126,7 +127,8 @@ impl Machine {
             return;
         };
         if logged_in.data_port == DataPort::None {
-            return self.answer(answer::DATA_PORT_FIRST);
+            self.answer(answer::DATA_PORT_FIRST);
+            return self.forget_restart();
         }
         logged_in.data_port = DataPort::None;
         logged_in.step = Step::Transfer(Transfer {
@@ -192,8 +194,9 @@ impl Machine {
         match (event, &mut transfer.phase) {
             (DataEvent::BackendOpen, Phase::Opening) => {
                 transfer.phase = Phase::Running(Running::new());
-                let line = transfer.command.line().to_vec();
-                self.send(&line);
+                let command = transfer.command.clone();
+                self.note_restart(&command);
+                self.send(command.line());
                 self.push(Action::BeginData);
             }
             (DataEvent::SourceEnded { proven }, Phase::Running(_)) => self.source_ended(proven),
@@ -287,6 +290,7 @@ impl Machine {
             }
             let record = transfer.record(verdict, failure);
             self.push(Action::Record(record));
+            self.forget_restart();
         }
     }
 }

@@ -1,0 +1,78 @@
+//! REST, and transfers that its backend never hears of.
+
+use super::*;
+use crate::session::state::DataFailure;
+
+/// With a data port, and a backend that would begin the next file at its fifth byte.
+fn restarting() -> Session {
+    let mut session = Session::logged_in();
+    session
+        .client("EPSV")
+        .backend("229 x (|||2000|)")
+        .prepared(Prepared::Passive(5000))
+        .client("REST 5")
+        .backend("350 At 5");
+    session.actions();
+    session
+}
+
+/// The backend is told to forget, and the client is told nothing of it.
+fn is_rewound(mut session: Session, codes: &[u16]) {
+    assert_eq!(session.sent(), ["REST 0"]);
+    assert_eq!(session.codes(), codes);
+    assert!(!session.machine.wants_command());
+    session.backend("350 At 0");
+    assert!(session.machine.wants_command());
+    assert_eq!(session.actions(), []);
+}
+
+#[test]
+fn the_backend_forgets_the_offset_of_a_transfer_that_never_reaches_it() {
+    let mut lost = restarting();
+    lost.client("RETR x")
+        .data(DataEvent::Failed(DataFailure::NoBackend));
+    is_rewound(lost, &[425]);
+
+    let mut aborted = restarting();
+    aborted.client("RETR x").client("ABOR");
+    is_rewound(aborted, &[426, 226]);
+}
+
+#[test]
+fn the_backend_forgets_the_offset_of_a_transfer_that_is_refused_here() {
+    let mut without_port = Session::logged_in();
+    without_port.client("REST 5").backend("350 At 5").actions();
+    without_port.client("RETR x");
+    is_rewound(without_port, &[425]);
+
+    let terms = Terms {
+        data_required: true,
+        ..terms()
+    };
+    let mut clear = Session::of(Machine::explicit(terms));
+    clear.secured("AUTH TLS", None).client("USER al");
+    clear.dialled(false).backend("230 In");
+    clear.client("REST 5").backend("350 At 5").actions();
+    clear.client("RETR x");
+    is_rewound(clear, &[521]);
+}
+
+#[test]
+fn an_offset_is_used_up_by_the_transfer_that_it_is_for() {
+    let mut session = restarting();
+    session.client("RETR x").data(DataEvent::BackendOpen);
+    assert_eq!(session.sent(), ["RETR x"]);
+    session.actions();
+    session.backend("550 No").client("RETR y");
+    assert_eq!(session.sent(), [""; 0]);
+    assert_eq!(session.codes(), [550, 425]);
+}
+
+#[test]
+fn rest_0_leaves_nothing_to_forget() {
+    let mut session = Session::logged_in();
+    session.client("REST 5").backend("350 At 5");
+    session.client("REST 0").backend("350 At 0").actions();
+    session.client("RETR x");
+    assert_eq!(session.sent(), [""; 0]);
+}
