@@ -116,7 +116,13 @@ impl Session {
     /// Dials the site's backends in turn, unless the client goes away meanwhile.
     async fn dial(&mut self, route: &Route) {
         let live = Arc::clone(&self.live);
-        let dialling = dial_site(&live, route, self.login_by, &self.shared, &self.summary);
+        let dialling = dial_site(
+            &live,
+            route,
+            self.login_deadline(),
+            &self.shared,
+            &self.summary,
+        );
         let backend = tokio::select! {
             backend = dialling => backend,
             () = client_goes(&mut self.client) => return self.happened.push_back(Event::ClientGone),

@@ -72,7 +72,10 @@ impl Session {
             return Some(Ending::Abuse);
         };
         let patience = self.live.policy.settings.timeouts.tls_handshake;
-        let patience = patience.min(self.login_by.saturating_duration_since(Instant::now()));
+        let patience = patience.min(
+            self.login_deadline()
+                .saturating_duration_since(Instant::now()),
+        );
         let secured = handshake(socket, &self.tls, patience, &mut self.summary).await;
         let Some((stream, sni)) = secured else {
             return Some(Ending::Handshake);

@@ -40,6 +40,16 @@ impl Session {
         self.deadline = Instant::now() + patience;
     }
 
+    /// Until when a handshake or a dial may take that leads to a login. Whoever has been logged in may do so again, at any
+    /// time.
+    pub(super) fn login_deadline(&self) -> Instant {
+        if self.machine.has_been_logged_in() {
+            Instant::now() + self.live.policy.settings.timeouts.login
+        } else {
+            self.login_by
+        }
+    }
+
     /// Waits for the next event.
     pub(super) async fn next_event(&mut self) -> Event {
         loop {

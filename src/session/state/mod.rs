@@ -222,6 +222,11 @@ impl Machine {
         }
     }
 
+    /// Whether somebody has logged in before, so that the time for the login is over for good.
+    pub fn has_been_logged_in(&self) -> bool {
+        self.login_clock == LoginClock::Stopped
+    }
+
     /// The site of this session, once a login has named it.
     pub fn route(&self) -> Option<&Route> {
         match &self.state {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 
 use rustls::version::TLS12;
 
-use crate::support::config::Site;
+use crate::support::config::{Config, Site};
 use crate::support::front::{Front, NAME};
 use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, Reply, open_data, protect};
@@ -22,9 +22,15 @@ struct House {
 impl House {
     /// With TLS for clients that want it; `required` says whether they must.
     fn new(required: &str) -> Self {
+        Self::with(required, |config| config)
+    }
+
+    fn with(required: &str, more: impl FnOnce(Config) -> Config) -> Self {
         let front = Front::new(&[]);
         let backend = Backend::start(Script::new().file("file", "content"));
-        let proxy = front.before_with(backend.address(), |config| config.tls("required", required));
+        let proxy = front.before_with(backend.address(), |config| {
+            more(config.tls("required", required))
+        });
         Self {
             front,
             backend,
@@ -107,6 +113,23 @@ fn a_login_in_clear_text_is_forgotten_by_auth_and_its_backend_hung_up() {
     let passwords = house.backend.commands();
     let passwords = passwords.iter().filter(|line| line.starts_with("PASS"));
     assert_eq!(passwords.count(), 2, "neither is the one behind AUTH");
+}
+
+#[test]
+fn who_has_been_logged_in_for_long_may_still_ask_for_tls_and_for_another_login() {
+    let house = House::with("false", |config| config.timeout("login", "3s"));
+    let mut inside = house.clear();
+    inside.login("alice", "secret");
+    // Whoever came later has used up the time for the login.
+    let mut late = house.clear();
+    late.expect(421);
+    inside.command("AUTH TLS", 234);
+    // A client that is far away, and not there with its ClientHello before all this is done.
+    house.clear().login("bob", "secret");
+    let handshake = inside.handshake(&house.front.tls(NAME));
+    handshake.expect("there is time for it");
+    inside.login("alice", "secret");
+    inside.command("PWD", 257);
 }
 
 #[test]

@@ -90,3 +90,15 @@ fn a_backend_that_only_ever_says_1yz_is_given_up() {
         assert!(session.has(&Action::Record(lost)), "{stage:?}");
     }
 }
+
+#[test]
+fn a_turn_at_a_passive_port_is_not_waited_for_on_the_backends_time() {
+    let mut session = Session::logged_in();
+    session.client("EPSV");
+    assert_eq!(session.machine.wait(), Wait::Reply);
+    session.backend("229 x (|||2000|)");
+    assert_eq!(session.machine.wait(), Wait::Data);
+    session.prepared(Prepared::NoPort);
+    assert_eq!(session.codes(), [425]);
+    assert_eq!(session.machine.wait(), Wait::Command);
+}
