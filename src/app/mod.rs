@@ -5,6 +5,7 @@
 
 mod accept;
 mod admin;
+mod certificate;
 mod descriptors;
 mod drain;
 pub mod names;
@@ -33,9 +34,10 @@ use crate::observe::http::Readiness;
 use crate::observe::metrics::Metrics;
 use crate::passive::{PassiveListeners, PortError};
 use crate::session::{Drain, Shared};
-use crate::tls::{CertificateError, Fingerprint, Watch};
+use crate::tls::{CertificateError, Fingerprint};
 
 use admin::AdminEndpoint;
+use certificate::Watching;
 use prepare::{Listening, prepare};
 use signals::{Asked, Signals};
 
@@ -45,6 +47,9 @@ pub enum StartError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] config::Error),
+    /// Reading the configuration and the files that it names takes for ever.
+    #[error("the file system of the configuration, or of a file that it names, doesn't answer")]
+    FilesSilent,
     /// The certificate can't be served.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -83,8 +88,7 @@ pub struct App {
     /// By configured address, the tasks that accept.
     listeners: HashMap<SocketAddr, JoinHandle<()>>,
     admin: AdminEndpoint,
-    /// `None` only while it looks, and after it has panicked.
-    watch: Option<Watch>,
+    watching: Watching,
     readiness: watch::Sender<Readiness>,
     drain: watch::Sender<Drain>,
     signals: Signals,
@@ -108,7 +112,7 @@ impl App {
         let admin = AdminEndpoint::open(prepared.settings().admin, &metrics, ready)?;
 
         let (live, opened) = prepared.put_in_force(&metrics);
-        let watch = watch_certificate(&live);
+        let watching = Watching::over(&live);
         let mut app = Self {
             config,
             shared,
@@ -116,7 +120,7 @@ impl App {
             passive,
             listeners: HashMap::new(),
             admin,
-            watch: Some(watch),
+            watching,
             readiness,
             drain: watch::channel(Drain::No).0,
             signals,
@@ -140,7 +144,10 @@ impl App {
                     Asked::Reload => self.reload().await,
                     Asked::End => break,
                 },
-                _ = look.tick() => self.look_at_certificate().await,
+                _ = look.tick() => self.watching.look(),
+                found = self.watching.looked() => if let Some(new) = found {
+                    self.take_up(new);
+                },
             }
         }
         self.drain().await;
@@ -213,11 +220,6 @@ fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartErr
 async fn close(accepting: JoinHandle<()>) {
     accepting.abort();
     let _ = accepting.await;
-}
-
-fn watch_certificate(live: &Live) -> Watch {
-    let tls = &live.policy.settings.tls;
-    Watch::new(&tls.certificate, &tls.private_key, &live.certificate)
 }
 
 fn days_until(time: SystemTime) -> u64 {

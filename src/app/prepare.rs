@@ -7,11 +7,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::{StartError, descriptors, names, open};
 use crate::announce::Announcements;
@@ -54,8 +55,10 @@ pub(super) async fn prepare(
     passive: &mut PassiveListeners,
     is_open: impl Fn(SocketAddr) -> bool,
 ) -> Result<Prepared, StartError> {
-    let checked = spawn_blocking(move || read(&config))
+    let reading = spawn_blocking(move || read(&config));
+    let checked = timeout(READ_PATIENCE, reading)
         .await
+        .map_err(|_| StartError::FilesSilent)?
         .map_err(io::Error::other)??;
     let settings = &checked.settings;
     descriptors::judge(settings);
@@ -136,3 +139,6 @@ fn put_behind_balancers(settings: &Settings, ports: &PassivePorts) {
         ports.put_behind(address, balancers);
     }
 }
+
+/// How long the files of a configuration may take to be read. On a network they can take for ever, and SIGTERM has to wait.
+const READ_PATIENCE: Duration = Duration::from_secs(30);

@@ -1,14 +1,11 @@
-//! What may change while the process runs: the whole configuration on SIGHUP, the certificate whenever its files do.
+//! SIGHUP: the whole configuration anew.
 
 use std::sync::Arc;
-use std::time::SystemTime;
-
-use tokio::task::spawn_blocking;
 
 use super::admin::AdminEndpoint;
+use super::certificate::Watching;
 use super::prepare::prepare;
-use super::{App, StartError, close, watch_certificate};
-use crate::live::Live;
+use super::{App, StartError, close};
 use crate::observe::metrics::{ReloadResult, ReloadSubject};
 
 impl App {
@@ -48,7 +45,7 @@ impl App {
 
         // From here on nothing can fail.
         let (live, opened) = prepared.put_in_force(&self.shared.metrics);
-        self.watch = Some(watch_certificate(&live));
+        self.watching = Watching::over(&live);
         self.live.store(Arc::new(live));
         self.close_what_is_gone().await;
         self.accept_from(opened).log();
@@ -65,40 +62,6 @@ impl App {
         for (address, accepting) in gone {
             close(accepting).await;
             tracing::info!(%address, "no longer listening");
-        }
-    }
-
-    /// Puts a new certificate in use, if its files have changed and are good.
-    pub(super) async fn look_at_certificate(&mut self) {
-        let Some(mut watch) = self.watch.take() else {
-            return;
-        };
-        let looked = spawn_blocking(move || {
-            let found = watch.poll(SystemTime::now());
-            (watch, found)
-        });
-        let Ok((watch, found)) = looked.await else {
-            tracing::error!(
-                "the certificate watch panicked, certificates are no longer swapped before a SIGHUP"
-            );
-            return;
-        };
-        self.watch = Some(watch);
-        let metrics = &self.shared.metrics;
-        match found {
-            None => {}
-            Some(Ok(pair)) => {
-                let former = self.live.load_full();
-                let live = Live::new(Arc::clone(&former.policy), Arc::new(pair));
-                metrics.certificate_not_after(live.certificate.not_after);
-                metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
-                self.live.store(Arc::new(live));
-                self.announce_certificate();
-            }
-            Some(Err(error)) => {
-                metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
-                tracing::error!(%error, "new certificate refused, the one in use stays");
-            }
         }
     }
 }

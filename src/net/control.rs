@@ -20,6 +20,15 @@ pub struct ControlConnection {
     lines: LineBuffer,
     /// How it ended: `UnexpectedEof` if the peer closed it.
     end: Option<io::ErrorKind>,
+    sending: Sending,
+}
+
+/// Whether the peer can still be told anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Possible,
+    /// It may have part of what it was sent last, and would take what follows for the rest.
+    Over,
 }
 
 /// Who is at the other end.
@@ -46,6 +55,7 @@ impl ControlConnection {
             peer,
             lines: LineBuffer::new(line_limit),
             end: None,
+            sending: Sending::Possible,
         }
     }
 
@@ -159,13 +169,18 @@ impl ControlConnection {
     /// Sends bytes, all of them.
     ///
     /// # Errors
-    /// If the peer is gone, or takes nothing for [`WRITE_PATIENCE`].
+    /// If the peer is gone, or hasn't taken them after [`WRITE_PATIENCE`]; then nothing more can be sent.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if std::mem::replace(&mut self.sending, Sending::Over) == Sending::Over {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let sending = async {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        timeout(WRITE_PATIENCE, sending).await?
+        timeout(WRITE_PATIENCE, sending).await??;
+        self.sending = Sending::Possible;
+        Ok(())
     }
 
     /// Ends the connection in order, without waiting long for the peer to do the same.
@@ -183,7 +198,7 @@ impl ControlConnection {
     }
 }
 
-/// How long a peer may take no byte of what it is sent on a control connection.
+/// How long a peer may take for what it is sent on a control connection.
 pub const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a peer may take to end its side of a control connection after we ended ours.
@@ -209,6 +224,8 @@ mod tests {
         let error = control.send(&vec![b'x'; 50_000_000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(began.elapsed() >= WRITE_PATIENCE);
+        let error = control.send(b"221 behind half a reply").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         drop(peer);
     }
 }

@@ -1,0 +1,84 @@
+//! New certificates while the process runs: the files are looked at, and what is good is put in use.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::App;
+use crate::live::Live;
+use crate::observe::metrics::{ReloadResult, ReloadSubject};
+use crate::tls::{CertificateError, CertificatePair, Watch};
+
+/// The watch over the certificate files. Looking may take for ever where they are on a network, and holds up nothing else:
+/// no signal, and no transfer that SIGTERM would have let finish.
+#[derive(Debug)]
+pub(super) enum Watching {
+    Idle(Watch),
+    Looking(JoinHandle<(Watch, Option<NewCertificate>)>),
+    /// It panicked.
+    Over,
+}
+
+/// What was found in files that have changed.
+pub(super) type NewCertificate = Result<CertificatePair, CertificateError>;
+
+impl Watching {
+    /// Over the files of the certificate in use.
+    pub fn over(live: &Live) -> Self {
+        let tls = &live.policy.settings.tls;
+        Self::Idle(Watch::new(
+            &tls.certificate,
+            &tls.private_key,
+            &live.certificate,
+        ))
+    }
+
+    /// Looks, unless the last look still takes.
+    pub fn look(&mut self) {
+        *self = match std::mem::replace(self, Self::Over) {
+            Self::Idle(mut watch) => Self::Looking(spawn_blocking(move || {
+                let found = watch.poll(SystemTime::now());
+                (watch, found)
+            })),
+            busy => busy,
+        };
+    }
+
+    /// Waits for what the look comes to. May be cancelled.
+    pub async fn looked(&mut self) -> Option<NewCertificate> {
+        let Self::Looking(looking) = self else {
+            return std::future::pending().await;
+        };
+        let Ok((watch, found)) = looking.await else {
+            *self = Self::Over;
+            tracing::error!(
+                "the certificate watch panicked, certificates are no longer swapped before a SIGHUP"
+            );
+            return None;
+        };
+        *self = Self::Idle(watch);
+        found
+    }
+}
+
+impl App {
+    /// Puts a new certificate in use, if it is good.
+    pub(super) fn take_up(&self, new: NewCertificate) {
+        let metrics = &self.shared.metrics;
+        match new {
+            Ok(pair) => {
+                let former = self.live.load_full();
+                let live = Live::new(Arc::clone(&former.policy), Arc::new(pair));
+                metrics.certificate_not_after(live.certificate.not_after);
+                metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
+                self.live.store(Arc::new(live));
+                self.announce_certificate();
+            }
+            Err(error) => {
+                metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
+                tracing::error!(%error, "new certificate refused, the one in use stays");
+            }
+        }
+    }
+}
