@@ -14,8 +14,8 @@ use crate::tls::{CertificateError, CertificatePair, Watch};
 /// no signal, and no transfer that SIGTERM would have let finish.
 #[derive(Debug)]
 pub(super) enum Watching {
-    Idle(Watch),
-    Looking(JoinHandle<(Watch, Option<NewCertificate>)>),
+    Idle(Box<Watch>),
+    Looking(JoinHandle<(Box<Watch>, Option<NewCertificate>)>),
     /// It panicked.
     Over,
 }
@@ -27,11 +27,8 @@ impl Watching {
     /// Over the files of the certificate in use.
     pub fn over(live: &Live) -> Self {
         let tls = &live.policy.settings.tls;
-        Self::Idle(Watch::new(
-            &tls.certificate,
-            &tls.private_key,
-            &live.certificate,
-        ))
+        let watch = Watch::new(&tls.certificate, &tls.private_key, &live.certificate);
+        Self::Idle(Box::new(watch))
     }
 
     /// Looks, unless the last look still takes.

@@ -34,25 +34,39 @@ pub async fn control(addresses: &[SocketAddr], patience: Duration) -> io::Result
     Err(last)
 }
 
-/// Opens a data connection from the address that the control connection uses: IIS and clients such as commons-net
-/// compare the two. Behind a load balancer that address may be of another family, and is of no use then.
+/// Opens a data connection to a backend. It comes from the address that the control connection comes from, which IIS
+/// compares: both are routed to the same one.
+///
+/// Not bound to that address: binding takes a port for all peers alike, for a minute after an upload, too. Some 28,000
+/// uploads a minute would leave none for anybody; unbound, that many are left for each backend's port.
+///
+/// # Errors
+/// Those of `connect(2)`.
+pub async fn data_to_backend(to: SocketAddr) -> io::Result<TcpStream> {
+    data_socket(to)?.connect(to).await
+}
+
+/// Opens a data connection to a client in active mode, from the address that it has connected to: clients such as
+/// commons-net compare the two. Behind a load balancer that address may be of another family, and is of no use then.
 ///
 /// # Errors
 /// Those of `bind(2)` and `connect(2)`.
-pub async fn data(to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
+pub async fn data_to_client(to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
+    let socket = data_socket(to)?;
+    if from.is_ipv4() == to.is_ipv4() {
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
+    socket.connect(to).await
+}
+
+fn data_socket(to: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if to.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
     options::data_before_connect(&socket)?;
-    // Binding takes a port for all peers alike, unless it may be shared; each would be gone for a minute after its
-    // transfer, and all of them after 28,000.
-    socket.set_reuseaddr(true)?;
-    if from.is_ipv4() == to.is_ipv4() {
-        socket.bind(SocketAddr::new(from, 0))?;
-    }
-    socket.connect(to).await
+    Ok(socket)
 }
 
 #[cfg(test)]

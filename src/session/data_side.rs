@@ -57,18 +57,15 @@ impl Session {
             let client = self.client.as_ref()?.stream().socket();
             Some((
                 control.peer_addr().ok()?.ip(),
-                control.local_addr().ok()?.ip(),
                 client.local_addr().ok()?.ip(),
             ))
         })();
-        let Some((backend, backend_from, local)) = ends else {
+        let Some((backend, local)) = ends else {
             return self.happened.push_back(Event::Prepared(Prepared::NoPort));
         };
         let backend = SocketAddr::new(backend, backend_port);
         let data = match client {
-            ClientData::Active(to) => {
-                PreparedData::active(backend, backend_from, to, local, timeouts)
-            }
+            ClientData::Active(to) => PreparedData::active(backend, to, local, timeouts),
             ClientData::Passive => {
                 let tenant = self.tenant(protection);
                 let patience = timeouts.data_port;
@@ -76,7 +73,7 @@ impl Session {
                 let listener = self.listener.ip();
                 let leasing =
                     async move { live.policy.passive.lease(listener, tenant, patience).await };
-                PreparedData::passive(backend, backend_from, leasing, timeouts)
+                PreparedData::passive(backend, leasing, timeouts)
             }
         };
         self.data = DataSide::Preparing(data);

@@ -169,13 +169,13 @@ pub(super) async fn open_client(
             let_in(guest, tls, legs, told).await
         }
         PreparedClient::Active { to, from } => {
-            let connecting = connect::data(*to, *from);
+            let connecting = connect::data_to_client(*to, *from);
             let connected = timeout(legs.timeouts.data_connect, connecting).await;
             let stream = match connected.unwrap_or_else(|late| Err(late.into())) {
                 Ok(stream) => stream,
                 Err(error) => {
                     // It may be that we have no port or no file descriptor left.
-                    tracing::info!(session = legs.session.0, site = %legs.site, %error, "client's data port not reached");
+                    tracing::info!(session = legs.session.0, site = legs.site, %error, "client's data port not reached");
                     return Err(DataFailure::NoClient);
                 }
             };

@@ -125,7 +125,6 @@ impl PreparedData {
     /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it.
     pub fn passive(
         backend: SocketAddr,
-        backend_from: IpAddr,
         leasing: impl Future<Output = Option<Lease>> + Send + 'static,
         timeouts: &Timeouts,
     ) -> Self {
@@ -143,7 +142,7 @@ impl PreparedData {
             guest(lease, waiting.client_stays_away(), on_stranger).await
         };
         Self {
-            backend: connect_backend(backend, backend_from, timeouts.data_connect),
+            backend: connect_backend(backend, timeouts.data_connect),
             client: PreparedClient::Passive {
                 port,
                 arrival: Task::spawn(arrival),
@@ -155,16 +154,10 @@ impl PreparedData {
     }
 
     /// Begins to connect to the backend's data port; the client is connected to when the transfer begins.
-    pub fn active(
-        backend: SocketAddr,
-        backend_from: IpAddr,
-        to: SocketAddr,
-        from: IpAddr,
-        timeouts: &Timeouts,
-    ) -> Self {
+    pub fn active(backend: SocketAddr, to: SocketAddr, from: IpAddr, timeouts: &Timeouts) -> Self {
         let (orders, told) = Told::nothing(timeouts);
         Self {
-            backend: connect_backend(backend, backend_from, timeouts.data_connect),
+            backend: connect_backend(backend, timeouts.data_connect),
             client: PreparedClient::Active { to, from },
             orders,
             told,
@@ -211,12 +204,8 @@ impl PreparedData {
 }
 
 /// Right after the backend's 227 or 229: vsftpd, ProFTPD and Pure-FTPd send no 150 before the connection is there.
-fn connect_backend(
-    to: SocketAddr,
-    from: IpAddr,
-    patience: Duration,
-) -> Task<io::Result<TcpStream>> {
-    Task::spawn(async move { timeout(patience, connect::data(to, from)).await? })
+fn connect_backend(to: SocketAddr, patience: Duration) -> Task<io::Result<TcpStream>> {
+    Task::spawn(async move { timeout(patience, connect::data_to_backend(to)).await? })
 }
 
 impl RunningData {

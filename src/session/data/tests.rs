@@ -102,7 +102,7 @@ async fn a_task_that_dies_waiting_for_the_client_is_not_the_clients_fault() {
     let backend = listener.local_addr().unwrap();
     let timeouts = timeouts(Duration::from_secs(30));
     let leasing = async { panic!("as a bug would") };
-    let data = PreparedData::passive(backend, backend.ip(), leasing, &timeouts);
+    let data = PreparedData::passive(backend, leasing, &timeouts);
     let mut data = data.open(legs(Direction::Download, None, timeouts), None);
     assert_eq!(data.event().await, DataEvent::BackendOpen);
     data.order(Order::Begin);
@@ -127,7 +127,7 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
     };
     let tls = BackendTlsClient::new(&tls).unwrap().session();
     let legs = legs(Direction::Upload, Some(tls), timeouts);
-    let data = PreparedData::active(backend, backend.ip(), closed, closed.ip(), &timeouts);
+    let data = PreparedData::active(backend, closed, closed.ip(), &timeouts);
     let mut data = data.open(legs, None);
     assert_eq!(data.event().await, DataEvent::BackendOpen);
     let (backend, _) = listener.accept().await.unwrap();
