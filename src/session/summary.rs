@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::dial::BackendConnection;
-use super::state::{DataFailure, Ending, Record, Stage};
+use super::state::{Cause, Ending, Record, Stage};
 use crate::config::{NO_SITE, Site, TlsVersion};
 use crate::ftp::command::{self, Command};
 use crate::observe::log::shown;
@@ -174,8 +174,8 @@ impl Summary {
                 command,
                 direction,
                 verdict,
-                failure,
-            } => self.transfer(command, *direction, *verdict, *failure),
+                cause,
+            } => self.transfer(command, *direction, *verdict, cause.as_ref()),
             Record::BackendLost(stage, why) => self.backend_lost(*stage, why.as_str()),
             Record::NoDataPort(reply) => {
                 let reply = shown(reply.bytes().trim_ascii_end());
@@ -217,7 +217,7 @@ impl Summary {
         command: &Command,
         direction: command::Direction,
         verdict: Verdict,
-        failure: Option<DataFailure>,
+        cause: Option<&Cause>,
     ) {
         let (bytes, took) = std::mem::take(&mut self.moved);
         self.running = None;
@@ -243,7 +243,7 @@ impl Summary {
             bytes,
             seconds = took.as_secs_f64(),
             verdict = verdict.as_str(),
-            reason = failure.map(DataFailure::as_str),
+            reason = cause.map(reason),
             "transfer {}",
             if verdict == Verdict::Complete {
                 "complete"
@@ -280,6 +280,17 @@ impl Summary {
 
     fn user(&self) -> String {
         shown(self.route.as_ref().map_or(&self.asked, |route| &route.user))
+    }
+}
+
+/// Why a transfer is not complete.
+fn reason(cause: &Cause) -> String {
+    match cause {
+        Cause::Data(failure) => failure.as_str().to_owned(),
+        Cause::Reply(reply) => shown(reply.bytes().trim_ascii_end()),
+        Cause::ClientGone => "client's control connection ended".to_owned(),
+        Cause::BackendGone => "backend's control connection ended".to_owned(),
+        Cause::Drain => "the process ended".to_owned(),
     }
 }
 

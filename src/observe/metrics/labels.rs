@@ -129,7 +129,7 @@ label! {
         FailedBackend = "failed_backend",
         /// The backend refused the command before any byte.
         Refused = "refused",
-        /// The client sent ABOR.
+        /// The client sent ABOR, or the process ended.
         Aborted = "aborted",
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{DataFailure, Ending, Loss, Stage};
+use super::{Cause, DataFailure, Ending, Loss, Stage};
 use crate::config::{HostName, Site};
 use crate::ftp::command::{BadCommand, Command, Direction};
 use crate::ftp::reply::Reply;
@@ -171,8 +171,8 @@ pub enum Record {
         direction: Direction,
         /// How it ended.
         verdict: Verdict,
-        /// What ended it, if not the backend's own reply.
-        failure: Option<DataFailure>,
+        /// What ended it, unless it is complete or the client has aborted it.
+        cause: Option<Cause>,
     },
     /// The backend was given up.
     BackendLost(Stage, Loss),

@@ -39,7 +39,7 @@ use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::reply::{Class, Reply};
-use crate::observe::metrics::{LoginResult, Verdict};
+use crate::observe::metrics::LoginResult;
 use crate::route::{Route, Router};
 
 pub use ending::Ending;
@@ -53,7 +53,7 @@ use queue::{Queue, Queued};
 use restart::Restart;
 use security::Security;
 use stored::Stored;
-pub use transfer::DataFailure;
+pub use transfer::{Cause, DataFailure};
 pub use wait::{Clock, Wait};
 
 /// What a session needs to know when it begins.
@@ -301,7 +301,7 @@ impl Machine {
             BadLine::Malformed(BadCommand::Empty) => return,
             BadLine::Malformed(BadCommand::Http) => {
                 if self.transfer().is_some() {
-                    self.cut_transfer(Verdict::FailedClient);
+                    self.cut_transfer(Cause::ClientGone);
                 }
                 return self.close(Ending::Abuse);
             }
@@ -319,24 +319,12 @@ impl Machine {
         }
     }
 
-    fn on_client_gone(&mut self) {
-        if let Some(transfer) = self.transfer() {
-            if self.queue.holds_quit() && !transfer.needs_its_client() {
-                // QUIT and then the end of the connection is in order: RFC 959 §4.1.1 lets the transfer finish.
-                self.client = Client::Gone;
-                return;
-            }
-            // The control connection's loss is ABOR and QUIT together; the transfer must not look complete.
-            self.cut_transfer(Verdict::FailedClient);
-        }
-        self.close(Ending::ClientGone);
-    }
-
     fn on_reply(&mut self, reply: Reply) {
         if reply.number() == 421 {
             self.push(Action::DropData);
             self.push(Action::Reply(reply.bytes().clone()));
-            self.record_cut(Verdict::FailedBackend);
+            self.break_off_login();
+            self.record_cut(Cause::Reply(reply));
             return self.close(Ending::BackendClosed);
         }
         if reply.class() == Class::Preliminary {
@@ -369,35 +357,6 @@ impl Machine {
         }
     }
 
-    fn on_drain_over(&mut self) {
-        if self.transfer().is_some() {
-            self.cut_transfer(Verdict::Aborted);
-        }
-        self.farewell(answer::SHUTTING_DOWN, Ending::Drain);
-    }
-
-    /// Gives the backend up.
-    fn lose_backend(&mut self, why: Loss) {
-        if matches!(self.state, State::Login(_) | State::LoggedIn(_)) {
-            let record = Record::BackendLost(self.stage(), why);
-            self.push(Action::Record(record));
-        }
-        self.close_without_backend();
-    }
-
-    fn close_without_backend(&mut self) {
-        match self.state {
-            State::NoBackend | State::Dialling(_) | State::Closed => {}
-            State::Login(_) | State::LoggedIn(_) => {
-                if self.transfer().is_some() {
-                    self.cut_transfer(Verdict::FailedBackend);
-                }
-                self.answer(answer::SITE_LOST);
-                self.close(Ending::BackendLost);
-            }
-        }
-    }
-
     fn enqueue(&mut self, command: Command) {
         self.queue.push(Queued::Command(command));
     }
@@ -420,17 +379,6 @@ impl Machine {
         }
         // Commands are free of line endings by construction, and so are user names, which come out of one.
         self.push(Action::Send([line, b"\r\n"].concat().into()));
-    }
-
-    fn farewell(&mut self, answer: Answer, ending: Ending) {
-        self.answer(answer);
-        self.close(ending);
-    }
-
-    fn close(&mut self, ending: Ending) {
-        self.state = State::Closed;
-        self.queue.clear();
-        self.push(Action::Close(ending));
     }
 }
 

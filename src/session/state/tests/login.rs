@@ -301,3 +301,20 @@ fn a_backend_that_greets_with_230_has_let_everybody_in() {
     session.client("PWD");
     assert_eq!(session.sent(), ["PWD"]);
 }
+
+#[test]
+fn a_login_that_its_backend_breaks_off_is_counted_as_one_that_could_not_be_had() {
+    let broken_off = Action::Record(Record::Login(LoginResult::BackendUnavailable));
+    let mut session = Session::implicit();
+    session.client("USER al").dialled(false).backend("331 Who?");
+    session.client("PASS p").event(Event::BackendGone);
+    assert!(session.has(&broken_off));
+    let mut closed = Session::implicit();
+    closed.client("USER al").dialled(false).backend("421 Full");
+    assert!(closed.has(&broken_off));
+    // Judged already.
+    let mut refused = Session::implicit();
+    refused.client("USER al").dialled(false).backend("530 No");
+    refused.event(Event::BackendGone);
+    assert!(!refused.has(&broken_off));
+}

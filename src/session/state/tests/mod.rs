@@ -8,6 +8,7 @@ mod login;
 mod restart;
 mod time;
 mod transfers;
+mod uploads;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use super::*;
 use crate::config::{HostPattern, SessionReuse, Site, UserForms};
 use crate::ftp::line::Line;
 use crate::ftp::reply::ReplyParser;
+use crate::observe::metrics::Verdict;
 
 /// A session between a client, the sites `a` (default), `b` and `c`, and the machine.
 pub(super) struct Session {
@@ -277,6 +279,14 @@ impl Session {
     pub fn verdict(&self) -> Option<Verdict> {
         self.actions.iter().find_map(|action| match action {
             Action::Record(Record::Transfer { verdict, .. }) => Some(*verdict),
+            _ => None,
+        })
+    }
+
+    /// Why it is not complete; the rest stays to be looked at.
+    pub fn cause(&self) -> Option<Cause> {
+        self.actions.iter().find_map(|action| match action {
+            Action::Record(Record::Transfer { cause, .. }) => cause.clone(),
             _ => None,
         })
     }

@@ -4,6 +4,7 @@
 //! the backend, too: see `abort`.
 
 mod abort;
+mod cause;
 mod failure;
 mod verdict;
 
@@ -15,6 +16,7 @@ use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::Verdict;
 
 use abort::{Abort, Why};
+pub use cause::Cause;
 pub use failure::DataFailure;
 use verdict::{Data, Running};
 
@@ -54,12 +56,12 @@ impl Transfer {
     }
 
     /// What the metrics and the log are told of it.
-    fn record(&self, verdict: Verdict, failure: Option<DataFailure>) -> Record {
+    fn record(&self, verdict: Verdict, cause: Option<Cause>) -> Record {
         Record::Transfer {
             command: self.command.clone(),
             direction: self.direction,
             verdict,
-            failure,
+            cause,
         }
     }
 
@@ -145,7 +147,7 @@ impl Machine {
         });
         // Its QUIT was for the end of an earlier transfer.
         if self.client == Client::Gone && self.transfer().is_some_and(Transfer::needs_its_client) {
-            self.cut_transfer(Verdict::FailedClient);
+            self.cut_transfer(Cause::ClientGone);
             self.close(Ending::ClientGone);
         }
     }
@@ -251,7 +253,7 @@ impl Machine {
     }
 
     /// The session ends in the middle of it: the backend must not keep what it has as a whole file.
-    pub(super) fn cut_transfer(&mut self, verdict: Verdict) {
+    pub(super) fn cut_transfer(&mut self, cause: Cause) {
         if let Some(Transfer {
             phase: Phase::Running(running),
             ..
@@ -261,13 +263,13 @@ impl Machine {
             self.send(b"ABOR");
         }
         self.push(Action::DropData);
-        self.record_cut(verdict);
+        self.record_cut(cause);
     }
 
     /// Records a transfer that ends together with its session.
-    pub(super) fn record_cut(&mut self, verdict: Verdict) {
+    pub(super) fn record_cut(&mut self, cause: Cause) {
         if let Some(transfer) = self.transfer() {
-            let record = transfer.record(verdict, None);
+            let record = transfer.record(cause.verdict(), Some(cause));
             self.push(Action::Record(record));
         }
     }
@@ -276,10 +278,10 @@ impl Machine {
     fn fail_transfer(&mut self, failure: DataFailure) {
         self.push(Action::DropData);
         self.answer(failure.answer());
-        self.end_transfer(failure.verdict(), Some(failure));
+        self.end_transfer(failure.verdict(), Some(Cause::Data(failure)));
     }
 
-    fn end_transfer(&mut self, verdict: Verdict, failure: Option<DataFailure>) {
+    fn end_transfer(&mut self, verdict: Verdict, cause: Option<Cause>) {
         let State::LoggedIn(logged_in) = &mut self.state else {
             return;
         };
@@ -288,7 +290,7 @@ impl Machine {
                 // Many servers are deaf during a transfer and answer STAT after it.
                 logged_in.step = Step::Passed(transfer.stats);
             }
-            let record = transfer.record(verdict, failure);
+            let record = transfer.record(verdict, cause);
             self.push(Action::Record(record));
             self.forget_restart();
         }

@@ -9,7 +9,7 @@
 //! 2xx says the same.
 
 use super::super::{Action, Loss, Machine, Wait};
-use super::{DataFailure, Phase, Transfer};
+use super::{Cause, DataFailure, Phase, Transfer};
 use crate::ftp::command::Direction;
 use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::Verdict;
@@ -126,7 +126,7 @@ impl Machine {
                 // The reply first: a client that is still connecting or sending learns why.
                 self.pass(&reply);
                 self.push(Action::DropData);
-                self.end_transfer(verdict, None);
+                self.end_transfer(verdict, Some(Cause::Reply(reply)));
             }
             Class::Intermediate => self.lose_backend(Loss::Misplaced),
         }
