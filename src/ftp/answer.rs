@@ -22,7 +22,7 @@ impl Answer {
 
 /// The greeting, in the words of whoever runs the proxy: one line.
 pub fn greeting(text: &str) -> Vec<u8> {
-    format!("220 {text}\r\n").into_bytes()
+    [b"220 ", text.as_bytes(), b"\r\n"].concat()
 }
 
 macro_rules! answers {

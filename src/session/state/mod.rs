@@ -324,7 +324,7 @@ impl Machine {
             self.push(Action::DropData);
             self.push(Action::Reply(reply.bytes().clone()));
             self.break_off_login();
-            self.record_cut(Cause::Reply(reply));
+            self.record_cut(Cause::Reply(Box::new(reply)));
             return self.close(Ending::BackendClosed);
         }
         if reply.class() == Class::Preliminary {

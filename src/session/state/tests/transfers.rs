@@ -211,9 +211,15 @@ fn the_log_is_told_what_ended_a_transfer() {
         session.cause().expect("an incomplete transfer")
     };
     let said = reply("550 The disk is gone");
-    assert_eq!(cause(Event::Reply(said.clone())), Cause::Reply(said));
+    assert_eq!(
+        cause(Event::Reply(said.clone())),
+        Cause::Reply(Box::new(said))
+    );
     let full = reply("421 Full");
-    assert_eq!(cause(Event::Reply(full.clone())), Cause::Reply(full));
+    assert_eq!(
+        cause(Event::Reply(full.clone())),
+        Cause::Reply(Box::new(full))
+    );
     assert_eq!(cause(Event::ClientGone), Cause::ClientGone);
     assert_eq!(cause(Event::BackendGone), Cause::BackendGone);
     assert_eq!(cause(Event::DrainOver), Cause::Drain);

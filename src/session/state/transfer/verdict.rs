@@ -126,7 +126,7 @@ impl Machine {
                 // The reply first: a client that is still connecting or sending learns why.
                 self.pass(&reply);
                 self.push(Action::DropData);
-                self.end_transfer(verdict, Some(Cause::Reply(reply)));
+                self.end_transfer(verdict, Some(Cause::Reply(Box::new(reply))));
             }
             Class::Intermediate => self.lose_backend(Loss::Misplaced),
         }
