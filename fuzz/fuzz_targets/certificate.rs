@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use libfuzzer_sys::fuzz_target;
 use portcullis::config::{BackendTls, ListenerTls, TlsVersion, Verify};
 use portcullis::tls::{BackendTlsClient, CertificatePair};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 // One file in each of its roles: a chain and a private key may share one, and so every input is all of them.
 fuzz_target!(|data: &[u8]| {
@@ -16,7 +17,9 @@ fuzz_target!(|data: &[u8]| {
         std::fs::write(&file.path, data).expect("a file to write");
         match CertificatePair::load(&file.path, &file.path, now()) {
             Ok(pair) => {
-                assert!(now() <= pair.not_after);
+                let (_, leaf) = X509Certificate::from_der(&pair.key.cert[0]).expect("a leaf");
+                let not_before = leaf.validity().not_before.timestamp();
+                assert!(not_before <= NOW.into() && now() <= pair.not_after);
                 assert!(pair.key.keys_match().is_ok());
                 for name in pair.names.iter().filter(|name| !name.starts_with("*.")) {
                     assert!(pair.covers(name) || name.ends_with('.'), "{name:?}");
@@ -43,9 +46,11 @@ fn trusting(ca: PathBuf) -> BackendTls {
     }
 }
 
-/// Always the same: a certificate of the seeds must not expire. 2027-01-01.
+/// Always the same, in seconds since 1970: a certificate of the seeds must not expire. 2027-01-01.
+const NOW: u32 = 1_798_761_600;
+
 fn now() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_798_761_600)
+    SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.into())
 }
 
 struct File {

@@ -69,9 +69,8 @@ fn new_clients_get_the_new_certificate_however_its_files_are_replaced() {
         let next = front.issue(Validity::For(Duration::days(days)));
         let before = lines_that_say(proxy, IN_USE).len();
         replace(&next);
-        proxy.wait_for_logs(before + 1, |line| line.message() == IN_USE);
+        let lines = proxy.wait_for_logs(before + 1, |line| line.message() == IN_USE);
         assert_eq!(front.shown_by(proxy), next.der().to_vec());
-        let lines = lines_that_say(proxy, IN_USE);
         let last = lines.last().expect("the line that was waited for");
         let fingerprint = format!("sha256:{}", content::sha256(&next.der()));
         assert_eq!(last.field("fingerprint"), Some(fingerprint));
@@ -186,9 +185,8 @@ fn a_bad_candidate_is_refused_with_one_line_that_says_why_and_the_good_one_stays
             certificate: candidate.certificate.clone(),
             private_key: candidate.private_key.clone(),
         });
-        proxy.wait_for_logs(index + 1, |line| line.message() == REFUSED);
-        let lines = proxy.log_lines();
-        let line = lines.iter().rfind(|line| line.message() == REFUSED);
+        let lines = proxy.wait_for_logs(index + 1, |line| line.message() == REFUSED);
+        let line = lines.last();
         let error = line.and_then(|line| line.field("error")).expect("a reason");
         assert!(
             error.contains(candidate.says),

@@ -205,9 +205,8 @@ fn a_broken_file_changes_nothing_and_the_log_says_where_it_is_broken() {
         proxy.rewrite_config(broken);
         proxy.signal(Signal::Reload);
         let refused = "reload refused, the configuration in force stays";
-        proxy.wait_for_logs(index + 1, |line| line.message() == refused);
-        let lines = proxy.log_lines();
-        let line = lines.iter().rfind(|line| line.message() == refused);
+        let lines = proxy.wait_for_logs(index + 1, |line| line.message() == refused);
+        let line = lines.last();
         let error = line.and_then(|line| line.field("error")).expect("a reason");
         assert!(error.contains(says), "{says}: {error}");
         assert_eq!(reloads(&proxy, "refused"), (index + 1) as f64);

@@ -1,5 +1,5 @@
-//! What can't be done with a server, or by a client over a leg, and why. It is tried all the same, and has to fail as it is said
-//! here: should it work one day, or fail otherwise, the test fails, and this is the place to say so.
+//! What can't be done with a server, or by a client over a leg, and why. It is tried all the same, and has to fail as it
+//! is said here: should it work one day, or fail otherwise, the test fails, and this is the place to say so.
 //!
 //! What a client has no command for is said by [`Client::cannot`] and [`Client::cannot_have`].
 

@@ -256,14 +256,15 @@ impl Proxy {
         })
     }
 
-    /// Waits until the log holds this many such lines, past ones included.
+    /// Waits until the log holds this many such lines, past ones included, and gives them.
     ///
     /// # Panics
     /// If it doesn't in time, or the program exits first.
-    pub fn wait_for_logs(&self, count: usize, wanted: impl Fn(&LogLine) -> bool) {
+    pub fn wait_for_logs(&self, count: usize, wanted: impl Fn(&LogLine) -> bool) -> Vec<LogLine> {
         self.log.wait("lines of the log", |lines| {
-            (lines.iter().filter(|line| wanted(line)).count() >= count).then_some(())
-        });
+            let found: Vec<LogLine> = lines.iter().filter(|line| wanted(line)).cloned().collect();
+            (found.len() >= count).then_some(found)
+        })
     }
 
     /// Sends a signal.
