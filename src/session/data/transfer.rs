@@ -33,11 +33,11 @@ impl Transfer {
     /// Opens what has been prepared, and does all the rest.
     pub(super) async fn run(
         self,
-        mut backend: Task<io::Result<TcpStream>>,
+        backend: Task<io::Result<TcpStream>>,
         mut client: PreparedClient,
     ) {
         let mut open = OpenLegs::default();
-        if let Err(failure) = self.transfer(&mut backend, &mut client, &mut open).await {
+        if let Err(failure) = self.transfer(backend, &mut client, &mut open).await {
             self.fail(failure).await
         }
     }
@@ -56,7 +56,7 @@ impl Transfer {
 
     async fn transfer(
         &self,
-        backend: &mut Task<io::Result<TcpStream>>,
+        mut backend: Task<io::Result<TcpStream>>,
         client: &mut PreparedClient,
         open: &mut OpenLegs,
     ) -> Result<(), DataFailure> {

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! `before_login` and `login` hold the first three, `logged_in` the commands after login, `transfer` the one transfer that
-//! may run and its verdict, `queue` what waits for its end, `restart` the offset of the next one. TLS on the client's control connection is apart from these
-//! states: `security` has it.
+//! may run and its verdict, `queue` what waits for its end, `restart` the offset of the next one. TLS on the client's
+//! control connection is apart from these states: `security` has it.
 
 mod before_login;
 mod ending;

@@ -6,7 +6,7 @@
 //! the first reply: in a transfer Pure-FTPd throws away whatever has come behind an ABOR.
 
 use super::super::{Action, Machine};
-use super::{Cause, DataFailure, Phase, Transfer};
+use super::{DataFailure, Phase, Transfer};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::Verdict;
@@ -137,7 +137,7 @@ impl Machine {
                 let verdict = fault.verdict();
                 let its_own = failure.filter(|_| verdict == Verdict::FailedBackend);
                 self.pass_or(its_own, fault.answer());
-                self.end_transfer(verdict, Some(Cause::Data(fault)));
+                self.end_failed(fault);
             }
         }
     }

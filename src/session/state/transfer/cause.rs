@@ -20,7 +20,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The verdict on a transfer that ends together with its session.
+    /// The verdict on a transfer that had begun.
     pub(super) fn verdict(&self) -> Verdict {
         match self {
             Self::Data(failure) => failure.verdict(),

@@ -10,7 +10,7 @@ mod verdict;
 
 use super::logged_in::{DataPort, Step};
 use super::{Action, Client, DataEvent, Ending, Loss, Machine, Protection, Record, State, Wait};
-use crate::ftp::answer;
+use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Direction, Verb};
 use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::Verdict;
@@ -120,8 +120,7 @@ impl Machine {
         let protection = self.security.protection();
         if self.terms.data_required && protection == Protection::Clear {
             // The data port stays: PROT P and the same command again are all it takes.
-            self.answer(answer::PROT_REQUIRED);
-            return self.forget_restart();
+            return self.refuse_transfer(answer::PROT_REQUIRED);
         }
         let (State::LoggedIn(logged_in), Some(direction)) =
             (&mut self.state, command.verb().transfer())
@@ -129,8 +128,7 @@ impl Machine {
             return;
         };
         if logged_in.data_port == DataPort::None {
-            self.answer(answer::DATA_PORT_FIRST);
-            return self.forget_restart();
+            return self.refuse_transfer(answer::DATA_PORT_FIRST);
         }
         logged_in.data_port = DataPort::None;
         logged_in.step = Step::Transfer(Transfer {
@@ -150,6 +148,11 @@ impl Machine {
             self.cut_transfer(Cause::ClientGone);
             self.close(Ending::ClientGone);
         }
+    }
+
+    fn refuse_transfer(&mut self, answer: Answer) {
+        self.answer(answer);
+        self.forget_restart();
     }
 
     pub(super) fn command_during_transfer(&mut self, command: Command) {
@@ -278,7 +281,13 @@ impl Machine {
     fn fail_transfer(&mut self, failure: DataFailure) {
         self.push(Action::DropData);
         self.answer(failure.answer());
-        self.end_transfer(failure.verdict(), Some(Cause::Data(failure)));
+        self.end_failed(failure);
+    }
+
+    /// Ends a transfer for which the client has its answer.
+    fn end_failed(&mut self, failure: DataFailure) {
+        let cause = Cause::Data(failure);
+        self.end_transfer(cause.verdict(), Some(cause));
     }
 
     fn end_transfer(&mut self, verdict: Verdict, cause: Option<Cause>) {
