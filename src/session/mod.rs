@@ -41,7 +41,7 @@ use client_tls::handshake;
 use data_side::DataSide;
 use dial::BackendConnection;
 use events::ClientEnd;
-use state::{Clock, Ending, Event, Machine, Terms};
+use state::{Clock, Ending, Event, Machine, Protection, Terms};
 use summary::Summary;
 
 /// What all sessions of the process share and no reload changes.
@@ -145,6 +145,7 @@ pub async fn serve(
         place: None,
         backend: None,
         data: DataSide::None,
+        prepared_for: Protection::Clear,
         machine,
         happened: VecDeque::new(),
         clock: None,
@@ -185,6 +186,8 @@ struct Session {
     place: Option<(SitePlace, OpenSession)>,
     backend: Option<BackendConnection>,
     data: DataSide,
+    /// What PROT was when the client's data port was asked for.
+    prepared_for: Protection,
     machine: Machine,
     /// Events that came out of actions and wait for the machine.
     happened: VecDeque<Event>,

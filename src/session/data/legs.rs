@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::told::Told;
+use super::transfer::failure_of;
 use super::{Legs, PreparedClient};
 use crate::ftp::command::Direction;
 use crate::net::source::Source;
@@ -18,7 +19,7 @@ use crate::net::{connect, options};
 use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{Arrived, Caller, Lease};
 use crate::session::state::DataFailure;
-use crate::tls::{self, DataTls};
+use crate::tls::{self, DataTls, Proof};
 
 /// The connections of both legs, as far as they are open.
 #[derive(Debug, Default)]
@@ -154,17 +155,21 @@ pub(super) async fn open_client(
         PreparedClient::Passive {
             arrival, strangers, ..
         } => {
-            // If it is the client itself that doesn't resume, it should not wait long for being told.
-            let not_resumed = async {
-                if strangers.wait_for(|came| *came).await.is_err() {
-                    std::future::pending::<()>().await;
+            // If it was the client itself, it should not wait long for being told.
+            let turned_away = async {
+                let came = strangers.wait_for(Option::is_some).await.map(|came| *came);
+                match came {
+                    Ok(Some(failure)) => {
+                        stranger_alone(told).await;
+                        failure
+                    }
+                    Ok(None) | Err(_) => std::future::pending().await,
                 }
-                stranger_alone(told).await;
             };
             let guest = tokio::select! {
                 biased;
                 guest = arrival.join() => guest.ok_or(DataFailure::Internal)??,
-                () = not_resumed => return Err(DataFailure::NotResumed),
+                failure = turned_away => return Err(failure),
             };
             let_in(guest, tls, legs, told).await
         }
@@ -180,38 +185,56 @@ pub(super) async fn open_client(
                 }
             };
             let read = Vec::new();
-            secure_client(Arrived { stream, read }, tls, legs, told).await
+            let (leg, proof) = secure_client(Arrived { stream, read }, tls, legs, told).await?;
+            // It is the client's own, whatever it presents: we have connected to where it said.
+            if tls.is_none_or(|tls| tls.accepts(proof)) {
+                Ok(leg)
+            } else {
+                Err(DataFailure::NotResumed)
+            }
         }
     }
 }
 
 /// Waits for the client at its port, until it `stays_away`. Where it has to name its session, others are turned away and it
-/// is waited for: they may have come to steal its place.
+/// is waited for: they may have come to take its place.
 pub(super) async fn guest(
     mut lease: Lease,
-    stays_away: impl Future<Output = ()>,
-    on_stranger: impl Fn(),
+    stays_away: impl Future<Output = DataFailure>,
+    on_stranger: impl Fn(DataFailure),
 ) -> Result<Guest, DataFailure> {
-    let mut failure = DataFailure::NoClient;
+    let turned_away = if lease.is_named() {
+        DataFailure::NotResumed
+    } else {
+        DataFailure::ClientHandshake
+    };
+    let certainty = lease.certainty();
+    let mut doubted = pin!(certainty.doubted());
+    let mut stranger = None;
     let mut stays_away = pin!(stays_away);
     loop {
         let caller = tokio::select! {
             biased;
-            caller = lease.caller() => caller,
-            () = &mut stays_away => None,
+            caller = lease.caller() => caller.ok_or(DataFailure::NoClient),
+            doubt = &mut doubted => Err(failure_of(doubt)),
+            failure = &mut stays_away => Err(failure),
         };
         match caller {
-            Some(Caller::Arrived(arrived)) => return Ok(Guest { lease, arrived }),
-            Some(Caller::TurnedAway) => {
-                failure = DataFailure::NotResumed;
-                on_stranger();
+            Ok(Caller::Arrived(arrived)) => return Ok(Guest { lease, arrived }),
+            Ok(Caller::TurnedAway) => {
+                stranger = Some(turned_away);
+                on_stranger(turned_away);
             }
-            None => return Err(failure),
+            Err(failure) => {
+                // A connection that comes now is too late.
+                lease.end();
+                return Err(stranger.unwrap_or(failure));
+            }
         }
     }
 }
 
-/// Does the handshake with whoever came; where only the session's client is accepted, with whoever comes after it, too.
+/// Does the handshake with the connection that came; where it has to name its session, with those that come after it, too.
 async fn let_in(
     guest: Guest,
     tls: Option<&DataTls>,
@@ -219,11 +242,11 @@ async fn let_in(
     told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
     let Guest { lease, arrived } = guest;
-    let failure = match secure_client(arrived, tls, legs, told).await {
+    let failure = match secure_leased(&lease, arrived, tls, legs, told).await {
         Ok(leg) => return Ok(leg),
         Err(failure) => failure,
     };
-    if !tls.is_some_and(DataTls::demands_proof) {
+    if !lease.is_named() {
         return Err(failure);
     }
     // One time for all: strangers might go on coming for ever.
@@ -246,16 +269,46 @@ async fn let_another_in(
     legs: &Legs,
     told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
-    while lease.again(legs.session) {
-        let next = guest(lease, stranger_alone(told), || {}).await;
+    loop {
+        lease.again();
+        let stays_away = async {
+            stranger_alone(told).await;
+            failure
+        };
+        let next = guest(lease, stays_away, |_| {}).await;
         let next = next.map_err(|_| failure)?;
-        match secure_client(next.arrived, tls, legs, told).await {
+        match secure_leased(&next.lease, next.arrived, tls, legs, told).await {
             Ok(leg) => return Ok(leg),
             Err(another) => failure = another,
         }
         lease = next.lease;
     }
-    Err(failure)
+}
+
+/// Does the handshake with a connection that came to a leased port, and judges what it proves.
+async fn secure_leased(
+    lease: &Lease,
+    arrived: Arrived,
+    tls: Option<&DataTls>,
+    legs: &Legs,
+    told: &Told,
+) -> Result<OpenLeg, DataFailure> {
+    let (leg, proof) = secure_client(arrived, tls, legs, told).await?;
+    let Some(tls) = tls else {
+        return Ok(leg);
+    };
+    match proof {
+        Proof::SameClient => {
+            lease.proven();
+            Ok(leg)
+        }
+        Proof::Another => Err(DataFailure::AnotherConnection),
+        Proof::Nothing if lease.is_named() || !tls.accepts(proof) => Err(DataFailure::NotResumed),
+        Proof::Nothing => {
+            lease.unproven();
+            Ok(leg)
+        }
+    }
 }
 
 /// Resolves when the right client should have come behind the wrong one.
@@ -270,14 +323,14 @@ async fn secure_client(
     tls: Option<&DataTls>,
     legs: &Legs,
     told: &Told,
-) -> Result<OpenLeg, DataFailure> {
+) -> Result<(OpenLeg, Proof), DataFailure> {
     let Arrived { stream, read } = arrived;
     bear_standstill(&stream, legs);
     let role = Role::of(Leg::Client, legs.direction);
     let Some(tls) = tls else {
         // PROT C after a PASV under PROT P: what was read as a ClientHello would be missing in the file.
         return if read.is_empty() {
-            Ok(OpenLeg::plain(stream, role))
+            Ok((OpenLeg::plain(stream, role), Proof::Nothing))
         } else {
             Err(DataFailure::NoClient)
         };
@@ -315,11 +368,8 @@ async fn secure_client(
             return Err(DataFailure::ClientHandshake);
         }
     };
-    if tls.accepts(connection.proof(leg.handshake_kind())) {
-        Ok(leg)
-    } else {
-        Err(DataFailure::NotResumed)
-    }
+    let proof = connection.proof(leg.handshake_kind());
+    Ok((leg, proof))
 }
 
 fn bear_standstill(socket: &TcpStream, legs: &Legs) {

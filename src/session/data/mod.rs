@@ -24,7 +24,7 @@ use crate::config::Timeouts;
 use crate::ftp::command::Direction;
 use crate::net::connect;
 use crate::observe::metrics::Metrics;
-use crate::passive::Lease;
+use crate::passive::{Identity, Lease, LeaseHold, NoPort};
 use crate::tls::{BackendSessionTls, DataTls, SessionId};
 
 use legs::{Guest, guest};
@@ -36,6 +36,8 @@ use transfer::Transfer;
 pub struct PreparedData {
     backend: Task<io::Result<TcpStream>>,
     client: PreparedClient,
+    /// From [`PreparedData::prepared`] on, if the client connects.
+    lease: Option<LeaseHold>,
     orders: watch::Sender<Option<Order>>,
     told: Told,
 }
@@ -44,11 +46,11 @@ pub struct PreparedData {
 enum PreparedClient {
     /// The client connects.
     Passive {
-        /// The port that it may connect to; `None` if none became free in time.
-        port: oneshot::Receiver<Option<u16>>,
+        /// The lease of the port that it may connect to; `None` if none became free in time.
+        leased: oneshot::Receiver<Option<LeaseHold>>,
         arrival: Task<Result<Guest, DataFailure>>,
-        /// Whether somebody has been turned away there.
-        strangers: watch::Receiver<bool>,
+        /// What it means for the transfer if the connection that was turned away there last was the client's.
+        strangers: watch::Receiver<Option<DataFailure>>,
     },
     /// We connect when the transfer begins.
     Active { to: SocketAddr, from: IpAddr },
@@ -57,11 +59,13 @@ enum PreparedClient {
 /// The data connections of the running transfer.
 #[derive(Debug)]
 pub struct RunningData {
-    /// `None` after the last one.
+    /// `None` after a failure.
     events: Option<mpsc::Receiver<DataEvent>>,
     orders: watch::Sender<Option<Order>>,
     moved: Arc<AtomicU64>,
     began: Instant,
+    /// Held until the transfer is over, so that nothing else of the client's address comes to its port unnoticed.
+    lease: Option<LeaseHold>,
     _task: Task<()>,
 }
 
@@ -125,29 +129,31 @@ impl PreparedData {
     /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it.
     pub fn passive(
         backend: SocketAddr,
-        leasing: impl Future<Output = Option<Lease>> + Send + 'static,
+        leasing: impl Future<Output = Result<Lease, NoPort>> + Send + 'static,
         timeouts: &Timeouts,
     ) -> Self {
         let (orders, told) = Told::nothing(timeouts);
-        let (announce, port) = oneshot::channel();
-        let (turned_away, strangers) = watch::channel(false);
+        let (announce, leased) = oneshot::channel();
+        let (turned_away, strangers) = watch::channel(None);
         let waiting = told.clone();
         let arrival = async move {
             let lease = leasing.await;
-            let _ = announce.send(lease.as_ref().map(Lease::port));
-            let lease = lease.ok_or(DataFailure::NoClient)?;
-            let on_stranger = || {
-                turned_away.send_replace(true);
+            let _ = announce.send(lease.as_ref().ok().map(Lease::hold));
+            let lease = lease.map_err(|_| DataFailure::NoClient)?;
+            let on_stranger = |failure| {
+                turned_away.send_replace(Some(failure));
             };
-            guest(lease, waiting.client_stays_away(), on_stranger).await
+            let stays_away = waiting.client_stays_away(lease.approached());
+            guest(lease, stays_away, on_stranger).await
         };
         Self {
             backend: connect_backend(backend, timeouts.data_connect),
             client: PreparedClient::Passive {
-                port,
+                leased,
                 arrival: Task::spawn(arrival),
                 strangers,
             },
+            lease: None,
             orders,
             told,
         }
@@ -159,6 +165,7 @@ impl PreparedData {
         Self {
             backend: connect_backend(backend, timeouts.data_connect),
             client: PreparedClient::Active { to, from },
+            lease: None,
             orders,
             told,
         }
@@ -168,10 +175,17 @@ impl PreparedData {
     pub async fn prepared(&mut self) -> Prepared {
         match &mut self.client {
             PreparedClient::Active { .. } => Prepared::Active,
-            PreparedClient::Passive { port, .. } => match port.await {
-                Ok(Some(port)) => Prepared::Passive(port),
+            PreparedClient::Passive { leased, .. } => match leased.await {
+                Ok(Some(lease)) => Prepared::Passive(self.lease.insert(lease).port()),
                 Ok(None) | Err(_) => Prepared::NoPort,
             },
+        }
+    }
+
+    /// PROT has changed since PASV: the client's connection will be told from others in another way.
+    pub fn identify(&self, identity: Identity) {
+        if let Some(lease) = &self.lease {
+            lease.identify(identity);
         }
     }
 
@@ -183,14 +197,19 @@ impl PreparedData {
         let Self {
             backend,
             client,
+            lease,
             orders,
             told,
         } = self;
+        if let Some(lease) = &lease {
+            lease.begin();
+        }
         let transfer = Transfer {
             legs,
             client_tls,
             report,
             told,
+            certainty: lease.as_ref().map(LeaseHold::certainty),
             moved: Arc::clone(&moved),
         };
         RunningData {
@@ -198,6 +217,7 @@ impl PreparedData {
             orders,
             moved,
             began: Instant::now(),
+            lease,
             _task: Task::spawn(transfer.run(backend, client)),
         }
     }
@@ -217,10 +237,18 @@ impl RunningData {
         // A task that ends without a last word has panicked, and its sockets are reset.
         let panicked = DataEvent::Failed(DataFailure::Internal);
         let event = events.recv().await.unwrap_or(panicked);
-        if matches!(event, DataEvent::Finished | DataEvent::Failed(_)) {
+        // Behind the end of the sink there may still come that it was in doubt.
+        if matches!(event, DataEvent::Failed(_)) {
             self.events = None;
         }
         event
+    }
+
+    /// Ends everything: the transfer is complete.
+    pub fn complete(self) {
+        if let Some(lease) = &self.lease {
+            lease.complete();
+        }
     }
 
     /// Tells the transfer's task.

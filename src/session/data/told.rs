@@ -45,12 +45,29 @@ impl Told {
             .map_err(|_| DataFailure::NoFinalReply)
     }
 
-    /// Resolves when a client that was given a port just now, and has not come, will not come any more.
-    pub async fn client_stays_away(&self) {
+    /// Resolves when a client that was given a port just now, and has not come, will not come any more; or when a
+    /// connection has `approached` it that doesn't say whose it is.
+    pub async fn client_stays_away(&self, approached: watch::Receiver<bool>) -> DataFailure {
+        tokio::select! {
+            () = self.client_does_not_connect() => DataFailure::NoClient,
+            () = self.client_says_nothing(approached) => DataFailure::ClientHandshake,
+        }
+    }
+
+    async fn client_does_not_connect(&self) {
         let patience = self.timeouts.data_connect;
         if timeout(patience, self.ordered(Order::Begin)).await.is_ok() {
             let _ = self.begun().await;
             sleep(patience).await;
         }
+    }
+
+    async fn client_says_nothing(&self, mut approached: watch::Receiver<bool>) {
+        if approached.wait_for(|approached| *approached).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.ordered(Order::Begin).await;
+        let _ = self.begun().await;
+        sleep(self.timeouts.tls_handshake).await;
     }
 }
