@@ -56,7 +56,7 @@ const PURE: [&str; 7] = [
     "ftp",
     "session/state",
     "route",
-    "passive/turns",
+    "passive/lease_table",
     "net/proxy_header/parse",
     "tls/hello.rs",
     "tls/habits.rs",

@@ -117,13 +117,15 @@ struct Member<'a> {
     account: usize,
     dice: u64,
     files: usize,
+    /// rustls uses each ticket of TLS 1.3 once, and uploads bring none: after four in a row it could not resume.
+    uploads_in_a_row: usize,
     session: Option<Session>,
 }
 
 struct Session {
     control: Raw,
     tls: Option<RawTls>,
-    /// A ClientHello that names the session. One for all late connections: it takes a ticket of TLS 1.3 with it.
+    /// A ClientHello that names the session, for late connections. In TLS 1.3 it would take a ticket that is missing later.
     hello: Option<Vec<u8>>,
     has_resumed: bool,
 }
@@ -138,6 +140,7 @@ impl<'a> Member<'a> {
             account,
             dice: 0x9E37_79B9_7F4A_7C15 ^ (account as u64 + 1),
             files: 0,
+            uploads_in_a_row: 0,
             session: None,
         }
     }
@@ -189,6 +192,8 @@ impl<'a> Member<'a> {
     fn transfers(&mut self) -> Result<bool, Failed> {
         let (crowd, account) = (self.crowd, self.account);
         let (upload, eager) = (self.roll(2) == 0, self.roll(2) == 0);
+        let upload = upload && self.uploads_in_a_row < 3;
+        self.uploads_in_a_row = if upload { self.uploads_in_a_row + 1 } else { 0 };
         self.files += 1;
         let file = self.files;
         let session = self.session();
@@ -333,7 +338,8 @@ impl Session {
         if tls.is_some() {
             control.protect_data();
         }
-        let hello = tls.as_ref().map(RawTls::hello);
+        let names_it_again = matches!(crowd.kind, Kind::Tls(version, _) if *version == TLS12);
+        let hello = tls.as_ref().filter(|_| names_it_again).map(RawTls::hello);
         Self {
             control,
             tls,

@@ -138,8 +138,8 @@ impl World {
                 1 => Kind::Required,
                 _ => Kind::Tls,
             };
-            // Sessions 0 and 1 may be of one program; 0 and 2 are of one account.
-            let shares = setting & 2 != 0 && index < 2 && kind == Kind::Tls;
+            // Sessions 0 and 2 are of one account, and may be of one program.
+            let shares = setting & 2 != 0 && index != 1 && kind == Kind::Tls;
             let account = if setting & 4 != 0 { 0 } else { index % 2 };
             let client = world.connect_control(account, kind, shares);
             world.clients.push(client);

@@ -143,11 +143,13 @@ impl Client {
         }
         self.rests.retain(|rest| rest.until > now);
         self.withdraw_from_the_idle(now, effects);
-        let mut passed: Vec<LeaseRequest> = Vec::new();
+        // The first one of either kind stands for those behind it, which come to be the first.
+        let (mut first_alone, mut first_named) = (None::<LeaseRequest>, None::<LeaseRequest>);
         let mut index = 0;
         while let Some(queued) = self.queue.get(index) {
             let request = queued.request;
-            let waits = passed.iter().any(|other| request.conflicts_with(other));
+            let mut passed = first_alone.iter().chain(&first_named);
+            let waits = passed.any(|other| request.conflicts_with(other));
             match (!waits).then(|| self.free_port(queued)).flatten() {
                 Some(port) => {
                     let id = queued.id;
@@ -168,7 +170,12 @@ impl Client {
                     effects.push(Effect::Granted { lease: id, port });
                 }
                 None => {
-                    passed.push(request);
+                    let first = if request.identity.is_named() {
+                        &mut first_named
+                    } else {
+                        &mut first_alone
+                    };
+                    first.get_or_insert(request);
                     index += 1;
                 }
             }

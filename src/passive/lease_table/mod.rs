@@ -16,8 +16,10 @@
 //! without a connection that was certainly its own. After such a lease the port *rests* for the address: for the lease's
 //! `reuse_delay` it is only granted to leases that can't mistake the late connection for theirs.
 //!
-//! *Separate* clients keep their TLS sessions apart ([`ClientCache::is_separate_from`]). Those that share a cache present
-//! any of them, so a name says no more than the address does, and they hold a port until the transfer is over.
+//! *Separate* clients keep their TLS sessions apart: those of two accounts, unless both have shown that they share a cache,
+//! and those of one account if they have shown that they don't ([`ClientCache::is_separate_from`]). Clients that share a
+//! cache present any entry of it, so a name says no more than the address does, and they hold a port until the transfer is
+//! over.
 //!
 //! What goes on comes in by the methods of [`LeaseTable`]; what is to be done comes out as [`Effect`]s, in order.
 

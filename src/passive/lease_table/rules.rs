@@ -27,10 +27,14 @@ impl LeaseRequest {
         }
     }
 
-    /// Whether a connection of the one may name the TLS session of the other.
+    /// Whether a connection of the one may name the TLS session of the other. Of one account, unless their clients have
+    /// shown that they keep them apart; of two, if their clients have shown that they don't.
     pub(super) fn may_present_names_of(&self, other: &Self) -> bool {
         match (self.identity.cache(), other.identity.cache()) {
-            (Some(one), Some(other)) => !one.is_separate_from(other),
+            (Some(one), Some(theirs)) if self.account == other.account => {
+                !one.is_separate_from(theirs)
+            }
+            (Some(one), Some(theirs)) => one.is_shared() && theirs.is_shared(),
             (None, _) | (_, None) => false,
         }
     }

@@ -165,10 +165,11 @@ fn named_leases_share_a_port_with_each_other_and_with_one_that_is_not() {
 }
 
 #[test]
-fn clients_that_came_at_once_share_no_port_before_they_have_shown_whose_names_they_present() {
+fn clients_of_one_account_that_came_at_once_wait_for_each_others_names() {
     let mut bench = Bench::with_ports(1);
-    assert!(bench.ask(1, Identity::Named(at_once(1))).is_some());
-    assert_eq!(bench.ask(2, Identity::Named(at_once(2))), None);
+    assert!(bench.ask_of(1, Identity::Named(at_once(1)), 7).is_some());
+    assert_eq!(bench.ask_of(2, Identity::Named(at_once(2)), 7), None);
+    assert!(bench.ask_of(3, Identity::Named(at_once(3)), 8).is_some());
     let (connection, _) = bench.arrives();
     let whose = Whose {
         session: SessionId(1),
@@ -178,7 +179,6 @@ fn clients_that_came_at_once_share_no_port_before_they_have_shown_whose_names_th
     let heard = Heard::Named(whose);
     let effects = bench.table.heard(connection, CLIENT, heard, bench.now);
     assert_eq!(handed_to(&effects), Some(1));
-    let effects = bench.proven(1);
     assert!(
         granted(&effects, 2).is_some(),
         "the transfers run side by side"
