@@ -56,6 +56,16 @@ pub enum HandshakeFault {
         /// SHA-256 of the certificate that it showed.
         seen: [u8; 32],
     },
+    /// The peer's certificate has an RSA key that is too short.
+    ShortKey {
+        /// How many bits it has.
+        bits: usize,
+    },
+    /// The peer's certificate is of X.509 version 1 or 2.
+    OldVersion {
+        /// Which.
+        version: u32,
+    },
     /// Something else is wrong with the peer's certificate.
     BadCertificate(String),
     /// The two sides share no version of TLS.
@@ -102,6 +112,8 @@ impl HandshakeFault {
             | Self::SelfSigned { .. }
             | Self::AuthorityAsServer { .. }
             | Self::Fingerprint { .. }
+            | Self::ShortKey { .. }
+            | Self::OldVersion { .. }
             | Self::BadCertificate(_) => true,
             Self::NoCommonVersion
             | Self::NoCommonCipher
@@ -150,6 +162,8 @@ impl HandshakeFault {
                     subject: printable(subject),
                 },
                 Some(Refusal::Fingerprint(seen)) => Self::Fingerprint { seen: *seen },
+                Some(Refusal::ShortKey(bits)) => Self::ShortKey { bits: *bits },
+                Some(Refusal::OldVersion(version)) => Self::OldVersion { version: *version },
                 None => Self::BadCertificate(printable(&error.to_string())),
             },
             _ => Self::BadCertificate(printable(&error.to_string())),
@@ -238,11 +252,20 @@ impl fmt::Display for HandshakeFault {
                 write!(f, "certificate has fingerprint {}", Fingerprint(seen))?;
                 f.write_str(", which is not the configured one")
             }
+            Self::ShortKey { bits } => write!(
+                f,
+                "certificate has an RSA key of {bits} bits, which is too short: pinned by its fingerprint, 1024 will do in \
+                 TLS 1.2 (docs/tls-limits.md)"
+            ),
+            Self::OldVersion { version } => write!(
+                f,
+                "certificate is of X.509 version {version}, and only version 3 can be verified: pin its fingerprint"
+            ),
             Self::BadCertificate(cause) => write!(f, "bad certificate: {cause}"),
             Self::NoCommonVersion => f.write_str("no TLS version in common"),
-            Self::NoCommonCipher => {
-                f.write_str("no cipher suite, key exchange or signature scheme in common")
-            }
+            Self::NoCommonCipher => f.write_str(
+                "no cipher suite, key exchange or signature scheme in common (docs/tls-limits.md says which there are)",
+            ),
             Self::NoCommonProtocol => f.write_str("no application protocol (ALPN) in common"),
             Self::Closed => f.write_str("the peer closed the connection"),
             Self::NotTls => f.write_str("the peer answered in something else than TLS"),

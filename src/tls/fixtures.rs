@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
@@ -114,6 +115,17 @@ impl Identity {
             chain_pem: leaf.pem(),
             chain: vec![leaf.der().clone()],
             key,
+        }
+    }
+
+    /// From PEM files.
+    pub(super) fn of(certificate: &str, key: &str) -> Self {
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes());
+        Self {
+            chain: chain.collect::<Result<_, _>>().unwrap(),
+            leaf_pem: certificate.to_owned(),
+            chain_pem: certificate.to_owned(),
+            key: KeyPair::from_pem(key).unwrap(),
         }
     }
 

@@ -161,3 +161,28 @@ fn swapped_and_missing_files_are_named() {
     fs::remove_file(files.directory.path().join("tls.key")).unwrap();
     assert!(files.fault().starts_with("cannot read tls.key: "));
 }
+
+#[test]
+fn a_certificate_of_version_1_is_told_from_a_bad_key() {
+    let files = Files::with(
+        include_str!("../verify/fixtures/version1.crt"),
+        include_str!("../verify/fixtures/version1.key"),
+    );
+    let fault = files.fault();
+    assert!(
+        fault.starts_with(
+            "certificate 1 in tls.crt is of X.509 version 1, and has to be of version 3"
+        ),
+        "{fault}"
+    );
+}
+
+#[test]
+fn an_rsa_key_of_1024_bits_is_named_as_what_is_wrong() {
+    let other = Identity::self_signed(&["a"]);
+    let certificate = include_str!("../verify/fixtures/rsa1024.crt");
+    assert_eq!(
+        Files::with(certificate, &other.key_pem()).fault(),
+        "certificate tls.crt has an RSA key of 1024 bits, and needs 2048: make a new key and have a certificate issued for it"
+    );
+}
