@@ -95,6 +95,7 @@ const WITH_DEFAULT: &[&str] = &[
     "user_forms",
     "sites/0/backends/0/tls",
     "sites/0/user",
+    "sites/0/passive_mode",
     "sites/1/backends/0/max_version",
     "active_mode",
     "limits/sessions",

@@ -7,7 +7,7 @@ use super::error::quoted;
 use super::scalar::{
     Count, FileName, Fingerprint, Greeting, ListenAddress, MaybeTls, Network, PortRange, Span,
 };
-use super::{ListenerTls, SessionReuse, TlsVersion};
+use super::{ListenerTls, PassiveMode, SessionReuse, TlsVersion};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use std::fmt;
@@ -107,6 +107,7 @@ pub(super) struct Site {
     pub backends: Vec<Backend>,
     pub user: Option<String>,
     pub session_reuse: Option<SessionReuse>,
+    pub passive_mode: Option<PassiveMode>,
 }
 
 #[derive(Deserialize)]

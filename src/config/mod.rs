@@ -276,6 +276,21 @@ pub struct Site {
     pub user: UserTemplate,
     /// What to make of clients' data connections that resume, or don't, their control session.
     pub session_reuse: SessionReuse,
+    /// How its backends are asked for data connections.
+    pub passive_mode: PassiveMode,
+}
+
+/// How backends are asked for data connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassiveMode {
+    /// By EPSV or PASV as the client asks, then by the other, then by PORT or EPRT.
+    Auto,
+    /// By EPSV alone.
+    Epsv,
+    /// By PASV alone.
+    Pasv,
+    /// By PORT or EPRT alone: they connect to Portcullis.
+    Active,
 }
 
 /// One legacy FTP server.

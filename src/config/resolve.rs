@@ -89,15 +89,15 @@ fn timeouts(file: file::Timeouts) -> Timeouts {
     };
     Timeouts {
         tls_handshake: or(file.tls_handshake, 10),
-        login: or(file.login, 30),
+        login: or(file.login, 60),
         idle: or(file.idle, 5 * 60),
         data_port: or(file.data_port, 10),
         data_connect: or(file.data_connect, 20),
-        data_idle: or(file.data_idle, 2 * 60),
+        data_idle: or(file.data_idle, 5 * 60),
         final_reply: or(file.final_reply, 10 * 60),
         drain: or(file.drain, 5 * 60),
         backend_connect: or(file.backend_connect, 10),
-        backend_reply: or(file.backend_reply, 60),
+        backend_reply: or(file.backend_reply, 5 * 60),
     }
 }
 

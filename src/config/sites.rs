@@ -3,7 +3,8 @@
 use super::error::{Fault, quoted};
 use super::place::{Place, steps};
 use super::{
-    HostPattern, Listener, SessionReuse, Site, TemplateError, UserTemplate, backends, file,
+    HostPattern, Listener, PassiveMode, SessionReuse, Site, TemplateError, UserTemplate, backends,
+    file,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -82,6 +83,7 @@ pub(super) fn resolve(
             backends,
             user,
             session_reuse: site.session_reuse.unwrap_or(reuse),
+            passive_mode: site.passive_mode.unwrap_or(PassiveMode::Auto),
         }));
     }
     Ok(sites)

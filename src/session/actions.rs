@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use super::data::Order;
 use super::data_side::DataSide;
 use super::dial::{self, BackendConnection, Patience};
-use super::state::{Action, Dialled, Ending, Event, Record};
+use super::state::{Action, Dialled, Ending, Event, Record, Ways};
 use super::summary::Summary;
 use super::{Session, Shared};
-use crate::config::Site;
+use crate::config::{Backend, Site};
 use crate::limit::SitePlace;
 use crate::live::Live;
 use crate::net::control::ControlConnection;
@@ -45,11 +45,14 @@ impl Session {
                         tokio::spawn(backend.close());
                     }
                 }
+                Action::ListenForBackend => self.listen_for_backend().await,
                 Action::PrepareData {
-                    backend_port,
+                    backend,
                     client,
                     protection,
-                } => self.prepare_data(backend_port, client, protection),
+                } => self.prepare_data(backend, client, protection),
+                Action::RedialBackend(backend) => self.redial_backend(backend),
+                Action::Avoid(ways) => self.avoid(ways),
                 Action::OpenData {
                     direction,
                     protection,
@@ -123,19 +126,35 @@ impl Session {
             &self.shared,
             &self.summary,
         );
-        let backend = tokio::select! {
-            backend = dialling => backend,
+        let dialled = tokio::select! {
+            dialled = dialling => dialled,
             () = client_goes(&mut self.client) => return self.happened.push_back(Event::ClientGone),
         };
+        let (configured, backend) = dialled.unzip();
         if let Some(backend) = &backend {
             self.summary.backend(backend);
         }
         self.backend = backend;
-        let dialled = self.backend.as_mut().map(|backend| Dialled {
+        self.dialled = configured.cloned();
+        let known = &self.shared.backend_ports;
+        let dialled = self.backend.as_mut().zip(configured);
+        let dialled = dialled.map(|(backend, configured)| Dialled {
             ipv6: backend.address.ip().to_canonical().is_ipv6(),
             welcome: backend.welcome.take(),
+            protection: backend.protection,
+            avoid: known.avoid(configured, Instant::now().into_std()),
         });
         self.happened.push_back(Event::Dialled(dialled));
+    }
+
+    fn avoid(&mut self, ways: Ways) {
+        if let Some(backend) = &self.dialled {
+            let now = Instant::now().into_std();
+            let known = &self.shared.backend_ports;
+            if known.remember(backend, ways, now) {
+                self.summary.avoid(backend, ways);
+            }
+        }
     }
 
     fn record(&mut self, record: &Record) {
@@ -165,13 +184,13 @@ pub(super) async fn client_goes(client: &mut Option<ControlConnection>) {
 ///
 /// A backend that accepts connections and then says nothing must not use up the time of those after it: each may take
 /// its share of what is left until the login has to be done.
-async fn dial_site(
-    live: &Live,
-    route: &Route,
+async fn dial_site<'a>(
+    live: &'a Live,
+    route: &'a Route,
     login_by: Instant,
     shared: &Shared,
     summary: &Summary,
-) -> Option<BackendConnection> {
+) -> Option<(&'a Backend, BackendConnection)> {
     let metrics = &shared.metrics;
     let mut untried = u32::try_from(route.site.backends.len()).unwrap_or(u32::MAX);
     for (backend, tls) in live.policy.backends(&route.site) {
@@ -185,7 +204,7 @@ async fn dial_site(
         match dial::dial(backend, tls, &shared.resolver, patience).await {
             Ok(connection) => {
                 metrics.backend_dialled(&route.site.name, began.elapsed());
-                return Some(connection);
+                return Some((backend, connection));
             }
             Err(error) => {
                 metrics.backend_dial_failed(&route.site.name, error.stage());

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Session;
-use super::data::{Legs, Order, PreparedData, RunningData};
-use super::state::{ClientData, Event, Prepared, Protection};
+use super::data::{BackendPort, Legs, Order, PreparedData, RunningData};
+use super::state::{BackendData, ClientData, Event, Prepared, Protection};
 use crate::config::SessionReuse;
 use crate::ftp::command::Direction;
+use crate::net::connect;
 use crate::passive::{Demand, Mark, Tenant};
 use crate::tls::{SessionId, Tickets};
 
@@ -47,23 +48,18 @@ impl DataSide {
 impl Session {
     pub(super) fn prepare_data(
         &mut self,
-        backend_port: u16,
+        backend: BackendData,
         client: ClientData,
         protection: Protection,
     ) {
-        let timeouts = &self.live.policy.settings.timeouts;
-        let ends = (|| {
-            let control = self.backend.as_ref()?.stream().socket();
-            let client = self.client.as_ref()?.stream().socket();
-            Some((
-                control.peer_addr().ok()?.ip(),
-                client.local_addr().ok()?.ip(),
-            ))
-        })();
-        let Some((backend, local)) = ends else {
+        let backend = self.backend_port(backend);
+        let client_socket = self.client.as_ref().map(|client| client.stream().socket());
+        let local = client_socket.and_then(|socket| socket.local_addr().ok());
+        let (Some(backend), Some(local)) = (backend, local) else {
             return self.happened.push_back(Event::Prepared(Prepared::NoPort));
         };
-        let backend = SocketAddr::new(backend, backend_port);
+        let local = local.ip();
+        let timeouts = &self.live.policy.settings.timeouts;
         let data = match client {
             ClientData::Active(to) => PreparedData::active(backend, to, local, timeouts),
             ClientData::Passive => {
@@ -77,6 +73,51 @@ impl Session {
             }
         };
         self.data = DataSide::Preparing(data);
+    }
+
+    /// Listens for a data connection from the backend, at the address that its control connection has here.
+    pub(super) async fn listen_for_backend(&mut self) {
+        self.backend_listener = None;
+        let local = self
+            .backend
+            .as_ref()
+            .and_then(|backend| backend.stream().socket().local_addr().ok());
+        let mut at = None;
+        if let Some(local) = local {
+            match connect::listen_for_backend(local.ip()).await {
+                Ok((listener, address)) => {
+                    at = Some(address);
+                    self.backend_listener = Some(listener);
+                }
+                Err(error) => self.summary.not_listening(&error),
+            }
+        }
+        self.happened.push_back(Event::Listening(at));
+    }
+
+    /// The backend has named another port, or is told of another one.
+    pub(super) fn redial_backend(&mut self, backend: BackendData) {
+        if let Some(port) = self.backend_port(backend)
+            && let DataSide::Running(running) = &self.data
+        {
+            running.redial(port);
+        }
+    }
+
+    /// The backend's side of the next data connection; `None` only if the session is about to end.
+    fn backend_port(&mut self, data: BackendData) -> Option<BackendPort> {
+        let control = self.backend.as_ref()?.stream().socket();
+        let address = control.peer_addr().ok()?.ip();
+        Some(match data {
+            BackendData::Passive(announced) => BackendPort::Passive {
+                to: SocketAddr::new(address, announced.port),
+                announced: announced.address,
+            },
+            BackendData::Active => BackendPort::Active {
+                listener: self.backend_listener.take()?,
+                from: address,
+            },
+        })
     }
 
     /// How the client's next data connection is told from others of its address.
@@ -148,5 +189,6 @@ impl Session {
             self.summary.moved(running.moved(), running.elapsed());
         }
         self.data = DataSide::None;
+        self.backend_listener = None;
     }
 }

@@ -5,9 +5,10 @@
 //! it means, and `actions` does what the machine says. No decision is made here.
 //!
 //! [`dial`] leads to the backend, `client_tls` to TLS with the client; `data_side` makes, opens and drops the data
-//! connections that [`data`] holds; `penalty` is for failed logins, `summary` is what the log says in the end.
+//! connections that [`data`] holds; `backend_ports` remembers how backends are best asked for theirs; `penalty` is for failed logins, `summary` is what the log says in the end.
 
 mod actions;
+mod backend_ports;
 mod client_tls;
 pub mod data;
 mod data_side;
@@ -22,11 +23,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::ListenerTls;
+use crate::config::{Backend, ListenerTls};
 use crate::guard::{Guard, Trial};
 use crate::limit::{Limiter, Permit, SitePlace};
 use crate::live::Live;
@@ -37,6 +38,7 @@ use crate::net::stream::Stream;
 use crate::observe::metrics::{Metrics, OpenSession};
 use crate::tls::{SessionId, SessionTls, Sessions};
 
+use backend_ports::BackendPorts;
 use client_tls::handshake;
 use data_side::DataSide;
 use dial::BackendConnection;
@@ -57,6 +59,7 @@ pub struct Shared {
     pub tls_sessions: Arc<Sessions>,
     /// Where the names of backends lead.
     pub resolver: Arc<Resolver>,
+    backend_ports: BackendPorts,
     ids: AtomicU64,
 }
 
@@ -69,6 +72,7 @@ impl Shared {
             guard: Guard::new(),
             tls_sessions: Arc::new(Sessions::new()),
             resolver: Arc::default(),
+            backend_ports: BackendPorts::default(),
             ids: AtomicU64::new(1),
         }
     }
@@ -144,6 +148,8 @@ pub async fn serve(
         client_end: ClientEnd::Open,
         place: None,
         backend: None,
+        dialled: None,
+        backend_listener: None,
         data: DataSide::None,
         machine,
         happened: VecDeque::new(),
@@ -184,6 +190,10 @@ struct Session {
     /// From the dialling of its site's backend until that is hung up on.
     place: Option<(SitePlace, OpenSession)>,
     backend: Option<BackendConnection>,
+    /// Which of the configured ones was dialled last.
+    dialled: Option<Backend>,
+    /// Where the backend may connect to, until its next data connection is prepared.
+    backend_listener: Option<TcpListener>,
     data: DataSide,
     machine: Machine,
     /// Events that came out of actions and wait for the machine.

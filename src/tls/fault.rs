@@ -4,7 +4,9 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustls::{CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
+use rustls::{
+    CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible, PeerMisbehaved,
+};
 
 use super::certificate::Fingerprint;
 use super::date::{Date, Span};
@@ -74,6 +76,8 @@ pub enum HandshakeFault {
     NoCommonCipher,
     /// The two sides share no application protocol: the peer wants to speak something else than FTP.
     NoCommonProtocol,
+    /// The peer asks for a renegotiation, behind its handshake.
+    Renegotiation,
     /// The peer closed or reset the connection during the handshake.
     Closed,
     /// The peer doesn't speak TLS here.
@@ -118,6 +122,7 @@ impl HandshakeFault {
             Self::NoCommonVersion
             | Self::NoCommonCipher
             | Self::NoCommonProtocol
+            | Self::Renegotiation
             | Self::Closed
             | Self::NotTls
             | Self::Alert(_)
@@ -196,6 +201,10 @@ impl From<&Error> for HandshakeFault {
                 | PeerIncompatible::NoSignatureSchemesInCommon
                 | PeerIncompatible::NoEcPointFormatsInCommon,
             ) => Self::NoCommonCipher,
+            // The first one is declined and no more.
+            Error::PeerMisbehaved(PeerMisbehaved::TooManyRenegotiationRequests) => {
+                Self::Renegotiation
+            }
             // The first byte of plaintext is no TLS content type, its second and third no TLS version.
             Error::InvalidMessage(
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
@@ -267,6 +276,10 @@ impl fmt::Display for HandshakeFault {
                 "no cipher suite, key exchange or signature scheme in common (docs/tls-limits.md says which there are)",
             ),
             Self::NoCommonProtocol => f.write_str("no application protocol (ALPN) in common"),
+            Self::Renegotiation => f.write_str(
+                "the peer asks for a TLS renegotiation, which there is none of here: set `TLSRenegotiate none` in ProFTPD, or \
+                 `max_version: \"1.3\"` at the backend (docs/tls-limits.md)",
+            ),
             Self::Closed => f.write_str("the peer closed the connection"),
             Self::NotTls => f.write_str("the peer answered in something else than TLS"),
             Self::Alert(name) => write!(f, "the peer refused with alert {name}"),
@@ -357,6 +370,16 @@ mod tests {
             HandshakeFault::Expired { not_after, now }.to_string(),
             "certificate expired on 2025-12-31 (2 days ago)"
         );
+    }
+
+    #[test]
+    fn a_renegotiation_is_named_with_its_remedies() {
+        let error = Error::PeerMisbehaved(PeerMisbehaved::TooManyRenegotiationRequests);
+        let error = io::Error::new(ErrorKind::InvalidData, error);
+        assert_eq!(explain(&error), HandshakeFault::Renegotiation);
+        let text = explain(&error).to_string();
+        assert!(text.contains("`TLSRenegotiate none`"), "{text}");
+        assert!(text.contains("max_version"), "{text}");
     }
 
     #[test]

@@ -106,9 +106,17 @@ impl Identity {
     }
 
     pub(super) fn self_signed_with(names: &[&str], is_ca: IsCa) -> Self {
+        Self::self_signed_by(KeyPair::generate().unwrap(), names, is_ca)
+    }
+
+    pub(super) fn self_signed_by_rsa(names: &[&str]) -> Self {
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        Self::self_signed_by(key, names, IsCa::NoCa)
+    }
+
+    fn self_signed_by(key: KeyPair, names: &[&str], is_ca: IsCa) -> Self {
         let mut params = params(names, names.first().unwrap_or(&"nameless"));
         params.is_ca = is_ca;
-        let key = KeyPair::generate().unwrap();
         let leaf = params.self_signed(&key).unwrap();
         Self {
             leaf_pem: leaf.pem(),

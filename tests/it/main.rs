@@ -25,6 +25,7 @@ mod kills;
 mod limits;
 mod logs;
 mod never_deaf;
+mod odd_servers;
 mod proxy_protocol;
 mod real_servers;
 mod reload;

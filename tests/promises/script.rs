@@ -148,6 +148,7 @@ pub const BACKEND: &[&str] = &[
 /// What data connections have to say.
 pub const DATA: &[(&str, DataEvent)] = &[
     ("D open", DataEvent::BackendOpen),
+    ("D not reached", DataEvent::BackendNotReached),
     ("D close_notify", DataEvent::SourceEnded { proven: true }),
     ("D fin", DataEvent::SourceEnded { proven: false }),
     ("D finished", DataEvent::Finished),

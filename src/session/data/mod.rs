@@ -4,29 +4,29 @@
 //! task drops its sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the
 //! order to proceed; the source's only until the source has ended and been answered with our own end.
 
+mod backend;
 mod legs;
 mod told;
 mod transfer;
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::state::{DataEvent, DataFailure, Prepared};
 use crate::config::Timeouts;
 use crate::ftp::command::Direction;
-use crate::net::connect;
 use crate::observe::metrics::Metrics;
 use crate::passive::Lease;
 use crate::tls::{BackendSessionTls, DataTls, SessionId};
 
+use backend::Approach;
+pub use backend::BackendPort;
 use legs::{Guest, guest};
 use told::Told;
 use transfer::Transfer;
@@ -34,7 +34,7 @@ use transfer::Transfer;
 /// Data connections between the data port command and the transfer command.
 #[derive(Debug)]
 pub struct PreparedData {
-    backend: Task<io::Result<TcpStream>>,
+    backend: Approach,
     client: PreparedClient,
     orders: watch::Sender<Option<Order>>,
     told: Told,
@@ -60,6 +60,8 @@ pub struct RunningData {
     /// `None` after the last one.
     events: Option<mpsc::Receiver<DataEvent>>,
     orders: watch::Sender<Option<Order>>,
+    /// Takes another data port of the backend, where the first one could not be reached.
+    ports: mpsc::Sender<BackendPort>,
     moved: Arc<AtomicU64>,
     began: Instant,
     _task: Task<()>,
@@ -124,7 +126,7 @@ impl<T> Drop for Task<T> {
 impl PreparedData {
     /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it.
     pub fn passive(
-        backend: SocketAddr,
+        backend: BackendPort,
         leasing: impl Future<Output = Option<Lease>> + Send + 'static,
         timeouts: &Timeouts,
     ) -> Self {
@@ -139,10 +141,10 @@ impl PreparedData {
             let on_stranger = || {
                 turned_away.send_replace(true);
             };
-            guest(lease, waiting.client_stays_away(), on_stranger).await
+            guest(lease, waiting.peer_stays_away(), on_stranger).await
         };
         Self {
-            backend: connect_backend(backend, timeouts.data_connect),
+            backend: Approach::to(backend, timeouts.data_connect),
             client: PreparedClient::Passive {
                 port,
                 arrival: Task::spawn(arrival),
@@ -154,10 +156,10 @@ impl PreparedData {
     }
 
     /// Begins to connect to the backend's data port; the client is connected to when the transfer begins.
-    pub fn active(backend: SocketAddr, to: SocketAddr, from: IpAddr, timeouts: &Timeouts) -> Self {
+    pub fn active(backend: BackendPort, to: SocketAddr, from: IpAddr, timeouts: &Timeouts) -> Self {
         let (orders, told) = Told::nothing(timeouts);
         Self {
-            backend: connect_backend(backend, timeouts.data_connect),
+            backend: Approach::to(backend, timeouts.data_connect),
             client: PreparedClient::Active { to, from },
             orders,
             told,
@@ -178,7 +180,8 @@ impl PreparedData {
     /// Starts the transfer's task; without `client_tls` the client leg is plain.
     pub fn open(self, legs: Legs, client_tls: Option<DataTls>) -> RunningData {
         // As many as there can be, so that the task never waits for the session.
-        let (report, events) = mpsc::channel(4);
+        let (report, events) = mpsc::channel(8);
+        let (ports, further) = mpsc::channel(1);
         let moved = Arc::new(AtomicU64::new(0));
         let Self {
             backend,
@@ -196,16 +199,12 @@ impl PreparedData {
         RunningData {
             events: Some(events),
             orders,
+            ports,
             moved,
             began: Instant::now(),
-            _task: Task::spawn(transfer.run(backend, client)),
+            _task: Task::spawn(transfer.run(backend, further, client)),
         }
     }
-}
-
-/// Right after the backend's 227 or 229: vsftpd, ProFTPD and Pure-FTPd send no 150 before the connection is there.
-fn connect_backend(to: SocketAddr, patience: Duration) -> Task<io::Result<TcpStream>> {
-    Task::spawn(async move { timeout(patience, connect::data_to_backend(to)).await? })
 }
 
 impl RunningData {
@@ -232,6 +231,12 @@ impl RunningData {
             }
             is_later
         });
+    }
+
+    /// Gives the transfer's task another data port of the backend, for which it waits.
+    pub fn redial(&self, port: BackendPort) {
+        // There is room: each answers a [`DataEvent::BackendNotReached`].
+        let _ = self.ports.try_send(port);
     }
 
     /// How many bytes have gone from the source to the sink so far.

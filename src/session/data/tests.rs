@@ -1,9 +1,10 @@
 //! The task of a transfer, as its session sees it.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use super::*;
 use crate::config::{BackendTls, ListenerTls, TlsVersion, Verify};
@@ -18,6 +19,7 @@ where
     RunningData {
         events: Some(events),
         orders: watch::Sender::new(None),
+        ports: mpsc::channel(1).0,
         moved: Arc::default(),
         began: Instant::now(),
         _task: Task::spawn(task(report)),
@@ -77,13 +79,20 @@ fn legs(direction: Direction, backend_tls: Option<BackendSessionTls>, timeouts: 
     }
 }
 
+fn passive(to: SocketAddr) -> BackendPort {
+    BackendPort::Passive {
+        to,
+        announced: None,
+    }
+}
+
 #[tokio::test]
 async fn a_task_that_dies_on_its_way_to_the_backend_is_not_the_backends_fault() {
     let timeouts = timeouts(Duration::from_secs(30));
     let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
     let (orders, told) = Told::nothing(&timeouts);
     let data = PreparedData {
-        backend: Task::spawn(async { panic!("as a bug would") }),
+        backend: Approach::panicking(),
         client: PreparedClient::Active {
             to: nobody,
             from: nobody.ip(),
@@ -102,7 +111,7 @@ async fn a_task_that_dies_waiting_for_the_client_is_not_the_clients_fault() {
     let backend = listener.local_addr().unwrap();
     let timeouts = timeouts(Duration::from_secs(30));
     let leasing = async { panic!("as a bug would") };
-    let data = PreparedData::passive(backend, leasing, &timeouts);
+    let data = PreparedData::passive(passive(backend), leasing, &timeouts);
     let mut data = data.open(legs(Direction::Download, None, timeouts), None);
     assert_eq!(data.event().await, DataEvent::BackendOpen);
     data.order(Order::Begin);
@@ -127,7 +136,7 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
     };
     let tls = BackendTlsClient::new(&tls).unwrap().session();
     let legs = legs(Direction::Upload, Some(tls), timeouts);
-    let data = PreparedData::active(backend, closed, closed.ip(), &timeouts);
+    let data = PreparedData::active(passive(backend), closed, closed.ip(), &timeouts);
     let mut data = data.open(legs, None);
     assert_eq!(data.event().await, DataEvent::BackendOpen);
     let (backend, _) = listener.accept().await.unwrap();

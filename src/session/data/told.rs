@@ -45,8 +45,8 @@ impl Told {
             .map_err(|_| DataFailure::NoFinalReply)
     }
 
-    /// Resolves when a client that was given a port just now, and has not come, will not come any more.
-    pub async fn client_stays_away(&self) {
+    /// Resolves when a peer that was given a port, and has not come, will not come any more.
+    pub async fn peer_stays_away(&self) {
         let patience = self.timeouts.data_connect;
         if timeout(patience, self.ordered(Order::Begin)).await.is_ok() {
             let _ = self.begun().await;

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::backend::{Approach, BackendPort, Reached};
 use super::legs::{OpenLeg, OpenLegs, open_client, secure_backend};
 use super::told::Told;
-use super::{Legs, Order, PreparedClient, Task};
+use super::{Legs, Order, PreparedClient};
 use crate::net::relay::{Broken, relay};
 use crate::net::source::{Source, SourceEnd};
 use crate::net::stream::Stream;
 use crate::observe::metrics::Leg;
 use crate::session::state::{DataEvent, DataFailure};
-use crate::tls::DataTls;
+use crate::tls::{self, DataTls, HandshakeFault};
 
 /// The task behind [`RunningData`].
 pub(super) struct Transfer {
@@ -33,11 +33,13 @@ impl Transfer {
     /// Opens what has been prepared, and does all the rest.
     pub(super) async fn run(
         self,
-        backend: Task<io::Result<TcpStream>>,
+        backend: Approach,
+        further: mpsc::Receiver<BackendPort>,
         mut client: PreparedClient,
     ) {
         let mut open = OpenLegs::default();
-        if let Err(failure) = self.transfer(backend, &mut client, &mut open).await {
+        let done = self.transfer(backend, further, &mut client, &mut open);
+        if let Err(failure) = done.await {
             self.fail(failure).await
         }
     }
@@ -56,21 +58,15 @@ impl Transfer {
 
     async fn transfer(
         &self,
-        mut backend: Task<io::Result<TcpStream>>,
+        backend: Approach,
+        further: mpsc::Receiver<BackendPort>,
         client: &mut PreparedClient,
         open: &mut OpenLegs,
     ) -> Result<(), DataFailure> {
-        let socket = match backend.join().await {
-            Some(Ok(socket)) => socket,
-            Some(Err(error)) => {
-                tracing::warn!(session = self.legs.session.0, site = self.legs.site, %error, "backend's data port not reached");
-                return Err(DataFailure::NoBackend);
-            }
-            None => return Err(DataFailure::Internal),
-        };
+        let backend = self.reach(backend, further).await?;
         self.tell(DataEvent::BackendOpen).await;
         self.told.ordered(Order::Begin).await;
-        self.open(socket, client, open).await;
+        self.open(backend, client, open).await;
         match (&mut open.client, &mut open.backend) {
             (Some(OpenLeg::Source(client)), Some(OpenLeg::Sink(backend))) => {
                 self.upload(client, backend).await?;
@@ -84,10 +80,43 @@ impl Transfer {
         }
     }
 
+    /// Reaches the backend's data port, or another one that the session gets from it: nothing has been lost by then.
+    async fn reach(
+        &self,
+        mut backend: Approach,
+        mut further: mpsc::Receiver<BackendPort>,
+    ) -> Result<Reached, DataFailure> {
+        loop {
+            let (target, error) = match backend.reach().await {
+                Ok(reached) => return Ok(reached),
+                Err(failed) => failed.ok_or(DataFailure::Internal)?,
+            };
+            let announced = target.named_elsewhere();
+            tracing::warn!(
+                session = self.legs.session.0,
+                site = self.legs.site,
+                dialled = %target,
+                announced = announced.map(tracing::field::display),
+                %error,
+                "backend's data port not reached{}",
+                if announced.is_some() {
+                    ": it has announced another address than that of its control connection, which is not followed"
+                } else {
+                    ""
+                }
+            );
+            self.tell(DataEvent::BackendNotReached).await;
+            // Without another one, the session drops this task.
+            let port = further.recv().await.ok_or(DataFailure::NoBackend)?;
+            backend = Approach::to(port, self.legs.timeouts.data_connect);
+        }
+    }
+
     /// Opens both legs side by side: the backend may wait for our hello as well as the client for its 150.
-    async fn open(&self, socket: TcpStream, client: &mut PreparedClient, open: &mut OpenLegs) {
+    async fn open(&self, backend: Reached, client: &mut PreparedClient, open: &mut OpenLegs) {
         let client_tls = self.client_tls.as_ref();
         let mut backend = pin!(async {
+            let socket = backend.connection(&self.told).await?;
             open.backend = Some(secure_backend(socket, &self.legs, &self.told).await?);
             Ok(())
         });
@@ -169,7 +198,12 @@ impl Transfer {
 
     /// The transfer's line in the log says whose connection broke, this one why.
     fn lost(&self, leg: Leg, error: &io::Error) -> DataFailure {
-        tracing::info!(session = self.legs.session.0, site = self.legs.site, leg = leg.as_str(), %error, "data connection broke");
+        if tls::explain(error) == HandshakeFault::Renegotiation {
+            let error = HandshakeFault::Renegotiation;
+            tracing::warn!(session = self.legs.session.0, site = self.legs.site, leg = leg.as_str(), %error, "data connection broke");
+        } else {
+            tracing::info!(session = self.legs.session.0, site = self.legs.site, leg = leg.as_str(), %error, "data connection broke");
+        }
         match leg {
             Leg::Client => DataFailure::ClientLost,
             Leg::Backend => DataFailure::BackendLost,

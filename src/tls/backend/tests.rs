@@ -295,8 +295,8 @@ fn settings_that_cannot_work_are_refused_with_the_file_at_fault() {
 /// A device's certificate of X.509 version 1.
 fn of_version_1() -> Identity {
     Identity::of(
-        include_str!("../verify/fixtures/version1.crt"),
-        include_str!("../verify/fixtures/version1.key"),
+        include_str!("../../../tests/old_certificates/version1.crt"),
+        include_str!("../../../tests/old_certificates/version1.key"),
     )
 }
 

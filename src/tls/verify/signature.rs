@@ -94,8 +94,8 @@ mod tests {
     use crate::tls::provider;
 
     const MESSAGE: &[u8] = b"a handshake";
-    const PKCS1: &[u8] = include_bytes!("fixtures/rsa1024.pkcs1_sha256");
-    const PSS: &[u8] = include_bytes!("fixtures/rsa1024.pss_sha256");
+    const PKCS1: &[u8] = include_bytes!("../../../tests/old_certificates/rsa1024.pkcs1_sha256");
+    const PSS: &[u8] = include_bytes!("../../../tests/old_certificates/rsa1024.pss_sha256");
 
     fn certificate(pem: &[u8]) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(pem).unwrap()
@@ -103,7 +103,9 @@ mod tests {
 
     #[test]
     fn a_key_of_1024_bits_verifies_what_it_has_signed_and_nothing_else() {
-        let certificate = certificate(include_bytes!("fixtures/rsa1024.crt"));
+        let certificate = certificate(include_bytes!(
+            "../../../tests/old_certificates/rsa1024.crt"
+        ));
         let algorithms = provider().signature_verification_algorithms;
         let verified = |message: &[u8], scheme, signature: &[u8]| {
             verify(message, &certificate, scheme, signature, &algorithms).is_ok()

@@ -7,18 +7,19 @@
 mod promises;
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use portcullis::config::{HostName, HostPattern, SessionReuse, Site, UserForms};
+use portcullis::config::{HostName, HostPattern, PassiveMode, SessionReuse, Site, UserForms};
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{BadCommand, Command, Verb};
 use portcullis::ftp::line::Line;
 use portcullis::ftp::reply::{Class, Reply, ReplyParser};
 use portcullis::route::Router;
 use portcullis::session::state::{
-    Action, BadLine, ClientData, DataEvent, Dialled, Event, Machine, Prepared, Terms,
+    Action, BackendProtection, BadLine, ClientData, DataEvent, Dialled, Event, Machine, Prepared,
+    Terms, Ways,
 };
 
 use crate::script::{Happening, Listener};
@@ -52,6 +53,8 @@ pub struct World {
     backend: Option<ReplyParser>,
     login: Login,
     port: bool,
+    /// The driver listens for the backend, which is to be told, or to connect.
+    listens: bool,
     data: Data,
     transfer: Option<Transfer>,
     restart: Restart,
@@ -66,6 +69,8 @@ enum Owed {
     Tls,
     Dial,
     Port(ClientData),
+    /// Listening for the backend.
+    Listening,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,6 +86,8 @@ enum Login {
 enum Data {
     None,
     Opening,
+    /// It waits for another port of the backend.
+    NotReached,
     Flowing,
     SourceEnded {
         proven: bool,
@@ -153,6 +160,7 @@ impl World {
             backend: None,
             login: Login::Out,
             port: false,
+            listens: false,
             data: Data::None,
             transfer: None,
             restart: Restart::Nowhere,
@@ -268,6 +276,7 @@ impl World {
             }
             Owed::Dial if good => self.dialled(None),
             Owed::Dial => Event::Dialled(None),
+            Owed::Listening => Event::Listening(good.then(|| listened(&self.terms))),
             Owed::Port(client) => {
                 self.port = good;
                 Event::Prepared(match client {
@@ -284,6 +293,8 @@ impl World {
         Event::Dialled(Some(Dialled {
             ipv6: self.terms.local.is_ipv6(),
             welcome,
+            protection: BackendProtection::Settled,
+            avoid: Ways::NONE,
         }))
     }
 
@@ -369,11 +380,16 @@ fn is_about_prot(reply: &[u8]) -> bool {
 fn data_after(data: Data, event: DataEvent) -> Option<Data> {
     match (event, data) {
         (DataEvent::BackendOpen, Data::Opening) => Some(Data::Flowing),
+        (DataEvent::BackendNotReached, Data::Opening) => Some(Data::NotReached),
         (DataEvent::SourceEnded { proven }, Data::Flowing) => Some(Data::SourceEnded { proven }),
         (DataEvent::Finished, Data::Ending) => Some(Data::Finished),
         (
             DataEvent::Failed(_),
-            Data::Opening | Data::Flowing | Data::SourceEnded { .. } | Data::Ending,
+            Data::Opening
+            | Data::NotReached
+            | Data::Flowing
+            | Data::SourceEnded { .. }
+            | Data::Ending,
         ) => Some(Data::Failed),
         _ => None,
     }
@@ -393,6 +409,11 @@ fn whole_reply(bytes: &Bytes) -> Reply {
     reply.expect("a whole reply")
 }
 
+/// Where the driver listens for the backend.
+fn listened(terms: &Terms) -> SocketAddr {
+    SocketAddr::new(terms.local, 6000)
+}
+
 fn terms(listener: Listener) -> Terms {
     let site = |name: &str, default| {
         Arc::new(Site {
@@ -402,6 +423,7 @@ fn terms(listener: Listener) -> Terms {
             backends: Vec::new(),
             user: "{user}".parse().expect("a template"),
             session_reuse: SessionReuse::Prefer,
+            passive_mode: PassiveMode::Auto,
         })
     };
     let sites = [site("a", true), site("b", false), site("c", false)];

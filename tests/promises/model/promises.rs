@@ -1,13 +1,20 @@
 //! The promises: what has to hold of every action, and between events.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
+use portcullis::ftp::address;
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{Command, Direction, Verb};
 use portcullis::ftp::reply::Class;
 use portcullis::observe::metrics::{LoginResult, Verdict};
-use portcullis::session::state::{Action, ClientData, Protection, Record, Stage, Wait};
+use portcullis::session::state::{
+    Action, BackendData, ClientData, Protection, Record, Stage, Terms, Wait, Ways,
+};
 
-use super::{Data, Login, Owed, Restart, Told, Transfer, World, is_about_prot, whole_reply};
+use super::{
+    Data, Login, Owed, Restart, Told, Transfer, World, is_about_prot, listened, whole_reply,
+};
 use crate::script::Happening;
 
 impl World {
@@ -38,14 +45,25 @@ impl World {
                 self.login = Login::Out;
             }
             Action::Send(line) => self.see_sent(&line),
+            Action::ListenForBackend => {
+                assert!(self.is_logged_in());
+                self.listens = true;
+                self.owes = Owed::Listening;
+            }
+            Action::RedialBackend(backend) => {
+                self.see_backend_data(backend);
+                assert_eq!(self.data, Data::NotReached);
+                self.data = Data::Opening;
+            }
+            Action::Avoid(ways) => assert_ne!(ways, Ways::NONE),
             Action::PrepareData {
-                backend_port,
+                backend,
                 client,
                 protection,
             } => {
                 assert!(self.is_logged_in() && self.transfer.is_none());
                 assert_eq!(protection == Protection::Private, self.private);
-                assert!(backend_port >= 1024);
+                self.see_backend_data(backend);
                 if let ClientData::Active(to) = client {
                     assert_eq!(to.ip(), self.terms.client, "bounced");
                     assert!(to.port() >= 1024);
@@ -100,6 +118,14 @@ impl World {
                 assert!(self.transfer.is_none(), "a transfer without a verdict");
                 self.closed = true;
             }
+        }
+    }
+
+    /// The backend's data connection: never to a port of the system's services, and from where it has been told.
+    fn see_backend_data(&mut self, backend: BackendData) {
+        match backend {
+            BackendData::Passive(announced) => assert!(announced.port >= 1024),
+            BackendData::Active => assert!(std::mem::take(&mut self.listens)),
         }
     }
 
@@ -228,7 +254,8 @@ impl World {
             Verb::Abor if self.transfer.is_some() => self.running().abor_sent = true,
             _ => {
                 let ours = self.is_logged_in()
-                    && [&b"EPSV"[..], b"PASV", b"NOOP", b"REST 0"].contains(&line);
+                    && ([&b"EPSV"[..], b"PASV", b"NOOP", b"REST 0"].contains(&line)
+                        || self.listens && names_listener(&command, &self.terms));
                 assert!(ours || self.heard.contains(line), "{bytes:?} is nobody's");
                 if let Some(transfer) = &mut self.transfer {
                     transfer.stats += usize::from(command.verb() == Verb::Stat);
@@ -276,10 +303,21 @@ impl World {
         if self.machine.wait() == Wait::Data {
             assert!(
                 matches!(self.owes, Owed::Port(_))
-                    || matches!(self.data, Data::Opening | Data::Flowing | Data::Ending),
+                    || matches!(self.data, Data::Opening | Data::Flowing | Data::Ending)
+                    || self.owes == Owed::Listening,
                 "waits for data connections that are {:?}",
                 self.data
             );
         }
     }
+}
+
+/// Whether this is PORT or EPRT with the address where the driver listens.
+fn names_listener(command: &Command, terms: &Terms) -> bool {
+    let named = match command.verb() {
+        Verb::Port => address::parse_port(command.argument()).map(SocketAddr::from),
+        Verb::Eprt => address::parse_eprt(command.argument()).ok(),
+        _ => None,
+    };
+    named == Some(listened(terms))
 }

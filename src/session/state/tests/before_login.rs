@@ -156,7 +156,7 @@ fn auth_after_a_login_in_clear_text_begins_anew() {
     assert_eq!(session.answer("PASS x"), 503);
     session.client("USER al").dialled(false).backend("230 In");
     session.client("PASV");
-    assert_eq!(session.sent().last().map(String::as_str), Some("EPSV"));
+    assert_eq!(session.sent().last().map(String::as_str), Some("PASV"));
 }
 
 #[test]

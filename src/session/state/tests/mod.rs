@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::config::{HostPattern, SessionReuse, Site, UserForms};
+use crate::config::{HostPattern, PassiveMode, SessionReuse, Site, UserForms};
 use crate::ftp::line::Line;
 use crate::ftp::reply::ReplyParser;
 use crate::observe::metrics::Verdict;
@@ -27,19 +27,21 @@ pub(super) struct Session {
     actions: Vec<Action>,
 }
 
+pub(super) fn site(name: &str, default: bool) -> Site {
+    Site {
+        name: name.to_owned(),
+        default,
+        hosts: vec![HostPattern::parse(&format!("{name}.lab")).expect("a host")],
+        backends: Vec::new(),
+        user: "{user}".parse().expect("a template"),
+        session_reuse: SessionReuse::Prefer,
+        passive_mode: PassiveMode::Auto,
+    }
+}
+
 pub(super) fn terms() -> Terms {
-    let site = |name: &str, default| {
-        let host = HostPattern::parse(&format!("{name}.lab")).expect("a host");
-        Arc::new(Site {
-            name: name.to_owned(),
-            default,
-            hosts: vec![host],
-            backends: Vec::new(),
-            user: "{user}".parse().expect("a template"),
-            session_reuse: SessionReuse::Prefer,
-        })
-    };
-    let sites = [site("a", true), site("b", false), site("c", false)];
+    let sites = [("a", true), ("b", false), ("c", false)];
+    let sites = sites.map(|(name, default)| Arc::new(site(name, default)));
     Terms {
         greeting: "hello".into(),
         router: Arc::new(Router::new(&sites, UserForms::default())),
@@ -187,6 +189,8 @@ impl Session {
         self.event(Event::Dialled(Some(Dialled {
             ipv6,
             welcome: None,
+            protection: BackendProtection::Settled,
+            avoid: Ways::NONE,
         })))
     }
 
@@ -194,6 +198,8 @@ impl Session {
         self.event(Event::Dialled(Some(Dialled {
             ipv6: false,
             welcome: Some(reply(text)),
+            protection: BackendProtection::Settled,
+            avoid: Ways::NONE,
         })))
     }
 

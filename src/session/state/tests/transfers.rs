@@ -346,3 +346,84 @@ fn the_idle_clock_stands_still_during_a_transfer() {
     session.backend("426 Broke");
     assert_eq!(session.machine.wait(), Wait::Command);
 }
+
+/// A download that is complete but for its end here.
+fn nearly_complete() -> Session {
+    let mut session = Session::running("RETR x");
+    session.backend("150 x");
+    session.data(DataEvent::SourceEnded { proven: true });
+    session.backend("226 Done").actions();
+    session
+}
+
+#[test]
+fn a_reply_to_a_transfer_that_comes_twice_counts_once_and_is_fenced_off_from_the_next_command() {
+    let before = |session: &mut Session| {
+        session.backend("226 Done").data(DataEvent::Finished);
+    };
+    let after = |session: &mut Session| {
+        session.data(DataEvent::Finished).backend("226 Done");
+    };
+    for comes_again in [before, after] {
+        let mut session = nearly_complete();
+        comes_again(&mut session);
+        assert_eq!(session.verdict(), Some(Verdict::Complete));
+        assert_eq!(session.sent(), ["NOOP"]);
+        assert_eq!(session.replies(), ["226 Done"]);
+        assert!(!session.machine.wants_command());
+        session.backend("226 Done").backend("200 Ok");
+        assert_eq!(session.actions(), []);
+        assert!(session.machine.wants_command());
+        // It is known now, and the second one may come late.
+        session.client("EPSV").backend("229 x (|||2000|)");
+        session.prepared(Prepared::Passive(5000)).client("LIST");
+        session.data(DataEvent::BackendOpen).backend("150 x");
+        session.data(DataEvent::SourceEnded { proven: true });
+        session.backend("226 Done").actions();
+        session.data(DataEvent::Finished);
+        assert_eq!(session.sent(), ["NOOP"]);
+        session.backend("200 Ok").actions();
+        session.client("PWD").backend("257 x");
+        assert_eq!(session.replies(), ["257 x"]);
+    }
+}
+
+#[test]
+fn another_second_reply_ends_the_session_and_not_the_transfer() {
+    let mut session = nearly_complete();
+    session.backend("250 Also").data(DataEvent::Finished);
+    assert_eq!(session.verdict(), Some(Verdict::Complete));
+    assert!(session.has(&Action::Record(Record::BackendLost(
+        Stage::Command,
+        Loss::Unasked
+    ))));
+    assert_eq!(
+        session.replies()[..],
+        ["226 Done", "421 The connection to the site was lost."]
+    );
+    let mut late = nearly_complete();
+    late.data(DataEvent::Finished).backend("250 Also");
+    assert_eq!(late.verdict(), Some(Verdict::Complete));
+    assert_eq!(late.ending(), Some(Ending::BackendLost));
+    // And so does the same one, once something else has been asked.
+    let mut asked = nearly_complete();
+    asked
+        .data(DataEvent::Finished)
+        .client("PWD")
+        .backend("257 x");
+    asked.backend("226 Done");
+    assert_eq!(asked.ending(), Some(Ending::BackendLost));
+}
+
+#[test]
+fn a_backend_that_says_the_same_without_end_is_given_up() {
+    let mut session = nearly_complete();
+    session.backend("226 Done").data(DataEvent::Finished);
+    let mut again = nearly_complete();
+    for _ in 0..4 {
+        session.backend("226 Done");
+        again.backend("226 Done");
+    }
+    assert_eq!(session.ending(), Some(Ending::BackendLost));
+    assert_eq!(again.ending(), Some(Ending::BackendLost));
+}

@@ -1,13 +1,15 @@
 //! One transfer, from its command to its verdict.
 //!
 //! `verdict` judges it while it runs. A transfer that the client aborts, or that goes wrong on our side, has to be ended at
-//! the backend, too: see `abort`.
+//! the backend, too: see `abort`. A backend whose data port can't be reached is asked for another: see `again`.
 
 mod abort;
+mod again;
 mod cause;
 mod failure;
 mod verdict;
 
+use super::data_port::Request;
 use super::logged_in::{DataPort, Step};
 use super::{Action, Client, DataEvent, Ending, Loss, Machine, Protection, Record, State, Wait};
 use crate::ftp::answer::{self, Answer};
@@ -31,6 +33,8 @@ pub(super) struct Transfer {
     begun: bool,
     /// How many STATs the backend has not answered yet.
     stats: usize,
+    /// How its data port was asked for.
+    request: Request,
     phase: Phase,
 }
 
@@ -38,6 +42,8 @@ pub(super) struct Transfer {
 enum Phase {
     /// The command waits for the backend's data connection.
     Opening,
+    /// The backend is asked for another data port.
+    Asking(Request),
     /// The backend has the command.
     Running(Running),
     /// The backend is brought back into step.
@@ -77,7 +83,7 @@ impl Transfer {
             self.direction == Direction::Upload && self.protection == Protection::Clear;
         is_plain_upload
             && match &self.phase {
-                Phase::Opening => true,
+                Phase::Opening | Phase::Asking(_) => true,
                 Phase::Running(running) => {
                     matches!(running.data, Data::Flowing | Data::Unproven)
                 }
@@ -88,6 +94,7 @@ impl Transfer {
     pub fn wait(&self) -> Wait {
         match &self.phase {
             Phase::Opening => Wait::Data,
+            Phase::Asking(_) => Wait::Reply,
             Phase::Aborting(_) => Wait::Abort,
             Phase::Running(running) => running.wait(),
         }
@@ -127,16 +134,17 @@ impl Machine {
         else {
             return;
         };
-        if logged_in.data_port == DataPort::None {
+        let port = std::mem::replace(&mut logged_in.data_port, DataPort::None);
+        let DataPort::Prepared(request) = port else {
             return self.refuse_transfer(answer::DATA_PORT_FIRST);
-        }
-        logged_in.data_port = DataPort::None;
+        };
         logged_in.step = Step::Transfer(Transfer {
             command,
             direction,
             protection,
             begun: false,
             stats: 0,
+            request,
             phase: Phase::Opening,
         });
         self.push(Action::OpenData {
@@ -167,6 +175,13 @@ impl Machine {
                 self.answer(answer::TRANSFER_ABORTED);
                 self.answer(answer::ABORT_DONE);
                 self.end_transfer(Verdict::Aborted, None);
+            }
+            (Verb::Abor, Phase::Asking(_)) => {
+                self.push(Action::DropData);
+                self.answer(answer::TRANSFER_ABORTED);
+                self.answer(answer::ABORT_DONE);
+                self.end_transfer(Verdict::Aborted, None);
+                self.owe_answer_to_asking();
             }
             (Verb::Abor, Phase::Running(_)) => self.abort(Why::Asked),
             (Verb::Abor, Phase::Aborting(abort)) if !abort.is_asked_for() => {
@@ -204,9 +219,14 @@ impl Machine {
                 self.send(command.line());
                 self.push(Action::BeginData);
             }
+            (DataEvent::BackendNotReached, Phase::Opening) => self.backend_not_reached(),
             (DataEvent::SourceEnded { proven }, Phase::Running(_)) => self.source_ended(proven),
             (DataEvent::Finished, Phase::Running(_)) => self.finished(),
             (DataEvent::Failed(failure), Phase::Opening) => self.fail_transfer(failure),
+            (DataEvent::Failed(failure), Phase::Asking(_)) => {
+                self.fail_transfer(failure);
+                self.owe_answer_to_asking();
+            }
             (DataEvent::Failed(failure), Phase::Running(_)) => self.abort(Why::Failed(failure)),
             // An event of data connections that have been dropped since.
             _ => {}
@@ -223,6 +243,10 @@ impl Machine {
             return self.pass(&reply);
         }
         match &transfer.phase {
+            Phase::Asking(request) => {
+                let request = *request;
+                self.reply_to_asking(request, &reply);
+            }
             // Nothing was asked yet.
             Phase::Opening => self.lose_backend(Loss::Unasked),
             // The answer to a STAT that nobody sent says nothing about the transfer.
@@ -241,6 +265,7 @@ impl Machine {
         };
         match &mut transfer.phase {
             Phase::Opening => {}
+            Phase::Asking(_) => self.lose_backend(Loss::Silence),
             Phase::Running(running) if running.data == Data::Unproven && !hears_its_client => {
                 self.abort(Why::Failed(DataFailure::ClientUnheard));
             }
@@ -301,6 +326,10 @@ impl Machine {
             }
             let record = transfer.record(verdict, cause);
             self.push(Action::Record(record));
+            if verdict == Verdict::Complete {
+                // A connection that has come to be says little, one that a file has come over says all.
+                self.avoid(transfer.request.failed());
+            }
             self.forget_restart();
         }
     }

@@ -8,6 +8,7 @@
 //! Under TLS a client's end is in order only with close_notify. A backend's counts without: IIS never sends one, and its
 //! 2xx says the same.
 
+use super::super::echo::Surplus;
 use super::super::{Action, Loss, Machine, Wait};
 use super::{Cause, DataFailure, Phase, Transfer};
 use crate::ftp::command::Direction;
@@ -20,6 +21,8 @@ pub(super) struct Running {
     pub data: Data,
     /// The backend's 2xx, kept until the data connections have borne it out.
     pub confirmed: Option<Reply>,
+    /// What the backend has said behind that.
+    surplus: Surplus,
 }
 
 /// How far the data connections have come.
@@ -42,6 +45,7 @@ impl Running {
         Self {
             data: Data::Flowing,
             confirmed: None,
+            surplus: Surplus::None,
         }
     }
 
@@ -141,8 +145,15 @@ impl Machine {
         let Phase::Running(running) = &mut transfer.phase else {
             return;
         };
-        if running.confirmed.is_some() {
-            return self.lose_backend(Loss::Unasked);
+        if let Some(confirmed) = &running.confirmed {
+            // The first one counts; what becomes of this one is seen when the transfer has ended.
+            running.surplus = match running.surplus {
+                Surplus::None if reply == *confirmed => Surplus::Same,
+                Surplus::None | Surplus::Same => Surplus::Other,
+                // A server that goes on and on would keep the session from its data connections.
+                Surplus::Other => return self.lose_backend(Loss::Unasked),
+            };
+            return;
         }
         match running.data {
             Data::Flowing | Data::Unproven | Data::Proven | Data::SourceEnded if upload => {
@@ -179,8 +190,10 @@ impl Machine {
         if running.data == Data::Finished
             && let Some(reply) = running.confirmed.take()
         {
+            let surplus = running.surplus;
             self.pass(&reply);
             self.end_transfer(Verdict::Complete, None);
+            self.complete_with(reply, surplus);
         }
     }
 }
