@@ -1,18 +1,23 @@
 //! Servers as they are: what old, small and odd ones do differently, and what clients put up with, works through
 //! Portcullis as it does directly.
 
+use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 
+use portcullis::ftp::address;
 use rustls::version::TLS12;
 
+use crate::support::certs::Authority;
 use crate::support::config::Site;
 use crate::support::content;
 use crate::support::front::{Front, NAME};
+use crate::support::proftpd;
 use crate::support::proxy::{LogLine, Proxy};
 use crate::support::raw::{Raw, open_data};
-use crate::support::script::{Script, ScriptTls, Step, reply};
+use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
 use crate::support::scripted::Backend;
+use crate::support::server::{Reuse, Security};
 use crate::support::stage::Stage;
 use crate::support::wire::{End, Wire};
 
@@ -152,6 +157,81 @@ fn in_active_mode_the_backends_data_connection_is_under_tls_as_well() {
     assert_eq!(stage.backend.wait_for_upload(1).end, End::CloseNotify);
     let commands = stage.backend.commands();
     assert!(!commands.iter().any(|line| line == "EPSV" || line == "PASV"));
+}
+
+#[test]
+fn proftpd_without_passive_mode_serves_every_transfer_with_and_without_tls() {
+    let pair = Authority::new("authority of the servers").issue(&["ftp.test"]);
+    for security in [Security::Plain, Security::Explicit(&pair, Reuse::Required)] {
+        let server = proftpd::start_with(security, "<Limit PASV EPSV>\nDenyAll\n</Limit>\n");
+        let front = Front::new(&[]);
+        let mut site = Site::default("only", server.address());
+        if !matches!(security, Security::Plain) {
+            site = site.backend_tls("explicit", None);
+        }
+        let proxy = Proxy::start(front.config().site(&site));
+        let mut client = front.session(&proxy, server.user());
+        client.control.command("TYPE I", 200);
+        let content = content::bytes(1, 1_000_000);
+        client.upload("file", &content);
+        let stored = fs::read(server.root().join("file")).expect("it was stored");
+        assert!(stored == content);
+        assert!(client.download("file") == content);
+        client.control.command("PWD", 257);
+    }
+}
+
+#[test]
+fn a_stranger_at_the_port_where_a_backend_is_awaited_is_reset_and_takes_nothing() {
+    let (begun, go_on) = (Gate::new(), Gate::new());
+    let steps = [
+        reply("150 I am coming"),
+        Step::Open(begun.clone()),
+        Step::Wait(go_on.clone()),
+        Step::OpenData,
+        Step::Send(b"content".to_vec()),
+        Step::EndData(End::Fin),
+        reply("226 done"),
+    ];
+    let stage = Stage::new(active_only().on("RETR", steps));
+    let mut client = stage.clear_session();
+    let mut data = open_data(client.epsv());
+    client.command("RETR file", 150);
+    assert!(begun.wait());
+    let port = stage.backend.wait_for_command("PORT ");
+    let port = address::parse_port(&port.as_bytes()[5..]).expect("an address");
+    // From 127.0.0.1, which is not the backend's address.
+    let mut stranger = Wire::connect(port.into());
+    assert_eq!(stranger.read_to_end(), (Vec::new(), End::Reset));
+    go_on.open();
+    assert_eq!(data.read_to_end(), (b"content".to_vec(), End::Fin));
+    drop(data);
+    client.expect(226);
+}
+
+#[test]
+fn a_renegotiation_that_proftpd_asks_for_is_named_in_the_log_with_its_remedies() {
+    let pair = Authority::new("authority of the servers").issue(&["ftp.test"]);
+    let security = Security::Explicit(&pair, Reuse::Optional);
+    let often = "TLSRenegotiate ctrl 14400 data 64 timeout 30 required off\n";
+    let server = proftpd::start_with(security, often);
+    fs::write(server.root().join("file"), content::bytes(1, 10_000_000)).expect("it is writable");
+    let front = Front::new(&[]);
+    let site = Site::default("only", server.address()).backend_tls("explicit", None);
+    let proxy = Proxy::start(front.config().site(&site));
+    let mut client = front.session(&proxy, server.user());
+    client.control.command("TYPE I", 200);
+    let mut data = client.begin("RETR file");
+    // Not the whole file, so not as if it were.
+    assert_eq!(data.read_to_end().1, End::Reset);
+    let failed = client.control.reply();
+    assert!((400..600).contains(&failed.code), "{}", failed.text);
+    let named = |line: &LogLine| {
+        let error = line.field("error");
+        error.is_some_and(|error| error.contains("`TLSRenegotiate none`"))
+    };
+    let line = proxy.wait_for_log(named);
+    assert_eq!(line.field("level").as_deref(), Some("WARN"));
 }
 
 #[test]
