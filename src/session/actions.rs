@@ -100,7 +100,7 @@ impl Session {
             return;
         };
         if let Err(error) = backend.send(line).await {
-            let reason = dial::NoReply::of(error);
+            let reason = dial::NoReply::of(&error);
             self.summary.backend_lost(self.machine.stage(), reason);
             self.backend = None;
             self.happened.push_back(Event::BackendGone);

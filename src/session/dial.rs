@@ -88,6 +88,9 @@ pub enum NoReply {
     /// The connection broke.
     #[error("the connection to the backend broke: {0}")]
     Broken(io::ErrorKind),
+    /// The same, and it was TLS that failed.
+    #[error("the connection to the backend broke: {0}")]
+    Tls(HandshakeFault),
     /// What came is no reply.
     #[error("not an FTP reply: {0}")]
     Malformed(#[from] BadReply),
@@ -98,9 +101,10 @@ pub enum NoReply {
 
 impl NoReply {
     /// Of a connection that ended, or that takes nothing any more.
-    pub(super) fn of(end: io::Error) -> Self {
+    pub(super) fn of(end: &io::Error) -> Self {
         match end.kind() {
             io::ErrorKind::UnexpectedEof => Self::Closed,
+            io::ErrorKind::InvalidData => Self::Tls(tls::explain(end)),
             kind => Self::Broken(kind),
         }
     }
@@ -291,7 +295,7 @@ impl BackendConnection {
     }
 
     async fn ask(&mut self, line: &[u8], patience: Patience<'_>) -> Result<Reply, NoReply> {
-        self.send(line).await.map_err(NoReply::of)?;
+        self.send(line).await.map_err(|end| NoReply::of(&end))?;
         self.reply_within(patience).await
     }
 
@@ -341,7 +345,7 @@ impl BackendConnection {
             }
         }
         match end {
-            Some(end) => Err(NoReply::of(end.into())),
+            Some(end) => Err(NoReply::of(&end)),
             None => Ok(None),
         }
     }

@@ -282,6 +282,11 @@ impl fmt::Display for HandshakeFault {
             ),
             Self::Closed => f.write_str("the peer closed the connection"),
             Self::NotTls => f.write_str("the peer answered in something else than TLS"),
+            // Servers that share no cipher suite with us say no more than this.
+            Self::Alert(name) if name == "handshake_failure" => write!(
+                f,
+                "the peer refused with alert {name}: perhaps no cipher suite in common (docs/tls-limits.md says which there are)"
+            ),
             Self::Alert(name) => write!(f, "the peer refused with alert {name}"),
             Self::Other(cause) => f.write_str(cause),
         }
