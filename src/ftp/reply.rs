@@ -129,6 +129,17 @@ pub struct ReplyParser {
     open: Option<Open>,
     /// How many lines without a code have come since the last reply.
     stray: u32,
+    /// The last one of those that is not empty.
+    last_stray: Bytes,
+}
+
+/// What a server has said that is no reply, or not yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfinished {
+    /// The first line of a reply whose last one has not come.
+    Begun(Bytes),
+    /// A line without a code.
+    Stray(Bytes),
 }
 
 /// A reply whose last line has not come.
@@ -161,6 +172,9 @@ impl ReplyParser {
                 return Err(BadReply::NoCode);
             }
             self.stray += 1;
+            if !line.trim_ascii().is_empty() {
+                self.last_stray = Bytes::copy_from_slice(line);
+            }
             return if self.stray > MAX_STRAY_LINES {
                 Err(BadReply::StrayLines)
             } else {
@@ -168,6 +182,7 @@ impl ReplyParser {
             };
         };
         self.stray = 0;
+        self.last_stray.clear();
         let mut bytes = BytesMut::with_capacity(line.len() + 2);
         append(&mut bytes, line);
         match line.get(3) {
@@ -199,6 +214,16 @@ impl ReplyParser {
         open.other = ends;
         self.open = Some(open);
         Ok(None)
+    }
+
+    /// What has come since the last reply, for people to read.
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        if let Some(open) = &self.open {
+            let first = open.bytes.as_ref().split(|byte| *byte == b'\r').next()?;
+            return Some(Unfinished::Begun(Bytes::copy_from_slice(first)));
+        }
+        let stray = Some(self.last_stray.clone());
+        stray.filter(|line| !line.is_empty()).map(Unfinished::Stray)
     }
 
     /// Whether the last line would be the end of its reply, but for its code.
@@ -347,6 +372,24 @@ mod tests {
             let more = [&most[..], line].concat();
             assert_eq!(replies(&more), Err(BadReply::StrayLines));
         }
+    }
+
+    #[test]
+    fn what_has_come_of_a_reply_can_be_told() {
+        let mut parser = ReplyParser::default();
+        let mut after = |line: &'static str| {
+            parser.push(Line::Whole(line.into())).unwrap();
+            parser.unfinished()
+        };
+        assert_eq!(after("220 ready"), None);
+        assert_eq!(after(""), None);
+        let stray = Some(Unfinished::Stray("who are you?".into()));
+        assert_eq!(after("who are you?"), stray);
+        assert_eq!(after(""), stray);
+        let begun = Some(Unfinished::Begun("230-Hello".into()));
+        assert_eq!(after("230-Hello"), begun);
+        assert_eq!(after("more"), begun);
+        assert_eq!(after("230 in"), None);
     }
 
     #[test]

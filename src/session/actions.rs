@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::data::Order;
 use super::data_side::DataSide;
 use super::dial::{self, BackendConnection, Patience};
-use super::state::{Action, Dialled, Ending, Event, Record, Ways};
+use super::state::{Action, Dialled, Ending, Event, Loss, Record, Stage, Ways};
 use super::summary::Summary;
 use super::{Session, Shared};
 use crate::config::{Backend, Site};
@@ -166,6 +166,14 @@ impl Session {
         }
         if matches!(record, Record::Login(LoginResult::Accepted)) {
             self.tls.logged_in(self.summary.account());
+        }
+        // A server that is asked for a password may repeat it.
+        if let Record::BackendLost(stage, Loss::Silence) = record
+            && *stage != Stage::Login
+            && let Some(said) = self.backend.as_ref().and_then(|it| it.unfinished())
+        {
+            let reason = format!("{}, but {said}", Loss::Silence.as_str());
+            return self.summary.backend_lost(*stage, reason);
         }
         self.summary.record(record);
     }

@@ -4,6 +4,7 @@
 //! the backend's FEAT is not asked, since whoever sits on the way could have taken AUTH out of it. The error says how
 //! far it went and why, for one log line and one metric.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::state::BackendProtection;
 use crate::config::{Backend, BackendTls, ListenerTls, Timeouts};
-use crate::ftp::reply::{BadReply, Class, Reply, ReplyParser};
+use crate::ftp::reply::{BadReply, Class, Reply, ReplyParser, Unfinished};
 use crate::net::connect;
 use crate::net::control::ControlConnection;
 use crate::net::resolve::Resolver;
@@ -82,6 +83,9 @@ pub enum NoReply {
     /// Nothing in time.
     #[error("no reply after {0:?}")]
     TimedOut(Duration),
+    /// Nothing whole in time.
+    #[error("no reply after {0:?}, but {1}")]
+    Unfinished(Duration, Said),
     /// The backend closed the connection.
     #[error("the backend closed the connection")]
     Closed,
@@ -97,6 +101,21 @@ pub enum NoReply {
     /// Another reply than is needed.
     #[error("the backend said {:?}", shown(.0.bytes().trim_ascii_end()))]
     Unwelcome(Reply),
+}
+
+/// What a backend has said that is no reply, as the log shows it.
+#[derive(Debug)]
+pub struct Said(Unfinished);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Unfinished::Begun(line) => {
+                write!(f, "one that was begun and not ended: {:?}", shown(line))
+            }
+            Unfinished::Stray(line) => write!(f, "a line without a code: {:?}", shown(line)),
+        }
+    }
 }
 
 impl NoReply {
@@ -309,9 +328,18 @@ impl BackendConnection {
             }
         };
         let patience = patience.reply();
-        timeout(patience, receiving)
-            .await
-            .unwrap_or(Err(NoReply::TimedOut(patience)))
+        if let Ok(received) = timeout(patience, receiving).await {
+            return received;
+        }
+        Err(match self.unfinished() {
+            Some(said) => NoReply::Unfinished(patience, said),
+            None => NoReply::TimedOut(patience),
+        })
+    }
+
+    /// What it has said that is no reply, or not yet.
+    pub fn unfinished(&self) -> Option<Said> {
+        self.replies.unfinished().map(Said)
     }
 
     /// The control connection's stream.

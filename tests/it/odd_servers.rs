@@ -429,3 +429,28 @@ fn a_site_that_is_full_blocks_nobody_though_it_says_530() {
     }
     front.explicit(&proxy).login("user1", "right1");
 }
+
+#[test]
+fn a_backend_that_never_ends_its_reply_is_named_with_what_it_has_said() {
+    let silence = |text: &str| [Step::Bytes(text.as_bytes().to_vec()), Step::AwaitCommand];
+    let front = Front::new(&[]);
+    let half = Backend::start(Script::new().on("PWD", silence("257-half\r\n of it\r\n")));
+    let words = Backend::start(Script::new().greeting(silence("Hello, who are you?\r\n")));
+    let config = front.config().timeout("backend_reply", "500ms");
+    let proxy = Proxy::start(
+        config
+            .site(&Site::default("half", half.address()))
+            .site(&Site::hosts("words", &["words.test"], words.address())),
+    );
+    let mut client = front.explicit(&proxy);
+    client.login("alice", "secret");
+    client.command("PWD", 421);
+    front.explicit(&proxy).command("USER words.test|alice", 421);
+    for (field, said) in [
+        ("reason", "begun and not ended: \"257-half\""),
+        ("error", "a line without a code: \"Hello, who are you?\""),
+    ] {
+        let told = |line: &LogLine| line.field(field).is_some_and(|text| text.contains(said));
+        proxy.wait_for_log(told);
+    }
+}
