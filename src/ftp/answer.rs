@@ -122,8 +122,10 @@ answers! {
 
     /// NOOP.
     NOOP_OK = "200 OK.";
-    /// OPTS, CLNT, LANG, TYPE and such, kept for the backend.
+    /// TYPE, STRU and MODE that every server knows, kept for the backend.
     NOTED = "200 Noted.";
+    /// OPTS, CLNT and LANG, kept for the backend, which may not know them: 202 is "superfluous at this site".
+    WISHED = "202 Noted, the site decides at the login.";
     /// OPTS that no backend is there for yet.
     OPTION_UNKNOWN = "501 Option not known.";
     /// HELP before login.

@@ -238,17 +238,26 @@ impl ReplyParser {
     pub fn ended_otherwise(&mut self) -> Option<Reply> {
         let Open { code, bytes, other } = self.open.take_if(|open| open.other.is_some())?;
         let last = other?;
-        let (first, in_its_place) = (code.0.to_string(), last.0.to_string());
-        let begins = [first.as_bytes(), b"-"].concat();
-        let mut rewritten = BytesMut::with_capacity(bytes.len());
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if line.starts_with(&begins) {
-                rewritten.extend_from_slice(in_its_place.as_bytes());
-                rewritten.extend_from_slice(&line[first.len()..]);
+        let (first, code_of_all) = (code.0.to_string(), last.0.to_string());
+        let mut lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+        let end = lines.pop()?;
+        let mut rewritten = BytesMut::with_capacity(bytes.len() + lines.len());
+        for line in lines {
+            // What would end the reply too early goes on, too.
+            let rest = [first.as_bytes(), code_of_all.as_bytes()]
+                .into_iter()
+                .find_map(|code| line.strip_prefix(code))
+                .filter(|rest| rest.first().is_some_and(|next| b" -\r".contains(next)));
+            if let Some(rest) = rest {
+                rewritten.extend_from_slice(code_of_all.as_bytes());
+                rewritten.extend_from_slice(b"-");
+                let text = rest.strip_prefix(b" ").or(rest.strip_prefix(b"-"));
+                rewritten.extend_from_slice(text.unwrap_or(rest));
             } else {
                 rewritten.extend_from_slice(line);
             }
         }
+        rewritten.extend_from_slice(end);
         Some(Reply {
             code: last,
             bytes: rewritten.freeze(),
@@ -444,6 +453,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_reply_that_another_code_ended_is_one_reply_to_whoever_reads_it(
+            middle in proptest::collection::vec("(150|553|200)?[ -]?[a-z]{0,3}", 0..6),
+        ) {
+            let mut parser = ReplyParser::default();
+            let mut push = |line: &str| parser.push(Line::Whole(line.to_owned().into())).unwrap();
+            push("553-begun");
+            for line in &middle {
+                if push(line).is_some() {
+                    push("553-begun");
+                }
+            }
+            prop_assert_eq!(push("150 end"), None);
+            let reply = parser.ended_otherwise().unwrap();
+            prop_assert_eq!(replies(reply.bytes()), Ok(vec![reply]));
+        }
+
         #[test]
         fn any_bytes_are_a_reply_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             for reply in replies(&bytes).unwrap_or_default() {

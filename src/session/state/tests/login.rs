@@ -73,8 +73,13 @@ fn the_password_after_an_unknown_host_reaches_no_backend() {
 #[test]
 fn settings_are_told_before_user_and_refused_ones_again_after_login() {
     let mut session = Session::implicit();
-    for line in ["CLNT x", "OPTS UTF8 ON", "TYPE I", "OPTS MLST size;"] {
-        assert_eq!(session.answer(line), 200, "{line}");
+    for (line, code) in [
+        ("CLNT x", 202),
+        ("OPTS UTF8 ON", 202),
+        ("TYPE I", 200),
+        ("OPTS MLST size;", 202),
+    ] {
+        assert_eq!(session.answer(line), code, "{line}");
     }
     session.client("USER al").dialled(false);
     session.backend("530 Log in first").backend("200 Yes");
@@ -93,7 +98,7 @@ fn settings_made_between_user_and_pass_reach_the_backend() {
     session.client("USER al").dialled(false).backend("200 Yes");
     session.backend("331 P");
     session.actions();
-    assert_eq!(session.answer("OPTS UTF8 OFF"), 200);
+    assert_eq!(session.answer("OPTS UTF8 OFF"), 202);
     session.client("PASS x").backend("230 In");
     assert_eq!(session.sent(), ["PASS x", "OPTS UTF8 OFF"]);
 }
