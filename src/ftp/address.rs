@@ -184,6 +184,15 @@ fn six_numbers_at(mut text: &[u8]) -> Option<[u8; 6]> {
 /// The number between the last two of four equal delimiters. Between the others there is nothing, or what RFC 2428 §3
 /// wants left out: protocol and address.
 fn port_in_229(text: &[u8]) -> Option<u16> {
+    // As nearly every server writes it.
+    if let Some(at) = memchr::memchr(b'(', text)
+        && let Some(digits) = text[at + 1..].strip_prefix(b"|||")
+        && let Some(end) = memchr::memchr(b'|', digits)
+        && let Ok(digits) = std::str::from_utf8(&digits[..end])
+        && let Some(port) = decimal(digits)
+    {
+        return Some(port);
+    }
     (0..text.len()).find_map(|at| {
         let delimiter = *text.get(at).filter(|byte| byte.is_ascii_punctuation())?;
         let mut fields = text[at + 1..].split(|byte| *byte == delimiter);

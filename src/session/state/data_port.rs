@@ -207,7 +207,10 @@ impl Machine {
         let Some(backend) = request.granted_by(reply) else {
             return self.ask_next_way(request, Some(reply));
         };
-        self.avoid(request.refused);
+        if backend != BackendData::Active {
+            // Whether the backend gets through to us shows only later.
+            self.avoid(request.refused);
+        }
         let protection = self.security.protection();
         self.push(Action::PrepareData {
             backend,
@@ -237,15 +240,15 @@ impl Machine {
         }
     }
 
-    /// The backend has ended its connection. Some do at EPSV: what it was asked for is not asked again, if there is
-    /// anything else.
+    /// The backend has ended its connection, or answers no more. Some do at EPSV, and there PASV comes first from now on. It
+    /// may have been chance, so nothing that is known to fail, or that needs a way in to us, takes its place.
     pub(super) fn avoid_what_was_asked_last(&mut self) {
         if let Some(logged_in) = self.logged_in()
             && let Step::BackendPort(request) = logged_in.step
-            && logged_in
-                .ports
-                .next(request.as_client, request.tried)
-                .is_some()
+            && let ports = logged_in.ports
+            && let Some(next @ (Way::Epsv | Way::Pasv)) =
+                ports.next(request.as_client, request.tried)
+            && !ports.avoid.has(next)
         {
             self.avoid(request.refused.and(request.asked));
         }
