@@ -43,8 +43,8 @@ impl Echo {
 }
 
 impl Machine {
-    /// A transfer is complete, and the client has been told so in these words.
-    pub(super) fn complete_with(&mut self, reply: Reply, surplus: Surplus) {
+    /// A transfer is over, and the client has been told so in these words.
+    pub(super) fn over_with(&mut self, reply: Reply, surplus: Surplus) {
         if surplus == Surplus::Same {
             self.echo.habit = Habit::Twice;
         }

@@ -389,6 +389,18 @@ fn a_reply_to_a_transfer_that_comes_twice_counts_once_and_is_fenced_off_from_the
 }
 
 #[test]
+fn a_refusal_of_a_transfer_may_come_twice_as_well() {
+    let mut session = Session::running("RETR x");
+    session
+        .backend("550 No such file")
+        .backend("550 No such file");
+    assert_eq!(session.sent(), ["NOOP"]);
+    assert_eq!(session.replies(), ["550 No such file"]);
+    session.backend("200 Ok").client("PWD");
+    assert_eq!(session.sent(), ["PWD"]);
+}
+
+#[test]
 fn another_second_reply_ends_the_session_and_not_the_transfer() {
     let mut session = nearly_complete();
     session.backend("250 Also").data(DataEvent::Finished);

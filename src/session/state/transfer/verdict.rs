@@ -130,7 +130,8 @@ impl Machine {
                 // The reply first: a client that is still connecting or sending learns why.
                 self.pass(&reply);
                 self.push(Action::DropData);
-                self.end_transfer(verdict, Some(Cause::Reply(Box::new(reply))));
+                self.end_transfer(verdict, Some(Cause::Reply(Box::new(reply.clone()))));
+                self.over_with(reply, Surplus::None);
             }
             Class::Intermediate => self.lose_backend(Loss::Misplaced),
         }
@@ -193,7 +194,7 @@ impl Machine {
             let surplus = running.surplus;
             self.pass(&reply);
             self.end_transfer(Verdict::Complete, None);
-            self.complete_with(reply, surplus);
+            self.over_with(reply, surplus);
         }
     }
 }
