@@ -1,5 +1,6 @@
 //! Waiting for whatever happens next, and for no longer than the machine has patience.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -14,7 +15,9 @@ use crate::net::control::ControlConnection;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientEnd {
     Open,
-    Told,
+    /// Its side is.
+    ToldEnded,
+    ToldGone,
 }
 
 impl Session {
@@ -34,6 +37,7 @@ impl Session {
             Wait::Reply => timeouts.backend_reply,
             Wait::FinalReply => timeouts.final_reply,
             Wait::Grace | Wait::LastWord => UPLOAD_GRACE,
+            Wait::SinkEnd => SINK_END_PATIENCE,
             Wait::Abort => ABORT_PATIENCE,
             Wait::Data => NO_DEADLINE,
         };
@@ -156,10 +160,9 @@ impl Session {
                 },
             });
         }
-        if client.is_over() {
-            self.client_is_gone()
-        } else {
-            None
+        match client.end()? {
+            io::ErrorKind::UnexpectedEof => self.client_has_ended(),
+            _ => self.client_is_gone(),
         }
     }
 
@@ -177,10 +180,19 @@ impl Session {
 
     /// What the machine is told of it, once.
     pub(super) fn client_is_gone(&mut self) -> Option<Event> {
-        match std::mem::replace(&mut self.client_end, ClientEnd::Told) {
-            ClientEnd::Open => Some(Event::ClientGone),
-            ClientEnd::Told => None,
+        match std::mem::replace(&mut self.client_end, ClientEnd::ToldGone) {
+            ClientEnd::Open | ClientEnd::ToldEnded => Some(Event::ClientGone),
+            ClientEnd::ToldGone => None,
         }
+    }
+
+    /// The same of the end of its side.
+    fn client_has_ended(&mut self) -> Option<Event> {
+        if self.client_end != ClientEnd::Open {
+            return None;
+        }
+        self.client_end = ClientEnd::ToldEnded;
+        Some(Event::ClientEnded)
     }
 }
 
@@ -190,6 +202,10 @@ const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 /// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another
 /// connection: lftp's ^C says ABOR and then closes its data connection as if the file were whole.
 const UPLOAD_GRACE: Duration = Duration::from_millis(50);
+
+/// How long a backend may take to close an upload's data connection after its 2xx. Servers close it before, since a close
+/// may be what fails; one that doesn't has said all the same that it has the file.
+const SINK_END_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a backend may take to answer ABOR.
 const ABORT_PATIENCE: Duration = Duration::from_secs(10);

@@ -38,6 +38,7 @@ use crate::observe::metrics::{Metrics, OpenSession};
 use crate::tls::{SessionId, SessionTls, Sessions};
 
 use client_tls::handshake;
+use data::Lingering;
 use data_side::DataSide;
 use dial::BackendConnection;
 use events::ClientEnd;
@@ -145,6 +146,7 @@ pub async fn serve(
         place: None,
         backend: None,
         data: DataSide::None,
+        lingering: Lingering::default(),
         machine,
         happened: VecDeque::new(),
         clock: None,
@@ -185,6 +187,8 @@ struct Session {
     place: Option<(SitePlace, OpenSession)>,
     backend: Option<BackendConnection>,
     data: DataSide,
+    /// Data connections of transfers that are over.
+    lingering: Lingering,
     machine: Machine,
     /// Events that came out of actions and wait for the machine.
     happened: VecDeque<Event>,

@@ -17,7 +17,7 @@ where
     let (report, events) = mpsc::channel(4);
     RunningData {
         events: Some(events),
-        orders: watch::Sender::new(None),
+        orders: watch::Sender::new(Last::default()),
         moved: Arc::default(),
         began: Instant::now(),
         _task: Task::spawn(task(report)),
@@ -74,6 +74,9 @@ fn legs(direction: Direction, backend_tls: Option<BackendSessionTls>, timeouts: 
         metrics: Arc::new(Metrics::new()),
         site: "site".to_owned(),
         session: SessionId(1),
+        client: [127, 0, 0, 1].into(),
+        close_notify: CloseNotify::Require,
+        lingering: Lingering::default(),
     }
 }
 
@@ -126,7 +129,7 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
         max_version: TlsVersion::V1_3,
     };
     let tls = BackendTlsClient::new(&tls).unwrap().session();
-    let legs = legs(Direction::Upload, Some(tls), timeouts);
+    let legs = legs(Direction::Download, Some(tls), timeouts);
     let data = PreparedData::active(backend, closed, closed.ip(), &timeouts);
     let mut data = data.open(legs, None);
     assert_eq!(data.event().await, DataEvent::BackendOpen);

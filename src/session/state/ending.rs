@@ -1,5 +1,6 @@
 //! How a session ends, and why.
 
+use super::transfer::Transfer;
 use super::{Action, Cause, Client, Loss, Machine, Record, State};
 use crate::ftp::answer::{self, Answer};
 use crate::observe::metrics::LoginResult;
@@ -54,16 +55,40 @@ impl Ending {
 }
 
 impl Machine {
+    /// The client says no more. What it has said is carried out and answered, as a server does that reads on to the end: a
+    /// script may end its side behind its last command (`printf … | nc -N`).
+    pub(super) fn on_client_ended(&mut self) {
+        self.client = Client::Gone;
+        self.lose_upload_of_gone_client();
+    }
+
+    /// The client is lost, which is ABOR and QUIT together (RFC 959 §4.1.1), but behind a QUIT. An upload goes on whose bytes
+    /// tell by themselves that they are all: a client that has sent its close_notify may close both of its connections with
+    /// replies unread.
     pub(super) fn on_client_gone(&mut self) {
-        if let Some(transfer) = self.transfer() {
-            if self.queue.holds_quit() && !transfer.needs_its_client() {
-                // QUIT and then the end of the connection is in order: RFC 959 §4.1.1 lets the transfer finish.
-                self.client = Client::Gone;
-                return;
-            }
-            // The control connection's loss is ABOR and QUIT together; the transfer must not look complete.
-            self.cut_transfer(Cause::ClientGone);
+        self.client = Client::Gone;
+        let quits = self.queue.holds_quit();
+        let goes_on = |transfer: &Transfer| transfer.outlives_its_client() || quits;
+        match self.transfer() {
+            Some(transfer) if goes_on(transfer) => self.lose_upload_of_gone_client(),
+            Some(_) => self.cut_with_client(),
+            None => self.close(Ending::ClientGone),
         }
+        if !quits {
+            self.queue.clear();
+        }
+    }
+
+    /// Where nothing else tells half a file from a whole one, the end of the control connection does.
+    pub(super) fn lose_upload_of_gone_client(&mut self) {
+        let needs_it = self.transfer().is_some_and(Transfer::needs_its_client);
+        if needs_it && self.client == Client::Gone {
+            self.cut_with_client();
+        }
+    }
+
+    fn cut_with_client(&mut self) {
+        self.cut_transfer(Cause::ClientGone);
         self.close(Ending::ClientGone);
     }
 

@@ -19,7 +19,9 @@ pub enum Event {
     Command(Command),
     /// The client sent a line that is none.
     BadLine(BadLine),
-    /// The client's control connection ended.
+    /// The client has ended its side of the control connection, and may still read.
+    ClientEnded,
+    /// The client's control connection is lost, or is given up.
     ClientGone,
     /// The handshake that [`Action::StartTls`] asked for is done.
     Secured {
@@ -51,14 +53,18 @@ pub enum Event {
 /// What the data connections of a transfer have to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataEvent {
-    /// The backend's data connection is open: the command may go out.
+    /// The backend's data connection is open: the command may go out, but for an upload's.
     BackendOpen,
+    /// The client's data connection of an upload is there, too.
+    ClientConnected,
     /// The source ended, and everything that came from it is with the sink. `proven` if the end can't be taken for a
     /// lost connection: it was a close_notify, or the backend's, whose reply decides.
     SourceEnded {
         /// False for a plain FIN from a client.
         proven: bool,
     },
+    /// After [`Action::ProceedData`]: the sink, a backend in clear text, was told the end, and has yet to end its side.
+    Ended,
     /// After [`Action::ProceedData`]: the sink's leg was ended in order.
     Finished,
     /// It went wrong. Both legs stay as they are until [`Action::DropData`] resets them.

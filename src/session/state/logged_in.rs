@@ -60,7 +60,7 @@ pub(super) enum Step {
     },
     /// The driver is to make the client's data port.
     ClientPort(PortRequest),
-    /// The backend is to answer a REST of ours.
+    /// The backend is to answer a REST or RANG of ours.
     Rewinding,
     Transfer(Transfer),
 }
@@ -281,6 +281,7 @@ impl Machine {
             Step::Rewinding => {
                 if reply.class() != Class::Preliminary {
                     self.set_step(Step::Ready);
+                    self.forget_restart();
                 }
             }
             Step::BackendPort { request, asked } => {

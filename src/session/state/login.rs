@@ -114,7 +114,7 @@ impl Machine {
     }
 
     fn dial(&mut self, route: Route) {
-        self.restart = Restart::Nowhere;
+        self.restart = Restart::NOWHERE;
         self.state = State::Dialling(route.clone());
         self.push(Action::Dial(route));
     }

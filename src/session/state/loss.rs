@@ -36,6 +36,8 @@ pub enum Loss {
     Preliminaries,
     /// It didn't answer in time.
     Silence,
+    /// It answered ABOR, and said nothing of the transfer.
+    NotAborted,
 }
 
 impl Loss {
@@ -46,6 +48,7 @@ impl Loss {
             Self::Misplaced => "a reply that the command can't have",
             Self::Preliminaries => "too many preliminary replies to one command",
             Self::Silence => "no reply in time",
+            Self::NotAborted => "a reply to ABOR that says nothing of the transfer",
         }
     }
 }

@@ -111,7 +111,7 @@ pub struct Machine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Client {
     Present,
-    /// It has ended, with QUIT before it.
+    /// It has ended on the client's side, or in all. What was begun goes on, and what was said before its end in order.
     Gone,
 }
 
@@ -146,7 +146,6 @@ impl Machine {
             terms,
             Security::On {
                 sni,
-                pbsz: true,
                 protection: Protection::Private,
             },
         )
@@ -159,7 +158,7 @@ impl Machine {
             host: None,
             stored: Stored::default(),
             only_epsv: false,
-            restart: Restart::Nowhere,
+            restart: Restart::NOWHERE,
             state: State::NoBackend,
             login_clock: LoginClock::Running,
             turn: 0,
@@ -245,6 +244,7 @@ impl Machine {
         match event {
             Event::Command(command) => self.on_command(command),
             Event::BadLine(bad) => self.on_bad_line(bad),
+            Event::ClientEnded => self.on_client_ended(),
             Event::ClientGone => self.on_client_gone(),
             Event::Secured { sni } => self.on_secured(sni),
             Event::Dialled(dialled) => self.on_dialled(dialled),
@@ -269,6 +269,9 @@ impl Machine {
                 Queued::Command(command) => self.on_command(command),
                 Queued::BadLine(bad) => self.on_bad_line(bad),
             }
+        }
+        if self.client == Client::Gone && self.is_ready() {
+            self.close(Ending::ClientGone);
         }
     }
 
@@ -350,7 +353,7 @@ impl Machine {
             }
             Wait::Command => self.farewell(answer::IDLE_TIMEOUT, Ending::Idle),
             Wait::Reply => self.lose_backend(Loss::Silence),
-            Wait::FinalReply | Wait::Grace | Wait::LastWord | Wait::Abort => {
+            Wait::FinalReply | Wait::Grace | Wait::LastWord | Wait::SinkEnd | Wait::Abort => {
                 self.transfer_expired()
             }
             Wait::Data => {}

@@ -15,6 +15,8 @@ pub enum Wait {
     Grace,
     /// The same behind the end of an upload under TLS, but no longer than for what the client has said already.
     LastWord,
+    /// The backend's end of an upload's data connection, behind its 2xx.
+    SinkEnd,
     /// The backend's replies to ABOR.
     Abort,
     /// The data connections, which have deadlines of their own.
