@@ -37,6 +37,14 @@ impl DataSide {
         }
     }
 
+    /// How many bytes the running transfer has moved.
+    pub fn moved(&self) -> u64 {
+        match self {
+            Self::Running(running) => running.moved(),
+            Self::None | Self::Preparing(_) | Self::Prepared(_) => 0,
+        }
+    }
+
     pub fn order(&self, order: Order) {
         if let Self::Running(running) = self {
             running.order(order);

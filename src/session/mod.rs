@@ -23,7 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::ListenerTls;
@@ -41,7 +42,8 @@ use client_tls::handshake;
 use data::Lingering;
 use data_side::DataSide;
 use dial::BackendConnection;
-use events::ClientEnd;
+use events::{ClientEnd, Look};
+use penalty::Judging;
 use state::{Clock, Ending, Event, Machine, Terms};
 use summary::Summary;
 
@@ -53,7 +55,9 @@ pub struct Shared {
     /// Who may come in.
     pub limiter: Arc<Limiter>,
     /// Who has guessed too often.
-    pub guard: Guard,
+    pub guard: Arc<Guard>,
+    /// Told whenever a guess has been judged.
+    pub judged: Notify,
     /// The TLS sessions that data connections may resume.
     pub tls_sessions: Arc<Sessions>,
     /// Where the names of backends lead.
@@ -67,7 +71,8 @@ impl Shared {
         Self {
             metrics,
             limiter: Arc::new(Limiter::new()),
-            guard: Guard::new(),
+            guard: Arc::new(Guard::new()),
+            judged: Notify::new(),
             tls_sessions: Arc::new(Sessions::new()),
             resolver: Arc::default(),
             ids: AtomicU64::new(1),
@@ -118,7 +123,6 @@ pub async fn serve(
         Arc::clone(&shared.metrics),
     );
     let _counted = shared.metrics.session(accepted.tls);
-    let _permit = accepted.permit;
     if options::control(&accepted.stream).is_err() {
         return summary.write(Ending::ClientGone);
     }
@@ -143,6 +147,8 @@ pub async fn serve(
     let session = Session {
         client: Some(ControlConnection::with_client(stream)),
         client_end: ClientEnd::Open,
+        permit: Some(accepted.permit),
+        dials: Dials::None,
         place: None,
         backend: None,
         data: DataSide::None,
@@ -150,9 +156,12 @@ pub async fn serve(
         machine,
         happened: VecDeque::new(),
         clock: None,
+        look: Look::First,
+        moved: 0,
         deadline: login_by,
         login_by,
         trial: shared.guard.trial(b""),
+        guess: None,
         listener: accepted.listener,
         tls,
         live,
@@ -183,8 +192,11 @@ struct Session {
     /// `None` only while its TLS handshake runs, and after that has failed.
     client: Option<ControlConnection>,
     client_end: ClientEnd,
-    /// From the dialling of its site's backend until that is hung up on.
-    place: Option<(SitePlace, OpenSession)>,
+    /// Its place among all sessions and its client's, until it says goodbye.
+    permit: Option<Permit>,
+    dials: Dials,
+    /// From the dialling of its site's backend until that connection is closed.
+    place: Option<Place>,
     backend: Option<BackendConnection>,
     data: DataSide,
     /// Data connections of transfers that are over.
@@ -195,15 +207,32 @@ struct Session {
     /// What the deadline is for; none if it's over.
     clock: Option<Clock>,
     deadline: Instant,
+    look: Look,
+    /// How far an upload had come when its client went.
+    moved: u64,
     login_by: Instant,
     /// What the login that is under way tries.
     trial: Trial,
+    /// From PASS to the backend's answer.
+    guess: Option<Judging>,
     listener: SocketAddr,
     tls: SessionTls,
     live: Arc<Live>,
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
     summary: Summary,
+}
+
+/// A place at a site, and that it is counted.
+type Place = (SitePlace, OpenSession);
+
+/// Whether the session has dialled a backend before.
+#[derive(Debug)]
+enum Dials {
+    /// The first dial is paid for with the session.
+    None,
+    /// Its connection may still be closing, with its place at the site.
+    Some(Option<JoinHandle<()>>),
 }
 
 impl Session {
@@ -215,10 +244,6 @@ impl Session {
             self.arm();
             let event = self.next_event().await;
             self.machine.handle(event);
-            // A further USER for the same site dials nobody, but changes who is named in the log.
-            if let Some(route) = self.machine.route() {
-                self.summary.site(route);
-            }
         };
         // The sockets of a transfer are reset now, and not only when the goodbyes, which may take a while, have been said.
         self.data = DataSide::None;

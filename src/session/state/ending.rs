@@ -1,7 +1,7 @@
 //! How a session ends, and why.
 
 use super::transfer::Transfer;
-use super::{Action, Cause, Client, Loss, Machine, Record, State};
+use super::{Action, Cause, Client, Loss, Machine, Record, Stage, State};
 use crate::ftp::answer::{self, Answer};
 use crate::observe::metrics::LoginResult;
 
@@ -59,23 +59,36 @@ impl Machine {
     /// script may end its side behind its last command (`printf … | nc -N`).
     pub(super) fn on_client_ended(&mut self) {
         self.client = Client::Gone;
-        self.lose_upload_of_gone_client();
+        self.abort_for_gone_client();
+        if self.stage() == Stage::DataPort {
+            // Nobody is left who could use it, and others may wait for one.
+            self.close(Ending::ClientGone);
+        }
     }
 
-    /// The client is lost, which is ABOR and QUIT together (RFC 959 §4.1.1), but behind a QUIT. An upload goes on whose bytes
-    /// tell by themselves that they are all: a client that has sent its close_notify may close both of its connections with
-    /// replies unread.
+    /// The client is lost, and hears no more, either.
     pub(super) fn on_client_gone(&mut self) {
         self.client = Client::Gone;
-        let quits = self.queue.holds_quit();
-        let goes_on = |transfer: &Transfer| transfer.outlives_its_client() || quits;
-        match self.transfer() {
-            Some(transfer) if goes_on(transfer) => self.lose_upload_of_gone_client(),
-            Some(_) => self.cut_with_client(),
-            None => self.close(Ending::ClientGone),
-        }
-        if !quits {
+        self.abort_for_gone_client();
+        if !self.queue.holds_quit() {
             self.queue.clear();
+        }
+        if self.transfer().is_none() && !matches!(self.state, State::Closed) {
+            self.close(Ending::ClientGone);
+        }
+    }
+
+    /// The end of the control connection is ABOR and QUIT together (RFC 959 §4.1.1), but behind a QUIT. An upload goes on
+    /// whose bytes tell by themselves that they are all: a client that has sent its close_notify may close both of its
+    /// connections, be it with replies unread. [`Wait::Orphan`](super::Wait::Orphan) bounds the time for that.
+    fn abort_for_gone_client(&mut self) {
+        let quits = self.queue.holds_quit();
+        match self.transfer() {
+            Some(transfer) if transfer.outlives_its_client() || quits => {
+                self.lose_upload_of_gone_client();
+            }
+            Some(_) => self.cut_with_client(),
+            None => {}
         }
     }
 
@@ -87,7 +100,7 @@ impl Machine {
         }
     }
 
-    fn cut_with_client(&mut self) {
+    pub(super) fn cut_with_client(&mut self) {
         self.cut_transfer(Cause::ClientGone);
         self.close(Ending::ClientGone);
     }

@@ -30,7 +30,7 @@ pub enum Event {
     },
     /// The backend connection that [`Action::Dial`] asked for is ready for USER, or there is none.
     Dialled(Option<Dialled>),
-    /// The guard lets the client try no further: what [`Action::Dial`] or [`Action::Penalise`] came upon.
+    /// The guard lets the client try no further: what [`Action::Dial`], [`Action::Guess`] or [`Action::Penalise`] came upon.
     Blocked,
     /// The site of [`Action::Dial`] has as many sessions as it may.
     SiteFull,
@@ -99,6 +99,12 @@ pub enum Action {
     /// Connect to the site's backend; then comes [`Event::Dialled`], or [`Event::Blocked`] from the guard, or
     /// [`Event::SiteFull`].
     Dial(Route),
+    /// This USER or HOST has been taken up; it may lead nowhere.
+    Asked(Command),
+    /// The login leads here.
+    Route(Route),
+    /// Send this PASS or ACCT to the backend, unless the guard says otherwise: then comes [`Event::Blocked`] in its place.
+    Guess(Command),
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
     Penalise(Option<Arc<Site>>),
     /// Send this line to the backend.

@@ -54,6 +54,7 @@ impl Machine {
         if command.argument().is_empty() {
             return self.answer(answer::USER_ARGUMENT);
         }
+        self.push(Action::Asked(command.clone()));
         if self.terms.tls_required && !self.security.is_on() {
             self.push(Action::Record(Record::Login(LoginResult::ClearText)));
             return self.answer(answer::POLICY_REQUIRES_TLS);
@@ -74,6 +75,7 @@ impl Machine {
         };
         match std::mem::replace(&mut self.state, State::NoBackend) {
             State::Login(login) if login.route.site.name == route.site.name => {
+                self.push(Action::Route(route.clone()));
                 self.state = State::Login(Login { route, ..login });
                 self.send_user(None);
             }
@@ -82,6 +84,7 @@ impl Machine {
                     // A lease that nobody will use keeps the port from others.
                     self.push(Action::DropData);
                 }
+                self.push(Action::Route(route.clone()));
                 self.state = State::Login(Login {
                     route,
                     passive: logged_in.passive,
@@ -110,11 +113,18 @@ impl Machine {
             return self.answer(answer::USER_FIRST);
         };
         login.step = Step::Password;
-        self.send(command.line());
+        self.turn += 1;
+        self.push(Action::Guess(command));
+    }
+
+    /// Whether the backend judges a password.
+    pub fn is_guessing(&self) -> bool {
+        matches!(&self.state, State::Login(login) if matches!(login.step, Step::Password))
     }
 
     fn dial(&mut self, route: Route) {
         self.restart = Restart::NOWHERE;
+        self.push(Action::Route(route.clone()));
         self.state = State::Dialling(route.clone());
         self.push(Action::Dial(route));
     }
@@ -148,6 +158,10 @@ impl Machine {
     pub(super) fn on_blocked(&mut self) {
         match self.state {
             State::Dialling(_) => {
+                self.push(Action::Record(Record::Login(LoginResult::Blocked)));
+            }
+            // The password has not gone out.
+            State::Login(_) if self.is_guessing() => {
                 self.push(Action::Record(Record::Login(LoginResult::Blocked)));
             }
             State::NoBackend | State::Login(_) => {}
@@ -204,7 +218,9 @@ impl Machine {
                 former: Some(former),
             } if reply.class().is_failure() => {
                 // vsftpd: "530 Can't change to another user." The old login holds.
-                self.state = State::LoggedIn(LoggedIn::new(former, login.passive));
+                let passive = login.passive;
+                self.push(Action::Route(former.clone()));
+                self.state = State::LoggedIn(LoggedIn::new(former, passive));
                 self.pass(&reply);
             }
             Step::User { .. } | Step::Password => self.login_reply(reply),

@@ -53,6 +53,7 @@ use queue::{Queue, Queued};
 use restart::Restart;
 use security::Security;
 use stored::Stored;
+use transfer::Transfer;
 pub use transfer::{Cause, DataFailure};
 pub use wait::{Clock, Wait};
 
@@ -194,6 +195,7 @@ impl Machine {
     /// What the session waits for.
     pub fn wait(&self) -> Wait {
         match &self.state {
+            State::LoggedIn(_) if self.has_orphan() => Wait::Orphan,
             State::LoggedIn(logged_in) => logged_in.wait(),
             State::Dialling(_) | State::Closed => Wait::Login,
             State::NoBackend | State::Login(_) => match self.login_clock {
@@ -202,6 +204,13 @@ impl Machine {
                 LoginClock::Stopped => Wait::Reply,
             },
         }
+    }
+
+    /// Whether an upload runs whose client is gone, and has yet to show that it is whole. QUIT tells that the client meant to
+    /// go.
+    fn has_orphan(&self) -> bool {
+        let transfer = self.transfer().filter(|_| self.client == Client::Gone);
+        transfer.is_some_and(Transfer::is_orphaned_without_its_client) && !self.queue.holds_quit()
     }
 
     /// The same, with its beginning. What changes nothing gives nobody more time: neither a 1yz, nor what the client says
@@ -356,6 +365,7 @@ impl Machine {
             Wait::FinalReply | Wait::Grace | Wait::LastWord | Wait::SinkEnd | Wait::Abort => {
                 self.transfer_expired()
             }
+            Wait::Orphan => self.cut_with_client(),
             Wait::Data => {}
         }
     }

@@ -17,6 +17,8 @@ pub enum Wait {
     LastWord,
     /// The backend's end of an upload's data connection, behind its 2xx.
     SinkEnd,
+    /// The close_notify of an upload whose client has ended its control connection. The time begins anew with each byte.
+    Orphan,
     /// The backend's replies to ABOR.
     Abort,
     /// The data connections, which have deadlines of their own.

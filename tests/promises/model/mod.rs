@@ -36,7 +36,7 @@ pub struct World {
     terms: Terms,
     closed: bool,
     owes: Owed,
-    /// A login has just failed, and the guard may say that it was one too many.
+    /// A login has just failed, or is to be tried, and the guard may say that it is one too many.
     penalised: bool,
 
     /// It says no more.
@@ -212,6 +212,11 @@ impl World {
             Happening::Blocked if self.owes == Owed::Dial => {
                 self.owes = Owed::Nothing;
                 Event::Blocked
+            }
+            // It waited for its turn in vain.
+            Happening::Expired if self.owes == Owed::Dial => {
+                self.owes = Owed::Nothing;
+                Event::Expired
             }
             Happening::SiteFull if self.owes == Owed::Dial => {
                 self.owes = Owed::Nothing;

@@ -32,6 +32,14 @@ impl World {
                 self.login = Login::Out;
                 self.owes = Owed::Dial;
             }
+            Action::Asked(command) => assert!(self.heard.contains(command.line())),
+            Action::Route(route) => {
+                assert!(["a", "b", "c"].contains(&route.site.name.as_str()));
+            }
+            Action::Guess(command) => {
+                self.penalised = true;
+                self.see_sent(&[command.line(), b"\r\n"].concat().into());
+            }
             Action::Penalise(_) => self.penalised = true,
             Action::HangUp => {
                 self.backend = None;

@@ -96,6 +96,22 @@ fn an_upload_under_tls_outlasts_a_client_that_closes_all_behind_its_close_notify
 }
 
 #[test]
+fn an_upload_under_tls_whose_client_has_gone_has_a_moment_for_its_close_notify() {
+    for begun in [true, false] {
+        let mut session = match begun {
+            true => Session::running("STOR x"),
+            false => Session::opening("STOR x"),
+        };
+        session.event(Event::ClientEnded);
+        assert_eq!(session.machine.wait(), Wait::Orphan);
+        session.event(Event::Expired);
+        assert_eq!(session.verdict(), Some(Verdict::FailedClient));
+        assert_eq!(session.ending(), Some(Ending::ClientGone));
+        assert_eq!(session.sent().len(), usize::from(begun), "ABOR");
+    }
+}
+
+#[test]
 fn the_command_of_an_upload_waits_for_its_clients_data_connection() {
     for transfer in ["STOR x", "APPE x", "STOU"] {
         let mut session = Session::opening(transfer);

@@ -94,14 +94,30 @@ impl Transfer {
         }
     }
 
-    /// Whether its bytes tell their end by themselves, or it is over already.
+    /// Whether its bytes tell their end by themselves, or have ended.
     pub fn outlives_its_client(&self) -> bool {
-        match self.phase {
+        match &self.phase {
             Phase::Aborting(_) => true,
-            Phase::Opening(_) | Phase::Running(_) => {
-                self.direction == Direction::Upload && self.protection == Protection::Private
+            Phase::Opening(_) => self.is_private_upload(),
+            Phase::Running(running) => {
+                let has_ended = !matches!(running.data, Data::Flowing | Data::Unproven);
+                self.is_private_upload() || self.direction == Direction::Upload && has_ended
             }
         }
+    }
+
+    /// Whether the end of its bytes is still to come, from a client that may be gone.
+    pub fn is_orphaned_without_its_client(&self) -> bool {
+        let is_flowing = match &self.phase {
+            Phase::Opening(_) => true,
+            Phase::Running(running) => running.data == Data::Flowing,
+            Phase::Aborting(_) => false,
+        };
+        self.is_private_upload() && is_flowing
+    }
+
+    fn is_private_upload(&self) -> bool {
+        self.direction == Direction::Upload && self.protection == Protection::Private
     }
 
     pub fn wait(&self) -> Wait {
