@@ -95,11 +95,6 @@ pub fn hold_for_fin(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_cork(true)
 }
 
-/// How long a deadline that is over waits for what arrived before it. A process that was suspended (a virtual machine's
-/// pause, a frozen cgroup) wakes up to all its timers before tokio has looked at its sockets, and the next timer comes when
-/// it has.
-pub const REACTOR_TURN: Duration = Duration::from_millis(1);
-
 /// A silent control connection is probed this often.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 

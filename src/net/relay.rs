@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::options::REACTOR_TURN;
+use super::deadline::REACTOR_TURN;
 use super::source::{PlainSource, Source, SourceEnd, Supply};
 use super::stream::Stream;
 

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Backend, BackendTls, ListenerTls, Timeouts};
 use crate::ftp::reply::{BadReply, Class, Reply, ReplyParser};
 use crate::net::connect;
 use crate::net::control::ControlConnection;
+use crate::net::deadline::timeout;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::observe::log::shown;

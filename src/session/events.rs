@@ -10,7 +10,7 @@ use super::{Drain, Session};
 use crate::ftp::command::Command;
 use crate::ftp::line::Line;
 use crate::net::control::ControlConnection;
-use crate::net::options;
+use crate::net::deadline;
 
 /// Whether the machine knows that the client's connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) enum ClientEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
     First,
-    /// See [`options::REACTOR_TURN`].
+    /// See [`deadline`].
     Second,
 }
 
@@ -83,10 +83,11 @@ impl Session {
             if let Some(event) = at_hand {
                 return event;
             }
-            if self.machine.wait() == Wait::LastWord && !self.client_has_said_more() {
-                if let Some(event) = self.expired().await {
-                    return event;
-                }
+            if self.machine.wait() == Wait::LastWord
+                && !self.client_has_said_more()
+                && let Some(event) = self.expired().await
+            {
+                return event;
             }
             let client_fills = async {
                 match &mut self.client {
@@ -106,7 +107,7 @@ impl Session {
                 () = sleep_until(self.deadline) => match self.look {
                     Look::First => {
                         self.look = Look::Second;
-                        self.deadline = Instant::now() + options::REACTOR_TURN;
+                        self.deadline = Instant::now() + deadline::REACTOR_TURN;
                     }
                     Look::Second => if let Some(event) = self.expired().await {
                         return event;

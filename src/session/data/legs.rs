@@ -14,6 +14,7 @@ use super::door::Door;
 use super::told::Told;
 use super::{Legs, PreparedClient};
 use crate::ftp::command::Direction;
+use crate::net::deadline::late;
 use crate::net::source::Source;
 use crate::net::stream::Stream;
 use crate::net::{connect, options};
@@ -110,7 +111,7 @@ pub(super) async fn secure_backend(
         if let Err(silent) = told.begun().await {
             return silent;
         }
-        sleep(legs.timeouts.tls_handshake).await;
+        late(legs.timeouts.tls_handshake).await;
         DataFailure::BackendHandshake
     };
     match secure(handshake, too_late, Leg::Backend, legs).await? {
@@ -311,7 +312,7 @@ async fn secure_client(
         }
     }
     let too_late = async {
-        sleep(legs.timeouts.tls_handshake).await;
+        late(legs.timeouts.tls_handshake).await;
         DataFailure::ClientHandshake
     };
     let connection = tls.connection();
