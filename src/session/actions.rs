@@ -41,6 +41,7 @@ impl Session {
                 Action::Asked(command) => self.asked(&command),
                 Action::Route(route) => self.summary.site(route),
                 Action::Dial(route) => {
+                    self.summary.site(route.clone());
                     if let Err(refused) = self.dial_in_turn(&route).await {
                         self.happened.push_back(refused);
                     }

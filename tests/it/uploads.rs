@@ -141,6 +141,27 @@ fn tls_on_a_data_connection_in_clear_text_is_never_a_file() {
 }
 
 #[test]
+fn tls_on_a_data_connection_in_clear_text_costs_no_file_where_it_comes_before_the_command() {
+    let stage = Stage::new(Script::new().file("file", "precious"));
+    let hello = stage.front.tls_of(&TLS13).hello();
+    let mut client = stage.clear_session();
+    let mut data = open_data(client.epsv());
+    data.write_all(&hello).expect("the proxy reads");
+    // The next word comes behind it.
+    client.command("NOOP", 200);
+    client.command("STOR file", 426);
+    assert_eq!(data.read_to_end().1, End::Reset);
+    assert!(!heard(&stage.backend, "STOR"));
+    // The beginning of a file that is already there is no reason to wait, nor to lose it.
+    let mut data = open_data(client.epsv());
+    data.write_all(b"content").expect("the proxy reads");
+    client.command("STOR file", 150);
+    data.fin().expect("the proxy is there");
+    client.expect(226);
+    assert_eq!(stage.backend.file("file").as_deref(), Some(&b"content"[..]));
+}
+
+#[test]
 fn prot_without_pbsz_protects_the_file() {
     let stage = Stage::new(Script::new());
     let tls = stage.front.tls(NAME);

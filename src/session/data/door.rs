@@ -10,7 +10,9 @@ use tokio::time::sleep;
 
 use super::legs::{PATIENCE_AFTER_A_STRANGER, connect_to_client};
 use super::{Legs, PreparedClient};
+use crate::passive::Arrived;
 use crate::session::state::DataFailure;
+use crate::tls::hello::{self, Hello};
 
 /// Who has come to the port that the client was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,43 @@ impl PreparedClient {
         }
     }
 }
+
+impl PreparedClient {
+    /// Makes sure that a client which is to speak in clear text has not begun TLS, as far as it has spoken: what it says later
+    /// is looked at when the server has the command, and has emptied the file.
+    pub async fn speaks_no_tls(&mut self) -> Result<(), DataFailure> {
+        let guest = match self {
+            Self::Passive { arrival, door, .. } if *door.borrow() == Door::Arrived => {
+                Some(arrival.join().await.ok_or(DataFailure::Internal)??)
+            }
+            _ => None,
+        };
+        if let Some(guest) = guest {
+            // Without TLS there is no proof by which another one could take its place.
+            *self = Self::Connected(Some(guest.into_arrived()));
+        }
+        let Self::Connected(Some(Arrived { stream, read })) = self else {
+            return Ok(());
+        };
+        let mut said = read.clone();
+        if said.is_empty() {
+            said.resize(USUAL_HELLO, 0);
+            let count = tokio::select! {
+                biased;
+                count = stream.peek(&mut said) => count.unwrap_or(0),
+                () = std::future::ready(()) => 0,
+            };
+            said.truncate(count);
+        }
+        match hello::read(&said) {
+            Hello::Names(_) => Err(DataFailure::ClientSpeaksTls),
+            Hello::Incomplete | Hello::Other => Ok(()),
+        }
+    }
+}
+
+/// Bytes that hold nearly every ClientHello.
+const USUAL_HELLO: usize = 4096;
 
 /// Who has not said whose connection it is by then may be waiting for the 150.
 const SILENCE: Duration = Duration::from_millis(100);

@@ -78,6 +78,12 @@ pub(super) struct Guest {
     arrived: Arrived,
 }
 
+impl Guest {
+    pub(super) fn into_arrived(self) -> Arrived {
+        self.arrived
+    }
+}
+
 impl Drop for OpenLegs {
     fn drop(&mut self) {
         // An upload that is broken off has never read from its backend.

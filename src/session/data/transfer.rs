@@ -74,6 +74,9 @@ impl Transfer {
         self.tell(DataEvent::BackendOpen).await;
         if self.legs.direction == Direction::Upload {
             client.connected(&self.legs).await?;
+            if self.client_tls.is_none() {
+                client.speaks_no_tls().await?;
+            }
             self.tell(DataEvent::ClientConnected).await;
         }
         self.told.ordered(Order::Begin).await;

@@ -101,7 +101,7 @@ pub enum Action {
     Dial(Route),
     /// This USER or HOST has been taken up; it may lead nowhere.
     Asked(Command),
-    /// The login leads here.
+    /// The login leads here, on the connection that there is.
     Route(Route),
     /// Send this PASS or ACCT to the backend, unless the guard says otherwise: then comes [`Event::Blocked`] in its place.
     Guess(Command),

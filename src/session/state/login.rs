@@ -54,8 +54,8 @@ impl Machine {
         if command.argument().is_empty() {
             return self.answer(answer::USER_ARGUMENT);
         }
-        self.push(Action::Asked(command.clone()));
         if self.terms.tls_required && !self.security.is_on() {
+            self.push(Action::Asked(command));
             self.push(Action::Record(Record::Login(LoginResult::ClearText)));
             return self.answer(answer::POLICY_REQUIRES_TLS);
         }
@@ -63,6 +63,7 @@ impl Machine {
             self.terms
                 .router
                 .route(command.argument(), self.host.as_ref(), self.security.sni());
+        self.push(Action::Asked(command));
         let Some(route) = route else {
             self.push(Action::Record(Record::Login(LoginResult::UnknownHost)));
             // The password that may follow is not for the backend of an earlier USER.
@@ -124,7 +125,6 @@ impl Machine {
 
     fn dial(&mut self, route: Route) {
         self.restart = Restart::NOWHERE;
-        self.push(Action::Route(route.clone()));
         self.state = State::Dialling(route.clone());
         self.push(Action::Dial(route));
     }
