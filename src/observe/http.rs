@@ -2,7 +2,8 @@
 //!
 //! It listens on loopback unless told otherwise, but is as careful as if it didn't: few connections at once, one request
 //! on each, and a deadline for everything, so that whoever plays with it takes nothing from the proxy. Nor from those who
-//! look after it: when all places are taken, the oldest connection that has asked nothing yet makes room for a new one.
+//! look after it: when all places are taken, the oldest connection that has asked nothing yet makes room for a new one, or
+//! else the oldest that doesn't read its answer.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,12 +22,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::metrics::Metrics;
 
 /// How many connections there are at once. A new one has asked before so many others come behind it.
 const CONNECTIONS: usize = 64;
+
+/// Whoever asks and reads has its answer far sooner.
+const LONG_FOR_AN_ANSWER: Duration = Duration::from_millis(500);
 
 /// Room for a request's head; hyper answers 431 to more.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -80,16 +84,22 @@ async fn serve_within(listener: TcpListener, admin: Arc<Admin>, deadlines: Deadl
     let mut connections = JoinSet::new();
     let mut places = VecDeque::new();
     loop {
+        let room = make_room(&mut places);
         tokio::select! {
             biased;
             Some(_) = connections.join_next() => {}
-            // Where all are being answered, further ones wait in the listener's backlog.
-            accepted = listener.accept(), if make_room(&mut places) => match accepted {
+            // Where all are being answered, further ones wait in the listener's backlog, and not for long.
+            () = sleep(LONG_FOR_AN_ANSWER), if !room => {}
+            accepted = listener.accept(), if room => match accepted {
                 Ok((stream, _)) => {
                     let asked = Arc::new(AtomicBool::new(false));
                     let answering = answer(stream, Arc::clone(&admin), Arc::clone(&asked), deadlines);
                     let handle = connections.spawn(answering);
-                    places.push_back(Place { handle, asked });
+                    places.push_back(Place {
+                        handle,
+                        asked,
+                        since: Instant::now(),
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admin endpoint cannot accept a connection");
@@ -105,18 +115,27 @@ struct Place {
     handle: AbortHandle,
     /// Its request is there.
     asked: Arc<AtomicBool>,
+    since: Instant,
 }
 
-/// Whether there is a place for one more, which the oldest silent connection may have to give up when that comes.
+impl Place {
+    fn is_silent(&self) -> bool {
+        !self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether there is a place for one more, which the oldest slow connection has to give up for it.
 fn make_room(places: &mut VecDeque<Place>) -> bool {
     places.retain(|place| !place.handle.is_finished());
     if places.len() < CONNECTIONS {
         return true;
     }
-    let silent = places
-        .iter()
-        .position(|place| !place.asked.load(Ordering::Relaxed));
-    let Some(place) = silent.and_then(|at| places.remove(at)) else {
+    let slow = places.iter().position(Place::is_silent).or_else(|| {
+        places
+            .iter()
+            .position(|place| place.since.elapsed() >= LONG_FOR_AN_ANSWER)
+    });
+    let Some(place) = slow.and_then(|at| places.remove(at)) else {
         return false;
     };
     place.handle.abort();
@@ -383,6 +402,24 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         let end = everything_from(&mut slow[0]).await;
         assert_eq!(end, "", "the oldest had to go");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_its_answer_makes_room_after_a_while() {
+        let mut tasks = JoinSet::new();
+        let mut places: VecDeque<Place> = (0..CONNECTIONS)
+            .map(|_| Place {
+                handle: tasks.spawn(std::future::pending::<()>()),
+                asked: Arc::new(AtomicBool::new(true)),
+                since: Instant::now(),
+            })
+            .collect();
+        assert!(!make_room(&mut places));
+        sleep(LONG_FOR_AN_ANSWER).await;
+        assert!(make_room(&mut places));
+        let ended = tasks.join_next().await.expect("one of them");
+        assert!(ended.expect_err("it was pending").is_cancelled());
+        assert_eq!(places.len(), CONNECTIONS - 1);
     }
 
     #[tokio::test]
