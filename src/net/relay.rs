@@ -52,8 +52,8 @@ impl Patience for Duration {
 pub struct Ended {
     /// How.
     pub end: SourceEnd,
-    /// How long it had stood still before.
-    pub standstill: Duration,
+    /// Since when it had stood still before, if it had.
+    pub still_since: Option<Instant>,
 }
 
 /// Copies from `source` to `sink` until the source ends; then every byte is with the sink's kernel. Nothing is closed.
@@ -76,8 +76,8 @@ pub async fn relay(
             .ok_or(Broken::SourceIdle)?
             .map_err(Broken::Source)?;
         if let Supply::End(end) = supply {
-            let standstill = deadline.last_step();
-            return Ok(Ended { end, standstill });
+            let still_since = deadline.began;
+            return Ok(Ended { end, still_since });
         }
         let mut rest = source.bytes();
         while !rest.is_empty() {
@@ -100,7 +100,8 @@ pub async fn relay(
     }
 }
 
-/// Waits for the first bytes of a source until they are `enough`, or all that there are. They stay with the source.
+/// Waits for the first bytes of a source until they are `enough`, or all that there are. They stay with the source. Gives
+/// since when it had stood still before its end, if it has ended.
 ///
 /// # Errors
 /// If it fails or stands still.
@@ -108,7 +109,7 @@ pub async fn first_bytes(
     source: &mut PlainSource,
     enough: impl Fn(&[u8]) -> bool,
     patience: &impl Patience,
-) -> Result<(), Broken> {
+) -> Result<Option<Instant>, Broken> {
     let mut deadline = StepDeadline::new(patience);
     while !enough(source.bytes()) {
         let more = deadline
@@ -117,10 +118,10 @@ pub async fn first_bytes(
             .ok_or(Broken::SourceIdle)?
             .map_err(Broken::Source)?;
         if !more {
-            break;
+            return Ok(deadline.began);
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// A bound on each of many steps, for which one timer is set: most steps are over before it matters, and setting a timer
@@ -139,11 +140,6 @@ impl<'a, P: Patience> StepDeadline<'a, P> {
             patience,
             began: None,
         }
-    }
-
-    /// How long the last step had to wait.
-    fn last_step(&self) -> Duration {
-        self.began.map_or(Duration::ZERO, |began| began.elapsed())
     }
 
     /// `None` if the step took too long.

@@ -90,6 +90,7 @@ impl Session {
     /// Dials, one connection after the other, and each but the first at the pace of new sessions: otherwise one session could
     /// use up a site's places, and the ports towards its backends.
     async fn dial_in_turn(&mut self, route: &Route) -> Result<(), Event> {
+        let login_by = self.login_deadline();
         if let Dials::Some(closing) = &mut self.dials {
             let waiting = async {
                 if let Some(closing) = closing {
@@ -101,11 +102,6 @@ impl Session {
                 while let Err(wait) = limiter.dial(client, limits, Instant::now().into_std()) {
                     sleep(wait).await;
                 }
-            };
-            let login_by = if self.machine.has_been_logged_in() {
-                Instant::now() + self.live.policy.settings.timeouts.login
-            } else {
-                self.login_by
             };
             tokio::select! {
                 waited = timeout_at(login_by, waiting) => waited.map_err(|_| Event::Expired)?,

@@ -324,19 +324,23 @@ fn behind_a_balancer_an_upload_that_ends_after_a_standstill_is_not_complete() {
     let mut client = Raw::over(balanced(proxy.explicit(), address));
     client.expect(220);
     client.login("alice", "secret");
-    for (name, standstill, code) in [
-        ("prompt", Duration::ZERO, 226),
-        ("stalled", Duration::from_millis(2_100), 426),
+    let long = Duration::from_millis(2_100);
+    for (name, sent, standstill, code) in [
+        ("prompt", &b"whole"[..], Duration::ZERO, 226),
+        ("empty", b"", Duration::ZERO, 226),
+        ("stalled", b"half", long, 426),
+        ("begun", b"", long, 426),
     ] {
         let mut data = balanced(client.epsv(), address);
         client.command(&format!("STOR {name}"), 150);
-        data.write_all(b"half").expect("the proxy reads");
+        data.write_all(sent).expect("the proxy reads");
         thread::sleep(standstill);
         data.fin().expect("the proxy is there");
         client.expect(code);
     }
-    let upload = backend.wait_for_upload_by("STOR stalled");
-    assert_eq!(upload.end, End::Reset);
+    for stalled in ["STOR stalled", "STOR begun"] {
+        assert_eq!(backend.wait_for_upload_by(stalled).end, End::Reset);
+    }
     let line = proxy.wait_for_log(|line| line.message() == "transfer not complete");
     let reason = line.field("reason").expect("a reason");
     assert!(reason.contains("load balancer"), "{reason}");

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::config::{BackendTls, ListenerTls, TlsVersion, Verify};
+use crate::net::relay::Patience;
 use crate::tls::BackendTlsClient;
 
 /// The data connections of a task that does this.
@@ -152,4 +153,32 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
         .await
         .unwrap_err();
     assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_stands_still_before_the_backend_begins() {
+    let timeouts = Timeouts {
+        data_idle: Duration::from_secs(2),
+        ..timeouts(Duration::from_secs(20))
+    };
+    let (orders, told) = Told::nothing(&timeouts);
+    let began = Instant::now();
+    assert_eq!(told.over(began), began + Duration::from_secs(20));
+    assert!(!told.has_begun());
+
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(told.standstill(began), Duration::from_secs(5));
+    orders.send_modify(|last| {
+        last.take(Order::Expect);
+    });
+    let begun = Instant::now();
+    assert!(told.has_begun());
+    assert_eq!(told.over(began), begun + Duration::from_secs(2));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(told.standstill(began), Duration::from_secs(1));
+    // An order behind it doesn't begin the time anew.
+    orders.send_modify(|last| {
+        last.take(Order::Proceed);
+    });
+    assert_eq!(told.over(began), begun + Duration::from_secs(2));
 }

@@ -67,6 +67,12 @@ impl Told {
         self.last.borrow().expected_at.is_some()
     }
 
+    /// How long a side has stood still that has had a reason to move since then, or since the backend's 1yz.
+    pub fn standstill(&self, since: Instant) -> Duration {
+        let expected_at = self.last.borrow().expected_at;
+        expected_at.map_or(since, |at| at.max(since)).elapsed()
+    }
+
     /// Waits for the backend's 1yz.
     ///
     /// # Errors

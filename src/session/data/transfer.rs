@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::legs::{OpenLeg, OpenLegs, open_client, secure_backend};
 use super::told::Told;
@@ -113,18 +113,22 @@ impl Transfer {
 
     async fn upload(&self, client: &mut Source, backend: &mut Stream) -> Result<(), DataFailure> {
         let patience = self.legs.timeouts.data_idle;
-        if let Source::Plain(plain) = client {
-            self.look_for_hello(plain).await?;
-        }
-        let Ended { end, standstill } = relay(client, backend, &self.told, &self.moved)
+        let ended_at_once = match client {
+            Source::Plain(plain) => self.look_for_hello(plain).await?,
+            Source::FromClient(_) | Source::FromBackend(_) => None,
+        };
+        let Ended { end, still_since } = relay(client, backend, &self.told, &self.moved)
             .await
             .map_err(|broken| self.failure(broken, Leg::Client))?;
+        let stood_still = ended_at_once
+            .or(still_since)
+            .is_some_and(|since| self.told.standstill(since) >= BALANCER_STANDSTILL);
         let proven = match (end, self.legs.close_notify) {
             (SourceEnd::CloseNotify, _) => true,
             (SourceEnd::Fin, _) | (SourceEnd::Unclean, CloseNotify::Optional) => false,
             (SourceEnd::Unclean, CloseNotify::Require) => return Err(DataFailure::ClientUnclean),
         };
-        if !proven && standstill >= BALANCER_STANDSTILL && self.is_relayed(client) {
+        if !proven && stood_still && self.is_relayed(client) {
             return Err(DataFailure::ClientStalled);
         }
         // Python's unwrap() waits for our close_notify before it reads the reply. How the client takes it doesn't
@@ -135,15 +139,18 @@ impl Transfer {
     }
 
     /// Without TLS, what begins with a whole ClientHello is no file but a client that speaks TLS. It may not have noticed
-    /// that its PROT P was refused.
-    async fn look_for_hello(&self, client: &mut PlainSource) -> Result<(), DataFailure> {
+    /// that its PROT P was refused. Gives since when it had stood still, if it has ended meanwhile.
+    async fn look_for_hello(
+        &self,
+        client: &mut PlainSource,
+    ) -> Result<Option<Instant>, DataFailure> {
         let judged = |bytes: &[u8]| hello::read(bytes) != Hello::Incomplete;
-        first_bytes(client, judged, &self.told)
+        let still_since = first_bytes(client, judged, &self.told)
             .await
             .map_err(|broken| self.failure(broken, Leg::Client))?;
         match hello::read(client.bytes()) {
             Hello::Names(_) => Err(DataFailure::ClientSpeaksTls),
-            Hello::Incomplete | Hello::Other => Ok(()),
+            Hello::Incomplete | Hello::Other => Ok(still_since),
         }
     }
 
