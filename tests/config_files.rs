@@ -85,6 +85,7 @@ fn the_error_in_the_readme_is_what_such_a_file_gets() {
 const WITH_DEFAULT: &[&str] = &[
     "tls/required",
     "tls/session_reuse",
+    "tls/close_notify",
     "tls/min_version",
     "tls/data_required",
     "passive/ports",

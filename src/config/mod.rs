@@ -193,6 +193,15 @@ pub enum SessionReuse {
     Require,
 }
 
+/// How an upload under TLS has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseNotify {
+    /// With close_notify, or it is not complete.
+    Require,
+    /// With close_notify, or with FIN alone: that is judged as the end of an upload without TLS is.
+    Optional,
+}
+
 /// A version of TLS that this program speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
@@ -278,6 +287,8 @@ pub struct Site {
     pub session_reuse: SessionReuse,
     /// How its backends are asked for data connections.
     pub passive_mode: PassiveMode,
+    /// How clients' uploads under TLS have to end.
+    pub close_notify: CloseNotify,
 }
 
 /// How backends are asked for data connections.

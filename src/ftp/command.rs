@@ -57,6 +57,8 @@ pub enum Verb {
     Nlst,
     Mlsd,
     Rest,
+    /// Of draft-bryan-ftp-range: the next transfer is of these bytes alone.
+    Rang,
     Abor,
     // parameters and information
     Type,
@@ -180,6 +182,7 @@ impl Verb {
             b"NLST" => Self::Nlst,
             b"MLSD" => Self::Mlsd,
             b"REST" => Self::Rest,
+            b"RANG" => Self::Rang,
             b"ABOR" => Self::Abor,
             b"TYPE" => Self::Type,
             b"STRU" => Self::Stru,

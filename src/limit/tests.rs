@@ -1,7 +1,7 @@
 //! Who is let in and who isn't, and what is kept of either.
 
 use super::*;
-use crate::config::{PassiveMode, SessionReuse, UserTemplate};
+use crate::config::{CloseNotify, PassiveMode, SessionReuse, UserTemplate};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -208,6 +208,7 @@ fn site(name: &str) -> Arc<Site> {
         user: UserTemplate::default(),
         session_reuse: SessionReuse::Prefer,
         passive_mode: PassiveMode::Auto,
+        close_notify: CloseNotify::Require,
     })
 }
 

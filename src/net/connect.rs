@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use super::deadline::timeout;
 use super::options;
 
 /// Opens a control connection to the first of these addresses that answers.

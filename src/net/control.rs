@@ -173,7 +173,7 @@ impl ControlConnection {
     pub async fn close(mut self) {
         let closing = async {
             if self.stream.shutdown().await.is_ok() {
-                self.stream.drain().await;
+                let _ = self.stream.drain().await;
             }
         };
         // A peer that does not end its side is left to its own devices.

@@ -1,10 +1,14 @@
 //! The admin endpoint: `/metrics`, `/healthz` and `/readyz` over HTTP/1.1, for reading only.
 //!
 //! It listens on loopback unless told otherwise, but is as careful as if it didn't: few connections at once, one request
-//! on each, and a deadline for everything, so that whoever plays with it takes nothing from the proxy.
+//! on each, and a deadline for everything, so that whoever plays with it takes nothing from the proxy. Nor from those who
+//! look after it: when all places are taken, the oldest connection that has asked nothing yet makes room for a new one, or
+//! else the oldest that doesn't read its answer.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,13 +21,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::metrics::Metrics;
 
-/// Further connections wait in the listener's backlog.
-const CONNECTIONS: usize = 16;
+/// How many connections there are at once. A new one has asked before so many others come behind it.
+const CONNECTIONS: usize = 64;
+
+/// Whoever asks and reads has its answer far sooner.
+const LONG_FOR_AN_ANSWER: Duration = Duration::from_millis(500);
 
 /// Room for a request's head; hyper answers 431 to more.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -75,12 +82,24 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
 
 async fn serve_within(listener: TcpListener, admin: Arc<Admin>, deadlines: Deadlines) {
     let mut connections = JoinSet::new();
+    let mut places = VecDeque::new();
     loop {
+        let room = make_room(&mut places);
         tokio::select! {
+            biased;
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+            // Where all are being answered, further ones wait in the listener's backlog, and not for long.
+            () = sleep(LONG_FOR_AN_ANSWER), if !room => {}
+            accepted = listener.accept(), if room => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(answer(stream, Arc::clone(&admin), deadlines));
+                    let asked = Arc::new(AtomicBool::new(false));
+                    let answering = answer(stream, Arc::clone(&admin), Arc::clone(&asked), deadlines);
+                    let handle = connections.spawn(answering);
+                    places.push_back(Place {
+                        handle,
+                        asked,
+                        since: Instant::now(),
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admin endpoint cannot accept a connection");
@@ -91,9 +110,47 @@ async fn serve_within(listener: TcpListener, admin: Arc<Admin>, deadlines: Deadl
     }
 }
 
+/// One connection.
+struct Place {
+    handle: AbortHandle,
+    /// Its request is there.
+    asked: Arc<AtomicBool>,
+    since: Instant,
+}
+
+impl Place {
+    fn is_silent(&self) -> bool {
+        !self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether there is a place for one more, which the oldest slow connection has to give up for it.
+fn make_room(places: &mut VecDeque<Place>) -> bool {
+    places.retain(|place| !place.handle.is_finished());
+    if places.len() < CONNECTIONS {
+        return true;
+    }
+    let slow = places.iter().position(Place::is_silent).or_else(|| {
+        places
+            .iter()
+            .position(|place| place.since.elapsed() >= LONG_FOR_AN_ANSWER)
+    });
+    let Some(place) = slow.and_then(|at| places.remove(at)) else {
+        return false;
+    };
+    place.handle.abort();
+    true
+}
+
 /// Answers one request. Errors are the peer's, and a scanner could make any number of them: they aren't logged.
-async fn answer(stream: TcpStream, admin: Arc<Admin>, deadlines: Deadlines) {
+async fn answer(
+    stream: TcpStream,
+    admin: Arc<Admin>,
+    asked: Arc<AtomicBool>,
+    deadlines: Deadlines,
+) {
     let service = service_fn(|request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         let response = respond(&admin, request.method(), request.uri().path());
         async { Ok::<_, Infallible>(response) }
     });
@@ -327,6 +384,42 @@ mod tests {
             let end = everything_from(&mut stream).await;
             assert!(!end.contains("portcullis_"), "{end}");
         }
+    }
+
+    #[tokio::test]
+    async fn slow_clients_make_room_at_once() {
+        let endpoint = Endpoint::start(DEADLINES).await;
+        let mut slow = Vec::new();
+        for _ in 0..CONNECTIONS * 2 {
+            let mut stream = endpoint.connect().await;
+            // Those who have had to go already may be told so by a reset.
+            drop(stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await);
+            slow.push(stream);
+        }
+        // Before any of them has used up its time.
+        let answer = timeout(DEADLINES.head / 2, endpoint.get("/healthz")).await;
+        let answer = answer.expect("in time");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let end = everything_from(&mut slow[0]).await;
+        assert_eq!(end, "", "the oldest had to go");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_its_answer_makes_room_after_a_while() {
+        let mut tasks = JoinSet::new();
+        let mut places: VecDeque<Place> = (0..CONNECTIONS)
+            .map(|_| Place {
+                handle: tasks.spawn(std::future::pending::<()>()),
+                asked: Arc::new(AtomicBool::new(true)),
+                since: Instant::now(),
+            })
+            .collect();
+        assert!(!make_room(&mut places));
+        sleep(LONG_FOR_AN_ANSWER).await;
+        assert!(make_room(&mut places));
+        let ended = tasks.join_next().await.expect("one of them");
+        assert!(ended.expect_err("it was pending").is_cancelled());
+        assert_eq!(places.len(), CONNECTIONS - 1);
     }
 
     #[tokio::test]

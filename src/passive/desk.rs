@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::observe::metrics::Metrics;
 use crate::tls::{SessionId, Sessions};
@@ -38,6 +38,7 @@ pub(super) struct State {
 #[derive(Debug)]
 struct Undecided {
     number: u64,
+    port: SocketAddr,
     _keep: oneshot::Sender<()>,
 }
 
@@ -55,6 +56,10 @@ pub(super) struct Waiting {
     /// Until the lease has its port.
     grant: Option<oneshot::Sender<SocketAddr>>,
     arrival: mpsc::Sender<Caller>,
+    /// How many connections at its port may be its own.
+    undecided: watch::Sender<usize>,
+    /// Whether others of its address wait for a port.
+    wanted: watch::Sender<bool>,
 }
 
 /// A lease's place at the desk, held or in the queue; dropping it gives it up.
@@ -72,6 +77,10 @@ pub(super) struct Asked {
     pub granted: oneshot::Receiver<SocketAddr>,
     /// Who came to that port.
     pub arrivals: mpsc::Receiver<Caller>,
+    /// How many there are who have yet to say whose they are.
+    pub undecided: watch::Receiver<usize>,
+    /// Whether others of the address wait for a port.
+    pub wanted: watch::Receiver<bool>,
 }
 
 impl Desk {
@@ -94,9 +103,13 @@ impl Desk {
         let (grant, granted) = oneshot::channel();
         // One connection, and word of those who were turned away before it: of more than a few nobody needs to know.
         let (arrival, arrivals) = mpsc::channel(4);
+        let (undecided, is_undecided) = watch::channel(0);
+        let (wanted, is_wanted) = watch::channel(false);
         let mut waiting = Waiting {
             grant: Some(grant),
             arrival,
+            undecided,
+            wanted,
         };
         let mut state = self.state();
         let lease = state.next_lease();
@@ -104,6 +117,7 @@ impl Desk {
             waiting.grant(port);
         }
         state.waiting.insert(lease, waiting);
+        state.tell_whether_wanted(tenant.client);
         self.count(&state);
         let place = Place {
             desk: Arc::clone(self),
@@ -114,6 +128,8 @@ impl Desk {
             place,
             granted,
             arrivals,
+            undecided: is_undecided,
+            wanted: is_wanted,
         }
     }
 
@@ -124,6 +140,7 @@ impl Desk {
                 waiting.grant(granted.port);
             }
         }
+        state.tell_whether_wanted(client);
         self.count(state);
     }
 
@@ -132,7 +149,7 @@ impl Desk {
         let mut state = self.state();
         match state.turns.arrive(client, port) {
             Arrival::Undecided(patience) => {
-                let hearing = state.listen_to(client, patience);
+                let hearing = state.listen_to(client, port, patience);
                 tokio::spawn(Arc::clone(self).ask_whose(stream, client, port, hearing));
             }
             Arrival::Of(lease) => {
@@ -155,11 +172,11 @@ impl Desk {
             heard = hear(stream, hearing.patience) => heard,
             _ = hearing.over => None,
         };
-        self.state().heard(client, hearing.number);
         match heard {
             Some((arrived, names)) => self.decide(arrived, client, port, &names),
             None => self.stranger(client),
         }
+        self.state().heard(client, port, hearing.number);
     }
 
     /// Somebody said who it is, as far as that can be said.
@@ -202,7 +219,7 @@ impl State {
     }
 
     /// Makes room for one more connection that is to be listened to: those who have been silent longest have to go.
-    fn listen_to(&mut self, client: IpAddr, patience: Duration) -> Hearing {
+    fn listen_to(&mut self, client: IpAddr, port: SocketAddr, patience: Duration) -> Hearing {
         self.hearings += 1;
         let number = self.hearings;
         let (keep, over) = oneshot::channel();
@@ -213,8 +230,10 @@ impl State {
         }
         undecided.push_back(Undecided {
             number,
+            port,
             _keep: keep,
         });
+        self.tell_of_undecided(client, port);
         Hearing {
             number,
             patience,
@@ -222,11 +241,35 @@ impl State {
         }
     }
 
-    fn heard(&mut self, client: IpAddr, number: u64) {
+    fn heard(&mut self, client: IpAddr, port: SocketAddr, number: u64) {
         if let Some(undecided) = self.undecided.get_mut(&client) {
             undecided.retain(|one| one.number != number);
             if undecided.is_empty() {
                 self.undecided.remove(&client);
+            }
+        }
+        self.tell_of_undecided(client, port);
+    }
+
+    /// Tells the leases at a port how many connections there may be theirs.
+    fn tell_of_undecided(&self, client: IpAddr, port: SocketAddr) {
+        let undecided = self.undecided.get(&client);
+        let count = undecided.map_or(0, |all| all.iter().filter(|one| one.port == port).count());
+        for lease in self.turns.leases_at(client, port) {
+            if let Some(waiting) = self.waiting.get(&lease) {
+                waiting.undecided.send_replace(count);
+            }
+        }
+    }
+
+    /// Tells the leases of a client whether others of it wait for a port.
+    fn tell_whether_wanted(&self, client: IpAddr) {
+        let wanted = self.turns.has_queue(client);
+        for lease in self.turns.leases_of(client) {
+            if let Some(waiting) = self.waiting.get(&lease) {
+                waiting
+                    .wanted
+                    .send_if_modified(|was| std::mem::replace(was, wanted) != wanted);
             }
         }
     }

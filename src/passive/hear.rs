@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use crate::net::deadline::timeout;
 use crate::tls::hello::{self, Hello};
 
 use super::Arrived;

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
 
 use crate::tls::SessionId;
 
@@ -53,6 +53,8 @@ pub struct Lease {
     place: Place,
     port: SocketAddr,
     arrivals: mpsc::Receiver<Caller>,
+    undecided: Undecided,
+    wanted: Wanted,
     /// A reload may take the port out of the configuration, but not from under this lease.
     _open: Arc<[Arc<Port>]>,
 }
@@ -64,6 +66,40 @@ pub enum Caller {
     Arrived(Arrived),
     /// Somebody who did not name the session, and has been reset. The lease goes on.
     TurnedAway,
+}
+
+/// How many connections there are at a lease's port that may be its own, and have yet to say whose they are.
+#[derive(Debug, Clone)]
+pub struct Undecided(watch::Receiver<usize>);
+
+impl Undecided {
+    /// Waits until there is one that stays so for a while.
+    pub async fn somebody_silent(&mut self, silence: Duration) {
+        loop {
+            if self.0.wait_for(|count| *count > 0).await.is_err() {
+                // The lease is over.
+                return std::future::pending().await;
+            }
+            sleep(silence).await;
+            if *self.0.borrow() > 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether other leases of the client's address wait for a port.
+#[derive(Debug, Clone)]
+pub struct Wanted(watch::Receiver<bool>);
+
+impl Wanted {
+    /// Waits until one does.
+    pub async fn wanted(&mut self) {
+        if self.0.wait_for(|wanted| *wanted).await.is_err() {
+            // The lease is over.
+            std::future::pending().await
+        }
+    }
 }
 
 /// A data connection of a client.
@@ -85,6 +121,8 @@ impl PassivePorts {
             place: asked.place,
             port,
             arrivals: asked.arrivals,
+            undecided: Undecided(asked.undecided),
+            wanted: Wanted(asked.wanted),
             _open: Arc::clone(&ports.open),
         })
     }
@@ -119,6 +157,16 @@ impl Lease {
     /// The port's number.
     pub fn port(&self) -> u16 {
         self.port.port()
+    }
+
+    /// Whether somebody is there of whom it isn't known whose connection it is.
+    pub fn undecided(&self) -> Undecided {
+        self.undecided.clone()
+    }
+
+    /// Whether somebody else waits for a port.
+    pub fn wanted(&self) -> Wanted {
+        self.wanted.clone()
     }
 
     /// Waits for somebody to connect; `None` if nobody can any more. May be cancelled.

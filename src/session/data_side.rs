@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Session;
 use super::data::{BackendPort, Legs, Order, PreparedData, RunningData};
 use super::state::{BackendData, ClientData, Event, Prepared, Protection};
-use crate::config::SessionReuse;
+use crate::config::{CloseNotify, SessionReuse};
 use crate::ftp::command::Direction;
 use crate::net::connect;
 use crate::passive::{Demand, Mark, Tenant};
@@ -35,6 +35,14 @@ impl DataSide {
                 Event::Prepared(prepared)
             }
             Self::None | Self::Prepared(_) => std::future::pending().await,
+        }
+    }
+
+    /// How many bytes the running transfer has moved.
+    pub fn moved(&self) -> u64 {
+        match self {
+            Self::Running(running) => running.moved(),
+            Self::None | Self::Preparing(_) | Self::Prepared(_) => 0,
         }
     }
 
@@ -158,6 +166,13 @@ impl Session {
             .map_or(SessionReuse::Off, |route| route.site.session_reuse)
     }
 
+    /// The policy of the session's site.
+    fn close_notify(&self) -> CloseNotify {
+        self.machine
+            .route()
+            .map_or(CloseNotify::Require, |route| route.site.close_notify)
+    }
+
     pub(super) fn open_data(&mut self, direction: Direction, protection: Protection) {
         let DataSide::Prepared(prepared) = std::mem::replace(&mut self.data, DataSide::None) else {
             return;
@@ -179,6 +194,9 @@ impl Session {
             metrics: Arc::clone(&self.shared.metrics),
             site: self.summary.site_name().to_owned(),
             session: SessionId(self.summary.id()),
+            client: self.summary.client().ip(),
+            close_notify: self.close_notify(),
+            lingering: self.lingering.clone(),
         };
         self.summary.transfer_begins();
         self.data = DataSide::Running(prepared.open(legs, client_tls));

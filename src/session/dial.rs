@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsConnector;
 
 use super::state::BackendProtection;
@@ -19,6 +19,7 @@ use crate::config::{Backend, BackendTls, ListenerTls, Timeouts};
 use crate::ftp::reply::{BadReply, Class, Reply, ReplyParser, Unfinished};
 use crate::net::connect;
 use crate::net::control::ControlConnection;
+use crate::net::deadline::timeout;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::observe::log::shown;

@@ -122,10 +122,8 @@ impl Summary {
     }
 
     /// Where the login leads now.
-    pub fn site(&mut self, route: &Route) {
-        if self.route.as_ref() != Some(route) {
-            self.route = Some(route.clone());
-        }
+    pub fn site(&mut self, route: Route) {
+        self.route = Some(route);
     }
 
     pub fn backend(&mut self, backend: &BackendConnection) {

@@ -11,7 +11,7 @@ use crate::support::config::Site;
 use crate::support::content;
 use crate::support::front::{Client, Front, NAME};
 use crate::support::proxy::Proxy;
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, open_data};
 use crate::support::server::{Reuse, Security, Server};
 use crate::support::wire::End;
 use crate::support::{proftpd, pureftpd, vsftpd};
@@ -133,7 +133,8 @@ fn a_file_that_is_not_there_is_550_at_once_without_any_data_connection() {
         let mut client = house.session();
         client.control.epsv();
         client.control.command("RETR missing", 550);
-        client.control.epsv();
+        // An upload's command waits for it.
+        let _data = open_data(client.control.epsv());
         client.control.send("STOR no/such/directory/file");
         let refused = client.control.reply();
         assert!(matches!(refused.code, 550 | 553), "{}", refused.text);

@@ -37,3 +37,4 @@ mod shared_port_programs;
 mod support;
 mod transfers;
 mod unclean_backends;
+mod uploads;

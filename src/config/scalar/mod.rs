@@ -14,7 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use super::{ListenerTls, PassiveMode, SessionReuse, TlsVersion};
+use super::{CloseNotify, ListenerTls, PassiveMode, SessionReuse, TlsVersion};
 
 /// What is wrong with a value, and what to write instead.
 pub(super) struct Wrong {
@@ -108,6 +108,10 @@ read_from_text! {
             ("pasv", Self::Pasv),
             ("active", Self::Active),
         ],
+    );
+    CloseNotify: "`require` or `optional`", |text| read::one_of(
+        text,
+        &[("require", Self::Require), ("optional", Self::Optional)],
     );
     TlsVersion: "a TLS version, \"1.2\" or \"1.3\"", |text| read::one_of(
         text,

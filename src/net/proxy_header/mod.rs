@@ -14,8 +14,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use super::deadline::timeout;
 use crate::config::is_in_any;
 use crate::observe::metrics::ProxyHeaderFault;
 use parse::{Header, LONGEST, Parsed};

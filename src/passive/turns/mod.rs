@@ -244,6 +244,30 @@ impl Turns {
             .map_or(0, |client| 2 * client.held.len() + SPARE_UNDECIDED)
     }
 
+    /// The leases of one address that have this port.
+    pub fn leases_at(&self, address: IpAddr, port: SocketAddr) -> impl Iterator<Item = LeaseId> {
+        let client = self.clients.get(&address);
+        client
+            .into_iter()
+            .flat_map(move |client| client.at(port))
+            .map(|held| held.lease)
+    }
+
+    /// The leases of one address that have a port.
+    pub fn leases_of(&self, address: IpAddr) -> impl Iterator<Item = LeaseId> {
+        let client = self.clients.get(&address);
+        client
+            .into_iter()
+            .flat_map(|client| &client.held)
+            .map(|held| held.lease)
+    }
+
+    /// Whether leases of one address wait for a port.
+    pub fn has_queue(&self, address: IpAddr) -> bool {
+        let client = self.clients.get(&address);
+        client.is_some_and(|client| !client.queue.is_empty())
+    }
+
     /// How many leases have a port, of all clients.
     pub fn held(&self) -> usize {
         self.held

@@ -116,7 +116,7 @@ impl Reached {
                 accepted = connect::data_from_backend(&listener, from) => {
                     accepted.map_err(|_| DataFailure::NoBackend)
                 }
-                () = told.peer_stays_away() => Err(DataFailure::NoBackend),
+                () = told.backend_stays_away() => Err(DataFailure::NoBackend),
             },
         }
     }

@@ -5,7 +5,9 @@
 //! order to proceed; the source's only until the source has ended and been answered with our own end.
 
 mod backend;
+mod door;
 mod legs;
+mod lingering;
 mod told;
 mod transfer;
 
@@ -19,16 +21,18 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 use super::state::{DataEvent, DataFailure, Prepared};
-use crate::config::Timeouts;
+use crate::config::{CloseNotify, Timeouts};
 use crate::ftp::command::Direction;
 use crate::observe::metrics::Metrics;
-use crate::passive::Lease;
+use crate::passive::{Arrived, Lease, Undecided};
 use crate::tls::{BackendSessionTls, DataTls, SessionId};
 
 use backend::Approach;
 pub use backend::BackendPort;
+use door::Door;
 use legs::{Guest, guest};
-use told::Told;
+pub use lingering::Lingering;
+use told::{Last, Told};
 use transfer::Transfer;
 
 /// Data connections between the data port command and the transfer command.
@@ -36,7 +40,7 @@ use transfer::Transfer;
 pub struct PreparedData {
     backend: Approach,
     client: PreparedClient,
-    orders: watch::Sender<Option<Order>>,
+    orders: watch::Sender<Last>,
     told: Told,
 }
 
@@ -45,13 +49,17 @@ enum PreparedClient {
     /// The client connects.
     Passive {
         /// The port that it may connect to; `None` if none became free in time.
-        port: oneshot::Receiver<Option<u16>>,
+        port: oneshot::Receiver<Option<(u16, Undecided)>>,
         arrival: Task<Result<Guest, DataFailure>>,
-        /// Whether somebody has been turned away there.
-        strangers: watch::Receiver<bool>,
+        /// Who has come there.
+        door: watch::Receiver<Door>,
+        /// Whether there is somebody who has yet to say whose connection it is; once there is a port.
+        undecided: Option<Undecided>,
     },
     /// We connect when the transfer begins.
     Active { to: SocketAddr, from: IpAddr },
+    /// We have connected.
+    Connected(Option<Arrived>),
 }
 
 /// The data connections of the running transfer.
@@ -59,7 +67,7 @@ enum PreparedClient {
 pub struct RunningData {
     /// `None` after the last one.
     events: Option<mpsc::Receiver<DataEvent>>,
-    orders: watch::Sender<Option<Order>>,
+    orders: watch::Sender<Last>,
     /// Takes another data port of the backend, where the first one could not be reached.
     ports: mpsc::Sender<BackendPort>,
     moved: Arc<AtomicU64>,
@@ -70,7 +78,9 @@ pub struct RunningData {
 /// What a transfer's task is told, in this order; one implies those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
-    /// The transfer command is out.
+    /// The client's transfer command has come.
+    Open,
+    /// It is out.
     Begin,
     /// The backend has said 1yz: nobody has a reason to wait any longer.
     Expect,
@@ -93,6 +103,12 @@ pub struct Legs {
     pub site: String,
     /// Whose transfer it is.
     pub session: SessionId,
+    /// The client's address, which is not that of a load balancer's connection.
+    pub client: IpAddr,
+    /// How an upload under TLS has to end.
+    pub close_notify: CloseNotify,
+    /// Where sinks are left that have been told the end.
+    pub lingering: Lingering,
 }
 
 /// A task that ends with its handle.
@@ -132,23 +148,31 @@ impl PreparedData {
     ) -> Self {
         let (orders, told) = Told::nothing(timeouts);
         let (announce, port) = oneshot::channel();
-        let (turned_away, strangers) = watch::channel(false);
+        let (doorkeeper, door) = watch::channel(Door::Empty);
         let waiting = told.clone();
         let arrival = async move {
             let lease = leasing.await;
-            let _ = announce.send(lease.as_ref().map(Lease::port));
+            let announced = lease.as_ref().map(|it| (it.port(), it.undecided()));
+            let _ = announce.send(announced);
             let lease = lease.ok_or(DataFailure::NoClient)?;
             let on_stranger = || {
-                turned_away.send_replace(true);
+                doorkeeper.send_replace(Door::TurnedAway);
             };
-            guest(lease, waiting.peer_stays_away(), on_stranger).await
+            let stays_away = waiting.client_stays_away(lease.wanted());
+            let guest = guest(lease, stays_away, on_stranger).await;
+            doorkeeper.send_replace(match &guest {
+                Ok(_) => Door::Arrived,
+                Err(failure) => Door::Closed(*failure),
+            });
+            guest
         };
         Self {
             backend: Approach::to(backend, timeouts.data_connect),
             client: PreparedClient::Passive {
                 port,
                 arrival: Task::spawn(arrival),
-                strangers,
+                door,
+                undecided: None,
             },
             orders,
             told,
@@ -169,9 +193,14 @@ impl PreparedData {
     /// Waits for the client's data port, unless it has been waited for. May be cancelled.
     pub async fn prepared(&mut self) -> Prepared {
         match &mut self.client {
-            PreparedClient::Active { .. } => Prepared::Active,
-            PreparedClient::Passive { port, .. } => match port.await {
-                Ok(Some(port)) => Prepared::Passive(port),
+            PreparedClient::Active { .. } | PreparedClient::Connected(_) => Prepared::Active,
+            PreparedClient::Passive {
+                port, undecided, ..
+            } => match port.await {
+                Ok(Some((port, at_port))) => {
+                    *undecided = Some(at_port);
+                    Prepared::Passive(port)
+                }
                 Ok(None) | Err(_) => Prepared::NoPort,
             },
         }
@@ -179,8 +208,8 @@ impl PreparedData {
 
     /// Starts the transfer's task; without `client_tls` the client leg is plain.
     pub fn open(self, legs: Legs, client_tls: Option<DataTls>) -> RunningData {
-        // As many as there can be, so that the task never waits for the session.
-        let (report, events) = mpsc::channel(8);
+        // More than there can be, so that the task never waits for the session.
+        let (report, events) = mpsc::channel(12);
         let (ports, further) = mpsc::channel(1);
         let moved = Arc::new(AtomicU64::new(0));
         let Self {
@@ -196,14 +225,16 @@ impl PreparedData {
             told,
             moved: Arc::clone(&moved),
         };
-        RunningData {
+        let running = RunningData {
             events: Some(events),
             orders,
             ports,
             moved,
             began: Instant::now(),
             _task: Task::spawn(transfer.run(backend, further, client)),
-        }
+        };
+        running.order(Order::Open);
+        running
     }
 }
 
@@ -224,13 +255,7 @@ impl RunningData {
 
     /// Tells the transfer's task.
     pub fn order(&self, order: Order) {
-        self.orders.send_if_modified(|last| {
-            let is_later = *last < Some(order);
-            if is_later {
-                *last = Some(order);
-            }
-            is_later
-        });
+        self.orders.send_if_modified(|last| last.take(order));
     }
 
     /// Gives the transfer's task another data port of the backend, for which it waits.

@@ -7,17 +7,20 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::backend::{Approach, BackendPort, Reached};
 use super::legs::{OpenLeg, OpenLegs, open_client, secure_backend};
 use super::told::Told;
 use super::{Legs, Order, PreparedClient};
-use crate::net::relay::{Broken, relay};
-use crate::net::source::{Source, SourceEnd};
+use crate::config::CloseNotify;
+use crate::ftp::command::Direction;
+use crate::net::relay::{Broken, Ended, first_bytes, relay};
+use crate::net::source::{PlainSource, Source, SourceEnd};
 use crate::net::stream::Stream;
 use crate::observe::metrics::Leg;
 use crate::session::state::{DataEvent, DataFailure};
+use crate::tls::hello::{self, Hello};
 use crate::tls::{self, DataTls, HandshakeFault};
 
 /// The task behind [`RunningData`].
@@ -65,6 +68,13 @@ impl Transfer {
     ) -> Result<(), DataFailure> {
         let backend = self.reach(backend, further).await?;
         self.tell(DataEvent::BackendOpen).await;
+        if self.legs.direction == Direction::Upload {
+            client.connected(&self.legs).await?;
+            if self.client_tls.is_none() {
+                client.speaks_no_tls().await?;
+            }
+            self.tell(DataEvent::ClientConnected).await;
+        }
         self.told.ordered(Order::Begin).await;
         self.open(backend, client, open).await;
         match (&mut open.client, &mut open.backend) {
@@ -132,14 +142,24 @@ impl Transfer {
 
     async fn upload(&self, client: &mut Source, backend: &mut Stream) -> Result<(), DataFailure> {
         let patience = self.legs.timeouts.data_idle;
-        let end = relay(client, backend, patience, &self.moved)
+        let ended_at_once = match client {
+            Source::Plain(plain) => self.look_for_hello(plain).await?,
+            Source::FromClient(_) | Source::FromBackend(_) => None,
+        };
+        let Ended { end, still_since } = relay(client, backend, &self.told, &self.moved)
             .await
             .map_err(|broken| self.failure(broken, Leg::Client))?;
-        let proven = match end {
-            SourceEnd::CloseNotify => true,
-            SourceEnd::Fin => false,
-            SourceEnd::Unclean => return Err(DataFailure::ClientUnclean),
+        let stood_still = ended_at_once
+            .or(still_since)
+            .is_some_and(|since| self.told.standstill(since) >= BALANCER_STANDSTILL);
+        let proven = match (end, self.legs.close_notify) {
+            (SourceEnd::CloseNotify, _) => true,
+            (SourceEnd::Fin, _) | (SourceEnd::Unclean, CloseNotify::Optional) => false,
+            (SourceEnd::Unclean, CloseNotify::Require) => return Err(DataFailure::ClientUnclean),
         };
+        if !proven && stood_still && self.is_relayed(client) {
+            return Err(DataFailure::ClientStalled);
+        }
         // Python's unwrap() waits for our close_notify before it reads the reply. How the client takes it doesn't
         // matter: all its bytes are here.
         let _ = timeout(patience, client.finish()).await;
@@ -147,12 +167,34 @@ impl Transfer {
         Ok(())
     }
 
+    /// Without TLS, what begins with a whole ClientHello is no file but a client that speaks TLS. It may not have noticed
+    /// that its PROT P was refused. Gives since when it had stood still, if it has ended meanwhile.
+    async fn look_for_hello(
+        &self,
+        client: &mut PlainSource,
+    ) -> Result<Option<Instant>, DataFailure> {
+        let judged = |bytes: &[u8]| hello::read(bytes) != Hello::Incomplete;
+        let still_since = first_bytes(client, judged, &self.told)
+            .await
+            .map_err(|broken| self.failure(broken, Leg::Client))?;
+        match hello::read(client.bytes()) {
+            Hello::Names(_) => Err(DataFailure::ClientSpeaksTls),
+            Hello::Incomplete | Hello::Other => Ok(still_since),
+        }
+    }
+
+    /// Whether a load balancer has made the client's data connection.
+    fn is_relayed(&self, client: &Source) -> bool {
+        let peer = client.socket().peer_addr();
+        peer.is_ok_and(|peer| peer.ip().to_canonical() != self.legs.client)
+    }
+
     async fn download(&self, client: &mut Stream, backend: &mut Source) -> Result<(), DataFailure> {
         let patience = self.legs.timeouts.data_idle;
-        let end = relay(backend, client, patience, &self.moved)
+        let ended = relay(backend, client, &self.told, &self.moved)
             .await
             .map_err(|broken| self.failure(broken, Leg::Backend))?;
-        if end == SourceEnd::Unclean {
+        if ended.end == SourceEnd::Unclean {
             // IIS never sends close_notify. Its 226 decides; without one nothing here is complete.
             self.legs.metrics.backend_unclean_close(&self.legs.site);
         }
@@ -173,11 +215,13 @@ impl Transfer {
             Ok(Err(error)) => return Err(self.lost(leg, &error)),
             Err(_) => return Err(idle(leg)),
         }
-        // On its own, since the session goes on: the peer may still have to read, and a reset would take it away.
-        if let Some(OpenLeg::Sink(mut stream)) = sink.take() {
-            tokio::spawn(async move {
-                let _ = timeout(LINGER, stream.drain()).await;
-            });
+        if leg == Leg::Backend && !stream.is_tls() {
+            self.tell(DataEvent::Ended).await;
+            // A kernel resets a connection that is closed with bytes unread. The session says how long this may take.
+            let closed = stream.drain().await;
+            closed.map_err(|error| self.lost(leg, &error))?;
+        } else if let Some(OpenLeg::Sink(stream)) = sink.take() {
+            self.legs.lingering.leave(stream);
         }
         self.tell(DataEvent::Finished).await;
         Ok(())
@@ -189,6 +233,9 @@ impl Transfer {
             Leg::Backend => Leg::Client,
         };
         match broken {
+            Broken::SourceIdle | Broken::SinkIdle if !self.told.has_begun() => {
+                DataFailure::NoFinalReply
+            }
             Broken::Source(error) => self.lost(source, &error),
             Broken::SourceIdle => idle(source),
             Broken::Sink(error) => self.lost(sink, &error),
@@ -218,5 +265,6 @@ fn idle(leg: Leg) -> DataFailure {
     }
 }
 
-/// How long the peer may take to end its side after we ended ours.
-const LINGER: Duration = Duration::from_secs(5);
+/// A load balancer ends a connection that has stood still for its own time with FIN, as a client ends its file. Clients end
+/// a file at once behind its last byte, and no balancer's time is as short as this.
+const BALANCER_STANDSTILL: Duration = Duration::from_secs(2);

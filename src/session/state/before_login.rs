@@ -65,7 +65,14 @@ impl Machine {
                 self.host = host;
                 answer::HOST_ACCEPTED
             }
-            Err(answer) => answer,
+            Err(answer) => {
+                if answer == answer::HOST_UNKNOWN {
+                    // A try, as USER with a host that no site has.
+                    self.push(Action::Asked(command.clone()));
+                    self.push(Action::Penalise(None));
+                }
+                answer
+            }
         };
         self.answer(answer);
     }

@@ -20,7 +20,9 @@ pub enum Event {
     Command(Command),
     /// The client sent a line that is none.
     BadLine(BadLine),
-    /// The client's control connection ended.
+    /// The client has ended its side of the control connection, and may still read.
+    ClientEnded,
+    /// The client's control connection is lost, or is given up.
     ClientGone,
     /// The handshake that [`Action::StartTls`] asked for is done.
     Secured {
@@ -29,7 +31,7 @@ pub enum Event {
     },
     /// The backend connection that [`Action::Dial`] asked for is ready for USER, or there is none.
     Dialled(Option<Dialled>),
-    /// The guard lets the client try no further: what [`Action::Dial`] or [`Action::Penalise`] came upon.
+    /// The guard lets the client try no further: what [`Action::Dial`], [`Action::Guess`] or [`Action::Penalise`] came upon.
     Blocked,
     /// The site of [`Action::Dial`] has as many sessions as it may.
     SiteFull,
@@ -54,16 +56,20 @@ pub enum Event {
 /// What the data connections of a transfer have to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataEvent {
-    /// The backend's data connection is open, or will come from it: the command may go out.
+    /// The backend's data connection is open, or will come from it: the command may go out, but for an upload's.
     BackendOpen,
     /// The backend's data port can't be reached. [`Action::RedialBackend`] leads to another one.
     BackendNotReached,
+    /// The client's data connection of an upload is there, too.
+    ClientConnected,
     /// The source ended, and everything that came from it is with the sink. `proven` if the end can't be taken for a
     /// lost connection: it was a close_notify, or the backend's, whose reply decides.
     SourceEnded {
         /// False for a plain FIN from a client.
         proven: bool,
     },
+    /// After [`Action::ProceedData`]: the sink, a backend in clear text, was told the end, and has yet to end its side.
+    Ended,
     /// After [`Action::ProceedData`]: the sink's leg was ended in order.
     Finished,
     /// It went wrong. Both legs stay as they are until [`Action::DropData`] resets them.
@@ -111,6 +117,12 @@ pub enum Action {
     /// Connect to the site's backend; then comes [`Event::Dialled`], or [`Event::Blocked`] from the guard, or
     /// [`Event::SiteFull`].
     Dial(Route),
+    /// This USER or HOST has been taken up; it may lead nowhere.
+    Asked(Command),
+    /// The login leads here, on the connection that there is.
+    Route(Route),
+    /// Send this PASS or ACCT to the backend, unless the guard says otherwise: then comes [`Event::Blocked`] in its place.
+    Guess(Command),
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
     Penalise(Option<Arc<Site>>),
     /// Send this line to the backend.

@@ -44,7 +44,7 @@ pub(super) enum Step {
     BackendPort(Request),
     /// The driver is to make the client's data port.
     ClientPort(Request),
-    /// The backend is to answer a REST of ours.
+    /// The backend is to answer a REST or RANG of ours.
     Rewinding,
     /// The backend is to answer a NOOP of ours, and may say this reply again before that.
     Fenced {
@@ -157,6 +157,7 @@ impl Machine {
             Step::Rewinding => {
                 if reply.class() != Class::Preliminary {
                     self.set_step(Step::Ready);
+                    self.forget_restart();
                 }
             }
             Step::Fenced { .. } => self.reply_to_fence(&reply),

@@ -67,6 +67,7 @@ impl Machine {
             return self.answer(answer::USER_ARGUMENT);
         }
         if self.terms.tls_required && !self.security.is_on() {
+            self.push(Action::Asked(command));
             self.push(Action::Record(Record::Login(LoginResult::ClearText)));
             return self.answer(answer::POLICY_REQUIRES_TLS);
         }
@@ -74,6 +75,7 @@ impl Machine {
             self.terms
                 .router
                 .route(command.argument(), self.host.as_ref(), self.security.sni());
+        self.push(Action::Asked(command));
         let Some(route) = route else {
             self.push(Action::Record(Record::Login(LoginResult::UnknownHost)));
             // The password that may follow is not for the backend of an earlier USER.
@@ -86,6 +88,7 @@ impl Machine {
         };
         match std::mem::replace(&mut self.state, State::NoBackend) {
             State::Login(login) if login.route.site.name == route.site.name => {
+                self.push(Action::Route(route.clone()));
                 self.state = State::Login(Login { route, ..login });
                 self.send_user(None);
             }
@@ -94,6 +97,7 @@ impl Machine {
                     // A lease that nobody will use keeps the port from others.
                     self.push(Action::DropData);
                 }
+                self.push(Action::Route(route.clone()));
                 self.state = State::Login(Login {
                     route,
                     ports: logged_in.ports,
@@ -123,11 +127,17 @@ impl Machine {
             return self.answer(answer::USER_FIRST);
         };
         login.step = Step::Password;
-        self.send(command.line());
+        self.turn += 1;
+        self.push(Action::Guess(command));
+    }
+
+    /// Whether the backend judges a password.
+    pub fn is_guessing(&self) -> bool {
+        matches!(&self.state, State::Login(login) if matches!(login.step, Step::Password))
     }
 
     fn dial(&mut self, route: Route) {
-        self.restart = Restart::Nowhere;
+        self.restart = Restart::NOWHERE;
         self.state = State::Dialling(route.clone());
         self.push(Action::Dial(route));
     }
@@ -168,6 +178,10 @@ impl Machine {
     pub(super) fn on_blocked(&mut self) {
         match self.state {
             State::Dialling(_) => {
+                self.push(Action::Record(Record::Login(LoginResult::Blocked)));
+            }
+            // The password has not gone out.
+            State::Login(_) if self.is_guessing() => {
                 self.push(Action::Record(Record::Login(LoginResult::Blocked)));
             }
             State::NoBackend | State::Login(_) => {}
@@ -224,7 +238,9 @@ impl Machine {
                 former: Some(former),
             } if reply.class().is_failure() => {
                 // vsftpd: "530 Can't change to another user." The old login holds.
-                self.state = State::LoggedIn(LoggedIn::new(former, login.ports));
+                let ports = login.ports;
+                self.push(Action::Route(former.clone()));
+                self.state = State::LoggedIn(LoggedIn::new(former, ports));
                 self.pass(&reply);
             }
             Step::User { .. } | Step::Password => self.login_reply(reply),

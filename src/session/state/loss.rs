@@ -38,6 +38,8 @@ pub enum Loss {
     Silence,
     /// It refused PBSZ or PROT P behind the login as well.
     Unprotected,
+    /// It answered ABOR, and said nothing of the transfer.
+    NotAborted,
 }
 
 impl Loss {
@@ -49,6 +51,7 @@ impl Loss {
             Self::Preliminaries => "too many preliminary replies to one command",
             Self::Silence => "no reply in time",
             Self::Unprotected => "it refuses PBSZ 0 and PROT P before the login and after it",
+            Self::NotAborted => "a reply to ABOR that says nothing of the transfer",
         }
     }
 }

@@ -59,6 +59,7 @@ use queue::{Queue, Queued};
 use restart::Restart;
 use security::Security;
 use stored::Stored;
+use transfer::Transfer;
 pub use transfer::{Cause, DataFailure};
 pub use wait::{Clock, Wait};
 pub use ways::{Way, Ways};
@@ -119,7 +120,7 @@ pub struct Machine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Client {
     Present,
-    /// It has ended, with QUIT before it.
+    /// It has ended on the client's side, or in all. What was begun goes on, and what was said before its end in order.
     Gone,
 }
 
@@ -154,7 +155,6 @@ impl Machine {
             terms,
             Security::On {
                 sni,
-                pbsz: true,
                 protection: Protection::Private,
             },
         )
@@ -167,7 +167,7 @@ impl Machine {
             host: None,
             stored: Stored::default(),
             only_epsv: false,
-            restart: Restart::Nowhere,
+            restart: Restart::NOWHERE,
             state: State::NoBackend,
             login_clock: LoginClock::Running,
             turn: 0,
@@ -204,6 +204,7 @@ impl Machine {
     /// What the session waits for.
     pub fn wait(&self) -> Wait {
         match &self.state {
+            State::LoggedIn(_) if self.has_orphan() => Wait::Orphan,
             State::LoggedIn(logged_in) => logged_in.wait(),
             State::Dialling(_) | State::Closed => Wait::Login,
             State::NoBackend | State::Login(_) => match self.login_clock {
@@ -212,6 +213,13 @@ impl Machine {
                 LoginClock::Stopped => Wait::Reply,
             },
         }
+    }
+
+    /// Whether an upload runs whose client is gone, and has yet to show that it is whole. QUIT tells that the client meant to
+    /// go.
+    fn has_orphan(&self) -> bool {
+        let transfer = self.transfer().filter(|_| self.client == Client::Gone);
+        transfer.is_some_and(Transfer::is_orphaned_without_its_client) && !self.queue.holds_quit()
     }
 
     /// The same, with its beginning. What changes nothing gives nobody more time: neither a 1yz, nor what the client says
@@ -254,6 +262,7 @@ impl Machine {
         match event {
             Event::Command(command) => self.on_command(command),
             Event::BadLine(bad) => self.on_bad_line(bad),
+            Event::ClientEnded => self.on_client_ended(),
             Event::ClientGone => self.on_client_gone(),
             Event::Secured { sni } => self.on_secured(sni),
             Event::Dialled(dialled) => self.on_dialled(dialled),
@@ -282,6 +291,9 @@ impl Machine {
                 Queued::Command(command) => self.on_command(command),
                 Queued::BadLine(bad) => self.on_bad_line(bad),
             }
+        }
+        if self.client == Client::Gone && self.is_ready() {
+            self.close(Ending::ClientGone);
         }
     }
 
@@ -366,9 +378,10 @@ impl Machine {
                 self.avoid_what_was_asked_last();
                 self.lose_backend(Loss::Silence);
             }
-            Wait::FinalReply | Wait::Grace | Wait::LastWord | Wait::Abort => {
+            Wait::FinalReply | Wait::Grace | Wait::LastWord | Wait::SinkEnd | Wait::Abort => {
                 self.transfer_expired()
             }
+            Wait::Orphan => self.cut_with_client(),
             Wait::Data => {}
         }
     }

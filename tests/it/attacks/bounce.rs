@@ -244,10 +244,13 @@ fn a_user_name_is_never_an_address() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
     let proxy = front.before_with(backend.address(), |config| {
-        config.set(
-            "user_forms",
-            "{user_at_host: true, host_backslash_user: true}",
-        )
+        config
+            .set(
+                "user_forms",
+                "{user_at_host: true, host_backslash_user: true}",
+            )
+            // Each of these tries is a guess.
+            .set("guard", "{delay: 1ms, max_delay: 1ms}")
     });
     let mut client = front.explicit(&proxy);
     for (host, code) in [

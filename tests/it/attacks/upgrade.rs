@@ -101,7 +101,6 @@ fn a_login_in_clear_text_is_forgotten_by_auth_and_its_backend_hung_up() {
     }
     // Logged in anew, the offset of before is not there any more.
     inside.login("bob", "secret");
-    inside.command("PROT P", 503);
     let mut data = open_data(inside.epsv());
     inside.command("RETR file", 150);
     let mut content = String::new();

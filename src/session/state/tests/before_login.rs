@@ -80,11 +80,11 @@ fn auth_takes_tls_in_all_its_spellings_and_nothing_else() {
 }
 
 #[test]
-fn prot_needs_pbsz_and_knows_two_levels() {
+fn prot_knows_two_levels_and_does_without_pbsz() {
     let mut session = Session::explicit();
     session.secured("AUTH TLS", None);
     let dialogue = [
-        ("PROT P", 503),
+        ("PROT P", 200),
         ("PBSZ", 501),
         ("PBSZ x", 501),
         ("PBSZ 4294967296", 501),

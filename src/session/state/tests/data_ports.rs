@@ -193,7 +193,7 @@ fn epsv_all_outlives_transfers_aborted_ones_and_logins() {
     for transfer in ["RETR x", "STOR x"] {
         session.client("EPSV").backend("229 x (|||2000|)");
         session.prepared(Prepared::Passive(5000));
-        session.client(transfer).data(DataEvent::BackendOpen);
+        session.client(transfer).connected(transfer);
         session.client("ABOR");
         session.backend("426 T").backend("226 A").backend("200 N");
         session.actions();

@@ -191,7 +191,7 @@ fn other_commands_wait_in_order_and_quit_comes_last() {
 
 #[test]
 fn a_client_that_goes_aborts_the_transfer_unless_it_said_quit() {
-    let mut session = Session::running("STOR x");
+    let mut session = Session::running("RETR x");
     session.event(Event::ClientGone);
     assert_eq!(session.sent(), ["ABOR"]);
     assert_eq!(session.ending(), Some(Ending::ClientGone));
@@ -201,6 +201,33 @@ fn a_client_that_goes_aborts_the_transfer_unless_it_said_quit() {
     assert!(quit.has(&Action::ProceedData));
     quit.data(DataEvent::Finished).backend("226 Done");
     assert_eq!(quit.ending(), Some(Ending::Quit));
+}
+
+#[test]
+fn what_a_client_said_before_the_end_of_its_side_is_carried_out_and_answered() {
+    let mut command = Session::logged_in();
+    command.client("DELE x").event(Event::ClientEnded);
+    assert_eq!(command.ending(), None);
+    command.backend("250 Gone");
+    assert_eq!(command.codes(), [250]);
+    let mut upload = Session::running("STOR x");
+    upload.backend("150 Go").client("DELE y");
+    upload.event(Event::ClientEnded).data(PROVEN);
+    upload.event(Event::Expired).data(DataEvent::Finished);
+    upload.backend("226 Done");
+    assert_eq!(upload.verdict(), Some(Verdict::Complete));
+    assert_eq!(upload.sent(), ["DELE y"]);
+    upload.backend("250 Gone");
+    assert_eq!(upload.ending(), Some(Ending::ClientGone));
+    assert_eq!(upload.codes(), [150, 226, 250]);
+    let mut idle = Session::logged_in();
+    idle.event(Event::ClientEnded);
+    assert_eq!(idle.ending(), Some(Ending::ClientGone));
+    // Who can't hear the answer gets none.
+    let mut lost = Session::logged_in();
+    lost.client("DELE x").event(Event::ClientEnded);
+    lost.event(Event::ClientGone);
+    assert_eq!(lost.ending(), Some(Ending::ClientGone));
 }
 
 #[test]

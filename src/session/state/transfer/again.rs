@@ -8,7 +8,7 @@ use super::super::data_port::Request;
 use super::super::logged_in::Step;
 use super::super::restart::Restart;
 use super::super::{Action, Machine};
-use super::{DataFailure, Phase, Transfer};
+use super::{DataFailure, Missing, Phase, Transfer};
 use crate::ftp::reply::{Class, Reply};
 
 impl Transfer {
@@ -16,7 +16,7 @@ impl Transfer {
     pub fn asks_again(&self) -> Option<Request> {
         match self.phase {
             Phase::Asking(request) => Some(request),
-            Phase::Opening | Phase::Running(_) | Phase::Aborting(_) => None,
+            Phase::Opening(_) | Phase::Running(_) | Phase::Aborting(_) => None,
         }
     }
 }
@@ -27,19 +27,20 @@ impl Machine {
         let Some(transfer) = self.transfer_mut() else {
             return;
         };
-        if matches!(transfer.phase, Phase::Opening) {
+        if matches!(transfer.phase, Phase::Opening(Missing::Backend)) {
             transfer.request.is_not_reached();
             let request = transfer.request;
             self.ask_again(request);
         }
     }
 
-    /// Asks in the next way, or fails the transfer. A server may forget the offset of a REST that isn't the last command
-    /// before the transfer (RFC 3659 §5.3), and the file would begin where nobody expects it.
+    /// Asks in the next way, or fails the transfer. A server may forget a REST or RANG that isn't the last command before
+    /// the transfer (RFC 3659 §5.3), and the file would begin where nobody expects it.
     pub(in super::super) fn ask_again(&mut self, request: Request) {
-        let asked = match self.restart {
-            Restart::Nowhere => self.ask_backend(request),
-            Restart::Somewhere => None,
+        let asked = if self.restart == Restart::NOWHERE {
+            self.ask_backend(request)
+        } else {
+            None
         };
         match (asked, self.transfer_mut()) {
             (Some(request), Some(transfer)) => transfer.phase = Phase::Asking(request),
@@ -63,7 +64,7 @@ impl Machine {
         };
         if let Some(transfer) = self.transfer_mut() {
             transfer.request = request;
-            transfer.phase = Phase::Opening;
+            transfer.phase = Phase::Opening(Missing::Backend);
             self.push(Action::RedialBackend(backend));
         }
     }
