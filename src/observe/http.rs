@@ -5,10 +5,8 @@
 //! look after it: when all places are taken, the oldest connection that has asked nothing yet makes room for a new one, or
 //! else the oldest that doesn't read its answer.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,16 +19,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use super::metrics::Metrics;
-
-/// How many connections there are at once. A new one has asked before so many others come behind it.
-const CONNECTIONS: usize = 64;
-
-/// Whoever asks and reads has its answer far sooner.
-const LONG_FOR_AN_ANSWER: Duration = Duration::from_millis(500);
+use super::places::{Asked, LONG_FOR_AN_ANSWER, Places};
 
 /// Room for a request's head; hyper answers 431 to more.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -82,9 +75,9 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
 
 async fn serve_within(listener: TcpListener, admin: Arc<Admin>, deadlines: Deadlines) {
     let mut connections = JoinSet::new();
-    let mut places = VecDeque::new();
+    let mut places = Places::default();
     loop {
-        let room = make_room(&mut places);
+        let room = places.make_room();
         tokio::select! {
             biased;
             Some(_) = connections.join_next() => {}
@@ -92,14 +85,9 @@ async fn serve_within(listener: TcpListener, admin: Arc<Admin>, deadlines: Deadl
             () = sleep(LONG_FOR_AN_ANSWER), if !room => {}
             accepted = listener.accept(), if room => match accepted {
                 Ok((stream, _)) => {
-                    let asked = Arc::new(AtomicBool::new(false));
-                    let answering = answer(stream, Arc::clone(&admin), Arc::clone(&asked), deadlines);
-                    let handle = connections.spawn(answering);
-                    places.push_back(Place {
-                        handle,
-                        asked,
-                        since: Instant::now(),
-                    });
+                    let asked = Asked::default();
+                    let answering = answer(stream, Arc::clone(&admin), asked.clone(), deadlines);
+                    places.take(connections.spawn(answering), asked);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admin endpoint cannot accept a connection");
@@ -110,47 +98,10 @@ async fn serve_within(listener: TcpListener, admin: Arc<Admin>, deadlines: Deadl
     }
 }
 
-/// One connection.
-struct Place {
-    handle: AbortHandle,
-    /// Its request is there.
-    asked: Arc<AtomicBool>,
-    since: Instant,
-}
-
-impl Place {
-    fn is_silent(&self) -> bool {
-        !self.asked.load(Ordering::Relaxed)
-    }
-}
-
-/// Whether there is a place for one more, which the oldest slow connection has to give up for it.
-fn make_room(places: &mut VecDeque<Place>) -> bool {
-    places.retain(|place| !place.handle.is_finished());
-    if places.len() < CONNECTIONS {
-        return true;
-    }
-    let slow = places.iter().position(Place::is_silent).or_else(|| {
-        places
-            .iter()
-            .position(|place| place.since.elapsed() >= LONG_FOR_AN_ANSWER)
-    });
-    let Some(place) = slow.and_then(|at| places.remove(at)) else {
-        return false;
-    };
-    place.handle.abort();
-    true
-}
-
 /// Answers one request. Errors are the peer's, and a scanner could make any number of them: they aren't logged.
-async fn answer(
-    stream: TcpStream,
-    admin: Arc<Admin>,
-    asked: Arc<AtomicBool>,
-    deadlines: Deadlines,
-) {
+async fn answer(stream: TcpStream, admin: Arc<Admin>, asked: Asked, deadlines: Deadlines) {
     let service = service_fn(|request: Request<Incoming>| {
-        asked.store(true, Ordering::Relaxed);
+        asked.note();
         let response = respond(&admin, request.method(), request.uri().path());
         async { Ok::<_, Infallible>(response) }
     });
@@ -212,6 +163,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::observe::places::CONNECTIONS;
 
     /// Short enough for a test, long enough for a busy machine to answer within them.
     const SHORT: Deadlines = Deadlines {
@@ -402,24 +354,6 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         let end = everything_from(&mut slow[0]).await;
         assert_eq!(end, "", "the oldest had to go");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_does_not_read_its_answer_makes_room_after_a_while() {
-        let mut tasks = JoinSet::new();
-        let mut places: VecDeque<Place> = (0..CONNECTIONS)
-            .map(|_| Place {
-                handle: tasks.spawn(std::future::pending::<()>()),
-                asked: Arc::new(AtomicBool::new(true)),
-                since: Instant::now(),
-            })
-            .collect();
-        assert!(!make_room(&mut places));
-        sleep(LONG_FOR_AN_ANSWER).await;
-        assert!(make_room(&mut places));
-        let ended = tasks.join_next().await.expect("one of them");
-        assert!(ended.expect_err("it was pending").is_cancelled());
-        assert_eq!(places.len(), CONNECTIONS - 1);
     }
 
     #[tokio::test]

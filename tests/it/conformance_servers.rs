@@ -143,6 +143,23 @@ fn a_file_that_is_not_there_is_550_at_once_without_any_data_connection() {
 }
 
 #[test]
+fn no_server_empties_the_file_of_an_upload_whose_client_never_comes() {
+    for house in House::all() {
+        let mut client = house.session();
+        client.upload("letters", b"abcdefghij");
+        client.control.epsv();
+        client.control.send("STOR letters");
+        client.control.command("ABOR", 426);
+        client.control.expect(226);
+        // It goes on with its data connection of before gone.
+        client.control.command("PWD", 257);
+        assert_eq!(client.download("letters"), b"abcdefghij", "{}", house.name);
+        client.upload("others", b"new");
+        assert_eq!(client.download("others"), b"new", "{}", house.name);
+    }
+}
+
+#[test]
 fn the_offset_of_a_transfer_that_no_server_hears_of_is_not_that_of_the_next() {
     for house in House::all() {
         house.file("letters", b"abcdefghij");

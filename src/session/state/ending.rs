@@ -105,6 +105,13 @@ impl Machine {
         self.close(Ending::ClientGone);
     }
 
+    /// Whether an upload runs whose client is gone, and has yet to show that it is whole. QUIT tells that the client meant to
+    /// go.
+    pub(super) fn has_orphan(&self) -> bool {
+        let transfer = self.transfer().filter(|_| self.client == Client::Gone);
+        transfer.is_some_and(Transfer::is_orphaned_without_its_client) && !self.queue.holds_quit()
+    }
+
     pub(super) fn on_drain_over(&mut self) {
         if self.transfer().is_some() {
             self.cut_transfer(Cause::Drain);

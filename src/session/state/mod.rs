@@ -59,7 +59,6 @@ use queue::{Queue, Queued};
 use restart::Restart;
 use security::Security;
 use stored::Stored;
-use transfer::Transfer;
 pub use transfer::{Cause, DataFailure};
 pub use wait::{Clock, Wait};
 pub use ways::{Way, Ways};
@@ -213,13 +212,6 @@ impl Machine {
                 LoginClock::Stopped => Wait::Reply,
             },
         }
-    }
-
-    /// Whether an upload runs whose client is gone, and has yet to show that it is whole. QUIT tells that the client meant to
-    /// go.
-    fn has_orphan(&self) -> bool {
-        let transfer = self.transfer().filter(|_| self.client == Client::Gone);
-        transfer.is_some_and(Transfer::is_orphaned_without_its_client) && !self.queue.holds_quit()
     }
 
     /// The same, with its beginning. What changes nothing gives nobody more time: neither a 1yz, nor what the client says
