@@ -191,6 +191,12 @@ fn check_certificate(settings: &Settings) -> bool {
     if pair.names.is_empty() {
         println!("note: the certificate has no DNS name, clients will not accept it");
     }
+    if pair.shuts_out_old_windows() {
+        println!(
+            "note: the certificate has an RSA key: programs that use the TLS of Windows before 10 and Server 2016 can't \
+             connect; with an ECDSA key they can (docs/tls-limits.md)"
+        );
+    }
     for site in &settings.sites {
         for host in &site.hosts {
             if let HostPattern::Exact(name) = host

@@ -85,6 +85,7 @@ fn the_error_in_the_readme_is_what_such_a_file_gets() {
 const WITH_DEFAULT: &[&str] = &[
     "tls/required",
     "tls/session_reuse",
+    "tls/close_notify",
     "tls/min_version",
     "tls/data_required",
     "passive/ports",
@@ -95,6 +96,7 @@ const WITH_DEFAULT: &[&str] = &[
     "user_forms",
     "sites/0/backends/0/tls",
     "sites/0/user",
+    "sites/0/passive_mode",
     "sites/1/backends/0/max_version",
     "active_mode",
     "limits/sessions",

@@ -67,5 +67,5 @@ fn write_and_read(address: Ipv4Addr, port: u16) {
 fn announced(line: &[u8]) -> Option<u16> {
     let line = Line::Whole(Bytes::copy_from_slice(line));
     let reply = ReplyParser::default().push(line).ok().flatten()?;
-    address::announced_port(&reply)
+    address::announced(&reply).map(|announced| announced.port)
 }

@@ -42,6 +42,10 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Reply>, Option<BadRe
             }
         }
     }
+    // Silence behind this may be the end of a reply, and then of one alone.
+    if let Some(reply) = parser.ended_otherwise() {
+        look_at(&reply);
+    }
     (replies, None)
 }
 

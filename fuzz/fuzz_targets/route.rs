@@ -5,7 +5,9 @@
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::config::{HostName, HostPattern, SessionReuse, Site, UserForms};
+use portcullis::config::{
+    CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, UserForms,
+};
 use portcullis::route::{Route, Router};
 
 // The argument of USER in the first line, what HOST and SNI named in the second and third; the first byte switches the
@@ -105,5 +107,7 @@ fn site(name: &str, default: bool, hosts: &[&str], user: &str) -> Arc<Site> {
         backends: Vec::new(),
         user: user.parse().expect("a template"),
         session_reuse: SessionReuse::Prefer,
+        passive_mode: PassiveMode::Auto,
+        close_notify: CloseNotify::Require,
     })
 }

@@ -152,7 +152,10 @@ impl Arrival {
 
     /// Closes without a word: whatever would be said to an unknown peer would tell it what is here.
     fn unidentified(self, error: &Unidentified) {
-        let fault = error.fault();
+        let Some(fault) = error.fault() else {
+            tracing::debug!(peer = %self.peer, listener = %self.listener, %error, "health check by a balancer");
+            return;
+        };
         self.shared.metrics.proxy_header_fault(fault);
         tracing::warn!(
             peer = %self.peer,

@@ -74,7 +74,7 @@ impl Need {
 const PER_SESSION: u64 = 4;
 
 /// The admin endpoint and its clients, the runtime, files that are read, names that are looked up.
-const OTHERS: u64 = 64;
+const OTHERS: u64 = 128;
 
 #[cfg(test)]
 mod tests {

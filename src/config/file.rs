@@ -7,7 +7,7 @@ use super::error::quoted;
 use super::scalar::{
     Count, FileName, Fingerprint, Greeting, ListenAddress, MaybeTls, Network, PortRange, Span,
 };
-use super::{ListenerTls, SessionReuse, TlsVersion};
+use super::{CloseNotify, ListenerTls, PassiveMode, SessionReuse, TlsVersion};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use std::fmt;
@@ -61,6 +61,7 @@ pub(super) struct Tls {
     pub private_key: FileName,
     pub required: Option<bool>,
     pub session_reuse: Option<SessionReuse>,
+    pub close_notify: Option<CloseNotify>,
     pub min_version: Option<TlsVersion>,
     pub data_required: Option<bool>,
 }
@@ -108,6 +109,8 @@ pub(super) struct Site {
     pub backends: Vec<Backend>,
     pub user: Option<String>,
     pub session_reuse: Option<SessionReuse>,
+    pub passive_mode: Option<PassiveMode>,
+    pub close_notify: Option<CloseNotify>,
 }
 
 #[derive(Deserialize)]

@@ -193,6 +193,15 @@ pub enum SessionReuse {
     Require,
 }
 
+/// How an upload under TLS has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseNotify {
+    /// With close_notify, or it is not complete.
+    Require,
+    /// With close_notify, or with FIN alone: that is judged as the end of an upload without TLS is.
+    Optional,
+}
+
 /// A version of TLS that this program speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
@@ -279,6 +288,23 @@ pub struct Site {
     pub user: UserTemplate,
     /// What to make of clients' data connections that resume, or don't, their control session.
     pub session_reuse: SessionReuse,
+    /// How its backends are asked for data connections.
+    pub passive_mode: PassiveMode,
+    /// How clients' uploads under TLS have to end.
+    pub close_notify: CloseNotify,
+}
+
+/// How backends are asked for data connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassiveMode {
+    /// By EPSV or PASV as the client asks, then by the other, then by PORT or EPRT.
+    Auto,
+    /// By EPSV alone.
+    Epsv,
+    /// By PASV alone.
+    Pasv,
+    /// By PORT or EPRT alone: they connect to Portcullis.
+    Active,
 }
 
 /// One legacy FTP server.

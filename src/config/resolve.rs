@@ -3,8 +3,8 @@
 use super::error::Fault;
 use super::place::{Place, steps};
 use super::{
-    GuardRules, Limits, SessionReuse, Settings, Timeouts, Tls, TlsVersion, UserForms, file,
-    listeners, passive, scalar, sites,
+    CloseNotify, GuardRules, Limits, SessionReuse, Settings, Timeouts, Tls, TlsVersion, UserForms,
+    file, listeners, passive, scalar, sites,
 };
 use ipnet::IpNet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,8 +25,11 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
         .and_then(|admin| admin.address)
         .map_or(default_admin(), |address| address.0);
     listeners::refuse_shared_ports(&listeners, &passive, admin, passive_written)?;
-    let reuse = file.tls.session_reuse.unwrap_or(SessionReuse::Prefer);
-    let sites = sites::resolve(file.sites, &listeners, reuse, base)?;
+    let of_all = sites::OfAll {
+        session_reuse: file.tls.session_reuse.unwrap_or(SessionReuse::Prefer),
+        close_notify: file.tls.close_notify.unwrap_or(CloseNotify::Require),
+    };
+    let sites = sites::resolve(file.sites, &listeners, of_all, base)?;
     let forms = file.user_forms.unwrap_or_default();
     let limits = limits(file.limits.unwrap_or_default(), sites.len());
     let timeouts = timeouts(file.timeouts.unwrap_or_default());
@@ -89,15 +92,15 @@ fn timeouts(file: file::Timeouts) -> Timeouts {
     };
     Timeouts {
         tls_handshake: or(file.tls_handshake, 10),
-        login: or(file.login, 30),
+        login: or(file.login, 60),
         idle: or(file.idle, 5 * 60),
         data_port: or(file.data_port, 15),
         data_connect: or(file.data_connect, 20),
-        data_idle: or(file.data_idle, 2 * 60),
+        data_idle: or(file.data_idle, 5 * 60),
         final_reply: or(file.final_reply, 10 * 60),
         drain: or(file.drain, 5 * 60),
         backend_connect: or(file.backend_connect, 10),
-        backend_reply: or(file.backend_reply, 60),
+        backend_reply: or(file.backend_reply, 5 * 60),
     }
 }
 

@@ -3,7 +3,8 @@
 use super::error::{Fault, quoted};
 use super::place::{Place, steps};
 use super::{
-    HostPattern, Listener, SessionReuse, Site, TemplateError, UserTemplate, backends, file,
+    CloseNotify, HostPattern, Listener, PassiveMode, SessionReuse, Site, TemplateError,
+    UserTemplate, backends, file,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,12 +16,17 @@ const LONGEST_SITE_NAME: usize = 64;
 /// unknown host, for example.
 pub const NO_SITE: &str = "none";
 
-/// The sites of a file, checked against each other and against the listeners. Relative file names count from `base`, and
-/// `reuse` holds where a site doesn't say otherwise.
+/// What holds for clients of a site that doesn't say otherwise.
+pub(super) struct OfAll {
+    pub session_reuse: SessionReuse,
+    pub close_notify: CloseNotify,
+}
+
+/// The sites of a file, checked against each other and against the listeners. Relative file names count from `base`.
 pub(super) fn resolve(
     written: Vec<file::Site>,
     listeners: &[Listener],
-    reuse: SessionReuse,
+    of_all: OfAll,
     base: &Path,
 ) -> Result<Vec<Arc<Site>>, Fault> {
     if written.is_empty() {
@@ -81,7 +87,9 @@ pub(super) fn resolve(
             hosts,
             backends,
             user,
-            session_reuse: site.session_reuse.unwrap_or(reuse),
+            session_reuse: site.session_reuse.unwrap_or(of_all.session_reuse),
+            passive_mode: site.passive_mode.unwrap_or(PassiveMode::Auto),
+            close_notify: site.close_notify.unwrap_or(of_all.close_notify),
         }));
     }
     Ok(sites)

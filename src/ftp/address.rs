@@ -1,9 +1,9 @@
 //! How FTP writes down where a data connection goes: PORT and 227 (RFC 959), EPRT and 229 (RFC 2428).
 //!
 //! What clients send is read strictly. What servers send is read as leniently as their variety demands: no parentheses,
-//! dots for commas, `!` for `|`, a 227 in answer to EPSV.
+//! blanks beside the commas, dots for commas, a full stop at the end, `!` for `|`, a 227 in answer to EPSV.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use super::reply::Reply;
 
@@ -74,18 +74,39 @@ pub fn parse_epsv(argument: &[u8]) -> EpsvArgument {
     }
 }
 
+/// Where a server's answer to EPSV or PASV says that it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// The port.
+    pub port: u16,
+    /// The address of a 227: for people to read, see [`announced`].
+    pub address: Option<Ipv4Addr>,
+}
+
 /// The port that a server's answer to EPSV or PASV announces.
 ///
-/// The address in a 227 is not even returned: data goes to the address of the control connection, or a server could
+/// Nobody connects to the address in a 227: data goes to the address of the control connection, or a server could
 /// point Portcullis anywhere (CVE-2020-8284), and behind NAT it is wrong more often than right. A 229 in answer to PASV
-/// and a 227 in answer to EPSV are both met in the wild.
-pub fn announced_port(reply: &Reply) -> Option<u16> {
-    let port = match reply.number() {
-        227 => six_numbers(reply.text()).map(|fields| address_of(fields).port()),
-        229 => port_in_229(reply.text()),
+/// and a 227 in answer to EPSV are both met in the wild, and so are replies of several lines.
+pub fn announced(reply: &Reply) -> Option<Announced> {
+    let read = |text: &[u8]| match reply.number() {
+        227 => six_numbers(text).map(|fields| {
+            let there = address_of(fields);
+            Announced {
+                port: there.port(),
+                address: Some(*there.ip()),
+            }
+        }),
+        229 => port_in_229(text).map(|port| Announced {
+            port,
+            address: None,
+        }),
         _ => None,
     };
-    port.filter(|port| *port >= FIRST_UNPRIVILEGED)
+    let texts = reply.lines().filter_map(|line| line.get(4..));
+    read(reply.text())
+        .or_else(|| texts.filter_map(read).next())
+        .filter(|announced| announced.port >= FIRST_UNPRIVILEGED)
 }
 
 /// Whether a client may be reached there in active mode: its own address, and no privileged port (RFC 2577 §3).
@@ -98,6 +119,18 @@ pub fn reply_227(address: Ipv4Addr, port: u16) -> String {
     let [a, b, c, d] = address.octets();
     let [high, low] = port.to_be_bytes();
     format!("227 Entering Passive Mode ({a},{b},{c},{d},{high},{low})\r\n")
+}
+
+/// PORT, as a client of a backend.
+pub fn port_command(address: Ipv4Addr, port: u16) -> String {
+    let [a, b, c, d] = address.octets();
+    let [high, low] = port.to_be_bytes();
+    format!("PORT {a},{b},{c},{d},{high},{low}")
+}
+
+/// EPRT over IPv6, as a client of a backend.
+pub fn eprt_command(address: Ipv6Addr, port: u16) -> String {
+    format!("EPRT |2|{address}|{port}|")
 }
 
 /// The reply to EPSV.
@@ -120,25 +153,58 @@ fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
 
 /// The first six numbers with commas (or dots) between them, wherever they stand (RFC 1123 §4.1.2.6).
 fn six_numbers(text: &[u8]) -> Option<[u8; 6]> {
-    text.split(|byte| !byte.is_ascii_digit() && *byte != b',' && *byte != b'.')
-        .find_map(|run| {
-            let run = std::str::from_utf8(run).ok()?;
-            let numbers: Option<Vec<u8>> = run.split([',', '.']).map(decimal).collect();
-            numbers?.try_into().ok()
-        })
+    let begins_number = |at: &usize| {
+        let before = at.checked_sub(1).and_then(|before| text.get(before));
+        text[*at].is_ascii_digit() && !before.is_some_and(u8::is_ascii_digit)
+    };
+    (0..text.len())
+        .filter(begins_number)
+        .find_map(|at| six_numbers_at(&text[at..]))
 }
 
-/// The number between the last two of four equal delimiters.
+/// Six numbers right here. Blanks may stand on both sides of a comma: Bochs' server writes `127, 0, 0, 1, 4, 1`.
+fn six_numbers_at(mut text: &[u8]) -> Option<[u8; 6]> {
+    let mut fields = [0; 6];
+    for (index, field) in fields.iter_mut().enumerate() {
+        if index > 0 {
+            let (separator, rest) = text.trim_ascii_start().split_first()?;
+            if !b",.".contains(separator) {
+                return None;
+            }
+            text = rest.trim_ascii_start();
+        }
+        let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (number, rest) = text.split_at(digits);
+        *field = decimal(std::str::from_utf8(number).ok()?)?;
+        text = rest;
+    }
+    Some(fields)
+}
+
+/// The number between the last two of four equal delimiters. Between the others there is nothing, or what RFC 2428 §3
+/// wants left out: protocol and address.
 fn port_in_229(text: &[u8]) -> Option<u16> {
-    let open = text
-        .iter()
-        .position(|byte| *byte == b'(')
-        .map_or(0, |at| at + 1);
-    let inside = &text[open..];
-    let delimiter = *inside.first().filter(|byte| byte.is_ascii_punctuation())?;
-    let digits = inside.strip_prefix(&[delimiter; 3])?;
-    let end = digits.iter().position(|byte| *byte == delimiter)?;
-    decimal(std::str::from_utf8(&digits[..end]).ok()?)
+    // As nearly every server writes it.
+    if let Some(at) = memchr::memchr(b'(', text)
+        && let Some(digits) = text[at + 1..].strip_prefix(b"|||")
+        && let Some(end) = memchr::memchr(b'|', digits)
+        && let Ok(digits) = std::str::from_utf8(&digits[..end])
+        && let Some(port) = decimal(digits)
+    {
+        return Some(port);
+    }
+    (0..text.len()).find_map(|at| {
+        let delimiter = *text.get(at).filter(|byte| byte.is_ascii_punctuation())?;
+        let mut fields = text[at + 1..].split(|byte| *byte == delimiter);
+        let (protocol, address, port) = (fields.next()?, fields.next()?, fields.next()?);
+        // What stands behind the last delimiter, be it nothing.
+        fields.next()?;
+        let is_left_out = protocol.is_empty() && address.is_empty();
+        let is_written = matches!(protocol, b"1" | b"2") && !address.is_empty();
+        (is_left_out || is_written)
+            .then(|| decimal(std::str::from_utf8(port.trim_ascii()).ok()?))
+            .flatten()
+    })
 }
 
 #[cfg(test)]
@@ -150,8 +216,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn announced(text: &str) -> Option<u16> {
-        let line = Line::Whole(Bytes::copy_from_slice(text.as_bytes()));
-        announced_port(&ReplyParser::default().push(line).unwrap().unwrap())
+        let mut parser = ReplyParser::default();
+        let reply = text.split("\r\n").find_map(|line| {
+            let line = Line::Whole(Bytes::copy_from_slice(line.as_bytes()));
+            parser.push(line).unwrap()
+        });
+        super::announced(&reply.unwrap()).map(|announced| announced.port)
     }
 
     #[test]
@@ -234,6 +304,30 @@ mod tests {
             Some(50000)
         );
         assert_eq!(announced("229 |||50000|"), Some(50000));
+        for text in [
+            "227 Entering passive mode (192, 168, 1, 1, 195, 80).",
+            "227 Entering Passive Mode 192,168,1,1,195,80.",
+            "227 Entering Passive Mode (192 ,168 ,1 ,1 ,195 ,80)",
+            "227 Passive mode 1 of 2 (192,168,001,001,195,080)",
+            "227 PASV ok; 192,168,1,1,195,80;",
+            "227-Entering Passive Mode (192,168,1,1,195,80)\r\n227 Go on",
+            "229 Entering Extended Passive Mode |||50000|",
+            "229 Ok. ( |||50000| )",
+            "229 Entering Extended Passive Mode (|||50000|).",
+            "229 Entering Extended Passive Mode (|1|192.168.1.1|50000|)",
+            "229 Entering Extended Passive Mode (|2|fe80::1|50000|)",
+            "229-Entering Extended Passive Mode (|||50000|)\r\n229 Go on",
+        ] {
+            assert_eq!(announced(text), Some(50000), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_address_of_a_227_is_read_for_people_to_see() {
+        let line = Line::Whole("227 ok (10,0,0,1,195,80)".into());
+        let reply = ReplyParser::default().push(line).unwrap().unwrap();
+        let announced = super::announced(&reply).unwrap();
+        assert_eq!(announced.address, Some(Ipv4Addr::new(10, 0, 0, 1)));
     }
 
     #[test]
@@ -243,6 +337,11 @@ mod tests {
             "227 Entering Passive Mode (10,0,0,1,0,0)",
             "227 Entering Passive Mode (10,0,0,1,256,1)",
             "227 Entering Passive Mode (10,0,0,1,5)",
+            "227 Entering Passive Mode (10,0,0,1,5,)",
+            "227 Entering Passive Mode (10,0;0,1,195,80)",
+            "229 mode (|1|10.0.0.1|x|)",
+            "229 mode (|3|x|50000|)",
+            "229 mode (|||50000)",
             "229 Entering Extended Passive Mode (|||65536|)",
             "229 Entering Extended Passive Mode (|||22|)",
             "229 Entering Extended Passive Mode",
@@ -262,6 +361,10 @@ mod tests {
             let [high, low] = port.to_be_bytes();
             let written = format!("{a},{b},{c},{d},{high},{low}");
             prop_assert_eq!(parse_port(written.as_bytes()), Some(SocketAddrV4::new(address, port)));
+            prop_assert_eq!(port_command(address, port), format!("PORT {written}"));
+            let mapped = address.to_ipv6_mapped();
+            let eprt = eprt_command(mapped, port);
+            prop_assert_eq!(parse_eprt(&eprt.as_bytes()[5..]), Ok((mapped, port).into()));
         }
 
         #[test]

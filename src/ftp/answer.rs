@@ -78,8 +78,6 @@ answers! {
     PBSZ_ARGUMENT = "501 PBSZ needs a number of at most 32 bits.";
     /// PBSZ or PROT without TLS.
     NEEDS_AUTH = "503 Use AUTH TLS first.";
-    /// PROT without PBSZ (RFC 2228 §3).
-    NEEDS_PBSZ = "503 Use PBSZ 0 first.";
     /// PROT P.
     PROT_PRIVATE = "200 Data connections are private.";
     /// PROT C.
@@ -122,8 +120,10 @@ answers! {
 
     /// NOOP.
     NOOP_OK = "200 OK.";
-    /// OPTS, CLNT, LANG, TYPE and such, kept for the backend.
+    /// TYPE, STRU and MODE that every server knows, kept for the backend.
     NOTED = "200 Noted.";
+    /// OPTS, CLNT and LANG, kept for the backend, which may not know them: 202 is "superfluous at this site".
+    WISHED = "202 Noted, the site decides at the login.";
     /// OPTS that no backend is there for yet.
     OPTION_UNKNOWN = "501 Option not known.";
     /// HELP before login.
@@ -188,6 +188,10 @@ answers! {
     CLIENT_DATA_LOST = "426 Data connection broken, transfer incomplete.";
     /// The client's upload ended without close_notify.
     UNCLEAN_UPLOAD = "426 TLS connection not closed properly, upload incomplete.";
+    /// TLS on a data connection in clear text.
+    UNEXPECTED_TLS = "426 TLS on a data connection in clear text, use PROT P first.";
+    /// A standstill, and an end of which nobody can tell whose it is.
+    STALLED_UPLOAD = "426 Data connection stood still before its end, upload may be incomplete.";
     /// So much came behind an upload without TLS that an ABOR may be among it.
     UNHEARD_UPLOAD = "426 Too many commands behind the upload, it may not be complete.";
     /// The backend's data connection broke.

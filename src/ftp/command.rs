@@ -22,7 +22,7 @@ pub enum BadCommand {
     /// An empty line: vsftpd and Pure-FTPd ignore them, and so do we.
     #[error("empty line")]
     Empty,
-    /// No verb of ASCII letters in front.
+    /// No verb of ASCII letters and digits in front, the first of them a letter.
     #[error("no verb in front")]
     NoVerb,
     /// CR or NUL inside: a second command to a server that ends lines there.
@@ -57,6 +57,8 @@ pub enum Verb {
     Nlst,
     Mlsd,
     Rest,
+    /// Of draft-bryan-ftp-range: the next transfer is of these bytes alone.
+    Rang,
     Abor,
     // parameters and information
     Type,
@@ -107,18 +109,20 @@ impl Command {
         if line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             return Err(BadCommand::ControlCharacter);
         }
-        let letters = line
+        let end = line
             .iter()
-            .position(|byte| !byte.is_ascii_alphabetic())
+            .position(|byte| !byte.is_ascii_alphanumeric())
             .unwrap_or(line.len());
-        let verb_ends = matches!(line.get(letters), None | Some(b' '));
-        if letters == 0 || letters > MAX_VERB || !verb_ends {
+        let verb_ends = matches!(line.get(end), None | Some(b' '));
+        // XMD5, XSHA256, MD5: RFC 959 has verbs of letters alone, and servers list these in FEAT.
+        let begins = line.first().is_some_and(u8::is_ascii_alphabetic);
+        if !begins || end > MAX_VERB || !verb_ends {
             return Err(BadCommand::NoVerb);
         }
-        let verb = Verb::named(&line[..letters].to_ascii_uppercase()).ok_or(BadCommand::Http)?;
+        let verb = Verb::named(&line[..end].to_ascii_uppercase()).ok_or(BadCommand::Http)?;
         Ok(Self {
             verb,
-            argument_at: (letters + 1).min(line.len()),
+            argument_at: (end + 1).min(line.len()),
             line,
         })
     }
@@ -138,7 +142,7 @@ impl Command {
         &self.line
     }
 
-    /// The verb's letters as sent.
+    /// The verb as sent.
     pub fn verb_text(&self) -> &str {
         let end = self
             .line
@@ -178,6 +182,7 @@ impl Verb {
             b"NLST" => Self::Nlst,
             b"MLSD" => Self::Mlsd,
             b"REST" => Self::Rest,
+            b"RANG" => Self::Rang,
             b"ABOR" => Self::Abor,
             b"TYPE" => Self::Type,
             b"STRU" => Self::Stru,
@@ -248,6 +253,18 @@ mod tests {
     fn verbs_are_known_in_any_case() {
         for line in [&b"stor a"[..], b"STOR a", b"StOr a"] {
             assert_eq!(parse(line).unwrap().verb(), Verb::Stor);
+        }
+    }
+
+    #[test]
+    fn a_verb_may_have_digits_behind_its_first_letter() {
+        for line in ["XMD5 a", "XSHA512 a", "MD5 a", "CRC32 a", "xsha1"] {
+            let command = parse(line.as_bytes()).unwrap();
+            assert_eq!(command.verb(), Verb::Other, "{line}");
+            assert_eq!(Some(command.verb_text()), line.split(' ').next());
+        }
+        for line in ["5MD a", "12", "MD5-1 a", "MD5:a"] {
+            assert_eq!(parse(line.as_bytes()), Err(BadCommand::NoVerb), "{line}");
         }
     }
 

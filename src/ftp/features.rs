@@ -3,38 +3,47 @@
 //! TLS, HOST and the data port commands are answered by Portcullis, so their lines are its own; all others are the
 //! backend's and are passed on as they stand and in its order (`MLST` carries the state of OPTS, RFC 3659 §7.8).
 
-use super::reply::Reply;
+use super::reply::{Class, Reply};
 
 /// What Portcullis offers without a backend.
 ///
-/// Nothing that only some backends have is listed: lftp asks once, before login, and believes it.
+/// Nothing that only some backends have is listed, not even UTF8: lftp asks once, before login, and believes it. Told
+/// of UTF8, it would write names in UTF-8 for a server whose names are Latin-1.
 pub fn before_login(active_mode: bool) -> Vec<u8> {
-    list(own(active_mode).map(|line| line.as_bytes().to_vec()))
+    list(own(active_mode).map(str::as_bytes))
 }
 
 /// The backend's answer to FEAT with the lines about TLS, HOST and data ports replaced by ours.
 ///
-/// A backend that doesn't know FEAT gives a list of ours alone, less what such a server can't be expected to have.
+/// A backend that doesn't know FEAT gives a list of ours alone.
 pub fn after_login(backend: &Reply, active_mode: bool) -> Vec<u8> {
-    let theirs: Vec<Vec<u8>> = if backend.number() == 211 {
-        backend
-            .lines()
-            .filter(|line| !line.starts_with(b"211"))
-            .map(|line| line.trim_ascii().to_vec())
-            .filter(|line| !line.is_empty() && !is_ours(line))
-            .collect()
-    } else {
-        Vec::new()
-    };
-    let ours = own(active_mode)
-        .filter(|line| !BACKEND_DECIDES.contains(line))
-        .map(|line| line.as_bytes().to_vec());
+    let theirs = (backend.class() == Class::Completion)
+        .then(|| theirs(backend))
+        .into_iter()
+        .flatten()
+        .filter(|line| !is_ours(line));
+    let ours = own(active_mode).map(|line| -> &[u8] { line.as_bytes() });
     list(ours.chain(theirs))
 }
 
-const OWN: &[&str] = &[
-    "AUTH TLS", "PBSZ", "PROT", "EPSV", "EPRT", "HOST", "UTF8", "CLNT",
-];
+/// The lines between the first and the last. RFC 2389 §3.2 wants a space in front of each; there are servers that put
+/// none there, a tab, or the code, and some whose code is another 2yz. lftp reads all of them.
+fn theirs(backend: &Reply) -> impl Iterator<Item = &[u8]> {
+    let code = backend.number().to_string().into_bytes();
+    let last = backend.lines().count().saturating_sub(1);
+    backend
+        .lines()
+        .enumerate()
+        .filter(move |(index, _)| (1..last).contains(index))
+        .map(move |(_, line)| {
+            let behind_code = line.strip_prefix(code.as_slice());
+            let feature = behind_code.and_then(|rest| rest.strip_prefix(b"-"));
+            feature.unwrap_or(line).trim_ascii()
+        })
+        .filter(|line| !line.is_empty())
+}
+
+const OWN: &[&str] = &["AUTH TLS", "PBSZ", "PROT", "EPSV", "EPRT", "HOST"];
 
 /// What is on offer: EPRT only where active mode is.
 fn own(active_mode: bool) -> impl Iterator<Item = &'static str> {
@@ -42,9 +51,6 @@ fn own(active_mode: bool) -> impl Iterator<Item = &'static str> {
         .copied()
         .filter(move |line| active_mode || *line != "EPRT")
 }
-
-/// Listed before login since they're accepted then; after it the backend's own list says whether it has them.
-const BACKEND_DECIDES: &[&str] = &["UTF8", "CLNT"];
 
 fn is_ours(line: &[u8]) -> bool {
     let name = line.split(|byte| *byte == b' ').next().unwrap_or_default();
@@ -59,11 +65,11 @@ const NEVER_THEIRS: &[&str] = &[
     "EPRT", "PASV", "PORT", "SPSV", "LPSV", "LPRT", "REIN",
 ];
 
-fn list(lines: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+fn list<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut text = b"211-Features:\r\n".to_vec();
     for line in lines {
         text.push(b' ');
-        text.extend_from_slice(&line);
+        text.extend_from_slice(line);
         text.extend_from_slice(b"\r\n");
     }
     text.extend_from_slice(b"211 End\r\n");
@@ -93,6 +99,30 @@ mod tests {
         let text = String::from_utf8(before_login(true)).unwrap();
         assert!(text.starts_with("211-Features:\r\n AUTH TLS\r\n PBSZ\r\n PROT\r\n"));
         assert!(text.ends_with("\r\n211 End\r\n"));
+    }
+
+    #[test]
+    fn before_login_nothing_is_listed_that_a_backend_may_not_have() {
+        let text = String::from_utf8(before_login(true)).unwrap();
+        for word in [
+            "UTF8", "CLNT", "MLST", "MDTM", "SIZE", "REST", "LANG", "TVFS",
+        ] {
+            assert!(!text.contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn features_are_read_in_every_form_in_which_servers_write_them() {
+        for lines in [
+            ["211-Features:", " MDTM", "\tSIZE", "211 End"],
+            ["211-Features:", "211-MDTM", "211- SIZE", "211 End"],
+            ["211-Features:", "MDTM", "   SIZE  ", "211"],
+            ["214-Features:", " MDTM", "214-SIZE", "214 End"],
+        ] {
+            let merged = merged(&lines);
+            let theirs = [" MDTM", " SIZE", "211 End", ""];
+            assert_eq!(merged[7..], theirs, "{lines:?}");
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The File Transfer Protocol as bytes and values: no sockets, no clock, no settings.
 //!
 //! What comes in is split into lines ([`mod@line`]) and read as a [`command`] or a [`reply`]; [`address`] is the notation
-//! of PORT, EPRT, 227 and 229; [`features`] joins our FEAT list with a backend's; [`answer`] holds every reply that
-//! Portcullis gives in its own words.
+//! of PORT, EPRT, 227 and 229; [`features`] joins our FEAT list with a backend's; [`refusal`] tells a wrong guess from a
+//! login that is refused for another reason; [`answer`] holds every reply that Portcullis gives in its own words.
 
 pub mod address;
 pub mod answer;
 pub mod command;
 pub mod features;
 pub mod line;
+pub mod refusal;
 pub mod reply;

@@ -3,6 +3,12 @@
 //! A reply is kept as the bytes that came, so that it can be passed on unchanged; only the code is read. The grammar is
 //! the RFC's: a line `ddd-` opens a reply of several lines that ends with the first line of the same code and a space.
 //! Servers leave out the space and the text (z/OS), and RFC 3659 §7.2 allows that.
+//!
+//! Between two replies there are servers that write an empty line (fineftp, goftp) or one of words: curl, lftp and wget
+//! pass over those, and so does the parser, up to a bound. A line without a code can't be taken for an answer.
+//!
+//! A few scripts end a reply of several lines with another code (glFTPd: `553-`, `553-`, `150 Opening`). The grammar
+//! can't tell that from a text that begins with a number, so only silence does: see [`ReplyParser::ended_otherwise`].
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,6 +16,9 @@ use super::line::Line;
 
 /// The largest reply kept: a STAT listing of some ten thousand files.
 pub const MAX_REPLY: usize = 1024 * 1024;
+
+/// How many lines without a code are passed over between two replies.
+pub const MAX_STRAY_LINES: u32 = 32;
 
 /// A three-digit code, 100 to 599.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +49,12 @@ pub struct Reply {
 /// Why what a server sent is no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadReply {
-    /// A line outside a reply does not begin with a code between 100 and 599.
+    /// A line outside a reply begins with a digit, and not with a code between 100 and 599, or is not of FTP at all.
     #[error("a line that does not begin with a reply code")]
     NoCode,
+    /// More than [`MAX_STRAY_LINES`] lines without a code, one after the other.
+    #[error("more than {MAX_STRAY_LINES} lines that do not begin with a reply code")]
+    StrayLines,
     /// A line over [`MAX_REPLY_LINE`](super::line::MAX_REPLY_LINE).
     #[error("a reply line longer than {} bytes", super::line::MAX_REPLY_LINE)]
     LineTooLong,
@@ -115,12 +127,28 @@ impl Reply {
 #[derive(Debug, Default)]
 pub struct ReplyParser {
     open: Option<Open>,
+    /// How many lines without a code have come since the last reply.
+    stray: u32,
+    /// The last one of those that is not empty.
+    last_stray: Bytes,
 }
 
+/// What a server has said that is no reply, or not yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfinished {
+    /// The first line of a reply whose last one has not come.
+    Begun(Bytes),
+    /// A line without a code.
+    Stray(Bytes),
+}
+
+/// A reply whose last line has not come.
 #[derive(Debug)]
 struct Open {
     code: Code,
     bytes: BytesMut,
+    /// The last line so far is a whole reply by itself, with this other code.
+    other: Option<Code>,
 }
 
 impl ReplyParser {
@@ -133,41 +161,124 @@ impl ReplyParser {
             return Err(BadReply::LineTooLong);
         };
         match self.open.take() {
-            None => {
-                let code = Code::leading(&line).ok_or(BadReply::NoCode)?;
-                let mut bytes = BytesMut::with_capacity(line.len() + 2);
-                append(&mut bytes, &line);
-                match line.get(3) {
-                    None | Some(b' ') => Ok(Some(Reply {
-                        code,
-                        bytes: bytes.freeze(),
-                    })),
-                    Some(b'-') => {
-                        self.open = Some(Open { code, bytes });
-                        Ok(None)
-                    }
-                    Some(_) => Err(BadReply::NoCode),
-                }
-            }
-            Some(mut open) => {
-                if open.bytes.len() + line.len() > MAX_REPLY {
-                    return Err(BadReply::TooLong);
-                }
-                append(&mut open.bytes, &line);
-                if Code::leading(&line) == Some(open.code)
-                    && matches!(line.get(3), None | Some(b' '))
-                {
-                    return Ok(Some(Reply {
-                        code: open.code,
-                        bytes: open.bytes.freeze(),
-                    }));
-                }
-                self.open = Some(open);
-                Ok(None)
-            }
+            None => self.begin(&line),
+            Some(open) => self.go_on(open, &line),
         }
     }
+
+    fn begin(&mut self, line: &[u8]) -> Result<Option<Reply>, BadReply> {
+        let Some(code) = Code::leading(line) else {
+            if !is_stray(line) {
+                return Err(BadReply::NoCode);
+            }
+            self.stray += 1;
+            if !line.trim_ascii().is_empty() {
+                self.last_stray = Bytes::copy_from_slice(line);
+            }
+            return if self.stray > MAX_STRAY_LINES {
+                Err(BadReply::StrayLines)
+            } else {
+                Ok(None)
+            };
+        };
+        self.stray = 0;
+        self.last_stray.clear();
+        let mut bytes = BytesMut::with_capacity(line.len() + 2);
+        append(&mut bytes, line);
+        match line.get(3) {
+            None | Some(b' ') => Ok(Some(Reply {
+                code,
+                bytes: bytes.freeze(),
+            })),
+            Some(b'-') => {
+                let other = None;
+                self.open = Some(Open { code, bytes, other });
+                Ok(None)
+            }
+            Some(_) => Err(BadReply::NoCode),
+        }
+    }
+
+    fn go_on(&mut self, mut open: Open, line: &[u8]) -> Result<Option<Reply>, BadReply> {
+        if open.bytes.len() + line.len() > MAX_REPLY {
+            return Err(BadReply::TooLong);
+        }
+        append(&mut open.bytes, line);
+        let ends = Code::leading(line).filter(|_| matches!(line.get(3), None | Some(b' ')));
+        if ends == Some(open.code) {
+            return Ok(Some(Reply {
+                code: open.code,
+                bytes: open.bytes.freeze(),
+            }));
+        }
+        open.other = ends;
+        self.open = Some(open);
+        Ok(None)
+    }
+
+    /// What has come since the last reply, for people to read.
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        if let Some(open) = &self.open {
+            let first = open.bytes.as_ref().split(|byte| *byte == b'\r').next()?;
+            return Some(Unfinished::Begun(Bytes::copy_from_slice(first)));
+        }
+        let stray = Some(self.last_stray.clone());
+        stray.filter(|line| !line.is_empty()).map(Unfinished::Stray)
+    }
+
+    /// Whether the last line would be the end of its reply, but for its code.
+    pub fn may_have_ended_otherwise(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.other.is_some())
+    }
+
+    /// The reply whose last line has another code than its first, once its server has fallen silent behind that.
+    ///
+    /// The last code counts, as it does for curl, lftp and wget. Clients that read as the RFC has it would wait for the
+    /// first one for ever, so the lines that begin with that get the last one in its place.
+    pub fn ended_otherwise(&mut self) -> Option<Reply> {
+        let Open { code, bytes, other } = self.open.take_if(|open| open.other.is_some())?;
+        let last = other?;
+        let (first, code_of_all) = (code.0.to_string(), last.0.to_string());
+        let mut lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+        let end = lines.pop()?;
+        let mut rewritten = BytesMut::with_capacity(bytes.len() + lines.len());
+        for line in lines {
+            // What would end the reply too early goes on, too.
+            let rest = [first.as_bytes(), code_of_all.as_bytes()]
+                .into_iter()
+                .find_map(|code| line.strip_prefix(code))
+                .filter(|rest| rest.first().is_some_and(|next| b" -\r".contains(next)));
+            if let Some(rest) = rest {
+                rewritten.extend_from_slice(code_of_all.as_bytes());
+                rewritten.extend_from_slice(b"-");
+                let text = rest.strip_prefix(b" ").or(rest.strip_prefix(b"-"));
+                rewritten.extend_from_slice(text.unwrap_or(rest));
+            } else {
+                rewritten.extend_from_slice(line);
+            }
+        }
+        rewritten.extend_from_slice(end);
+        Some(Reply {
+            code: last,
+            bytes: rewritten.freeze(),
+        })
+    }
 }
+
+/// Whether a line outside a reply is one to pass over: nothing, or words. What begins with a digit was meant for a code;
+/// control characters are another protocol's, as are the words with which servers of those greet, and whose silence
+/// behind them would be waited for in vain.
+fn is_stray(line: &[u8]) -> bool {
+    let is_text = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
+    // A line may end in CR CR LF.
+    let line = line.trim_ascii();
+    line.iter().all(is_text)
+        && !line.first().is_some_and(u8::is_ascii_digit)
+        && !OTHER_PROTOCOLS.iter().any(|begin| line.starts_with(begin))
+}
+
+/// HTTP, SSH, POP3, IMAP.
+const OTHER_PROTOCOLS: [&[u8]; 4] = [b"HTTP/", b"SSH-", b"+OK", b"* OK"];
 
 fn append(bytes: &mut BytesMut, line: &[u8]) {
     bytes.extend_from_slice(line);
@@ -236,13 +347,15 @@ mod tests {
     #[test]
     fn what_has_no_code_is_refused() {
         for text in [
-            &b"hello\r\n"[..],
-            b"20 x\r\n",
+            &b"20 x\r\n"[..],
+            b"220ready\r\n",
             b"2000 x\r\n",
             b"099 x\r\n",
             b"631 x\r\n",
-            b"\r\n",
             b"HTTP/1.1 400\r\n",
+            b"SSH-2.0-OpenSSH_9.2\r\n",
+            b"\0\0\0\0\n",
+            b"\x15\x03\x01\0\x02\x02\x28\n",
         ] {
             assert_eq!(
                 replies(text),
@@ -251,6 +364,69 @@ mod tests {
                 text.escape_ascii()
             );
         }
+    }
+
+    #[test]
+    fn empty_lines_and_words_between_replies_are_passed_over_up_to_a_bound() {
+        assert_eq!(
+            codes(b"\r\n220 a\n\r\n  \r\n331 b\r\nWelcome, everybody\r\n\r\r\n230 c\r\n"),
+            [220, 331, 230]
+        );
+        // Inside a reply they belong to it.
+        let text = b"214-Help\r\n\r\nwords\r\n214 End\r\n";
+        assert_eq!(replies(text).unwrap()[0].bytes(), &text[..]);
+        for line in [&b"\r\n"[..], b"words\r\n"] {
+            let most = line.repeat(MAX_STRAY_LINES as usize);
+            assert_eq!(codes(&[&most[..], b"200 x\r\n", &most].concat()), [200]);
+            let more = [&most[..], line].concat();
+            assert_eq!(replies(&more), Err(BadReply::StrayLines));
+        }
+    }
+
+    #[test]
+    fn what_has_come_of_a_reply_can_be_told() {
+        let mut parser = ReplyParser::default();
+        let mut after = |line: &'static str| {
+            parser.push(Line::Whole(line.into())).unwrap();
+            parser.unfinished()
+        };
+        assert_eq!(after("220 ready"), None);
+        assert_eq!(after(""), None);
+        let stray = Some(Unfinished::Stray("who are you?".into()));
+        assert_eq!(after("who are you?"), stray);
+        assert_eq!(after(""), stray);
+        let begun = Some(Unfinished::Begun("230-Hello".into()));
+        assert_eq!(after("230-Hello"), begun);
+        assert_eq!(after("more"), begun);
+        assert_eq!(after("230 in"), None);
+    }
+
+    #[test]
+    fn silence_behind_another_code_ends_a_reply_with_that_code() {
+        let mut parser = ReplyParser::default();
+        let mut push = |line: &'static str| {
+            let pushed = parser.push(Line::Whole(Bytes::from_static(line.as_bytes())));
+            assert_eq!(pushed, Ok(None), "{line}");
+            (parser.may_have_ended_otherwise()).then(|| parser.ended_otherwise().unwrap())
+        };
+        assert_eq!(push("553-Not allowed"), None);
+        assert_eq!(push("12 of 20"), None);
+        assert_eq!(push("600 words"), None);
+        assert_eq!(push("553-but"), None);
+        let reply = push("150 Opening").unwrap();
+        assert_eq!(reply.number(), 150);
+        let rewritten = b"150-Not allowed\r\n12 of 20\r\n600 words\r\n150-but\r\n150 Opening\r\n";
+        assert_eq!(reply.bytes(), &rewritten[..]);
+        assert_eq!(replies(reply.bytes()), Ok(vec![reply]));
+        // Nothing is left of it.
+        assert_eq!(codes(b"226 done\r\n"), [226]);
+        assert!(parser.ended_otherwise().is_none());
+        assert_eq!(parser.push(Line::Whole("211-x".into())), Ok(None));
+        assert_eq!(parser.push(Line::Whole("226 y".into())), Ok(None));
+        assert_eq!(parser.push(Line::Whole("z".into())), Ok(None));
+        // What came behind it was text after all.
+        assert!(!parser.may_have_ended_otherwise());
+        assert!(parser.ended_otherwise().is_none());
     }
 
     #[test]
@@ -277,6 +453,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_reply_that_another_code_ended_is_one_reply_to_whoever_reads_it(
+            middle in proptest::collection::vec("(150|553|200)?[ -]?[a-z]{0,3}", 0..6),
+        ) {
+            let mut parser = ReplyParser::default();
+            let mut push = |line: &str| parser.push(Line::Whole(line.to_owned().into())).unwrap();
+            push("553-begun");
+            for line in &middle {
+                if push(line).is_some() {
+                    push("553-begun");
+                }
+            }
+            prop_assert_eq!(push("150 end"), None);
+            let reply = parser.ended_otherwise().unwrap();
+            prop_assert_eq!(replies(reply.bytes()), Ok(vec![reply]));
+        }
+
         #[test]
         fn any_bytes_are_a_reply_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             for reply in replies(&bytes).unwrap_or_default() {

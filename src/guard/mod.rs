@@ -8,11 +8,15 @@
 //! mistypes now and then is never noticed, and everything is forgotten in the end. The same user with the same
 //! password again is no new guess and no new drop, so that one robot with an old password doesn't shut its office out.
 //!
+//! A guess is under way from the password to the backend's answer. As many may be so at once as the client has failures left,
+//! and further ones wait: a hundred sessions that send theirs in the same moment have no more guesses than one.
+//!
 //! The rules come with each question, so that a reload changes them and forgets nobody. What is kept is bounded by
 //! [`CAPACITY`]. When it is full, whoever would be forgotten first makes room: a flood of addresses that failed once
 //! replaces itself, and not the one that failed often or is blocked. Until there is room again, the first failure of a
 //! client that isn't known is answered as late as the rules allow.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -26,9 +30,50 @@ use crate::config::{GuardRules, is_in_any};
 /// Counts the failed logins of all clients.
 #[derive(Debug)]
 pub struct Guard {
-    book: Mutex<Book<Key, Entry>>,
+    state: Mutex<State>,
     /// Random for each process, so that a [`Trial`] can't be foreseen, nor be compared outside of it.
     keys: RandomState,
+}
+
+#[derive(Debug)]
+struct State {
+    book: Book<Key, Entry>,
+    /// The guesses that backends are judging. Only clients that have any.
+    under_way: HashMap<Key, Vec<Number>>,
+}
+
+/// Whether a guess may go to the backend.
+#[derive(Debug)]
+pub enum MayGuess {
+    /// Yes, and it is under way until this is dropped.
+    Yes(Guess),
+    /// When others of the client have been judged.
+    Later,
+    /// The client has failed too often.
+    No,
+}
+
+/// A guess that a backend is judging.
+#[derive(Debug)]
+#[must_use = "dropping it says that it has been judged"]
+pub struct Guess {
+    guard: Arc<Guard>,
+    key: Key,
+    trial: Number,
+}
+
+impl Drop for Guess {
+    fn drop(&mut self) {
+        let mut state = self.guard.state();
+        if let Some(guesses) = state.under_way.get_mut(&self.key) {
+            if let Some(at) = guesses.iter().position(|one| *one == self.trial) {
+                guesses.swap_remove(at);
+            }
+            if guesses.is_empty() {
+                state.under_way.remove(&self.key);
+            }
+        }
+    }
 }
 
 /// What a failed login leads to.
@@ -78,7 +123,10 @@ impl Guard {
     /// Nobody has failed yet.
     pub fn new() -> Self {
         Self {
-            book: Mutex::new(Book::new(CAPACITY)),
+            state: Mutex::new(State {
+                book: Book::new(CAPACITY),
+                under_way: HashMap::new(),
+            }),
             keys: RandomState::new(),
         }
     }
@@ -96,9 +144,47 @@ impl Guard {
             return true;
         }
         let key = Key::of(client, Some(site));
-        let book = self.book();
-        book.get(&key)
-            .is_none_or(|entry| entry.blocked_until <= now)
+        let state = self.state();
+        let entry = state.book.get(&key);
+        entry.is_none_or(|entry| entry.blocked_until <= now)
+    }
+
+    /// Whether `client` may try this at `site` now. The same user with the same password again is no further guess.
+    pub fn may_guess(
+        self: &Arc<Self>,
+        client: IpAddr,
+        site: &str,
+        trial: &Trial,
+        rules: &GuardRules,
+        now: Instant,
+    ) -> MayGuess {
+        let (key, trial) = (Key::of(client, Some(site)), trial.number());
+        let mut state = self.state();
+        let State { book, under_way } = &mut *state;
+        let entry = book.get(&key);
+        let allowed = is_in_any(client, &rules.allow);
+        if !allowed && entry.is_some_and(|entry| now < entry.blocked_until) {
+            return MayGuess::No;
+        }
+        let guesses = under_way.entry(key.clone()).or_default();
+        let is_known =
+            guesses.contains(&trial) || entry.is_some_and(|it| it.counted.contains(&Some(trial)));
+        if !allowed && !is_known && !guesses.is_empty() {
+            let failures = entry.map_or(0, |entry| entry.failures(rules, now));
+            let mut others = guesses.clone();
+            others.sort_unstable();
+            others.dedup();
+            let left = rules.failures.saturating_sub(failures);
+            if others.len() >= usize::try_from(left).unwrap_or(usize::MAX) {
+                return MayGuess::Later;
+            }
+        }
+        guesses.push(trial);
+        MayGuess::Yes(Guess {
+            guard: Arc::clone(self),
+            key,
+            trial,
+        })
     }
 
     /// A login has failed at `site`, or at no site at all. Says what follows.
@@ -118,7 +204,8 @@ impl Guard {
             };
         }
         let key = Key::of(client, site);
-        let mut book = self.book();
+        let mut state = self.state();
+        let book = &mut state.book;
         book.forget_until(now);
         let mut entry = book.take(&key).unwrap_or(Entry::new(now));
         entry.count(trial.number(), rules, now);
@@ -136,9 +223,9 @@ impl Guard {
         }
     }
 
-    /// A panic elsewhere can't have left the book half written: nothing here panics between two changes.
-    fn book(&self) -> MutexGuard<'_, Book<Key, Entry>> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A panic elsewhere can't have left it half written: nothing here panics between two changes.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::config::{Limits, Site, is_in_any};
@@ -119,6 +119,19 @@ impl Limiter {
         })
     }
 
+    /// A session of `client` dials a backend once more, which counts as a new session does.
+    ///
+    /// # Errors
+    /// With the time to wait, if it comes too often.
+    pub fn dial(&self, client: IpAddr, limits: &Limits, now: Instant) -> Result<(), Duration> {
+        if is_in_any(client, &limits.allow) {
+            return Ok(());
+        }
+        let per_minute = limits.sessions_per_client_per_minute;
+        let pace = &mut self.lock().pace;
+        pace.admit(Client::of(client), per_minute, now)
+    }
+
     /// Takes a place at `site` for a session that runs; `None` if all that one site may have are taken.
     pub fn admit_to(self: &Arc<Self>, site: &Arc<Site>, limits: &Limits) -> Option<SitePlace> {
         let mut open = self.lock();
@@ -162,7 +175,7 @@ impl Place {
                 return Err(Refused::PerClient);
             }
             let per_minute = limits.sessions_per_client_per_minute;
-            if !open.pace.admits(client, per_minute, now) {
+            if open.pace.admit(client, per_minute, now).is_err() {
                 return Err(Refused::Pace);
             }
         }

@@ -1,4 +1,4 @@
-//! How often a client may begin a session: a bucket that leaks.
+//! How often a client may begin a session, or dial a backend anew in one: a bucket that leaks.
 //!
 //! Each session is one drop. As many drops as a client may begin sessions in a minute run out in a minute: it may begin so
 //! many at once, and one more whenever a drop has run out. Who is refused adds none, and who has none left is forgotten.
@@ -33,16 +33,23 @@ impl Pace {
         }
     }
 
-    /// Whether `client` may begin a session now; if so, it counts.
-    pub fn admits(&mut self, client: Client, per_minute: NonZeroU32, now: Instant) -> bool {
+    /// `client` may begin a session now, and then it counts; or it has to wait so long.
+    pub fn admit(
+        &mut self,
+        client: Client,
+        per_minute: NonZeroU32,
+        now: Instant,
+    ) -> Result<(), Duration> {
         self.book.forget_until(now);
         let former = self.book.get(&client).map_or(now, |level| level.0);
         let level = former + MINUTE / per_minute.get();
-        let admitted = level <= now + MINUTE;
-        if admitted {
-            self.book.enter(client, Level(level));
+        match level.saturating_duration_since(now + MINUTE) {
+            Duration::ZERO => {
+                self.book.enter(client, Level(level));
+                Ok(())
+            }
+            wait => Err(wait),
         }
-        admitted
     }
 }
 
@@ -73,7 +80,8 @@ mod tests {
         fn admits(&mut self, client: u32, per_minute: u32) -> bool {
             let per_minute = NonZeroU32::new(per_minute).expect("not zero");
             let address = IpAddr::from(Ipv4Addr::from(0x0a00_0000 + client));
-            self.pace.admits(Client::of(address), per_minute, self.now)
+            let client = Client::of(address);
+            self.pace.admit(client, per_minute, self.now).is_ok()
         }
 
         /// How many of a thousand are let in at once.

@@ -1,7 +1,7 @@
 //! Who is let in and who isn't, and what is kept of either.
 
 use super::*;
-use crate::config::{SessionReuse, UserTemplate};
+use crate::config::{CloseNotify, PassiveMode, SessionReuse, UserTemplate};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -207,6 +207,8 @@ fn site(name: &str) -> Arc<Site> {
         backends: Vec::new(),
         user: UserTemplate::default(),
         session_reuse: SessionReuse::Prefer,
+        passive_mode: PassiveMode::Auto,
+        close_notify: CloseNotify::Require,
     })
 }
 

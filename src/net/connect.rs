@@ -1,12 +1,13 @@
-//! Connections that Portcullis opens: to backends, and to clients in active mode.
+//! Connections that Portcullis opens: to backends, and to clients in active mode. And those that backends open in theirs.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::Instant;
 
+use super::deadline::timeout;
 use super::options;
 
 /// Opens a control connection to the first of these addresses that answers.
@@ -44,6 +45,32 @@ pub async fn control(addresses: &[SocketAddr], patience: Duration) -> io::Result
 /// Those of `connect(2)`.
 pub async fn data_to_backend(to: SocketAddr) -> io::Result<TcpStream> {
     data_socket(to)?.connect(to).await
+}
+
+/// Listens for a backend's data connection in active mode; the address is what it is told.
+///
+/// # Errors
+/// Those of `bind(2)` and `listen(2)`.
+pub async fn listen_for_backend(at: IpAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(SocketAddr::new(at, 0)).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Waits for the data connection of the backend at `from`, and resets whoever else comes.
+///
+/// # Errors
+/// Those of `accept(2)`.
+pub async fn data_from_backend(listener: &TcpListener, from: IpAddr) -> io::Result<TcpStream> {
+    loop {
+        let (stream, peer) = listener.accept().await?;
+        // Armed before anything else: a stranger is reset by being dropped.
+        options::data(&stream)?;
+        if peer.ip().to_canonical() == from.to_canonical() {
+            return Ok(stream);
+        }
+        tracing::info!(%peer, backend = %from, "data connection from another address than the backend's reset");
+    }
 }
 
 /// Opens a data connection to a client in active mode, from the address that it has connected to: clients such as

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -19,7 +20,7 @@ pub struct ControlConnection {
     peer: Peer,
     lines: LineBuffer,
     /// How it ended: `UnexpectedEof` if the peer closed it.
-    end: Option<io::ErrorKind>,
+    end: Option<Arc<io::Error>>,
     sending: Sending,
 }
 
@@ -84,9 +85,9 @@ impl ControlConnection {
         // How a control connection ends makes a difference only to the log: lftp, Python and wget close theirs without
         // close_notify.
         match self.read().await {
-            Ok(0) => self.end = Some(io::ErrorKind::UnexpectedEof),
+            Ok(0) => self.end = Some(Arc::new(io::ErrorKind::UnexpectedEof.into())),
             Ok(_) => {}
-            Err(error) => self.end = Some(error.kind()),
+            Err(error) => self.end = Some(Arc::new(error)),
         }
     }
 
@@ -143,27 +144,9 @@ impl ControlConnection {
     }
 
     /// How the connection ended, once no line of it is left: `UnexpectedEof` if the peer closed it.
-    pub fn end(&mut self) -> Option<io::ErrorKind> {
-        self.end.filter(|_| !self.lines.has_line())
-    }
-
-    /// Waits for the next line, or until it is known to be too long: it may have no end.
-    ///
-    /// # Errors
-    /// At the end of the connection; `UnexpectedEof` if the peer closed it.
-    pub async fn line(&mut self) -> io::Result<Line> {
-        loop {
-            if let Some(line) = self.next_line() {
-                return Ok(line);
-            }
-            if self.line_is_too_long() {
-                return Ok(Line::TooLong);
-            }
-            if let Some(end) = self.end {
-                return Err(end.into());
-            }
-            self.fill().await;
-        }
+    pub fn end(&mut self) -> Option<Arc<io::Error>> {
+        let end = self.end.as_ref().filter(|_| !self.lines.has_line());
+        end.map(Arc::clone)
     }
 
     /// Sends bytes, all of them.
@@ -190,7 +173,7 @@ impl ControlConnection {
     pub async fn close(mut self) {
         let closing = async {
             if self.stream.shutdown().await.is_ok() {
-                self.stream.drain().await;
+                let _ = self.stream.drain().await;
             }
         };
         // A peer that does not end its side is left to its own devices.

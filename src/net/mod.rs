@@ -3,6 +3,7 @@
 
 pub mod connect;
 pub mod control;
+pub mod deadline;
 pub mod listen;
 pub mod options;
 pub mod proxy_header;

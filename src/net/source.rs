@@ -110,7 +110,7 @@ impl Source {
     /// The bytes that are there.
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Plain(source) => &source.buffer[..source.filled],
+            Self::Plain(source) => source.bytes(),
             Self::FromClient(source) => source.bytes(),
             Self::FromBackend(source) => source.bytes(),
         }
@@ -122,6 +122,15 @@ impl Source {
             Self::Plain(source) => source.filled = 0,
             Self::FromClient(source) => source.taken(),
             Self::FromBackend(source) => source.taken(),
+        }
+    }
+
+    /// The socket below.
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(source) => &source.socket,
+            Self::FromClient(source) => source.socket(),
+            Self::FromBackend(source) => source.socket(),
         }
     }
 
@@ -150,6 +159,19 @@ pub struct PlainSource {
 }
 
 impl PlainSource {
+    /// The bytes that are there.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+
+    /// Reads more behind the bytes that are there; false if there are no more, or no room.
+    pub(super) fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let room = &mut self.buffer[self.filled..];
+        let count = ready!(poll_read(&mut self.socket, context, room))?;
+        self.filled += count;
+        Poll::Ready(Ok(count > 0))
+    }
+
     fn poll_supply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Supply>> {
         if self.filled == 0 {
             if self.full && self.buffer.len() < LARGEST_PIECE {

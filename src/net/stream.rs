@@ -83,9 +83,14 @@ impl Stream {
     ///
     /// Closing a socket with bytes unread resets it, and that may destroy what the peer has not read yet. On a backend's
     /// connection the TLS 1.3 tickets come in this way, too.
-    pub async fn drain(&mut self) {
+    ///
+    /// # Errors
+    /// If the peer resets the connection.
+    pub async fn drain(&mut self) -> io::Result<()> {
         let mut waste = [0; 1024];
-        while let Ok(1..) = self.read(&mut waste).await {}
+        while self.read(&mut waste).await? > 0 {}
+        // A reset behind the peer's FIN is no longer shown by a read.
+        self.socket().take_error()?.map_or(Ok(()), Err)
     }
 
     /// Keeps the TLS 1.3 tickets that a backend has sent by now, without waiting for any.

@@ -1,7 +1,9 @@
 //! The admin endpoint: `/metrics`, `/healthz` and `/readyz` over HTTP/1.1, for reading only.
 //!
 //! It listens on loopback unless told otherwise, but is as careful as if it didn't: few connections at once, one request
-//! on each, and a deadline for everything, so that whoever plays with it takes nothing from the proxy.
+//! on each, and a deadline for everything, so that whoever plays with it takes nothing from the proxy. Nor from those who
+//! look after it: when all places are taken, the oldest connection that has asked nothing yet makes room for a new one, or
+//! else the oldest that doesn't read its answer.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,9 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::metrics::Metrics;
-
-/// Further connections wait in the listener's backlog.
-const CONNECTIONS: usize = 16;
+use super::places::{Asked, LONG_FOR_AN_ANSWER, Places};
 
 /// Room for a request's head; hyper answers 431 to more.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -75,12 +75,19 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
 
 async fn serve_within(listener: TcpListener, admin: Arc<Admin>, deadlines: Deadlines) {
     let mut connections = JoinSet::new();
+    let mut places = Places::default();
     loop {
+        let room = places.make_room();
         tokio::select! {
+            biased;
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+            // Where all are being answered, further ones wait in the listener's backlog, and not for long.
+            () = sleep(LONG_FOR_AN_ANSWER), if !room => {}
+            accepted = listener.accept(), if room => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(answer(stream, Arc::clone(&admin), deadlines));
+                    let asked = Asked::default();
+                    let answering = answer(stream, Arc::clone(&admin), asked.clone(), deadlines);
+                    places.take(connections.spawn(answering), asked);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admin endpoint cannot accept a connection");
@@ -92,8 +99,9 @@ async fn serve_within(listener: TcpListener, admin: Arc<Admin>, deadlines: Deadl
 }
 
 /// Answers one request. Errors are the peer's, and a scanner could make any number of them: they aren't logged.
-async fn answer(stream: TcpStream, admin: Arc<Admin>, deadlines: Deadlines) {
+async fn answer(stream: TcpStream, admin: Arc<Admin>, asked: Asked, deadlines: Deadlines) {
     let service = service_fn(|request: Request<Incoming>| {
+        asked.note();
         let response = respond(&admin, request.method(), request.uri().path());
         async { Ok::<_, Infallible>(response) }
     });
@@ -155,6 +163,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::observe::places::CONNECTIONS;
 
     /// Short enough for a test, long enough for a busy machine to answer within them.
     const SHORT: Deadlines = Deadlines {
@@ -327,6 +336,24 @@ mod tests {
             let end = everything_from(&mut stream).await;
             assert!(!end.contains("portcullis_"), "{end}");
         }
+    }
+
+    #[tokio::test]
+    async fn slow_clients_make_room_at_once() {
+        let endpoint = Endpoint::start(DEADLINES).await;
+        let mut slow = Vec::new();
+        for _ in 0..CONNECTIONS * 2 {
+            let mut stream = endpoint.connect().await;
+            // Those who have had to go already may be told so by a reset.
+            drop(stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await);
+            slow.push(stream);
+        }
+        // Before any of them has used up its time.
+        let answer = timeout(DEADLINES.head / 2, endpoint.get("/healthz")).await;
+        let answer = answer.expect("in time");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let end = everything_from(&mut slow[0]).await;
+        assert_eq!(end, "", "the oldest had to go");
     }
 
     #[tokio::test]

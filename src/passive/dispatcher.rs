@@ -53,7 +53,10 @@ struct Waiting {
     grant: Option<oneshot::Sender<SocketAddr>>,
     arrival: mpsc::Sender<Caller>,
     standing: watch::Sender<Standing>,
-    approached: watch::Sender<bool>,
+    /// How many connections at its port may be its own.
+    undecided: watch::Sender<usize>,
+    /// Whether others of its address wait for a port.
+    wanted: watch::Sender<bool>,
 }
 
 /// A lease's place in the table, granted or in the queue; dropping it ends the lease.
@@ -73,8 +76,10 @@ pub(super) struct Asked {
     pub arrivals: mpsc::Receiver<Caller>,
     /// Whether the lease's connection is certain to be its own.
     pub standing: watch::Receiver<Standing>,
-    /// Whether a connection has come that may be the lease's.
-    pub approached: watch::Receiver<bool>,
+    /// How many connections may be the lease's own, and have yet to say whose they are.
+    pub undecided: watch::Receiver<usize>,
+    /// Whether others of the address wait for a port.
+    pub wanted: watch::Receiver<bool>,
 }
 
 impl Dispatcher {
@@ -98,7 +103,8 @@ impl Dispatcher {
         // One connection, and word of those that were turned away before it: more than a few say nothing new.
         let (arrival, arrivals) = mpsc::channel(4);
         let (standing, stands) = watch::channel(Standing::Certain);
-        let (approach, approached) = watch::channel(false);
+        let (undecided, is_undecided) = watch::channel(0);
+        let (wanted, is_wanted) = watch::channel(false);
         let mut state = self.state();
         state.last_lease += 1;
         let lease = LeaseId(state.last_lease);
@@ -106,7 +112,8 @@ impl Dispatcher {
             grant: Some(grant),
             arrival,
             standing,
-            approached: approach,
+            undecided,
+            wanted,
         };
         state.leases.insert(lease, waiting);
         let effects = state.table.ask(lease, request, ports, Instant::now());
@@ -121,7 +128,8 @@ impl Dispatcher {
             granted,
             arrivals,
             standing: stands,
-            approached,
+            undecided: is_undecided,
+            wanted: is_wanted,
         }
     }
 
@@ -147,9 +155,14 @@ impl Dispatcher {
             match *effect {
                 Effect::Granted { lease, port } => state.grant(lease, port),
                 Effect::Hear(connection) => self.listen_to(state, client, connection),
-                Effect::Approached(lease) => {
+                Effect::Undecided(lease, count) => {
                     if let Some(waiting) = state.leases.get(&lease) {
-                        waiting.approached.send_replace(true);
+                        waiting.undecided.send_replace(count);
+                    }
+                }
+                Effect::Wanted(lease, wanted) => {
+                    if let Some(waiting) = state.leases.get(&lease) {
+                        waiting.wanted.send_replace(wanted);
                     }
                 }
                 Effect::Hand { connection, lease } => state.hand(connection, lease),

@@ -22,7 +22,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use dispatcher::{Dispatcher, Place};
 use lease_table::LeaseEnd;
@@ -53,7 +53,8 @@ pub struct Lease {
     port: SocketAddr,
     arrivals: mpsc::Receiver<Caller>,
     standing: watch::Receiver<Standing>,
-    approached: watch::Receiver<bool>,
+    undecided: Undecided,
+    wanted: Wanted,
     is_named: bool,
     /// A reload may take the port out of the configuration, but not from under this lease.
     open: Arc<[Arc<Port>]>,
@@ -65,6 +66,7 @@ pub struct LeaseHold {
     place: Arc<Place>,
     port: SocketAddr,
     standing: watch::Receiver<Standing>,
+    undecided: Undecided,
     _open: Arc<[Arc<Port>]>,
 }
 
@@ -88,6 +90,45 @@ pub enum Caller {
     Arrived(Arrived),
     /// One that did not name the session where it has to, or said nothing, and has been reset. The lease goes on.
     TurnedAway,
+}
+
+/// How many connections there are at a lease's port that may be its own, and have yet to say whose they are.
+#[derive(Debug, Clone)]
+pub struct Undecided(watch::Receiver<usize>);
+
+impl Undecided {
+    /// Waits until there is one.
+    pub async fn any(&mut self) {
+        if self.0.wait_for(|count| *count > 0).await.is_err() {
+            // The lease is over.
+            std::future::pending().await
+        }
+    }
+
+    /// Waits until there is one that stays so for a while.
+    pub async fn any_silent(&mut self, silence: Duration) {
+        loop {
+            self.any().await;
+            sleep(silence).await;
+            if *self.0.borrow() > 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether other leases of the client's address wait for a port.
+#[derive(Debug, Clone)]
+pub struct Wanted(watch::Receiver<bool>);
+
+impl Wanted {
+    /// Waits until one does.
+    pub async fn wanted(&mut self) {
+        if self.0.wait_for(|wanted| *wanted).await.is_err() {
+            // The lease is over.
+            std::future::pending().await
+        }
+    }
 }
 
 /// A data connection of a client.
@@ -123,7 +164,8 @@ impl PassivePorts {
                 port,
                 arrivals: asked.arrivals,
                 standing: asked.standing,
-                approached: asked.approached,
+                undecided: Undecided(asked.undecided),
+                wanted: Wanted(asked.wanted),
                 is_named: request.identity.is_named(),
                 open: Arc::clone(&ports.open),
             }),
@@ -172,8 +214,19 @@ impl Lease {
             place: Arc::clone(&self.place),
             port: self.port,
             standing: self.standing.clone(),
+            undecided: self.undecided.clone(),
             _open: Arc::clone(&self.open),
         }
+    }
+
+    /// The connections that may be its own.
+    pub fn undecided(&self) -> Undecided {
+        self.undecided.clone()
+    }
+
+    /// Whether another lease of the address waits for a port.
+    pub fn wanted(&self) -> Wanted {
+        self.wanted.clone()
     }
 
     /// Waits for a connection; `None` if none can come any more. May be cancelled.
@@ -189,11 +242,6 @@ impl Lease {
     /// Whether the lease's connection is its own.
     pub fn certainty(&self) -> Certainty {
         Certainty(self.standing.clone())
-    }
-
-    /// Becomes true when a connection has come that may be the lease's own.
-    pub fn approached(&self) -> watch::Receiver<bool> {
-        self.approached.clone()
     }
 
     /// The handshake of the connection that arrived has resumed the session: others at the port don't matter any more.
@@ -226,6 +274,11 @@ impl LeaseHold {
     /// Whether the lease's connection is its own.
     pub fn certainty(&self) -> Certainty {
         Certainty(self.standing.clone())
+    }
+
+    /// The connections that may be the lease's own.
+    pub fn undecided(&self) -> Undecided {
+        self.undecided.clone()
     }
 
     /// The transfer for which the port was asked for has begun.

@@ -61,7 +61,10 @@ async fn identify(
     match proxy_header::read(&mut stream, &balancers).await {
         Ok(ends) => dispatcher.arrive(stream, ends.client.ip(), port),
         Err(error) => {
-            let fault = error.fault();
+            let Some(fault) = error.fault() else {
+                tracing::debug!(%peer, %port, %error, "health check of a data port by a balancer");
+                return;
+            };
             dispatcher.metrics.proxy_header_fault(fault);
             tracing::warn!(%peer, %port, reason = fault.as_str(), %error, "data connection without a PROXY header reset");
         }

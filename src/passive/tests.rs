@@ -161,8 +161,7 @@ async fn a_connection_that_says_nothing_is_reset_with_the_lease() {
     let request = request(LOCAL, named());
     let lease = ports.lease(LOCAL, request, LONG).await.unwrap();
     let silent = connect_from("127.0.0.1", lease.port()).await;
-    let mut approached = lease.approached();
-    let _ = approached.wait_for(|approached| *approached).await.unwrap();
+    lease.undecided().any().await;
     drop(lease);
     assert!(is_reset(silent).await);
     assert!(ports.dispatcher.is_empty());

@@ -1,7 +1,7 @@
 //! Logins and where they lead.
 
 use super::*;
-use crate::config::SessionReuse;
+use crate::config::{CloseNotify, PassiveMode, SessionReuse};
 use proptest::prelude::*;
 
 const ALL_FORMS: UserForms = UserForms {
@@ -20,6 +20,8 @@ fn site(name: &str, default: bool, hosts: &[&str], user: &str) -> Arc<Site> {
         backends: Vec::new(),
         user: user.parse().expect("a template"),
         session_reuse: SessionReuse::Prefer,
+        passive_mode: PassiveMode::Auto,
+        close_notify: CloseNotify::Require,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::Session;
@@ -12,6 +12,7 @@ use super::summary::Summary;
 use crate::config::HostName;
 use crate::ftp::answer;
 use crate::net::control::ControlConnection;
+use crate::net::deadline::timeout;
 use crate::net::stream::Stream;
 use crate::tls::SessionTls;
 

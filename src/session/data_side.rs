@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Session;
-use super::data::{Legs, Order, PreparedData, RunningData};
-use super::state::{ClientData, DataEvent, DataFailure, Event, Prepared, Protection};
-use crate::config::SessionReuse;
+use super::data::{BackendPort, Legs, Order, PreparedData, RunningData};
+use super::state::{BackendData, ClientData, DataEvent, DataFailure, Event, Prepared, Protection};
+use crate::config::{CloseNotify, SessionReuse};
 use crate::ftp::command::Direction;
+use crate::net::connect;
 use crate::passive::{Identity, LeaseRequest};
 use crate::tls::{SessionId, Tickets};
 
@@ -37,6 +38,14 @@ impl DataSide {
         }
     }
 
+    /// How many bytes the running transfer has moved.
+    pub fn moved(&self) -> u64 {
+        match self {
+            Self::Running(running) => running.moved(),
+            Self::None | Self::Preparing(_) | Self::Prepared(_) => 0,
+        }
+    }
+
     pub fn order(&self, order: Order) {
         if let Self::Running(running) = self {
             running.order(order);
@@ -54,23 +63,18 @@ impl Session {
 
     pub(super) fn prepare_data(
         &mut self,
-        backend_port: u16,
+        backend: BackendData,
         client: ClientData,
         protection: Protection,
     ) {
-        let timeouts = &self.live.policy.settings.timeouts;
-        let ends = (|| {
-            let control = self.backend.as_ref()?.stream().socket();
-            let client = self.client.as_ref()?.stream().socket();
-            Some((
-                control.peer_addr().ok()?.ip(),
-                client.local_addr().ok()?.ip(),
-            ))
-        })();
-        let Some((backend, local)) = ends else {
+        let backend = self.backend_port(backend);
+        let client_socket = self.client.as_ref().map(|client| client.stream().socket());
+        let local = client_socket.and_then(|socket| socket.local_addr().ok());
+        let (Some(backend), Some(local)) = (backend, local) else {
             return self.happened.push_back(Event::Prepared(Prepared::NoPort));
         };
-        let backend = SocketAddr::new(backend, backend_port);
+        let local = local.ip();
+        let timeouts = &self.live.policy.settings.timeouts;
         let data = match client {
             ClientData::Active(to) => PreparedData::active(backend, to, local, timeouts),
             ClientData::Passive => {
@@ -97,6 +101,51 @@ impl Session {
         };
         self.prepared_for = protection;
         self.data = DataSide::Preparing(data);
+    }
+
+    /// Listens for a data connection from the backend, at the address that its control connection has here.
+    pub(super) async fn listen_for_backend(&mut self) {
+        self.backend_listener = None;
+        let local = self
+            .backend
+            .as_ref()
+            .and_then(|backend| backend.stream().socket().local_addr().ok());
+        let mut at = None;
+        if let Some(local) = local {
+            match connect::listen_for_backend(local.ip()).await {
+                Ok((listener, address)) => {
+                    at = Some(address);
+                    self.backend_listener = Some(listener);
+                }
+                Err(error) => self.summary.not_listening(&error),
+            }
+        }
+        self.happened.push_back(Event::Listening(at));
+    }
+
+    /// The backend has named another port, or is told of another one.
+    pub(super) fn redial_backend(&mut self, backend: BackendData) {
+        if let Some(port) = self.backend_port(backend)
+            && let DataSide::Running(running) = &self.data
+        {
+            running.redial(port);
+        }
+    }
+
+    /// The backend's side of the next data connection; `None` only if the session is about to end.
+    fn backend_port(&mut self, data: BackendData) -> Option<BackendPort> {
+        let control = self.backend.as_ref()?.stream().socket();
+        let address = control.peer_addr().ok()?.ip();
+        Some(match data {
+            BackendData::Passive(announced) => BackendPort::Passive {
+                to: SocketAddr::new(address, announced.port),
+                announced: announced.address,
+            },
+            BackendData::Active => BackendPort::Active {
+                listener: self.backend_listener.take()?,
+                from: address,
+            },
+        })
     }
 
     fn lease_request(&self, protection: Protection) -> LeaseRequest {
@@ -131,6 +180,13 @@ impl Session {
             .map_or(SessionReuse::Off, |route| route.site.session_reuse)
     }
 
+    /// The policy of the session's site.
+    fn close_notify(&self) -> CloseNotify {
+        self.machine
+            .route()
+            .map_or(CloseNotify::Require, |route| route.site.close_notify)
+    }
+
     pub(super) fn open_data(&mut self, direction: Direction, protection: Protection) {
         let DataSide::Prepared(prepared) = std::mem::replace(&mut self.data, DataSide::None) else {
             return;
@@ -155,6 +211,9 @@ impl Session {
             metrics: Arc::clone(&self.shared.metrics),
             site: self.summary.site_name().to_owned(),
             session: SessionId(self.summary.id()),
+            client: self.summary.client().ip(),
+            close_notify: self.close_notify(),
+            lingering: self.lingering.clone(),
         };
         self.summary.transfer_begins();
         self.data = DataSide::Running(prepared.open(legs, client_tls));
@@ -165,5 +224,6 @@ impl Session {
             self.summary.moved(running.moved(), running.elapsed());
         }
         self.data = DataSide::None;
+        self.backend_listener = None;
     }
 }

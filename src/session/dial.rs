@@ -4,19 +4,22 @@
 //! the backend's FEAT is not asked, since whoever sits on the way could have taken AUTH out of it. The error says how
 //! far it went and why, for one log line and one metric.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsConnector;
 
+use super::state::BackendProtection;
 use crate::config::{Backend, BackendTls, ListenerTls, Timeouts};
-use crate::ftp::reply::{BadReply, Class, Reply, ReplyParser};
+use crate::ftp::reply::{BadReply, Class, Reply, ReplyParser, Unfinished};
 use crate::net::connect;
 use crate::net::control::ControlConnection;
+use crate::net::deadline::timeout;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::observe::log::shown;
@@ -34,6 +37,10 @@ pub struct BackendConnection {
     pub tls: Option<BackendSessionTls>,
     /// The 230 in place of a greeting of a backend that asks nobody for a name.
     pub welcome: Option<Reply>,
+    /// Whether it still has to be told that data connections are private.
+    pub protection: BackendProtection,
+    /// Until when the backend has to say more, or a reply that ends with another code than it began with is whole.
+    settles: Option<Instant>,
 }
 
 /// How far the way to a backend led, and what ended it.
@@ -45,10 +52,10 @@ pub enum DialError {
     /// No connection.
     #[error("no connection: {0}")]
     Connect(#[source] io::Error),
-    /// No 220.
+    /// No 2yz.
     #[error("no usable greeting: {0}")]
     Greeting(#[source] NoReply),
-    /// No 234 to AUTH TLS.
+    /// No 234 to AUTH TLS, nor to AUTH SSL.
     #[error("AUTH TLS was not accepted: {0}")]
     Auth(#[source] NoReply),
     /// Clear text between 234 and the handshake.
@@ -77,12 +84,18 @@ pub enum NoReply {
     /// Nothing in time.
     #[error("no reply after {0:?}")]
     TimedOut(Duration),
+    /// Nothing whole in time.
+    #[error("no reply after {0:?}, but {1}")]
+    Unfinished(Duration, Said),
     /// The backend closed the connection.
     #[error("the backend closed the connection")]
     Closed,
     /// The connection broke.
     #[error("the connection to the backend broke: {0}")]
     Broken(io::ErrorKind),
+    /// The same, and it was TLS that failed.
+    #[error("the connection to the backend broke: {0}")]
+    Tls(HandshakeFault),
     /// What came is no reply.
     #[error("not an FTP reply: {0}")]
     Malformed(#[from] BadReply),
@@ -91,11 +104,27 @@ pub enum NoReply {
     Unwelcome(Reply),
 }
 
+/// What a backend has said that is no reply, as the log shows it.
+#[derive(Debug)]
+pub struct Said(Unfinished);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Unfinished::Begun(line) => {
+                write!(f, "one that was begun and not ended: {:?}", shown(line))
+            }
+            Unfinished::Stray(line) => write!(f, "a line without a code: {:?}", shown(line)),
+        }
+    }
+}
+
 impl NoReply {
     /// Of a connection that ended, or that takes nothing any more.
-    pub(super) fn of(end: io::Error) -> Self {
+    pub(super) fn of(end: &io::Error) -> Self {
         match end.kind() {
             io::ErrorKind::UnexpectedEof => Self::Closed,
+            io::ErrorKind::InvalidData => Self::Tls(tls::explain(end)),
             kind => Self::Broken(kind),
         }
     }
@@ -196,18 +225,7 @@ async fn secure(
             let mut connection = BackendConnection::new(Stream::Plain(socket), address, None);
             // A login without TLS counts for nothing after AUTH (RFC 4217 §4).
             let _ = connection.greeting(patience).await?;
-            // Only 234 means TLS (RFC 4217 §4.2); after anything else a password would go out in clear text.
-            let reply = connection
-                .ask(b"AUTH TLS\r\n", patience)
-                .await
-                .and_then(|reply| {
-                    if reply.number() == 234 {
-                        Ok(())
-                    } else {
-                        Err(NoReply::Unwelcome(reply))
-                    }
-                });
-            reply.map_err(DialError::Auth)?;
+            connection.auth(patience).await.map_err(DialError::Auth)?;
             let socket = connection
                 .control
                 .into_clear_socket()
@@ -240,6 +258,8 @@ impl BackendConnection {
             address,
             tls,
             welcome: None,
+            protection: BackendProtection::Settled,
+            settles: None,
         }
     }
 
@@ -251,49 +271,76 @@ impl BackendConnection {
                 .reply_within(patience)
                 .await
                 .map_err(DialError::Greeting)?;
-            match reply.number() {
+            match (reply.number(), reply.class()) {
                 // "Ready in nnn minutes": hardly a client survives one, so it's waited out here.
-                120 if delays < MAX_DELAYS => delays += 1,
-                220 => return Ok(None),
-                230 => return Ok(Some(reply)),
+                (120, _) if delays < MAX_DELAYS => delays += 1,
+                (230 | 232, _) => return Ok(Some(reply)),
+                // Clients look at the first digit alone, so there are servers that greet with 200 or 214.
+                (_, Class::Completion) => return Ok(None),
                 _ => return Err(DialError::Greeting(NoReply::Unwelcome(reply))),
             }
         }
     }
 
+    /// Only 234 means TLS (RFC 4217 §4.2); after anything else a password would go out in clear text.
+    async fn auth(&mut self, patience: Patience<'_>) -> Result<(), NoReply> {
+        let refused = self.ask(b"AUTH TLS\r\n", patience).await?;
+        if refused.number() == 234 {
+            return Ok(());
+        }
+        // Servers from before RFC 4217 know SSL alone, which asks for the same handshake.
+        if refused.class() == Class::PermanentFailure
+            && self.ask(b"AUTH SSL\r\n", patience).await?.number() == 234
+        {
+            return Ok(());
+        }
+        Err(NoReply::Unwelcome(refused))
+    }
+
     /// Private data connections, whatever the client's are.
     async fn protect(&mut self, patience: Patience<'_>) -> Result<(), DialError> {
         for (command, line) in [("PBSZ 0", &b"PBSZ 0\r\n"[..]), ("PROT P", b"PROT P\r\n")] {
-            let reply = self
-                .ask(line, patience)
-                .await
-                .and_then(|reply| match reply.class() {
-                    Class::Completion => Ok(()),
-                    _ => Err(NoReply::Unwelcome(reply)),
-                });
-            reply.map_err(|reason| DialError::Protection { command, reason })?;
+            let reason = match self.ask(line, patience).await {
+                Ok(reply) if reply.class() == Class::Completion => continue,
+                Ok(reply) if wants_login_first(&reply) => {
+                    self.protection = BackendProtection::AfterLogin;
+                    return Ok(());
+                }
+                Ok(reply) => NoReply::Unwelcome(reply),
+                Err(reason) => reason,
+            };
+            return Err(DialError::Protection { command, reason });
         }
         Ok(())
     }
 
     async fn ask(&mut self, line: &[u8], patience: Patience<'_>) -> Result<Reply, NoReply> {
-        self.send(line).await.map_err(NoReply::of)?;
+        self.send(line).await.map_err(|end| NoReply::of(&end))?;
         self.reply_within(patience).await
     }
 
     async fn reply_within(&mut self, patience: Patience<'_>) -> Result<Reply, NoReply> {
         let receiving = async {
             loop {
-                let line = self.control.line().await.map_err(NoReply::of)?;
-                if let Some(reply) = self.replies.push(line)? {
+                if let Some(reply) = self.next_reply()? {
                     return Ok(reply);
                 }
+                self.fill().await;
             }
         };
         let patience = patience.reply();
-        timeout(patience, receiving)
-            .await
-            .unwrap_or(Err(NoReply::TimedOut(patience)))
+        if let Ok(received) = timeout(patience, receiving).await {
+            return received;
+        }
+        Err(match self.unfinished() {
+            Some(said) => NoReply::Unfinished(patience, said),
+            None => NoReply::TimedOut(patience),
+        })
+    }
+
+    /// What it has said that is no reply, or not yet.
+    pub fn unfinished(&self) -> Option<Said> {
+        self.replies.unfinished().map(Said)
     }
 
     /// The control connection's stream.
@@ -313,17 +360,35 @@ impl BackendConnection {
         }
         if self.control.line_is_too_long() {
             // It may have no end.
-            Err(BadReply::LineTooLong.into())
-        } else if let Some(end) = self.control.end() {
-            Err(NoReply::of(end.into()))
-        } else {
-            Ok(None)
+            return Err(BadReply::LineTooLong.into());
+        }
+        let end = self.control.end();
+        if self.replies.may_have_ended_otherwise() {
+            let now = Instant::now();
+            let settles = *self.settles.get_or_insert(now + SETTLED);
+            if (end.is_some() || settles <= now)
+                && let Some(reply) = self.replies.ended_otherwise()
+            {
+                self.settles = None;
+                return Ok(Some(reply));
+            }
+        }
+        match end {
+            Some(end) => Err(NoReply::of(&end)),
+            None => Ok(None),
         }
     }
 
-    /// Waits for more of a reply. May be cancelled.
+    /// Waits for more of a reply, or until what there is counts as one. May be cancelled.
     pub async fn fill(&mut self) {
-        self.control.fill().await;
+        let Some(settles) = self.settles else {
+            return self.control.fill().await;
+        };
+        tokio::select! {
+            biased;
+            () = self.control.fill() => self.settles = None,
+            () = sleep_until(settles) => {}
+        }
     }
 
     /// Sends a line.
@@ -339,6 +404,16 @@ impl BackendConnection {
         self.control.close().await;
     }
 }
+
+/// Whether PBSZ or PROT came too early: 530 is "not logged in", 503 "bad sequence of commands" (RFC 959 §4.2.2). Any other
+/// refusal is one for good.
+fn wants_login_first(reply: &Reply) -> bool {
+    matches!(reply.number(), 503 | 530)
+}
+
+/// How long a backend has to be silent behind a reply that ends with another code than it began with. Longer than the
+/// packets of one reply are apart.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// How many 120 may come before the 220.
 const MAX_DELAYS: u32 = 16;

@@ -1,20 +1,32 @@
 //! Waiting for whatever happens next, and for no longer than the machine has patience.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use super::state::{BadLine, Event, Prepared, Wait};
 use super::{Drain, Session};
-use crate::ftp::command::{Command, Verb};
+use crate::ftp::command::Command;
 use crate::ftp::line::Line;
 use crate::net::control::ControlConnection;
+use crate::net::deadline;
 
 /// Whether the machine knows that the client's connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientEnd {
     Open,
-    Told,
+    /// Its side is.
+    ToldEnded,
+    ToldGone,
+}
+
+/// How often has been looked whether something has arrived in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    First,
+    /// See [`deadline`].
+    Second,
 }
 
 impl Session {
@@ -24,16 +36,26 @@ impl Session {
         if self.clock.replace(clock) == Some(clock) {
             return;
         }
+        self.look = Look::First;
         let timeouts = &self.live.policy.settings.timeouts;
         let patience = match clock.wait {
             Wait::Login => {
                 self.deadline = self.login_by;
+                if self.login_by <= Instant::now() {
+                    // A client that never stops talking would be looked at for ever.
+                    self.look = Look::Second;
+                }
                 return;
             }
             Wait::Command => timeouts.idle,
             Wait::Reply => timeouts.backend_reply,
             Wait::FinalReply => timeouts.final_reply,
             Wait::Grace | Wait::LastWord => UPLOAD_GRACE,
+            Wait::SinkEnd => SINK_END_PATIENCE,
+            Wait::Orphan => {
+                self.moved = self.data.moved();
+                ORPHAN_PATIENCE
+            }
             Wait::Abort => ABORT_PATIENCE,
             Wait::Data => NO_DEADLINE,
         };
@@ -61,8 +83,11 @@ impl Session {
             if let Some(event) = at_hand {
                 return event;
             }
-            if self.machine.wait() == Wait::LastWord && !self.client_has_said_more() {
-                return self.expired().await;
+            if self.machine.wait() == Wait::LastWord
+                && !self.client_has_said_more()
+                && let Some(event) = self.expired().await
+            {
+                return event;
             }
             let client_fills = async {
                 match &mut self.client {
@@ -79,7 +104,15 @@ impl Session {
             // In this order, or a peer that never stops sending keeps the session from all that stands below it.
             tokio::select! {
                 biased;
-                () = sleep_until(self.deadline) => return self.expired().await,
+                () = sleep_until(self.deadline) => match self.look {
+                    Look::First => {
+                        self.look = Look::Second;
+                        self.deadline = Instant::now() + deadline::REACTOR_TURN;
+                    }
+                    Look::Second => if let Some(event) = self.expired().await {
+                        return event;
+                    },
+                },
                 Ok(()) = self.drain.changed() => match *self.drain.borrow_and_update() {
                     Drain::No => {}
                     Drain::Begun => return Event::Drain,
@@ -99,19 +132,25 @@ impl Session {
         }
     }
 
-    /// The deadline is over.
-    async fn expired(&mut self) -> Event {
+    /// The deadline is over, unless there is a reason for another one.
+    async fn expired(&mut self) -> Option<Event> {
         if matches!(self.machine.wait(), Wait::Grace | Wait::LastWord)
             && let Some(client) = &mut self.client
         {
             // What has come behind an upload's end counts, however late it is before somebody looks.
             client.fill_now().await;
             if let Some(event) = self.event_from_client() {
-                return event;
+                return Some(event);
             }
         }
+        if self.machine.wait() == Wait::Orphan && self.data.moved() != self.moved {
+            self.moved = self.data.moved();
+            self.deadline = Instant::now() + ORPHAN_PATIENCE;
+            self.look = Look::First;
+            return None;
+        }
         self.clock = None;
-        Event::Expired
+        Some(Event::Expired)
     }
 
     /// Whether something of the client's, or its end, has arrived and nobody has read it.
@@ -148,39 +187,32 @@ impl Session {
             return Some(match line {
                 Line::TooLong => Event::BadLine(BadLine::TooLong),
                 Line::Whole(line) => match Command::parse(line) {
-                    Ok(command) => {
-                        self.note_credentials(&command);
-                        Event::Command(command)
-                    }
+                    Ok(command) => Event::Command(command),
                     Err(bad) => Event::BadLine(BadLine::Malformed(bad)),
                 },
             });
         }
-        if client.is_over() {
-            self.client_is_gone()
-        } else {
-            None
-        }
-    }
-
-    /// Who tries to log in is for the log, and with what for the guard.
-    fn note_credentials(&mut self, command: &Command) {
-        match command.verb() {
-            Verb::User => {
-                self.summary.asked_for(command.argument());
-                self.trial = self.shared.guard.trial(command.argument());
-            }
-            Verb::Pass | Verb::Acct => self.trial.secret(command.argument()),
-            _ => {}
+        match client.end()?.kind() {
+            io::ErrorKind::UnexpectedEof => self.client_has_ended(),
+            _ => self.client_is_gone(),
         }
     }
 
     /// What the machine is told of it, once.
     pub(super) fn client_is_gone(&mut self) -> Option<Event> {
-        match std::mem::replace(&mut self.client_end, ClientEnd::Told) {
-            ClientEnd::Open => Some(Event::ClientGone),
-            ClientEnd::Told => None,
+        match std::mem::replace(&mut self.client_end, ClientEnd::ToldGone) {
+            ClientEnd::Open | ClientEnd::ToldEnded => Some(Event::ClientGone),
+            ClientEnd::ToldGone => None,
         }
+    }
+
+    /// The same of the end of its side.
+    fn client_has_ended(&mut self) -> Option<Event> {
+        if self.client_end != ClientEnd::Open {
+            return None;
+        }
+        self.client_end = ClientEnd::ToldEnded;
+        Some(Event::ClientEnded)
     }
 }
 
@@ -190,6 +222,14 @@ const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 /// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another
 /// connection: lftp's ^C says ABOR and then closes its data connection as if the file were whole.
 const UPLOAD_GRACE: Duration = Duration::from_millis(50);
+
+/// How long a backend may take to close an upload's data connection after its 2xx. Servers close it before, since a close
+/// may be what fails; one that doesn't has said all the same that it has the file.
+const SINK_END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the rest of an upload under TLS may take after its client has ended its control connection: what it sent before
+/// that is in the network.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a backend may take to answer ABOR.
 const ABORT_PATIENCE: Duration = Duration::from_secs(10);

@@ -5,9 +5,10 @@
 //! it means, and `actions` does what the machine says. No decision is made here.
 //!
 //! [`dial`] leads to the backend, `client_tls` to TLS with the client; `data_side` makes, opens and drops the data
-//! connections that [`data`] holds; `penalty` is for failed logins, `summary` is what the log says in the end.
+//! connections that [`data`] holds; `backend_ports` remembers how backends are best asked for theirs; `penalty` is for failed logins, `summary` is what the log says in the end.
 
 mod actions;
+mod backend_ports;
 mod client_tls;
 pub mod data;
 mod data_side;
@@ -22,11 +23,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::config::ListenerTls;
+use crate::config::{Backend, ListenerTls};
 use crate::guard::{Guard, Trial};
 use crate::limit::{Limiter, Permit, SitePlace};
 use crate::live::Live;
@@ -37,10 +39,13 @@ use crate::net::stream::Stream;
 use crate::observe::metrics::{Metrics, OpenSession};
 use crate::tls::{SessionId, SessionTls, Sessions};
 
+use backend_ports::BackendPorts;
 use client_tls::handshake;
+use data::Lingering;
 use data_side::DataSide;
 use dial::BackendConnection;
-use events::ClientEnd;
+use events::{ClientEnd, Look};
+use penalty::Judging;
 use state::{Clock, Ending, Event, Machine, Protection, Terms};
 use summary::Summary;
 
@@ -52,11 +57,14 @@ pub struct Shared {
     /// Who may come in.
     pub limiter: Arc<Limiter>,
     /// Who has guessed too often.
-    pub guard: Guard,
+    pub guard: Arc<Guard>,
+    /// Told whenever a guess has been judged.
+    pub judged: Notify,
     /// The TLS sessions that data connections may resume.
     pub tls_sessions: Arc<Sessions>,
     /// Where the names of backends lead.
     pub resolver: Arc<Resolver>,
+    backend_ports: BackendPorts,
     ids: AtomicU64,
 }
 
@@ -66,9 +74,11 @@ impl Shared {
         Self {
             metrics,
             limiter: Arc::new(Limiter::new()),
-            guard: Guard::new(),
+            guard: Arc::new(Guard::new()),
+            judged: Notify::new(),
             tls_sessions: Arc::new(Sessions::new()),
             resolver: Arc::default(),
+            backend_ports: BackendPorts::default(),
             ids: AtomicU64::new(1),
         }
     }
@@ -117,7 +127,6 @@ pub async fn serve(
         Arc::clone(&shared.metrics),
     );
     let _counted = shared.metrics.session(accepted.tls);
-    let _permit = accepted.permit;
     if options::control(&accepted.stream).is_err() {
         return summary.write(Ending::ClientGone);
     }
@@ -142,16 +151,24 @@ pub async fn serve(
     let session = Session {
         client: Some(ControlConnection::with_client(stream)),
         client_end: ClientEnd::Open,
+        permit: Some(accepted.permit),
+        dials: Dials::None,
         place: None,
         backend: None,
+        dialled: None,
+        backend_listener: None,
         data: DataSide::None,
         prepared_for: Protection::Clear,
+        lingering: Lingering::default(),
         machine,
         happened: VecDeque::new(),
         clock: None,
+        look: Look::First,
+        moved: 0,
         deadline: login_by,
         login_by,
         trial: shared.guard.trial(b""),
+        guess: None,
         listener: accepted.listener,
         tls,
         live,
@@ -182,27 +199,53 @@ struct Session {
     /// `None` only while its TLS handshake runs, and after that has failed.
     client: Option<ControlConnection>,
     client_end: ClientEnd,
-    /// From the dialling of its site's backend until that is hung up on.
-    place: Option<(SitePlace, OpenSession)>,
+    /// Its place among all sessions and its client's, until it says goodbye.
+    permit: Option<Permit>,
+    dials: Dials,
+    /// From the dialling of its site's backend until that connection is closed.
+    place: Option<Place>,
     backend: Option<BackendConnection>,
+    /// Which of the configured ones was dialled last.
+    dialled: Option<Backend>,
+    /// Where the backend may connect to, until its next data connection is prepared.
+    backend_listener: Option<TcpListener>,
     data: DataSide,
     /// What PROT was when the client's data port was asked for.
     prepared_for: Protection,
+    /// Data connections of transfers that are over.
+    lingering: Lingering,
     machine: Machine,
     /// Events that came out of actions and wait for the machine.
     happened: VecDeque<Event>,
     /// What the deadline is for; none if it's over.
     clock: Option<Clock>,
     deadline: Instant,
+    look: Look,
+    /// How far an upload had come when its client went.
+    moved: u64,
     login_by: Instant,
     /// What the login that is under way tries.
     trial: Trial,
+    /// From PASS to the backend's answer.
+    guess: Option<Judging>,
     listener: SocketAddr,
     tls: SessionTls,
     live: Arc<Live>,
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
     summary: Summary,
+}
+
+/// A place at a site, and that it is counted.
+type Place = (SitePlace, OpenSession);
+
+/// Whether the session has dialled a backend before.
+#[derive(Debug)]
+enum Dials {
+    /// The first dial is paid for with the session.
+    None,
+    /// Its connection may still be closing, with its place at the site.
+    Some(Option<JoinHandle<()>>),
 }
 
 impl Session {
@@ -214,10 +257,6 @@ impl Session {
             self.arm();
             let event = self.next_event().await;
             self.machine.handle(event);
-            // A further USER for the same site dials nobody, but changes who is named in the log.
-            if let Some(route) = self.machine.route() {
-                self.summary.site(route);
-            }
         };
         // The sockets of a transfer are reset now, and not only when the goodbyes, which may take a while, have been said.
         self.data = DataSide::None;

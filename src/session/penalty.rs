@@ -3,14 +3,38 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::Session;
 use super::actions::client_goes;
 use super::state::{Event, Wait};
+use super::{Session, Shared};
 use crate::config::{NO_SITE, Site};
-use crate::guard::Standing;
+use crate::ftp::command::Command;
+use crate::guard::{Guess, MayGuess, Standing};
 use crate::observe::metrics::GuardAction;
+
+/// A guess of this session's that its backend is judging. Those who wait for that are told when this is dropped.
+#[derive(Debug)]
+pub(super) struct Judging {
+    guess: Option<Guess>,
+    shared: Arc<Shared>,
+}
+
+impl Judging {
+    fn of(guess: Guess, shared: &Arc<Shared>) -> Self {
+        Self {
+            guess: Some(guess),
+            shared: Arc::clone(shared),
+        }
+    }
+}
+
+impl Drop for Judging {
+    fn drop(&mut self) {
+        self.guess = None;
+        self.shared.judged.notify_waiters();
+    }
+}
 
 impl Session {
     /// Whether the client has failed too often to try to log in at this site.
@@ -21,6 +45,36 @@ impl Session {
             &self.live.policy.settings.guard,
             Instant::now().into_std(),
         )
+    }
+
+    /// Whether this password may go to the backend now. It waits while as many of the client's as may fail are judged.
+    pub(super) async fn may_guess(&mut self, command: &Command) -> Result<(), Event> {
+        self.trial.secret(command.argument());
+        let Some(route) = self.machine.route() else {
+            return Ok(());
+        };
+        let (guard, rules) = (&self.shared.guard, &self.live.policy.settings.guard);
+        let (client, site) = (self.summary.client().ip(), &route.site.name);
+        let guessing = async {
+            loop {
+                // From here on, or the one that makes room could be missed.
+                let judged = self.shared.judged.notified();
+                let now = Instant::now().into_std();
+                match guard.may_guess(client, site, &self.trial, rules, now) {
+                    MayGuess::Yes(guess) => return Some(Judging::of(guess, &self.shared)),
+                    MayGuess::No => return None,
+                    MayGuess::Later => judged.await,
+                }
+            }
+        };
+        // Who has waited for that long has company that guesses.
+        let guess = tokio::select! {
+            biased;
+            guess = timeout_at(self.login_deadline(), guessing) => guess.ok().flatten(),
+            () = client_goes(&mut self.client) => return Err(Event::ClientGone),
+        };
+        self.guess = Some(guess.ok_or(Event::Blocked)?);
+        Ok(())
     }
 
     /// A login has failed: what follows waits for as long as the guard says, but not for a client that goes away, and
@@ -34,6 +88,7 @@ impl Session {
             self.shared
                 .guard
                 .failed(client.ip(), site, &self.trial, rules, now.into_std());
+        self.guess = None;
 
         let label = site.unwrap_or(NO_SITE);
         let metrics = &self.shared.metrics;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::dial::BackendConnection;
-use super::state::{Cause, Ending, Record, Stage};
-use crate::config::{NO_SITE, Site, TlsVersion};
+use super::state::{Cause, Ending, Record, Stage, Way, Ways};
+use crate::config::{Backend, NO_SITE, Site, TlsVersion};
 use crate::ftp::command::{self, Command};
 use crate::observe::log::shown;
 use crate::observe::metrics::{
@@ -122,10 +122,8 @@ impl Summary {
     }
 
     /// Where the login leads now.
-    pub fn site(&mut self, route: &Route) {
-        if self.route.as_ref() != Some(route) {
-            self.route = Some(route.clone());
-        }
+    pub fn site(&mut self, route: Route) {
+        self.route = Some(route);
     }
 
     pub fn backend(&mut self, backend: &BackendConnection) {
@@ -134,6 +132,30 @@ impl Summary {
 
     pub fn backend_lost(&self, stage: Stage, reason: impl Display) {
         tracing::warn!(session = self.id, site = self.site_name(), stage = stage.as_str(), %reason, "backend's control connection lost");
+    }
+
+    /// Nobody can be listened for in active mode.
+    pub fn not_listening(&self, error: &io::Error) {
+        tracing::warn!(session = self.id, site = self.site_name(), %error, "no port for a data connection from the backend");
+    }
+
+    /// Its data ports are asked for in another way than these from now on.
+    pub fn avoid(&self, backend: &Backend, ways: Ways) {
+        let avoided: Vec<_> = [
+            (Way::Epsv, "EPSV"),
+            (Way::Pasv, "PASV"),
+            (Way::Active, "PORT"),
+        ]
+        .into_iter()
+        .filter_map(|(way, name)| ways.has(way).then_some(name))
+        .collect();
+        tracing::info!(
+            session = self.id,
+            site = self.site_name(),
+            %backend,
+            avoided = avoided.join(" "),
+            "backend is asked for data ports in another way for an hour; passive_mode can set one for the site"
+        );
     }
 
     /// The site has as many sessions as it may.
@@ -169,7 +191,9 @@ impl Summary {
             } => self.transfer(command, *direction, *verdict, cause.as_ref()),
             Record::BackendLost(stage, why) => self.backend_lost(*stage, why.as_str()),
             Record::NoDataPort(reply) => {
-                let reply = shown(reply.bytes().trim_ascii_end());
+                let reply = reply
+                    .as_ref()
+                    .map(|reply| shown(reply.bytes().trim_ascii_end()));
                 tracing::warn!(
                     session = self.id,
                     site = self.site_name(),

@@ -4,7 +4,9 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustls::{CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
+use rustls::{
+    CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible, PeerMisbehaved,
+};
 
 use super::certificate::Fingerprint;
 use super::date::{Date, Span};
@@ -56,6 +58,16 @@ pub enum HandshakeFault {
         /// SHA-256 of the certificate that it showed.
         seen: [u8; 32],
     },
+    /// The peer's certificate has an RSA key that is too short.
+    ShortKey {
+        /// How many bits it has.
+        bits: usize,
+    },
+    /// The peer's certificate is of X.509 version 1 or 2.
+    OldVersion {
+        /// Which.
+        version: u32,
+    },
     /// Something else is wrong with the peer's certificate.
     BadCertificate(String),
     /// The two sides share no version of TLS.
@@ -64,6 +76,8 @@ pub enum HandshakeFault {
     NoCommonCipher,
     /// The two sides share no application protocol: the peer wants to speak something else than FTP.
     NoCommonProtocol,
+    /// The peer asks for a renegotiation, behind its handshake.
+    Renegotiation,
     /// The peer closed or reset the connection during the handshake.
     Closed,
     /// The peer doesn't speak TLS here.
@@ -102,10 +116,13 @@ impl HandshakeFault {
             | Self::SelfSigned { .. }
             | Self::AuthorityAsServer { .. }
             | Self::Fingerprint { .. }
+            | Self::ShortKey { .. }
+            | Self::OldVersion { .. }
             | Self::BadCertificate(_) => true,
             Self::NoCommonVersion
             | Self::NoCommonCipher
             | Self::NoCommonProtocol
+            | Self::Renegotiation
             | Self::Closed
             | Self::NotTls
             | Self::Alert(_)
@@ -150,6 +167,8 @@ impl HandshakeFault {
                     subject: printable(subject),
                 },
                 Some(Refusal::Fingerprint(seen)) => Self::Fingerprint { seen: *seen },
+                Some(Refusal::ShortKey(bits)) => Self::ShortKey { bits: *bits },
+                Some(Refusal::OldVersion(version)) => Self::OldVersion { version: *version },
                 None => Self::BadCertificate(printable(&error.to_string())),
             },
             _ => Self::BadCertificate(printable(&error.to_string())),
@@ -182,6 +201,10 @@ impl From<&Error> for HandshakeFault {
                 | PeerIncompatible::NoSignatureSchemesInCommon
                 | PeerIncompatible::NoEcPointFormatsInCommon,
             ) => Self::NoCommonCipher,
+            // The first one is declined and no more.
+            Error::PeerMisbehaved(PeerMisbehaved::TooManyRenegotiationRequests) => {
+                Self::Renegotiation
+            }
             // The first byte of plaintext is no TLS content type, its second and third no TLS version.
             Error::InvalidMessage(
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
@@ -238,14 +261,32 @@ impl fmt::Display for HandshakeFault {
                 write!(f, "certificate has fingerprint {}", Fingerprint(seen))?;
                 f.write_str(", which is not the configured one")
             }
+            Self::ShortKey { bits } => write!(
+                f,
+                "certificate has an RSA key of {bits} bits, which is too short: pinned by its fingerprint, 1024 will do in \
+                 TLS 1.2 (docs/tls-limits.md)"
+            ),
+            Self::OldVersion { version } => write!(
+                f,
+                "certificate is of X.509 version {version}, and only version 3 can be verified: pin its fingerprint"
+            ),
             Self::BadCertificate(cause) => write!(f, "bad certificate: {cause}"),
             Self::NoCommonVersion => f.write_str("no TLS version in common"),
-            Self::NoCommonCipher => {
-                f.write_str("no cipher suite, key exchange or signature scheme in common")
-            }
+            Self::NoCommonCipher => f.write_str(
+                "no cipher suite, key exchange or signature scheme in common (docs/tls-limits.md says which there are)",
+            ),
             Self::NoCommonProtocol => f.write_str("no application protocol (ALPN) in common"),
+            Self::Renegotiation => f.write_str(
+                "the peer asks for a TLS renegotiation, which there is none of here: set `TLSRenegotiate none` in ProFTPD, or \
+                 `max_version: \"1.3\"` at the backend (docs/tls-limits.md)",
+            ),
             Self::Closed => f.write_str("the peer closed the connection"),
             Self::NotTls => f.write_str("the peer answered in something else than TLS"),
+            // Servers that share no cipher suite with us say no more than this.
+            Self::Alert(name) if name == "handshake_failure" => write!(
+                f,
+                "the peer refused with alert {name}: perhaps no cipher suite in common (docs/tls-limits.md says which there are)"
+            ),
             Self::Alert(name) => write!(f, "the peer refused with alert {name}"),
             Self::Other(cause) => f.write_str(cause),
         }
@@ -334,6 +375,16 @@ mod tests {
             HandshakeFault::Expired { not_after, now }.to_string(),
             "certificate expired on 2025-12-31 (2 days ago)"
         );
+    }
+
+    #[test]
+    fn a_renegotiation_is_named_with_its_remedies() {
+        let error = Error::PeerMisbehaved(PeerMisbehaved::TooManyRenegotiationRequests);
+        let error = io::Error::new(ErrorKind::InvalidData, error);
+        assert_eq!(explain(&error), HandshakeFault::Renegotiation);
+        let text = explain(&error).to_string();
+        assert!(text.contains("`TLSRenegotiate none`"), "{text}");
+        assert!(text.contains("max_version"), "{text}");
     }
 
     #[test]

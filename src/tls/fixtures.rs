@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
@@ -105,15 +106,34 @@ impl Identity {
     }
 
     pub(super) fn self_signed_with(names: &[&str], is_ca: IsCa) -> Self {
+        Self::self_signed_by(KeyPair::generate().unwrap(), names, is_ca)
+    }
+
+    pub(super) fn self_signed_by_rsa(names: &[&str]) -> Self {
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        Self::self_signed_by(key, names, IsCa::NoCa)
+    }
+
+    fn self_signed_by(key: KeyPair, names: &[&str], is_ca: IsCa) -> Self {
         let mut params = params(names, names.first().unwrap_or(&"nameless"));
         params.is_ca = is_ca;
-        let key = KeyPair::generate().unwrap();
         let leaf = params.self_signed(&key).unwrap();
         Self {
             leaf_pem: leaf.pem(),
             chain_pem: leaf.pem(),
             chain: vec![leaf.der().clone()],
             key,
+        }
+    }
+
+    /// From PEM files.
+    pub(super) fn of(certificate: &str, key: &str) -> Self {
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes());
+        Self {
+            chain: chain.collect::<Result<_, _>>().unwrap(),
+            leaf_pem: certificate.to_owned(),
+            chain_pem: certificate.to_owned(),
+            key: KeyPair::from_pem(key).unwrap(),
         }
     }
 

@@ -30,6 +30,17 @@ pub enum FileError {
         path.display()
     )]
     Der { path: PathBuf },
+    #[error(
+        "{} is in PKCS#12 form (PFX): make two files of it with `openssl pkcs12 -in {} -nokeys -out tls.crt` and `openssl \
+         pkcs12 -in {} -nocerts -nodes -out tls.key`",
+        path.display(), path.display(), path.display()
+    )]
+    Pkcs12 { path: PathBuf },
+    #[error(
+        "{} is in PKCS#7 form (P7B), which holds no key: convert it with `openssl pkcs7 -print_certs`",
+        path.display()
+    )]
+    Pkcs7 { path: PathBuf },
     #[error("{} is not valid PEM: {source}", path.display())]
     Pem { path: PathBuf, source: pem::Error },
     #[error("{} holds a certificate request, not a certificate", path.display())]
@@ -127,7 +138,14 @@ impl Sections {
         }
         // 0x30 is the ASN.1 SEQUENCE with which certificates and keys begin.
         if text[0] == 0x30 && !contains(text, b"-----BEGIN ") {
-            return Err(FileError::Der { path });
+            return Err(match behind_header(text) {
+                Some([0x02, 0x01, 0x03, ..]) => FileError::Pkcs12 { path },
+                Some(inside) if inside.starts_with(PKCS7) => FileError::Pkcs7 { path },
+                _ => FileError::Der { path },
+            });
+        }
+        if contains(text, b"-----BEGIN PKCS7-----") {
+            return Err(FileError::Pkcs7 { path });
         }
         let mut sections = Self {
             certificates: Vec::new(),
@@ -147,6 +165,20 @@ impl Sections {
         Ok(sections)
     }
 }
+
+/// What stands in an ASN.1 SEQUENCE. Version 3 of PKCS#12 (RFC 7292 §4) begins with that number; keys begin with 0 or 1,
+/// certificates with another SEQUENCE.
+fn behind_header(der: &[u8]) -> Option<&[u8]> {
+    let length = *der.get(1)?;
+    // The short form, or how many bytes the length takes; 0x80 is one that is not known.
+    let header = 2 + usize::from(if length > 0x80 { length & 0x7f } else { 0 });
+    der.get(header..)
+}
+
+/// The object identifier of signed data (RFC 5652 §5.1).
+const PKCS7: &[u8] = &[
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02,
+];
 
 fn contains(bytes: &[u8], text: &[u8]) -> bool {
     memchr::memmem::find(bytes, text).is_some()
@@ -198,6 +230,24 @@ mod tests {
         assert_eq!(certificate_fault(b" \n\n"), "tls.crt is empty");
         assert_eq!(certificate_fault(b"hello"), "tls.crt holds no certificate");
         assert!(certificate_fault(b"0\x82\x01\x0a").contains("is in DER form"));
+        for pfx in [
+            &b"0\x82\x01\x0a\x02\x01\x03"[..],
+            b"0\x80\x02\x01\x03",
+            b"0\x0a\x02\x01\x03",
+        ] {
+            let fault = certificate_fault(pfx);
+            assert!(fault.contains("PKCS#12 form (PFX)"), "{fault}");
+            assert!(
+                fault.contains("openssl pkcs12 -in tls.crt -nokeys"),
+                "{fault}"
+            );
+        }
+        // A key of version 0.
+        assert!(certificate_fault(b"0\x82\x01\x0a\x02\x01\x00").contains("is in DER form"));
+        let p7b = [&b"0\x82\x01\x0a"[..], PKCS7].concat();
+        assert!(certificate_fault(&p7b).contains("PKCS#7 form (P7B)"));
+        let p7b = CERTIFICATE.replace("CERTIFICATE", "PKCS7");
+        assert!(certificate_fault(p7b.as_bytes()).contains("PKCS#7 form (P7B)"));
         assert_eq!(
             certificate_fault(KEY.as_bytes()),
             "tls.crt holds a private key, not a certificate: are the two files swapped?"

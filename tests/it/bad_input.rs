@@ -148,7 +148,6 @@ fn an_argument_that_is_none_is_named_in_the_answer_by_its_kind() {
     let seen = house.backend.commands().len();
     for (line, code) in [
         ("AUTH TLS", 503),
-        ("PROT P", 503),
         ("PBSZ", 501),
         ("PBSZ -1", 501),
         ("PBSZ 4294967296", 501),

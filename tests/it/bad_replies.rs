@@ -19,8 +19,12 @@ fn faults() -> Vec<(&'static str, &'static str, Vec<Step>)> {
     let long_line = ["250 ", &"a".repeat(10_000), "\r\n"].concat();
     let hang_up = |text: &[u8], end| vec![Step::Bytes(text.to_vec()), Step::End(end)];
     vec![
-        ("words", "reply code", bytes(b"who are you?\r\n")),
-        ("empty", "reply code", bytes(b"\r\n")),
+        (
+            "words",
+            "reply code",
+            bytes(&b"who are you?\r\n".repeat(33)),
+        ),
+        ("empty", "reply code", bytes(&b"\r\n".repeat(33))),
         ("small", "reply code", bytes(b"099 too small\r\n")),
         ("large", "reply code", bytes(b"600 too large\r\n")),
         ("short", "reply code", bytes(b"22 too short\r\n")),
@@ -185,7 +189,10 @@ fn a_data_port_that_is_none_costs_only_the_transfer() {
         "227 mode (127,0,0,1,300,1)",
         "200 fine",
     ] {
-        let script = Script::new().on("EPSV", [reply(odd)]);
+        let script = Script::new()
+            .on("EPSV", [reply(odd)])
+            .on("PASV", [reply(odd)])
+            .on("PORT", [reply("502 no")]);
         let mut house = House::new(vec![("odd", script)]);
         let mut client = house.front.explicit(&house.proxy);
         client.login("odd.test|alice", "secret");

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use crate::support::config::{Config, Site};
 use crate::support::front::{Front, NAME};
 use crate::support::loopback::Loopback;
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{LogLine, Proxy};
 use crate::support::proxy_header::v1;
 use crate::support::raw::Raw;
-use crate::support::script::Script;
+use crate::support::script::{Gate, Script, Step, reply};
 use crate::support::scripted::Backend;
 use crate::support::wire::Wire;
 
@@ -165,7 +165,7 @@ fn who_is_blocked_at_one_site_may_log_in_at_another() {
 }
 
 #[test]
-fn a_session_open_since_before_the_block_gets_one_guess_more_and_a_logged_in_one_stays() {
+fn a_session_open_since_before_the_block_gets_no_guess_and_a_logged_in_one_stays() {
     let scene = Scene::new(QUICK);
     let from = Loopback::claim();
     let mut logged_in = scene.client(&from);
@@ -173,8 +173,16 @@ fn a_session_open_since_before_the_block_gets_one_guess_more_and_a_logged_in_one
     let mut open = scene.client(&from);
     open.command("USER alice", 331);
     scene.guess(&from, "alice");
-    open.command("PASS another", 530);
-    open.expect(421);
+    let guesses = || {
+        let commands = scene.backend.commands();
+        commands
+            .iter()
+            .filter(|line| line.starts_with("PASS"))
+            .count()
+    };
+    let before = guesses();
+    open.command("PASS another", 421);
+    assert_eq!(guesses(), before);
     logged_in.command("PWD", 257);
 }
 
@@ -281,4 +289,93 @@ fn a_reload_forgets_nobody_and_its_new_rules_hold() {
         .proxy
         .reload(&yaml.replace("guard: {", "guard: {allow: [127.0.0.0/8], "));
     scene.client(&from).login("alice", RIGHT);
+}
+
+#[test]
+fn passwords_sent_ahead_behind_a_transfer_are_as_many_guesses() {
+    let gate = Gate::new();
+    let slow = [Step::Wait(gate.clone()), reply("550 nothing here")];
+    let front = Front::new(&[]);
+    let script = Script::new().password(RIGHT).on("RETR", slow);
+    let backend = Backend::start(script);
+    let proxy = Proxy::start(
+        front
+            .config()
+            .set("guard", QUICK)
+            .site(&Site::default("ftpa", backend.address())),
+    );
+    let mut client = front.explicit(&proxy);
+    client.login("alice", RIGHT);
+    client.epsv();
+    let mut ahead = String::from("RETR file\r\n");
+    for guess in ["one", "two"] {
+        ahead += &format!("USER bob\r\nPASS {guess}\r\nUSER carol\r\nPASS {guess}\r\n");
+    }
+    // The same at the end of each batch hides nothing.
+    ahead += "USER dave\r\nPASS same\r\nUSER dave\r\nPASS same\r\n";
+    client.send_bytes(ahead.as_bytes());
+    gate.open();
+    client.expect(550);
+    for _ in 0..LIMIT {
+        client.expect(331);
+        client.expect(530);
+    }
+    client.expect(421);
+    let failed = |line: &LogLine| line.message() == "login failed";
+    let lines = proxy.wait_for_logs(LIMIT, failed);
+    let users: Vec<_> = lines.iter().filter_map(|line| line.field("user")).collect();
+    assert_eq!(users, ["bob", "carol", "bob", "carol", "dave"]);
+}
+
+#[test]
+fn guesses_of_many_sessions_at_once_are_no_more_than_those_of_one() {
+    let gate = Gate::new();
+    let judged = [Step::Wait(gate.clone()), reply("530 no")];
+    let front = Front::new(&[]);
+    let backend = Backend::start(Script::new().on("PASS", judged));
+    let proxy = Proxy::start(
+        front
+            .config()
+            .set("guard", QUICK)
+            .site(&Site::default("ftpa", backend.address())),
+    );
+    let mut clients: Vec<Raw> = (0..3 * LIMIT)
+        .map(|_| {
+            let mut client = front.explicit(&proxy);
+            client.command("USER alice", 331);
+            client
+        })
+        .collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(&format!("PASS guess {number}"));
+    }
+    backend.wait_for_commands("PASS", LIMIT);
+    gate.open();
+    let codes: Vec<u16> = clients
+        .iter_mut()
+        .map(|client| client.reply().code)
+        .collect();
+    let failed = codes.iter().filter(|code| **code == 530).count();
+    assert_eq!(failed, LIMIT, "{codes:?}");
+    assert!(
+        codes.iter().all(|code| [530, 421].contains(code)),
+        "{codes:?}"
+    );
+    backend.wait_for_commands("PASS", LIMIT);
+    let passwords = backend.commands();
+    let passwords = passwords.iter().filter(|line| line.starts_with("PASS"));
+    assert_eq!(passwords.count(), LIMIT);
+}
+
+#[test]
+fn hosts_are_tried_no_faster_by_host_than_by_user() {
+    let scene = Scene::new(QUICK);
+    let from = Loopback::claim();
+    let mut client = scene.client(&from);
+    for number in 0..LIMIT - 1 {
+        client.command(&format!("HOST host{number}.test"), 504);
+    }
+    client.command("USER elsewhere.test|alice", 530);
+    client.expect(421);
+    assert_eq!(scene.backend.connections(), 0);
 }

@@ -42,12 +42,25 @@ fn abor_before_the_150() {
 #[test]
 fn abor_before_the_client_has_connected() {
     let steps = transfer(&[reply("150 where are you?"), Step::OpenData]);
-    let stage = Stage::new(Script::new().on("STOR", steps));
+    let stage = Stage::new(Script::new().on("RETR", steps));
     let mut client = stage.session();
     client.control.epsv();
-    client.control.command("STOR file", 150);
+    client.control.command("RETR file", 150);
     aborts(&stage, client, None);
     assert_eq!(stage.backend.wait_for_upload(1).end, End::Reset);
+
+    // An upload's command waits for the connection, so there is nothing that the backend could abort.
+    let stage = Stage::new(Script::new());
+    let mut client = stage.session();
+    client.control.epsv();
+    client.control.send("STOR file");
+    client.control.command("NOOP", 200);
+    client.control.command("ABOR", 426);
+    client.control.expect(226);
+    client.control.command("PWD", 257);
+    let commands = stage.backend.commands();
+    let told = |verb: &str| commands.iter().any(|line| line.starts_with(verb));
+    assert!(!told("STOR") && !told("ABOR"), "{commands:?}");
 }
 
 #[test]

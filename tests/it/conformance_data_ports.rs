@@ -32,6 +32,8 @@ fn servers_announce_their_port_in_many_ways_and_all_of_them_work() {
         ("227 Entering Passive Mode ({six})", None),
         ("229-wait\r\n229 ok (|||{port}|)", None),
         ("500 what?", Some("227 {six}")),
+        ("500 what?", Some("227 Entering Passive Mode {six}.")),
+        ("229 ok ( |||{port}| )", Some("227-ok ({six})\r\n227 go on")),
         ("502 no", Some("227 =({dots})")),
         (
             "522 no",
@@ -78,7 +80,7 @@ fn the_backend_sees_pret_before_epsv_and_rest_last() {
     let commands = stage.backend.commands();
     assert_eq!(
         commands[2..],
-        ["PRET RETR file", "EPSV", "REST 3", "RETR file"]
+        ["PRET RETR file", "PASV", "REST 3", "RETR file"]
     );
 }
 

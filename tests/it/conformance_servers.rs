@@ -11,7 +11,7 @@ use crate::support::config::Site;
 use crate::support::content;
 use crate::support::front::{Client, Front, NAME};
 use crate::support::proxy::Proxy;
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, open_data};
 use crate::support::server::{Reuse, Security, Server};
 use crate::support::wire::End;
 use crate::support::{proftpd, pureftpd, vsftpd};
@@ -133,11 +133,29 @@ fn a_file_that_is_not_there_is_550_at_once_without_any_data_connection() {
         let mut client = house.session();
         client.control.epsv();
         client.control.command("RETR missing", 550);
-        client.control.epsv();
+        // An upload's command waits for it.
+        let _data = open_data(client.control.epsv());
         client.control.send("STOR no/such/directory/file");
         let refused = client.control.reply();
         assert!(matches!(refused.code, 550 | 553), "{}", refused.text);
         client.control.command("PWD", 257);
+    }
+}
+
+#[test]
+fn no_server_empties_the_file_of_an_upload_whose_client_never_comes() {
+    for house in House::all() {
+        let mut client = house.session();
+        client.upload("letters", b"abcdefghij");
+        client.control.epsv();
+        client.control.send("STOR letters");
+        client.control.command("ABOR", 426);
+        client.control.expect(226);
+        // It goes on with its data connection of before gone.
+        client.control.command("PWD", 257);
+        assert_eq!(client.download("letters"), b"abcdefghij", "{}", house.name);
+        client.upload("others", b"new");
+        assert_eq!(client.download("others"), b"new", "{}", house.name);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::support::front::{Front, NAME};
 use crate::support::loopback::Loopback;
 use crate::support::proxy::{LogLine, Proxy};
 use crate::support::raw::Raw;
-use crate::support::script::Script;
+use crate::support::script::{Gate, Script, Step, reply};
 use crate::support::scripted::Backend;
 use crate::support::wire::Wire;
 
@@ -288,4 +288,76 @@ fn a_client_that_opens_no_data_connection_is_told_425_and_goes_on() {
     assert_eq!(last.code, 425, "{}", last.text);
     session.control.command("NOOP", 200);
     assert_eq!(session.download("file"), b"content");
+}
+
+#[test]
+fn a_session_dials_no_oftener_than_its_client_may_begin_sessions() {
+    let backend = Backend::start(Script::new());
+    let front = Front::new(&[]);
+    let config = front
+        .config()
+        .tls("required", "false")
+        .limit("sessions_per_client_per_minute", 3)
+        .timeout("login", "2s");
+    let site = Site::hosts("only", &["a.test"], backend.address());
+    let proxy = Proxy::start(config.site(&site));
+    let mut client = Raw::connect(proxy.explicit());
+    client.expect(220);
+    // The session itself was the first of three.
+    for _ in 0..3 {
+        client.command("HOST a.test", 220);
+        client.command("USER alice", 331);
+    }
+    client.command("HOST a.test", 220);
+    // It waits for its turn, which comes after twenty seconds.
+    client.command("USER alice", 421);
+    assert_eq!(backend.connections(), 3);
+}
+
+#[test]
+fn a_session_has_one_connection_to_a_backend_that_closes_late() {
+    let gate = Gate::new();
+    let front = Front::new(&[]);
+    // It never reads the end of its first connection.
+    let backend =
+        Backend::start(Script::new().on("USER", [Step::Wait(gate.clone()), reply("331 x")]));
+    let config = front
+        .config()
+        .tls("required", "false")
+        .limit("sessions_per_site", 1);
+    let site = Site::hosts("only", &["a.test"], backend.address());
+    let proxy = Proxy::start(config.site(&site));
+    let mut client = Raw::connect(proxy.explicit());
+    client.expect(220);
+    gate.open();
+    client.command("HOST a.test", 220);
+    client.command("USER alice", 331);
+    client.command("HOST a.test", 220);
+    // Its own place, which is free when that connection is closed.
+    client.command("USER alice", 331);
+    let other = Raw::connect(proxy.explicit());
+    let mut other = other;
+    other.expect(220);
+    other.command("HOST a.test", 220);
+    other.command("USER bob", 421);
+}
+
+#[test]
+fn the_place_of_a_session_is_free_when_its_client_hears_the_goodbye() {
+    let gate = Gate::new();
+    let late = [reply("221 bye"), Step::Wait(gate.clone())];
+    let backend = Backend::start(Script::new().on("QUIT", late));
+    let front = Front::new(&[]);
+    let proxy = front.before_with(backend.address(), |config| {
+        config
+            .tls("required", "false")
+            .limit("sessions_per_client", 1)
+    });
+    for _ in 0..10 {
+        let mut client = Raw::connect(proxy.explicit());
+        client.expect(220);
+        client.login("alice", "secret");
+        client.command("QUIT", 221);
+    }
+    gate.open();
 }

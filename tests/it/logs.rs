@@ -41,7 +41,7 @@ fn a_password_is_found_nowhere_not_even_at_the_lowest_level() {
         .on("ACCT", [reply("230 welcome")]);
     let secured = Backend::start(script);
     let plain = Backend::start(Script::new().on("PASS", [reply("530 Login incorrect.")]));
-    let dying = Backend::start(Script::new().on("PASS", [reply("nonsense")]));
+    let dying = Backend::start(Script::new().on("PASS", [reply("2nonsense")]));
     let config = front
         .config()
         .log("trace")

@@ -259,13 +259,39 @@ fn a_header_that_does_not_come_whole_is_not_waited_for_long() {
         assert_eq!(said.escape_ascii().to_string(), "");
     }
     assert_eq!(balanced.faults("missing"), 2.0);
-    // As probes do that only try whether a port is open.
-    drop(balanced.connect(b""));
+    drop(balanced.connect(&header[..20]));
     let ended = |line: &LogLine| {
         line.field("error")
             .is_some_and(|error| error.starts_with("the connection ended before"))
     };
     balanced.proxy.wait_for_log(ended);
+    assert_eq!(balanced.sessions(), 0.0);
+}
+
+#[test]
+fn health_checks_of_a_balancer_that_say_nothing_are_no_faults_and_no_warnings() {
+    let balanced = Balanced::trusting(LOOPBACK);
+    for _ in 0..10 {
+        let mut check = Wire::connect(balanced.proxy.explicit());
+        check.fin().expect("the proxy is there");
+        assert!(check.read_to_end().0.is_empty());
+        // HAProxy ends its checks like this.
+        Wire::connect(balanced.proxy.explicit()).reset();
+    }
+    // Accepted behind them.
+    let header = v1(end(CLIENT), end(BALANCER));
+    drop(balanced.connect(&header[..20]));
+    let ended = |line: &LogLine| {
+        line.field("error")
+            .is_some_and(|error| error.starts_with("the connection ended before"))
+    };
+    balanced.proxy.wait_for_log(ended);
+    assert_eq!(balanced.faults("missing"), 1.0);
+    let log = balanced.proxy.log_lines();
+    let warnings = log
+        .iter()
+        .filter(|line| line.message().contains("PROXY header"));
+    assert_eq!(warnings.count(), 1);
     assert_eq!(balanced.sessions(), 0.0);
 }
 

@@ -588,7 +588,10 @@ impl World {
                     }
                 }
                 Effect::WakeAt(_, at) => self.wakes.push(at),
-                Effect::Hear(_) | Effect::Approached(_) | Effect::TurnedAway(_) => {}
+                Effect::Hear(_)
+                | Effect::Undecided(..)
+                | Effect::Wanted(..)
+                | Effect::TurnedAway(_) => {}
             }
         }
     }

@@ -22,6 +22,10 @@ pub enum Kind {
     Proftpd,
     /// ProFTPD with mod_tls, which demands session reuse.
     ProftpdTls,
+    /// ProFTPD without TLS and without passive mode.
+    ProftpdActive,
+    /// ProFTPD with mod_tls and without passive mode.
+    ProftpdActiveTls,
     /// Pure-FTPd without TLS.
     Pureftpd,
     /// Pure-FTPd with TLS.
@@ -40,11 +44,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Vsftpd,
         Self::VsftpdTls,
         Self::Proftpd,
         Self::ProftpdTls,
+        Self::ProftpdActive,
+        Self::ProftpdActiveTls,
         Self::Pureftpd,
         Self::PureftpdTls,
         Self::Pyftpdlib,
@@ -60,6 +66,7 @@ impl Kind {
             self,
             Self::VsftpdTls
                 | Self::ProftpdTls
+                | Self::ProftpdActiveTls
                 | Self::PureftpdTls
                 | Self::PyftpdlibTls
                 | Self::IisTls
@@ -80,6 +87,12 @@ impl Kind {
             Self::VsftpdTls => Running::Process(vsftpd::start(required)),
             Self::Proftpd => Running::Process(proftpd::start(Security::Plain)),
             Self::ProftpdTls => Running::Process(proftpd::start(required)),
+            Self::ProftpdActive => {
+                Running::Process(proftpd::start_with(Security::Plain, NO_PASSIVE_MODE))
+            }
+            Self::ProftpdActiveTls => {
+                Running::Process(proftpd::start_with(required, NO_PASSIVE_MODE))
+            }
             Self::Pureftpd => Running::Process(pureftpd::start(Security::Plain)),
             Self::PureftpdTls => Running::Process(pureftpd::start(optional)),
             Self::Pyftpdlib => Running::Process(pyftpdlib::start(Security::Plain)),
@@ -98,6 +111,8 @@ impl fmt::Display for Kind {
             Self::VsftpdTls => "vsftpd, TLS",
             Self::Proftpd => "ProFTPD",
             Self::ProftpdTls => "ProFTPD, TLS",
+            Self::ProftpdActive => "ProFTPD, active mode",
+            Self::ProftpdActiveTls => "ProFTPD, active mode, TLS",
             Self::Pureftpd => "Pure-FTPd",
             Self::PureftpdTls => "Pure-FTPd, TLS",
             Self::Pyftpdlib => "pyftpdlib",
@@ -108,6 +123,9 @@ impl fmt::Display for Kind {
         })
     }
 }
+
+/// What a firewall that lets nobody in does to a server, or one that never had it.
+const NO_PASSIVE_MODE: &str = "<Limit PASV EPSV>\nDenyAll\n</Limit>\n";
 
 /// A server that runs until this is dropped.
 #[derive(Debug)]

@@ -66,19 +66,25 @@ proptest! {
     ) {
         let mut world = World::new(Listener::Implicit);
         lead(&mut world, &["C USER al", "+", "S 230 x", "C EPSV", "S 229 x (|||2000|)", "+", command, "D open"]);
+        if command == "C STOR x" {
+            lead(&mut world, &["D connected"]);
+        }
         prop_assert!(world.is_transferring());
         for happening in &happenings {
             world.step(happening);
         }
     }
 
-    /// With an offset at the backend, which is for the next transfer command and for no other.
+    /// With an offset and a range at the backend, which are for the next transfer command and for no other.
     #[test]
-    fn nor_does_any_behind_a_rest(port in any::<bool>(), happenings in happenings(40)) {
+    fn nor_does_any_behind_a_rest(port in any::<bool>(), range in any::<bool>(), happenings in happenings(40)) {
         let mut world = World::new(Listener::Implicit);
         lead(&mut world, &["C USER al", "+", "S 230 x"]);
         if port {
             lead(&mut world, &["C EPSV", "S 229 x (|||2000|)", "+"]);
+        }
+        if range {
+            lead(&mut world, &["C RANG 5 9", "S 350 x"]);
         }
         lead(&mut world, &["C REST 5", "S 350 x", "C RETR x"]);
         for happening in &happenings {

@@ -33,6 +33,7 @@ pub enum Happening {
     Expired,
     Drain,
     DrainOver,
+    ClientEnded,
     ClientGone,
     BackendGone,
 }
@@ -92,6 +93,8 @@ pub const CLIENT: &[&str] = &[
     "C EPRT |2|2001:db8::7|2048|",
     "C REST 5",
     "C REST 5",
+    "C RANG 5 9",
+    "C RANG 1 0",
     "C RETR x",
     "C RETR x",
     "C STOR x",
@@ -148,6 +151,9 @@ pub const BACKEND: &[&str] = &[
 /// What data connections have to say.
 pub const DATA: &[(&str, DataEvent)] = &[
     ("D open", DataEvent::BackendOpen),
+    ("D not reached", DataEvent::BackendNotReached),
+    ("D connected", DataEvent::ClientConnected),
+    ("D ended", DataEvent::Ended),
     ("D close_notify", DataEvent::SourceEnded { proven: true }),
     ("D fin", DataEvent::SourceEnded { proven: false }),
     ("D finished", DataEvent::Finished),
@@ -169,6 +175,7 @@ pub const OTHER: &[(&str, Happening)] = &[
     ("expired", Happening::Expired),
     ("drain", Happening::Drain),
     ("drain over", Happening::DrainOver),
+    ("client ended", Happening::ClientEnded),
     ("client gone", Happening::ClientGone),
     ("backend gone", Happening::BackendGone),
 ];

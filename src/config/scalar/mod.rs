@@ -14,7 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use super::{ListenerTls, SessionReuse, TlsVersion};
+use super::{CloseNotify, ListenerTls, PassiveMode, SessionReuse, TlsVersion};
 
 /// What is wrong with a value, and what to write instead.
 pub(super) struct Wrong {
@@ -99,6 +99,19 @@ read_from_text! {
     SessionReuse: "`off`, `prefer` or `require`", |text| read::one_of(
         text,
         &[("off", Self::Off), ("prefer", Self::Prefer), ("require", Self::Require)],
+    );
+    PassiveMode: "`auto`, `epsv`, `pasv` or `active`", |text| read::one_of(
+        text,
+        &[
+            ("auto", Self::Auto),
+            ("epsv", Self::Epsv),
+            ("pasv", Self::Pasv),
+            ("active", Self::Active),
+        ],
+    );
+    CloseNotify: "`require` or `optional`", |text| read::one_of(
+        text,
+        &[("require", Self::Require), ("optional", Self::Optional)],
     );
     TlsVersion: "a TLS version, \"1.2\" or \"1.3\"", |text| read::one_of(
         text,

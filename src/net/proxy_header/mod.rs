@@ -14,8 +14,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use super::deadline::timeout;
 use crate::config::is_in_any;
 use crate::observe::metrics::ProxyHeaderFault;
 use parse::{Header, LONGEST, Parsed};
@@ -26,6 +26,9 @@ pub enum Unidentified {
     /// The peer is not in one of the trusted networks, and may say what it likes.
     #[error("the peer is not in a network of proxy_protocol.trusted")]
     Untrusted,
+    /// The connection ended, or failed, without a byte: a balancer's own health check, which some end with a reset.
+    #[error("the connection ended without a word")]
+    Silent,
     /// The connection ended, or failed, before the header did.
     #[error("the connection ended before a whole PROXY header came")]
     Ended(#[source] io::Error),
@@ -38,12 +41,13 @@ pub enum Unidentified {
 }
 
 impl Unidentified {
-    /// The metric's word for it.
-    pub fn fault(&self) -> ProxyHeaderFault {
+    /// The metric's word for it, if it is a fault.
+    pub fn fault(&self) -> Option<ProxyHeaderFault> {
         match self {
-            Self::Untrusted => ProxyHeaderFault::Untrusted,
-            Self::Ended(_) | Self::TimedOut(_) => ProxyHeaderFault::Missing,
-            Self::Malformed(_) => ProxyHeaderFault::Malformed,
+            Self::Silent => None,
+            Self::Untrusted => Some(ProxyHeaderFault::Untrusted),
+            Self::Ended(_) | Self::TimedOut(_) => Some(ProxyHeaderFault::Missing),
+            Self::Malformed(_) => Some(ProxyHeaderFault::Malformed),
         }
     }
 }
@@ -59,8 +63,9 @@ pub fn is_trusted(peer: SocketAddr, trusted: &[IpNet]) -> bool {
 /// # Errors
 /// If the peer isn't trusted, or its header doesn't come whole within [`PATIENCE`].
 pub async fn read(stream: &mut TcpStream, trusted: &[IpNet]) -> Result<Ends, Unidentified> {
-    let peer = stream.peer_addr().map_err(Unidentified::Ended)?;
-    let local = stream.local_addr().map_err(Unidentified::Ended)?;
+    // Only a connection that has been reset has no addresses any more.
+    let peer = stream.peer_addr().map_err(|_| Unidentified::Silent)?;
+    let local = stream.local_addr().map_err(|_| Unidentified::Silent)?;
     if !is_trusted(peer, trusted) {
         return Err(Unidentified::Untrusted);
     }
@@ -83,6 +88,7 @@ async fn header(stream: &mut TcpStream) -> Result<Header, Unidentified> {
     loop {
         // Looked at first, since only what is there tells how much of it is the header's.
         let seen = match stream.peek(&mut bytes[taken..]).await {
+            Ok(0) | Err(_) if taken == 0 => return Err(Unidentified::Silent),
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             looked => looked,
         };

@@ -135,6 +135,10 @@ impl<C: Unbuffered> TlsSource<C> {
         self.connection.handshake_kind()
     }
 
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         self.incoming.gathered()
     }

@@ -65,7 +65,7 @@ label! {
         BackendUnavailable = "backend_unavailable",
         /// `timeouts.login` ran out.
         TimedOut = "timed_out",
-        /// The client had failed too often before; no backend was asked.
+        /// The client had failed too often before; no password went to a backend.
         Blocked = "blocked",
         /// `limits.sessions_per_site` is reached; no backend was asked.
         SiteFull = "site_full",

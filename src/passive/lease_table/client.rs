@@ -44,6 +44,10 @@ struct Held {
     /// Another lease ended whose connection may yet come to the port, and be taken for this lease's.
     late_one_expected: bool,
     standing: Standing,
+    /// How many connections may be its own, and have yet to say whose they are.
+    undecided: usize,
+    /// Whether others wait for a port, as far as its session has been told.
+    wanted: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +170,8 @@ impl Client {
                         another_came: false,
                         late_one_expected: false,
                         standing: Standing::Certain,
+                        undecided: 0,
+                        wanted: false,
                     });
                     effects.push(Effect::Granted { lease: id, port });
                 }
@@ -290,7 +296,7 @@ impl Client {
             effects.push(Effect::Reset(id, Refused::Stranger));
             return self.stranger_at(port, arrived, now, effects);
         }
-        effects.extend(candidates.iter().copied().map(Effect::Approached));
+        self.count_undecided(&candidates, 1, effects);
         self.connections.push(Connection {
             id,
             port,
@@ -642,17 +648,45 @@ impl Client {
         progress: Progress,
         effects: &mut Vec<Effect>,
     ) {
-        let connection = self.connections.remove(index).id;
+        let connection = self.connections.remove(index);
         if let Some(held) = self.lease_mut(lease) {
             held.progress = progress;
         }
-        effects.push(Effect::Hand { connection, lease });
+        effects.push(Effect::Hand {
+            connection: connection.id,
+            lease,
+        });
+        self.count_undecided(&connection.candidates, -1, effects);
+    }
+
+    fn count_undecided(
+        &mut self,
+        candidates: &[LeaseId],
+        change: isize,
+        effects: &mut Vec<Effect>,
+    ) {
+        for id in candidates {
+            if let Some(held) = self.lease_mut(*id) {
+                held.undecided = held.undecided.saturating_add_signed(change);
+                effects.push(Effect::Undecided(*id, held.undecided));
+            }
+        }
+    }
+
+    /// Tells each lease that has a port if whether others wait for one has changed.
+    pub fn tell_whether_wanted(&mut self, effects: &mut Vec<Effect>) {
+        let wanted = !self.queue.is_empty();
+        for held in self.leases.iter_mut().filter(|held| held.wanted != wanted) {
+            held.wanted = wanted;
+            effects.push(Effect::Wanted(held.id, wanted));
+        }
     }
 
     /// Resets a connection that can't have been meant for a lease that depends on being alone.
     fn dismiss(&mut self, index: usize, refused: Refused, effects: &mut Vec<Effect>) {
         let connection = self.connections.remove(index);
         effects.push(Effect::Reset(connection.id, refused));
+        self.count_undecided(&connection.candidates, -1, effects);
     }
 
     /// Resets a connection that may have been meant for one.

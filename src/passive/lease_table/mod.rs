@@ -114,8 +114,10 @@ pub enum Effect {
     },
     /// The connection's ClientHello is to be read, and [`LeaseTable::heard`] to be told.
     Hear(ConnectionId),
-    /// The connection may be this lease's.
-    Approached(LeaseId),
+    /// So many connections may be the lease's own, and have yet to say whose they are.
+    Undecided(LeaseId, usize),
+    /// Whether another lease of the address waits for a port has changed.
+    Wanted(LeaseId, bool),
     /// The connection is the lease's, as far as can be said before its handshake.
     Hand {
         /// The connection.
@@ -299,6 +301,7 @@ impl LeaseTable {
             let before = client.pending();
             change(client, &mut effects);
             client.grant(now, &mut effects);
+            client.tell_whether_wanted(&mut effects);
             self.pending = self.pending + client.pending() - before;
         }
         effects

@@ -1,6 +1,7 @@
 //! Opening the two legs of a transfer: who came, the handshake, and whether it proves that it is the session's client.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::door::turned_away;
 use super::told::Told;
 use super::transfer::failure_of;
 use super::{Legs, PreparedClient};
 use crate::ftp::command::Direction;
+use crate::net::deadline::late;
 use crate::net::source::Source;
 use crate::net::stream::Stream;
 use crate::net::{connect, options};
@@ -76,6 +79,12 @@ pub(super) struct Guest {
     arrived: Arrived,
 }
 
+impl Guest {
+    pub(super) fn into_arrived(self) -> Arrived {
+        self.arrived
+    }
+}
+
 impl Drop for OpenLegs {
     fn drop(&mut self) {
         // An upload that is broken off has never read from its backend.
@@ -109,7 +118,7 @@ pub(super) async fn secure_backend(
         if let Err(silent) = told.begun().await {
             return silent;
         }
-        sleep(legs.timeouts.tls_handshake).await;
+        late(legs.timeouts.tls_handshake).await;
         DataFailure::BackendHandshake
     };
     match secure(handshake, too_late, Leg::Backend, legs).await? {
@@ -152,19 +161,12 @@ pub(super) async fn open_client(
     told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
     match prepared {
-        PreparedClient::Passive {
-            arrival, strangers, ..
-        } => {
+        PreparedClient::Passive { arrival, door, .. } => {
             // If it was the client itself, it should not wait long for being told.
             let turned_away = async {
-                let came = strangers.wait_for(Option::is_some).await.map(|came| *came);
-                match came {
-                    Ok(Some(failure)) => {
-                        stranger_alone(told).await;
-                        failure
-                    }
-                    Ok(None) | Err(_) => std::future::pending().await,
-                }
+                let failure = turned_away(door).await;
+                stranger_alone(told).await;
+                failure
             };
             let guest = tokio::select! {
                 biased;
@@ -174,24 +176,48 @@ pub(super) async fn open_client(
             let_in(guest, tls, legs, told).await
         }
         PreparedClient::Active { to, from } => {
-            let connecting = connect::data_to_client(*to, *from);
-            let connected = timeout(legs.timeouts.data_connect, connecting).await;
-            let stream = match connected.unwrap_or_else(|late| Err(late.into())) {
-                Ok(stream) => stream,
-                Err(error) => {
-                    // It may be that we have no port or no file descriptor left.
-                    tracing::info!(session = legs.session.0, site = legs.site, %error, "client's data port not reached");
-                    return Err(DataFailure::NoClient);
-                }
-            };
-            let read = Vec::new();
-            let (leg, proof) = secure_client(Arrived { stream, read }, tls, legs, told).await?;
-            // It is the client's own, whatever it presents: we have connected to where it said.
-            if tls.is_none_or(|tls| tls.accepts(proof)) {
-                Ok(leg)
-            } else {
-                Err(DataFailure::NotResumed)
-            }
+            let arrived = connect_to_client(*to, *from, legs).await?;
+            secure_own(arrived, tls, legs, told).await
+        }
+        PreparedClient::Connected(arrived) => {
+            let arrived = arrived.take().ok_or(DataFailure::Internal)?;
+            secure_own(arrived, tls, legs, told).await
+        }
+    }
+}
+
+/// Does the handshake with a client that is the right one whatever it presents: we have connected to where it said.
+async fn secure_own(
+    arrived: Arrived,
+    tls: Option<&DataTls>,
+    legs: &Legs,
+    told: &Told,
+) -> Result<OpenLeg, DataFailure> {
+    let (leg, proof) = secure_client(arrived, tls, legs, told).await?;
+    if tls.is_none_or(|tls| tls.accepts(proof)) {
+        Ok(leg)
+    } else {
+        Err(DataFailure::NotResumed)
+    }
+}
+
+/// Active mode.
+pub(super) async fn connect_to_client(
+    to: SocketAddr,
+    from: IpAddr,
+    legs: &Legs,
+) -> Result<Arrived, DataFailure> {
+    let connecting = connect::data_to_client(to, from);
+    let connected = timeout(legs.timeouts.data_connect, connecting).await;
+    match connected.unwrap_or_else(|late| Err(late.into())) {
+        Ok(stream) => Ok(Arrived {
+            stream,
+            read: Vec::new(),
+        }),
+        Err(error) => {
+            // It may be that we have no port or no file descriptor left.
+            tracing::info!(session = legs.session.0, site = legs.site, %error, "client's data port not reached");
+            Err(DataFailure::NoClient)
         }
     }
 }
@@ -345,7 +371,7 @@ async fn secure_client(
         }
     }
     let too_late = async {
-        sleep(legs.timeouts.tls_handshake).await;
+        late(legs.timeouts.tls_handshake).await;
         DataFailure::ClientHandshake
     };
     let connection = tls.connection();
@@ -374,7 +400,8 @@ async fn secure_client(
 
 fn bear_standstill(socket: &TcpStream, legs: &Legs) {
     // If the peer has reset it already, the handshake or the first byte shows it.
-    let _ = options::bear_standstill(socket, legs.timeouts.data_idle);
+    let timeouts = &legs.timeouts;
+    let _ = options::bear_standstill(socket, timeouts.data_idle.max(timeouts.backend_reply));
 }
 
 /// Gives a handshake the bytes of it that have been read already.
@@ -390,4 +417,4 @@ fn take_up(handshake: &mut ServerConnection, mut read: &[u8]) {
 }
 
 /// How long the right client is waited for after the wrong one has come to its port, once the backend has begun.
-const PATIENCE_AFTER_A_STRANGER: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE_AFTER_A_STRANGER: Duration = Duration::from_secs(3);

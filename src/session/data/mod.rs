@@ -4,41 +4,45 @@
 //! task drops its sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the
 //! order to proceed; the source's only until the source has ended and been answered with our own end.
 
+mod backend;
+mod door;
 mod legs;
+mod lingering;
 mod told;
 mod transfer;
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::state::{DataEvent, DataFailure, Prepared};
-use crate::config::Timeouts;
+use crate::config::{CloseNotify, Timeouts};
 use crate::ftp::command::Direction;
-use crate::net::connect;
 use crate::observe::metrics::Metrics;
-use crate::passive::{Identity, Lease, LeaseHold, NoPort};
+use crate::passive::{Arrived, Identity, Lease, LeaseHold, NoPort, Undecided};
 use crate::tls::{BackendSessionTls, DataTls, SessionId};
 
+use backend::Approach;
+pub use backend::BackendPort;
+use door::Door;
 use legs::{Guest, guest};
-use told::Told;
+pub use lingering::Lingering;
+use told::{Last, Told};
 use transfer::Transfer;
 
 /// Data connections between the data port command and the transfer command.
 #[derive(Debug)]
 pub struct PreparedData {
-    backend: Task<io::Result<TcpStream>>,
+    backend: Approach,
     client: PreparedClient,
     /// From [`PreparedData::prepared`] on, if the client connects.
     lease: Option<LeaseHold>,
-    orders: watch::Sender<Option<Order>>,
+    orders: watch::Sender<Last>,
     told: Told,
 }
 
@@ -49,11 +53,15 @@ enum PreparedClient {
         /// The lease of the port that it may connect to; `None` if none became free in time.
         leased: oneshot::Receiver<Option<LeaseHold>>,
         arrival: Task<Result<Guest, DataFailure>>,
-        /// What it means for the transfer if the connection that was turned away there last was the client's.
-        strangers: watch::Receiver<Option<DataFailure>>,
+        /// What has come there.
+        door: watch::Receiver<Door>,
+        /// The connections there that have yet to say whose they are; once there is a port.
+        undecided: Option<Undecided>,
     },
     /// We connect when the transfer begins.
     Active { to: SocketAddr, from: IpAddr },
+    /// We have connected.
+    Connected(Option<Arrived>),
 }
 
 /// The data connections of the running transfer.
@@ -61,7 +69,9 @@ enum PreparedClient {
 pub struct RunningData {
     /// `None` after a failure.
     events: Option<mpsc::Receiver<DataEvent>>,
-    orders: watch::Sender<Option<Order>>,
+    orders: watch::Sender<Last>,
+    /// Takes another data port of the backend, where the first one could not be reached.
+    ports: mpsc::Sender<BackendPort>,
     moved: Arc<AtomicU64>,
     began: Instant,
     /// Held until the transfer is over, so that nothing else of the client's address comes to its port unnoticed.
@@ -72,7 +82,9 @@ pub struct RunningData {
 /// What a transfer's task is told, in this order; one implies those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
-    /// The transfer command is out.
+    /// The client's transfer command has come.
+    Open,
+    /// It is out.
     Begin,
     /// The backend has said 1yz: nobody has a reason to wait any longer.
     Expect,
@@ -95,6 +107,12 @@ pub struct Legs {
     pub site: String,
     /// Whose transfer it is.
     pub session: SessionId,
+    /// The client's address, which is not that of a load balancer's connection.
+    pub client: IpAddr,
+    /// How an upload under TLS has to end.
+    pub close_notify: CloseNotify,
+    /// Where sinks are left that have been told the end.
+    pub lingering: Lingering,
 }
 
 /// A task that ends with its handle.
@@ -128,30 +146,36 @@ impl<T> Drop for Task<T> {
 impl PreparedData {
     /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it.
     pub fn passive(
-        backend: SocketAddr,
+        backend: BackendPort,
         leasing: impl Future<Output = Result<Lease, NoPort>> + Send + 'static,
         timeouts: &Timeouts,
     ) -> Self {
         let (orders, told) = Told::nothing(timeouts);
         let (announce, leased) = oneshot::channel();
-        let (turned_away, strangers) = watch::channel(None);
+        let (doorkeeper, door) = watch::channel(Door::Empty);
         let waiting = told.clone();
         let arrival = async move {
             let lease = leasing.await;
             let _ = announce.send(lease.as_ref().ok().map(Lease::hold));
             let lease = lease.map_err(|_| DataFailure::NoClient)?;
             let on_stranger = |failure| {
-                turned_away.send_replace(Some(failure));
+                doorkeeper.send_replace(Door::TurnedAway(failure));
             };
-            let stays_away = waiting.client_stays_away(lease.approached());
-            guest(lease, stays_away, on_stranger).await
+            let stays_away = waiting.client_stays_away(lease.wanted(), lease.undecided());
+            let guest = guest(lease, stays_away, on_stranger).await;
+            doorkeeper.send_replace(match &guest {
+                Ok(_) => Door::Arrived,
+                Err(failure) => Door::Closed(*failure),
+            });
+            guest
         };
         Self {
-            backend: connect_backend(backend, timeouts.data_connect),
+            backend: Approach::to(backend, timeouts.data_connect),
             client: PreparedClient::Passive {
                 leased,
                 arrival: Task::spawn(arrival),
-                strangers,
+                door,
+                undecided: None,
             },
             lease: None,
             orders,
@@ -160,10 +184,10 @@ impl PreparedData {
     }
 
     /// Begins to connect to the backend's data port; the client is connected to when the transfer begins.
-    pub fn active(backend: SocketAddr, to: SocketAddr, from: IpAddr, timeouts: &Timeouts) -> Self {
+    pub fn active(backend: BackendPort, to: SocketAddr, from: IpAddr, timeouts: &Timeouts) -> Self {
         let (orders, told) = Told::nothing(timeouts);
         Self {
-            backend: connect_backend(backend, timeouts.data_connect),
+            backend: Approach::to(backend, timeouts.data_connect),
             client: PreparedClient::Active { to, from },
             lease: None,
             orders,
@@ -174,9 +198,14 @@ impl PreparedData {
     /// Waits for the client's data port, unless it has been waited for. May be cancelled.
     pub async fn prepared(&mut self) -> Prepared {
         match &mut self.client {
-            PreparedClient::Active { .. } => Prepared::Active,
-            PreparedClient::Passive { leased, .. } => match leased.await {
-                Ok(Some(lease)) => Prepared::Passive(self.lease.insert(lease).port()),
+            PreparedClient::Active { .. } | PreparedClient::Connected(_) => Prepared::Active,
+            PreparedClient::Passive {
+                leased, undecided, ..
+            } => match leased.await {
+                Ok(Some(lease)) => {
+                    *undecided = Some(lease.undecided());
+                    Prepared::Passive(self.lease.insert(lease).port())
+                }
                 Ok(None) | Err(_) => Prepared::NoPort,
             },
         }
@@ -191,8 +220,9 @@ impl PreparedData {
 
     /// Starts the transfer's task; without `client_tls` the client leg is plain.
     pub fn open(self, legs: Legs, client_tls: Option<DataTls>) -> RunningData {
-        // As many as there can be, so that the task never waits for the session.
-        let (report, events) = mpsc::channel(4);
+        // More than there can be, so that the task never waits for the session.
+        let (report, events) = mpsc::channel(12);
+        let (ports, further) = mpsc::channel(1);
         let moved = Arc::new(AtomicU64::new(0));
         let Self {
             backend,
@@ -212,20 +242,18 @@ impl PreparedData {
             certainty: lease.as_ref().map(LeaseHold::certainty),
             moved: Arc::clone(&moved),
         };
-        RunningData {
+        let running = RunningData {
             events: Some(events),
             orders,
+            ports,
             moved,
             began: Instant::now(),
             lease,
-            _task: Task::spawn(transfer.run(backend, client)),
-        }
+            _task: Task::spawn(transfer.run(backend, further, client)),
+        };
+        running.order(Order::Open);
+        running
     }
-}
-
-/// Right after the backend's 227 or 229: vsftpd, ProFTPD and Pure-FTPd send no 150 before the connection is there.
-fn connect_backend(to: SocketAddr, patience: Duration) -> Task<io::Result<TcpStream>> {
-    Task::spawn(async move { timeout(patience, connect::data_to_backend(to)).await? })
 }
 
 impl RunningData {
@@ -253,13 +281,13 @@ impl RunningData {
 
     /// Tells the transfer's task.
     pub fn order(&self, order: Order) {
-        self.orders.send_if_modified(|last| {
-            let is_later = *last < Some(order);
-            if is_later {
-                *last = Some(order);
-            }
-            is_later
-        });
+        self.orders.send_if_modified(|last| last.take(order));
+    }
+
+    /// Gives the transfer's task another data port of the backend, for which it waits.
+    pub fn redial(&self, port: BackendPort) {
+        // There is room: each answers a [`DataEvent::BackendNotReached`].
+        let _ = self.ports.try_send(port);
     }
 
     /// How many bytes have gone from the source to the sink so far.

@@ -1,12 +1,14 @@
 //! The task of a transfer, as its session sees it.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use super::*;
 use crate::config::{BackendTls, ListenerTls, TlsVersion, Verify};
+use crate::net::relay::Patience;
 use crate::tls::BackendTlsClient;
 
 /// The data connections of a task that does this.
@@ -17,7 +19,8 @@ where
     let (report, events) = mpsc::channel(4);
     RunningData {
         events: Some(events),
-        orders: watch::Sender::new(None),
+        orders: watch::Sender::new(Last::default()),
+        ports: mpsc::channel(1).0,
         moved: Arc::default(),
         began: Instant::now(),
         lease: None,
@@ -76,6 +79,16 @@ fn legs(direction: Direction, backend_tls: Option<BackendSessionTls>, timeouts: 
         metrics: Arc::new(Metrics::new()),
         site: "site".to_owned(),
         session: SessionId(1),
+        client: [127, 0, 0, 1].into(),
+        close_notify: CloseNotify::Require,
+        lingering: Lingering::default(),
+    }
+}
+
+fn passive(to: SocketAddr) -> BackendPort {
+    BackendPort::Passive {
+        to,
+        announced: None,
     }
 }
 
@@ -85,7 +98,7 @@ async fn a_task_that_dies_on_its_way_to_the_backend_is_not_the_backends_fault() 
     let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
     let (orders, told) = Told::nothing(&timeouts);
     let data = PreparedData {
-        backend: Task::spawn(async { panic!("as a bug would") }),
+        backend: Approach::panicking(),
         client: PreparedClient::Active {
             to: nobody,
             from: nobody.ip(),
@@ -105,7 +118,7 @@ async fn a_task_that_dies_waiting_for_the_client_is_not_the_clients_fault() {
     let backend = listener.local_addr().unwrap();
     let timeouts = timeouts(Duration::from_secs(30));
     let leasing = async { panic!("as a bug would") };
-    let data = PreparedData::passive(backend, leasing, &timeouts);
+    let data = PreparedData::passive(passive(backend), leasing, &timeouts);
     let mut data = data.open(legs(Direction::Download, None, timeouts), None);
     assert_eq!(data.event().await, DataEvent::BackendOpen);
     data.order(Order::Begin);
@@ -129,8 +142,8 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
         max_version: TlsVersion::V1_3,
     };
     let tls = BackendTlsClient::new(&tls).unwrap().session();
-    let legs = legs(Direction::Upload, Some(tls), timeouts);
-    let data = PreparedData::active(backend, closed, closed.ip(), &timeouts);
+    let legs = legs(Direction::Download, Some(tls), timeouts);
+    let data = PreparedData::active(passive(backend), closed, closed.ip(), &timeouts);
     let mut data = data.open(legs, None);
     assert_eq!(data.event().await, DataEvent::BackendOpen);
     let (backend, _) = listener.accept().await.unwrap();
@@ -152,4 +165,32 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
         .await
         .unwrap_err();
     assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_stands_still_before_the_backend_begins() {
+    let timeouts = Timeouts {
+        data_idle: Duration::from_secs(2),
+        ..timeouts(Duration::from_secs(20))
+    };
+    let (orders, told) = Told::nothing(&timeouts);
+    let began = Instant::now();
+    assert_eq!(told.over(began), began + Duration::from_secs(20));
+    assert!(!told.has_begun());
+
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(told.standstill(began), Duration::from_secs(5));
+    orders.send_modify(|last| {
+        last.take(Order::Expect);
+    });
+    let begun = Instant::now();
+    assert!(told.has_begun());
+    assert_eq!(told.over(began), begun + Duration::from_secs(2));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(told.standstill(began), Duration::from_secs(1));
+    // An order behind it doesn't begin the time anew.
+    orders.send_modify(|last| {
+        last.take(Order::Proceed);
+    });
+    assert_eq!(told.over(began), begun + Duration::from_secs(2));
 }

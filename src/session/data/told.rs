@@ -4,24 +4,51 @@
 //! ftplib, FileZilla), nor do some backends. So nobody's time counts before the backend's 1yz, for which it has
 //! `timeouts.backend_reply`.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Order;
 use crate::config::Timeouts;
+use crate::net::deadline::late;
+use crate::net::relay::Patience;
+use crate::passive::{Undecided, Wanted};
 use crate::session::state::DataFailure;
+
+/// The last order of the session.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Last {
+    order: Option<Order>,
+    /// When the first came that implies [`Order::Expect`].
+    expected_at: Option<Instant>,
+}
+
+impl Last {
+    /// Takes a further order; false if it, or one behind it, has been given before.
+    pub fn take(&mut self, order: Order) -> bool {
+        if self.order >= Some(order) {
+            return false;
+        }
+        self.order = Some(order);
+        if order >= Order::Expect {
+            self.expected_at.get_or_insert_with(Instant::now);
+        }
+        true
+    }
+}
 
 /// The last order of the session, for those who wait for it.
 #[derive(Debug, Clone)]
 pub(super) struct Told {
-    last: watch::Receiver<Option<Order>>,
+    last: watch::Receiver<Last>,
     timeouts: Timeouts,
 }
 
 impl Told {
     /// Nothing yet; orders come by the sender.
-    pub fn nothing(timeouts: &Timeouts) -> (watch::Sender<Option<Order>>, Self) {
-        let (orders, last) = watch::channel(None);
+    pub fn nothing(timeouts: &Timeouts) -> (watch::Sender<Last>, Self) {
+        let (orders, last) = watch::channel(Last::default());
         let timeouts = *timeouts;
         (orders, Self { last, timeouts })
     }
@@ -29,10 +56,22 @@ impl Told {
     /// Waits for that order, or one that comes after it.
     pub async fn ordered(&self, order: Order) {
         let mut last = self.last.clone();
-        if last.wait_for(|last| *last >= Some(order)).await.is_err() {
+        let given = |last: &Last| last.order >= Some(order);
+        if last.wait_for(given).await.is_err() {
             // The session has dropped this transfer, and its tasks end now.
             std::future::pending().await
         }
+    }
+
+    /// Whether the backend has said its 1yz.
+    pub fn has_begun(&self) -> bool {
+        self.last.borrow().expected_at.is_some()
+    }
+
+    /// How long a side has stood still that has had a reason to move since then, or since the backend's 1yz.
+    pub fn standstill(&self, since: Instant) -> Duration {
+        let expected_at = self.last.borrow().expected_at;
+        expected_at.map_or(since, |at| at.max(since)).elapsed()
     }
 
     /// Waits for the backend's 1yz.
@@ -45,29 +84,63 @@ impl Told {
             .map_err(|_| DataFailure::NoFinalReply)
     }
 
-    /// Resolves when a client that was given a port just now, and has not come, will not come any more; or when a
-    /// connection has `approached` it that doesn't say whose it is.
-    pub async fn client_stays_away(&self, approached: watch::Receiver<bool>) -> DataFailure {
+    /// Resolves when a backend that has the transfer command, and where to connect to, will not come any more.
+    pub async fn backend_stays_away(&self) {
+        let _ = self.begun().await;
+        sleep(self.timeouts.data_connect).await;
+    }
+
+    /// Resolves when a client that was given a port just now, and has not come, is not waited for any longer; or when a
+    /// connection has come that doesn't say whose it is.
+    pub async fn client_stays_away(&self, wanted: Wanted, undecided: Undecided) -> DataFailure {
         tokio::select! {
-            () = self.client_does_not_connect() => DataFailure::NoClient,
-            () = self.client_says_nothing(approached) => DataFailure::ClientHandshake,
+            () = self.client_does_not_connect(wanted) => DataFailure::NoClient,
+            () = self.client_says_nothing(undecided) => DataFailure::ClientHandshake,
         }
     }
 
-    async fn client_does_not_connect(&self) {
+    /// Resolves when its time is over, and before its transfer command somebody else wants the port as well. PHP asks for a
+    /// port in `ftp_pasv($f, true)`, and its script may do other things before `ftp_put()`.
+    async fn client_does_not_connect(&self, mut wanted: Wanted) {
         let patience = self.timeouts.data_connect;
-        if timeout(patience, self.ordered(Order::Begin)).await.is_ok() {
-            let _ = self.begun().await;
+        let wanted = async {
             sleep(patience).await;
+            wanted.wanted().await;
+        };
+        tokio::select! {
+            biased;
+            () = self.ordered(Order::Open) => {
+                let _ = self.begun().await;
+                sleep(patience).await;
+            }
+            () = wanted => {}
         }
     }
 
-    async fn client_says_nothing(&self, mut approached: watch::Receiver<bool>) {
-        if approached.wait_for(|approached| *approached).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    async fn client_says_nothing(&self, mut undecided: Undecided) {
+        undecided.any().await;
         self.ordered(Order::Begin).await;
         let _ = self.begun().await;
-        sleep(self.timeouts.tls_handshake).await;
+        late(self.timeouts.tls_handshake).await;
+    }
+}
+
+/// The bytes' own: a transfer that stands still. Before the 1yz neither side need move, and the backend has the time for its
+/// reply.
+impl Patience for Told {
+    fn over(&self, began: Instant) -> Instant {
+        let Timeouts {
+            data_idle,
+            backend_reply,
+            ..
+        } = self.timeouts;
+        match self.last.borrow().expected_at {
+            None => began + data_idle.max(backend_reply),
+            Some(expected_at) => began.max(expected_at) + data_idle,
+        }
+    }
+
+    fn least(&self) -> Duration {
+        self.timeouts.data_idle
     }
 }

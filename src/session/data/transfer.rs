@@ -6,20 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::backend::{Approach, BackendPort, Reached};
 use super::legs::{OpenLeg, OpenLegs, open_client, secure_backend};
 use super::told::Told;
-use super::{Legs, Order, PreparedClient, Task};
-use crate::net::relay::{Broken, relay};
-use crate::net::source::{Source, SourceEnd};
+use super::{Legs, Order, PreparedClient};
+use crate::config::CloseNotify;
+use crate::ftp::command::Direction;
+use crate::net::relay::{Broken, Ended, first_bytes, relay};
+use crate::net::source::{PlainSource, Source, SourceEnd};
 use crate::net::stream::Stream;
 use crate::observe::metrics::Leg;
 use crate::passive::{Certainty, Doubt};
 use crate::session::state::{DataEvent, DataFailure};
-use crate::tls::DataTls;
+use crate::tls::hello::{self, Hello};
+use crate::tls::{self, DataTls, HandshakeFault};
 
 /// The task behind [`RunningData`].
 pub(super) struct Transfer {
@@ -36,13 +39,14 @@ impl Transfer {
     /// Opens what has been prepared, and does all the rest.
     pub(super) async fn run(
         self,
-        backend: Task<io::Result<TcpStream>>,
+        backend: Approach,
+        further: mpsc::Receiver<BackendPort>,
         mut client: PreparedClient,
     ) {
         let mut open = OpenLegs::default();
         let done = tokio::select! {
             biased;
-            done = self.transfer(backend, &mut client, &mut open) => done,
+            done = self.transfer(backend, further, &mut client, &mut open) => done,
             failure = self.doubted() => Err(failure),
         };
         match done {
@@ -86,21 +90,22 @@ impl Transfer {
 
     async fn transfer(
         &self,
-        mut backend: Task<io::Result<TcpStream>>,
+        backend: Approach,
+        further: mpsc::Receiver<BackendPort>,
         client: &mut PreparedClient,
         open: &mut OpenLegs,
     ) -> Result<(), DataFailure> {
-        let socket = match backend.join().await {
-            Some(Ok(socket)) => socket,
-            Some(Err(error)) => {
-                tracing::warn!(session = self.legs.session.0, site = self.legs.site, %error, "backend's data port not reached");
-                return Err(DataFailure::NoBackend);
-            }
-            None => return Err(DataFailure::Internal),
-        };
+        let backend = self.reach(backend, further).await?;
         self.tell(DataEvent::BackendOpen).await;
+        if self.legs.direction == Direction::Upload {
+            client.connected(&self.legs).await?;
+            if self.client_tls.is_none() {
+                client.speaks_no_tls().await?;
+            }
+            self.tell(DataEvent::ClientConnected).await;
+        }
         self.told.ordered(Order::Begin).await;
-        self.open(socket, client, open).await;
+        self.open(backend, client, open).await;
         match (&mut open.client, &mut open.backend) {
             (Some(OpenLeg::Source(client)), Some(OpenLeg::Sink(backend))) => {
                 self.upload(client, backend).await?;
@@ -114,10 +119,43 @@ impl Transfer {
         }
     }
 
+    /// Reaches the backend's data port, or another one that the session gets from it: nothing has been lost by then.
+    async fn reach(
+        &self,
+        mut backend: Approach,
+        mut further: mpsc::Receiver<BackendPort>,
+    ) -> Result<Reached, DataFailure> {
+        loop {
+            let (target, error) = match backend.reach().await {
+                Ok(reached) => return Ok(reached),
+                Err(failed) => failed.ok_or(DataFailure::Internal)?,
+            };
+            let announced = target.named_elsewhere();
+            tracing::warn!(
+                session = self.legs.session.0,
+                site = self.legs.site,
+                dialled = %target,
+                announced = announced.map(tracing::field::display),
+                %error,
+                "backend's data port not reached{}",
+                if announced.is_some() {
+                    ": it has announced another address than that of its control connection, which is not followed"
+                } else {
+                    ""
+                }
+            );
+            self.tell(DataEvent::BackendNotReached).await;
+            // Without another one, the session drops this task.
+            let port = further.recv().await.ok_or(DataFailure::NoBackend)?;
+            backend = Approach::to(port, self.legs.timeouts.data_connect);
+        }
+    }
+
     /// Opens both legs side by side: the backend may wait for our hello as well as the client for its 150.
-    async fn open(&self, socket: TcpStream, client: &mut PreparedClient, open: &mut OpenLegs) {
+    async fn open(&self, backend: Reached, client: &mut PreparedClient, open: &mut OpenLegs) {
         let client_tls = self.client_tls.as_ref();
         let mut backend = pin!(async {
+            let socket = backend.connection(&self.told).await?;
             open.backend = Some(secure_backend(socket, &self.legs, &self.told).await?);
             Ok(())
         });
@@ -133,14 +171,24 @@ impl Transfer {
 
     async fn upload(&self, client: &mut Source, backend: &mut Stream) -> Result<(), DataFailure> {
         let patience = self.legs.timeouts.data_idle;
-        let end = relay(client, backend, patience, &self.moved)
+        let ended_at_once = match client {
+            Source::Plain(plain) => self.look_for_hello(plain).await?,
+            Source::FromClient(_) | Source::FromBackend(_) => None,
+        };
+        let Ended { end, still_since } = relay(client, backend, &self.told, &self.moved)
             .await
             .map_err(|broken| self.failure(broken, Leg::Client))?;
-        let proven = match end {
-            SourceEnd::CloseNotify => true,
-            SourceEnd::Fin => false,
-            SourceEnd::Unclean => return Err(DataFailure::ClientUnclean),
+        let stood_still = ended_at_once
+            .or(still_since)
+            .is_some_and(|since| self.told.standstill(since) >= BALANCER_STANDSTILL);
+        let proven = match (end, self.legs.close_notify) {
+            (SourceEnd::CloseNotify, _) => true,
+            (SourceEnd::Fin, _) | (SourceEnd::Unclean, CloseNotify::Optional) => false,
+            (SourceEnd::Unclean, CloseNotify::Require) => return Err(DataFailure::ClientUnclean),
         };
+        if !proven && stood_still && self.is_relayed(client) {
+            return Err(DataFailure::ClientStalled);
+        }
         // Python's unwrap() waits for our close_notify before it reads the reply. How the client takes it doesn't
         // matter: all its bytes are here.
         let _ = timeout(patience, client.finish()).await;
@@ -148,12 +196,34 @@ impl Transfer {
         Ok(())
     }
 
+    /// Without TLS, what begins with a whole ClientHello is no file but a client that speaks TLS. It may not have noticed
+    /// that its PROT P was refused. Gives since when it had stood still, if it has ended meanwhile.
+    async fn look_for_hello(
+        &self,
+        client: &mut PlainSource,
+    ) -> Result<Option<Instant>, DataFailure> {
+        let judged = |bytes: &[u8]| hello::read(bytes) != Hello::Incomplete;
+        let still_since = first_bytes(client, judged, &self.told)
+            .await
+            .map_err(|broken| self.failure(broken, Leg::Client))?;
+        match hello::read(client.bytes()) {
+            Hello::Names(_) => Err(DataFailure::ClientSpeaksTls),
+            Hello::Incomplete | Hello::Other => Ok(still_since),
+        }
+    }
+
+    /// Whether a load balancer has made the client's data connection.
+    fn is_relayed(&self, client: &Source) -> bool {
+        let peer = client.socket().peer_addr();
+        peer.is_ok_and(|peer| peer.ip().to_canonical() != self.legs.client)
+    }
+
     async fn download(&self, client: &mut Stream, backend: &mut Source) -> Result<(), DataFailure> {
         let patience = self.legs.timeouts.data_idle;
-        let end = relay(backend, client, patience, &self.moved)
+        let ended = relay(backend, client, &self.told, &self.moved)
             .await
             .map_err(|broken| self.failure(broken, Leg::Backend))?;
-        if end == SourceEnd::Unclean {
+        if ended.end == SourceEnd::Unclean {
             // IIS never sends close_notify. Its 226 decides; without one nothing here is complete.
             self.legs.metrics.backend_unclean_close(&self.legs.site);
         }
@@ -175,11 +245,13 @@ impl Transfer {
             Ok(Err(error)) => return Err(self.lost(leg, &error)),
             Err(_) => return Err(idle(leg)),
         }
-        // On its own, since the session goes on: the peer may still have to read, and a reset would take it away.
-        if let Some(OpenLeg::Sink(mut stream)) = sink.take() {
-            tokio::spawn(async move {
-                let _ = timeout(LINGER, stream.drain()).await;
-            });
+        if leg == Leg::Backend && !stream.is_tls() {
+            self.tell(DataEvent::Ended).await;
+            // A kernel resets a connection that is closed with bytes unread. The session says how long this may take.
+            let closed = stream.drain().await;
+            closed.map_err(|error| self.lost(leg, &error))?;
+        } else if let Some(OpenLeg::Sink(stream)) = sink.take() {
+            self.legs.lingering.leave(stream);
         }
         self.tell(DataEvent::Finished).await;
         Ok(())
@@ -191,6 +263,9 @@ impl Transfer {
             Leg::Backend => Leg::Client,
         };
         match broken {
+            Broken::SourceIdle | Broken::SinkIdle if !self.told.has_begun() => {
+                DataFailure::NoFinalReply
+            }
             Broken::Source(error) => self.lost(source, &error),
             Broken::SourceIdle => idle(source),
             Broken::Sink(error) => self.lost(sink, &error),
@@ -200,7 +275,12 @@ impl Transfer {
 
     /// The transfer's line in the log says whose connection broke, this one why.
     fn lost(&self, leg: Leg, error: &io::Error) -> DataFailure {
-        tracing::info!(session = self.legs.session.0, site = self.legs.site, leg = leg.as_str(), %error, "data connection broke");
+        if tls::explain(error) == HandshakeFault::Renegotiation {
+            let error = HandshakeFault::Renegotiation;
+            tracing::warn!(session = self.legs.session.0, site = self.legs.site, leg = leg.as_str(), %error, "data connection broke");
+        } else {
+            tracing::info!(session = self.legs.session.0, site = self.legs.site, leg = leg.as_str(), %error, "data connection broke");
+        }
         match leg {
             Leg::Client => DataFailure::ClientLost,
             Leg::Backend => DataFailure::BackendLost,
@@ -223,5 +303,6 @@ fn idle(leg: Leg) -> DataFailure {
     }
 }
 
-/// How long the peer may take to end its side after we ended ours.
-const LINGER: Duration = Duration::from_secs(5);
+/// A load balancer ends a connection that has stood still for its own time with FIN, as a client ends its file. Clients end
+/// a file at once behind its last byte, and no balancer's time is as short as this.
+const BALANCER_STANDSTILL: Duration = Duration::from_secs(2);

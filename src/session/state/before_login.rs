@@ -20,9 +20,12 @@ impl Machine {
                 let list = features::before_login(self.terms.active_mode);
                 self.push(Action::Reply(list.into()));
             }
-            Verb::Opts => self.store_or(command, answer::OPTION_UNKNOWN),
-            Verb::Clnt | Verb::Lang | Verb::Type | Verb::Stru | Verb::Mode => {
-                self.store_or(command, answer::NOT_LOGGED_IN);
+            Verb::Opts => self.store_or(command, answer::WISHED, answer::OPTION_UNKNOWN),
+            Verb::Clnt | Verb::Lang => {
+                self.store_or(command, answer::WISHED, answer::NOT_LOGGED_IN);
+            }
+            Verb::Type | Verb::Stru | Verb::Mode => {
+                self.store_or(command, answer::NOTED, answer::NOT_LOGGED_IN);
             }
             Verb::Noop => self.answer(answer::NOOP_OK),
             Verb::Help => self.answer(answer::HELP_TEXT),
@@ -62,7 +65,14 @@ impl Machine {
                 self.host = host;
                 answer::HOST_ACCEPTED
             }
-            Err(answer) => answer,
+            Err(answer) => {
+                if answer == answer::HOST_UNKNOWN {
+                    // A try, as USER with a host that no site has.
+                    self.push(Action::Asked(command.clone()));
+                    self.push(Action::Penalise(None));
+                }
+                answer
+            }
         };
         self.answer(answer);
     }
@@ -91,9 +101,9 @@ impl Machine {
         }
     }
 
-    fn store_or(&mut self, command: Command, otherwise: Answer) {
+    fn store_or(&mut self, command: Command, stored: Answer, otherwise: Answer) {
         let answer = if self.stored.keep(command) {
-            answer::NOTED
+            stored
         } else {
             otherwise
         };

@@ -1,6 +1,7 @@
 //! How a session ends, and why.
 
-use super::{Action, Cause, Client, Loss, Machine, Record, State};
+use super::transfer::Transfer;
+use super::{Action, Cause, Client, Loss, Machine, Record, Stage, State};
 use crate::ftp::answer::{self, Answer};
 use crate::observe::metrics::LoginResult;
 
@@ -54,17 +55,61 @@ impl Ending {
 }
 
 impl Machine {
-    pub(super) fn on_client_gone(&mut self) {
-        if let Some(transfer) = self.transfer() {
-            if self.queue.holds_quit() && !transfer.needs_its_client() {
-                // QUIT and then the end of the connection is in order: RFC 959 §4.1.1 lets the transfer finish.
-                self.client = Client::Gone;
-                return;
-            }
-            // The control connection's loss is ABOR and QUIT together; the transfer must not look complete.
-            self.cut_transfer(Cause::ClientGone);
+    /// The client says no more. What it has said is carried out and answered, as a server does that reads on to the end: a
+    /// script may end its side behind its last command (`printf … | nc -N`).
+    pub(super) fn on_client_ended(&mut self) {
+        self.client = Client::Gone;
+        self.abort_for_gone_client();
+        if self.stage() == Stage::DataPort {
+            // Nobody is left who could use it, and others may wait for one.
+            self.close(Ending::ClientGone);
         }
+    }
+
+    /// The client is lost, and hears no more, either.
+    pub(super) fn on_client_gone(&mut self) {
+        self.client = Client::Gone;
+        self.abort_for_gone_client();
+        if !self.queue.holds_quit() {
+            self.queue.clear();
+        }
+        if self.transfer().is_none() && !matches!(self.state, State::Closed) {
+            self.close(Ending::ClientGone);
+        }
+    }
+
+    /// The end of the control connection is ABOR and QUIT together (RFC 959 §4.1.1), but behind a QUIT. An upload goes on
+    /// whose bytes tell by themselves that they are all: a client that has sent its close_notify may close both of its
+    /// connections, be it with replies unread. [`Wait::Orphan`](super::Wait::Orphan) bounds the time for that.
+    fn abort_for_gone_client(&mut self) {
+        let quits = self.queue.holds_quit();
+        match self.transfer() {
+            Some(transfer) if transfer.outlives_its_client() || quits => {
+                self.lose_upload_of_gone_client();
+            }
+            Some(_) => self.cut_with_client(),
+            None => {}
+        }
+    }
+
+    /// Where nothing else tells half a file from a whole one, the end of the control connection does.
+    pub(super) fn lose_upload_of_gone_client(&mut self) {
+        let needs_it = self.transfer().is_some_and(Transfer::needs_its_client);
+        if needs_it && self.client == Client::Gone {
+            self.cut_with_client();
+        }
+    }
+
+    pub(super) fn cut_with_client(&mut self) {
+        self.cut_transfer(Cause::ClientGone);
         self.close(Ending::ClientGone);
+    }
+
+    /// Whether an upload runs whose client is gone, and has yet to show that it is whole. QUIT tells that the client meant to
+    /// go.
+    pub(super) fn has_orphan(&self) -> bool {
+        let transfer = self.transfer().filter(|_| self.client == Client::Gone);
+        transfer.is_some_and(Transfer::is_orphaned_without_its_client) && !self.queue.holds_quit()
     }
 
     pub(super) fn on_drain_over(&mut self) {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Cause, DataFailure, Ending, Loss, Stage};
+use super::{Cause, DataFailure, Ending, Loss, Stage, Ways};
 use crate::config::{HostName, Site};
+use crate::ftp::address::Announced;
 use crate::ftp::command::{BadCommand, Command, Direction};
 use crate::ftp::reply::Reply;
 use crate::observe::metrics::{LoginResult, Verdict};
@@ -19,7 +20,9 @@ pub enum Event {
     Command(Command),
     /// The client sent a line that is none.
     BadLine(BadLine),
-    /// The client's control connection ended.
+    /// The client has ended its side of the control connection, and may still read.
+    ClientEnded,
+    /// The client's control connection is lost, or is given up.
     ClientGone,
     /// The handshake that [`Action::StartTls`] asked for is done.
     Secured {
@@ -28,7 +31,7 @@ pub enum Event {
     },
     /// The backend connection that [`Action::Dial`] asked for is ready for USER, or there is none.
     Dialled(Option<Dialled>),
-    /// The guard lets the client try no further: what [`Action::Dial`] or [`Action::Penalise`] came upon.
+    /// The guard lets the client try no further: what [`Action::Dial`], [`Action::Guess`] or [`Action::Penalise`] came upon.
     Blocked,
     /// The site of [`Action::Dial`] has as many sessions as it may.
     SiteFull,
@@ -36,6 +39,8 @@ pub enum Event {
     Reply(Reply),
     /// The backend's control connection ended, or what came was no reply.
     BackendGone,
+    /// Where the driver listens for the backend, as [`Action::ListenForBackend`] asked; `None` if it can't.
+    Listening(Option<SocketAddr>),
     /// The data port that [`Action::PrepareData`] asked for.
     Prepared(Prepared),
     /// Something happened to the transfer's data connections.
@@ -51,14 +56,20 @@ pub enum Event {
 /// What the data connections of a transfer have to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataEvent {
-    /// The backend's data connection is open: the command may go out.
+    /// The backend's data connection is open, or will come from it: the command may go out, but for an upload's.
     BackendOpen,
+    /// The backend's data port can't be reached. [`Action::RedialBackend`] leads to another one.
+    BackendNotReached,
+    /// The client's data connection of an upload is there, too.
+    ClientConnected,
     /// The source ended, and everything that came from it is with the sink. `proven` if the end can't be taken for a
     /// lost connection: it was a close_notify, or the backend's, whose reply decides.
     SourceEnded {
         /// False for a plain FIN from a client.
         proven: bool,
     },
+    /// After [`Action::ProceedData`]: the sink, a backend in clear text, was told the end, and has yet to end its side.
+    Ended,
     /// After [`Action::ProceedData`]: the sink's leg was ended in order.
     Finished,
     /// It went wrong. Both legs stay as they are until [`Action::DropData`] resets them.
@@ -81,6 +92,19 @@ pub struct Dialled {
     pub ipv6: bool,
     /// The 230 of a backend that lets everybody in without USER.
     pub welcome: Option<Reply>,
+    /// Whether it has to be told after the login that data connections are private.
+    pub protection: BackendProtection,
+    /// How it is not to be asked for data ports, as earlier sessions have found out.
+    pub avoid: Ways,
+}
+
+/// How far a backend has been told that data connections are private.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendProtection {
+    /// There is nothing to tell, or it has been told.
+    Settled,
+    /// It takes PBSZ and PROT only behind a login.
+    AfterLogin,
 }
 
 /// Something to do.
@@ -93,16 +117,24 @@ pub enum Action {
     /// Connect to the site's backend; then comes [`Event::Dialled`], or [`Event::Blocked`] from the guard, or
     /// [`Event::SiteFull`].
     Dial(Route),
+    /// This USER or HOST has been taken up; it may lead nowhere.
+    Asked(Command),
+    /// The login leads here, on the connection that there is.
+    Route(Route),
+    /// Send this PASS or ACCT to the backend, unless the guard says otherwise: then comes [`Event::Blocked`] in its place.
+    Guess(Command),
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
     Penalise(Option<Arc<Site>>),
     /// Send this line to the backend.
     Send(Bytes),
     /// Close the backend's control connection.
     HangUp,
+    /// Listen for a data connection from the backend; then comes [`Event::Listening`].
+    ListenForBackend,
     /// Connect to the backend's data port and make one for the client; then comes [`Event::Prepared`].
     PrepareData {
-        /// The port that the backend announced.
-        backend_port: u16,
+        /// How the backend's data connection comes to be.
+        backend: BackendData,
         /// How the client's data connection comes to be.
         client: ClientData,
         /// Whether it is to be under TLS, as things stand.
@@ -115,6 +147,8 @@ pub enum Action {
         /// Whether the client's data connection is under TLS.
         protection: Protection,
     },
+    /// After [`DataEvent::BackendNotReached`]: take this for the backend's data connection.
+    RedialBackend(BackendData),
     /// The transfer command is out: do the handshakes and let the bytes flow.
     BeginData,
     /// The backend has begun the transfer: from now on nobody has a reason to wait.
@@ -123,10 +157,21 @@ pub enum Action {
     ProceedData,
     /// Drop both data connections, with a reset to whoever is connected.
     DropData,
+    /// Remember for later sessions that this backend is not to be asked for data ports in these ways, if there is another.
+    Avoid(Ways),
     /// Tell the metrics and the log.
     Record(Record),
     /// End the session.
     Close(Ending),
+}
+
+/// How the backend's data connection comes to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendData {
+    /// We connect to the port that it has announced, at its control connection's address.
+    Passive(Announced),
+    /// It connects to where we listen.
+    Active,
 }
 
 /// How the client's data connection comes to be.
@@ -176,6 +221,6 @@ pub enum Record {
     },
     /// The backend was given up.
     BackendLost(Stage, Loss),
-    /// The backend refused both EPSV and PASV, the last time like this.
-    NoDataPort(Reply),
+    /// The backend refused a data port in every way, the last time like this; without a reply if that is our fault.
+    NoDataPort(Option<Reply>),
 }

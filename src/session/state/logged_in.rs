@@ -1,17 +1,12 @@
 //! Commands after login: passed to the backend as they are, but for those about data connections, TLS and FEAT.
 //!
 //! One command is under way at a time; its reply goes back to the client byte for byte. Data port commands are taken
-//! apart: the client's leg and the backend's each get a data port of their own, whatever the client asked for, and the
-//! backend is asked at the moment the client asks, so that it sees commands in the client's order (RFC 3659 §5.3 wants
-//! REST last before RETR).
+//! apart, see `data_port`.
 
-use std::net::IpAddr;
-
+use super::data_port::Request;
 use super::transfer::Transfer;
-use super::{
-    Action, ClientData, Ending, Loss, Machine, Prepared, Record, Stage, State, Terms, Wait,
-};
-use crate::ftp::address::{self, BadEprt, EpsvArgument};
+use super::ways::BackendPorts;
+use super::{Action, Ending, Loss, Machine, Stage, State, Wait};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::features;
@@ -22,27 +17,17 @@ use crate::route::Route;
 #[derive(Debug)]
 pub(super) struct LoggedIn {
     pub route: Route,
-    pub passive: BackendPassive,
+    pub ports: BackendPorts,
     pub(super) step: Step,
     /// A data port has been given to the client and no transfer has used it yet.
     pub(super) data_port: DataPort,
 }
 
-/// How the backend is asked for a data port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BackendPassive {
-    /// EPSV, and PASV if it's refused.
-    EpsvFirst,
-    /// EPSV was refused.
-    PasvOnly,
-    /// IPv6, where PASV has no meaning.
-    EpsvOnly,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DataPort {
     None,
-    Prepared,
+    /// It was asked for like this.
+    Prepared(Request),
 }
 
 #[derive(Debug)]
@@ -53,43 +38,27 @@ pub(super) enum Step {
     Passed(usize),
     /// The backend is to answer FEAT.
     Feat,
-    /// The backend is to answer EPSV or PASV.
-    BackendPort {
-        request: PortRequest,
-        asked: Asked,
-    },
+    /// The driver is to listen for the backend, which is told where by PORT then.
+    Listening(Request),
+    /// The backend is to answer EPSV, PASV or PORT.
+    BackendPort(Request),
     /// The driver is to make the client's data port.
-    ClientPort(PortRequest),
-    /// The backend is to answer a REST of ours.
+    ClientPort(Request),
+    /// The backend is to answer a REST or RANG of ours.
     Rewinding,
+    /// The backend is to answer a NOOP of ours, and may say this reply again before that.
+    Fenced {
+        reply: Reply,
+        again: u32,
+    },
     Transfer(Transfer),
 }
 
-/// What the client asked for with PASV, EPSV, PORT or EPRT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PortRequest {
-    client: ClientData,
-    reply: PortReply,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PortReply {
-    Pasv(std::net::Ipv4Addr),
-    Epsv,
-    Active,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
-    Epsv,
-    Pasv,
-}
-
 impl LoggedIn {
-    pub fn new(route: Route, passive: BackendPassive) -> Self {
+    pub fn new(route: Route, ports: BackendPorts) -> Self {
         Self {
             route,
-            passive,
+            ports,
             step: Step::Ready,
             data_port: DataPort::None,
         }
@@ -102,26 +71,30 @@ impl LoggedIn {
     pub fn wait(&self) -> Wait {
         match &self.step {
             Step::Ready => Wait::Command,
-            Step::Passed(_) | Step::Feat | Step::Rewinding | Step::BackendPort { .. } => {
-                Wait::Reply
-            }
+            Step::Passed(_)
+            | Step::Feat
+            | Step::Rewinding
+            | Step::Fenced { .. }
+            | Step::BackendPort(_) => Wait::Reply,
             // A turn at a passive port has a deadline of its own, and is nothing that the backend is late with.
-            Step::ClientPort(_) => Wait::Data,
+            Step::ClientPort(_) | Step::Listening(_) => Wait::Data,
             Step::Transfer(transfer) => transfer.wait(),
         }
     }
 
     pub fn stage(&self) -> Stage {
         match &self.step {
-            Step::Ready | Step::Passed(_) | Step::Feat | Step::Rewinding => Stage::Command,
-            Step::BackendPort { .. } | Step::ClientPort(_) => Stage::DataPort,
+            Step::Ready | Step::Passed(_) | Step::Feat | Step::Rewinding | Step::Fenced { .. } => {
+                Stage::Command
+            }
+            Step::Listening(_) | Step::BackendPort(_) | Step::ClientPort(_) => Stage::DataPort,
             Step::Transfer(_) => Stage::Transfer,
         }
     }
 }
 
 impl Machine {
-    fn logged_in(&mut self) -> Option<&mut LoggedIn> {
+    pub(super) fn logged_in(&mut self) -> Option<&mut LoggedIn> {
         match &mut self.state {
             State::LoggedIn(logged_in) => Some(logged_in),
             _ => None,
@@ -164,103 +137,6 @@ impl Machine {
         }
     }
 
-    fn data_port(&mut self, command: &Command) {
-        // A new data port takes the place of the old one, and so does a refused one: a stale address must not be used.
-        self.drop_data_port();
-        let request = match self.port_request(command) {
-            Ok(Some(request)) => request,
-            Ok(None) => {
-                self.only_epsv = true;
-                return self.answer(answer::EPSV_ALL_OK);
-            }
-            Err(answer) => return self.answer(answer),
-        };
-        let Some(logged_in) = self.logged_in() else {
-            return;
-        };
-        match logged_in.passive {
-            BackendPassive::EpsvFirst | BackendPassive::EpsvOnly => {
-                self.ask_for_port(request, Asked::Epsv)
-            }
-            BackendPassive::PasvOnly => self.ask_for_port(request, Asked::Pasv),
-        }
-    }
-
-    fn drop_data_port(&mut self) {
-        if let Some(logged_in) = self.logged_in()
-            && logged_in.data_port == DataPort::Prepared
-        {
-            logged_in.data_port = DataPort::None;
-            self.push(Action::DropData);
-        }
-    }
-
-    /// What the client asks for; `None` is EPSV ALL.
-    fn port_request(&self, command: &Command) -> Result<Option<PortRequest>, answer::Answer> {
-        let argument = command.argument();
-        if self.only_epsv && command.verb() != Verb::Epsv {
-            return Err(answer::EPSV_ALL_GIVEN);
-        }
-        match command.verb() {
-            Verb::Epsv => {
-                match (address::parse_epsv(argument), self.terms.local.is_ipv4()) {
-                    (EpsvArgument::All, _) => return Ok(None),
-                    (EpsvArgument::Any, _)
-                    | (EpsvArgument::Ipv4, true)
-                    | (EpsvArgument::Ipv6, false) => {}
-                    (EpsvArgument::Ipv6, true) => return Err(answer::ONLY_IPV4),
-                    (EpsvArgument::Ipv4, false) => return Err(answer::ONLY_IPV6),
-                    (EpsvArgument::Other, _) => return Err(answer::ADDRESS_SYNTAX),
-                }
-                Ok(Some(PortRequest {
-                    client: ClientData::Passive,
-                    reply: PortReply::Epsv,
-                }))
-            }
-            Verb::Pasv => {
-                let IpAddr::V4(local) = self.terms.local else {
-                    return Err(answer::PASV_NEEDS_IPV4);
-                };
-                Ok(Some(PortRequest {
-                    client: ClientData::Passive,
-                    reply: PortReply::Pasv(local),
-                }))
-            }
-            _ => self.active_request(command).map(Some),
-        }
-    }
-
-    fn active_request(&self, command: &Command) -> Result<PortRequest, answer::Answer> {
-        if !self.terms.active_mode {
-            return Err(answer::ACTIVE_REFUSED);
-        }
-        let target = if command.verb() == Verb::Port {
-            address::parse_port(command.argument())
-                .ok_or(answer::ADDRESS_SYNTAX)?
-                .into()
-        } else {
-            address::parse_eprt(command.argument()).map_err(|bad| match bad {
-                BadEprt::Syntax => answer::ADDRESS_SYNTAX,
-                BadEprt::Family => answer::EPRT_FAMILY,
-            })?
-        };
-        if !address::is_own_unprivileged(target, self.terms.client) {
-            return Err(answer::ADDRESS_REFUSED);
-        }
-        Ok(PortRequest {
-            client: ClientData::Active(target),
-            reply: PortReply::Active,
-        })
-    }
-
-    fn ask_for_port(&mut self, request: PortRequest, asked: Asked) {
-        self.send(match asked {
-            Asked::Epsv => b"EPSV",
-            Asked::Pasv => b"PASV",
-        });
-        self.set_step(Step::BackendPort { request, asked });
-    }
-
     pub(super) fn reply_after_login(&mut self, reply: Reply) {
         let Some(logged_in) = self.logged_in() else {
             return;
@@ -281,15 +157,18 @@ impl Machine {
             Step::Rewinding => {
                 if reply.class() != Class::Preliminary {
                     self.set_step(Step::Ready);
+                    self.forget_restart();
                 }
             }
-            Step::BackendPort { request, asked } => {
-                let (request, asked) = (*request, *asked);
-                self.backend_port_reply(request, asked, &reply);
+            Step::Fenced { .. } => self.reply_to_fence(&reply),
+            Step::BackendPort(request) => {
+                let request = *request;
+                self.backend_port_reply(request, &reply);
             }
             Step::Transfer(_) => self.reply_during_transfer(reply),
             // Nothing was asked: whoever goes on now may take this for the answer to something else.
-            Step::Ready | Step::ClientPort(_) => self.lose_backend(Loss::Unasked),
+            Step::Ready => self.unasked(&reply),
+            Step::Listening(_) | Step::ClientPort(_) => self.lose_backend(Loss::Unasked),
         }
     }
 
@@ -308,67 +187,6 @@ impl Machine {
             _ => {
                 self.pass(&reply);
                 self.set_step(next);
-            }
-        }
-    }
-
-    fn backend_port_reply(&mut self, request: PortRequest, asked: Asked, reply: &Reply) {
-        if reply.class() == Class::Preliminary {
-            // Neither command has one (RFC 959 §6); what follows is the answer.
-            return;
-        }
-        if let Some(backend_port) = address::announced_port(reply) {
-            let protection = self.security.protection();
-            self.push(Action::PrepareData {
-                backend_port,
-                client: request.client,
-                protection,
-            });
-            return self.set_step(Step::ClientPort(request));
-        }
-        let Some(logged_in) = self.logged_in() else {
-            return;
-        };
-        let may_ask_again = asked == Asked::Epsv && logged_in.passive == BackendPassive::EpsvFirst;
-        if may_ask_again && reply.class() == Class::PermanentFailure {
-            logged_in.passive = BackendPassive::PasvOnly;
-            return self.ask_for_port(request, Asked::Pasv);
-        }
-        self.push(Action::Record(Record::NoDataPort(reply.clone())));
-        self.answer(answer::NO_BACKEND_PORT);
-        self.set_step(Step::Ready);
-    }
-
-    pub(super) fn on_prepared(&mut self, prepared: Prepared) {
-        let Some(logged_in) = self.logged_in() else {
-            return;
-        };
-        let Step::ClientPort(request) = logged_in.step else {
-            return;
-        };
-        logged_in.step = Step::Ready;
-        logged_in.data_port = DataPort::Prepared;
-        match (prepared, request.reply) {
-            (Prepared::Passive(listened), reply) => {
-                let Terms {
-                    announcements,
-                    client,
-                    ..
-                } = &self.terms;
-                let port = announcements.port(*client, listened);
-                let reply = match reply {
-                    PortReply::Pasv(local) => {
-                        let address = announcements.address(*client).unwrap_or(local);
-                        address::reply_227(address, port)
-                    }
-                    PortReply::Epsv | PortReply::Active => address::reply_229(port),
-                };
-                self.push(Action::Reply(reply.into()));
-            }
-            (Prepared::Active, _) => self.answer(answer::PORT_ACCEPTED),
-            (Prepared::NoPort, _) => {
-                self.drop_data_port();
-                self.answer(answer::NO_PASSIVE_PORT);
             }
         }
     }

@@ -6,21 +6,24 @@
 use std::sync::Arc;
 
 use super::stored::Replay;
-use super::{Action, Dialled, Ending, LoginClock, Loss, Machine, Record, State};
+use super::ways::BackendPorts;
+use super::{Action, BackendProtection, Dialled, Ending, LoginClock, Loss, Machine, Record, State};
 use crate::ftp::answer;
 use crate::ftp::command::Command;
+use crate::ftp::refusal;
 use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
-use super::logged_in::{BackendPassive, DataPort, LoggedIn};
+use super::logged_in::{DataPort, LoggedIn};
 use super::restart::Restart;
 
 /// A backend connection that nobody is logged in on.
 #[derive(Debug)]
 pub(super) struct Login {
     pub route: Route,
-    passive: BackendPassive,
+    ports: BackendPorts,
+    protection: BackendProtection,
     step: Step,
     /// Settings that the backend took before login and need not be told again.
     accepted: Vec<Command>,
@@ -38,8 +41,17 @@ enum Step {
     User { former: Option<Route> },
     /// The backend is to answer PASS or ACCT.
     Password,
+    /// Logged in; the backend is to answer PBSZ or PROT before the client hears of it.
+    Protecting { welcome: Reply, told: Told },
     /// Logged in; the backend is told the rest before the client hears of it.
     AfterLogin { welcome: Reply, rest: Replay },
+}
+
+/// What the backend has been told of its data connections.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    Pbsz,
+    Prot,
 }
 
 impl Login {
@@ -55,6 +67,7 @@ impl Machine {
             return self.answer(answer::USER_ARGUMENT);
         }
         if self.terms.tls_required && !self.security.is_on() {
+            self.push(Action::Asked(command));
             self.push(Action::Record(Record::Login(LoginResult::ClearText)));
             return self.answer(answer::POLICY_REQUIRES_TLS);
         }
@@ -62,6 +75,7 @@ impl Machine {
             self.terms
                 .router
                 .route(command.argument(), self.host.as_ref(), self.security.sni());
+        self.push(Action::Asked(command));
         let Some(route) = route else {
             self.push(Action::Record(Record::Login(LoginResult::UnknownHost)));
             // The password that may follow is not for the backend of an earlier USER.
@@ -74,17 +88,20 @@ impl Machine {
         };
         match std::mem::replace(&mut self.state, State::NoBackend) {
             State::Login(login) if login.route.site.name == route.site.name => {
+                self.push(Action::Route(route.clone()));
                 self.state = State::Login(Login { route, ..login });
                 self.send_user(None);
             }
             State::LoggedIn(logged_in) if logged_in.route.site.name == route.site.name => {
-                if logged_in.data_port == DataPort::Prepared {
+                if logged_in.data_port != DataPort::None {
                     // A lease that nobody will use keeps the port from others.
                     self.push(Action::DropData);
                 }
+                self.push(Action::Route(route.clone()));
                 self.state = State::Login(Login {
                     route,
-                    passive: logged_in.passive,
+                    ports: logged_in.ports,
+                    protection: BackendProtection::Settled,
                     step: Step::Ready,
                     accepted: Vec::new(),
                     welcome: None,
@@ -110,11 +127,17 @@ impl Machine {
             return self.answer(answer::USER_FIRST);
         };
         login.step = Step::Password;
-        self.send(command.line());
+        self.turn += 1;
+        self.push(Action::Guess(command));
+    }
+
+    /// Whether the backend judges a password.
+    pub fn is_guessing(&self) -> bool {
+        matches!(&self.state, State::Login(login) if matches!(login.step, Step::Password))
     }
 
     fn dial(&mut self, route: Route) {
-        self.restart = Restart::Nowhere;
+        self.restart = Restart::NOWHERE;
         self.state = State::Dialling(route.clone());
         self.push(Action::Dial(route));
     }
@@ -123,7 +146,13 @@ impl Machine {
         let State::Dialling(route) = &self.state else {
             return;
         };
-        let Some(Dialled { ipv6, welcome }) = dialled else {
+        let Some(Dialled {
+            ipv6,
+            welcome,
+            protection,
+            avoid,
+        }) = dialled
+        else {
             self.push(Action::Record(Record::Login(
                 LoginResult::BackendUnavailable,
             )));
@@ -131,11 +160,12 @@ impl Machine {
         };
         self.state = State::Login(Login {
             route: route.clone(),
-            passive: if ipv6 {
-                BackendPassive::EpsvOnly
-            } else {
-                BackendPassive::EpsvFirst
+            ports: BackendPorts {
+                mode: route.site.passive_mode,
+                ipv6,
+                avoid,
             },
+            protection,
             step: Step::Ready,
             accepted: Vec::new(),
             welcome,
@@ -148,6 +178,10 @@ impl Machine {
     pub(super) fn on_blocked(&mut self) {
         match self.state {
             State::Dialling(_) => {
+                self.push(Action::Record(Record::Login(LoginResult::Blocked)));
+            }
+            // The password has not gone out.
+            State::Login(_) if self.is_guessing() => {
                 self.push(Action::Record(Record::Login(LoginResult::Blocked)));
             }
             State::NoBackend | State::Login(_) => {}
@@ -204,11 +238,24 @@ impl Machine {
                 former: Some(former),
             } if reply.class().is_failure() => {
                 // vsftpd: "530 Can't change to another user." The old login holds.
-                self.state = State::LoggedIn(LoggedIn::new(former, login.passive));
+                let ports = login.ports;
+                self.push(Action::Route(former.clone()));
+                self.state = State::LoggedIn(LoggedIn::new(former, ports));
                 self.pass(&reply);
             }
             Step::User { .. } | Step::Password => self.login_reply(reply),
             Step::AfterLogin { welcome, rest } => self.tell_after_login(welcome, rest),
+            Step::Protecting { .. } if reply.class() != Class::Completion => {
+                login.step = Step::Password;
+                self.lose_backend(Loss::Unprotected);
+            }
+            Step::Protecting { welcome, told } => match told {
+                Told::Pbsz => self.protect(welcome, Told::Prot),
+                Told::Prot => {
+                    login.protection = BackendProtection::Settled;
+                    self.welcome(welcome);
+                }
+            },
             // Nothing was asked, so the backend is out of step.
             Step::Ready => self.lose_backend(Loss::Unasked),
         }
@@ -220,21 +267,42 @@ impl Machine {
         };
         match reply.class() {
             // 230, 232 (RFC 2228), and 202 to a superfluous ACCT or PASS.
-            Class::Completion => {
-                let replay = self.stored.after_login(&login.accepted);
-                self.push(Action::Record(Record::Login(LoginResult::Accepted)));
-                self.tell_after_login(reply, replay);
+            Class::Completion if login.protection == BackendProtection::AfterLogin => {
+                self.protect(reply, Told::Pbsz);
             }
+            Class::Completion => self.welcome(reply),
             Class::TransientFailure | Class::PermanentFailure => {
                 let site = Arc::clone(&login.route.site);
+                let user = login.route.backend_user();
+                let is_guess = refusal::is_about_credentials(&reply, user.as_slice());
                 self.push(Action::Record(Record::Login(LoginResult::Rejected)));
-                if refuses_credentials(&reply) {
+                if is_guess {
                     self.push(Action::Penalise(Some(site)));
                 }
                 self.pass(&reply);
             }
             // 331, 332, 336: the client's turn.
             Class::Intermediate | Class::Preliminary => self.pass(&reply),
+        }
+    }
+
+    /// Says PBSZ 0 or PROT P to a backend that takes them only behind a login: nobody's data goes to it in clear text.
+    fn protect(&mut self, welcome: Reply, told: Told) {
+        if let State::Login(login) = &mut self.state {
+            login.step = Step::Protecting { welcome, told };
+            self.send(match told {
+                Told::Pbsz => b"PBSZ 0",
+                Told::Prot => b"PROT P",
+            });
+        }
+    }
+
+    /// The login is done.
+    fn welcome(&mut self, welcome: Reply) {
+        if let State::Login(login) = &self.state {
+            let replay = self.stored.after_login(&login.accepted);
+            self.push(Action::Record(Record::Login(LoginResult::Accepted)));
+            self.tell_after_login(welcome, replay);
         }
     }
 
@@ -248,7 +316,7 @@ impl Machine {
                 self.send(setting.line());
             }
             None => {
-                self.state = State::LoggedIn(LoggedIn::new(login.route.clone(), login.passive));
+                self.state = State::LoggedIn(LoggedIn::new(login.route.clone(), login.ports));
                 self.login_clock = LoginClock::Stopped;
                 // Told once; a later login on this connection finds the backend as the client has set it since.
                 self.stored.clear();
@@ -256,10 +324,4 @@ impl Machine {
             }
         }
     }
-}
-
-/// Whether a guess may have been wrong: 530 is every server's word for it, 430 that of some. A 534, a 421 or a 451 says
-/// that something else is wrong, which is no client's fault.
-fn refuses_credentials(reply: &Reply) -> bool {
-    matches!(reply.number(), 430 | 530)
 }

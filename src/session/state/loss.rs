@@ -7,7 +7,7 @@ pub enum Stage {
     Login,
     /// Between commands, or waiting for the reply to one.
     Command,
-    /// Waiting for the reply to EPSV or PASV.
+    /// Waiting for the reply to EPSV, PASV or PORT.
     DataPort,
     /// In a transfer.
     Transfer,
@@ -36,6 +36,10 @@ pub enum Loss {
     Preliminaries,
     /// It didn't answer in time.
     Silence,
+    /// It refused PBSZ or PROT P behind the login as well.
+    Unprotected,
+    /// It answered ABOR, and said nothing of the transfer.
+    NotAborted,
 }
 
 impl Loss {
@@ -46,6 +50,8 @@ impl Loss {
             Self::Misplaced => "a reply that the command can't have",
             Self::Preliminaries => "too many preliminary replies to one command",
             Self::Silence => "no reply in time",
+            Self::Unprotected => "it refuses PBSZ 0 and PROT P before the login and after it",
+            Self::NotAborted => "a reply to ABOR that says nothing of the transfer",
         }
     }
 }

@@ -12,11 +12,14 @@
 //!   OPTS … answered here                                          data ports and transfers are ours
 //! ```
 //!
-//! `before_login` and `login` hold the first three, `logged_in` the commands after login, `transfer` the one transfer that
-//! may run and its verdict, `queue` what waits for its end, `restart` the offset of the next one. TLS on the client's
+//! `before_login` and `login` hold the first three, `logged_in` the commands after login, `data_port` those for data ports,
+//! which `ways` has the order of, `transfer` the one transfer that may run and its verdict, `queue` what waits for its end, `restart` the offset of the next one, `echo` what
+//! a server says twice. TLS on the client's
 //! control connection is apart from these states: `security` has it.
 
 mod before_login;
+mod data_port;
+mod echo;
 mod ending;
 mod exchange;
 mod logged_in;
@@ -30,6 +33,7 @@ mod stored;
 mod tests;
 mod transfer;
 mod wait;
+mod ways;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -42,9 +46,11 @@ use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::LoginResult;
 use crate::route::{Route, Router};
 
+use echo::Echo;
 pub use ending::Ending;
 pub use exchange::{
-    Action, BadLine, ClientData, DataEvent, Dialled, Event, Prepared, Protection, Record,
+    Action, BackendData, BackendProtection, BadLine, ClientData, DataEvent, Dialled, Event,
+    Prepared, Protection, Record,
 };
 use logged_in::LoggedIn;
 use login::Login;
@@ -55,6 +61,7 @@ use security::Security;
 use stored::Stored;
 pub use transfer::{Cause, DataFailure};
 pub use wait::{Clock, Wait};
+pub use ways::{Way, Ways};
 
 /// What a session needs to know when it begins.
 #[derive(Debug, Clone)]
@@ -97,6 +104,7 @@ pub struct Machine {
     turn: u64,
     /// How many 1yz have come since the last other reply.
     preliminaries: u32,
+    echo: Echo,
     queue: Queue,
     /// How many lines have been none so far.
     bad_lines: u32,
@@ -111,7 +119,7 @@ pub struct Machine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Client {
     Present,
-    /// It has ended, with QUIT before it.
+    /// It has ended on the client's side, or in all. What was begun goes on, and what was said before its end in order.
     Gone,
 }
 
@@ -146,7 +154,6 @@ impl Machine {
             terms,
             Security::On {
                 sni,
-                pbsz: true,
                 protection: Protection::Private,
             },
         )
@@ -159,11 +166,12 @@ impl Machine {
             host: None,
             stored: Stored::default(),
             only_epsv: false,
-            restart: Restart::Nowhere,
+            restart: Restart::NOWHERE,
             state: State::NoBackend,
             login_clock: LoginClock::Running,
             turn: 0,
             preliminaries: 0,
+            echo: Echo::default(),
             queue: Queue::default(),
             bad_lines: 0,
             client: Client::Present,
@@ -195,6 +203,7 @@ impl Machine {
     /// What the session waits for.
     pub fn wait(&self) -> Wait {
         match &self.state {
+            State::LoggedIn(_) if self.has_orphan() => Wait::Orphan,
             State::LoggedIn(logged_in) => logged_in.wait(),
             State::Dialling(_) | State::Closed => Wait::Login,
             State::NoBackend | State::Login(_) => match self.login_clock {
@@ -245,13 +254,18 @@ impl Machine {
         match event {
             Event::Command(command) => self.on_command(command),
             Event::BadLine(bad) => self.on_bad_line(bad),
+            Event::ClientEnded => self.on_client_ended(),
             Event::ClientGone => self.on_client_gone(),
             Event::Secured { sni } => self.on_secured(sni),
             Event::Dialled(dialled) => self.on_dialled(dialled),
             Event::Blocked => self.on_blocked(),
             Event::SiteFull => self.on_site_full(),
             Event::Reply(reply) => self.on_reply(reply),
-            Event::BackendGone => self.close_without_backend(),
+            Event::BackendGone => {
+                self.avoid_what_was_asked_last();
+                self.close_without_backend();
+            }
+            Event::Listening(at) => self.on_listening(at),
             Event::Prepared(prepared) => self.on_prepared(prepared),
             Event::Data(event) => self.on_data(event),
             Event::Expired => self.on_expired(),
@@ -269,6 +283,9 @@ impl Machine {
                 Queued::Command(command) => self.on_command(command),
                 Queued::BadLine(bad) => self.on_bad_line(bad),
             }
+        }
+        if self.client == Client::Gone && self.is_ready() {
+            self.close(Ending::ClientGone);
         }
     }
 
@@ -349,10 +366,14 @@ impl Machine {
                 self.farewell(answer::LOGIN_TIMEOUT, Ending::LoginTimeout);
             }
             Wait::Command => self.farewell(answer::IDLE_TIMEOUT, Ending::Idle),
-            Wait::Reply => self.lose_backend(Loss::Silence),
-            Wait::FinalReply | Wait::Grace | Wait::LastWord | Wait::Abort => {
+            Wait::Reply => {
+                self.avoid_what_was_asked_last();
+                self.lose_backend(Loss::Silence);
+            }
+            Wait::FinalReply | Wait::Grace | Wait::LastWord | Wait::SinkEnd | Wait::Abort => {
                 self.transfer_expired()
             }
+            Wait::Orphan => self.cut_with_client(),
             Wait::Data => {}
         }
     }
@@ -377,6 +398,7 @@ impl Machine {
         if self.transfer().is_none() {
             self.turn += 1;
         }
+        self.echo.nothing_more_expected();
         // Commands are free of line endings by construction, and so are user names, which come out of one.
         self.push(Action::Send([line, b"\r\n"].concat().into()));
     }

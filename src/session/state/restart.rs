@@ -1,40 +1,74 @@
-//! REST and who has heard of its end: an offset that the backend keeps for a transfer which it is never told of.
+//! REST and RANG, and who has heard of their end: what the backend keeps for a transfer that it is never told of.
 //!
-//! A transfer command that is answered here, because a data port is missing or could not be reached, ends the client's
-//! REST as any other would. The backend still has the offset (vsftpd keeps it until the next RETR), and the next file would
-//! come without its beginning and with a 226. So it is told to forget.
+//! A transfer command that is answered here, because a data port is missing or could not be reached, ends the client's REST
+//! and RANG as any other would. The backend still has the offset (vsftpd keeps it until the next RETR) and the range
+//! (ProFTPD), and the next file would come in part and with a 226. So it is told to forget, one after the other.
+//!
+//! These are all: ALLO and PRET, which also speak of the next transfer, say nothing about its bytes.
 
 use super::Machine;
 use super::logged_in::Step;
 use crate::ftp::command::{Command, Verb};
 
-/// What the backend does with the next transfer command.
+/// What part of a file the backend takes for the next transfer command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Restart {
-    /// It begins where a file begins.
-    Nowhere,
-    /// It begins where the client's REST said, unless that was refused.
-    Somewhere,
+pub(super) struct Restart {
+    /// Where REST makes it begin.
+    offset: Kept,
+    /// What RANG (draft-bryan-ftp-range) leaves of it.
+    range: Kept,
+}
+
+/// Whether the backend has something that it was told for its next transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Nothing,
+    /// What the client said, unless that was refused.
+    Something,
+}
+
+impl Restart {
+    /// Files are whole.
+    pub const NOWHERE: Self = Self {
+        offset: Kept::Nothing,
+        range: Kept::Nothing,
+    };
+
+    /// Takes the next thing that the backend has to forget, and gives the command that makes it.
+    fn forget_one(&mut self) -> Option<&'static [u8]> {
+        let kept = [
+            (&mut self.offset, &b"REST 0"[..]),
+            // A range that ends before it begins is none (draft-bryan-ftp-range §3).
+            (&mut self.range, b"RANG 1 0"),
+        ];
+        kept.into_iter().find_map(|(kept, command)| {
+            let was_kept = std::mem::replace(kept, Kept::Nothing) == Kept::Something;
+            was_kept.then_some(command)
+        })
+    }
 }
 
 impl Machine {
     /// This goes to the backend.
     pub(super) fn note_restart(&mut self, command: &Command) {
-        if command.verb() == Verb::Rest {
-            self.restart = match command.argument().trim_ascii() {
-                b"0" => Restart::Nowhere,
-                _ => Restart::Somewhere,
-            };
-        } else if command.verb().transfer().is_some() {
-            self.restart = Restart::Nowhere;
+        let argument = command.argument().trim_ascii();
+        match command.verb() {
+            Verb::Rest => self.restart.offset = kept_unless(argument == b"0"),
+            Verb::Rang => self.restart.range = kept_unless(argument == b"1 0"),
+            verb if verb.transfer().is_some() => self.restart = Restart::NOWHERE,
+            _ => {}
         }
     }
 
     /// A transfer command has been answered, with the backend or without it.
     pub(super) fn forget_restart(&mut self) {
-        if std::mem::replace(&mut self.restart, Restart::Nowhere) == Restart::Somewhere {
-            self.send(b"REST 0");
+        if let Some(command) = self.restart.forget_one() {
+            self.send(command);
             self.set_step(Step::Rewinding);
         }
     }
+}
+
+fn kept_unless(over: bool) -> Kept {
+    if over { Kept::Nothing } else { Kept::Something }
 }

@@ -15,8 +15,6 @@ pub(super) enum Security {
     On {
         /// The server name that the client sent, if it is a host name.
         sni: Option<HostName>,
-        /// PBSZ was given, which has to come before PROT.
-        pbsz: bool,
         protection: Protection,
     },
 }
@@ -78,11 +76,7 @@ impl Machine {
 
     pub(super) fn on_secured(&mut self, sni: Option<HostName>) {
         if let Security::Upgrading(protection) = self.security {
-            self.security = Security::On {
-                sni,
-                pbsz: false,
-                protection,
-            };
+            self.security = Security::On { sni, protection };
         }
     }
 
@@ -93,41 +87,32 @@ impl Machine {
             // `parse` alone would take a sign as well.
             .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|text| text.parse::<u32>().ok());
-        let answer = match (&mut self.security, number) {
+        let answer = match (&self.security, number) {
             (Security::Off | Security::Upgrading(_), _) => answer::NEEDS_AUTH,
             (Security::On { .. }, None) => answer::PBSZ_ARGUMENT,
-            (Security::On { pbsz, .. }, Some(_)) => {
-                *pbsz = true;
-                answer::PBSZ_ACCEPTED
-            }
+            (Security::On { .. }, Some(_)) => answer::PBSZ_ACCEPTED,
         };
         self.answer(answer);
     }
 
-    /// PROT (RFC 4217 §9).
+    /// PROT (RFC 4217 §9), also without the PBSZ that RFC 2228 §3 wants before it: under TLS there is only PBSZ 0, vsftpd,
+    /// ProFTPD and Pure-FTPd don't ask for it, and a client that minds no 503 would send TLS into a file.
     pub(super) fn prot(&mut self, argument: &[u8]) {
-        let Security::On {
-            pbsz, protection, ..
-        } = &mut self.security
-        else {
+        let Security::On { protection, .. } = &mut self.security else {
             return self.answer(answer::NEEDS_AUTH);
         };
-        let answer = if !*pbsz {
-            answer::NEEDS_PBSZ
-        } else {
-            match argument.trim_ascii().to_ascii_uppercase().as_slice() {
-                b"P" => {
-                    *protection = Protection::Private;
-                    answer::PROT_PRIVATE
-                }
-                b"C" if self.terms.data_required => answer::PROT_CLEAR_REFUSED,
-                b"C" => {
-                    *protection = Protection::Clear;
-                    answer::PROT_CLEAR
-                }
-                b"S" | b"E" => answer::PROT_UNSUPPORTED,
-                _ => answer::PROT_UNKNOWN,
+        let answer = match argument.trim_ascii().to_ascii_uppercase().as_slice() {
+            b"P" => {
+                *protection = Protection::Private;
+                answer::PROT_PRIVATE
             }
+            b"C" if self.terms.data_required => answer::PROT_CLEAR_REFUSED,
+            b"C" => {
+                *protection = Protection::Clear;
+                answer::PROT_CLEAR
+            }
+            b"S" | b"E" => answer::PROT_UNSUPPORTED,
+            _ => answer::PROT_UNKNOWN,
         };
         self.answer(answer);
     }

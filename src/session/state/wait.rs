@@ -15,6 +15,10 @@ pub enum Wait {
     Grace,
     /// The same behind the end of an upload under TLS, but no longer than for what the client has said already.
     LastWord,
+    /// The backend's end of an upload's data connection, behind its 2xx.
+    SinkEnd,
+    /// The close_notify of an upload whose client has ended its control connection. The time begins anew with each byte.
+    Orphan,
     /// The backend's replies to ABOR.
     Abort,
     /// The data connections, which have deadlines of their own.

@@ -57,7 +57,7 @@ impl BackendTlsClient {
             .with_protocol_versions(super::versions(TlsVersion::V1_2..=settings.max_version))
             .expect("the provider has cipher suites for TLS 1.2 and 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(Verifier::new(judge))
+            .with_custom_certificate_verifier(Verifier::new(judge, settings.max_version))
             .with_no_client_auth();
         Ok(Self { base, server_name })
     }

@@ -291,3 +291,41 @@ fn settings_that_cannot_work_are_refused_with_the_file_at_fault() {
         "server name \"no name\" is neither a host name nor an IP address"
     );
 }
+
+/// A device's certificate of X.509 version 1.
+fn of_version_1() -> Identity {
+    Identity::of(
+        include_str!("../../../tests/old_certificates/version1.crt"),
+        include_str!("../../../tests/old_certificates/version1.key"),
+    )
+}
+
+#[test]
+fn a_certificate_of_version_1_is_as_good_as_any_where_only_its_key_counts() {
+    let backend = of_version_1();
+    let pinned = Verify::Fingerprint(fingerprint(&backend.chain[0]));
+    for verify in [Verify::None, pinned] {
+        for max_version in [TlsVersion::V1_2, TlsVersion::V1_3] {
+            let client = BackendTlsClient::new(&BackendTls {
+                max_version,
+                ..settings(verify.clone())
+            });
+            let versions = VERSIONS[usize::from(max_version == TlsVersion::V1_3)];
+            connect(&client.unwrap(), &backend, versions).unwrap();
+        }
+    }
+    let fault = fault(&trusting(&Authority::new("Backend CA").pem()), &backend);
+    assert_eq!(
+        fault.to_string(),
+        "certificate is of X.509 version 1, and only version 3 can be verified: pin its fingerprint"
+    );
+}
+
+#[test]
+fn a_certificate_of_version_1_with_another_key_is_refused_all_the_same() {
+    let backend = Identity::self_signed(&[NAME]).showing(&of_version_1());
+    let client = BackendTlsClient::new(&settings(Verify::None)).unwrap();
+    for versions in VERSIONS {
+        connect(&client, &backend, versions).unwrap_err();
+    }
+}

@@ -21,6 +21,21 @@ pub enum CertificateError {
         position: usize,
         source: X509Error,
     },
+    #[error(
+        "certificate {position} in {} is of X.509 version {version}, and has to be of version 3: have it issued anew (`openssl \
+         x509 -req` before 3.4 needs an -extfile for that)",
+        certificate.display()
+    )]
+    OldVersion {
+        certificate: PathBuf,
+        position: usize,
+        version: u32,
+    },
+    #[error(
+        "certificate {} has an RSA key of {bits} bits, and needs 2048: make a new key and have a certificate issued for it",
+        certificate.display()
+    )]
+    ShortKey { certificate: PathBuf, bits: usize },
     #[error("private key {} is of no use: {source}", private_key.display())]
     UnusableKey {
         private_key: PathBuf,

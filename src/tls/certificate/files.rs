@@ -10,11 +10,13 @@ use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
+use x509_parser::x509::X509Version;
 
 use super::{CertificateError, CertificatePair, fingerprint, sha256_array};
 use crate::tls::date::system_time;
 use crate::tls::pem::{self, FileError};
 use crate::tls::provider;
+use crate::tls::verify::signature;
 
 /// What the files of a pair held at one moment.
 pub(in crate::tls) struct PairFiles<'a> {
@@ -54,6 +56,7 @@ impl<'a> PairFiles<'a> {
         let key = pem::private_key(self.private_key, &self.private_key_bytes)?;
 
         let parsed = self.parse_chain(&chain)?;
+        self.check_age(&parsed)?;
         // `pem::certificates` never gives an empty chain.
         let leaf = &parsed[0];
         let certified = self.match_key(&parsed, &chain, key)?;
@@ -107,6 +110,29 @@ impl<'a> PairFiles<'a> {
                 },
             )
             .collect()
+    }
+
+    /// Before the key is looked at, on which the TLS library would blame it.
+    fn check_age(&self, parsed: &[X509Certificate<'_>]) -> Result<(), CertificateError> {
+        // Roots of version 1 are still about, at the end of chains, and no client looks at them there.
+        let leaf = parsed
+            .first()
+            .filter(|leaf| leaf.version() != X509Version::V3);
+        if let Some(leaf) = leaf {
+            return Err(CertificateError::OldVersion {
+                certificate: self.certificate.to_owned(),
+                position: 1,
+                // The number begins with 0.
+                version: leaf.version().0 + 1,
+            });
+        }
+        match parsed.first().and_then(signature::rsa_bits) {
+            Some(bits) if bits < signature::SHORTEST_RSA => Err(CertificateError::ShortKey {
+                certificate: self.certificate.to_owned(),
+                bits,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn match_key(

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{self, Digest};
+use rustls::SignatureAlgorithm;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
@@ -46,6 +47,12 @@ impl CertificatePair {
         now: SystemTime,
     ) -> Result<Self, CertificateError> {
         PairFiles::read(certificate, private_key)?.check(now)
+    }
+
+    /// Whether the TLS of Windows before 10 and Server 2016 has no cipher suite in common with this certificate: it knows
+    /// AES-GCM with ECDHE for ECDSA keys alone.
+    pub fn shuts_out_old_windows(&self) -> bool {
+        self.key.key.algorithm() == SignatureAlgorithm::RSA
     }
 
     /// Whether the certificate is valid for `host`: by one of its names, or by a wildcard for exactly one label

@@ -161,3 +161,39 @@ fn swapped_and_missing_files_are_named() {
     fs::remove_file(files.directory.path().join("tls.key")).unwrap();
     assert!(files.fault().starts_with("cannot read tls.key: "));
 }
+
+#[test]
+fn a_certificate_of_version_1_is_told_from_a_bad_key() {
+    let files = Files::with(
+        include_str!("../../../tests/old_certificates/version1.crt"),
+        include_str!("../../../tests/old_certificates/version1.key"),
+    );
+    let fault = files.fault();
+    assert!(
+        fault.starts_with(
+            "certificate 1 in tls.crt is of X.509 version 1, and has to be of version 3"
+        ),
+        "{fault}"
+    );
+}
+
+#[test]
+fn an_rsa_key_of_1024_bits_is_named_as_what_is_wrong() {
+    let other = Identity::self_signed(&["a"]);
+    let certificate = include_str!("../../../tests/old_certificates/rsa1024.crt");
+    assert_eq!(
+        Files::with(certificate, &other.key_pem()).fault(),
+        "certificate tls.crt has an RSA key of 1024 bits, and needs 2048: make a new key and have a certificate issued for it"
+    );
+}
+
+#[test]
+fn old_windows_is_shut_out_by_an_rsa_key_and_not_by_an_ecdsa_one() {
+    let served = |identity: Identity| {
+        Files::with(&identity.chain_pem(), &identity.key_pem())
+            .load()
+            .unwrap()
+    };
+    assert!(!served(Identity::self_signed(&["a"])).shuts_out_old_windows());
+    assert!(served(Identity::self_signed_by_rsa(&["a"])).shuts_out_old_windows());
+}

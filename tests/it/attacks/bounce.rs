@@ -170,7 +170,7 @@ fn the_address_in_a_backends_227_is_never_followed() {
         (229, format!("227 {numbers}")),
         (229, format!("229 Extended (|||{port}|)")),
         (
-            425,
+            229,
             format!("229 Extended (|1|{}|{port}|)", trap.address().ip()),
         ),
         (425, "227 Passive (169,254,169,254,0,80)".to_owned()),
@@ -182,6 +182,7 @@ fn the_address_in_a_backends_227_is_never_followed() {
             .file("file", "content")
             .on("EPSV", [reply("500 what?")])
             .on("PASV", [reply(text)])
+            .on("PORT", [reply("502 no")])
     });
     let front = Front::new(&[]);
     let (proxy, _backends) = proxy_of(&front, scripts.collect());
@@ -243,10 +244,13 @@ fn a_user_name_is_never_an_address() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
     let proxy = front.before_with(backend.address(), |config| {
-        config.set(
-            "user_forms",
-            "{user_at_host: true, host_backslash_user: true}",
-        )
+        config
+            .set(
+                "user_forms",
+                "{user_at_host: true, host_backslash_user: true}",
+            )
+            // Each of these tries is a guess.
+            .set("guard", "{delay: 1ms, max_delay: 1ms}")
     });
     let mut client = front.explicit(&proxy);
     for (host, code) in [

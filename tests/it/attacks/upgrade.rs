@@ -101,7 +101,6 @@ fn a_login_in_clear_text_is_forgotten_by_auth_and_its_backend_hung_up() {
     }
     // Logged in anew, the offset of before is not there any more.
     inside.login("bob", "secret");
-    inside.command("PROT P", 503);
     let mut data = open_data(inside.epsv());
     inside.command("RETR file", 150);
     let mut content = String::new();
@@ -244,8 +243,8 @@ fn nothing_but_auth_goes_to_a_protected_backend_before_the_handshake() {
     let site = Site::default("site", address).backend_tls("explicit", None);
     let proxy = Proxy::start(front.config().site(&site));
     let mut client = front.explicit(&proxy);
-    client.command("OPTS UTF8 ON", 200);
-    client.command("CLNT canary", 200);
+    client.command("OPTS UTF8 ON", 202);
+    client.command("CLNT canary", 202);
     client.send("USER alice");
     let mut backend = Wire::new(trap.accept().expect("the proxy connects").0);
     backend.write_all(b"220 ready\r\n").expect("it reads");

@@ -101,11 +101,16 @@ fn steps(
             "PASS",
             after(&[Step::Default, Step::Wait(logged_in.clone())]),
         )],
-        Phase::Pasv => vec![("EPSV", fails.clone()), ("PASV", fails)],
+        Phase::Pasv => {
+            let no_port = ("PORT", vec![reply("502 no active mode")]);
+            vec![("EPSV", fails.clone()), ("PASV", fails), no_port]
+        }
         Phase::DataDial => match data_port {
             Some(address) => {
                 let port = address.port();
-                vec![("EPSV", vec![reply(&format!("229 here (|||{port}|)"))])]
+                let here = vec![reply(&format!("229 here (|||{port}|)"))];
+                let no_port = ("PORT", vec![reply("502 no active mode")]);
+                vec![("EPSV", here.clone()), ("PASV", here), no_port]
             }
             None => vec![("RETR", at_data_dial(fault))],
         },
@@ -152,7 +157,7 @@ fn on_control(cell: &Cell, over: &Gate) -> Vec<Step> {
         Fault::Hang => vec![Step::Wait(over.clone())],
         Fault::Reset => vec![Step::End(End::Reset)],
         Fault::Fin => vec![Step::End(End::Fin)],
-        Fault::Garbage => vec![Step::Bytes(b"who are you?\r\n".to_vec())],
+        Fault::Garbage => vec![Step::Bytes(b"2who are you?\r\n".to_vec())],
         Fault::Transient => says(transient),
         Fault::Permanent => says(permanent),
         Fault::FloodByBytes => vec![Step::Flood(vec![b'2'; 64 * 1024])],

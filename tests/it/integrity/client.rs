@@ -32,7 +32,7 @@ struct Played {
 /// # Panics
 /// If it isn't as the table has it.
 pub fn play(cell: &Cell, house: &House) {
-    let outcome = cell.ending.outcome(cell.direction(), cell.source());
+    let outcome = cell.outcome();
     let outcome = outcome.expect("only cells that can happen are played");
     let Transfer { control, tls, data } = begin(cell, house);
     let (control, played) = match cell.direction() {

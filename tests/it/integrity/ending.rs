@@ -104,7 +104,7 @@ impl Ending {
     pub const UNTIL_TIMEOUT: [Self; 3] = [SourceStalls, SinkStalls, BackendSilent];
 
     /// What must come of it; none if it can't happen.
-    pub fn outcome(self, direction: Direction, source: Leg) -> Option<Outcome> {
+    pub fn outcome(self, direction: Direction, source: Leg, sink: Leg) -> Option<Outcome> {
         let plain = source == Leg::Plain;
         let (told, source, sink) = match direction {
             Direction::Upload => match self {
@@ -125,7 +125,10 @@ impl Ending {
                 SourceStalls => (Told::Failure, Sees::Reset, Sees::Reset),
                 SinkResets => (Told::Refusal(426), Sees::Reset, Sees::Nothing),
                 SinkResetsAndConfirmation => (Told::Failure, Sees::Reset, Sees::Nothing),
-                // It has seen the end of the file by then.
+                // A kernel resets a connection whose bytes were not read. Under TLS it may be the close_notify.
+                SinkResetsAtLast if sink == Leg::Plain => {
+                    (Told::Failure, Sees::Order, Sees::Nothing)
+                }
                 SinkResetsAtLast => (Told::Confirmation, Sees::Order, Sees::Nothing),
                 SinkStalls => (Told::Refusal(426), Sees::Reset, Sees::Reset),
                 BackendRefuses(number) => (Told::Refusal(number), Sees::Reset, Sees::Reset),

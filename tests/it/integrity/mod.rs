@@ -83,7 +83,7 @@ impl Cell {
                             backend,
                             halfway,
                         };
-                        if ending.outcome(cell.direction(), cell.source()).is_some() {
+                        if cell.outcome().is_some() {
                             cells.push(cell);
                         }
                     }
@@ -100,12 +100,13 @@ impl Cell {
         }
     }
 
-    /// The leg that the bytes come from.
-    fn source(&self) -> Leg {
-        match self.direction() {
-            Direction::Upload => self.client,
-            Direction::Download => self.backend,
-        }
+    /// What must come of it; none if it can't happen.
+    fn outcome(&self) -> Option<ending::Outcome> {
+        let (source, sink) = match self.direction() {
+            Direction::Upload => (self.client, self.backend),
+            Direction::Download => (self.backend, self.client),
+        };
+        self.ending.outcome(self.direction(), source, sink)
     }
 
     /// The transfer command; by it the backend knows which cell it's in.

@@ -133,6 +133,7 @@ pub struct Script {
     pub(super) tls: ScriptTls,
     pub(super) greeting: Vec<Step>,
     pub(super) overrides: BTreeMap<String, Vec<Step>>,
+    pub(super) at_first: BTreeMap<String, (usize, Vec<Step>)>,
     pub(super) files: BTreeMap<String, Vec<u8>>,
     pub(super) password: Option<String>,
 }
@@ -144,6 +145,7 @@ impl Script {
             tls: ScriptTls::None,
             greeting: vec![reply("220 scripted backend ready")],
             overrides: BTreeMap::new(),
+            at_first: BTreeMap::new(),
             files: BTreeMap::new(),
             password: None,
         }
@@ -164,6 +166,18 @@ impl Script {
     /// Does this whenever a command with this verb comes, or just this whole line, which goes before its verb.
     pub fn on(mut self, command: &str, steps: impl Into<Vec<Step>>) -> Self {
         self.overrides.insert(command.to_owned(), steps.into());
+        self
+    }
+
+    /// Does this the first time a command with this verb comes, on whatever connection, and then what it does else.
+    pub fn once(self, command: &str, steps: impl Into<Vec<Step>>) -> Self {
+        self.at_first(command, 1, steps)
+    }
+
+    /// The same so many times.
+    pub fn at_first(mut self, command: &str, times: usize, steps: impl Into<Vec<Step>>) -> Self {
+        let steps = (times, steps.into());
+        self.at_first.insert(command.to_owned(), steps);
         self
     }
 

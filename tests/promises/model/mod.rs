@@ -7,18 +7,21 @@
 mod promises;
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use portcullis::config::{HostName, HostPattern, SessionReuse, Site, UserForms};
+use portcullis::config::{
+    CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, UserForms,
+};
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{BadCommand, Command, Verb};
 use portcullis::ftp::line::Line;
 use portcullis::ftp::reply::{Class, Reply, ReplyParser};
 use portcullis::route::Router;
 use portcullis::session::state::{
-    Action, BadLine, ClientData, DataEvent, Dialled, Event, Machine, Prepared, Terms,
+    Action, BackendProtection, BadLine, ClientData, DataEvent, Dialled, Event, Machine, Prepared,
+    Terms, Ways,
 };
 
 use crate::script::{Happening, Listener};
@@ -36,10 +39,13 @@ pub struct World {
     terms: Terms,
     closed: bool,
     owes: Owed,
-    /// A login has just failed, and the guard may say that it was one too many.
+    /// A login has just failed, or is to be tried, and the guard may say that it is one too many.
     penalised: bool,
 
+    /// It says no more.
     client_gone: bool,
+    /// It hears no more, either.
+    client_lost: bool,
     tls: bool,
     private: bool,
     /// The argument of the last AUTH.
@@ -52,9 +58,12 @@ pub struct World {
     backend: Option<ReplyParser>,
     login: Login,
     port: bool,
+    /// The driver listens for the backend, which is to be told, or to connect.
+    listens: bool,
     data: Data,
     transfer: Option<Transfer>,
     restart: Restart,
+    range: Restart,
     /// A transfer ended in the current batch of actions, and nobody has told the client how.
     untold: bool,
 }
@@ -66,6 +75,8 @@ enum Owed {
     Tls,
     Dial,
     Port(ClientData),
+    /// Listening for the backend.
+    Listening,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,23 +92,29 @@ enum Login {
 enum Data {
     None,
     Opening,
+    /// It waits for another port of the backend.
+    NotReached,
+    /// The backend's is there, and the client's of an upload isn't.
+    Halved,
     Flowing,
     SourceEnded {
         proven: bool,
     },
     /// The sink's leg is being ended.
     Ending,
+    /// It has our end; a backend in clear text has yet to end it, too.
+    Ended,
     Finished,
     Failed,
 }
 
-/// Where the backend would begin the next file.
+/// What part of the next file the backend would take.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Restart {
     Nowhere,
-    /// Where the client's REST said.
+    /// What the client's REST or RANG said.
     Somewhere,
-    /// There, too, though the transfer that was meant has been answered without the backend.
+    /// The same, though the transfer that was meant has been answered without the backend.
     Stale,
 }
 
@@ -105,7 +122,6 @@ enum Restart {
 #[derive(Debug, Default)]
 struct Transfer {
     upload: bool,
-    private: bool,
     /// The backend has its command.
     begun: bool,
     /// The client has heard a 1yz.
@@ -145,6 +161,7 @@ impl World {
             owes: Owed::Nothing,
             penalised: false,
             client_gone: false,
+            client_lost: false,
             tls,
             private: tls,
             auth: Vec::new(),
@@ -153,9 +170,11 @@ impl World {
             backend: None,
             login: Login::Out,
             port: false,
+            listens: false,
             data: Data::None,
             transfer: None,
             restart: Restart::Nowhere,
+            range: Restart::Nowhere,
             untold: false,
         };
         let greeting = world.machine.take_actions();
@@ -204,6 +223,11 @@ impl World {
                 self.owes = Owed::Nothing;
                 Event::Blocked
             }
+            // It waited for its turn in vain.
+            Happening::Expired if self.owes == Owed::Dial => {
+                self.owes = Owed::Nothing;
+                Event::Expired
+            }
             Happening::SiteFull if self.owes == Owed::Dial => {
                 self.owes = Owed::Nothing;
                 Event::SiteFull
@@ -214,9 +238,13 @@ impl World {
                 self.dialled(Some(whole_reply(&Bytes::from("230 Welcome\r\n"))))
             }
             // Sending fails while the driver does what it was told.
-            Happening::ClientGone if !self.client_gone => {
-                self.client_gone = true;
+            Happening::ClientGone if !self.client_lost => {
+                (self.client_gone, self.client_lost) = (true, true);
                 Event::ClientGone
+            }
+            Happening::ClientEnded if !self.client_gone && !busy => {
+                self.client_gone = true;
+                Event::ClientEnded
             }
             Happening::DrainOver => Event::DrainOver,
             _ if busy => return None,
@@ -240,13 +268,15 @@ impl World {
             }
             Happening::BackendGone => return self.lose_backend(),
             Happening::Data(event) => {
-                self.data = data_after(self.data, *event)?;
+                let upload = self.transfer.as_ref().is_some_and(|it| it.upload);
+                self.data = data_after(self.data, upload, *event)?;
                 Event::Data(*event)
             }
             Happening::Expired => Event::Expired,
             Happening::Drain => Event::Drain,
             Happening::Client(_)
             | Happening::ClientTooLong
+            | Happening::ClientEnded
             | Happening::ClientGone
             | Happening::Welcome
             | Happening::Blocked
@@ -263,11 +293,12 @@ impl World {
             }
             // The driver ends the session then.
             Owed::Tls => {
-                self.client_gone = true;
+                (self.client_gone, self.client_lost) = (true, true);
                 Event::ClientGone
             }
             Owed::Dial if good => self.dialled(None),
             Owed::Dial => Event::Dialled(None),
+            Owed::Listening => Event::Listening(good.then(|| listened(&self.terms))),
             Owed::Port(client) => {
                 self.port = good;
                 Event::Prepared(match client {
@@ -284,6 +315,8 @@ impl World {
         Event::Dialled(Some(Dialled {
             ipv6: self.terms.local.is_ipv6(),
             welcome,
+            protection: BackendProtection::Settled,
+            avoid: Ways::NONE,
         }))
     }
 
@@ -366,14 +399,24 @@ fn is_about_prot(reply: &[u8]) -> bool {
 }
 
 /// What the data connections are after an event, if they can tell of it now.
-fn data_after(data: Data, event: DataEvent) -> Option<Data> {
+fn data_after(data: Data, upload: bool, event: DataEvent) -> Option<Data> {
     match (event, data) {
+        (DataEvent::BackendOpen, Data::Opening) if upload => Some(Data::Halved),
         (DataEvent::BackendOpen, Data::Opening) => Some(Data::Flowing),
+        (DataEvent::BackendNotReached, Data::Opening) => Some(Data::NotReached),
+        (DataEvent::ClientConnected, Data::Halved) => Some(Data::Flowing),
         (DataEvent::SourceEnded { proven }, Data::Flowing) => Some(Data::SourceEnded { proven }),
-        (DataEvent::Finished, Data::Ending) => Some(Data::Finished),
+        (DataEvent::Ended, Data::Ending) if upload => Some(Data::Ended),
+        (DataEvent::Finished, Data::Ending | Data::Ended) => Some(Data::Finished),
         (
             DataEvent::Failed(_),
-            Data::Opening | Data::Flowing | Data::SourceEnded { .. } | Data::Ending,
+            Data::Opening
+            | Data::NotReached
+            | Data::Halved
+            | Data::Flowing
+            | Data::SourceEnded { .. }
+            | Data::Ending
+            | Data::Ended,
         ) => Some(Data::Failed),
         _ => None,
     }
@@ -393,6 +436,11 @@ fn whole_reply(bytes: &Bytes) -> Reply {
     reply.expect("a whole reply")
 }
 
+/// Where the driver listens for the backend.
+fn listened(terms: &Terms) -> SocketAddr {
+    SocketAddr::new(terms.local, 6000)
+}
+
 fn terms(listener: Listener) -> Terms {
     let site = |name: &str, default| {
         Arc::new(Site {
@@ -402,6 +450,8 @@ fn terms(listener: Listener) -> Terms {
             backends: Vec::new(),
             user: "{user}".parse().expect("a template"),
             session_reuse: SessionReuse::Prefer,
+            passive_mode: PassiveMode::Auto,
+            close_notify: CloseNotify::Require,
         })
     };
     let sites = [site("a", true), site("b", false), site("c", false)];

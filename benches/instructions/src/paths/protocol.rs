@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use portcullis::config::{HostPattern, SessionReuse, Site, UserForms};
+use portcullis::config::{CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, UserForms};
 use portcullis::ftp::command::Command;
 use portcullis::ftp::features;
 use portcullis::ftp::line::{Line, LineBuffer, MAX_COMMAND_LINE, MAX_REPLY_LINE};
@@ -85,5 +85,7 @@ pub fn site(number: usize, user: &str) -> Arc<Site> {
         backends: Vec::new(),
         user: user.parse().expect("a template"),
         session_reuse: SessionReuse::Prefer,
+        passive_mode: PassiveMode::Auto,
+        close_notify: CloseNotify::Require,
     })
 }

@@ -10,7 +10,9 @@ use portcullis::config::UserForms;
 use portcullis::ftp::command::Command;
 use portcullis::ftp::reply::Reply;
 use portcullis::route::Router;
-use portcullis::session::state::{DataEvent, Dialled, Event, Machine, Prepared, Stage, Terms};
+use portcullis::session::state::{
+    BackendProtection, DataEvent, Dialled, Event, Machine, Prepared, Stage, Terms, Ways,
+};
 
 use super::protocol::{read, site};
 use crate::valgrind::counted_from_here;
@@ -86,6 +88,8 @@ impl Login {
             Event::Dialled(Some(Dialled {
                 ipv6: false,
                 welcome: None,
+                protection: BackendProtection::Settled,
+                avoid: Ways::NONE,
             })),
             Event::Reply(self.password.clone()),
             Event::Command(self.pass.clone()),

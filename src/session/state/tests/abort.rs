@@ -62,6 +62,30 @@ fn a_backend_that_ignores_noop_has_answered_after_two_replies() {
 }
 
 #[test]
+fn replies_to_abor_that_say_nothing_of_the_transfer_are_out_of_step() {
+    for replies in [&["225 A"][..], &["502 A"], &["200 A"], &["225 A", "500 N"]] {
+        for asked in [true, false] {
+            let mut session = Session::running("RETR x");
+            session.backend("150 Here").actions();
+            match asked {
+                true => session.client("ABOR"),
+                false => session.data(DataEvent::Failed(DataFailure::ClientLost)),
+            };
+            for reply in replies {
+                session.backend(reply);
+            }
+            session.backend("200 N");
+            assert_eq!(session.ending(), Some(Ending::BackendLost), "{replies:?}");
+            assert!(session.has(&Action::Record(Record::BackendLost(
+                Stage::Transfer,
+                Loss::NotAborted
+            ))));
+            assert_eq!(session.codes(), [421]);
+        }
+    }
+}
+
+#[test]
 fn abor_before_the_backend_has_the_command_stays_here() {
     let mut session = Session::opening("STOR x");
     session.client("ABOR");

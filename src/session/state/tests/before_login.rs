@@ -11,11 +11,11 @@ fn commands_before_login_are_answered_without_a_backend() {
         ("HELP", 214),
         ("SYST", 530),
         ("FEAT", 211),
-        ("OPTS UTF8 ON", 200),
-        ("OPTS MLST size;", 200),
+        ("OPTS UTF8 ON", 202),
+        ("OPTS MLST size;", 202),
         ("OPTS HASH x", 501),
-        ("CLNT x", 200),
-        ("LANG en", 200),
+        ("CLNT x", 202),
+        ("LANG en", 202),
         ("TYPE I", 200),
         ("TYPE A N", 200),
         ("TYPE L 8", 200),
@@ -80,11 +80,11 @@ fn auth_takes_tls_in_all_its_spellings_and_nothing_else() {
 }
 
 #[test]
-fn prot_needs_pbsz_and_knows_two_levels() {
+fn prot_knows_two_levels_and_does_without_pbsz() {
     let mut session = Session::explicit();
     session.secured("AUTH TLS", None);
     let dialogue = [
-        ("PROT P", 503),
+        ("PROT P", 200),
         ("PBSZ", 501),
         ("PBSZ x", 501),
         ("PBSZ 4294967296", 501),
@@ -156,7 +156,7 @@ fn auth_after_a_login_in_clear_text_begins_anew() {
     assert_eq!(session.answer("PASS x"), 503);
     session.client("USER al").dialled(false).backend("230 In");
     session.client("PASV");
-    assert_eq!(session.sent().last().map(String::as_str), Some("EPSV"));
+    assert_eq!(session.sent().last().map(String::as_str), Some("PASV"));
 }
 
 #[test]

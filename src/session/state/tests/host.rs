@@ -3,6 +3,21 @@
 use super::*;
 
 #[test]
+fn a_host_that_is_not_known_is_a_failed_login() {
+    let mut session = Session::explicit();
+    session.client("HOST nowhere.lab");
+    assert!(session.has(&Action::Asked(command("HOST nowhere.lab"))));
+    assert!(session.has(&Action::Penalise(None)));
+    assert_eq!(session.codes(), [504]);
+    // What is no name at all says nothing about names.
+    session.client("HOST -");
+    assert!(!session.has(&Action::Penalise(None)));
+    session.actions();
+    session.client("HOST b.lab");
+    assert!(!session.has(&Action::Penalise(None)));
+}
+
+#[test]
 fn host_follows_rfc_7151() {
     let table = [
         ("HOST b.lab", 220),

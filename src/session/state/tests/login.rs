@@ -73,8 +73,13 @@ fn the_password_after_an_unknown_host_reaches_no_backend() {
 #[test]
 fn settings_are_told_before_user_and_refused_ones_again_after_login() {
     let mut session = Session::implicit();
-    for line in ["CLNT x", "OPTS UTF8 ON", "TYPE I", "OPTS MLST size;"] {
-        assert_eq!(session.answer(line), 200, "{line}");
+    for (line, code) in [
+        ("CLNT x", 202),
+        ("OPTS UTF8 ON", 202),
+        ("TYPE I", 200),
+        ("OPTS MLST size;", 202),
+    ] {
+        assert_eq!(session.answer(line), code, "{line}");
     }
     session.client("USER al").dialled(false);
     session.backend("530 Log in first").backend("200 Yes");
@@ -93,7 +98,7 @@ fn settings_made_between_user_and_pass_reach_the_backend() {
     session.client("USER al").dialled(false).backend("200 Yes");
     session.backend("331 P");
     session.actions();
-    assert_eq!(session.answer("OPTS UTF8 OFF"), 200);
+    assert_eq!(session.answer("OPTS UTF8 OFF"), 202);
     session.client("PASS x").backend("230 In");
     assert_eq!(session.sent(), ["PASS x", "OPTS UTF8 OFF"]);
 }
@@ -213,6 +218,67 @@ fn a_backend_with_troubles_of_its_own_is_nobodys_guess() {
         let actions = session.actions();
         let penalised = actions.iter().any(|a| matches!(a, Action::Penalise(_)));
         assert!(!penalised, "{refused}");
+    }
+}
+
+#[test]
+fn a_backend_that_is_full_is_nobodys_guess_and_a_wrong_password_is() {
+    let full = "530 Sorry, the maximum number of clients (5) from your host are already connected.";
+    for (refused, is_guess) in [(full, false), ("530 Login incorrect.", true)] {
+        let mut session = Session::implicit();
+        session.client("USER al").dialled(false).backend("331 P");
+        session.client("PASS x").backend(refused);
+        let actions = session.actions();
+        let penalised = actions.iter().any(|a| matches!(a, Action::Penalise(_)));
+        assert_eq!(penalised, is_guess, "{refused}");
+    }
+}
+
+/// A login with a backend that takes PBSZ and PROT only behind it.
+fn unprotected() -> Session {
+    let mut session = Session::implicit();
+    session.answer("TYPE I");
+    session.client("USER al");
+    session.event(Event::Dialled(Some(Dialled {
+        ipv6: false,
+        welcome: None,
+        protection: BackendProtection::AfterLogin,
+        avoid: Ways::NONE,
+    })));
+    session.backend("331 P").client("PASS x").actions();
+    session
+}
+
+#[test]
+fn a_backend_that_knows_pbsz_only_behind_a_login_is_told_before_the_client_hears_of_that() {
+    let mut session = unprotected();
+    session.backend("230 In");
+    for (answer, told) in [("200 PBSZ=0", "PROT P"), ("200 Private", "TYPE I")] {
+        assert!(!session.machine.wants_command());
+        session.backend("120 Wait").backend(answer);
+        assert_eq!(session.sent().last().map(String::as_str), Some(told));
+    }
+    assert_eq!(session.sent(), ["PBSZ 0", "PROT P", "TYPE I"]);
+    session.backend("200 Binary");
+    assert_eq!(session.replies(), ["230 In"]);
+    // Told once.
+    session.client("USER bo").backend("230 In").client("PWD");
+    assert_eq!(session.sent(), ["USER bo", "PWD"]);
+}
+
+#[test]
+fn a_backend_that_never_takes_prot_lets_nobody_in() {
+    for answers in [&["500 What?"][..], &["200 PBSZ=0", "536 No"]] {
+        let mut session = unprotected();
+        session.backend("230 In");
+        for answer in answers {
+            session.backend(answer);
+        }
+        let lost = Record::BackendLost(Stage::Login, Loss::Unprotected);
+        assert!(session.has(&Action::Record(lost)));
+        let unavailable = Record::Login(LoginResult::BackendUnavailable);
+        assert!(session.has(&Action::Record(unavailable)));
+        assert_eq!(session.codes(), [421]);
     }
 }
 

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::config::{HostPattern, SessionReuse, Site, UserForms};
+use crate::config::{CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, UserForms};
+use crate::ftp::command::Direction;
 use crate::ftp::line::Line;
 use crate::ftp::reply::ReplyParser;
 use crate::observe::metrics::Verdict;
@@ -27,19 +28,22 @@ pub(super) struct Session {
     actions: Vec<Action>,
 }
 
+pub(super) fn site(name: &str, default: bool) -> Site {
+    Site {
+        name: name.to_owned(),
+        default,
+        hosts: vec![HostPattern::parse(&format!("{name}.lab")).expect("a host")],
+        backends: Vec::new(),
+        user: "{user}".parse().expect("a template"),
+        session_reuse: SessionReuse::Prefer,
+        passive_mode: PassiveMode::Auto,
+        close_notify: CloseNotify::Require,
+    }
+}
+
 pub(super) fn terms() -> Terms {
-    let site = |name: &str, default| {
-        let host = HostPattern::parse(&format!("{name}.lab")).expect("a host");
-        Arc::new(Site {
-            name: name.to_owned(),
-            default,
-            hosts: vec![host],
-            backends: Vec::new(),
-            user: "{user}".parse().expect("a template"),
-            session_reuse: SessionReuse::Prefer,
-        })
-    };
-    let sites = [site("a", true), site("b", false), site("c", false)];
+    let sites = [("a", true), ("b", false), ("c", false)];
+    let sites = sites.map(|(name, default)| Arc::new(site(name, default)));
     Terms {
         greeting: "hello".into(),
         router: Arc::new(Router::new(&sites, UserForms::default())),
@@ -136,7 +140,7 @@ impl Session {
     /// With a data port and a transfer command that the backend has.
     pub fn running(transfer: &str) -> Self {
         let mut session = Self::opening(transfer);
-        session.data(DataEvent::BackendOpen);
+        session.connected(transfer);
         assert_eq!(session.sent(), [transfer]);
         session.actions.clear();
         session
@@ -148,8 +152,17 @@ impl Session {
         session.client("PROT C");
         session.client("EPSV").backend("229 x (|||2000|)");
         session.prepared(Prepared::Passive(5000)).client(transfer);
-        session.data(DataEvent::BackendOpen).actions();
+        session.connected(transfer).actions();
         session
+    }
+
+    /// All data connections are there that the command waits for.
+    pub fn connected(&mut self, transfer: &str) -> &mut Self {
+        self.data(DataEvent::BackendOpen);
+        if command(transfer).verb().transfer() == Some(Direction::Upload) {
+            self.data(DataEvent::ClientConnected);
+        }
+        self
     }
 
     /// With a transfer command that waits for the backend's data connection.
@@ -187,6 +200,8 @@ impl Session {
         self.event(Event::Dialled(Some(Dialled {
             ipv6,
             welcome: None,
+            protection: BackendProtection::Settled,
+            avoid: Ways::NONE,
         })))
     }
 
@@ -194,6 +209,8 @@ impl Session {
         self.event(Event::Dialled(Some(Dialled {
             ipv6: false,
             welcome: Some(reply(text)),
+            protection: BackendProtection::Settled,
+            avoid: Ways::NONE,
         })))
     }
 
@@ -229,6 +246,7 @@ impl Session {
     pub fn sent(&self) -> Vec<String> {
         let sent = self.actions.iter().filter_map(|action| match action {
             Action::Send(bytes) => Some(text(bytes)),
+            Action::Guess(command) => Some(String::from_utf8_lossy(command.line()).into_owned()),
             _ => None,
         });
         sent.collect()

@@ -1,4 +1,4 @@
-//! REST, and transfers that its backend never hears of.
+//! REST and RANG, and transfers that their backend never hears of.
 
 use super::*;
 use crate::session::state::DataFailure;
@@ -73,6 +73,45 @@ fn rest_0_leaves_nothing_to_forget() {
     let mut session = Session::logged_in();
     session.client("REST 5").backend("350 At 5");
     session.client("REST 0").backend("350 At 0").actions();
+    session.client("RETR x");
+    assert_eq!(session.sent(), [""; 0]);
+}
+
+#[test]
+fn the_backend_forgets_the_range_of_a_transfer_that_never_reaches_it() {
+    let mut session = Session::logged_in();
+    session.client("RANG 100 199").backend("350 100 bytes");
+    session.actions();
+    session.client("RETR x");
+    assert_eq!(session.sent(), ["RANG 1 0"]);
+    assert_eq!(session.codes(), [425]);
+    assert!(!session.machine.wants_command());
+    session.backend("350 All of it");
+    assert!(session.machine.wants_command());
+    assert_eq!(session.actions(), []);
+}
+
+#[test]
+fn an_offset_and_a_range_are_forgotten_one_after_the_other() {
+    let mut session = restarting();
+    session.client("RANG 5 9").backend("350 x").actions();
+    session.client("RETR x").client("ABOR");
+    assert_eq!(session.sent(), ["REST 0"]);
+    session.actions();
+    session.backend("350 x");
+    assert_eq!(session.sent(), ["RANG 1 0"]);
+    session.actions();
+    session.backend("501 x");
+    assert!(session.machine.wants_command());
+    session.client("RETR x");
+    assert_eq!(session.sent(), [""; 0]);
+}
+
+#[test]
+fn a_range_that_the_client_takes_back_leaves_nothing_to_forget() {
+    let mut session = Session::logged_in();
+    session.client("RANG 5 9").backend("350 x");
+    session.client("RANG 1 0").backend("350 x").actions();
     session.client("RETR x");
     assert_eq!(session.sent(), [""; 0]);
 }

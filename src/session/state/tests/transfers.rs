@@ -191,7 +191,7 @@ fn other_commands_wait_in_order_and_quit_comes_last() {
 
 #[test]
 fn a_client_that_goes_aborts_the_transfer_unless_it_said_quit() {
-    let mut session = Session::running("STOR x");
+    let mut session = Session::running("RETR x");
     session.event(Event::ClientGone);
     assert_eq!(session.sent(), ["ABOR"]);
     assert_eq!(session.ending(), Some(Ending::ClientGone));
@@ -201,6 +201,33 @@ fn a_client_that_goes_aborts_the_transfer_unless_it_said_quit() {
     assert!(quit.has(&Action::ProceedData));
     quit.data(DataEvent::Finished).backend("226 Done");
     assert_eq!(quit.ending(), Some(Ending::Quit));
+}
+
+#[test]
+fn what_a_client_said_before_the_end_of_its_side_is_carried_out_and_answered() {
+    let mut command = Session::logged_in();
+    command.client("DELE x").event(Event::ClientEnded);
+    assert_eq!(command.ending(), None);
+    command.backend("250 Gone");
+    assert_eq!(command.codes(), [250]);
+    let mut upload = Session::running("STOR x");
+    upload.backend("150 Go").client("DELE y");
+    upload.event(Event::ClientEnded).data(PROVEN);
+    upload.event(Event::Expired).data(DataEvent::Finished);
+    upload.backend("226 Done");
+    assert_eq!(upload.verdict(), Some(Verdict::Complete));
+    assert_eq!(upload.sent(), ["DELE y"]);
+    upload.backend("250 Gone");
+    assert_eq!(upload.ending(), Some(Ending::ClientGone));
+    assert_eq!(upload.codes(), [150, 226, 250]);
+    let mut idle = Session::logged_in();
+    idle.event(Event::ClientEnded);
+    assert_eq!(idle.ending(), Some(Ending::ClientGone));
+    // Who can't hear the answer gets none.
+    let mut lost = Session::logged_in();
+    lost.client("DELE x").event(Event::ClientEnded);
+    lost.event(Event::ClientGone);
+    assert_eq!(lost.ending(), Some(Ending::ClientGone));
 }
 
 #[test]
@@ -345,4 +372,97 @@ fn the_idle_clock_stands_still_during_a_transfer() {
     assert_eq!(session.machine.wait(), Wait::Data);
     session.backend("426 Broke");
     assert_eq!(session.machine.wait(), Wait::Command);
+}
+
+/// A download that is complete but for its end here.
+fn nearly_complete() -> Session {
+    let mut session = Session::running("RETR x");
+    session.backend("150 x");
+    session.data(DataEvent::SourceEnded { proven: true });
+    session.backend("226 Done").actions();
+    session
+}
+
+#[test]
+fn a_reply_to_a_transfer_that_comes_twice_counts_once_and_is_fenced_off_from_the_next_command() {
+    let before = |session: &mut Session| {
+        session.backend("226 Done").data(DataEvent::Finished);
+    };
+    let after = |session: &mut Session| {
+        session.data(DataEvent::Finished).backend("226 Done");
+    };
+    for comes_again in [before, after] {
+        let mut session = nearly_complete();
+        comes_again(&mut session);
+        assert_eq!(session.verdict(), Some(Verdict::Complete));
+        assert_eq!(session.sent(), ["NOOP"]);
+        assert_eq!(session.replies(), ["226 Done"]);
+        assert!(!session.machine.wants_command());
+        session.backend("226 Done").backend("200 Ok");
+        assert_eq!(session.actions(), []);
+        assert!(session.machine.wants_command());
+        // It is known now, and the second one may come late.
+        session.client("EPSV").backend("229 x (|||2000|)");
+        session.prepared(Prepared::Passive(5000)).client("LIST");
+        session.data(DataEvent::BackendOpen).backend("150 x");
+        session.data(DataEvent::SourceEnded { proven: true });
+        session.backend("226 Done").actions();
+        session.data(DataEvent::Finished);
+        assert_eq!(session.sent(), ["NOOP"]);
+        session.backend("200 Ok").actions();
+        session.client("PWD").backend("257 x");
+        assert_eq!(session.replies(), ["257 x"]);
+    }
+}
+
+#[test]
+fn a_refusal_of_a_transfer_may_come_twice_as_well() {
+    let mut session = Session::running("RETR x");
+    session
+        .backend("550 No such file")
+        .backend("550 No such file");
+    assert_eq!(session.sent(), ["NOOP"]);
+    assert_eq!(session.replies(), ["550 No such file"]);
+    session.backend("200 Ok").client("PWD");
+    assert_eq!(session.sent(), ["PWD"]);
+}
+
+#[test]
+fn another_second_reply_ends_the_session_and_not_the_transfer() {
+    let mut session = nearly_complete();
+    session.backend("250 Also").data(DataEvent::Finished);
+    assert_eq!(session.verdict(), Some(Verdict::Complete));
+    assert!(session.has(&Action::Record(Record::BackendLost(
+        Stage::Command,
+        Loss::Unasked
+    ))));
+    assert_eq!(
+        session.replies()[..],
+        ["226 Done", "421 The connection to the site was lost."]
+    );
+    let mut late = nearly_complete();
+    late.data(DataEvent::Finished).backend("250 Also");
+    assert_eq!(late.verdict(), Some(Verdict::Complete));
+    assert_eq!(late.ending(), Some(Ending::BackendLost));
+    // And so does the same one, once something else has been asked.
+    let mut asked = nearly_complete();
+    asked
+        .data(DataEvent::Finished)
+        .client("PWD")
+        .backend("257 x");
+    asked.backend("226 Done");
+    assert_eq!(asked.ending(), Some(Ending::BackendLost));
+}
+
+#[test]
+fn a_backend_that_says_the_same_without_end_is_given_up() {
+    let mut session = nearly_complete();
+    session.backend("226 Done").data(DataEvent::Finished);
+    let mut again = nearly_complete();
+    for _ in 0..4 {
+        session.backend("226 Done");
+        again.backend("226 Done");
+    }
+    assert_eq!(session.ending(), Some(Ending::BackendLost));
+    assert_eq!(again.ending(), Some(Ending::BackendLost));
 }

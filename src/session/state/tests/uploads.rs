@@ -1,6 +1,7 @@
 //! How an upload ends: whether the end of its data connection is that of the file, and what speaks against it.
 
 use super::*;
+use crate::session::state::DataFailure;
 
 const PROVEN: DataEvent = DataEvent::SourceEnded { proven: true };
 const UNPROVEN: DataEvent = DataEvent::SourceEnded { proven: false };
@@ -70,6 +71,125 @@ fn a_client_that_goes_takes_a_plain_upload_with_it_though_it_said_quit() {
     let mut download = Session::running_in_clear_text("RETR x");
     download.client("QUIT").event(Event::ClientGone);
     assert_eq!(download.ending(), None);
+}
+
+#[test]
+fn an_upload_under_tls_outlasts_a_client_that_closes_all_behind_its_close_notify() {
+    for end in [|| Event::ClientEnded, || Event::ClientGone] {
+        // The control connection's end may be seen before the data connection's.
+        let mut early = Session::running("STOR x");
+        early.backend("150 Go").event(end()).data(PROVEN);
+        let mut late = Session::running("STOR x");
+        late.backend("150 Go").data(PROVEN).event(end());
+        for mut session in [early, late] {
+            session.event(Event::Expired).data(DataEvent::Finished);
+            session.backend("226 Done");
+            assert_eq!(session.verdict(), Some(Verdict::Complete));
+            assert_eq!(session.ending(), Some(Ending::ClientGone));
+        }
+        // With FIN alone, where the site allows that, the end may be the kernel's.
+        let mut killed = Session::running("STOR x");
+        killed.backend("150 Go").event(end()).data(UNPROVEN);
+        assert_eq!(killed.sent(), ["ABOR"]);
+        assert_eq!(killed.verdict(), Some(Verdict::FailedClient));
+    }
+}
+
+#[test]
+fn an_upload_under_tls_whose_client_has_gone_has_a_moment_for_its_close_notify() {
+    for begun in [true, false] {
+        let mut session = match begun {
+            true => Session::running("STOR x"),
+            false => Session::opening("STOR x"),
+        };
+        session.event(Event::ClientEnded);
+        assert_eq!(session.machine.wait(), Wait::Orphan);
+        session.event(Event::Expired);
+        assert_eq!(session.verdict(), Some(Verdict::FailedClient));
+        assert_eq!(session.ending(), Some(Ending::ClientGone));
+        assert_eq!(session.sent().len(), usize::from(begun), "ABOR");
+    }
+}
+
+#[test]
+fn the_command_of_an_upload_waits_for_its_clients_data_connection() {
+    for transfer in ["STOR x", "APPE x", "STOU"] {
+        let mut session = Session::opening(transfer);
+        session.data(DataEvent::BackendOpen);
+        assert_eq!(session.actions(), []);
+        assert_eq!(session.machine.wait(), Wait::Data);
+        session.data(DataEvent::ClientConnected);
+        assert_eq!(session.sent(), [transfer]);
+        assert!(session.has(&Action::BeginData));
+    }
+}
+
+#[test]
+fn an_upload_whose_client_does_not_connect_never_reaches_the_backend() {
+    let mut late = Session::opening("STOR x");
+    late.data(DataEvent::BackendOpen).client("PWD");
+    late.data(DataEvent::Failed(DataFailure::NoClient));
+    assert_eq!(late.sent(), ["PWD"]);
+    assert_eq!(late.verdict(), Some(Verdict::FailedClient));
+    late.backend("257 x");
+    assert_eq!(late.codes(), [425, 257]);
+
+    let mut aborted = Session::opening("STOR x");
+    aborted.data(DataEvent::BackendOpen).client("NOOP");
+    aborted.client("ABOR");
+    assert_eq!(aborted.sent(), [""; 0]);
+    assert_eq!(aborted.codes(), [200, 426, 226]);
+
+    let mut quit = Session::opening("STOR x");
+    quit.data(DataEvent::BackendOpen).client("QUIT");
+    quit.data(DataEvent::Failed(DataFailure::NoClient));
+    assert_eq!(quit.sent(), ["QUIT"]);
+    assert_eq!(quit.codes(), [425, 221]);
+}
+
+/// An upload whose backend has been told the end, and has yet to close.
+fn ended() -> Session {
+    let mut session = Session::running_in_clear_text("STOR x");
+    session.backend("150 Go").data(UNPROVEN);
+    session.event(Event::Expired).data(DataEvent::Ended);
+    assert_eq!(session.machine.wait(), Wait::FinalReply);
+    session.actions();
+    session
+}
+
+#[test]
+fn the_226_of_an_upload_waits_for_the_backend_to_close_its_data_connection() {
+    let mut session = ended();
+    session.backend("226 Done");
+    assert_eq!(session.machine.wait(), Wait::SinkEnd);
+    assert_eq!(session.codes(), [0; 0]);
+    session.data(DataEvent::Finished);
+    assert_eq!(session.verdict(), Some(Verdict::Complete));
+    assert_eq!(session.codes(), [226]);
+    // In the usual order.
+    let mut closed = ended();
+    closed.data(DataEvent::Finished).backend("226 Done");
+    assert_eq!(closed.codes(), [226]);
+    // It need not close at all.
+    let mut open = ended();
+    open.backend("226 Done").event(Event::Expired);
+    assert_eq!(open.verdict(), Some(Verdict::Complete));
+    assert_eq!(open.codes(), [226]);
+}
+
+#[test]
+fn a_backend_that_resets_an_upload_has_not_taken_every_byte_whatever_it_says() {
+    let mut before = ended();
+    before.data(DataEvent::Failed(DataFailure::BackendLost));
+    before.backend("226 Done").backend("225 x").backend("200 x");
+    assert_eq!(before.verdict(), Some(Verdict::FailedBackend));
+    assert_eq!(before.codes(), [426]);
+    let mut after = ended();
+    after.backend("226 Done");
+    after.data(DataEvent::Failed(DataFailure::BackendLost));
+    assert_eq!(after.verdict(), Some(Verdict::FailedBackend));
+    assert_eq!(after.codes(), [426]);
+    assert!(after.machine.wants_command());
 }
 
 #[test]

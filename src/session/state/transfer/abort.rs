@@ -5,7 +5,7 @@
 //! guessing. ABOR goes out before the reset, since pyftpdlib takes even a reset for the end of the file. NOOP goes out at
 //! the first reply: in a transfer Pure-FTPd throws away whatever has come behind an ABOR.
 
-use super::super::{Action, Machine};
+use super::super::{Action, Loss, Machine};
 use super::{DataFailure, Phase, Transfer};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::reply::{Class, Reply};
@@ -26,6 +26,13 @@ pub(super) enum Why {
     Asked,
     /// A data connection failed; the client expects the transfer's one reply.
     Failed(DataFailure),
+}
+
+/// Whether a reply says something about the transfer, be it the ABOR's. A 225 alone says that there is none: pyftpdlib has
+/// put the file off until it accepts its data connection, and would send it over the next one, in front of the next file. A
+/// server that knows no ABOR says as little.
+fn speaks_of_transfer(reply: &Reply) -> bool {
+    !matches!(reply.number(), 200..=225 | 500..=504)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +119,9 @@ impl Machine {
         };
         let why = abort.why;
         let replies = std::mem::take(&mut abort.replies);
+        if !replies.iter().any(speaks_of_transfer) {
+            return self.lose_backend(Loss::NotAborted);
+        }
         // It has answered what came after these.
         for _ in 0..std::mem::take(stats) {
             self.answer(answer::NOT_IMPLEMENTED);

@@ -22,6 +22,10 @@ pub enum DataFailure {
     ClientLost,
     /// The client's upload ended without close_notify.
     ClientUnclean,
+    /// The client began TLS where the upload was to be in clear text.
+    ClientSpeaksTls,
+    /// The client's upload in clear text stood still, and then the load balancer ended it.
+    ClientStalled,
     /// The client said so much behind its plaintext upload that nobody can tell whether an ABOR is among it.
     ClientUnheard,
     /// The client neither sent nor took a byte for too long.
@@ -54,6 +58,8 @@ impl DataFailure {
             | Self::PortWithdrawn
             | Self::ClientLost
             | Self::ClientUnclean
+            | Self::ClientSpeaksTls
+            | Self::ClientStalled
             | Self::ClientUnheard
             | Self::ClientIdle => Verdict::FailedClient,
             Self::NoBackend
@@ -77,6 +83,8 @@ impl DataFailure {
             Self::PortWithdrawn => answer::PORT_WITHDRAWN,
             Self::ClientLost => answer::CLIENT_DATA_LOST,
             Self::ClientUnclean => answer::UNCLEAN_UPLOAD,
+            Self::ClientSpeaksTls => answer::UNEXPECTED_TLS,
+            Self::ClientStalled => answer::STALLED_UPLOAD,
             Self::ClientUnheard => answer::UNHEARD_UPLOAD,
             Self::ClientIdle | Self::BackendIdle => answer::DATA_TIMEOUT,
             Self::NoBackend | Self::BackendHandshake => answer::NO_BACKEND_DATA,
@@ -102,6 +110,10 @@ impl DataFailure {
             Self::PortWithdrawn => "another session of the client's address needed its data port",
             Self::ClientLost => "client's data connection broke",
             Self::ClientUnclean => "client ended without close_notify",
+            Self::ClientSpeaksTls => "client began tls on a data connection in clear text",
+            Self::ClientStalled => {
+                "the load balancer ended a client's data connection that stood still"
+            }
             Self::ClientUnheard => "client sent too many commands behind an upload without tls",
             Self::ClientIdle => "client moved no data",
             Self::NoBackend => "backend's data port not reached",

@@ -1,15 +1,17 @@
 //! One transfer, from its command to its verdict.
 //!
 //! `verdict` judges it while it runs. A transfer that the client aborts, or that goes wrong on our side, has to be ended at
-//! the backend, too: see `abort`.
+//! the backend, too: see `abort`. A backend whose data port can't be reached is asked for another: see `again`.
 
 mod abort;
+mod again;
 mod cause;
 mod failure;
 mod verdict;
 
+use super::data_port::Request;
 use super::logged_in::{DataPort, Step};
-use super::{Action, Client, DataEvent, Ending, Loss, Machine, Protection, Record, State, Wait};
+use super::{Action, DataEvent, Loss, Machine, Protection, Record, State, Wait};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Direction, Verb};
 use crate::ftp::reply::{Class, Reply};
@@ -31,17 +33,30 @@ pub(super) struct Transfer {
     begun: bool,
     /// How many STATs the backend has not answered yet.
     stats: usize,
+    /// How its data port was asked for.
+    request: Request,
     phase: Phase,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// The command waits for the backend's data connection.
-    Opening,
+    /// The command waits for a data connection.
+    Opening(Missing),
+    /// The backend is asked for another data port.
+    Asking(Request),
     /// The backend has the command.
     Running(Running),
     /// The backend is brought back into step.
     Aborting(Abort),
+}
+
+/// Whose data connection a transfer's command waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// The backend's, without which many servers say no 150.
+    Backend,
+    /// The client's, in an upload: with the command the server empties the file, and the client may never come.
+    Client,
 }
 
 impl Transfer {
@@ -73,21 +88,48 @@ impl Transfer {
     /// Whether only a client that waits for its replies tells the end of its file from its own: when it is killed, the
     /// kernel ends both of its connections with FIN.
     pub fn needs_its_client(&self) -> bool {
-        let is_plain_upload =
-            self.direction == Direction::Upload && self.protection == Protection::Clear;
-        is_plain_upload
-            && match &self.phase {
-                Phase::Opening => true,
-                Phase::Running(running) => {
-                    matches!(running.data, Data::Flowing | Data::Unproven)
-                }
-                Phase::Aborting(_) => false,
+        match (&self.phase, self.protection) {
+            _ if self.direction != Direction::Upload => false,
+            (Phase::Opening(_) | Phase::Asking(_), protection) => protection == Protection::Clear,
+            // Under TLS it may still end with close_notify.
+            (Phase::Running(running), Protection::Private) => running.data == Data::Unproven,
+            (Phase::Running(running), Protection::Clear) => {
+                matches!(running.data, Data::Flowing | Data::Unproven)
             }
+            (Phase::Aborting(_), _) => false,
+        }
+    }
+
+    /// Whether its bytes tell their end by themselves, or have ended.
+    pub fn outlives_its_client(&self) -> bool {
+        match &self.phase {
+            Phase::Aborting(_) => true,
+            Phase::Opening(_) | Phase::Asking(_) => self.is_private_upload(),
+            Phase::Running(running) => {
+                let has_ended = !matches!(running.data, Data::Flowing | Data::Unproven);
+                self.is_private_upload() || self.direction == Direction::Upload && has_ended
+            }
+        }
+    }
+
+    /// Whether the end of its bytes is still to come, from a client that may be gone.
+    pub fn is_orphaned_without_its_client(&self) -> bool {
+        let is_flowing = match &self.phase {
+            Phase::Opening(_) | Phase::Asking(_) => true,
+            Phase::Running(running) => running.data == Data::Flowing,
+            Phase::Aborting(_) => false,
+        };
+        self.is_private_upload() && is_flowing
+    }
+
+    fn is_private_upload(&self) -> bool {
+        self.direction == Direction::Upload && self.protection == Protection::Private
     }
 
     pub fn wait(&self) -> Wait {
         match &self.phase {
-            Phase::Opening => Wait::Data,
+            Phase::Opening(_) => Wait::Data,
+            Phase::Asking(_) => Wait::Reply,
             Phase::Aborting(_) => Wait::Abort,
             Phase::Running(running) => running.wait(),
         }
@@ -127,27 +169,25 @@ impl Machine {
         else {
             return;
         };
-        if logged_in.data_port == DataPort::None {
+        let port = std::mem::replace(&mut logged_in.data_port, DataPort::None);
+        let DataPort::Prepared(request) = port else {
             return self.refuse_transfer(answer::DATA_PORT_FIRST);
-        }
-        logged_in.data_port = DataPort::None;
+        };
         logged_in.step = Step::Transfer(Transfer {
             command,
             direction,
             protection,
             begun: false,
             stats: 0,
-            phase: Phase::Opening,
+            request,
+            phase: Phase::Opening(Missing::Backend),
         });
         self.push(Action::OpenData {
             direction,
             protection,
         });
-        // Its QUIT was for the end of an earlier transfer.
-        if self.client == Client::Gone && self.transfer().is_some_and(Transfer::needs_its_client) {
-            self.cut_transfer(Cause::ClientGone);
-            self.close(Ending::ClientGone);
-        }
+        // It may have ended its side behind this command.
+        self.lose_upload_of_gone_client();
     }
 
     fn refuse_transfer(&mut self, answer: Answer) {
@@ -161,12 +201,19 @@ impl Machine {
             return;
         };
         match (command.verb(), &mut transfer.phase) {
-            (Verb::Abor, Phase::Opening) => {
+            (Verb::Abor, Phase::Opening(_)) => {
                 // The backend has not heard of the transfer, so it need not hear of its end.
                 self.push(Action::DropData);
                 self.answer(answer::TRANSFER_ABORTED);
                 self.answer(answer::ABORT_DONE);
                 self.end_transfer(Verdict::Aborted, None);
+            }
+            (Verb::Abor, Phase::Asking(_)) => {
+                self.push(Action::DropData);
+                self.answer(answer::TRANSFER_ABORTED);
+                self.answer(answer::ABORT_DONE);
+                self.end_transfer(Verdict::Aborted, None);
+                self.owe_answer_to_asking();
             }
             (Verb::Abor, Phase::Running(_)) => self.abort(Why::Asked),
             (Verb::Abor, Phase::Aborting(abort)) if !abort.is_asked_for() => {
@@ -197,16 +244,30 @@ impl Machine {
             return;
         };
         match (event, &mut transfer.phase) {
-            (DataEvent::BackendOpen, Phase::Opening) => {
+            (DataEvent::BackendOpen, Phase::Opening(missing @ Missing::Backend))
+                if transfer.direction == Direction::Upload =>
+            {
+                *missing = Missing::Client;
+            }
+            (DataEvent::BackendOpen, Phase::Opening(Missing::Backend))
+            | (DataEvent::ClientConnected, Phase::Opening(Missing::Client)) => {
                 transfer.phase = Phase::Running(Running::new());
                 let command = transfer.command.clone();
                 self.note_restart(&command);
                 self.send(command.line());
                 self.push(Action::BeginData);
             }
+            (DataEvent::BackendNotReached, Phase::Opening(Missing::Backend)) => {
+                self.backend_not_reached();
+            }
             (DataEvent::SourceEnded { proven }, Phase::Running(_)) => self.source_ended(proven),
+            (DataEvent::Ended, Phase::Running(_)) => self.ended(),
             (DataEvent::Finished, Phase::Running(_)) => self.finished(),
-            (DataEvent::Failed(failure), Phase::Opening) => self.fail_transfer(failure),
+            (DataEvent::Failed(failure), Phase::Opening(_)) => self.fail_transfer(failure),
+            (DataEvent::Failed(failure), Phase::Asking(_)) => {
+                self.fail_transfer(failure);
+                self.owe_answer_to_asking();
+            }
             (DataEvent::Failed(failure), Phase::Running(_)) => self.abort(Why::Failed(failure)),
             // An event of data connections that have been dropped since.
             _ => {}
@@ -223,8 +284,12 @@ impl Machine {
             return self.pass(&reply);
         }
         match &transfer.phase {
+            Phase::Asking(request) => {
+                let request = *request;
+                self.reply_to_asking(request, &reply);
+            }
             // Nothing was asked yet.
-            Phase::Opening => self.lose_backend(Loss::Unasked),
+            Phase::Opening(_) => self.lose_backend(Loss::Unasked),
             // The answer to a STAT that nobody sent says nothing about the transfer.
             Phase::Running(_) if for_stat && reply.class() == Class::Completion => {
                 self.lose_backend(Loss::Misplaced);
@@ -240,7 +305,8 @@ impl Machine {
             return;
         };
         match &mut transfer.phase {
-            Phase::Opening => {}
+            Phase::Opening(_) => {}
+            Phase::Asking(_) => self.lose_backend(Loss::Silence),
             Phase::Running(running) if running.data == Data::Unproven && !hears_its_client => {
                 self.abort(Why::Failed(DataFailure::ClientUnheard));
             }
@@ -248,6 +314,8 @@ impl Machine {
                 running.data = Data::Ending;
                 self.push(Action::ProceedData);
             }
+            // It is sure of the file, however late it closes.
+            Phase::Running(running) if running.wait() == Wait::SinkEnd => self.finished(),
             Phase::Running(_) => self.abort(Why::Failed(DataFailure::NoFinalReply)),
             // The backend does without NOOP.
             Phase::Aborting(abort) if abort.is_answered_twice() => self.back_in_step(),
@@ -301,6 +369,10 @@ impl Machine {
             }
             let record = transfer.record(verdict, cause);
             self.push(Action::Record(record));
+            if verdict == Verdict::Complete {
+                // A connection that has come to be says little, one that a file has come over says all.
+                self.avoid(transfer.request.failed());
+            }
             self.forget_restart();
         }
     }

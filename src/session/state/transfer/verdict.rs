@@ -5,9 +5,13 @@
 //! 2xx, an upload's backend doesn't get its own before the client's end was judged. In every other case the sink's leg is
 //! reset and the client hears a 4xx or 5xx.
 //!
-//! Under TLS a client's end is in order only with close_notify. A backend's counts without: IIS never sends one, and its
-//! 2xx says the same.
+//! Under TLS a client's end is in order only with close_notify, unless its site says otherwise. A backend's counts without:
+//! IIS never sends one, and its 2xx says the same.
+//!
+//! That an upload's sink took every byte shows in how a backend in clear text closes: its kernel resets a connection that is
+//! closed with bytes unread. Under TLS a reset may only mean that our close_notify was not read, so there it proves nothing.
 
+use super::super::echo::Surplus;
 use super::super::{Action, Loss, Machine, Wait};
 use super::{Cause, DataFailure, Phase, Transfer};
 use crate::ftp::command::Direction;
@@ -20,6 +24,8 @@ pub(super) struct Running {
     pub data: Data,
     /// The backend's 2xx, kept until the data connections have borne it out.
     pub confirmed: Option<Reply>,
+    /// What the backend has said behind that.
+    surplus: Surplus,
 }
 
 /// How far the data connections have come.
@@ -34,6 +40,8 @@ pub(super) enum Data {
     SourceEnded,
     /// The sink's leg is being ended.
     Ending,
+    /// An upload's backend has been told the end, and has yet to close.
+    Ended,
     Finished,
 }
 
@@ -42,6 +50,7 @@ impl Running {
         Self {
             data: Data::Flowing,
             confirmed: None,
+            surplus: Surplus::None,
         }
     }
 
@@ -49,7 +58,8 @@ impl Running {
         match (self.data, self.confirmed.is_some()) {
             (Data::Unproven, _) => Wait::Grace,
             (Data::Proven, _) => Wait::LastWord,
-            (Data::SourceEnded | Data::Finished, false) => Wait::FinalReply,
+            (Data::SourceEnded | Data::Ended | Data::Finished, false) => Wait::FinalReply,
+            (Data::Ended, true) => Wait::SinkEnd,
             (Data::Flowing | Data::Ending | Data::SourceEnded | Data::Finished, _) => Wait::Data,
         }
     }
@@ -81,6 +91,19 @@ impl Machine {
         if running.data == Data::Ending {
             self.push(Action::ProceedData);
         }
+        self.lose_upload_of_gone_client();
+    }
+
+    /// The sink has been told the end.
+    pub(super) fn ended(&mut self) {
+        if let Some(Transfer {
+            phase: Phase::Running(running),
+            ..
+        }) = self.transfer_mut()
+            && running.data == Data::Ending
+        {
+            running.data = Data::Ended;
+        }
     }
 
     /// The sink's leg has ended in order.
@@ -89,7 +112,7 @@ impl Machine {
             phase: Phase::Running(running),
             ..
         }) = self.transfer_mut()
-            && running.data == Data::Ending
+            && matches!(running.data, Data::Ending | Data::Ended)
         {
             running.data = Data::Finished;
             self.conclude();
@@ -126,7 +149,8 @@ impl Machine {
                 // The reply first: a client that is still connecting or sending learns why.
                 self.pass(&reply);
                 self.push(Action::DropData);
-                self.end_transfer(verdict, Some(Cause::Reply(Box::new(reply))));
+                self.end_transfer(verdict, Some(Cause::Reply(Box::new(reply.clone()))));
+                self.over_with(reply, Surplus::None);
             }
             Class::Intermediate => self.lose_backend(Loss::Misplaced),
         }
@@ -141,8 +165,15 @@ impl Machine {
         let Phase::Running(running) = &mut transfer.phase else {
             return;
         };
-        if running.confirmed.is_some() {
-            return self.lose_backend(Loss::Unasked);
+        if let Some(confirmed) = &running.confirmed {
+            // The first one counts; what becomes of this one is seen when the transfer has ended.
+            running.surplus = match running.surplus {
+                Surplus::None if reply == *confirmed => Surplus::Same,
+                Surplus::None | Surplus::Same => Surplus::Other,
+                // A server that goes on and on would keep the session from its data connections.
+                Surplus::Other => return self.lose_backend(Loss::Unasked),
+            };
+            return;
         }
         match running.data {
             Data::Flowing | Data::Unproven | Data::Proven | Data::SourceEnded if upload => {
@@ -155,7 +186,7 @@ impl Machine {
                 self.push(Action::ProceedData);
             }
             // IIS says 226 while the last bytes are still under way.
-            Data::Flowing | Data::Unproven | Data::Proven | Data::Ending => {
+            Data::Flowing | Data::Unproven | Data::Proven | Data::Ending | Data::Ended => {
                 running.confirmed = Some(reply);
                 // Without a 1yz before it there is none to wait for any more.
                 self.push(Action::ExpectData);
@@ -179,8 +210,10 @@ impl Machine {
         if running.data == Data::Finished
             && let Some(reply) = running.confirmed.take()
         {
+            let surplus = running.surplus;
             self.pass(&reply);
             self.end_transfer(Verdict::Complete, None);
+            self.over_with(reply, surplus);
         }
     }
 }

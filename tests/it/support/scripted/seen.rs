@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::Received;
-use crate::support::script::Script;
+use crate::support::script::{Script, Step};
 use crate::support::wire::End;
 
 #[derive(Debug)]
@@ -41,6 +41,17 @@ impl Shared {
             seen: Mutex::default(),
             changed: Condvar::new(),
         }
+    }
+
+    /// What is done at a command with this verb that is one of the first.
+    pub fn at_first(&self, verb: &str) -> Option<&Vec<Step>> {
+        let (times, steps) = self.script.at_first.get(verb)?;
+        let commands = &self.seen().commands;
+        let such = commands.iter().filter(|line| {
+            let written = line.split(' ').next().unwrap_or_default();
+            written.eq_ignore_ascii_case(verb)
+        });
+        (such.count() <= *times).then_some(steps)
     }
 
     pub fn seen(&self) -> MutexGuard<'_, Seen> {

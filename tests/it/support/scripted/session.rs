@@ -1,11 +1,12 @@
 //! One control connection of a scripted backend: it reads commands, and does the steps that stand for each.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
+use socket2::{Domain, Socket, Type};
 
 use super::Received;
 use super::seen::Shared;
@@ -20,6 +21,8 @@ pub(super) struct Session<'a> {
     /// Taken when the script ends it.
     control: Option<BufReader<Wire>>,
     pub passive: Option<TcpListener>,
+    /// Where the other side listens, as PORT or EPRT have said.
+    pub active: Option<SocketAddr>,
     pub data: Option<Wire>,
     /// What came on `data` so far, and was asked for by itself.
     partial: Vec<u8>,
@@ -40,6 +43,7 @@ impl<'a> Session<'a> {
             number,
             control,
             passive: None,
+            active: None,
             data: None,
             partial: Vec::new(),
             command: String::new(),
@@ -72,7 +76,10 @@ impl<'a> Session<'a> {
             let verb = verb.to_ascii_uppercase();
             let default = [Step::Default];
             let overrides = &shared.script.overrides;
-            let steps = overrides.get(&line).or_else(|| overrides.get(&verb));
+            let steps = shared
+                .at_first(&verb)
+                .or_else(|| overrides.get(&line))
+                .or_else(|| overrides.get(&verb));
             let steps = steps.map_or(&default[..], Vec::as_slice);
             if !matches!(
                 self.steps(steps, &verb, argument),
@@ -176,7 +183,7 @@ impl<'a> Session<'a> {
     fn announced(&mut self, text: &str) -> io::Result<String> {
         let listener = TcpListener::bind((self.local.ip(), 0))?;
         let port = listener.local_addr()?.port();
-        self.passive = Some(listener);
+        (self.passive, self.active) = (Some(listener), None);
         let address = self.local.ip().to_string().replace('.', ",");
         let six = format!("{address},{},{}", port >> 8, port & 255);
         let text = text
@@ -187,8 +194,14 @@ impl<'a> Session<'a> {
     }
 
     pub fn open_data(&mut self, protected: bool) -> io::Result<()> {
-        let listener = self.passive.take().ok_or(io::ErrorKind::NotConnected)?;
-        let mut data = Wire::new(accept_in_time(&listener)?);
+        let socket = match self.active.take() {
+            Some(target) => connect_from(self.local.ip(), target)?,
+            None => {
+                let listener = self.passive.take().ok_or(io::ErrorKind::NotConnected)?;
+                accept_in_time(&listener)?
+            }
+        };
+        let mut data = Wire::new(socket);
         if protected {
             let config = self.tls().ok_or(io::ErrorKind::Unsupported)?;
             data.handshake(server_connection(config))?;
@@ -297,6 +310,14 @@ impl<'a> Session<'a> {
 
 fn server_connection(config: &Arc<ServerConfig>) -> ServerConnection {
     ServerConnection::new(Arc::clone(config)).expect("the configuration was accepted before")
+}
+
+/// Connects from the address of the control connection, as servers do: on a loopback interface any would do.
+fn connect_from(ip: IpAddr, target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(ip, 0).into())?;
+    socket.connect_timeout(&target.into(), DEADLINE)?;
+    Ok(socket.into())
 }
 
 /// Accepts a data connection; one that never comes must not hold the session's thread for ever.

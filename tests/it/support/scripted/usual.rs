@@ -1,6 +1,9 @@
 //! What a scripted backend does where the script says nothing: what a well-behaved server does.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use portcullis::ftp::address;
 
 use super::Received;
 use super::seen::lock;
@@ -50,6 +53,10 @@ impl Session<'_> {
                 "229 entering passive mode (|||{port}|)",
             )]),
             "PASV" => Ok(vec![Step::Announce("227 entering passive mode ({six})")]),
+            "PORT" => {
+                self.connect_to(address::parse_port(argument.as_bytes()).map(SocketAddr::from))
+            }
+            "EPRT" => self.connect_to(address::parse_eprt(argument.as_bytes()).ok()),
             "REST" => match argument.parse() {
                 Ok(offset) => {
                     self.offset = offset;
@@ -82,6 +89,15 @@ impl Session<'_> {
             "APPE" => self.store(argument, usize::MAX),
             _ => one("502 unknown command"),
         }
+    }
+
+    /// The next data connection goes there.
+    fn connect_to(&mut self, target: Option<SocketAddr>) -> io::Result<Vec<Step>> {
+        (self.passive, self.active) = (None, target);
+        Ok(vec![reply(match target {
+            Some(_) => "200 at your service",
+            None => "501 not an address",
+        })])
     }
 
     /// Receives a file; what comes replaces the file's content from `offset` on.

@@ -1,8 +1,10 @@
 //! Judges of backends' certificates, for rustls to call during a handshake.
 //!
 //! All of them verify the handshake's signature, so that the backend is at least known to hold the key of the
-//! certificate that it shows. A resumed handshake shows no certificate; it proves instead that the backend is the one
+//! certificate that it shows; those that ask no more of a certificate do so with old ones, too, see `signature`. A resumed handshake shows no certificate; it proves instead that the backend is the one
 //! that was judged when the session began.
+
+pub(super) mod signature;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +17,10 @@ use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
+use x509_parser::x509::X509Version;
+
 use super::certificate::{Fingerprint, fingerprint};
+use crate::config::TlsVersion;
 
 /// What is asked of a certificate.
 pub(super) enum Judge {
@@ -32,6 +37,7 @@ pub(super) enum Judge {
 pub(super) struct Verifier {
     judge: Judge,
     algorithms: WebPkiSupportedAlgorithms,
+    max_version: TlsVersion,
 }
 
 /// What rustls' own errors leave out.
@@ -45,14 +51,42 @@ pub(super) enum Refusal {
     AuthorityAsServer(String),
     #[error("fingerprint {}", Fingerprint(.0))]
     Fingerprint([u8; 32]),
+    #[error("RSA key of {0} bits")]
+    ShortKey(usize),
+    #[error("certificate of X.509 version {0}")]
+    OldVersion(u32),
 }
 
 impl Verifier {
-    pub(super) fn new(judge: Judge) -> Arc<Self> {
+    /// For handshakes up to this version of TLS.
+    pub(super) fn new(judge: Judge, max_version: TlsVersion) -> Arc<Self> {
         Arc::new(Self {
             judge,
             algorithms: super::provider().signature_verification_algorithms,
+            max_version,
         })
+    }
+
+    /// Verifies by the key alone where the judge asks no more; `error` is what rustls found wrong with the signature.
+    fn by_any_key(
+        &self,
+        error: Error,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        if self.judge.asks_for_more_than_the_key() {
+            return Err(more_precise(error, certificate));
+        }
+        signature::verify(
+            message,
+            certificate,
+            signed.scheme,
+            signed.signature(),
+            &self.algorithms,
+        )
+        .map(|()| HandshakeSignatureValid::assertion())
+        .map_err(|error| more_precise(error, certificate))
     }
 }
 
@@ -63,6 +97,13 @@ impl Judge {
             .build()
             .map(Self::Roots)
             .ok()
+    }
+
+    fn asks_for_more_than_the_key(&self) -> bool {
+        match self {
+            Self::Roots(_) => true,
+            Self::Fingerprint(_) | Self::Nothing => false,
+        }
     }
 }
 
@@ -95,22 +136,34 @@ impl ServerCertVerifier for Verifier {
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+            .or_else(|error| self.by_any_key(error, message, certificate, signed))
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        verify_tls13_signature(message, certificate, signed, &self.algorithms).or_else(|error| {
+            if signature::is_of_tls13(signed.scheme) {
+                self.by_any_key(error, message, certificate, signed)
+            } else {
+                Err(error)
+            }
+        })
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        let schemes = self.algorithms.supported_schemes();
+        if self.judge.asks_for_more_than_the_key() || self.max_version > TlsVersion::V1_2 {
+            schemes
+        } else {
+            signature::for_old_keys(schemes)
+        }
     }
 }
 
@@ -122,7 +175,16 @@ fn more_precise(error: Error, certificate: &CertificateDer<'_>) -> Error {
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
         return error;
     };
+    let short = signature::rsa_bits(&parsed).filter(|bits| *bits < signature::SHORTEST_RSA);
+    if let (CertificateError::BadSignature, Some(bits)) = (cause, short) {
+        return Refusal::ShortKey(bits).into();
+    }
     match cause {
+        // webpki's `UnsupportedCertVersion` has no name in rustls.
+        CertificateError::Other(_) if parsed.version() != X509Version::V3 => {
+            // The number begins with 0.
+            Refusal::OldVersion(parsed.version().0 + 1).into()
+        }
         CertificateError::UnknownIssuer
             if parsed.issuer().as_raw() == parsed.subject().as_raw() =>
         {

@@ -4,6 +4,8 @@ use super::*;
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+mod under_way;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Seven in a row, or one every 10 s, are tolerated.
@@ -42,7 +44,10 @@ impl Scene {
     fn with_capacity(capacity: usize) -> Self {
         Self {
             guard: Guard {
-                book: Mutex::new(Book::new(capacity)),
+                state: Mutex::new(State {
+                    book: Book::new(capacity),
+                    under_way: HashMap::new(),
+                }),
                 keys: RandomState::new(),
             },
             rules: rules(),
@@ -84,7 +89,7 @@ impl Scene {
     }
 
     fn remembered(&self) -> usize {
-        self.guard.book().by_end().len()
+        self.guard.state().book.by_end().len()
     }
 }
 
@@ -275,11 +280,11 @@ fn a_panic_elsewhere_lets_nobody_in() {
     let guard = Arc::new(scene.guard);
     let poisoner = Arc::clone(&guard);
     let panicked = std::thread::spawn(move || {
-        let _held = poisoner.book.lock();
+        let _held = poisoner.state.lock();
         panic!("with the lock held");
     })
     .join();
-    assert!(panicked.is_err() && guard.book.is_poisoned());
+    assert!(panicked.is_err() && guard.state.is_poisoned());
     assert!(!guard.admits(attacker(1), "ftpa", &scene.rules, scene.now));
 }
 
@@ -354,11 +359,11 @@ proptest! {
                 attacker(u32::try_from(number).expect("small"))
             };
             scene.pass(Duration::from_millis(pause));
-            let before = scene.guard.book().by_end();
+            let before = scene.guard.state().book.by_end();
             let crowded = scene.fails(client).crowded;
             prop_assert!(scene.remembered() <= capacity);
             let alive = before.iter().filter(|(end, _)| scene.now < *end);
-            let book = scene.guard.book();
+            let book = &scene.guard.state().book;
             let gone: Vec<_> = alive
                 .clone()
                 .filter(|(_, key)| book.get(key).is_none())

@@ -1,0 +1,142 @@
+//! What a refused login is about: the password, or something that is no client's fault.
+//!
+//! 530 is every server's word for a wrong password, and 430 that of some. They say it, too, where they are full
+//! (ProFTPD's MaxClients, Serv-U, glFTPd), where they want TLS (vsftpd, FileZilla Server), and where the home directory
+//! isn't there (IIS). Whoever takes that for a guess shuts out an office at a busy site.
+
+use super::reply::Reply;
+
+/// Whether a refused login may have been a wrong guess, as the code and the words of the reply have it.
+///
+/// `user` is the name that was tried: there are servers that repeat it, and nobody's guesses are to be free because of
+/// what he calls himself.
+pub fn is_about_credentials(reply: &Reply, user: &[u8]) -> bool {
+    if !matches!(reply.number(), 430 | 530) {
+        return false;
+    }
+    let says = |text: &[u8], phrases: &[&str]| {
+        let text = text.to_ascii_lowercase();
+        let mut phrases = phrases.iter();
+        phrases.any(|phrase| memchr::memmem::find(&text, phrase.as_bytes()).is_some())
+    };
+    let excused = says(reply.bytes(), NO_GUESS) && !says(reply.bytes(), GUESS);
+    !excused || says(user, NO_GUESS)
+}
+
+/// Words for what has nothing to do with a password, in lower case.
+const NO_GUESS: &[&str] = &[
+    // ProFTPD: "the maximum number of clients (5) from your host are already connected".
+    "maximum",
+    "max number",
+    "max clients",
+    "max connections",
+    "too many",
+    "already connected",
+    "already logged in",
+    "no more connections",
+    "no more users",
+    // glFTPd: "restricted to 3 simultaneous logins"; Serv-U: "only 2 sessions from same IP allowed concurrently".
+    "simultaneous",
+    "concurrent",
+    "connection limit",
+    "session limit",
+    "user limit",
+    "limit reached",
+    "limit exceeded",
+    "server is full",
+    "site is full",
+    // vsftpd: "Non-anonymous sessions must use encryption."
+    "must use encryption",
+    "must use tls",
+    "must use ssl",
+    "requires tls",
+    "requires ssl",
+    "require tls",
+    "require ssl",
+    "tls required",
+    "ssl required",
+    "tls is required",
+    "ssl is required",
+    "not allow plain",
+    // IIS: "User cannot log in, home directory inaccessible."
+    "home directory",
+    "maintenance",
+];
+
+/// Words that make a guess of it all the same: "Too many failed logins", "Maximum number of login attempts".
+const GUESS: &[&str] = &[
+    "password",
+    "incorrect",
+    "invalid",
+    "attempt",
+    "fail",
+    "wrong",
+    "authentication",
+    "credential",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ftp::line::Line;
+    use crate::ftp::reply::ReplyParser;
+
+    fn is_guess(text: &str, user: &str) -> bool {
+        let mut parser = ReplyParser::default();
+        let reply = text.split("\r\n").find_map(|line| {
+            let line = Line::Whole(line.to_owned().into());
+            parser.push(line).unwrap()
+        });
+        is_about_credentials(&reply.unwrap(), user.as_bytes())
+    }
+
+    #[test]
+    fn a_refused_password_is_a_guess() {
+        for text in [
+            "530 Login incorrect.",
+            "530 Login authentication failed",
+            "530 User cannot log in.",
+            "530 Not logged in, user or password incorrect!",
+            "530 Too many failed login attempts",
+            "530 Maximum number of login attempts exceeded",
+            "530-Sorry\r\n530 Login incorrect.",
+            "530",
+            "430 Invalid username or password",
+        ] {
+            assert!(is_guess(text, "alice"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_full_or_wants_tls_or_has_no_home_directory_says_nothing_of_a_password() {
+        for text in [
+            "530 Sorry, the maximum number of clients (5) from your host are already connected.",
+            "530 Sorry, the maximum number of clients (5) for this user are already connected.",
+            "530 Sorry, the maximum number of allowed clients (5) are already connected.",
+            "530 Too many connections.",
+            "530 Sorry, no more connections allowed for this account",
+            "530 Sorry, your account is restricted to 3 simultaneous logins.",
+            "530 Not logged in, only 2 sessions from same IP allowed concurrently.",
+            "530 Non-anonymous sessions must use encryption.",
+            "530 This server does not allow plain FTP. You have to use FTP over TLS.",
+            "530 User cannot log in, home directory inaccessible.",
+            "530-Come again.\r\n530-There are TOO MANY users.\r\n530 Goodbye.",
+        ] {
+            assert!(!is_guess(text, "alice"), "{text}");
+        }
+    }
+
+    #[test]
+    fn another_code_is_no_guess() {
+        for text in ["421 Too many users", "534 Use TLS", "451 No", "550 No"] {
+            assert!(!is_guess(text, "alice"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_the_server_repeats_makes_no_guess_free() {
+        let user = "maximum";
+        assert!(is_guess("530 User maximum cannot log in.", user));
+        assert!(is_guess("530 User Too Many cannot log in.", "Too Many"));
+    }
+}

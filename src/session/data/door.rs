@@ -1,0 +1,127 @@
+//! Whether the client's data connection is there: what the command of an upload waits for.
+//!
+//! Servers empty the file as soon as they have the command. Sent earlier, it costs a client its file whose connection never
+//! comes: its port was not reachable, its time over, or it was told from others too late. Clients connect without waiting
+//! for the 150; their TLS handshake may wait for it (Python's ftplib, FileZilla), so it is the connection that counts.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::legs::{PATIENCE_AFTER_A_STRANGER, connect_to_client};
+use super::{Legs, PreparedClient};
+use crate::passive::Arrived;
+use crate::session::state::DataFailure;
+use crate::tls::hello::{self, Hello};
+
+/// Who has come to the port that the client was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    /// Nobody, or nobody who has said whose connection it is.
+    Empty,
+    /// A connection that was turned away: what it means for the transfer if it was the client's.
+    TurnedAway(DataFailure),
+    /// The client.
+    Arrived,
+    /// Nobody will.
+    Closed(DataFailure),
+}
+
+impl PreparedClient {
+    /// Waits until the client's data connection is there, in passive mode, or makes it, in active mode.
+    pub async fn connected(&mut self, legs: &Legs) -> Result<(), DataFailure> {
+        match self {
+            Self::Connected(_) => Ok(()),
+            Self::Active { to, from } => {
+                let arrived = connect_to_client(*to, *from, legs).await?;
+                *self = Self::Connected(Some(arrived));
+                Ok(())
+            }
+            Self::Passive {
+                door, undecided, ..
+            } => {
+                let mut seen = door.clone();
+                let decided = async {
+                    let open = |door: &Door| matches!(door, Door::Empty | Door::TurnedAway(_));
+                    match seen.wait_for(|door| !open(door)).await.as_deref() {
+                        Ok(Door::Closed(failure)) => Err(*failure),
+                        Ok(_) => Ok(()),
+                        // The task that waited at the door has panicked.
+                        Err(_) => Err(DataFailure::Internal),
+                    }
+                };
+                // It may be the client, who says so only after the 150.
+                let silent = async {
+                    match undecided {
+                        Some(undecided) => undecided.any_silent(SILENCE).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let stranger = async {
+                    let failure = turned_away(door).await;
+                    sleep(PATIENCE_AFTER_A_STRANGER).await;
+                    failure
+                };
+                tokio::select! {
+                    biased;
+                    decided = decided => decided,
+                    () = silent => Ok(()),
+                    failure = stranger => Err(failure),
+                    () = sleep(legs.timeouts.data_connect) => Err(DataFailure::NoClient),
+                }
+            }
+        }
+    }
+}
+
+impl PreparedClient {
+    /// Makes sure that a client which is to speak in clear text has not begun TLS, as far as it has spoken: what it says later
+    /// is looked at when the server has the command, and has emptied the file.
+    pub async fn speaks_no_tls(&mut self) -> Result<(), DataFailure> {
+        let guest = match self {
+            Self::Passive { arrival, door, .. } if *door.borrow() == Door::Arrived => {
+                Some(arrival.join().await.ok_or(DataFailure::Internal)??)
+            }
+            _ => None,
+        };
+        if let Some(guest) = guest {
+            // Without TLS there is no proof by which another one could take its place.
+            *self = Self::Connected(Some(guest.into_arrived()));
+        }
+        let Self::Connected(Some(Arrived { stream, read })) = self else {
+            return Ok(());
+        };
+        let mut said = read.clone();
+        if said.is_empty() {
+            said.resize(USUAL_HELLO, 0);
+            let count = tokio::select! {
+                biased;
+                count = stream.peek(&mut said) => count.unwrap_or(0),
+                () = std::future::ready(()) => 0,
+            };
+            said.truncate(count);
+        }
+        match hello::read(&said) {
+            Hello::Names(_) => Err(DataFailure::ClientSpeaksTls),
+            Hello::Incomplete | Hello::Other => Ok(()),
+        }
+    }
+}
+
+/// Waits until a connection is turned away: what it means if it was the client's.
+pub(super) async fn turned_away(door: &mut watch::Receiver<Door>) -> DataFailure {
+    let came = door
+        .wait_for(|door| matches!(door, Door::TurnedAway(_)))
+        .await;
+    match came.map(|door| *door) {
+        Ok(Door::TurnedAway(failure)) => failure,
+        Ok(_) | Err(_) => std::future::pending().await,
+    }
+}
+
+/// Bytes that hold nearly every ClientHello.
+const USUAL_HELLO: usize = 4096;
+
+/// Who has not said whose connection it is by then may be waiting for the 150.
+const SILENCE: Duration = Duration::from_millis(100);

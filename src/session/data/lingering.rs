@@ -1,0 +1,72 @@
+//! Data connections that have been ended on our side, and whose peers may still have to read.
+//!
+//! The session goes on meanwhile, and they outlast it. A peer that never ends its side keeps a descriptor and a task of ours
+//! for a while, and a session could have thousands of those: so it has a few at most, and the oldest go first.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use crate::net::stream::Stream;
+
+/// Those of one session.
+#[derive(Debug, Clone, Default)]
+pub struct Lingering(Arc<Mutex<VecDeque<AbortHandle>>>);
+
+impl Lingering {
+    /// Reads what a peer still says, until it ends its side, for a while: closed with bytes unread, the connection would be
+    /// reset, which may take from the peer what it has not read. The reset is disarmed by now.
+    pub fn leave(&self, mut stream: Stream) {
+        let reading = tokio::spawn(async move {
+            let _ = timeout(LINGER, stream.drain()).await;
+        });
+        // Nothing panics while it is held.
+        let mut lingering = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lingering.retain(|one| !one.is_finished());
+        while lingering.len() >= MOST
+            && let Some(oldest) = lingering.pop_front()
+        {
+            oldest.abort();
+        }
+        lingering.push_back(reading.abort_handle());
+    }
+}
+
+/// How long the peer may take to end its side after we ended ours.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How many of a session's connections are left so. Most are over with the next packet.
+const MOST: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn a_session_has_a_few_at_most_and_the_oldest_go_first() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let lingering = Lingering::default();
+        let mut peers = Vec::new();
+        for _ in 0..MOST + 2 {
+            peers.push(TcpStream::connect(address).await.unwrap());
+            let (socket, _) = listener.accept().await.unwrap();
+            lingering.leave(Stream::Plain(socket));
+        }
+        // The first two are closed; the others are open, which their silence shows.
+        for peer in &mut peers[..2] {
+            assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);
+        }
+        for peer in &mut peers[2..] {
+            let mut byte = [0];
+            let read = timeout(Duration::from_millis(1), peer.read(&mut byte));
+            assert!(read.await.is_err());
+        }
+        assert_eq!(lingering.0.lock().unwrap().len(), MOST);
+    }
+}

@@ -1,0 +1,145 @@
+//! The signatures of handshakes with old devices: RSA keys of 1024 bits, certificates of X.509 version 1.
+//!
+//! Where nothing is asked of a certificate, or its fingerprint is known, its age is no reason to refuse it: the signature
+//! shows that the backend holds the key, and more is not wanted. webpki, with which rustls verifies, reads certificates of
+//! version 3 alone, and keys from 2048 bits on.
+
+use aws_lc_rs::signature::{
+    RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
+    UnparsedPublicKey,
+};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::CertificateDer;
+use rustls::{CertificateError, Error, SignatureScheme};
+use x509_parser::public_key::PublicKey;
+
+/// Verifies a signature of the handshake by the key in the certificate, whatever else the certificate is.
+pub(super) fn verify(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    scheme: SignatureScheme,
+    signature: &[u8],
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<(), Error> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+        .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    let key = &parsed.public_key().subject_public_key.data;
+    let of_scheme = algorithms.mapping.iter().find(|(one, _)| *one == scheme);
+    let verifies = of_scheme
+        .into_iter()
+        .flat_map(|(_, algorithms)| algorithms.iter())
+        .any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok());
+    let is_old = || {
+        let legacy = match scheme {
+            SignatureScheme::RSA_PKCS1_SHA256 => &RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+            SignatureScheme::RSA_PKCS1_SHA512 => &RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
+            _ => return false,
+        };
+        let key = UnparsedPublicKey::new(legacy, key);
+        key.verify(message, signature).is_ok()
+    };
+    if verifies || is_old() {
+        Ok(())
+    } else {
+        Err(Error::InvalidCertificate(CertificateError::BadSignature))
+    }
+}
+
+/// The schemes that a key of 1024 bits can be verified by. Told of PSS, a server takes that, for which there are no
+/// legacy keys here; TLS 1.2 can do without.
+pub(super) fn for_old_keys(schemes: Vec<SignatureScheme>) -> Vec<SignatureScheme> {
+    let is_pss = |scheme: &SignatureScheme| {
+        matches!(
+            scheme,
+            SignatureScheme::RSA_PSS_SHA256
+                | SignatureScheme::RSA_PSS_SHA384
+                | SignatureScheme::RSA_PSS_SHA512
+        )
+    };
+    schemes
+        .into_iter()
+        .filter(|scheme| !is_pss(scheme))
+        .collect()
+}
+
+/// Whether TLS 1.3 has this scheme in a handshake (RFC 8446 §4.4.3).
+pub(super) fn is_of_tls13(scheme: SignatureScheme) -> bool {
+    !matches!(
+        scheme,
+        SignatureScheme::RSA_PKCS1_SHA1
+            | SignatureScheme::RSA_PKCS1_SHA256
+            | SignatureScheme::RSA_PKCS1_SHA384
+            | SignatureScheme::RSA_PKCS1_SHA512
+    )
+}
+
+/// How many bits the certificate's RSA key has, if it has one.
+pub(in crate::tls) fn rsa_bits(
+    parsed: &x509_parser::certificate::X509Certificate<'_>,
+) -> Option<usize> {
+    match parsed.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) => Some(key.key_size()),
+        _ => None,
+    }
+}
+
+/// RSA keys below are too short for webpki and for rustls' own.
+pub(in crate::tls) const SHORTEST_RSA: usize = 2048;
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+    use crate::tls::provider;
+
+    const MESSAGE: &[u8] = b"a handshake";
+    const PKCS1: &[u8] = include_bytes!("../../../tests/old_certificates/rsa1024.pkcs1_sha256");
+    const PSS: &[u8] = include_bytes!("../../../tests/old_certificates/rsa1024.pss_sha256");
+
+    fn certificate(pem: &[u8]) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(pem).unwrap()
+    }
+
+    #[test]
+    fn a_key_of_1024_bits_verifies_what_it_has_signed_and_nothing_else() {
+        let certificate = certificate(include_bytes!(
+            "../../../tests/old_certificates/rsa1024.crt"
+        ));
+        let algorithms = provider().signature_verification_algorithms;
+        let verified = |message: &[u8], scheme, signature: &[u8]| {
+            verify(message, &certificate, scheme, signature, &algorithms).is_ok()
+        };
+        assert!(verified(MESSAGE, SignatureScheme::RSA_PKCS1_SHA256, PKCS1));
+        assert!(!verified(
+            b"another",
+            SignatureScheme::RSA_PKCS1_SHA256,
+            PKCS1
+        ));
+        assert!(!verified(MESSAGE, SignatureScheme::RSA_PKCS1_SHA512, PKCS1));
+        assert!(!verified(MESSAGE, SignatureScheme::RSA_PKCS1_SHA256, PSS));
+        // This is why PSS is not on offer.
+        assert!(!verified(MESSAGE, SignatureScheme::RSA_PSS_SHA256, PSS));
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
+        assert_eq!(rsa_bits(&parsed), Some(1024));
+    }
+
+    #[test]
+    fn pss_is_left_out_and_all_else_stays_in_its_order() {
+        let schemes = provider()
+            .signature_verification_algorithms
+            .supported_schemes();
+        let left = for_old_keys(schemes.clone());
+        assert!(left.contains(&SignatureScheme::RSA_PKCS1_SHA256));
+        assert!(!left.contains(&SignatureScheme::RSA_PSS_SHA256));
+        assert_eq!(left.len(), schemes.len() - 3);
+    }
+
+    #[test]
+    fn bytes_that_are_no_certificate_verify_nothing() {
+        let algorithms = provider().signature_verification_algorithms;
+        let none = CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01, 0x01]);
+        let scheme = SignatureScheme::RSA_PKCS1_SHA256;
+        assert!(verify(MESSAGE, &none, scheme, PKCS1, &algorithms).is_err());
+    }
+}
