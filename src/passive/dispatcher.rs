@@ -14,7 +14,7 @@ use crate::tls::Sessions;
 use super::hello::{self, Said};
 use super::lease_table::{
     ConnectionId, Doubt, Effect, Heard, Identity, LeaseEnd, LeaseId, LeaseRequest, LeaseTable,
-    Refused, Standing,
+    Nearby, Refused, Standing,
 };
 use super::{Arrived, Caller};
 
@@ -54,7 +54,7 @@ struct Waiting {
     arrival: mpsc::Sender<Caller>,
     standing: watch::Sender<Standing>,
     /// How many connections at its port may be its own.
-    undecided: watch::Sender<usize>,
+    undecided: watch::Sender<Nearby>,
     /// Whether others of its address wait for a port.
     wanted: watch::Sender<bool>,
 }
@@ -77,7 +77,7 @@ pub(super) struct Asked {
     /// Whether the lease's connection is certain to be its own.
     pub standing: watch::Receiver<Standing>,
     /// How many connections may be the lease's own, and have yet to say whose they are.
-    pub undecided: watch::Receiver<usize>,
+    pub undecided: watch::Receiver<Nearby>,
     /// Whether others of the address wait for a port.
     pub wanted: watch::Receiver<bool>,
 }
@@ -103,7 +103,7 @@ impl Dispatcher {
         // One connection, and word of those that were turned away before it: more than a few say nothing new.
         let (arrival, arrivals) = mpsc::channel(4);
         let (standing, stands) = watch::channel(Standing::Certain);
-        let (undecided, is_undecided) = watch::channel(0);
+        let (undecided, is_undecided) = watch::channel(Nearby::default());
         let (wanted, is_wanted) = watch::channel(false);
         let mut state = self.state();
         state.last_lease += 1;
@@ -155,9 +155,9 @@ impl Dispatcher {
             match *effect {
                 Effect::Granted { lease, port } => state.grant(lease, port),
                 Effect::Hear(connection) => self.listen_to(state, client, connection),
-                Effect::Undecided(lease, count) => {
+                Effect::Undecided(lease, nearby) => {
                     if let Some(waiting) = state.leases.get(&lease) {
-                        waiting.undecided.send_replace(count);
+                        waiting.undecided.send_replace(nearby);
                     }
                 }
                 Effect::Wanted(lease, wanted) => {
@@ -170,9 +170,12 @@ impl Dispatcher {
                     state.connections.remove(&connection);
                     self.count_refused(client, refused);
                 }
-                Effect::TurnedAway(lease) => {
+                Effect::TurnedAway(lease, doubt) => {
+                    if doubt.is_some() {
+                        self.metrics.passive_ambiguous();
+                    }
                     if let Some(waiting) = state.leases.get(&lease) {
-                        waiting.turned_away();
+                        waiting.turned_away(doubt);
                     }
                 }
                 Effect::Standing(lease, standing) => {
@@ -303,10 +306,10 @@ impl State {
 }
 
 impl Waiting {
-    fn turned_away(&self) {
+    fn turned_away(&self, doubt: Option<Doubt>) {
         // The last place is for the connection that is waited for.
         if self.arrival.capacity() > 1 {
-            let _ = self.arrival.try_send(Caller::TurnedAway);
+            let _ = self.arrival.try_send(Caller::TurnedAway(doubt));
         }
     }
 

@@ -22,11 +22,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use dispatcher::{Dispatcher, Place};
-use lease_table::LeaseEnd;
 pub use lease_table::{Doubt, Identity, LeaseRequest, Standing};
+use lease_table::{LeaseEnd, Nearby};
 use listeners::Port;
 pub use listeners::{PassiveListeners, PortError};
 
@@ -88,31 +88,36 @@ pub struct NoPort {
 pub enum Caller {
     /// The session's connection, as far as it can be told before its handshake.
     Arrived(Arrived),
-    /// One that did not name the session where it has to, or said nothing, and has been reset. The lease goes on.
-    TurnedAway,
+    /// One that did not name the session where it has to, or said nothing, or can't be told from another one. It has been
+    /// reset, and the lease goes on.
+    TurnedAway(Option<Doubt>),
 }
 
-/// How many connections there are at a lease's port that may be its own, and have yet to say whose they are.
+/// The connections at a lease's port that may be its own, and have yet to say whose they are.
 #[derive(Debug, Clone)]
-pub struct Undecided(watch::Receiver<usize>);
+pub struct Undecided(watch::Receiver<Nearby>);
 
 impl Undecided {
     /// Waits until there is one.
     pub async fn any(&mut self) {
-        if self.0.wait_for(|count| *count > 0).await.is_err() {
-            // The lease is over.
-            std::future::pending().await
-        }
+        self.wait_for(|nearby| nearby.all > 0).await;
     }
 
-    /// Waits until there is one that stays so for a while.
+    /// Waits until there is one that can be no other lease's, or one that stays silent for a while.
     pub async fn any_silent(&mut self, silence: Duration) {
         loop {
             self.any().await;
-            sleep(silence).await;
-            if *self.0.borrow() > 0 {
+            let own = self.wait_for(|nearby| nearby.no_others > 0);
+            if timeout(silence, own).await.is_ok() || self.0.borrow().all > 0 {
                 return;
             }
+        }
+    }
+
+    async fn wait_for(&mut self, wanted: impl Fn(&Nearby) -> bool) {
+        if self.0.wait_for(wanted).await.is_err() {
+            // The lease is over.
+            std::future::pending().await
         }
     }
 }

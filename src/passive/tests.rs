@@ -152,7 +152,7 @@ async fn a_connection_that_names_nobody_is_turned_away_where_a_name_is_demanded(
         assert!(is_reset(stranger).await);
     }
     let told = timeout(LONG, lease.caller()).await.unwrap();
-    assert!(matches!(told, Some(Caller::TurnedAway)));
+    assert!(matches!(told, Some(Caller::TurnedAway(None))));
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ impl Crowd {
         let config = front
             .config()
             .passive_ports(ports)
-            .passive("reuse_delay", REUSE_DELAY)
+            .reuse_delay(REUSE_DELAY)
             .limit("sessions_per_client", 10_000)
             .limit("sessions_per_client_per_minute", 1_000_000)
             .site(&Site::default("site", backend.address()))

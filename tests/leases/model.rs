@@ -1,7 +1,7 @@
 //! Three sessions of one client address, of two accounts, and one or two ports.
 //!
 //! The world knows what the table can't: for which lease each connection was opened, and by whom. A connection may
-//! arrive as late as `reuse_delay` after its lease's end. Clients keep their TLS sessions apart, or two of them share a
+//! arrive up to `reuse_delay` after its lease's end. Clients keep their TLS sessions apart, or two of them share a
 //! cache of which they present the newest entry. A stray never plays a transfer to its end: one that does is a thief, which
 //! nothing tells from the client where that doesn't resume.
 
@@ -18,6 +18,8 @@ use portcullis::tls::{Account, ClientCache, SessionId, Whose};
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const SESSIONS: usize = 3;
 const REUSE_DELAY: Duration = Duration::from_secs(2);
+/// How late a connection may be: less than that.
+const LATEST: Duration = Duration::from_millis(1_999);
 
 /// How a session's data connections show whose they are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -263,7 +265,7 @@ impl World {
         {
             lease.has_connected = true;
             let (opened_for, given_up) = (Some(lease.id), lease.given_up);
-            let by = given_up.map(|at| at + REUSE_DELAY);
+            let by = given_up.map(|at| at + LATEST);
             if by.is_none_or(|by| self.now <= by) {
                 self.open(opened_for, opener, port, by);
             }
@@ -471,7 +473,7 @@ impl World {
                 .opened_for
                 .is_some_and(|opened_for| opened_for == lease)
             {
-                connection.by.get_or_insert(self.now + REUSE_DELAY);
+                connection.by.get_or_insert(self.now + LATEST);
             }
         }
     }
@@ -591,7 +593,7 @@ impl World {
                 Effect::Hear(_)
                 | Effect::Undecided(..)
                 | Effect::Wanted(..)
-                | Effect::TurnedAway(_) => {}
+                | Effect::TurnedAway(..) => {}
             }
         }
     }

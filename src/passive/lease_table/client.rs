@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    ConnectionId, Doubt, Effect, Heard, Identity, LeaseEnd, LeaseId, LeaseRequest, Refused,
+    ConnectionId, Doubt, Effect, Heard, Identity, LeaseEnd, LeaseId, LeaseRequest, Nearby, Refused,
     Standing,
 };
 use crate::tls::Whose;
@@ -44,8 +44,7 @@ struct Held {
     /// Another lease ended whose connection may yet come to the port, and be taken for this lease's.
     late_one_expected: bool,
     standing: Standing,
-    /// How many connections may be its own, and have yet to say whose they are.
-    undecided: usize,
+    nearby: Nearby,
     /// Whether others wait for a port, as far as its session has been told.
     wanted: bool,
 }
@@ -170,7 +169,7 @@ impl Client {
                         another_came: false,
                         late_one_expected: false,
                         standing: Standing::Certain,
-                        undecided: 0,
+                        nearby: Nearby::default(),
                         wanted: false,
                     });
                     effects.push(Effect::Granted { lease: id, port });
@@ -252,10 +251,9 @@ impl Client {
     }
 
     fn allows(&self, port: SocketAddr, request: &LeaseRequest) -> bool {
-        // A connection that has named its session came before this grant: it is not this lease's.
+        // One that has named its session may be a stranger's that has seen the name on the wire.
         let mistaken = |held: &&Held| {
-            matches!(held.progress, Progress::Pending | Progress::Alone)
-                && request.conflicts_with(&held.request)
+            held.progress != Progress::Proven && request.conflicts_with(&held.request)
         };
         let late = |rest: &&Rest| request.could_take_for_its_own(&rest.former);
         !self.at(port).any(|held| mistaken(&held)) && !self.resting(port).any(|rest| late(&rest))
@@ -583,10 +581,12 @@ impl Client {
             // Its name may yet prove that it is its own.
             (Progress::NamedBy(_) | Progress::Proven, _, _) => Standing::Certain,
             (Progress::Pending, _, Some(doubt)) => {
-                let unnamed = others.iter().any(|(_, could)| *could);
-                if unnamed || held.request.identity == Identity::Address {
+                if held.request.identity == Identity::Address {
                     Standing::Ambiguous(doubt)
                 } else {
+                    let unnamed = others.iter().filter(|(_, could)| *could);
+                    let unnamed: Vec<ConnectionId> = unnamed.map(|(id, _)| *id).collect();
+                    self.refuse_unnamed(id, &unnamed, doubt, effects);
                     Standing::Certain
                 }
             }
@@ -608,6 +608,26 @@ impl Client {
         {
             held.standing = standing;
             effects.push(Effect::Standing(id, standing));
+        }
+    }
+
+    /// Resets connections that name nothing: nothing tells whether one of them is the lease's. One that names its session
+    /// may still come.
+    fn refuse_unnamed(
+        &mut self,
+        lease: LeaseId,
+        unnamed: &[ConnectionId],
+        doubt: Doubt,
+        effects: &mut Vec<Effect>,
+    ) {
+        for id in unnamed {
+            if let Some(index) = self.position(*id) {
+                effects.push(Effect::TurnedAway(lease, Some(doubt)));
+                self.dismiss(index, Refused::Stranger, effects);
+            }
+        }
+        if let Some(held) = self.lease_mut(lease) {
+            held.another_came |= !unnamed.is_empty();
         }
     }
 
@@ -665,10 +685,13 @@ impl Client {
         change: isize,
         effects: &mut Vec<Effect>,
     ) {
+        let of_one_lease = if candidates.len() == 1 { change } else { 0 };
         for id in candidates {
             if let Some(held) = self.lease_mut(*id) {
-                held.undecided = held.undecided.saturating_add_signed(change);
-                effects.push(Effect::Undecided(*id, held.undecided));
+                let Nearby { all, no_others } = &mut held.nearby;
+                *all = all.saturating_add_signed(change);
+                *no_others = no_others.saturating_add_signed(of_one_lease);
+                effects.push(Effect::Undecided(*id, held.nearby));
             }
         }
     }
@@ -727,7 +750,7 @@ impl Client {
     /// Tells the lease that a connection was turned away, if it could have been meant for no other.
     fn tell_turned_away(&self, index: usize, effects: &mut Vec<Effect>) {
         if let [only] = self.connections[index].candidates[..] {
-            effects.push(Effect::TurnedAway(only));
+            effects.push(Effect::TurnedAway(only, None));
         }
     }
 

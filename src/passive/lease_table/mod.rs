@@ -114,8 +114,8 @@ pub enum Effect {
     },
     /// The connection's ClientHello is to be read, and [`LeaseTable::heard`] to be told.
     Hear(ConnectionId),
-    /// So many connections may be the lease's own, and have yet to say whose they are.
-    Undecided(LeaseId, usize),
+    /// How many connections may be the lease's own, and have yet to say whose they are, has changed.
+    Undecided(LeaseId, Nearby),
     /// Whether another lease of the address waits for a port has changed.
     Wanted(LeaseId, bool),
     /// The connection is the lease's, as far as can be said before its handshake.
@@ -127,8 +127,9 @@ pub enum Effect {
     },
     /// The connection is to be reset.
     Reset(ConnectionId, Refused),
-    /// A connection was reset that didn't name the lease's session, or said nothing, and could have been meant for no other.
-    TurnedAway(LeaseId),
+    /// A connection was reset that didn't name the lease's session, or said nothing, and could have been meant for no other;
+    /// or one that can't be told from another's.
+    TurnedAway(LeaseId, Option<Doubt>),
     /// What may be reported of the lease's transfer has changed.
     Standing(LeaseId, Standing),
     /// A connection of `one` has presented a TLS session of `other`.
@@ -140,6 +141,15 @@ pub enum Effect {
     },
     /// [`LeaseTable::wake`] is to be called for this client then.
     WakeAt(IpAddr, Instant),
+}
+
+/// How many connections there are at a lease's port that may be its own, and have yet to say whose they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Nearby {
+    /// All of them.
+    pub all: usize,
+    /// Those that can be no other lease's.
+    pub no_others: usize,
 }
 
 /// Why a connection is reset.

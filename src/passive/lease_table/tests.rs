@@ -179,6 +179,7 @@ fn clients_of_one_account_that_came_at_once_wait_for_each_others_names() {
     let heard = Heard::Named(whose);
     let effects = bench.table.heard(connection, CLIENT, heard, bench.now);
     assert_eq!(handed_to(&effects), Some(1));
+    let effects = bench.proven(1);
     assert!(
         granted(&effects, 2).is_some(),
         "the transfers run side by side"
@@ -215,7 +216,7 @@ fn a_lease_whose_client_has_resumed_takes_nothing_unnamed() {
     bench.ask(1, named(1));
     let effects = bench.says(Heard::Unnamed);
     assert!(is_reset(&effects));
-    assert!(effects.contains(&Effect::TurnedAway(LeaseId(1))));
+    assert!(effects.contains(&Effect::TurnedAway(LeaseId(1), None)));
 }
 
 #[test]
@@ -256,8 +257,14 @@ fn an_unnamed_connection_is_in_doubt_if_the_named_one_never_comes() {
     bench.ask(2, unproven(2));
     bench.says(Heard::Unnamed);
     let effects = bench.end(1, LeaseEnd::Incomplete);
-    assert_eq!(doubted(&effects), Some((2, Doubt::LateConnection)));
+    let refused = Effect::TurnedAway(LeaseId(2), Some(Doubt::LateConnection));
+    assert!(effects.contains(&refused));
     assert!(is_reset(&effects));
+    assert_eq!(
+        handed_to(&bench.says(name_of(2))),
+        Some(2),
+        "its name tells"
+    );
 }
 
 #[test]

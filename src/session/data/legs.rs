@@ -247,9 +247,10 @@ pub(super) async fn guest(
         };
         match caller {
             Ok(Caller::Arrived(arrived)) => return Ok(Guest { lease, arrived }),
-            Ok(Caller::TurnedAway) => {
-                stranger = Some(turned_away);
-                on_stranger(turned_away);
+            Ok(Caller::TurnedAway(doubt)) => {
+                let failure = doubt.map_or(turned_away, failure_of);
+                stranger = Some(failure);
+                on_stranger(failure);
             }
             Err(failure) => {
                 // A connection that comes now is too late.
