@@ -61,13 +61,11 @@ enum Progress {
     Proven,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Connection {
     id: ConnectionId,
     port: SocketAddr,
     arrived: u64,
-    /// The leases that waited for a connection when it arrived, in the order of their grants.
-    candidates: Vec<LeaseId>,
     word: Word,
 }
 
@@ -268,6 +266,19 @@ impl Client {
         self.leases.iter().filter(move |held| held.port == port)
     }
 
+    /// The leases that a connection can be meant for which arrived then: those that had their port by that time, and wait.
+    fn candidates(&self, port: SocketAddr, arrived: u64) -> impl Iterator<Item = &Held> {
+        self.at(port)
+            .filter(move |held| held.expects() && held.granted < arrived)
+    }
+
+    /// The only one of them, if there is no other.
+    fn only_candidate(&self, port: SocketAddr, arrived: u64) -> Option<LeaseId> {
+        let mut candidates = self.candidates(port, arrived);
+        let first = candidates.next()?;
+        candidates.next().is_none().then_some(first.id)
+    }
+
     fn resting(&self, port: SocketAddr) -> impl Iterator<Item = &Rest> {
         self.rests.iter().filter(move |rest| rest.port == port)
     }
@@ -288,18 +299,15 @@ impl Client {
         effects: &mut Vec<Effect>,
     ) {
         let arrived = self.next_moment();
-        let expecting = self.at(port).filter(|held| held.expects());
-        let candidates: Vec<LeaseId> = expecting.map(|held| held.id).collect();
-        if candidates.is_empty() {
+        if self.candidates(port, arrived).next().is_none() {
             effects.push(Effect::Reset(id, Refused::Stranger));
             return self.stranger_at(port, arrived, now, effects);
         }
-        self.count_undecided(&candidates, 1, effects);
+        self.count_undecided(port, arrived, 1, effects);
         self.connections.push(Connection {
             id,
             port,
             arrived,
-            candidates,
             word: Word::None,
         });
         self.settle(port, now, effects);
@@ -319,8 +327,12 @@ impl Client {
         if self.connections.len() <= SPARE_UNDECIDED + 2 * self.leases.len() {
             return;
         }
-        let mut counts: HashMap<LeaseId, usize> = HashMap::new();
-        for lease in self.connections.iter().filter_map(Connection::charged_to) {
+        let charged_to = |connection: &Connection| {
+            let candidates = self.candidates(connection.port, connection.arrived);
+            candidates.map(|held| (held.granted, held.id)).max()
+        };
+        let mut counts: HashMap<(u64, LeaseId), usize> = HashMap::new();
+        for lease in self.connections.iter().filter_map(charged_to) {
             *counts.entry(lease).or_default() += 1;
         }
         let most = counts
@@ -329,7 +341,7 @@ impl Client {
         let latest = self
             .connections
             .iter()
-            .rposition(|connection| connection.charged_to() == most.map(|(lease, _)| lease));
+            .rposition(|connection| charged_to(connection) == most.map(|(lease, _)| lease));
         if let Some(latest) = latest {
             self.turn_away(latest, Refused::TooMany, now, effects);
         }
@@ -353,11 +365,10 @@ impl Client {
     }
 
     fn named(&mut self, index: usize, whose: &Whose, now: Instant, effects: &mut Vec<Effect>) {
-        let port = self.connections[index].port;
-        let id = self.connections[index].id;
-        let candidates = self.connections[index].candidates.clone();
-        let candidate = |held: &&Held| candidates.contains(&held.id);
-        let own = self.at(port).filter(candidate).find(|held| {
+        let Connection {
+            id, port, arrived, ..
+        } = self.connections[index];
+        let own = self.candidates(port, arrived).find(|held| {
             let cache = held.request.identity.cache();
             cache.is_some_and(|cache| cache.session() == whose.session)
         });
@@ -378,7 +389,7 @@ impl Client {
             }
             return self.settle(port, now, effects);
         }
-        let sharing = self.at(port).filter(candidate).find_map(|held| {
+        let sharing = self.candidates(port, arrived).find_map(|held| {
             let cache = held.request.identity.cache().copied()?;
             let known = cache.is_shared() && whose.cache.is_shared();
             let likely = whose.account == Some(held.request.account)
@@ -403,11 +414,9 @@ impl Client {
     fn unnamed(&mut self, index: usize, now: Instant, effects: &mut Vec<Effect>) {
         let connection = &mut self.connections[index];
         connection.word = Word::Unnamed;
-        let (port, id) = (connection.port, connection.id);
-        let candidates = connection.candidates.clone();
-        let takes_unnamed =
-            |held: &Held| !held.request.identity.is_named() && candidates.contains(&held.id);
-        if self.at(port).any(takes_unnamed) {
+        let (port, arrived, id) = (connection.port, connection.arrived, connection.id);
+        let takes_unnamed = |held: &Held| !held.request.identity.is_named();
+        if self.candidates(port, arrived).any(takes_unnamed) {
             return self.settle(port, now, effects);
         }
         if let Some(index) = self.position(id) {
@@ -531,12 +540,16 @@ impl Client {
     }
 
     fn dismiss_those_that_nobody_expects(&mut self, port: SocketAddr, effects: &mut Vec<Effect>) {
-        while let Some(index) = self.nobody_expects(port) {
-            let connection = &self.connections[index];
-            let (word, arrived) = (connection.word, connection.arrived);
-            // If one of them is still there, it has got another connection.
-            let has_another = |id: &LeaseId| self.lease(*id).is_some();
-            let refused = if connection.candidates.iter().any(has_another) {
+        let expecting = self.at(port).filter(|held| held.expects());
+        let first = expecting.map(|held| held.granted).min();
+        let is_over = |connection: &Connection| {
+            connection.port == port && first.is_none_or(|first| connection.arrived < first)
+        };
+        while let Some(index) = self.connections.iter().position(is_over) {
+            let Connection { arrived, word, .. } = self.connections[index];
+            // Or else the lease that it may have been meant for has ended.
+            let others_came = self.at(port).any(|held| held.granted < arrived);
+            let refused = if others_came {
                 Refused::Stranger
             } else {
                 Refused::TooLate
@@ -549,21 +562,23 @@ impl Client {
         }
     }
 
-    fn nobody_expects(&self, port: SocketAddr) -> Option<usize> {
-        let expects = |id: &LeaseId| self.lease(*id).is_some_and(Held::expects);
-        self.connections.iter().position(|connection| {
-            connection.port == port && !connection.candidates.iter().any(expects)
-        })
-    }
-
     /// A lease that takes a connection that was alone: whether there is one, and whether the one that it has still was.
     fn settle_lease(&mut self, id: LeaseId, now: Instant, effects: &mut Vec<Effect>) {
         let Some(held) = self.lease(id) else {
             return;
         };
+        // Another lease that waits, and was there first, may be what a connection is for.
+        let others_waiting = self
+            .at(held.port)
+            .filter(|other| other.id != id && other.expects());
+        let first = others_waiting.map(|other| other.granted).min();
         let others: Vec<(ConnectionId, bool)> = self
             .others_of(held)
-            .map(|connection| (connection.id, self.could_be_taken(connection, held)))
+            .map(|connection| {
+                let could = could_be_taken(connection, held)
+                    && first.is_none_or(|first| connection.arrived < first);
+                (connection.id, could)
+            })
             .collect();
         let doubt = if held.another_came {
             Some(Doubt::AnotherConnection)
@@ -652,15 +667,6 @@ impl Client {
         })
     }
 
-    /// Whether a connection could be the lease's for being alone: it names nothing, and no other lease waits for it.
-    fn could_be_taken(&self, connection: &Connection, held: &Held) -> bool {
-        let has_spoken =
-            connection.word == Word::Unnamed || held.request.identity == Identity::Address;
-        let is_anothers =
-            |id: &LeaseId| *id != held.id && self.lease(*id).is_some_and(Held::expects);
-        has_spoken && !connection.candidates.iter().any(is_anothers)
-    }
-
     fn hand(
         &mut self,
         index: usize,
@@ -676,22 +682,29 @@ impl Client {
             connection: connection.id,
             lease,
         });
-        self.count_undecided(&connection.candidates, -1, effects);
+        self.count_undecided(connection.port, connection.arrived, -1, effects);
     }
 
+    /// Tells the leases that a connection may be meant for that there is one, or is none any more.
     fn count_undecided(
         &mut self,
-        candidates: &[LeaseId],
+        port: SocketAddr,
+        arrived: u64,
         change: isize,
         effects: &mut Vec<Effect>,
     ) {
-        let of_one_lease = if candidates.len() == 1 { change } else { 0 };
-        for id in candidates {
-            if let Some(held) = self.lease_mut(*id) {
-                let Nearby { all, no_others } = &mut held.nearby;
-                *all = all.saturating_add_signed(change);
-                *no_others = no_others.saturating_add_signed(of_one_lease);
-                effects.push(Effect::Undecided(*id, held.nearby));
+        let only = self.only_candidate(port, arrived);
+        let candidates = self.leases.iter_mut();
+        let candidates =
+            candidates.filter(|held| held.port == port && held.expects() && held.granted < arrived);
+        for held in candidates {
+            let before = held.nearby;
+            held.nearby.all = before.all.saturating_add_signed(change);
+            if only == Some(held.id) {
+                held.nearby.no_others = before.no_others.saturating_add_signed(change);
+            }
+            if held.nearby.is_there() != before.is_there() {
+                effects.push(Effect::Undecided(held.id, held.nearby));
             }
         }
     }
@@ -709,7 +722,7 @@ impl Client {
     fn dismiss(&mut self, index: usize, refused: Refused, effects: &mut Vec<Effect>) {
         let connection = self.connections.remove(index);
         effects.push(Effect::Reset(connection.id, refused));
-        self.count_undecided(&connection.candidates, -1, effects);
+        self.count_undecided(connection.port, connection.arrived, -1, effects);
     }
 
     /// Resets a connection that may have been meant for one.
@@ -749,7 +762,8 @@ impl Client {
 
     /// Tells the lease that a connection was turned away, if it could have been meant for no other.
     fn tell_turned_away(&self, index: usize, effects: &mut Vec<Effect>) {
-        if let [only] = self.connections[index].candidates[..] {
+        let Connection { port, arrived, .. } = self.connections[index];
+        if let Some(only) = self.only_candidate(port, arrived) {
             effects.push(Effect::TurnedAway(only, None));
         }
     }
@@ -767,11 +781,9 @@ impl Client {
     }
 }
 
-impl Connection {
-    /// Of all leases that it may be meant for, the one that was granted last.
-    fn charged_to(&self) -> Option<LeaseId> {
-        self.candidates.last().copied()
-    }
+/// Whether a connection has said all that it needs to be the lease's for being alone.
+fn could_be_taken(connection: &Connection, held: &Held) -> bool {
+    connection.word == Word::Unnamed || held.request.identity == Identity::Address
 }
 
 /// How long a client may have a port that another one waits for, if it has connected and begins no transfer. A distant

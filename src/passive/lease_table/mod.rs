@@ -152,6 +152,13 @@ pub struct Nearby {
     pub no_others: usize,
 }
 
+impl Nearby {
+    /// Whether there is any, and whether there is any that can be no other lease's.
+    fn is_there(self) -> (bool, bool) {
+        (self.all > 0, self.no_others > 0)
+    }
+}
+
 /// Why a connection is reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {

@@ -95,7 +95,7 @@ impl Told {
     pub async fn client_stays_away(&self, wanted: Wanted, undecided: Undecided) -> DataFailure {
         tokio::select! {
             () = self.client_does_not_connect(wanted) => DataFailure::NoClient,
-            () = self.client_says_nothing(undecided) => DataFailure::ClientHandshake,
+            failure = self.client_says_nothing(undecided) => failure,
         }
     }
 
@@ -117,11 +117,14 @@ impl Told {
         }
     }
 
-    async fn client_says_nothing(&self, mut undecided: Undecided) {
+    async fn client_says_nothing(&self, mut undecided: Undecided) -> DataFailure {
         undecided.any().await;
         self.ordered(Order::Begin).await;
-        let _ = self.begun().await;
+        if let Err(silent) = self.begun().await {
+            return silent;
+        }
         late(self.timeouts.tls_handshake).await;
+        DataFailure::ClientHandshake
     }
 }
 
