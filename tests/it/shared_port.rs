@@ -254,7 +254,8 @@ fn sessions_of_one_account_whose_clients_resume_hold_a_port_together() {
                 member
             })
             .collect();
-        for file in 2..6 {
+        // Downloads: they bring new tickets to clients that use each one once.
+        for file in [2, 4, 6, 8] {
             let ports: Vec<_> = members
                 .iter_mut()
                 .map(|member| member.control.epsv())
