@@ -19,12 +19,13 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::state::{DataEvent, DataFailure, Prepared};
 use crate::config::{CloseNotify, Timeouts};
 use crate::ftp::command::Direction;
 use crate::net::connect;
+use crate::net::deadline::timeout;
 use crate::observe::metrics::Metrics;
 use crate::passive::{Arrived, Lease, Undecided};
 use crate::tls::{BackendSessionTls, DataTls, SessionId};
