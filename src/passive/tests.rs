@@ -185,3 +185,39 @@ async fn a_port_that_was_given_up_a_moment_ago_can_be_opened_again() {
         drop(ports.expect("nobody else has it"));
     }
 }
+
+#[tokio::test]
+async fn a_lease_hears_whether_others_of_its_address_want_a_port() {
+    let (_listeners, ports) = one_port().await;
+    let held = lease(&ports, LOCAL).await;
+    let _of_another_address = lease(&ports, "127.0.0.2".parse().unwrap()).await;
+    let mut wanted = held.wanted();
+    assert!(timeout(MOMENT, wanted.wanted()).await.is_err());
+    tokio::select! {
+        _ = lease(&ports, LOCAL) => panic!("there is one port"),
+        wanted = timeout(LONG, wanted.wanted()) => wanted.unwrap(),
+    }
+    // Who wanted it has given up.
+    assert!(timeout(MOMENT, wanted.wanted()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_lease_hears_of_those_who_have_yet_to_say_whose_connection_theirs_is() {
+    let (_listeners, ports) = one_port().await;
+    let asked = Tenant {
+        demand: Demand::Name,
+        ..tenant(LOCAL, Mark::Unproven(SessionId(1)))
+    };
+    let lease = ports.lease(LOCAL, asked, LONG).await.expect("a port");
+    let mut undecided = lease.undecided();
+    let silent = undecided.somebody_silent(MOMENT);
+    assert!(timeout(MOMENT * 3, silent).await.is_err());
+
+    let client = connect_from("127.0.0.1", lease.port()).await;
+    timeout(LONG, undecided.somebody_silent(MOMENT))
+        .await
+        .unwrap();
+    drop(client);
+    let gone = async { undecided.0.wait_for(|count| *count == 0).await.is_ok() };
+    assert!(timeout(LONG, gone).await.unwrap());
+}

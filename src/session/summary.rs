@@ -169,6 +169,16 @@ impl Summary {
         );
     }
 
+    /// A further dial has to wait.
+    pub fn dials_too_often(&self) {
+        tracing::warn!(
+            session = self.id,
+            client = %self.client,
+            site = self.site_name(),
+            "login waits, since its client has backends dialled more often than limits.sessions_per_client_per_minute allows"
+        );
+    }
+
     /// PASV or EPSV waited in vain.
     pub fn no_port(&self) {
         tracing::warn!(

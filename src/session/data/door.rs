@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::legs::{PATIENCE_AFTER_A_STRANGER, connect_to_client};
 use super::{Legs, PreparedClient};
+use crate::net::deadline::late;
 use crate::passive::Arrived;
 use crate::session::state::DataFailure;
 use crate::tls::hello::{self, Hello};
@@ -72,7 +73,7 @@ impl PreparedClient {
                     decided = decided => decided,
                     () = silent => Ok(()),
                     () = stranger => Err(DataFailure::NotResumed),
-                    () = sleep(legs.timeouts.data_connect) => Err(DataFailure::NoClient),
+                    () = late(legs.timeouts.data_connect) => Err(DataFailure::NoClient),
                 }
             }
         }

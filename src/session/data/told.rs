@@ -7,10 +7,11 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
 use super::Order;
 use crate::config::Timeouts;
+use crate::net::deadline::{late, timeout};
 use crate::net::relay::Patience;
 use crate::passive::Wanted;
 use crate::session::state::DataFailure;
@@ -86,7 +87,7 @@ impl Told {
     /// Resolves when a backend that has the transfer command, and where to connect to, will not come any more.
     pub async fn backend_stays_away(&self) {
         let _ = self.begun().await;
-        sleep(self.timeouts.data_connect).await;
+        late(self.timeouts.data_connect).await;
     }
 
     /// Resolves when a client that was given a port just now, and has not come, is not waited for any longer: its time is
@@ -95,14 +96,14 @@ impl Told {
     pub async fn client_stays_away(&self, mut wanted: Wanted) {
         let patience = self.timeouts.data_connect;
         let wanted = async {
-            sleep(patience).await;
+            late(patience).await;
             wanted.wanted().await;
         };
         tokio::select! {
             biased;
             () = self.ordered(Order::Open) => {
                 let _ = self.begun().await;
-                sleep(patience).await;
+                late(patience).await;
             }
             () = wanted => {}
         }
