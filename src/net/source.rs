@@ -58,7 +58,8 @@ impl Source {
         })
     }
 
-    /// Does the handshake with a client, of which `read` has been read already.
+    /// Does the handshake with a client, of which `read` has been read already. `amend` is given our first records before
+    /// they go out.
     ///
     /// # Errors
     /// What went wrong in the handshake, with rustls' own error within; the peer has been told by an alert.
@@ -66,9 +67,10 @@ impl Source {
         socket: TcpStream,
         config: Arc<ServerConfig>,
         read: &[u8],
+        amend: impl Fn(&mut Vec<u8>),
     ) -> io::Result<Self> {
         let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-        let source = TlsSource::handshake(socket, connection, read).await?;
+        let source = TlsSource::handshake(socket, connection, read, amend).await?;
         Ok(Self::FromClient(Box::new(source)))
     }
 
@@ -82,7 +84,7 @@ impl Source {
         name: ServerName<'static>,
     ) -> io::Result<Self> {
         let connection = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
-        let source = TlsSource::handshake(socket, connection, &[]).await?;
+        let source = TlsSource::handshake(socket, connection, &[], |_| {}).await?;
         Ok(Self::FromBackend(Box::new(source)))
     }
 

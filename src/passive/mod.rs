@@ -126,6 +126,11 @@ impl Lease {
         self.arrivals.recv().await
     }
 
+    /// Who has come to the port last since it was leased, from an address that no lease there is for.
+    pub fn stranger(&self) -> Option<IpAddr> {
+        self.place.stranger(self.port)
+    }
+
     /// The connection that arrived was a stranger's: waits for another one, which has to name `session`. False if the
     /// port is somebody else's by now.
     pub fn again(&mut self, session: SessionId) -> bool {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Session;
 use super::data::{Legs, Order, PreparedData, RunningData};
@@ -135,12 +136,23 @@ impl Session {
                 .as_ref()
                 .and_then(|backend| backend.tls.clone()),
             timeouts: settings.timeouts,
+            silence: self.bearable_silence(),
             metrics: Arc::clone(&self.shared.metrics),
             site: self.summary.site_name().to_owned(),
             session: SessionId(self.summary.id()),
         };
         self.summary.transfer_begins();
         self.data = DataSide::Running(prepared.open(legs, client_tls));
+    }
+
+    /// A client that has not asked for PROT P may not know that it is in force, and wait for its file in clear text.
+    fn bearable_silence(&self) -> Duration {
+        let patience = self.live.policy.settings.timeouts.tls_handshake;
+        if self.machine.has_chosen_protection() {
+            patience
+        } else {
+            patience.min(SILENCE_OF_THE_UNAWARE)
+        }
     }
 
     pub(super) fn drop_data(&mut self) {
@@ -150,3 +162,7 @@ impl Session {
         self.data = DataSide::None;
     }
 }
+
+/// How long a client that has not said PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
+/// arrived; by satellite that is more than a second.
+const SILENCE_OF_THE_UNAWARE: Duration = Duration::from_secs(4);

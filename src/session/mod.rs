@@ -13,6 +13,7 @@ pub mod data;
 mod data_side;
 pub mod dial;
 mod events;
+mod hello;
 mod penalty;
 pub mod state;
 mod summary;

@@ -36,3 +36,4 @@ mod shared_port_programs;
 mod support;
 mod transfers;
 mod unclean_backends;
+mod unusual_clients;

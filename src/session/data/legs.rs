@@ -4,10 +4,10 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use rustls::{HandshakeKind, ServerConnection};
+use rustls::HandshakeKind;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsConnector;
 
 use super::told::Told;
 use super::{Legs, PreparedClient};
@@ -17,6 +17,7 @@ use crate::net::stream::Stream;
 use crate::net::{connect, options};
 use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{Arrived, Caller, Lease};
+use crate::session::hello::{self, Translated};
 use crate::session::state::DataFailure;
 use crate::tls::{self, DataTls};
 
@@ -175,8 +176,8 @@ pub(super) async fn open_client(
                 Ok(stream) => stream,
                 Err(error) => {
                     // It may be that we have no port or no file descriptor left.
-                    tracing::info!(session = legs.session.0, site = legs.site, %error, "client's data port not reached");
-                    return Err(DataFailure::NoClient);
+                    tracing::info!(session = legs.session.0, site = legs.site, port = %to, %error, "client's data port not reached");
+                    return Err(DataFailure::ClientUnreachable);
                 }
             };
             let read = Vec::new();
@@ -206,7 +207,12 @@ pub(super) async fn guest(
                 failure = DataFailure::NotResumed;
                 on_stranger();
             }
-            None => return Err(failure),
+            None => {
+                return Err(match (failure, lease.stranger()) {
+                    (DataFailure::NoClient, Some(other)) => DataFailure::OnlyFrom(other),
+                    (failure, _) => failure,
+                });
+            }
         }
     }
 }
@@ -271,7 +277,7 @@ async fn secure_client(
     legs: &Legs,
     told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
-    let Arrived { stream, read } = arrived;
+    let Arrived { mut stream, read } = arrived;
     bear_standstill(&stream, legs);
     let role = Role::of(Leg::Client, legs.direction);
     let Some(tls) = tls else {
@@ -282,14 +288,10 @@ async fn secure_client(
             Err(DataFailure::NoClient)
         };
     };
-    if read.is_empty() {
-        let mut first_byte = [0];
-        tokio::select! {
-            biased;
-            // Its end, or what is wrong with it, shows in the handshake.
-            _ = stream.peek(&mut first_byte) => {}
-            begun = told.begun() => begun?,
-        }
+    if let Err(failure) = begins_tls(&stream, &read, legs, told).await {
+        legs.metrics
+            .data_handshake(Leg::Client, DataHandshake::Failed);
+        return Err(failure);
     }
     let too_late = async {
         sleep(legs.timeouts.tls_handshake).await;
@@ -299,11 +301,15 @@ async fn secure_client(
     let handshake = async {
         let config = connection.config();
         Ok(match role {
-            Role::Source => OpenLeg::Source(Source::from_client(stream, config, &read).await?),
+            Role::Source => {
+                let Translated { hello, dialect } = hello::read(&mut stream, read).await?;
+                let config = dialect.config(config);
+                let answer = |records: &mut Vec<u8>| dialect.answer(records);
+                OpenLeg::Source(Source::from_client(stream, config, &hello, answer).await?)
+            }
             Role::Sink => {
-                let acceptor = TlsAcceptor::from(config);
-                let accepting = acceptor.accept_with(stream, |handshake| take_up(handshake, &read));
-                OpenLeg::Sink(Stream::ToClient(Box::new(accepting.await?)))
+                let stream = hello::accept(stream, config, read).await?;
+                OpenLeg::Sink(Stream::ToClient(Box::new(stream)))
             }
         })
     };
@@ -322,22 +328,48 @@ async fn secure_client(
     }
 }
 
+/// Waits until the client begins its handshake, of which `read` has been read already.
+async fn begins_tls(
+    stream: &TcpStream,
+    read: &[u8],
+    legs: &Legs,
+    told: &Told,
+) -> Result<(), DataFailure> {
+    let mut first_byte = [0];
+    let peeked = async {
+        match read.first() {
+            Some(first) => Some(*first),
+            // Its end, or what is wrong with it, shows in the handshake.
+            None => match stream.peek(&mut first_byte).await {
+                Ok(1..) => Some(first_byte[0]),
+                _ => None,
+            },
+        }
+    };
+    let silent = async {
+        match told.begun().await {
+            Ok(()) => sleep(legs.silence).await,
+            Err(failure) => return failure,
+        }
+        DataFailure::ClientSilent
+    };
+    tokio::select! {
+        biased;
+        first = peeked => match first {
+            Some(other) if other != TLS_HANDSHAKE_RECORD => Err(DataFailure::ClientClearText),
+            _ => Ok(()),
+        },
+        failure = silent => Err(failure),
+    }
+}
+
 fn bear_standstill(socket: &TcpStream, legs: &Legs) {
     // If the peer has reset it already, the handshake or the first byte shows it.
     let _ = options::bear_standstill(socket, legs.timeouts.data_idle);
 }
 
-/// Gives a handshake the bytes of it that have been read already.
-fn take_up(handshake: &mut ServerConnection, mut read: &[u8]) {
-    while !read.is_empty() {
-        // What is wrong with them is said again, and to the client as an alert, as soon as the handshake goes on.
-        if !matches!(handshake.read_tls(&mut read), Ok(1..))
-            || handshake.process_new_packets().is_err()
-        {
-            return;
-        }
-    }
-}
+/// The first byte of a ClientHello: record type 22.
+const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 
 /// How long the right client is waited for after the wrong one has come to its port, once the backend has begun.
 const PATIENCE_AFTER_A_STRANGER: Duration = Duration::from_secs(3);

@@ -85,6 +85,8 @@ pub struct Legs {
     pub backend_tls: Option<BackendSessionTls>,
     /// All deadlines.
     pub timeouts: Timeouts,
+    /// How long the client may say nothing on a connection that is to be under TLS, once the transfer has begun.
+    pub silence: Duration,
     /// Where handshakes and the backend's manners are counted.
     pub metrics: Arc<Metrics>,
     /// The site's name, for the metrics.

@@ -71,6 +71,7 @@ fn legs(direction: Direction, backend_tls: Option<BackendSessionTls>, timeouts: 
         direction,
         backend_tls,
         timeouts,
+        silence: timeouts.tls_handshake,
         metrics: Arc::new(Metrics::new()),
         site: "site".to_owned(),
         session: SessionId(1),
@@ -132,7 +133,10 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
     assert_eq!(data.event().await, DataEvent::BackendOpen);
     let (backend, _) = listener.accept().await.unwrap();
     data.order(Order::Begin);
-    assert_eq!(data.event().await, DataEvent::Failed(DataFailure::NoClient));
+    assert_eq!(
+        data.event().await,
+        DataEvent::Failed(DataFailure::ClientUnreachable)
+    );
     // Below tokio, which may not have looked yet.
     let mut backend = backend.into_std().unwrap();
     let silent = loop {

@@ -173,7 +173,11 @@ impl Machine {
                 self.only_epsv = true;
                 return self.answer(answer::EPSV_ALL_OK);
             }
-            Err(answer) => return self.answer(answer),
+            Err(answer) => {
+                let command = command.clone();
+                self.push(Action::Record(Record::Refused { command, answer }));
+                return self.answer(answer);
+            }
         };
         let Some(logged_in) = self.logged_in() else {
             return;

@@ -51,7 +51,7 @@ use login::Login;
 pub use loss::{Loss, Stage};
 use queue::{Queue, Queued};
 use restart::Restart;
-use security::Security;
+use security::{ChosenBy, Security};
 use stored::Stored;
 pub use transfer::{Cause, DataFailure};
 pub use wait::{Clock, Wait};
@@ -148,6 +148,7 @@ impl Machine {
                 sni,
                 pbsz: true,
                 protection: Protection::Private,
+                chosen_by: ChosenBy::Default,
             },
         )
     }
@@ -225,6 +226,11 @@ impl Machine {
     /// Whether somebody has logged in before, so that the time for the login is over for good.
     pub fn has_been_logged_in(&self) -> bool {
         self.login_clock == LoginClock::Stopped
+    }
+
+    /// Whether the client has said PROT and so knows which protection its data connections have.
+    pub fn has_chosen_protection(&self) -> bool {
+        self.security.protection_is_the_clients()
     }
 
     /// The site of this session, once a login has named it.

@@ -18,7 +18,17 @@ pub(super) enum Security {
         /// PBSZ was given, which has to come before PROT.
         pbsz: bool,
         protection: Protection,
+        chosen_by: ChosenBy,
     },
+}
+
+/// Who has said what the protection level of data connections is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChosenBy {
+    /// Nobody: it goes with the listener or with AUTH. The client may not know.
+    Default,
+    /// The client, by PROT.
+    Client,
 }
 
 impl Security {
@@ -35,6 +45,17 @@ impl Security {
             Self::On { sni, .. } => sni.as_ref(),
             Self::Off | Self::Upgrading(_) => None,
         }
+    }
+
+    /// Whether the client has said PROT and so knows what is in force.
+    pub fn protection_is_the_clients(&self) -> bool {
+        matches!(
+            self,
+            Self::On {
+                chosen_by: ChosenBy::Client,
+                ..
+            }
+        )
     }
 
     /// The protection level of data connections, as it stands now.
@@ -82,6 +103,7 @@ impl Machine {
                 sni,
                 pbsz: false,
                 protection,
+                chosen_by: ChosenBy::Default,
             };
         }
     }
@@ -107,7 +129,10 @@ impl Machine {
     /// PROT (RFC 4217 §9).
     pub(super) fn prot(&mut self, argument: &[u8]) {
         let Security::On {
-            pbsz, protection, ..
+            pbsz,
+            protection,
+            chosen_by,
+            ..
         } = &mut self.security
         else {
             return self.answer(answer::NEEDS_AUTH);
@@ -118,11 +143,13 @@ impl Machine {
             match argument.trim_ascii().to_ascii_uppercase().as_slice() {
                 b"P" => {
                     *protection = Protection::Private;
+                    *chosen_by = ChosenBy::Client;
                     answer::PROT_PRIVATE
                 }
                 b"C" if self.terms.data_required => answer::PROT_CLEAR_REFUSED,
                 b"C" => {
                     *protection = Protection::Clear;
+                    *chosen_by = ChosenBy::Client;
                     answer::PROT_CLEAR
                 }
                 b"S" | b"E" => answer::PROT_UNSUPPORTED,

@@ -120,7 +120,7 @@ impl Machine {
         let protection = self.security.protection();
         if self.terms.data_required && protection == Protection::Clear {
             // The data port stays: PROT P and the same command again are all it takes.
-            return self.refuse_transfer(answer::PROT_REQUIRED);
+            return self.refuse_transfer(command, answer::PROT_REQUIRED);
         }
         let (State::LoggedIn(logged_in), Some(direction)) =
             (&mut self.state, command.verb().transfer())
@@ -128,7 +128,7 @@ impl Machine {
             return;
         };
         if logged_in.data_port == DataPort::None {
-            return self.refuse_transfer(answer::DATA_PORT_FIRST);
+            return self.refuse_transfer(command, answer::DATA_PORT_FIRST);
         }
         logged_in.data_port = DataPort::None;
         logged_in.step = Step::Transfer(Transfer {
@@ -150,8 +150,9 @@ impl Machine {
         }
     }
 
-    fn refuse_transfer(&mut self, answer: Answer) {
+    fn refuse_transfer(&mut self, command: Command, answer: Answer) {
         self.answer(answer);
+        self.push(Action::Record(Record::Refused { command, answer }));
         self.forget_restart();
     }
 

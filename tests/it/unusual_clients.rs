@@ -1,0 +1,426 @@
+//! Clients as they are: what small devices, old programs and misled ones send, and what they are told.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustls::version::{TLS12, TLS13};
+
+use crate::support::content;
+use crate::support::front::{Client, Front};
+use crate::support::programs::program;
+use crate::support::proxy::LogLine;
+use crate::support::raw::{Raw, open_data, protect};
+use crate::support::script::{Script, Step, reply};
+use crate::support::stage::Stage;
+use crate::support::wire::{End, Wire};
+
+/// OpenSSL's command line as a client: gives what it received, and its messages and records.
+fn s_client(front: &Front, to: SocketAddr, options: &[&str], input: &[u8]) -> (Vec<u8>, String) {
+    let messages = front.directory().join("messages");
+    let mut client = Command::new(program("openssl"))
+        .args(["s_client", "-connect", &to.to_string(), "-CAfile"])
+        .arg(front.ca())
+        .args([
+            "-verify_return_error",
+            "-quiet",
+            "-tlsextdebug",
+            "-msg",
+            "-msgfile",
+        ])
+        .arg(&messages)
+        .args(options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl runs");
+    let mut stdin = client.stdin.take().expect("it is piped");
+    stdin.write_all(input).expect("openssl reads");
+    drop(stdin);
+    let output = client.wait_with_output().expect("openssl ends");
+    (output.stdout, read_text(&messages))
+}
+
+fn read_text(file: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
+}
+
+/// The lengths of the records that came, as `-msg` shows their headers.
+fn lengths_of_records(messages: &str) -> Vec<usize> {
+    let mut lines = messages.lines();
+    let mut lengths = Vec::new();
+    while let Some(line) = lines.next() {
+        if line.starts_with("<<<") && line.contains("RecordHeader") {
+            let header = lines.next().unwrap_or_default();
+            let bytes: Vec<usize> = header
+                .split_whitespace()
+                .filter_map(|byte| usize::from_str_radix(byte, 16).ok())
+                .collect();
+            let [_, _, _, high, low] = bytes[..] else {
+                panic!("no header: {header:?}")
+            };
+            lengths.push(high * 256 + low);
+        }
+    }
+    lengths
+}
+
+#[test]
+fn a_server_name_that_is_none_is_ignored() {
+    let front = Front::new(&[]);
+    let stage = Stage::new(Script::new());
+    for version in ["-tls1_2", "-tls1_3"] {
+        for name in [
+            "ftp.example.com:990",
+            "[::1]",
+            "a name",
+            "-",
+            "ftps://ftp.example.com/",
+            "m\u{fc}nchen.example",
+            "127.0.0.1",
+            "under_score.example.com.",
+        ] {
+            let options = [version, "-servername", name];
+            let (said, _) = s_client(&stage.front, stage.proxy.implicit(), &options, b"QUIT\r\n");
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.starts_with("220 "), "{version} {name}: {said}");
+            assert!(said.contains("\n221 "), "{version} {name}: {said}");
+        }
+    }
+    drop(front);
+}
+
+#[test]
+fn a_client_that_has_room_for_short_records_gets_no_others() {
+    let file = content::bytes(1, 100_000);
+    let stage = Stage::new(Script::new().file("file", file.clone()));
+    // What encryption adds to a record.
+    const ADDED: usize = 64;
+    for (version, option, longest) in [
+        ("-tls1_2", "512", 512),
+        ("-tls1_2", "4096", 4096),
+        ("-tls1_3", "512", 512),
+    ] {
+        let options = [version, "-maxfraglen", option];
+        let quit = b"QUIT\r\n";
+        let (said, messages) = s_client(&stage.front, stage.proxy.implicit(), &options, quit);
+        assert!(
+            String::from_utf8_lossy(&said).contains("\n221 "),
+            "{options:?}"
+        );
+        let lengths = lengths_of_records(&messages);
+        assert!(lengths.len() > 2, "{messages}");
+        let first = lengths.into_iter().max().unwrap();
+        assert!(first <= longest + ADDED, "{options:?}: {first}");
+
+        let mut control = stage.session().control;
+        let data = control.epsv();
+        control.send("RETR file");
+        let (received, messages) = s_client(&stage.front, data, &options, b"");
+        control.expect(150);
+        control.expect(226);
+        assert_eq!(received, file, "{options:?}");
+        let longest_one = lengths_of_records(&messages).into_iter().max().unwrap();
+        assert!(longest_one <= longest + ADDED, "{options:?}: {longest_one}");
+
+        let data = control.epsv();
+        control.send("STOR new");
+        let options = [&options[..], &["-no_ign_eof"]].concat();
+        s_client(&stage.front, data, &options, &file);
+        control.expect(150);
+        control.expect(226);
+        assert_eq!(stage.backend.file("new"), Some(file.clone()), "{options:?}");
+    }
+}
+
+#[test]
+fn max_fragment_length_is_answered_on_both_connections_and_when_they_resume() {
+    let stage = Stage::new(Script::new().file("file", "content"));
+    let session = stage.front.directory().join("tls-session");
+    let session = session.to_str().expect("it is");
+    let mut client = Command::new(program("openssl"))
+        .args(["s_client", "-connect", &stage.proxy.implicit().to_string()])
+        .args(["-tls1_2", "-maxfraglen", "1024", "-tlsextdebug", "-ign_eof"])
+        .args(["-sess_out", session, "-CAfile"])
+        .arg(stage.front.ca())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl runs");
+    let mut commands = client.stdin.take().expect("it is piped");
+    let mut said = client.stdout.take().expect("it is piped");
+    let mut seen = String::new();
+    let mut until = |what: &str| {
+        let mut chunk = [0; 4096];
+        while !seen.contains(what) {
+            let count = said.read(&mut chunk).expect("openssl speaks");
+            assert_ne!(count, 0, "{what} is missing: {seen}");
+            seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+        seen.clone()
+    };
+    let answer = "TLS server extension \"max fragment length\"";
+    assert!(until("220 ").contains(answer));
+    for (command, answered) in [
+        ("USER alice", "331 "),
+        ("PASS secret", "230 "),
+        ("EPSV", "229 "),
+    ] {
+        commands
+            .write_all(format!("{command}\r\n").as_bytes())
+            .expect("openssl reads");
+        until(answered);
+    }
+    let port = until("|)")
+        .split("(|||")
+        .nth(1)
+        .unwrap()
+        .split('|')
+        .next()
+        .unwrap()
+        .to_owned();
+    commands.write_all(b"RETR file\r\n").expect("openssl reads");
+    let to = format!("{}:{port}", stage.proxy.implicit().ip());
+    let data = Command::new(program("openssl"))
+        .args([
+            "s_client",
+            "-connect",
+            &to,
+            "-tls1_2",
+            "-maxfraglen",
+            "1024",
+        ])
+        .args(["-tlsextdebug", "-ign_eof", "-sess_in", session])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .expect("openssl runs");
+    let data = String::from_utf8_lossy(&data.stdout).into_owned();
+    assert!(data.contains(answer), "{data}");
+    assert!(data.contains("Reused, TLSv1.2"), "{data}");
+    assert!(data.contains("content"), "{data}");
+    until("226 ");
+    commands.write_all(b"QUIT\r\n").expect("openssl reads");
+    until("221 ");
+    client.wait().expect("openssl ends");
+}
+
+/// Without TCP_NODELAY, as most programs that aren't made for speed.
+fn with_nagle(data: &Wire) {
+    let socket = data.socket();
+    socket.set_nodelay(false).expect("the socket is open");
+}
+
+#[test]
+fn small_uploads_of_clients_with_nagles_algorithm_wait_for_no_delayed_acknowledgement() {
+    let stage = Stage::new(Script::new());
+    for version in [&TLS12, &TLS13] {
+        let tls = stage.front.tls_of(version);
+        let mut control = Raw::connect_auth_tls(stage.proxy.explicit(), &tls);
+        control.login("alice", "secret");
+        control.protect_data();
+        let mut client = Client { control, tls };
+        let mut took: Vec<Duration> = (0..15)
+            .map(|_| {
+                let mut data = open_data(client.control.epsv());
+                with_nagle(&data);
+                client.control.command("STOR new", 150);
+                protect(&mut data, &client.tls).expect("a handshake");
+                let began = Instant::now();
+                data.write_all(&[b'x'; 1500]).expect("the proxy reads");
+                client.finish_upload(data);
+                began.elapsed()
+            })
+            .collect();
+        took.sort();
+        // Half of them may have had other reasons to wait; the kernel's delay is 40 ms at least.
+        let median = took[took.len() / 2];
+        assert!(median < Duration::from_millis(35), "{version:?}: {took:?}");
+    }
+}
+
+#[test]
+fn clear_text_on_a_data_connection_under_prot_p_is_told_at_once_and_in_words() {
+    let stage = Stage::new(Script::new());
+    let mut client = stage.session();
+    for (number, passive) in [true, false].into_iter().enumerate() {
+        let (mut data, listener) = if passive {
+            (Some(open_data(client.control.epsv())), None)
+        } else {
+            (None, Some(client.control.eprt()))
+        };
+        client.control.command("STOR new", 150);
+        if let Some(listener) = listener {
+            data = Some(Wire::new(listener.accept().expect("the proxy connects").0));
+        }
+        let mut data = data.expect("one way or the other");
+        data.write_all(b"hello\r\n").expect("the proxy reads");
+        let text = client.control.expect(522);
+        assert_eq!(
+            text,
+            "522 Clear text on the data connection, but PROT P is in force."
+        );
+        assert_eq!(data.read_to_end().1, End::Reset);
+        assert_eq!(stage.backend.wait_for_upload(number + 1).end, End::Reset);
+        client.control.command("PWD", 257);
+    }
+    let ended = |line: &LogLine| line.message() == "transfer not complete";
+    for line in stage.proxy.wait_for_logs(2, ended) {
+        let reason = line.field("reason").expect("there is one");
+        assert!(reason.contains("clear text"), "{reason}");
+    }
+}
+
+#[test]
+fn a_client_that_knows_nothing_of_prot_is_not_waited_for_as_long_as_one_that_has_asked_for_it() {
+    // A handshake may take longer than any test.
+    let stage = Stage::with(Script::new().file("file", "content"), |config| {
+        config.timeout("tls_handshake", "10m")
+    });
+    let mut client = stage.front.implicit(&stage.proxy);
+    client.login("alice", "secret");
+    let mut data = open_data(client.epsv());
+    client.command("RETR file", 150);
+    // It waits for its file in clear text.
+    let text = client.expect(522);
+    assert_eq!(
+        text,
+        "522 No TLS handshake on the data connection, but PROT P is in force."
+    );
+    assert_eq!(data.read_to_end().1, End::Reset);
+    let ended = |line: &LogLine| line.message() == "transfer not complete";
+    let reason = stage.proxy.wait_for_log(ended).field("reason").unwrap();
+    assert!(reason.contains("clear text"), "{reason}");
+}
+
+#[test]
+fn where_a_data_connection_from_elsewhere_came_the_log_says_from_where() {
+    let stage = Stage::with(Script::new().file("file", "content"), |config| {
+        config.timeout("data_connect", "1s")
+    });
+    let mut client = stage.session();
+    let elsewhere = "127.9.8.7".parse().expect("it is one");
+    let address = client.control.epsv();
+    // The reset may be quicker than the end of connect(2).
+    if let Ok(mut data) = Wire::try_connect_from(elsewhere, address) {
+        assert_eq!(data.read_to_end().1, End::Reset);
+    }
+    client.control.command("RETR file", 150);
+    let text = client.control.expect(425);
+    assert_eq!(
+        text,
+        "425 Can't open data connection: none came from your address."
+    );
+    let ended = |line: &LogLine| line.message() == "transfer not complete";
+    let reason = stage.proxy.wait_for_log(ended).field("reason").unwrap();
+    assert!(reason.contains("127.9.8.7"), "{reason}");
+    // The next transfer's line does not.
+    client.control.epsv();
+    client.control.command("RETR file", 150);
+    client.control.expect(425);
+    let lines = stage.proxy.wait_for_logs(2, ended);
+    let reason = lines[1].field("reason").unwrap();
+    assert_eq!(reason, "client opened no data connection");
+}
+
+#[test]
+fn every_refusal_of_a_data_port_or_a_transfer_is_in_the_log_with_its_reason() {
+    let script = Script::new()
+        .on("EPSV", [reply("502 no")])
+        .on("PASV", [reply("425 no port left")]);
+    let stage = Stage::with(script, |config| config.set("active_mode", "false"));
+    let mut client = stage.session().control;
+    for (line, code) in [
+        ("RETR file", 425),
+        ("PORT 127,0,0,1,200,200", 502),
+        ("EPRT |9|x|1|", 502),
+        ("EPSV 2", 522),
+        ("EPSV 9", 501),
+    ] {
+        let text = client.command(line, code);
+        let (command, argument) = line.split_once(' ').unwrap();
+        let line = stage.proxy.wait_for_log(|line| {
+            line.message() == "command refused"
+                && line.field("reply").as_deref() == Some(&text)
+                && line.field("command").as_deref() == Some(command)
+        });
+        assert_eq!(line.field("argument").as_deref(), Some(argument));
+    }
+    client.command("EPSV", 425);
+    let line = stage
+        .proxy
+        .wait_for_log(|line| line.message() == "backend gave no data port");
+    assert_eq!(line.field("reply").as_deref(), Some("425 no port left"));
+}
+
+#[test]
+fn the_other_spelling_of_pasv_gets_a_data_port() {
+    let stage = Stage::new(Script::new().file("file", "content"));
+    let mut client = stage.clear_session();
+    let text = client.command("P@SW", 227);
+    assert!(text.contains("127,"), "{text}");
+    // No server has to know it.
+    let commands = stage.backend.commands();
+    assert!(!commands.contains(&"P@SW".to_owned()), "{commands:?}");
+}
+
+/// What a client sends to abort, in the order in which it does.
+#[derive(Debug, Clone, Copy)]
+enum Sent {
+    InLine(&'static [u8]),
+    Urgent(&'static [u8]),
+}
+
+#[test]
+fn interrupt_and_synch_in_any_order_are_one_abor() {
+    use Sent::{InLine, Urgent};
+    for sent in [
+        // BSD's ftp and Perl's Net::FTP.
+        &[
+            InLine(b"\xff\xf4"),
+            Urgent(b"\xff\xf4\xff"),
+            InLine(b"\xf2ABOR\r\n"),
+        ][..],
+        // The Synch first.
+        &[
+            InLine(b"\xff"),
+            Urgent(b"\xf2"),
+            InLine(b"\xff\xf4ABOR\r\n"),
+        ],
+        // All of it urgent.
+        &[Urgent(b"\xff\xf4\xff\xf2ABOR\r\n")],
+        // No Telnet at all, but a data mark whose IAC was lost on the way.
+        &[InLine(b"\xf2ABOR\r\n")],
+        // The interrupt in a line of its own.
+        &[InLine(b"\xff\xf4\xff\xf2\r\nABOR\r\n")],
+        &[InLine(b"ABOR\r\r\n")],
+    ] {
+        let steps = [
+            reply("150 half of it"),
+            Step::OpenData,
+            Step::Send(b"half".to_vec()),
+            Step::Receive,
+            reply("426 cut"),
+        ];
+        let stage = Stage::new(Script::new().on("RETR", steps));
+        let mut client = stage.clear_session();
+        let mut data = open_data(client.epsv());
+        client.command("RETR file", 150);
+        data.read_exact(&mut [0; 4]).expect("the half comes");
+        for part in sent {
+            match part {
+                InLine(bytes) => client.send_bytes(bytes),
+                Urgent(bytes) => client.send_urgent(bytes),
+            }
+        }
+        client.expect(426);
+        client.expect(226);
+        assert_eq!(data.read_to_end(), (Vec::new(), End::Reset), "{sent:?}");
+        client.command("PWD", 257);
+    }
+}
