@@ -20,6 +20,7 @@ mod conformance_servers;
 mod conformance_transfers;
 mod drain;
 mod fault_matrix;
+mod first_contact;
 mod integrity;
 mod kills;
 mod limits;
