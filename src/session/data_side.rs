@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
-use super::data::{Legs, Order, PreparedData, RunningData};
+use super::data::{EarlyHandshake, Legs, Order, PreparedData, RunningData};
 use super::state::{ClientData, Event, Prepared, Protection};
 use crate::config::SessionReuse;
 use crate::ftp::command::Direction;
@@ -69,12 +69,17 @@ impl Session {
             ClientData::Active(to) => PreparedData::active(backend, to, local, timeouts),
             ClientData::Passive => {
                 let tenant = self.tenant(protection);
+                let early = (protection == Protection::Private).then(|| EarlyHandshake {
+                    tls: self.tls.data(self.session_reuse(), Tickets::None),
+                    patience: timeouts.tls_handshake,
+                    habit: self.handshakes_early.clone(),
+                });
                 let patience = timeouts.data_port;
                 let live = Arc::clone(&self.live);
                 let listener = self.listener.ip();
                 let leasing =
                     async move { live.policy.passive.lease(listener, tenant, patience).await };
-                PreparedData::passive(backend, leasing, timeouts)
+                PreparedData::passive(backend, leasing, early, timeouts)
             }
         };
         self.data = DataSide::Preparing(data);

@@ -39,6 +39,7 @@ use crate::observe::metrics::{Metrics, OpenSession};
 use crate::tls::{SessionId, SessionTls, Sessions};
 
 use client_tls::handshake;
+use data::Habit;
 use data_side::DataSide;
 use dial::BackendConnection;
 use events::ClientEnd;
@@ -146,6 +147,7 @@ pub async fn serve(
         place: None,
         backend: None,
         data: DataSide::None,
+        handshakes_early: Habit::default(),
         machine,
         happened: VecDeque::new(),
         clock: None,
@@ -186,6 +188,7 @@ struct Session {
     place: Option<(SitePlace, OpenSession)>,
     backend: Option<BackendConnection>,
     data: DataSide,
+    handshakes_early: Habit,
     machine: Machine,
     /// Events that came out of actions and wait for the machine.
     happened: VecDeque<Event>,

@@ -369,6 +369,71 @@ fn the_other_spelling_of_pasv_gets_a_data_port() {
     assert!(!commands.contains(&"P@SW".to_owned()), "{commands:?}");
 }
 
+#[test]
+fn a_handshake_may_come_before_the_transfer_command() {
+    let file = content::bytes(2, 300_000);
+    for (version, reuse) in [
+        (&TLS12, "prefer"),
+        (&TLS13, "prefer"),
+        (&TLS13, "require"),
+        (&TLS12, "off"),
+    ] {
+        let script = Script::new().file("file", file.clone());
+        let stage = Stage::with(script, |config| config.tls("session_reuse", reuse));
+        let tls = stage.front.tls_of(version);
+        let mut control = Raw::connect_auth_tls(stage.proxy.explicit(), &tls);
+        control.login("alice", "secret");
+        control.protect_data();
+        let mut client = Client { control, tls };
+        let early = |client: &mut Client| {
+            let mut data = open_data(client.control.epsv());
+            protect(&mut data, &client.tls).expect("a handshake before the command");
+            assert_eq!(data.resumed(), reuse != "off");
+            data
+        };
+        let data = early(&mut client);
+        client.control.command("RETR file", 150);
+        assert!(client.finish_download(data) == file, "{version:?} {reuse}");
+
+        let mut data = early(&mut client);
+        client.control.command("STOR new", 150);
+        data.write_all(&file).expect("the proxy reads");
+        client.finish_upload(data);
+        assert!(stage.backend.file("new").as_ref() == Some(&file));
+
+        // What is cut off is no file, whenever its handshake was.
+        let uploads = stage.backend.uploads();
+        let mut data = early(&mut client);
+        client.control.command("STOR cut", 150);
+        data.write_all(&file).expect("the proxy reads");
+        data.end(End::Fin).expect("the proxy is there");
+        client.control.expect(426);
+        assert_eq!(stage.backend.wait_for_upload(uploads + 1).end, End::Reset);
+
+        // Who leaves again leaves nothing behind. Such handshakes bring no new tickets, and rustls uses each of its four once.
+        if reuse != "require" {
+            drop(early(&mut client));
+            client.upload("next", b"content");
+            assert_eq!(client.download("file"), file);
+        }
+    }
+}
+
+#[test]
+fn a_handshake_before_the_command_that_proves_nothing_is_told_where_proof_is_demanded() {
+    let script = Script::new().file("file", "content");
+    let stage = Stage::with(script, |config| config.tls("session_reuse", "require"));
+    let mut client = stage.session();
+    let stranger = client.tls.without_resumption();
+    let mut data = open_data(client.control.epsv());
+    // Reset at the door, before or in its handshake.
+    let _ = protect(&mut data, &stranger);
+    client.control.command("RETR file", 150);
+    let text = client.control.expect(522);
+    assert!(text.contains("has to resume"), "{text}");
+    assert_eq!(client.download("file"), b"content");
+}
+
 /// What a client sends to abort, in the order in which it does.
 #[derive(Debug, Clone, Copy)]
 enum Sent {

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
+use super::early::{self, Early};
 use super::told::Told;
 use super::{Legs, PreparedClient};
 use crate::ftp::command::Direction;
@@ -37,13 +38,13 @@ pub(super) enum OpenLeg {
 
 /// What a leg is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     Source,
     Sink,
 }
 
 impl Role {
-    fn of(leg: Leg, direction: Direction) -> Self {
+    pub(super) fn of(leg: Leg, direction: Direction) -> Self {
         match (leg, direction) {
             (Leg::Client, Direction::Upload)
             | (Leg::Backend, Direction::Download | Direction::Listing) => Self::Source,
@@ -73,7 +74,16 @@ impl OpenLeg {
 #[derive(Debug)]
 pub(super) struct Guest {
     lease: Lease,
-    arrived: Arrived,
+    pub(super) came: Came,
+}
+
+/// How far a client has come before its transfer command.
+#[derive(Debug)]
+pub(super) enum Came {
+    /// Connected.
+    Connected(Arrived),
+    /// Through its handshake, or not.
+    Early(io::Result<Early>),
 }
 
 impl Drop for OpenLegs {
@@ -202,7 +212,10 @@ pub(super) async fn guest(
             () = &mut stays_away => None,
         };
         match caller {
-            Some(Caller::Arrived(arrived)) => return Ok(Guest { lease, arrived }),
+            Some(Caller::Arrived(arrived)) => {
+                let came = Came::Connected(arrived);
+                return Ok(Guest { lease, came });
+            }
             Some(Caller::TurnedAway) => {
                 failure = DataFailure::NotResumed;
                 on_stranger();
@@ -224,8 +237,12 @@ async fn let_in(
     legs: &Legs,
     told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
-    let Guest { lease, arrived } = guest;
-    let failure = match secure_client(arrived, tls, legs, told).await {
+    let Guest { lease, came } = guest;
+    let secured = match came {
+        Came::Connected(arrived) => secure_client(arrived, tls, legs, told).await,
+        Came::Early(early) => early::take_over(early, tls, legs),
+    };
+    let failure = match secured {
         Ok(leg) => return Ok(leg),
         Err(failure) => failure,
     };
@@ -255,7 +272,11 @@ async fn let_another_in(
     while lease.again(legs.session) {
         let next = guest(lease, stranger_alone(told), || {}).await;
         let next = next.map_err(|_| failure)?;
-        match secure_client(next.arrived, tls, legs, told).await {
+        // It has come after its command.
+        let Came::Connected(arrived) = next.came else {
+            return Err(failure);
+        };
+        match secure_client(arrived, tls, legs, told).await {
             Ok(leg) => return Ok(leg),
             Err(another) => failure = another,
         }
@@ -363,13 +384,13 @@ async fn begins_tls(
     }
 }
 
-fn bear_standstill(socket: &TcpStream, legs: &Legs) {
+pub(super) fn bear_standstill(socket: &TcpStream, legs: &Legs) {
     // If the peer has reset it already, the handshake or the first byte shows it.
     let _ = options::bear_standstill(socket, legs.timeouts.data_idle);
 }
 
 /// The first byte of a ClientHello: record type 22.
-const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 
 /// How long the right client is waited for after the wrong one has come to its port, once the backend has begun.
 const PATIENCE_AFTER_A_STRANGER: Duration = Duration::from_secs(3);

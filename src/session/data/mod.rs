@@ -4,6 +4,7 @@
 //! task drops its sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the
 //! order to proceed; the source's only until the source has ended and been answered with our own end.
 
+mod early;
 mod legs;
 mod told;
 mod transfer;
@@ -27,6 +28,7 @@ use crate::observe::metrics::Metrics;
 use crate::passive::Lease;
 use crate::tls::{BackendSessionTls, DataTls, SessionId};
 
+pub use early::{EarlyHandshake, Habit};
 use legs::{Guest, guest};
 use told::Told;
 use transfer::Transfer;
@@ -124,10 +126,12 @@ impl<T> Drop for Task<T> {
 }
 
 impl PreparedData {
-    /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it.
+    /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it; does the
+    /// handshake with it if it begins that before its command.
     pub fn passive(
         backend: SocketAddr,
         leasing: impl Future<Output = Option<Lease>> + Send + 'static,
+        early: Option<EarlyHandshake>,
         timeouts: &Timeouts,
     ) -> Self {
         let (orders, told) = Told::nothing(timeouts);
@@ -141,7 +145,11 @@ impl PreparedData {
             let on_stranger = || {
                 turned_away.send_replace(true);
             };
-            guest(lease, waiting.client_stays_away(), on_stranger).await
+            let mut guest = guest(lease, waiting.client_stays_away(), on_stranger).await?;
+            if let Some(early) = early {
+                guest.begin_early(&early, &waiting).await;
+            }
+            Ok(guest)
         };
         Self {
             backend: connect_backend(backend, timeouts.data_connect),

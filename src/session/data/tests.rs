@@ -103,7 +103,7 @@ async fn a_task_that_dies_waiting_for_the_client_is_not_the_clients_fault() {
     let backend = listener.local_addr().unwrap();
     let timeouts = timeouts(Duration::from_secs(30));
     let leasing = async { panic!("as a bug would") };
-    let data = PreparedData::passive(backend, leasing, &timeouts);
+    let data = PreparedData::passive(backend, leasing, None, &timeouts);
     let mut data = data.open(legs(Direction::Download, None, timeouts), None);
     assert_eq!(data.event().await, DataEvent::BackendOpen);
     data.order(Order::Begin);
