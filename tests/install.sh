@@ -200,13 +200,15 @@ unpack haproxy usr/sbin/haproxy haproxy
 need_libraries haproxy usr/sbin/haproxy
 
 # The rest is for tests/matrix.
-need_programs ncftpput:ncftp tnftp:tnftp wget:wget rclone:rclone node:nodejs npm:npm
+need_programs ncftpput:ncftp tnftp:tnftp wget:wget rclone:rclone ruby:ruby node:nodejs npm:npm
 
 # With the library that answers for the system's user database.
 unpack inetutils-ftpd usr/sbin/ftpd inetutils-ftpd libnss-wrapper
 need_libraries inetutils-ftpd usr/sbin/ftpd
 
 need_python pyftpdlib pyftpdlib==2.2.0 pyopenssl==26.4.0
+
+need_python aioftp aioftp==0.28.3
 
 need_node basic-ftp basic-ftp@6.2.6
 
