@@ -39,6 +39,7 @@ use crate::tls::{CertificateError, Fingerprint};
 
 use admin::AdminEndpoint;
 use certificate::Watching;
+use notes::Note;
 use prepare::{Listening, prepare};
 use signals::{Asked, Signals};
 
@@ -180,7 +181,10 @@ impl App {
         let live = self.live.load();
         let notes = notes::notes(&live.policy.settings, &live.certificate, SystemTime::now());
         for note in notes.iter().take(MOST_WARNINGS) {
-            tracing::warn!("{note}");
+            match note {
+                Note::Warning(text) => tracing::warn!("{text}"),
+                Note::Hint(text) => tracing::info!("{text}"),
+            }
         }
         if notes.len() > MOST_WARNINGS {
             let more = notes.len() - MOST_WARNINGS;

@@ -79,7 +79,10 @@ fn run_warns_of_what_check_notes() {
         let proxy = Proxy::start(config);
         for note in checked {
             let warning = proxy.wait_for_log(|line| line.message() == note);
-            assert_eq!(warning.field("level").as_deref(), Some("WARN"));
+            // A root may issue leaves itself, and a host be named in USER alone.
+            let may_be_meant_so = note.contains(alone) || note.contains("does not cover");
+            let level = if may_be_meant_so { "INFO" } else { "WARN" };
+            assert_eq!(warning.field("level").as_deref(), Some(level), "{note}");
         }
     }
 }
