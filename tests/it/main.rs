@@ -12,6 +12,7 @@ mod bad_input;
 mod bad_replies;
 mod brute_force;
 mod certificates;
+mod client_hellos;
 mod conformance_abort;
 mod conformance_data_ports;
 mod conformance_lines;
