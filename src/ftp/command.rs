@@ -101,21 +101,17 @@ impl Command {
     /// RFC 959 §4.1.3 asks, each in an order of its own. Inside a line such bytes are part of a name (Latin-1 has letters
     /// there) and stay. CRs behind it belong to its ending: a program that writes CRLF to a stream in text mode sends CR CR LF.
     pub fn parse(line: Bytes) -> Result<Self, BadCommand> {
-        let end = line.iter().rposition(|byte| *byte != b'\r');
-        let line = line.slice(..end.map_or(0, |last| last + 1));
-        let line = line.slice(telnet_prefix(&line)..);
+        let mut end = line.len();
+        while end > 0 && line[end - 1] == b'\r' {
+            end -= 1;
+        }
+        let start = telnet_prefix(&line[..end]);
+        let line = line.slice(start..end);
         if line.is_empty() {
             return Err(BadCommand::Empty);
         }
         if line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             return Err(BadCommand::ControlCharacter);
-        }
-        if let Some(argument_at) = munged_pasv(&line) {
-            return Ok(Self {
-                verb: Verb::Pasv,
-                line,
-                argument_at,
-            });
         }
         let letters = line
             .iter()
@@ -123,7 +119,12 @@ impl Command {
             .unwrap_or(line.len());
         let verb_ends = matches!(line.get(letters), None | Some(b' '));
         if letters == 0 || letters > MAX_VERB || !verb_ends {
-            return Err(BadCommand::NoVerb);
+            let argument_at = munged_pasv(&line).ok_or(BadCommand::NoVerb)?;
+            return Ok(Self {
+                verb: Verb::Pasv,
+                line,
+                argument_at,
+            });
         }
         let verb = Verb::named(&line[..letters].to_ascii_uppercase()).ok_or(BadCommand::Http)?;
         Ok(Self {
@@ -242,6 +243,9 @@ const MUNGED_PASV: &[u8] = b"P@SW";
 /// of BSD's IAC IP IAC DM the second IAC. No verb begins with such a byte.
 fn telnet_prefix(line: &[u8]) -> usize {
     let mut at = 0;
+    if line.first().is_none_or(|first| *first < SE) {
+        return at;
+    }
     loop {
         at += match line.get(at..).unwrap_or_default() {
             // WILL, WONT, DO, DONT name an option.
