@@ -52,13 +52,14 @@ const HOUSE: &[(&str, &[&str])] = &[
 ];
 
 /// Where bytes and values go in and come out, and nothing else.
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "ftp",
     "session/state",
     "route",
     "passive/turns",
     "net/proxy_header/parse",
     "tls/hello.rs",
+    "tls/dialect",
     "tls/habits.rs",
 ];
 

@@ -29,6 +29,8 @@ pub(super) struct State {
     pub waiting: HashMap<LeaseId, Waiting>,
     /// By client, the connections that have yet to say whose they are, the oldest in front.
     undecided: HashMap<IpAddr, VecDeque<Undecided>>,
+    /// By port, who came to it last from an address that nobody waited for. One for each port at most.
+    strangers: HashMap<SocketAddr, Stranger>,
     /// How many leases there have been, and how many connections that had to say whose they are: the next one's number.
     leases: u64,
     hearings: u64,
@@ -40,6 +42,14 @@ struct Undecided {
     number: u64,
     port: SocketAddr,
     _keep: oneshot::Sender<()>,
+}
+
+/// Somebody at a port who was nobody's client.
+#[derive(Debug, Clone, Copy)]
+struct Stranger {
+    from: IpAddr,
+    /// How many leases there had been by then.
+    after: u64,
 }
 
 /// The time that an undecided connection has to say whose it is.
@@ -156,7 +166,15 @@ impl Desk {
                 let read = Vec::new();
                 self.hand_over(&mut state, client, lease, Arrived { stream, read });
             }
-            Arrival::Stranger => self.stranger(client),
+            Arrival::Stranger => {
+                let after = state.leases;
+                let stranger = Stranger {
+                    from: client,
+                    after,
+                };
+                state.strangers.insert(port, stranger);
+                self.stranger(client);
+            }
         }
     }
 
@@ -297,6 +315,14 @@ impl Waiting {
 }
 
 impl Place {
+    /// See [`Lease::stranger`](super::Lease::stranger).
+    pub fn stranger(&self, port: SocketAddr) -> Option<IpAddr> {
+        let state = self.desk.state();
+        let stranger = state.strangers.get(&port)?;
+        let came_since = stranger.after >= self.lease.0;
+        (came_since && stranger.from != self.tenant.client).then_some(stranger.from)
+    }
+
     /// See [`Lease::again`](super::Lease::again).
     pub fn again(&self, port: SocketAddr, session: SessionId) -> bool {
         let mut state = self.desk.state();

@@ -3,7 +3,7 @@
 use super::*;
 use crate::tls::Account;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -220,4 +220,47 @@ async fn a_lease_hears_of_those_who_have_yet_to_say_whose_connection_theirs_is()
     drop(client);
     let gone = async { undecided.0.wait_for(|count| *count == 0).await.is_ok() };
     assert!(timeout(LONG, gone).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_wildcard_and_one_of_its_addresses_have_their_ports_in_common() {
+    let wildcards = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let locals = [LOCAL, Ipv6Addr::LOCALHOST.into()];
+    for (wildcard, local) in wildcards.into_iter().zip(locals) {
+        for order in [[wildcard, local], [local, wildcard]] {
+            let mut listeners = PassiveListeners::new(Arc::default(), Arc::default());
+            let ports = listeners.open(order, &(0..=0)).await.unwrap();
+            let [port] = ports.addresses()[..] else {
+                panic!("{:?}", ports.addresses())
+            };
+            for listener in order {
+                assert_eq!(ports.place(listener), wildcard);
+                let tenant = tenant(local, Mark::Address);
+                let mut lease = ports.lease(listener, tenant, LONG).await.expect("a port");
+                assert_eq!(lease.port(), port.port());
+                let _client = TcpStream::connect((local, port.port())).await.unwrap();
+                arrival(&mut lease).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reload_may_put_an_address_beside_its_wildcard_and_in_its_place() {
+    let wildcard = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    let mut listeners = PassiveListeners::new(Arc::default(), Arc::default());
+    let (number, first) = loop {
+        let free = std::net::TcpListener::bind((wildcard, 0)).unwrap();
+        let number = free.local_addr().unwrap().port();
+        drop(free);
+        // Another process may have been quicker.
+        if let Ok(ports) = listeners.open([wildcard], &(number..=number)).await {
+            break (number, ports);
+        }
+    };
+    let beside = listeners.open([LOCAL, wildcard], &(number..=number)).await;
+    let instead = listeners.open([LOCAL], &(number..=number)).await;
+    for ports in [first, beside.unwrap(), instead.unwrap()] {
+        assert_eq!(ports.addresses(), [SocketAddr::new(wildcard, number)]);
+    }
 }

@@ -14,6 +14,7 @@ pub mod data;
 mod data_side;
 pub mod dial;
 mod events;
+mod hello;
 mod penalty;
 pub mod state;
 mod summary;
@@ -41,7 +42,7 @@ use crate::tls::{SessionId, SessionTls, Sessions};
 
 use backend_ports::BackendPorts;
 use client_tls::handshake;
-use data::Lingering;
+use data::{Habit, Lingering};
 use data_side::DataSide;
 use dial::BackendConnection;
 use events::{ClientEnd, Look};
@@ -159,6 +160,7 @@ pub async fn serve(
         backend_listener: None,
         data: DataSide::None,
         lingering: Lingering::default(),
+        handshakes_early: Habit::default(),
         machine,
         happened: VecDeque::new(),
         clock: None,
@@ -211,6 +213,7 @@ struct Session {
     data: DataSide,
     /// Data connections of transfers that are over.
     lingering: Lingering,
+    handshakes_early: Habit,
     machine: Machine,
     /// Events that came out of actions and wait for the machine.
     happened: VecDeque<Event>,

@@ -92,7 +92,8 @@ impl PreparedClient {
         };
         if let Some(guest) = guest {
             // Without TLS there is no proof by which another one could take its place.
-            *self = Self::Connected(Some(guest.into_arrived()));
+            let arrived = guest.into_arrived().ok_or(DataFailure::ClientSpeaksTls)?;
+            *self = Self::Connected(Some(arrived));
         }
         let Self::Connected(Some(Arrived { stream, read })) = self else {
             return Ok(());

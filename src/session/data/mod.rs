@@ -6,6 +6,7 @@
 
 mod backend;
 mod door;
+mod early;
 mod legs;
 mod lingering;
 mod told;
@@ -30,6 +31,7 @@ use crate::tls::{BackendSessionTls, DataTls, SessionId};
 use backend::Approach;
 pub use backend::BackendPort;
 use door::Door;
+pub use early::{EarlyHandshake, Habit};
 use legs::{Guest, guest};
 pub use lingering::Lingering;
 use told::{Last, Told};
@@ -97,6 +99,8 @@ pub struct Legs {
     pub backend_tls: Option<BackendSessionTls>,
     /// All deadlines.
     pub timeouts: Timeouts,
+    /// How long the client may say nothing on a connection that is to be under TLS, once the transfer has begun.
+    pub silence: Duration,
     /// Where handshakes and the backend's manners are counted.
     pub metrics: Arc<Metrics>,
     /// The site's name, for the metrics.
@@ -140,10 +144,12 @@ impl<T> Drop for Task<T> {
 }
 
 impl PreparedData {
-    /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it.
+    /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it; does the
+    /// handshake with it if it begins that before its command.
     pub fn passive(
         backend: BackendPort,
         leasing: impl Future<Output = Option<Lease>> + Send + 'static,
+        early: Option<EarlyHandshake>,
         timeouts: &Timeouts,
     ) -> Self {
         let (orders, told) = Told::nothing(timeouts);
@@ -164,7 +170,11 @@ impl PreparedData {
                 Ok(_) => Door::Arrived,
                 Err(failure) => Door::Closed(*failure),
             });
-            guest
+            let mut guest = guest?;
+            if let Some(early) = early {
+                guest.begin_early(&early, &waiting).await;
+            }
+            Ok(guest)
         };
         Self {
             backend: Approach::to(backend, timeouts.data_connect),
