@@ -108,34 +108,44 @@ fn where_a_data_connection_from_elsewhere_came_the_log_says_from_where() {
     });
     let mut client = stage.session();
     let elsewhere = "127.9.8.7".parse().expect("it is one");
-    let address = client.control.epsv();
-    // The reset may be quicker than the end of connect(2).
-    if let Ok(mut data) = Wire::try_connect_from(elsewhere, address) {
-        assert_eq!(data.read_to_end().1, End::Reset);
+    // An upload's command goes no further without its connection.
+    for (transfer, command) in ["RETR file", "STOR new"].into_iter().enumerate() {
+        let fails = |client: &mut Client| {
+            if command.starts_with("RETR") {
+                client.control.command(command, 150);
+                client.control.expect(425)
+            } else {
+                client.control.command(command, 425)
+            }
+        };
+        let address = client.control.epsv();
+        // The reset may be quicker than the end of connect(2).
+        if let Ok(mut data) = Wire::try_connect_from(elsewhere, address) {
+            assert_eq!(data.read_to_end().1, End::Reset);
+        }
+        assert_eq!(
+            fails(&mut client),
+            "425 Can't open data connection: none came from your address."
+        );
+        let ended = |line: &LogLine| line.message() == "transfer not complete";
+        let lines = stage.proxy.wait_for_logs(transfer * 2 + 1, ended);
+        let reason = lines[transfer * 2].field("reason").unwrap();
+        assert!(reason.contains("127.9.8.7"), "{command}: {reason}");
+        // The next transfer's line does not.
+        client.control.epsv();
+        fails(&mut client);
+        let lines = stage.proxy.wait_for_logs(transfer * 2 + 2, ended);
+        let reason = lines[transfer * 2 + 1].field("reason").unwrap();
+        assert_eq!(reason, "client opened no data connection", "{command}");
     }
-    client.control.command("RETR file", 150);
-    let text = client.control.expect(425);
-    assert_eq!(
-        text,
-        "425 Can't open data connection: none came from your address."
-    );
-    let ended = |line: &LogLine| line.message() == "transfer not complete";
-    let reason = stage.proxy.wait_for_log(ended).field("reason").unwrap();
-    assert!(reason.contains("127.9.8.7"), "{reason}");
-    // The next transfer's line does not.
-    client.control.epsv();
-    client.control.command("RETR file", 150);
-    client.control.expect(425);
-    let lines = stage.proxy.wait_for_logs(2, ended);
-    let reason = lines[1].field("reason").unwrap();
-    assert_eq!(reason, "client opened no data connection");
 }
 
 #[test]
 fn every_refusal_of_a_data_port_or_a_transfer_is_in_the_log_with_its_reason() {
     let script = Script::new()
         .on("EPSV", [reply("502 no")])
-        .on("PASV", [reply("425 no port left")]);
+        .on("PASV", [reply("502 no")])
+        .on("PORT", [reply("425 no port left")]);
     let stage = Stage::with(script, |config| config.set("active_mode", "false"));
     let mut client = stage.session().control;
     for (line, code) in [

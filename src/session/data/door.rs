@@ -4,6 +4,7 @@
 //! comes: its port was not reachable, its time over, or it was told from others too late. Clients connect without waiting
 //! for the 150; their TLS handshake may wait for it (Python's ftplib, FileZilla), so it is the connection that counts.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -39,10 +40,13 @@ impl PreparedClient {
                 Ok(())
             }
             Self::Passive {
-                door, undecided, ..
+                door,
+                undecided,
+                given_up,
+                ..
             } => {
                 let mut seen = door.clone();
-                let decided = async {
+                let mut decided = pin!(async {
                     let open = |door: &Door| matches!(door, Door::Empty | Door::TurnedAway);
                     match seen.wait_for(|door| !open(door)).await.as_deref() {
                         Ok(Door::Closed(failure)) => Err(*failure),
@@ -50,7 +54,7 @@ impl PreparedClient {
                         // The task that waited at the door has panicked.
                         Err(_) => Err(DataFailure::Internal),
                     }
-                };
+                });
                 // It may be the client, who says so only after the 150.
                 let silent = async {
                     match undecided {
@@ -70,11 +74,14 @@ impl PreparedClient {
                 };
                 tokio::select! {
                     biased;
-                    decided = decided => decided,
-                    () = silent => Ok(()),
-                    () = stranger => Err(DataFailure::NotResumed),
-                    () = late(legs.timeouts.data_connect) => Err(DataFailure::NoClient),
+                    decided = &mut decided => return decided,
+                    () = silent => return Ok(()),
+                    () = stranger => return Err(DataFailure::NotResumed),
+                    () = late(legs.timeouts.data_connect) => {}
                 }
+                // Who waits at the door knows whether somebody else was there.
+                given_up.notify_one();
+                decided.await
             }
         }
     }

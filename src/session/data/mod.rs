@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
@@ -57,6 +57,8 @@ enum PreparedClient {
         door: watch::Receiver<Door>,
         /// Whether there is somebody who has yet to say whose connection it is; once there is a port.
         undecided: Option<Undecided>,
+        /// Told when nobody is waited for any longer; the door says what that came to.
+        given_up: Arc<Notify>,
     },
     /// We connect when the transfer begins.
     Active { to: SocketAddr, from: IpAddr },
@@ -155,6 +157,8 @@ impl PreparedData {
         let (orders, told) = Told::nothing(timeouts);
         let (announce, port) = oneshot::channel();
         let (doorkeeper, door) = watch::channel(Door::Empty);
+        let given_up = Arc::new(Notify::new());
+        let gave_up = Arc::clone(&given_up);
         let waiting = told.clone();
         let arrival = async move {
             let lease = leasing.await;
@@ -165,6 +169,13 @@ impl PreparedData {
                 doorkeeper.send_replace(Door::TurnedAway);
             };
             let stays_away = waiting.client_stays_away(lease.wanted());
+            let stays_away = async {
+                tokio::select! {
+                    biased;
+                    () = stays_away => {}
+                    () = gave_up.notified() => {}
+                }
+            };
             let guest = guest(lease, stays_away, on_stranger).await;
             doorkeeper.send_replace(match &guest {
                 Ok(_) => Door::Arrived,
@@ -183,6 +194,7 @@ impl PreparedData {
                 arrival: Task::spawn(arrival),
                 door,
                 undecided: None,
+                given_up,
             },
             orders,
             told,
