@@ -247,6 +247,19 @@ fn a_handshake_before_the_command_that_proves_nothing_is_told_where_proof_is_dem
     assert_eq!(client.download("file"), b"content");
 }
 
+#[test]
+fn a_handshake_before_an_upload_in_clear_text_costs_no_file() {
+    let stage = Stage::new(Script::new().file("file", "precious"));
+    let mut client = stage.session();
+    let mut data = open_data(client.control.epsv());
+    protect(&mut data, &client.tls).expect("a handshake before the command");
+    client.control.command("PROT C", 200);
+    client.control.command("STOR file", 426);
+    assert_eq!(data.read_to_end().1, End::Reset);
+    let commands = stage.backend.commands();
+    assert!(!commands.contains(&"STOR file".to_owned()), "{commands:?}");
+}
+
 /// What a client sends to abort, in the order in which it does.
 #[derive(Debug, Clone, Copy)]
 enum Sent {
