@@ -16,7 +16,7 @@ USER 65532:65532
 
 # Explicit TLS, implicit TLS, passive data connections, admin endpoint. Docker and Podman let any user of a container
 # listen on ports below 1024; elsewhere set the sysctl net.ipv4.ip_unprivileged_port_start=0, or listen on higher ports.
-EXPOSE 21 990 50000 9190
+EXPOSE 21 990 30000-30063 9190
 
 # SIGTERM drains: give the container longer than `timeouts.drain` to stop (docker run --stop-timeout 330).
 STOPSIGNAL SIGTERM

@@ -29,6 +29,7 @@ async fn announcements(passive: &Passive, answers: &[&str]) -> Announcements {
 
 async fn one_name(answers: &[&str]) -> (Announcements, Arc<Name>) {
     let passive = Passive {
+        reuse_delay: std::time::Duration::ZERO,
         ports: 50_000..=50_000,
         announced: to(named("ftp.test"), None),
         by_client: Vec::new(),
@@ -55,6 +56,7 @@ async fn the_first_rule_with_the_clients_network_counts_and_then_that_for_everyb
         announced,
     };
     let passive = Passive {
+        reuse_delay: std::time::Duration::ZERO,
         ports: 50_000..=50_099,
         announced: to(
             AnnouncedAddress::Ip(v4("203.0.113.10")),
@@ -83,6 +85,7 @@ async fn the_first_rule_with_the_clients_network_counts_and_then_that_for_everyb
 #[tokio::test]
 async fn every_port_has_one_announced_for_it() {
     let passive = Passive {
+        reuse_delay: std::time::Duration::ZERO,
         ports: 50_000..=50_001,
         announced: to(AnnouncedAddress::Control, Some(65_534..=65_535)),
         by_client: Vec::new(),
@@ -142,6 +145,7 @@ async fn however_many_names_there_are_a_silent_server_is_waited_for_once() {
         announced: to(name(number), None),
     };
     let passive = Passive {
+        reuse_delay: std::time::Duration::ZERO,
         ports: 50_000..=50_000,
         announced: to(name(0), None),
         by_client: (1..10).map(rule).collect(),
@@ -174,6 +178,7 @@ async fn a_server_that_has_fallen_silent_changes_nothing_and_is_told_of() {
 #[tokio::test]
 async fn a_name_without_an_address_is_refused_from_the_beginning() {
     let passive = Passive {
+        reuse_delay: std::time::Duration::ZERO,
         ports: 50_000..=50_000,
         announced: to(named("ftp.test"), None),
         by_client: Vec::new(),

@@ -97,8 +97,9 @@ mod tests {
         let two = "{address: 127.0.0.1:21, tls: explicit}, {address: 127.0.0.1:990, tls: implicit}";
         let three = &format!("{two}, {{address: 127.0.0.2:21, tls: explicit}}");
         let sockets = |listeners, rest| need(listeners, rest).in_all() - OTHERS;
-        assert_eq!(sockets(one, ""), 40_000 + 1 + 1);
-        assert_eq!(sockets(two, "limits: {sessions: 10}"), 40 + 2 + 1);
+        assert_eq!(sockets(one, ""), 40_000 + 1 + 64);
+        let one_port = "passive: {ports: 30000}\nlimits: {sessions: 10}";
+        assert_eq!(sockets(two, one_port), 40 + 2 + 1);
         let range = "passive: {ports: 50000-50099}\nlimits: {sessions: 1}";
         assert_eq!(sockets(three, range), 4 + 3 + 2 * 100);
     }

@@ -83,6 +83,7 @@ mod tests {
     async fn a_name_is_followed_as_long_as_it_is_announced() {
         let ip = |last| IpAddr::from([192, 0, 2, last]);
         let passive = Passive {
+            reuse_delay: std::time::Duration::ZERO,
             ports: 50_000..=50_000,
             announced: Announced {
                 address: AnnouncedAddress::Name(HostName::parse(b"ftp.test").expect("a name")),

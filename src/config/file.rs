@@ -73,6 +73,7 @@ pub(super) struct Passive {
     pub address: Option<String>,
     pub announced_ports: Option<PortRange>,
     pub by_client: Option<Vec<AnnouncedTo>>,
+    pub reuse_delay: Option<Span>,
 }
 
 #[derive(Deserialize)]

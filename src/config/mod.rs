@@ -230,6 +230,9 @@ pub struct Passive {
     pub announced: Announced,
     /// What clients of certain networks are told; the first rule with a network that has the client counts.
     pub by_client: Vec<AnnouncedTo>,
+    /// How long after a transfer that was not complete its data connection may still come to its port, so that other
+    /// sessions of the client's address that could take it for theirs don't get that port.
+    pub reuse_delay: Duration,
 }
 
 /// What clients are told of the passive ports.

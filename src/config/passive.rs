@@ -6,11 +6,12 @@ use super::{Announced, AnnouncedAddress, AnnouncedTo, HostName, Passive, file, s
 use ipnet::IpNet;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// What the section says, with its defaults.
 pub(super) fn resolve(written: file::Passive) -> Result<Passive, Fault> {
     let path = steps!["passive"];
-    let ports = written.ports.map_or(50_000..=50_000, |ports| ports.0);
+    let ports = written.ports.map_or(DEFAULT_PORTS, |ports| ports.0);
     let address = match &written.address {
         None => AnnouncedAddress::Control,
         Some(text) => announced_address(text, &path)?,
@@ -39,8 +40,19 @@ pub(super) fn resolve(written: file::Passive) -> Result<Passive, Fault> {
         ports,
         announced,
         by_client,
+        reuse_delay: written
+            .reuse_delay
+            .map_or(DEFAULT_REUSE_DELAY, |delay| delay.0),
     })
 }
+
+/// Below the ports from which Linux and others take those of outgoing connections (32768 to 60999 on Linux): one of these
+/// on a passive port would make a start fail.
+const DEFAULT_PORTS: RangeInclusive<u16> = 30_000..=30_063;
+
+/// A client connects until it learns that its transfer is over: for the round trip of a distant one, and for a lost reply
+/// that is repeated after a second (RFC 6298 §2).
+const DEFAULT_REUSE_DELAY: Duration = Duration::from_secs(2);
 
 /// Whether a client can connect to it: 0/8 is "this network", 224/4 and above are groups and reserved (RFC 6890).
 pub fn is_reachable(address: Ipv4Addr) -> bool {

@@ -94,7 +94,7 @@ fn timeouts(file: file::Timeouts) -> Timeouts {
         tls_handshake: or(file.tls_handshake, 10),
         login: or(file.login, 60),
         idle: or(file.idle, 5 * 60),
-        data_port: or(file.data_port, 10),
+        data_port: or(file.data_port, 15),
         data_connect: or(file.data_connect, 20),
         data_idle: or(file.data_idle, 5 * 60),
         final_reply: or(file.final_reply, 10 * 60),

@@ -186,6 +186,10 @@ answers! {
     DATA_WITHOUT_HANDSHAKE = "522 No TLS handshake on the data connection, but PROT P is in force.";
     /// Session reuse is required and didn't happen.
     REUSE_REQUIRED = "522 The data connection has to resume the TLS session of the control connection.";
+    /// Another connection of the client's address came to its data port, or may yet come.
+    AMBIGUOUS_DATA = "426 Can't tell your data connection from another one of your address, try again.";
+    /// The client began no transfer, and another session of its address needed the port.
+    PORT_WITHDRAWN = "425 Your data port was needed by another session of your address, ask for another one.";
     /// The client's data connection broke.
     CLIENT_DATA_LOST = "426 Data connection broken, transfer incomplete.";
     /// The client's upload ended without close_notify.

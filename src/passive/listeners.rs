@@ -12,7 +12,7 @@ use crate::net::listen::{self, Acceptor};
 use crate::observe::metrics::Metrics;
 use crate::tls::Sessions;
 
-use super::desk::Desk;
+use super::dispatcher::Dispatcher;
 use super::receive::{self, Balancers};
 use super::{PassivePorts, Ports};
 
@@ -22,7 +22,7 @@ pub struct PassiveListeners {
     /// Every port that is open, by the address that was asked for: a session may still hold one that the configuration
     /// in force has no more, and a later one has again.
     open: HashMap<SocketAddr, Opened>,
-    desk: Arc<Desk>,
+    dispatcher: Arc<Dispatcher>,
 }
 
 /// A port that has been opened, and the task that owns its listener: when that has ended, the address is free again.
@@ -56,7 +56,7 @@ impl PassiveListeners {
     pub fn new(sessions: Arc<Sessions>, metrics: Arc<Metrics>) -> Self {
         Self {
             open: HashMap::new(),
-            desk: Arc::new(Desk::new(sessions, metrics)),
+            dispatcher: Arc::new(Dispatcher::new(sessions, metrics)),
         }
     }
 
@@ -90,7 +90,7 @@ impl PassiveListeners {
         }
         Ok(PassivePorts {
             by_address,
-            desk: Arc::clone(&self.desk),
+            dispatcher: Arc::clone(&self.dispatcher),
         })
     }
 
@@ -149,7 +149,7 @@ impl PassiveListeners {
             Acceptor::new(listener),
             address,
             Arc::clone(&balancers),
-            Arc::clone(&self.desk),
+            Arc::clone(&self.dispatcher),
         );
         let receiving = tokio::spawn(receiving);
         let port = Arc::new(Port {

@@ -1,19 +1,18 @@
 //! Passive data ports: which of them is whose.
 //!
-//! The listeners are opened once and serve every session. A session *leases* a port for its client: the next connection
-//! that is the client's is handed to the session, and the lease is over. One port is enough for any number of sessions.
-//! Sessions of different addresses are told apart by address; sessions of one address by the TLS session that their
-//! client resumes, which the ClientHello names; and where it names none they take turns (`turns` has the rules).
-//! Whoever connects without a lease is a stranger and is reset; the listener goes on.
+//! The listeners are opened once and serve every session. A session *leases* a port for its client, from PASV or EPSV to
+//! the end of the transfer. One port is enough for any number of sessions: those of different addresses are told apart by
+//! address; those of one address by the TLS session that their client resumes, which the ClientHello names; and where it
+//! names none they take turns. A connection that no lease waits for is reset. `lease_table` has the rules.
 //!
-//! The way of a connection: `listeners` opens the port, `receive` accepts, `hear` reads whose it is where that has to be
-//! asked, and `desk` brings it together with the lease.
+//! The way of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `hello` read whose it is where
+//! that has to be asked, and brings it together with the lease.
 
-mod desk;
-mod hear;
+mod dispatcher;
+mod hello;
+pub mod lease_table;
 mod listeners;
 mod receive;
-mod turns;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -23,21 +22,20 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use crate::tls::SessionId;
-
-use desk::{Desk, Place};
+use dispatcher::{Dispatcher, Place};
+pub use lease_table::{Doubt, Identity, LeaseRequest, Standing};
+use lease_table::{LeaseEnd, Nearby};
 use listeners::Port;
 pub use listeners::{PassiveListeners, PortError};
-pub use turns::{Demand, Mark, Tenant};
 
 /// The passive ports of one configuration. Listeners that two configurations have in common are shared between them.
 #[derive(Debug)]
 pub struct PassivePorts {
     /// By the address of the control listener; each has all ports of the range, those of a wildcard perhaps.
     by_address: HashMap<IpAddr, Ports>,
-    desk: Arc<Desk>,
+    dispatcher: Arc<Dispatcher>,
 }
 
 /// All ports on one address, or on all of them.
@@ -47,43 +45,79 @@ struct Ports {
     addresses: Arc<[SocketAddr]>,
 }
 
-/// A port that the client may connect to. Dropping it gives the port back.
+/// A port that the client may connect to, for the task that waits there. The lease ends when this and its
+/// [`LeaseHold`] are dropped, or before by the latter.
 #[derive(Debug)]
 pub struct Lease {
-    place: Place,
+    place: Arc<Place>,
     port: SocketAddr,
     arrivals: mpsc::Receiver<Caller>,
+    standing: watch::Receiver<Standing>,
     undecided: Undecided,
     wanted: Wanted,
+    is_named: bool,
     /// A reload may take the port out of the configuration, but not from under this lease.
+    open: Arc<[Arc<Port>]>,
+}
+
+/// The session's hold on a lease: dropping it ends the lease as that of a transfer that is not complete.
+#[derive(Debug)]
+pub struct LeaseHold {
+    place: Arc<Place>,
+    port: SocketAddr,
+    standing: watch::Receiver<Standing>,
+    undecided: Undecided,
     _open: Arc<[Arc<Port>]>,
 }
 
-/// Somebody at a leased port.
+/// Whether the connection that a lease was handed is certain to be its own.
+#[derive(Debug, Clone)]
+pub struct Certainty(watch::Receiver<Standing>);
+
+/// No port became free in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoPort {
+    /// How many leases of the client's address hold or wait for a port that no other of them can have at the same time.
+    pub needed: usize,
+    /// How many ports there are.
+    pub ports: usize,
+}
+
+/// A connection at a leased port.
 #[derive(Debug)]
 pub enum Caller {
     /// The session's connection, as far as it can be told before its handshake.
     Arrived(Arrived),
-    /// Somebody who did not name the session, and has been reset. The lease goes on.
-    TurnedAway,
+    /// One that did not name the session where it has to, or said nothing, or can't be told from another one. It has been
+    /// reset, and the lease goes on.
+    TurnedAway(Option<Doubt>),
 }
 
-/// How many connections there are at a lease's port that may be its own, and have yet to say whose they are.
+/// The connections at a lease's port that may be its own, and have yet to say whose they are.
 #[derive(Debug, Clone)]
-pub struct Undecided(watch::Receiver<usize>);
+pub struct Undecided(watch::Receiver<Nearby>);
 
 impl Undecided {
-    /// Waits until there is one that stays so for a while.
-    pub async fn somebody_silent(&mut self, silence: Duration) {
+    /// Waits until there is one.
+    pub async fn any(&mut self) {
+        self.wait_for(|nearby| nearby.all > 0).await;
+    }
+
+    /// Waits until there is one that can be no other lease's, or one that stays silent for a while.
+    pub async fn any_silent(&mut self, silence: Duration) {
         loop {
-            if self.0.wait_for(|count| *count > 0).await.is_err() {
-                // The lease is over.
-                return std::future::pending().await;
-            }
-            sleep(silence).await;
-            if *self.0.borrow() > 0 {
+            self.any().await;
+            let own = self.wait_for(|nearby| nearby.no_others > 0);
+            if timeout(silence, own).await.is_ok() || self.0.borrow().all > 0 {
                 return;
             }
+        }
+    }
+
+    async fn wait_for(&mut self, wanted: impl Fn(&Nearby) -> bool) {
+        if self.0.wait_for(wanted).await.is_err() {
+            // The lease is over.
+            std::future::pending().await
         }
     }
 }
@@ -113,18 +147,38 @@ pub struct Arrived {
 
 impl PassivePorts {
     /// Leases a port on the listener's address `local`, waiting up to `patience` for its turn.
-    pub async fn lease(&self, local: IpAddr, tenant: Tenant, patience: Duration) -> Option<Lease> {
-        let ports = self.by_address.get(&local)?;
-        let asked = self.desk.ask(&ports.addresses, tenant);
-        let port = timeout(patience, asked.granted).await.ok()?.ok()?;
-        Some(Lease {
-            place: asked.place,
-            port,
-            arrivals: asked.arrivals,
-            undecided: Undecided(asked.undecided),
-            wanted: Wanted(asked.wanted),
-            _open: Arc::clone(&ports.open),
-        })
+    ///
+    /// # Errors
+    /// If none became free in that time.
+    pub async fn lease(
+        &self,
+        local: IpAddr,
+        request: LeaseRequest,
+        patience: Duration,
+    ) -> Result<Lease, NoPort> {
+        let Some(ports) = self.by_address.get(&local) else {
+            return Err(NoPort {
+                needed: 1,
+                ports: 0,
+            });
+        };
+        let asked = self.dispatcher.ask(&ports.addresses, request);
+        match timeout(patience, asked.granted).await {
+            Ok(Ok(port)) => Ok(Lease {
+                place: asked.place,
+                port,
+                arrivals: asked.arrivals,
+                standing: asked.standing,
+                undecided: Undecided(asked.undecided),
+                wanted: Wanted(asked.wanted),
+                is_named: request.identity.is_named(),
+                open: Arc::clone(&ports.open),
+            }),
+            Ok(Err(_)) | Err(_) => Err(NoPort {
+                needed: asked.place.taking_turns(),
+                ports: ports.addresses.len(),
+            }),
+        }
     }
 
     /// Where the ports are open that belong to the listener's address `local`: there, or at all addresses.
@@ -168,17 +222,28 @@ impl Lease {
         self.port.port()
     }
 
-    /// Whether somebody is there of whom it isn't known whose connection it is.
+    /// A hold on the lease for the session.
+    pub fn hold(&self) -> LeaseHold {
+        LeaseHold {
+            place: Arc::clone(&self.place),
+            port: self.port,
+            standing: self.standing.clone(),
+            undecided: self.undecided.clone(),
+            _open: Arc::clone(&self.open),
+        }
+    }
+
+    /// The connections that may be its own.
     pub fn undecided(&self) -> Undecided {
         self.undecided.clone()
     }
 
-    /// Whether somebody else waits for a port.
+    /// Whether another lease of the address waits for a port.
     pub fn wanted(&self) -> Wanted {
         self.wanted.clone()
     }
 
-    /// Waits for somebody to connect; `None` if nobody can any more. May be cancelled.
+    /// Waits for a connection; `None` if none can come any more. May be cancelled.
     pub async fn caller(&mut self) -> Option<Caller> {
         self.arrivals.recv().await
     }
@@ -188,10 +253,104 @@ impl Lease {
         self.place.stranger(self.port)
     }
 
-    /// The connection that arrived was a stranger's: waits for another one, which has to name `session`. False if the
-    /// port is somebody else's by now.
-    pub fn again(&mut self, session: SessionId) -> bool {
-        self.place.again(self.port, session)
+    /// Whether only a connection that resumes the session may be taken.
+    pub fn is_named(&self) -> bool {
+        self.is_named
+    }
+
+    /// Whether the lease's connection is its own.
+    pub fn certainty(&self) -> Certainty {
+        Certainty(self.standing.clone())
+    }
+
+    /// The handshake of the connection that arrived has resumed the session: others at the port don't matter any more.
+    pub fn proven(&self) {
+        self.place.proven();
+    }
+
+    /// The handshake of the connection that arrived was a full one: it has to have been alone.
+    pub fn unproven(&self) {
+        self.place.unproven();
+    }
+
+    /// Nobody waits for a connection any more.
+    pub fn end(&self) {
+        self.place.end(LeaseEnd::Incomplete);
+    }
+
+    /// The connection that arrived was not the client's: waits for another one that names the session.
+    pub fn again(&self) {
+        self.place.again();
+    }
+}
+
+impl LeaseHold {
+    /// The port's number.
+    pub fn port(&self) -> u16 {
+        self.port.port()
+    }
+
+    /// Whether the lease's connection is its own.
+    pub fn certainty(&self) -> Certainty {
+        Certainty(self.standing.clone())
+    }
+
+    /// The connections that may be the lease's own.
+    pub fn undecided(&self) -> Undecided {
+        self.undecided.clone()
+    }
+
+    /// The transfer for which the port was asked for has begun.
+    pub fn begin(&self) {
+        self.place.begin();
+    }
+
+    /// The data connection will be told from others in another way than the lease was asked for with.
+    pub fn identify(&self, identity: Identity) {
+        self.place.identify(identity);
+    }
+
+    /// Ends the lease of a transfer that has been reported complete.
+    pub fn complete(&self) {
+        self.place.end(LeaseEnd::Complete);
+    }
+}
+
+impl Certainty {
+    /// Resolves if the connection can't be told from another one.
+    pub async fn doubted(&self) -> Doubt {
+        let mut standing = self.0.clone();
+        loop {
+            let now = *standing.borrow_and_update();
+            match now {
+                Standing::Ambiguous(doubt) => return doubt,
+                Standing::Certain | Standing::Unsettled => {}
+            }
+            if standing.changed().await.is_err() {
+                // The lease is over, and its transfer with it.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Waits, for as long as others that came to the port have yet to say whose they are.
+    ///
+    /// # Errors
+    /// If the connection can't be told from another one.
+    pub async fn settled(&self) -> Result<(), Doubt> {
+        let mut standing = self.0.clone();
+        let settled = standing.wait_for(|standing| *standing != Standing::Unsettled);
+        match settled.await.map(|standing| *standing) {
+            Ok(Standing::Ambiguous(doubt)) => Err(doubt),
+            Ok(Standing::Certain | Standing::Unsettled) => Ok(()),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for LeaseHold {
+    fn drop(&mut self) {
+        self.place.end(LeaseEnd::Incomplete);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Accepting at a passive port: from the socket to the desk.
+//! Accepting at a passive port: from the socket to the dispatcher.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 
-use super::desk::Desk;
+use super::dispatcher::Dispatcher;
 use crate::net::listen::Acceptor;
 use crate::net::{options, proxy_header};
 
 /// The networks of the load balancers in front of a port; a reload may change them.
 pub(super) type Balancers = ArcSwap<Vec<IpNet>>;
 
-/// Brings every connection of one port to the desk.
+/// Brings every connection of one port to the dispatcher.
 pub(super) async fn receive(
     mut acceptor: Acceptor,
     port: SocketAddr,
     balancers: Arc<Balancers>,
-    desk: Arc<Desk>,
+    dispatcher: Arc<Dispatcher>,
 ) {
     loop {
         let (stream, peer) = match acceptor.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                desk.metrics.accept_error();
+                dispatcher.metrics.accept_error();
                 tracing::warn!(%error, "data connection not accepted");
                 continue;
             }
@@ -36,10 +36,16 @@ pub(super) async fn receive(
         }
         let balancers = balancers.load_full();
         if proxy_header::is_trusted(peer, &balancers) {
-            tokio::spawn(identify(stream, peer, port, balancers, Arc::clone(&desk)));
+            tokio::spawn(identify(
+                stream,
+                peer,
+                port,
+                balancers,
+                Arc::clone(&dispatcher),
+            ));
         } else {
             // Where a balancer has the control connections alone, clients come here themselves.
-            desk.arrive(stream, peer.ip().to_canonical(), port);
+            dispatcher.arrive(stream, peer.ip().to_canonical(), port);
         }
     }
 }
@@ -50,16 +56,16 @@ async fn identify(
     peer: SocketAddr,
     port: SocketAddr,
     balancers: Arc<Vec<IpNet>>,
-    desk: Arc<Desk>,
+    dispatcher: Arc<Dispatcher>,
 ) {
     match proxy_header::read(&mut stream, &balancers).await {
-        Ok(ends) => desk.arrive(stream, ends.client.ip(), port),
+        Ok(ends) => dispatcher.arrive(stream, ends.client.ip(), port),
         Err(error) => {
             let Some(fault) = error.fault() else {
                 tracing::debug!(%peer, %port, %error, "health check of a data port by a balancer");
                 return;
             };
-            desk.metrics.proxy_header_fault(fault);
+            dispatcher.metrics.proxy_header_fault(fault);
             tracing::warn!(%peer, %port, reason = fault.as_str(), %error, "data connection without a PROXY header reset");
         }
     }

@@ -1,7 +1,7 @@
 //! Leases and connections over real sockets of this machine.
 
 use super::*;
-use crate::tls::Account;
+use crate::tls::{Account, ClientCache, SessionId};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,27 +16,28 @@ async fn one_port() -> (PassiveListeners, PassivePorts) {
     (listeners, ports)
 }
 
-/// Of an account that no other session has.
-fn tenant(client: IpAddr, mark: Mark) -> Tenant {
-    let user = format!("{mark:?}");
-    let demand = Demand::Nothing;
-    Tenant {
+fn request(client: IpAddr, identity: Identity) -> LeaseRequest {
+    LeaseRequest {
         client,
-        account: Account::of("site", user.as_bytes()),
-        mark,
-        demand,
-        hello: LONG,
+        account: Account::of("site", b"user"),
+        identity,
+        reuse_delay: MOMENT,
     }
 }
 
+fn named() -> Identity {
+    Identity::Named(ClientCache::new(SessionId(1), 1))
+}
+
 async fn lease(ports: &PassivePorts, client: IpAddr) -> Lease {
-    let tenant = tenant(client, Mark::Address);
-    ports.lease(LOCAL, tenant, LONG).await.expect("a port")
+    let request = request(client, Identity::Address);
+    let lease = ports.lease(LOCAL, request, LONG).await;
+    lease.expect("a port")
 }
 
 async fn no_lease(ports: &PassivePorts, client: IpAddr) -> bool {
-    let tenant = tenant(client, Mark::Address);
-    ports.lease(LOCAL, tenant, MOMENT).await.is_none()
+    let request = request(client, Identity::Address);
+    ports.lease(LOCAL, request, MOMENT).await.is_err()
 }
 
 async fn connect_from(from: &str, port: u16) -> TcpStream {
@@ -81,12 +82,40 @@ async fn clients_of_different_addresses_share_one_port() {
 }
 
 #[tokio::test]
-async fn a_second_lease_of_the_same_address_waits_for_the_first_to_be_used() {
+async fn a_second_lease_of_the_same_address_waits_until_the_first_is_complete() {
     let (_listeners, ports) = one_port().await;
-    let first = lease(&ports, LOCAL).await;
+    let mut first = lease(&ports, LOCAL).await;
+    let _client = connect_from("127.0.0.1", first.port()).await;
+    arrival(&mut first).await;
     assert!(no_lease(&ports, LOCAL).await);
-    let port = first.port();
-    let (_second, _client) = tokio::join!(lease(&ports, LOCAL), connect_from("127.0.0.1", port));
+    let (_second, ()) = tokio::join!(lease(&ports, LOCAL), async { first.hold().complete() });
+}
+
+#[tokio::test]
+async fn a_port_that_was_too_few_says_how_many_are_needed() {
+    let (_listeners, ports) = one_port().await;
+    let _first = lease(&ports, LOCAL).await;
+    let request = request(LOCAL, Identity::Address);
+    let refused = ports.lease(LOCAL, request, MOMENT).await;
+    assert_eq!(
+        refused.err(),
+        Some(NoPort {
+            needed: 2,
+            ports: 1
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_second_connection_makes_the_first_one_doubtful() {
+    let (_listeners, ports) = one_port().await;
+    let mut lease = lease(&ports, LOCAL).await;
+    let _client = connect_from("127.0.0.1", lease.port()).await;
+    arrival(&mut lease).await;
+    let certainty = lease.certainty();
+    assert_eq!(certainty.settled().await, Ok(()));
+    assert!(is_reset(connect_from("127.0.0.1", lease.port()).await).await);
+    assert_eq!(certainty.doubted().await, Doubt::AnotherConnection);
 }
 
 #[tokio::test]
@@ -98,8 +127,7 @@ async fn a_dropped_lease_frees_its_port_and_one_given_up_in_the_queue_leaves_not
     }
     drop(held);
     drop(lease(&ports, LOCAL).await);
-    assert_eq!(ports.desk.state().turns.held(), 0);
-    assert!(ports.desk.state().waiting.is_empty());
+    assert!(ports.dispatcher.is_empty());
 }
 
 #[tokio::test]
@@ -116,50 +144,43 @@ async fn a_stranger_is_reset_and_the_lease_stays() {
 #[tokio::test]
 async fn a_connection_that_names_nobody_is_turned_away_where_a_name_is_demanded() {
     let (_listeners, ports) = one_port().await;
-    let tenant = Tenant {
-        demand: Demand::Name,
-        ..tenant(LOCAL, Mark::Unproven(SessionId(1)))
-    };
-    let mut lease = ports.lease(LOCAL, tenant, LONG).await.unwrap();
+    let request = request(LOCAL, named());
+    let mut lease = ports.lease(LOCAL, request, LONG).await.unwrap();
     for _ in 0..20 {
         let mut stranger = connect_from("127.0.0.1", lease.port()).await;
         stranger.write_all(b"no ClientHello").await.unwrap();
         assert!(is_reset(stranger).await);
     }
     let told = timeout(LONG, lease.caller()).await.unwrap();
-    assert!(matches!(told, Some(Caller::TurnedAway)));
+    assert!(matches!(told, Some(Caller::TurnedAway(None))));
 }
 
 #[tokio::test]
-async fn who_says_nothing_makes_room_for_who_does() {
+async fn a_connection_that_says_nothing_is_reset_with_the_lease() {
     let (_listeners, ports) = one_port().await;
-    let tenant = Tenant {
-        demand: Demand::Name,
-        ..tenant(LOCAL, Mark::Unproven(SessionId(1)))
-    };
-    let mut lease = ports.lease(LOCAL, tenant, LONG).await.unwrap();
-    let mut silent = Vec::new();
-    for _ in 0..50 {
-        silent.push(connect_from("127.0.0.1", lease.port()).await);
-    }
-    let mut speaking = connect_from("127.0.0.1", lease.port()).await;
-    speaking.write_all(b"no ClientHello").await.unwrap();
-    let told = timeout(LONG, lease.caller()).await.unwrap();
-    assert!(matches!(told, Some(Caller::TurnedAway)));
-    assert!(is_reset(silent.swap_remove(0)).await);
-    drop(silent);
+    let request = request(LOCAL, named());
+    let lease = ports.lease(LOCAL, request, LONG).await.unwrap();
+    let silent = connect_from("127.0.0.1", lease.port()).await;
+    lease.undecided().any().await;
+    drop(lease);
+    assert!(is_reset(silent).await);
+    assert!(ports.dispatcher.is_empty());
 }
 
 #[tokio::test]
-async fn what_was_read_of_a_connection_comes_with_it() {
+async fn what_is_no_hello_is_left_unread() {
     let (_listeners, ports) = one_port().await;
-    let named = tenant(LOCAL, Mark::Named(SessionId(1)));
-    let unproven = tenant(LOCAL, Mark::Unproven(SessionId(2)));
-    let _named = ports.lease(LOCAL, named, LONG).await.unwrap();
-    let mut lease = ports.lease(LOCAL, unproven, LONG).await.unwrap();
-    let mut client = connect_from("127.0.0.1", lease.port()).await;
+    let _named = ports.lease(LOCAL, request(LOCAL, named()), LONG).await;
+    let unproven = Identity::Unproven(ClientCache::new(SessionId(2), 2));
+    let later = request("127.0.0.2".parse().unwrap(), unproven);
+    let mut lease = ports.lease(LOCAL, later, LONG).await.unwrap();
+    let mut client = connect_from("127.0.0.2", lease.port()).await;
     client.write_all(b"no ClientHello").await.unwrap();
-    assert_eq!(arrival(&mut lease).await.read, b"no ClientHello");
+    let mut arrived = arrival(&mut lease).await;
+    assert_eq!(arrived.read, b"");
+    let mut read = [0; 14];
+    arrived.stream.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"no ClientHello");
 }
 
 #[tokio::test]
@@ -204,21 +225,16 @@ async fn a_lease_hears_whether_others_of_its_address_want_a_port() {
 #[tokio::test]
 async fn a_lease_hears_of_those_who_have_yet_to_say_whose_connection_theirs_is() {
     let (_listeners, ports) = one_port().await;
-    let asked = Tenant {
-        demand: Demand::Name,
-        ..tenant(LOCAL, Mark::Unproven(SessionId(1)))
-    };
-    let lease = ports.lease(LOCAL, asked, LONG).await.expect("a port");
+    let request = request(LOCAL, named());
+    let lease = ports.lease(LOCAL, request, LONG).await.expect("a port");
     let mut undecided = lease.undecided();
-    let silent = undecided.somebody_silent(MOMENT);
+    let silent = undecided.any_silent(MOMENT);
     assert!(timeout(MOMENT * 3, silent).await.is_err());
 
     let client = connect_from("127.0.0.1", lease.port()).await;
-    timeout(LONG, undecided.somebody_silent(MOMENT))
-        .await
-        .unwrap();
+    timeout(LONG, undecided.any_silent(MOMENT)).await.unwrap();
     drop(client);
-    let gone = async { undecided.0.wait_for(|count| *count == 0).await.is_ok() };
+    let gone = async { undecided.0.wait_for(|nearby| nearby.all == 0).await.is_ok() };
     assert!(timeout(LONG, gone).await.unwrap());
 }
 
@@ -235,8 +251,8 @@ async fn a_wildcard_and_one_of_its_addresses_have_their_ports_in_common() {
             };
             for listener in order {
                 assert_eq!(ports.place(listener), wildcard);
-                let tenant = tenant(local, Mark::Address);
-                let mut lease = ports.lease(listener, tenant, LONG).await.expect("a port");
+                let request = request(local, Identity::Address);
+                let mut lease = ports.lease(listener, request, LONG).await.expect("a port");
                 assert_eq!(lease.port(), port.port());
                 let _client = TcpStream::connect((local, port.port())).await.unwrap();
                 arrival(&mut lease).await;

@@ -16,7 +16,7 @@ use crate::limit::SitePlace;
 use crate::live::Live;
 use crate::net::control::ControlConnection;
 use crate::net::options;
-use crate::observe::metrics::LoginResult;
+use crate::observe::metrics::{LoginResult, Verdict};
 use crate::route::Route;
 
 impl Session {
@@ -224,8 +224,12 @@ impl Session {
     fn record(&mut self, record: &Record) {
         if let DataSide::Running(running) = &self.data {
             self.summary.moved(running.moved(), running.elapsed());
-            if matches!(record, Record::Transfer { .. }) {
-                self.data = DataSide::None;
+            if let Record::Transfer { verdict, .. } = record
+                && let DataSide::Running(running) =
+                    std::mem::replace(&mut self.data, DataSide::None)
+                && *verdict == Verdict::Complete
+            {
+                running.complete();
             }
         }
         if matches!(record, Record::Login(LoginResult::Accepted)) {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::Session;
 use super::data::{BackendPort, EarlyHandshake, Legs, Order, PreparedData, RunningData};
-use super::state::{BackendData, ClientData, Event, Prepared, Protection};
+use super::state::{BackendData, ClientData, DataEvent, DataFailure, Event, Prepared, Protection};
 use crate::config::{CloseNotify, SessionReuse};
 use crate::ftp::command::Direction;
 use crate::net::connect;
-use crate::passive::{Demand, Mark, Tenant};
+use crate::passive::{Identity, LeaseRequest};
 use crate::tls::{SessionId, Tickets};
 
 /// The data connections of a session, as far as they have come.
@@ -55,6 +55,13 @@ impl DataSide {
 }
 
 impl Session {
+    /// Takes note of what an event says about the client's habits.
+    pub(super) fn learn_from(&self, event: &Event) {
+        if let Event::Data(DataEvent::Failed(DataFailure::NotResumed)) = event {
+            self.tls.not_resumed();
+        }
+    }
+
     pub(super) fn prepare_data(
         &mut self,
         backend: BackendData,
@@ -72,7 +79,7 @@ impl Session {
         let data = match client {
             ClientData::Active(to) => PreparedData::active(backend, to, local, timeouts),
             ClientData::Passive => {
-                let tenant = self.tenant(protection);
+                let request = self.lease_request(protection);
                 let early = (protection == Protection::Private).then(|| EarlyHandshake {
                     tls: self.tls.data(self.session_reuse(), Tickets::None),
                     patience: timeouts.tls_handshake,
@@ -81,11 +88,24 @@ impl Session {
                 let patience = timeouts.data_port;
                 let live = Arc::clone(&self.live);
                 let listener = self.listener.ip();
-                let leasing =
-                    async move { live.policy.passive.lease(listener, tenant, patience).await };
+                let (session, client) = (self.summary.id(), self.summary.client());
+                let leasing = async move {
+                    let lease = live.policy.passive.lease(listener, request, patience).await;
+                    lease.inspect_err(|no_port| {
+                        tracing::warn!(
+                            session,
+                            %client,
+                            ports = no_port.ports,
+                            ports_needed = no_port.needed,
+                            "no passive port became free for this address: its transfers that do not resume the TLS \
+                             session of their control connection need a port each"
+                        );
+                    })
+                };
                 PreparedData::passive(backend, leasing, early, timeouts)
             }
         };
+        self.prepared_for = protection;
         self.data = DataSide::Preparing(data);
     }
 
@@ -134,34 +154,28 @@ impl Session {
         })
     }
 
-    /// How the client's next data connection is told from others of its address.
-    fn tenant(&self, protection: Protection) -> Tenant {
-        let session = SessionId(self.summary.id());
-        let (mark, demand) = match (protection, self.session_reuse()) {
-            (Protection::Clear, _) => (Mark::Address, Demand::Nothing),
-            // A ClientHello tells nothing that the address doesn't.
-            (Protection::Private, SessionReuse::Off) => (Mark::Address, Demand::Nothing),
-            (Protection::Private, reuse) => {
-                let mark = if self.tls.is_named_by_its_client() {
-                    Mark::Named(session)
-                } else {
-                    Mark::Unproven(session)
-                };
-                let demand = match reuse {
-                    SessionReuse::Require => Demand::Name,
-                    SessionReuse::Prefer | SessionReuse::Off => Demand::Nothing,
-                };
-                (mark, demand)
-            }
-        };
-        let timeouts = &self.live.policy.settings.timeouts;
-        Tenant {
+    fn lease_request(&self, protection: Protection) -> LeaseRequest {
+        LeaseRequest {
             client: self.summary.client().ip(),
             account: self.summary.account(),
-            mark,
-            demand,
-            // Python's and FileZilla's come only after the reply to the transfer command.
-            hello: timeouts.data_connect + timeouts.backend_reply + timeouts.tls_handshake,
+            identity: self.identity(protection),
+            reuse_delay: self.live.policy.settings.passive.reuse_delay,
+        }
+    }
+
+    /// How the client's next data connection is told from others of its address.
+    fn identity(&self, protection: Protection) -> Identity {
+        let cache = match protection {
+            Protection::Clear => None,
+            Protection::Private => self.tls.client_cache(),
+        };
+        let Some(cache) = cache else {
+            return Identity::Address;
+        };
+        match self.session_reuse() {
+            SessionReuse::Require => Identity::Named(cache),
+            SessionReuse::Prefer if self.tls.is_named_by_its_client() => Identity::Named(cache),
+            SessionReuse::Prefer | SessionReuse::Off => Identity::Unproven(cache),
         }
     }
 
@@ -188,6 +202,9 @@ impl Session {
             Direction::Download | Direction::Listing => Tickets::Restock,
         };
         let settings = &self.live.policy.settings;
+        if protection != self.prepared_for {
+            prepared.identify(self.identity(protection));
+        }
         let client_tls = (protection == Protection::Private)
             .then(|| self.tls.data(self.session_reuse(), tickets));
         let legs = Legs {

@@ -123,8 +123,8 @@ impl Session {
                 event = self.data.event() => {
                     if let Event::Prepared(Prepared::NoPort) = event {
                         self.shared.metrics.passive_exhausted();
-                        self.summary.no_port();
                     }
+                    self.learn_from(&event);
                     return event;
                 }
                 () = client_fills => {}

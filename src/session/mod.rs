@@ -47,7 +47,7 @@ use data_side::DataSide;
 use dial::BackendConnection;
 use events::{ClientEnd, Look};
 use penalty::Judging;
-use state::{Clock, Ending, Event, Machine, Terms};
+use state::{Clock, Ending, Event, Machine, Protection, Terms};
 use summary::Summary;
 
 /// What all sessions of the process share and no reload changes.
@@ -159,6 +159,7 @@ pub async fn serve(
         dialled: None,
         backend_listener: None,
         data: DataSide::None,
+        prepared_for: Protection::Clear,
         lingering: Lingering::default(),
         handshakes_early: Habit::default(),
         machine,
@@ -211,6 +212,8 @@ struct Session {
     /// Where the backend may connect to, until its next data connection is prepared.
     backend_listener: Option<TcpListener>,
     data: DataSide,
+    /// What PROT was when the client's data port was asked for.
+    prepared_for: Protection,
     /// Data connections of transfers that are over.
     lingering: Lingering,
     handshakes_early: Habit,

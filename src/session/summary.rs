@@ -180,15 +180,6 @@ impl Summary {
     }
 
     /// PASV or EPSV waited in vain.
-    pub fn no_port(&self) {
-        tracing::warn!(
-            session = self.id,
-            client = %self.client,
-            "no passive port became free for this address: its other sessions hold them all, and not every client is \
-             told apart by its TLS session"
-        );
-    }
-
     pub fn transfer_begins(&mut self) {
         self.moved = (0, Duration::ZERO);
         self.running = Some(self.metrics.transfer_running());

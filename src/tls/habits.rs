@@ -1,7 +1,6 @@
 //! How a client makes use of the TLS sessions that it may resume.
 //!
-//! Whoever waits for a client's next data connection wants to know whether that will name the FTP session. What a client
-//! did so far tells.
+//! Whether a client's next data connection will name its FTP session is foreseen from what it did so far.
 
 /// How a client asked for an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,18 +11,15 @@ pub(super) enum Presented {
     Ticket,
 }
 
-/// What has been seen of one client. Numbers are those of entries, in the order in which the client got them.
+/// What has been seen of one client. Numbers are those of entries, in the order in which they were issued.
 #[derive(Debug, Default)]
 pub(super) struct Habits {
-    /// A data connection has proven that it resumes this FTP session.
+    /// The last data connection has proven that it resumes this FTP session.
     resumes: bool,
-    /// It presents the same TLS session more than once: OpenSSL, GnuTLS, everybody in TLS 1.2.
+    /// It presents the same TLS session more than once: OpenSSL, GnuTLS, every client in TLS 1.2.
     repeats: bool,
     /// It keeps more than the latest ticket.
     hoards: bool,
-    /// It keeps the TLS sessions of several FTP sessions in one place and may present any of them: `curl --parallel`,
-    /// rclone.
-    mixes: bool,
     last_used: Option<u64>,
 }
 
@@ -35,20 +31,21 @@ impl Habits {
         self.last_used = Some(number);
     }
 
-    /// It presented another FTP session's entry, or the other way round.
-    pub fn mixes(&mut self) {
-        self.mixes = true;
-    }
-
-    /// A handshake has proven that it resumes.
-    pub fn resumes(&mut self) {
+    /// A handshake has proven that it resumes; returns the number of the entry.
+    pub fn resumes(&mut self) -> Option<u64> {
         self.resumes = true;
+        self.last_used
     }
 
-    /// Whether its next data connection can be relied upon to name the FTP session: it has done so, it never named another
-    /// one, and it has something left to name it with.
+    /// A data connection of it did a full handshake, or named nothing: it may have lost its cache.
+    pub fn does_not_resume(&mut self) {
+        self.resumes = false;
+    }
+
+    /// Whether its next data connection can be relied upon to name the FTP session: the last one did, and it has something
+    /// left to name it with.
     pub fn rely_on(&self, mut unused: impl Iterator<Item = u64>) -> bool {
         let mut has_one_left = || unused.any(|number| self.hoards || Some(number) > self.last_used);
-        self.resumes && !self.mixes && (self.repeats || has_one_left())
+        self.resumes && (self.repeats || has_one_left())
     }
 }

@@ -20,6 +20,7 @@ use crate::config::TlsVersion;
 pub mod backend;
 pub mod binding;
 pub mod certificate;
+pub mod client_cache;
 mod date;
 pub mod dialect;
 pub mod fault;
@@ -35,8 +36,9 @@ mod verify;
 pub mod watch;
 
 pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError};
-pub use binding::{ConnectionTls, DataTls, SessionTls, Tickets};
+pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
 pub use certificate::{CertificateError, CertificatePair, Fingerprint};
+pub use client_cache::ClientCache;
 pub use fault::{HandshakeFault, explain};
 pub use server::ServerTls;
 pub use sessions::{Account, SessionId, Sessions, Whose};

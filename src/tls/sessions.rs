@@ -9,6 +9,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::client_cache::ClientCache;
 use super::habits::Habits;
 pub(super) use super::habits::Presented;
 
@@ -36,6 +37,8 @@ pub struct Whose {
     pub session: SessionId,
     /// Who has logged in there; `None` if nobody has so far.
     pub account: Option<Account>,
+    /// Where its client keeps it.
+    pub cache: ClientCache,
 }
 
 /// How many TLS sessions of one FTP session are kept.
@@ -56,6 +59,15 @@ pub(super) enum Origin {
     Data,
 }
 
+/// What there is under a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Own(Vec<u8>),
+    /// An entry of another live FTP session, whose client shares no cache with this one's.
+    Anothers,
+    Nothing,
+}
+
 /// The TLS sessions of all FTP sessions.
 #[derive(Default)]
 pub struct Sessions {
@@ -66,24 +78,27 @@ pub struct Sessions {
 struct State {
     entries: HashMap<Arc<[u8]>, Entry>,
     owners: HashMap<SessionId, Owned>,
+    /// The last number that an entry or a moment in the life of a [`ClientCache`] has got.
+    moment: u64,
 }
 
 struct Entry {
     owner: SessionId,
     value: Vec<u8>,
-    /// Its place in the order in which its owner got them.
+    /// When it was issued.
     number: u64,
+    /// A ClientHello has offered it, be it of a connection that was reset then.
+    offered: bool,
     used: bool,
 }
 
 /// The keys of one owner's entries, oldest first, and how its client makes use of them.
-#[derive(Default)]
 struct Owned {
     control: VecDeque<Arc<[u8]>>,
     data: VecDeque<Arc<[u8]>>,
-    issued: u64,
     habits: Habits,
     account: Option<Account>,
+    cache: ClientCache,
 }
 
 impl Sessions {
@@ -92,20 +107,39 @@ impl Sessions {
         Self::default()
     }
 
-    /// Whose the first known of these names is.
+    /// Whose the first known of these names is, which a ClientHello offers. Many clients won't offer it again.
     pub fn whose(&self, names: &[Vec<u8>]) -> Option<Whose> {
-        let state = self.state();
-        let session = names
-            .iter()
-            .find_map(|name| state.entries.get(name.as_slice()))?
-            .owner;
-        let account = state.owners.get(&session).and_then(|owned| owned.account);
-        Some(Whose { session, account })
+        let mut state = self.state();
+        let known = |name: &&Vec<u8>| state.entries.contains_key(name.as_slice());
+        let name = names.iter().find(known)?;
+        let entry = state.entries.get_mut(name.as_slice())?;
+        entry.offered = true;
+        let session = entry.owner;
+        let owned = state.owners.get(&session)?;
+        Some(Whose {
+            session,
+            account: owned.account,
+            cache: owned.cache,
+        })
+    }
+
+    /// A connection that was opened for one of these sessions has presented an entry of the other.
+    pub fn share_a_cache(&self, one: SessionId, other: SessionId) {
+        self.state().share_a_cache(one, other);
     }
 
     /// Lets `owner` have entries, until the handle is dropped.
     pub(super) fn register(self: &Arc<Self>, owner: SessionId) -> Owner {
-        self.state().owners.entry(owner).or_default();
+        let mut state = self.state();
+        let opened = state.next_moment();
+        state.owners.entry(owner).or_insert_with(|| Owned {
+            control: VecDeque::new(),
+            data: VecDeque::new(),
+            habits: Habits::default(),
+            account: None,
+            cache: ClientCache::new(owner, opened),
+        });
+        drop(state);
         Owner {
             id: owner,
             sessions: Arc::clone(self),
@@ -131,13 +165,18 @@ impl State {
             .into_iter()
             .flat_map(|owned| owned.control.iter().chain(&owned.data))
             .filter_map(|key| self.entries.get(key))
-            .filter(|entry| !entry.used)
+            .filter(|entry| !entry.used && !entry.offered)
     }
 
-    fn mixed(&mut self, one: SessionId, other: SessionId) {
+    fn next_moment(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
+    }
+
+    fn share_a_cache(&mut self, one: SessionId, other: SessionId) {
         for id in [one, other] {
             if let Some(owned) = self.owners.get_mut(&id) {
-                owned.habits.mixes();
+                owned.cache.shares();
             }
         }
     }
@@ -167,8 +206,12 @@ impl Owner {
 
     /// Somebody has logged in.
     pub(super) fn logged_in(&self, account: Account) {
-        if let Some(owned) = self.sessions.state().owners.get_mut(&self.id) {
+        let mut state = self.sessions.state();
+        let moment = state.next_moment();
+        if let Some(owned) = state.owners.get_mut(&self.id) {
             owned.account = Some(account);
+            // The client has answered replies that were sent after its tickets.
+            owned.cache.receives(moment);
         }
     }
 
@@ -177,8 +220,19 @@ impl Owner {
         let state = self.sessions.state();
         state.owners.get(&self.id).is_some_and(|owned| {
             let unused = state.unused(self.id).map(|entry| entry.number);
-            owned.habits.rely_on(unused)
+            !owned.cache.is_shared() && owned.habits.rely_on(unused)
         })
+    }
+
+    /// Where the client keeps its TLS sessions, as far as that is known.
+    pub(super) fn client_cache(&self) -> Option<ClientCache> {
+        let state = self.sessions.state();
+        state.owners.get(&self.id).map(|owned| owned.cache)
+    }
+
+    /// A data connection of its client did not resume: it isn't relied upon until one has again.
+    pub(super) fn not_resumed(&self) {
+        self.entries().not_resumed();
     }
 }
 
@@ -210,20 +264,30 @@ pub(super) struct OwnEntries {
 impl OwnEntries {
     /// What was put under `key` for this owner. The entry stays: most clients present a ticket more than once, which
     /// without early data gives nobody anything to replay.
-    pub(super) fn get(&self, key: &[u8], presented: Presented) -> Option<Vec<u8>> {
+    pub(super) fn get(&self, key: &[u8], presented: Presented) -> Found {
         let mut guard = self.sessions.state();
         let state = &mut *guard;
-        let entry = state.entries.get_mut(key)?;
+        let Some(entry) = state.entries.get_mut(key) else {
+            return Found::Nothing;
+        };
         if entry.owner != self.id {
-            let other = entry.owner;
-            state.mixed(self.id, other);
-            return None;
+            let shared = |id| {
+                state
+                    .owners
+                    .get(&id)
+                    .is_some_and(|owned| owned.cache.is_shared())
+            };
+            return if shared(self.id) && shared(entry.owner) {
+                Found::Nothing
+            } else {
+                Found::Anothers
+            };
         }
         if let Some(owned) = state.owners.get_mut(&self.id) {
             owned.habits.presents(entry.number, entry.used, presented);
         }
         entry.used = true;
-        Some(entry.value.clone())
+        Found::Own(entry.value.clone())
     }
 
     /// A new control connection asks for `key`. There is nothing for it to resume, but if an FTP session that is live has
@@ -233,7 +297,10 @@ impl OwnEntries {
         if let Some(other) = state.entries.get(key).map(|entry| entry.owner)
             && other != self.id
         {
-            state.mixed(self.id, other);
+            state.share_a_cache(self.id, other);
+            if let Some(owned) = state.owners.get_mut(&self.id) {
+                owned.cache.offers_another();
+            }
         }
     }
 
@@ -244,8 +311,19 @@ impl OwnEntries {
 
     /// A data connection has proven to be of the client of this FTP session.
     pub(super) fn proven(&self) {
+        let mut state = self.sessions.state();
+        let moment = state.next_moment();
+        if let Some(owned) = state.owners.get_mut(&self.id)
+            && let Some(entry) = owned.habits.resumes()
+        {
+            owned.cache.chooses_own(entry, moment);
+        }
+    }
+
+    /// A data connection of the client did a full handshake.
+    pub(super) fn not_resumed(&self) {
         if let Some(owned) = self.sessions.state().owners.get_mut(&self.id) {
-            owned.habits.resumes();
+            owned.habits.does_not_resume();
         }
     }
 
@@ -254,6 +332,7 @@ impl OwnEntries {
     pub(super) fn put(&self, origin: Origin, key: Vec<u8>, value: Vec<u8>) -> bool {
         let mut guard = self.sessions.state();
         let state = &mut *guard;
+        let number = state.next_moment();
         let Some(owned) = state.owners.get_mut(&self.id) else {
             return false;
         };
@@ -264,8 +343,9 @@ impl OwnEntries {
             entry.value = value;
             return true;
         }
-        let number = owned.issued;
-        owned.issued += 1;
+        if origin == Origin::Control {
+            owned.cache.issues(number);
+        }
         let (keys, limit) = match origin {
             Origin::Control => (&mut owned.control, CONTROL_ENTRIES),
             Origin::Data => (&mut owned.data, DATA_ENTRIES),
@@ -283,6 +363,7 @@ impl OwnEntries {
                 owner: self.id,
                 value,
                 number,
+                offered: false,
                 used: false,
             },
         );
@@ -310,11 +391,14 @@ mod tests {
         );
         for _ in 0..3 {
             assert_eq!(
-                one.entries().get(b"key", Presented::Ticket).unwrap(),
-                b"value"
+                one.entries().get(b"key", Presented::Ticket),
+                Found::Own(b"value".to_vec())
             );
         }
-        assert_eq!(other.entries().get(b"key", Presented::Ticket), None);
+        assert_eq!(
+            other.entries().get(b"key", Presented::Ticket),
+            Found::Anothers
+        );
     }
 
     #[test]
@@ -330,8 +414,8 @@ mod tests {
                 .put(Origin::Data, b"key".to_vec(), b"theirs".to_vec())
         );
         assert_eq!(
-            one.entries().get(b"key", Presented::Ticket).unwrap(),
-            b"mine"
+            one.entries().get(b"key", Presented::Ticket),
+            Found::Own(b"mine".to_vec())
         );
     }
 
@@ -346,8 +430,8 @@ mod tests {
         }
         assert_eq!(sessions.len(), 1);
         assert_eq!(
-            one.entries().get(b"key", Presented::Ticket).unwrap(),
-            b"new"
+            one.entries().get(b"key", Presented::Ticket),
+            Found::Own(b"new".to_vec())
         );
     }
 
@@ -362,11 +446,15 @@ mod tests {
             one.entries().put(Origin::Data, vec![ticket], vec![ticket]);
         }
         assert_eq!(sessions.len(), ENTRIES_PER_OWNER);
-        assert!((0..4u8).all(|ticket| one.entries().get(&[ticket], Presented::Ticket).is_some()));
-        assert!(one.entries().get(&[238], Presented::Ticket).is_none());
-        assert!(
-            (239..=250u8).all(|ticket| one.entries().get(&[ticket], Presented::Ticket).is_some())
-        );
+        let keeps = |ticket: u8| {
+            matches!(
+                one.entries().get(&[ticket], Presented::Ticket),
+                Found::Own(_)
+            )
+        };
+        assert!((0..4).all(keeps));
+        assert!(!keeps(238));
+        assert!((239..=250).all(keeps));
     }
 
     #[test]
@@ -378,7 +466,10 @@ mod tests {
         for ticket in 0..=255u8 {
             one.entries().put(Origin::Data, vec![ticket], vec![ticket]);
         }
-        assert!(other.entries().get(b"theirs", Presented::Ticket).is_some());
+        assert!(matches!(
+            other.entries().get(b"theirs", Presented::Ticket),
+            Found::Own(_)
+        ));
     }
 
     #[test]
@@ -390,7 +481,7 @@ mod tests {
             .entries()
             .put(Origin::Data, b"two".to_vec(), b"value".to_vec());
         drop(one);
-        assert_eq!(late.get(b"one", Presented::Ticket), None);
+        assert_eq!(late.get(b"one", Presented::Ticket), Found::Nothing);
         assert!(!late.put(Origin::Data, b"late".to_vec(), b"value".to_vec()));
         assert_eq!(sessions.len(), 1);
         drop(other);

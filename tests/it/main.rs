@@ -19,6 +19,7 @@ mod conformance_lines;
 mod conformance_login;
 mod conformance_servers;
 mod conformance_transfers;
+mod crowd;
 mod drain;
 mod fault_matrix;
 mod first_contact;

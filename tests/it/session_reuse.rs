@@ -180,9 +180,9 @@ fn a_site_has_a_policy_of_its_own_whatever_that_of_the_others_is() {
             let (mut control, tls) = house.session_as("off.test|alice", version);
             assert!(!house.download(&mut control, &tls).resumed());
             let (mut control, tls) = house.session_as("prefer.test|alice", version);
-            assert!(house.download(&mut control, &tls).resumed());
             let unresumed = tls.without_resumption();
             assert!(!house.download(&mut control, &unresumed).resumed());
+            assert!(house.download(&mut control, &tls).resumed());
             let (mut control, tls) = house.session_as("require.test|alice", version);
             assert!(house.download(&mut control, &tls).resumed());
             house.refused_download(&mut control, &tls.without_resumption());

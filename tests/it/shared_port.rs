@@ -225,7 +225,7 @@ fn clients_that_never_resume_share_a_port_from_fifty_addresses() {
 }
 
 #[test]
-fn a_client_that_never_resumes_waits_until_its_neighbour_has_connected() {
+fn a_client_that_never_resumes_waits_until_its_neighbours_transfer_is_over() {
     let house = House::new(2, |config| config);
     let address = house.proxy.explicit().ip();
     let tls = || house.front.tls_of(&TLS13).without_resumption();
@@ -239,26 +239,51 @@ fn a_client_that_never_resumes_waits_until_its_neighbour_has_connected() {
     second.transfer_at(port, 0);
 }
 
-/// `curl --parallel` and rclone keep the TLS sessions of all their control connections in one place and present any of
-/// them: a connection for one session's file could pass for another's.
+/// FileZilla, lftp and WinSCP with parallel connections.
 #[test]
-fn sessions_of_one_account_never_hold_a_port_together_and_those_of_another_do() {
+fn sessions_of_one_account_whose_clients_resume_hold_a_port_together() {
     for version in [&TLS12, &TLS13] {
         let house = House::new(3, |config| config.timeout("data_port", "200ms"));
         let address = house.proxy.explicit().ip();
         let tls = || house.front.tls_of(version);
-        let mut first = house.session_of("alice", 0, address, tls());
-        let mut second = house.session_of("alice", 1, address, tls());
-        let mut other = house.session_of("bob", 2, address, tls());
+        let mut members: Vec<Member> = (0..3)
+            .map(|number| {
+                let mut member = house.session_of("alice", number, address, tls());
+                // Shows that its client resumes.
+                member.transfer(0);
+                member
+            })
+            .collect();
+        for file in 2..6 {
+            let ports: Vec<_> = members
+                .iter_mut()
+                .map(|member| member.control.epsv())
+                .collect();
+            for (member, port) in members.iter_mut().zip(ports).rev() {
+                member.transfer_at(port, file);
+            }
+        }
+    }
+}
+
+/// `curl --parallel` and rclone keep the TLS sessions of all their control connections in one place and present any of
+/// them: a connection for one session's file could pass for another's.
+#[test]
+fn sessions_that_share_a_cache_never_hold_a_port_together_and_those_of_another_client_do() {
+    for version in [&TLS12, &TLS13] {
+        let house = House::new(3, |config| config.timeout("data_port", "200ms"));
+        let address = house.proxy.explicit().ip();
+        let shared = house.front.tls_of(version);
+        let mut first = house.session_of("alice", 0, address, shared.clone());
+        let mut second = house.session_of("alice", 1, address, shared);
+        let mut other = house.session_of("bob", 2, address, house.front.tls_of(version));
         for member in [&mut first, &mut second, &mut other] {
-            // Shows that its client resumes.
             member.transfer(0);
         }
         let port = first.control.epsv();
         second.control.command("EPSV", 425);
         other.transfer(2);
         first.transfer_at(port, 2);
-        second.tls = first.tls.clone();
         for file in 1..4 {
             second.transfer(file);
         }

@@ -66,7 +66,7 @@ async fn demo(binary: &Path) -> Result<(), Box<dyn Error>> {
     let ports = Ports {
         explicit: ports::free_or(2121)?,
         implicit: ports::free_or(2990)?,
-        data: ports::free_or(50000)?,
+        data: ports::free_or(30000)?,
         admin: ports::free_or(9190)?,
     };
     let config = folder.path().join("portcullis.yaml");

@@ -77,7 +77,7 @@ macro_rules! read_from_text {
 
 read_from_text! {
     Span: "a duration such as 500ms, 10s, 5m or 1h", |text| read::duration(text).map(Span);
-    PortRange: "a port or a range of ports such as 50000-50099", |text| read::port_range(text).map(PortRange);
+    PortRange: "a port or a range of ports such as 30000-30063", |text| read::port_range(text).map(PortRange);
     Count: "a whole number from 1", |text| read::count(text).map(Count);
     ListenAddress: "an address and port such as 0.0.0.0:21", |text| read::listen_address(text).map(ListenAddress);
     Network: "a network such as 10.0.0.0/8", |text| read::network(text).map(Network);

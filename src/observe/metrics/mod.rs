@@ -185,6 +185,11 @@ impl Metrics {
         self.table.passive_exhausted.inc();
     }
 
+    /// A data connection could not be told from another of the client's address, and its transfer fails.
+    pub fn passive_ambiguous(&self) {
+        self.table.passive_ambiguous.inc();
+    }
+
     /// A connection to a passive port belonged to no session.
     pub fn passive_stranger(&self) {
         self.table.passive_strangers.inc();

@@ -40,6 +40,7 @@ pub(super) struct Table {
     pub backend_unclean_close: IntCounterVec,
     pub passive_ports_in_use: IntGauge,
     pub passive_exhausted: IntCounter,
+    pub passive_ambiguous: IntCounter,
     pub passive_strangers: IntCounter,
     pub certificate_not_after: IntGauge,
     pub reloads: IntCounterVec,
@@ -139,6 +140,10 @@ impl Table {
             passive_exhausted: register.counter(
                 "passive_exhausted_total",
                 "PASV and EPSV refused because no passive port was free.",
+            ),
+            passive_ambiguous: register.counter(
+                "passive_ambiguous_total",
+                "Transfers that failed because their data connection could not be told from another of the client's address.",
             ),
             passive_strangers: register.counter(
                 "passive_strangers_total",

@@ -17,6 +17,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_data_tls_handshakes_total", "counter"),
     ("portcullis_guard_total", "counter"),
     ("portcullis_logins_total", "counter"),
+    ("portcullis_passive_ambiguous_total", "counter"),
     ("portcullis_passive_exhausted_total", "counter"),
     ("portcullis_passive_ports_in_use", "gauge"),
     ("portcullis_passive_strangers_total", "counter"),
@@ -88,6 +89,7 @@ fn count_everything(metrics: &Metrics, site: &str) {
         .for_each(|s| metrics.backend_dial_failed(site, *s));
     metrics.backend_unclean_close(site);
     metrics.passive_ports_in_use(7);
+    metrics.passive_ambiguous();
     metrics.passive_exhausted();
     metrics.passive_stranger();
     metrics.certificate_not_after(SystemTime::now());

@@ -7,6 +7,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::legs::{PATIENCE_AFTER_A_STRANGER, connect_to_client};
@@ -21,8 +22,8 @@ use crate::tls::hello::{self, Hello};
 pub(super) enum Door {
     /// Nobody, or nobody who has said whose connection it is.
     Empty,
-    /// Somebody who has been turned away.
-    TurnedAway,
+    /// A connection that was turned away: what it means for the transfer if it was the client's.
+    TurnedAway(DataFailure),
     /// The client.
     Arrived,
     /// Nobody will.
@@ -47,7 +48,7 @@ impl PreparedClient {
             } => {
                 let mut seen = door.clone();
                 let mut decided = pin!(async {
-                    let open = |door: &Door| matches!(door, Door::Empty | Door::TurnedAway);
+                    let open = |door: &Door| matches!(door, Door::Empty | Door::TurnedAway(_));
                     match seen.wait_for(|door| !open(door)).await.as_deref() {
                         Ok(Door::Closed(failure)) => Err(*failure),
                         Ok(_) => Ok(()),
@@ -58,25 +59,20 @@ impl PreparedClient {
                 // It may be the client, who says so only after the 150.
                 let silent = async {
                     match undecided {
-                        Some(undecided) => undecided.somebody_silent(SILENCE).await,
+                        Some(undecided) => undecided.any_silent(SILENCE).await,
                         None => std::future::pending().await,
                     }
                 };
                 let stranger = async {
-                    if door
-                        .wait_for(|door| *door == Door::TurnedAway)
-                        .await
-                        .is_err()
-                    {
-                        std::future::pending::<()>().await;
-                    }
+                    let failure = turned_away(door).await;
                     sleep(PATIENCE_AFTER_A_STRANGER).await;
+                    failure
                 };
                 tokio::select! {
                     biased;
                     decided = &mut decided => return decided,
                     () = silent => return Ok(()),
-                    () = stranger => return Err(DataFailure::NotResumed),
+                    failure = stranger => return Err(failure),
                     () = late(legs.timeouts.data_connect) => {}
                 }
                 // Who waits at the door knows whether somebody else was there.
@@ -119,6 +115,17 @@ impl PreparedClient {
             Hello::Names(_) => Err(DataFailure::ClientSpeaksTls),
             Hello::Incomplete | Hello::Other => Ok(()),
         }
+    }
+}
+
+/// Waits until a connection is turned away: what it means if it was the client's.
+pub(super) async fn turned_away(door: &mut watch::Receiver<Door>) -> DataFailure {
+    let came = door
+        .wait_for(|door| matches!(door, Door::TurnedAway(_)))
+        .await;
+    match came.map(|door| *door) {
+        Ok(Door::TurnedAway(failure)) => failure,
+        Ok(_) | Err(_) => std::future::pending().await,
     }
 }
 

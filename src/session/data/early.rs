@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustls::HandshakeKind;
 use tokio::time::sleep;
 
-use super::legs::{Came, Guest, OpenLeg, Role, TLS_HANDSHAKE_RECORD, bear_standstill};
+use super::legs::{Came, Guest, OpenLeg, Role, TLS_HANDSHAKE_RECORD, bear_standstill, judge};
 use super::told::Told;
 use super::{Legs, Order};
 use crate::net::deadline::timeout;
@@ -21,7 +21,7 @@ use crate::net::options;
 use crate::net::source::Source;
 use crate::net::stream::Stream;
 use crate::observe::metrics::{DataHandshake, Leg};
-use crate::passive::Arrived;
+use crate::passive::{Arrived, Lease};
 use crate::session::hello;
 use crate::session::state::DataFailure;
 use crate::tls::binding::Proof;
@@ -116,8 +116,9 @@ impl EarlyHandshake {
     }
 }
 
-/// What such a connection is to the transfer that it turns out to be for.
+/// What such a connection is to the transfer that it turns out to be for, and to the lease of its port.
 pub(super) fn take_over(
+    lease: &Lease,
     early: io::Result<Early>,
     tls: Option<&DataTls>,
     legs: &Legs,
@@ -136,9 +137,7 @@ pub(super) fn take_over(
     else {
         return Err(DataFailure::ClientHandshake);
     };
-    if !tls.accepts(proof) {
-        return Err(DataFailure::NotResumed);
-    }
+    judge(lease, proof, tls)?;
     bear_standstill(stream.socket(), legs);
     Ok(match Role::of(Leg::Client, legs.direction) {
         Role::Source => OpenLeg::Source(Source::early(stream)),

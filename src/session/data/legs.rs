@@ -10,9 +10,10 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::door::Door;
+use super::door::turned_away;
 use super::early::{self, Early};
 use super::told::Told;
+use super::transfer::failure_of;
 use super::{Legs, PreparedClient};
 use crate::ftp::command::Direction;
 use crate::net::deadline::late;
@@ -23,7 +24,7 @@ use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{Arrived, Caller, Lease};
 use crate::session::hello::{self, Translated};
 use crate::session::state::DataFailure;
-use crate::tls::{self, DataTls};
+use crate::tls::{self, DataTls, Proof};
 
 /// The connections of both legs, as far as they are open.
 #[derive(Debug, Default)]
@@ -176,32 +177,42 @@ pub(super) async fn open_client(
 ) -> Result<OpenLeg, DataFailure> {
     match prepared {
         PreparedClient::Passive { arrival, door, .. } => {
-            // If it is the client itself that doesn't resume, it should not wait long for being told.
-            let not_resumed = async {
-                if door
-                    .wait_for(|door| *door == Door::TurnedAway)
-                    .await
-                    .is_err()
-                {
-                    std::future::pending::<()>().await;
-                }
+            // If it was the client itself, it should not wait long for being told.
+            let turned_away = async {
+                let failure = turned_away(door).await;
                 stranger_alone(told).await;
+                failure
             };
             let guest = tokio::select! {
                 biased;
                 guest = arrival.join() => guest.ok_or(DataFailure::Internal)??,
-                () = not_resumed => return Err(DataFailure::NotResumed),
+                failure = turned_away => return Err(failure),
             };
             let_in(guest, tls, legs, told).await
         }
         PreparedClient::Active { to, from } => {
             let arrived = connect_to_client(*to, *from, legs).await?;
-            secure_client(arrived, tls, legs, told).await
+            secure_own(arrived, tls, legs, told).await
         }
         PreparedClient::Connected(arrived) => {
             let arrived = arrived.take().ok_or(DataFailure::Internal)?;
-            secure_client(arrived, tls, legs, told).await
+            secure_own(arrived, tls, legs, told).await
         }
+    }
+}
+
+/// Does the handshake with a client that is the right one whatever it presents: we have connected to where it said.
+async fn secure_own(
+    arrived: Arrived,
+    tls: Option<&DataTls>,
+    legs: &Legs,
+    told: &Told,
+) -> Result<OpenLeg, DataFailure> {
+    let (leg, proof) = secure_client(arrived, tls, legs, told).await?;
+    if tls.is_none_or(|tls| tls.accepts(proof)) {
+        Ok(leg)
+    } else {
+        Err(DataFailure::NotResumed)
     }
 }
 
@@ -227,31 +238,42 @@ pub(super) async fn connect_to_client(
 }
 
 /// Waits for the client at its port, until it `stays_away`. Where it has to name its session, others are turned away and it
-/// is waited for: they may have come to steal its place.
+/// is waited for: they may have come to take its place.
 pub(super) async fn guest(
     mut lease: Lease,
-    stays_away: impl Future<Output = ()>,
-    on_stranger: impl Fn(),
+    stays_away: impl Future<Output = DataFailure>,
+    on_stranger: impl Fn(DataFailure),
 ) -> Result<Guest, DataFailure> {
-    let mut failure = DataFailure::NoClient;
+    let turned_away = if lease.is_named() {
+        DataFailure::NotResumed
+    } else {
+        DataFailure::ClientHandshake
+    };
+    let certainty = lease.certainty();
+    let mut doubted = pin!(certainty.doubted());
+    let mut stranger = None;
     let mut stays_away = pin!(stays_away);
     loop {
         let caller = tokio::select! {
             biased;
-            caller = lease.caller() => caller,
-            () = &mut stays_away => None,
+            caller = lease.caller() => caller.ok_or(DataFailure::NoClient),
+            doubt = &mut doubted => Err(failure_of(doubt)),
+            failure = &mut stays_away => Err(failure),
         };
         match caller {
-            Some(Caller::Arrived(arrived)) => {
+            Ok(Caller::Arrived(arrived)) => {
                 let came = Came::Connected(arrived);
                 return Ok(Guest { lease, came });
             }
-            Some(Caller::TurnedAway) => {
-                failure = DataFailure::NotResumed;
-                on_stranger();
+            Ok(Caller::TurnedAway(doubt)) => {
+                let failure = doubt.map_or(turned_away, failure_of);
+                stranger = Some(failure);
+                on_stranger(failure);
             }
-            None => {
-                return Err(match (failure, lease.stranger()) {
+            Err(failure) => {
+                // A connection that comes now is too late.
+                lease.end();
+                return Err(match (stranger.unwrap_or(failure), lease.stranger()) {
                     (DataFailure::NoClient, Some(other)) => DataFailure::OnlyFrom(other),
                     (failure, _) => failure,
                 });
@@ -260,7 +282,7 @@ pub(super) async fn guest(
     }
 }
 
-/// Does the handshake with whoever came; where only the session's client is accepted, with whoever comes after it, too.
+/// Does the handshake with the connection that came; where it has to name its session, with those that come after it, too.
 async fn let_in(
     guest: Guest,
     tls: Option<&DataTls>,
@@ -269,14 +291,14 @@ async fn let_in(
 ) -> Result<OpenLeg, DataFailure> {
     let Guest { lease, came } = guest;
     let secured = match came {
-        Came::Connected(arrived) => secure_client(arrived, tls, legs, told).await,
-        Came::Early(early) => early::take_over(early, tls, legs),
+        Came::Connected(arrived) => secure_leased(&lease, arrived, tls, legs, told).await,
+        Came::Early(early) => early::take_over(&lease, early, tls, legs),
     };
     let failure = match secured {
         Ok(leg) => return Ok(leg),
         Err(failure) => failure,
     };
-    if !tls.is_some_and(DataTls::demands_proof) {
+    if !lease.is_named() {
         return Err(failure);
     }
     // One time for all: strangers might go on coming for ever.
@@ -299,20 +321,55 @@ async fn let_another_in(
     legs: &Legs,
     told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
-    while lease.again(legs.session) {
-        let next = guest(lease, stranger_alone(told), || {}).await;
+    loop {
+        lease.again();
+        let stays_away = async {
+            stranger_alone(told).await;
+            failure
+        };
+        let next = guest(lease, stays_away, |_| {}).await;
         let next = next.map_err(|_| failure)?;
         // It has come after its command.
         let Came::Connected(arrived) = next.came else {
             return Err(failure);
         };
-        match secure_client(arrived, tls, legs, told).await {
+        match secure_leased(&next.lease, arrived, tls, legs, told).await {
             Ok(leg) => return Ok(leg),
             Err(another) => failure = another,
         }
         lease = next.lease;
     }
-    Err(failure)
+}
+
+/// Does the handshake with a connection that came to a leased port, and judges what it proves.
+async fn secure_leased(
+    lease: &Lease,
+    arrived: Arrived,
+    tls: Option<&DataTls>,
+    legs: &Legs,
+    told: &Told,
+) -> Result<OpenLeg, DataFailure> {
+    let (leg, proof) = secure_client(arrived, tls, legs, told).await?;
+    if let Some(tls) = tls {
+        judge(lease, proof, tls)?;
+    }
+    Ok(leg)
+}
+
+/// Whether the connection that came to a leased port is the client's, after what its handshake has proven.
+pub(super) fn judge(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<(), DataFailure> {
+    match proof {
+        Proof::SameClient => {
+            lease.proven();
+            Ok(())
+        }
+        Proof::Another => Err(DataFailure::AnotherConnection),
+        Proof::Nothing if lease.is_named() || !tls.accepts(proof) => Err(DataFailure::NotResumed),
+        Proof::Nothing => {
+            lease.unproven();
+            Ok(())
+        }
+    }
 }
 
 /// Resolves when the right client should have come behind the wrong one.
@@ -327,14 +384,14 @@ async fn secure_client(
     tls: Option<&DataTls>,
     legs: &Legs,
     told: &Told,
-) -> Result<OpenLeg, DataFailure> {
+) -> Result<(OpenLeg, Proof), DataFailure> {
     let Arrived { mut stream, read } = arrived;
     bear_standstill(&stream, legs);
     let role = Role::of(Leg::Client, legs.direction);
     let Some(tls) = tls else {
         // PROT C after a PASV under PROT P: what was read as a ClientHello would be missing in the file.
         return if read.is_empty() {
-            Ok(OpenLeg::plain(stream, role))
+            Ok((OpenLeg::plain(stream, role), Proof::Nothing))
         } else {
             Err(DataFailure::NoClient)
         };
@@ -372,11 +429,8 @@ async fn secure_client(
             return Err(DataFailure::ClientHandshake);
         }
     };
-    if tls.accepts(connection.proof(leg.handshake_kind())) {
-        Ok(leg)
-    } else {
-        Err(DataFailure::NotResumed)
-    }
+    let proof = connection.proof(leg.handshake_kind());
+    Ok((leg, proof))
 }
 
 /// Waits until the client begins its handshake, of which `read` has been read already.

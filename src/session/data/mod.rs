@@ -25,7 +25,7 @@ use super::state::{DataEvent, DataFailure, Prepared};
 use crate::config::{CloseNotify, Timeouts};
 use crate::ftp::command::Direction;
 use crate::observe::metrics::Metrics;
-use crate::passive::{Arrived, Lease, Undecided};
+use crate::passive::{Arrived, Identity, Lease, LeaseHold, NoPort, Undecided};
 use crate::tls::{BackendSessionTls, DataTls, SessionId};
 
 use backend::Approach;
@@ -42,6 +42,8 @@ use transfer::Transfer;
 pub struct PreparedData {
     backend: Approach,
     client: PreparedClient,
+    /// From [`PreparedData::prepared`] on, if the client connects.
+    lease: Option<LeaseHold>,
     orders: watch::Sender<Last>,
     told: Told,
 }
@@ -50,12 +52,12 @@ pub struct PreparedData {
 enum PreparedClient {
     /// The client connects.
     Passive {
-        /// The port that it may connect to; `None` if none became free in time.
-        port: oneshot::Receiver<Option<(u16, Undecided)>>,
+        /// The lease of the port that it may connect to; `None` if none became free in time.
+        leased: oneshot::Receiver<Option<LeaseHold>>,
         arrival: Task<Result<Guest, DataFailure>>,
-        /// Who has come there.
+        /// What has come there.
         door: watch::Receiver<Door>,
-        /// Whether there is somebody who has yet to say whose connection it is; once there is a port.
+        /// The connections there that have yet to say whose they are; once there is a port.
         undecided: Option<Undecided>,
         /// Told when nobody is waited for any longer; the door says what that came to.
         given_up: Arc<Notify>,
@@ -69,13 +71,15 @@ enum PreparedClient {
 /// The data connections of the running transfer.
 #[derive(Debug)]
 pub struct RunningData {
-    /// `None` after the last one.
+    /// `None` after a failure.
     events: Option<mpsc::Receiver<DataEvent>>,
     orders: watch::Sender<Last>,
     /// Takes another data port of the backend, where the first one could not be reached.
     ports: mpsc::Sender<BackendPort>,
     moved: Arc<AtomicU64>,
     began: Instant,
+    /// Held until the transfer is over, so that nothing else of the client's address comes to its port unnoticed.
+    lease: Option<LeaseHold>,
     _task: Task<()>,
 }
 
@@ -150,30 +154,29 @@ impl PreparedData {
     /// handshake with it if it begins that before its command.
     pub fn passive(
         backend: BackendPort,
-        leasing: impl Future<Output = Option<Lease>> + Send + 'static,
+        leasing: impl Future<Output = Result<Lease, NoPort>> + Send + 'static,
         early: Option<EarlyHandshake>,
         timeouts: &Timeouts,
     ) -> Self {
         let (orders, told) = Told::nothing(timeouts);
-        let (announce, port) = oneshot::channel();
+        let (announce, leased) = oneshot::channel();
         let (doorkeeper, door) = watch::channel(Door::Empty);
         let given_up = Arc::new(Notify::new());
         let gave_up = Arc::clone(&given_up);
         let waiting = told.clone();
         let arrival = async move {
             let lease = leasing.await;
-            let announced = lease.as_ref().map(|it| (it.port(), it.undecided()));
-            let _ = announce.send(announced);
-            let lease = lease.ok_or(DataFailure::NoClient)?;
-            let on_stranger = || {
-                doorkeeper.send_replace(Door::TurnedAway);
+            let _ = announce.send(lease.as_ref().ok().map(Lease::hold));
+            let lease = lease.map_err(|_| DataFailure::NoClient)?;
+            let on_stranger = |failure| {
+                doorkeeper.send_replace(Door::TurnedAway(failure));
             };
-            let stays_away = waiting.client_stays_away(lease.wanted());
+            let stays_away = waiting.client_stays_away(lease.wanted(), lease.undecided());
             let stays_away = async {
                 tokio::select! {
                     biased;
-                    () = stays_away => {}
-                    () = gave_up.notified() => {}
+                    failure = stays_away => failure,
+                    () = gave_up.notified() => DataFailure::NoClient,
                 }
             };
             let guest = guest(lease, stays_away, on_stranger).await;
@@ -190,12 +193,13 @@ impl PreparedData {
         Self {
             backend: Approach::to(backend, timeouts.data_connect),
             client: PreparedClient::Passive {
-                port,
+                leased,
                 arrival: Task::spawn(arrival),
                 door,
                 undecided: None,
                 given_up,
             },
+            lease: None,
             orders,
             told,
         }
@@ -207,6 +211,7 @@ impl PreparedData {
         Self {
             backend: Approach::to(backend, timeouts.data_connect),
             client: PreparedClient::Active { to, from },
+            lease: None,
             orders,
             told,
         }
@@ -217,14 +222,21 @@ impl PreparedData {
         match &mut self.client {
             PreparedClient::Active { .. } | PreparedClient::Connected(_) => Prepared::Active,
             PreparedClient::Passive {
-                port, undecided, ..
-            } => match port.await {
-                Ok(Some((port, at_port))) => {
-                    *undecided = Some(at_port);
-                    Prepared::Passive(port)
+                leased, undecided, ..
+            } => match leased.await {
+                Ok(Some(lease)) => {
+                    *undecided = Some(lease.undecided());
+                    Prepared::Passive(self.lease.insert(lease).port())
                 }
                 Ok(None) | Err(_) => Prepared::NoPort,
             },
+        }
+    }
+
+    /// PROT has changed since PASV: the client's connection will be told from others in another way.
+    pub fn identify(&self, identity: Identity) {
+        if let Some(lease) = &self.lease {
+            lease.identify(identity);
         }
     }
 
@@ -237,14 +249,19 @@ impl PreparedData {
         let Self {
             backend,
             client,
+            lease,
             orders,
             told,
         } = self;
+        if let Some(lease) = &lease {
+            lease.begin();
+        }
         let transfer = Transfer {
             legs,
             client_tls,
             report,
             told,
+            certainty: lease.as_ref().map(LeaseHold::certainty),
             moved: Arc::clone(&moved),
         };
         let running = RunningData {
@@ -253,6 +270,7 @@ impl PreparedData {
             ports,
             moved,
             began: Instant::now(),
+            lease,
             _task: Task::spawn(transfer.run(backend, further, client)),
         };
         running.order(Order::Open);
@@ -269,10 +287,18 @@ impl RunningData {
         // A task that ends without a last word has panicked, and its sockets are reset.
         let panicked = DataEvent::Failed(DataFailure::Internal);
         let event = events.recv().await.unwrap_or(panicked);
-        if matches!(event, DataEvent::Finished | DataEvent::Failed(_)) {
+        // Behind the end of the sink there may still come that it was in doubt.
+        if matches!(event, DataEvent::Failed(_)) {
             self.events = None;
         }
         event
+    }
+
+    /// Ends everything: the transfer is complete.
+    pub fn complete(self) {
+        if let Some(lease) = &self.lease {
+            lease.complete();
+        }
     }
 
     /// Tells the transfer's task.

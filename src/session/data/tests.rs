@@ -23,6 +23,7 @@ where
         ports: mpsc::channel(1).0,
         moved: Arc::default(),
         began: Instant::now(),
+        lease: None,
         _task: Task::spawn(task(report)),
     }
 }
@@ -48,6 +49,7 @@ async fn a_task_that_dies_has_failed() {
 async fn a_task_that_has_finished_says_no_more() {
     let mut data = running(|report| async move {
         report.send(DataEvent::Finished).await.unwrap();
+        std::future::pending().await
     });
     assert_eq!(next(&mut data).await, Some(DataEvent::Finished));
     assert_eq!(next(&mut data).await, None);
@@ -102,6 +104,7 @@ async fn a_task_that_dies_on_its_way_to_the_backend_is_not_the_backends_fault() 
             to: nobody,
             from: nobody.ip(),
         },
+        lease: None,
         orders,
         told,
     };

@@ -13,7 +13,7 @@ use super::Order;
 use crate::config::Timeouts;
 use crate::net::deadline::{late, timeout};
 use crate::net::relay::Patience;
-use crate::passive::Wanted;
+use crate::passive::{Undecided, Wanted};
 use crate::session::state::DataFailure;
 
 /// The last order of the session.
@@ -90,10 +90,18 @@ impl Told {
         late(self.timeouts.data_connect).await;
     }
 
-    /// Resolves when a client that was given a port just now, and has not come, is not waited for any longer: its time is
-    /// over, and before its transfer command somebody else wants the port as well. PHP asks for a port in
-    /// `ftp_pasv($f, true)`, and its script may do other things before `ftp_put()`.
-    pub async fn client_stays_away(&self, mut wanted: Wanted) {
+    /// Resolves when a client that was given a port just now, and has not come, is not waited for any longer; or when a
+    /// connection has come that doesn't say whose it is.
+    pub async fn client_stays_away(&self, wanted: Wanted, undecided: Undecided) -> DataFailure {
+        tokio::select! {
+            () = self.client_does_not_connect(wanted) => DataFailure::NoClient,
+            () = self.client_says_nothing(undecided) => DataFailure::ClientHandshake,
+        }
+    }
+
+    /// Resolves when its time is over, and before its transfer command somebody else wants the port as well. PHP asks for a
+    /// port in `ftp_pasv($f, true)`, and its script may do other things before `ftp_put()`.
+    async fn client_does_not_connect(&self, mut wanted: Wanted) {
         let patience = self.timeouts.data_connect;
         let wanted = async {
             late(patience).await;
@@ -107,6 +115,13 @@ impl Told {
             }
             () = wanted => {}
         }
+    }
+
+    async fn client_says_nothing(&self, mut undecided: Undecided) {
+        undecided.any().await;
+        self.ordered(Order::Begin).await;
+        let _ = self.begun().await;
+        late(self.timeouts.tls_handshake).await;
     }
 }
 

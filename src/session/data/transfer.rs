@@ -19,6 +19,7 @@ use crate::net::relay::{Broken, Ended, first_bytes, relay};
 use crate::net::source::{PlainSource, Source, SourceEnd};
 use crate::net::stream::Stream;
 use crate::observe::metrics::Leg;
+use crate::passive::{Certainty, Doubt};
 use crate::session::state::{DataEvent, DataFailure};
 use crate::tls::hello::{self, Hello};
 use crate::tls::{self, DataTls, HandshakeFault};
@@ -29,6 +30,8 @@ pub(super) struct Transfer {
     pub(super) client_tls: Option<DataTls>,
     pub(super) report: mpsc::Sender<DataEvent>,
     pub(super) told: Told,
+    /// Whether the client's connection is this transfer's. None where we connect to the client.
+    pub(super) certainty: Option<Certainty>,
     pub(super) moved: Arc<AtomicU64>,
 }
 
@@ -41,9 +44,35 @@ impl Transfer {
         mut client: PreparedClient,
     ) {
         let mut open = OpenLegs::default();
-        let done = self.transfer(backend, further, &mut client, &mut open);
-        if let Err(failure) = done.await {
-            self.fail(failure).await
+        let done = tokio::select! {
+            biased;
+            done = self.transfer(backend, further, &mut client, &mut open) => done,
+            failure = self.doubted() => Err(failure),
+        };
+        match done {
+            // Another connection may come before the client has its reply.
+            Ok(()) => self.fail(self.doubted().await).await,
+            Err(failure) => self.fail(failure).await,
+        }
+    }
+
+    /// Resolves if the client's connection can't be told from another one.
+    async fn doubted(&self) -> DataFailure {
+        match &self.certainty {
+            Some(certainty) => failure_of(certainty.doubted().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the client's connection is certain to be this transfer's: those that came to the port with it have said
+    /// whose they are.
+    async fn certain(&self) -> Result<(), DataFailure> {
+        let Some(certainty) = &self.certainty else {
+            return Ok(());
+        };
+        match timeout(self.legs.timeouts.data_connect, certainty.settled()).await {
+            Ok(settled) => settled.map_err(failure_of),
+            Err(_) => Err(DataFailure::AnotherConnection),
         }
     }
 
@@ -207,6 +236,7 @@ impl Transfer {
     /// Ends the sink's leg when the verdict is in.
     async fn finish(&self, sink: &mut Option<OpenLeg>, leg: Leg) -> Result<(), DataFailure> {
         self.told.ordered(Order::Proceed).await;
+        self.certain().await?;
         let Some(OpenLeg::Sink(stream)) = sink else {
             return Ok(());
         };
@@ -255,6 +285,14 @@ impl Transfer {
             Leg::Client => DataFailure::ClientLost,
             Leg::Backend => DataFailure::BackendLost,
         }
+    }
+}
+
+pub(super) fn failure_of(doubt: Doubt) -> DataFailure {
+    match doubt {
+        Doubt::AnotherConnection => DataFailure::AnotherConnection,
+        Doubt::LateConnection => DataFailure::LateConnection,
+        Doubt::Withdrawn => DataFailure::PortWithdrawn,
     }
 }
 

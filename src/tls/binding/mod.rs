@@ -17,14 +17,16 @@
 mod tests;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::server::{ProducesTickets, StoresServerSessions};
 use rustls::{HandshakeKind, ServerConfig};
 
+use super::client_cache::ClientCache;
 use super::server::ServerTls;
 use super::sessions::{
-    Account, CONTROL_ENTRIES, Origin, OwnEntries, Owner, Presented, SessionId, Sessions,
+    Account, CONTROL_ENTRIES, Found, Origin, OwnEntries, Owner, Presented, SessionId, Sessions,
 };
 use crate::config::SessionReuse;
 
@@ -45,7 +47,9 @@ pub enum Tickets {
 pub enum Proof {
     /// It resumed a TLS session of this FTP session: it is the client of the control connection.
     SameClient,
-    /// It was a full handshake, which anybody can do.
+    /// It offered the TLS session of another live FTP session, with which its client shares no cache: it is another's.
+    Another,
+    /// It was a full handshake, which any client can do.
     Nothing,
 }
 
@@ -112,6 +116,18 @@ impl SessionTls {
         }
     }
 
+    /// Where the client keeps its TLS sessions, as far as that is known; none without TLS sessions to keep.
+    pub fn client_cache(&self) -> Option<ClientCache> {
+        self.owner.as_ref().and_then(Owner::client_cache)
+    }
+
+    /// The client has named nothing on a data connection that was to resume: it isn't relied upon until it has again.
+    pub fn not_resumed(&self) {
+        if let Some(owner) = &self.owner {
+            owner.not_resumed();
+        }
+    }
+
     /// Whether the client's next data connection can be relied upon to resume this FTP session and no other.
     pub fn is_named_by_its_client(&self) -> bool {
         self.owner
@@ -136,6 +152,7 @@ impl DataTls {
             let view = Arc::new(DataView {
                 own: own.clone(),
                 held_back: Mutex::default(),
+                offered_another: AtomicBool::new(false),
             });
             config.session_storage = Arc::clone(&view) as Arc<dyn StoresServerSessions>;
             config.ticketer = Arc::clone(&view) as Arc<dyn ProducesTickets>;
@@ -180,7 +197,12 @@ impl ConnectionTls {
                 view.release();
                 Proof::SameClient
             }
-            _ => Proof::Nothing,
+            (_, Some(view)) if view.offered_another.load(Ordering::Relaxed) => Proof::Another,
+            (_, Some(view)) => {
+                view.own.not_resumed();
+                Proof::Nothing
+            }
+            (_, None) => Proof::Nothing,
         }
     }
 }
@@ -234,6 +256,7 @@ struct DataView {
     own: OwnEntries,
     /// At most [`STOCK`] tickets.
     held_back: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
+    offered_another: AtomicBool,
 }
 
 impl DataView {
@@ -241,6 +264,17 @@ impl DataView {
         self.held_back
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, key: &[u8], presented: Presented) -> Option<Vec<u8>> {
+        match self.own.get(key, presented) {
+            Found::Own(value) => Some(value),
+            Found::Anothers => {
+                self.offered_another.store(true, Ordering::Relaxed);
+                None
+            }
+            Found::Nothing => None,
+        }
     }
 
     fn release(&self) {
@@ -259,7 +293,7 @@ impl StoresServerSessions for DataView {
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.own.get(key, Presented::Id)
+        self.find(key, Presented::Id)
     }
 
     /// Never asked: tickets go by [`ProducesTickets`].
@@ -296,7 +330,7 @@ impl ProducesTickets for DataView {
 
     /// Leaves the entry where it is: clients present a ticket more than once, and there is no early data to replay.
     fn decrypt(&self, name: &[u8]) -> Option<Vec<u8>> {
-        self.own.get(name, Presented::Ticket)
+        self.find(name, Presented::Ticket)
     }
 }
 

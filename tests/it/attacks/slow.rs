@@ -293,7 +293,7 @@ impl Drop for UntilDropped {
 
 #[test]
 fn whoever_connects_and_goes_leaves_nothing_behind() {
-    const TIMES: usize = 2_000;
+    const TIMES: usize = 500;
     let house = House::new(&[], Script::new().file("file", "content"));
     let proxy = &house.proxy;
     let descriptors = resources::descriptors(proxy);
@@ -344,7 +344,7 @@ fn whoever_connects_and_goes_leaves_nothing_behind() {
 
 #[test]
 fn one_session_that_asks_for_port_after_port_holds_one() {
-    const TIMES: usize = 10_000;
+    const TIMES: usize = 500;
     let house = House::new(&[], Script::new().file("file", "content"));
     let mut session = house.front.session(&house.proxy, "alice");
     let descriptors = resources::descriptors(&house.proxy);

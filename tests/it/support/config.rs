@@ -19,6 +19,7 @@ pub struct Config {
     // Lines of the sections of the same name, with their indentation.
     tls: String,
     passive_ports: String,
+    reuse_delay: String,
     passive: String,
     sites: String,
     limits: String,
@@ -37,6 +38,8 @@ impl Config {
             log_level: "info",
             tls: String::new(),
             passive_ports: PASSIVE_PORT.to_string(),
+            // Nothing is ever late on a loopback address.
+            reuse_delay: "20ms".to_owned(),
             passive: String::new(),
             sites: String::new(),
             limits: String::new(),
@@ -72,6 +75,12 @@ impl Config {
     /// One port, or a range such as `50000-50009`, for passive data connections.
     pub fn passive_ports(mut self, ports: &str) -> Self {
         self.passive_ports = ports.to_owned();
+        self
+    }
+
+    /// How long a port rests after a transfer whose connection may still come.
+    pub fn reuse_delay(mut self, delay: &str) -> Self {
+        self.reuse_delay = delay.to_owned();
         self
     }
 
@@ -147,11 +156,12 @@ impl Config {
         }
         write!(
             yaml,
-            "tls:\n  certificate: {}\n  private_key: {}\n{}passive:\n  ports: {}\n{}",
+            "tls:\n  certificate: {}\n  private_key: {}\n{}passive:\n  ports: {}\n  reuse_delay: {}\n{}",
             self.files.certificate.display(),
             self.files.private_key.display(),
             self.tls,
             self.passive_ports,
+            self.reuse_delay,
             self.passive,
         )
         .expect("a String takes everything");
@@ -279,7 +289,7 @@ mod tests {
               - {{address: "{implicit}", tls: implicit, proxy_protocol: {{trusted: [127.0.0.0/8]}}}}
               - {{address: "[::1]:0", tls: explicit, proxy_protocol: {{trusted: [127.0.0.0/8]}}}}
             tls: {{certificate: /tls/a.crt, private_key: /tls/a.key, session_reuse: require}}
-            passive: {{ports: 50000-50009, address: 203.0.113.10}}
+            passive: {{ports: 50000-50009, reuse_delay: 20ms, address: 203.0.113.10}}
             sites:
               - name: ftpa
                 default: true

@@ -23,6 +23,12 @@ pub enum DataFailure {
     ClientHandshake,
     /// The client's handshake was a full one where session reuse is required.
     NotResumed,
+    /// Another connection of the client's address came to its data port, and nothing tells which one is the transfer's.
+    AnotherConnection,
+    /// The connection of an earlier transfer may come to the data port, and nothing would tell it from this one's.
+    LateConnection,
+    /// The client had its data port for too long without a transfer, and another one of its address needed it.
+    PortWithdrawn,
     /// The client's connection broke.
     ClientLost,
     /// The client's upload ended without close_notify.
@@ -62,6 +68,9 @@ impl DataFailure {
             | Self::ClientSilent
             | Self::ClientHandshake
             | Self::NotResumed
+            | Self::AnotherConnection
+            | Self::LateConnection
+            | Self::PortWithdrawn
             | Self::ClientLost
             | Self::ClientUnclean
             | Self::ClientSpeaksTls
@@ -88,6 +97,8 @@ impl DataFailure {
             Self::ClientSilent => answer::DATA_WITHOUT_HANDSHAKE,
             Self::ClientHandshake => answer::DATA_HANDSHAKE_FAILED,
             Self::NotResumed => answer::REUSE_REQUIRED,
+            Self::AnotherConnection | Self::LateConnection => answer::AMBIGUOUS_DATA,
+            Self::PortWithdrawn => answer::PORT_WITHDRAWN,
             Self::ClientLost => answer::CLIENT_DATA_LOST,
             Self::ClientUnclean => answer::UNCLEAN_UPLOAD,
             Self::ClientSpeaksTls => answer::UNEXPECTED_TLS,
@@ -115,6 +126,13 @@ impl DataFailure {
             }
             Self::ClientHandshake => "tls handshake with the client failed",
             Self::NotResumed => "client did not resume its tls session",
+            Self::AnotherConnection => {
+                "another connection of the client's address came to its data port"
+            }
+            Self::LateConnection => {
+                "a late connection of the client's address may come to its data port"
+            }
+            Self::PortWithdrawn => "another session of the client's address needed its data port",
             Self::ClientLost => "client's data connection broke",
             Self::ClientUnclean => "client ended without close_notify",
             Self::ClientSpeaksTls => "client began tls on a data connection in clear text",

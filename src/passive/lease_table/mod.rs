@@ -1,0 +1,346 @@
+//! Which session has which data port, and whose a connection is: everything that is decided about leases, without sockets,
+//! tasks or a clock.
+//!
+//! Leases of different client addresses never meet. Leases of one address meet where there are more of them than ports.
+//! How a lease's own connection is told from others of the address is its [`Identity`]:
+//!
+//! | | a connection is its own if | on its port may be, until then |
+//! |---|---|---|
+//! | [`Identity::Address`] | it was alone | any number of named leases |
+//! | [`Identity::Unproven`] | it names the session, or was alone | named leases of separate clients |
+//! | [`Identity::Named`] | it names the session | leases of separate clients |
+//!
+//! *To name* is to offer the FTP session's TLS session in the ClientHello, which the handshake then proves. *Alone* means
+//! that no other connection of the address came to the port from the grant to the end of the transfer, but for those that
+//! named other sessions, and that none was still to be expected: of a lease that is there as well, or of one that ended
+//! without a connection that was certainly its own. After such a lease the port *rests* for the address: for the lease's
+//! `reuse_delay` it is only granted to leases that can't mistake the late connection for theirs.
+//!
+//! *Separate* clients keep their TLS sessions apart: those of two accounts, unless both have shown that they share a cache,
+//! and those of one account if they have shown that they don't ([`ClientCache::is_separate_from`]). Clients that share a
+//! cache present any entry of it, so a name says no more than the address does, and they hold a port until the transfer is
+//! over.
+//!
+//! What goes on comes in by the methods of [`LeaseTable`]; what is to be done comes out as [`Effect`]s, in order.
+
+mod client;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::tls::{Account, ClientCache, SessionId, Whose};
+
+use client::Client;
+
+/// A lease's number; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseId(pub u64);
+
+/// A connection's number; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// How a lease's connection is told from others of its client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// By nothing else: it carries no TLS, or no TLS sessions are kept.
+    Address,
+    /// Perhaps by its TLS session, but the client has yet to show that it resumes.
+    Unproven(ClientCache),
+    /// By its TLS session: the client resumes it, or has to.
+    Named(ClientCache),
+}
+
+/// Who asks for a lease.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseRequest {
+    /// The client's address, in canonical form.
+    pub client: IpAddr,
+    /// Who has logged in.
+    pub account: Account,
+    /// How its connection is told from others of the address.
+    pub identity: Identity,
+    /// How long after the lease's end its connection may still arrive.
+    pub reuse_delay: Duration,
+}
+
+/// What a connection has said about itself before its handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Its ClientHello offers this TLS session, which is live.
+    Named(Whose),
+    /// It has said something else.
+    Unnamed,
+    /// It ended before it said anything.
+    Nothing,
+}
+
+/// Whether a lease's transfer may be reported complete, as far as its data connection is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing speaks against it.
+    Certain,
+    /// Another connection is there that has yet to say whose it is.
+    Unsettled,
+    /// It may not: the connection may be another transfer's.
+    Ambiguous(Doubt),
+}
+
+/// Why a lease's connection can't be told from another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// Another connection of the address came to the port.
+    AnotherConnection,
+    /// A connection of a lease that has ended may still come to the port.
+    LateConnection,
+    /// None: the client began no transfer, and another one waited for the port.
+    Withdrawn,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The lease has its port.
+    Granted {
+        /// The lease.
+        lease: LeaseId,
+        /// Its port.
+        port: SocketAddr,
+    },
+    /// The connection's ClientHello is to be read, and [`LeaseTable::heard`] to be told.
+    Hear(ConnectionId),
+    /// How many connections may be the lease's own, and have yet to say whose they are, has changed.
+    Undecided(LeaseId, Nearby),
+    /// Whether another lease of the address waits for a port has changed.
+    Wanted(LeaseId, bool),
+    /// The connection is the lease's, as far as can be said before its handshake.
+    Hand {
+        /// The connection.
+        connection: ConnectionId,
+        /// Whose it is.
+        lease: LeaseId,
+    },
+    /// The connection is to be reset.
+    Reset(ConnectionId, Refused),
+    /// A connection was reset that didn't name the lease's session, or said nothing, and could have been meant for no other;
+    /// or one that can't be told from another's.
+    TurnedAway(LeaseId, Option<Doubt>),
+    /// What may be reported of the lease's transfer has changed.
+    Standing(LeaseId, Standing),
+    /// A connection of `one` has presented a TLS session of `other`.
+    ShareACache {
+        /// The session whose lease the connection came for.
+        one: SessionId,
+        /// The session that it named.
+        other: SessionId,
+    },
+    /// [`LeaseTable::wake`] is to be called for this client then.
+    WakeAt(IpAddr, Instant),
+}
+
+/// How many connections there are at a lease's port that may be its own, and have yet to say whose they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Nearby {
+    /// All of them.
+    pub all: usize,
+    /// Those that can be no other lease's.
+    pub no_others: usize,
+}
+
+/// Why a connection is reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// No lease is there that it could be meant for.
+    Stranger,
+    /// The lease that it may have been meant for is over.
+    TooLate,
+    /// More connections of the address than can be listened to have not said whose they are.
+    TooMany,
+}
+
+/// How a lease ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseEnd {
+    /// Its transfer was reported complete.
+    Complete,
+    /// In any other way.
+    Incomplete,
+}
+
+/// The leases of all clients.
+#[derive(Debug, Default)]
+pub struct LeaseTable {
+    clients: HashMap<IpAddr, Client>,
+    /// Clients that have nothing at the moment, oldest first, of which is remembered which ports they used last.
+    quiet: BTreeMap<u64, IpAddr>,
+    /// How many leases have a port and no connection.
+    pending: usize,
+    /// The last key of `quiet`.
+    moment: u64,
+}
+
+impl LeaseTable {
+    /// Asks for one of `ports`. The grant is an effect of this or of a later call.
+    pub fn ask(
+        &mut self,
+        lease: LeaseId,
+        request: LeaseRequest,
+        ports: &Arc<[SocketAddr]>,
+        now: Instant,
+    ) -> Vec<Effect> {
+        let client = self.clients.entry(request.client).or_default();
+        if let Some(since) = client.quiet_since.take() {
+            self.quiet.remove(&since);
+        }
+        self.change(request.client, now, |client, _| {
+            client.ask(lease, request, ports);
+        })
+    }
+
+    /// A connection of `address` came to `port`.
+    pub fn arrive(
+        &mut self,
+        connection: ConnectionId,
+        address: IpAddr,
+        port: SocketAddr,
+        now: Instant,
+    ) -> Vec<Effect> {
+        if !self.clients.contains_key(&address) {
+            return vec![Effect::Reset(connection, Refused::Stranger)];
+        }
+        self.change(address, now, |client, effects| {
+            client.arrive(connection, port, now, effects);
+        })
+    }
+
+    /// A connection that was to be heard has said this.
+    pub fn heard(
+        &mut self,
+        connection: ConnectionId,
+        address: IpAddr,
+        heard: Heard,
+        now: Instant,
+    ) -> Vec<Effect> {
+        self.change(address, now, |client, effects| {
+            client.heard(connection, heard, now, effects);
+        })
+    }
+
+    /// The transfer for which the lease was asked for has begun.
+    pub fn begin(&mut self, address: IpAddr, lease: LeaseId) {
+        if let Some(client) = self.clients.get_mut(&address) {
+            client.begin(lease);
+        }
+    }
+
+    /// The lease's connection will be told from others in another way than was asked for: PROT has changed.
+    pub fn identify(
+        &mut self,
+        address: IpAddr,
+        lease: LeaseId,
+        identity: Identity,
+        now: Instant,
+    ) -> Vec<Effect> {
+        self.change(address, now, |client, effects| {
+            client.identify(lease, identity, now, effects);
+        })
+    }
+
+    /// The handshake of the lease's connection has resumed its session.
+    pub fn proven(&mut self, address: IpAddr, lease: LeaseId, now: Instant) -> Vec<Effect> {
+        self.change(address, now, |client, effects| {
+            client.proven(lease, now, effects);
+        })
+    }
+
+    /// The handshake of the lease's connection was a full one: only that it was alone can speak for it.
+    pub fn unproven(&mut self, address: IpAddr, lease: LeaseId, now: Instant) -> Vec<Effect> {
+        self.change(address, now, |client, effects| {
+            client.unproven(lease, now, effects);
+        })
+    }
+
+    /// The connection of a named lease was not its client's: the next one is waited for.
+    pub fn again(&mut self, address: IpAddr, lease: LeaseId, now: Instant) -> Vec<Effect> {
+        self.change(address, now, |client, effects| client.again(lease, effects))
+    }
+
+    /// Ends a lease, granted or not. Ending it twice changes nothing.
+    pub fn end(
+        &mut self,
+        address: IpAddr,
+        lease: LeaseId,
+        end: LeaseEnd,
+        now: Instant,
+    ) -> Vec<Effect> {
+        let effects = self.change(address, now, |client, effects| {
+            client.end(lease, end, now, effects);
+        });
+        self.remember(address, now);
+        effects
+    }
+
+    /// The moment of an [`Effect::WakeAt`] has come.
+    pub fn wake(&mut self, address: IpAddr, now: Instant) -> Vec<Effect> {
+        self.change(address, now, |client, _| client.wake())
+    }
+
+    /// How many leases of one address hold or wait for a port that no other of them can have at the same time.
+    pub fn taking_turns(&self, address: IpAddr) -> usize {
+        self.clients.get(&address).map_or(0, Client::taking_turns)
+    }
+
+    /// How many leases of all clients have a port and no connection.
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    fn change(
+        &mut self,
+        address: IpAddr,
+        now: Instant,
+        change: impl FnOnce(&mut Client, &mut Vec<Effect>),
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(client) = self.clients.get_mut(&address) {
+            let before = client.pending();
+            change(client, &mut effects);
+            client.grant(now, &mut effects);
+            client.tell_whether_wanted(&mut effects);
+            self.pending = self.pending + client.pending() - before;
+        }
+        effects
+    }
+
+    /// Remembers which ports a client used if it has no more leases, and forgets that of others that have had none for
+    /// longer.
+    fn remember(&mut self, address: IpAddr, now: Instant) {
+        if let Some(client) = self.clients.get_mut(&address)
+            && client.is_quiet()
+            && client.quiet_since.is_none()
+        {
+            self.moment += 1;
+            client.quiet_since = Some(self.moment);
+            self.quiet.insert(self.moment, address);
+        }
+        while self.quiet.len() > REMEMBERED_CLIENTS
+            && let Some((since, oldest)) = self.quiet.first_key_value()
+            && self
+                .clients
+                .get(oldest)
+                .is_none_or(|client| client.has_rested(now))
+        {
+            let (since, oldest) = (*since, *oldest);
+            self.quiet.remove(&since);
+            self.clients.remove(&oldest);
+        }
+    }
+}
+
+/// Of how many clients without leases is remembered which ports they used last, some 5 KiB each where there are 64 ports.
+const REMEMBERED_CLIENTS: usize = 1024;

@@ -1,0 +1,478 @@
+//! Rules of the lease table, one by one. Every order of everything is in `tests/leases`.
+
+use super::*;
+use std::net::Ipv4Addr;
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const DELAY: Duration = Duration::from_secs(2);
+
+/// A table with leases and connections that are known by their numbers.
+struct Bench {
+    table: LeaseTable,
+    now: Instant,
+    ports: Arc<[SocketAddr]>,
+    next_connection: u64,
+}
+
+impl Bench {
+    fn with_ports(count: u16) -> Self {
+        Self {
+            table: LeaseTable::default(),
+            now: Instant::now(),
+            ports: (0..count).map(port).collect(),
+            next_connection: 0,
+        }
+    }
+
+    fn ask(&mut self, lease: u64, identity: Identity) -> Option<SocketAddr> {
+        self.ask_of(lease, identity, lease)
+    }
+
+    fn ask_of(&mut self, lease: u64, identity: Identity, account: u64) -> Option<SocketAddr> {
+        let request = LeaseRequest {
+            client: CLIENT,
+            account: Account::of("site", &account.to_be_bytes()),
+            identity,
+            reuse_delay: DELAY,
+        };
+        let ports = Arc::clone(&self.ports);
+        let effects = self.table.ask(LeaseId(lease), request, &ports, self.now);
+        granted(&effects, lease)
+    }
+
+    fn arrives(&mut self) -> (ConnectionId, Vec<Effect>) {
+        self.next_connection += 1;
+        let connection = ConnectionId(self.next_connection);
+        let effects = self
+            .table
+            .arrive(connection, CLIENT, self.ports[0], self.now);
+        (connection, effects)
+    }
+
+    /// A connection that says this at once.
+    fn says(&mut self, heard: Heard) -> Vec<Effect> {
+        let (connection, _) = self.arrives();
+        self.table.heard(connection, CLIENT, heard, self.now)
+    }
+
+    fn end(&mut self, lease: u64, end: LeaseEnd) -> Vec<Effect> {
+        self.table.end(CLIENT, LeaseId(lease), end, self.now)
+    }
+
+    fn proven(&mut self, lease: u64) -> Vec<Effect> {
+        self.table.proven(CLIENT, LeaseId(lease), self.now)
+    }
+
+    fn after(&mut self, time: Duration) -> Vec<Effect> {
+        self.now += time;
+        self.table.wake(CLIENT, self.now)
+    }
+}
+
+fn port(number: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 30_000 + number))
+}
+
+/// A client that came when all before it had long read their tickets, and offered none of theirs.
+fn separate(session: u64) -> ClientCache {
+    let mut cache = ClientCache::new(SessionId(session), 10 * session);
+    cache.issues(10 * session + 1);
+    cache.receives(10 * session + 2);
+    cache
+}
+
+/// Clients that came at once.
+fn at_once(session: u64) -> ClientCache {
+    let mut cache = ClientCache::new(SessionId(session), session);
+    cache.issues(100 + session);
+    cache.receives(200 + session);
+    cache
+}
+
+fn named(session: u64) -> Identity {
+    Identity::Named(separate(session))
+}
+
+fn unproven(session: u64) -> Identity {
+    Identity::Unproven(separate(session))
+}
+
+fn name_of(session: u64) -> Heard {
+    Heard::Named(Whose {
+        session: SessionId(session),
+        account: Some(Account::of("site", &session.to_be_bytes())),
+        cache: separate(session),
+    })
+}
+
+fn granted(effects: &[Effect], lease: u64) -> Option<SocketAddr> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Granted { lease: id, port } if *id == LeaseId(lease) => Some(*port),
+        _ => None,
+    })
+}
+
+fn handed_to(effects: &[Effect]) -> Option<u64> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Hand { lease, .. } => Some(lease.0),
+        _ => None,
+    })
+}
+
+fn is_reset(effects: &[Effect]) -> bool {
+    effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Reset(..)))
+}
+
+fn doubted(effects: &[Effect]) -> Option<(u64, Doubt)> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Standing(lease, Standing::Ambiguous(doubt)) => Some((lease.0, *doubt)),
+        _ => None,
+    })
+}
+
+#[test]
+fn leases_that_nothing_but_the_address_tells_apart_take_turns_for_whole_transfers() {
+    for (first, second) in [
+        (Identity::Address, Identity::Address),
+        (Identity::Address, unproven(2)),
+        (unproven(1), unproven(2)),
+    ] {
+        let mut bench = Bench::with_ports(1);
+        assert!(bench.ask(1, first).is_some());
+        assert_eq!(bench.ask(2, second), None);
+        let effects = bench.says(Heard::Unnamed);
+        assert_eq!(
+            granted(&effects, 2),
+            None,
+            "not when its connection has arrived"
+        );
+        let effects = bench.end(1, LeaseEnd::Complete);
+        assert!(granted(&effects, 2).is_some());
+    }
+}
+
+#[test]
+fn named_leases_share_a_port_with_each_other_and_with_one_that_is_not() {
+    for last in [Identity::Address, unproven(4), named(4)] {
+        let mut bench = Bench::with_ports(1);
+        for session in 1..4 {
+            assert!(bench.ask_of(session, named(session), 7).is_some());
+        }
+        assert!(bench.ask(4, last).is_some(), "{last:?}");
+    }
+}
+
+#[test]
+fn clients_of_one_account_that_came_at_once_wait_for_each_others_names() {
+    let mut bench = Bench::with_ports(1);
+    assert!(bench.ask_of(1, Identity::Named(at_once(1)), 7).is_some());
+    assert_eq!(bench.ask_of(2, Identity::Named(at_once(2)), 7), None);
+    assert!(bench.ask_of(3, Identity::Named(at_once(3)), 8).is_some());
+    let (connection, _) = bench.arrives();
+    let whose = Whose {
+        session: SessionId(1),
+        account: None,
+        cache: at_once(1),
+    };
+    let heard = Heard::Named(whose);
+    let effects = bench.table.heard(connection, CLIENT, heard, bench.now);
+    assert_eq!(handed_to(&effects), Some(1));
+    let effects = bench.proven(1);
+    assert!(
+        granted(&effects, 2).is_some(),
+        "the transfers run side by side"
+    );
+}
+
+#[test]
+fn a_connection_goes_to_the_session_that_it_names() {
+    let mut bench = Bench::with_ports(1);
+    for session in 1..=3 {
+        bench.ask(session, named(session));
+    }
+    for session in [2, 3, 1] {
+        assert_eq!(handed_to(&bench.says(name_of(session))), Some(session));
+    }
+}
+
+#[test]
+fn a_connection_that_names_a_live_session_is_no_other_ones() {
+    for other in [unproven(2), named(2)] {
+        let mut bench = Bench::with_ports(1);
+        bench.ask(2, other);
+        let effects = bench.says(name_of(1));
+        assert!(is_reset(&effects));
+        assert_eq!(handed_to(&effects), None, "{other:?}");
+        assert_eq!(doubted(&effects), None, "it can't have been this one's");
+        assert_eq!(handed_to(&bench.says(name_of(2))), Some(2));
+    }
+}
+
+#[test]
+fn a_lease_whose_client_has_resumed_takes_nothing_unnamed() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, named(1));
+    let effects = bench.says(Heard::Unnamed);
+    assert!(is_reset(&effects));
+    assert!(effects.contains(&Effect::TurnedAway(LeaseId(1), None)));
+}
+
+#[test]
+fn a_second_connection_makes_a_transfer_that_was_alone_ambiguous() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, Identity::Address);
+    assert_eq!(handed_to(&bench.arrives().1), Some(1));
+    let (_, effects) = bench.arrives();
+    assert!(is_reset(&effects));
+    assert_eq!(doubted(&effects), Some((1, Doubt::AnotherConnection)));
+}
+
+#[test]
+fn nothing_that_comes_to_the_port_of_a_proven_transfer_makes_it_ambiguous() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, unproven(1));
+    assert_eq!(handed_to(&bench.says(name_of(1))), Some(1));
+    bench.proven(1);
+    let (_, effects) = bench.arrives();
+    assert!(is_reset(&effects));
+    assert_eq!(doubted(&effects), None);
+}
+
+#[test]
+fn an_unnamed_connection_waits_until_the_named_ones_that_it_could_be_are_there() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, named(1));
+    bench.ask(2, unproven(2));
+    assert_eq!(handed_to(&bench.says(Heard::Unnamed)), None);
+    assert_eq!(handed_to(&bench.says(name_of(1))), Some(1));
+    assert_eq!(handed_to(&bench.proven(1)), Some(2));
+}
+
+#[test]
+fn an_unnamed_connection_is_in_doubt_if_the_named_one_never_comes() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, named(1));
+    bench.ask(2, unproven(2));
+    bench.says(Heard::Unnamed);
+    let effects = bench.end(1, LeaseEnd::Incomplete);
+    let refused = Effect::TurnedAway(LeaseId(2), Some(Doubt::LateConnection));
+    assert!(effects.contains(&refused));
+    assert!(is_reset(&effects));
+    assert_eq!(
+        handed_to(&bench.says(name_of(2))),
+        Some(2),
+        "its name tells"
+    );
+}
+
+#[test]
+fn a_verdict_waits_for_a_connection_that_may_be_another_named_ones() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, Identity::Address);
+    bench.arrives();
+    bench.ask(2, named(2));
+    let (connection, effects) = bench.arrives();
+    assert!(effects.contains(&Effect::Standing(LeaseId(1), Standing::Unsettled)));
+    let effects = bench.table.heard(connection, CLIENT, name_of(2), bench.now);
+    assert!(effects.contains(&Effect::Standing(LeaseId(1), Standing::Certain)));
+}
+
+#[test]
+fn a_port_rests_for_the_address_after_a_lease_whose_connection_may_still_come() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, Identity::Address);
+    bench.end(1, LeaseEnd::Incomplete);
+    assert_eq!(bench.ask(2, unproven(2)), None);
+    assert!(
+        bench.ask(3, named(3)).is_some(),
+        "it can't take it for its own"
+    );
+    assert_eq!(
+        granted(&bench.after(DELAY - Duration::from_millis(1)), 2),
+        None
+    );
+    assert!(granted(&bench.after(Duration::from_millis(1)), 2).is_some());
+}
+
+#[test]
+fn a_port_rests_for_a_session_after_its_own_transfer_was_refused() {
+    let mut bench = Bench::with_ports(2);
+    let first = bench.ask(1, named(1));
+    bench.end(1, LeaseEnd::Incomplete);
+    let second = bench.ask_of(2, named(1), 1);
+    assert!(second.is_some() && second != first, "another port");
+    bench.end(2, LeaseEnd::Incomplete);
+    assert_eq!(bench.ask_of(3, named(1), 1), None, "no port is left");
+    assert!(granted(&bench.after(DELAY), 3).is_some());
+}
+
+#[test]
+fn a_port_does_not_rest_after_a_transfer_whose_connection_was_certain() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, Identity::Address);
+    bench.arrives();
+    bench.end(1, LeaseEnd::Complete);
+    assert!(bench.ask(2, unproven(2)).is_some());
+    bench.says(name_of(2));
+    bench.proven(2);
+    bench.end(2, LeaseEnd::Incomplete);
+    assert!(bench.ask(3, Identity::Address).is_some());
+}
+
+#[test]
+fn the_port_whose_last_use_is_longest_ago_comes_first() {
+    let mut bench = Bench::with_ports(4);
+    let mut used = Vec::new();
+    for lease in 1..=12 {
+        used.extend(bench.ask(lease, Identity::Address));
+        let (port, connection) = (used[used.len() - 1], ConnectionId(100 + lease));
+        bench.table.arrive(connection, CLIENT, port, bench.now);
+        bench.end(lease, LeaseEnd::Complete);
+    }
+    for (before, after) in used.iter().zip(&used[4..]) {
+        assert_eq!(before, after);
+    }
+    for four in used.windows(4) {
+        let distinct: std::collections::HashSet<_> = four.iter().collect();
+        assert_eq!(distinct.len(), 4);
+    }
+}
+
+#[test]
+fn programs_that_share_a_cache_take_turns_and_may_name_any_session_of_theirs() {
+    let shared = |session| {
+        let mut cache = separate(session);
+        cache.shares();
+        cache
+    };
+    let mut bench = Bench::with_ports(1);
+    assert!(bench.ask(1, Identity::Unproven(shared(1))).is_some());
+    assert_eq!(bench.ask(2, Identity::Unproven(shared(2))), None);
+    let heard = Heard::Named(Whose {
+        session: SessionId(2),
+        account: None,
+        cache: shared(2),
+    });
+    assert_eq!(handed_to(&bench.says(heard)), Some(1));
+    assert_eq!(
+        granted(&bench.proven(1), 2),
+        None,
+        "the name proves nothing"
+    );
+    assert!(granted(&bench.end(1, LeaseEnd::Complete), 2).is_some());
+}
+
+#[test]
+fn a_name_of_the_same_account_shows_that_clients_which_came_at_once_share_a_cache() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask_of(1, Identity::Unproven(at_once(1)), 2);
+    let heard = Heard::Named(Whose {
+        session: SessionId(2),
+        account: Some(Account::of("site", &2u64.to_be_bytes())),
+        cache: at_once(2),
+    });
+    let effects = bench.says(heard);
+    assert_eq!(handed_to(&effects), Some(1));
+    let (one, other) = (SessionId(1), SessionId(2));
+    assert!(effects.contains(&Effect::ShareACache { one, other }));
+}
+
+#[test]
+fn a_wrong_connection_with_the_right_name_does_not_keep_the_right_one_out() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, named(1));
+    assert_eq!(handed_to(&bench.says(name_of(1))), Some(1));
+    assert_eq!(handed_to(&bench.says(name_of(1))), None, "it waits");
+    let effects = bench.table.again(CLIENT, LeaseId(1), bench.now);
+    assert_eq!(handed_to(&effects), Some(1));
+}
+
+#[test]
+fn an_idle_client_that_has_connected_loses_its_port_to_one_that_waits() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, Identity::Address);
+    bench.arrives();
+    bench.ask(2, Identity::Address);
+    let effects = bench.after(Duration::from_secs(2));
+    assert_eq!(doubted(&effects), Some((1, Doubt::Withdrawn)));
+    assert!(granted(&bench.after(DELAY), 2).is_some());
+}
+
+#[test]
+fn a_client_in_a_transfer_keeps_its_port_from_those_that_wait() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, Identity::Address);
+    bench.arrives();
+    bench.table.begin(CLIENT, LeaseId(1));
+    bench.ask(2, Identity::Address);
+    assert_eq!(doubted(&bench.after(Duration::from_secs(3600))), None);
+}
+
+#[test]
+fn named_leases_pass_those_that_wait_and_are_in_nobodys_way() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, Identity::Address);
+    assert_eq!(bench.ask(2, Identity::Address), None);
+    assert!(bench.ask(3, named(3)).is_some());
+    assert_eq!(bench.ask(4, unproven(4)), None, "after the one before it");
+}
+
+#[test]
+fn a_flood_at_one_lease_takes_no_place_from_the_first_connection_of_another() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, named(1));
+    let mut refused = 0;
+    for _ in 0..1000 {
+        refused += usize::from(is_reset(&bench.arrives().1));
+    }
+    assert_eq!(refused, 1000 - 66);
+    bench.ask(2, named(2));
+    let (own, effects) = bench.arrives();
+    assert!(!effects.contains(&Effect::Reset(own, Refused::TooMany)));
+    for _ in 0..1000 {
+        let (_, effects) = bench.arrives();
+        assert!(!effects.contains(&Effect::Reset(own, Refused::TooMany)));
+    }
+    let effects = bench.table.heard(own, CLIENT, name_of(2), bench.now);
+    assert_eq!(handed_to(&effects), Some(2));
+}
+
+#[test]
+fn leases_of_other_addresses_are_in_nobodys_way() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, Identity::Address);
+    let request = LeaseRequest {
+        client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
+        account: Account::of("site", b"user"),
+        identity: Identity::Address,
+        reuse_delay: DELAY,
+    };
+    let ports = Arc::clone(&bench.ports);
+    let effects = bench.table.ask(LeaseId(2), request, &ports, bench.now);
+    assert!(granted(&effects, 2).is_some());
+}
+
+#[test]
+fn the_ports_of_only_so_many_clients_are_remembered() {
+    let mut table = LeaseTable::default();
+    let ports: Arc<[SocketAddr]> = [port(0)].into();
+    let now = Instant::now();
+    for number in 0..2 * REMEMBERED_CLIENTS as u32 {
+        let client = IpAddr::V4(Ipv4Addr::from(number));
+        let request = LeaseRequest {
+            client,
+            account: Account::of("site", b"user"),
+            identity: Identity::Address,
+            reuse_delay: DELAY,
+        };
+        let lease = LeaseId(number.into());
+        table.ask(lease, request, &ports, now);
+        table.arrive(ConnectionId(number.into()), client, port(0), now);
+        table.end(client, lease, LeaseEnd::Complete, now);
+    }
+    assert_eq!(table.clients.len(), REMEMBERED_CLIENTS);
+    assert_eq!(table.quiet.len(), REMEMBERED_CLIENTS);
+    assert_eq!(table.pending(), 0);
+}

@@ -1,0 +1,190 @@
+//! What is known of the TLS session cache that a client keeps behind one control connection.
+//!
+//! FileZilla, WinSCP and lftp keep the TLS session of each control connection apart, so a data connection that resumes
+//! it belongs to that control connection. `curl --parallel` and rclone keep one cache for all their control connections
+//! to a server and present the newest entry of it, so that the name of one session may stand on a data connection of
+//! another. A client shows that it shares a cache by offering another live session's entry. That it doesn't is proved by
+//! what it *didn't* offer: see [`ClientCache::is_separate_from`].
+
+use super::sessions::SessionId;
+
+/// The cache behind one control connection, as far as it has shown itself. Moments are numbers of one sequence that
+/// the process counts up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientCache {
+    session: SessionId,
+    /// When the control connection was accepted.
+    opened: u64,
+    /// When the control connection's last ticket or session ID was issued.
+    issued: u64,
+    /// When the client was first known to have read those: it has answered a reply that was sent after them.
+    received: Option<u64>,
+    /// On its control connection it offered an entry of another live session.
+    offered_another: bool,
+    /// It has presented another session's entry, or another client has presented one of this session.
+    shares: bool,
+    choice: Option<Choice>,
+}
+
+/// On a data connection the client resumed an entry of its own control connection's session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Choice {
+    /// When that entry was issued.
+    issued: u64,
+    at: u64,
+}
+
+impl ClientCache {
+    /// Of a control connection that was accepted at `opened`.
+    pub fn new(session: SessionId, opened: u64) -> Self {
+        Self {
+            session,
+            opened,
+            issued: opened,
+            received: None,
+            offered_another: false,
+            shares: false,
+            choice: None,
+        }
+    }
+
+    /// The FTP session whose client this is.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Whether the client is known to keep the TLS sessions of several control connections in one place.
+    pub fn is_shared(&self) -> bool {
+        self.shares
+    }
+
+    /// The control connection issued an entry.
+    pub fn issues(&mut self, at: u64) {
+        self.issued = at;
+    }
+
+    /// The client is known to have read all that its control connection issued.
+    pub fn receives(&mut self, at: u64) {
+        self.received.get_or_insert(at);
+    }
+
+    /// The client offered another live session's entry on its control connection.
+    pub fn offers_another(&mut self) {
+        self.offered_another = true;
+        self.shares = true;
+    }
+
+    /// An entry was presented on a connection of another session than its own: this session's or by this session's client.
+    pub fn shares(&mut self) {
+        self.shares = true;
+    }
+
+    /// A data connection has resumed an entry of this session that was issued at `issued`.
+    pub fn chooses_own(&mut self, issued: u64, at: u64) {
+        // The oldest entry proves most, and the latest moment.
+        if self.choice.is_none_or(|choice| issued <= choice.issued) {
+            self.choice = Some(Choice { issued, at });
+        }
+    }
+
+    /// Whether neither client can present the other's TLS sessions, as far as clients are known that present the newest
+    /// entry of their cache. It is proved by
+    /// - the later control connection, which offered nothing although the earlier one's entries were there, or
+    /// - a data connection that resumed its own session although the other one's newer entries were there.
+    pub fn is_separate_from(&self, other: &Self) -> bool {
+        if self.session == other.session || (self.shares && other.shares) {
+            return false;
+        }
+        let (earlier, later) = if self.opened < other.opened {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        let later_offered_nothing = !later.offered_another && earlier.was_received_by(later.opened);
+        later_offered_nothing || self.passed_over(other) || other.passed_over(self)
+    }
+
+    fn was_received_by(&self, moment: u64) -> bool {
+        self.received.is_some_and(|received| received < moment)
+    }
+
+    /// Whether the client chose its own entry where one of `other`'s was newer.
+    fn passed_over(&self, other: &Self) -> bool {
+        self.choice
+            .is_some_and(|choice| choice.issued < other.issued && other.was_received_by(choice.at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two control connections whose handshakes overlap, so that neither could have offered the other's session.
+    fn at_once() -> (ClientCache, ClientCache) {
+        let mut one = ClientCache::new(SessionId(1), 1);
+        let mut other = ClientCache::new(SessionId(2), 2);
+        one.issues(3);
+        other.issues(4);
+        one.receives(5);
+        other.receives(6);
+        (one, other)
+    }
+
+    fn are_separate(one: &ClientCache, other: &ClientCache) -> bool {
+        let separate = one.is_separate_from(other);
+        assert_eq!(separate, other.is_separate_from(one));
+        separate
+    }
+
+    #[test]
+    fn clients_that_came_at_once_are_not_known_to_be_separate() {
+        let (one, other) = at_once();
+        assert!(!are_separate(&one, &other));
+    }
+
+    #[test]
+    fn a_later_client_that_offered_nothing_is_separate() {
+        let (one, _) = at_once();
+        let later = ClientCache::new(SessionId(3), 7);
+        assert!(are_separate(&one, &later));
+        let mut offering = later;
+        offering.offers_another();
+        assert!(!are_separate(&one, &offering));
+    }
+
+    #[test]
+    fn a_client_that_passes_over_a_newer_entry_is_separate() {
+        let (mut one, mut other) = at_once();
+        other.chooses_own(4, 7);
+        assert!(!are_separate(&one, &other), "the newest one of both");
+        one.chooses_own(3, 8);
+        assert!(are_separate(&one, &other));
+    }
+
+    #[test]
+    fn an_entry_that_the_client_may_not_have_read_yet_proves_nothing() {
+        let (mut one, _) = at_once();
+        let mut other = ClientCache::new(SessionId(2), 2);
+        other.issues(4);
+        one.chooses_own(3, 8);
+        other.receives(9);
+        assert!(!are_separate(&one, &other));
+        one.chooses_own(3, 10);
+        assert!(are_separate(&one, &other));
+    }
+
+    #[test]
+    fn clients_that_share_are_not_separate_whatever_they_chose_before() {
+        let (mut one, mut other) = at_once();
+        one.chooses_own(3, 8);
+        one.shares();
+        other.shares();
+        assert!(!are_separate(&one, &other));
+    }
+
+    #[test]
+    fn a_session_is_not_separate_from_itself() {
+        let (one, _) = at_once();
+        assert!(!are_separate(&one, &one));
+    }
+}
