@@ -256,6 +256,9 @@ impl PreparedData {
         if let Some(lease) = &lease {
             lease.begin();
         }
+        if client_tls.is_some() {
+            orders.send_modify(|last| last.bear_silence(legs.silence));
+        }
         let transfer = Transfer {
             legs,
             client_tls,

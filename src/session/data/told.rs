@@ -22,9 +22,16 @@ pub(super) struct Last {
     order: Option<Order>,
     /// When the first came that implies [`Order::Expect`].
     expected_at: Option<Instant>,
+    /// How long the client may then say nothing on a connection that is to be under TLS.
+    silence: Option<Duration>,
 }
 
 impl Last {
+    /// How long the client may say nothing, under TLS.
+    pub fn bear_silence(&mut self, silence: Duration) {
+        self.silence = Some(silence);
+    }
+
     /// Takes a further order; false if it, or one behind it, has been given before.
     pub fn take(&mut self, order: Order) -> bool {
         if self.order >= Some(order) {
@@ -95,7 +102,7 @@ impl Told {
     pub async fn client_stays_away(&self, wanted: Wanted, undecided: Undecided) -> DataFailure {
         tokio::select! {
             () = self.client_does_not_connect(wanted) => DataFailure::NoClient,
-            () = self.client_says_nothing(undecided) => DataFailure::ClientHandshake,
+            failure = self.client_says_nothing(undecided) => failure,
         }
     }
 
@@ -117,11 +124,16 @@ impl Told {
         }
     }
 
-    async fn client_says_nothing(&self, mut undecided: Undecided) {
+    async fn client_says_nothing(&self, mut undecided: Undecided) -> DataFailure {
         undecided.any().await;
         self.ordered(Order::Begin).await;
         let _ = self.begun().await;
-        late(self.timeouts.tls_handshake).await;
+        let silence = self.last.borrow().silence;
+        late(silence.unwrap_or(self.timeouts.tls_handshake)).await;
+        match silence {
+            Some(_) => DataFailure::ClientSilent,
+            None => DataFailure::ClientHandshake,
+        }
     }
 }
 
