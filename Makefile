@@ -16,10 +16,23 @@ FUZZ_TARGETS ?= $(patsubst fuzz/fuzz_targets/%.rs,%,$(sort $(wildcard fuzz/fuzz_
 help: ## show this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# $(call need,PROGRAM,REMEDY) says what to do where a program is missing.
+need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 1; }
+
+.PHONY: tools
+tools:
+	$(call need,cargo,install Rust 1.88 or newer (https://rustup.rs))
+	$(call need,cc,on Debian as root: apt install build-essential)
+
+# Both packages in one go: built apart, two dozen crates that they have in common would be compiled twice.
 .PHONY: demo
-demo: ## two legacy servers behind one certificate, to try with curl
-	cargo build --locked
-	cargo run --locked --package portcullis-demo -- target/debug/portcullis
+demo: tools ## two legacy servers behind one certificate, to try with curl
+	$(call need,curl,on Debian as root: apt install curl)
+	@[ -e target/debug/portcullis-demo ] || { \
+		echo "Building Portcullis and two small FTP servers. The first time takes 3 to 10 minutes and a GB of disk;"; \
+		echo "the cryptography, which is C, takes one or two of them without a word."; }
+	cargo build --locked --package portcullis --package portcullis-demo
+	target/debug/portcullis-demo target/debug/portcullis
 
 .PHONY: check
 check: ## check a configuration: make check CONFIG=portcullis.yaml
@@ -30,14 +43,18 @@ build: ## the optimised binary, target/release/portcullis
 	cargo build --release --locked
 
 .PHONY: test
-test: ## every test; installs the FTP servers and clients that the tests talk to
+test: tools ## every test; installs the FTP servers and clients that the tests talk to
 	tests/install.sh
 	cargo test --locked --workspace
-	cargo test --locked --test matrix -- --skip every_cell
+	cargo test --locked --workspace --test matrix -- --skip every_cell
 
 .PHONY: test-all
 test-all: test ## and every client with every server: some minutes more
-	cargo test --locked --test matrix every_cell
+	cargo test --locked --workspace --test matrix every_cell
+
+.PHONY: test-fresh
+test-fresh: ## make test in a bare Debian 12; as root, needs debootstrap and half an hour
+	tests/fresh.sh
 
 .PHONY: soak
 soak: ## kill clients, servers and the proxy under load: make soak KILLS=1000 SEED=7
@@ -87,7 +104,7 @@ fuzz: ## fuzz every parser and the session's decisions: make fuzz FUZZ_SECONDS=6
 .PHONY: compatibility
 compatibility: ## run the matrix of clients and servers, and write docs/compatibility.md anew
 	tests/install.sh
-	MATRIX_WRITE=1 cargo test --locked --test matrix every_cell
+	MATRIX_WRITE=1 cargo test --locked --workspace --test matrix every_cell
 
 .PHONY: instructions
 instructions: instructions-build ## count the instructions of the hot paths, and fail where they became more

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::app::{App, StartError, names};
-use crate::config::{self, HostPattern, Settings};
+use crate::app::{App, StartError, names, notes::notes};
+use crate::config::{self, Settings};
 use crate::live;
 use crate::observe::log::{self, LogFormat};
 use crate::tls::CertificatePair;
@@ -76,7 +76,7 @@ fn run(config: PathBuf, format: Format, filter: &str) -> u8 {
         Format::Human => LogFormat::Human,
         Format::Json => LogFormat::Json,
     };
-    let _log = match log::init(format, filter) {
+    let log = match log::init(format, filter) {
         Ok(guard) => guard,
         Err(error) => return fail(UNUSABLE, &format!("--log-level {filter}: {error}")),
     };
@@ -87,19 +87,19 @@ fn run(config: PathBuf, format: Format, filter: &str) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return fail(PROBLEM, &format!("the runtime can't be started: {error}")),
     };
-    let code = runtime.block_on(async {
-        match App::start(config).await {
-            Ok(app) => {
-                app.run().await;
-                OK
-            }
-            Err(error @ StartError::Config(_)) => fail(UNUSABLE, &error.to_string()),
-            Err(error) => fail(PROBLEM, &error.to_string()),
-        }
+    let ended = runtime.block_on(async {
+        App::start(config).await?.run().await;
+        Ok::<(), StartError>(())
     });
     // A name that is still being looked up has nobody left who waits for it.
     runtime.shutdown_background();
-    code
+    // So that what is said last stands last, behind the lines that were on their way.
+    drop(log);
+    match ended {
+        Ok(()) => OK,
+        Err(error @ StartError::Config(_)) => fail(UNUSABLE, &error.to_string()),
+        Err(error) => fail(PROBLEM, &error.to_string()),
+    }
 }
 
 fn fail(code: u8, message: &str) -> u8 {
@@ -114,10 +114,10 @@ fn check(path: &Path) -> u8 {
         Err(error) => return fail(UNUSABLE, &error.to_string()),
     };
     println!(
-        "configuration {}: {} listeners, {} sites",
+        "configuration {}: {}, {}",
         path.display(),
-        settings.listeners.len(),
-        settings.sites.len()
+        counted(settings.listeners.len(), "listener"),
+        counted(settings.sites.len(), "site")
     );
     let certificate = check_certificate(&settings);
     let backends = match live::backend_clients(&settings) {
@@ -133,6 +133,11 @@ fn check(path: &Path) -> u8 {
     } else {
         PROBLEM
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{ending}")
 }
 
 /// Looks up what names there are for passive addresses.
@@ -178,39 +183,11 @@ fn check_certificate(settings: &Settings) -> bool {
         "certificate {}: {}, names {}, {} days left, the key fits",
         settings.tls.certificate.display(),
         pair.subject,
-        if pair.names.is_empty() {
-            "none".to_owned()
-        } else {
-            pair.names.join(" ")
-        },
+        pair.names_and_addresses(),
         left.as_secs() / 86_400
     );
-    if left < RENEWAL_IS_DUE {
-        println!("note: the certificate expires soon, renew it");
-    }
-    if pair.names.is_empty() {
-        println!("note: the certificate has no DNS name, clients will not accept it");
-    }
-    if pair.shuts_out_old_windows() {
-        println!(
-            "note: the certificate has an RSA key: programs that use the TLS of Windows before 10 and Server 2016 can't \
-             connect; with an ECDSA key they can (docs/tls-limits.md)"
-        );
-    }
-    for site in &settings.sites {
-        for host in &site.hosts {
-            if let HostPattern::Exact(name) = host
-                && !pair.covers(name.as_str())
-            {
-                println!(
-                    "note: site {}: the certificate does not cover {name}; clients that connect to that name will refuse it",
-                    site.name
-                );
-            }
-        }
+    for note in notes(settings, &pair, now) {
+        println!("note: {note}");
     }
     true
 }
-
-/// ACME clients renew a month ahead; less than two weeks means that the renewal fails.
-const RENEWAL_IS_DUE: Duration = Duration::from_secs(14 * 86_400);

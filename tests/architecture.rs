@@ -52,13 +52,14 @@ const HOUSE: &[(&str, &[&str])] = &[
 ];
 
 /// Where bytes and values go in and come out, and nothing else.
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "ftp",
     "session/state",
     "route",
     "net/proxy_header/parse",
     "tls/client_cache.rs",
     "tls/hello.rs",
+    "tls/dialect",
     "tls/habits.rs",
 ];
 
@@ -121,7 +122,11 @@ fn a_module_is_found_by_whatever_way_leads_to_it() {
     for (file, code, used) in [
         ("main.rs", "fn main() { portcullis::cli::run() }", "cli"),
         ("live.rs", "use super::app;", "app"),
-        ("passive/desk.rs", "use super::super::tls::Whose;", "tls"),
+        (
+            "passive/dispatcher.rs",
+            "use super::super::tls::Whose;",
+            "tls",
+        ),
         (
             "ftp/line.rs",
             "let site = parse::<crate::config::Site>(line);",

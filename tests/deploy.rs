@@ -282,3 +282,35 @@ fn kubernetes_offers_the_ports_that_the_configuration_opens() {
         .expect("one port");
     assert_eq!(outside, [21, 990, data]);
 }
+
+#[test]
+fn the_hook_of_certbot_puts_a_pair_where_the_unit_looks_and_lets_no_others_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let (lineage, to) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    for round in ["first", "renewed"] {
+        for file in ["privkey.pem", "fullchain.pem"] {
+            let content = format!("{round} {file}");
+            std::fs::write(lineage.path().join(file), content).expect("it is writable");
+        }
+        let hook = Command::new(deploy("certbot/portcullis-hook"))
+            .env("RENEWED_LINEAGE", lineage.path())
+            .env("PORTCULLIS_TLS", to.path())
+            .status()
+            .expect("a shell is there");
+        assert!(hook.success());
+        for (file, from) in [("tls.key", "privkey.pem"), ("tls.crt", "fullchain.pem")] {
+            let file = to.path().join(file);
+            let content = std::fs::read_to_string(&file).expect("the hook has written it");
+            assert_eq!(content, format!("{round} {from}"));
+            let mode = file.metadata().expect("it is there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o640, "{}", file.display());
+        }
+    }
+    let minimal = std::fs::read_to_string(deploy("../config/minimal.yaml")).expect("it is there");
+    for file in ["tls.crt", "tls.key"] {
+        assert!(minimal.contains(&format!("/etc/portcullis/tls/{file}")));
+    }
+}

@@ -6,7 +6,7 @@
 # The servers are unpacked because vsftpd, proftpd-core and pure-ftpd conflict with each other, and because nobody wants
 # a handful of FTP daemons on the machine on which they write code. Only shared libraries that they lack are installed.
 #
-# Prints one line per thing it puts in place; says nothing, in well under a second, when all is there.
+# Prints a line before and after each thing that it puts in place; says nothing, in well under a second, when all is there.
 # Exit codes: 0 everything is there; 1 something is missing, and what.
 set -eu
 
@@ -38,6 +38,7 @@ need_package_lists() {
 
 apt_install() {
     need_package_lists "$1"
+    echo "installing: $*"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
         -o DPkg::Lock::Timeout=300 install "$@" >"$servers/.apt.log" 2>&1 ||
         fail "missing: $*. As root, run: apt-get install $* (details, if any: $servers/.apt.log)"
@@ -60,6 +61,7 @@ unpack() {
     shift 2
     [ -e "$servers/$name/$file" ] && return
     need_package_lists "$1"
+    echo "unpacking: $*"
     scratch=$(mktemp -d "$servers/.$name.XXXXXX")
     # The sandbox user of apt can't write to a private directory.
     (cd "$scratch" && apt-get -qq -o APT::Sandbox::User=root download "$@") ||
@@ -99,6 +101,7 @@ need_python() {
     rm -rf "${servers:?}/$name"
     # Debian has the module apart from Python.
     python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+    echo "installing: $wanted"
     python3 -m venv "$servers/$name" || fail "no virtual environment for $name"
     "$servers/$name/bin/pip" install -q --disable-pip-version-check "$@" >"$servers/.pip.log" 2>&1 ||
         fail "pip can't install $wanted (details: $servers/.pip.log)"
@@ -111,6 +114,7 @@ need_node() {
     [ "$(cat "$servers/$1/.holds" 2>/dev/null)" = "$2" ] && return
     rm -rf "${servers:?}/$1"
     mkdir "$servers/$1"
+    echo "installing: $2"
     npm install --silent --no-package-lock --no-save --no-audit --no-fund --ignore-scripts \
         --prefix "$servers/$1" "$2" >"$servers/.npm.log" 2>&1 ||
         fail "npm can't install $2 (details: $servers/.npm.log)"
@@ -125,6 +129,7 @@ unpack_sources() {
     shift 3
     [ -e "$servers/$name/$file" ] && return
     need_programs bzip2:bzip2
+    echo "unpacking: sources of $package"
     scratch=$(mktemp -d "$servers/.$name.XXXXXX")
     mkdir -p "$scratch/parts" "$scratch/lists/partial" "$scratch/files"
     for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
@@ -155,6 +160,7 @@ need_filezilla_driver() {
     driver=$servers/filezilla/driver
     [ -e "$driver" ] && [ ! "$source" -nt "$driver" ] && return
     need_programs g++:g++
+    echo "compiling: $driver"
     usr=$servers/filezilla/usr
     library=$(dirname "$usr"/lib/*/libfzclient-private.so)
     g++ -std=c++17 -DFZC_USING_DLL=1 -DFZ_USING_DLL=1 -I"$servers/filezilla-sources/src/include" -I"$usr/include" \
@@ -194,13 +200,15 @@ unpack haproxy usr/sbin/haproxy haproxy
 need_libraries haproxy usr/sbin/haproxy
 
 # The rest is for tests/matrix.
-need_programs ncftpput:ncftp tnftp:tnftp wget:wget rclone:rclone node:nodejs npm:npm
+need_programs ncftpput:ncftp tnftp:tnftp wget:wget rclone:rclone ruby:ruby node:nodejs npm:npm
 
 # With the library that answers for the system's user database.
 unpack inetutils-ftpd usr/sbin/ftpd inetutils-ftpd libnss-wrapper
 need_libraries inetutils-ftpd usr/sbin/ftpd
 
 need_python pyftpdlib pyftpdlib==2.2.0 pyopenssl==26.4.0
+
+need_python aioftp aioftp==0.28.3
 
 need_node basic-ftp basic-ftp@6.2.6
 

@@ -71,6 +71,7 @@ impl App {
                 metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
                 self.live.store(Arc::new(live));
                 self.announce_certificate();
+                self.warn();
             }
             Err(error) => {
                 metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);

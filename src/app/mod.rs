@@ -9,6 +9,7 @@ mod certificate;
 mod descriptors;
 mod drain;
 pub mod names;
+pub mod notes;
 mod prepare;
 mod reload;
 mod signals;
@@ -24,7 +25,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use crate::announce::LookUpError;
 use crate::config::{self, ListenerTls};
@@ -38,6 +39,7 @@ use crate::tls::{CertificateError, Fingerprint};
 
 use admin::AdminEndpoint;
 use certificate::Watching;
+use notes::Note;
 use prepare::{Listening, prepare};
 use signals::{Asked, Signals};
 
@@ -63,7 +65,7 @@ pub enum StartError {
     #[error(transparent)]
     Passive(#[from] PortError),
     /// A listener can't be opened.
-    #[error("the {what} {address} can't be opened: {source}")]
+    #[error("the {what} {address} can't be opened: {source}{}", listen::remedy(*address, source))]
     Listen {
         /// `listener` or `admin endpoint`.
         what: &'static str,
@@ -127,6 +129,7 @@ impl App {
         };
         app.announce_ports();
         app.announce_certificate();
+        app.warn();
         let accepting = app.accept_from(opened);
         // Before the log says so, for whoever waits for the log.
         app.readiness.send_replace(Readiness::Ready);
@@ -138,6 +141,7 @@ impl App {
     pub async fn run(mut self) {
         let mut look = interval(WATCH_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut days = interval_at(Instant::now() + DAY, DAY);
         loop {
             tokio::select! {
                 asked = self.signals.next() => match asked {
@@ -145,6 +149,7 @@ impl App {
                     Asked::End => break,
                 },
                 _ = look.tick() => self.watching.look(),
+                _ = days.tick() => self.look_at_the_calendar(),
                 found = self.watching.looked() => if let Some(new) = found {
                     self.take_up(new);
                 },
@@ -164,11 +169,34 @@ impl App {
         let certificate = &self.live.load().certificate;
         tracing::info!(
             subject = certificate.subject,
-            names = certificate.names.join(" "),
+            names = certificate.names_and_addresses(),
             expires_in_days = days_until(certificate.not_after),
             fingerprint = %Fingerprint(&certificate.fingerprint),
             "certificate in use"
         );
+    }
+
+    /// Warns of what `check` notes.
+    fn warn(&self) {
+        let live = self.live.load();
+        let notes = notes::notes(&live.policy.settings, &live.certificate, SystemTime::now());
+        for note in notes.iter().take(MOST_WARNINGS) {
+            match note {
+                Note::Warning(text) => tracing::warn!("{text}"),
+                Note::Hint(text) => tracing::info!("{text}"),
+            }
+        }
+        if notes.len() > MOST_WARNINGS {
+            let more = notes.len() - MOST_WARNINGS;
+            tracing::warn!(more, "`portcullis check` has more of the same");
+        }
+    }
+
+    /// The certificate may have been good when it came.
+    fn look_at_the_calendar(&self) {
+        if notes::expires_soon(&self.live.load().certificate, SystemTime::now()) {
+            tracing::warn!("{}", notes::EXPIRES_SOON);
+        }
     }
 
     /// Begins to accept.
@@ -226,6 +254,12 @@ fn days_until(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::now())
         .map_or(0, |left| left.as_secs() / 86_400)
 }
+
+/// How many notes are worth a line each: there may be a thousand sites.
+const MOST_WARNINGS: usize = 10;
+
+/// How often a certificate is warned of that expires soon.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// How often the certificate files are looked at. A change counts when it is seen twice, so a new certificate is in use
 /// within a second.

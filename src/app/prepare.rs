@@ -123,11 +123,14 @@ impl Prepared {
     }
 }
 
-/// Listeners on one address share its passive ports, so those are behind the balancers of all of them.
+/// Listeners on one address, or beside a wildcard, share passive ports, so those are behind the balancers of all of them.
 fn put_behind_balancers(settings: &Settings, ports: &PassivePorts) {
-    let mut by_address: HashMap<IpAddr, Vec<IpNet>> = HashMap::new();
+    let mut by_place: HashMap<IpAddr, (IpAddr, Vec<IpNet>)> = HashMap::new();
     for listener in &settings.listeners {
-        let balancers = by_address.entry(listener.address.ip()).or_default();
+        let local = listener.address.ip();
+        let (_, balancers) = by_place
+            .entry(ports.place(local))
+            .or_insert_with(|| (local, Vec::new()));
         balancers.extend(
             listener
                 .proxy_protocol
@@ -135,8 +138,8 @@ fn put_behind_balancers(settings: &Settings, ports: &PassivePorts) {
                 .flat_map(|trusted| trusted.iter()),
         );
     }
-    for (address, balancers) in by_address {
-        ports.put_behind(address, balancers);
+    for (local, balancers) in by_place.into_values() {
+        ports.put_behind(local, balancers);
     }
 }
 

@@ -22,6 +22,7 @@ impl App {
                     self.announce_ports();
                 }
                 self.announce_certificate();
+                self.warn();
             }
             Err(error) => {
                 self.shared

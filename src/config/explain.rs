@@ -150,11 +150,25 @@ fn unknown_key(key: &str, known: &[&str]) -> (String, Option<String>) {
         );
     }
     let list = known.join(", ");
-    let help = match nearest(key, known) {
-        Some(near) => format!("did you mean `{near}`? Known here: {list}"),
-        None => format!("known here: {list}"),
+    let help = match (elsewhere(key), nearest(key, known)) {
+        (Some(where_instead), _) => format!("{where_instead}. Known here: {list}"),
+        (None, Some(near)) => format!("did you mean `{near}`? Known here: {list}"),
+        (None, None) => format!("known here: {list}"),
     };
     (format!("unknown key {}", quoted(key)), Some(help))
+}
+
+/// What other programs have in their configuration, and this one somewhere else.
+fn elsewhere(key: &str) -> Option<&'static str> {
+    match key {
+        "tls" => {
+            Some("one certificate serves all sites: put all names into that of the section `tls`")
+        }
+        "log" | "logging" | "log_level" | "log_format" => {
+            Some("the log is set on the command line: --log-level, --log-format")
+        }
+        _ => None,
+    }
 }
 
 fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
@@ -193,6 +207,9 @@ fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
             Some("put each item on a line of its own, with `- ` before it, or all into [brackets]")
         }
         "text" => help,
+        ports if ports.starts_with("a port or a range") && found == "a list" => {
+            Some("write a range, such as 50000-50001")
+        }
         "`true` or `false`" => Some("write `true` or `false`, without quotes"),
         scalar if !scalar.starts_with("a map") && found == "a list" => help,
         _ => None,
@@ -223,6 +240,17 @@ fn syntax(text: &str, position: Option<Position>, complaint: &str) -> (String, O
         Some("put quotes around text that begins with a brace, such as \"{host}|{user}\"")
     } else if value.trim_start().starts_with('[') && value.contains("]:") {
         Some("put quotes around text that begins with a bracket, such as \"[::]:21\"")
+    } else if value.trim_start().starts_with("[*:") || value.trim_start().starts_with("*:") {
+        Some(
+            "write host names alone, such as ftpb.example.com; addresses and ports belong under `listeners`",
+        )
+    } else if complaint.contains("mapping values are not allowed")
+        || complaint.contains("did not find expected '-' indicator")
+        || complaint.contains("did not find expected key")
+    {
+        Some(
+            "look at how far this line and the one before are indented: what belongs together begins in one column",
+        )
     } else {
         None
     };

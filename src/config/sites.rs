@@ -138,8 +138,13 @@ fn hosts(
             return Err(Fault::new(
                 place(),
                 format!("{} isn't a host name", quoted(text)),
-                "write a name such as ftp.example.com, or \"*.example.com\" for any one label before it; \
-                 without a port, and international names in their xn-- form",
+                if is_binding(text) {
+                    "a binding of IIS has the host name behind its second colon: write that alone; addresses and ports \
+                     belong under `listeners`"
+                } else {
+                    "write a name such as ftp.example.com, or \"*.example.com\" for any one label before it; \
+                     without a port, and international names in their xn-- form"
+                },
             ));
         };
         if let Some(other) = taken.insert(host.clone(), site.to_owned()) {
@@ -152,6 +157,13 @@ fn hosts(
         hosts.push(host);
     }
     Ok(hosts)
+}
+
+/// `IP:port:host`, as IIS has its sites' addresses.
+fn is_binding(text: &str) -> bool {
+    let mut parts = text.split(':');
+    matches!((parts.next(), parts.next(), parts.next(), parts.next()),
+        (Some(_), Some(port), Some(_), None) if port.parse::<u16>().is_ok())
 }
 
 fn user(written: Option<&str>, index: usize) -> Result<UserTemplate, Fault> {

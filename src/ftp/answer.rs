@@ -172,12 +172,18 @@ answers! {
 
     // Transfers
 
-    /// The client opened no data connection in time, or could not be reached in active mode.
-    NO_DATA_CONNECTION = "425 Can't open data connection.";
+    /// The client opened no data connection in time.
+    NO_DATA_CONNECTION = "425 Can't open data connection: none came from your address.";
+    /// The client could not be reached in active mode.
+    DATA_PORT_UNREACHABLE = "425 Can't open data connection: your data port can't be reached.";
     /// The backend's data port could not be reached.
     NO_BACKEND_DATA = "425 The site's data connection could not be opened.";
     /// The client's handshake on the data connection failed.
     DATA_HANDSHAKE_FAILED = "522 TLS handshake on the data connection failed.";
+    /// Something else than TLS came on a data connection under PROT P.
+    DATA_IN_CLEAR_TEXT = "522 Clear text on the data connection, but PROT P is in force.";
+    /// Nothing came on a data connection under PROT P.
+    DATA_WITHOUT_HANDSHAKE = "522 No TLS handshake on the data connection, but PROT P is in force.";
     /// Session reuse is required and didn't happen.
     REUSE_REQUIRED = "522 The data connection has to resume the TLS session of the control connection.";
     /// Another connection of the client's address came to its data port, or may yet come.

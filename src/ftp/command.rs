@@ -99,10 +99,16 @@ pub enum Direction {
 impl Command {
     /// Reads one line, without its ending.
     ///
-    /// Telnet commands in front of the verb are dropped: lftp sends IP and DM before ABOR, as RFC 959 §4.1.3 asks.
-    /// Inside a line such bytes are part of a name (Latin-1 has letters there) and stay.
+    /// Telnet commands in front of the verb are dropped: lftp, Perl's Net::FTP and others send IP and Synch before ABOR, as
+    /// RFC 959 §4.1.3 asks, each in an order of its own. Inside a line such bytes are part of a name (Latin-1 has letters
+    /// there) and stay. CRs behind it belong to its ending: a program that writes CRLF to a stream in text mode sends CR CR LF.
     pub fn parse(line: Bytes) -> Result<Self, BadCommand> {
-        let line = line.slice(telnet_prefix(&line)..);
+        let mut end = line.len();
+        while end > 0 && line[end - 1] == b'\r' {
+            end -= 1;
+        }
+        let start = telnet_prefix(&line[..end]);
+        let line = line.slice(start..end);
         if line.is_empty() {
             return Err(BadCommand::Empty);
         }
@@ -117,7 +123,12 @@ impl Command {
         // XMD5, XSHA256, MD5: RFC 959 has verbs of letters alone, and servers list these in FEAT.
         let begins = line.first().is_some_and(u8::is_ascii_alphabetic);
         if !begins || end > MAX_VERB || !verb_ends {
-            return Err(BadCommand::NoVerb);
+            let argument_at = munged_pasv(&line).ok_or(BadCommand::NoVerb)?;
+            return Ok(Self {
+                verb: Verb::Pasv,
+                line,
+                argument_at,
+            });
         }
         let verb = Verb::named(&line[..end].to_ascii_uppercase()).ok_or(BadCommand::Http)?;
         Ok(Self {
@@ -220,22 +231,50 @@ impl Verb {
     }
 }
 
-/// How many bytes of Telnet commands (RFC 854) stand in front of the line.
+/// Where the argument of a `P@SW` begins. Clients say so when PASV has failed, in the hope that a firewall on the way doesn't
+/// know it (Microsoft's, Novell's); vsftpd and Pure-FTPd take it for PASV.
+fn munged_pasv(line: &[u8]) -> Option<usize> {
+    let (verb, rest) = line.split_at_checked(MUNGED_PASV.len())?;
+    let is_one =
+        verb.eq_ignore_ascii_case(MUNGED_PASV) && matches!(rest.first(), None | Some(b' '));
+    is_one.then(|| (verb.len() + 1).min(line.len()))
+}
+
+const MUNGED_PASV: &[u8] = b"P@SW";
+
+/// How many bytes of Telnet commands (RFC 854) stand in front of the line, whole or not.
+///
+/// The last byte of what is sent as urgent data gets lost where somebody on the way doesn't take urgent data in line (HAProxy):
+/// of BSD's IAC IP IAC DM the second IAC. No verb begins with such a byte.
 fn telnet_prefix(line: &[u8]) -> usize {
     let mut at = 0;
-    while line.get(at) == Some(&IAC) {
-        at += match line.get(at + 1) {
+    if line.first().is_none_or(|first| *first < SE) {
+        return at;
+    }
+    loop {
+        at += match line.get(at..).unwrap_or_default() {
             // WILL, WONT, DO, DONT name an option.
-            Some(0xFB..=0xFE) => 3,
-            Some(0xF0..=0xFA) => 2,
-            _ => break,
+            [IAC, 0xFB..=0xFE, ..] => 3,
+            // A subnegotiation goes on until IAC SE.
+            [IAC, SB, negotiated @ ..] => {
+                let end = negotiated.windows(2).position(|pair| pair == [IAC, SE]);
+                2 + end.map_or(negotiated.len(), |end| end + 2)
+            }
+            [IAC, SE..=0xFE, ..] => 2,
+            // Twice it is the byte 255, and none of Telnet's.
+            [IAC, IAC, ..] | [IAC] => return at.min(line.len()),
+            [IAC | SE..=0xFE, ..] => 1,
+            _ => return at.min(line.len()),
         };
     }
-    at.min(line.len())
 }
 
 /// "Interpret as command" of RFC 854.
 const IAC: u8 = 0xFF;
+
+/// The beginning and the end of a subnegotiation.
+const SB: u8 = 0xFA;
+const SE: u8 = 0xF0;
 
 /// The longest verb in use is far shorter; more than this is noise.
 const MAX_VERB: usize = 12;
@@ -279,6 +318,7 @@ mod tests {
     fn names_keep_every_byte_but_the_three_that_end_lines() {
         let command = parse(b"RETR \xE9t\xE9 \xFF\xFF\xF4\t\"x\"").unwrap();
         assert_eq!(command.argument(), b"\xE9t\xE9 \xFF\xFF\xF4\t\"x\"");
+        assert_eq!(parse(b"CWD x\0"), Err(BadCommand::ControlCharacter));
         for byte in [b'\r', 0] {
             let line = [b"CWD x", &[byte][..], b"DELE y"].concat();
             assert_eq!(parse(&line), Err(BadCommand::ControlCharacter));
@@ -286,19 +326,57 @@ mod tests {
     }
 
     #[test]
+    fn any_number_of_crs_ends_a_line() {
+        for line in [&b"CWD x"[..], b"CWD x\r", b"CWD x\r\r"] {
+            assert_eq!(parse(line).unwrap().line(), b"CWD x");
+        }
+        assert_eq!(parse(b"\r\r"), Err(BadCommand::Empty));
+    }
+
+    #[test]
     fn telnet_commands_in_front_of_the_verb_are_dropped() {
-        assert_eq!(parse(b"\xFF\xF4\xFF\xF2ABOR").unwrap().verb(), Verb::Abor);
-        assert_eq!(parse(b"\xFF\xFB\x01NOOP").unwrap().verb(), Verb::Noop);
-        assert_eq!(parse(b"\xFF\xF4").unwrap_err(), BadCommand::Empty);
-        assert_eq!(parse(b"\xFF\xFB").unwrap_err(), BadCommand::Empty);
+        for in_front in [
+            // lftp; BSD's ftp and Perl; the Synch first; without the IP.
+            &b"\xFF\xF4\xFF\xF2"[..],
+            b"\xFF\xF4\xFF\xF4\xFF\xF2",
+            b"\xFF\xF2\xFF\xF4",
+            b"\xFF\xF2",
+            // BSD's and lftp's with the urgent byte lost.
+            b"\xFF\xF4\xF2",
+            b"\xFF\xF4\xFF\xF4\xF2",
+            b"\xF2",
+            b"\xF2\xFF\xF4",
+            // Of a Telnet client.
+            b"\xFF\xFB\x01\xFF\xFD\x03",
+            b"\xFF\xFA\x18\x00xterm\xFF\xF0",
+        ] {
+            let command = parse(&[in_front, b"ABOR"].concat()).unwrap();
+            assert_eq!(command.line(), b"ABOR", "{}", in_front.escape_ascii());
+            assert_eq!(parse(in_front).unwrap_err(), BadCommand::Empty);
+        }
+        assert_eq!(parse(b"\xFF\xF4\xFFABOR").unwrap().line(), b"ABOR");
+        assert_eq!(parse(b"\xFF\xFFABOR").unwrap_err(), BadCommand::NoVerb);
         assert_eq!(parse(b"\xFF").unwrap_err(), BadCommand::NoVerb);
+        assert_eq!(parse(b"\xFF\xFB").unwrap_err(), BadCommand::Empty);
+        assert_eq!(parse(b"\xFF\xFA\x18ABOR").unwrap_err(), BadCommand::Empty);
+        assert_eq!(parse(b"\xEFABOR").unwrap_err(), BadCommand::NoVerb);
+    }
+
+    #[test]
+    fn a_pasv_that_firewalls_should_not_see_is_one() {
+        for line in [&b"P@SW"[..], b"p@sw", b"P@SW "] {
+            let command = parse(line).unwrap();
+            assert_eq!((command.verb(), command.argument()), (Verb::Pasv, &b""[..]));
+        }
+        assert_eq!(parse(b"P@SWX"), Err(BadCommand::NoVerb));
+        assert_eq!(parse(b"P@S"), Err(BadCommand::NoVerb));
     }
 
     #[test]
     fn what_is_no_verb_is_refused() {
         for line in [
             &b" NOOP"[..],
-            b"P@SW",
+            b"P@SV",
             b"NOOP\tx",
             b"Host: x",
             b"\x80\x80",

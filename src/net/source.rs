@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::options;
+use super::stream::Stream;
 use super::tls_source::TlsSource;
 
 /// A data connection that the bytes come from.
@@ -22,6 +23,8 @@ pub enum Source {
     Plain(PlainSource),
     /// With TLS, and a client at the other end: an upload.
     FromClient(Box<TlsSource<UnbufferedServerConnection>>),
+    /// The same, of a client that ended its handshake before anybody knew which way the bytes would go.
+    FromEarlyClient(Box<EarlySource>),
     /// With TLS, and a backend at the other end: a download or a listing.
     FromBackend(Box<TlsSource<UnbufferedClientConnection>>),
 }
@@ -58,7 +61,8 @@ impl Source {
         })
     }
 
-    /// Does the handshake with a client, of which `read` has been read already.
+    /// Does the handshake with a client, of which `read` has been read already. `amend` is given our first records before
+    /// they go out.
     ///
     /// # Errors
     /// What went wrong in the handshake, with rustls' own error within; the peer has been told by an alert.
@@ -66,9 +70,10 @@ impl Source {
         socket: TcpStream,
         config: Arc<ServerConfig>,
         read: &[u8],
+        amend: impl Fn(&mut Vec<u8>),
     ) -> io::Result<Self> {
         let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-        let source = TlsSource::handshake(socket, connection, read).await?;
+        let source = TlsSource::handshake(socket, connection, read, amend).await?;
         Ok(Self::FromClient(Box::new(source)))
     }
 
@@ -82,8 +87,17 @@ impl Source {
         name: ServerName<'static>,
     ) -> io::Result<Self> {
         let connection = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
-        let source = TlsSource::handshake(socket, connection, &[]).await?;
+        let source = TlsSource::handshake(socket, connection, &[], |_| {}).await?;
         Ok(Self::FromBackend(Box::new(source)))
+    }
+
+    /// Over a connection whose handshake is done, that could as well have become a sink.
+    pub fn early(stream: Stream) -> Self {
+        Self::FromEarlyClient(Box::new(EarlySource {
+            stream,
+            buffer: vec![0; FIRST_PIECE],
+            filled: 0,
+        }))
     }
 
     /// How the TLS session came about.
@@ -91,6 +105,7 @@ impl Source {
         match self {
             Self::Plain(_) => None,
             Self::FromClient(source) => source.handshake_kind(),
+            Self::FromEarlyClient(source) => source.stream.handshake_kind(),
             Self::FromBackend(source) => source.handshake_kind(),
         }
     }
@@ -103,6 +118,7 @@ impl Source {
         match self {
             Self::Plain(source) => source.poll_supply(context),
             Self::FromClient(source) => source.poll_supply(context),
+            Self::FromEarlyClient(source) => source.poll_supply(context),
             Self::FromBackend(source) => source.poll_supply(context),
         }
     }
@@ -112,6 +128,7 @@ impl Source {
         match self {
             Self::Plain(source) => source.bytes(),
             Self::FromClient(source) => source.bytes(),
+            Self::FromEarlyClient(source) => &source.buffer[..source.filled],
             Self::FromBackend(source) => source.bytes(),
         }
     }
@@ -121,6 +138,7 @@ impl Source {
         match self {
             Self::Plain(source) => source.filled = 0,
             Self::FromClient(source) => source.taken(),
+            Self::FromEarlyClient(source) => source.filled = 0,
             Self::FromBackend(source) => source.taken(),
         }
     }
@@ -130,6 +148,7 @@ impl Source {
         match self {
             Self::Plain(source) => &source.socket,
             Self::FromClient(source) => source.socket(),
+            Self::FromEarlyClient(source) => source.stream.socket(),
             Self::FromBackend(source) => source.socket(),
         }
     }
@@ -142,6 +161,7 @@ impl Source {
         match self {
             Self::Plain(source) => options::finish(&source.socket),
             Self::FromClient(source) => source.finish().await,
+            Self::FromEarlyClient(source) => source.stream.finish().await,
             Self::FromBackend(source) => source.finish().await,
         }
     }
@@ -184,6 +204,34 @@ impl PlainSource {
             0 => Supply::End(SourceEnd::Fin),
             _ => Supply::Bytes,
         }))
+    }
+}
+
+/// A source under TLS that reads through rustls' own buffers: slower, and rare.
+#[derive(Debug)]
+pub struct EarlySource {
+    stream: Stream,
+    buffer: Vec<u8>,
+    /// How many bytes there are in it.
+    filled: usize,
+}
+
+impl EarlySource {
+    fn poll_supply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Supply>> {
+        if self.filled > 0 {
+            return Poll::Ready(Ok(Supply::Bytes));
+        }
+        let mut into = ReadBuf::new(&mut self.buffer);
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut into));
+        self.filled = into.filled().len();
+        Poll::Ready(match read {
+            Ok(()) if self.filled > 0 => Ok(Supply::Bytes),
+            Ok(()) => Ok(Supply::End(SourceEnd::CloseNotify)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Ok(Supply::End(SourceEnd::Unclean))
+            }
+            Err(error) => Err(error),
+        })
     }
 }
 

@@ -32,9 +32,19 @@ struct State {
     leases: HashMap<LeaseId, Waiting>,
     /// The connections that are listened to, or that have spoken and wait for a decision.
     connections: HashMap<ConnectionId, Undecided>,
+    /// By port, who came to it last from an address that nobody waited for. One for each port at most.
+    strangers: HashMap<SocketAddr, Stranger>,
     /// How many leases there have been, and how many connections: the next one's number.
     last_lease: u64,
     last_connection: u64,
+}
+
+/// Somebody at a port who was nobody's client.
+#[derive(Debug, Clone, Copy)]
+struct Stranger {
+    from: IpAddr,
+    /// How many leases there had been by then.
+    after: u64,
 }
 
 /// A connection of which isn't known whose it is.
@@ -143,6 +153,13 @@ impl Dispatcher {
             read: Vec::new(),
         };
         let effects = state.table.arrive(connection, client, port, Instant::now());
+        if effects.contains(&Effect::Reset(connection, Refused::Stranger)) {
+            let stranger = Stranger {
+                from: client,
+                after: state.last_lease,
+            };
+            state.strangers.insert(port, stranger);
+        }
         state
             .connections
             .insert(connection, Undecided::Here(arrived));
@@ -320,6 +337,14 @@ impl Waiting {
 }
 
 impl Place {
+    /// See [`Lease::stranger`](super::Lease::stranger).
+    pub fn stranger(&self, port: SocketAddr) -> Option<IpAddr> {
+        let state = self.dispatcher.state();
+        let stranger = state.strangers.get(&port)?;
+        let came_since = stranger.after >= self.lease.0;
+        (came_since && stranger.from != self.client).then_some(stranger.from)
+    }
+
     /// See [`Lease::proven`](super::Lease::proven).
     pub fn proven(&self) {
         let mut state = self.dispatcher.state();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Weak};
 
@@ -43,7 +43,7 @@ pub(super) struct Port {
 
 /// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("the passive port {address} can't be opened: {source}")]
+#[error("the passive port {address} can't be opened: {source}{}", listen::remedy(*address, source))]
 pub struct PortError {
     /// Where it should have listened.
     pub address: SocketAddr,
@@ -60,7 +60,8 @@ impl PassiveListeners {
         }
     }
 
-    /// Opens `ports` on each of `addresses`, as far as they are not open already.
+    /// Opens `ports` on each of `addresses`, as far as they are not open already. Where a wildcard is among them, or is open
+    /// still, its ports are those of every address of its family: the operating system has no others to give.
     ///
     /// # Errors
     /// If one of them can't be opened; those opened so far are closed again.
@@ -71,21 +72,21 @@ impl PassiveListeners {
     ) -> Result<PassivePorts, PortError> {
         self.open
             .retain(|_, opened| !opened.receiving.is_finished());
-        let mut by_address = HashMap::new();
-        for address in addresses {
-            if by_address.contains_key(&address) {
-                continue;
-            }
-            let mut opened = Vec::new();
-            for number in ports.clone() {
-                let asked_for = SocketAddr::new(address, number);
-                opened.push(self.port(asked_for).await?);
-            }
-            let ports = Ports {
-                addresses: opened.iter().map(|port| port.address).collect(),
-                open: opened.into(),
+        let addresses: Vec<IpAddr> = addresses.into_iter().collect();
+        let mut by_address: HashMap<IpAddr, Ports> = HashMap::new();
+        for address in &addresses {
+            let wildcard = wildcard_of(*address);
+            let place = if addresses.contains(&wildcard) {
+                wildcard
+            } else {
+                *address
             };
-            by_address.insert(address, ports);
+            let shared = match by_address.get(&place) {
+                Some(opened) => opened.clone(),
+                None => self.ports(place, ports).await?,
+            };
+            by_address.insert(place, shared.clone());
+            by_address.insert(*address, shared);
         }
         Ok(PassivePorts {
             by_address,
@@ -93,7 +94,30 @@ impl PassiveListeners {
         })
     }
 
+    /// All of `numbers` at one address.
+    async fn ports(
+        &mut self,
+        place: IpAddr,
+        numbers: &RangeInclusive<u16>,
+    ) -> Result<Ports, PortError> {
+        let mut opened = Vec::new();
+        for number in numbers.clone() {
+            opened.push(self.port(SocketAddr::new(place, number)).await?);
+        }
+        Ok(Ports {
+            addresses: opened.iter().map(|port| port.address).collect(),
+            open: opened.into(),
+        })
+    }
+
     async fn port(&mut self, asked_for: SocketAddr) -> Result<Arc<Port>, PortError> {
+        let wildcard = SocketAddr::new(wildcard_of(asked_for.ip()), asked_for.port());
+        if asked_for.port() != 0
+            && let Some(open) = self.open.get(&wildcard)
+            && let Some(port) = open.port.upgrade()
+        {
+            return Ok(port);
+        }
         if let Some(former) = self.open.remove(&asked_for) {
             if let Some(port) = former.port.upgrade() {
                 self.open.insert(asked_for, former);
@@ -140,5 +164,13 @@ impl PassiveListeners {
 impl Drop for Port {
     fn drop(&mut self) {
         self.accepting.abort();
+    }
+}
+
+/// All addresses of the same family.
+fn wildcard_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }

@@ -33,13 +33,13 @@ pub use listeners::{PassiveListeners, PortError};
 /// The passive ports of one configuration. Listeners that two configurations have in common are shared between them.
 #[derive(Debug)]
 pub struct PassivePorts {
-    /// By the address of the control listener; each has all ports of the range.
+    /// By the address of the control listener; each has all ports of the range, those of a wildcard perhaps.
     by_address: HashMap<IpAddr, Ports>,
     dispatcher: Arc<Dispatcher>,
 }
 
-/// All ports on one address.
-#[derive(Debug)]
+/// All ports on one address, or on all of them.
+#[derive(Debug, Clone)]
 struct Ports {
     open: Arc<[Arc<Port>]>,
     addresses: Arc<[SocketAddr]>,
@@ -181,6 +181,14 @@ impl PassivePorts {
         }
     }
 
+    /// Where the ports are open that belong to the listener's address `local`: there, or at all addresses.
+    pub fn place(&self, local: IpAddr) -> IpAddr {
+        self.by_address
+            .get(&local)
+            .and_then(|ports| ports.addresses.first())
+            .map_or(local, SocketAddr::ip)
+    }
+
     /// From now on, a connection to the ports on the listener's address `local` that comes from one of the networks
     /// `balancers` has to begin with a PROXY header, which says whose it is.
     pub fn put_behind(&self, local: IpAddr, balancers: Vec<IpNet>) {
@@ -203,6 +211,7 @@ impl PassivePorts {
             .flat_map(|ports| ports.addresses.iter().copied())
             .collect();
         addresses.sort();
+        addresses.dedup();
         addresses
     }
 }
@@ -237,6 +246,11 @@ impl Lease {
     /// Waits for a connection; `None` if none can come any more. May be cancelled.
     pub async fn caller(&mut self) -> Option<Caller> {
         self.arrivals.recv().await
+    }
+
+    /// Who has come to the port last since it was leased, from an address that no lease there is for.
+    pub fn stranger(&self) -> Option<IpAddr> {
+        self.place.stranger(self.port)
     }
 
     /// Whether only a connection that resumes the session may be taken.

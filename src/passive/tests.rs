@@ -3,7 +3,7 @@
 use super::*;
 use crate::tls::{Account, ClientCache, SessionId};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -204,5 +204,79 @@ async fn a_port_that_was_given_up_a_moment_ago_can_be_opened_again() {
     for _ in 0..200 {
         let ports = listeners.open([own], &(50_000..=50_000)).await;
         drop(ports.expect("nobody else has it"));
+    }
+}
+
+#[tokio::test]
+async fn a_lease_hears_whether_others_of_its_address_want_a_port() {
+    let (_listeners, ports) = one_port().await;
+    let held = lease(&ports, LOCAL).await;
+    let _of_another_address = lease(&ports, "127.0.0.2".parse().unwrap()).await;
+    let mut wanted = held.wanted();
+    assert!(timeout(MOMENT, wanted.wanted()).await.is_err());
+    tokio::select! {
+        _ = lease(&ports, LOCAL) => panic!("there is one port"),
+        wanted = timeout(LONG, wanted.wanted()) => wanted.unwrap(),
+    }
+    // Who wanted it has given up.
+    assert!(timeout(MOMENT, wanted.wanted()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_lease_hears_of_those_who_have_yet_to_say_whose_connection_theirs_is() {
+    let (_listeners, ports) = one_port().await;
+    let request = request(LOCAL, named());
+    let lease = ports.lease(LOCAL, request, LONG).await.expect("a port");
+    let mut undecided = lease.undecided();
+    let silent = undecided.any_silent(MOMENT);
+    assert!(timeout(MOMENT * 3, silent).await.is_err());
+
+    let client = connect_from("127.0.0.1", lease.port()).await;
+    timeout(LONG, undecided.any_silent(MOMENT)).await.unwrap();
+    drop(client);
+    let gone = async { undecided.0.wait_for(|nearby| nearby.all == 0).await.is_ok() };
+    assert!(timeout(LONG, gone).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_wildcard_and_one_of_its_addresses_have_their_ports_in_common() {
+    let wildcards = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let locals = [LOCAL, Ipv6Addr::LOCALHOST.into()];
+    for (wildcard, local) in wildcards.into_iter().zip(locals) {
+        for order in [[wildcard, local], [local, wildcard]] {
+            let mut listeners = PassiveListeners::new(Arc::default(), Arc::default());
+            let ports = listeners.open(order, &(0..=0)).await.unwrap();
+            let [port] = ports.addresses()[..] else {
+                panic!("{:?}", ports.addresses())
+            };
+            for listener in order {
+                assert_eq!(ports.place(listener), wildcard);
+                let request = request(local, Identity::Address);
+                let mut lease = ports.lease(listener, request, LONG).await.expect("a port");
+                assert_eq!(lease.port(), port.port());
+                let _client = TcpStream::connect((local, port.port())).await.unwrap();
+                arrival(&mut lease).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reload_may_put_an_address_beside_its_wildcard_and_in_its_place() {
+    let wildcard = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    let mut listeners = PassiveListeners::new(Arc::default(), Arc::default());
+    let (number, first) = loop {
+        let free = std::net::TcpListener::bind((wildcard, 0)).unwrap();
+        let number = free.local_addr().unwrap().port();
+        drop(free);
+        // Another process may have been quicker.
+        if let Ok(ports) = listeners.open([wildcard], &(number..=number)).await {
+            break (number, ports);
+        }
+    };
+    let beside = listeners.open([LOCAL, wildcard], &(number..=number)).await;
+    let instead = listeners.open([LOCAL], &(number..=number)).await;
+    for ports in [first, beside.unwrap(), instead.unwrap()] {
+        assert_eq!(ports.addresses(), [SocketAddr::new(wildcard, number)]);
     }
 }

@@ -101,8 +101,13 @@ impl Session {
                     let _ = closing.await;
                 }
                 let limits = &self.live.policy.settings.limits;
-                let (limiter, client) = (&self.shared.limiter, self.summary.client().ip());
+                let (limiter, summary) = (&self.shared.limiter, &self.summary);
+                let client = summary.client().ip();
+                let mut told = false;
                 while let Err(wait) = limiter.dial(client, limits, Instant::now().into_std()) {
+                    if !std::mem::replace(&mut told, true) {
+                        summary.dials_too_often();
+                    }
                     sleep(wait).await;
                 }
             };

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
-use super::Session;
 use super::state::{Ending, Event};
 use super::summary::Summary;
+use super::{Session, hello};
 use crate::config::HostName;
 use crate::ftp::answer;
 use crate::net::control::ControlConnection;
 use crate::net::deadline::timeout;
+use crate::net::options;
 use crate::net::stream::Stream;
 use crate::tls::SessionTls;
 
@@ -23,7 +23,7 @@ pub(super) async fn handshake(
     patience: Duration,
     summary: &mut Summary,
 ) -> Option<(Stream, Option<HostName>)> {
-    let accepting = TlsAcceptor::from(tls.control()).accept(socket);
+    let accepting = hello::accept(socket, tls.control(), Vec::new());
     let stream = match timeout(patience, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -41,6 +41,9 @@ pub(super) async fn handshake(
         .server_name()
         .and_then(|name| HostName::parse(name.as_bytes()));
     let stream = Stream::ToClient(Box::new(stream));
+    // Where no ticket takes the acknowledgement along, a client that leaves Nagle's algorithm on would keep its USER back. If
+    // the connection is gone, the next read shows it.
+    let _ = options::acknowledge(stream.socket());
     if let Some(version) = stream.tls_version() {
         summary.secured(version);
     }

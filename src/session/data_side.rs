@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Session;
-use super::data::{BackendPort, Legs, Order, PreparedData, RunningData};
+use super::data::{BackendPort, EarlyHandshake, Legs, Order, PreparedData, RunningData};
 use super::state::{BackendData, ClientData, DataEvent, DataFailure, Event, Prepared, Protection};
 use crate::config::{CloseNotify, SessionReuse};
 use crate::ftp::command::Direction;
@@ -79,6 +80,11 @@ impl Session {
             ClientData::Active(to) => PreparedData::active(backend, to, local, timeouts),
             ClientData::Passive => {
                 let request = self.lease_request(protection);
+                let early = (protection == Protection::Private).then(|| EarlyHandshake {
+                    tls: self.tls.data(self.session_reuse(), Tickets::None),
+                    patience: timeouts.tls_handshake,
+                    habit: self.handshakes_early.clone(),
+                });
                 let patience = timeouts.data_port;
                 let live = Arc::clone(&self.live);
                 let listener = self.listener.ip();
@@ -96,7 +102,7 @@ impl Session {
                         );
                     })
                 };
-                PreparedData::passive(backend, leasing, timeouts)
+                PreparedData::passive(backend, leasing, early, timeouts)
             }
         };
         self.prepared_for = protection;
@@ -208,6 +214,7 @@ impl Session {
                 .as_ref()
                 .and_then(|backend| backend.tls.clone()),
             timeouts: settings.timeouts,
+            silence: self.bearable_silence(),
             metrics: Arc::clone(&self.shared.metrics),
             site: self.summary.site_name().to_owned(),
             session: SessionId(self.summary.id()),
@@ -219,6 +226,16 @@ impl Session {
         self.data = DataSide::Running(prepared.open(legs, client_tls));
     }
 
+    /// A client that has not asked for PROT P may not know that it is in force, and wait for its file in clear text.
+    fn bearable_silence(&self) -> Duration {
+        let patience = self.live.policy.settings.timeouts.tls_handshake;
+        if self.machine.has_chosen_protection() {
+            patience
+        } else {
+            patience.min(SILENCE_OF_THE_UNAWARE)
+        }
+    }
+
     pub(super) fn drop_data(&mut self) {
         if let DataSide::Running(running) = &self.data {
             self.summary.moved(running.moved(), running.elapsed());
@@ -227,3 +244,7 @@ impl Session {
         self.backend_listener = None;
     }
 }
+
+/// How long a client that has not said PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
+/// arrived; by satellite that is more than a second.
+const SILENCE_OF_THE_UNAWARE: Duration = Duration::from_secs(4);

@@ -14,6 +14,7 @@ pub mod data;
 mod data_side;
 pub mod dial;
 mod events;
+mod hello;
 mod penalty;
 pub mod state;
 mod summary;
@@ -41,7 +42,7 @@ use crate::tls::{SessionId, SessionTls, Sessions};
 
 use backend_ports::BackendPorts;
 use client_tls::handshake;
-use data::Lingering;
+use data::{Habit, Lingering};
 use data_side::DataSide;
 use dial::BackendConnection;
 use events::{ClientEnd, Look};
@@ -160,6 +161,7 @@ pub async fn serve(
         data: DataSide::None,
         prepared_for: Protection::Clear,
         lingering: Lingering::default(),
+        handshakes_early: Habit::default(),
         machine,
         happened: VecDeque::new(),
         clock: None,
@@ -214,6 +216,7 @@ struct Session {
     prepared_for: Protection,
     /// Data connections of transfers that are over.
     lingering: Lingering,
+    handshakes_early: Habit,
     machine: Machine,
     /// Events that came out of actions and wait for the machine.
     happened: VecDeque<Event>,

@@ -169,6 +169,16 @@ impl Summary {
         );
     }
 
+    /// A further dial has to wait.
+    pub fn dials_too_often(&self) {
+        tracing::warn!(
+            session = self.id,
+            client = %self.client,
+            site = self.site_name(),
+            "login waits, since its client has backends dialled more often than limits.sessions_per_client_per_minute allows"
+        );
+    }
+
     /// PASV or EPSV waited in vain.
     pub fn transfer_begins(&mut self) {
         self.moved = (0, Duration::ZERO);
@@ -189,6 +199,18 @@ impl Summary {
                 verdict,
                 cause,
             } => self.transfer(command, *direction, *verdict, cause.as_ref()),
+            Record::Refused { command, answer } => {
+                tracing::info!(
+                    session = self.id,
+                    client = %self.client,
+                    site = self.site_name(),
+                    user = self.user(),
+                    command = command.verb_text(),
+                    argument = shown(command.argument()),
+                    reply = answer.text(),
+                    "command refused"
+                );
+            }
             Record::BackendLost(stage, why) => self.backend_lost(*stage, why.as_str()),
             Record::NoDataPort(reply) => {
                 let reply = reply
@@ -301,7 +323,7 @@ impl Summary {
 /// Why a transfer is not complete.
 fn reason(cause: &Cause) -> String {
     match cause {
-        Cause::Data(failure) => failure.as_str().to_owned(),
+        Cause::Data(failure) => failure.to_string(),
         Cause::Reply(reply) => shown(reply.bytes().trim_ascii_end()),
         Cause::ClientGone => "client's control connection ended".to_owned(),
         Cause::BackendGone => "backend's control connection ended".to_owned(),

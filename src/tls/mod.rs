@@ -10,7 +10,10 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{CipherSuiteCommon, SupportedCipherSuite, SupportedProtocolVersion, Tls12CipherSuite};
+use rustls::{
+    CipherSuiteCommon, SupportedCipherSuite, SupportedProtocolVersion, Tls12CipherSuite,
+    Tls13CipherSuite,
+};
 
 use crate::config::TlsVersion;
 
@@ -19,6 +22,7 @@ pub mod binding;
 pub mod certificate;
 pub mod client_cache;
 mod date;
+pub mod dialect;
 pub mod fault;
 #[cfg(test)]
 mod fixtures;
@@ -27,6 +31,7 @@ pub mod hello;
 pub mod pem;
 pub mod server;
 pub mod sessions;
+mod transcript;
 mod verify;
 pub mod watch;
 
@@ -50,33 +55,44 @@ pub fn provider() -> Arc<CryptoProvider> {
         provider
             .cipher_suites
             .sort_by_key(|suite| !FIRST_SUITES.contains(suite));
-        provider.cipher_suites = provider.cipher_suites.into_iter().map(endless).collect();
+        provider.cipher_suites = provider.cipher_suites.into_iter().map(ours).collect();
         Arc::new(provider)
     });
     Arc::clone(&PROVIDER)
 }
 
-/// A suite of TLS 1.2 without a limit to how much one connection may carry.
+/// A suite whose handshakes are hashed as they are on the wire, and in TLS 1.2 without a limit to how much one connection may
+/// carry.
 ///
 /// At its limit of 2^24 records rustls says close_notify of its own accord in TLS 1.2, which can't change keys, and from then
 /// on takes bytes to throw them away without an error: the end of a large file would be missing, and its truncation
 /// authenticated. The limit keeps an attacker's advantage below 2^-60; other TLS libraries have none. TLS 1.3 changes keys.
-fn endless(suite: SupportedCipherSuite) -> SupportedCipherSuite {
-    let SupportedCipherSuite::Tls12(limited) = suite else {
-        return suite;
+fn ours(suite: SupportedCipherSuite) -> SupportedCipherSuite {
+    let common = |common: &CipherSuiteCommon, confidentiality_limit| CipherSuiteCommon {
+        suite: common.suite,
+        hash_provider: transcript::of_the_wire(common.hash_provider),
+        confidentiality_limit,
     };
     // Once for each suite in the life of the process.
-    SupportedCipherSuite::Tls12(Box::leak(Box::new(Tls12CipherSuite {
-        common: CipherSuiteCommon {
-            suite: limited.common.suite,
-            hash_provider: limited.common.hash_provider,
-            confidentiality_limit: u64::MAX,
-        },
-        prf_provider: limited.prf_provider,
-        kx: limited.kx,
-        sign: limited.sign,
-        aead_alg: limited.aead_alg,
-    })))
+    match suite {
+        SupportedCipherSuite::Tls12(suite) => {
+            SupportedCipherSuite::Tls12(Box::leak(Box::new(Tls12CipherSuite {
+                common: common(&suite.common, u64::MAX),
+                prf_provider: suite.prf_provider,
+                kx: suite.kx,
+                sign: suite.sign,
+                aead_alg: suite.aead_alg,
+            })))
+        }
+        SupportedCipherSuite::Tls13(suite) => {
+            SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite {
+                common: common(&suite.common, suite.common.confidentiality_limit),
+                hkdf_provider: suite.hkdf_provider,
+                aead_alg: suite.aead_alg,
+                quic: suite.quic,
+            })))
+        }
+    }
 }
 
 const FIRST_SUITES: [SupportedCipherSuite; 3] = [

@@ -17,7 +17,7 @@ pub const MAX_FILE_SIZE: u64 = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say what each variant is, `path` is always the file as configured
 pub enum FileError {
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}{}", path.display(), unreadable(path, source))]
     Read { path: PathBuf, source: io::Error },
     #[error("{} is not a regular file", path.display())]
     NotAFile { path: PathBuf },
@@ -43,13 +43,18 @@ pub enum FileError {
     Pkcs7 { path: PathBuf },
     #[error("{} is not valid PEM: {source}", path.display())]
     Pem { path: PathBuf, source: pem::Error },
+    #[error("{} ends in the middle of {section}: half written?", path.display())]
+    HalfWritten { path: PathBuf, section: String },
     #[error("{} holds a certificate request, not a certificate", path.display())]
     RequestNotCertificate { path: PathBuf },
     #[error("{} holds a private key, not a certificate: are the two files swapped?", path.display())]
     KeyNotCertificate { path: PathBuf },
     #[error("{} holds no certificate", path.display())]
     NoCertificate { path: PathBuf },
-    #[error("private key {} is encrypted: write it without a passphrase", path.display())]
+    #[error(
+        "private key {0} is encrypted: write it without a passphrase, by `openssl pkey -in {0} -out plain.key`",
+        path.display()
+    )]
     EncryptedKey { path: PathBuf },
     #[error("{} holds a certificate, not a private key: are the two files swapped?", path.display())]
     CertificateNotKey { path: PathBuf },
@@ -154,6 +159,12 @@ impl Sections {
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
             let (kind, der) = match section {
                 Ok(section) => section,
+                Err(pem::Error::MissingSectionEnd { end_marker }) => {
+                    let section = String::from_utf8_lossy(&end_marker);
+                    let section = section.trim_matches('-').trim_start_matches("END ");
+                    let section = section.to_owned();
+                    return Err(FileError::HalfWritten { path, section });
+                }
                 Err(source) => return Err(FileError::Pem { path, source }),
             };
             if kind == SectionKind::Certificate {
@@ -182,6 +193,18 @@ const PKCS7: &[u8] = &[
 
 fn contains(bytes: &[u8], text: &[u8]) -> bool {
     memchr::memmem::find(bytes, text).is_some()
+}
+
+/// What helps where a file can't be read.
+fn unreadable(path: &Path, error: &io::Error) -> &'static str {
+    let text = path.to_string_lossy();
+    if text.contains('~') || text.contains('$') {
+        "; ~ and variables are not expanded"
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        ": the user that Portcullis runs as needs the right to read it, and to search (x) each folder above it"
+    } else {
+        ""
+    }
 }
 
 #[cfg(test)]
@@ -258,7 +281,10 @@ mod tests {
             "tls.crt holds a certificate request, not a certificate"
         );
         let truncated = &CERTIFICATE.as_bytes()[..35];
-        assert!(certificate_fault(truncated).starts_with("tls.crt is not valid PEM: "));
+        assert_eq!(
+            certificate_fault(truncated),
+            "tls.crt ends in the middle of CERTIFICATE: half written?"
+        );
         let garbled = CERTIFICATE.replace("AAAA", "A~AA");
         assert!(certificate_fault(garbled.as_bytes()).starts_with("tls.crt is not valid PEM: "));
     }
@@ -270,11 +296,24 @@ mod tests {
             "tls.key holds a certificate, not a private key: are the two files swapped?"
         );
         assert_eq!(key_fault(b"hello"), "tls.key holds no private key");
-        let encrypted = "private key tls.key is encrypted: write it without a passphrase";
+        let encrypted = "private key tls.key is encrypted: write it without a passphrase, by `openssl pkey -in tls.key -out plain.key`";
         let pkcs8 = KEY.replace("PRIVATE", "ENCRYPTED PRIVATE");
         assert_eq!(key_fault(pkcs8.as_bytes()), encrypted);
         let headers = KEY.replace("AAAA", "Proc-Type: 4,ENCRYPTED\n\nAAAA");
         assert_eq!(key_fault(headers.as_bytes()), encrypted);
+    }
+
+    #[test]
+    fn where_a_file_cannot_be_read_the_usual_reason_is_named() {
+        let fault = |path: &str| read(Path::new(path)).unwrap_err().to_string();
+        assert!(fault("c/~/tls.crt").ends_with("; ~ and variables are not expanded"));
+        assert!(fault("${HOME}/tls.crt").ends_with("; ~ and variables are not expanded"));
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(unreadable(Path::new("tls.key"), &denied).contains("each folder above it"));
+        assert_eq!(
+            fault("missing"),
+            "cannot read missing: No such file or directory (os error 2)"
+        );
     }
 
     #[test]

@@ -75,9 +75,8 @@ fn malformed() -> Vec<(Vec<u8>, &'static str)> {
         b"\0",
         b"CWD a\rDELE b",
         b"CWD a\0b",
-        b"USER alice\r",
         b"PASS a\rb",
-        b"\r",
+        b"\rNOOP",
     ] {
         lines.push(([line, b"\r"].concat(), BAD_CHARACTER));
     }

@@ -139,7 +139,11 @@ fn bad_candidates(front: &Front) -> Vec<Candidate> {
             &early.private_key,
             "is not valid before ",
         ),
-        (truncated, &good.private_key, "tls.crt is not valid PEM"),
+        (
+            truncated,
+            &good.private_key,
+            "tls.crt ends in the middle of CERTIFICATE: half written?",
+        ),
         ("", &good.private_key, "tls.crt is empty"),
         (&good.certificate, "", "tls.key is empty"),
         (

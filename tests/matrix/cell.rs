@@ -304,7 +304,8 @@ impl House {
             config = config.set("greeting", greeting);
         }
         let address = config.explicit().ip().to_string();
-        authority.issue(&[&address, "::1"]).write(directory.path());
+        let names = [&address, "::1", "localhost"];
+        authority.issue(&names).write(directory.path());
         let proxy = Proxy::start(config);
         let address = match (cell.leg.family, cell.leg.protection.implicit()) {
             (Family::V4, false) => proxy.explicit(),

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::action::Action;
-use crate::clients::{basic_ftp, curl, filezilla, ftplib, lftp, ncftp, rclone, tnftp, wget};
+use crate::clients::{
+    aioftp, basic_ftp, curl, filezilla, ftplib, lftp, ncftp, rclone, ruby, tnftp, wget,
+};
 use crate::job::{Job, Login, Tree, Workspace};
 use crate::leg::{Family, Leg, Protection, Version};
 use crate::support::clients::DataMode;
@@ -35,11 +37,15 @@ pub enum Client {
     BasicFtp,
     /// FileZilla's engine.
     FileZilla,
+    /// aioftp.
+    Aioftp,
+    /// Ruby's Net::FTP.
+    Ruby,
 }
 
 impl Client {
     /// Every one.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Curl,
         Self::Lftp,
         Self::Ncftp,
@@ -50,6 +56,8 @@ impl Client {
         Self::Rclone,
         Self::BasicFtp,
         Self::FileZilla,
+        Self::Aioftp,
+        Self::Ruby,
     ];
 
     /// Why the client has no way to do this, whatever the server; none if it has one.
@@ -79,13 +87,18 @@ impl Client {
         if leg.protection != Protection::Clear && matches!(self, Self::Ncftp | Self::Tnftp) {
             return Some("knows no TLS");
         }
+        if leg.protection.implicit() && self == Self::Ruby {
+            return Some("knows no implicit TLS before its version 0.2, and Debian 12 has 0.1.3");
+        }
         match (self, leg.data, leg.family) {
             (Self::Ncftp, _, Family::V6) => Some("knows no IPv6"),
             (Self::Ncftp, DataMode::Epsv, _) => Some("knows no EPSV"),
-            (Self::Wget | Self::FileZilla, DataMode::Epsv, Family::V4) => {
+            (Self::Wget | Self::FileZilla | Self::Ruby, DataMode::Epsv, Family::V4) => {
                 Some("uses EPSV over IPv6 only")
             }
-            (Self::Rclone | Self::BasicFtp, DataMode::Active, _) => Some("knows no active mode"),
+            (Self::Rclone | Self::BasicFtp | Self::Aioftp, DataMode::Active, _) => {
+                Some("knows no active mode")
+            }
             _ => None,
         }
     }
@@ -112,6 +125,9 @@ impl Client {
             (Self::Rclone, _) => Sometimes(
                 "rclone keeps the sessions of all its control connections in one place and presents any of them",
             ),
+            (Self::Ruby, _) => Sometimes(
+                "of a control connection's data connections, Net::FTP's first resumes and the others do not",
+            ),
             (Self::Wget, Version::Tls13) => Sometimes(
                 "wget takes its ticket of TLS 1.3 right after the handshake, and GnuTLS waits some 60 ms for it, which a \
                  busy machine can miss",
@@ -133,6 +149,8 @@ impl Client {
             Self::Rclone => rclone::plan(login, workspace, jobs),
             Self::BasicFtp => basic_ftp::plan(login, workspace, jobs),
             Self::FileZilla => filezilla::plan(login, workspace, jobs),
+            Self::Aioftp => aioftp::plan(login, workspace, jobs),
+            Self::Ruby => ruby::plan(login, workspace, jobs),
         }
     }
 
@@ -182,6 +200,8 @@ impl fmt::Display for Client {
             Self::Rclone => "rclone",
             Self::BasicFtp => "basic-ftp",
             Self::FileZilla => "FileZilla",
+            Self::Aioftp => "aioftp",
+            Self::Ruby => "Ruby's Net::FTP",
         })
     }
 }

@@ -43,7 +43,8 @@ pub fn cannot_over(client: Client, leg: Leg) -> Option<Failure> {
                          text, which Portcullis refuses",
                 // vsftpd gives up its control connection, too, when its data connection is reset.
                 signs: &[
-                    "522 TLS handshake on the data connection failed",
+                    "522 No TLS handshake on the data connection, but PROT P is in force",
+                    "522 Clear text on the data connection, but PROT P is in force",
                     "421 The connection to the site was lost",
                 ],
             })

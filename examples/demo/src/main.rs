@@ -178,11 +178,11 @@ The site ftpb, whose server has a self-signed certificate that no client sees:
 Implicit TLS:
   {curl} -u {b} ftps://127.0.0.1:{implicit}/
 
-In clear text, it is refused:
-  curl -u demo:demo ftp://127.0.0.1:{explicit}/
+In clear text, it is refused, and -v shows in which words:
+  curl -v -u demo:demo ftp://127.0.0.1:{explicit}/
 
 What the operator sees:
-  curl -s http://127.0.0.1:{admin}/metrics | grep ^portcullis
+  curl -s http://127.0.0.1:{admin}/metrics | grep ^portcullis | grep -v ' 0$'
 
 Ctrl-C ends the demo.
 "#

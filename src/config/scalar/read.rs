@@ -116,7 +116,8 @@ pub fn count(text: &str) -> Result<usize, Wrong> {
 }
 
 pub fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
-    let help = "write 0.0.0.0:21 for every IPv4 address, \"[::]:21\" for IPv6 as well, or one address and its port";
+    let help = "write 0.0.0.0:21 for every IPv4 address, \"[::]:21\" for every IPv6 address (list both for both), or one address and its \
+                port";
     let Ok(address) = text.parse::<SocketAddr>() else {
         return Err(Wrong::new(
             format!("{} isn't an IP address with a port", quoted(text)),

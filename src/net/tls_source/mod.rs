@@ -91,11 +91,12 @@ enum Need {
 }
 
 impl<C: Unbuffered> TlsSource<C> {
-    /// Does the handshake, for which `read` has been read already.
+    /// Does the handshake, for which `read` has been read already. `amend` is given our first records before they go out.
     pub(super) async fn handshake(
         socket: TcpStream,
         connection: C,
         read: &[u8],
+        amend: impl Fn(&mut Vec<u8>),
     ) -> io::Result<Self> {
         let mut source = Self {
             socket,
@@ -104,27 +105,41 @@ impl<C: Unbuffered> TlsSource<C> {
             outgoing: Vec::new(),
             state: State::Open,
         };
+        source.shake_hands(amend).await?;
+        // We have nothing more to say that would take the acknowledgement along, and a peer that leaves Nagle's algorithm on
+        // keeps the beginning of its file back until its last handshake message has been acknowledged.
+        let _ = options::acknowledge(&source.socket);
+        Ok(source)
+    }
+
+    async fn shake_hands(&mut self, amend: impl Fn(&mut Vec<u8>)) -> io::Result<()> {
+        let mut amend = Some(amend);
         loop {
-            match source.advance(silent) {
-                Ok(Need::Sending) => source.send().await?,
-                Ok(Need::Bytes) if !source.connection.is_handshaking() => return Ok(source),
+            match self.advance(silent) {
+                Ok(Need::Sending) => {
+                    if let Some(amend) = amend.take() {
+                        amend(&mut self.outgoing);
+                    }
+                    self.send().await?;
+                }
+                Ok(Need::Bytes) if !self.connection.is_handshaking() => return Ok(()),
                 Ok(Need::Bytes) => {
-                    let count = source.socket.read(source.incoming.room()?).await?;
+                    let count = self.socket.read(self.incoming.room()?).await?;
                     if count == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
-                    source.incoming.read(count);
+                    self.incoming.read(count);
                 }
-                Ok(Need::Ended) if source.connection.is_handshaking() => {
+                Ok(Need::Ended) if self.connection.is_handshaking() => {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 // An empty file ends in the packet that ends the handshake.
                 Ok(Need::Ended) => {
-                    source.state = State::Ended;
-                    return Ok(source);
+                    self.state = State::Ended;
+                    return Ok(());
                 }
                 Err(error) => {
-                    source.send_at_once();
+                    self.send_at_once();
                     return Err(error);
                 }
             }

@@ -35,7 +35,7 @@ async fn handshake(
     let name = ServerName::try_from("ftp.test").unwrap();
     (
         TlsConnector::from(Arc::new(theirs)).connect(name, socket),
-        async move { Source::from_client(accepted, Arc::new(ours), &[]).await },
+        async move { Source::from_client(accepted, Arc::new(ours), &[], |_| {}).await },
     )
 }
 
@@ -166,7 +166,7 @@ async fn a_message_in_endless_pieces_is_refused() {
         }
     };
     let (_, config) = identity(&rustls::version::TLS13);
-    let accepting = Source::from_client(ours, Arc::new(config), &[]);
+    let accepting = Source::from_client(ours, Arc::new(config), &[], |_| {});
     let error = tokio::select! {
         Err::<(), _>(error) = sending => error,
         accepted = accepting => accepted.unwrap_err(),

@@ -198,6 +198,7 @@ impl Metrics {
     /// New connections get a certificate with this end.
     pub fn certificate_not_after(&self, expires: SystemTime) {
         self.table.certificate_not_after.set(unix_time(expires));
+        self.is_refused(ReloadSubject::Certificate, false);
     }
 
     /// A reload ended.
@@ -206,6 +207,14 @@ impl Metrics {
             .reloads
             .with_label_values(&[subject.as_str(), result.as_str()])
             .inc();
+        self.is_refused(subject, result == ReloadResult::Refused);
+    }
+
+    fn is_refused(&self, subject: ReloadSubject, refused: bool) {
+        self.table
+            .reload_refused
+            .with_label_values(&[subject.as_str()])
+            .set(refused.into());
     }
 
     /// A configuration is put in use, at the start or by a reload.

@@ -44,6 +44,7 @@ pub(super) struct Table {
     pub passive_strangers: IntCounter,
     pub certificate_not_after: IntGauge,
     pub reloads: IntCounterVec,
+    pub reload_refused: IntGaugeVec,
     pub config_last_reload_success: IntGauge,
 }
 
@@ -157,6 +158,11 @@ impl Table {
                 "Reloads; refused: the new state was broken and the old one stays.",
                 &["subject", "result"],
             ),
+            reload_refused: register.gauges(
+                "reload_refused",
+                "1 while the latest state is refused and an older one is in use.",
+                &["subject"],
+            ),
             config_last_reload_success: register.gauge(
                 "config_last_reload_success_timestamp_seconds",
                 "When the configuration in use was loaded, in Unix time.",
@@ -212,6 +218,7 @@ impl Table {
             }
         }
         for subject in ReloadSubject::ALL {
+            self.reload_refused.with_label_values(&[subject.as_str()]);
             for result in ReloadResult::ALL {
                 self.reloads
                     .with_label_values(&[subject.as_str(), result.as_str()]);

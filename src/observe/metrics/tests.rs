@@ -22,6 +22,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_passive_ports_in_use", "gauge"),
     ("portcullis_passive_strangers_total", "counter"),
     ("portcullis_proxy_header_faults_total", "counter"),
+    ("portcullis_reload_refused", "gauge"),
     ("portcullis_reloads_total", "counter"),
     ("portcullis_sessions", "gauge"),
     ("portcullis_sessions_refused_total", "counter"),
@@ -243,4 +244,24 @@ fn two_instances_share_nothing() {
     let (one, other) = (Metrics::new(), Metrics::new());
     one.accept_error();
     assert_eq!(value(&other, "portcullis_accept_errors_total"), Some(0.0));
+}
+
+#[test]
+fn what_is_refused_stays_refused_until_something_good_is_in_use() {
+    let metrics = Metrics::new();
+    let refused = |subject: &str| {
+        let line = format!("portcullis_reload_refused{{subject=\"{subject}\"}} 1\n");
+        metrics.render().contains(&line)
+    };
+    assert!(!refused("certificate") && !refused("configuration"));
+    metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
+    metrics.reload(ReloadSubject::Configuration, ReloadResult::Refused);
+    assert!(refused("certificate") && refused("configuration"));
+    metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
+    assert!(!refused("certificate") && refused("configuration"));
+    metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
+    // By a reload of all of it.
+    metrics.certificate_not_after(SystemTime::now());
+    metrics.reload(ReloadSubject::Configuration, ReloadResult::Ok);
+    assert!(!refused("certificate") && !refused("configuration"));
 }

@@ -4,6 +4,7 @@
 //! comes: its port was not reachable, its time over, or it was told from others too late. Clients connect without waiting
 //! for the 150; their TLS handshake may wait for it (Python's ftplib, FileZilla), so it is the connection that counts.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -11,6 +12,7 @@ use tokio::time::sleep;
 
 use super::legs::{PATIENCE_AFTER_A_STRANGER, connect_to_client};
 use super::{Legs, PreparedClient};
+use crate::net::deadline::late;
 use crate::passive::Arrived;
 use crate::session::state::DataFailure;
 use crate::tls::hello::{self, Hello};
@@ -39,10 +41,13 @@ impl PreparedClient {
                 Ok(())
             }
             Self::Passive {
-                door, undecided, ..
+                door,
+                undecided,
+                given_up,
+                ..
             } => {
                 let mut seen = door.clone();
-                let decided = async {
+                let mut decided = pin!(async {
                     let open = |door: &Door| matches!(door, Door::Empty | Door::TurnedAway(_));
                     match seen.wait_for(|door| !open(door)).await.as_deref() {
                         Ok(Door::Closed(failure)) => Err(*failure),
@@ -50,7 +55,7 @@ impl PreparedClient {
                         // The task that waited at the door has panicked.
                         Err(_) => Err(DataFailure::Internal),
                     }
-                };
+                });
                 // It may be the client, who says so only after the 150.
                 let silent = async {
                     match undecided {
@@ -65,11 +70,14 @@ impl PreparedClient {
                 };
                 tokio::select! {
                     biased;
-                    decided = decided => decided,
-                    () = silent => Ok(()),
-                    failure = stranger => Err(failure),
-                    () = sleep(legs.timeouts.data_connect) => Err(DataFailure::NoClient),
+                    decided = &mut decided => return decided,
+                    () = silent => return Ok(()),
+                    failure = stranger => return Err(failure),
+                    () = late(legs.timeouts.data_connect) => {}
                 }
+                // Who waits at the door knows whether somebody else was there.
+                given_up.notify_one();
+                decided.await
             }
         }
     }
@@ -87,7 +95,8 @@ impl PreparedClient {
         };
         if let Some(guest) = guest {
             // Without TLS there is no proof by which another one could take its place.
-            *self = Self::Connected(Some(guest.into_arrived()));
+            let arrived = guest.into_arrived().ok_or(DataFailure::ClientSpeaksTls)?;
+            *self = Self::Connected(Some(arrived));
         }
         let Self::Connected(Some(Arrived { stream, read })) = self else {
             return Ok(());

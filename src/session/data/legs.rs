@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
-use rustls::{HandshakeKind, ServerConnection};
+use rustls::HandshakeKind;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsConnector;
 
 use super::door::turned_away;
+use super::early::{self, Early};
 use super::told::Told;
 use super::transfer::failure_of;
 use super::{Legs, PreparedClient};
@@ -21,6 +22,7 @@ use crate::net::stream::Stream;
 use crate::net::{connect, options};
 use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{Arrived, Caller, Lease};
+use crate::session::hello::{self, Translated};
 use crate::session::state::DataFailure;
 use crate::tls::{self, DataTls, Proof};
 
@@ -40,13 +42,13 @@ pub(super) enum OpenLeg {
 
 /// What a leg is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     Source,
     Sink,
 }
 
 impl Role {
-    fn of(leg: Leg, direction: Direction) -> Self {
+    pub(super) fn of(leg: Leg, direction: Direction) -> Self {
         match (leg, direction) {
             (Leg::Client, Direction::Upload)
             | (Leg::Backend, Direction::Download | Direction::Listing) => Self::Source,
@@ -76,12 +78,25 @@ impl OpenLeg {
 #[derive(Debug)]
 pub(super) struct Guest {
     lease: Lease,
-    arrived: Arrived,
+    pub(super) came: Came,
+}
+
+/// How far a client has come before its transfer command.
+#[derive(Debug)]
+pub(super) enum Came {
+    /// Connected.
+    Connected(Arrived),
+    /// Through its handshake, or not.
+    Early(io::Result<Early>),
 }
 
 impl Guest {
-    pub(super) fn into_arrived(self) -> Arrived {
-        self.arrived
+    /// Its connection, if nothing has been read of TLS and answered there.
+    pub(super) fn into_arrived(self) -> Option<Arrived> {
+        match self.came {
+            Came::Connected(arrived) => Some(arrived),
+            Came::Early(_) => None,
+        }
     }
 }
 
@@ -216,8 +231,8 @@ pub(super) async fn connect_to_client(
         }),
         Err(error) => {
             // It may be that we have no port or no file descriptor left.
-            tracing::info!(session = legs.session.0, site = legs.site, %error, "client's data port not reached");
-            Err(DataFailure::NoClient)
+            tracing::info!(session = legs.session.0, site = legs.site, port = %to, %error, "client's data port not reached");
+            Err(DataFailure::ClientUnreachable)
         }
     }
 }
@@ -246,7 +261,10 @@ pub(super) async fn guest(
             failure = &mut stays_away => Err(failure),
         };
         match caller {
-            Ok(Caller::Arrived(arrived)) => return Ok(Guest { lease, arrived }),
+            Ok(Caller::Arrived(arrived)) => {
+                let came = Came::Connected(arrived);
+                return Ok(Guest { lease, came });
+            }
             Ok(Caller::TurnedAway(doubt)) => {
                 let failure = doubt.map_or(turned_away, failure_of);
                 stranger = Some(failure);
@@ -255,7 +273,10 @@ pub(super) async fn guest(
             Err(failure) => {
                 // A connection that comes now is too late.
                 lease.end();
-                return Err(stranger.unwrap_or(failure));
+                return Err(match (stranger.unwrap_or(failure), lease.stranger()) {
+                    (DataFailure::NoClient, Some(other)) => DataFailure::OnlyFrom(other),
+                    (failure, _) => failure,
+                });
             }
         }
     }
@@ -268,8 +289,12 @@ async fn let_in(
     legs: &Legs,
     told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
-    let Guest { lease, arrived } = guest;
-    let failure = match secure_leased(&lease, arrived, tls, legs, told).await {
+    let Guest { lease, came } = guest;
+    let secured = match came {
+        Came::Connected(arrived) => secure_leased(&lease, arrived, tls, legs, told).await,
+        Came::Early(early) => early::take_over(&lease, early, tls, legs),
+    };
+    let failure = match secured {
         Ok(leg) => return Ok(leg),
         Err(failure) => failure,
     };
@@ -304,7 +329,11 @@ async fn let_another_in(
         };
         let next = guest(lease, stays_away, |_| {}).await;
         let next = next.map_err(|_| failure)?;
-        match secure_leased(&next.lease, next.arrived, tls, legs, told).await {
+        // It has come after its command.
+        let Came::Connected(arrived) = next.came else {
+            return Err(failure);
+        };
+        match secure_leased(&next.lease, arrived, tls, legs, told).await {
             Ok(leg) => return Ok(leg),
             Err(another) => failure = another,
         }
@@ -321,19 +350,24 @@ async fn secure_leased(
     told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
     let (leg, proof) = secure_client(arrived, tls, legs, told).await?;
-    let Some(tls) = tls else {
-        return Ok(leg);
-    };
+    if let Some(tls) = tls {
+        judge(lease, proof, tls)?;
+    }
+    Ok(leg)
+}
+
+/// Whether the connection that came to a leased port is the client's, after what its handshake has proven.
+pub(super) fn judge(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<(), DataFailure> {
     match proof {
         Proof::SameClient => {
             lease.proven();
-            Ok(leg)
+            Ok(())
         }
         Proof::Another => Err(DataFailure::AnotherConnection),
         Proof::Nothing if lease.is_named() || !tls.accepts(proof) => Err(DataFailure::NotResumed),
         Proof::Nothing => {
             lease.unproven();
-            Ok(leg)
+            Ok(())
         }
     }
 }
@@ -351,7 +385,7 @@ async fn secure_client(
     legs: &Legs,
     told: &Told,
 ) -> Result<(OpenLeg, Proof), DataFailure> {
-    let Arrived { stream, read } = arrived;
+    let Arrived { mut stream, read } = arrived;
     bear_standstill(&stream, legs);
     let role = Role::of(Leg::Client, legs.direction);
     let Some(tls) = tls else {
@@ -362,14 +396,10 @@ async fn secure_client(
             Err(DataFailure::NoClient)
         };
     };
-    if read.is_empty() {
-        let mut first_byte = [0];
-        tokio::select! {
-            biased;
-            // Its end, or what is wrong with it, shows in the handshake.
-            _ = stream.peek(&mut first_byte) => {}
-            begun = told.begun() => begun?,
-        }
+    if let Err(failure) = begins_tls(&stream, &read, legs, told).await {
+        legs.metrics
+            .data_handshake(Leg::Client, DataHandshake::Failed);
+        return Err(failure);
     }
     let too_late = async {
         late(legs.timeouts.tls_handshake).await;
@@ -379,11 +409,15 @@ async fn secure_client(
     let handshake = async {
         let config = connection.config();
         Ok(match role {
-            Role::Source => OpenLeg::Source(Source::from_client(stream, config, &read).await?),
+            Role::Source => {
+                let Translated { hello, dialect } = hello::read(&mut stream, read).await?;
+                let config = dialect.config(config);
+                let answer = |records: &mut Vec<u8>| dialect.answer(records);
+                OpenLeg::Source(Source::from_client(stream, config, &hello, answer).await?)
+            }
             Role::Sink => {
-                let acceptor = TlsAcceptor::from(config);
-                let accepting = acceptor.accept_with(stream, |handshake| take_up(handshake, &read));
-                OpenLeg::Sink(Stream::ToClient(Box::new(accepting.await?)))
+                let stream = hello::accept(stream, config, read).await?;
+                OpenLeg::Sink(Stream::ToClient(Box::new(stream)))
             }
         })
     };
@@ -399,23 +433,49 @@ async fn secure_client(
     Ok((leg, proof))
 }
 
-fn bear_standstill(socket: &TcpStream, legs: &Legs) {
+/// Waits until the client begins its handshake, of which `read` has been read already.
+async fn begins_tls(
+    stream: &TcpStream,
+    read: &[u8],
+    legs: &Legs,
+    told: &Told,
+) -> Result<(), DataFailure> {
+    let mut first_byte = [0];
+    let peeked = async {
+        match read.first() {
+            Some(first) => Some(*first),
+            // Its end, or what is wrong with it, shows in the handshake.
+            None => match stream.peek(&mut first_byte).await {
+                Ok(1..) => Some(first_byte[0]),
+                _ => None,
+            },
+        }
+    };
+    let silent = async {
+        match told.begun().await {
+            Ok(()) => late(legs.silence).await,
+            Err(failure) => return failure,
+        }
+        DataFailure::ClientSilent
+    };
+    tokio::select! {
+        biased;
+        first = peeked => match first {
+            Some(other) if other != TLS_HANDSHAKE_RECORD => Err(DataFailure::ClientClearText),
+            _ => Ok(()),
+        },
+        failure = silent => Err(failure),
+    }
+}
+
+pub(super) fn bear_standstill(socket: &TcpStream, legs: &Legs) {
     // If the peer has reset it already, the handshake or the first byte shows it.
     let timeouts = &legs.timeouts;
     let _ = options::bear_standstill(socket, timeouts.data_idle.max(timeouts.backend_reply));
 }
 
-/// Gives a handshake the bytes of it that have been read already.
-fn take_up(handshake: &mut ServerConnection, mut read: &[u8]) {
-    while !read.is_empty() {
-        // What is wrong with them is said again, and to the client as an alert, as soon as the handshake goes on.
-        if !matches!(handshake.read_tls(&mut read), Ok(1..))
-            || handshake.process_new_packets().is_err()
-        {
-            return;
-        }
-    }
-}
+/// The first byte of a ClientHello: record type 22.
+pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 
 /// How long the right client is waited for after the wrong one has come to its port, once the backend has begun.
 pub(super) const PATIENCE_AFTER_A_STRANGER: Duration = Duration::from_secs(3);

@@ -6,6 +6,7 @@
 
 mod backend;
 mod door;
+mod early;
 mod legs;
 mod lingering;
 mod told;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
@@ -30,6 +31,7 @@ use crate::tls::{BackendSessionTls, DataTls, SessionId};
 use backend::Approach;
 pub use backend::BackendPort;
 use door::Door;
+pub use early::{EarlyHandshake, Habit};
 use legs::{Guest, guest};
 pub use lingering::Lingering;
 use told::{Last, Told};
@@ -57,6 +59,8 @@ enum PreparedClient {
         door: watch::Receiver<Door>,
         /// The connections there that have yet to say whose they are; once there is a port.
         undecided: Option<Undecided>,
+        /// Told when nobody is waited for any longer; the door says what that came to.
+        given_up: Arc<Notify>,
     },
     /// We connect when the transfer begins.
     Active { to: SocketAddr, from: IpAddr },
@@ -101,6 +105,8 @@ pub struct Legs {
     pub backend_tls: Option<BackendSessionTls>,
     /// All deadlines.
     pub timeouts: Timeouts,
+    /// How long the client may say nothing on a connection that is to be under TLS, once the transfer has begun.
+    pub silence: Duration,
     /// Where handshakes and the backend's manners are counted.
     pub metrics: Arc<Metrics>,
     /// The site's name, for the metrics.
@@ -144,15 +150,19 @@ impl<T> Drop for Task<T> {
 }
 
 impl PreparedData {
-    /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it.
+    /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it; does the
+    /// handshake with it if it begins that before its command.
     pub fn passive(
         backend: BackendPort,
         leasing: impl Future<Output = Result<Lease, NoPort>> + Send + 'static,
+        early: Option<EarlyHandshake>,
         timeouts: &Timeouts,
     ) -> Self {
         let (orders, told) = Told::nothing(timeouts);
         let (announce, leased) = oneshot::channel();
         let (doorkeeper, door) = watch::channel(Door::Empty);
+        let given_up = Arc::new(Notify::new());
+        let gave_up = Arc::clone(&given_up);
         let waiting = told.clone();
         let arrival = async move {
             let lease = leasing.await;
@@ -162,12 +172,23 @@ impl PreparedData {
                 doorkeeper.send_replace(Door::TurnedAway(failure));
             };
             let stays_away = waiting.client_stays_away(lease.wanted(), lease.undecided());
+            let stays_away = async {
+                tokio::select! {
+                    biased;
+                    failure = stays_away => failure,
+                    () = gave_up.notified() => DataFailure::NoClient,
+                }
+            };
             let guest = guest(lease, stays_away, on_stranger).await;
             doorkeeper.send_replace(match &guest {
                 Ok(_) => Door::Arrived,
                 Err(failure) => Door::Closed(*failure),
             });
-            guest
+            let mut guest = guest?;
+            if let Some(early) = early {
+                guest.begin_early(&early, &waiting).await;
+            }
+            Ok(guest)
         };
         Self {
             backend: Approach::to(backend, timeouts.data_connect),
@@ -176,6 +197,7 @@ impl PreparedData {
                 arrival: Task::spawn(arrival),
                 door,
                 undecided: None,
+                given_up,
             },
             lease: None,
             orders,
@@ -233,6 +255,9 @@ impl PreparedData {
         } = self;
         if let Some(lease) = &lease {
             lease.begin();
+        }
+        if client_tls.is_some() {
+            orders.send_modify(|last| last.bear_silence(legs.silence));
         }
         let transfer = Transfer {
             legs,

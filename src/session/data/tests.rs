@@ -76,6 +76,7 @@ fn legs(direction: Direction, backend_tls: Option<BackendSessionTls>, timeouts: 
         direction,
         backend_tls,
         timeouts,
+        silence: timeouts.tls_handshake,
         metrics: Arc::new(Metrics::new()),
         site: "site".to_owned(),
         session: SessionId(1),
@@ -118,7 +119,7 @@ async fn a_task_that_dies_waiting_for_the_client_is_not_the_clients_fault() {
     let backend = listener.local_addr().unwrap();
     let timeouts = timeouts(Duration::from_secs(30));
     let leasing = async { panic!("as a bug would") };
-    let data = PreparedData::passive(passive(backend), leasing, &timeouts);
+    let data = PreparedData::passive(passive(backend), leasing, None, &timeouts);
     let mut data = data.open(legs(Direction::Download, None, timeouts), None);
     assert_eq!(data.event().await, DataEvent::BackendOpen);
     data.order(Order::Begin);
@@ -148,7 +149,10 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
     assert_eq!(data.event().await, DataEvent::BackendOpen);
     let (backend, _) = listener.accept().await.unwrap();
     data.order(Order::Begin);
-    assert_eq!(data.event().await, DataEvent::Failed(DataFailure::NoClient));
+    assert_eq!(
+        data.event().await,
+        DataEvent::Failed(DataFailure::ClientUnreachable)
+    );
     // Below tokio, which may not have looked yet.
     let mut backend = backend.into_std().unwrap();
     let silent = loop {

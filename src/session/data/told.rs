@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
 use super::Order;
 use crate::config::Timeouts;
-use crate::net::deadline::late;
+use crate::net::deadline::{late, timeout};
 use crate::net::relay::Patience;
 use crate::passive::{Undecided, Wanted};
 use crate::session::state::DataFailure;
@@ -22,9 +22,16 @@ pub(super) struct Last {
     order: Option<Order>,
     /// When the first came that implies [`Order::Expect`].
     expected_at: Option<Instant>,
+    /// How long the client may then say nothing on a connection that is to be under TLS.
+    silence: Option<Duration>,
 }
 
 impl Last {
+    /// How long the client may say nothing, under TLS.
+    pub fn bear_silence(&mut self, silence: Duration) {
+        self.silence = Some(silence);
+    }
+
     /// Takes a further order; false if it, or one behind it, has been given before.
     pub fn take(&mut self, order: Order) -> bool {
         if self.order >= Some(order) {
@@ -87,7 +94,7 @@ impl Told {
     /// Resolves when a backend that has the transfer command, and where to connect to, will not come any more.
     pub async fn backend_stays_away(&self) {
         let _ = self.begun().await;
-        sleep(self.timeouts.data_connect).await;
+        late(self.timeouts.data_connect).await;
     }
 
     /// Resolves when a client that was given a port just now, and has not come, is not waited for any longer; or when a
@@ -104,14 +111,14 @@ impl Told {
     async fn client_does_not_connect(&self, mut wanted: Wanted) {
         let patience = self.timeouts.data_connect;
         let wanted = async {
-            sleep(patience).await;
+            late(patience).await;
             wanted.wanted().await;
         };
         tokio::select! {
             biased;
             () = self.ordered(Order::Open) => {
                 let _ = self.begun().await;
-                sleep(patience).await;
+                late(patience).await;
             }
             () = wanted => {}
         }
@@ -123,8 +130,12 @@ impl Told {
         if let Err(silent) = self.begun().await {
             return silent;
         }
-        late(self.timeouts.tls_handshake).await;
-        DataFailure::ClientHandshake
+        let silence = self.last.borrow().silence;
+        late(silence.unwrap_or(self.timeouts.tls_handshake)).await;
+        match silence {
+            Some(_) => DataFailure::ClientSilent,
+            None => DataFailure::ClientHandshake,
+        }
     }
 }
 

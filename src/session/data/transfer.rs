@@ -173,7 +173,7 @@ impl Transfer {
         let patience = self.legs.timeouts.data_idle;
         let ended_at_once = match client {
             Source::Plain(plain) => self.look_for_hello(plain).await?,
-            Source::FromClient(_) | Source::FromBackend(_) => None,
+            Source::FromClient(_) | Source::FromEarlyClient(_) | Source::FromBackend(_) => None,
         };
         let Ended { end, still_since } = relay(client, backend, &self.told, &self.moved)
             .await

@@ -88,7 +88,11 @@ impl Machine {
                 self.only_epsv = true;
                 self.answer(answer::EPSV_ALL_OK);
             }
-            Err(answer) => self.answer(answer),
+            Err(answer) => {
+                let command = command.clone();
+                self.push(Action::Record(Record::Refused { command, answer }));
+                self.answer(answer);
+            }
         }
     }
 

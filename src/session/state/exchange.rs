@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{Cause, DataFailure, Ending, Loss, Stage, Ways};
 use crate::config::{HostName, Site};
 use crate::ftp::address::Announced;
+use crate::ftp::answer::Answer;
 use crate::ftp::command::{BadCommand, Command, Direction};
 use crate::ftp::reply::Reply;
 use crate::observe::metrics::{LoginResult, Verdict};
@@ -218,6 +219,13 @@ pub enum Record {
         verdict: Verdict,
         /// What ended it, unless it is complete or the client has aborted it.
         cause: Option<Cause>,
+    },
+    /// A data port or a transfer was refused here, and the backend has not heard of it.
+    Refused {
+        /// What the client asked for.
+        command: Command,
+        /// What it was told.
+        answer: Answer,
     },
     /// The backend was given up.
     BackendLost(Stage, Loss),

@@ -57,7 +57,7 @@ use login::Login;
 pub use loss::{Loss, Stage};
 use queue::{Queue, Queued};
 use restart::Restart;
-use security::Security;
+use security::{ChosenBy, Security};
 use stored::Stored;
 pub use transfer::{Cause, DataFailure};
 pub use wait::{Clock, Wait};
@@ -155,6 +155,7 @@ impl Machine {
             Security::On {
                 sni,
                 protection: Protection::Private,
+                chosen_by: ChosenBy::Default,
             },
         )
     }
@@ -234,6 +235,11 @@ impl Machine {
     /// Whether somebody has logged in before, so that the time for the login is over for good.
     pub fn has_been_logged_in(&self) -> bool {
         self.login_clock == LoginClock::Stopped
+    }
+
+    /// Whether the client has said PROT and so knows which protection its data connections have.
+    pub fn has_chosen_protection(&self) -> bool {
+        self.security.protection_is_the_clients()
     }
 
     /// The site of this session, once a login has named it.

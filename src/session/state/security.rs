@@ -16,7 +16,17 @@ pub(super) enum Security {
         /// The server name that the client sent, if it is a host name.
         sni: Option<HostName>,
         protection: Protection,
+        chosen_by: ChosenBy,
     },
+}
+
+/// Who has said what the protection level of data connections is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChosenBy {
+    /// Nobody: it goes with the listener or with AUTH. The client may not know.
+    Default,
+    /// The client, by PROT.
+    Client,
 }
 
 impl Security {
@@ -33,6 +43,17 @@ impl Security {
             Self::On { sni, .. } => sni.as_ref(),
             Self::Off | Self::Upgrading(_) => None,
         }
+    }
+
+    /// Whether the client has said PROT and so knows what is in force.
+    pub fn protection_is_the_clients(&self) -> bool {
+        matches!(
+            self,
+            Self::On {
+                chosen_by: ChosenBy::Client,
+                ..
+            }
+        )
     }
 
     /// The protection level of data connections, as it stands now.
@@ -76,7 +97,11 @@ impl Machine {
 
     pub(super) fn on_secured(&mut self, sni: Option<HostName>) {
         if let Security::Upgrading(protection) = self.security {
-            self.security = Security::On { sni, protection };
+            self.security = Security::On {
+                sni,
+                protection,
+                chosen_by: ChosenBy::Default,
+            };
         }
     }
 
@@ -98,17 +123,24 @@ impl Machine {
     /// PROT (RFC 4217 §9), also without the PBSZ that RFC 2228 §3 wants before it: under TLS there is only PBSZ 0, vsftpd,
     /// ProFTPD and Pure-FTPd don't ask for it, and a client that minds no 503 would send TLS into a file.
     pub(super) fn prot(&mut self, argument: &[u8]) {
-        let Security::On { protection, .. } = &mut self.security else {
+        let Security::On {
+            protection,
+            chosen_by,
+            ..
+        } = &mut self.security
+        else {
             return self.answer(answer::NEEDS_AUTH);
         };
         let answer = match argument.trim_ascii().to_ascii_uppercase().as_slice() {
             b"P" => {
                 *protection = Protection::Private;
+                *chosen_by = ChosenBy::Client;
                 answer::PROT_PRIVATE
             }
             b"C" if self.terms.data_required => answer::PROT_CLEAR_REFUSED,
             b"C" => {
                 *protection = Protection::Clear;
+                *chosen_by = ChosenBy::Client;
                 answer::PROT_CLEAR
             }
             b"S" | b"E" => answer::PROT_UNSUPPORTED,

@@ -1,5 +1,6 @@
 //! The two files of a pair: what they hold, and whether that can be served.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -82,6 +83,9 @@ impl<'a> PairFiles<'a> {
             not_after,
             subject: leaf.subject().to_string(),
             names: dns_names(leaf),
+            addresses: addresses(leaf),
+            issuer: leaf.issuer().to_string(),
+            is_authority: leaf.is_ca(),
             fingerprint: fingerprint(&chain[0]),
             content: self.digest(),
         })
@@ -187,6 +191,21 @@ impl<'a> PairFiles<'a> {
         }
         Ok(())
     }
+}
+
+fn addresses(certificate: &X509Certificate<'_>) -> Vec<IpAddr> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
+    let names = extension.value.general_names.iter();
+    let address = |name: &GeneralName<'_>| match name {
+        GeneralName::IPAddress(bytes) => <[u8; 4]>::try_from(*bytes)
+            .map(IpAddr::from)
+            .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
+            .ok(),
+        _ => None,
+    };
+    names.filter_map(address).collect()
 }
 
 fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {

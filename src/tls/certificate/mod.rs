@@ -8,6 +8,7 @@ mod error;
 mod files;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -31,6 +32,12 @@ pub struct CertificatePair {
     pub subject: String,
     /// The DNS names in the leaf's subjectAltName, in lower case; wildcards as `*.example.com`.
     pub names: Vec<String>,
+    /// The IP addresses there.
+    pub addresses: Vec<IpAddr>,
+    /// Who issued the leaf.
+    pub issuer: String,
+    /// Whether the leaf is a certificate authority's own.
+    pub is_authority: bool,
     /// SHA-256 of the leaf's DER form.
     pub fingerprint: [u8; 32],
     /// What the two files held.
@@ -53,6 +60,22 @@ impl CertificatePair {
     /// AES-GCM with ECDHE for ECDSA keys alone.
     pub fn shuts_out_old_windows(&self) -> bool {
         self.key.key.algorithm() == SignatureAlgorithm::RSA
+    }
+
+    /// What the leaf is for, for people: names, then addresses.
+    pub fn names_and_addresses(&self) -> String {
+        let addresses = self.addresses.iter().map(ToString::to_string);
+        let all: Vec<String> = self.names.iter().cloned().chain(addresses).collect();
+        if all.is_empty() {
+            "none".to_owned()
+        } else {
+            all.join(" ")
+        }
+    }
+
+    /// Whether the leaf stands alone though somebody else has issued it: an intermediate may be missing.
+    pub fn is_leaf_alone(&self) -> bool {
+        self.key.cert.len() == 1 && self.issuer != self.subject
     }
 
     /// Whether the certificate is valid for `host`: by one of its names, or by a wildcard for exactly one label

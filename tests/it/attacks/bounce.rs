@@ -233,7 +233,6 @@ fn verbs_that_open_data_ports_in_other_ways_reach_no_backend() {
     for line in ["LPSV", "SPSV", "CPSV", "SSCN ON", "LPRT 6,16,1,2,3", "lpsv"] {
         client.command(line, 502);
     }
-    client.command("P@SW", 500);
     assert_eq!(backend.commands().len(), commands);
 }
 

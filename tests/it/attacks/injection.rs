@@ -66,12 +66,15 @@ fn a_backend_hears_one_command_for_each_whatever_it_takes_for_the_end_of_a_line(
         ] {
             let before = house.backend.commands().len();
             client.send_bytes(&[&line, &b"\r\nNOOP\r\n"[..]].concat());
-            // As the client sees it: lines end at LF, with or without a CR before it, and empty ones count for nothing.
+            // As the client sees it: lines end at LF, with any number of CRs before it, and empty ones count for nothing.
             let shown = line.escape_ascii().to_string();
             let whole = [&line, &b"\r\n"[..]].concat();
             let lines: Vec<&[u8]> = whole
                 .split(|byte| *byte == b'\n')
-                .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+                .map(|line| {
+                    let end = line.iter().rposition(|byte| *byte != b'\r');
+                    &line[..end.map_or(0, |last| last + 1)]
+                })
                 .filter(|line| !line.is_empty())
                 .collect();
             let mut passed = Vec::new();

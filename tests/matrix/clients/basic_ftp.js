@@ -4,6 +4,9 @@ const ftp = require("basic-ftp");
 
 const [host, port, user, password, tls, version, data, ca, directory, encoding, timeout] = process.argv.slice(1);
 
+// Node.js 18, as Debian 12 has it, finds no IPv6 address in any certificate. The certificate is for this name, too.
+const named = host.includes(":") ? { servername: "localhost" } : { host };
+
 async function main() {
     const client = new ftp.Client(1000 * Number(timeout));
     client.ftp.verbose = true;
@@ -13,7 +16,7 @@ async function main() {
         host, port: Number(port), user, password,
         secure: tls === "clear" ? false : tls === "implicit" ? "implicit" : true,
         secureOptions: tls === "clear" ? undefined
-            : { host, ca: fs.readFileSync(ca), minVersion: version, maxVersion: version },
+            : { ...named, ca: fs.readFileSync(ca), minVersion: version, maxVersion: version },
     });
     await client.cd(directory);
     for (const line of fs.readFileSync(0, "utf8").split("\n").filter(Boolean)) {
@@ -59,4 +62,5 @@ async function main() {
     client.close();
 }
 
-main().catch((error) => { console.error(error); process.exit(1); });
+// Without the connection and the certificate that the error holds, which are a thousand lines.
+main().catch((error) => { console.error(error.stack); process.exit(1); });

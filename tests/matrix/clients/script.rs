@@ -1,4 +1,4 @@
-//! The script that the drivers of ftplib, basic-ftp and FileZilla read: a job a line, its words in hexadecimal, since names may be
+//! The script that the drivers of ftplib, aioftp, Ruby, basic-ftp and FileZilla read: a job a line, its words in hexadecimal, since names may be
 //! any bytes.
 
 use std::fmt::Write;
@@ -6,8 +6,10 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::client::{Plan, Run, quarters};
-use crate::job::{Job, Name, Workspace};
+use crate::client::{PATIENCE, Plan, Run, quarters};
+use crate::job::{Job, Login, Name, Workspace};
+use crate::leg::{Protection, Version};
+use crate::support::clients::DataMode;
 
 /// Whether the session's names are in Latin-1; in UTF-8 otherwise.
 pub fn uses_latin_1(jobs: &[Job]) -> bool {
@@ -27,6 +29,42 @@ pub fn uses_latin_1(jobs: &[Job]) -> bool {
 /// The encoding that the driver has to use for names.
 pub fn encoding(jobs: &[Job]) -> &'static str {
     if uses_latin_1(jobs) { "latin1" } else { "utf8" }
+}
+
+/// What a driver is told on its command line.
+pub fn settings(login: &Login, workspace: &Workspace, jobs: &[Job]) -> Vec<String> {
+    let host = login.address.ip().to_string();
+    let tls = match login.leg.protection {
+        Protection::Clear => "clear",
+        Protection::Explicit(_) => "explicit",
+        Protection::Implicit(_) => "implicit",
+    };
+    let max_tls = match login.leg.protection.version() {
+        Some(Version::Tls12) => "1.2",
+        Some(Version::Tls13) | None => "1.3",
+    };
+    let data = match login.leg.data {
+        DataMode::Pasv => "pasv",
+        DataMode::Epsv => "epsv",
+        DataMode::Active => "active",
+    };
+    let settings = [
+        ("host", &*host),
+        ("name", &host),
+        ("port", &login.address.port().to_string()),
+        ("user", &login.user),
+        ("password", &login.password),
+        ("timeout", &PATIENCE.to_string()),
+        ("ca", &login.ca.display().to_string()),
+        ("directory", &workspace.remote),
+        ("encoding", encoding(jobs)),
+        ("tls", tls),
+        ("max_tls", max_tls),
+        ("data", data),
+    ];
+    settings
+        .map(|(key, value)| format!("{key}={value}"))
+        .to_vec()
 }
 
 /// One driver with all jobs, or four that share a tree.

@@ -113,7 +113,12 @@ impl World {
                 assert!(self.may_log_in());
                 self.login = Login::In;
             }
-            Action::Record(Record::Login(_) | Record::BackendLost(..) | Record::NoDataPort(_)) => {}
+            Action::Record(
+                Record::Login(_)
+                | Record::Refused { .. }
+                | Record::BackendLost(..)
+                | Record::NoDataPort(_),
+            ) => {}
             Action::Record(Record::Transfer { verdict, .. }) => {
                 let told = self.running().told;
                 assert_eq!(verdict == Verdict::Complete, told == Some(Told::Complete));

@@ -74,7 +74,7 @@ pub fn from_tls(mib: u32) -> io::Result<()> {
     let runtime = runtime()?;
     let (client, mut sealing, source) =
         runtime.block_on(tls_connection(async |socket, config| {
-            Source::from_client(socket, config, &[]).await
+            Source::from_client(socket, config, &[], |_| {}).await
         }))?;
     let (backend, sink) = runtime.block_on(connection())?;
     let mut sealed = Vec::new();

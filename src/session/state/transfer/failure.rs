@@ -1,13 +1,24 @@
 //! What goes wrong with data connections: whose fault it is, and what the client and the operator are told.
 
+use std::fmt;
+use std::net::IpAddr;
+
 use crate::ftp::answer::{self, Answer};
 use crate::observe::metrics::Verdict;
 
 /// What went wrong with a data connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataFailure {
-    /// The client did not connect in time, or could not be reached in active mode.
+    /// The client did not connect in time.
     NoClient,
+    /// The same, but somebody from this address came to its port meanwhile: the client behind another address, perhaps.
+    OnlyFrom(IpAddr),
+    /// The client could not be reached in active mode.
+    ClientUnreachable,
+    /// The client's connection began with something else than TLS where PROT P is in force.
+    ClientClearText,
+    /// The client's connection stayed silent where PROT P is in force: it may wait for a file in clear text.
+    ClientSilent,
     /// The client's handshake failed.
     ClientHandshake,
     /// The client's handshake was a full one where session reuse is required.
@@ -51,6 +62,10 @@ impl DataFailure {
     pub fn verdict(self) -> Verdict {
         match self {
             Self::NoClient
+            | Self::OnlyFrom(_)
+            | Self::ClientUnreachable
+            | Self::ClientClearText
+            | Self::ClientSilent
             | Self::ClientHandshake
             | Self::NotResumed
             | Self::AnotherConnection
@@ -76,7 +91,10 @@ impl DataFailure {
     /// What the client is told, unless the backend has something better to say.
     pub(super) fn answer(self) -> Answer {
         match self {
-            Self::NoClient => answer::NO_DATA_CONNECTION,
+            Self::NoClient | Self::OnlyFrom(_) => answer::NO_DATA_CONNECTION,
+            Self::ClientUnreachable => answer::DATA_PORT_UNREACHABLE,
+            Self::ClientClearText => answer::DATA_IN_CLEAR_TEXT,
+            Self::ClientSilent => answer::DATA_WITHOUT_HANDSHAKE,
             Self::ClientHandshake => answer::DATA_HANDSHAKE_FAILED,
             Self::NotResumed => answer::REUSE_REQUIRED,
             Self::AnotherConnection | Self::LateConnection => answer::AMBIGUOUS_DATA,
@@ -96,9 +114,16 @@ impl DataFailure {
     }
 
     /// The word for it in the log.
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
-            Self::NoClient => "client opened no data connection",
+            Self::NoClient | Self::OnlyFrom(_) => "client opened no data connection",
+            Self::ClientUnreachable => "client's data port not reached",
+            Self::ClientClearText => {
+                "client sent clear text on its data connection, where PROT P is in force"
+            }
+            Self::ClientSilent => {
+                "client began no tls handshake on its data connection, where PROT P is in force: it may expect clear text"
+            }
             Self::ClientHandshake => "tls handshake with the client failed",
             Self::NotResumed => "client did not resume its tls session",
             Self::AnotherConnection => {
@@ -123,6 +148,20 @@ impl DataFailure {
             Self::EarlyCompletion => "backend called the upload complete before its end",
             Self::NoFinalReply => "backend gave no final reply",
             Self::Internal => "internal error",
+        }
+    }
+}
+
+/// As the log has it.
+impl fmt::Display for DataFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())?;
+        match self {
+            Self::OnlyFrom(other) => write!(
+                f,
+                "; a connection from {other} came to its port, and that is not the address of its control connection"
+            ),
+            _ => Ok(()),
         }
     }
 }

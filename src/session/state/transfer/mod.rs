@@ -162,7 +162,7 @@ impl Machine {
         let protection = self.security.protection();
         if self.terms.data_required && protection == Protection::Clear {
             // The data port stays: PROT P and the same command again are all it takes.
-            return self.refuse_transfer(answer::PROT_REQUIRED);
+            return self.refuse_transfer(command, answer::PROT_REQUIRED);
         }
         let (State::LoggedIn(logged_in), Some(direction)) =
             (&mut self.state, command.verb().transfer())
@@ -171,7 +171,7 @@ impl Machine {
         };
         let port = std::mem::replace(&mut logged_in.data_port, DataPort::None);
         let DataPort::Prepared(request) = port else {
-            return self.refuse_transfer(answer::DATA_PORT_FIRST);
+            return self.refuse_transfer(command, answer::DATA_PORT_FIRST);
         };
         logged_in.step = Step::Transfer(Transfer {
             command,
@@ -190,8 +190,9 @@ impl Machine {
         self.lose_upload_of_gone_client();
     }
 
-    fn refuse_transfer(&mut self, answer: Answer) {
+    fn refuse_transfer(&mut self, command: Command, answer: Answer) {
         self.answer(answer);
+        self.push(Action::Record(Record::Refused { command, answer }));
         self.forget_restart();
     }
 

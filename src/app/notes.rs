@@ -1,0 +1,117 @@
+//! What is no fault and yet will be one, or is one to the clients: `check` notes it, and `run` warns of it.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use crate::config::{HostPattern, Settings};
+use crate::tls::CertificatePair;
+
+/// Something worth a note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// Somebody will suffer.
+    Warning(String),
+    /// It may well be meant so.
+    Hint(String),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Warning(text) | Self::Hint(text) => f.write_str(text),
+        }
+    }
+}
+
+/// All that is worth a note about a configuration and its certificate.
+pub fn notes(settings: &Settings, certificate: &CertificatePair, now: SystemTime) -> Vec<Note> {
+    let mut notes = about_certificate(settings, certificate, now);
+    for site in &settings.sites {
+        for host in &site.hosts {
+            if let HostPattern::Exact(name) = host
+                && !certificate.covers(name.as_str())
+            {
+                // Clients may say that name in USER alone.
+                notes.push(Note::Hint(format!(
+                    "site {}: the certificate does not cover {name}; clients that connect to that name will refuse it",
+                    site.name
+                )));
+            }
+        }
+        for backend in &site.backends {
+            if backend.port == IMPLICIT_PORT && backend.tls.is_none() {
+                notes.push(Note::Warning(format!(
+                    "site {}: backend {} has the port of implicit TLS and is spoken to in clear text; write `tls: implicit` \
+                     if it expects TLS",
+                    site.name, backend
+                )));
+            }
+        }
+    }
+    notes
+}
+
+/// Whether the certificate ends before long.
+pub(super) fn expires_soon(certificate: &CertificatePair, now: SystemTime) -> bool {
+    certificate
+        .not_after
+        .duration_since(now)
+        .unwrap_or_default()
+        < RENEWAL_IS_DUE
+}
+
+/// The note on a certificate that ends before long.
+pub(super) const EXPIRES_SOON: &str = "the certificate expires soon, renew it";
+
+fn about_certificate(
+    settings: &Settings,
+    certificate: &CertificatePair,
+    now: SystemTime,
+) -> Vec<Note> {
+    let mut notes = Vec::new();
+    if expires_soon(certificate, now) {
+        notes.push(Note::Warning(EXPIRES_SOON.to_owned()));
+    }
+    match (&certificate.names[..], &certificate.addresses[..]) {
+        ([], []) => {
+            notes.push(Note::Warning(
+                "the certificate has no DNS name, clients will not accept it".to_owned(),
+            ));
+        }
+        ([], addresses) => {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            notes.push(Note::Warning(format!(
+                "the certificate is for {} alone, clients that connect by a name will not accept it",
+                addresses.join(", ")
+            )));
+        }
+        _ => {}
+    }
+    if certificate.is_authority {
+        notes.push(Note::Warning("the certificate is a certificate authority's (CA:TRUE), which some clients will not accept from a server"
+                .to_owned()));
+    }
+    if certificate.shuts_out_old_windows() {
+        // Most certificates are RSA's, and those programs are rare.
+        notes.push(Note::Hint(
+            "the certificate has an RSA key: programs that use the TLS of Windows before 10 and Server 2016 can't connect; \
+             with an ECDSA key they can (docs/tls-limits.md)"
+                .to_owned(),
+        ));
+    }
+    if certificate.is_leaf_alone() {
+        notes.push(Note::Hint(format!(
+            "{} holds the leaf alone, issued by {}: unless clients have that as a root, append its certificate, or most of \
+             them will refuse the connection",
+            settings.tls.certificate.display(),
+            certificate.issuer
+        )));
+    }
+    notes
+}
+
+/// The port of implicit TLS (RFC 4217 calls it deprecated, and everybody uses it).
+const IMPLICIT_PORT: u16 = 990;
+
+/// ACME clients renew a month ahead; less than two weeks means that the renewal fails.
+const RENEWAL_IS_DUE: Duration = Duration::from_secs(14 * 86_400);
