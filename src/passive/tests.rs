@@ -26,7 +26,7 @@ fn request(client: IpAddr, identity: Identity) -> LeaseRequest {
 }
 
 fn named() -> Identity {
-    Identity::Named(ClientCache::new(SessionId(1), 1))
+    Identity::Named(ClientCache::new(SessionId(1)))
 }
 
 async fn lease(ports: &PassivePorts, client: IpAddr) -> Lease {
@@ -171,7 +171,7 @@ async fn a_connection_that_says_nothing_is_reset_with_the_lease() {
 async fn what_is_no_hello_is_left_unread() {
     let (_listeners, ports) = one_port().await;
     let _named = ports.lease(LOCAL, request(LOCAL, named()), LONG).await;
-    let unproven = Identity::Unproven(ClientCache::new(SessionId(2), 2));
+    let unproven = Identity::Unproven(ClientCache::new(SessionId(2)));
     let later = request("127.0.0.2".parse().unwrap(), unproven);
     let mut lease = ports.lease(LOCAL, later, LONG).await.unwrap();
     let mut client = connect_from("127.0.0.2", lease.port()).await;

@@ -4,7 +4,7 @@
 //! it belongs to that control connection. `curl --parallel` and rclone keep one cache for all their control connections
 //! to a server and present the newest entry of it, so that the name of one session may stand on a data connection of
 //! another. A client shows that it shares a cache by offering another live session's entry. That it doesn't is proved by
-//! what it *didn't* offer: see [`ClientCache::is_separate_from`].
+//! an entry that it passed over: see [`ClientCache::is_separate_from`].
 
 use super::sessions::SessionId;
 
@@ -13,14 +13,10 @@ use super::sessions::SessionId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientCache {
     session: SessionId,
-    /// When the control connection was accepted.
-    opened: u64,
     /// When the control connection's last ticket or session ID was issued.
     issued: u64,
     /// When the client was first known to have read those: it has answered a reply that was sent after them.
     received: Option<u64>,
-    /// On its control connection it offered an entry of another live session.
-    offered_another: bool,
     /// It has presented another session's entry, or another client has presented one of this session.
     shares: bool,
     choice: Option<Choice>,
@@ -35,14 +31,12 @@ struct Choice {
 }
 
 impl ClientCache {
-    /// Of a control connection that was accepted at `opened`.
-    pub fn new(session: SessionId, opened: u64) -> Self {
+    /// Of a control connection that has issued nothing yet.
+    pub fn new(session: SessionId) -> Self {
         Self {
             session,
-            opened,
-            issued: opened,
+            issued: 0,
             received: None,
-            offered_another: false,
             shares: false,
             choice: None,
         }
@@ -68,12 +62,6 @@ impl ClientCache {
         self.received.get_or_insert(at);
     }
 
-    /// The client offered another live session's entry on its control connection.
-    pub fn offers_another(&mut self) {
-        self.offered_another = true;
-        self.shares = true;
-    }
-
     /// An entry was presented on a connection of another session than its own: this session's or by this session's client.
     pub fn shares(&mut self) {
         self.shares = true;
@@ -88,20 +76,12 @@ impl ClientCache {
     }
 
     /// Whether neither client can present the other's TLS sessions, as far as clients are known that present the newest
-    /// entry of their cache. It is proved by
-    /// - the later control connection, which offered nothing although the earlier one's entries were there, or
-    /// - a data connection that resumed its own session although the other one's newer entries were there.
+    /// entry of their cache: a data connection of the one resumed its own session although the other one's newer entries were
+    /// there. That a later control connection offers nothing proves nothing: curl drops entries that it has used.
     pub fn is_separate_from(&self, other: &Self) -> bool {
-        if self.session == other.session || (self.shares && other.shares) {
-            return false;
-        }
-        let (earlier, later) = if self.opened < other.opened {
-            (self, other)
-        } else {
-            (other, self)
-        };
-        let later_offered_nothing = !later.offered_another && earlier.was_received_by(later.opened);
-        later_offered_nothing || self.passed_over(other) || other.passed_over(self)
+        self.session != other.session
+            && !(self.shares && other.shares)
+            && (self.passed_over(other) || other.passed_over(self))
     }
 
     fn was_received_by(&self, moment: u64) -> bool {
@@ -121,8 +101,8 @@ mod tests {
 
     /// Two control connections whose handshakes overlap, so that neither could have offered the other's session.
     fn at_once() -> (ClientCache, ClientCache) {
-        let mut one = ClientCache::new(SessionId(1), 1);
-        let mut other = ClientCache::new(SessionId(2), 2);
+        let mut one = ClientCache::new(SessionId(1));
+        let mut other = ClientCache::new(SessionId(2));
         one.issues(3);
         other.issues(4);
         one.receives(5);
@@ -143,16 +123,6 @@ mod tests {
     }
 
     #[test]
-    fn a_later_client_that_offered_nothing_is_separate() {
-        let (one, _) = at_once();
-        let later = ClientCache::new(SessionId(3), 7);
-        assert!(are_separate(&one, &later));
-        let mut offering = later;
-        offering.offers_another();
-        assert!(!are_separate(&one, &offering));
-    }
-
-    #[test]
     fn a_client_that_passes_over_a_newer_entry_is_separate() {
         let (mut one, mut other) = at_once();
         other.chooses_own(4, 7);
@@ -164,7 +134,7 @@ mod tests {
     #[test]
     fn an_entry_that_the_client_may_not_have_read_yet_proves_nothing() {
         let (mut one, _) = at_once();
-        let mut other = ClientCache::new(SessionId(2), 2);
+        let mut other = ClientCache::new(SessionId(2));
         other.issues(4);
         one.chooses_own(3, 8);
         other.receives(9);

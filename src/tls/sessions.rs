@@ -131,13 +131,12 @@ impl Sessions {
     /// Lets `owner` have entries, until the handle is dropped.
     pub(super) fn register(self: &Arc<Self>, owner: SessionId) -> Owner {
         let mut state = self.state();
-        let opened = state.next_moment();
         state.owners.entry(owner).or_insert_with(|| Owned {
             control: VecDeque::new(),
             data: VecDeque::new(),
             habits: Habits::default(),
             account: None,
-            cache: ClientCache::new(owner, opened),
+            cache: ClientCache::new(owner),
         });
         drop(state);
         Owner {
@@ -298,9 +297,6 @@ impl OwnEntries {
             && other != self.id
         {
             state.share_a_cache(self.id, other);
-            if let Some(owned) = state.owners.get_mut(&self.id) {
-                owned.cache.offers_another();
-            }
         }
     }
 

@@ -247,13 +247,12 @@ fn sessions_of_one_account_whose_clients_resume_hold_a_port_together() {
         let address = house.proxy.explicit().ip();
         let tls = || house.front.tls_of(version);
         let mut members: Vec<Member> = (0..3)
-            .map(|number| {
-                let mut member = house.session_of("alice", number, address, tls());
-                // Shows that its client resumes.
-                member.transfer(0);
-                member
-            })
+            .map(|number| house.session_of("alice", number, address, tls()))
             .collect();
+        for member in &mut members {
+            // Shows that its client resumes, and passes over the others' sessions.
+            member.transfer(0);
+        }
         // Downloads: they bring new tickets to clients that use each one once.
         for file in [2, 4, 6, 8] {
             let ports: Vec<_> = members

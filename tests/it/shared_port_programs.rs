@@ -34,7 +34,12 @@ impl House {
             fs::write(server.root().join(name(number)), file(number)).expect("it is ours");
         }
         let site = Site::default("site", server.address());
-        let config = front.config().passive_ports("50000").site(&site);
+        // Twenty sessions that take turns for whole transfers, each of which curl takes its time for.
+        let config = front
+            .config()
+            .passive_ports("50000")
+            .timeout("data_port", "60s")
+            .site(&site);
         Self {
             proxy: Proxy::start(config),
             server,

@@ -161,12 +161,11 @@ impl World {
     fn connect_control(&mut self, account: usize, kind: Kind, shares: bool) -> Client {
         self.last += 1;
         let session = SessionId(self.last);
-        let opened = self.tick();
         Client {
             account: Account::of("site", &[u8::try_from(account).unwrap_or_default()]),
             kind,
             shares,
-            cache: ClientCache::new(session, opened),
+            cache: ClientCache::new(session),
             ticket: 0,
             resumes: false,
             lease: None,
@@ -493,7 +492,7 @@ impl World {
         let mut client = self.connect_control(0, kind, shares);
         client.account = account;
         if let Some(fellow) = fellow {
-            client.cache.offers_another();
+            client.cache.shares();
             self.clients[fellow].cache.shares();
         }
         self.clients[index] = client;

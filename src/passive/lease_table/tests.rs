@@ -73,19 +73,20 @@ fn port(number: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 30_000 + number))
 }
 
-/// A client that came when all before it had long read their tickets, and offered none of theirs.
+/// A client that has resumed its own session when all others had long read their newer tickets.
 fn separate(session: u64) -> ClientCache {
-    let mut cache = ClientCache::new(SessionId(session), 10 * session);
-    cache.issues(10 * session + 1);
-    cache.receives(10 * session + 2);
+    let mut cache = ClientCache::new(SessionId(session));
+    cache.issues(session);
+    cache.receives(100 + session);
+    cache.chooses_own(session, 1_000);
     cache
 }
 
 /// Clients that came at once.
 fn at_once(session: u64) -> ClientCache {
-    let mut cache = ClientCache::new(SessionId(session), session);
-    cache.issues(100 + session);
-    cache.receives(200 + session);
+    let mut cache = ClientCache::new(SessionId(session));
+    cache.issues(session);
+    cache.receives(100 + session);
     cache
 }
 
