@@ -167,6 +167,17 @@ impl State {
             .filter(|entry| !entry.used && !entry.offered)
     }
 
+    /// Whether no other session of the account can have the same client, as far as that keeps several sessions in one place.
+    fn is_separate_from_its_accounts(&self, owned: &Owned) -> bool {
+        let of_account = |other: &&Owned| {
+            other.account.is_some()
+                && other.account == owned.account
+                && other.cache.session() != owned.cache.session()
+        };
+        let mut others = self.owners.values().filter(of_account);
+        others.all(|other| owned.cache.is_separate_from(&other.cache))
+    }
+
     fn next_moment(&mut self) -> u64 {
         self.moment += 1;
         self.moment
@@ -219,7 +230,9 @@ impl Owner {
         let state = self.sessions.state();
         state.owners.get(&self.id).is_some_and(|owned| {
             let unused = state.unused(self.id).map(|entry| entry.number);
-            !owned.cache.is_shared() && owned.habits.rely_on(unused)
+            !owned.cache.is_shared()
+                && owned.habits.rely_on(unused)
+                && state.is_separate_from_its_accounts(owned)
         })
     }
 

@@ -225,7 +225,7 @@ impl World {
         let identity = match client.kind {
             Kind::Clear => Identity::Address,
             Kind::Required => Identity::Named(client.cache),
-            Kind::Tls if client.resumes && !client.cache.is_shared() => {
+            Kind::Tls if client.resumes && !client.cache.is_shared() && self.is_separate(index) => {
                 Identity::Named(client.cache)
             }
             Kind::Tls => Identity::Unproven(client.cache),
@@ -249,6 +249,15 @@ impl World {
         let ports = Arc::clone(&self.ports);
         let effects = self.table.ask(id, request, &ports, self.now);
         self.apply(&effects);
+    }
+
+    /// Whether no other session of the account can have the same client.
+    fn is_separate(&self, index: usize) -> bool {
+        let client = &self.clients[index];
+        let others = self.clients.iter().enumerate();
+        others
+            .filter(|(other, one)| *other != index && one.account == client.account)
+            .all(|(_, other)| client.cache.is_separate_from(&other.cache))
     }
 
     fn connect(&mut self, index: usize) {

@@ -392,7 +392,10 @@ impl Client {
         let sharing = self.candidates(port, arrived).find_map(|held| {
             let cache = held.request.identity.cache().copied()?;
             let known = cache.is_shared() && whose.cache.is_shared();
-            let likely = whose.account == Some(held.request.account)
+            // It may have yet to log in.
+            let likely = whose
+                .account
+                .is_none_or(|account| account == held.request.account)
                 && !cache.is_separate_from(&whose.cache);
             (!held.request.identity.is_named() && (known || likely)).then_some(cache.session())
         });
