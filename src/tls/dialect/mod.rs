@@ -7,8 +7,8 @@
 //! Before rustls reads a ClientHello, [`translate`] gives such extensions types that it doesn't know, and says how long
 //! records may be. What rustls can't answer, [`Dialect::answer`] puts into its ServerHello in TLS 1.2; in TLS 1.3, where that
 //! place is encrypted, records are short without an answer. The two ends agree on what they have said by a hash over all
-//! handshake messages as they went over the wire. So [`transcript`](super::transcript) undoes both changes where rustls hashes
-//! its messages, by [`original`] and [`answered`].
+//! handshake messages as they went over the wire. So `transcript` undoes both changes where rustls hashes
+//! its messages, by `original` and `answered`.
 //!
 //! Pure: bytes in, bytes out. What isn't in order stays as it is, for rustls to refuse.
 
