@@ -60,7 +60,7 @@ enum Undecided {
 #[derive(Debug)]
 struct Waiting {
     /// Until the lease has its port.
-    grant: Option<oneshot::Sender<SocketAddr>>,
+    grant: Option<oneshot::Sender<(SocketAddr, bool)>>,
     arrival: mpsc::Sender<Caller>,
     standing: watch::Sender<Standing>,
     /// How many connections at its port may be its own.
@@ -80,8 +80,8 @@ pub(super) struct Place {
 /// What the session of a lease hears.
 pub(super) struct Asked {
     pub place: Arc<Place>,
-    /// The port, once it is the lease's turn.
-    pub granted: oneshot::Receiver<SocketAddr>,
+    /// The port, once it is the lease's turn, and whether the lease only takes a connection that names its session.
+    pub granted: oneshot::Receiver<(SocketAddr, bool)>,
     /// Which connections came to that port.
     pub arrivals: mpsc::Receiver<Caller>,
     /// Whether the lease's connection is certain to be its own.
@@ -170,7 +170,7 @@ impl Dispatcher {
     fn apply(self: &Arc<Self>, state: &mut State, client: IpAddr, effects: &[Effect]) {
         for effect in effects {
             match *effect {
-                Effect::Granted { lease, port } => state.grant(lease, port),
+                Effect::Granted { lease, port, named } => state.grant(lease, port, named),
                 Effect::Hear(connection) => self.listen_to(state, client, connection),
                 Effect::Undecided(lease, nearby) => {
                     if let Some(waiting) = state.leases.get(&lease) {
@@ -295,14 +295,14 @@ impl Dispatcher {
 }
 
 impl State {
-    fn grant(&mut self, lease: LeaseId, port: SocketAddr) {
+    fn grant(&mut self, lease: LeaseId, port: SocketAddr, named: bool) {
         if let Some(grant) = self
             .leases
             .get_mut(&lease)
             .and_then(|waiting| waiting.grant.take())
         {
             // A session that has given up in this very moment drops its place next.
-            let _ = grant.send(port);
+            let _ = grant.send((port, named));
         }
     }
 

@@ -164,14 +164,14 @@ impl PassivePorts {
         };
         let asked = self.dispatcher.ask(&ports.addresses, request);
         match timeout(patience, asked.granted).await {
-            Ok(Ok(port)) => Ok(Lease {
+            Ok(Ok((port, is_named))) => Ok(Lease {
                 place: asked.place,
                 port,
                 arrivals: asked.arrivals,
                 standing: asked.standing,
                 undecided: Undecided(asked.undecided),
                 wanted: Wanted(asked.wanted),
-                is_named: request.identity.is_named(),
+                is_named,
                 open: Arc::clone(&ports.open),
             }),
             Ok(Err(_)) | Err(_) => Err(NoPort {

@@ -174,7 +174,7 @@ impl Session {
         };
         match self.session_reuse() {
             SessionReuse::Require => Identity::Named(cache),
-            SessionReuse::Prefer if self.tls.is_named_by_its_client() => Identity::Named(cache),
+            SessionReuse::Prefer if self.tls.is_named_by_its_client() => Identity::Resuming(cache),
             SessionReuse::Prefer | SessionReuse::Off => Identity::Unproven(cache),
         }
     }

@@ -46,7 +46,8 @@ struct Client {
 
 struct Lease {
     id: LeaseId,
-    identity: Identity,
+    /// Whether it only takes a connection that names its session.
+    is_named: bool,
     port: Option<SocketAddr>,
     has_connected: bool,
     connection: Option<ConnectionId>,
@@ -226,7 +227,7 @@ impl World {
             Kind::Clear => Identity::Address,
             Kind::Required => Identity::Named(client.cache),
             Kind::Tls if client.resumes && !client.cache.is_shared() && self.is_separate(index) => {
-                Identity::Named(client.cache)
+                Identity::Resuming(client.cache)
             }
             Kind::Tls => Identity::Unproven(client.cache),
         };
@@ -238,7 +239,7 @@ impl World {
         };
         self.clients[index].lease = Some(Lease {
             id,
-            identity,
+            is_named: false,
             port: None,
             has_connected: false,
             connection: None,
@@ -390,7 +391,7 @@ impl World {
         let Some(lease) = &self.clients[index].lease else {
             return;
         };
-        let (id, identity, kind) = (lease.id, lease.identity, self.clients[index].kind);
+        let (id, is_named, kind) = (lease.id, lease.is_named, self.clients[index].kind);
         let Some(connection) = lease
             .connection
             .filter(|_| lease.handshake == Handshake::Due)
@@ -412,7 +413,7 @@ impl World {
             self.set_handshake(index, Handshake::Done);
             let effects = self.table.proven(CLIENT, id, self.now);
             self.apply(&effects);
-        } else if matches!(identity, Identity::Named(_)) {
+        } else if is_named {
             self.clients[index].resumes = false;
             self.drop_connection(index);
             let effects = self.table.again(CLIENT, id, self.now);
@@ -559,10 +560,11 @@ impl World {
     fn apply(&mut self, effects: &[Effect]) {
         for effect in effects {
             match *effect {
-                Effect::Granted { lease, port } => {
+                Effect::Granted { lease, port, named } => {
                     let lease = self
                         .lease(lease)
                         .expect("a lease that has ended gets no port");
+                    lease.is_named = named;
                     assert_eq!(lease.port.replace(port), None, "a lease has one port");
                 }
                 Effect::Hand { connection, lease } => {

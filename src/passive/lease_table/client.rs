@@ -148,12 +148,17 @@ impl Client {
         let (mut first_alone, mut first_named) = (None::<LeaseRequest>, None::<LeaseRequest>);
         let mut index = 0;
         while let Some(queued) = self.queue.get(index) {
-            let request = queued.request;
+            let mut request = queued.request;
             let mut passed = first_alone.iter().chain(&first_named);
             let waits = passed.any(|other| request.conflicts_with(other));
             match (!waits).then(|| self.free_port(queued)).flatten() {
                 Some(port) => {
                     let id = queued.id;
+                    if let Identity::Resuming(cache) = request.identity
+                        && self.is_vacant(port)
+                    {
+                        request.identity = Identity::Unproven(cache);
+                    }
                     self.queue.remove(index);
                     let granted = self.next_moment();
                     self.used.insert(port, granted);
@@ -170,7 +175,12 @@ impl Client {
                         nearby: Nearby::default(),
                         wanted: false,
                     });
-                    effects.push(Effect::Granted { lease: id, port });
+                    let named = request.identity.is_named();
+                    effects.push(Effect::Granted {
+                        lease: id,
+                        port,
+                        named,
+                    });
                 }
                 None => {
                     let first = if request.identity.is_named() {

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | [`Identity::Address`] | it was alone | any number of named leases |
 //! | [`Identity::Unproven`] | it names the session, or was alone | named leases of separate clients |
-//! | [`Identity::Named`] | it names the session | leases of separate clients |
+//! | [`Identity::Named`], and [`Identity::Resuming`] beside others | it names the session | leases of separate clients |
 //!
 //! *To name* is to offer the FTP session's TLS session in the ClientHello, which the handshake then proves. *Alone* means
 //! that no other connection of the address came to the port from the grant to the end of the transfer, but for those that
@@ -52,7 +52,10 @@ pub enum Identity {
     Address,
     /// Perhaps by its TLS session, but the client has yet to show that it resumes.
     Unproven(ClientCache),
-    /// By its TLS session: the client resumes it, or has to.
+    /// By its TLS session, which the client has resumed so far. Where no other lease is at the port nor expected there, it may
+    /// be alone instead: Ruby's Net::FTP and rclone resume some of their connections.
+    Resuming(ClientCache),
+    /// By its TLS session, which the client has to resume.
     Named(ClientCache),
 }
 
@@ -111,6 +114,8 @@ pub enum Effect {
         lease: LeaseId,
         /// Its port.
         port: SocketAddr,
+        /// Whether it only takes a connection that names its session.
+        named: bool,
     },
     /// The connection's ClientHello is to be read, and [`LeaseTable::heard`] to be told.
     Hear(ConnectionId),

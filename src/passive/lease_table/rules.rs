@@ -8,13 +8,13 @@ impl Identity {
     pub fn cache(&self) -> Option<&ClientCache> {
         match self {
             Self::Address => None,
-            Self::Unproven(cache) | Self::Named(cache) => Some(cache),
+            Self::Unproven(cache) | Self::Resuming(cache) | Self::Named(cache) => Some(cache),
         }
     }
 
     /// Whether the lease only takes a connection that names its session.
     pub fn is_named(&self) -> bool {
-        matches!(self, Self::Named(_))
+        matches!(self, Self::Named(_) | Self::Resuming(_))
     }
 }
 

@@ -108,7 +108,9 @@ fn name_of(session: u64) -> Heard {
 
 fn granted(effects: &[Effect], lease: u64) -> Option<SocketAddr> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Granted { lease: id, port } if *id == LeaseId(lease) => Some(*port),
+        Effect::Granted {
+            lease: id, port, ..
+        } if *id == LeaseId(lease) => Some(*port),
         _ => None,
     })
 }
@@ -218,6 +220,16 @@ fn a_lease_whose_client_has_resumed_takes_nothing_unnamed() {
     let effects = bench.says(Heard::Unnamed);
     assert!(is_reset(&effects));
     assert!(effects.contains(&Effect::TurnedAway(LeaseId(1), None)));
+}
+
+#[test]
+fn a_lease_that_is_alone_takes_an_unnamed_connection_of_a_client_that_has_resumed_before() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask(1, Identity::Resuming(separate(1)));
+    bench.ask(2, Identity::Resuming(separate(2)));
+    assert_eq!(handed_to(&bench.says(Heard::Unnamed)), None, "whose is it?");
+    assert_eq!(handed_to(&bench.says(name_of(2))), Some(2));
+    assert_eq!(handed_to(&bench.proven(2)), Some(1));
 }
 
 #[test]
