@@ -194,7 +194,20 @@ impl Raw {
     /// # Panics
     /// If the connection ends, or what comes isn't a reply.
     pub fn reply(&mut self) -> Reply {
-        let first = self.line();
+        self.reply_or_end().unwrap_or_else(|| {
+            panic!(
+                "the server ended; before that: {:?}",
+                self.buffer.escape_ascii().to_string()
+            )
+        })
+    }
+
+    /// Reads a reply of any code; none if the connection ends before it.
+    ///
+    /// # Panics
+    /// If what comes isn't a reply, or nothing does.
+    pub fn reply_or_end(&mut self) -> Option<Reply> {
+        let first = self.line()?;
         let mut text = first.clone();
         let mut last = first;
         let prefix = text.get(..3).unwrap_or_default().to_owned();
@@ -203,12 +216,12 @@ impl Raw {
             .unwrap_or_else(|_| panic!("not a reply: {text:?}"));
         if text.as_bytes().get(3) == Some(&b'-') {
             while !last.starts_with(&format!("{prefix} ")) {
-                last = self.line();
+                last = self.line()?;
                 text.push_str("\r\n");
                 text.push_str(&last);
             }
         }
-        Reply { code, text }
+        Some(Reply { code, text })
     }
 
     /// Reads a reply, which must have this code, and gives its text.
@@ -303,21 +316,27 @@ impl Raw {
         &self.wire
     }
 
-    fn line(&mut self) -> String {
+    /// The next line; none if the connection ends before its end.
+    fn line(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 let line = String::from_utf8_lossy(&line).into_owned();
-                return line.trim_end_matches(['\r', '\n']).to_owned();
+                return Some(line.trim_end_matches(['\r', '\n']).to_owned());
             }
             let mut chunk = [0; 4096];
             match self.wire.read(&mut chunk) {
-                Ok(0) => panic!(
-                    "the server ended; before that: {:?}",
-                    self.buffer.escape_ascii().to_string()
-                ),
+                Ok(0) => return None,
                 Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+                    ) =>
+                {
+                    return None;
+                }
                 Err(error) => panic!("no reply: {error}"),
             }
         }
