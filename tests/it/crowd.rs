@@ -1,7 +1,7 @@
 //! Accounts of one address that share data ports over a network with latency, where clients die, leave, are refused and
 //! ask again, and strays come between: whoever is told 226 has its own file.
 //!
-//! `make crowd TRANSFERS=1000000` plays as many; the test some hundreds.
+//! With `PORTCULLIS_CROWD_TRANSFERS=1000000` in its environment it plays as many; else some hundreds.
 
 use std::collections::BTreeMap;
 use std::io::Write;
