@@ -254,17 +254,20 @@ impl Client {
         let first = usize::try_from(id.0).unwrap_or_default() % ports.len().max(1);
         let turned = ports.iter().cycle().skip(first).take(ports.len()).copied();
         turned
-            .filter(|port| self.allows(*port, request))
+            .filter(|port| self.allows(*port, *id, request))
             .min_by_key(|port| (!self.is_vacant(*port), self.used.get(port)))
     }
 
-    fn allows(&self, port: SocketAddr, request: &LeaseRequest) -> bool {
+    /// Whether a lease with this request can be told from the others at a port, and from what may come late there.
+    fn allows(&self, port: SocketAddr, id: LeaseId, request: &LeaseRequest) -> bool {
         // One that has named its session may be a stranger's that has seen the name on the wire.
-        let mistaken = |held: &&Held| {
-            held.progress != Progress::Proven && request.conflicts_with(&held.request)
+        let mistaken = |held: &Held| {
+            held.id != id
+                && held.progress != Progress::Proven
+                && request.conflicts_with(&held.request)
         };
-        let late = |rest: &&Rest| request.could_take_for_its_own(&rest.former);
-        !self.at(port).any(|held| mistaken(&held)) && !self.resting(port).any(|rest| late(&rest))
+        let late = |rest: &Rest| request.could_take_for_its_own(&rest.former);
+        !self.at(port).any(mistaken) && !self.resting(port).any(late)
     }
 
     fn is_vacant(&self, port: SocketAddr) -> bool {
@@ -463,17 +466,10 @@ impl Client {
         };
         held.request.identity = identity;
         let (port, request) = (held.port, held.request);
-        let conflicts = self.at(port).any(|other| {
-            other.id != id
-                && other.progress != Progress::Proven
-                && request.conflicts_with(&other.request)
-        });
-        let rests = self
-            .resting(port)
-            .any(|rest| request.could_take_for_its_own(&rest.former));
+        let is_told_apart = self.allows(port, id, &request);
         if let Some(held) = self.lease_mut(id) {
             // It would have got another port.
-            held.late_one_expected |= conflicts || rests;
+            held.late_one_expected |= !is_told_apart;
         }
         self.settle(port, now, effects);
     }
