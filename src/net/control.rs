@@ -107,15 +107,6 @@ impl ControlConnection {
         }
     }
 
-    /// Reads what has arrived, without waiting for more.
-    pub async fn fill_now(&mut self) {
-        tokio::select! {
-            biased;
-            () = self.fill() => {}
-            () = std::future::ready(()) => {}
-        }
-    }
-
     /// Whether something has arrived at the socket that has not been read, be it the end of the connection. tokio may not
     /// have noticed yet.
     pub fn has_unread(&self) -> bool {

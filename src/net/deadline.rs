@@ -39,6 +39,15 @@ pub async fn late(patience: Duration) {
     sleep(REACTOR_TURN).await;
 }
 
+/// Lets `future` do what can be done without waiting.
+pub async fn at_once(future: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = future => {}
+        () = std::future::ready(()) => {}
+    }
+}
+
 /// How long a deadline that is over waits for the reactor: the shortest time that there is for tokio.
 pub const REACTOR_TURN: Duration = Duration::from_millis(1);
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::state::{BadLine, Event, Prepared, Wait};
 use super::{Drain, Session};
@@ -107,7 +107,7 @@ impl Session {
                 () = sleep_until(self.deadline) => match self.look {
                     Look::First => {
                         self.look = Look::Second;
-                        self.deadline = Instant::now() + deadline::REACTOR_TURN;
+                        self.read_what_has_arrived().await;
                     }
                     Look::Second => if let Some(event) = self.expired().await {
                         return event;
@@ -132,13 +132,25 @@ impl Session {
         }
     }
 
+    /// Reads what arrived on both control connections while the process was suspended. The deadline alone can't wait for
+    /// it: on a busy machine the reactor returns the sockets and the next timer together, and the timer is looked at first.
+    async fn read_what_has_arrived(&mut self) {
+        sleep(deadline::REACTOR_TURN).await;
+        if let Some(backend) = &mut self.backend {
+            deadline::at_once(backend.fill()).await;
+        }
+        if let Some(client) = &mut self.client {
+            deadline::at_once(client.fill()).await;
+        }
+    }
+
     /// The deadline is over, unless there is a reason for another one.
     async fn expired(&mut self) -> Option<Event> {
         if matches!(self.machine.wait(), Wait::Grace | Wait::LastWord)
             && let Some(client) = &mut self.client
         {
             // What has come behind an upload's end counts, however late it is before somebody looks.
-            client.fill_now().await;
+            deadline::at_once(client.fill()).await;
             if let Some(event) = self.event_from_client() {
                 return Some(event);
             }

@@ -269,6 +269,10 @@ impl Counters {
     }
 }
 
+/// What the program has without `passive.ports`: programs that share a session between connections take turns at a port
+/// for whole transfers.
+const DEFAULT_PORTS: &str = "30000-30063";
+
 /// A proxy in front of one server, with a certificate for its own address.
 struct House {
     proxy: Proxy,
@@ -290,7 +294,10 @@ impl House {
                 .backend_tls("explicit", Some(&ca))
                 .backend("server_name", SERVER_NAME);
         }
-        let mut config = Config::new(&files).tls("required", "false").site(&site);
+        let mut config = Config::new(&files)
+            .tls("required", "false")
+            .passive_ports(DEFAULT_PORTS)
+            .site(&site);
         if cell.leg.family == Family::V6 {
             // The one IPv6 address is shared with everybody.
             config = config.passive_ports("0");
