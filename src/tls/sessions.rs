@@ -55,7 +55,7 @@ pub(super) enum Origin {
     /// Kept as long as the FTP session lasts: FileZilla and OpenSSL present the control connection's ticket on each data
     /// connection, however many tickets the ones before have brought.
     Control,
-    /// The latest ones are kept, for clients that use each TLS 1.3 ticket once.
+    /// Those are kept that the client has yet to use, for clients that use each TLS 1.3 ticket once, and the one used last.
     Data,
 }
 
@@ -87,8 +87,8 @@ struct Entry {
     value: Vec<u8>,
     /// When it was issued.
     number: u64,
-    /// A ClientHello has offered it, be it of a connection that was reset then.
-    offered: bool,
+    /// When a ClientHello last offered it, be it that of a connection that was reset then.
+    offered: Option<u64>,
     used: bool,
 }
 
@@ -112,8 +112,9 @@ impl Sessions {
         let mut state = self.state();
         let known = |name: &&Vec<u8>| state.entries.contains_key(name.as_slice());
         let name = names.iter().find(known)?;
+        let moment = state.next_moment();
         let entry = state.entries.get_mut(name.as_slice())?;
-        entry.offered = true;
+        entry.offered = Some(moment);
         let session = entry.owner;
         let owned = state.owners.get(&session)?;
         Some(Whose {
@@ -164,7 +165,7 @@ impl State {
             .into_iter()
             .flat_map(|owned| owned.control.iter().chain(&owned.data))
             .filter_map(|key| self.entries.get(key))
-            .filter(|entry| !entry.used && !entry.offered)
+            .filter(|entry| !entry.used && entry.offered.is_none())
     }
 
     /// Whether no other session of the account can have the same client, as far as that keeps several sessions in one place.
@@ -279,6 +280,7 @@ impl OwnEntries {
     pub(super) fn get(&self, key: &[u8], presented: Presented) -> Found {
         let mut guard = self.sessions.state();
         let state = &mut *guard;
+        let moment = state.next_moment();
         let Some(entry) = state.entries.get_mut(key) else {
             return Found::Nothing;
         };
@@ -299,6 +301,7 @@ impl OwnEntries {
             owned.habits.presents(entry.number, entry.used, presented);
         }
         entry.used = true;
+        entry.offered = Some(moment);
         Found::Own(entry.value.clone())
     }
 
@@ -336,7 +339,7 @@ impl OwnEntries {
         }
     }
 
-    /// Keeps `value` under `key`, at the expense of this owner's oldest entry of the same origin. Returns whether it
+    /// Keeps `value` under `key`, at the expense of another entry of this owner and of the same origin. Returns whether it
     /// was kept: not after the owner is gone, and never in place of another owner's entry.
     pub(super) fn put(&self, origin: Origin, key: Vec<u8>, value: Vec<u8>) -> bool {
         let mut guard = self.sessions.state();
@@ -360,9 +363,10 @@ impl OwnEntries {
             Origin::Data => (&mut owned.data, DATA_ENTRIES),
         };
         if keys.len() == limit
-            && let Some(oldest) = keys.pop_front()
+            && let Some(dispensable) = most_dispensable(keys, &state.entries)
+            && let Some(key) = keys.remove(dispensable)
         {
-            state.entries.remove(&oldest);
+            state.entries.remove(&key);
         }
         let key: Arc<[u8]> = key.into();
         keys.push_back(Arc::clone(&key));
@@ -372,12 +376,32 @@ impl OwnEntries {
                 owner: self.id,
                 value,
                 number,
-                offered: false,
+                offered: None,
                 used: false,
             },
         );
         true
     }
+}
+
+/// Which of an owner's entries is missed least: one that was offered and not lately, since a client that offers entries once
+/// still has the others, and one that offers an entry again offers the last one. Where there is none, the oldest.
+fn most_dispensable(
+    keys: &VecDeque<Arc<[u8]>>,
+    entries: &HashMap<Arc<[u8]>, Entry>,
+) -> Option<usize> {
+    let offered = |key: &Arc<[u8]>| entries.get(key).and_then(|entry| entry.offered);
+    let last = keys.iter().filter_map(offered).max();
+    let spent = |(index, key)| {
+        let offered = offered(key).filter(|offered| Some(*offered) < last)?;
+        Some((offered, index))
+    };
+    let spent = keys.iter().enumerate().filter_map(spent).min();
+    let oldest = || {
+        let is_the_last = |key: &Arc<[u8]>| last.is_some() && offered(key) == last;
+        keys.iter().position(|key| !is_the_last(key))
+    };
+    spent.map(|(_, index)| index).or_else(oldest)
 }
 
 #[cfg(test)]
@@ -464,6 +488,37 @@ mod tests {
         assert!((0..4).all(keeps));
         assert!(!keeps(238));
         assert!((239..=250).all(keeps));
+    }
+
+    #[test]
+    fn a_ticket_that_its_client_still_has_outlives_any_number_that_it_has_used() {
+        let (_sessions, one, _other) = owners();
+        let entries = one.entries();
+        let put = |ticket: u8| entries.put(Origin::Data, vec![ticket], vec![ticket]);
+        let keeps = |ticket: u8| entries.get(&[ticket], Presented::Ticket) != Found::Nothing;
+        // What comes in last is used first, as by rustls.
+        for ticket in 0..3 {
+            put(ticket);
+        }
+        for ticket in 3..=250 {
+            put(ticket);
+            assert!(keeps(ticket));
+        }
+        assert!((0..3).all(keeps));
+    }
+
+    #[test]
+    fn the_ticket_that_was_used_last_outlives_any_number_that_its_client_never_uses() {
+        let (_sessions, one, _other) = owners();
+        let entries = one.entries();
+        let put = |ticket: u8| entries.put(Origin::Data, vec![ticket], vec![ticket]);
+        let keeps = |ticket: u8| entries.get(&[ticket], Presented::Ticket) != Found::Nothing;
+        put(0);
+        for ticket in 1..=250 {
+            assert!(keeps(0), "{ticket}");
+            put(ticket);
+        }
+        assert!(keeps(0) && keeps(250));
     }
 
     #[test]
