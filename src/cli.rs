@@ -1,5 +1,6 @@
 //! The command line: `run` and `check`, and what they exit with.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -119,6 +120,7 @@ fn check(path: &Path) -> u8 {
         counted(settings.listeners.len(), "listener"),
         counted(settings.sites.len(), "site")
     );
+    println!("{}", data_ports(&settings.passive.ports));
     let certificate = check_certificate(&settings);
     let backends = match live::backend_clients(&settings) {
         Ok(_) => true,
@@ -138,6 +140,19 @@ fn check(path: &Path) -> u8 {
 fn counted(count: usize, what: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{count} {what}{ending}")
+}
+
+/// How many ports there are for data connections, and for how many transfers of one client address that is enough.
+fn data_ports(ports: &RangeInclusive<u16>) -> String {
+    let (first, last) = (ports.start(), ports.end());
+    let range = match ports.len() {
+        1 => format!("data port {first}"),
+        _ => format!("data ports {first}-{last}"),
+    };
+    let transfers = counted(ports.len(), "transfer");
+    format!(
+        "{range}: for one client address, {transfers} at a time without a resumed TLS session, any number with one"
+    )
 }
 
 /// Looks up what names there are for passive addresses.

@@ -105,6 +105,27 @@ fn a_certificate_with_its_intermediate_gets_no_note() {
 }
 
 #[test]
+fn how_many_transfers_of_one_address_the_data_ports_carry_is_told() {
+    let front = Front::new(&[]);
+    let site = Site::default("only", "127.0.0.1:21");
+    for (ports, told) in [
+        (
+            "50000",
+            "data port 50000: for one client address, 1 transfer at a time",
+        ),
+        (
+            "50000-50007",
+            "data ports 50000-50007: for one client address, 8 transfers at a time",
+        ),
+    ] {
+        let config = front.config().passive_ports(ports).site(&site);
+        let output = portcullis("check", &config.to_yaml());
+        let said = said(&output);
+        assert!(said.lines().any(|line| line.starts_with(told)), "{said}");
+    }
+}
+
+#[test]
 fn a_new_certificate_is_warned_of_when_it_comes() {
     let front = Front::new(&[]);
     let proxy = front.before(std::net::SocketAddr::from(([127, 0, 0, 1], 21)));
