@@ -1,7 +1,7 @@
 #!/bin/sh
 # Puts in place what the whole-program tests need: FTP clients from the distribution's packages, and real FTP servers
 # unpacked (never installed, never started) under target/test-servers/<name>/. What the distribution doesn't have, or
-# only in an old version, comes from the registries of Python and Node.js, into the same place.
+# only in an old version, comes from the registries of Python, Node.js and Rust, into the same place.
 #
 # The servers are unpacked because vsftpd, proftpd-core and pure-ftpd conflict with each other, and because nobody wants
 # a handful of FTP daemons on the machine on which they write code. Only shared libraries that they lack are installed.
@@ -170,6 +170,40 @@ need_filezilla_driver() {
     echo "compiled: $driver"
 }
 
+# Compiles the driver of Commons Net by a compiler that the runtime environment of Java is enough for: the development kit
+# would be twice the size.
+need_commons_net_driver() {
+    source=$repository/tests/matrix/clients/CommonsNet.java
+    directory=$servers/commons-net
+    [ -e "$directory/driver/CommonsNet.class" ] && [ ! "$source" -nt "$directory/driver/CommonsNet.class" ] && return
+    echo "compiling: $directory/driver"
+    java -cp "$directory/usr/share/java/eclipse-jdt-core.jar" org.eclipse.jdt.internal.compiler.batch.Main \
+        -11 -proc:none -cp "$directory/usr/share/java/commons-net.jar" -d "$directory/driver" "$source" \
+        >"$servers/.java.log" 2>&1 || fail "can't compile $source (details: $servers/.java.log)"
+    echo "compiled: $directory/driver"
+}
+
+need_mono_driver() {
+    source=$repository/tests/matrix/clients/FtpWebRequest.cs
+    driver=$servers/mono/FtpWebRequest.exe
+    [ -e "$driver" ] && [ ! "$source" -nt "$driver" ] && return
+    echo "compiling: $driver"
+    mkdir -p "$servers/mono"
+    mcs -out:"$driver" "$source" >"$servers/.mcs.log" 2>&1 || fail "can't compile $source (details: $servers/.mcs.log)"
+    echo "compiled: $driver"
+}
+
+need_suppaftp_driver() {
+    source=$repository/tests/matrix/clients/suppaftp
+    driver=$servers/suppaftp/driver
+    [ -e "$driver" ] && [ ! "$source/main.rs" -nt "$driver" ] && [ ! "$source/Cargo.toml" -nt "$driver" ] && return
+    echo "compiling: $driver"
+    (cd "$repository" && cargo build --locked --quiet --package portcullis-suppaftp) || fail "can't compile $source"
+    mkdir -p "$servers/suppaftp"
+    cp "${CARGO_TARGET_DIR:-$repository/target}/debug/portcullis-suppaftp" "$driver"
+    echo "compiled: $driver"
+}
+
 lacks_library() {
     ldd "$@" | grep -q 'not found'
 }
@@ -200,7 +234,10 @@ unpack haproxy usr/sbin/haproxy haproxy
 need_libraries haproxy usr/sbin/haproxy
 
 # The rest is for tests/matrix.
-need_programs ncftpput:ncftp tnftp:tnftp wget:wget rclone:rclone ruby:ruby node:nodejs npm:npm
+need_programs ncftpput:ncftp tnftp:tnftp wget:wget rclone:rclone ruby:ruby node:nodejs npm:npm php:php-cli perl:perl \
+    java:openjdk-17-jre-headless mono:mono-runtime mcs:mono-mcs
+# A module, which no program shows.
+perl -MIO::Socket::SSL -e 1 2>/dev/null || apt_install libio-socket-ssl-perl
 
 # With the library that answers for the system's user database.
 unpack inetutils-ftpd usr/sbin/ftpd inetutils-ftpd libnss-wrapper
@@ -209,6 +246,16 @@ need_libraries inetutils-ftpd usr/sbin/ftpd
 need_python pyftpdlib pyftpdlib==2.2.0 pyopenssl==26.4.0
 
 need_python aioftp aioftp==0.28.3
+
+# With a libcurl of its own.
+need_python pycurl pycurl==7.49.0
+
+unpack commons-net usr/share/java/commons-net.jar libcommons-net-java libeclipse-jdt-core-java
+need_commons_net_driver
+
+need_mono_driver
+
+need_suppaftp_driver
 
 need_node basic-ftp basic-ftp@6.2.6
 

@@ -5,9 +5,9 @@
 /// How a client asked for an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presented {
-    /// By the session ID of TLS 1.2, which is good for any number of times.
+    /// By the session ID or the ticket of TLS 1.2, which is good for any number of times.
     Id,
-    /// By a ticket. Many clients use those of TLS 1.3 once (RFC 8446 appendix C.4).
+    /// By a ticket of TLS 1.3. Many clients use those once (RFC 8446 appendix C.4).
     Ticket,
 }
 

@@ -152,6 +152,9 @@ impl Cell {
 
     /// The client opened its data connections as it was told to.
     fn check_data_mode(&self, action: Action, said: &str) -> Result<(), String> {
+        if !self.client.shows_dialogue() {
+            return Ok(());
+        }
         let other = [DataMode::Pasv, DataMode::Epsv, DataMode::Active]
             .map(|data| Leg { data, ..self.leg }.reply())
             .into_iter()
@@ -293,6 +296,9 @@ impl House {
             site = site
                 .backend_tls("explicit", Some(&ca))
                 .backend("server_name", SERVER_NAME);
+        }
+        if cell.client.omits_close_notify() {
+            site = site.set("close_notify", "optional");
         }
         let mut config = Config::new(&files)
             .tls("required", "false")

@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 
 use crate::action::Action;
 use crate::clients::{
-    aioftp, basic_ftp, curl, filezilla, ftplib, lftp, ncftp, rclone, ruby, tnftp, wget,
+    aioftp, basic_ftp, commons_net, curl, filezilla, ftplib, lftp, mono, ncftp, perl, php, pycurl,
+    rclone, ruby, suppaftp, tnftp, wget,
 };
 use crate::job::{Job, Login, Tree, Workspace};
 use crate::leg::{Family, Leg, Protection, Version};
@@ -41,11 +42,23 @@ pub enum Client {
     Aioftp,
     /// Ruby's Net::FTP.
     Ruby,
+    /// Perl's Net::FTP.
+    Perl,
+    /// PHP's extension for FTP.
+    Php,
+    /// Apache Commons Net.
+    CommonsNet,
+    /// .NET's FtpWebRequest, as Mono has it.
+    Mono,
+    /// PycURL.
+    Pycurl,
+    /// suppaftp.
+    Suppaftp,
 }
 
 impl Client {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::Curl,
         Self::Lftp,
         Self::Ncftp,
@@ -58,6 +71,12 @@ impl Client {
         Self::FileZilla,
         Self::Aioftp,
         Self::Ruby,
+        Self::Perl,
+        Self::Php,
+        Self::CommonsNet,
+        Self::Mono,
+        Self::Pycurl,
+        Self::Suppaftp,
     ];
 
     /// Why the client has no way to do this, whatever the server; none if it has one.
@@ -90,17 +109,36 @@ impl Client {
         if leg.protection.implicit() && self == Self::Ruby {
             return Some("knows no implicit TLS before its version 0.2, and Debian 12 has 0.1.3");
         }
+        if leg.protection.implicit() && matches!(self, Self::Php | Self::Mono) {
+            return Some("knows no implicit TLS");
+        }
+        if leg.protection.version() == Some(Version::Tls13) && self == Self::Mono {
+            return Some("knows no TLS 1.3");
+        }
         match (self, leg.data, leg.family) {
+            (Self::Mono, _, Family::V6) => Some("connects to no IPv6 address"),
             (Self::Ncftp, _, Family::V6) => Some("knows no IPv6"),
             (Self::Ncftp, DataMode::Epsv, _) => Some("knows no EPSV"),
-            (Self::Wget | Self::FileZilla | Self::Ruby, DataMode::Epsv, Family::V4) => {
-                Some("uses EPSV over IPv6 only")
-            }
+            (
+                Self::Wget | Self::FileZilla | Self::Ruby | Self::Perl | Self::Php | Self::Mono,
+                DataMode::Epsv,
+                Family::V4,
+            ) => Some("uses EPSV over IPv6 only"),
             (Self::Rclone | Self::BasicFtp | Self::Aioftp, DataMode::Active, _) => {
                 Some("knows no active mode")
             }
             _ => None,
         }
+    }
+
+    /// Whether it can be had to print what it says and is told.
+    pub fn shows_dialogue(self) -> bool {
+        !matches!(self, Self::Php | Self::Mono)
+    }
+
+    /// Whether it ends uploads under TLS without close_notify.
+    pub fn omits_close_notify(self) -> bool {
+        self == Self::Mono
     }
 
     /// The legs that it can have.
@@ -122,11 +160,26 @@ impl Client {
                  upload, a control connection's data connections resume no more",
             ),
             (Self::Ftplib, _) => Never("ftplib resumes only if it is taught to, as its users do"),
+            (Self::CommonsNet, _) => Never(
+                "Commons Net leaves the choice to Java, which takes the data connection's port for another server's",
+            ),
+            (Self::Mono, _) => Never("Mono's FtpWebRequest doesn't resume"),
             (Self::Rclone, _) => Sometimes(
                 "rclone keeps the sessions of all its control connections in one place and presents any of them",
             ),
-            (Self::Ruby, _) => Sometimes(
-                "of a control connection's data connections, Net::FTP's first resumes and the others do not",
+            (Self::Ruby, Version::Tls13) => Sometimes(
+                "of TLS 1.3, Ruby's Net::FTP keeps the last ticket and uses it once, and uploads bring no new one",
+            ),
+            (Self::Php, Version::Tls13) => Sometimes(
+                "of TLS 1.3, PHP keeps the last ticket and uses it once, and uploads bring no new one",
+            ),
+            (Self::Perl, _) => Sometimes(
+                "Perl's Net::FTP looks for a session under the data connection's port in passive mode, and in active mode \
+                 uses each ticket of TLS 1.3 once",
+            ),
+            (Self::Suppaftp, Version::Tls13) => Sometimes(
+                "of TLS 1.3, suppaftp uses each ticket once, and uploads bring no new one: after four in a row it does a \
+                 full handshake",
             ),
             (Self::Wget, Version::Tls13) => Sometimes(
                 "wget takes its ticket of TLS 1.3 right after the handshake, and GnuTLS waits some 60 ms for it, which a \
@@ -151,6 +204,12 @@ impl Client {
             Self::FileZilla => filezilla::plan(login, workspace, jobs),
             Self::Aioftp => aioftp::plan(login, workspace, jobs),
             Self::Ruby => ruby::plan(login, workspace, jobs),
+            Self::Perl => perl::plan(login, workspace, jobs),
+            Self::Php => php::plan(login, workspace, jobs),
+            Self::CommonsNet => commons_net::plan(login, workspace, jobs),
+            Self::Mono => mono::plan(login, workspace, jobs),
+            Self::Pycurl => pycurl::plan(login, workspace, jobs),
+            Self::Suppaftp => suppaftp::plan(login, workspace, jobs),
         }
     }
 
@@ -202,6 +261,12 @@ impl fmt::Display for Client {
             Self::FileZilla => "FileZilla",
             Self::Aioftp => "aioftp",
             Self::Ruby => "Ruby's Net::FTP",
+            Self::Perl => "Perl's Net::FTP",
+            Self::Php => "PHP",
+            Self::CommonsNet => "Commons Net",
+            Self::Mono => "Mono",
+            Self::Pycurl => "PycURL",
+            Self::Suppaftp => "suppaftp",
         })
     }
 }

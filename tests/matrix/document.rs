@@ -61,7 +61,8 @@ fn legs(text: &mut String, findings: &Findings, notes: &mut Notes) {
     text.push_str(
         "\n## Every client over every leg\n\nA leg is the way between client and Portcullis. A file of 16385 bytes goes \
          up, a directory is listed, and the file comes down, in one session. That TLS has the version and data \
-         connections are opened in the way that the row says is checked.\n\n",
+         connections are opened in the way that the row says is checked, the latter but for PHP and Mono, which don't \
+         show what they are told.\n\n",
     );
     table_of_clients(text, "leg", Leg::all(), |leg, client| {
         let found = findings.iter().find(|(purpose, cell, _)| {
@@ -226,6 +227,7 @@ const HEAD: &str = "\
 Real clients in front of Portcullis, real servers behind it, as `make compatibility` runs them. In short: every client works
 with every server, and what works with these servers directly works through Portcullis. In front of IIS, NcFTP needs
 `greeting: Microsoft FTP Service`, by which it knows that listings are in the manner of DOS; the cells with IIS have it.
+Mono ends its uploads under TLS without close_notify, as the .NET Framework does: its cells have `close_notify: optional`.
 Not every client can be held to `session_reuse: require`: see
 [which do resume](#which-clients-resume-the-tls-session-on-data-connections).
 
@@ -234,9 +236,10 @@ work one day, or fail otherwise, the test fails. Between a client and a server, 
 without it, too. No transfer may fail unnoticed, behind a client that tries again.
 
 Clients: curl 7.88, lftp 4.9, NcFTP 3.2, tnftp 20210827, GNU wget 1.21, Python's ftplib as it is and taught to resume the
-TLS session, rclone 1.60, basic-ftp 6.2, the engine of FileZilla 3.63 without its window. Servers: vsftpd 3.0.3, ProFTPD
-1.3.8, Pure-FTPd 1.0.50, pyftpdlib 2.2, inetutils-ftpd 2.4, and a script that speaks like the FTP service of IIS 7 and
-later. \"TLS\" behind a server's name says that Portcullis speaks TLS to it; vsftpd and ProFTPD then demand that data
-connections resume the session, so that clients that never do (plain ftplib) can't use them directly, but can through
-Portcullis.
+TLS session, rclone 1.60, basic-ftp 6.2, the engine of FileZilla 3.63 without its window, aioftp 0.28, Net::FTP of Ruby 3.1
+and of Perl 5.36, the FTP extension of PHP 8.2, Apache Commons Net 3.9, FtpWebRequest of Mono 6.8, PycURL 7.49 with libcurl
+8.23, suppaftp 12.2. Servers: vsftpd 3.0.3, ProFTPD 1.3.8, Pure-FTPd 1.0.50, pyftpdlib 2.2, inetutils-ftpd 2.4, and a
+script that speaks like the FTP service of IIS 7 and later. \"TLS\" behind a server's name says that Portcullis speaks TLS to
+it; vsftpd and ProFTPD then demand that data connections resume the session, so that clients that never do (plain ftplib)
+can't use them directly, but can through Portcullis.
 ";

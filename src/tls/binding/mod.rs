@@ -11,7 +11,10 @@
 //! store until [`ConnectionTls::proof`] has seen that the handshake itself was a resumption.
 //!
 //! A ticket is the name of an entry in the store, in TLS 1.2 (RFC 5077) as in 1.3, and holds nothing. TLS 1.2 needs them
-//! beside session IDs: Go resumes by tickets alone.
+//! beside session IDs: Go resumes by tickets alone. There, a resumption brings no new ticket, as with servers that use
+//! OpenSSL: its client takes a new one for the end of the session that it has resumed (`SSL_CTX_remove_session` in
+//! `tls_process_new_session_ticket`), and programs that present the control connection's session on every data connection,
+//! such as PHP's and Ruby's, would resume once and never again.
 
 #[cfg(test)]
 mod tests;
@@ -30,8 +33,7 @@ use super::sessions::{
 };
 use crate::config::SessionReuse;
 
-/// How many TLS 1.3 tickets a data connection gives its client. In TLS 1.2 it is one, which is part of the handshake and
-/// so is read in any case.
+/// How many TLS 1.3 tickets a data connection gives its client. In TLS 1.2 a resumption brings none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tickets {
     /// For uploads. The client of an upload doesn't read; when it closes with tickets unread, its kernel sends RST and
@@ -62,6 +64,8 @@ pub struct SessionTls {
     data: ServerConfig,
     /// `None` if no TLS session is kept.
     owner: Option<Owner>,
+    /// Whether the control connection has got a session ID: only in TLS 1.2 is one kept.
+    has_id: Arc<AtomicBool>,
 }
 
 impl SessionTls {
@@ -70,8 +74,12 @@ impl SessionTls {
     pub fn new(tls: &ServerTls, sessions: Option<&Arc<Sessions>>, owner: SessionId) -> Self {
         let owner = sessions.map(|sessions| sessions.register(owner));
         let mut control = tls.control.clone();
+        let has_id = Arc::new(AtomicBool::new(false));
         if let Some(owner) = &owner {
-            let view = Arc::new(ControlView(owner.entries()));
+            let view = Arc::new(ControlView {
+                own: owner.entries(),
+                has_id: Arc::clone(&has_id),
+            });
             control.session_storage = Arc::clone(&view) as Arc<dyn StoresServerSessions>;
             control.ticketer = view;
             // Four instead of rustls' two: curl and Java use each TLS 1.3 ticket once, and uploads bring no new ones.
@@ -81,6 +89,7 @@ impl SessionTls {
             control: Arc::new(control),
             data: tls.data.clone(),
             owner,
+            has_id,
         }
     }
 
@@ -106,6 +115,7 @@ impl SessionTls {
             config,
             own: own.map(Owner::entries),
             reuse,
+            is_tls_1_2: self.has_id.load(Ordering::Relaxed),
         }
     }
 
@@ -142,6 +152,8 @@ pub struct DataTls {
     config: ServerConfig,
     own: Option<OwnEntries>,
     reuse: SessionReuse,
+    /// What there is to resume is of this version.
+    is_tls_1_2: bool,
 }
 
 impl DataTls {
@@ -153,6 +165,8 @@ impl DataTls {
                 own: own.clone(),
                 held_back: Mutex::default(),
                 offered_another: AtomicBool::new(false),
+                is_tls_1_2: self.is_tls_1_2,
+                found: AtomicBool::new(false),
             });
             config.session_storage = Arc::clone(&view) as Arc<dyn StoresServerSessions>;
             config.ticketer = Arc::clone(&view) as Arc<dyn ProducesTickets>;
@@ -210,15 +224,20 @@ impl ConnectionTls {
 /// Puts, never finds: a control connection doesn't resume, so that its session's entries are its own. Only that somebody
 /// asked is of interest.
 #[derive(Debug)]
-struct ControlView(OwnEntries);
+struct ControlView {
+    own: OwnEntries,
+    has_id: Arc<AtomicBool>,
+}
 
 impl StoresServerSessions for ControlView {
+    /// Asked in TLS 1.2 only: the sessions of TLS 1.3 go by [`ProducesTickets`].
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
-        self.0.put(Origin::Control, key, value)
+        self.has_id.store(true, Ordering::Relaxed);
+        self.own.put(Origin::Control, key, value)
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.0.asked_by_control(key);
+        self.own.asked_by_control(key);
         None
     }
 
@@ -243,7 +262,8 @@ impl ProducesTickets for ControlView {
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         let name = new_name()?;
-        self.put(name.clone(), plain.to_vec()).then_some(name)
+        let kept = self.own.put(Origin::Control, name.clone(), plain.to_vec());
+        kept.then_some(name)
     }
 
     fn decrypt(&self, name: &[u8]) -> Option<Vec<u8>> {
@@ -257,6 +277,9 @@ struct DataView {
     /// At most [`STOCK`] tickets.
     held_back: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
     offered_another: AtomicBool,
+    is_tls_1_2: bool,
+    /// The client has presented an entry of its own session.
+    found: AtomicBool,
 }
 
 impl DataView {
@@ -268,7 +291,10 @@ impl DataView {
 
     fn find(&self, key: &[u8], presented: Presented) -> Option<Vec<u8>> {
         match self.own.get(key, presented) {
-            Found::Own(value) => Some(value),
+            Found::Own(value) => {
+                self.found.store(true, Ordering::Relaxed);
+                Some(value)
+            }
             Found::Anothers => {
                 self.offered_another.store(true, Ordering::Relaxed);
                 None
@@ -308,8 +334,9 @@ impl StoresServerSessions for DataView {
 }
 
 impl ProducesTickets for DataView {
+    /// In TLS 1.2 asked once, behind [`Self::decrypt`]: whether the client gets a ticket.
     fn enabled(&self) -> bool {
-        true
+        !(self.is_tls_1_2 && self.found.load(Ordering::Relaxed))
     }
 
     fn lifetime(&self) -> u32 {
@@ -330,7 +357,11 @@ impl ProducesTickets for DataView {
 
     /// Leaves the entry where it is: clients present a ticket more than once, and there is no early data to replay.
     fn decrypt(&self, name: &[u8]) -> Option<Vec<u8>> {
-        self.find(name, Presented::Ticket)
+        let presented = match self.is_tls_1_2 {
+            true => Presented::Id,
+            false => Presented::Ticket,
+        };
+        self.find(name, presented)
     }
 }
 

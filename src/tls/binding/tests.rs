@@ -136,6 +136,29 @@ fn a_ticket_presented_again_and_again_resumes_each_time() {
     }
 }
 
+/// To OpenSSL's client a new one is the end of the session that it has resumed.
+#[test]
+fn a_resumption_in_tls_1_2_brings_no_new_ticket() {
+    for how in [
+        Tls12Resumption::SessionIdOrTickets,
+        Tls12Resumption::SessionIdOnly,
+    ] {
+        let proxy = Proxy::new();
+        let session = proxy.session(1, SessionReuse::Require);
+        let mut client = client(&proxy.authority, VERSIONS[0]);
+        client.resumption = Resumption::default().tls12_resumption(how);
+        let client = Arc::new(client);
+        log_in(&client, &session);
+        for tickets in [Tickets::None, Tickets::Restock, Tickets::Restock] {
+            let data = connection(&session, tickets);
+            let ends = handshake(&client, &data.config(), NAME).unwrap();
+            assert!(data.view.as_ref().unwrap().held_back().is_empty());
+            let proof = data.proof(ends.server.handshake_kind());
+            assert_eq!(proof, Proof::SameClient);
+        }
+    }
+}
+
 #[test]
 fn a_ticket_tells_nothing_of_the_session_that_it_names() {
     let proxy = Proxy::new();
@@ -258,7 +281,7 @@ fn a_client_is_relied_upon_once_it_has_resumed_and_as_long_as_it_can_again() {
         assert!(session.is_named_by_its_client());
         if versions == VERSIONS[0] {
             transfer(&client, &session, Tickets::None);
-            assert!(session.is_named_by_its_client(), "uploads bring tickets");
+            assert!(session.is_named_by_its_client(), "it repeats itself");
             continue;
         }
         // rustls uses each ticket of TLS 1.3 once, the latest first: one of the download, three of the control

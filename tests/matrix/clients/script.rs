@@ -1,5 +1,5 @@
-//! The script that the drivers of ftplib, aioftp, Ruby, basic-ftp and FileZilla read: a job a line, its words in hexadecimal, since names may be
-//! any bytes.
+//! The script that the drivers read, those in the clients' own languages: a job a line, its words in hexadecimal, since
+//! names may be any bytes.
 
 use std::fmt::Write;
 use std::fs;

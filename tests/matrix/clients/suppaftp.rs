@@ -1,0 +1,17 @@
+//! suppaftp, by a driver in Rust, which `tests/install.sh` compiles.
+
+use crate::client::{Plan, Run};
+use crate::job::{Job, Login, Workspace};
+use crate::support::programs::server_file;
+
+use super::script;
+
+pub fn plan(login: &Login, workspace: &Workspace, jobs: &[Job]) -> Plan {
+    script::plan(|| start(login, workspace, jobs), workspace, jobs)
+}
+
+fn start(login: &Login, workspace: &Workspace, jobs: &[Job]) -> Run {
+    let mut run = Run::at(&server_file("suppaftp/driver"));
+    run.command().args(script::settings(login, workspace, jobs));
+    run
+}
