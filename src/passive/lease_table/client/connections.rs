@@ -1,0 +1,280 @@
+//! What becomes of a connection: from its arrival, by what it says, to its lease or to nobody.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::super::{ConnectionId, Effect, Heard, LeaseId, Refused};
+use super::{Client, Connection, Held, Progress, Word};
+use crate::tls::Whose;
+
+impl Client {
+    pub fn arrive(
+        &mut self,
+        id: ConnectionId,
+        port: SocketAddr,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let arrived = self.next_moment();
+        if self.candidates(port, arrived).next().is_none() {
+            effects.push(Effect::Reset(id, Refused::Stranger));
+            return self.stranger_at(port, arrived, now, effects);
+        }
+        self.count_undecided(port, arrived, 1, effects);
+        self.connections.push(Connection {
+            id,
+            port,
+            arrived,
+            word: Word::None,
+        });
+        self.settle(port, now, effects);
+        if self
+            .connections
+            .iter()
+            .any(|connection| connection.id == id)
+        {
+            effects.push(Effect::Hear(id));
+        }
+        self.bound(now, effects);
+    }
+
+    /// Keeps the undecided connections to a number. The lease that has most of them loses its latest one: a flood at one
+    /// lease takes no place from another's first connection, nor from the first of its own.
+    pub(super) fn bound(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.connections.len() <= SPARE_UNDECIDED + 2 * self.leases.len() {
+            return;
+        }
+        let charged_to = |connection: &Connection| {
+            let candidates = self.candidates(connection.port, connection.arrived);
+            candidates.map(|held| (held.granted, held.id)).max()
+        };
+        let mut counts: HashMap<(u64, LeaseId), usize> = HashMap::new();
+        for lease in self.connections.iter().filter_map(charged_to) {
+            *counts.entry(lease).or_default() += 1;
+        }
+        let most = counts
+            .into_iter()
+            .max_by_key(|(lease, count)| (*count, *lease));
+        let latest = self
+            .connections
+            .iter()
+            .rposition(|connection| charged_to(connection) == most.map(|(lease, _)| lease));
+        if let Some(latest) = latest {
+            self.turn_away(latest, Refused::TooMany, now, effects);
+        }
+    }
+
+    pub fn heard(
+        &mut self,
+        id: ConnectionId,
+        heard: Heard,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(index) = self.position(id) else {
+            return;
+        };
+        match heard {
+            Heard::Named(whose) => self.named(index, &whose, now, effects),
+            Heard::Unnamed => self.unnamed(index, now, effects),
+            Heard::Nothing => self.ended(index, now, effects),
+        }
+    }
+
+    pub(super) fn named(
+        &mut self,
+        index: usize,
+        whose: &Whose,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Connection {
+            id, port, arrived, ..
+        } = self.connections[index];
+        let own = self.candidates(port, arrived).find(|held| {
+            let cache = held.request.identity.cache();
+            cache.is_some_and(|cache| cache.session() == whose.session)
+        });
+        if let Some(own) = own {
+            let lease = own.id;
+            match own.progress {
+                // Any session of a program that shares its cache may be named on this one's connection.
+                _ if !own.request.identity.is_named() && whose.cache.is_shared() => {
+                    return self.unnamed(index, now, effects);
+                }
+                Progress::Pending => self.hand(index, lease, Progress::NamedBy(id), effects),
+                Progress::NamedBy(_) if !self.is_waited_behind(lease) => {
+                    self.connections[index].word = Word::Behind(lease);
+                }
+                Progress::NamedBy(_) | Progress::Alone | Progress::Proven => {
+                    self.dismiss(index, Refused::Stranger, effects);
+                }
+            }
+            return self.settle(port, now, effects);
+        }
+        let sharing = self.candidates(port, arrived).find_map(|held| {
+            let cache = held.request.identity.cache().copied()?;
+            let known = cache.is_shared() && whose.cache.is_shared();
+            // It may have yet to log in.
+            let likely = whose
+                .account
+                .is_none_or(|account| account == held.request.account)
+                && !cache.is_separate_from(&whose.cache);
+            (!held.request.identity.is_named() && (known || likely)).then_some(cache.session())
+        });
+        match sharing {
+            Some(one) => {
+                let other = whose.session;
+                effects.push(Effect::ShareACache { one, other });
+                self.unnamed(index, now, effects);
+            }
+            // It belongs to that session, which doesn't wait for it, or to nobody.
+            None => {
+                self.tell_turned_away(index, effects);
+                self.dismiss(index, Refused::Stranger, effects);
+                self.settle(port, now, effects);
+            }
+        }
+    }
+
+    pub(super) fn unnamed(&mut self, index: usize, now: Instant, effects: &mut Vec<Effect>) {
+        let connection = &mut self.connections[index];
+        connection.word = Word::Unnamed;
+        let (port, arrived, id) = (connection.port, connection.arrived, connection.id);
+        let takes_unnamed = |held: &Held| !held.request.identity.is_named();
+        if self.candidates(port, arrived).any(takes_unnamed) {
+            return self.settle(port, now, effects);
+        }
+        if let Some(index) = self.position(id) {
+            self.tell_turned_away(index, effects);
+            self.turn_away(index, Refused::Stranger, now, effects);
+        }
+    }
+
+    /// The connection ended without a word. It may have been the client's, who is told if no other one comes.
+    pub(super) fn ended(&mut self, index: usize, now: Instant, effects: &mut Vec<Effect>) {
+        self.tell_turned_away(index, effects);
+        self.turn_away(index, Refused::Stranger, now, effects);
+    }
+
+    pub(super) fn hand(
+        &mut self,
+        index: usize,
+        lease: LeaseId,
+        progress: Progress,
+        effects: &mut Vec<Effect>,
+    ) {
+        let connection = self.connections.remove(index);
+        if let Some(held) = self.lease_mut(lease) {
+            held.progress = progress;
+        }
+        effects.push(Effect::Hand {
+            connection: connection.id,
+            lease,
+        });
+        self.count_undecided(connection.port, connection.arrived, -1, effects);
+    }
+
+    /// Tells the leases that a connection may be meant for that there is one, or is none any more.
+    pub(super) fn count_undecided(
+        &mut self,
+        port: SocketAddr,
+        arrived: u64,
+        change: isize,
+        effects: &mut Vec<Effect>,
+    ) {
+        let only = self.only_candidate(port, arrived);
+        let candidates = self.leases.iter_mut();
+        let candidates =
+            candidates.filter(|held| held.port == port && held.expects() && held.granted < arrived);
+        for held in candidates {
+            let before = held.nearby;
+            held.nearby.all = before.all.saturating_add_signed(change);
+            if only == Some(held.id) {
+                held.nearby.no_others = before.no_others.saturating_add_signed(change);
+            }
+            if held.nearby.is_there() != before.is_there() {
+                effects.push(Effect::Undecided(held.id, held.nearby));
+            }
+        }
+    }
+
+    /// Resets a connection that can't have been meant for a lease that depends on being alone.
+    pub(super) fn dismiss(&mut self, index: usize, refused: Refused, effects: &mut Vec<Effect>) {
+        let connection = self.connections.remove(index);
+        effects.push(Effect::Reset(connection.id, refused));
+        self.count_undecided(connection.port, connection.arrived, -1, effects);
+    }
+
+    /// Resets a connection that may have been meant for one.
+    pub(super) fn turn_away(
+        &mut self,
+        index: usize,
+        refused: Refused,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (port, arrived) = (
+            self.connections[index].port,
+            self.connections[index].arrived,
+        );
+        self.dismiss(index, refused, effects);
+        self.stranger_at(port, arrived, now, effects);
+    }
+
+    pub(super) fn stranger_at(
+        &mut self,
+        port: SocketAddr,
+        arrived: u64,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.mark_stranger(port, arrived);
+        self.settle(port, now, effects);
+    }
+
+    pub(super) fn mark_stranger(&mut self, port: SocketAddr, arrived: u64) {
+        for held in &mut self.leases {
+            if held.port == port && held.granted < arrived && held.depends_on_being_alone() {
+                held.another_came = true;
+            }
+        }
+    }
+
+    /// Tells the lease that a connection was turned away, if it could have been meant for no other.
+    pub(super) fn tell_turned_away(&self, index: usize, effects: &mut Vec<Effect>) {
+        let Connection { port, arrived, .. } = self.connections[index];
+        if let Some(only) = self.only_candidate(port, arrived) {
+            effects.push(Effect::TurnedAway(only, None));
+        }
+    }
+
+    pub(super) fn is_waited_behind(&self, lease: LeaseId) -> bool {
+        self.connections
+            .iter()
+            .any(|connection| connection.word == Word::Behind(lease))
+    }
+
+    pub(super) fn position(&self, id: ConnectionId) -> Option<usize> {
+        self.connections
+            .iter()
+            .position(|connection| connection.id == id)
+    }
+
+    /// The leases that a connection can be meant for which arrived then: those that had their port by that time, and wait.
+    pub(super) fn candidates(&self, port: SocketAddr, arrived: u64) -> impl Iterator<Item = &Held> {
+        self.at(port)
+            .filter(move |held| held.expects() && held.granted < arrived)
+    }
+
+    /// The only one of them, if there is no other.
+    pub(super) fn only_candidate(&self, port: SocketAddr, arrived: u64) -> Option<LeaseId> {
+        let mut candidates = self.candidates(port, arrived);
+        let first = candidates.next()?;
+        candidates.next().is_none().then_some(first.id)
+    }
+}
+
+/// How many connections of one address may leave it open whose they are, beside each lease's own and one stranger for each.
+const SPARE_UNDECIDED: usize = 64;

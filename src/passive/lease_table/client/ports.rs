@@ -1,0 +1,152 @@
+//! Which lease gets which port, and when.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::super::{Doubt, Effect, Identity, LeaseId, LeaseRequest, Nearby, Standing};
+use super::{Client, Held, Progress, Queued, Rest};
+
+impl Client {
+    /// Grants ports to the leases that can have one, first come, first served: none passes one that it could get in the way
+    /// of, which would else wait for ever.
+    pub fn grant(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.queue.is_empty() {
+            return;
+        }
+        self.rests.retain(|rest| rest.until > now);
+        self.withdraw_from_the_idle(now, effects);
+        // The first one of either kind stands for those behind it, which come to be the first.
+        let (mut first_alone, mut first_named) = (None::<LeaseRequest>, None::<LeaseRequest>);
+        let mut index = 0;
+        while let Some(queued) = self.queue.get(index) {
+            let mut request = queued.request;
+            let mut passed = first_alone.iter().chain(&first_named);
+            let waits = passed.any(|other| request.conflicts_with(other));
+            match (!waits).then(|| self.free_port(queued)).flatten() {
+                Some(port) => {
+                    let id = queued.id;
+                    if let Identity::Resuming(cache) = request.identity
+                        && self.is_vacant(port)
+                    {
+                        request.identity = Identity::Unproven(cache);
+                    }
+                    self.queue.remove(index);
+                    let granted = self.next_moment();
+                    self.used.insert(port, granted);
+                    self.leases.push(Held {
+                        id,
+                        request,
+                        port,
+                        granted,
+                        idle_since: Some(now),
+                        progress: Progress::Pending,
+                        another_came: false,
+                        late_one_expected: false,
+                        standing: Standing::Certain,
+                        nearby: Nearby::default(),
+                        wanted: false,
+                    });
+                    let named = request.identity.is_named();
+                    effects.push(Effect::Granted {
+                        lease: id,
+                        port,
+                        named,
+                    });
+                }
+                None => {
+                    let first = if request.identity.is_named() {
+                        &mut first_named
+                    } else {
+                        &mut first_alone
+                    };
+                    first.get_or_insert(request);
+                    index += 1;
+                }
+            }
+        }
+        self.ask_to_be_woken(now, effects);
+    }
+
+    /// Ends the leases that the first one in the queue waits for, if their clients have connected and begun no transfer for
+    /// a while: an idle neighbour would keep all others of the address from a port.
+    pub(super) fn withdraw_from_the_idle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(first) = self.queue.front() else {
+            return;
+        };
+        let is_idle = |held: &&Held| {
+            held.idle_since
+                .is_some_and(|since| since + IDLE_AT_MOST <= now)
+                && first.ports.contains(&held.port)
+                && first.request.conflicts_with(&held.request)
+                && held.progress == Progress::Alone
+        };
+        let idle: Vec<LeaseId> = self
+            .leases
+            .iter()
+            .filter(is_idle)
+            .map(|held| held.id)
+            .collect();
+        for id in idle {
+            self.give_up(id, Doubt::Withdrawn, now, effects);
+        }
+    }
+
+    pub(super) fn ask_to_be_woken(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(client) = self.queue.front().map(|queued| queued.request.client) else {
+            return;
+        };
+        let rested = self.rests.iter().map(|rest| rest.until);
+        let idle = self
+            .leases
+            .iter()
+            .filter(|held| held.progress == Progress::Alone);
+        let idle = idle.filter_map(|held| held.idle_since);
+        let idle_too_long = idle.map(|since| since + IDLE_AT_MOST);
+        // One that has been idle for longer is in nobody's way.
+        let to_come = rested.chain(idle_too_long).filter(|at| *at > now);
+        let Some(until) = to_come.min() else {
+            return;
+        };
+        if self.wakes_at.is_none_or(|wakes_at| until < wakes_at) {
+            self.wakes_at = Some(until);
+            effects.push(Effect::WakeAt(client, until));
+        }
+    }
+
+    /// A port that nothing else of the address uses, or else one where the lease is told from the others; of several the
+    /// one whose last use by the address is longest ago.
+    pub(super) fn free_port(&self, queued: &Queued) -> Option<SocketAddr> {
+        let Queued { id, request, ports } = queued;
+        // From a different one on for each lease, so that late connections of one address rarely meet another's.
+        let first = usize::try_from(id.0).unwrap_or_default() % ports.len().max(1);
+        let turned = ports.iter().cycle().skip(first).take(ports.len()).copied();
+        turned
+            .filter(|port| self.allows(*port, *id, request))
+            .min_by_key(|port| (!self.is_vacant(*port), self.used.get(port)))
+    }
+
+    /// Whether a lease with this request can be told from the others at a port, and from what may come late there.
+    pub(super) fn allows(&self, port: SocketAddr, id: LeaseId, request: &LeaseRequest) -> bool {
+        // One that has named its session may be a stranger's that has seen the name on the wire.
+        let mistaken = |held: &Held| {
+            held.id != id
+                && held.progress != Progress::Proven
+                && request.conflicts_with(&held.request)
+        };
+        let late = |rest: &Rest| request.could_take_for_its_own(&rest.former);
+        !self.at(port).any(mistaken) && !self.resting(port).any(late)
+    }
+
+    pub(super) fn is_vacant(&self, port: SocketAddr) -> bool {
+        self.at(port).all(|held| held.progress == Progress::Proven)
+            && self.resting(port).next().is_none()
+    }
+
+    pub(super) fn resting(&self, port: SocketAddr) -> impl Iterator<Item = &Rest> {
+        self.rests.iter().filter(move |rest| rest.port == port)
+    }
+}
+
+/// How long a client may have a port that another one waits for, if it has connected and begins no transfer. A distant
+/// client connects and sends its command within two round trips.
+const IDLE_AT_MOST: Duration = Duration::from_secs(2);

@@ -1,0 +1,159 @@
+//! Deciding what can be decided at a port: which unnamed connection is a lease's for being alone, and which lease can't be
+//! told from others any more.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::super::{ConnectionId, Doubt, Effect, Identity, LeaseEnd, LeaseId, Refused, Standing};
+use super::{Client, Connection, Held, Progress, Word};
+
+impl Client {
+    /// Decides whatever can be decided at a port now.
+    pub(super) fn settle(&mut self, port: SocketAddr, now: Instant, effects: &mut Vec<Effect>) {
+        self.dismiss_those_that_nobody_expects(port, effects);
+        let dependent = self.at(port).filter(|held| held.depends_on_being_alone());
+        // There is one, unless one of them became so after its grant.
+        let dependent: Vec<LeaseId> = dependent.map(|held| held.id).collect();
+        for id in dependent {
+            self.settle_lease(id, now, effects);
+        }
+    }
+
+    pub(super) fn dismiss_those_that_nobody_expects(
+        &mut self,
+        port: SocketAddr,
+        effects: &mut Vec<Effect>,
+    ) {
+        let expecting = self.at(port).filter(|held| held.expects());
+        let first = expecting.map(|held| held.granted).min();
+        let is_over = |connection: &Connection| {
+            connection.port == port && first.is_none_or(|first| connection.arrived < first)
+        };
+        while let Some(index) = self.connections.iter().position(is_over) {
+            let Connection { arrived, word, .. } = self.connections[index];
+            // Or else the lease that it may have been meant for has ended.
+            let others_came = self.at(port).any(|held| held.granted < arrived);
+            let refused = if others_came {
+                Refused::Stranger
+            } else {
+                Refused::TooLate
+            };
+            self.dismiss(index, refused, effects);
+            // One that has named a session is no other lease's.
+            if !matches!(word, Word::Behind(_)) {
+                self.mark_stranger(port, arrived);
+            }
+        }
+    }
+
+    /// A lease that takes a connection that was alone: whether there is one, and whether the one that it has still was.
+    pub(super) fn settle_lease(&mut self, id: LeaseId, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(held) = self.lease(id) else {
+            return;
+        };
+        // Another lease that waits, and was there first, may be what a connection is for.
+        let others_waiting = self
+            .at(held.port)
+            .filter(|other| other.id != id && other.expects());
+        let first = others_waiting.map(|other| other.granted).min();
+        let others: Vec<(ConnectionId, bool)> = self
+            .others_of(held)
+            .map(|connection| {
+                let could = could_be_taken(connection, held)
+                    && first.is_none_or(|first| connection.arrived < first);
+                (connection.id, could)
+            })
+            .collect();
+        let doubt = if held.another_came {
+            Some(Doubt::AnotherConnection)
+        } else if held.late_one_expected {
+            Some(Doubt::LateConnection)
+        } else if others.iter().filter(|(_, could)| *could).count() > 1 {
+            Some(Doubt::AnotherConnection)
+        } else {
+            None
+        };
+        let standing = match (held.progress, others.as_slice(), doubt) {
+            (Progress::Alone, _, Some(doubt)) => Standing::Ambiguous(doubt),
+            (Progress::Alone, [], None) => Standing::Certain,
+            (Progress::Alone, _, None) => Standing::Unsettled,
+            // Its name may yet prove that it is its own.
+            (Progress::NamedBy(_) | Progress::Proven, _, _) => Standing::Certain,
+            (Progress::Pending, _, Some(doubt)) => {
+                if held.request.identity == Identity::Address {
+                    Standing::Ambiguous(doubt)
+                } else {
+                    let unnamed = others.iter().filter(|(_, could)| *could);
+                    let unnamed: Vec<ConnectionId> = unnamed.map(|(id, _)| *id).collect();
+                    self.refuse_unnamed(id, &unnamed, doubt, effects);
+                    Standing::Certain
+                }
+            }
+            (Progress::Pending, _, None) => {
+                // Others that are there may still name their sessions.
+                let own = others.iter().find(|(_, could)| *could);
+                if let Some(index) = own.and_then(|(own, _)| self.position(*own)) {
+                    self.hand(index, id, Progress::Alone, effects);
+                    return self.settle_lease(id, now, effects);
+                }
+                Standing::Certain
+            }
+        };
+        if let Standing::Ambiguous(doubt) = standing {
+            return self.give_up(id, doubt, now, effects);
+        }
+        if let Some(held) = self.lease_mut(id)
+            && held.standing != standing
+        {
+            held.standing = standing;
+            effects.push(Effect::Standing(id, standing));
+        }
+    }
+
+    /// Resets connections that name nothing: nothing tells whether one of them is the lease's. One that names its session
+    /// may still come.
+    pub(super) fn refuse_unnamed(
+        &mut self,
+        lease: LeaseId,
+        unnamed: &[ConnectionId],
+        doubt: Doubt,
+        effects: &mut Vec<Effect>,
+    ) {
+        for id in unnamed {
+            if let Some(index) = self.position(*id) {
+                effects.push(Effect::TurnedAway(lease, Some(doubt)));
+                self.dismiss(index, Refused::Stranger, effects);
+            }
+        }
+        if let Some(held) = self.lease_mut(lease) {
+            held.another_came |= !unnamed.is_empty();
+        }
+    }
+
+    /// Ends a lease of which nothing can come any more.
+    pub(super) fn give_up(
+        &mut self,
+        id: LeaseId,
+        doubt: Doubt,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        effects.push(Effect::Standing(id, Standing::Ambiguous(doubt)));
+        self.end(id, LeaseEnd::Incomplete, now, effects);
+    }
+
+    /// The connections that may be the lease's own, as far as they have said: those that came to its port since its grant.
+    pub(super) fn others_of(&self, held: &Held) -> impl Iterator<Item = &Connection> {
+        let (port, granted) = (held.port, held.granted);
+        self.connections.iter().filter(move |connection| {
+            connection.port == port
+                && connection.arrived > granted
+                && !matches!(connection.word, Word::Behind(_))
+        })
+    }
+}
+
+/// Whether a connection has said all that it needs to be the lease's for being alone.
+fn could_be_taken(connection: &Connection, held: &Held) -> bool {
+    connection.word == Word::Unnamed || held.request.identity == Identity::Address
+}
