@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::data::Order;
 use super::data_side::DataSide;
 use super::dial::{self, BackendConnection, Patience};
-use super::state::{Action, Dialled, Ending, Event, Loss, Record, Stage, Ways};
+use super::machine::{Action, Dialled, Ending, Event, Loss, Record, Stage, Ways};
 use super::summary::Summary;
 use super::{Dials, Session, Shared};
 use crate::config::{Backend, Site};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::state::{BadLine, Event, Prepared, Wait};
+use super::machine::{BadLine, Event, Prepared, Wait};
 use super::{Drain, Session};
 use crate::ftp::command::Command;
 use crate::ftp::line::Line;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::actions::client_goes;
-use super::state::{Event, Wait};
+use super::machine::{Event, Wait};
 use super::{Session, Shared};
 use crate::config::{NO_SITE, Site};
 use crate::ftp::command::Command;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::dial::BackendConnection;
-use super::state::{Cause, Ending, Record, Stage, Way, Ways};
+use super::machine::{Cause, Ending, Record, Stage, Way, Ways};
 use crate::config::{Backend, NO_SITE, Site, TlsVersion};
 use crate::ftp::command::{self, Command};
 use crate::observe::log::shown;

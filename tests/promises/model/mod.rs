@@ -19,7 +19,7 @@ use portcullis::ftp::command::{BadCommand, Command, Verb};
 use portcullis::ftp::line::Line;
 use portcullis::ftp::reply::{Class, Reply, ReplyParser};
 use portcullis::route::Router;
-use portcullis::session::state::{
+use portcullis::session::machine::{
     Action, BackendProtection, BadLine, ClientData, DataEvent, Dialled, Event, Machine, Prepared,
     Terms, Ways,
 };

@@ -8,7 +8,7 @@ use portcullis::ftp::answer;
 use portcullis::ftp::command::{Command, Direction, Verb};
 use portcullis::ftp::reply::Class;
 use portcullis::observe::metrics::{LoginResult, Verdict};
-use portcullis::session::state::{
+use portcullis::session::machine::{
     Action, BackendData, ClientData, Protection, Record, Stage, Terms, Wait, Ways,
 };
 

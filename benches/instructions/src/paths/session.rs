@@ -10,7 +10,7 @@ use portcullis::config::UserForms;
 use portcullis::ftp::command::Command;
 use portcullis::ftp::reply::Reply;
 use portcullis::route::Router;
-use portcullis::session::state::{
+use portcullis::session::machine::{
     BackendProtection, DataEvent, Dialled, Event, Machine, Prepared, Stage, Terms, Ways,
 };
 

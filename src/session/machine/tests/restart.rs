@@ -1,7 +1,7 @@
 //! REST and RANG, and transfers that their backend never hears of.
 
 use super::*;
-use crate::session::state::DataFailure;
+use crate::session::machine::DataFailure;
 
 /// With a data port, and a backend that would begin the next file at its fifth byte.
 fn restarting() -> Session {

@@ -1,7 +1,7 @@
 //! How an upload ends: whether the end of its data connection is that of the file, and what speaks against it.
 
 use super::*;
-use crate::session::state::DataFailure;
+use crate::session::machine::DataFailure;
 
 const PROVEN: DataEvent = DataEvent::SourceEnded { proven: true };
 const UNPROVEN: DataEvent = DataEvent::SourceEnded { proven: false };

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::ftp::address::Announced;
-use crate::session::state::DataFailure;
+use crate::session::machine::DataFailure;
 
 fn client_address(session: &mut Session) -> Option<ClientData> {
     session.actions().iter().find_map(|action| match action {

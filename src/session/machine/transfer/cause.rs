@@ -9,7 +9,7 @@ use crate::observe::metrics::Verdict;
 pub enum Cause {
     /// What became of its data connections.
     Data(DataFailure),
-    /// What the backend replied. In a box, since it would make every [`Action`](crate::session::state::Action) larger.
+    /// What the backend replied. In a box, since it would make every [`Action`](crate::session::machine::Action) larger.
     Reply(Box<Reply>),
     /// The client's control connection ended, or was given up.
     ClientGone,
