@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::data::Order;
 use super::data_side::DataSide;
 use super::dial::{self, BackendConnection, Patience};
-use super::machine::{Action, Dialled, Ending, Event, Loss, Record, Stage, Ways};
+use super::machine::{Action, Dialled, Ending, Event, ProtocolError, Record, Stage, Ways};
 use super::summary::Summary;
 use super::{Dials, Session, Shared};
 use crate::config::{Backend, Site};
@@ -236,11 +236,11 @@ impl Session {
             self.tls.logged_in(self.summary.account());
         }
         // A server that is asked for a password may repeat it.
-        if let Record::BackendLost(stage, Loss::Silence) = record
+        if let Record::BackendLost(stage, ProtocolError::ReplyTimeout) = record
             && *stage != Stage::Login
             && let Some(said) = self.backend.as_ref().and_then(|it| it.unfinished())
         {
-            let reason = format!("{}, but {said}", Loss::Silence.as_str());
+            let reason = format!("{}, but {said}", ProtocolError::ReplyTimeout.as_str());
             return self.summary.backend_lost(*stage, reason);
         }
         self.summary.record(record);

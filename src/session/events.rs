@@ -50,7 +50,7 @@ impl Session {
             Wait::Command => timeouts.idle,
             Wait::Reply => timeouts.backend_reply,
             Wait::FinalReply => timeouts.final_reply,
-            Wait::Grace | Wait::LastWord => UPLOAD_GRACE,
+            Wait::UploadGrace | Wait::PendingInput => UPLOAD_GRACE,
             Wait::SinkEnd => SINK_END_PATIENCE,
             Wait::Orphan => {
                 self.moved = self.data.moved();
@@ -83,7 +83,7 @@ impl Session {
             if let Some(event) = at_hand {
                 return event;
             }
-            if self.machine.wait() == Wait::LastWord
+            if self.machine.wait() == Wait::PendingInput
                 && !self.client_has_said_more()
                 && let Some(event) = self.expired().await
             {
@@ -146,7 +146,7 @@ impl Session {
 
     /// The deadline is over, unless there is a reason for another one.
     async fn expired(&mut self) -> Option<Event> {
-        if matches!(self.machine.wait(), Wait::Grace | Wait::LastWord)
+        if matches!(self.machine.wait(), Wait::UploadGrace | Wait::PendingInput)
             && let Some(client) = &mut self.client
         {
             // What has come behind an upload's end counts, however late it is before somebody looks.

@@ -6,7 +6,7 @@
 //! other words is one that nothing asked for, and ends the session when the transfer has ended.
 
 use super::logged_in::Step;
-use super::{Loss, Machine};
+use super::{Machine, ProtocolError};
 use crate::ftp::reply::{Class, Reply};
 
 /// What is known of a server's second replies.
@@ -50,10 +50,12 @@ impl Machine {
         }
         let is_ready = self.logged_in().is_some_and(|it| it.is_ready());
         match (surplus, self.echo.habit) {
-            (Surplus::Other, _) => self.lose_backend(Loss::Unasked),
+            (Surplus::Other, _) => self.drop_backend(ProtocolError::UnsolicitedReply),
             (_, Habit::Twice) if is_ready => self.fence_off(reply),
             // The backend has been asked something already.
-            (Surplus::Same, Habit::Once | Habit::Twice) => self.lose_backend(Loss::Unasked),
+            (Surplus::Same, Habit::Once | Habit::Twice) => {
+                self.drop_backend(ProtocolError::UnsolicitedReply)
+            }
             (Surplus::None, _) => self.echo.last = is_ready.then_some(reply),
         }
     }
@@ -65,7 +67,7 @@ impl Machine {
                 self.echo.habit = Habit::Twice;
                 self.fence_off(last);
             }
-            _ => self.lose_backend(Loss::Unasked),
+            _ => self.drop_backend(ProtocolError::UnsolicitedReply),
         }
     }
 
@@ -88,7 +90,7 @@ impl Machine {
         if reply == twice {
             *again += 1;
             if *again > MAX_ECHOES {
-                self.lose_backend(Loss::Unasked);
+                self.drop_backend(ProtocolError::UnsolicitedReply);
             }
         } else if reply.class() != Class::Preliminary {
             self.set_step(Step::Ready);

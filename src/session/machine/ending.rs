@@ -1,7 +1,7 @@
 //! How a session ends, and why.
 
 use super::transfer::Transfer;
-use super::{Action, Cause, Client, Loss, Machine, Record, Stage, State};
+use super::{Action, Cause, Client, Machine, ProtocolError, Record, Stage, State};
 use crate::ftp::answer::{self, Answer};
 use crate::observe::metrics::LoginResult;
 
@@ -120,7 +120,7 @@ impl Machine {
     }
 
     /// Gives the backend up.
-    pub(super) fn lose_backend(&mut self, why: Loss) {
+    pub(super) fn drop_backend(&mut self, why: ProtocolError) {
         if matches!(self.state, State::Login(_) | State::LoggedIn(_)) {
             let record = Record::BackendLost(self.stage(), why);
             self.push(Action::Record(record));

@@ -6,7 +6,7 @@
 use super::data_port::Request;
 use super::transfer::Transfer;
 use super::ways::BackendPorts;
-use super::{Action, Ending, Loss, Machine, Stage, State, Wait};
+use super::{Action, Ending, Machine, ProtocolError, Stage, State, Wait};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::features;
@@ -45,7 +45,7 @@ pub(super) enum Step {
     /// The driver is to make the client's data port.
     ClientPort(Request),
     /// The backend is to answer a REST or RANG of ours.
-    Rewinding,
+    ClearingOffset,
     /// The backend is to answer a NOOP of ours, and may say this reply again before that.
     Fenced {
         reply: Reply,
@@ -73,7 +73,7 @@ impl LoggedIn {
             Step::Ready => Wait::Command,
             Step::Passed(_)
             | Step::Feat
-            | Step::Rewinding
+            | Step::ClearingOffset
             | Step::Fenced { .. }
             | Step::BackendPort(_) => Wait::Reply,
             // A turn at a passive port has a deadline of its own, and is nothing that the backend is late with.
@@ -84,9 +84,11 @@ impl LoggedIn {
 
     pub fn stage(&self) -> Stage {
         match &self.step {
-            Step::Ready | Step::Passed(_) | Step::Feat | Step::Rewinding | Step::Fenced { .. } => {
-                Stage::Command
-            }
+            Step::Ready
+            | Step::Passed(_)
+            | Step::Feat
+            | Step::ClearingOffset
+            | Step::Fenced { .. } => Stage::Command,
             Step::Listening(_) | Step::BackendPort(_) | Step::ClientPort(_) => Stage::DataPort,
             Step::Transfer(_) => Stage::Transfer,
         }
@@ -129,7 +131,7 @@ impl Machine {
             }
             _ => {
                 if !self.local_command(&command) {
-                    self.note_restart(&command);
+                    self.track_rest(&command);
                     self.send(command.line());
                     self.set_step(Step::Passed(1));
                 }
@@ -154,10 +156,10 @@ impl Machine {
                 }
             }
             // Even a refusal says that there is no offset any more: of a server that knows no REST, none ever was.
-            Step::Rewinding => {
+            Step::ClearingOffset => {
                 if reply.class() != Class::Preliminary {
                     self.set_step(Step::Ready);
-                    self.forget_restart();
+                    self.clear_rest();
                 }
             }
             Step::Fenced { .. } => self.reply_to_fence(&reply),
@@ -168,7 +170,9 @@ impl Machine {
             Step::Transfer(_) => self.reply_during_transfer(reply),
             // Nothing was asked: whoever goes on now may take this for the answer to something else.
             Step::Ready => self.unasked(&reply),
-            Step::Listening(_) | Step::ClientPort(_) => self.lose_backend(Loss::Unasked),
+            Step::Listening(_) | Step::ClientPort(_) => {
+                self.drop_backend(ProtocolError::UnsolicitedReply)
+            }
         }
     }
 

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
-use super::stored::Replay;
+use super::settings::Replay;
 use super::ways::BackendPorts;
-use super::{Action, BackendProtection, Dialled, Ending, LoginClock, Loss, Machine, Record, State};
+use super::{
+    Action, BackendProtection, Dialled, Ending, LoginClock, Machine, ProtocolError, Record, State,
+};
 use crate::ftp::answer;
 use crate::ftp::command::Command;
 use crate::ftp::refusal;
@@ -16,7 +18,7 @@ use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
 use super::logged_in::{DataPort, LoggedIn};
-use super::restart::Restart;
+use super::rest::RestOffset;
 
 /// A backend connection that nobody is logged in on.
 #[derive(Debug)]
@@ -137,7 +139,7 @@ impl Machine {
     }
 
     fn dial(&mut self, route: Route) {
-        self.restart = Restart::NOWHERE;
+        self.rest = RestOffset::NONE;
         self.state = State::Dialling(route.clone());
         self.push(Action::Dial(route));
     }
@@ -170,7 +172,7 @@ impl Machine {
             accepted: Vec::new(),
             welcome,
         });
-        let replay = self.stored.before_user();
+        let replay = self.settings.before_user();
         self.tell_before_user(replay);
     }
 
@@ -247,7 +249,7 @@ impl Machine {
             Step::AfterLogin { welcome, rest } => self.tell_after_login(welcome, rest),
             Step::Protecting { .. } if reply.class() != Class::Completion => {
                 login.step = Step::Password;
-                self.lose_backend(Loss::Unprotected);
+                self.drop_backend(ProtocolError::ProtectionRefused);
             }
             Step::Protecting { welcome, told } => match told {
                 Told::Pbsz => self.protect(welcome, Told::Prot),
@@ -257,7 +259,7 @@ impl Machine {
                 }
             },
             // Nothing was asked, so the backend is out of step.
-            Step::Ready => self.lose_backend(Loss::Unasked),
+            Step::Ready => self.drop_backend(ProtocolError::UnsolicitedReply),
         }
     }
 
@@ -300,7 +302,7 @@ impl Machine {
     /// The login is done.
     fn welcome(&mut self, welcome: Reply) {
         if let State::Login(login) = &self.state {
-            let replay = self.stored.after_login(&login.accepted);
+            let replay = self.settings.after_login(&login.accepted);
             self.push(Action::Record(Record::Login(LoginResult::Accepted)));
             self.tell_after_login(welcome, replay);
         }
@@ -319,7 +321,7 @@ impl Machine {
                 self.state = State::LoggedIn(LoggedIn::new(login.route.clone(), login.ports));
                 self.login_clock = LoginClock::Stopped;
                 // Told once; a later login on this connection finds the backend as the client has set it since.
-                self.stored.clear();
+                self.settings.clear();
                 self.pass(&welcome);
             }
         }

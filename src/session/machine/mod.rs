@@ -12,23 +12,24 @@
 //!   OPTS … answered here                                          data ports and transfers are ours
 //! ```
 //!
-//! `before_login` and `login` hold the first three, `logged_in` the commands after login, `data_port` those for data ports,
-//! which `ways` has the order of, `transfer` the one transfer that may run and its verdict, `queue` what waits for its end, `restart` the offset of the next one, `echo` what
+//! `pre_login` and `login` hold the first three, `logged_in` the commands after login, `data_port` those for data ports,
+//! which `ways` has the order of, `transfer` the one transfer that may run and its verdict, `queue` what waits for its end, `rest` the offset of the next one, `echo` what
 //! a server says twice. TLS on the client's
 //! control connection is apart from these states: `security` has it.
 
-mod before_login;
+mod action;
 mod data_port;
 mod echo;
 mod ending;
-mod exchange;
+mod event;
 mod logged_in;
 mod login;
-mod loss;
+mod pre_login;
+mod protocol_error;
 mod queue;
-mod restart;
+mod rest;
 mod security;
-mod stored;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -46,19 +47,17 @@ use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::LoginResult;
 use crate::route::{Route, Router};
 
+pub use action::{Action, BackendData, ClientData, Protection, Record};
 use echo::Echo;
 pub use ending::Ending;
-pub use exchange::{
-    Action, BackendData, BackendProtection, BadLine, ClientData, DataEvent, Dialled, Event,
-    Prepared, Protection, Record,
-};
+pub use event::{BackendProtection, BadLine, DataEvent, Dialled, Event, Prepared};
 use logged_in::LoggedIn;
 use login::Login;
-pub use loss::{Loss, Stage};
+pub use protocol_error::{ProtocolError, Stage};
 use queue::{Queue, Queued};
-use restart::Restart;
+use rest::RestOffset;
 use security::{ChosenBy, Security};
-use stored::Stored;
+use settings::DeferredSettings;
 pub use transfer::{Cause, DataFailure};
 pub use wait::{Clock, Wait};
 pub use ways::{Way, Ways};
@@ -94,10 +93,10 @@ pub struct Machine {
     /// The host that HOST named.
     host: Option<HostName>,
     /// Settings made before there was a backend to tell.
-    stored: Stored,
+    settings: DeferredSettings,
     /// EPSV ALL was given; holds to the end of the session (RFC 2428 §4).
     only_epsv: bool,
-    restart: Restart,
+    rest: RestOffset,
     state: State,
     login_clock: LoginClock,
     /// See [`Clock`].
@@ -165,9 +164,9 @@ impl Machine {
             terms,
             security,
             host: None,
-            stored: Stored::default(),
+            settings: DeferredSettings::default(),
             only_epsv: false,
-            restart: Restart::NOWHERE,
+            rest: RestOffset::NONE,
             state: State::NoBackend,
             login_clock: LoginClock::Running,
             turn: 0,
@@ -194,7 +193,7 @@ impl Machine {
         self.is_ready()
             || self.transfer().is_some_and(|transfer| {
                 if transfer.is_being_judged() {
-                    self.queue.has_room_at_the_end()
+                    self.queue.has_room_while_judging()
                 } else {
                     self.queue.has_room()
                 }
@@ -353,7 +352,7 @@ impl Machine {
         if reply.class() == Class::Preliminary {
             self.preliminaries += 1;
             if self.preliminaries > MAX_PRELIMINARIES {
-                return self.lose_backend(Loss::Preliminaries);
+                return self.drop_backend(ProtocolError::TooManyPreliminaries);
             }
         } else {
             self.preliminaries = 0;
@@ -374,11 +373,13 @@ impl Machine {
             Wait::Command => self.farewell(answer::IDLE_TIMEOUT, Ending::Idle),
             Wait::Reply => {
                 self.avoid_what_was_asked_last();
-                self.lose_backend(Loss::Silence);
+                self.drop_backend(ProtocolError::ReplyTimeout);
             }
-            Wait::FinalReply | Wait::Grace | Wait::LastWord | Wait::SinkEnd | Wait::Abort => {
-                self.transfer_expired()
-            }
+            Wait::FinalReply
+            | Wait::UploadGrace
+            | Wait::PendingInput
+            | Wait::SinkEnd
+            | Wait::Abort => self.transfer_expired(),
             Wait::Orphan => self.cut_with_client(),
             Wait::Data => {}
         }

@@ -40,8 +40,8 @@ impl Queue {
 
     /// The same while an upload's end is judged: an ABOR may stand behind what waits, or the end of the connection, and
     /// those count.
-    pub fn has_room_at_the_end(&self) -> bool {
-        self.0.len() < MAX_QUEUED_AT_THE_END
+    pub fn has_room_while_judging(&self) -> bool {
+        self.0.len() < MAX_QUEUED_WHILE_JUDGING
     }
 
     pub fn holds_quit(&self) -> bool {
@@ -54,5 +54,5 @@ impl Queue {
 /// How many lines may wait for the end of a transfer; more stay in the network.
 const MAX_QUEUED: usize = 16;
 
-/// See [`Queue::has_room_at_the_end`].
-const MAX_QUEUED_AT_THE_END: usize = 64;
+/// See [`Queue::has_room_while_judging`].
+const MAX_QUEUED_WHILE_JUDGING: usize = 64;

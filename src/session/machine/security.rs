@@ -89,7 +89,7 @@ impl Machine {
             self.push(Action::HangUp);
             self.state = State::NoBackend;
         }
-        self.stored.clear();
+        self.settings.clear();
         self.only_epsv = false;
         self.security = Security::Upgrading(protection);
         self.push(Action::StartTls);

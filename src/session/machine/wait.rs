@@ -12,9 +12,9 @@ pub enum Wait {
     /// The backend's reply after the data connections are done.
     FinalReply,
     /// An ABOR, or the end of the control connection, behind a plaintext upload's end.
-    Grace,
+    UploadGrace,
     /// The same behind the end of an upload under TLS, but no longer than for what the client has said already.
-    LastWord,
+    PendingInput,
     /// The backend's end of an upload's data connection, behind its 2xx.
     SinkEnd,
     /// The close_notify of an upload whose client has ended its control connection. The time begins anew with each byte.

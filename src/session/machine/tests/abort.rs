@@ -78,7 +78,7 @@ fn replies_to_abor_that_say_nothing_of_the_transfer_are_out_of_step() {
             assert_eq!(session.ending(), Some(Ending::BackendLost), "{replies:?}");
             assert!(session.has(&Action::Record(Record::BackendLost(
                 Stage::Transfer,
-                Loss::NotAborted
+                ProtocolError::AbortIgnored
             ))));
             assert_eq!(session.codes(), [421]);
         }

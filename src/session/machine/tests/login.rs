@@ -274,7 +274,7 @@ fn a_backend_that_never_takes_prot_lets_nobody_in() {
         for answer in answers {
             session.backend(answer);
         }
-        let lost = Record::BackendLost(Stage::Login, Loss::Unprotected);
+        let lost = Record::BackendLost(Stage::Login, ProtocolError::ProtectionRefused);
         assert!(session.has(&Action::Record(lost)));
         let unavailable = Record::Login(LoginResult::BackendUnavailable);
         assert!(session.has(&Action::Record(unavailable)));

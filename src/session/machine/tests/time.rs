@@ -52,8 +52,8 @@ fn a_client_that_talks_during_a_transfer_gives_the_backend_no_more_time() {
 fn nothing_makes_a_plain_uploads_end_wait_longer_than_it_should() {
     let mut session = Session::running("STOR x");
     session.data(DataEvent::SourceEnded { proven: false });
-    goes_on(&mut session, Wait::Grace, says("NOOP"));
-    goes_on(&mut session, Wait::Grace, hears("150 Go on"));
+    goes_on(&mut session, Wait::UploadGrace, says("NOOP"));
+    goes_on(&mut session, Wait::UploadGrace, hears("150 Go on"));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_backend_that_only_ever_says_1yz_is_given_up() {
         }
         session.backend("150 Soon");
         assert_eq!(session.ending(), Some(Ending::BackendLost), "{stage:?}");
-        let lost = Record::BackendLost(stage, Loss::Preliminaries);
+        let lost = Record::BackendLost(stage, ProtocolError::TooManyPreliminaries);
         assert!(session.has(&Action::Record(lost)), "{stage:?}");
     }
 }

@@ -257,7 +257,7 @@ fn a_backend_out_of_step_hears_abor_before_the_reset() {
     let mut session = Session::running("STOR x");
     session.backend("350 What?");
     let actions = session.actions();
-    let lost = Record::BackendLost(Stage::Transfer, Loss::Misplaced);
+    let lost = Record::BackendLost(Stage::Transfer, ProtocolError::UnexpectedReply);
     assert_eq!(actions[0], Action::Record(lost));
     assert_eq!(actions[1], Action::Send("ABOR\r\n".into()));
     assert_eq!(actions[2], Action::DropData);
@@ -434,7 +434,7 @@ fn another_second_reply_ends_the_session_and_not_the_transfer() {
     assert_eq!(session.verdict(), Some(Verdict::Complete));
     assert!(session.has(&Action::Record(Record::BackendLost(
         Stage::Command,
-        Loss::Unasked
+        ProtocolError::UnsolicitedReply
     ))));
     assert_eq!(
         session.replies()[..],

@@ -11,7 +11,7 @@ fn an_upload_ends_for_the_backend_only_after_the_clients_end() {
     let mut session = Session::running("STOR x");
     session.backend("150 Go").actions();
     session.data(PROVEN);
-    assert_eq!(session.machine.wait(), Wait::LastWord);
+    assert_eq!(session.machine.wait(), Wait::PendingInput);
     assert_eq!(session.actions(), []);
     session.event(Event::Expired);
     assert_eq!(session.actions(), [Action::ProceedData]);
@@ -40,7 +40,7 @@ fn a_226_before_the_end_of_an_upload_is_426() {
 fn a_plain_uploads_fin_waits_for_an_abor_that_may_be_under_way() {
     let mut session = Session::running("STOR x");
     session.backend("150 Go").data(UNPROVEN);
-    assert_eq!(session.machine.wait(), Wait::Grace);
+    assert_eq!(session.machine.wait(), Wait::UploadGrace);
     assert!(!session.has(&Action::ProceedData));
     session.event(Event::Expired);
     assert!(session.has(&Action::ProceedData));

@@ -5,7 +5,7 @@
 //! guessing. ABOR goes out before the reset, since pyftpdlib takes even a reset for the end of the file. NOOP goes out at
 //! the first reply: in a transfer Pure-FTPd throws away whatever has come behind an ABOR.
 
-use super::super::{Action, Loss, Machine};
+use super::super::{Action, Machine, ProtocolError};
 use super::{DataFailure, Phase, Transfer};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::reply::{Class, Reply};
@@ -14,18 +14,18 @@ use crate::observe::metrics::Verdict;
 /// A transfer that has been given up, and whose backend is on its way back into step.
 #[derive(Debug)]
 pub(super) struct Abort {
-    why: Why,
-    fence: Fence,
+    why: AbortReason,
+    resync: Resync,
     /// What the backend has said to it so far.
     replies: Vec<Reply>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Why {
+pub(super) enum AbortReason {
     /// The client said ABOR and expects two replies.
-    Asked,
+    Client,
     /// A data connection failed; the client expects the transfer's one reply.
-    Failed(DataFailure),
+    Data(DataFailure),
 }
 
 /// Whether a reply says something about the transfer, be it the ABOR's. A 225 alone says that there is none: pyftpdlib has
@@ -36,22 +36,22 @@ fn speaks_of_transfer(reply: &Reply) -> bool {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fence {
+enum Resync {
     /// The backend was sent ABOR and has not answered.
-    Ahead,
+    AborSent,
     /// It was sent NOOP, too.
-    Up,
+    NoopSent,
 }
 
 impl Abort {
     /// Whether the client has said ABOR.
     pub fn is_asked_for(&self) -> bool {
-        matches!(self.why, Why::Asked)
+        matches!(self.why, AbortReason::Client)
     }
 
     /// The client says ABOR when a data connection has failed already.
     pub fn is_now_asked_for(&mut self) {
-        self.why = Why::Asked;
+        self.why = AbortReason::Client;
     }
 
     /// Whether the transfer and the ABOR have been answered, as far as a server answers both.
@@ -62,7 +62,7 @@ impl Abort {
 
 impl Machine {
     /// Ends the running transfer here and at the backend.
-    pub(super) fn abort(&mut self, why: Why) {
+    pub(super) fn abort(&mut self, why: AbortReason) {
         let Some(transfer) = self.transfer_mut() else {
             return;
         };
@@ -76,7 +76,7 @@ impl Machine {
         }
         transfer.phase = Phase::Aborting(Abort {
             why,
-            fence: Fence::Ahead,
+            resync: Resync::AborSent,
             replies: Vec::new(),
         });
         self.send(b"ABOR");
@@ -95,20 +95,22 @@ impl Machine {
             // A late 150.
             return;
         }
-        match abort.fence {
+        match abort.resync {
             // A server that calls NOOP's 200 something else has said three things by then.
-            Fence::Up if reply.number() == 200 || abort.is_answered_twice() => self.back_in_step(),
-            Fence::Up => abort.replies.push(reply),
-            Fence::Ahead => {
+            Resync::NoopSent if reply.number() == 200 || abort.is_answered_twice() => {
+                self.resynchronised()
+            }
+            Resync::NoopSent => abort.replies.push(reply),
+            Resync::AborSent => {
                 abort.replies.push(reply);
-                abort.fence = Fence::Up;
+                abort.resync = Resync::NoopSent;
                 self.send(b"NOOP");
             }
         }
     }
 
     /// The backend has answered all that it was sent, or will not answer the rest.
-    pub(super) fn back_in_step(&mut self) {
+    pub(super) fn resynchronised(&mut self) {
         let Some(Transfer {
             phase: Phase::Aborting(abort),
             stats,
@@ -120,7 +122,7 @@ impl Machine {
         let why = abort.why;
         let replies = std::mem::take(&mut abort.replies);
         if !replies.iter().any(speaks_of_transfer) {
-            return self.lose_backend(Loss::NotAborted);
+            return self.drop_backend(ProtocolError::AbortIgnored);
         }
         // It has answered what came after these.
         for _ in 0..std::mem::take(stats) {
@@ -130,10 +132,10 @@ impl Machine {
     }
 
     /// Tells the client how the transfer ended, in the backend's words where it had some.
-    fn end_aborted(&mut self, why: Why, replies: &[Reply]) {
+    fn end_aborted(&mut self, why: AbortReason, replies: &[Reply]) {
         let failure = replies.iter().find(|reply| reply.class().is_failure());
         match why {
-            Why::Asked => {
+            AbortReason::Client => {
                 let done = replies
                     .iter()
                     .rfind(|reply| reply.class() == Class::Completion);
@@ -143,7 +145,7 @@ impl Machine {
                 self.pass_or(done, answer::ABORT_DONE);
                 self.end_transfer(Verdict::Aborted, None);
             }
-            Why::Failed(fault) => {
+            AbortReason::Data(fault) => {
                 let verdict = fault.verdict();
                 let its_own = failure.filter(|_| verdict == Verdict::FailedBackend);
                 self.pass_or(its_own, fault.answer());

@@ -6,7 +6,7 @@
 
 use super::super::data_port::Request;
 use super::super::logged_in::Step;
-use super::super::restart::Restart;
+use super::super::rest::RestOffset;
 use super::super::{Action, Machine};
 use super::{DataFailure, Missing, Phase, Transfer};
 use crate::ftp::reply::{Class, Reply};
@@ -37,7 +37,7 @@ impl Machine {
     /// Asks in the next way, or fails the transfer. A server may forget a REST or RANG that isn't the last command before
     /// the transfer (RFC 3659 §5.3), and the file would begin where nobody expects it.
     pub(in super::super) fn ask_again(&mut self, request: Request) {
-        let asked = if self.restart == Restart::NOWHERE {
+        let asked = if self.rest == RestOffset::NONE {
             self.ask_backend(request)
         } else {
             None
@@ -72,6 +72,6 @@ impl Machine {
     /// The transfer is over, and the backend still owes the answer to what it was asked again. The client is not kept
     /// waiting, but its next command is.
     pub(super) fn owe_answer_to_asking(&mut self) {
-        self.set_step(Step::Rewinding);
+        self.set_step(Step::ClearingOffset);
     }
 }

@@ -11,13 +11,13 @@ mod verdict;
 
 use super::data_port::Request;
 use super::logged_in::{DataPort, Step};
-use super::{Action, DataEvent, Loss, Machine, Protection, Record, State, Wait};
+use super::{Action, DataEvent, Machine, Protection, ProtocolError, Record, State, Wait};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Direction, Verb};
 use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::Verdict;
 
-use abort::{Abort, Why};
+use abort::{Abort, AbortReason};
 pub use cause::Cause;
 pub use failure::DataFailure;
 use verdict::{Data, Running};
@@ -82,7 +82,7 @@ impl Transfer {
 
     /// Whether its source is an upload's that has ended, and what the client has said decides whether that counts.
     pub fn is_being_judged(&self) -> bool {
-        matches!(self.wait(), Wait::Grace | Wait::LastWord)
+        matches!(self.wait(), Wait::UploadGrace | Wait::PendingInput)
     }
 
     /// Whether only a client that waits for its replies tells the end of its file from its own: when it is killed, the
@@ -193,7 +193,7 @@ impl Machine {
     fn refuse_transfer(&mut self, command: Command, answer: Answer) {
         self.answer(answer);
         self.push(Action::Record(Record::Refused { command, answer }));
-        self.forget_restart();
+        self.clear_rest();
     }
 
     pub(super) fn command_during_transfer(&mut self, command: Command) {
@@ -216,7 +216,7 @@ impl Machine {
                 self.end_transfer(Verdict::Aborted, None);
                 self.owe_answer_to_asking();
             }
-            (Verb::Abor, Phase::Running(_)) => self.abort(Why::Asked),
+            (Verb::Abor, Phase::Running(_)) => self.abort(AbortReason::Client),
             (Verb::Abor, Phase::Aborting(abort)) if !abort.is_asked_for() => {
                 abort.is_now_asked_for();
             }
@@ -254,7 +254,7 @@ impl Machine {
             | (DataEvent::ClientConnected, Phase::Opening(Missing::Client)) => {
                 transfer.phase = Phase::Running(Running::new());
                 let command = transfer.command.clone();
-                self.note_restart(&command);
+                self.track_rest(&command);
                 self.send(command.line());
                 self.push(Action::BeginData);
             }
@@ -269,7 +269,9 @@ impl Machine {
                 self.fail_transfer(failure);
                 self.owe_answer_to_asking();
             }
-            (DataEvent::Failed(failure), Phase::Running(_)) => self.abort(Why::Failed(failure)),
+            (DataEvent::Failed(failure), Phase::Running(_)) => {
+                self.abort(AbortReason::Data(failure))
+            }
             // An event of data connections that have been dropped since.
             _ => {}
         }
@@ -290,10 +292,10 @@ impl Machine {
                 self.reply_to_asking(request, &reply);
             }
             // Nothing was asked yet.
-            Phase::Opening(_) => self.lose_backend(Loss::Unasked),
+            Phase::Opening(_) => self.drop_backend(ProtocolError::UnsolicitedReply),
             // The answer to a STAT that nobody sent says nothing about the transfer.
             Phase::Running(_) if for_stat && reply.class() == Class::Completion => {
-                self.lose_backend(Loss::Misplaced);
+                self.drop_backend(ProtocolError::UnexpectedReply);
             }
             Phase::Running(_) => self.reply_to_transfer(reply),
             Phase::Aborting(_) => self.reply_during_abort(reply),
@@ -307,9 +309,9 @@ impl Machine {
         };
         match &mut transfer.phase {
             Phase::Opening(_) => {}
-            Phase::Asking(_) => self.lose_backend(Loss::Silence),
+            Phase::Asking(_) => self.drop_backend(ProtocolError::ReplyTimeout),
             Phase::Running(running) if running.data == Data::Unproven && !hears_its_client => {
-                self.abort(Why::Failed(DataFailure::ClientUnheard));
+                self.abort(AbortReason::Data(DataFailure::ClientUnheard));
             }
             Phase::Running(running) if matches!(running.data, Data::Unproven | Data::Proven) => {
                 running.data = Data::Ending;
@@ -317,10 +319,10 @@ impl Machine {
             }
             // It is sure of the file, however late it closes.
             Phase::Running(running) if running.wait() == Wait::SinkEnd => self.finished(),
-            Phase::Running(_) => self.abort(Why::Failed(DataFailure::NoFinalReply)),
+            Phase::Running(_) => self.abort(AbortReason::Data(DataFailure::NoFinalReply)),
             // The backend does without NOOP.
-            Phase::Aborting(abort) if abort.is_answered_twice() => self.back_in_step(),
-            Phase::Aborting(_) => self.lose_backend(Loss::Silence),
+            Phase::Aborting(abort) if abort.is_answered_twice() => self.resynchronised(),
+            Phase::Aborting(_) => self.drop_backend(ProtocolError::ReplyTimeout),
         }
     }
 
@@ -374,7 +376,7 @@ impl Machine {
                 // A connection that has come to be says little, one that a file has come over says all.
                 self.avoid(transfer.request.failed());
             }
-            self.forget_restart();
+            self.clear_rest();
         }
     }
 }

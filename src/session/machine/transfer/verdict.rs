@@ -12,7 +12,7 @@
 //! closed with bytes unread. Under TLS a reset may only mean that our close_notify was not read, so there it proves nothing.
 
 use super::super::echo::Surplus;
-use super::super::{Action, Loss, Machine, Wait};
+use super::super::{Action, Machine, ProtocolError, Wait};
 use super::{Cause, DataFailure, Phase, Transfer};
 use crate::ftp::command::Direction;
 use crate::ftp::reply::{Class, Reply};
@@ -56,8 +56,8 @@ impl Running {
 
     pub fn wait(&self) -> Wait {
         match (self.data, self.confirmed.is_some()) {
-            (Data::Unproven, _) => Wait::Grace,
-            (Data::Proven, _) => Wait::LastWord,
+            (Data::Unproven, _) => Wait::UploadGrace,
+            (Data::Proven, _) => Wait::PendingInput,
             (Data::SourceEnded | Data::Ended | Data::Finished, false) => Wait::FinalReply,
             (Data::Ended, true) => Wait::SinkEnd,
             (Data::Flowing | Data::Ending | Data::SourceEnded | Data::Finished, _) => Wait::Data,
@@ -152,7 +152,7 @@ impl Machine {
                 self.end_transfer(verdict, Some(Cause::Reply(Box::new(reply.clone()))));
                 self.over_with(reply, Surplus::None);
             }
-            Class::Intermediate => self.lose_backend(Loss::Misplaced),
+            Class::Intermediate => self.drop_backend(ProtocolError::UnexpectedReply),
         }
     }
 
@@ -171,7 +171,7 @@ impl Machine {
                 Surplus::None if reply == *confirmed => Surplus::Same,
                 Surplus::None | Surplus::Same => Surplus::Other,
                 // A server that goes on and on would keep the session from its data connections.
-                Surplus::Other => return self.lose_backend(Loss::Unasked),
+                Surplus::Other => return self.drop_backend(ProtocolError::UnsolicitedReply),
             };
             return;
         }

@@ -12,7 +12,7 @@ use crate::ftp::command::{Command, Verb};
 
 /// What part of a file the backend takes for the next transfer command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Restart {
+pub(super) struct RestOffset {
     /// Where REST makes it begin.
     offset: Kept,
     /// What RANG (draft-bryan-ftp-range) leaves of it.
@@ -22,27 +22,27 @@ pub(super) struct Restart {
 /// Whether the backend has something that it was told for its next transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
-    Nothing,
+    None,
     /// What the client said, unless that was refused.
-    Something,
+    Pending,
 }
 
-impl Restart {
+impl RestOffset {
     /// Files are whole.
-    pub const NOWHERE: Self = Self {
-        offset: Kept::Nothing,
-        range: Kept::Nothing,
+    pub const NONE: Self = Self {
+        offset: Kept::None,
+        range: Kept::None,
     };
 
     /// Takes the next thing that the backend has to forget, and gives the command that makes it.
-    fn forget_one(&mut self) -> Option<&'static [u8]> {
+    fn clear_one(&mut self) -> Option<&'static [u8]> {
         let kept = [
             (&mut self.offset, &b"REST 0"[..]),
             // A range that ends before it begins is none (draft-bryan-ftp-range §3).
             (&mut self.range, b"RANG 1 0"),
         ];
         kept.into_iter().find_map(|(kept, command)| {
-            let was_kept = std::mem::replace(kept, Kept::Nothing) == Kept::Something;
+            let was_kept = std::mem::replace(kept, Kept::None) == Kept::Pending;
             was_kept.then_some(command)
         })
     }
@@ -50,25 +50,25 @@ impl Restart {
 
 impl Machine {
     /// This goes to the backend.
-    pub(super) fn note_restart(&mut self, command: &Command) {
+    pub(super) fn track_rest(&mut self, command: &Command) {
         let argument = command.argument().trim_ascii();
         match command.verb() {
-            Verb::Rest => self.restart.offset = kept_unless(argument == b"0"),
-            Verb::Rang => self.restart.range = kept_unless(argument == b"1 0"),
-            verb if verb.transfer().is_some() => self.restart = Restart::NOWHERE,
+            Verb::Rest => self.rest.offset = kept_unless(argument == b"0"),
+            Verb::Rang => self.rest.range = kept_unless(argument == b"1 0"),
+            verb if verb.transfer().is_some() => self.rest = RestOffset::NONE,
             _ => {}
         }
     }
 
     /// A transfer command has been answered, with the backend or without it.
-    pub(super) fn forget_restart(&mut self) {
-        if let Some(command) = self.restart.forget_one() {
+    pub(super) fn clear_rest(&mut self) {
+        if let Some(command) = self.rest.clear_one() {
             self.send(command);
-            self.set_step(Step::Rewinding);
+            self.set_step(Step::ClearingOffset);
         }
     }
 }
 
 fn kept_unless(over: bool) -> Kept {
-    if over { Kept::Nothing } else { Kept::Something }
+    if over { Kept::None } else { Kept::Pending }
 }

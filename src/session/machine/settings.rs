@@ -10,13 +10,13 @@ use crate::ftp::command::{Command, Verb};
 
 /// Settings in the order in which they were first made; a later one replaces an earlier of its kind.
 #[derive(Debug, Default)]
-pub(super) struct Stored(Vec<Command>);
+pub(super) struct DeferredSettings(Vec<Command>);
 
 /// Settings on their way to the backend, one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Replay(VecDeque<Command>);
 
-impl Stored {
+impl DeferredSettings {
     /// Keeps a setting; false if it is none that can be kept.
     pub fn keep(&mut self, command: Command) -> bool {
         let Some(kind) = kind(&command) else {

@@ -27,31 +27,31 @@ impl Stage {
 
 /// Why a backend was given up: there is no safe way to find back into step with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
+pub enum ProtocolError {
     /// It answered what nobody had asked.
-    Unasked,
+    UnsolicitedReply,
     /// It answered with a reply that the command can't have.
-    Misplaced,
+    UnexpectedReply,
     /// It sent 1yz without end.
-    Preliminaries,
+    TooManyPreliminaries,
     /// It didn't answer in time.
-    Silence,
+    ReplyTimeout,
     /// It refused PBSZ or PROT P behind the login as well.
-    Unprotected,
+    ProtectionRefused,
     /// It answered ABOR, and said nothing of the transfer.
-    NotAborted,
+    AbortIgnored,
 }
 
-impl Loss {
+impl ProtocolError {
     /// The words for it in the log.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Unasked => "a reply that nothing asked for",
-            Self::Misplaced => "a reply that the command can't have",
-            Self::Preliminaries => "too many preliminary replies to one command",
-            Self::Silence => "no reply in time",
-            Self::Unprotected => "it refuses PBSZ 0 and PROT P before the login and after it",
-            Self::NotAborted => "a reply to ABOR that says nothing of the transfer",
+            Self::UnsolicitedReply => "a reply that nothing asked for",
+            Self::UnexpectedReply => "a reply that the command can't have",
+            Self::TooManyPreliminaries => "too many preliminary replies to one command",
+            Self::ReplyTimeout => "no reply in time",
+            Self::ProtectionRefused => "it refuses PBSZ 0 and PROT P before the login and after it",
+            Self::AbortIgnored => "a reply to ABOR that says nothing of the transfer",
         }
     }
 }

@@ -102,7 +102,7 @@ impl Machine {
     }
 
     fn store_or(&mut self, command: Command, stored: Answer, otherwise: Answer) {
-        let answer = if self.stored.keep(command) {
+        let answer = if self.settings.keep(command) {
             stored
         } else {
             otherwise
