@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Cause, Ending, ProtocolError, Stage, Ways};
+use super::{Ending, Outcome, ProtocolError, Stage, Ways};
 use crate::config::Site;
 use crate::ftp::address::Announced;
 use crate::ftp::answer::Answer;
 use crate::ftp::command::{Command, Direction};
 use crate::ftp::reply::Reply;
-use crate::observe::metrics::{LoginResult, Verdict};
+use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
 /// Something to do.
@@ -111,9 +111,7 @@ pub enum Record {
         /// Which way its bytes went.
         direction: Direction,
         /// How it ended.
-        verdict: Verdict,
-        /// What ended it, unless it is complete or the client has aborted it.
-        cause: Option<Cause>,
+        outcome: Outcome,
     },
     /// A data port or a transfer was refused here, and the backend has not heard of it.
     Refused {

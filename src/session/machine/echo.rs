@@ -5,8 +5,9 @@
 //! is known to do so, every transfer is followed by that fence, since the second reply may come late. A second reply in
 //! other words is one that nothing asked for, and ends the session when the transfer has ended.
 
-use super::logged_in::Step;
-use super::{Machine, ProtocolError};
+use super::context::Context;
+use super::ready::{LoggedIn, Ready};
+use super::{ProtocolError, State};
 use crate::ftp::reply::{Class, Reply};
 
 /// What is known of a server's second replies.
@@ -35,6 +36,14 @@ pub(super) enum Surplus {
     Other,
 }
 
+/// The backend is to answer a NOOP of ours, and may say a transfer's reply again before that.
+#[derive(Debug)]
+pub(super) struct Fenced {
+    pub login: Box<LoggedIn>,
+    reply: Reply,
+    again: u32,
+}
+
 impl Echo {
     /// Something has been sent: what comes now may be its answer.
     pub fn nothing_more_expected(&mut self) {
@@ -42,59 +51,58 @@ impl Echo {
     }
 }
 
-impl Machine {
+impl State {
     /// A transfer is over, and the client has been told so in these words.
-    pub(super) fn over_with(&mut self, reply: Reply, surplus: Surplus) {
+    pub fn after_final_reply(self, reply: Reply, surplus: Surplus, cx: &mut Context) -> Self {
         if surplus == Surplus::Same {
-            self.echo.habit = Habit::Twice;
+            cx.echo.habit = Habit::Twice;
         }
-        let is_ready = self.logged_in().is_some_and(|it| it.is_ready());
-        match (surplus, self.echo.habit) {
-            (Surplus::Other, _) => self.drop_backend(ProtocolError::UnsolicitedReply),
-            (_, Habit::Twice) if is_ready => self.fence_off(reply),
+        match (surplus, cx.echo.habit, self) {
+            (Surplus::Other, _, state) => state.drop_backend(ProtocolError::UnsolicitedReply, cx),
+            (_, Habit::Twice, Self::Ready(ready)) => ready.fence_off(reply, cx),
             // The backend has been asked something already.
-            (Surplus::Same, Habit::Once | Habit::Twice) => {
-                self.drop_backend(ProtocolError::UnsolicitedReply)
+            (Surplus::Same, _, state) => state.drop_backend(ProtocolError::UnsolicitedReply, cx),
+            (Surplus::None, _, state) => {
+                cx.echo.last = matches!(state, Self::Ready(_)).then_some(reply);
+                state
             }
-            (Surplus::None, _) => self.echo.last = is_ready.then_some(reply),
         }
     }
+}
 
-    /// A reply that nothing has asked for.
-    pub(super) fn unasked(&mut self, reply: &Reply) {
-        match self.echo.last.take() {
+impl Ready {
+    /// A reply that nothing has asked for: what goes on behind it may take it for the answer to something else.
+    pub fn on_reply(self, reply: &Reply, cx: &mut Context) -> State {
+        match cx.echo.last.take() {
             Some(last) if last == *reply => {
-                self.echo.habit = Habit::Twice;
-                self.fence_off(last);
+                cx.echo.habit = Habit::Twice;
+                self.fence_off(last, cx)
             }
-            _ => self.drop_backend(ProtocolError::UnsolicitedReply),
+            _ => State::Ready(self).drop_backend(ProtocolError::UnsolicitedReply, cx),
         }
     }
 
-    fn fence_off(&mut self, reply: Reply) {
-        self.send(b"NOOP");
-        self.set_step(Step::Fenced { reply, again: 0 });
+    fn fence_off(self, reply: Reply, cx: &mut Context) -> State {
+        cx.ask(b"NOOP");
+        State::Fenced(Fenced {
+            login: self.login,
+            reply,
+            again: 0,
+        })
     }
+}
 
-    pub(super) fn reply_to_fence(&mut self, reply: &Reply) {
-        let Some(logged_in) = self.logged_in() else {
-            return;
-        };
-        let Step::Fenced {
-            reply: twice,
-            again,
-        } = &mut logged_in.step
-        else {
-            return;
-        };
-        if reply == twice {
-            *again += 1;
-            if *again > MAX_ECHOES {
-                self.drop_backend(ProtocolError::UnsolicitedReply);
+impl Fenced {
+    pub fn on_reply(mut self, reply: &Reply, cx: &mut Context) -> State {
+        if *reply == self.reply {
+            self.again += 1;
+            if self.again > MAX_ECHOES {
+                return State::Fenced(self).drop_backend(ProtocolError::UnsolicitedReply, cx);
             }
         } else if reply.class() != Class::Preliminary {
-            self.set_step(Step::Ready);
+            return State::Ready(Ready { login: self.login });
         }
+        State::Fenced(self)
     }
 }
 

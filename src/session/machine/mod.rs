@@ -7,29 +7,37 @@
 //! The states, in the order in which a session passes through them:
 //!
 //! ```text
-//! NoBackend ──USER──▶ Dialling ──greeting, TLS──▶ Login ──230──▶ LoggedIn ──QUIT──▶ Closed
-//!   AUTH, FEAT, HOST,                             PASS, ACCT      commands pass;
-//!   OPTS … answered here                                          data ports and transfers are ours
+//! NoBackend ──USER──▶ Dialling ──greeting, TLS──▶ Login ──230──▶ Ready ──QUIT──▶ Closed
+//!   AUTH, FEAT, HOST,                             PASS, ACCT      │ ▲
+//!   OPTS … answered here                                          │ │ Forwarding        one command and its reply
+//!                                                                 │ │ Feat              the same with FEAT, which is ours
+//!                                                                 │ │ Listening, BackendPort, ClientPort     data ports
+//!                                                                 │ │ Transfer          one transfer and its verdict
+//!                                                                 └─┘ Discarding, Fenced     back into step after it
 //! ```
 //!
-//! `pre_login` and `login` hold the first three, `logged_in` the commands after login, `data_port` those for data ports,
-//! which `ways` has the order of, `transfer` the one transfer that may run and its verdict, `queue` what waits for its end, `rest` the offset of the next one, `echo` what
-//! a server says twice. TLS on the client's
-//! control connection is apart from these states: `security` has it.
+//! `state` has them all, and which events each one takes; it hands an event to the state's own handler, which consumes the
+//! state and returns the next one. `pre_login` and `login` hold the first three, `ready` the commands after login,
+//! `data_port` those for data ports, which `ways` has the order of, `transfer` the one transfer that may run and its
+//! verdict, `rest` the offset of the next one, `echo` what a server says twice. What is apart from these states is in
+//! `context`: TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what
+//! waits for a transfer's end.
 
 mod action;
+mod context;
 mod data_port;
 mod echo;
 mod ending;
 mod event;
-mod logged_in;
 mod login;
 mod pre_login;
 mod protocol_error;
 mod queue;
+mod ready;
 mod rest;
 mod security;
 mod settings;
+mod state;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -41,24 +49,17 @@ use std::sync::Arc;
 
 use crate::announce::Announcements;
 use crate::config::HostName;
-use crate::ftp::answer::{self, Answer};
-use crate::ftp::command::{BadCommand, Command};
-use crate::ftp::reply::{Class, Reply};
-use crate::observe::metrics::LoginResult;
 use crate::route::{Route, Router};
 
 pub use action::{Action, BackendData, ClientData, Protection, Record};
-use echo::Echo;
+use context::{Context, LoginClock};
 pub use ending::Ending;
 pub use event::{BackendProtection, BadLine, DataEvent, Dialled, Event, Prepared};
-use logged_in::LoggedIn;
-use login::Login;
+use pre_login::NoBackend;
 pub use protocol_error::{ProtocolError, Stage};
-use queue::{Queue, Queued};
-use rest::RestOffset;
 use security::{ChosenBy, Security};
-use settings::DeferredSettings;
-pub use transfer::{Cause, DataFailure};
+use state::State;
+pub use transfer::{AbortedBy, DataFailure, Failure, Outcome};
 pub use wait::{Clock, Wait};
 pub use ways::{Way, Ways};
 
@@ -88,57 +89,8 @@ pub struct Terms {
 /// One session's decisions.
 #[derive(Debug)]
 pub struct Machine {
-    terms: Terms,
-    security: Security,
-    /// The host that HOST named.
-    host: Option<HostName>,
-    /// Settings made before there was a backend to tell.
-    settings: DeferredSettings,
-    /// EPSV ALL was given; holds to the end of the session (RFC 2428 §4).
-    only_epsv: bool,
-    rest: RestOffset,
     state: State,
-    login_clock: LoginClock,
-    /// See [`Clock`].
-    turn: u64,
-    /// How many 1yz have come since the last other reply.
-    preliminaries: u32,
-    echo: Echo,
-    queue: Queue,
-    /// How many lines have been none so far.
-    bad_lines: u32,
-    client: Client,
-    /// The process is to end, and so is the session, as soon as nothing runs.
-    draining: bool,
-    /// What came of the events so far, and hasn't been taken.
-    actions: Vec<Action>,
-}
-
-/// Whether the client's control connection is still there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Client {
-    Present,
-    /// It has ended on the client's side, or in all. What was begun goes on, and what was said before its end in order.
-    Gone,
-}
-
-/// Whether the deadline for the login, counted from accept, still holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LoginClock {
-    Running,
-    /// Somebody has logged in, be it that he does so again.
-    Stopped,
-}
-
-/// How far the session is with its backend.
-#[derive(Debug)]
-enum State {
-    NoBackend,
-    /// The driver is on its way there.
-    Dialling(Route),
-    Login(Login),
-    LoggedIn(LoggedIn),
-    Closed,
+    cx: Context,
 }
 
 impl Machine {
@@ -160,260 +112,72 @@ impl Machine {
     }
 
     fn new(terms: Terms, security: Security) -> Self {
-        let mut machine = Self {
-            terms,
-            security,
-            host: None,
-            settings: DeferredSettings::default(),
-            only_epsv: false,
-            rest: RestOffset::NONE,
-            state: State::NoBackend,
-            login_clock: LoginClock::Running,
-            turn: 0,
-            preliminaries: 0,
-            echo: Echo::default(),
-            queue: Queue::default(),
-            bad_lines: 0,
-            client: Client::Present,
-            draining: false,
-            actions: Vec::new(),
-        };
-        let greeting = answer::greeting(&machine.terms.greeting);
-        machine.push(Action::Reply(greeting.into()));
-        machine
+        Self {
+            state: State::NoBackend(NoBackend),
+            cx: Context::new(terms, security),
+        }
+    }
+
+    /// Decides what follows from an event. Behind [`Action::Close`] nothing does.
+    pub fn handle(&mut self, event: Event) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        if !matches!(state, State::Closed) {
+            self.state = state.on(event, &mut self.cx).settle(&mut self.cx);
+        }
     }
 
     /// Takes what is to be done, in order.
     pub fn take_actions(&mut self) -> Vec<Action> {
-        std::mem::take(&mut self.actions)
+        std::mem::take(&mut self.cx.actions)
     }
 
     /// Whether the client's next command may be delivered.
     pub fn wants_command(&self) -> bool {
-        self.is_ready()
-            || self.transfer().is_some_and(|transfer| {
-                if transfer.is_being_judged() {
-                    self.queue.has_room_while_judging()
-                } else {
-                    self.queue.has_room()
-                }
-            })
+        match &self.state {
+            State::Transfer(transfer) if transfer.is_being_judged() => {
+                self.cx.queue.has_room_while_judging()
+            }
+            State::Transfer(_) => self.cx.queue.has_room(),
+            state => state.is_ready(&self.cx),
+        }
     }
 
     /// What the session waits for.
     pub fn wait(&self) -> Wait {
-        match &self.state {
-            State::LoggedIn(_) if self.has_orphan() => Wait::Orphan,
-            State::LoggedIn(logged_in) => logged_in.wait(),
-            State::Dialling(_) | State::Closed => Wait::Login,
-            State::NoBackend | State::Login(_) => match self.login_clock {
-                LoginClock::Running => Wait::Login,
-                LoginClock::Stopped if self.is_ready() => Wait::Command,
-                LoginClock::Stopped => Wait::Reply,
-            },
-        }
+        self.state.wait(&self.cx)
     }
 
-    /// The same, with its beginning. What changes nothing gives nobody more time: neither a 1yz, nor what the client says
-    /// while a transfer waits for its final reply.
+    /// The same, with its beginning. What changes nothing extends no deadline: neither a 1yz, nor what the client says while
+    /// a transfer waits for its final reply.
     pub fn clock(&self) -> Clock {
         Clock {
             wait: self.wait(),
-            turn: self.turn,
+            turn: self.cx.turn,
         }
     }
 
     /// How far the session has come.
     pub fn stage(&self) -> Stage {
-        match &self.state {
-            State::LoggedIn(logged_in) => logged_in.stage(),
-            State::NoBackend | State::Dialling(_) | State::Login(_) | State::Closed => Stage::Login,
-        }
+        self.state.stage()
     }
 
-    /// Whether somebody has logged in before, so that the time for the login is over for good.
+    /// Whether a login has succeeded before, so that the time for the login is over for good.
     pub fn has_been_logged_in(&self) -> bool {
-        self.login_clock == LoginClock::Stopped
+        self.cx.login_clock == LoginClock::Stopped
+    }
+
+    /// Whether the backend judges a password.
+    pub fn is_guessing(&self) -> bool {
+        matches!(&self.state, State::Login(login) if login.is_guessing())
     }
 
     /// Whether the client has said PROT and so knows which protection its data connections have.
     pub fn has_chosen_protection(&self) -> bool {
-        self.security.protection_is_the_clients()
+        self.cx.security.protection_is_the_clients()
     }
 
     /// The site of this session, once a login has named it.
     pub fn route(&self) -> Option<&Route> {
-        match &self.state {
-            State::NoBackend | State::Closed => None,
-            State::Dialling(route) => Some(route),
-            State::Login(login) => Some(&login.route),
-            State::LoggedIn(logged_in) => Some(&logged_in.route),
-        }
-    }
-
-    /// Decides what follows from an event.
-    pub fn handle(&mut self, event: Event) {
-        if matches!(self.state, State::Closed) {
-            return;
-        }
-        match event {
-            Event::Command(command) => self.on_command(command),
-            Event::BadLine(bad) => self.on_bad_line(bad),
-            Event::ClientEnded => self.on_client_ended(),
-            Event::ClientGone => self.on_client_gone(),
-            Event::Secured { sni } => self.on_secured(sni),
-            Event::Dialled(dialled) => self.on_dialled(dialled),
-            Event::Blocked => self.on_blocked(),
-            Event::SiteFull => self.on_site_full(),
-            Event::Reply(reply) => self.on_reply(reply),
-            Event::BackendGone => {
-                self.avoid_what_was_asked_last();
-                self.close_without_backend();
-            }
-            Event::Listening(at) => self.on_listening(at),
-            Event::Prepared(prepared) => self.on_prepared(prepared),
-            Event::Data(event) => self.on_data(event),
-            Event::Expired => self.on_expired(),
-            Event::Drain => self.draining = true,
-            Event::DrainOver => self.on_drain_over(),
-        }
-        // Before the queue, which may hold the next transfer.
-        if self.draining && self.is_ready() {
-            self.farewell(answer::SHUTTING_DOWN, Ending::Drain);
-        }
-        while self.is_ready()
-            && let Some(queued) = self.queue.pop()
-        {
-            match queued {
-                Queued::Command(command) => self.on_command(command),
-                Queued::BadLine(bad) => self.on_bad_line(bad),
-            }
-        }
-        if self.client == Client::Gone && self.is_ready() {
-            self.close(Ending::ClientGone);
-        }
-    }
-
-    /// Whether nothing is under way and the next command can be taken up.
-    fn is_ready(&self) -> bool {
-        match &self.state {
-            State::NoBackend => !self.security.is_upgrading(),
-            State::Login(login) => login.is_ready(),
-            State::LoggedIn(logged_in) => logged_in.is_ready(),
-            State::Dialling(_) | State::Closed => false,
-        }
-    }
-
-    fn on_command(&mut self, command: Command) {
-        if self.transfer().is_some() {
-            return self.command_during_transfer(command);
-        }
-        if !self.is_ready() {
-            return self.enqueue(command);
-        }
-        self.turn += 1;
-        match self.state {
-            State::LoggedIn(_) => self.command_after_login(command),
-            _ => self.command_before_login(command),
-        }
-    }
-
-    fn on_bad_line(&mut self, bad: BadLine) {
-        let answer = match bad {
-            BadLine::Malformed(BadCommand::Empty) => return,
-            BadLine::Malformed(BadCommand::Http) => {
-                if self.transfer().is_some() {
-                    self.cut_transfer(Cause::ClientGone);
-                }
-                return self.close(Ending::Abuse);
-            }
-            // In order: a 500 now would be taken for the transfer's end.
-            _ if !self.is_ready() => return self.queue.push(Queued::BadLine(bad)),
-            BadLine::TooLong => answer::LINE_TOO_LONG,
-            BadLine::Malformed(BadCommand::ControlCharacter) => answer::BAD_CHARACTER,
-            BadLine::Malformed(BadCommand::NoVerb) => answer::NOT_A_COMMAND,
-        };
-        self.answer(answer);
-        self.turn += 1;
-        self.bad_lines += 1;
-        if self.bad_lines >= MAX_BAD_LINES {
-            self.farewell(answer::TOO_MANY_ERRORS, Ending::Abuse);
-        }
-    }
-
-    fn on_reply(&mut self, reply: Reply) {
-        if reply.number() == 421 {
-            self.push(Action::DropData);
-            self.push(Action::Reply(reply.bytes().clone()));
-            self.break_off_login();
-            self.record_cut(Cause::Reply(Box::new(reply)));
-            return self.close(Ending::BackendClosed);
-        }
-        if reply.class() == Class::Preliminary {
-            self.preliminaries += 1;
-            if self.preliminaries > MAX_PRELIMINARIES {
-                return self.drop_backend(ProtocolError::TooManyPreliminaries);
-            }
-        } else {
-            self.preliminaries = 0;
-        }
-        match self.state {
-            State::Login(_) => self.reply_to_login(reply),
-            State::LoggedIn(_) => self.reply_after_login(reply),
-            State::NoBackend | State::Dialling(_) | State::Closed => {}
-        }
-    }
-
-    fn on_expired(&mut self) {
-        match self.wait() {
-            Wait::Login => {
-                self.push(Action::Record(Record::Login(LoginResult::TimedOut)));
-                self.farewell(answer::LOGIN_TIMEOUT, Ending::LoginTimeout);
-            }
-            Wait::Command => self.farewell(answer::IDLE_TIMEOUT, Ending::Idle),
-            Wait::Reply => {
-                self.avoid_what_was_asked_last();
-                self.drop_backend(ProtocolError::ReplyTimeout);
-            }
-            Wait::FinalReply
-            | Wait::UploadGrace
-            | Wait::PendingInput
-            | Wait::SinkEnd
-            | Wait::Abort => self.transfer_expired(),
-            Wait::Orphan => self.cut_with_client(),
-            Wait::Data => {}
-        }
-    }
-
-    fn enqueue(&mut self, command: Command) {
-        self.queue.push(Queued::Command(command));
-    }
-
-    fn push(&mut self, action: Action) {
-        self.actions.push(action);
-    }
-
-    fn answer(&mut self, answer: Answer) {
-        self.push(Action::Reply(answer.bytes().into()));
-    }
-
-    fn pass(&mut self, reply: &Reply) {
-        self.push(Action::Reply(reply.bytes().clone()));
-    }
-
-    fn send(&mut self, line: &[u8]) {
-        if self.transfer().is_none() {
-            self.turn += 1;
-        }
-        self.echo.nothing_more_expected();
-        // Commands are free of line endings by construction, and so are user names, which come out of one.
-        self.push(Action::Send([line, b"\r\n"].concat().into()));
+        self.state.route()
     }
 }
-
-/// How many lines that are no commands a session may send.
-const MAX_BAD_LINES: u32 = 20;
-
-/// How many 1yz may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep a
-/// session busy for ever.
-const MAX_PRELIMINARIES: u32 = 16;

@@ -1,80 +1,105 @@
 //! Commands before login that Portcullis answers by itself: HOST, FEAT, settings, and everything that has to wait.
 //!
-//! There may be a backend already (USER was given, PASS not yet); what concerns only the client leg is the same then.
+//! There may be a backend already (USER was given, PASS not yet): see `login`. What concerns only the client leg is the
+//! same then, and after the login as well.
 
 use std::net::IpAddr;
 
-use super::{Action, Ending, Machine, State};
+use super::context::Context;
+use super::login::{Dialling, Named};
+use super::{Action, Ending, State, security};
 use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::features;
 
-impl Machine {
-    pub(super) fn command_before_login(&mut self, command: Command) {
+/// A session without a backend.
+#[derive(Debug)]
+pub(super) struct NoBackend;
+
+impl NoBackend {
+    pub fn on_command(self, command: Command, cx: &mut Context) -> State {
+        cx.next_turn();
         match command.verb() {
-            Verb::User => self.user(command),
-            Verb::Pass | Verb::Acct => self.password(command),
-            Verb::Host => self.host(&command),
+            Verb::User => return self.on_user(command, cx),
+            Verb::Auth => {
+                return security::on_auth(State::NoBackend(self), command.argument(), cx);
+            }
+            Verb::Quit => return cx.farewell(answer::GOODBYE, Ending::Quit),
+            Verb::Pass | Verb::Acct => cx.reply(answer::USER_FIRST),
+            Verb::Host => {
+                let answer = cx.choose_host(&command);
+                cx.reply(answer.err().unwrap_or(answer::HOST_ACCEPTED));
+            }
+            _ => cx.answer_before_login(command),
+        }
+        State::NoBackend(self)
+    }
+
+    fn on_user(self, command: Command, cx: &mut Context) -> State {
+        match cx.named_by(command) {
+            Named::Refused => {}
+            Named::NoSite => cx.refuse_unknown_host(),
+            Named::Site(route) => return Dialling::begin(route, cx),
+        }
+        State::NoBackend(self)
+    }
+}
+
+impl Context {
+    /// Answers a command before the login that changes no state.
+    pub fn answer_before_login(&mut self, command: Command) {
+        match command.verb() {
             Verb::Feat => {
                 let list = features::before_login(self.terms.active_mode);
                 self.push(Action::Reply(list.into()));
             }
-            Verb::Opts => self.store_or(command, answer::WISHED, answer::OPTION_UNKNOWN),
+            Verb::Opts => self.defer_or(command, answer::WISHED, answer::OPTION_UNKNOWN),
             Verb::Clnt | Verb::Lang => {
-                self.store_or(command, answer::WISHED, answer::NOT_LOGGED_IN);
+                self.defer_or(command, answer::WISHED, answer::NOT_LOGGED_IN);
             }
             Verb::Type | Verb::Stru | Verb::Mode => {
-                self.store_or(command, answer::NOTED, answer::NOT_LOGGED_IN);
+                self.defer_or(command, answer::NOTED, answer::NOT_LOGGED_IN);
             }
-            Verb::Noop => self.answer(answer::NOOP_OK),
-            Verb::Help => self.answer(answer::HELP_TEXT),
-            Verb::Abor => self.answer(answer::NOTHING_TO_ABORT),
-            Verb::Quit => self.farewell(answer::GOODBYE, Ending::Quit),
+            Verb::Noop => self.reply(answer::NOOP_OK),
+            Verb::Help => self.reply(answer::HELP_TEXT),
+            Verb::Abor => self.reply(answer::NOTHING_TO_ABORT),
             _ => {
-                if !self.local_command(&command) {
-                    self.answer(answer::NOT_LOGGED_IN);
+                if !self.answers_for_client_leg(&command) {
+                    self.reply(answer::NOT_LOGGED_IN);
                 }
             }
         }
     }
 
-    /// Commands that concern only the client leg, before login and after; false if this is none of them.
-    pub(super) fn local_command(&mut self, command: &Command) -> bool {
-        match command.verb() {
-            Verb::Auth => self.auth(command.argument()),
-            Verb::Pbsz => self.pbsz(command.argument()),
-            Verb::Prot => self.prot(command.argument()),
-            Verb::Ccc => self.answer(answer::CCC_REFUSED),
-            Verb::Protected => self.answer(answer::OTHER_MECHANISM),
-            Verb::OtherDataPort | Verb::Rein => self.answer(answer::NOT_IMPLEMENTED),
+    /// Answers a command that concerns only the client leg, before login and after; false if this is none of them. AUTH
+    /// changes the state, and is not among them.
+    pub fn answers_for_client_leg(&mut self, command: &Command) -> bool {
+        let answer = match command.verb() {
+            Verb::Pbsz => self.security.pbsz(command.argument()),
+            Verb::Prot => {
+                let data_required = self.terms.data_required;
+                self.security.prot(command.argument(), data_required)
+            }
+            Verb::Ccc => answer::CCC_REFUSED,
+            Verb::Protected => answer::OTHER_MECHANISM,
+            Verb::OtherDataPort | Verb::Rein => answer::NOT_IMPLEMENTED,
             _ => return false,
-        }
+        };
+        self.reply(answer);
         true
     }
 
-    /// HOST (RFC 7151).
-    fn host(&mut self, command: &Command) {
-        let answer = match self.chosen_by_host(command.argument()) {
-            Ok(host) => {
-                // The last HOST counts, and the login begins anew (§3, §4).
-                if !matches!(self.state, State::NoBackend) {
-                    self.push(Action::HangUp);
-                    self.state = State::NoBackend;
-                }
-                self.host = host;
-                answer::HOST_ACCEPTED
-            }
-            Err(answer) => {
-                if answer == answer::HOST_UNKNOWN {
-                    // A try, as USER with a host that no site has.
-                    self.push(Action::Asked(command.clone()));
-                    self.push(Action::Penalise(None));
-                }
-                answer
-            }
-        };
-        self.answer(answer);
+    /// HOST (RFC 7151): the last one counts. Returns the answer to one that does not.
+    pub fn choose_host(&mut self, command: &Command) -> Result<(), Answer> {
+        let chosen = self.chosen_by_host(command.argument());
+        if chosen == Err(answer::HOST_UNKNOWN) {
+            // A try, as USER with a host that no site has.
+            self.push(Action::Asked(command.clone()));
+            self.push(Action::Penalise(None));
+        }
+        self.host = chosen?;
+        Ok(())
     }
 
     /// The host that an argument of HOST chooses: `None` for a name of the proxy itself, which chooses nothing.
@@ -101,13 +126,13 @@ impl Machine {
         }
     }
 
-    fn store_or(&mut self, command: Command, stored: Answer, otherwise: Answer) {
+    fn defer_or(&mut self, command: Command, deferred: Answer, otherwise: Answer) {
         let answer = if self.settings.keep(command) {
-            stored
+            deferred
         } else {
             otherwise
         };
-        self.answer(answer);
+        self.reply(answer);
     }
 }
 

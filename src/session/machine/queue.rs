@@ -7,21 +7,21 @@ use crate::ftp::command::{Command, Verb};
 
 /// Lines that wait, the oldest in front.
 #[derive(Debug, Default)]
-pub(super) struct Queue(VecDeque<Queued>);
+pub(super) struct Queue(VecDeque<QueuedLine>);
 
 /// A line of the client's.
 #[derive(Debug)]
-pub(super) enum Queued {
+pub(super) enum QueuedLine {
     Command(Command),
     BadLine(BadLine),
 }
 
 impl Queue {
-    pub fn push(&mut self, line: Queued) {
+    pub fn push(&mut self, line: QueuedLine) {
         self.0.push_back(line);
     }
 
-    pub fn pop(&mut self) -> Option<Queued> {
+    pub fn pop(&mut self) -> Option<QueuedLine> {
         self.0.pop_front()
     }
 
@@ -46,7 +46,7 @@ impl Queue {
 
     pub fn holds_quit(&self) -> bool {
         self.0.iter().any(
-            |queued| matches!(queued, Queued::Command(command) if command.verb() == Verb::Quit),
+            |queued| matches!(queued, QueuedLine::Command(command) if command.verb() == Verb::Quit),
         )
     }
 }

@@ -1,4 +1,4 @@
-//! REST and RANG, and who has heard of their end: what the backend keeps for a transfer that it is never told of.
+//! Clears a REST offset or a RANG range that the backend still holds because the transfer command was answered here.
 //!
 //! A transfer command that is answered here, because a data port is missing or could not be reached, ends the client's REST
 //! and RANG as any other would. The backend still has the offset (vsftpd keeps it until the next RETR) and the range
@@ -6,9 +6,11 @@
 //!
 //! These are all: ALLO and PRET, which also speak of the next transfer, say nothing about its bytes.
 
-use super::Machine;
-use super::logged_in::Step;
+use super::State;
+use super::context::Context;
+use super::ready::{LoggedIn, Ready};
 use crate::ftp::command::{Command, Verb};
+use crate::ftp::reply::{Class, Reply};
 
 /// What part of a file the backend takes for the next transfer command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,13 @@ enum Kept {
     Pending,
 }
 
+/// The backend is to answer something of ours whose answer tells nothing: what clears an offset, or EPSV, PASV or PORT
+/// for a transfer that has ended meanwhile.
+#[derive(Debug)]
+pub(super) struct Discarding {
+    pub login: Box<LoggedIn>,
+}
+
 impl RestOffset {
     /// Files are whole.
     pub const NONE: Self = Self {
@@ -34,7 +43,17 @@ impl RestOffset {
         range: Kept::None,
     };
 
-    /// Takes the next thing that the backend has to forget, and gives the command that makes it.
+    /// This goes to the backend.
+    pub fn track(&mut self, command: &Command) {
+        match command.verb() {
+            Verb::Rest => self.offset = kept_unless(command.argument().trim_ascii() == b"0"),
+            Verb::Rang => self.range = kept_unless(command.argument().trim_ascii() == b"1 0"),
+            verb if verb.transfer().is_some() => *self = Self::NONE,
+            _ => {}
+        }
+    }
+
+    /// Takes the next thing that the backend has to forget, and returns the command that makes it.
     fn clear_one(&mut self) -> Option<&'static [u8]> {
         let kept = [
             (&mut self.offset, &b"REST 0"[..]),
@@ -48,24 +67,26 @@ impl RestOffset {
     }
 }
 
-impl Machine {
-    /// This goes to the backend.
-    pub(super) fn track_rest(&mut self, command: &Command) {
-        let argument = command.argument().trim_ascii();
-        match command.verb() {
-            Verb::Rest => self.rest.offset = kept_unless(argument == b"0"),
-            Verb::Rang => self.rest.range = kept_unless(argument == b"1 0"),
-            verb if verb.transfer().is_some() => self.rest = RestOffset::NONE,
-            _ => {}
+impl LoggedIn {
+    /// A transfer command has been answered, with the backend or without it.
+    pub fn clear_rest(mut self: Box<Self>, cx: &mut Context) -> State {
+        match self.connection.rest.clear_one() {
+            Some(command) => {
+                cx.ask(command);
+                State::Discarding(Discarding { login: self })
+            }
+            None => State::Ready(Ready { login: self }),
         }
     }
+}
 
-    /// A transfer command has been answered, with the backend or without it.
-    pub(super) fn clear_rest(&mut self) {
-        if let Some(command) = self.rest.clear_one() {
-            self.send(command);
-            self.set_step(Step::ClearingOffset);
+impl Discarding {
+    /// Even a refusal says that there is no offset any more: of a server that knows no REST, none ever was.
+    pub fn on_reply(self, reply: &Reply, cx: &mut Context) -> State {
+        if reply.class() == Class::Preliminary {
+            return State::Discarding(self);
         }
+        self.login.clear_rest(cx)
     }
 }
 

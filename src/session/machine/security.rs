@@ -1,8 +1,10 @@
 //! TLS on the client's control connection: AUTH, PBSZ and PROT (RFC 2228, RFC 4217).
 
-use super::{Action, Ending, Machine, Protection, State};
+use super::context::Context;
+use super::pre_login::NoBackend;
+use super::{Action, Ending, Protection, State};
 use crate::config::HostName;
-use crate::ftp::answer;
+use crate::ftp::answer::{self, Answer};
 
 /// The client's control connection, as far as TLS goes.
 #[derive(Debug)]
@@ -63,81 +65,39 @@ impl Security {
             Self::Off | Self::Upgrading(_) => Protection::Clear,
         }
     }
-}
 
-impl Machine {
-    /// AUTH (RFC 2228 §3, RFC 4217 §4).
-    pub(super) fn auth(&mut self, argument: &[u8]) {
-        if self.security.is_on() {
-            return self.answer(answer::ALREADY_SECURE);
-        }
-        let protection = match argument.trim_ascii().to_ascii_uppercase().as_slice() {
-            b"" => return self.answer(answer::AUTH_ARGUMENT),
-            b"TLS" | b"TLS-C" => Protection::Clear,
-            // In the drafts before RFC 4217, which IIS and ProFTPD still follow, these imply PROT P.
-            b"SSL" | b"TLS-P" => Protection::Private,
-            _ => return self.answer(answer::AUTH_UNKNOWN),
-        };
-        if !self.queue.is_empty() {
-            // They came in clear text, behind AUTH, while a transfer ran: the same trap as in the driver's buffer.
-            return self.farewell(answer::BYTES_BEHIND_AUTH, Ending::Abuse);
-        }
-        // What was said in clear text may have been said by anybody, so it's forgotten (RFC 4217 §4), but for HOST,
-        // which RFC 7151 §3.2.2 shows in front of AUTH.
-        if !matches!(self.state, State::NoBackend) {
-            self.push(Action::DropData);
-            self.push(Action::HangUp);
-            self.state = State::NoBackend;
-        }
-        self.settings.clear();
-        self.only_epsv = false;
-        self.security = Security::Upgrading(protection);
-        self.push(Action::StartTls);
-    }
-
-    pub(super) fn on_secured(&mut self, sni: Option<HostName>) {
-        if let Security::Upgrading(protection) = self.security {
-            self.security = Security::On {
-                sni,
-                protection,
-                chosen_by: ChosenBy::Default,
-            };
-        }
-    }
-
-    /// PBSZ (RFC 4217 §8).
-    pub(super) fn pbsz(&mut self, argument: &[u8]) {
+    /// The answer to PBSZ (RFC 4217 §8).
+    pub fn pbsz(&self, argument: &[u8]) -> Answer {
         let number = std::str::from_utf8(argument.trim_ascii())
             .ok()
             // `parse` alone would take a sign as well.
             .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|text| text.parse::<u32>().ok());
-        let answer = match (&self.security, number) {
-            (Security::Off | Security::Upgrading(_), _) => answer::NEEDS_AUTH,
-            (Security::On { .. }, None) => answer::PBSZ_ARGUMENT,
-            (Security::On { .. }, Some(_)) => answer::PBSZ_ACCEPTED,
-        };
-        self.answer(answer);
+        match (self, number) {
+            (Self::Off | Self::Upgrading(_), _) => answer::NEEDS_AUTH,
+            (Self::On { .. }, None) => answer::PBSZ_ARGUMENT,
+            (Self::On { .. }, Some(_)) => answer::PBSZ_ACCEPTED,
+        }
     }
 
     /// PROT (RFC 4217 §9), also without the PBSZ that RFC 2228 §3 wants before it: under TLS there is only PBSZ 0, vsftpd,
     /// ProFTPD and Pure-FTPd don't ask for it, and a client that minds no 503 would send TLS into a file.
-    pub(super) fn prot(&mut self, argument: &[u8]) {
-        let Security::On {
+    pub fn prot(&mut self, argument: &[u8], data_required: bool) -> Answer {
+        let Self::On {
             protection,
             chosen_by,
             ..
-        } = &mut self.security
+        } = self
         else {
-            return self.answer(answer::NEEDS_AUTH);
+            return answer::NEEDS_AUTH;
         };
-        let answer = match argument.trim_ascii().to_ascii_uppercase().as_slice() {
+        match argument.trim_ascii().to_ascii_uppercase().as_slice() {
             b"P" => {
                 *protection = Protection::Private;
                 *chosen_by = ChosenBy::Client;
                 answer::PROT_PRIVATE
             }
-            b"C" if self.terms.data_required => answer::PROT_CLEAR_REFUSED,
+            b"C" if data_required => answer::PROT_CLEAR_REFUSED,
             b"C" => {
                 *protection = Protection::Clear;
                 *chosen_by = ChosenBy::Client;
@@ -145,7 +105,61 @@ impl Machine {
             }
             b"S" | b"E" => answer::PROT_UNSUPPORTED,
             _ => answer::PROT_UNKNOWN,
+        }
+    }
+
+    /// The protection level that AUTH leads to (RFC 2228 §3, RFC 4217 §4), or why it leads nowhere.
+    fn after_auth(&self, argument: &[u8]) -> Result<Protection, Answer> {
+        if self.is_on() {
+            return Err(answer::ALREADY_SECURE);
+        }
+        match argument.trim_ascii().to_ascii_uppercase().as_slice() {
+            b"" => Err(answer::AUTH_ARGUMENT),
+            b"TLS" | b"TLS-C" => Ok(Protection::Clear),
+            // In the drafts before RFC 4217, which IIS and ProFTPD still follow, these imply PROT P.
+            b"SSL" | b"TLS-P" => Ok(Protection::Private),
+            _ => Err(answer::AUTH_UNKNOWN),
+        }
+    }
+}
+
+/// AUTH, with nothing else under way.
+pub(super) fn on_auth(state: State, argument: &[u8], cx: &mut Context) -> State {
+    let protection = match cx.security.after_auth(argument) {
+        Ok(protection) => protection,
+        Err(answer) => {
+            cx.reply(answer);
+            return state;
+        }
+    };
+    if !cx.queue.is_empty() {
+        // They came in clear text, behind AUTH, while a transfer ran: the same trap as in the driver's buffer.
+        return cx.farewell(answer::BYTES_BEHIND_AUTH, Ending::Abuse);
+    }
+    // What was said in clear text may have been said by anybody, so it's forgotten (RFC 4217 §4), but for HOST,
+    // which RFC 7151 §3.2.2 shows in front of AUTH.
+    if !matches!(state, State::NoBackend(_)) {
+        cx.push(Action::DropData);
+        cx.push(Action::HangUp);
+    }
+    cx.settings.clear();
+    cx.only_epsv = false;
+    cx.security = Security::Upgrading(protection);
+    cx.push(Action::StartTls);
+    State::NoBackend(NoBackend)
+}
+
+impl State {
+    /// The handshake is done.
+    pub(super) fn on_secured(self, sni: Option<HostName>, cx: &mut Context) -> Self {
+        let Security::Upgrading(protection) = cx.security else {
+            return cx.unexpected(self, "a handshake that was not asked for");
         };
-        self.answer(answer);
+        cx.security = Security::On {
+            sni,
+            protection,
+            chosen_by: ChosenBy::Default,
+        };
+        self
     }
 }

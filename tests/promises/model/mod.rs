@@ -21,7 +21,7 @@ use portcullis::ftp::reply::{Class, Reply, ReplyParser};
 use portcullis::route::Router;
 use portcullis::session::machine::{
     Action, BackendProtection, BadLine, ClientData, DataEvent, Dialled, Event, Machine, Prepared,
-    Terms, Ways,
+    Terms, Wait, Ways,
 };
 
 use crate::script::{Happening, Listener};
@@ -272,6 +272,7 @@ impl World {
                 self.data = data_after(self.data, upload, *event)?;
                 Event::Data(*event)
             }
+            Happening::Expired if self.machine.wait() == Wait::Data => return None,
             Happening::Expired => Event::Expired,
             Happening::Drain => Event::Drain,
             Happening::Client(_)

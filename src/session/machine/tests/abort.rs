@@ -44,7 +44,7 @@ fn noop_waits_for_the_first_reply_since_a_server_may_throw_away_what_is_behind_a
         .backend("200 A")
         .backend("426 T")
         .actions();
-    assert!(!odd.machine.is_ready());
+    assert!(!odd.is_ready());
     odd.backend("200 N");
     assert_eq!(odd.codes(), [426, 200]);
 }

@@ -71,7 +71,11 @@ fn auth_takes_tls_in_all_its_spellings_and_nothing_else() {
     ] {
         let mut session = Session::explicit();
         session.secured(auth, None);
-        assert_eq!(session.machine.security.protection(), protection, "{auth}");
+        assert_eq!(
+            session.machine.cx.security.protection(),
+            protection,
+            "{auth}"
+        );
         assert_eq!(session.answer("AUTH TLS"), 503);
     }
     assert_eq!(Session::explicit().answer("AUTH"), 501);
@@ -99,13 +103,16 @@ fn prot_knows_two_levels_and_does_without_pbsz() {
     for (line, code) in dialogue {
         assert_eq!(session.answer(line), code, "{line}");
     }
-    assert_eq!(session.machine.security.protection(), Protection::Clear);
+    assert_eq!(session.machine.cx.security.protection(), Protection::Clear);
 }
 
 #[test]
 fn an_implicit_session_begins_private() {
     let mut session = Session::implicit();
-    assert_eq!(session.machine.security.protection(), Protection::Private);
+    assert_eq!(
+        session.machine.cx.security.protection(),
+        Protection::Private
+    );
     assert_eq!(session.answer("PROT C"), 200);
 }
 

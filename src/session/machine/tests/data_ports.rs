@@ -380,8 +380,8 @@ fn with_an_offset_the_backend_is_not_asked_again_but_the_next_time() {
     session.client("RETR x").actions();
     session.data(DataEvent::BackendNotReached);
     assert_eq!(session.sent(), ["REST 0"]);
-    let failed = Cause::Data(DataFailure::NoBackend);
-    assert_eq!(session.cause(), Some(failed));
+    let failed = Outcome::Failed(Failure::Data(DataFailure::NoBackend));
+    assert_eq!(session.outcome(), Some(failed));
     assert_eq!(session.codes(), [425]);
     session.backend("350 At 0");
     session.client("EPSV");
@@ -409,4 +409,14 @@ fn what_ends_a_transfer_while_the_backend_is_asked_again_waits_for_its_answer() 
     silent.event(Event::Expired);
     assert_eq!(silent.ending(), Some(Ending::BackendLost));
     assert_eq!(silent.codes(), [421]);
+}
+
+#[test]
+fn where_there_is_no_way_to_ask_the_backend_the_client_hears_so_at_once() {
+    // PASV has no meaning over IPv6.
+    let mut session = at_site_with(PassiveMode::Pasv, true);
+    session.client("EPSV");
+    assert!(session.has(&Action::Record(Record::NoDataPort(None))));
+    assert_eq!(session.codes(), [425]);
+    assert_eq!(session.machine.wait(), Wait::Command);
 }

@@ -15,12 +15,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::context::{MAX_BAD_LINES, MAX_PRELIMINARIES};
 use super::*;
 use crate::config::{CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, UserForms};
-use crate::ftp::command::Direction;
+use crate::ftp::command::{BadCommand, Command, Direction};
 use crate::ftp::line::Line;
-use crate::ftp::reply::ReplyParser;
-use crate::observe::metrics::Verdict;
+use crate::ftp::reply::{Reply, ReplyParser};
+use crate::observe::metrics::{LoginResult, Verdict};
 
 /// A session between a client, the sites `a` (default), `b` and `c`, and the machine.
 pub(super) struct Session {
@@ -296,17 +297,22 @@ impl Session {
     /// The verdict on the transfer; the rest stays to be looked at.
     pub fn verdict(&self) -> Option<Verdict> {
         self.actions.iter().find_map(|action| match action {
-            Action::Record(Record::Transfer { verdict, .. }) => Some(*verdict),
+            Action::Record(Record::Transfer { outcome, .. }) => Some(outcome.verdict()),
             _ => None,
         })
     }
 
-    /// Why it is not complete; the rest stays to be looked at.
-    pub fn cause(&self) -> Option<Cause> {
+    /// How the transfer ended; the rest stays to be looked at.
+    pub fn outcome(&self) -> Option<Outcome> {
         self.actions.iter().find_map(|action| match action {
-            Action::Record(Record::Transfer { cause, .. }) => cause.clone(),
+            Action::Record(Record::Transfer { outcome, .. }) => Some(outcome.clone()),
             _ => None,
         })
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_ready(&self) -> bool {
+        self.machine.state.is_ready(&self.machine.cx)
     }
 
     pub fn has(&self, action: &Action) -> bool {

@@ -232,24 +232,33 @@ fn what_a_client_said_before_the_end_of_its_side_is_carried_out_and_answered() {
 
 #[test]
 fn the_log_is_told_what_ended_a_transfer() {
-    let cause = |event: Event| {
+    let outcome = |event: Event| {
         let mut session = Session::running("RETR x");
         session.backend("150 Here").event(event);
-        session.cause().expect("an incomplete transfer")
+        session.outcome().expect("an ended transfer")
     };
     let said = reply("550 The disk is gone");
     assert_eq!(
-        cause(Event::Reply(said.clone())),
-        Cause::Reply(Box::new(said))
+        outcome(Event::Reply(said.clone())),
+        Outcome::Failed(Failure::Reply(Box::new(said)))
     );
     let full = reply("421 Full");
     assert_eq!(
-        cause(Event::Reply(full.clone())),
-        Cause::Reply(Box::new(full))
+        outcome(Event::Reply(full.clone())),
+        Outcome::Failed(Failure::Reply(Box::new(full)))
     );
-    assert_eq!(cause(Event::ClientGone), Cause::ClientGone);
-    assert_eq!(cause(Event::BackendGone), Cause::BackendGone);
-    assert_eq!(cause(Event::DrainOver), Cause::Drain);
+    assert_eq!(
+        outcome(Event::ClientGone),
+        Outcome::Failed(Failure::ClientGone)
+    );
+    assert_eq!(
+        outcome(Event::BackendGone),
+        Outcome::Failed(Failure::BackendGone)
+    );
+    assert_eq!(
+        outcome(Event::DrainOver),
+        Outcome::Aborted(AbortedBy::Drain)
+    );
 }
 
 #[test]
@@ -361,7 +370,10 @@ fn where_data_has_to_be_private_a_transfer_without_prot_p_is_521() {
     }));
     let mut implicit = Session::implicit_with(terms, None);
     assert_eq!(implicit.answer("PROT C"), 534);
-    assert_eq!(implicit.machine.security.protection(), Protection::Private);
+    assert_eq!(
+        implicit.machine.cx.security.protection(),
+        Protection::Private
+    );
 }
 
 #[test]

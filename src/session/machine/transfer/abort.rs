@@ -5,16 +5,18 @@
 //! guessing. ABOR goes out before the reset, since pyftpdlib takes even a reset for the end of the file. NOOP goes out at
 //! the first reply: in a transfer Pure-FTPd throws away whatever has come behind an ABOR.
 
-use super::super::{Action, Machine, ProtocolError};
-use super::{DataFailure, Phase, Transfer};
-use crate::ftp::answer::{self, Answer};
+use super::super::context::Context;
+use super::super::{Action, ProtocolError, State};
+use super::{AbortedBy, DataFailure, Details, Failure, Outcome, Transfer};
+use crate::ftp::answer;
 use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::Verdict;
 
 /// A transfer that has been given up, and whose backend is on its way back into step.
 #[derive(Debug)]
-pub(super) struct Abort {
-    why: AbortReason,
+pub(in super::super) struct Aborting {
+    pub(super) details: Box<Details>,
+    reason: AbortReason,
     resync: Resync,
     /// What the backend has said to it so far.
     replies: Vec<Reply>,
@@ -28,13 +30,6 @@ pub(super) enum AbortReason {
     Data(DataFailure),
 }
 
-/// Whether a reply says something about the transfer, be it the ABOR's. A 225 alone says that there is none: pyftpdlib has
-/// put the file off until it accepts its data connection, and would send it over the next one, in front of the next file. A
-/// server that knows no ABOR says as little.
-fn speaks_of_transfer(reply: &Reply) -> bool {
-    !matches!(reply.number(), 200..=225 | 500..=504)
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Resync {
     /// The backend was sent ABOR and has not answered.
@@ -43,121 +38,118 @@ enum Resync {
     NoopSent,
 }
 
-impl Abort {
+impl Aborting {
+    /// Ends a running transfer here and at the backend, for which it is over if it has said 2xx.
+    pub(super) fn begin(
+        is_confirmed: bool,
+        details: Box<Details>,
+        reason: AbortReason,
+        cx: &mut Context,
+    ) -> State {
+        if is_confirmed {
+            cx.push(Action::DropData);
+            return details.end_aborted(reason, &[], cx);
+        }
+        cx.send(b"ABOR");
+        cx.push(Action::DropData);
+        State::Transfer(Transfer::Aborting(Self {
+            details,
+            reason,
+            resync: Resync::AborSent,
+            replies: Vec::new(),
+        }))
+    }
+
     /// Whether the client has said ABOR.
     pub fn is_asked_for(&self) -> bool {
-        matches!(self.why, AbortReason::Client)
+        matches!(self.reason, AbortReason::Client)
     }
 
     /// The client says ABOR when a data connection has failed already.
-    pub fn is_now_asked_for(&mut self) {
-        self.why = AbortReason::Client;
+    pub fn on_abor(mut self) -> State {
+        self.reason = AbortReason::Client;
+        State::Transfer(Transfer::Aborting(self))
+    }
+
+    pub fn on_reply(mut self, reply: Reply, cx: &mut Context) -> State {
+        if reply.class() == Class::Preliminary {
+            // A late 150.
+            return State::Transfer(Transfer::Aborting(self));
+        }
+        match self.resync {
+            // A server that calls NOOP's 200 something else has said three things by then.
+            Resync::NoopSent if reply.number() == 200 || self.is_answered_twice() => {
+                return self.resynchronised(cx);
+            }
+            Resync::NoopSent => self.replies.push(reply),
+            Resync::AborSent => {
+                self.replies.push(reply);
+                self.resync = Resync::NoopSent;
+                cx.send(b"NOOP");
+            }
+        }
+        State::Transfer(Transfer::Aborting(self))
+    }
+
+    pub fn on_expired(self, cx: &mut Context) -> State {
+        if self.is_answered_twice() {
+            // The backend does without NOOP.
+            return self.resynchronised(cx);
+        }
+        State::Transfer(Transfer::Aborting(self)).drop_backend(ProtocolError::ReplyTimeout, cx)
     }
 
     /// Whether the transfer and the ABOR have been answered, as far as a server answers both.
-    pub fn is_answered_twice(&self) -> bool {
+    fn is_answered_twice(&self) -> bool {
         self.replies.len() >= 2
-    }
-}
-
-impl Machine {
-    /// Ends the running transfer here and at the backend.
-    pub(super) fn abort(&mut self, why: AbortReason) {
-        let Some(transfer) = self.transfer_mut() else {
-            return;
-        };
-        let Phase::Running(running) = &transfer.phase else {
-            return;
-        };
-        if running.confirmed.is_some() {
-            // For the backend the transfer is over.
-            self.push(Action::DropData);
-            return self.end_aborted(why, &[]);
-        }
-        transfer.phase = Phase::Aborting(Abort {
-            why,
-            resync: Resync::AborSent,
-            replies: Vec::new(),
-        });
-        self.send(b"ABOR");
-        self.push(Action::DropData);
-    }
-
-    pub(super) fn reply_during_abort(&mut self, reply: Reply) {
-        let Some(Transfer {
-            phase: Phase::Aborting(abort),
-            ..
-        }) = self.transfer_mut()
-        else {
-            return;
-        };
-        if reply.class() == Class::Preliminary {
-            // A late 150.
-            return;
-        }
-        match abort.resync {
-            // A server that calls NOOP's 200 something else has said three things by then.
-            Resync::NoopSent if reply.number() == 200 || abort.is_answered_twice() => {
-                self.resynchronised()
-            }
-            Resync::NoopSent => abort.replies.push(reply),
-            Resync::AborSent => {
-                abort.replies.push(reply);
-                abort.resync = Resync::NoopSent;
-                self.send(b"NOOP");
-            }
-        }
     }
 
     /// The backend has answered all that it was sent, or will not answer the rest.
-    pub(super) fn resynchronised(&mut self) {
-        let Some(Transfer {
-            phase: Phase::Aborting(abort),
-            stats,
-            ..
-        }) = self.transfer_mut()
-        else {
-            return;
-        };
-        let why = abort.why;
-        let replies = std::mem::take(&mut abort.replies);
-        if !replies.iter().any(speaks_of_transfer) {
-            return self.drop_backend(ProtocolError::AbortIgnored);
+    fn resynchronised(mut self, cx: &mut Context) -> State {
+        if !self.replies.iter().any(speaks_of_transfer) {
+            return State::Transfer(Transfer::Aborting(self))
+                .drop_backend(ProtocolError::AbortIgnored, cx);
         }
         // It has answered what came after these.
-        for _ in 0..std::mem::take(stats) {
-            self.answer(answer::NOT_IMPLEMENTED);
+        for _ in 0..std::mem::take(&mut self.details.stats) {
+            cx.reply(answer::NOT_IMPLEMENTED);
         }
-        self.end_aborted(why, &replies);
+        self.details.end_aborted(self.reason, &self.replies, cx)
     }
+}
 
+impl Details {
     /// Tells the client how the transfer ended, in the backend's words where it had some.
-    fn end_aborted(&mut self, why: AbortReason, replies: &[Reply]) {
+    fn end_aborted(
+        self: Box<Self>,
+        reason: AbortReason,
+        replies: &[Reply],
+        cx: &mut Context,
+    ) -> State {
         let failure = replies.iter().find(|reply| reply.class().is_failure());
-        match why {
+        match reason {
             AbortReason::Client => {
                 let done = replies
                     .iter()
                     .rfind(|reply| reply.class() == Class::Completion);
                 // RFC 959 §4.1.3: a 426 for the transfer, then a 226 for the ABOR. A 226 for the transfer would speak
                 // of bytes that never reached the client.
-                self.pass_or(failure, answer::TRANSFER_ABORTED);
-                self.pass_or(done, answer::ABORT_DONE);
-                self.end_transfer(Verdict::Aborted, None);
+                cx.forward_or(failure, answer::TRANSFER_ABORTED);
+                cx.forward_or(done, answer::ABORT_DONE);
+                self.end(Outcome::Aborted(AbortedBy::Client), cx)
             }
             AbortReason::Data(fault) => {
-                let verdict = fault.verdict();
-                let its_own = failure.filter(|_| verdict == Verdict::FailedBackend);
-                self.pass_or(its_own, fault.answer());
-                self.end_failed(fault);
+                let its_own = failure.filter(|_| fault.verdict() == Verdict::FailedBackend);
+                cx.forward_or(its_own, fault.answer());
+                self.end(Outcome::Failed(Failure::Data(fault)), cx)
             }
         }
     }
+}
 
-    fn pass_or(&mut self, reply: Option<&Reply>, otherwise: Answer) {
-        match reply {
-            Some(reply) => self.pass(reply),
-            None => self.answer(otherwise),
-        }
-    }
+/// Whether a reply says something about the transfer, be it the ABOR's. A 225 alone says that there is none: pyftpdlib has
+/// put the file off until it accepts its data connection, and would send it over the next one, in front of the next file. A
+/// server that knows no ABOR says as little.
+fn speaks_of_transfer(reply: &Reply) -> bool {
+    !matches!(reply.number(), 200..=225 | 500..=504)
 }

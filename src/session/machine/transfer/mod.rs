@@ -1,30 +1,72 @@
 //! One transfer, from its command to its verdict.
 //!
-//! `verdict` judges it while it runs. A transfer that the client aborts, or that goes wrong on our side, has to be ended at
-//! the backend, too: see `abort`. A backend whose data port can't be reached is asked for another: see `again`.
+//! ```text
+//!           ┌─────────────── not reached ───────────────┐
+//!           ▼                                           │
+//! RETR ──▶ Opening ──open──▶ Download ──2xx, sink ended──┼──▶ complete
+//! STOR ──▶ (Asking) ──both──▶ Upload ──sink ended, 2xx───┼──▶ complete
+//!              │                 │                       │
+//!              └─ failure, ABOR  └─ failure, ABOR ──▶ Aborting ──▶ not complete
+//! ```
+//!
+//! `opening` waits for the data connections, and asks a backend whose data port can't be reached for another. `download` and
+//! `upload` judge the transfer while it runs. One that the client aborts, or that goes wrong on our side, has to be ended
+//! at the backend, too: see `abort`.
+//!
+//! # The verdict, which is the promise that Portcullis makes
+//!
+//! A transfer is complete only if its source ended in order, its sink took every byte, *and* the backend said 2xx. Until
+//! all three are known none of the peers is told that it is: a download's client doesn't get its end of file before the
+//! backend's 2xx, an upload's backend doesn't get its own before the client's end was judged. In every other case the
+//! sink's leg is reset and the client hears a 4xx or 5xx.
 
 mod abort;
-mod again;
-mod cause;
+mod confirmed;
+mod download;
 mod failure;
-mod verdict;
+mod opening;
+mod outcome;
+mod upload;
 
-use super::data_port::Request;
-use super::logged_in::{DataPort, Step};
-use super::{Action, DataEvent, Machine, Protection, ProtocolError, Record, State, Wait};
+use std::num::NonZeroUsize;
+
+use super::context::{Client, Context};
+use super::data_port::PortDialogue;
+use super::echo::Surplus;
+use super::queue::QueuedLine;
+use super::ready::{Forwarding, LoggedIn};
+use super::{Action, DataEvent, Ending, Protection, ProtocolError, Record, State, Wait};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Direction, Verb};
 use crate::ftp::reply::{Class, Reply};
-use crate::observe::metrics::Verdict;
 
-use abort::{Abort, AbortReason};
-pub use cause::Cause;
+use abort::{AbortReason, Aborting};
+use download::Download;
 pub use failure::DataFailure;
-use verdict::{Data, Running};
+pub(super) use opening::Asking;
+use opening::Opening;
+pub use outcome::{AbortedBy, Failure, Outcome};
+use upload::Upload;
 
 /// The transfer under way.
 #[derive(Debug)]
-pub(super) struct Transfer {
+pub(super) enum Transfer {
+    /// The command waits for a data connection.
+    Opening(Opening),
+    /// The backend is asked for another data port.
+    Asking(Asking),
+    /// The backend has the command, and is to take a file.
+    Upload(Upload),
+    /// The backend has the command, and is to send a file or a listing.
+    Download(Download),
+    /// The backend is brought back into step.
+    Aborting(Aborting),
+}
+
+/// What is known of a transfer as long as it lasts.
+#[derive(Debug)]
+struct Details {
+    login: Box<LoggedIn>,
     command: Command,
     direction: Direction,
     /// That of the client's data connection.
@@ -34,32 +76,279 @@ pub(super) struct Transfer {
     /// How many STATs the backend has not answered yet.
     stats: usize,
     /// How its data port was asked for.
-    request: Request,
-    phase: Phase,
+    port: PortDialogue,
 }
 
-#[derive(Debug)]
-enum Phase {
-    /// The command waits for a data connection.
-    Opening(Missing),
-    /// The backend is asked for another data port.
-    Asking(Request),
-    /// The backend has the command.
-    Running(Running),
-    /// The backend is brought back into step.
-    Aborting(Abort),
+/// A transfer command, with nothing else under way.
+pub(super) fn begin(
+    mut login: Box<LoggedIn>,
+    command: Command,
+    direction: Direction,
+    cx: &mut Context,
+) -> State {
+    // PROT counts as it stands at the transfer command, not at PASV (RFC 4217 §8).
+    let protection = cx.security.protection();
+    if cx.terms.data_required && protection == Protection::Clear {
+        // The data port stays: PROT P and the same command again are all it takes.
+        return refuse(login, command, answer::PROT_REQUIRED, cx);
+    }
+    let Some(port) = login.data_port.take() else {
+        return refuse(login, command, answer::DATA_PORT_FIRST, cx);
+    };
+    cx.push(Action::OpenData {
+        direction,
+        protection,
+    });
+    Opening::begin(Box::new(Details {
+        login,
+        command,
+        direction,
+        protection,
+        begun: false,
+        stats: 0,
+        port,
+    }))
+    // It may have ended its side behind this command.
+    .without_a_client_that_is_needed(cx)
 }
 
-/// Whose data connection a transfer's command waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Missing {
-    /// The backend's, without which many servers say no 150.
-    Backend,
-    /// The client's, in an upload: with the command the server empties the file, and the client may never come.
-    Client,
+fn refuse(login: Box<LoggedIn>, command: Command, answer: Answer, cx: &mut Context) -> State {
+    cx.reply(answer);
+    cx.push(Action::Record(Record::Refused { command, answer }));
+    login.clear_rest(cx)
 }
 
 impl Transfer {
+    pub fn on_command(mut self, command: Command, cx: &mut Context) -> State {
+        match (command.verb(), self) {
+            (Verb::Abor, Self::Opening(state)) => return state.on_abor(cx),
+            (Verb::Abor, Self::Asking(state)) => return state.on_abor(cx),
+            (Verb::Abor, Self::Upload(state)) => return state.abort(AbortReason::Client, cx),
+            (Verb::Abor, Self::Download(state)) => return state.abort(AbortReason::Client, cx),
+            (Verb::Abor, Self::Aborting(state)) if !state.is_asked_for() => {
+                return state.on_abor();
+            }
+            // Answered here: many servers are deaf during a transfer, and whose 200 it was would be anyone's guess.
+            (Verb::Noop, state) if state.may_answer_noop(cx) => {
+                cx.reply(answer::NOOP_OK);
+                self = state;
+            }
+            (Verb::Stat, mut state)
+                if command.argument().is_empty() && state.may_forward_stat(cx) =>
+            {
+                state.details_mut().stats += 1;
+                cx.send(command.line());
+                self = state;
+            }
+            // In order, when the transfer is over; RFC 959 §4.1.1 says so of QUIT.
+            (_, state) => {
+                cx.queue.push(QueuedLine::Command(command));
+                self = state;
+            }
+        }
+        State::Transfer(self)
+    }
+
+    /// Not before what came earlier, or the client takes it for the answer to that, nor before the two replies to its ABOR.
+    fn may_answer_noop(&self, cx: &Context) -> bool {
+        let waits_for_abor = matches!(self, Self::Aborting(state) if state.is_asked_for());
+        !waits_for_abor && cx.queue.is_empty() && self.details().stats == 0
+    }
+
+    fn may_forward_stat(&self, cx: &Context) -> bool {
+        let is_running = matches!(self, Self::Upload(_) | Self::Download(_));
+        is_running && cx.queue.is_empty() && self.details().stats < MAX_STATS
+    }
+
+    pub fn on_data(self, event: DataEvent, cx: &mut Context) -> State {
+        match self {
+            Self::Opening(state) => state.on_data(event, cx),
+            Self::Asking(state) => state.on_data(event, cx),
+            Self::Upload(state) => state.on_data(event, cx),
+            Self::Download(state) => state.on_data(event, cx),
+            // Its data connections have been dropped.
+            Self::Aborting(_) => cx.unexpected(State::Transfer(self), "a data event"),
+        }
+    }
+
+    pub fn on_reply(mut self, reply: Reply, cx: &mut Context) -> State {
+        let details = self.details_mut();
+        let for_stat = details.stat_is_answered_by(&reply);
+        if for_stat && details.stats > 0 {
+            details.stats -= 1;
+            cx.forward(&reply);
+            return State::Transfer(self);
+        }
+        match self {
+            // Nothing was asked yet.
+            Self::Opening(_) => self.drop_backend(ProtocolError::UnsolicitedReply, cx),
+            Self::Asking(state) => state.on_reply(&reply, cx),
+            // The answer to a STAT that was never sent says nothing about the transfer.
+            Self::Upload(_) | Self::Download(_)
+                if for_stat && reply.class() == Class::Completion =>
+            {
+                self.drop_backend(ProtocolError::UnexpectedReply, cx)
+            }
+            Self::Upload(state) => state.on_reply(reply, cx),
+            Self::Download(state) => state.on_reply(reply, cx),
+            Self::Aborting(state) => state.on_reply(reply, cx),
+        }
+    }
+
+    pub fn on_expired(self, cx: &mut Context) -> State {
+        if self.wait(cx) == Wait::Orphan {
+            return self.cut_with_client(cx);
+        }
+        match self {
+            Self::Upload(state) => state.on_expired(cx),
+            Self::Download(state) => state.on_expired(cx),
+            Self::Aborting(state) => state.on_expired(cx),
+            // The data connections have deadlines of their own, and a reply's end is the same in every state.
+            Self::Opening(_) | Self::Asking(_) => cx.unexpected(
+                State::Transfer(self),
+                "the end of a time that is not limited",
+            ),
+        }
+    }
+
+    /// The client's control connection has ended, which is ABOR and QUIT together (RFC 959 §4.1.1), but behind a QUIT. An
+    /// upload goes on whose bytes tell by themselves that they are all: a client that has sent its close_notify may close
+    /// both of its connections, be it with replies unread. [`Wait::Orphan`] bounds the time for that.
+    pub fn on_client_gone(self, cx: &mut Context) -> State {
+        if self.outlives_its_client() || cx.queue.holds_quit() {
+            return self.without_a_client_that_is_needed(cx);
+        }
+        self.cut_with_client(cx)
+    }
+
+    /// Where nothing else tells half a file from a whole one, the end of the control connection does.
+    fn without_a_client_that_is_needed(self, cx: &mut Context) -> State {
+        if cx.client == Client::Gone && self.needs_its_client() {
+            return self.cut_with_client(cx);
+        }
+        State::Transfer(self)
+    }
+
+    fn cut_with_client(self, cx: &mut Context) -> State {
+        self.cut(Outcome::Failed(Failure::ClientGone), cx);
+        cx.close(Ending::ClientGone)
+    }
+
+    /// The session ends in the middle of it: the backend must not keep what it has as a whole file.
+    pub fn cut(self, outcome: Outcome, cx: &mut Context) {
+        let is_over_for_backend = match &self {
+            Self::Upload(state) => state.is_confirmed(),
+            Self::Download(state) => state.is_confirmed(),
+            Self::Opening(_) | Self::Asking(_) | Self::Aborting(_) => true,
+        };
+        if !is_over_for_backend {
+            cx.send(b"ABOR");
+        }
+        cx.push(Action::DropData);
+        self.record(outcome, cx);
+    }
+
+    /// Records a transfer that ends together with its session.
+    pub fn record(self, outcome: Outcome, cx: &mut Context) {
+        self.into_details().finish(outcome, cx);
+    }
+
+    fn drop_backend(self, why: ProtocolError, cx: &mut Context) -> State {
+        State::Transfer(self).drop_backend(why, cx)
+    }
+
+    pub fn wait(&self, cx: &Context) -> Wait {
+        if self.is_orphan(cx) {
+            return Wait::Orphan;
+        }
+        match self {
+            Self::Opening(_) => Wait::Data,
+            Self::Asking(_) => Wait::Reply,
+            Self::Upload(state) => state.wait(),
+            Self::Download(state) => state.wait(),
+            Self::Aborting(_) => Wait::Abort,
+        }
+    }
+
+    /// Whether its source is an upload's that has ended, and what the client has said decides whether that counts.
+    pub fn is_being_judged(&self) -> bool {
+        matches!(self, Self::Upload(state) if state.is_being_judged())
+    }
+
+    /// Whether only a client that waits for its replies tells the end of its file from its own: when it is killed, the
+    /// kernel ends both of its connections with FIN.
+    fn needs_its_client(&self) -> bool {
+        match self {
+            // Under TLS it may still end with close_notify.
+            Self::Opening(_) | Self::Asking(_) => {
+                let details = self.details();
+                details.direction == Direction::Upload && details.protection == Protection::Clear
+            }
+            Self::Upload(state) => state.needs_its_client(),
+            Self::Download(_) | Self::Aborting(_) => false,
+        }
+    }
+
+    /// Whether its bytes tell their end by themselves, or have ended.
+    fn outlives_its_client(&self) -> bool {
+        match self {
+            Self::Opening(_) | Self::Asking(_) => self.details().is_private_upload(),
+            Self::Upload(state) => state.outlives_its_client(),
+            Self::Download(_) => false,
+            Self::Aborting(_) => true,
+        }
+    }
+
+    /// Whether an upload runs whose client is gone, and has yet to show that it is whole. QUIT tells that the client meant
+    /// to go.
+    fn is_orphan(&self, cx: &Context) -> bool {
+        if cx.client == Client::Present {
+            return false;
+        }
+        let may_be_whole = match self {
+            Self::Opening(_) | Self::Asking(_) => self.details().is_private_upload(),
+            Self::Upload(state) => state.is_flowing_and_private(),
+            Self::Download(_) | Self::Aborting(_) => false,
+        };
+        may_be_whole && !cx.queue.holds_quit()
+    }
+
+    pub fn login(&self) -> &LoggedIn {
+        &self.details().login
+    }
+
+    fn details(&self) -> &Details {
+        match self {
+            Self::Opening(state) => &state.details,
+            Self::Asking(state) => &state.details,
+            Self::Upload(state) => &state.details,
+            Self::Download(state) => &state.details,
+            Self::Aborting(state) => &state.details,
+        }
+    }
+
+    fn details_mut(&mut self) -> &mut Details {
+        match self {
+            Self::Opening(state) => &mut state.details,
+            Self::Asking(state) => &mut state.details,
+            Self::Upload(state) => &mut state.details,
+            Self::Download(state) => &mut state.details,
+            Self::Aborting(state) => &mut state.details,
+        }
+    }
+
+    fn into_details(self) -> Box<Details> {
+        match self {
+            Self::Opening(state) => state.details,
+            Self::Asking(state) => state.details,
+            Self::Upload(state) => state.details,
+            Self::Download(state) => state.details,
+            Self::Aborting(state) => state.details,
+        }
+    }
+}
+
+impl Details {
     /// Whether a reply can only be meant for a STAT: 211 to 213, or "not here", which before a 1yz would be the transfer's
     /// own refusal.
     fn stat_is_answered_by(&self, reply: &Reply) -> bool {
@@ -70,314 +359,70 @@ impl Transfer {
         }
     }
 
-    /// What the metrics and the log are told of it.
-    fn record(&self, verdict: Verdict, cause: Option<Cause>) -> Record {
-        Record::Transfer {
-            command: self.command.clone(),
-            direction: self.direction,
-            verdict,
-            cause,
-        }
-    }
-
-    /// Whether its source is an upload's that has ended, and what the client has said decides whether that counts.
-    pub fn is_being_judged(&self) -> bool {
-        matches!(self.wait(), Wait::UploadGrace | Wait::PendingInput)
-    }
-
-    /// Whether only a client that waits for its replies tells the end of its file from its own: when it is killed, the
-    /// kernel ends both of its connections with FIN.
-    pub fn needs_its_client(&self) -> bool {
-        match (&self.phase, self.protection) {
-            _ if self.direction != Direction::Upload => false,
-            (Phase::Opening(_) | Phase::Asking(_), protection) => protection == Protection::Clear,
-            // Under TLS it may still end with close_notify.
-            (Phase::Running(running), Protection::Private) => running.data == Data::Unproven,
-            (Phase::Running(running), Protection::Clear) => {
-                matches!(running.data, Data::Flowing | Data::Unproven)
-            }
-            (Phase::Aborting(_), _) => false,
-        }
-    }
-
-    /// Whether its bytes tell their end by themselves, or have ended.
-    pub fn outlives_its_client(&self) -> bool {
-        match &self.phase {
-            Phase::Aborting(_) => true,
-            Phase::Opening(_) | Phase::Asking(_) => self.is_private_upload(),
-            Phase::Running(running) => {
-                let has_ended = !matches!(running.data, Data::Flowing | Data::Unproven);
-                self.is_private_upload() || self.direction == Direction::Upload && has_ended
-            }
-        }
-    }
-
-    /// Whether the end of its bytes is still to come, from a client that may be gone.
-    pub fn is_orphaned_without_its_client(&self) -> bool {
-        let is_flowing = match &self.phase {
-            Phase::Opening(_) | Phase::Asking(_) => true,
-            Phase::Running(running) => running.data == Data::Flowing,
-            Phase::Aborting(_) => false,
-        };
-        self.is_private_upload() && is_flowing
-    }
-
     fn is_private_upload(&self) -> bool {
         self.direction == Direction::Upload && self.protection == Protection::Private
     }
 
-    pub fn wait(&self) -> Wait {
-        match &self.phase {
-            Phase::Opening(_) => Wait::Data,
-            Phase::Asking(_) => Wait::Reply,
-            Phase::Aborting(_) => Wait::Abort,
-            Phase::Running(running) => running.wait(),
-        }
-    }
-}
-
-impl Machine {
-    pub(super) fn transfer(&self) -> Option<&Transfer> {
-        match &self.state {
-            State::LoggedIn(logged_in) => match &logged_in.step {
-                Step::Transfer(transfer) => Some(transfer),
-                _ => None,
-            },
-            _ => None,
+    /// The backend's 1yz.
+    fn on_preliminary(&mut self, reply: &Reply, cx: &mut Context) {
+        cx.forward(reply);
+        if !std::mem::replace(&mut self.begun, true) {
+            cx.push(Action::ExpectData);
         }
     }
 
-    fn transfer_mut(&mut self) -> Option<&mut Transfer> {
-        match &mut self.state {
-            State::LoggedIn(logged_in) => match &mut logged_in.step {
-                Step::Transfer(transfer) => Some(transfer),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    pub(super) fn begin_transfer(&mut self, command: Command) {
-        // PROT counts as it stands at the transfer command, not at PASV (RFC 4217 §8).
-        let protection = self.security.protection();
-        if self.terms.data_required && protection == Protection::Clear {
-            // The data port stays: PROT P and the same command again are all it takes.
-            return self.refuse_transfer(command, answer::PROT_REQUIRED);
-        }
-        let (State::LoggedIn(logged_in), Some(direction)) =
-            (&mut self.state, command.verb().transfer())
-        else {
-            return;
+    /// The backend's 4yz or 5yz.
+    fn on_failure(self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
+        // The reply first: a client that is still connecting or sending learns why.
+        cx.forward(&reply);
+        cx.push(Action::DropData);
+        let words = Box::new(reply.clone());
+        let outcome = if self.begun {
+            Outcome::Failed(Failure::Reply(words))
+        } else {
+            Outcome::Refused(words)
         };
-        let port = std::mem::replace(&mut logged_in.data_port, DataPort::None);
-        let DataPort::Prepared(request) = port else {
-            return self.refuse_transfer(command, answer::DATA_PORT_FIRST);
-        };
-        logged_in.step = Step::Transfer(Transfer {
-            command,
-            direction,
-            protection,
-            begun: false,
-            stats: 0,
-            request,
-            phase: Phase::Opening(Missing::Backend),
-        });
-        self.push(Action::OpenData {
-            direction,
-            protection,
-        });
-        // It may have ended its side behind this command.
-        self.lose_upload_of_gone_client();
-    }
-
-    fn refuse_transfer(&mut self, command: Command, answer: Answer) {
-        self.answer(answer);
-        self.push(Action::Record(Record::Refused { command, answer }));
-        self.clear_rest();
-    }
-
-    pub(super) fn command_during_transfer(&mut self, command: Command) {
-        let nothing_queued = self.queue.is_empty();
-        let Some(transfer) = self.transfer_mut() else {
-            return;
-        };
-        match (command.verb(), &mut transfer.phase) {
-            (Verb::Abor, Phase::Opening(_)) => {
-                // The backend has not heard of the transfer, so it need not hear of its end.
-                self.push(Action::DropData);
-                self.answer(answer::TRANSFER_ABORTED);
-                self.answer(answer::ABORT_DONE);
-                self.end_transfer(Verdict::Aborted, None);
-            }
-            (Verb::Abor, Phase::Asking(_)) => {
-                self.push(Action::DropData);
-                self.answer(answer::TRANSFER_ABORTED);
-                self.answer(answer::ABORT_DONE);
-                self.end_transfer(Verdict::Aborted, None);
-                self.owe_answer_to_asking();
-            }
-            (Verb::Abor, Phase::Running(_)) => self.abort(AbortReason::Client),
-            (Verb::Abor, Phase::Aborting(abort)) if !abort.is_asked_for() => {
-                abort.is_now_asked_for();
-            }
-            // The client expects the two replies to its ABOR first.
-            (Verb::Noop, Phase::Aborting(abort)) if abort.is_asked_for() => self.enqueue(command),
-            // Answered here: many servers are deaf during a transfer, and whose 200 it was would be anyone's guess.
-            // Not before what came earlier, or the client takes it for the answer to that.
-            (Verb::Noop, _) if nothing_queued && transfer.stats == 0 => {
-                self.answer(answer::NOOP_OK);
-            }
-            (Verb::Stat, Phase::Running(_))
-                if nothing_queued
-                    && command.argument().is_empty()
-                    && transfer.stats < MAX_STATS =>
-            {
-                transfer.stats += 1;
-                self.send(command.line());
-            }
-            // In order, when the transfer is over; RFC 959 §4.1.1 says so of QUIT.
-            _ => self.enqueue(command),
-        }
-    }
-
-    pub(super) fn on_data(&mut self, event: DataEvent) {
-        let Some(transfer) = self.transfer_mut() else {
-            return;
-        };
-        match (event, &mut transfer.phase) {
-            (DataEvent::BackendOpen, Phase::Opening(missing @ Missing::Backend))
-                if transfer.direction == Direction::Upload =>
-            {
-                *missing = Missing::Client;
-            }
-            (DataEvent::BackendOpen, Phase::Opening(Missing::Backend))
-            | (DataEvent::ClientConnected, Phase::Opening(Missing::Client)) => {
-                transfer.phase = Phase::Running(Running::new());
-                let command = transfer.command.clone();
-                self.track_rest(&command);
-                self.send(command.line());
-                self.push(Action::BeginData);
-            }
-            (DataEvent::BackendNotReached, Phase::Opening(Missing::Backend)) => {
-                self.backend_not_reached();
-            }
-            (DataEvent::SourceEnded { proven }, Phase::Running(_)) => self.source_ended(proven),
-            (DataEvent::Ended, Phase::Running(_)) => self.ended(),
-            (DataEvent::Finished, Phase::Running(_)) => self.finished(),
-            (DataEvent::Failed(failure), Phase::Opening(_)) => self.fail_transfer(failure),
-            (DataEvent::Failed(failure), Phase::Asking(_)) => {
-                self.fail_transfer(failure);
-                self.owe_answer_to_asking();
-            }
-            (DataEvent::Failed(failure), Phase::Running(_)) => {
-                self.abort(AbortReason::Data(failure))
-            }
-            // An event of data connections that have been dropped since.
-            _ => {}
-        }
-    }
-
-    pub(super) fn reply_during_transfer(&mut self, reply: Reply) {
-        let Some(transfer) = self.transfer_mut() else {
-            return;
-        };
-        let for_stat = transfer.stat_is_answered_by(&reply);
-        if for_stat && transfer.stats > 0 {
-            transfer.stats -= 1;
-            return self.pass(&reply);
-        }
-        match &transfer.phase {
-            Phase::Asking(request) => {
-                let request = *request;
-                self.reply_to_asking(request, &reply);
-            }
-            // Nothing was asked yet.
-            Phase::Opening(_) => self.drop_backend(ProtocolError::UnsolicitedReply),
-            // The answer to a STAT that nobody sent says nothing about the transfer.
-            Phase::Running(_) if for_stat && reply.class() == Class::Completion => {
-                self.drop_backend(ProtocolError::UnexpectedReply);
-            }
-            Phase::Running(_) => self.reply_to_transfer(reply),
-            Phase::Aborting(_) => self.reply_during_abort(reply),
-        }
-    }
-
-    pub(super) fn transfer_expired(&mut self) {
-        let hears_its_client = self.wants_command();
-        let Some(transfer) = self.transfer_mut() else {
-            return;
-        };
-        match &mut transfer.phase {
-            Phase::Opening(_) => {}
-            Phase::Asking(_) => self.drop_backend(ProtocolError::ReplyTimeout),
-            Phase::Running(running) if running.data == Data::Unproven && !hears_its_client => {
-                self.abort(AbortReason::Data(DataFailure::ClientUnheard));
-            }
-            Phase::Running(running) if matches!(running.data, Data::Unproven | Data::Proven) => {
-                running.data = Data::Ending;
-                self.push(Action::ProceedData);
-            }
-            // It is sure of the file, however late it closes.
-            Phase::Running(running) if running.wait() == Wait::SinkEnd => self.finished(),
-            Phase::Running(_) => self.abort(AbortReason::Data(DataFailure::NoFinalReply)),
-            // The backend does without NOOP.
-            Phase::Aborting(abort) if abort.is_answered_twice() => self.resynchronised(),
-            Phase::Aborting(_) => self.drop_backend(ProtocolError::ReplyTimeout),
-        }
-    }
-
-    /// The session ends in the middle of it: the backend must not keep what it has as a whole file.
-    pub(super) fn cut_transfer(&mut self, cause: Cause) {
-        if let Some(Transfer {
-            phase: Phase::Running(running),
-            ..
-        }) = self.transfer()
-            && running.confirmed.is_none()
-        {
-            self.send(b"ABOR");
-        }
-        self.push(Action::DropData);
-        self.record_cut(cause);
-    }
-
-    /// Records a transfer that ends together with its session.
-    pub(super) fn record_cut(&mut self, cause: Cause) {
-        if let Some(transfer) = self.transfer() {
-            let record = transfer.record(cause.verdict(), Some(cause));
-            self.push(Action::Record(record));
-        }
+        self.end(outcome, cx)
+            .after_final_reply(reply, Surplus::None, cx)
     }
 
     /// Ends a transfer that the backend has not begun, or takes for done.
-    fn fail_transfer(&mut self, failure: DataFailure) {
-        self.push(Action::DropData);
-        self.answer(failure.answer());
-        self.end_failed(failure);
+    fn fail(self: Box<Self>, failure: DataFailure, cx: &mut Context) -> State {
+        cx.push(Action::DropData);
+        cx.reply(failure.answer());
+        self.end(Outcome::Failed(Failure::Data(failure)), cx)
     }
 
     /// Ends a transfer for which the client has its answer.
-    fn end_failed(&mut self, failure: DataFailure) {
-        let cause = Cause::Data(failure);
-        self.end_transfer(cause.verdict(), Some(cause));
+    fn end(self: Box<Self>, outcome: Outcome, cx: &mut Context) -> State {
+        let owed = NonZeroUsize::new(self.stats);
+        let login = self.finish(outcome, cx);
+        match owed {
+            // Many servers are deaf during a transfer and answer STAT after it.
+            Some(owed) => State::Forwarding(Forwarding { login, owed }),
+            None => login.clear_rest(cx),
+        }
     }
 
-    fn end_transfer(&mut self, verdict: Verdict, cause: Option<Cause>) {
-        let State::LoggedIn(logged_in) = &mut self.state else {
-            return;
-        };
-        if let Step::Transfer(transfer) = std::mem::replace(&mut logged_in.step, Step::Ready) {
-            if transfer.stats > 0 {
-                // Many servers are deaf during a transfer and answer STAT after it.
-                logged_in.step = Step::Passed(transfer.stats);
-            }
-            let record = transfer.record(verdict, cause);
-            self.push(Action::Record(record));
-            if verdict == Verdict::Complete {
-                // A connection that has come to be says little, one that a file has come over says all.
-                self.avoid(transfer.request.failed());
-            }
-            self.clear_rest();
+    fn finish(self: Box<Self>, outcome: Outcome, cx: &mut Context) -> Box<LoggedIn> {
+        let Self {
+            mut login,
+            command,
+            direction,
+            port,
+            ..
+        } = *self;
+        let is_complete = outcome == Outcome::Complete;
+        cx.push(Action::Record(Record::Transfer {
+            command,
+            direction,
+            outcome,
+        }));
+        if is_complete {
+            // A connection that has come to be says little, one that a file has come over says all.
+            login.avoid(port.failed(), cx);
         }
+        login
     }
 }
 
