@@ -167,7 +167,7 @@ pub async fn serve(
         clock: None,
         look: Look::First,
         moved: 0,
-        deadline: login_by,
+        deadline: Some(login_by),
         login_by,
         trial: shared.guard.trial(b""),
         guess: None,
@@ -193,6 +193,7 @@ fn terms(live: &Live, client: IpAddr, local: IpAddr) -> Terms {
         local: local.to_canonical(),
         announcements: Arc::clone(&policy.announcements),
         own_names: Arc::clone(&live.own_names),
+        timeouts: policy.settings.timeouts,
     }
 }
 
@@ -222,7 +223,8 @@ struct Session {
     happened: VecDeque<Event>,
     /// What the deadline is for; none if it's over.
     clock: Option<Clock>,
-    deadline: Instant,
+    /// `None` if it is unlimited.
+    deadline: Option<Instant>,
     look: Look,
     /// How far an upload had come when its client went.
     moved: u64,

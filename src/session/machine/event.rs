@@ -39,7 +39,7 @@ pub enum Event {
     Prepared(Prepared),
     /// Something happened to the transfer's data connections.
     Data(DataEvent),
-    /// The time for [`Machine::wait`](super::Machine::wait) is over.
+    /// It is time, as [`Machine::deadline`](super::Machine::deadline) has it.
     Expired,
     /// The process is to end: finish what runs, begin nothing.
     Drain,

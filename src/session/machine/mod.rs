@@ -48,7 +48,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::announce::Announcements;
-use crate::config::HostName;
+use crate::config::{HostName, Timeouts};
 use crate::route::{Route, Router};
 
 pub use action::{Action, BackendData, ClientData, Protection, Record};
@@ -60,7 +60,7 @@ pub use protocol_error::{ProtocolError, Stage};
 use security::{ChosenBy, Security};
 use state::State;
 pub use transfer::{AbortedBy, DataFailure, Failure, Outcome};
-pub use wait::{Clock, Wait};
+pub use wait::{Clock, Deadline, Wait};
 pub use ways::{Way, Ways};
 
 /// What a session needs to know when it begins.
@@ -84,6 +84,8 @@ pub struct Terms {
     pub announcements: Arc<Announcements>,
     /// The names under which the proxy itself is known: HOST with one of them chooses nothing.
     pub own_names: Arc<[HostName]>,
+    /// How long anything may take.
+    pub timeouts: Timeouts,
 }
 
 /// One session's decisions.
@@ -147,7 +149,12 @@ impl Machine {
         self.state.wait(&self.cx)
     }
 
-    /// The same, with its beginning. What changes nothing extends no deadline: neither a 1yz, nor what the client says while
+    /// How long that may take.
+    pub fn deadline(&self) -> Deadline {
+        self.wait().deadline(&self.cx.terms.timeouts)
+    }
+
+    /// What the session waits for, with its beginning. What changes nothing extends no deadline: neither a 1yz, nor what the client says while
     /// a transfer waits for its final reply.
     pub fn clock(&self) -> Clock {
         Clock {

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use portcullis::config::UserForms;
+use portcullis::config::{Timeouts, UserForms};
 use portcullis::ftp::command::Command;
 use portcullis::ftp::reply::Reply;
 use portcullis::route::Router;
@@ -121,5 +121,6 @@ fn terms() -> Terms {
         local: Ipv4Addr::new(192, 0, 2, 1).into(),
         announcements: Arc::default(),
         own_names: Arc::new([]),
+        timeouts: Timeouts::default(),
     }
 }

@@ -17,7 +17,9 @@ use bytes::Bytes;
 
 use super::context::{MAX_BAD_LINES, MAX_PRELIMINARIES};
 use super::*;
-use crate::config::{CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, UserForms};
+use crate::config::{
+    CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, Timeouts, UserForms,
+};
 use crate::ftp::command::{BadCommand, Command, Direction};
 use crate::ftp::line::Line;
 use crate::ftp::reply::{Reply, ReplyParser};
@@ -55,6 +57,7 @@ pub(super) fn terms() -> Terms {
         local: ip("192.0.2.1"),
         announcements: Arc::default(),
         own_names: Arc::new([host("proxy.lab")]),
+        timeouts: Timeouts::default(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What begins a deadline anew, and what does not.
 
+use std::time::Duration;
+
 use super::*;
 
 /// The event leaves the time of what is waited for as it runs.
@@ -101,4 +103,38 @@ fn a_turn_at_a_passive_port_is_not_waited_for_on_the_backends_time() {
     session.prepared(Prepared::NoPort);
     assert_eq!(session.codes(), [425]);
     assert_eq!(session.machine.wait(), Wait::Command);
+}
+
+#[test]
+fn the_end_of_an_upload_waits_for_an_abor_no_longer_than_it_has_to() {
+    let grace = Duration::from_millis(50);
+    let mut plain = Session::running("STOR x");
+    assert_eq!(plain.machine.deadline(), Deadline::Never);
+    plain.data(DataEvent::SourceEnded { proven: false });
+    assert_eq!(plain.machine.deadline(), Deadline::AfterInput(grace));
+    let mut proven = Session::running("STOR x");
+    proven.data(DataEvent::SourceEnded { proven: true });
+    let deadline = proven.machine.deadline();
+    assert_eq!(deadline, Deadline::OnceInputIsDelivered(grace));
+    let mut orphan = Session::running("STOR x");
+    orphan.event(Event::ClientEnded);
+    let last_byte = Deadline::AfterLastByte(Duration::from_secs(2));
+    assert_eq!(orphan.machine.deadline(), last_byte);
+}
+
+#[test]
+fn what_is_waited_for_has_the_time_that_the_configuration_gives_it() {
+    let timeouts = terms().timeouts;
+    let mut session = Session::implicit();
+    assert_eq!(session.machine.deadline(), Deadline::Login);
+    session.client("USER al").dialled(false).backend("230 In");
+    let idle = Deadline::After(timeouts.idle);
+    assert_eq!(session.machine.deadline(), idle);
+    session.client("PWD");
+    let reply = Deadline::After(timeouts.backend_reply);
+    assert_eq!(session.machine.deadline(), reply);
+    let mut download = Session::running("RETR x");
+    download.data(DataEvent::SourceEnded { proven: true });
+    let final_reply = Deadline::After(timeouts.final_reply);
+    assert_eq!(download.machine.deadline(), final_reply);
 }
