@@ -1,12 +1,14 @@
 //! One transfer, from its command to its verdict.
 //!
 //! ```text
-//!           ┌─────────────── not reached ───────────────┐
-//!           ▼                                           │
-//! RETR ──▶ Opening ──open──▶ Download ──2xx, sink ended──┼──▶ complete
-//! STOR ──▶ (Asking) ──both──▶ Upload ──sink ended, 2xx───┼──▶ complete
-//!              │                 │                       │
-//!              └─ failure, ABOR  └─ failure, ABOR ──▶ Aborting ──▶ not complete
+//!            not reached
+//!         ┌───────────────▶ Asking
+//!         │ ◀─another port──  │
+//! ──▶ Opening ──connected──▶ Download or Upload ──the end of the bytes, 2xx──▶ complete
+//!         │                        │
+//!         │ ABOR, failure          │ ABOR, failure
+//!         ▼                        ▼
+//!    not complete ◀──NOOP's 200── Aborting
 //! ```
 //!
 //! `opening` waits for the data connections, and asks a backend whose data port can't be reached for another. `download` and
@@ -22,25 +24,23 @@
 
 mod abort;
 mod confirmed;
+mod details;
 mod download;
 mod failure;
 mod opening;
 mod outcome;
 mod upload;
 
-use std::num::NonZeroUsize;
-
 use super::context::{Client, Context};
-use super::data_port::PortDialogue;
-use super::echo::Surplus;
 use super::queue::QueuedLine;
-use super::ready::{Forwarding, LoggedIn};
+use super::ready::LoggedIn;
 use super::{Action, DataEvent, Ending, Protection, ProtocolError, Record, State, Wait};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Direction, Verb};
 use crate::ftp::reply::{Class, Reply};
 
 use abort::{AbortReason, Aborting};
+use details::Details;
 use download::Download;
 pub use failure::DataFailure;
 pub(super) use opening::Asking;
@@ -61,22 +61,6 @@ pub(super) enum Transfer {
     Download(Download),
     /// The backend is brought back into step.
     Aborting(Aborting),
-}
-
-/// What is known of a transfer as long as it lasts.
-#[derive(Debug)]
-struct Details {
-    login: Box<LoggedIn>,
-    command: Command,
-    direction: Direction,
-    /// That of the client's data connection.
-    protection: Protection,
-    /// A 1yz has come.
-    begun: bool,
-    /// How many STATs the backend has not answered yet.
-    stats: usize,
-    /// How its data port was asked for.
-    port: PortDialogue,
 }
 
 /// A transfer command, with nothing else under way.
@@ -345,84 +329,6 @@ impl Transfer {
             Self::Download(state) => state.details,
             Self::Aborting(state) => state.details,
         }
-    }
-}
-
-impl Details {
-    /// Whether a reply can only be meant for a STAT: 211 to 213, or "not here", which before a 1yz would be the transfer's
-    /// own refusal.
-    fn stat_is_answered_by(&self, reply: &Reply) -> bool {
-        match reply.number() {
-            211..=213 => true,
-            500..=504 => self.begun,
-            _ => false,
-        }
-    }
-
-    fn is_private_upload(&self) -> bool {
-        self.direction == Direction::Upload && self.protection == Protection::Private
-    }
-
-    /// The backend's 1yz.
-    fn on_preliminary(&mut self, reply: &Reply, cx: &mut Context) {
-        cx.forward(reply);
-        if !std::mem::replace(&mut self.begun, true) {
-            cx.push(Action::ExpectData);
-        }
-    }
-
-    /// The backend's 4yz or 5yz.
-    fn on_failure(self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
-        // The reply first: a client that is still connecting or sending learns why.
-        cx.forward(&reply);
-        cx.push(Action::DropData);
-        let words = Box::new(reply.clone());
-        let outcome = if self.begun {
-            Outcome::Failed(Failure::Reply(words))
-        } else {
-            Outcome::Refused(words)
-        };
-        self.end(outcome, cx)
-            .after_final_reply(reply, Surplus::None, cx)
-    }
-
-    /// Ends a transfer that the backend has not begun, or takes for done.
-    fn fail(self: Box<Self>, failure: DataFailure, cx: &mut Context) -> State {
-        cx.push(Action::DropData);
-        cx.reply(failure.answer());
-        self.end(Outcome::Failed(Failure::Data(failure)), cx)
-    }
-
-    /// Ends a transfer for which the client has its answer.
-    fn end(self: Box<Self>, outcome: Outcome, cx: &mut Context) -> State {
-        let owed = NonZeroUsize::new(self.stats);
-        let login = self.finish(outcome, cx);
-        match owed {
-            // Many servers are deaf during a transfer and answer STAT after it.
-            Some(owed) => State::Forwarding(Forwarding { login, owed }),
-            None => login.clear_rest(cx),
-        }
-    }
-
-    fn finish(self: Box<Self>, outcome: Outcome, cx: &mut Context) -> Box<LoggedIn> {
-        let Self {
-            mut login,
-            command,
-            direction,
-            port,
-            ..
-        } = *self;
-        let is_complete = outcome == Outcome::Complete;
-        cx.push(Action::Record(Record::Transfer {
-            command,
-            direction,
-            outcome,
-        }));
-        if is_complete {
-            // A connection that has come to be says little, one that a file has come over says all.
-            login.avoid(port.failed(), cx);
-        }
-        login
     }
 }
 
