@@ -19,16 +19,16 @@ use crate::route::Route;
 pub enum Action {
     /// Send this reply to the client.
     Reply(Bytes),
-    /// Answer AUTH and do the TLS handshake with the client; then comes [`Event::Secured`](super::Event::Secured).
+    /// Answer AUTH and do the TLS handshake with the client; then comes `Event::Secured`.
     StartTls,
-    /// Connect to the site's backend; then comes [`Event::Dialled`](super::Event::Dialled), or [`Event::Blocked`](super::Event::Blocked) from the guard, or
-    /// [`Event::SiteFull`](super::Event::SiteFull).
+    /// Connect to the site's backend; then comes `Event::Dialled`, or `Event::Blocked` from the guard, or
+    /// `Event::SiteFull`.
     Dial(Route),
     /// This USER or HOST has been taken up; it may lead nowhere.
     Asked(Command),
     /// The login leads here, on the connection that there is.
     Route(Route),
-    /// Send this PASS or ACCT to the backend, unless the guard says otherwise: then comes [`Event::Blocked`](super::Event::Blocked) in its place.
+    /// Send this PASS or ACCT to the backend, unless the guard says otherwise: then comes `Event::Blocked` in its place.
     Guess(Command),
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
     Penalise(Option<Arc<Site>>),
@@ -36,9 +36,9 @@ pub enum Action {
     Send(Bytes),
     /// Close the backend's control connection.
     HangUp,
-    /// Listen for a data connection from the backend; then comes [`Event::Listening`](super::Event::Listening).
+    /// Listen for a data connection from the backend; then comes `Event::Listening`.
     ListenForBackend,
-    /// Connect to the backend's data port and make one for the client; then comes [`Event::Prepared`](super::Event::Prepared).
+    /// Connect to the backend's data port and make one for the client; then comes `Event::Prepared`.
     PrepareData {
         /// How the backend's data connection comes to be.
         backend: BackendData,
@@ -47,14 +47,14 @@ pub enum Action {
         /// Whether it is to be under TLS, as things stand.
         protection: Protection,
     },
-    /// Bring the prepared data connections to life; then come [`Event::Data`](super::Event::Data)s.
+    /// Bring the prepared data connections to life; then come `Event::Data`s.
     OpenData {
         /// Which way the bytes go.
         direction: Direction,
         /// Whether the client's data connection is under TLS.
         protection: Protection,
     },
-    /// After [`DataEvent::BackendNotReached`](super::DataEvent::BackendNotReached): take this for the backend's data connection.
+    /// After `DataEvent::BackendNotReached`: take this for the backend's data connection.
     RedialBackend(BackendData),
     /// The transfer command is out: do the handshakes and let the bytes flow.
     BeginData,

@@ -18,24 +18,24 @@ pub enum Event {
     ClientEnded,
     /// The client's control connection is lost, or is given up.
     ClientGone,
-    /// The handshake that [`Action::StartTls`](super::Action::StartTls) asked for is done.
+    /// The handshake that `Action::StartTls` asked for is done.
     Secured {
         /// The server name that the client sent, if it is a host name.
         sni: Option<HostName>,
     },
-    /// The backend connection that [`Action::Dial`](super::Action::Dial) asked for is ready for USER, or there is none.
+    /// The backend connection that `Action::Dial` asked for is ready for USER, or there is none.
     Dialled(Option<Dialled>),
-    /// The guard lets the client try no further: what [`Action::Dial`](super::Action::Dial), [`Action::Guess`](super::Action::Guess) or [`Action::Penalise`](super::Action::Penalise) came upon.
+    /// The guard lets the client try no further: what `Action::Dial`, `Action::Guess` or `Action::Penalise` came upon.
     Blocked,
-    /// The site of [`Action::Dial`](super::Action::Dial) has as many sessions as it may.
+    /// The site of `Action::Dial` has as many sessions as it may.
     SiteFull,
     /// The backend sent a reply.
     Reply(Reply),
     /// The backend's control connection ended, or what came was no reply.
     BackendGone,
-    /// Where the driver listens for the backend, as [`Action::ListenForBackend`](super::Action::ListenForBackend) asked; `None` if it can't.
+    /// Where the driver listens for the backend, as `Action::ListenForBackend` asked; `None` if it can't.
     Listening(Option<SocketAddr>),
-    /// The data port that [`Action::PrepareData`](super::Action::PrepareData) asked for.
+    /// The data port that `Action::PrepareData` asked for.
     Prepared(Prepared),
     /// Something happened to the transfer's data connections.
     Data(DataEvent),
@@ -52,7 +52,7 @@ pub enum Event {
 pub enum DataEvent {
     /// The backend's data connection is open, or will come from it: the command may go out, but for an upload's.
     BackendOpen,
-    /// The backend's data port can't be reached. [`Action::RedialBackend`](super::Action::RedialBackend) leads to another one.
+    /// The backend's data port can't be reached. `Action::RedialBackend` leads to another one.
     BackendNotReached,
     /// The client's data connection of an upload is there, too.
     ClientConnected,
@@ -62,11 +62,11 @@ pub enum DataEvent {
         /// False for a plain FIN from a client.
         proven: bool,
     },
-    /// After [`Action::ProceedData`](super::Action::ProceedData): the sink, a backend in clear text, was told the end, and has yet to end its side.
+    /// After `Action::ProceedData`: the sink, a backend in clear text, was told the end, and has yet to end its side.
     Ended,
-    /// After [`Action::ProceedData`](super::Action::ProceedData): the sink's leg was ended in order.
+    /// After `Action::ProceedData`: the sink's leg was ended in order.
     Finished,
-    /// It went wrong. Both legs stay as they are until [`Action::DropData`](super::Action::DropData) resets them.
+    /// It went wrong. Both legs stay as they are until `Action::DropData` resets them.
     Failed(DataFailure),
 }
 
@@ -101,7 +101,7 @@ pub enum BackendProtection {
     AfterLogin,
 }
 
-/// What became of [`Action::PrepareData`](super::Action::PrepareData).
+/// What became of `Action::PrepareData`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prepared {
     /// The client may connect to this port.
