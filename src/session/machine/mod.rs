@@ -154,8 +154,8 @@ impl Machine {
         self.wait().deadline(&self.cx.terms.timeouts)
     }
 
-    /// What the session waits for, with its beginning. What changes nothing extends no deadline: neither a 1yz, nor what the client says while
-    /// a transfer waits for its final reply.
+    /// What the session waits for, with its beginning. What changes nothing extends no deadline: neither a 1yz, nor what the
+    /// client says while a transfer waits for its final reply.
     pub fn clock(&self) -> Clock {
         Clock {
             wait: self.wait(),
