@@ -84,6 +84,10 @@ impl Details {
     }
 
     /// Records how a transfer ended, and returns what lasts longer.
+    #[expect(
+        clippy::boxed_local,
+        reason = "each phase holds it in its box; by value it would be copied"
+    )]
     pub fn finish(self: Box<Self>, outcome: Outcome, cx: &mut Context) -> Box<LoggedIn> {
         let Self {
             mut login,
