@@ -9,19 +9,19 @@
 //!     ├─────▶│ session  greets, upgrades to TLS (tls), reads USER   │         │
 //!     │ USER │ route    host|user, HOST, SNI, default → site        │         │
 //!     ├─────▶│ session::dial   connect, greeting, TLS, PBSZ/PROT    ├────────▶│
-//!     │ PASS │ session::state  decides what each command, reply and │  USER   │
-//!     ├─────▶│                 data event means                     ├────────▶│
+//!     │ PASS │ session::machine   decides what each command, reply  │  USER   │
+//!     ├─────▶│                    and data event means              ├────────▶│
 //!     │ PASV │ passive  leases a port; the backend opens its own    │  EPSV   │
 //!     ├─────▶│ session::data   two data connections, two handshakes ├────────▶│
 //!     │      │ net::relay      the bytes, and how they ended        │         │
-//!     │◀─────┤ session::state::transfer   the verdict               │◀────────┤
+//!     │◀─────┤ session::machine::transfer   the verdict             │◀────────┤
 //!     │      └──────────────────────────────────────────────────────┘         │
 //! ```
 //!
-//! What is kept apart: *protocol* ([`ftp`], [`session::state`]: pure), *policy* ([`config`], [`route`], [`live`]:
+//! What is kept apart: *protocol* ([`ftp`], [`session::machine`]: pure), *policy* ([`config`], [`route`], [`live`]:
 //! immutable snapshots; [`announce`] too, but that the address of a name follows its name server), *counts* ([`limit`],
 //! [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], the rest of [`session`],
-//! [`app`]). Imports run one way: `cli -> app -> session -> {session::state, live} -> passive -> net -> {announce, guard,
+//! [`app`]). Imports run one way: `cli -> app -> session -> {session::machine, live} -> passive -> net -> {announce, guard,
 //! limit, route, tls} -> observe -> config -> {book, client, ftp}`.
 
 #![forbid(unsafe_code)]

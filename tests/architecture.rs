@@ -19,7 +19,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     (
         "session",
         &[
-            "session::state",
+            "session::machine",
             "live",
             "passive",
             "net",
@@ -33,7 +33,7 @@ const HOUSE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "session::state",
+        "session::machine",
         &["announce", "route", "observe", "config", "ftp"],
     ),
     ("live", &["passive", "announce", "route", "tls", "config"]),
@@ -54,7 +54,7 @@ const HOUSE: &[(&str, &[&str])] = &[
 /// Where bytes and values go in and come out, and nothing else.
 const PURE: [&str; 8] = [
     "ftp",
-    "session/state",
+    "session/machine",
     "route",
     "net/proxy_header/parse",
     "tls/client_cache.rs",
@@ -137,28 +137,32 @@ fn a_module_is_found_by_whatever_way_leads_to_it() {
             "use crate::{app::{self, App}, session as tls, net::*,};",
             "app net session",
         ),
-        ("session/mod.rs", "use state::Event;", "session::state"),
+        ("session/mod.rs", "use machine::Event;", "session::machine"),
         (
             "session/data/legs.rs",
-            "use crate::session::state::Event;",
-            "session::state",
+            "use crate::session::machine::Event;",
+            "session::machine",
         ),
         (
             "session/data/legs.rs",
-            "use super::super::{dial, state::Event};",
-            "session::state",
+            "use super::super::{dial, machine::Event};",
+            "session::machine",
         ),
         (
-            "session/state/mod.rs",
+            "session/machine/mod.rs",
             "use super::summary::Summary;",
             "session",
         ),
         (
-            "session/state/login.rs",
+            "session/machine/login.rs",
             "fn of(shared: super::super::Shared) {}",
             "session",
         ),
-        ("session/state/login.rs", "use super::{Action, State};", ""),
+        (
+            "session/machine/login.rs",
+            "use super::{Action, State};",
+            "",
+        ),
         (
             "observe/mod.rs",
             r#"const HELP: &str = "say \"crate::tls=debug\""; use crate::net::stream;"#,
@@ -250,8 +254,8 @@ fn code(file: &Path) -> String {
 /// its own.
 fn module_of(file: &Path) -> String {
     let inside = file.strip_prefix(root()).expect("a file of the sources");
-    if inside.starts_with("session/state") {
-        return "session::state".to_owned();
+    if inside.starts_with("session/machine") {
+        return "session::machine".to_owned();
     }
     let first = inside.iter().next().expect("a name").to_string_lossy();
     first.trim_end_matches(".rs").to_owned()

@@ -412,3 +412,22 @@ pub struct Timeouts {
     /// A backend's reply to any other command, and its 1yz to a transfer's.
     pub backend_reply: Duration,
 }
+
+/// Where the configuration names no other times.
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            tls_handshake: seconds(10),
+            login: seconds(60),
+            idle: seconds(5 * 60),
+            data_port: seconds(15),
+            data_connect: seconds(20),
+            data_idle: seconds(5 * 60),
+            final_reply: seconds(10 * 60),
+            drain: seconds(5 * 60),
+            backend_connect: seconds(10),
+            backend_reply: seconds(5 * 60),
+        }
+    }
+}

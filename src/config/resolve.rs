@@ -87,20 +87,19 @@ fn limits(written: file::Limits, sites: usize) -> Limits {
 }
 
 fn timeouts(file: file::Timeouts) -> Timeouts {
-    let or = |written: Option<scalar::Span>, seconds| {
-        written.map_or(Duration::from_secs(seconds), |span| span.0)
-    };
+    let or = |written: Option<scalar::Span>, default| written.map_or(default, |span| span.0);
+    let default = Timeouts::default();
     Timeouts {
-        tls_handshake: or(file.tls_handshake, 10),
-        login: or(file.login, 60),
-        idle: or(file.idle, 5 * 60),
-        data_port: or(file.data_port, 15),
-        data_connect: or(file.data_connect, 20),
-        data_idle: or(file.data_idle, 5 * 60),
-        final_reply: or(file.final_reply, 10 * 60),
-        drain: or(file.drain, 5 * 60),
-        backend_connect: or(file.backend_connect, 10),
-        backend_reply: or(file.backend_reply, 5 * 60),
+        tls_handshake: or(file.tls_handshake, default.tls_handshake),
+        login: or(file.login, default.login),
+        idle: or(file.idle, default.idle),
+        data_port: or(file.data_port, default.data_port),
+        data_connect: or(file.data_connect, default.data_connect),
+        data_idle: or(file.data_idle, default.data_idle),
+        final_reply: or(file.final_reply, default.final_reply),
+        drain: or(file.drain, default.drain),
+        backend_connect: or(file.backend_connect, default.backend_connect),
+        backend_reply: or(file.backend_reply, default.backend_reply),
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::data::Order;
 use super::data_side::DataSide;
 use super::dial::{self, BackendConnection, Patience};
-use super::state::{Action, Dialled, Ending, Event, Loss, Record, Stage, Ways};
+use super::machine::{Action, Dialled, Ending, Event, Outcome, ProtocolError, Record, Stage, Ways};
 use super::summary::Summary;
 use super::{Dials, Session, Shared};
 use crate::config::{Backend, Site};
@@ -16,7 +16,7 @@ use crate::limit::SitePlace;
 use crate::live::Live;
 use crate::net::control::ControlConnection;
 use crate::net::options;
-use crate::observe::metrics::{LoginResult, Verdict};
+use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
 impl Session {
@@ -224,10 +224,10 @@ impl Session {
     fn record(&mut self, record: &Record) {
         if let DataSide::Running(running) = &self.data {
             self.summary.moved(running.moved(), running.elapsed());
-            if let Record::Transfer { verdict, .. } = record
+            if let Record::Transfer { outcome, .. } = record
                 && let DataSide::Running(running) =
                     std::mem::replace(&mut self.data, DataSide::None)
-                && *verdict == Verdict::Complete
+                && *outcome == Outcome::Complete
             {
                 running.complete();
             }
@@ -236,11 +236,11 @@ impl Session {
             self.tls.logged_in(self.summary.account());
         }
         // A server that is asked for a password may repeat it.
-        if let Record::BackendLost(stage, Loss::Silence) = record
+        if let Record::BackendLost(stage, ProtocolError::ReplyTimeout) = record
             && *stage != Stage::Login
             && let Some(said) = self.backend.as_ref().and_then(|it| it.unfinished())
         {
-            let reason = format!("{}, but {said}", Loss::Silence.as_str());
+            let reason = format!("{}, but {said}", ProtocolError::ReplyTimeout.as_str());
             return self.summary.backend_lost(*stage, reason);
         }
         self.summary.record(record);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::state::Ways;
+use super::machine::Ways;
 use crate::config::Backend;
 
 /// The ways in which backends are not to be asked for data ports.
@@ -53,7 +53,7 @@ const MAX_BACKENDS: usize = 10_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::state::Way;
+    use crate::session::machine::Way;
 
     fn backend(port: u16) -> Backend {
         Backend {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::state::{Ending, Event};
+use super::machine::{Ending, Event};
 use super::summary::Summary;
 use super::{Session, hello};
 use crate::config::HostName;

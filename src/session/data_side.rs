@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::Session;
 use super::data::{BackendPort, EarlyHandshake, Legs, Order, PreparedData, RunningData};
-use super::state::{BackendData, ClientData, DataEvent, DataFailure, Event, Prepared, Protection};
+use super::machine::{
+    BackendData, ClientData, DataEvent, DataFailure, Event, Prepared, Protection,
+};
 use crate::config::{CloseNotify, SessionReuse};
 use crate::ftp::command::Direction;
 use crate::net::connect;

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsConnector;
 
-use super::state::BackendProtection;
+use super::machine::BackendProtection;
 use crate::config::{Backend, BackendTls, ListenerTls, Timeouts};
 use crate::ftp::reply::{BadReply, Class, Reply, ReplyParser, Unfinished};
 use crate::net::connect;

@@ -1,11 +1,10 @@
-//! Waiting for whatever happens next, and for no longer than the machine has patience.
+//! Waiting for whatever happens next, and for no longer than the machine says.
 
 use std::io;
-use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::state::{BadLine, Event, Prepared, Wait};
+use super::machine::{BadLine, Deadline, Event, Prepared};
 use super::{Drain, Session};
 use crate::ftp::command::Command;
 use crate::ftp::line::Line;
@@ -37,29 +36,23 @@ impl Session {
             return;
         }
         self.look = Look::First;
-        let timeouts = &self.live.policy.settings.timeouts;
-        let patience = match clock.wait {
-            Wait::Login => {
-                self.deadline = self.login_by;
+        self.deadline = match self.machine.deadline() {
+            Deadline::Login => {
                 if self.login_by <= Instant::now() {
                     // A client that never stops talking would be looked at for ever.
                     self.look = Look::Second;
                 }
-                return;
+                Some(self.login_by)
             }
-            Wait::Command => timeouts.idle,
-            Wait::Reply => timeouts.backend_reply,
-            Wait::FinalReply => timeouts.final_reply,
-            Wait::Grace | Wait::LastWord => UPLOAD_GRACE,
-            Wait::SinkEnd => SINK_END_PATIENCE,
-            Wait::Orphan => {
+            Deadline::After(patience)
+            | Deadline::AfterInput(patience)
+            | Deadline::OnceInputIsDelivered(patience) => Some(Instant::now() + patience),
+            Deadline::AfterLastByte(patience) => {
                 self.moved = self.data.moved();
-                ORPHAN_PATIENCE
+                Some(Instant::now() + patience)
             }
-            Wait::Abort => ABORT_PATIENCE,
-            Wait::Data => NO_DEADLINE,
+            Deadline::Never => None,
         };
-        self.deadline = Instant::now() + patience;
     }
 
     /// Until when a handshake or a dial may take that leads to a login. Whoever has been logged in may do so again, at any
@@ -72,23 +65,36 @@ impl Session {
         }
     }
 
-    /// Waits for the next event.
+    /// Waits for the next event. In order of priority, or a peer that never stops sending keeps the session from all that
+    /// stands below it.
     pub(super) async fn next_event(&mut self) -> Event {
         loop {
-            let at_hand = self
-                .happened
-                .pop_front()
-                .or_else(|| self.event_from_backend())
-                .or_else(|| self.event_from_client());
-            if let Some(event) = at_hand {
+            // Priority 1: what came of our own actions, for which the machine waits.
+            if let Some(event) = self.happened.pop_front() {
                 return event;
             }
-            if self.machine.wait() == Wait::LastWord
+            // Priority 2: a reply of the backend's that has been read.
+            if let Some(event) = self.event_from_backend() {
+                return event;
+            }
+            // Priority 3: a line of the client's that has been read, if the machine takes one, or the connection's end.
+            if let Some(event) = self.event_from_client() {
+                return event;
+            }
+            // Priority 4: a deadline that lasts no longer than the client's input.
+            if let Deadline::OnceInputIsDelivered(_) = self.machine.deadline()
                 && !self.client_has_said_more()
                 && let Some(event) = self.expired().await
             {
                 return event;
             }
+            let deadline = self.deadline;
+            let time_is_over = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
             let client_fills = async {
                 match &mut self.client {
                     Some(client) => client.fill().await,
@@ -101,10 +107,10 @@ impl Session {
                     None => std::future::pending().await,
                 }
             };
-            // In this order, or a peer that never stops sending keeps the session from all that stands below it.
             tokio::select! {
                 biased;
-                () = sleep_until(self.deadline) => match self.look {
+                // Priority 5: the deadline.
+                () = time_is_over => match self.look {
                     Look::First => {
                         self.look = Look::Second;
                         self.read_what_has_arrived().await;
@@ -113,13 +119,16 @@ impl Session {
                         return event;
                     },
                 },
+                // Priority 6: the end of the process.
                 Ok(()) = self.drain.changed() => match *self.drain.borrow_and_update() {
                     Drain::No => {}
                     Drain::Begun => return Event::Drain,
                     Drain::Over => return Event::DrainOver,
                 },
-                // First what the backend said before its data connection ended: a 200 in front of a 150 is no final reply.
+                // Priority 7: what the backend said before its data connection ended: a 200 in front of a 150 is no final
+                // reply.
                 () = backend_fills => {}
+                // Priority 8: the data connections.
                 event = self.data.event() => {
                     if let Event::Prepared(Prepared::NoPort) = event {
                         self.shared.metrics.passive_exhausted();
@@ -127,6 +136,7 @@ impl Session {
                     self.learn_from(&event);
                     return event;
                 }
+                // Priority 9: what the client says.
                 () = client_fills => {}
             }
         }
@@ -146,20 +156,23 @@ impl Session {
 
     /// The deadline is over, unless there is a reason for another one.
     async fn expired(&mut self) -> Option<Event> {
-        if matches!(self.machine.wait(), Wait::Grace | Wait::LastWord)
-            && let Some(client) = &mut self.client
-        {
-            // What has come behind an upload's end counts, however late it is before somebody looks.
-            deadline::at_once(client.fill()).await;
-            if let Some(event) = self.event_from_client() {
-                return Some(event);
+        match self.machine.deadline() {
+            Deadline::AfterInput(_) | Deadline::OnceInputIsDelivered(_) => {
+                if let Some(client) = &mut self.client {
+                    deadline::at_once(client.fill()).await;
+                }
+                if let Some(event) = self.event_from_client() {
+                    return Some(event);
+                }
             }
-        }
-        if self.machine.wait() == Wait::Orphan && self.data.moved() != self.moved {
-            self.moved = self.data.moved();
-            self.deadline = Instant::now() + ORPHAN_PATIENCE;
-            self.look = Look::First;
-            return None;
+            Deadline::AfterLastByte(patience) if self.data.moved() != self.moved => {
+                self.moved = self.data.moved();
+                self.deadline = Some(Instant::now() + patience);
+                self.look = Look::First;
+                return None;
+            }
+            Deadline::AfterLastByte(_) | Deadline::Login | Deadline::After(_) | Deadline::Never => {
+            }
         }
         self.clock = None;
         Some(Event::Expired)
@@ -230,21 +243,3 @@ impl Session {
 
 /// The first byte of a ClientHello: record type 22.
 const TLS_HANDSHAKE_RECORD: u8 = 0x16;
-
-/// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another
-/// connection: lftp's ^C says ABOR and then closes its data connection as if the file were whole.
-const UPLOAD_GRACE: Duration = Duration::from_millis(50);
-
-/// How long a backend may take to close an upload's data connection after its 2xx. Servers close it before, since a close
-/// may be what fails; one that doesn't has said all the same that it has the file.
-const SINK_END_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long the rest of an upload under TLS may take after its client has ended its control connection: what it sent before
-/// that is in the network.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long a backend may take to answer ABOR.
-const ABORT_PATIENCE: Duration = Duration::from_secs(10);
-
-/// The transfer's task has deadlines for everything it does; this is only far away.
-const NO_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);

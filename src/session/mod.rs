@@ -1,8 +1,8 @@
 //! One session, from accept to goodbye.
 //!
 //! [`serve`] is the way of every session: TLS first on an implicit listener, then the loop. `events` waits for whatever
-//! happens next (a line, a reply, a data event, a deadline, the end of the process), the [`state`] machine decides what
-//! it means, and `actions` does what the machine says. No decision is made here.
+//! happens next (a line, a reply, a data event, a deadline, the end of the process), the state [`machine`] decides
+//! what it means, and `actions` does what the machine says. No decision is made here.
 //!
 //! [`dial`] leads to the backend, `client_tls` to TLS with the client; `data_side` makes, opens and drops the data
 //! connections that [`data`] holds; `backend_ports` remembers how backends are best asked for theirs; `penalty` is for failed logins, `summary` is what the log says in the end.
@@ -15,8 +15,8 @@ mod data_side;
 pub mod dial;
 mod events;
 mod hello;
+pub mod machine;
 mod penalty;
-pub mod state;
 mod summary;
 
 use std::collections::VecDeque;
@@ -46,8 +46,8 @@ use data::{Habit, Lingering};
 use data_side::DataSide;
 use dial::BackendConnection;
 use events::{ClientEnd, Look};
+use machine::{Clock, Ending, Event, Machine, Protection, Terms};
 use penalty::Judging;
-use state::{Clock, Ending, Event, Machine, Protection, Terms};
 use summary::Summary;
 
 /// What all sessions of the process share and no reload changes.
@@ -167,7 +167,7 @@ pub async fn serve(
         clock: None,
         look: Look::First,
         moved: 0,
-        deadline: login_by,
+        deadline: Some(login_by),
         login_by,
         trial: shared.guard.trial(b""),
         guess: None,
@@ -193,6 +193,7 @@ fn terms(live: &Live, client: IpAddr, local: IpAddr) -> Terms {
         local: local.to_canonical(),
         announcements: Arc::clone(&policy.announcements),
         own_names: Arc::clone(&live.own_names),
+        timeouts: policy.settings.timeouts,
     }
 }
 
@@ -222,7 +223,8 @@ struct Session {
     happened: VecDeque<Event>,
     /// What the deadline is for; none if it's over.
     clock: Option<Clock>,
-    deadline: Instant,
+    /// `None` if it is unlimited.
+    deadline: Option<Instant>,
     look: Look,
     /// How far an upload had come when its client went.
     moved: u64,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::actions::client_goes;
-use super::state::{Event, Wait};
+use super::machine::Event;
 use super::{Session, Shared};
 use crate::config::{NO_SITE, Site};
 use crate::ftp::command::Command;
@@ -110,8 +110,7 @@ impl Session {
         }
 
         let until = now + consequence.delay;
-        let waits_for_login = self.clock.is_some_and(|clock| clock.wait == Wait::Login);
-        let login_is_over = waits_for_login && self.login_by <= until;
+        let login_is_over = !self.machine.has_been_logged_in() && self.login_by <= until;
         let until = if login_is_over { self.login_by } else { until };
         if now < until {
             tokio::select! {

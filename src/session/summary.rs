@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::dial::BackendConnection;
-use super::state::{Cause, Ending, Record, Stage, Way, Ways};
+use super::machine::{AbortedBy, Ending, Failure, Outcome, Record, Stage, Way, Ways};
 use crate::config::{Backend, NO_SITE, Site, TlsVersion};
 use crate::ftp::command::{self, Command};
 use crate::observe::log::shown;
@@ -196,9 +196,8 @@ impl Summary {
             Record::Transfer {
                 command,
                 direction,
-                verdict,
-                cause,
-            } => self.transfer(command, *direction, *verdict, cause.as_ref()),
+                outcome,
+            } => self.transfer(command, *direction, outcome),
             Record::Refused { command, answer } => {
                 tracing::info!(
                     session = self.id,
@@ -249,13 +248,8 @@ impl Summary {
         }
     }
 
-    fn transfer(
-        &mut self,
-        command: &Command,
-        direction: command::Direction,
-        verdict: Verdict,
-        cause: Option<&Cause>,
-    ) {
+    fn transfer(&mut self, command: &Command, direction: command::Direction, outcome: &Outcome) {
+        let verdict = outcome.verdict();
         let (bytes, took) = std::mem::take(&mut self.moved);
         self.running = None;
         self.transfers += 1;
@@ -280,7 +274,7 @@ impl Summary {
             bytes,
             seconds = took.as_secs_f64(),
             verdict = verdict.as_str(),
-            reason = cause.map(reason),
+            reason = reason(outcome),
             "transfer {}",
             if verdict == Verdict::Complete {
                 "complete"
@@ -320,15 +314,18 @@ impl Summary {
     }
 }
 
-/// Why a transfer is not complete.
-fn reason(cause: &Cause) -> String {
-    match cause {
-        Cause::Data(failure) => failure.to_string(),
-        Cause::Reply(reply) => shown(reply.bytes().trim_ascii_end()),
-        Cause::ClientGone => "client's control connection ended".to_owned(),
-        Cause::BackendGone => "backend's control connection ended".to_owned(),
-        Cause::Drain => "the process ended".to_owned(),
-    }
+/// Why a transfer is not complete, unless the client has aborted it.
+fn reason(outcome: &Outcome) -> Option<String> {
+    Some(match outcome {
+        Outcome::Complete | Outcome::Aborted(AbortedBy::Client) => return None,
+        Outcome::Aborted(AbortedBy::Drain) => "the process ended".to_owned(),
+        Outcome::Refused(reply) | Outcome::Failed(Failure::Reply(reply)) => {
+            shown(reply.bytes().trim_ascii_end())
+        }
+        Outcome::Failed(Failure::Data(failure)) => failure.to_string(),
+        Outcome::Failed(Failure::ClientGone) => "client's control connection ended".to_owned(),
+        Outcome::Failed(Failure::BackendGone) => "backend's control connection ended".to_owned(),
+    })
 }
 
 fn version(tls: Option<TlsVersion>) -> &'static str {

@@ -9,7 +9,7 @@
 //! D open                  a data event
 //! ```
 
-use portcullis::session::state::{DataEvent, DataFailure};
+use portcullis::session::machine::{DataEvent, DataFailure};
 
 /// One thing to happen.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::Task;
 use super::told::Told;
 use crate::net::connect;
-use crate::session::state::DataFailure;
+use crate::session::machine::DataFailure;
 
 /// Where the backend's data connection comes from.
 #[derive(Debug)]

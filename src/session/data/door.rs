@@ -14,7 +14,7 @@ use super::legs::{PATIENCE_AFTER_A_STRANGER, connect_to_client};
 use super::{Legs, PreparedClient};
 use crate::net::deadline::late;
 use crate::passive::Arrived;
-use crate::session::state::DataFailure;
+use crate::session::machine::DataFailure;
 use crate::tls::hello::{self, Hello};
 
 /// Who has come to the port that the client was told.

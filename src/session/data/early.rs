@@ -23,7 +23,7 @@ use crate::net::stream::Stream;
 use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{Arrived, Lease};
 use crate::session::hello;
-use crate::session::state::DataFailure;
+use crate::session::machine::DataFailure;
 use crate::tls::binding::Proof;
 use crate::tls::{self, DataTls};
 

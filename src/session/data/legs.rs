@@ -23,7 +23,7 @@ use crate::net::{connect, options};
 use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{Arrived, Caller, Lease};
 use crate::session::hello::{self, Translated};
-use crate::session::state::DataFailure;
+use crate::session::machine::DataFailure;
 use crate::tls::{self, DataTls, Proof};
 
 /// The connections of both legs, as far as they are open.

@@ -14,7 +14,7 @@ use crate::config::Timeouts;
 use crate::net::deadline::{late, timeout};
 use crate::net::relay::Patience;
 use crate::passive::{Undecided, Wanted};
-use crate::session::state::DataFailure;
+use crate::session::machine::DataFailure;
 
 /// The last order of the session.
 #[derive(Debug, Clone, Copy, Default)]

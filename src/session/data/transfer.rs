@@ -20,7 +20,7 @@ use crate::net::source::{PlainSource, Source, SourceEnd};
 use crate::net::stream::Stream;
 use crate::observe::metrics::Leg;
 use crate::passive::{Certainty, Doubt};
-use crate::session::state::{DataEvent, DataFailure};
+use crate::session::machine::{DataEvent, DataFailure};
 use crate::tls::hello::{self, Hello};
 use crate::tls::{self, DataTls, HandshakeFault};
 

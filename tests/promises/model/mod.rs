@@ -12,16 +12,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use portcullis::config::{
-    CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, UserForms,
+    CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, Timeouts, UserForms,
 };
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{BadCommand, Command, Verb};
 use portcullis::ftp::line::Line;
 use portcullis::ftp::reply::{Class, Reply, ReplyParser};
 use portcullis::route::Router;
-use portcullis::session::state::{
-    Action, BackendProtection, BadLine, ClientData, DataEvent, Dialled, Event, Machine, Prepared,
-    Terms, Ways,
+use portcullis::session::machine::{
+    Action, BackendProtection, BadLine, ClientData, DataEvent, Deadline, Dialled, Event, Machine,
+    Prepared, Terms, Ways,
 };
 
 use crate::script::{Happening, Listener};
@@ -272,6 +272,7 @@ impl World {
                 self.data = data_after(self.data, upload, *event)?;
                 Event::Data(*event)
             }
+            Happening::Expired if self.machine.deadline() == Deadline::Never => return None,
             Happening::Expired => Event::Expired,
             Happening::Drain => Event::Drain,
             Happening::Client(_)
@@ -473,5 +474,6 @@ fn terms(listener: Listener) -> Terms {
         local: ip(local),
         announcements: Arc::default(),
         own_names: Arc::new([HostName::parse(b"proxy.lab").expect("a host name")]),
+        timeouts: Timeouts::default(),
     }
 }

@@ -7,9 +7,9 @@ use portcullis::ftp::address;
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{Command, Direction, Verb};
 use portcullis::ftp::reply::Class;
-use portcullis::observe::metrics::{LoginResult, Verdict};
-use portcullis::session::state::{
-    Action, BackendData, ClientData, Protection, Record, Stage, Terms, Wait, Ways,
+use portcullis::observe::metrics::LoginResult;
+use portcullis::session::machine::{
+    Action, BackendData, ClientData, Outcome, Protection, Record, Stage, Terms, Wait, Ways,
 };
 
 use super::{
@@ -119,9 +119,9 @@ impl World {
                 | Record::BackendLost(..)
                 | Record::NoDataPort(_),
             ) => {}
-            Action::Record(Record::Transfer { verdict, .. }) => {
+            Action::Record(Record::Transfer { outcome, .. }) => {
                 let told = self.running().told;
-                assert_eq!(verdict == Verdict::Complete, told == Some(Told::Complete));
+                assert_eq!(outcome == Outcome::Complete, told == Some(Told::Complete));
                 self.untold = told.is_none();
                 self.restart_is_over();
                 self.transfer = None;

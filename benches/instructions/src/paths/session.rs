@@ -6,11 +6,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use portcullis::config::UserForms;
+use portcullis::config::{Timeouts, UserForms};
 use portcullis::ftp::command::Command;
 use portcullis::ftp::reply::Reply;
 use portcullis::route::Router;
-use portcullis::session::state::{
+use portcullis::session::machine::{
     BackendProtection, DataEvent, Dialled, Event, Machine, Prepared, Stage, Terms, Ways,
 };
 
@@ -121,5 +121,6 @@ fn terms() -> Terms {
         local: Ipv4Addr::new(192, 0, 2, 1).into(),
         announcements: Arc::default(),
         own_names: Arc::new([]),
+        timeouts: Timeouts::default(),
     }
 }

@@ -1,0 +1,127 @@
+//! What the machine has its driver do, in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Ending, Outcome, ProtocolError, Stage, Ways};
+use crate::config::Site;
+use crate::ftp::address::Announced;
+use crate::ftp::answer::Answer;
+use crate::ftp::command::{Command, Direction};
+use crate::ftp::reply::Reply;
+use crate::observe::metrics::LoginResult;
+use crate::route::Route;
+
+/// Something to do.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// Send this reply to the client.
+    Reply(Bytes),
+    /// Answer AUTH and do the TLS handshake with the client; then comes `Event::Secured`.
+    StartTls,
+    /// Connect to the site's backend; then comes `Event::Dialled`, or `Event::Blocked` from the guard, or
+    /// `Event::SiteFull`.
+    Dial(Route),
+    /// This USER or HOST has been taken up; it may lead nowhere.
+    Asked(Command),
+    /// The login leads here, on the connection that there is.
+    Route(Route),
+    /// Send this PASS or ACCT to the backend, unless the guard says otherwise: then comes `Event::Blocked` in its place.
+    Guess(Command),
+    /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
+    Penalise(Option<Arc<Site>>),
+    /// Send this line to the backend.
+    Send(Bytes),
+    /// Close the backend's control connection.
+    HangUp,
+    /// Listen for a data connection from the backend; then comes `Event::Listening`.
+    ListenForBackend,
+    /// Connect to the backend's data port and make one for the client; then comes `Event::Prepared`.
+    PrepareData {
+        /// How the backend's data connection comes to be.
+        backend: BackendData,
+        /// How the client's data connection comes to be.
+        client: ClientData,
+        /// Whether it is to be under TLS, as things stand.
+        protection: Protection,
+    },
+    /// Bring the prepared data connections to life; then come `Event::Data`s.
+    OpenData {
+        /// Which way the bytes go.
+        direction: Direction,
+        /// Whether the client's data connection is under TLS.
+        protection: Protection,
+    },
+    /// After `DataEvent::BackendNotReached`: take this for the backend's data connection.
+    RedialBackend(BackendData),
+    /// The transfer command is out: do the handshakes and let the bytes flow.
+    BeginData,
+    /// The backend has begun the transfer: from now on nobody has a reason to wait.
+    ExpectData,
+    /// The source's end is good: end the sink's leg in order, too.
+    ProceedData,
+    /// Drop both data connections, with a reset to whoever is connected.
+    DropData,
+    /// Remember for later sessions that this backend is not to be asked for data ports in these ways, if there is another.
+    Avoid(Ways),
+    /// Tell the metrics and the log.
+    Record(Record),
+    /// End the session.
+    Close(Ending),
+}
+
+/// How the backend's data connection comes to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendData {
+    /// We connect to the port that it has announced, at its control connection's address.
+    Passive(Announced),
+    /// It connects to where we listen.
+    Active,
+}
+
+/// How the client's data connection comes to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientData {
+    /// The client connects to us.
+    Passive,
+    /// We connect to the client.
+    Active(SocketAddr),
+}
+
+/// The protection level of data connections (RFC 2228 §3, RFC 4217 §9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// PROT C
+    Clear,
+    /// PROT P
+    Private,
+}
+
+/// What the metrics and the log are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A login succeeded or failed.
+    Login(LoginResult),
+    /// A transfer is over.
+    Transfer {
+        /// The command that began it.
+        command: Command,
+        /// Which way its bytes went.
+        direction: Direction,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A data port or a transfer was refused here, and the backend has not heard of it.
+    Refused {
+        /// What the client asked for.
+        command: Command,
+        /// What it was told.
+        answer: Answer,
+    },
+    /// The backend was given up.
+    BackendLost(Stage, ProtocolError),
+    /// The backend refused a data port in every way, the last time like this; without a reply if that is our fault.
+    NoDataPort(Option<Reply>),
+}

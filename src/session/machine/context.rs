@@ -1,0 +1,160 @@
+//! What every state of a session may use and change: the terms, what the client has said of itself, and the actions.
+
+use super::echo::Echo;
+use super::queue::Queue;
+use super::security::Security;
+use super::settings::DeferredSettings;
+use super::{Action, Ending, State, Terms};
+use crate::config::HostName;
+use crate::ftp::answer::{self, Answer};
+use crate::ftp::reply::{Class, Reply};
+
+/// What outlives each single state.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub terms: Terms,
+    pub security: Security,
+    /// The host that HOST named.
+    pub host: Option<HostName>,
+    /// Settings made before there was a backend to tell.
+    pub settings: DeferredSettings,
+    /// EPSV ALL was given; holds to the end of the session (RFC 2428 §4).
+    pub only_epsv: bool,
+    pub login_clock: LoginClock,
+    /// See [`Clock`](super::Clock).
+    pub turn: u64,
+    /// How many 1yz have come since the last other reply.
+    preliminaries: u32,
+    pub echo: Echo,
+    pub queue: Queue,
+    /// How many lines have been no commands so far.
+    bad_lines: u32,
+    pub client: Client,
+    /// The process is to end, and so is the session, as soon as nothing runs.
+    pub draining: bool,
+    /// What came of the events so far, and hasn't been taken.
+    pub actions: Vec<Action>,
+}
+
+/// Whether the client's control connection is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Client {
+    Present,
+    /// It has ended on the client's side, or in all. What was begun goes on, and what was said before its end in order.
+    Gone,
+}
+
+/// Whether the deadline for the login, counted from accept, still holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LoginClock {
+    Running,
+    /// A login has succeeded at least once.
+    Stopped,
+}
+
+impl Context {
+    pub fn new(terms: Terms, security: Security) -> Self {
+        let greeting = answer::greeting(&terms.greeting);
+        Self {
+            terms,
+            security,
+            host: None,
+            settings: DeferredSettings::default(),
+            only_epsv: false,
+            login_clock: LoginClock::Running,
+            turn: 0,
+            preliminaries: 0,
+            echo: Echo::default(),
+            queue: Queue::default(),
+            bad_lines: 0,
+            client: Client::Present,
+            draining: false,
+            actions: vec![Action::Reply(greeting.into())],
+        }
+    }
+
+    pub fn push(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// Sends the client a reply of our own.
+    pub fn reply(&mut self, answer: Answer) {
+        self.push(Action::Reply(answer.bytes().into()));
+    }
+
+    /// Sends the client a reply of the backend's.
+    pub fn forward(&mut self, reply: &Reply) {
+        self.push(Action::Reply(reply.bytes().clone()));
+    }
+
+    /// Sends the client a reply of the backend's where it has one, or else one of our own.
+    pub fn forward_or(&mut self, reply: Option<&Reply>, otherwise: Answer) {
+        match reply {
+            Some(reply) => self.forward(reply),
+            None => self.reply(otherwise),
+        }
+    }
+
+    /// Sends the backend a line, for whose reply the time runs on.
+    pub fn send(&mut self, line: &[u8]) {
+        self.echo.nothing_more_expected();
+        // Commands are free of line endings by construction, and so are user names, which come out of one.
+        self.push(Action::Send([line, b"\r\n"].concat().into()));
+    }
+
+    /// Sends the backend a line, whose reply has its own time.
+    pub fn ask(&mut self, line: &[u8]) {
+        self.next_turn();
+        self.send(line);
+    }
+
+    /// What is waited for now has its own time.
+    pub fn next_turn(&mut self) {
+        self.turn += 1;
+    }
+
+    /// Counts the 1yz that follow each other; true if this is one too many.
+    pub fn counts_too_many_preliminaries(&mut self, reply: &Reply) -> bool {
+        if reply.class() == Class::Preliminary {
+            self.preliminaries += 1;
+        } else {
+            self.preliminaries = 0;
+        }
+        self.preliminaries > MAX_PRELIMINARIES
+    }
+
+    /// Answers a line that is no command; true if the client has sent too many of them.
+    pub fn refuses_bad_line(&mut self, answer: Answer) -> bool {
+        self.reply(answer);
+        self.next_turn();
+        self.bad_lines += 1;
+        self.bad_lines >= MAX_BAD_LINES
+    }
+
+    /// Ends the session with a last reply.
+    pub fn farewell(&mut self, answer: Answer, ending: Ending) -> State {
+        self.reply(answer);
+        self.close(ending)
+    }
+
+    /// Ends the session.
+    pub fn close(&mut self, ending: Ending) -> State {
+        self.queue.clear();
+        self.push(Action::Close(ending));
+        State::Closed
+    }
+
+    /// An event that the driver can't deliver in this state: a fault of ours, which the tests and the fuzzer look for. In
+    /// production it changes nothing.
+    pub fn unexpected(&self, state: State, event: &str) -> State {
+        debug_assert!(false, "{event} came in {state:?}");
+        state
+    }
+}
+
+/// How many lines that are no commands a session may send.
+pub(super) const MAX_BAD_LINES: u32 = 20;
+
+/// How many 1yz may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep a
+/// session busy for ever.
+pub(super) const MAX_PRELIMINARIES: u32 = 16;

@@ -1,0 +1,331 @@
+//! PASV, EPSV, PORT and EPRT: each leg gets a data port of its own, whatever the client asked for.
+//!
+//! The backend is asked at the moment the client asks, so that it sees commands in the client's order (RFC 3659 §5.3 wants
+//! REST last before RETR), and as the client asks, so that what works directly works. Whatever it refuses then is asked
+//! in another way, see `ways`; whether its port can be reached shows only later, see `transfer::opening`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use super::context::Context;
+use super::ready::{LoggedIn, Ready};
+use super::ways::{BackendPorts, Way, Ways};
+use super::{Action, BackendData, ClientData, Prepared, Record, State};
+use crate::ftp::address::{self, BadEprt, EpsvArgument};
+use crate::ftp::answer::{self, Answer};
+use crate::ftp::command::{Command, Verb};
+use crate::ftp::reply::{Class, Reply};
+
+/// What a data port command says.
+enum PortCommand {
+    /// EPSV ALL.
+    OnlyEpsv,
+    Request(PortRequest),
+}
+
+/// The data port that a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PortRequest {
+    /// PASV, at the address that the client has connected to.
+    Pasv(Ipv4Addr),
+    Epsv,
+    Port(SocketAddrV4),
+    Eprt(SocketAddr),
+}
+
+/// What the client asked for, and how far the backend has been asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PortDialogue {
+    request: PortRequest,
+    /// How the backend was asked last.
+    asked: Way,
+    /// How it was asked so far.
+    tried: Ways,
+    /// What it refused, and not for the moment.
+    refused: Ways,
+    /// What led to a port that could not be reached.
+    unreached: Ways,
+}
+
+/// The driver is to listen for the backend, which is then told where by PORT.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub login: Box<LoggedIn>,
+    dialogue: PortDialogue,
+}
+
+/// The backend is to answer EPSV, PASV or PORT.
+#[derive(Debug)]
+pub(super) struct BackendPort {
+    pub login: Box<LoggedIn>,
+    dialogue: PortDialogue,
+}
+
+/// The driver is to make the client's data port.
+#[derive(Debug)]
+pub(super) struct ClientPort {
+    pub login: Box<LoggedIn>,
+    dialogue: PortDialogue,
+}
+
+/// A data port command, with no other one under way.
+pub(super) fn begin(mut login: Box<LoggedIn>, command: &Command, cx: &mut Context) -> State {
+    // A new data port takes the place of the old one, and so does a refused one: a stale address must not be used.
+    login.drop_data_port(cx);
+    match PortCommand::read(command, cx) {
+        Ok(PortCommand::Request(request)) => {
+            cx.next_turn();
+            match PortDialogue::begin(request, login.connection.ports, cx) {
+                Some(dialogue) => dialogue.wait_for_backend(login),
+                None => no_backend_port(login, None, cx),
+            }
+        }
+        Ok(PortCommand::OnlyEpsv) => {
+            cx.only_epsv = true;
+            cx.reply(answer::EPSV_ALL_OK);
+            State::Ready(Ready { login })
+        }
+        Err(answer) => {
+            let command = command.clone();
+            cx.push(Action::Record(Record::Refused { command, answer }));
+            cx.reply(answer);
+            State::Ready(Ready { login })
+        }
+    }
+}
+
+impl PortCommand {
+    fn read(command: &Command, cx: &Context) -> Result<Self, Answer> {
+        let argument = command.argument();
+        if cx.only_epsv && command.verb() != Verb::Epsv {
+            return Err(answer::EPSV_ALL_GIVEN);
+        }
+        let request = match command.verb() {
+            Verb::Epsv => match (address::parse_epsv(argument), cx.terms.local.is_ipv4()) {
+                (EpsvArgument::All, _) => return Ok(Self::OnlyEpsv),
+                (EpsvArgument::Any, _)
+                | (EpsvArgument::Ipv4, true)
+                | (EpsvArgument::Ipv6, false) => PortRequest::Epsv,
+                (EpsvArgument::Ipv6, true) => return Err(answer::ONLY_IPV4),
+                (EpsvArgument::Ipv4, false) => return Err(answer::ONLY_IPV6),
+                (EpsvArgument::Other, _) => return Err(answer::ADDRESS_SYNTAX),
+            },
+            Verb::Pasv => match cx.terms.local {
+                IpAddr::V4(local) => PortRequest::Pasv(local),
+                IpAddr::V6(_) => return Err(answer::PASV_NEEDS_IPV4),
+            },
+            _ if !cx.terms.active_mode => return Err(answer::ACTIVE_REFUSED),
+            Verb::Port => {
+                let target = address::parse_port(argument).ok_or(answer::ADDRESS_SYNTAX)?;
+                PortRequest::Port(target)
+            }
+            _ => PortRequest::Eprt(address::parse_eprt(argument).map_err(|bad| match bad {
+                BadEprt::Syntax => answer::ADDRESS_SYNTAX,
+                BadEprt::Family => answer::EPRT_FAMILY,
+            })?),
+        };
+        match request.client_data() {
+            ClientData::Active(target)
+                if !address::is_own_unprivileged(target, cx.terms.client) =>
+            {
+                Err(answer::ADDRESS_REFUSED)
+            }
+            ClientData::Active(_) | ClientData::Passive => Ok(Self::Request(request)),
+        }
+    }
+}
+
+impl PortRequest {
+    fn client_data(self) -> ClientData {
+        match self {
+            Self::Pasv(_) | Self::Epsv => ClientData::Passive,
+            Self::Port(target) => ClientData::Active(target.into()),
+            Self::Eprt(target) => ClientData::Active(target),
+        }
+    }
+
+    /// How the backend is asked first: as the client asks, and for an active one in the passive way from the same RFC.
+    fn way(self) -> Way {
+        match self {
+            Self::Pasv(_) | Self::Port(_) => Way::Pasv,
+            Self::Epsv | Self::Eprt(_) => Way::Epsv,
+        }
+    }
+}
+
+impl PortDialogue {
+    /// Asks the backend in the first way that there is, if there is one.
+    fn begin(request: PortRequest, ports: BackendPorts, cx: &mut Context) -> Option<Self> {
+        let nothing_asked = Self {
+            request,
+            asked: request.way(),
+            tried: Ways::NONE,
+            refused: Ways::NONE,
+            unreached: Ways::NONE,
+        };
+        nothing_asked.ask_next(ports, cx)
+    }
+
+    /// Asks the backend in the next way that there is, if there is one.
+    pub fn ask_next(self, ports: BackendPorts, cx: &mut Context) -> Option<Self> {
+        let asked = self.next_way(ports)?;
+        match asked {
+            Way::Epsv => cx.send(b"EPSV"),
+            Way::Pasv => cx.send(b"PASV"),
+            Way::Active => cx.push(Action::ListenForBackend),
+        }
+        Some(Self {
+            asked,
+            tried: self.tried.and(asked),
+            ..self
+        })
+    }
+
+    fn next_way(&self, ports: BackendPorts) -> Option<Way> {
+        ports.next(self.request.way(), self.tried)
+    }
+
+    /// The port that the backend has named can't be reached.
+    pub fn is_not_reached(&mut self) {
+        self.unreached = self.unreached.and(self.asked);
+    }
+
+    /// What is to be avoided from now on, now that another way is known to be good.
+    pub fn failed(&self) -> Ways {
+        self.refused.and_all(self.unreached)
+    }
+
+    /// Where the backend's data connection comes from, as its reply has it; `None` if there is none in this way.
+    pub fn granted_by(&mut self, reply: &Reply) -> Option<BackendData> {
+        let granted = match self.asked {
+            Way::Active => (reply.class() == Class::Completion).then_some(BackendData::Active),
+            Way::Epsv | Way::Pasv => address::announced(reply).map(BackendData::Passive),
+        };
+        // "Try again later" says nothing of what the server can do.
+        if granted.is_none() && reply.class() != Class::TransientFailure {
+            self.refused = self.refused.and(self.asked);
+        }
+        granted
+    }
+
+    /// The state of a session whose backend was asked like this.
+    fn wait_for_backend(self, login: Box<LoggedIn>) -> State {
+        let dialogue = self;
+        match self.asked {
+            Way::Active => State::Listening(Listening { login, dialogue }),
+            Way::Epsv | Way::Pasv => State::BackendPort(BackendPort { login, dialogue }),
+        }
+    }
+
+    fn ask_next_way(self, login: Box<LoggedIn>, last: Option<&Reply>, cx: &mut Context) -> State {
+        cx.next_turn();
+        match self.ask_next(login.connection.ports, cx) {
+            Some(dialogue) => dialogue.wait_for_backend(login),
+            None => no_backend_port(login, last, cx),
+        }
+    }
+}
+
+/// There is no way left to ask the backend.
+fn no_backend_port(login: Box<LoggedIn>, last: Option<&Reply>, cx: &mut Context) -> State {
+    cx.push(Action::Record(Record::NoDataPort(last.cloned())));
+    cx.reply(answer::NO_BACKEND_PORT);
+    State::Ready(Ready { login })
+}
+
+impl Listening {
+    /// The driver listens for the backend, or can't.
+    pub fn on_listening(self, at: Option<SocketAddr>, cx: &mut Context) -> State {
+        let Self { login, dialogue } = self;
+        match at {
+            Some(at) => {
+                cx.next_turn();
+                tell_port(at, cx);
+                State::BackendPort(BackendPort { login, dialogue })
+            }
+            None => dialogue.ask_next_way(login, None, cx),
+        }
+    }
+}
+
+/// PORT, or EPRT where that has no meaning.
+pub(super) fn tell_port(at: SocketAddr, cx: &mut Context) {
+    let line = match (at.ip().to_canonical(), at.port()) {
+        (IpAddr::V4(ip), port) => address::port_command(ip, port),
+        (IpAddr::V6(ip), port) => address::eprt_command(ip, port),
+    };
+    cx.send(line.as_bytes());
+}
+
+impl BackendPort {
+    pub fn on_reply(self, reply: &Reply, cx: &mut Context) -> State {
+        if reply.class() == Class::Preliminary {
+            // None of these commands has one (RFC 959 §6); what follows is the answer.
+            return State::BackendPort(self);
+        }
+        let Self {
+            mut login,
+            mut dialogue,
+        } = self;
+        let Some(backend) = dialogue.granted_by(reply) else {
+            return dialogue.ask_next_way(login, Some(reply), cx);
+        };
+        if backend != BackendData::Active {
+            // Whether the backend gets through to us shows only later.
+            login.avoid(dialogue.refused, cx);
+        }
+        cx.push(Action::PrepareData {
+            backend,
+            client: dialogue.request.client_data(),
+            protection: cx.security.protection(),
+        });
+        State::ClientPort(ClientPort { login, dialogue })
+    }
+
+    /// The backend has ended its connection, or answers no more. Some do at EPSV, and there PASV comes first from now on. It
+    /// may have been chance, so nothing that is known to fail, or that needs a way in to us, takes its place.
+    pub fn avoiding_what_was_asked_last(mut self, cx: &mut Context) -> Self {
+        let dialogue = &self.dialogue;
+        let ports = self.login.connection.ports;
+        if let Some(next @ (Way::Epsv | Way::Pasv)) = dialogue.next_way(ports)
+            && !ports.avoid.has(next)
+        {
+            self.login.avoid(dialogue.refused.and(dialogue.asked), cx);
+        }
+        self
+    }
+}
+
+impl ClientPort {
+    pub fn on_prepared(self, prepared: Prepared, cx: &mut Context) -> State {
+        match (prepared, self.dialogue.request) {
+            (Prepared::Passive(listened), PortRequest::Pasv(local)) => {
+                let (announcements, client) = (&cx.terms.announcements, cx.terms.client);
+                let address = announcements.address(client).unwrap_or(local);
+                let reply = address::reply_227(address, announcements.port(client, listened));
+                cx.push(Action::Reply(reply.into()));
+            }
+            (Prepared::Passive(listened), PortRequest::Epsv) => {
+                let port = cx.terms.announcements.port(cx.terms.client, listened);
+                cx.push(Action::Reply(address::reply_229(port).into()));
+            }
+            (Prepared::Active, PortRequest::Port(_) | PortRequest::Eprt(_)) => {
+                cx.reply(answer::PORT_ACCEPTED);
+            }
+            (Prepared::NoPort, _) => {
+                cx.push(Action::DropData);
+                cx.reply(answer::NO_PASSIVE_PORT);
+                return State::Ready(Ready { login: self.login });
+            }
+            (Prepared::Passive(_), PortRequest::Port(_) | PortRequest::Eprt(_))
+            | (Prepared::Active, PortRequest::Pasv(_) | PortRequest::Epsv) => {
+                return cx.unexpected(State::ClientPort(self), "a data port of the other kind");
+            }
+        }
+        let Self {
+            mut login,
+            dialogue,
+        } = self;
+        login.data_port = Some(dialogue);
+        State::Ready(Ready { login })
+    }
+}

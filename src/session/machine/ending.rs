@@ -1,0 +1,90 @@
+//! How a session ends, and why: its client goes, or the process ends.
+
+use super::context::{Client, Context};
+use super::transfer::{AbortedBy, Outcome};
+use super::{Stage, State};
+use crate::ftp::answer;
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// QUIT.
+    Quit,
+    /// The client closed or lost its control connection.
+    ClientGone,
+    /// No command for too long.
+    Idle,
+    /// Not logged in in time.
+    LoginTimeout,
+    /// The client's TLS handshake failed.
+    Handshake,
+    /// The backend could not be reached or verified.
+    BackendUnavailable,
+    /// The backend said 421.
+    BackendClosed,
+    /// The backend's control connection ended or lost step.
+    BackendLost,
+    /// The process ends.
+    Drain,
+    /// Too much nonsense, HTTP, or bytes behind AUTH.
+    Abuse,
+    /// Too many failed logins.
+    Blocked,
+    /// Too many sessions at the site.
+    SiteFull,
+}
+
+impl Ending {
+    /// The word for it in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quit => "quit",
+            Self::ClientGone => "client gone",
+            Self::Idle => "idle timeout",
+            Self::LoginTimeout => "login timeout",
+            Self::Handshake => "tls handshake failed",
+            Self::BackendUnavailable => "backend unavailable",
+            Self::BackendClosed => "closed by backend",
+            Self::BackendLost => "backend lost",
+            Self::Drain => "drain",
+            Self::Abuse => "abuse",
+            Self::Blocked => "blocked",
+            Self::SiteFull => "site full",
+        }
+    }
+}
+
+impl State {
+    /// The client says no more. What it has said is carried out and answered, as a server does that reads on to the end: a
+    /// script may end its side behind its last command (`printf … | nc -N`).
+    pub(super) fn on_client_ended(self, cx: &mut Context) -> Self {
+        cx.client = Client::Gone;
+        match self {
+            Self::Transfer(transfer) => transfer.on_client_gone(cx),
+            // It can't be used any more, and other sessions may wait for one.
+            state if state.stage() == Stage::DataPort => cx.close(Ending::ClientGone),
+            state => state,
+        }
+    }
+
+    /// The client is lost, and hears no more, either.
+    pub(super) fn on_client_gone(self, cx: &mut Context) -> Self {
+        cx.client = Client::Gone;
+        let Self::Transfer(transfer) = self else {
+            return cx.close(Ending::ClientGone);
+        };
+        let state = transfer.on_client_gone(cx);
+        if !cx.queue.holds_quit() {
+            cx.queue.clear();
+        }
+        state
+    }
+
+    /// The process ends, whatever runs.
+    pub(super) fn on_drain_over(self, cx: &mut Context) -> Self {
+        if let Self::Transfer(transfer) = self {
+            transfer.cut(Outcome::Aborted(AbortedBy::Drain), cx);
+        }
+        cx.farewell(answer::SHUTTING_DOWN, Ending::Drain)
+    }
+}

@@ -1,0 +1,113 @@
+//! What happens to a session, as its driver tells the machine.
+
+use std::net::SocketAddr;
+
+use super::{DataFailure, Ways};
+use crate::config::HostName;
+use crate::ftp::command::{BadCommand, Command};
+use crate::ftp::reply::Reply;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The client sent a command.
+    Command(Command),
+    /// The client sent a line that is none.
+    BadLine(BadLine),
+    /// The client has ended its side of the control connection, and may still read.
+    ClientEnded,
+    /// The client's control connection is lost, or is given up.
+    ClientGone,
+    /// The handshake that `Action::StartTls` asked for is done.
+    Secured {
+        /// The server name that the client sent, if it is a host name.
+        sni: Option<HostName>,
+    },
+    /// The backend connection that `Action::Dial` asked for is ready for USER, or there is none.
+    Dialled(Option<Dialled>),
+    /// The guard lets the client try no further: what `Action::Dial`, `Action::Guess` or `Action::Penalise` came upon.
+    Blocked,
+    /// The site of `Action::Dial` has as many sessions as it may.
+    SiteFull,
+    /// The backend sent a reply.
+    Reply(Reply),
+    /// The backend's control connection ended, or what came was no reply.
+    BackendGone,
+    /// Where the driver listens for the backend, as `Action::ListenForBackend` asked; `None` if it can't.
+    Listening(Option<SocketAddr>),
+    /// The data port that `Action::PrepareData` asked for.
+    Prepared(Prepared),
+    /// Something happened to the transfer's data connections.
+    Data(DataEvent),
+    /// It is time, as [`Machine::deadline`](super::Machine::deadline) has it.
+    Expired,
+    /// The process is to end: finish what runs, begin nothing.
+    Drain,
+    /// The process ends now, whatever runs.
+    DrainOver,
+}
+
+/// What the data connections of a transfer have to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataEvent {
+    /// The backend's data connection is open, or will come from it: the command may go out, but for an upload's.
+    BackendOpen,
+    /// The backend's data port can't be reached. `Action::RedialBackend` leads to another one.
+    BackendNotReached,
+    /// The client's data connection of an upload is there, too.
+    ClientConnected,
+    /// The source ended, and everything that came from it is with the sink. `proven` if the end can't be taken for a
+    /// lost connection: it was a close_notify, or the backend's, whose reply decides.
+    SourceEnded {
+        /// False for a plain FIN from a client.
+        proven: bool,
+    },
+    /// After `Action::ProceedData`: the sink, a backend in clear text, was told the end, and has yet to end its side.
+    Ended,
+    /// After `Action::ProceedData`: the sink's leg was ended in order.
+    Finished,
+    /// It went wrong. Both legs stay as they are until `Action::DropData` resets them.
+    Failed(DataFailure),
+}
+
+/// A line that is no command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadLine {
+    /// Over the limit.
+    TooLong,
+    /// Not in the form of a command.
+    Malformed(BadCommand),
+}
+
+/// A backend connection that is ready for USER.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialled {
+    /// Whether its control connection runs over IPv6, where only EPSV makes sense.
+    pub ipv6: bool,
+    /// The 230 of a backend that lets everybody in without USER.
+    pub welcome: Option<Reply>,
+    /// Whether it has to be told after the login that data connections are private.
+    pub protection: BackendProtection,
+    /// How it is not to be asked for data ports, as earlier sessions have found out.
+    pub avoid: Ways,
+}
+
+/// How far a backend has been told that data connections are private.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendProtection {
+    /// There is nothing to tell, or it has been told.
+    Settled,
+    /// It takes PBSZ and PROT only behind a login.
+    AfterLogin,
+}
+
+/// What became of `Action::PrepareData`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prepared {
+    /// The client may connect to this port.
+    Passive(u16),
+    /// We'll connect to the client.
+    Active,
+    /// No passive port was free.
+    NoPort,
+}

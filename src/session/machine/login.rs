@@ -1,0 +1,368 @@
+//! The login: from USER over the backend's connection to its 230.
+//!
+//! The backend is dialled on USER, when the site is known, and it alone says who may come in: its replies to USER, PASS
+//! and ACCT are passed on as they are (a 331 may carry a challenge, a 230 may come without a password).
+
+use std::sync::Arc;
+
+use super::context::{Context, LoginClock};
+use super::pre_login::NoBackend;
+use super::ready::{LoggedIn, Ready};
+use super::rest::RestOffset;
+use super::settings::Replay;
+use super::ways::BackendPorts;
+use super::{Action, BackendProtection, Dialled, Ending, ProtocolError, Record, State, security};
+use crate::ftp::answer;
+use crate::ftp::command::{Command, Verb};
+use crate::ftp::refusal;
+use crate::ftp::reply::{Class, Reply};
+use crate::observe::metrics::LoginResult;
+use crate::route::Route;
+
+/// What a USER names.
+pub(super) enum Named {
+    /// Nothing: it has been refused.
+    Refused,
+    /// A host that no site has.
+    NoSite,
+    Site(Route),
+}
+
+/// The driver is on its way to the backend.
+#[derive(Debug)]
+pub(super) struct Dialling {
+    route: Route,
+}
+
+/// What is known of the backend at the other end of the connection, whoever is logged in there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Connection {
+    pub ports: BackendPorts,
+    pub rest: RestOffset,
+}
+
+/// A backend connection without a login.
+#[derive(Debug)]
+pub(super) struct Login {
+    route: Route,
+    connection: Connection,
+    protection: BackendProtection,
+    step: Step,
+    /// Settings that the backend took before login and need not be told again.
+    accepted: Vec<Command>,
+    /// The answer to USER that the backend's greeting was.
+    welcome: Option<Reply>,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Waiting for the client's next command.
+    Ready,
+    /// The backend is told `sent`, then the rest, then USER.
+    BeforeUser { sent: Command, rest: Replay },
+    /// The backend is to answer USER; `former` is the login that holds if it refuses.
+    User { former: Option<Route> },
+    /// The backend is to answer PASS or ACCT.
+    Password,
+    /// Logged in; the backend is to answer PBSZ or PROT before the client hears of it.
+    Protecting {
+        welcome: Reply,
+        asked: ProtectionCommand,
+    },
+    /// Logged in; the backend is told the rest before the client hears of it.
+    AfterLogin { welcome: Reply, rest: Replay },
+}
+
+/// What makes a backend's data connections private, in this order.
+#[derive(Debug, Clone, Copy)]
+enum ProtectionCommand {
+    Pbsz,
+    Prot,
+}
+
+impl Context {
+    /// The site that USER names, logged in or not.
+    pub fn named_by(&mut self, command: Command) -> Named {
+        if command.argument().is_empty() {
+            self.reply(answer::USER_ARGUMENT);
+            return Named::Refused;
+        }
+        if self.terms.tls_required && !self.security.is_on() {
+            self.push(Action::Asked(command));
+            self.push(Action::Record(Record::Login(LoginResult::ClearText)));
+            self.reply(answer::POLICY_REQUIRES_TLS);
+            return Named::Refused;
+        }
+        let route =
+            self.terms
+                .router
+                .route(command.argument(), self.host.as_ref(), self.security.sni());
+        self.push(Action::Asked(command));
+        match route {
+            Some(route) => Named::Site(route),
+            None => {
+                self.push(Action::Record(Record::Login(LoginResult::UnknownHost)));
+                Named::NoSite
+            }
+        }
+    }
+
+    /// The answer to a USER whose host no site has.
+    pub fn refuse_unknown_host(&mut self) {
+        self.push(Action::Penalise(None));
+        self.reply(answer::HOST_EXPECTED);
+    }
+}
+
+impl Dialling {
+    /// Has the driver dial.
+    pub fn begin(route: Route, cx: &mut Context) -> State {
+        cx.push(Action::Dial(route.clone()));
+        State::Dialling(Self { route })
+    }
+
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    pub fn on_dialled(self, dialled: Option<Dialled>, cx: &mut Context) -> State {
+        let Some(Dialled {
+            ipv6,
+            welcome,
+            protection,
+            avoid,
+        }) = dialled
+        else {
+            cx.push(Action::Record(Record::Login(
+                LoginResult::BackendUnavailable,
+            )));
+            return cx.farewell(answer::SITE_UNAVAILABLE, Ending::BackendUnavailable);
+        };
+        let ports = BackendPorts {
+            mode: self.route.site.passive_mode,
+            ipv6,
+            avoid,
+        };
+        let login = Box::new(Login {
+            route: self.route,
+            connection: Connection {
+                ports,
+                rest: RestOffset::NONE,
+            },
+            protection,
+            step: Step::Ready,
+            accepted: Vec::new(),
+            welcome,
+        });
+        login.tell_before_user(cx.settings.before_user(), cx)
+    }
+}
+
+impl Login {
+    /// USER again on a connection that has a login, which holds until the backend has taken the new one.
+    pub fn again(former: LoggedIn, route: Route, cx: &mut Context) -> State {
+        let login = Box::new(Self {
+            route,
+            connection: former.connection,
+            protection: BackendProtection::Settled,
+            step: Step::Ready,
+            accepted: Vec::new(),
+            welcome: None,
+        });
+        login.send_user(Some(former.route), cx)
+    }
+
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// Whether the client's next command may come.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.step, Step::Ready)
+    }
+
+    /// Whether the backend judges a password.
+    pub fn is_guessing(&self) -> bool {
+        matches!(self.step, Step::Password)
+    }
+
+    pub fn on_command(mut self: Box<Self>, command: Command, cx: &mut Context) -> State {
+        cx.next_turn();
+        match command.verb() {
+            Verb::User => return self.on_user(command, cx),
+            Verb::Auth => return security::on_auth(State::Login(self), command.argument(), cx),
+            Verb::Quit => return cx.farewell(answer::GOODBYE, Ending::Quit),
+            // The backend judges them, when the guard lets them through.
+            Verb::Pass | Verb::Acct => {
+                cx.next_turn();
+                cx.push(Action::Guess(command));
+                self.step = Step::Password;
+            }
+            Verb::Host => match cx.choose_host(&command) {
+                Ok(()) => {
+                    // The login begins anew (RFC 7151 §4).
+                    cx.push(Action::HangUp);
+                    cx.reply(answer::HOST_ACCEPTED);
+                    return State::NoBackend(NoBackend);
+                }
+                Err(answer) => cx.reply(answer),
+            },
+            _ => cx.answer_before_login(command),
+        }
+        State::Login(self)
+    }
+
+    fn on_user(mut self: Box<Self>, command: Command, cx: &mut Context) -> State {
+        match cx.named_by(command) {
+            Named::Refused => State::Login(self),
+            Named::NoSite => {
+                // The password that may follow is not for the backend of an earlier USER.
+                cx.push(Action::HangUp);
+                cx.refuse_unknown_host();
+                State::NoBackend(NoBackend)
+            }
+            Named::Site(route) if route.site.name == self.route.site.name => {
+                cx.push(Action::Route(route.clone()));
+                self.route = route;
+                self.send_user(None, cx)
+            }
+            Named::Site(route) => {
+                cx.push(Action::HangUp);
+                Dialling::begin(route, cx)
+            }
+        }
+    }
+
+    fn tell_before_user(mut self: Box<Self>, mut rest: Replay, cx: &mut Context) -> State {
+        match rest.next() {
+            Some(sent) => {
+                cx.ask(sent.line());
+                self.step = Step::BeforeUser { sent, rest };
+                State::Login(self)
+            }
+            None => self.send_user(None, cx),
+        }
+    }
+
+    fn send_user(mut self: Box<Self>, former: Option<Route>, cx: &mut Context) -> State {
+        if let Some(welcome) = self.welcome.take() {
+            return self.on_login_reply(welcome, cx);
+        }
+        cx.ask(&[b"USER ", self.route.backend_user().as_slice()].concat());
+        self.step = Step::User { former };
+        State::Login(self)
+    }
+
+    pub fn on_reply(mut self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
+        if reply.class() == Class::Preliminary {
+            // No login command has one (RFC 959 §6); what matters is what follows.
+            return State::Login(self);
+        }
+        match std::mem::replace(&mut self.step, Step::Ready) {
+            Step::BeforeUser { sent, rest } => {
+                if !reply.class().is_failure() {
+                    self.accepted.push(sent);
+                }
+                self.tell_before_user(rest, cx)
+            }
+            Step::User {
+                former: Some(former),
+            } if reply.class().is_failure() => {
+                // vsftpd: "530 Can't change to another user." The old login holds.
+                cx.push(Action::Route(former.clone()));
+                cx.forward(&reply);
+                Ready::after_login(former, self.connection)
+            }
+            Step::User { .. } | Step::Password => self.on_login_reply(reply, cx),
+            Step::AfterLogin { welcome, rest } => self.tell_after_login(welcome, rest, cx),
+            step @ Step::Protecting { .. } if reply.class() != Class::Completion => {
+                self.step = step;
+                State::Login(self).drop_backend(ProtocolError::ProtectionRefused, cx)
+            }
+            Step::Protecting { welcome, asked } => match asked {
+                ProtectionCommand::Pbsz => self.protect(welcome, ProtectionCommand::Prot, cx),
+                ProtectionCommand::Prot => {
+                    self.protection = BackendProtection::Settled;
+                    self.welcome(welcome, cx)
+                }
+            },
+            // Nothing was asked, so the backend is out of step.
+            Step::Ready => State::Login(self).drop_backend(ProtocolError::UnsolicitedReply, cx),
+        }
+    }
+
+    /// The backend's judgement, or its greeting that stands for one.
+    fn on_login_reply(self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
+        match reply.class() {
+            // 230, 232 (RFC 2228), and 202 to a superfluous ACCT or PASS.
+            Class::Completion if self.protection == BackendProtection::AfterLogin => {
+                return self.protect(reply, ProtectionCommand::Pbsz, cx);
+            }
+            Class::Completion => return self.welcome(reply, cx),
+            Class::TransientFailure | Class::PermanentFailure => {
+                let user = self.route.backend_user();
+                cx.push(Action::Record(Record::Login(LoginResult::Rejected)));
+                if refusal::is_about_credentials(&reply, user.as_slice()) {
+                    let site = Arc::clone(&self.route.site);
+                    cx.push(Action::Penalise(Some(site)));
+                }
+                cx.forward(&reply);
+            }
+            // 331, 332, 336: the client's turn.
+            Class::Intermediate | Class::Preliminary => cx.forward(&reply),
+        }
+        State::Login(self)
+    }
+
+    /// Says PBSZ 0 or PROT P to a backend that takes them only behind a login: no data goes to it in clear text.
+    fn protect(
+        mut self: Box<Self>,
+        welcome: Reply,
+        asked: ProtectionCommand,
+        cx: &mut Context,
+    ) -> State {
+        cx.ask(match asked {
+            ProtectionCommand::Pbsz => b"PBSZ 0",
+            ProtectionCommand::Prot => b"PROT P",
+        });
+        self.step = Step::Protecting { welcome, asked };
+        State::Login(self)
+    }
+
+    /// The login is done.
+    fn welcome(self: Box<Self>, welcome: Reply, cx: &mut Context) -> State {
+        let replay = cx.settings.after_login(&self.accepted);
+        cx.push(Action::Record(Record::Login(LoginResult::Accepted)));
+        self.tell_after_login(welcome, replay, cx)
+    }
+
+    fn tell_after_login(
+        mut self: Box<Self>,
+        welcome: Reply,
+        mut rest: Replay,
+        cx: &mut Context,
+    ) -> State {
+        if let Some(setting) = rest.next() {
+            cx.ask(setting.line());
+            self.step = Step::AfterLogin { welcome, rest };
+            return State::Login(self);
+        }
+        cx.login_clock = LoginClock::Stopped;
+        // Told once; a later login on this connection finds the backend as the client has set it since.
+        cx.settings.clear();
+        cx.forward(&welcome);
+        let Self {
+            route, connection, ..
+        } = *self;
+        Ready::after_login(route, connection)
+    }
+
+    /// The login ends without the backend's judgement, if one is under way.
+    pub fn record_breaking_off(&self, cx: &mut Context) {
+        if !self.is_ready() {
+            cx.push(Action::Record(Record::Login(
+                LoginResult::BackendUnavailable,
+            )));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What a session decides: a state machine without sockets, clock or tasks.
+//!
+//! Everything that happens to a session comes in as an [`Event`]; what is to be done about it comes out as [`Action`]s,
+//! in order. The driver in [`session`](super) does nothing but turn the one into the other, so tests and fuzzers can
+//! lead a session through any sequence of commands, replies and data events.
+//!
+//! The states, in the order in which a session passes through them:
+//!
+//! ```text
+//! NoBackend ──USER──▶ Dialling ──greeting, TLS──▶ Login ──230──▶ Ready ──QUIT──▶ Closed
+//!   AUTH, FEAT, HOST,                             PASS, ACCT      │ ▲
+//!   OPTS … answered here                                          │ │ Forwarding        one command and its reply
+//!                                                                 │ │ Feat              the same with FEAT, which is ours
+//!                                                                 │ │ Listening, BackendPort, ClientPort     data ports
+//!                                                                 │ │ Transfer          one transfer and its verdict
+//!                                                                 └─┘ Discarding, Fenced     back into step after it
+//! ```
+//!
+//! `state` has them all, and which events each one takes; it hands an event to the state's own handler, which consumes the
+//! state and returns the next one. `pre_login` and `login` hold the first three, `ready` the commands after login,
+//! `data_port` those for data ports, which `ways` has the order of, `transfer` the one transfer that may run and its
+//! verdict, `rest` the offset of the next one, `echo` what a server says twice. What is apart from these states is in
+//! `context`: TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what
+//! waits for a transfer's end.
+
+mod action;
+mod context;
+mod data_port;
+mod echo;
+mod ending;
+mod event;
+mod login;
+mod pre_login;
+mod protocol_error;
+mod queue;
+mod ready;
+mod rest;
+mod security;
+mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod wait;
+mod ways;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::announce::Announcements;
+use crate::config::{HostName, Timeouts};
+use crate::route::{Route, Router};
+
+pub use action::{Action, BackendData, ClientData, Protection, Record};
+use context::{Context, LoginClock};
+pub use ending::Ending;
+pub use event::{BackendProtection, BadLine, DataEvent, Dialled, Event, Prepared};
+use pre_login::NoBackend;
+pub use protocol_error::{ProtocolError, Stage};
+use security::{ChosenBy, Security};
+use state::State;
+pub use transfer::{AbortedBy, DataFailure, Failure, Outcome};
+pub use wait::{Clock, Deadline, Wait};
+pub use ways::{Way, Ways};
+
+/// What a session needs to know when it begins.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// What the client is greeted with, behind the 220.
+    pub greeting: Arc<str>,
+    /// Who serves which login.
+    pub router: Arc<Router>,
+    /// Whether USER in clear text is refused.
+    pub tls_required: bool,
+    /// Whether transfers without PROT P are refused.
+    pub data_required: bool,
+    /// Whether PORT and EPRT are offered.
+    pub active_mode: bool,
+    /// The client's address, in canonical form.
+    pub client: IpAddr,
+    /// The address that the client connected to, in canonical form.
+    pub local: IpAddr,
+    /// What the client is told of its data ports.
+    pub announcements: Arc<Announcements>,
+    /// The names under which the proxy itself is known: HOST with one of them chooses nothing.
+    pub own_names: Arc<[HostName]>,
+    /// How long anything may take.
+    pub timeouts: Timeouts,
+}
+
+/// One session's decisions.
+#[derive(Debug)]
+pub struct Machine {
+    state: State,
+    cx: Context,
+}
+
+impl Machine {
+    /// A session on an explicit listener; the greeting is the first action.
+    pub fn explicit(terms: Terms) -> Self {
+        Self::new(terms, Security::Off)
+    }
+
+    /// A session on an implicit listener, after the handshake. PBSZ 0 and PROT P count as given (MS-FTPS §3.1).
+    pub fn implicit(terms: Terms, sni: Option<HostName>) -> Self {
+        Self::new(
+            terms,
+            Security::On {
+                sni,
+                protection: Protection::Private,
+                chosen_by: ChosenBy::Default,
+            },
+        )
+    }
+
+    fn new(terms: Terms, security: Security) -> Self {
+        Self {
+            state: State::NoBackend(NoBackend),
+            cx: Context::new(terms, security),
+        }
+    }
+
+    /// Decides what follows from an event. Behind [`Action::Close`] nothing does.
+    pub fn handle(&mut self, event: Event) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        if !matches!(state, State::Closed) {
+            self.state = state.on(event, &mut self.cx).settle(&mut self.cx);
+        }
+    }
+
+    /// Takes what is to be done, in order.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.cx.actions)
+    }
+
+    /// Whether the client's next command may be delivered.
+    pub fn wants_command(&self) -> bool {
+        match &self.state {
+            State::Transfer(transfer) if transfer.is_being_judged() => {
+                self.cx.queue.has_room_while_judging()
+            }
+            State::Transfer(_) => self.cx.queue.has_room(),
+            state => state.is_ready(&self.cx),
+        }
+    }
+
+    /// What the session waits for.
+    pub fn wait(&self) -> Wait {
+        self.state.wait(&self.cx)
+    }
+
+    /// How long that may take.
+    pub fn deadline(&self) -> Deadline {
+        self.wait().deadline(&self.cx.terms.timeouts)
+    }
+
+    /// What the session waits for, with its beginning. What changes nothing extends no deadline: neither a 1yz, nor what the
+    /// client says while a transfer waits for its final reply.
+    pub fn clock(&self) -> Clock {
+        Clock {
+            wait: self.wait(),
+            turn: self.cx.turn,
+        }
+    }
+
+    /// How far the session has come.
+    pub fn stage(&self) -> Stage {
+        self.state.stage()
+    }
+
+    /// Whether a login has succeeded before, so that the time for the login is over for good.
+    pub fn has_been_logged_in(&self) -> bool {
+        self.cx.login_clock == LoginClock::Stopped
+    }
+
+    /// Whether the backend judges a password.
+    pub fn is_guessing(&self) -> bool {
+        matches!(&self.state, State::Login(login) if login.is_guessing())
+    }
+
+    /// Whether the client has said PROT and so knows which protection its data connections have.
+    pub fn has_chosen_protection(&self) -> bool {
+        self.cx.security.protection_is_the_clients()
+    }
+
+    /// The site of this session, once a login has named it.
+    pub fn route(&self) -> Option<&Route> {
+        self.state.route()
+    }
+}

@@ -1,0 +1,149 @@
+//! Commands before login that Portcullis answers by itself: HOST, FEAT, settings, and everything that has to wait.
+//!
+//! There may be a backend already (USER was given, PASS not yet): see `login`. What concerns only the client leg is the
+//! same then, and after the login as well.
+
+use std::net::IpAddr;
+
+use super::context::Context;
+use super::login::{Dialling, Named};
+use super::{Action, Ending, State, security};
+use crate::config::HostName;
+use crate::ftp::answer::{self, Answer};
+use crate::ftp::command::{Command, Verb};
+use crate::ftp::features;
+
+/// A session without a backend.
+#[derive(Debug)]
+pub(super) struct NoBackend;
+
+impl NoBackend {
+    pub fn on_command(self, command: Command, cx: &mut Context) -> State {
+        cx.next_turn();
+        match command.verb() {
+            Verb::User => return self.on_user(command, cx),
+            Verb::Auth => {
+                return security::on_auth(State::NoBackend(self), command.argument(), cx);
+            }
+            Verb::Quit => return cx.farewell(answer::GOODBYE, Ending::Quit),
+            Verb::Pass | Verb::Acct => cx.reply(answer::USER_FIRST),
+            Verb::Host => {
+                let answer = cx.choose_host(&command);
+                cx.reply(answer.err().unwrap_or(answer::HOST_ACCEPTED));
+            }
+            _ => cx.answer_before_login(command),
+        }
+        State::NoBackend(self)
+    }
+
+    fn on_user(self, command: Command, cx: &mut Context) -> State {
+        match cx.named_by(command) {
+            Named::Refused => {}
+            Named::NoSite => cx.refuse_unknown_host(),
+            Named::Site(route) => return Dialling::begin(route, cx),
+        }
+        State::NoBackend(self)
+    }
+}
+
+impl Context {
+    /// Answers a command before the login that changes no state.
+    pub fn answer_before_login(&mut self, command: Command) {
+        match command.verb() {
+            Verb::Feat => {
+                let list = features::before_login(self.terms.active_mode);
+                self.push(Action::Reply(list.into()));
+            }
+            Verb::Opts => self.defer_or(command, answer::WISHED, answer::OPTION_UNKNOWN),
+            Verb::Clnt | Verb::Lang => {
+                self.defer_or(command, answer::WISHED, answer::NOT_LOGGED_IN);
+            }
+            Verb::Type | Verb::Stru | Verb::Mode => {
+                self.defer_or(command, answer::NOTED, answer::NOT_LOGGED_IN);
+            }
+            Verb::Noop => self.reply(answer::NOOP_OK),
+            Verb::Help => self.reply(answer::HELP_TEXT),
+            Verb::Abor => self.reply(answer::NOTHING_TO_ABORT),
+            _ => {
+                if !self.answers_for_client_leg(&command) {
+                    self.reply(answer::NOT_LOGGED_IN);
+                }
+            }
+        }
+    }
+
+    /// Answers a command that concerns only the client leg, before login and after; false if this is none of them. AUTH
+    /// changes the state, and is not among them.
+    pub fn answers_for_client_leg(&mut self, command: &Command) -> bool {
+        let answer = match command.verb() {
+            Verb::Pbsz => self.security.pbsz(command.argument()),
+            Verb::Prot => {
+                let data_required = self.terms.data_required;
+                self.security.prot(command.argument(), data_required)
+            }
+            Verb::Ccc => answer::CCC_REFUSED,
+            Verb::Protected => answer::OTHER_MECHANISM,
+            Verb::OtherDataPort | Verb::Rein => answer::NOT_IMPLEMENTED,
+            _ => return false,
+        };
+        self.reply(answer);
+        true
+    }
+
+    /// HOST (RFC 7151): the last one counts. Returns the answer to one that does not.
+    pub fn choose_host(&mut self, command: &Command) -> Result<(), Answer> {
+        let chosen = self.chosen_by_host(command.argument());
+        if chosen == Err(answer::HOST_UNKNOWN) {
+            // A try, as USER with a host that no site has.
+            self.push(Action::Asked(command.clone()));
+            self.push(Action::Penalise(None));
+        }
+        self.host = chosen?;
+        Ok(())
+    }
+
+    /// The host that an argument of HOST chooses: `None` for a name of the proxy itself, which chooses nothing.
+    fn chosen_by_host(&self, argument: &[u8]) -> Result<Option<HostName>, Answer> {
+        if let Some(address) = address_literal(argument) {
+            // §3.1: the server's own address is a valid name for it, any other is not.
+            let own = address == self.terms.local;
+            return if own {
+                Ok(None)
+            } else {
+                Err(answer::HOST_UNKNOWN)
+            };
+        }
+        let host = HostName::parse(argument).ok_or(answer::HOST_SYNTAX)?;
+        let sni = self.security.sni();
+        let site_by_sni = sni.and_then(|sni| self.terms.router.site_of(sni));
+        match (self.terms.router.site_of(&host), site_by_sni) {
+            // §4: after a server name that chose a site, HOST must not choose another.
+            (Some(site), Some(by_sni)) if site.name != by_sni.name => Err(answer::HOST_UNKNOWN),
+            (Some(_), _) => Ok(Some(host)),
+            // lftp sends HOST with the name that it connected to, whatever that is; FluentFTP gives up on a refusal.
+            (None, _) if sni == Some(&host) || self.terms.own_names.contains(&host) => Ok(None),
+            (None, _) => Err(answer::HOST_UNKNOWN),
+        }
+    }
+
+    fn defer_or(&mut self, command: Command, deferred: Answer, otherwise: Answer) {
+        let answer = if self.settings.keep(command) {
+            deferred
+        } else {
+            otherwise
+        };
+        self.reply(answer);
+    }
+}
+
+/// An IPv4 address, or an IPv6 address in brackets.
+fn address_literal(argument: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(argument).ok()?;
+    match text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(inside) => inside.parse().ok().map(IpAddr::V6),
+        None => text.parse().ok().map(IpAddr::V4),
+    }
+}

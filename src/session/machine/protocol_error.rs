@@ -1,0 +1,57 @@
+//! Why a session gives its backend up, and where: what the operator reads in the log.
+
+/// How far a session with a backend has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Not logged in yet.
+    Login,
+    /// Between commands, or waiting for the reply to one.
+    Command,
+    /// Waiting for the reply to EPSV, PASV or PORT.
+    DataPort,
+    /// In a transfer.
+    Transfer,
+}
+
+impl Stage {
+    /// The word for it in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Command => "command",
+            Self::DataPort => "data port",
+            Self::Transfer => "transfer",
+        }
+    }
+}
+
+/// Why a backend was given up: there is no safe way to find back into step with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProtocolError {
+    /// It answered what nobody had asked.
+    UnsolicitedReply,
+    /// It answered with a reply that the command can't have.
+    UnexpectedReply,
+    /// It sent 1yz without end.
+    TooManyPreliminaries,
+    /// It didn't answer in time.
+    ReplyTimeout,
+    /// It refused PBSZ or PROT P behind the login as well.
+    ProtectionRefused,
+    /// It answered ABOR, and said nothing of the transfer.
+    AbortIgnored,
+}
+
+impl ProtocolError {
+    /// The words for it in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnsolicitedReply => "a reply that nothing asked for",
+            Self::UnexpectedReply => "a reply that the command can't have",
+            Self::TooManyPreliminaries => "too many preliminary replies to one command",
+            Self::ReplyTimeout => "no reply in time",
+            Self::ProtectionRefused => "it refuses PBSZ 0 and PROT P before the login and after it",
+            Self::AbortIgnored => "a reply to ABOR that says nothing of the transfer",
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Commands after login: passed to the backend as they are, but for those about data connections, TLS and FEAT.
+//!
+//! One command is under way at a time; its reply goes back to the client byte for byte. Data port commands are taken
+//! apart, see `data_port`.
+
+use std::num::NonZeroUsize;
+
+use super::context::Context;
+use super::data_port::{self, PortDialogue};
+use super::login::{Connection, Login, Named};
+use super::transfer;
+use super::ways::Ways;
+use super::{Action, Ending, State, security};
+use crate::ftp::answer;
+use crate::ftp::command::{Command, Verb};
+use crate::ftp::features;
+use crate::ftp::reply::{Class, Reply};
+use crate::route::Route;
+
+/// A login that the backend has accepted. Each state behind the login holds it.
+#[derive(Debug)]
+pub(super) struct LoggedIn {
+    pub route: Route,
+    pub connection: Connection,
+    /// The data port that the client has and no transfer has used yet, and how it was asked for.
+    pub data_port: Option<PortDialogue>,
+}
+
+/// Waiting for the client's next command.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub login: Box<LoggedIn>,
+}
+
+/// The backend is to answer commands of the client's.
+#[derive(Debug)]
+pub(super) struct Forwarding {
+    pub login: Box<LoggedIn>,
+    /// How many: one, or the STATs that have outlasted a transfer.
+    pub owed: NonZeroUsize,
+}
+
+/// The backend is to answer FEAT.
+#[derive(Debug)]
+pub(super) struct Feat {
+    pub login: Box<LoggedIn>,
+}
+
+impl LoggedIn {
+    /// These ways lead nowhere, and another one does: the backend is asked in that one at once from now on, in other
+    /// sessions as well.
+    pub fn avoid(&mut self, ways: Ways, cx: &mut Context) {
+        let known = &mut self.connection.ports.avoid;
+        let avoid = known.and_all(ways);
+        if std::mem::replace(known, avoid) != avoid {
+            cx.push(Action::Avoid(avoid));
+        }
+    }
+
+    pub fn drop_data_port(&mut self, cx: &mut Context) {
+        if self.data_port.take().is_some() {
+            cx.push(Action::DropData);
+        }
+    }
+}
+
+impl Ready {
+    /// The client's login has just been accepted.
+    pub fn after_login(route: Route, connection: Connection) -> State {
+        let login = Box::new(LoggedIn {
+            route,
+            connection,
+            data_port: None,
+        });
+        State::Ready(Self { login })
+    }
+
+    pub fn on_command(mut self, command: Command, cx: &mut Context) -> State {
+        cx.next_turn();
+        if let Some(direction) = command.verb().transfer() {
+            return transfer::begin(self.login, command, direction, cx);
+        }
+        match command.verb() {
+            Verb::User => self.on_user(command, cx),
+            Verb::Auth => security::on_auth(State::Ready(self), command.argument(), cx),
+            Verb::Host => self.answer(answer::HOST_TOO_LATE, cx),
+            Verb::Quit => {
+                cx.ask(command.line());
+                cx.farewell(answer::GOODBYE, Ending::Quit)
+            }
+            Verb::Feat => {
+                cx.ask(command.line());
+                State::Feat(Feat { login: self.login })
+            }
+            Verb::Pasv | Verb::Epsv | Verb::Port | Verb::Eprt => {
+                data_port::begin(self.login, &command, cx)
+            }
+            // Blocks and compression in MODE B and C carry their own end of file; data connections would stay open.
+            Verb::Mode if !matches!(command.argument(), b"S" | b"s" | b"Z" | b"z") => {
+                self.answer(answer::MODE_UNSUPPORTED, cx)
+            }
+            _ if cx.answers_for_client_leg(&command) => State::Ready(self),
+            _ => {
+                self.login.connection.rest.track(&command);
+                cx.ask(command.line());
+                State::Forwarding(Forwarding {
+                    login: self.login,
+                    owed: NonZeroUsize::MIN,
+                })
+            }
+        }
+    }
+
+    fn answer(self, answer: answer::Answer, cx: &mut Context) -> State {
+        cx.reply(answer);
+        State::Ready(self)
+    }
+
+    fn on_user(mut self, command: Command, cx: &mut Context) -> State {
+        match cx.named_by(command) {
+            Named::Refused => State::Ready(self),
+            Named::NoSite => {
+                cx.refuse_unknown_host();
+                State::Ready(self)
+            }
+            Named::Site(route) if route.site.name == self.login.route.site.name => {
+                // A lease that nobody will use keeps the port from others.
+                self.login.drop_data_port(cx);
+                cx.push(Action::Route(route.clone()));
+                Login::again(*self.login, route, cx)
+            }
+            // One login, one backend: a session never moves to another site.
+            Named::Site(_) => self.answer(answer::OTHER_SITE, cx),
+        }
+    }
+}
+
+impl Forwarding {
+    pub fn on_reply(self, reply: &Reply, cx: &mut Context) -> State {
+        match (reply.class(), reply.number()) {
+            (Class::Preliminary, _) => {
+                cx.forward(reply);
+                return State::Forwarding(self);
+            }
+            // Some command opened a data port that we don't know of: its address must not reach the client.
+            (_, 227..=229) => cx.reply(answer::NOT_IMPLEMENTED),
+            _ => cx.forward(reply),
+        }
+        let Self { login, owed } = self;
+        match NonZeroUsize::new(owed.get() - 1) {
+            Some(owed) => State::Forwarding(Self { login, owed }),
+            None => State::Ready(Ready { login }),
+        }
+    }
+}
+
+impl Feat {
+    pub fn on_reply(self, reply: &Reply, cx: &mut Context) -> State {
+        if reply.class() == Class::Preliminary {
+            return State::Feat(self);
+        }
+        let list = features::after_login(reply, cx.terms.active_mode);
+        cx.push(Action::Reply(list.into()));
+        State::Ready(Ready { login: self.login })
+    }
+}

@@ -1,0 +1,95 @@
+//! Clears a REST offset or a RANG range that the backend still holds because the transfer command was answered here.
+//!
+//! A transfer command that is answered here, because a data port is missing or could not be reached, ends the client's REST
+//! and RANG as any other would. The backend still has the offset (vsftpd keeps it until the next RETR) and the range
+//! (ProFTPD), and the next file would come in part and with a 226. So it is told to forget, one after the other.
+//!
+//! These are all: ALLO and PRET, which also speak of the next transfer, say nothing about its bytes.
+
+use super::State;
+use super::context::Context;
+use super::ready::{LoggedIn, Ready};
+use crate::ftp::command::{Command, Verb};
+use crate::ftp::reply::{Class, Reply};
+
+/// What part of a file the backend takes for the next transfer command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RestOffset {
+    /// Where REST makes it begin.
+    offset: Kept,
+    /// What RANG (draft-bryan-ftp-range) leaves of it.
+    range: Kept,
+}
+
+/// Whether the backend has something that it was told for its next transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    None,
+    /// What the client said, unless that was refused.
+    Pending,
+}
+
+/// The backend is to answer something of ours whose answer tells nothing: what clears an offset, or EPSV, PASV or PORT
+/// for a transfer that has ended meanwhile.
+#[derive(Debug)]
+pub(super) struct Discarding {
+    pub login: Box<LoggedIn>,
+}
+
+impl RestOffset {
+    /// Files are whole.
+    pub const NONE: Self = Self {
+        offset: Kept::None,
+        range: Kept::None,
+    };
+
+    /// This goes to the backend.
+    pub fn track(&mut self, command: &Command) {
+        match command.verb() {
+            Verb::Rest => self.offset = kept_unless(command.argument().trim_ascii() == b"0"),
+            Verb::Rang => self.range = kept_unless(command.argument().trim_ascii() == b"1 0"),
+            verb if verb.transfer().is_some() => *self = Self::NONE,
+            _ => {}
+        }
+    }
+
+    /// Takes the next thing that the backend has to forget, and returns the command that makes it.
+    fn clear_one(&mut self) -> Option<&'static [u8]> {
+        let kept = [
+            (&mut self.offset, &b"REST 0"[..]),
+            // A range that ends before it begins is none (draft-bryan-ftp-range §3).
+            (&mut self.range, b"RANG 1 0"),
+        ];
+        kept.into_iter().find_map(|(kept, command)| {
+            let was_kept = std::mem::replace(kept, Kept::None) == Kept::Pending;
+            was_kept.then_some(command)
+        })
+    }
+}
+
+impl LoggedIn {
+    /// A transfer command has been answered, with the backend or without it.
+    pub fn clear_rest(mut self: Box<Self>, cx: &mut Context) -> State {
+        match self.connection.rest.clear_one() {
+            Some(command) => {
+                cx.ask(command);
+                State::Discarding(Discarding { login: self })
+            }
+            None => State::Ready(Ready { login: self }),
+        }
+    }
+}
+
+impl Discarding {
+    /// Even a refusal says that there is no offset any more: of a server that knows no REST, none ever was.
+    pub fn on_reply(self, reply: &Reply, cx: &mut Context) -> State {
+        if reply.class() == Class::Preliminary {
+            return State::Discarding(self);
+        }
+        self.login.clear_rest(cx)
+    }
+}
+
+fn kept_unless(over: bool) -> Kept {
+    if over { Kept::None } else { Kept::Pending }
+}

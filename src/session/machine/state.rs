@@ -1,0 +1,319 @@
+//! The states of a session, and which events each of them takes.
+//!
+//! A state consumes itself and returns the next one; its handlers stand beside it, in the module of its subject. What the
+//! driver can't deliver in a state goes to [`Context::unexpected`].
+
+use super::context::{Client, Context, LoginClock};
+use super::data_port::{BackendPort, ClientPort, Listening};
+use super::echo::Fenced;
+use super::login::{Dialling, Login};
+use super::pre_login::NoBackend;
+use super::queue::QueuedLine;
+use super::ready::{Feat, Forwarding, LoggedIn, Ready};
+use super::rest::Discarding;
+use super::transfer::{Failure, Outcome, Transfer};
+use super::{Action, BadLine, Ending, Event, ProtocolError, Record, Stage, Wait};
+use crate::ftp::answer;
+use crate::ftp::command::{BadCommand, Command};
+use crate::ftp::reply::Reply;
+use crate::observe::metrics::LoginResult;
+use crate::route::Route;
+
+/// How far the session has come. It is moved at each event, so what is large is in a box.
+#[derive(Debug)]
+pub(super) enum State {
+    /// No USER has named a site yet, or what it named holds no more.
+    NoBackend(NoBackend),
+    /// The driver is on its way to the backend.
+    Dialling(Dialling),
+    /// The backend is there, and the client not logged in.
+    Login(Box<Login>),
+    /// Logged in; the client's next command may come.
+    Ready(Ready),
+    /// The backend is to answer commands of the client's.
+    Forwarding(Forwarding),
+    /// The backend is to answer FEAT.
+    Feat(Feat),
+    /// The driver is to listen for the backend's data connection.
+    Listening(Listening),
+    /// The backend is to answer EPSV, PASV or PORT.
+    BackendPort(BackendPort),
+    /// The driver is to make the client's data port.
+    ClientPort(ClientPort),
+    /// The backend is to answer something of ours, and the answer tells nothing.
+    Discarding(Discarding),
+    /// The backend is to answer a NOOP of ours, and may repeat itself before that.
+    Fenced(Fenced),
+    /// A transfer's command has come.
+    Transfer(Transfer),
+    /// Over; the last action was [`Action::Close`].
+    Closed,
+}
+
+const _: () = assert!(size_of::<State>() <= 80, "moved at each event");
+
+impl State {
+    /// What follows from an event.
+    pub fn on(self, event: Event, cx: &mut Context) -> Self {
+        match (event, self) {
+            (Event::Command(command), state) => state.on_command(command, cx),
+            (Event::Reply(reply), state) => state.on_reply(reply, cx),
+            (Event::Data(event), Self::Transfer(transfer)) => transfer.on_data(event, cx),
+            (Event::Prepared(prepared), Self::ClientPort(state)) => state.on_prepared(prepared, cx),
+            (Event::Listening(at), Self::Listening(state)) => state.on_listening(at, cx),
+            (Event::Listening(at), Self::Transfer(Transfer::Asking(state))) => {
+                state.on_listening(at, cx)
+            }
+            (Event::Dialled(dialled), Self::Dialling(state)) => state.on_dialled(dialled, cx),
+            (Event::SiteFull, Self::Dialling(_)) => {
+                cx.push(Action::Record(Record::Login(LoginResult::SiteFull)));
+                cx.farewell(answer::SITE_FULL, Ending::SiteFull)
+            }
+            (Event::Blocked, state) => state.on_blocked(cx),
+            (Event::Secured { sni }, state) => state.on_secured(sni, cx),
+            (Event::BadLine(bad), state) => state.on_bad_line(bad, cx),
+            (Event::ClientEnded, state) => state.on_client_ended(cx),
+            (Event::ClientGone, state) => state.on_client_gone(cx),
+            (Event::BackendGone, state) => state.on_backend_gone(cx),
+            (Event::Expired, state) => state.on_expired(cx),
+            (Event::Drain, state) => {
+                cx.draining = true;
+                state
+            }
+            (Event::DrainOver, state) => state.on_drain_over(cx),
+            (
+                event @ (Event::Data(_)
+                | Event::Prepared(_)
+                | Event::Listening(_)
+                | Event::Dialled(_)
+                | Event::SiteFull),
+                state,
+            ) => cx.unexpected(state, &format!("{event:?}")),
+        }
+    }
+
+    /// A command, new or from the queue.
+    pub fn on_command(self, command: Command, cx: &mut Context) -> Self {
+        match self {
+            Self::Ready(ready) => ready.on_command(command, cx),
+            Self::Transfer(transfer) => transfer.on_command(command, cx),
+            Self::NoBackend(state) if !cx.security.is_upgrading() => state.on_command(command, cx),
+            Self::Login(login) if login.is_ready() => login.on_command(command, cx),
+            state => cx.unexpected(state, "a command before its turn"),
+        }
+    }
+
+    /// A line that is no command, new or from the queue.
+    pub fn on_bad_line(self, bad: BadLine, cx: &mut Context) -> Self {
+        let answer = match bad {
+            BadLine::Malformed(BadCommand::Empty) => return self,
+            BadLine::Malformed(BadCommand::Http) => {
+                if let Self::Transfer(transfer) = self {
+                    transfer.cut(Outcome::Failed(Failure::ClientGone), cx);
+                }
+                return cx.close(Ending::Abuse);
+            }
+            BadLine::TooLong => answer::LINE_TOO_LONG,
+            BadLine::Malformed(BadCommand::ControlCharacter) => answer::BAD_CHARACTER,
+            BadLine::Malformed(BadCommand::NoVerb) => answer::NOT_A_COMMAND,
+        };
+        if let Self::Transfer(_) = self {
+            // In order: a 500 now would be taken for the transfer's end.
+            cx.queue.push(QueuedLine::BadLine(bad));
+            return self;
+        }
+        if !self.is_ready(cx) {
+            return cx.unexpected(self, "a line before its turn");
+        }
+        if cx.refuses_bad_line(answer) {
+            return cx.farewell(answer::TOO_MANY_ERRORS, Ending::Abuse);
+        }
+        self
+    }
+
+    fn on_reply(self, reply: Reply, cx: &mut Context) -> Self {
+        if reply.number() == 421 {
+            return self.on_421(reply, cx);
+        }
+        if cx.counts_too_many_preliminaries(&reply) {
+            return self.drop_backend(ProtocolError::TooManyPreliminaries, cx);
+        }
+        match self {
+            Self::Login(login) => login.on_reply(reply, cx),
+            Self::Ready(ready) => ready.on_reply(&reply, cx),
+            Self::Forwarding(state) => state.on_reply(&reply, cx),
+            Self::Feat(state) => state.on_reply(&reply, cx),
+            Self::BackendPort(state) => state.on_reply(&reply, cx),
+            Self::Discarding(state) => state.on_reply(&reply, cx),
+            Self::Fenced(state) => state.on_reply(&reply, cx),
+            Self::Transfer(transfer) => transfer.on_reply(reply, cx),
+            // It was not asked for anything.
+            Self::Listening(_) | Self::ClientPort(_) => {
+                self.drop_backend(ProtocolError::UnsolicitedReply, cx)
+            }
+            Self::NoBackend(_) | Self::Dialling(_) | Self::Closed => {
+                cx.unexpected(self, "a reply without a backend")
+            }
+        }
+    }
+
+    /// The backend ends the session, and its last words go to the client.
+    fn on_421(self, reply: Reply, cx: &mut Context) -> Self {
+        cx.push(Action::DropData);
+        cx.forward(&reply);
+        match self {
+            Self::Login(login) => login.record_breaking_off(cx),
+            Self::Transfer(transfer) => {
+                transfer.record(Outcome::Failed(Failure::Reply(Box::new(reply))), cx);
+            }
+            _ => {}
+        }
+        cx.close(Ending::BackendClosed)
+    }
+
+    /// The guard lets the client try no further.
+    fn on_blocked(self, cx: &mut Context) -> Self {
+        match &self {
+            Self::NoBackend(_) => {}
+            Self::Login(login) if !login.is_guessing() => {}
+            // The password has not gone out.
+            Self::Dialling(_) | Self::Login(_) => {
+                cx.push(Action::Record(Record::Login(LoginResult::Blocked)));
+            }
+            // A USER without a site was one too many; the login that holds is untouched by that.
+            _ => return self,
+        }
+        cx.farewell(answer::TOO_MANY_FAILURES, Ending::Blocked)
+    }
+
+    fn on_expired(self, cx: &mut Context) -> Self {
+        match (self.wait(cx), self) {
+            (Wait::Login, _) => {
+                cx.push(Action::Record(Record::Login(LoginResult::TimedOut)));
+                cx.farewell(answer::LOGIN_TIMEOUT, Ending::LoginTimeout)
+            }
+            (Wait::Command, _) => cx.farewell(answer::IDLE_TIMEOUT, Ending::Idle),
+            (Wait::Reply, state) => state
+                .avoiding_what_was_asked_last(cx)
+                .drop_backend(ProtocolError::ReplyTimeout, cx),
+            (_, Self::Transfer(transfer)) => transfer.on_expired(cx),
+            (_, state) => cx.unexpected(state, "the end of a time that is not limited"),
+        }
+    }
+
+    fn on_backend_gone(self, cx: &mut Context) -> Self {
+        self.avoiding_what_was_asked_last(cx)
+            .close_without_backend(cx)
+    }
+
+    fn avoiding_what_was_asked_last(self, cx: &mut Context) -> Self {
+        match self {
+            Self::BackendPort(state) => Self::BackendPort(state.avoiding_what_was_asked_last(cx)),
+            state => state,
+        }
+    }
+
+    /// Gives the backend up, and the session with it: there is no safe way to find back into step.
+    pub fn drop_backend(self, why: ProtocolError, cx: &mut Context) -> Self {
+        if !matches!(self, Self::NoBackend(_) | Self::Dialling(_) | Self::Closed) {
+            cx.push(Action::Record(Record::BackendLost(self.stage(), why)));
+        }
+        self.close_without_backend(cx)
+    }
+
+    fn close_without_backend(self, cx: &mut Context) -> Self {
+        match self {
+            Self::NoBackend(_) | Self::Dialling(_) | Self::Closed => {
+                return cx.unexpected(self, "the loss of no backend");
+            }
+            Self::Login(login) => login.record_breaking_off(cx),
+            Self::Transfer(transfer) => transfer.cut(Outcome::Failed(Failure::BackendGone), cx),
+            _ => {}
+        }
+        cx.farewell(answer::SITE_LOST, Ending::BackendLost)
+    }
+
+    /// Whether nothing is under way and the next command can be taken up.
+    pub fn is_ready(&self, cx: &Context) -> bool {
+        match self {
+            Self::Ready(_) => true,
+            Self::NoBackend(_) => !cx.security.is_upgrading(),
+            Self::Login(login) => login.is_ready(),
+            _ => false,
+        }
+    }
+
+    /// What the session waits for.
+    pub fn wait(&self, cx: &Context) -> Wait {
+        match self {
+            Self::NoBackend(_) | Self::Login(_) => match cx.login_clock {
+                LoginClock::Running => Wait::Login,
+                LoginClock::Stopped if self.is_ready(cx) => Wait::Command,
+                LoginClock::Stopped => Wait::Reply,
+            },
+            Self::Dialling(_) | Self::Closed => Wait::Login,
+            Self::Ready(_) => Wait::Command,
+            Self::Forwarding(_)
+            | Self::Feat(_)
+            | Self::BackendPort(_)
+            | Self::Discarding(_)
+            | Self::Fenced(_) => Wait::Reply,
+            // A turn at a passive port has a deadline of its own, and is nothing that the backend is late with.
+            Self::Listening(_) | Self::ClientPort(_) => Wait::Data,
+            Self::Transfer(transfer) => transfer.wait(cx),
+        }
+    }
+
+    /// How far the session has come, in the log's words.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::NoBackend(_) | Self::Dialling(_) | Self::Login(_) | Self::Closed => Stage::Login,
+            Self::Ready(_)
+            | Self::Forwarding(_)
+            | Self::Feat(_)
+            | Self::Discarding(_)
+            | Self::Fenced(_) => Stage::Command,
+            Self::Listening(_) | Self::BackendPort(_) | Self::ClientPort(_) => Stage::DataPort,
+            Self::Transfer(_) => Stage::Transfer,
+        }
+    }
+
+    /// Where the login leads, once one has named a site.
+    pub fn route(&self) -> Option<&Route> {
+        let logged_in: &LoggedIn = match self {
+            Self::NoBackend(_) | Self::Closed => return None,
+            Self::Dialling(state) => return Some(state.route()),
+            Self::Login(login) => return Some(login.route()),
+            Self::Ready(state) => &state.login,
+            Self::Forwarding(state) => &state.login,
+            Self::Feat(state) => &state.login,
+            Self::Listening(state) => &state.login,
+            Self::BackendPort(state) => &state.login,
+            Self::ClientPort(state) => &state.login,
+            Self::Discarding(state) => &state.login,
+            Self::Fenced(state) => &state.login,
+            Self::Transfer(transfer) => transfer.login(),
+        };
+        Some(&logged_in.route)
+    }
+
+    /// Takes up what has waited for the end of what was under way.
+    pub fn settle(mut self, cx: &mut Context) -> Self {
+        // Before the queue, which may hold the next transfer.
+        if cx.draining && self.is_ready(cx) {
+            return cx.farewell(answer::SHUTTING_DOWN, Ending::Drain);
+        }
+        while self.is_ready(cx)
+            && let Some(line) = cx.queue.pop()
+        {
+            self = match line {
+                QueuedLine::Command(command) => self.on_command(command, cx),
+                QueuedLine::BadLine(bad) => self.on_bad_line(bad, cx),
+            };
+        }
+        if cx.client == Client::Gone && self.is_ready(cx) {
+            return cx.close(Ending::ClientGone);
+        }
+        self
+    }
+}

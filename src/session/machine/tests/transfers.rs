@@ -1,0 +1,480 @@
+//! A transfer's verdict: what the data connections and the backend say, in every order.
+
+use super::*;
+use crate::ftp::command::Direction;
+
+const PROVEN: DataEvent = DataEvent::SourceEnded { proven: true };
+
+#[test]
+fn a_download_ends_for_the_client_only_after_the_backends_2xx() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").data(PROVEN);
+    assert!(!session.has(&Action::ProceedData));
+    assert_eq!(session.machine.wait(), Wait::FinalReply);
+    session.backend("226 Done");
+    assert!(session.has(&Action::ProceedData));
+    assert_eq!(session.codes(), [150]);
+    session.data(DataEvent::Finished);
+    assert_eq!(session.verdict(), Some(Verdict::Complete));
+    assert_eq!(session.replies(), ["226 Done"]);
+}
+
+#[test]
+fn an_early_226_on_a_download_is_held() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").backend("226 Done");
+    assert_eq!(session.codes(), [150]);
+    session.data(PROVEN);
+    assert!(session.has(&Action::ProceedData));
+    session.data(DataEvent::Finished);
+    assert_eq!(session.codes(), [226]);
+}
+
+#[test]
+fn a_refusal_reaches_the_client_before_its_data_connection_is_reset() {
+    let mut session = Session::running("STOR x");
+    session.backend("552 Full");
+    assert_eq!(
+        session.actions()[..2],
+        [Action::Reply("552 Full\r\n".into()), Action::DropData]
+    );
+    let mut later = Session::running("STOR x");
+    later.backend("150 Go").backend("552 Full");
+    assert_eq!(later.verdict(), Some(Verdict::FailedBackend));
+}
+
+#[test]
+fn a_failed_data_connection_aborts_and_replaces_a_2xx() {
+    for failure in [
+        DataFailure::NoClient,
+        DataFailure::ClientHandshake,
+        DataFailure::NotResumed,
+        DataFailure::ClientLost,
+        DataFailure::ClientUnclean,
+        DataFailure::ClientIdle,
+        DataFailure::BackendHandshake,
+        DataFailure::BackendLost,
+        DataFailure::BackendIdle,
+        DataFailure::Internal,
+    ] {
+        let mut session = Session::running("STOR x");
+        session.backend("150 Go").actions();
+        session.data(DataEvent::Failed(failure));
+        assert_eq!(session.sent(), ["ABOR"]);
+        assert_eq!(session.actions().last(), Some(&Action::DropData));
+        session
+            .backend("226 Done")
+            .backend("226 Aborted")
+            .backend("200 N");
+        assert_eq!(session.verdict(), Some(failure.verdict()));
+        let codes = session.codes();
+        assert!(matches!(codes[..], [425 | 426 | 451 | 522]), "{codes:?}");
+    }
+}
+
+#[test]
+fn a_client_lost_after_an_early_226_needs_no_abor() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").backend("226 Done").actions();
+    session.data(DataEvent::Failed(DataFailure::ClientLost));
+    assert_eq!(session.sent(), [""; 0]);
+    assert_eq!(session.codes(), [426]);
+}
+
+#[test]
+fn a_backend_port_that_is_not_reached_is_425_and_the_backend_hears_nothing() {
+    let mut session = Session::opening("LIST");
+    session.data(DataEvent::Failed(DataFailure::NoBackend));
+    assert_eq!(session.sent(), [""; 0]);
+    assert_eq!(session.codes(), [425]);
+    assert!(session.machine.wants_command());
+}
+
+#[test]
+fn a_missing_final_reply_is_426() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").data(PROVEN).actions();
+    session.event(Event::Expired);
+    assert_eq!(session.sent(), ["ABOR"]);
+    session.backend("226 A").backend("200 N");
+    assert_eq!(session.codes(), [426]);
+}
+
+#[test]
+fn the_protection_is_that_of_the_transfer_command() {
+    let mut session = Session::logged_in();
+    session.client("EPSV").backend("229 x (|||2000|)");
+    session.prepared(Prepared::Passive(5000)).client("PROT C");
+    session.client("RETR x");
+    assert!(session.has(&Action::OpenData {
+        direction: Direction::Download,
+        protection: Protection::Clear
+    }));
+}
+
+#[test]
+fn a_stat_may_be_answered_during_the_transfer_or_after_it() {
+    let mut session = Session::running("RETR x");
+    session
+        .backend("150 Here")
+        .client("STAT")
+        .backend("211 Half");
+    assert_eq!(session.codes(), [150, 211]);
+    session.client("STAT").data(PROVEN).backend("226 Done");
+    session.data(DataEvent::Finished);
+    assert_eq!(session.codes(), [226]);
+    assert_eq!(session.machine.wait(), Wait::Reply);
+    session.backend("211 Idle");
+    assert_eq!(session.codes(), [211]);
+    assert!(session.machine.wants_command());
+}
+
+#[test]
+fn stats_that_a_deaf_backend_leaves_unanswered_are_bounded_like_other_commands() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here");
+    let mut taken = 0;
+    while session.machine.wants_command() {
+        session.client("STAT");
+        taken += 1;
+        assert!(taken < 100, "STATs without end");
+    }
+    assert_eq!(session.sent().len(), 16);
+    // They have their answers, in order, when the transfer is over.
+    session
+        .data(PROVEN)
+        .backend("226 Done")
+        .data(DataEvent::Finished);
+    session.actions();
+    for _ in 0..taken {
+        session.backend("211 Status");
+    }
+    assert_eq!(session.codes(), vec![211; taken]);
+    assert!(session.machine.wants_command());
+}
+
+#[test]
+fn a_refusal_before_the_150_is_not_taken_for_the_answer_to_stat() {
+    let mut session = Session::running("STOR x");
+    session.client("STAT").backend("501 Bad name");
+    assert_eq!(session.verdict(), Some(Verdict::Refused));
+    session.backend("211 Idle");
+    assert_eq!(session.codes(), [501, 211]);
+    assert_eq!(session.ending(), None);
+}
+
+#[test]
+fn an_answer_to_a_stat_that_nobody_sent_completes_nothing() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").data(PROVEN).backend("211 Half");
+    assert!(!session.has(&Action::ProceedData));
+    assert_eq!(session.ending(), Some(Ending::BackendLost));
+}
+
+#[test]
+fn other_commands_wait_in_order_and_quit_comes_last() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").client("NOOP");
+    assert_eq!(session.codes(), [150, 200]);
+    session.client("PWD").client("NOOP");
+    session.event(Event::BadLine(BadLine::TooLong));
+    session.client("QUIT");
+    assert!(!session.machine.wants_command());
+    assert_eq!(session.codes(), [0; 0]);
+    session.data(PROVEN).backend("226 Done");
+    session.data(DataEvent::Finished);
+    assert_eq!(session.codes(), [226]);
+    session.backend("257 x").backend("200 N");
+    assert_eq!(session.ending(), Some(Ending::Quit));
+    assert_eq!(session.codes(), [257, 200, 500, 221]);
+}
+
+#[test]
+fn a_client_that_goes_aborts_the_transfer_unless_it_said_quit() {
+    let mut session = Session::running("RETR x");
+    session.event(Event::ClientGone);
+    assert_eq!(session.sent(), ["ABOR"]);
+    assert_eq!(session.ending(), Some(Ending::ClientGone));
+    let mut quit = Session::running("STOR x");
+    quit.client("QUIT").event(Event::ClientGone).data(PROVEN);
+    quit.event(Event::Expired);
+    assert!(quit.has(&Action::ProceedData));
+    quit.data(DataEvent::Finished).backend("226 Done");
+    assert_eq!(quit.ending(), Some(Ending::Quit));
+}
+
+#[test]
+fn what_a_client_said_before_the_end_of_its_side_is_carried_out_and_answered() {
+    let mut command = Session::logged_in();
+    command.client("DELE x").event(Event::ClientEnded);
+    assert_eq!(command.ending(), None);
+    command.backend("250 Gone");
+    assert_eq!(command.codes(), [250]);
+    let mut upload = Session::running("STOR x");
+    upload.backend("150 Go").client("DELE y");
+    upload.event(Event::ClientEnded).data(PROVEN);
+    upload.event(Event::Expired).data(DataEvent::Finished);
+    upload.backend("226 Done");
+    assert_eq!(upload.verdict(), Some(Verdict::Complete));
+    assert_eq!(upload.sent(), ["DELE y"]);
+    upload.backend("250 Gone");
+    assert_eq!(upload.ending(), Some(Ending::ClientGone));
+    assert_eq!(upload.codes(), [150, 226, 250]);
+    let mut idle = Session::logged_in();
+    idle.event(Event::ClientEnded);
+    assert_eq!(idle.ending(), Some(Ending::ClientGone));
+    // Who can't hear the answer gets none.
+    let mut lost = Session::logged_in();
+    lost.client("DELE x").event(Event::ClientEnded);
+    lost.event(Event::ClientGone);
+    assert_eq!(lost.ending(), Some(Ending::ClientGone));
+}
+
+#[test]
+fn the_log_is_told_what_ended_a_transfer() {
+    let outcome = |event: Event| {
+        let mut session = Session::running("RETR x");
+        session.backend("150 Here").event(event);
+        session.outcome().expect("an ended transfer")
+    };
+    let said = reply("550 The disk is gone");
+    assert_eq!(
+        outcome(Event::Reply(said.clone())),
+        Outcome::Failed(Failure::Reply(Box::new(said)))
+    );
+    let full = reply("421 Full");
+    assert_eq!(
+        outcome(Event::Reply(full.clone())),
+        Outcome::Failed(Failure::Reply(Box::new(full)))
+    );
+    assert_eq!(
+        outcome(Event::ClientGone),
+        Outcome::Failed(Failure::ClientGone)
+    );
+    assert_eq!(
+        outcome(Event::BackendGone),
+        Outcome::Failed(Failure::BackendGone)
+    );
+    assert_eq!(
+        outcome(Event::DrainOver),
+        Outcome::Aborted(AbortedBy::Drain)
+    );
+}
+
+#[test]
+fn a_backend_out_of_step_hears_abor_before_the_reset() {
+    let mut session = Session::running("STOR x");
+    session.backend("350 What?");
+    let actions = session.actions();
+    let lost = Record::BackendLost(Stage::Transfer, ProtocolError::UnexpectedReply);
+    assert_eq!(actions[0], Action::Record(lost));
+    assert_eq!(actions[1], Action::Send("ABOR\r\n".into()));
+    assert_eq!(actions[2], Action::DropData);
+    assert_eq!(actions.last(), Some(&Action::Close(Ending::BackendLost)));
+}
+
+#[test]
+fn a_browser_led_here_during_a_transfer_cannot_make_it_look_complete() {
+    let mut session = Session::running("STOR x");
+    session.event(Event::BadLine(BadLine::Malformed(BadCommand::Http)));
+    assert_eq!(session.sent(), ["ABOR"]);
+    assert_eq!(session.ending(), Some(Ending::Abuse));
+}
+
+#[test]
+fn drain_lets_the_transfer_finish_and_begins_no_other() {
+    let mut idle = Session::logged_in();
+    idle.event(Event::Drain);
+    assert_eq!(idle.codes(), [421]);
+    let mut session = Session::running("RETR x");
+    session
+        .backend("150 Here")
+        .client("PASV")
+        .event(Event::Drain);
+    session.data(PROVEN).backend("226 Done");
+    assert_eq!(session.ending(), None);
+    session.actions();
+    session.data(DataEvent::Finished);
+    assert_eq!(session.sent(), [""; 0]);
+    assert_eq!(session.ending(), Some(Ending::Drain));
+    assert_eq!(session.codes(), [226, 421]);
+    let mut over = Session::running("STOR x");
+    over.event(Event::DrainOver);
+    assert_eq!(over.sent(), ["ABOR"]);
+    assert_eq!(over.codes(), [421]);
+}
+
+#[test]
+fn whatever_a_backend_says_between_the_command_and_the_end_is_passed_on() {
+    let mut session = Session::running("LIST");
+    session
+        .backend("125 Open")
+        .backend("150 Again")
+        .data(PROVEN);
+    session.backend("250 Listed").data(DataEvent::Finished);
+    assert_eq!(session.replies(), ["125 Open", "150 Again", "250 Listed"]);
+    let mut without = Session::running("LIST");
+    without.backend("226 Nothing there").data(PROVEN);
+    without.data(DataEvent::Finished);
+    assert_eq!(without.codes(), [226]);
+    assert_eq!(without.ending(), None);
+}
+
+#[test]
+fn a_200_before_the_150_says_nothing_about_the_end() {
+    for transfer in ["LIST", "STOR x"] {
+        let mut session = Session::running(transfer);
+        session.backend("200 Fine").backend("150 Here").data(PROVEN);
+        assert_eq!(session.codes(), [150]);
+        if transfer == "LIST" {
+            assert!(!session.has(&Action::ProceedData));
+            session.backend("226 Done").data(DataEvent::Finished);
+        } else {
+            session.event(Event::Expired);
+            session.data(DataEvent::Finished).backend("226 Done");
+        }
+        assert_eq!(session.verdict(), Some(Verdict::Complete));
+        assert_eq!(session.codes(), [226]);
+    }
+}
+
+#[test]
+fn a_transfer_without_a_data_port_is_425() {
+    let mut session = Session::logged_in();
+    for line in ["RETR x", "STOR x", "STOU", "APPE x", "LIST", "NLST", "MLSD"] {
+        assert_eq!(session.answer(line), 425, "{line}");
+    }
+}
+
+#[test]
+fn where_data_has_to_be_private_a_transfer_without_prot_p_is_521() {
+    let terms = Terms {
+        data_required: true,
+        ..terms()
+    };
+    let mut session = Session::of(Machine::explicit(terms.clone()));
+    session.secured("AUTH TLS", None).client("USER al");
+    session.dialled(false).backend("230 In").client("EPSV");
+    session.backend("229 x (|||2000|)");
+    session.prepared(Prepared::Passive(5000)).actions();
+    for line in ["RETR x", "STOR x", "LIST", "MLSD"] {
+        assert_eq!(session.answer(line), 521, "{line}");
+    }
+    assert_eq!(session.answer("PBSZ 0"), 200);
+    assert_eq!(session.answer("PROT C"), 534);
+    assert_eq!(session.answer("PROT P"), 200);
+    session.client("RETR x");
+    assert!(session.has(&Action::OpenData {
+        direction: Direction::Download,
+        protection: Protection::Private
+    }));
+    let mut implicit = Session::implicit_with(terms, None);
+    assert_eq!(implicit.answer("PROT C"), 534);
+    assert_eq!(
+        implicit.machine.cx.security.protection(),
+        Protection::Private
+    );
+}
+
+#[test]
+fn the_idle_clock_stands_still_during_a_transfer() {
+    let mut session = Session::running("RETR x");
+    assert_eq!(session.machine.wait(), Wait::Data);
+    session.backend("150 Here").client("NOOP");
+    assert_eq!(session.machine.wait(), Wait::Data);
+    session.backend("426 Broke");
+    assert_eq!(session.machine.wait(), Wait::Command);
+}
+
+/// A download that is complete but for its end here.
+fn nearly_complete() -> Session {
+    let mut session = Session::running("RETR x");
+    session.backend("150 x");
+    session.data(DataEvent::SourceEnded { proven: true });
+    session.backend("226 Done").actions();
+    session
+}
+
+#[test]
+fn a_reply_to_a_transfer_that_comes_twice_counts_once_and_is_fenced_off_from_the_next_command() {
+    let before = |session: &mut Session| {
+        session.backend("226 Done").data(DataEvent::Finished);
+    };
+    let after = |session: &mut Session| {
+        session.data(DataEvent::Finished).backend("226 Done");
+    };
+    for comes_again in [before, after] {
+        let mut session = nearly_complete();
+        comes_again(&mut session);
+        assert_eq!(session.verdict(), Some(Verdict::Complete));
+        assert_eq!(session.sent(), ["NOOP"]);
+        assert_eq!(session.replies(), ["226 Done"]);
+        assert!(!session.machine.wants_command());
+        session.backend("226 Done").backend("200 Ok");
+        assert_eq!(session.actions(), []);
+        assert!(session.machine.wants_command());
+        // It is known now, and the second one may come late.
+        session.client("EPSV").backend("229 x (|||2000|)");
+        session.prepared(Prepared::Passive(5000)).client("LIST");
+        session.data(DataEvent::BackendOpen).backend("150 x");
+        session.data(DataEvent::SourceEnded { proven: true });
+        session.backend("226 Done").actions();
+        session.data(DataEvent::Finished);
+        assert_eq!(session.sent(), ["NOOP"]);
+        session.backend("200 Ok").actions();
+        session.client("PWD").backend("257 x");
+        assert_eq!(session.replies(), ["257 x"]);
+    }
+}
+
+#[test]
+fn a_refusal_of_a_transfer_may_come_twice_as_well() {
+    let mut session = Session::running("RETR x");
+    session
+        .backend("550 No such file")
+        .backend("550 No such file");
+    assert_eq!(session.sent(), ["NOOP"]);
+    assert_eq!(session.replies(), ["550 No such file"]);
+    session.backend("200 Ok").client("PWD");
+    assert_eq!(session.sent(), ["PWD"]);
+}
+
+#[test]
+fn another_second_reply_ends_the_session_and_not_the_transfer() {
+    let mut session = nearly_complete();
+    session.backend("250 Also").data(DataEvent::Finished);
+    assert_eq!(session.verdict(), Some(Verdict::Complete));
+    assert!(session.has(&Action::Record(Record::BackendLost(
+        Stage::Command,
+        ProtocolError::UnsolicitedReply
+    ))));
+    assert_eq!(
+        session.replies()[..],
+        ["226 Done", "421 The connection to the site was lost."]
+    );
+    let mut late = nearly_complete();
+    late.data(DataEvent::Finished).backend("250 Also");
+    assert_eq!(late.verdict(), Some(Verdict::Complete));
+    assert_eq!(late.ending(), Some(Ending::BackendLost));
+    // And so does the same one, once something else has been asked.
+    let mut asked = nearly_complete();
+    asked
+        .data(DataEvent::Finished)
+        .client("PWD")
+        .backend("257 x");
+    asked.backend("226 Done");
+    assert_eq!(asked.ending(), Some(Ending::BackendLost));
+}
+
+#[test]
+fn a_backend_that_says_the_same_without_end_is_given_up() {
+    let mut session = nearly_complete();
+    session.backend("226 Done").data(DataEvent::Finished);
+    let mut again = nearly_complete();
+    for _ in 0..4 {
+        session.backend("226 Done");
+        again.backend("226 Done");
+    }
+    assert_eq!(session.ending(), Some(Ending::BackendLost));
+    assert_eq!(again.ending(), Some(Ending::BackendLost));
+}

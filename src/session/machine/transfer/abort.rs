@@ -1,0 +1,155 @@
+//! Bringing the backend back into step in the middle of a transfer, whoever gave the transfer up.
+//!
+//! The backend has to hear of it, too: ABOR tells it, and a NOOP is the fence. Some servers answer an ABOR once and some
+//! twice; whatever comes before the NOOP's 200 belongs to the transfer and the ABOR, so both ends are in step again without
+//! guessing. ABOR goes out before the reset, since pyftpdlib takes even a reset for the end of the file. NOOP goes out at
+//! the first reply: in a transfer Pure-FTPd throws away whatever has come behind an ABOR.
+
+use super::super::context::Context;
+use super::super::{Action, ProtocolError, State};
+use super::{AbortedBy, DataFailure, Details, Failure, Outcome, Transfer};
+use crate::ftp::answer;
+use crate::ftp::reply::{Class, Reply};
+use crate::observe::metrics::Verdict;
+
+/// A transfer that has been given up, and whose backend is on its way back into step.
+#[derive(Debug)]
+pub(in super::super) struct Aborting {
+    pub(super) details: Box<Details>,
+    reason: AbortReason,
+    resync: Resync,
+    /// What the backend has said to it so far.
+    replies: Vec<Reply>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum AbortReason {
+    /// The client said ABOR and expects two replies.
+    Client,
+    /// A data connection failed; the client expects the transfer's one reply.
+    Data(DataFailure),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resync {
+    /// The backend was sent ABOR and has not answered.
+    AborSent,
+    /// It was sent NOOP, too.
+    NoopSent,
+}
+
+impl Aborting {
+    /// Ends a running transfer here and at the backend, for which it is over if it has said 2xx.
+    pub(super) fn begin(
+        is_confirmed: bool,
+        details: Box<Details>,
+        reason: AbortReason,
+        cx: &mut Context,
+    ) -> State {
+        if is_confirmed {
+            cx.push(Action::DropData);
+            return details.end_aborted(reason, &[], cx);
+        }
+        cx.send(b"ABOR");
+        cx.push(Action::DropData);
+        State::Transfer(Transfer::Aborting(Self {
+            details,
+            reason,
+            resync: Resync::AborSent,
+            replies: Vec::new(),
+        }))
+    }
+
+    /// Whether the client has said ABOR.
+    pub fn is_asked_for(&self) -> bool {
+        matches!(self.reason, AbortReason::Client)
+    }
+
+    /// The client says ABOR when a data connection has failed already.
+    pub fn on_abor(mut self) -> State {
+        self.reason = AbortReason::Client;
+        State::Transfer(Transfer::Aborting(self))
+    }
+
+    pub fn on_reply(mut self, reply: Reply, cx: &mut Context) -> State {
+        if reply.class() == Class::Preliminary {
+            // A late 150.
+            return State::Transfer(Transfer::Aborting(self));
+        }
+        match self.resync {
+            // A server that calls NOOP's 200 something else has said three things by then.
+            Resync::NoopSent if reply.number() == 200 || self.is_answered_twice() => {
+                return self.resynchronised(cx);
+            }
+            Resync::NoopSent => self.replies.push(reply),
+            Resync::AborSent => {
+                self.replies.push(reply);
+                self.resync = Resync::NoopSent;
+                cx.send(b"NOOP");
+            }
+        }
+        State::Transfer(Transfer::Aborting(self))
+    }
+
+    pub fn on_expired(self, cx: &mut Context) -> State {
+        if self.is_answered_twice() {
+            // The backend does without NOOP.
+            return self.resynchronised(cx);
+        }
+        State::Transfer(Transfer::Aborting(self)).drop_backend(ProtocolError::ReplyTimeout, cx)
+    }
+
+    /// Whether the transfer and the ABOR have been answered, as far as a server answers both.
+    fn is_answered_twice(&self) -> bool {
+        self.replies.len() >= 2
+    }
+
+    /// The backend has answered all that it was sent, or will not answer the rest.
+    fn resynchronised(mut self, cx: &mut Context) -> State {
+        if !self.replies.iter().any(speaks_of_transfer) {
+            return State::Transfer(Transfer::Aborting(self))
+                .drop_backend(ProtocolError::AbortIgnored, cx);
+        }
+        // It has answered what came after these.
+        for _ in 0..std::mem::take(&mut self.details.stats) {
+            cx.reply(answer::NOT_IMPLEMENTED);
+        }
+        self.details.end_aborted(self.reason, &self.replies, cx)
+    }
+}
+
+impl Details {
+    /// Tells the client how the transfer ended, in the backend's words where it had some.
+    fn end_aborted(
+        self: Box<Self>,
+        reason: AbortReason,
+        replies: &[Reply],
+        cx: &mut Context,
+    ) -> State {
+        let failure = replies.iter().find(|reply| reply.class().is_failure());
+        match reason {
+            AbortReason::Client => {
+                let done = replies
+                    .iter()
+                    .rfind(|reply| reply.class() == Class::Completion);
+                // RFC 959 §4.1.3: a 426 for the transfer, then a 226 for the ABOR. A 226 for the transfer would speak
+                // of bytes that never reached the client.
+                cx.forward_or(failure, answer::TRANSFER_ABORTED);
+                cx.forward_or(done, answer::ABORT_DONE);
+                self.end(Outcome::Aborted(AbortedBy::Client), cx)
+            }
+            AbortReason::Data(fault) => {
+                let its_own = failure.filter(|_| fault.verdict() == Verdict::FailedBackend);
+                cx.forward_or(its_own, fault.answer());
+                self.end(Outcome::Failed(Failure::Data(fault)), cx)
+            }
+        }
+    }
+}
+
+/// Whether a reply says something about the transfer, be it the ABOR's. A 225 alone says that there is none: pyftpdlib has
+/// put the file off until it accepts its data connection, and would send it over the next one, in front of the next file. A
+/// server that knows no ABOR says as little.
+fn speaks_of_transfer(reply: &Reply) -> bool {
+    !matches!(reply.number(), 200..=225 | 500..=504)
+}

@@ -1,0 +1,44 @@
+//! The backend's 2xx to a transfer, until the data connections have borne it out.
+
+use super::super::echo::Surplus;
+use super::super::{State, context::Context};
+use super::{Details, Outcome};
+use crate::ftp::reply::Reply;
+
+/// The backend calls the transfer complete.
+#[derive(Debug)]
+pub(super) struct Confirmed {
+    reply: Reply,
+    /// What the backend has said behind that.
+    surplus: Surplus,
+}
+
+/// The backend says one thing after the other, which would keep the session from its data connections.
+pub(super) struct NeverEnding;
+
+impl Confirmed {
+    pub fn by(reply: Reply) -> Self {
+        Self {
+            reply,
+            surplus: Surplus::None,
+        }
+    }
+
+    /// Another 2xx. The first one counts; what becomes of this one is seen when the transfer has ended.
+    pub fn and_again(&mut self, reply: &Reply) -> Result<(), NeverEnding> {
+        self.surplus = match self.surplus {
+            Surplus::None if *reply == self.reply => Surplus::Same,
+            Surplus::None | Surplus::Same => Surplus::Other,
+            Surplus::Other => return Err(NeverEnding),
+        };
+        Ok(())
+    }
+
+    /// Passes the 2xx on: the data connections have ended as they should.
+    pub fn conclude(self, details: Box<Details>, cx: &mut Context) -> State {
+        cx.forward(&self.reply);
+        details
+            .end(Outcome::Complete, cx)
+            .after_final_reply(self.reply, self.surplus, cx)
+    }
+}

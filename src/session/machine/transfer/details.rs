@@ -1,0 +1,111 @@
+//! What every phase of a transfer knows of it, and how each one ends it.
+
+use std::num::NonZeroUsize;
+
+use super::super::context::Context;
+use super::super::data_port::PortDialogue;
+use super::super::echo::Surplus;
+use super::super::ready::{Forwarding, LoggedIn};
+use super::super::{Action, Protection, Record, State};
+use super::{DataFailure, Failure, Outcome};
+use crate::ftp::command::{Command, Direction};
+use crate::ftp::reply::Reply;
+
+/// What is known of a transfer as long as it lasts.
+#[derive(Debug)]
+pub(in super::super) struct Details {
+    pub login: Box<LoggedIn>,
+    pub command: Command,
+    pub direction: Direction,
+    /// That of the client's data connection.
+    pub protection: Protection,
+    /// A 1yz has come.
+    pub begun: bool,
+    /// How many STATs the backend has not answered yet.
+    pub stats: usize,
+    /// How its data port was asked for.
+    pub port: PortDialogue,
+}
+
+impl Details {
+    /// Whether a reply can only be meant for a STAT: 211 to 213, or "not here", which before a 1yz would be the transfer's
+    /// own refusal.
+    pub fn stat_is_answered_by(&self, reply: &Reply) -> bool {
+        match reply.number() {
+            211..=213 => true,
+            500..=504 => self.begun,
+            _ => false,
+        }
+    }
+
+    pub fn is_private_upload(&self) -> bool {
+        self.direction == Direction::Upload && self.protection == Protection::Private
+    }
+
+    /// The backend's 1yz.
+    pub fn on_preliminary(&mut self, reply: &Reply, cx: &mut Context) {
+        cx.forward(reply);
+        if !std::mem::replace(&mut self.begun, true) {
+            cx.push(Action::ExpectData);
+        }
+    }
+
+    /// The backend's 4yz or 5yz.
+    pub fn on_failure(self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
+        // The reply first: a client that is still connecting or sending learns why.
+        cx.forward(&reply);
+        cx.push(Action::DropData);
+        let words = Box::new(reply.clone());
+        let outcome = if self.begun {
+            Outcome::Failed(Failure::Reply(words))
+        } else {
+            Outcome::Refused(words)
+        };
+        self.end(outcome, cx)
+            .after_final_reply(reply, Surplus::None, cx)
+    }
+
+    /// Ends a transfer that the backend has not begun, or takes for done.
+    pub fn fail(self: Box<Self>, failure: DataFailure, cx: &mut Context) -> State {
+        cx.push(Action::DropData);
+        cx.reply(failure.answer());
+        self.end(Outcome::Failed(Failure::Data(failure)), cx)
+    }
+
+    /// Ends a transfer for which the client has its answer.
+    pub fn end(self: Box<Self>, outcome: Outcome, cx: &mut Context) -> State {
+        let owed = NonZeroUsize::new(self.stats);
+        let login = self.finish(outcome, cx);
+        match owed {
+            // Many servers are deaf during a transfer and answer STAT after it.
+            Some(owed) => State::Forwarding(Forwarding { login, owed }),
+            None => login.clear_rest(cx),
+        }
+    }
+
+    /// Records how a transfer ended, and returns what lasts longer.
+    #[expect(
+        clippy::boxed_local,
+        reason = "each phase holds it in its box; by value it would be copied"
+    )]
+    pub fn finish(self: Box<Self>, outcome: Outcome, cx: &mut Context) -> Box<LoggedIn> {
+        let Self {
+            mut login,
+            command,
+            direction,
+            port,
+            ..
+        } = *self;
+        let is_complete = outcome == Outcome::Complete;
+        cx.push(Action::Record(Record::Transfer {
+            command,
+            direction,
+            outcome,
+        }));
+        if is_complete {
+            // A connection that has come to be says little, one that a file has come over says all.
+            login.avoid(port.failed(), cx);
+        }
+        login
+    }
+}

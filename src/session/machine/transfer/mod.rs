@@ -1,0 +1,337 @@
+//! One transfer, from its command to its verdict.
+//!
+//! ```text
+//!            not reached
+//!         ┌───────────────▶ Asking
+//!         │ ◀─another port──  │
+//! ──▶ Opening ──connected──▶ Download or Upload ──the end of the bytes, 2xx──▶ complete
+//!         │                        │
+//!         │ ABOR, failure          │ ABOR, failure
+//!         ▼                        ▼
+//!    not complete ◀──NOOP's 200── Aborting
+//! ```
+//!
+//! `opening` waits for the data connections, and asks a backend whose data port can't be reached for another. `download` and
+//! `upload` judge the transfer while it runs. One that the client aborts, or that goes wrong on our side, has to be ended
+//! at the backend, too: see `abort`.
+//!
+//! # The verdict, which is the promise that Portcullis makes
+//!
+//! A transfer is complete only if its source ended in order, its sink took every byte, *and* the backend said 2xx. Until
+//! all three are known none of the peers is told that it is: a download's client doesn't get its end of file before the
+//! backend's 2xx, an upload's backend doesn't get its own before the client's end was judged. In every other case the
+//! sink's leg is reset and the client hears a 4xx or 5xx.
+
+mod abort;
+mod confirmed;
+mod details;
+mod download;
+mod failure;
+mod opening;
+mod outcome;
+mod upload;
+
+use super::context::{Client, Context};
+use super::queue::QueuedLine;
+use super::ready::LoggedIn;
+use super::{Action, DataEvent, Ending, Protection, ProtocolError, Record, State, Wait};
+use crate::ftp::answer::{self, Answer};
+use crate::ftp::command::{Command, Direction, Verb};
+use crate::ftp::reply::{Class, Reply};
+
+use abort::{AbortReason, Aborting};
+use details::Details;
+use download::Download;
+pub use failure::DataFailure;
+pub(super) use opening::Asking;
+use opening::Opening;
+pub use outcome::{AbortedBy, Failure, Outcome};
+use upload::Upload;
+
+/// The transfer under way.
+#[derive(Debug)]
+pub(super) enum Transfer {
+    /// The command waits for a data connection.
+    Opening(Opening),
+    /// The backend is asked for another data port.
+    Asking(Asking),
+    /// The backend has the command, and is to take a file.
+    Upload(Upload),
+    /// The backend has the command, and is to send a file or a listing.
+    Download(Download),
+    /// The backend is brought back into step.
+    Aborting(Aborting),
+}
+
+/// A transfer command, with nothing else under way.
+pub(super) fn begin(
+    mut login: Box<LoggedIn>,
+    command: Command,
+    direction: Direction,
+    cx: &mut Context,
+) -> State {
+    // PROT counts as it stands at the transfer command, not at PASV (RFC 4217 §8).
+    let protection = cx.security.protection();
+    if cx.terms.data_required && protection == Protection::Clear {
+        // The data port stays: PROT P and the same command again are all it takes.
+        return refuse(login, command, answer::PROT_REQUIRED, cx);
+    }
+    let Some(port) = login.data_port.take() else {
+        return refuse(login, command, answer::DATA_PORT_FIRST, cx);
+    };
+    cx.push(Action::OpenData {
+        direction,
+        protection,
+    });
+    Opening::begin(Box::new(Details {
+        login,
+        command,
+        direction,
+        protection,
+        begun: false,
+        stats: 0,
+        port,
+    }))
+    // It may have ended its side behind this command.
+    .without_a_client_that_is_needed(cx)
+}
+
+fn refuse(login: Box<LoggedIn>, command: Command, answer: Answer, cx: &mut Context) -> State {
+    cx.reply(answer);
+    cx.push(Action::Record(Record::Refused { command, answer }));
+    login.clear_rest(cx)
+}
+
+impl Transfer {
+    pub fn on_command(mut self, command: Command, cx: &mut Context) -> State {
+        match (command.verb(), self) {
+            (Verb::Abor, Self::Opening(state)) => return state.on_abor(cx),
+            (Verb::Abor, Self::Asking(state)) => return state.on_abor(cx),
+            (Verb::Abor, Self::Upload(state)) => return state.abort(AbortReason::Client, cx),
+            (Verb::Abor, Self::Download(state)) => return state.abort(AbortReason::Client, cx),
+            (Verb::Abor, Self::Aborting(state)) if !state.is_asked_for() => {
+                return state.on_abor();
+            }
+            // Answered here: many servers are deaf during a transfer, and whose 200 it was would be anyone's guess.
+            (Verb::Noop, state) if state.may_answer_noop(cx) => {
+                cx.reply(answer::NOOP_OK);
+                self = state;
+            }
+            (Verb::Stat, mut state)
+                if command.argument().is_empty() && state.may_forward_stat(cx) =>
+            {
+                state.details_mut().stats += 1;
+                cx.send(command.line());
+                self = state;
+            }
+            // In order, when the transfer is over; RFC 959 §4.1.1 says so of QUIT.
+            (_, state) => {
+                cx.queue.push(QueuedLine::Command(command));
+                self = state;
+            }
+        }
+        State::Transfer(self)
+    }
+
+    /// Not before what came earlier, or the client takes it for the answer to that, nor before the two replies to its ABOR.
+    fn may_answer_noop(&self, cx: &Context) -> bool {
+        let waits_for_abor = matches!(self, Self::Aborting(state) if state.is_asked_for());
+        !waits_for_abor && cx.queue.is_empty() && self.details().stats == 0
+    }
+
+    fn may_forward_stat(&self, cx: &Context) -> bool {
+        let is_running = matches!(self, Self::Upload(_) | Self::Download(_));
+        is_running && cx.queue.is_empty() && self.details().stats < MAX_STATS
+    }
+
+    pub fn on_data(self, event: DataEvent, cx: &mut Context) -> State {
+        match self {
+            Self::Opening(state) => state.on_data(event, cx),
+            Self::Asking(state) => state.on_data(event, cx),
+            Self::Upload(state) => state.on_data(event, cx),
+            Self::Download(state) => state.on_data(event, cx),
+            // Its data connections have been dropped.
+            Self::Aborting(_) => cx.unexpected(State::Transfer(self), "a data event"),
+        }
+    }
+
+    pub fn on_reply(mut self, reply: Reply, cx: &mut Context) -> State {
+        let details = self.details_mut();
+        let for_stat = details.stat_is_answered_by(&reply);
+        if for_stat && details.stats > 0 {
+            details.stats -= 1;
+            cx.forward(&reply);
+            return State::Transfer(self);
+        }
+        match self {
+            // Nothing was asked yet.
+            Self::Opening(_) => self.drop_backend(ProtocolError::UnsolicitedReply, cx),
+            Self::Asking(state) => state.on_reply(&reply, cx),
+            // The answer to a STAT that was never sent says nothing about the transfer.
+            Self::Upload(_) | Self::Download(_)
+                if for_stat && reply.class() == Class::Completion =>
+            {
+                self.drop_backend(ProtocolError::UnexpectedReply, cx)
+            }
+            Self::Upload(state) => state.on_reply(reply, cx),
+            Self::Download(state) => state.on_reply(reply, cx),
+            Self::Aborting(state) => state.on_reply(reply, cx),
+        }
+    }
+
+    pub fn on_expired(self, cx: &mut Context) -> State {
+        if self.wait(cx) == Wait::Orphan {
+            return self.cut_with_client(cx);
+        }
+        match self {
+            Self::Upload(state) => state.on_expired(cx),
+            Self::Download(state) => state.on_expired(cx),
+            Self::Aborting(state) => state.on_expired(cx),
+            // The data connections have deadlines of their own, and a reply's end is the same in every state.
+            Self::Opening(_) | Self::Asking(_) => cx.unexpected(
+                State::Transfer(self),
+                "the end of a time that is not limited",
+            ),
+        }
+    }
+
+    /// The client's control connection has ended, which is ABOR and QUIT together (RFC 959 §4.1.1), but behind a QUIT. An
+    /// upload goes on whose bytes tell by themselves that they are all: a client that has sent its close_notify may close
+    /// both of its connections, be it with replies unread. [`Wait::Orphan`] bounds the time for that.
+    pub fn on_client_gone(self, cx: &mut Context) -> State {
+        if self.outlives_its_client() || cx.queue.holds_quit() {
+            return self.without_a_client_that_is_needed(cx);
+        }
+        self.cut_with_client(cx)
+    }
+
+    /// Where nothing else tells half a file from a whole one, the end of the control connection does.
+    fn without_a_client_that_is_needed(self, cx: &mut Context) -> State {
+        if cx.client == Client::Gone && self.needs_its_client() {
+            return self.cut_with_client(cx);
+        }
+        State::Transfer(self)
+    }
+
+    fn cut_with_client(self, cx: &mut Context) -> State {
+        self.cut(Outcome::Failed(Failure::ClientGone), cx);
+        cx.close(Ending::ClientGone)
+    }
+
+    /// The session ends in the middle of it: the backend must not keep what it has as a whole file.
+    pub fn cut(self, outcome: Outcome, cx: &mut Context) {
+        let is_over_for_backend = match &self {
+            Self::Upload(state) => state.is_confirmed(),
+            Self::Download(state) => state.is_confirmed(),
+            Self::Opening(_) | Self::Asking(_) | Self::Aborting(_) => true,
+        };
+        if !is_over_for_backend {
+            cx.send(b"ABOR");
+        }
+        cx.push(Action::DropData);
+        self.record(outcome, cx);
+    }
+
+    /// Records a transfer that ends together with its session.
+    pub fn record(self, outcome: Outcome, cx: &mut Context) {
+        self.into_details().finish(outcome, cx);
+    }
+
+    fn drop_backend(self, why: ProtocolError, cx: &mut Context) -> State {
+        State::Transfer(self).drop_backend(why, cx)
+    }
+
+    pub fn wait(&self, cx: &Context) -> Wait {
+        if self.is_orphan(cx) {
+            return Wait::Orphan;
+        }
+        match self {
+            Self::Opening(_) => Wait::Data,
+            Self::Asking(_) => Wait::Reply,
+            Self::Upload(state) => state.wait(),
+            Self::Download(state) => state.wait(),
+            Self::Aborting(_) => Wait::Abort,
+        }
+    }
+
+    /// Whether its source is an upload's that has ended, and what the client has said decides whether that counts.
+    pub fn is_being_judged(&self) -> bool {
+        matches!(self, Self::Upload(state) if state.is_being_judged())
+    }
+
+    /// Whether only a client that waits for its replies tells the end of its file from its own: when it is killed, the
+    /// kernel ends both of its connections with FIN.
+    fn needs_its_client(&self) -> bool {
+        match self {
+            // Under TLS it may still end with close_notify.
+            Self::Opening(_) | Self::Asking(_) => {
+                let details = self.details();
+                details.direction == Direction::Upload && details.protection == Protection::Clear
+            }
+            Self::Upload(state) => state.needs_its_client(),
+            Self::Download(_) | Self::Aborting(_) => false,
+        }
+    }
+
+    /// Whether its bytes tell their end by themselves, or have ended.
+    fn outlives_its_client(&self) -> bool {
+        match self {
+            Self::Opening(_) | Self::Asking(_) => self.details().is_private_upload(),
+            Self::Upload(state) => state.outlives_its_client(),
+            Self::Download(_) => false,
+            Self::Aborting(_) => true,
+        }
+    }
+
+    /// Whether an upload runs whose client is gone, and has yet to show that it is whole. QUIT tells that the client meant
+    /// to go.
+    fn is_orphan(&self, cx: &Context) -> bool {
+        if cx.client == Client::Present {
+            return false;
+        }
+        let may_be_whole = match self {
+            Self::Opening(_) | Self::Asking(_) => self.details().is_private_upload(),
+            Self::Upload(state) => state.is_flowing_and_private(),
+            Self::Download(_) | Self::Aborting(_) => false,
+        };
+        may_be_whole && !cx.queue.holds_quit()
+    }
+
+    pub fn login(&self) -> &LoggedIn {
+        &self.details().login
+    }
+
+    fn details(&self) -> &Details {
+        match self {
+            Self::Opening(state) => &state.details,
+            Self::Asking(state) => &state.details,
+            Self::Upload(state) => &state.details,
+            Self::Download(state) => &state.details,
+            Self::Aborting(state) => &state.details,
+        }
+    }
+
+    fn details_mut(&mut self) -> &mut Details {
+        match self {
+            Self::Opening(state) => &mut state.details,
+            Self::Asking(state) => &mut state.details,
+            Self::Upload(state) => &mut state.details,
+            Self::Download(state) => &mut state.details,
+            Self::Aborting(state) => &mut state.details,
+        }
+    }
+
+    fn into_details(self) -> Box<Details> {
+        match self {
+            Self::Opening(state) => state.details,
+            Self::Asking(state) => state.details,
+            Self::Upload(state) => state.details,
+            Self::Download(state) => state.details,
+            Self::Aborting(state) => state.details,
+        }
+    }
+}
+
+/// How many STATs the backend may owe an answer; more wait like other commands. Most servers are deaf during a transfer,
+/// and a client that goes on asking would fill the connection to them.
+const MAX_STATS: usize = 16;

@@ -1,0 +1,167 @@
+//! A transfer whose command the backend has not heard of: it waits for its data connections.
+//!
+//! A backend's data port that can't be reached shows here. Nothing is lost by then but time, and the client keeps its own
+//! data connection, so the backend is asked for another port. A firewall that opens only the ports that it reads in a 227
+//! lets PASV through, and one that opens nothing perhaps PORT.
+
+use std::net::SocketAddr;
+
+use super::super::context::Context;
+use super::super::data_port::{PortDialogue, tell_port};
+use super::super::rest::{Discarding, RestOffset};
+use super::super::{Action, DataEvent, State};
+use super::download::Download;
+use super::upload::Upload;
+use super::{AbortedBy, DataFailure, Details, Failure, Outcome, Transfer};
+use crate::ftp::answer;
+use crate::ftp::command::Direction;
+use crate::ftp::reply::{Class, Reply};
+
+/// The command waits for a data connection.
+#[derive(Debug)]
+pub(in super::super) struct Opening {
+    pub(super) details: Box<Details>,
+    missing: Missing,
+}
+
+/// Whose data connection a transfer's command waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// The backend's, without which many servers say no 150.
+    Backend,
+    /// The client's, in an upload: with the command the server empties the file, and the client may never come.
+    Client,
+}
+
+/// The backend is asked for another data port.
+#[derive(Debug)]
+pub(in super::super) struct Asking {
+    pub(super) details: Box<Details>,
+    port: PortDialogue,
+}
+
+impl Opening {
+    pub(super) fn begin(details: Box<Details>) -> Transfer {
+        Transfer::Opening(Self {
+            details,
+            missing: Missing::Backend,
+        })
+    }
+
+    pub fn on_data(mut self, event: DataEvent, cx: &mut Context) -> State {
+        match (event, self.missing, self.details.direction) {
+            (DataEvent::BackendOpen, Missing::Backend, Direction::Upload) => {
+                self.missing = Missing::Client;
+                State::Transfer(Transfer::Opening(self))
+            }
+            (
+                DataEvent::BackendOpen,
+                Missing::Backend,
+                Direction::Download | Direction::Listing,
+            ) => {
+                self.send_command(cx);
+                Download::begin(self.details)
+            }
+            (DataEvent::ClientConnected, Missing::Client, _) => {
+                self.send_command(cx);
+                Upload::begin(self.details)
+            }
+            (DataEvent::BackendNotReached, Missing::Backend, _) => {
+                self.details.port.is_not_reached();
+                let port = self.details.port;
+                self.details.ask_again(port, cx)
+            }
+            (DataEvent::Failed(failure), _, _) => self.details.fail(failure, cx),
+            _ => cx.unexpected(
+                State::Transfer(Transfer::Opening(self)),
+                &format!("{event:?}"),
+            ),
+        }
+    }
+
+    fn send_command(&mut self, cx: &mut Context) {
+        let Details { login, command, .. } = &mut *self.details;
+        login.connection.rest.track(command);
+        cx.send(command.line());
+        cx.push(Action::BeginData);
+    }
+
+    /// The backend has not heard of the transfer, so it need not hear of its end.
+    pub fn on_abor(self, cx: &mut Context) -> State {
+        reply_to_abor(cx);
+        self.details.end(Outcome::Aborted(AbortedBy::Client), cx)
+    }
+}
+
+impl Details {
+    /// Asks in the next way, or fails the transfer. A server may forget a REST or RANG that isn't the last command before
+    /// the transfer (RFC 3659 §5.3), and the file would begin where nothing says so.
+    fn ask_again(mut self: Box<Self>, port: PortDialogue, cx: &mut Context) -> State {
+        let connection = &mut self.login.connection;
+        if connection.rest == RestOffset::NONE
+            && let Some(port) = port.ask_next(connection.ports, cx)
+        {
+            let details = self;
+            return State::Transfer(Transfer::Asking(Asking { details, port }));
+        }
+        // The next transfer is to try what is left, though that may be no better.
+        let avoid = &mut connection.ports.avoid;
+        *avoid = avoid.and_all(port.failed());
+        self.fail(DataFailure::NoBackend, cx)
+    }
+}
+
+impl Asking {
+    /// The driver listens for the backend, or can't.
+    pub fn on_listening(self, at: Option<SocketAddr>, cx: &mut Context) -> State {
+        match at {
+            Some(at) => {
+                tell_port(at, cx);
+                State::Transfer(Transfer::Asking(self))
+            }
+            None => self.details.ask_again(self.port, cx),
+        }
+    }
+
+    pub fn on_reply(mut self, reply: &Reply, cx: &mut Context) -> State {
+        if reply.class() == Class::Preliminary {
+            return State::Transfer(Transfer::Asking(self));
+        }
+        let Some(backend) = self.port.granted_by(reply) else {
+            return self.details.ask_again(self.port, cx);
+        };
+        self.details.port = self.port;
+        cx.push(Action::RedialBackend(backend));
+        State::Transfer(Opening::begin(self.details))
+    }
+
+    pub fn on_data(self, event: DataEvent, cx: &mut Context) -> State {
+        let DataEvent::Failed(failure) = event else {
+            return cx.unexpected(
+                State::Transfer(Transfer::Asking(self)),
+                &format!("{event:?}"),
+            );
+        };
+        cx.push(Action::DropData);
+        cx.reply(failure.answer());
+        self.end(Outcome::Failed(Failure::Data(failure)), cx)
+    }
+
+    pub fn on_abor(self, cx: &mut Context) -> State {
+        reply_to_abor(cx);
+        self.end(Outcome::Aborted(AbortedBy::Client), cx)
+    }
+
+    /// The transfer is over, and the backend still owes the answer to what it was asked again. The client is not kept
+    /// waiting, but its next command is.
+    fn end(self, outcome: Outcome, cx: &mut Context) -> State {
+        let login = self.details.finish(outcome, cx);
+        State::Discarding(Discarding { login })
+    }
+}
+
+fn reply_to_abor(cx: &mut Context) {
+    cx.push(Action::DropData);
+    cx.reply(answer::TRANSFER_ABORTED);
+    cx.reply(answer::ABORT_DONE);
+}

@@ -1,0 +1,55 @@
+//! How a transfer ended: the verdict and what led to it, for the metrics and the log.
+
+use super::DataFailure;
+use crate::ftp::reply::Reply;
+use crate::observe::metrics::Verdict;
+
+/// How a transfer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every byte is where it belongs, and the backend says so.
+    Complete,
+    /// It was ended on purpose.
+    Aborted(AbortedBy),
+    /// The backend would not begin it, and said this. In a box, since it would make every
+    /// [`Action`](crate::session::machine::Action) larger.
+    Refused(Box<Reply>),
+    /// It was to be complete, and is not.
+    Failed(Failure),
+}
+
+/// What ended a transfer on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AbortedBy {
+    /// The client's ABOR.
+    Client,
+    /// The end of the process, when `timeouts.drain` was over.
+    Drain,
+}
+
+/// What made a transfer fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// What became of its data connections.
+    Data(DataFailure),
+    /// What the backend replied.
+    Reply(Box<Reply>),
+    /// The client's control connection ended, or was given up.
+    ClientGone,
+    /// The backend's control connection ended, or was given up.
+    BackendGone,
+}
+
+impl Outcome {
+    /// The word for it in the metrics and the log.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Complete => Verdict::Complete,
+            Self::Aborted(AbortedBy::Client | AbortedBy::Drain) => Verdict::Aborted,
+            Self::Refused(_) => Verdict::Refused,
+            Self::Failed(Failure::Data(failure)) => failure.verdict(),
+            Self::Failed(Failure::Reply(_) | Failure::BackendGone) => Verdict::FailedBackend,
+            Self::Failed(Failure::ClientGone) => Verdict::FailedClient,
+        }
+    }
+}
