@@ -22,12 +22,13 @@
 //! immutable snapshots; [`announce`] too, but that the address of a name follows its name server), *counts* ([`limit`],
 //! [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], the rest of [`session`],
 //! [`app`]). Imports run one way: `cli -> app -> session -> {session::state, live} -> passive -> net -> {announce, guard,
-//! limit, route, tls} -> observe -> config -> {book, client, ftp}`.
+//! limit, route, tls} -> observe -> config -> {base, book, client, ftp}`.
 
 #![forbid(unsafe_code)]
 
 pub mod announce;
 pub mod app;
+pub mod base;
 mod book;
 pub mod cli;
 pub mod client;

@@ -1,7 +1,8 @@
 //! Leases and connections over real sockets of this machine.
 
 use super::*;
-use crate::tls::{Account, ClientCache, SessionId};
+use crate::base::SessionId;
+use crate::tls::{Account, ClientCache};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -285,7 +285,7 @@ async fn dial_site<'a>(
             Err(error) => {
                 metrics.backend_dial_failed(&route.site.name, error.stage());
                 tracing::warn!(
-                    session = summary.id(),
+                    session = summary.id().0,
                     client = %summary.client(),
                     site = route.site.name,
                     backend = %backend,

@@ -11,7 +11,7 @@ use crate::config::{CloseNotify, SessionReuse};
 use crate::ftp::command::Direction;
 use crate::net::connect;
 use crate::passive::{Identity, LeaseRequest};
-use crate::tls::{SessionId, Tickets};
+use crate::tls::Tickets;
 
 /// The data connections of a session, as far as they have come.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Session {
                 let patience = timeouts.data_port;
                 let live = Arc::clone(&self.live);
                 let listener = self.listener.ip();
-                let (session, client) = (self.summary.id(), self.summary.client());
+                let (session, client) = (self.summary.id().0, self.summary.client());
                 let leasing = async move {
                     let lease = live.policy.passive.lease(listener, request, patience).await;
                     lease.inspect_err(|no_port| {
@@ -217,7 +217,7 @@ impl Session {
             silence: self.bearable_silence(),
             metrics: Arc::clone(&self.shared.metrics),
             site: self.summary.site_name().to_owned(),
-            session: SessionId(self.summary.id()),
+            session: self.summary.id(),
             client: self.summary.client().ip(),
             close_notify: self.close_notify(),
             lingering: self.lingering.clone(),

@@ -29,6 +29,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::base::SessionId;
 use crate::config::{Backend, ListenerTls};
 use crate::guard::{Guard, Trial};
 use crate::limit::{Limiter, Permit, SitePlace};
@@ -38,7 +39,7 @@ use crate::net::options;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::observe::metrics::{Metrics, OpenSession};
-use crate::tls::{SessionId, SessionTls, Sessions};
+use crate::tls::{SessionTls, Sessions};
 
 use backend_ports::BackendPorts;
 use client_tls::handshake;
@@ -120,7 +121,7 @@ pub async fn serve(
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
 ) {
-    let id = shared.ids.fetch_add(1, Ordering::Relaxed);
+    let id = SessionId(shared.ids.fetch_add(1, Ordering::Relaxed));
     let mut summary = Summary::new(
         id,
         accepted.client,
@@ -135,7 +136,7 @@ pub async fn serve(
     // Which site it will be for isn't known yet.
     let reused = policy.settings.any_site_reuses_sessions();
     let tls_sessions = reused.then_some(&shared.tls_sessions);
-    let tls = SessionTls::new(&live.tls, tls_sessions, SessionId(id));
+    let tls = SessionTls::new(&live.tls, tls_sessions, id);
     let terms = terms(&live, accepted.client.ip(), accepted.local);
     let login_by = Instant::now() + policy.settings.timeouts.login;
 

@@ -101,7 +101,7 @@ impl Session {
         if consequence.standing == Standing::NewlyBlocked {
             metrics.guard(label, GuardAction::Blocked);
             tracing::warn!(
-                session = self.summary.id(),
+                session = self.summary.id().0,
                 client = %client.ip(),
                 site = label,
                 seconds = rules.block.as_secs_f64(),

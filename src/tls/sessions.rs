@@ -12,10 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::client_cache::ClientCache;
 use super::habits::Habits;
 pub(super) use super::habits::Presented;
-
-/// An FTP session's number, by which its TLS sessions are told from others'. Never used twice in a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionId(pub u64);
+use crate::base::SessionId;
 
 /// Who has logged in on an FTP session: a site's user, as a number. Two accounts may have the same number by chance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -10,10 +10,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portcullis::base::SessionId;
 use portcullis::passive::lease_table::{
     ConnectionId, Effect, Heard, Identity, LeaseEnd, LeaseId, LeaseRequest, LeaseTable, Standing,
 };
-use portcullis::tls::{Account, ClientCache, SessionId, Whose};
+use portcullis::tls::{Account, ClientCache, Whose};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const SESSIONS: usize = 3;

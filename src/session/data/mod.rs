@@ -22,11 +22,12 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 use super::state::{DataEvent, DataFailure, Prepared};
+use crate::base::SessionId;
 use crate::config::{CloseNotify, Timeouts};
 use crate::ftp::command::Direction;
 use crate::observe::metrics::Metrics;
 use crate::passive::{Arrived, Identity, Lease, LeaseHold, NoPort, Undecided};
-use crate::tls::{BackendSessionTls, DataTls, SessionId};
+use crate::tls::{BackendSessionTls, DataTls};
 
 use backend::Approach;
 pub use backend::BackendPort;

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use portcullis::base::SessionId;
 use portcullis::config::{BackendTls, ListenerTls, TlsVersion, Verify};
 use portcullis::net::relay::relay;
 use portcullis::net::source::{Source, SourceEnd};
 use portcullis::net::stream::Stream;
-use portcullis::tls::{BackendTlsClient, ServerTls, SessionId, SessionTls};
+use portcullis::tls::{BackendTlsClient, ServerTls, SessionTls};
 use rustls::{ClientConnection, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
