@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::state::Ways;
 use crate::config::Backend;
+use crate::ftp::server::Ways;
 
 /// The ways in which backends are not to be asked for data ports.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ const MAX_BACKENDS: usize = 10_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::state::Way;
+    use crate::ftp::server::Way;
 
     fn backend(port: u16) -> Backend {
         Backend {

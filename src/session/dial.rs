@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsConnector;
 
-use super::state::BackendProtection;
 use crate::config::{Backend, BackendTls, ListenerTls, Timeouts};
 use crate::ftp::reply::{BadReply, Class, Reply, ReplyParser, Unfinished};
+use crate::ftp::server::BackendProtection;
 use crate::net::connect;
 use crate::net::control::ControlConnection;
 use crate::net::deadline::timeout;

@@ -9,10 +9,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::dial::BackendConnection;
-use super::state::{Cause, Ending, Record, Stage, Way, Ways};
+use super::state::{Cause, Ending, Record, Stage};
 use crate::base::SessionId;
 use crate::config::{Backend, NO_SITE, Site, TlsVersion};
 use crate::ftp::command::{self, Command};
+use crate::ftp::server::{Way, Ways};
 use crate::observe::log::shown;
 use crate::observe::metrics::{
     Direction, HandshakeResult, LoginResult, Metrics, RunningTransfer, Verdict,

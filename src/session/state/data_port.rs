@@ -7,12 +7,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::logged_in::{DataPort, Step};
-use super::ways::{Way, Ways};
 use super::{Action, BackendData, ClientData, Machine, Prepared, Record, Terms};
 use crate::ftp::address::{self, BadEprt, EpsvArgument};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::reply::{Class, Reply};
+use crate::ftp::server::{Way, Ways};
 
 /// What the client asked for with PASV, EPSV, PORT or EPRT, and how far the backend has been asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Cause, DataFailure, Ending, Loss, Stage, Ways};
+use super::{Cause, DataFailure, Ending, Loss, Stage};
 use crate::config::{HostName, Site};
 use crate::ftp::address::Announced;
 use crate::ftp::answer::Answer;
 use crate::ftp::command::{BadCommand, Command, Direction};
 use crate::ftp::reply::Reply;
+use crate::ftp::server::{BackendProtection, Ways};
 use crate::observe::metrics::{LoginResult, Verdict};
 use crate::route::Route;
 
@@ -97,15 +98,6 @@ pub struct Dialled {
     pub protection: BackendProtection,
     /// How it is not to be asked for data ports, as earlier sessions have found out.
     pub avoid: Ways,
-}
-
-/// How far a backend has been told that data connections are private.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendProtection {
-    /// There is nothing to tell, or it has been told.
-    Settled,
-    /// It takes PBSZ and PROT only behind a login.
-    AfterLogin,
 }
 
 /// Something to do.

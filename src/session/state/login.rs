@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use super::stored::Replay;
 use super::ways::BackendPorts;
-use super::{Action, BackendProtection, Dialled, Ending, LoginClock, Loss, Machine, Record, State};
+use super::{Action, Dialled, Ending, LoginClock, Loss, Machine, Record, State};
 use crate::ftp::answer;
 use crate::ftp::command::Command;
 use crate::ftp::refusal;
 use crate::ftp::reply::{Class, Reply};
+use crate::ftp::server::BackendProtection;
 use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 

@@ -49,8 +49,8 @@ use crate::route::{Route, Router};
 use echo::Echo;
 pub use ending::Ending;
 pub use exchange::{
-    Action, BackendData, BackendProtection, BadLine, ClientData, DataEvent, Dialled, Event,
-    Prepared, Protection, Record,
+    Action, BackendData, BadLine, ClientData, DataEvent, Dialled, Event, Prepared, Protection,
+    Record,
 };
 use logged_in::LoggedIn;
 use login::Login;
@@ -61,7 +61,6 @@ use security::{ChosenBy, Security};
 use stored::Stored;
 pub use transfer::{Cause, DataFailure};
 pub use wait::{Clock, Wait};
-pub use ways::{Way, Ways};
 
 /// What a session needs to know when it begins.
 #[derive(Debug, Clone)]

@@ -18,10 +18,10 @@ use portcullis::ftp::answer;
 use portcullis::ftp::command::{BadCommand, Command, Verb};
 use portcullis::ftp::line::Line;
 use portcullis::ftp::reply::{Class, Reply, ReplyParser};
+use portcullis::ftp::server::{BackendProtection, Ways};
 use portcullis::route::Router;
 use portcullis::session::state::{
-    Action, BackendProtection, BadLine, ClientData, DataEvent, Dialled, Event, Machine, Prepared,
-    Terms, Ways,
+    Action, BadLine, ClientData, DataEvent, Dialled, Event, Machine, Prepared, Terms,
 };
 
 use crate::script::{Happening, Listener};

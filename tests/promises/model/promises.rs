@@ -7,9 +7,10 @@ use portcullis::ftp::address;
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{Command, Direction, Verb};
 use portcullis::ftp::reply::Class;
+use portcullis::ftp::server::Ways;
 use portcullis::observe::metrics::{LoginResult, Verdict};
 use portcullis::session::state::{
-    Action, BackendData, ClientData, Protection, Record, Stage, Terms, Wait, Ways,
+    Action, BackendData, ClientData, Protection, Record, Stage, Terms, Wait,
 };
 
 use super::{

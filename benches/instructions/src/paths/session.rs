@@ -9,10 +9,9 @@ use bytes::Bytes;
 use portcullis::config::UserForms;
 use portcullis::ftp::command::Command;
 use portcullis::ftp::reply::Reply;
+use portcullis::ftp::server::{BackendProtection, Ways};
 use portcullis::route::Router;
-use portcullis::session::state::{
-    BackendProtection, DataEvent, Dialled, Event, Machine, Prepared, Stage, Terms, Ways,
-};
+use portcullis::session::state::{DataEvent, Dialled, Event, Machine, Prepared, Stage, Terms};
 
 use super::protocol::{read, site};
 use crate::valgrind::counted_from_here;

@@ -20,6 +20,7 @@ use crate::config::{CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, U
 use crate::ftp::command::Direction;
 use crate::ftp::line::Line;
 use crate::ftp::reply::ReplyParser;
+use crate::ftp::server::{BackendProtection, Way, Ways};
 use crate::observe::metrics::Verdict;
 
 /// A session between a client, the sites `a` (default), `b` and `c`, and the machine.
