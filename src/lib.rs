@@ -28,6 +28,7 @@
 
 pub mod announce;
 pub mod app;
+pub mod backend;
 pub mod base;
 mod book;
 pub mod cli;

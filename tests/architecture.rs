@@ -21,6 +21,7 @@ const HOUSE: &[(&str, &[&str])] = &[
         &[
             "session::state",
             "live",
+            "backend",
             "passive",
             "net",
             "guard",
@@ -38,6 +39,7 @@ const HOUSE: &[(&str, &[&str])] = &[
         &["announce", "route", "observe", "config", "ftp"],
     ),
     ("live", &["passive", "announce", "route", "tls", "config"]),
+    ("backend", &["net", "tls", "observe", "config", "ftp"]),
     ("passive", &["net", "tls", "observe", "base"]),
     ("net", &["observe", "config", "ftp"]),
     ("announce", &["config"]),

@@ -6,10 +6,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::data::Order;
 use super::data_side::DataSide;
-use super::dial::{self, BackendConnection, Patience};
 use super::state::{Action, Dialled, Ending, Event, Loss, Record, Stage};
 use super::summary::Summary;
 use super::{Dials, Session, Shared};
+use crate::backend::dial::{self, BackendConnection, Patience};
 use crate::config::{Backend, Site};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::server::Ways;

@@ -121,7 +121,7 @@ impl fmt::Display for Said {
 
 impl NoReply {
     /// Of a connection that ended, or that takes nothing any more.
-    pub(super) fn of(end: &io::Error) -> Self {
+    pub fn of(end: &io::Error) -> Self {
         match end.kind() {
             io::ErrorKind::UnexpectedEof => Self::Closed,
             io::ErrorKind::InvalidData => Self::Tls(tls::explain(end)),
