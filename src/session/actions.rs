@@ -9,7 +9,8 @@ use super::data_side::DataSide;
 use super::state::{Action, Dialled, Ending, Event, Loss, Record, Stage};
 use super::summary::Summary;
 use super::{Dials, Session, Shared};
-use crate::backend::dial::{self, BackendConnection, Patience};
+use crate::backend::dial::{self, Patience};
+use crate::backend::{BackendConnection, NoReply};
 use crate::config::{Backend, Site};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::server::Ways;
@@ -165,7 +166,7 @@ impl Session {
             return;
         };
         if let Err(error) = backend.send(line).await {
-            let reason = dial::NoReply::of(&error);
+            let reason = NoReply::of(&error);
             self.summary.backend_lost(self.machine.stage(), reason);
             self.backend = None;
             self.happened.push_back(Event::BackendGone);

@@ -28,7 +28,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::backend::dial::BackendConnection;
+use crate::backend::BackendConnection;
 use crate::base::SessionId;
 use crate::config::{Backend, ListenerTls};
 use crate::guard::{Guard, Trial};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::state::{Cause, Ending, Record, Stage};
-use crate::backend::dial::BackendConnection;
+use crate::backend::BackendConnection;
 use crate::base::SessionId;
 use crate::config::{Backend, NO_SITE, Site, TlsVersion};
 use crate::ftp::command::{self, Command};
