@@ -3,11 +3,13 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
+use super::pool::Backend;
 use crate::ftp::reply::{BadReply, Reply, ReplyParser, Unfinished};
 use crate::ftp::server::BackendProtection;
 use crate::net::control::ControlConnection;
@@ -20,6 +22,8 @@ use crate::tls::{self, BackendSessionTls, HandshakeFault};
 pub struct BackendConnection {
     control: ControlConnection,
     replies: ReplyParser,
+    /// Whose it is.
+    pub backend: Arc<Backend>,
     /// Where it is.
     pub address: SocketAddr,
     /// What the data connections of this session have to use, too.
@@ -85,10 +89,16 @@ impl NoReply {
 }
 
 impl BackendConnection {
-    pub(super) fn new(stream: Stream, address: SocketAddr, tls: Option<BackendSessionTls>) -> Self {
+    pub(super) fn new(
+        backend: &Arc<Backend>,
+        stream: Stream,
+        address: SocketAddr,
+        tls: Option<BackendSessionTls>,
+    ) -> Self {
         Self {
             control: ControlConnection::with_backend(stream),
             replies: ReplyParser::default(),
+            backend: Arc::clone(backend),
             address,
             tls,
             welcome: None,

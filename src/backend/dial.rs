@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::control::{BackendConnection, NoReply};
-use crate::config::{Backend, BackendTls, ListenerTls, Timeouts};
+use super::pool::Backend;
+use crate::config::{BackendTls, ListenerTls, Timeouts};
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
 use crate::net::connect;
@@ -22,7 +23,7 @@ use crate::net::deadline::timeout;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::observe::metrics::DialStage;
-use crate::tls::{self, BackendSessionTls, BackendTlsClient, HandshakeFault};
+use crate::tls::{self, BackendSessionTls, HandshakeFault};
 
 /// How far the way to a backend led, and what ended it.
 #[derive(Debug, thiserror::Error)]
@@ -106,15 +107,15 @@ impl Patience<'_> {
 /// # Errors
 /// See [`DialError`]; the connection is closed then.
 pub async fn dial(
-    backend: &Backend,
-    tls: Option<&BackendTlsClient>,
+    backend: &Arc<Backend>,
     resolver: &Arc<Resolver>,
     patience: Patience<'_>,
 ) -> Result<BackendConnection, DialError> {
+    let settings = &backend.settings;
     let began = Instant::now();
     let connecting = patience.connect();
     // A name server that doesn't answer is another fault than a backend that doesn't.
-    let addresses = timeout(connecting, resolver.resolve(&backend.host, backend.port))
+    let addresses = timeout(connecting, resolver.resolve(&settings.host, settings.port))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(DialError::Dns)?;
@@ -124,19 +125,20 @@ pub async fn dial(
         .map_err(DialError::Connect)?;
     let address = socket.peer_addr().map_err(DialError::Connect)?;
 
-    let (Some(client), Some(settings)) = (tls, &backend.tls) else {
-        let mut connection = BackendConnection::new(Stream::Plain(socket), address, None);
+    let (Some(client), Some(settings)) = (&backend.tls, &settings.tls) else {
+        let mut connection = BackendConnection::new(backend, Stream::Plain(socket), address, None);
         connection.welcome = connection.greeting(patience).await?;
         return Ok(connection);
     };
     let session = client.session();
-    let mut connection = secure(socket, address, session, settings, patience).await?;
+    let mut connection = secure(backend, socket, address, session, settings, patience).await?;
     connection.protect(patience).await?;
     Ok(connection)
 }
 
 /// Greeting and handshake, in the order that the kind of TLS demands.
 async fn secure(
+    backend: &Arc<Backend>,
     socket: TcpStream,
     address: SocketAddr,
     tls: BackendSessionTls,
@@ -146,18 +148,19 @@ async fn secure(
     match settings.start {
         ListenerTls::Implicit => {
             let stream = handshake(socket, &tls, patience).await?;
-            let mut connection = BackendConnection::new(stream, address, Some(tls));
+            let mut connection = BackendConnection::new(backend, stream, address, Some(tls));
             connection.welcome = connection.greeting(patience).await?;
             Ok(connection)
         }
         ListenerTls::Explicit => {
-            let mut connection = BackendConnection::new(Stream::Plain(socket), address, None);
+            let mut connection =
+                BackendConnection::new(backend, Stream::Plain(socket), address, None);
             // A login without TLS counts for nothing after AUTH (RFC 4217 §4).
             let _ = connection.greeting(patience).await?;
             connection.auth(patience).await.map_err(DialError::Auth)?;
             let socket = connection.into_clear_socket().ok_or(DialError::Injected)?;
             let stream = handshake(socket, &tls, patience).await?;
-            Ok(BackendConnection::new(stream, address, Some(tls)))
+            Ok(BackendConnection::new(backend, stream, address, Some(tls)))
         }
     }
 }

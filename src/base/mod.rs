@@ -3,4 +3,4 @@
 pub mod ids;
 pub mod task;
 
-pub use ids::SessionId;
+pub use ids::{BackendId, SessionId, SiteId};

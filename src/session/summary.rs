@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::state::{Cause, Ending, Record, Stage};
-use crate::backend::BackendConnection;
+use crate::backend::{Backend, BackendConnection};
 use crate::base::SessionId;
-use crate::config::{Backend, NO_SITE, Site, TlsVersion};
+use crate::config::{NO_SITE, TlsVersion};
 use crate::ftp::command::{self, Command};
 use crate::ftp::server::{Way, Ways};
 use crate::observe::log::shown;
@@ -76,8 +76,10 @@ impl Summary {
 
     /// Where the login leads, as a number.
     pub fn account(&self) -> Account {
-        let user = self.route.as_ref().map_or(&[][..], |route| &route.user);
-        Account::of(self.site_name(), user)
+        match &self.route {
+            Some(route) => Account::of(Some(route.site_id), &route.user),
+            None => Account::of(None, &[]),
+        }
     }
 
     /// The metric label of the session's site.
@@ -166,11 +168,11 @@ impl Summary {
     }
 
     /// The site has as many sessions as it may.
-    pub fn site_full(&self, site: &Site, limit: usize) {
+    pub fn site_full(&self, site: &str, limit: usize) {
         tracing::warn!(
             session = self.id.0,
             client = %self.client,
-            site = site.name,
+            site,
             limit,
             "login refused, the site has as many sessions as limits.sessions_per_site allows"
         );

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portcullis::base::SessionId;
+use portcullis::base::{SessionId, SiteId};
 use portcullis::passive::lease_table::{
     ConnectionId, Effect, Heard, Identity, LeaseEnd, LeaseId, LeaseRequest, LeaseTable, Standing,
 };
@@ -164,7 +164,10 @@ impl World {
         self.last += 1;
         let session = SessionId(self.last);
         Client {
-            account: Account::of("site", &[u8::try_from(account).unwrap_or_default()]),
+            account: Account::of(
+                Some(SiteId(0)),
+                &[u8::try_from(account).unwrap_or_default()],
+            ),
             kind,
             shares,
             cache: ClientCache::new(session),

@@ -1,12 +1,12 @@
 //! What goes between the machine and its driver: events in, actions out.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{Cause, DataFailure, Ending, Loss, Stage};
-use crate::config::{HostName, Site};
+use crate::base::SiteId;
+use crate::config::HostName;
 use crate::ftp::address::Announced;
 use crate::ftp::answer::Answer;
 use crate::ftp::command::{BadCommand, Command, Direction};
@@ -117,7 +117,7 @@ pub enum Action {
     /// Send this PASS or ACCT to the backend, unless the guard says otherwise: then comes [`Event::Blocked`] in its place.
     Guess(Command),
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
-    Penalise(Option<Arc<Site>>),
+    Penalise(Option<SiteId>),
     /// Send this line to the backend.
     Send(Bytes),
     /// Close the backend's control connection.

@@ -3,8 +3,6 @@
 //! The backend is dialled on USER, when the site is known, and it alone says who may come in: its replies to USER, PASS
 //! and ACCT are passed on as they are (a 331 may carry a challenge, a 230 may come without a password).
 
-use std::sync::Arc;
-
 use super::stored::Replay;
 use super::ways::BackendPorts;
 use super::{Action, Dialled, Ending, LoginClock, Loss, Machine, Record, State};
@@ -273,7 +271,7 @@ impl Machine {
             }
             Class::Completion => self.welcome(reply),
             Class::TransientFailure | Class::PermanentFailure => {
-                let site = Arc::clone(&login.route.site);
+                let site = login.route.site_id;
                 let user = login.route.backend_user();
                 let is_guess = refusal::is_about_credentials(&reply, user.as_slice());
                 self.push(Action::Record(Record::Login(LoginResult::Rejected)));

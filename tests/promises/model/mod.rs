@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use portcullis::base::SiteId;
 use portcullis::config::{
     CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, UserForms,
 };
@@ -465,7 +466,10 @@ fn terms(listener: Listener) -> Terms {
     let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
     Terms {
         greeting: "hello".into(),
-        router: Arc::new(Router::new(&sites, UserForms::default())),
+        router: Arc::new(Router::new(
+            (0..).map(SiteId).zip(sites),
+            UserForms::default(),
+        )),
         tls_required: listener != Listener::ClearAllowed,
         data_required: listener == Listener::DataRequired,
         active_mode: true,

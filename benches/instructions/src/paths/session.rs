@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use portcullis::base::SiteId;
 use portcullis::config::UserForms;
 use portcullis::ftp::command::Command;
 use portcullis::ftp::reply::Reply;
@@ -112,7 +113,10 @@ fn command(line: &str) -> Command {
 fn terms() -> Terms {
     Terms {
         greeting: "hello".into(),
-        router: Arc::new(Router::new(&[site(0, "{user}")], UserForms::default())),
+        router: Arc::new(Router::new(
+            [(SiteId(0), site(0, "{user}"))],
+            UserForms::default(),
+        )),
         tls_required: true,
         data_required: false,
         active_mode: true,

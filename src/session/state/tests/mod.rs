@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
+use crate::base::SiteId;
 use crate::config::{CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, UserForms};
 use crate::ftp::command::Direction;
 use crate::ftp::line::Line;
@@ -28,6 +29,10 @@ pub(super) struct Session {
     pub machine: Machine,
     actions: Vec<Action>,
 }
+
+pub(super) const A: SiteId = SiteId(0);
+pub(super) const B: SiteId = SiteId(1);
+const C: SiteId = SiteId(2);
 
 pub(super) fn site(name: &str, default: bool) -> Site {
     Site {
@@ -45,9 +50,10 @@ pub(super) fn site(name: &str, default: bool) -> Site {
 pub(super) fn terms() -> Terms {
     let sites = [("a", true), ("b", false), ("c", false)];
     let sites = sites.map(|(name, default)| Arc::new(site(name, default)));
+    let sites = [A, B, C].into_iter().zip(sites);
     Terms {
         greeting: "hello".into(),
-        router: Arc::new(Router::new(&sites, UserForms::default())),
+        router: Arc::new(Router::new(sites, UserForms::default())),
         tls_required: true,
         data_required: false,
         active_mode: true,
