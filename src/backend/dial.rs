@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::control::{BackendConnection, NoReply};
-use super::pool::Backend;
-use crate::config::{BackendTls, ListenerTls, Timeouts};
+use super::pool::{Backend, Tls};
+use crate::config::{ListenerTls, Timeouts};
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
 use crate::net::connect;
@@ -125,13 +125,12 @@ pub async fn dial(
         .map_err(DialError::Connect)?;
     let address = socket.peer_addr().map_err(DialError::Connect)?;
 
-    let (Some(client), Some(settings)) = (&backend.tls, &settings.tls) else {
+    let Some(tls) = &backend.tls else {
         let mut connection = BackendConnection::new(backend, Stream::Plain(socket), address, None);
         connection.welcome = connection.greeting(patience).await?;
         return Ok(connection);
     };
-    let session = client.session();
-    let mut connection = secure(backend, socket, address, session, settings, patience).await?;
+    let mut connection = secure(backend, tls, socket, address, patience).await?;
     connection.protect(patience).await?;
     Ok(connection)
 }
@@ -139,13 +138,14 @@ pub async fn dial(
 /// Greeting and handshake, in the order that the kind of TLS demands.
 async fn secure(
     backend: &Arc<Backend>,
+    tls: &Tls,
     socket: TcpStream,
     address: SocketAddr,
-    tls: BackendSessionTls,
-    settings: &BackendTls,
     patience: Patience<'_>,
 ) -> Result<BackendConnection, DialError> {
-    match settings.start {
+    let start = tls.start;
+    let tls = tls.client.session();
+    match start {
         ListenerTls::Implicit => {
             let stream = handshake(socket, &tls, patience).await?;
             let mut connection = BackendConnection::new(backend, stream, address, Some(tls));

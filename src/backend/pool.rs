@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::registry::{BackendState, Registry, SiteState};
 use crate::base::{BackendId, SiteId};
-use crate::config::{self, Site};
+use crate::config::{self, BackendTls, ListenerTls, Site};
 use crate::ftp::server::Ways;
 use crate::observe::metrics::{Metrics, OpenSession};
 use crate::tls::{BackendTlsClient, BackendTlsError};
@@ -30,8 +30,16 @@ pub struct Pool {
 pub struct Backend {
     pub(super) settings: config::Backend,
     /// None for one in clear text.
-    pub(super) tls: Option<BackendTlsClient>,
+    pub(super) tls: Option<Tls>,
     state: Arc<BackendState>,
+}
+
+/// TLS towards a backend.
+#[derive(Debug)]
+pub(super) struct Tls {
+    /// When it starts.
+    pub start: ListenerTls,
+    pub client: BackendTlsClient,
 }
 
 /// A session's place at a site, counted there; given back when this is dropped.
@@ -128,7 +136,7 @@ impl Drop for SitePlace {
 
 impl Backend {
     fn load(settings: &config::Backend, registry: &Registry) -> Result<Self, BackendTlsError> {
-        let tls = settings.tls.as_ref().map(BackendTlsClient::new);
+        let tls = settings.tls.as_ref().map(Tls::load);
         Ok(Self {
             tls: tls.transpose()?,
             state: registry.backend(BackendId {
@@ -147,6 +155,15 @@ impl Backend {
     /// Remembers those for later sessions; tells whether they were not known.
     pub fn avoid(&self, ways: Ways, now: Instant) -> bool {
         self.state.avoid(ways, now)
+    }
+}
+
+impl Tls {
+    fn load(settings: &BackendTls) -> Result<Self, BackendTlsError> {
+        Ok(Self {
+            start: settings.start,
+            client: BackendTlsClient::new(settings)?,
+        })
     }
 }
 
