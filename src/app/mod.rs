@@ -29,7 +29,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use crate::announce::LookUpError;
 use crate::backend::{BackendError, Registry};
-use crate::config::{self, ListenerTls};
+use crate::config::{self, TlsMode};
 use crate::live::Live;
 use crate::net::listen::{self, Acceptor};
 use crate::observe::http::Readiness;
@@ -234,7 +234,7 @@ impl App {
 
 /// Listeners that accept by now, at their real addresses.
 #[must_use = "the operator wants to know"]
-struct Accepting(Vec<(SocketAddr, ListenerTls)>);
+struct Accepting(Vec<(SocketAddr, TlsMode)>);
 
 impl Accepting {
     fn log(self) {

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::{StartError, descriptors, names, open};
 use crate::announce::Announcements;
 use crate::backend::{Pools, Registry};
-use crate::config::{self, ListenerTls, Settings};
+use crate::config::{self, Settings, TlsMode};
 use crate::live::{Live, Policy};
 use crate::observe::metrics::Metrics;
 use crate::passive::{PassiveListeners, PassivePorts};
@@ -36,7 +36,7 @@ pub(super) struct Prepared {
 pub(super) struct Listening {
     /// As configured.
     pub address: SocketAddr,
-    pub tls: ListenerTls,
+    pub tls: TlsMode,
     pub socket: TcpListener,
 }
 

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::control::{BackendConnection, NoReply};
 use super::pool::{Backend, Tls};
-use crate::config::{ListenerTls, Timeouts};
+use crate::config::{Timeouts, TlsMode};
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
 use crate::net::connect;
@@ -146,13 +146,13 @@ async fn secure(
     let start = tls.start;
     let tls = tls.client.session();
     match start {
-        ListenerTls::Implicit => {
+        TlsMode::Implicit => {
             let stream = handshake(socket, &tls, patience).await?;
             let mut connection = BackendConnection::new(backend, stream, address, Some(tls));
             connection.welcome = connection.greeting(patience).await?;
             Ok(connection)
         }
-        ListenerTls::Explicit => {
+        TlsMode::Explicit => {
             let mut connection =
                 BackendConnection::new(backend, Stream::Plain(socket), address, None);
             // A login without TLS counts for nothing after AUTH (RFC 4217 §4).

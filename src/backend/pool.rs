@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::registry::{BackendState, Registry, SiteState};
 use crate::base::{BackendId, SiteId};
-use crate::config::{self, BackendTls, ListenerTls, Site};
+use crate::config::{self, BackendTls, Site, TlsMode};
 use crate::ftp::server::Ways;
 use crate::observe::metrics::{Metrics, OpenSession};
 use crate::tls::{BackendTlsClient, BackendTlsError};
@@ -38,7 +38,7 @@ pub struct Backend {
 #[derive(Debug)]
 pub(super) struct Tls {
     /// When it starts.
-    pub start: ListenerTls,
+    pub start: TlsMode,
     pub client: BackendTlsClient,
 }
 

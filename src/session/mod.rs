@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendConnection, SitePlace};
 use crate::base::SessionId;
-use crate::config::ListenerTls;
+use crate::config::TlsMode;
 use crate::guard::{Guard, Trial};
 use crate::limit::{Limiter, Permit};
 use crate::live::Live;
@@ -94,7 +94,7 @@ pub struct Accepted {
     /// The configured address of the listener, on which the passive ports listen, too.
     pub listener: SocketAddr,
     /// When TLS starts.
-    pub tls: ListenerTls,
+    pub tls: TlsMode,
     /// Its place among the sessions.
     pub permit: Permit,
 }
@@ -137,8 +137,8 @@ pub async fn serve(
     let login_by = Instant::now() + policy.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {
-        ListenerTls::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
-        ListenerTls::Implicit => {
+        TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
+        TlsMode::Implicit => {
             let patience = policy.settings.timeouts.tls_handshake;
             match handshake(accepted.stream, &tls, patience, &mut summary).await {
                 Some((stream, sni)) => (stream, Machine::implicit(terms, sni)),
