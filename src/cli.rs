@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::app::{App, StartError, names, notes::notes};
+use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings};
-use crate::live;
 use crate::observe::log::{self, LogFormat};
 use crate::tls::CertificatePair;
 
@@ -122,7 +122,7 @@ fn check(path: &Path) -> u8 {
     );
     println!("{}", data_ports(&settings.passive.ports));
     let certificate = check_certificate(&settings);
-    let backends = match live::backend_clients(&settings) {
+    let backends = match Pools::load(&settings.sites, &Registry::default()) {
         Ok(_) => true,
         Err(error) => {
             println!("problem: {error}");

@@ -8,7 +8,7 @@
 //!     │ TCP  │ app      accepts, admits (limit), takes the snapshot │         │
 //!     ├─────▶│ session  greets, upgrades to TLS (tls), reads USER   │         │
 //!     │ USER │ route    host|user, HOST, SNI, default → site        │         │
-//!     ├─────▶│ session::dial   connect, greeting, TLS, PBSZ/PROT    ├────────▶│
+//!     ├─────▶│ backend  connect, greeting, TLS, PBSZ/PROT           ├────────▶│
 //!     │ PASS │ session::machine   decides what each command, reply  │  USER   │
 //!     ├─────▶│                    and data event means              ├────────▶│
 //!     │ PASV │ passive  leases a port; the backend opens its own    │  EPSV   │
@@ -20,14 +20,16 @@
 //!
 //! What is kept apart: *protocol* ([`ftp`], [`session::machine`]: pure), *policy* ([`config`], [`route`], [`live`]:
 //! immutable snapshots; [`announce`] too, but that the address of a name follows its name server), *counts* ([`limit`],
-//! [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], the rest of [`session`],
-//! [`app`]). Imports run one way: `cli -> app -> session -> {session::machine, live} -> passive -> net -> {announce, guard,
-//! limit, route, tls} -> observe -> config -> {book, client, ftp}`.
+//! [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], [`backend`], the rest of
+//! [`session`], [`app`]). Imports run one way: `cli -> app -> session -> {session::machine, live} -> {backend, passive} ->
+//! net -> {announce, guard, limit, route, tls} -> observe -> config -> {base, book, client, ftp}`.
 
 #![forbid(unsafe_code)]
 
 pub mod announce;
 pub mod app;
+pub mod backend;
+pub mod base;
 mod book;
 pub mod cli;
 pub mod client;

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
+use portcullis::base::SiteId;
 use portcullis::config::{self, BackendTls, Error, HostPattern, Settings, Verify};
 use portcullis::route::Router;
 use portcullis::tls::BackendTlsClient;
@@ -35,7 +36,8 @@ fn look_at(settings: &Settings) {
         .collect();
     assert_eq!(names.len(), settings.sites.len(), "a name twice");
 
-    let router = Router::new(&settings.sites, settings.user_forms);
+    let sites = settings.sites.iter().cloned();
+    let router = Router::new((0..).map(SiteId).zip(sites), settings.user_forms);
     for site in &settings.sites {
         assert!(site.default || !site.hosts.is_empty());
         assert!(!site.backends.is_empty());

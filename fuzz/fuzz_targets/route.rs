@@ -5,6 +5,7 @@
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
+use portcullis::base::SiteId;
 use portcullis::config::{
     CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, UserForms,
 };
@@ -84,7 +85,7 @@ static ROUTERS: LazyLock<[Routed; 4]> = LazyLock::new(|| {
             host_backslash_user: backslash,
         };
         Routed {
-            router: Router::new(&sites(), forms),
+            router: Router::new((0..).map(SiteId).zip(sites()), forms),
             forms,
         }
     })

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::config::ListenerTls;
+use crate::config::TlsMode;
 use crate::ftp::answer;
 use crate::limit::{Permit, Refused};
 use crate::live::Live;
@@ -68,7 +68,7 @@ struct Arrival {
     stream: TcpStream,
     peer: SocketAddr,
     listener: SocketAddr,
-    tls: ListenerTls,
+    tls: TlsMode,
     live: Arc<Live>,
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
@@ -142,7 +142,7 @@ impl Arrival {
         };
         self.shared.metrics.session_refused(reason);
         tracing::warn!(%client, reason = reason.as_str(), "session refused");
-        if self.tls == ListenerTls::Explicit
+        if self.tls == TlsMode::Explicit
             && let Ok(mut stream) = self.stream.into_std()
         {
             // The socket's buffer is empty, so this doesn't block; and if it fails, the client has closed.

@@ -28,8 +28,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use crate::announce::LookUpError;
-use crate::config::{self, ListenerTls};
-use crate::live::{BackendError, Live};
+use crate::backend::{BackendError, Registry};
+use crate::config::{self, TlsMode};
+use crate::live::Live;
 use crate::net::listen::{self, Acceptor};
 use crate::observe::http::Readiness;
 use crate::observe::metrics::Metrics;
@@ -85,6 +86,8 @@ pub struct App {
     config: PathBuf,
     shared: Arc<Shared>,
     live: Arc<ArcSwap<Live>>,
+    /// What is known of the sites and backends of every configuration so far.
+    backends: Arc<Registry>,
     /// Those of every configuration that a session still holds.
     passive: PassiveListeners,
     /// By configured address, the tasks that accept.
@@ -108,8 +111,12 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
         let sessions = Arc::clone(&shared.tls_sessions);
+        let backends = Arc::<Registry>::default();
         let mut passive = PassiveListeners::new(sessions, Arc::clone(&metrics));
-        let prepared = prepare(config.clone(), &mut passive, |_| false).await?;
+        let prepared = prepare(config.clone(), Arc::clone(&backends), &mut passive, |_| {
+            false
+        })
+        .await?;
         let (readiness, ready) = watch::channel(Readiness::Starting);
         let admin = AdminEndpoint::open(prepared.settings().admin, &metrics, ready)?;
 
@@ -119,6 +126,7 @@ impl App {
             config,
             shared,
             live: Arc::new(ArcSwap::from_pointee(live)),
+            backends,
             passive,
             listeners: HashMap::new(),
             admin,
@@ -226,7 +234,7 @@ impl App {
 
 /// Listeners that accept by now, at their real addresses.
 #[must_use = "the operator wants to know"]
-struct Accepting(Vec<(SocketAddr, ListenerTls)>);
+struct Accepting(Vec<(SocketAddr, TlsMode)>);
 
 impl Accepting {
     fn log(self) {

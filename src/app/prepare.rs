@@ -16,8 +16,9 @@ use tokio::time::timeout;
 
 use super::{StartError, descriptors, names, open};
 use crate::announce::Announcements;
-use crate::config::{self, ListenerTls, Settings};
-use crate::live::{self, BackendClients, Live, Policy};
+use crate::backend::{Pools, Registry};
+use crate::config::{self, Settings, TlsMode};
+use crate::live::{Live, Policy};
 use crate::observe::metrics::Metrics;
 use crate::passive::{PassiveListeners, PassivePorts};
 use crate::tls::CertificatePair;
@@ -35,7 +36,7 @@ pub(super) struct Prepared {
 pub(super) struct Listening {
     /// As configured.
     pub address: SocketAddr,
-    pub tls: ListenerTls,
+    pub tls: TlsMode,
     pub socket: TcpListener,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct Listening {
 struct Checked {
     settings: Settings,
     certificate: CertificatePair,
-    backend_clients: BackendClients,
+    pools: Pools,
 }
 
 /// Prepares the configuration in the file `config`, with the listeners that are not open already.
@@ -52,10 +53,11 @@ struct Checked {
 /// The first thing that is wrong or can't be had; what was opened until then is closed again.
 pub(super) async fn prepare(
     config: PathBuf,
+    backends: Arc<Registry>,
     passive: &mut PassiveListeners,
     is_open: impl Fn(SocketAddr) -> bool,
 ) -> Result<Prepared, StartError> {
-    let reading = spawn_blocking(move || read(&config));
+    let reading = spawn_blocking(move || read(&config, &backends));
     let checked = timeout(READ_PATIENCE, reading)
         .await
         .map_err(|_| StartError::FilesSilent)?
@@ -83,18 +85,18 @@ pub(super) async fn prepare(
     })
 }
 
-fn read(config: &Path) -> Result<Checked, StartError> {
+fn read(config: &Path, backends: &Registry) -> Result<Checked, StartError> {
     let settings = config::load(config)?;
     let certificate = CertificatePair::load(
         &settings.tls.certificate,
         &settings.tls.private_key,
         SystemTime::now(),
     )?;
-    let backend_clients = live::backend_clients(&settings)?;
+    let pools = Pools::load(&settings.sites, backends)?;
     Ok(Checked {
         settings,
         certificate,
-        backend_clients,
+        pools,
     })
 }
 
@@ -108,7 +110,7 @@ impl Prepared {
         let Checked {
             settings,
             certificate,
-            backend_clients,
+            pools,
         } = self.checked;
         names::follow(&self.announcements, metrics);
         put_behind_balancers(&settings, &self.passive);
@@ -117,7 +119,7 @@ impl Prepared {
         }
         metrics.certificate_not_after(certificate.not_after);
         metrics.configuration_loaded();
-        let policy = Policy::new(settings, backend_clients, self.passive, self.announcements);
+        let policy = Policy::new(settings, pools, self.passive, self.announcements);
         let live = Live::new(Arc::new(policy), Arc::new(certificate));
         (live, self.listeners)
     }

@@ -36,7 +36,13 @@ impl App {
     async fn try_reload(&mut self) -> Result<(), StartError> {
         let listeners = &self.listeners;
         let is_open = |address| listeners.contains_key(&address);
-        let prepared = prepare(self.config.clone(), &mut self.passive, is_open).await?;
+        let prepared = prepare(
+            self.config.clone(),
+            Arc::clone(&self.backends),
+            &mut self.passive,
+            is_open,
+        )
+        .await?;
         let admin = prepared.settings().admin;
         if admin != self.admin.address {
             let ready = self.readiness.subscribe();

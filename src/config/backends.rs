@@ -3,7 +3,7 @@
 use super::error::{Fault, quoted};
 use super::listeners::covers;
 use super::place::{Place, Step, steps};
-use super::{Backend, BackendTls, HostName, Listener, ListenerTls, TlsVersion, Verify, file};
+use super::{Backend, BackendTls, HostName, Listener, TlsMode, TlsVersion, Verify, file};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub(super) fn resolve(
     for (index, backend) in written.into_iter().enumerate() {
         let place = Place::Value(steps!["sites", site, "backends", index, "address"]);
         let start = backend.tls.and_then(|tls| tls.0);
-        let default_port = if start == Some(ListenerTls::Implicit) {
+        let default_port = if start == Some(TlsMode::Implicit) {
             FTPS_PORT
         } else {
             FTP_PORT

@@ -7,7 +7,7 @@ use super::error::quoted;
 use super::scalar::{
     Count, FileName, Fingerprint, Greeting, ListenAddress, MaybeTls, Network, PortRange, Span,
 };
-use super::{CloseNotify, ListenerTls, PassiveMode, SessionReuse, TlsVersion};
+use super::{CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use std::fmt;
@@ -38,7 +38,7 @@ pub(super) struct File {
 )]
 pub(super) struct Listener {
     pub address: ListenAddress,
-    pub tls: ListenerTls,
+    pub tls: TlsMode,
     pub proxy_protocol: Option<ProxyProtocol>,
 }
 

@@ -142,7 +142,7 @@ pub struct Listener {
     /// Address and port; port 0 lets the operating system choose one, which the log then names.
     pub address: SocketAddr,
     /// When TLS starts.
-    pub tls: ListenerTls,
+    pub tls: TlsMode,
     /// The networks of the load balancers that connections come from, each with a PROXY protocol header that says who
     /// the client is; never empty. `None`: clients connect themselves.
     pub proxy_protocol: Option<Arc<[IpNet]>>,
@@ -150,14 +150,14 @@ pub struct Listener {
 
 /// When TLS starts on a control connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenerTls {
+pub enum TlsMode {
     /// After AUTH TLS (RFC 4217), on what is usually port 21.
     Explicit,
     /// With the first byte, on what is usually port 990.
     Implicit,
 }
 
-impl ListenerTls {
+impl TlsMode {
     /// The word for it in configuration, log and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -333,7 +333,7 @@ impl fmt::Display for Backend {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendTls {
     /// When TLS starts.
-    pub start: ListenerTls,
+    pub start: TlsMode,
     /// How the backend's certificate is judged.
     pub verify: Verify,
     /// The name to send as SNI and to expect in the certificate; by default the backend's host.

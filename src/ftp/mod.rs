@@ -2,7 +2,8 @@
 //!
 //! What comes in is split into lines ([`mod@line`]) and read as a [`command`] or a [`reply`]; [`address`] is the notation
 //! of PORT, EPRT, 227 and 229; [`features`] joins our FEAT list with a backend's; [`refusal`] tells a wrong guess from a
-//! login that is refused for another reason; [`answer`] holds every reply that Portcullis gives in its own words.
+//! login that is refused for another reason; [`server`] is what is found out about a server; [`answer`] holds every reply
+//! that Portcullis gives in its own words.
 
 pub mod address;
 pub mod answer;
@@ -11,3 +12,4 @@ pub mod features;
 pub mod line;
 pub mod refusal;
 pub mod reply;
+pub mod server;

@@ -23,6 +23,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::base::SiteId;
 use crate::book::{self, Book};
 use crate::client::Client;
 use crate::config::{GuardRules, is_in_any};
@@ -139,7 +140,7 @@ impl Guard {
     }
 
     /// Whether `client` may try to log in at `site`.
-    pub fn admits(&self, client: IpAddr, site: &str, rules: &GuardRules, now: Instant) -> bool {
+    pub fn admits(&self, client: IpAddr, site: SiteId, rules: &GuardRules, now: Instant) -> bool {
         if is_in_any(client, &rules.allow) {
             return true;
         }
@@ -153,7 +154,7 @@ impl Guard {
     pub fn may_guess(
         self: &Arc<Self>,
         client: IpAddr,
-        site: &str,
+        site: SiteId,
         trial: &Trial,
         rules: &GuardRules,
         now: Instant,
@@ -166,7 +167,7 @@ impl Guard {
         if !allowed && entry.is_some_and(|entry| now < entry.blocked_until) {
             return MayGuess::No;
         }
-        let guesses = under_way.entry(key.clone()).or_default();
+        let guesses = under_way.entry(key).or_default();
         let is_known =
             guesses.contains(&trial) || entry.is_some_and(|it| it.counted.contains(&Some(trial)));
         if !allowed && !is_known && !guesses.is_empty() {
@@ -191,7 +192,7 @@ impl Guard {
     pub fn failed(
         &self,
         client: IpAddr,
-        site: Option<&str>,
+        site: Option<SiteId>,
         trial: &Trial,
         rules: &GuardRules,
         now: Instant,
@@ -236,18 +237,18 @@ impl Default for Guard {
 }
 
 /// What is counted apart.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key {
     client: Client,
     /// None for logins that led to no site.
-    site: Option<Arc<str>>,
+    site: Option<SiteId>,
 }
 
 impl Key {
-    fn of(client: IpAddr, site: Option<&str>) -> Self {
+    fn of(client: IpAddr, site: Option<SiteId>) -> Self {
         Self {
             client: Client::of(client),
-            site: site.map(Arc::from),
+            site,
         }
     }
 }

@@ -1,22 +1,19 @@
-//! Who may come in: how many sessions run at once, in all, for one client and at one site, and how many one client may
-//! begin in a minute.
+//! Who may come in: how many sessions run at once, in all and for one client, and how many one client may begin in a
+//! minute. How many are at one site is counted with [that site](crate::backend).
 //!
 //! Asked right after accept, before TLS or a backend costs anything. Behind a load balancer the client isn't known yet
-//! by then: a place among all is reserved first, and becomes the client's once its address is there. A place at a site is
-//! asked for when USER has named it, before its backend is dialled. The limits come with each question, so that a reload
+//! by then: a place among all is reserved first, and becomes the client's once its address is there. The limits come with each question, so that a reload
 //! changes them for new sessions and leaves the running ones alone.
 
 mod pace;
 
-use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::config::{Limits, Site, is_in_any};
+use crate::config::{Limits, is_in_any};
 
 use pace::Pace;
 
@@ -31,8 +28,6 @@ struct Open {
     total: usize,
     /// Only clients with at least one session.
     by_client: HashMap<Client, usize>,
-    /// Only sites with at least one session, by name: a reload makes other [`Site`]s of them.
-    by_site: HashMap<String, usize>,
     pace: Pace,
 }
 
@@ -41,7 +36,6 @@ impl Default for Open {
         Self {
             total: 0,
             by_client: HashMap::new(),
-            by_site: HashMap::new(),
             pace: Pace::new(),
         }
     }
@@ -74,14 +68,6 @@ pub struct Place {
 pub struct Permit {
     place: Place,
     client: Client,
-}
-
-/// A session's place at a site, given back when this is dropped.
-#[derive(Debug)]
-#[must_use = "dropping the place gives it back"]
-pub struct SitePlace {
-    limiter: Arc<Limiter>,
-    site: Arc<Site>,
 }
 
 impl Limiter {
@@ -132,23 +118,6 @@ impl Limiter {
         pace.admit(Client::of(client), per_minute, now)
     }
 
-    /// Takes a place at `site` for a session that runs; `None` if all that one site may have are taken.
-    pub fn admit_to(self: &Arc<Self>, site: &Arc<Site>, limits: &Limits) -> Option<SitePlace> {
-        let mut open = self.lock();
-        match open.by_site.get_mut(&site.name) {
-            Some(sessions) if *sessions >= limits.sessions_per_site => return None,
-            Some(sessions) => *sessions += 1,
-            None => {
-                open.by_site.insert(site.name.clone(), 1);
-            }
-        }
-        drop(open);
-        Some(SitePlace {
-            limiter: Arc::clone(self),
-            site: Arc::clone(site),
-        })
-    }
-
     /// How many sessions run.
     pub fn open(&self) -> usize {
         self.lock().total
@@ -197,26 +166,13 @@ impl Drop for Place {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        give_back(&mut self.place.limiter.lock().by_client, &self.client);
-    }
-}
-
-impl Drop for SitePlace {
-    fn drop(&mut self) {
-        give_back(&mut self.limiter.lock().by_site, self.site.name.as_str());
-    }
-}
-
-/// One session less, and nothing kept of whom has none.
-fn give_back<K, Q>(sessions: &mut HashMap<K, usize>, whose: &Q)
-where
-    K: Borrow<Q> + Eq + Hash,
-    Q: Eq + Hash + ?Sized,
-{
-    match sessions.get_mut(whose) {
-        Some(count) if *count > 1 => *count -= 1,
-        _ => {
-            sessions.remove(whose);
+        let sessions = &mut self.place.limiter.lock().by_client;
+        match sessions.get_mut(&self.client) {
+            Some(count) if *count > 1 => *count -= 1,
+            // Nothing is kept of a client that has none.
+            _ => {
+                sessions.remove(&self.client);
+            }
         }
     }
 }

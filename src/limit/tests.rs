@@ -1,7 +1,6 @@
 //! Who is let in and who isn't, and what is kept of either.
 
 use super::*;
-use crate::config::{CloseNotify, PassiveMode, SessionReuse, UserTemplate};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -197,44 +196,6 @@ fn lower_limits_after_a_reload_hold_for_new_sessions() {
         refused(limiter.admit(ip("10.0.0.3"), &lower, Instant::now())),
         None
     );
-}
-
-fn site(name: &str) -> Arc<Site> {
-    Arc::new(Site {
-        name: name.to_owned(),
-        default: false,
-        hosts: Vec::new(),
-        backends: Vec::new(),
-        user: UserTemplate::default(),
-        session_reuse: SessionReuse::Prefer,
-        passive_mode: PassiveMode::Auto,
-        close_notify: CloseNotify::Require,
-    })
-}
-
-#[test]
-fn a_site_gets_its_share_and_leaves_the_rest_to_the_others() {
-    let limiter = Arc::new(Limiter::new());
-    let (one, other) = (site("one"), site("other"));
-    let held = [(); 2].map(|()| limiter.admit_to(&one, &LIMITS));
-    assert!(held.iter().all(Option::is_some));
-    assert!(limiter.admit_to(&one, &LIMITS).is_none());
-    assert!(limiter.admit_to(&other, &LIMITS).is_some());
-    drop(held);
-    assert!(limiter.admit_to(&one, &LIMITS).is_some());
-    assert!(limiter.lock().by_site.is_empty());
-}
-
-#[test]
-fn a_site_is_known_by_its_name_across_reloads() {
-    let limiter = Arc::new(Limiter::new());
-    let _held = [(); 2].map(|()| limiter.admit_to(&site("one"), &LIMITS));
-    assert!(limiter.admit_to(&site("one"), &LIMITS).is_none());
-    let higher = Limits {
-        sessions_per_site: 3,
-        ..LIMITS
-    };
-    assert!(limiter.admit_to(&site("one"), &higher).is_some());
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Leases and connections over real sockets of this machine.
 
 use super::*;
-use crate::tls::{Account, ClientCache, SessionId};
+use crate::base::{SessionId, SiteId};
+use crate::tls::{Account, ClientCache};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +20,7 @@ async fn one_port() -> (PassiveListeners, PassivePorts) {
 fn request(client: IpAddr, identity: Identity) -> LeaseRequest {
     LeaseRequest {
         client,
-        account: Account::of("site", b"user"),
+        account: Account::of(Some(SiteId(0)), b"user"),
         identity,
         reuse_delay: MOMENT,
     }

@@ -12,6 +12,7 @@
 //! A host is looked up as it is, then with any one first label. What isn't host is the user, byte for byte: nothing is
 //! trimmed, decoded or split again. An empty user beside a host is `anonymous`, as with IIS.
 
+use crate::base::SiteId;
 use crate::config::{HostName, HostPattern, Site, UserForms};
 use memchr::{memchr, memrchr};
 use std::collections::HashMap;
@@ -20,17 +21,26 @@ use std::sync::Arc;
 /// The table of one configuration: which host leads to which site.
 #[derive(Debug)]
 pub struct Router {
-    exact: HashMap<HostName, Arc<Site>>,
+    exact: HashMap<HostName, Destination>,
     /// By the name behind the wildcard label.
-    any_label_before: HashMap<HostName, Arc<Site>>,
-    default: Option<Arc<Site>>,
+    any_label_before: HashMap<HostName, Destination>,
+    default: Option<Destination>,
     forms: UserForms,
+}
+
+/// A site that logins lead to.
+#[derive(Debug, Clone)]
+struct Destination {
+    id: SiteId,
+    site: Arc<Site>,
 }
 
 /// Where a login goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The site that serves it.
+    /// The id of the site that serves it.
+    pub site_id: SiteId,
+    /// What the configuration says of that site.
     pub site: Arc<Site>,
     /// What the client's user is, without the host: opaque bytes.
     pub user: Vec<u8>,
@@ -52,14 +62,16 @@ impl Route {
 impl Router {
     /// The table of these sites. Configuration sees to it that no host and no default is there twice; if one were, the
     /// first would count.
-    pub fn new(sites: &[Arc<Site>], forms: UserForms) -> Self {
+    pub fn new(sites: impl IntoIterator<Item = (SiteId, Arc<Site>)>, forms: UserForms) -> Self {
         let mut router = Self {
             exact: HashMap::new(),
             any_label_before: HashMap::new(),
             default: None,
             forms,
         };
-        for site in sites {
+        for (id, site) in sites {
+            let destination = Destination { id, site };
+            let site = &destination.site;
             for host in &site.hosts {
                 let (table, name) = match host {
                     HostPattern::Exact(name) => (&mut router.exact, name),
@@ -67,10 +79,10 @@ impl Router {
                 };
                 table
                     .entry(name.clone())
-                    .or_insert_with(|| Arc::clone(site));
+                    .or_insert_with(|| destination.clone());
             }
             if site.default {
-                router.default.get_or_insert_with(|| Arc::clone(site));
+                router.default.get_or_insert_with(|| destination.clone());
             }
         }
         router
@@ -78,6 +90,10 @@ impl Router {
 
     /// The site that has `host`.
     pub fn site_of(&self, host: &HostName) -> Option<&Arc<Site>> {
+        self.destination(host).map(|destination| &destination.site)
+    }
+
+    fn destination(&self, host: &HostName) -> Option<&Destination> {
         self.exact
             .get(host)
             .or_else(|| self.any_label_before.get(&host.parent()?))
@@ -99,17 +115,17 @@ impl Router {
             return Some(route(site, or_anonymous(user), Some(name)));
         }
         if let Some(name) = host {
-            let site = self.site_of(name)?;
+            let site = self.destination(name)?;
             return Some(route(site, user_argument, Some(name.clone())));
         }
-        if let Some((name, site)) = sni.and_then(|name| Some((name, self.site_of(name)?))) {
+        if let Some((name, site)) = sni.and_then(|name| Some((name, self.destination(name)?))) {
             return Some(route(site, user_argument, Some(name.clone())));
         }
         let site = self.default.as_ref()?;
         Some(route(site, user_argument, None))
     }
 
-    fn by_user_form<'u>(&self, argument: &'u [u8]) -> Option<(HostName, &Arc<Site>, &'u [u8])> {
+    fn by_user_form<'u>(&self, argument: &'u [u8]) -> Option<(HostName, &Destination, &'u [u8])> {
         let backslash = || {
             let (name, user) = split(argument, memchr(b'\\', argument))?;
             self.configured(name).map(|(name, site)| (name, site, user))
@@ -126,16 +142,17 @@ impl Router {
         backslash.or_else(|| if self.forms.user_at_host { at() } else { None })
     }
 
-    fn configured(&self, name: &[u8]) -> Option<(HostName, &Arc<Site>)> {
+    fn configured(&self, name: &[u8]) -> Option<(HostName, &Destination)> {
         let name = HostName::parse(name)?;
-        let site = self.site_of(&name)?;
+        let site = self.destination(&name)?;
         Some((name, site))
     }
 }
 
-fn route(site: &Arc<Site>, user: &[u8], host: Option<HostName>) -> Route {
+fn route(to: &Destination, user: &[u8], host: Option<HostName>) -> Route {
     Route {
-        site: Arc::clone(site),
+        site_id: to.id,
+        site: Arc::clone(&to.site),
         user: user.to_vec(),
         host,
     }

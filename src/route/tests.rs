@@ -33,8 +33,12 @@ fn sites() -> Vec<Arc<Site>> {
     ]
 }
 
+fn router_of(sites: impl IntoIterator<Item = Arc<Site>>, forms: UserForms) -> Router {
+    Router::new((0..).map(SiteId).zip(sites), forms)
+}
+
 fn router(forms: UserForms) -> Router {
-    Router::new(&sites(), forms)
+    router_of(sites(), forms)
 }
 
 fn host(name: &str) -> HostName {
@@ -111,7 +115,7 @@ fn an_unknown_host_from_host_is_refused_and_from_sni_ignored() {
 
 #[test]
 fn without_a_default_site_a_login_must_name_a_host() {
-    let router = Router::new(&sites()[1..], UserForms::default());
+    let router = router_of(sites().split_off(1), UserForms::default());
     assert_eq!(router.route(b"al", None, None), None);
     assert_eq!(routed(&router, "FTPB.lab.|al", None, None), to("b", "al"));
 }
@@ -203,7 +207,7 @@ fn a_login_without_a_host_is_told_as_the_sites_first_host() {
         &["*.lab", "main.lab", "other.lab"],
         "{host}|{user}",
     )];
-    let route = Router::new(&sites, UserForms::default())
+    let route = router_of(sites, UserForms::default())
         .route(b"al", None, None)
         .expect("a route");
     assert_eq!(route.backend_user(), b"main.lab|al");
@@ -225,7 +229,7 @@ proptest! {
         argument in "[a-zA-Z.*|@\\\\ ]{0,12}(ftpb|branch|x|\\.lab|\\||@|\\\\|\\.){0,6}",
         host_ in proptest::option::of("(x|ftpb|special|branch)(\\.branch)?\\.lab"),
     ) {
-        let router = Router::new(&sites()[1..], ALL_FORMS);
+        let router = router_of(sites().split_off(1), ALL_FORMS);
         let named = host_.as_deref().map(host);
         if let Some(route) = router.route(argument.as_bytes(), named.as_ref(), None) {
             let name = route.host.expect("no default site, so a host decided").as_str().to_owned();

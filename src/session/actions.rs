@@ -6,14 +6,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::data::Order;
 use super::data_side::DataSide;
-use super::dial::{self, BackendConnection, Patience};
-use super::machine::{Action, Dialled, Ending, Event, Outcome, ProtocolError, Record, Stage, Ways};
-use super::summary::Summary;
-use super::{Dials, Session, Shared};
-use crate::config::{Backend, Site};
+use super::machine::{Action, Dialled, Ending, Event, Outcome, ProtocolError, Record, Stage};
+use super::{Dials, Session};
+use crate::backend::dial::{DialError, Patience};
+use crate::backend::{Backend, NoReply, Pool, SitePlace};
 use crate::ftp::command::{Command, Verb};
-use crate::limit::SitePlace;
-use crate::live::Live;
+use crate::ftp::server::Ways;
 use crate::net::control::ControlConnection;
 use crate::net::options;
 use crate::observe::metrics::LoginResult;
@@ -117,10 +115,9 @@ impl Session {
             }
         }
         self.dials = Dials::Some(None);
-        let place = self.admitted(&route.site)?;
-        let counted = self.shared.metrics.session_at(&route.site.name);
-        self.place = Some((place, counted));
-        self.dial(route).await;
+        let pool = Arc::clone(self.live.policy.pools.of(route.site_id));
+        self.place = Some(self.admitted(&pool)?);
+        self.dial(&pool).await;
         Ok(())
     }
 
@@ -136,14 +133,14 @@ impl Session {
     }
 
     /// A place at the site, or what keeps the client from its backend.
-    fn admitted(&self, site: &Arc<Site>) -> Result<SitePlace, Event> {
-        if self.is_blocked(site) {
+    fn admitted(&self, pool: &Pool) -> Result<SitePlace, Event> {
+        if self.is_blocked(pool.id()) {
             return Err(Event::Blocked);
         }
-        let limits = &self.live.policy.settings.limits;
-        let place = self.shared.limiter.admit_to(site, limits);
+        let most = self.live.policy.settings.limits.sessions_per_site;
+        let place = pool.admit(most, &self.shared.metrics);
         place.ok_or_else(|| {
-            self.summary.site_full(site, limits.sessions_per_site);
+            self.summary.site_full(pool.name(), most);
             Event::SiteFull
         })
     }
@@ -164,7 +161,7 @@ impl Session {
             return;
         };
         if let Err(error) = backend.send(line).await {
-            let reason = dial::NoReply::of(&error);
+            let reason = NoReply::of(&error);
             self.summary.backend_lost(self.machine.stage(), reason);
             self.backend = None;
             self.happened.push_back(Event::BackendGone);
@@ -180,44 +177,48 @@ impl Session {
         }
     }
 
-    /// Dials the site's backends in turn, unless the client goes away meanwhile.
-    async fn dial(&mut self, route: &Route) {
-        let live = Arc::clone(&self.live);
-        let dialling = dial_site(
-            &live,
-            route,
-            self.login_deadline(),
-            &self.shared,
-            &self.summary,
-        );
+    /// Dials the site's backends, unless the client goes away meanwhile; each failure is one log line.
+    async fn dial(&mut self, pool: &Pool) {
+        let patience = Patience {
+            timeouts: &self.live.policy.settings.timeouts,
+            by: self.login_deadline(),
+        };
+        let summary = &self.summary;
+        let on_failure = |backend: &Backend, error: &DialError| {
+            tracing::warn!(
+                session = summary.id().0,
+                client = %summary.client(),
+                site = pool.name(),
+                backend = %backend,
+                stage = error.stage().as_str(),
+                %error,
+                "backend not available"
+            );
+        };
+        let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
         let dialled = tokio::select! {
-            dialled = dialling => dialled,
+            dialled = pool.connect(resolver, patience, metrics, on_failure) => dialled,
             () = client_goes(&mut self.client) => return self.happened.push_back(Event::ClientGone),
         };
-        let (configured, backend) = dialled.unzip();
-        if let Some(backend) = &backend {
-            self.summary.backend(backend);
+        if let Some(connection) = &dialled {
+            self.summary.backend(connection);
         }
-        self.backend = backend;
-        self.dialled = configured.cloned();
-        let known = &self.shared.backend_ports;
-        let dialled = self.backend.as_mut().zip(configured);
-        let dialled = dialled.map(|(backend, configured)| Dialled {
-            ipv6: backend.address.ip().to_canonical().is_ipv6(),
-            welcome: backend.welcome.take(),
-            protection: backend.protection,
-            avoid: known.avoid(configured, Instant::now().into_std()),
+        self.dialled = dialled.as_ref().map(|it| Arc::clone(&it.backend));
+        self.backend = dialled;
+        let dialled = self.backend.as_mut().map(|connection| Dialled {
+            ipv6: connection.address.ip().to_canonical().is_ipv6(),
+            welcome: connection.welcome.take(),
+            protection: connection.protection,
+            avoid: connection.backend.avoided(Instant::now().into_std()),
         });
         self.happened.push_back(Event::Dialled(dialled));
     }
 
     fn avoid(&mut self, ways: Ways) {
-        if let Some(backend) = &self.dialled {
-            let now = Instant::now().into_std();
-            let known = &self.shared.backend_ports;
-            if known.remember(backend, ways, now) {
-                self.summary.avoid(backend, ways);
-            }
+        if let Some(backend) = &self.dialled
+            && backend.avoid(ways, Instant::now().into_std())
+        {
+            self.summary.avoid(backend, ways);
         }
     }
 
@@ -254,47 +255,4 @@ pub(super) async fn client_goes(client: &mut Option<ControlConnection>) {
     {
         client.fill().await;
     }
-}
-
-/// Tries the site's backends in turn; each failure is one log line and one count.
-///
-/// A backend that accepts connections and then says nothing must not use up the time of those after it: each may take
-/// its share of what is left until the login has to be done.
-async fn dial_site<'a>(
-    live: &'a Live,
-    route: &'a Route,
-    login_by: Instant,
-    shared: &Shared,
-    summary: &Summary,
-) -> Option<(&'a Backend, BackendConnection)> {
-    let metrics = &shared.metrics;
-    let mut untried = u32::try_from(route.site.backends.len()).unwrap_or(u32::MAX);
-    for (backend, tls) in live.policy.backends(&route.site) {
-        let began = Instant::now();
-        let share = login_by.saturating_duration_since(began) / untried.max(1);
-        untried = untried.saturating_sub(1);
-        let patience = Patience {
-            timeouts: &live.policy.settings.timeouts,
-            by: began + share,
-        };
-        match dial::dial(backend, tls, &shared.resolver, patience).await {
-            Ok(connection) => {
-                metrics.backend_dialled(&route.site.name, began.elapsed());
-                return Some((backend, connection));
-            }
-            Err(error) => {
-                metrics.backend_dial_failed(&route.site.name, error.stage());
-                tracing::warn!(
-                    session = summary.id(),
-                    client = %summary.client(),
-                    site = route.site.name,
-                    backend = %backend,
-                    stage = error.stage().as_str(),
-                    %error,
-                    "backend not available"
-                );
-            }
-        }
-    }
-    None
 }

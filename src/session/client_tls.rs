@@ -58,7 +58,7 @@ impl Session {
             Err(client) => {
                 let mut client = *client;
                 tracing::warn!(
-                    session = self.summary.id(),
+                    session = self.summary.id().0,
                     client = %self.summary.client(),
                     "clear text behind AUTH: somebody may be injecting commands"
                 );

@@ -1,19 +1,18 @@
 //! What the machine wants of the data connections: made ready, opened, ended.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
-use super::data::{BackendPort, EarlyHandshake, Legs, Order, PreparedData, RunningData};
+use super::data::{EarlyHandshake, Legs, Order, PreparedData, RunningData};
 use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, Prepared, Protection,
 };
+use crate::backend::data::BackendPort;
 use crate::config::{CloseNotify, SessionReuse};
 use crate::ftp::command::Direction;
-use crate::net::connect;
 use crate::passive::{Identity, LeaseRequest};
-use crate::tls::{SessionId, Tickets};
+use crate::tls::Tickets;
 
 /// The data connections of a session, as far as they have come.
 #[derive(Debug)]
@@ -90,7 +89,7 @@ impl Session {
                 let patience = timeouts.data_port;
                 let live = Arc::clone(&self.live);
                 let listener = self.listener.ip();
-                let (session, client) = (self.summary.id(), self.summary.client());
+                let (session, client) = (self.summary.id().0, self.summary.client());
                 let leasing = async move {
                     let lease = live.policy.passive.lease(listener, request, patience).await;
                     lease.inspect_err(|no_port| {
@@ -114,13 +113,9 @@ impl Session {
     /// Listens for a data connection from the backend, at the address that its control connection has here.
     pub(super) async fn listen_for_backend(&mut self) {
         self.backend_listener = None;
-        let local = self
-            .backend
-            .as_ref()
-            .and_then(|backend| backend.stream().socket().local_addr().ok());
         let mut at = None;
-        if let Some(local) = local {
-            match connect::listen_for_backend(local.ip()).await {
+        if let Some(backend) = &self.backend {
+            match backend.listen().await {
                 Ok((listener, address)) => {
                     at = Some(address);
                     self.backend_listener = Some(listener);
@@ -142,18 +137,11 @@ impl Session {
 
     /// The backend's side of the next data connection; `None` only if the session is about to end.
     fn backend_port(&mut self, data: BackendData) -> Option<BackendPort> {
-        let control = self.backend.as_ref()?.stream().socket();
-        let address = control.peer_addr().ok()?.ip();
-        Some(match data {
-            BackendData::Passive(announced) => BackendPort::Passive {
-                to: SocketAddr::new(address, announced.port),
-                announced: announced.address,
-            },
-            BackendData::Active => BackendPort::Active {
-                listener: self.backend_listener.take()?,
-                from: address,
-            },
-        })
+        let backend = self.backend.as_ref()?;
+        match data {
+            BackendData::Passive(announced) => backend.announced_port(announced),
+            BackendData::Active => backend.own_port(self.backend_listener.take()?),
+        }
     }
 
     fn lease_request(&self, protection: Protection) -> LeaseRequest {
@@ -219,7 +207,7 @@ impl Session {
             silence: self.bearable_silence(),
             metrics: Arc::clone(&self.shared.metrics),
             site: self.summary.site_name().to_owned(),
-            session: SessionId(self.summary.id()),
+            session: self.summary.id(),
             client: self.summary.client().ip(),
             close_notify: self.close_notify(),
             lingering: self.lingering.clone(),

@@ -4,15 +4,14 @@
 //! happens next (a line, a reply, a data event, a deadline, the end of the process), the state [`machine`] decides
 //! what it means, and `actions` does what the machine says. No decision is made here.
 //!
-//! [`dial`] leads to the backend, `client_tls` to TLS with the client; `data_side` makes, opens and drops the data
-//! connections that [`data`] holds; `backend_ports` remembers how backends are best asked for theirs; `penalty` is for failed logins, `summary` is what the log says in the end.
+//! [`backend`](crate::backend) leads to the backend, `client_tls` to TLS with the client; `data_side` makes, opens and
+//! drops the data connections that [`data`] holds; `penalty` is for failed logins, `summary` is what the log says in the
+//! end.
 
 mod actions;
-mod backend_ports;
 mod client_tls;
 pub mod data;
 mod data_side;
-pub mod dial;
 mod events;
 mod hello;
 pub mod machine;
@@ -29,22 +28,22 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::config::{Backend, ListenerTls};
+use crate::backend::{Backend, BackendConnection, SitePlace};
+use crate::base::SessionId;
+use crate::config::TlsMode;
 use crate::guard::{Guard, Trial};
-use crate::limit::{Limiter, Permit, SitePlace};
+use crate::limit::{Limiter, Permit};
 use crate::live::Live;
 use crate::net::control::ControlConnection;
 use crate::net::options;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
-use crate::observe::metrics::{Metrics, OpenSession};
-use crate::tls::{SessionId, SessionTls, Sessions};
+use crate::observe::metrics::Metrics;
+use crate::tls::{SessionTls, Sessions};
 
-use backend_ports::BackendPorts;
 use client_tls::handshake;
 use data::{Habit, Lingering};
 use data_side::DataSide;
-use dial::BackendConnection;
 use events::{ClientEnd, Look};
 use machine::{Clock, Ending, Event, Machine, Protection, Terms};
 use penalty::Judging;
@@ -65,7 +64,6 @@ pub struct Shared {
     pub tls_sessions: Arc<Sessions>,
     /// Where the names of backends lead.
     pub resolver: Arc<Resolver>,
-    backend_ports: BackendPorts,
     ids: AtomicU64,
 }
 
@@ -79,7 +77,6 @@ impl Shared {
             judged: Notify::new(),
             tls_sessions: Arc::new(Sessions::new()),
             resolver: Arc::default(),
-            backend_ports: BackendPorts::default(),
             ids: AtomicU64::new(1),
         }
     }
@@ -97,7 +94,7 @@ pub struct Accepted {
     /// The configured address of the listener, on which the passive ports listen, too.
     pub listener: SocketAddr,
     /// When TLS starts.
-    pub tls: ListenerTls,
+    pub tls: TlsMode,
     /// Its place among the sessions.
     pub permit: Permit,
 }
@@ -120,7 +117,7 @@ pub async fn serve(
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
 ) {
-    let id = shared.ids.fetch_add(1, Ordering::Relaxed);
+    let id = SessionId(shared.ids.fetch_add(1, Ordering::Relaxed));
     let mut summary = Summary::new(
         id,
         accepted.client,
@@ -135,13 +132,13 @@ pub async fn serve(
     // Which site it will be for isn't known yet.
     let reused = policy.settings.any_site_reuses_sessions();
     let tls_sessions = reused.then_some(&shared.tls_sessions);
-    let tls = SessionTls::new(&live.tls, tls_sessions, SessionId(id));
+    let tls = SessionTls::new(&live.tls, tls_sessions, id);
     let terms = terms(&live, accepted.client.ip(), accepted.local);
     let login_by = Instant::now() + policy.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {
-        ListenerTls::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
-        ListenerTls::Implicit => {
+        TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
+        TlsMode::Implicit => {
             let patience = policy.settings.timeouts.tls_handshake;
             match handshake(accepted.stream, &tls, patience, &mut summary).await {
                 Some((stream, sni)) => (stream, Machine::implicit(terms, sni)),
@@ -206,10 +203,10 @@ struct Session {
     permit: Option<Permit>,
     dials: Dials,
     /// From the dialling of its site's backend until that connection is closed.
-    place: Option<Place>,
+    place: Option<SitePlace>,
     backend: Option<BackendConnection>,
-    /// Which of the configured ones was dialled last.
-    dialled: Option<Backend>,
+    /// Which of the site's was dialled last.
+    dialled: Option<Arc<Backend>>,
     /// Where the backend may connect to, until its next data connection is prepared.
     backend_listener: Option<TcpListener>,
     data: DataSide,
@@ -240,9 +237,6 @@ struct Session {
     drain: watch::Receiver<Drain>,
     summary: Summary,
 }
-
-/// A place at a site, and that it is counted.
-type Place = (SitePlace, OpenSession);
 
 /// Whether the session has dialled a backend before.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::actions::client_goes;
 use super::machine::Event;
 use super::{Session, Shared};
-use crate::config::{NO_SITE, Site};
+use crate::base::SiteId;
+use crate::config::NO_SITE;
 use crate::ftp::command::Command;
 use crate::guard::{Guess, MayGuess, Standing};
 use crate::observe::metrics::GuardAction;
@@ -38,10 +39,10 @@ impl Drop for Judging {
 
 impl Session {
     /// Whether the client has failed too often to try to log in at this site.
-    pub(super) fn is_blocked(&self, site: &Site) -> bool {
+    pub(super) fn is_blocked(&self, site: SiteId) -> bool {
         !self.shared.guard.admits(
             self.summary.client().ip(),
-            &site.name,
+            site,
             &self.live.policy.settings.guard,
             Instant::now().into_std(),
         )
@@ -54,7 +55,7 @@ impl Session {
             return Ok(());
         };
         let (guard, rules) = (&self.shared.guard, &self.live.policy.settings.guard);
-        let (client, site) = (self.summary.client().ip(), &route.site.name);
+        let (client, site) = (self.summary.client().ip(), route.site_id);
         let guessing = async {
             loop {
                 // From here on, or the one that makes room could be missed.
@@ -79,9 +80,8 @@ impl Session {
 
     /// A login has failed: what follows waits for as long as the guard says, but not for a client that goes away, and
     /// not beyond the time for the login. Nobody but this session waits.
-    pub(super) async fn penalise(&mut self, site: Option<Arc<Site>>) {
+    pub(super) async fn penalise(&mut self, site: Option<SiteId>) {
         let now = Instant::now();
-        let site = site.as_ref().map(|site| site.name.as_str());
         let rules = &self.live.policy.settings.guard;
         let client = self.summary.client();
         let consequence =
@@ -90,7 +90,7 @@ impl Session {
                 .failed(client.ip(), site, &self.trial, rules, now.into_std());
         self.guess = None;
 
-        let label = site.unwrap_or(NO_SITE);
+        let label = site.map_or(NO_SITE, |site| self.live.policy.pools.of(site).name());
         let metrics = &self.shared.metrics;
         if consequence.crowded {
             metrics.guard(label, GuardAction::Crowded);
@@ -101,7 +101,7 @@ impl Session {
         if consequence.standing == Standing::NewlyBlocked {
             metrics.guard(label, GuardAction::Blocked);
             tracing::warn!(
-                session = self.summary.id(),
+                session = self.summary.id().0,
                 client = %client.ip(),
                 site = label,
                 seconds = rules.block.as_secs_f64(),

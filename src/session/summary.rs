@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::dial::BackendConnection;
-use super::machine::{AbortedBy, Ending, Failure, Outcome, Record, Stage, Way, Ways};
-use crate::config::{Backend, NO_SITE, Site, TlsVersion};
+use super::machine::{AbortedBy, Ending, Failure, Outcome, Record, Stage};
+use crate::backend::{Backend, BackendConnection};
+use crate::base::SessionId;
+use crate::config::{NO_SITE, TlsVersion};
 use crate::ftp::command::{self, Command};
+use crate::ftp::server::{Way, Ways};
 use crate::observe::log::shown;
 use crate::observe::metrics::{
     Direction, HandshakeResult, LoginResult, Metrics, RunningTransfer, Verdict,
@@ -22,7 +24,7 @@ use crate::tls::{self, Account};
 /// What has been seen of a session so far.
 #[derive(Debug)]
 pub(super) struct Summary {
-    id: u64,
+    id: SessionId,
     client: SocketAddr,
     listener: SocketAddr,
     began: Instant,
@@ -42,7 +44,12 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub fn new(id: u64, client: SocketAddr, listener: SocketAddr, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        id: SessionId,
+        client: SocketAddr,
+        listener: SocketAddr,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             id,
             client: SocketAddr::new(client.ip().to_canonical(), client.port()),
@@ -62,15 +69,17 @@ impl Summary {
         }
     }
 
-    /// The session's number, by which its lines belong together.
-    pub fn id(&self) -> u64 {
+    /// The session's number.
+    pub fn id(&self) -> SessionId {
         self.id
     }
 
     /// Where the login leads, as a number.
     pub fn account(&self) -> Account {
-        let user = self.route.as_ref().map_or(&[][..], |route| &route.user);
-        Account::of(self.site_name(), user)
+        match &self.route {
+            Some(route) => Account::of(Some(route.site_id), &route.user),
+            None => Account::of(None, &[]),
+        }
     }
 
     /// The metric label of the session's site.
@@ -89,13 +98,13 @@ impl Summary {
     /// The handshake of the client's control connection failed.
     pub fn handshake_failed(&self, error: &io::Error) {
         self.metrics.handshake(HandshakeResult::Failed);
-        tracing::info!(session = self.id, client = %self.client, error = %tls::explain(error), "TLS handshake with the client failed");
+        tracing::info!(session = self.id.0, client = %self.client, error = %tls::explain(error), "TLS handshake with the client failed");
     }
 
     /// A ClientHello came where a command should be.
     pub fn tls_without_auth(&self) {
         tracing::info!(
-            session = self.id,
+            session = self.id.0,
             client = %self.client,
             "client speaks TLS without AUTH; it may want an implicit listener"
         );
@@ -105,7 +114,7 @@ impl Summary {
     pub fn handshake_timed_out(&self) {
         self.metrics.handshake(HandshakeResult::TimedOut);
         tracing::info!(
-            session = self.id,
+            session = self.id.0,
             client = %self.client,
             "TLS handshake with the client took too long"
         );
@@ -131,12 +140,12 @@ impl Summary {
     }
 
     pub fn backend_lost(&self, stage: Stage, reason: impl Display) {
-        tracing::warn!(session = self.id, site = self.site_name(), stage = stage.as_str(), %reason, "backend's control connection lost");
+        tracing::warn!(session = self.id.0, site = self.site_name(), stage = stage.as_str(), %reason, "backend's control connection lost");
     }
 
     /// Nobody can be listened for in active mode.
     pub fn not_listening(&self, error: &io::Error) {
-        tracing::warn!(session = self.id, site = self.site_name(), %error, "no port for a data connection from the backend");
+        tracing::warn!(session = self.id.0, site = self.site_name(), %error, "no port for a data connection from the backend");
     }
 
     /// Its data ports are asked for in another way than these from now on.
@@ -150,7 +159,7 @@ impl Summary {
         .filter_map(|(way, name)| ways.has(way).then_some(name))
         .collect();
         tracing::info!(
-            session = self.id,
+            session = self.id.0,
             site = self.site_name(),
             %backend,
             avoided = avoided.join(" "),
@@ -159,11 +168,11 @@ impl Summary {
     }
 
     /// The site has as many sessions as it may.
-    pub fn site_full(&self, site: &Site, limit: usize) {
+    pub fn site_full(&self, site: &str, limit: usize) {
         tracing::warn!(
-            session = self.id,
+            session = self.id.0,
             client = %self.client,
-            site = site.name,
+            site,
             limit,
             "login refused, the site has as many sessions as limits.sessions_per_site allows"
         );
@@ -172,7 +181,7 @@ impl Summary {
     /// A further dial has to wait.
     pub fn dials_too_often(&self) {
         tracing::warn!(
-            session = self.id,
+            session = self.id.0,
             client = %self.client,
             site = self.site_name(),
             "login waits, since its client has backends dialled more often than limits.sessions_per_client_per_minute allows"
@@ -200,7 +209,7 @@ impl Summary {
             } => self.transfer(command, *direction, outcome),
             Record::Refused { command, answer } => {
                 tracing::info!(
-                    session = self.id,
+                    session = self.id.0,
                     client = %self.client,
                     site = self.site_name(),
                     user = self.user(),
@@ -216,7 +225,7 @@ impl Summary {
                     .as_ref()
                     .map(|reply| shown(reply.bytes().trim_ascii_end()));
                 tracing::warn!(
-                    session = self.id,
+                    session = self.id.0,
                     site = self.site_name(),
                     reply,
                     "backend gave no data port"
@@ -236,7 +245,7 @@ impl Summary {
         if result == LoginResult::Accepted {
             let backend = self.backend.map(|(address, _)| address);
             tracing::info!(
-                session = self.id,
+                session = self.id.0,
                 client = %self.client,
                 site,
                 user,
@@ -244,7 +253,7 @@ impl Summary {
                 "logged in"
             );
         } else {
-            tracing::info!(session = self.id, client = %self.client, site, user, result = result.as_str(), "login failed");
+            tracing::info!(session = self.id.0, client = %self.client, site, user, result = result.as_str(), "login failed");
         }
     }
 
@@ -265,7 +274,7 @@ impl Summary {
         self.metrics
             .transfer(self.site_name(), direction, verdict, bytes);
         tracing::info!(
-            session = self.id,
+            session = self.id.0,
             client = %self.client,
             site = self.site_name(),
             user = self.user(),
@@ -291,7 +300,7 @@ impl Summary {
             None => (None, None),
         };
         tracing::info!(
-            session = self.id,
+            session = self.id.0,
             client = %self.client,
             listener = %self.listener,
             client_tls = version(self.client_tls),

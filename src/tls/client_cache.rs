@@ -6,7 +6,7 @@
 //! another. A client shows that it shares a cache by offering another live session's entry. That it doesn't is proved by
 //! an entry that it passed over: see [`ClientCache::is_separate_from`].
 
-use super::sessions::SessionId;
+use crate::base::SessionId;
 
 /// The cache behind one control connection, as far as it has shown itself. Moments are numbers of one sequence that
 /// the process counts up.

@@ -161,9 +161,10 @@ mod tests {
     use rustls::{ClientConfig, ClientConnection};
 
     use super::*;
+    use crate::base::SessionId;
     use crate::config::TlsVersion;
     use crate::tls::fixtures::{Authority, VERSIONS, client, handshake, pair_of};
-    use crate::tls::{ServerTls, SessionId, SessionTls, Sessions};
+    use crate::tls::{ServerTls, SessionTls, Sessions};
 
     fn hello_of(client: &Arc<ClientConfig>) -> Vec<u8> {
         let name = ServerName::try_from("ftp.test").unwrap();

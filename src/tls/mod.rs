@@ -41,7 +41,7 @@ pub use certificate::{CertificateError, CertificatePair, Fingerprint};
 pub use client_cache::ClientCache;
 pub use fault::{HandshakeFault, explain};
 pub use server::ServerTls;
-pub use sessions::{Account, SessionId, Sessions, Whose};
+pub use sessions::{Account, Sessions, Whose};
 pub use watch::Watch;
 
 /// The cryptography in use: aws-lc-rs, with AES-128-GCM in front. It is a tenth faster than AES-256-GCM, and for what

@@ -12,18 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::client_cache::ClientCache;
 use super::habits::Habits;
 pub(super) use super::habits::Presented;
-
-/// An FTP session's number, by which its TLS sessions are told from others'. Never used twice in a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionId(pub u64);
+use crate::base::{SessionId, SiteId};
 
 /// Who has logged in on an FTP session: a site's user, as a number. Two accounts may have the same number by chance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Account(u64);
 
 impl Account {
-    /// The number of this user of this site.
-    pub fn of(site: &str, user: &[u8]) -> Self {
+    /// The number of this user of this site, or of one that has named no site.
+    pub fn of(site: Option<SiteId>, user: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
         (site, user).hash(&mut hasher);
         Self(hasher.finish())

@@ -220,6 +220,10 @@ fn who_turns_to_another_site_or_is_let_in_by_none_leaves_its_place_to_others() {
         undecided.command("USER alice", 331);
         undecided.send(elsewhere);
         undecided.reply();
+        // The place is free once the connection to the backend is closed, which the reply doesn't wait for.
+        proxy.wait_for_metric("portcullis_site_sessions{site=\"ftpa\"}", |sessions| {
+            sessions == 0.0
+        });
         front.session(&proxy, "bob").control.command("QUIT", 221);
         proxy.wait_for_metric("portcullis_sessions", |sessions| sessions == 1.0);
         undecided.command("HOST proxy.test", 220);

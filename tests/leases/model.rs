@@ -10,10 +10,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portcullis::base::{SessionId, SiteId};
 use portcullis::passive::lease_table::{
     ConnectionId, Effect, Heard, Identity, LeaseEnd, LeaseId, LeaseRequest, LeaseTable, Standing,
 };
-use portcullis::tls::{Account, ClientCache, SessionId, Whose};
+use portcullis::tls::{Account, ClientCache, Whose};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const SESSIONS: usize = 3;
@@ -163,7 +164,10 @@ impl World {
         self.last += 1;
         let session = SessionId(self.last);
         Client {
-            account: Account::of("site", &[u8::try_from(account).unwrap_or_default()]),
+            account: Account::of(
+                Some(SiteId(0)),
+                &[u8::try_from(account).unwrap_or_default()],
+            ),
             kind,
             shares,
             cache: ClientCache::new(session),

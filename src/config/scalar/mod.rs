@@ -14,7 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use super::{CloseNotify, ListenerTls, PassiveMode, SessionReuse, TlsVersion};
+use super::{CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
 
 /// What is wrong with a value, and what to write instead.
 pub(super) struct Wrong {
@@ -53,7 +53,7 @@ pub(super) struct ListenAddress(pub SocketAddr);
 
 /// When TLS starts towards a backend, if at all.
 #[derive(Clone, Copy)]
-pub(super) struct MaybeTls(pub Option<ListenerTls>);
+pub(super) struct MaybeTls(pub Option<TlsMode>);
 
 /// The name of a file, as written.
 pub(super) struct FileName(pub PathBuf);
@@ -84,7 +84,7 @@ read_from_text! {
     FileName: "a file name", |text| read::file_name(text).map(FileName);
     Greeting: "the text of the greeting", |text| read::greeting(text).map(Greeting);
     Fingerprint: "a fingerprint such as \"sha256:9f86d0...\"", |text| read::fingerprint(text).map(Fingerprint);
-    ListenerTls: "`explicit` or `implicit`", |text| read::one_of(
+    TlsMode: "`explicit` or `implicit`", |text| read::one_of(
         text,
         &[("explicit", Self::Explicit), ("implicit", Self::Implicit)],
     );
@@ -92,8 +92,8 @@ read_from_text! {
         text,
         &[
             ("none", Self(None)),
-            ("explicit", Self(Some(ListenerTls::Explicit))),
-            ("implicit", Self(Some(ListenerTls::Implicit))),
+            ("explicit", Self(Some(TlsMode::Explicit))),
+            ("implicit", Self(Some(TlsMode::Implicit))),
         ],
     );
     SessionReuse: "`off`, `prefer` or `require`", |text| read::one_of(

@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 mod under_way;
 
+const FTPA: SiteId = SiteId(0);
+const FTPB: SiteId = SiteId(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Seven in a row, or one every 10 s, are tolerated.
@@ -57,16 +59,16 @@ impl Scene {
     }
 
     fn fails(&mut self, client: IpAddr) -> Consequence {
-        self.fails_at(client, Some("ftpa"))
+        self.fails_at(client, Some(FTPA))
     }
 
-    fn fails_at(&mut self, client: IpAddr, site: Option<&str>) -> Consequence {
+    fn fails_at(&mut self, client: IpAddr, site: Option<SiteId>) -> Consequence {
         self.guesses += 1;
         let guess = self.guesses.to_string();
         self.fails_with(client, site, &guess)
     }
 
-    fn fails_with(&self, client: IpAddr, site: Option<&str>, password: &str) -> Consequence {
+    fn fails_with(&self, client: IpAddr, site: Option<SiteId>, password: &str) -> Consequence {
         let mut trial = self.guard.trial(b"alice");
         trial.secret(password.as_bytes());
         self.guard
@@ -74,7 +76,7 @@ impl Scene {
     }
 
     fn admits(&self, client: IpAddr) -> bool {
-        self.guard.admits(client, "ftpa", &self.rules, self.now)
+        self.guard.admits(client, FTPA, &self.rules, self.now)
     }
 
     fn pass(&mut self, time: Duration) {
@@ -145,7 +147,7 @@ fn somebody_who_mistypes_now_and_then_is_never_noticed() {
 fn one_robot_with_an_old_password_does_not_shut_its_office_out() {
     let mut scene = Scene::new();
     for _ in 0..1000 {
-        let consequence = scene.fails_with(attacker(1), Some("ftpa"), "of last year");
+        let consequence = scene.fails_with(attacker(1), Some(FTPA), "of last year");
         assert_eq!(consequence.standing, Standing::Admitted);
         assert_eq!(consequence.delay, Duration::ZERO);
         scene.pass(SECOND);
@@ -160,7 +162,7 @@ fn the_owner_logs_in_from_elsewhere_and_at_other_sites() {
     assert!(scene.admits(attacker(2)));
     let other_site = scene
         .guard
-        .admits(attacker(1), "ftpb", &scene.rules, scene.now);
+        .admits(attacker(1), FTPB, &scene.rules, scene.now);
     assert!(other_site);
 }
 
@@ -285,7 +287,7 @@ fn a_panic_elsewhere_lets_nobody_in() {
     })
     .join();
     assert!(panicked.is_err() && guard.state.is_poisoned());
-    assert!(!guard.admits(attacker(1), "ftpa", &scene.rules, scene.now));
+    assert!(!guard.admits(attacker(1), FTPA, &scene.rules, scene.now));
 }
 
 #[test]

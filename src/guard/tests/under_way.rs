@@ -7,7 +7,7 @@ fn at_once(scene: &Scene, guard: &Arc<Guard>, trials: &[Trial]) -> (Vec<Guess>, 
     let mut under_way = Vec::new();
     let mut later = 0;
     for trial in trials {
-        match guard.may_guess(attacker(1), "site", trial, &scene.rules, scene.now) {
+        match guard.may_guess(attacker(1), FTPA, trial, &scene.rules, scene.now) {
             MayGuess::Yes(guess) => under_way.push(guess),
             MayGuess::Later => later += 1,
             MayGuess::No => panic!("nobody has failed"),
@@ -26,13 +26,7 @@ fn no_more_guesses_are_under_way_than_may_fail_and_the_others_wait() {
     assert_eq!((under_way.len(), later), (failures, 100 - failures));
 
     // One has failed: its place is used up.
-    guard.failed(
-        attacker(1),
-        Some("site"),
-        &trials[0],
-        &scene.rules,
-        scene.now,
-    );
+    guard.failed(attacker(1), Some(FTPA), &trials[0], &scene.rules, scene.now);
     drop(under_way.remove(0));
     let next = &trials[failures..=failures];
     assert_eq!(at_once(&scene, &guard, next).1, 1);
@@ -41,10 +35,10 @@ fn no_more_guesses_are_under_way_than_may_fail_and_the_others_wait() {
     assert_eq!(at_once(&scene, &guard, next).1, 0);
     // All have failed.
     for trial in &trials[1..failures] {
-        guard.failed(attacker(1), Some("site"), trial, &scene.rules, scene.now);
+        guard.failed(attacker(1), Some(FTPA), trial, &scene.rules, scene.now);
     }
     drop(under_way);
-    let no = guard.may_guess(attacker(1), "site", &trials[50], &scene.rules, scene.now);
+    let no = guard.may_guess(attacker(1), FTPA, &trials[50], &scene.rules, scene.now);
     assert!(matches!(no, MayGuess::No));
     assert!(guard.state().under_way.is_empty());
 }

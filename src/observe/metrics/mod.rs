@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Registry, TextEncoder};
 
-use crate::config::{ListenerTls, NO_SITE};
+use crate::config::{NO_SITE, TlsMode};
 
 pub use self::labels::{
     DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LoginResult,
@@ -60,7 +60,7 @@ impl Metrics {
     }
 
     /// A session began; it counts as open until what this gives is dropped.
-    pub fn session(&self, listener: ListenerTls) -> OpenSession {
+    pub fn session(&self, listener: TlsMode) -> OpenSession {
         self.table
             .sessions_total
             .with_label_values(&[listener.as_str()])

@@ -6,7 +6,7 @@ use prometheus::{
     Registry,
 };
 
-use crate::config::{ListenerTls, NO_SITE};
+use crate::config::{NO_SITE, TlsMode};
 
 use super::labels::{
     DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LoginResult,
@@ -198,7 +198,7 @@ impl Table {
     }
 
     fn start_from_zero(&self) {
-        for listener in [ListenerTls::Explicit, ListenerTls::Implicit] {
+        for listener in [TlsMode::Explicit, TlsMode::Implicit] {
             self.sessions_total.with_label_values(&[listener.as_str()]);
         }
         for reason in RefusedReason::ALL {

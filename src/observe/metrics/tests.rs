@@ -52,7 +52,7 @@ fn series(metrics: &Metrics) -> usize {
 
 /// Counts everything that can be counted once, with `site` wherever there is a site.
 fn count_everything(metrics: &Metrics, site: &str) {
-    for listener in [ListenerTls::Explicit, ListenerTls::Implicit] {
+    for listener in [TlsMode::Explicit, TlsMode::Implicit] {
         drop(metrics.session(listener));
     }
     RefusedReason::ALL
@@ -207,7 +207,7 @@ fn declaring_a_site_again_keeps_its_numbers() {
 #[test]
 fn a_panicking_session_is_no_longer_counted_as_open() {
     let metrics = Metrics::new();
-    let session = metrics.session(ListenerTls::Implicit);
+    let session = metrics.session(TlsMode::Implicit);
     let transfer = metrics.transfer_running();
     assert_eq!(value(&metrics, "portcullis_sessions"), Some(1.0));
     assert_eq!(value(&metrics, "portcullis_transfers"), Some(1.0));

@@ -33,7 +33,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::tls::{Account, ClientCache, SessionId, Whose};
+use crate::base::SessionId;
+use crate::tls::{Account, ClientCache, Whose};
 
 use client::Client;
 

@@ -1,6 +1,7 @@
 //! Rules of the lease table, one by one. Every order of everything is in `tests/leases`.
 
 use super::*;
+use crate::base::SiteId;
 use std::net::Ipv4Addr;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -31,7 +32,7 @@ impl Bench {
     fn ask_of(&mut self, lease: u64, identity: Identity, account: u64) -> Option<SocketAddr> {
         let request = LeaseRequest {
             client: CLIENT,
-            account: Account::of("site", &account.to_be_bytes()),
+            account: Account::of(Some(SiteId(0)), &account.to_be_bytes()),
             identity,
             reuse_delay: DELAY,
         };
@@ -101,7 +102,7 @@ fn unproven(session: u64) -> Identity {
 fn name_of(session: u64) -> Heard {
     Heard::Named(Whose {
         session: SessionId(session),
-        account: Some(Account::of("site", &session.to_be_bytes())),
+        account: Some(Account::of(Some(SiteId(0)), &session.to_be_bytes())),
         cache: separate(session),
     })
 }
@@ -383,7 +384,7 @@ fn a_name_of_the_same_account_shows_that_clients_which_came_at_once_share_a_cach
     bench.ask_of(1, Identity::Unproven(at_once(1)), 2);
     let heard = Heard::Named(Whose {
         session: SessionId(2),
-        account: Some(Account::of("site", &2u64.to_be_bytes())),
+        account: Some(Account::of(Some(SiteId(0)), &2u64.to_be_bytes())),
         cache: at_once(2),
     });
     let effects = bench.says(heard);
@@ -458,7 +459,7 @@ fn leases_of_other_addresses_are_in_nobodys_way() {
     bench.ask(1, Identity::Address);
     let request = LeaseRequest {
         client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
-        account: Account::of("site", b"user"),
+        account: Account::of(Some(SiteId(0)), b"user"),
         identity: Identity::Address,
         reuse_delay: DELAY,
     };
@@ -476,7 +477,7 @@ fn the_ports_of_only_so_many_clients_are_remembered() {
         let client = IpAddr::V4(Ipv4Addr::from(number));
         let request = LeaseRequest {
             client,
-            account: Account::of("site", b"user"),
+            account: Account::of(Some(SiteId(0)), b"user"),
             identity: Identity::Address,
             reuse_delay: DELAY,
         };

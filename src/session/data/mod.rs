@@ -4,7 +4,6 @@
 //! task drops its sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the
 //! order to proceed; the source's only until the source has ended and been answered with our own end.
 
-mod backend;
 mod door;
 mod early;
 mod legs;
@@ -18,18 +17,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 use super::machine::{DataEvent, DataFailure, Prepared};
+use crate::backend::data::{Approach, BackendPort};
+use crate::base::SessionId;
+use crate::base::task::Task;
 use crate::config::{CloseNotify, Timeouts};
 use crate::ftp::command::Direction;
 use crate::observe::metrics::Metrics;
 use crate::passive::{Arrived, Identity, Lease, LeaseHold, NoPort, Undecided};
-use crate::tls::{BackendSessionTls, DataTls, SessionId};
+use crate::tls::{BackendSessionTls, DataTls};
 
-use backend::Approach;
-pub use backend::BackendPort;
 use door::Door;
 pub use early::{EarlyHandshake, Habit};
 use legs::{Guest, guest};
@@ -119,34 +118,6 @@ pub struct Legs {
     pub close_notify: CloseNotify,
     /// Where sinks are left that have been told the end.
     pub lingering: Lingering,
-}
-
-/// A task that ends with its handle.
-#[derive(Debug)]
-struct Task<T> {
-    handle: JoinHandle<T>,
-    abort: AbortHandle,
-}
-
-impl<T: Send + 'static> Task<T> {
-    fn spawn(future: impl Future<Output = T> + Send + 'static) -> Self {
-        let handle = tokio::spawn(future);
-        Self {
-            abort: handle.abort_handle(),
-            handle,
-        }
-    }
-
-    /// `None` if the task panicked.
-    async fn join(&mut self) -> Option<T> {
-        (&mut self.handle).await.ok()
-    }
-}
-
-impl<T> Drop for Task<T> {
-    fn drop(&mut self) {
-        self.abort.abort();
-    }
 }
 
 impl PreparedData {

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::{BackendTls, ListenerTls, TlsVersion, Verify};
+use crate::config::{BackendTls, TlsMode, TlsVersion, Verify};
 use crate::net::relay::Patience;
 use crate::tls::BackendTlsClient;
 
@@ -137,7 +137,7 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
     };
     let timeouts = timeouts(Duration::from_secs(30));
     let tls = BackendTls {
-        start: ListenerTls::Explicit,
+        start: TlsMode::Explicit,
         verify: Verify::None,
         server_name: "be1.test".to_owned(),
         max_version: TlsVersion::V1_3,

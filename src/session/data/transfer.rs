@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::backend::{Approach, BackendPort, Reached};
 use super::legs::{OpenLeg, OpenLegs, open_client, secure_backend};
 use super::told::Told;
 use super::{Legs, Order, PreparedClient};
+use crate::backend::data::{Approach, BackendPort, Reached};
 use crate::config::CloseNotify;
 use crate::ftp::command::Direction;
 use crate::net::relay::{Broken, Ended, first_bytes, relay};
@@ -155,7 +155,9 @@ impl Transfer {
     async fn open(&self, backend: Reached, client: &mut PreparedClient, open: &mut OpenLegs) {
         let client_tls = self.client_tls.as_ref();
         let mut backend = pin!(async {
-            let socket = backend.connection(&self.told).await?;
+            // One that connects to us may do so before its 1yz or after it: until then it has the time for a reply.
+            let socket = backend.connection(self.told.backend_stays_away()).await;
+            let socket = socket.map_err(|_| DataFailure::NoBackend)?;
             open.backend = Some(secure_backend(socket, &self.legs, &self.told).await?);
             Ok(())
         });

@@ -1,16 +1,16 @@
 //! What the machine has its driver do, in order.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Ending, Outcome, ProtocolError, Stage, Ways};
-use crate::config::Site;
+use super::{Ending, Outcome, ProtocolError, Stage};
+use crate::base::SiteId;
 use crate::ftp::address::Announced;
 use crate::ftp::answer::Answer;
 use crate::ftp::command::{Command, Direction};
 use crate::ftp::reply::Reply;
+use crate::ftp::server::Ways;
 use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
@@ -31,7 +31,7 @@ pub enum Action {
     /// Send this PASS or ACCT to the backend, unless the guard says otherwise: then comes `Event::Blocked` in its place.
     Guess(Command),
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
-    Penalise(Option<Arc<Site>>),
+    Penalise(Option<SiteId>),
     /// Send this line to the backend.
     Send(Bytes),
     /// Close the backend's control connection.

@@ -8,12 +8,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::context::Context;
 use super::ready::{LoggedIn, Ready};
-use super::ways::{BackendPorts, Way, Ways};
+use super::ways::BackendPorts;
 use super::{Action, BackendData, ClientData, Prepared, Record, State};
 use crate::ftp::address::{self, BadEprt, EpsvArgument};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::reply::{Class, Reply};
+use crate::ftp::server::{Way, Ways};
 
 /// What a data port command says.
 enum PortCommand {

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::{DataFailure, Ways};
+use super::DataFailure;
 use crate::config::HostName;
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::reply::Reply;
+use crate::ftp::server::{BackendProtection, Ways};
 
 /// Something that happened.
 #[derive(Debug)]
@@ -90,15 +91,6 @@ pub struct Dialled {
     pub protection: BackendProtection,
     /// How it is not to be asked for data ports, as earlier sessions have found out.
     pub avoid: Ways,
-}
-
-/// How far a backend has been told that data connections are private.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendProtection {
-    /// There is nothing to tell, or it has been told.
-    Settled,
-    /// It takes PBSZ and PROT only behind a login.
-    AfterLogin,
 }
 
 /// What became of `Action::PrepareData`.

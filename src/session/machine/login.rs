@@ -3,19 +3,18 @@
 //! The backend is dialled on USER, when the site is known, and it alone says who may come in: its replies to USER, PASS
 //! and ACCT are passed on as they are (a 331 may carry a challenge, a 230 may come without a password).
 
-use std::sync::Arc;
-
 use super::context::{Context, LoginClock};
 use super::pre_login::NoBackend;
 use super::ready::{LoggedIn, Ready};
 use super::rest::RestOffset;
 use super::settings::Replay;
 use super::ways::BackendPorts;
-use super::{Action, BackendProtection, Dialled, Ending, ProtocolError, Record, State, security};
+use super::{Action, Dialled, Ending, ProtocolError, Record, State, security};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::refusal;
 use crate::ftp::reply::{Class, Reply};
+use crate::ftp::server::BackendProtection;
 use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
@@ -303,8 +302,7 @@ impl Login {
                 let user = self.route.backend_user();
                 cx.push(Action::Record(Record::Login(LoginResult::Rejected)));
                 if refusal::is_about_credentials(&reply, user.as_slice()) {
-                    let site = Arc::clone(&self.route.site);
-                    cx.push(Action::Penalise(Some(site)));
+                    cx.push(Action::Penalise(Some(self.route.site_id)));
                 }
                 cx.forward(&reply);
             }

@@ -54,14 +54,13 @@ use crate::route::{Route, Router};
 pub use action::{Action, BackendData, ClientData, Protection, Record};
 use context::{Context, LoginClock};
 pub use ending::Ending;
-pub use event::{BackendProtection, BadLine, DataEvent, Dialled, Event, Prepared};
+pub use event::{BadLine, DataEvent, Dialled, Event, Prepared};
 use pre_login::NoBackend;
 pub use protocol_error::{ProtocolError, Stage};
 use security::{ChosenBy, Security};
 use state::State;
 pub use transfer::{AbortedBy, DataFailure, Failure, Outcome};
 pub use wait::{Clock, Deadline, Wait};
-pub use ways::{Way, Ways};
 
 /// What a session needs to know when it begins.
 #[derive(Debug, Clone)]

@@ -9,12 +9,12 @@ use super::context::Context;
 use super::data_port::{self, PortDialogue};
 use super::login::{Connection, Login, Named};
 use super::transfer;
-use super::ways::Ways;
 use super::{Action, Ending, State, security};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::features;
 use crate::ftp::reply::{Class, Reply};
+use crate::ftp::server::Ways;
 use crate::route::Route;
 
 /// A login that the backend has accepted. Each state behind the login holds it.
@@ -123,7 +123,7 @@ impl Ready {
                 cx.refuse_unknown_host();
                 State::Ready(self)
             }
-            Named::Site(route) if route.site.name == self.login.route.site.name => {
+            Named::Site(route) if route.site_id == self.login.route.site_id => {
                 // A lease that nobody will use keeps the port from others.
                 self.login.drop_data_port(cx);
                 cx.push(Action::Route(route.clone()));

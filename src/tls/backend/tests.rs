@@ -4,7 +4,7 @@ use rcgen::{BasicConstraints, IsCa};
 use rustls::{HandshakeKind, ProtocolVersion, SupportedProtocolVersion};
 
 use super::*;
-use crate::config::ListenerTls;
+use crate::config::TlsMode;
 use crate::tls::certificate::fingerprint;
 use crate::tls::fault::HandshakeFault;
 use crate::tls::fixtures::{Authority, Ends, Identity, VERSIONS, handshake};
@@ -13,7 +13,7 @@ const NAME: &str = "be1.test";
 
 fn settings(verify: Verify) -> BackendTls {
     BackendTls {
-        start: ListenerTls::Explicit,
+        start: TlsMode::Explicit,
         verify,
         server_name: NAME.to_owned(),
         max_version: TlsVersion::V1_3,

@@ -29,8 +29,9 @@ use rustls::{HandshakeKind, ServerConfig};
 use super::client_cache::ClientCache;
 use super::server::ServerTls;
 use super::sessions::{
-    Account, CONTROL_ENTRIES, Found, Origin, OwnEntries, Owner, Presented, SessionId, Sessions,
+    Account, CONTROL_ENTRIES, Found, Origin, OwnEntries, Owner, Presented, Sessions,
 };
+use crate::base::SessionId;
 use crate::config::SessionReuse;
 
 /// How many TLS 1.3 tickets a data connection gives its client. In TLS 1.2 a resumption brings none.

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use portcullis::base::SiteId;
 use portcullis::config::{
     CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, Timeouts, UserForms,
 };
@@ -18,10 +19,10 @@ use portcullis::ftp::answer;
 use portcullis::ftp::command::{BadCommand, Command, Verb};
 use portcullis::ftp::line::Line;
 use portcullis::ftp::reply::{Class, Reply, ReplyParser};
+use portcullis::ftp::server::{BackendProtection, Ways};
 use portcullis::route::Router;
 use portcullis::session::machine::{
-    Action, BackendProtection, BadLine, ClientData, DataEvent, Deadline, Dialled, Event, Machine,
-    Prepared, Terms, Ways,
+    Action, BadLine, ClientData, DataEvent, Deadline, Dialled, Event, Machine, Prepared, Terms,
 };
 
 use crate::script::{Happening, Listener};
@@ -466,7 +467,10 @@ fn terms(listener: Listener) -> Terms {
     let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
     Terms {
         greeting: "hello".into(),
-        router: Arc::new(Router::new(&sites, UserForms::default())),
+        router: Arc::new(Router::new(
+            (0..).map(SiteId).zip(sites),
+            UserForms::default(),
+        )),
         tls_required: listener != Listener::ClearAllowed,
         data_required: listener == Listener::DataRequired,
         active_mode: true,

@@ -7,9 +7,10 @@ use portcullis::ftp::address;
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{Command, Direction, Verb};
 use portcullis::ftp::reply::Class;
+use portcullis::ftp::server::Ways;
 use portcullis::observe::metrics::LoginResult;
 use portcullis::session::machine::{
-    Action, BackendData, ClientData, Outcome, Protection, Record, Stage, Terms, Wait, Ways,
+    Action, BackendData, ClientData, Outcome, Protection, Record, Stage, Terms, Wait,
 };
 
 use super::{

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use portcullis::config::{BackendTls, ListenerTls, TlsVersion, Verify};
+use portcullis::base::SessionId;
+use portcullis::config::{BackendTls, TlsMode, TlsVersion, Verify};
 use portcullis::net::relay::relay;
 use portcullis::net::source::{Source, SourceEnd};
 use portcullis::net::stream::Stream;
-use portcullis::tls::{BackendTlsClient, ServerTls, SessionId, SessionTls};
+use portcullis::tls::{BackendTlsClient, ServerTls, SessionTls};
 use rustls::{ClientConnection, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -163,7 +164,7 @@ async fn tls_connection<T>(
     // Without tickets, which would arrive among the data.
     let server = SessionTls::new(&server, None, SessionId(1));
     let client = BackendTlsClient::new(&BackendTls {
-        start: ListenerTls::Implicit,
+        start: TlsMode::Implicit,
         verify: Verify::None,
         server_name: "bench.test".to_owned(),
         max_version: TlsVersion::V1_3,

@@ -6,13 +6,13 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use portcullis::base::SiteId;
 use portcullis::config::{Timeouts, UserForms};
 use portcullis::ftp::command::Command;
 use portcullis::ftp::reply::Reply;
+use portcullis::ftp::server::{BackendProtection, Ways};
 use portcullis::route::Router;
-use portcullis::session::machine::{
-    BackendProtection, DataEvent, Dialled, Event, Machine, Prepared, Stage, Terms, Ways,
-};
+use portcullis::session::machine::{DataEvent, Dialled, Event, Machine, Prepared, Stage, Terms};
 
 use super::protocol::{read, site};
 use crate::valgrind::counted_from_here;
@@ -113,7 +113,10 @@ fn command(line: &str) -> Command {
 fn terms() -> Terms {
     Terms {
         greeting: "hello".into(),
-        router: Arc::new(Router::new(&[site(0, "{user}")], UserForms::default())),
+        router: Arc::new(Router::new(
+            [(SiteId(0), site(0, "{user}"))],
+            UserForms::default(),
+        )),
         tls_required: true,
         data_required: false,
         active_mode: true,

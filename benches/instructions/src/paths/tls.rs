@@ -6,9 +6,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use portcullis::base::SessionId;
 use portcullis::config::{SessionReuse, TlsVersion};
 use portcullis::tls::hello::{self, Hello};
-use portcullis::tls::{CertificatePair, ServerTls, SessionId, SessionTls, Sessions, Tickets};
+use portcullis::tls::{CertificatePair, ServerTls, SessionTls, Sessions, Tickets};
 
 use crate::valgrind::counted_from_here;
 

@@ -188,7 +188,7 @@ fn what_may_have_been_a_wrong_guess_is_penalised_before_the_client_hears_of_it()
         else {
             panic!("{actions:?}")
         };
-        assert_eq!(site.name, "b");
+        assert_eq!(*site, B);
         assert!(reply.starts_with(refused.as_bytes()));
     }
 }
@@ -200,12 +200,12 @@ fn a_user_that_the_backend_refuses_and_a_host_that_no_site_has_are_guesses_too()
     let site_of = |session: &mut Session| {
         let actions = session.actions();
         let penalties = actions.iter().filter_map(|action| match action {
-            Action::Penalise(site) => Some(site.as_ref().map(|site| site.name.clone())),
+            Action::Penalise(site) => Some(*site),
             _ => None,
         });
         penalties.collect::<Vec<_>>()
     };
-    assert_eq!(site_of(&mut session), [Some("a".to_owned())]);
+    assert_eq!(site_of(&mut session), [Some(A)]);
     session.client("USER x.lab|al");
     assert_eq!(site_of(&mut session), [None]);
 }

@@ -17,12 +17,14 @@ use bytes::Bytes;
 
 use super::context::{MAX_BAD_LINES, MAX_PRELIMINARIES};
 use super::*;
+use crate::base::SiteId;
 use crate::config::{
     CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, Timeouts, UserForms,
 };
 use crate::ftp::command::{BadCommand, Command, Direction};
 use crate::ftp::line::Line;
 use crate::ftp::reply::{Reply, ReplyParser};
+use crate::ftp::server::{BackendProtection, Way, Ways};
 use crate::observe::metrics::{LoginResult, Verdict};
 
 /// A session between a client, the sites `a` (default), `b` and `c`, and the machine.
@@ -30,6 +32,10 @@ pub(super) struct Session {
     pub machine: Machine,
     actions: Vec<Action>,
 }
+
+pub(super) const A: SiteId = SiteId(0);
+pub(super) const B: SiteId = SiteId(1);
+const C: SiteId = SiteId(2);
 
 pub(super) fn site(name: &str, default: bool) -> Site {
     Site {
@@ -47,9 +53,10 @@ pub(super) fn site(name: &str, default: bool) -> Site {
 pub(super) fn terms() -> Terms {
     let sites = [("a", true), ("b", false), ("c", false)];
     let sites = sites.map(|(name, default)| Arc::new(site(name, default)));
+    let sites = [A, B, C].into_iter().zip(sites);
     Terms {
         greeting: "hello".into(),
-        router: Arc::new(Router::new(&sites, UserForms::default())),
+        router: Arc::new(Router::new(sites, UserForms::default())),
         tls_required: true,
         data_required: false,
         active_mode: true,

@@ -4,44 +4,26 @@
 //! the backend's FEAT is not asked, since whoever sits on the way could have taken AUTH out of it. The error says how
 //! far it went and why, for one log line and one metric.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use super::machine::BackendProtection;
-use crate::config::{Backend, BackendTls, ListenerTls, Timeouts};
-use crate::ftp::reply::{BadReply, Class, Reply, ReplyParser, Unfinished};
+use super::control::{BackendConnection, NoReply};
+use super::pool::{Backend, Tls};
+use crate::config::{Timeouts, TlsMode};
+use crate::ftp::reply::{Class, Reply};
+use crate::ftp::server::BackendProtection;
 use crate::net::connect;
-use crate::net::control::ControlConnection;
 use crate::net::deadline::timeout;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
-use crate::observe::log::shown;
 use crate::observe::metrics::DialStage;
-use crate::tls::{self, BackendSessionTls, BackendTlsClient, HandshakeFault};
-
-/// A backend's control connection.
-#[derive(Debug)]
-pub struct BackendConnection {
-    control: ControlConnection,
-    replies: ReplyParser,
-    /// Where it is.
-    pub address: SocketAddr,
-    /// What the data connections of this session have to use, too.
-    pub tls: Option<BackendSessionTls>,
-    /// The 230 in place of a greeting of a backend that asks nobody for a name.
-    pub welcome: Option<Reply>,
-    /// Whether it still has to be told that data connections are private.
-    pub protection: BackendProtection,
-    /// Until when the backend has to say more, or a reply that ends with another code than it began with is whole.
-    settles: Option<Instant>,
-}
+use crate::tls::{self, BackendSessionTls, HandshakeFault};
 
 /// How far the way to a backend led, and what ended it.
 #[derive(Debug, thiserror::Error)]
@@ -76,58 +58,6 @@ pub enum DialError {
         #[source]
         reason: NoReply,
     },
-}
-
-/// Why there is no usable reply.
-#[derive(Debug, thiserror::Error)]
-pub enum NoReply {
-    /// Nothing in time.
-    #[error("no reply after {0:?}")]
-    TimedOut(Duration),
-    /// Nothing whole in time.
-    #[error("no reply after {0:?}, but {1}")]
-    Unfinished(Duration, Said),
-    /// The backend closed the connection.
-    #[error("the backend closed the connection")]
-    Closed,
-    /// The connection broke.
-    #[error("the connection to the backend broke: {0}")]
-    Broken(io::ErrorKind),
-    /// The same, and it was TLS that failed.
-    #[error("the connection to the backend broke: {0}")]
-    Tls(HandshakeFault),
-    /// What came is no reply.
-    #[error("not an FTP reply: {0}")]
-    Malformed(#[from] BadReply),
-    /// Another reply than is needed.
-    #[error("the backend said {:?}", shown(.0.bytes().trim_ascii_end()))]
-    Unwelcome(Reply),
-}
-
-/// What a backend has said that is no reply, as the log shows it.
-#[derive(Debug)]
-pub struct Said(Unfinished);
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Unfinished::Begun(line) => {
-                write!(f, "one that was begun and not ended: {:?}", shown(line))
-            }
-            Unfinished::Stray(line) => write!(f, "a line without a code: {:?}", shown(line)),
-        }
-    }
-}
-
-impl NoReply {
-    /// Of a connection that ended, or that takes nothing any more.
-    pub(super) fn of(end: &io::Error) -> Self {
-        match end.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Closed,
-            io::ErrorKind::InvalidData => Self::Tls(tls::explain(end)),
-            kind => Self::Broken(kind),
-        }
-    }
 }
 
 impl DialError {
@@ -177,15 +107,15 @@ impl Patience<'_> {
 /// # Errors
 /// See [`DialError`]; the connection is closed then.
 pub async fn dial(
-    backend: &Backend,
-    tls: Option<&BackendTlsClient>,
+    backend: &Arc<Backend>,
     resolver: &Arc<Resolver>,
     patience: Patience<'_>,
 ) -> Result<BackendConnection, DialError> {
+    let settings = &backend.settings;
     let began = Instant::now();
     let connecting = patience.connect();
     // A name server that doesn't answer is another fault than a backend that doesn't.
-    let addresses = timeout(connecting, resolver.resolve(&backend.host, backend.port))
+    let addresses = timeout(connecting, resolver.resolve(&settings.host, settings.port))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(DialError::Dns)?;
@@ -195,43 +125,42 @@ pub async fn dial(
         .map_err(DialError::Connect)?;
     let address = socket.peer_addr().map_err(DialError::Connect)?;
 
-    let (Some(client), Some(settings)) = (tls, &backend.tls) else {
-        let mut connection = BackendConnection::new(Stream::Plain(socket), address, None);
+    let Some(tls) = &backend.tls else {
+        let mut connection = BackendConnection::new(backend, Stream::Plain(socket), address, None);
         connection.welcome = connection.greeting(patience).await?;
         return Ok(connection);
     };
-    let session = client.session();
-    let mut connection = secure(socket, address, session, settings, patience).await?;
+    let mut connection = secure(backend, tls, socket, address, patience).await?;
     connection.protect(patience).await?;
     Ok(connection)
 }
 
 /// Greeting and handshake, in the order that the kind of TLS demands.
 async fn secure(
+    backend: &Arc<Backend>,
+    tls: &Tls,
     socket: TcpStream,
     address: SocketAddr,
-    tls: BackendSessionTls,
-    settings: &BackendTls,
     patience: Patience<'_>,
 ) -> Result<BackendConnection, DialError> {
-    match settings.start {
-        ListenerTls::Implicit => {
+    let start = tls.start;
+    let tls = tls.client.session();
+    match start {
+        TlsMode::Implicit => {
             let stream = handshake(socket, &tls, patience).await?;
-            let mut connection = BackendConnection::new(stream, address, Some(tls));
+            let mut connection = BackendConnection::new(backend, stream, address, Some(tls));
             connection.welcome = connection.greeting(patience).await?;
             Ok(connection)
         }
-        ListenerTls::Explicit => {
-            let mut connection = BackendConnection::new(Stream::Plain(socket), address, None);
+        TlsMode::Explicit => {
+            let mut connection =
+                BackendConnection::new(backend, Stream::Plain(socket), address, None);
             // A login without TLS counts for nothing after AUTH (RFC 4217 §4).
             let _ = connection.greeting(patience).await?;
             connection.auth(patience).await.map_err(DialError::Auth)?;
-            let socket = connection
-                .control
-                .into_clear_socket()
-                .map_err(|_| DialError::Injected)?;
+            let socket = connection.into_clear_socket().ok_or(DialError::Injected)?;
             let stream = handshake(socket, &tls, patience).await?;
-            Ok(BackendConnection::new(stream, address, Some(tls)))
+            Ok(BackendConnection::new(backend, stream, address, Some(tls)))
         }
     }
 }
@@ -251,18 +180,6 @@ async fn handshake(
 }
 
 impl BackendConnection {
-    fn new(stream: Stream, address: SocketAddr, tls: Option<BackendSessionTls>) -> Self {
-        Self {
-            control: ControlConnection::with_backend(stream),
-            replies: ReplyParser::default(),
-            address,
-            tls,
-            welcome: None,
-            protection: BackendProtection::Settled,
-            settles: None,
-        }
-    }
-
     /// Waits until the backend is ready; gives its 230 if it has let the client in already.
     async fn greeting(&mut self, patience: Patience<'_>) -> Result<Option<Reply>, DialError> {
         let mut delays = 0;
@@ -337,72 +254,6 @@ impl BackendConnection {
             None => NoReply::TimedOut(patience),
         })
     }
-
-    /// What it has said that is no reply, or not yet.
-    pub fn unfinished(&self) -> Option<Said> {
-        self.replies.unfinished().map(Said)
-    }
-
-    /// The control connection's stream.
-    pub fn stream(&self) -> &Stream {
-        self.control.stream()
-    }
-
-    /// Takes the next whole reply that has arrived.
-    ///
-    /// # Errors
-    /// If what came is no reply, or the connection is over.
-    pub fn next_reply(&mut self) -> Result<Option<Reply>, NoReply> {
-        while let Some(line) = self.control.next_line() {
-            if let Some(reply) = self.replies.push(line)? {
-                return Ok(Some(reply));
-            }
-        }
-        if self.control.line_is_too_long() {
-            // It may have no end.
-            return Err(BadReply::LineTooLong.into());
-        }
-        let end = self.control.end();
-        if self.replies.may_have_ended_otherwise() {
-            let now = Instant::now();
-            let settles = *self.settles.get_or_insert(now + SETTLED);
-            if (end.is_some() || settles <= now)
-                && let Some(reply) = self.replies.ended_otherwise()
-            {
-                self.settles = None;
-                return Ok(Some(reply));
-            }
-        }
-        match end {
-            Some(end) => Err(NoReply::of(&end)),
-            None => Ok(None),
-        }
-    }
-
-    /// Waits for more of a reply, or until what there is counts as one. May be cancelled.
-    pub async fn fill(&mut self) {
-        let Some(settles) = self.settles else {
-            return self.control.fill().await;
-        };
-        tokio::select! {
-            biased;
-            () = self.control.fill() => self.settles = None,
-            () = sleep_until(settles) => {}
-        }
-    }
-
-    /// Sends a line.
-    ///
-    /// # Errors
-    /// If the backend is gone or takes nothing.
-    pub async fn send(&mut self, line: &[u8]) -> io::Result<()> {
-        self.control.send(line).await
-    }
-
-    /// Ends the connection in order.
-    pub async fn close(self) {
-        self.control.close().await;
-    }
 }
 
 /// Whether PBSZ or PROT came too early: 530 is "not logged in", 503 "bad sequence of commands" (RFC 959 §4.2.2). Any other
@@ -410,10 +261,6 @@ impl BackendConnection {
 fn wants_login_first(reply: &Reply) -> bool {
     matches!(reply.number(), 503 | 530)
 }
-
-/// How long a backend has to be silent behind a reply that ends with another code than it began with. Longer than the
-/// packets of one reply are apart.
-const SETTLED: Duration = Duration::from_secs(2);
 
 /// How many 120 may come before the 220.
 const MAX_DELAYS: u32 = 16;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::Task;
-use super::told::Told;
+use super::control::BackendConnection;
+use crate::base::task::Task;
+use crate::ftp::address::Announced;
 use crate::net::connect;
-use crate::session::machine::DataFailure;
 
 /// Where the backend's data connection comes from.
 #[derive(Debug)]
@@ -34,33 +34,72 @@ pub enum BackendPort {
 
 /// A backend's data connection that is on its way.
 #[derive(Debug)]
-pub(super) enum Approach {
+pub enum Approach {
+    /// We connect.
     Connecting {
+        /// To where.
         target: Target,
+        /// Until the connection is there.
         connection: Task<io::Result<TcpStream>>,
     },
+    /// It connects.
     Listening {
+        /// To there.
         listener: TcpListener,
+        /// From there.
         from: IpAddr,
     },
 }
 
 /// One that the transfer's command may be said for.
 #[derive(Debug)]
-pub(super) enum Reached {
+pub enum Reached {
+    /// It is there.
     Connected(TcpStream),
     /// It comes only behind the command.
     Awaited {
+        /// To there.
         listener: TcpListener,
+        /// From there.
         from: IpAddr,
     },
 }
 
 /// For the log: what was connected to, and what the backend had said.
 #[derive(Debug)]
-pub(super) struct Target {
+pub struct Target {
     to: SocketAddr,
     announced: Option<Ipv4Addr>,
+}
+
+impl BackendConnection {
+    /// The port that the backend has announced, at the address of its control connection; `None` if that is lost.
+    pub fn announced_port(&self, announced: Announced) -> Option<BackendPort> {
+        Some(BackendPort::Passive {
+            to: SocketAddr::new(self.peer()?, announced.port),
+            announced: announced.address,
+        })
+    }
+
+    /// The port where the backend has been told to connect to; `None` if its control connection is lost.
+    pub fn own_port(&self, listener: TcpListener) -> Option<BackendPort> {
+        let from = self.peer()?;
+        Some(BackendPort::Active { listener, from })
+    }
+
+    /// Listens for a data connection from the backend, at the address that its control connection has here; the address
+    /// is what the backend is to be told.
+    ///
+    /// # Errors
+    /// Those of `getsockname(2)`, `bind(2)` and `listen(2)`.
+    pub async fn listen(&self) -> io::Result<(TcpListener, SocketAddr)> {
+        let local = self.stream().socket().local_addr()?;
+        connect::listen_for_backend(local.ip()).await
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        Some(self.stream().socket().peer_addr().ok()?.ip())
+    }
 }
 
 impl Approach {
@@ -77,6 +116,7 @@ impl Approach {
         }
     }
 
+    /// Whose task panics.
     #[cfg(test)]
     pub fn panicking() -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -106,17 +146,17 @@ impl Approach {
 }
 
 impl Reached {
-    /// The connection, once the command is out. Until its 1yz the backend has the time that it has for a reply: it may
-    /// connect before that or after it.
-    pub async fn connection(self, told: &Told) -> Result<TcpStream, DataFailure> {
+    /// The connection, once the command is out, unless the backend `stays_away`.
+    ///
+    /// # Errors
+    /// If the backend stays away, or those of `accept(2)`.
+    pub async fn connection(self, stays_away: impl Future<Output = ()>) -> io::Result<TcpStream> {
         match self {
             Self::Connected(socket) => Ok(socket),
             Self::Awaited { listener, from } => tokio::select! {
                 biased;
-                accepted = connect::data_from_backend(&listener, from) => {
-                    accepted.map_err(|_| DataFailure::NoBackend)
-                }
-                () = told.backend_stays_away() => Err(DataFailure::NoBackend),
+                accepted = connect::data_from_backend(&listener, from) => accepted,
+                () = stays_away => Err(io::ErrorKind::TimedOut.into()),
             },
         }
     }

@@ -1,0 +1,185 @@
+//! A backend's control connection: replies come in, lines go out.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+use super::pool::Backend;
+use crate::ftp::reply::{BadReply, Reply, ReplyParser, Unfinished};
+use crate::ftp::server::BackendProtection;
+use crate::net::control::ControlConnection;
+use crate::net::stream::Stream;
+use crate::observe::log::shown;
+use crate::tls::{self, BackendSessionTls, HandshakeFault};
+
+/// A backend's control connection.
+#[derive(Debug)]
+pub struct BackendConnection {
+    control: ControlConnection,
+    replies: ReplyParser,
+    /// Whose it is.
+    pub backend: Arc<Backend>,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// What the data connections of this session have to use, too.
+    pub tls: Option<BackendSessionTls>,
+    /// The 230 in place of a greeting of a backend that asks nobody for a name.
+    pub welcome: Option<Reply>,
+    /// Whether it still has to be told that data connections are private.
+    pub protection: BackendProtection,
+    /// Until when the backend has to say more, or a reply that ends with another code than it began with is whole.
+    settles: Option<Instant>,
+}
+
+/// Why there is no usable reply.
+#[derive(Debug, thiserror::Error)]
+pub enum NoReply {
+    /// Nothing in time.
+    #[error("no reply after {0:?}")]
+    TimedOut(Duration),
+    /// Nothing whole in time.
+    #[error("no reply after {0:?}, but {1}")]
+    Unfinished(Duration, Said),
+    /// The backend closed the connection.
+    #[error("the backend closed the connection")]
+    Closed,
+    /// The connection broke.
+    #[error("the connection to the backend broke: {0}")]
+    Broken(io::ErrorKind),
+    /// The same, and it was TLS that failed.
+    #[error("the connection to the backend broke: {0}")]
+    Tls(HandshakeFault),
+    /// What came is no reply.
+    #[error("not an FTP reply: {0}")]
+    Malformed(#[from] BadReply),
+    /// Another reply than is needed.
+    #[error("the backend said {:?}", shown(.0.bytes().trim_ascii_end()))]
+    Unwelcome(Reply),
+}
+
+/// What a backend has said that is no reply, as the log shows it.
+#[derive(Debug)]
+pub struct Said(Unfinished);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Unfinished::Begun(line) => {
+                write!(f, "one that was begun and not ended: {:?}", shown(line))
+            }
+            Unfinished::Stray(line) => write!(f, "a line without a code: {:?}", shown(line)),
+        }
+    }
+}
+
+impl NoReply {
+    /// Of a connection that ended, or that takes nothing any more.
+    pub fn of(end: &io::Error) -> Self {
+        match end.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Closed,
+            io::ErrorKind::InvalidData => Self::Tls(tls::explain(end)),
+            kind => Self::Broken(kind),
+        }
+    }
+}
+
+impl BackendConnection {
+    pub(super) fn new(
+        backend: &Arc<Backend>,
+        stream: Stream,
+        address: SocketAddr,
+        tls: Option<BackendSessionTls>,
+    ) -> Self {
+        Self {
+            control: ControlConnection::with_backend(stream),
+            replies: ReplyParser::default(),
+            backend: Arc::clone(backend),
+            address,
+            tls,
+            welcome: None,
+            protection: BackendProtection::Settled,
+            settles: None,
+        }
+    }
+
+    /// Its socket, to begin TLS on it; `None` if the backend has said more than has been read as replies, which anybody on
+    /// the way may have said.
+    pub(super) fn into_clear_socket(self) -> Option<TcpStream> {
+        self.control.into_clear_socket().ok()
+    }
+
+    /// What it has said that is no reply, or not yet.
+    pub fn unfinished(&self) -> Option<Said> {
+        self.replies.unfinished().map(Said)
+    }
+
+    /// The control connection's stream.
+    pub fn stream(&self) -> &Stream {
+        self.control.stream()
+    }
+
+    /// Takes the next whole reply that has arrived.
+    ///
+    /// # Errors
+    /// If what came is no reply, or the connection is over.
+    pub fn next_reply(&mut self) -> Result<Option<Reply>, NoReply> {
+        while let Some(line) = self.control.next_line() {
+            if let Some(reply) = self.replies.push(line)? {
+                return Ok(Some(reply));
+            }
+        }
+        if self.control.line_is_too_long() {
+            // It may have no end.
+            return Err(BadReply::LineTooLong.into());
+        }
+        let end = self.control.end();
+        if self.replies.may_have_ended_otherwise() {
+            let now = Instant::now();
+            let settles = *self.settles.get_or_insert(now + SETTLED);
+            if (end.is_some() || settles <= now)
+                && let Some(reply) = self.replies.ended_otherwise()
+            {
+                self.settles = None;
+                return Ok(Some(reply));
+            }
+        }
+        match end {
+            Some(end) => Err(NoReply::of(&end)),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for more of a reply, or until what there is counts as one. May be cancelled.
+    pub async fn fill(&mut self) {
+        let Some(settles) = self.settles else {
+            return self.control.fill().await;
+        };
+        tokio::select! {
+            biased;
+            () = self.control.fill() => self.settles = None,
+            () = sleep_until(settles) => {}
+        }
+    }
+
+    /// Sends a line.
+    ///
+    /// # Errors
+    /// If the backend is gone or takes nothing.
+    pub async fn send(&mut self, line: &[u8]) -> io::Result<()> {
+        self.control.send(line).await
+    }
+
+    /// Ends the connection in order.
+    pub async fn close(self) {
+        self.control.close().await;
+    }
+}
+
+/// How long a backend has to be silent behind a reply that ends with another code than it began with. Longer than the
+/// packets of one reply are apart.
+const SETTLED: Duration = Duration::from_secs(2);

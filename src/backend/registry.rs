@@ -1,0 +1,184 @@
+//! What is known of sites and backends for as long as the process lives, whatever configurations come and go: who is
+//! who, how many sessions a site has, and how a backend is best asked for data connections.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::base::{BackendId, SiteId};
+use crate::ftp::server::Ways;
+
+/// All sites and backends that configurations have named. Asked when a configuration is loaded, and never by a session.
+#[derive(Debug, Default)]
+pub struct Registry(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By name, which is what makes a site the same one after a reload.
+    sites: HashMap<String, Arc<SiteState>>,
+    backends: HashMap<BackendId, Arc<BackendState>>,
+    /// How many sites have got an id.
+    numbered: u32,
+}
+
+/// What lives as long as the process of one site.
+#[derive(Debug)]
+pub(super) struct SiteState {
+    pub id: SiteId,
+    sessions: AtomicUsize,
+}
+
+/// What lives as long as the process of one backend.
+#[derive(Debug, Default)]
+pub(super) struct BackendState {
+    avoided: Mutex<Option<Avoided>>,
+}
+
+/// The ways in which a backend is not to be asked for data connections, as a session has found out.
+#[derive(Debug, Clone, Copy)]
+struct Avoided {
+    ways: Ways,
+    since: Instant,
+}
+
+impl Registry {
+    /// The site of this name.
+    pub(super) fn site(&self, name: &str) -> Arc<SiteState> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(site) = known.sites.get(name) {
+            return Arc::clone(site);
+        }
+        forget_unused(&mut known.sites);
+        let site = Arc::new(SiteState {
+            id: SiteId(known.numbered),
+            sessions: AtomicUsize::new(0),
+        });
+        known.numbered += 1;
+        known.sites.insert(name.to_owned(), Arc::clone(&site));
+        site
+    }
+
+    /// This backend.
+    pub(super) fn backend(&self, id: BackendId) -> Arc<BackendState> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(backend) = known.backends.get(&id) {
+            return Arc::clone(backend);
+        }
+        forget_unused(&mut known.backends);
+        let backend = Arc::<BackendState>::default();
+        known.backends.insert(id, Arc::clone(&backend));
+        backend
+    }
+}
+
+/// Sites and backends are the operator's; only one who reloads all day with ever others comes to this.
+fn forget_unused<K: Eq + Hash, S>(known: &mut HashMap<K, Arc<S>>) {
+    if known.len() >= CAPACITY {
+        known.retain(|_, state| Arc::strong_count(state) > 1);
+    }
+}
+
+impl SiteState {
+    /// Counts one session more, unless there are as many as there may be.
+    pub fn enter(&self, most: usize) -> bool {
+        let one_more = |sessions| (sessions < most).then_some(sessions + 1);
+        let entered = self
+            .sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        entered.is_ok()
+    }
+
+    /// Counts one session less, which has entered.
+    pub fn leave(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl BackendState {
+    /// The ways in which it is not to be asked for data connections.
+    pub fn avoided(&self, now: Instant) -> Ways {
+        let avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
+        avoided
+            .filter(|avoided| now.saturating_duration_since(avoided.since) < FORGOTTEN)
+            .map_or(Ways::NONE, |avoided| avoided.ways)
+    }
+
+    /// Remembers those; tells whether they were not known.
+    pub fn avoid(&self, ways: Ways, now: Instant) -> bool {
+        let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = avoided.replace(Avoided { ways, since: now });
+        former.is_none_or(|former| former.ways != ways)
+    }
+}
+
+/// After this time a server is asked as the client asks again: it may have been mended.
+const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+
+/// More sites, and more backends, than any configuration has.
+const CAPACITY: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ftp::server::Way;
+
+    fn backend(port: u16) -> BackendId {
+        BackendId {
+            host: "10.0.0.10".to_owned(),
+            port,
+        }
+    }
+
+    #[test]
+    fn what_a_session_has_learned_holds_for_its_backend_and_for_an_hour() {
+        let registry = Registry::default();
+        let now = Instant::now();
+        let avoid = Ways::NONE.and(Way::Epsv);
+        assert!(registry.backend(backend(21)).avoid(avoid, now));
+        assert!(!registry.backend(backend(21)).avoid(avoid, now));
+        assert_eq!(registry.backend(backend(21)).avoided(now), avoid);
+        assert_eq!(registry.backend(backend(22)).avoided(now), Ways::NONE);
+        let much_later = now + FORGOTTEN;
+        assert_eq!(
+            registry.backend(backend(21)).avoided(much_later),
+            Ways::NONE
+        );
+    }
+
+    #[test]
+    fn no_number_of_backends_or_sites_makes_it_grow_without_bound() {
+        let registry = Registry::default();
+        for port in 1..=u16::MAX {
+            registry.backend(backend(port));
+            registry.site(&port.to_string());
+        }
+        let known = registry.0.lock().unwrap();
+        assert!(known.backends.len() <= CAPACITY);
+        assert!(known.sites.len() <= CAPACITY);
+    }
+
+    #[test]
+    fn what_a_configuration_still_has_is_not_forgotten_for_others() {
+        let registry = Registry::default();
+        let (site, kept) = (registry.site("kept"), registry.backend(backend(21)));
+        for port in 1000..=u16::MAX {
+            registry.backend(backend(port));
+            registry.site(&port.to_string());
+        }
+        assert!(Arc::ptr_eq(&registry.site("kept"), &site));
+        assert!(Arc::ptr_eq(&registry.backend(backend(21)), &kept));
+    }
+
+    #[test]
+    fn a_site_keeps_its_id_and_no_other_gets_it() {
+        let registry = Registry::default();
+        let one = registry.site("one").id;
+        assert_eq!(registry.site("one").id, one);
+        assert_ne!(registry.site("other").id, one);
+        for number in 0..2 * CAPACITY {
+            assert_ne!(registry.site(&number.to_string()).id, one);
+        }
+    }
+}
