@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::config::{BackendTls, ListenerTls, TlsVersion, Verify};
+use portcullis::config::{BackendTls, TlsMode, TlsVersion, Verify};
 use portcullis::tls::{BackendTlsClient, CertificatePair};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -39,7 +39,7 @@ fn look_at_message(message: &str) {
 
 fn trusting(ca: PathBuf) -> BackendTls {
     BackendTls {
-        start: ListenerTls::Implicit,
+        start: TlsMode::Implicit,
         verify: Verify::Ca(ca),
         server_name: "backend.lab".to_owned(),
         max_version: TlsVersion::V1_3,
