@@ -184,8 +184,9 @@ impl Dispatcher {
                 }
                 Effect::Hand { connection, lease } => state.hand(connection, lease),
                 Effect::Reset(connection, refused) => {
-                    state.connections.remove(&connection);
+                    // A client that sees the reset can see it counted.
                     self.count_refused(client, refused);
+                    state.connections.remove(&connection);
                 }
                 Effect::TurnedAway(lease, doubt) => {
                     if doubt.is_some() {

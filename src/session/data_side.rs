@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
-use super::data::{EarlyHandshake, Legs, Order, PreparedData, RunningData};
+use super::data::{EarlyHandshake, Faults, Legs, Order, PreparedData, RunningData};
 use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, Prepared, Protection,
 };
@@ -211,6 +211,7 @@ impl Session {
             client: self.summary.client().ip(),
             close_notify: self.close_notify(),
             lingering: self.lingering.clone(),
+            faults: Faults::default(),
         };
         self.summary.transfer_begins();
         self.data = DataSide::Running(prepared.open(legs, client_tls));

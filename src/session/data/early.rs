@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustls::HandshakeKind;
 use tokio::time::sleep;
 
+use super::fault::Stage;
 use super::legs::{Came, Guest, OpenLeg, Role, TLS_HANDSHAKE_RECORD, bear_standstill, judge};
 use super::told::Told;
 use super::{Legs, Order};
@@ -24,8 +25,8 @@ use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{Arrived, Lease};
 use crate::session::hello;
 use crate::session::machine::DataFailure;
+use crate::tls::DataTls;
 use crate::tls::binding::Proof;
-use crate::tls::{self, DataTls};
 
 /// What a handshake takes that begins before the transfer command: it can't be known whether tickets would do harm, so
 /// there are none.
@@ -132,9 +133,10 @@ pub(super) fn take_over(
     };
     legs.metrics.data_handshake(Leg::Client, outcome);
     // Without `tls`, PROT C has come since.
-    let (Ok(Early { stream, proof }), Some(tls)) =
-        (early.map_err(|error| report(&error, legs)), tls)
-    else {
+    let (Ok(Early { stream, proof }), Some(tls)) = (
+        early.map_err(|error| legs.broke(Leg::Client, Stage::Handshake, &error)),
+        tls,
+    ) else {
         return Err(DataFailure::ClientHandshake);
     };
     judge(lease, proof, tls)?;
@@ -147,8 +149,3 @@ pub(super) fn take_over(
 
 /// How long a transfer command may be on its way behind the ClientHello.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
-
-fn report(error: &io::Error, legs: &Legs) {
-    let error = tls::explain(error);
-    tracing::info!(session = legs.session.0, site = legs.site, %error, "client's data connection: TLS handshake failed");
-}

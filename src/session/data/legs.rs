@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::door::turned_away;
 use super::early::{self, Early};
+use super::fault::Stage;
 use super::told::Told;
 use super::transfer::failure_of;
 use super::{Legs, PreparedClient};
@@ -24,7 +25,7 @@ use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{Arrived, Caller, Lease};
 use crate::session::hello::{self, Translated};
 use crate::session::machine::DataFailure;
-use crate::tls::{self, DataTls, Proof};
+use crate::tls::{DataTls, Proof};
 
 /// The connections of both legs, as far as they are open.
 #[derive(Debug, Default)]
@@ -139,8 +140,7 @@ pub(super) async fn secure_backend(
     match secure(handshake, too_late, Leg::Backend, legs).await? {
         Ok(leg) => Ok(leg),
         Err(error) => {
-            let error = tls::explain(&error);
-            tracing::warn!(session = legs.session.0, site = legs.site, %error, "backend's data connection: TLS handshake failed");
+            legs.broke(Leg::Backend, Stage::Handshake, &error);
             Err(DataFailure::BackendHandshake)
         }
     }
@@ -424,8 +424,7 @@ async fn secure_client(
     let leg = match secure(handshake, too_late, Leg::Client, legs).await? {
         Ok(leg) => leg,
         Err(error) => {
-            let error = tls::explain(&error);
-            tracing::info!(session = legs.session.0, site = legs.site, %error, "client's data connection: TLS handshake failed");
+            legs.broke(Leg::Client, Stage::Handshake, &error);
             return Err(DataFailure::ClientHandshake);
         }
     };

@@ -6,6 +6,7 @@
 
 mod door;
 mod early;
+mod fault;
 mod legs;
 mod lingering;
 mod told;
@@ -31,6 +32,7 @@ use crate::tls::{BackendSessionTls, DataTls};
 
 use door::Door;
 pub use early::{EarlyHandshake, Habit};
+pub use fault::Faults;
 use legs::{Guest, guest};
 pub use lingering::Lingering;
 use told::{Last, Told};
@@ -79,6 +81,7 @@ pub struct RunningData {
     began: Instant,
     /// Held until the transfer is over, so that nothing else of the client's address comes to its port unnoticed.
     lease: Option<LeaseHold>,
+    faults: Faults,
     _task: Task<()>,
 }
 
@@ -118,6 +121,8 @@ pub struct Legs {
     pub close_notify: CloseNotify,
     /// Where sinks are left that have been told the end.
     pub lingering: Lingering,
+    /// What broke the connections.
+    pub faults: Faults,
 }
 
 impl PreparedData {
@@ -230,6 +235,7 @@ impl PreparedData {
         if client_tls.is_some() {
             orders.send_modify(|last| last.bear_silence(legs.silence));
         }
+        let faults = legs.faults.clone();
         let transfer = Transfer {
             legs,
             client_tls,
@@ -245,6 +251,7 @@ impl PreparedData {
             moved,
             began: Instant::now(),
             lease,
+            faults,
             _task: Task::spawn(transfer.run(backend, further, client)),
         };
         running.order(Order::Open);
@@ -263,6 +270,7 @@ impl RunningData {
         let event = events.recv().await.unwrap_or(panicked);
         // Behind the end of the sink there may still come that it was in doubt.
         if matches!(event, DataEvent::Failed(_)) {
+            self.faults.log();
             self.events = None;
         }
         event

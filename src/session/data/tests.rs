@@ -24,6 +24,7 @@ where
         moved: Arc::default(),
         began: Instant::now(),
         lease: None,
+        faults: Faults::default(),
         _task: Task::spawn(task(report)),
     }
 }
@@ -83,6 +84,7 @@ fn legs(direction: Direction, backend_tls: Option<BackendSessionTls>, timeouts: 
         client: [127, 0, 0, 1].into(),
         close_notify: CloseNotify::Require,
         lingering: Lingering::default(),
+        faults: Faults::default(),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::fault::Stage;
 use super::legs::{OpenLeg, OpenLegs, open_client, secure_backend};
 use super::told::Told;
 use super::{Legs, Order, PreparedClient};
@@ -21,8 +22,8 @@ use crate::net::stream::Stream;
 use crate::observe::metrics::Leg;
 use crate::passive::{Certainty, Doubt};
 use crate::session::machine::{DataEvent, DataFailure};
+use crate::tls::DataTls;
 use crate::tls::hello::{self, Hello};
-use crate::tls::{self, DataTls, HandshakeFault};
 
 /// The task behind [`RunningData`].
 pub(super) struct Transfer {
@@ -275,14 +276,8 @@ impl Transfer {
         }
     }
 
-    /// The transfer's line in the log says whose connection broke, this one why.
     fn lost(&self, leg: Leg, error: &io::Error) -> DataFailure {
-        if tls::explain(error) == HandshakeFault::Renegotiation {
-            let error = HandshakeFault::Renegotiation;
-            tracing::warn!(session = self.legs.session.0, site = self.legs.site, leg = leg.as_str(), %error, "data connection broke");
-        } else {
-            tracing::info!(session = self.legs.session.0, site = self.legs.site, leg = leg.as_str(), %error, "data connection broke");
-        }
+        self.legs.broke(leg, Stage::Transfer, error);
         match leg {
             Leg::Client => DataFailure::ClientLost,
             Leg::Backend => DataFailure::BackendLost,

@@ -1,0 +1,86 @@
+//! What broke a transfer's data connections, kept until the session takes the failure.
+//!
+//! A server that refuses a transfer closes its data connection as well, and its reply may be on its way then. The session
+//! looks at replies first; a fault that it never takes was none, and gets no line in the log.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Legs;
+use crate::base::SessionId;
+use crate::observe::metrics::Leg;
+use crate::tls::{self, HandshakeFault};
+
+/// The faults of one transfer: at most one for each leg.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<Vec<Fault>>>);
+
+#[derive(Debug)]
+struct Fault {
+    session: SessionId,
+    site: String,
+    leg: Leg,
+    stage: Stage,
+    error: HandshakeFault,
+}
+
+/// What a data connection was doing.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stage {
+    Handshake,
+    Transfer,
+}
+
+impl Faults {
+    fn all(&self) -> MutexGuard<'_, Vec<Fault>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs them.
+    pub(super) fn log(&self) {
+        for fault in self.all().drain(..) {
+            fault.log();
+        }
+    }
+}
+
+impl Legs {
+    /// Notes what a leg failed with.
+    pub(super) fn broke(&self, leg: Leg, stage: Stage, error: &io::Error) {
+        self.faults.all().push(Fault {
+            session: self.session,
+            site: self.site.clone(),
+            leg,
+            stage,
+            error: tls::explain(error),
+        });
+    }
+}
+
+impl Fault {
+    /// The transfer's own line says whose connection failed, this one why.
+    fn log(&self) {
+        let Self {
+            session: SessionId(session),
+            site,
+            leg,
+            stage,
+            error,
+        } = self;
+        match (stage, leg) {
+            (Stage::Handshake, Leg::Backend) => {
+                tracing::warn!(session, site, %error, "backend's data connection: TLS handshake failed");
+            }
+            (Stage::Handshake, Leg::Client) => {
+                tracing::info!(session, site, %error, "client's data connection: TLS handshake failed");
+            }
+            // What operators can do something about.
+            (Stage::Transfer, _) if *error == HandshakeFault::Renegotiation => {
+                tracing::warn!(session, site, leg = leg.as_str(), %error, "data connection broke");
+            }
+            (Stage::Transfer, _) => {
+                tracing::info!(session, site, leg = leg.as_str(), %error, "data connection broke");
+            }
+        }
+    }
+}
