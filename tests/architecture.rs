@@ -1,4 +1,4 @@
-//! The house: which room uses which, and what no room of a kind may speak of.
+//! The layers: which module uses which, and what no module of a kind may speak of.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// From the door to the cellar: each module, and all modules that its code uses. A new arrow is a new word here, and
 /// whoever adds it sees what comes of that; it may only point down. What tests alone use is not in it.
-const HOUSE: &[(&str, &[&str])] = &[
+const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["app", "backend", "tls", "observe", "config"]),
     (
@@ -108,21 +108,21 @@ const INPUT_AND_OUTPUT: [&str; 6] = [
 
 #[test]
 fn imports_run_one_way() {
-    for (place, (module, uses)) in HOUSE.iter().enumerate() {
+    for (place, (module, uses)) in LAYERS.iter().enumerate() {
         for used in *uses {
-            let below = HOUSE.iter().skip(place + 1).any(|(name, _)| name == used);
+            let below = LAYERS.iter().skip(place + 1).any(|(name, _)| name == used);
             assert!(below, "{module} uses {used}, which does not stand below it");
         }
     }
 }
 
 #[test]
-fn modules_use_what_the_house_has_them_use_and_nothing_else() {
-    for (module, uses) in HOUSE {
+fn modules_use_what_their_layer_allows_and_nothing_else() {
+    for (module, uses) in LAYERS {
         let files = sources(&root()).into_iter();
         let own = files.filter(|file| module_of(file) == *module);
         let used: BTreeSet<&str> = own
-            .flat_map(|file| used_rooms(&path_of(&file), &code(&file)))
+            .flat_map(|file| used_layers(&path_of(&file), &code(&file)))
             .collect();
         assert_eq!(used, uses.iter().copied().collect(), "{module}");
     }
@@ -181,17 +181,17 @@ fn a_module_is_found_by_whatever_way_leads_to_it() {
         ),
     ] {
         let used = used.split_whitespace().collect();
-        let found = used_rooms(&path_of(&root().join(file)), code);
+        let found = used_layers(&path_of(&root().join(file)), code);
         assert_eq!(found, used, "{file}: {code}");
     }
 }
 
 #[test]
-fn every_module_has_a_place_in_the_house() {
+fn every_module_belongs_to_a_layer() {
     for file in sources(&root()) {
         let module = module_of(&file);
-        let has_one = module == "lib" || HOUSE.iter().any(|(name, _)| *name == module);
-        assert!(has_one, "{} is in no room", file.display());
+        let has_one = module == "lib" || LAYERS.iter().any(|(name, _)| *name == module);
+        assert!(has_one, "{} is in no layer", file.display());
     }
 }
 
@@ -261,7 +261,7 @@ fn code(file: &Path) -> String {
         .collect()
 }
 
-/// The module that a file belongs to: the folder or file below the root, but for the state machine, which is a room of
+/// The module that a file belongs to: the folder or file below the root, but for the state machine, which is a layer of
 /// its own.
 fn module_of(file: &Path) -> String {
     let inside = file.strip_prefix(root()).expect("a file of the sources");
@@ -284,21 +284,22 @@ fn path_of(file: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The room that a path from the root leads to; of two, one inside the other, the inner one.
-fn room_of(path: &[String]) -> Option<&'static str> {
-    HOUSE
+/// The layer that a path from the root leads to; of two, one inside the other, the inner one.
+fn layer_of(path: &[String]) -> Option<&'static str> {
+    LAYERS
         .iter()
-        .map(|(room, _)| *room)
-        .filter(|room| {
+        .map(|(layer, _)| *layer)
+        .filter(|layer| {
             let mut names = path.iter();
-            room.split("::")
+            layer
+                .split("::")
                 .all(|name| names.next().is_some_and(|next| next == name))
         })
-        .max_by_key(|room| room.len())
+        .max_by_key(|layer| layer.len())
 }
 
-/// The rooms that code of the module `here` names, but for its own.
-fn used_rooms(here: &[String], code: &str) -> BTreeSet<&'static str> {
+/// The layers that code of the module `here` names, but for its own.
+fn used_layers(here: &[String], code: &str) -> BTreeSet<&'static str> {
     let tokens = tokens(code);
     let mut paths = Vec::new();
     let mut rest = &tokens[..];
@@ -308,9 +309,9 @@ fn used_rooms(here: &[String], code: &str) -> BTreeSet<&'static str> {
             _ => behind,
         };
     }
-    let own = room_of(here);
-    let rooms = paths.iter().filter_map(|path| room_of(path));
-    rooms.filter(|room| Some(*room) != own).collect()
+    let own = layer_of(here);
+    let layers = paths.iter().filter_map(|path| layer_of(path));
+    layers.filter(|layer| Some(*layer) != own).collect()
 }
 
 /// Adds the paths that lead on from `path`: one, or with braces any number. Gives what stands behind them.

@@ -49,10 +49,11 @@ fn every_shipped_file_is_good() {
 }
 
 #[test]
-fn every_example_of_the_readme_is_good() {
-    let readme = fs::read_to_string(directory("README.md")).expect("the README is there");
+fn every_example_of_the_readme_and_of_the_page_for_operators_is_good() {
+    let read = |page| fs::read_to_string(directory(page)).expect("the page is there");
+    let pages = read("README.md") + &read("docs/operations.md");
     let minimal = fs::read_to_string(directory("config/minimal.yaml")).expect("it is there");
-    let examples: Vec<&str> = readme
+    let examples: Vec<&str> = pages
         .split("```yaml\n")
         .skip(1)
         .map(|rest| rest.split("```").next().expect("an end"))
