@@ -97,6 +97,10 @@ impl Client {
                 Some("rclone transfers whole files only")
             }
             (Self::Rclone, Action::Latin1) => Some("rclone's names are Unicode"),
+            (Self::Mono, Action::Latin1) => Some("Mono's FtpWebRequest sends names in UTF-8"),
+            (Self::Mono, Action::ResumeUpload) => {
+                Some("Mono's FtpWebRequest asks for SIZE in ASCII mode, which servers refuse")
+            }
             _ => None,
         }
     }
