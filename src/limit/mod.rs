@@ -2,8 +2,8 @@
 //! minute. How many are at one site is counted with [that site](crate::backend).
 //!
 //! Asked right after accept, before TLS or a backend costs anything. Behind a load balancer the client isn't known yet
-//! by then: a place among all is reserved first, and becomes the client's once its address is there. The limits come with each question, so that a reload
-//! changes them for new sessions and leaves the running ones alone.
+//! by then: a place among all is reserved first, and becomes the client's once its address is there. The limits come with
+//! each question, so that a reload changes them for new sessions and leaves the running ones alone.
 
 mod pace;
 

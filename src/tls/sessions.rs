@@ -389,16 +389,13 @@ fn most_dispensable(
 ) -> Option<usize> {
     let offered = |key: &Arc<[u8]>| entries.get(key).and_then(|entry| entry.offered);
     let last = keys.iter().filter_map(offered).max();
-    let spent = |(index, key)| {
-        let offered = offered(key).filter(|offered| Some(*offered) < last)?;
-        Some((offered, index))
+    let worth = |key| match offered(key) {
+        offered @ Some(_) if offered == last => (true, 0),
+        Some(offered) => (false, offered),
+        None => (false, u64::MAX),
     };
-    let spent = keys.iter().enumerate().filter_map(spent).min();
-    let oldest = || {
-        let is_the_last = |key: &Arc<[u8]>| last.is_some() && offered(key) == last;
-        keys.iter().position(|key| !is_the_last(key))
-    };
-    spent.map(|(_, index)| index).or_else(oldest)
+    let least = keys.iter().enumerate().min_by_key(|(_, key)| worth(key))?;
+    Some(least.0)
 }
 
 #[cfg(test)]
