@@ -211,7 +211,7 @@ impl LeaseTable {
             self.quiet.remove(&since);
         }
         self.change(request.client, now, |client, _| {
-            client.ask(lease, request, ports);
+            client.ask(lease, request, ports, now);
         })
     }
 

@@ -490,3 +490,29 @@ fn the_ports_of_only_so_many_clients_are_remembered() {
     assert_eq!(table.quiet.len(), REMEMBERED_CLIENTS);
     assert_eq!(table.pending(), 0);
 }
+
+#[test]
+fn named_leases_that_are_refused_again_and_again_keep_no_unproven_one_from_a_port_for_ever() {
+    let mut bench = Bench::with_ports(1);
+    let step = DELAY / 8;
+    bench.ask(1, named(1));
+    bench.end(1, LeaseEnd::Incomplete);
+    assert_eq!(bench.ask(100, unproven(100)), None, "the port rests");
+    let mut waited = Duration::ZERO;
+    let mut next = 2;
+    // Each is refused at once, and its connection may still be on its way.
+    while bench.ask(next, named(next)).is_some() {
+        assert!(waited < DELAY, "{waited:?}");
+        bench.end(next, LeaseEnd::Incomplete);
+        next += 1;
+        waited += step;
+        assert_eq!(granted(&bench.after(step), 100), None, "the port rests");
+    }
+    assert_eq!(waited, DELAY, "they pass it for as long as a port rests");
+    let effects = bench.after(DELAY);
+    assert!(granted(&effects, 100).is_some());
+    assert!(
+        granted(&effects, next).is_some(),
+        "the first that waited behind it"
+    );
+}

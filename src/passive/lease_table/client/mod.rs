@@ -92,6 +92,7 @@ struct Rest {
 struct Queued {
     id: LeaseId,
     request: LeaseRequest,
+    since: Instant,
     /// Any of them will do.
     ports: Arc<[SocketAddr]>,
 }
@@ -132,9 +133,19 @@ impl Client {
         held.count() + self.queue.len()
     }
 
-    pub fn ask(&mut self, id: LeaseId, request: LeaseRequest, ports: &Arc<[SocketAddr]>) {
-        let ports = Arc::clone(ports);
-        self.queue.push_back(Queued { id, request, ports });
+    pub fn ask(
+        &mut self,
+        id: LeaseId,
+        request: LeaseRequest,
+        ports: &Arc<[SocketAddr]>,
+        now: Instant,
+    ) {
+        self.queue.push_back(Queued {
+            id,
+            request,
+            since: now,
+            ports: Arc::clone(ports),
+        });
     }
 
     pub fn wake(&mut self) {

@@ -8,7 +8,8 @@ use super::{Client, Held, Progress, Queued, Rest};
 
 impl Client {
     /// Grants ports to the leases that can have one, first come, first served: none passes one that it could get in the way
-    /// of, which would else wait for ever.
+    /// of, which would else wait for ever. So a named lease passes those before it that depend on being alone, but not for
+    /// longer than a port rests: each that ended without its connection would make the port rest anew.
     pub fn grant(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.queue.is_empty() {
             return;
@@ -17,11 +18,12 @@ impl Client {
         self.withdraw_from_the_idle(now, effects);
         // The first one of either kind stands for those behind it, which come to be the first.
         let (mut first_alone, mut first_named) = (None::<LeaseRequest>, None::<LeaseRequest>);
+        let mut is_overdue = false;
         let mut index = 0;
         while let Some(queued) = self.queue.get(index) {
             let mut request = queued.request;
             let mut passed = first_alone.iter().chain(&first_named);
-            let waits = passed.any(|other| request.conflicts_with(other));
+            let waits = is_overdue || passed.any(|other| request.conflicts_with(other));
             match (!waits).then(|| self.free_port(queued)).flatten() {
                 Some(port) => {
                     let id = queued.id;
@@ -57,6 +59,7 @@ impl Client {
                     let first = if request.identity.is_named() {
                         &mut first_named
                     } else {
+                        is_overdue |= queued.since + request.reuse_delay <= now;
                         &mut first_alone
                     };
                     first.get_or_insert(request);
@@ -116,7 +119,9 @@ impl Client {
     /// A port that nothing else of the address uses, or else one where the lease is told from the others; of several the
     /// one whose last use by the address is longest ago.
     pub(super) fn free_port(&self, queued: &Queued) -> Option<SocketAddr> {
-        let Queued { id, request, ports } = queued;
+        let Queued {
+            id, request, ports, ..
+        } = queued;
         // From a different one on for each lease, so that late connections of one address rarely meet another's.
         let first = usize::try_from(id.0).unwrap_or_default() % ports.len().max(1);
         let turned = ports.iter().cycle().skip(first).take(ports.len()).copied();
