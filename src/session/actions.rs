@@ -20,15 +20,11 @@ use crate::route::Route;
 impl Session {
     /// Does what the machine has decided; gives the session's end, if that is part of it.
     pub(super) async fn act(&mut self) -> Option<Ending> {
-        let actions = self.machine.take_actions();
-        if actions
-            .last()
-            .is_some_and(|last| matches!(last, Action::Close(_)))
-        {
+        if self.machine.is_closed() {
             // Before the goodbye: the client may begin its next session as soon as it has heard it.
             self.permit = None;
         }
-        for action in actions {
+        while let Some(action) = self.machine.next_action() {
             match action {
                 Action::Reply(bytes) => self.reply(&bytes).await,
                 Action::StartTls => {

@@ -1,5 +1,7 @@
 //! What every state of a session may use and change: the terms, what the client has said of itself, and the actions.
 
+use std::collections::VecDeque;
+
 use super::echo::Echo;
 use super::queue::Queue;
 use super::security::Security;
@@ -33,7 +35,7 @@ pub(super) struct Context {
     /// The process is to end, and so is the session, as soon as nothing runs.
     pub draining: bool,
     /// What came of the events so far, and hasn't been taken.
-    pub actions: Vec<Action>,
+    pub actions: VecDeque<Action>,
 }
 
 /// Whether the client's control connection is still there.
@@ -69,12 +71,12 @@ impl Context {
             bad_lines: 0,
             client: Client::Present,
             draining: false,
-            actions: vec![Action::Reply(greeting.into())],
+            actions: VecDeque::from([Action::Reply(greeting.into())]),
         }
     }
 
     pub fn push(&mut self, action: Action) {
-        self.actions.push(action);
+        self.actions.push_back(action);
     }
 
     /// Sends the client a reply of our own.

@@ -127,9 +127,14 @@ impl Machine {
         }
     }
 
-    /// Takes what is to be done, in order.
-    pub fn take_actions(&mut self) -> Vec<Action> {
-        std::mem::take(&mut self.cx.actions)
+    /// What is to be done next; all of it before the next event.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.cx.actions.pop_front()
+    }
+
+    /// Whether the session is over, as soon as the actions that are left have been done.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
     }
 
     /// Whether the client's next command may be delivered.

@@ -64,33 +64,41 @@ pub struct SessionTls {
     /// What each data connection's configuration is a copy of.
     data: ServerConfig,
     /// `None` if no TLS session is kept.
-    owner: Option<Owner>,
-    /// Whether the control connection has got a session ID: only in TLS 1.2 is one kept.
-    has_id: Arc<AtomicBool>,
+    kept: Option<Kept>,
+}
+
+/// The TLS sessions that are kept of one FTP session.
+#[derive(Debug)]
+struct Kept {
+    owner: Owner,
+    /// Where the control connection puts its own.
+    control: Arc<ControlView>,
 }
 
 impl SessionTls {
     /// Takes `tls` as it is now for the session `owner`, an id that no other session has. Its TLS sessions are kept in
     /// `sessions`, or nowhere.
     pub fn new(tls: &ServerTls, sessions: Option<&Arc<Sessions>>, owner: SessionId) -> Self {
-        let owner = sessions.map(|sessions| sessions.register(owner));
         let mut control = tls.control.clone();
-        let has_id = Arc::new(AtomicBool::new(false));
-        if let Some(owner) = &owner {
+        let kept = sessions.map(|sessions| {
+            let owner = sessions.register(owner);
             let view = Arc::new(ControlView {
                 own: owner.entries(),
-                has_id: Arc::clone(&has_id),
+                has_id: AtomicBool::new(false),
             });
             control.session_storage = Arc::clone(&view) as Arc<dyn StoresServerSessions>;
-            control.ticketer = view;
+            control.ticketer = Arc::clone(&view) as Arc<dyn ProducesTickets>;
             // Four instead of rustls' two: curl and Java use each TLS 1.3 ticket once, and uploads bring no new ones.
             control.send_tls13_tickets = CONTROL_ENTRIES;
-        }
+            Kept {
+                owner,
+                control: view,
+            }
+        });
         Self {
             control: Arc::new(control),
             data: tls.data.clone(),
-            owner,
-            has_id,
+            kept,
         }
     }
 
@@ -102,11 +110,11 @@ impl SessionTls {
     /// For one transfer of a site with this policy.
     pub fn data(&self, reuse: SessionReuse, tickets: Tickets) -> DataTls {
         let mut config = self.data.clone();
-        let own = match reuse {
+        let kept = match reuse {
             SessionReuse::Off => None,
-            SessionReuse::Prefer | SessionReuse::Require => self.owner.as_ref(),
+            SessionReuse::Prefer | SessionReuse::Require => self.kept.as_ref(),
         };
-        if own.is_some() {
+        if kept.is_some() {
             config.send_tls13_tickets = match tickets {
                 Tickets::None => 0,
                 Tickets::Restock => STOCK,
@@ -114,36 +122,36 @@ impl SessionTls {
         }
         DataTls {
             config,
-            own: own.map(Owner::entries),
+            own: kept.map(|kept| kept.owner.entries()),
             reuse,
-            is_tls_1_2: self.has_id.load(Ordering::Relaxed),
+            is_tls_1_2: kept.is_some_and(|kept| kept.control.has_id.load(Ordering::Relaxed)),
         }
     }
 
     /// Somebody has logged in, to whom data connections belong that name this FTP session.
     pub fn logged_in(&self, account: Account) {
-        if let Some(owner) = &self.owner {
-            owner.logged_in(account);
+        if let Some(kept) = &self.kept {
+            kept.owner.logged_in(account);
         }
     }
 
     /// Where the client keeps its TLS sessions, as far as that is known; none without TLS sessions to keep.
     pub fn client_cache(&self) -> Option<ClientCache> {
-        self.owner.as_ref().and_then(Owner::client_cache)
+        self.kept.as_ref()?.owner.client_cache()
     }
 
     /// The client has named nothing on a data connection that was to resume: it isn't relied upon until it has again.
     pub fn not_resumed(&self) {
-        if let Some(owner) = &self.owner {
-            owner.not_resumed();
+        if let Some(kept) = &self.kept {
+            kept.owner.not_resumed();
         }
     }
 
     /// Whether the client's next data connection can be relied upon to resume this FTP session and no other.
     pub fn is_named_by_its_client(&self) -> bool {
-        self.owner
+        self.kept
             .as_ref()
-            .is_some_and(Owner::is_named_by_its_client)
+            .is_some_and(|kept| kept.owner.is_named_by_its_client())
     }
 }
 
@@ -227,7 +235,8 @@ impl ConnectionTls {
 #[derive(Debug)]
 struct ControlView {
     own: OwnEntries,
-    has_id: Arc<AtomicBool>,
+    /// The control connection has got a session ID: only in TLS 1.2 is one kept.
+    has_id: AtomicBool,
 }
 
 impl StoresServerSessions for ControlView {

@@ -10,6 +10,7 @@ mod time;
 mod transfers;
 mod uploads;
 
+use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -195,7 +196,8 @@ impl Session {
     }
 
     fn collect(&mut self) {
-        self.actions.extend(self.machine.take_actions());
+        self.actions
+            .extend(iter::from_fn(|| self.machine.next_action()));
     }
 
     pub fn client(&mut self, line: &str) -> &mut Self {
