@@ -1,5 +1,5 @@
-//! A book of bounded length, for what is remembered of clients that come and go. Each entry has an end, and is forgotten
-//! then; if there is no room, whatever would be forgotten first makes it.
+//! A map of bounded size whose entries expire, for state kept per client. When it is full, the entry that would expire
+//! first is evicted.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;

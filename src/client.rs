@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// An IPv4 address, also one that came mapped into IPv6, or an IPv6 /64, since whoever has one address of a /64 has all
-/// of them.
+/// An IPv4 address, also one that came mapped into IPv6, or an IPv6 /64, since a host is assigned a whole /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Client(IpAddr);
 

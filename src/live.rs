@@ -34,7 +34,7 @@ pub struct Policy {
     pub router: Arc<Router>,
     /// The open passive ports.
     pub passive: PassivePorts,
-    /// What clients are told of those.
+    /// The addresses and ports announced to clients.
     pub announcements: Arc<Announcements>,
     /// The backends of the sites.
     pub pools: Pools,

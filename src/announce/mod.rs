@@ -1,5 +1,4 @@
-//! What clients are told of the passive ports, which behind NAT are reached at another address and by other numbers than
-//! those listened on.
+//! The address and port numbers that clients are sent for passive ports. Behind NAT they differ from those listened on.
 //!
 //! An address may be given as a name. Its answer is looked up before the first client asks, and again and again by a task
 //! of the process; a look-up that fails changes nothing. So there always is an address, and no reply waits for a name
@@ -19,7 +18,7 @@ use crate::config::{self, AnnouncedAddress, HostName, Passive, is_in_any};
 use name::LOOK_UP_PATIENCE;
 pub use name::{Answer, LookUpError, Name, News};
 
-/// What every client is told, by its address. By default: the address that it connected to, and ports as they are.
+/// What every client is sent, by client address. Default: the address that it connected to, and unchanged port numbers.
 #[derive(Debug, Default)]
 pub struct Announcements {
     /// The first port that is listened on.

@@ -1,4 +1,4 @@
-//! Who is told what, and what becomes of a name whose address changes.
+//! Which client is sent which address, and what happens when the address of a name changes.
 
 use super::*;
 use std::io;

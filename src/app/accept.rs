@@ -1,4 +1,4 @@
-//! Accepting: from the listening socket to a session of its own, or to the door.
+//! Accepts connections: starts a session for each, or refuses it.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -95,7 +95,7 @@ impl Arrival {
 
     /// The peer is a load balancer, and says who the client is.
     ///
-    /// The place among all sessions is taken before anybody waits for the header, so that those who never send one are
+    /// The slot among all sessions is taken before waiting for the header, so that connections that never send one are
     /// bounded, too.
     fn relayed(mut self, trusted: Arc<[IpNet]>) {
         if !proxy_header::is_trusted(self.peer, &trusted) {

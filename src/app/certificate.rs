@@ -10,8 +10,8 @@ use crate::live::Live;
 use crate::observe::metrics::{ReloadResult, ReloadSubject};
 use crate::tls::{CertificateError, CertificatePair, Watch};
 
-/// The watch over the certificate files. Looking may take for ever where they are on a network, and holds up nothing else:
-/// no signal, and no transfer that SIGTERM would have let finish.
+/// The watch over the certificate files. A poll runs on a blocking thread: a hung network mount must not delay signals,
+/// or the transfers that SIGTERM lets finish.
 #[derive(Debug)]
 pub(super) enum Watching {
     Idle(Box<Watch>),

@@ -15,7 +15,7 @@ impl App {
         tracing::info!(sessions = self.shared.limiter.open(), patience = ?patience, "draining");
         self.readiness.send_replace(Readiness::Draining);
         for accepting in self.listeners.into_values() {
-            // Once it is over, no session can begin that doesn't hear of the drain.
+            // Once this has returned, no session can start that would miss the drain.
             close(accepting).await;
         }
         self.drain.send_replace(Drain::Begun);

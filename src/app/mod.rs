@@ -50,7 +50,7 @@ pub enum StartError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// Reading the configuration and the files that it names takes for ever.
+    /// Reading the configuration and the files that it names did not finish in time.
     #[error("the file system of the configuration, or of a file that it names, doesn't answer")]
     FilesSilent,
     /// The certificate can't be served.
@@ -139,7 +139,7 @@ impl App {
         app.announce_certificate();
         app.warn();
         let accepting = app.accept_from(opened);
-        // Before the log says so, for whoever waits for the log.
+        // Before the log line, because operators and scripts wait for that line.
         app.readiness.send_replace(Readiness::Ready);
         accepting.log();
         Ok(app)

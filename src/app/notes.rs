@@ -1,4 +1,5 @@
-//! What is no fault and yet will be one, or is one to the clients: `check` notes it, and `run` warns of it.
+//! Problems that are not errors (yet), or only for some clients: `check` prints them as notes, `run` logs them as
+//! warnings.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -9,7 +10,7 @@ use crate::tls::CertificatePair;
 /// Something worth a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// Somebody will suffer.
+    /// Some clients will fail.
     Warning(String),
     /// It may well be meant so.
     Hint(String),
@@ -110,7 +111,7 @@ fn about_certificate(
     notes
 }
 
-/// The port of implicit TLS (RFC 4217 calls it deprecated, and everybody uses it).
+/// The port of implicit TLS (deprecated by RFC 4217, and still in wide use).
 const IMPLICIT_PORT: u16 = 990;
 
 /// ACME clients renew a month ahead; less than two weeks means that the renewal fails.

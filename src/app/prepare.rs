@@ -105,7 +105,7 @@ impl Prepared {
         &self.checked.settings
     }
 
-    /// Puts it in force, for those who look at the snapshot that this gives; gives the listeners to accept from, too.
+    /// Activates it; returns the snapshot for new sessions and the listeners to accept from.
     pub fn put_in_force(self, metrics: &Arc<Metrics>) -> (Live, Vec<Listening>) {
         let Checked {
             settings,
@@ -145,5 +145,6 @@ fn put_behind_balancers(settings: &Settings, ports: &PassivePorts) {
     }
 }
 
-/// How long the files of a configuration may take to be read. On a network they can take for ever, and SIGTERM has to wait.
+/// Time limit for reading the files of a configuration. A network file system can block without end, and SIGTERM would
+/// have to wait.
 const READ_PATIENCE: Duration = Duration::from_secs(30);

@@ -28,15 +28,15 @@ pub struct BackendConnection {
     pub address: SocketAddr,
     /// What the data connections of this session have to use, too.
     pub tls: Option<BackendSessionTls>,
-    /// The 230 in place of a greeting of a backend that asks nobody for a name.
+    /// The 230 sent in place of a greeting, by a backend that requires no login.
     pub welcome: Option<Reply>,
-    /// Whether it still has to be told that data connections are private.
+    /// Whether it still has to be sent PBSZ and PROT for private data connections.
     pub protection: BackendProtection,
     /// Until when the backend has to say more, or a reply that ends with another code than it began with is whole.
     settles: Option<Instant>,
 }
 
-/// Why there is no usable reply.
+/// Why no usable reply was received.
 #[derive(Debug, thiserror::Error)]
 pub enum NoReply {
     /// Nothing in time.
@@ -54,7 +54,7 @@ pub enum NoReply {
     /// The same, and it was TLS that failed.
     #[error("the connection to the backend broke: {0}")]
     Tls(HandshakeFault),
-    /// What came is no reply.
+    /// The received bytes are not a reply.
     #[error("not an FTP reply: {0}")]
     Malformed(#[from] BadReply),
     /// Another reply than is needed.
@@ -62,7 +62,7 @@ pub enum NoReply {
     Unwelcome(Reply),
 }
 
-/// What a backend has said that is no reply, as the log shows it.
+/// What the backend has sent that is not a complete reply, formatted for the log.
 #[derive(Debug)]
 pub struct Said(Unfinished);
 
@@ -107,13 +107,13 @@ impl BackendConnection {
         }
     }
 
-    /// Its socket, to begin TLS on it; `None` if the backend has said more than has been read as replies, which anybody on
-    /// the way may have said.
+    /// Its socket, to start TLS on it; `None` if bytes have been received beyond the replies read so far: a man in the
+    /// middle may have injected them.
     pub(super) fn into_clear_socket(self) -> Option<TcpStream> {
         self.control.into_clear_socket().ok()
     }
 
-    /// What it has said that is no reply, or not yet.
+    /// What it has sent that is not a reply, or not a complete one.
     pub fn unfinished(&self) -> Option<Said> {
         self.replies.unfinished().map(Said)
     }
@@ -126,7 +126,7 @@ impl BackendConnection {
     /// Takes the next whole reply that has arrived.
     ///
     /// # Errors
-    /// If what came is no reply, or the connection is over.
+    /// If the received bytes are not a reply, or the connection is closed.
     pub fn next_reply(&mut self) -> Result<Option<Reply>, NoReply> {
         while let Some(line) = self.control.next_line() {
             if let Some(reply) = self.replies.push(line)? {
@@ -180,6 +180,6 @@ impl BackendConnection {
     }
 }
 
-/// How long a backend has to be silent behind a reply that ends with another code than it began with. Longer than the
-/// packets of one reply are apart.
+/// How long no further line may arrive after a reply whose last code differs from its first, before it counts as
+/// complete. Longer than the gap between the packets of one reply.
 const SETTLED: Duration = Duration::from_secs(2);

@@ -20,10 +20,10 @@ pub enum BackendPort {
     Passive {
         /// The port that it has announced, at its control connection's address.
         to: SocketAddr,
-        /// The address that it has announced with it, which nobody connects to.
+        /// The address announced with it, which is never connected to.
         announced: Option<Ipv4Addr>,
     },
-    /// It connects to where it has been told to.
+    /// The backend connects to the address sent to it.
     Active {
         /// There.
         listener: TcpListener,
@@ -81,14 +81,14 @@ impl BackendConnection {
         })
     }
 
-    /// The port where the backend has been told to connect to; `None` if its control connection is lost.
+    /// The port that the backend was sent by PORT; `None` if its control connection is lost.
     pub fn own_port(&self, listener: TcpListener) -> Option<BackendPort> {
         let from = self.peer()?;
         Some(BackendPort::Active { listener, from })
     }
 
-    /// Listens for a data connection from the backend, at the address that its control connection has here; the address
-    /// is what the backend is to be told.
+    /// Listens for a data connection from the backend, at the address that its control connection has here; the
+    /// returned address is the one for PORT.
     ///
     /// # Errors
     /// Those of `getsockname(2)`, `bind(2)` and `listen(2)`.

@@ -1,8 +1,8 @@
 //! The way to a backend: name, connection, greeting, TLS, until it is ready for USER.
 //!
-//! Nothing is sent in clear text to a backend that is configured with TLS but AUTH itself; there is no falling back, and
-//! the backend's FEAT is not asked, since whoever sits on the way could have taken AUTH out of it. The error says how
-//! far it went and why, for one log line and one metric.
+//! Nothing is sent in clear text to a backend that is configured with TLS but AUTH itself; there is no fallback, and
+//! the backend's FEAT is not asked, since a man in the middle could have removed AUTH from it. The error says how far
+//! it went and why, for one log line and one metric.
 
 use std::io;
 use std::net::SocketAddr;
@@ -180,7 +180,7 @@ async fn handshake(
 }
 
 impl BackendConnection {
-    /// Waits until the backend is ready; gives its 230 if it has let the client in already.
+    /// Waits for the greeting; returns its 230 if the backend has logged the client in already.
     async fn greeting(&mut self, patience: Patience<'_>) -> Result<Option<Reply>, DialError> {
         let mut delays = 0;
         loop {

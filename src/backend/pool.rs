@@ -152,7 +152,7 @@ impl Backend {
         self.state.avoided(now)
     }
 
-    /// Remembers those for later sessions; tells whether they were not known.
+    /// Remembers those for later sessions; returns whether they are new.
     pub fn avoid(&self, ways: Ways, now: Instant) -> bool {
         self.state.avoid(ways, now)
     }

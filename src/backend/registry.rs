@@ -105,7 +105,7 @@ impl BackendState {
             .map_or(Ways::NONE, |avoided| avoided.ways)
     }
 
-    /// Remembers those; tells whether they were not known.
+    /// Remembers those; returns whether they are new.
     pub fn avoid(&self, ways: Ways, now: Instant) -> bool {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         let former = avoided.replace(Avoided { ways, since: now });

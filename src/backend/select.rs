@@ -11,7 +11,7 @@ use crate::net::resolve::Resolver;
 use crate::observe::metrics::Metrics;
 
 impl Pool {
-    /// Makes the first backend that can be reached ready for USER; tells of each failure before that.
+    /// Connects to the first backend that becomes ready for USER; reports each failure before that.
     ///
     /// A backend that accepts connections and then says nothing must not use up the time of those after it: each may take
     /// its share of what is left of the `patience` for all.

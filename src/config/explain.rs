@@ -220,7 +220,7 @@ fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
     )
 }
 
-/// What isn't YAML at all, with the slips that this file invites.
+/// Text that is not valid YAML, with the mistakes that are common in this file.
 fn syntax(text: &str, position: Option<Position>, complaint: &str) -> (String, Option<String>) {
     if complaint.contains("more than one document") {
         return (

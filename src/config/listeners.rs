@@ -42,7 +42,7 @@ pub(super) fn resolve(written: &[file::Listener]) -> Result<Vec<Listener>, Fault
     Ok(listeners)
 }
 
-/// The balancers of listener number `listener`. Whoever is in these networks may claim to be anybody.
+/// The balancers of listener number `listener`. A host in these networks can claim any client address.
 fn trusted(written: &[scalar::Network], listener: usize) -> Result<Arc<[IpNet]>, Fault> {
     let path = || steps!["listeners", listener, "proxy_protocol", "trusted"];
     if written.is_empty() {

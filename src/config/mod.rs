@@ -158,7 +158,7 @@ pub enum TlsMode {
 }
 
 impl TlsMode {
-    /// The word for it in configuration, log and metrics.
+    /// Its value in configuration, log and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Explicit => "explicit",
@@ -226,16 +226,16 @@ impl TlsVersion {
 pub struct Passive {
     /// The ports to listen on; `0..=0` lets the operating system choose one.
     pub ports: RangeInclusive<u16>,
-    /// What clients are told of them for whom there is no rule in `by_client`.
+    /// What clients without a rule in `by_client` are sent.
     pub announced: Announced,
-    /// What clients of certain networks are told; the first rule with a network that has the client counts.
+    /// What clients of certain networks are sent; the first rule whose network contains the client applies.
     pub by_client: Vec<AnnouncedTo>,
     /// How long after a transfer that was not complete its data connection may still come to its port, so that other
     /// sessions of the client's address that could take it for theirs don't get that port.
     pub reuse_delay: Duration,
 }
 
-/// What clients are told of the passive ports.
+/// The address and ports sent to clients for passive mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announced {
     /// The address in a 227 reply.
@@ -255,12 +255,12 @@ pub enum AnnouncedAddress {
     Name(HostName),
 }
 
-/// What the clients of some networks are told.
+/// What the clients of some networks are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnnouncedTo {
     /// Never empty.
     pub networks: Vec<IpNet>,
-    /// What they are told.
+    /// The address and ports for them.
     pub announced: Announced,
 }
 
@@ -329,7 +329,7 @@ impl fmt::Display for Backend {
     }
 }
 
-/// TLS towards a backend. There is no falling back from it.
+/// TLS towards a backend. There is no fallback to clear text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendTls {
     /// When TLS starts.

@@ -1,6 +1,6 @@
 //! The YAML text as a structure of maps and lists, apart from what its keys mean: no key twice, and where a path begins.
 //!
-//! The YAML reader tells positions in its errors only. So a place is found by reading the text again along the path,
+//! The YAML reader reports positions in its errors only. So a place is found by reading the text again along the path,
 //! and failing there on purpose: the error then carries the position that the reader itself saw, whatever style, quotes
 //! or comments the text is written in.
 

@@ -85,9 +85,9 @@ pub struct Announced {
 
 /// The port that a server's answer to EPSV or PASV announces.
 ///
-/// Nobody connects to the address in a 227: data goes to the address of the control connection, or a server could
-/// point Portcullis anywhere (CVE-2020-8284), and behind NAT it is wrong more often than right. A 229 in answer to PASV
-/// and a 227 in answer to EPSV are both met in the wild, and so are replies of several lines.
+/// The address in a 227 is ignored: data goes to the address of the control connection, or a server could point
+/// Portcullis anywhere (CVE-2020-8284), and behind NAT it is wrong more often than right. A 229 in answer to PASV and a
+/// 227 in answer to EPSV occur in practice, and so do replies of several lines.
 pub fn announced(reply: &Reply) -> Option<Announced> {
     let read = |text: &[u8]| match reply.number() {
         227 => six_numbers(text).map(|fields| {

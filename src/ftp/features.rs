@@ -7,15 +7,15 @@ use super::reply::{Class, Reply};
 
 /// What Portcullis offers without a backend.
 ///
-/// Nothing that only some backends have is listed, not even UTF8: lftp asks once, before login, and believes it. Told
-/// of UTF8, it would write names in UTF-8 for a server whose names are Latin-1.
+/// Nothing that only some backends have is listed, not even UTF8: lftp asks once, before login, and believes it. If
+/// UTF8 were listed, it would send names in UTF-8 to a server whose names are Latin-1.
 pub fn before_login(active_mode: bool) -> Vec<u8> {
     list(own(active_mode).map(str::as_bytes))
 }
 
 /// The backend's answer to FEAT with the lines about TLS, HOST and data ports replaced by ours.
 ///
-/// A backend that doesn't know FEAT gives a list of ours alone.
+/// For a backend that doesn't know FEAT the list holds only our lines.
 pub fn after_login(backend: &Reply, active_mode: bool) -> Vec<u8> {
     let theirs = (backend.class() == Class::Completion)
         .then(|| theirs(backend))

@@ -46,7 +46,7 @@ pub struct Reply {
     bytes: Bytes,
 }
 
-/// Why what a server sent is no reply.
+/// Why the received bytes are not a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadReply {
     /// A line outside a reply begins with a digit, and not with a code between 100 and 599, or is not of FTP at all.
@@ -133,7 +133,7 @@ pub struct ReplyParser {
     last_stray: Bytes,
 }
 
-/// What a server has said that is no reply, or not yet.
+/// What a server has sent that is not a reply, or not a complete one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unfinished {
     /// The first line of a reply whose last one has not come.
@@ -152,7 +152,7 @@ struct Open {
 }
 
 impl ReplyParser {
-    /// Takes the next line; gives the reply that it completes.
+    /// Takes the next line; returns the reply that it completes.
     ///
     /// # Errors
     /// After an error the connection has no known state any more and has to be given up.
@@ -231,10 +231,10 @@ impl ReplyParser {
         self.open.as_ref().is_some_and(|open| open.other.is_some())
     }
 
-    /// The reply whose last line has another code than its first, once its server has fallen silent behind that.
+    /// The reply whose last line has another code than its first, once its server has sent nothing more for a while.
     ///
     /// The last code counts, as it does for curl, lftp and wget. Clients that read as the RFC has it would wait for the
-    /// first one for ever, so the lines that begin with that get the last one in its place.
+    /// first one without end, so the lines that begin with it are rewritten to the last one.
     pub fn ended_otherwise(&mut self) -> Option<Reply> {
         let Open { code, bytes, other } = self.open.take_if(|open| open.other.is_some())?;
         let last = other?;
@@ -265,9 +265,9 @@ impl ReplyParser {
     }
 }
 
-/// Whether a line outside a reply is one to pass over: nothing, or words. What begins with a digit was meant for a code;
-/// control characters are another protocol's, as are the words with which servers of those greet, and whose silence
-/// behind them would be waited for in vain.
+/// Whether a line outside a reply is skipped: an empty line, or plain text. A leading digit was meant as a code;
+/// control characters belong to another protocol, as do the greetings of other protocols, whose servers send nothing
+/// more.
 fn is_stray(line: &[u8]) -> bool {
     let is_text = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
     // A line may end in CR CR LF.

@@ -46,10 +46,10 @@ impl Ways {
     }
 }
 
-/// How far a backend has been told that data connections are private.
+/// Whether a backend has been sent the commands for private data connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendProtection {
-    /// There is nothing to tell, or it has been told.
+    /// Nothing has to be sent, or it has been sent.
     Settled,
     /// It takes PBSZ and PROT only behind a login.
     AfterLogin,

@@ -1,20 +1,20 @@
 //! Who has guessed too often: failed logins of a client are answered later and later, and then it is refused.
 //!
-//! Backends can't do this. They see the proxy's address in place of their clients', so they would shut out everybody at
-//! once, or nobody. Counted is by client and site, never by user name: whoever guesses a name's password elsewhere
-//! can't lock its owner out.
+//! Backends can't do this: they see the proxy's address in place of their clients', so they would block all clients at
+//! once, or none. Failures are counted by client and site, never by user name: guessing a user's password from
+//! elsewhere can't lock that user out.
 //!
-//! The count is a bucket that leaks. Each failure is one drop, and one drop runs out every `window / failures`: whoever
-//! mistypes now and then is never noticed, and everything is forgotten in the end. The same user with the same
-//! password again is no new guess and no new drop, so that one robot with an old password doesn't shut its office out.
+//! The count is a leaky bucket. Each failure adds one drop, and one drop leaks every `window / failures`: occasional
+//! mistyping never has an effect, and every count returns to zero. The same user with the same password again is not a
+//! new guess and adds no drop, so that a script with an old password doesn't block the office that it runs in.
 //!
 //! A guess is under way from the password to the backend's answer. As many may be so at once as the client has failures left,
 //! and further ones wait: a hundred sessions that send theirs in the same moment have no more guesses than one.
 //!
-//! The rules come with each question, so that a reload changes them and forgets nobody. What is kept is bounded by
-//! [`CAPACITY`]. When it is full, whoever would be forgotten first makes room: a flood of addresses that failed once
-//! replaces itself, and not the one that failed often or is blocked. Until there is room again, the first failure of a
-//! client that isn't known is answered as late as the rules allow.
+//! The rules are passed in with each call, so that a reload changes them and keeps the counts. Memory is bounded by
+//! [`CAPACITY`]. When it is full, the record that would expire first is evicted: a flood of addresses with one failure
+//! each replaces itself, and not the records of clients with many failures or of blocked ones. Until there is room
+//! again, the reply to the first failure of an unknown client gets the longest delay.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
@@ -84,7 +84,7 @@ pub struct Consequence {
     pub delay: Duration,
     /// What becomes of the client.
     pub standing: Standing,
-    /// Nothing was known of the client, and there was no room left for it.
+    /// The client was unknown and the table full: another client's record was evicted.
     pub crowded: bool,
 }
 
@@ -95,7 +95,7 @@ pub enum Standing {
     Admitted,
     /// It may not from now on.
     NewlyBlocked,
-    /// It may not, as it was told before.
+    /// It may not, and has been told so before.
     Blocked,
 }
 
@@ -121,7 +121,7 @@ impl Trial {
 type Number = NonZeroU32;
 
 impl Guard {
-    /// Nobody has failed yet.
+    /// A guard without failures.
     pub fn new() -> Self {
         Self {
             state: Mutex::new(State {
@@ -150,7 +150,8 @@ impl Guard {
         entry.is_none_or(|entry| entry.blocked_until <= now)
     }
 
-    /// Whether `client` may try this at `site` now. The same user with the same password again is no further guess.
+    /// Whether `client` may try this at `site` now. The same user with the same password again does not count as a
+    /// further guess.
     pub fn may_guess(
         self: &Arc<Self>,
         client: IpAddr,

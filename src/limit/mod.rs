@@ -89,7 +89,7 @@ impl Limiter {
         self.reserve(limits)?.admit(client, limits, now)
     }
 
-    /// Takes a place for a session of whoever it will turn out to be.
+    /// Takes a slot for a session whose client is not known yet.
     ///
     /// # Errors
     /// If all places are taken.

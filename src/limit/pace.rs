@@ -26,7 +26,7 @@ impl Entry for Level {
 }
 
 impl Pace {
-    /// Nobody has come yet.
+    /// No sessions counted yet.
     pub fn new() -> Self {
         Self {
             book: Book::new(CAPACITY),
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
     use std::net::{IpAddr, Ipv4Addr};
 
-    /// A clock that stands still until it is told.
+    /// A clock that is advanced by hand.
     struct Scene {
         pace: Pace,
         now: Instant,

@@ -24,7 +24,7 @@ pub struct ControlConnection {
     sending: Sending,
 }
 
-/// Whether the peer can still be told anything.
+/// Whether the peer can still be sent anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sending {
     Possible,
@@ -68,8 +68,9 @@ impl ControlConnection {
     /// Gives the connection up for a TLS handshake on its socket.
     ///
     /// # Errors
-    /// If bytes have been read that nobody has taken: they came in clear text, behind a command that asks for TLS, from
-    /// whoever sits on the way (CVE-2011-0411, CVE-2021-22947). Under TLS, too. The connection comes back, to be closed.
+    /// If bytes have been read and not consumed: they came in clear text, behind a command that asks for TLS, and a man
+    /// in the middle may have injected them (CVE-2011-0411, CVE-2021-22947). Also if the connection is under TLS. The
+    /// connection is returned, to be closed.
     pub fn into_clear_socket(self) -> Result<TcpStream, Box<Self>> {
         match self.stream {
             Stream::Plain(socket) if self.lines.is_empty() => Ok(socket),

@@ -50,7 +50,7 @@ pub fn remedy(address: SocketAddr, error: &io::Error) -> String {
     }
 }
 
-/// Accepts from one listener and never gives up.
+/// Accepts from one listener; survives every error.
 ///
 /// With no file descriptor free, accept(2) fails at once for as long as the client waits; without a pause that is a
 /// busy loop of millions of failures a second.

@@ -14,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 pub fn control(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    // NAT gateways forget control connections that are silent during a long transfer.
+    // NAT gateways drop idle control connections during a long transfer.
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
             .with_time(KEEPALIVE)
@@ -50,8 +50,8 @@ pub fn data_before_connect(socket: &TcpSocket) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(PEER_SILENCE))
 }
 
-/// Lets the peer of a data connection take no byte for as long as a transfer may stand still. To the kernel a peer that
-/// doesn't read is as silent as one that is gone.
+/// Sets TCP_USER_TIMEOUT above the time that a transfer may stall. To the kernel a peer that doesn't read looks like
+/// one that is gone.
 ///
 /// # Errors
 /// Those of `setsockopt(2)`.
@@ -95,7 +95,7 @@ pub fn hold_for_fin(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_cork(true)
 }
 
-/// A silent control connection is probed this often.
+/// Interval of keepalive probes on an idle control connection.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long sent bytes may stay without acknowledgement before the peer counts as gone.

@@ -1,8 +1,8 @@
 //! Names and their addresses; the name of a backend is looked up by one look-up at a time.
 //!
-//! getaddrinfo(3) holds a thread until the name server has answered or its own patience is over, also when nobody waits
-//! for it any more. The runtime has a few hundred such threads for everybody: the logins of one site whose name server
-//! says nothing would take them all, and with them other sites' look-ups and the watch over the certificate.
+//! getaddrinfo(3) blocks a thread until the name server has answered or its own timeout is over, even when the result
+//! is no longer needed. The runtime has a few hundred such threads in all: the logins of one site whose name server
+//! does not answer would use up all of them, and block other sites' lookups and the certificate watch.
 
 use std::collections::HashMap;
 use std::io;
@@ -40,7 +40,7 @@ pub struct Resolver {
 
 type Name = (String, u16);
 
-/// `None` until it is there. An error goes to everybody who waits, so it's shared.
+/// `None` until the lookup is done. All waiting tasks get the same error, so it is shared.
 type Answer = watch::Receiver<Option<Result<Vec<SocketAddr>, Arc<io::Error>>>>;
 
 impl Resolver {
@@ -75,8 +75,8 @@ impl Resolver {
         }
     }
 
-    /// A new one runs in a task of its own, which goes on when those who wait have given up: whoever asks next waits for
-    /// the same.
+    /// A new lookup runs in its own task, which goes on when the waiting tasks have given up: later calls wait for the
+    /// same one.
     fn join_or_begin<F>(self: &Arc<Self>, name: Name, ask: impl FnOnce(Name) -> F) -> Answer
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
@@ -94,7 +94,7 @@ impl Resolver {
         let resolver = Arc::clone(self);
         tokio::spawn(async move {
             let result = asking.await.map_err(Arc::new);
-            // First, so that nobody who asks from now on is told what may be old.
+            // Removed first, so that a call from now on does not get an old result.
             resolver.lock().remove(&name);
             tell.send_replace(Some(result));
         });
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// A name server that answers when it is told to, and counts its questions.
+    /// A name server that answers on request, and counts its queries.
     struct Server {
         resolver: Arc<Resolver>,
         asked: Arc<AtomicUsize>,

@@ -23,7 +23,7 @@ pub enum Source {
     Plain(PlainSource),
     /// With TLS, and a client at the other end: an upload.
     FromClient(Box<TlsSource<UnbufferedServerConnection>>),
-    /// The same, of a client that ended its handshake before anybody knew which way the bytes would go.
+    /// The same, of a client whose handshake was done before the direction of the transfer was known.
     FromEarlyClient(Box<EarlySource>),
     /// With TLS, and a backend at the other end: a download or a listing.
     FromBackend(Box<TlsSource<UnbufferedClientConnection>>),
@@ -32,16 +32,16 @@ pub enum Source {
 /// How a source ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceEnd {
-    /// With close_notify: that was all, and nobody on the way can have cut it short.
+    /// With close_notify: complete, and authenticated as such.
     CloseNotify,
     /// With FIN, without TLS.
     Fin,
-    /// With FIN under TLS but without close_notify: the peer crashed, or somebody on the way cut it short, or it is a
-    /// server that never says close_notify.
+    /// With FIN under TLS but without close_notify: the peer crashed, a man in the middle truncated it, or it is a
+    /// server that never sends close_notify.
     Unclean,
 }
 
-/// What a source has to give.
+/// Result of filling the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Supply {
     /// Bytes are there to be taken.
@@ -65,7 +65,7 @@ impl Source {
     /// they go out.
     ///
     /// # Errors
-    /// What went wrong in the handshake, with rustls' own error within; the peer has been told by an alert.
+    /// What went wrong in the handshake, with rustls' own error within; the peer has been sent an alert.
     pub async fn from_client(
         socket: TcpStream,
         config: Arc<ServerConfig>,
@@ -174,7 +174,7 @@ pub struct PlainSource {
     buffer: Vec<u8>,
     /// How many bytes there are in it.
     filled: usize,
-    /// Whether the last read took all the room: then there may be more.
+    /// Whether the last read filled the buffer: then there may be more.
     full: bool,
 }
 
@@ -184,7 +184,7 @@ impl PlainSource {
         &self.buffer[..self.filled]
     }
 
-    /// Reads more behind the bytes that are there; false if there are no more, or no room.
+    /// Reads more behind the buffered bytes; false at the end, or if the buffer is full.
     pub(super) fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let room = &mut self.buffer[self.filled..];
         let count = ready!(poll_read(&mut self.socket, context, room))?;

@@ -89,18 +89,18 @@ impl Stream {
     pub async fn drain(&mut self) -> io::Result<()> {
         let mut waste = [0; 1024];
         while self.read(&mut waste).await? > 0 {}
-        // A reset behind the peer's FIN is no longer shown by a read.
+        // A reset behind the peer's FIN does not show in a read.
         self.socket().take_error()?.map_or(Ok(()), Err)
     }
 
     /// Keeps the TLS 1.3 tickets that a backend has sent by now, without waiting for any.
     ///
-    /// For connections that are given up without having been read: each ticket is good for one connection, and whoever
-    /// leaves them behind soon has none.
+    /// For connections that are dropped without having been read: each ticket is good for one connection, so a session
+    /// that leaves them unread runs out of them.
     pub fn keep_tickets(&mut self) {
         if let Self::ToBackend(stream) = self {
             let (socket, connection) = stream.get_mut();
-            // One read holds more tickets than backends send. What else may be wrong here matters to nobody any more.
+            // One read holds more tickets than backends send. Other errors of this connection no longer matter.
             if let Ok(1..) = connection.read_tls(&mut Arrived(socket)) {
                 let _ = connection.process_new_packets();
             }

@@ -1,9 +1,9 @@
 //! The admin endpoint: `/metrics`, `/healthz` and `/readyz` over HTTP/1.1, for reading only.
 //!
-//! It listens on loopback unless told otherwise, but is as careful as if it didn't: few connections at once, one request
-//! on each, and a deadline for everything, so that whoever plays with it takes nothing from the proxy. Nor from those who
-//! look after it: when all places are taken, the oldest connection that has asked nothing yet makes room for a new one, or
-//! else the oldest that doesn't read its answer.
+//! It listens on loopback unless told otherwise, but is as careful as if it didn't: few connections at once, one
+//! request on each, and a deadline for everything, so that misuse of it cannot affect the proxy, nor keep monitoring
+//! out: when all slots are taken, the oldest connection that has sent no request yet is closed for a new one, or else
+//! the oldest that doesn't read its response.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,13 +28,13 @@ use super::places::{Asked, LONG_FOR_AN_ANSWER, Places};
 /// Room for a request's head; hyper answers 431 to more.
 const HEAD_BYTES: usize = 8 * 1024;
 
-/// Pause after accept(2) failed. It fails at once as long as there is no free file descriptor.
+/// Pause after accept(2) failed. It fails at once while no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 const TEXT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// What the endpoint tells.
+/// The data that the endpoint serves.
 #[derive(Debug)]
 pub struct Admin {
     /// What `/metrics` shows.
@@ -344,7 +344,7 @@ mod tests {
         let mut slow = Vec::new();
         for _ in 0..CONNECTIONS * 2 {
             let mut stream = endpoint.connect().await;
-            // Those who have had to go already may be told so by a reset.
+            // Connections that have been closed for others may see a reset.
             drop(stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await);
             slow.push(stream);
         }

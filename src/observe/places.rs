@@ -1,4 +1,4 @@
-//! The places at the admin endpoint: few, and for whoever asks and reads.
+//! The connections of the admin endpoint: few, and slow or silent ones are closed for new ones.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,8 +41,8 @@ impl Place {
 }
 
 impl Places {
-    /// Whether there is a place for one more. The oldest connection that has asked nothing has to give it up for that, or else
-    /// the oldest that doesn't read its answer.
+    /// Whether there is space for one more connection. If not, closes the oldest that has sent no request, or else the
+    /// oldest that doesn't read its response.
     pub fn make_room(&mut self) -> bool {
         self.0.retain(|place| !place.handle.is_finished());
         if self.0.len() < CONNECTIONS {
@@ -70,7 +70,7 @@ impl Places {
 /// How many connections there are at once. A new one has asked before so many others come behind it.
 pub(super) const CONNECTIONS: usize = 64;
 
-/// Whoever asks and reads has its answer far sooner.
+/// A client that sends its request and reads the response is done far sooner.
 pub(super) const LONG_FOR_AN_ANSWER: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

@@ -32,14 +32,14 @@ struct State {
     leases: HashMap<LeaseId, Waiting>,
     /// The connections that are listened to, or that have spoken and wait for a decision.
     connections: HashMap<ConnectionId, Undecided>,
-    /// By port, who came to it last from an address that nobody waited for. One for each port at most.
+    /// By port, the last connection from an address without a lease there. At most one for each port.
     strangers: HashMap<SocketAddr, Stranger>,
     /// How many leases there have been, and how many connections: the next one's number.
     last_lease: u64,
     last_connection: u64,
 }
 
-/// Somebody at a port who was nobody's client.
+/// A connection to a port from an address without a lease.
 #[derive(Debug, Clone, Copy)]
 struct Stranger {
     from: IpAddr,
@@ -56,7 +56,7 @@ enum Undecided {
     Listening(oneshot::Sender<LeaseId>),
 }
 
-/// How a lease's session is told.
+/// The channels to a lease's session.
 #[derive(Debug)]
 struct Waiting {
     /// Until the lease has its port.
@@ -77,7 +77,7 @@ pub(super) struct Place {
     lease: LeaseId,
 }
 
-/// What the session of a lease hears.
+/// The receiving ends for the session of a lease.
 pub(super) struct Asked {
     pub place: Arc<Place>,
     /// The port, once it is the lease's turn, and whether the lease only takes a connection that names its session.
@@ -407,7 +407,7 @@ impl Drop for Place {
 }
 
 impl Refused {
-    /// The word for it in the log.
+    /// Its text in the log.
     fn as_str(self) -> &'static str {
         match self {
             Self::Stranger => "no session waits for it",

@@ -60,8 +60,9 @@ impl PassiveListeners {
         }
     }
 
-    /// Opens `ports` on each of `addresses`, as far as they are not open already. Where a wildcard is among them, or is open
-    /// still, its ports are those of every address of its family: the operating system has no others to give.
+    /// Opens `ports` on each of `addresses`, as far as they are not open already. Where a wildcard is among them, or is
+    /// open still, its ports are those of every address of its family: the operating system allows no others beside
+    /// them.
     ///
     /// # Errors
     /// If one of them can't be opened; those opened so far are closed again.

@@ -1,9 +1,10 @@
 //! Passive data ports: which of them is whose.
 //!
-//! The listeners are opened once and serve every session. A session *leases* a port for its client, from PASV or EPSV to
-//! the end of the transfer. One port is enough for any number of sessions: those of different addresses are told apart by
-//! address; those of one address by the TLS session that their client resumes, which the ClientHello names; and where it
-//! names none they take turns. A connection that no lease waits for is reset. `lease_table` has the rules.
+//! The listeners are opened once and serve every session. A session *leases* a port for its client, from PASV or EPSV
+//! to the end of the transfer. One port is enough for any number of sessions: those of different addresses are
+//! distinguished by address; those of one address by the TLS session that their client resumes, which the ClientHello
+//! names; and where it names none they take turns. A connection that no lease waits for is reset. `lease_table` has the
+//! rules.
 //!
 //! The way of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `hello` read whose it is where
 //! that has to be asked, and brings it together with the lease.
@@ -86,10 +87,10 @@ pub struct NoPort {
 /// A connection at a leased port.
 #[derive(Debug)]
 pub enum Caller {
-    /// The session's connection, as far as it can be told before its handshake.
+    /// The session's connection, as far as is known before its handshake.
     Arrived(Arrived),
-    /// One that did not name the session where it has to, or said nothing, or can't be told from another one. It has been
-    /// reset, and the lease goes on.
+    /// One that did not name the session where that is required, or closed before it sent anything, or is ambiguous. It
+    /// has been reset, and the lease goes on.
     TurnedAway(Option<Doubt>),
 }
 
@@ -103,7 +104,7 @@ impl Undecided {
         self.wait_for(|nearby| nearby.all > 0).await;
     }
 
-    /// Waits until there is one that can be no other lease's, or one that stays silent for a while.
+    /// Waits until there is one that can belong to no other lease, or one that sends nothing for a while.
     pub async fn any_silent(&mut self, silence: Duration) {
         loop {
             self.any().await;
@@ -273,7 +274,7 @@ impl Lease {
         self.place.unproven();
     }
 
-    /// Nobody waits for a connection any more.
+    /// No connection is expected any more.
     pub fn end(&self) {
         self.place.end(LeaseEnd::Incomplete);
     }
@@ -305,7 +306,7 @@ impl LeaseHold {
         self.place.begin();
     }
 
-    /// The data connection will be told from others in another way than the lease was asked for with.
+    /// The data connection will be identified in another way than the lease was requested with.
     pub fn identify(&self, identity: Identity) {
         self.place.identify(identity);
     }
@@ -317,7 +318,7 @@ impl LeaseHold {
 }
 
 impl Certainty {
-    /// Resolves if the connection can't be told from another one.
+    /// Resolves if the connection is ambiguous.
     pub async fn doubted(&self) -> Doubt {
         let mut standing = self.0.clone();
         loop {
@@ -336,7 +337,7 @@ impl Certainty {
     /// Waits, for as long as others that came to the port have yet to say whose they are.
     ///
     /// # Errors
-    /// If the connection can't be told from another one.
+    /// If the connection is ambiguous.
     pub async fn settled(&self) -> Result<(), Doubt> {
         let mut standing = self.0.clone();
         let settled = standing.wait_for(|standing| *standing != Standing::Unsettled);

@@ -18,14 +18,14 @@ use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
 impl Session {
-    /// Does what the machine has decided; gives the session's end, if that is part of it.
+    /// Executes the machine's actions; returns the session's end, if that is one of them.
     pub(super) async fn act(&mut self) -> Option<Ending> {
         let actions = self.machine.take_actions();
         if actions
             .last()
             .is_some_and(|last| matches!(last, Action::Close(_)))
         {
-            // Before the goodbye: the client may begin its next session as soon as it has heard it.
+            // Before the goodbye: the client may start its next session as soon as it has received it.
             self.permit = None;
         }
         for action in actions {

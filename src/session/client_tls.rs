@@ -16,7 +16,7 @@ use crate::net::options;
 use crate::net::stream::Stream;
 use crate::tls::SessionTls;
 
-/// Does the handshake; gives the stream, and the server name that the client sent.
+/// Does the handshake; returns the stream, and the server name that the client sent.
 pub(super) async fn handshake(
     socket: TcpStream,
     tls: &SessionTls,
@@ -51,7 +51,7 @@ pub(super) async fn handshake(
 }
 
 impl Session {
-    /// Answers AUTH and does the handshake; gives the session's end if that goes wrong.
+    /// Answers AUTH and does the handshake; returns the session's end if that fails.
     pub(super) async fn start_tls(&mut self) -> Option<Ending> {
         let socket = match self.client.take()?.into_clear_socket() {
             Ok(socket) => socket,

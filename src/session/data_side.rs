@@ -126,7 +126,7 @@ impl Session {
         self.happened.push_back(Event::Listening(at));
     }
 
-    /// The backend has named another port, or is told of another one.
+    /// The backend has announced another port, or connects to another one of ours.
     pub(super) fn redial_backend(&mut self, backend: BackendData) {
         if let Some(port) = self.backend_port(backend)
             && let DataSide::Running(running) = &self.data
@@ -153,7 +153,7 @@ impl Session {
         }
     }
 
-    /// How the client's next data connection is told from others of its address.
+    /// How the client's next data connection is identified among others of its address.
     fn identity(&self, protection: Protection) -> Identity {
         let cache = match protection {
             Protection::Clear => None,

@@ -39,7 +39,7 @@ impl Session {
         self.deadline = match self.machine.deadline() {
             Deadline::Login => {
                 if self.login_by <= Instant::now() {
-                    // A client that never stops talking would be looked at for ever.
+                    // A client that never stops sending would otherwise postpone this check without end.
                     self.look = Look::Second;
                 }
                 Some(self.login_by)
@@ -55,8 +55,8 @@ impl Session {
         };
     }
 
-    /// Until when a handshake or a dial may take that leads to a login. Whoever has been logged in may do so again, at any
-    /// time.
+    /// Deadline for a handshake or a dial that leads to a login. A client that has been logged in may log in again at
+    /// any time.
     pub(super) fn login_deadline(&self) -> Instant {
         if self.machine.has_been_logged_in() {
             Instant::now() + self.live.policy.settings.timeouts.login
@@ -125,7 +125,7 @@ impl Session {
                     Drain::Begun => return Event::Drain,
                     Drain::Over => return Event::DrainOver,
                 },
-                // Priority 7: what the backend said before its data connection ended: a 200 in front of a 150 is no final
+                // Priority 7: what the backend sent before its data connection ended: a 200 before a 150 is not a final
                 // reply.
                 () = backend_fills => {}
                 // Priority 8: the data connections.
@@ -178,7 +178,7 @@ impl Session {
         Some(Event::Expired)
     }
 
-    /// Whether something of the client's, or its end, has arrived and nobody has read it.
+    /// Whether input from the client, or the end of its connection, has arrived and not been read.
     fn client_has_said_more(&self) -> bool {
         self.client
             .as_ref()
@@ -223,7 +223,7 @@ impl Session {
         }
     }
 
-    /// What the machine is told of it, once.
+    /// Reports the loss of the client's connection to the machine, once.
     pub(super) fn client_is_gone(&mut self) -> Option<Event> {
         match std::mem::replace(&mut self.client_end, ClientEnd::ToldGone) {
             ClientEnd::Open | ClientEnd::ToldEnded => Some(Event::ClientGone),

@@ -37,7 +37,7 @@ pub(super) async fn read(socket: &mut TcpStream, read: Vec<u8>) -> io::Result<Tr
 /// Does the handshake with a client, of which `read` has been read already.
 ///
 /// # Errors
-/// What went wrong, with rustls' own error within; the client has been told by an alert.
+/// What went wrong, with rustls' own error within; the client has been sent an alert.
 pub(super) async fn accept(
     mut socket: TcpStream,
     config: Arc<ServerConfig>,

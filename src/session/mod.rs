@@ -58,7 +58,7 @@ pub struct Shared {
     pub limiter: Arc<Limiter>,
     /// Who has guessed too often.
     pub guard: Arc<Guard>,
-    /// Told whenever a guess has been judged.
+    /// Notified when an attempt has been decided.
     pub judged: Notify,
     /// The TLS sessions that data connections may resume.
     pub tls_sessions: Arc<Sessions>,

@@ -1,5 +1,5 @@
-//! What the [guard](crate::guard) has a session do: dial nobody for a client that is blocked, and hold back the reply
-//! to a failed login.
+//! What a session does for the [guard](crate::guard): it dials no backend for a blocked client, and delays the reply to
+//! a failed login.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::ftp::command::Command;
 use crate::guard::{Guess, MayGuess, Standing};
 use crate::observe::metrics::GuardAction;
 
-/// A guess of this session's that its backend is judging. Those who wait for that are told when this is dropped.
+/// An attempt of this session that its backend is checking. Dropping it wakes the attempts that wait for it.
 #[derive(Debug)]
 pub(super) struct Judging {
     guess: Option<Guess>,
@@ -58,7 +58,7 @@ impl Session {
         let (client, site) = (self.summary.client().ip(), route.site_id);
         let guessing = async {
             loop {
-                // From here on, or the one that makes room could be missed.
+                // From here on, or a notification could be missed.
                 let judged = self.shared.judged.notified();
                 let now = Instant::now().into_std();
                 match guard.may_guess(client, site, &self.trial, rules, now) {
@@ -78,8 +78,8 @@ impl Session {
         Ok(())
     }
 
-    /// A login has failed: what follows waits for as long as the guard says, but not for a client that goes away, and
-    /// not beyond the time for the login. Nobody but this session waits.
+    /// A login has failed: delays what follows for as long as the guard says, but not for a client that disconnects,
+    /// and not beyond the time limit for the login. Only this session waits.
     pub(super) async fn penalise(&mut self, site: Option<SiteId>) {
         let now = Instant::now();
         let rules = &self.live.policy.settings.guard;

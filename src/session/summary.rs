@@ -143,7 +143,7 @@ impl Summary {
         tracing::warn!(session = self.id.0, site = self.site_name(), stage = stage.as_str(), %reason, "backend's control connection lost");
     }
 
-    /// Nobody can be listened for in active mode.
+    /// Listening for the backend in active mode failed.
     pub fn not_listening(&self, error: &io::Error) {
         tracing::warn!(session = self.id.0, site = self.site_name(), %error, "no port for a data connection from the backend");
     }
@@ -188,7 +188,7 @@ impl Summary {
         );
     }
 
-    /// PASV or EPSV waited in vain.
+    /// A transfer's data connections are being opened.
     pub fn transfer_begins(&mut self) {
         self.moved = (0, Duration::ZERO);
         self.running = Some(self.metrics.transfer_running());

@@ -38,7 +38,7 @@ pub enum HandshakeFault {
         /// The names that it has; none if it only has a common name.
         presented: Vec<String>,
     },
-    /// The peer's certificate was issued by somebody who isn't trusted.
+    /// The peer's certificate was issued by an untrusted authority.
     UnknownIssuer {
         /// The issuer's name.
         issuer: String,

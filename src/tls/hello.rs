@@ -1,8 +1,8 @@
-//! Which TLS sessions a ClientHello asks to resume, read before anybody answers it.
+//! Which TLS sessions a ClientHello offers to resume, read before the handshake.
 //!
-//! On a data port that several sessions share, this tells whose connection it is *said* to be. It proves nothing: what a
-//! ClientHello names crosses the network in clear text. The proof is the handshake that follows, which only the holder
-//! of the session's secrets can finish as a resumption (see [`binding`](super::binding)).
+//! On a data port that several sessions share, this is the session that a connection *claims* to belong to. It proves
+//! nothing: the names in a ClientHello cross the network in clear text. The proof is the handshake that follows, which
+//! only the holder of the session's secrets can finish as a resumption (see [`binding`](super::binding)).
 //!
 //! Pure: bytes in, names out. A name is the session ID or the ticket of TLS 1.2 (RFC 5246 §7.4.1.2, RFC 5077 §3.2) or the
 //! identity of a pre-shared key of TLS 1.3 (RFC 8446 §4.2.11).
@@ -148,7 +148,7 @@ const SESSION_TICKET: &[u8] = &[0, 35];
 /// The extension that names pre-shared keys.
 const PRE_SHARED_KEY: &[u8] = &[0, 41];
 
-/// OpenSSL names three at most, with the session ID; whoever names more gets no more look-ups for it.
+/// OpenSSL names three at most, with the session ID; further names are not looked up.
 const MOST_NAMES: usize = 9;
 
 #[cfg(test)]

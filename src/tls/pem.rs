@@ -70,7 +70,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
         path: path.to_owned(),
         source,
     };
-    // Asked before opening: opening a FIFO blocks until somebody writes to it.
+    // Checked before opening: opening a FIFO blocks until it has a writer.
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
         return Err(FileError::NotAFile {

@@ -32,7 +32,7 @@ impl Account {
 pub struct Whose {
     /// The FTP session that may resume it.
     pub session: SessionId,
-    /// Who has logged in there; `None` if nobody has so far.
+    /// The account logged in there; `None` before the login.
     pub account: Option<Account>,
     /// Where its client keeps it.
     pub cache: ClientCache,
@@ -155,7 +155,7 @@ impl Sessions {
 }
 
 impl State {
-    /// The entries of an owner that nobody has asked for yet.
+    /// The entries of an owner that have not been presented yet.
     fn unused(&self, owner: SessionId) -> impl Iterator<Item = &Entry> {
         let owned = self.owners.get(&owner);
         owned
@@ -212,7 +212,7 @@ impl Owner {
         }
     }
 
-    /// Somebody has logged in.
+    /// A login has succeeded.
     pub(super) fn logged_in(&self, account: Account) {
         let mut state = self.sessions.state();
         let moment = state.next_moment();
@@ -272,8 +272,8 @@ pub(super) struct OwnEntries {
 }
 
 impl OwnEntries {
-    /// What was put under `key` for this owner. The entry stays: most clients present a ticket more than once, which
-    /// without early data gives nobody anything to replay.
+    /// What was put under `key` for this owner. The entry stays: most clients present a ticket more than once, which is
+    /// safe without early data.
     pub(super) fn get(&self, key: &[u8], presented: Presented) -> Found {
         let mut guard = self.sessions.state();
         let state = &mut *guard;
@@ -313,7 +313,7 @@ impl OwnEntries {
         }
     }
 
-    /// How many of this owner's entries nobody has asked for yet.
+    /// How many of this owner's entries have not been presented yet.
     pub(super) fn unused(&self) -> usize {
         self.sessions.state().unused(self.id).count()
     }

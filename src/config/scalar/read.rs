@@ -135,7 +135,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
     Ok(address)
 }
 
-/// A network whose address has bits beyond its prefix is a slip: 10.1.2.3/8 would be all of 10.0.0.0/8.
+/// A network whose address has bits beyond its prefix is an error: 10.1.2.3/8 would mean all of 10.0.0.0/8.
 pub fn network(text: &str) -> Result<IpNet, Wrong> {
     let help = "write a network such as 10.0.0.0/8 or \"fd00::/8\", or one address";
     let network = text
@@ -235,7 +235,7 @@ pub fn fingerprint(text: &str) -> Result<[u8; 32], Wrong> {
     Ok(bytes)
 }
 
-/// The longest duration: more is a slip of the pen, and far below what a clock can't add.
+/// The longest duration: more is a typing error, and it is far below the overflow of a clock.
 const LONGEST_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The longest greeting, in bytes: with its code it fits into what clients read at once (RFC 959 has lines of 512).
 const LONGEST_GREETING: usize = 400;

@@ -1,4 +1,4 @@
-//! What guessing costs, what it costs everybody else, and that it costs no more memory than said.
+//! The cost of guessing for the guesser and for other clients, and the bound on memory.
 
 use super::*;
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn attacker(number: u32) -> IpAddr {
     Ipv4Addr::from(0x0a00_0000 + number).into()
 }
 
-/// A guard, a clock that stands still until it is told, and guesses that are all different.
+/// A guard, a clock that is advanced by hand, and guesses that all differ.
 struct Scene {
     guard: Guard,
     rules: GuardRules,
@@ -344,8 +344,8 @@ proptest! {
         }
     }
 
-    /// Whoever fails, and whenever: no more clients are remembered than there is room for, and if one has to go before
-    /// its time, it is the one that would have been the next to be forgotten.
+    /// For any sequence of failures: the number of remembered clients is bounded, and the one evicted early is the one
+    /// that would have expired next.
     #[test]
     fn memory_is_bounded_and_who_is_forgotten_first_makes_room(
         rules in any_rules(),

@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection that a load balancer relays: the PROXY protocol's header, read from a socket.
 //!
 //! Where it is expected, it has to be there, whole and in time, from a peer that is trusted to tell the truth. Nothing
-//! behind it is read: what comes next, a ClientHello or a command, is for somebody else.
+//! behind it is read: the ClientHello or command that follows belongs to the session.
 
 pub mod parse;
 
@@ -20,7 +20,7 @@ use crate::config::is_in_any;
 use crate::observe::metrics::ProxyHeaderFault;
 use parse::{Header, LONGEST, Parsed};
 
-/// Why nobody knows who is at the other end.
+/// Why the client of a connection is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum Unidentified {
     /// The peer is not in one of the trusted networks, and may say what it likes.
@@ -57,8 +57,8 @@ pub fn is_trusted(peer: SocketAddr, trusted: &[IpNet]) -> bool {
     is_in_any(peer.ip(), trusted)
 }
 
-/// Reads the header of a new connection and gives the ends of the client's; of a connection that is the balancer's own,
-/// they are its own.
+/// Reads the header of a new connection and returns the addresses in it; for the balancer's own connections, those of
+/// the connection itself.
 ///
 /// # Errors
 /// If the peer isn't trusted, or its header doesn't come whole within [`PATIENCE`].
@@ -86,7 +86,7 @@ async fn header(stream: &mut TcpStream) -> Result<Header, Unidentified> {
     let mut bytes = vec![0; LONGEST];
     let mut taken = 0;
     loop {
-        // Looked at first, since only what is there tells how much of it is the header's.
+        // Peeked first: only the bytes themselves show where the header ends.
         let seen = match stream.peek(&mut bytes[taken..]).await {
             Ok(0) | Err(_) if taken == 0 => return Err(Unidentified::Silent),
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -5,7 +5,7 @@
 //! 0              HEADROOM
 //! ```
 //!
-//! A record takes more room than what it holds, so the gathered bytes never reach the record that is next.
+//! A record is longer than its plaintext, so the decrypted bytes never reach the next record.
 
 use std::io;
 use std::ops::Range;
@@ -20,7 +20,7 @@ pub(super) struct Incoming {
     reads: Reads,
 }
 
-/// How the last reads fitted the room that there was for them.
+/// How the last reads compared with the space for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reads {
     /// The last one took all of it: there may be more.
@@ -61,8 +61,8 @@ impl Incoming {
     /// Where the next read may put its bytes. Never nothing.
     ///
     /// # Errors
-    /// If what has arrived is no whole message yet and too long for one: rustls waits for the end of a message, and a
-    /// hostile peer can make one of 64 KiB out of a GiB of padding.
+    /// If what has arrived is an incomplete message and too long: rustls waits for the end of a message, and a hostile
+    /// peer can stretch one of 64 KiB to a GiB by padding.
     pub(super) fn room(&mut self) -> io::Result<&mut [u8]> {
         if self.arrived.len() > LONGEST_MESSAGE {
             let error = "a TLS message in more records than it needs";
@@ -94,7 +94,7 @@ impl Incoming {
         }
     }
 
-    /// So much has been read into the room.
+    /// So much has been read into the spare space.
     pub(super) fn read(&mut self, count: usize) {
         let room = self.buffer.len() - self.arrived.end;
         self.arrived.end += count;
@@ -106,7 +106,7 @@ impl Incoming {
         };
     }
 
-    /// The room for decrypted bytes, and what is to be decrypted.
+    /// The space for decrypted bytes, and the bytes to decrypt.
     pub(super) fn split(&mut self) -> (Room<'_>, &mut [u8]) {
         let (front, rest) = self.buffer.split_at_mut(self.arrived.start);
         let room = Room {
@@ -130,7 +130,7 @@ pub(super) struct Room<'a> {
 
 impl Room<'_> {
     /// # Errors
-    /// If the bytes need more room than the records that they came in, which can't be.
+    /// If the plaintext is longer than the records that it came in, which can't happen.
     pub(super) fn gather(&mut self, bytes: &[u8]) -> io::Result<()> {
         let end = *self.gathered + bytes.len();
         self.front
@@ -145,7 +145,7 @@ impl Room<'_> {
 /// What the largest record holds (RFC 8446 section 5.1).
 const HEADROOM: usize = 16 * 1024;
 
-/// One record, with room for what follows it.
+/// One record, with space for what follows it.
 const FIRST_READ: usize = 20 * 1024;
 
 /// A handshake message of 64 KiB, as the longest is that rustls takes, and the records that it comes in.

@@ -301,7 +301,7 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut Vec<u8>) -> io
     })
 }
 
-/// Appends a record, of which rustls says how much room it needs when it finds too little.
+/// Appends a record; if the space is too small, rustls reports the size that it needs.
 fn append<E: std::error::Error + Send + Sync + 'static>(
     outgoing: &mut Vec<u8>,
     mut write: impl FnMut(&mut [u8]) -> Result<Result<usize, InsufficientSizeError>, E>,

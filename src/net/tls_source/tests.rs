@@ -70,7 +70,7 @@ async fn connection() -> (TcpStream, TcpStream) {
     (theirs, listener.accept().await.unwrap().0)
 }
 
-/// What a source gives until its end, and the end or the error in its place.
+/// The bytes of a source until its end, and the end or the error.
 async fn read_to_end(source: &mut Source) -> (Vec<u8>, io::Result<SourceEnd>) {
     let mut all = Vec::new();
     loop {

@@ -1,7 +1,7 @@
 //! Which lines are logged, from the words on the command line.
 //!
-//! tracing takes a word that is no level for a part of the program: `warning` would mean every line of the part of that
-//! name, and there is none. So a slip is refused here, and not left to be noticed when the log is needed.
+//! tracing takes a word that is not a level for a module name: `warning` would enable every line of a module of that
+//! name, which does not exist. So such a mistake is an error here, instead of an empty log when it is needed.
 
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -52,9 +52,9 @@ pub(super) fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
     Ok(EnvFilter::try_new(directives(filter)?)?)
 }
 
-/// What a filter means. rustls warns of odd alerts and names that some client sends, without saying who: up to `info`, a
-/// level alone leaves that out, since what comes of it is told in lines of ours. More than a level, or `debug`, means what
-/// it says.
+/// What a filter means. rustls warns about odd alerts and names from clients, without naming the client. Up to `info`,
+/// a level alone leaves those warnings out, because our own lines report their consequences. Directives, and levels
+/// from `debug` on, are used as they are.
 fn directives(filter: &str) -> Result<String, FilterError> {
     // tracing miscounts where a directive begins with a space.
     let directives: Vec<&str> = filter.split(',').map(str::trim).collect();

@@ -1,6 +1,6 @@
 //! Log lines: where they go and what they look like, and how to show what came from outside.
 //!
-//! Lines go to stderr through a queue (`sink`), since a session must not stand still because nobody reads the pipe.
+//! Lines go to stderr through a queue (`sink`), so that a session never blocks on a pipe that is not read.
 //!
 //! Bytes from clients and backends are written by [`shown`] only, so that no one can forge a line or colour a terminal.
 

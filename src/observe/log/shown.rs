@@ -7,12 +7,12 @@ const SHOWN_BYTES: usize = 256;
 
 /// Bytes from outside as text that is safe in a log line, an error message or a terminal.
 ///
-/// Printable UTF-8 stays as it is. Control, format and bidirectional characters and what isn't UTF-8 become `\xNN`, byte
-/// by byte, and so does a backslash before an x, so that the bytes can be told from the text. Only the first 256 bytes
-/// are shown; `…` follows, and with it the text is longer than any that is shown whole.
+/// Printable UTF-8 stays as it is. Control, format and bidirectional characters and what isn't UTF-8 become `\xNN`,
+/// byte by byte, and so does a backslash before an x, so that escapes can't be confused with text. Only the first 256
+/// bytes are shown; `…` follows, and with it the text is longer than any that is shown whole.
 ///
 /// It is for a field that is text, `user = shown(name)`: each format puts quotes around those and escapes the quotes
-/// within, so that nobody can forge a field. `%` and `{}` don't.
+/// within, so that a field can't be forged. `%` and `{}` don't.
 pub fn shown(bytes: &[u8]) -> String {
     let whole = bytes.len() <= SHOWN_BYTES;
     let bytes = if whole { bytes } else { &bytes[..SHOWN_BYTES] };

@@ -45,7 +45,7 @@ label! {
         Untrusted = "untrusted",
         /// No whole header came in time.
         Missing = "missing",
-        /// What came is no header.
+        /// The received bytes are not a header.
         Malformed = "malformed",
     }
 }
@@ -57,7 +57,7 @@ label! {
         Accepted = "accepted",
         /// The backend didn't.
         Rejected = "rejected",
-        /// The login named a host that no site has, or none where there is no default site.
+        /// The login named an unknown host, or no host and there is no default site.
         UnknownHost = "unknown_host",
         /// USER came in clear text although `tls.required` is set.
         ClearText = "clear_text",
@@ -79,7 +79,7 @@ label! {
         Delayed = "delayed",
         /// A client was blocked.
         Blocked = "blocked",
-        /// The count of another client was given up to make room for this one.
+        /// Another client's count was evicted to make space for this one.
         Crowded = "crowded",
     }
 }

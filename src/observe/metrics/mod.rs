@@ -1,9 +1,9 @@
 //! What the program counts: a method for everything that happens, and the text that a scrape gets.
 //!
-//! Every metric stands in one table (`table`), with its labels and what it means.
-//! Label values come from the configuration or from enums, never from a client: whoever can make up label
-//! values can fill the memory of the monitoring system (CVE-2022-21698). A site that wasn't declared counts as `none`.
-//! All metrics live in a registry of their own, so that two instances in one test don't share numbers.
+//! Every metric is in one table (`table`), with its labels and what it means. Label values come from the configuration
+//! or from enums, never from a client: unbounded label values can exhaust the memory of the monitoring system
+//! (CVE-2022-21698). A site that wasn't declared counts as `none`. All metrics live in a registry of their own, so that
+//! two instances in one test don't share numbers.
 
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
@@ -59,7 +59,7 @@ impl Metrics {
         self.table.start_site_from_zero(name);
     }
 
-    /// A session began; it counts as open until what this gives is dropped.
+    /// A session began; it counts as open until the returned value is dropped.
     pub fn session(&self, listener: TlsMode) -> OpenSession {
         self.table
             .sessions_total
@@ -68,7 +68,7 @@ impl Metrics {
         OpenSession::counted_in(&self.table.sessions)
     }
 
-    /// A session is at `site` until what this gives is dropped.
+    /// A session is at `site` until the returned value is dropped.
     pub fn session_at(&self, site: &str) -> OpenSession {
         let label = self.site_label(site);
         OpenSession::counted_in(&self.table.site_sessions.with_label_values(&[label]))
@@ -134,7 +134,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A transfer began; it counts as running until what this gives is dropped.
+    /// A transfer began; it counts as running until the returned value is dropped.
     pub fn transfer_running(&self) -> RunningTransfer {
         RunningTransfer::counted_in(&self.table.transfers_running)
     }
@@ -185,7 +185,7 @@ impl Metrics {
         self.table.passive_exhausted.inc();
     }
 
-    /// A data connection could not be told from another of the client's address, and its transfer fails.
+    /// A data connection could not be distinguished from another of the client's address, and its transfer fails.
     pub fn passive_ambiguous(&self) {
         self.table.passive_ambiguous.inc();
     }

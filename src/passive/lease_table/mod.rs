@@ -2,7 +2,7 @@
 //! tasks or a clock.
 //!
 //! Leases of different client addresses never meet. Leases of one address meet where there are more of them than ports.
-//! How a lease's own connection is told from others of the address is its [`Identity`]:
+//! How a lease's own connection is identified among others of the address is its [`Identity`]:
 //!
 //! | | a connection is its own if | on its port may be, until then |
 //! |---|---|---|
@@ -46,7 +46,7 @@ pub struct LeaseId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// How a lease's connection is told from others of its client's address.
+/// How a lease's connection is identified among others of its client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
     /// By nothing else: it carries no TLS, or no TLS sessions are kept.
@@ -67,7 +67,7 @@ pub struct LeaseRequest {
     pub client: IpAddr,
     /// Who has logged in.
     pub account: Account,
-    /// How its connection is told from others of the address.
+    /// How its connection is identified among others of the address.
     pub identity: Identity,
     /// How long after the lease's end its connection may still arrive.
     pub reuse_delay: Duration,
@@ -95,7 +95,7 @@ pub enum Standing {
     Ambiguous(Doubt),
 }
 
-/// Why a lease's connection can't be told from another's.
+/// Why a lease's connection is ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
     /// Another connection of the address came to the port.
@@ -118,7 +118,7 @@ pub enum Effect {
         /// Whether it only takes a connection that names its session.
         named: bool,
     },
-    /// The connection's ClientHello is to be read, and [`LeaseTable::heard`] to be told.
+    /// Read the connection's ClientHello, then call [`LeaseTable::heard`].
     Hear(ConnectionId),
     /// How many connections may be the lease's own, and have yet to say whose they are, has changed.
     Undecided(LeaseId, Nearby),
@@ -133,8 +133,8 @@ pub enum Effect {
     },
     /// The connection is to be reset.
     Reset(ConnectionId, Refused),
-    /// A connection was reset that didn't name the lease's session, or said nothing, and could have been meant for no other;
-    /// or one that can't be told from another's.
+    /// A connection was reset that did not name the lease's session, or closed before it sent anything, and could only
+    /// have been meant for this lease; or one that is ambiguous.
     TurnedAway(LeaseId, Option<Doubt>),
     /// What may be reported of the lease's transfer has changed.
     Standing(LeaseId, Standing),
@@ -231,7 +231,7 @@ impl LeaseTable {
         })
     }
 
-    /// A connection that was to be heard has said this.
+    /// The result of the [`Effect::Hear`] for this connection.
     pub fn heard(
         &mut self,
         connection: ConnectionId,
@@ -251,7 +251,7 @@ impl LeaseTable {
         }
     }
 
-    /// The lease's connection will be told from others in another way than was asked for: PROT has changed.
+    /// The lease's connection will be identified in another way than requested: PROT has changed.
     pub fn identify(
         &mut self,
         address: IpAddr,

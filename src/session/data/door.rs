@@ -1,8 +1,9 @@
 //! Whether the client's data connection is there: what the command of an upload waits for.
 //!
-//! Servers empty the file as soon as they have the command. Sent earlier, it costs a client its file whose connection never
-//! comes: its port was not reachable, its time over, or it was told from others too late. Clients connect without waiting
-//! for the 150; their TLS handshake may wait for it (Python's ftplib, FileZilla), so it is the connection that counts.
+//! Servers truncate the file as soon as they have the command. Sent earlier, it would destroy the file of a client
+//! whose connection never arrives: its port was unreachable, it timed out, or it was ambiguous. Clients connect without
+//! waiting for the 150; their TLS handshake may wait for it (Python's ftplib, FileZilla), so the connection alone
+//! counts.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -17,16 +18,16 @@ use crate::passive::Arrived;
 use crate::session::machine::DataFailure;
 use crate::tls::hello::{self, Hello};
 
-/// Who has come to the port that the client was told.
+/// State of the client's connection to its passive port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Door {
-    /// Nobody, or nobody who has said whose connection it is.
+    /// No connection, or none that has been identified.
     Empty,
     /// A connection that was turned away: what it means for the transfer if it was the client's.
     TurnedAway(DataFailure),
     /// The client.
     Arrived,
-    /// Nobody will.
+    /// No connection will come.
     Closed(DataFailure),
 }
 
@@ -52,7 +53,7 @@ impl PreparedClient {
                     match seen.wait_for(|door| !open(door)).await.as_deref() {
                         Ok(Door::Closed(failure)) => Err(*failure),
                         Ok(_) => Ok(()),
-                        // The task that waited at the door has panicked.
+                        // The task that accepts the connection has panicked.
                         Err(_) => Err(DataFailure::Internal),
                     }
                 });
@@ -75,7 +76,7 @@ impl PreparedClient {
                     failure = stranger => return Err(failure),
                     () = late(legs.timeouts.data_connect) => {}
                 }
-                // Who waits at the door knows whether somebody else was there.
+                // The accepting task knows whether another connection was there.
                 given_up.notify_one();
                 decided.await
             }
@@ -94,7 +95,7 @@ impl PreparedClient {
             _ => None,
         };
         if let Some(guest) = guest {
-            // Without TLS there is no proof by which another one could take its place.
+            // Without TLS there is no proof by which another connection could replace it.
             let arrived = guest.into_arrived().ok_or(DataFailure::ClientSpeaksTls)?;
             *self = Self::Connected(Some(arrived));
         }

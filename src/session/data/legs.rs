@@ -177,7 +177,7 @@ pub(super) async fn open_client(
 ) -> Result<OpenLeg, DataFailure> {
     match prepared {
         PreparedClient::Passive { arrival, door, .. } => {
-            // If it was the client itself, it should not wait long for being told.
+            // If it was the client itself, it should get its reply soon.
             let turned_away = async {
                 let failure = turned_away(door).await;
                 stranger_alone(told).await;
@@ -301,7 +301,7 @@ async fn let_in(
     if !lease.is_named() {
         return Err(failure);
     }
-    // One time for all: strangers might go on coming for ever.
+    // One time limit for all of them: strangers could keep connecting.
     let time_is_up = async {
         stranger_alone(told).await;
         sleep(legs.timeouts.tls_handshake).await;

@@ -60,7 +60,7 @@ enum PreparedClient {
         door: watch::Receiver<Door>,
         /// The connections there that have yet to say whose they are; once there is a port.
         undecided: Option<Undecided>,
-        /// Told when nobody is waited for any longer; the door says what that came to.
+        /// Notified when the connection is not waited for any longer; the result is in `door`.
         given_up: Arc<Notify>,
     },
     /// We connect when the transfer begins.
@@ -85,14 +85,14 @@ pub struct RunningData {
     _task: Task<()>,
 }
 
-/// What a transfer's task is told, in this order; one implies those before it.
+/// The orders to a transfer's task, in this sequence; each implies those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
     /// The client's transfer command has come.
     Open,
     /// It is out.
     Begin,
-    /// The backend has said 1yz: nobody has a reason to wait any longer.
+    /// The backend has sent its 1yz: all deadlines start now.
     Expect,
     /// End the sink's leg in order.
     Proceed,
@@ -119,7 +119,7 @@ pub struct Legs {
     pub client: IpAddr,
     /// How an upload under TLS has to end.
     pub close_notify: CloseNotify,
-    /// Where sinks are left that have been told the end.
+    /// Where finished sinks are left to be drained.
     pub lingering: Lingering,
     /// What broke the connections.
     pub faults: Faults,
@@ -209,7 +209,7 @@ impl PreparedData {
         }
     }
 
-    /// PROT has changed since PASV: the client's connection will be told from others in another way.
+    /// PROT has changed since PASV: the client's connection will be identified in another way.
     pub fn identify(&self, identity: Identity) {
         if let Some(lease) = &self.lease {
             lease.identify(identity);
@@ -283,14 +283,14 @@ impl RunningData {
         }
     }
 
-    /// Tells the transfer's task.
+    /// Sends an order to the transfer's task.
     pub fn order(&self, order: Order) {
         self.orders.send_if_modified(|last| last.take(order));
     }
 
     /// Gives the transfer's task another data port of the backend, for which it waits.
     pub fn redial(&self, port: BackendPort) {
-        // There is room: each answers a [`DataEvent::BackendNotReached`].
+        // The channel has a free slot: each port answers one [`DataEvent::BackendNotReached`].
         let _ = self.ports.try_send(port);
     }
 

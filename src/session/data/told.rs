@@ -1,8 +1,8 @@
-//! What the session has told a transfer's task, and the times that begin with it.
+//! The orders from the session to a transfer's task, and the deadlines that start with them.
 //!
 //! A backend that fetches a file from tape says 150 after minutes. Until then many clients begin no handshake (Python's
-//! ftplib, FileZilla), nor do some backends. So nobody's time counts before the backend's 1yz, for which it has
-//! `timeouts.backend_reply`.
+//! ftplib, FileZilla), nor do some backends. So no deadline of either side starts before the backend's 1yz, which has
+//! to come within `timeouts.backend_reply`.
 
 use std::time::Duration;
 
@@ -106,8 +106,8 @@ impl Told {
         }
     }
 
-    /// Resolves when its time is over, and before its transfer command somebody else wants the port as well. PHP asks for a
-    /// port in `ftp_pasv($f, true)`, and its script may do other things before `ftp_put()`.
+    /// Resolves when its time is over; before its transfer command, only if another lease waits for the port as well.
+    /// PHP asks for a port in `ftp_pasv($f, true)`, and its script may do other things before `ftp_put()`.
     async fn client_does_not_connect(&self, mut wanted: Wanted) {
         let patience = self.timeouts.data_connect;
         let wanted = async {

@@ -1,4 +1,4 @@
-//! The task of one transfer: it opens both legs, moves the bytes, and ends the sink's leg when it is told to.
+//! The task of one transfer: it opens both legs, moves the bytes, and ends the sink's leg on order.
 
 use std::io;
 use std::pin::pin;
@@ -57,7 +57,7 @@ impl Transfer {
         }
     }
 
-    /// Resolves if the client's connection can't be told from another one.
+    /// Resolves if the client's connection is ambiguous.
     async fn doubted(&self) -> DataFailure {
         match &self.certainty {
             Some(certainty) => failure_of(certainty.doubted().await),
@@ -77,15 +77,15 @@ impl Transfer {
         }
     }
 
-    /// Never resolves: what is open stays so until the session drops this task. The backend has to hear ABOR before the
-    /// reset.
+    /// Never resolves: open connections stay open until the session drops this task. ABOR has to reach the backend
+    /// before the reset.
     async fn fail<T>(&self, failure: DataFailure) -> T {
         self.tell(DataEvent::Failed(failure)).await;
         std::future::pending().await
     }
 
     async fn tell(&self, event: DataEvent) {
-        // Nobody listens any more once the session has dropped this transfer, and then this task ends, too.
+        // If the session has dropped this transfer, the channel is closed and this task is about to end, too.
         let _ = self.report.send(event).await;
     }
 
@@ -199,8 +199,8 @@ impl Transfer {
         Ok(())
     }
 
-    /// Without TLS, what begins with a whole ClientHello is no file but a client that speaks TLS. It may not have noticed
-    /// that its PROT P was refused. Gives since when it had stood still, if it has ended meanwhile.
+    /// Without TLS, an upload that begins with a complete ClientHello comes from a client that speaks TLS: it may not
+    /// have noticed that its PROT P was refused. Returns since when the client had stalled, if it has ended meanwhile.
     async fn look_for_hello(
         &self,
         client: &mut PlainSource,

@@ -58,11 +58,11 @@ pub enum Action {
     RedialBackend(BackendData),
     /// The transfer command is out: do the handshakes and let the bytes flow.
     BeginData,
-    /// The backend has begun the transfer: from now on nobody has a reason to wait.
+    /// The backend has begun the transfer: all deadlines start now.
     ExpectData,
     /// The source's end is good: end the sink's leg in order, too.
     ProceedData,
-    /// Drop both data connections, with a reset to whoever is connected.
+    /// Drop both data connections; connected peers get a reset.
     DropData,
     /// Remember for later sessions that this backend is not to be asked for data ports in these ways, if there is another.
     Avoid(Ways),
@@ -99,7 +99,7 @@ pub enum Protection {
     Private,
 }
 
-/// What the metrics and the log are told.
+/// A record for the metrics and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// A login succeeded or failed.
@@ -113,11 +113,11 @@ pub enum Record {
         /// How it ended.
         outcome: Outcome,
     },
-    /// A data port or a transfer was refused here, and the backend has not heard of it.
+    /// A data port or a transfer was refused here; nothing was sent to the backend.
     Refused {
         /// What the client asked for.
         command: Command,
-        /// What it was told.
+        /// Our reply to it.
         answer: Answer,
     },
     /// The backend was given up.

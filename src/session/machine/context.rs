@@ -123,7 +123,7 @@ impl Context {
         self.preliminaries > MAX_PRELIMINARIES
     }
 
-    /// Answers a line that is no command; true if the client has sent too many of them.
+    /// Answers a line that is not a command; true if the client has sent too many of them.
     pub fn refuses_bad_line(&mut self, answer: Answer) -> bool {
         self.reply(answer);
         self.next_turn();
@@ -155,6 +155,6 @@ impl Context {
 /// How many lines that are no commands a session may send.
 pub(super) const MAX_BAD_LINES: u32 = 20;
 
-/// How many 1yz may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep a
-/// session busy for ever.
+/// How many 1yz may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep
+/// a session busy without end.
 pub(super) const MAX_PRELIMINARIES: u32 = 16;

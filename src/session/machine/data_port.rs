@@ -47,7 +47,7 @@ pub(super) struct PortDialogue {
     unreached: Ways,
 }
 
-/// The driver is to listen for the backend, which is then told where by PORT.
+/// The driver is to listen for the backend, which is then sent the address by PORT.
 #[derive(Debug)]
 pub(super) struct Listening {
     pub login: Box<LoggedIn>,
@@ -226,7 +226,7 @@ impl PortDialogue {
     }
 }
 
-/// There is no way left to ask the backend.
+/// No method is left to ask the backend for a data port.
 fn no_backend_port(login: Box<LoggedIn>, last: Option<&Reply>, cx: &mut Context) -> State {
     cx.push(Action::Record(Record::NoDataPort(last.cloned())));
     cx.reply(answer::NO_BACKEND_PORT);

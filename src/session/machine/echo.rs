@@ -52,7 +52,7 @@ impl Echo {
 }
 
 impl State {
-    /// A transfer is over, and the client has been told so in these words.
+    /// A transfer is over, and the client has been sent this reply.
     pub fn after_final_reply(self, reply: Reply, surplus: Surplus, cx: &mut Context) -> Self {
         if surplus == Surplus::Same {
             cx.echo.habit = Habit::Twice;

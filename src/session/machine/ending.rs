@@ -35,7 +35,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// The word for it in the log.
+    /// Its text in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Quit => "quit",
@@ -67,7 +67,7 @@ impl State {
         }
     }
 
-    /// The client is lost, and hears no more, either.
+    /// The client is lost, and can't be sent anything either.
     pub(super) fn on_client_gone(self, cx: &mut Context) -> Self {
         cx.client = Client::Gone;
         let Self::Transfer(transfer) = self else {

@@ -1,4 +1,4 @@
-//! What happens to a session, as its driver tells the machine.
+//! What happens to a session, as reported by its driver.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use crate::ftp::server::{BackendProtection, Ways};
 pub enum Event {
     /// The client sent a command.
     Command(Command),
-    /// The client sent a line that is none.
+    /// The client sent a line that is not a command.
     BadLine(BadLine),
     /// The client has ended its side of the control connection, and may still read.
     ClientEnded,
@@ -63,7 +63,8 @@ pub enum DataEvent {
         /// False for a plain FIN from a client.
         proven: bool,
     },
-    /// After `Action::ProceedData`: the sink, a backend in clear text, was told the end, and has yet to end its side.
+    /// After `Action::ProceedData`: the sink, a backend in clear text, was sent the end of the file, and has yet to
+    /// close its side.
     Ended,
     /// After `Action::ProceedData`: the sink's leg was ended in order.
     Finished,
@@ -71,7 +72,7 @@ pub enum DataEvent {
     Failed(DataFailure),
 }
 
-/// A line that is no command.
+/// A line that is not a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadLine {
     /// Over the limit.
@@ -85,9 +86,9 @@ pub enum BadLine {
 pub struct Dialled {
     /// Whether its control connection runs over IPv6, where only EPSV makes sense.
     pub ipv6: bool,
-    /// The 230 of a backend that lets everybody in without USER.
+    /// The 230 of a backend that requires no USER.
     pub welcome: Option<Reply>,
-    /// Whether it has to be told after the login that data connections are private.
+    /// Whether it has to be sent PBSZ and PROT after the login.
     pub protection: BackendProtection,
     /// How it is not to be asked for data ports, as earlier sessions have found out.
     pub avoid: Ways,

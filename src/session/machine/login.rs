@@ -33,7 +33,7 @@ pub(super) struct Dialling {
     route: Route,
 }
 
-/// What is known of the backend at the other end of the connection, whoever is logged in there.
+/// What is known of the backend at the other end of the connection, independent of the login.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Connection {
     pub ports: BackendPorts,
@@ -47,7 +47,7 @@ pub(super) struct Login {
     connection: Connection,
     protection: BackendProtection,
     step: Step,
-    /// Settings that the backend took before login and need not be told again.
+    /// Settings that the backend accepted before login and that are not replayed again.
     accepted: Vec<Command>,
     /// The answer to USER that the backend's greeting was.
     welcome: Option<Reply>,
@@ -57,18 +57,18 @@ pub(super) struct Login {
 enum Step {
     /// Waiting for the client's next command.
     Ready,
-    /// The backend is told `sent`, then the rest, then USER.
+    /// The backend is sent `sent`, then the rest, then USER.
     BeforeUser { sent: Command, rest: Replay },
     /// The backend is to answer USER; `former` is the login that holds if it refuses.
     User { former: Option<Route> },
     /// The backend is to answer PASS or ACCT.
     Password,
-    /// Logged in; the backend is to answer PBSZ or PROT before the client hears of it.
+    /// Logged in; the backend is to answer PBSZ or PROT before the client gets the reply to its login.
     Protecting {
         welcome: Reply,
         asked: ProtectionCommand,
     },
-    /// Logged in; the backend is told the rest before the client hears of it.
+    /// Logged in; the backend is sent the rest before the client gets the reply to its login.
     AfterLogin { welcome: Reply, rest: Replay },
 }
 
@@ -346,7 +346,7 @@ impl Login {
             return State::Login(self);
         }
         cx.login_clock = LoginClock::Stopped;
-        // Told once; a later login on this connection finds the backend as the client has set it since.
+        // Replayed once; a later login on this connection keeps the settings that the client has made since.
         cx.settings.clear();
         cx.forward(&welcome);
         let Self {

@@ -79,7 +79,7 @@ pub struct Terms {
     pub client: IpAddr,
     /// The address that the client connected to, in canonical form.
     pub local: IpAddr,
-    /// What the client is told of its data ports.
+    /// The addresses and ports that the client is sent for its data ports.
     pub announcements: Arc<Announcements>,
     /// The names under which the proxy itself is known: HOST with one of them chooses nothing.
     pub own_names: Arc<[HostName]>,

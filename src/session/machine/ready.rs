@@ -124,7 +124,7 @@ impl Ready {
                 State::Ready(self)
             }
             Named::Site(route) if route.site_id == self.login.route.site_id => {
-                // A lease that nobody will use keeps the port from others.
+                // An unused lease would keep the port from others.
                 self.login.drop_data_port(cx);
                 cx.push(Action::Route(route.clone()));
                 Login::again(*self.login, route, cx)

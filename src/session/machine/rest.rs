@@ -1,8 +1,8 @@
 //! Clears a REST offset or a RANG range that the backend still holds because the transfer command was answered here.
 //!
-//! A transfer command that is answered here, because a data port is missing or could not be reached, ends the client's REST
-//! and RANG as any other would. The backend still has the offset (vsftpd keeps it until the next RETR) and the range
-//! (ProFTPD), and the next file would come in part and with a 226. So it is told to forget, one after the other.
+//! A transfer command that is answered here, because a data port is missing or could not be reached, ends the client's
+//! REST and RANG as any other would. The backend still has the offset (vsftpd keeps it until the next RETR) and the
+//! range (ProFTPD), and the next file would come in part and with a 226. So both are cleared, one after the other.
 //!
 //! These are all: ALLO and PRET, which also speak of the next transfer, say nothing about its bytes.
 
@@ -21,7 +21,7 @@ pub(super) struct RestOffset {
     range: Kept,
 }
 
-/// Whether the backend has something that it was told for its next transfer.
+/// Whether the backend still holds a value for its next transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
     None,
@@ -29,7 +29,7 @@ enum Kept {
     Pending,
 }
 
-/// The backend is to answer something of ours whose answer tells nothing: what clears an offset, or EPSV, PASV or PORT
+/// The backend is to answer a command of ours whose reply is ignored: one that clears an offset, or EPSV, PASV or PORT
 /// for a transfer that has ended meanwhile.
 #[derive(Debug)]
 pub(super) struct Discarding {
@@ -81,7 +81,7 @@ impl LoggedIn {
 }
 
 impl Discarding {
-    /// Even a refusal says that there is no offset any more: of a server that knows no REST, none ever was.
+    /// Even a refusal means that there is no offset: a server that doesn't know REST never had one.
     pub fn on_reply(self, reply: &Reply, cx: &mut Context) -> State {
         if reply.class() == Class::Preliminary {
             return State::Discarding(self);

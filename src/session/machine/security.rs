@@ -25,7 +25,7 @@ pub(super) enum Security {
 /// Who has said what the protection level of data connections is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChosenBy {
-    /// Nobody: it goes with the listener or with AUTH. The client may not know.
+    /// The default: of the listener, or of AUTH. The client may not know it.
     Default,
     /// The client, by PROT.
     Client,
@@ -136,8 +136,8 @@ pub(super) fn on_auth(state: State, argument: &[u8], cx: &mut Context) -> State 
         // They came in clear text, behind AUTH, while a transfer ran: the same trap as in the driver's buffer.
         return cx.farewell(answer::BYTES_BEHIND_AUTH, Ending::Abuse);
     }
-    // What was said in clear text may have been said by anybody, so it's forgotten (RFC 4217 §4), but for HOST,
-    // which RFC 7151 §3.2.2 shows in front of AUTH.
+    // Input in clear text may have been injected, so it is discarded (RFC 4217 §4), but for HOST, which RFC 7151 §3.2.2
+    // shows in front of AUTH.
     if !matches!(state, State::NoBackend(_)) {
         cx.push(Action::DropData);
         cx.push(Action::HangUp);

@@ -1,8 +1,9 @@
 //! Settings that a client makes before a backend is known: OPTS, CLNT, LANG, TYPE, STRU, MODE.
 //!
-//! Many clients send some of these before USER (lftp, basic-ftp, Windows' ftp.exe). They get a friendly answer at once
-//! and the backend is told later: what may matter to the login (the encoding of names, the language of replies) before
-//! USER, the rest, and what was refused then, after it: vsftpd knows no CLNT before login, Pure-FTPd no OPTS.
+//! Many clients send some of these before USER (lftp, basic-ftp, Windows' ftp.exe). They are accepted at once and
+//! replayed to the backend later: those that may matter to the login (the encoding of names, the language of replies)
+//! before USER, the others, and those refused before USER, after it: vsftpd knows no CLNT before login, Pure-FTPd no
+//! OPTS.
 
 use std::collections::VecDeque;
 
@@ -38,7 +39,7 @@ impl DeferredSettings {
         self.0.clear();
     }
 
-    /// What the backend is told before USER.
+    /// What is replayed to the backend before USER.
     pub fn before_user(&self) -> Replay {
         Replay(
             self.0
@@ -49,7 +50,8 @@ impl DeferredSettings {
         )
     }
 
-    /// What the backend is told after login: all that it has not `accepted` before, refused or made since.
+    /// What is replayed to the backend after login: everything that it has not `accepted` before, including what it
+    /// refused and what was set since.
     pub fn after_login(&self, accepted: &[Command]) -> Replay {
         Replay(
             self.0

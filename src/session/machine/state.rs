@@ -40,7 +40,7 @@ pub(super) enum State {
     BackendPort(BackendPort),
     /// The driver is to make the client's data port.
     ClientPort(ClientPort),
-    /// The backend is to answer something of ours, and the answer tells nothing.
+    /// The backend is to answer a command of ours, and its reply is ignored.
     Discarding(Discarding),
     /// The backend is to answer a NOOP of ours, and may repeat itself before that.
     Fenced(Fenced),
@@ -103,7 +103,7 @@ impl State {
         }
     }
 
-    /// A line that is no command, new or from the queue.
+    /// A line that is not a command, new or from the queue.
     pub fn on_bad_line(self, bad: BadLine, cx: &mut Context) -> Self {
         let answer = match bad {
             BadLine::Malformed(BadCommand::Empty) => return self,
@@ -213,7 +213,7 @@ impl State {
         }
     }
 
-    /// Gives the backend up, and the session with it: there is no safe way to find back into step.
+    /// Drops the backend, and the session with it: there is no safe way to resynchronise.
     pub fn drop_backend(self, why: ProtocolError, cx: &mut Context) -> Self {
         if !matches!(self, Self::NoBackend(_) | Self::Dialling(_) | Self::Closed) {
             cx.push(Action::Record(Record::BackendLost(self.stage(), why)));

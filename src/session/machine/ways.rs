@@ -17,7 +17,7 @@ pub(super) struct BackendPorts {
 }
 
 impl BackendPorts {
-    /// The next way to ask, where the client has asked in the way `as_client` and these have been `tried` in vain.
+    /// The next method to try, where the client has asked by `as_client` and these have been `tried` without success.
     ///
     /// What is to be avoided comes last: the server may have been mended.
     pub fn next(self, as_client: Way, tried: Ways) -> Option<Way> {

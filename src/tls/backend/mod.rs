@@ -120,7 +120,7 @@ fn ca_roots(path: &Path) -> Result<Judge, BackendTlsError> {
                 source,
             })?;
     }
-    // `pem::certificates` never gives none.
+    // `pem::certificates` never returns an empty list.
     Judge::roots(roots).ok_or_else(|| {
         FileError::NoCertificate {
             path: path.to_owned(),

@@ -1,14 +1,14 @@
 //! Data connections bound to their control connection by TLS resumption.
 //!
 //! A TLS session that was established on a control connection can be resumed only on data connections of the same FTP
-//! session. So a data connection that resumes comes from whoever holds the secrets of that control connection: the
-//! same client, whatever address it comes from. This holds in TLS 1.2 and 1.3 alike, where rustls' own
-//! `received_resumption_data` is empty in TLS 1.2.
+//! session. So a data connection that resumes comes from the holder of that control connection's secrets: the same
+//! client, whatever its address. This holds in TLS 1.2 and 1.3 alike, where rustls' own `received_resumption_data` is
+//! empty in TLS 1.2.
 //!
-//! The proof must not be for sale: a stranger who is let in without it (policy `prefer`), or who is turned away only
-//! after the handshake (`require`), must not leave with a ticket that proves him to be the client next time. Tickets go
-//! out within the handshake, before anybody can look at it. Those of a data connection are therefore held back from the
-//! store until [`ConnectionTls::proof`] has seen that the handshake itself was a resumption.
+//! A stranger must not obtain the proof: one that is accepted without it (policy `prefer`), or refused only after the
+//! handshake (`require`), must not get a ticket by which it would pass for the client next time. Tickets are sent
+//! within the handshake, before its result is known. Those of a data connection are therefore held back from the store
+//! until [`ConnectionTls::proof`] has seen that the handshake itself was a resumption.
 //!
 //! A ticket is the name of an entry in the store, in TLS 1.2 (RFC 5077) as in 1.3, and holds nothing. TLS 1.2 needs them
 //! beside session IDs: Go resumes by tickets alone. There, a resumption brings no new ticket, as with servers that use
@@ -34,7 +34,7 @@ use super::sessions::{
 use crate::base::SessionId;
 use crate::config::SessionReuse;
 
-/// How many TLS 1.3 tickets a data connection gives its client. In TLS 1.2 a resumption brings none.
+/// How many TLS 1.3 tickets a data connection issues. In TLS 1.2 a resumption issues none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tickets {
     /// For uploads. The client of an upload doesn't read; when it closes with tickets unread, its kernel sends RST and
@@ -120,7 +120,7 @@ impl SessionTls {
         }
     }
 
-    /// Somebody has logged in, to whom data connections belong that name this FTP session.
+    /// A login has succeeded: data connections that name this FTP session belong to this account.
     pub fn logged_in(&self, account: Account) {
         if let Some(owner) = &self.owner {
             owner.logged_in(account);
@@ -222,8 +222,8 @@ impl ConnectionTls {
     }
 }
 
-/// Puts, never finds: a control connection doesn't resume, so that its session's entries are its own. Only that somebody
-/// asked is of interest.
+/// Stores, never finds: a control connection doesn't resume, so that its session's entries are its own. Lookups are
+/// only recorded.
 #[derive(Debug)]
 struct ControlView {
     own: OwnEntries,
@@ -366,7 +366,7 @@ impl ProducesTickets for DataView {
     }
 }
 
-/// A name for a ticket that nobody guesses; none if there is no randomness.
+/// An unguessable name for a ticket; `None` if there is no randomness.
 fn new_name() -> Option<Vec<u8>> {
     let mut name = vec![0; 32];
     super::provider().secure_random.fill(&mut name).ok()?;

@@ -27,7 +27,7 @@ pub(in crate::tls) struct PairFiles<'a> {
     private_key_bytes: Vec<u8>,
 }
 
-/// Tells two contents of a pair of files apart.
+/// Distinguishes two contents of a pair of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::tls) struct ContentDigest([u8; 32]);
 
@@ -58,7 +58,7 @@ impl<'a> PairFiles<'a> {
 
         let parsed = self.parse_chain(&chain)?;
         self.check_age(&parsed)?;
-        // `pem::certificates` never gives an empty chain.
+        // `pem::certificates` never returns an empty chain.
         let leaf = &parsed[0];
         let certified = self.match_key(&parsed, &chain, key)?;
         self.check_order(&parsed)?;
@@ -159,7 +159,7 @@ impl<'a> PairFiles<'a> {
             Err(rustls::Error::InconsistentKeys(_)) => {}
             Err(source) => return Err(unusable(source)),
         }
-        // A reversed chain is a common slip, and "doesn't belong" would send its author after the wrong file.
+        // A reversed chain is a common mistake, and "doesn't belong" would lead to a search for the wrong file.
         let owner = certified.key.public_key().and_then(|public_key| {
             parsed
                 .iter()

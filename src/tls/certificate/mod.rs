@@ -1,4 +1,4 @@
-//! The certificate that clients are shown: loaded from its two files, checked before anybody sees it.
+//! The certificate that clients are shown: loaded from its two files and checked before it is used.
 //!
 //! A pair that got through [`CertificatePair::load`] can be served: the key belongs to the leaf, the leaf is valid now,
 //! the chain is in order. Whatever doesn't get through is a [`CertificateError`] that names the file and the remedy,
@@ -73,7 +73,7 @@ impl CertificatePair {
         }
     }
 
-    /// Whether the leaf stands alone though somebody else has issued it: an intermediate may be missing.
+    /// Whether the leaf is the only certificate though it is not self-signed: an intermediate may be missing.
     pub fn is_leaf_alone(&self) -> bool {
         self.key.cert.len() == 1 && self.issuer != self.subject
     }

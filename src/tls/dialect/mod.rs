@@ -1,8 +1,9 @@
 //! What rustls doesn't take of a ClientHello, taken all the same.
 //!
-//! rustls refuses a server name that is no host name (`ftp.example.com:990`, `[::1]`, a name with a blank), which every other
-//! library ignores, and some clients send whatever they were told to connect to. And it knows neither max_fragment_length
-//! (RFC 6066 §4) nor record_size_limit (RFC 8449), by which small devices say how long a record they have room for.
+//! rustls refuses a server name that is no host name (`ftp.example.com:990`, `[::1]`, a name with a blank); every other
+//! library ignores such names, and some clients send the configured address unchanged. Nor does it support
+//! max_fragment_length (RFC 6066 §4) or record_size_limit (RFC 8449), by which small devices limit the length of
+//! records.
 //!
 //! Before rustls reads a ClientHello, [`translate`] gives such extensions types that it doesn't know, and says how long
 //! records may be. What rustls can't answer, [`Dialect::answer`] puts into its ServerHello in TLS 1.2; in TLS 1.3, where that

@@ -45,8 +45,8 @@ impl Watch {
         }
     }
 
-    /// Looks at the files; with new content that has been the same in two polls, says what loading it gives: a pair to
-    /// put in use, or why the one in use has to stay. Each content is tried once, except that a certificate which isn't
+    /// Polls the files. When their content is new and was the same in two polls, returns the result of loading it: a
+    /// pair to use, or why the pair in use stays. Each content is tried once, except that a certificate which isn't
     /// valid yet is tried again when it is: a clock that is a minute late must not cost a renewal.
     ///
     /// Blocks on the file system.
@@ -101,7 +101,7 @@ fn valid_from(result: &Result<CertificatePair, CertificateError>) -> Option<Syst
     }
 }
 
-/// What tells two states of a pair of files apart without reading them.
+/// Distinguishes two states of a pair of files without reading them.
 #[derive(Debug, PartialEq, Eq)]
 struct PairStamp {
     certificate: Option<FileStamp>,

@@ -1,7 +1,7 @@
 //! The PROXY protocol's header, version 1 and 2, from bytes to addresses.
 //!
-//! A load balancer writes it before the first byte of a connection that it relays, and says with it who the client is.
-//! Whoever may write one may claim to be anybody, so what isn't exactly a header is none, and nothing is guessed.
+//! A load balancer writes it before the first byte of a connection that it relays, to name the client. Any sender of a
+//! header can claim any address, so input that does not match the format exactly is rejected, and nothing is guessed.
 //!
 //! The format is HAProxy's, "The PROXY protocol, versions 1 & 2", sections 2.1 and 2.2.
 
@@ -48,7 +48,7 @@ pub enum BadHeader {
     /// They begin like neither version.
     #[error("what came is no PROXY header")]
     NotAHeader,
-    /// Longer than the version allows, or than anybody needs.
+    /// Longer than the version allows, or than any known balancer sends.
     #[error("the PROXY header is too long")]
     TooLong,
     /// Version 1, but not as its grammar has it.

@@ -1,4 +1,4 @@
-//! What becomes of a connection: from its arrival, by what it says, to its lease or to nobody.
+//! What becomes of a connection: from its arrival through its ClientHello to its lease, or to its reset.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -129,7 +129,7 @@ impl Client {
                 effects.push(Effect::ShareACache { one, other });
                 self.unnamed(index, now, effects);
             }
-            // It belongs to that session, which doesn't wait for it, or to nobody.
+            // It belongs to that session, which doesn't expect it, or to none.
             None => {
                 self.tell_turned_away(index, effects);
                 self.dismiss(index, Refused::Stranger, effects);
@@ -152,7 +152,8 @@ impl Client {
         }
     }
 
-    /// The connection ended without a word. It may have been the client's, who is told if no other one comes.
+    /// The connection closed before it sent anything. It may have been the client's, and its session reports that if no
+    /// other one arrives.
     pub(super) fn ended(&mut self, index: usize, now: Instant, effects: &mut Vec<Effect>) {
         self.tell_turned_away(index, effects);
         self.turn_away(index, Refused::Stranger, now, effects);
@@ -176,7 +177,7 @@ impl Client {
         self.count_undecided(connection.port, connection.arrived, -1, effects);
     }
 
-    /// Tells the leases that a connection may be meant for that there is one, or is none any more.
+    /// Updates the leases that a connection may be meant for: one more, or one less undecided connection.
     pub(super) fn count_undecided(
         &mut self,
         port: SocketAddr,
@@ -242,7 +243,7 @@ impl Client {
         }
     }
 
-    /// Tells the lease that a connection was turned away, if it could have been meant for no other.
+    /// Tells the lease that a connection was refused, if it could only have been meant for that lease.
     pub(super) fn tell_turned_away(&self, index: usize, effects: &mut Vec<Effect>) {
         let Connection { port, arrived, .. } = self.connections[index];
         if let Some(only) = self.only_candidate(port, arrived) {
@@ -268,7 +269,7 @@ impl Client {
             .filter(move |held| held.expects() && held.granted < arrived)
     }
 
-    /// The only one of them, if there is no other.
+    /// That lease, if it is the only one.
     pub(super) fn only_candidate(&self, port: SocketAddr, arrived: u64) -> Option<LeaseId> {
         let mut candidates = self.candidates(port, arrived);
         let first = candidates.next()?;

@@ -46,7 +46,7 @@ struct Held {
     late_one_expected: bool,
     standing: Standing,
     nearby: Nearby,
-    /// Whether others wait for a port, as far as its session has been told.
+    /// Whether others wait for a port, as last reported to its session.
     wanted: bool,
 }
 
@@ -74,7 +74,7 @@ struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Word {
     None,
-    /// Something that names no session that it could be told by.
+    /// No TLS session by which it could be identified.
     Unnamed,
     /// The session of this lease, to which another connection was handed before.
     Behind(LeaseId),
@@ -248,7 +248,7 @@ impl Client {
         self.moment
     }
 
-    /// Tells each lease that has a port if whether others wait for one has changed.
+    /// Reports to each lease with a port when others begin or cease to wait for one.
     pub fn tell_whether_wanted(&mut self, effects: &mut Vec<Effect>) {
         let wanted = !self.queue.is_empty();
         for held in self.leases.iter_mut().filter(|held| held.wanted != wanted) {

@@ -7,8 +7,8 @@ use super::super::{Doubt, Effect, Identity, LeaseId, LeaseRequest, Nearby, Stand
 use super::{Client, Held, Progress, Queued, Rest};
 
 impl Client {
-    /// Grants ports to the leases that can have one, first come, first served: none passes one that it could get in the way
-    /// of, which would else wait for ever.
+    /// Grants ports to the leases that can have one, first come, first served: no lease overtakes an earlier one that
+    /// it could block, which would otherwise wait without end.
     pub fn grant(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.queue.is_empty() {
             return;
@@ -102,7 +102,7 @@ impl Client {
             .filter(|held| held.progress == Progress::Alone);
         let idle = idle.filter_map(|held| held.idle_since);
         let idle_too_long = idle.map(|since| since + IDLE_AT_MOST);
-        // One that has been idle for longer is in nobody's way.
+        // One that has been idle for longer blocks no other.
         let to_come = rested.chain(idle_too_long).filter(|at| *at > now);
         let Some(until) = to_come.min() else {
             return;
@@ -113,8 +113,8 @@ impl Client {
         }
     }
 
-    /// A port that nothing else of the address uses, or else one where the lease is told from the others; of several the
-    /// one whose last use by the address is longest ago.
+    /// A port that nothing else of the address uses, or else one where the lease can be distinguished from the others;
+    /// the least recently used one of several.
     pub(super) fn free_port(&self, queued: &Queued) -> Option<SocketAddr> {
         let Queued { id, request, ports } = queued;
         // From a different one on for each lease, so that late connections of one address rarely meet another's.
@@ -125,7 +125,8 @@ impl Client {
             .min_by_key(|port| (!self.is_vacant(*port), self.used.get(port)))
     }
 
-    /// Whether a lease with this request can be told from the others at a port, and from what may come late there.
+    /// Whether a lease with this request can be distinguished from the others at a port, and from late connections
+    /// there.
     pub(super) fn allows(&self, port: SocketAddr, id: LeaseId, request: &LeaseRequest) -> bool {
         // One that has named its session may be a stranger's that has seen the name on the wire.
         let mistaken = |held: &Held| {

@@ -1,5 +1,5 @@
-//! Deciding what can be decided at a port: which unnamed connection is a lease's for being alone, and which lease can't be
-//! told from others any more.
+//! Deciding what can be decided at a port: which unnamed connection belongs to a lease because it was alone, and which
+//! lease has become ambiguous.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -39,7 +39,7 @@ impl Client {
                 Refused::TooLate
             };
             self.dismiss(index, refused, effects);
-            // One that has named a session is no other lease's.
+            // One that has named a session can't belong to another lease.
             if !matches!(word, Word::Behind(_)) {
                 self.mark_stranger(port, arrived);
             }
@@ -110,8 +110,8 @@ impl Client {
         }
     }
 
-    /// Resets connections that name nothing: nothing tells whether one of them is the lease's. One that names its session
-    /// may still come.
+    /// Resets connections that name no session: it is unknown whether one of them is the lease's. One that names its
+    /// session may still come.
     pub(super) fn refuse_unnamed(
         &mut self,
         lease: LeaseId,

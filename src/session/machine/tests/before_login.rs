@@ -158,7 +158,7 @@ fn auth_after_a_login_in_clear_text_begins_anew() {
     session.client("AUTH TLS");
     assert!(session.has(&Action::HangUp));
     session.event(Event::Secured { sni: None }).actions();
-    // The user, the backend and EPSV ALL are forgotten: all of it may have come from anybody.
+    // The user, the backend and EPSV ALL are discarded: all of it may have been injected.
     assert_eq!(session.answer("PWD"), 530);
     assert_eq!(session.answer("PASS x"), 503);
     session.client("USER al").dialled(false).backend("230 In");

@@ -366,7 +366,7 @@ fn a_backend_none_of_whose_ports_is_reached_costs_the_transfer_alone() {
     session.event(listening_at("10.0.0.2:6000"));
     session.backend("500 No PORT").actions();
     assert_eq!(session.machine.wait(), Wait::Command);
-    // Nobody knows any better.
+    // No information to decide by.
     session.client("EPSV");
     assert_eq!(session.sent(), ["EPSV"]);
 }

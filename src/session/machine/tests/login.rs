@@ -261,7 +261,7 @@ fn a_backend_that_knows_pbsz_only_behind_a_login_is_told_before_the_client_hears
     assert_eq!(session.sent(), ["PBSZ 0", "PROT P", "TYPE I"]);
     session.backend("200 Binary");
     assert_eq!(session.replies(), ["230 In"]);
-    // Told once.
+    // Replayed once.
     session.client("USER bo").backend("230 In").client("PWD");
     assert_eq!(session.sent(), ["USER bo", "PWD"]);
 }

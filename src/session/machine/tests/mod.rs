@@ -245,7 +245,7 @@ impl Session {
         std::mem::take(&mut self.actions)
     }
 
-    /// What the client was told since the last look, which forgets all else.
+    /// What the client was sent since the last call; discards everything else.
     pub fn replies(&mut self) -> Vec<String> {
         self.texts(|action| match action {
             Action::Reply(bytes) => Some(bytes),
@@ -253,7 +253,7 @@ impl Session {
         })
     }
 
-    /// What the backend was told since the last look; the rest stays to be looked at.
+    /// What the backend was sent since the last call; the rest stays queued.
     pub fn sent(&self) -> Vec<String> {
         let sent = self.actions.iter().filter_map(|action| match action {
             Action::Send(bytes) => Some(text(bytes)),
@@ -268,7 +268,7 @@ impl Session {
         actions.iter().filter_map(which).map(text).collect()
     }
 
-    /// The codes of what the client was told since the last look.
+    /// The codes of what the client was sent since the last call.
     pub fn codes(&mut self) -> Vec<u16> {
         let replies = self.replies();
         replies

@@ -1,4 +1,4 @@
-//! REST and RANG, and transfers that their backend never hears of.
+//! REST and RANG before transfers that never reach their backend.
 
 use super::*;
 use crate::session::machine::DataFailure;
@@ -16,7 +16,7 @@ fn restarting() -> Session {
     session
 }
 
-/// The backend is told to forget, and the client is told nothing of it.
+/// The offset is cleared at the backend, and the client sees nothing of it.
 fn is_rewound(mut session: Session, codes: &[u16]) {
     assert_eq!(session.sent(), ["REST 0"]);
     assert_eq!(session.codes(), codes);

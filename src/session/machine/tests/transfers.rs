@@ -223,7 +223,7 @@ fn what_a_client_said_before_the_end_of_its_side_is_carried_out_and_answered() {
     let mut idle = Session::logged_in();
     idle.event(Event::ClientEnded);
     assert_eq!(idle.ending(), Some(Ending::ClientGone));
-    // Who can't hear the answer gets none.
+    // A client that is gone gets no reply.
     let mut lost = Session::logged_in();
     lost.client("DELE x").event(Event::ClientEnded);
     lost.event(Event::ClientGone);

@@ -147,7 +147,7 @@ fn an_upload_whose_client_does_not_connect_never_reaches_the_backend() {
     assert_eq!(quit.codes(), [425, 221]);
 }
 
-/// An upload whose backend has been told the end, and has yet to close.
+/// An upload whose backend has been sent the end of the file, and has yet to close.
 fn ended() -> Session {
     let mut session = Session::running_in_clear_text("STOR x");
     session.backend("150 Go").data(UNPROVEN);

@@ -1,9 +1,9 @@
-//! Bringing the backend back into step in the middle of a transfer, whoever gave the transfer up.
+//! Resynchronises with the backend in the middle of a transfer, whichever side ended the transfer.
 //!
-//! The backend has to hear of it, too: ABOR tells it, and a NOOP is the fence. Some servers answer an ABOR once and some
-//! twice; whatever comes before the NOOP's 200 belongs to the transfer and the ABOR, so both ends are in step again without
-//! guessing. ABOR goes out before the reset, since pyftpdlib takes even a reset for the end of the file. NOOP goes out at
-//! the first reply: in a transfer Pure-FTPd throws away whatever has come behind an ABOR.
+//! The backend has to end it, too: by ABOR, with a NOOP as the fence. Some servers answer an ABOR once and some twice;
+//! whatever comes before the NOOP's 200 belongs to the transfer and the ABOR, so both ends are synchronised again
+//! without guessing. ABOR goes out before the reset, since pyftpdlib takes even a reset for the end of the file. NOOP
+//! goes out at the first reply: in a transfer Pure-FTPd throws away whatever has come behind an ABOR.
 
 use super::super::context::Context;
 use super::super::{Action, ProtocolError, State};
@@ -119,7 +119,7 @@ impl Aborting {
 }
 
 impl Details {
-    /// Tells the client how the transfer ended, in the backend's words where it had some.
+    /// Sends the client the result of the transfer, in the backend's words where it has sent some.
     fn end_aborted(
         self: Box<Self>,
         reason: AbortReason,

@@ -79,7 +79,7 @@ impl Download {
 
     fn on_completion(mut self, reply: Reply, cx: &mut Context) -> State {
         match &mut self.stage {
-            // Python's ftplib knows servers that say 200 and then 150. It tells nothing of the transfer's end.
+            // Python's ftplib knows servers that say 200 and then 150. It says nothing about the transfer's end.
             Stage::Flowing(_) if reply.number() == 200 && !self.details.begun => {}
             Stage::Flowing(confirmed @ None) => {
                 *confirmed = Some(Confirmed::by(reply));

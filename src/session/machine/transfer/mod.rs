@@ -17,10 +17,10 @@
 //!
 //! # The verdict, which is the promise that Portcullis makes
 //!
-//! A transfer is complete only if its source ended in order, its sink took every byte, *and* the backend said 2xx. Until
-//! all three are known none of the peers is told that it is: a download's client doesn't get its end of file before the
-//! backend's 2xx, an upload's backend doesn't get its own before the client's end was judged. In every other case the
-//! sink's leg is reset and the client hears a 4xx or 5xx.
+//! A transfer is complete only if its source ended in order, its sink took every byte, *and* the backend said 2xx.
+//! Until all three are known neither peer is told so: a download's client doesn't get its end of file before the
+//! backend's 2xx, and an upload's backend doesn't get it before the client's end was checked. In every other case the
+//! sink's leg is reset and the client gets a 4xx or 5xx.
 
 mod abort;
 mod confirmed;
@@ -205,7 +205,7 @@ impl Transfer {
         self.cut_with_client(cx)
     }
 
-    /// Where nothing else tells half a file from a whole one, the end of the control connection does.
+    /// Where nothing else distinguishes a truncated file from a complete one, the end of the control connection does.
     fn without_a_client_that_is_needed(self, cx: &mut Context) -> State {
         if cx.client == Client::Gone && self.needs_its_client() {
             return self.cut_with_client(cx);
@@ -259,7 +259,7 @@ impl Transfer {
         matches!(self, Self::Upload(state) if state.is_being_judged())
     }
 
-    /// Whether only a client that waits for its replies tells the end of its file from its own: when it is killed, the
+    /// Whether only the client's open control connection shows that the file is complete: when a client is killed, the
     /// kernel ends both of its connections with FIN.
     fn needs_its_client(&self) -> bool {
         match self {
@@ -283,8 +283,8 @@ impl Transfer {
         }
     }
 
-    /// Whether an upload runs whose client is gone, and has yet to show that it is whole. QUIT tells that the client meant
-    /// to go.
+    /// Whether an upload runs whose client is gone, and has yet to prove complete. QUIT shows that the client meant to
+    /// go.
     fn is_orphan(&self, cx: &Context) -> bool {
         if cx.client == Client::Present {
             return false;

@@ -1,4 +1,4 @@
-//! A transfer whose command the backend has not heard of: it waits for its data connections.
+//! A transfer whose command has not been sent to the backend yet: it waits for its data connections.
 //!
 //! A backend's data port that can't be reached shows here. Nothing is lost by then but time, and the client keeps its own
 //! data connection, so the backend is asked for another port. A firewall that opens only the ports that it reads in a 227
@@ -86,7 +86,7 @@ impl Opening {
         cx.push(Action::BeginData);
     }
 
-    /// The backend has not heard of the transfer, so it need not hear of its end.
+    /// The command has not been sent to the backend, so there is nothing to abort there.
     pub fn on_abor(self, cx: &mut Context) -> State {
         reply_to_abor(cx);
         self.details.end(Outcome::Aborted(AbortedBy::Client), cx)

@@ -31,7 +31,7 @@ enum Stage {
     Proven,
     /// The backend's leg is being ended.
     Ending(Option<Confirmed>),
-    /// The backend has been told the end, and has yet to close.
+    /// The backend has been sent the end of the file, and has yet to close.
     Ended(Option<Confirmed>),
     /// Its leg has ended in order, and it has yet to say 2xx.
     Finished,
@@ -90,7 +90,7 @@ impl Upload {
 
     fn on_completion(mut self, reply: Reply, cx: &mut Context) -> State {
         match &mut self.stage {
-            // Python's ftplib knows servers that say 200 and then 150. It tells nothing of the transfer's end.
+            // Python's ftplib knows servers that say 200 and then 150. It says nothing about the transfer's end.
             Stage::Flowing if reply.number() == 200 && !self.details.begun => {}
             // It can't have seen the end of a file that we have not ended.
             Stage::Flowing | Stage::Unproven | Stage::Proven => {
@@ -162,7 +162,7 @@ impl Upload {
         has_ended || self.details.is_private_upload()
     }
 
-    /// Whether the end of its bytes is still to come, and tells by itself whether they are all.
+    /// Whether the end of its bytes is still to come, and proves by itself that they are complete.
     pub fn is_flowing_and_private(&self) -> bool {
         matches!(self.stage, Stage::Flowing) && self.details.is_private_upload()
     }
