@@ -10,7 +10,7 @@ use std::time::Instant;
 pub(crate) struct Book<K, E> {
     capacity: usize,
     entries: HashMap<K, E>,
-    /// The same keys in the order in which they will be forgotten.
+    /// The same keys, in the order in which they expire.
     by_end: BTreeSet<(Instant, K)>,
 }
 
@@ -30,12 +30,12 @@ impl<K: Clone + Ord + Hash, E: Entry> Book<K, E> {
         }
     }
 
-    /// What is remembered of `key`.
+    /// The entry for `key`.
     pub fn get(&self, key: &K) -> Option<&E> {
         self.entries.get(key)
     }
 
-    /// Forgets all whose end has come.
+    /// Removes all expired entries.
     pub fn forget_until(&mut self, now: Instant) {
         while let Some((end, _)) = self.by_end.first()
             && *end <= now
@@ -69,7 +69,7 @@ impl<K: Clone + Ord + Hash, E: Entry> Book<K, E> {
         }
     }
 
-    /// Everything in it, in the order in which it will be forgotten.
+    /// All keys, in the order in which they expire.
     #[cfg(test)]
     pub fn by_end(&self) -> Vec<(Instant, K)> {
         assert_eq!(self.entries.len(), self.by_end.len());

@@ -30,7 +30,7 @@ pub struct Live {
 pub struct Policy {
     /// As resolved from the file.
     pub settings: Settings,
-    /// Who serves which login.
+    /// Routes logins to sites.
     pub router: Arc<Router>,
     /// The open passive ports.
     pub passive: PassivePorts,

@@ -84,7 +84,7 @@ impl Announcements {
             .unwrap_or(listened)
     }
 
-    /// Every name whose address may change.
+    /// Every announced name, for its periodic lookup.
     pub fn names(&self) -> impl Iterator<Item = &Arc<Name>> {
         let by_client = self.by_client.iter().map(|(_, announced)| announced);
         by_client

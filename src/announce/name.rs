@@ -31,7 +31,7 @@ pub struct LookUpError {
     pub cause: io::Error,
 }
 
-/// What a further look-up brought that is worth telling.
+/// The result of a later lookup, where it changes something.
 #[derive(Debug)]
 pub enum News {
     /// The name has another address.

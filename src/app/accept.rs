@@ -93,7 +93,7 @@ impl Arrival {
         }
     }
 
-    /// The peer is a load balancer, and says who the client is.
+    /// The peer is a load balancer; its PROXY header names the client.
     ///
     /// The slot among all sessions is taken before waiting for the header, so that connections that never send one are
     /// bounded, too.

@@ -1,4 +1,5 @@
-//! New certificates while the process runs: the files are looked at, and what is good is put in use.
+//! Certificate replacement while the process runs: the files are polled, and a valid new certificate is used for new
+//! sessions.
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -269,6 +269,6 @@ const MOST_WARNINGS: usize = 10;
 /// How often a certificate is warned of that expires soon.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How often the certificate files are looked at. A change counts when it is seen twice, so a new certificate is in use
+/// How often the certificate files are polled. A change counts when two polls see it, so a new certificate is in use
 /// within a second.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);

@@ -22,7 +22,7 @@ use crate::tls::{self, BackendSessionTls, HandshakeFault};
 pub struct BackendConnection {
     control: ControlConnection,
     replies: ReplyParser,
-    /// Whose it is.
+    /// The backend at the other end.
     pub backend: Arc<Backend>,
     /// Where it is.
     pub address: SocketAddr,

@@ -116,7 +116,7 @@ impl Approach {
         }
     }
 
-    /// Whose task panics.
+    /// One whose task panics.
     #[cfg(test)]
     pub fn panicking() -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -1,5 +1,5 @@
-//! What is known of sites and backends for as long as the process lives, whatever configurations come and go: who is
-//! who, how many sessions a site has, and how a backend is best asked for data connections.
+//! State of sites and backends that lives as long as the process, across reloads: ids, session counts of sites, and the
+//! data port methods that a backend should not be asked for.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -73,7 +73,7 @@ impl Registry {
     }
 }
 
-/// Sites and backends are the operator's; only one who reloads all day with ever others comes to this.
+/// Entries come from the operator's configuration; only reloads with ever new sites and backends reach this limit.
 fn forget_unused<K: Eq + Hash, S>(known: &mut HashMap<K, Arc<S>>) {
     if known.len() >= CAPACITY {
         known.retain(|_, state| Arc::strong_count(state) > 1);

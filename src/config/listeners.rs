@@ -1,4 +1,5 @@
-//! Where the program listens: which addresses and ports go together, and who may stand in front of them.
+//! The listeners of a configuration file: which addresses and ports can be combined, and the load balancers in front of
+//! them.
 
 use super::error::Fault;
 use super::place::{Place, Step, steps};

@@ -1,12 +1,12 @@
 //! The settings that the program runs on: checked, complete, immutable.
 //!
-//! What people write is `file`, whose single values are `scalar`; `resolve`, with `listeners`, `passive`, `sites` and
-//! `backends`, turns it into the types below, filling in the defaults and refusing what can't work. Where a file is wrong,
-//! `structure` finds the line of a `place`, `explain` puts the YAML reader's complaint in words, and [`Error`] shows both.
+//! The file format is `file`, its single values are `scalar`; `resolve`, with `listeners`, `passive`, `sites` and
+//! `backends`, turns it into the types below, filling in the defaults and refusing what can't work. Where a file is
+//! wrong, `structure` finds the line of a `place`, `explain` rewords the YAML reader's error, and [`Error`] shows both.
 //! The rest of the program sees only [`Settings`].
 //!
-//! Reading never opens a file that the configuration names: whether a certificate is there, and good, is for those
-//! who load it. Relative file names count from the directory of the configuration file.
+//! Reading never opens a file that the configuration names: whether a certificate exists and is valid is checked when
+//! it is loaded. Relative file names count from the directory of the configuration file.
 
 mod backends;
 mod error;
@@ -46,7 +46,8 @@ use std::time::Duration;
 
 /// The longest configuration file that is read, in bytes.
 const LONGEST_FILE: u64 = 1024 * 1024;
-/// What editors on Windows put in front of UTF-8, and never show. The YAML reader takes it for a document of its own.
+/// Editors on Windows put an invisible byte order mark in front of UTF-8. The YAML reader takes it for a document of
+/// its own.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Reads the configuration file at `path`.
@@ -118,7 +119,7 @@ pub struct Settings {
     pub active_mode: bool,
     /// How many sessions at once.
     pub limits: Limits,
-    /// What becomes of clients whose logins fail.
+    /// Limits for clients with failed logins.
     pub guard: GuardRules,
     /// How long anything may take.
     pub timeouts: Timeouts,
@@ -143,8 +144,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// When TLS starts.
     pub tls: TlsMode,
-    /// The networks of the load balancers that connections come from, each with a PROXY protocol header that says who
-    /// the client is; never empty. `None`: clients connect themselves.
+    /// The networks of the load balancers that connections come from, each with a PROXY protocol header that names the
+    /// client; never empty. `None`: clients connect themselves.
     pub proxy_protocol: Option<Arc<[IpNet]>>,
 }
 
@@ -371,12 +372,12 @@ pub struct Limits {
     pub allow: Vec<IpNet>,
 }
 
-/// What becomes of clients whose logins fail.
+/// Limits for clients with failed logins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuardRules {
     /// How many failures in a row block a client; at least 1.
     pub failures: u32,
-    /// How long it takes to forget so many.
+    /// The time in which so many failures leak from the count.
     pub window: Duration,
     /// How long the first reply that is held back is so; twice as long for each further one.
     pub delay: Duration,

@@ -181,8 +181,8 @@ fn six_numbers_at(mut text: &[u8]) -> Option<[u8; 6]> {
     Some(fields)
 }
 
-/// The number between the last two of four equal delimiters. Between the others there is nothing, or what RFC 2428 §3
-/// wants left out: protocol and address.
+/// The number between the last two of four equal delimiters. Between the others there is nothing, or what should be
+/// left out according to RFC 2428 §3: protocol and address.
 fn port_in_229(text: &[u8]) -> Option<u16> {
     // As nearly every server writes it.
     if let Some(at) = memchr::memchr(b'(', text)

@@ -26,8 +26,8 @@ pub fn after_login(backend: &Reply, active_mode: bool) -> Vec<u8> {
     list(ours.chain(theirs))
 }
 
-/// The lines between the first and the last. RFC 2389 §3.2 wants a space in front of each; there are servers that put
-/// none there, a tab, or the code, and some whose code is another 2yz. lftp reads all of them.
+/// The lines between the first and the last. RFC 2389 §3.2 requires a space in front of each; some servers send none, a
+/// tab, or the code, and some use another 2yz code. lftp reads all of them.
 fn theirs(backend: &Reply) -> impl Iterator<Item = &[u8]> {
     let code = backend.number().to_string().into_bytes();
     let last = backend.lines().count().saturating_sub(1);

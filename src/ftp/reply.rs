@@ -136,13 +136,13 @@ pub struct ReplyParser {
 /// What a server has sent that is not a reply, or not a complete one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unfinished {
-    /// The first line of a reply whose last one has not come.
+    /// The first line of a reply whose last one has not arrived.
     Begun(Bytes),
     /// A line without a code.
     Stray(Bytes),
 }
 
-/// A reply whose last line has not come.
+/// A reply whose last line has not arrived.
 #[derive(Debug)]
 struct Open {
     code: Code,

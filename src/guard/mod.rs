@@ -1,4 +1,5 @@
-//! Who has guessed too often: failed logins of a client are answered later and later, and then it is refused.
+//! Protection against password guessing: the replies to a client's failed logins are delayed progressively, then the
+//! client is blocked.
 //!
 //! Backends can't do this: they see the proxy's address in place of their clients', so they would block all clients at
 //! once, or none. Failures are counted by client and site, never by user name: guessing a user's password from
@@ -308,7 +309,7 @@ impl Entry {
 }
 
 impl GuardRules {
-    /// How long it takes to forget one failure.
+    /// The time in which one failure leaks from the count.
     fn drop(&self) -> Duration {
         (self.window / self.failures.max(1)).max(Duration::from_nanos(1))
     }

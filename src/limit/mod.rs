@@ -1,4 +1,4 @@
-//! Who may come in: how many sessions run at once, in all and for one client, and how many one client may begin in a
+//! Admission limits: how many sessions run at once, in all and for one client, and how many one client may begin in a
 //! minute. How many are at one site is counted with [that site](crate::backend).
 //!
 //! Asked right after accept, before TLS or a backend costs anything. Behind a load balancer the client isn't known yet
@@ -55,7 +55,7 @@ pub enum Refused {
     Pace,
 }
 
-/// A place among all sessions for one whose client isn't known yet; given back when this is dropped.
+/// A slot among all sessions for a client that isn't known yet; released when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping the place gives it back"]
 pub struct Place {

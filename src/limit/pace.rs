@@ -1,7 +1,8 @@
 //! How often a client may begin a session, or dial a backend anew in one: a bucket that leaks.
 //!
-//! Each session is one drop. As many drops as a client may begin sessions in a minute run out in a minute: it may begin so
-//! many at once, and one more whenever a drop has run out. Who is refused adds none, and who has none left is forgotten.
+//! Each session is one drop. As many drops as a client may begin sessions in a minute leak in a minute: it may begin so
+//! many at once, and one more whenever a drop has leaked. Refused attempts don't count; clients with an empty bucket
+//! are dropped.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -55,7 +56,7 @@ impl Pace {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// How many clients are remembered. A flood of more replaces itself: whose drops run out first is forgotten first.
+/// How many clients are remembered. A flood of more replaces itself: the bucket that empties first is evicted first.
 const CAPACITY: usize = 65_536;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who is let in and who isn't, and what is kept of either.
+//! Admission and refusal, and the state kept for either.
 
 use super::*;
 use std::num::NonZeroU32;

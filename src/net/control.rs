@@ -32,7 +32,7 @@ enum Sending {
     Over,
 }
 
-/// Who is at the other end.
+/// The kind of peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Peer {
     Client,

@@ -1,8 +1,8 @@
 //! Deadlines for what comes over the network, which what has arrived in time meets.
 //!
-//! A process that was suspended (a virtual machine's pause, a frozen cgroup, SIGSTOP) wakes up to all its timers before tokio
-//! has looked at its sockets. So a deadline that is over waits for one turn of the reactor: the next timer comes when the
-//! sockets have been looked at.
+//! A process that was suspended (a virtual machine's pause, a frozen cgroup, SIGSTOP) finds all its timers expired
+//! before tokio has polled its sockets. So an expired deadline waits for one turn of the reactor: the next timer fires
+//! after the sockets have been polled.
 
 use std::io;
 use std::pin::pin;

@@ -180,7 +180,7 @@ impl<'a, P: Patience> StepDeadline<'a, P> {
     }
 }
 
-/// How often has been looked whether a step is done whose time is over.
+/// How often an expired step has been checked for completion.
 enum Look {
     First,
     /// The reactor has been asked since.

@@ -156,7 +156,7 @@ mod tests {
         }
     }
 
-    /// Polls a look-up once, and forgets it.
+    /// Polls a lookup once, and drops it.
     async fn give_up(server: &Server, host: &str) {
         tokio::select! {
             biased;
@@ -189,7 +189,7 @@ mod tests {
     async fn names_do_not_wait_for_each_other_and_are_asked_for_anew_each_time() {
         let server = Server::silent();
         give_up(&server, "slow.test").await;
-        // The first of these is for the one who asked first.
+        // The first of these is for the first caller.
         server.answers.add_permits(4);
         for _ in 0..2 {
             assert!(server.look_up("other.test").await.is_ok());

@@ -249,5 +249,5 @@ pub(super) fn poll_read(
 /// Enough for a listing or a small file.
 const FIRST_PIECE: usize = 16 * 1024;
 
-/// Four TLS records. More saves system calls, but then the bytes are out of the CPU's cache when they are wanted again.
+/// Four TLS records. More saves system calls, but then the bytes are out of the CPU's cache when they are used again.
 const LARGEST_PIECE: usize = 64 * 1024;

@@ -43,7 +43,7 @@ pub struct Admin {
     pub readiness: watch::Receiver<Readiness>,
 }
 
-/// Whether new clients are welcome.
+/// Whether new clients are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
     /// Not every listener accepts yet.
@@ -59,7 +59,7 @@ pub enum Readiness {
 struct Deadlines {
     /// From accept to the end of the request's head.
     head: Duration,
-    /// From accept to the end of the response: a reader who stops reading doesn't keep its place.
+    /// From accept to the end of the response: a client that stops reading doesn't keep its slot.
     connection: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Where leases are asked for, and connections are brought together with them: does what the [`LeaseTable`] decides.
+//! Takes lease requests and accepted connections, and executes what the [`LeaseTable`] decides.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -47,7 +47,7 @@ struct Stranger {
     after: u64,
 }
 
-/// A connection of which isn't known whose it is.
+/// A connection that is not assigned to a lease yet.
 #[derive(Debug)]
 enum Undecided {
     /// It has just arrived, or has spoken.
@@ -86,14 +86,14 @@ pub(super) struct Asked {
     pub arrivals: mpsc::Receiver<Caller>,
     /// Whether the lease's connection is certain to be its own.
     pub standing: watch::Receiver<Standing>,
-    /// How many connections may be the lease's own, and have yet to say whose they are.
+    /// How many connections may be the lease's own, and are not identified yet.
     pub undecided: watch::Receiver<Nearby>,
     /// Whether others of the address wait for a port.
     pub wanted: watch::Receiver<bool>,
 }
 
 impl Dispatcher {
-    /// Without leases. `sessions` knows which TLS session is whose.
+    /// Without leases. `sessions` maps TLS sessions to FTP sessions.
     pub fn new(sessions: Arc<Sessions>, metrics: Arc<Metrics>) -> Self {
         Self {
             state: Mutex::default(),
@@ -110,7 +110,7 @@ impl Dispatcher {
     /// Asks for one of `ports`.
     pub fn ask(self: &Arc<Self>, ports: &Arc<[SocketAddr]>, request: LeaseRequest) -> Asked {
         let (grant, granted) = oneshot::channel();
-        // One connection, and word of those that were turned away before it: more than a few say nothing new.
+        // One connection, and a few refusals before it: more of those carry no information.
         let (arrival, arrivals) = mpsc::channel(4);
         let (standing, stands) = watch::channel(Standing::Certain);
         let (undecided, is_undecided) = watch::channel(Nearby::default());
@@ -228,7 +228,7 @@ impl Dispatcher {
         }
     }
 
-    /// Reads whose connection it is, unless that is decided in the meantime.
+    /// Reads the connection's ClientHello, unless the connection is assigned in the meantime.
     async fn listen(
         self: Arc<Self>,
         connection: ConnectionId,
@@ -279,7 +279,7 @@ impl Dispatcher {
         self.apply(&mut state, client, &effects);
     }
 
-    /// Whether there is neither a lease nor a connection of which isn't known whose it is.
+    /// Whether there is neither a lease nor an unassigned connection.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         let state = self.state();
@@ -315,7 +315,7 @@ impl State {
                 }
             }
             Some(Undecided::Listening(whose)) => {
-                // If it has ended just now, its task looks here next and finds nothing.
+                // If it has ended just now, its task checks the state next and finds nothing.
                 let _ = whose.send(lease);
             }
             None => {}

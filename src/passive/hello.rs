@@ -1,4 +1,4 @@
-//! Reading whose connection it is: the ClientHello, as far as the names in it.
+//! Reads the ClientHello of a new data connection: the TLS sessions that it names identify the lease.
 
 use tokio::io::AsyncReadExt;
 

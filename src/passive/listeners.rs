@@ -52,7 +52,7 @@ pub struct PortError {
 }
 
 impl PassiveListeners {
-    /// None yet. `sessions` knows which TLS session is whose.
+    /// None yet. `sessions` maps TLS sessions to FTP sessions.
     pub fn new(sessions: Arc<Sessions>, metrics: Arc<Metrics>) -> Self {
         Self {
             open: HashMap::new(),

@@ -1,4 +1,4 @@
-//! Passive data ports: which of them is whose.
+//! Passive data ports, and their assignment to sessions.
 //!
 //! The listeners are opened once and serve every session. A session *leases* a port for its client, from PASV or EPSV
 //! to the end of the transfer. One port is enough for any number of sessions: those of different addresses are
@@ -6,8 +6,8 @@
 //! names; and where it names none they take turns. A connection that no lease waits for is reset. `lease_table` has the
 //! rules.
 //!
-//! The way of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `hello` read whose it is where
-//! that has to be asked, and brings it together with the lease.
+//! The path of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `hello` read its
+//! ClientHello where the address does not identify it, and assigns it to the lease.
 
 mod dispatcher;
 mod hello;
@@ -94,7 +94,7 @@ pub enum Caller {
     TurnedAway(Option<Doubt>),
 }
 
-/// The connections at a lease's port that may be its own, and have yet to say whose they are.
+/// The connections at a lease's port that may be its own, and are not identified yet.
 #[derive(Debug, Clone)]
 pub struct Undecided(watch::Receiver<Nearby>);
 
@@ -190,8 +190,8 @@ impl PassivePorts {
             .map_or(local, SocketAddr::ip)
     }
 
-    /// From now on, a connection to the ports on the listener's address `local` that comes from one of the networks
-    /// `balancers` has to begin with a PROXY header, which says whose it is.
+    /// From now on, a connection to the ports on the listener's address `local` from one of the networks `balancers`
+    /// has to begin with a PROXY header.
     pub fn put_behind(&self, local: IpAddr, balancers: Vec<IpNet>) {
         let balancers = Arc::new(balancers);
         for port in self
@@ -249,7 +249,7 @@ impl Lease {
         self.arrivals.recv().await
     }
 
-    /// Who has come to the port last since it was leased, from an address that no lease there is for.
+    /// The last address without a lease there that has connected to the port since it was leased.
     pub fn stranger(&self) -> Option<IpAddr> {
         self.place.stranger(self.port)
     }
@@ -334,7 +334,7 @@ impl Certainty {
         }
     }
 
-    /// Waits, for as long as others that came to the port have yet to say whose they are.
+    /// Waits while other connections to the port are not identified yet.
     ///
     /// # Errors
     /// If the connection is ambiguous.

@@ -50,7 +50,7 @@ pub(super) async fn receive(
     }
 }
 
-/// Finds out whose connection a balancer brings.
+/// Reads the PROXY header of a connection from a balancer.
 async fn identify(
     mut stream: TcpStream,
     peer: SocketAddr,

@@ -219,7 +219,7 @@ async fn a_lease_hears_whether_others_of_its_address_want_a_port() {
         _ = lease(&ports, LOCAL) => panic!("there is one port"),
         wanted = timeout(LONG, wanted.wanted()) => wanted.unwrap(),
     }
-    // Who wanted it has given up.
+    // The lease has ended meanwhile.
     assert!(timeout(MOMENT, wanted.wanted()).await.is_err());
 }
 

@@ -1,4 +1,4 @@
-//! Who serves a login: from the names that it carries to a site.
+//! Routing: from the names that a login carries to a site.
 //!
 //! One rule decides. The names are tried in this order, and the first that is present decides:
 //!

@@ -80,7 +80,7 @@ impl Session {
         None
     }
 
-    /// Who tries to log in is for the log, and with what for the guard.
+    /// Keeps the user name for the log, and its fingerprint for the guard.
     fn asked(&mut self, command: &Command) {
         if command.verb() == Verb::User {
             self.summary.asked_for(command.argument());

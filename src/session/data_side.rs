@@ -1,4 +1,4 @@
-//! What the machine wants of the data connections: made ready, opened, ended.
+//! The data connections as the machine requests them: prepared, opened, ended.
 
 use std::sync::Arc;
 use std::time::Duration;

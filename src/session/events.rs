@@ -142,8 +142,9 @@ impl Session {
         }
     }
 
-    /// Reads what arrived on both control connections while the process was suspended. The deadline alone can't wait for
-    /// it: on a busy machine the reactor returns the sockets and the next timer together, and the timer is looked at first.
+    /// Reads what arrived on both control connections while the process was suspended. The deadline alone can't wait
+    /// for it: on a busy machine the reactor returns the sockets and the next timer together, and the timer is polled
+    /// first.
     async fn read_what_has_arrived(&mut self) {
         sleep(deadline::REACTOR_TURN).await;
         if let Some(backend) = &mut self.backend {

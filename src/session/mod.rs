@@ -54,9 +54,9 @@ use summary::Summary;
 pub struct Shared {
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
-    /// Who may come in.
+    /// Admission limits.
     pub limiter: Arc<Limiter>,
-    /// Who has guessed too often.
+    /// Protection against password guessing.
     pub guard: Arc<Guard>,
     /// Notified when an attempt has been decided.
     pub judged: Notify,
@@ -87,7 +87,7 @@ impl Shared {
 pub struct Accepted {
     /// The connection.
     pub stream: TcpStream,
-    /// Who connected, be it to the load balancer that relays the connection.
+    /// The client's address, also behind a load balancer.
     pub client: SocketAddr,
     /// The address that the client connected to.
     pub local: IpAddr,

@@ -68,7 +68,7 @@ impl Session {
                 }
             }
         };
-        // Who has waited for that long has company that guesses.
+        // If the wait took that long, other guesses of the client are running.
         let guess = tokio::select! {
             biased;
             guess = timeout_at(self.login_deadline(), guessing) => guess.ok().flatten(),

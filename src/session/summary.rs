@@ -120,7 +120,7 @@ impl Summary {
         );
     }
 
-    /// Who connected.
+    /// The client's address.
     pub fn client(&self) -> SocketAddr {
         self.client
     }
@@ -236,7 +236,7 @@ impl Summary {
 
     fn login(&mut self, result: LoginResult) {
         self.logged_in |= result == LoginResult::Accepted;
-        // What led to no site is shown with the host in it, which is what the operator looks for.
+        // A login without a site is logged with its host, which is what the operator looks for.
         let (site, user) = match result {
             LoginResult::UnknownHost | LoginResult::ClearText => (NO_SITE, shown(&self.asked)),
             _ => (self.site_name(), self.user()),

@@ -42,7 +42,7 @@ impl ClientCache {
         }
     }
 
-    /// The FTP session whose client this is.
+    /// The client's FTP session.
     pub fn session(&self) -> SessionId {
         self.session
     }

@@ -74,7 +74,7 @@ pub enum HandshakeFault {
     NoCommonVersion,
     /// The two sides share no cipher suite, key exchange or signature scheme.
     NoCommonCipher,
-    /// The two sides share no application protocol: the peer wants to speak something else than FTP.
+    /// The two sides share no application protocol: the peer offers another protocol than FTP.
     NoCommonProtocol,
     /// The peer asks for a renegotiation, behind its handshake.
     Renegotiation,
@@ -190,7 +190,7 @@ impl From<&Error> for HandshakeFault {
                 PeerIncompatible::ServerDoesNotSupportTls12Or13
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
                 | PeerIncompatible::SupportedVersionsExtensionRequired
-                // The extension came with TLS 1.2, and rustls looks for it before it looks at the version.
+                // The extension came with TLS 1.2, and rustls checks it before the version.
                 | PeerIncompatible::SignatureAlgorithmsExtensionRequired
                 | PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled,

@@ -43,7 +43,7 @@ fn message(bytes: &[u8]) -> Message {
     let mut input = Input(bytes);
     let mut message = Vec::new();
     loop {
-        // Each byte is judged as soon as it is there: who speaks something else may be waiting for an answer.
+        // Each byte is checked as soon as it is there: a peer of another protocol may be waiting for an answer.
         match input.0.first() {
             None => return Message::Part,
             Some(&HANDSHAKE) => {}

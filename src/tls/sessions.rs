@@ -1,4 +1,4 @@
-//! The TLS sessions that clients may resume, and whose they are.
+//! The store of TLS sessions that clients may resume, with their owners.
 //!
 //! One store serves the whole process. Every entry belongs to one FTP session; only views made for that session find
 //! it, and it goes when the FTP session ends. The store is bounded by the number of FTP sessions times
@@ -14,7 +14,7 @@ use super::habits::Habits;
 pub(super) use super::habits::Presented;
 use crate::base::{SessionId, SiteId};
 
-/// Who has logged in on an FTP session: a site's user, as a number. Two accounts may have the same number by chance.
+/// The account logged in on an FTP session: a site's user, as a hash. Two accounts may collide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Account(u64);
 
@@ -27,7 +27,7 @@ impl Account {
     }
 }
 
-/// Whose a TLS session is.
+/// The owner of a TLS session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Whose {
     /// The FTP session that may resume it.
@@ -104,7 +104,7 @@ impl Sessions {
         Self::default()
     }
 
-    /// Whose the first known of these names is, which a ClientHello offers. Many clients won't offer it again.
+    /// The owner of the first known of these names, which a ClientHello offers. Many clients won't offer it again.
     pub fn whose(&self, names: &[Vec<u8>]) -> Option<Whose> {
         let mut state = self.state();
         let known = |name: &&Vec<u8>| state.entries.contains_key(name.as_slice());

@@ -1,4 +1,5 @@
-//! Who is at the other end of a connection that a load balancer relays: the PROXY protocol's header, read from a socket.
+//! The PROXY protocol's header, read from the socket of a relayed connection: the addresses of the client's own
+//! connection.
 //!
 //! Where it is expected, it has to be there, whole and in time, from a peer that is trusted to tell the truth. Nothing
 //! behind it is read: the ClientHello or command that follows belongs to the session.

@@ -27,7 +27,7 @@ macro_rules! label {
 }
 
 label! {
-    /// Why a connection was turned away before it became a session.
+    /// Why a connection was refused before it became a session.
     RefusedReason {
         /// `limits.sessions` is reached.
         Total = "total",
@@ -53,7 +53,7 @@ label! {
 label! {
     /// How a login ended.
     LoginResult {
-        /// The backend let the user in.
+        /// The backend accepted the login.
         Accepted = "accepted",
         /// The backend didn't.
         Rejected = "rejected",

@@ -81,7 +81,7 @@ impl Metrics {
             .set(i64::try_from(alive).unwrap_or(i64::MAX));
     }
 
-    /// A connection was turned away.
+    /// A connection was refused.
     pub fn session_refused(&self, reason: RefusedReason) {
         self.table
             .sessions_refused
@@ -217,7 +217,7 @@ impl Metrics {
             .set(refused.into());
     }
 
-    /// A configuration is put in use, at the start or by a reload.
+    /// A configuration is in use from now on, after the start or a reload.
     pub fn configuration_loaded(&self) {
         let now = unix_time(SystemTime::now());
         self.table.config_last_reload_success.set(now);

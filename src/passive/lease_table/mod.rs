@@ -1,5 +1,5 @@
-//! Which session has which data port, and whose a connection is: everything that is decided about leases, without sockets,
-//! tasks or a clock.
+//! Which session has which data port, and which lease a connection belongs to: all decisions about leases, without
+//! sockets, tasks or a clock.
 //!
 //! Leases of different client addresses never meet. Leases of one address meet where there are more of them than ports.
 //! How a lease's own connection is identified among others of the address is its [`Identity`]:
@@ -60,12 +60,12 @@ pub enum Identity {
     Named(ClientCache),
 }
 
-/// Who asks for a lease.
+/// A request for a lease.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseRequest {
     /// The client's address, in canonical form.
     pub client: IpAddr,
-    /// Who has logged in.
+    /// The account that is logged in.
     pub account: Account,
     /// How its connection is identified among others of the address.
     pub identity: Identity,
@@ -89,7 +89,7 @@ pub enum Heard {
 pub enum Standing {
     /// Nothing speaks against it.
     Certain,
-    /// Another connection is there that has yet to say whose it is.
+    /// Another connection is there that is not identified yet.
     Unsettled,
     /// It may not: the connection may be another transfer's.
     Ambiguous(Doubt),
@@ -120,7 +120,7 @@ pub enum Effect {
     },
     /// Read the connection's ClientHello, then call [`LeaseTable::heard`].
     Hear(ConnectionId),
-    /// How many connections may be the lease's own, and have yet to say whose they are, has changed.
+    /// The number of connections that may be the lease's own, and are not identified yet, has changed.
     Undecided(LeaseId, Nearby),
     /// Whether another lease of the address waits for a port has changed.
     Wanted(LeaseId, bool),
@@ -128,7 +128,7 @@ pub enum Effect {
     Hand {
         /// The connection.
         connection: ConnectionId,
-        /// Whose it is.
+        /// The lease that it belongs to.
         lease: LeaseId,
     },
     /// The connection is to be reset.
@@ -149,7 +149,7 @@ pub enum Effect {
     WakeAt(IpAddr, Instant),
 }
 
-/// How many connections there are at a lease's port that may be its own, and have yet to say whose they are.
+/// How many unidentified connections there are at a lease's port that may be its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Nearby {
     /// All of them.
@@ -172,7 +172,7 @@ pub enum Refused {
     Stranger,
     /// The lease that it may have been meant for is over.
     TooLate,
-    /// More connections of the address than can be listened to have not said whose they are.
+    /// Too many connections of the address are unidentified.
     TooMany,
 }
 
@@ -330,8 +330,8 @@ impl LeaseTable {
         effects
     }
 
-    /// Remembers which ports a client used if it has no more leases, and forgets that of others that have had none for
-    /// longer.
+    /// Remembers the ports that a client used last when it has no more leases, and drops those of clients that have had
+    /// none for longer.
     fn remember(&mut self, address: IpAddr, now: Instant) {
         if let Some(client) = self.clients.get_mut(&address)
             && client.is_quiet()

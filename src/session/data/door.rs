@@ -23,7 +23,7 @@ use crate::tls::hello::{self, Hello};
 pub(super) enum Door {
     /// No connection, or none that has been identified.
     Empty,
-    /// A connection that was turned away: what it means for the transfer if it was the client's.
+    /// A connection that was refused: the failure of the transfer if it was the client's.
     TurnedAway(DataFailure),
     /// The client.
     Arrived,
@@ -57,7 +57,7 @@ impl PreparedClient {
                         Err(_) => Err(DataFailure::Internal),
                     }
                 });
-                // It may be the client, who says so only after the 150.
+                // It may be the client's, which is identified only after the 150.
                 let silent = async {
                     match undecided {
                         Some(undecided) => undecided.any_silent(SILENCE).await,
@@ -85,8 +85,8 @@ impl PreparedClient {
 }
 
 impl PreparedClient {
-    /// Makes sure that a client which is to speak in clear text has not begun TLS, as far as it has spoken: what it says later
-    /// is looked at when the server has the command, and has emptied the file.
+    /// Checks that a client that should speak clear text has not begun TLS, as far as it has sent anything: what it
+    /// sends later is checked when the server has the command, and has truncated the file.
     pub async fn speaks_no_tls(&mut self) -> Result<(), DataFailure> {
         let guest = match self {
             Self::Passive { arrival, door, .. } if *door.borrow() == Door::Arrived => {
@@ -119,7 +119,7 @@ impl PreparedClient {
     }
 }
 
-/// Waits until a connection is turned away: what it means if it was the client's.
+/// Waits until a connection is refused: the failure of the transfer if it was the client's.
 pub(super) async fn turned_away(door: &mut watch::Receiver<Door>) -> DataFailure {
     let came = door
         .wait_for(|door| matches!(door, Door::TurnedAway(_)))
@@ -133,5 +133,5 @@ pub(super) async fn turned_away(door: &mut watch::Receiver<Door>) -> DataFailure
 /// Bytes that hold nearly every ClientHello.
 const USUAL_HELLO: usize = 4096;
 
-/// Who has not said whose connection it is by then may be waiting for the 150.
+/// A connection that is not identified by then may be waiting for the 150.
 const SILENCE: Duration = Duration::from_millis(100);

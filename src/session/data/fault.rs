@@ -1,7 +1,7 @@
 //! What broke a transfer's data connections, kept until the session takes the failure.
 //!
-//! A server that refuses a transfer closes its data connection as well, and its reply may be on its way then. The session
-//! looks at replies first; a fault that it never takes was none, and gets no line in the log.
+//! A server that refuses a transfer closes its data connection as well, and its reply may arrive later. The session
+//! handles replies first; a fault that it never takes is a consequence of the refusal, and is not logged.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,7 +58,7 @@ impl Legs {
 }
 
 impl Fault {
-    /// The transfer's own line says whose connection failed, this one why.
+    /// The transfer's own line names the connection that failed, this one the cause.
     fn log(&self) {
         let Self {
             session: SessionId(session),

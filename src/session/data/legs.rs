@@ -1,4 +1,4 @@
-//! Opening the two legs of a transfer: who came, the handshake, and whether it proves that it is the session's client.
+//! Opens the two legs of a transfer: connection, handshake, and the proof that it is the session's client.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -237,8 +237,8 @@ pub(super) async fn connect_to_client(
     }
 }
 
-/// Waits for the client at its port, until it `stays_away`. Where it has to name its session, others are turned away and it
-/// is waited for: they may have come to take its place.
+/// Waits for the client at its port, until it `stays_away`. Where it has to name its session, other connections are
+/// refused and the wait goes on: they may be attempts to replace it.
 pub(super) async fn guest(
     mut lease: Lease,
     stays_away: impl Future<Output = DataFailure>,
@@ -313,7 +313,7 @@ async fn let_in(
     }
 }
 
-/// Waits behind a stranger, who was a `failure`, for the session's client.
+/// Waits for the session's client after a stranger, which was a `failure`.
 async fn let_another_in(
     mut lease: Lease,
     mut failure: DataFailure,

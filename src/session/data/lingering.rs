@@ -1,4 +1,4 @@
-//! Data connections that have been ended on our side, and whose peers may still have to read.
+//! Data connections that are finished on our side, while their peers may still have to read.
 //!
 //! The session goes on meanwhile, and they outlast it. A peer that never ends its side keeps a descriptor and a task of ours
 //! for a while, and a session could have thousands of those: so it has a few at most, and the oldest go first.

@@ -58,7 +58,7 @@ enum PreparedClient {
         arrival: Task<Result<Guest, DataFailure>>,
         /// What has come there.
         door: watch::Receiver<Door>,
-        /// The connections there that have yet to say whose they are; once there is a port.
+        /// The connections there that are not identified yet; once there is a port.
         undecided: Option<Undecided>,
         /// Notified when the connection is not waited for any longer; the result is in `door`.
         given_up: Arc<Notify>,
@@ -113,7 +113,7 @@ pub struct Legs {
     pub metrics: Arc<Metrics>,
     /// The site's name, for the metrics.
     pub site: String,
-    /// Whose transfer it is.
+    /// The session of the transfer.
     pub session: SessionId,
     /// The client's address, which is not that of a load balancer's connection.
     pub client: IpAddr,

@@ -45,7 +45,7 @@ impl Last {
     }
 }
 
-/// The last order of the session, for those who wait for it.
+/// Receives the orders of the session; cloned for each task.
 #[derive(Debug, Clone)]
 pub(super) struct Told {
     last: watch::Receiver<Last>,
@@ -97,8 +97,8 @@ impl Told {
         late(self.timeouts.data_connect).await;
     }
 
-    /// Resolves when a client that was given a port just now, and has not come, is not waited for any longer; or when a
-    /// connection has come that doesn't say whose it is.
+    /// Resolves when a client that has just been sent a port, and has not connected, is not waited for any longer; or
+    /// when a connection has arrived that is not identified in time.
     pub async fn client_stays_away(&self, wanted: Wanted, undecided: Undecided) -> DataFailure {
         tokio::select! {
             () = self.client_does_not_connect(wanted) => DataFailure::NoClient,

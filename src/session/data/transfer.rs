@@ -65,8 +65,8 @@ impl Transfer {
         }
     }
 
-    /// Waits until the client's connection is certain to be this transfer's: those that came to the port with it have said
-    /// whose they are.
+    /// Waits until the client's connection is certain to be this transfer's: all others at the port have been
+    /// identified.
     async fn certain(&self) -> Result<(), DataFailure> {
         let Some(certainty) = &self.certainty else {
             return Ok(());

@@ -1,8 +1,8 @@
 //! PASV, EPSV, PORT and EPRT: each leg gets a data port of its own, whatever the client asked for.
 //!
-//! The backend is asked at the moment the client asks, so that it sees commands in the client's order (RFC 3659 §5.3 wants
-//! REST last before RETR), and as the client asks, so that what works directly works. Whatever it refuses then is asked
-//! in another way, see `ways`; whether its port can be reached shows only later, see `transfer::opening`.
+//! The backend is asked at the moment the client asks, so that it gets commands in the client's order (RFC 3659 §5.3:
+//! REST has to be last before RETR), and by the client's method, so that what works directly works. If it refuses, the
+//! next method is tried, see `ways`; whether its port can be reached shows only later, see `transfer::opening`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -208,7 +208,7 @@ impl PortDialogue {
         granted
     }
 
-    /// The state of a session whose backend was asked like this.
+    /// The state of a session whose backend was asked by this method.
     fn wait_for_backend(self, login: Box<LoggedIn>) -> State {
         let dialogue = self;
         match self.asked {

@@ -1,6 +1,6 @@
 //! The login: from USER over the backend's connection to its 230.
 //!
-//! The backend is dialled on USER, when the site is known, and it alone says who may come in: its replies to USER, PASS
+//! The backend is dialled on USER, when the site is known, and it alone decides about logins: its replies to USER, PASS
 //! and ACCT are passed on as they are (a 331 may carry a challenge, a 230 may come without a password).
 
 use super::context::{Context, LoginClock};
@@ -106,7 +106,7 @@ impl Context {
         }
     }
 
-    /// The answer to a USER whose host no site has.
+    /// The reply to a USER with an unknown host.
     pub fn refuse_unknown_host(&mut self) {
         self.push(Action::Penalise(None));
         self.reply(answer::HOST_EXPECTED);

@@ -67,7 +67,7 @@ pub use wait::{Clock, Deadline, Wait};
 pub struct Terms {
     /// What the client is greeted with, behind the 220.
     pub greeting: Arc<str>,
-    /// Who serves which login.
+    /// Routes logins to sites.
     pub router: Arc<Router>,
     /// Whether USER in clear text is refused.
     pub tls_required: bool,

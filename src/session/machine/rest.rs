@@ -53,7 +53,7 @@ impl RestOffset {
         }
     }
 
-    /// Takes the next thing that the backend has to forget, and returns the command that makes it.
+    /// Takes the next value that the backend still holds, and returns the command that clears it.
     fn clear_one(&mut self) -> Option<&'static [u8]> {
         let kept = [
             (&mut self.offset, &b"REST 0"[..]),

@@ -22,7 +22,7 @@ pub(super) enum Security {
     },
 }
 
-/// Who has said what the protection level of data connections is.
+/// How the protection level of data connections was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChosenBy {
     /// The default: of the listener, or of AUTH. The client may not know it.
@@ -80,8 +80,8 @@ impl Security {
         }
     }
 
-    /// PROT (RFC 4217 §9), also without the PBSZ that RFC 2228 §3 wants before it: under TLS there is only PBSZ 0, vsftpd,
-    /// ProFTPD and Pure-FTPd don't ask for it, and a client that minds no 503 would send TLS into a file.
+    /// PROT (RFC 4217 §9), also without the PBSZ that RFC 2228 §3 requires before it: under TLS there is only PBSZ 0,
+    /// vsftpd, ProFTPD and Pure-FTPd don't ask for it, and a client that ignores the 503 would send TLS into a file.
     pub fn prot(&mut self, argument: &[u8], data_required: bool) -> Answer {
         let Self::On {
             protection,

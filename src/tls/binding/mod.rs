@@ -40,7 +40,7 @@ pub enum Tickets {
     /// For uploads. The client of an upload doesn't read; when it closes with tickets unread, its kernel sends RST and
     /// the end of the file is lost (lftp: 27 uploads of 105).
     None,
-    /// For downloads and listings, whose client reads anyway: one, and as many as uploads have used up meanwhile. Clients
+    /// For downloads and listings, whose client reads anyway: one, plus as many as uploads have used meanwhile. Clients
     /// that use each ticket once need them.
     Restock,
 }
@@ -57,7 +57,7 @@ pub enum Proof {
 }
 
 /// The client leg's TLS of one FTP session: the certificate and the settings with which it began, and the TLS sessions
-/// that its data connections may resume. They are forgotten when it is dropped.
+/// that its data connections may resume. They are removed when it is dropped.
 #[derive(Debug)]
 pub struct SessionTls {
     control: Arc<ServerConfig>,

@@ -1,4 +1,4 @@
-//! Who may resume whose TLS session, in handshakes in memory.
+//! Which client may resume which TLS session, in handshakes in memory.
 
 use rustls::client::{Resumption, Tls12Resumption};
 use rustls::{ClientConfig, SupportedProtocolVersion};

@@ -116,9 +116,9 @@ impl<'a> PairFiles<'a> {
             .collect()
     }
 
-    /// Before the key is looked at, on which the TLS library would blame it.
+    /// Before the key is loaded, which the TLS library would report instead.
     fn check_age(&self, parsed: &[X509Certificate<'_>]) -> Result<(), CertificateError> {
-        // Roots of version 1 are still about, at the end of chains, and no client looks at them there.
+        // Roots of version 1 still exist, at the end of chains, where clients ignore the version.
         let leaf = parsed
             .first()
             .filter(|leaf| leaf.version() != X509Version::V3);
@@ -177,7 +177,7 @@ impl<'a> PairFiles<'a> {
         })
     }
 
-    /// By names only: whether the signatures hold is for clients to say, who know the roots.
+    /// By names only: the signatures are verified by clients, which know the roots.
     fn check_order(&self, parsed: &[X509Certificate<'_>]) -> Result<(), CertificateError> {
         for (index, pair) in parsed.windows(2).enumerate() {
             if pair[0].issuer().as_raw() != pair[1].subject().as_raw() {

@@ -24,7 +24,7 @@ pub(super) use files::{ContentDigest, PairFiles};
 /// A certificate chain with its private key, fit to be served.
 #[derive(Debug)]
 pub struct CertificatePair {
-    /// Chain and key as rustls wants them.
+    /// Chain and key in rustls' form.
     pub key: Arc<CertifiedKey>,
     /// When the leaf expires.
     pub not_after: SystemTime,
@@ -34,7 +34,7 @@ pub struct CertificatePair {
     pub names: Vec<String>,
     /// The IP addresses there.
     pub addresses: Vec<IpAddr>,
-    /// Who issued the leaf.
+    /// The issuer of the leaf.
     pub issuer: String,
     /// Whether the leaf is a certificate authority's own.
     pub is_authority: bool,

@@ -131,7 +131,7 @@ struct FileStamp {
 }
 
 impl FileStamp {
-    /// `None` if there is no such file, or none that can be looked at.
+    /// `None` if the file does not exist or can't be read.
     fn of(path: &Path) -> Option<Self> {
         let path = fs::canonicalize(path).ok()?;
         let metadata = fs::metadata(&path).ok()?;

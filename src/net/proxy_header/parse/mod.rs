@@ -22,7 +22,7 @@ pub enum Header {
 /// The two ends of a client's connection, in canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ends {
-    /// Who connected.
+    /// The client's address and port.
     pub client: SocketAddr,
     /// What the client connected to.
     pub destination: SocketAddr,

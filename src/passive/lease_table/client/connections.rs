@@ -277,5 +277,5 @@ impl Client {
     }
 }
 
-/// How many connections of one address may leave it open whose they are, beside each lease's own and one stranger for each.
+/// How many connections of one address may be unidentified, beside each lease's own and one stranger for each.
 const SPARE_UNDECIDED: usize = 64;

@@ -15,7 +15,7 @@ use super::{ConnectionId, Effect, Identity, LeaseEnd, LeaseId, LeaseRequest, Nea
 #[derive(Debug, Default)]
 pub(super) struct Client {
     leases: Vec<Held>,
-    /// Those that have yet to say whose they are, or whose word has yet to be settled; in the order of their arrival.
+    /// Connections that are not identified, or not assigned yet; in the order of their arrival.
     connections: Vec<Connection>,
     rests: Vec<Rest>,
     /// Those that wait for a port, the first of them in front.
@@ -42,7 +42,7 @@ struct Held {
     progress: Progress,
     /// A connection came to the port that may have been the lease's own, and was not taken.
     another_came: bool,
-    /// Another lease ended whose connection may yet come to the port, and be taken for this lease's.
+    /// Another lease ended whose connection may still arrive at the port, and be taken for this lease's.
     late_one_expected: bool,
     standing: Standing,
     nearby: Nearby,

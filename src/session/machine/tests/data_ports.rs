@@ -203,7 +203,7 @@ fn epsv_all_outlives_transfers_aborted_ones_and_logins() {
     assert_eq!(session.answer("PORT 192,0,2,7,8,0"), 503);
 }
 
-/// A session at a site whose backends are asked like this.
+/// A session at a site whose backends are asked by this method.
 fn at_site_with(passive_mode: PassiveMode, ipv6: bool) -> Session {
     let site = Site {
         passive_mode,

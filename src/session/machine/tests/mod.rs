@@ -287,7 +287,7 @@ impl Session {
         }
     }
 
-    /// How the session ended, if it did; the rest stays to be looked at.
+    /// How the session ended, if it did; the rest stays queued.
     pub fn ending(&self) -> Option<Ending> {
         self.actions.iter().find_map(|action| match action {
             Action::Close(ending) => Some(*ending),
@@ -295,7 +295,7 @@ impl Session {
         })
     }
 
-    /// The site that is dialled; the rest stays to be looked at.
+    /// The site that is dialled; the rest stays queued.
     pub fn dials(&self) -> Vec<String> {
         let dials = self.actions.iter().filter_map(|action| match action {
             Action::Dial(route) => Some(route.site.name.clone()),
@@ -304,7 +304,7 @@ impl Session {
         dials.collect()
     }
 
-    /// The verdict on the transfer; the rest stays to be looked at.
+    /// The verdict on the transfer; the rest stays queued.
     pub fn verdict(&self) -> Option<Verdict> {
         self.actions.iter().find_map(|action| match action {
             Action::Record(Record::Transfer { outcome, .. }) => Some(outcome.verdict()),
@@ -312,7 +312,7 @@ impl Session {
         })
     }
 
-    /// How the transfer ended; the rest stays to be looked at.
+    /// How the transfer ended; the rest stays queued.
     pub fn outcome(&self) -> Option<Outcome> {
         self.actions.iter().find_map(|action| match action {
             Action::Record(Record::Transfer { outcome, .. }) => Some(outcome.clone()),

@@ -12,7 +12,7 @@ use crate::ftp::answer;
 use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::Verdict;
 
-/// A transfer that has been given up, and whose backend is on its way back into step.
+/// A transfer that has been ended early, and whose backend is being resynchronised.
 #[derive(Debug)]
 pub(in super::super) struct Aborting {
     pub(super) details: Box<Details>,

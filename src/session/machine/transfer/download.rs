@@ -1,4 +1,4 @@
-//! A download or a listing whose command is with the backend.
+//! A download or a listing whose command has been sent to the backend.
 //!
 //! The client doesn't get its end of file before the backend's 2xx. That one may come first: IIS says 226 while the last
 //! bytes are still under way. A backend's end counts without close_notify: IIS never sends one, and its 2xx says the same.

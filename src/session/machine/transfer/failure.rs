@@ -58,7 +58,7 @@ pub enum DataFailure {
 }
 
 impl DataFailure {
-    /// Whose fault it was.
+    /// The verdict for this failure.
     pub fn verdict(self) -> Verdict {
         match self {
             Self::NoClient

@@ -11,9 +11,9 @@
 //!    not complete ◀──NOOP's 200── Aborting
 //! ```
 //!
-//! `opening` waits for the data connections, and asks a backend whose data port can't be reached for another. `download` and
-//! `upload` judge the transfer while it runs. One that the client aborts, or that goes wrong on our side, has to be ended
-//! at the backend, too: see `abort`.
+//! `opening` waits for the data connections, and asks a backend whose data port can't be reached for another.
+//! `download` and `upload` handle it while it runs. One that the client aborts, or that fails on our side, has to be
+//! ended at the backend, too: see `abort`.
 //!
 //! # The verdict, which is the promise that Portcullis makes
 //!
@@ -59,7 +59,7 @@ pub(super) enum Transfer {
     Upload(Upload),
     /// The backend has the command, and is to send a file or a listing.
     Download(Download),
-    /// The backend is brought back into step.
+    /// The backend is being resynchronised.
     Aborting(Aborting),
 }
 
@@ -112,7 +112,7 @@ impl Transfer {
             (Verb::Abor, Self::Aborting(state)) if !state.is_asked_for() => {
                 return state.on_abor();
             }
-            // Answered here: many servers are deaf during a transfer, and whose 200 it was would be anyone's guess.
+            // Answered here: many servers don't read commands during a transfer, and a 200 could not be attributed.
             (Verb::Noop, state) if state.may_answer_noop(cx) => {
                 cx.reply(answer::NOOP_OK);
                 self = state;
@@ -195,9 +195,10 @@ impl Transfer {
         }
     }
 
-    /// The client's control connection has ended, which is ABOR and QUIT together (RFC 959 §4.1.1), but behind a QUIT. An
-    /// upload goes on whose bytes tell by themselves that they are all: a client that has sent its close_notify may close
-    /// both of its connections, be it with replies unread. [`Wait::Orphan`] bounds the time for that.
+    /// The client's control connection has ended, which is ABOR and QUIT together (RFC 959 §4.1.1), but behind a QUIT.
+    /// An upload goes on if its bytes prove by themselves that they are complete: a client that has sent its
+    /// close_notify may close both of its connections, even with replies unread. [`Wait::Orphan`] bounds the time for
+    /// that.
     pub fn on_client_gone(self, cx: &mut Context) -> State {
         if self.outlives_its_client() || cx.queue.holds_quit() {
             return self.without_a_client_that_is_needed(cx);

@@ -24,7 +24,7 @@ pub(in super::super) struct Opening {
     missing: Missing,
 }
 
-/// Whose data connection a transfer's command waits for.
+/// The data connection that a transfer's command waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missing {
     /// The backend's, without which many servers say no 150.
@@ -94,8 +94,8 @@ impl Opening {
 }
 
 impl Details {
-    /// Asks in the next way, or fails the transfer. A server may forget a REST or RANG that isn't the last command before
-    /// the transfer (RFC 3659 §5.3), and the file would begin where nothing says so.
+    /// Asks by the next method, or fails the transfer. A server may forget a REST or RANG that isn't the last command
+    /// before the transfer (RFC 3659 §5.3), and the file would begin at the wrong offset.
     fn ask_again(mut self: Box<Self>, port: PortDialogue, cx: &mut Context) -> State {
         let connection = &mut self.login.connection;
         if connection.rest == RestOffset::NONE

@@ -1,4 +1,4 @@
-//! An upload whose command is with the backend.
+//! An upload whose command has been sent to the backend.
 //!
 //! The backend doesn't get its end of file before the client's end was judged. Under TLS that is in order only with
 //! close_notify, unless its site says otherwise. In clear text half a file ends like a whole one, so an ABOR counts that
