@@ -44,7 +44,7 @@ impl<K: Clone + Ord + Hash, E: Entry> Book<K, E> {
         }
     }
 
-    /// Takes an entry out, to put another one in its place.
+    /// Removes an entry, to insert another one under its key.
     pub fn take(&mut self, key: &K) -> Option<E> {
         let (key, entry) = self.entries.remove_entry(key)?;
         self.by_end.remove(&(entry.end(), key));

@@ -1,4 +1,4 @@
-//! What counts as one client, wherever clients are counted.
+//! The unit by which clients are counted.
 
 use std::net::{IpAddr, Ipv6Addr};
 

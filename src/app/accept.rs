@@ -150,7 +150,7 @@ impl Arrival {
         }
     }
 
-    /// Closes without a word: whatever would be said to an unknown peer would tell it what is here.
+    /// Closes without a reply: any reply to an unknown peer would reveal what runs here.
     fn unidentified(self, error: &Unidentified) {
         let Some(fault) = error.fault() else {
             tracing::debug!(peer = %self.peer, listener = %self.listener, %error, "health check by a balancer");

@@ -61,7 +61,7 @@ impl Watching {
 }
 
 impl App {
-    /// Puts a new certificate in use, if it is good.
+    /// Uses a new certificate for new sessions, if it is valid.
     pub(super) fn take_up(&self, new: NewCertificate) {
         let metrics = &self.shared.metrics;
         match new {

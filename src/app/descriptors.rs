@@ -1,4 +1,5 @@
-//! File descriptors: as many as the system lets this process have, and a word to the operator where those are too few.
+//! File descriptors: raises the limit of this process to what the system allows, and warns the operator where that is
+//! too low.
 //!
 //! Processes begin with a soft limit that is often 1024, made for programs that use select(2), and with a hard limit far
 //! above it, up to which they may go by themselves.

@@ -105,7 +105,7 @@ impl App {
     /// # Errors
     /// If anything is wrong or can't be opened; nothing is left open then.
     pub async fn start(config: PathBuf) -> Result<Self, StartError> {
-        // First of all, since a signal before its handler is there ends the process.
+        // First of all: a signal that arrives before its handler is installed ends the process.
         let signals = Signals::new()?;
         descriptors::claim();
         let metrics = Arc::new(Metrics::new());
@@ -232,7 +232,7 @@ impl App {
     }
 }
 
-/// Listeners that accept by now, at their real addresses.
+/// Listeners that have begun to accept, at their real addresses.
 #[must_use = "the operator wants to know"]
 struct Accepting(Vec<(SocketAddr, TlsMode)>);
 

@@ -12,7 +12,7 @@ use crate::tls::CertificatePair;
 pub enum Note {
     /// Some clients will fail.
     Warning(String),
-    /// It may well be meant so.
+    /// Probably intended.
     Hint(String),
 }
 

@@ -1,6 +1,6 @@
 //! From a configuration file to all that it takes: read, checked, looked up and opened, but not in force yet.
 //!
-//! What can go wrong goes wrong here. At start that ends the process; at a reload everything stays as it is.
+//! Everything that can fail fails here. At start that ends the process; at a reload everything stays as it is.
 
 use std::collections::HashMap;
 use std::io;

@@ -154,7 +154,7 @@ impl BackendConnection {
         }
     }
 
-    /// Waits for more of a reply, or until what there is counts as one. May be cancelled.
+    /// Waits for more of a reply, or until the received lines count as one. May be cancelled.
     pub async fn fill(&mut self) {
         let Some(settles) = self.settles else {
             return self.control.fill().await;

@@ -39,7 +39,7 @@ pub enum Approach {
     Connecting {
         /// To where.
         target: Target,
-        /// Until the connection is there.
+        /// Resolves with the connection.
         connection: Task<io::Result<TcpStream>>,
     },
     /// It connects.
@@ -54,7 +54,7 @@ pub enum Approach {
 /// One that the transfer's command may be said for.
 #[derive(Debug)]
 pub enum Reached {
-    /// It is there.
+    /// It is connected.
     Connected(TcpStream),
     /// It comes only behind the command.
     Awaited {
@@ -103,7 +103,7 @@ impl BackendConnection {
 }
 
 impl Approach {
-    /// Right after the backend's 227 or 229: vsftpd, ProFTPD and Pure-FTPd send no 150 before the connection is there.
+    /// Right after the backend's 227 or 229: vsftpd, ProFTPD and Pure-FTPd send no 150 before they have the connection.
     pub fn to(port: BackendPort, patience: Duration) -> Self {
         match port {
             BackendPort::Passive { to, announced } => Self::Connecting {

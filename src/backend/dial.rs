@@ -61,7 +61,7 @@ pub enum DialError {
 }
 
 impl DialError {
-    /// The metric's word for how far it went.
+    /// How far it got, as a metric label.
     pub fn stage(&self) -> DialStage {
         match self {
             Self::Dns(_) => DialStage::Dns,
@@ -199,7 +199,7 @@ impl BackendConnection {
         }
     }
 
-    /// Only 234 means TLS (RFC 4217 §4.2); after anything else a password would go out in clear text.
+    /// Only 234 means TLS (RFC 4217 §4.2); after any other code a password would be sent in clear text.
     async fn auth(&mut self, patience: Patience<'_>) -> Result<(), NoReply> {
         let refused = self.ask(b"AUTH TLS\r\n", patience).await?;
         if refused.number() == 234 {

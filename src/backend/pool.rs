@@ -42,7 +42,7 @@ pub(super) struct Tls {
     pub client: BackendTlsClient,
 }
 
-/// A session's place at a site, counted there; given back when this is dropped.
+/// A session's slot at a site; released when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping the place gives it back"]
 pub struct SitePlace {
@@ -118,8 +118,8 @@ impl Pool {
         &self.site.name
     }
 
-    /// Takes a place at the site for a session, counted in `metrics`; `None` if `most` sessions have one, those of earlier
-    /// configurations included.
+    /// Takes a slot at the site for a session, counted in `metrics`; `None` if `most` sessions have one, those of
+    /// earlier configurations included.
     pub fn admit(&self, most: usize, metrics: &Metrics) -> Option<SitePlace> {
         self.state.enter(most).then(|| SitePlace {
             state: Arc::clone(&self.state),

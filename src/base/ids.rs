@@ -1,4 +1,4 @@
-//! Ids: what is compared and kept in place of a name or an address.
+//! Ids, compared and stored in place of names and addresses.
 
 /// An FTP session's number: correlates its log lines, and identifies its TLS sessions. Never used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -180,7 +180,7 @@ pub(super) struct Admin {
     pub address: Option<ListenAddress>,
 }
 
-/// A word, or a map with one key.
+/// A scalar, or a map with one key.
 pub(super) enum Verify {
     System,
     None,

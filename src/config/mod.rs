@@ -199,11 +199,11 @@ pub enum SessionReuse {
 pub enum CloseNotify {
     /// With close_notify, or it is not complete.
     Require,
-    /// With close_notify, or with FIN alone: that is judged as the end of an upload without TLS is.
+    /// With close_notify, or with FIN alone, which is then treated as the end of an upload without TLS.
     Optional,
 }
 
-/// A version of TLS that this program speaks.
+/// A supported version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// TLS 1.2 (RFC 5246).
@@ -287,7 +287,7 @@ pub struct Site {
     pub backends: Vec<Backend>,
     /// What the backend gets as USER.
     pub user: UserTemplate,
-    /// What to make of clients' data connections that resume, or don't, their control session.
+    /// Policy for clients' data connections that resume, or don't, their control session.
     pub session_reuse: SessionReuse,
     /// How its backends are asked for data connections.
     pub passive_mode: PassiveMode,
@@ -335,7 +335,7 @@ impl fmt::Display for Backend {
 pub struct BackendTls {
     /// When TLS starts.
     pub start: TlsMode,
-    /// How the backend's certificate is judged.
+    /// How the backend's certificate is verified.
     pub verify: Verify,
     /// The name to send as SNI and to expect in the certificate; by default the backend's host.
     pub server_name: String,
@@ -344,7 +344,7 @@ pub struct BackendTls {
     pub max_version: TlsVersion,
 }
 
-/// How a backend's certificate is judged.
+/// How a backend's certificate is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verify {
     /// By the operating system's trust store, and by name.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The longest name of a site: it is a metric label and a word in log lines.
+/// The longest name of a site: it is a metric label and appears in log lines.
 const LONGEST_SITE_NAME: usize = 64;
 /// Used in place of a site's name in metrics and log lines where there is no site: for example for a login that named
 /// an unknown host.

@@ -114,7 +114,7 @@ pub fn is_own_unprivileged(target: SocketAddr, client: IpAddr) -> bool {
     target.ip().to_canonical() == client.to_canonical() && target.port() >= FIRST_UNPRIVILEGED
 }
 
-/// The reply to PASV. One line and these very words: several clients look for them.
+/// The reply to PASV. One line in exactly this form: several clients search for it.
 pub fn reply_227(address: Ipv4Addr, port: u16) -> String {
     let [a, b, c, d] = address.octets();
     let [high, low] = port.to_be_bytes();

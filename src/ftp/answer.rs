@@ -1,8 +1,8 @@
 //! Every reply whose text is Portcullis' own, in one place.
 //!
-//! None of them repeats what the client sent (a browser led here by an attacker must find nothing of its own in an
-//! answer), and none names a backend, its software or its address. The words follow IIS where operators know them from
-//! there.
+//! None of them repeats what the client sent (an attacker who redirects a browser here must not get its input
+//! reflected), and none names a backend, its software or its address. The words follow IIS where operators know them
+//! from there.
 
 /// A reply of one line, without its ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ answers! {
     SHUTTING_DOWN = "421 Service shutting down, try again later.";
     /// The backend can't be reached, greeted badly, or couldn't be verified.
     SITE_UNAVAILABLE = "421 The site is not available at the moment, try again later.";
-    /// The backend's control connection ended or lost step.
+    /// The backend's control connection ended or became unsynchronised.
     SITE_LOST = "421 The connection to the site was lost.";
     /// Too much nonsense before login.
     TOO_MANY_ERRORS = "421 Too many errors, closing control connection.";
@@ -124,7 +124,7 @@ answers! {
     NOTED = "200 Noted.";
     /// OPTS, CLNT and LANG, kept for the backend, which may not know them: 202 is "superfluous at this site".
     WISHED = "202 Noted, the site decides at the login.";
-    /// OPTS that no backend is there for yet.
+    /// OPTS that can't be kept for a backend.
     OPTION_UNKNOWN = "501 Option not known.";
     /// HELP before login.
     HELP_TEXT = "214 FTP proxy. Login with USER host|user and PASS.";

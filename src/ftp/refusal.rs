@@ -6,7 +6,7 @@
 
 use super::reply::Reply;
 
-/// Whether a refused login may have been a wrong guess, as the code and the words of the reply have it.
+/// Whether a refused login may have been a wrong guess, by code and text of the reply.
 ///
 /// `user` is the name that was tried. Some servers repeat it in their reply, and a user name must not be able to make
 /// guesses free.
@@ -23,7 +23,7 @@ pub fn is_about_credentials(reply: &Reply, user: &[u8]) -> bool {
     !excused || says(user, NO_GUESS)
 }
 
-/// Words for what has nothing to do with a password, in lower case.
+/// Phrases for reasons that have nothing to do with a password, in lower case.
 const NO_GUESS: &[&str] = &[
     // ProFTPD: "the maximum number of clients (5) from your host are already connected".
     "maximum",

@@ -1,11 +1,11 @@
-//! A server's replies: RFC 959 §4.2, and what real servers make of it.
+//! A server's replies: RFC 959 §4.2, and how real servers deviate from it.
 //!
 //! A reply is kept as the bytes that came, so that it can be passed on unchanged; only the code is read. The grammar is
 //! the RFC's: a line `ddd-` opens a reply of several lines that ends with the first line of the same code and a space.
 //! Servers leave out the space and the text (z/OS), and RFC 3659 §7.2 allows that.
 //!
-//! Between two replies there are servers that write an empty line (fineftp, goftp) or one of words: curl, lftp and wget
-//! pass over those, and so does the parser, up to a bound. A line without a code can't be taken for an answer.
+//! Some servers send an empty line (fineftp, goftp) or a line of text between two replies: curl, lftp and wget skip
+//! those, and so does the parser, up to a bound. A line without a code can't be mistaken for a reply.
 //!
 //! A few scripts end a reply of several lines with another code (glFTPd: `553-`, `553-`, `150 Opening`). The grammar
 //! can't tell that from a text that begins with a number, so only silence does: see [`ReplyParser::ended_otherwise`].
@@ -243,7 +243,7 @@ impl ReplyParser {
         let end = lines.pop()?;
         let mut rewritten = BytesMut::with_capacity(bytes.len() + lines.len());
         for line in lines {
-            // What would end the reply too early goes on, too.
+            // What would end the reply too early is rewritten, too.
             let rest = [first.as_bytes(), code_of_all.as_bytes()]
                 .into_iter()
                 .find_map(|code| line.strip_prefix(code))

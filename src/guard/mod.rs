@@ -9,8 +9,9 @@
 //! mistyping never has an effect, and every count returns to zero. The same user with the same password again is not a
 //! new guess and adds no drop, so that a script with an old password doesn't block the office that it runs in.
 //!
-//! A guess is under way from the password to the backend's answer. As many may be so at once as the client has failures left,
-//! and further ones wait: a hundred sessions that send theirs in the same moment have no more guesses than one.
+//! A guess is pending from the password to the backend's reply. At most as many are pending at once as the client has
+//! failures left, and further ones wait: a hundred sessions that send their passwords in the same moment get no more
+//! guesses than one.
 //!
 //! The rules are passed in with each call, so that a reload changes them and keeps the counts. Memory is bounded by
 //! [`CAPACITY`]. When it is full, the record that would expire first is evicted: a flood of addresses with one failure
@@ -49,7 +50,7 @@ struct State {
 pub enum MayGuess {
     /// Yes, and it is under way until this is dropped.
     Yes(Guess),
-    /// When others of the client have been judged.
+    /// When other guesses of the client have been decided.
     Later,
     /// The client has failed too often.
     No,

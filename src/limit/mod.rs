@@ -1,9 +1,10 @@
 //! Admission limits: how many sessions run at once, in all and for one client, and how many one client may begin in a
 //! minute. How many are at one site is counted with [that site](crate::backend).
 //!
-//! Asked right after accept, before TLS or a backend costs anything. Behind a load balancer the client isn't known yet
-//! by then: a place among all is reserved first, and becomes the client's once its address is there. The limits come with
-//! each question, so that a reload changes them for new sessions and leaves the running ones alone.
+//! Checked right after accept, before TLS or a backend costs anything. Behind a load balancer the client isn't known
+//! yet by then: a slot among all sessions is reserved first, and assigned to the client once its address is known. The
+//! limits are passed in with each call, so that a reload changes them for new sessions and leaves the running ones
+//! alone.
 
 mod pace;
 
@@ -62,7 +63,7 @@ pub struct Place {
     limiter: Arc<Limiter>,
 }
 
-/// A session's place, given back when this is dropped.
+/// A session's slot, released when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping the permit gives the session's place back"]
 pub struct Permit {
@@ -76,7 +77,7 @@ impl Limiter {
         Self::default()
     }
 
-    /// Takes a place for one session of `client`.
+    /// Takes a slot for one session of `client`.
     ///
     /// # Errors
     /// If all places, or all that one client may have, are taken, or if it comes too often.
@@ -130,10 +131,10 @@ impl Limiter {
 }
 
 impl Place {
-    /// Makes it the place of a session of `client`.
+    /// Assigns the slot to a session of `client`.
     ///
     /// # Errors
-    /// If all that one client may have are taken, or if it comes too often; then this place is free again.
+    /// If the client has all the sessions that it may have, or begins them too often; then the slot is free again.
     pub fn admit(self, client: IpAddr, limits: &Limits, now: Instant) -> Result<Permit, Refused> {
         let allowed = is_in_any(client, &limits.allow);
         let client = Client::of(client);

@@ -34,7 +34,7 @@ impl Pace {
         }
     }
 
-    /// `client` may begin a session now, and then it counts; or it has to wait so long.
+    /// `client` may begin a session now, which is counted; or has to wait so long.
     pub fn admit(
         &mut self,
         client: Client,

@@ -98,7 +98,7 @@ pub fn hold_for_fin(stream: &TcpStream) -> io::Result<()> {
 /// Interval of keepalive probes on an idle control connection.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How long sent bytes may stay without acknowledgement before the peer counts as gone.
+/// How long sent bytes may stay unacknowledged before the peer counts as lost.
 const PEER_SILENCE: Duration = Duration::from_secs(180);
 
 /// By how much the kernel's time for a standstill is longer than ours, which knows what to tell whom.

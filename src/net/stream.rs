@@ -56,7 +56,7 @@ impl Stream {
         };
         match version? {
             ProtocolVersion::TLSv1_3 => Some(TlsVersion::V1_3),
-            // No older one is spoken here.
+            // Older versions are not supported here.
             _ => Some(TlsVersion::V1_2),
         }
     }
@@ -93,7 +93,7 @@ impl Stream {
         self.socket().take_error()?.map_or(Ok(()), Err)
     }
 
-    /// Keeps the TLS 1.3 tickets that a backend has sent by now, without waiting for any.
+    /// Stores the TLS 1.3 tickets that a backend has sent so far, without waiting for any.
     ///
     /// For connections that are dropped without having been read: each ticket is good for one connection, so a session
     /// that leaves them unread runs out of them.

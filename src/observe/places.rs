@@ -19,7 +19,7 @@ struct Place {
     since: Instant,
 }
 
-/// Whether a connection's request is there.
+/// Whether a connection's request has arrived.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Asked(Arc<AtomicBool>);
 

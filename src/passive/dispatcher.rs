@@ -18,7 +18,7 @@ use super::lease_table::{
 };
 use super::{Arrived, Caller};
 
-/// One for all ports, so that a reload, which opens and closes some, leaves every lease in its place.
+/// One for all ports, so that a reload, which opens and closes some, keeps every lease.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     state: Mutex<State>,
@@ -30,7 +30,7 @@ pub(super) struct Dispatcher {
 struct State {
     table: LeaseTable,
     leases: HashMap<LeaseId, Waiting>,
-    /// The connections that are listened to, or that have spoken and wait for a decision.
+    /// The connections whose ClientHello is being read, or that wait for a decision.
     connections: HashMap<ConnectionId, Undecided>,
     /// By port, the last connection from an address without a lease there. At most one for each port.
     strangers: HashMap<SocketAddr, Stranger>,
@@ -50,7 +50,7 @@ struct Stranger {
 /// A connection that is not assigned to a lease yet.
 #[derive(Debug)]
 enum Undecided {
-    /// It has just arrived, or has spoken.
+    /// It has just arrived, or its ClientHello has been read.
     Here(Arrived),
     /// Its task reads what it says. Dropping this ends the task and resets the connection.
     Listening(oneshot::Sender<LeaseId>),
@@ -69,7 +69,7 @@ struct Waiting {
     wanted: watch::Sender<bool>,
 }
 
-/// A lease's place in the table, granted or in the queue; dropping it ends the lease.
+/// A lease's entry in the table, granted or in the queue; dropping it ends the lease.
 #[derive(Debug)]
 pub(super) struct Place {
     dispatcher: Arc<Dispatcher>,
@@ -302,7 +302,7 @@ impl State {
             .get_mut(&lease)
             .and_then(|waiting| waiting.grant.take())
         {
-            // A session that has given up in this very moment drops its place next.
+            // A session that has given up in this moment drops its handle next.
             let _ = grant.send((port, named));
         }
     }
@@ -325,7 +325,7 @@ impl State {
 
 impl Waiting {
     fn turned_away(&self, doubt: Option<Doubt>) {
-        // The last place is for the connection that is waited for.
+        // The last slot is for the expected connection.
         if self.arrival.capacity() > 1 {
             let _ = self.arrival.try_send(Caller::TurnedAway(doubt));
         }

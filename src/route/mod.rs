@@ -60,8 +60,8 @@ impl Route {
 }
 
 impl Router {
-    /// The table of these sites. Configuration sees to it that no host and no default is there twice; if one were, the
-    /// first would count.
+    /// The table of these sites. The configuration guarantees that no host and no default occurs twice; otherwise the
+    /// first would apply.
     pub fn new(sites: impl IntoIterator<Item = (SiteId, Arc<Site>)>, forms: UserForms) -> Self {
         let mut router = Self {
             exact: HashMap::new(),

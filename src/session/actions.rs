@@ -132,7 +132,7 @@ impl Session {
         }
     }
 
-    /// A place at the site, or what keeps the client from its backend.
+    /// A slot at the site, or the event that keeps the client from its backend.
     fn admitted(&self, pool: &Pool) -> Result<SitePlace, Event> {
         if self.is_blocked(pool.id()) {
             return Err(Event::Blocked);
@@ -168,8 +168,8 @@ impl Session {
         }
     }
 
-    /// The next word is the backend's again, and a server that leaves Nagle's algorithm on keeps the 226 of a small file
-    /// back until it knows that its 150 has arrived.
+    /// The backend sends next, and a server that leaves Nagle's algorithm on delays the 226 of a small file until its
+    /// 150 has been acknowledged.
     fn acknowledge_preliminary(&self) {
         if let Some(backend) = &self.backend {
             // If the connection is gone, the next read shows it.
@@ -177,7 +177,7 @@ impl Session {
         }
     }
 
-    /// Dials the site's backends, unless the client goes away meanwhile; each failure is one log line.
+    /// Dials the site's backends, unless the client disconnects meanwhile; each failure is one log line.
     async fn dial(&mut self, pool: &Pool) {
         let patience = Patience {
             timeouts: &self.live.policy.settings.timeouts,
@@ -236,7 +236,7 @@ impl Session {
         if matches!(record, Record::Login(LoginResult::Accepted)) {
             self.tls.logged_in(self.summary.account());
         }
-        // A server that is asked for a password may repeat it.
+        // In a login the reply may repeat the password.
         if let Record::BackendLost(stage, ProtocolError::ReplyTimeout) = record
             && *stage != Stage::Login
             && let Some(said) = self.backend.as_ref().and_then(|it| it.unfinished())

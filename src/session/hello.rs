@@ -18,7 +18,7 @@ pub(super) struct Translated {
     pub dialect: Dialect,
 }
 
-/// Reads a ClientHello, of which `read` is there already. What is none is rustls' to refuse.
+/// Reads a ClientHello, of which `read` has been read already. Anything else is left for rustls to refuse.
 ///
 /// # Errors
 /// Those of `recv(2)`; `UnexpectedEof` if the client ends the connection.

@@ -95,7 +95,7 @@ pub struct Accepted {
     pub listener: SocketAddr,
     /// When TLS starts.
     pub tls: TlsMode,
-    /// Its place among the sessions.
+    /// Its slot among the sessions.
     pub permit: Permit,
 }
 
@@ -199,7 +199,7 @@ struct Session {
     /// `None` only while its TLS handshake runs, and after that has failed.
     client: Option<ControlConnection>,
     client_end: ClientEnd,
-    /// Its place among all sessions and its client's, until it says goodbye.
+    /// Its slot among all sessions and its client's, until the goodbye.
     permit: Option<Permit>,
     dials: Dials,
     /// From the dialling of its site's backend until that connection is closed.
@@ -243,7 +243,7 @@ struct Session {
 enum Dials {
     /// The first dial is paid for with the session.
     None,
-    /// Its connection may still be closing, with its place at the site.
+    /// Its connection may still be closing, with its slot at the site.
     Some(Option<JoinHandle<()>>),
 }
 

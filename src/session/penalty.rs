@@ -48,7 +48,8 @@ impl Session {
         )
     }
 
-    /// Whether this password may go to the backend now. It waits while as many of the client's as may fail are judged.
+    /// Whether this password may be sent to the backend now. Waits while as many of the client's as may fail are being
+    /// checked.
     pub(super) async fn may_guess(&mut self, command: &Command) -> Result<(), Event> {
         self.trial.secret(command.argument());
         let Some(route) = self.machine.route() else {

@@ -47,7 +47,7 @@ impl ClientCache {
         self.session
     }
 
-    /// Whether the client is known to keep the TLS sessions of several control connections in one place.
+    /// Whether the client is known to keep the TLS sessions of several control connections in one cache.
     pub fn is_shared(&self) -> bool {
         self.shares
     }

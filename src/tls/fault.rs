@@ -21,14 +21,14 @@ pub enum HandshakeFault {
     Expired {
         /// The last moment at which it was valid.
         not_after: SystemTime,
-        /// When it was judged.
+        /// When it was checked.
         now: SystemTime,
     },
     /// The peer's certificate is from the future, or this machine's clock is slow.
     NotYetValid {
         /// The first moment at which it will be valid.
         not_before: SystemTime,
-        /// When it was judged.
+        /// When it was checked.
         now: SystemTime,
     },
     /// The peer's certificate is for other names.

@@ -19,8 +19,8 @@ pub enum Hello {
     Other,
 }
 
-/// The longest ClientHello that is looked into, in bytes with its record headers. With a post-quantum key share it has
-/// about 1,700; tickets of other servers can make it a few thousand longer.
+/// The longest ClientHello that is parsed, in bytes with its record headers. With a post-quantum key share it has about
+/// 1,700; tickets of other servers can make it a few thousand longer.
 pub const LONGEST_HELLO: usize = 16 * 1024;
 
 /// Looks at the first bytes of a connection.

@@ -165,7 +165,8 @@ impl State {
             .filter(|entry| !entry.used && entry.offered.is_none())
     }
 
-    /// Whether no other session of the account can have the same client, as far as that keeps several sessions in one place.
+    /// Whether no other session of the account can have the same client, as far as that keeps several sessions in one
+    /// cache.
     fn is_separate_from_its_accounts(&self, owned: &Owned) -> bool {
         let of_account = |other: &&Owned| {
             other.account.is_some()

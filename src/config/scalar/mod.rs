@@ -1,4 +1,4 @@
-//! The single values that people write: words, durations, ports, addresses, fingerprints.
+//! The scalar values of the file format: words, durations, ports, addresses, fingerprints.
 //!
 //! Each is read from the text of the YAML scalar, whatever type YAML would give it, so that `1.2` and `"1.2"` are the
 //! same version and `5` is reported to lack a unit. Every error says what to write instead.

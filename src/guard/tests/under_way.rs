@@ -25,12 +25,12 @@ fn no_more_guesses_are_under_way_than_may_fail_and_the_others_wait() {
     let (mut under_way, later) = at_once(&scene, &guard, &trials);
     assert_eq!((under_way.len(), later), (failures, 100 - failures));
 
-    // One has failed: its place is used up.
+    // One has failed: its slot is used up.
     guard.failed(attacker(1), Some(FTPA), &trials[0], &scene.rules, scene.now);
     drop(under_way.remove(0));
     let next = &trials[failures..=failures];
     assert_eq!(at_once(&scene, &guard, next).1, 1);
-    // One was right: its place is free.
+    // One was right: its slot is free.
     drop(under_way.remove(0));
     assert_eq!(at_once(&scene, &guard, next).1, 0);
     // All have failed.

@@ -42,7 +42,7 @@ pub enum Unidentified {
 }
 
 impl Unidentified {
-    /// The metric's word for it, if it is a fault.
+    /// Its metric label, if it is a fault.
     pub fn fault(&self) -> Option<ProxyHeaderFault> {
         match self {
             Self::Silent => None,

@@ -203,7 +203,7 @@ impl<C: Unbuffered> TlsSource<C> {
         }
     }
 
-    /// Takes up what has been read, for as long as that leads anywhere. `speak` is called when it is our turn.
+    /// Processes what has been read, as far as possible. `speak` is called when nothing is left to process.
     fn advance(
         &mut self,
         speak: impl Fn(WriteTraffic<'_, C::Data>, &mut Vec<u8>) -> io::Result<()>,

@@ -1,4 +1,4 @@
-//! Which lines are logged, from the words on the command line.
+//! Which lines are logged, from the command line's filter.
 //!
 //! tracing takes a word that is not a level for a module name: `warning` would enable every line of a module of that
 //! name, which does not exist. So such a mistake is an error here, instead of an empty log when it is needed.
@@ -17,7 +17,7 @@ pub enum FilterError {
     /// Nothing that says how much.
     #[error("`{word}` is no level; {}{}", meant(.word), what_to_write())]
     NoLevel {
-        /// What stands in the level's place.
+        /// The text in place of the level.
         word: String,
     },
     /// A part of the program that can't be: one colon, where there have to be two.

@@ -1,4 +1,4 @@
-//! What counts as open or running: as long as a value lives, so that a panic ends it as well.
+//! Gauges of what is open or running: raised while a value lives, so that a panic lowers them as well.
 
 use prometheus::IntGauge;
 

@@ -21,7 +21,7 @@
 //! cache present any entry of it, so a name says no more than the address does, and they hold a port until the transfer is
 //! over.
 //!
-//! What goes on comes in by the methods of [`LeaseTable`]; what is to be done comes out as [`Effect`]s, in order.
+//! Input arrives by the methods of [`LeaseTable`]; what is to be done is returned as [`Effect`]s, in order.
 
 mod client;
 mod rules;
@@ -87,7 +87,7 @@ pub enum Heard {
 /// Whether a lease's transfer may be reported complete, as far as its data connection is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Nothing speaks against it.
+    /// No known reason against it.
     Certain,
     /// Another connection is there that is not identified yet.
     Unsettled,
@@ -168,7 +168,7 @@ impl Nearby {
 /// Why a connection is reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// No lease is there that it could be meant for.
+    /// It can't be meant for any lease.
     Stranger,
     /// The lease that it may have been meant for is over.
     TooLate,
@@ -271,7 +271,7 @@ impl LeaseTable {
         })
     }
 
-    /// The handshake of the lease's connection was a full one: only that it was alone can speak for it.
+    /// The handshake of the lease's connection was a full one: it belongs to the lease only if it was alone.
     pub fn unproven(&mut self, address: IpAddr, lease: LeaseId, now: Instant) -> Vec<Effect> {
         self.change(address, now, |client, effects| {
             client.unproven(lease, now, effects);

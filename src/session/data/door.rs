@@ -1,4 +1,4 @@
-//! Whether the client's data connection is there: what the command of an upload waits for.
+//! Whether the client has connected its data connection, which the command of an upload waits for.
 //!
 //! Servers truncate the file as soon as they have the command. Sent earlier, it would destroy the file of a client
 //! whose connection never arrives: its port was unreachable, it timed out, or it was ambiguous. Clients connect without
@@ -32,7 +32,7 @@ pub(super) enum Door {
 }
 
 impl PreparedClient {
-    /// Waits until the client's data connection is there, in passive mode, or makes it, in active mode.
+    /// Waits until the client has connected, in passive mode, or connects to it, in active mode.
     pub async fn connected(&mut self, legs: &Legs) -> Result<(), DataFailure> {
         match self {
             Self::Connected(_) => Ok(()),

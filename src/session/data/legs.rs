@@ -75,7 +75,7 @@ impl OpenLeg {
     }
 }
 
-/// A client that has connected, and the lease with which another one may do so in its place.
+/// A client that has connected, and the lease by which another connection can be accepted in its place.
 #[derive(Debug)]
 pub(super) struct Guest {
     lease: Lease,

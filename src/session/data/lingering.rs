@@ -1,7 +1,7 @@
 //! Data connections that are finished on our side, while their peers may still have to read.
 //!
-//! The session goes on meanwhile, and they outlast it. A peer that never ends its side keeps a descriptor and a task of ours
-//! for a while, and a session could have thousands of those: so it has a few at most, and the oldest go first.
+//! They may outlast the session. A peer that never ends its side occupies a descriptor and a task for a while, and a
+//! session could have thousands of those: so their number is bounded, and the oldest are closed first.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +17,8 @@ use crate::net::stream::Stream;
 pub struct Lingering(Arc<Mutex<VecDeque<AbortHandle>>>);
 
 impl Lingering {
-    /// Reads what a peer still says, until it ends its side, for a while: closed with bytes unread, the connection would be
-    /// reset, which may take from the peer what it has not read. The reset is disarmed by now.
+    /// Reads what a peer still sends, for a while, until it ends its side: closed with bytes unread, the connection
+    /// would be reset, and the peer might lose data that it has not read. The reset is disarmed by now.
     pub fn leave(&self, mut stream: Stream) {
         let reading = tokio::spawn(async move {
             let _ = timeout(LINGER, stream.drain()).await;

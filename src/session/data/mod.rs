@@ -265,7 +265,7 @@ impl RunningData {
         let Some(events) = &mut self.events else {
             return std::future::pending().await;
         };
-        // A task that ends without a last word has panicked, and its sockets are reset.
+        // A task that ends without a final event has panicked, and its sockets are reset.
         let panicked = DataEvent::Failed(DataFailure::Internal);
         let event = events.recv().await.unwrap_or(panicked);
         // Behind the end of the sink there may still come that it was in doubt.

@@ -28,7 +28,7 @@ pub enum Action {
     Asked(Command),
     /// The login leads here, on the connection that there is.
     Route(Route),
-    /// Send this PASS or ACCT to the backend, unless the guard says otherwise: then comes `Event::Blocked` in its place.
+    /// Send this PASS or ACCT to the backend, unless the guard refuses it: then `Event::Blocked` follows.
     Guess(Command),
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
     Penalise(Option<SiteId>),
@@ -60,7 +60,7 @@ pub enum Action {
     BeginData,
     /// The backend has begun the transfer: all deadlines start now.
     ExpectData,
-    /// The source's end is good: end the sink's leg in order, too.
+    /// The source's end is valid: end the sink's leg in order, too.
     ProceedData,
     /// Drop both data connections; connected peers get a reset.
     DropData,

@@ -40,7 +40,7 @@ pub(super) struct Context {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Client {
     Present,
-    /// It has ended on the client's side, or in all. What was begun goes on, and what was said before its end in order.
+    /// It has closed its side, or both. Running work goes on, and input from before the end is handled in order.
     Gone,
 }
 

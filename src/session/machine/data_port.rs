@@ -70,7 +70,7 @@ pub(super) struct ClientPort {
 
 /// A data port command, with no other one under way.
 pub(super) fn begin(mut login: Box<LoggedIn>, command: &Command, cx: &mut Context) -> State {
-    // A new data port takes the place of the old one, and so does a refused one: a stale address must not be used.
+    // A new data port replaces the old one, and so does a refused one: a stale address must not be used.
     login.drop_data_port(cx);
     match PortCommand::read(command, cx) {
         Ok(PortCommand::Request(request)) => {
@@ -282,8 +282,9 @@ impl BackendPort {
         State::ClientPort(ClientPort { login, dialogue })
     }
 
-    /// The backend has ended its connection, or answers no more. Some do at EPSV, and there PASV comes first from now on. It
-    /// may have been chance, so nothing that is known to fail, or that needs a way in to us, takes its place.
+    /// The backend has closed its connection, or no longer replies. Some do so at EPSV, and get PASV first from now on.
+    /// It may have been chance, so a method that is known to fail, or that needs inbound connections, does not replace
+    /// it.
     pub fn avoiding_what_was_asked_last(mut self, cx: &mut Context) -> Self {
         let dialogue = &self.dialogue;
         let ports = self.login.connection.ports;

@@ -1,9 +1,9 @@
 //! Servers that say the reply to a transfer twice (dionaea did).
 //!
 //! Clients take the first one, and so does the verdict. The second one must not become the answer to the client's next
-//! command, so a NOOP goes out as a fence: what is the same reply again in front of its answer is dropped. Once a server
-//! is known to do so, every transfer is followed by that fence, since the second reply may come late. A second reply in
-//! other words is one that nothing asked for, and ends the session when the transfer has ended.
+//! command, so a NOOP is sent as a fence: the same reply again before the NOOP's is dropped. Once a server is known to
+//! do so, every transfer is followed by that fence, since the second reply may come late. A second reply in other words
+//! is one that nothing asked for, and ends the session when the transfer has ended.
 
 use super::context::Context;
 use super::ready::{LoggedIn, Ready};
@@ -71,7 +71,7 @@ impl State {
 }
 
 impl Ready {
-    /// A reply that nothing has asked for: what goes on behind it may take it for the answer to something else.
+    /// An unsolicited reply: the client's next command might be answered by it.
     pub fn on_reply(self, reply: &Reply, cx: &mut Context) -> State {
         match cx.echo.last.take() {
             Some(last) if last == *reply => {

@@ -22,7 +22,7 @@ pub enum Ending {
     BackendUnavailable,
     /// The backend said 421.
     BackendClosed,
-    /// The backend's control connection ended or lost step.
+    /// The backend's control connection ended or became unsynchronised.
     BackendLost,
     /// The process ends.
     Drain,

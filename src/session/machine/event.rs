@@ -55,7 +55,7 @@ pub enum DataEvent {
     BackendOpen,
     /// The backend's data port can't be reached. `Action::RedialBackend` leads to another one.
     BackendNotReached,
-    /// The client's data connection of an upload is there, too.
+    /// The client's data connection of an upload is connected, too.
     ClientConnected,
     /// The source ended, and everything that came from it is with the sink. `proven` if the end can't be taken for a
     /// lost connection: it was a close_notify, or the backend's, whose reply decides.

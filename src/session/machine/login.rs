@@ -180,7 +180,7 @@ impl Login {
         matches!(self.step, Step::Ready)
     }
 
-    /// Whether the backend judges a password.
+    /// Whether the backend is checking a password.
     pub fn is_guessing(&self) -> bool {
         matches!(self.step, Step::Password)
     }
@@ -215,7 +215,7 @@ impl Login {
         match cx.named_by(command) {
             Named::Refused => State::Login(self),
             Named::NoSite => {
-                // The password that may follow is not for the backend of an earlier USER.
+                // The password that may follow must not reach the backend of an earlier USER.
                 cx.push(Action::HangUp);
                 cx.refuse_unknown_host();
                 State::NoBackend(NoBackend)
@@ -285,7 +285,7 @@ impl Login {
                     self.welcome(welcome, cx)
                 }
             },
-            // Nothing was asked, so the backend is out of step.
+            // Nothing was asked, so the backend is not synchronised.
             Step::Ready => State::Login(self).drop_backend(ProtocolError::UnsolicitedReply, cx),
         }
     }

@@ -100,7 +100,7 @@ impl Machine {
         Self::new(terms, Security::Off)
     }
 
-    /// A session on an implicit listener, after the handshake. PBSZ 0 and PROT P count as given (MS-FTPS §3.1).
+    /// A session on an implicit listener, after the handshake. PBSZ 0 and PROT P are in force (MS-FTPS §3.1).
     pub fn implicit(terms: Terms, sni: Option<HostName>) -> Self {
         Self::new(
             terms,
@@ -172,7 +172,7 @@ impl Machine {
         self.cx.login_clock == LoginClock::Stopped
     }
 
-    /// Whether the backend judges a password.
+    /// Whether the backend is checking a password.
     pub fn is_guessing(&self) -> bool {
         matches!(&self.state, State::Login(login) if login.is_guessing())
     }

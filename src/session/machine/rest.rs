@@ -4,7 +4,7 @@
 //! REST and RANG as any other would. The backend still has the offset (vsftpd keeps it until the next RETR) and the
 //! range (ProFTPD), and the next file would come in part and with a 226. So both are cleared, one after the other.
 //!
-//! These are all: ALLO and PRET, which also speak of the next transfer, say nothing about its bytes.
+//! There are no others: ALLO and PRET also concern the next transfer, but not its bytes.
 
 use super::State;
 use super::context::Context;
@@ -15,7 +15,7 @@ use crate::ftp::reply::{Class, Reply};
 /// What part of a file the backend takes for the next transfer command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RestOffset {
-    /// Where REST makes it begin.
+    /// The offset at which REST makes it begin.
     offset: Kept,
     /// What RANG (draft-bryan-ftp-range) leaves of it.
     range: Kept,

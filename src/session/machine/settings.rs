@@ -99,7 +99,7 @@ fn kind(command: &Command) -> Option<Kind> {
     }
 }
 
-/// Whether RFC 959 §5.3.2 knows this type. A wrong one must not be called good before a backend can judge it.
+/// Whether RFC 959 §5.3.2 knows this type. A wrong one must not be accepted before a backend can check it.
 fn is_type(argument: &[u8]) -> bool {
     let upper = argument.to_ascii_uppercase();
     match upper.as_slice() {

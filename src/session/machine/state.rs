@@ -26,7 +26,7 @@ pub(super) enum State {
     NoBackend(NoBackend),
     /// The driver is on its way to the backend.
     Dialling(Dialling),
-    /// The backend is there, and the client not logged in.
+    /// The backend is connected, and the client not logged in.
     Login(Box<Login>),
     /// Logged in; the client's next command may come.
     Ready(Ready),
@@ -157,7 +157,7 @@ impl State {
         }
     }
 
-    /// The backend ends the session, and its last words go to the client.
+    /// The backend ends the session; its reply is forwarded.
     fn on_421(self, reply: Reply, cx: &mut Context) -> Self {
         cx.push(Action::DropData);
         cx.forward(&reply);
@@ -176,7 +176,7 @@ impl State {
         match &self {
             Self::NoBackend(_) => {}
             Self::Login(login) if !login.is_guessing() => {}
-            // The password has not gone out.
+            // The password has not been sent.
             Self::Dialling(_) | Self::Login(_) => {
                 cx.push(Action::Record(Record::Login(LoginResult::Blocked)));
             }
@@ -264,7 +264,7 @@ impl State {
         }
     }
 
-    /// How far the session has come, in the log's words.
+    /// How far the session has come, for the log.
     pub fn stage(&self) -> Stage {
         match self {
             Self::NoBackend(_) | Self::Dialling(_) | Self::Login(_) | Self::Closed => Stage::Login,

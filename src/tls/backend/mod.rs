@@ -64,7 +64,7 @@ impl BackendTlsClient {
 
     /// TLS for one FTP session, with nothing to resume yet.
     pub fn session(&self) -> BackendSessionTls {
-        // Only the cache is new: rustls resumes a session only with the very verifier that judged its beginning.
+        // Only the cache is new: rustls resumes a session only with the same verifier that checked its full handshake.
         let mut config = self.base.clone();
         config.resumption = Resumption::in_memory_sessions(RESUMABLE);
         BackendSessionTls {

@@ -120,7 +120,8 @@ pub(super) fn original(message: &[u8]) -> Option<(Vec<u8>, Option<u8>)> {
     Some((original?, fragment))
 }
 
-/// A ServerHello with the answer to max_fragment_length; `None` if it is one of TLS 1.3, where it is no place for that.
+/// A ServerHello with the answer to max_fragment_length; `None` if it is one of TLS 1.3, where the extension is not
+/// allowed.
 pub(super) fn answered(hello: &[u8], fragment: u8) -> Option<Vec<u8>> {
     if hello.first() != Some(&SERVER_HELLO) {
         return None;

@@ -1,8 +1,9 @@
 //! Judges of backends' certificates, for rustls to call during a handshake.
 //!
 //! All of them verify the handshake's signature, so that the backend is at least known to hold the key of the
-//! certificate that it shows; those that ask no more of a certificate do so with old ones, too, see `signature`. A resumed handshake shows no certificate; it proves instead that the backend is the one
-//! that was judged when the session began.
+//! certificate that it shows; those that check nothing else of a certificate accept old ones, too, see `signature`. A
+//! resumed handshake shows no certificate; it proves instead that the backend is the one that was verified when the
+//! session began.
 
 pub(super) mod signature;
 
@@ -67,7 +68,8 @@ impl Verifier {
         })
     }
 
-    /// Verifies by the key alone where the judge asks no more; `error` is what rustls found wrong with the signature.
+    /// Verifies by the key alone where the policy requires no more; `error` is what rustls found wrong with the
+    /// signature.
     fn by_any_key(
         &self,
         error: Error,

@@ -1,6 +1,6 @@
 //! Notices that the certificate files have new content, by looking at them now and then.
 //!
-//! Looking finds every way in which files are replaced: a rename over the file, a rewrite in place, a Kubernetes
+//! Polling finds every way in which files are replaced: a rename over the file, a rewrite in place, a Kubernetes
 //! `..data` swap, a symbolic link into another directory that is put elsewhere. Notifications from the kernel miss some
 //! of these and stop after others.
 

@@ -39,8 +39,8 @@ impl Client {
         self.bound(now, effects);
     }
 
-    /// Keeps the undecided connections to a number. The lease that has most of them loses its latest one: a flood at one
-    /// lease takes no place from another's first connection, nor from the first of its own.
+    /// Bounds the number of undecided connections. The lease that has most of them loses its latest one: a flood at one
+    /// lease takes no slot from another's first connection, nor from its own first one.
     pub(super) fn bound(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.connections.len() <= SPARE_UNDECIDED + 2 * self.leases.len() {
             return;
@@ -263,7 +263,8 @@ impl Client {
             .position(|connection| connection.id == id)
     }
 
-    /// The leases that a connection can be meant for which arrived then: those that had their port by that time, and wait.
+    /// The leases that a connection can be meant for which arrived then: those that had their port by that time, and
+    /// expect one.
     pub(super) fn candidates(&self, port: SocketAddr, arrived: u64) -> impl Iterator<Item = &Held> {
         self.at(port)
             .filter(move |held| held.expects() && held.granted < arrived)

@@ -22,7 +22,7 @@ pub(super) struct Client {
     queue: VecDeque<Queued>,
     /// When each port was last used.
     used: HashMap<SocketAddr, u64>,
-    /// The last place in the order of grants, arrivals and ends.
+    /// The last number in the order of grants, arrivals and ends.
     moment: u64,
     /// For when a call of [`Client::wake`] has been asked for.
     wakes_at: Option<Instant>,
@@ -102,7 +102,7 @@ impl Held {
         matches!(self.progress, Progress::Pending | Progress::NamedBy(_))
     }
 
-    /// Whether other connections at the port can make its own one doubtful.
+    /// Whether other connections at the port can make its own one ambiguous.
     fn depends_on_being_alone(&self) -> bool {
         !self.request.identity.is_named() && self.progress != Progress::Proven
     }

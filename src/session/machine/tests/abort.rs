@@ -1,4 +1,4 @@
-//! ABOR: two replies for the client, whatever the backend makes of it.
+//! ABOR: two replies for the client, independent of the backend's.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! How an upload ends: whether the end of its data connection is that of the file, and what speaks against it.
+//! How an upload ends: whether the end of its data connection is that of the file, and the signs against it.
 
 use super::*;
 use crate::session::machine::DataFailure;
@@ -61,7 +61,7 @@ fn a_client_that_goes_takes_a_plain_upload_with_it_though_it_said_quit() {
         assert_eq!(session.verdict(), Some(Verdict::FailedClient));
         assert_eq!(session.ending(), Some(Ending::ClientGone));
     }
-    // It has been judged by then.
+    // It has been decided by then.
     let mut whole = Session::running_in_clear_text("STOR x");
     whole.backend("150 Go").client("QUIT").data(UNPROVEN);
     whole.event(Event::Expired).event(Event::ClientGone);

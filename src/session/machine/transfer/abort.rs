@@ -119,7 +119,7 @@ impl Aborting {
 }
 
 impl Details {
-    /// Sends the client the result of the transfer, in the backend's words where it has sent some.
+    /// Sends the client the result of the transfer, by the backend's reply where it has sent one.
     fn end_aborted(
         self: Box<Self>,
         reason: AbortReason,
@@ -132,8 +132,8 @@ impl Details {
                 let done = replies
                     .iter()
                     .rfind(|reply| reply.class() == Class::Completion);
-                // RFC 959 §4.1.3: a 426 for the transfer, then a 226 for the ABOR. A 226 for the transfer would speak
-                // of bytes that never reached the client.
+                // RFC 959 §4.1.3: a 426 for the transfer, then a 226 for the ABOR. A 226 for the transfer would claim
+                // bytes that never reached the client.
                 cx.forward_or(failure, answer::TRANSFER_ABORTED);
                 cx.forward_or(done, answer::ABORT_DONE);
                 self.end(Outcome::Aborted(AbortedBy::Client), cx)

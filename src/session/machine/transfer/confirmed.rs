@@ -24,7 +24,7 @@ impl Confirmed {
         }
     }
 
-    /// Another 2xx. The first one counts; what becomes of this one is seen when the transfer has ended.
+    /// Another 2xx. The first one counts; this one is handled when the transfer has ended.
     pub fn and_again(&mut self, reply: &Reply) -> Result<(), NeverEnding> {
         self.surplus = match self.surplus {
             Surplus::None if *reply == self.reply => Surplus::Same,

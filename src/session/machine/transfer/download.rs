@@ -21,7 +21,7 @@ pub(in super::super) struct Download {
 enum Stage {
     /// Bytes come from the backend, whether it has said 2xx or not.
     Flowing(Option<Confirmed>),
-    /// The source is done, and the client waits for the backend's word.
+    /// The source is done, and the backend's reply is awaited.
     SourceEnded,
     /// The client's leg is being ended.
     Ending(Confirmed),

@@ -70,7 +70,7 @@ pub(super) fn begin(
     direction: Direction,
     cx: &mut Context,
 ) -> State {
-    // PROT counts as it stands at the transfer command, not at PASV (RFC 4217 §8).
+    // PROT applies as set at the transfer command, not at PASV (RFC 4217 §8).
     let protection = cx.security.protection();
     if cx.terms.data_required && protection == Protection::Clear {
         // The data port stays: PROT P and the same command again are all it takes.
@@ -333,6 +333,6 @@ impl Transfer {
     }
 }
 
-/// How many STATs the backend may owe an answer; more wait like other commands. Most servers are deaf during a transfer,
-/// and a client that goes on asking would fill the connection to them.
+/// How many STATs the backend may owe an answer; more wait like other commands. Most servers don't read commands during
+/// a transfer, and a client that keeps sending STAT would fill the connection to them.
 const MAX_STATS: usize = 16;

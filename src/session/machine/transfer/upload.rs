@@ -1,8 +1,8 @@
 //! An upload whose command has been sent to the backend.
 //!
-//! The backend doesn't get its end of file before the client's end was judged. Under TLS that is in order only with
-//! close_notify, unless its site says otherwise. In clear text half a file ends like a whole one, so an ABOR counts that
-//! comes with it, and so does the end of the control connection.
+//! The backend doesn't get its end of file before the client's end was checked. Under TLS that is in order only with
+//! close_notify, unless its site says otherwise. In clear text half a file ends like a whole one, so an ABOR counts
+//! that comes with it, and so does the end of the control connection.
 //!
 //! That the backend took every byte shows in how it closes in clear text: its kernel resets a connection that is closed with
 //! bytes unread. Under TLS a reset may only mean that our close_notify was not read, so there it proves nothing.
@@ -27,7 +27,7 @@ enum Stage {
     Flowing,
     /// The client's plain FIN: it counts if no ABOR and no end of the control connection comes with it.
     Unproven,
-    /// The client's close_notify: it counts if no ABOR is there already.
+    /// The client's close_notify: it counts unless an ABOR has arrived already.
     Proven,
     /// The backend's leg is being ended.
     Ending(Option<Confirmed>),
