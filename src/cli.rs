@@ -195,7 +195,7 @@ fn check_certificate(settings: &Settings) -> bool {
         };
     let left = pair.not_after.duration_since(now).unwrap_or_default();
     println!(
-        "certificate {}: {}, names {}, {} days left, the key fits",
+        "certificate {}: {}, names {}, {} days left, the key matches",
         settings.tls.certificate.display(),
         pair.subject,
         pair.names_and_addresses(),

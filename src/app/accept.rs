@@ -35,7 +35,7 @@ pub(super) async fn accept(
                 shared.metrics.accept_error();
                 // Once for each time of trouble: there may be hundreds of failures a minute.
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::error!(listener = %configured, %error, "connections can't be accepted");
+                    tracing::error!(listener = %configured, %error, "accepting connections failed");
                 }
                 continue;
             }

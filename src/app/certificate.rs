@@ -51,7 +51,7 @@ impl Watching {
         let Ok((watch, found)) = looking.await else {
             *self = Self::Over;
             tracing::error!(
-                "the certificate watch panicked, certificates are no longer swapped before a SIGHUP"
+                "the certificate watch panicked: new certificates are only loaded on SIGHUP"
             );
             return None;
         };
@@ -76,7 +76,7 @@ impl App {
             }
             Err(error) => {
                 metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
-                tracing::error!(%error, "new certificate refused, the one in use stays");
+                tracing::error!(%error, "new certificate rejected, keeping the current one");
             }
         }
     }

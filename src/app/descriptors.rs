@@ -18,7 +18,7 @@ pub(super) fn claim() {
     }
     let current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current, ..limit }) {
-        tracing::debug!(%error, "the limit on file descriptors stays");
+        tracing::debug!(%error, "cannot raise the limit on file descriptors");
     }
 }
 
@@ -32,8 +32,8 @@ pub(super) fn judge(settings: &Settings) {
             needed = need.in_all(),
             allowed,
             enough_for = need.sessions_within(allowed),
-            "limits.sessions may need more file descriptors than this process may open; further connections would \
-             wait. Let it open more (LimitNOFILE= of its systemd unit, --ulimit nofile= of its container, ulimit -n of \
+            "limits.sessions may need more file descriptors than this process may open; connections beyond that would \
+             wait. Raise the limit (LimitNOFILE= of its systemd unit, --ulimit nofile= of its container, ulimit -n of \
              its shell), or lower limits.sessions"
         );
     }

@@ -28,7 +28,7 @@ impl App {
         if !in_time {
             tracing::warn!(
                 sessions = self.shared.limiter.open(),
-                "drain is over, ending what still runs"
+                "drain timeout reached, terminating the remaining sessions"
             );
             self.drain.send_replace(Drain::Over);
             let _ = timeout(LAST_WORDS, self.drain.closed()).await;

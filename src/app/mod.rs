@@ -51,7 +51,7 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] config::Error),
     /// Reading the configuration and the files that it names did not finish in time.
-    #[error("the file system of the configuration, or of a file that it names, doesn't answer")]
+    #[error("timed out after 30 s reading the configuration or a file that it names")]
     FilesSilent,
     /// The certificate can't be served.
     #[error(transparent)]
@@ -196,7 +196,10 @@ impl App {
         }
         if notes.len() > MOST_WARNINGS {
             let more = notes.len() - MOST_WARNINGS;
-            tracing::warn!(more, "`portcullis check` has more of the same");
+            tracing::warn!(
+                more,
+                "further warnings omitted, `portcullis check` shows all of them"
+            );
         }
     }
 

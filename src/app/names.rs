@@ -50,11 +50,11 @@ async fn follow_name<F>(
                 ReloadResult::Ok
             }
             News::Back => {
-                tracing::info!(%name, "passive address can be looked up again, it is the same");
+                tracing::info!(%name, "passive address resolves again, unchanged");
                 ReloadResult::Ok
             }
             News::Lost(error) => {
-                tracing::error!(%error, "passive address can't be looked up, the last one stays");
+                tracing::error!(%error, "passive address cannot be resolved, keeping the last one");
                 ReloadResult::Refused
             }
         };

@@ -42,7 +42,7 @@ pub fn notes(settings: &Settings, certificate: &CertificatePair, now: SystemTime
         for backend in &site.backends {
             if backend.port == IMPLICIT_PORT && backend.tls.is_none() {
                 notes.push(Note::Warning(format!(
-                    "site {}: backend {} has the port of implicit TLS and is spoken to in clear text; write `tls: implicit` \
+                    "site {}: backend {} has the port of implicit TLS but no `tls`, so it is connected to in clear text; write `tls: implicit` \
                      if it expects TLS",
                     site.name, backend
                 )));
@@ -76,20 +76,20 @@ fn about_certificate(
     match (&certificate.names[..], &certificate.addresses[..]) {
         ([], []) => {
             notes.push(Note::Warning(
-                "the certificate has no DNS name, clients will not accept it".to_owned(),
+                "the certificate has no DNS name: clients will reject it".to_owned(),
             ));
         }
         ([], addresses) => {
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             notes.push(Note::Warning(format!(
-                "the certificate is for {} alone, clients that connect by a name will not accept it",
+                "the certificate is only for {}: clients that connect by a host name will reject it",
                 addresses.join(", ")
             )));
         }
         _ => {}
     }
     if certificate.is_authority {
-        notes.push(Note::Warning("the certificate is a certificate authority's (CA:TRUE), which some clients will not accept from a server"
+        notes.push(Note::Warning("the certificate is a certificate authority's (CA:TRUE), which some clients reject for a server"
                 .to_owned()));
     }
     if certificate.shuts_out_old_windows() {
@@ -102,7 +102,7 @@ fn about_certificate(
     }
     if certificate.is_leaf_alone() {
         notes.push(Note::Hint(format!(
-            "{} holds the leaf alone, issued by {}: unless clients have that as a root, append its certificate, or most of \
+            "{} contains only the leaf certificate, issued by {}: append the issuer's certificate unless clients have it as a root, or most of \
              them will refuse the connection",
             settings.tls.certificate.display(),
             certificate.issuer

@@ -70,7 +70,7 @@ impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Unfinished::Begun(line) => {
-                write!(f, "one that was begun and not ended: {:?}", shown(line))
+                write!(f, "an unfinished one: {:?}", shown(line))
             }
             Unfinished::Stray(line) => write!(f, "a line without a code: {:?}", shown(line)),
         }

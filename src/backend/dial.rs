@@ -41,13 +41,13 @@ pub enum DialError {
     #[error("AUTH TLS was not accepted: {0}")]
     Auth(#[source] NoReply),
     /// Clear text between 234 and the handshake.
-    #[error("clear text after the reply to AUTH TLS: somebody may be injecting replies")]
+    #[error("clear text after the reply to AUTH TLS: possible reply injection")]
     Injected,
     /// The handshake failed.
     #[error("TLS handshake failed: {0}")]
     Handshake(#[source] HandshakeFault),
     /// The handshake took too long.
-    #[error("TLS handshake not done after {0:?}")]
+    #[error("TLS handshake timed out after {0:?}")]
     HandshakeTimeout(Duration),
     /// PBSZ or PROT P refused.
     #[error("{command} was not accepted: {reason}")]

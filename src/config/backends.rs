@@ -21,7 +21,7 @@ pub(super) fn resolve(
     if written.is_empty() {
         return Err(Fault::new(
             Place::Key(steps!["sites", site, "backends"]),
-            "no backend, so nobody could serve this site",
+            "no backend, so this site could serve no login",
             "write at least one, such as `- address: 10.0.0.10:21`",
         ));
     }

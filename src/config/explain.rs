@@ -249,7 +249,7 @@ fn syntax(text: &str, position: Option<Position>, complaint: &str) -> (String, O
         || complaint.contains("did not find expected key")
     {
         Some(
-            "look at how far this line and the one before are indented: what belongs together begins in one column",
+            "check the indentation of this line and the one before: entries of one map or list start in the same column",
         )
     } else {
         None

@@ -59,7 +59,7 @@ fn trusted(written: &[scalar::Network], listener: usize) -> Result<Arc<[IpNet]>,
             return Err(Fault::new(
                 Place::Value(place),
                 format!(
-                    "{} trusts everybody: whoever reaches this listener could claim any address",
+                    "{} trusts every host: any host that reaches this listener could claim any client address",
                     network.0
                 ),
                 "write the networks or addresses of your load balancers alone",

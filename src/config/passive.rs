@@ -137,7 +137,7 @@ fn networks(
     if written.is_empty() {
         return Err(Fault::new(
             Place::Key(below(path, &["networks".into()])),
-            "no network, so nobody would be told this",
+            "no network, so this rule would apply to no client",
             "write the networks of the clients, such as [10.0.0.0/8]",
         ));
     }
@@ -150,7 +150,7 @@ fn networks(
         if let Some(other) = covering {
             return Err(Fault::new(
                 Place::Value(below(path, &["networks".into(), index.into()])),
-                format!("{network} would never count: a rule before this one has {other}"),
+                format!("{network} would never apply: an earlier rule has {other}"),
                 "put the smaller network first",
             ));
         }

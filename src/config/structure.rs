@@ -144,7 +144,7 @@ impl<'de> DeserializeSeed<'de> for DistinctKeys<'_> {
             Some(left) => self.left.set(left),
             None => {
                 return Err(de::Error::custom(
-                    "aliases multiply this file beyond measure\nwrite the values out",
+                    "aliases expand this file to more than 1000000 values\nwrite the values out",
                 ));
             }
         }
@@ -231,7 +231,7 @@ impl Visitor<'_> for NewKey<'_> {
         }
         let key = quoted(key);
         Err(E::custom(format!(
-            "{key} is here twice\nkeep one of the two; only one could count"
+            "duplicate key {key}\nkeep one of the two"
         )))
     }
 }

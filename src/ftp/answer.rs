@@ -167,7 +167,7 @@ answers! {
     PORT_ACCEPTED = "200 PORT command successful.";
     /// No passive port became free.
     NO_PASSIVE_PORT = "425 No data port is free, try again later.";
-    /// The backend gave no data port.
+    /// The backend opened no data port.
     NO_BACKEND_PORT = "425 The site opened no data port.";
 
     // Transfers
@@ -204,7 +204,7 @@ answers! {
     BACKEND_DATA_LOST = "426 The site's data connection broke, transfer incomplete.";
     /// No byte for too long.
     DATA_TIMEOUT = "426 Data connection idle for too long, transfer aborted.";
-    /// The backend gave no final reply.
+    /// The backend sent no final reply.
     NO_FINAL_REPLY = "426 The site did not confirm the transfer.";
     /// We have failed ourselves.
     INTERNAL_ERROR = "451 Internal error, transfer incomplete.";

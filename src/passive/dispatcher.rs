@@ -410,9 +410,9 @@ impl Refused {
     /// Its text in the log.
     fn as_str(self) -> &'static str {
         match self {
-            Self::Stranger => "no session waits for it",
-            Self::TooLate => "the transfer that it may have been for is over",
-            Self::TooMany => "too many connections of this address have not said whose they are",
+            Self::Stranger => "no session expects it",
+            Self::TooLate => "its transfer may have ended already",
+            Self::TooMany => "too many unidentified connections from this address",
         }
     }
 }

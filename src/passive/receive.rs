@@ -26,7 +26,7 @@ pub(super) async fn receive(
             Ok(accepted) => accepted,
             Err(error) => {
                 dispatcher.metrics.accept_error();
-                tracing::warn!(%error, "data connection not accepted");
+                tracing::warn!(%error, "accepting a data connection failed");
                 continue;
             }
         };

@@ -60,7 +60,7 @@ impl Session {
                 tracing::warn!(
                     session = self.summary.id().0,
                     client = %self.summary.client(),
-                    "clear text behind AUTH: somebody may be injecting commands"
+                    "clear text behind AUTH: possible command injection"
                 );
                 let _ = client.send(&answer::BYTES_BEHIND_AUTH.bytes()).await;
                 self.client = Some(client);

@@ -106,7 +106,7 @@ impl Summary {
         tracing::info!(
             session = self.id.0,
             client = %self.client,
-            "client speaks TLS without AUTH; it may want an implicit listener"
+            "client began TLS without AUTH; it may expect an implicit listener"
         );
     }
 
@@ -145,7 +145,7 @@ impl Summary {
 
     /// Listening for the backend in active mode failed.
     pub fn not_listening(&self, error: &io::Error) {
-        tracing::warn!(session = self.id.0, site = self.site_name(), %error, "no port for a data connection from the backend");
+        tracing::warn!(session = self.id.0, site = self.site_name(), %error, "cannot listen for a data connection from the backend");
     }
 
     /// Its data ports are asked for in another way than these from now on.
@@ -163,7 +163,7 @@ impl Summary {
             site = self.site_name(),
             %backend,
             avoided = avoided.join(" "),
-            "backend is asked for data ports in another way for an hour; passive_mode can set one for the site"
+            "backend is asked for data ports by another method for an hour; passive_mode can fix the method for the site"
         );
     }
 
@@ -184,7 +184,7 @@ impl Summary {
             session = self.id.0,
             client = %self.client,
             site = self.site_name(),
-            "login waits, since its client has backends dialled more often than limits.sessions_per_client_per_minute allows"
+            "login delayed, its client has dialled backends more often than limits.sessions_per_client_per_minute allows"
         );
     }
 
@@ -228,7 +228,7 @@ impl Summary {
                     session = self.id.0,
                     site = self.site_name(),
                     reply,
-                    "backend gave no data port"
+                    "backend opened no data port"
                 );
             }
         }

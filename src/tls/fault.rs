@@ -263,7 +263,7 @@ impl fmt::Display for HandshakeFault {
             }
             Self::ShortKey { bits } => write!(
                 f,
-                "certificate has an RSA key of {bits} bits, which is too short: pinned by its fingerprint, 1024 will do in \
+                "certificate has an RSA key of {bits} bits, which is too short: if pinned by its fingerprint, 1024 are accepted in \
                  TLS 1.2 (docs/tls-limits.md)"
             ),
             Self::OldVersion { version } => write!(
@@ -273,19 +273,19 @@ impl fmt::Display for HandshakeFault {
             Self::BadCertificate(cause) => write!(f, "bad certificate: {cause}"),
             Self::NoCommonVersion => f.write_str("no TLS version in common"),
             Self::NoCommonCipher => f.write_str(
-                "no cipher suite, key exchange or signature scheme in common (docs/tls-limits.md says which there are)",
+                "no cipher suite, key exchange or signature scheme in common (see docs/tls-limits.md)",
             ),
             Self::NoCommonProtocol => f.write_str("no application protocol (ALPN) in common"),
             Self::Renegotiation => f.write_str(
-                "the peer asks for a TLS renegotiation, which there is none of here: set `TLSRenegotiate none` in ProFTPD, or \
+                "the peer requests a TLS renegotiation, which is not supported: set `TLSRenegotiate none` in ProFTPD, or \
                  `max_version: \"1.3\"` at the backend (docs/tls-limits.md)",
             ),
             Self::Closed => f.write_str("the peer closed the connection"),
-            Self::NotTls => f.write_str("the peer answered in something else than TLS"),
+            Self::NotTls => f.write_str("the peer did not speak TLS"),
             // Servers that share no cipher suite with us say no more than this.
             Self::Alert(name) if name == "handshake_failure" => write!(
                 f,
-                "the peer refused with alert {name}: perhaps no cipher suite in common (docs/tls-limits.md says which there are)"
+                "the peer refused with alert {name}: perhaps no cipher suite in common (see docs/tls-limits.md)"
             ),
             Self::Alert(name) => write!(f, "the peer refused with alert {name}"),
             Self::Other(cause) => f.write_str(cause),

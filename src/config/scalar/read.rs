@@ -100,7 +100,7 @@ pub fn count(text: &str) -> Result<usize, Wrong> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<usize>() {
         Ok(0) => Err(Wrong::new(
-            "zero would let nobody in",
+            "zero would refuse every session",
             "write a number from 1",
         )),
         Ok(count) if digits && count <= HIGHEST_COUNT => Ok(count),
@@ -128,7 +128,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     if ip.is_multicast() || broadcast {
         return Err(Wrong::new(
-            format!("nothing can connect to {ip}: it is a group of machines"),
+            format!("nothing can connect to {ip}: it is a multicast or broadcast address"),
             help,
         ));
     }
@@ -173,7 +173,7 @@ pub fn network(text: &str) -> Result<IpNet, Wrong> {
 pub fn file_name(text: &str) -> Result<PathBuf, Wrong> {
     if text.is_empty() || text.contains('\0') {
         return Err(Wrong::new(
-            "no file is named",
+            "an empty file name",
             "write the name of a file, such as /etc/portcullis/tls/tls.crt",
         ));
     }
@@ -182,7 +182,7 @@ pub fn file_name(text: &str) -> Result<PathBuf, Wrong> {
 
 pub fn greeting(text: &str) -> Result<String, Wrong> {
     let fault = if text.is_empty() {
-        "a greeting without words"
+        "an empty greeting"
     } else if text.contains(char::is_control) {
         "a greeting of more than one line, or with control characters"
     } else if text.len() > LONGEST_GREETING {

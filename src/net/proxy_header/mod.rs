@@ -28,13 +28,13 @@ pub enum Unidentified {
     #[error("the peer is not in a network of proxy_protocol.trusted")]
     Untrusted,
     /// The connection ended, or failed, without a byte: a balancer's own health check, which some end with a reset.
-    #[error("the connection ended without a word")]
+    #[error("the connection closed without sending anything")]
     Silent,
     /// The connection ended, or failed, before the header did.
-    #[error("the connection ended before a whole PROXY header came")]
+    #[error("the connection closed before a complete PROXY header arrived")]
     Ended(#[source] io::Error),
     /// The header took too long.
-    #[error("no whole PROXY header after {0:?}")]
+    #[error("no complete PROXY header after {0:?}")]
     TimedOut(Duration),
     /// Something else came.
     #[error(transparent)]

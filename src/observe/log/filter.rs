@@ -15,31 +15,29 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
     /// Nothing that says how much.
-    #[error("`{word}` is no level; {}{}", meant(.word), what_to_write())]
+    #[error("unknown level `{word}`; {}{}", suggestion(.word), usage())]
     NoLevel {
         /// The text in place of the level.
         word: String,
     },
     /// A part of the program that can't be: one colon, where there have to be two.
-    #[error("`{target}` is no part of the program; write `{}`", two_colons(.target))]
+    #[error("`{target}` is not a module path; write `{}`", two_colons(.target))]
     OneColon {
         /// As written.
         target: String,
     },
     /// Something else that tracing can't make sense of.
-    #[error("{0}; {help}", help = what_to_write())]
+    #[error("{0}; {help}", help = usage())]
     Unreadable(#[from] ParseError),
 }
 
-fn meant(word: &str) -> String {
-    nearest(word, &LEVELS).map_or_else(String::new, |level| {
-        format!("did you mean `{level}`? Else ")
-    })
+fn suggestion(word: &str) -> String {
+    nearest(word, &LEVELS).map_or_else(String::new, |level| format!("did you mean `{level}`? "))
 }
 
-fn what_to_write() -> String {
+fn usage() -> String {
     let levels = LEVELS.join(", ");
-    format!("write {levels}, or directives as in `info,portcullis::tls=debug`")
+    format!("levels: {levels}; or write directives such as `info,portcullis::tls=debug`")
 }
 
 fn two_colons(target: &str) -> String {
@@ -106,10 +104,10 @@ mod tests {
 
     #[test]
     fn a_slip_is_refused_with_what_to_write() {
-        let levels = "write off, error, warn, info, debug, trace, or directives as in `info,portcullis::tls=debug`";
+        let levels = "levels: off, error, warn, info, debug, trace; or write directives such as `info,portcullis::tls=debug`";
         let near =
-            |word, level| format!("`{word}` is no level; did you mean `{level}`? Else {levels}");
-        let far = |word| format!("`{word}` is no level; {levels}");
+            |word, level| format!("unknown level `{word}`; did you mean `{level}`? {levels}");
+        let far = |word| format!("unknown level `{word}`; {levels}");
         for (filter, says) in [
             ("warning", near("warning", "warn")),
             ("inf", near("inf", "info")),
@@ -120,7 +118,7 @@ mod tests {
             ("info,portcullis=", far("")),
             (
                 "info,portcullis:tls=debug",
-                "`portcullis:tls` is no part of the program; write `portcullis::tls`".to_owned(),
+                "`portcullis:tls` is not a module path; write `portcullis::tls`".to_owned(),
             ),
             ("!=info", format!("invalid filter directive; {levels}")),
         ] {

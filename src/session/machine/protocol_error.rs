@@ -30,7 +30,7 @@ impl Stage {
 pub enum ProtocolError {
     /// It sent a reply that no command had asked for.
     UnsolicitedReply,
-    /// It answered with a reply that the command can't have.
+    /// It answered with unexpected reply to the command.
     UnexpectedReply,
     /// It sent 1yz without end.
     TooManyPreliminaries,
@@ -46,12 +46,12 @@ impl ProtocolError {
     /// Its text in the log.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::UnsolicitedReply => "a reply that nothing asked for",
-            Self::UnexpectedReply => "a reply that the command can't have",
+            Self::UnsolicitedReply => "unsolicited reply",
+            Self::UnexpectedReply => "unexpected reply to the command",
             Self::TooManyPreliminaries => "too many preliminary replies to one command",
             Self::ReplyTimeout => "no reply in time",
-            Self::ProtectionRefused => "it refuses PBSZ 0 and PROT P before the login and after it",
-            Self::AbortIgnored => "a reply to ABOR that says nothing of the transfer",
+            Self::ProtectionRefused => "PBSZ 0 and PROT P refused before and after the login",
+            Self::AbortIgnored => "reply to ABOR without a result of the transfer",
         }
     }
 }

@@ -46,7 +46,7 @@ pub enum Parsed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadHeader {
     /// They begin like neither version.
-    #[error("what came is no PROXY header")]
+    #[error("not a PROXY header")]
     NotAHeader,
     /// Longer than the version allows, or than any known balancer sends.
     #[error("the PROXY header is too long")]
@@ -64,7 +64,7 @@ pub enum BadHeader {
     #[error("the PROXY header ends before its addresses do")]
     TooShort,
     /// Addresses that no connection can have.
-    #[error("the PROXY header names {0}, which no connection comes from")]
+    #[error("the PROXY header names {0}, which can't be the address of a connection")]
     Address(IpAddr),
 }
 

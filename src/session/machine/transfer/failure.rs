@@ -145,8 +145,8 @@ impl DataFailure {
             Self::BackendHandshake => "tls handshake with the backend failed",
             Self::BackendLost => "backend's data connection broke",
             Self::BackendIdle => "backend moved no data",
-            Self::EarlyCompletion => "backend called the upload complete before its end",
-            Self::NoFinalReply => "backend gave no final reply",
+            Self::EarlyCompletion => "backend confirmed the upload before its end",
+            Self::NoFinalReply => "backend sent no final reply",
             Self::Internal => "internal error",
         }
     }
