@@ -171,7 +171,7 @@ fn a_certificate_of_version_1_is_told_from_a_bad_key() {
     let fault = files.fault();
     assert!(
         fault.starts_with(
-            "certificate 1 in tls.crt is of X.509 version 1, and has to be of version 3"
+            "certificate 1 in tls.crt is of X.509 version 1, but must be of version 3"
         ),
         "{fault}"
     );
