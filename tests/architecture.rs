@@ -49,16 +49,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("passive", &["net", "tls", "observe", "base"]),
     ("net", &["observe", "config", "ftp"]),
     ("announce", &["config"]),
-    ("guard", &["config", "base", "book", "client"]),
-    ("limit", &["config", "book", "client"]),
+    ("guard", &["config", "base"]),
+    ("limit", &["config", "base"]),
     ("route", &["config", "base"]),
     ("tls", &["config", "base"]),
     ("observe", &["config"]),
     ("config", &[]),
     ("ftp", &[]),
     ("base", &[]),
-    ("book", &[]),
-    ("client", &[]),
 ];
 
 /// Where bytes and values go in and come out, and nothing else.
@@ -82,8 +80,8 @@ const COUNTS: [&str; 6] = [
     "guard",
     "backend/registry.rs",
     "passive/lease_table",
-    "book.rs",
-    "client.rs",
+    "base/expiring.rs",
+    "base/client_key.rs",
 ];
 
 /// What no pure module speaks of.

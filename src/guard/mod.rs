@@ -25,9 +25,8 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::base::SiteId;
-use crate::book::{self, Book};
-use crate::client::Client;
+use crate::base::expiring::{Expires, ExpiringMap};
+use crate::base::{ClientKey, SiteId};
 use crate::config::{GuardRules, is_in_any};
 
 /// Counts the failed logins of all clients.
@@ -40,7 +39,7 @@ pub struct Guard {
 
 #[derive(Debug)]
 struct State {
-    book: Book<Key, Entry>,
+    book: ExpiringMap<Key, Entry>,
     /// The guesses that backends are judging. Only clients that have any.
     under_way: HashMap<Key, Vec<Number>>,
 }
@@ -127,7 +126,7 @@ impl Guard {
     pub fn new() -> Self {
         Self {
             state: Mutex::new(State {
-                book: Book::new(CAPACITY),
+                book: ExpiringMap::new(CAPACITY),
                 under_way: HashMap::new(),
             }),
             keys: RandomState::new(),
@@ -210,12 +209,12 @@ impl Guard {
         let key = Key::of(client, site);
         let mut state = self.state();
         let book = &mut state.book;
-        book.forget_until(now);
-        let mut entry = book.take(&key).unwrap_or(Entry::new(now));
+        book.expire(now);
+        let mut entry = book.remove(&key).unwrap_or(Entry::new(now));
         entry.count(trial.number(), rules, now);
         let failures = entry.failures(rules, now);
         let standing = entry.judge(failures, rules, now);
-        let crowded = book.enter(key, entry);
+        let crowded = book.insert(key, entry);
         Consequence {
             delay: if crowded {
                 rules.max_delay
@@ -242,7 +241,7 @@ impl Default for Guard {
 /// What is counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key {
-    client: Client,
+    client: ClientKey,
     /// None for logins that led to no site.
     site: Option<SiteId>,
 }
@@ -250,7 +249,7 @@ struct Key {
 impl Key {
     fn of(client: IpAddr, site: Option<SiteId>) -> Self {
         Self {
-            client: Client::of(client),
+            client: ClientKey::of(client),
             site,
         }
     }
@@ -265,8 +264,8 @@ struct Entry {
     counted: [Option<Number>; REMEMBERED],
 }
 
-impl book::Entry for Entry {
-    fn end(&self) -> Instant {
+impl Expires for Entry {
+    fn expires_at(&self) -> Instant {
         self.empty_at.max(self.blocked_until)
     }
 }

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::client::Client;
+use crate::base::ClientKey;
 use crate::config::{Limits, is_in_any};
 
 use pace::Pace;
@@ -28,7 +28,7 @@ pub struct Limiter {
 struct Open {
     total: usize,
     /// Only clients with at least one session.
-    by_client: HashMap<Client, usize>,
+    by_client: HashMap<ClientKey, usize>,
     pace: Pace,
 }
 
@@ -68,7 +68,7 @@ pub struct Place {
 #[must_use = "dropping the permit gives the session's place back"]
 pub struct Permit {
     place: Place,
-    client: Client,
+    client: ClientKey,
 }
 
 impl Limiter {
@@ -116,7 +116,7 @@ impl Limiter {
         }
         let per_minute = limits.sessions_per_client_per_minute;
         let pace = &mut self.lock().pace;
-        pace.admit(Client::of(client), per_minute, now)
+        pace.admit(ClientKey::of(client), per_minute, now)
     }
 
     /// How many sessions run.
@@ -137,7 +137,7 @@ impl Place {
     /// If the client has all the sessions that it may have, or begins them too often; then the slot is free again.
     pub fn admit(self, client: IpAddr, limits: &Limits, now: Instant) -> Result<Permit, Refused> {
         let allowed = is_in_any(client, &limits.allow);
-        let client = Client::of(client);
+        let client = ClientKey::of(client);
         let mut open = self.limiter.lock();
         let sessions = open.by_client.get(&client).copied().unwrap_or(0);
         if !allowed {

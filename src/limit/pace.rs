@@ -7,21 +7,21 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use crate::book::{Book, Entry};
-use crate::client::Client;
+use crate::base::ClientKey;
+use crate::base::expiring::{Expires, ExpiringMap};
 
 /// The drops of all clients that have any.
 #[derive(Debug)]
 pub(super) struct Pace {
-    book: Book<Client, Level>,
+    book: ExpiringMap<ClientKey, Level>,
 }
 
 /// When the last drop will have run out.
 #[derive(Debug, Clone, Copy)]
 struct Level(Instant);
 
-impl Entry for Level {
-    fn end(&self) -> Instant {
+impl Expires for Level {
+    fn expires_at(&self) -> Instant {
         self.0
     }
 }
@@ -30,23 +30,23 @@ impl Pace {
     /// No sessions counted yet.
     pub fn new() -> Self {
         Self {
-            book: Book::new(CAPACITY),
+            book: ExpiringMap::new(CAPACITY),
         }
     }
 
     /// `client` may begin a session now, which is counted; or has to wait so long.
     pub fn admit(
         &mut self,
-        client: Client,
+        client: ClientKey,
         per_minute: NonZeroU32,
         now: Instant,
     ) -> Result<(), Duration> {
-        self.book.forget_until(now);
+        self.book.expire(now);
         let former = self.book.get(&client).map_or(now, |level| level.0);
         let level = former + MINUTE / per_minute.get();
         match level.saturating_duration_since(now + MINUTE) {
             Duration::ZERO => {
-                self.book.enter(client, Level(level));
+                self.book.insert(client, Level(level));
                 Ok(())
             }
             wait => Err(wait),
@@ -81,7 +81,7 @@ mod tests {
         fn admits(&mut self, client: u32, per_minute: u32) -> bool {
             let per_minute = NonZeroU32::new(per_minute).expect("not zero");
             let address = IpAddr::from(Ipv4Addr::from(0x0a00_0000 + client));
-            let client = Client::of(address);
+            let client = ClientKey::of(address);
             self.pace.admit(client, per_minute, self.now).is_ok()
         }
 
@@ -97,7 +97,7 @@ mod tests {
         }
 
         fn remembered(&self) -> usize {
-            self.pace.book.by_end().len()
+            self.pace.book.by_expiry().len()
         }
     }
 

@@ -47,7 +47,7 @@ impl Scene {
         Self {
             guard: Guard {
                 state: Mutex::new(State {
-                    book: Book::new(capacity),
+                    book: ExpiringMap::new(capacity),
                     under_way: HashMap::new(),
                 }),
                 keys: RandomState::new(),
@@ -91,7 +91,7 @@ impl Scene {
     }
 
     fn remembered(&self) -> usize {
-        self.guard.state().book.by_end().len()
+        self.guard.state().book.by_expiry().len()
     }
 }
 
@@ -361,7 +361,7 @@ proptest! {
                 attacker(u32::try_from(number).expect("small"))
             };
             scene.pass(Duration::from_millis(pause));
-            let before = scene.guard.state().book.by_end();
+            let before = scene.guard.state().book.by_expiry();
             let crowded = scene.fails(client).crowded;
             prop_assert!(scene.remembered() <= capacity);
             let alive = before.iter().filter(|(end, _)| scene.now < *end);

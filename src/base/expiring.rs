@@ -7,26 +7,26 @@ use std::time::Instant;
 
 /// What is remembered, by whom it is about.
 #[derive(Debug)]
-pub(crate) struct Book<K, E> {
+pub(crate) struct ExpiringMap<K, E> {
     capacity: usize,
     entries: HashMap<K, E>,
     /// The same keys, in the order in which they expire.
-    by_end: BTreeSet<(Instant, K)>,
+    by_expiry: BTreeSet<(Instant, K)>,
 }
 
 /// Something that is worth remembering until a certain moment.
-pub(crate) trait Entry {
+pub(crate) trait Expires {
     /// The moment. It doesn't change while the entry is in a book.
-    fn end(&self) -> Instant;
+    fn expires_at(&self) -> Instant;
 }
 
-impl<K: Clone + Ord + Hash, E: Entry> Book<K, E> {
+impl<K: Clone + Ord + Hash, E: Expires> ExpiringMap<K, E> {
     /// An empty book, for at most so many.
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
             entries: HashMap::new(),
-            by_end: BTreeSet::new(),
+            by_expiry: BTreeSet::new(),
         }
     }
 
@@ -36,44 +36,44 @@ impl<K: Clone + Ord + Hash, E: Entry> Book<K, E> {
     }
 
     /// Removes all expired entries.
-    pub fn forget_until(&mut self, now: Instant) {
-        while let Some((end, _)) = self.by_end.first()
-            && *end <= now
+    pub fn expire(&mut self, now: Instant) {
+        while let Some((expires_at, _)) = self.by_expiry.first()
+            && *expires_at <= now
         {
-            self.forget_first();
+            self.remove_first();
         }
     }
 
     /// Removes an entry, to insert another one under its key.
-    pub fn take(&mut self, key: &K) -> Option<E> {
+    pub fn remove(&mut self, key: &K) -> Option<E> {
         let (key, entry) = self.entries.remove_entry(key)?;
-        self.by_end.remove(&(entry.end(), key));
+        self.by_expiry.remove(&(entry.expires_at(), key));
         Some(entry)
     }
 
     /// Writes an entry down, and says whether another had to go for it before its time.
-    pub fn enter(&mut self, key: K, entry: E) -> bool {
-        self.take(&key);
+    pub fn insert(&mut self, key: K, entry: E) -> bool {
+        self.remove(&key);
         let full = self.entries.len() >= self.capacity;
         if full {
-            self.forget_first();
+            self.remove_first();
         }
-        self.by_end.insert((entry.end(), key.clone()));
+        self.by_expiry.insert((entry.expires_at(), key.clone()));
         self.entries.insert(key, entry);
         full
     }
 
-    fn forget_first(&mut self) {
-        if let Some((_, key)) = self.by_end.pop_first() {
+    fn remove_first(&mut self) {
+        if let Some((_, key)) = self.by_expiry.pop_first() {
             self.entries.remove(&key);
         }
     }
 
     /// All keys, in the order in which they expire.
     #[cfg(test)]
-    pub fn by_end(&self) -> Vec<(Instant, K)> {
-        assert_eq!(self.entries.len(), self.by_end.len());
-        self.by_end.iter().cloned().collect()
+    pub fn by_expiry(&self) -> Vec<(Instant, K)> {
+        assert_eq!(self.entries.len(), self.by_expiry.len());
+        self.by_expiry.iter().cloned().collect()
     }
 }
 
@@ -82,8 +82,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    impl Entry for Instant {
-        fn end(&self) -> Instant {
+    impl Expires for Instant {
+        fn expires_at(&self) -> Instant {
             *self
         }
     }
@@ -92,12 +92,12 @@ mod tests {
     fn what_has_ended_is_forgotten_and_no_more() {
         let now = Instant::now();
         let later = |seconds| now + Duration::from_secs(seconds);
-        let mut book = Book::new(3);
-        for (key, end) in [("b", 2), ("a", 1), ("c", 3)] {
-            assert!(!book.enter(key, later(end)));
+        let mut book = ExpiringMap::new(3);
+        for (key, expires_at) in [("b", 2), ("a", 1), ("c", 3)] {
+            assert!(!book.insert(key, later(expires_at)));
         }
-        book.forget_until(later(2));
-        assert_eq!(book.by_end(), [(later(3), "c")]);
+        book.expire(later(2));
+        assert_eq!(book.by_expiry(), [(later(3), "c")]);
         assert_eq!(book.get(&"a"), None);
     }
 
@@ -105,11 +105,11 @@ mod tests {
     fn whoever_would_be_forgotten_first_makes_room_for_others_and_not_for_itself() {
         let now = Instant::now();
         let later = |seconds| now + Duration::from_secs(seconds);
-        let mut book = Book::new(2);
-        book.enter("a", later(1));
-        book.enter("b", later(2));
-        assert!(!book.enter("a", later(3)), "it has its place");
-        assert!(book.enter("c", later(1)));
-        assert_eq!(book.by_end(), [(later(1), "c"), (later(3), "a")]);
+        let mut book = ExpiringMap::new(2);
+        book.insert("a", later(1));
+        book.insert("b", later(2));
+        assert!(!book.insert("a", later(3)), "it has its place");
+        assert!(book.insert("c", later(1)));
+        assert_eq!(book.by_expiry(), [(later(1), "c"), (later(3), "a")]);
     }
 }
