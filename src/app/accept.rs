@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::config::TlsMode;
 use crate::ftp::answer;
-use crate::limit::{Permit, Refused};
+use crate::limit::{LimitExceeded, Permit};
 use crate::live::Live;
 use crate::net::listen::Acceptor;
 use crate::net::proxy_header::{self, Ends, Unidentified};
@@ -103,15 +103,15 @@ impl Arrival {
         }
         let peer = self.peer;
         let limits = &self.live.policy.settings.limits;
-        let place = match self.shared.limiter.reserve(limits) {
-            Ok(place) => place,
+        let reservation = match self.shared.limiter.reserve(limits) {
+            Ok(reservation) => reservation,
             Err(refused) => return self.turn_away(peer, refused),
         };
         tokio::spawn(async move {
             match proxy_header::read(&mut self.stream, &trusted).await {
                 Ok(ends) => {
                     let limits = &self.live.policy.settings.limits;
-                    match place.admit(ends.client.ip(), limits, Instant::now()) {
+                    match reservation.admit(ends.client.ip(), limits, Instant::now()) {
                         Ok(permit) => self.serve(ends, permit).await,
                         Err(refused) => self.turn_away(ends.client, refused),
                     }
@@ -134,11 +134,11 @@ impl Arrival {
     }
 
     /// Says 421 where that can be said without a handshake, and closes.
-    fn turn_away(self, client: SocketAddr, refused: Refused) {
+    fn turn_away(self, client: SocketAddr, refused: LimitExceeded) {
         let reason = match refused {
-            Refused::Total => RefusedReason::Total,
-            Refused::PerClient => RefusedReason::PerClient,
-            Refused::Pace => RefusedReason::Pace,
+            LimitExceeded::Total => RefusedReason::Total,
+            LimitExceeded::PerClient => RefusedReason::PerClient,
+            LimitExceeded::Rate => RefusedReason::Pace,
         };
         self.shared.metrics.session_refused(reason);
         tracing::warn!(%client, reason = reason.as_str(), "session refused");

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::time::Instant;
 
-/// What is remembered, by whom it is about.
+/// Values by key, each with its expiry.
 #[derive(Debug)]
 pub(crate) struct ExpiringMap<K, E> {
     capacity: usize,
@@ -14,14 +14,14 @@ pub(crate) struct ExpiringMap<K, E> {
     by_expiry: BTreeSet<(Instant, K)>,
 }
 
-/// Something that is worth remembering until a certain moment.
+/// A value that expires.
 pub(crate) trait Expires {
-    /// The moment. It doesn't change while the entry is in a book.
+    /// When it expires. Must not change while the value is in a map.
     fn expires_at(&self) -> Instant;
 }
 
 impl<K: Clone + Ord + Hash, E: Expires> ExpiringMap<K, E> {
-    /// An empty book, for at most so many.
+    /// An empty map for at most `capacity` entries.
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
@@ -51,7 +51,7 @@ impl<K: Clone + Ord + Hash, E: Expires> ExpiringMap<K, E> {
         Some(entry)
     }
 
-    /// Writes an entry down, and says whether another had to go for it before its time.
+    /// Inserts an entry; returns whether another was evicted for it.
     pub fn insert(&mut self, key: K, entry: E) -> bool {
         self.remove(&key);
         let full = self.entries.len() >= self.capacity;

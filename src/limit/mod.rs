@@ -6,7 +6,7 @@
 //! limits are passed in with each call, so that a reload changes them for new sessions and leaves the running ones
 //! alone.
 
-mod pace;
+mod rate;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,35 +16,35 @@ use std::time::{Duration, Instant};
 use crate::base::ClientKey;
 use crate::config::{Limits, is_in_any};
 
-use pace::Pace;
+use rate::RateLimiter;
 
 /// Counts the sessions that run. Its memory grows with those, and is bounded for clients that came and went.
 #[derive(Debug, Default)]
 pub struct Limiter {
-    open: Mutex<Open>,
+    open: Mutex<Counts>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct Counts {
     total: usize,
     /// Only clients with at least one session.
     by_client: HashMap<ClientKey, usize>,
-    pace: Pace,
+    rate: RateLimiter,
 }
 
-impl Default for Open {
+impl Default for Counts {
     fn default() -> Self {
         Self {
             total: 0,
             by_client: HashMap::new(),
-            pace: Pace::new(),
+            rate: RateLimiter::new(),
         }
     }
 }
 
 /// Why a session isn't let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum LimitExceeded {
     /// As many sessions run as may run in all.
     #[error("too many sessions in all")]
     Total,
@@ -53,13 +53,13 @@ pub enum Refused {
     PerClient,
     /// This client has begun as many sessions as it may in a minute.
     #[error("too many new sessions from this client")]
-    Pace,
+    Rate,
 }
 
 /// A slot among all sessions for a client that isn't known yet; released when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping the place gives it back"]
-pub struct Place {
+pub struct Reservation {
     limiter: Arc<Limiter>,
 }
 
@@ -67,7 +67,7 @@ pub struct Place {
 #[derive(Debug)]
 #[must_use = "dropping the permit gives the session's place back"]
 pub struct Permit {
-    place: Place,
+    reservation: Reservation,
     client: ClientKey,
 }
 
@@ -86,7 +86,7 @@ impl Limiter {
         client: IpAddr,
         limits: &Limits,
         now: Instant,
-    ) -> Result<Permit, Refused> {
+    ) -> Result<Permit, LimitExceeded> {
         self.reserve(limits)?.admit(client, limits, now)
     }
 
@@ -94,14 +94,14 @@ impl Limiter {
     ///
     /// # Errors
     /// If all places are taken.
-    pub fn reserve(self: &Arc<Self>, limits: &Limits) -> Result<Place, Refused> {
+    pub fn reserve(self: &Arc<Self>, limits: &Limits) -> Result<Reservation, LimitExceeded> {
         let mut open = self.lock();
         if open.total >= limits.sessions {
-            return Err(Refused::Total);
+            return Err(LimitExceeded::Total);
         }
         open.total += 1;
         drop(open);
-        Ok(Place {
+        Ok(Reservation {
             limiter: Arc::clone(self),
         })
     }
@@ -115,8 +115,8 @@ impl Limiter {
             return Ok(());
         }
         let per_minute = limits.sessions_per_client_per_minute;
-        let pace = &mut self.lock().pace;
-        pace.admit(ClientKey::of(client), per_minute, now)
+        let rate = &mut self.lock().rate;
+        rate.admit(ClientKey::of(client), per_minute, now)
     }
 
     /// How many sessions run.
@@ -125,40 +125,45 @@ impl Limiter {
     }
 
     /// A panic elsewhere can't have left the counts half changed: nothing here panics between two changes.
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl Reservation {
     /// Assigns the slot to a session of `client`.
     ///
     /// # Errors
     /// If the client has all the sessions that it may have, or begins them too often; then the slot is free again.
-    pub fn admit(self, client: IpAddr, limits: &Limits, now: Instant) -> Result<Permit, Refused> {
+    pub fn admit(
+        self,
+        client: IpAddr,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<Permit, LimitExceeded> {
         let allowed = is_in_any(client, &limits.allow);
         let client = ClientKey::of(client);
         let mut open = self.limiter.lock();
         let sessions = open.by_client.get(&client).copied().unwrap_or(0);
         if !allowed {
             if sessions >= limits.sessions_per_client {
-                return Err(Refused::PerClient);
+                return Err(LimitExceeded::PerClient);
             }
             let per_minute = limits.sessions_per_client_per_minute;
-            if open.pace.admit(client, per_minute, now).is_err() {
-                return Err(Refused::Pace);
+            if open.rate.admit(client, per_minute, now).is_err() {
+                return Err(LimitExceeded::Rate);
             }
         }
         open.by_client.insert(client, sessions + 1);
         drop(open);
         Ok(Permit {
-            place: self,
+            reservation: self,
             client,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let mut open = self.limiter.lock();
         open.total = open.total.saturating_sub(1);
@@ -167,7 +172,7 @@ impl Drop for Place {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let sessions = &mut self.place.limiter.lock().by_client;
+        let sessions = &mut self.reservation.limiter.lock().by_client;
         match sessions.get_mut(&self.client) {
             Some(count) if *count > 1 => *count -= 1,
             // Nothing is kept of a client that has none.

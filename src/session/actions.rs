@@ -44,11 +44,11 @@ impl Session {
                         self.happened.push_back(refused);
                     }
                 }
-                Action::Guess(command) => match self.may_guess(&command).await {
+                Action::Authenticate(command) => match self.begin_attempt(&command).await {
                     Ok(()) => self.send(&[command.line(), b"\r\n"].concat()).await,
                     Err(refused) => self.happened.push_back(refused),
                 },
-                Action::Penalise(site) => self.penalise(site).await,
+                Action::Penalise(site) => self.apply_penalty(site).await,
                 Action::Send(line) => self.send(&line).await,
                 Action::HangUp => self.hang_up(),
                 Action::ListenForBackend => self.listen_for_backend().await,
@@ -74,8 +74,8 @@ impl Session {
                 Action::Close(ending) => return Some(ending),
             }
         }
-        if !self.machine.is_guessing() {
-            self.guess = None;
+        if !self.machine.is_authenticating() {
+            self.attempt = None;
         }
         None
     }
@@ -85,7 +85,7 @@ impl Session {
         if command.verb() == Verb::User {
             self.summary.asked_for(command.argument());
         }
-        self.trial = self.shared.guard.trial(command.argument());
+        self.fingerprint = self.shared.guard.fingerprint(command.argument());
     }
 
     /// Dials, one connection after the other, and each but the first at the pace of new sessions: otherwise one session could

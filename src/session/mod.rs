@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use crate::backend::{Backend, BackendConnection, SitePlace};
 use crate::base::SessionId;
 use crate::config::TlsMode;
-use crate::guard::{Guard, Trial};
+use crate::guard::{AttemptFingerprint, Guard};
 use crate::limit::{Limiter, Permit};
 use crate::live::Live;
 use crate::net::control::ControlConnection;
@@ -46,7 +46,7 @@ use data::{Habit, Lingering};
 use data_side::DataSide;
 use events::{ClientEnd, Look};
 use machine::{Clock, Ending, Event, Machine, Protection, Terms};
-use penalty::Judging;
+use penalty::RunningAttempt;
 use summary::Summary;
 
 /// What all sessions of the process share and no reload changes.
@@ -59,7 +59,7 @@ pub struct Shared {
     /// Protection against password guessing.
     pub guard: Arc<Guard>,
     /// Notified when an attempt has been decided.
-    pub judged: Notify,
+    pub attempt_finished: Notify,
     /// The TLS sessions that data connections may resume.
     pub tls_sessions: Arc<Sessions>,
     /// Where the names of backends lead.
@@ -74,7 +74,7 @@ impl Shared {
             metrics,
             limiter: Arc::new(Limiter::new()),
             guard: Arc::new(Guard::new()),
-            judged: Notify::new(),
+            attempt_finished: Notify::new(),
             tls_sessions: Arc::new(Sessions::new()),
             resolver: Arc::default(),
             ids: AtomicU64::new(1),
@@ -166,8 +166,8 @@ pub async fn serve(
         moved: 0,
         deadline: Some(login_by),
         login_by,
-        trial: shared.guard.trial(b""),
-        guess: None,
+        fingerprint: shared.guard.fingerprint(b""),
+        attempt: None,
         listener: accepted.listener,
         tls,
         live,
@@ -227,9 +227,9 @@ struct Session {
     moved: u64,
     login_by: Instant,
     /// What the login that is under way tries.
-    trial: Trial,
+    fingerprint: AttemptFingerprint,
     /// From PASS to the backend's answer.
-    guess: Option<Judging>,
+    attempt: Option<RunningAttempt>,
     listener: SocketAddr,
     tls: SessionTls,
     live: Arc<Live>,

@@ -11,29 +11,29 @@ use super::{Session, Shared};
 use crate::base::SiteId;
 use crate::config::NO_SITE;
 use crate::ftp::command::Command;
-use crate::guard::{Guess, MayGuess, Standing};
+use crate::guard::{AttemptDecision, PendingAttempt, Status};
 use crate::observe::metrics::GuardAction;
 
 /// An attempt of this session that its backend is checking. Dropping it wakes the attempts that wait for it.
 #[derive(Debug)]
-pub(super) struct Judging {
-    guess: Option<Guess>,
+pub(super) struct RunningAttempt {
+    attempt: Option<PendingAttempt>,
     shared: Arc<Shared>,
 }
 
-impl Judging {
-    fn of(guess: Guess, shared: &Arc<Shared>) -> Self {
+impl RunningAttempt {
+    fn of(attempt: PendingAttempt, shared: &Arc<Shared>) -> Self {
         Self {
-            guess: Some(guess),
+            attempt: Some(attempt),
             shared: Arc::clone(shared),
         }
     }
 }
 
-impl Drop for Judging {
+impl Drop for RunningAttempt {
     fn drop(&mut self) {
-        self.guess = None;
-        self.shared.judged.notify_waiters();
+        self.attempt = None;
+        self.shared.attempt_finished.notify_waiters();
     }
 }
 
@@ -50,56 +50,58 @@ impl Session {
 
     /// Whether this password may be sent to the backend now. Waits while as many of the client's as may fail are being
     /// checked.
-    pub(super) async fn may_guess(&mut self, command: &Command) -> Result<(), Event> {
-        self.trial.secret(command.argument());
+    pub(super) async fn begin_attempt(&mut self, command: &Command) -> Result<(), Event> {
+        self.fingerprint.secret(command.argument());
         let Some(route) = self.machine.route() else {
             return Ok(());
         };
         let (guard, rules) = (&self.shared.guard, &self.live.policy.settings.guard);
         let (client, site) = (self.summary.client().ip(), route.site_id);
-        let guessing = async {
+        let attempting = async {
             loop {
                 // From here on, or a notification could be missed.
-                let judged = self.shared.judged.notified();
+                let attempt_finished = self.shared.attempt_finished.notified();
                 let now = Instant::now().into_std();
-                match guard.may_guess(client, site, &self.trial, rules, now) {
-                    MayGuess::Yes(guess) => return Some(Judging::of(guess, &self.shared)),
-                    MayGuess::No => return None,
-                    MayGuess::Later => judged.await,
+                match guard.begin_attempt(client, site, &self.fingerprint, rules, now) {
+                    AttemptDecision::Allowed(attempt) => {
+                        return Some(RunningAttempt::of(attempt, &self.shared));
+                    }
+                    AttemptDecision::Blocked => return None,
+                    AttemptDecision::Wait => attempt_finished.await,
                 }
             }
         };
         // If the wait took that long, other guesses of the client are running.
-        let guess = tokio::select! {
+        let attempt = tokio::select! {
             biased;
-            guess = timeout_at(self.login_deadline(), guessing) => guess.ok().flatten(),
+            attempt = timeout_at(self.login_deadline(), attempting) => attempt.ok().flatten(),
             () = client_goes(&mut self.client) => return Err(Event::ClientGone),
         };
-        self.guess = Some(guess.ok_or(Event::Blocked)?);
+        self.attempt = Some(attempt.ok_or(Event::Blocked)?);
         Ok(())
     }
 
     /// A login has failed: delays what follows for as long as the guard says, but not for a client that disconnects,
     /// and not beyond the time limit for the login. Only this session waits.
-    pub(super) async fn penalise(&mut self, site: Option<SiteId>) {
+    pub(super) async fn apply_penalty(&mut self, site: Option<SiteId>) {
         let now = Instant::now();
         let rules = &self.live.policy.settings.guard;
         let client = self.summary.client();
         let consequence =
             self.shared
                 .guard
-                .failed(client.ip(), site, &self.trial, rules, now.into_std());
-        self.guess = None;
+                .failed(client.ip(), site, &self.fingerprint, rules, now.into_std());
+        self.attempt = None;
 
         let label = site.map_or(NO_SITE, |site| self.live.policy.pools.of(site).name());
         let metrics = &self.shared.metrics;
-        if consequence.crowded {
+        if consequence.evicted {
             metrics.guard(label, GuardAction::Crowded);
         }
         if !consequence.delay.is_zero() {
             metrics.guard(label, GuardAction::Delayed);
         }
-        if consequence.standing == Standing::NewlyBlocked {
+        if consequence.status == Status::NewlyBlocked {
             metrics.guard(label, GuardAction::Blocked);
             tracing::warn!(
                 session = self.summary.id().0,
@@ -121,11 +123,11 @@ impl Session {
                 }
             }
         }
-        match consequence.standing {
-            Standing::NewlyBlocked | Standing::Blocked => self.happened.push_back(Event::Blocked),
+        match consequence.status {
+            Status::NewlyBlocked | Status::Blocked => self.happened.push_back(Event::Blocked),
             // Here, since commands that have arrived meanwhile come before the session's clock.
-            Standing::Admitted if login_is_over => self.happened.push_back(Event::Expired),
-            Standing::Admitted => {}
+            Status::Admitted if login_is_over => self.happened.push_back(Event::Expired),
+            Status::Admitted => {}
         }
     }
 }

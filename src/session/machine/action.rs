@@ -29,7 +29,7 @@ pub enum Action {
     /// The login leads here, on the connection that there is.
     Route(Route),
     /// Send this PASS or ACCT to the backend, unless the guard refuses it: then `Event::Blocked` follows.
-    Guess(Command),
+    Authenticate(Command),
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
     Penalise(Option<SiteId>),
     /// Send this line to the backend.

@@ -181,7 +181,7 @@ impl Login {
     }
 
     /// Whether the backend is checking a password.
-    pub fn is_guessing(&self) -> bool {
+    pub fn is_authenticating(&self) -> bool {
         matches!(self.step, Step::Password)
     }
 
@@ -194,7 +194,7 @@ impl Login {
             // The backend judges them, when the guard lets them through.
             Verb::Pass | Verb::Acct => {
                 cx.next_turn();
-                cx.push(Action::Guess(command));
+                cx.push(Action::Authenticate(command));
                 self.step = Step::Password;
             }
             Verb::Host => match cx.choose_host(&command) {

@@ -173,8 +173,8 @@ impl Machine {
     }
 
     /// Whether the backend is checking a password.
-    pub fn is_guessing(&self) -> bool {
-        matches!(&self.state, State::Login(login) if login.is_guessing())
+    pub fn is_authenticating(&self) -> bool {
+        matches!(&self.state, State::Login(login) if login.is_authenticating())
     }
 
     /// Whether the client has said PROT and so knows which protection its data connections have.

@@ -175,7 +175,7 @@ impl State {
     fn on_blocked(self, cx: &mut Context) -> Self {
         match &self {
             Self::NoBackend(_) => {}
-            Self::Login(login) if !login.is_guessing() => {}
+            Self::Login(login) if !login.is_authenticating() => {}
             // The password has not been sent.
             Self::Dialling(_) | Self::Login(_) => {
                 cx.push(Action::Record(Record::Login(LoginResult::Blocked)));

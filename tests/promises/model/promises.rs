@@ -44,7 +44,7 @@ impl World {
             Action::Route(route) => {
                 assert!(["a", "b", "c"].contains(&route.site.name.as_str()));
             }
-            Action::Guess(command) => {
+            Action::Authenticate(command) => {
                 self.penalised = true;
                 self.see_sent(&[command.line(), b"\r\n"].concat().into());
             }

@@ -257,7 +257,9 @@ impl Session {
     pub fn sent(&self) -> Vec<String> {
         let sent = self.actions.iter().filter_map(|action| match action {
             Action::Send(bytes) => Some(text(bytes)),
-            Action::Guess(command) => Some(String::from_utf8_lossy(command.line()).into_owned()),
+            Action::Authenticate(command) => {
+                Some(String::from_utf8_lossy(command.line()).into_owned())
+            }
             _ => None,
         });
         sent.collect()

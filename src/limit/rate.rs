@@ -12,8 +12,8 @@ use crate::base::expiring::{Expires, ExpiringMap};
 
 /// The drops of all clients that have any.
 #[derive(Debug)]
-pub(super) struct Pace {
-    book: ExpiringMap<ClientKey, Level>,
+pub(super) struct RateLimiter {
+    levels: ExpiringMap<ClientKey, Level>,
 }
 
 /// When the last drop will have run out.
@@ -26,11 +26,11 @@ impl Expires for Level {
     }
 }
 
-impl Pace {
+impl RateLimiter {
     /// No sessions counted yet.
     pub fn new() -> Self {
         Self {
-            book: ExpiringMap::new(CAPACITY),
+            levels: ExpiringMap::new(CAPACITY),
         }
     }
 
@@ -41,12 +41,12 @@ impl Pace {
         per_minute: NonZeroU32,
         now: Instant,
     ) -> Result<(), Duration> {
-        self.book.expire(now);
-        let former = self.book.get(&client).map_or(now, |level| level.0);
+        self.levels.expire(now);
+        let former = self.levels.get(&client).map_or(now, |level| level.0);
         let level = former + MINUTE / per_minute.get();
         match level.saturating_duration_since(now + MINUTE) {
             Duration::ZERO => {
-                self.book.insert(client, Level(level));
+                self.levels.insert(client, Level(level));
                 Ok(())
             }
             wait => Err(wait),
@@ -66,14 +66,14 @@ mod tests {
 
     /// A clock that is advanced by hand.
     struct Scene {
-        pace: Pace,
+        rate: RateLimiter,
         now: Instant,
     }
 
     impl Scene {
         fn new() -> Self {
             Self {
-                pace: Pace::new(),
+                rate: RateLimiter::new(),
                 now: Instant::now(),
             }
         }
@@ -82,7 +82,7 @@ mod tests {
             let per_minute = NonZeroU32::new(per_minute).expect("not zero");
             let address = IpAddr::from(Ipv4Addr::from(0x0a00_0000 + client));
             let client = ClientKey::of(address);
-            self.pace.admit(client, per_minute, self.now).is_ok()
+            self.rate.admit(client, per_minute, self.now).is_ok()
         }
 
         /// How many of a thousand are let in at once.
@@ -97,7 +97,7 @@ mod tests {
         }
 
         fn remembered(&self) -> usize {
-            self.pace.book.by_expiry().len()
+            self.rate.levels.by_expiry().len()
         }
     }
 
