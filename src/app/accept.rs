@@ -47,7 +47,7 @@ pub(super) async fn accept(
             continue;
         };
         let trusted = listener.proxy_protocol.clone();
-        let arrival = Arrival {
+        let incoming = IncomingConnection {
             stream,
             peer,
             listener: configured,
@@ -57,14 +57,14 @@ pub(super) async fn accept(
             drain: drain.clone(),
         };
         match trusted {
-            None => arrival.direct(),
-            Some(trusted) => arrival.relayed(trusted),
+            None => incoming.direct(),
+            Some(trusted) => incoming.relayed(trusted),
         }
     }
 }
 
 /// A connection that was accepted, and what its session will need.
-struct Arrival {
+struct IncomingConnection {
     stream: TcpStream,
     peer: SocketAddr,
     listener: SocketAddr,
@@ -74,7 +74,7 @@ struct Arrival {
     drain: watch::Receiver<Drain>,
 }
 
-impl Arrival {
+impl IncomingConnection {
     /// The peer is the client.
     fn direct(self) {
         // Only a connection that is over already has no address.
@@ -89,7 +89,7 @@ impl Arrival {
         let now = Instant::now();
         match self.shared.limiter.admit(ends.client.ip(), limits, now) {
             Ok(permit) => drop(tokio::spawn(self.serve(ends, permit))),
-            Err(refused) => self.turn_away(ends.client, refused),
+            Err(refused) => self.refuse(ends.client, refused),
         }
     }
 
@@ -99,13 +99,13 @@ impl Arrival {
     /// bounded, too.
     fn relayed(mut self, trusted: Arc<[IpNet]>) {
         if !proxy_header::is_trusted(self.peer, &trusted) {
-            return self.unidentified(&Unidentified::Untrusted);
+            return self.close_unidentified(&Unidentified::Untrusted);
         }
         let peer = self.peer;
         let limits = &self.live.policy.settings.limits;
         let reservation = match self.shared.limiter.reserve(limits) {
             Ok(reservation) => reservation,
-            Err(refused) => return self.turn_away(peer, refused),
+            Err(refused) => return self.refuse(peer, refused),
         };
         tokio::spawn(async move {
             match proxy_header::read(&mut self.stream, &trusted).await {
@@ -113,10 +113,10 @@ impl Arrival {
                     let limits = &self.live.policy.settings.limits;
                     match reservation.admit(ends.client.ip(), limits, Instant::now()) {
                         Ok(permit) => self.serve(ends, permit).await,
-                        Err(refused) => self.turn_away(ends.client, refused),
+                        Err(refused) => self.refuse(ends.client, refused),
                     }
                 }
-                Err(error) => self.unidentified(&error),
+                Err(error) => self.close_unidentified(&error),
             }
         });
     }
@@ -134,7 +134,7 @@ impl Arrival {
     }
 
     /// Says 421 where that can be said without a handshake, and closes.
-    fn turn_away(self, client: SocketAddr, refused: LimitExceeded) {
+    fn refuse(self, client: SocketAddr, refused: LimitExceeded) {
         let reason = match refused {
             LimitExceeded::Total => RefusedReason::Total,
             LimitExceeded::PerClient => RefusedReason::PerClient,
@@ -151,7 +151,7 @@ impl Arrival {
     }
 
     /// Closes without a reply: any reply to an unknown peer would reveal what runs here.
-    fn unidentified(self, error: &Unidentified) {
+    fn close_unidentified(self, error: &Unidentified) {
         let Some(fault) = error.fault() else {
             tracing::debug!(peer = %self.peer, listener = %self.listener, %error, "health check by a balancer");
             return;

@@ -14,28 +14,28 @@ use crate::tls::{CertificateError, CertificatePair, Watch};
 /// The watch over the certificate files. A poll runs on a blocking thread: a hung network mount must not delay signals,
 /// or the transfers that SIGTERM lets finish.
 #[derive(Debug)]
-pub(super) enum Watching {
+pub(super) enum CertificateWatcher {
     Idle(Box<Watch>),
-    Looking(JoinHandle<(Box<Watch>, Option<NewCertificate>)>),
+    Polling(JoinHandle<(Box<Watch>, Option<NewCertificate>)>),
     /// It panicked.
-    Over,
+    Dead,
 }
 
 /// What was found in files that have changed.
 pub(super) type NewCertificate = Result<CertificatePair, CertificateError>;
 
-impl Watching {
+impl CertificateWatcher {
     /// Over the files of the certificate in use.
-    pub fn over(live: &Live) -> Self {
+    pub fn new(live: &Live) -> Self {
         let tls = &live.policy.settings.tls;
         let watch = Watch::new(&tls.certificate, &tls.private_key, &live.certificate);
         Self::Idle(Box::new(watch))
     }
 
-    /// Looks, unless the last look still takes.
-    pub fn look(&mut self) {
-        *self = match std::mem::replace(self, Self::Over) {
-            Self::Idle(mut watch) => Self::Looking(spawn_blocking(move || {
+    /// Starts a poll, unless one is running.
+    pub fn start_poll(&mut self) {
+        *self = match std::mem::replace(self, Self::Dead) {
+            Self::Idle(mut watch) => Self::Polling(spawn_blocking(move || {
                 let found = watch.poll(SystemTime::now());
                 (watch, found)
             })),
@@ -43,13 +43,13 @@ impl Watching {
         };
     }
 
-    /// Waits for what the look comes to. May be cancelled.
-    pub async fn looked(&mut self) -> Option<NewCertificate> {
-        let Self::Looking(looking) = self else {
+    /// Waits for the result of the running poll. May be cancelled.
+    pub async fn polled(&mut self) -> Option<NewCertificate> {
+        let Self::Polling(polling) = self else {
             return std::future::pending().await;
         };
-        let Ok((watch, found)) = looking.await else {
-            *self = Self::Over;
+        let Ok((watch, found)) = polling.await else {
+            *self = Self::Dead;
             tracing::error!(
                 "the certificate watch panicked: new certificates are only loaded on SIGHUP"
             );
@@ -62,7 +62,7 @@ impl Watching {
 
 impl App {
     /// Uses a new certificate for new sessions, if it is valid.
-    pub(super) fn take_up(&self, new: NewCertificate) {
+    pub(super) fn apply_certificate(&self, new: NewCertificate) {
         let metrics = &self.shared.metrics;
         match new {
             Ok(pair) => {

@@ -23,7 +23,7 @@ impl App {
         let in_time = tokio::select! {
             ended = timeout(patience, self.drain.closed()) => ended.is_ok(),
             // Asked again: now.
-            () = self.signals.end() => false,
+            () = self.signals.shutdown() => false,
         };
         if !in_time {
             tracing::warn!(
@@ -31,7 +31,7 @@ impl App {
                 "drain timeout reached, terminating the remaining sessions"
             );
             self.drain.send_replace(Drain::Over);
-            let _ = timeout(LAST_WORDS, self.drain.closed()).await;
+            let _ = timeout(GOODBYE_TIMEOUT, self.drain.closed()).await;
         }
         self.admin.close().await;
         tracing::info!("stopped");
@@ -39,4 +39,4 @@ impl App {
 }
 
 /// How long sessions may take to say goodbye when the drain is over.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);

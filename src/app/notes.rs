@@ -26,7 +26,7 @@ impl fmt::Display for Note {
 
 /// All that is worth a note about a configuration and its certificate.
 pub fn notes(settings: &Settings, certificate: &CertificatePair, now: SystemTime) -> Vec<Note> {
-    let mut notes = about_certificate(settings, certificate, now);
+    let mut notes = certificate_notes(settings, certificate, now);
     for site in &settings.sites {
         for host in &site.hosts {
             if let HostPattern::Exact(name) = host
@@ -58,13 +58,13 @@ pub(super) fn expires_soon(certificate: &CertificatePair, now: SystemTime) -> bo
         .not_after
         .duration_since(now)
         .unwrap_or_default()
-        < RENEWAL_IS_DUE
+        < RENEWAL_MARGIN
 }
 
 /// The note on a certificate that ends before long.
 pub(super) const EXPIRES_SOON: &str = "the certificate expires soon, renew it";
 
-fn about_certificate(
+fn certificate_notes(
     settings: &Settings,
     certificate: &CertificatePair,
     now: SystemTime,
@@ -115,4 +115,4 @@ fn about_certificate(
 const IMPLICIT_PORT: u16 = 990;
 
 /// ACME clients renew a month ahead; less than two weeks means that the renewal fails.
-const RENEWAL_IS_DUE: Duration = Duration::from_secs(14 * 86_400);
+const RENEWAL_MARGIN: Duration = Duration::from_secs(14 * 86_400);

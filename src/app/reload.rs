@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::admin::AdminEndpoint;
-use super::certificate::Watching;
+use super::certificate::CertificateWatcher;
 use super::prepare::prepare;
 use super::{App, StartError, close};
 use crate::observe::metrics::{ReloadResult, ReloadSubject};
@@ -51,22 +51,22 @@ impl App {
         }
 
         // From here on nothing can fail.
-        let (live, opened) = prepared.put_in_force(&self.shared.metrics);
-        self.watching = Watching::over(&live);
+        let (live, opened) = prepared.activate(&self.shared.metrics);
+        self.certificate_watcher = CertificateWatcher::new(&live);
         self.live.store(Arc::new(live));
-        self.close_what_is_gone().await;
-        self.accept_from(opened).log();
+        self.close_removed_listeners().await;
+        self.start_listeners(opened).log();
         Ok(())
     }
 
     /// Closes the listeners that the configuration in force has no more.
-    async fn close_what_is_gone(&mut self) {
+    async fn close_removed_listeners(&mut self) {
         let live = self.live.load_full();
         let kept = &live.policy.settings.listeners;
-        let gone = self
+        let removed = self
             .listeners
             .extract_if(|address, _| kept.iter().all(|listener| listener.address != *address));
-        for (address, accepting) in gone {
+        for (address, accepting) in removed {
             close(accepting).await;
             tracing::info!(%address, "no longer listening");
         }

@@ -183,7 +183,7 @@ impl PassivePorts {
     }
 
     /// Where the ports are open that belong to the listener's address `local`: there, or at all addresses.
-    pub fn place(&self, local: IpAddr) -> IpAddr {
+    pub fn bound_address(&self, local: IpAddr) -> IpAddr {
         self.by_address
             .get(&local)
             .and_then(|ports| ports.addresses.first())
@@ -192,7 +192,7 @@ impl PassivePorts {
 
     /// From now on, a connection to the ports on the listener's address `local` from one of the networks `balancers`
     /// has to begin with a PROXY header.
-    pub fn put_behind(&self, local: IpAddr, balancers: Vec<IpNet>) {
+    pub fn set_trusted_proxies(&self, local: IpAddr, balancers: Vec<IpNet>) {
         let balancers = Arc::new(balancers);
         for port in self
             .by_address

@@ -251,7 +251,7 @@ async fn a_wildcard_and_one_of_its_addresses_have_their_ports_in_common() {
                 panic!("{:?}", ports.addresses())
             };
             for listener in order {
-                assert_eq!(ports.place(listener), wildcard);
+                assert_eq!(ports.bound_address(listener), wildcard);
                 let request = request(local, Identity::Address);
                 let mut lease = ports.lease(listener, request, LONG).await.expect("a port");
                 assert_eq!(lease.port(), port.port());
