@@ -12,15 +12,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "session", "live", "backend", "passive", "net", "announce", "limit", "tls", "observe",
-            "config", "ftp",
+            "session", "snapshot", "backend", "passive", "net", "announce", "limit", "tls",
+            "observe", "config", "ftp",
         ],
     ),
     (
         "session",
         &[
             "session::machine",
-            "live",
+            "snapshot",
             "backend",
             "passive",
             "net",
@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["announce", "route", "observe", "config", "ftp", "base"],
     ),
     (
-        "live",
+        "snapshot",
         &["backend", "passive", "announce", "route", "tls", "config"],
     ),
     (
@@ -72,7 +72,7 @@ const PURE: [&str; 8] = [
 ];
 
 /// What is built once and then read. It opens files at most.
-const POLICY: [&str; 4] = ["config", "route", "live.rs", "tls"];
+const POLICY: [&str; 4] = ["config", "route", "snapshot.rs", "tls"];
 
 /// What remembers how many and how often. It is told the time.
 const COUNTS: [&str; 6] = [
@@ -130,7 +130,7 @@ fn modules_use_what_their_layer_allows_and_nothing_else() {
 fn a_module_is_found_by_whatever_way_leads_to_it() {
     for (file, code, used) in [
         ("main.rs", "fn main() { portcullis::cli::run() }", "cli"),
-        ("live.rs", "use super::app;", "app"),
+        ("snapshot.rs", "use super::app;", "app"),
         (
             "passive/dispatcher.rs",
             "use super::super::tls::Whose;",

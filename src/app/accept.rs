@@ -13,17 +13,17 @@ use tokio::sync::watch;
 use crate::config::TlsMode;
 use crate::ftp::answer;
 use crate::limit::{LimitExceeded, Permit};
-use crate::live::Live;
 use crate::net::listen::Acceptor;
 use crate::net::proxy_header::{self, Ends, Unidentified};
 use crate::observe::metrics::RefusedReason;
 use crate::session::{self, Accepted, Drain, Shared};
+use crate::snapshot::Snapshot;
 
 /// Accepts and admits; each session is a task of its own.
 pub(super) async fn accept(
     mut acceptor: Acceptor,
     configured: SocketAddr,
-    live: Arc<ArcSwap<Live>>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
 ) {
@@ -41,8 +41,8 @@ pub(super) async fn accept(
             }
         };
         failing = false;
-        let live = live.load_full();
-        let listeners = &live.policy.settings.listeners;
+        let snapshot = snapshot.load_full();
+        let listeners = &snapshot.runtime.settings.listeners;
         let Some(listener) = listeners.iter().find(|one| one.address == configured) else {
             continue;
         };
@@ -52,7 +52,7 @@ pub(super) async fn accept(
             peer,
             listener: configured,
             tls: listener.tls,
-            live,
+            snapshot,
             shared: Arc::clone(&shared),
             drain: drain.clone(),
         };
@@ -69,7 +69,7 @@ struct IncomingConnection {
     peer: SocketAddr,
     listener: SocketAddr,
     tls: TlsMode,
-    live: Arc<Live>,
+    snapshot: Arc<Snapshot>,
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
 }
@@ -85,7 +85,7 @@ impl IncomingConnection {
             client: self.peer,
             destination,
         };
-        let limits = &self.live.policy.settings.limits;
+        let limits = &self.snapshot.runtime.settings.limits;
         let now = Instant::now();
         match self.shared.limiter.admit(ends.client.ip(), limits, now) {
             Ok(permit) => drop(tokio::spawn(self.serve(ends, permit))),
@@ -102,7 +102,7 @@ impl IncomingConnection {
             return self.close_unidentified(&Unidentified::Untrusted);
         }
         let peer = self.peer;
-        let limits = &self.live.policy.settings.limits;
+        let limits = &self.snapshot.runtime.settings.limits;
         let reservation = match self.shared.limiter.reserve(limits) {
             Ok(reservation) => reservation,
             Err(refused) => return self.refuse(peer, refused),
@@ -110,7 +110,7 @@ impl IncomingConnection {
         tokio::spawn(async move {
             match proxy_header::read(&mut self.stream, &trusted).await {
                 Ok(ends) => {
-                    let limits = &self.live.policy.settings.limits;
+                    let limits = &self.snapshot.runtime.settings.limits;
                     match reservation.admit(ends.client.ip(), limits, Instant::now()) {
                         Ok(permit) => self.serve(ends, permit).await,
                         Err(refused) => self.refuse(ends.client, refused),
@@ -130,7 +130,7 @@ impl IncomingConnection {
             tls: self.tls,
             permit,
         };
-        session::serve(accepted, self.live, self.shared, self.drain).await;
+        session::serve(accepted, self.snapshot, self.shared, self.drain).await;
     }
 
     /// Says 421 where that can be said without a handshake, and closes.

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::App;
-use crate::live::Live;
 use crate::observe::metrics::{ReloadResult, ReloadSubject};
+use crate::snapshot::Snapshot;
 use crate::tls::{CertificateError, CertificatePair, Watch};
 
 /// The watch over the certificate files. A poll runs on a blocking thread: a hung network mount must not delay signals,
@@ -26,9 +26,9 @@ pub(super) type NewCertificate = Result<CertificatePair, CertificateError>;
 
 impl CertificateWatcher {
     /// Over the files of the certificate in use.
-    pub fn new(live: &Live) -> Self {
-        let tls = &live.policy.settings.tls;
-        let watch = Watch::new(&tls.certificate, &tls.private_key, &live.certificate);
+    pub fn new(snapshot: &Snapshot) -> Self {
+        let tls = &snapshot.runtime.settings.tls;
+        let watch = Watch::new(&tls.certificate, &tls.private_key, &snapshot.certificate);
         Self::Idle(Box::new(watch))
     }
 
@@ -66,11 +66,11 @@ impl App {
         let metrics = &self.shared.metrics;
         match new {
             Ok(pair) => {
-                let former = self.live.load_full();
-                let live = Live::new(Arc::clone(&former.policy), Arc::new(pair));
-                metrics.certificate_not_after(live.certificate.not_after);
+                let former = self.snapshot.load_full();
+                let snapshot = Snapshot::new(Arc::clone(&former.runtime), Arc::new(pair));
+                metrics.certificate_not_after(snapshot.certificate.not_after);
                 metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
-                self.live.store(Arc::new(live));
+                self.snapshot.store(Arc::new(snapshot));
                 self.announce_certificate();
                 self.warn();
             }

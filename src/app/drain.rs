@@ -11,7 +11,7 @@ use crate::session::Drain;
 impl App {
     /// Lets the running transfers finish, begins no other, and returns when the last session has ended or time is over.
     pub(super) async fn drain(mut self) {
-        let patience = self.live.load().policy.settings.timeouts.drain;
+        let patience = self.snapshot.load().runtime.settings.timeouts.drain;
         tracing::info!(sessions = self.shared.limiter.open(), patience = ?patience, "draining");
         self.readiness.send_replace(Readiness::Draining);
         for accepting in self.listeners.into_values() {

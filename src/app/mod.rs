@@ -30,12 +30,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use crate::announce::LookupError;
 use crate::backend::{BackendError, Registry};
 use crate::config::{self, TlsMode};
-use crate::live::Live;
 use crate::net::listen::{self, Acceptor};
 use crate::observe::http::Readiness;
 use crate::observe::metrics::Metrics;
 use crate::passive::{PassiveListeners, PortError};
 use crate::session::{Drain, Shared};
+use crate::snapshot::Snapshot;
 use crate::tls::{CertificateError, Fingerprint};
 
 use admin::AdminEndpoint;
@@ -85,7 +85,7 @@ pub enum StartError {
 pub struct App {
     config: PathBuf,
     shared: Arc<Shared>,
-    live: Arc<ArcSwap<Live>>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
     /// What is known of the sites and backends of every configuration so far.
     backends: Arc<Registry>,
     /// Those of every configuration that a session still holds.
@@ -120,12 +120,12 @@ impl App {
         let (readiness, ready) = watch::channel(Readiness::Starting);
         let admin = AdminEndpoint::open(prepared.settings().admin, &metrics, ready)?;
 
-        let (live, opened) = prepared.activate(&metrics);
-        let certificate_watcher = CertificateWatcher::new(&live);
+        let (snapshot, opened) = prepared.activate(&metrics);
+        let certificate_watcher = CertificateWatcher::new(&snapshot);
         let mut app = Self {
             config,
             shared,
-            live: Arc::new(ArcSwap::from_pointee(live)),
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             backends,
             passive,
             listeners: HashMap::new(),
@@ -167,14 +167,14 @@ impl App {
     }
 
     fn announce_ports(&self) {
-        let ports = self.live.load().policy.passive.addresses();
+        let ports = self.snapshot.load().runtime.passive.addresses();
         if let (Some(first), Some(last)) = (ports.first(), ports.last()) {
             tracing::info!(first = %first, last = %last, count = ports.len(), "passive ports open");
         }
     }
 
     fn announce_certificate(&self) {
-        let certificate = &self.live.load().certificate;
+        let certificate = &self.snapshot.load().certificate;
         tracing::info!(
             subject = certificate.subject,
             names = certificate.names_and_addresses(),
@@ -186,8 +186,12 @@ impl App {
 
     /// Warns of what `check` notes.
     fn warn(&self) {
-        let live = self.live.load();
-        let notes = notes::notes(&live.policy.settings, &live.certificate, SystemTime::now());
+        let snapshot = self.snapshot.load();
+        let notes = notes::notes(
+            &snapshot.runtime.settings,
+            &snapshot.certificate,
+            SystemTime::now(),
+        );
         for note in notes.iter().take(MAX_WARNINGS) {
             match note {
                 Note::Warning(text) => tracing::warn!("{text}"),
@@ -205,7 +209,7 @@ impl App {
 
     /// The certificate may have been good when it came.
     fn warn_if_expiring(&self) {
-        if notes::expires_soon(&self.live.load().certificate, SystemTime::now()) {
+        if notes::expires_soon(&self.snapshot.load().certificate, SystemTime::now()) {
             tracing::warn!("{}", notes::EXPIRES_SOON);
         }
     }
@@ -225,7 +229,7 @@ impl App {
             let task = accept::accept(
                 Acceptor::new(socket),
                 address,
-                Arc::clone(&self.live),
+                Arc::clone(&self.snapshot),
                 Arc::clone(&self.shared),
                 self.drain.subscribe(),
             );

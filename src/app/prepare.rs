@@ -18,9 +18,9 @@ use super::{StartError, fd_limit, names, open};
 use crate::announce::Announcements;
 use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings, TlsMode};
-use crate::live::{Live, Policy};
 use crate::observe::metrics::Metrics;
 use crate::passive::{PassiveListeners, PassivePorts};
+use crate::snapshot::{Runtime, Snapshot};
 use crate::tls::CertificatePair;
 
 /// All that a configuration takes.
@@ -106,7 +106,7 @@ impl PreparedConfig {
     }
 
     /// Activates it; returns the snapshot for new sessions and the listeners to accept from.
-    pub fn activate(self, metrics: &Arc<Metrics>) -> (Live, Vec<BoundListener>) {
+    pub fn activate(self, metrics: &Arc<Metrics>) -> (Snapshot, Vec<BoundListener>) {
         let LoadedFiles {
             settings,
             certificate,
@@ -119,9 +119,9 @@ impl PreparedConfig {
         }
         metrics.certificate_not_after(certificate.not_after);
         metrics.configuration_loaded();
-        let policy = Policy::new(settings, pools, self.passive, self.announcements);
-        let live = Live::new(Arc::new(policy), Arc::new(certificate));
-        (live, self.listeners)
+        let runtime = Runtime::new(settings, pools, self.passive, self.announcements);
+        let snapshot = Snapshot::new(Arc::new(runtime), Arc::new(certificate));
+        (snapshot, self.listeners)
     }
 }
 

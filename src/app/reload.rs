@@ -11,14 +11,14 @@ use crate::observe::metrics::{ReloadResult, ReloadSubject};
 impl App {
     /// SIGHUP: puts the whole configuration in force for new sessions, or changes nothing and says why.
     pub(super) async fn reload(&mut self) {
-        let former_ports = self.live.load().policy.passive.addresses();
+        let former_ports = self.snapshot.load().runtime.passive.addresses();
         match self.try_reload().await {
             Ok(()) => {
                 self.shared
                     .metrics
                     .reload(ReloadSubject::Configuration, ReloadResult::Ok);
                 tracing::info!(config = %self.config.display(), "configuration reloaded");
-                if self.live.load().policy.passive.addresses() != former_ports {
+                if self.snapshot.load().runtime.passive.addresses() != former_ports {
                     self.announce_ports();
                 }
                 self.announce_certificate();
@@ -51,9 +51,9 @@ impl App {
         }
 
         // From here on nothing can fail.
-        let (live, opened) = prepared.activate(&self.shared.metrics);
-        self.certificate_watcher = CertificateWatcher::new(&live);
-        self.live.store(Arc::new(live));
+        let (snapshot, opened) = prepared.activate(&self.shared.metrics);
+        self.certificate_watcher = CertificateWatcher::new(&snapshot);
+        self.snapshot.store(Arc::new(snapshot));
         self.close_removed_listeners().await;
         self.start_listeners(opened).log();
         Ok(())
@@ -61,8 +61,8 @@ impl App {
 
     /// Closes the listeners that the configuration in force has no more.
     async fn close_removed_listeners(&mut self) {
-        let live = self.live.load_full();
-        let kept = &live.policy.settings.listeners;
+        let snapshot = self.snapshot.load_full();
+        let kept = &snapshot.runtime.settings.listeners;
         let removed = self
             .listeners
             .extract_if(|address, _| kept.iter().all(|listener| listener.address != *address));

@@ -98,7 +98,7 @@ impl Session {
                     // Whether it panicked or not, it is over.
                     let _ = closing.await;
                 }
-                let limits = &self.live.policy.settings.limits;
+                let limits = &self.snapshot.runtime.settings.limits;
                 let (limiter, summary) = (&self.shared.limiter, &self.summary);
                 let client = summary.client().ip();
                 let mut told = false;
@@ -115,7 +115,7 @@ impl Session {
             }
         }
         self.dials = Dials::Some(None);
-        let pool = Arc::clone(self.live.policy.pools.of(route.site_id));
+        let pool = Arc::clone(self.snapshot.runtime.pools.of(route.site_id));
         self.place = Some(self.admitted(&pool)?);
         self.dial(&pool).await;
         Ok(())
@@ -137,7 +137,7 @@ impl Session {
         if self.is_blocked(pool.id()) {
             return Err(Event::Blocked);
         }
-        let most = self.live.policy.settings.limits.sessions_per_site;
+        let most = self.snapshot.runtime.settings.limits.sessions_per_site;
         let place = pool.admit(most, &self.shared.metrics);
         place.ok_or_else(|| {
             self.summary.site_full(pool.name(), most);
@@ -180,7 +180,7 @@ impl Session {
     /// Dials the site's backends, unless the client disconnects meanwhile; each failure is one log line.
     async fn dial(&mut self, pool: &Pool) {
         let patience = Patience {
-            timeouts: &self.live.policy.settings.timeouts,
+            timeouts: &self.snapshot.runtime.settings.timeouts,
             by: self.login_deadline(),
         };
         let summary = &self.summary;

@@ -75,7 +75,7 @@ impl Session {
         let Ok(socket) = plain.into_clear_socket() else {
             return Some(Ending::Abuse);
         };
-        let patience = self.live.policy.settings.timeouts.tls_handshake;
+        let patience = self.snapshot.runtime.settings.timeouts.tls_handshake;
         let patience = patience.min(
             self.login_deadline()
                 .saturating_duration_since(Instant::now()),

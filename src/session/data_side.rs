@@ -76,7 +76,7 @@ impl Session {
             return self.happened.push_back(Event::Prepared(Prepared::NoPort));
         };
         let local = local.ip();
-        let timeouts = &self.live.policy.settings.timeouts;
+        let timeouts = &self.snapshot.runtime.settings.timeouts;
         let data = match client {
             ClientData::Active(to) => PreparedData::active(backend, to, local, timeouts),
             ClientData::Passive => {
@@ -87,11 +87,15 @@ impl Session {
                     habit: self.handshakes_early.clone(),
                 });
                 let patience = timeouts.data_port;
-                let live = Arc::clone(&self.live);
+                let snapshot = Arc::clone(&self.snapshot);
                 let listener = self.listener.ip();
                 let (session, client) = (self.summary.id().0, self.summary.client());
                 let leasing = async move {
-                    let lease = live.policy.passive.lease(listener, request, patience).await;
+                    let lease = snapshot
+                        .runtime
+                        .passive
+                        .lease(listener, request, patience)
+                        .await;
                     lease.inspect_err(|no_port| {
                         tracing::warn!(
                             session,
@@ -149,7 +153,7 @@ impl Session {
             client: self.summary.client().ip(),
             account: self.summary.account(),
             identity: self.identity(protection),
-            reuse_delay: self.live.policy.settings.passive.reuse_delay,
+            reuse_delay: self.snapshot.runtime.settings.passive.reuse_delay,
         }
     }
 
@@ -191,7 +195,7 @@ impl Session {
             Direction::Upload => Tickets::None,
             Direction::Download | Direction::Listing => Tickets::Restock,
         };
-        let settings = &self.live.policy.settings;
+        let settings = &self.snapshot.runtime.settings;
         if protection != self.prepared_for {
             prepared.identify(self.identity(protection));
         }
@@ -219,7 +223,7 @@ impl Session {
 
     /// A client that has not asked for PROT P may not know that it is in force, and wait for its file in clear text.
     fn bearable_silence(&self) -> Duration {
-        let patience = self.live.policy.settings.timeouts.tls_handshake;
+        let patience = self.snapshot.runtime.settings.timeouts.tls_handshake;
         if self.machine.has_chosen_protection() {
             patience
         } else {

@@ -59,7 +59,7 @@ impl Session {
     /// any time.
     pub(super) fn login_deadline(&self) -> Instant {
         if self.machine.has_been_logged_in() {
-            Instant::now() + self.live.policy.settings.timeouts.login
+            Instant::now() + self.snapshot.runtime.settings.timeouts.login
         } else {
             self.login_by
         }

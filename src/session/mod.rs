@@ -33,12 +33,12 @@ use crate::base::SessionId;
 use crate::config::TlsMode;
 use crate::guard::{AttemptFingerprint, Guard};
 use crate::limit::{Limiter, Permit};
-use crate::live::Live;
 use crate::net::control::ControlConnection;
 use crate::net::options;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::observe::metrics::Metrics;
+use crate::snapshot::Snapshot;
 use crate::tls::{SessionTls, Sessions};
 
 use client_tls::handshake;
@@ -113,7 +113,7 @@ pub enum Drain {
 /// Serves a session to its end.
 pub async fn serve(
     accepted: Accepted,
-    live: Arc<Live>,
+    snapshot: Arc<Snapshot>,
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
 ) {
@@ -128,18 +128,18 @@ pub async fn serve(
     if options::control(&accepted.stream).is_err() {
         return summary.write(Ending::ClientGone);
     }
-    let policy = &live.policy;
+    let runtime = &snapshot.runtime;
     // Which site it will be for isn't known yet.
-    let reused = policy.settings.any_site_reuses_sessions();
+    let reused = runtime.settings.any_site_reuses_sessions();
     let tls_sessions = reused.then_some(&shared.tls_sessions);
-    let tls = SessionTls::new(&live.tls, tls_sessions, id);
-    let terms = terms(&live, accepted.client.ip(), accepted.local);
-    let login_by = Instant::now() + policy.settings.timeouts.login;
+    let tls = SessionTls::new(&snapshot.tls, tls_sessions, id);
+    let terms = terms(&snapshot, accepted.client.ip(), accepted.local);
+    let login_by = Instant::now() + runtime.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {
         TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
         TlsMode::Implicit => {
-            let patience = policy.settings.timeouts.tls_handshake;
+            let patience = runtime.settings.timeouts.tls_handshake;
             match handshake(accepted.stream, &tls, patience, &mut summary).await {
                 Some((stream, sni)) => (stream, Machine::implicit(terms, sni)),
                 None => return summary.write(Ending::Handshake),
@@ -170,7 +170,7 @@ pub async fn serve(
         attempt: None,
         listener: accepted.listener,
         tls,
-        live,
+        snapshot,
         shared,
         drain,
         summary,
@@ -178,19 +178,19 @@ pub async fn serve(
     session.run().await;
 }
 
-fn terms(live: &Live, client: IpAddr, local: IpAddr) -> Terms {
-    let policy = &live.policy;
+fn terms(snapshot: &Snapshot, client: IpAddr, local: IpAddr) -> Terms {
+    let runtime = &snapshot.runtime;
     Terms {
-        greeting: Arc::clone(&policy.settings.greeting),
-        router: Arc::clone(&policy.router),
-        tls_required: policy.settings.tls.required,
-        data_required: policy.settings.tls.data_required,
-        active_mode: policy.settings.active_mode,
+        greeting: Arc::clone(&runtime.settings.greeting),
+        router: Arc::clone(&runtime.router),
+        tls_required: runtime.settings.tls.required,
+        data_required: runtime.settings.tls.data_required,
+        active_mode: runtime.settings.active_mode,
         client: client.to_canonical(),
         local: local.to_canonical(),
-        announcements: Arc::clone(&policy.announcements),
-        own_names: Arc::clone(&live.own_names),
-        timeouts: policy.settings.timeouts,
+        announcements: Arc::clone(&runtime.announcements),
+        own_names: Arc::clone(&snapshot.own_names),
+        timeouts: runtime.settings.timeouts,
     }
 }
 
@@ -232,7 +232,7 @@ struct Session {
     attempt: Option<RunningAttempt>,
     listener: SocketAddr,
     tls: SessionTls,
-    live: Arc<Live>,
+    snapshot: Arc<Snapshot>,
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
     summary: Summary,

@@ -43,7 +43,7 @@ impl Session {
         !self.shared.guard.admits(
             self.summary.client().ip(),
             site,
-            &self.live.policy.settings.guard,
+            &self.snapshot.runtime.settings.guard,
             Instant::now().into_std(),
         )
     }
@@ -55,7 +55,7 @@ impl Session {
         let Some(route) = self.machine.route() else {
             return Ok(());
         };
-        let (guard, rules) = (&self.shared.guard, &self.live.policy.settings.guard);
+        let (guard, rules) = (&self.shared.guard, &self.snapshot.runtime.settings.guard);
         let (client, site) = (self.summary.client().ip(), route.site_id);
         let attempting = async {
             loop {
@@ -85,7 +85,7 @@ impl Session {
     /// and not beyond the time limit for the login. Only this session waits.
     pub(super) async fn apply_penalty(&mut self, site: Option<SiteId>) {
         let now = Instant::now();
-        let rules = &self.live.policy.settings.guard;
+        let rules = &self.snapshot.runtime.settings.guard;
         let client = self.summary.client();
         let consequence =
             self.shared
@@ -93,7 +93,7 @@ impl Session {
                 .failed(client.ip(), site, &self.fingerprint, rules, now.into_std());
         self.attempt = None;
 
-        let label = site.map_or(NO_SITE, |site| self.live.policy.pools.of(site).name());
+        let label = site.map_or(NO_SITE, |site| self.snapshot.runtime.pools.of(site).name());
         let metrics = &self.shared.metrics;
         if consequence.evicted {
             metrics.guard(label, GuardAction::Crowded);
