@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::pool::Backend;
-use crate::ftp::reply::{BadReply, Reply, ReplyParser, Unfinished};
+use crate::ftp::reply::{BadReply, PartialReply, Reply, ReplyParser};
 use crate::ftp::server::BackendProtection;
 use crate::net::control::ControlConnection;
 use crate::net::stream::Stream;
@@ -33,18 +33,18 @@ pub struct BackendConnection {
     /// Whether it still has to be sent PBSZ and PROT for private data connections.
     pub protection: BackendProtection,
     /// Until when the backend has to say more, or a reply that ends with another code than it began with is whole.
-    settles: Option<Instant>,
+    settled_at: Option<Instant>,
 }
 
 /// Why no usable reply was received.
 #[derive(Debug, thiserror::Error)]
-pub enum NoReply {
+pub enum ReplyError {
     /// Nothing in time.
     #[error("no reply after {0:?}")]
     TimedOut(Duration),
     /// Nothing whole in time.
     #[error("no reply after {0:?}, but {1}")]
-    Unfinished(Duration, Said),
+    Incomplete(Duration, ShownPartialReply),
     /// The backend closed the connection.
     #[error("the backend closed the connection")]
     Closed,
@@ -59,25 +59,25 @@ pub enum NoReply {
     Malformed(#[from] BadReply),
     /// Another reply than is needed.
     #[error("the backend said {:?}", shown(.0.bytes().trim_ascii_end()))]
-    Unwelcome(Reply),
+    Rejected(Reply),
 }
 
 /// What the backend has sent that is not a complete reply, formatted for the log.
 #[derive(Debug)]
-pub struct Said(Unfinished);
+pub struct ShownPartialReply(PartialReply);
 
-impl fmt::Display for Said {
+impl fmt::Display for ShownPartialReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Unfinished::Begun(line) => {
+            PartialReply::Unterminated(line) => {
                 write!(f, "an unfinished one: {:?}", shown(line))
             }
-            Unfinished::Stray(line) => write!(f, "a line without a code: {:?}", shown(line)),
+            PartialReply::Stray(line) => write!(f, "a line without a code: {:?}", shown(line)),
         }
     }
 }
 
-impl NoReply {
+impl ReplyError {
     /// Of a connection that ended, or that takes nothing any more.
     pub fn of(end: &io::Error) -> Self {
         match end.kind() {
@@ -103,7 +103,7 @@ impl BackendConnection {
             tls,
             welcome: None,
             protection: BackendProtection::Settled,
-            settles: None,
+            settled_at: None,
         }
     }
 
@@ -114,8 +114,8 @@ impl BackendConnection {
     }
 
     /// What it has sent that is not a reply, or not a complete one.
-    pub fn unfinished(&self) -> Option<Said> {
-        self.replies.unfinished().map(Said)
+    pub fn partial_reply(&self) -> Option<ShownPartialReply> {
+        self.replies.partial_reply().map(ShownPartialReply)
     }
 
     /// The control connection's stream.
@@ -127,7 +127,7 @@ impl BackendConnection {
     ///
     /// # Errors
     /// If the received bytes are not a reply, or the connection is closed.
-    pub fn next_reply(&mut self) -> Result<Option<Reply>, NoReply> {
+    pub fn next_reply(&mut self) -> Result<Option<Reply>, ReplyError> {
         while let Some(line) = self.control.next_line() {
             if let Some(reply) = self.replies.push(line)? {
                 return Ok(Some(reply));
@@ -138,31 +138,31 @@ impl BackendConnection {
             return Err(BadReply::LineTooLong.into());
         }
         let end = self.control.end();
-        if self.replies.may_have_ended_otherwise() {
+        if self.replies.may_end_with_other_code() {
             let now = Instant::now();
-            let settles = *self.settles.get_or_insert(now + SETTLED);
-            if (end.is_some() || settles <= now)
-                && let Some(reply) = self.replies.ended_otherwise()
+            let settled_at = *self.settled_at.get_or_insert(now + SETTLE_TIME);
+            if (end.is_some() || settled_at <= now)
+                && let Some(reply) = self.replies.take_reply_with_other_code()
             {
-                self.settles = None;
+                self.settled_at = None;
                 return Ok(Some(reply));
             }
         }
         match end {
-            Some(end) => Err(NoReply::of(&end)),
+            Some(end) => Err(ReplyError::of(&end)),
             None => Ok(None),
         }
     }
 
     /// Waits for more of a reply, or until the received lines count as one. May be cancelled.
     pub async fn fill(&mut self) {
-        let Some(settles) = self.settles else {
+        let Some(settled_at) = self.settled_at else {
             return self.control.fill().await;
         };
         tokio::select! {
             biased;
-            () = self.control.fill() => self.settles = None,
-            () = sleep_until(settles) => {}
+            () = self.control.fill() => self.settled_at = None,
+            () = sleep_until(settled_at) => {}
         }
     }
 
@@ -182,4 +182,4 @@ impl BackendConnection {
 
 /// How long no further line may arrive after a reply whose last code differs from its first, before it counts as
 /// complete. Longer than the gap between the packets of one reply.
-const SETTLED: Duration = Duration::from_secs(2);
+const SETTLE_TIME: Duration = Duration::from_secs(2);

@@ -30,13 +30,13 @@ pub struct Pool {
 pub struct Backend {
     pub(super) settings: config::Backend,
     /// None for one in clear text.
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<UpstreamTls>,
     state: Arc<BackendState>,
 }
 
 /// TLS towards a backend.
 #[derive(Debug)]
-pub(super) struct Tls {
+pub(super) struct UpstreamTls {
     /// When it starts.
     pub start: TlsMode,
     pub client: BackendTlsClient,
@@ -45,7 +45,7 @@ pub(super) struct Tls {
 /// A session's slot at a site; released when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping the place gives it back"]
-pub struct SitePlace {
+pub struct SiteSlot {
     state: Arc<SiteState>,
     _counted: OpenSession,
 }
@@ -120,23 +120,23 @@ impl Pool {
 
     /// Takes a slot at the site for a session, counted in `metrics`; `None` if `most` sessions have one, those of
     /// earlier configurations included.
-    pub fn admit(&self, most: usize, metrics: &Metrics) -> Option<SitePlace> {
-        self.state.enter(most).then(|| SitePlace {
+    pub fn admit(&self, limit: usize, metrics: &Metrics) -> Option<SiteSlot> {
+        self.state.acquire(limit).then(|| SiteSlot {
             state: Arc::clone(&self.state),
             _counted: metrics.session_at(&self.site.name),
         })
     }
 }
 
-impl Drop for SitePlace {
+impl Drop for SiteSlot {
     fn drop(&mut self) {
-        self.state.leave();
+        self.state.release();
     }
 }
 
 impl Backend {
     fn load(settings: &config::Backend, registry: &Registry) -> Result<Self, BackendTlsError> {
-        let tls = settings.tls.as_ref().map(Tls::load);
+        let tls = settings.tls.as_ref().map(UpstreamTls::load);
         Ok(Self {
             tls: tls.transpose()?,
             state: registry.backend(BackendId {
@@ -158,7 +158,7 @@ impl Backend {
     }
 }
 
-impl Tls {
+impl UpstreamTls {
     fn load(settings: &BackendTls) -> Result<Self, BackendTlsError> {
         Ok(Self {
             start: settings.start,

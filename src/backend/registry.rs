@@ -12,10 +12,10 @@ use crate::ftp::server::Ways;
 
 /// All sites and backends that configurations have named. Asked when a configuration is loaded, and never by a session.
 #[derive(Debug, Default)]
-pub struct Registry(Mutex<Known>);
+pub struct Registry(Mutex<RegistryState>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct RegistryState {
     /// By name, which is what makes a site the same one after a reload.
     sites: HashMap<String, Arc<SiteState>>,
     backends: HashMap<BackendId, Arc<BackendState>>,
@@ -82,16 +82,16 @@ fn forget_unused<K: Eq + Hash, S>(known: &mut HashMap<K, Arc<S>>) {
 
 impl SiteState {
     /// Counts one session more, unless there are as many as there may be.
-    pub fn enter(&self, most: usize) -> bool {
-        let one_more = |sessions| (sessions < most).then_some(sessions + 1);
-        let entered = self
+    pub fn acquire(&self, limit: usize) -> bool {
+        let one_more = |sessions| (sessions < limit).then_some(sessions + 1);
+        let acquired = self
             .sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        entered.is_ok()
+        acquired.is_ok()
     }
 
     /// Counts one session less, which has entered.
-    pub fn leave(&self) {
+    pub fn release(&self) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -101,7 +101,7 @@ impl BackendState {
     pub fn avoided(&self, now: Instant) -> Ways {
         let avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         avoided
-            .filter(|avoided| now.saturating_duration_since(avoided.since) < FORGOTTEN)
+            .filter(|avoided| now.saturating_duration_since(avoided.since) < AVOIDED_FOR)
             .map_or(Ways::NONE, |avoided| avoided.ways)
     }
 
@@ -114,7 +114,7 @@ impl BackendState {
 }
 
 /// After this time a server is asked as the client asks again: it may have been mended.
-const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+const AVOIDED_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// More sites, and more backends, than any configuration has.
 const CAPACITY: usize = 10_000;
@@ -140,7 +140,7 @@ mod tests {
         assert!(!registry.backend(backend(21)).avoid(avoid, now));
         assert_eq!(registry.backend(backend(21)).avoided(now), avoid);
         assert_eq!(registry.backend(backend(22)).avoided(now), Ways::NONE);
-        let much_later = now + FORGOTTEN;
+        let much_later = now + AVOIDED_FOR;
         assert_eq!(
             registry.backend(backend(21)).avoided(much_later),
             Ways::NONE

@@ -76,7 +76,7 @@ pub fn parse_epsv(argument: &[u8]) -> EpsvArgument {
 
 /// Where a server's answer to EPSV or PASV says that it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Announced {
+pub struct AnnouncedEndpoint {
     /// The port.
     pub port: u16,
     /// The address of a 227: for people to read, see [`announced`].
@@ -88,16 +88,16 @@ pub struct Announced {
 /// The address in a 227 is ignored: data goes to the address of the control connection, or a server could point
 /// Portcullis anywhere (CVE-2020-8284), and behind NAT it is wrong more often than right. A 229 in answer to PASV and a
 /// 227 in answer to EPSV occur in practice, and so do replies of several lines.
-pub fn announced(reply: &Reply) -> Option<Announced> {
+pub fn announced(reply: &Reply) -> Option<AnnouncedEndpoint> {
     let read = |text: &[u8]| match reply.number() {
         227 => six_numbers(text).map(|fields| {
             let there = address_of(fields);
-            Announced {
+            AnnouncedEndpoint {
                 port: there.port(),
                 address: Some(*there.ip()),
             }
         }),
-        229 => port_in_229(text).map(|port| Announced {
+        229 => port_in_229(text).map(|port| AnnouncedEndpoint {
             port,
             address: None,
         }),

@@ -8,8 +8,8 @@ use super::data::Order;
 use super::data_side::DataSide;
 use super::machine::{Action, Dialled, Ending, Event, Outcome, ProtocolError, Record, Stage};
 use super::{Dials, Session};
-use crate::backend::dial::{DialError, Patience};
-use crate::backend::{Backend, NoReply, Pool, SitePlace};
+use crate::backend::dial::{DialBudget, DialError};
+use crate::backend::{Backend, Pool, ReplyError, SiteSlot};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::server::Ways;
 use crate::net::control::ControlConnection;
@@ -116,30 +116,30 @@ impl Session {
         }
         self.dials = Dials::Some(None);
         let pool = Arc::clone(self.snapshot.runtime.pools.of(route.site_id));
-        self.place = Some(self.admitted(&pool)?);
+        self.site_slot = Some(self.admitted(&pool)?);
         self.dial(&pool).await;
         Ok(())
     }
 
     fn hang_up(&mut self) {
-        let place = self.place.take();
+        let site_slot = self.site_slot.take();
         if let Some(backend) = self.backend.take() {
             let closing = tokio::spawn(async move {
                 backend.close().await;
-                drop(place);
+                drop(site_slot);
             });
             self.dials = Dials::Some(Some(closing));
         }
     }
 
     /// A slot at the site, or the event that keeps the client from its backend.
-    fn admitted(&self, pool: &Pool) -> Result<SitePlace, Event> {
+    fn admitted(&self, pool: &Pool) -> Result<SiteSlot, Event> {
         if self.is_blocked(pool.id()) {
             return Err(Event::Blocked);
         }
         let most = self.snapshot.runtime.settings.limits.sessions_per_site;
-        let place = pool.admit(most, &self.shared.metrics);
-        place.ok_or_else(|| {
+        let site_slot = pool.admit(most, &self.shared.metrics);
+        site_slot.ok_or_else(|| {
             self.summary.site_full(pool.name(), most);
             Event::SiteFull
         })
@@ -161,7 +161,7 @@ impl Session {
             return;
         };
         if let Err(error) = backend.send(line).await {
-            let reason = NoReply::of(&error);
+            let reason = ReplyError::of(&error);
             self.summary.backend_lost(self.machine.stage(), reason);
             self.backend = None;
             self.happened.push_back(Event::BackendGone);
@@ -179,7 +179,7 @@ impl Session {
 
     /// Dials the site's backends, unless the client disconnects meanwhile; each failure is one log line.
     async fn dial(&mut self, pool: &Pool) {
-        let patience = Patience {
+        let budget = DialBudget {
             timeouts: &self.snapshot.runtime.settings.timeouts,
             by: self.login_deadline(),
         };
@@ -197,7 +197,7 @@ impl Session {
         };
         let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
         let dialled = tokio::select! {
-            dialled = pool.connect(resolver, patience, metrics, on_failure) => dialled,
+            dialled = pool.connect(resolver, budget, metrics, on_failure) => dialled,
             () = client_goes(&mut self.client) => return self.happened.push_back(Event::ClientGone),
         };
         if let Some(connection) = &dialled {
@@ -239,7 +239,7 @@ impl Session {
         // In a login the reply may repeat the password.
         if let Record::BackendLost(stage, ProtocolError::ReplyTimeout) = record
             && *stage != Stage::Login
-            && let Some(said) = self.backend.as_ref().and_then(|it| it.unfinished())
+            && let Some(said) = self.backend.as_ref().and_then(|it| it.partial_reply())
         {
             let reason = format!("{}, but {said}", ProtocolError::ReplyTimeout.as_str());
             return self.summary.backend_lost(*stage, reason);

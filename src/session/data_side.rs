@@ -8,7 +8,7 @@ use super::data::{EarlyHandshake, Faults, Legs, Order, PreparedData, RunningData
 use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, Prepared, Protection,
 };
-use crate::backend::data::BackendPort;
+use crate::backend::data::DataEndpoint;
 use crate::config::{CloseNotify, SessionReuse};
 use crate::ftp::command::Direction;
 use crate::passive::{Identity, LeaseRequest};
@@ -69,7 +69,7 @@ impl Session {
         client: ClientData,
         protection: Protection,
     ) {
-        let backend = self.backend_port(backend);
+        let backend = self.data_endpoint(backend);
         let client_socket = self.client.as_ref().map(|client| client.stream().socket());
         let local = client_socket.and_then(|socket| socket.local_addr().ok());
         let (Some(backend), Some(local)) = (backend, local) else {
@@ -132,7 +132,7 @@ impl Session {
 
     /// The backend has announced another port, or connects to another one of ours.
     pub(super) fn redial_backend(&mut self, backend: BackendData) {
-        if let Some(port) = self.backend_port(backend)
+        if let Some(port) = self.data_endpoint(backend)
             && let DataSide::Running(running) = &self.data
         {
             running.redial(port);
@@ -140,11 +140,11 @@ impl Session {
     }
 
     /// The backend's side of the next data connection; `None` only if the session is about to end.
-    fn backend_port(&mut self, data: BackendData) -> Option<BackendPort> {
+    fn data_endpoint(&mut self, data: BackendData) -> Option<DataEndpoint> {
         let backend = self.backend.as_ref()?;
         match data {
-            BackendData::Passive(announced) => backend.announced_port(announced),
-            BackendData::Active => backend.own_port(self.backend_listener.take()?),
+            BackendData::Passive(announced) => backend.passive_endpoint(announced),
+            BackendData::Active => backend.active_endpoint(self.backend_listener.take()?),
         }
     }
 

@@ -28,7 +28,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::backend::{Backend, BackendConnection, SitePlace};
+use crate::backend::{Backend, BackendConnection, SiteSlot};
 use crate::base::SessionId;
 use crate::config::TlsMode;
 use crate::guard::{AttemptFingerprint, Guard};
@@ -151,7 +151,7 @@ pub async fn serve(
         client_end: ClientEnd::Open,
         permit: Some(accepted.permit),
         dials: Dials::None,
-        place: None,
+        site_slot: None,
         backend: None,
         dialled: None,
         backend_listener: None,
@@ -203,7 +203,7 @@ struct Session {
     permit: Option<Permit>,
     dials: Dials,
     /// From the dialling of its site's backend until that connection is closed.
-    place: Option<SitePlace>,
+    site_slot: Option<SiteSlot>,
     backend: Option<BackendConnection>,
     /// Which of the site's was dialled last.
     dialled: Option<Arc<Backend>>,

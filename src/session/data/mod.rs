@@ -21,7 +21,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::machine::{DataEvent, DataFailure, Prepared};
-use crate::backend::data::{Approach, BackendPort};
+use crate::backend::data::{DataEndpoint, PendingConnection};
 use crate::base::SessionId;
 use crate::base::task::Task;
 use crate::config::{CloseNotify, Timeouts};
@@ -41,7 +41,7 @@ use transfer::Transfer;
 /// Data connections between the data port command and the transfer command.
 #[derive(Debug)]
 pub struct PreparedData {
-    backend: Approach,
+    backend: PendingConnection,
     client: PreparedClient,
     /// From [`PreparedData::prepared`] on, if the client connects.
     lease: Option<LeaseHold>,
@@ -76,7 +76,7 @@ pub struct RunningData {
     events: Option<mpsc::Receiver<DataEvent>>,
     orders: watch::Sender<Last>,
     /// Takes another data port of the backend, where the first one could not be reached.
-    ports: mpsc::Sender<BackendPort>,
+    ports: mpsc::Sender<DataEndpoint>,
     moved: Arc<AtomicU64>,
     began: Instant,
     /// Held until the transfer is over, so that nothing else of the client's address comes to its port unnoticed.
@@ -129,7 +129,7 @@ impl PreparedData {
     /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it; does the
     /// handshake with it if it begins that before its command.
     pub fn passive(
-        backend: BackendPort,
+        backend: DataEndpoint,
         leasing: impl Future<Output = Result<Lease, NoPort>> + Send + 'static,
         early: Option<EarlyHandshake>,
         timeouts: &Timeouts,
@@ -167,7 +167,7 @@ impl PreparedData {
             Ok(guest)
         };
         Self {
-            backend: Approach::to(backend, timeouts.data_connect),
+            backend: PendingConnection::start(backend, timeouts.data_connect),
             client: PreparedClient::Passive {
                 leased,
                 arrival: Task::spawn(arrival),
@@ -182,10 +182,15 @@ impl PreparedData {
     }
 
     /// Begins to connect to the backend's data port; the client is connected to when the transfer begins.
-    pub fn active(backend: BackendPort, to: SocketAddr, from: IpAddr, timeouts: &Timeouts) -> Self {
+    pub fn active(
+        backend: DataEndpoint,
+        to: SocketAddr,
+        from: IpAddr,
+        timeouts: &Timeouts,
+    ) -> Self {
         let (orders, told) = Told::nothing(timeouts);
         Self {
-            backend: Approach::to(backend, timeouts.data_connect),
+            backend: PendingConnection::start(backend, timeouts.data_connect),
             client: PreparedClient::Active { to, from },
             lease: None,
             orders,
@@ -289,7 +294,7 @@ impl RunningData {
     }
 
     /// Gives the transfer's task another data port of the backend, for which it waits.
-    pub fn redial(&self, port: BackendPort) {
+    pub fn redial(&self, port: DataEndpoint) {
         // The channel has a free slot: each port answers one [`DataEvent::BackendNotReached`].
         let _ = self.ports.try_send(port);
     }

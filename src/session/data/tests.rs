@@ -88,8 +88,8 @@ fn legs(direction: Direction, backend_tls: Option<BackendSessionTls>, timeouts: 
     }
 }
 
-fn passive(to: SocketAddr) -> BackendPort {
-    BackendPort::Passive {
+fn passive(to: SocketAddr) -> DataEndpoint {
+    DataEndpoint::Passive {
         to,
         announced: None,
     }
@@ -101,7 +101,7 @@ async fn a_task_that_dies_on_its_way_to_the_backend_is_not_the_backends_fault() 
     let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
     let (orders, told) = Told::nothing(&timeouts);
     let data = PreparedData {
-        backend: Approach::panicking(),
+        backend: PendingConnection::panicking(),
         client: PreparedClient::Active {
             to: nobody,
             from: nobody.ip(),

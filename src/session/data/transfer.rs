@@ -13,7 +13,7 @@ use super::fault::Stage;
 use super::legs::{OpenLeg, OpenLegs, open_client, secure_backend};
 use super::told::Told;
 use super::{Legs, Order, PreparedClient};
-use crate::backend::data::{Approach, BackendPort, Reached};
+use crate::backend::data::{DataEndpoint, PendingConnection, ReadyConnection};
 use crate::config::CloseNotify;
 use crate::ftp::command::Direction;
 use crate::net::relay::{Broken, Ended, first_bytes, relay};
@@ -40,8 +40,8 @@ impl Transfer {
     /// Opens what has been prepared, and does all the rest.
     pub(super) async fn run(
         self,
-        backend: Approach,
-        further: mpsc::Receiver<BackendPort>,
+        backend: PendingConnection,
+        further: mpsc::Receiver<DataEndpoint>,
         mut client: PreparedClient,
     ) {
         let mut open = OpenLegs::default();
@@ -91,8 +91,8 @@ impl Transfer {
 
     async fn transfer(
         &self,
-        backend: Approach,
-        further: mpsc::Receiver<BackendPort>,
+        backend: PendingConnection,
+        further: mpsc::Receiver<DataEndpoint>,
         client: &mut PreparedClient,
         open: &mut OpenLegs,
     ) -> Result<(), DataFailure> {
@@ -123,15 +123,15 @@ impl Transfer {
     /// Reaches the backend's data port, or another one that the session gets from it: nothing has been lost by then.
     async fn reach(
         &self,
-        mut backend: Approach,
-        mut further: mpsc::Receiver<BackendPort>,
-    ) -> Result<Reached, DataFailure> {
+        mut backend: PendingConnection,
+        mut further: mpsc::Receiver<DataEndpoint>,
+    ) -> Result<ReadyConnection, DataFailure> {
         loop {
-            let (target, error) = match backend.reach().await {
+            let (target, error) = match backend.ready().await {
                 Ok(reached) => return Ok(reached),
                 Err(failed) => failed.ok_or(DataFailure::Internal)?,
             };
-            let announced = target.named_elsewhere();
+            let announced = target.announced_elsewhere();
             tracing::warn!(
                 session = self.legs.session.0,
                 site = self.legs.site,
@@ -148,12 +148,17 @@ impl Transfer {
             self.tell(DataEvent::BackendNotReached).await;
             // Without another one, the session drops this task.
             let port = further.recv().await.ok_or(DataFailure::NoBackend)?;
-            backend = Approach::to(port, self.legs.timeouts.data_connect);
+            backend = PendingConnection::start(port, self.legs.timeouts.data_connect);
         }
     }
 
     /// Opens both legs side by side: the backend may wait for our hello as well as the client for its 150.
-    async fn open(&self, backend: Reached, client: &mut PreparedClient, open: &mut OpenLegs) {
+    async fn open(
+        &self,
+        backend: ReadyConnection,
+        client: &mut PreparedClient,
+        open: &mut OpenLegs,
+    ) {
         let client_tls = self.client_tls.as_ref();
         let mut backend = pin!(async {
             // One that connects to us may do so before its 1yz or after it: until then it has the time for a reply.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Ending, Outcome, ProtocolError, Stage};
 use crate::base::SiteId;
-use crate::ftp::address::Announced;
+use crate::ftp::address::AnnouncedEndpoint;
 use crate::ftp::answer::Answer;
 use crate::ftp::command::{Command, Direction};
 use crate::ftp::reply::Reply;
@@ -76,7 +76,7 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendData {
     /// We connect to the port that it has announced, at its control connection's address.
-    Passive(Announced),
+    Passive(AnnouncedEndpoint),
     /// It connects to where we listen.
     Active,
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::ftp::address::Announced;
+use crate::ftp::address::AnnouncedEndpoint;
 use crate::session::machine::DataFailure;
 
 fn client_address(session: &mut Session) -> Option<ClientData> {
@@ -20,7 +20,7 @@ fn pasv_announces_the_address_the_client_reached_and_never_the_backends() {
     assert_eq!(session.sent(), ["PASV"]);
     session.backend("227 x (10,0,0,1,7,208)");
     assert!(session.has(&Action::PrepareData {
-        backend: BackendData::Passive(Announced {
+        backend: BackendData::Passive(AnnouncedEndpoint {
             port: 2000,
             address: Some(Ipv4Addr::new(10, 0, 0, 1)),
         }),
