@@ -14,7 +14,7 @@ use crate::config::TlsMode;
 use crate::ftp::answer;
 use crate::limit::{LimitExceeded, Permit};
 use crate::net::listen::Acceptor;
-use crate::net::proxy_header::{self, Ends, Unidentified};
+use crate::net::proxy_header::{self, ProxiedAddresses, ProxyHeaderError};
 use crate::observe::metrics::RefusedReason;
 use crate::session::{self, Accepted, Drain, Shared};
 use crate::snapshot::Snapshot;
@@ -58,7 +58,7 @@ pub(super) async fn accept(
         };
         match trusted {
             None => incoming.direct(),
-            Some(trusted) => incoming.relayed(trusted),
+            Some(trusted) => incoming.proxied(trusted),
         }
     }
 }
@@ -81,15 +81,19 @@ impl IncomingConnection {
         let Ok(destination) = self.stream.local_addr() else {
             return;
         };
-        let ends = Ends {
+        let addresses = ProxiedAddresses {
             client: self.peer,
             destination,
         };
         let limits = &self.snapshot.runtime.settings.limits;
         let now = Instant::now();
-        match self.shared.limiter.admit(ends.client.ip(), limits, now) {
-            Ok(permit) => drop(tokio::spawn(self.serve(ends, permit))),
-            Err(refused) => self.refuse(ends.client, refused),
+        match self
+            .shared
+            .limiter
+            .admit(addresses.client.ip(), limits, now)
+        {
+            Ok(permit) => drop(tokio::spawn(self.serve(addresses, permit))),
+            Err(refused) => self.refuse(addresses.client, refused),
         }
     }
 
@@ -97,9 +101,9 @@ impl IncomingConnection {
     ///
     /// The slot among all sessions is taken before waiting for the header, so that connections that never send one are
     /// bounded, too.
-    fn relayed(mut self, trusted: Arc<[IpNet]>) {
+    fn proxied(mut self, trusted: Arc<[IpNet]>) {
         if !proxy_header::is_trusted(self.peer, &trusted) {
-            return self.close_unidentified(&Unidentified::Untrusted);
+            return self.close_unidentified(&ProxyHeaderError::Untrusted);
         }
         let peer = self.peer;
         let limits = &self.snapshot.runtime.settings.limits;
@@ -109,11 +113,11 @@ impl IncomingConnection {
         };
         tokio::spawn(async move {
             match proxy_header::read(&mut self.stream, &trusted).await {
-                Ok(ends) => {
+                Ok(addresses) => {
                     let limits = &self.snapshot.runtime.settings.limits;
-                    match reservation.admit(ends.client.ip(), limits, Instant::now()) {
-                        Ok(permit) => self.serve(ends, permit).await,
-                        Err(refused) => self.refuse(ends.client, refused),
+                    match reservation.admit(addresses.client.ip(), limits, Instant::now()) {
+                        Ok(permit) => self.serve(addresses, permit).await,
+                        Err(refused) => self.refuse(addresses.client, refused),
                     }
                 }
                 Err(error) => self.close_unidentified(&error),
@@ -121,11 +125,11 @@ impl IncomingConnection {
         });
     }
 
-    async fn serve(self, ends: Ends, permit: Permit) {
+    async fn serve(self, addresses: ProxiedAddresses, permit: Permit) {
         let accepted = Accepted {
             stream: self.stream,
-            client: ends.client,
-            local: ends.destination.ip(),
+            client: addresses.client,
+            local: addresses.destination.ip(),
             listener: self.listener,
             tls: self.tls,
             permit,
@@ -151,7 +155,7 @@ impl IncomingConnection {
     }
 
     /// Closes without a reply: any reply to an unknown peer would reveal what runs here.
-    fn close_unidentified(self, error: &Unidentified) {
+    fn close_unidentified(self, error: &ProxyHeaderError) {
         let Some(fault) = error.fault() else {
             tracing::debug!(peer = %self.peer, listener = %self.listener, %error, "health check by a balancer");
             return;

@@ -66,7 +66,7 @@ pub enum StartError {
     #[error(transparent)]
     Passive(#[from] PortError),
     /// A listener can't be opened.
-    #[error("the {what} {address} can't be opened: {source}{}", listen::remedy(*address, source))]
+    #[error("the {what} {address} can't be opened: {source}{}", listen::bind_error_hint(*address, source))]
     Listen {
         /// `listener` or `admin endpoint`.
         what: &'static str,

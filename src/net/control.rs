@@ -21,15 +21,15 @@ pub struct ControlConnection {
     lines: LineBuffer,
     /// How it ended: `UnexpectedEof` if the peer closed it.
     end: Option<Arc<io::Error>>,
-    sending: Sending,
+    write_state: WriteState,
 }
 
 /// Whether the peer can still be sent anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sending {
-    Possible,
+enum WriteState {
+    Open,
     /// It may have part of what it was sent last, and would take what follows for the rest.
-    Over,
+    Failed,
 }
 
 /// The kind of peer.
@@ -56,7 +56,7 @@ impl ControlConnection {
             peer,
             lines: LineBuffer::new(line_limit),
             end: None,
-            sending: Sending::Possible,
+            write_state: WriteState::Open,
         }
     }
 
@@ -146,7 +146,7 @@ impl ControlConnection {
     /// # Errors
     /// If the peer is gone, or hasn't taken them after [`WRITE_PATIENCE`]; then nothing more can be sent.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if std::mem::replace(&mut self.sending, Sending::Over) == Sending::Over {
+        if std::mem::replace(&mut self.write_state, WriteState::Failed) == WriteState::Failed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let sending = async {
@@ -154,7 +154,7 @@ impl ControlConnection {
             self.stream.flush().await
         };
         timeout(WRITE_PATIENCE, sending).await??;
-        self.sending = Sending::Possible;
+        self.write_state = WriteState::Open;
         Ok(())
     }
 

@@ -30,7 +30,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// What helps where an address can't be listened on, to stand behind the error; nothing where that says all.
-pub fn remedy(address: SocketAddr, error: &io::Error) -> String {
+pub fn bind_error_hint(address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(

@@ -55,7 +55,7 @@ pub fn data_before_connect(socket: &TcpSocket) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `setsockopt(2)`.
-pub fn bear_standstill(stream: &TcpStream, idle: Duration) -> io::Result<()> {
+pub fn set_stall_timeout(stream: &TcpStream, idle: Duration) -> io::Result<()> {
     let silence = idle.saturating_add(MARGIN).min(LONGEST);
     if silence <= PEER_SILENCE {
         return Ok(());
@@ -64,7 +64,7 @@ pub fn bear_standstill(stream: &TcpStream, idle: Duration) -> io::Result<()> {
 }
 
 /// Ends our direction of a data connection as a complete one: disarms the reset and sends FIN, which takes along what
-/// [`hold_for_fin`] has held back. There is nothing to wait for in between, so no FIN is sent by accident.
+/// [`cork`] has held back. There is nothing to wait for in between, so no FIN is sent by accident.
 ///
 /// # Errors
 /// If the peer has reset the connection, also since the last write: shutdown(2) alone would find no connection, and
@@ -82,7 +82,7 @@ pub fn finish(stream: &TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `setsockopt(2)`.
-pub fn acknowledge(stream: &TcpStream) -> io::Result<()> {
+pub fn quickack(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_quickack(true)
 }
 
@@ -91,7 +91,7 @@ pub fn acknowledge(stream: &TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `setsockopt(2)`.
-pub fn hold_for_fin(stream: &TcpStream) -> io::Result<()> {
+pub fn cork(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_cork(true)
 }
 
@@ -120,12 +120,12 @@ mod tests {
         for (idle, silence) in [(1, 180), (120, 180), (121, 181), (3600, 3660)] {
             let stream = TcpStream::connect(peer).await.unwrap();
             data(&stream).unwrap();
-            bear_standstill(&stream, Duration::from_secs(idle)).unwrap();
+            set_stall_timeout(&stream, Duration::from_secs(idle)).unwrap();
             let set = SockRef::from(&stream).tcp_user_timeout().unwrap();
             assert_eq!(set, Some(Duration::from_secs(silence)), "{idle}");
         }
         let stream = TcpStream::connect(peer).await.unwrap();
         // More than the kernel can count.
-        bear_standstill(&stream, Duration::MAX).unwrap();
+        set_stall_timeout(&stream, Duration::MAX).unwrap();
     }
 }

@@ -35,13 +35,13 @@ pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 #[derive(Debug, Default)]
 pub struct Resolver {
     /// By name and port. No more than there are backends in configurations.
-    running: Mutex<HashMap<Name, Answer>>,
+    running: Mutex<HashMap<HostAndPort, SharedLookup>>,
 }
 
-type Name = (String, u16);
+type HostAndPort = (String, u16);
 
 /// `None` until the lookup is done. All waiting tasks get the same error, so it is shared.
-type Answer = watch::Receiver<Option<Result<Vec<SocketAddr>, Arc<io::Error>>>>;
+type SharedLookup = watch::Receiver<Option<Result<Vec<SocketAddr>, Arc<io::Error>>>>;
 
 impl Resolver {
     /// As [`look_up`], by the look-up of this name that is under way if there is one.
@@ -53,22 +53,22 @@ impl Resolver {
             // No thread, no task.
             return look_up(host, port).await;
         }
-        let ask = |(host, port): Name| async move { look_up(&host, port).await };
-        self.share((host.to_owned(), port), ask).await
+        let start = |(host, port): HostAndPort| async move { look_up(&host, port).await };
+        self.share((host.to_owned(), port), start).await
     }
 
     /// What the running look-up of this name says, or a new one.
     async fn share<F>(
         self: &Arc<Self>,
-        name: Name,
-        ask: impl FnOnce(Name) -> F,
+        name: HostAndPort,
+        start: impl FnOnce(HostAndPort) -> F,
     ) -> io::Result<Vec<SocketAddr>>
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
-        let mut answer = self.join_or_begin(name, ask);
-        let told = answer.wait_for(Option::is_some).await;
-        match told.as_deref() {
+        let mut lookup_result = self.join_or_begin(name, start);
+        let result = lookup_result.wait_for(Option::is_some).await;
+        match result.as_deref() {
             Ok(Some(Ok(addresses))) => Ok(addresses.clone()),
             Ok(Some(Err(error))) => Err(io::Error::new(error.kind(), Arc::clone(error))),
             Ok(None) | Err(_) => Err(io::Error::other("the look-up broke off")),
@@ -77,31 +77,35 @@ impl Resolver {
 
     /// A new lookup runs in its own task, which goes on when the waiting tasks have given up: later calls wait for the
     /// same one.
-    fn join_or_begin<F>(self: &Arc<Self>, name: Name, ask: impl FnOnce(Name) -> F) -> Answer
+    fn join_or_begin<F>(
+        self: &Arc<Self>,
+        name: HostAndPort,
+        start: impl FnOnce(HostAndPort) -> F,
+    ) -> SharedLookup
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
         let mut running = self.lock();
-        if let Some(answer) = running.get(&name)
+        if let Some(lookup_result) = running.get(&name)
             // Closed without an answer: it broke off.
-            && answer.has_changed().is_ok()
+            && lookup_result.has_changed().is_ok()
         {
-            return answer.clone();
+            return lookup_result.clone();
         }
-        let (tell, answer) = watch::channel(None);
-        running.insert(name.clone(), answer.clone());
-        let asking = ask(name.clone());
+        let (sender, lookup_result) = watch::channel(None);
+        running.insert(name.clone(), lookup_result.clone());
+        let lookup = start(name.clone());
         let resolver = Arc::clone(self);
         tokio::spawn(async move {
-            let result = asking.await.map_err(Arc::new);
+            let result = lookup.await.map_err(Arc::new);
             // Removed first, so that a call from now on does not get an old result.
             resolver.lock().remove(&name);
-            tell.send_replace(Some(result));
+            sender.send_replace(Some(result));
         });
-        answer
+        lookup_result
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Answer>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<HostAndPort, SharedLookup>> {
         // Every change is a single insertion or removal.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -43,7 +43,7 @@ pub enum SourceEnd {
 
 /// Result of filling the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Supply {
+pub(super) enum Fill {
     /// Bytes are there to be taken.
     Bytes,
     /// There were no more.
@@ -114,32 +114,32 @@ impl Source {
     ///
     /// # Errors
     /// Those of `recv(2)`, and what is wrong with a peer's TLS records: given after the last byte that was right.
-    pub(super) fn poll_supply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Supply>> {
+    pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Fill>> {
         match self {
-            Self::Plain(source) => source.poll_supply(context),
-            Self::FromClient(source) => source.poll_supply(context),
-            Self::FromEarlyClient(source) => source.poll_supply(context),
-            Self::FromBackend(source) => source.poll_supply(context),
+            Self::Plain(source) => source.poll_fill(context),
+            Self::FromClient(source) => source.poll_fill(context),
+            Self::FromEarlyClient(source) => source.poll_fill(context),
+            Self::FromBackend(source) => source.poll_fill(context),
         }
     }
 
     /// The bytes that are there.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(super) fn buffer(&self) -> &[u8] {
         match self {
-            Self::Plain(source) => source.bytes(),
-            Self::FromClient(source) => source.bytes(),
+            Self::Plain(source) => source.buffer(),
+            Self::FromClient(source) => source.buffer(),
             Self::FromEarlyClient(source) => &source.buffer[..source.filled],
-            Self::FromBackend(source) => source.bytes(),
+            Self::FromBackend(source) => source.buffer(),
         }
     }
 
     /// All of [`Source::bytes`] has been taken.
-    pub(super) fn taken(&mut self) {
+    pub(super) fn consume(&mut self) {
         match self {
             Self::Plain(source) => source.filled = 0,
-            Self::FromClient(source) => source.taken(),
+            Self::FromClient(source) => source.consume(),
             Self::FromEarlyClient(source) => source.filled = 0,
-            Self::FromBackend(source) => source.taken(),
+            Self::FromBackend(source) => source.consume(),
         }
     }
 
@@ -180,7 +180,7 @@ pub struct PlainSource {
 
 impl PlainSource {
     /// The bytes that are there.
-    pub fn bytes(&self) -> &[u8] {
+    pub fn buffer(&self) -> &[u8] {
         &self.buffer[..self.filled]
     }
 
@@ -192,7 +192,7 @@ impl PlainSource {
         Poll::Ready(Ok(count > 0))
     }
 
-    fn poll_supply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Supply>> {
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Fill>> {
         if self.filled == 0 {
             if self.full && self.buffer.len() < LARGEST_PIECE {
                 self.buffer.resize(self.buffer.len() * 2, 0);
@@ -201,8 +201,8 @@ impl PlainSource {
             self.full = self.filled == self.buffer.len();
         }
         Poll::Ready(Ok(match self.filled {
-            0 => Supply::End(SourceEnd::Fin),
-            _ => Supply::Bytes,
+            0 => Fill::End(SourceEnd::Fin),
+            _ => Fill::Bytes,
         }))
     }
 }
@@ -217,18 +217,18 @@ pub struct EarlySource {
 }
 
 impl EarlySource {
-    fn poll_supply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Supply>> {
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Fill>> {
         if self.filled > 0 {
-            return Poll::Ready(Ok(Supply::Bytes));
+            return Poll::Ready(Ok(Fill::Bytes));
         }
         let mut into = ReadBuf::new(&mut self.buffer);
         let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut into));
         self.filled = into.filled().len();
         Poll::Ready(match read {
-            Ok(()) if self.filled > 0 => Ok(Supply::Bytes),
-            Ok(()) => Ok(Supply::End(SourceEnd::CloseNotify)),
+            Ok(()) if self.filled > 0 => Ok(Fill::Bytes),
+            Ok(()) => Ok(Fill::End(SourceEnd::CloseNotify)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Ok(Supply::End(SourceEnd::Unclean))
+                Ok(Fill::End(SourceEnd::Unclean))
             }
             Err(error) => Err(error),
         })

@@ -68,7 +68,7 @@ impl Stream {
     pub async fn finish(&mut self) -> io::Result<()> {
         self.flush().await?;
         if self.is_tls() {
-            options::hold_for_fin(self.socket())?;
+            options::cork(self.socket())?;
         }
         match self {
             Self::Plain(_) => {}
@@ -101,7 +101,7 @@ impl Stream {
         if let Self::ToBackend(stream) = self {
             let (socket, connection) = stream.get_mut();
             // One read holds more tickets than backends send. Other errors of this connection no longer matter.
-            if let Ok(1..) = connection.read_tls(&mut Arrived(socket)) {
+            if let Ok(1..) = connection.read_tls(&mut NonBlocking(socket)) {
                 let _ = connection.process_new_packets();
             }
         }
@@ -109,9 +109,9 @@ impl Stream {
 }
 
 /// What has arrived at a socket, and nothing that would have to be waited for.
-struct Arrived<'a>(&'a TcpStream);
+struct NonBlocking<'a>(&'a TcpStream);
 
-impl io::Read for Arrived<'_> {
+impl io::Read for NonBlocking<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.0.try_read(into)
     }

@@ -43,7 +43,7 @@ pub(super) struct Port {
 
 /// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("the passive port {address} can't be opened: {source}{}", listen::remedy(*address, source))]
+#[error("the passive port {address} can't be opened: {source}{}", listen::bind_error_hint(*address, source))]
 pub struct PortError {
     /// Where it should have listened.
     pub address: SocketAddr,

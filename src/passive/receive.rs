@@ -59,7 +59,7 @@ async fn identify(
     dispatcher: Arc<Dispatcher>,
 ) {
     match proxy_header::read(&mut stream, &balancers).await {
-        Ok(ends) => dispatcher.arrive(stream, ends.client.ip(), port),
+        Ok(addresses) => dispatcher.arrive(stream, addresses.client.ip(), port),
         Err(error) => {
             let Some(fault) = error.fault() else {
                 tracing::debug!(%peer, %port, %error, "health check of a data port by a balancer");

@@ -173,7 +173,7 @@ impl Session {
     fn acknowledge_preliminary(&self) {
         if let Some(backend) = &self.backend {
             // If the connection is gone, the next read shows it.
-            let _ = options::acknowledge(backend.stream().socket());
+            let _ = options::quickack(backend.stream().socket());
         }
     }
 

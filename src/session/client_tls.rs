@@ -43,7 +43,7 @@ pub(super) async fn handshake(
     let stream = Stream::ToClient(Box::new(stream));
     // Where no ticket takes the acknowledgement along, a client that leaves Nagle's algorithm on would keep its USER back. If
     // the connection is gone, the next read shows it.
-    let _ = options::acknowledge(stream.socket());
+    let _ = options::quickack(stream.socket());
     if let Some(version) = stream.tls_version() {
         summary.secured(version);
     }

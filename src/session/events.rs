@@ -148,10 +148,10 @@ impl Session {
     async fn read_what_has_arrived(&mut self) {
         sleep(deadline::REACTOR_TURN).await;
         if let Some(backend) = &mut self.backend {
-            deadline::at_once(backend.fill()).await;
+            deadline::poll_once(backend.fill()).await;
         }
         if let Some(client) = &mut self.client {
-            deadline::at_once(client.fill()).await;
+            deadline::poll_once(client.fill()).await;
         }
     }
 
@@ -160,7 +160,7 @@ impl Session {
         match self.machine.deadline() {
             Deadline::AfterInput(_) | Deadline::OnceInputIsDelivered(_) => {
                 if let Some(client) = &mut self.client {
-                    deadline::at_once(client.fill()).await;
+                    deadline::poll_once(client.fill()).await;
                 }
                 if let Some(event) = self.event_from_client() {
                     return Some(event);

@@ -6,7 +6,7 @@
 
 pub mod parse;
 
-pub use parse::{BadHeader, Ends};
+pub use parse::{BadHeader, ProxiedAddresses};
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,16 +23,16 @@ use parse::{Header, LONGEST, Parsed};
 
 /// Why the client of a connection is unknown.
 #[derive(Debug, thiserror::Error)]
-pub enum Unidentified {
+pub enum ProxyHeaderError {
     /// The peer is not in one of the trusted networks, and may say what it likes.
     #[error("the peer is not in a network of proxy_protocol.trusted")]
     Untrusted,
     /// The connection ended, or failed, without a byte: a balancer's own health check, which some end with a reset.
     #[error("the connection closed without sending anything")]
-    Silent,
+    Empty,
     /// The connection ended, or failed, before the header did.
     #[error("the connection closed before a complete PROXY header arrived")]
-    Ended(#[source] io::Error),
+    Truncated(#[source] io::Error),
     /// The header took too long.
     #[error("no complete PROXY header after {0:?}")]
     TimedOut(Duration),
@@ -41,13 +41,13 @@ pub enum Unidentified {
     Malformed(#[from] BadHeader),
 }
 
-impl Unidentified {
+impl ProxyHeaderError {
     /// Its metric label, if it is a fault.
     pub fn fault(&self) -> Option<ProxyHeaderFault> {
         match self {
-            Self::Silent => None,
+            Self::Empty => None,
             Self::Untrusted => Some(ProxyHeaderFault::Untrusted),
-            Self::Ended(_) | Self::TimedOut(_) => Some(ProxyHeaderFault::Missing),
+            Self::Truncated(_) | Self::TimedOut(_) => Some(ProxyHeaderFault::Missing),
             Self::Malformed(_) => Some(ProxyHeaderFault::Malformed),
         }
     }
@@ -63,19 +63,22 @@ pub fn is_trusted(peer: SocketAddr, trusted: &[IpNet]) -> bool {
 ///
 /// # Errors
 /// If the peer isn't trusted, or its header doesn't come whole within [`PATIENCE`].
-pub async fn read(stream: &mut TcpStream, trusted: &[IpNet]) -> Result<Ends, Unidentified> {
+pub async fn read(
+    stream: &mut TcpStream,
+    trusted: &[IpNet],
+) -> Result<ProxiedAddresses, ProxyHeaderError> {
     // Only a connection that has been reset has no addresses any more.
-    let peer = stream.peer_addr().map_err(|_| Unidentified::Silent)?;
-    let local = stream.local_addr().map_err(|_| Unidentified::Silent)?;
+    let peer = stream.peer_addr().map_err(|_| ProxyHeaderError::Empty)?;
+    let local = stream.local_addr().map_err(|_| ProxyHeaderError::Empty)?;
     if !is_trusted(peer, trusted) {
-        return Err(Unidentified::Untrusted);
+        return Err(ProxyHeaderError::Untrusted);
     }
     let header = timeout(PATIENCE, header(stream))
         .await
-        .map_err(|_| Unidentified::TimedOut(PATIENCE))??;
+        .map_err(|_| ProxyHeaderError::TimedOut(PATIENCE))??;
     Ok(match header {
-        Header::Relayed(ends) => ends,
-        Header::Own => Ends {
+        Header::Proxied(addresses) => addresses,
+        Header::Local => ProxiedAddresses {
             client: canonical(peer),
             destination: canonical(local),
         },
@@ -83,23 +86,26 @@ pub async fn read(stream: &mut TcpStream, trusted: &[IpNet]) -> Result<Ends, Uni
 }
 
 /// Takes the header's bytes off the socket, and no other.
-async fn header(stream: &mut TcpStream) -> Result<Header, Unidentified> {
+async fn header(stream: &mut TcpStream) -> Result<Header, ProxyHeaderError> {
     let mut bytes = vec![0; LONGEST];
     let mut taken = 0;
     loop {
         // Peeked first: only the bytes themselves show where the header ends.
         let seen = match stream.peek(&mut bytes[taken..]).await {
-            Ok(0) | Err(_) if taken == 0 => return Err(Unidentified::Silent),
+            Ok(0) | Err(_) if taken == 0 => return Err(ProxyHeaderError::Empty),
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            looked => looked,
+            peeked => peeked,
         };
-        let seen = taken + seen.map_err(Unidentified::Ended)?;
+        let seen = taken + seen.map_err(ProxyHeaderError::Truncated)?;
         let (header, end) = match parse::parse(&bytes[..seen])? {
             Parsed::Incomplete => (None, seen),
             Parsed::Complete { header, length } => (Some(header), length),
         };
         let rest = &mut bytes[taken..end];
-        stream.read_exact(rest).await.map_err(Unidentified::Ended)?;
+        stream
+            .read_exact(rest)
+            .await
+            .map_err(ProxyHeaderError::Truncated)?;
         taken = end;
         if let Some(header) = header {
             return Ok(header);

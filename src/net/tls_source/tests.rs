@@ -74,12 +74,12 @@ async fn connection() -> (TcpStream, TcpStream) {
 async fn read_to_end(source: &mut Source) -> (Vec<u8>, io::Result<SourceEnd>) {
     let mut all = Vec::new();
     loop {
-        match poll_fn(|context| source.poll_supply(context)).await {
-            Ok(Supply::Bytes) => {
-                all.extend_from_slice(source.bytes());
-                source.taken();
+        match poll_fn(|context| source.poll_fill(context)).await {
+            Ok(Fill::Bytes) => {
+                all.extend_from_slice(source.buffer());
+                source.consume();
             }
-            Ok(Supply::End(end)) => return (all, Ok(end)),
+            Ok(Fill::End(end)) => return (all, Ok(end)),
             Err(error) => return (all, Err(error)),
         }
     }

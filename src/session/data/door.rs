@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::legs::{PATIENCE_AFTER_A_STRANGER, connect_to_client};
 use super::{Legs, PreparedClient};
-use crate::net::deadline::late;
+use crate::net::deadline::elapsed;
 use crate::passive::Arrived;
 use crate::session::machine::DataFailure;
 use crate::tls::hello::{self, Hello};
@@ -74,7 +74,7 @@ impl PreparedClient {
                     decided = &mut decided => return decided,
                     () = silent => return Ok(()),
                     failure = stranger => return Err(failure),
-                    () = late(legs.timeouts.data_connect) => {}
+                    () = elapsed(legs.timeouts.data_connect) => {}
                 }
                 // The accepting task knows whether another connection was there.
                 given_up.notify_one();

@@ -14,7 +14,7 @@ use rustls::HandshakeKind;
 use tokio::time::sleep;
 
 use super::fault::Stage;
-use super::legs::{Came, Guest, OpenLeg, Role, TLS_HANDSHAKE_RECORD, bear_standstill, judge};
+use super::legs::{Came, Guest, OpenLeg, Role, TLS_HANDSHAKE_RECORD, judge, set_stall_timeout};
 use super::told::Told;
 use super::{Legs, Order};
 use crate::net::deadline::timeout;
@@ -111,7 +111,7 @@ impl EarlyHandshake {
         let stream = timeout(self.patience, accepting).await??;
         let stream = Stream::ToClient(Box::new(stream));
         // Its first data may wait for that, see `TlsSource::handshake`.
-        let _ = options::acknowledge(stream.socket());
+        let _ = options::quickack(stream.socket());
         let proof = connection.proof(stream.handshake_kind());
         Ok(Early { stream, proof })
     }
@@ -140,7 +140,7 @@ pub(super) fn take_over(
         return Err(DataFailure::ClientHandshake);
     };
     judge(lease, proof, tls)?;
-    bear_standstill(stream.socket(), legs);
+    set_stall_timeout(stream.socket(), legs);
     Ok(match Role::of(Leg::Client, legs.direction) {
         Role::Source => OpenLeg::Source(Source::early(stream)),
         Role::Sink => OpenLeg::Sink(stream),

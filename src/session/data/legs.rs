@@ -17,7 +17,7 @@ use super::told::Told;
 use super::transfer::failure_of;
 use super::{Legs, PreparedClient};
 use crate::ftp::command::Direction;
-use crate::net::deadline::late;
+use crate::net::deadline::elapsed;
 use crate::net::source::Source;
 use crate::net::stream::Stream;
 use crate::net::{connect, options};
@@ -115,7 +115,7 @@ pub(super) async fn secure_backend(
     legs: &Legs,
     told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
-    bear_standstill(&socket, legs);
+    set_stall_timeout(&socket, legs);
     let role = Role::of(Leg::Backend, legs.direction);
     let Some(tls) = &legs.backend_tls else {
         return Ok(OpenLeg::plain(socket, role));
@@ -134,7 +134,7 @@ pub(super) async fn secure_backend(
         if let Err(silent) = told.begun().await {
             return silent;
         }
-        late(legs.timeouts.tls_handshake).await;
+        elapsed(legs.timeouts.tls_handshake).await;
         DataFailure::BackendHandshake
     };
     match secure(handshake, too_late, Leg::Backend, legs).await? {
@@ -386,7 +386,7 @@ async fn secure_client(
     told: &Told,
 ) -> Result<(OpenLeg, Proof), DataFailure> {
     let Arrived { mut stream, read } = arrived;
-    bear_standstill(&stream, legs);
+    set_stall_timeout(&stream, legs);
     let role = Role::of(Leg::Client, legs.direction);
     let Some(tls) = tls else {
         // PROT C after a PASV under PROT P: what was read as a ClientHello would be missing in the file.
@@ -402,7 +402,7 @@ async fn secure_client(
         return Err(failure);
     }
     let too_late = async {
-        late(legs.timeouts.tls_handshake).await;
+        elapsed(legs.timeouts.tls_handshake).await;
         DataFailure::ClientHandshake
     };
     let connection = tls.connection();
@@ -452,7 +452,7 @@ async fn begins_tls(
     };
     let silent = async {
         match told.begun().await {
-            Ok(()) => late(legs.silence).await,
+            Ok(()) => elapsed(legs.silence).await,
             Err(failure) => return failure,
         }
         DataFailure::ClientSilent
@@ -467,10 +467,10 @@ async fn begins_tls(
     }
 }
 
-pub(super) fn bear_standstill(socket: &TcpStream, legs: &Legs) {
+pub(super) fn set_stall_timeout(socket: &TcpStream, legs: &Legs) {
     // If the peer has reset it already, the handshake or the first byte shows it.
     let timeouts = &legs.timeouts;
-    let _ = options::bear_standstill(socket, timeouts.data_idle.max(timeouts.backend_reply));
+    let _ = options::set_stall_timeout(socket, timeouts.data_idle.max(timeouts.backend_reply));
 }
 
 /// The first byte of a ClientHello: record type 22.

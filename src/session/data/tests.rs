@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::{BackendTls, TlsMode, TlsVersion, Verify};
-use crate::net::relay::Patience;
+use crate::net::relay::StepTimeout;
 use crate::tls::BackendTlsClient;
 
 /// The data connections of a task that does this.
@@ -181,7 +181,7 @@ async fn nobody_stands_still_before_the_backend_begins() {
     };
     let (orders, told) = Told::nothing(&timeouts);
     let began = Instant::now();
-    assert_eq!(told.over(began), began + Duration::from_secs(20));
+    assert_eq!(told.deadline(began), began + Duration::from_secs(20));
     assert!(!told.has_begun());
 
     tokio::time::advance(Duration::from_secs(5)).await;
@@ -191,12 +191,12 @@ async fn nobody_stands_still_before_the_backend_begins() {
     });
     let begun = Instant::now();
     assert!(told.has_begun());
-    assert_eq!(told.over(began), begun + Duration::from_secs(2));
+    assert_eq!(told.deadline(began), begun + Duration::from_secs(2));
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(told.standstill(began), Duration::from_secs(1));
     // An order behind it doesn't begin the time anew.
     orders.send_modify(|last| {
         last.take(Order::Proceed);
     });
-    assert_eq!(told.over(began), begun + Duration::from_secs(2));
+    assert_eq!(told.deadline(began), begun + Duration::from_secs(2));
 }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::Order;
 use crate::config::Timeouts;
-use crate::net::deadline::{late, timeout};
-use crate::net::relay::Patience;
+use crate::net::deadline::{elapsed, timeout};
+use crate::net::relay::StepTimeout;
 use crate::passive::{Undecided, Wanted};
 use crate::session::machine::DataFailure;
 
@@ -94,7 +94,7 @@ impl Told {
     /// Resolves when a backend that has the transfer command, and where to connect to, will not come any more.
     pub async fn backend_stays_away(&self) {
         let _ = self.begun().await;
-        late(self.timeouts.data_connect).await;
+        elapsed(self.timeouts.data_connect).await;
     }
 
     /// Resolves when a client that has just been sent a port, and has not connected, is not waited for any longer; or
@@ -111,14 +111,14 @@ impl Told {
     async fn client_does_not_connect(&self, mut wanted: Wanted) {
         let patience = self.timeouts.data_connect;
         let wanted = async {
-            late(patience).await;
+            elapsed(patience).await;
             wanted.wanted().await;
         };
         tokio::select! {
             biased;
             () = self.ordered(Order::Open) => {
                 let _ = self.begun().await;
-                late(patience).await;
+                elapsed(patience).await;
             }
             () = wanted => {}
         }
@@ -131,7 +131,7 @@ impl Told {
             return silent;
         }
         let silence = self.last.borrow().silence;
-        late(silence.unwrap_or(self.timeouts.tls_handshake)).await;
+        elapsed(silence.unwrap_or(self.timeouts.tls_handshake)).await;
         match silence {
             Some(_) => DataFailure::ClientSilent,
             None => DataFailure::ClientHandshake,
@@ -141,8 +141,8 @@ impl Told {
 
 /// The bytes' own: a transfer that stands still. Before the 1yz neither side need move, and the backend has the time for its
 /// reply.
-impl Patience for Told {
-    fn over(&self, began: Instant) -> Instant {
+impl StepTimeout for Told {
+    fn deadline(&self, began: Instant) -> Instant {
         let Timeouts {
             data_idle,
             backend_reply,
@@ -154,7 +154,7 @@ impl Patience for Told {
         }
     }
 
-    fn least(&self) -> Duration {
+    fn shortest(&self) -> Duration {
         self.timeouts.data_idle
     }
 }

@@ -16,7 +16,7 @@ use super::{Legs, Order, PreparedClient};
 use crate::backend::data::{DataEndpoint, PendingConnection, ReadyConnection};
 use crate::config::CloseNotify;
 use crate::ftp::command::Direction;
-use crate::net::relay::{Broken, Ended, first_bytes, relay};
+use crate::net::relay::{RelayEnd, RelayError, first_bytes, relay};
 use crate::net::source::{PlainSource, Source, SourceEnd};
 use crate::net::stream::Stream;
 use crate::observe::metrics::Leg;
@@ -183,11 +183,11 @@ impl Transfer {
             Source::Plain(plain) => self.look_for_hello(plain).await?,
             Source::FromClient(_) | Source::FromEarlyClient(_) | Source::FromBackend(_) => None,
         };
-        let Ended { end, still_since } = relay(client, backend, &self.told, &self.moved)
+        let RelayEnd { end, stalled_since } = relay(client, backend, &self.told, &self.moved)
             .await
-            .map_err(|broken| self.failure(broken, Leg::Client))?;
+            .map_err(|error| self.failure(error, Leg::Client))?;
         let stood_still = ended_at_once
-            .or(still_since)
+            .or(stalled_since)
             .is_some_and(|since| self.told.standstill(since) >= BALANCER_STANDSTILL);
         let proven = match (end, self.legs.close_notify) {
             (SourceEnd::CloseNotify, _) => true,
@@ -211,12 +211,12 @@ impl Transfer {
         client: &mut PlainSource,
     ) -> Result<Option<Instant>, DataFailure> {
         let judged = |bytes: &[u8]| hello::read(bytes) != Hello::Incomplete;
-        let still_since = first_bytes(client, judged, &self.told)
+        let stalled_since = first_bytes(client, judged, &self.told)
             .await
-            .map_err(|broken| self.failure(broken, Leg::Client))?;
-        match hello::read(client.bytes()) {
+            .map_err(|error| self.failure(error, Leg::Client))?;
+        match hello::read(client.buffer()) {
             Hello::Names(_) => Err(DataFailure::ClientSpeaksTls),
-            Hello::Incomplete | Hello::Other => Ok(still_since),
+            Hello::Incomplete | Hello::Other => Ok(stalled_since),
         }
     }
 
@@ -230,7 +230,7 @@ impl Transfer {
         let patience = self.legs.timeouts.data_idle;
         let ended = relay(backend, client, &self.told, &self.moved)
             .await
-            .map_err(|broken| self.failure(broken, Leg::Backend))?;
+            .map_err(|error| self.failure(error, Leg::Backend))?;
         if ended.end == SourceEnd::Unclean {
             // IIS never sends close_notify. Its 226 decides; without one nothing here is complete.
             self.legs.metrics.backend_unclean_close(&self.legs.site);
@@ -265,19 +265,19 @@ impl Transfer {
         Ok(())
     }
 
-    fn failure(&self, broken: Broken, source: Leg) -> DataFailure {
+    fn failure(&self, error: RelayError, source: Leg) -> DataFailure {
         let sink = match source {
             Leg::Client => Leg::Backend,
             Leg::Backend => Leg::Client,
         };
-        match broken {
-            Broken::SourceIdle | Broken::SinkIdle if !self.told.has_begun() => {
+        match error {
+            RelayError::SourceIdle | RelayError::SinkIdle if !self.told.has_begun() => {
                 DataFailure::NoFinalReply
             }
-            Broken::Source(error) => self.lost(source, &error),
-            Broken::SourceIdle => idle(source),
-            Broken::Sink(error) => self.lost(sink, &error),
-            Broken::SinkIdle => idle(sink),
+            RelayError::Source(error) => self.lost(source, &error),
+            RelayError::SourceIdle => idle(source),
+            RelayError::Sink(error) => self.lost(sink, &error),
+            RelayError::SinkIdle => idle(sink),
         }
     }
 

@@ -14,14 +14,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
     /// The connection is relayed, and these are the ends of the one that the balancer accepted.
-    Relayed(Ends),
+    Proxied(ProxiedAddresses),
     /// The connection is the balancer's own, such as a health check, or it doesn't know the ends: LOCAL, UNKNOWN.
-    Own,
+    Local,
 }
 
 /// The two ends of a client's connection, in canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ends {
+pub struct ProxiedAddresses {
     /// The client's address and port.
     pub client: SocketAddr,
     /// What the client connected to.
@@ -84,7 +84,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, BadHeader> {
 }
 
 /// Refuses addresses that stand for no machine: to connect to 0.0.0.0, as active mode would, is to connect to oneself.
-fn relayed(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHeader> {
+fn proxied(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHeader> {
     for ip in [client.ip(), destination.ip()] {
         let ip = ip.to_canonical();
         let broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
@@ -93,7 +93,7 @@ fn relayed(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHea
         }
     }
     let canonical = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
-    Ok(Header::Relayed(Ends {
+    Ok(Header::Proxied(ProxiedAddresses {
         client: canonical(client),
         destination: canonical(destination),
     }))
