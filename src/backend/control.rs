@@ -14,7 +14,7 @@ use crate::ftp::reply::{BadReply, PartialReply, Reply, ReplyParser};
 use crate::ftp::server::BackendProtection;
 use crate::net::control::ControlConnection;
 use crate::net::stream::Stream;
-use crate::observe::log::shown;
+use crate::observe::log::escape;
 use crate::tls::{self, BackendSessionTls, HandshakeFault};
 
 /// A backend's control connection.
@@ -58,7 +58,7 @@ pub enum ReplyError {
     #[error("not an FTP reply: {0}")]
     Malformed(#[from] BadReply),
     /// Another reply than is needed.
-    #[error("the backend said {:?}", shown(.0.bytes().trim_ascii_end()))]
+    #[error("the backend said {:?}", escape(.0.bytes().trim_ascii_end()))]
     Rejected(Reply),
 }
 
@@ -70,9 +70,9 @@ impl fmt::Display for ShownPartialReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             PartialReply::Unterminated(line) => {
-                write!(f, "an unfinished one: {:?}", shown(line))
+                write!(f, "an unfinished one: {:?}", escape(line))
             }
-            PartialReply::Stray(line) => write!(f, "a line without a code: {:?}", shown(line)),
+            PartialReply::Stray(line) => write!(f, "a line without a code: {:?}", escape(line)),
         }
     }
 }

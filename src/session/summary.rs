@@ -14,9 +14,9 @@ use crate::base::SessionId;
 use crate::config::{NO_SITE, TlsVersion};
 use crate::ftp::command::{self, Command};
 use crate::ftp::server::{Way, Ways};
-use crate::observe::log::shown;
+use crate::observe::log::escape;
 use crate::observe::metrics::{
-    Direction, HandshakeResult, LoginResult, Metrics, RunningTransfer, Verdict,
+    HandshakeResult, LoginResult, Metrics, RunningTransfer, TransferDirection, Verdict,
 };
 use crate::route::Route;
 use crate::tls::{self, Account};
@@ -214,7 +214,7 @@ impl Summary {
                     site = self.site_name(),
                     user = self.user(),
                     command = command.verb_text(),
-                    argument = shown(command.argument()),
+                    argument = escape(command.argument()),
                     reply = answer.text(),
                     "command refused"
                 );
@@ -223,7 +223,7 @@ impl Summary {
             Record::NoDataPort(reply) => {
                 let reply = reply
                     .as_ref()
-                    .map(|reply| shown(reply.bytes().trim_ascii_end()));
+                    .map(|reply| escape(reply.bytes().trim_ascii_end()));
                 tracing::warn!(
                     session = self.id.0,
                     site = self.site_name(),
@@ -238,7 +238,7 @@ impl Summary {
         self.logged_in |= result == LoginResult::Accepted;
         // A login without a site is logged with its host, which is what the operator looks for.
         let (site, user) = match result {
-            LoginResult::UnknownHost | LoginResult::ClearText => (NO_SITE, shown(&self.asked)),
+            LoginResult::UnknownHost | LoginResult::ClearText => (NO_SITE, escape(&self.asked)),
             _ => (self.site_name(), self.user()),
         };
         self.metrics.login(site, result);
@@ -263,13 +263,13 @@ impl Summary {
         self.running = None;
         self.transfers += 1;
         let direction = match direction {
-            command::Direction::Upload => Direction::Upload,
-            command::Direction::Download => Direction::Download,
-            command::Direction::Listing => Direction::Listing,
+            command::Direction::Upload => TransferDirection::Upload,
+            command::Direction::Download => TransferDirection::Download,
+            command::Direction::Listing => TransferDirection::Listing,
         };
         match direction {
-            Direction::Upload => self.uploaded += bytes,
-            Direction::Download | Direction::Listing => self.downloaded += bytes,
+            TransferDirection::Upload => self.uploaded += bytes,
+            TransferDirection::Download | TransferDirection::Listing => self.downloaded += bytes,
         }
         self.metrics
             .transfer(self.site_name(), direction, verdict, bytes);
@@ -279,7 +279,7 @@ impl Summary {
             site = self.site_name(),
             user = self.user(),
             command = command.verb_text(),
-            path = shown(command.argument()),
+            path = escape(command.argument()),
             bytes,
             seconds = took.as_secs_f64(),
             verdict = verdict.as_str(),
@@ -319,7 +319,7 @@ impl Summary {
     }
 
     fn user(&self) -> String {
-        shown(self.route.as_ref().map_or(&self.asked, |route| &route.user))
+        escape(self.route.as_ref().map_or(&self.asked, |route| &route.user))
     }
 }
 
@@ -329,7 +329,7 @@ fn reason(outcome: &Outcome) -> Option<String> {
         Outcome::Complete | Outcome::Aborted(AbortedBy::Client) => return None,
         Outcome::Aborted(AbortedBy::Drain) => "the process ended".to_owned(),
         Outcome::Refused(reply) | Outcome::Failed(Failure::Reply(reply)) => {
-            shown(reply.bytes().trim_ascii_end())
+            escape(reply.bytes().trim_ascii_end())
         }
         Outcome::Failed(Failure::Data(failure)) => failure.to_string(),
         Outcome::Failed(Failure::ClientGone) => "client's control connection ended".to_owned(),

@@ -65,13 +65,13 @@ fn directives(filter: &str) -> Result<String, FilterError> {
 }
 
 fn check(directive: &str) -> Result<(), FilterError> {
-    let (whose, level) = directive.rsplit_once('=').unwrap_or(("", directive));
+    let (target, level) = directive.rsplit_once('=').unwrap_or(("", directive));
     if !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) {
         let word = level.to_owned();
         return Err(FilterError::NoLevel { word });
     }
     // What comes behind a bracket is a span, and its fields may hold anything.
-    let target = whose.split('[').next().unwrap_or_default();
+    let target = target.split('[').next().unwrap_or_default();
     if target.split("::").any(|name| name.contains(':')) {
         let target = target.to_owned();
         return Err(FilterError::OneColon { target });

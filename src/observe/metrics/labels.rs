@@ -108,7 +108,7 @@ label! {
 
 label! {
     /// Where the bytes of a transfer go.
-    Direction {
+    TransferDirection {
         /// From client to backend: STOR, APPE, STOU.
         Upload = "upload",
         /// From backend to client: RETR.

@@ -14,8 +14,8 @@ use prometheus::{Registry, TextEncoder};
 use crate::config::{NO_SITE, TlsMode};
 
 pub use self::labels::{
-    DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LoginResult,
-    ProxyHeaderFault, RefusedReason, ReloadResult, ReloadSubject, Verdict,
+    DataHandshake, DialStage, GuardAction, HandshakeResult, Leg, LoginResult, ProxyHeaderFault,
+    RefusedReason, ReloadResult, ReloadSubject, TransferDirection, Verdict,
 };
 pub use self::running::{OpenSession, RunningTransfer};
 use self::table::Table;
@@ -140,7 +140,7 @@ impl Metrics {
     }
 
     /// A transfer ended after `bytes` of payload.
-    pub fn transfer(&self, site: &str, direction: Direction, verdict: Verdict, bytes: u64) {
+    pub fn transfer(&self, site: &str, direction: TransferDirection, verdict: Verdict, bytes: u64) {
         let labels = [self.site_label(site), direction.as_str(), verdict.as_str()];
         self.table.transfers.with_label_values(&labels).inc();
         self.table

@@ -10,68 +10,68 @@ use tokio::time::Instant;
 
 /// The connections that there are, the oldest in front.
 #[derive(Debug, Default)]
-pub(super) struct Places(VecDeque<Place>);
+pub(super) struct Connections(VecDeque<AdminConnection>);
 
 #[derive(Debug)]
-struct Place {
+struct AdminConnection {
     handle: AbortHandle,
-    asked: Asked,
+    request_seen: RequestSeen,
     since: Instant,
 }
 
 /// Whether a connection's request has arrived.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Asked(Arc<AtomicBool>);
+pub(super) struct RequestSeen(Arc<AtomicBool>);
 
-impl Asked {
+impl RequestSeen {
     /// It is.
-    pub fn note(&self) {
+    pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-impl Place {
+impl AdminConnection {
     fn is_silent(&self) -> bool {
-        !self.asked.0.load(Ordering::Relaxed)
+        !self.request_seen.0.load(Ordering::Relaxed)
     }
 
     fn is_old(&self) -> bool {
-        self.since.elapsed() >= LONG_FOR_AN_ANSWER
+        self.since.elapsed() >= SLOW_READER_AFTER
     }
 }
 
-impl Places {
+impl Connections {
     /// Whether there is space for one more connection. If not, closes the oldest that has sent no request, or else the
     /// oldest that doesn't read its response.
-    pub fn make_room(&mut self) -> bool {
-        self.0.retain(|place| !place.handle.is_finished());
-        if self.0.len() < CONNECTIONS {
+    pub fn evict_if_full(&mut self) -> bool {
+        self.0.retain(|connection| !connection.handle.is_finished());
+        if self.0.len() < MAX_CONNECTIONS {
             return true;
         }
-        let silent = self.0.iter().position(Place::is_silent);
-        let slow = silent.or_else(|| self.0.iter().position(Place::is_old));
-        let Some(place) = slow.and_then(|at| self.0.remove(at)) else {
+        let silent = self.0.iter().position(AdminConnection::is_silent);
+        let slow = silent.or_else(|| self.0.iter().position(AdminConnection::is_old));
+        let Some(connection) = slow.and_then(|at| self.0.remove(at)) else {
             return false;
         };
-        place.handle.abort();
+        connection.handle.abort();
         true
     }
 
     /// The task of a new connection.
-    pub fn take(&mut self, handle: AbortHandle, asked: Asked) {
-        self.0.push_back(Place {
+    pub fn add(&mut self, handle: AbortHandle, request_seen: RequestSeen) {
+        self.0.push_back(AdminConnection {
             handle,
-            asked,
+            request_seen,
             since: Instant::now(),
         });
     }
 }
 
 /// How many connections there are at once. A new one has asked before so many others come behind it.
-pub(super) const CONNECTIONS: usize = 64;
+pub(super) const MAX_CONNECTIONS: usize = 64;
 
 /// A client that sends its request and reads the response is done far sooner.
-pub(super) const LONG_FOR_AN_ANSWER: Duration = Duration::from_millis(500);
+pub(super) const SLOW_READER_AFTER: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -83,18 +83,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_does_not_read_its_answer_makes_room_after_a_while() {
         let mut tasks = JoinSet::new();
-        let mut places = Places::default();
-        for _ in 0..CONNECTIONS {
-            assert!(places.make_room());
-            let asked = Asked::default();
-            asked.note();
-            places.take(tasks.spawn(std::future::pending::<()>()), asked);
+        let mut connections = Connections::default();
+        for _ in 0..MAX_CONNECTIONS {
+            assert!(connections.evict_if_full());
+            let request_seen = RequestSeen::default();
+            request_seen.set();
+            connections.add(tasks.spawn(std::future::pending::<()>()), request_seen);
         }
-        assert!(!places.make_room());
-        sleep(LONG_FOR_AN_ANSWER).await;
-        assert!(places.make_room());
+        assert!(!connections.evict_if_full());
+        sleep(SLOW_READER_AFTER).await;
+        assert!(connections.evict_if_full());
         let ended = tasks.join_next().await.expect("one of them");
         assert!(ended.expect_err("it was pending").is_cancelled());
-        assert_eq!(places.0.len(), CONNECTIONS - 1);
+        assert_eq!(connections.0.len(), MAX_CONNECTIONS - 1);
     }
 }
