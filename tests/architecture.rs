@@ -66,9 +66,9 @@ const PURE: [&str; 8] = [
     "route",
     "net/proxy_header/parse",
     "tls/client_cache.rs",
-    "tls/hello.rs",
-    "tls/dialect",
-    "tls/habits.rs",
+    "tls/client_hello.rs",
+    "tls/hello_rewrite",
+    "tls/resumption_profile.rs",
 ];
 
 /// What is built once and then read. It opens files at most.

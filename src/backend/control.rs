@@ -82,7 +82,7 @@ impl ReplyError {
     pub fn of(end: &io::Error) -> Self {
         match end.kind() {
             io::ErrorKind::UnexpectedEof => Self::Closed,
-            io::ErrorKind::InvalidData => Self::Tls(tls::explain(end)),
+            io::ErrorKind::InvalidData => Self::Tls(tls::classify_error(end)),
             kind => Self::Broken(kind),
         }
     }

@@ -174,7 +174,7 @@ async fn handshake(
     let connecting = TlsConnector::from(tls.config()).connect(tls.server_name(), socket);
     match timeout(time_limit, connecting).await {
         Ok(Ok(stream)) => Ok(Stream::ToBackend(Box::new(stream))),
-        Ok(Err(error)) => Err(DialError::Handshake(tls::explain(&error))),
+        Ok(Err(error)) => Err(DialError::Handshake(tls::classify_error(&error))),
         Err(_) => Err(DialError::HandshakeTimeout(time_limit)),
     }
 }

@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::observe::metrics::Metrics;
-use crate::tls::Sessions;
+use crate::tls::SessionStore;
 
-use super::hello::{self, Said};
+use super::sniff::{self, Said};
 use super::lease_table::{
     ConnectionId, Doubt, Effect, Heard, Identity, LeaseEnd, LeaseId, LeaseRequest, LeaseTable,
     Nearby, Refused, Standing,
@@ -22,7 +22,7 @@ use super::{Arrived, Caller};
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     state: Mutex<State>,
-    sessions: Arc<Sessions>,
+    sessions: Arc<SessionStore>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Asked {
 
 impl Dispatcher {
     /// Without leases. `sessions` maps TLS sessions to FTP sessions.
-    pub fn new(sessions: Arc<Sessions>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(sessions: Arc<SessionStore>, metrics: Arc<Metrics>) -> Self {
         Self {
             state: Mutex::default(),
             sessions,
@@ -209,7 +209,7 @@ impl Dispatcher {
                         waiting.standing.send_replace(standing);
                     }
                 }
-                Effect::ShareACache { one, other } => self.sessions.share_a_cache(one, other),
+                Effect::ShareACache { one, other } => self.sessions.mark_shared_cache(one, other),
                 Effect::WakeAt(client, at) => {
                     tokio::spawn(Arc::clone(self).wake(client, at));
                 }
@@ -246,12 +246,12 @@ impl Dispatcher {
                 }
                 return;
             }
-            said = hello::read(&mut arrived) => said,
+            said = sniff::read(&mut arrived) => said,
         };
         let heard = match said {
             Said::Names(names) => self
                 .sessions
-                .whose(&names)
+                .owner_of(&names)
                 .map_or(Heard::Unnamed, Heard::Named),
             Said::Nothing => Heard::Nothing,
         };

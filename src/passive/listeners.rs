@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::net::listen::{self, Acceptor};
 use crate::observe::metrics::Metrics;
-use crate::tls::Sessions;
+use crate::tls::SessionStore;
 
 use super::dispatcher::Dispatcher;
 use super::receive::{self, Balancers};
@@ -53,7 +53,7 @@ pub struct PortError {
 
 impl PassiveListeners {
     /// None yet. `sessions` maps TLS sessions to FTP sessions.
-    pub fn new(sessions: Arc<Sessions>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(sessions: Arc<SessionStore>, metrics: Arc<Metrics>) -> Self {
         Self {
             open: HashMap::new(),
             dispatcher: Arc::new(Dispatcher::new(sessions, metrics)),

@@ -10,10 +10,10 @@
 //! ClientHello where the address does not identify it, and assigns it to the lease.
 
 mod dispatcher;
-mod hello;
 pub mod lease_table;
 mod listeners;
 mod receive;
+mod sniff;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::machine::{Ending, Event};
 use super::summary::Summary;
-use super::{Session, hello};
+use super::{Session, client_hello};
 use crate::config::HostName;
 use crate::ftp::answer;
 use crate::net::control::ControlConnection;
@@ -23,7 +23,7 @@ pub(super) async fn handshake(
     patience: Duration,
     summary: &mut Summary,
 ) -> Option<(Stream, Option<HostName>)> {
-    let accepting = hello::accept(socket, tls.control(), Vec::new());
+    let accepting = client_hello::accept(socket, tls.control(), Vec::new());
     let stream = match timeout(patience, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {

@@ -168,7 +168,7 @@ impl Session {
         };
         match self.session_reuse() {
             SessionReuse::Require => Identity::Named(cache),
-            SessionReuse::Prefer if self.tls.is_named_by_its_client() => Identity::Resuming(cache),
+            SessionReuse::Prefer if self.tls.will_identify_itself() => Identity::Resuming(cache),
             SessionReuse::Prefer | SessionReuse::Off => Identity::Unproven(cache),
         }
     }

@@ -9,11 +9,11 @@
 //! end.
 
 mod actions;
+mod client_hello;
 mod client_tls;
 pub mod data;
 mod data_side;
 mod events;
-mod hello;
 pub mod machine;
 mod penalty;
 mod summary;
@@ -39,7 +39,7 @@ use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::observe::metrics::Metrics;
 use crate::snapshot::Snapshot;
-use crate::tls::{SessionTls, Sessions};
+use crate::tls::{SessionStore, SessionTls};
 
 use client_tls::handshake;
 use data::{Habit, Lingering};
@@ -61,7 +61,7 @@ pub struct Shared {
     /// Notified when an attempt has been decided.
     pub attempt_finished: Notify,
     /// The TLS sessions that data connections may resume.
-    pub tls_sessions: Arc<Sessions>,
+    pub tls_sessions: Arc<SessionStore>,
     /// Where the names of backends lead.
     pub resolver: Arc<Resolver>,
     ids: AtomicU64,
@@ -75,7 +75,7 @@ impl Shared {
             limiter: Arc::new(Limiter::new()),
             guard: Arc::new(Guard::new()),
             attempt_finished: Notify::new(),
-            tls_sessions: Arc::new(Sessions::new()),
+            tls_sessions: Arc::new(SessionStore::new()),
             resolver: Arc::default(),
             ids: AtomicU64::new(1),
         }

@@ -98,7 +98,7 @@ impl Summary {
     /// The handshake of the client's control connection failed.
     pub fn handshake_failed(&self, error: &io::Error) {
         self.metrics.handshake(HandshakeResult::Failed);
-        tracing::info!(session = self.id.0, client = %self.client, error = %tls::explain(error), "TLS handshake with the client failed");
+        tracing::info!(session = self.id.0, client = %self.client, error = %tls::classify_error(error), "TLS handshake with the client failed");
     }
 
     /// A ClientHello came where a command should be.

@@ -10,7 +10,7 @@ use rustls::{
 
 use super::certificate::Fingerprint;
 use super::date::{Date, Span};
-use super::verify::Refusal;
+use super::verify::Rejection;
 
 /// Why a handshake failed. Its text fits behind "TLS handshake failed: ".
 ///
@@ -89,7 +89,7 @@ pub enum HandshakeFault {
 }
 
 /// Names what an attempted handshake failed with.
-pub fn explain(error: &io::Error) -> HandshakeFault {
+pub fn classify_error(error: &io::Error) -> HandshakeFault {
     if let Some(error) = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<Error>())
@@ -156,19 +156,19 @@ impl HandshakeFault {
                     .map(|name| printable(bare_name(name)))
                     .collect(),
             },
-            CertificateError::Other(OtherError(cause)) => match cause.downcast_ref::<Refusal>() {
-                Some(Refusal::SelfSigned(subject)) => Self::SelfSigned {
+            CertificateError::Other(OtherError(cause)) => match cause.downcast_ref::<Rejection>() {
+                Some(Rejection::SelfSigned(subject)) => Self::SelfSigned {
                     subject: printable(subject),
                 },
-                Some(Refusal::UnknownIssuer(issuer)) => Self::UnknownIssuer {
+                Some(Rejection::UnknownIssuer(issuer)) => Self::UnknownIssuer {
                     issuer: printable(issuer),
                 },
-                Some(Refusal::AuthorityAsServer(subject)) => Self::AuthorityAsServer {
+                Some(Rejection::AuthorityAsServer(subject)) => Self::AuthorityAsServer {
                     subject: printable(subject),
                 },
-                Some(Refusal::Fingerprint(seen)) => Self::Fingerprint { seen: *seen },
-                Some(Refusal::ShortKey(bits)) => Self::ShortKey { bits: *bits },
-                Some(Refusal::OldVersion(version)) => Self::OldVersion { version: *version },
+                Some(Rejection::Fingerprint(seen)) => Self::Fingerprint { seen: *seen },
+                Some(Rejection::ShortKey(bits)) => Self::ShortKey { bits: *bits },
+                Some(Rejection::OldVersion(version)) => Self::OldVersion { version: *version },
                 None => Self::BadCertificate(printable(&error.to_string())),
             },
             _ => Self::BadCertificate(printable(&error.to_string())),
@@ -381,8 +381,8 @@ mod tests {
     fn a_renegotiation_is_named_with_its_remedies() {
         let error = Error::PeerMisbehaved(PeerMisbehaved::TooManyRenegotiationRequests);
         let error = io::Error::new(ErrorKind::InvalidData, error);
-        assert_eq!(explain(&error), HandshakeFault::Renegotiation);
-        let text = explain(&error).to_string();
+        assert_eq!(classify_error(&error), HandshakeFault::Renegotiation);
+        let text = classify_error(&error).to_string();
         assert!(text.contains("`TLSRenegotiate none`"), "{text}");
         assert!(text.contains("max_version"), "{text}");
     }
@@ -390,23 +390,23 @@ mod tests {
     #[test]
     fn a_connection_that_ends_is_told_from_other_failures() {
         for kind in [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset] {
-            assert_eq!(explain(&kind.into()), HandshakeFault::Closed);
+            assert_eq!(classify_error(&kind.into()), HandshakeFault::Closed);
         }
         let other = io::Error::other("out of luck");
-        assert_eq!(explain(&other).to_string(), "out of luck");
+        assert_eq!(classify_error(&other).to_string(), "out of luck");
     }
 
     #[test]
     fn the_rustls_error_inside_an_io_error_is_found() {
         let inner = Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon);
         let error = io::Error::new(ErrorKind::InvalidData, inner);
-        assert_eq!(explain(&error), HandshakeFault::NoCommonCipher);
+        assert_eq!(classify_error(&error), HandshakeFault::NoCommonCipher);
     }
 
     #[test]
     fn what_a_peer_put_into_its_certificate_cannot_forge_log_lines() {
         let hostile = format!("CN=a\nlevel=info \u{1b}[2J{}", "x".repeat(10_000));
-        let error = Error::from(Refusal::SelfSigned(hostile));
+        let error = Error::from(Rejection::SelfSigned(hostile));
         let text = HandshakeFault::from(&error).to_string();
         assert!(!text.contains(char::is_control));
         assert!(text.contains("CN=a\\nlevel=info \\u{1b}[2J"));

@@ -14,7 +14,7 @@ use portcullis::base::{SessionId, SiteId};
 use portcullis::passive::lease_table::{
     ConnectionId, Effect, Heard, Identity, LeaseEnd, LeaseId, LeaseRequest, LeaseTable, Standing,
 };
-use portcullis::tls::{Account, ClientCache, Whose};
+use portcullis::tls::{Account, ClientCache, TicketOwner};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const SESSIONS: usize = 3;
@@ -182,8 +182,8 @@ impl World {
         let received = self.tick();
         let client = &mut self.clients[index];
         client.ticket = issued;
-        client.cache.issues(issued);
-        client.cache.receives(received);
+        client.cache.on_issued(issued);
+        client.cache.on_received(received);
     }
 
     /// The session whose entry is the newest one in the cache of this client.
@@ -361,9 +361,9 @@ impl World {
         }
     }
 
-    fn whose(&self, owner: usize) -> Whose {
+    fn whose(&self, owner: usize) -> TicketOwner {
         let client = &self.clients[owner];
-        Whose {
+        TicketOwner {
             session: client.cache.session(),
             account: Some(client.account),
             cache: client.cache,
@@ -413,7 +413,7 @@ impl World {
             let at = self.tick();
             let client = &mut self.clients[index];
             client.resumes = true;
-            client.cache.chooses_own(client.ticket, at);
+            client.cache.on_own_chosen(client.ticket, at);
             self.set_handshake(index, Handshake::Done);
             let effects = self.table.proven(CLIENT, id, self.now);
             self.apply(&effects);
@@ -506,8 +506,8 @@ impl World {
         let mut client = self.connect_control(0, kind, shares);
         client.account = account;
         if let Some(fellow) = fellow {
-            client.cache.shares();
-            self.clients[fellow].cache.shares();
+            client.cache.mark_shared();
+            self.clients[fellow].cache.mark_shared();
         }
         self.clients[index] = client;
         self.log_in(index);
@@ -599,7 +599,7 @@ impl World {
                 Effect::ShareACache { one, other } => {
                     for session in [one, other] {
                         if let Some(index) = self.client_of(session) {
-                            self.clients[index].cache.shares();
+                            self.clients[index].cache.mark_shared();
                         }
                     }
                 }

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::SessionId;
-use crate::tls::{Account, ClientCache, Whose};
+use crate::tls::{Account, ClientCache, TicketOwner};
 
 use client::Client;
 
@@ -77,7 +77,7 @@ pub struct LeaseRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
     /// Its ClientHello offers this TLS session, which is live.
-    Named(Whose),
+    Named(TicketOwner),
     /// It has said something else.
     Unnamed,
     /// It ended before it said anything.

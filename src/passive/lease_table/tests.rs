@@ -77,17 +77,17 @@ fn port(number: u16) -> SocketAddr {
 /// A client that has resumed its own session when all others had long read their newer tickets.
 fn separate(session: u64) -> ClientCache {
     let mut cache = ClientCache::new(SessionId(session));
-    cache.issues(session);
-    cache.receives(100 + session);
-    cache.chooses_own(session, 1_000);
+    cache.on_issued(session);
+    cache.on_received(100 + session);
+    cache.on_own_chosen(session, 1_000);
     cache
 }
 
 /// Clients that came at once.
 fn at_once(session: u64) -> ClientCache {
     let mut cache = ClientCache::new(SessionId(session));
-    cache.issues(session);
-    cache.receives(100 + session);
+    cache.on_issued(session);
+    cache.on_received(100 + session);
     cache
 }
 
@@ -100,7 +100,7 @@ fn unproven(session: u64) -> Identity {
 }
 
 fn name_of(session: u64) -> Heard {
-    Heard::Named(Whose {
+    Heard::Named(TicketOwner {
         session: SessionId(session),
         account: Some(Account::of(Some(SiteId(0)), &session.to_be_bytes())),
         cache: separate(session),
@@ -175,7 +175,7 @@ fn clients_of_one_account_that_came_at_once_wait_for_each_others_names() {
     assert_eq!(bench.ask_of(2, Identity::Named(at_once(2)), 7), None);
     assert!(bench.ask_of(3, Identity::Named(at_once(3)), 8).is_some());
     let (connection, _) = bench.arrives();
-    let whose = Whose {
+    let whose = TicketOwner {
         session: SessionId(1),
         account: None,
         cache: at_once(1),
@@ -358,13 +358,13 @@ fn the_port_whose_last_use_is_longest_ago_comes_first() {
 fn programs_that_share_a_cache_take_turns_and_may_name_any_session_of_theirs() {
     let shared = |session| {
         let mut cache = separate(session);
-        cache.shares();
+        cache.mark_shared();
         cache
     };
     let mut bench = Bench::with_ports(1);
     assert!(bench.ask(1, Identity::Unproven(shared(1))).is_some());
     assert_eq!(bench.ask(2, Identity::Unproven(shared(2))), None);
-    let heard = Heard::Named(Whose {
+    let heard = Heard::Named(TicketOwner {
         session: SessionId(2),
         account: None,
         cache: shared(2),
@@ -382,7 +382,7 @@ fn programs_that_share_a_cache_take_turns_and_may_name_any_session_of_theirs() {
 fn a_name_of_the_same_account_shows_that_clients_which_came_at_once_share_a_cache() {
     let mut bench = Bench::with_ports(1);
     bench.ask_of(1, Identity::Unproven(at_once(1)), 2);
-    let heard = Heard::Named(Whose {
+    let heard = Heard::Named(TicketOwner {
         session: SessionId(2),
         account: Some(Account::of(Some(SiteId(0)), &2u64.to_be_bytes())),
         cache: at_once(2),

@@ -16,7 +16,7 @@ use super::{Legs, PreparedClient};
 use crate::net::deadline::elapsed;
 use crate::passive::Arrived;
 use crate::session::machine::DataFailure;
-use crate::tls::hello::{self, Hello};
+use crate::tls::client_hello::{self, ClientHello};
 
 /// State of the client's connection to its passive port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,9 +112,9 @@ impl PreparedClient {
             };
             said.truncate(count);
         }
-        match hello::read(&said) {
-            Hello::Names(_) => Err(DataFailure::ClientSpeaksTls),
-            Hello::Incomplete | Hello::Other => Ok(()),
+        match client_hello::read(&said) {
+            ClientHello::Names(_) => Err(DataFailure::ClientSpeaksTls),
+            ClientHello::Incomplete | ClientHello::Other => Ok(()),
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::net::source::Source;
 use crate::net::stream::Stream;
 use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{Arrived, Lease};
-use crate::session::hello;
+use crate::session::client_hello;
 use crate::session::machine::DataFailure;
 use crate::tls::DataTls;
 use crate::tls::binding::Proof;
@@ -107,7 +107,7 @@ impl Guest {
 impl EarlyHandshake {
     async fn handshake(&self, arrived: Arrived) -> io::Result<Early> {
         let connection = self.tls.connection();
-        let accepting = hello::accept(arrived.stream, connection.config(), arrived.read);
+        let accepting = client_hello::accept(arrived.stream, connection.config(), arrived.read);
         let stream = timeout(self.patience, accepting).await??;
         let stream = Stream::ToClient(Box::new(stream));
         // Its first data may wait for that, see `TlsSource::handshake`.

@@ -52,7 +52,7 @@ impl Legs {
             site: self.site.clone(),
             leg,
             stage,
-            error: tls::explain(error),
+            error: tls::classify_error(error),
         });
     }
 }

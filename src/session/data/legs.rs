@@ -23,7 +23,7 @@ use crate::net::stream::Stream;
 use crate::net::{connect, options};
 use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{Arrived, Caller, Lease};
-use crate::session::hello::{self, Translated};
+use crate::session::client_hello::{self, RewrittenHello};
 use crate::session::machine::DataFailure;
 use crate::tls::{DataTls, Proof};
 
@@ -363,9 +363,9 @@ pub(super) fn judge(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<(), Da
             lease.proven();
             Ok(())
         }
-        Proof::Another => Err(DataFailure::AnotherConnection),
-        Proof::Nothing if lease.is_named() || !tls.accepts(proof) => Err(DataFailure::NotResumed),
-        Proof::Nothing => {
+        Proof::OtherSession => Err(DataFailure::AnotherConnection),
+        Proof::None if lease.is_named() || !tls.accepts(proof) => Err(DataFailure::NotResumed),
+        Proof::None => {
             lease.unproven();
             Ok(())
         }
@@ -391,7 +391,7 @@ async fn secure_client(
     let Some(tls) = tls else {
         // PROT C after a PASV under PROT P: what was read as a ClientHello would be missing in the file.
         return if read.is_empty() {
-            Ok((OpenLeg::plain(stream, role), Proof::Nothing))
+            Ok((OpenLeg::plain(stream, role), Proof::None))
         } else {
             Err(DataFailure::NoClient)
         };
@@ -410,13 +410,14 @@ async fn secure_client(
         let config = connection.config();
         Ok(match role {
             Role::Source => {
-                let Translated { hello, dialect } = hello::read(&mut stream, read).await?;
-                let config = dialect.config(config);
-                let answer = |records: &mut Vec<u8>| dialect.answer(records);
+                let RewrittenHello { hello, rewrite } =
+                    client_hello::read(&mut stream, read).await?;
+                let config = rewrite.config(config);
+                let answer = |records: &mut Vec<u8>| rewrite.answer(records);
                 OpenLeg::Source(Source::from_client(stream, config, &hello, answer).await?)
             }
             Role::Sink => {
-                let stream = hello::accept(stream, config, read).await?;
+                let stream = client_hello::accept(stream, config, read).await?;
                 OpenLeg::Sink(Stream::ToClient(Box::new(stream)))
             }
         })

@@ -23,7 +23,7 @@ use crate::observe::metrics::Leg;
 use crate::passive::{Certainty, Doubt};
 use crate::session::machine::{DataEvent, DataFailure};
 use crate::tls::DataTls;
-use crate::tls::hello::{self, Hello};
+use crate::tls::client_hello::{self, ClientHello};
 
 /// The task behind [`RunningData`].
 pub(super) struct Transfer {
@@ -210,13 +210,13 @@ impl Transfer {
         &self,
         client: &mut PlainSource,
     ) -> Result<Option<Instant>, DataFailure> {
-        let judged = |bytes: &[u8]| hello::read(bytes) != Hello::Incomplete;
+        let judged = |bytes: &[u8]| client_hello::read(bytes) != ClientHello::Incomplete;
         let stalled_since = first_bytes(client, judged, &self.told)
             .await
             .map_err(|error| self.failure(error, Leg::Client))?;
-        match hello::read(client.buffer()) {
-            Hello::Names(_) => Err(DataFailure::ClientSpeaksTls),
-            Hello::Incomplete | Hello::Other => Ok(stalled_since),
+        match client_hello::read(client.buffer()) {
+            ClientHello::Names(_) => Err(DataFailure::ClientSpeaksTls),
+            ClientHello::Incomplete | ClientHello::Other => Ok(stalled_since),
         }
     }
 

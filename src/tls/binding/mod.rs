@@ -28,8 +28,8 @@ use rustls::{HandshakeKind, ServerConfig};
 
 use super::client_cache::ClientCache;
 use super::server::ServerTls;
-use super::sessions::{
-    Account, CONTROL_ENTRIES, Found, Origin, OwnEntries, Owner, Presented, Sessions,
+use super::session_store::{
+    Account, CONTROL_ENTRIES, Lookup, Origin, OwnEntries, Owner, Presented, SessionStore,
 };
 use crate::base::SessionId;
 use crate::config::SessionReuse;
@@ -51,9 +51,9 @@ pub enum Proof {
     /// It resumed a TLS session of this FTP session: it is the client of the control connection.
     SameClient,
     /// It offered the TLS session of another live FTP session, with which its client shares no cache: it is another's.
-    Another,
+    OtherSession,
     /// It was a full handshake, which any client can do.
-    Nothing,
+    None,
 }
 
 /// The client leg's TLS of one FTP session: the certificate and the settings with which it began, and the TLS sessions
@@ -72,7 +72,7 @@ pub struct SessionTls {
 impl SessionTls {
     /// Takes `tls` as it is now for the session `owner`, an id that no other session has. Its TLS sessions are kept in
     /// `sessions`, or nowhere.
-    pub fn new(tls: &ServerTls, sessions: Option<&Arc<Sessions>>, owner: SessionId) -> Self {
+    pub fn new(tls: &ServerTls, sessions: Option<&Arc<SessionStore>>, owner: SessionId) -> Self {
         let owner = sessions.map(|sessions| sessions.register(owner));
         let mut control = tls.control.clone();
         let has_id = Arc::new(AtomicBool::new(false));
@@ -140,10 +140,8 @@ impl SessionTls {
     }
 
     /// Whether the client's next data connection can be relied upon to resume this FTP session and no other.
-    pub fn is_named_by_its_client(&self) -> bool {
-        self.owner
-            .as_ref()
-            .is_some_and(Owner::is_named_by_its_client)
+    pub fn will_identify_itself(&self) -> bool {
+        self.owner.as_ref().is_some_and(Owner::will_identify_itself)
     }
 }
 
@@ -165,7 +163,7 @@ impl DataTls {
             let view = Arc::new(DataView {
                 own: own.clone(),
                 held_back: Mutex::default(),
-                offered_another: AtomicBool::new(false),
+                offered_foreign: AtomicBool::new(false),
                 is_tls_1_2: self.is_tls_1_2,
                 found: AtomicBool::new(false),
             });
@@ -212,12 +210,12 @@ impl ConnectionTls {
                 view.release();
                 Proof::SameClient
             }
-            (_, Some(view)) if view.offered_another.load(Ordering::Relaxed) => Proof::Another,
+            (_, Some(view)) if view.offered_foreign.load(Ordering::Relaxed) => Proof::OtherSession,
             (_, Some(view)) => {
                 view.own.not_resumed();
-                Proof::Nothing
+                Proof::None
             }
-            (_, None) => Proof::Nothing,
+            (_, None) => Proof::None,
         }
     }
 }
@@ -238,7 +236,7 @@ impl StoresServerSessions for ControlView {
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.own.asked_by_control(key);
+        self.own.requested_by_control(key);
         None
     }
 
@@ -277,7 +275,7 @@ struct DataView {
     own: OwnEntries,
     /// At most [`STOCK`] tickets.
     held_back: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
-    offered_another: AtomicBool,
+    offered_foreign: AtomicBool,
     is_tls_1_2: bool,
     /// The client has presented an entry of its own session.
     found: AtomicBool,
@@ -292,15 +290,15 @@ impl DataView {
 
     fn find(&self, key: &[u8], presented: Presented) -> Option<Vec<u8>> {
         match self.own.get(key, presented) {
-            Found::Own(value) => {
+            Lookup::Own(value) => {
                 self.found.store(true, Ordering::Relaxed);
                 Some(value)
             }
-            Found::Anothers => {
-                self.offered_another.store(true, Ordering::Relaxed);
+            Lookup::Foreign => {
+                self.offered_foreign.store(true, Ordering::Relaxed);
                 None
             }
-            Found::Nothing => None,
+            Lookup::Missing => None,
         }
     }
 

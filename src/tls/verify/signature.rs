@@ -47,7 +47,7 @@ pub(super) fn verify(
 
 /// The schemes that a key of 1024 bits can be verified by. If PSS is offered, a server selects it, and short keys are
 /// not supported for it here; TLS 1.2 works without it.
-pub(super) fn for_old_keys(schemes: Vec<SignatureScheme>) -> Vec<SignatureScheme> {
+pub(super) fn without_pss(schemes: Vec<SignatureScheme>) -> Vec<SignatureScheme> {
     let is_pss = |scheme: &SignatureScheme| {
         matches!(
             scheme,
@@ -129,7 +129,7 @@ mod tests {
         let schemes = provider()
             .signature_verification_algorithms
             .supported_schemes();
-        let left = for_old_keys(schemes.clone());
+        let left = without_pss(schemes.clone());
         assert!(left.contains(&SignatureScheme::RSA_PKCS1_SHA256));
         assert!(!left.contains(&SignatureScheme::RSA_PSS_SHA256));
         assert_eq!(left.len(), schemes.len() - 3);

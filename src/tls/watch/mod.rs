@@ -17,7 +17,7 @@ pub struct Watch {
     certificate: PathBuf,
     private_key: PathBuf,
     /// What was last tried, for better or worse.
-    tried: Tried,
+    last_content: LastContent,
     /// The state of the files when that was.
     settled: Option<PairStamp>,
     /// A newer state, seen once. Two files are never replaced at one instant, so a state counts when it is seen twice.
@@ -27,7 +27,7 @@ pub struct Watch {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Tried {
+enum LastContent {
     Content(ContentDigest),
     Unreadable,
 }
@@ -38,7 +38,7 @@ impl Watch {
         Self {
             certificate: certificate.to_owned(),
             private_key: private_key.to_owned(),
-            tried: Tried::Content(in_use.content),
+            last_content: LastContent::Content(in_use.content),
             settled: None,
             changing: None,
             retry_at: None,
@@ -70,15 +70,15 @@ impl Watch {
             Ok(files) => files,
             Err(error) => {
                 self.retry_at = None;
-                let known = std::mem::replace(&mut self.tried, Tried::Unreadable);
-                return (known != Tried::Unreadable).then(|| Err(error.into()));
+                let known = std::mem::replace(&mut self.last_content, LastContent::Unreadable);
+                return (known != LastContent::Unreadable).then(|| Err(error.into()));
             }
         };
-        let content = Tried::Content(files.digest());
-        if self.tried == content {
+        let content = LastContent::Content(files.digest());
+        if self.last_content == content {
             return None;
         }
-        self.tried = content;
+        self.last_content = content;
         let result = files.check(now);
         self.retry_at = valid_from(&result);
         Some(result)
@@ -88,7 +88,7 @@ impl Watch {
         let result = CertificatePair::load(&self.certificate, &self.private_key, now);
         self.retry_at = valid_from(&result);
         if let Ok(pair) = &result {
-            self.tried = Tried::Content(pair.content);
+            self.last_content = LastContent::Content(pair.content);
         }
         Some(result)
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::super::{ConnectionId, Effect, Heard, LeaseId, Refused};
 use super::{Client, Connection, Held, Progress, Word};
-use crate::tls::Whose;
+use crate::tls::TicketOwner;
 
 impl Client {
     pub fn arrive(
@@ -85,7 +85,7 @@ impl Client {
     pub(super) fn named(
         &mut self,
         index: usize,
-        whose: &Whose,
+        whose: &TicketOwner,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {

@@ -3,7 +3,7 @@
 use tokio::io::AsyncReadExt;
 
 use super::Arrived;
-use crate::tls::hello::{self, Hello};
+use crate::tls::client_hello::{self, ClientHello};
 
 /// What a connection said first.
 pub(super) enum Said {
@@ -29,10 +29,10 @@ pub(super) async fn read(arrived: &mut Arrived) -> Said {
             Ok(1..) => {}
             Ok(0) | Err(_) => return Said::Nothing,
         }
-        match hello::read(read) {
-            Hello::Incomplete => {}
-            Hello::Names(names) => return Said::Names(names),
-            Hello::Other => return Said::Names(Vec::new()),
+        match client_hello::read(read) {
+            ClientHello::Incomplete => {}
+            ClientHello::Names(names) => return Said::Names(names),
+            ClientHello::Other => return Said::Names(Vec::new()),
         }
     }
 }
