@@ -45,7 +45,7 @@ pub(super) async fn receive(
             ));
         } else {
             // Where a balancer has the control connections alone, clients come here themselves.
-            dispatcher.arrive(stream, peer.ip().to_canonical(), port);
+            dispatcher.on_connection(stream, peer.ip().to_canonical(), port);
         }
     }
 }
@@ -59,7 +59,7 @@ async fn identify(
     dispatcher: Arc<Dispatcher>,
 ) {
     match proxy_header::read(&mut stream, &balancers).await {
-        Ok(addresses) => dispatcher.arrive(stream, addresses.client.ip(), port),
+        Ok(addresses) => dispatcher.on_connection(stream, addresses.client.ip(), port),
         Err(error) => {
             let Some(fault) = error.fault() else {
                 tracing::debug!(%peer, %port, %error, "health check of a data port by a balancer");

@@ -2,37 +2,37 @@
 
 use tokio::io::AsyncReadExt;
 
-use super::Arrived;
+use super::DataConnection;
 use crate::tls::client_hello::{self, ClientHello};
 
-/// What a connection said first.
-pub(super) enum Said {
+/// The result of reading the first bytes of a connection.
+pub(super) enum SniffedHello {
     /// A ClientHello that offers TLS sessions of these names, or something else, which names none.
     Names(Vec<Vec<u8>>),
-    /// It ended before that.
-    Nothing,
+    /// It closed before that.
+    Closed,
 }
 
 /// Reads a ClientHello and the names in it. What isn't the beginning of one stays unread, since it may be that of a file.
-/// How long that may take is for others to say: it can be cancelled, and the connection is lost then.
-pub(super) async fn read(arrived: &mut Arrived) -> Said {
-    let Arrived { stream, read } = arrived;
+/// There is no time limit here: the caller may cancel it, and the connection is lost then.
+pub(super) async fn read_client_hello(arrived: &mut DataConnection) -> SniffedHello {
+    let DataConnection { stream, read } = arrived;
     let mut first = [0];
     match stream.peek(&mut first).await {
         Ok(1) if first[0] == HANDSHAKE_RECORD => {}
-        Ok(1) => return Said::Names(Vec::new()),
-        Ok(_) | Err(_) => return Said::Nothing,
+        Ok(1) => return SniffedHello::Names(Vec::new()),
+        Ok(_) | Err(_) => return SniffedHello::Closed,
     }
     read.reserve(USUAL_HELLO);
     loop {
         match stream.read_buf(read).await {
             Ok(1..) => {}
-            Ok(0) | Err(_) => return Said::Nothing,
+            Ok(0) | Err(_) => return SniffedHello::Closed,
         }
         match client_hello::read(read) {
             ClientHello::Incomplete => {}
-            ClientHello::Names(names) => return Said::Names(names),
-            ClientHello::Other => return Said::Names(Vec::new()),
+            ClientHello::Names(names) => return SniffedHello::Names(names),
+            ClientHello::Other => return SniffedHello::Names(Vec::new()),
         }
     }
 }

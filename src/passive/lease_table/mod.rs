@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use crate::base::SessionId;
 use crate::tls::{Account, ClientCache, TicketOwner};
 
-use client::Client;
+use client::ClientLeases;
 
 /// A lease's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,31 +73,31 @@ pub struct LeaseRequest {
     pub reuse_delay: Duration,
 }
 
-/// What a connection has said about itself before its handshake.
+/// The result of reading a connection's ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum SniffResult {
     /// Its ClientHello offers this TLS session, which is live.
-    Named(TicketOwner),
-    /// It has said something else.
-    Unnamed,
-    /// It ended before it said anything.
-    Nothing,
+    Session(TicketOwner),
+    /// It names no live session, or sent something else.
+    NoSession,
+    /// It closed before it sent anything.
+    Closed,
 }
 
 /// Whether a lease's transfer may be reported complete, as far as its data connection is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Attribution {
     /// No known reason against it.
     Certain,
     /// Another connection is there that is not identified yet.
     Unsettled,
     /// It may not: the connection may be another transfer's.
-    Ambiguous(Doubt),
+    Ambiguous(Ambiguity),
 }
 
 /// Why a lease's connection is ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub enum Ambiguity {
     /// Another connection of the address came to the port.
     AnotherConnection,
     /// A connection of a lease that has ended may still come to the port.
@@ -106,7 +106,7 @@ pub enum Doubt {
     Withdrawn,
 }
 
-/// What is to be done.
+/// An effect to execute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// The lease has its port.
@@ -118,28 +118,28 @@ pub enum Effect {
         /// Whether it only takes a connection that names its session.
         named: bool,
     },
-    /// Read the connection's ClientHello, then call [`LeaseTable::heard`].
-    Hear(ConnectionId),
+    /// Read the connection's ClientHello, then call [`LeaseTable::result`].
+    Sniff(ConnectionId),
     /// The number of connections that may be the lease's own, and are not identified yet, has changed.
-    Undecided(LeaseId, Nearby),
+    Undecided(LeaseId, UndecidedConnections),
     /// Whether another lease of the address waits for a port has changed.
-    Wanted(LeaseId, bool),
+    Contended(LeaseId, bool),
     /// The connection is the lease's, as far as can be said before its handshake.
-    Hand {
+    Assign {
         /// The connection.
         connection: ConnectionId,
         /// The lease that it belongs to.
         lease: LeaseId,
     },
     /// The connection is to be reset.
-    Reset(ConnectionId, Refused),
+    Reset(ConnectionId, ResetReason),
     /// A connection was reset that did not name the lease's session, or closed before it sent anything, and could only
     /// have been meant for this lease; or one that is ambiguous.
-    TurnedAway(LeaseId, Option<Doubt>),
+    Refused(LeaseId, Option<Ambiguity>),
     /// What may be reported of the lease's transfer has changed.
-    Standing(LeaseId, Standing),
+    Attribution(LeaseId, Attribution),
     /// A connection of `one` has presented a TLS session of `other`.
-    ShareACache {
+    SharedCache {
         /// The session whose lease the connection came for.
         one: SessionId,
         /// The session that it named.
@@ -151,23 +151,23 @@ pub enum Effect {
 
 /// How many unidentified connections there are at a lease's port that may be its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Nearby {
+pub struct UndecidedConnections {
     /// All of them.
     pub all: usize,
     /// Those that can be no other lease's.
-    pub no_others: usize,
+    pub exclusive: usize,
 }
 
-impl Nearby {
+impl UndecidedConnections {
     /// Whether there is any, and whether there is any that can be no other lease's.
     fn is_there(self) -> (bool, bool) {
-        (self.all > 0, self.no_others > 0)
+        (self.all > 0, self.exclusive > 0)
     }
 }
 
 /// Why a connection is reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum ResetReason {
     /// It can't be meant for any lease.
     Stranger,
     /// The lease that it may have been meant for is over.
@@ -188,18 +188,18 @@ pub enum LeaseEnd {
 /// The leases of all clients.
 #[derive(Debug, Default)]
 pub struct LeaseTable {
-    clients: HashMap<IpAddr, Client>,
+    clients: HashMap<IpAddr, ClientLeases>,
     /// Clients that have nothing at the moment, oldest first, of which is remembered which ports they used last.
     quiet: BTreeMap<u64, IpAddr>,
     /// How many leases have a port and no connection.
     pending: usize,
     /// The last key of `quiet`.
-    moment: u64,
+    sequence: u64,
 }
 
 impl LeaseTable {
     /// Asks for one of `ports`. The grant is an effect of this or of a later call.
-    pub fn ask(
+    pub fn request(
         &mut self,
         lease: LeaseId,
         request: LeaseRequest,
@@ -211,12 +211,12 @@ impl LeaseTable {
             self.quiet.remove(&since);
         }
         self.change(request.client, now, |client, _| {
-            client.ask(lease, request, ports);
+            client.request(lease, request, ports);
         })
     }
 
     /// A connection of `address` came to `port`.
-    pub fn arrive(
+    pub fn on_connection(
         &mut self,
         connection: ConnectionId,
         address: IpAddr,
@@ -224,23 +224,23 @@ impl LeaseTable {
         now: Instant,
     ) -> Vec<Effect> {
         if !self.clients.contains_key(&address) {
-            return vec![Effect::Reset(connection, Refused::Stranger)];
+            return vec![Effect::Reset(connection, ResetReason::Stranger)];
         }
         self.change(address, now, |client, effects| {
-            client.arrive(connection, port, now, effects);
+            client.on_connection(connection, port, now, effects);
         })
     }
 
     /// The result of the [`Effect::Hear`] for this connection.
-    pub fn heard(
+    pub fn on_sniffed(
         &mut self,
         connection: ConnectionId,
         address: IpAddr,
-        heard: Heard,
+        result: SniffResult,
         now: Instant,
     ) -> Vec<Effect> {
         self.change(address, now, |client, effects| {
-            client.heard(connection, heard, now, effects);
+            client.on_sniffed(connection, result, now, effects);
         })
     }
 
@@ -279,8 +279,10 @@ impl LeaseTable {
     }
 
     /// The connection of a named lease was not its client's: the next one is waited for.
-    pub fn again(&mut self, address: IpAddr, lease: LeaseId, now: Instant) -> Vec<Effect> {
-        self.change(address, now, |client, effects| client.again(lease, effects))
+    pub fn reopen(&mut self, address: IpAddr, lease: LeaseId, now: Instant) -> Vec<Effect> {
+        self.change(address, now, |client, effects| {
+            client.reopen(lease, effects)
+        })
     }
 
     /// Ends a lease, granted or not. Ending it twice changes nothing.
@@ -304,8 +306,10 @@ impl LeaseTable {
     }
 
     /// How many leases of one address hold or wait for a port that no other of them can have at the same time.
-    pub fn taking_turns(&self, address: IpAddr) -> usize {
-        self.clients.get(&address).map_or(0, Client::taking_turns)
+    pub fn exclusive_leases(&self, address: IpAddr) -> usize {
+        self.clients
+            .get(&address)
+            .map_or(0, ClientLeases::exclusive_leases)
     }
 
     /// How many leases of all clients have a port and no connection.
@@ -317,14 +321,14 @@ impl LeaseTable {
         &mut self,
         address: IpAddr,
         now: Instant,
-        change: impl FnOnce(&mut Client, &mut Vec<Effect>),
+        change: impl FnOnce(&mut ClientLeases, &mut Vec<Effect>),
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         if let Some(client) = self.clients.get_mut(&address) {
             let before = client.pending();
             change(client, &mut effects);
             client.grant(now, &mut effects);
-            client.tell_whether_wanted(&mut effects);
+            client.notify_contention(&mut effects);
             self.pending = self.pending + client.pending() - before;
         }
         effects
@@ -337,9 +341,9 @@ impl LeaseTable {
             && client.is_quiet()
             && client.quiet_since.is_none()
         {
-            self.moment += 1;
-            client.quiet_since = Some(self.moment);
-            self.quiet.insert(self.moment, address);
+            self.sequence += 1;
+            client.quiet_since = Some(self.sequence);
+            self.quiet.insert(self.sequence, address);
         }
         while self.quiet.len() > REMEMBERED_CLIENTS
             && let Some((since, oldest)) = self.quiet.first_key_value()

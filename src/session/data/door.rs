@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::legs::{PATIENCE_AFTER_A_STRANGER, connect_to_client};
 use super::{Legs, PreparedClient};
 use crate::net::deadline::elapsed;
-use crate::passive::Arrived;
+use crate::passive::DataConnection;
 use crate::session::machine::DataFailure;
 use crate::tls::client_hello::{self, ClientHello};
 
@@ -99,7 +99,7 @@ impl PreparedClient {
             let arrived = guest.into_arrived().ok_or(DataFailure::ClientSpeaksTls)?;
             *self = Self::Connected(Some(arrived));
         }
-        let Self::Connected(Some(Arrived { stream, read })) = self else {
+        let Self::Connected(Some(DataConnection { stream, read })) = self else {
             return Ok(());
         };
         let mut said = read.clone();

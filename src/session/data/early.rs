@@ -22,7 +22,7 @@ use crate::net::options;
 use crate::net::source::Source;
 use crate::net::stream::Stream;
 use crate::observe::metrics::{DataHandshake, Leg};
-use crate::passive::{Arrived, Lease};
+use crate::passive::{DataConnection, Lease};
 use crate::session::client_hello;
 use crate::session::machine::DataFailure;
 use crate::tls::DataTls;
@@ -105,7 +105,7 @@ impl Guest {
 }
 
 impl EarlyHandshake {
-    async fn handshake(&self, arrived: Arrived) -> io::Result<Early> {
+    async fn handshake(&self, arrived: DataConnection) -> io::Result<Early> {
         let connection = self.tls.connection();
         let accepting = client_hello::accept(arrived.stream, connection.config(), arrived.read);
         let stream = timeout(self.patience, accepting).await??;

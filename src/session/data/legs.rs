@@ -22,7 +22,7 @@ use crate::net::source::Source;
 use crate::net::stream::Stream;
 use crate::net::{connect, options};
 use crate::observe::metrics::{DataHandshake, Leg};
-use crate::passive::{Arrived, Caller, Lease};
+use crate::passive::{DataConnection, Lease, LeaseEvent};
 use crate::session::client_hello::{self, RewrittenHello};
 use crate::session::machine::DataFailure;
 use crate::tls::{DataTls, Proof};
@@ -86,14 +86,14 @@ pub(super) struct Guest {
 #[derive(Debug)]
 pub(super) enum Came {
     /// Connected.
-    Connected(Arrived),
+    Connected(DataConnection),
     /// Through its handshake, or not.
     Early(io::Result<Early>),
 }
 
 impl Guest {
     /// Its connection, if nothing has been read of TLS and answered there.
-    pub(super) fn into_arrived(self) -> Option<Arrived> {
+    pub(super) fn into_arrived(self) -> Option<DataConnection> {
         match self.came {
             Came::Connected(arrived) => Some(arrived),
             Came::Early(_) => None,
@@ -203,7 +203,7 @@ pub(super) async fn open_client(
 
 /// Does the handshake with a client that is the right one whatever it presents: we have connected to where it said.
 async fn secure_own(
-    arrived: Arrived,
+    arrived: DataConnection,
     tls: Option<&DataTls>,
     legs: &Legs,
     told: &Told,
@@ -221,11 +221,11 @@ pub(super) async fn connect_to_client(
     to: SocketAddr,
     from: IpAddr,
     legs: &Legs,
-) -> Result<Arrived, DataFailure> {
+) -> Result<DataConnection, DataFailure> {
     let connecting = connect::data_to_client(to, from);
     let connected = timeout(legs.timeouts.data_connect, connecting).await;
     match connected.unwrap_or_else(|late| Err(late.into())) {
-        Ok(stream) => Ok(Arrived {
+        Ok(stream) => Ok(DataConnection {
             stream,
             read: Vec::new(),
         }),
@@ -249,24 +249,24 @@ pub(super) async fn guest(
     } else {
         DataFailure::ClientHandshake
     };
-    let certainty = lease.certainty();
-    let mut doubted = pin!(certainty.doubted());
+    let attribution = lease.attribution();
+    let mut ambiguous = pin!(attribution.ambiguous());
     let mut stranger = None;
     let mut stays_away = pin!(stays_away);
     loop {
-        let caller = tokio::select! {
+        let event = tokio::select! {
             biased;
-            caller = lease.caller() => caller.ok_or(DataFailure::NoClient),
-            doubt = &mut doubted => Err(failure_of(doubt)),
+            event = lease.event() => event.ok_or(DataFailure::NoClient),
+            ambiguity = &mut ambiguous => Err(failure_of(ambiguity)),
             failure = &mut stays_away => Err(failure),
         };
-        match caller {
-            Ok(Caller::Arrived(arrived)) => {
+        match event {
+            Ok(LeaseEvent::Connected(arrived)) => {
                 let came = Came::Connected(arrived);
                 return Ok(Guest { lease, came });
             }
-            Ok(Caller::TurnedAway(doubt)) => {
-                let failure = doubt.map_or(turned_away, failure_of);
+            Ok(LeaseEvent::Refused(ambiguity)) => {
+                let failure = ambiguity.map_or(turned_away, failure_of);
                 stranger = Some(failure);
                 on_stranger(failure);
             }
@@ -322,7 +322,7 @@ async fn let_another_in(
     told: &Told,
 ) -> Result<OpenLeg, DataFailure> {
     loop {
-        lease.again();
+        lease.reopen();
         let stays_away = async {
             stranger_alone(told).await;
             failure
@@ -344,7 +344,7 @@ async fn let_another_in(
 /// Does the handshake with a connection that came to a leased port, and judges what it proves.
 async fn secure_leased(
     lease: &Lease,
-    arrived: Arrived,
+    arrived: DataConnection,
     tls: Option<&DataTls>,
     legs: &Legs,
     told: &Told,
@@ -380,12 +380,12 @@ async fn stranger_alone(told: &Told) {
 }
 
 async fn secure_client(
-    arrived: Arrived,
+    arrived: DataConnection,
     tls: Option<&DataTls>,
     legs: &Legs,
     told: &Told,
 ) -> Result<(OpenLeg, Proof), DataFailure> {
-    let Arrived { mut stream, read } = arrived;
+    let DataConnection { mut stream, read } = arrived;
     set_stall_timeout(&stream, legs);
     let role = Role::of(Leg::Client, legs.direction);
     let Some(tls) = tls else {

@@ -27,7 +27,7 @@ use crate::base::task::Task;
 use crate::config::{CloseNotify, Timeouts};
 use crate::ftp::command::Direction;
 use crate::observe::metrics::Metrics;
-use crate::passive::{Arrived, Identity, Lease, LeaseHold, NoPort, Undecided};
+use crate::passive::{DataConnection, Identity, Lease, LeaseHold, NoPort, Undecided};
 use crate::tls::{BackendSessionTls, DataTls};
 
 use door::Door;
@@ -66,7 +66,7 @@ enum PreparedClient {
     /// We connect when the transfer begins.
     Active { to: SocketAddr, from: IpAddr },
     /// We have connected.
-    Connected(Option<Arrived>),
+    Connected(Option<DataConnection>),
 }
 
 /// The data connections of the running transfer.
@@ -147,7 +147,7 @@ impl PreparedData {
             let on_stranger = |failure| {
                 doorkeeper.send_replace(Door::TurnedAway(failure));
             };
-            let stays_away = waiting.client_stays_away(lease.wanted(), lease.undecided());
+            let stays_away = waiting.client_stays_away(lease.contention(), lease.undecided());
             let stays_away = async {
                 tokio::select! {
                     biased;
@@ -246,7 +246,7 @@ impl PreparedData {
             client_tls,
             report,
             told,
-            certainty: lease.as_ref().map(LeaseHold::certainty),
+            attribution: lease.as_ref().map(LeaseHold::attribution),
             moved: Arc::clone(&moved),
         };
         let running = RunningData {

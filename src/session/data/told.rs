@@ -13,7 +13,7 @@ use super::Order;
 use crate::config::Timeouts;
 use crate::net::deadline::{elapsed, timeout};
 use crate::net::relay::StepTimeout;
-use crate::passive::{Undecided, Wanted};
+use crate::passive::{Contention, Undecided};
 use crate::session::machine::DataFailure;
 
 /// The last order of the session.
@@ -99,20 +99,24 @@ impl Told {
 
     /// Resolves when a client that has just been sent a port, and has not connected, is not waited for any longer; or
     /// when a connection has arrived that is not identified in time.
-    pub async fn client_stays_away(&self, wanted: Wanted, undecided: Undecided) -> DataFailure {
+    pub async fn client_stays_away(
+        &self,
+        contention: Contention,
+        undecided: Undecided,
+    ) -> DataFailure {
         tokio::select! {
-            () = self.client_does_not_connect(wanted) => DataFailure::NoClient,
+            () = self.client_does_not_connect(contention) => DataFailure::NoClient,
             failure = self.client_says_nothing(undecided) => failure,
         }
     }
 
     /// Resolves when its time is over; before its transfer command, only if another lease waits for the port as well.
     /// PHP asks for a port in `ftp_pasv($f, true)`, and its script may do other things before `ftp_put()`.
-    async fn client_does_not_connect(&self, mut wanted: Wanted) {
+    async fn client_does_not_connect(&self, mut contention: Contention) {
         let patience = self.timeouts.data_connect;
         let wanted = async {
             elapsed(patience).await;
-            wanted.wanted().await;
+            contention.contended().await;
         };
         tokio::select! {
             biased;

@@ -20,7 +20,7 @@ use crate::net::relay::{RelayEnd, RelayError, first_bytes, relay};
 use crate::net::source::{PlainSource, Source, SourceEnd};
 use crate::net::stream::Stream;
 use crate::observe::metrics::Leg;
-use crate::passive::{Certainty, Doubt};
+use crate::passive::{Ambiguity, AttributionWatch};
 use crate::session::machine::{DataEvent, DataFailure};
 use crate::tls::DataTls;
 use crate::tls::client_hello::{self, ClientHello};
@@ -32,7 +32,7 @@ pub(super) struct Transfer {
     pub(super) report: mpsc::Sender<DataEvent>,
     pub(super) told: Told,
     /// Whether the client's connection is this transfer's. None where we connect to the client.
-    pub(super) certainty: Option<Certainty>,
+    pub(super) attribution: Option<AttributionWatch>,
     pub(super) moved: Arc<AtomicU64>,
 }
 
@@ -48,19 +48,19 @@ impl Transfer {
         let done = tokio::select! {
             biased;
             done = self.transfer(backend, further, &mut client, &mut open) => done,
-            failure = self.doubted() => Err(failure),
+            failure = self.ambiguous() => Err(failure),
         };
         match done {
             // Another connection may come before the client has its reply.
-            Ok(()) => self.fail(self.doubted().await).await,
+            Ok(()) => self.fail(self.ambiguous().await).await,
             Err(failure) => self.fail(failure).await,
         }
     }
 
     /// Resolves if the client's connection is ambiguous.
-    async fn doubted(&self) -> DataFailure {
-        match &self.certainty {
-            Some(certainty) => failure_of(certainty.doubted().await),
+    async fn ambiguous(&self) -> DataFailure {
+        match &self.attribution {
+            Some(attribution) => failure_of(attribution.ambiguous().await),
             None => std::future::pending().await,
         }
     }
@@ -68,10 +68,10 @@ impl Transfer {
     /// Waits until the client's connection is certain to be this transfer's: all others at the port have been
     /// identified.
     async fn certain(&self) -> Result<(), DataFailure> {
-        let Some(certainty) = &self.certainty else {
+        let Some(attribution) = &self.attribution else {
             return Ok(());
         };
-        match timeout(self.legs.timeouts.data_connect, certainty.settled()).await {
+        match timeout(self.legs.timeouts.data_connect, attribution.settled()).await {
             Ok(settled) => settled.map_err(failure_of),
             Err(_) => Err(DataFailure::AnotherConnection),
         }
@@ -290,11 +290,11 @@ impl Transfer {
     }
 }
 
-pub(super) fn failure_of(doubt: Doubt) -> DataFailure {
-    match doubt {
-        Doubt::AnotherConnection => DataFailure::AnotherConnection,
-        Doubt::LateConnection => DataFailure::LateConnection,
-        Doubt::Withdrawn => DataFailure::PortWithdrawn,
+pub(super) fn failure_of(ambiguity: Ambiguity) -> DataFailure {
+    match ambiguity {
+        Ambiguity::AnotherConnection => DataFailure::AnotherConnection,
+        Ambiguity::LateConnection => DataFailure::LateConnection,
+        Ambiguity::Withdrawn => DataFailure::PortWithdrawn,
     }
 }
 

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::super::{Doubt, Effect, Identity, LeaseId, LeaseRequest, Nearby, Standing};
-use super::{Client, Held, Progress, Queued, Rest};
+use super::super::{
+    Ambiguity, Attribution, Effect, Identity, LeaseId, LeaseRequest, UndecidedConnections,
+};
+use super::{ClientLeases, GrantedLease, LeaseProgress, QueuedRequest, Rest};
 
-impl Client {
+impl ClientLeases {
     /// Grants ports to the leases that can have one, first come, first served: no lease overtakes an earlier one that
     /// it could block, which would otherwise wait without end.
     pub fn grant(&mut self, now: Instant, effects: &mut Vec<Effect>) {
@@ -14,7 +16,7 @@ impl Client {
             return;
         }
         self.rests.retain(|rest| rest.until > now);
-        self.withdraw_from_the_idle(now, effects);
+        self.withdraw_idle(now, effects);
         // The first one of either kind stands for those behind it, which come to be the first.
         let (mut first_alone, mut first_named) = (None::<LeaseRequest>, None::<LeaseRequest>);
         let mut index = 0;
@@ -31,20 +33,20 @@ impl Client {
                         request.identity = Identity::Unproven(cache);
                     }
                     self.queue.remove(index);
-                    let granted = self.next_moment();
+                    let granted = self.next_sequence();
                     self.used.insert(port, granted);
-                    self.leases.push(Held {
+                    self.leases.push(GrantedLease {
                         id,
                         request,
                         port,
                         granted,
                         idle_since: Some(now),
-                        progress: Progress::Pending,
+                        progress: LeaseProgress::Pending,
                         another_came: false,
                         late_one_expected: false,
-                        standing: Standing::Certain,
-                        nearby: Nearby::default(),
-                        wanted: false,
+                        attribution: Attribution::Certain,
+                        undecided: UndecidedConnections::default(),
+                        contended: false,
                     });
                     let named = request.identity.is_named();
                     effects.push(Effect::Granted {
@@ -64,21 +66,20 @@ impl Client {
                 }
             }
         }
-        self.ask_to_be_woken(now, effects);
+        self.schedule_wake(now, effects);
     }
 
     /// Ends the leases that the first one in the queue waits for, if their clients have connected and begun no transfer for
     /// a while: an idle neighbour would keep all others of the address from a port.
-    pub(super) fn withdraw_from_the_idle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn withdraw_idle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let Some(first) = self.queue.front() else {
             return;
         };
-        let is_idle = |held: &&Held| {
-            held.idle_since
-                .is_some_and(|since| since + IDLE_AT_MOST <= now)
+        let is_idle = |held: &&GrantedLease| {
+            held.idle_since.is_some_and(|since| since + MAX_IDLE <= now)
                 && first.ports.contains(&held.port)
                 && first.request.conflicts_with(&held.request)
-                && held.progress == Progress::Alone
+                && held.progress == LeaseProgress::Alone
         };
         let idle: Vec<LeaseId> = self
             .leases
@@ -87,11 +88,11 @@ impl Client {
             .map(|held| held.id)
             .collect();
         for id in idle {
-            self.give_up(id, Doubt::Withdrawn, now, effects);
+            self.give_up(id, Ambiguity::Withdrawn, now, effects);
         }
     }
 
-    pub(super) fn ask_to_be_woken(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn schedule_wake(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let Some(client) = self.queue.front().map(|queued| queued.request.client) else {
             return;
         };
@@ -99,9 +100,9 @@ impl Client {
         let idle = self
             .leases
             .iter()
-            .filter(|held| held.progress == Progress::Alone);
+            .filter(|held| held.progress == LeaseProgress::Alone);
         let idle = idle.filter_map(|held| held.idle_since);
-        let idle_too_long = idle.map(|since| since + IDLE_AT_MOST);
+        let idle_too_long = idle.map(|since| since + MAX_IDLE);
         // One that has been idle for longer blocks no other.
         let to_come = rested.chain(idle_too_long).filter(|at| *at > now);
         let Some(until) = to_come.min() else {
@@ -115,8 +116,8 @@ impl Client {
 
     /// A port that nothing else of the address uses, or else one where the lease can be distinguished from the others;
     /// the least recently used one of several.
-    pub(super) fn free_port(&self, queued: &Queued) -> Option<SocketAddr> {
-        let Queued { id, request, ports } = queued;
+    pub(super) fn free_port(&self, queued: &QueuedRequest) -> Option<SocketAddr> {
+        let QueuedRequest { id, request, ports } = queued;
         // From a different one on for each lease, so that late connections of one address rarely meet another's.
         let first = usize::try_from(id.0).unwrap_or_default() % ports.len().max(1);
         let turned = ports.iter().cycle().skip(first).take(ports.len()).copied();
@@ -129,17 +130,18 @@ impl Client {
     /// there.
     pub(super) fn allows(&self, port: SocketAddr, id: LeaseId, request: &LeaseRequest) -> bool {
         // One that has named its session may be a stranger's that has seen the name on the wire.
-        let mistaken = |held: &Held| {
+        let mistaken = |held: &GrantedLease| {
             held.id != id
-                && held.progress != Progress::Proven
+                && held.progress != LeaseProgress::Proven
                 && request.conflicts_with(&held.request)
         };
-        let late = |rest: &Rest| request.could_take_for_its_own(&rest.former);
+        let late = |rest: &Rest| request.accepts_late_connection_of(&rest.former);
         !self.at(port).any(mistaken) && !self.resting(port).any(late)
     }
 
     pub(super) fn is_vacant(&self, port: SocketAddr) -> bool {
-        self.at(port).all(|held| held.progress == Progress::Proven)
+        self.at(port)
+            .all(|held| held.progress == LeaseProgress::Proven)
             && self.resting(port).next().is_none()
     }
 
@@ -150,4 +152,4 @@ impl Client {
 
 /// How long a client may have a port that another one waits for, if it has connected and begins no transfer. A distant
 /// client connects and sends its command within two round trips.
-const IDLE_AT_MOST: Duration = Duration::from_secs(2);
+const MAX_IDLE: Duration = Duration::from_secs(2);
