@@ -63,12 +63,12 @@ impl Session {
                     direction,
                     protection,
                 } => self.open_data(direction, protection),
-                Action::BeginData => self.data.order(Order::Begin),
+                Action::BeginData => self.data.order(Order::CommandSent),
                 Action::ExpectData => {
-                    self.data.order(Order::Expect);
+                    self.data.order(Order::TransferStarted);
                     self.acknowledge_preliminary();
                 }
-                Action::ProceedData => self.data.order(Order::Proceed),
+                Action::ProceedData => self.data.order(Order::FinishSink),
                 Action::DropData => self.drop_data(),
                 Action::Record(record) => self.record(&record),
                 Action::Close(ending) => return Some(ending),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
-use super::data::{EarlyHandshake, Faults, Legs, Order, PreparedData, RunningData};
+use super::data::{EarlyHandshake, Faults, Order, PreparedData, RunningData, TransferContext};
 use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, Prepared, Protection,
 };
@@ -84,7 +84,7 @@ impl Session {
                 let early = (protection == Protection::Private).then(|| EarlyHandshake {
                     tls: self.tls.data(self.session_reuse(), Tickets::None),
                     patience: timeouts.tls_handshake,
-                    habit: self.handshakes_early.clone(),
+                    timing: self.handshake_timing.clone(),
                 });
                 let patience = timeouts.data_port;
                 let snapshot = Arc::clone(&self.snapshot);
@@ -201,14 +201,14 @@ impl Session {
         }
         let client_tls = (protection == Protection::Private)
             .then(|| self.tls.data(self.session_reuse(), tickets));
-        let legs = Legs {
+        let context = TransferContext {
             direction,
             backend_tls: self
                 .backend
                 .as_ref()
                 .and_then(|backend| backend.tls.clone()),
             timeouts: settings.timeouts,
-            silence: self.bearable_silence(),
+            silence: self.handshake_silence(),
             metrics: Arc::clone(&self.shared.metrics),
             site: self.summary.site_name().to_owned(),
             session: self.summary.id(),
@@ -218,16 +218,16 @@ impl Session {
             faults: Faults::default(),
         };
         self.summary.transfer_begins();
-        self.data = DataSide::Running(prepared.open(legs, client_tls));
+        self.data = DataSide::Running(prepared.open(context, client_tls));
     }
 
     /// A client that has not asked for PROT P may not know that it is in force, and wait for its file in clear text.
-    fn bearable_silence(&self) -> Duration {
+    fn handshake_silence(&self) -> Duration {
         let patience = self.snapshot.runtime.settings.timeouts.tls_handshake;
         if self.machine.has_chosen_protection() {
             patience
         } else {
-            patience.min(SILENCE_OF_THE_UNAWARE)
+            patience.min(SILENCE_WITHOUT_PROT)
         }
     }
 
@@ -242,4 +242,4 @@ impl Session {
 
 /// How long a client that has not said PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
 /// arrived; by satellite that is more than a second.
-const SILENCE_OF_THE_UNAWARE: Duration = Duration::from_secs(4);
+const SILENCE_WITHOUT_PROT: Duration = Duration::from_secs(4);

@@ -42,7 +42,7 @@ use crate::snapshot::Snapshot;
 use crate::tls::{SessionStore, SessionTls};
 
 use client_tls::handshake;
-use data::{Habit, Lingering};
+use data::{HandshakeTiming, Lingering};
 use data_side::DataSide;
 use events::{ClientEnd, Look};
 use machine::{Clock, Ending, Event, Machine, Protection, Terms};
@@ -158,7 +158,7 @@ pub async fn serve(
         data: DataSide::None,
         prepared_for: Protection::Clear,
         lingering: Lingering::default(),
-        handshakes_early: Habit::default(),
+        handshake_timing: HandshakeTiming::default(),
         machine,
         happened: VecDeque::new(),
         clock: None,
@@ -214,7 +214,7 @@ struct Session {
     prepared_for: Protection,
     /// Data connections of transfers that are over.
     lingering: Lingering,
-    handshakes_early: Habit,
+    handshake_timing: HandshakeTiming,
     machine: Machine,
     /// Events that came out of actions and wait for the machine.
     happened: VecDeque<Event>,

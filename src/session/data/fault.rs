@@ -6,48 +6,48 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Legs;
+use super::TransferContext;
 use crate::base::SessionId;
 use crate::observe::metrics::Leg;
 use crate::tls::{self, HandshakeFault};
 
 /// The faults of one transfer: at most one for each leg.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<Vec<Fault>>>);
+pub struct Faults(Arc<Mutex<Vec<ConnectionFault>>>);
 
 #[derive(Debug)]
-struct Fault {
+struct ConnectionFault {
     session: SessionId,
     site: String,
     leg: Leg,
-    stage: Stage,
+    stage: FaultStage,
     error: HandshakeFault,
 }
 
 /// What a data connection was doing.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Stage {
+pub(super) enum FaultStage {
     Handshake,
     Transfer,
 }
 
 impl Faults {
-    fn all(&self) -> MutexGuard<'_, Vec<Fault>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<ConnectionFault>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Logs them.
     pub(super) fn log(&self) {
-        for fault in self.all().drain(..) {
+        for fault in self.lock().drain(..) {
             fault.log();
         }
     }
 }
 
-impl Legs {
+impl TransferContext {
     /// Notes what a leg failed with.
-    pub(super) fn broke(&self, leg: Leg, stage: Stage, error: &io::Error) {
-        self.faults.all().push(Fault {
+    pub(super) fn record_fault(&self, leg: Leg, stage: FaultStage, error: &io::Error) {
+        self.faults.lock().push(ConnectionFault {
             session: self.session,
             site: self.site.clone(),
             leg,
@@ -57,7 +57,7 @@ impl Legs {
     }
 }
 
-impl Fault {
+impl ConnectionFault {
     /// The transfer's own line names the connection that failed, this one the cause.
     fn log(&self) {
         let Self {
@@ -68,17 +68,17 @@ impl Fault {
             error,
         } = self;
         match (stage, leg) {
-            (Stage::Handshake, Leg::Backend) => {
+            (FaultStage::Handshake, Leg::Backend) => {
                 tracing::warn!(session, site, %error, "backend's data connection: TLS handshake failed");
             }
-            (Stage::Handshake, Leg::Client) => {
+            (FaultStage::Handshake, Leg::Client) => {
                 tracing::info!(session, site, %error, "client's data connection: TLS handshake failed");
             }
             // What operators can do something about.
-            (Stage::Transfer, _) if *error == HandshakeFault::Renegotiation => {
+            (FaultStage::Transfer, _) if *error == HandshakeFault::Renegotiation => {
                 tracing::warn!(session, site, leg = leg.as_str(), %error, "data connection broke");
             }
-            (Stage::Transfer, _) => {
+            (FaultStage::Transfer, _) => {
                 tracing::info!(session, site, leg = leg.as_str(), %error, "data connection broke");
             }
         }

@@ -4,12 +4,12 @@
 //! task drops its sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the
 //! order to proceed; the source's only until the source has ended and been answered with our own end.
 
-mod door;
+mod client_arrival;
 mod early;
 mod fault;
 mod legs;
 mod lingering;
-mod told;
+mod orders;
 mod transfer;
 
 use std::net::{IpAddr, SocketAddr};
@@ -30,12 +30,12 @@ use crate::observe::metrics::Metrics;
 use crate::passive::{DataConnection, Identity, Lease, LeaseHold, NoPort, Undecided};
 use crate::tls::{BackendSessionTls, DataTls};
 
-use door::Door;
-pub use early::{EarlyHandshake, Habit};
+use client_arrival::ClientArrival;
+pub use early::{EarlyHandshake, HandshakeTiming};
 pub use fault::Faults;
-use legs::{Guest, guest};
+use legs::{AcceptedClient, accept_client};
 pub use lingering::Lingering;
-use told::{Last, Told};
+use orders::{OrderReceiver, OrderState};
 use transfer::Transfer;
 
 /// Data connections between the data port command and the transfer command.
@@ -45,8 +45,8 @@ pub struct PreparedData {
     client: PreparedClient,
     /// From [`PreparedData::prepared`] on, if the client connects.
     lease: Option<LeaseHold>,
-    orders: watch::Sender<Last>,
-    told: Told,
+    order_sender: watch::Sender<OrderState>,
+    orders: OrderReceiver,
 }
 
 #[derive(Debug)]
@@ -55,13 +55,13 @@ enum PreparedClient {
     Passive {
         /// The lease of the port that it may connect to; `None` if none became free in time.
         leased: oneshot::Receiver<Option<LeaseHold>>,
-        arrival: Task<Result<Guest, DataFailure>>,
-        /// What has come there.
-        door: watch::Receiver<Door>,
+        client_task: Task<Result<AcceptedClient, DataFailure>>,
+        /// The state of its connection.
+        arrival: watch::Receiver<ClientArrival>,
         /// The connections there that are not identified yet; once there is a port.
         undecided: Option<Undecided>,
         /// Notified when the connection is not waited for any longer; the result is in `door`.
-        given_up: Arc<Notify>,
+        give_up: Arc<Notify>,
     },
     /// We connect when the transfer begins.
     Active { to: SocketAddr, from: IpAddr },
@@ -74,7 +74,7 @@ enum PreparedClient {
 pub struct RunningData {
     /// `None` after a failure.
     events: Option<mpsc::Receiver<DataEvent>>,
-    orders: watch::Sender<Last>,
+    order_sender: watch::Sender<OrderState>,
     /// Takes another data port of the backend, where the first one could not be reached.
     ports: mpsc::Sender<DataEndpoint>,
     moved: Arc<AtomicU64>,
@@ -90,26 +90,26 @@ pub struct RunningData {
 pub enum Order {
     /// The client's transfer command has come.
     Open,
-    /// It is out.
-    Begin,
+    /// The command has been sent to the backend.
+    CommandSent,
     /// The backend has sent its 1yz: all deadlines start now.
-    Expect,
+    TransferStarted,
     /// End the sink's leg in order.
-    Proceed,
+    FinishSink,
 }
 
-/// What a transfer needs to know about its legs.
+/// What a transfer's task needs from its session.
 #[derive(Debug)]
-pub struct Legs {
+pub struct TransferContext {
     /// Which way the bytes go.
     pub direction: Direction,
     /// The backend leg's TLS.
     pub backend_tls: Option<BackendSessionTls>,
     /// All deadlines.
     pub timeouts: Timeouts,
-    /// How long the client may say nothing on a connection that is to be under TLS, once the transfer has begun.
+    /// How long the client may send nothing on a connection under TLS, once the transfer has begun.
     pub silence: Duration,
-    /// Where handshakes and the backend's manners are counted.
+    /// Counts handshakes and unclean ends.
     pub metrics: Arc<Metrics>,
     /// The site's name, for the metrics.
     pub site: String,
@@ -134,50 +134,50 @@ impl PreparedData {
         early: Option<EarlyHandshake>,
         timeouts: &Timeouts,
     ) -> Self {
-        let (orders, told) = Told::nothing(timeouts);
+        let (order_sender, orders) = OrderReceiver::channel(timeouts);
         let (announce, leased) = oneshot::channel();
-        let (doorkeeper, door) = watch::channel(Door::Empty);
-        let given_up = Arc::new(Notify::new());
-        let gave_up = Arc::clone(&given_up);
-        let waiting = told.clone();
-        let arrival = async move {
+        let (arrival_sender, arrival) = watch::channel(ClientArrival::Pending);
+        let give_up = Arc::new(Notify::new());
+        let told_to_give_up = Arc::clone(&give_up);
+        let waiting = orders.clone();
+        let client_task = async move {
             let lease = leasing.await;
             let _ = announce.send(lease.as_ref().ok().map(Lease::hold));
             let lease = lease.map_err(|_| DataFailure::NoClient)?;
             let on_stranger = |failure| {
-                doorkeeper.send_replace(Door::TurnedAway(failure));
+                arrival_sender.send_replace(ClientArrival::Refused(failure));
             };
-            let stays_away = waiting.client_stays_away(lease.contention(), lease.undecided());
-            let stays_away = async {
+            let timed_out = waiting.client_timed_out(lease.contention(), lease.undecided());
+            let timed_out = async {
                 tokio::select! {
                     biased;
-                    failure = stays_away => failure,
-                    () = gave_up.notified() => DataFailure::NoClient,
+                    failure = timed_out => failure,
+                    () = told_to_give_up.notified() => DataFailure::NoClient,
                 }
             };
-            let guest = guest(lease, stays_away, on_stranger).await;
-            doorkeeper.send_replace(match &guest {
-                Ok(_) => Door::Arrived,
-                Err(failure) => Door::Closed(*failure),
+            let accepted = accept_client(lease, timed_out, on_stranger).await;
+            arrival_sender.send_replace(match &accepted {
+                Ok(_) => ClientArrival::Connected,
+                Err(failure) => ClientArrival::Failed(*failure),
             });
-            let mut guest = guest?;
+            let mut accepted = accepted?;
             if let Some(early) = early {
-                guest.begin_early(&early, &waiting).await;
+                accepted.begin_early(&early, &waiting).await;
             }
-            Ok(guest)
+            Ok(accepted)
         };
         Self {
             backend: PendingConnection::start(backend, timeouts.data_connect),
             client: PreparedClient::Passive {
                 leased,
-                arrival: Task::spawn(arrival),
-                door,
+                client_task: Task::spawn(client_task),
+                arrival,
                 undecided: None,
-                given_up,
+                give_up,
             },
             lease: None,
+            order_sender,
             orders,
-            told,
         }
     }
 
@@ -188,13 +188,13 @@ impl PreparedData {
         from: IpAddr,
         timeouts: &Timeouts,
     ) -> Self {
-        let (orders, told) = Told::nothing(timeouts);
+        let (order_sender, orders) = OrderReceiver::channel(timeouts);
         Self {
             backend: PendingConnection::start(backend, timeouts.data_connect),
             client: PreparedClient::Active { to, from },
             lease: None,
+            order_sender,
             orders,
-            told,
         }
     }
 
@@ -222,7 +222,7 @@ impl PreparedData {
     }
 
     /// Starts the transfer's task; without `client_tls` the client leg is plain.
-    pub fn open(self, legs: Legs, client_tls: Option<DataTls>) -> RunningData {
+    pub fn open(self, context: TransferContext, client_tls: Option<DataTls>) -> RunningData {
         // More than there can be, so that the task never waits for the session.
         let (report, events) = mpsc::channel(12);
         let (ports, further) = mpsc::channel(1);
@@ -231,27 +231,27 @@ impl PreparedData {
             backend,
             client,
             lease,
+            order_sender,
             orders,
-            told,
         } = self;
         if let Some(lease) = &lease {
             lease.begin();
         }
         if client_tls.is_some() {
-            orders.send_modify(|last| last.bear_silence(legs.silence));
+            order_sender.send_modify(|last| last.limit_silence(context.silence));
         }
-        let faults = legs.faults.clone();
+        let faults = context.faults.clone();
         let transfer = Transfer {
-            legs,
+            context,
             client_tls,
             report,
-            told,
+            orders,
             attribution: lease.as_ref().map(LeaseHold::attribution),
             moved: Arc::clone(&moved),
         };
         let running = RunningData {
             events: Some(events),
-            orders,
+            order_sender,
             ports,
             moved,
             began: Instant::now(),
@@ -290,7 +290,8 @@ impl RunningData {
 
     /// Sends an order to the transfer's task.
     pub fn order(&self, order: Order) {
-        self.orders.send_if_modified(|last| last.take(order));
+        self.order_sender
+            .send_if_modified(|last| last.record(order));
     }
 
     /// Gives the transfer's task another data port of the backend, for which it waits.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::fault::Stage;
+use super::fault::FaultStage;
 use super::legs::{OpenLeg, OpenLegs, open_client, secure_backend};
-use super::told::Told;
-use super::{Legs, Order, PreparedClient};
+use super::orders::OrderReceiver;
+use super::{Order, PreparedClient, TransferContext};
 use crate::backend::data::{DataEndpoint, PendingConnection, ReadyConnection};
 use crate::config::CloseNotify;
 use crate::ftp::command::Direction;
@@ -27,10 +27,10 @@ use crate::tls::client_hello::{self, ClientHello};
 
 /// The task behind [`RunningData`].
 pub(super) struct Transfer {
-    pub(super) legs: Legs,
+    pub(super) context: TransferContext,
     pub(super) client_tls: Option<DataTls>,
     pub(super) report: mpsc::Sender<DataEvent>,
-    pub(super) told: Told,
+    pub(super) orders: OrderReceiver,
     /// Whether the client's connection is this transfer's. None where we connect to the client.
     pub(super) attribution: Option<AttributionWatch>,
     pub(super) moved: Arc<AtomicU64>,
@@ -71,7 +71,7 @@ impl Transfer {
         let Some(attribution) = &self.attribution else {
             return Ok(());
         };
-        match timeout(self.legs.timeouts.data_connect, attribution.settled()).await {
+        match timeout(self.context.timeouts.data_connect, attribution.settled()).await {
             Ok(settled) => settled.map_err(failure_of),
             Err(_) => Err(DataFailure::AnotherConnection),
         }
@@ -80,11 +80,11 @@ impl Transfer {
     /// Never resolves: open connections stay open until the session drops this task. ABOR has to reach the backend
     /// before the reset.
     async fn fail<T>(&self, failure: DataFailure) -> T {
-        self.tell(DataEvent::Failed(failure)).await;
+        self.report_event(DataEvent::Failed(failure)).await;
         std::future::pending().await
     }
 
-    async fn tell(&self, event: DataEvent) {
+    async fn report_event(&self, event: DataEvent) {
         // If the session has dropped this transfer, the channel is closed and this task is about to end, too.
         let _ = self.report.send(event).await;
     }
@@ -97,15 +97,15 @@ impl Transfer {
         open: &mut OpenLegs,
     ) -> Result<(), DataFailure> {
         let backend = self.reach(backend, further).await?;
-        self.tell(DataEvent::BackendOpen).await;
-        if self.legs.direction == Direction::Upload {
-            client.connected(&self.legs).await?;
+        self.report_event(DataEvent::BackendOpen).await;
+        if self.context.direction == Direction::Upload {
+            client.connected(&self.context).await?;
             if self.client_tls.is_none() {
-                client.speaks_no_tls().await?;
+                client.check_clear_text().await?;
             }
-            self.tell(DataEvent::ClientConnected).await;
+            self.report_event(DataEvent::ClientConnected).await;
         }
-        self.told.ordered(Order::Begin).await;
+        self.orders.wait_for_order(Order::CommandSent).await;
         self.open(backend, client, open).await;
         match (&mut open.client, &mut open.backend) {
             (Some(OpenLeg::Source(client)), Some(OpenLeg::Sink(backend))) => {
@@ -133,8 +133,8 @@ impl Transfer {
             };
             let announced = target.announced_elsewhere();
             tracing::warn!(
-                session = self.legs.session.0,
-                site = self.legs.site,
+                session = self.context.session.0,
+                site = self.context.site,
                 dialled = %target,
                 announced = announced.map(tracing::field::display),
                 %error,
@@ -145,10 +145,10 @@ impl Transfer {
                     ""
                 }
             );
-            self.tell(DataEvent::BackendNotReached).await;
+            self.report_event(DataEvent::BackendNotReached).await;
             // Without another one, the session drops this task.
             let port = further.recv().await.ok_or(DataFailure::NoBackend)?;
-            backend = PendingConnection::start(port, self.legs.timeouts.data_connect);
+            backend = PendingConnection::start(port, self.context.timeouts.data_connect);
         }
     }
 
@@ -162,13 +162,13 @@ impl Transfer {
         let client_tls = self.client_tls.as_ref();
         let mut backend = pin!(async {
             // One that connects to us may do so before its 1yz or after it: until then it has the time for a reply.
-            let socket = backend.connection(self.told.backend_stays_away()).await;
+            let socket = backend.connection(self.orders.backend_timed_out()).await;
             let socket = socket.map_err(|_| DataFailure::NoBackend)?;
-            open.backend = Some(secure_backend(socket, &self.legs, &self.told).await?);
+            open.backend = Some(secure_backend(socket, &self.context, &self.orders).await?);
             Ok(())
         });
         let mut client = pin!(async {
-            open.client = Some(open_client(client, client_tls, &self.legs, &self.told).await?);
+            open.client = Some(open_client(client, client_tls, &self.context, &self.orders).await?);
             Ok(())
         });
         if let Err(failure) = tokio::try_join!(backend.as_mut(), client.as_mut()) {
@@ -178,29 +178,29 @@ impl Transfer {
     }
 
     async fn upload(&self, client: &mut Source, backend: &mut Stream) -> Result<(), DataFailure> {
-        let patience = self.legs.timeouts.data_idle;
+        let patience = self.context.timeouts.data_idle;
         let ended_at_once = match client {
             Source::Plain(plain) => self.look_for_hello(plain).await?,
             Source::FromClient(_) | Source::FromEarlyClient(_) | Source::FromBackend(_) => None,
         };
-        let RelayEnd { end, stalled_since } = relay(client, backend, &self.told, &self.moved)
+        let RelayEnd { end, stalled_since } = relay(client, backend, &self.orders, &self.moved)
             .await
             .map_err(|error| self.failure(error, Leg::Client))?;
-        let stood_still = ended_at_once
+        let stalled = ended_at_once
             .or(stalled_since)
-            .is_some_and(|since| self.told.standstill(since) >= BALANCER_STANDSTILL);
-        let proven = match (end, self.legs.close_notify) {
+            .is_some_and(|since| self.orders.stalled_for(since) >= BALANCER_STALL);
+        let proven = match (end, self.context.close_notify) {
             (SourceEnd::CloseNotify, _) => true,
             (SourceEnd::Fin, _) | (SourceEnd::Unclean, CloseNotify::Optional) => false,
             (SourceEnd::Unclean, CloseNotify::Require) => return Err(DataFailure::ClientUnclean),
         };
-        if !proven && stood_still && self.is_relayed(client) {
+        if !proven && stalled && self.is_relayed(client) {
             return Err(DataFailure::ClientStalled);
         }
         // Python's unwrap() waits for our close_notify before it reads the reply. How the client takes it doesn't
         // matter: all its bytes are here.
         let _ = timeout(patience, client.finish()).await;
-        self.tell(DataEvent::SourceEnded { proven }).await;
+        self.report_event(DataEvent::SourceEnded { proven }).await;
         Ok(())
     }
 
@@ -211,7 +211,7 @@ impl Transfer {
         client: &mut PlainSource,
     ) -> Result<Option<Instant>, DataFailure> {
         let judged = |bytes: &[u8]| client_hello::read(bytes) != ClientHello::Incomplete;
-        let stalled_since = first_bytes(client, judged, &self.told)
+        let stalled_since = first_bytes(client, judged, &self.orders)
             .await
             .map_err(|error| self.failure(error, Leg::Client))?;
         match client_hello::read(client.buffer()) {
@@ -223,45 +223,48 @@ impl Transfer {
     /// Whether a load balancer has made the client's data connection.
     fn is_relayed(&self, client: &Source) -> bool {
         let peer = client.socket().peer_addr();
-        peer.is_ok_and(|peer| peer.ip().to_canonical() != self.legs.client)
+        peer.is_ok_and(|peer| peer.ip().to_canonical() != self.context.client)
     }
 
     async fn download(&self, client: &mut Stream, backend: &mut Source) -> Result<(), DataFailure> {
-        let patience = self.legs.timeouts.data_idle;
-        let ended = relay(backend, client, &self.told, &self.moved)
+        let patience = self.context.timeouts.data_idle;
+        let ended = relay(backend, client, &self.orders, &self.moved)
             .await
             .map_err(|error| self.failure(error, Leg::Backend))?;
         if ended.end == SourceEnd::Unclean {
             // IIS never sends close_notify. Its 226 decides; without one nothing here is complete.
-            self.legs.metrics.backend_unclean_close(&self.legs.site);
+            self.context
+                .metrics
+                .backend_unclean_close(&self.context.site);
         }
         // At once: ProFTPD keeps its 226 back until its peer has closed.
         let _ = timeout(patience, backend.finish()).await;
-        self.tell(DataEvent::SourceEnded { proven: true }).await;
+        self.report_event(DataEvent::SourceEnded { proven: true })
+            .await;
         Ok(())
     }
 
     /// Ends the sink's leg when the verdict is in.
     async fn finish(&self, sink: &mut Option<OpenLeg>, leg: Leg) -> Result<(), DataFailure> {
-        self.told.ordered(Order::Proceed).await;
+        self.orders.wait_for_order(Order::FinishSink).await;
         self.certain().await?;
         let Some(OpenLeg::Sink(stream)) = sink else {
             return Ok(());
         };
-        match timeout(self.legs.timeouts.data_idle, stream.finish()).await {
+        match timeout(self.context.timeouts.data_idle, stream.finish()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(self.lost(leg, &error)),
             Err(_) => return Err(idle(leg)),
         }
         if leg == Leg::Backend && !stream.is_tls() {
-            self.tell(DataEvent::Ended).await;
+            self.report_event(DataEvent::Ended).await;
             // A kernel resets a connection that is closed with bytes unread. The session says how long this may take.
             let closed = stream.drain().await;
             closed.map_err(|error| self.lost(leg, &error))?;
         } else if let Some(OpenLeg::Sink(stream)) = sink.take() {
-            self.legs.lingering.leave(stream);
+            self.context.lingering.add(stream);
         }
-        self.tell(DataEvent::Finished).await;
+        self.report_event(DataEvent::Finished).await;
         Ok(())
     }
 
@@ -271,7 +274,9 @@ impl Transfer {
             Leg::Backend => Leg::Client,
         };
         match error {
-            RelayError::SourceIdle | RelayError::SinkIdle if !self.told.has_begun() => {
+            RelayError::SourceIdle | RelayError::SinkIdle
+                if !self.orders.has_transfer_started() =>
+            {
                 DataFailure::NoFinalReply
             }
             RelayError::Source(error) => self.lost(source, &error),
@@ -282,7 +287,7 @@ impl Transfer {
     }
 
     fn lost(&self, leg: Leg, error: &io::Error) -> DataFailure {
-        self.legs.broke(leg, Stage::Transfer, error);
+        self.context.record_fault(leg, FaultStage::Transfer, error);
         match leg {
             Leg::Client => DataFailure::ClientLost,
             Leg::Backend => DataFailure::BackendLost,
@@ -307,4 +312,4 @@ fn idle(leg: Leg) -> DataFailure {
 
 /// A load balancer ends a connection that has stood still for its own time with FIN, as a client ends its file. Clients end
 /// a file at once behind its last byte, and no balancer's time is as short as this.
-const BALANCER_STANDSTILL: Duration = Duration::from_secs(2);
+const BALANCER_STALL: Duration = Duration::from_secs(2);

@@ -16,30 +16,30 @@ use crate::net::relay::StepTimeout;
 use crate::passive::{Contention, Undecided};
 use crate::session::machine::DataFailure;
 
-/// The last order of the session.
+/// The latest order, and when the transfer started.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Last {
+pub(super) struct OrderState {
     order: Option<Order>,
     /// When the first came that implies [`Order::Expect`].
-    expected_at: Option<Instant>,
-    /// How long the client may then say nothing on a connection that is to be under TLS.
+    started_at: Option<Instant>,
+    /// How long the client may then send nothing on a connection under TLS.
     silence: Option<Duration>,
 }
 
-impl Last {
-    /// How long the client may say nothing, under TLS.
-    pub fn bear_silence(&mut self, silence: Duration) {
+impl OrderState {
+    /// Limits how long the client may send nothing, under TLS.
+    pub fn limit_silence(&mut self, silence: Duration) {
         self.silence = Some(silence);
     }
 
-    /// Takes a further order; false if it, or one behind it, has been given before.
-    pub fn take(&mut self, order: Order) -> bool {
+    /// Records an order; false if it, or a later one, has been recorded before.
+    pub fn record(&mut self, order: Order) -> bool {
         if self.order >= Some(order) {
             return false;
         }
         self.order = Some(order);
-        if order >= Order::Expect {
-            self.expected_at.get_or_insert_with(Instant::now);
+        if order >= Order::TransferStarted {
+            self.started_at.get_or_insert_with(Instant::now);
         }
         true
     }
@@ -47,23 +47,23 @@ impl Last {
 
 /// Receives the orders of the session; cloned for each task.
 #[derive(Debug, Clone)]
-pub(super) struct Told {
-    last: watch::Receiver<Last>,
+pub(super) struct OrderReceiver {
+    last: watch::Receiver<OrderState>,
     timeouts: Timeouts,
 }
 
-impl Told {
-    /// Nothing yet; orders come by the sender.
-    pub fn nothing(timeouts: &Timeouts) -> (watch::Sender<Last>, Self) {
-        let (orders, last) = watch::channel(Last::default());
+impl OrderReceiver {
+    /// Without an order yet; the sender issues them.
+    pub fn channel(timeouts: &Timeouts) -> (watch::Sender<OrderState>, Self) {
+        let (sender, last) = watch::channel(OrderState::default());
         let timeouts = *timeouts;
-        (orders, Self { last, timeouts })
+        (sender, Self { last, timeouts })
     }
 
     /// Waits for that order, or one that comes after it.
-    pub async fn ordered(&self, order: Order) {
+    pub async fn wait_for_order(&self, order: Order) {
         let mut last = self.last.clone();
-        let given = |last: &Last| last.order >= Some(order);
+        let given = |last: &OrderState| last.order >= Some(order);
         if last.wait_for(given).await.is_err() {
             // The session has dropped this transfer, and its tasks end now.
             std::future::pending().await
@@ -71,48 +71,51 @@ impl Told {
     }
 
     /// Whether the backend has said its 1yz.
-    pub fn has_begun(&self) -> bool {
-        self.last.borrow().expected_at.is_some()
+    pub fn has_transfer_started(&self) -> bool {
+        self.last.borrow().started_at.is_some()
     }
 
-    /// How long a side has stood still that has had a reason to move since then, or since the backend's 1yz.
-    pub fn standstill(&self, since: Instant) -> Duration {
-        let expected_at = self.last.borrow().expected_at;
-        expected_at.map_or(since, |at| at.max(since)).elapsed()
+    /// How long a side has stalled since then, or since the backend's 1yz if that came later.
+    pub fn stalled_for(&self, since: Instant) -> Duration {
+        let started_at = self.last.borrow().started_at;
+        started_at.map_or(since, |at| at.max(since)).elapsed()
     }
 
     /// Waits for the backend's 1yz.
     ///
     /// # Errors
     /// If it doesn't come in its time.
-    pub async fn begun(&self) -> Result<(), DataFailure> {
-        timeout(self.timeouts.backend_reply, self.ordered(Order::Expect))
-            .await
-            .map_err(|_| DataFailure::NoFinalReply)
+    pub async fn transfer_started(&self) -> Result<(), DataFailure> {
+        timeout(
+            self.timeouts.backend_reply,
+            self.wait_for_order(Order::TransferStarted),
+        )
+        .await
+        .map_err(|_| DataFailure::NoFinalReply)
     }
 
-    /// Resolves when a backend that has the transfer command, and where to connect to, will not come any more.
-    pub async fn backend_stays_away(&self) {
-        let _ = self.begun().await;
+    /// Resolves when a backend in active mode has had the transfer command for too long without connecting.
+    pub async fn backend_timed_out(&self) {
+        let _ = self.transfer_started().await;
         elapsed(self.timeouts.data_connect).await;
     }
 
     /// Resolves when a client that has just been sent a port, and has not connected, is not waited for any longer; or
     /// when a connection has arrived that is not identified in time.
-    pub async fn client_stays_away(
+    pub async fn client_timed_out(
         &self,
         contention: Contention,
         undecided: Undecided,
     ) -> DataFailure {
         tokio::select! {
-            () = self.client_does_not_connect(contention) => DataFailure::NoClient,
-            failure = self.client_says_nothing(undecided) => failure,
+            () = self.connect_timed_out(contention) => DataFailure::NoClient,
+            failure = self.silent_connection_timed_out(undecided) => failure,
         }
     }
 
     /// Resolves when its time is over; before its transfer command, only if another lease waits for the port as well.
     /// PHP asks for a port in `ftp_pasv($f, true)`, and its script may do other things before `ftp_put()`.
-    async fn client_does_not_connect(&self, mut contention: Contention) {
+    async fn connect_timed_out(&self, mut contention: Contention) {
         let patience = self.timeouts.data_connect;
         let wanted = async {
             elapsed(patience).await;
@@ -120,18 +123,18 @@ impl Told {
         };
         tokio::select! {
             biased;
-            () = self.ordered(Order::Open) => {
-                let _ = self.begun().await;
+            () = self.wait_for_order(Order::Open) => {
+                let _ = self.transfer_started().await;
                 elapsed(patience).await;
             }
             () = wanted => {}
         }
     }
 
-    async fn client_says_nothing(&self, mut undecided: Undecided) -> DataFailure {
+    async fn silent_connection_timed_out(&self, mut undecided: Undecided) -> DataFailure {
         undecided.any().await;
-        self.ordered(Order::Begin).await;
-        if let Err(silent) = self.begun().await {
+        self.wait_for_order(Order::CommandSent).await;
+        if let Err(silent) = self.transfer_started().await {
             return silent;
         }
         let silence = self.last.borrow().silence;
@@ -143,18 +146,18 @@ impl Told {
     }
 }
 
-/// The bytes' own: a transfer that stands still. Before the 1yz neither side need move, and the backend has the time for its
+/// The time limit of a stalled transfer. Before the 1yz neither side need move, and the backend has the time for its
 /// reply.
-impl StepTimeout for Told {
+impl StepTimeout for OrderReceiver {
     fn deadline(&self, began: Instant) -> Instant {
         let Timeouts {
             data_idle,
             backend_reply,
             ..
         } = self.timeouts;
-        match self.last.borrow().expected_at {
+        match self.last.borrow().started_at {
             None => began + data_idle.max(backend_reply),
-            Some(expected_at) => began.max(expected_at) + data_idle,
+            Some(started_at) => began.max(started_at) + data_idle,
         }
     }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::legs::{PATIENCE_AFTER_A_STRANGER, connect_to_client};
-use super::{Legs, PreparedClient};
+use super::legs::{STRANGER_GRACE, connect_to_client};
+use super::{PreparedClient, TransferContext};
 use crate::net::deadline::elapsed;
 use crate::passive::DataConnection;
 use crate::session::machine::DataFailure;
@@ -20,38 +20,44 @@ use crate::tls::client_hello::{self, ClientHello};
 
 /// State of the client's connection to its passive port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Door {
+pub(super) enum ClientArrival {
     /// No connection, or none that has been identified.
-    Empty,
+    Pending,
     /// A connection that was refused: the failure of the transfer if it was the client's.
-    TurnedAway(DataFailure),
+    Refused(DataFailure),
     /// The client.
-    Arrived,
+    Connected,
     /// No connection will come.
-    Closed(DataFailure),
+    Failed(DataFailure),
 }
 
 impl PreparedClient {
     /// Waits until the client has connected, in passive mode, or connects to it, in active mode.
-    pub async fn connected(&mut self, legs: &Legs) -> Result<(), DataFailure> {
+    pub async fn connected(&mut self, context: &TransferContext) -> Result<(), DataFailure> {
         match self {
             Self::Connected(_) => Ok(()),
             Self::Active { to, from } => {
-                let arrived = connect_to_client(*to, *from, legs).await?;
+                let arrived = connect_to_client(*to, *from, context).await?;
                 *self = Self::Connected(Some(arrived));
                 Ok(())
             }
             Self::Passive {
-                door,
+                arrival,
                 undecided,
-                given_up,
+                give_up,
                 ..
             } => {
-                let mut seen = door.clone();
+                let mut arrivals = arrival.clone();
                 let mut decided = pin!(async {
-                    let open = |door: &Door| matches!(door, Door::Empty | Door::TurnedAway(_));
-                    match seen.wait_for(|door| !open(door)).await.as_deref() {
-                        Ok(Door::Closed(failure)) => Err(*failure),
+                    let undecided_yet = |arrival: &ClientArrival| {
+                        matches!(arrival, ClientArrival::Pending | ClientArrival::Refused(_))
+                    };
+                    match arrivals
+                        .wait_for(|arrival| !undecided_yet(arrival))
+                        .await
+                        .as_deref()
+                    {
+                        Ok(ClientArrival::Failed(failure)) => Err(*failure),
                         Ok(_) => Ok(()),
                         // The task that accepts the connection has panicked.
                         Err(_) => Err(DataFailure::Internal),
@@ -65,8 +71,8 @@ impl PreparedClient {
                     }
                 };
                 let stranger = async {
-                    let failure = turned_away(door).await;
-                    sleep(PATIENCE_AFTER_A_STRANGER).await;
+                    let failure = refused(arrival).await;
+                    sleep(STRANGER_GRACE).await;
                     failure
                 };
                 tokio::select! {
@@ -74,10 +80,10 @@ impl PreparedClient {
                     decided = &mut decided => return decided,
                     () = silent => return Ok(()),
                     failure = stranger => return Err(failure),
-                    () = elapsed(legs.timeouts.data_connect) => {}
+                    () = elapsed(context.timeouts.data_connect) => {}
                 }
                 // The accepting task knows whether another connection was there.
-                given_up.notify_one();
+                give_up.notify_one();
                 decided.await
             }
         }
@@ -87,32 +93,38 @@ impl PreparedClient {
 impl PreparedClient {
     /// Checks that a client that should speak clear text has not begun TLS, as far as it has sent anything: what it
     /// sends later is checked when the server has the command, and has truncated the file.
-    pub async fn speaks_no_tls(&mut self) -> Result<(), DataFailure> {
-        let guest = match self {
-            Self::Passive { arrival, door, .. } if *door.borrow() == Door::Arrived => {
-                Some(arrival.join().await.ok_or(DataFailure::Internal)??)
+    pub async fn check_clear_text(&mut self) -> Result<(), DataFailure> {
+        let accepted = match self {
+            Self::Passive {
+                client_task,
+                arrival,
+                ..
+            } if *arrival.borrow() == ClientArrival::Connected => {
+                Some(client_task.join().await.ok_or(DataFailure::Internal)??)
             }
             _ => None,
         };
-        if let Some(guest) = guest {
+        if let Some(accepted) = accepted {
             // Without TLS there is no proof by which another connection could replace it.
-            let arrived = guest.into_arrived().ok_or(DataFailure::ClientSpeaksTls)?;
+            let arrived = accepted
+                .into_arrived()
+                .ok_or(DataFailure::ClientSpeaksTls)?;
             *self = Self::Connected(Some(arrived));
         }
         let Self::Connected(Some(DataConnection { stream, read })) = self else {
             return Ok(());
         };
-        let mut said = read.clone();
-        if said.is_empty() {
-            said.resize(USUAL_HELLO, 0);
+        let mut first_bytes = read.clone();
+        if first_bytes.is_empty() {
+            first_bytes.resize(USUAL_HELLO, 0);
             let count = tokio::select! {
                 biased;
-                count = stream.peek(&mut said) => count.unwrap_or(0),
+                count = stream.peek(&mut first_bytes) => count.unwrap_or(0),
                 () = std::future::ready(()) => 0,
             };
-            said.truncate(count);
+            first_bytes.truncate(count);
         }
-        match client_hello::read(&said) {
+        match client_hello::read(&first_bytes) {
             ClientHello::Names(_) => Err(DataFailure::ClientSpeaksTls),
             ClientHello::Incomplete | ClientHello::Other => Ok(()),
         }
@@ -120,12 +132,12 @@ impl PreparedClient {
 }
 
 /// Waits until a connection is refused: the failure of the transfer if it was the client's.
-pub(super) async fn turned_away(door: &mut watch::Receiver<Door>) -> DataFailure {
-    let came = door
-        .wait_for(|door| matches!(door, Door::TurnedAway(_)))
+pub(super) async fn refused(arrival: &mut watch::Receiver<ClientArrival>) -> DataFailure {
+    let refusal = arrival
+        .wait_for(|arrival| matches!(arrival, ClientArrival::Refused(_)))
         .await;
-    match came.map(|door| *door) {
-        Ok(Door::TurnedAway(failure)) => failure,
+    match refusal.map(|arrival| *arrival) {
+        Ok(ClientArrival::Refused(failure)) => failure,
         Ok(_) | Err(_) => std::future::pending().await,
     }
 }
