@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::registry::{BackendState, Registry, SiteState};
 use crate::base::{BackendId, SiteId};
 use crate::config::{self, BackendTls, Site, TlsMode};
-use crate::ftp::server::Ways;
+use crate::ftp::server::PortMethods;
 use crate::observe::metrics::{Metrics, OpenSession};
 use crate::tls::{BackendTlsClient, BackendTlsError};
 
@@ -148,13 +148,13 @@ impl Backend {
     }
 
     /// The ways in which it is not to be asked for data connections, as earlier sessions have found out.
-    pub fn avoided(&self, now: Instant) -> Ways {
+    pub fn avoided(&self, now: Instant) -> PortMethods {
         self.state.avoided(now)
     }
 
     /// Remembers those for later sessions; returns whether they are new.
-    pub fn avoid(&self, ways: Ways, now: Instant) -> bool {
-        self.state.avoid(ways, now)
+    pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
+        self.state.avoid(methods, now)
     }
 }
 

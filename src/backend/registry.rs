@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::base::{BackendId, SiteId};
-use crate::ftp::server::Ways;
+use crate::ftp::server::PortMethods;
 
 /// All sites and backends that configurations have named. Asked when a configuration is loaded, and never by a session.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ pub(super) struct BackendState {
 /// The ways in which a backend is not to be asked for data connections, as a session has found out.
 #[derive(Debug, Clone, Copy)]
 struct Avoided {
-    ways: Ways,
+    methods: PortMethods,
     since: Instant,
 }
 
@@ -98,18 +98,21 @@ impl SiteState {
 
 impl BackendState {
     /// The ways in which it is not to be asked for data connections.
-    pub fn avoided(&self, now: Instant) -> Ways {
+    pub fn avoided(&self, now: Instant) -> PortMethods {
         let avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         avoided
             .filter(|avoided| now.saturating_duration_since(avoided.since) < AVOIDED_FOR)
-            .map_or(Ways::NONE, |avoided| avoided.ways)
+            .map_or(PortMethods::NONE, |avoided| avoided.methods)
     }
 
     /// Remembers those; returns whether they are new.
-    pub fn avoid(&self, ways: Ways, now: Instant) -> bool {
+    pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
-        let former = avoided.replace(Avoided { ways, since: now });
-        former.is_none_or(|former| former.ways != ways)
+        let former = avoided.replace(Avoided {
+            methods,
+            since: now,
+        });
+        former.is_none_or(|former| former.methods != methods)
     }
 }
 
@@ -122,7 +125,7 @@ const CAPACITY: usize = 10_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ftp::server::Way;
+    use crate::ftp::server::PortMethod;
 
     fn backend(port: u16) -> BackendId {
         BackendId {
@@ -135,15 +138,18 @@ mod tests {
     fn what_a_session_has_learned_holds_for_its_backend_and_for_an_hour() {
         let registry = Registry::default();
         let now = Instant::now();
-        let avoid = Ways::NONE.and(Way::Epsv);
+        let avoid = PortMethods::NONE.and(PortMethod::Epsv);
         assert!(registry.backend(backend(21)).avoid(avoid, now));
         assert!(!registry.backend(backend(21)).avoid(avoid, now));
         assert_eq!(registry.backend(backend(21)).avoided(now), avoid);
-        assert_eq!(registry.backend(backend(22)).avoided(now), Ways::NONE);
+        assert_eq!(
+            registry.backend(backend(22)).avoided(now),
+            PortMethods::NONE
+        );
         let much_later = now + AVOIDED_FOR;
         assert_eq!(
             registry.backend(backend(21)).avoided(much_later),
-            Ways::NONE
+            PortMethods::NONE
         );
     }
 

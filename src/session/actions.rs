@@ -7,11 +7,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::data::Order;
 use super::data_side::DataSide;
 use super::machine::{Action, Dialled, Ending, Event, Outcome, ProtocolError, Record, Stage};
-use super::{Dials, Session};
+use super::{PreviousDial, Session};
 use crate::backend::dial::{DialBudget, DialError};
 use crate::backend::{Backend, Pool, ReplyError, SiteSlot};
 use crate::ftp::command::{Command, Verb};
-use crate::ftp::server::Ways;
+use crate::ftp::server::PortMethods;
 use crate::net::control::ControlConnection;
 use crate::net::options;
 use crate::observe::metrics::LoginResult;
@@ -19,7 +19,7 @@ use crate::route::Route;
 
 impl Session {
     /// Executes the machine's actions; returns the session's end, if that is one of them.
-    pub(super) async fn act(&mut self) -> Option<Ending> {
+    pub(super) async fn run_actions(&mut self) -> Option<Ending> {
         let actions = self.machine.take_actions();
         if actions
             .last()
@@ -36,17 +36,17 @@ impl Session {
                         return Some(ending);
                     }
                 }
-                Action::Asked(command) => self.asked(&command),
+                Action::LoginAttempt(command) => self.on_login_attempt(&command),
                 Action::Route(route) => self.summary.site(route),
                 Action::Dial(route) => {
                     self.summary.site(route.clone());
-                    if let Err(refused) = self.dial_in_turn(&route).await {
-                        self.happened.push_back(refused);
+                    if let Err(refused) = self.dial_rate_limited(&route).await {
+                        self.pending_events.push_back(refused);
                     }
                 }
                 Action::Authenticate(command) => match self.begin_attempt(&command).await {
                     Ok(()) => self.send(&[command.line(), b"\r\n"].concat()).await,
-                    Err(refused) => self.happened.push_back(refused),
+                    Err(refused) => self.pending_events.push_back(refused),
                 },
                 Action::Penalise(site) => self.apply_penalty(site).await,
                 Action::Send(line) => self.send(&line).await,
@@ -58,17 +58,17 @@ impl Session {
                     protection,
                 } => self.prepare_data(backend, client, protection),
                 Action::RedialBackend(backend) => self.redial_backend(backend),
-                Action::Avoid(ways) => self.avoid(ways),
+                Action::Avoid(methods) => self.avoid(methods),
                 Action::OpenData {
                     direction,
                     protection,
                 } => self.open_data(direction, protection),
-                Action::BeginData => self.data.order(Order::CommandSent),
-                Action::ExpectData => {
+                Action::CommandSent => self.data.order(Order::CommandSent),
+                Action::TransferStarted => {
                     self.data.order(Order::TransferStarted);
                     self.acknowledge_preliminary();
                 }
-                Action::ProceedData => self.data.order(Order::FinishSink),
+                Action::FinishSink => self.data.order(Order::FinishSink),
                 Action::DropData => self.drop_data(),
                 Action::Record(record) => self.record(&record),
                 Action::Close(ending) => return Some(ending),
@@ -81,18 +81,18 @@ impl Session {
     }
 
     /// Keeps the user name for the log, and its fingerprint for the guard.
-    fn asked(&mut self, command: &Command) {
+    fn on_login_attempt(&mut self, command: &Command) {
         if command.verb() == Verb::User {
-            self.summary.asked_for(command.argument());
+            self.summary.set_user_argument(command.argument());
         }
         self.fingerprint = self.shared.guard.fingerprint(command.argument());
     }
 
     /// Dials, one connection after the other, and each but the first at the pace of new sessions: otherwise one session could
     /// use up a site's places, and the ports towards its backends.
-    async fn dial_in_turn(&mut self, route: &Route) -> Result<(), Event> {
-        let login_by = self.login_deadline();
-        if let Dials::Some(closing) = &mut self.dials {
+    async fn dial_rate_limited(&mut self, route: &Route) -> Result<(), Event> {
+        let login_expires_at = self.login_deadline();
+        if let PreviousDial::Some(closing) = &mut self.previous_dial {
             let waiting = async {
                 if let Some(closing) = closing {
                     // Whether it panicked or not, it is over.
@@ -101,20 +101,20 @@ impl Session {
                 let limits = &self.snapshot.runtime.settings.limits;
                 let (limiter, summary) = (&self.shared.limiter, &self.summary);
                 let client = summary.client().ip();
-                let mut told = false;
+                let mut warned = false;
                 while let Err(wait) = limiter.dial(client, limits, Instant::now().into_std()) {
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut warned, true) {
                         summary.dials_too_often();
                     }
                     sleep(wait).await;
                 }
             };
             tokio::select! {
-                waited = timeout_at(login_by, waiting) => waited.map_err(|_| Event::Expired)?,
-                () = client_goes(&mut self.client) => return Err(Event::ClientGone),
+                waited = timeout_at(login_expires_at, waiting) => waited.map_err(|_| Event::Expired)?,
+                () = client_closed(&mut self.client) => return Err(Event::ClientGone),
             }
         }
-        self.dials = Dials::Some(None);
+        self.previous_dial = PreviousDial::Some(None);
         let pool = Arc::clone(self.snapshot.runtime.pools.of(route.site_id));
         self.site_slot = Some(self.admitted(&pool)?);
         self.dial(&pool).await;
@@ -128,7 +128,7 @@ impl Session {
                 backend.close().await;
                 drop(site_slot);
             });
-            self.dials = Dials::Some(Some(closing));
+            self.previous_dial = PreviousDial::Some(Some(closing));
         }
     }
 
@@ -152,7 +152,7 @@ impl Session {
         if client.send(bytes).await.is_err()
             && let Some(gone) = self.client_is_gone()
         {
-            self.happened.push_back(gone);
+            self.pending_events.push_back(gone);
         }
     }
 
@@ -164,7 +164,7 @@ impl Session {
             let reason = ReplyError::of(&error);
             self.summary.backend_lost(self.machine.stage(), reason);
             self.backend = None;
-            self.happened.push_back(Event::BackendGone);
+            self.pending_events.push_back(Event::BackendGone);
         }
     }
 
@@ -198,7 +198,7 @@ impl Session {
         let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
         let dialled = tokio::select! {
             dialled = pool.connect(resolver, budget, metrics, on_failure) => dialled,
-            () = client_goes(&mut self.client) => return self.happened.push_back(Event::ClientGone),
+            () = client_closed(&mut self.client) => return self.pending_events.push_back(Event::ClientGone),
         };
         if let Some(connection) = &dialled {
             self.summary.backend(connection);
@@ -211,14 +211,14 @@ impl Session {
             protection: connection.protection,
             avoid: connection.backend.avoided(Instant::now().into_std()),
         });
-        self.happened.push_back(Event::Dialled(dialled));
+        self.pending_events.push_back(Event::Dialled(dialled));
     }
 
-    fn avoid(&mut self, ways: Ways) {
+    fn avoid(&mut self, methods: PortMethods) {
         if let Some(backend) = &self.dialled
-            && backend.avoid(ways, Instant::now().into_std())
+            && backend.avoid(methods, Instant::now().into_std())
         {
-            self.summary.avoid(backend, ways);
+            self.summary.avoid(backend, methods);
         }
     }
 
@@ -249,7 +249,7 @@ impl Session {
 }
 
 /// Waits until the client ends its connection, and takes in what it sends before that.
-pub(super) async fn client_goes(client: &mut Option<ControlConnection>) {
+pub(super) async fn client_closed(client: &mut Option<ControlConnection>) {
     while let Some(client) = client
         && !client.is_over()
     {

@@ -85,7 +85,7 @@ impl Session {
             return Some(Ending::Handshake);
         };
         self.client = Some(ControlConnection::with_client(stream));
-        self.happened.push_back(Event::Secured { sni });
+        self.pending_events.push_back(Event::Secured { sni });
         None
     }
 }

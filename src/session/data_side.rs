@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Session;
 use super::data::{EarlyHandshake, Faults, Order, PreparedData, RunningData, TransferContext};
 use super::machine::{
-    BackendData, ClientData, DataEvent, DataFailure, Event, Prepared, Protection,
+    BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
 };
 use crate::backend::data::DataEndpoint;
 use crate::config::{CloseNotify, SessionReuse};
@@ -57,7 +57,7 @@ impl DataSide {
 
 impl Session {
     /// Takes note of what an event says about the client's habits.
-    pub(super) fn learn_from(&self, event: &Event) {
+    pub(super) fn observe_resumption(&self, event: &Event) {
         if let Event::Data(DataEvent::Failed(DataFailure::NotResumed)) = event {
             self.tls.not_resumed();
         }
@@ -73,7 +73,9 @@ impl Session {
         let client_socket = self.client.as_ref().map(|client| client.stream().socket());
         let local = client_socket.and_then(|socket| socket.local_addr().ok());
         let (Some(backend), Some(local)) = (backend, local) else {
-            return self.happened.push_back(Event::Prepared(Prepared::NoPort));
+            return self
+                .pending_events
+                .push_back(Event::Prepared(PreparedPort::NoPort));
         };
         let local = local.ip();
         let timeouts = &self.snapshot.runtime.settings.timeouts;
@@ -127,7 +129,7 @@ impl Session {
                 Err(error) => self.summary.not_listening(&error),
             }
         }
-        self.happened.push_back(Event::Listening(at));
+        self.pending_events.push_back(Event::Listening(at));
     }
 
     /// The backend has announced another port, or connects to another one of ours.

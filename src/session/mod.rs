@@ -44,7 +44,7 @@ use crate::tls::{SessionStore, SessionTls};
 use client_tls::handshake;
 use data::{HandshakeTiming, Lingering};
 use data_side::DataSide;
-use events::{ClientEnd, Look};
+use events::{ClientEnd, DeadlineCheck};
 use machine::{Clock, Ending, Event, Machine, Protection, Terms};
 use penalty::RunningAttempt;
 use summary::Summary;
@@ -134,7 +134,7 @@ pub async fn serve(
     let tls_sessions = reused.then_some(&shared.tls_sessions);
     let tls = SessionTls::new(&snapshot.tls, tls_sessions, id);
     let terms = terms(&snapshot, accepted.client.ip(), accepted.local);
-    let login_by = Instant::now() + runtime.settings.timeouts.login;
+    let login_expires_at = Instant::now() + runtime.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {
         TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
@@ -150,7 +150,7 @@ pub async fn serve(
         client: Some(ControlConnection::with_client(stream)),
         client_end: ClientEnd::Open,
         permit: Some(accepted.permit),
-        dials: Dials::None,
+        previous_dial: PreviousDial::None,
         site_slot: None,
         backend: None,
         dialled: None,
@@ -160,12 +160,12 @@ pub async fn serve(
         lingering: Lingering::default(),
         handshake_timing: HandshakeTiming::default(),
         machine,
-        happened: VecDeque::new(),
+        pending_events: VecDeque::new(),
         clock: None,
-        look: Look::First,
+        deadline_check: DeadlineCheck::First,
         moved: 0,
-        deadline: Some(login_by),
-        login_by,
+        deadline: Some(login_expires_at),
+        login_expires_at,
         fingerprint: shared.guard.fingerprint(b""),
         attempt: None,
         listener: accepted.listener,
@@ -201,7 +201,7 @@ struct Session {
     client_end: ClientEnd,
     /// Its slot among all sessions and its client's, until the goodbye.
     permit: Option<Permit>,
-    dials: Dials,
+    previous_dial: PreviousDial,
     /// From the dialling of its site's backend until that connection is closed.
     site_slot: Option<SiteSlot>,
     backend: Option<BackendConnection>,
@@ -217,15 +217,15 @@ struct Session {
     handshake_timing: HandshakeTiming,
     machine: Machine,
     /// Events that came out of actions and wait for the machine.
-    happened: VecDeque<Event>,
+    pending_events: VecDeque<Event>,
     /// What the deadline is for; none if it's over.
     clock: Option<Clock>,
     /// `None` if it is unlimited.
     deadline: Option<Instant>,
-    look: Look,
+    deadline_check: DeadlineCheck,
     /// How far an upload had come when its client went.
     moved: u64,
-    login_by: Instant,
+    login_expires_at: Instant,
     /// What the login that is under way tries.
     fingerprint: AttemptFingerprint,
     /// From PASS to the backend's answer.
@@ -240,7 +240,7 @@ struct Session {
 
 /// Whether the session has dialled a backend before.
 #[derive(Debug)]
-enum Dials {
+enum PreviousDial {
     /// The first dial is paid for with the session.
     None,
     /// Its connection may still be closing, with its slot at the site.
@@ -250,10 +250,10 @@ enum Dials {
 impl Session {
     async fn run(mut self) {
         let ending = loop {
-            if let Some(ending) = self.act().await {
+            if let Some(ending) = self.run_actions().await {
                 break ending;
             }
-            self.arm();
+            self.arm_deadline();
             let event = self.next_event().await;
             self.machine.handle(event);
         };

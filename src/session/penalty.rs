@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::actions::client_goes;
+use super::actions::client_closed;
 use super::machine::Event;
 use super::{Session, Shared};
 use crate::base::SiteId;
@@ -75,7 +75,7 @@ impl Session {
         let attempt = tokio::select! {
             biased;
             attempt = timeout_at(self.login_deadline(), attempting) => attempt.ok().flatten(),
-            () = client_goes(&mut self.client) => return Err(Event::ClientGone),
+            () = client_closed(&mut self.client) => return Err(Event::ClientGone),
         };
         self.attempt = Some(attempt.ok_or(Event::Blocked)?);
         Ok(())
@@ -113,20 +113,24 @@ impl Session {
         }
 
         let until = now + consequence.delay;
-        let login_is_over = !self.machine.has_been_logged_in() && self.login_by <= until;
-        let until = if login_is_over { self.login_by } else { until };
+        let login_is_over = !self.machine.has_been_logged_in() && self.login_expires_at <= until;
+        let until = if login_is_over {
+            self.login_expires_at
+        } else {
+            until
+        };
         if now < until {
             tokio::select! {
                 () = sleep_until(until) => {}
-                () = client_goes(&mut self.client) => {
-                    return self.happened.push_back(Event::ClientGone);
+                () = client_closed(&mut self.client) => {
+                    return self.pending_events.push_back(Event::ClientGone);
                 }
             }
         }
         match consequence.status {
-            Status::NewlyBlocked | Status::Blocked => self.happened.push_back(Event::Blocked),
+            Status::NewlyBlocked | Status::Blocked => self.pending_events.push_back(Event::Blocked),
             // Here, since commands that have arrived meanwhile come before the session's clock.
-            Status::Admitted if login_is_over => self.happened.push_back(Event::Expired),
+            Status::Admitted if login_is_over => self.pending_events.push_back(Event::Expired),
             Status::Admitted => {}
         }
     }

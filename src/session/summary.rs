@@ -13,7 +13,7 @@ use crate::backend::{Backend, BackendConnection};
 use crate::base::SessionId;
 use crate::config::{NO_SITE, TlsVersion};
 use crate::ftp::command::{self, Command};
-use crate::ftp::server::{Way, Ways};
+use crate::ftp::server::{PortMethod, PortMethods};
 use crate::observe::log::escape;
 use crate::observe::metrics::{
     HandshakeResult, LoginResult, Metrics, RunningTransfer, TransferDirection, Verdict,
@@ -31,7 +31,7 @@ pub(super) struct Summary {
     metrics: Arc<Metrics>,
     client_tls: Option<TlsVersion>,
     /// The argument of the last USER, as it came: all that is known of a login that leads nowhere.
-    asked: Vec<u8>,
+    user_argument: Vec<u8>,
     route: Option<Route>,
     backend: Option<(SocketAddr, Option<TlsVersion>)>,
     logged_in: bool,
@@ -57,7 +57,7 @@ impl Summary {
             began: Instant::now(),
             metrics,
             client_tls: None,
-            asked: Vec::new(),
+            user_argument: Vec::new(),
             route: None,
             backend: None,
             logged_in: false,
@@ -126,8 +126,8 @@ impl Summary {
     }
 
     /// A USER has come; it may lead nowhere.
-    pub fn asked_for(&mut self, user_argument: &[u8]) {
-        self.asked = user_argument.to_vec();
+    pub fn set_user_argument(&mut self, user_argument: &[u8]) {
+        self.user_argument = user_argument.to_vec();
     }
 
     /// Where the login leads now.
@@ -149,14 +149,14 @@ impl Summary {
     }
 
     /// Its data ports are asked for in another way than these from now on.
-    pub fn avoid(&self, backend: &Backend, ways: Ways) {
+    pub fn avoid(&self, backend: &Backend, methods: PortMethods) {
         let avoided: Vec<_> = [
-            (Way::Epsv, "EPSV"),
-            (Way::Pasv, "PASV"),
-            (Way::Active, "PORT"),
+            (PortMethod::Epsv, "EPSV"),
+            (PortMethod::Pasv, "PASV"),
+            (PortMethod::Active, "PORT"),
         ]
         .into_iter()
-        .filter_map(|(way, name)| ways.has(way).then_some(name))
+        .filter_map(|(method, name)| methods.has(method).then_some(name))
         .collect();
         tracing::info!(
             session = self.id.0,
@@ -238,7 +238,9 @@ impl Summary {
         self.logged_in |= result == LoginResult::Accepted;
         // A login without a site is logged with its host, which is what the operator looks for.
         let (site, user) = match result {
-            LoginResult::UnknownHost | LoginResult::ClearText => (NO_SITE, escape(&self.asked)),
+            LoginResult::UnknownHost | LoginResult::ClearText => {
+                (NO_SITE, escape(&self.user_argument))
+            }
             _ => (self.site_name(), self.user()),
         };
         self.metrics.login(site, result);
@@ -319,7 +321,11 @@ impl Summary {
     }
 
     fn user(&self) -> String {
-        escape(self.route.as_ref().map_or(&self.asked, |route| &route.user))
+        escape(
+            self.route
+                .as_ref()
+                .map_or(&self.user_argument, |route| &route.user),
+        )
     }
 }
 

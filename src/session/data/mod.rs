@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::machine::{DataEvent, DataFailure, Prepared};
+use super::machine::{DataEvent, DataFailure, PreparedPort};
 use crate::backend::data::{DataEndpoint, PendingConnection};
 use crate::base::SessionId;
 use crate::base::task::Task;
@@ -199,17 +199,17 @@ impl PreparedData {
     }
 
     /// Waits for the client's data port, unless it has been waited for. May be cancelled.
-    pub async fn prepared(&mut self) -> Prepared {
+    pub async fn prepared(&mut self) -> PreparedPort {
         match &mut self.client {
-            PreparedClient::Active { .. } | PreparedClient::Connected(_) => Prepared::Active,
+            PreparedClient::Active { .. } | PreparedClient::Connected(_) => PreparedPort::Active,
             PreparedClient::Passive {
                 leased, undecided, ..
             } => match leased.await {
                 Ok(Some(lease)) => {
                     *undecided = Some(lease.undecided());
-                    Prepared::Passive(self.lease.insert(lease).port())
+                    PreparedPort::Passive(self.lease.insert(lease).port())
                 }
-                Ok(None) | Err(_) => Prepared::NoPort,
+                Ok(None) | Err(_) => PreparedPort::NoPort,
             },
         }
     }

@@ -10,7 +10,7 @@ use crate::ftp::address::AnnouncedEndpoint;
 use crate::ftp::answer::Answer;
 use crate::ftp::command::{Command, Direction};
 use crate::ftp::reply::Reply;
-use crate::ftp::server::Ways;
+use crate::ftp::server::PortMethods;
 use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
@@ -25,7 +25,7 @@ pub enum Action {
     /// `Event::SiteFull`.
     Dial(Route),
     /// This USER or HOST has been taken up; it may lead nowhere.
-    Asked(Command),
+    LoginAttempt(Command),
     /// The login leads here, on the connection that there is.
     Route(Route),
     /// Send this PASS or ACCT to the backend, unless the guard refuses it: then `Event::Blocked` follows.
@@ -57,15 +57,15 @@ pub enum Action {
     /// After `DataEvent::BackendNotReached`: take this for the backend's data connection.
     RedialBackend(BackendData),
     /// The transfer command is out: do the handshakes and let the bytes flow.
-    BeginData,
+    CommandSent,
     /// The backend has begun the transfer: all deadlines start now.
-    ExpectData,
+    TransferStarted,
     /// The source's end is valid: end the sink's leg in order, too.
-    ProceedData,
+    FinishSink,
     /// Drop both data connections; connected peers get a reset.
     DropData,
     /// Remember for later sessions that this backend is not to be asked for data ports in these ways, if there is another.
-    Avoid(Ways),
+    Avoid(PortMethods),
     /// Tell the metrics and the log.
     Record(Record),
     /// End the session.

@@ -22,14 +22,14 @@ pub(super) struct Context {
     pub only_epsv: bool,
     pub login_clock: LoginClock,
     /// See [`Clock`](super::Clock).
-    pub turn: u64,
+    pub restarts: u64,
     /// How many 1yz have come since the last other reply.
     preliminaries: u32,
     pub echo: Echo,
     pub queue: Queue,
     /// How many lines have been no commands so far.
     bad_lines: u32,
-    pub client: Client,
+    pub client: ClientPresence,
     /// The process is to end, and so is the session, as soon as nothing runs.
     pub draining: bool,
     /// What came of the events so far, and hasn't been taken.
@@ -38,7 +38,7 @@ pub(super) struct Context {
 
 /// Whether the client's control connection is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Client {
+pub(super) enum ClientPresence {
     Present,
     /// It has closed its side, or both. Running work goes on, and input from before the end is handled in order.
     Gone,
@@ -62,12 +62,12 @@ impl Context {
             settings: DeferredSettings::default(),
             only_epsv: false,
             login_clock: LoginClock::Running,
-            turn: 0,
+            restarts: 0,
             preliminaries: 0,
             echo: Echo::default(),
             queue: Queue::default(),
             bad_lines: 0,
-            client: Client::Present,
+            client: ClientPresence::Present,
             draining: false,
             actions: vec![Action::Reply(greeting.into())],
         }
@@ -103,18 +103,18 @@ impl Context {
     }
 
     /// Sends the backend a line, whose reply has its own time.
-    pub fn ask(&mut self, line: &[u8]) {
-        self.next_turn();
+    pub fn request(&mut self, line: &[u8]) {
+        self.restart_clock();
         self.send(line);
     }
 
     /// What is waited for now has its own time.
-    pub fn next_turn(&mut self) {
-        self.turn += 1;
+    pub fn restart_clock(&mut self) {
+        self.restarts += 1;
     }
 
     /// Counts the 1yz that follow each other; true if this is one too many.
-    pub fn counts_too_many_preliminaries(&mut self, reply: &Reply) -> bool {
+    pub fn count_preliminary(&mut self, reply: &Reply) -> bool {
         if reply.class() == Class::Preliminary {
             self.preliminaries += 1;
         } else {
@@ -126,13 +126,13 @@ impl Context {
     /// Answers a line that is not a command; true if the client has sent too many of them.
     pub fn refuses_bad_line(&mut self, answer: Answer) -> bool {
         self.reply(answer);
-        self.next_turn();
+        self.restart_clock();
         self.bad_lines += 1;
         self.bad_lines >= MAX_BAD_LINES
     }
 
     /// Ends the session with a last reply.
-    pub fn farewell(&mut self, answer: Answer, ending: Ending) -> State {
+    pub fn close_with_reply(&mut self, answer: Answer, ending: Ending) -> State {
         self.reply(answer);
         self.close(ending)
     }

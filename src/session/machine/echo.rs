@@ -15,11 +15,11 @@ use crate::ftp::reply::{Class, Reply};
 pub(super) struct Echo {
     /// The reply to a transfer, if nothing has been sent since.
     last: Option<Reply>,
-    habit: Habit,
+    repetition: Repetition,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Habit {
+enum Repetition {
     #[default]
     Once,
     Twice,
@@ -55,11 +55,11 @@ impl State {
     /// A transfer is over, and the client has been sent this reply.
     pub fn after_final_reply(self, reply: Reply, surplus: Surplus, cx: &mut Context) -> Self {
         if surplus == Surplus::Same {
-            cx.echo.habit = Habit::Twice;
+            cx.echo.repetition = Repetition::Twice;
         }
-        match (surplus, cx.echo.habit, self) {
+        match (surplus, cx.echo.repetition, self) {
             (Surplus::Other, _, state) => state.drop_backend(ProtocolError::UnsolicitedReply, cx),
-            (_, Habit::Twice, Self::Ready(ready)) => ready.fence_off(reply, cx),
+            (_, Repetition::Twice, Self::Ready(ready)) => ready.fence_off(reply, cx),
             // The backend has been asked something already.
             (Surplus::Same, _, state) => state.drop_backend(ProtocolError::UnsolicitedReply, cx),
             (Surplus::None, _, state) => {
@@ -75,7 +75,7 @@ impl Ready {
     pub fn on_reply(self, reply: &Reply, cx: &mut Context) -> State {
         match cx.echo.last.take() {
             Some(last) if last == *reply => {
-                cx.echo.habit = Habit::Twice;
+                cx.echo.repetition = Repetition::Twice;
                 self.fence_off(last, cx)
             }
             _ => State::Ready(self).drop_backend(ProtocolError::UnsolicitedReply, cx),
@@ -83,7 +83,7 @@ impl Ready {
     }
 
     fn fence_off(self, reply: Reply, cx: &mut Context) -> State {
-        cx.ask(b"NOOP");
+        cx.request(b"NOOP");
         State::Fenced(Fenced {
             login: self.login,
             reply,

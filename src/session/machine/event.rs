@@ -6,7 +6,7 @@ use super::DataFailure;
 use crate::config::HostName;
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::reply::Reply;
-use crate::ftp::server::{BackendProtection, Ways};
+use crate::ftp::server::{BackendProtection, PortMethods};
 
 /// Something that happened.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub enum Event {
     /// Where the driver listens for the backend, as `Action::ListenForBackend` asked; `None` if it can't.
     Listening(Option<SocketAddr>),
     /// The data port that `Action::PrepareData` asked for.
-    Prepared(Prepared),
+    Prepared(PreparedPort),
     /// Something happened to the transfer's data connections.
     Data(DataEvent),
     /// It is time, as [`Machine::deadline`](super::Machine::deadline) has it.
@@ -91,12 +91,12 @@ pub struct Dialled {
     /// Whether it has to be sent PBSZ and PROT after the login.
     pub protection: BackendProtection,
     /// How it is not to be asked for data ports, as earlier sessions have found out.
-    pub avoid: Ways,
+    pub avoid: PortMethods,
 }
 
 /// What became of `Action::PrepareData`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prepared {
+pub enum PreparedPort {
     /// The client may connect to this port.
     Passive(u16),
     /// We'll connect to the client.

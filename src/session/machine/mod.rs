@@ -30,6 +30,7 @@ mod echo;
 mod ending;
 mod event;
 mod login;
+mod port_methods;
 mod pre_login;
 mod protocol_error;
 mod queue;
@@ -42,7 +43,6 @@ mod state;
 mod tests;
 mod transfer;
 mod wait;
-mod ways;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ use crate::route::{Route, Router};
 pub use action::{Action, BackendData, ClientData, Protection, Record};
 use context::{Context, LoginClock};
 pub use ending::Ending;
-pub use event::{BadLine, DataEvent, Dialled, Event, Prepared};
+pub use event::{BadLine, DataEvent, Dialled, Event, PreparedPort};
 use pre_login::NoBackend;
 pub use protocol_error::{ProtocolError, Stage};
 use security::{ChosenBy, Security};
@@ -135,7 +135,7 @@ impl Machine {
     /// Whether the client's next command may be delivered.
     pub fn wants_command(&self) -> bool {
         match &self.state {
-            State::Transfer(transfer) if transfer.is_being_judged() => {
+            State::Transfer(transfer) if transfer.awaits_verdict() => {
                 self.cx.queue.has_room_while_judging()
             }
             State::Transfer(_) => self.cx.queue.has_room(),
@@ -158,7 +158,7 @@ impl Machine {
     pub fn clock(&self) -> Clock {
         Clock {
             wait: self.wait(),
-            turn: self.cx.turn,
+            restarts: self.cx.restarts,
         }
     }
 
@@ -179,7 +179,7 @@ impl Machine {
 
     /// Whether the client has said PROT and so knows which protection its data connections have.
     pub fn has_chosen_protection(&self) -> bool {
-        self.cx.security.protection_is_the_clients()
+        self.cx.security.is_protection_chosen()
     }
 
     /// The site of this session, once a login has named it.

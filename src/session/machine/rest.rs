@@ -16,14 +16,14 @@ use crate::ftp::reply::{Class, Reply};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RestOffset {
     /// The offset at which REST makes it begin.
-    offset: Kept,
+    offset: Leftover,
     /// What RANG (draft-bryan-ftp-range) leaves of it.
-    range: Kept,
+    range: Leftover,
 }
 
 /// Whether the backend still holds a value for its next transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
+enum Leftover {
     None,
     /// What the client said, unless that was refused.
     Pending,
@@ -39,15 +39,15 @@ pub(super) struct Discarding {
 impl RestOffset {
     /// Files are whole.
     pub const NONE: Self = Self {
-        offset: Kept::None,
-        range: Kept::None,
+        offset: Leftover::None,
+        range: Leftover::None,
     };
 
     /// This goes to the backend.
     pub fn track(&mut self, command: &Command) {
         match command.verb() {
-            Verb::Rest => self.offset = kept_unless(command.argument().trim_ascii() == b"0"),
-            Verb::Rang => self.range = kept_unless(command.argument().trim_ascii() == b"1 0"),
+            Verb::Rest => self.offset = pending_unless(command.argument().trim_ascii() == b"0"),
+            Verb::Rang => self.range = pending_unless(command.argument().trim_ascii() == b"1 0"),
             verb if verb.transfer().is_some() => *self = Self::NONE,
             _ => {}
         }
@@ -55,13 +55,13 @@ impl RestOffset {
 
     /// Takes the next value that the backend still holds, and returns the command that clears it.
     fn clear_one(&mut self) -> Option<&'static [u8]> {
-        let kept = [
+        let leftover = [
             (&mut self.offset, &b"REST 0"[..]),
             // A range that ends before it begins is none (draft-bryan-ftp-range §3).
             (&mut self.range, b"RANG 1 0"),
         ];
-        kept.into_iter().find_map(|(kept, command)| {
-            let was_kept = std::mem::replace(kept, Kept::None) == Kept::Pending;
+        leftover.into_iter().find_map(|(leftover, command)| {
+            let was_kept = std::mem::replace(leftover, Leftover::None) == Leftover::Pending;
             was_kept.then_some(command)
         })
     }
@@ -72,7 +72,7 @@ impl LoggedIn {
     pub fn clear_rest(mut self: Box<Self>, cx: &mut Context) -> State {
         match self.connection.rest.clear_one() {
             Some(command) => {
-                cx.ask(command);
+                cx.request(command);
                 State::Discarding(Discarding { login: self })
             }
             None => State::Ready(Ready { login: self }),
@@ -90,6 +90,10 @@ impl Discarding {
     }
 }
 
-fn kept_unless(over: bool) -> Kept {
-    if over { Kept::None } else { Kept::Pending }
+fn pending_unless(over: bool) -> Leftover {
+    if over {
+        Leftover::None
+    } else {
+        Leftover::Pending
+    }
 }

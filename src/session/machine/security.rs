@@ -48,7 +48,7 @@ impl Security {
     }
 
     /// Whether the client has said PROT and so knows what is in force.
-    pub fn protection_is_the_clients(&self) -> bool {
+    pub fn is_protection_chosen(&self) -> bool {
         matches!(
             self,
             Self::On {
@@ -134,7 +134,7 @@ pub(super) fn on_auth(state: State, argument: &[u8], cx: &mut Context) -> State 
     };
     if !cx.queue.is_empty() {
         // They came in clear text, behind AUTH, while a transfer ran: the same trap as in the driver's buffer.
-        return cx.farewell(answer::BYTES_BEHIND_AUTH, Ending::Abuse);
+        return cx.close_with_reply(answer::BYTES_BEHIND_AUTH, Ending::Abuse);
     }
     // Input in clear text may have been injected, so it is discarded (RFC 4217 §4), but for HOST, which RFC 7151 §3.2.2
     // shows in front of AUTH.

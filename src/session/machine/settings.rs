@@ -71,13 +71,13 @@ impl Replay {
 }
 
 #[derive(PartialEq, Eq, Clone, Copy)]
-enum Kind {
+enum SettingKind {
     Utf8,
     Mlst,
     Parameter(Verb),
 }
 
-fn kind(command: &Command) -> Option<Kind> {
+fn kind(command: &Command) -> Option<SettingKind> {
     let argument = command.argument();
     let first_word = argument
         .split(|byte| *byte == b' ')
@@ -88,13 +88,17 @@ fn kind(command: &Command) -> Option<Kind> {
             if first_word.eq_ignore_ascii_case(b"UTF8")
                 || first_word.eq_ignore_ascii_case(b"UTF-8") =>
         {
-            Some(Kind::Utf8)
+            Some(SettingKind::Utf8)
         }
-        Verb::Opts if first_word.eq_ignore_ascii_case(b"MLST") => Some(Kind::Mlst),
-        verb @ (Verb::Clnt | Verb::Lang) => Some(Kind::Parameter(verb)),
-        verb @ Verb::Type if is_type(argument) => Some(Kind::Parameter(verb)),
-        verb @ Verb::Stru if argument.eq_ignore_ascii_case(b"F") => Some(Kind::Parameter(verb)),
-        verb @ Verb::Mode if argument.eq_ignore_ascii_case(b"S") => Some(Kind::Parameter(verb)),
+        Verb::Opts if first_word.eq_ignore_ascii_case(b"MLST") => Some(SettingKind::Mlst),
+        verb @ (Verb::Clnt | Verb::Lang) => Some(SettingKind::Parameter(verb)),
+        verb @ Verb::Type if is_type(argument) => Some(SettingKind::Parameter(verb)),
+        verb @ Verb::Stru if argument.eq_ignore_ascii_case(b"F") => {
+            Some(SettingKind::Parameter(verb))
+        }
+        verb @ Verb::Mode if argument.eq_ignore_ascii_case(b"S") => {
+            Some(SettingKind::Parameter(verb))
+        }
         _ => None,
     }
 }
@@ -113,6 +117,6 @@ fn is_type(argument: &[u8]) -> bool {
 fn matters_to_login(command: &Command) -> bool {
     matches!(
         kind(command),
-        Some(Kind::Utf8 | Kind::Parameter(Verb::Clnt | Verb::Lang))
+        Some(SettingKind::Utf8 | SettingKind::Parameter(Verb::Clnt | Verb::Lang))
     )
 }

@@ -129,7 +129,7 @@ fn auth_forgets_settings_made_in_clear_text() {
 fn commands_queued_behind_auth_end_the_session() {
     let mut session = Session::logged_in_in_clear_text();
     session.client("PASV").backend("227 x (1,2,3,4,5,6)");
-    session.prepared(Prepared::Passive(5000)).client("LIST");
+    session.prepared(PreparedPort::Passive(5000)).client("LIST");
     session.client("AUTH TLS").client("USER b.lab|mallory");
     session.data(DataEvent::BackendOpen).backend("550 No");
     assert_eq!(session.ending(), Some(Ending::Abuse));

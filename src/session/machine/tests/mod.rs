@@ -24,7 +24,7 @@ use crate::config::{
 use crate::ftp::command::{BadCommand, Command, Direction};
 use crate::ftp::line::Line;
 use crate::ftp::reply::{Reply, ReplyParser};
-use crate::ftp::server::{BackendProtection, Way, Ways};
+use crate::ftp::server::{BackendProtection, PortMethod, PortMethods};
 use crate::observe::metrics::{LoginResult, Verdict};
 
 /// A session between a client, the sites `a` (default), `b` and `c`, and the machine.
@@ -162,7 +162,9 @@ impl Session {
         let mut session = Self::logged_in();
         session.client("PROT C");
         session.client("EPSV").backend("229 x (|||2000|)");
-        session.prepared(Prepared::Passive(5000)).client(transfer);
+        session
+            .prepared(PreparedPort::Passive(5000))
+            .client(transfer);
         session.connected(transfer).actions();
         session
     }
@@ -182,7 +184,7 @@ impl Session {
         session
             .client("EPSV")
             .backend("229 x (|||2000|)")
-            .prepared(Prepared::Passive(5000))
+            .prepared(PreparedPort::Passive(5000))
             .client(transfer);
         session.actions.clear();
         session
@@ -212,7 +214,7 @@ impl Session {
             ipv6,
             welcome: None,
             protection: BackendProtection::Settled,
-            avoid: Ways::NONE,
+            avoid: PortMethods::NONE,
         })))
     }
 
@@ -221,11 +223,11 @@ impl Session {
             ipv6: false,
             welcome: Some(reply(text)),
             protection: BackendProtection::Settled,
-            avoid: Ways::NONE,
+            avoid: PortMethods::NONE,
         })))
     }
 
-    pub fn prepared(&mut self, prepared: Prepared) -> &mut Self {
+    pub fn prepared(&mut self, prepared: PreparedPort) -> &mut Self {
         self.event(Event::Prepared(prepared))
     }
 

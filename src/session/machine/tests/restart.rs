@@ -9,7 +9,7 @@ fn restarting() -> Session {
     session
         .client("EPSV")
         .backend("229 x (|||2000|)")
-        .prepared(Prepared::Passive(5000))
+        .prepared(PreparedPort::Passive(5000))
         .client("REST 5")
         .backend("350 At 5");
     session.actions();

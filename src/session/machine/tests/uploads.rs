@@ -14,7 +14,7 @@ fn an_upload_ends_for_the_backend_only_after_the_clients_end() {
     assert_eq!(session.machine.wait(), Wait::PendingInput);
     assert_eq!(session.actions(), []);
     session.event(Event::Expired);
-    assert_eq!(session.actions(), [Action::ProceedData]);
+    assert_eq!(session.actions(), [Action::FinishSink]);
     session.data(DataEvent::Finished);
     assert_eq!(session.machine.wait(), Wait::FinalReply);
     session.backend("226 Done");
@@ -41,12 +41,12 @@ fn a_plain_uploads_fin_waits_for_an_abor_that_may_be_under_way() {
     let mut session = Session::running("STOR x");
     session.backend("150 Go").data(UNPROVEN);
     assert_eq!(session.machine.wait(), Wait::UploadGrace);
-    assert!(!session.has(&Action::ProceedData));
+    assert!(!session.has(&Action::FinishSink));
     session.event(Event::Expired);
-    assert!(session.has(&Action::ProceedData));
+    assert!(session.has(&Action::FinishSink));
     let mut cancelled = Session::running("STOR x");
     cancelled.backend("150 Go").data(UNPROVEN).client("ABOR");
-    assert!(!cancelled.has(&Action::ProceedData));
+    assert!(!cancelled.has(&Action::FinishSink));
     assert_eq!(cancelled.sent(), ["ABOR"]);
 }
 
@@ -120,7 +120,7 @@ fn the_command_of_an_upload_waits_for_its_clients_data_connection() {
         assert_eq!(session.machine.wait(), Wait::Data);
         session.data(DataEvent::ClientConnected);
         assert_eq!(session.sent(), [transfer]);
-        assert!(session.has(&Action::BeginData));
+        assert!(session.has(&Action::CommandSent));
     }
 }
 
@@ -203,7 +203,7 @@ fn a_plain_upload_that_begins_when_its_client_is_gone_is_cut() {
         .data(DataEvent::Finished);
     session.actions();
     session.backend("229 x (|||2000|)");
-    session.prepared(Prepared::Passive(5000));
+    session.prepared(PreparedPort::Passive(5000));
     assert_eq!(session.verdict(), Some(Verdict::FailedClient));
     assert_eq!(session.ending(), Some(Ending::ClientGone));
 }

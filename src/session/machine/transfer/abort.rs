@@ -106,7 +106,7 @@ impl Aborting {
 
     /// The backend has answered all that it was sent, or will not answer the rest.
     fn resynchronised(mut self, cx: &mut Context) -> State {
-        if !self.replies.iter().any(speaks_of_transfer) {
+        if !self.replies.iter().any(is_about_transfer) {
             return State::Transfer(Transfer::Aborting(self))
                 .drop_backend(ProtocolError::AbortIgnored, cx);
         }
@@ -150,6 +150,6 @@ impl Details {
 /// Whether a reply says something about the transfer, be it the ABOR's. A 225 alone says that there is none: pyftpdlib has
 /// put the file off until it accepts its data connection, and would send it over the next one, in front of the next file. A
 /// server that knows no ABOR says as little.
-fn speaks_of_transfer(reply: &Reply) -> bool {
+fn is_about_transfer(reply: &Reply) -> bool {
     !matches!(reply.number(), 200..=225 | 500..=504)
 }

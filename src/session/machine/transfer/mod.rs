@@ -31,7 +31,7 @@ mod opening;
 mod outcome;
 mod upload;
 
-use super::context::{Client, Context};
+use super::context::{ClientPresence, Context};
 use super::queue::QueuedLine;
 use super::ready::LoggedIn;
 use super::{Action, DataEvent, Ending, Protection, ProtocolError, Record, State, Wait};
@@ -93,7 +93,7 @@ pub(super) fn begin(
         port,
     }))
     // It may have ended its side behind this command.
-    .without_a_client_that_is_needed(cx)
+    .abandon_if_client_needed(cx)
 }
 
 fn refuse(login: Box<LoggedIn>, command: Command, answer: Answer, cx: &mut Context) -> State {
@@ -157,7 +157,7 @@ impl Transfer {
 
     pub fn on_reply(mut self, reply: Reply, cx: &mut Context) -> State {
         let details = self.details_mut();
-        let for_stat = details.stat_is_answered_by(&reply);
+        let for_stat = details.is_stat_reply(&reply);
         if for_stat && details.stats > 0 {
             details.stats -= 1;
             cx.forward(&reply);
@@ -181,7 +181,7 @@ impl Transfer {
 
     pub fn on_expired(self, cx: &mut Context) -> State {
         if self.wait(cx) == Wait::Orphan {
-            return self.cut_with_client(cx);
+            return self.abandon_with_client(cx);
         }
         match self {
             Self::Upload(state) => state.on_expired(cx),
@@ -200,27 +200,27 @@ impl Transfer {
     /// close_notify may close both of its connections, even with replies unread. [`Wait::Orphan`] bounds the time for
     /// that.
     pub fn on_client_gone(self, cx: &mut Context) -> State {
-        if self.outlives_its_client() || cx.queue.holds_quit() {
-            return self.without_a_client_that_is_needed(cx);
+        if self.outlives_client() || cx.queue.holds_quit() {
+            return self.abandon_if_client_needed(cx);
         }
-        self.cut_with_client(cx)
+        self.abandon_with_client(cx)
     }
 
     /// Where nothing else distinguishes a truncated file from a complete one, the end of the control connection does.
-    fn without_a_client_that_is_needed(self, cx: &mut Context) -> State {
-        if cx.client == Client::Gone && self.needs_its_client() {
-            return self.cut_with_client(cx);
+    fn abandon_if_client_needed(self, cx: &mut Context) -> State {
+        if cx.client == ClientPresence::Gone && self.needs_client() {
+            return self.abandon_with_client(cx);
         }
         State::Transfer(self)
     }
 
-    fn cut_with_client(self, cx: &mut Context) -> State {
-        self.cut(Outcome::Failed(Failure::ClientGone), cx);
+    fn abandon_with_client(self, cx: &mut Context) -> State {
+        self.abandon(Outcome::Failed(Failure::ClientGone), cx);
         cx.close(Ending::ClientGone)
     }
 
     /// The session ends in the middle of it: the backend must not keep what it has as a whole file.
-    pub fn cut(self, outcome: Outcome, cx: &mut Context) {
+    pub fn abandon(self, outcome: Outcome, cx: &mut Context) {
         let is_over_for_backend = match &self {
             Self::Upload(state) => state.is_confirmed(),
             Self::Download(state) => state.is_confirmed(),
@@ -256,29 +256,29 @@ impl Transfer {
     }
 
     /// Whether its source is an upload's that has ended, and what the client has said decides whether that counts.
-    pub fn is_being_judged(&self) -> bool {
-        matches!(self, Self::Upload(state) if state.is_being_judged())
+    pub fn awaits_verdict(&self) -> bool {
+        matches!(self, Self::Upload(state) if state.awaits_verdict())
     }
 
     /// Whether only the client's open control connection shows that the file is complete: when a client is killed, the
     /// kernel ends both of its connections with FIN.
-    fn needs_its_client(&self) -> bool {
+    fn needs_client(&self) -> bool {
         match self {
             // Under TLS it may still end with close_notify.
             Self::Opening(_) | Self::Asking(_) => {
                 let details = self.details();
                 details.direction == Direction::Upload && details.protection == Protection::Clear
             }
-            Self::Upload(state) => state.needs_its_client(),
+            Self::Upload(state) => state.needs_client(),
             Self::Download(_) | Self::Aborting(_) => false,
         }
     }
 
     /// Whether its bytes tell their end by themselves, or have ended.
-    fn outlives_its_client(&self) -> bool {
+    fn outlives_client(&self) -> bool {
         match self {
             Self::Opening(_) | Self::Asking(_) => self.details().is_private_upload(),
-            Self::Upload(state) => state.outlives_its_client(),
+            Self::Upload(state) => state.outlives_client(),
             Self::Download(_) => false,
             Self::Aborting(_) => true,
         }
@@ -287,7 +287,7 @@ impl Transfer {
     /// Whether an upload runs whose client is gone, and has yet to prove complete. QUIT shows that the client meant to
     /// go.
     fn is_orphan(&self, cx: &Context) -> bool {
-        if cx.client == Client::Present {
+        if cx.client == ClientPresence::Present {
             return false;
         }
         let may_be_whole = match self {

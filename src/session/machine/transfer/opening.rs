@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use super::super::context::Context;
-use super::super::data_port::{PortDialogue, tell_port};
+use super::super::data_port::{PortDialogue, send_port};
 use super::super::rest::{Discarding, RestOffset};
 use super::super::{Action, DataEvent, State};
 use super::download::Download;
@@ -67,7 +67,7 @@ impl Opening {
                 Upload::begin(self.details)
             }
             (DataEvent::BackendNotReached, Missing::Backend, _) => {
-                self.details.port.is_not_reached();
+                self.details.port.mark_unreached();
                 let port = self.details.port;
                 self.details.ask_again(port, cx)
             }
@@ -83,7 +83,7 @@ impl Opening {
         let Details { login, command, .. } = &mut *self.details;
         login.connection.rest.track(command);
         cx.send(command.line());
-        cx.push(Action::BeginData);
+        cx.push(Action::CommandSent);
     }
 
     /// The command has not been sent to the backend, so there is nothing to abort there.
@@ -116,7 +116,7 @@ impl Asking {
     pub fn on_listening(self, at: Option<SocketAddr>, cx: &mut Context) -> State {
         match at {
             Some(at) => {
-                tell_port(at, cx);
+                send_port(at, cx);
                 State::Transfer(Transfer::Asking(self))
             }
             None => self.details.ask_again(self.port, cx),
