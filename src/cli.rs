@@ -92,7 +92,7 @@ fn run(config: PathBuf, format: Format, filter: &str) -> u8 {
         App::start(config).await?.run().await;
         Ok::<(), StartError>(())
     });
-    // A name that is still being looked up has nobody left who waits for it.
+    // A name lookup that is still running has no task left waiting for its result.
     runtime.shutdown_background();
     // So that what is said last stands last, behind the lines that were on their way.
     drop(log);
@@ -108,7 +108,7 @@ fn fail(code: u8, message: &str) -> u8 {
     code
 }
 
-/// Looks at everything, so that one run tells of all problems.
+/// Checks everything, so that one run reports all problems.
 fn check(path: &Path) -> u8 {
     let settings = match config::load(path) {
         Ok(settings) => settings,
@@ -195,7 +195,7 @@ fn check_certificate(settings: &Settings) -> bool {
         };
     let left = pair.not_after.duration_since(now).unwrap_or_default();
     println!(
-        "certificate {}: {}, names {}, {} days left, the key fits",
+        "certificate {}: {}, names {}, {} days left, the key matches",
         settings.tls.certificate.display(),
         pair.subject,
         pair.names_and_addresses(),

@@ -12,15 +12,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "session", "live", "backend", "passive", "net", "announce", "limit", "tls", "observe",
-            "config", "ftp",
+            "session", "snapshot", "backend", "passive", "net", "announce", "limit", "tls",
+            "observe", "config", "ftp",
         ],
     ),
     (
         "session",
         &[
             "session::machine",
-            "live",
+            "snapshot",
             "backend",
             "passive",
             "net",
@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["announce", "route", "observe", "config", "ftp", "base"],
     ),
     (
-        "live",
+        "snapshot",
         &["backend", "passive", "announce", "route", "tls", "config"],
     ),
     (
@@ -49,16 +49,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("passive", &["net", "tls", "observe", "base"]),
     ("net", &["observe", "config", "ftp"]),
     ("announce", &["config"]),
-    ("guard", &["config", "base", "book", "client"]),
-    ("limit", &["config", "book", "client"]),
+    ("guard", &["config", "base"]),
+    ("limit", &["config", "base"]),
     ("route", &["config", "base"]),
     ("tls", &["config", "base"]),
     ("observe", &["config"]),
     ("config", &[]),
     ("ftp", &[]),
     ("base", &[]),
-    ("book", &[]),
-    ("client", &[]),
 ];
 
 /// Where bytes and values go in and come out, and nothing else.
@@ -68,13 +66,13 @@ const PURE: [&str; 8] = [
     "route",
     "net/proxy_header/parse",
     "tls/client_cache.rs",
-    "tls/hello.rs",
-    "tls/dialect",
-    "tls/habits.rs",
+    "tls/client_hello.rs",
+    "tls/hello_rewrite",
+    "tls/resumption_profile.rs",
 ];
 
 /// What is built once and then read. It opens files at most.
-const POLICY: [&str; 4] = ["config", "route", "live.rs", "tls"];
+const POLICY: [&str; 4] = ["config", "route", "snapshot.rs", "tls"];
 
 /// What remembers how many and how often. It is told the time.
 const COUNTS: [&str; 6] = [
@@ -82,8 +80,8 @@ const COUNTS: [&str; 6] = [
     "guard",
     "backend/registry.rs",
     "passive/lease_table",
-    "book.rs",
-    "client.rs",
+    "base/expiring.rs",
+    "base/client_key.rs",
 ];
 
 /// What no pure module speaks of.
@@ -132,7 +130,7 @@ fn modules_use_what_their_layer_allows_and_nothing_else() {
 fn a_module_is_found_by_whatever_way_leads_to_it() {
     for (file, code, used) in [
         ("main.rs", "fn main() { portcullis::cli::run() }", "cli"),
-        ("live.rs", "use super::app;", "app"),
+        ("snapshot.rs", "use super::app;", "app"),
         (
             "passive/dispatcher.rs",
             "use super::super::tls::Whose;",

@@ -5,7 +5,7 @@
 mod chunks;
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::tls::hello::{Hello, LONGEST_HELLO, read};
+use portcullis::tls::client_hello::{ClientHello, LONGEST_HELLO, read};
 
 fuzz_target!(|data: &[u8]| {
     let (sizes, bytes) = chunks::split_off_sizes(data);
@@ -22,15 +22,15 @@ fuzz_target!(|data: &[u8]| {
 
 /// Reads the bytes as more and more of them are there.
 fn as_they_come(bytes: &[u8]) {
-    let mut known = Hello::Incomplete;
+    let mut known = ClientHello::Incomplete;
     let ends = (0..bytes.len()).step_by(bytes.len() / 256 + 1);
     for end in ends.chain([bytes.len()]) {
         let hello = read(&bytes[..end]);
-        if let Hello::Names(names) = &hello {
+        if let ClientHello::Names(names) = &hello {
             assert!(names.len() <= 10, "{} names", names.len());
             assert!(names.iter().map(Vec::len).sum::<usize>() <= end);
         }
-        if known != Hello::Incomplete {
+        if known != ClientHello::Incomplete {
             assert_eq!(hello, known, "after {end} bytes");
         }
         known = hello;

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::net::proxy_header::parse::{Ends, Header, LONGEST, Parsed, parse};
+use portcullis::net::proxy_header::parse::{Header, LONGEST, Parsed, ProxiedAddresses, parse};
 
 fuzz_target!(|data: &[u8]| {
     let parsed = parse(data);
@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
             for end in ends_to_try(length) {
                 assert_eq!(parse(&data[..end]), Ok(Parsed::Incomplete), "{end}");
             }
-            if let Header::Relayed(ends) = header {
+            if let Header::Proxied(ends) = header {
                 look_at(ends);
             }
         }
@@ -45,7 +45,7 @@ fn ends_to_try(length: usize) -> impl Iterator<Item = usize> {
     (0..length).step_by(length / 256 + 1)
 }
 
-fn look_at(ends: Ends) {
+fn look_at(ends: ProxiedAddresses) {
     for end in [ends.client, ends.destination] {
         assert_eq!(end.ip(), end.ip().to_canonical());
         assert!(!end.ip().is_unspecified() && !end.ip().is_multicast());
@@ -53,7 +53,7 @@ fn look_at(ends: Ends) {
     if ends.client.is_ipv4() == ends.destination.is_ipv4() {
         let line = line(ends.client, ends.destination);
         let expected = Parsed::Complete {
-            header: Header::Relayed(ends),
+            header: Header::Proxied(ends),
             length: line.len(),
         };
         assert_eq!(parse(line.as_bytes()), Ok(expected), "{line}");

@@ -43,7 +43,7 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Reply>, Option<BadRe
         }
     }
     // Silence behind this may be the end of a reply, and then of one alone.
-    if let Some(reply) = parser.ended_otherwise() {
+    if let Some(reply) = parser.take_reply_with_other_code() {
         look_at(&reply);
     }
     (replies, None)

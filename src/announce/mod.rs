@@ -1,5 +1,4 @@
-//! What clients are told of the passive ports, which behind NAT are reached at another address and by other numbers than
-//! those listened on.
+//! The address and port numbers that clients are sent for passive ports. Behind NAT they differ from those listened on.
 //!
 //! An address may be given as a name. Its answer is looked up before the first client asks, and again and again by a task
 //! of the process; a look-up that fails changes nothing. So there always is an address, and no reply waits for a name
@@ -17,29 +16,29 @@ use tokio::time::Instant;
 use crate::config::{self, AnnouncedAddress, HostName, Passive, is_in_any};
 
 use name::LOOK_UP_PATIENCE;
-pub use name::{Answer, LookUpError, Name, News};
+pub use name::{AnnouncedName, LookupChange, LookupError, LookupResult};
 
-/// What every client is told, by its address. By default: the address that it connected to, and ports as they are.
+/// What every client is sent, by client address. Default: the address that it connected to, and unchanged port numbers.
 #[derive(Debug, Default)]
 pub struct Announcements {
     /// The first port that is listened on.
     first: u16,
-    everybody: Announced,
-    by_client: Vec<(Vec<IpNet>, Announced)>,
+    default: Announcement,
+    by_client: Vec<(Vec<IpNet>, Announcement)>,
 }
 
 #[derive(Debug, Default)]
-struct Announced {
-    address: Address,
+struct Announcement {
+    address: AddressSource,
     ports: Option<RangeInclusive<u16>>,
 }
 
 #[derive(Debug, Default)]
-enum Address {
+enum AddressSource {
     #[default]
     Control,
     Ip(Ipv4Addr),
-    Name(Arc<Name>),
+    Name(Arc<AnnouncedName>),
 }
 
 impl Announcements {
@@ -50,76 +49,76 @@ impl Announcements {
     pub async fn new<F>(
         passive: &Passive,
         look_up: impl Fn(HostName) -> F,
-    ) -> Result<Self, LookUpError>
+    ) -> Result<Self, LookupError>
     where
-        F: Future<Output = Answer>,
+        F: Future<Output = LookupResult>,
     {
         // For all of them, or a start and a reload would take longer the more names there are.
         let by = Instant::now() + LOOK_UP_PATIENCE;
         let mut by_client = Vec::new();
         for rule in &passive.by_client {
-            let announced = Announced::new(&rule.announced, &look_up, by).await?;
+            let announced = Announcement::new(&rule.announced, &look_up, by).await?;
             by_client.push((rule.networks.clone(), announced));
         }
         Ok(Self {
             first: *passive.ports.start(),
-            everybody: Announced::new(&passive.announced, &look_up, by).await?,
+            default: Announcement::new(&passive.announced, &look_up, by).await?,
             by_client,
         })
     }
 
     /// The address for a 227 reply to `client`; `None`: the one that it connected to.
     pub fn address(&self, client: IpAddr) -> Option<Ipv4Addr> {
-        match &self.to(client).address {
-            Address::Control => None,
-            Address::Ip(address) => Some(*address),
-            Address::Name(name) => Some(name.address()),
+        match &self.announcement(client).address {
+            AddressSource::Control => None,
+            AddressSource::Ip(address) => Some(*address),
+            AddressSource::Name(name) => Some(name.address()),
         }
     }
 
     /// The number by which `client` reaches the port that is `listened` on.
     pub fn port(&self, client: IpAddr, listened: u16) -> u16 {
-        let announced = self.to(client).ports.as_ref();
+        let announced = self.announcement(client).ports.as_ref();
         announced
             .and_then(|ports| ports.start().checked_add(listened.checked_sub(self.first)?))
             .unwrap_or(listened)
     }
 
-    /// Every name whose address may change.
-    pub fn names(&self) -> impl Iterator<Item = &Arc<Name>> {
+    /// Every announced name, for its periodic lookup.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<AnnouncedName>> {
         let by_client = self.by_client.iter().map(|(_, announced)| announced);
         by_client
-            .chain([&self.everybody])
+            .chain([&self.default])
             .filter_map(|announced| match &announced.address {
-                Address::Name(name) => Some(name),
-                Address::Control | Address::Ip(_) => None,
+                AddressSource::Name(name) => Some(name),
+                AddressSource::Control | AddressSource::Ip(_) => None,
             })
     }
 
-    fn to(&self, client: IpAddr) -> &Announced {
+    fn announcement(&self, client: IpAddr) -> &Announcement {
         self.by_client
             .iter()
             .find(|(networks, _)| is_in_any(client, networks))
-            .map_or(&self.everybody, |(_, announced)| announced)
+            .map_or(&self.default, |(_, announced)| announced)
     }
 }
 
-impl Announced {
+impl Announcement {
     async fn new<F>(
         announced: &config::Announced,
         look_up: &impl Fn(HostName) -> F,
         by: Instant,
-    ) -> Result<Self, LookUpError>
+    ) -> Result<Self, LookupError>
     where
-        F: Future<Output = Answer>,
+        F: Future<Output = LookupResult>,
     {
         Ok(Self {
             address: match &announced.address {
-                AnnouncedAddress::Control => Address::Control,
-                AnnouncedAddress::Ip(address) => Address::Ip(*address),
-                AnnouncedAddress::Name(name) => {
-                    Address::Name(Arc::new(Name::new(name.clone(), look_up, by).await?))
-                }
+                AnnouncedAddress::Control => AddressSource::Control,
+                AnnouncedAddress::Ip(address) => AddressSource::Ip(*address),
+                AnnouncedAddress::Name(name) => AddressSource::Name(Arc::new(
+                    AnnouncedName::new(name.clone(), look_up, by).await?,
+                )),
             },
             ports: announced.ports.clone(),
         })

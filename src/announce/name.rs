@@ -9,12 +9,12 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{HostName, is_reachable};
 
-/// What a look-up brings.
-pub type Answer = io::Result<Vec<IpAddr>>;
+/// The result of a name lookup.
+pub type LookupResult = io::Result<Vec<IpAddr>>;
 
 /// A name and its last good answer.
 #[derive(Debug)]
-pub struct Name {
+pub struct AnnouncedName {
     name: HostName,
     address: AtomicU32,
     failing: AtomicBool,
@@ -23,39 +23,39 @@ pub struct Name {
 /// Why a name has no address to announce.
 #[derive(Debug, thiserror::Error)]
 #[error("{name}, the name of the passive address, can't be resolved: {cause}")]
-pub struct LookUpError {
+pub struct LookupError {
     /// The name.
     pub name: HostName,
-    /// What the resolver said.
+    /// The error of the resolver.
     #[source]
     pub cause: io::Error,
 }
 
-/// What a further look-up brought that is worth telling.
+/// The result of a later lookup, where it changes something.
 #[derive(Debug)]
-pub enum News {
+pub enum LookupChange {
     /// The name has another address.
-    Moved {
+    Changed {
         /// The address that was announced.
         from: Ipv4Addr,
         /// The address that is announced from now on.
         to: Ipv4Addr,
     },
     /// The last look-up succeeded and this one failed; the address stays.
-    Lost(LookUpError),
+    Failed(LookupError),
     /// Look-ups succeed again, with the address that was announced all the while.
-    Back,
+    Recovered,
 }
 
-impl Name {
+impl AnnouncedName {
     /// Looks the name up for the first time.
     pub(super) async fn new<F>(
         name: HostName,
         look_up: &impl Fn(HostName) -> F,
         by: Instant,
-    ) -> Result<Self, LookUpError>
+    ) -> Result<Self, LookupError>
     where
-        F: Future<Output = Answer>,
+        F: Future<Output = LookupResult>,
     {
         let addresses = addresses(&name, look_up(name.clone()), by).await?;
         Ok(Self {
@@ -75,12 +75,12 @@ impl Name {
         Ipv4Addr::from_bits(self.address.load(Ordering::Relaxed))
     }
 
-    /// Looks the name up once more and announces what it finds.
+    /// Looks the name up again and announces the result.
     ///
     /// The address that is announced stays as long as it is among the answers: name servers shuffle them.
-    pub async fn look_up_again<F>(&self, look_up: impl FnOnce(HostName) -> F) -> Option<News>
+    pub async fn refresh<F>(&self, look_up: impl FnOnce(HostName) -> F) -> Option<LookupChange>
     where
-        F: Future<Output = Answer>,
+        F: Future<Output = LookupResult>,
     {
         let by = Instant::now() + LOOK_UP_PATIENCE;
         let found = addresses(&self.name, look_up(self.name.clone()), by).await;
@@ -90,10 +90,10 @@ impl Name {
             Ok(addresses) if !addresses.contains(&from) => {
                 let to = addresses[0];
                 self.address.store(to.to_bits(), Ordering::Relaxed);
-                Some(News::Moved { from, to })
+                Some(LookupChange::Changed { from, to })
             }
-            Ok(_) => was_failing.then_some(News::Back),
-            Err(error) => (!was_failing).then_some(News::Lost(error)),
+            Ok(_) => was_failing.then_some(LookupChange::Recovered),
+            Err(error) => (!was_failing).then_some(LookupChange::Failed(error)),
         }
     }
 }
@@ -101,10 +101,10 @@ impl Name {
 /// The IPv4 addresses of an answer, never none.
 async fn addresses(
     name: &HostName,
-    answer: impl Future<Output = Answer>,
+    answer: impl Future<Output = LookupResult>,
     by: Instant,
-) -> Result<Vec<Ipv4Addr>, LookUpError> {
-    let failed = |cause| LookUpError {
+) -> Result<Vec<Ipv4Addr>, LookupError> {
+    let failed = |cause| LookupError {
         name: name.clone(),
         cause,
     };
@@ -128,5 +128,5 @@ async fn addresses(
     Ok(reachable)
 }
 
-/// How long a name server may take.
+/// Time limit for a name server.
 pub(super) const LOOK_UP_PATIENCE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Who is told what, and what becomes of a name whose address changes.
+//! Which client is sent which address, and what happens when the address of a name changes.
 
 use super::*;
 use std::io;
@@ -27,7 +27,7 @@ async fn announcements(passive: &Passive, answers: &[&str]) -> Announcements {
         .expect("answers")
 }
 
-async fn one_name(answers: &[&str]) -> (Announcements, Arc<Name>) {
+async fn one_name(answers: &[&str]) -> (Announcements, Arc<AnnouncedName>) {
     let passive = Passive {
         reuse_delay: std::time::Duration::ZERO,
         ports: 50_000..=50_000,
@@ -39,12 +39,15 @@ async fn one_name(answers: &[&str]) -> (Announcements, Arc<Name>) {
     (announcements, name)
 }
 
-async fn again(name: &Name, answers: Result<&[&str], io::ErrorKind>) -> Option<News> {
+async fn again(
+    name: &AnnouncedName,
+    answers: Result<&[&str], io::ErrorKind>,
+) -> Option<LookupChange> {
     let answers = match answers {
         Ok(answers) => Ok(answers.iter().map(|answer| ip(answer)).collect()),
         Err(kind) => Err(kind.into()),
     };
-    name.look_up_again(|_| async { answers }).await
+    name.refresh(|_| async { answers }).await
 }
 
 const ANYBODY: &str = "192.0.2.7";
@@ -100,9 +103,9 @@ async fn a_name_is_announced_by_the_address_that_it_has_now() {
     let (announcements, name) = one_name(&["2001:db8::1", "192.0.2.1"]).await;
     let announced = || announcements.address(ip(ANYBODY));
     assert_eq!(announced(), Some(v4("192.0.2.1")));
-    let news = again(&name, Ok(&["192.0.2.2"])).await;
+    let change = again(&name, Ok(&["192.0.2.2"])).await;
     assert!(
-        matches!(news, Some(News::Moved { from, to }) if (from, to) == (v4("192.0.2.1"), v4("192.0.2.2")))
+        matches!(change, Some(LookupChange::Changed { from, to }) if (from, to) == (v4("192.0.2.1"), v4("192.0.2.2")))
     );
     assert_eq!(announced(), Some(v4("192.0.2.2")));
 }
@@ -110,8 +113,8 @@ async fn a_name_is_announced_by_the_address_that_it_has_now() {
 #[tokio::test]
 async fn shuffled_answers_are_no_news() {
     let (_announcements, name) = one_name(&["192.0.2.1", "192.0.2.2"]).await;
-    let news = again(&name, Ok(&["192.0.2.2", "192.0.2.1"])).await;
-    assert!(news.is_none());
+    let change = again(&name, Ok(&["192.0.2.2", "192.0.2.1"])).await;
+    assert!(change.is_none());
     assert_eq!(name.address(), v4("192.0.2.1"));
 }
 
@@ -120,7 +123,10 @@ async fn the_last_good_answer_stays_and_failures_are_told_once() {
     let (_announcements, name) = one_name(&["192.0.2.1"]).await;
     let not_found = Err(io::ErrorKind::NotFound);
     for _ in 0..2 {
-        assert!(matches!(again(&name, not_found).await, Some(News::Lost(_))));
+        assert!(matches!(
+            again(&name, not_found).await,
+            Some(LookupChange::Failed(_))
+        ));
         assert!(again(&name, not_found).await.is_none());
         // As good as no answer.
         assert!(
@@ -131,7 +137,7 @@ async fn the_last_good_answer_stays_and_failures_are_told_once() {
         assert_eq!(name.address(), v4("192.0.2.1"));
         assert!(matches!(
             again(&name, Ok(&["192.0.2.1"])).await,
-            Some(News::Back)
+            Some(LookupChange::Recovered)
         ));
         assert!(again(&name, Ok(&["192.0.2.1"])).await.is_none());
     }
@@ -169,8 +175,8 @@ async fn however_many_names_there_are_a_silent_server_is_waited_for_once() {
 async fn a_server_that_has_fallen_silent_changes_nothing_and_is_told_of() {
     let (_announcements, name) = one_name(&["192.0.2.1"]).await;
     let began = Instant::now();
-    let news = name.look_up_again(|_| std::future::pending()).await;
-    assert!(matches!(news, Some(News::Lost(_))));
+    let change = name.refresh(|_| std::future::pending()).await;
+    assert!(matches!(change, Some(LookupChange::Failed(_))));
     assert_eq!(began.elapsed(), LOOK_UP_PATIENCE);
     assert_eq!(name.address(), v4("192.0.2.1"));
 }

@@ -1,4 +1,4 @@
-//! Accepting: from the listening socket to a session of its own, or to the door.
+//! Accepts connections: starts a session for each, or refuses it.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -12,18 +12,18 @@ use tokio::sync::watch;
 
 use crate::config::TlsMode;
 use crate::ftp::answer;
-use crate::limit::{Permit, Refused};
-use crate::live::Live;
+use crate::limit::{LimitExceeded, Permit};
 use crate::net::listen::Acceptor;
-use crate::net::proxy_header::{self, Ends, Unidentified};
+use crate::net::proxy_header::{self, ProxiedAddresses, ProxyHeaderError};
 use crate::observe::metrics::RefusedReason;
 use crate::session::{self, Accepted, Drain, Shared};
+use crate::snapshot::Snapshot;
 
 /// Accepts and admits; each session is a task of its own.
 pub(super) async fn accept(
     mut acceptor: Acceptor,
     configured: SocketAddr,
-    live: Arc<ArcSwap<Live>>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
 ) {
@@ -35,110 +35,114 @@ pub(super) async fn accept(
                 shared.metrics.accept_error();
                 // Once for each time of trouble: there may be hundreds of failures a minute.
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::error!(listener = %configured, %error, "connections can't be accepted");
+                    tracing::error!(listener = %configured, %error, "accepting connections failed");
                 }
                 continue;
             }
         };
         failing = false;
-        let live = live.load_full();
-        let listeners = &live.policy.settings.listeners;
+        let snapshot = snapshot.load_full();
+        let listeners = &snapshot.runtime.settings.listeners;
         let Some(listener) = listeners.iter().find(|one| one.address == configured) else {
             continue;
         };
         let trusted = listener.proxy_protocol.clone();
-        let arrival = Arrival {
+        let incoming = IncomingConnection {
             stream,
             peer,
             listener: configured,
             tls: listener.tls,
-            live,
+            snapshot,
             shared: Arc::clone(&shared),
             drain: drain.clone(),
         };
         match trusted {
-            None => arrival.direct(),
-            Some(trusted) => arrival.relayed(trusted),
+            None => incoming.direct(),
+            Some(trusted) => incoming.proxied(trusted),
         }
     }
 }
 
 /// A connection that was accepted, and what its session will need.
-struct Arrival {
+struct IncomingConnection {
     stream: TcpStream,
     peer: SocketAddr,
     listener: SocketAddr,
     tls: TlsMode,
-    live: Arc<Live>,
+    snapshot: Arc<Snapshot>,
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
 }
 
-impl Arrival {
+impl IncomingConnection {
     /// The peer is the client.
     fn direct(self) {
         // Only a connection that is over already has no address.
         let Ok(destination) = self.stream.local_addr() else {
             return;
         };
-        let ends = Ends {
+        let addresses = ProxiedAddresses {
             client: self.peer,
             destination,
         };
-        let limits = &self.live.policy.settings.limits;
+        let limits = &self.snapshot.runtime.settings.limits;
         let now = Instant::now();
-        match self.shared.limiter.admit(ends.client.ip(), limits, now) {
-            Ok(permit) => drop(tokio::spawn(self.serve(ends, permit))),
-            Err(refused) => self.turn_away(ends.client, refused),
+        match self
+            .shared
+            .limiter
+            .admit(addresses.client.ip(), limits, now)
+        {
+            Ok(permit) => drop(tokio::spawn(self.serve(addresses, permit))),
+            Err(refused) => self.refuse(addresses.client, refused),
         }
     }
 
-    /// The peer is a load balancer, and says who the client is.
+    /// The peer is a load balancer; its PROXY header names the client.
     ///
-    /// The place among all sessions is taken before anybody waits for the header, so that those who never send one are
+    /// The slot among all sessions is taken before waiting for the header, so that connections that never send one are
     /// bounded, too.
-    fn relayed(mut self, trusted: Arc<[IpNet]>) {
+    fn proxied(mut self, trusted: Arc<[IpNet]>) {
         if !proxy_header::is_trusted(self.peer, &trusted) {
-            return self.unidentified(&Unidentified::Untrusted);
+            return self.close_unidentified(&ProxyHeaderError::Untrusted);
         }
         let peer = self.peer;
-        let limits = &self.live.policy.settings.limits;
-        let place = match self.shared.limiter.reserve(limits) {
-            Ok(place) => place,
-            Err(refused) => return self.turn_away(peer, refused),
+        let limits = &self.snapshot.runtime.settings.limits;
+        let reservation = match self.shared.limiter.reserve(limits) {
+            Ok(reservation) => reservation,
+            Err(refused) => return self.refuse(peer, refused),
         };
         tokio::spawn(async move {
             match proxy_header::read(&mut self.stream, &trusted).await {
-                Ok(ends) => {
-                    let limits = &self.live.policy.settings.limits;
-                    match place.admit(ends.client.ip(), limits, Instant::now()) {
-                        Ok(permit) => self.serve(ends, permit).await,
-                        Err(refused) => self.turn_away(ends.client, refused),
+                Ok(addresses) => {
+                    let limits = &self.snapshot.runtime.settings.limits;
+                    match reservation.admit(addresses.client.ip(), limits, Instant::now()) {
+                        Ok(permit) => self.serve(addresses, permit).await,
+                        Err(refused) => self.refuse(addresses.client, refused),
                     }
                 }
-                Err(error) => self.unidentified(&error),
+                Err(error) => self.close_unidentified(&error),
             }
         });
     }
 
-    async fn serve(self, ends: Ends, permit: Permit) {
+    async fn serve(self, addresses: ProxiedAddresses, permit: Permit) {
         let accepted = Accepted {
             stream: self.stream,
-            client: ends.client,
-            local: ends.destination.ip(),
+            client: addresses.client,
+            local: addresses.destination.ip(),
             listener: self.listener,
             tls: self.tls,
             permit,
         };
-        session::serve(accepted, self.live, self.shared, self.drain).await;
+        session::serve(accepted, self.snapshot, self.shared, self.drain).await;
     }
 
     /// Says 421 where that can be said without a handshake, and closes.
-    fn turn_away(self, client: SocketAddr, refused: Refused) {
+    fn refuse(self, client: SocketAddr, refused: LimitExceeded) {
         let reason = match refused {
-            Refused::Total => RefusedReason::Total,
-            Refused::PerClient => RefusedReason::PerClient,
-            Refused::Pace => RefusedReason::Pace,
+            LimitExceeded::Total => RefusedReason::Total,
+            LimitExceeded::PerClient => RefusedReason::PerClient,
+            LimitExceeded::Rate => RefusedReason::Pace,
         };
         self.shared.metrics.session_refused(reason);
         tracing::warn!(%client, reason = reason.as_str(), "session refused");
@@ -150,8 +154,8 @@ impl Arrival {
         }
     }
 
-    /// Closes without a word: whatever would be said to an unknown peer would tell it what is here.
-    fn unidentified(self, error: &Unidentified) {
+    /// Closes without a reply: any reply to an unknown peer would reveal what runs here.
+    fn close_unidentified(self, error: &ProxyHeaderError) {
         let Some(fault) = error.fault() else {
             tracing::debug!(peer = %self.peer, listener = %self.listener, %error, "health check by a balancer");
             return;

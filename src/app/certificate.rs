@@ -1,4 +1,5 @@
-//! New certificates while the process runs: the files are looked at, and what is good is put in use.
+//! Certificate replacement while the process runs: the files are polled, and a valid new certificate is used for new
+//! sessions.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -6,35 +7,35 @@ use std::time::SystemTime;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::App;
-use crate::live::Live;
 use crate::observe::metrics::{ReloadResult, ReloadSubject};
+use crate::snapshot::Snapshot;
 use crate::tls::{CertificateError, CertificatePair, Watch};
 
-/// The watch over the certificate files. Looking may take for ever where they are on a network, and holds up nothing else:
-/// no signal, and no transfer that SIGTERM would have let finish.
+/// The watch over the certificate files. A poll runs on a blocking thread: a hung network mount must not delay signals,
+/// or the transfers that SIGTERM lets finish.
 #[derive(Debug)]
-pub(super) enum Watching {
+pub(super) enum CertificateWatcher {
     Idle(Box<Watch>),
-    Looking(JoinHandle<(Box<Watch>, Option<NewCertificate>)>),
+    Polling(JoinHandle<(Box<Watch>, Option<NewCertificate>)>),
     /// It panicked.
-    Over,
+    Dead,
 }
 
 /// What was found in files that have changed.
 pub(super) type NewCertificate = Result<CertificatePair, CertificateError>;
 
-impl Watching {
+impl CertificateWatcher {
     /// Over the files of the certificate in use.
-    pub fn over(live: &Live) -> Self {
-        let tls = &live.policy.settings.tls;
-        let watch = Watch::new(&tls.certificate, &tls.private_key, &live.certificate);
+    pub fn new(snapshot: &Snapshot) -> Self {
+        let tls = &snapshot.runtime.settings.tls;
+        let watch = Watch::new(&tls.certificate, &tls.private_key, &snapshot.certificate);
         Self::Idle(Box::new(watch))
     }
 
-    /// Looks, unless the last look still takes.
-    pub fn look(&mut self) {
-        *self = match std::mem::replace(self, Self::Over) {
-            Self::Idle(mut watch) => Self::Looking(spawn_blocking(move || {
+    /// Starts a poll, unless one is running.
+    pub fn start_poll(&mut self) {
+        *self = match std::mem::replace(self, Self::Dead) {
+            Self::Idle(mut watch) => Self::Polling(spawn_blocking(move || {
                 let found = watch.poll(SystemTime::now());
                 (watch, found)
             })),
@@ -42,15 +43,15 @@ impl Watching {
         };
     }
 
-    /// Waits for what the look comes to. May be cancelled.
-    pub async fn looked(&mut self) -> Option<NewCertificate> {
-        let Self::Looking(looking) = self else {
+    /// Waits for the result of the running poll. May be cancelled.
+    pub async fn polled(&mut self) -> Option<NewCertificate> {
+        let Self::Polling(polling) = self else {
             return std::future::pending().await;
         };
-        let Ok((watch, found)) = looking.await else {
-            *self = Self::Over;
+        let Ok((watch, found)) = polling.await else {
+            *self = Self::Dead;
             tracing::error!(
-                "the certificate watch panicked, certificates are no longer swapped before a SIGHUP"
+                "the certificate watch panicked: new certificates are only loaded on SIGHUP"
             );
             return None;
         };
@@ -60,22 +61,22 @@ impl Watching {
 }
 
 impl App {
-    /// Puts a new certificate in use, if it is good.
-    pub(super) fn take_up(&self, new: NewCertificate) {
+    /// Uses a new certificate for new sessions, if it is valid.
+    pub(super) fn apply_certificate(&self, new: NewCertificate) {
         let metrics = &self.shared.metrics;
         match new {
             Ok(pair) => {
-                let former = self.live.load_full();
-                let live = Live::new(Arc::clone(&former.policy), Arc::new(pair));
-                metrics.certificate_not_after(live.certificate.not_after);
+                let former = self.snapshot.load_full();
+                let snapshot = Snapshot::new(Arc::clone(&former.runtime), Arc::new(pair));
+                metrics.certificate_not_after(snapshot.certificate.not_after);
                 metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
-                self.live.store(Arc::new(live));
+                self.snapshot.store(Arc::new(snapshot));
                 self.announce_certificate();
                 self.warn();
             }
             Err(error) => {
                 metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
-                tracing::error!(%error, "new certificate refused, the one in use stays");
+                tracing::error!(%error, "new certificate rejected, keeping the current one");
             }
         }
     }

@@ -11,11 +11,11 @@ use crate::session::Drain;
 impl App {
     /// Lets the running transfers finish, begins no other, and returns when the last session has ended or time is over.
     pub(super) async fn drain(mut self) {
-        let patience = self.live.load().policy.settings.timeouts.drain;
+        let patience = self.snapshot.load().runtime.settings.timeouts.drain;
         tracing::info!(sessions = self.shared.limiter.open(), patience = ?patience, "draining");
         self.readiness.send_replace(Readiness::Draining);
         for accepting in self.listeners.into_values() {
-            // Once it is over, no session can begin that doesn't hear of the drain.
+            // Once this has returned, no session can start that would miss the drain.
             close(accepting).await;
         }
         self.drain.send_replace(Drain::Begun);
@@ -23,15 +23,15 @@ impl App {
         let in_time = tokio::select! {
             ended = timeout(patience, self.drain.closed()) => ended.is_ok(),
             // Asked again: now.
-            () = self.signals.end() => false,
+            () = self.signals.shutdown() => false,
         };
         if !in_time {
             tracing::warn!(
                 sessions = self.shared.limiter.open(),
-                "drain is over, ending what still runs"
+                "drain timeout reached, terminating the remaining sessions"
             );
             self.drain.send_replace(Drain::Over);
-            let _ = timeout(LAST_WORDS, self.drain.closed()).await;
+            let _ = timeout(GOODBYE_TIMEOUT, self.drain.closed()).await;
         }
         self.admin.close().await;
         tracing::info!("stopped");
@@ -39,4 +39,4 @@ impl App {
 }
 
 /// How long sessions may take to say goodbye when the drain is over.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);

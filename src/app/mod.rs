@@ -6,8 +6,8 @@
 mod accept;
 mod admin;
 mod certificate;
-mod descriptors;
 mod drain;
+mod fd_limit;
 pub mod names;
 pub mod notes;
 mod prepare;
@@ -27,22 +27,22 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
-use crate::announce::LookUpError;
+use crate::announce::LookupError;
 use crate::backend::{BackendError, Registry};
 use crate::config::{self, TlsMode};
-use crate::live::Live;
 use crate::net::listen::{self, Acceptor};
 use crate::observe::http::Readiness;
 use crate::observe::metrics::Metrics;
 use crate::passive::{PassiveListeners, PortError};
 use crate::session::{Drain, Shared};
+use crate::snapshot::Snapshot;
 use crate::tls::{CertificateError, Fingerprint};
 
 use admin::AdminEndpoint;
-use certificate::Watching;
+use certificate::CertificateWatcher;
 use notes::Note;
-use prepare::{Listening, prepare};
-use signals::{Asked, Signals};
+use prepare::{BoundListener, prepare};
+use signals::{ProcessSignal, Signals};
 
 /// Why the process can't start, or a reload is refused.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +50,9 @@ pub enum StartError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// Reading the configuration and the files that it names takes for ever.
-    #[error("the file system of the configuration, or of a file that it names, doesn't answer")]
-    FilesSilent,
+    /// Reading the configuration and the files that it names did not finish in time.
+    #[error("timed out after 30 s reading the configuration or a file that it names")]
+    FilesTimedOut,
     /// The certificate can't be served.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -61,12 +61,12 @@ pub enum StartError {
     Backend(#[from] BackendError),
     /// A passive address can't be looked up.
     #[error(transparent)]
-    PassiveAddress(#[from] LookUpError),
+    PassiveAddress(#[from] LookupError),
     /// A passive port can't be opened.
     #[error(transparent)]
     Passive(#[from] PortError),
     /// A listener can't be opened.
-    #[error("the {what} {address} can't be opened: {source}{}", listen::remedy(*address, source))]
+    #[error("the {what} {address} can't be opened: {source}{}", listen::bind_error_hint(*address, source))]
     Listen {
         /// `listener` or `admin endpoint`.
         what: &'static str,
@@ -85,7 +85,7 @@ pub enum StartError {
 pub struct App {
     config: PathBuf,
     shared: Arc<Shared>,
-    live: Arc<ArcSwap<Live>>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
     /// What is known of the sites and backends of every configuration so far.
     backends: Arc<Registry>,
     /// Those of every configuration that a session still holds.
@@ -93,7 +93,7 @@ pub struct App {
     /// By configured address, the tasks that accept.
     listeners: HashMap<SocketAddr, JoinHandle<()>>,
     admin: AdminEndpoint,
-    watching: Watching,
+    certificate_watcher: CertificateWatcher,
     readiness: watch::Sender<Readiness>,
     drain: watch::Sender<Drain>,
     signals: Signals,
@@ -105,9 +105,9 @@ impl App {
     /// # Errors
     /// If anything is wrong or can't be opened; nothing is left open then.
     pub async fn start(config: PathBuf) -> Result<Self, StartError> {
-        // First of all, since a signal before its handler is there ends the process.
+        // First of all: a signal that arrives before its handler is installed ends the process.
         let signals = Signals::new()?;
-        descriptors::claim();
+        fd_limit::raise_limit();
         let metrics = Arc::new(Metrics::new());
         let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
         let sessions = Arc::clone(&shared.tls_sessions);
@@ -120,17 +120,17 @@ impl App {
         let (readiness, ready) = watch::channel(Readiness::Starting);
         let admin = AdminEndpoint::open(prepared.settings().admin, &metrics, ready)?;
 
-        let (live, opened) = prepared.put_in_force(&metrics);
-        let watching = Watching::over(&live);
+        let (snapshot, opened) = prepared.activate(&metrics);
+        let certificate_watcher = CertificateWatcher::new(&snapshot);
         let mut app = Self {
             config,
             shared,
-            live: Arc::new(ArcSwap::from_pointee(live)),
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             backends,
             passive,
             listeners: HashMap::new(),
             admin,
-            watching,
+            certificate_watcher,
             readiness,
             drain: watch::channel(Drain::No).0,
             signals,
@@ -138,28 +138,28 @@ impl App {
         app.announce_ports();
         app.announce_certificate();
         app.warn();
-        let accepting = app.accept_from(opened);
-        // Before the log says so, for whoever waits for the log.
+        let started = app.start_listeners(opened);
+        // Before the log line, because operators and scripts wait for that line.
         app.readiness.send_replace(Readiness::Ready);
-        accepting.log();
+        started.log();
         Ok(app)
     }
 
     /// Serves until SIGTERM or SIGINT, and then until the last session has ended or `timeouts.drain` is over.
     pub async fn run(mut self) {
-        let mut look = interval(WATCH_INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut poll = interval(WATCH_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut days = interval_at(Instant::now() + DAY, DAY);
         loop {
             tokio::select! {
-                asked = self.signals.next() => match asked {
-                    Asked::Reload => self.reload().await,
-                    Asked::End => break,
+                signal = self.signals.next() => match signal {
+                    ProcessSignal::Reload => self.reload().await,
+                    ProcessSignal::Shutdown => break,
                 },
-                _ = look.tick() => self.watching.look(),
-                _ = days.tick() => self.look_at_the_calendar(),
-                found = self.watching.looked() => if let Some(new) = found {
-                    self.take_up(new);
+                _ = poll.tick() => self.certificate_watcher.start_poll(),
+                _ = days.tick() => self.warn_if_expiring(),
+                found = self.certificate_watcher.polled() => if let Some(new) = found {
+                    self.apply_certificate(new);
                 },
             }
         }
@@ -167,14 +167,14 @@ impl App {
     }
 
     fn announce_ports(&self) {
-        let ports = self.live.load().policy.passive.addresses();
+        let ports = self.snapshot.load().runtime.passive.addresses();
         if let (Some(first), Some(last)) = (ports.first(), ports.last()) {
             tracing::info!(first = %first, last = %last, count = ports.len(), "passive ports open");
         }
     }
 
     fn announce_certificate(&self) {
-        let certificate = &self.live.load().certificate;
+        let certificate = &self.snapshot.load().certificate;
         tracing::info!(
             subject = certificate.subject,
             names = certificate.names_and_addresses(),
@@ -186,57 +186,64 @@ impl App {
 
     /// Warns of what `check` notes.
     fn warn(&self) {
-        let live = self.live.load();
-        let notes = notes::notes(&live.policy.settings, &live.certificate, SystemTime::now());
-        for note in notes.iter().take(MOST_WARNINGS) {
+        let snapshot = self.snapshot.load();
+        let notes = notes::notes(
+            &snapshot.runtime.settings,
+            &snapshot.certificate,
+            SystemTime::now(),
+        );
+        for note in notes.iter().take(MAX_WARNINGS) {
             match note {
                 Note::Warning(text) => tracing::warn!("{text}"),
                 Note::Hint(text) => tracing::info!("{text}"),
             }
         }
-        if notes.len() > MOST_WARNINGS {
-            let more = notes.len() - MOST_WARNINGS;
-            tracing::warn!(more, "`portcullis check` has more of the same");
+        if notes.len() > MAX_WARNINGS {
+            let more = notes.len() - MAX_WARNINGS;
+            tracing::warn!(
+                more,
+                "further warnings omitted, `portcullis check` shows all of them"
+            );
         }
     }
 
     /// The certificate may have been good when it came.
-    fn look_at_the_calendar(&self) {
-        if notes::expires_soon(&self.live.load().certificate, SystemTime::now()) {
+    fn warn_if_expiring(&self) {
+        if notes::expires_soon(&self.snapshot.load().certificate, SystemTime::now()) {
             tracing::warn!("{}", notes::EXPIRES_SOON);
         }
     }
 
     /// Begins to accept.
-    fn accept_from(&mut self, opened: Vec<Listening>) -> Accepting {
-        let mut accepting = Accepting(Vec::new());
-        for Listening {
+    fn start_listeners(&mut self, opened: Vec<BoundListener>) -> StartedListeners {
+        let mut started = StartedListeners(Vec::new());
+        for BoundListener {
             address,
             tls,
             socket,
         } in opened
         {
-            accepting
+            started
                 .0
                 .push((socket.local_addr().unwrap_or(address), tls));
             let task = accept::accept(
                 Acceptor::new(socket),
                 address,
-                Arc::clone(&self.live),
+                Arc::clone(&self.snapshot),
                 Arc::clone(&self.shared),
                 self.drain.subscribe(),
             );
             self.listeners.insert(address, tokio::spawn(task));
         }
-        accepting
+        started
     }
 }
 
-/// Listeners that accept by now, at their real addresses.
+/// Listeners that have begun to accept, at their real addresses.
 #[must_use = "the operator wants to know"]
-struct Accepting(Vec<(SocketAddr, TlsMode)>);
+struct StartedListeners(Vec<(SocketAddr, TlsMode)>);
 
-impl Accepting {
+impl StartedListeners {
     fn log(self) {
         for (address, tls) in self.0 {
             tracing::info!(%address, tls = tls.as_str(), "listening");
@@ -264,11 +271,11 @@ fn days_until(time: SystemTime) -> u64 {
 }
 
 /// How many notes are worth a line each: there may be a thousand sites.
-const MOST_WARNINGS: usize = 10;
+const MAX_WARNINGS: usize = 10;
 
 /// How often a certificate is warned of that expires soon.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How often the certificate files are looked at. A change counts when it is seen twice, so a new certificate is in use
+/// How often the certificate files are polled. A change counts when two polls see it, so a new certificate is in use
 /// within a second.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);

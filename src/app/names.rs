@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::announce::{Announcements, Answer, LookUpError, Name, News};
+use crate::announce::{AnnouncedName, Announcements, LookupChange, LookupError, LookupResult};
 use crate::config::{HostName, Passive};
 use crate::net::resolve;
 use crate::observe::metrics::{Metrics, ReloadResult, ReloadSubject};
@@ -15,46 +15,47 @@ use crate::observe::metrics::{Metrics, ReloadResult, ReloadSubject};
 ///
 /// # Errors
 /// If one of them has no address.
-pub async fn announcements(passive: &Passive) -> Result<Announcements, LookUpError> {
+pub async fn announcements(passive: &Passive) -> Result<Announcements, LookupError> {
     Announcements::new(passive, look_up).await
 }
 
 /// Looks the names up again and again, until no session announces them any more.
-pub(super) fn follow(announcements: &Announcements, metrics: &Arc<Metrics>) {
+pub(super) fn start_refreshing(announcements: &Announcements, metrics: &Arc<Metrics>) {
     for name in announcements.names() {
-        let following = follow_name(Arc::downgrade(name), look_up, INTERVAL, Arc::clone(metrics));
-        tokio::spawn(following);
+        let refreshing =
+            refresh_periodically(Arc::downgrade(name), look_up, INTERVAL, Arc::clone(metrics));
+        tokio::spawn(refreshing);
     }
 }
 
-async fn follow_name<F>(
-    name: Weak<Name>,
+async fn refresh_periodically<F>(
+    name: Weak<AnnouncedName>,
     look_up: impl Fn(HostName) -> F,
     interval: Duration,
     metrics: Arc<Metrics>,
 ) where
-    F: Future<Output = Answer>,
+    F: Future<Output = LookupResult>,
 {
     loop {
         sleep(interval).await;
         let Some(name) = name.upgrade() else {
             return;
         };
-        let Some(news) = name.look_up_again(&look_up).await else {
+        let Some(change) = name.refresh(&look_up).await else {
             continue;
         };
         let name = name.name();
-        let result = match news {
-            News::Moved { from, to } => {
+        let result = match change {
+            LookupChange::Changed { from, to } => {
                 tracing::info!(%name, %from, %to, "passive address has changed");
                 ReloadResult::Ok
             }
-            News::Back => {
-                tracing::info!(%name, "passive address can be looked up again, it is the same");
+            LookupChange::Recovered => {
+                tracing::info!(%name, "passive address resolves again, unchanged");
                 ReloadResult::Ok
             }
-            News::Lost(error) => {
-                tracing::error!(%error, "passive address can't be looked up, the last one stays");
+            LookupChange::Failed(error) => {
+                tracing::error!(%error, "passive address cannot be resolved, keeping the last one");
                 ReloadResult::Refused
             }
         };
@@ -62,7 +63,7 @@ async fn follow_name<F>(
     }
 }
 
-async fn look_up(name: HostName) -> Answer {
+async fn look_up(name: HostName) -> LookupResult {
     let addresses = resolve::look_up(name.as_str(), 0).await?;
     Ok(addresses.iter().map(SocketAddr::ip).collect())
 }
@@ -116,7 +117,7 @@ mod tests {
             async { answer }
         };
         let metrics = Arc::new(Metrics::new());
-        follow_name(
+        refresh_periodically(
             name,
             look_up,
             Duration::from_millis(1),

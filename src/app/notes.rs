@@ -1,4 +1,5 @@
-//! What is no fault and yet will be one, or is one to the clients: `check` notes it, and `run` warns of it.
+//! Problems that are not errors (yet), or only for some clients: `check` prints them as notes, `run` logs them as
+//! warnings.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -9,9 +10,9 @@ use crate::tls::CertificatePair;
 /// Something worth a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// Somebody will suffer.
+    /// Some clients will fail.
     Warning(String),
-    /// It may well be meant so.
+    /// Probably intended.
     Hint(String),
 }
 
@@ -25,7 +26,7 @@ impl fmt::Display for Note {
 
 /// All that is worth a note about a configuration and its certificate.
 pub fn notes(settings: &Settings, certificate: &CertificatePair, now: SystemTime) -> Vec<Note> {
-    let mut notes = about_certificate(settings, certificate, now);
+    let mut notes = certificate_notes(settings, certificate, now);
     for site in &settings.sites {
         for host in &site.hosts {
             if let HostPattern::Exact(name) = host
@@ -41,7 +42,7 @@ pub fn notes(settings: &Settings, certificate: &CertificatePair, now: SystemTime
         for backend in &site.backends {
             if backend.port == IMPLICIT_PORT && backend.tls.is_none() {
                 notes.push(Note::Warning(format!(
-                    "site {}: backend {} has the port of implicit TLS and is spoken to in clear text; write `tls: implicit` \
+                    "site {}: backend {} has the port of implicit TLS but no `tls`, so it is connected to in clear text; write `tls: implicit` \
                      if it expects TLS",
                     site.name, backend
                 )));
@@ -57,13 +58,13 @@ pub(super) fn expires_soon(certificate: &CertificatePair, now: SystemTime) -> bo
         .not_after
         .duration_since(now)
         .unwrap_or_default()
-        < RENEWAL_IS_DUE
+        < RENEWAL_MARGIN
 }
 
 /// The note on a certificate that ends before long.
 pub(super) const EXPIRES_SOON: &str = "the certificate expires soon, renew it";
 
-fn about_certificate(
+fn certificate_notes(
     settings: &Settings,
     certificate: &CertificatePair,
     now: SystemTime,
@@ -75,20 +76,20 @@ fn about_certificate(
     match (&certificate.names[..], &certificate.addresses[..]) {
         ([], []) => {
             notes.push(Note::Warning(
-                "the certificate has no DNS name, clients will not accept it".to_owned(),
+                "the certificate has no DNS name: clients will reject it".to_owned(),
             ));
         }
         ([], addresses) => {
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             notes.push(Note::Warning(format!(
-                "the certificate is for {} alone, clients that connect by a name will not accept it",
+                "the certificate is only for {}: clients that connect by a host name will reject it",
                 addresses.join(", ")
             )));
         }
         _ => {}
     }
     if certificate.is_authority {
-        notes.push(Note::Warning("the certificate is a certificate authority's (CA:TRUE), which some clients will not accept from a server"
+        notes.push(Note::Warning("the certificate is a certificate authority's (CA:TRUE), which some clients reject for a server"
                 .to_owned()));
     }
     if certificate.shuts_out_old_windows() {
@@ -101,7 +102,7 @@ fn about_certificate(
     }
     if certificate.is_leaf_alone() {
         notes.push(Note::Hint(format!(
-            "{} holds the leaf alone, issued by {}: unless clients have that as a root, append its certificate, or most of \
+            "{} contains only the leaf certificate, issued by {}: append the issuer's certificate unless clients have it as a root, or most of \
              them will refuse the connection",
             settings.tls.certificate.display(),
             certificate.issuer
@@ -110,8 +111,8 @@ fn about_certificate(
     notes
 }
 
-/// The port of implicit TLS (RFC 4217 calls it deprecated, and everybody uses it).
+/// The port of implicit TLS (deprecated by RFC 4217, and still in wide use).
 const IMPLICIT_PORT: u16 = 990;
 
 /// ACME clients renew a month ahead; less than two weeks means that the renewal fails.
-const RENEWAL_IS_DUE: Duration = Duration::from_secs(14 * 86_400);
+const RENEWAL_MARGIN: Duration = Duration::from_secs(14 * 86_400);

@@ -1,6 +1,6 @@
 //! From a configuration file to all that it takes: read, checked, looked up and opened, but not in force yet.
 //!
-//! What can go wrong goes wrong here. At start that ends the process; at a reload everything stays as it is.
+//! Everything that can fail fails here. At start that ends the process; at a reload everything stays as it is.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,26 +14,26 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{StartError, descriptors, names, open};
+use super::{StartError, fd_limit, names, open};
 use crate::announce::Announcements;
 use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings, TlsMode};
-use crate::live::{Live, Policy};
 use crate::observe::metrics::Metrics;
 use crate::passive::{PassiveListeners, PassivePorts};
+use crate::snapshot::{Runtime, Snapshot};
 use crate::tls::CertificatePair;
 
 /// All that a configuration takes.
-pub(super) struct Prepared {
-    checked: Checked,
+pub(super) struct PreparedConfig {
+    loaded: LoadedFiles,
     announcements: Announcements,
     passive: PassivePorts,
     /// Those that were not open before.
-    pub listeners: Vec<Listening>,
+    pub listeners: Vec<BoundListener>,
 }
 
 /// A listener that is open and accepts nothing yet.
-pub(super) struct Listening {
+pub(super) struct BoundListener {
     /// As configured.
     pub address: SocketAddr,
     pub tls: TlsMode,
@@ -41,7 +41,7 @@ pub(super) struct Listening {
 }
 
 /// What a configuration's files say, with nothing looked up or opened yet.
-struct Checked {
+struct LoadedFiles {
     settings: Settings,
     certificate: CertificatePair,
     pools: Pools,
@@ -56,36 +56,36 @@ pub(super) async fn prepare(
     backends: Arc<Registry>,
     passive: &mut PassiveListeners,
     is_open: impl Fn(SocketAddr) -> bool,
-) -> Result<Prepared, StartError> {
+) -> Result<PreparedConfig, StartError> {
     let reading = spawn_blocking(move || read(&config, &backends));
-    let checked = timeout(READ_PATIENCE, reading)
+    let loaded = timeout(READ_PATIENCE, reading)
         .await
-        .map_err(|_| StartError::FilesSilent)?
+        .map_err(|_| StartError::FilesTimedOut)?
         .map_err(io::Error::other)??;
-    let settings = &checked.settings;
-    descriptors::judge(settings);
+    let settings = &loaded.settings;
+    fd_limit::warn_if_low(settings);
     let announcements = names::announcements(&settings.passive).await?;
     let addresses = settings.listeners.iter().map(|one| one.address.ip());
     let passive = passive.open(addresses, &settings.passive.ports).await?;
     let mut listeners = Vec::new();
     for listener in &settings.listeners {
         if !is_open(listener.address) {
-            listeners.push(Listening {
+            listeners.push(BoundListener {
                 address: listener.address,
                 tls: listener.tls,
                 socket: open("listener", listener.address)?,
             });
         }
     }
-    Ok(Prepared {
-        checked,
+    Ok(PreparedConfig {
+        loaded,
         announcements,
         passive,
         listeners,
     })
 }
 
-fn read(config: &Path, backends: &Registry) -> Result<Checked, StartError> {
+fn read(config: &Path, backends: &Registry) -> Result<LoadedFiles, StartError> {
     let settings = config::load(config)?;
     let certificate = CertificatePair::load(
         &settings.tls.certificate,
@@ -93,45 +93,45 @@ fn read(config: &Path, backends: &Registry) -> Result<Checked, StartError> {
         SystemTime::now(),
     )?;
     let pools = Pools::load(&settings.sites, backends)?;
-    Ok(Checked {
+    Ok(LoadedFiles {
         settings,
         certificate,
         pools,
     })
 }
 
-impl Prepared {
+impl PreparedConfig {
     pub fn settings(&self) -> &Settings {
-        &self.checked.settings
+        &self.loaded.settings
     }
 
-    /// Puts it in force, for those who look at the snapshot that this gives; gives the listeners to accept from, too.
-    pub fn put_in_force(self, metrics: &Arc<Metrics>) -> (Live, Vec<Listening>) {
-        let Checked {
+    /// Activates it; returns the snapshot for new sessions and the listeners to accept from.
+    pub fn activate(self, metrics: &Arc<Metrics>) -> (Snapshot, Vec<BoundListener>) {
+        let LoadedFiles {
             settings,
             certificate,
             pools,
-        } = self.checked;
-        names::follow(&self.announcements, metrics);
-        put_behind_balancers(&settings, &self.passive);
+        } = self.loaded;
+        names::start_refreshing(&self.announcements, metrics);
+        set_trusted_proxies(&settings, &self.passive);
         for site in &settings.sites {
             metrics.declare_site(&site.name);
         }
         metrics.certificate_not_after(certificate.not_after);
         metrics.configuration_loaded();
-        let policy = Policy::new(settings, pools, self.passive, self.announcements);
-        let live = Live::new(Arc::new(policy), Arc::new(certificate));
-        (live, self.listeners)
+        let runtime = Runtime::new(settings, pools, self.passive, self.announcements);
+        let snapshot = Snapshot::new(Arc::new(runtime), Arc::new(certificate));
+        (snapshot, self.listeners)
     }
 }
 
 /// Listeners on one address, or beside a wildcard, share passive ports, so those are behind the balancers of all of them.
-fn put_behind_balancers(settings: &Settings, ports: &PassivePorts) {
-    let mut by_place: HashMap<IpAddr, (IpAddr, Vec<IpNet>)> = HashMap::new();
+fn set_trusted_proxies(settings: &Settings, ports: &PassivePorts) {
+    let mut by_address: HashMap<IpAddr, (IpAddr, Vec<IpNet>)> = HashMap::new();
     for listener in &settings.listeners {
         let local = listener.address.ip();
-        let (_, balancers) = by_place
-            .entry(ports.place(local))
+        let (_, balancers) = by_address
+            .entry(ports.bound_address(local))
             .or_insert_with(|| (local, Vec::new()));
         balancers.extend(
             listener
@@ -140,10 +140,11 @@ fn put_behind_balancers(settings: &Settings, ports: &PassivePorts) {
                 .flat_map(|trusted| trusted.iter()),
         );
     }
-    for (local, balancers) in by_place.into_values() {
-        ports.put_behind(local, balancers);
+    for (local, balancers) in by_address.into_values() {
+        ports.set_trusted_proxies(local, balancers);
     }
 }
 
-/// How long the files of a configuration may take to be read. On a network they can take for ever, and SIGTERM has to wait.
+/// Time limit for reading the files of a configuration. A network file system can block without end, and SIGTERM would
+/// have to wait.
 const READ_PATIENCE: Duration = Duration::from_secs(30);

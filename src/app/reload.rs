@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::admin::AdminEndpoint;
-use super::certificate::Watching;
+use super::certificate::CertificateWatcher;
 use super::prepare::prepare;
 use super::{App, StartError, close};
 use crate::observe::metrics::{ReloadResult, ReloadSubject};
@@ -11,14 +11,14 @@ use crate::observe::metrics::{ReloadResult, ReloadSubject};
 impl App {
     /// SIGHUP: puts the whole configuration in force for new sessions, or changes nothing and says why.
     pub(super) async fn reload(&mut self) {
-        let former_ports = self.live.load().policy.passive.addresses();
+        let former_ports = self.snapshot.load().runtime.passive.addresses();
         match self.try_reload().await {
             Ok(()) => {
                 self.shared
                     .metrics
                     .reload(ReloadSubject::Configuration, ReloadResult::Ok);
                 tracing::info!(config = %self.config.display(), "configuration reloaded");
-                if self.live.load().policy.passive.addresses() != former_ports {
+                if self.snapshot.load().runtime.passive.addresses() != former_ports {
                     self.announce_ports();
                 }
                 self.announce_certificate();
@@ -28,7 +28,7 @@ impl App {
                 self.shared
                     .metrics
                     .reload(ReloadSubject::Configuration, ReloadResult::Refused);
-                tracing::error!(config = %self.config.display(), %error, "reload refused, the configuration in force stays");
+                tracing::error!(config = %self.config.display(), %error, "reload rejected, keeping the current configuration");
             }
         }
     }
@@ -51,22 +51,22 @@ impl App {
         }
 
         // From here on nothing can fail.
-        let (live, opened) = prepared.put_in_force(&self.shared.metrics);
-        self.watching = Watching::over(&live);
-        self.live.store(Arc::new(live));
-        self.close_what_is_gone().await;
-        self.accept_from(opened).log();
+        let (snapshot, opened) = prepared.activate(&self.shared.metrics);
+        self.certificate_watcher = CertificateWatcher::new(&snapshot);
+        self.snapshot.store(Arc::new(snapshot));
+        self.close_removed_listeners().await;
+        self.start_listeners(opened).log();
         Ok(())
     }
 
     /// Closes the listeners that the configuration in force has no more.
-    async fn close_what_is_gone(&mut self) {
-        let live = self.live.load_full();
-        let kept = &live.policy.settings.listeners;
-        let gone = self
+    async fn close_removed_listeners(&mut self) {
+        let snapshot = self.snapshot.load_full();
+        let kept = &snapshot.runtime.settings.listeners;
+        let removed = self
             .listeners
             .extract_if(|address, _| kept.iter().all(|listener| listener.address != *address));
-        for (address, accepting) in gone {
+        for (address, accepting) in removed {
             close(accepting).await;
             tracing::info!(%address, "no longer listening");
         }

@@ -1,4 +1,4 @@
-//! What the operating system has to say: reload, or end.
+//! Signals of the operating system: reload, or shut down.
 
 use std::io;
 
@@ -22,23 +22,23 @@ impl Signals {
     }
 
     /// Waits for the next one. May be cancelled.
-    pub async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) -> ProcessSignal {
         tokio::select! {
-            Some(()) = self.hangup.recv() => Asked::Reload,
-            Some(()) = self.terminate.recv() => Asked::End,
-            Some(()) = self.interrupt.recv() => Asked::End,
+            Some(()) = self.hangup.recv() => ProcessSignal::Reload,
+            Some(()) = self.terminate.recv() => ProcessSignal::Shutdown,
+            Some(()) = self.interrupt.recv() => ProcessSignal::Shutdown,
         }
     }
 
     /// Waits for SIGTERM or SIGINT.
-    pub async fn end(&mut self) {
-        while self.next().await != Asked::End {}
+    pub async fn shutdown(&mut self) {
+        while self.next().await != ProcessSignal::Shutdown {}
     }
 }
 
-/// What a signal asks for.
+/// What a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum ProcessSignal {
     Reload,
-    End,
+    Shutdown,
 }

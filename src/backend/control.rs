@@ -10,11 +10,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::pool::Backend;
-use crate::ftp::reply::{BadReply, Reply, ReplyParser, Unfinished};
+use crate::ftp::reply::{BadReply, PartialReply, Reply, ReplyParser};
 use crate::ftp::server::BackendProtection;
 use crate::net::control::ControlConnection;
 use crate::net::stream::Stream;
-use crate::observe::log::shown;
+use crate::observe::log::escape;
 use crate::tls::{self, BackendSessionTls, HandshakeFault};
 
 /// A backend's control connection.
@@ -22,29 +22,29 @@ use crate::tls::{self, BackendSessionTls, HandshakeFault};
 pub struct BackendConnection {
     control: ControlConnection,
     replies: ReplyParser,
-    /// Whose it is.
+    /// The backend at the other end.
     pub backend: Arc<Backend>,
     /// Where it is.
     pub address: SocketAddr,
     /// What the data connections of this session have to use, too.
     pub tls: Option<BackendSessionTls>,
-    /// The 230 in place of a greeting of a backend that asks nobody for a name.
+    /// The 230 sent in place of a greeting, by a backend that requires no login.
     pub welcome: Option<Reply>,
-    /// Whether it still has to be told that data connections are private.
+    /// Whether it still has to be sent PBSZ and PROT for private data connections.
     pub protection: BackendProtection,
     /// Until when the backend has to say more, or a reply that ends with another code than it began with is whole.
-    settles: Option<Instant>,
+    settled_at: Option<Instant>,
 }
 
-/// Why there is no usable reply.
+/// Why no usable reply was received.
 #[derive(Debug, thiserror::Error)]
-pub enum NoReply {
+pub enum ReplyError {
     /// Nothing in time.
     #[error("no reply after {0:?}")]
     TimedOut(Duration),
     /// Nothing whole in time.
     #[error("no reply after {0:?}, but {1}")]
-    Unfinished(Duration, Said),
+    Incomplete(Duration, ShownPartialReply),
     /// The backend closed the connection.
     #[error("the backend closed the connection")]
     Closed,
@@ -54,35 +54,35 @@ pub enum NoReply {
     /// The same, and it was TLS that failed.
     #[error("the connection to the backend broke: {0}")]
     Tls(HandshakeFault),
-    /// What came is no reply.
+    /// The received bytes are not a reply.
     #[error("not an FTP reply: {0}")]
     Malformed(#[from] BadReply),
     /// Another reply than is needed.
-    #[error("the backend said {:?}", shown(.0.bytes().trim_ascii_end()))]
-    Unwelcome(Reply),
+    #[error("the backend said {:?}", escape(.0.bytes().trim_ascii_end()))]
+    Rejected(Reply),
 }
 
-/// What a backend has said that is no reply, as the log shows it.
+/// What the backend has sent that is not a complete reply, formatted for the log.
 #[derive(Debug)]
-pub struct Said(Unfinished);
+pub struct ShownPartialReply(PartialReply);
 
-impl fmt::Display for Said {
+impl fmt::Display for ShownPartialReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Unfinished::Begun(line) => {
-                write!(f, "one that was begun and not ended: {:?}", shown(line))
+            PartialReply::Unterminated(line) => {
+                write!(f, "an unfinished one: {:?}", escape(line))
             }
-            Unfinished::Stray(line) => write!(f, "a line without a code: {:?}", shown(line)),
+            PartialReply::Stray(line) => write!(f, "a line without a code: {:?}", escape(line)),
         }
     }
 }
 
-impl NoReply {
+impl ReplyError {
     /// Of a connection that ended, or that takes nothing any more.
     pub fn of(end: &io::Error) -> Self {
         match end.kind() {
             io::ErrorKind::UnexpectedEof => Self::Closed,
-            io::ErrorKind::InvalidData => Self::Tls(tls::explain(end)),
+            io::ErrorKind::InvalidData => Self::Tls(tls::classify_error(end)),
             kind => Self::Broken(kind),
         }
     }
@@ -103,19 +103,19 @@ impl BackendConnection {
             tls,
             welcome: None,
             protection: BackendProtection::Settled,
-            settles: None,
+            settled_at: None,
         }
     }
 
-    /// Its socket, to begin TLS on it; `None` if the backend has said more than has been read as replies, which anybody on
-    /// the way may have said.
+    /// Its socket, to start TLS on it; `None` if bytes have been received beyond the replies read so far: a man in the
+    /// middle may have injected them.
     pub(super) fn into_clear_socket(self) -> Option<TcpStream> {
         self.control.into_clear_socket().ok()
     }
 
-    /// What it has said that is no reply, or not yet.
-    pub fn unfinished(&self) -> Option<Said> {
-        self.replies.unfinished().map(Said)
+    /// What it has sent that is not a reply, or not a complete one.
+    pub fn partial_reply(&self) -> Option<ShownPartialReply> {
+        self.replies.partial_reply().map(ShownPartialReply)
     }
 
     /// The control connection's stream.
@@ -126,8 +126,8 @@ impl BackendConnection {
     /// Takes the next whole reply that has arrived.
     ///
     /// # Errors
-    /// If what came is no reply, or the connection is over.
-    pub fn next_reply(&mut self) -> Result<Option<Reply>, NoReply> {
+    /// If the received bytes are not a reply, or the connection is closed.
+    pub fn next_reply(&mut self) -> Result<Option<Reply>, ReplyError> {
         while let Some(line) = self.control.next_line() {
             if let Some(reply) = self.replies.push(line)? {
                 return Ok(Some(reply));
@@ -138,31 +138,31 @@ impl BackendConnection {
             return Err(BadReply::LineTooLong.into());
         }
         let end = self.control.end();
-        if self.replies.may_have_ended_otherwise() {
+        if self.replies.may_end_with_other_code() {
             let now = Instant::now();
-            let settles = *self.settles.get_or_insert(now + SETTLED);
-            if (end.is_some() || settles <= now)
-                && let Some(reply) = self.replies.ended_otherwise()
+            let settled_at = *self.settled_at.get_or_insert(now + SETTLE_TIME);
+            if (end.is_some() || settled_at <= now)
+                && let Some(reply) = self.replies.take_reply_with_other_code()
             {
-                self.settles = None;
+                self.settled_at = None;
                 return Ok(Some(reply));
             }
         }
         match end {
-            Some(end) => Err(NoReply::of(&end)),
+            Some(end) => Err(ReplyError::of(&end)),
             None => Ok(None),
         }
     }
 
-    /// Waits for more of a reply, or until what there is counts as one. May be cancelled.
+    /// Waits for more of a reply, or until the received lines count as one. May be cancelled.
     pub async fn fill(&mut self) {
-        let Some(settles) = self.settles else {
+        let Some(settled_at) = self.settled_at else {
             return self.control.fill().await;
         };
         tokio::select! {
             biased;
-            () = self.control.fill() => self.settles = None,
-            () = sleep_until(settles) => {}
+            () = self.control.fill() => self.settled_at = None,
+            () = sleep_until(settled_at) => {}
         }
     }
 
@@ -180,6 +180,6 @@ impl BackendConnection {
     }
 }
 
-/// How long a backend has to be silent behind a reply that ends with another code than it began with. Longer than the
-/// packets of one reply are apart.
-const SETTLED: Duration = Duration::from_secs(2);
+/// How long no further line may arrive after a reply whose last code differs from its first, before it counts as
+/// complete. Longer than the gap between the packets of one reply.
+const SETTLE_TIME: Duration = Duration::from_secs(2);

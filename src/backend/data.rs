@@ -10,85 +10,85 @@ use tokio::time::timeout;
 
 use super::control::BackendConnection;
 use crate::base::task::Task;
-use crate::ftp::address::Announced;
+use crate::ftp::address::AnnouncedEndpoint;
 use crate::net::connect;
 
-/// Where the backend's data connection comes from.
+/// The endpoint of the backend's data connection.
 #[derive(Debug)]
-pub enum BackendPort {
-    /// We connect.
+pub enum DataEndpoint {
+    /// Portcullis connects.
     Passive {
         /// The port that it has announced, at its control connection's address.
         to: SocketAddr,
-        /// The address that it has announced with it, which nobody connects to.
+        /// The address announced with it, which is never connected to.
         announced: Option<Ipv4Addr>,
     },
-    /// It connects to where it has been told to.
+    /// The backend connects to the address sent to it.
     Active {
-        /// There.
+        /// The listener.
         listener: TcpListener,
         /// The address of its control connection: from there and from nowhere else.
         from: IpAddr,
     },
 }
 
-/// A backend's data connection that is on its way.
+/// A data connection to or from a backend that is being established.
 #[derive(Debug)]
-pub enum Approach {
-    /// We connect.
+pub enum PendingConnection {
+    /// Portcullis connects.
     Connecting {
-        /// To where.
-        target: Target,
-        /// Until the connection is there.
+        /// The address.
+        target: DialTarget,
+        /// Resolves with the connection.
         connection: Task<io::Result<TcpStream>>,
     },
-    /// It connects.
+    /// The backend connects.
     Listening {
-        /// To there.
+        /// Our listener.
         listener: TcpListener,
-        /// From there.
+        /// The only address to accept from.
         from: IpAddr,
     },
 }
 
-/// One that the transfer's command may be said for.
+/// A data connection for which the transfer command may be sent.
 #[derive(Debug)]
-pub enum Reached {
-    /// It is there.
+pub enum ReadyConnection {
+    /// It is connected.
     Connected(TcpStream),
-    /// It comes only behind the command.
-    Awaited {
-        /// To there.
+    /// It arrives only after the command.
+    Listening {
+        /// Our listener.
         listener: TcpListener,
-        /// From there.
+        /// The only address to accept from.
         from: IpAddr,
     },
 }
 
-/// For the log: what was connected to, and what the backend had said.
+/// For the log: the dialled address, and the announced one.
 #[derive(Debug)]
-pub struct Target {
+pub struct DialTarget {
     to: SocketAddr,
     announced: Option<Ipv4Addr>,
 }
 
 impl BackendConnection {
     /// The port that the backend has announced, at the address of its control connection; `None` if that is lost.
-    pub fn announced_port(&self, announced: Announced) -> Option<BackendPort> {
-        Some(BackendPort::Passive {
+    pub fn passive_endpoint(&self, announced: AnnouncedEndpoint) -> Option<DataEndpoint> {
+        Some(DataEndpoint::Passive {
             to: SocketAddr::new(self.peer()?, announced.port),
             announced: announced.address,
         })
     }
 
-    /// The port where the backend has been told to connect to; `None` if its control connection is lost.
-    pub fn own_port(&self, listener: TcpListener) -> Option<BackendPort> {
+    /// The port that the backend was sent by PORT; `None` if its control connection is lost.
+    pub fn active_endpoint(&self, listener: TcpListener) -> Option<DataEndpoint> {
         let from = self.peer()?;
-        Some(BackendPort::Active { listener, from })
+        Some(DataEndpoint::Active { listener, from })
     }
 
-    /// Listens for a data connection from the backend, at the address that its control connection has here; the address
-    /// is what the backend is to be told.
+    /// Listens for a data connection from the backend, at the address that its control connection has here; the
+    /// returned address is the one for PORT.
     ///
     /// # Errors
     /// Those of `getsockname(2)`, `bind(2)` and `listen(2)`.
@@ -102,26 +102,26 @@ impl BackendConnection {
     }
 }
 
-impl Approach {
-    /// Right after the backend's 227 or 229: vsftpd, ProFTPD and Pure-FTPd send no 150 before the connection is there.
-    pub fn to(port: BackendPort, patience: Duration) -> Self {
+impl PendingConnection {
+    /// Right after the backend's 227 or 229: vsftpd, ProFTPD and Pure-FTPd send no 150 before they have the connection.
+    pub fn start(port: DataEndpoint, patience: Duration) -> Self {
         match port {
-            BackendPort::Passive { to, announced } => Self::Connecting {
-                target: Target { to, announced },
+            DataEndpoint::Passive { to, announced } => Self::Connecting {
+                target: DialTarget { to, announced },
                 connection: Task::spawn(async move {
                     timeout(patience, connect::data_to_backend(to)).await?
                 }),
             },
-            BackendPort::Active { listener, from } => Self::Listening { listener, from },
+            DataEndpoint::Active { listener, from } => Self::Listening { listener, from },
         }
     }
 
-    /// Whose task panics.
+    /// One whose task panics.
     #[cfg(test)]
     pub fn panicking() -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         Self::Connecting {
-            target: Target {
+            target: DialTarget {
                 to: nowhere,
                 announced: None,
             },
@@ -130,14 +130,14 @@ impl Approach {
     }
 
     /// Waits for it; `Err(None)` if a task has panicked.
-    pub async fn reach(self) -> Result<Reached, Option<(Target, io::Error)>> {
+    pub async fn ready(self) -> Result<ReadyConnection, Option<(DialTarget, io::Error)>> {
         match self {
-            Self::Listening { listener, from } => Ok(Reached::Awaited { listener, from }),
+            Self::Listening { listener, from } => Ok(ReadyConnection::Listening { listener, from }),
             Self::Connecting {
                 target,
                 mut connection,
             } => match connection.join().await {
-                Some(Ok(socket)) => Ok(Reached::Connected(socket)),
+                Some(Ok(socket)) => Ok(ReadyConnection::Connected(socket)),
                 Some(Err(error)) => Err(Some((target, error))),
                 None => Err(None),
             },
@@ -145,32 +145,32 @@ impl Approach {
     }
 }
 
-impl Reached {
-    /// The connection, once the command is out, unless the backend `stays_away`.
+impl ReadyConnection {
+    /// The connection, once the command has been sent, unless it `timed_out`.
     ///
     /// # Errors
-    /// If the backend stays away, or those of `accept(2)`.
-    pub async fn connection(self, stays_away: impl Future<Output = ()>) -> io::Result<TcpStream> {
+    /// If the backend does not connect, or those of `accept(2)`.
+    pub async fn connection(self, timed_out: impl Future<Output = ()>) -> io::Result<TcpStream> {
         match self {
             Self::Connected(socket) => Ok(socket),
-            Self::Awaited { listener, from } => tokio::select! {
+            Self::Listening { listener, from } => tokio::select! {
                 biased;
                 accepted = connect::data_from_backend(&listener, from) => accepted,
-                () = stays_away => Err(io::ErrorKind::TimedOut.into()),
+                () = timed_out => Err(io::ErrorKind::TimedOut.into()),
             },
         }
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for DialTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.to.fmt(f)
     }
 }
 
-impl Target {
+impl DialTarget {
     /// What the backend has named in its 227, if that is another address.
-    pub fn named_elsewhere(&self) -> Option<SocketAddr> {
+    pub fn announced_elsewhere(&self) -> Option<SocketAddr> {
         let announced = IpAddr::V4(self.announced?);
         let elsewhere = announced != self.to.ip().to_canonical();
         elsewhere.then(|| SocketAddr::new(announced, self.to.port()))

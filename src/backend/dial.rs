@@ -1,8 +1,8 @@
-//! The way to a backend: name, connection, greeting, TLS, until it is ready for USER.
+//! Connecting to a backend: name, connection, greeting, TLS, until it is ready for USER.
 //!
-//! Nothing is sent in clear text to a backend that is configured with TLS but AUTH itself; there is no falling back, and
-//! the backend's FEAT is not asked, since whoever sits on the way could have taken AUTH out of it. The error says how
-//! far it went and why, for one log line and one metric.
+//! Nothing is sent in clear text to a backend that is configured with TLS but AUTH itself; there is no fallback, and
+//! the backend's FEAT is not asked, since a man in the middle could have removed AUTH from it. The error says how far
+//! it went and why, for one log line and one metric.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use super::control::{BackendConnection, NoReply};
-use super::pool::{Backend, Tls};
+use super::control::{BackendConnection, ReplyError};
+use super::pool::{Backend, UpstreamTls};
 use crate::config::{Timeouts, TlsMode};
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
@@ -25,29 +25,29 @@ use crate::net::stream::Stream;
 use crate::observe::metrics::DialStage;
 use crate::tls::{self, BackendSessionTls, HandshakeFault};
 
-/// How far the way to a backend led, and what ended it.
+/// How far connecting to a backend got, and what ended it.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The name has no address.
     #[error("the name can't be resolved: {0}")]
     Dns(#[source] io::Error),
-    /// No connection.
+    /// The connection failed.
     #[error("no connection: {0}")]
     Connect(#[source] io::Error),
     /// No 2yz.
     #[error("no usable greeting: {0}")]
-    Greeting(#[source] NoReply),
+    Greeting(#[source] ReplyError),
     /// No 234 to AUTH TLS, nor to AUTH SSL.
     #[error("AUTH TLS was not accepted: {0}")]
-    Auth(#[source] NoReply),
+    Auth(#[source] ReplyError),
     /// Clear text between 234 and the handshake.
-    #[error("clear text after the reply to AUTH TLS: somebody may be injecting replies")]
+    #[error("clear text after the reply to AUTH TLS: possible reply injection")]
     Injected,
     /// The handshake failed.
     #[error("TLS handshake failed: {0}")]
     Handshake(#[source] HandshakeFault),
     /// The handshake took too long.
-    #[error("TLS handshake not done after {0:?}")]
+    #[error("TLS handshake timed out after {0:?}")]
     HandshakeTimeout(Duration),
     /// PBSZ or PROT P refused.
     #[error("{command} was not accepted: {reason}")]
@@ -56,12 +56,12 @@ pub enum DialError {
         command: &'static str,
         /// What came back.
         #[source]
-        reason: NoReply,
+        reason: ReplyError,
     },
 }
 
 impl DialError {
-    /// The metric's word for how far it went.
+    /// How far it got, as a metric label.
     pub fn stage(&self) -> DialStage {
         match self {
             Self::Dns(_) => DialStage::Dns,
@@ -75,29 +75,29 @@ impl DialError {
     }
 }
 
-/// How long the way to a backend may take: each step by itself, and all of them together.
+/// Time limits for connecting to a backend: of each step, and of all steps together.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience<'a> {
+pub struct DialBudget<'a> {
     /// For the steps.
     pub timeouts: &'a Timeouts,
     /// When the backend has to be ready.
     pub by: Instant,
 }
 
-impl Patience<'_> {
+impl DialBudget<'_> {
     fn connect(self) -> Duration {
-        self.at_most(self.timeouts.backend_connect)
+        self.clamp(self.timeouts.backend_connect)
     }
 
     fn reply(self) -> Duration {
-        self.at_most(self.timeouts.backend_reply)
+        self.clamp(self.timeouts.backend_reply)
     }
 
     fn handshake(self) -> Duration {
-        self.at_most(self.timeouts.tls_handshake)
+        self.clamp(self.timeouts.tls_handshake)
     }
 
-    fn at_most(self, step: Duration) -> Duration {
+    fn clamp(self, step: Duration) -> Duration {
         step.min(self.by.saturating_duration_since(Instant::now()))
     }
 }
@@ -109,11 +109,11 @@ impl Patience<'_> {
 pub async fn dial(
     backend: &Arc<Backend>,
     resolver: &Arc<Resolver>,
-    patience: Patience<'_>,
+    budget: DialBudget<'_>,
 ) -> Result<BackendConnection, DialError> {
     let settings = &backend.settings;
     let began = Instant::now();
-    let connecting = patience.connect();
+    let connecting = budget.connect();
     // A name server that doesn't answer is another fault than a backend that doesn't.
     let addresses = timeout(connecting, resolver.resolve(&settings.host, settings.port))
         .await
@@ -127,39 +127,39 @@ pub async fn dial(
 
     let Some(tls) = &backend.tls else {
         let mut connection = BackendConnection::new(backend, Stream::Plain(socket), address, None);
-        connection.welcome = connection.greeting(patience).await?;
+        connection.welcome = connection.greeting(budget).await?;
         return Ok(connection);
     };
-    let mut connection = secure(backend, tls, socket, address, patience).await?;
-    connection.protect(patience).await?;
+    let mut connection = secure(backend, tls, socket, address, budget).await?;
+    connection.protect(budget).await?;
     Ok(connection)
 }
 
 /// Greeting and handshake, in the order that the kind of TLS demands.
 async fn secure(
     backend: &Arc<Backend>,
-    tls: &Tls,
+    tls: &UpstreamTls,
     socket: TcpStream,
     address: SocketAddr,
-    patience: Patience<'_>,
+    budget: DialBudget<'_>,
 ) -> Result<BackendConnection, DialError> {
     let start = tls.start;
     let tls = tls.client.session();
     match start {
         TlsMode::Implicit => {
-            let stream = handshake(socket, &tls, patience).await?;
+            let stream = handshake(socket, &tls, budget).await?;
             let mut connection = BackendConnection::new(backend, stream, address, Some(tls));
-            connection.welcome = connection.greeting(patience).await?;
+            connection.welcome = connection.greeting(budget).await?;
             Ok(connection)
         }
         TlsMode::Explicit => {
             let mut connection =
                 BackendConnection::new(backend, Stream::Plain(socket), address, None);
             // A login without TLS counts for nothing after AUTH (RFC 4217 §4).
-            let _ = connection.greeting(patience).await?;
-            connection.auth(patience).await.map_err(DialError::Auth)?;
+            let _ = connection.greeting(budget).await?;
+            connection.auth(budget).await.map_err(DialError::Auth)?;
             let socket = connection.into_clear_socket().ok_or(DialError::Injected)?;
-            let stream = handshake(socket, &tls, patience).await?;
+            let stream = handshake(socket, &tls, budget).await?;
             Ok(BackendConnection::new(backend, stream, address, Some(tls)))
         }
     }
@@ -168,24 +168,24 @@ async fn secure(
 async fn handshake(
     socket: TcpStream,
     tls: &BackendSessionTls,
-    patience: Patience<'_>,
+    budget: DialBudget<'_>,
 ) -> Result<Stream, DialError> {
-    let patience = patience.handshake();
+    let time_limit = budget.handshake();
     let connecting = TlsConnector::from(tls.config()).connect(tls.server_name(), socket);
-    match timeout(patience, connecting).await {
+    match timeout(time_limit, connecting).await {
         Ok(Ok(stream)) => Ok(Stream::ToBackend(Box::new(stream))),
-        Ok(Err(error)) => Err(DialError::Handshake(tls::explain(&error))),
-        Err(_) => Err(DialError::HandshakeTimeout(patience)),
+        Ok(Err(error)) => Err(DialError::Handshake(tls::classify_error(&error))),
+        Err(_) => Err(DialError::HandshakeTimeout(time_limit)),
     }
 }
 
 impl BackendConnection {
-    /// Waits until the backend is ready; gives its 230 if it has let the client in already.
-    async fn greeting(&mut self, patience: Patience<'_>) -> Result<Option<Reply>, DialError> {
+    /// Waits for the greeting; returns its 230 if the backend has logged the client in already.
+    async fn greeting(&mut self, budget: DialBudget<'_>) -> Result<Option<Reply>, DialError> {
         let mut delays = 0;
         loop {
             let reply = self
-                .reply_within(patience)
+                .reply_within(budget)
                 .await
                 .map_err(DialError::Greeting)?;
             match (reply.number(), reply.class()) {
@@ -194,36 +194,36 @@ impl BackendConnection {
                 (230 | 232, _) => return Ok(Some(reply)),
                 // Clients look at the first digit alone, so there are servers that greet with 200 or 214.
                 (_, Class::Completion) => return Ok(None),
-                _ => return Err(DialError::Greeting(NoReply::Unwelcome(reply))),
+                _ => return Err(DialError::Greeting(ReplyError::Rejected(reply))),
             }
         }
     }
 
-    /// Only 234 means TLS (RFC 4217 §4.2); after anything else a password would go out in clear text.
-    async fn auth(&mut self, patience: Patience<'_>) -> Result<(), NoReply> {
-        let refused = self.ask(b"AUTH TLS\r\n", patience).await?;
+    /// Only 234 means TLS (RFC 4217 §4.2); after any other code a password would be sent in clear text.
+    async fn auth(&mut self, budget: DialBudget<'_>) -> Result<(), ReplyError> {
+        let refused = self.ask(b"AUTH TLS\r\n", budget).await?;
         if refused.number() == 234 {
             return Ok(());
         }
         // Servers from before RFC 4217 know SSL alone, which asks for the same handshake.
         if refused.class() == Class::PermanentFailure
-            && self.ask(b"AUTH SSL\r\n", patience).await?.number() == 234
+            && self.ask(b"AUTH SSL\r\n", budget).await?.number() == 234
         {
             return Ok(());
         }
-        Err(NoReply::Unwelcome(refused))
+        Err(ReplyError::Rejected(refused))
     }
 
     /// Private data connections, whatever the client's are.
-    async fn protect(&mut self, patience: Patience<'_>) -> Result<(), DialError> {
+    async fn protect(&mut self, budget: DialBudget<'_>) -> Result<(), DialError> {
         for (command, line) in [("PBSZ 0", &b"PBSZ 0\r\n"[..]), ("PROT P", b"PROT P\r\n")] {
-            let reason = match self.ask(line, patience).await {
+            let reason = match self.ask(line, budget).await {
                 Ok(reply) if reply.class() == Class::Completion => continue,
                 Ok(reply) if wants_login_first(&reply) => {
                     self.protection = BackendProtection::AfterLogin;
                     return Ok(());
                 }
-                Ok(reply) => NoReply::Unwelcome(reply),
+                Ok(reply) => ReplyError::Rejected(reply),
                 Err(reason) => reason,
             };
             return Err(DialError::Protection { command, reason });
@@ -231,12 +231,12 @@ impl BackendConnection {
         Ok(())
     }
 
-    async fn ask(&mut self, line: &[u8], patience: Patience<'_>) -> Result<Reply, NoReply> {
-        self.send(line).await.map_err(|end| NoReply::of(&end))?;
-        self.reply_within(patience).await
+    async fn ask(&mut self, line: &[u8], budget: DialBudget<'_>) -> Result<Reply, ReplyError> {
+        self.send(line).await.map_err(|end| ReplyError::of(&end))?;
+        self.reply_within(budget).await
     }
 
-    async fn reply_within(&mut self, patience: Patience<'_>) -> Result<Reply, NoReply> {
+    async fn reply_within(&mut self, budget: DialBudget<'_>) -> Result<Reply, ReplyError> {
         let receiving = async {
             loop {
                 if let Some(reply) = self.next_reply()? {
@@ -245,13 +245,13 @@ impl BackendConnection {
                 self.fill().await;
             }
         };
-        let patience = patience.reply();
-        if let Ok(received) = timeout(patience, receiving).await {
+        let time_limit = budget.reply();
+        if let Ok(received) = timeout(time_limit, receiving).await {
             return received;
         }
-        Err(match self.unfinished() {
-            Some(said) => NoReply::Unfinished(patience, said),
-            None => NoReply::TimedOut(patience),
+        Err(match self.partial_reply() {
+            Some(received) => ReplyError::Incomplete(time_limit, received),
+            None => ReplyError::TimedOut(time_limit),
         })
     }
 }

@@ -11,6 +11,6 @@ mod pool;
 mod registry;
 mod select;
 
-pub use control::{BackendConnection, NoReply};
-pub use pool::{Backend, BackendError, Pool, Pools, SitePlace};
+pub use control::{BackendConnection, ReplyError};
+pub use pool::{Backend, BackendError, Pool, Pools, SiteSlot};
 pub use registry::Registry;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::registry::{BackendState, Registry, SiteState};
 use crate::base::{BackendId, SiteId};
 use crate::config::{self, BackendTls, Site, TlsMode};
-use crate::ftp::server::Ways;
+use crate::ftp::server::PortMethods;
 use crate::observe::metrics::{Metrics, OpenSession};
 use crate::tls::{BackendTlsClient, BackendTlsError};
 
@@ -30,22 +30,22 @@ pub struct Pool {
 pub struct Backend {
     pub(super) settings: config::Backend,
     /// None for one in clear text.
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<UpstreamTls>,
     state: Arc<BackendState>,
 }
 
 /// TLS towards a backend.
 #[derive(Debug)]
-pub(super) struct Tls {
+pub(super) struct UpstreamTls {
     /// When it starts.
     pub start: TlsMode,
     pub client: BackendTlsClient,
 }
 
-/// A session's place at a site, counted there; given back when this is dropped.
+/// A session's slot at a site; released when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping the place gives it back"]
-pub struct SitePlace {
+pub struct SiteSlot {
     state: Arc<SiteState>,
     _counted: OpenSession,
 }
@@ -118,25 +118,25 @@ impl Pool {
         &self.site.name
     }
 
-    /// Takes a place at the site for a session, counted in `metrics`; `None` if `most` sessions have one, those of earlier
-    /// configurations included.
-    pub fn admit(&self, most: usize, metrics: &Metrics) -> Option<SitePlace> {
-        self.state.enter(most).then(|| SitePlace {
+    /// Takes a slot at the site for a session, counted in `metrics`; `None` if `most` sessions have one, those of
+    /// earlier configurations included.
+    pub fn admit(&self, limit: usize, metrics: &Metrics) -> Option<SiteSlot> {
+        self.state.acquire(limit).then(|| SiteSlot {
             state: Arc::clone(&self.state),
             _counted: metrics.session_at(&self.site.name),
         })
     }
 }
 
-impl Drop for SitePlace {
+impl Drop for SiteSlot {
     fn drop(&mut self) {
-        self.state.leave();
+        self.state.release();
     }
 }
 
 impl Backend {
     fn load(settings: &config::Backend, registry: &Registry) -> Result<Self, BackendTlsError> {
-        let tls = settings.tls.as_ref().map(Tls::load);
+        let tls = settings.tls.as_ref().map(UpstreamTls::load);
         Ok(Self {
             tls: tls.transpose()?,
             state: registry.backend(BackendId {
@@ -148,17 +148,17 @@ impl Backend {
     }
 
     /// The ways in which it is not to be asked for data connections, as earlier sessions have found out.
-    pub fn avoided(&self, now: Instant) -> Ways {
+    pub fn avoided(&self, now: Instant) -> PortMethods {
         self.state.avoided(now)
     }
 
-    /// Remembers those for later sessions; tells whether they were not known.
-    pub fn avoid(&self, ways: Ways, now: Instant) -> bool {
-        self.state.avoid(ways, now)
+    /// Remembers those for later sessions; returns whether they are new.
+    pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
+        self.state.avoid(methods, now)
     }
 }
 
-impl Tls {
+impl UpstreamTls {
     fn load(settings: &BackendTls) -> Result<Self, BackendTlsError> {
         Ok(Self {
             start: settings.start,

@@ -1,5 +1,5 @@
-//! What is known of sites and backends for as long as the process lives, whatever configurations come and go: who is
-//! who, how many sessions a site has, and how a backend is best asked for data connections.
+//! State of sites and backends that lives as long as the process, across reloads: ids, session counts of sites, and the
+//! data port methods that a backend should not be asked for.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::base::{BackendId, SiteId};
-use crate::ftp::server::Ways;
+use crate::ftp::server::PortMethods;
 
 /// All sites and backends that configurations have named. Asked when a configuration is loaded, and never by a session.
 #[derive(Debug, Default)]
-pub struct Registry(Mutex<Known>);
+pub struct Registry(Mutex<RegistryState>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct RegistryState {
     /// By name, which is what makes a site the same one after a reload.
     sites: HashMap<String, Arc<SiteState>>,
     backends: HashMap<BackendId, Arc<BackendState>>,
@@ -39,7 +39,7 @@ pub(super) struct BackendState {
 /// The ways in which a backend is not to be asked for data connections, as a session has found out.
 #[derive(Debug, Clone, Copy)]
 struct Avoided {
-    ways: Ways,
+    methods: PortMethods,
     since: Instant,
 }
 
@@ -73,7 +73,7 @@ impl Registry {
     }
 }
 
-/// Sites and backends are the operator's; only one who reloads all day with ever others comes to this.
+/// Entries come from the operator's configuration; only reloads with ever new sites and backends reach this limit.
 fn forget_unused<K: Eq + Hash, S>(known: &mut HashMap<K, Arc<S>>) {
     if known.len() >= CAPACITY {
         known.retain(|_, state| Arc::strong_count(state) > 1);
@@ -82,39 +82,42 @@ fn forget_unused<K: Eq + Hash, S>(known: &mut HashMap<K, Arc<S>>) {
 
 impl SiteState {
     /// Counts one session more, unless there are as many as there may be.
-    pub fn enter(&self, most: usize) -> bool {
-        let one_more = |sessions| (sessions < most).then_some(sessions + 1);
-        let entered = self
+    pub fn acquire(&self, limit: usize) -> bool {
+        let one_more = |sessions| (sessions < limit).then_some(sessions + 1);
+        let acquired = self
             .sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        entered.is_ok()
+        acquired.is_ok()
     }
 
     /// Counts one session less, which has entered.
-    pub fn leave(&self) {
+    pub fn release(&self) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl BackendState {
     /// The ways in which it is not to be asked for data connections.
-    pub fn avoided(&self, now: Instant) -> Ways {
+    pub fn avoided(&self, now: Instant) -> PortMethods {
         let avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         avoided
-            .filter(|avoided| now.saturating_duration_since(avoided.since) < FORGOTTEN)
-            .map_or(Ways::NONE, |avoided| avoided.ways)
+            .filter(|avoided| now.saturating_duration_since(avoided.since) < AVOIDED_FOR)
+            .map_or(PortMethods::NONE, |avoided| avoided.methods)
     }
 
-    /// Remembers those; tells whether they were not known.
-    pub fn avoid(&self, ways: Ways, now: Instant) -> bool {
+    /// Remembers those; returns whether they are new.
+    pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
-        let former = avoided.replace(Avoided { ways, since: now });
-        former.is_none_or(|former| former.ways != ways)
+        let former = avoided.replace(Avoided {
+            methods,
+            since: now,
+        });
+        former.is_none_or(|former| former.methods != methods)
     }
 }
 
 /// After this time a server is asked as the client asks again: it may have been mended.
-const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+const AVOIDED_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// More sites, and more backends, than any configuration has.
 const CAPACITY: usize = 10_000;
@@ -122,7 +125,7 @@ const CAPACITY: usize = 10_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ftp::server::Way;
+    use crate::ftp::server::PortMethod;
 
     fn backend(port: u16) -> BackendId {
         BackendId {
@@ -135,15 +138,18 @@ mod tests {
     fn what_a_session_has_learned_holds_for_its_backend_and_for_an_hour() {
         let registry = Registry::default();
         let now = Instant::now();
-        let avoid = Ways::NONE.and(Way::Epsv);
+        let avoid = PortMethods::NONE.and(PortMethod::Epsv);
         assert!(registry.backend(backend(21)).avoid(avoid, now));
         assert!(!registry.backend(backend(21)).avoid(avoid, now));
         assert_eq!(registry.backend(backend(21)).avoided(now), avoid);
-        assert_eq!(registry.backend(backend(22)).avoided(now), Ways::NONE);
-        let much_later = now + FORGOTTEN;
+        assert_eq!(
+            registry.backend(backend(22)).avoided(now),
+            PortMethods::NONE
+        );
+        let much_later = now + AVOIDED_FOR;
         assert_eq!(
             registry.backend(backend(21)).avoided(much_later),
-            Ways::NONE
+            PortMethods::NONE
         );
     }
 

@@ -5,33 +5,33 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::control::BackendConnection;
-use super::dial::{self, DialError, Patience};
+use super::dial::{self, DialBudget, DialError};
 use super::pool::{Backend, Pool};
 use crate::net::resolve::Resolver;
 use crate::observe::metrics::Metrics;
 
 impl Pool {
-    /// Makes the first backend that can be reached ready for USER; tells of each failure before that.
+    /// Connects to the first backend that becomes ready for USER; reports each failure before that.
     ///
     /// A backend that accepts connections and then says nothing must not use up the time of those after it: each may take
     /// its share of what is left of the `patience` for all.
     pub async fn connect(
         &self,
         resolver: &Arc<Resolver>,
-        patience: Patience<'_>,
+        budget: DialBudget<'_>,
         metrics: &Metrics,
         on_failure: impl Fn(&Backend, &DialError),
     ) -> Option<BackendConnection> {
         let mut untried = u32::try_from(self.backends.len()).unwrap_or(u32::MAX);
         for backend in &self.backends {
             let began = Instant::now();
-            let share = patience.by.saturating_duration_since(began) / untried.max(1);
+            let share = budget.by.saturating_duration_since(began) / untried.max(1);
             untried = untried.saturating_sub(1);
-            let patience = Patience {
+            let budget = DialBudget {
                 by: began + share,
-                ..patience
+                ..budget
             };
-            match dial::dial(backend, resolver, patience).await {
+            match dial::dial(backend, resolver, budget).await {
                 Ok(connection) => {
                     metrics.backend_dialled(self.name(), began.elapsed());
                     return Some(connection);

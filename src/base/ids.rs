@@ -1,7 +1,6 @@
-//! Ids: what is compared and kept in place of a name or an address.
+//! Ids, compared and stored in place of names and addresses.
 
-/// An FTP session's number, by which its log lines belong together and its TLS sessions are told from others'. Never used
-/// twice in a process.
+/// An FTP session's number: correlates its log lines, and identifies its TLS sessions. Never used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(pub u64);
 

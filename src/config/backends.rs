@@ -21,7 +21,7 @@ pub(super) fn resolve(
     if written.is_empty() {
         return Err(Fault::new(
             Place::Key(steps!["sites", site, "backends"]),
-            "no backend, so nobody could serve this site",
+            "no backend, so this site could serve no login",
             "write at least one, such as `- address: 10.0.0.10:21`",
         ));
     }
@@ -173,8 +173,8 @@ fn backend_address(text: &str, default_port: u16) -> Option<(String, u16)> {
     Some((host.to_owned(), port))
 }
 
-/// The name of a server, as DNS and certificates can have it: its last label is no number, or it would be an IPv4 address
-/// to some. 10.0.0.256 and 10.0.1 are slips of the pen.
+/// The name of a server, as DNS and certificates can have it: its last label is not a number, or some resolvers would
+/// take it for an IPv4 address. 10.0.0.256 and 10.0.1 are typing errors.
 fn server_name(text: &str) -> Option<HostName> {
     let name = HostName::parse(text.as_bytes())?;
     let last = name.as_str().rsplit('.').next().unwrap_or_default();
@@ -185,7 +185,7 @@ fn server_name(text: &str) -> Option<HostName> {
     (!is_number).then_some(name)
 }
 
-/// Whether connecting to `host` and `port` would reach the listener at `own`, as far as the text tells.
+/// Whether connecting to `host` and `port` would reach the listener at `own`, as far as the text shows.
 fn is_own(host: &str, port: u16, own: SocketAddr) -> bool {
     if port != own.port() {
         return false;

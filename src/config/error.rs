@@ -127,7 +127,7 @@ pub(super) struct Finding {
     pub help: Option<String>,
 }
 
-/// A finding of our own, which knows its place as a path.
+/// An error of our own checks, with its location as a path.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub place: Place,

@@ -1,4 +1,4 @@
-//! The YAML reader's complaints in words that say what to write instead.
+//! Rewords the YAML reader's errors so that they say what to write instead.
 //!
 //! The reader's errors are texts; the shapes taken apart here are serde's own, and `tests/config/bad` holds one file
 //! for each. A text of another shape is shown as it is.
@@ -8,7 +8,7 @@ use super::nearest::nearest;
 use super::place::Position;
 use super::structure;
 
-/// What to write where a required key is missing. `tls` is a section at the top and a word in a listener.
+/// What to write where a required key is missing. `tls` is a section at the top and a scalar in a listener.
 const EXAMPLES: [(&str, &str, &str); 12] = [
     (
         "",
@@ -220,7 +220,7 @@ fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
     )
 }
 
-/// What isn't YAML at all, with the slips that this file invites.
+/// Text that is not valid YAML, with the mistakes that are common in this file.
 fn syntax(text: &str, position: Option<Position>, complaint: &str) -> (String, Option<String>) {
     if complaint.contains("more than one document") {
         return (
@@ -249,7 +249,7 @@ fn syntax(text: &str, position: Option<Position>, complaint: &str) -> (String, O
         || complaint.contains("did not find expected key")
     {
         Some(
-            "look at how far this line and the one before are indented: what belongs together begins in one column",
+            "check the indentation of this line and the one before: entries of one map or list start in the same column",
         )
     } else {
         None
@@ -260,7 +260,7 @@ fn syntax(text: &str, position: Option<Position>, complaint: &str) -> (String, O
     )
 }
 
-/// The words in backticks.
+/// The texts in backticks.
 fn backticked(list: &str) -> Vec<&str> {
     list.split('`').skip(1).step_by(2).collect()
 }

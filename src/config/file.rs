@@ -180,7 +180,7 @@ pub(super) struct Admin {
     pub address: Option<ListenAddress>,
 }
 
-/// A word, or a map with one key.
+/// A scalar, or a map with one key.
 pub(super) enum Verify {
     System,
     None,
@@ -239,7 +239,7 @@ impl<'de> Visitor<'de> for VerifyVisitor {
                 fingerprint: Some(_),
             } => Err(de::Error::custom(
                 "`ca` and `fingerprint` exclude each other\n\
-                 keep one; a fingerprint pins one certificate, whoever issued it",
+                 keep one; a fingerprint pins one certificate, independent of its issuer",
             )),
             Map {
                 ca: None,

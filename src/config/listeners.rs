@@ -1,4 +1,5 @@
-//! Where the program listens: which addresses and ports go together, and who may stand in front of them.
+//! The listeners of a configuration file: which addresses and ports can be combined, and the load balancers in front of
+//! them.
 
 use super::error::Fault;
 use super::place::{Place, Step, steps};
@@ -42,7 +43,7 @@ pub(super) fn resolve(written: &[file::Listener]) -> Result<Vec<Listener>, Fault
     Ok(listeners)
 }
 
-/// The balancers of listener number `listener`. Whoever is in these networks may claim to be anybody.
+/// The balancers of listener number `listener`. A host in these networks can claim any client address.
 fn trusted(written: &[scalar::Network], listener: usize) -> Result<Arc<[IpNet]>, Fault> {
     let path = || steps!["listeners", listener, "proxy_protocol", "trusted"];
     if written.is_empty() {
@@ -58,7 +59,7 @@ fn trusted(written: &[scalar::Network], listener: usize) -> Result<Arc<[IpNet]>,
             return Err(Fault::new(
                 Place::Value(place),
                 format!(
-                    "{} trusts everybody: whoever reaches this listener could claim any address",
+                    "{} trusts every host: any host that reaches this listener could claim any client address",
                     network.0
                 ),
                 "write the networks or addresses of your load balancers alone",

@@ -1,12 +1,12 @@
 //! The settings that the program runs on: checked, complete, immutable.
 //!
-//! What people write is `file`, whose single values are `scalar`; `resolve`, with `listeners`, `passive`, `sites` and
-//! `backends`, turns it into the types below, filling in the defaults and refusing what can't work. Where a file is wrong,
-//! `structure` finds the line of a `place`, `explain` puts the YAML reader's complaint in words, and [`Error`] shows both.
+//! The file format is `file`, its single values are `scalar`; `resolve`, with `listeners`, `passive`, `sites` and
+//! `backends`, turns it into the types below, filling in the defaults and refusing what can't work. Where a file is
+//! wrong, `structure` finds the line of a `place`, `explain` rewords the YAML reader's error, and [`Error`] shows both.
 //! The rest of the program sees only [`Settings`].
 //!
-//! Reading never opens a file that the configuration names: whether a certificate is there, and good, is for those
-//! who load it. Relative file names count from the directory of the configuration file.
+//! Reading never opens a file that the configuration names: whether a certificate exists and is valid is checked when
+//! it is loaded. Relative file names count from the directory of the configuration file.
 
 mod backends;
 mod error;
@@ -46,7 +46,8 @@ use std::time::Duration;
 
 /// The longest configuration file that is read, in bytes.
 const LONGEST_FILE: u64 = 1024 * 1024;
-/// What editors on Windows put in front of UTF-8, and never show. The YAML reader takes it for a document of its own.
+/// Editors on Windows put an invisible byte order mark in front of UTF-8. The YAML reader takes it for a document of
+/// its own.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Reads the configuration file at `path`.
@@ -118,7 +119,7 @@ pub struct Settings {
     pub active_mode: bool,
     /// How many sessions at once.
     pub limits: Limits,
-    /// What becomes of clients whose logins fail.
+    /// Limits for clients with failed logins.
     pub guard: GuardRules,
     /// How long anything may take.
     pub timeouts: Timeouts,
@@ -143,8 +144,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// When TLS starts.
     pub tls: TlsMode,
-    /// The networks of the load balancers that connections come from, each with a PROXY protocol header that says who
-    /// the client is; never empty. `None`: clients connect themselves.
+    /// The networks of the load balancers that connections come from, each with a PROXY protocol header that names the
+    /// client; never empty. `None`: clients connect themselves.
     pub proxy_protocol: Option<Arc<[IpNet]>>,
 }
 
@@ -158,7 +159,7 @@ pub enum TlsMode {
 }
 
 impl TlsMode {
-    /// The word for it in configuration, log and metrics.
+    /// Its value in configuration, log and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Explicit => "explicit",
@@ -198,11 +199,11 @@ pub enum SessionReuse {
 pub enum CloseNotify {
     /// With close_notify, or it is not complete.
     Require,
-    /// With close_notify, or with FIN alone: that is judged as the end of an upload without TLS is.
+    /// With close_notify, or with FIN alone, which is then treated as the end of an upload without TLS.
     Optional,
 }
 
-/// A version of TLS that this program speaks.
+/// A supported version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// TLS 1.2 (RFC 5246).
@@ -226,16 +227,16 @@ impl TlsVersion {
 pub struct Passive {
     /// The ports to listen on; `0..=0` lets the operating system choose one.
     pub ports: RangeInclusive<u16>,
-    /// What clients are told of them for whom there is no rule in `by_client`.
+    /// What clients without a rule in `by_client` are sent.
     pub announced: Announced,
-    /// What clients of certain networks are told; the first rule with a network that has the client counts.
+    /// What clients of certain networks are sent; the first rule whose network contains the client applies.
     pub by_client: Vec<AnnouncedTo>,
     /// How long after a transfer that was not complete its data connection may still come to its port, so that other
     /// sessions of the client's address that could take it for theirs don't get that port.
     pub reuse_delay: Duration,
 }
 
-/// What clients are told of the passive ports.
+/// The address and ports sent to clients for passive mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announced {
     /// The address in a 227 reply.
@@ -255,12 +256,12 @@ pub enum AnnouncedAddress {
     Name(HostName),
 }
 
-/// What the clients of some networks are told.
+/// What the clients of some networks are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnnouncedTo {
     /// Never empty.
     pub networks: Vec<IpNet>,
-    /// What they are told.
+    /// The address and ports for them.
     pub announced: Announced,
 }
 
@@ -286,7 +287,7 @@ pub struct Site {
     pub backends: Vec<Backend>,
     /// What the backend gets as USER.
     pub user: UserTemplate,
-    /// What to make of clients' data connections that resume, or don't, their control session.
+    /// Policy for clients' data connections that resume, or don't, their control session.
     pub session_reuse: SessionReuse,
     /// How its backends are asked for data connections.
     pub passive_mode: PassiveMode,
@@ -329,12 +330,12 @@ impl fmt::Display for Backend {
     }
 }
 
-/// TLS towards a backend. There is no falling back from it.
+/// TLS towards a backend. There is no fallback to clear text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendTls {
     /// When TLS starts.
     pub start: TlsMode,
-    /// How the backend's certificate is judged.
+    /// How the backend's certificate is verified.
     pub verify: Verify,
     /// The name to send as SNI and to expect in the certificate; by default the backend's host.
     pub server_name: String,
@@ -343,7 +344,7 @@ pub struct BackendTls {
     pub max_version: TlsVersion,
 }
 
-/// How a backend's certificate is judged.
+/// How a backend's certificate is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verify {
     /// By the operating system's trust store, and by name.
@@ -371,12 +372,12 @@ pub struct Limits {
     pub allow: Vec<IpNet>,
 }
 
-/// What becomes of clients whose logins fail.
+/// Limits for clients with failed logins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuardRules {
     /// How many failures in a row block a client; at least 1.
     pub failures: u32,
-    /// How long it takes to forget so many.
+    /// The time in which so many failures leak from the count.
     pub window: Duration,
     /// How long the first reply that is held back is so; twice as long for each further one.
     pub delay: Duration,

@@ -1,6 +1,6 @@
-//! What a mistyped word was probably meant to be.
+//! The probable meaning of a mistyped word.
 
-/// The known word that `word` was probably meant to be.
+/// The known word that is nearest to `word`.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = word.to_ascii_lowercase().replace('-', "_");
     if word.len() > 40 {

@@ -1,4 +1,4 @@
-//! Networks, and who is in them.
+//! Networks, and their members.
 
 use ipnet::IpNet;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! The passive data ports of a configuration file, and what clients are told of them.
+//! The passive data ports of a configuration file, and the address and ports announced to clients.
 
 use super::error::{Fault, quoted};
 use super::place::{Place, Step, steps};
@@ -60,7 +60,7 @@ pub fn is_reachable(address: Ipv4Addr) -> bool {
 }
 
 fn announced_address(text: &str, path: &[Step]) -> Result<AnnouncedAddress, Fault> {
-    // 10.0.0.256 is a slip of the pen, and would be asked of DNS.
+    // 10.0.0.256 is a typing error, and would be looked up in DNS.
     let numeric = |text: &str| {
         text.bytes()
             .all(|byte| byte.is_ascii_digit() || byte == b'.')
@@ -137,7 +137,7 @@ fn networks(
     if written.is_empty() {
         return Err(Fault::new(
             Place::Key(below(path, &["networks".into()])),
-            "no network, so nobody would be told this",
+            "no network, so this rule would apply to no client",
             "write the networks of the clients, such as [10.0.0.0/8]",
         ));
     }
@@ -150,7 +150,7 @@ fn networks(
         if let Some(other) = covering {
             return Err(Fault::new(
                 Place::Value(below(path, &["networks".into(), index.into()])),
-                format!("{network} would never count: a rule before this one has {other}"),
+                format!("{network} would never apply: an earlier rule has {other}"),
                 "put the smaller network first",
             ));
         }

@@ -27,7 +27,7 @@ macro_rules! steps {
 }
 pub(super) use steps;
 
-/// A place in the text, by its path from the top.
+/// A location in the text, by its path from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// The key that the path ends with.
@@ -36,7 +36,7 @@ pub(super) enum Place {
     Value(Vec<Step>),
 }
 
-/// A place in a text as people count: line and column from 1, the column in characters.
+/// A position in a text: line and column from 1, the column in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// From 1.

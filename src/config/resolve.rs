@@ -113,7 +113,7 @@ fn guard(written: file::Guard, login: Duration) -> Result<GuardRules, Fault> {
         return Err(Fault::new(
             Place::Value(steps!["guard", "max_delay"]),
             format!(
-                "a reply held back for {max_delay:?} would come too late: timeouts.login is {login:?}"
+                "a reply delayed by {max_delay:?} would be too late: timeouts.login is {login:?}"
             ),
             "write less than timeouts.login, or give logins more time",
         ));

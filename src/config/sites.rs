@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The longest name of a site: it is a metric label and a word in log lines.
+/// The longest name of a site: it is a metric label and appears in log lines.
 const LONGEST_SITE_NAME: usize = 64;
-/// What stands in the place of a site's name, in metrics and log lines, where there is no site: for a login that named an
-/// unknown host, for example.
+/// Used in place of a site's name in metrics and log lines where there is no site: for example for a login that named
+/// an unknown host.
 pub const NO_SITE: &str = "none";
 
 /// What holds for clients of a site that doesn't say otherwise.

@@ -1,8 +1,8 @@
 //! The YAML text as a structure of maps and lists, apart from what its keys mean: no key twice, and where a path begins.
 //!
-//! The YAML reader tells positions in its errors only. So a place is found by reading the text again along the path,
-//! and failing there on purpose: the error then carries the position that the reader itself saw, whatever style, quotes
-//! or comments the text is written in.
+//! The YAML reader reports positions in its errors only. So a place is found by reading the text again along the path,
+//! and failing there on purpose: the error then carries the reader's own position, whatever style, quotes or comments
+//! the text is written in.
 
 use super::error::quoted;
 use super::place::{Place, Position, Step};
@@ -41,7 +41,7 @@ pub(super) fn second_document(text: &str) -> Option<Position> {
 
 /// Fails, with a position, at the first key that a map has twice.
 ///
-/// YAML readers take the last of two equal keys without a word, and serde's own check knows only keys that it expects.
+/// YAML readers take the last of two equal keys silently, and serde's own check knows only keys that it expects.
 pub(super) fn refuse_duplicate_keys(text: &str) -> Result<(), serde_yaml::Error> {
     let left = Cell::new(MOST_VALUES);
     DistinctKeys { left: &left }.deserialize(serde_yaml::Deserializer::from_str(text))
@@ -144,7 +144,7 @@ impl<'de> DeserializeSeed<'de> for DistinctKeys<'_> {
             Some(left) => self.left.set(left),
             None => {
                 return Err(de::Error::custom(
-                    "aliases multiply this file beyond measure\nwrite the values out",
+                    "aliases expand this file to more than 1000000 values\nwrite the values out",
                 ));
             }
         }
@@ -231,7 +231,7 @@ impl Visitor<'_> for NewKey<'_> {
         }
         let key = quoted(key);
         Err(E::custom(format!(
-            "{key} is here twice\nkeep one of the two; only one could count"
+            "duplicate key {key}\nkeep one of the two"
         )))
     }
 }

@@ -51,7 +51,7 @@ impl UserTemplate {
         rendered
     }
 
-    /// Whether the backend is told the host.
+    /// Whether the template contains the host.
     pub fn names_host(&self) -> bool {
         self.parts.contains(&TemplatePart::Host)
     }

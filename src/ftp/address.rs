@@ -76,7 +76,7 @@ pub fn parse_epsv(argument: &[u8]) -> EpsvArgument {
 
 /// Where a server's answer to EPSV or PASV says that it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Announced {
+pub struct AnnouncedEndpoint {
     /// The port.
     pub port: u16,
     /// The address of a 227: for people to read, see [`announced`].
@@ -85,19 +85,19 @@ pub struct Announced {
 
 /// The port that a server's answer to EPSV or PASV announces.
 ///
-/// Nobody connects to the address in a 227: data goes to the address of the control connection, or a server could
-/// point Portcullis anywhere (CVE-2020-8284), and behind NAT it is wrong more often than right. A 229 in answer to PASV
-/// and a 227 in answer to EPSV are both met in the wild, and so are replies of several lines.
-pub fn announced(reply: &Reply) -> Option<Announced> {
+/// The address in a 227 is ignored: data goes to the address of the control connection, or a server could point
+/// Portcullis anywhere (CVE-2020-8284), and behind NAT it is wrong more often than right. A 229 in answer to PASV and a
+/// 227 in answer to EPSV occur in practice, and so do replies of several lines.
+pub fn announced(reply: &Reply) -> Option<AnnouncedEndpoint> {
     let read = |text: &[u8]| match reply.number() {
         227 => six_numbers(text).map(|fields| {
             let there = address_of(fields);
-            Announced {
+            AnnouncedEndpoint {
                 port: there.port(),
                 address: Some(*there.ip()),
             }
         }),
-        229 => port_in_229(text).map(|port| Announced {
+        229 => port_in_229(text).map(|port| AnnouncedEndpoint {
             port,
             address: None,
         }),
@@ -114,7 +114,7 @@ pub fn is_own_unprivileged(target: SocketAddr, client: IpAddr) -> bool {
     target.ip().to_canonical() == client.to_canonical() && target.port() >= FIRST_UNPRIVILEGED
 }
 
-/// The reply to PASV. One line and these very words: several clients look for them.
+/// The reply to PASV. One line in exactly this form: several clients search for it.
 pub fn reply_227(address: Ipv4Addr, port: u16) -> String {
     let [a, b, c, d] = address.octets();
     let [high, low] = port.to_be_bytes();
@@ -181,8 +181,8 @@ fn six_numbers_at(mut text: &[u8]) -> Option<[u8; 6]> {
     Some(fields)
 }
 
-/// The number between the last two of four equal delimiters. Between the others there is nothing, or what RFC 2428 §3
-/// wants left out: protocol and address.
+/// The number between the last two of four equal delimiters. Between the others there is nothing, or what should be
+/// left out according to RFC 2428 §3: protocol and address.
 fn port_in_229(text: &[u8]) -> Option<u16> {
     // As nearly every server writes it.
     if let Some(at) = memchr::memchr(b'(', text)

@@ -1,8 +1,8 @@
-//! Every reply that Portcullis gives in its own words, in one place.
+//! Every reply whose text is Portcullis' own, in one place.
 //!
-//! None of them repeats what the client sent (a browser led here by an attacker must find nothing of its own in an
-//! answer), and none names a backend, its software or its address. The words follow IIS where operators know them from
-//! there.
+//! None of them repeats what the client sent (an attacker who redirects a browser here must not get its input
+//! reflected), and none names a backend, its software or its address. The words follow IIS where operators know them
+//! from there.
 
 /// A reply of one line, without its ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl Answer {
     }
 }
 
-/// The greeting, in the words of whoever runs the proxy: one line.
+/// The greeting with the configured text: one line.
 pub fn greeting(text: &str) -> Vec<u8> {
     [b"220 ", text.as_bytes(), b"\r\n"].concat()
 }
@@ -53,11 +53,11 @@ answers! {
     SHUTTING_DOWN = "421 Service shutting down, try again later.";
     /// The backend can't be reached, greeted badly, or couldn't be verified.
     SITE_UNAVAILABLE = "421 The site is not available at the moment, try again later.";
-    /// The backend's control connection ended or lost step.
+    /// The backend's control connection ended or became unsynchronised.
     SITE_LOST = "421 The connection to the site was lost.";
     /// Too much nonsense before login.
     TOO_MANY_ERRORS = "421 Too many errors, closing control connection.";
-    /// Bytes in clear text behind AUTH: somebody injects commands, RFC 3207's old trap.
+    /// Bytes in clear text behind AUTH: possible command injection (see RFC 3207 §6).
     BYTES_BEHIND_AUTH = "421 Commands must not follow AUTH before the TLS handshake.";
 
     // TLS (RFC 4217)
@@ -111,7 +111,7 @@ answers! {
     HOST_ACCEPTED = "220 Host accepted.";
     /// HOST for no site (RFC 7151 §3.3).
     HOST_UNKNOWN = "504 Host not known here.";
-    /// HOST with what is no host name.
+    /// HOST with an invalid host name.
     HOST_SYNTAX = "501 HOST needs a host name or an address in its usual form, without a port.";
     /// HOST after login.
     HOST_TOO_LATE = "503 HOST must come before login.";
@@ -124,11 +124,11 @@ answers! {
     NOTED = "200 Noted.";
     /// OPTS, CLNT and LANG, kept for the backend, which may not know them: 202 is "superfluous at this site".
     WISHED = "202 Noted, the site decides at the login.";
-    /// OPTS that no backend is there for yet.
+    /// OPTS that can't be kept for a backend.
     OPTION_UNKNOWN = "501 Option not known.";
     /// HELP before login.
     HELP_TEXT = "214 FTP proxy. Login with USER host|user and PASS.";
-    /// A line that is no command.
+    /// A line that is not a command.
     NOT_A_COMMAND = "500 Command not understood.";
     /// A command that isn't offered.
     NOT_IMPLEMENTED = "502 Command not implemented.";
@@ -167,7 +167,7 @@ answers! {
     PORT_ACCEPTED = "200 PORT command successful.";
     /// No passive port became free.
     NO_PASSIVE_PORT = "425 No data port is free, try again later.";
-    /// The backend gave no data port.
+    /// The backend opened no data port.
     NO_BACKEND_PORT = "425 The site opened no data port.";
 
     // Transfers
@@ -196,7 +196,7 @@ answers! {
     UNCLEAN_UPLOAD = "426 TLS connection not closed properly, upload incomplete.";
     /// TLS on a data connection in clear text.
     UNEXPECTED_TLS = "426 TLS on a data connection in clear text, use PROT P first.";
-    /// A standstill, and an end of which nobody can tell whose it is.
+    /// The upload stalled before its end, so it may have been ended by the load balancer instead of the client.
     STALLED_UPLOAD = "426 Data connection stood still before its end, upload may be incomplete.";
     /// So much came behind an upload without TLS that an ABOR may be among it.
     UNHEARD_UPLOAD = "426 Too many commands behind the upload, it may not be complete.";
@@ -204,7 +204,7 @@ answers! {
     BACKEND_DATA_LOST = "426 The site's data connection broke, transfer incomplete.";
     /// No byte for too long.
     DATA_TIMEOUT = "426 Data connection idle for too long, transfer aborted.";
-    /// The backend gave no final reply.
+    /// The backend sent no final reply.
     NO_FINAL_REPLY = "426 The site did not confirm the transfer.";
     /// We have failed ourselves.
     INTERNAL_ERROR = "451 Internal error, transfer incomplete.";

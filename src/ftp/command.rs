@@ -16,7 +16,7 @@ pub struct Command {
     argument_at: usize,
 }
 
-/// Why a line is no command.
+/// Why a line is not a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadCommand {
     /// An empty line: vsftpd and Pure-FTPd ignore them, and so do we.
@@ -244,8 +244,8 @@ const MUNGED_PASV: &[u8] = b"P@SW";
 
 /// How many bytes of Telnet commands (RFC 854) stand in front of the line, whole or not.
 ///
-/// The last byte of what is sent as urgent data gets lost where somebody on the way doesn't take urgent data in line (HAProxy):
-/// of BSD's IAC IP IAC DM the second IAC. No verb begins with such a byte.
+/// The last byte of urgent data gets lost behind a proxy that does not read urgent data in line (HAProxy): of BSD's IAC
+/// IP IAC DM the second IAC. No verb begins with such a byte.
 fn telnet_prefix(line: &[u8]) -> usize {
     let mut at = 0;
     if line.first().is_none_or(|first| *first < SE) {

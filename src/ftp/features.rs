@@ -7,15 +7,15 @@ use super::reply::{Class, Reply};
 
 /// What Portcullis offers without a backend.
 ///
-/// Nothing that only some backends have is listed, not even UTF8: lftp asks once, before login, and believes it. Told
-/// of UTF8, it would write names in UTF-8 for a server whose names are Latin-1.
+/// Nothing that only some backends have is listed, not even UTF8: lftp asks once, before login, and believes it. If
+/// UTF8 were listed, it would send names in UTF-8 to a server whose names are Latin-1.
 pub fn before_login(active_mode: bool) -> Vec<u8> {
     list(own(active_mode).map(str::as_bytes))
 }
 
 /// The backend's answer to FEAT with the lines about TLS, HOST and data ports replaced by ours.
 ///
-/// A backend that doesn't know FEAT gives a list of ours alone.
+/// For a backend that doesn't know FEAT the list holds only our lines.
 pub fn after_login(backend: &Reply, active_mode: bool) -> Vec<u8> {
     let theirs = (backend.class() == Class::Completion)
         .then(|| theirs(backend))
@@ -26,8 +26,8 @@ pub fn after_login(backend: &Reply, active_mode: bool) -> Vec<u8> {
     list(ours.chain(theirs))
 }
 
-/// The lines between the first and the last. RFC 2389 §3.2 wants a space in front of each; there are servers that put
-/// none there, a tab, or the code, and some whose code is another 2yz. lftp reads all of them.
+/// The lines between the first and the last. RFC 2389 §3.2 requires a space in front of each; some servers send none, a
+/// tab, or the code, and some use another 2yz code. lftp reads all of them.
 fn theirs(backend: &Reply) -> impl Iterator<Item = &[u8]> {
     let code = backend.number().to_string().into_bytes();
     let last = backend.lines().count().saturating_sub(1);

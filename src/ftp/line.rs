@@ -6,7 +6,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// The longest command line accepted from a client, without its ending: a path of 4 KiB fits with room to spare.
+/// The longest command line accepted from a client, without its ending: a path of 4 KiB fits easily.
 pub const MAX_COMMAND_LINE: usize = 8 * 1024;
 
 /// The longest line of a backend's reply, without its ending.

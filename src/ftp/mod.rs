@@ -1,9 +1,9 @@
 //! The File Transfer Protocol as bytes and values: no sockets, no clock, no settings.
 //!
-//! What comes in is split into lines ([`mod@line`]) and read as a [`command`] or a [`reply`]; [`address`] is the notation
-//! of PORT, EPRT, 227 and 229; [`features`] joins our FEAT list with a backend's; [`refusal`] tells a wrong guess from a
-//! login that is refused for another reason; [`server`] is what is found out about a server; [`answer`] holds every reply
-//! that Portcullis gives in its own words.
+//! Input is split into lines ([`mod@line`]) and read as a [`command`] or a [`reply`]; [`address`] is the notation of
+//! PORT, EPRT, 227 and 229; [`features`] joins our FEAT list with a backend's; [`refusal`] distinguishes wrong
+//! credentials from other reasons for a refused login; [`server`] is what has been learned about a server; [`answer`]
+//! holds every reply whose text is Portcullis' own.
 
 pub mod address;
 pub mod answer;

@@ -1,15 +1,15 @@
-//! What a refused login is about: the password, or something that is no client's fault.
+//! Why a login was refused: wrong credentials, or a reason that is not the client's fault.
 //!
-//! 530 is every server's word for a wrong password, and 430 that of some. They say it, too, where they are full
-//! (ProFTPD's MaxClients, Serv-U, glFTPd), where they want TLS (vsftpd, FileZilla Server), and where the home directory
-//! isn't there (IIS). Whoever takes that for a guess shuts out an office at a busy site.
+//! Every server replies 530 to a wrong password, some reply 430. They send the same code when they are full (ProFTPD's
+//! MaxClients, Serv-U, glFTPd), when they require TLS (vsftpd, FileZilla Server), and when the home directory is
+//! missing (IIS). Counting those as guesses would block a whole office behind one address at a busy site.
 
 use super::reply::Reply;
 
-/// Whether a refused login may have been a wrong guess, as the code and the words of the reply have it.
+/// Whether a refused login may have been a wrong guess, by code and text of the reply.
 ///
-/// `user` is the name that was tried: there are servers that repeat it, and nobody's guesses are to be free because of
-/// what he calls himself.
+/// `user` is the name that was tried. Some servers repeat it in their reply, and a user name must not be able to make
+/// guesses free.
 pub fn is_about_credentials(reply: &Reply, user: &[u8]) -> bool {
     if !matches!(reply.number(), 430 | 530) {
         return false;
@@ -23,7 +23,7 @@ pub fn is_about_credentials(reply: &Reply, user: &[u8]) -> bool {
     !excused || says(user, NO_GUESS)
 }
 
-/// Words for what has nothing to do with a password, in lower case.
+/// Phrases for reasons that have nothing to do with a password, in lower case.
 const NO_GUESS: &[&str] = &[
     // ProFTPD: "the maximum number of clients (5) from your host are already connected".
     "maximum",

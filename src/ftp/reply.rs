@@ -1,11 +1,11 @@
-//! A server's replies: RFC 959 §4.2, and what real servers make of it.
+//! A server's replies: RFC 959 §4.2, and how real servers deviate from it.
 //!
 //! A reply is kept as the bytes that came, so that it can be passed on unchanged; only the code is read. The grammar is
 //! the RFC's: a line `ddd-` opens a reply of several lines that ends with the first line of the same code and a space.
 //! Servers leave out the space and the text (z/OS), and RFC 3659 §7.2 allows that.
 //!
-//! Between two replies there are servers that write an empty line (fineftp, goftp) or one of words: curl, lftp and wget
-//! pass over those, and so does the parser, up to a bound. A line without a code can't be taken for an answer.
+//! Some servers send an empty line (fineftp, goftp) or a line of text between two replies: curl, lftp and wget skip
+//! those, and so does the parser, up to a bound. A line without a code can't be mistaken for a reply.
 //!
 //! A few scripts end a reply of several lines with another code (glFTPd: `553-`, `553-`, `150 Opening`). The grammar
 //! can't tell that from a text that begins with a number, so only silence does: see [`ReplyParser::ended_otherwise`].
@@ -46,7 +46,7 @@ pub struct Reply {
     bytes: Bytes,
 }
 
-/// Why what a server sent is no reply.
+/// Why the received bytes are not a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadReply {
     /// A line outside a reply begins with a digit, and not with a code between 100 and 599, or is not of FTP at all.
@@ -126,25 +126,25 @@ impl Reply {
 /// Puts lines together to replies.
 #[derive(Debug, Default)]
 pub struct ReplyParser {
-    open: Option<Open>,
+    open: Option<OpenReply>,
     /// How many lines without a code have come since the last reply.
     stray: u32,
     /// The last one of those that is not empty.
     last_stray: Bytes,
 }
 
-/// What a server has said that is no reply, or not yet.
+/// What a server has sent that is not a reply, or not a complete one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unfinished {
-    /// The first line of a reply whose last one has not come.
-    Begun(Bytes),
+pub enum PartialReply {
+    /// The first line of a reply whose last one has not arrived.
+    Unterminated(Bytes),
     /// A line without a code.
     Stray(Bytes),
 }
 
-/// A reply whose last line has not come.
+/// A reply whose last line has not arrived.
 #[derive(Debug)]
-struct Open {
+struct OpenReply {
     code: Code,
     bytes: BytesMut,
     /// The last line so far is a whole reply by itself, with this other code.
@@ -152,7 +152,7 @@ struct Open {
 }
 
 impl ReplyParser {
-    /// Takes the next line; gives the reply that it completes.
+    /// Takes the next line; returns the reply that it completes.
     ///
     /// # Errors
     /// After an error the connection has no known state any more and has to be given up.
@@ -162,7 +162,7 @@ impl ReplyParser {
         };
         match self.open.take() {
             None => self.begin(&line),
-            Some(open) => self.go_on(open, &line),
+            Some(open) => self.continue_reply(open, &line),
         }
     }
 
@@ -192,14 +192,18 @@ impl ReplyParser {
             })),
             Some(b'-') => {
                 let other = None;
-                self.open = Some(Open { code, bytes, other });
+                self.open = Some(OpenReply { code, bytes, other });
                 Ok(None)
             }
             Some(_) => Err(BadReply::NoCode),
         }
     }
 
-    fn go_on(&mut self, mut open: Open, line: &[u8]) -> Result<Option<Reply>, BadReply> {
+    fn continue_reply(
+        &mut self,
+        mut open: OpenReply,
+        line: &[u8],
+    ) -> Result<Option<Reply>, BadReply> {
         if open.bytes.len() + line.len() > MAX_REPLY {
             return Err(BadReply::TooLong);
         }
@@ -217,33 +221,35 @@ impl ReplyParser {
     }
 
     /// What has come since the last reply, for people to read.
-    pub fn unfinished(&self) -> Option<Unfinished> {
+    pub fn partial_reply(&self) -> Option<PartialReply> {
         if let Some(open) = &self.open {
             let first = open.bytes.as_ref().split(|byte| *byte == b'\r').next()?;
-            return Some(Unfinished::Begun(Bytes::copy_from_slice(first)));
+            return Some(PartialReply::Unterminated(Bytes::copy_from_slice(first)));
         }
         let stray = Some(self.last_stray.clone());
-        stray.filter(|line| !line.is_empty()).map(Unfinished::Stray)
+        stray
+            .filter(|line| !line.is_empty())
+            .map(PartialReply::Stray)
     }
 
     /// Whether the last line would be the end of its reply, but for its code.
-    pub fn may_have_ended_otherwise(&self) -> bool {
+    pub fn may_end_with_other_code(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.other.is_some())
     }
 
-    /// The reply whose last line has another code than its first, once its server has fallen silent behind that.
+    /// The reply whose last line has another code than its first, once its server has sent nothing more for a while.
     ///
     /// The last code counts, as it does for curl, lftp and wget. Clients that read as the RFC has it would wait for the
-    /// first one for ever, so the lines that begin with that get the last one in its place.
-    pub fn ended_otherwise(&mut self) -> Option<Reply> {
-        let Open { code, bytes, other } = self.open.take_if(|open| open.other.is_some())?;
+    /// first one without end, so the lines that begin with it are rewritten to the last one.
+    pub fn take_reply_with_other_code(&mut self) -> Option<Reply> {
+        let OpenReply { code, bytes, other } = self.open.take_if(|open| open.other.is_some())?;
         let last = other?;
         let (first, code_of_all) = (code.0.to_string(), last.0.to_string());
         let mut lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
         let end = lines.pop()?;
         let mut rewritten = BytesMut::with_capacity(bytes.len() + lines.len());
         for line in lines {
-            // What would end the reply too early goes on, too.
+            // What would end the reply too early is rewritten, too.
             let rest = [first.as_bytes(), code_of_all.as_bytes()]
                 .into_iter()
                 .find_map(|code| line.strip_prefix(code))
@@ -265,9 +271,9 @@ impl ReplyParser {
     }
 }
 
-/// Whether a line outside a reply is one to pass over: nothing, or words. What begins with a digit was meant for a code;
-/// control characters are another protocol's, as are the words with which servers of those greet, and whose silence
-/// behind them would be waited for in vain.
+/// Whether a line outside a reply is skipped: an empty line, or plain text. A leading digit was meant as a code;
+/// control characters belong to another protocol, as do the greetings of other protocols, whose servers send nothing
+/// more.
 fn is_stray(line: &[u8]) -> bool {
     let is_text = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
     // A line may end in CR CR LF.
@@ -388,14 +394,14 @@ mod tests {
         let mut parser = ReplyParser::default();
         let mut after = |line: &'static str| {
             parser.push(Line::Whole(line.into())).unwrap();
-            parser.unfinished()
+            parser.partial_reply()
         };
         assert_eq!(after("220 ready"), None);
         assert_eq!(after(""), None);
-        let stray = Some(Unfinished::Stray("who are you?".into()));
+        let stray = Some(PartialReply::Stray("who are you?".into()));
         assert_eq!(after("who are you?"), stray);
         assert_eq!(after(""), stray);
-        let begun = Some(Unfinished::Begun("230-Hello".into()));
+        let begun = Some(PartialReply::Unterminated("230-Hello".into()));
         assert_eq!(after("230-Hello"), begun);
         assert_eq!(after("more"), begun);
         assert_eq!(after("230 in"), None);
@@ -407,7 +413,7 @@ mod tests {
         let mut push = |line: &'static str| {
             let pushed = parser.push(Line::Whole(Bytes::from_static(line.as_bytes())));
             assert_eq!(pushed, Ok(None), "{line}");
-            (parser.may_have_ended_otherwise()).then(|| parser.ended_otherwise().unwrap())
+            (parser.may_end_with_other_code()).then(|| parser.take_reply_with_other_code().unwrap())
         };
         assert_eq!(push("553-Not allowed"), None);
         assert_eq!(push("12 of 20"), None);
@@ -420,13 +426,13 @@ mod tests {
         assert_eq!(replies(reply.bytes()), Ok(vec![reply]));
         // Nothing is left of it.
         assert_eq!(codes(b"226 done\r\n"), [226]);
-        assert!(parser.ended_otherwise().is_none());
+        assert!(parser.take_reply_with_other_code().is_none());
         assert_eq!(parser.push(Line::Whole("211-x".into())), Ok(None));
         assert_eq!(parser.push(Line::Whole("226 y".into())), Ok(None));
         assert_eq!(parser.push(Line::Whole("z".into())), Ok(None));
         // What came behind it was text after all.
-        assert!(!parser.may_have_ended_otherwise());
-        assert!(parser.ended_otherwise().is_none());
+        assert!(!parser.may_end_with_other_code());
+        assert!(parser.take_reply_with_other_code().is_none());
     }
 
     #[test]
@@ -466,7 +472,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(push("150 end"), None);
-            let reply = parser.ended_otherwise().unwrap();
+            let reply = parser.take_reply_with_other_code().unwrap();
             prop_assert_eq!(replies(reply.bytes()), Ok(vec![reply]));
         }
 

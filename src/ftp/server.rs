@@ -1,9 +1,9 @@
-//! What is found out about an FTP server while it is talked to: in which ways it is not to be asked for data connections,
-//! and when it takes PBSZ and PROT.
+//! What is learned about an FTP server during sessions: which methods to ask it for data connections fail, and when it
+//! accepts PBSZ and PROT.
 
-/// A way of asking a backend for a data connection.
+/// A method to ask a backend for a data connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum PortMethod {
     /// EPSV (RFC 2428).
     Epsv,
     /// PASV (RFC 959).
@@ -12,18 +12,18 @@ pub enum Way {
     Active,
 }
 
-/// Some of the ways.
+/// A set of methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Ways(u8);
+pub struct PortMethods(u8);
 
-impl Ways {
+impl PortMethods {
     /// None of them.
     pub const NONE: Self = Self(0);
 
     /// These, and this one.
     #[must_use]
-    pub fn and(self, way: Way) -> Self {
-        Self(self.0 | Self::bit(way))
+    pub fn and(self, method: PortMethod) -> Self {
+        Self(self.0 | Self::bit(method))
     }
 
     /// These, and those.
@@ -33,23 +33,23 @@ impl Ways {
     }
 
     /// Whether this one is among them.
-    pub fn has(self, way: Way) -> bool {
-        self.0 & Self::bit(way) != 0
+    pub fn has(self, method: PortMethod) -> bool {
+        self.0 & Self::bit(method) != 0
     }
 
-    fn bit(way: Way) -> u8 {
-        match way {
-            Way::Epsv => 1,
-            Way::Pasv => 2,
-            Way::Active => 4,
+    fn bit(method: PortMethod) -> u8 {
+        match method {
+            PortMethod::Epsv => 1,
+            PortMethod::Pasv => 2,
+            PortMethod::Active => 4,
         }
     }
 }
 
-/// How far a backend has been told that data connections are private.
+/// Whether a backend has been sent the commands for private data connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendProtection {
-    /// There is nothing to tell, or it has been told.
+    /// Nothing has to be sent, or it has been sent.
     Settled,
     /// It takes PBSZ and PROT only behind a login.
     AfterLogin,

@@ -1,20 +1,22 @@
-//! Who has guessed too often: failed logins of a client are answered later and later, and then it is refused.
+//! Protection against password guessing: the replies to a client's failed logins are delayed progressively, then the
+//! client is blocked.
 //!
-//! Backends can't do this. They see the proxy's address in place of their clients', so they would shut out everybody at
-//! once, or nobody. Counted is by client and site, never by user name: whoever guesses a name's password elsewhere
-//! can't lock its owner out.
+//! Backends can't do this: they see the proxy's address in place of their clients', so they would block all clients at
+//! once, or none. Failures are counted by client and site, never by user name: guessing a user's password from
+//! elsewhere can't lock that user out.
 //!
-//! The count is a bucket that leaks. Each failure is one drop, and one drop runs out every `window / failures`: whoever
-//! mistypes now and then is never noticed, and everything is forgotten in the end. The same user with the same
-//! password again is no new guess and no new drop, so that one robot with an old password doesn't shut its office out.
+//! The count is a leaky bucket. Each failure adds one drop, and one drop leaks every `window / failures`: occasional
+//! mistyping never has an effect, and every count returns to zero. The same user with the same password again is not a
+//! new guess and adds no drop, so that a script with an old password doesn't block the office that it runs in.
 //!
-//! A guess is under way from the password to the backend's answer. As many may be so at once as the client has failures left,
-//! and further ones wait: a hundred sessions that send theirs in the same moment have no more guesses than one.
+//! A guess is pending from the password to the backend's reply. At most as many are pending at once as the client has
+//! failures left, and further ones wait: a hundred sessions that send their passwords in the same moment get no more
+//! guesses than one.
 //!
-//! The rules come with each question, so that a reload changes them and forgets nobody. What is kept is bounded by
-//! [`CAPACITY`]. When it is full, whoever would be forgotten first makes room: a flood of addresses that failed once
-//! replaces itself, and not the one that failed often or is blocked. Until there is room again, the first failure of a
-//! client that isn't known is answered as late as the rules allow.
+//! The rules are passed in with each call, so that a reload changes them and keeps the counts. Memory is bounded by
+//! [`CAPACITY`]. When it is full, the record that would expire first is evicted: a flood of addresses with one failure
+//! each replaces itself, and not the records of clients with many failures or of blocked ones. Until there is room
+//! again, the reply to the first failure of an unknown client gets the longest delay.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
@@ -23,55 +25,54 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::base::SiteId;
-use crate::book::{self, Book};
-use crate::client::Client;
+use crate::base::expiring::{Expires, ExpiringMap};
+use crate::base::{ClientKey, SiteId};
 use crate::config::{GuardRules, is_in_any};
 
 /// Counts the failed logins of all clients.
 #[derive(Debug)]
 pub struct Guard {
-    state: Mutex<State>,
-    /// Random for each process, so that a [`Trial`] can't be foreseen, nor be compared outside of it.
+    state: Mutex<GuardState>,
+    /// Random for each process, so that an [`AttemptFingerprint`] can't be foreseen, nor be compared outside of it.
     keys: RandomState,
 }
 
 #[derive(Debug)]
-struct State {
-    book: Book<Key, Entry>,
-    /// The guesses that backends are judging. Only clients that have any.
-    under_way: HashMap<Key, Vec<Number>>,
+struct GuardState {
+    records: ExpiringMap<GuardKey, FailureRecord>,
+    /// The attempts that backends are checking. Only clients with at least one.
+    pending: HashMap<GuardKey, Vec<FingerprintValue>>,
 }
 
-/// Whether a guess may go to the backend.
+/// Whether a password may be sent to the backend.
 #[derive(Debug)]
-pub enum MayGuess {
-    /// Yes, and it is under way until this is dropped.
-    Yes(Guess),
-    /// When others of the client have been judged.
-    Later,
+pub enum AttemptDecision {
+    /// Yes; it is pending until this is dropped.
+    Allowed(PendingAttempt),
+    /// When other guesses of the client have been decided.
+    Wait,
     /// The client has failed too often.
-    No,
+    Blocked,
 }
 
-/// A guess that a backend is judging.
+/// An attempt that a backend is checking.
 #[derive(Debug)]
-#[must_use = "dropping it says that it has been judged"]
-pub struct Guess {
+#[must_use = "dropping it ends the attempt"]
+pub struct PendingAttempt {
     guard: Arc<Guard>,
-    key: Key,
-    trial: Number,
+    key: GuardKey,
+    fingerprint: FingerprintValue,
 }
 
-impl Drop for Guess {
+impl Drop for PendingAttempt {
     fn drop(&mut self) {
         let mut state = self.guard.state();
-        if let Some(guesses) = state.under_way.get_mut(&self.key) {
-            if let Some(at) = guesses.iter().position(|one| *one == self.trial) {
-                guesses.swap_remove(at);
+        if let Some(attempts) = state.pending.get_mut(&self.key) {
+            if let Some(at) = attempts.iter().position(|one| *one == self.fingerprint) {
+                attempts.swap_remove(at);
             }
-            if guesses.is_empty() {
-                state.under_way.remove(&self.key);
+            if attempts.is_empty() {
+                state.pending.remove(&self.key);
             }
         }
     }
@@ -79,31 +80,31 @@ impl Drop for Guess {
 
 /// What a failed login leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Consequence {
+pub struct Penalty {
     /// How long its reply is held back.
     pub delay: Duration,
-    /// What becomes of the client.
-    pub standing: Standing,
-    /// Nothing was known of the client, and there was no room left for it.
-    pub crowded: bool,
+    /// Whether the client may go on.
+    pub status: Status,
+    /// The client was unknown and the table full: another client's record was evicted.
+    pub evicted: bool,
 }
 
 /// Whether a client may try to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Status {
     /// It may.
     Admitted,
     /// It may not from now on.
     NewlyBlocked,
-    /// It may not, as it was told before.
+    /// It may not, and has been told so before.
     Blocked,
 }
 
-/// What a login tries, as a number that doesn't lead back to it.
+/// A keyed hash of the user and the secrets of one login attempt.
 #[derive(Debug, Clone)]
-pub struct Trial(DefaultHasher);
+pub struct AttemptFingerprint(DefaultHasher);
 
-impl Trial {
+impl AttemptFingerprint {
     /// A password or an account (RFC 959 §4.1.1).
     pub fn secret(&mut self, secret: &[u8]) {
         self.0.write(secret);
@@ -111,32 +112,32 @@ impl Trial {
         self.0.write_usize(secret.len());
     }
 
-    /// Two guesses in four thousand million have the same, and then the second isn't counted.
-    fn number(&self) -> Number {
+    /// 32 bits: with a probability of 2⁻³² two guesses collide, and the second is not counted.
+    fn value(&self) -> FingerprintValue {
         let [a, b, c, d, ..] = self.0.finish().to_ne_bytes();
-        Number::new(u32::from_ne_bytes([a, b, c, d])).unwrap_or(Number::MIN)
+        FingerprintValue::new(u32::from_ne_bytes([a, b, c, d])).unwrap_or(FingerprintValue::MIN)
     }
 }
 
-type Number = NonZeroU32;
+type FingerprintValue = NonZeroU32;
 
 impl Guard {
-    /// Nobody has failed yet.
+    /// A guard without failures.
     pub fn new() -> Self {
         Self {
-            state: Mutex::new(State {
-                book: Book::new(CAPACITY),
-                under_way: HashMap::new(),
+            state: Mutex::new(GuardState {
+                records: ExpiringMap::new(CAPACITY),
+                pending: HashMap::new(),
             }),
             keys: RandomState::new(),
         }
     }
 
     /// A login that begins with this argument of USER.
-    pub fn trial(&self, user: &[u8]) -> Trial {
-        let mut trial = Trial(self.keys.build_hasher());
-        trial.secret(user);
-        trial
+    pub fn fingerprint(&self, user: &[u8]) -> AttemptFingerprint {
+        let mut fingerprint = AttemptFingerprint(self.keys.build_hasher());
+        fingerprint.secret(user);
+        fingerprint
     }
 
     /// Whether `client` may try to log in at `site`.
@@ -144,47 +145,48 @@ impl Guard {
         if is_in_any(client, &rules.allow) {
             return true;
         }
-        let key = Key::of(client, Some(site));
+        let key = GuardKey::of(client, Some(site));
         let state = self.state();
-        let entry = state.book.get(&key);
-        entry.is_none_or(|entry| entry.blocked_until <= now)
+        let record = state.records.get(&key);
+        record.is_none_or(|record| record.blocked_until <= now)
     }
 
-    /// Whether `client` may try this at `site` now. The same user with the same password again is no further guess.
-    pub fn may_guess(
+    /// Whether `client` may try this at `site` now. The same user with the same password again does not count as a
+    /// further guess.
+    pub fn begin_attempt(
         self: &Arc<Self>,
         client: IpAddr,
         site: SiteId,
-        trial: &Trial,
+        fingerprint: &AttemptFingerprint,
         rules: &GuardRules,
         now: Instant,
-    ) -> MayGuess {
-        let (key, trial) = (Key::of(client, Some(site)), trial.number());
+    ) -> AttemptDecision {
+        let (key, fingerprint) = (GuardKey::of(client, Some(site)), fingerprint.value());
         let mut state = self.state();
-        let State { book, under_way } = &mut *state;
-        let entry = book.get(&key);
+        let GuardState { records, pending } = &mut *state;
+        let record = records.get(&key);
         let allowed = is_in_any(client, &rules.allow);
-        if !allowed && entry.is_some_and(|entry| now < entry.blocked_until) {
-            return MayGuess::No;
+        if !allowed && record.is_some_and(|record| now < record.blocked_until) {
+            return AttemptDecision::Blocked;
         }
-        let guesses = under_way.entry(key).or_default();
-        let is_known =
-            guesses.contains(&trial) || entry.is_some_and(|it| it.counted.contains(&Some(trial)));
-        if !allowed && !is_known && !guesses.is_empty() {
-            let failures = entry.map_or(0, |entry| entry.failures(rules, now));
-            let mut others = guesses.clone();
+        let attempts = pending.entry(key).or_default();
+        let is_known = attempts.contains(&fingerprint)
+            || record.is_some_and(|it| it.counted.contains(&Some(fingerprint)));
+        if !allowed && !is_known && !attempts.is_empty() {
+            let failures = record.map_or(0, |record| record.failures(rules, now));
+            let mut others = attempts.clone();
             others.sort_unstable();
             others.dedup();
             let left = rules.failures.saturating_sub(failures);
             if others.len() >= usize::try_from(left).unwrap_or(usize::MAX) {
-                return MayGuess::Later;
+                return AttemptDecision::Wait;
             }
         }
-        guesses.push(trial);
-        MayGuess::Yes(Guess {
+        attempts.push(fingerprint);
+        AttemptDecision::Allowed(PendingAttempt {
             guard: Arc::clone(self),
             key,
-            trial,
+            fingerprint,
         })
     }
 
@@ -193,39 +195,39 @@ impl Guard {
         &self,
         client: IpAddr,
         site: Option<SiteId>,
-        trial: &Trial,
+        fingerprint: &AttemptFingerprint,
         rules: &GuardRules,
         now: Instant,
-    ) -> Consequence {
+    ) -> Penalty {
         if is_in_any(client, &rules.allow) {
-            return Consequence {
+            return Penalty {
                 delay: Duration::ZERO,
-                standing: Standing::Admitted,
-                crowded: false,
+                status: Status::Admitted,
+                evicted: false,
             };
         }
-        let key = Key::of(client, site);
+        let key = GuardKey::of(client, site);
         let mut state = self.state();
-        let book = &mut state.book;
-        book.forget_until(now);
-        let mut entry = book.take(&key).unwrap_or(Entry::new(now));
-        entry.count(trial.number(), rules, now);
-        let failures = entry.failures(rules, now);
-        let standing = entry.judge(failures, rules, now);
-        let crowded = book.enter(key, entry);
-        Consequence {
-            delay: if crowded {
+        let records = &mut state.records;
+        records.expire(now);
+        let mut record = records.remove(&key).unwrap_or(FailureRecord::new(now));
+        record.count(fingerprint.value(), rules, now);
+        let failures = record.failures(rules, now);
+        let status = record.update_status(failures, rules, now);
+        let evicted = records.insert(key, record);
+        Penalty {
+            delay: if evicted {
                 rules.max_delay
             } else {
                 rules.delay_of(failures)
             },
-            standing,
-            crowded,
+            status,
+            evicted,
         }
     }
 
     /// A panic elsewhere can't have left it half written: nothing here panics between two changes.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, GuardState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -238,37 +240,37 @@ impl Default for Guard {
 
 /// What is counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Key {
-    client: Client,
+struct GuardKey {
+    client: ClientKey,
     /// None for logins that led to no site.
     site: Option<SiteId>,
 }
 
-impl Key {
+impl GuardKey {
     fn of(client: IpAddr, site: Option<SiteId>) -> Self {
         Self {
-            client: Client::of(client),
+            client: ClientKey::of(client),
             site,
         }
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct FailureRecord {
     /// When the last drop will have run out.
     empty_at: Instant,
     blocked_until: Instant,
     /// The last guesses that were counted, oldest first.
-    counted: [Option<Number>; REMEMBERED],
+    counted: [Option<FingerprintValue>; REMEMBERED],
 }
 
-impl book::Entry for Entry {
-    fn end(&self) -> Instant {
+impl Expires for FailureRecord {
+    fn expires_at(&self) -> Instant {
         self.empty_at.max(self.blocked_until)
     }
 }
 
-impl Entry {
+impl FailureRecord {
     fn new(now: Instant) -> Self {
         Self {
             empty_at: now,
@@ -278,43 +280,43 @@ impl Entry {
     }
 
     /// One drop more, unless this very guess has had its own.
-    fn count(&mut self, trial: Number, rules: &GuardRules, now: Instant) {
-        if self.counted.contains(&Some(trial)) {
+    fn count(&mut self, fingerprint: FingerprintValue, rules: &GuardRules, now: Instant) {
+        if self.counted.contains(&Some(fingerprint)) {
             return;
         }
         self.counted.rotate_left(1);
-        self.counted[REMEMBERED - 1] = Some(trial);
+        self.counted[REMEMBERED - 1] = Some(fingerprint);
         // A longer window of earlier rules doesn't matter, nor do failures beyond the one that blocked.
-        self.empty_at = (self.empty_at.max(now) + rules.drop()).min(now + rules.window);
+        self.empty_at = (self.empty_at.max(now) + rules.leak_interval()).min(now + rules.window);
     }
 
     /// What becomes of the client after so many failures.
-    fn judge(&mut self, failures: u32, rules: &GuardRules, now: Instant) -> Standing {
+    fn update_status(&mut self, failures: u32, rules: &GuardRules, now: Instant) -> Status {
         if now < self.blocked_until {
-            Standing::Blocked
+            Status::Blocked
         } else if failures >= rules.failures {
             self.blocked_until = now + rules.block;
-            Standing::NewlyBlocked
+            Status::NewlyBlocked
         } else {
-            Standing::Admitted
+            Status::Admitted
         }
     }
 
     fn failures(&self, rules: &GuardRules, now: Instant) -> u32 {
         let left = self.empty_at.saturating_duration_since(now).as_nanos();
-        u32::try_from(left.div_ceil(rules.drop().as_nanos())).unwrap_or(u32::MAX)
+        u32::try_from(left.div_ceil(rules.leak_interval().as_nanos())).unwrap_or(u32::MAX)
     }
 }
 
 impl GuardRules {
-    /// How long it takes to forget one failure.
-    fn drop(&self) -> Duration {
+    /// The time in which one failure leaks from the count.
+    fn leak_interval(&self) -> Duration {
         (self.window / self.failures.max(1)).max(Duration::from_nanos(1))
     }
 
     /// Nothing for the first ones, then twice as long for each.
     fn delay_of(&self, failures: u32) -> Duration {
-        let Some(doublings) = failures.checked_sub(SLIPS + 1) else {
+        let Some(doublings) = failures.checked_sub(FREE_FAILURES + 1) else {
             return Duration::ZERO;
         };
         let factor = 2_u32.checked_pow(doublings).unwrap_or(u32::MAX);
@@ -326,7 +328,7 @@ impl GuardRules {
 pub const CAPACITY: usize = 65_536;
 
 /// How many failures are answered at once: people mistype.
-const SLIPS: u32 = 3;
+const FREE_FAILURES: u32 = 3;
 
 /// How many guesses of a client are remembered, to know them again.
 const REMEMBERED: usize = 4;

@@ -1,49 +1,50 @@
-//! Who may come in: how many sessions run at once, in all and for one client, and how many one client may begin in a
+//! Admission limits: how many sessions run at once, in all and for one client, and how many one client may begin in a
 //! minute. How many are at one site is counted with [that site](crate::backend).
 //!
-//! Asked right after accept, before TLS or a backend costs anything. Behind a load balancer the client isn't known yet
-//! by then: a place among all is reserved first, and becomes the client's once its address is there. The limits come with
-//! each question, so that a reload changes them for new sessions and leaves the running ones alone.
+//! Checked right after accept, before TLS or a backend costs anything. Behind a load balancer the client isn't known
+//! yet by then: a slot among all sessions is reserved first, and assigned to the client once its address is known. The
+//! limits are passed in with each call, so that a reload changes them for new sessions and leaves the running ones
+//! alone.
 
-mod pace;
+mod rate;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::client::Client;
+use crate::base::ClientKey;
 use crate::config::{Limits, is_in_any};
 
-use pace::Pace;
+use rate::RateLimiter;
 
 /// Counts the sessions that run. Its memory grows with those, and is bounded for clients that came and went.
 #[derive(Debug, Default)]
 pub struct Limiter {
-    open: Mutex<Open>,
+    open: Mutex<Counts>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct Counts {
     total: usize,
     /// Only clients with at least one session.
-    by_client: HashMap<Client, usize>,
-    pace: Pace,
+    by_client: HashMap<ClientKey, usize>,
+    rate: RateLimiter,
 }
 
-impl Default for Open {
+impl Default for Counts {
     fn default() -> Self {
         Self {
             total: 0,
             by_client: HashMap::new(),
-            pace: Pace::new(),
+            rate: RateLimiter::new(),
         }
     }
 }
 
 /// Why a session isn't let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum LimitExceeded {
     /// As many sessions run as may run in all.
     #[error("too many sessions in all")]
     Total,
@@ -52,22 +53,22 @@ pub enum Refused {
     PerClient,
     /// This client has begun as many sessions as it may in a minute.
     #[error("too many new sessions from this client")]
-    Pace,
+    Rate,
 }
 
-/// A place among all sessions for one whose client isn't known yet; given back when this is dropped.
+/// A slot among all sessions for a client that isn't known yet; released when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping the place gives it back"]
-pub struct Place {
+pub struct Reservation {
     limiter: Arc<Limiter>,
 }
 
-/// A session's place, given back when this is dropped.
+/// A session's slot, released when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping the permit gives the session's place back"]
 pub struct Permit {
-    place: Place,
-    client: Client,
+    reservation: Reservation,
+    client: ClientKey,
 }
 
 impl Limiter {
@@ -76,7 +77,7 @@ impl Limiter {
         Self::default()
     }
 
-    /// Takes a place for one session of `client`.
+    /// Takes a slot for one session of `client`.
     ///
     /// # Errors
     /// If all places, or all that one client may have, are taken, or if it comes too often.
@@ -85,22 +86,22 @@ impl Limiter {
         client: IpAddr,
         limits: &Limits,
         now: Instant,
-    ) -> Result<Permit, Refused> {
+    ) -> Result<Permit, LimitExceeded> {
         self.reserve(limits)?.admit(client, limits, now)
     }
 
-    /// Takes a place for a session of whoever it will turn out to be.
+    /// Takes a slot for a session whose client is not known yet.
     ///
     /// # Errors
     /// If all places are taken.
-    pub fn reserve(self: &Arc<Self>, limits: &Limits) -> Result<Place, Refused> {
+    pub fn reserve(self: &Arc<Self>, limits: &Limits) -> Result<Reservation, LimitExceeded> {
         let mut open = self.lock();
         if open.total >= limits.sessions {
-            return Err(Refused::Total);
+            return Err(LimitExceeded::Total);
         }
         open.total += 1;
         drop(open);
-        Ok(Place {
+        Ok(Reservation {
             limiter: Arc::clone(self),
         })
     }
@@ -114,8 +115,8 @@ impl Limiter {
             return Ok(());
         }
         let per_minute = limits.sessions_per_client_per_minute;
-        let pace = &mut self.lock().pace;
-        pace.admit(Client::of(client), per_minute, now)
+        let rate = &mut self.lock().rate;
+        rate.admit(ClientKey::of(client), per_minute, now)
     }
 
     /// How many sessions run.
@@ -124,40 +125,45 @@ impl Limiter {
     }
 
     /// A panic elsewhere can't have left the counts half changed: nothing here panics between two changes.
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
-    /// Makes it the place of a session of `client`.
+impl Reservation {
+    /// Assigns the slot to a session of `client`.
     ///
     /// # Errors
-    /// If all that one client may have are taken, or if it comes too often; then this place is free again.
-    pub fn admit(self, client: IpAddr, limits: &Limits, now: Instant) -> Result<Permit, Refused> {
+    /// If the client has all the sessions that it may have, or begins them too often; then the slot is free again.
+    pub fn admit(
+        self,
+        client: IpAddr,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<Permit, LimitExceeded> {
         let allowed = is_in_any(client, &limits.allow);
-        let client = Client::of(client);
+        let client = ClientKey::of(client);
         let mut open = self.limiter.lock();
         let sessions = open.by_client.get(&client).copied().unwrap_or(0);
         if !allowed {
             if sessions >= limits.sessions_per_client {
-                return Err(Refused::PerClient);
+                return Err(LimitExceeded::PerClient);
             }
             let per_minute = limits.sessions_per_client_per_minute;
-            if open.pace.admit(client, per_minute, now).is_err() {
-                return Err(Refused::Pace);
+            if open.rate.admit(client, per_minute, now).is_err() {
+                return Err(LimitExceeded::Rate);
             }
         }
         open.by_client.insert(client, sessions + 1);
         drop(open);
         Ok(Permit {
-            place: self,
+            reservation: self,
             client,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let mut open = self.limiter.lock();
         open.total = open.total.saturating_sub(1);
@@ -166,7 +172,7 @@ impl Drop for Place {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let sessions = &mut self.place.limiter.lock().by_client;
+        let sessions = &mut self.reservation.limiter.lock().by_client;
         match sessions.get_mut(&self.client) {
             Some(count) if *count > 1 => *count -= 1,
             // Nothing is kept of a client that has none.

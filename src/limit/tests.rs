@@ -1,4 +1,4 @@
-//! Who is let in and who isn't, and what is kept of either.
+//! Admission and refusal, and the state kept for either.
 
 use super::*;
 use std::num::NonZeroU32;
@@ -16,7 +16,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn refused(result: Result<Permit, Refused>) -> Option<Refused> {
+fn refused(result: Result<Permit, LimitExceeded>) -> Option<LimitExceeded> {
     result.err()
 }
 
@@ -29,7 +29,7 @@ fn a_client_gets_its_share_and_no_more() {
     ];
     assert_eq!(
         refused(limiter.admit(ip("10.0.0.1"), &LIMITS, Instant::now())),
-        Some(Refused::PerClient)
+        Some(LimitExceeded::PerClient)
     );
     assert_eq!(
         refused(limiter.admit(ip("10.0.0.2"), &LIMITS, Instant::now())),
@@ -50,7 +50,7 @@ fn the_total_is_for_everybody() {
         .into();
     assert_eq!(
         refused(limiter.admit(ip("10.0.0.4"), &LIMITS, Instant::now())),
-        Some(Refused::Total)
+        Some(LimitExceeded::Total)
     );
 }
 
@@ -61,7 +61,7 @@ fn who_is_not_known_yet_takes_a_place_among_all_and_no_clients() {
     assert_eq!(places.len(), 3);
     assert_eq!(
         limiter.reserve(&LIMITS).err(),
-        Some(Refused::Total),
+        Some(LimitExceeded::Total),
         "they are bounded, too"
     );
     assert!(limiter.lock().by_client.is_empty());
@@ -73,7 +73,7 @@ fn who_is_not_known_yet_takes_a_place_among_all_and_no_clients() {
             .admit(ip("10.0.0.1"), &LIMITS, Instant::now())
     };
     let _held = [admit(), admit()];
-    assert_eq!(refused(admit()), Some(Refused::PerClient));
+    assert_eq!(refused(admit()), Some(LimitExceeded::PerClient));
     assert_eq!(limiter.open(), 2, "the place of the refused one is free");
 }
 
@@ -91,7 +91,7 @@ fn a_client_that_comes_too_often_is_refused_until_its_time_has_passed() {
     };
     assert_eq!(come("10.0.0.1", 0), None);
     assert_eq!(come("10.0.0.1", 0), None);
-    assert_eq!(come("10.0.0.1", 29), Some(Refused::Pace));
+    assert_eq!(come("10.0.0.1", 29), Some(LimitExceeded::Rate));
     assert_eq!(limiter.open(), 0, "the place of the refused one is free");
     assert_eq!(come("10.0.0.2", 29), None);
     assert_eq!(come("10.0.0.1", 30), None);
@@ -108,7 +108,7 @@ fn who_has_too_many_sessions_already_is_not_counted_as_beginning_one() {
     let come = || limiter.admit(ip("10.0.0.1"), &limits, Instant::now());
     let held = come();
     for _ in 0..10 {
-        assert_eq!(refused(come()), Some(Refused::PerClient));
+        assert_eq!(refused(come()), Some(LimitExceeded::PerClient));
     }
     drop(held);
     assert_eq!(refused(come()), None);
@@ -126,7 +126,7 @@ fn clients_that_are_allowed_come_as_often_as_they_like_and_count_among_all() {
     let come = |client| limiter.admit(ip(client), &limits, Instant::now());
     let _held = [come("10.0.0.1"), come("::ffff:10.0.0.1"), come("10.0.0.1")]
         .map(|admitted| admitted.expect("a place"));
-    assert_eq!(refused(come("10.0.0.1")), Some(Refused::Total));
+    assert_eq!(refused(come("10.0.0.1")), Some(LimitExceeded::Total));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn spellings_of_one_address_are_one_client() {
     ];
     assert_eq!(
         refused(limiter.admit(ip("10.0.0.1"), &LIMITS, Instant::now())),
-        Some(Refused::PerClient)
+        Some(LimitExceeded::PerClient)
     );
 }
 
@@ -167,7 +167,7 @@ fn an_ipv6_64_is_one_client() {
     ];
     assert_eq!(
         refused(limiter.admit(ip("2001:db8:0:1::3"), &LIMITS, Instant::now())),
-        Some(Refused::PerClient)
+        Some(LimitExceeded::PerClient)
     );
     assert_eq!(
         refused(limiter.admit(ip("2001:db8:0:2::1"), &LIMITS, Instant::now())),
@@ -189,7 +189,7 @@ fn lower_limits_after_a_reload_hold_for_new_sessions() {
     };
     assert_eq!(
         refused(limiter.admit(ip("10.0.0.3"), &lower, Instant::now())),
-        Some(Refused::Total)
+        Some(LimitExceeded::Total)
     );
     drop(held);
     assert_eq!(

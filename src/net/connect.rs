@@ -39,7 +39,7 @@ pub async fn control(addresses: &[SocketAddr], patience: Duration) -> io::Result
 /// compares: both are routed to the same one.
 ///
 /// Not bound to that address: binding takes a port for all peers alike, for a minute after an upload, too. Some 28,000
-/// uploads a minute would leave none for anybody; unbound, that many are left for each backend's port.
+/// uploads a minute would exhaust them; unbound, that many are available for each backend's port.
 ///
 /// # Errors
 /// Those of `connect(2)`.
@@ -47,7 +47,7 @@ pub async fn data_to_backend(to: SocketAddr) -> io::Result<TcpStream> {
     data_socket(to)?.connect(to).await
 }
 
-/// Listens for a backend's data connection in active mode; the address is what it is told.
+/// Listens for a backend's data connection in active mode; the returned address is the one for PORT.
 ///
 /// # Errors
 /// Those of `bind(2)` and `listen(2)`.
@@ -57,7 +57,7 @@ pub async fn listen_for_backend(at: IpAddr) -> io::Result<(TcpListener, SocketAd
     Ok((listener, address))
 }
 
-/// Waits for the data connection of the backend at `from`, and resets whoever else comes.
+/// Waits for the data connection of the backend at `from`, and resets connections from other addresses.
 ///
 /// # Errors
 /// Those of `accept(2)`.

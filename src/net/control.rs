@@ -21,18 +21,18 @@ pub struct ControlConnection {
     lines: LineBuffer,
     /// How it ended: `UnexpectedEof` if the peer closed it.
     end: Option<Arc<io::Error>>,
-    sending: Sending,
+    write_state: WriteState,
 }
 
-/// Whether the peer can still be told anything.
+/// Whether the peer can still be sent anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sending {
-    Possible,
+enum WriteState {
+    Open,
     /// It may have part of what it was sent last, and would take what follows for the rest.
-    Over,
+    Failed,
 }
 
-/// Who is at the other end.
+/// The kind of peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Peer {
     Client,
@@ -56,7 +56,7 @@ impl ControlConnection {
             peer,
             lines: LineBuffer::new(line_limit),
             end: None,
-            sending: Sending::Possible,
+            write_state: WriteState::Open,
         }
     }
 
@@ -68,8 +68,9 @@ impl ControlConnection {
     /// Gives the connection up for a TLS handshake on its socket.
     ///
     /// # Errors
-    /// If bytes have been read that nobody has taken: they came in clear text, behind a command that asks for TLS, from
-    /// whoever sits on the way (CVE-2011-0411, CVE-2021-22947). Under TLS, too. The connection comes back, to be closed.
+    /// If bytes have been read and not consumed: they came in clear text, behind a command that asks for TLS, and a man
+    /// in the middle may have injected them (CVE-2011-0411, CVE-2021-22947). Also if the connection is under TLS. The
+    /// connection is returned, to be closed.
     pub fn into_clear_socket(self) -> Result<TcpStream, Box<Self>> {
         match self.stream {
             Stream::Plain(socket) if self.lines.is_empty() => Ok(socket),
@@ -145,7 +146,7 @@ impl ControlConnection {
     /// # Errors
     /// If the peer is gone, or hasn't taken them after [`WRITE_PATIENCE`]; then nothing more can be sent.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if std::mem::replace(&mut self.sending, Sending::Over) == Sending::Over {
+        if std::mem::replace(&mut self.write_state, WriteState::Failed) == WriteState::Failed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let sending = async {
@@ -153,7 +154,7 @@ impl ControlConnection {
             self.stream.flush().await
         };
         timeout(WRITE_PATIENCE, sending).await??;
-        self.sending = Sending::Possible;
+        self.write_state = WriteState::Open;
         Ok(())
     }
 

@@ -1,8 +1,8 @@
-//! Deadlines for what comes over the network, which what has arrived in time meets.
+//! Deadlines for network input: input that has arrived in time counts, even if it is read later.
 //!
-//! A process that was suspended (a virtual machine's pause, a frozen cgroup, SIGSTOP) wakes up to all its timers before tokio
-//! has looked at its sockets. So a deadline that is over waits for one turn of the reactor: the next timer comes when the
-//! sockets have been looked at.
+//! A process that was suspended (a virtual machine's pause, a frozen cgroup, SIGSTOP) finds all its timers expired
+//! before tokio has polled its sockets. So an expired deadline waits for one turn of the reactor: the next timer fires
+//! after the sockets have been polled.
 
 use std::io;
 use std::pin::pin;
@@ -10,37 +10,37 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// Time is over, and what was waited for hasn't arrived.
+/// The time limit is over, and the awaited future is not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Late;
+pub struct Elapsed;
 
-impl From<Late> for io::Error {
-    fn from(_: Late) -> Self {
+impl From<Elapsed> for io::Error {
+    fn from(_: Elapsed) -> Self {
         io::ErrorKind::TimedOut.into()
     }
 }
 
-/// What `future` comes to.
+/// The output of `future`.
 ///
 /// # Errors
 /// If it takes longer than `patience`.
-pub async fn timeout<T>(patience: Duration, future: impl Future<Output = T>) -> Result<T, Late> {
+pub async fn timeout<T>(patience: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut future = pin!(future);
     tokio::select! {
         biased;
         done = &mut future => Ok(done),
-        () = late(patience) => Err(Late),
+        () = elapsed(patience) => Err(Elapsed),
     }
 }
 
-/// Resolves when `patience` is over, and what arrived before that has been seen.
-pub async fn late(patience: Duration) {
+/// Resolves when `patience` is over, and input that arrived before that has been polled.
+pub async fn elapsed(patience: Duration) {
     sleep(patience).await;
     sleep(REACTOR_TURN).await;
 }
 
-/// Lets `future` do what can be done without waiting.
-pub async fn at_once(future: impl Future<Output = ()>) {
+/// Polls `future` once.
+pub async fn poll_once(future: impl Future<Output = ()>) {
     tokio::select! {
         biased;
         () = future => {}
@@ -60,6 +60,6 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(timeout(second, sleep(second)).await, Ok(()));
         let later = sleep(second + REACTOR_TURN * 3);
-        assert_eq!(timeout(second, later).await, Err(Late));
+        assert_eq!(timeout(second, later).await, Err(Elapsed));
     }
 }

@@ -30,27 +30,27 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// What helps where an address can't be listened on, to stand behind the error; nothing where that says all.
-pub fn remedy(address: SocketAddr, error: &io::Error) -> String {
+pub fn bind_error_hint(address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "; `ss -tanp 'sport = :{port}'` shows by whom: another program (give one of the two another port), a Portcullis that \
-             still drains (wait for its end), a listener of this one on another address (restart instead of reloading), or an \
-             outgoing connection (sysctl net.ipv4.ip_local_reserved_ports={port} keeps them off)"
+            "; `ss -tanp 'sport = :{port}'` shows what uses it: another program (use another port for one of the two), a Portcullis that \
+             still drains (wait until it exits), a listener of this process on another address (restart instead of reloading), or an \
+             outgoing connection (reserve the port: sysctl net.ipv4.ip_local_reserved_ports={port})"
         ),
         io::ErrorKind::PermissionDenied if port < 1024 => format!(
             "; ports below 1024 need CAP_NET_BIND_SERVICE, which deploy/systemd grants, or sysctl \
              net.ipv4.ip_unprivileged_port_start={port}"
         ),
         io::ErrorKind::AddrNotAvailable => format!(
-            "; no interface of this machine has the address {}, which a listener (`listeners`) or the admin endpoint is to have",
+            "; no interface of this machine has the address {}, which is configured for a listener (`listeners`) or the admin endpoint",
             address.ip()
         ),
         _ => String::new(),
     }
 }
 
-/// Accepts from one listener and never gives up.
+/// Accepts from one listener; survives every error.
 ///
 /// With no file descriptor free, accept(2) fails at once for as long as the client waits; without a pause that is a
 /// busy loop of millions of failures a second.

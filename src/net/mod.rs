@@ -1,5 +1,4 @@
-//! Sockets: listening, connecting, who is behind a balancer, lines on a control connection, bytes between two data
-//! connections.
+//! Sockets: listening, connecting, PROXY headers, lines on a control connection, bytes between two data connections.
 
 pub mod connect;
 pub mod control;

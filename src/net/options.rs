@@ -14,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 pub fn control(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    // NAT gateways forget control connections that are silent during a long transfer.
+    // NAT gateways drop idle control connections during a long transfer.
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
             .with_time(KEEPALIVE)
@@ -50,12 +50,12 @@ pub fn data_before_connect(socket: &TcpSocket) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(PEER_SILENCE))
 }
 
-/// Lets the peer of a data connection take no byte for as long as a transfer may stand still. To the kernel a peer that
-/// doesn't read is as silent as one that is gone.
+/// Sets TCP_USER_TIMEOUT above the time that a transfer may stall. To the kernel a peer that doesn't read looks like
+/// one that is gone.
 ///
 /// # Errors
 /// Those of `setsockopt(2)`.
-pub fn bear_standstill(stream: &TcpStream, idle: Duration) -> io::Result<()> {
+pub fn set_stall_timeout(stream: &TcpStream, idle: Duration) -> io::Result<()> {
     let silence = idle.saturating_add(MARGIN).min(LONGEST);
     if silence <= PEER_SILENCE {
         return Ok(());
@@ -64,7 +64,7 @@ pub fn bear_standstill(stream: &TcpStream, idle: Duration) -> io::Result<()> {
 }
 
 /// Ends our direction of a data connection as a complete one: disarms the reset and sends FIN, which takes along what
-/// [`hold_for_fin`] has held back. There is nothing to wait for in between, so no FIN is sent by accident.
+/// [`cork`] has held back. There is nothing to wait for in between, so no FIN is sent by accident.
 ///
 /// # Errors
 /// If the peer has reset the connection, also since the last write: shutdown(2) alone would find no connection, and
@@ -82,7 +82,7 @@ pub fn finish(stream: &TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `setsockopt(2)`.
-pub fn acknowledge(stream: &TcpStream) -> io::Result<()> {
+pub fn quickack(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_quickack(true)
 }
 
@@ -91,14 +91,14 @@ pub fn acknowledge(stream: &TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `setsockopt(2)`.
-pub fn hold_for_fin(stream: &TcpStream) -> io::Result<()> {
+pub fn cork(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_cork(true)
 }
 
-/// A silent control connection is probed this often.
+/// Interval of keepalive probes on an idle control connection.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How long sent bytes may stay without acknowledgement before the peer counts as gone.
+/// How long sent bytes may stay unacknowledged before the peer counts as lost.
 const PEER_SILENCE: Duration = Duration::from_secs(180);
 
 /// By how much the kernel's time for a standstill is longer than ours, which knows what to tell whom.
@@ -120,12 +120,12 @@ mod tests {
         for (idle, silence) in [(1, 180), (120, 180), (121, 181), (3600, 3660)] {
             let stream = TcpStream::connect(peer).await.unwrap();
             data(&stream).unwrap();
-            bear_standstill(&stream, Duration::from_secs(idle)).unwrap();
+            set_stall_timeout(&stream, Duration::from_secs(idle)).unwrap();
             let set = SockRef::from(&stream).tcp_user_timeout().unwrap();
             assert_eq!(set, Some(Duration::from_secs(silence)), "{idle}");
         }
         let stream = TcpStream::connect(peer).await.unwrap();
         // More than the kernel can count.
-        bear_standstill(&stream, Duration::MAX).unwrap();
+        set_stall_timeout(&stream, Duration::MAX).unwrap();
     }
 }

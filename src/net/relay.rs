@@ -1,4 +1,4 @@
-//! The byte pump: from one data connection to the other until the source ends, and how it ended.
+//! Copies bytes from one data connection to the other until the source ends, and how it ended.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,12 +11,12 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::deadline::REACTOR_TURN;
-use super::source::{PlainSource, Source, SourceEnd, Supply};
+use super::source::{Fill, PlainSource, Source, SourceEnd};
 use super::stream::Stream;
 
-/// Why a relay broke off.
+/// Why a relay failed.
 #[derive(Debug)]
-pub enum Broken {
+pub enum RelayError {
     /// The source's connection failed.
     Source(io::Error),
     /// The source sent nothing for too long.
@@ -27,33 +27,33 @@ pub enum Broken {
     SinkIdle,
 }
 
-/// How long either side may stand still.
-pub trait Patience {
-    /// When a step is over that began at this moment, as far as is known now. It may become later or earlier, but no
-    /// earlier than this far from now.
-    fn over(&self, began: Instant) -> Instant;
+/// The time limit of a step without progress, on either side.
+pub trait StepTimeout {
+    /// The deadline of a step that began at this moment, as known now. It may move later or earlier, but not to
+    /// less than [`StepTimeout::shortest`] from now.
+    fn deadline(&self, began: Instant) -> Instant;
 
-    /// How far from now.
-    fn least(&self) -> Duration;
+    /// The shortest distance of any deadline from now.
+    fn shortest(&self) -> Duration;
 }
 
-impl Patience for Duration {
-    fn over(&self, began: Instant) -> Instant {
+impl StepTimeout for Duration {
+    fn deadline(&self, began: Instant) -> Instant {
         began + *self
     }
 
-    fn least(&self) -> Duration {
+    fn shortest(&self) -> Duration {
         *self
     }
 }
 
 /// A source that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct RelayEnd {
     /// How.
     pub end: SourceEnd,
-    /// Since when it had stood still before, if it had.
-    pub still_since: Option<Instant>,
+    /// Since when it had stalled before, if it had.
+    pub stalled_since: Option<Instant>,
 }
 
 /// Copies from `source` to `sink` until the source ends; then every byte is with the sink's kernel. Nothing is closed.
@@ -61,62 +61,62 @@ pub struct Ended {
 /// `patience` bounds each step on either side, and `moved` counts the bytes as they go.
 ///
 /// # Errors
-/// If either side fails or stands still.
+/// If either side fails or stalls.
 pub async fn relay(
     source: &mut Source,
     sink: &mut Stream,
-    patience: &impl Patience,
+    step_timeout: &impl StepTimeout,
     moved: &AtomicU64,
-) -> Result<Ended, Broken> {
-    let mut deadline = StepDeadline::new(patience);
+) -> Result<RelayEnd, RelayError> {
+    let mut deadline = StepDeadline::new(step_timeout);
     loop {
-        let supply = deadline
-            .bound(poll_fn(|context| source.poll_supply(context)))
+        let fill = deadline
+            .bound(poll_fn(|context| source.poll_fill(context)))
             .await
-            .ok_or(Broken::SourceIdle)?
-            .map_err(Broken::Source)?;
-        if let Supply::End(end) = supply {
-            let still_since = deadline.began;
-            return Ok(Ended { end, still_since });
+            .ok_or(RelayError::SourceIdle)?
+            .map_err(RelayError::Source)?;
+        if let Fill::End(end) = fill {
+            let stalled_since = deadline.began;
+            return Ok(RelayEnd { end, stalled_since });
         }
-        let mut rest = source.bytes();
+        let mut rest = source.buffer();
         while !rest.is_empty() {
             let writing = poll_fn(|context| Pin::new(&mut *sink).poll_write(context, rest));
-            let taken = deadline
+            let written = deadline
                 .bound(writing)
                 .await
-                .ok_or(Broken::SinkIdle)?
-                .map_err(Broken::Sink)?;
-            moved.fetch_add(taken as u64, Ordering::Relaxed);
-            rest = &rest[taken..];
+                .ok_or(RelayError::SinkIdle)?
+                .map_err(RelayError::Sink)?;
+            moved.fetch_add(written as u64, Ordering::Relaxed);
+            rest = &rest[written..];
         }
         // rustls keeps what the socket did not take at once. "With the sink" means with its kernel.
         deadline
             .bound(sink.flush())
             .await
-            .ok_or(Broken::SinkIdle)?
-            .map_err(Broken::Sink)?;
-        source.taken();
+            .ok_or(RelayError::SinkIdle)?
+            .map_err(RelayError::Sink)?;
+        source.consume();
     }
 }
 
-/// Waits for the first bytes of a source until they are `enough`, or all that there are. They stay with the source. Gives
-/// since when it had stood still before its end, if it has ended.
+/// Waits for the first bytes of a source until they are `enough`, or all that there are. They stay in its buffer.
+/// Returns since when it had stalled before its end, if it has ended.
 ///
 /// # Errors
-/// If it fails or stands still.
+/// If it fails or stalls.
 pub async fn first_bytes(
     source: &mut PlainSource,
     enough: impl Fn(&[u8]) -> bool,
-    patience: &impl Patience,
-) -> Result<Option<Instant>, Broken> {
-    let mut deadline = StepDeadline::new(patience);
-    while !enough(source.bytes()) {
+    step_timeout: &impl StepTimeout,
+) -> Result<Option<Instant>, RelayError> {
+    let mut deadline = StepDeadline::new(step_timeout);
+    while !enough(source.buffer()) {
         let more = deadline
             .bound(poll_fn(|context| source.poll_more(context)))
             .await
-            .ok_or(Broken::SourceIdle)?
-            .map_err(Broken::Source)?;
+            .ok_or(RelayError::SourceIdle)?
+            .map_err(RelayError::Source)?;
         if !more {
             return Ok(deadline.began);
         }
@@ -127,17 +127,17 @@ pub async fn first_bytes(
 /// A bound on each of many steps, for which one timer is set: most steps are over before it matters, and setting a timer
 /// for each of them would cost more than the step.
 struct StepDeadline<'a, P> {
-    patience: &'a P,
+    step_timeout: &'a P,
     timer: Pin<Box<Sleep>>,
     /// When the last step began, if it had to wait.
     began: Option<Instant>,
 }
 
-impl<'a, P: Patience> StepDeadline<'a, P> {
-    fn new(patience: &'a P) -> Self {
+impl<'a, P: StepTimeout> StepDeadline<'a, P> {
+    fn new(step_timeout: &'a P) -> Self {
         Self {
-            timer: Box::pin(sleep_until(Instant::now() + patience.least())),
-            patience,
+            timer: Box::pin(sleep_until(Instant::now() + step_timeout.shortest())),
+            step_timeout,
             began: None,
         }
     }
@@ -145,14 +145,14 @@ impl<'a, P: Patience> StepDeadline<'a, P> {
     /// `None` if the step took too long.
     async fn bound<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
         let mut step = pin!(step);
-        let mut look = Look::First;
+        let mut check = TimerCheck::First;
         self.began = None;
         poll_fn(|context| {
             if let Poll::Ready(done) = step.as_mut().poll(context) {
                 return Poll::Ready(Some(done));
             }
             let began = *self.began.get_or_insert_with(Instant::now);
-            self.poll_timer(began, &mut look, context).map(|()| None)
+            self.poll_timer(began, &mut check, context).map(|()| None)
         })
         .await
     }
@@ -160,19 +160,19 @@ impl<'a, P: Patience> StepDeadline<'a, P> {
     fn poll_timer(
         &mut self,
         began: Instant,
-        look: &mut Look,
+        check: &mut TimerCheck,
         context: &mut Context<'_>,
     ) -> Poll<()> {
         while self.timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
-            let over = self.patience.over(began);
-            let next = match look {
-                _ if now < over => over.min(now + self.patience.least()),
-                Look::First => {
-                    *look = Look::Second;
+            let deadline = self.step_timeout.deadline(began);
+            let next = match check {
+                _ if now < deadline => deadline.min(now + self.step_timeout.shortest()),
+                TimerCheck::First => {
+                    *check = TimerCheck::Second;
                     now + REACTOR_TURN
                 }
-                Look::Second => return Poll::Ready(()),
+                TimerCheck::Second => return Poll::Ready(()),
             };
             self.timer.as_mut().reset(next);
         }
@@ -180,8 +180,8 @@ impl<'a, P: Patience> StepDeadline<'a, P> {
     }
 }
 
-/// How often has been looked whether a step is done whose time is over.
-enum Look {
+/// How often an expired step has been checked for completion.
+enum TimerCheck {
     First,
     /// The reactor has been asked since.
     Second,

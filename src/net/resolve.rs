@@ -1,8 +1,8 @@
 //! Names and their addresses; the name of a backend is looked up by one look-up at a time.
 //!
-//! getaddrinfo(3) holds a thread until the name server has answered or its own patience is over, also when nobody waits
-//! for it any more. The runtime has a few hundred such threads for everybody: the logins of one site whose name server
-//! says nothing would take them all, and with them other sites' look-ups and the watch over the certificate.
+//! getaddrinfo(3) blocks a thread until the name server has answered or its own timeout is over, even when the result
+//! is no longer needed. The runtime has a few hundred such threads in all: the logins of one site whose name server
+//! does not answer would use up all of them, and block other sites' lookups and the certificate watch.
 
 use std::collections::HashMap;
 use std::io;
@@ -35,13 +35,13 @@ pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 #[derive(Debug, Default)]
 pub struct Resolver {
     /// By name and port. No more than there are backends in configurations.
-    running: Mutex<HashMap<Name, Answer>>,
+    running: Mutex<HashMap<HostAndPort, SharedLookup>>,
 }
 
-type Name = (String, u16);
+type HostAndPort = (String, u16);
 
-/// `None` until it is there. An error goes to everybody who waits, so it's shared.
-type Answer = watch::Receiver<Option<Result<Vec<SocketAddr>, Arc<io::Error>>>>;
+/// `None` until the lookup is done. All waiting tasks get the same error, so it is shared.
+type SharedLookup = watch::Receiver<Option<Result<Vec<SocketAddr>, Arc<io::Error>>>>;
 
 impl Resolver {
     /// As [`look_up`], by the look-up of this name that is under way if there is one.
@@ -53,55 +53,59 @@ impl Resolver {
             // No thread, no task.
             return look_up(host, port).await;
         }
-        let ask = |(host, port): Name| async move { look_up(&host, port).await };
-        self.share((host.to_owned(), port), ask).await
+        let start = |(host, port): HostAndPort| async move { look_up(&host, port).await };
+        self.share((host.to_owned(), port), start).await
     }
 
     /// What the running look-up of this name says, or a new one.
     async fn share<F>(
         self: &Arc<Self>,
-        name: Name,
-        ask: impl FnOnce(Name) -> F,
+        name: HostAndPort,
+        start: impl FnOnce(HostAndPort) -> F,
     ) -> io::Result<Vec<SocketAddr>>
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
-        let mut answer = self.join_or_begin(name, ask);
-        let told = answer.wait_for(Option::is_some).await;
-        match told.as_deref() {
+        let mut lookup_result = self.join_or_begin(name, start);
+        let result = lookup_result.wait_for(Option::is_some).await;
+        match result.as_deref() {
             Ok(Some(Ok(addresses))) => Ok(addresses.clone()),
             Ok(Some(Err(error))) => Err(io::Error::new(error.kind(), Arc::clone(error))),
             Ok(None) | Err(_) => Err(io::Error::other("the look-up broke off")),
         }
     }
 
-    /// A new one runs in a task of its own, which goes on when those who wait have given up: whoever asks next waits for
-    /// the same.
-    fn join_or_begin<F>(self: &Arc<Self>, name: Name, ask: impl FnOnce(Name) -> F) -> Answer
+    /// A new lookup runs in its own task, which goes on when the waiting tasks have given up: later calls wait for the
+    /// same one.
+    fn join_or_begin<F>(
+        self: &Arc<Self>,
+        name: HostAndPort,
+        start: impl FnOnce(HostAndPort) -> F,
+    ) -> SharedLookup
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
         let mut running = self.lock();
-        if let Some(answer) = running.get(&name)
+        if let Some(lookup_result) = running.get(&name)
             // Closed without an answer: it broke off.
-            && answer.has_changed().is_ok()
+            && lookup_result.has_changed().is_ok()
         {
-            return answer.clone();
+            return lookup_result.clone();
         }
-        let (tell, answer) = watch::channel(None);
-        running.insert(name.clone(), answer.clone());
-        let asking = ask(name.clone());
+        let (sender, lookup_result) = watch::channel(None);
+        running.insert(name.clone(), lookup_result.clone());
+        let lookup = start(name.clone());
         let resolver = Arc::clone(self);
         tokio::spawn(async move {
-            let result = asking.await.map_err(Arc::new);
-            // First, so that nobody who asks from now on is told what may be old.
+            let result = lookup.await.map_err(Arc::new);
+            // Removed first, so that a call from now on does not get an old result.
             resolver.lock().remove(&name);
-            tell.send_replace(Some(result));
+            sender.send_replace(Some(result));
         });
-        answer
+        lookup_result
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Answer>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<HostAndPort, SharedLookup>> {
         // Every change is a single insertion or removal.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// A name server that answers when it is told to, and counts its questions.
+    /// A name server that answers on request, and counts its queries.
     struct Server {
         resolver: Arc<Resolver>,
         asked: Arc<AtomicUsize>,
@@ -156,7 +160,7 @@ mod tests {
         }
     }
 
-    /// Polls a look-up once, and forgets it.
+    /// Polls a lookup once, and drops it.
     async fn give_up(server: &Server, host: &str) {
         tokio::select! {
             biased;
@@ -189,7 +193,7 @@ mod tests {
     async fn names_do_not_wait_for_each_other_and_are_asked_for_anew_each_time() {
         let server = Server::silent();
         give_up(&server, "slow.test").await;
-        // The first of these is for the one who asked first.
+        // The first of these is for the first caller.
         server.answers.add_permits(4);
         for _ in 0..2 {
             assert!(server.look_up("other.test").await.is_ok());

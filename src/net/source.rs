@@ -23,7 +23,7 @@ pub enum Source {
     Plain(PlainSource),
     /// With TLS, and a client at the other end: an upload.
     FromClient(Box<TlsSource<UnbufferedServerConnection>>),
-    /// The same, of a client that ended its handshake before anybody knew which way the bytes would go.
+    /// The same, of a client whose handshake was done before the direction of the transfer was known.
     FromEarlyClient(Box<EarlySource>),
     /// With TLS, and a backend at the other end: a download or a listing.
     FromBackend(Box<TlsSource<UnbufferedClientConnection>>),
@@ -32,18 +32,18 @@ pub enum Source {
 /// How a source ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceEnd {
-    /// With close_notify: that was all, and nobody on the way can have cut it short.
+    /// With close_notify: complete, and authenticated as such.
     CloseNotify,
     /// With FIN, without TLS.
     Fin,
-    /// With FIN under TLS but without close_notify: the peer crashed, or somebody on the way cut it short, or it is a
-    /// server that never says close_notify.
+    /// With FIN under TLS but without close_notify: the peer crashed, a man in the middle truncated it, or it is a
+    /// server that never sends close_notify.
     Unclean,
 }
 
-/// What a source has to give.
+/// Result of filling the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Supply {
+pub(super) enum Fill {
     /// Bytes are there to be taken.
     Bytes,
     /// There were no more.
@@ -65,7 +65,7 @@ impl Source {
     /// they go out.
     ///
     /// # Errors
-    /// What went wrong in the handshake, with rustls' own error within; the peer has been told by an alert.
+    /// What went wrong in the handshake, with rustls' own error within; the peer has been sent an alert.
     pub async fn from_client(
         socket: TcpStream,
         config: Arc<ServerConfig>,
@@ -114,32 +114,32 @@ impl Source {
     ///
     /// # Errors
     /// Those of `recv(2)`, and what is wrong with a peer's TLS records: given after the last byte that was right.
-    pub(super) fn poll_supply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Supply>> {
+    pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Fill>> {
         match self {
-            Self::Plain(source) => source.poll_supply(context),
-            Self::FromClient(source) => source.poll_supply(context),
-            Self::FromEarlyClient(source) => source.poll_supply(context),
-            Self::FromBackend(source) => source.poll_supply(context),
+            Self::Plain(source) => source.poll_fill(context),
+            Self::FromClient(source) => source.poll_fill(context),
+            Self::FromEarlyClient(source) => source.poll_fill(context),
+            Self::FromBackend(source) => source.poll_fill(context),
         }
     }
 
     /// The bytes that are there.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(super) fn buffer(&self) -> &[u8] {
         match self {
-            Self::Plain(source) => source.bytes(),
-            Self::FromClient(source) => source.bytes(),
+            Self::Plain(source) => source.buffer(),
+            Self::FromClient(source) => source.buffer(),
             Self::FromEarlyClient(source) => &source.buffer[..source.filled],
-            Self::FromBackend(source) => source.bytes(),
+            Self::FromBackend(source) => source.buffer(),
         }
     }
 
     /// All of [`Source::bytes`] has been taken.
-    pub(super) fn taken(&mut self) {
+    pub(super) fn consume(&mut self) {
         match self {
             Self::Plain(source) => source.filled = 0,
-            Self::FromClient(source) => source.taken(),
+            Self::FromClient(source) => source.consume(),
             Self::FromEarlyClient(source) => source.filled = 0,
-            Self::FromBackend(source) => source.taken(),
+            Self::FromBackend(source) => source.consume(),
         }
     }
 
@@ -174,17 +174,17 @@ pub struct PlainSource {
     buffer: Vec<u8>,
     /// How many bytes there are in it.
     filled: usize,
-    /// Whether the last read took all the room: then there may be more.
+    /// Whether the last read filled the buffer: then there may be more.
     full: bool,
 }
 
 impl PlainSource {
     /// The bytes that are there.
-    pub fn bytes(&self) -> &[u8] {
+    pub fn buffer(&self) -> &[u8] {
         &self.buffer[..self.filled]
     }
 
-    /// Reads more behind the bytes that are there; false if there are no more, or no room.
+    /// Reads more behind the buffered bytes; false at the end, or if the buffer is full.
     pub(super) fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let room = &mut self.buffer[self.filled..];
         let count = ready!(poll_read(&mut self.socket, context, room))?;
@@ -192,7 +192,7 @@ impl PlainSource {
         Poll::Ready(Ok(count > 0))
     }
 
-    fn poll_supply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Supply>> {
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Fill>> {
         if self.filled == 0 {
             if self.full && self.buffer.len() < LARGEST_PIECE {
                 self.buffer.resize(self.buffer.len() * 2, 0);
@@ -201,8 +201,8 @@ impl PlainSource {
             self.full = self.filled == self.buffer.len();
         }
         Poll::Ready(Ok(match self.filled {
-            0 => Supply::End(SourceEnd::Fin),
-            _ => Supply::Bytes,
+            0 => Fill::End(SourceEnd::Fin),
+            _ => Fill::Bytes,
         }))
     }
 }
@@ -217,18 +217,18 @@ pub struct EarlySource {
 }
 
 impl EarlySource {
-    fn poll_supply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Supply>> {
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Fill>> {
         if self.filled > 0 {
-            return Poll::Ready(Ok(Supply::Bytes));
+            return Poll::Ready(Ok(Fill::Bytes));
         }
         let mut into = ReadBuf::new(&mut self.buffer);
         let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut into));
         self.filled = into.filled().len();
         Poll::Ready(match read {
-            Ok(()) if self.filled > 0 => Ok(Supply::Bytes),
-            Ok(()) => Ok(Supply::End(SourceEnd::CloseNotify)),
+            Ok(()) if self.filled > 0 => Ok(Fill::Bytes),
+            Ok(()) => Ok(Fill::End(SourceEnd::CloseNotify)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Ok(Supply::End(SourceEnd::Unclean))
+                Ok(Fill::End(SourceEnd::Unclean))
             }
             Err(error) => Err(error),
         })
@@ -249,5 +249,5 @@ pub(super) fn poll_read(
 /// Enough for a listing or a small file.
 const FIRST_PIECE: usize = 16 * 1024;
 
-/// Four TLS records. More saves system calls, but then the bytes are out of the CPU's cache when they are wanted again.
+/// Four TLS records. More saves system calls, but then the bytes are out of the CPU's cache when they are used again.
 const LARGEST_PIECE: usize = 64 * 1024;

@@ -56,7 +56,7 @@ impl Stream {
         };
         match version? {
             ProtocolVersion::TLSv1_3 => Some(TlsVersion::V1_3),
-            // No older one is spoken here.
+            // Older versions are not supported here.
             _ => Some(TlsVersion::V1_2),
         }
     }
@@ -68,7 +68,7 @@ impl Stream {
     pub async fn finish(&mut self) -> io::Result<()> {
         self.flush().await?;
         if self.is_tls() {
-            options::hold_for_fin(self.socket())?;
+            options::cork(self.socket())?;
         }
         match self {
             Self::Plain(_) => {}
@@ -89,19 +89,19 @@ impl Stream {
     pub async fn drain(&mut self) -> io::Result<()> {
         let mut waste = [0; 1024];
         while self.read(&mut waste).await? > 0 {}
-        // A reset behind the peer's FIN is no longer shown by a read.
+        // A reset behind the peer's FIN does not show in a read.
         self.socket().take_error()?.map_or(Ok(()), Err)
     }
 
-    /// Keeps the TLS 1.3 tickets that a backend has sent by now, without waiting for any.
+    /// Stores the TLS 1.3 tickets that a backend has sent so far, without waiting for any.
     ///
-    /// For connections that are given up without having been read: each ticket is good for one connection, and whoever
-    /// leaves them behind soon has none.
+    /// For connections that are dropped without having been read: each ticket is good for one connection, so a session
+    /// that leaves them unread runs out of them.
     pub fn keep_tickets(&mut self) {
         if let Self::ToBackend(stream) = self {
             let (socket, connection) = stream.get_mut();
-            // One read holds more tickets than backends send. What else may be wrong here matters to nobody any more.
-            if let Ok(1..) = connection.read_tls(&mut Arrived(socket)) {
+            // One read holds more tickets than backends send. Other errors of this connection no longer matter.
+            if let Ok(1..) = connection.read_tls(&mut NonBlocking(socket)) {
                 let _ = connection.process_new_packets();
             }
         }
@@ -109,9 +109,9 @@ impl Stream {
 }
 
 /// What has arrived at a socket, and nothing that would have to be waited for.
-struct Arrived<'a>(&'a TcpStream);
+struct NonBlocking<'a>(&'a TcpStream);
 
-impl io::Read for Arrived<'_> {
+impl io::Read for NonBlocking<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.0.try_read(into)
     }

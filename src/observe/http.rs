@@ -1,9 +1,9 @@
 //! The admin endpoint: `/metrics`, `/healthz` and `/readyz` over HTTP/1.1, for reading only.
 //!
-//! It listens on loopback unless told otherwise, but is as careful as if it didn't: few connections at once, one request
-//! on each, and a deadline for everything, so that whoever plays with it takes nothing from the proxy. Nor from those who
-//! look after it: when all places are taken, the oldest connection that has asked nothing yet makes room for a new one, or
-//! else the oldest that doesn't read its answer.
+//! It listens on loopback unless told otherwise, but is as careful as if it didn't: few connections at once, one
+//! request on each, and a deadline for everything, so that misuse of it cannot affect the proxy, nor keep monitoring
+//! out: when all slots are taken, the oldest connection that has sent no request yet is closed for a new one, or else
+//! the oldest that doesn't read its response.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::connections::{Connections, RequestSeen, SLOW_READER_AFTER};
 use super::metrics::Metrics;
-use super::places::{Asked, LONG_FOR_AN_ANSWER, Places};
 
 /// Room for a request's head; hyper answers 431 to more.
 const HEAD_BYTES: usize = 8 * 1024;
 
-/// Pause after accept(2) failed. It fails at once as long as there is no free file descriptor.
+/// Pause after accept(2) failed. It fails at once while no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 const TEXT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// What the endpoint tells.
+/// The data that the endpoint serves.
 #[derive(Debug)]
 pub struct Admin {
     /// What `/metrics` shows.
@@ -43,7 +43,7 @@ pub struct Admin {
     pub readiness: watch::Receiver<Readiness>,
 }
 
-/// Whether new clients are welcome.
+/// Whether new clients are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
     /// Not every listener accepts yet.
@@ -59,7 +59,7 @@ pub enum Readiness {
 struct Deadlines {
     /// From accept to the end of the request's head.
     head: Duration,
-    /// From accept to the end of the response: a reader who stops reading doesn't keep its place.
+    /// From accept to the end of the response: a client that stops reading doesn't keep its slot.
     connection: Duration,
 }
 
@@ -75,19 +75,19 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
 
 async fn serve_within(listener: TcpListener, admin: Arc<Admin>, deadlines: Deadlines) {
     let mut connections = JoinSet::new();
-    let mut places = Places::default();
+    let mut open = Connections::default();
     loop {
-        let room = places.make_room();
+        let has_room = open.evict_if_full();
         tokio::select! {
             biased;
             Some(_) = connections.join_next() => {}
             // Where all are being answered, further ones wait in the listener's backlog, and not for long.
-            () = sleep(LONG_FOR_AN_ANSWER), if !room => {}
-            accepted = listener.accept(), if room => match accepted {
+            () = sleep(SLOW_READER_AFTER), if !has_room => {}
+            accepted = listener.accept(), if has_room => match accepted {
                 Ok((stream, _)) => {
-                    let asked = Asked::default();
-                    let answering = answer(stream, Arc::clone(&admin), asked.clone(), deadlines);
-                    places.take(connections.spawn(answering), asked);
+                    let request_seen = RequestSeen::default();
+                    let answering = answer(stream, Arc::clone(&admin), request_seen.clone(), deadlines);
+                    open.add(connections.spawn(answering), request_seen);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admin endpoint cannot accept a connection");
@@ -99,9 +99,14 @@ async fn serve_within(listener: TcpListener, admin: Arc<Admin>, deadlines: Deadl
 }
 
 /// Answers one request. Errors are the peer's, and a scanner could make any number of them: they aren't logged.
-async fn answer(stream: TcpStream, admin: Arc<Admin>, asked: Asked, deadlines: Deadlines) {
+async fn answer(
+    stream: TcpStream,
+    admin: Arc<Admin>,
+    request_seen: RequestSeen,
+    deadlines: Deadlines,
+) {
     let service = service_fn(|request: Request<Incoming>| {
-        asked.note();
+        request_seen.set();
         let response = respond(&admin, request.method(), request.uri().path());
         async { Ok::<_, Infallible>(response) }
     });
@@ -163,7 +168,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::observe::places::CONNECTIONS;
+    use crate::observe::connections::MAX_CONNECTIONS;
 
     /// Short enough for a test, long enough for a busy machine to answer within them.
     const SHORT: Deadlines = Deadlines {
@@ -322,7 +327,7 @@ mod tests {
     async fn slow_clients_lose_their_place_to_others() {
         let endpoint = Endpoint::start(SHORT).await;
         let mut slow = Vec::new();
-        for _ in 0..CONNECTIONS * 2 {
+        for _ in 0..MAX_CONNECTIONS * 2 {
             let mut stream = endpoint.connect().await;
             stream
                 .write_all(b"GET /metrics HTTP/1.1\r\nHost:")
@@ -342,9 +347,9 @@ mod tests {
     async fn slow_clients_make_room_at_once() {
         let endpoint = Endpoint::start(DEADLINES).await;
         let mut slow = Vec::new();
-        for _ in 0..CONNECTIONS * 2 {
+        for _ in 0..MAX_CONNECTIONS * 2 {
             let mut stream = endpoint.connect().await;
-            // Those who have had to go already may be told so by a reset.
+            // Connections that have been closed for others may see a reset.
             drop(stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await);
             slow.push(stream);
         }

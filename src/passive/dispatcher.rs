@@ -1,4 +1,4 @@
-//! Where leases are asked for, and connections are brought together with them: does what the [`LeaseTable`] decides.
+//! Takes lease requests and accepted connections, and executes what the [`LeaseTable`] decides.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,37 +9,37 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::observe::metrics::Metrics;
-use crate::tls::Sessions;
+use crate::tls::SessionStore;
 
-use super::hello::{self, Said};
 use super::lease_table::{
-    ConnectionId, Doubt, Effect, Heard, Identity, LeaseEnd, LeaseId, LeaseRequest, LeaseTable,
-    Nearby, Refused, Standing,
+    Ambiguity, Attribution, ConnectionId, Effect, Identity, LeaseEnd, LeaseId, LeaseRequest,
+    LeaseTable, ResetReason, SniffResult, UndecidedConnections,
 };
-use super::{Arrived, Caller};
+use super::sniff::{self, SniffedHello};
+use super::{DataConnection, LeaseEvent};
 
-/// One for all ports, so that a reload, which opens and closes some, leaves every lease in its place.
+/// One for all ports, so that a reload, which opens and closes some, keeps every lease.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
-    state: Mutex<State>,
-    sessions: Arc<Sessions>,
+    state: Mutex<DispatcherState>,
+    sessions: Arc<SessionStore>,
     pub metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct DispatcherState {
     table: LeaseTable,
-    leases: HashMap<LeaseId, Waiting>,
-    /// The connections that are listened to, or that have spoken and wait for a decision.
-    connections: HashMap<ConnectionId, Undecided>,
-    /// By port, who came to it last from an address that nobody waited for. One for each port at most.
+    leases: HashMap<LeaseId, LeaseChannels>,
+    /// The connections whose ClientHello is being read, or that wait for a decision.
+    connections: HashMap<ConnectionId, UndecidedConnection>,
+    /// By port, the last connection from an address without a lease there. At most one for each port.
     strangers: HashMap<SocketAddr, Stranger>,
     /// How many leases there have been, and how many connections: the next one's number.
     last_lease: u64,
     last_connection: u64,
 }
 
-/// Somebody at a port who was nobody's client.
+/// A connection to a port from an address without a lease.
 #[derive(Debug, Clone, Copy)]
 struct Stranger {
     from: IpAddr,
@@ -47,54 +47,54 @@ struct Stranger {
     after: u64,
 }
 
-/// A connection of which isn't known whose it is.
+/// A connection that is not assigned to a lease yet.
 #[derive(Debug)]
-enum Undecided {
-    /// It has just arrived, or has spoken.
-    Here(Arrived),
-    /// Its task reads what it says. Dropping this ends the task and resets the connection.
-    Listening(oneshot::Sender<LeaseId>),
+enum UndecidedConnection {
+    /// It has just arrived, or its ClientHello has been read.
+    Waiting(DataConnection),
+    /// Its task reads its ClientHello. Dropping this ends the task and resets the connection.
+    Sniffing(oneshot::Sender<LeaseId>),
 }
 
-/// How a lease's session is told.
+/// The channels to a lease's session.
 #[derive(Debug)]
-struct Waiting {
-    /// Until the lease has its port.
+struct LeaseChannels {
+    /// Present until the lease has its port.
     grant: Option<oneshot::Sender<(SocketAddr, bool)>>,
-    arrival: mpsc::Sender<Caller>,
-    standing: watch::Sender<Standing>,
+    event_sender: mpsc::Sender<LeaseEvent>,
+    attribution: watch::Sender<Attribution>,
     /// How many connections at its port may be its own.
-    undecided: watch::Sender<Nearby>,
+    undecided: watch::Sender<UndecidedConnections>,
     /// Whether others of its address wait for a port.
-    wanted: watch::Sender<bool>,
+    contended: watch::Sender<bool>,
 }
 
-/// A lease's place in the table, granted or in the queue; dropping it ends the lease.
+/// A lease's entry in the table, granted or in the queue; dropping it ends the lease.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct LeaseHandle {
     dispatcher: Arc<Dispatcher>,
     client: IpAddr,
     lease: LeaseId,
 }
 
-/// What the session of a lease hears.
-pub(super) struct Asked {
-    pub place: Arc<Place>,
-    /// The port, once it is the lease's turn, and whether the lease only takes a connection that names its session.
+/// The receiving ends for the session of a lease.
+pub(super) struct PendingLease {
+    pub handle: Arc<LeaseHandle>,
+    /// The port when it is granted, and whether the lease only takes a connection that names its session.
     pub granted: oneshot::Receiver<(SocketAddr, bool)>,
-    /// Which connections came to that port.
-    pub arrivals: mpsc::Receiver<Caller>,
+    /// Connections to that port.
+    pub events: mpsc::Receiver<LeaseEvent>,
     /// Whether the lease's connection is certain to be its own.
-    pub standing: watch::Receiver<Standing>,
-    /// How many connections may be the lease's own, and have yet to say whose they are.
-    pub undecided: watch::Receiver<Nearby>,
+    pub attribution: watch::Receiver<Attribution>,
+    /// How many connections may be the lease's own, and are not identified yet.
+    pub undecided: watch::Receiver<UndecidedConnections>,
     /// Whether others of the address wait for a port.
-    pub wanted: watch::Receiver<bool>,
+    pub contended: watch::Receiver<bool>,
 }
 
 impl Dispatcher {
-    /// Without leases. `sessions` knows which TLS session is whose.
-    pub fn new(sessions: Arc<Sessions>, metrics: Arc<Metrics>) -> Self {
+    /// Without leases. `sessions` maps TLS sessions to FTP sessions.
+    pub fn new(sessions: Arc<SessionStore>, metrics: Arc<Metrics>) -> Self {
         Self {
             state: Mutex::default(),
             sessions,
@@ -102,58 +102,64 @@ impl Dispatcher {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DispatcherState> {
         // Nothing panics between two changes that belong together.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for one of `ports`.
-    pub fn ask(self: &Arc<Self>, ports: &Arc<[SocketAddr]>, request: LeaseRequest) -> Asked {
+    pub fn request(
+        self: &Arc<Self>,
+        ports: &Arc<[SocketAddr]>,
+        request: LeaseRequest,
+    ) -> PendingLease {
         let (grant, granted) = oneshot::channel();
-        // One connection, and word of those that were turned away before it: more than a few say nothing new.
-        let (arrival, arrivals) = mpsc::channel(4);
-        let (standing, stands) = watch::channel(Standing::Certain);
-        let (undecided, is_undecided) = watch::channel(Nearby::default());
-        let (wanted, is_wanted) = watch::channel(false);
+        // One connection, and a few refusals before it: more of those carry no information.
+        let (event_sender, events) = mpsc::channel(4);
+        let (attribution, attribution_watch) = watch::channel(Attribution::Certain);
+        let (undecided, undecided_watch) = watch::channel(UndecidedConnections::default());
+        let (contended, contention_watch) = watch::channel(false);
         let mut state = self.state();
         state.last_lease += 1;
         let lease = LeaseId(state.last_lease);
-        let waiting = Waiting {
+        let channels = LeaseChannels {
             grant: Some(grant),
-            arrival,
-            standing,
+            event_sender,
+            attribution,
             undecided,
-            wanted,
+            contended,
         };
-        state.leases.insert(lease, waiting);
-        let effects = state.table.ask(lease, request, ports, Instant::now());
+        state.leases.insert(lease, channels);
+        let effects = state.table.request(lease, request, ports, Instant::now());
         self.apply(&mut state, request.client, &effects);
-        let place = Arc::new(Place {
+        let handle = Arc::new(LeaseHandle {
             dispatcher: Arc::clone(self),
             client: request.client,
             lease,
         });
-        Asked {
-            place,
+        PendingLease {
+            handle,
             granted,
-            arrivals,
-            standing: stands,
-            undecided: is_undecided,
-            wanted: is_wanted,
+            events,
+            attribution: attribution_watch,
+            undecided: undecided_watch,
+            contended: contention_watch,
         }
     }
 
     /// A connection was accepted.
-    pub fn arrive(self: &Arc<Self>, stream: TcpStream, client: IpAddr, port: SocketAddr) {
+    pub fn on_connection(self: &Arc<Self>, stream: TcpStream, client: IpAddr, port: SocketAddr) {
         let mut state = self.state();
         state.last_connection += 1;
         let connection = ConnectionId(state.last_connection);
-        let arrived = Arrived {
+        let arrived = DataConnection {
             stream,
             read: Vec::new(),
         };
-        let effects = state.table.arrive(connection, client, port, Instant::now());
-        if effects.contains(&Effect::Reset(connection, Refused::Stranger)) {
+        let effects = state
+            .table
+            .on_connection(connection, client, port, Instant::now());
+        if effects.contains(&Effect::Reset(connection, ResetReason::Stranger)) {
             let stranger = Stranger {
                 from: client,
                 after: state.last_lease,
@@ -162,54 +168,56 @@ impl Dispatcher {
         }
         state
             .connections
-            .insert(connection, Undecided::Here(arrived));
+            .insert(connection, UndecidedConnection::Waiting(arrived));
         self.apply(&mut state, client, &effects);
     }
 
-    /// Does what the table has decided.
-    fn apply(self: &Arc<Self>, state: &mut State, client: IpAddr, effects: &[Effect]) {
+    /// Executes what the table has decided.
+    fn apply(self: &Arc<Self>, state: &mut DispatcherState, client: IpAddr, effects: &[Effect]) {
         for effect in effects {
             match *effect {
                 Effect::Granted { lease, port, named } => state.grant(lease, port, named),
-                Effect::Hear(connection) => self.listen_to(state, client, connection),
-                Effect::Undecided(lease, nearby) => {
-                    if let Some(waiting) = state.leases.get(&lease) {
-                        waiting.undecided.send_replace(nearby);
+                Effect::Sniff(connection) => self.sniff(state, client, connection),
+                Effect::Undecided(lease, undecided) => {
+                    if let Some(channels) = state.leases.get(&lease) {
+                        channels.undecided.send_replace(undecided);
                     }
                 }
-                Effect::Wanted(lease, wanted) => {
-                    if let Some(waiting) = state.leases.get(&lease) {
-                        waiting.wanted.send_replace(wanted);
+                Effect::Contended(lease, contended) => {
+                    if let Some(channels) = state.leases.get(&lease) {
+                        channels.contended.send_replace(contended);
                     }
                 }
-                Effect::Hand { connection, lease } => state.hand(connection, lease),
+                Effect::Assign { connection, lease } => state.assign(connection, lease),
                 Effect::Reset(connection, refused) => {
                     // A client that sees the reset can see it counted.
                     self.count_refused(client, refused);
                     state.connections.remove(&connection);
                 }
-                Effect::TurnedAway(lease, doubt) => {
-                    if doubt.is_some() {
+                Effect::Refused(lease, ambiguity) => {
+                    if ambiguity.is_some() {
                         self.metrics.passive_ambiguous();
                     }
-                    if let Some(waiting) = state.leases.get(&lease) {
-                        waiting.turned_away(doubt);
+                    if let Some(channels) = state.leases.get(&lease) {
+                        channels.refuse(ambiguity);
                     }
                 }
-                Effect::Standing(lease, standing) => {
-                    match standing {
-                        Standing::Ambiguous(Doubt::AnotherConnection | Doubt::LateConnection) => {
+                Effect::Attribution(lease, attribution) => {
+                    match attribution {
+                        Attribution::Ambiguous(
+                            Ambiguity::AnotherConnection | Ambiguity::LateConnection,
+                        ) => {
                             self.metrics.passive_ambiguous();
                         }
-                        Standing::Ambiguous(Doubt::Withdrawn)
-                        | Standing::Certain
-                        | Standing::Unsettled => {}
+                        Attribution::Ambiguous(Ambiguity::Withdrawn)
+                        | Attribution::Certain
+                        | Attribution::Unsettled => {}
                     }
-                    if let Some(waiting) = state.leases.get(&lease) {
-                        waiting.standing.send_replace(standing);
+                    if let Some(channels) = state.leases.get(&lease) {
+                        channels.attribution.send_replace(attribution);
                     }
                 }
-                Effect::ShareACache { one, other } => self.sessions.share_a_cache(one, other),
+                Effect::SharedCache { one, other } => self.sessions.mark_shared_cache(one, other),
                 Effect::WakeAt(client, at) => {
                     tokio::spawn(Arc::clone(self).wake(client, at));
                 }
@@ -218,57 +226,64 @@ impl Dispatcher {
         self.metrics.passive_ports_in_use(state.table.pending());
     }
 
-    fn listen_to(self: &Arc<Self>, state: &mut State, client: IpAddr, connection: ConnectionId) {
-        if let Some(Undecided::Here(arrived)) = state.connections.remove(&connection) {
-            let (whose, decided) = oneshot::channel();
+    fn sniff(
+        self: &Arc<Self>,
+        state: &mut DispatcherState,
+        client: IpAddr,
+        connection: ConnectionId,
+    ) {
+        if let Some(UndecidedConnection::Waiting(arrived)) = state.connections.remove(&connection) {
+            let (assignment, decided) = oneshot::channel();
             state
                 .connections
-                .insert(connection, Undecided::Listening(whose));
-            tokio::spawn(Arc::clone(self).listen(connection, client, arrived, decided));
+                .insert(connection, UndecidedConnection::Sniffing(assignment));
+            tokio::spawn(Arc::clone(self).run_sniffer(connection, client, arrived, decided));
         }
     }
 
-    /// Reads whose connection it is, unless that is decided in the meantime.
-    async fn listen(
+    /// Reads the connection's ClientHello, unless the connection is assigned in the meantime.
+    async fn run_sniffer(
         self: Arc<Self>,
         connection: ConnectionId,
         client: IpAddr,
-        mut arrived: Arrived,
+        mut arrived: DataConnection,
         mut decided: oneshot::Receiver<LeaseId>,
     ) {
-        let said = tokio::select! {
+        let sniffed = tokio::select! {
             biased;
             decided = &mut decided => {
                 if let Ok(lease) = decided
-                    && let Some(waiting) = self.state().leases.get(&lease)
+                    && let Some(channels) = self.state().leases.get(&lease)
                 {
-                    waiting.hand(arrived);
+                    channels.assign(arrived);
                 }
                 return;
             }
-            said = hello::read(&mut arrived) => said,
+            sniffed = sniff::read_client_hello(&mut arrived) => sniffed,
         };
-        let heard = match said {
-            Said::Names(names) => self
+        let result = match sniffed {
+            SniffedHello::Names(names) => self
                 .sessions
-                .whose(&names)
-                .map_or(Heard::Unnamed, Heard::Named),
-            Said::Nothing => Heard::Nothing,
+                .owner_of(&names)
+                .map_or(SniffResult::NoSession, SniffResult::Session),
+            SniffedHello::Closed => SniffResult::Closed,
         };
         let mut state = self.state();
         // It may have been decided in this very moment.
         match state.connections.get_mut(&connection) {
-            Some(undecided) => *undecided = Undecided::Here(arrived),
+            Some(undecided) => *undecided = UndecidedConnection::Waiting(arrived),
             None => {
                 if let Ok(lease) = decided.try_recv()
-                    && let Some(waiting) = state.leases.get(&lease)
+                    && let Some(channels) = state.leases.get(&lease)
                 {
-                    waiting.hand(arrived);
+                    channels.assign(arrived);
                 }
                 return;
             }
         }
-        let effects = state.table.heard(connection, client, heard, Instant::now());
+        let effects = state
+            .table
+            .on_sniffed(connection, client, result, Instant::now());
         self.apply(&mut state, client, &effects);
     }
 
@@ -279,65 +294,65 @@ impl Dispatcher {
         self.apply(&mut state, client, &effects);
     }
 
-    /// Whether there is neither a lease nor a connection of which isn't known whose it is.
+    /// Whether there is neither a lease nor an unassigned connection.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         let state = self.state();
         state.leases.is_empty() && state.connections.is_empty()
     }
 
-    fn count_refused(&self, client: IpAddr, refused: Refused) {
+    fn count_refused(&self, client: IpAddr, refused: ResetReason) {
         match refused {
-            Refused::Stranger | Refused::TooMany => self.metrics.passive_stranger(),
-            Refused::TooLate => {}
+            ResetReason::Stranger | ResetReason::TooMany => self.metrics.passive_stranger(),
+            ResetReason::TooLate => {}
         }
         tracing::debug!(%client, reason = refused.as_str(), "data connection reset");
     }
 }
 
-impl State {
+impl DispatcherState {
     fn grant(&mut self, lease: LeaseId, port: SocketAddr, named: bool) {
         if let Some(grant) = self
             .leases
             .get_mut(&lease)
-            .and_then(|waiting| waiting.grant.take())
+            .and_then(|channels| channels.grant.take())
         {
-            // A session that has given up in this very moment drops its place next.
+            // A session that has given up in this moment drops its handle next.
             let _ = grant.send((port, named));
         }
     }
 
-    fn hand(&mut self, connection: ConnectionId, lease: LeaseId) {
+    fn assign(&mut self, connection: ConnectionId, lease: LeaseId) {
         match self.connections.remove(&connection) {
-            Some(Undecided::Here(arrived)) => {
-                if let Some(waiting) = self.leases.get(&lease) {
-                    waiting.hand(arrived);
+            Some(UndecidedConnection::Waiting(arrived)) => {
+                if let Some(channels) = self.leases.get(&lease) {
+                    channels.assign(arrived);
                 }
             }
-            Some(Undecided::Listening(whose)) => {
-                // If it has ended just now, its task looks here next and finds nothing.
-                let _ = whose.send(lease);
+            Some(UndecidedConnection::Sniffing(assignment)) => {
+                // If it has ended just now, its task checks the state next and finds nothing.
+                let _ = assignment.send(lease);
             }
             None => {}
         }
     }
 }
 
-impl Waiting {
-    fn turned_away(&self, doubt: Option<Doubt>) {
-        // The last place is for the connection that is waited for.
-        if self.arrival.capacity() > 1 {
-            let _ = self.arrival.try_send(Caller::TurnedAway(doubt));
+impl LeaseChannels {
+    fn refuse(&self, ambiguity: Option<Ambiguity>) {
+        // The last slot is for the expected connection.
+        if self.event_sender.capacity() > 1 {
+            let _ = self.event_sender.try_send(LeaseEvent::Refused(ambiguity));
         }
     }
 
-    fn hand(&self, arrived: Arrived) {
+    fn assign(&self, arrived: DataConnection) {
         // The session may have given up in this moment; then the connection is dropped, which resets it.
-        let _ = self.arrival.try_send(Caller::Arrived(arrived));
+        let _ = self.event_sender.try_send(LeaseEvent::Connected(arrived));
     }
 }
 
-impl Place {
+impl LeaseHandle {
     /// See [`Lease::stranger`](super::Lease::stranger).
     pub fn stranger(&self, port: SocketAddr) -> Option<IpAddr> {
         let state = self.dispatcher.state();
@@ -376,9 +391,9 @@ impl Place {
     }
 
     /// See [`Lease::again`](super::Lease::again).
-    pub fn again(&self) {
+    pub fn reopen(&self) {
         let mut state = self.dispatcher.state();
-        let effects = state.table.again(self.client, self.lease, Instant::now());
+        let effects = state.table.reopen(self.client, self.lease, Instant::now());
         self.dispatcher.apply(&mut state, self.client, &effects);
     }
 
@@ -395,24 +410,24 @@ impl Place {
     }
 
     /// How many leases of the address hold or wait for a port that no other of them can have.
-    pub fn taking_turns(&self) -> usize {
-        self.dispatcher.state().table.taking_turns(self.client)
+    pub fn exclusive_leases(&self) -> usize {
+        self.dispatcher.state().table.exclusive_leases(self.client)
     }
 }
 
-impl Drop for Place {
+impl Drop for LeaseHandle {
     fn drop(&mut self) {
         self.end(LeaseEnd::Incomplete);
     }
 }
 
-impl Refused {
-    /// The word for it in the log.
+impl ResetReason {
+    /// Its text in the log.
     fn as_str(self) -> &'static str {
         match self {
-            Self::Stranger => "no session waits for it",
-            Self::TooLate => "the transfer that it may have been for is over",
-            Self::TooMany => "too many connections of this address have not said whose they are",
+            Self::Stranger => "no session expects it",
+            Self::TooLate => "its transfer may have ended already",
+            Self::TooMany => "too many unidentified connections from this address",
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::net::listen::{self, Acceptor};
 use crate::observe::metrics::Metrics;
-use crate::tls::Sessions;
+use crate::tls::SessionStore;
 
 use super::dispatcher::Dispatcher;
 use super::receive::{self, Balancers};
@@ -43,7 +43,7 @@ pub(super) struct Port {
 
 /// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("the passive port {address} can't be opened: {source}{}", listen::remedy(*address, source))]
+#[error("the passive port {address} can't be opened: {source}{}", listen::bind_error_hint(*address, source))]
 pub struct PortError {
     /// Where it should have listened.
     pub address: SocketAddr,
@@ -52,16 +52,17 @@ pub struct PortError {
 }
 
 impl PassiveListeners {
-    /// None yet. `sessions` knows which TLS session is whose.
-    pub fn new(sessions: Arc<Sessions>, metrics: Arc<Metrics>) -> Self {
+    /// None yet. `sessions` maps TLS sessions to FTP sessions.
+    pub fn new(sessions: Arc<SessionStore>, metrics: Arc<Metrics>) -> Self {
         Self {
             open: HashMap::new(),
             dispatcher: Arc::new(Dispatcher::new(sessions, metrics)),
         }
     }
 
-    /// Opens `ports` on each of `addresses`, as far as they are not open already. Where a wildcard is among them, or is open
-    /// still, its ports are those of every address of its family: the operating system has no others to give.
+    /// Opens `ports` on each of `addresses`, as far as they are not open already. Where a wildcard is among them, or is
+    /// open still, its ports are those of every address of its family: the operating system allows no others beside
+    /// them.
     ///
     /// # Errors
     /// If one of them can't be opened; those opened so far are closed again.

@@ -1,18 +1,19 @@
-//! Passive data ports: which of them is whose.
+//! Passive data ports, and their assignment to sessions.
 //!
-//! The listeners are opened once and serve every session. A session *leases* a port for its client, from PASV or EPSV to
-//! the end of the transfer. One port is enough for any number of sessions: those of different addresses are told apart by
-//! address; those of one address by the TLS session that their client resumes, which the ClientHello names; and where it
-//! names none they take turns. A connection that no lease waits for is reset. `lease_table` has the rules.
+//! The listeners are opened once and serve every session. A session *leases* a port for its client, from PASV or EPSV
+//! to the end of the transfer. One port is enough for any number of sessions: those of different addresses are
+//! distinguished by address; those of one address by the TLS session that their client resumes, which the ClientHello
+//! names; and where it names none they take turns. A connection that no lease waits for is reset. `lease_table` has the
+//! rules.
 //!
-//! The way of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `hello` read whose it is where
-//! that has to be asked, and brings it together with the lease.
+//! The path of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `hello` read its
+//! ClientHello where the address does not identify it, and assigns it to the lease.
 
 mod dispatcher;
-mod hello;
 pub mod lease_table;
 mod listeners;
 mod receive;
+mod sniff;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,9 +25,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use dispatcher::{Dispatcher, Place};
-pub use lease_table::{Doubt, Identity, LeaseRequest, Standing};
-use lease_table::{LeaseEnd, Nearby};
+use dispatcher::{Dispatcher, LeaseHandle};
+pub use lease_table::{Ambiguity, Attribution, Identity, LeaseRequest};
+use lease_table::{LeaseEnd, UndecidedConnections};
 use listeners::Port;
 pub use listeners::{PassiveListeners, PortError};
 
@@ -49,12 +50,12 @@ struct Ports {
 /// [`LeaseHold`] are dropped, or before by the latter.
 #[derive(Debug)]
 pub struct Lease {
-    place: Arc<Place>,
+    handle: Arc<LeaseHandle>,
     port: SocketAddr,
-    arrivals: mpsc::Receiver<Caller>,
-    standing: watch::Receiver<Standing>,
+    events: mpsc::Receiver<LeaseEvent>,
+    attribution: watch::Receiver<Attribution>,
     undecided: Undecided,
-    wanted: Wanted,
+    contended: Contention,
     is_named: bool,
     /// A reload may take the port out of the configuration, but not from under this lease.
     open: Arc<[Arc<Port>]>,
@@ -63,16 +64,16 @@ pub struct Lease {
 /// The session's hold on a lease: dropping it ends the lease as that of a transfer that is not complete.
 #[derive(Debug)]
 pub struct LeaseHold {
-    place: Arc<Place>,
+    handle: Arc<LeaseHandle>,
     port: SocketAddr,
-    standing: watch::Receiver<Standing>,
+    attribution: watch::Receiver<Attribution>,
     undecided: Undecided,
     _open: Arc<[Arc<Port>]>,
 }
 
 /// Whether the connection that a lease was handed is certain to be its own.
 #[derive(Debug, Clone)]
-pub struct Certainty(watch::Receiver<Standing>);
+pub struct AttributionWatch(watch::Receiver<Attribution>);
 
 /// No port became free in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,37 +86,37 @@ pub struct NoPort {
 
 /// A connection at a leased port.
 #[derive(Debug)]
-pub enum Caller {
-    /// The session's connection, as far as it can be told before its handshake.
-    Arrived(Arrived),
-    /// One that did not name the session where it has to, or said nothing, or can't be told from another one. It has been
-    /// reset, and the lease goes on.
-    TurnedAway(Option<Doubt>),
+pub enum LeaseEvent {
+    /// The session's connection, as far as is known before its handshake.
+    Connected(DataConnection),
+    /// One that did not name the session where that is required, or closed before it sent anything, or is ambiguous. It
+    /// has been reset, and the lease goes on.
+    Refused(Option<Ambiguity>),
 }
 
-/// The connections at a lease's port that may be its own, and have yet to say whose they are.
+/// The connections at a lease's port that may be its own, and are not identified yet.
 #[derive(Debug, Clone)]
-pub struct Undecided(watch::Receiver<Nearby>);
+pub struct Undecided(watch::Receiver<UndecidedConnections>);
 
 impl Undecided {
     /// Waits until there is one.
     pub async fn any(&mut self) {
-        self.wait_for(|nearby| nearby.all > 0).await;
+        self.wait_for(|undecided| undecided.all > 0).await;
     }
 
-    /// Waits until there is one that can be no other lease's, or one that stays silent for a while.
+    /// Waits until there is one that can belong to no other lease, or one that sends nothing for a while.
     pub async fn any_silent(&mut self, silence: Duration) {
         loop {
             self.any().await;
-            let own = self.wait_for(|nearby| nearby.no_others > 0);
+            let own = self.wait_for(|undecided| undecided.exclusive > 0);
             if timeout(silence, own).await.is_ok() || self.0.borrow().all > 0 {
                 return;
             }
         }
     }
 
-    async fn wait_for(&mut self, wanted: impl Fn(&Nearby) -> bool) {
-        if self.0.wait_for(wanted).await.is_err() {
+    async fn wait_for(&mut self, contended: impl Fn(&UndecidedConnections) -> bool) {
+        if self.0.wait_for(contended).await.is_err() {
             // The lease is over.
             std::future::pending().await
         }
@@ -124,12 +125,12 @@ impl Undecided {
 
 /// Whether other leases of the client's address wait for a port.
 #[derive(Debug, Clone)]
-pub struct Wanted(watch::Receiver<bool>);
+pub struct Contention(watch::Receiver<bool>);
 
-impl Wanted {
+impl Contention {
     /// Waits until one does.
-    pub async fn wanted(&mut self) {
-        if self.0.wait_for(|wanted| *wanted).await.is_err() {
+    pub async fn contended(&mut self) {
+        if self.0.wait_for(|contended| *contended).await.is_err() {
             // The lease is over.
             std::future::pending().await
         }
@@ -138,7 +139,7 @@ impl Wanted {
 
 /// A data connection of a client.
 #[derive(Debug)]
-pub struct Arrived {
+pub struct DataConnection {
     /// The connection.
     pub stream: TcpStream,
     /// What has been read of it already: its ClientHello, or nothing.
@@ -162,36 +163,36 @@ impl PassivePorts {
                 ports: 0,
             });
         };
-        let asked = self.dispatcher.ask(&ports.addresses, request);
-        match timeout(patience, asked.granted).await {
+        let pending = self.dispatcher.request(&ports.addresses, request);
+        match timeout(patience, pending.granted).await {
             Ok(Ok((port, is_named))) => Ok(Lease {
-                place: asked.place,
+                handle: pending.handle,
                 port,
-                arrivals: asked.arrivals,
-                standing: asked.standing,
-                undecided: Undecided(asked.undecided),
-                wanted: Wanted(asked.wanted),
+                events: pending.events,
+                attribution: pending.attribution,
+                undecided: Undecided(pending.undecided),
+                contended: Contention(pending.contended),
                 is_named,
                 open: Arc::clone(&ports.open),
             }),
             Ok(Err(_)) | Err(_) => Err(NoPort {
-                needed: asked.place.taking_turns(),
+                needed: pending.handle.exclusive_leases(),
                 ports: ports.addresses.len(),
             }),
         }
     }
 
     /// Where the ports are open that belong to the listener's address `local`: there, or at all addresses.
-    pub fn place(&self, local: IpAddr) -> IpAddr {
+    pub fn bound_address(&self, local: IpAddr) -> IpAddr {
         self.by_address
             .get(&local)
             .and_then(|ports| ports.addresses.first())
             .map_or(local, SocketAddr::ip)
     }
 
-    /// From now on, a connection to the ports on the listener's address `local` that comes from one of the networks
-    /// `balancers` has to begin with a PROXY header, which says whose it is.
-    pub fn put_behind(&self, local: IpAddr, balancers: Vec<IpNet>) {
+    /// From now on, a connection to the ports on the listener's address `local` from one of the networks `balancers`
+    /// has to begin with a PROXY header.
+    pub fn set_trusted_proxies(&self, local: IpAddr, balancers: Vec<IpNet>) {
         let balancers = Arc::new(balancers);
         for port in self
             .by_address
@@ -225,9 +226,9 @@ impl Lease {
     /// A hold on the lease for the session.
     pub fn hold(&self) -> LeaseHold {
         LeaseHold {
-            place: Arc::clone(&self.place),
+            handle: Arc::clone(&self.handle),
             port: self.port,
-            standing: self.standing.clone(),
+            attribution: self.attribution.clone(),
             undecided: self.undecided.clone(),
             _open: Arc::clone(&self.open),
         }
@@ -239,18 +240,18 @@ impl Lease {
     }
 
     /// Whether another lease of the address waits for a port.
-    pub fn wanted(&self) -> Wanted {
-        self.wanted.clone()
+    pub fn contention(&self) -> Contention {
+        self.contended.clone()
     }
 
     /// Waits for a connection; `None` if none can come any more. May be cancelled.
-    pub async fn caller(&mut self) -> Option<Caller> {
-        self.arrivals.recv().await
+    pub async fn event(&mut self) -> Option<LeaseEvent> {
+        self.events.recv().await
     }
 
-    /// Who has come to the port last since it was leased, from an address that no lease there is for.
+    /// The last address without a lease there that has connected to the port since it was leased.
     pub fn stranger(&self) -> Option<IpAddr> {
-        self.place.stranger(self.port)
+        self.handle.stranger(self.port)
     }
 
     /// Whether only a connection that resumes the session may be taken.
@@ -259,28 +260,28 @@ impl Lease {
     }
 
     /// Whether the lease's connection is its own.
-    pub fn certainty(&self) -> Certainty {
-        Certainty(self.standing.clone())
+    pub fn attribution(&self) -> AttributionWatch {
+        AttributionWatch(self.attribution.clone())
     }
 
     /// The handshake of the connection that arrived has resumed the session: others at the port don't matter any more.
     pub fn proven(&self) {
-        self.place.proven();
+        self.handle.proven();
     }
 
     /// The handshake of the connection that arrived was a full one: it has to have been alone.
     pub fn unproven(&self) {
-        self.place.unproven();
+        self.handle.unproven();
     }
 
-    /// Nobody waits for a connection any more.
+    /// No connection is expected any more.
     pub fn end(&self) {
-        self.place.end(LeaseEnd::Incomplete);
+        self.handle.end(LeaseEnd::Incomplete);
     }
 
     /// The connection that arrived was not the client's: waits for another one that names the session.
-    pub fn again(&self) {
-        self.place.again();
+    pub fn reopen(&self) {
+        self.handle.reopen();
     }
 }
 
@@ -291,8 +292,8 @@ impl LeaseHold {
     }
 
     /// Whether the lease's connection is its own.
-    pub fn certainty(&self) -> Certainty {
-        Certainty(self.standing.clone())
+    pub fn attribution(&self) -> AttributionWatch {
+        AttributionWatch(self.attribution.clone())
     }
 
     /// The connections that may be the lease's own.
@@ -302,47 +303,47 @@ impl LeaseHold {
 
     /// The transfer for which the port was asked for has begun.
     pub fn begin(&self) {
-        self.place.begin();
+        self.handle.begin();
     }
 
-    /// The data connection will be told from others in another way than the lease was asked for with.
+    /// The data connection will be identified in another way than the lease was requested with.
     pub fn identify(&self, identity: Identity) {
-        self.place.identify(identity);
+        self.handle.identify(identity);
     }
 
     /// Ends the lease of a transfer that has been reported complete.
     pub fn complete(&self) {
-        self.place.end(LeaseEnd::Complete);
+        self.handle.end(LeaseEnd::Complete);
     }
 }
 
-impl Certainty {
-    /// Resolves if the connection can't be told from another one.
-    pub async fn doubted(&self) -> Doubt {
-        let mut standing = self.0.clone();
+impl AttributionWatch {
+    /// Resolves if the connection is ambiguous.
+    pub async fn ambiguous(&self) -> Ambiguity {
+        let mut attribution = self.0.clone();
         loop {
-            let now = *standing.borrow_and_update();
+            let now = *attribution.borrow_and_update();
             match now {
-                Standing::Ambiguous(doubt) => return doubt,
-                Standing::Certain | Standing::Unsettled => {}
+                Attribution::Ambiguous(ambiguity) => return ambiguity,
+                Attribution::Certain | Attribution::Unsettled => {}
             }
-            if standing.changed().await.is_err() {
+            if attribution.changed().await.is_err() {
                 // The lease is over, and its transfer with it.
                 return std::future::pending().await;
             }
         }
     }
 
-    /// Waits, for as long as others that came to the port have yet to say whose they are.
+    /// Waits while other connections to the port are not identified yet.
     ///
     /// # Errors
-    /// If the connection can't be told from another one.
-    pub async fn settled(&self) -> Result<(), Doubt> {
-        let mut standing = self.0.clone();
-        let settled = standing.wait_for(|standing| *standing != Standing::Unsettled);
-        match settled.await.map(|standing| *standing) {
-            Ok(Standing::Ambiguous(doubt)) => Err(doubt),
-            Ok(Standing::Certain | Standing::Unsettled) => Ok(()),
+    /// If the connection is ambiguous.
+    pub async fn settled(&self) -> Result<(), Ambiguity> {
+        let mut attribution = self.0.clone();
+        let settled = attribution.wait_for(|attribution| *attribution != Attribution::Unsettled);
+        match settled.await.map(|attribution| *attribution) {
+            Ok(Attribution::Ambiguous(ambiguity)) => Err(ambiguity),
+            Ok(Attribution::Certain | Attribution::Unsettled) => Ok(()),
             Err(_) => std::future::pending().await,
         }
     }
@@ -350,7 +351,7 @@ impl Certainty {
 
 impl Drop for LeaseHold {
     fn drop(&mut self) {
-        self.place.end(LeaseEnd::Incomplete);
+        self.handle.end(LeaseEnd::Incomplete);
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) async fn receive(
             Ok(accepted) => accepted,
             Err(error) => {
                 dispatcher.metrics.accept_error();
-                tracing::warn!(%error, "data connection not accepted");
+                tracing::warn!(%error, "accepting a data connection failed");
                 continue;
             }
         };
@@ -45,12 +45,12 @@ pub(super) async fn receive(
             ));
         } else {
             // Where a balancer has the control connections alone, clients come here themselves.
-            dispatcher.arrive(stream, peer.ip().to_canonical(), port);
+            dispatcher.on_connection(stream, peer.ip().to_canonical(), port);
         }
     }
 }
 
-/// Finds out whose connection a balancer brings.
+/// Reads the PROXY header of a connection from a balancer.
 async fn identify(
     mut stream: TcpStream,
     peer: SocketAddr,
@@ -59,7 +59,7 @@ async fn identify(
     dispatcher: Arc<Dispatcher>,
 ) {
     match proxy_header::read(&mut stream, &balancers).await {
-        Ok(ends) => dispatcher.arrive(stream, ends.client.ip(), port),
+        Ok(addresses) => dispatcher.on_connection(stream, addresses.client.ip(), port),
         Err(error) => {
             let Some(fault) = error.fault() else {
                 tracing::debug!(%peer, %port, %error, "health check of a data port by a balancer");

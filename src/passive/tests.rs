@@ -49,9 +49,9 @@ async fn connect_from(from: &str, port: u16) -> TcpStream {
     socket.connect((LOCAL, port).into()).await.unwrap()
 }
 
-async fn arrival(lease: &mut Lease) -> Arrived {
-    match timeout(LONG, lease.caller()).await.unwrap() {
-        Some(Caller::Arrived(arrived)) => arrived,
+async fn arrival(lease: &mut Lease) -> DataConnection {
+    match timeout(LONG, lease.event()).await.unwrap() {
+        Some(LeaseEvent::Connected(arrived)) => arrived,
         other => panic!("{other:?}"),
     }
 }
@@ -79,7 +79,7 @@ async fn clients_of_different_addresses_share_one_port() {
     let client = connect_from("127.0.0.2", second.port()).await;
     let arrived = arrival(&mut second).await.stream;
     assert_eq!(arrived.peer_addr().unwrap(), client.local_addr().unwrap());
-    assert!(timeout(MOMENT, first.caller()).await.is_err());
+    assert!(timeout(MOMENT, first.event()).await.is_err());
 }
 
 #[tokio::test]
@@ -113,10 +113,10 @@ async fn a_second_connection_makes_the_first_one_doubtful() {
     let mut lease = lease(&ports, LOCAL).await;
     let _client = connect_from("127.0.0.1", lease.port()).await;
     arrival(&mut lease).await;
-    let certainty = lease.certainty();
-    assert_eq!(certainty.settled().await, Ok(()));
+    let attribution = lease.attribution();
+    assert_eq!(attribution.settled().await, Ok(()));
     assert!(is_reset(connect_from("127.0.0.1", lease.port()).await).await);
-    assert_eq!(certainty.doubted().await, Doubt::AnotherConnection);
+    assert_eq!(attribution.ambiguous().await, Ambiguity::AnotherConnection);
 }
 
 #[tokio::test]
@@ -152,8 +152,8 @@ async fn a_connection_that_names_nobody_is_turned_away_where_a_name_is_demanded(
         stranger.write_all(b"no ClientHello").await.unwrap();
         assert!(is_reset(stranger).await);
     }
-    let told = timeout(LONG, lease.caller()).await.unwrap();
-    assert!(matches!(told, Some(Caller::TurnedAway(None))));
+    let told = timeout(LONG, lease.event()).await.unwrap();
+    assert!(matches!(told, Some(LeaseEvent::Refused(None))));
 }
 
 #[tokio::test]
@@ -213,14 +213,14 @@ async fn a_lease_hears_whether_others_of_its_address_want_a_port() {
     let (_listeners, ports) = one_port().await;
     let held = lease(&ports, LOCAL).await;
     let _of_another_address = lease(&ports, "127.0.0.2".parse().unwrap()).await;
-    let mut wanted = held.wanted();
-    assert!(timeout(MOMENT, wanted.wanted()).await.is_err());
+    let mut contention = held.contention();
+    assert!(timeout(MOMENT, contention.contended()).await.is_err());
     tokio::select! {
         _ = lease(&ports, LOCAL) => panic!("there is one port"),
-        wanted = timeout(LONG, wanted.wanted()) => wanted.unwrap(),
+        contention = timeout(LONG, contention.contended()) => contention.unwrap(),
     }
-    // Who wanted it has given up.
-    assert!(timeout(MOMENT, wanted.wanted()).await.is_err());
+    // The lease has ended meanwhile.
+    assert!(timeout(MOMENT, contention.contended()).await.is_err());
 }
 
 #[tokio::test]
@@ -235,7 +235,13 @@ async fn a_lease_hears_of_those_who_have_yet_to_say_whose_connection_theirs_is()
     let client = connect_from("127.0.0.1", lease.port()).await;
     timeout(LONG, undecided.any_silent(MOMENT)).await.unwrap();
     drop(client);
-    let gone = async { undecided.0.wait_for(|nearby| nearby.all == 0).await.is_ok() };
+    let gone = async {
+        undecided
+            .0
+            .wait_for(|undecided| undecided.all == 0)
+            .await
+            .is_ok()
+    };
     assert!(timeout(LONG, gone).await.unwrap());
 }
 
@@ -251,7 +257,7 @@ async fn a_wildcard_and_one_of_its_addresses_have_their_ports_in_common() {
                 panic!("{:?}", ports.addresses())
             };
             for listener in order {
-                assert_eq!(ports.place(listener), wildcard);
+                assert_eq!(ports.bound_address(listener), wildcard);
                 let request = request(local, Identity::Address);
                 let mut lease = ports.lease(listener, request, LONG).await.expect("a port");
                 assert_eq!(lease.port(), port.port());

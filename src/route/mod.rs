@@ -1,4 +1,4 @@
-//! Who serves a login: from the names that it carries to a site.
+//! Routing: from the names that a login carries to a site.
 //!
 //! One rule decides. The names are tried in this order, and the first that is present decides:
 //!
@@ -60,8 +60,8 @@ impl Route {
 }
 
 impl Router {
-    /// The table of these sites. Configuration sees to it that no host and no default is there twice; if one were, the
-    /// first would count.
+    /// The table of these sites. The configuration guarantees that no host and no default occurs twice; otherwise the
+    /// first would apply.
     pub fn new(sites: impl IntoIterator<Item = (SiteId, Arc<Site>)>, forms: UserForms) -> Self {
         let mut router = Self {
             exact: HashMap::new(),

@@ -7,21 +7,21 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::data::Order;
 use super::data_side::DataSide;
 use super::machine::{Action, Dialled, Ending, Event, Outcome, ProtocolError, Record, Stage};
-use super::{Dials, Session};
-use crate::backend::dial::{DialError, Patience};
-use crate::backend::{Backend, NoReply, Pool, SitePlace};
+use super::{PreviousDial, Session};
+use crate::backend::dial::{DialBudget, DialError};
+use crate::backend::{Backend, Pool, ReplyError, SiteSlot};
 use crate::ftp::command::{Command, Verb};
-use crate::ftp::server::Ways;
+use crate::ftp::server::PortMethods;
 use crate::net::control::ControlConnection;
 use crate::net::options;
 use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
 impl Session {
-    /// Does what the machine has decided; gives the session's end, if that is part of it.
-    pub(super) async fn act(&mut self) -> Option<Ending> {
+    /// Executes the machine's actions; returns the session's end, if that is one of them.
+    pub(super) async fn run_actions(&mut self) -> Option<Ending> {
         if self.machine.is_closed() {
-            // Before the goodbye: the client may begin its next session as soon as it has heard it.
+            // Before the goodbye: the client may start its next session as soon as it has received it.
             self.permit = None;
         }
         while let Some(action) = self.machine.next_action() {
@@ -32,19 +32,19 @@ impl Session {
                         return Some(ending);
                     }
                 }
-                Action::Asked(command) => self.asked(&command),
+                Action::LoginAttempt(command) => self.on_login_attempt(&command),
                 Action::Route(route) => self.summary.site(route),
                 Action::Dial(route) => {
                     self.summary.site(route.clone());
-                    if let Err(refused) = self.dial_in_turn(&route).await {
-                        self.happened.push_back(refused);
+                    if let Err(refused) = self.dial_rate_limited(&route).await {
+                        self.pending_events.push_back(refused);
                     }
                 }
-                Action::Guess(command) => match self.may_guess(&command).await {
+                Action::Authenticate(command) => match self.begin_attempt(&command).await {
                     Ok(()) => self.send(&[command.line(), b"\r\n"].concat()).await,
-                    Err(refused) => self.happened.push_back(refused),
+                    Err(refused) => self.pending_events.push_back(refused),
                 },
-                Action::Penalise(site) => self.penalise(site).await,
+                Action::Penalise(site) => self.apply_penalty(site).await,
                 Action::Send(line) => self.send(&line).await,
                 Action::HangUp => self.hang_up(),
                 Action::ListenForBackend => self.listen_for_backend().await,
@@ -54,88 +54,88 @@ impl Session {
                     protection,
                 } => self.prepare_data(backend, client, protection),
                 Action::RedialBackend(backend) => self.redial_backend(backend),
-                Action::Avoid(ways) => self.avoid(ways),
+                Action::Avoid(methods) => self.avoid(methods),
                 Action::OpenData {
                     direction,
                     protection,
                 } => self.open_data(direction, protection),
-                Action::BeginData => self.data.order(Order::Begin),
-                Action::ExpectData => {
-                    self.data.order(Order::Expect);
+                Action::CommandSent => self.data.order(Order::CommandSent),
+                Action::TransferStarted => {
+                    self.data.order(Order::TransferStarted);
                     self.acknowledge_preliminary();
                 }
-                Action::ProceedData => self.data.order(Order::Proceed),
+                Action::FinishSink => self.data.order(Order::FinishSink),
                 Action::DropData => self.drop_data(),
                 Action::Record(record) => self.record(&record),
                 Action::Close(ending) => return Some(ending),
             }
         }
-        if !self.machine.is_guessing() {
-            self.guess = None;
+        if !self.machine.is_authenticating() {
+            self.attempt = None;
         }
         None
     }
 
-    /// Who tries to log in is for the log, and with what for the guard.
-    fn asked(&mut self, command: &Command) {
+    /// Keeps the user name for the log, and its fingerprint for the guard.
+    fn on_login_attempt(&mut self, command: &Command) {
         if command.verb() == Verb::User {
-            self.summary.asked_for(command.argument());
+            self.summary.set_user_argument(command.argument());
         }
-        self.trial = self.shared.guard.trial(command.argument());
+        self.fingerprint = self.shared.guard.fingerprint(command.argument());
     }
 
     /// Dials, one connection after the other, and each but the first at the pace of new sessions: otherwise one session could
     /// use up a site's places, and the ports towards its backends.
-    async fn dial_in_turn(&mut self, route: &Route) -> Result<(), Event> {
-        let login_by = self.login_deadline();
-        if let Dials::Some(closing) = &mut self.dials {
+    async fn dial_rate_limited(&mut self, route: &Route) -> Result<(), Event> {
+        let login_expires_at = self.login_deadline();
+        if let PreviousDial::Some(closing) = &mut self.previous_dial {
             let waiting = async {
                 if let Some(closing) = closing {
                     // Whether it panicked or not, it is over.
                     let _ = closing.await;
                 }
-                let limits = &self.live.policy.settings.limits;
+                let limits = &self.snapshot.runtime.settings.limits;
                 let (limiter, summary) = (&self.shared.limiter, &self.summary);
                 let client = summary.client().ip();
-                let mut told = false;
+                let mut warned = false;
                 while let Err(wait) = limiter.dial(client, limits, Instant::now().into_std()) {
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut warned, true) {
                         summary.dials_too_often();
                     }
                     sleep(wait).await;
                 }
             };
             tokio::select! {
-                waited = timeout_at(login_by, waiting) => waited.map_err(|_| Event::Expired)?,
-                () = client_goes(&mut self.client) => return Err(Event::ClientGone),
+                waited = timeout_at(login_expires_at, waiting) => waited.map_err(|_| Event::Expired)?,
+                () = client_closed(&mut self.client) => return Err(Event::ClientGone),
             }
         }
-        self.dials = Dials::Some(None);
-        let pool = Arc::clone(self.live.policy.pools.of(route.site_id));
-        self.place = Some(self.admitted(&pool)?);
+        self.previous_dial = PreviousDial::Some(None);
+        let pool = Arc::clone(self.snapshot.runtime.pools.of(route.site_id));
+        self.site_slot = Some(self.admitted(&pool)?);
         self.dial(&pool).await;
         Ok(())
     }
 
     fn hang_up(&mut self) {
-        let place = self.place.take();
+        let site_slot = self.site_slot.take();
         if let Some(backend) = self.backend.take() {
             let closing = tokio::spawn(async move {
                 backend.close().await;
-                drop(place);
+                drop(site_slot);
             });
-            self.dials = Dials::Some(Some(closing));
+            self.previous_dial = PreviousDial::Some(Some(closing));
         }
     }
 
-    /// A place at the site, or what keeps the client from its backend.
-    fn admitted(&self, pool: &Pool) -> Result<SitePlace, Event> {
+    /// A slot at the site, or the event that keeps the client from its backend.
+    fn admitted(&self, pool: &Pool) -> Result<SiteSlot, Event> {
         if self.is_blocked(pool.id()) {
             return Err(Event::Blocked);
         }
-        let most = self.live.policy.settings.limits.sessions_per_site;
-        let place = pool.admit(most, &self.shared.metrics);
-        place.ok_or_else(|| {
+        let most = self.snapshot.runtime.settings.limits.sessions_per_site;
+        let site_slot = pool.admit(most, &self.shared.metrics);
+        site_slot.ok_or_else(|| {
             self.summary.site_full(pool.name(), most);
             Event::SiteFull
         })
@@ -148,7 +148,7 @@ impl Session {
         if client.send(bytes).await.is_err()
             && let Some(gone) = self.client_is_gone()
         {
-            self.happened.push_back(gone);
+            self.pending_events.push_back(gone);
         }
     }
 
@@ -157,26 +157,26 @@ impl Session {
             return;
         };
         if let Err(error) = backend.send(line).await {
-            let reason = NoReply::of(&error);
+            let reason = ReplyError::of(&error);
             self.summary.backend_lost(self.machine.stage(), reason);
             self.backend = None;
-            self.happened.push_back(Event::BackendGone);
+            self.pending_events.push_back(Event::BackendGone);
         }
     }
 
-    /// The next word is the backend's again, and a server that leaves Nagle's algorithm on keeps the 226 of a small file
-    /// back until it knows that its 150 has arrived.
+    /// The backend sends next, and a server that leaves Nagle's algorithm on delays the 226 of a small file until its
+    /// 150 has been acknowledged.
     fn acknowledge_preliminary(&self) {
         if let Some(backend) = &self.backend {
             // If the connection is gone, the next read shows it.
-            let _ = options::acknowledge(backend.stream().socket());
+            let _ = options::quickack(backend.stream().socket());
         }
     }
 
-    /// Dials the site's backends, unless the client goes away meanwhile; each failure is one log line.
+    /// Dials the site's backends, unless the client disconnects meanwhile; each failure is one log line.
     async fn dial(&mut self, pool: &Pool) {
-        let patience = Patience {
-            timeouts: &self.live.policy.settings.timeouts,
+        let budget = DialBudget {
+            timeouts: &self.snapshot.runtime.settings.timeouts,
             by: self.login_deadline(),
         };
         let summary = &self.summary;
@@ -193,8 +193,8 @@ impl Session {
         };
         let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
         let dialled = tokio::select! {
-            dialled = pool.connect(resolver, patience, metrics, on_failure) => dialled,
-            () = client_goes(&mut self.client) => return self.happened.push_back(Event::ClientGone),
+            dialled = pool.connect(resolver, budget, metrics, on_failure) => dialled,
+            () = client_closed(&mut self.client) => return self.pending_events.push_back(Event::ClientGone),
         };
         if let Some(connection) = &dialled {
             self.summary.backend(connection);
@@ -207,14 +207,14 @@ impl Session {
             protection: connection.protection,
             avoid: connection.backend.avoided(Instant::now().into_std()),
         });
-        self.happened.push_back(Event::Dialled(dialled));
+        self.pending_events.push_back(Event::Dialled(dialled));
     }
 
-    fn avoid(&mut self, ways: Ways) {
+    fn avoid(&mut self, methods: PortMethods) {
         if let Some(backend) = &self.dialled
-            && backend.avoid(ways, Instant::now().into_std())
+            && backend.avoid(methods, Instant::now().into_std())
         {
-            self.summary.avoid(backend, ways);
+            self.summary.avoid(backend, methods);
         }
     }
 
@@ -232,10 +232,10 @@ impl Session {
         if matches!(record, Record::Login(LoginResult::Accepted)) {
             self.tls.logged_in(self.summary.account());
         }
-        // A server that is asked for a password may repeat it.
+        // In a login the reply may repeat the password.
         if let Record::BackendLost(stage, ProtocolError::ReplyTimeout) = record
             && *stage != Stage::Login
-            && let Some(said) = self.backend.as_ref().and_then(|it| it.unfinished())
+            && let Some(said) = self.backend.as_ref().and_then(|it| it.partial_reply())
         {
             let reason = format!("{}, but {said}", ProtocolError::ReplyTimeout.as_str());
             return self.summary.backend_lost(*stage, reason);
@@ -245,7 +245,7 @@ impl Session {
 }
 
 /// Waits until the client ends its connection, and takes in what it sends before that.
-pub(super) async fn client_goes(client: &mut Option<ControlConnection>) {
+pub(super) async fn client_closed(client: &mut Option<ControlConnection>) {
     while let Some(client) = client
         && !client.is_over()
     {

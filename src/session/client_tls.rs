@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::machine::{Ending, Event};
 use super::summary::Summary;
-use super::{Session, hello};
+use super::{Session, client_hello};
 use crate::config::HostName;
 use crate::ftp::answer;
 use crate::net::control::ControlConnection;
@@ -16,14 +16,14 @@ use crate::net::options;
 use crate::net::stream::Stream;
 use crate::tls::SessionTls;
 
-/// Does the handshake; gives the stream, and the server name that the client sent.
+/// Does the handshake; returns the stream, and the server name that the client sent.
 pub(super) async fn handshake(
     socket: TcpStream,
     tls: &SessionTls,
     patience: Duration,
     summary: &mut Summary,
 ) -> Option<(Stream, Option<HostName>)> {
-    let accepting = hello::accept(socket, tls.control(), Vec::new());
+    let accepting = client_hello::accept(socket, tls.control(), Vec::new());
     let stream = match timeout(patience, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -43,7 +43,7 @@ pub(super) async fn handshake(
     let stream = Stream::ToClient(Box::new(stream));
     // Where no ticket takes the acknowledgement along, a client that leaves Nagle's algorithm on would keep its USER back. If
     // the connection is gone, the next read shows it.
-    let _ = options::acknowledge(stream.socket());
+    let _ = options::quickack(stream.socket());
     if let Some(version) = stream.tls_version() {
         summary.secured(version);
     }
@@ -51,7 +51,7 @@ pub(super) async fn handshake(
 }
 
 impl Session {
-    /// Answers AUTH and does the handshake; gives the session's end if that goes wrong.
+    /// Answers AUTH and does the handshake; returns the session's end if that fails.
     pub(super) async fn start_tls(&mut self) -> Option<Ending> {
         let socket = match self.client.take()?.into_clear_socket() {
             Ok(socket) => socket,
@@ -60,7 +60,7 @@ impl Session {
                 tracing::warn!(
                     session = self.summary.id().0,
                     client = %self.summary.client(),
-                    "clear text behind AUTH: somebody may be injecting commands"
+                    "clear text behind AUTH: possible command injection"
                 );
                 let _ = client.send(&answer::BYTES_BEHIND_AUTH.bytes()).await;
                 self.client = Some(client);
@@ -75,7 +75,7 @@ impl Session {
         let Ok(socket) = plain.into_clear_socket() else {
             return Some(Ending::Abuse);
         };
-        let patience = self.live.policy.settings.timeouts.tls_handshake;
+        let patience = self.snapshot.runtime.settings.timeouts.tls_handshake;
         let patience = patience.min(
             self.login_deadline()
                 .saturating_duration_since(Instant::now()),
@@ -85,7 +85,7 @@ impl Session {
             return Some(Ending::Handshake);
         };
         self.client = Some(ControlConnection::with_client(stream));
-        self.happened.push_back(Event::Secured { sni });
+        self.pending_events.push_back(Event::Secured { sni });
         None
     }
 }

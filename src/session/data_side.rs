@@ -1,14 +1,14 @@
-//! What the machine wants of the data connections: made ready, opened, ended.
+//! The data connections as the machine requests them: prepared, opened, ended.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
-use super::data::{EarlyHandshake, Faults, Legs, Order, PreparedData, RunningData};
+use super::data::{EarlyHandshake, Faults, Order, PreparedData, RunningData, TransferContext};
 use super::machine::{
-    BackendData, ClientData, DataEvent, DataFailure, Event, Prepared, Protection,
+    BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
 };
-use crate::backend::data::BackendPort;
+use crate::backend::data::DataEndpoint;
 use crate::config::{CloseNotify, SessionReuse};
 use crate::ftp::command::Direction;
 use crate::passive::{Identity, LeaseRequest};
@@ -57,7 +57,7 @@ impl DataSide {
 
 impl Session {
     /// Takes note of what an event says about the client's habits.
-    pub(super) fn learn_from(&self, event: &Event) {
+    pub(super) fn observe_resumption(&self, event: &Event) {
         if let Event::Data(DataEvent::Failed(DataFailure::NotResumed)) = event {
             self.tls.not_resumed();
         }
@@ -69,14 +69,16 @@ impl Session {
         client: ClientData,
         protection: Protection,
     ) {
-        let backend = self.backend_port(backend);
+        let backend = self.data_endpoint(backend);
         let client_socket = self.client.as_ref().map(|client| client.stream().socket());
         let local = client_socket.and_then(|socket| socket.local_addr().ok());
         let (Some(backend), Some(local)) = (backend, local) else {
-            return self.happened.push_back(Event::Prepared(Prepared::NoPort));
+            return self
+                .pending_events
+                .push_back(Event::Prepared(PreparedPort::NoPort));
         };
         let local = local.ip();
-        let timeouts = &self.live.policy.settings.timeouts;
+        let timeouts = &self.snapshot.runtime.settings.timeouts;
         let data = match client {
             ClientData::Active(to) => PreparedData::active(backend, to, local, timeouts),
             ClientData::Passive => {
@@ -84,14 +86,18 @@ impl Session {
                 let early = (protection == Protection::Private).then(|| EarlyHandshake {
                     tls: self.tls.data(self.session_reuse(), Tickets::None),
                     patience: timeouts.tls_handshake,
-                    habit: self.handshakes_early.clone(),
+                    timing: self.handshake_timing.clone(),
                 });
                 let patience = timeouts.data_port;
-                let live = Arc::clone(&self.live);
+                let snapshot = Arc::clone(&self.snapshot);
                 let listener = self.listener.ip();
                 let (session, client) = (self.summary.id().0, self.summary.client());
                 let leasing = async move {
-                    let lease = live.policy.passive.lease(listener, request, patience).await;
+                    let lease = snapshot
+                        .runtime
+                        .passive
+                        .lease(listener, request, patience)
+                        .await;
                     lease.inspect_err(|no_port| {
                         tracing::warn!(
                             session,
@@ -123,12 +129,12 @@ impl Session {
                 Err(error) => self.summary.not_listening(&error),
             }
         }
-        self.happened.push_back(Event::Listening(at));
+        self.pending_events.push_back(Event::Listening(at));
     }
 
-    /// The backend has named another port, or is told of another one.
+    /// The backend has announced another port, or connects to another one of ours.
     pub(super) fn redial_backend(&mut self, backend: BackendData) {
-        if let Some(port) = self.backend_port(backend)
+        if let Some(port) = self.data_endpoint(backend)
             && let DataSide::Running(running) = &self.data
         {
             running.redial(port);
@@ -136,11 +142,11 @@ impl Session {
     }
 
     /// The backend's side of the next data connection; `None` only if the session is about to end.
-    fn backend_port(&mut self, data: BackendData) -> Option<BackendPort> {
+    fn data_endpoint(&mut self, data: BackendData) -> Option<DataEndpoint> {
         let backend = self.backend.as_ref()?;
         match data {
-            BackendData::Passive(announced) => backend.announced_port(announced),
-            BackendData::Active => backend.own_port(self.backend_listener.take()?),
+            BackendData::Passive(announced) => backend.passive_endpoint(announced),
+            BackendData::Active => backend.active_endpoint(self.backend_listener.take()?),
         }
     }
 
@@ -149,11 +155,11 @@ impl Session {
             client: self.summary.client().ip(),
             account: self.summary.account(),
             identity: self.identity(protection),
-            reuse_delay: self.live.policy.settings.passive.reuse_delay,
+            reuse_delay: self.snapshot.runtime.settings.passive.reuse_delay,
         }
     }
 
-    /// How the client's next data connection is told from others of its address.
+    /// How the client's next data connection is identified among others of its address.
     fn identity(&self, protection: Protection) -> Identity {
         let cache = match protection {
             Protection::Clear => None,
@@ -164,7 +170,7 @@ impl Session {
         };
         match self.session_reuse() {
             SessionReuse::Require => Identity::Named(cache),
-            SessionReuse::Prefer if self.tls.is_named_by_its_client() => Identity::Resuming(cache),
+            SessionReuse::Prefer if self.tls.will_identify_itself() => Identity::Resuming(cache),
             SessionReuse::Prefer | SessionReuse::Off => Identity::Unproven(cache),
         }
     }
@@ -191,20 +197,20 @@ impl Session {
             Direction::Upload => Tickets::None,
             Direction::Download | Direction::Listing => Tickets::Restock,
         };
-        let settings = &self.live.policy.settings;
+        let settings = &self.snapshot.runtime.settings;
         if protection != self.prepared_for {
             prepared.identify(self.identity(protection));
         }
         let client_tls = (protection == Protection::Private)
             .then(|| self.tls.data(self.session_reuse(), tickets));
-        let legs = Legs {
+        let context = TransferContext {
             direction,
             backend_tls: self
                 .backend
                 .as_ref()
                 .and_then(|backend| backend.tls.clone()),
             timeouts: settings.timeouts,
-            silence: self.bearable_silence(),
+            silence: self.handshake_silence(),
             metrics: Arc::clone(&self.shared.metrics),
             site: self.summary.site_name().to_owned(),
             session: self.summary.id(),
@@ -214,16 +220,16 @@ impl Session {
             faults: Faults::default(),
         };
         self.summary.transfer_begins();
-        self.data = DataSide::Running(prepared.open(legs, client_tls));
+        self.data = DataSide::Running(prepared.open(context, client_tls));
     }
 
     /// A client that has not asked for PROT P may not know that it is in force, and wait for its file in clear text.
-    fn bearable_silence(&self) -> Duration {
-        let patience = self.live.policy.settings.timeouts.tls_handshake;
+    fn handshake_silence(&self) -> Duration {
+        let patience = self.snapshot.runtime.settings.timeouts.tls_handshake;
         if self.machine.has_chosen_protection() {
             patience
         } else {
-            patience.min(SILENCE_OF_THE_UNAWARE)
+            patience.min(SILENCE_WITHOUT_PROT)
         }
     }
 
@@ -238,4 +244,4 @@ impl Session {
 
 /// How long a client that has not said PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
 /// arrived; by satellite that is more than a second.
-const SILENCE_OF_THE_UNAWARE: Duration = Duration::from_secs(4);
+const SILENCE_WITHOUT_PROT: Duration = Duration::from_secs(4);

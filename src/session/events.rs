@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::machine::{BadLine, Deadline, Event, Prepared};
+use super::machine::{BadLine, Deadline, Event, PreparedPort};
 use super::{Drain, Session};
 use crate::ftp::command::Command;
 use crate::ftp::line::Line;
@@ -16,13 +16,13 @@ use crate::net::deadline;
 pub(super) enum ClientEnd {
     Open,
     /// Its side is.
-    ToldEnded,
-    ToldGone,
+    EndReported,
+    LossReported,
 }
 
 /// How often has been looked whether something has arrived in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum DeadlineCheck {
     First,
     /// See [`deadline`].
     Second,
@@ -30,19 +30,19 @@ pub(super) enum Look {
 
 impl Session {
     /// Starts the time for what the machine waits for, unless it runs already.
-    pub(super) fn arm(&mut self) {
+    pub(super) fn arm_deadline(&mut self) {
         let clock = self.machine.clock();
         if self.clock.replace(clock) == Some(clock) {
             return;
         }
-        self.look = Look::First;
+        self.deadline_check = DeadlineCheck::First;
         self.deadline = match self.machine.deadline() {
             Deadline::Login => {
-                if self.login_by <= Instant::now() {
-                    // A client that never stops talking would be looked at for ever.
-                    self.look = Look::Second;
+                if self.login_expires_at <= Instant::now() {
+                    // A client that never stops sending would otherwise postpone this check without end.
+                    self.deadline_check = DeadlineCheck::Second;
                 }
-                Some(self.login_by)
+                Some(self.login_expires_at)
             }
             Deadline::After(patience)
             | Deadline::AfterInput(patience)
@@ -55,13 +55,13 @@ impl Session {
         };
     }
 
-    /// Until when a handshake or a dial may take that leads to a login. Whoever has been logged in may do so again, at any
-    /// time.
+    /// Deadline for a handshake or a dial that leads to a login. A client that has been logged in may log in again at
+    /// any time.
     pub(super) fn login_deadline(&self) -> Instant {
         if self.machine.has_been_logged_in() {
-            Instant::now() + self.live.policy.settings.timeouts.login
+            Instant::now() + self.snapshot.runtime.settings.timeouts.login
         } else {
-            self.login_by
+            self.login_expires_at
         }
     }
 
@@ -70,7 +70,7 @@ impl Session {
     pub(super) async fn next_event(&mut self) -> Event {
         loop {
             // Priority 1: what came of our own actions, for which the machine waits.
-            if let Some(event) = self.happened.pop_front() {
+            if let Some(event) = self.pending_events.pop_front() {
                 return event;
             }
             // Priority 2: a reply of the backend's that has been read.
@@ -83,25 +83,25 @@ impl Session {
             }
             // Priority 4: a deadline that lasts no longer than the client's input.
             if let Deadline::OnceInputIsDelivered(_) = self.machine.deadline()
-                && !self.client_has_said_more()
+                && !self.client_has_unread()
                 && let Some(event) = self.expired().await
             {
                 return event;
             }
             let deadline = self.deadline;
-            let time_is_over = async {
+            let deadline_passed = async {
                 match deadline {
                     Some(deadline) => sleep_until(deadline).await,
                     None => std::future::pending().await,
                 }
             };
-            let client_fills = async {
+            let client_input = async {
                 match &mut self.client {
                     Some(client) => client.fill().await,
                     None => std::future::pending().await,
                 }
             };
-            let backend_fills = async {
+            let backend_input = async {
                 match &mut self.backend {
                     Some(backend) => backend.fill().await,
                     None => std::future::pending().await,
@@ -110,12 +110,12 @@ impl Session {
             tokio::select! {
                 biased;
                 // Priority 5: the deadline.
-                () = time_is_over => match self.look {
-                    Look::First => {
-                        self.look = Look::Second;
-                        self.read_what_has_arrived().await;
+                () = deadline_passed => match self.deadline_check {
+                    DeadlineCheck::First => {
+                        self.deadline_check = DeadlineCheck::Second;
+                        self.read_pending_input().await;
                     }
-                    Look::Second => if let Some(event) = self.expired().await {
+                    DeadlineCheck::Second => if let Some(event) = self.expired().await {
                         return event;
                     },
                 },
@@ -125,32 +125,33 @@ impl Session {
                     Drain::Begun => return Event::Drain,
                     Drain::Over => return Event::DrainOver,
                 },
-                // Priority 7: what the backend said before its data connection ended: a 200 in front of a 150 is no final
+                // Priority 7: what the backend sent before its data connection ended: a 200 before a 150 is not a final
                 // reply.
-                () = backend_fills => {}
+                () = backend_input => {}
                 // Priority 8: the data connections.
                 event = self.data.event() => {
-                    if let Event::Prepared(Prepared::NoPort) = event {
+                    if let Event::Prepared(PreparedPort::NoPort) = event {
                         self.shared.metrics.passive_exhausted();
                     }
-                    self.learn_from(&event);
+                    self.observe_resumption(&event);
                     return event;
                 }
                 // Priority 9: what the client says.
-                () = client_fills => {}
+                () = client_input => {}
             }
         }
     }
 
-    /// Reads what arrived on both control connections while the process was suspended. The deadline alone can't wait for
-    /// it: on a busy machine the reactor returns the sockets and the next timer together, and the timer is looked at first.
-    async fn read_what_has_arrived(&mut self) {
+    /// Reads what arrived on both control connections while the process was suspended. The deadline alone can't wait
+    /// for it: on a busy machine the reactor returns the sockets and the next timer together, and the timer is polled
+    /// first.
+    async fn read_pending_input(&mut self) {
         sleep(deadline::REACTOR_TURN).await;
         if let Some(backend) = &mut self.backend {
-            deadline::at_once(backend.fill()).await;
+            deadline::poll_once(backend.fill()).await;
         }
         if let Some(client) = &mut self.client {
-            deadline::at_once(client.fill()).await;
+            deadline::poll_once(client.fill()).await;
         }
     }
 
@@ -159,7 +160,7 @@ impl Session {
         match self.machine.deadline() {
             Deadline::AfterInput(_) | Deadline::OnceInputIsDelivered(_) => {
                 if let Some(client) = &mut self.client {
-                    deadline::at_once(client.fill()).await;
+                    deadline::poll_once(client.fill()).await;
                 }
                 if let Some(event) = self.event_from_client() {
                     return Some(event);
@@ -168,7 +169,7 @@ impl Session {
             Deadline::AfterLastByte(patience) if self.data.moved() != self.moved => {
                 self.moved = self.data.moved();
                 self.deadline = Some(Instant::now() + patience);
-                self.look = Look::First;
+                self.deadline_check = DeadlineCheck::First;
                 return None;
             }
             Deadline::AfterLastByte(_) | Deadline::Login | Deadline::After(_) | Deadline::Never => {
@@ -178,8 +179,8 @@ impl Session {
         Some(Event::Expired)
     }
 
-    /// Whether something of the client's, or its end, has arrived and nobody has read it.
-    fn client_has_said_more(&self) -> bool {
+    /// Whether input from the client, or the end of its connection, has arrived and not been read.
+    fn client_has_unread(&self) -> bool {
         self.client
             .as_ref()
             .is_some_and(ControlConnection::has_unread)
@@ -223,11 +224,11 @@ impl Session {
         }
     }
 
-    /// What the machine is told of it, once.
+    /// Reports the loss of the client's connection to the machine, once.
     pub(super) fn client_is_gone(&mut self) -> Option<Event> {
-        match std::mem::replace(&mut self.client_end, ClientEnd::ToldGone) {
-            ClientEnd::Open | ClientEnd::ToldEnded => Some(Event::ClientGone),
-            ClientEnd::ToldGone => None,
+        match std::mem::replace(&mut self.client_end, ClientEnd::LossReported) {
+            ClientEnd::Open | ClientEnd::EndReported => Some(Event::ClientGone),
+            ClientEnd::LossReported => None,
         }
     }
 
@@ -236,7 +237,7 @@ impl Session {
         if self.client_end != ClientEnd::Open {
             return None;
         }
-        self.client_end = ClientEnd::ToldEnded;
+        self.client_end = ClientEnd::EndReported;
         Some(Event::ClientEnded)
     }
 }

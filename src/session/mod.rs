@@ -9,11 +9,11 @@
 //! end.
 
 mod actions;
+mod client_hello;
 mod client_tls;
 pub mod data;
 mod data_side;
 mod events;
-mod hello;
 pub mod machine;
 mod penalty;
 mod summary;
@@ -28,25 +28,25 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::backend::{Backend, BackendConnection, SitePlace};
+use crate::backend::{Backend, BackendConnection, SiteSlot};
 use crate::base::SessionId;
 use crate::config::TlsMode;
-use crate::guard::{Guard, Trial};
+use crate::guard::{AttemptFingerprint, Guard};
 use crate::limit::{Limiter, Permit};
-use crate::live::Live;
 use crate::net::control::ControlConnection;
 use crate::net::options;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::observe::metrics::Metrics;
-use crate::tls::{SessionTls, Sessions};
+use crate::snapshot::Snapshot;
+use crate::tls::{SessionStore, SessionTls};
 
 use client_tls::handshake;
-use data::{Habit, Lingering};
+use data::{HandshakeTiming, Lingering};
 use data_side::DataSide;
-use events::{ClientEnd, Look};
+use events::{ClientEnd, DeadlineCheck};
 use machine::{Clock, Ending, Event, Machine, Protection, Terms};
-use penalty::Judging;
+use penalty::RunningAttempt;
 use summary::Summary;
 
 /// What all sessions of the process share and no reload changes.
@@ -54,14 +54,14 @@ use summary::Summary;
 pub struct Shared {
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
-    /// Who may come in.
+    /// Admission limits.
     pub limiter: Arc<Limiter>,
-    /// Who has guessed too often.
+    /// Protection against password guessing.
     pub guard: Arc<Guard>,
-    /// Told whenever a guess has been judged.
-    pub judged: Notify,
+    /// Notified when an attempt has been decided.
+    pub attempt_finished: Notify,
     /// The TLS sessions that data connections may resume.
-    pub tls_sessions: Arc<Sessions>,
+    pub tls_sessions: Arc<SessionStore>,
     /// Where the names of backends lead.
     pub resolver: Arc<Resolver>,
     ids: AtomicU64,
@@ -74,8 +74,8 @@ impl Shared {
             metrics,
             limiter: Arc::new(Limiter::new()),
             guard: Arc::new(Guard::new()),
-            judged: Notify::new(),
-            tls_sessions: Arc::new(Sessions::new()),
+            attempt_finished: Notify::new(),
+            tls_sessions: Arc::new(SessionStore::new()),
             resolver: Arc::default(),
             ids: AtomicU64::new(1),
         }
@@ -87,7 +87,7 @@ impl Shared {
 pub struct Accepted {
     /// The connection.
     pub stream: TcpStream,
-    /// Who connected, be it to the load balancer that relays the connection.
+    /// The client's address, also behind a load balancer.
     pub client: SocketAddr,
     /// The address that the client connected to.
     pub local: IpAddr,
@@ -95,7 +95,7 @@ pub struct Accepted {
     pub listener: SocketAddr,
     /// When TLS starts.
     pub tls: TlsMode,
-    /// Its place among the sessions.
+    /// Its slot among the sessions.
     pub permit: Permit,
 }
 
@@ -113,7 +113,7 @@ pub enum Drain {
 /// Serves a session to its end.
 pub async fn serve(
     accepted: Accepted,
-    live: Arc<Live>,
+    snapshot: Arc<Snapshot>,
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
 ) {
@@ -128,18 +128,18 @@ pub async fn serve(
     if options::control(&accepted.stream).is_err() {
         return summary.write(Ending::ClientGone);
     }
-    let policy = &live.policy;
+    let runtime = &snapshot.runtime;
     // Which site it will be for isn't known yet.
-    let reused = policy.settings.any_site_reuses_sessions();
+    let reused = runtime.settings.any_site_reuses_sessions();
     let tls_sessions = reused.then_some(&shared.tls_sessions);
-    let tls = SessionTls::new(&live.tls, tls_sessions, id);
-    let terms = terms(&live, accepted.client.ip(), accepted.local);
-    let login_by = Instant::now() + policy.settings.timeouts.login;
+    let tls = SessionTls::new(&snapshot.tls, tls_sessions, id);
+    let terms = terms(&snapshot, accepted.client.ip(), accepted.local);
+    let login_expires_at = Instant::now() + runtime.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {
         TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
         TlsMode::Implicit => {
-            let patience = policy.settings.timeouts.tls_handshake;
+            let patience = runtime.settings.timeouts.tls_handshake;
             match handshake(accepted.stream, &tls, patience, &mut summary).await {
                 Some((stream, sni)) => (stream, Machine::implicit(terms, sni)),
                 None => return summary.write(Ending::Handshake),
@@ -150,27 +150,27 @@ pub async fn serve(
         client: Some(ControlConnection::with_client(stream)),
         client_end: ClientEnd::Open,
         permit: Some(accepted.permit),
-        dials: Dials::None,
-        place: None,
+        previous_dial: PreviousDial::None,
+        site_slot: None,
         backend: None,
         dialled: None,
         backend_listener: None,
         data: DataSide::None,
         prepared_for: Protection::Clear,
         lingering: Lingering::default(),
-        handshakes_early: Habit::default(),
+        handshake_timing: HandshakeTiming::default(),
         machine,
-        happened: VecDeque::new(),
+        pending_events: VecDeque::new(),
         clock: None,
-        look: Look::First,
+        deadline_check: DeadlineCheck::First,
         moved: 0,
-        deadline: Some(login_by),
-        login_by,
-        trial: shared.guard.trial(b""),
-        guess: None,
+        deadline: Some(login_expires_at),
+        login_expires_at,
+        fingerprint: shared.guard.fingerprint(b""),
+        attempt: None,
         listener: accepted.listener,
         tls,
-        live,
+        snapshot,
         shared,
         drain,
         summary,
@@ -178,19 +178,19 @@ pub async fn serve(
     session.run().await;
 }
 
-fn terms(live: &Live, client: IpAddr, local: IpAddr) -> Terms {
-    let policy = &live.policy;
+fn terms(snapshot: &Snapshot, client: IpAddr, local: IpAddr) -> Terms {
+    let runtime = &snapshot.runtime;
     Terms {
-        greeting: Arc::clone(&policy.settings.greeting),
-        router: Arc::clone(&policy.router),
-        tls_required: policy.settings.tls.required,
-        data_required: policy.settings.tls.data_required,
-        active_mode: policy.settings.active_mode,
+        greeting: Arc::clone(&runtime.settings.greeting),
+        router: Arc::clone(&runtime.router),
+        tls_required: runtime.settings.tls.required,
+        data_required: runtime.settings.tls.data_required,
+        active_mode: runtime.settings.active_mode,
         client: client.to_canonical(),
         local: local.to_canonical(),
-        announcements: Arc::clone(&policy.announcements),
-        own_names: Arc::clone(&live.own_names),
-        timeouts: policy.settings.timeouts,
+        announcements: Arc::clone(&runtime.announcements),
+        own_names: Arc::clone(&snapshot.own_names),
+        timeouts: runtime.settings.timeouts,
     }
 }
 
@@ -199,11 +199,11 @@ struct Session {
     /// `None` only while its TLS handshake runs, and after that has failed.
     client: Option<ControlConnection>,
     client_end: ClientEnd,
-    /// Its place among all sessions and its client's, until it says goodbye.
+    /// Its slot among all sessions and its client's, until the goodbye.
     permit: Option<Permit>,
-    dials: Dials,
+    previous_dial: PreviousDial,
     /// From the dialling of its site's backend until that connection is closed.
-    place: Option<SitePlace>,
+    site_slot: Option<SiteSlot>,
     backend: Option<BackendConnection>,
     /// Which of the site's was dialled last.
     dialled: Option<Arc<Backend>>,
@@ -214,25 +214,25 @@ struct Session {
     prepared_for: Protection,
     /// Data connections of transfers that are over.
     lingering: Lingering,
-    handshakes_early: Habit,
+    handshake_timing: HandshakeTiming,
     machine: Machine,
     /// Events that came out of actions and wait for the machine.
-    happened: VecDeque<Event>,
+    pending_events: VecDeque<Event>,
     /// What the deadline is for; none if it's over.
     clock: Option<Clock>,
     /// `None` if it is unlimited.
     deadline: Option<Instant>,
-    look: Look,
+    deadline_check: DeadlineCheck,
     /// How far an upload had come when its client went.
     moved: u64,
-    login_by: Instant,
+    login_expires_at: Instant,
     /// What the login that is under way tries.
-    trial: Trial,
+    fingerprint: AttemptFingerprint,
     /// From PASS to the backend's answer.
-    guess: Option<Judging>,
+    attempt: Option<RunningAttempt>,
     listener: SocketAddr,
     tls: SessionTls,
-    live: Arc<Live>,
+    snapshot: Arc<Snapshot>,
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
     summary: Summary,
@@ -240,20 +240,20 @@ struct Session {
 
 /// Whether the session has dialled a backend before.
 #[derive(Debug)]
-enum Dials {
+enum PreviousDial {
     /// The first dial is paid for with the session.
     None,
-    /// Its connection may still be closing, with its place at the site.
+    /// Its connection may still be closing, with its slot at the site.
     Some(Option<JoinHandle<()>>),
 }
 
 impl Session {
     async fn run(mut self) {
         let ending = loop {
-            if let Some(ending) = self.act().await {
+            if let Some(ending) = self.run_actions().await {
                 break ending;
             }
-            self.arm();
+            self.arm_deadline();
             let event = self.next_event().await;
             self.machine.handle(event);
         };

@@ -1,39 +1,39 @@
-//! What the [guard](crate::guard) has a session do: dial nobody for a client that is blocked, and hold back the reply
-//! to a failed login.
+//! What a session does for the [guard](crate::guard): it dials no backend for a blocked client, and delays the reply to
+//! a failed login.
 
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::actions::client_goes;
+use super::actions::client_closed;
 use super::machine::Event;
 use super::{Session, Shared};
 use crate::base::SiteId;
 use crate::config::NO_SITE;
 use crate::ftp::command::Command;
-use crate::guard::{Guess, MayGuess, Standing};
+use crate::guard::{AttemptDecision, PendingAttempt, Status};
 use crate::observe::metrics::GuardAction;
 
-/// A guess of this session's that its backend is judging. Those who wait for that are told when this is dropped.
+/// An attempt of this session that its backend is checking. Dropping it wakes the attempts that wait for it.
 #[derive(Debug)]
-pub(super) struct Judging {
-    guess: Option<Guess>,
+pub(super) struct RunningAttempt {
+    attempt: Option<PendingAttempt>,
     shared: Arc<Shared>,
 }
 
-impl Judging {
-    fn of(guess: Guess, shared: &Arc<Shared>) -> Self {
+impl RunningAttempt {
+    fn of(attempt: PendingAttempt, shared: &Arc<Shared>) -> Self {
         Self {
-            guess: Some(guess),
+            attempt: Some(attempt),
             shared: Arc::clone(shared),
         }
     }
 }
 
-impl Drop for Judging {
+impl Drop for RunningAttempt {
     fn drop(&mut self) {
-        self.guess = None;
-        self.shared.judged.notify_waiters();
+        self.attempt = None;
+        self.shared.attempt_finished.notify_waiters();
     }
 }
 
@@ -43,62 +43,65 @@ impl Session {
         !self.shared.guard.admits(
             self.summary.client().ip(),
             site,
-            &self.live.policy.settings.guard,
+            &self.snapshot.runtime.settings.guard,
             Instant::now().into_std(),
         )
     }
 
-    /// Whether this password may go to the backend now. It waits while as many of the client's as may fail are judged.
-    pub(super) async fn may_guess(&mut self, command: &Command) -> Result<(), Event> {
-        self.trial.secret(command.argument());
+    /// Whether this password may be sent to the backend now. Waits while as many of the client's as may fail are being
+    /// checked.
+    pub(super) async fn begin_attempt(&mut self, command: &Command) -> Result<(), Event> {
+        self.fingerprint.secret(command.argument());
         let Some(route) = self.machine.route() else {
             return Ok(());
         };
-        let (guard, rules) = (&self.shared.guard, &self.live.policy.settings.guard);
+        let (guard, rules) = (&self.shared.guard, &self.snapshot.runtime.settings.guard);
         let (client, site) = (self.summary.client().ip(), route.site_id);
-        let guessing = async {
+        let attempting = async {
             loop {
-                // From here on, or the one that makes room could be missed.
-                let judged = self.shared.judged.notified();
+                // From here on, or a notification could be missed.
+                let attempt_finished = self.shared.attempt_finished.notified();
                 let now = Instant::now().into_std();
-                match guard.may_guess(client, site, &self.trial, rules, now) {
-                    MayGuess::Yes(guess) => return Some(Judging::of(guess, &self.shared)),
-                    MayGuess::No => return None,
-                    MayGuess::Later => judged.await,
+                match guard.begin_attempt(client, site, &self.fingerprint, rules, now) {
+                    AttemptDecision::Allowed(attempt) => {
+                        return Some(RunningAttempt::of(attempt, &self.shared));
+                    }
+                    AttemptDecision::Blocked => return None,
+                    AttemptDecision::Wait => attempt_finished.await,
                 }
             }
         };
-        // Who has waited for that long has company that guesses.
-        let guess = tokio::select! {
+        // If the wait took that long, other guesses of the client are running.
+        let attempt = tokio::select! {
             biased;
-            guess = timeout_at(self.login_deadline(), guessing) => guess.ok().flatten(),
-            () = client_goes(&mut self.client) => return Err(Event::ClientGone),
+            attempt = timeout_at(self.login_deadline(), attempting) => attempt.ok().flatten(),
+            () = client_closed(&mut self.client) => return Err(Event::ClientGone),
         };
-        self.guess = Some(guess.ok_or(Event::Blocked)?);
+        self.attempt = Some(attempt.ok_or(Event::Blocked)?);
         Ok(())
     }
 
-    /// A login has failed: what follows waits for as long as the guard says, but not for a client that goes away, and
-    /// not beyond the time for the login. Nobody but this session waits.
-    pub(super) async fn penalise(&mut self, site: Option<SiteId>) {
+    /// A login has failed: delays what follows for as long as the guard says, but not for a client that disconnects,
+    /// and not beyond the time limit for the login. Only this session waits.
+    pub(super) async fn apply_penalty(&mut self, site: Option<SiteId>) {
         let now = Instant::now();
-        let rules = &self.live.policy.settings.guard;
+        let rules = &self.snapshot.runtime.settings.guard;
         let client = self.summary.client();
         let consequence =
             self.shared
                 .guard
-                .failed(client.ip(), site, &self.trial, rules, now.into_std());
-        self.guess = None;
+                .failed(client.ip(), site, &self.fingerprint, rules, now.into_std());
+        self.attempt = None;
 
-        let label = site.map_or(NO_SITE, |site| self.live.policy.pools.of(site).name());
+        let label = site.map_or(NO_SITE, |site| self.snapshot.runtime.pools.of(site).name());
         let metrics = &self.shared.metrics;
-        if consequence.crowded {
+        if consequence.evicted {
             metrics.guard(label, GuardAction::Crowded);
         }
         if !consequence.delay.is_zero() {
             metrics.guard(label, GuardAction::Delayed);
         }
-        if consequence.standing == Standing::NewlyBlocked {
+        if consequence.status == Status::NewlyBlocked {
             metrics.guard(label, GuardAction::Blocked);
             tracing::warn!(
                 session = self.summary.id().0,
@@ -110,21 +113,25 @@ impl Session {
         }
 
         let until = now + consequence.delay;
-        let login_is_over = !self.machine.has_been_logged_in() && self.login_by <= until;
-        let until = if login_is_over { self.login_by } else { until };
+        let login_is_over = !self.machine.has_been_logged_in() && self.login_expires_at <= until;
+        let until = if login_is_over {
+            self.login_expires_at
+        } else {
+            until
+        };
         if now < until {
             tokio::select! {
                 () = sleep_until(until) => {}
-                () = client_goes(&mut self.client) => {
-                    return self.happened.push_back(Event::ClientGone);
+                () = client_closed(&mut self.client) => {
+                    return self.pending_events.push_back(Event::ClientGone);
                 }
             }
         }
-        match consequence.standing {
-            Standing::NewlyBlocked | Standing::Blocked => self.happened.push_back(Event::Blocked),
+        match consequence.status {
+            Status::NewlyBlocked | Status::Blocked => self.pending_events.push_back(Event::Blocked),
             // Here, since commands that have arrived meanwhile come before the session's clock.
-            Standing::Admitted if login_is_over => self.happened.push_back(Event::Expired),
-            Standing::Admitted => {}
+            Status::Admitted if login_is_over => self.pending_events.push_back(Event::Expired),
+            Status::Admitted => {}
         }
     }
 }

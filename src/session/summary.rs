@@ -13,10 +13,10 @@ use crate::backend::{Backend, BackendConnection};
 use crate::base::SessionId;
 use crate::config::{NO_SITE, TlsVersion};
 use crate::ftp::command::{self, Command};
-use crate::ftp::server::{Way, Ways};
-use crate::observe::log::shown;
+use crate::ftp::server::{PortMethod, PortMethods};
+use crate::observe::log::escape;
 use crate::observe::metrics::{
-    Direction, HandshakeResult, LoginResult, Metrics, RunningTransfer, Verdict,
+    HandshakeResult, LoginResult, Metrics, RunningTransfer, TransferDirection, Verdict,
 };
 use crate::route::Route;
 use crate::tls::{self, Account};
@@ -31,7 +31,7 @@ pub(super) struct Summary {
     metrics: Arc<Metrics>,
     client_tls: Option<TlsVersion>,
     /// The argument of the last USER, as it came: all that is known of a login that leads nowhere.
-    asked: Vec<u8>,
+    user_argument: Vec<u8>,
     route: Option<Route>,
     backend: Option<(SocketAddr, Option<TlsVersion>)>,
     logged_in: bool,
@@ -57,7 +57,7 @@ impl Summary {
             began: Instant::now(),
             metrics,
             client_tls: None,
-            asked: Vec::new(),
+            user_argument: Vec::new(),
             route: None,
             backend: None,
             logged_in: false,
@@ -98,7 +98,7 @@ impl Summary {
     /// The handshake of the client's control connection failed.
     pub fn handshake_failed(&self, error: &io::Error) {
         self.metrics.handshake(HandshakeResult::Failed);
-        tracing::info!(session = self.id.0, client = %self.client, error = %tls::explain(error), "TLS handshake with the client failed");
+        tracing::info!(session = self.id.0, client = %self.client, error = %tls::classify_error(error), "TLS handshake with the client failed");
     }
 
     /// A ClientHello came where a command should be.
@@ -106,7 +106,7 @@ impl Summary {
         tracing::info!(
             session = self.id.0,
             client = %self.client,
-            "client speaks TLS without AUTH; it may want an implicit listener"
+            "client began TLS without AUTH; it may expect an implicit listener"
         );
     }
 
@@ -120,14 +120,14 @@ impl Summary {
         );
     }
 
-    /// Who connected.
+    /// The client's address.
     pub fn client(&self) -> SocketAddr {
         self.client
     }
 
     /// A USER has come; it may lead nowhere.
-    pub fn asked_for(&mut self, user_argument: &[u8]) {
-        self.asked = user_argument.to_vec();
+    pub fn set_user_argument(&mut self, user_argument: &[u8]) {
+        self.user_argument = user_argument.to_vec();
     }
 
     /// Where the login leads now.
@@ -143,27 +143,27 @@ impl Summary {
         tracing::warn!(session = self.id.0, site = self.site_name(), stage = stage.as_str(), %reason, "backend's control connection lost");
     }
 
-    /// Nobody can be listened for in active mode.
+    /// Listening for the backend in active mode failed.
     pub fn not_listening(&self, error: &io::Error) {
-        tracing::warn!(session = self.id.0, site = self.site_name(), %error, "no port for a data connection from the backend");
+        tracing::warn!(session = self.id.0, site = self.site_name(), %error, "cannot listen for a data connection from the backend");
     }
 
     /// Its data ports are asked for in another way than these from now on.
-    pub fn avoid(&self, backend: &Backend, ways: Ways) {
+    pub fn avoid(&self, backend: &Backend, methods: PortMethods) {
         let avoided: Vec<_> = [
-            (Way::Epsv, "EPSV"),
-            (Way::Pasv, "PASV"),
-            (Way::Active, "PORT"),
+            (PortMethod::Epsv, "EPSV"),
+            (PortMethod::Pasv, "PASV"),
+            (PortMethod::Active, "PORT"),
         ]
         .into_iter()
-        .filter_map(|(way, name)| ways.has(way).then_some(name))
+        .filter_map(|(method, name)| methods.has(method).then_some(name))
         .collect();
         tracing::info!(
             session = self.id.0,
             site = self.site_name(),
             %backend,
             avoided = avoided.join(" "),
-            "backend is asked for data ports in another way for an hour; passive_mode can set one for the site"
+            "backend is asked for data ports by another method for an hour; passive_mode can fix the method for the site"
         );
     }
 
@@ -184,11 +184,11 @@ impl Summary {
             session = self.id.0,
             client = %self.client,
             site = self.site_name(),
-            "login waits, since its client has backends dialled more often than limits.sessions_per_client_per_minute allows"
+            "login delayed, its client has dialled backends more often than limits.sessions_per_client_per_minute allows"
         );
     }
 
-    /// PASV or EPSV waited in vain.
+    /// A transfer's data connections are being opened.
     pub fn transfer_begins(&mut self) {
         self.moved = (0, Duration::ZERO);
         self.running = Some(self.metrics.transfer_running());
@@ -214,7 +214,7 @@ impl Summary {
                     site = self.site_name(),
                     user = self.user(),
                     command = command.verb_text(),
-                    argument = shown(command.argument()),
+                    argument = escape(command.argument()),
                     reply = answer.text(),
                     "command refused"
                 );
@@ -223,12 +223,12 @@ impl Summary {
             Record::NoDataPort(reply) => {
                 let reply = reply
                     .as_ref()
-                    .map(|reply| shown(reply.bytes().trim_ascii_end()));
+                    .map(|reply| escape(reply.bytes().trim_ascii_end()));
                 tracing::warn!(
                     session = self.id.0,
                     site = self.site_name(),
                     reply,
-                    "backend gave no data port"
+                    "backend opened no data port"
                 );
             }
         }
@@ -236,9 +236,11 @@ impl Summary {
 
     fn login(&mut self, result: LoginResult) {
         self.logged_in |= result == LoginResult::Accepted;
-        // What led to no site is shown with the host in it, which is what the operator looks for.
+        // A login without a site is logged with its host, which is what the operator looks for.
         let (site, user) = match result {
-            LoginResult::UnknownHost | LoginResult::ClearText => (NO_SITE, shown(&self.asked)),
+            LoginResult::UnknownHost | LoginResult::ClearText => {
+                (NO_SITE, escape(&self.user_argument))
+            }
             _ => (self.site_name(), self.user()),
         };
         self.metrics.login(site, result);
@@ -263,13 +265,13 @@ impl Summary {
         self.running = None;
         self.transfers += 1;
         let direction = match direction {
-            command::Direction::Upload => Direction::Upload,
-            command::Direction::Download => Direction::Download,
-            command::Direction::Listing => Direction::Listing,
+            command::Direction::Upload => TransferDirection::Upload,
+            command::Direction::Download => TransferDirection::Download,
+            command::Direction::Listing => TransferDirection::Listing,
         };
         match direction {
-            Direction::Upload => self.uploaded += bytes,
-            Direction::Download | Direction::Listing => self.downloaded += bytes,
+            TransferDirection::Upload => self.uploaded += bytes,
+            TransferDirection::Download | TransferDirection::Listing => self.downloaded += bytes,
         }
         self.metrics
             .transfer(self.site_name(), direction, verdict, bytes);
@@ -279,7 +281,7 @@ impl Summary {
             site = self.site_name(),
             user = self.user(),
             command = command.verb_text(),
-            path = shown(command.argument()),
+            path = escape(command.argument()),
             bytes,
             seconds = took.as_secs_f64(),
             verdict = verdict.as_str(),
@@ -319,7 +321,11 @@ impl Summary {
     }
 
     fn user(&self) -> String {
-        shown(self.route.as_ref().map_or(&self.asked, |route| &route.user))
+        escape(
+            self.route
+                .as_ref()
+                .map_or(&self.user_argument, |route| &route.user),
+        )
     }
 }
 
@@ -329,7 +335,7 @@ fn reason(outcome: &Outcome) -> Option<String> {
         Outcome::Complete | Outcome::Aborted(AbortedBy::Client) => return None,
         Outcome::Aborted(AbortedBy::Drain) => "the process ended".to_owned(),
         Outcome::Refused(reply) | Outcome::Failed(Failure::Reply(reply)) => {
-            shown(reply.bytes().trim_ascii_end())
+            escape(reply.bytes().trim_ascii_end())
         }
         Outcome::Failed(Failure::Data(failure)) => failure.to_string(),
         Outcome::Failed(Failure::ClientGone) => "client's control connection ended".to_owned(),

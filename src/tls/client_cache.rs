@@ -42,33 +42,33 @@ impl ClientCache {
         }
     }
 
-    /// The FTP session whose client this is.
+    /// The client's FTP session.
     pub fn session(&self) -> SessionId {
         self.session
     }
 
-    /// Whether the client is known to keep the TLS sessions of several control connections in one place.
+    /// Whether the client is known to keep the TLS sessions of several control connections in one cache.
     pub fn is_shared(&self) -> bool {
         self.shares
     }
 
     /// The control connection issued an entry.
-    pub fn issues(&mut self, at: u64) {
+    pub fn on_issued(&mut self, at: u64) {
         self.issued = at;
     }
 
     /// The client is known to have read all that its control connection issued.
-    pub fn receives(&mut self, at: u64) {
+    pub fn on_received(&mut self, at: u64) {
         self.received.get_or_insert(at);
     }
 
     /// An entry was presented on a connection of another session than its own: this session's or by this session's client.
-    pub fn shares(&mut self) {
+    pub fn mark_shared(&mut self) {
         self.shares = true;
     }
 
     /// A data connection has resumed an entry of this session that was issued at `issued`.
-    pub fn chooses_own(&mut self, issued: u64, at: u64) {
+    pub fn on_own_chosen(&mut self, issued: u64, at: u64) {
         // The oldest entry proves most, and the latest moment.
         if self.choice.is_none_or(|choice| issued <= choice.issued) {
             self.choice = Some(Choice { issued, at });
@@ -84,8 +84,8 @@ impl ClientCache {
             && (self.passed_over(other) || other.passed_over(self))
     }
 
-    fn was_received_by(&self, moment: u64) -> bool {
-        self.received.is_some_and(|received| received < moment)
+    fn was_received_by(&self, sequence: u64) -> bool {
+        self.received.is_some_and(|received| received < sequence)
     }
 
     /// Whether the client chose its own entry where one of `other`'s was newer.
@@ -103,10 +103,10 @@ mod tests {
     fn at_once() -> (ClientCache, ClientCache) {
         let mut one = ClientCache::new(SessionId(1));
         let mut other = ClientCache::new(SessionId(2));
-        one.issues(3);
-        other.issues(4);
-        one.receives(5);
-        other.receives(6);
+        one.on_issued(3);
+        other.on_issued(4);
+        one.on_received(5);
+        other.on_received(6);
         (one, other)
     }
 
@@ -125,9 +125,9 @@ mod tests {
     #[test]
     fn a_client_that_passes_over_a_newer_entry_is_separate() {
         let (mut one, mut other) = at_once();
-        other.chooses_own(4, 7);
+        other.on_own_chosen(4, 7);
         assert!(!are_separate(&one, &other), "the newest one of both");
-        one.chooses_own(3, 8);
+        one.on_own_chosen(3, 8);
         assert!(are_separate(&one, &other));
     }
 
@@ -135,20 +135,20 @@ mod tests {
     fn an_entry_that_the_client_may_not_have_read_yet_proves_nothing() {
         let (mut one, _) = at_once();
         let mut other = ClientCache::new(SessionId(2));
-        other.issues(4);
-        one.chooses_own(3, 8);
-        other.receives(9);
+        other.on_issued(4);
+        one.on_own_chosen(3, 8);
+        other.on_received(9);
         assert!(!are_separate(&one, &other));
-        one.chooses_own(3, 10);
+        one.on_own_chosen(3, 10);
         assert!(are_separate(&one, &other));
     }
 
     #[test]
     fn clients_that_share_are_not_separate_whatever_they_chose_before() {
         let (mut one, mut other) = at_once();
-        one.chooses_own(3, 8);
-        one.shares();
-        other.shares();
+        one.on_own_chosen(3, 8);
+        one.mark_shared();
+        other.mark_shared();
         assert!(!are_separate(&one, &other));
     }
 

@@ -12,7 +12,7 @@ impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match ASN1Time::from_timestamp(seconds_since_1970(self.0)) {
             Ok(time) => write!(f, "{}", time.to_datetime().date()),
-            Err(_) => f.write_str("an impossible date"),
+            Err(_) => f.write_str("an invalid date"),
         }
     }
 }
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_date_beyond_the_calendar_is_no_panic() {
         let time = UNIX_EPOCH + Duration::from_secs(1 << 60);
-        assert_eq!(Date(time).to_string(), "an impossible date");
+        assert_eq!(Date(time).to_string(), "an invalid date");
     }
 
     #[test]

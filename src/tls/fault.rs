@@ -10,7 +10,7 @@ use rustls::{
 
 use super::certificate::Fingerprint;
 use super::date::{Date, Span};
-use super::verify::Refusal;
+use super::verify::Rejection;
 
 /// Why a handshake failed. Its text fits behind "TLS handshake failed: ".
 ///
@@ -21,14 +21,14 @@ pub enum HandshakeFault {
     Expired {
         /// The last moment at which it was valid.
         not_after: SystemTime,
-        /// When it was judged.
+        /// When it was checked.
         now: SystemTime,
     },
     /// The peer's certificate is from the future, or this machine's clock is slow.
     NotYetValid {
         /// The first moment at which it will be valid.
         not_before: SystemTime,
-        /// When it was judged.
+        /// When it was checked.
         now: SystemTime,
     },
     /// The peer's certificate is for other names.
@@ -38,7 +38,7 @@ pub enum HandshakeFault {
         /// The names that it has; none if it only has a common name.
         presented: Vec<String>,
     },
-    /// The peer's certificate was issued by somebody who isn't trusted.
+    /// The peer's certificate was issued by an untrusted authority.
     UnknownIssuer {
         /// The issuer's name.
         issuer: String,
@@ -74,7 +74,7 @@ pub enum HandshakeFault {
     NoCommonVersion,
     /// The two sides share no cipher suite, key exchange or signature scheme.
     NoCommonCipher,
-    /// The two sides share no application protocol: the peer wants to speak something else than FTP.
+    /// The two sides share no application protocol: the peer offers another protocol than FTP.
     NoCommonProtocol,
     /// The peer asks for a renegotiation, behind its handshake.
     Renegotiation,
@@ -89,7 +89,7 @@ pub enum HandshakeFault {
 }
 
 /// Names what an attempted handshake failed with.
-pub fn explain(error: &io::Error) -> HandshakeFault {
+pub fn classify_error(error: &io::Error) -> HandshakeFault {
     if let Some(error) = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<Error>())
@@ -156,19 +156,19 @@ impl HandshakeFault {
                     .map(|name| printable(bare_name(name)))
                     .collect(),
             },
-            CertificateError::Other(OtherError(cause)) => match cause.downcast_ref::<Refusal>() {
-                Some(Refusal::SelfSigned(subject)) => Self::SelfSigned {
+            CertificateError::Other(OtherError(cause)) => match cause.downcast_ref::<Rejection>() {
+                Some(Rejection::SelfSigned(subject)) => Self::SelfSigned {
                     subject: printable(subject),
                 },
-                Some(Refusal::UnknownIssuer(issuer)) => Self::UnknownIssuer {
+                Some(Rejection::UnknownIssuer(issuer)) => Self::UnknownIssuer {
                     issuer: printable(issuer),
                 },
-                Some(Refusal::AuthorityAsServer(subject)) => Self::AuthorityAsServer {
+                Some(Rejection::AuthorityAsServer(subject)) => Self::AuthorityAsServer {
                     subject: printable(subject),
                 },
-                Some(Refusal::Fingerprint(seen)) => Self::Fingerprint { seen: *seen },
-                Some(Refusal::ShortKey(bits)) => Self::ShortKey { bits: *bits },
-                Some(Refusal::OldVersion(version)) => Self::OldVersion { version: *version },
+                Some(Rejection::Fingerprint(seen)) => Self::Fingerprint { seen: *seen },
+                Some(Rejection::ShortKey(bits)) => Self::ShortKey { bits: *bits },
+                Some(Rejection::OldVersion(version)) => Self::OldVersion { version: *version },
                 None => Self::BadCertificate(printable(&error.to_string())),
             },
             _ => Self::BadCertificate(printable(&error.to_string())),
@@ -190,7 +190,7 @@ impl From<&Error> for HandshakeFault {
                 PeerIncompatible::ServerDoesNotSupportTls12Or13
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
                 | PeerIncompatible::SupportedVersionsExtensionRequired
-                // The extension came with TLS 1.2, and rustls looks for it before it looks at the version.
+                // The extension came with TLS 1.2, and rustls checks it before the version.
                 | PeerIncompatible::SignatureAlgorithmsExtensionRequired
                 | PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled,
@@ -263,7 +263,7 @@ impl fmt::Display for HandshakeFault {
             }
             Self::ShortKey { bits } => write!(
                 f,
-                "certificate has an RSA key of {bits} bits, which is too short: pinned by its fingerprint, 1024 will do in \
+                "certificate has an RSA key of {bits} bits, which is too short: if pinned by its fingerprint, 1024 are accepted in \
                  TLS 1.2 (docs/tls-limits.md)"
             ),
             Self::OldVersion { version } => write!(
@@ -273,19 +273,19 @@ impl fmt::Display for HandshakeFault {
             Self::BadCertificate(cause) => write!(f, "bad certificate: {cause}"),
             Self::NoCommonVersion => f.write_str("no TLS version in common"),
             Self::NoCommonCipher => f.write_str(
-                "no cipher suite, key exchange or signature scheme in common (docs/tls-limits.md says which there are)",
+                "no cipher suite, key exchange or signature scheme in common (see docs/tls-limits.md)",
             ),
             Self::NoCommonProtocol => f.write_str("no application protocol (ALPN) in common"),
             Self::Renegotiation => f.write_str(
-                "the peer asks for a TLS renegotiation, which there is none of here: set `TLSRenegotiate none` in ProFTPD, or \
+                "the peer requests a TLS renegotiation, which is not supported: set `TLSRenegotiate none` in ProFTPD, or \
                  `max_version: \"1.3\"` at the backend (docs/tls-limits.md)",
             ),
             Self::Closed => f.write_str("the peer closed the connection"),
-            Self::NotTls => f.write_str("the peer answered in something else than TLS"),
+            Self::NotTls => f.write_str("the peer did not speak TLS"),
             // Servers that share no cipher suite with us say no more than this.
             Self::Alert(name) if name == "handshake_failure" => write!(
                 f,
-                "the peer refused with alert {name}: perhaps no cipher suite in common (docs/tls-limits.md says which there are)"
+                "the peer refused with alert {name}: perhaps no cipher suite in common (see docs/tls-limits.md)"
             ),
             Self::Alert(name) => write!(f, "the peer refused with alert {name}"),
             Self::Other(cause) => f.write_str(cause),
@@ -381,8 +381,8 @@ mod tests {
     fn a_renegotiation_is_named_with_its_remedies() {
         let error = Error::PeerMisbehaved(PeerMisbehaved::TooManyRenegotiationRequests);
         let error = io::Error::new(ErrorKind::InvalidData, error);
-        assert_eq!(explain(&error), HandshakeFault::Renegotiation);
-        let text = explain(&error).to_string();
+        assert_eq!(classify_error(&error), HandshakeFault::Renegotiation);
+        let text = classify_error(&error).to_string();
         assert!(text.contains("`TLSRenegotiate none`"), "{text}");
         assert!(text.contains("max_version"), "{text}");
     }
@@ -390,23 +390,23 @@ mod tests {
     #[test]
     fn a_connection_that_ends_is_told_from_other_failures() {
         for kind in [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset] {
-            assert_eq!(explain(&kind.into()), HandshakeFault::Closed);
+            assert_eq!(classify_error(&kind.into()), HandshakeFault::Closed);
         }
         let other = io::Error::other("out of luck");
-        assert_eq!(explain(&other).to_string(), "out of luck");
+        assert_eq!(classify_error(&other).to_string(), "out of luck");
     }
 
     #[test]
     fn the_rustls_error_inside_an_io_error_is_found() {
         let inner = Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon);
         let error = io::Error::new(ErrorKind::InvalidData, inner);
-        assert_eq!(explain(&error), HandshakeFault::NoCommonCipher);
+        assert_eq!(classify_error(&error), HandshakeFault::NoCommonCipher);
     }
 
     #[test]
     fn what_a_peer_put_into_its_certificate_cannot_forge_log_lines() {
         let hostile = format!("CN=a\nlevel=info \u{1b}[2J{}", "x".repeat(10_000));
-        let error = Error::from(Refusal::SelfSigned(hostile));
+        let error = Error::from(Rejection::SelfSigned(hostile));
         let text = HandshakeFault::from(&error).to_string();
         assert!(!text.contains(char::is_control));
         assert!(text.contains("CN=a\\nlevel=info \\u{1b}[2J"));

@@ -177,7 +177,7 @@ impl Identity {
     }
 }
 
-/// What loading the files of `identity` gives.
+/// The result of loading the files of `identity`.
 pub(super) fn pair_of(identity: &Identity) -> CertificatePair {
     let directory = tempfile::tempdir().unwrap();
     let (certificate, key) = (

@@ -1,5 +1,5 @@
 //! TLS on both legs: the central certificate and how it is replaced, the binding of data connections to their control
-//! connection, and the judging of backends' certificates.
+//! connection, and the verification of backends' certificates.
 //!
 //! Nothing here owns a socket: this module makes configurations, `net` runs handshakes with them, and
 //! [`explain`] says afterwards what went wrong. Towards clients the way is [`CertificatePair`] (loaded and checked) ->
@@ -21,16 +21,16 @@ pub mod backend;
 pub mod binding;
 pub mod certificate;
 pub mod client_cache;
+pub mod client_hello;
 mod date;
-pub mod dialect;
 pub mod fault;
 #[cfg(test)]
 mod fixtures;
-mod habits;
-pub mod hello;
+pub mod hello_rewrite;
 pub mod pem;
+mod resumption_profile;
 pub mod server;
-pub mod sessions;
+pub mod session_store;
 mod transcript;
 mod verify;
 pub mod watch;
@@ -39,9 +39,9 @@ pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError};
 pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
 pub use certificate::{CertificateError, CertificatePair, Fingerprint};
 pub use client_cache::ClientCache;
-pub use fault::{HandshakeFault, explain};
+pub use fault::{HandshakeFault, classify_error};
 pub use server::ServerTls;
-pub use sessions::{Account, Sessions, Whose};
+pub use session_store::{Account, SessionStore, TicketOwner};
 pub use watch::Watch;
 
 /// The cryptography in use: aws-lc-rs, with AES-128-GCM in front. It is a tenth faster than AES-256-GCM, and for what
@@ -55,7 +55,11 @@ pub fn provider() -> Arc<CryptoProvider> {
         provider
             .cipher_suites
             .sort_by_key(|suite| !FIRST_SUITES.contains(suite));
-        provider.cipher_suites = provider.cipher_suites.into_iter().map(ours).collect();
+        provider.cipher_suites = provider
+            .cipher_suites
+            .into_iter()
+            .map(with_wire_transcript)
+            .collect();
         Arc::new(provider)
     });
     Arc::clone(&PROVIDER)
@@ -67,10 +71,10 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// At its limit of 2^24 records rustls says close_notify of its own accord in TLS 1.2, which can't change keys, and from then
 /// on takes bytes to throw them away without an error: the end of a large file would be missing, and its truncation
 /// authenticated. The limit keeps an attacker's advantage below 2^-60; other TLS libraries have none. TLS 1.3 changes keys.
-fn ours(suite: SupportedCipherSuite) -> SupportedCipherSuite {
+fn with_wire_transcript(suite: SupportedCipherSuite) -> SupportedCipherSuite {
     let common = |common: &CipherSuiteCommon, confidentiality_limit| CipherSuiteCommon {
         suite: common.suite,
-        hash_provider: transcript::of_the_wire(common.hash_provider),
+        hash_provider: transcript::wire_transcript(common.hash_provider),
         confidentiality_limit,
     };
     // Once for each suite in the life of the process.

@@ -70,7 +70,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
         path: path.to_owned(),
         source,
     };
-    // Asked before opening: opening a FIFO blocks until somebody writes to it.
+    // Checked before opening: opening a FIFO blocks until it has a writer.
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
         return Err(FileError::NotAFile {
@@ -201,7 +201,7 @@ fn unreadable(path: &Path, error: &io::Error) -> &'static str {
     if text.contains('~') || text.contains('$') {
         "; ~ and variables are not expanded"
     } else if error.kind() == io::ErrorKind::PermissionDenied {
-        ": the user that Portcullis runs as needs the right to read it, and to search (x) each folder above it"
+        ": the user that runs Portcullis needs permission to read it, and to search (x) each directory above it"
     } else {
         ""
     }
@@ -309,7 +309,7 @@ mod tests {
         assert!(fault("c/~/tls.crt").ends_with("; ~ and variables are not expanded"));
         assert!(fault("${HOME}/tls.crt").ends_with("; ~ and variables are not expanded"));
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-        assert!(unreadable(Path::new("tls.key"), &denied).contains("each folder above it"));
+        assert!(unreadable(Path::new("tls.key"), &denied).contains("each directory above it"));
         assert_eq!(
             fault("missing"),
             "cannot read missing: No such file or directory (os error 2)"

@@ -9,8 +9,8 @@ use rustls::sign::SingleCertAndKey;
 use super::certificate::CertificatePair;
 use crate::config::TlsVersion;
 
-/// What clients may offer on a control connection. A client that offers none is welcome: hardly any FTP client does.
-/// One that offers only others, such as a browser led here (ALPACA), is refused. FileZilla's `x-filezilla-ftp` isn't
+/// What clients may offer on a control connection. A client that offers none is accepted: hardly any FTP client does.
+/// One that offers only others, such as a redirected browser (ALPACA), is refused. FileZilla's `x-filezilla-ftp` isn't
 /// listed: selecting it promises that PROT P is in force without being asked for.
 const CONTROL_PROTOCOLS: [&[u8]; 1] = [b"ftp"];
 

@@ -5,13 +5,13 @@
 
 use rustls::crypto::hash::{Context, Hash, HashAlgorithm, Output};
 
-use super::dialect;
+use super::hello_rewrite;
 
 /// A hash function whose incremental form is for handshake messages, each given whole.
 struct Transcript(&'static dyn Hash);
 
 /// Wraps a cipher suite's hash. Leaks a few bytes: once for each suite in the life of the process.
-pub(super) fn of_the_wire(hash: &'static dyn Hash) -> &'static dyn Hash {
+pub(super) fn wire_transcript(hash: &'static dyn Hash) -> &'static dyn Hash {
     Box::leak(Box::new(Transcript(hash)))
 }
 
@@ -64,11 +64,11 @@ impl Context for Messages {
     }
 
     fn update(&mut self, message: &[u8]) {
-        if let Some((original, fragment)) = dialect::original(message) {
+        if let Some((original, fragment)) = hello_rewrite::original(message) {
             self.fragment = fragment;
             self.hash.update(&original);
         } else if let Some(fragment) = self.fragment
-            && let Some(answered) = dialect::answered(message, fragment)
+            && let Some(answered) = hello_rewrite::answered(message, fragment)
         {
             self.hash.update(&answered);
         } else {

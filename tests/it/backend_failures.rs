@@ -268,7 +268,7 @@ fn a_certificate_or_handshake_that_is_no_good_is_named_with_its_reason() {
         // In clear text, as an answer to the ClientHello: its first line ends with the first LF in it.
         (
             "plain",
-            "something else than TLS",
+            "did not speak TLS",
             Backend::start(
                 Script::new()
                     .on("AUTH", [reply("234 go")])

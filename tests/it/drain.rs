@@ -15,7 +15,7 @@ use crate::support::scripted::Backend;
 use crate::support::wire::End;
 
 /// The drain's last word.
-const OVER: &str = "drain is over, ending what still runs";
+const OVER: &str = "drain timeout reached, terminating the remaining sessions";
 
 fn proxy_with(front: &Front, backend: &Backend, drain: &str) -> Proxy {
     let site = Site::default("site", backend.address());

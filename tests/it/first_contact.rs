@@ -33,7 +33,7 @@ fn said(output: &Output) -> String {
 #[test]
 fn run_warns_of_what_check_notes() {
     let authority = Authority::new("some authority");
-    let alone = "holds the leaf alone, issued by CN=some authority: unless clients have that as a root, append its certificate";
+    let alone = "contains only the leaf certificate, issued by CN=some authority: append the issuer's certificate unless clients have it as a root";
     let in_days = |days| Validity::For(Duration::days(days));
     let cases: [(Pair, &[&str]); 4] = [
         (authority.issue(&["proxy.test"]), &[alone]),
@@ -44,12 +44,12 @@ fn run_warns_of_what_check_notes() {
         (
             Pair::self_signed(&["192.0.2.1", "::1"], Validity::Now),
             &[
-                "the certificate is for 192.0.2.1, ::1 alone, clients that connect by a name will not accept it",
+                "the certificate is only for 192.0.2.1, ::1: clients that connect by a host name will reject it",
             ],
         ),
         (
             Pair::self_signed(&[], Validity::Now),
-            &["the certificate has no DNS name, clients will not accept it"],
+            &["the certificate has no DNS name: clients will reject it"],
         ),
     ];
     for (pair, notes) in cases {

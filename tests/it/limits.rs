@@ -315,7 +315,7 @@ fn a_session_dials_no_oftener_than_its_client_may_begin_sessions() {
     client.command("HOST a.test", 220);
     // It waits for its turn, which comes after twenty seconds.
     client.command("USER alice", 421);
-    proxy.wait_for_log(|line| line.message().starts_with("login waits"));
+    proxy.wait_for_log(|line| line.message().starts_with("login delayed"));
     assert_eq!(backend.connections(), 3);
 }
 

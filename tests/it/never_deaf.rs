@@ -245,7 +245,7 @@ fn a_backend_that_never_begins_is_told_in_time_and_the_client_hears_whose_fault_
         .proxy
         .wait_for_log(|line| line.message() == "transfer not complete");
     let reason = ended.field("reason");
-    assert_eq!(reason.as_deref(), Some("backend gave no final reply"));
+    assert_eq!(reason.as_deref(), Some("backend sent no final reply"));
     client.control.command("PWD", 257);
 }
 

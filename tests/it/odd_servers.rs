@@ -447,7 +447,7 @@ fn a_backend_that_never_ends_its_reply_is_named_with_what_it_has_said() {
     client.command("PWD", 421);
     front.explicit(&proxy).command("USER words.test|alice", 421);
     for (field, said) in [
-        ("reason", "begun and not ended: \"257-half\""),
+        ("reason", "an unfinished one: \"257-half\""),
         ("error", "a line without a code: \"Hello, who are you?\""),
     ] {
         let told = |line: &LogLine| line.field(field).is_some_and(|text| text.contains(said));

@@ -110,7 +110,7 @@ fn running_out_of_file_descriptors_ends_no_session_and_passes() {
         Proxy::start_with_descriptors(config.site(&Site::default("ftpa", backend.address())), 40);
     let mut session = front.session(&proxy, "alice");
     let crowd: Vec<Raw> = (0..60).map(|_| Raw::connect(proxy.explicit())).collect();
-    proxy.wait_for_log(|line| line.message() == "connections can't be accepted");
+    proxy.wait_for_log(|line| line.message() == "accepting connections failed");
     session.control.command("NOOP", 200);
     drop(crowd);
     // Whoever waited in the kernel's queue is served now.

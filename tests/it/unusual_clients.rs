@@ -167,7 +167,7 @@ fn every_refusal_of_a_data_port_or_a_transfer_is_in_the_log_with_its_reason() {
     client.command("EPSV", 425);
     let line = stage
         .proxy
-        .wait_for_log(|line| line.message() == "backend gave no data port");
+        .wait_for_log(|line| line.message() == "backend opened no data port");
     assert_eq!(line.field("reply").as_deref(), Some("425 no port left"));
 }
 

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use portcullis::base::{SessionId, SiteId};
 use portcullis::passive::lease_table::{
-    ConnectionId, Effect, Heard, Identity, LeaseEnd, LeaseId, LeaseRequest, LeaseTable, Standing,
+    Attribution, ConnectionId, Effect, Identity, LeaseEnd, LeaseId, LeaseRequest, LeaseTable,
+    SniffResult,
 };
-use portcullis::tls::{Account, ClientCache, Whose};
+use portcullis::tls::{Account, ClientCache, TicketOwner};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const SESSIONS: usize = 3;
@@ -53,7 +54,7 @@ struct Lease {
     has_connected: bool,
     connection: Option<ConnectionId>,
     handshake: Handshake,
-    standing: Standing,
+    standing: Attribution,
     /// When it was given up, of which its client isn't told before its transfer.
     given_up: Option<Instant>,
 }
@@ -94,7 +95,7 @@ const STRAY: Opener = Opener {
 enum State {
     OnItsWay,
     Arrived,
-    Heard,
+    Sniffed,
     Handed,
     Gone,
 }
@@ -182,8 +183,8 @@ impl World {
         let received = self.tick();
         let client = &mut self.clients[index];
         client.ticket = issued;
-        client.cache.issues(issued);
-        client.cache.receives(received);
+        client.cache.on_issued(issued);
+        client.cache.on_received(received);
     }
 
     /// The session whose entry is the newest one in the cache of this client.
@@ -248,11 +249,11 @@ impl World {
             has_connected: false,
             connection: None,
             handshake: Handshake::Due,
-            standing: Standing::Certain,
+            standing: Attribution::Certain,
             given_up: None,
         });
         let ports = Arc::clone(&self.ports);
-        let effects = self.table.ask(id, request, &ports, self.now);
+        let effects = self.table.request(id, request, &ports, self.now);
         self.apply(&effects);
     }
 
@@ -323,7 +324,7 @@ impl World {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.state = State::Arrived;
             let port = connection.port;
-            let effects = self.table.arrive(id, CLIENT, port, self.now);
+            let effects = self.table.on_connection(id, CLIENT, port, self.now);
             self.apply(&effects);
         }
     }
@@ -343,13 +344,15 @@ impl World {
         };
         let heard = named
             .and_then(|session| self.client_of(session))
-            .map_or(Heard::Unnamed, |owner| Heard::Named(self.whose(owner)));
+            .map_or(SniffResult::NoSession, |owner| {
+                SniffResult::Session(self.whose(owner))
+            });
         let is_own = self.is_own_and_named(id, named);
         if let Some(connection) = self.connections.get_mut(&id) {
-            connection.state = State::Heard;
+            connection.state = State::Sniffed;
             connection.names = named;
         }
-        let effects = self.table.heard(id, CLIENT, heard, self.now);
+        let effects = self.table.on_sniffed(id, CLIENT, heard, self.now);
         self.apply(&effects);
         if is_own {
             let state = self.connections[&id].state;
@@ -361,9 +364,9 @@ impl World {
         }
     }
 
-    fn whose(&self, owner: usize) -> Whose {
+    fn whose(&self, owner: usize) -> TicketOwner {
         let client = &self.clients[owner];
-        Whose {
+        TicketOwner {
             session: client.cache.session(),
             account: Some(client.account),
             cache: client.cache,
@@ -387,7 +390,7 @@ impl World {
                 lease.id == opened_for
                     && lease.connection.is_none()
                     && lease.port.is_some()
-                    && lease.standing == Standing::Certain
+                    && lease.standing == Attribution::Certain
             })
     }
 
@@ -413,14 +416,14 @@ impl World {
             let at = self.tick();
             let client = &mut self.clients[index];
             client.resumes = true;
-            client.cache.chooses_own(client.ticket, at);
+            client.cache.on_own_chosen(client.ticket, at);
             self.set_handshake(index, Handshake::Done);
             let effects = self.table.proven(CLIENT, id, self.now);
             self.apply(&effects);
         } else if is_named {
             self.clients[index].resumes = false;
             self.drop_connection(index);
-            let effects = self.table.again(CLIENT, id, self.now);
+            let effects = self.table.reopen(CLIENT, id, self.now);
             self.apply(&effects);
         } else {
             self.clients[index].resumes = false;
@@ -453,7 +456,7 @@ impl World {
         let Some(connection) = lease.connection else {
             return;
         };
-        let is_over = lease.handshake == Handshake::Done && lease.standing == Standing::Certain;
+        let is_over = lease.handshake == Handshake::Done && lease.standing == Attribution::Certain;
         let opened_for = self.connections[&connection].opened_for;
         if is_over && let Some(opened_for) = opened_for {
             assert_eq!(
@@ -506,8 +509,8 @@ impl World {
         let mut client = self.connect_control(0, kind, shares);
         client.account = account;
         if let Some(fellow) = fellow {
-            client.cache.shares();
-            self.clients[fellow].cache.shares();
+            client.cache.mark_shared();
+            self.clients[fellow].cache.mark_shared();
         }
         self.clients[index] = client;
         self.log_in(index);
@@ -521,11 +524,13 @@ impl World {
     fn close(&mut self, choice: usize) {
         if let Some(id) = self.pick(State::Arrived, choice) {
             if let Some(connection) = self.connections.get_mut(&id) {
-                connection.state = State::Heard;
+                connection.state = State::Sniffed;
                 // Nothing comes to an end over it.
                 connection.opened_for = None;
             }
-            let effects = self.table.heard(id, CLIENT, Heard::Nothing, self.now);
+            let effects = self
+                .table
+                .on_sniffed(id, CLIENT, SniffResult::Closed, self.now);
             self.apply(&effects);
         }
     }
@@ -571,9 +576,9 @@ impl World {
                     lease.is_named = named;
                     assert_eq!(lease.port.replace(port), None, "a lease has one port");
                 }
-                Effect::Hand { connection, lease } => {
+                Effect::Assign { connection, lease } => {
                     let handed = self.connections.get_mut(&connection).expect("it is known");
-                    assert!(matches!(handed.state, State::Arrived | State::Heard));
+                    assert!(matches!(handed.state, State::Arrived | State::Sniffed));
                     handed.state = State::Handed;
                     let lease = self
                         .lease(lease)
@@ -585,29 +590,29 @@ impl World {
                     assert_ne!(reset.state, State::Handed);
                     reset.state = State::Gone;
                 }
-                Effect::Standing(lease, standing) => {
+                Effect::Attribution(lease, standing) => {
                     let now = self.now;
                     if let Some(lease) = self.lease(lease) {
                         lease.standing = standing;
-                        if let Standing::Ambiguous(_) = standing {
+                        if let Attribution::Ambiguous(_) = standing {
                             lease.given_up = Some(now);
                             let id = lease.id;
                             self.lose(id);
                         }
                     }
                 }
-                Effect::ShareACache { one, other } => {
+                Effect::SharedCache { one, other } => {
                     for session in [one, other] {
                         if let Some(index) = self.client_of(session) {
-                            self.clients[index].cache.shares();
+                            self.clients[index].cache.mark_shared();
                         }
                     }
                 }
                 Effect::WakeAt(_, at) => self.wakes.push(at),
-                Effect::Hear(_)
+                Effect::Sniff(_)
                 | Effect::Undecided(..)
-                | Effect::Wanted(..)
-                | Effect::TurnedAway(..) => {}
+                | Effect::Contended(..)
+                | Effect::Refused(..) => {}
             }
         }
     }
@@ -644,7 +649,7 @@ impl World {
         }
         assert_eq!(self.table.pending(), 0);
         for connection in self.connections.values() {
-            let is_open = matches!(connection.state, State::Arrived | State::Heard);
+            let is_open = matches!(connection.state, State::Arrived | State::Sniffed);
             assert!(!is_open, "a connection that nobody waits for is reset");
         }
     }

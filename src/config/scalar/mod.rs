@@ -1,7 +1,7 @@
-//! The single values that people write: words, durations, ports, addresses, fingerprints.
+//! The scalar values of the file format: words, durations, ports, addresses, fingerprints.
 //!
 //! Each is read from the text of the YAML scalar, whatever type YAML would give it, so that `1.2` and `"1.2"` are the
-//! same version and `5` is told that it lacks a unit. What is refused says what to write instead.
+//! same version and `5` is reported to lack a unit. Every error says what to write instead.
 
 mod read;
 
@@ -30,7 +30,7 @@ impl Wrong {
         }
     }
 
-    /// As an error of the YAML reader, which has room for one text: the message, then the help on a line of its own.
+    /// As an error of the YAML reader, which carries a single text: the message, then the help on its own line.
     pub(super) fn into_error<E: de::Error>(self) -> E {
         E::custom(format_args!("{}\n{}", self.message, self.help))
     }

@@ -100,7 +100,7 @@ pub fn count(text: &str) -> Result<usize, Wrong> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<usize>() {
         Ok(0) => Err(Wrong::new(
-            "zero would let nobody in",
+            "zero would refuse every session",
             "write a number from 1",
         )),
         Ok(count) if digits && count <= HIGHEST_COUNT => Ok(count),
@@ -128,14 +128,14 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     if ip.is_multicast() || broadcast {
         return Err(Wrong::new(
-            format!("nothing can connect to {ip}: it is a group of machines"),
+            format!("nothing can connect to {ip}: it is a multicast or broadcast address"),
             help,
         ));
     }
     Ok(address)
 }
 
-/// A network whose address has bits beyond its prefix is a slip: 10.1.2.3/8 would be all of 10.0.0.0/8.
+/// A network whose address has bits beyond its prefix is an error: 10.1.2.3/8 would mean all of 10.0.0.0/8.
 pub fn network(text: &str) -> Result<IpNet, Wrong> {
     let help = "write a network such as 10.0.0.0/8 or \"fd00::/8\", or one address";
     let network = text
@@ -173,7 +173,7 @@ pub fn network(text: &str) -> Result<IpNet, Wrong> {
 pub fn file_name(text: &str) -> Result<PathBuf, Wrong> {
     if text.is_empty() || text.contains('\0') {
         return Err(Wrong::new(
-            "no file is named",
+            "an empty file name",
             "write the name of a file, such as /etc/portcullis/tls/tls.crt",
         ));
     }
@@ -182,7 +182,7 @@ pub fn file_name(text: &str) -> Result<PathBuf, Wrong> {
 
 pub fn greeting(text: &str) -> Result<String, Wrong> {
     let fault = if text.is_empty() {
-        "a greeting without words"
+        "an empty greeting"
     } else if text.contains(char::is_control) {
         "a greeting of more than one line, or with control characters"
     } else if text.len() > LONGEST_GREETING {
@@ -235,7 +235,7 @@ pub fn fingerprint(text: &str) -> Result<[u8; 32], Wrong> {
     Ok(bytes)
 }
 
-/// The longest duration: more is a slip of the pen, and far below what a clock can't add.
+/// The longest duration: more is a typing error, and it is far below the overflow of a clock.
 const LONGEST_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The longest greeting, in bytes: with its code it fits into what clients read at once (RFC 959 has lines of 512).
 const LONGEST_GREETING: usize = 400;

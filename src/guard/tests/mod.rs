@@ -1,10 +1,10 @@
-//! What guessing costs, what it costs everybody else, and that it costs no more memory than said.
+//! The cost of guessing for the guesser and for other clients, and the bound on memory.
 
 use super::*;
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-mod under_way;
+mod pending;
 
 const FTPA: SiteId = SiteId(0);
 const FTPB: SiteId = SiteId(1);
@@ -30,12 +30,12 @@ fn attacker(number: u32) -> IpAddr {
     Ipv4Addr::from(0x0a00_0000 + number).into()
 }
 
-/// A guard, a clock that stands still until it is told, and guesses that are all different.
+/// A guard, a clock that is advanced by hand, and guesses that all differ.
 struct Scene {
     guard: Guard,
     rules: GuardRules,
     now: Instant,
-    guesses: u64,
+    attempts: u64,
 }
 
 impl Scene {
@@ -46,33 +46,33 @@ impl Scene {
     fn with_capacity(capacity: usize) -> Self {
         Self {
             guard: Guard {
-                state: Mutex::new(State {
-                    book: Book::new(capacity),
-                    under_way: HashMap::new(),
+                state: Mutex::new(GuardState {
+                    records: ExpiringMap::new(capacity),
+                    pending: HashMap::new(),
                 }),
                 keys: RandomState::new(),
             },
             rules: rules(),
             now: Instant::now(),
-            guesses: 0,
+            attempts: 0,
         }
     }
 
-    fn fails(&mut self, client: IpAddr) -> Consequence {
+    fn fails(&mut self, client: IpAddr) -> Penalty {
         self.fails_at(client, Some(FTPA))
     }
 
-    fn fails_at(&mut self, client: IpAddr, site: Option<SiteId>) -> Consequence {
-        self.guesses += 1;
-        let guess = self.guesses.to_string();
-        self.fails_with(client, site, &guess)
+    fn fails_at(&mut self, client: IpAddr, site: Option<SiteId>) -> Penalty {
+        self.attempts += 1;
+        let attempt = self.attempts.to_string();
+        self.fails_with(client, site, &attempt)
     }
 
-    fn fails_with(&self, client: IpAddr, site: Option<SiteId>, password: &str) -> Consequence {
-        let mut trial = self.guard.trial(b"alice");
-        trial.secret(password.as_bytes());
+    fn fails_with(&self, client: IpAddr, site: Option<SiteId>, password: &str) -> Penalty {
+        let mut fingerprint = self.guard.fingerprint(b"alice");
+        fingerprint.secret(password.as_bytes());
         self.guard
-            .failed(client, site, &trial, &self.rules, self.now)
+            .failed(client, site, &fingerprint, &self.rules, self.now)
     }
 
     fn admits(&self, client: IpAddr) -> bool {
@@ -86,12 +86,12 @@ impl Scene {
     /// Fails until the client is blocked, and says how often that was.
     fn block(&mut self, client: IpAddr) -> usize {
         (1..)
-            .find(|_| self.fails(client).standing == Standing::NewlyBlocked)
+            .find(|_| self.fails(client).status == Status::NewlyBlocked)
             .expect("an end")
     }
 
     fn remembered(&self) -> usize {
-        self.guard.state().book.by_end().len()
+        self.guard.state().records.by_expiry().len()
     }
 }
 
@@ -119,7 +119,7 @@ fn too_many_failures_in_a_row_block_the_client_for_a_time() {
 fn sessions_that_are_still_open_when_the_block_begins_are_told_of_it() {
     let mut scene = Scene::new();
     scene.block(attacker(1));
-    assert_eq!(scene.fails(attacker(1)).standing, Standing::Blocked);
+    assert_eq!(scene.fails(attacker(1)).status, Status::Blocked);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn somebody_who_mistypes_now_and_then_is_never_noticed() {
     for _ in 0..1000 {
         let consequence = scene.fails(attacker(1));
         assert_eq!(consequence.delay, Duration::ZERO);
-        assert_eq!(consequence.standing, Standing::Admitted);
+        assert_eq!(consequence.status, Status::Admitted);
         scene.pass(10 * SECOND);
     }
 }
@@ -148,7 +148,7 @@ fn one_robot_with_an_old_password_does_not_shut_its_office_out() {
     let mut scene = Scene::new();
     for _ in 0..1000 {
         let consequence = scene.fails_with(attacker(1), Some(FTPA), "of last year");
-        assert_eq!(consequence.standing, Standing::Admitted);
+        assert_eq!(consequence.status, Status::Admitted);
         assert_eq!(consequence.delay, Duration::ZERO);
         scene.pass(SECOND);
     }
@@ -169,10 +169,10 @@ fn the_owner_logs_in_from_elsewhere_and_at_other_sites() {
 #[test]
 fn logins_that_lead_nowhere_are_counted_apart() {
     let mut scene = Scene::new();
-    let standings: Vec<Standing> = (1..=9)
-        .map(|_| scene.fails_at(attacker(1), None).standing)
+    let standings: Vec<Status> = (1..=9)
+        .map(|_| scene.fails_at(attacker(1), None).status)
         .collect();
-    assert_eq!(standings[7..], [Standing::NewlyBlocked, Standing::Blocked]);
+    assert_eq!(standings[7..], [Status::NewlyBlocked, Status::Blocked]);
     assert!(scene.admits(attacker(1)));
     assert_eq!(scene.fails(attacker(1)).delay, Duration::ZERO);
 }
@@ -193,7 +193,7 @@ fn who_is_allowed_is_never_counted_however_its_address_is_written() {
     for _ in 0..100 {
         let consequence = scene.fails(ip("::ffff:192.0.2.7"));
         assert_eq!(consequence.delay, Duration::ZERO);
-        assert_eq!(consequence.standing, Standing::Admitted);
+        assert_eq!(consequence.status, Status::Admitted);
     }
     assert_eq!(scene.remembered(), 0);
 }
@@ -217,7 +217,7 @@ fn new_rules_hold_for_what_was_counted_under_the_old_ones() {
     }
     scene.rules.failures = 4;
     scene.rules.window = 40 * SECOND;
-    assert_eq!(scene.fails(attacker(1)).standing, Standing::NewlyBlocked);
+    assert_eq!(scene.fails(attacker(1)).status, Status::NewlyBlocked);
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn with_no_room_left_a_stranger_is_answered_late_and_counted_all_the_same() {
         scene.block(attacker(number));
     }
     let first = scene.fails(attacker(7));
-    assert!(first.crowded);
+    assert!(first.evicted);
     assert_eq!(first.delay, scene.rules.max_delay);
     let second = scene.fails(attacker(7));
     assert_eq!(second.delay, Duration::ZERO, "it has its place now");
@@ -292,14 +292,14 @@ fn a_panic_elsewhere_lets_nobody_in() {
 
 #[test]
 fn the_same_guess_has_another_number_in_each_process() {
-    let number = |guard: &Guard| guard.trial(b"alice").number();
+    let number = |guard: &Guard| guard.fingerprint(b"alice").value();
     let guard = Guard::new();
     assert_eq!(number(&guard), number(&guard));
     assert_ne!(number(&guard), number(&Guard::new()));
     let parts = |first: &[u8], second: &[u8]| {
-        let mut trial = guard.trial(first);
-        trial.secret(second);
-        trial.number()
+        let mut fingerprint = guard.fingerprint(first);
+        fingerprint.secret(second);
+        fingerprint.value()
     };
     assert_ne!(parts(b"ab", b"c"), parts(b"a", b"bc"));
 }
@@ -332,20 +332,20 @@ proptest! {
         scene.rules = rules;
         let mut former = Duration::ZERO;
         for number in 1..=scene.rules.failures + 5 {
-            let Consequence { delay, standing, .. } = scene.fails(attacker(1));
+            let Penalty { delay, status, .. } = scene.fails(attacker(1));
             prop_assert!(former <= delay && delay <= scene.rules.max_delay);
             former = delay;
             let expected = match number.cmp(&scene.rules.failures) {
-                std::cmp::Ordering::Less => Standing::Admitted,
-                std::cmp::Ordering::Equal => Standing::NewlyBlocked,
-                std::cmp::Ordering::Greater => Standing::Blocked,
+                std::cmp::Ordering::Less => Status::Admitted,
+                std::cmp::Ordering::Equal => Status::NewlyBlocked,
+                std::cmp::Ordering::Greater => Status::Blocked,
             };
-            prop_assert_eq!(standing, expected);
+            prop_assert_eq!(status, expected);
         }
     }
 
-    /// Whoever fails, and whenever: no more clients are remembered than there is room for, and if one has to go before
-    /// its time, it is the one that would have been the next to be forgotten.
+    /// For any sequence of failures: the number of remembered clients is bounded, and the one evicted early is the one
+    /// that would have expired next.
     #[test]
     fn memory_is_bounded_and_who_is_forgotten_first_makes_room(
         rules in any_rules(),
@@ -361,16 +361,16 @@ proptest! {
                 attacker(u32::try_from(number).expect("small"))
             };
             scene.pass(Duration::from_millis(pause));
-            let before = scene.guard.state().book.by_end();
-            let crowded = scene.fails(client).crowded;
+            let before = scene.guard.state().records.by_expiry();
+            let evicted = scene.fails(client).evicted;
             prop_assert!(scene.remembered() <= capacity);
             let alive = before.iter().filter(|(end, _)| scene.now < *end);
-            let book = &scene.guard.state().book;
+            let records = &scene.guard.state().records;
             let gone: Vec<_> = alive
                 .clone()
-                .filter(|(_, key)| book.get(key).is_none())
+                .filter(|(_, key)| records.get(key).is_none())
                 .collect();
-            let expected: Vec<_> = alive.take(usize::from(crowded)).collect();
+            let expected: Vec<_> = alive.take(usize::from(evicted)).collect();
             prop_assert_eq!(gone, expected);
         }
     }

@@ -1,11 +1,12 @@
-//! Who is at the other end of a connection that a load balancer relays: the PROXY protocol's header, read from a socket.
+//! The PROXY protocol's header, read from the socket of a relayed connection: the addresses of the client's own
+//! connection.
 //!
 //! Where it is expected, it has to be there, whole and in time, from a peer that is trusted to tell the truth. Nothing
-//! behind it is read: what comes next, a ClientHello or a command, is for somebody else.
+//! behind it is read: the ClientHello or command that follows belongs to the session.
 
 pub mod parse;
 
-pub use parse::{BadHeader, Ends};
+pub use parse::{BadHeader, ProxiedAddresses};
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,33 +21,33 @@ use crate::config::is_in_any;
 use crate::observe::metrics::ProxyHeaderFault;
 use parse::{Header, LONGEST, Parsed};
 
-/// Why nobody knows who is at the other end.
+/// Why the client of a connection is unknown.
 #[derive(Debug, thiserror::Error)]
-pub enum Unidentified {
+pub enum ProxyHeaderError {
     /// The peer is not in one of the trusted networks, and may say what it likes.
     #[error("the peer is not in a network of proxy_protocol.trusted")]
     Untrusted,
     /// The connection ended, or failed, without a byte: a balancer's own health check, which some end with a reset.
-    #[error("the connection ended without a word")]
-    Silent,
+    #[error("the connection closed without sending anything")]
+    Empty,
     /// The connection ended, or failed, before the header did.
-    #[error("the connection ended before a whole PROXY header came")]
-    Ended(#[source] io::Error),
+    #[error("the connection closed before a complete PROXY header arrived")]
+    Truncated(#[source] io::Error),
     /// The header took too long.
-    #[error("no whole PROXY header after {0:?}")]
+    #[error("no complete PROXY header after {0:?}")]
     TimedOut(Duration),
     /// Something else came.
     #[error(transparent)]
     Malformed(#[from] BadHeader),
 }
 
-impl Unidentified {
-    /// The metric's word for it, if it is a fault.
+impl ProxyHeaderError {
+    /// Its metric label, if it is a fault.
     pub fn fault(&self) -> Option<ProxyHeaderFault> {
         match self {
-            Self::Silent => None,
+            Self::Empty => None,
             Self::Untrusted => Some(ProxyHeaderFault::Untrusted),
-            Self::Ended(_) | Self::TimedOut(_) => Some(ProxyHeaderFault::Missing),
+            Self::Truncated(_) | Self::TimedOut(_) => Some(ProxyHeaderFault::Missing),
             Self::Malformed(_) => Some(ProxyHeaderFault::Malformed),
         }
     }
@@ -57,24 +58,27 @@ pub fn is_trusted(peer: SocketAddr, trusted: &[IpNet]) -> bool {
     is_in_any(peer.ip(), trusted)
 }
 
-/// Reads the header of a new connection and gives the ends of the client's; of a connection that is the balancer's own,
-/// they are its own.
+/// Reads the header of a new connection and returns the addresses in it; for the balancer's own connections, those of
+/// the connection itself.
 ///
 /// # Errors
 /// If the peer isn't trusted, or its header doesn't come whole within [`PATIENCE`].
-pub async fn read(stream: &mut TcpStream, trusted: &[IpNet]) -> Result<Ends, Unidentified> {
+pub async fn read(
+    stream: &mut TcpStream,
+    trusted: &[IpNet],
+) -> Result<ProxiedAddresses, ProxyHeaderError> {
     // Only a connection that has been reset has no addresses any more.
-    let peer = stream.peer_addr().map_err(|_| Unidentified::Silent)?;
-    let local = stream.local_addr().map_err(|_| Unidentified::Silent)?;
+    let peer = stream.peer_addr().map_err(|_| ProxyHeaderError::Empty)?;
+    let local = stream.local_addr().map_err(|_| ProxyHeaderError::Empty)?;
     if !is_trusted(peer, trusted) {
-        return Err(Unidentified::Untrusted);
+        return Err(ProxyHeaderError::Untrusted);
     }
     let header = timeout(PATIENCE, header(stream))
         .await
-        .map_err(|_| Unidentified::TimedOut(PATIENCE))??;
+        .map_err(|_| ProxyHeaderError::TimedOut(PATIENCE))??;
     Ok(match header {
-        Header::Relayed(ends) => ends,
-        Header::Own => Ends {
+        Header::Proxied(addresses) => addresses,
+        Header::Local => ProxiedAddresses {
             client: canonical(peer),
             destination: canonical(local),
         },
@@ -82,23 +86,26 @@ pub async fn read(stream: &mut TcpStream, trusted: &[IpNet]) -> Result<Ends, Uni
 }
 
 /// Takes the header's bytes off the socket, and no other.
-async fn header(stream: &mut TcpStream) -> Result<Header, Unidentified> {
+async fn header(stream: &mut TcpStream) -> Result<Header, ProxyHeaderError> {
     let mut bytes = vec![0; LONGEST];
     let mut taken = 0;
     loop {
-        // Looked at first, since only what is there tells how much of it is the header's.
+        // Peeked first: only the bytes themselves show where the header ends.
         let seen = match stream.peek(&mut bytes[taken..]).await {
-            Ok(0) | Err(_) if taken == 0 => return Err(Unidentified::Silent),
+            Ok(0) | Err(_) if taken == 0 => return Err(ProxyHeaderError::Empty),
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            looked => looked,
+            peeked => peeked,
         };
-        let seen = taken + seen.map_err(Unidentified::Ended)?;
+        let seen = taken + seen.map_err(ProxyHeaderError::Truncated)?;
         let (header, end) = match parse::parse(&bytes[..seen])? {
             Parsed::Incomplete => (None, seen),
             Parsed::Complete { header, length } => (Some(header), length),
         };
         let rest = &mut bytes[taken..end];
-        stream.read_exact(rest).await.map_err(Unidentified::Ended)?;
+        stream
+            .read_exact(rest)
+            .await
+            .map_err(ProxyHeaderError::Truncated)?;
         taken = end;
         if let Some(header) = header {
             return Ok(header);

@@ -5,7 +5,7 @@
 //! So rustls is used without its own buffers here: as much is read as there is, decrypted in the buffer that it was read
 //! into, and gathered there.
 
-mod incoming;
+mod record_buffer;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +25,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::options;
-use super::source::{SourceEnd, Supply, poll_read};
-use incoming::Incoming;
+use super::source::{Fill, SourceEnd, poll_read};
+use record_buffer::RecordBuffer;
 
 /// One side of a TLS connection without buffers. rustls has two, of the same shape.
 pub trait Unbuffered: DerefMut<Target = UnbufferedConnectionCommon<Self::Data>> {
@@ -64,14 +64,14 @@ impl Unbuffered for UnbufferedClientConnection {
 pub struct TlsSource<C> {
     socket: TcpStream,
     connection: C,
-    incoming: Incoming,
+    incoming: RecordBuffer,
     /// Records of ours that have not gone out yet: of the handshake, and alerts.
     outgoing: Vec<u8>,
-    state: State,
+    state: ReadState,
 }
 
 #[derive(Debug)]
-enum State {
+enum ReadState {
     Open,
     /// The peer has said close_notify.
     Ended,
@@ -81,11 +81,11 @@ enum State {
 
 /// What a connection needs before it can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Need {
+enum NextStep {
     /// More from the peer.
-    Bytes,
+    Read,
     /// That the outgoing records go out.
-    Sending,
+    Write,
     /// Nothing any more: the peer has said close_notify.
     Ended,
 }
@@ -101,45 +101,45 @@ impl<C: Unbuffered> TlsSource<C> {
         let mut source = Self {
             socket,
             connection,
-            incoming: Incoming::holding(read),
+            incoming: RecordBuffer::holding(read),
             outgoing: Vec::new(),
-            state: State::Open,
+            state: ReadState::Open,
         };
-        source.shake_hands(amend).await?;
+        source.run_handshake(amend).await?;
         // We have nothing more to say that would take the acknowledgement along, and a peer that leaves Nagle's algorithm on
         // keeps the beginning of its file back until its last handshake message has been acknowledged.
-        let _ = options::acknowledge(&source.socket);
+        let _ = options::quickack(&source.socket);
         Ok(source)
     }
 
-    async fn shake_hands(&mut self, amend: impl Fn(&mut Vec<u8>)) -> io::Result<()> {
+    async fn run_handshake(&mut self, amend: impl Fn(&mut Vec<u8>)) -> io::Result<()> {
         let mut amend = Some(amend);
         loop {
-            match self.advance(silent) {
-                Ok(Need::Sending) => {
+            match self.advance(stay_idle) {
+                Ok(NextStep::Write) => {
                     if let Some(amend) = amend.take() {
                         amend(&mut self.outgoing);
                     }
                     self.send().await?;
                 }
-                Ok(Need::Bytes) if !self.connection.is_handshaking() => return Ok(()),
-                Ok(Need::Bytes) => {
-                    let count = self.socket.read(self.incoming.room()?).await?;
+                Ok(NextStep::Read) if !self.connection.is_handshaking() => return Ok(()),
+                Ok(NextStep::Read) => {
+                    let count = self.socket.read(self.incoming.spare()?).await?;
                     if count == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                     self.incoming.read(count);
                 }
-                Ok(Need::Ended) if self.connection.is_handshaking() => {
+                Ok(NextStep::Ended) if self.connection.is_handshaking() => {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 // An empty file ends in the packet that ends the handshake.
-                Ok(Need::Ended) => {
-                    self.state = State::Ended;
+                Ok(NextStep::Ended) => {
+                    self.state = ReadState::Ended;
                     return Ok(());
                 }
                 Err(error) => {
-                    self.send_at_once();
+                    self.try_send();
                     return Err(error);
                 }
             }
@@ -154,68 +154,68 @@ impl<C: Unbuffered> TlsSource<C> {
         &self.socket
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.incoming.gathered()
+    pub(super) fn buffer(&self) -> &[u8] {
+        self.incoming.plaintext()
     }
 
-    pub(super) fn taken(&mut self) {
-        self.incoming.forget_gathered();
+    pub(super) fn consume(&mut self) {
+        self.incoming.clear_plaintext();
     }
 
-    pub(super) fn poll_supply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Supply>> {
+    pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Fill>> {
         loop {
             match &mut self.state {
-                State::Open => {}
-                _ if !self.incoming.gathered().is_empty() => return Poll::Ready(Ok(Supply::Bytes)),
-                State::Ended => return Poll::Ready(Ok(Supply::End(SourceEnd::CloseNotify))),
-                State::Failed(error) => {
+                ReadState::Open => {}
+                _ if !self.incoming.plaintext().is_empty() => return Poll::Ready(Ok(Fill::Bytes)),
+                ReadState::Ended => return Poll::Ready(Ok(Fill::End(SourceEnd::CloseNotify))),
+                ReadState::Failed(error) => {
                     let kind = error.kind();
                     return Poll::Ready(Err(std::mem::replace(error, kind.into())));
                 }
             }
-            match self.advance(silent) {
-                Ok(Need::Sending) => self.send_at_once(),
-                Ok(Need::Ended) => self.state = State::Ended,
-                Ok(Need::Bytes) if !self.incoming.gathered().is_empty() => {
-                    return Poll::Ready(Ok(Supply::Bytes));
+            match self.advance(stay_idle) {
+                Ok(NextStep::Write) => self.try_send(),
+                Ok(NextStep::Ended) => self.state = ReadState::Ended,
+                Ok(NextStep::Read) if !self.incoming.plaintext().is_empty() => {
+                    return Poll::Ready(Ok(Fill::Bytes));
                 }
-                Ok(Need::Bytes) => {
-                    let room = self.incoming.room()?;
+                Ok(NextStep::Read) => {
+                    let room = self.incoming.spare()?;
                     match ready!(poll_read(&mut self.socket, context, room))? {
                         0 => return Poll::Ready(self.cut_off()),
                         count => self.incoming.read(count),
                     }
                 }
                 Err(error) => {
-                    self.send_at_once();
-                    self.state = State::Failed(error);
+                    self.try_send();
+                    self.state = ReadState::Failed(error);
                 }
             }
         }
     }
 
     /// What a FIN without close_notify means. There are servers that end every file so, but none ends one within a record.
-    fn cut_off(&self) -> io::Result<Supply> {
+    fn cut_off(&self) -> io::Result<Fill> {
         if self.incoming.is_empty() {
-            Ok(Supply::End(SourceEnd::Unclean))
+            Ok(Fill::End(SourceEnd::Unclean))
         } else {
             Err(io::ErrorKind::UnexpectedEof.into())
         }
     }
 
-    /// Takes up what has been read, for as long as that leads anywhere. `speak` is called when it is our turn.
+    /// Processes what has been read, as far as possible. `on_idle` is called when nothing is left to process.
     fn advance(
         &mut self,
-        speak: impl Fn(WriteTraffic<'_, C::Data>, &mut Vec<u8>) -> io::Result<()>,
-    ) -> io::Result<Need> {
+        on_idle: impl Fn(WriteTraffic<'_, C::Data>, &mut Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<NextStep> {
         loop {
             let (mut room, arrived) = self.incoming.split();
             let UnbufferedStatus { mut discard, state } = self.connection.process(arrived);
-            let need = match state {
+            let next = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(invalid)?;
-                        room.gather(record.payload)?;
+                        room.append(record.payload)?;
                         discard += record.discard;
                     }
                     None
@@ -226,14 +226,14 @@ impl<C: Unbuffered> TlsSource<C> {
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
-                    Some(Need::Sending)
+                    Some(NextStep::Write)
                 }
-                Ok(ConnectionState::BlockedHandshake) => Some(Need::Bytes),
+                Ok(ConnectionState::BlockedHandshake) => Some(NextStep::Read),
                 Ok(ConnectionState::WriteTraffic(turn)) => {
-                    speak(turn, &mut self.outgoing)?;
-                    Some(Need::Bytes)
+                    on_idle(turn, &mut self.outgoing)?;
+                    Some(NextStep::Read)
                 }
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Some(Need::Ended),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Some(NextStep::Ended),
                 // Early data, which no configuration of ours offers.
                 Ok(_) => return Err(io::ErrorKind::Unsupported.into()),
                 Err(error) => {
@@ -243,8 +243,8 @@ impl<C: Unbuffered> TlsSource<C> {
                 }
             };
             self.incoming.discard(discard);
-            if let Some(need) = need {
-                return Ok(need);
+            if let Some(next) = next {
+                return Ok(next);
             }
         }
     }
@@ -269,21 +269,21 @@ impl<C: Unbuffered> TlsSource<C> {
 
     /// Sends what the socket takes without waiting. In the middle of a file that is an alert: whether it arrives decides
     /// nothing.
-    fn send_at_once(&mut self) {
+    fn try_send(&mut self) {
         if let Ok(count) = self.socket.try_write(&self.outgoing) {
             self.outgoing.drain(..count);
         }
     }
 
     pub(super) async fn finish(&mut self) -> io::Result<()> {
-        while self.advance(close_notify)? == Need::Sending {}
-        options::hold_for_fin(&self.socket)?;
+        while self.advance(close_notify)? == NextStep::Write {}
+        options::cork(&self.socket)?;
         self.send().await?;
         options::finish(&self.socket)
     }
 }
 
-fn silent<Data>(_: WriteTraffic<'_, Data>, _: &mut Vec<u8>) -> io::Result<()> {
+fn stay_idle<Data>(_: WriteTraffic<'_, Data>, _: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
@@ -301,7 +301,7 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut Vec<u8>) -> io
     })
 }
 
-/// Appends a record, of which rustls says how much room it needs when it finds too little.
+/// Appends a record; if the space is too small, rustls reports the size that it needs.
 fn append<E: std::error::Error + Send + Sync + 'static>(
     outgoing: &mut Vec<u8>,
     mut write: impl FnMut(&mut [u8]) -> Result<Result<usize, InsufficientSizeError>, E>,

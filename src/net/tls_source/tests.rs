@@ -70,16 +70,16 @@ async fn connection() -> (TcpStream, TcpStream) {
     (theirs, listener.accept().await.unwrap().0)
 }
 
-/// What a source gives until its end, and the end or the error in its place.
+/// The bytes of a source until its end, and the end or the error.
 async fn read_to_end(source: &mut Source) -> (Vec<u8>, io::Result<SourceEnd>) {
     let mut all = Vec::new();
     loop {
-        match poll_fn(|context| source.poll_supply(context)).await {
-            Ok(Supply::Bytes) => {
-                all.extend_from_slice(source.bytes());
-                source.taken();
+        match poll_fn(|context| source.poll_fill(context)).await {
+            Ok(Fill::Bytes) => {
+                all.extend_from_slice(source.buffer());
+                source.consume();
             }
-            Ok(Supply::End(end)) => return (all, Ok(end)),
+            Ok(Fill::End(end)) => return (all, Ok(end)),
             Err(error) => return (all, Err(error)),
         }
     }

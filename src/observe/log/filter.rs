@@ -1,7 +1,7 @@
-//! Which lines are logged, from the words on the command line.
+//! Which lines are logged, from the command line's filter.
 //!
-//! tracing takes a word that is no level for a part of the program: `warning` would mean every line of the part of that
-//! name, and there is none. So a slip is refused here, and not left to be noticed when the log is needed.
+//! tracing takes a word that is not a level for a module name: `warning` would enable every line of a module of that
+//! name, which does not exist. So such a mistake is an error here, instead of an empty log when it is needed.
 
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -15,31 +15,29 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
     /// Nothing that says how much.
-    #[error("`{word}` is no level; {}{}", meant(.word), what_to_write())]
+    #[error("unknown level `{word}`; {}{}", suggestion(.word), usage())]
     NoLevel {
-        /// What stands in the level's place.
+        /// The text in place of the level.
         word: String,
     },
     /// A part of the program that can't be: one colon, where there have to be two.
-    #[error("`{target}` is no part of the program; write `{}`", two_colons(.target))]
+    #[error("`{target}` is not a module path; write `{}`", two_colons(.target))]
     OneColon {
         /// As written.
         target: String,
     },
     /// Something else that tracing can't make sense of.
-    #[error("{0}; {help}", help = what_to_write())]
+    #[error("{0}; {help}", help = usage())]
     Unreadable(#[from] ParseError),
 }
 
-fn meant(word: &str) -> String {
-    nearest(word, &LEVELS).map_or_else(String::new, |level| {
-        format!("did you mean `{level}`? Else ")
-    })
+fn suggestion(word: &str) -> String {
+    nearest(word, &LEVELS).map_or_else(String::new, |level| format!("did you mean `{level}`? "))
 }
 
-fn what_to_write() -> String {
+fn usage() -> String {
     let levels = LEVELS.join(", ");
-    format!("write {levels}, or directives as in `info,portcullis::tls=debug`")
+    format!("levels: {levels}; or write directives such as `info,portcullis::tls=debug`")
 }
 
 fn two_colons(target: &str) -> String {
@@ -52,9 +50,9 @@ pub(super) fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
     Ok(EnvFilter::try_new(directives(filter)?)?)
 }
 
-/// What a filter means. rustls warns of odd alerts and names that some client sends, without saying who: up to `info`, a
-/// level alone leaves that out, since what comes of it is told in lines of ours. More than a level, or `debug`, means what
-/// it says.
+/// What a filter means. rustls warns about odd alerts and names from clients, without naming the client. Up to `info`,
+/// a level alone leaves those warnings out, because our own lines report their consequences. Directives, and levels
+/// from `debug` on, are used as they are.
 fn directives(filter: &str) -> Result<String, FilterError> {
     // tracing miscounts where a directive begins with a space.
     let directives: Vec<&str> = filter.split(',').map(str::trim).collect();
@@ -67,13 +65,13 @@ fn directives(filter: &str) -> Result<String, FilterError> {
 }
 
 fn check(directive: &str) -> Result<(), FilterError> {
-    let (whose, level) = directive.rsplit_once('=').unwrap_or(("", directive));
+    let (target, level) = directive.rsplit_once('=').unwrap_or(("", directive));
     if !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) {
         let word = level.to_owned();
         return Err(FilterError::NoLevel { word });
     }
     // What comes behind a bracket is a span, and its fields may hold anything.
-    let target = whose.split('[').next().unwrap_or_default();
+    let target = target.split('[').next().unwrap_or_default();
     if target.split("::").any(|name| name.contains(':')) {
         let target = target.to_owned();
         return Err(FilterError::OneColon { target });
@@ -106,10 +104,10 @@ mod tests {
 
     #[test]
     fn a_slip_is_refused_with_what_to_write() {
-        let levels = "write off, error, warn, info, debug, trace, or directives as in `info,portcullis::tls=debug`";
+        let levels = "levels: off, error, warn, info, debug, trace; or write directives such as `info,portcullis::tls=debug`";
         let near =
-            |word, level| format!("`{word}` is no level; did you mean `{level}`? Else {levels}");
-        let far = |word| format!("`{word}` is no level; {levels}");
+            |word, level| format!("unknown level `{word}`; did you mean `{level}`? {levels}");
+        let far = |word| format!("unknown level `{word}`; {levels}");
         for (filter, says) in [
             ("warning", near("warning", "warn")),
             ("inf", near("inf", "info")),
@@ -120,7 +118,7 @@ mod tests {
             ("info,portcullis=", far("")),
             (
                 "info,portcullis:tls=debug",
-                "`portcullis:tls` is no part of the program; write `portcullis::tls`".to_owned(),
+                "`portcullis:tls` is not a module path; write `portcullis::tls`".to_owned(),
             ),
             ("!=info", format!("invalid filter directive; {levels}")),
         ] {

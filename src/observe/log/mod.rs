@@ -1,6 +1,6 @@
 //! Log lines: where they go and what they look like, and how to show what came from outside.
 //!
-//! Lines go to stderr through a queue (`sink`), since a session must not stand still because nobody reads the pipe.
+//! Lines go to stderr through a queue (`sink`), so that a session never blocks on a pipe that is not read.
 //!
 //! Bytes from clients and backends are written by [`shown`] only, so that no one can forge a line or colour a terminal.
 
@@ -11,13 +11,13 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+pub use self::escape::escape;
 pub use self::filter::FilterError;
-pub use self::shown::shown;
 pub use self::sink::LogGuard;
 use self::sink::Sink;
 
+mod escape;
 mod filter;
-mod shown;
 mod sink;
 
 /// How log lines are written.
@@ -91,7 +91,7 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
-    use super::shown::read_back;
+    use super::escape::read_back;
     use super::*;
 
     const HOSTILE: [&[u8]; 8] = [
@@ -141,7 +141,7 @@ mod tests {
     fn a_hostile_name_stays_in_its_field_of_its_line() {
         for name in HOSTILE {
             let lines = captured(LogFormat::Human, || {
-                tracing::info!(user = shown(name), result = "rejected", "login");
+                tracing::info!(user = escape(name), result = "rejected", "login");
             });
             assert_eq!(lines.matches('\n').count(), 1, "{lines}");
             assert!(!lines.contains('\x1b'), "{lines}");
@@ -159,7 +159,7 @@ mod tests {
     fn a_hostile_name_survives_json() {
         for name in HOSTILE {
             let lines = captured(LogFormat::Json, || {
-                tracing::info!(user = shown(name), result = "rejected", "login");
+                tracing::info!(user = escape(name), result = "rejected", "login");
             });
             assert_eq!(lines.matches('\n').count(), 1, "{lines}");
             // JSON is YAML.

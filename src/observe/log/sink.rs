@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// What the writing thread gets.
-enum Message {
+enum LogMessage {
     Line(Vec<u8>),
     Flush(SyncSender<()>),
 }
@@ -21,7 +21,7 @@ enum Message {
 /// The end of the queue where lines go in.
 #[derive(Clone)]
 pub(super) struct Sink {
-    queue: SyncSender<Message>,
+    queue: SyncSender<LogMessage>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -39,12 +39,12 @@ impl Sink {
     }
 }
 
-fn write_lines(messages: &Receiver<Message>, mut output: impl Write, dropped: &AtomicU64) {
+fn write_lines(messages: &Receiver<LogMessage>, mut output: impl Write, dropped: &AtomicU64) {
     for message in messages {
         match message {
             // There is nowhere to report that the log can't be written.
-            Message::Line(line) => drop(output.write_all(&line)),
-            Message::Flush(done) => {
+            LogMessage::Line(line) => drop(output.write_all(&line)),
+            LogMessage::Flush(done) => {
                 drop(output.flush());
                 let _ = done.try_send(());
             }
@@ -67,7 +67,11 @@ impl MakeWriter<'_> for Sink {
 impl Write for Sink {
     /// Takes one whole line: tracing writes an event in one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.queue.try_send(Message::Line(line.to_vec())).is_err() {
+        if self
+            .queue
+            .try_send(LogMessage::Line(line.to_vec()))
+            .is_err()
+        {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -81,12 +85,12 @@ impl Write for Sink {
 /// Writes the lines that still wait when it is dropped, but waits only a moment for a stderr that takes none.
 #[must_use = "the last log lines are written when this is dropped"]
 #[derive(Debug)]
-pub struct LogGuard(SyncSender<Message>);
+pub struct LogGuard(SyncSender<LogMessage>);
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
         let (done, flushed) = sync_channel(1);
-        let mut message = Message::Flush(done);
+        let mut message = LogMessage::Flush(done);
         let step = FLUSH_PATIENCE / 20;
         for _ in 0..20 {
             match self.0.try_send(message) {
@@ -128,7 +132,7 @@ mod tests {
         sink.write_all(b"lost\n").expect("no error");
         drop(guard);
         assert!(
-            sink.queue.try_send(Message::Line(Vec::new())).is_ok(),
+            sink.queue.try_send(LogMessage::Line(Vec::new())).is_ok(),
             "the writer lives on"
         );
     }

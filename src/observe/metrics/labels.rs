@@ -27,7 +27,7 @@ macro_rules! label {
 }
 
 label! {
-    /// Why a connection was turned away before it became a session.
+    /// Why a connection was refused before it became a session.
     RefusedReason {
         /// `limits.sessions` is reached.
         Total = "total",
@@ -45,7 +45,7 @@ label! {
         Untrusted = "untrusted",
         /// No whole header came in time.
         Missing = "missing",
-        /// What came is no header.
+        /// The received bytes are not a header.
         Malformed = "malformed",
     }
 }
@@ -53,11 +53,11 @@ label! {
 label! {
     /// How a login ended.
     LoginResult {
-        /// The backend let the user in.
+        /// The backend accepted the login.
         Accepted = "accepted",
         /// The backend didn't.
         Rejected = "rejected",
-        /// The login named a host that no site has, or none where there is no default site.
+        /// The login named an unknown host, or no host and there is no default site.
         UnknownHost = "unknown_host",
         /// USER came in clear text although `tls.required` is set.
         ClearText = "clear_text",
@@ -79,7 +79,7 @@ label! {
         Delayed = "delayed",
         /// A client was blocked.
         Blocked = "blocked",
-        /// The count of another client was given up to make room for this one.
+        /// Another client's count was evicted to make space for this one.
         Crowded = "crowded",
     }
 }
@@ -108,7 +108,7 @@ label! {
 
 label! {
     /// Where the bytes of a transfer go.
-    Direction {
+    TransferDirection {
         /// From client to backend: STOR, APPE, STOU.
         Upload = "upload",
         /// From backend to client: RETR.

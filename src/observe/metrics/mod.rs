@@ -1,9 +1,9 @@
 //! What the program counts: a method for everything that happens, and the text that a scrape gets.
 //!
-//! Every metric stands in one table (`table`), with its labels and what it means.
-//! Label values come from the configuration or from enums, never from a client: whoever can make up label
-//! values can fill the memory of the monitoring system (CVE-2022-21698). A site that wasn't declared counts as `none`.
-//! All metrics live in a registry of their own, so that two instances in one test don't share numbers.
+//! Every metric is in one table (`table`), with its labels and what it means. Label values come from the configuration
+//! or from enums, never from a client: unbounded label values can exhaust the memory of the monitoring system
+//! (CVE-2022-21698). A site that wasn't declared counts as `none`. All metrics live in a registry of their own, so that
+//! two instances in one test don't share numbers.
 
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
@@ -14,8 +14,8 @@ use prometheus::{Registry, TextEncoder};
 use crate::config::{NO_SITE, TlsMode};
 
 pub use self::labels::{
-    DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LoginResult,
-    ProxyHeaderFault, RefusedReason, ReloadResult, ReloadSubject, Verdict,
+    DataHandshake, DialStage, GuardAction, HandshakeResult, Leg, LoginResult, ProxyHeaderFault,
+    RefusedReason, ReloadResult, ReloadSubject, TransferDirection, Verdict,
 };
 pub use self::running::{OpenSession, RunningTransfer};
 use self::table::Table;
@@ -59,7 +59,7 @@ impl Metrics {
         self.table.start_site_from_zero(name);
     }
 
-    /// A session began; it counts as open until what this gives is dropped.
+    /// A session began; it counts as open until the returned value is dropped.
     pub fn session(&self, listener: TlsMode) -> OpenSession {
         self.table
             .sessions_total
@@ -68,7 +68,7 @@ impl Metrics {
         OpenSession::counted_in(&self.table.sessions)
     }
 
-    /// A session is at `site` until what this gives is dropped.
+    /// A session is at `site` until the returned value is dropped.
     pub fn session_at(&self, site: &str) -> OpenSession {
         let label = self.site_label(site);
         OpenSession::counted_in(&self.table.site_sessions.with_label_values(&[label]))
@@ -81,7 +81,7 @@ impl Metrics {
             .set(i64::try_from(alive).unwrap_or(i64::MAX));
     }
 
-    /// A connection was turned away.
+    /// A connection was refused.
     pub fn session_refused(&self, reason: RefusedReason) {
         self.table
             .sessions_refused
@@ -134,13 +134,13 @@ impl Metrics {
             .inc();
     }
 
-    /// A transfer began; it counts as running until what this gives is dropped.
+    /// A transfer began; it counts as running until the returned value is dropped.
     pub fn transfer_running(&self) -> RunningTransfer {
         RunningTransfer::counted_in(&self.table.transfers_running)
     }
 
     /// A transfer ended after `bytes` of payload.
-    pub fn transfer(&self, site: &str, direction: Direction, verdict: Verdict, bytes: u64) {
+    pub fn transfer(&self, site: &str, direction: TransferDirection, verdict: Verdict, bytes: u64) {
         let labels = [self.site_label(site), direction.as_str(), verdict.as_str()];
         self.table.transfers.with_label_values(&labels).inc();
         self.table
@@ -185,7 +185,7 @@ impl Metrics {
         self.table.passive_exhausted.inc();
     }
 
-    /// A data connection could not be told from another of the client's address, and its transfer fails.
+    /// A data connection could not be distinguished from another of the client's address, and its transfer fails.
     pub fn passive_ambiguous(&self) {
         self.table.passive_ambiguous.inc();
     }
@@ -217,7 +217,7 @@ impl Metrics {
             .set(refused.into());
     }
 
-    /// A configuration is put in use, at the start or by a reload.
+    /// A configuration is in use from now on, after the start or a reload.
     pub fn configuration_loaded(&self) {
         let now = unix_time(SystemTime::now());
         self.table.config_last_reload_success.set(now);

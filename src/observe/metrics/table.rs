@@ -9,8 +9,8 @@ use prometheus::{
 use crate::config::{NO_SITE, TlsMode};
 
 use super::labels::{
-    DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LoginResult,
-    ProxyHeaderFault, RefusedReason, ReloadResult, ReloadSubject, Verdict,
+    DataHandshake, DialStage, GuardAction, HandshakeResult, Leg, LoginResult, ProxyHeaderFault,
+    RefusedReason, ReloadResult, ReloadSubject, TransferDirection, Verdict,
 };
 
 /// Upper bounds in seconds. A backend in the same rack answers within 1 ms; from 10 s on, it is as good as down.
@@ -182,7 +182,7 @@ impl Table {
         for action in GuardAction::ALL {
             self.guard.with_label_values(&[site, action.as_str()]);
         }
-        for direction in Direction::ALL {
+        for direction in TransferDirection::ALL {
             for verdict in Verdict::ALL {
                 let labels = [site, direction.as_str(), verdict.as_str()];
                 self.transfers.with_label_values(&labels);

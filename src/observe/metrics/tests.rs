@@ -78,7 +78,7 @@ fn count_everything(metrics: &Metrics, site: &str) {
             .for_each(|k| metrics.data_handshake(*leg, *k));
     }
     drop(metrics.transfer_running());
-    for direction in Direction::ALL {
+    for direction in TransferDirection::ALL {
         Verdict::ALL
             .iter()
             .for_each(|v| metrics.transfer(site, *direction, *v, 1));
@@ -146,8 +146,13 @@ fn events_are_counted_at_their_site() {
     metrics.declare_site("ftpa");
     metrics.declare_site("ftpb");
     metrics.login("ftpb", LoginResult::Accepted);
-    metrics.transfer("ftpb", Direction::Download, Verdict::Complete, 1000);
-    metrics.transfer("ftpb", Direction::Download, Verdict::FailedBackend, 24);
+    metrics.transfer("ftpb", TransferDirection::Download, Verdict::Complete, 1000);
+    metrics.transfer(
+        "ftpb",
+        TransferDirection::Download,
+        Verdict::FailedBackend,
+        24,
+    );
     for (name, expected) in [
         (
             r#"portcullis_logins_total{result="accepted",site="ftpb"}"#,

@@ -1,8 +1,8 @@
-//! Which session has which data port, and whose a connection is: everything that is decided about leases, without sockets,
-//! tasks or a clock.
+//! Which session has which data port, and which lease a connection belongs to: all decisions about leases, without
+//! sockets, tasks or a clock.
 //!
 //! Leases of different client addresses never meet. Leases of one address meet where there are more of them than ports.
-//! How a lease's own connection is told from others of the address is its [`Identity`]:
+//! How a lease's own connection is identified among others of the address is its [`Identity`]:
 //!
 //! | | a connection is its own if | on its port may be, until then |
 //! |---|---|---|
@@ -21,7 +21,7 @@
 //! cache present any entry of it, so a name says no more than the address does, and they hold a port until the transfer is
 //! over.
 //!
-//! What goes on comes in by the methods of [`LeaseTable`]; what is to be done comes out as [`Effect`]s, in order.
+//! Input arrives by the methods of [`LeaseTable`]; what is to be done is returned as [`Effect`]s, in order.
 
 mod client;
 mod rules;
@@ -34,9 +34,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::SessionId;
-use crate::tls::{Account, ClientCache, Whose};
+use crate::tls::{Account, ClientCache, TicketOwner};
 
-use client::Client;
+use client::ClientLeases;
 
 /// A lease's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,7 +46,7 @@ pub struct LeaseId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// How a lease's connection is told from others of its client's address.
+/// How a lease's connection is identified among others of its client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
     /// By nothing else: it carries no TLS, or no TLS sessions are kept.
@@ -60,44 +60,44 @@ pub enum Identity {
     Named(ClientCache),
 }
 
-/// Who asks for a lease.
+/// A request for a lease.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseRequest {
     /// The client's address, in canonical form.
     pub client: IpAddr,
-    /// Who has logged in.
+    /// The account that is logged in.
     pub account: Account,
-    /// How its connection is told from others of the address.
+    /// How its connection is identified among others of the address.
     pub identity: Identity,
     /// How long after the lease's end its connection may still arrive.
     pub reuse_delay: Duration,
 }
 
-/// What a connection has said about itself before its handshake.
+/// The result of reading a connection's ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum SniffResult {
     /// Its ClientHello offers this TLS session, which is live.
-    Named(Whose),
-    /// It has said something else.
-    Unnamed,
-    /// It ended before it said anything.
-    Nothing,
+    Session(TicketOwner),
+    /// It names no live session, or sent something else.
+    NoSession,
+    /// It closed before it sent anything.
+    Closed,
 }
 
 /// Whether a lease's transfer may be reported complete, as far as its data connection is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing speaks against it.
+pub enum Attribution {
+    /// No known reason against it.
     Certain,
-    /// Another connection is there that has yet to say whose it is.
+    /// Another connection is there that is not identified yet.
     Unsettled,
     /// It may not: the connection may be another transfer's.
-    Ambiguous(Doubt),
+    Ambiguous(Ambiguity),
 }
 
-/// Why a lease's connection can't be told from another's.
+/// Why a lease's connection is ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub enum Ambiguity {
     /// Another connection of the address came to the port.
     AnotherConnection,
     /// A connection of a lease that has ended may still come to the port.
@@ -106,7 +106,7 @@ pub enum Doubt {
     Withdrawn,
 }
 
-/// What is to be done.
+/// An effect to execute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// The lease has its port.
@@ -118,28 +118,28 @@ pub enum Effect {
         /// Whether it only takes a connection that names its session.
         named: bool,
     },
-    /// The connection's ClientHello is to be read, and [`LeaseTable::heard`] to be told.
-    Hear(ConnectionId),
-    /// How many connections may be the lease's own, and have yet to say whose they are, has changed.
-    Undecided(LeaseId, Nearby),
+    /// Read the connection's ClientHello, then call [`LeaseTable::result`].
+    Sniff(ConnectionId),
+    /// The number of connections that may be the lease's own, and are not identified yet, has changed.
+    Undecided(LeaseId, UndecidedConnections),
     /// Whether another lease of the address waits for a port has changed.
-    Wanted(LeaseId, bool),
+    Contended(LeaseId, bool),
     /// The connection is the lease's, as far as can be said before its handshake.
-    Hand {
+    Assign {
         /// The connection.
         connection: ConnectionId,
-        /// Whose it is.
+        /// The lease that it belongs to.
         lease: LeaseId,
     },
     /// The connection is to be reset.
-    Reset(ConnectionId, Refused),
-    /// A connection was reset that didn't name the lease's session, or said nothing, and could have been meant for no other;
-    /// or one that can't be told from another's.
-    TurnedAway(LeaseId, Option<Doubt>),
+    Reset(ConnectionId, ResetReason),
+    /// A connection was reset that did not name the lease's session, or closed before it sent anything, and could only
+    /// have been meant for this lease; or one that is ambiguous.
+    Refused(LeaseId, Option<Ambiguity>),
     /// What may be reported of the lease's transfer has changed.
-    Standing(LeaseId, Standing),
+    Attribution(LeaseId, Attribution),
     /// A connection of `one` has presented a TLS session of `other`.
-    ShareACache {
+    SharedCache {
         /// The session whose lease the connection came for.
         one: SessionId,
         /// The session that it named.
@@ -149,30 +149,30 @@ pub enum Effect {
     WakeAt(IpAddr, Instant),
 }
 
-/// How many connections there are at a lease's port that may be its own, and have yet to say whose they are.
+/// How many unidentified connections there are at a lease's port that may be its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Nearby {
+pub struct UndecidedConnections {
     /// All of them.
     pub all: usize,
     /// Those that can be no other lease's.
-    pub no_others: usize,
+    pub exclusive: usize,
 }
 
-impl Nearby {
+impl UndecidedConnections {
     /// Whether there is any, and whether there is any that can be no other lease's.
     fn is_there(self) -> (bool, bool) {
-        (self.all > 0, self.no_others > 0)
+        (self.all > 0, self.exclusive > 0)
     }
 }
 
 /// Why a connection is reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// No lease is there that it could be meant for.
+pub enum ResetReason {
+    /// It can't be meant for any lease.
     Stranger,
     /// The lease that it may have been meant for is over.
     TooLate,
-    /// More connections of the address than can be listened to have not said whose they are.
+    /// Too many connections of the address are unidentified.
     TooMany,
 }
 
@@ -188,18 +188,18 @@ pub enum LeaseEnd {
 /// The leases of all clients.
 #[derive(Debug, Default)]
 pub struct LeaseTable {
-    clients: HashMap<IpAddr, Client>,
+    clients: HashMap<IpAddr, ClientLeases>,
     /// Clients that have nothing at the moment, oldest first, of which is remembered which ports they used last.
     quiet: BTreeMap<u64, IpAddr>,
     /// How many leases have a port and no connection.
     pending: usize,
     /// The last key of `quiet`.
-    moment: u64,
+    sequence: u64,
 }
 
 impl LeaseTable {
     /// Asks for one of `ports`. The grant is an effect of this or of a later call.
-    pub fn ask(
+    pub fn request(
         &mut self,
         lease: LeaseId,
         request: LeaseRequest,
@@ -211,12 +211,12 @@ impl LeaseTable {
             self.quiet.remove(&since);
         }
         self.change(request.client, now, |client, _| {
-            client.ask(lease, request, ports, now);
+            client.request(lease, request, ports, now);
         })
     }
 
     /// A connection of `address` came to `port`.
-    pub fn arrive(
+    pub fn on_connection(
         &mut self,
         connection: ConnectionId,
         address: IpAddr,
@@ -224,23 +224,23 @@ impl LeaseTable {
         now: Instant,
     ) -> Vec<Effect> {
         if !self.clients.contains_key(&address) {
-            return vec![Effect::Reset(connection, Refused::Stranger)];
+            return vec![Effect::Reset(connection, ResetReason::Stranger)];
         }
         self.change(address, now, |client, effects| {
-            client.arrive(connection, port, now, effects);
+            client.on_connection(connection, port, now, effects);
         })
     }
 
-    /// A connection that was to be heard has said this.
-    pub fn heard(
+    /// The result of the [`Effect::Hear`] for this connection.
+    pub fn on_sniffed(
         &mut self,
         connection: ConnectionId,
         address: IpAddr,
-        heard: Heard,
+        result: SniffResult,
         now: Instant,
     ) -> Vec<Effect> {
         self.change(address, now, |client, effects| {
-            client.heard(connection, heard, now, effects);
+            client.on_sniffed(connection, result, now, effects);
         })
     }
 
@@ -251,7 +251,7 @@ impl LeaseTable {
         }
     }
 
-    /// The lease's connection will be told from others in another way than was asked for: PROT has changed.
+    /// The lease's connection will be identified in another way than requested: PROT has changed.
     pub fn identify(
         &mut self,
         address: IpAddr,
@@ -271,7 +271,7 @@ impl LeaseTable {
         })
     }
 
-    /// The handshake of the lease's connection was a full one: only that it was alone can speak for it.
+    /// The handshake of the lease's connection was a full one: it belongs to the lease only if it was alone.
     pub fn unproven(&mut self, address: IpAddr, lease: LeaseId, now: Instant) -> Vec<Effect> {
         self.change(address, now, |client, effects| {
             client.unproven(lease, now, effects);
@@ -279,8 +279,10 @@ impl LeaseTable {
     }
 
     /// The connection of a named lease was not its client's: the next one is waited for.
-    pub fn again(&mut self, address: IpAddr, lease: LeaseId, now: Instant) -> Vec<Effect> {
-        self.change(address, now, |client, effects| client.again(lease, effects))
+    pub fn reopen(&mut self, address: IpAddr, lease: LeaseId, now: Instant) -> Vec<Effect> {
+        self.change(address, now, |client, effects| {
+            client.reopen(lease, effects)
+        })
     }
 
     /// Ends a lease, granted or not. Ending it twice changes nothing.
@@ -304,8 +306,10 @@ impl LeaseTable {
     }
 
     /// How many leases of one address hold or wait for a port that no other of them can have at the same time.
-    pub fn taking_turns(&self, address: IpAddr) -> usize {
-        self.clients.get(&address).map_or(0, Client::taking_turns)
+    pub fn exclusive_leases(&self, address: IpAddr) -> usize {
+        self.clients
+            .get(&address)
+            .map_or(0, ClientLeases::exclusive_leases)
     }
 
     /// How many leases of all clients have a port and no connection.
@@ -317,29 +321,29 @@ impl LeaseTable {
         &mut self,
         address: IpAddr,
         now: Instant,
-        change: impl FnOnce(&mut Client, &mut Vec<Effect>),
+        change: impl FnOnce(&mut ClientLeases, &mut Vec<Effect>),
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         if let Some(client) = self.clients.get_mut(&address) {
             let before = client.pending();
             change(client, &mut effects);
             client.grant(now, &mut effects);
-            client.tell_whether_wanted(&mut effects);
+            client.notify_contention(&mut effects);
             self.pending = self.pending + client.pending() - before;
         }
         effects
     }
 
-    /// Remembers which ports a client used if it has no more leases, and forgets that of others that have had none for
-    /// longer.
+    /// Remembers the ports that a client used last when it has no more leases, and drops those of clients that have had
+    /// none for longer.
     fn remember(&mut self, address: IpAddr, now: Instant) {
         if let Some(client) = self.clients.get_mut(&address)
             && client.is_quiet()
             && client.quiet_since.is_none()
         {
-            self.moment += 1;
-            client.quiet_since = Some(self.moment);
-            self.quiet.insert(self.moment, address);
+            self.sequence += 1;
+            client.quiet_since = Some(self.sequence);
+            self.quiet.insert(self.sequence, address);
         }
         while self.quiet.len() > REMEMBERED_CLIENTS
             && let Some((since, oldest)) = self.quiet.first_key_value()

@@ -40,7 +40,7 @@ impl LeaseRequest {
     }
 
     /// Whether a late connection of `former`, whose lease is over, can be mistaken for this lease's.
-    pub(super) fn could_take_for_its_own(&self, former: &Self) -> bool {
+    pub(super) fn accepts_late_connection_of(&self, former: &Self) -> bool {
         !self.identity.is_named() || self.may_present_names_of(former)
     }
 }

@@ -25,7 +25,7 @@ impl Bench {
         }
     }
 
-    fn ask(&mut self, lease: u64, identity: Identity) -> Option<SocketAddr> {
+    fn request(&mut self, lease: u64, identity: Identity) -> Option<SocketAddr> {
         self.ask_of(lease, identity, lease)
     }
 
@@ -37,7 +37,9 @@ impl Bench {
             reuse_delay: DELAY,
         };
         let ports = Arc::clone(&self.ports);
-        let effects = self.table.ask(LeaseId(lease), request, &ports, self.now);
+        let effects = self
+            .table
+            .request(LeaseId(lease), request, &ports, self.now);
         granted(&effects, lease)
     }
 
@@ -46,14 +48,14 @@ impl Bench {
         let connection = ConnectionId(self.next_connection);
         let effects = self
             .table
-            .arrive(connection, CLIENT, self.ports[0], self.now);
+            .on_connection(connection, CLIENT, self.ports[0], self.now);
         (connection, effects)
     }
 
     /// A connection that says this at once.
-    fn says(&mut self, heard: Heard) -> Vec<Effect> {
+    fn says(&mut self, result: SniffResult) -> Vec<Effect> {
         let (connection, _) = self.arrives();
-        self.table.heard(connection, CLIENT, heard, self.now)
+        self.table.on_sniffed(connection, CLIENT, result, self.now)
     }
 
     fn end(&mut self, lease: u64, end: LeaseEnd) -> Vec<Effect> {
@@ -77,17 +79,17 @@ fn port(number: u16) -> SocketAddr {
 /// A client that has resumed its own session when all others had long read their newer tickets.
 fn separate(session: u64) -> ClientCache {
     let mut cache = ClientCache::new(SessionId(session));
-    cache.issues(session);
-    cache.receives(100 + session);
-    cache.chooses_own(session, 1_000);
+    cache.on_issued(session);
+    cache.on_received(100 + session);
+    cache.on_own_chosen(session, 1_000);
     cache
 }
 
 /// Clients that came at once.
 fn at_once(session: u64) -> ClientCache {
     let mut cache = ClientCache::new(SessionId(session));
-    cache.issues(session);
-    cache.receives(100 + session);
+    cache.on_issued(session);
+    cache.on_received(100 + session);
     cache
 }
 
@@ -99,8 +101,8 @@ fn unproven(session: u64) -> Identity {
     Identity::Unproven(separate(session))
 }
 
-fn name_of(session: u64) -> Heard {
-    Heard::Named(Whose {
+fn name_of(session: u64) -> SniffResult {
+    SniffResult::Session(TicketOwner {
         session: SessionId(session),
         account: Some(Account::of(Some(SiteId(0)), &session.to_be_bytes())),
         cache: separate(session),
@@ -118,7 +120,7 @@ fn granted(effects: &[Effect], lease: u64) -> Option<SocketAddr> {
 
 fn handed_to(effects: &[Effect]) -> Option<u64> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Hand { lease, .. } => Some(lease.0),
+        Effect::Assign { lease, .. } => Some(lease.0),
         _ => None,
     })
 }
@@ -129,9 +131,11 @@ fn is_reset(effects: &[Effect]) -> bool {
         .any(|effect| matches!(effect, Effect::Reset(..)))
 }
 
-fn doubted(effects: &[Effect]) -> Option<(u64, Doubt)> {
+fn ambiguous(effects: &[Effect]) -> Option<(u64, Ambiguity)> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Standing(lease, Standing::Ambiguous(doubt)) => Some((lease.0, *doubt)),
+        Effect::Attribution(lease, Attribution::Ambiguous(ambiguity)) => {
+            Some((lease.0, *ambiguity))
+        }
         _ => None,
     })
 }
@@ -144,9 +148,9 @@ fn leases_that_nothing_but_the_address_tells_apart_take_turns_for_whole_transfer
         (unproven(1), unproven(2)),
     ] {
         let mut bench = Bench::with_ports(1);
-        assert!(bench.ask(1, first).is_some());
-        assert_eq!(bench.ask(2, second), None);
-        let effects = bench.says(Heard::Unnamed);
+        assert!(bench.request(1, first).is_some());
+        assert_eq!(bench.request(2, second), None);
+        let effects = bench.says(SniffResult::NoSession);
         assert_eq!(
             granted(&effects, 2),
             None,
@@ -164,7 +168,7 @@ fn named_leases_share_a_port_with_each_other_and_with_one_that_is_not() {
         for session in 1..4 {
             assert!(bench.ask_of(session, named(session), 7).is_some());
         }
-        assert!(bench.ask(4, last).is_some(), "{last:?}");
+        assert!(bench.request(4, last).is_some(), "{last:?}");
     }
 }
 
@@ -175,13 +179,15 @@ fn clients_of_one_account_that_came_at_once_wait_for_each_others_names() {
     assert_eq!(bench.ask_of(2, Identity::Named(at_once(2)), 7), None);
     assert!(bench.ask_of(3, Identity::Named(at_once(3)), 8).is_some());
     let (connection, _) = bench.arrives();
-    let whose = Whose {
+    let whose = TicketOwner {
         session: SessionId(1),
         account: None,
         cache: at_once(1),
     };
-    let heard = Heard::Named(whose);
-    let effects = bench.table.heard(connection, CLIENT, heard, bench.now);
+    let result = SniffResult::Session(whose);
+    let effects = bench
+        .table
+        .on_sniffed(connection, CLIENT, result, bench.now);
     assert_eq!(handed_to(&effects), Some(1));
     let effects = bench.proven(1);
     assert!(
@@ -194,7 +200,7 @@ fn clients_of_one_account_that_came_at_once_wait_for_each_others_names() {
 fn a_connection_goes_to_the_session_that_it_names() {
     let mut bench = Bench::with_ports(1);
     for session in 1..=3 {
-        bench.ask(session, named(session));
+        bench.request(session, named(session));
     }
     for session in [2, 3, 1] {
         assert_eq!(handed_to(&bench.says(name_of(session))), Some(session));
@@ -205,11 +211,11 @@ fn a_connection_goes_to_the_session_that_it_names() {
 fn a_connection_that_names_a_live_session_is_no_other_ones() {
     for other in [unproven(2), named(2)] {
         let mut bench = Bench::with_ports(1);
-        bench.ask(2, other);
+        bench.request(2, other);
         let effects = bench.says(name_of(1));
         assert!(is_reset(&effects));
         assert_eq!(handed_to(&effects), None, "{other:?}");
-        assert_eq!(doubted(&effects), None, "it can't have been this one's");
+        assert_eq!(ambiguous(&effects), None, "it can't have been this one's");
         assert_eq!(handed_to(&bench.says(name_of(2))), Some(2));
     }
 }
@@ -217,18 +223,22 @@ fn a_connection_that_names_a_live_session_is_no_other_ones() {
 #[test]
 fn a_lease_whose_client_has_resumed_takes_nothing_unnamed() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, named(1));
-    let effects = bench.says(Heard::Unnamed);
+    bench.request(1, named(1));
+    let effects = bench.says(SniffResult::NoSession);
     assert!(is_reset(&effects));
-    assert!(effects.contains(&Effect::TurnedAway(LeaseId(1), None)));
+    assert!(effects.contains(&Effect::Refused(LeaseId(1), None)));
 }
 
 #[test]
 fn a_lease_that_is_alone_takes_an_unnamed_connection_of_a_client_that_has_resumed_before() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, Identity::Resuming(separate(1)));
-    bench.ask(2, Identity::Resuming(separate(2)));
-    assert_eq!(handed_to(&bench.says(Heard::Unnamed)), None, "whose is it?");
+    bench.request(1, Identity::Resuming(separate(1)));
+    bench.request(2, Identity::Resuming(separate(2)));
+    assert_eq!(
+        handed_to(&bench.says(SniffResult::NoSession)),
+        None,
+        "whose is it?"
+    );
     assert_eq!(handed_to(&bench.says(name_of(2))), Some(2));
     assert_eq!(handed_to(&bench.proven(2)), Some(1));
 }
@@ -236,30 +246,30 @@ fn a_lease_that_is_alone_takes_an_unnamed_connection_of_a_client_that_has_resume
 #[test]
 fn a_second_connection_makes_a_transfer_that_was_alone_ambiguous() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, Identity::Address);
+    bench.request(1, Identity::Address);
     assert_eq!(handed_to(&bench.arrives().1), Some(1));
     let (_, effects) = bench.arrives();
     assert!(is_reset(&effects));
-    assert_eq!(doubted(&effects), Some((1, Doubt::AnotherConnection)));
+    assert_eq!(ambiguous(&effects), Some((1, Ambiguity::AnotherConnection)));
 }
 
 #[test]
 fn nothing_that_comes_to_the_port_of_a_proven_transfer_makes_it_ambiguous() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, unproven(1));
+    bench.request(1, unproven(1));
     assert_eq!(handed_to(&bench.says(name_of(1))), Some(1));
     bench.proven(1);
     let (_, effects) = bench.arrives();
     assert!(is_reset(&effects));
-    assert_eq!(doubted(&effects), None);
+    assert_eq!(ambiguous(&effects), None);
 }
 
 #[test]
 fn an_unnamed_connection_waits_until_the_named_ones_that_it_could_be_are_there() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, named(1));
-    bench.ask(2, unproven(2));
-    assert_eq!(handed_to(&bench.says(Heard::Unnamed)), None);
+    bench.request(1, named(1));
+    bench.request(2, unproven(2));
+    assert_eq!(handed_to(&bench.says(SniffResult::NoSession)), None);
     assert_eq!(handed_to(&bench.says(name_of(1))), Some(1));
     assert_eq!(handed_to(&bench.proven(1)), Some(2));
 }
@@ -267,11 +277,11 @@ fn an_unnamed_connection_waits_until_the_named_ones_that_it_could_be_are_there()
 #[test]
 fn an_unnamed_connection_is_in_doubt_if_the_named_one_never_comes() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, named(1));
-    bench.ask(2, unproven(2));
-    bench.says(Heard::Unnamed);
+    bench.request(1, named(1));
+    bench.request(2, unproven(2));
+    bench.says(SniffResult::NoSession);
     let effects = bench.end(1, LeaseEnd::Incomplete);
-    let refused = Effect::TurnedAway(LeaseId(2), Some(Doubt::LateConnection));
+    let refused = Effect::Refused(LeaseId(2), Some(Ambiguity::LateConnection));
     assert!(effects.contains(&refused));
     assert!(is_reset(&effects));
     assert_eq!(
@@ -284,23 +294,25 @@ fn an_unnamed_connection_is_in_doubt_if_the_named_one_never_comes() {
 #[test]
 fn a_verdict_waits_for_a_connection_that_may_be_another_named_ones() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, Identity::Address);
+    bench.request(1, Identity::Address);
     bench.arrives();
-    bench.ask(2, named(2));
+    bench.request(2, named(2));
     let (connection, effects) = bench.arrives();
-    assert!(effects.contains(&Effect::Standing(LeaseId(1), Standing::Unsettled)));
-    let effects = bench.table.heard(connection, CLIENT, name_of(2), bench.now);
-    assert!(effects.contains(&Effect::Standing(LeaseId(1), Standing::Certain)));
+    assert!(effects.contains(&Effect::Attribution(LeaseId(1), Attribution::Unsettled)));
+    let effects = bench
+        .table
+        .on_sniffed(connection, CLIENT, name_of(2), bench.now);
+    assert!(effects.contains(&Effect::Attribution(LeaseId(1), Attribution::Certain)));
 }
 
 #[test]
 fn a_port_rests_for_the_address_after_a_lease_whose_connection_may_still_come() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, Identity::Address);
+    bench.request(1, Identity::Address);
     bench.end(1, LeaseEnd::Incomplete);
-    assert_eq!(bench.ask(2, unproven(2)), None);
+    assert_eq!(bench.request(2, unproven(2)), None);
     assert!(
-        bench.ask(3, named(3)).is_some(),
+        bench.request(3, named(3)).is_some(),
         "it can't take it for its own"
     );
     assert_eq!(
@@ -313,7 +325,7 @@ fn a_port_rests_for_the_address_after_a_lease_whose_connection_may_still_come() 
 #[test]
 fn a_port_rests_for_a_session_after_its_own_transfer_was_refused() {
     let mut bench = Bench::with_ports(2);
-    let first = bench.ask(1, named(1));
+    let first = bench.request(1, named(1));
     bench.end(1, LeaseEnd::Incomplete);
     let second = bench.ask_of(2, named(1), 1);
     assert!(second.is_some() && second != first, "another port");
@@ -325,14 +337,14 @@ fn a_port_rests_for_a_session_after_its_own_transfer_was_refused() {
 #[test]
 fn a_port_does_not_rest_after_a_transfer_whose_connection_was_certain() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, Identity::Address);
+    bench.request(1, Identity::Address);
     bench.arrives();
     bench.end(1, LeaseEnd::Complete);
-    assert!(bench.ask(2, unproven(2)).is_some());
+    assert!(bench.request(2, unproven(2)).is_some());
     bench.says(name_of(2));
     bench.proven(2);
     bench.end(2, LeaseEnd::Incomplete);
-    assert!(bench.ask(3, Identity::Address).is_some());
+    assert!(bench.request(3, Identity::Address).is_some());
 }
 
 #[test]
@@ -340,9 +352,11 @@ fn the_port_whose_last_use_is_longest_ago_comes_first() {
     let mut bench = Bench::with_ports(4);
     let mut used = Vec::new();
     for lease in 1..=12 {
-        used.extend(bench.ask(lease, Identity::Address));
+        used.extend(bench.request(lease, Identity::Address));
         let (port, connection) = (used[used.len() - 1], ConnectionId(100 + lease));
-        bench.table.arrive(connection, CLIENT, port, bench.now);
+        bench
+            .table
+            .on_connection(connection, CLIENT, port, bench.now);
         bench.end(lease, LeaseEnd::Complete);
     }
     for (before, after) in used.iter().zip(&used[4..]) {
@@ -358,18 +372,18 @@ fn the_port_whose_last_use_is_longest_ago_comes_first() {
 fn programs_that_share_a_cache_take_turns_and_may_name_any_session_of_theirs() {
     let shared = |session| {
         let mut cache = separate(session);
-        cache.shares();
+        cache.mark_shared();
         cache
     };
     let mut bench = Bench::with_ports(1);
-    assert!(bench.ask(1, Identity::Unproven(shared(1))).is_some());
-    assert_eq!(bench.ask(2, Identity::Unproven(shared(2))), None);
-    let heard = Heard::Named(Whose {
+    assert!(bench.request(1, Identity::Unproven(shared(1))).is_some());
+    assert_eq!(bench.request(2, Identity::Unproven(shared(2))), None);
+    let result = SniffResult::Session(TicketOwner {
         session: SessionId(2),
         account: None,
         cache: shared(2),
     });
-    assert_eq!(handed_to(&bench.says(heard)), Some(1));
+    assert_eq!(handed_to(&bench.says(result)), Some(1));
     assert_eq!(
         granted(&bench.proven(1), 2),
         None,
@@ -382,81 +396,85 @@ fn programs_that_share_a_cache_take_turns_and_may_name_any_session_of_theirs() {
 fn a_name_of_the_same_account_shows_that_clients_which_came_at_once_share_a_cache() {
     let mut bench = Bench::with_ports(1);
     bench.ask_of(1, Identity::Unproven(at_once(1)), 2);
-    let heard = Heard::Named(Whose {
+    let result = SniffResult::Session(TicketOwner {
         session: SessionId(2),
         account: Some(Account::of(Some(SiteId(0)), &2u64.to_be_bytes())),
         cache: at_once(2),
     });
-    let effects = bench.says(heard);
+    let effects = bench.says(result);
     assert_eq!(handed_to(&effects), Some(1));
     let (one, other) = (SessionId(1), SessionId(2));
-    assert!(effects.contains(&Effect::ShareACache { one, other }));
+    assert!(effects.contains(&Effect::SharedCache { one, other }));
 }
 
 #[test]
 fn a_wrong_connection_with_the_right_name_does_not_keep_the_right_one_out() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, named(1));
+    bench.request(1, named(1));
     assert_eq!(handed_to(&bench.says(name_of(1))), Some(1));
     assert_eq!(handed_to(&bench.says(name_of(1))), None, "it waits");
-    let effects = bench.table.again(CLIENT, LeaseId(1), bench.now);
+    let effects = bench.table.reopen(CLIENT, LeaseId(1), bench.now);
     assert_eq!(handed_to(&effects), Some(1));
 }
 
 #[test]
 fn an_idle_client_that_has_connected_loses_its_port_to_one_that_waits() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, Identity::Address);
+    bench.request(1, Identity::Address);
     bench.arrives();
-    bench.ask(2, Identity::Address);
+    bench.request(2, Identity::Address);
     let effects = bench.after(Duration::from_secs(2));
-    assert_eq!(doubted(&effects), Some((1, Doubt::Withdrawn)));
+    assert_eq!(ambiguous(&effects), Some((1, Ambiguity::Withdrawn)));
     assert!(granted(&bench.after(DELAY), 2).is_some());
 }
 
 #[test]
 fn a_client_in_a_transfer_keeps_its_port_from_those_that_wait() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, Identity::Address);
+    bench.request(1, Identity::Address);
     bench.arrives();
     bench.table.begin(CLIENT, LeaseId(1));
-    bench.ask(2, Identity::Address);
-    assert_eq!(doubted(&bench.after(Duration::from_secs(3600))), None);
+    bench.request(2, Identity::Address);
+    assert_eq!(ambiguous(&bench.after(Duration::from_secs(3600))), None);
 }
 
 #[test]
 fn named_leases_pass_those_that_wait_and_are_in_nobodys_way() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, Identity::Address);
-    assert_eq!(bench.ask(2, Identity::Address), None);
-    assert!(bench.ask(3, named(3)).is_some());
-    assert_eq!(bench.ask(4, unproven(4)), None, "after the one before it");
+    bench.request(1, Identity::Address);
+    assert_eq!(bench.request(2, Identity::Address), None);
+    assert!(bench.request(3, named(3)).is_some());
+    assert_eq!(
+        bench.request(4, unproven(4)),
+        None,
+        "after the one before it"
+    );
 }
 
 #[test]
 fn a_flood_at_one_lease_takes_no_place_from_the_first_connection_of_another() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, named(1));
+    bench.request(1, named(1));
     let mut refused = 0;
     for _ in 0..1000 {
         refused += usize::from(is_reset(&bench.arrives().1));
     }
     assert_eq!(refused, 1000 - 66);
-    bench.ask(2, named(2));
+    bench.request(2, named(2));
     let (own, effects) = bench.arrives();
-    assert!(!effects.contains(&Effect::Reset(own, Refused::TooMany)));
+    assert!(!effects.contains(&Effect::Reset(own, ResetReason::TooMany)));
     for _ in 0..1000 {
         let (_, effects) = bench.arrives();
-        assert!(!effects.contains(&Effect::Reset(own, Refused::TooMany)));
+        assert!(!effects.contains(&Effect::Reset(own, ResetReason::TooMany)));
     }
-    let effects = bench.table.heard(own, CLIENT, name_of(2), bench.now);
+    let effects = bench.table.on_sniffed(own, CLIENT, name_of(2), bench.now);
     assert_eq!(handed_to(&effects), Some(2));
 }
 
 #[test]
 fn leases_of_other_addresses_are_in_nobodys_way() {
     let mut bench = Bench::with_ports(1);
-    bench.ask(1, Identity::Address);
+    bench.request(1, Identity::Address);
     let request = LeaseRequest {
         client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
         account: Account::of(Some(SiteId(0)), b"user"),
@@ -464,7 +482,7 @@ fn leases_of_other_addresses_are_in_nobodys_way() {
         reuse_delay: DELAY,
     };
     let ports = Arc::clone(&bench.ports);
-    let effects = bench.table.ask(LeaseId(2), request, &ports, bench.now);
+    let effects = bench.table.request(LeaseId(2), request, &ports, bench.now);
     assert!(granted(&effects, 2).is_some());
 }
 
@@ -482,8 +500,8 @@ fn the_ports_of_only_so_many_clients_are_remembered() {
             reuse_delay: DELAY,
         };
         let lease = LeaseId(number.into());
-        table.ask(lease, request, &ports, now);
-        table.arrive(ConnectionId(number.into()), client, port(0), now);
+        table.request(lease, request, &ports, now);
+        table.on_connection(ConnectionId(number.into()), client, port(0), now);
         table.end(client, lease, LeaseEnd::Complete, now);
     }
     assert_eq!(table.clients.len(), REMEMBERED_CLIENTS);
@@ -495,13 +513,13 @@ fn the_ports_of_only_so_many_clients_are_remembered() {
 fn named_leases_that_are_refused_again_and_again_keep_no_unproven_one_from_a_port_for_ever() {
     let mut bench = Bench::with_ports(1);
     let step = DELAY / 8;
-    bench.ask(1, named(1));
+    bench.request(1, named(1));
     bench.end(1, LeaseEnd::Incomplete);
-    assert_eq!(bench.ask(100, unproven(100)), None, "the port rests");
+    assert_eq!(bench.request(100, unproven(100)), None, "the port rests");
     let mut waited = Duration::ZERO;
     let mut next = 2;
     // Each is refused at once, and its connection may still be on its way.
-    while bench.ask(next, named(next)).is_some() {
+    while bench.request(next, named(next)).is_some() {
         assert!(waited < DELAY, "{waited:?}");
         bench.end(next, LeaseEnd::Incomplete);
         next += 1;

@@ -13,17 +13,20 @@ use std::time::Duration;
 use rustls::HandshakeKind;
 use tokio::time::sleep;
 
-use super::fault::Stage;
-use super::legs::{Came, Guest, OpenLeg, Role, TLS_HANDSHAKE_RECORD, bear_standstill, judge};
-use super::told::Told;
-use super::{Legs, Order};
+use super::fault::FaultStage;
+use super::legs::{
+    AcceptedClient, ClientProgress, OpenLeg, Role, TLS_HANDSHAKE_RECORD, check_proof,
+    set_stall_timeout,
+};
+use super::orders::OrderReceiver;
+use super::{Order, TransferContext};
 use crate::net::deadline::timeout;
 use crate::net::options;
 use crate::net::source::Source;
 use crate::net::stream::Stream;
 use crate::observe::metrics::{DataHandshake, Leg};
-use crate::passive::{Arrived, Lease};
-use crate::session::hello;
+use crate::passive::{DataConnection, Lease};
+use crate::session::client_hello;
 use crate::session::machine::DataFailure;
 use crate::tls::DataTls;
 use crate::tls::binding::Proof;
@@ -36,35 +39,35 @@ pub struct EarlyHandshake {
     pub tls: DataTls,
     /// How long it may take.
     pub patience: Duration,
-    /// What the session's client is known for.
-    pub habit: Habit,
+    /// Whether the client is known to do so.
+    pub timing: HandshakeTiming,
 }
 
-/// Whether a session's client does its handshakes before its commands. Known, it need not wait until that shows each time.
+/// Whether a session's client does its handshakes before its commands. Once that is known, there is no wait for it each time.
 #[derive(Debug, Clone, Default)]
-pub struct Habit(Arc<AtomicBool>);
+pub struct HandshakeTiming(Arc<AtomicBool>);
 
-impl Habit {
-    fn is_known(&self) -> bool {
+impl HandshakeTiming {
+    fn is_early(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn shows(&self) {
+    fn set_early(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
-pub(super) struct Early {
+pub(super) struct EarlyConnection {
     stream: Stream,
     proof: Proof,
 }
 
-impl Guest {
+impl AcceptedClient {
     /// Does the handshake, if the client begins it before its command.
-    pub(super) async fn begin_early(&mut self, early: &EarlyHandshake, told: &Told) {
-        let Came::Connected(arrived) = &self.came else {
+    pub(super) async fn begin_early(&mut self, early: &EarlyHandshake, orders: &OrderReceiver) {
+        let ClientProgress::Connected(arrived) = &self.progress else {
             return;
         };
         let mut first_byte = [0];
@@ -77,52 +80,52 @@ impl Guest {
                 }
             }
         };
-        let waits_with_its_command = async {
+        let withholds_command = async {
             let begins = begins.await;
-            if begins && !early.habit.is_known() {
-                sleep(ON_ITS_WAY).await;
+            if begins && !early.timing.is_early() {
+                sleep(COMMAND_DELAY).await;
             }
             begins
         };
         let begins = tokio::select! {
             biased;
             // The transfer does it, with the tickets that are right for it.
-            () = told.ordered(Order::Open) => false,
-            begins = waits_with_its_command => begins,
+            () = orders.wait_for_order(Order::Open) => false,
+            begins = withholds_command => begins,
         };
         if !begins {
             return;
         }
-        early.habit.shows();
+        early.timing.set_early();
         let taken = std::mem::replace(
-            &mut self.came,
-            Came::Early(Err(io::ErrorKind::Other.into())),
+            &mut self.progress,
+            ClientProgress::Early(Err(io::ErrorKind::Other.into())),
         );
-        if let Came::Connected(arrived) = taken {
-            self.came = Came::Early(early.handshake(arrived).await);
+        if let ClientProgress::Connected(arrived) = taken {
+            self.progress = ClientProgress::Early(early.handshake(arrived).await);
         }
     }
 }
 
 impl EarlyHandshake {
-    async fn handshake(&self, arrived: Arrived) -> io::Result<Early> {
+    async fn handshake(&self, arrived: DataConnection) -> io::Result<EarlyConnection> {
         let connection = self.tls.connection();
-        let accepting = hello::accept(arrived.stream, connection.config(), arrived.read);
+        let accepting = client_hello::accept(arrived.stream, connection.config(), arrived.read);
         let stream = timeout(self.patience, accepting).await??;
         let stream = Stream::ToClient(Box::new(stream));
         // Its first data may wait for that, see `TlsSource::handshake`.
-        let _ = options::acknowledge(stream.socket());
+        let _ = options::quickack(stream.socket());
         let proof = connection.proof(stream.handshake_kind());
-        Ok(Early { stream, proof })
+        Ok(EarlyConnection { stream, proof })
     }
 }
 
-/// What such a connection is to the transfer that it turns out to be for, and to the lease of its port.
-pub(super) fn take_over(
+/// Hands such a connection to its transfer, and reports its proof to the lease.
+pub(super) fn adopt_early(
     lease: &Lease,
-    early: io::Result<Early>,
+    early: io::Result<EarlyConnection>,
     tls: Option<&DataTls>,
-    legs: &Legs,
+    context: &TransferContext,
 ) -> Result<OpenLeg, DataFailure> {
     let outcome = match &early {
         Ok(early) if early.stream.handshake_kind() == Some(HandshakeKind::Resumed) => {
@@ -131,21 +134,21 @@ pub(super) fn take_over(
         Ok(_) => DataHandshake::Full,
         Err(_) => DataHandshake::Failed,
     };
-    legs.metrics.data_handshake(Leg::Client, outcome);
+    context.metrics.data_handshake(Leg::Client, outcome);
     // Without `tls`, PROT C has come since.
-    let (Ok(Early { stream, proof }), Some(tls)) = (
-        early.map_err(|error| legs.broke(Leg::Client, Stage::Handshake, &error)),
+    let (Ok(EarlyConnection { stream, proof }), Some(tls)) = (
+        early.map_err(|error| context.record_fault(Leg::Client, FaultStage::Handshake, &error)),
         tls,
     ) else {
         return Err(DataFailure::ClientHandshake);
     };
-    judge(lease, proof, tls)?;
-    bear_standstill(stream.socket(), legs);
-    Ok(match Role::of(Leg::Client, legs.direction) {
+    check_proof(lease, proof, tls)?;
+    set_stall_timeout(stream.socket(), context);
+    Ok(match Role::of(Leg::Client, context.direction) {
         Role::Source => OpenLeg::Source(Source::early(stream)),
         Role::Sink => OpenLeg::Sink(stream),
     })
 }
 
-/// How long a transfer command may be on its way behind the ClientHello.
-const ON_ITS_WAY: Duration = Duration::from_millis(250);
+/// How much later than the ClientHello a transfer command may arrive.
+const COMMAND_DELAY: Duration = Duration::from_millis(250);

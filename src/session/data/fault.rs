@@ -1,64 +1,64 @@
 //! What broke a transfer's data connections, kept until the session takes the failure.
 //!
-//! A server that refuses a transfer closes its data connection as well, and its reply may be on its way then. The session
-//! looks at replies first; a fault that it never takes was none, and gets no line in the log.
+//! A server that refuses a transfer closes its data connection as well, and its reply may arrive later. The session
+//! handles replies first; a fault that it never takes is a consequence of the refusal, and is not logged.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Legs;
+use super::TransferContext;
 use crate::base::SessionId;
 use crate::observe::metrics::Leg;
 use crate::tls::{self, HandshakeFault};
 
 /// The faults of one transfer: at most one for each leg.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<Vec<Fault>>>);
+pub struct Faults(Arc<Mutex<Vec<ConnectionFault>>>);
 
 #[derive(Debug)]
-struct Fault {
+struct ConnectionFault {
     session: SessionId,
     site: String,
     leg: Leg,
-    stage: Stage,
+    stage: FaultStage,
     error: HandshakeFault,
 }
 
 /// What a data connection was doing.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Stage {
+pub(super) enum FaultStage {
     Handshake,
     Transfer,
 }
 
 impl Faults {
-    fn all(&self) -> MutexGuard<'_, Vec<Fault>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<ConnectionFault>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Logs them.
     pub(super) fn log(&self) {
-        for fault in self.all().drain(..) {
+        for fault in self.lock().drain(..) {
             fault.log();
         }
     }
 }
 
-impl Legs {
+impl TransferContext {
     /// Notes what a leg failed with.
-    pub(super) fn broke(&self, leg: Leg, stage: Stage, error: &io::Error) {
-        self.faults.all().push(Fault {
+    pub(super) fn record_fault(&self, leg: Leg, stage: FaultStage, error: &io::Error) {
+        self.faults.lock().push(ConnectionFault {
             session: self.session,
             site: self.site.clone(),
             leg,
             stage,
-            error: tls::explain(error),
+            error: tls::classify_error(error),
         });
     }
 }
 
-impl Fault {
-    /// The transfer's own line says whose connection failed, this one why.
+impl ConnectionFault {
+    /// The transfer's own line names the connection that failed, this one the cause.
     fn log(&self) {
         let Self {
             session: SessionId(session),
@@ -68,17 +68,17 @@ impl Fault {
             error,
         } = self;
         match (stage, leg) {
-            (Stage::Handshake, Leg::Backend) => {
+            (FaultStage::Handshake, Leg::Backend) => {
                 tracing::warn!(session, site, %error, "backend's data connection: TLS handshake failed");
             }
-            (Stage::Handshake, Leg::Client) => {
+            (FaultStage::Handshake, Leg::Client) => {
                 tracing::info!(session, site, %error, "client's data connection: TLS handshake failed");
             }
             // What operators can do something about.
-            (Stage::Transfer, _) if *error == HandshakeFault::Renegotiation => {
+            (FaultStage::Transfer, _) if *error == HandshakeFault::Renegotiation => {
                 tracing::warn!(session, site, leg = leg.as_str(), %error, "data connection broke");
             }
-            (Stage::Transfer, _) => {
+            (FaultStage::Transfer, _) => {
                 tracing::info!(session, site, leg = leg.as_str(), %error, "data connection broke");
             }
         }

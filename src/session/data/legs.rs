@@ -1,4 +1,4 @@
-//! Opening the two legs of a transfer: who came, the handshake, and whether it proves that it is the session's client.
+//! Opens the two legs of a transfer: connection, handshake, and the proof that it is the session's client.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,20 +10,20 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::door::turned_away;
-use super::early::{self, Early};
-use super::fault::Stage;
-use super::told::Told;
+use super::client_arrival::refused;
+use super::early::{self, EarlyConnection};
+use super::fault::FaultStage;
+use super::orders::OrderReceiver;
 use super::transfer::failure_of;
-use super::{Legs, PreparedClient};
+use super::{PreparedClient, TransferContext};
 use crate::ftp::command::Direction;
-use crate::net::deadline::late;
+use crate::net::deadline::elapsed;
 use crate::net::source::Source;
 use crate::net::stream::Stream;
 use crate::net::{connect, options};
 use crate::observe::metrics::{DataHandshake, Leg};
-use crate::passive::{Arrived, Caller, Lease};
-use crate::session::hello::{self, Translated};
+use crate::passive::{DataConnection, Lease, LeaseEvent};
+use crate::session::client_hello::{self, RewrittenHello};
 use crate::session::machine::DataFailure;
 use crate::tls::{DataTls, Proof};
 
@@ -75,28 +75,28 @@ impl OpenLeg {
     }
 }
 
-/// A client that has connected, and the lease with which another one may do so in its place.
+/// A client that has connected, and the lease by which another connection can be accepted in its place.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(super) struct AcceptedClient {
     lease: Lease,
-    pub(super) came: Came,
+    pub(super) progress: ClientProgress,
 }
 
 /// How far a client has come before its transfer command.
 #[derive(Debug)]
-pub(super) enum Came {
+pub(super) enum ClientProgress {
     /// Connected.
-    Connected(Arrived),
+    Connected(DataConnection),
     /// Through its handshake, or not.
-    Early(io::Result<Early>),
+    Early(io::Result<EarlyConnection>),
 }
 
-impl Guest {
+impl AcceptedClient {
     /// Its connection, if nothing has been read of TLS and answered there.
-    pub(super) fn into_arrived(self) -> Option<Arrived> {
-        match self.came {
-            Came::Connected(arrived) => Some(arrived),
-            Came::Early(_) => None,
+    pub(super) fn into_arrived(self) -> Option<DataConnection> {
+        match self.progress {
+            ClientProgress::Connected(arrived) => Some(arrived),
+            ClientProgress::Early(_) => None,
         }
     }
 }
@@ -112,12 +112,12 @@ impl Drop for OpenLegs {
 
 pub(super) async fn secure_backend(
     socket: TcpStream,
-    legs: &Legs,
-    told: &Told,
+    context: &TransferContext,
+    orders: &OrderReceiver,
 ) -> Result<OpenLeg, DataFailure> {
-    bear_standstill(&socket, legs);
-    let role = Role::of(Leg::Backend, legs.direction);
-    let Some(tls) = &legs.backend_tls else {
+    set_stall_timeout(&socket, context);
+    let role = Role::of(Leg::Backend, context.direction);
+    let Some(tls) = &context.backend_tls else {
         return Ok(OpenLeg::plain(socket, role));
     };
     let handshake = async {
@@ -131,16 +131,16 @@ pub(super) async fn secure_backend(
         })
     };
     let too_late = async {
-        if let Err(silent) = told.begun().await {
+        if let Err(silent) = orders.transfer_started().await {
             return silent;
         }
-        late(legs.timeouts.tls_handshake).await;
+        elapsed(context.timeouts.tls_handshake).await;
         DataFailure::BackendHandshake
     };
-    match secure(handshake, too_late, Leg::Backend, legs).await? {
+    match secure(handshake, too_late, Leg::Backend, context).await? {
         Ok(leg) => Ok(leg),
         Err(error) => {
-            legs.broke(Leg::Backend, Stage::Handshake, &error);
+            context.record_fault(Leg::Backend, FaultStage::Handshake, &error);
             Err(DataFailure::BackendHandshake)
         }
     }
@@ -151,7 +151,7 @@ async fn secure(
     handshake: impl Future<Output = io::Result<OpenLeg>>,
     too_late: impl Future<Output = DataFailure>,
     leg: Leg,
-    legs: &Legs,
+    context: &TransferContext,
 ) -> Result<io::Result<OpenLeg>, DataFailure> {
     let done = tokio::select! {
         biased;
@@ -165,50 +165,54 @@ async fn secure(
         },
         Ok(Err(_)) | Err(_) => DataHandshake::Failed,
     };
-    legs.metrics.data_handshake(leg, outcome);
+    context.metrics.data_handshake(leg, outcome);
     done
 }
 
 pub(super) async fn open_client(
     prepared: &mut PreparedClient,
     tls: Option<&DataTls>,
-    legs: &Legs,
-    told: &Told,
+    context: &TransferContext,
+    orders: &OrderReceiver,
 ) -> Result<OpenLeg, DataFailure> {
     match prepared {
-        PreparedClient::Passive { arrival, door, .. } => {
-            // If it was the client itself, it should not wait long for being told.
-            let turned_away = async {
-                let failure = turned_away(door).await;
-                stranger_alone(told).await;
+        PreparedClient::Passive {
+            client_task,
+            arrival,
+            ..
+        } => {
+            // If it was the client itself, it should get its reply soon.
+            let client_refused = async {
+                let failure = refused(arrival).await;
+                stranger_grace(orders).await;
                 failure
             };
-            let guest = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
-                guest = arrival.join() => guest.ok_or(DataFailure::Internal)??,
-                failure = turned_away => return Err(failure),
+                accepted = client_task.join() => accepted.ok_or(DataFailure::Internal)??,
+                failure = client_refused => return Err(failure),
             };
-            let_in(guest, tls, legs, told).await
+            authenticate(accepted, tls, context, orders).await
         }
         PreparedClient::Active { to, from } => {
-            let arrived = connect_to_client(*to, *from, legs).await?;
-            secure_own(arrived, tls, legs, told).await
+            let arrived = connect_to_client(*to, *from, context).await?;
+            secure_without_proof(arrived, tls, context, orders).await
         }
         PreparedClient::Connected(arrived) => {
             let arrived = arrived.take().ok_or(DataFailure::Internal)?;
-            secure_own(arrived, tls, legs, told).await
+            secure_without_proof(arrived, tls, context, orders).await
         }
     }
 }
 
 /// Does the handshake with a client that is the right one whatever it presents: we have connected to where it said.
-async fn secure_own(
-    arrived: Arrived,
+async fn secure_without_proof(
+    arrived: DataConnection,
     tls: Option<&DataTls>,
-    legs: &Legs,
-    told: &Told,
+    context: &TransferContext,
+    orders: &OrderReceiver,
 ) -> Result<OpenLeg, DataFailure> {
-    let (leg, proof) = secure_client(arrived, tls, legs, told).await?;
+    let (leg, proof) = secure_client(arrived, tls, context, orders).await?;
     if tls.is_none_or(|tls| tls.accepts(proof)) {
         Ok(leg)
     } else {
@@ -220,53 +224,53 @@ async fn secure_own(
 pub(super) async fn connect_to_client(
     to: SocketAddr,
     from: IpAddr,
-    legs: &Legs,
-) -> Result<Arrived, DataFailure> {
+    context: &TransferContext,
+) -> Result<DataConnection, DataFailure> {
     let connecting = connect::data_to_client(to, from);
-    let connected = timeout(legs.timeouts.data_connect, connecting).await;
+    let connected = timeout(context.timeouts.data_connect, connecting).await;
     match connected.unwrap_or_else(|late| Err(late.into())) {
-        Ok(stream) => Ok(Arrived {
+        Ok(stream) => Ok(DataConnection {
             stream,
             read: Vec::new(),
         }),
         Err(error) => {
             // It may be that we have no port or no file descriptor left.
-            tracing::info!(session = legs.session.0, site = legs.site, port = %to, %error, "client's data port not reached");
+            tracing::info!(session = context.session.0, site = context.site, port = %to, %error, "client's data port not reached");
             Err(DataFailure::ClientUnreachable)
         }
     }
 }
 
-/// Waits for the client at its port, until it `stays_away`. Where it has to name its session, others are turned away and it
-/// is waited for: they may have come to take its place.
-pub(super) async fn guest(
+/// Waits for the client at its port, until it `timed_out`. Where it has to name its session, other connections are
+/// refused and the wait goes on: they may be attempts to replace it.
+pub(super) async fn accept_client(
     mut lease: Lease,
-    stays_away: impl Future<Output = DataFailure>,
+    timed_out: impl Future<Output = DataFailure>,
     on_stranger: impl Fn(DataFailure),
-) -> Result<Guest, DataFailure> {
-    let turned_away = if lease.is_named() {
+) -> Result<AcceptedClient, DataFailure> {
+    let unnamed_failure = if lease.is_named() {
         DataFailure::NotResumed
     } else {
         DataFailure::ClientHandshake
     };
-    let certainty = lease.certainty();
-    let mut doubted = pin!(certainty.doubted());
+    let attribution = lease.attribution();
+    let mut ambiguous = pin!(attribution.ambiguous());
     let mut stranger = None;
-    let mut stays_away = pin!(stays_away);
+    let mut timed_out = pin!(timed_out);
     loop {
-        let caller = tokio::select! {
+        let event = tokio::select! {
             biased;
-            caller = lease.caller() => caller.ok_or(DataFailure::NoClient),
-            doubt = &mut doubted => Err(failure_of(doubt)),
-            failure = &mut stays_away => Err(failure),
+            event = lease.event() => event.ok_or(DataFailure::NoClient),
+            ambiguity = &mut ambiguous => Err(failure_of(ambiguity)),
+            failure = &mut timed_out => Err(failure),
         };
-        match caller {
-            Ok(Caller::Arrived(arrived)) => {
-                let came = Came::Connected(arrived);
-                return Ok(Guest { lease, came });
+        match event {
+            Ok(LeaseEvent::Connected(arrived)) => {
+                let progress = ClientProgress::Connected(arrived);
+                return Ok(AcceptedClient { lease, progress });
             }
-            Ok(Caller::TurnedAway(doubt)) => {
-                let failure = doubt.map_or(turned_away, failure_of);
+            Ok(LeaseEvent::Refused(ambiguity)) => {
+                let failure = ambiguity.map_or(unnamed_failure, failure_of);
                 stranger = Some(failure);
                 on_stranger(failure);
             }
@@ -283,16 +287,18 @@ pub(super) async fn guest(
 }
 
 /// Does the handshake with the connection that came; where it has to name its session, with those that come after it, too.
-async fn let_in(
-    guest: Guest,
+async fn authenticate(
+    accepted: AcceptedClient,
     tls: Option<&DataTls>,
-    legs: &Legs,
-    told: &Told,
+    context: &TransferContext,
+    orders: &OrderReceiver,
 ) -> Result<OpenLeg, DataFailure> {
-    let Guest { lease, came } = guest;
-    let secured = match came {
-        Came::Connected(arrived) => secure_leased(&lease, arrived, tls, legs, told).await,
-        Came::Early(early) => early::take_over(&lease, early, tls, legs),
+    let AcceptedClient { lease, progress } = accepted;
+    let secured = match progress {
+        ClientProgress::Connected(arrived) => {
+            secure_leased(&lease, arrived, tls, context, orders).await
+        }
+        ClientProgress::Early(early) => early::adopt_early(&lease, early, tls, context),
     };
     let failure = match secured {
         Ok(leg) => return Ok(leg),
@@ -301,39 +307,39 @@ async fn let_in(
     if !lease.is_named() {
         return Err(failure);
     }
-    // One time for all: strangers might go on coming for ever.
+    // One time limit for all of them: strangers could keep connecting.
     let time_is_up = async {
-        stranger_alone(told).await;
-        sleep(legs.timeouts.tls_handshake).await;
+        stranger_grace(orders).await;
+        sleep(context.timeouts.tls_handshake).await;
     };
     tokio::select! {
         biased;
-        let_in = let_another_in(lease, failure, tls, legs, told) => let_in,
+        next = accept_next_after_stranger(lease, failure, tls, context, orders) => next,
         () = time_is_up => Err(failure),
     }
 }
 
-/// Waits behind a stranger, who was a `failure`, for the session's client.
-async fn let_another_in(
+/// Waits for the session's client after a stranger, which was a `failure`.
+async fn accept_next_after_stranger(
     mut lease: Lease,
     mut failure: DataFailure,
     tls: Option<&DataTls>,
-    legs: &Legs,
-    told: &Told,
+    context: &TransferContext,
+    orders: &OrderReceiver,
 ) -> Result<OpenLeg, DataFailure> {
     loop {
-        lease.again();
-        let stays_away = async {
-            stranger_alone(told).await;
+        lease.reopen();
+        let timed_out = async {
+            stranger_grace(orders).await;
             failure
         };
-        let next = guest(lease, stays_away, |_| {}).await;
+        let next = accept_client(lease, timed_out, |_| {}).await;
         let next = next.map_err(|_| failure)?;
         // It has come after its command.
-        let Came::Connected(arrived) = next.came else {
+        let ClientProgress::Connected(arrived) = next.progress else {
             return Err(failure);
         };
-        match secure_leased(&next.lease, arrived, tls, legs, told).await {
+        match secure_leased(&next.lease, arrived, tls, context, orders).await {
             Ok(leg) => return Ok(leg),
             Err(another) => failure = another,
         }
@@ -344,28 +350,28 @@ async fn let_another_in(
 /// Does the handshake with a connection that came to a leased port, and judges what it proves.
 async fn secure_leased(
     lease: &Lease,
-    arrived: Arrived,
+    arrived: DataConnection,
     tls: Option<&DataTls>,
-    legs: &Legs,
-    told: &Told,
+    context: &TransferContext,
+    orders: &OrderReceiver,
 ) -> Result<OpenLeg, DataFailure> {
-    let (leg, proof) = secure_client(arrived, tls, legs, told).await?;
+    let (leg, proof) = secure_client(arrived, tls, context, orders).await?;
     if let Some(tls) = tls {
-        judge(lease, proof, tls)?;
+        check_proof(lease, proof, tls)?;
     }
     Ok(leg)
 }
 
 /// Whether the connection that came to a leased port is the client's, after what its handshake has proven.
-pub(super) fn judge(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<(), DataFailure> {
+pub(super) fn check_proof(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<(), DataFailure> {
     match proof {
         Proof::SameClient => {
             lease.proven();
             Ok(())
         }
-        Proof::Another => Err(DataFailure::AnotherConnection),
-        Proof::Nothing if lease.is_named() || !tls.accepts(proof) => Err(DataFailure::NotResumed),
-        Proof::Nothing => {
+        Proof::OtherSession => Err(DataFailure::AnotherConnection),
+        Proof::None if lease.is_named() || !tls.accepts(proof) => Err(DataFailure::NotResumed),
+        Proof::None => {
             lease.unproven();
             Ok(())
         }
@@ -373,36 +379,37 @@ pub(super) fn judge(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<(), Da
 }
 
 /// Resolves when the right client should have come behind the wrong one.
-async fn stranger_alone(told: &Told) {
+async fn stranger_grace(orders: &OrderReceiver) {
     // It may have come long ago, and say nothing before the backend's reply.
-    let _ = told.begun().await;
-    sleep(PATIENCE_AFTER_A_STRANGER).await;
+    let _ = orders.transfer_started().await;
+    sleep(STRANGER_GRACE).await;
 }
 
 async fn secure_client(
-    arrived: Arrived,
+    arrived: DataConnection,
     tls: Option<&DataTls>,
-    legs: &Legs,
-    told: &Told,
+    context: &TransferContext,
+    orders: &OrderReceiver,
 ) -> Result<(OpenLeg, Proof), DataFailure> {
-    let Arrived { mut stream, read } = arrived;
-    bear_standstill(&stream, legs);
-    let role = Role::of(Leg::Client, legs.direction);
+    let DataConnection { mut stream, read } = arrived;
+    set_stall_timeout(&stream, context);
+    let role = Role::of(Leg::Client, context.direction);
     let Some(tls) = tls else {
         // PROT C after a PASV under PROT P: what was read as a ClientHello would be missing in the file.
         return if read.is_empty() {
-            Ok((OpenLeg::plain(stream, role), Proof::Nothing))
+            Ok((OpenLeg::plain(stream, role), Proof::None))
         } else {
             Err(DataFailure::NoClient)
         };
     };
-    if let Err(failure) = begins_tls(&stream, &read, legs, told).await {
-        legs.metrics
+    if let Err(failure) = begins_tls(&stream, &read, context, orders).await {
+        context
+            .metrics
             .data_handshake(Leg::Client, DataHandshake::Failed);
         return Err(failure);
     }
     let too_late = async {
-        late(legs.timeouts.tls_handshake).await;
+        elapsed(context.timeouts.tls_handshake).await;
         DataFailure::ClientHandshake
     };
     let connection = tls.connection();
@@ -410,21 +417,22 @@ async fn secure_client(
         let config = connection.config();
         Ok(match role {
             Role::Source => {
-                let Translated { hello, dialect } = hello::read(&mut stream, read).await?;
-                let config = dialect.config(config);
-                let answer = |records: &mut Vec<u8>| dialect.answer(records);
+                let RewrittenHello { hello, rewrite } =
+                    client_hello::read(&mut stream, read).await?;
+                let config = rewrite.config(config);
+                let answer = |records: &mut Vec<u8>| rewrite.answer(records);
                 OpenLeg::Source(Source::from_client(stream, config, &hello, answer).await?)
             }
             Role::Sink => {
-                let stream = hello::accept(stream, config, read).await?;
+                let stream = client_hello::accept(stream, config, read).await?;
                 OpenLeg::Sink(Stream::ToClient(Box::new(stream)))
             }
         })
     };
-    let leg = match secure(handshake, too_late, Leg::Client, legs).await? {
+    let leg = match secure(handshake, too_late, Leg::Client, context).await? {
         Ok(leg) => leg,
         Err(error) => {
-            legs.broke(Leg::Client, Stage::Handshake, &error);
+            context.record_fault(Leg::Client, FaultStage::Handshake, &error);
             return Err(DataFailure::ClientHandshake);
         }
     };
@@ -436,8 +444,8 @@ async fn secure_client(
 async fn begins_tls(
     stream: &TcpStream,
     read: &[u8],
-    legs: &Legs,
-    told: &Told,
+    context: &TransferContext,
+    orders: &OrderReceiver,
 ) -> Result<(), DataFailure> {
     let mut first_byte = [0];
     let peeked = async {
@@ -451,8 +459,8 @@ async fn begins_tls(
         }
     };
     let silent = async {
-        match told.begun().await {
-            Ok(()) => late(legs.silence).await,
+        match orders.transfer_started().await {
+            Ok(()) => elapsed(context.silence).await,
             Err(failure) => return failure,
         }
         DataFailure::ClientSilent
@@ -467,14 +475,14 @@ async fn begins_tls(
     }
 }
 
-pub(super) fn bear_standstill(socket: &TcpStream, legs: &Legs) {
+pub(super) fn set_stall_timeout(socket: &TcpStream, context: &TransferContext) {
     // If the peer has reset it already, the handshake or the first byte shows it.
-    let timeouts = &legs.timeouts;
-    let _ = options::bear_standstill(socket, timeouts.data_idle.max(timeouts.backend_reply));
+    let timeouts = &context.timeouts;
+    let _ = options::set_stall_timeout(socket, timeouts.data_idle.max(timeouts.backend_reply));
 }
 
 /// The first byte of a ClientHello: record type 22.
 pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 
 /// How long the right client is waited for after the wrong one has come to its port, once the backend has begun.
-pub(super) const PATIENCE_AFTER_A_STRANGER: Duration = Duration::from_secs(3);
+pub(super) const STRANGER_GRACE: Duration = Duration::from_secs(3);

@@ -1,7 +1,7 @@
-//! Data connections that have been ended on our side, and whose peers may still have to read.
+//! Data connections that are finished on our side, while their peers may still have to read.
 //!
-//! The session goes on meanwhile, and they outlast it. A peer that never ends its side keeps a descriptor and a task of ours
-//! for a while, and a session could have thousands of those: so it has a few at most, and the oldest go first.
+//! They may outlast the session. A peer that never ends its side occupies a descriptor and a task for a while, and a
+//! session could have thousands of those: so their number is bounded, and the oldest are closed first.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,16 +17,16 @@ use crate::net::stream::Stream;
 pub struct Lingering(Arc<Mutex<VecDeque<AbortHandle>>>);
 
 impl Lingering {
-    /// Reads what a peer still says, until it ends its side, for a while: closed with bytes unread, the connection would be
-    /// reset, which may take from the peer what it has not read. The reset is disarmed by now.
-    pub fn leave(&self, mut stream: Stream) {
+    /// Reads what a peer still sends, for a while, until it ends its side: closed with bytes unread, the connection
+    /// would be reset, and the peer might lose data that it has not read. The reset is disarmed by now.
+    pub fn add(&self, mut stream: Stream) {
         let reading = tokio::spawn(async move {
             let _ = timeout(LINGER, stream.drain()).await;
         });
         // Nothing panics while it is held.
         let mut lingering = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lingering.retain(|one| !one.is_finished());
-        while lingering.len() >= MOST
+        while lingering.len() >= MAX_LINGERING
             && let Some(oldest) = lingering.pop_front()
         {
             oldest.abort();
@@ -39,7 +39,7 @@ impl Lingering {
 const LINGER: Duration = Duration::from_secs(5);
 
 /// How many of a session's connections are left so. Most are over with the next packet.
-const MOST: usize = 4;
+const MAX_LINGERING: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -53,10 +53,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let lingering = Lingering::default();
         let mut peers = Vec::new();
-        for _ in 0..MOST + 2 {
+        for _ in 0..MAX_LINGERING + 2 {
             peers.push(TcpStream::connect(address).await.unwrap());
             let (socket, _) = listener.accept().await.unwrap();
-            lingering.leave(Stream::Plain(socket));
+            lingering.add(Stream::Plain(socket));
         }
         // The first two are closed; the others are open, which their silence shows.
         for peer in &mut peers[..2] {
@@ -67,6 +67,6 @@ mod tests {
             let read = timeout(Duration::from_millis(1), peer.read(&mut byte));
             assert!(read.await.is_err());
         }
-        assert_eq!(lingering.0.lock().unwrap().len(), MOST);
+        assert_eq!(lingering.0.lock().unwrap().len(), MAX_LINGERING);
     }
 }

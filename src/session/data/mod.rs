@@ -4,12 +4,12 @@
 //! task drops its sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the
 //! order to proceed; the source's only until the source has ended and been answered with our own end.
 
-mod door;
+mod client_arrival;
 mod early;
 mod fault;
 mod legs;
 mod lingering;
-mod told;
+mod orders;
 mod transfer;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,33 +20,33 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::machine::{DataEvent, DataFailure, Prepared};
-use crate::backend::data::{Approach, BackendPort};
+use super::machine::{DataEvent, DataFailure, PreparedPort};
+use crate::backend::data::{DataEndpoint, PendingConnection};
 use crate::base::SessionId;
 use crate::base::task::Task;
 use crate::config::{CloseNotify, Timeouts};
 use crate::ftp::command::Direction;
 use crate::observe::metrics::Metrics;
-use crate::passive::{Arrived, Identity, Lease, LeaseHold, NoPort, Undecided};
+use crate::passive::{DataConnection, Identity, Lease, LeaseHold, NoPort, Undecided};
 use crate::tls::{BackendSessionTls, DataTls};
 
-use door::Door;
-pub use early::{EarlyHandshake, Habit};
+use client_arrival::ClientArrival;
+pub use early::{EarlyHandshake, HandshakeTiming};
 pub use fault::Faults;
-use legs::{Guest, guest};
+use legs::{AcceptedClient, accept_client};
 pub use lingering::Lingering;
-use told::{Last, Told};
+use orders::{OrderReceiver, OrderState};
 use transfer::Transfer;
 
 /// Data connections between the data port command and the transfer command.
 #[derive(Debug)]
 pub struct PreparedData {
-    backend: Approach,
+    backend: PendingConnection,
     client: PreparedClient,
     /// From [`PreparedData::prepared`] on, if the client connects.
     lease: Option<LeaseHold>,
-    orders: watch::Sender<Last>,
-    told: Told,
+    order_sender: watch::Sender<OrderState>,
+    orders: OrderReceiver,
 }
 
 #[derive(Debug)]
@@ -55,18 +55,18 @@ enum PreparedClient {
     Passive {
         /// The lease of the port that it may connect to; `None` if none became free in time.
         leased: oneshot::Receiver<Option<LeaseHold>>,
-        arrival: Task<Result<Guest, DataFailure>>,
-        /// What has come there.
-        door: watch::Receiver<Door>,
-        /// The connections there that have yet to say whose they are; once there is a port.
+        client_task: Task<Result<AcceptedClient, DataFailure>>,
+        /// The state of its connection.
+        arrival: watch::Receiver<ClientArrival>,
+        /// The connections there that are not identified yet; once there is a port.
         undecided: Option<Undecided>,
-        /// Told when nobody is waited for any longer; the door says what that came to.
-        given_up: Arc<Notify>,
+        /// Notified when the connection is not waited for any longer; the result is in `door`.
+        give_up: Arc<Notify>,
     },
     /// We connect when the transfer begins.
     Active { to: SocketAddr, from: IpAddr },
     /// We have connected.
-    Connected(Option<Arrived>),
+    Connected(Option<DataConnection>),
 }
 
 /// The data connections of the running transfer.
@@ -74,9 +74,9 @@ enum PreparedClient {
 pub struct RunningData {
     /// `None` after a failure.
     events: Option<mpsc::Receiver<DataEvent>>,
-    orders: watch::Sender<Last>,
+    order_sender: watch::Sender<OrderState>,
     /// Takes another data port of the backend, where the first one could not be reached.
-    ports: mpsc::Sender<BackendPort>,
+    ports: mpsc::Sender<DataEndpoint>,
     moved: Arc<AtomicU64>,
     began: Instant,
     /// Held until the transfer is over, so that nothing else of the client's address comes to its port unnoticed.
@@ -85,41 +85,41 @@ pub struct RunningData {
     _task: Task<()>,
 }
 
-/// What a transfer's task is told, in this order; one implies those before it.
+/// The orders to a transfer's task, in this sequence; each implies those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
     /// The client's transfer command has come.
     Open,
-    /// It is out.
-    Begin,
-    /// The backend has said 1yz: nobody has a reason to wait any longer.
-    Expect,
+    /// The command has been sent to the backend.
+    CommandSent,
+    /// The backend has sent its 1yz: all deadlines start now.
+    TransferStarted,
     /// End the sink's leg in order.
-    Proceed,
+    FinishSink,
 }
 
-/// What a transfer needs to know about its legs.
+/// What a transfer's task needs from its session.
 #[derive(Debug)]
-pub struct Legs {
+pub struct TransferContext {
     /// Which way the bytes go.
     pub direction: Direction,
     /// The backend leg's TLS.
     pub backend_tls: Option<BackendSessionTls>,
     /// All deadlines.
     pub timeouts: Timeouts,
-    /// How long the client may say nothing on a connection that is to be under TLS, once the transfer has begun.
+    /// How long the client may send nothing on a connection under TLS, once the transfer has begun.
     pub silence: Duration,
-    /// Where handshakes and the backend's manners are counted.
+    /// Counts handshakes and unclean ends.
     pub metrics: Arc<Metrics>,
     /// The site's name, for the metrics.
     pub site: String,
-    /// Whose transfer it is.
+    /// The session of the transfer.
     pub session: SessionId,
     /// The client's address, which is not that of a load balancer's connection.
     pub client: IpAddr,
     /// How an upload under TLS has to end.
     pub close_notify: CloseNotify,
-    /// Where sinks are left that have been told the end.
+    /// Where finished sinks are left to be drained.
     pub lingering: Lingering,
     /// What broke the connections.
     pub faults: Faults,
@@ -129,87 +129,92 @@ impl PreparedData {
     /// Begins to connect to the backend's data port, and to lease a port for the client and wait there for it; does the
     /// handshake with it if it begins that before its command.
     pub fn passive(
-        backend: BackendPort,
+        backend: DataEndpoint,
         leasing: impl Future<Output = Result<Lease, NoPort>> + Send + 'static,
         early: Option<EarlyHandshake>,
         timeouts: &Timeouts,
     ) -> Self {
-        let (orders, told) = Told::nothing(timeouts);
+        let (order_sender, orders) = OrderReceiver::channel(timeouts);
         let (announce, leased) = oneshot::channel();
-        let (doorkeeper, door) = watch::channel(Door::Empty);
-        let given_up = Arc::new(Notify::new());
-        let gave_up = Arc::clone(&given_up);
-        let waiting = told.clone();
-        let arrival = async move {
+        let (arrival_sender, arrival) = watch::channel(ClientArrival::Pending);
+        let give_up = Arc::new(Notify::new());
+        let told_to_give_up = Arc::clone(&give_up);
+        let waiting = orders.clone();
+        let client_task = async move {
             let lease = leasing.await;
             let _ = announce.send(lease.as_ref().ok().map(Lease::hold));
             let lease = lease.map_err(|_| DataFailure::NoClient)?;
             let on_stranger = |failure| {
-                doorkeeper.send_replace(Door::TurnedAway(failure));
+                arrival_sender.send_replace(ClientArrival::Refused(failure));
             };
-            let stays_away = waiting.client_stays_away(lease.wanted(), lease.undecided());
-            let stays_away = async {
+            let timed_out = waiting.client_timed_out(lease.contention(), lease.undecided());
+            let timed_out = async {
                 tokio::select! {
                     biased;
-                    failure = stays_away => failure,
-                    () = gave_up.notified() => DataFailure::NoClient,
+                    failure = timed_out => failure,
+                    () = told_to_give_up.notified() => DataFailure::NoClient,
                 }
             };
-            let guest = guest(lease, stays_away, on_stranger).await;
-            doorkeeper.send_replace(match &guest {
-                Ok(_) => Door::Arrived,
-                Err(failure) => Door::Closed(*failure),
+            let accepted = accept_client(lease, timed_out, on_stranger).await;
+            arrival_sender.send_replace(match &accepted {
+                Ok(_) => ClientArrival::Connected,
+                Err(failure) => ClientArrival::Failed(*failure),
             });
-            let mut guest = guest?;
+            let mut accepted = accepted?;
             if let Some(early) = early {
-                guest.begin_early(&early, &waiting).await;
+                accepted.begin_early(&early, &waiting).await;
             }
-            Ok(guest)
+            Ok(accepted)
         };
         Self {
-            backend: Approach::to(backend, timeouts.data_connect),
+            backend: PendingConnection::start(backend, timeouts.data_connect),
             client: PreparedClient::Passive {
                 leased,
-                arrival: Task::spawn(arrival),
-                door,
+                client_task: Task::spawn(client_task),
+                arrival,
                 undecided: None,
-                given_up,
+                give_up,
             },
             lease: None,
+            order_sender,
             orders,
-            told,
         }
     }
 
     /// Begins to connect to the backend's data port; the client is connected to when the transfer begins.
-    pub fn active(backend: BackendPort, to: SocketAddr, from: IpAddr, timeouts: &Timeouts) -> Self {
-        let (orders, told) = Told::nothing(timeouts);
+    pub fn active(
+        backend: DataEndpoint,
+        to: SocketAddr,
+        from: IpAddr,
+        timeouts: &Timeouts,
+    ) -> Self {
+        let (order_sender, orders) = OrderReceiver::channel(timeouts);
         Self {
-            backend: Approach::to(backend, timeouts.data_connect),
+            backend: PendingConnection::start(backend, timeouts.data_connect),
             client: PreparedClient::Active { to, from },
             lease: None,
+            order_sender,
             orders,
-            told,
         }
     }
 
     /// Waits for the client's data port, unless it has been waited for. May be cancelled.
-    pub async fn prepared(&mut self) -> Prepared {
+    pub async fn prepared(&mut self) -> PreparedPort {
         match &mut self.client {
-            PreparedClient::Active { .. } | PreparedClient::Connected(_) => Prepared::Active,
+            PreparedClient::Active { .. } | PreparedClient::Connected(_) => PreparedPort::Active,
             PreparedClient::Passive {
                 leased, undecided, ..
             } => match leased.await {
                 Ok(Some(lease)) => {
                     *undecided = Some(lease.undecided());
-                    Prepared::Passive(self.lease.insert(lease).port())
+                    PreparedPort::Passive(self.lease.insert(lease).port())
                 }
-                Ok(None) | Err(_) => Prepared::NoPort,
+                Ok(None) | Err(_) => PreparedPort::NoPort,
             },
         }
     }
 
-    /// PROT has changed since PASV: the client's connection will be told from others in another way.
+    /// PROT has changed since PASV: the client's connection will be identified in another way.
     pub fn identify(&self, identity: Identity) {
         if let Some(lease) = &self.lease {
             lease.identify(identity);
@@ -217,7 +222,7 @@ impl PreparedData {
     }
 
     /// Starts the transfer's task; without `client_tls` the client leg is plain.
-    pub fn open(self, legs: Legs, client_tls: Option<DataTls>) -> RunningData {
+    pub fn open(self, context: TransferContext, client_tls: Option<DataTls>) -> RunningData {
         // More than there can be, so that the task never waits for the session.
         let (report, events) = mpsc::channel(12);
         let (ports, further) = mpsc::channel(1);
@@ -226,27 +231,27 @@ impl PreparedData {
             backend,
             client,
             lease,
+            order_sender,
             orders,
-            told,
         } = self;
         if let Some(lease) = &lease {
             lease.begin();
         }
         if client_tls.is_some() {
-            orders.send_modify(|last| last.bear_silence(legs.silence));
+            order_sender.send_modify(|last| last.limit_silence(context.silence));
         }
-        let faults = legs.faults.clone();
+        let faults = context.faults.clone();
         let transfer = Transfer {
-            legs,
+            context,
             client_tls,
             report,
-            told,
-            certainty: lease.as_ref().map(LeaseHold::certainty),
+            orders,
+            attribution: lease.as_ref().map(LeaseHold::attribution),
             moved: Arc::clone(&moved),
         };
         let running = RunningData {
             events: Some(events),
-            orders,
+            order_sender,
             ports,
             moved,
             began: Instant::now(),
@@ -265,7 +270,7 @@ impl RunningData {
         let Some(events) = &mut self.events else {
             return std::future::pending().await;
         };
-        // A task that ends without a last word has panicked, and its sockets are reset.
+        // A task that ends without a final event has panicked, and its sockets are reset.
         let panicked = DataEvent::Failed(DataFailure::Internal);
         let event = events.recv().await.unwrap_or(panicked);
         // Behind the end of the sink there may still come that it was in doubt.
@@ -283,14 +288,15 @@ impl RunningData {
         }
     }
 
-    /// Tells the transfer's task.
+    /// Sends an order to the transfer's task.
     pub fn order(&self, order: Order) {
-        self.orders.send_if_modified(|last| last.take(order));
+        self.order_sender
+            .send_if_modified(|last| last.record(order));
     }
 
     /// Gives the transfer's task another data port of the backend, for which it waits.
-    pub fn redial(&self, port: BackendPort) {
-        // There is room: each answers a [`DataEvent::BackendNotReached`].
+    pub fn redial(&self, port: DataEndpoint) {
+        // The channel has a free slot: each port answers one [`DataEvent::BackendNotReached`].
         let _ = self.ports.try_send(port);
     }
 

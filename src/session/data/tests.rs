@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::{BackendTls, TlsMode, TlsVersion, Verify};
-use crate::net::relay::Patience;
+use crate::net::relay::StepTimeout;
 use crate::tls::BackendTlsClient;
 
 /// The data connections of a task that does this.
@@ -19,7 +19,7 @@ where
     let (report, events) = mpsc::channel(4);
     RunningData {
         events: Some(events),
-        orders: watch::Sender::new(Last::default()),
+        order_sender: watch::Sender::new(OrderState::default()),
         ports: mpsc::channel(1).0,
         moved: Arc::default(),
         began: Instant::now(),
@@ -72,8 +72,12 @@ fn timeouts(all: Duration) -> Timeouts {
     }
 }
 
-fn legs(direction: Direction, backend_tls: Option<BackendSessionTls>, timeouts: Timeouts) -> Legs {
-    Legs {
+fn context(
+    direction: Direction,
+    backend_tls: Option<BackendSessionTls>,
+    timeouts: Timeouts,
+) -> TransferContext {
+    TransferContext {
         direction,
         backend_tls,
         timeouts,
@@ -88,8 +92,8 @@ fn legs(direction: Direction, backend_tls: Option<BackendSessionTls>, timeouts: 
     }
 }
 
-fn passive(to: SocketAddr) -> BackendPort {
-    BackendPort::Passive {
+fn passive(to: SocketAddr) -> DataEndpoint {
+    DataEndpoint::Passive {
         to,
         announced: None,
     }
@@ -99,18 +103,18 @@ fn passive(to: SocketAddr) -> BackendPort {
 async fn a_task_that_dies_on_its_way_to_the_backend_is_not_the_backends_fault() {
     let timeouts = timeouts(Duration::from_secs(30));
     let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
-    let (orders, told) = Told::nothing(&timeouts);
+    let (order_sender, orders) = OrderReceiver::channel(&timeouts);
     let data = PreparedData {
-        backend: Approach::panicking(),
+        backend: PendingConnection::panicking(),
         client: PreparedClient::Active {
             to: nobody,
             from: nobody.ip(),
         },
         lease: None,
+        order_sender,
         orders,
-        told,
     };
-    let mut data = data.open(legs(Direction::Download, None, timeouts), None);
+    let mut data = data.open(context(Direction::Download, None, timeouts), None);
     let failed = DataEvent::Failed(DataFailure::Internal);
     assert_eq!(data.event().await, failed);
 }
@@ -122,9 +126,9 @@ async fn a_task_that_dies_waiting_for_the_client_is_not_the_clients_fault() {
     let timeouts = timeouts(Duration::from_secs(30));
     let leasing = async { panic!("as a bug would") };
     let data = PreparedData::passive(passive(backend), leasing, None, &timeouts);
-    let mut data = data.open(legs(Direction::Download, None, timeouts), None);
+    let mut data = data.open(context(Direction::Download, None, timeouts), None);
     assert_eq!(data.event().await, DataEvent::BackendOpen);
-    data.order(Order::Begin);
+    data.order(Order::CommandSent);
     let failed = DataEvent::Failed(DataFailure::Internal);
     assert_eq!(data.event().await, failed);
 }
@@ -145,12 +149,12 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
         max_version: TlsVersion::V1_3,
     };
     let tls = BackendTlsClient::new(&tls).unwrap().session();
-    let legs = legs(Direction::Download, Some(tls), timeouts);
+    let context = context(Direction::Download, Some(tls), timeouts);
     let data = PreparedData::active(passive(backend), closed, closed.ip(), &timeouts);
-    let mut data = data.open(legs, None);
+    let mut data = data.open(context, None);
     assert_eq!(data.event().await, DataEvent::BackendOpen);
     let (backend, _) = listener.accept().await.unwrap();
-    data.order(Order::Begin);
+    data.order(Order::CommandSent);
     assert_eq!(
         data.event().await,
         DataEvent::Failed(DataFailure::ClientUnreachable)
@@ -179,24 +183,24 @@ async fn nobody_stands_still_before_the_backend_begins() {
         data_idle: Duration::from_secs(2),
         ..timeouts(Duration::from_secs(20))
     };
-    let (orders, told) = Told::nothing(&timeouts);
+    let (order_sender, orders) = OrderReceiver::channel(&timeouts);
     let began = Instant::now();
-    assert_eq!(told.over(began), began + Duration::from_secs(20));
-    assert!(!told.has_begun());
+    assert_eq!(orders.deadline(began), began + Duration::from_secs(20));
+    assert!(!orders.has_transfer_started());
 
     tokio::time::advance(Duration::from_secs(5)).await;
-    assert_eq!(told.standstill(began), Duration::from_secs(5));
-    orders.send_modify(|last| {
-        last.take(Order::Expect);
+    assert_eq!(orders.stalled_for(began), Duration::from_secs(5));
+    order_sender.send_modify(|last| {
+        last.record(Order::TransferStarted);
     });
     let begun = Instant::now();
-    assert!(told.has_begun());
-    assert_eq!(told.over(began), begun + Duration::from_secs(2));
+    assert!(orders.has_transfer_started());
+    assert_eq!(orders.deadline(began), begun + Duration::from_secs(2));
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(told.standstill(began), Duration::from_secs(1));
+    assert_eq!(orders.stalled_for(began), Duration::from_secs(1));
     // An order behind it doesn't begin the time anew.
-    orders.send_modify(|last| {
-        last.take(Order::Proceed);
+    order_sender.send_modify(|last| {
+        last.record(Order::FinishSink);
     });
-    assert_eq!(told.over(began), begun + Duration::from_secs(2));
+    assert_eq!(orders.deadline(began), begun + Duration::from_secs(2));
 }

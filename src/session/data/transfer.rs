@@ -1,4 +1,4 @@
-//! The task of one transfer: it opens both legs, moves the bytes, and ends the sink's leg when it is told to.
+//! The task of one transfer: it opens both legs, moves the bytes, and ends the sink's leg on order.
 
 use std::io;
 use std::pin::pin;
@@ -9,30 +9,30 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::fault::Stage;
+use super::fault::FaultStage;
 use super::legs::{OpenLeg, OpenLegs, open_client, secure_backend};
-use super::told::Told;
-use super::{Legs, Order, PreparedClient};
-use crate::backend::data::{Approach, BackendPort, Reached};
+use super::orders::OrderReceiver;
+use super::{Order, PreparedClient, TransferContext};
+use crate::backend::data::{DataEndpoint, PendingConnection, ReadyConnection};
 use crate::config::CloseNotify;
 use crate::ftp::command::Direction;
-use crate::net::relay::{Broken, Ended, first_bytes, relay};
+use crate::net::relay::{RelayEnd, RelayError, first_bytes, relay};
 use crate::net::source::{PlainSource, Source, SourceEnd};
 use crate::net::stream::Stream;
 use crate::observe::metrics::Leg;
-use crate::passive::{Certainty, Doubt};
+use crate::passive::{Ambiguity, AttributionWatch};
 use crate::session::machine::{DataEvent, DataFailure};
 use crate::tls::DataTls;
-use crate::tls::hello::{self, Hello};
+use crate::tls::client_hello::{self, ClientHello};
 
 /// The task behind [`RunningData`].
 pub(super) struct Transfer {
-    pub(super) legs: Legs,
+    pub(super) context: TransferContext,
     pub(super) client_tls: Option<DataTls>,
     pub(super) report: mpsc::Sender<DataEvent>,
-    pub(super) told: Told,
+    pub(super) orders: OrderReceiver,
     /// Whether the client's connection is this transfer's. None where we connect to the client.
-    pub(super) certainty: Option<Certainty>,
+    pub(super) attribution: Option<AttributionWatch>,
     pub(super) moved: Arc<AtomicU64>,
 }
 
@@ -40,72 +40,72 @@ impl Transfer {
     /// Opens what has been prepared, and does all the rest.
     pub(super) async fn run(
         self,
-        backend: Approach,
-        further: mpsc::Receiver<BackendPort>,
+        backend: PendingConnection,
+        further: mpsc::Receiver<DataEndpoint>,
         mut client: PreparedClient,
     ) {
         let mut open = OpenLegs::default();
         let done = tokio::select! {
             biased;
             done = self.transfer(backend, further, &mut client, &mut open) => done,
-            failure = self.doubted() => Err(failure),
+            failure = self.ambiguous() => Err(failure),
         };
         match done {
             // Another connection may come before the client has its reply.
-            Ok(()) => self.fail(self.doubted().await).await,
+            Ok(()) => self.fail(self.ambiguous().await).await,
             Err(failure) => self.fail(failure).await,
         }
     }
 
-    /// Resolves if the client's connection can't be told from another one.
-    async fn doubted(&self) -> DataFailure {
-        match &self.certainty {
-            Some(certainty) => failure_of(certainty.doubted().await),
+    /// Resolves if the client's connection is ambiguous.
+    async fn ambiguous(&self) -> DataFailure {
+        match &self.attribution {
+            Some(attribution) => failure_of(attribution.ambiguous().await),
             None => std::future::pending().await,
         }
     }
 
-    /// Waits until the client's connection is certain to be this transfer's: those that came to the port with it have said
-    /// whose they are.
+    /// Waits until the client's connection is certain to be this transfer's: all others at the port have been
+    /// identified.
     async fn certain(&self) -> Result<(), DataFailure> {
-        let Some(certainty) = &self.certainty else {
+        let Some(attribution) = &self.attribution else {
             return Ok(());
         };
-        match timeout(self.legs.timeouts.data_connect, certainty.settled()).await {
+        match timeout(self.context.timeouts.data_connect, attribution.settled()).await {
             Ok(settled) => settled.map_err(failure_of),
             Err(_) => Err(DataFailure::AnotherConnection),
         }
     }
 
-    /// Never resolves: what is open stays so until the session drops this task. The backend has to hear ABOR before the
-    /// reset.
+    /// Never resolves: open connections stay open until the session drops this task. ABOR has to reach the backend
+    /// before the reset.
     async fn fail<T>(&self, failure: DataFailure) -> T {
-        self.tell(DataEvent::Failed(failure)).await;
+        self.report_event(DataEvent::Failed(failure)).await;
         std::future::pending().await
     }
 
-    async fn tell(&self, event: DataEvent) {
-        // Nobody listens any more once the session has dropped this transfer, and then this task ends, too.
+    async fn report_event(&self, event: DataEvent) {
+        // If the session has dropped this transfer, the channel is closed and this task is about to end, too.
         let _ = self.report.send(event).await;
     }
 
     async fn transfer(
         &self,
-        backend: Approach,
-        further: mpsc::Receiver<BackendPort>,
+        backend: PendingConnection,
+        further: mpsc::Receiver<DataEndpoint>,
         client: &mut PreparedClient,
         open: &mut OpenLegs,
     ) -> Result<(), DataFailure> {
         let backend = self.reach(backend, further).await?;
-        self.tell(DataEvent::BackendOpen).await;
-        if self.legs.direction == Direction::Upload {
-            client.connected(&self.legs).await?;
+        self.report_event(DataEvent::BackendOpen).await;
+        if self.context.direction == Direction::Upload {
+            client.connected(&self.context).await?;
             if self.client_tls.is_none() {
-                client.speaks_no_tls().await?;
+                client.check_clear_text().await?;
             }
-            self.tell(DataEvent::ClientConnected).await;
+            self.report_event(DataEvent::ClientConnected).await;
         }
-        self.told.ordered(Order::Begin).await;
+        self.orders.wait_for_order(Order::CommandSent).await;
         self.open(backend, client, open).await;
         match (&mut open.client, &mut open.backend) {
             (Some(OpenLeg::Source(client)), Some(OpenLeg::Sink(backend))) => {
@@ -123,18 +123,18 @@ impl Transfer {
     /// Reaches the backend's data port, or another one that the session gets from it: nothing has been lost by then.
     async fn reach(
         &self,
-        mut backend: Approach,
-        mut further: mpsc::Receiver<BackendPort>,
-    ) -> Result<Reached, DataFailure> {
+        mut backend: PendingConnection,
+        mut further: mpsc::Receiver<DataEndpoint>,
+    ) -> Result<ReadyConnection, DataFailure> {
         loop {
-            let (target, error) = match backend.reach().await {
+            let (target, error) = match backend.ready().await {
                 Ok(reached) => return Ok(reached),
                 Err(failed) => failed.ok_or(DataFailure::Internal)?,
             };
-            let announced = target.named_elsewhere();
+            let announced = target.announced_elsewhere();
             tracing::warn!(
-                session = self.legs.session.0,
-                site = self.legs.site,
+                session = self.context.session.0,
+                site = self.context.site,
                 dialled = %target,
                 announced = announced.map(tracing::field::display),
                 %error,
@@ -145,25 +145,30 @@ impl Transfer {
                     ""
                 }
             );
-            self.tell(DataEvent::BackendNotReached).await;
+            self.report_event(DataEvent::BackendNotReached).await;
             // Without another one, the session drops this task.
             let port = further.recv().await.ok_or(DataFailure::NoBackend)?;
-            backend = Approach::to(port, self.legs.timeouts.data_connect);
+            backend = PendingConnection::start(port, self.context.timeouts.data_connect);
         }
     }
 
     /// Opens both legs side by side: the backend may wait for our hello as well as the client for its 150.
-    async fn open(&self, backend: Reached, client: &mut PreparedClient, open: &mut OpenLegs) {
+    async fn open(
+        &self,
+        backend: ReadyConnection,
+        client: &mut PreparedClient,
+        open: &mut OpenLegs,
+    ) {
         let client_tls = self.client_tls.as_ref();
         let mut backend = pin!(async {
             // One that connects to us may do so before its 1yz or after it: until then it has the time for a reply.
-            let socket = backend.connection(self.told.backend_stays_away()).await;
+            let socket = backend.connection(self.orders.backend_timed_out()).await;
             let socket = socket.map_err(|_| DataFailure::NoBackend)?;
-            open.backend = Some(secure_backend(socket, &self.legs, &self.told).await?);
+            open.backend = Some(secure_backend(socket, &self.context, &self.orders).await?);
             Ok(())
         });
         let mut client = pin!(async {
-            open.client = Some(open_client(client, client_tls, &self.legs, &self.told).await?);
+            open.client = Some(open_client(client, client_tls, &self.context, &self.orders).await?);
             Ok(())
         });
         if let Err(failure) = tokio::try_join!(backend.as_mut(), client.as_mut()) {
@@ -173,111 +178,116 @@ impl Transfer {
     }
 
     async fn upload(&self, client: &mut Source, backend: &mut Stream) -> Result<(), DataFailure> {
-        let patience = self.legs.timeouts.data_idle;
+        let patience = self.context.timeouts.data_idle;
         let ended_at_once = match client {
             Source::Plain(plain) => self.look_for_hello(plain).await?,
             Source::FromClient(_) | Source::FromEarlyClient(_) | Source::FromBackend(_) => None,
         };
-        let Ended { end, still_since } = relay(client, backend, &self.told, &self.moved)
+        let RelayEnd { end, stalled_since } = relay(client, backend, &self.orders, &self.moved)
             .await
-            .map_err(|broken| self.failure(broken, Leg::Client))?;
-        let stood_still = ended_at_once
-            .or(still_since)
-            .is_some_and(|since| self.told.standstill(since) >= BALANCER_STANDSTILL);
-        let proven = match (end, self.legs.close_notify) {
+            .map_err(|error| self.failure(error, Leg::Client))?;
+        let stalled = ended_at_once
+            .or(stalled_since)
+            .is_some_and(|since| self.orders.stalled_for(since) >= BALANCER_STALL);
+        let proven = match (end, self.context.close_notify) {
             (SourceEnd::CloseNotify, _) => true,
             (SourceEnd::Fin, _) | (SourceEnd::Unclean, CloseNotify::Optional) => false,
             (SourceEnd::Unclean, CloseNotify::Require) => return Err(DataFailure::ClientUnclean),
         };
-        if !proven && stood_still && self.is_relayed(client) {
+        if !proven && stalled && self.is_relayed(client) {
             return Err(DataFailure::ClientStalled);
         }
         // Python's unwrap() waits for our close_notify before it reads the reply. How the client takes it doesn't
         // matter: all its bytes are here.
         let _ = timeout(patience, client.finish()).await;
-        self.tell(DataEvent::SourceEnded { proven }).await;
+        self.report_event(DataEvent::SourceEnded { proven }).await;
         Ok(())
     }
 
-    /// Without TLS, what begins with a whole ClientHello is no file but a client that speaks TLS. It may not have noticed
-    /// that its PROT P was refused. Gives since when it had stood still, if it has ended meanwhile.
+    /// Without TLS, an upload that begins with a complete ClientHello comes from a client that speaks TLS: it may not
+    /// have noticed that its PROT P was refused. Returns since when the client had stalled, if it has ended meanwhile.
     async fn look_for_hello(
         &self,
         client: &mut PlainSource,
     ) -> Result<Option<Instant>, DataFailure> {
-        let judged = |bytes: &[u8]| hello::read(bytes) != Hello::Incomplete;
-        let still_since = first_bytes(client, judged, &self.told)
+        let judged = |bytes: &[u8]| client_hello::read(bytes) != ClientHello::Incomplete;
+        let stalled_since = first_bytes(client, judged, &self.orders)
             .await
-            .map_err(|broken| self.failure(broken, Leg::Client))?;
-        match hello::read(client.bytes()) {
-            Hello::Names(_) => Err(DataFailure::ClientSpeaksTls),
-            Hello::Incomplete | Hello::Other => Ok(still_since),
+            .map_err(|error| self.failure(error, Leg::Client))?;
+        match client_hello::read(client.buffer()) {
+            ClientHello::Names(_) => Err(DataFailure::ClientSpeaksTls),
+            ClientHello::Incomplete | ClientHello::Other => Ok(stalled_since),
         }
     }
 
     /// Whether a load balancer has made the client's data connection.
     fn is_relayed(&self, client: &Source) -> bool {
         let peer = client.socket().peer_addr();
-        peer.is_ok_and(|peer| peer.ip().to_canonical() != self.legs.client)
+        peer.is_ok_and(|peer| peer.ip().to_canonical() != self.context.client)
     }
 
     async fn download(&self, client: &mut Stream, backend: &mut Source) -> Result<(), DataFailure> {
-        let patience = self.legs.timeouts.data_idle;
-        let ended = relay(backend, client, &self.told, &self.moved)
+        let patience = self.context.timeouts.data_idle;
+        let ended = relay(backend, client, &self.orders, &self.moved)
             .await
-            .map_err(|broken| self.failure(broken, Leg::Backend))?;
+            .map_err(|error| self.failure(error, Leg::Backend))?;
         if ended.end == SourceEnd::Unclean {
             // IIS never sends close_notify. Its 226 decides; without one nothing here is complete.
-            self.legs.metrics.backend_unclean_close(&self.legs.site);
+            self.context
+                .metrics
+                .backend_unclean_close(&self.context.site);
         }
         // At once: ProFTPD keeps its 226 back until its peer has closed.
         let _ = timeout(patience, backend.finish()).await;
-        self.tell(DataEvent::SourceEnded { proven: true }).await;
+        self.report_event(DataEvent::SourceEnded { proven: true })
+            .await;
         Ok(())
     }
 
     /// Ends the sink's leg when the verdict is in.
     async fn finish(&self, sink: &mut Option<OpenLeg>, leg: Leg) -> Result<(), DataFailure> {
-        self.told.ordered(Order::Proceed).await;
+        self.orders.wait_for_order(Order::FinishSink).await;
         self.certain().await?;
         let Some(OpenLeg::Sink(stream)) = sink else {
             return Ok(());
         };
-        match timeout(self.legs.timeouts.data_idle, stream.finish()).await {
+        match timeout(self.context.timeouts.data_idle, stream.finish()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(self.lost(leg, &error)),
             Err(_) => return Err(idle(leg)),
         }
         if leg == Leg::Backend && !stream.is_tls() {
-            self.tell(DataEvent::Ended).await;
+            self.report_event(DataEvent::Ended).await;
             // A kernel resets a connection that is closed with bytes unread. The session says how long this may take.
             let closed = stream.drain().await;
             closed.map_err(|error| self.lost(leg, &error))?;
         } else if let Some(OpenLeg::Sink(stream)) = sink.take() {
-            self.legs.lingering.leave(stream);
+            self.context.lingering.add(stream);
         }
-        self.tell(DataEvent::Finished).await;
+        self.report_event(DataEvent::Finished).await;
         Ok(())
     }
 
-    fn failure(&self, broken: Broken, source: Leg) -> DataFailure {
+    fn failure(&self, error: RelayError, source: Leg) -> DataFailure {
         let sink = match source {
             Leg::Client => Leg::Backend,
             Leg::Backend => Leg::Client,
         };
-        match broken {
-            Broken::SourceIdle | Broken::SinkIdle if !self.told.has_begun() => {
+        match error {
+            RelayError::SourceIdle | RelayError::SinkIdle
+                if !self.orders.has_transfer_started() =>
+            {
                 DataFailure::NoFinalReply
             }
-            Broken::Source(error) => self.lost(source, &error),
-            Broken::SourceIdle => idle(source),
-            Broken::Sink(error) => self.lost(sink, &error),
-            Broken::SinkIdle => idle(sink),
+            RelayError::Source(error) => self.lost(source, &error),
+            RelayError::SourceIdle => idle(source),
+            RelayError::Sink(error) => self.lost(sink, &error),
+            RelayError::SinkIdle => idle(sink),
         }
     }
 
     fn lost(&self, leg: Leg, error: &io::Error) -> DataFailure {
-        self.legs.broke(leg, Stage::Transfer, error);
+        self.context.record_fault(leg, FaultStage::Transfer, error);
         match leg {
             Leg::Client => DataFailure::ClientLost,
             Leg::Backend => DataFailure::BackendLost,
@@ -285,11 +295,11 @@ impl Transfer {
     }
 }
 
-pub(super) fn failure_of(doubt: Doubt) -> DataFailure {
-    match doubt {
-        Doubt::AnotherConnection => DataFailure::AnotherConnection,
-        Doubt::LateConnection => DataFailure::LateConnection,
-        Doubt::Withdrawn => DataFailure::PortWithdrawn,
+pub(super) fn failure_of(ambiguity: Ambiguity) -> DataFailure {
+    match ambiguity {
+        Ambiguity::AnotherConnection => DataFailure::AnotherConnection,
+        Ambiguity::LateConnection => DataFailure::LateConnection,
+        Ambiguity::Withdrawn => DataFailure::PortWithdrawn,
     }
 }
 
@@ -302,4 +312,4 @@ fn idle(leg: Leg) -> DataFailure {
 
 /// A load balancer ends a connection that has stood still for its own time with FIN, as a client ends its file. Clients end
 /// a file at once behind its last byte, and no balancer's time is as short as this.
-const BALANCER_STANDSTILL: Duration = Duration::from_secs(2);
+const BALANCER_STALL: Duration = Duration::from_secs(2);

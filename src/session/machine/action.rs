@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::{Ending, Outcome, ProtocolError, Stage};
 use crate::base::SiteId;
-use crate::ftp::address::Announced;
+use crate::ftp::address::AnnouncedEndpoint;
 use crate::ftp::answer::Answer;
 use crate::ftp::command::{Command, Direction};
 use crate::ftp::reply::Reply;
-use crate::ftp::server::Ways;
+use crate::ftp::server::PortMethods;
 use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
@@ -25,11 +25,11 @@ pub enum Action {
     /// `Event::SiteFull`.
     Dial(Route),
     /// This USER or HOST has been taken up; it may lead nowhere.
-    Asked(Command),
+    LoginAttempt(Command),
     /// The login leads here, on the connection that there is.
     Route(Route),
-    /// Send this PASS or ACCT to the backend, unless the guard says otherwise: then comes `Event::Blocked` in its place.
-    Guess(Command),
+    /// Send this PASS or ACCT to the backend, unless the guard refuses it: then `Event::Blocked` follows.
+    Authenticate(Command),
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
     Penalise(Option<SiteId>),
     /// Send this line to the backend.
@@ -57,15 +57,15 @@ pub enum Action {
     /// After `DataEvent::BackendNotReached`: take this for the backend's data connection.
     RedialBackend(BackendData),
     /// The transfer command is out: do the handshakes and let the bytes flow.
-    BeginData,
-    /// The backend has begun the transfer: from now on nobody has a reason to wait.
-    ExpectData,
-    /// The source's end is good: end the sink's leg in order, too.
-    ProceedData,
-    /// Drop both data connections, with a reset to whoever is connected.
+    CommandSent,
+    /// The backend has begun the transfer: all deadlines start now.
+    TransferStarted,
+    /// The source's end is valid: end the sink's leg in order, too.
+    FinishSink,
+    /// Drop both data connections; connected peers get a reset.
     DropData,
     /// Remember for later sessions that this backend is not to be asked for data ports in these ways, if there is another.
-    Avoid(Ways),
+    Avoid(PortMethods),
     /// Tell the metrics and the log.
     Record(Record),
     /// End the session.
@@ -76,7 +76,7 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendData {
     /// We connect to the port that it has announced, at its control connection's address.
-    Passive(Announced),
+    Passive(AnnouncedEndpoint),
     /// It connects to where we listen.
     Active,
 }
@@ -99,7 +99,7 @@ pub enum Protection {
     Private,
 }
 
-/// What the metrics and the log are told.
+/// A record for the metrics and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// A login succeeded or failed.
@@ -113,11 +113,11 @@ pub enum Record {
         /// How it ended.
         outcome: Outcome,
     },
-    /// A data port or a transfer was refused here, and the backend has not heard of it.
+    /// A data port or a transfer was refused here; nothing was sent to the backend.
     Refused {
         /// What the client asked for.
         command: Command,
-        /// What it was told.
+        /// Our reply to it.
         answer: Answer,
     },
     /// The backend was given up.

@@ -24,14 +24,14 @@ pub(super) struct Context {
     pub only_epsv: bool,
     pub login_clock: LoginClock,
     /// See [`Clock`](super::Clock).
-    pub turn: u64,
+    pub restarts: u64,
     /// How many 1yz have come since the last other reply.
     preliminaries: u32,
     pub echo: Echo,
     pub queue: Queue,
     /// How many lines have been no commands so far.
     bad_lines: u32,
-    pub client: Client,
+    pub client: ClientPresence,
     /// The process is to end, and so is the session, as soon as nothing runs.
     pub draining: bool,
     /// What came of the events so far, and hasn't been taken.
@@ -40,9 +40,9 @@ pub(super) struct Context {
 
 /// Whether the client's control connection is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Client {
+pub(super) enum ClientPresence {
     Present,
-    /// It has ended on the client's side, or in all. What was begun goes on, and what was said before its end in order.
+    /// It has closed its side, or both. Running work goes on, and input from before the end is handled in order.
     Gone,
 }
 
@@ -64,12 +64,12 @@ impl Context {
             settings: DeferredSettings::default(),
             only_epsv: false,
             login_clock: LoginClock::Running,
-            turn: 0,
+            restarts: 0,
             preliminaries: 0,
             echo: Echo::default(),
             queue: Queue::default(),
             bad_lines: 0,
-            client: Client::Present,
+            client: ClientPresence::Present,
             draining: false,
             actions: VecDeque::from([Action::Reply(greeting.into())]),
         }
@@ -105,18 +105,18 @@ impl Context {
     }
 
     /// Sends the backend a line, whose reply has its own time.
-    pub fn ask(&mut self, line: &[u8]) {
-        self.next_turn();
+    pub fn request(&mut self, line: &[u8]) {
+        self.restart_clock();
         self.send(line);
     }
 
     /// What is waited for now has its own time.
-    pub fn next_turn(&mut self) {
-        self.turn += 1;
+    pub fn restart_clock(&mut self) {
+        self.restarts += 1;
     }
 
     /// Counts the 1yz that follow each other; true if this is one too many.
-    pub fn counts_too_many_preliminaries(&mut self, reply: &Reply) -> bool {
+    pub fn count_preliminary(&mut self, reply: &Reply) -> bool {
         if reply.class() == Class::Preliminary {
             self.preliminaries += 1;
         } else {
@@ -125,16 +125,16 @@ impl Context {
         self.preliminaries > MAX_PRELIMINARIES
     }
 
-    /// Answers a line that is no command; true if the client has sent too many of them.
+    /// Answers a line that is not a command; true if the client has sent too many of them.
     pub fn refuses_bad_line(&mut self, answer: Answer) -> bool {
         self.reply(answer);
-        self.next_turn();
+        self.restart_clock();
         self.bad_lines += 1;
         self.bad_lines >= MAX_BAD_LINES
     }
 
     /// Ends the session with a last reply.
-    pub fn farewell(&mut self, answer: Answer, ending: Ending) -> State {
+    pub fn close_with_reply(&mut self, answer: Answer, ending: Ending) -> State {
         self.reply(answer);
         self.close(ending)
     }
@@ -157,6 +157,6 @@ impl Context {
 /// How many lines that are no commands a session may send.
 pub(super) const MAX_BAD_LINES: u32 = 20;
 
-/// How many 1yz may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep a
-/// session busy for ever.
+/// How many 1yz may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep
+/// a session busy without end.
 pub(super) const MAX_PRELIMINARIES: u32 = 16;

@@ -1,20 +1,20 @@
 //! PASV, EPSV, PORT and EPRT: each leg gets a data port of its own, whatever the client asked for.
 //!
-//! The backend is asked at the moment the client asks, so that it sees commands in the client's order (RFC 3659 §5.3 wants
-//! REST last before RETR), and as the client asks, so that what works directly works. Whatever it refuses then is asked
-//! in another way, see `ways`; whether its port can be reached shows only later, see `transfer::opening`.
+//! The backend is asked at the moment the client asks, so that it gets commands in the client's order (RFC 3659 §5.3:
+//! REST has to be last before RETR), and by the client's method, so that what works directly works. If it refuses, the
+//! next method is tried, see `ways`; whether its port can be reached shows only later, see `transfer::opening`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::context::Context;
+use super::port_methods::BackendPorts;
 use super::ready::{LoggedIn, Ready};
-use super::ways::BackendPorts;
-use super::{Action, BackendData, ClientData, Prepared, Record, State};
+use super::{Action, BackendData, ClientData, PreparedPort, Record, State};
 use crate::ftp::address::{self, BadEprt, EpsvArgument};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::reply::{Class, Reply};
-use crate::ftp::server::{Way, Ways};
+use crate::ftp::server::{PortMethod, PortMethods};
 
 /// What a data port command says.
 enum PortCommand {
@@ -38,16 +38,16 @@ pub(super) enum PortRequest {
 pub(super) struct PortDialogue {
     request: PortRequest,
     /// How the backend was asked last.
-    asked: Way,
+    asked: PortMethod,
     /// How it was asked so far.
-    tried: Ways,
+    tried: PortMethods,
     /// What it refused, and not for the moment.
-    refused: Ways,
+    refused: PortMethods,
     /// What led to a port that could not be reached.
-    unreached: Ways,
+    unreached: PortMethods,
 }
 
-/// The driver is to listen for the backend, which is then told where by PORT.
+/// The driver is to listen for the backend, which is then sent the address by PORT.
 #[derive(Debug)]
 pub(super) struct Listening {
     pub login: Box<LoggedIn>,
@@ -70,11 +70,11 @@ pub(super) struct ClientPort {
 
 /// A data port command, with no other one under way.
 pub(super) fn begin(mut login: Box<LoggedIn>, command: &Command, cx: &mut Context) -> State {
-    // A new data port takes the place of the old one, and so does a refused one: a stale address must not be used.
+    // A new data port replaces the old one, and so does a refused one: a stale address must not be used.
     login.drop_data_port(cx);
     match PortCommand::read(command, cx) {
         Ok(PortCommand::Request(request)) => {
-            cx.next_turn();
+            cx.restart_clock();
             match PortDialogue::begin(request, login.connection.ports, cx) {
                 Some(dialogue) => dialogue.wait_for_backend(login),
                 None => no_backend_port(login, None, cx),
@@ -145,10 +145,10 @@ impl PortRequest {
     }
 
     /// How the backend is asked first: as the client asks, and for an active one in the passive way from the same RFC.
-    fn way(self) -> Way {
+    fn method(self) -> PortMethod {
         match self {
-            Self::Pasv(_) | Self::Port(_) => Way::Pasv,
-            Self::Epsv | Self::Eprt(_) => Way::Epsv,
+            Self::Pasv(_) | Self::Port(_) => PortMethod::Pasv,
+            Self::Epsv | Self::Eprt(_) => PortMethod::Epsv,
         }
     }
 }
@@ -158,21 +158,21 @@ impl PortDialogue {
     fn begin(request: PortRequest, ports: BackendPorts, cx: &mut Context) -> Option<Self> {
         let nothing_asked = Self {
             request,
-            asked: request.way(),
-            tried: Ways::NONE,
-            refused: Ways::NONE,
-            unreached: Ways::NONE,
+            asked: request.method(),
+            tried: PortMethods::NONE,
+            refused: PortMethods::NONE,
+            unreached: PortMethods::NONE,
         };
         nothing_asked.ask_next(ports, cx)
     }
 
     /// Asks the backend in the next way that there is, if there is one.
     pub fn ask_next(self, ports: BackendPorts, cx: &mut Context) -> Option<Self> {
-        let asked = self.next_way(ports)?;
+        let asked = self.next_method(ports)?;
         match asked {
-            Way::Epsv => cx.send(b"EPSV"),
-            Way::Pasv => cx.send(b"PASV"),
-            Way::Active => cx.push(Action::ListenForBackend),
+            PortMethod::Epsv => cx.send(b"EPSV"),
+            PortMethod::Pasv => cx.send(b"PASV"),
+            PortMethod::Active => cx.push(Action::ListenForBackend),
         }
         Some(Self {
             asked,
@@ -181,25 +181,29 @@ impl PortDialogue {
         })
     }
 
-    fn next_way(&self, ports: BackendPorts) -> Option<Way> {
-        ports.next(self.request.way(), self.tried)
+    fn next_method(&self, ports: BackendPorts) -> Option<PortMethod> {
+        ports.next(self.request.method(), self.tried)
     }
 
     /// The port that the backend has named can't be reached.
-    pub fn is_not_reached(&mut self) {
+    pub fn mark_unreached(&mut self) {
         self.unreached = self.unreached.and(self.asked);
     }
 
     /// What is to be avoided from now on, now that another way is known to be good.
-    pub fn failed(&self) -> Ways {
+    pub fn failed(&self) -> PortMethods {
         self.refused.and_all(self.unreached)
     }
 
     /// Where the backend's data connection comes from, as its reply has it; `None` if there is none in this way.
     pub fn granted_by(&mut self, reply: &Reply) -> Option<BackendData> {
         let granted = match self.asked {
-            Way::Active => (reply.class() == Class::Completion).then_some(BackendData::Active),
-            Way::Epsv | Way::Pasv => address::announced(reply).map(BackendData::Passive),
+            PortMethod::Active => {
+                (reply.class() == Class::Completion).then_some(BackendData::Active)
+            }
+            PortMethod::Epsv | PortMethod::Pasv => {
+                address::announced(reply).map(BackendData::Passive)
+            }
         };
         // "Try again later" says nothing of what the server can do.
         if granted.is_none() && reply.class() != Class::TransientFailure {
@@ -208,17 +212,24 @@ impl PortDialogue {
         granted
     }
 
-    /// The state of a session whose backend was asked like this.
+    /// The state of a session whose backend was asked by this method.
     fn wait_for_backend(self, login: Box<LoggedIn>) -> State {
         let dialogue = self;
         match self.asked {
-            Way::Active => State::Listening(Listening { login, dialogue }),
-            Way::Epsv | Way::Pasv => State::BackendPort(BackendPort { login, dialogue }),
+            PortMethod::Active => State::Listening(Listening { login, dialogue }),
+            PortMethod::Epsv | PortMethod::Pasv => {
+                State::BackendPort(BackendPort { login, dialogue })
+            }
         }
     }
 
-    fn ask_next_way(self, login: Box<LoggedIn>, last: Option<&Reply>, cx: &mut Context) -> State {
-        cx.next_turn();
+    fn ask_by_next_method(
+        self,
+        login: Box<LoggedIn>,
+        last: Option<&Reply>,
+        cx: &mut Context,
+    ) -> State {
+        cx.restart_clock();
         match self.ask_next(login.connection.ports, cx) {
             Some(dialogue) => dialogue.wait_for_backend(login),
             None => no_backend_port(login, last, cx),
@@ -226,7 +237,7 @@ impl PortDialogue {
     }
 }
 
-/// There is no way left to ask the backend.
+/// No method is left to ask the backend for a data port.
 fn no_backend_port(login: Box<LoggedIn>, last: Option<&Reply>, cx: &mut Context) -> State {
     cx.push(Action::Record(Record::NoDataPort(last.cloned())));
     cx.reply(answer::NO_BACKEND_PORT);
@@ -239,17 +250,17 @@ impl Listening {
         let Self { login, dialogue } = self;
         match at {
             Some(at) => {
-                cx.next_turn();
-                tell_port(at, cx);
+                cx.restart_clock();
+                send_port(at, cx);
                 State::BackendPort(BackendPort { login, dialogue })
             }
-            None => dialogue.ask_next_way(login, None, cx),
+            None => dialogue.ask_by_next_method(login, None, cx),
         }
     }
 }
 
 /// PORT, or EPRT where that has no meaning.
-pub(super) fn tell_port(at: SocketAddr, cx: &mut Context) {
+pub(super) fn send_port(at: SocketAddr, cx: &mut Context) {
     let line = match (at.ip().to_canonical(), at.port()) {
         (IpAddr::V4(ip), port) => address::port_command(ip, port),
         (IpAddr::V6(ip), port) => address::eprt_command(ip, port),
@@ -268,7 +279,7 @@ impl BackendPort {
             mut dialogue,
         } = self;
         let Some(backend) = dialogue.granted_by(reply) else {
-            return dialogue.ask_next_way(login, Some(reply), cx);
+            return dialogue.ask_by_next_method(login, Some(reply), cx);
         };
         if backend != BackendData::Active {
             // Whether the backend gets through to us shows only later.
@@ -282,12 +293,13 @@ impl BackendPort {
         State::ClientPort(ClientPort { login, dialogue })
     }
 
-    /// The backend has ended its connection, or answers no more. Some do at EPSV, and there PASV comes first from now on. It
-    /// may have been chance, so nothing that is known to fail, or that needs a way in to us, takes its place.
-    pub fn avoiding_what_was_asked_last(mut self, cx: &mut Context) -> Self {
+    /// The backend has closed its connection, or no longer replies. Some do so at EPSV, and get PASV first from now on.
+    /// It may have been chance, so a method that is known to fail, or that needs inbound connections, does not replace
+    /// it.
+    pub fn avoid_last_method(mut self, cx: &mut Context) -> Self {
         let dialogue = &self.dialogue;
         let ports = self.login.connection.ports;
-        if let Some(next @ (Way::Epsv | Way::Pasv)) = dialogue.next_way(ports)
+        if let Some(next @ (PortMethod::Epsv | PortMethod::Pasv)) = dialogue.next_method(ports)
             && !ports.avoid.has(next)
         {
             self.login.avoid(dialogue.refused.and(dialogue.asked), cx);
@@ -297,28 +309,28 @@ impl BackendPort {
 }
 
 impl ClientPort {
-    pub fn on_prepared(self, prepared: Prepared, cx: &mut Context) -> State {
+    pub fn on_prepared(self, prepared: PreparedPort, cx: &mut Context) -> State {
         match (prepared, self.dialogue.request) {
-            (Prepared::Passive(listened), PortRequest::Pasv(local)) => {
+            (PreparedPort::Passive(listened), PortRequest::Pasv(local)) => {
                 let (announcements, client) = (&cx.terms.announcements, cx.terms.client);
                 let address = announcements.address(client).unwrap_or(local);
                 let reply = address::reply_227(address, announcements.port(client, listened));
                 cx.push(Action::Reply(reply.into()));
             }
-            (Prepared::Passive(listened), PortRequest::Epsv) => {
+            (PreparedPort::Passive(listened), PortRequest::Epsv) => {
                 let port = cx.terms.announcements.port(cx.terms.client, listened);
                 cx.push(Action::Reply(address::reply_229(port).into()));
             }
-            (Prepared::Active, PortRequest::Port(_) | PortRequest::Eprt(_)) => {
+            (PreparedPort::Active, PortRequest::Port(_) | PortRequest::Eprt(_)) => {
                 cx.reply(answer::PORT_ACCEPTED);
             }
-            (Prepared::NoPort, _) => {
+            (PreparedPort::NoPort, _) => {
                 cx.push(Action::DropData);
                 cx.reply(answer::NO_PASSIVE_PORT);
                 return State::Ready(Ready { login: self.login });
             }
-            (Prepared::Passive(_), PortRequest::Port(_) | PortRequest::Eprt(_))
-            | (Prepared::Active, PortRequest::Pasv(_) | PortRequest::Epsv) => {
+            (PreparedPort::Passive(_), PortRequest::Port(_) | PortRequest::Eprt(_))
+            | (PreparedPort::Active, PortRequest::Pasv(_) | PortRequest::Epsv) => {
                 return cx.unexpected(State::ClientPort(self), "a data port of the other kind");
             }
         }

@@ -1,9 +1,9 @@
 //! Servers that say the reply to a transfer twice (dionaea did).
 //!
 //! Clients take the first one, and so does the verdict. The second one must not become the answer to the client's next
-//! command, so a NOOP goes out as a fence: what is the same reply again in front of its answer is dropped. Once a server
-//! is known to do so, every transfer is followed by that fence, since the second reply may come late. A second reply in
-//! other words is one that nothing asked for, and ends the session when the transfer has ended.
+//! command, so a NOOP is sent as a fence: the same reply again before the NOOP's is dropped. Once a server is known to
+//! do so, every transfer is followed by that fence, since the second reply may come late. A second reply in other words
+//! is one that nothing asked for, and ends the session when the transfer has ended.
 
 use super::context::Context;
 use super::ready::{LoggedIn, Ready};
@@ -15,11 +15,11 @@ use crate::ftp::reply::{Class, Reply};
 pub(super) struct Echo {
     /// The reply to a transfer, if nothing has been sent since.
     last: Option<Reply>,
-    habit: Habit,
+    repetition: Repetition,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Habit {
+enum Repetition {
     #[default]
     Once,
     Twice,
@@ -52,14 +52,14 @@ impl Echo {
 }
 
 impl State {
-    /// A transfer is over, and the client has been told so in these words.
+    /// A transfer is over, and the client has been sent this reply.
     pub fn after_final_reply(self, reply: Reply, surplus: Surplus, cx: &mut Context) -> Self {
         if surplus == Surplus::Same {
-            cx.echo.habit = Habit::Twice;
+            cx.echo.repetition = Repetition::Twice;
         }
-        match (surplus, cx.echo.habit, self) {
+        match (surplus, cx.echo.repetition, self) {
             (Surplus::Other, _, state) => state.drop_backend(ProtocolError::UnsolicitedReply, cx),
-            (_, Habit::Twice, Self::Ready(ready)) => ready.fence_off(reply, cx),
+            (_, Repetition::Twice, Self::Ready(ready)) => ready.fence_off(reply, cx),
             // The backend has been asked something already.
             (Surplus::Same, _, state) => state.drop_backend(ProtocolError::UnsolicitedReply, cx),
             (Surplus::None, _, state) => {
@@ -71,11 +71,11 @@ impl State {
 }
 
 impl Ready {
-    /// A reply that nothing has asked for: what goes on behind it may take it for the answer to something else.
+    /// An unsolicited reply: the client's next command might be answered by it.
     pub fn on_reply(self, reply: &Reply, cx: &mut Context) -> State {
         match cx.echo.last.take() {
             Some(last) if last == *reply => {
-                cx.echo.habit = Habit::Twice;
+                cx.echo.repetition = Repetition::Twice;
                 self.fence_off(last, cx)
             }
             _ => State::Ready(self).drop_backend(ProtocolError::UnsolicitedReply, cx),
@@ -83,7 +83,7 @@ impl Ready {
     }
 
     fn fence_off(self, reply: Reply, cx: &mut Context) -> State {
-        cx.ask(b"NOOP");
+        cx.request(b"NOOP");
         State::Fenced(Fenced {
             login: self.login,
             reply,

@@ -1,6 +1,6 @@
 //! How a session ends, and why: its client goes, or the process ends.
 
-use super::context::{Client, Context};
+use super::context::{ClientPresence, Context};
 use super::transfer::{AbortedBy, Outcome};
 use super::{Stage, State};
 use crate::ftp::answer;
@@ -22,7 +22,7 @@ pub enum Ending {
     BackendUnavailable,
     /// The backend said 421.
     BackendClosed,
-    /// The backend's control connection ended or lost step.
+    /// The backend's control connection ended or became unsynchronised.
     BackendLost,
     /// The process ends.
     Drain,
@@ -35,7 +35,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// The word for it in the log.
+    /// Its text in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Quit => "quit",
@@ -58,7 +58,7 @@ impl State {
     /// The client says no more. What it has said is carried out and answered, as a server does that reads on to the end: a
     /// script may end its side behind its last command (`printf … | nc -N`).
     pub(super) fn on_client_ended(self, cx: &mut Context) -> Self {
-        cx.client = Client::Gone;
+        cx.client = ClientPresence::Gone;
         match self {
             Self::Transfer(transfer) => transfer.on_client_gone(cx),
             // It can't be used any more, and other sessions may wait for one.
@@ -67,9 +67,9 @@ impl State {
         }
     }
 
-    /// The client is lost, and hears no more, either.
+    /// The client is lost, and can't be sent anything either.
     pub(super) fn on_client_gone(self, cx: &mut Context) -> Self {
-        cx.client = Client::Gone;
+        cx.client = ClientPresence::Gone;
         let Self::Transfer(transfer) = self else {
             return cx.close(Ending::ClientGone);
         };
@@ -83,8 +83,8 @@ impl State {
     /// The process ends, whatever runs.
     pub(super) fn on_drain_over(self, cx: &mut Context) -> Self {
         if let Self::Transfer(transfer) = self {
-            transfer.cut(Outcome::Aborted(AbortedBy::Drain), cx);
+            transfer.abandon(Outcome::Aborted(AbortedBy::Drain), cx);
         }
-        cx.farewell(answer::SHUTTING_DOWN, Ending::Drain)
+        cx.close_with_reply(answer::SHUTTING_DOWN, Ending::Drain)
     }
 }

@@ -1,4 +1,4 @@
-//! What happens to a session, as its driver tells the machine.
+//! What happens to a session, as reported by its driver.
 
 use std::net::SocketAddr;
 
@@ -6,14 +6,14 @@ use super::DataFailure;
 use crate::config::HostName;
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::reply::Reply;
-use crate::ftp::server::{BackendProtection, Ways};
+use crate::ftp::server::{BackendProtection, PortMethods};
 
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event {
     /// The client sent a command.
     Command(Command),
-    /// The client sent a line that is none.
+    /// The client sent a line that is not a command.
     BadLine(BadLine),
     /// The client has ended its side of the control connection, and may still read.
     ClientEnded,
@@ -37,7 +37,7 @@ pub enum Event {
     /// Where the driver listens for the backend, as `Action::ListenForBackend` asked; `None` if it can't.
     Listening(Option<SocketAddr>),
     /// The data port that `Action::PrepareData` asked for.
-    Prepared(Prepared),
+    Prepared(PreparedPort),
     /// Something happened to the transfer's data connections.
     Data(DataEvent),
     /// It is time, as [`Machine::deadline`](super::Machine::deadline) has it.
@@ -55,7 +55,7 @@ pub enum DataEvent {
     BackendOpen,
     /// The backend's data port can't be reached. `Action::RedialBackend` leads to another one.
     BackendNotReached,
-    /// The client's data connection of an upload is there, too.
+    /// The client's data connection of an upload is connected, too.
     ClientConnected,
     /// The source ended, and everything that came from it is with the sink. `proven` if the end can't be taken for a
     /// lost connection: it was a close_notify, or the backend's, whose reply decides.
@@ -63,7 +63,8 @@ pub enum DataEvent {
         /// False for a plain FIN from a client.
         proven: bool,
     },
-    /// After `Action::ProceedData`: the sink, a backend in clear text, was told the end, and has yet to end its side.
+    /// After `Action::ProceedData`: the sink, a backend in clear text, was sent the end of the file, and has yet to
+    /// close its side.
     Ended,
     /// After `Action::ProceedData`: the sink's leg was ended in order.
     Finished,
@@ -71,7 +72,7 @@ pub enum DataEvent {
     Failed(DataFailure),
 }
 
-/// A line that is no command.
+/// A line that is not a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadLine {
     /// Over the limit.
@@ -85,17 +86,17 @@ pub enum BadLine {
 pub struct Dialled {
     /// Whether its control connection runs over IPv6, where only EPSV makes sense.
     pub ipv6: bool,
-    /// The 230 of a backend that lets everybody in without USER.
+    /// The 230 of a backend that requires no USER.
     pub welcome: Option<Reply>,
-    /// Whether it has to be told after the login that data connections are private.
+    /// Whether it has to be sent PBSZ and PROT after the login.
     pub protection: BackendProtection,
     /// How it is not to be asked for data ports, as earlier sessions have found out.
-    pub avoid: Ways,
+    pub avoid: PortMethods,
 }
 
 /// What became of `Action::PrepareData`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prepared {
+pub enum PreparedPort {
     /// The client may connect to this port.
     Passive(u16),
     /// We'll connect to the client.

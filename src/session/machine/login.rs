@@ -1,14 +1,14 @@
 //! The login: from USER over the backend's connection to its 230.
 //!
-//! The backend is dialled on USER, when the site is known, and it alone says who may come in: its replies to USER, PASS
+//! The backend is dialled on USER, when the site is known, and it alone decides about logins: its replies to USER, PASS
 //! and ACCT are passed on as they are (a 331 may carry a challenge, a 230 may come without a password).
 
 use super::context::{Context, LoginClock};
+use super::port_methods::BackendPorts;
 use super::pre_login::NoBackend;
 use super::ready::{LoggedIn, Ready};
 use super::rest::RestOffset;
 use super::settings::Replay;
-use super::ways::BackendPorts;
 use super::{Action, Dialled, Ending, ProtocolError, Record, State, security};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
@@ -19,7 +19,7 @@ use crate::observe::metrics::LoginResult;
 use crate::route::Route;
 
 /// What a USER names.
-pub(super) enum Named {
+pub(super) enum ResolvedUser {
     /// Nothing: it has been refused.
     Refused,
     /// A host that no site has.
@@ -33,7 +33,7 @@ pub(super) struct Dialling {
     route: Route,
 }
 
-/// What is known of the backend at the other end of the connection, whoever is logged in there.
+/// What is known of the backend at the other end of the connection, independent of the login.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Connection {
     pub ports: BackendPorts,
@@ -46,29 +46,29 @@ pub(super) struct Login {
     route: Route,
     connection: Connection,
     protection: BackendProtection,
-    step: Step,
-    /// Settings that the backend took before login and need not be told again.
+    step: LoginStep,
+    /// Settings that the backend accepted before login and that are not replayed again.
     accepted: Vec<Command>,
     /// The answer to USER that the backend's greeting was.
     welcome: Option<Reply>,
 }
 
 #[derive(Debug)]
-enum Step {
+enum LoginStep {
     /// Waiting for the client's next command.
     Ready,
-    /// The backend is told `sent`, then the rest, then USER.
+    /// The backend is sent `sent`, then the rest, then USER.
     BeforeUser { sent: Command, rest: Replay },
     /// The backend is to answer USER; `former` is the login that holds if it refuses.
     User { former: Option<Route> },
     /// The backend is to answer PASS or ACCT.
     Password,
-    /// Logged in; the backend is to answer PBSZ or PROT before the client hears of it.
+    /// Logged in; the backend is to answer PBSZ or PROT before the client gets the reply to its login.
     Protecting {
         welcome: Reply,
         asked: ProtectionCommand,
     },
-    /// Logged in; the backend is told the rest before the client hears of it.
+    /// Logged in; the backend is sent the rest before the client gets the reply to its login.
     AfterLogin { welcome: Reply, rest: Replay },
 }
 
@@ -81,32 +81,32 @@ enum ProtectionCommand {
 
 impl Context {
     /// The site that USER names, logged in or not.
-    pub fn named_by(&mut self, command: Command) -> Named {
+    pub fn resolve_user(&mut self, command: Command) -> ResolvedUser {
         if command.argument().is_empty() {
             self.reply(answer::USER_ARGUMENT);
-            return Named::Refused;
+            return ResolvedUser::Refused;
         }
         if self.terms.tls_required && !self.security.is_on() {
-            self.push(Action::Asked(command));
+            self.push(Action::LoginAttempt(command));
             self.push(Action::Record(Record::Login(LoginResult::ClearText)));
             self.reply(answer::POLICY_REQUIRES_TLS);
-            return Named::Refused;
+            return ResolvedUser::Refused;
         }
         let route =
             self.terms
                 .router
                 .route(command.argument(), self.host.as_ref(), self.security.sni());
-        self.push(Action::Asked(command));
+        self.push(Action::LoginAttempt(command));
         match route {
-            Some(route) => Named::Site(route),
+            Some(route) => ResolvedUser::Site(route),
             None => {
                 self.push(Action::Record(Record::Login(LoginResult::UnknownHost)));
-                Named::NoSite
+                ResolvedUser::NoSite
             }
         }
     }
 
-    /// The answer to a USER whose host no site has.
+    /// The reply to a USER with an unknown host.
     pub fn refuse_unknown_host(&mut self) {
         self.push(Action::Penalise(None));
         self.reply(answer::HOST_EXPECTED);
@@ -135,7 +135,7 @@ impl Dialling {
             cx.push(Action::Record(Record::Login(
                 LoginResult::BackendUnavailable,
             )));
-            return cx.farewell(answer::SITE_UNAVAILABLE, Ending::BackendUnavailable);
+            return cx.close_with_reply(answer::SITE_UNAVAILABLE, Ending::BackendUnavailable);
         };
         let ports = BackendPorts {
             mode: self.route.site.passive_mode,
@@ -149,11 +149,11 @@ impl Dialling {
                 rest: RestOffset::NONE,
             },
             protection,
-            step: Step::Ready,
+            step: LoginStep::Ready,
             accepted: Vec::new(),
             welcome,
         });
-        login.tell_before_user(cx.settings.before_user(), cx)
+        login.replay_before_user(cx.settings.before_user(), cx)
     }
 }
 
@@ -164,7 +164,7 @@ impl Login {
             route,
             connection: former.connection,
             protection: BackendProtection::Settled,
-            step: Step::Ready,
+            step: LoginStep::Ready,
             accepted: Vec::new(),
             welcome: None,
         });
@@ -177,25 +177,25 @@ impl Login {
 
     /// Whether the client's next command may come.
     pub fn is_ready(&self) -> bool {
-        matches!(self.step, Step::Ready)
+        matches!(self.step, LoginStep::Ready)
     }
 
-    /// Whether the backend judges a password.
-    pub fn is_guessing(&self) -> bool {
-        matches!(self.step, Step::Password)
+    /// Whether the backend is checking a password.
+    pub fn is_authenticating(&self) -> bool {
+        matches!(self.step, LoginStep::Password)
     }
 
     pub fn on_command(mut self: Box<Self>, command: Command, cx: &mut Context) -> State {
-        cx.next_turn();
+        cx.restart_clock();
         match command.verb() {
             Verb::User => return self.on_user(command, cx),
             Verb::Auth => return security::on_auth(State::Login(self), command.argument(), cx),
-            Verb::Quit => return cx.farewell(answer::GOODBYE, Ending::Quit),
+            Verb::Quit => return cx.close_with_reply(answer::GOODBYE, Ending::Quit),
             // The backend judges them, when the guard lets them through.
             Verb::Pass | Verb::Acct => {
-                cx.next_turn();
-                cx.push(Action::Guess(command));
-                self.step = Step::Password;
+                cx.restart_clock();
+                cx.push(Action::Authenticate(command));
+                self.step = LoginStep::Password;
             }
             Verb::Host => match cx.choose_host(&command) {
                 Ok(()) => {
@@ -212,31 +212,31 @@ impl Login {
     }
 
     fn on_user(mut self: Box<Self>, command: Command, cx: &mut Context) -> State {
-        match cx.named_by(command) {
-            Named::Refused => State::Login(self),
-            Named::NoSite => {
-                // The password that may follow is not for the backend of an earlier USER.
+        match cx.resolve_user(command) {
+            ResolvedUser::Refused => State::Login(self),
+            ResolvedUser::NoSite => {
+                // The password that may follow must not reach the backend of an earlier USER.
                 cx.push(Action::HangUp);
                 cx.refuse_unknown_host();
                 State::NoBackend(NoBackend)
             }
-            Named::Site(route) if route.site.name == self.route.site.name => {
+            ResolvedUser::Site(route) if route.site.name == self.route.site.name => {
                 cx.push(Action::Route(route.clone()));
                 self.route = route;
                 self.send_user(None, cx)
             }
-            Named::Site(route) => {
+            ResolvedUser::Site(route) => {
                 cx.push(Action::HangUp);
                 Dialling::begin(route, cx)
             }
         }
     }
 
-    fn tell_before_user(mut self: Box<Self>, mut rest: Replay, cx: &mut Context) -> State {
+    fn replay_before_user(mut self: Box<Self>, mut rest: Replay, cx: &mut Context) -> State {
         match rest.next() {
             Some(sent) => {
-                cx.ask(sent.line());
-                self.step = Step::BeforeUser { sent, rest };
+                cx.request(sent.line());
+                self.step = LoginStep::BeforeUser { sent, rest };
                 State::Login(self)
             }
             None => self.send_user(None, cx),
@@ -247,8 +247,8 @@ impl Login {
         if let Some(welcome) = self.welcome.take() {
             return self.on_login_reply(welcome, cx);
         }
-        cx.ask(&[b"USER ", self.route.backend_user().as_slice()].concat());
-        self.step = Step::User { former };
+        cx.request(&[b"USER ", self.route.backend_user().as_slice()].concat());
+        self.step = LoginStep::User { former };
         State::Login(self)
     }
 
@@ -257,14 +257,14 @@ impl Login {
             // No login command has one (RFC 959 §6); what matters is what follows.
             return State::Login(self);
         }
-        match std::mem::replace(&mut self.step, Step::Ready) {
-            Step::BeforeUser { sent, rest } => {
+        match std::mem::replace(&mut self.step, LoginStep::Ready) {
+            LoginStep::BeforeUser { sent, rest } => {
                 if !reply.class().is_failure() {
                     self.accepted.push(sent);
                 }
-                self.tell_before_user(rest, cx)
+                self.replay_before_user(rest, cx)
             }
-            Step::User {
+            LoginStep::User {
                 former: Some(former),
             } if reply.class().is_failure() => {
                 // vsftpd: "530 Can't change to another user." The old login holds.
@@ -272,21 +272,23 @@ impl Login {
                 cx.forward(&reply);
                 Ready::after_login(former, self.connection)
             }
-            Step::User { .. } | Step::Password => self.on_login_reply(reply, cx),
-            Step::AfterLogin { welcome, rest } => self.tell_after_login(welcome, rest, cx),
-            step @ Step::Protecting { .. } if reply.class() != Class::Completion => {
+            LoginStep::User { .. } | LoginStep::Password => self.on_login_reply(reply, cx),
+            LoginStep::AfterLogin { welcome, rest } => self.replay_after_login(welcome, rest, cx),
+            step @ LoginStep::Protecting { .. } if reply.class() != Class::Completion => {
                 self.step = step;
                 State::Login(self).drop_backend(ProtocolError::ProtectionRefused, cx)
             }
-            Step::Protecting { welcome, asked } => match asked {
+            LoginStep::Protecting { welcome, asked } => match asked {
                 ProtectionCommand::Pbsz => self.protect(welcome, ProtectionCommand::Prot, cx),
                 ProtectionCommand::Prot => {
                     self.protection = BackendProtection::Settled;
                     self.welcome(welcome, cx)
                 }
             },
-            // Nothing was asked, so the backend is out of step.
-            Step::Ready => State::Login(self).drop_backend(ProtocolError::UnsolicitedReply, cx),
+            // Nothing was asked, so the backend is not synchronised.
+            LoginStep::Ready => {
+                State::Login(self).drop_backend(ProtocolError::UnsolicitedReply, cx)
+            }
         }
     }
 
@@ -319,11 +321,11 @@ impl Login {
         asked: ProtectionCommand,
         cx: &mut Context,
     ) -> State {
-        cx.ask(match asked {
+        cx.request(match asked {
             ProtectionCommand::Pbsz => b"PBSZ 0",
             ProtectionCommand::Prot => b"PROT P",
         });
-        self.step = Step::Protecting { welcome, asked };
+        self.step = LoginStep::Protecting { welcome, asked };
         State::Login(self)
     }
 
@@ -331,22 +333,22 @@ impl Login {
     fn welcome(self: Box<Self>, welcome: Reply, cx: &mut Context) -> State {
         let replay = cx.settings.after_login(&self.accepted);
         cx.push(Action::Record(Record::Login(LoginResult::Accepted)));
-        self.tell_after_login(welcome, replay, cx)
+        self.replay_after_login(welcome, replay, cx)
     }
 
-    fn tell_after_login(
+    fn replay_after_login(
         mut self: Box<Self>,
         welcome: Reply,
         mut rest: Replay,
         cx: &mut Context,
     ) -> State {
         if let Some(setting) = rest.next() {
-            cx.ask(setting.line());
-            self.step = Step::AfterLogin { welcome, rest };
+            cx.request(setting.line());
+            self.step = LoginStep::AfterLogin { welcome, rest };
             return State::Login(self);
         }
         cx.login_clock = LoginClock::Stopped;
-        // Told once; a later login on this connection finds the backend as the client has set it since.
+        // Replayed once; a later login on this connection keeps the settings that the client has made since.
         cx.settings.clear();
         cx.forward(&welcome);
         let Self {
@@ -356,7 +358,7 @@ impl Login {
     }
 
     /// The login ends without the backend's judgement, if one is under way.
-    pub fn record_breaking_off(&self, cx: &mut Context) {
+    pub fn record_interrupted_login(&self, cx: &mut Context) {
         if !self.is_ready() {
             cx.push(Action::Record(Record::Login(
                 LoginResult::BackendUnavailable,

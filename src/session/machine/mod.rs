@@ -30,6 +30,7 @@ mod echo;
 mod ending;
 mod event;
 mod login;
+mod port_methods;
 mod pre_login;
 mod protocol_error;
 mod queue;
@@ -42,7 +43,6 @@ mod state;
 mod tests;
 mod transfer;
 mod wait;
-mod ways;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ use crate::route::{Route, Router};
 pub use action::{Action, BackendData, ClientData, Protection, Record};
 use context::{Context, LoginClock};
 pub use ending::Ending;
-pub use event::{BadLine, DataEvent, Dialled, Event, Prepared};
+pub use event::{BadLine, DataEvent, Dialled, Event, PreparedPort};
 use pre_login::NoBackend;
 pub use protocol_error::{ProtocolError, Stage};
 use security::{ChosenBy, Security};
@@ -67,7 +67,7 @@ pub use wait::{Clock, Deadline, Wait};
 pub struct Terms {
     /// What the client is greeted with, behind the 220.
     pub greeting: Arc<str>,
-    /// Who serves which login.
+    /// Routes logins to sites.
     pub router: Arc<Router>,
     /// Whether USER in clear text is refused.
     pub tls_required: bool,
@@ -79,7 +79,7 @@ pub struct Terms {
     pub client: IpAddr,
     /// The address that the client connected to, in canonical form.
     pub local: IpAddr,
-    /// What the client is told of its data ports.
+    /// The addresses and ports that the client is sent for its data ports.
     pub announcements: Arc<Announcements>,
     /// The names under which the proxy itself is known: HOST with one of them chooses nothing.
     pub own_names: Arc<[HostName]>,
@@ -100,7 +100,7 @@ impl Machine {
         Self::new(terms, Security::Off)
     }
 
-    /// A session on an implicit listener, after the handshake. PBSZ 0 and PROT P count as given (MS-FTPS §3.1).
+    /// A session on an implicit listener, after the handshake. PBSZ 0 and PROT P are in force (MS-FTPS §3.1).
     pub fn implicit(terms: Terms, sni: Option<HostName>) -> Self {
         Self::new(
             terms,
@@ -140,7 +140,7 @@ impl Machine {
     /// Whether the client's next command may be delivered.
     pub fn wants_command(&self) -> bool {
         match &self.state {
-            State::Transfer(transfer) if transfer.is_being_judged() => {
+            State::Transfer(transfer) if transfer.awaits_verdict() => {
                 self.cx.queue.has_room_while_judging()
             }
             State::Transfer(_) => self.cx.queue.has_room(),
@@ -163,7 +163,7 @@ impl Machine {
     pub fn clock(&self) -> Clock {
         Clock {
             wait: self.wait(),
-            turn: self.cx.turn,
+            restarts: self.cx.restarts,
         }
     }
 
@@ -177,14 +177,14 @@ impl Machine {
         self.cx.login_clock == LoginClock::Stopped
     }
 
-    /// Whether the backend judges a password.
-    pub fn is_guessing(&self) -> bool {
-        matches!(&self.state, State::Login(login) if login.is_guessing())
+    /// Whether the backend is checking a password.
+    pub fn is_authenticating(&self) -> bool {
+        matches!(&self.state, State::Login(login) if login.is_authenticating())
     }
 
     /// Whether the client has said PROT and so knows which protection its data connections have.
     pub fn has_chosen_protection(&self) -> bool {
-        self.cx.security.protection_is_the_clients()
+        self.cx.security.is_protection_chosen()
     }
 
     /// The site of this session, once a login has named it.

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::context::Context;
-use super::login::{Dialling, Named};
+use super::login::{Dialling, ResolvedUser};
 use super::{Action, Ending, State, security};
 use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
@@ -19,13 +19,13 @@ pub(super) struct NoBackend;
 
 impl NoBackend {
     pub fn on_command(self, command: Command, cx: &mut Context) -> State {
-        cx.next_turn();
+        cx.restart_clock();
         match command.verb() {
             Verb::User => return self.on_user(command, cx),
             Verb::Auth => {
                 return security::on_auth(State::NoBackend(self), command.argument(), cx);
             }
-            Verb::Quit => return cx.farewell(answer::GOODBYE, Ending::Quit),
+            Verb::Quit => return cx.close_with_reply(answer::GOODBYE, Ending::Quit),
             Verb::Pass | Verb::Acct => cx.reply(answer::USER_FIRST),
             Verb::Host => {
                 let answer = cx.choose_host(&command);
@@ -37,10 +37,10 @@ impl NoBackend {
     }
 
     fn on_user(self, command: Command, cx: &mut Context) -> State {
-        match cx.named_by(command) {
-            Named::Refused => {}
-            Named::NoSite => cx.refuse_unknown_host(),
-            Named::Site(route) => return Dialling::begin(route, cx),
+        match cx.resolve_user(command) {
+            ResolvedUser::Refused => {}
+            ResolvedUser::NoSite => cx.refuse_unknown_host(),
+            ResolvedUser::Site(route) => return Dialling::begin(route, cx),
         }
         State::NoBackend(self)
     }
@@ -95,7 +95,7 @@ impl Context {
         let chosen = self.chosen_by_host(command.argument());
         if chosen == Err(answer::HOST_UNKNOWN) {
             // A try, as USER with a host that no site has.
-            self.push(Action::Asked(command.clone()));
+            self.push(Action::LoginAttempt(command.clone()));
             self.push(Action::Penalise(None));
         }
         self.host = chosen?;

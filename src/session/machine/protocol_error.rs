@@ -1,4 +1,4 @@
-//! Why a session gives its backend up, and where: what the operator reads in the log.
+//! Why a session drops its backend, and at which stage: for the log.
 
 /// How far a session with a backend has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// The word for it in the log.
+    /// Its text in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Login => "login",
@@ -25,12 +25,12 @@ impl Stage {
     }
 }
 
-/// Why a backend was given up: there is no safe way to find back into step with it.
+/// Why a backend was dropped: there is no safe way to resynchronise with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProtocolError {
-    /// It answered what nobody had asked.
+    /// It sent a reply that no command had asked for.
     UnsolicitedReply,
-    /// It answered with a reply that the command can't have.
+    /// It answered with unexpected reply to the command.
     UnexpectedReply,
     /// It sent 1yz without end.
     TooManyPreliminaries,
@@ -43,15 +43,15 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The words for it in the log.
+    /// Its text in the log.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::UnsolicitedReply => "a reply that nothing asked for",
-            Self::UnexpectedReply => "a reply that the command can't have",
+            Self::UnsolicitedReply => "unsolicited reply",
+            Self::UnexpectedReply => "unexpected reply to the command",
             Self::TooManyPreliminaries => "too many preliminary replies to one command",
             Self::ReplyTimeout => "no reply in time",
-            Self::ProtectionRefused => "it refuses PBSZ 0 and PROT P before the login and after it",
-            Self::AbortIgnored => "a reply to ABOR that says nothing of the transfer",
+            Self::ProtectionRefused => "PBSZ 0 and PROT P refused before and after the login",
+            Self::AbortIgnored => "reply to ABOR without a result of the transfer",
         }
     }
 }

@@ -38,8 +38,8 @@ impl Queue {
         self.0.len() < MAX_QUEUED && !self.holds_quit()
     }
 
-    /// The same while an upload's end is judged: an ABOR may stand behind what waits, or the end of the connection, and
-    /// those count.
+    /// The same while an upload's end is checked: an ABOR, or the end of the connection, may follow the queued lines,
+    /// and those count.
     pub fn has_room_while_judging(&self) -> bool {
         self.0.len() < MAX_QUEUED_WHILE_JUDGING
     }

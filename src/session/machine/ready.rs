@@ -7,14 +7,14 @@ use std::num::NonZeroUsize;
 
 use super::context::Context;
 use super::data_port::{self, PortDialogue};
-use super::login::{Connection, Login, Named};
+use super::login::{Connection, Login, ResolvedUser};
 use super::transfer;
 use super::{Action, Ending, State, security};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::features;
 use crate::ftp::reply::{Class, Reply};
-use crate::ftp::server::Ways;
+use crate::ftp::server::PortMethods;
 use crate::route::Route;
 
 /// A login that the backend has accepted. Each state behind the login holds it.
@@ -37,7 +37,7 @@ pub(super) struct Ready {
 pub(super) struct Forwarding {
     pub login: Box<LoggedIn>,
     /// How many: one, or the STATs that have outlasted a transfer.
-    pub owed: NonZeroUsize,
+    pub pending_replies: NonZeroUsize,
 }
 
 /// The backend is to answer FEAT.
@@ -47,11 +47,11 @@ pub(super) struct Feat {
 }
 
 impl LoggedIn {
-    /// These ways lead nowhere, and another one does: the backend is asked in that one at once from now on, in other
+    /// These methods have failed, and another one works: the backend is asked by that one first from now on, in other
     /// sessions as well.
-    pub fn avoid(&mut self, ways: Ways, cx: &mut Context) {
+    pub fn avoid(&mut self, methods: PortMethods, cx: &mut Context) {
         let known = &mut self.connection.ports.avoid;
-        let avoid = known.and_all(ways);
+        let avoid = known.and_all(methods);
         if std::mem::replace(known, avoid) != avoid {
             cx.push(Action::Avoid(avoid));
         }
@@ -76,7 +76,7 @@ impl Ready {
     }
 
     pub fn on_command(mut self, command: Command, cx: &mut Context) -> State {
-        cx.next_turn();
+        cx.restart_clock();
         if let Some(direction) = command.verb().transfer() {
             return transfer::begin(self.login, command, direction, cx);
         }
@@ -85,11 +85,11 @@ impl Ready {
             Verb::Auth => security::on_auth(State::Ready(self), command.argument(), cx),
             Verb::Host => self.answer(answer::HOST_TOO_LATE, cx),
             Verb::Quit => {
-                cx.ask(command.line());
-                cx.farewell(answer::GOODBYE, Ending::Quit)
+                cx.request(command.line());
+                cx.close_with_reply(answer::GOODBYE, Ending::Quit)
             }
             Verb::Feat => {
-                cx.ask(command.line());
+                cx.request(command.line());
                 State::Feat(Feat { login: self.login })
             }
             Verb::Pasv | Verb::Epsv | Verb::Port | Verb::Eprt => {
@@ -102,10 +102,10 @@ impl Ready {
             _ if cx.answers_for_client_leg(&command) => State::Ready(self),
             _ => {
                 self.login.connection.rest.track(&command);
-                cx.ask(command.line());
+                cx.request(command.line());
                 State::Forwarding(Forwarding {
                     login: self.login,
-                    owed: NonZeroUsize::MIN,
+                    pending_replies: NonZeroUsize::MIN,
                 })
             }
         }
@@ -117,20 +117,20 @@ impl Ready {
     }
 
     fn on_user(mut self, command: Command, cx: &mut Context) -> State {
-        match cx.named_by(command) {
-            Named::Refused => State::Ready(self),
-            Named::NoSite => {
+        match cx.resolve_user(command) {
+            ResolvedUser::Refused => State::Ready(self),
+            ResolvedUser::NoSite => {
                 cx.refuse_unknown_host();
                 State::Ready(self)
             }
-            Named::Site(route) if route.site_id == self.login.route.site_id => {
-                // A lease that nobody will use keeps the port from others.
+            ResolvedUser::Site(route) if route.site_id == self.login.route.site_id => {
+                // An unused lease would keep the port from others.
                 self.login.drop_data_port(cx);
                 cx.push(Action::Route(route.clone()));
                 Login::again(*self.login, route, cx)
             }
             // One login, one backend: a session never moves to another site.
-            Named::Site(_) => self.answer(answer::OTHER_SITE, cx),
+            ResolvedUser::Site(_) => self.answer(answer::OTHER_SITE, cx),
         }
     }
 }
@@ -146,9 +146,15 @@ impl Forwarding {
             (_, 227..=229) => cx.reply(answer::NOT_IMPLEMENTED),
             _ => cx.forward(reply),
         }
-        let Self { login, owed } = self;
-        match NonZeroUsize::new(owed.get() - 1) {
-            Some(owed) => State::Forwarding(Self { login, owed }),
+        let Self {
+            login,
+            pending_replies,
+        } = self;
+        match NonZeroUsize::new(pending_replies.get() - 1) {
+            Some(pending_replies) => State::Forwarding(Self {
+                login,
+                pending_replies,
+            }),
             None => State::Ready(Ready { login }),
         }
     }

@@ -1,10 +1,10 @@
 //! Clears a REST offset or a RANG range that the backend still holds because the transfer command was answered here.
 //!
-//! A transfer command that is answered here, because a data port is missing or could not be reached, ends the client's REST
-//! and RANG as any other would. The backend still has the offset (vsftpd keeps it until the next RETR) and the range
-//! (ProFTPD), and the next file would come in part and with a 226. So it is told to forget, one after the other.
+//! A transfer command that is answered here, because a data port is missing or could not be reached, ends the client's
+//! REST and RANG as any other would. The backend still has the offset (vsftpd keeps it until the next RETR) and the
+//! range (ProFTPD), and the next file would come in part and with a 226. So both are cleared, one after the other.
 //!
-//! These are all: ALLO and PRET, which also speak of the next transfer, say nothing about its bytes.
+//! There are no others: ALLO and PRET also concern the next transfer, but not its bytes.
 
 use super::State;
 use super::context::Context;
@@ -15,21 +15,21 @@ use crate::ftp::reply::{Class, Reply};
 /// What part of a file the backend takes for the next transfer command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RestOffset {
-    /// Where REST makes it begin.
-    offset: Kept,
+    /// The offset at which REST makes it begin.
+    offset: Leftover,
     /// What RANG (draft-bryan-ftp-range) leaves of it.
-    range: Kept,
+    range: Leftover,
 }
 
-/// Whether the backend has something that it was told for its next transfer.
+/// Whether the backend still holds a value for its next transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
+enum Leftover {
     None,
     /// What the client said, unless that was refused.
     Pending,
 }
 
-/// The backend is to answer something of ours whose answer tells nothing: what clears an offset, or EPSV, PASV or PORT
+/// The backend is to answer a command of ours whose reply is ignored: one that clears an offset, or EPSV, PASV or PORT
 /// for a transfer that has ended meanwhile.
 #[derive(Debug)]
 pub(super) struct Discarding {
@@ -39,29 +39,29 @@ pub(super) struct Discarding {
 impl RestOffset {
     /// Files are whole.
     pub const NONE: Self = Self {
-        offset: Kept::None,
-        range: Kept::None,
+        offset: Leftover::None,
+        range: Leftover::None,
     };
 
     /// This goes to the backend.
     pub fn track(&mut self, command: &Command) {
         match command.verb() {
-            Verb::Rest => self.offset = kept_unless(command.argument().trim_ascii() == b"0"),
-            Verb::Rang => self.range = kept_unless(command.argument().trim_ascii() == b"1 0"),
+            Verb::Rest => self.offset = pending_unless(command.argument().trim_ascii() == b"0"),
+            Verb::Rang => self.range = pending_unless(command.argument().trim_ascii() == b"1 0"),
             verb if verb.transfer().is_some() => *self = Self::NONE,
             _ => {}
         }
     }
 
-    /// Takes the next thing that the backend has to forget, and returns the command that makes it.
+    /// Takes the next value that the backend still holds, and returns the command that clears it.
     fn clear_one(&mut self) -> Option<&'static [u8]> {
-        let kept = [
+        let leftover = [
             (&mut self.offset, &b"REST 0"[..]),
             // A range that ends before it begins is none (draft-bryan-ftp-range §3).
             (&mut self.range, b"RANG 1 0"),
         ];
-        kept.into_iter().find_map(|(kept, command)| {
-            let was_kept = std::mem::replace(kept, Kept::None) == Kept::Pending;
+        leftover.into_iter().find_map(|(leftover, command)| {
+            let was_kept = std::mem::replace(leftover, Leftover::None) == Leftover::Pending;
             was_kept.then_some(command)
         })
     }
@@ -72,7 +72,7 @@ impl LoggedIn {
     pub fn clear_rest(mut self: Box<Self>, cx: &mut Context) -> State {
         match self.connection.rest.clear_one() {
             Some(command) => {
-                cx.ask(command);
+                cx.request(command);
                 State::Discarding(Discarding { login: self })
             }
             None => State::Ready(Ready { login: self }),
@@ -81,7 +81,7 @@ impl LoggedIn {
 }
 
 impl Discarding {
-    /// Even a refusal says that there is no offset any more: of a server that knows no REST, none ever was.
+    /// Even a refusal means that there is no offset: a server that doesn't know REST never had one.
     pub fn on_reply(self, reply: &Reply, cx: &mut Context) -> State {
         if reply.class() == Class::Preliminary {
             return State::Discarding(self);
@@ -90,6 +90,10 @@ impl Discarding {
     }
 }
 
-fn kept_unless(over: bool) -> Kept {
-    if over { Kept::None } else { Kept::Pending }
+fn pending_unless(over: bool) -> Leftover {
+    if over {
+        Leftover::None
+    } else {
+        Leftover::Pending
+    }
 }

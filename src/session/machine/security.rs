@@ -22,10 +22,10 @@ pub(super) enum Security {
     },
 }
 
-/// Who has said what the protection level of data connections is.
+/// How the protection level of data connections was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChosenBy {
-    /// Nobody: it goes with the listener or with AUTH. The client may not know.
+    /// The default: of the listener, or of AUTH. The client may not know it.
     Default,
     /// The client, by PROT.
     Client,
@@ -48,7 +48,7 @@ impl Security {
     }
 
     /// Whether the client has said PROT and so knows what is in force.
-    pub fn protection_is_the_clients(&self) -> bool {
+    pub fn is_protection_chosen(&self) -> bool {
         matches!(
             self,
             Self::On {
@@ -80,8 +80,8 @@ impl Security {
         }
     }
 
-    /// PROT (RFC 4217 §9), also without the PBSZ that RFC 2228 §3 wants before it: under TLS there is only PBSZ 0, vsftpd,
-    /// ProFTPD and Pure-FTPd don't ask for it, and a client that minds no 503 would send TLS into a file.
+    /// PROT (RFC 4217 §9), also without the PBSZ that RFC 2228 §3 requires before it: under TLS there is only PBSZ 0,
+    /// vsftpd, ProFTPD and Pure-FTPd don't ask for it, and a client that ignores the 503 would send TLS into a file.
     pub fn prot(&mut self, argument: &[u8], data_required: bool) -> Answer {
         let Self::On {
             protection,
@@ -134,10 +134,10 @@ pub(super) fn on_auth(state: State, argument: &[u8], cx: &mut Context) -> State 
     };
     if !cx.queue.is_empty() {
         // They came in clear text, behind AUTH, while a transfer ran: the same trap as in the driver's buffer.
-        return cx.farewell(answer::BYTES_BEHIND_AUTH, Ending::Abuse);
+        return cx.close_with_reply(answer::BYTES_BEHIND_AUTH, Ending::Abuse);
     }
-    // What was said in clear text may have been said by anybody, so it's forgotten (RFC 4217 §4), but for HOST,
-    // which RFC 7151 §3.2.2 shows in front of AUTH.
+    // Input in clear text may have been injected, so it is discarded (RFC 4217 §4), but for HOST, which RFC 7151 §3.2.2
+    // shows in front of AUTH.
     if !matches!(state, State::NoBackend(_)) {
         cx.push(Action::DropData);
         cx.push(Action::HangUp);

@@ -1,8 +1,9 @@
 //! Settings that a client makes before a backend is known: OPTS, CLNT, LANG, TYPE, STRU, MODE.
 //!
-//! Many clients send some of these before USER (lftp, basic-ftp, Windows' ftp.exe). They get a friendly answer at once
-//! and the backend is told later: what may matter to the login (the encoding of names, the language of replies) before
-//! USER, the rest, and what was refused then, after it: vsftpd knows no CLNT before login, Pure-FTPd no OPTS.
+//! Many clients send some of these before USER (lftp, basic-ftp, Windows' ftp.exe). They are accepted at once and
+//! replayed to the backend later: those that may matter to the login (the encoding of names, the language of replies)
+//! before USER, the others, and those refused before USER, after it: vsftpd knows no CLNT before login, Pure-FTPd no
+//! OPTS.
 
 use std::collections::VecDeque;
 
@@ -38,7 +39,7 @@ impl DeferredSettings {
         self.0.clear();
     }
 
-    /// What the backend is told before USER.
+    /// What is replayed to the backend before USER.
     pub fn before_user(&self) -> Replay {
         Replay(
             self.0
@@ -49,7 +50,8 @@ impl DeferredSettings {
         )
     }
 
-    /// What the backend is told after login: all that it has not `accepted` before, refused or made since.
+    /// What is replayed to the backend after login: everything that it has not `accepted` before, including what it
+    /// refused and what was set since.
     pub fn after_login(&self, accepted: &[Command]) -> Replay {
         Replay(
             self.0
@@ -69,13 +71,13 @@ impl Replay {
 }
 
 #[derive(PartialEq, Eq, Clone, Copy)]
-enum Kind {
+enum SettingKind {
     Utf8,
     Mlst,
     Parameter(Verb),
 }
 
-fn kind(command: &Command) -> Option<Kind> {
+fn kind(command: &Command) -> Option<SettingKind> {
     let argument = command.argument();
     let first_word = argument
         .split(|byte| *byte == b' ')
@@ -86,18 +88,22 @@ fn kind(command: &Command) -> Option<Kind> {
             if first_word.eq_ignore_ascii_case(b"UTF8")
                 || first_word.eq_ignore_ascii_case(b"UTF-8") =>
         {
-            Some(Kind::Utf8)
+            Some(SettingKind::Utf8)
         }
-        Verb::Opts if first_word.eq_ignore_ascii_case(b"MLST") => Some(Kind::Mlst),
-        verb @ (Verb::Clnt | Verb::Lang) => Some(Kind::Parameter(verb)),
-        verb @ Verb::Type if is_type(argument) => Some(Kind::Parameter(verb)),
-        verb @ Verb::Stru if argument.eq_ignore_ascii_case(b"F") => Some(Kind::Parameter(verb)),
-        verb @ Verb::Mode if argument.eq_ignore_ascii_case(b"S") => Some(Kind::Parameter(verb)),
+        Verb::Opts if first_word.eq_ignore_ascii_case(b"MLST") => Some(SettingKind::Mlst),
+        verb @ (Verb::Clnt | Verb::Lang) => Some(SettingKind::Parameter(verb)),
+        verb @ Verb::Type if is_type(argument) => Some(SettingKind::Parameter(verb)),
+        verb @ Verb::Stru if argument.eq_ignore_ascii_case(b"F") => {
+            Some(SettingKind::Parameter(verb))
+        }
+        verb @ Verb::Mode if argument.eq_ignore_ascii_case(b"S") => {
+            Some(SettingKind::Parameter(verb))
+        }
         _ => None,
     }
 }
 
-/// Whether RFC 959 §5.3.2 knows this type. A wrong one must not be called good before a backend can judge it.
+/// Whether RFC 959 §5.3.2 knows this type. A wrong one must not be accepted before a backend can check it.
 fn is_type(argument: &[u8]) -> bool {
     let upper = argument.to_ascii_uppercase();
     match upper.as_slice() {
@@ -111,6 +117,6 @@ fn is_type(argument: &[u8]) -> bool {
 fn matters_to_login(command: &Command) -> bool {
     matches!(
         kind(command),
-        Some(Kind::Utf8 | Kind::Parameter(Verb::Clnt | Verb::Lang))
+        Some(SettingKind::Utf8 | SettingKind::Parameter(Verb::Clnt | Verb::Lang))
     )
 }

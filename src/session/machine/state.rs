@@ -3,7 +3,7 @@
 //! A state consumes itself and returns the next one; its handlers stand beside it, in the module of its subject. What the
 //! driver can't deliver in a state goes to [`Context::unexpected`].
 
-use super::context::{Client, Context, LoginClock};
+use super::context::{ClientPresence, Context, LoginClock};
 use super::data_port::{BackendPort, ClientPort, Listening};
 use super::echo::Fenced;
 use super::login::{Dialling, Login};
@@ -26,7 +26,7 @@ pub(super) enum State {
     NoBackend(NoBackend),
     /// The driver is on its way to the backend.
     Dialling(Dialling),
-    /// The backend is there, and the client not logged in.
+    /// The backend is connected, and the client not logged in.
     Login(Box<Login>),
     /// Logged in; the client's next command may come.
     Ready(Ready),
@@ -40,7 +40,7 @@ pub(super) enum State {
     BackendPort(BackendPort),
     /// The driver is to make the client's data port.
     ClientPort(ClientPort),
-    /// The backend is to answer something of ours, and the answer tells nothing.
+    /// The backend is to answer a command of ours, and its reply is ignored.
     Discarding(Discarding),
     /// The backend is to answer a NOOP of ours, and may repeat itself before that.
     Fenced(Fenced),
@@ -67,7 +67,7 @@ impl State {
             (Event::Dialled(dialled), Self::Dialling(state)) => state.on_dialled(dialled, cx),
             (Event::SiteFull, Self::Dialling(_)) => {
                 cx.push(Action::Record(Record::Login(LoginResult::SiteFull)));
-                cx.farewell(answer::SITE_FULL, Ending::SiteFull)
+                cx.close_with_reply(answer::SITE_FULL, Ending::SiteFull)
             }
             (Event::Blocked, state) => state.on_blocked(cx),
             (Event::Secured { sni }, state) => state.on_secured(sni, cx),
@@ -103,13 +103,13 @@ impl State {
         }
     }
 
-    /// A line that is no command, new or from the queue.
+    /// A line that is not a command, new or from the queue.
     pub fn on_bad_line(self, bad: BadLine, cx: &mut Context) -> Self {
         let answer = match bad {
             BadLine::Malformed(BadCommand::Empty) => return self,
             BadLine::Malformed(BadCommand::Http) => {
                 if let Self::Transfer(transfer) = self {
-                    transfer.cut(Outcome::Failed(Failure::ClientGone), cx);
+                    transfer.abandon(Outcome::Failed(Failure::ClientGone), cx);
                 }
                 return cx.close(Ending::Abuse);
             }
@@ -126,7 +126,7 @@ impl State {
             return cx.unexpected(self, "a line before its turn");
         }
         if cx.refuses_bad_line(answer) {
-            return cx.farewell(answer::TOO_MANY_ERRORS, Ending::Abuse);
+            return cx.close_with_reply(answer::TOO_MANY_ERRORS, Ending::Abuse);
         }
         self
     }
@@ -135,7 +135,7 @@ impl State {
         if reply.number() == 421 {
             return self.on_421(reply, cx);
         }
-        if cx.counts_too_many_preliminaries(&reply) {
+        if cx.count_preliminary(&reply) {
             return self.drop_backend(ProtocolError::TooManyPreliminaries, cx);
         }
         match self {
@@ -157,12 +157,12 @@ impl State {
         }
     }
 
-    /// The backend ends the session, and its last words go to the client.
+    /// The backend ends the session; its reply is forwarded.
     fn on_421(self, reply: Reply, cx: &mut Context) -> Self {
         cx.push(Action::DropData);
         cx.forward(&reply);
         match self {
-            Self::Login(login) => login.record_breaking_off(cx),
+            Self::Login(login) => login.record_interrupted_login(cx),
             Self::Transfer(transfer) => {
                 transfer.record(Outcome::Failed(Failure::Reply(Box::new(reply))), cx);
             }
@@ -175,26 +175,26 @@ impl State {
     fn on_blocked(self, cx: &mut Context) -> Self {
         match &self {
             Self::NoBackend(_) => {}
-            Self::Login(login) if !login.is_guessing() => {}
-            // The password has not gone out.
+            Self::Login(login) if !login.is_authenticating() => {}
+            // The password has not been sent.
             Self::Dialling(_) | Self::Login(_) => {
                 cx.push(Action::Record(Record::Login(LoginResult::Blocked)));
             }
             // A USER without a site was one too many; the login that holds is untouched by that.
             _ => return self,
         }
-        cx.farewell(answer::TOO_MANY_FAILURES, Ending::Blocked)
+        cx.close_with_reply(answer::TOO_MANY_FAILURES, Ending::Blocked)
     }
 
     fn on_expired(self, cx: &mut Context) -> Self {
         match (self.wait(cx), self) {
             (Wait::Login, _) => {
                 cx.push(Action::Record(Record::Login(LoginResult::TimedOut)));
-                cx.farewell(answer::LOGIN_TIMEOUT, Ending::LoginTimeout)
+                cx.close_with_reply(answer::LOGIN_TIMEOUT, Ending::LoginTimeout)
             }
-            (Wait::Command, _) => cx.farewell(answer::IDLE_TIMEOUT, Ending::Idle),
+            (Wait::Command, _) => cx.close_with_reply(answer::IDLE_TIMEOUT, Ending::Idle),
             (Wait::Reply, state) => state
-                .avoiding_what_was_asked_last(cx)
+                .avoid_last_method(cx)
                 .drop_backend(ProtocolError::ReplyTimeout, cx),
             (_, Self::Transfer(transfer)) => transfer.on_expired(cx),
             (_, state) => cx.unexpected(state, "the end of a time that is not limited"),
@@ -202,18 +202,17 @@ impl State {
     }
 
     fn on_backend_gone(self, cx: &mut Context) -> Self {
-        self.avoiding_what_was_asked_last(cx)
-            .close_without_backend(cx)
+        self.avoid_last_method(cx).close_without_backend(cx)
     }
 
-    fn avoiding_what_was_asked_last(self, cx: &mut Context) -> Self {
+    fn avoid_last_method(self, cx: &mut Context) -> Self {
         match self {
-            Self::BackendPort(state) => Self::BackendPort(state.avoiding_what_was_asked_last(cx)),
+            Self::BackendPort(state) => Self::BackendPort(state.avoid_last_method(cx)),
             state => state,
         }
     }
 
-    /// Gives the backend up, and the session with it: there is no safe way to find back into step.
+    /// Drops the backend, and the session with it: there is no safe way to resynchronise.
     pub fn drop_backend(self, why: ProtocolError, cx: &mut Context) -> Self {
         if !matches!(self, Self::NoBackend(_) | Self::Dialling(_) | Self::Closed) {
             cx.push(Action::Record(Record::BackendLost(self.stage(), why)));
@@ -226,11 +225,11 @@ impl State {
             Self::NoBackend(_) | Self::Dialling(_) | Self::Closed => {
                 return cx.unexpected(self, "the loss of no backend");
             }
-            Self::Login(login) => login.record_breaking_off(cx),
-            Self::Transfer(transfer) => transfer.cut(Outcome::Failed(Failure::BackendGone), cx),
+            Self::Login(login) => login.record_interrupted_login(cx),
+            Self::Transfer(transfer) => transfer.abandon(Outcome::Failed(Failure::BackendGone), cx),
             _ => {}
         }
-        cx.farewell(answer::SITE_LOST, Ending::BackendLost)
+        cx.close_with_reply(answer::SITE_LOST, Ending::BackendLost)
     }
 
     /// Whether nothing is under way and the next command can be taken up.
@@ -264,7 +263,7 @@ impl State {
         }
     }
 
-    /// How far the session has come, in the log's words.
+    /// How far the session has come, for the log.
     pub fn stage(&self) -> Stage {
         match self {
             Self::NoBackend(_) | Self::Dialling(_) | Self::Login(_) | Self::Closed => Stage::Login,
@@ -301,7 +300,7 @@ impl State {
     pub fn settle(mut self, cx: &mut Context) -> Self {
         // Before the queue, which may hold the next transfer.
         if cx.draining && self.is_ready(cx) {
-            return cx.farewell(answer::SHUTTING_DOWN, Ending::Drain);
+            return cx.close_with_reply(answer::SHUTTING_DOWN, Ending::Drain);
         }
         while self.is_ready(cx)
             && let Some(line) = cx.queue.pop()
@@ -311,7 +310,7 @@ impl State {
                 QueuedLine::BadLine(bad) => self.on_bad_line(bad, cx),
             };
         }
-        if cx.client == Client::Gone && self.is_ready(cx) {
+        if cx.client == ClientPresence::Gone && self.is_ready(cx) {
             return cx.close(Ending::ClientGone);
         }
         self

@@ -52,7 +52,7 @@ pub struct Clock {
     /// What for.
     pub(super) wait: Wait,
     /// Since which command of the client's or, outside of transfers, of ours to the backend.
-    pub(super) turn: u64,
+    pub(super) restarts: u64,
 }
 
 impl Wait {

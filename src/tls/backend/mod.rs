@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::pem::{self, FileError};
-use super::verify::{Judge, Verifier};
+use super::verify::{CertificatePolicy, Verifier};
 use crate::config::{BackendTls, TlsVersion, Verify};
 
 /// TLS towards one backend, trust anchors included. Made when the configuration is loaded.
@@ -47,24 +47,24 @@ impl BackendTlsClient {
     pub fn new(settings: &BackendTls) -> Result<Self, BackendTlsError> {
         let server_name = ServerName::try_from(settings.server_name.clone())
             .map_err(|_| BackendTlsError::ServerName(settings.server_name.clone()))?;
-        let judge = match &settings.verify {
+        let policy = match &settings.verify {
             Verify::System => system_roots()?,
             Verify::Ca(path) => ca_roots(path)?,
-            Verify::Fingerprint(expected) => Judge::Fingerprint(*expected),
-            Verify::None => Judge::Nothing,
+            Verify::Fingerprint(expected) => CertificatePolicy::Fingerprint(*expected),
+            Verify::None => CertificatePolicy::Nothing,
         };
         let base = ClientConfig::builder_with_provider(super::provider())
             .with_protocol_versions(super::versions(TlsVersion::V1_2..=settings.max_version))
             .expect("the provider has cipher suites for TLS 1.2 and 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(Verifier::new(judge, settings.max_version))
+            .with_custom_certificate_verifier(Verifier::new(policy, settings.max_version))
             .with_no_client_auth();
         Ok(Self { base, server_name })
     }
 
     /// TLS for one FTP session, with nothing to resume yet.
     pub fn session(&self) -> BackendSessionTls {
-        // Only the cache is new: rustls resumes a session only with the very verifier that judged its beginning.
+        // Only the cache is new: rustls resumes a session only with the same verifier that checked its full handshake.
         let mut config = self.base.clone();
         config.resumption = Resumption::in_memory_sessions(RESUMABLE);
         BackendSessionTls {
@@ -106,7 +106,7 @@ impl BackendSessionTls {
 /// With each name come up to eight TLS 1.3 tickets.
 const RESUMABLE: usize = 8;
 
-fn ca_roots(path: &Path) -> Result<Judge, BackendTlsError> {
+fn ca_roots(path: &Path) -> Result<CertificatePolicy, BackendTlsError> {
     let mut roots = RootCertStore::empty();
     for (index, certificate) in pem::certificates(path, &pem::read(path)?)?
         .into_iter()
@@ -120,8 +120,8 @@ fn ca_roots(path: &Path) -> Result<Judge, BackendTlsError> {
                 source,
             })?;
     }
-    // `pem::certificates` never gives none.
-    Judge::roots(roots).ok_or_else(|| {
+    // `pem::certificates` never returns an empty list.
+    CertificatePolicy::roots(roots).ok_or_else(|| {
         FileError::NoCertificate {
             path: path.to_owned(),
         }
@@ -129,12 +129,12 @@ fn ca_roots(path: &Path) -> Result<Judge, BackendTlsError> {
     })
 }
 
-fn system_roots() -> Result<Judge, BackendTlsError> {
+fn system_roots() -> Result<CertificatePolicy, BackendTlsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     // A single odd certificate among hundreds is the distributor's business, not a reason to trust none.
     roots.add_parsable_certificates(found.certs);
-    Judge::roots(roots).ok_or_else(|| {
+    CertificatePolicy::roots(roots).ok_or_else(|| {
         let cause = found.errors.first().map(ToString::to_string);
         BackendTlsError::NoSystemRoots(cause.unwrap_or_else(|| "it is empty".to_owned()))
     })

@@ -184,7 +184,7 @@ fn without_verification_any_certificate_is_accepted() {
     }
 }
 
-/// Somebody shows the pinned certificate, which is public, without having its key.
+/// A peer presents the pinned certificate, which is public, without having its key.
 #[test]
 fn a_certificate_shown_without_its_key_is_refused_by_every_verifier() {
     let shown = Identity::self_signed(&[NAME]);

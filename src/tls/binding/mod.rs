@@ -1,14 +1,14 @@
 //! Data connections bound to their control connection by TLS resumption.
 //!
 //! A TLS session that was established on a control connection can be resumed only on data connections of the same FTP
-//! session. So a data connection that resumes comes from whoever holds the secrets of that control connection: the
-//! same client, whatever address it comes from. This holds in TLS 1.2 and 1.3 alike, where rustls' own
-//! `received_resumption_data` is empty in TLS 1.2.
+//! session. So a data connection that resumes comes from the holder of that control connection's secrets: the same
+//! client, whatever its address. This holds in TLS 1.2 and 1.3 alike, where rustls' own `received_resumption_data` is
+//! empty in TLS 1.2.
 //!
-//! The proof must not be for sale: a stranger who is let in without it (policy `prefer`), or who is turned away only
-//! after the handshake (`require`), must not leave with a ticket that proves him to be the client next time. Tickets go
-//! out within the handshake, before anybody can look at it. Those of a data connection are therefore held back from the
-//! store until [`ConnectionTls::proof`] has seen that the handshake itself was a resumption.
+//! A stranger must not obtain the proof: one that is accepted without it (policy `prefer`), or refused only after the
+//! handshake (`require`), must not get a ticket by which it would pass for the client next time. Tickets are sent
+//! within the handshake, before its result is known. Those of a data connection are therefore held back from the store
+//! until [`ConnectionTls::proof`] has seen that the handshake itself was a resumption.
 //!
 //! A ticket is the name of an entry in the store, in TLS 1.2 (RFC 5077) as in 1.3, and holds nothing. TLS 1.2 needs them
 //! beside session IDs: Go resumes by tickets alone. There, a resumption brings no new ticket, as with servers that use
@@ -28,19 +28,19 @@ use rustls::{HandshakeKind, ServerConfig};
 
 use super::client_cache::ClientCache;
 use super::server::ServerTls;
-use super::sessions::{
-    Account, CONTROL_ENTRIES, Found, Origin, OwnEntries, Owner, Presented, Sessions,
+use super::session_store::{
+    Account, CONTROL_ENTRIES, Lookup, Origin, OwnEntries, Owner, Presented, SessionStore,
 };
 use crate::base::SessionId;
 use crate::config::SessionReuse;
 
-/// How many TLS 1.3 tickets a data connection gives its client. In TLS 1.2 a resumption brings none.
+/// How many TLS 1.3 tickets a data connection issues. In TLS 1.2 a resumption issues none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tickets {
     /// For uploads. The client of an upload doesn't read; when it closes with tickets unread, its kernel sends RST and
     /// the end of the file is lost (lftp: 27 uploads of 105).
     None,
-    /// For downloads and listings, whose client reads anyway: one, and as many as uploads have used up meanwhile. Clients
+    /// For downloads and listings, whose client reads anyway: one, plus as many as uploads have used meanwhile. Clients
     /// that use each ticket once need them.
     Restock,
 }
@@ -51,13 +51,13 @@ pub enum Proof {
     /// It resumed a TLS session of this FTP session: it is the client of the control connection.
     SameClient,
     /// It offered the TLS session of another live FTP session, with which its client shares no cache: it is another's.
-    Another,
+    OtherSession,
     /// It was a full handshake, which any client can do.
-    Nothing,
+    None,
 }
 
 /// The client leg's TLS of one FTP session: the certificate and the settings with which it began, and the TLS sessions
-/// that its data connections may resume. They are forgotten when it is dropped.
+/// that its data connections may resume. They are removed when it is dropped.
 #[derive(Debug)]
 pub struct SessionTls {
     control: Arc<ServerConfig>,
@@ -78,7 +78,7 @@ struct Kept {
 impl SessionTls {
     /// Takes `tls` as it is now for the session `owner`, an id that no other session has. Its TLS sessions are kept in
     /// `sessions`, or nowhere.
-    pub fn new(tls: &ServerTls, sessions: Option<&Arc<Sessions>>, owner: SessionId) -> Self {
+    pub fn new(tls: &ServerTls, sessions: Option<&Arc<SessionStore>>, owner: SessionId) -> Self {
         let mut control = tls.control.clone();
         let kept = sessions.map(|sessions| {
             let owner = sessions.register(owner);
@@ -128,7 +128,7 @@ impl SessionTls {
         }
     }
 
-    /// Somebody has logged in, to whom data connections belong that name this FTP session.
+    /// A login has succeeded: data connections that name this FTP session belong to this account.
     pub fn logged_in(&self, account: Account) {
         if let Some(kept) = &self.kept {
             kept.owner.logged_in(account);
@@ -148,10 +148,10 @@ impl SessionTls {
     }
 
     /// Whether the client's next data connection can be relied upon to resume this FTP session and no other.
-    pub fn is_named_by_its_client(&self) -> bool {
+    pub fn will_identify_itself(&self) -> bool {
         self.kept
             .as_ref()
-            .is_some_and(|kept| kept.owner.is_named_by_its_client())
+            .is_some_and(|kept| kept.owner.will_identify_itself())
     }
 }
 
@@ -173,7 +173,7 @@ impl DataTls {
             let view = Arc::new(DataView {
                 own: own.clone(),
                 held_back: Mutex::default(),
-                offered_another: AtomicBool::new(false),
+                offered_foreign: AtomicBool::new(false),
                 is_tls_1_2: self.is_tls_1_2,
                 found: AtomicBool::new(false),
             });
@@ -220,18 +220,18 @@ impl ConnectionTls {
                 view.release();
                 Proof::SameClient
             }
-            (_, Some(view)) if view.offered_another.load(Ordering::Relaxed) => Proof::Another,
+            (_, Some(view)) if view.offered_foreign.load(Ordering::Relaxed) => Proof::OtherSession,
             (_, Some(view)) => {
                 view.own.not_resumed();
-                Proof::Nothing
+                Proof::None
             }
-            (_, None) => Proof::Nothing,
+            (_, None) => Proof::None,
         }
     }
 }
 
-/// Puts, never finds: a control connection doesn't resume, so that its session's entries are its own. Only that somebody
-/// asked is of interest.
+/// Stores, never finds: a control connection doesn't resume, so that its session's entries are its own. Lookups are
+/// only recorded.
 #[derive(Debug)]
 struct ControlView {
     own: OwnEntries,
@@ -247,7 +247,7 @@ impl StoresServerSessions for ControlView {
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.own.asked_by_control(key);
+        self.own.requested_by_control(key);
         None
     }
 
@@ -286,7 +286,7 @@ struct DataView {
     own: OwnEntries,
     /// At most [`STOCK`] tickets.
     held_back: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
-    offered_another: AtomicBool,
+    offered_foreign: AtomicBool,
     is_tls_1_2: bool,
     /// The client has presented an entry of its own session.
     found: AtomicBool,
@@ -301,15 +301,15 @@ impl DataView {
 
     fn find(&self, key: &[u8], presented: Presented) -> Option<Vec<u8>> {
         match self.own.get(key, presented) {
-            Found::Own(value) => {
+            Lookup::Own(value) => {
                 self.found.store(true, Ordering::Relaxed);
                 Some(value)
             }
-            Found::Anothers => {
-                self.offered_another.store(true, Ordering::Relaxed);
+            Lookup::Foreign => {
+                self.offered_foreign.store(true, Ordering::Relaxed);
                 None
             }
-            Found::Nothing => None,
+            Lookup::Missing => None,
         }
     }
 
@@ -375,7 +375,7 @@ impl ProducesTickets for DataView {
     }
 }
 
-/// A name for a ticket that nobody guesses; none if there is no randomness.
+/// An unguessable name for a ticket; `None` if there is no randomness.
 fn new_name() -> Option<Vec<u8>> {
     let mut name = vec![0; 32];
     super::provider().secure_random.fill(&mut name).ok()?;

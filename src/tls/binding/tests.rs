@@ -1,4 +1,4 @@
-//! Who may resume whose TLS session, in handshakes in memory.
+//! Which client may resume which TLS session, in handshakes in memory.
 
 use rustls::client::{Resumption, Tls12Resumption};
 use rustls::{ClientConfig, SupportedProtocolVersion};
@@ -12,7 +12,7 @@ const NAME: &str = "ftp.test";
 struct Proxy {
     authority: Authority,
     tls: ServerTls,
-    sessions: Arc<Sessions>,
+    sessions: Arc<SessionStore>,
 }
 
 impl Proxy {
@@ -22,7 +22,7 @@ impl Proxy {
         Self {
             tls: ServerTls::new(&pair, TlsVersion::V1_2),
             authority,
-            sessions: Arc::new(Sessions::new()),
+            sessions: Arc::new(SessionStore::new()),
         }
     }
 
@@ -192,7 +192,7 @@ fn session_ids_and_tickets_of_tls_1_2_resume_their_own_session_only() {
         }
         assert_eq!(
             transfer(&resuming, &neighbours, Tickets::None),
-            Proof::Another
+            Proof::OtherSession
         );
         let again = transfer(&resuming, &neighbours, Tickets::Restock);
         assert_ne!(again, Proof::SameClient);
@@ -210,7 +210,10 @@ fn another_sessions_ticket_shows_that_the_connection_is_anothers() {
         let thief = proxy.client(versions);
         log_in(&proxy.client(versions), &one);
         log_in(&thief, &other);
-        assert_eq!(transfer(&thief, &one, Tickets::Restock), Proof::Another);
+        assert_eq!(
+            transfer(&thief, &one, Tickets::Restock),
+            Proof::OtherSession
+        );
     }
 }
 
@@ -223,10 +226,7 @@ fn a_full_handshake_on_a_data_connection_buys_no_ticket_that_proves_anything() {
         let kept = proxy.sessions.len();
         let stranger = proxy.client(versions);
         for _ in 0..3 {
-            assert_eq!(
-                transfer(&stranger, &session, Tickets::Restock),
-                Proof::Nothing
-            );
+            assert_eq!(transfer(&stranger, &session, Tickets::Restock), Proof::None);
         }
         assert_eq!(proxy.sessions.len(), kept);
     }
@@ -252,7 +252,7 @@ fn a_site_without_reuse_resumes_nothing_though_others_do() {
             .connection();
         let ends = handshake(&client, &data.config(), NAME).unwrap();
         assert_eq!(ends.client.tls13_tickets_received(), 0);
-        assert_eq!(data.proof(ends.server.handshake_kind()), Proof::Nothing);
+        assert_eq!(data.proof(ends.server.handshake_kind()), Proof::None);
     }
 }
 
@@ -266,7 +266,7 @@ fn only_require_demands_a_proof() {
         (SessionReuse::Require, false),
     ] {
         let data = session.data(reuse, Tickets::Restock);
-        assert_eq!(data.accepts(Proof::Nothing), accepts_nothing);
+        assert_eq!(data.accepts(Proof::None), accepts_nothing);
         assert!(data.accepts(Proof::SameClient));
     }
 }
@@ -276,12 +276,12 @@ fn a_client_is_relied_upon_once_it_has_resumed_and_as_long_as_it_can_again() {
     for versions in VERSIONS {
         let proxy = Proxy::new();
         let (session, client) = proxy.logged_in(versions, SessionReuse::Prefer);
-        assert!(!session.is_named_by_its_client(), "it never has so far");
+        assert!(!session.will_identify_itself(), "it never has so far");
         transfer(&client, &session, Tickets::Restock);
-        assert!(session.is_named_by_its_client());
+        assert!(session.will_identify_itself());
         if versions == VERSIONS[0] {
             transfer(&client, &session, Tickets::None);
-            assert!(session.is_named_by_its_client(), "it repeats itself");
+            assert!(session.will_identify_itself(), "it repeats itself");
             continue;
         }
         // rustls uses each ticket of TLS 1.3 once, the latest first: one of the download, three of the control
@@ -291,9 +291,9 @@ fn a_client_is_relied_upon_once_it_has_resumed_and_as_long_as_it_can_again() {
             (false, Proof::SameClient),
             (true, Proof::SameClient),
             (true, Proof::SameClient),
-            (false, Proof::Nothing),
+            (false, Proof::None),
         ] {
-            assert_eq!(session.is_named_by_its_client(), relied_upon);
+            assert_eq!(session.will_identify_itself(), relied_upon);
             assert_eq!(transfer(&client, &session, Tickets::None), proof);
         }
     }
@@ -311,11 +311,11 @@ fn clients_that_mix_up_their_sessions_are_not_relied_upon() {
         let client = proxy.client(versions);
         log_in(&client, &one);
         assert_eq!(transfer(&client, &one, Tickets::Restock), Proof::SameClient);
-        assert!(one.is_named_by_its_client());
+        assert!(one.will_identify_itself());
         log_in(&client, &other);
-        assert!(!one.is_named_by_its_client());
+        assert!(!one.will_identify_itself());
         transfer(&client, &other, Tickets::Restock);
-        assert!(!other.is_named_by_its_client());
+        assert!(!other.will_identify_itself());
     }
 }
 
@@ -325,10 +325,7 @@ fn with_reuse_off_nothing_is_kept_and_nothing_resumes() {
         let proxy = Proxy::new();
         let (session, client) = proxy.logged_in(versions, SessionReuse::Off);
         for _ in 0..2 {
-            assert_eq!(
-                transfer(&client, &session, Tickets::Restock),
-                Proof::Nothing
-            );
+            assert_eq!(transfer(&client, &session, Tickets::Restock), Proof::None);
         }
         assert_eq!(proxy.sessions.len(), 0);
         let ends = handshake(&client, &session.control(), NAME).unwrap();
@@ -350,7 +347,7 @@ fn nothing_remains_of_a_session_that_ended() {
         drop(session);
         assert_eq!(proxy.sessions.len(), 0);
         let ends = handshake(&client, &late.config(), NAME).unwrap();
-        assert_eq!(late.proof(ends.server.handshake_kind()), Proof::Nothing);
+        assert_eq!(late.proof(ends.server.handshake_kind()), Proof::None);
         assert_eq!(proxy.sessions.len(), 0);
     }
 }
@@ -396,7 +393,7 @@ fn a_session_keeps_its_certificate_and_its_resumption_when_the_certificate_is_re
     for versions in VERSIONS {
         let authority = Authority::new("CA");
         let (old, new) = (authority.issue(&[NAME]), authority.issue(&[NAME]));
-        let sessions = Arc::new(Sessions::new());
+        let sessions = Arc::new(SessionStore::new());
         let start = |id, identity| {
             let tls = ServerTls::new(&pair_of(identity), TlsVersion::V1_2);
             SessionTls::new(&tls, Some(&sessions), SessionId(id))

@@ -22,7 +22,7 @@ pub enum CertificateError {
         source: X509Error,
     },
     #[error(
-        "certificate {position} in {} is of X.509 version {version}, and has to be of version 3: have it issued anew (`openssl \
+        "certificate {position} in {} is of X.509 version {version}, but must be of version 3: have it reissued (`openssl \
          x509 -req` before 3.4 needs an -extfile for that)",
         certificate.display()
     )]
@@ -32,11 +32,11 @@ pub enum CertificateError {
         version: u32,
     },
     #[error(
-        "certificate {} has an RSA key of {bits} bits, and needs 2048: make a new key and have a certificate issued for it",
+        "certificate {} has an RSA key of {bits} bits, but at least 2048 are required: create a new key and have a certificate issued for it",
         certificate.display()
     )]
     ShortKey { certificate: PathBuf, bits: usize },
-    #[error("private key {} is of no use: {source}", private_key.display())]
+    #[error("private key {} cannot be used: {source}", private_key.display())]
     UnusableKey {
         private_key: PathBuf,
         source: rustls::Error,

@@ -27,7 +27,7 @@ pub(in crate::tls) struct PairFiles<'a> {
     private_key_bytes: Vec<u8>,
 }
 
-/// Tells two contents of a pair of files apart.
+/// Distinguishes two contents of a pair of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::tls) struct ContentDigest([u8; 32]);
 
@@ -58,7 +58,7 @@ impl<'a> PairFiles<'a> {
 
         let parsed = self.parse_chain(&chain)?;
         self.check_age(&parsed)?;
-        // `pem::certificates` never gives an empty chain.
+        // `pem::certificates` never returns an empty chain.
         let leaf = &parsed[0];
         let certified = self.match_key(&parsed, &chain, key)?;
         self.check_order(&parsed)?;
@@ -116,9 +116,9 @@ impl<'a> PairFiles<'a> {
             .collect()
     }
 
-    /// Before the key is looked at, on which the TLS library would blame it.
+    /// Before the key is loaded, which the TLS library would report instead.
     fn check_age(&self, parsed: &[X509Certificate<'_>]) -> Result<(), CertificateError> {
-        // Roots of version 1 are still about, at the end of chains, and no client looks at them there.
+        // Roots of version 1 still exist, at the end of chains, where clients ignore the version.
         let leaf = parsed
             .first()
             .filter(|leaf| leaf.version() != X509Version::V3);
@@ -159,7 +159,7 @@ impl<'a> PairFiles<'a> {
             Err(rustls::Error::InconsistentKeys(_)) => {}
             Err(source) => return Err(unusable(source)),
         }
-        // A reversed chain is a common slip, and "doesn't belong" would send its author after the wrong file.
+        // A reversed chain is a common mistake, and "doesn't belong" would lead to a search for the wrong file.
         let owner = certified.key.public_key().and_then(|public_key| {
             parsed
                 .iter()
@@ -177,7 +177,7 @@ impl<'a> PairFiles<'a> {
         })
     }
 
-    /// By names only: whether the signatures hold is for clients to say, who know the roots.
+    /// By names only: the signatures are verified by clients, which know the roots.
     fn check_order(&self, parsed: &[X509Certificate<'_>]) -> Result<(), CertificateError> {
         for (index, pair) in parsed.windows(2).enumerate() {
             if pair[0].issuer().as_raw() != pair[1].subject().as_raw() {

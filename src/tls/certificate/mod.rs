@@ -1,4 +1,4 @@
-//! The certificate that clients are shown: loaded from its two files, checked before anybody sees it.
+//! The certificate that clients are shown: loaded from its two files and checked before it is used.
 //!
 //! A pair that got through [`CertificatePair::load`] can be served: the key belongs to the leaf, the leaf is valid now,
 //! the chain is in order. Whatever doesn't get through is a [`CertificateError`] that names the file and the remedy,
@@ -24,7 +24,7 @@ pub(super) use files::{ContentDigest, PairFiles};
 /// A certificate chain with its private key, fit to be served.
 #[derive(Debug)]
 pub struct CertificatePair {
-    /// Chain and key as rustls wants them.
+    /// Chain and key in rustls' form.
     pub key: Arc<CertifiedKey>,
     /// When the leaf expires.
     pub not_after: SystemTime,
@@ -34,7 +34,7 @@ pub struct CertificatePair {
     pub names: Vec<String>,
     /// The IP addresses there.
     pub addresses: Vec<IpAddr>,
-    /// Who issued the leaf.
+    /// The issuer of the leaf.
     pub issuer: String,
     /// Whether the leaf is a certificate authority's own.
     pub is_authority: bool,
@@ -73,7 +73,7 @@ impl CertificatePair {
         }
     }
 
-    /// Whether the leaf stands alone though somebody else has issued it: an intermediate may be missing.
+    /// Whether the leaf is the only certificate though it is not self-signed: an intermediate may be missing.
     pub fn is_leaf_alone(&self) -> bool {
         self.key.cert.len() == 1 && self.issuer != self.subject
     }

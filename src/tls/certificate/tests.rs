@@ -146,7 +146,7 @@ fn garbage_in_a_pem_envelope_is_refused() {
     assert!(
         Files::with(&leaf.chain_pem(), garbage)
             .fault()
-            .starts_with("private key tls.key is of no use: ")
+            .starts_with("private key tls.key cannot be used: ")
     );
 }
 
@@ -171,7 +171,7 @@ fn a_certificate_of_version_1_is_told_from_a_bad_key() {
     let fault = files.fault();
     assert!(
         fault.starts_with(
-            "certificate 1 in tls.crt is of X.509 version 1, and has to be of version 3"
+            "certificate 1 in tls.crt is of X.509 version 1, but must be of version 3"
         ),
         "{fault}"
     );
@@ -183,7 +183,7 @@ fn an_rsa_key_of_1024_bits_is_named_as_what_is_wrong() {
     let certificate = include_str!("../../../tests/old_certificates/rsa1024.crt");
     assert_eq!(
         Files::with(certificate, &other.key_pem()).fault(),
-        "certificate tls.crt has an RSA key of 1024 bits, and needs 2048: make a new key and have a certificate issued for it"
+        "certificate tls.crt has an RSA key of 1024 bits, but at least 2048 are required: create a new key and have a certificate issued for it"
     );
 }
 

@@ -1,8 +1,9 @@
-//! Judges of backends' certificates, for rustls to call during a handshake.
+//! Policies for backends' certificates, called by rustls during a handshake.
 //!
 //! All of them verify the handshake's signature, so that the backend is at least known to hold the key of the
-//! certificate that it shows; those that ask no more of a certificate do so with old ones, too, see `signature`. A resumed handshake shows no certificate; it proves instead that the backend is the one
-//! that was judged when the session began.
+//! certificate that it shows; those that check nothing else of a certificate accept old ones, too, see `signature`. A
+//! resumed handshake shows no certificate; it proves instead that the backend is the one that was verified when the
+//! session began.
 
 pub(super) mod signature;
 
@@ -22,8 +23,8 @@ use x509_parser::x509::X509Version;
 use super::certificate::{Fingerprint, fingerprint};
 use crate::config::TlsVersion;
 
-/// What is asked of a certificate.
-pub(super) enum Judge {
+/// The requirements on a certificate.
+pub(super) enum CertificatePolicy {
     /// To be issued by one of the roots, for the right name, and valid now.
     Roots(Arc<WebPkiServerVerifier>),
     /// To have this SHA-256.
@@ -35,14 +36,14 @@ pub(super) enum Judge {
 /// A [`Judge`] with the signature algorithms to verify handshakes by.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    judge: Judge,
+    policy: CertificatePolicy,
     algorithms: WebPkiSupportedAlgorithms,
     max_version: TlsVersion,
 }
 
 /// What rustls' own errors leave out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum Rejection {
     #[error("self-signed certificate of {0}")]
     SelfSigned(String),
     #[error("certificate issued by unknown {0}")]
@@ -59,23 +60,24 @@ pub(super) enum Refusal {
 
 impl Verifier {
     /// For handshakes up to this version of TLS.
-    pub(super) fn new(judge: Judge, max_version: TlsVersion) -> Arc<Self> {
+    pub(super) fn new(policy: CertificatePolicy, max_version: TlsVersion) -> Arc<Self> {
         Arc::new(Self {
-            judge,
+            policy,
             algorithms: super::provider().signature_verification_algorithms,
             max_version,
         })
     }
 
-    /// Verifies by the key alone where the judge asks no more; `error` is what rustls found wrong with the signature.
-    fn by_any_key(
+    /// Verifies by the key alone where the policy requires no more; `error` is what rustls found wrong with the
+    /// signature.
+    fn verify_by_key_alone(
         &self,
         error: Error,
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        if self.judge.asks_for_more_than_the_key() {
+        if self.policy.checks_certificate() {
             return Err(more_precise(error, certificate));
         }
         signature::verify(
@@ -90,7 +92,7 @@ impl Verifier {
     }
 }
 
-impl Judge {
+impl CertificatePolicy {
     /// `None` if `roots` is empty.
     pub(super) fn roots(roots: RootCertStore) -> Option<Self> {
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), super::provider())
@@ -99,7 +101,7 @@ impl Judge {
             .ok()
     }
 
-    fn asks_for_more_than_the_key(&self) -> bool {
+    fn checks_certificate(&self) -> bool {
         match self {
             Self::Roots(_) => true,
             Self::Fingerprint(_) | Self::Nothing => false,
@@ -116,17 +118,17 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match &self.judge {
-            Judge::Nothing => Ok(ServerCertVerified::assertion()),
-            Judge::Fingerprint(expected) => {
+        match &self.policy {
+            CertificatePolicy::Nothing => Ok(ServerCertVerified::assertion()),
+            CertificatePolicy::Fingerprint(expected) => {
                 let seen = fingerprint(end_entity);
                 if seen == *expected {
                     Ok(ServerCertVerified::assertion())
                 } else {
-                    Err(Refusal::Fingerprint(seen).into())
+                    Err(Rejection::Fingerprint(seen).into())
                 }
             }
-            Judge::Roots(verifier) => verifier
+            CertificatePolicy::Roots(verifier) => verifier
                 .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
                 .map_err(|error| more_precise(error, end_entity)),
         }
@@ -139,7 +141,7 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, certificate, signed, &self.algorithms)
-            .or_else(|error| self.by_any_key(error, message, certificate, signed))
+            .or_else(|error| self.verify_by_key_alone(error, message, certificate, signed))
     }
 
     fn verify_tls13_signature(
@@ -150,7 +152,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, certificate, signed, &self.algorithms).or_else(|error| {
             if signature::is_of_tls13(signed.scheme) {
-                self.by_any_key(error, message, certificate, signed)
+                self.verify_by_key_alone(error, message, certificate, signed)
             } else {
                 Err(error)
             }
@@ -159,10 +161,10 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let schemes = self.algorithms.supported_schemes();
-        if self.judge.asks_for_more_than_the_key() || self.max_version > TlsVersion::V1_2 {
+        if self.policy.checks_certificate() || self.max_version > TlsVersion::V1_2 {
             schemes
         } else {
-            signature::for_old_keys(schemes)
+            signature::without_pss(schemes)
         }
     }
 }
@@ -177,37 +179,37 @@ fn more_precise(error: Error, certificate: &CertificateDer<'_>) -> Error {
     };
     let short = signature::rsa_bits(&parsed).filter(|bits| *bits < signature::SHORTEST_RSA);
     if let (CertificateError::BadSignature, Some(bits)) = (cause, short) {
-        return Refusal::ShortKey(bits).into();
+        return Rejection::ShortKey(bits).into();
     }
     match cause {
         // webpki's `UnsupportedCertVersion` has no name in rustls.
         CertificateError::Other(_) if parsed.version() != X509Version::V3 => {
             // The number begins with 0.
-            Refusal::OldVersion(parsed.version().0 + 1).into()
+            Rejection::OldVersion(parsed.version().0 + 1).into()
         }
         CertificateError::UnknownIssuer
             if parsed.issuer().as_raw() == parsed.subject().as_raw() =>
         {
-            Refusal::SelfSigned(parsed.subject().to_string()).into()
+            Rejection::SelfSigned(parsed.subject().to_string()).into()
         }
         CertificateError::UnknownIssuer => {
-            Refusal::UnknownIssuer(parsed.issuer().to_string()).into()
+            Rejection::UnknownIssuer(parsed.issuer().to_string()).into()
         }
         // webpki's `CaUsedAsEndEntity` has no name in rustls.
         CertificateError::Other(_) if parsed.is_ca() => {
-            Refusal::AuthorityAsServer(parsed.subject().to_string()).into()
+            Rejection::AuthorityAsServer(parsed.subject().to_string()).into()
         }
         _ => error,
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))))
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(rejection))))
     }
 }
 
-impl fmt::Debug for Judge {
+impl fmt::Debug for CertificatePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Roots(_) => f.write_str("Roots"),

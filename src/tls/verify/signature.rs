@@ -1,8 +1,8 @@
 //! The signatures of handshakes with old devices: RSA keys of 1024 bits, certificates of X.509 version 1.
 //!
-//! Where nothing is asked of a certificate, or its fingerprint is known, its age is no reason to refuse it: the signature
-//! shows that the backend holds the key, and more is not wanted. webpki, with which rustls verifies, reads certificates of
-//! version 3 alone, and keys from 2048 bits on.
+//! Where the certificate is not checked, or is pinned by its fingerprint, its age is no reason to refuse it: the
+//! signature shows that the backend holds the key, which is all that is required. webpki, with which rustls verifies,
+//! reads certificates of version 3 alone, and keys from 2048 bits on.
 
 use aws_lc_rs::signature::{
     RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
@@ -45,9 +45,9 @@ pub(super) fn verify(
     }
 }
 
-/// The schemes that a key of 1024 bits can be verified by. Told of PSS, a server takes that, for which there are no
-/// legacy keys here; TLS 1.2 can do without.
-pub(super) fn for_old_keys(schemes: Vec<SignatureScheme>) -> Vec<SignatureScheme> {
+/// The schemes that a key of 1024 bits can be verified by. If PSS is offered, a server selects it, and short keys are
+/// not supported for it here; TLS 1.2 works without it.
+pub(super) fn without_pss(schemes: Vec<SignatureScheme>) -> Vec<SignatureScheme> {
     let is_pss = |scheme: &SignatureScheme| {
         matches!(
             scheme,
@@ -129,7 +129,7 @@ mod tests {
         let schemes = provider()
             .signature_verification_algorithms
             .supported_schemes();
-        let left = for_old_keys(schemes.clone());
+        let left = without_pss(schemes.clone());
         assert!(left.contains(&SignatureScheme::RSA_PKCS1_SHA256));
         assert!(!left.contains(&SignatureScheme::RSA_PSS_SHA256));
         assert_eq!(left.len(), schemes.len() - 3);

@@ -1,6 +1,6 @@
 //! Notices that the certificate files have new content, by looking at them now and then.
 //!
-//! Looking finds every way in which files are replaced: a rename over the file, a rewrite in place, a Kubernetes
+//! Polling finds every way in which files are replaced: a rename over the file, a rewrite in place, a Kubernetes
 //! `..data` swap, a symbolic link into another directory that is put elsewhere. Notifications from the kernel miss some
 //! of these and stop after others.
 
@@ -17,7 +17,7 @@ pub struct Watch {
     certificate: PathBuf,
     private_key: PathBuf,
     /// What was last tried, for better or worse.
-    tried: Tried,
+    last_content: LastContent,
     /// The state of the files when that was.
     settled: Option<PairStamp>,
     /// A newer state, seen once. Two files are never replaced at one instant, so a state counts when it is seen twice.
@@ -27,7 +27,7 @@ pub struct Watch {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Tried {
+enum LastContent {
     Content(ContentDigest),
     Unreadable,
 }
@@ -38,15 +38,15 @@ impl Watch {
         Self {
             certificate: certificate.to_owned(),
             private_key: private_key.to_owned(),
-            tried: Tried::Content(in_use.content),
+            last_content: LastContent::Content(in_use.content),
             settled: None,
             changing: None,
             retry_at: None,
         }
     }
 
-    /// Looks at the files; with new content that has been the same in two polls, says what loading it gives: a pair to
-    /// put in use, or why the one in use has to stay. Each content is tried once, except that a certificate which isn't
+    /// Polls the files. When their content is new and was the same in two polls, returns the result of loading it: a
+    /// pair to use, or why the pair in use stays. Each content is tried once, except that a certificate which isn't
     /// valid yet is tried again when it is: a clock that is a minute late must not cost a renewal.
     ///
     /// Blocks on the file system.
@@ -70,15 +70,15 @@ impl Watch {
             Ok(files) => files,
             Err(error) => {
                 self.retry_at = None;
-                let known = std::mem::replace(&mut self.tried, Tried::Unreadable);
-                return (known != Tried::Unreadable).then(|| Err(error.into()));
+                let known = std::mem::replace(&mut self.last_content, LastContent::Unreadable);
+                return (known != LastContent::Unreadable).then(|| Err(error.into()));
             }
         };
-        let content = Tried::Content(files.digest());
-        if self.tried == content {
+        let content = LastContent::Content(files.digest());
+        if self.last_content == content {
             return None;
         }
-        self.tried = content;
+        self.last_content = content;
         let result = files.check(now);
         self.retry_at = valid_from(&result);
         Some(result)
@@ -88,7 +88,7 @@ impl Watch {
         let result = CertificatePair::load(&self.certificate, &self.private_key, now);
         self.retry_at = valid_from(&result);
         if let Ok(pair) = &result {
-            self.tried = Tried::Content(pair.content);
+            self.last_content = LastContent::Content(pair.content);
         }
         Some(result)
     }
@@ -101,7 +101,7 @@ fn valid_from(result: &Result<CertificatePair, CertificateError>) -> Option<Syst
     }
 }
 
-/// What tells two states of a pair of files apart without reading them.
+/// Distinguishes two states of a pair of files without reading them.
 #[derive(Debug, PartialEq, Eq)]
 struct PairStamp {
     certificate: Option<FileStamp>,
@@ -131,7 +131,7 @@ struct FileStamp {
 }
 
 impl FileStamp {
-    /// `None` if there is no such file, or none that can be looked at.
+    /// `None` if the file does not exist or can't be read.
     fn of(path: &Path) -> Option<Self> {
         let path = fs::canonicalize(path).ok()?;
         let metadata = fs::metadata(&path).ok()?;

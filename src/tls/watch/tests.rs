@@ -67,7 +67,7 @@ fn assert_quiet(watch: &mut Watch) {
     }
 }
 
-/// The change that was made is seen by the second poll, gives `expected`, and is reported once.
+/// The change is seen by the second poll, which returns `expected`, and is reported once.
 fn assert_notices(watch: &mut Watch, expected: &Identity) {
     assert!(poll(watch).is_none());
     let pair = poll(watch).expect("a change").expect("a good pair");

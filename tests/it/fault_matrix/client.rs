@@ -110,7 +110,7 @@ fn is(line: &LogLine, logged: Logged) -> bool {
         }
         Logged::Login(result) => says("login failed", "result", result),
         Logged::Loss(stage) => says("backend's control connection lost", "stage", stage),
-        Logged::NoDataPort => line.message() == "backend gave no data port",
+        Logged::NoDataPort => line.message() == "backend opened no data port",
         Logged::Transfer(reason) => says("transfer not complete", "reason", reason),
         Logged::Verdict(verdict) => says("transfer not complete", "verdict", verdict),
         Logged::Ended(ending) => says("session ended", "ending", ending),

@@ -196,7 +196,7 @@ pub enum Logged {
     Login(&'static str),
     /// "backend's control connection lost", at this stage.
     Loss(&'static str),
-    /// "backend gave no data port".
+    /// "backend opened no data port".
     NoDataPort,
     /// "transfer not complete", for this reason.
     Transfer(&'static str),

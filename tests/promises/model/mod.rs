@@ -20,10 +20,10 @@ use portcullis::ftp::answer;
 use portcullis::ftp::command::{BadCommand, Command, Verb};
 use portcullis::ftp::line::Line;
 use portcullis::ftp::reply::{Class, Reply, ReplyParser};
-use portcullis::ftp::server::{BackendProtection, Ways};
+use portcullis::ftp::server::{BackendProtection, PortMethods};
 use portcullis::route::Router;
 use portcullis::session::machine::{
-    Action, BadLine, ClientData, DataEvent, Deadline, Dialled, Event, Machine, Prepared, Terms,
+    Action, BadLine, ClientData, DataEvent, Deadline, Dialled, Event, Machine, PreparedPort, Terms,
 };
 
 use crate::script::{Happening, Listener};
@@ -306,9 +306,9 @@ impl World {
             Owed::Port(client) => {
                 self.port = good;
                 Event::Prepared(match client {
-                    _ if !good => Prepared::NoPort,
-                    ClientData::Passive => Prepared::Passive(5000),
-                    ClientData::Active(_) => Prepared::Active,
+                    _ if !good => PreparedPort::NoPort,
+                    ClientData::Passive => PreparedPort::Passive(5000),
+                    ClientData::Active(_) => PreparedPort::Active,
                 })
             }
         })
@@ -320,7 +320,7 @@ impl World {
             ipv6: self.terms.local.is_ipv6(),
             welcome,
             protection: BackendProtection::Settled,
-            avoid: Ways::NONE,
+            avoid: PortMethods::NONE,
         }))
     }
 

@@ -7,7 +7,7 @@ use portcullis::ftp::address;
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{Command, Direction, Verb};
 use portcullis::ftp::reply::Class;
-use portcullis::ftp::server::Ways;
+use portcullis::ftp::server::PortMethods;
 use portcullis::observe::metrics::LoginResult;
 use portcullis::session::machine::{
     Action, BackendData, ClientData, Outcome, Protection, Record, Stage, Terms, Wait,
@@ -40,11 +40,11 @@ impl World {
                 self.login = Login::Out;
                 self.owes = Owed::Dial;
             }
-            Action::Asked(command) => assert!(self.heard.contains(command.line())),
+            Action::LoginAttempt(command) => assert!(self.heard.contains(command.line())),
             Action::Route(route) => {
                 assert!(["a", "b", "c"].contains(&route.site.name.as_str()));
             }
-            Action::Guess(command) => {
+            Action::Authenticate(command) => {
                 self.penalised = true;
                 self.see_sent(&[command.line(), b"\r\n"].concat().into());
             }
@@ -64,7 +64,7 @@ impl World {
                 assert_eq!(self.data, Data::NotReached);
                 self.data = Data::Opening;
             }
-            Action::Avoid(ways) => assert_ne!(ways, Ways::NONE),
+            Action::Avoid(methods) => assert_ne!(methods, PortMethods::NONE),
             Action::PrepareData {
                 backend,
                 client,
@@ -94,12 +94,12 @@ impl World {
                     ..Transfer::default()
                 });
             }
-            Action::BeginData => {
+            Action::CommandSent => {
                 assert_eq!(self.data, Data::Flowing, "begins without its connections");
                 self.running().begun = true;
             }
-            Action::ExpectData => assert!(self.running().begun),
-            Action::ProceedData => self.see_proceed(happening),
+            Action::TransferStarted => assert!(self.running().begun),
+            Action::FinishSink => self.see_proceed(happening),
             Action::DropData => {
                 let running = self.transfer.as_ref().filter(|transfer| transfer.begun);
                 assert!(

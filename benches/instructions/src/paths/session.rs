@@ -10,9 +10,11 @@ use portcullis::base::SiteId;
 use portcullis::config::{Timeouts, UserForms};
 use portcullis::ftp::command::Command;
 use portcullis::ftp::reply::Reply;
-use portcullis::ftp::server::{BackendProtection, Ways};
+use portcullis::ftp::server::{BackendProtection, PortMethods};
 use portcullis::route::Router;
-use portcullis::session::machine::{DataEvent, Dialled, Event, Machine, Prepared, Stage, Terms};
+use portcullis::session::machine::{
+    DataEvent, Dialled, Event, Machine, PreparedPort, Stage, Terms,
+};
 
 use super::protocol::{read, site};
 use crate::valgrind::counted_from_here;
@@ -48,7 +50,7 @@ pub fn transfer(rounds: u32) -> io::Result<()> {
         for event in [
             Event::Command(epsv.clone()),
             Event::Reply(port.clone()),
-            Event::Prepared(Prepared::Passive(50000)),
+            Event::Prepared(PreparedPort::Passive(50000)),
             Event::Command(retr.clone()),
             Event::Data(DataEvent::BackendOpen),
             Event::Reply(begun.clone()),
@@ -89,7 +91,7 @@ impl Login {
                 ipv6: false,
                 welcome: None,
                 protection: BackendProtection::Settled,
-                avoid: Ways::NONE,
+                avoid: PortMethods::NONE,
             })),
             Event::Reply(self.password.clone()),
             Event::Command(self.pass.clone()),

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use portcullis::base::SessionId;
 use portcullis::config::{SessionReuse, TlsVersion};
-use portcullis::tls::hello::{self, Hello};
-use portcullis::tls::{CertificatePair, ServerTls, SessionTls, Sessions, Tickets};
+use portcullis::tls::client_hello::{self, ClientHello};
+use portcullis::tls::{CertificatePair, ServerTls, SessionStore, SessionTls, Tickets};
 
 use crate::valgrind::counted_from_here;
 
@@ -31,7 +31,7 @@ pub fn data_connection_lookup(rounds: u32) -> io::Result<()> {
     let crowd = Crowd::new()?;
     let hello = client_hello(&name_of(500));
     counted_from_here(rounds, &mut || {
-        let Hello::Names(names) = hello::read(&hello) else {
+        let ClientHello::Names(names) = client_hello::read(&hello) else {
             panic!("a whole ClientHello");
         };
         let owner = crowd.sessions.whose(&names);
@@ -47,7 +47,7 @@ pub fn data_connection_lookup(rounds: u32) -> io::Result<()> {
 /// Many sessions, each with TLS sessions of its own.
 struct Crowd {
     tls: ServerTls,
-    sessions: Arc<Sessions>,
+    sessions: Arc<SessionStore>,
     on: Vec<SessionTls>,
 }
 
@@ -55,7 +55,7 @@ impl Crowd {
     fn new() -> io::Result<Self> {
         let mut crowd = Self {
             tls: ServerTls::new(&certificate()?, TlsVersion::V1_2),
-            sessions: Arc::new(Sessions::new()),
+            sessions: Arc::new(SessionStore::new()),
             on: Vec::new(),
         };
         for id in 0..OTHERS {

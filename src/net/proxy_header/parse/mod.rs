@@ -1,7 +1,7 @@
 //! The PROXY protocol's header, version 1 and 2, from bytes to addresses.
 //!
-//! A load balancer writes it before the first byte of a connection that it relays, and says with it who the client is.
-//! Whoever may write one may claim to be anybody, so what isn't exactly a header is none, and nothing is guessed.
+//! A load balancer writes it before the first byte of a connection that it relays, to name the client. Any sender of a
+//! header can claim any address, so input that does not match the format exactly is rejected, and nothing is guessed.
 //!
 //! The format is HAProxy's, "The PROXY protocol, versions 1 & 2", sections 2.1 and 2.2.
 
@@ -14,15 +14,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
     /// The connection is relayed, and these are the ends of the one that the balancer accepted.
-    Relayed(Ends),
+    Proxied(ProxiedAddresses),
     /// The connection is the balancer's own, such as a health check, or it doesn't know the ends: LOCAL, UNKNOWN.
-    Own,
+    Local,
 }
 
 /// The two ends of a client's connection, in canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ends {
-    /// Who connected.
+pub struct ProxiedAddresses {
+    /// The client's address and port.
     pub client: SocketAddr,
     /// What the client connected to.
     pub destination: SocketAddr,
@@ -46,9 +46,9 @@ pub enum Parsed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadHeader {
     /// They begin like neither version.
-    #[error("what came is no PROXY header")]
+    #[error("not a PROXY header")]
     NotAHeader,
-    /// Longer than the version allows, or than anybody needs.
+    /// Longer than the version allows, or than any known balancer sends.
     #[error("the PROXY header is too long")]
     TooLong,
     /// Version 1, but not as its grammar has it.
@@ -64,7 +64,7 @@ pub enum BadHeader {
     #[error("the PROXY header ends before its addresses do")]
     TooShort,
     /// Addresses that no connection can have.
-    #[error("the PROXY header names {0}, which no connection comes from")]
+    #[error("the PROXY header names {0}, which can't be the address of a connection")]
     Address(IpAddr),
 }
 
@@ -84,7 +84,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, BadHeader> {
 }
 
 /// Refuses addresses that stand for no machine: to connect to 0.0.0.0, as active mode would, is to connect to oneself.
-fn relayed(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHeader> {
+fn proxied(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHeader> {
     for ip in [client.ip(), destination.ip()] {
         let ip = ip.to_canonical();
         let broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
@@ -93,7 +93,7 @@ fn relayed(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHea
         }
     }
     let canonical = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
-    Ok(Header::Relayed(Ends {
+    Ok(Header::Proxied(ProxiedAddresses {
         client: canonical(client),
         destination: canonical(destination),
     }))

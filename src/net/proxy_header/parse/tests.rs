@@ -7,8 +7,8 @@ fn end(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-fn relayed(client: &str, destination: &str) -> Header {
-    Header::Relayed(Ends {
+fn proxied(client: &str, destination: &str) -> Header {
+    Header::Proxied(ProxiedAddresses {
         client: end(client),
         destination: end(destination),
     })
@@ -71,11 +71,11 @@ fn v1_of(client: SocketAddr, destination: SocketAddr) -> Vec<u8> {
 fn version_1_names_both_ends() {
     assert_eq!(
         whole(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 21\r\n"),
-        Ok(relayed("192.0.2.7:40000", "198.51.100.1:21"))
+        Ok(proxied("192.0.2.7:40000", "198.51.100.1:21"))
     );
     assert_eq!(
         whole(b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 990\r\n"),
-        Ok(relayed("[2001:db8::7]:40000", "[2001:db8::1]:990"))
+        Ok(proxied("[2001:db8::7]:40000", "[2001:db8::1]:990"))
     );
 }
 
@@ -88,13 +88,13 @@ fn a_balancers_own_connection_names_nobody() {
         &v2(version_2::LOCAL, version_2::TCP_OVER_IPV4, b"\x01\x02"),
         &v2(version_2::PROXY, version_2::UNSPECIFIED, b"anything"),
     ] {
-        assert_eq!(whole(own), Ok(Header::Own), "{}", own.escape_ascii());
+        assert_eq!(whole(own), Ok(Header::Local), "{}", own.escape_ascii());
     }
 }
 
 #[test]
 fn an_ipv4_address_mapped_into_ipv6_is_an_ipv4_address() {
-    let expected = relayed("192.0.2.7:40000", "198.51.100.1:21");
+    let expected = proxied("192.0.2.7:40000", "198.51.100.1:21");
     assert_eq!(
         whole(b"PROXY TCP6 ::ffff:192.0.2.7 ::ffff:198.51.100.1 40000 21\r\n"),
         Ok(expected)
@@ -153,7 +153,7 @@ fn a_header_longer_than_its_bound_is_refused_before_it_has_come() {
     assert_eq!(parse(&endless[..106]), Ok(Parsed::Incomplete));
     assert_eq!(parse(&endless[..107]), Err(BadHeader::TooLong));
     let longest = v2(version_2::LOCAL, 0, &[0; version_2::LONGEST_REST]);
-    assert_eq!(whole(&longest), Ok(Header::Own));
+    assert_eq!(whole(&longest), Ok(Header::Local));
     assert_eq!(longest.len(), LONGEST);
     let longer = v2(version_2::LOCAL, 0, &[0; version_2::LONGEST_REST + 1]);
     assert_eq!(parse(&longer[..version_2::FIXED]), Err(BadHeader::TooLong));
@@ -200,7 +200,7 @@ fn extensions_are_skipped() {
     header[15] += 7;
     assert_eq!(
         whole(&header),
-        Ok(relayed("192.0.2.7:40000", "198.51.100.1:21"))
+        Ok(proxied("192.0.2.7:40000", "198.51.100.1:21"))
     );
 }
 
@@ -212,21 +212,21 @@ prop_compose! {
     }
 }
 
-fn ends() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
+fn addresses() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
     any::<bool>()
         .prop_flat_map(|ipv6| (machine(ipv6), machine(ipv6)))
         .prop_filter("a machine", |(one, other)| {
-            super::relayed(*one, *other).is_ok()
+            super::proxied(*one, *other).is_ok()
         })
 }
 
 proptest! {
     #[test]
     fn what_is_written_is_read_however_it_arrives(
-        (client, destination) in ends(),
+        (client, destination) in addresses(),
         behind in proptest::collection::vec(any::<u8>(), 0..40),
     ) {
-        let expected = super::relayed(client, destination).expect("machines");
+        let expected = super::proxied(client, destination).expect("machines");
         for header in [v1_of(client, destination), v2_of(client, destination)] {
             let bytes = [&header[..], &behind].concat();
             for length in 0..header.len() {

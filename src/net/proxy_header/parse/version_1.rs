@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{BadHeader, Header, Parsed, relayed};
+use super::{BadHeader, Header, Parsed, proxied};
 
 /// `PROXY TCP4 192.0.2.7 198.51.100.1 40000 21` and CR LF.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, BadHeader> {
@@ -32,7 +32,7 @@ fn ends_of_line(line: &str) -> Result<Header, BadHeader> {
     };
     match fields[..] {
         // What follows UNKNOWN means nothing.
-        ["PROXY", "UNKNOWN", ..] => Ok(Header::Own),
+        ["PROXY", "UNKNOWN", ..] => Ok(Header::Local),
         [
             "PROXY",
             "TCP4" | "TCP6",
@@ -44,7 +44,7 @@ fn ends_of_line(line: &str) -> Result<Header, BadHeader> {
             let end = |ip, number| Some(SocketAddr::new(address(ip)?, port_number(number)?));
             let client = end(client, client_port).ok_or(BadHeader::Line)?;
             let destination = end(destination, port).ok_or(BadHeader::Line)?;
-            relayed(client, destination)
+            proxied(client, destination)
         }
         _ => Err(BadHeader::Line),
     }

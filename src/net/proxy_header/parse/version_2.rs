@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{BadHeader, Header, Parsed, relayed};
+use super::{BadHeader, Header, Parsed, proxied};
 
 /// Signature, version and command, protocol, length of the rest; then addresses, ports, and extensions (TLVs) that mean
 /// nothing here.
@@ -23,9 +23,9 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, BadHeader> {
     };
     let header = match (command, protocol) {
         // A balancer's own connection may name any protocol or none.
-        (LOCAL, _) | (_, UNSPECIFIED) => Header::Own,
-        (_, TCP_OVER_IPV4) => ends::<4>(rest)?,
-        (_, TCP_OVER_IPV6) => ends::<16>(rest)?,
+        (LOCAL, _) | (_, UNSPECIFIED) => Header::Local,
+        (_, TCP_OVER_IPV4) => addresses::<4>(rest)?,
+        (_, TCP_OVER_IPV6) => addresses::<16>(rest)?,
         (_, other) => return Err(BadHeader::Protocol(other)),
     };
     Ok(Parsed::Complete {
@@ -35,7 +35,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, BadHeader> {
 }
 
 /// Two addresses of `N` bytes, and two ports.
-fn ends<const N: usize>(bytes: &[u8]) -> Result<Header, BadHeader>
+fn addresses<const N: usize>(bytes: &[u8]) -> Result<Header, BadHeader>
 where
     IpAddr: From<[u8; N]>,
 {
@@ -44,7 +44,7 @@ where
     let (client_port, bytes) = next(bytes)?;
     let (port, _) = next(bytes)?;
     let end = |address: [u8; N], port| SocketAddr::new(address.into(), u16::from_be_bytes(port));
-    relayed(end(client, client_port), end(destination, port))
+    proxied(end(client, client_port), end(destination, port))
 }
 
 fn next<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), BadHeader> {

@@ -1,32 +1,32 @@
-//! What becomes of a connection: from its arrival, by what it says, to its lease or to nobody.
+//! What becomes of a connection: from its arrival through its ClientHello to its lease, or to its reset.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::super::{ConnectionId, Effect, Heard, LeaseId, Refused};
-use super::{Client, Connection, Held, Progress, Word};
-use crate::tls::Whose;
+use super::super::{ConnectionId, Effect, LeaseId, ResetReason, SniffResult};
+use super::{Claim, ClientLeases, Connection, GrantedLease, LeaseProgress};
+use crate::tls::TicketOwner;
 
-impl Client {
-    pub fn arrive(
+impl ClientLeases {
+    pub fn on_connection(
         &mut self,
         id: ConnectionId,
         port: SocketAddr,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        let arrived = self.next_moment();
+        let arrived = self.next_sequence();
         if self.candidates(port, arrived).next().is_none() {
-            effects.push(Effect::Reset(id, Refused::Stranger));
-            return self.stranger_at(port, arrived, now, effects);
+            effects.push(Effect::Reset(id, ResetReason::Stranger));
+            return self.on_stranger(port, arrived, now, effects);
         }
         self.count_undecided(port, arrived, 1, effects);
         self.connections.push(Connection {
             id,
             port,
             arrived,
-            word: Word::None,
+            claim: Claim::Pending,
         });
         self.settle(port, now, effects);
         if self
@@ -34,13 +34,13 @@ impl Client {
             .iter()
             .any(|connection| connection.id == id)
         {
-            effects.push(Effect::Hear(id));
+            effects.push(Effect::Sniff(id));
         }
         self.bound(now, effects);
     }
 
-    /// Keeps the undecided connections to a number. The lease that has most of them loses its latest one: a flood at one
-    /// lease takes no place from another's first connection, nor from the first of its own.
+    /// Bounds the number of undecided connections. The lease that has most of them loses its latest one: a flood at one
+    /// lease takes no slot from another's first connection, nor from its own first one.
     pub(super) fn bound(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.connections.len() <= SPARE_UNDECIDED + 2 * self.leases.len() {
             return;
@@ -61,31 +61,31 @@ impl Client {
             .iter()
             .rposition(|connection| charged_to(connection) == most.map(|(lease, _)| lease));
         if let Some(latest) = latest {
-            self.turn_away(latest, Refused::TooMany, now, effects);
+            self.refuse(latest, ResetReason::TooMany, now, effects);
         }
     }
 
-    pub fn heard(
+    pub fn on_sniffed(
         &mut self,
         id: ConnectionId,
-        heard: Heard,
+        result: SniffResult,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
         let Some(index) = self.position(id) else {
             return;
         };
-        match heard {
-            Heard::Named(whose) => self.named(index, &whose, now, effects),
-            Heard::Unnamed => self.unnamed(index, now, effects),
-            Heard::Nothing => self.ended(index, now, effects),
+        match result {
+            SniffResult::Session(owner) => self.named(index, &owner, now, effects),
+            SniffResult::NoSession => self.unnamed(index, now, effects),
+            SniffResult::Closed => self.ended(index, now, effects),
         }
     }
 
     pub(super) fn named(
         &mut self,
         index: usize,
-        whose: &Whose,
+        owner: &TicketOwner,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
@@ -94,45 +94,47 @@ impl Client {
         } = self.connections[index];
         let own = self.candidates(port, arrived).find(|held| {
             let cache = held.request.identity.cache();
-            cache.is_some_and(|cache| cache.session() == whose.session)
+            cache.is_some_and(|cache| cache.session() == owner.session)
         });
         if let Some(own) = own {
             let lease = own.id;
             match own.progress {
                 // Any session of a program that shares its cache may be named on this one's connection.
-                _ if !own.request.identity.is_named() && whose.cache.is_shared() => {
+                _ if !own.request.identity.is_named() && owner.cache.is_shared() => {
                     return self.unnamed(index, now, effects);
                 }
-                Progress::Pending => self.hand(index, lease, Progress::NamedBy(id), effects),
-                Progress::NamedBy(_) if !self.is_waited_behind(lease) => {
-                    self.connections[index].word = Word::Behind(lease);
+                LeaseProgress::Pending => {
+                    self.assign(index, lease, LeaseProgress::NamedBy(id), effects)
                 }
-                Progress::NamedBy(_) | Progress::Alone | Progress::Proven => {
-                    self.dismiss(index, Refused::Stranger, effects);
+                LeaseProgress::NamedBy(_) if !self.has_queued_behind(lease) => {
+                    self.connections[index].claim = Claim::QueuedBehind(lease);
+                }
+                LeaseProgress::NamedBy(_) | LeaseProgress::Alone | LeaseProgress::Proven => {
+                    self.dismiss(index, ResetReason::Stranger, effects);
                 }
             }
             return self.settle(port, now, effects);
         }
         let sharing = self.candidates(port, arrived).find_map(|held| {
             let cache = held.request.identity.cache().copied()?;
-            let known = cache.is_shared() && whose.cache.is_shared();
+            let known = cache.is_shared() && owner.cache.is_shared();
             // It may have yet to log in.
-            let likely = whose
+            let likely = owner
                 .account
                 .is_none_or(|account| account == held.request.account)
-                && !cache.is_separate_from(&whose.cache);
+                && !cache.is_separate_from(&owner.cache);
             (!held.request.identity.is_named() && (known || likely)).then_some(cache.session())
         });
         match sharing {
             Some(one) => {
-                let other = whose.session;
-                effects.push(Effect::ShareACache { one, other });
+                let other = owner.session;
+                effects.push(Effect::SharedCache { one, other });
                 self.unnamed(index, now, effects);
             }
-            // It belongs to that session, which doesn't wait for it, or to nobody.
+            // It belongs to that session, which doesn't expect it, or to none.
             None => {
-                self.tell_turned_away(index, effects);
-                self.dismiss(index, Refused::Stranger, effects);
+                self.notify_refused(index, effects);
+                self.dismiss(index, ResetReason::Stranger, effects);
                 self.settle(port, now, effects);
             }
         }
@@ -140,43 +142,44 @@ impl Client {
 
     pub(super) fn unnamed(&mut self, index: usize, now: Instant, effects: &mut Vec<Effect>) {
         let connection = &mut self.connections[index];
-        connection.word = Word::Unnamed;
+        connection.claim = Claim::Unnamed;
         let (port, arrived, id) = (connection.port, connection.arrived, connection.id);
-        let takes_unnamed = |held: &Held| !held.request.identity.is_named();
+        let takes_unnamed = |held: &GrantedLease| !held.request.identity.is_named();
         if self.candidates(port, arrived).any(takes_unnamed) {
             return self.settle(port, now, effects);
         }
         if let Some(index) = self.position(id) {
-            self.tell_turned_away(index, effects);
-            self.turn_away(index, Refused::Stranger, now, effects);
+            self.notify_refused(index, effects);
+            self.refuse(index, ResetReason::Stranger, now, effects);
         }
     }
 
-    /// The connection ended without a word. It may have been the client's, who is told if no other one comes.
+    /// The connection closed before it sent anything. It may have been the client's, and its session reports that if no
+    /// other one arrives.
     pub(super) fn ended(&mut self, index: usize, now: Instant, effects: &mut Vec<Effect>) {
-        self.tell_turned_away(index, effects);
-        self.turn_away(index, Refused::Stranger, now, effects);
+        self.notify_refused(index, effects);
+        self.refuse(index, ResetReason::Stranger, now, effects);
     }
 
-    pub(super) fn hand(
+    pub(super) fn assign(
         &mut self,
         index: usize,
         lease: LeaseId,
-        progress: Progress,
+        progress: LeaseProgress,
         effects: &mut Vec<Effect>,
     ) {
         let connection = self.connections.remove(index);
         if let Some(held) = self.lease_mut(lease) {
             held.progress = progress;
         }
-        effects.push(Effect::Hand {
+        effects.push(Effect::Assign {
             connection: connection.id,
             lease,
         });
         self.count_undecided(connection.port, connection.arrived, -1, effects);
     }
 
-    /// Tells the leases that a connection may be meant for that there is one, or is none any more.
+    /// Updates the leases that a connection may be meant for: one more, or one less undecided connection.
     pub(super) fn count_undecided(
         &mut self,
         port: SocketAddr,
@@ -189,29 +192,34 @@ impl Client {
         let candidates =
             candidates.filter(|held| held.port == port && held.expects() && held.granted < arrived);
         for held in candidates {
-            let before = held.nearby;
-            held.nearby.all = before.all.saturating_add_signed(change);
+            let before = held.undecided;
+            held.undecided.all = before.all.saturating_add_signed(change);
             if only == Some(held.id) {
-                held.nearby.no_others = before.no_others.saturating_add_signed(change);
+                held.undecided.exclusive = before.exclusive.saturating_add_signed(change);
             }
-            if held.nearby.is_there() != before.is_there() {
-                effects.push(Effect::Undecided(held.id, held.nearby));
+            if held.undecided.is_there() != before.is_there() {
+                effects.push(Effect::Undecided(held.id, held.undecided));
             }
         }
     }
 
     /// Resets a connection that can't have been meant for a lease that depends on being alone.
-    pub(super) fn dismiss(&mut self, index: usize, refused: Refused, effects: &mut Vec<Effect>) {
+    pub(super) fn dismiss(
+        &mut self,
+        index: usize,
+        refused: ResetReason,
+        effects: &mut Vec<Effect>,
+    ) {
         let connection = self.connections.remove(index);
         effects.push(Effect::Reset(connection.id, refused));
         self.count_undecided(connection.port, connection.arrived, -1, effects);
     }
 
     /// Resets a connection that may have been meant for one.
-    pub(super) fn turn_away(
+    pub(super) fn refuse(
         &mut self,
         index: usize,
-        refused: Refused,
+        refused: ResetReason,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
@@ -220,10 +228,10 @@ impl Client {
             self.connections[index].arrived,
         );
         self.dismiss(index, refused, effects);
-        self.stranger_at(port, arrived, now, effects);
+        self.on_stranger(port, arrived, now, effects);
     }
 
-    pub(super) fn stranger_at(
+    pub(super) fn on_stranger(
         &mut self,
         port: SocketAddr,
         arrived: u64,
@@ -242,18 +250,18 @@ impl Client {
         }
     }
 
-    /// Tells the lease that a connection was turned away, if it could have been meant for no other.
-    pub(super) fn tell_turned_away(&self, index: usize, effects: &mut Vec<Effect>) {
+    /// Tells the lease that a connection was refused, if it could only have been meant for that lease.
+    pub(super) fn notify_refused(&self, index: usize, effects: &mut Vec<Effect>) {
         let Connection { port, arrived, .. } = self.connections[index];
         if let Some(only) = self.only_candidate(port, arrived) {
-            effects.push(Effect::TurnedAway(only, None));
+            effects.push(Effect::Refused(only, None));
         }
     }
 
-    pub(super) fn is_waited_behind(&self, lease: LeaseId) -> bool {
+    pub(super) fn has_queued_behind(&self, lease: LeaseId) -> bool {
         self.connections
             .iter()
-            .any(|connection| connection.word == Word::Behind(lease))
+            .any(|connection| connection.claim == Claim::QueuedBehind(lease))
     }
 
     pub(super) fn position(&self, id: ConnectionId) -> Option<usize> {
@@ -262,13 +270,18 @@ impl Client {
             .position(|connection| connection.id == id)
     }
 
-    /// The leases that a connection can be meant for which arrived then: those that had their port by that time, and wait.
-    pub(super) fn candidates(&self, port: SocketAddr, arrived: u64) -> impl Iterator<Item = &Held> {
+    /// The leases that a connection can be meant for which arrived then: those that had their port by that time, and
+    /// expect one.
+    pub(super) fn candidates(
+        &self,
+        port: SocketAddr,
+        arrived: u64,
+    ) -> impl Iterator<Item = &GrantedLease> {
         self.at(port)
             .filter(move |held| held.expects() && held.granted < arrived)
     }
 
-    /// The only one of them, if there is no other.
+    /// That lease, if it is the only one.
     pub(super) fn only_candidate(&self, port: SocketAddr, arrived: u64) -> Option<LeaseId> {
         let mut candidates = self.candidates(port, arrived);
         let first = candidates.next()?;
@@ -276,5 +289,5 @@ impl Client {
     }
 }
 
-/// How many connections of one address may leave it open whose they are, beside each lease's own and one stranger for each.
+/// How many connections of one address may be unidentified, beside each lease's own and one stranger for each.
 const SPARE_UNDECIDED: usize = 64;

@@ -10,20 +10,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{ConnectionId, Effect, Identity, LeaseEnd, LeaseId, LeaseRequest, Nearby, Standing};
+use super::{
+    Attribution, ConnectionId, Effect, Identity, LeaseEnd, LeaseId, LeaseRequest,
+    UndecidedConnections,
+};
 
 #[derive(Debug, Default)]
-pub(super) struct Client {
-    leases: Vec<Held>,
-    /// Those that have yet to say whose they are, or whose word has yet to be settled; in the order of their arrival.
+pub(super) struct ClientLeases {
+    leases: Vec<GrantedLease>,
+    /// Connections that are not identified, or not assigned yet; in the order of their arrival.
     connections: Vec<Connection>,
     rests: Vec<Rest>,
     /// Those that wait for a port, the first of them in front.
-    queue: VecDeque<Queued>,
+    queue: VecDeque<QueuedRequest>,
     /// When each port was last used.
     used: HashMap<SocketAddr, u64>,
-    /// The last place in the order of grants, arrivals and ends.
-    moment: u64,
+    /// The last number in the order of grants, arrivals and ends.
+    sequence: u64,
     /// For when a call of [`Client::wake`] has been asked for.
     wakes_at: Option<Instant>,
     /// Since when the client has had nothing here, if it hasn't: its key among those.
@@ -32,26 +35,26 @@ pub(super) struct Client {
 
 /// A lease that has a port.
 #[derive(Debug)]
-struct Held {
+struct GrantedLease {
     id: LeaseId,
     request: LeaseRequest,
     port: SocketAddr,
     granted: u64,
     /// Since when its client has had the port without a transfer; none once that has begun.
     idle_since: Option<Instant>,
-    progress: Progress,
+    progress: LeaseProgress,
     /// A connection came to the port that may have been the lease's own, and was not taken.
     another_came: bool,
-    /// Another lease ended whose connection may yet come to the port, and be taken for this lease's.
+    /// Another lease ended whose connection may still arrive at the port, and be taken for this lease's.
     late_one_expected: bool,
-    standing: Standing,
-    nearby: Nearby,
-    /// Whether others wait for a port, as far as its session has been told.
-    wanted: bool,
+    attribution: Attribution,
+    undecided: UndecidedConnections,
+    /// Whether others wait for a port, as last reported to its session.
+    contended: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
+enum LeaseProgress {
     /// No connection is the lease's yet.
     Pending,
     /// One has named its session, and has yet to prove it.
@@ -67,17 +70,17 @@ struct Connection {
     id: ConnectionId,
     port: SocketAddr,
     arrived: u64,
-    word: Word,
+    claim: Claim,
 }
 
-/// What a connection has said.
+/// The session that a connection claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
-    None,
-    /// Something that names no session that it could be told by.
+enum Claim {
+    Pending,
+    /// No TLS session by which it could be identified.
     Unnamed,
     /// The session of this lease, to which another connection was handed before.
-    Behind(LeaseId),
+    QueuedBehind(LeaseId),
 }
 
 /// A port at which the connection of a lease that has ended may still arrive.
@@ -89,7 +92,7 @@ struct Rest {
 }
 
 #[derive(Debug)]
-struct Queued {
+struct QueuedRequest {
     id: LeaseId,
     request: LeaseRequest,
     since: Instant,
@@ -97,26 +100,29 @@ struct Queued {
     ports: Arc<[SocketAddr]>,
 }
 
-impl Held {
+impl GrantedLease {
     /// Whether a connection that arrives can be its own.
     fn expects(&self) -> bool {
-        matches!(self.progress, Progress::Pending | Progress::NamedBy(_))
+        matches!(
+            self.progress,
+            LeaseProgress::Pending | LeaseProgress::NamedBy(_)
+        )
     }
 
-    /// Whether other connections at the port can make its own one doubtful.
+    /// Whether other connections at the port can make its own one ambiguous.
     fn depends_on_being_alone(&self) -> bool {
-        !self.request.identity.is_named() && self.progress != Progress::Proven
+        !self.request.identity.is_named() && self.progress != LeaseProgress::Proven
     }
 }
 
-impl Client {
+impl ClientLeases {
     pub fn is_quiet(&self) -> bool {
         self.leases.is_empty() && self.queue.is_empty() && self.connections.is_empty()
     }
 
     /// How many leases have a port and no connection.
     pub fn pending(&self) -> usize {
-        let pending = |held: &&Held| held.progress == Progress::Pending;
+        let pending = |held: &&GrantedLease| held.progress == LeaseProgress::Pending;
         self.leases.iter().filter(pending).count()
     }
 
@@ -125,7 +131,7 @@ impl Client {
         self.rests.iter().all(|rest| rest.until <= now)
     }
 
-    pub fn taking_turns(&self) -> usize {
+    pub fn exclusive_leases(&self) -> usize {
         let held = self
             .leases
             .iter()
@@ -133,14 +139,14 @@ impl Client {
         held.count() + self.queue.len()
     }
 
-    pub fn ask(
+    pub fn request(
         &mut self,
         id: LeaseId,
         request: LeaseRequest,
         ports: &Arc<[SocketAddr]>,
         now: Instant,
     ) {
-        self.queue.push_back(Queued {
+        self.queue.push_back(QueuedRequest {
             id,
             request,
             since: now,
@@ -152,15 +158,15 @@ impl Client {
         self.wakes_at = None;
     }
 
-    fn at(&self, port: SocketAddr) -> impl Iterator<Item = &Held> {
+    fn at(&self, port: SocketAddr) -> impl Iterator<Item = &GrantedLease> {
         self.leases.iter().filter(move |held| held.port == port)
     }
 
-    fn lease(&self, id: LeaseId) -> Option<&Held> {
+    fn lease(&self, id: LeaseId) -> Option<&GrantedLease> {
         self.leases.iter().find(|held| held.id == id)
     }
 
-    fn lease_mut(&mut self, id: LeaseId) -> Option<&mut Held> {
+    fn lease_mut(&mut self, id: LeaseId) -> Option<&mut GrantedLease> {
         self.leases.iter_mut().find(|held| held.id == id)
     }
 
@@ -195,34 +201,34 @@ impl Client {
         let Some(held) = self.lease_mut(id) else {
             return;
         };
-        if let Progress::NamedBy(_) = held.progress {
-            held.progress = Progress::Proven;
+        if let LeaseProgress::NamedBy(_) = held.progress {
+            held.progress = LeaseProgress::Proven;
             let port = held.port;
             self.settle(port, now, effects);
         }
     }
 
     pub fn unproven(&mut self, id: LeaseId, now: Instant, effects: &mut Vec<Effect>) {
-        let another_named_it = self.is_waited_behind(id);
+        let another_named_it = self.has_queued_behind(id);
         if let Some(held) = self.lease_mut(id)
             && held.depends_on_being_alone()
         {
             held.another_came |= another_named_it;
-            held.progress = Progress::Alone;
+            held.progress = LeaseProgress::Alone;
             let port = held.port;
             self.settle(port, now, effects);
         }
     }
 
-    pub fn again(&mut self, id: LeaseId, effects: &mut Vec<Effect>) {
+    pub fn reopen(&mut self, id: LeaseId, effects: &mut Vec<Effect>) {
         let Some(held) = self.lease_mut(id) else {
             return;
         };
-        held.progress = Progress::Pending;
-        let behind = |connection: &Connection| connection.word == Word::Behind(id);
+        held.progress = LeaseProgress::Pending;
+        let behind = |connection: &Connection| connection.claim == Claim::QueuedBehind(id);
         if let Some(index) = self.connections.iter().position(behind) {
-            let named = Progress::NamedBy(self.connections[index].id);
-            self.hand(index, id, named, effects);
+            let named = LeaseProgress::NamedBy(self.connections[index].id);
+            self.assign(index, id, named, effects);
         }
     }
 
@@ -232,18 +238,18 @@ impl Client {
             return;
         };
         let ended = self.leases.remove(index);
-        let ended_at = self.next_moment();
+        let ended_at = self.next_sequence();
         self.used.insert(ended.port, ended_at);
-        let had_its_own = ended.progress == Progress::Proven
-            || (ended.progress == Progress::Alone && end == LeaseEnd::Complete);
+        let had_its_own = ended.progress == LeaseProgress::Proven
+            || (ended.progress == LeaseProgress::Alone && end == LeaseEnd::Complete);
         if !had_its_own {
             for held in self
                 .leases
                 .iter_mut()
                 .filter(|held| held.port == ended.port)
             {
-                held.late_one_expected |= held.progress != Progress::Alone
-                    && held.request.could_take_for_its_own(&ended.request);
+                held.late_one_expected |= held.progress != LeaseProgress::Alone
+                    && held.request.accepts_late_connection_of(&ended.request);
             }
             self.rests.push(Rest {
                 port: ended.port,
@@ -254,17 +260,21 @@ impl Client {
         self.settle(ended.port, now, effects);
     }
 
-    fn next_moment(&mut self) -> u64 {
-        self.moment += 1;
-        self.moment
+    fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
     }
 
-    /// Tells each lease that has a port if whether others wait for one has changed.
-    pub fn tell_whether_wanted(&mut self, effects: &mut Vec<Effect>) {
-        let wanted = !self.queue.is_empty();
-        for held in self.leases.iter_mut().filter(|held| held.wanted != wanted) {
-            held.wanted = wanted;
-            effects.push(Effect::Wanted(held.id, wanted));
+    /// Reports to each lease with a port when others begin or cease to wait for one.
+    pub fn notify_contention(&mut self, effects: &mut Vec<Effect>) {
+        let contended = !self.queue.is_empty();
+        for held in self
+            .leases
+            .iter_mut()
+            .filter(|held| held.contended != contended)
+        {
+            held.contended = contended;
+            effects.push(Effect::Contended(held.id, contended));
         }
     }
 }

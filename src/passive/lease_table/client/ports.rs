@@ -3,19 +3,21 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::super::{Doubt, Effect, Identity, LeaseId, LeaseRequest, Nearby, Standing};
-use super::{Client, Held, Progress, Queued, Rest};
+use super::super::{
+    Ambiguity, Attribution, Effect, Identity, LeaseId, LeaseRequest, UndecidedConnections,
+};
+use super::{ClientLeases, GrantedLease, LeaseProgress, QueuedRequest, Rest};
 
-impl Client {
-    /// Grants ports to the leases that can have one, first come, first served: none passes one that it could get in the way
-    /// of, which would else wait for ever. So a named lease passes those before it that depend on being alone, but not for
-    /// longer than a port rests: each that ended without its connection would make the port rest anew.
+impl ClientLeases {
+    /// Grants ports to the leases that can have one, first come, first served: no lease overtakes an earlier one that
+    /// it could block, which would otherwise wait without end. So a named lease overtakes those that depend on being
+    /// alone for no longer than a port rests: each named one that ends without its connection makes the port rest anew.
     pub fn grant(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.queue.is_empty() {
             return;
         }
         self.rests.retain(|rest| rest.until > now);
-        self.withdraw_from_the_idle(now, effects);
+        self.withdraw_idle(now, effects);
         // The first one of either kind stands for those behind it, which come to be the first.
         let (mut first_alone, mut first_named) = (None::<LeaseRequest>, None::<LeaseRequest>);
         let mut is_overdue = false;
@@ -33,20 +35,20 @@ impl Client {
                         request.identity = Identity::Unproven(cache);
                     }
                     self.queue.remove(index);
-                    let granted = self.next_moment();
+                    let granted = self.next_sequence();
                     self.used.insert(port, granted);
-                    self.leases.push(Held {
+                    self.leases.push(GrantedLease {
                         id,
                         request,
                         port,
                         granted,
                         idle_since: Some(now),
-                        progress: Progress::Pending,
+                        progress: LeaseProgress::Pending,
                         another_came: false,
                         late_one_expected: false,
-                        standing: Standing::Certain,
-                        nearby: Nearby::default(),
-                        wanted: false,
+                        attribution: Attribution::Certain,
+                        undecided: UndecidedConnections::default(),
+                        contended: false,
                     });
                     let named = request.identity.is_named();
                     effects.push(Effect::Granted {
@@ -67,21 +69,20 @@ impl Client {
                 }
             }
         }
-        self.ask_to_be_woken(now, effects);
+        self.schedule_wake(now, effects);
     }
 
     /// Ends the leases that the first one in the queue waits for, if their clients have connected and begun no transfer for
     /// a while: an idle neighbour would keep all others of the address from a port.
-    pub(super) fn withdraw_from_the_idle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn withdraw_idle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let Some(first) = self.queue.front() else {
             return;
         };
-        let is_idle = |held: &&Held| {
-            held.idle_since
-                .is_some_and(|since| since + IDLE_AT_MOST <= now)
+        let is_idle = |held: &&GrantedLease| {
+            held.idle_since.is_some_and(|since| since + MAX_IDLE <= now)
                 && first.ports.contains(&held.port)
                 && first.request.conflicts_with(&held.request)
-                && held.progress == Progress::Alone
+                && held.progress == LeaseProgress::Alone
         };
         let idle: Vec<LeaseId> = self
             .leases
@@ -90,11 +91,11 @@ impl Client {
             .map(|held| held.id)
             .collect();
         for id in idle {
-            self.give_up(id, Doubt::Withdrawn, now, effects);
+            self.give_up(id, Ambiguity::Withdrawn, now, effects);
         }
     }
 
-    pub(super) fn ask_to_be_woken(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn schedule_wake(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let Some(client) = self.queue.front().map(|queued| queued.request.client) else {
             return;
         };
@@ -102,10 +103,10 @@ impl Client {
         let idle = self
             .leases
             .iter()
-            .filter(|held| held.progress == Progress::Alone);
+            .filter(|held| held.progress == LeaseProgress::Alone);
         let idle = idle.filter_map(|held| held.idle_since);
-        let idle_too_long = idle.map(|since| since + IDLE_AT_MOST);
-        // One that has been idle for longer is in nobody's way.
+        let idle_too_long = idle.map(|since| since + MAX_IDLE);
+        // One that has been idle for longer blocks no other.
         let to_come = rested.chain(idle_too_long).filter(|at| *at > now);
         let Some(until) = to_come.min() else {
             return;
@@ -116,10 +117,10 @@ impl Client {
         }
     }
 
-    /// A port that nothing else of the address uses, or else one where the lease is told from the others; of several the
-    /// one whose last use by the address is longest ago.
-    pub(super) fn free_port(&self, queued: &Queued) -> Option<SocketAddr> {
-        let Queued {
+    /// A port that nothing else of the address uses, or else one where the lease can be distinguished from the others;
+    /// the least recently used one of several.
+    pub(super) fn free_port(&self, queued: &QueuedRequest) -> Option<SocketAddr> {
+        let QueuedRequest {
             id, request, ports, ..
         } = queued;
         // From a different one on for each lease, so that late connections of one address rarely meet another's.
@@ -130,20 +131,22 @@ impl Client {
             .min_by_key(|port| (!self.is_vacant(*port), self.used.get(port)))
     }
 
-    /// Whether a lease with this request can be told from the others at a port, and from what may come late there.
+    /// Whether a lease with this request can be distinguished from the others at a port, and from late connections
+    /// there.
     pub(super) fn allows(&self, port: SocketAddr, id: LeaseId, request: &LeaseRequest) -> bool {
         // One that has named its session may be a stranger's that has seen the name on the wire.
-        let mistaken = |held: &Held| {
+        let mistaken = |held: &GrantedLease| {
             held.id != id
-                && held.progress != Progress::Proven
+                && held.progress != LeaseProgress::Proven
                 && request.conflicts_with(&held.request)
         };
-        let late = |rest: &Rest| request.could_take_for_its_own(&rest.former);
+        let late = |rest: &Rest| request.accepts_late_connection_of(&rest.former);
         !self.at(port).any(mistaken) && !self.resting(port).any(late)
     }
 
     pub(super) fn is_vacant(&self, port: SocketAddr) -> bool {
-        self.at(port).all(|held| held.progress == Progress::Proven)
+        self.at(port)
+            .all(|held| held.progress == LeaseProgress::Proven)
             && self.resting(port).next().is_none()
     }
 
@@ -154,4 +157,4 @@ impl Client {
 
 /// How long a client may have a port that another one waits for, if it has connected and begins no transfer. A distant
 /// client connects and sends its command within two round trips.
-const IDLE_AT_MOST: Duration = Duration::from_secs(2);
+const MAX_IDLE: Duration = Duration::from_secs(2);

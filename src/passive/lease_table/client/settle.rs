@@ -1,16 +1,18 @@
-//! Deciding what can be decided at a port: which unnamed connection is a lease's for being alone, and which lease can't be
-//! told from others any more.
+//! Deciding what can be decided at a port: which unnamed connection belongs to a lease because it was alone, and which
+//! lease has become ambiguous.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::super::{ConnectionId, Doubt, Effect, Identity, LeaseEnd, LeaseId, Refused, Standing};
-use super::{Client, Connection, Held, Progress, Word};
+use super::super::{
+    Ambiguity, Attribution, ConnectionId, Effect, Identity, LeaseEnd, LeaseId, ResetReason,
+};
+use super::{Claim, ClientLeases, Connection, GrantedLease, LeaseProgress};
 
-impl Client {
+impl ClientLeases {
     /// Decides whatever can be decided at a port now.
     pub(super) fn settle(&mut self, port: SocketAddr, now: Instant, effects: &mut Vec<Effect>) {
-        self.dismiss_those_that_nobody_expects(port, effects);
+        self.dismiss_unexpected(port, effects);
         let dependent = self.at(port).filter(|held| held.depends_on_being_alone());
         // There is one, unless one of them became so after its grant.
         let dependent: Vec<LeaseId> = dependent.map(|held| held.id).collect();
@@ -19,28 +21,24 @@ impl Client {
         }
     }
 
-    pub(super) fn dismiss_those_that_nobody_expects(
-        &mut self,
-        port: SocketAddr,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn dismiss_unexpected(&mut self, port: SocketAddr, effects: &mut Vec<Effect>) {
         let expecting = self.at(port).filter(|held| held.expects());
         let first = expecting.map(|held| held.granted).min();
         let is_over = |connection: &Connection| {
             connection.port == port && first.is_none_or(|first| connection.arrived < first)
         };
         while let Some(index) = self.connections.iter().position(is_over) {
-            let Connection { arrived, word, .. } = self.connections[index];
+            let Connection { arrived, claim, .. } = self.connections[index];
             // Or else the lease that it may have been meant for has ended.
             let others_came = self.at(port).any(|held| held.granted < arrived);
             let refused = if others_came {
-                Refused::Stranger
+                ResetReason::Stranger
             } else {
-                Refused::TooLate
+                ResetReason::TooLate
             };
             self.dismiss(index, refused, effects);
-            // One that has named a session is no other lease's.
-            if !matches!(word, Word::Behind(_)) {
+            // One that has named a session can't belong to another lease.
+            if !matches!(claim, Claim::QueuedBehind(_)) {
                 self.mark_stranger(port, arrived);
             }
         }
@@ -64,65 +62,65 @@ impl Client {
                 (connection.id, could)
             })
             .collect();
-        let doubt = if held.another_came {
-            Some(Doubt::AnotherConnection)
+        let ambiguity = if held.another_came {
+            Some(Ambiguity::AnotherConnection)
         } else if held.late_one_expected {
-            Some(Doubt::LateConnection)
+            Some(Ambiguity::LateConnection)
         } else if others.iter().filter(|(_, could)| *could).count() > 1 {
-            Some(Doubt::AnotherConnection)
+            Some(Ambiguity::AnotherConnection)
         } else {
             None
         };
-        let standing = match (held.progress, others.as_slice(), doubt) {
-            (Progress::Alone, _, Some(doubt)) => Standing::Ambiguous(doubt),
-            (Progress::Alone, [], None) => Standing::Certain,
-            (Progress::Alone, _, None) => Standing::Unsettled,
+        let attribution = match (held.progress, others.as_slice(), ambiguity) {
+            (LeaseProgress::Alone, _, Some(ambiguity)) => Attribution::Ambiguous(ambiguity),
+            (LeaseProgress::Alone, [], None) => Attribution::Certain,
+            (LeaseProgress::Alone, _, None) => Attribution::Unsettled,
             // Its name may yet prove that it is its own.
-            (Progress::NamedBy(_) | Progress::Proven, _, _) => Standing::Certain,
-            (Progress::Pending, _, Some(doubt)) => {
+            (LeaseProgress::NamedBy(_) | LeaseProgress::Proven, _, _) => Attribution::Certain,
+            (LeaseProgress::Pending, _, Some(ambiguity)) => {
                 if held.request.identity == Identity::Address {
-                    Standing::Ambiguous(doubt)
+                    Attribution::Ambiguous(ambiguity)
                 } else {
                     let unnamed = others.iter().filter(|(_, could)| *could);
                     let unnamed: Vec<ConnectionId> = unnamed.map(|(id, _)| *id).collect();
-                    self.refuse_unnamed(id, &unnamed, doubt, effects);
-                    Standing::Certain
+                    self.refuse_unnamed(id, &unnamed, ambiguity, effects);
+                    Attribution::Certain
                 }
             }
-            (Progress::Pending, _, None) => {
+            (LeaseProgress::Pending, _, None) => {
                 // Others that are there may still name their sessions.
                 let own = others.iter().find(|(_, could)| *could);
                 if let Some(index) = own.and_then(|(own, _)| self.position(*own)) {
-                    self.hand(index, id, Progress::Alone, effects);
+                    self.assign(index, id, LeaseProgress::Alone, effects);
                     return self.settle_lease(id, now, effects);
                 }
-                Standing::Certain
+                Attribution::Certain
             }
         };
-        if let Standing::Ambiguous(doubt) = standing {
-            return self.give_up(id, doubt, now, effects);
+        if let Attribution::Ambiguous(ambiguity) = attribution {
+            return self.give_up(id, ambiguity, now, effects);
         }
         if let Some(held) = self.lease_mut(id)
-            && held.standing != standing
+            && held.attribution != attribution
         {
-            held.standing = standing;
-            effects.push(Effect::Standing(id, standing));
+            held.attribution = attribution;
+            effects.push(Effect::Attribution(id, attribution));
         }
     }
 
-    /// Resets connections that name nothing: nothing tells whether one of them is the lease's. One that names its session
-    /// may still come.
+    /// Resets connections that name no session: it is unknown whether one of them is the lease's. One that names its
+    /// session may still come.
     pub(super) fn refuse_unnamed(
         &mut self,
         lease: LeaseId,
         unnamed: &[ConnectionId],
-        doubt: Doubt,
+        ambiguity: Ambiguity,
         effects: &mut Vec<Effect>,
     ) {
         for id in unnamed {
             if let Some(index) = self.position(*id) {
-                effects.push(Effect::TurnedAway(lease, Some(doubt)));
-                self.dismiss(index, Refused::Stranger, effects);
+                effects.push(Effect::Refused(lease, Some(ambiguity)));
+                self.dismiss(index, ResetReason::Stranger, effects);
             }
         }
         if let Some(held) = self.lease_mut(lease) {
@@ -134,26 +132,26 @@ impl Client {
     pub(super) fn give_up(
         &mut self,
         id: LeaseId,
-        doubt: Doubt,
+        ambiguity: Ambiguity,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        effects.push(Effect::Standing(id, Standing::Ambiguous(doubt)));
+        effects.push(Effect::Attribution(id, Attribution::Ambiguous(ambiguity)));
         self.end(id, LeaseEnd::Incomplete, now, effects);
     }
 
     /// The connections that may be the lease's own, as far as they have said: those that came to its port since its grant.
-    pub(super) fn others_of(&self, held: &Held) -> impl Iterator<Item = &Connection> {
+    pub(super) fn others_of(&self, held: &GrantedLease) -> impl Iterator<Item = &Connection> {
         let (port, granted) = (held.port, held.granted);
         self.connections.iter().filter(move |connection| {
             connection.port == port
                 && connection.arrived > granted
-                && !matches!(connection.word, Word::Behind(_))
+                && !matches!(connection.claim, Claim::QueuedBehind(_))
         })
     }
 }
 
 /// Whether a connection has said all that it needs to be the lease's for being alone.
-fn could_be_taken(connection: &Connection, held: &Held) -> bool {
-    connection.word == Word::Unnamed || held.request.identity == Identity::Address
+fn could_be_taken(connection: &Connection, held: &GrantedLease) -> bool {
+    connection.claim == Claim::Unnamed || held.request.identity == Identity::Address
 }

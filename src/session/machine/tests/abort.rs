@@ -1,8 +1,8 @@
-//! ABOR: two replies for the client, whatever the backend makes of it.
+//! ABOR: two replies for the client, independent of the backend's.
 
 use super::*;
 
-/// What the client hears after ABOR in a download, when the backend says all this.
+/// The replies to the client after ABOR in a download, for these replies of the backend.
 fn aborted(replies: &[&str]) -> Vec<u16> {
     let mut session = Session::running("RETR x");
     session.backend("150 Here").actions();

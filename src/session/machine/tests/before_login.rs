@@ -129,7 +129,7 @@ fn auth_forgets_settings_made_in_clear_text() {
 fn commands_queued_behind_auth_end_the_session() {
     let mut session = Session::logged_in_in_clear_text();
     session.client("PASV").backend("227 x (1,2,3,4,5,6)");
-    session.prepared(Prepared::Passive(5000)).client("LIST");
+    session.prepared(PreparedPort::Passive(5000)).client("LIST");
     session.client("AUTH TLS").client("USER b.lab|mallory");
     session.data(DataEvent::BackendOpen).backend("550 No");
     assert_eq!(session.ending(), Some(Ending::Abuse));
@@ -158,7 +158,7 @@ fn auth_after_a_login_in_clear_text_begins_anew() {
     session.client("AUTH TLS");
     assert!(session.has(&Action::HangUp));
     session.event(Event::Secured { sni: None }).actions();
-    // The user, the backend and EPSV ALL are forgotten: all of it may have come from anybody.
+    // The user, the backend and EPSV ALL are discarded: all of it may have been injected.
     assert_eq!(session.answer("PWD"), 530);
     assert_eq!(session.answer("PASS x"), 503);
     session.client("USER al").dialled(false).backend("230 In");

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::ftp::address::Announced;
+use crate::ftp::address::AnnouncedEndpoint;
 use crate::session::machine::DataFailure;
 
 fn client_address(session: &mut Session) -> Option<ClientData> {
@@ -20,7 +20,7 @@ fn pasv_announces_the_address_the_client_reached_and_never_the_backends() {
     assert_eq!(session.sent(), ["PASV"]);
     session.backend("227 x (10,0,0,1,7,208)");
     assert!(session.has(&Action::PrepareData {
-        backend: BackendData::Passive(Announced {
+        backend: BackendData::Passive(AnnouncedEndpoint {
             port: 2000,
             address: Some(Ipv4Addr::new(10, 0, 0, 1)),
         }),
@@ -28,7 +28,7 @@ fn pasv_announces_the_address_the_client_reached_and_never_the_backends() {
         protection: Protection::Private,
     }));
     session.actions();
-    session.prepared(Prepared::Passive(5000));
+    session.prepared(PreparedPort::Passive(5000));
     assert_eq!(
         session.replies(),
         ["227 Entering Passive Mode (192,0,2,1,19,136)"]
@@ -41,9 +41,9 @@ fn a_refused_epsv_is_remembered() {
     session.client("EPSV").backend("500 What?");
     assert_eq!(session.sent(), ["EPSV", "PASV"]);
     session.backend("227 x (10,0,0,1,8,0)");
-    assert!(session.has(&Action::Avoid(Ways::NONE.and(Way::Epsv))));
+    assert!(session.has(&Action::Avoid(PortMethods::NONE.and(PortMethod::Epsv))));
     session.actions();
-    session.prepared(Prepared::Passive(5000));
+    session.prepared(PreparedPort::Passive(5000));
     assert_eq!(
         session.replies(),
         ["229 Entering Extended Passive Mode (|||5000|)"]
@@ -102,7 +102,7 @@ fn active_mode_leads_only_to_the_client_itself() {
         client_address(&mut session),
         Some(ClientData::Active(target))
     );
-    session.prepared(Prepared::Active);
+    session.prepared(PreparedPort::Active);
     assert_eq!(session.codes(), [200]);
     let mut off = Session::logged_in_with(
         Terms {
@@ -120,7 +120,7 @@ fn a_refused_port_makes_an_earlier_one_forgotten() {
     session
         .client("PORT 192,0,2,7,8,0")
         .backend("229 x (|||2000|)");
-    session.prepared(Prepared::Active).actions();
+    session.prepared(PreparedPort::Active).actions();
     session.client("PORT 192,0,2,8,8,0");
     assert!(session.has(&Action::DropData));
     session.actions();
@@ -154,7 +154,7 @@ fn without_a_port_on_either_leg_the_answer_is_425() {
         assert_eq!(session.codes(), [425], "{refused}");
     }
     session.client("EPSV").backend("229 x (|||2000|)");
-    session.prepared(Prepared::NoPort);
+    session.prepared(PreparedPort::NoPort);
     assert!(session.has(&Action::DropData));
     assert_eq!(session.codes(), [425]);
     assert_eq!(session.answer("LIST"), 425);
@@ -164,11 +164,11 @@ fn without_a_port_on_either_leg_the_answer_is_425() {
 fn a_new_data_port_takes_the_place_of_the_old_one() {
     let mut session = Session::logged_in();
     session.client("PASV").backend("229 x (|||2000|)");
-    session.prepared(Prepared::Passive(5000)).actions();
+    session.prepared(PreparedPort::Passive(5000)).actions();
     session.client("EPSV");
     assert!(session.has(&Action::DropData));
     session.backend("229 x (|||2001|)").actions();
-    session.prepared(Prepared::Passive(5001)).client("LIST");
+    session.prepared(PreparedPort::Passive(5001)).client("LIST");
     assert_eq!(session.machine.wait(), Wait::Data);
 }
 
@@ -177,7 +177,7 @@ fn the_backend_sees_commands_in_the_clients_order() {
     let mut session = Session::logged_in();
     session.client("PRET RETR x").backend("200 Yes");
     session.client("PASV").backend("229 x (|||2000|)");
-    session.prepared(Prepared::Passive(5000));
+    session.prepared(PreparedPort::Passive(5000));
     session.client("REST 100").backend("350 Go on");
     session.client("RETR x").data(DataEvent::BackendOpen);
     assert_eq!(
@@ -192,7 +192,7 @@ fn epsv_all_outlives_transfers_aborted_ones_and_logins() {
     assert_eq!(session.answer("EPSV ALL"), 200);
     for transfer in ["RETR x", "STOR x"] {
         session.client("EPSV").backend("229 x (|||2000|)");
-        session.prepared(Prepared::Passive(5000));
+        session.prepared(PreparedPort::Passive(5000));
         session.client(transfer).connected(transfer);
         session.client("ABOR");
         session.backend("426 T").backend("226 A").backend("200 N");
@@ -203,7 +203,7 @@ fn epsv_all_outlives_transfers_aborted_ones_and_logins() {
     assert_eq!(session.answer("PORT 192,0,2,7,8,0"), 503);
 }
 
-/// A session at a site whose backends are asked like this.
+/// A session at a site whose backends are asked by this method.
 fn at_site_with(passive_mode: PassiveMode, ipv6: bool) -> Session {
     let site = Site {
         passive_mode,
@@ -241,7 +241,7 @@ fn a_refusal_for_the_moment_is_not_remembered() {
     assert_eq!(session.sent(), ["PASV", "EPSV"]);
     let avoids = |action: &Action| matches!(action, Action::Avoid(_));
     assert!(!session.actions().iter().any(avoids));
-    session.prepared(Prepared::Passive(5000)).actions();
+    session.prepared(PreparedPort::Passive(5000)).actions();
     session.client("PASV");
     assert_eq!(session.sent(), ["PASV"]);
 }
@@ -256,7 +256,11 @@ fn a_backend_without_passive_mode_is_told_where_to_connect_to() {
     assert_eq!(session.sent(), ["PORT 10,0,0,2,23,112"]);
     session.backend("200 PORT is fine");
     // Whether it gets through to us is not known yet.
-    let avoid = Action::Avoid(Ways::NONE.and(Way::Epsv).and(Way::Pasv));
+    let avoid = Action::Avoid(
+        PortMethods::NONE
+            .and(PortMethod::Epsv)
+            .and(PortMethod::Pasv),
+    );
     assert!(!session.has(&avoid));
     assert!(session.has(&Action::PrepareData {
         backend: BackendData::Active,
@@ -264,7 +268,7 @@ fn a_backend_without_passive_mode_is_told_where_to_connect_to() {
         protection: Protection::Private,
     }));
     session.actions();
-    session.prepared(Prepared::Passive(5000));
+    session.prepared(PreparedPort::Passive(5000));
     assert_eq!(session.codes(), [227]);
     session.client("RETR x").data(DataEvent::BackendOpen);
     session.backend("150 x").backend("226 y");
@@ -304,7 +308,7 @@ fn a_backend_that_hangs_up_at_epsv_is_asked_by_pasv_in_the_next_session() {
     for ended in [Event::BackendGone, Event::Expired] {
         let mut session = Session::logged_in();
         session.client("EPSV").event(ended);
-        assert!(session.has(&Action::Avoid(Ways::NONE.and(Way::Epsv))));
+        assert!(session.has(&Action::Avoid(PortMethods::NONE.and(PortMethod::Epsv))));
         assert_eq!(session.ending(), Some(Ending::BackendLost));
     }
     // Where there is nothing else that may be better, chance must not decide.
@@ -318,7 +322,7 @@ fn a_backend_that_hangs_up_at_epsv_is_asked_by_pasv_in_the_next_session() {
         ipv6: false,
         welcome: None,
         protection: BackendProtection::Settled,
-        avoid: Ways::NONE.and(Way::Epsv),
+        avoid: PortMethods::NONE.and(PortMethod::Epsv),
     })));
     next.backend("230 In").actions();
     next.client("EPSV");
@@ -352,7 +356,7 @@ fn a_port_of_the_backends_that_is_not_reached_has_it_asked_in_the_other_way() {
     session.data(DataEvent::SourceEnded { proven: true });
     session.data(DataEvent::Finished);
     assert_eq!(session.verdict(), Some(Verdict::Complete));
-    assert!(session.has(&Action::Avoid(Ways::NONE.and(Way::Epsv))));
+    assert!(session.has(&Action::Avoid(PortMethods::NONE.and(PortMethod::Epsv))));
     session.actions();
     session.client("EPSV");
     assert_eq!(session.sent(), ["PASV"]);
@@ -366,7 +370,7 @@ fn a_backend_none_of_whose_ports_is_reached_costs_the_transfer_alone() {
     session.event(listening_at("10.0.0.2:6000"));
     session.backend("500 No PORT").actions();
     assert_eq!(session.machine.wait(), Wait::Command);
-    // Nobody knows any better.
+    // No information to decide by.
     session.client("EPSV");
     assert_eq!(session.sent(), ["EPSV"]);
 }
@@ -375,7 +379,7 @@ fn a_backend_none_of_whose_ports_is_reached_costs_the_transfer_alone() {
 fn with_an_offset_the_backend_is_not_asked_again_but_the_next_time() {
     let mut session = Session::logged_in();
     session.client("EPSV").backend("229 x (|||2000|)");
-    session.prepared(Prepared::Passive(5000));
+    session.prepared(PreparedPort::Passive(5000));
     session.client("REST 5").backend("350 At 5");
     session.client("RETR x").actions();
     session.data(DataEvent::BackendNotReached);

@@ -129,7 +129,7 @@ fn a_login_again_is_not_held_to_the_deadline_of_the_first() {
 fn a_login_again_gives_the_data_port_back() {
     let mut session = Session::logged_in();
     session.client("EPSV").backend("229 x (|||2000|)");
-    session.prepared(Prepared::Passive(5000)).actions();
+    session.prepared(PreparedPort::Passive(5000)).actions();
     session.client("USER bo");
     assert!(session.has(&Action::DropData));
 }
@@ -243,7 +243,7 @@ fn unprotected() -> Session {
         ipv6: false,
         welcome: None,
         protection: BackendProtection::AfterLogin,
-        avoid: Ways::NONE,
+        avoid: PortMethods::NONE,
     })));
     session.backend("331 P").client("PASS x").actions();
     session
@@ -261,7 +261,7 @@ fn a_backend_that_knows_pbsz_only_behind_a_login_is_told_before_the_client_hears
     assert_eq!(session.sent(), ["PBSZ 0", "PROT P", "TYPE I"]);
     session.backend("200 Binary");
     assert_eq!(session.replies(), ["230 In"]);
-    // Told once.
+    // Replayed once.
     session.client("USER bo").backend("230 In").client("PWD");
     assert_eq!(session.sent(), ["USER bo", "PWD"]);
 }

@@ -25,7 +25,7 @@ use crate::config::{
 use crate::ftp::command::{BadCommand, Command, Direction};
 use crate::ftp::line::Line;
 use crate::ftp::reply::{Reply, ReplyParser};
-use crate::ftp::server::{BackendProtection, Way, Ways};
+use crate::ftp::server::{BackendProtection, PortMethod, PortMethods};
 use crate::observe::metrics::{LoginResult, Verdict};
 
 /// A session between a client, the sites `a` (default), `b` and `c`, and the machine.
@@ -163,7 +163,9 @@ impl Session {
         let mut session = Self::logged_in();
         session.client("PROT C");
         session.client("EPSV").backend("229 x (|||2000|)");
-        session.prepared(Prepared::Passive(5000)).client(transfer);
+        session
+            .prepared(PreparedPort::Passive(5000))
+            .client(transfer);
         session.connected(transfer).actions();
         session
     }
@@ -183,7 +185,7 @@ impl Session {
         session
             .client("EPSV")
             .backend("229 x (|||2000|)")
-            .prepared(Prepared::Passive(5000))
+            .prepared(PreparedPort::Passive(5000))
             .client(transfer);
         session.actions.clear();
         session
@@ -214,7 +216,7 @@ impl Session {
             ipv6,
             welcome: None,
             protection: BackendProtection::Settled,
-            avoid: Ways::NONE,
+            avoid: PortMethods::NONE,
         })))
     }
 
@@ -223,11 +225,11 @@ impl Session {
             ipv6: false,
             welcome: Some(reply(text)),
             protection: BackendProtection::Settled,
-            avoid: Ways::NONE,
+            avoid: PortMethods::NONE,
         })))
     }
 
-    pub fn prepared(&mut self, prepared: Prepared) -> &mut Self {
+    pub fn prepared(&mut self, prepared: PreparedPort) -> &mut Self {
         self.event(Event::Prepared(prepared))
     }
 
@@ -247,7 +249,7 @@ impl Session {
         std::mem::take(&mut self.actions)
     }
 
-    /// What the client was told since the last look, which forgets all else.
+    /// What the client was sent since the last call; discards everything else.
     pub fn replies(&mut self) -> Vec<String> {
         self.texts(|action| match action {
             Action::Reply(bytes) => Some(bytes),
@@ -255,11 +257,13 @@ impl Session {
         })
     }
 
-    /// What the backend was told since the last look; the rest stays to be looked at.
+    /// What the backend was sent since the last call; the rest stays queued.
     pub fn sent(&self) -> Vec<String> {
         let sent = self.actions.iter().filter_map(|action| match action {
             Action::Send(bytes) => Some(text(bytes)),
-            Action::Guess(command) => Some(String::from_utf8_lossy(command.line()).into_owned()),
+            Action::Authenticate(command) => {
+                Some(String::from_utf8_lossy(command.line()).into_owned())
+            }
             _ => None,
         });
         sent.collect()
@@ -270,7 +274,7 @@ impl Session {
         actions.iter().filter_map(which).map(text).collect()
     }
 
-    /// The codes of what the client was told since the last look.
+    /// The codes of what the client was sent since the last call.
     pub fn codes(&mut self) -> Vec<u16> {
         let replies = self.replies();
         replies
@@ -289,7 +293,7 @@ impl Session {
         }
     }
 
-    /// How the session ended, if it did; the rest stays to be looked at.
+    /// How the session ended, if it did; the rest stays queued.
     pub fn ending(&self) -> Option<Ending> {
         self.actions.iter().find_map(|action| match action {
             Action::Close(ending) => Some(*ending),
@@ -297,7 +301,7 @@ impl Session {
         })
     }
 
-    /// The site that is dialled; the rest stays to be looked at.
+    /// The site that is dialled; the rest stays queued.
     pub fn dials(&self) -> Vec<String> {
         let dials = self.actions.iter().filter_map(|action| match action {
             Action::Dial(route) => Some(route.site.name.clone()),
@@ -306,7 +310,7 @@ impl Session {
         dials.collect()
     }
 
-    /// The verdict on the transfer; the rest stays to be looked at.
+    /// The verdict on the transfer; the rest stays queued.
     pub fn verdict(&self) -> Option<Verdict> {
         self.actions.iter().find_map(|action| match action {
             Action::Record(Record::Transfer { outcome, .. }) => Some(outcome.verdict()),
@@ -314,7 +318,7 @@ impl Session {
         })
     }
 
-    /// How the transfer ended; the rest stays to be looked at.
+    /// How the transfer ended; the rest stays queued.
     pub fn outcome(&self) -> Option<Outcome> {
         self.actions.iter().find_map(|action| match action {
             Action::Record(Record::Transfer { outcome, .. }) => Some(outcome.clone()),

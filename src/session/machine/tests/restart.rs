@@ -1,4 +1,4 @@
-//! REST and RANG, and transfers that their backend never hears of.
+//! REST and RANG before transfers that never reach their backend.
 
 use super::*;
 use crate::session::machine::DataFailure;
@@ -9,14 +9,14 @@ fn restarting() -> Session {
     session
         .client("EPSV")
         .backend("229 x (|||2000|)")
-        .prepared(Prepared::Passive(5000))
+        .prepared(PreparedPort::Passive(5000))
         .client("REST 5")
         .backend("350 At 5");
     session.actions();
     session
 }
 
-/// The backend is told to forget, and the client is told nothing of it.
+/// The offset is cleared at the backend, and the client sees nothing of it.
 fn is_rewound(mut session: Session, codes: &[u16]) {
     assert_eq!(session.sent(), ["REST 0"]);
     assert_eq!(session.codes(), codes);

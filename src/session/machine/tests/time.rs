@@ -100,7 +100,7 @@ fn a_turn_at_a_passive_port_is_not_waited_for_on_the_backends_time() {
     assert_eq!(session.machine.wait(), Wait::Reply);
     session.backend("229 x (|||2000|)");
     assert_eq!(session.machine.wait(), Wait::Data);
-    session.prepared(Prepared::NoPort);
+    session.prepared(PreparedPort::NoPort);
     assert_eq!(session.codes(), [425]);
     assert_eq!(session.machine.wait(), Wait::Command);
 }

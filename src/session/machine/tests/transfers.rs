@@ -9,10 +9,10 @@ const PROVEN: DataEvent = DataEvent::SourceEnded { proven: true };
 fn a_download_ends_for_the_client_only_after_the_backends_2xx() {
     let mut session = Session::running("RETR x");
     session.backend("150 Here").data(PROVEN);
-    assert!(!session.has(&Action::ProceedData));
+    assert!(!session.has(&Action::FinishSink));
     assert_eq!(session.machine.wait(), Wait::FinalReply);
     session.backend("226 Done");
-    assert!(session.has(&Action::ProceedData));
+    assert!(session.has(&Action::FinishSink));
     assert_eq!(session.codes(), [150]);
     session.data(DataEvent::Finished);
     assert_eq!(session.verdict(), Some(Verdict::Complete));
@@ -25,7 +25,7 @@ fn an_early_226_on_a_download_is_held() {
     session.backend("150 Here").backend("226 Done");
     assert_eq!(session.codes(), [150]);
     session.data(PROVEN);
-    assert!(session.has(&Action::ProceedData));
+    assert!(session.has(&Action::FinishSink));
     session.data(DataEvent::Finished);
     assert_eq!(session.codes(), [226]);
 }
@@ -104,7 +104,9 @@ fn a_missing_final_reply_is_426() {
 fn the_protection_is_that_of_the_transfer_command() {
     let mut session = Session::logged_in();
     session.client("EPSV").backend("229 x (|||2000|)");
-    session.prepared(Prepared::Passive(5000)).client("PROT C");
+    session
+        .prepared(PreparedPort::Passive(5000))
+        .client("PROT C");
     session.client("RETR x");
     assert!(session.has(&Action::OpenData {
         direction: Direction::Download,
@@ -167,7 +169,7 @@ fn a_refusal_before_the_150_is_not_taken_for_the_answer_to_stat() {
 fn an_answer_to_a_stat_that_nobody_sent_completes_nothing() {
     let mut session = Session::running("RETR x");
     session.backend("150 Here").data(PROVEN).backend("211 Half");
-    assert!(!session.has(&Action::ProceedData));
+    assert!(!session.has(&Action::FinishSink));
     assert_eq!(session.ending(), Some(Ending::BackendLost));
 }
 
@@ -198,7 +200,7 @@ fn a_client_that_goes_aborts_the_transfer_unless_it_said_quit() {
     let mut quit = Session::running("STOR x");
     quit.client("QUIT").event(Event::ClientGone).data(PROVEN);
     quit.event(Event::Expired);
-    assert!(quit.has(&Action::ProceedData));
+    assert!(quit.has(&Action::FinishSink));
     quit.data(DataEvent::Finished).backend("226 Done");
     assert_eq!(quit.ending(), Some(Ending::Quit));
 }
@@ -223,7 +225,7 @@ fn what_a_client_said_before_the_end_of_its_side_is_carried_out_and_answered() {
     let mut idle = Session::logged_in();
     idle.event(Event::ClientEnded);
     assert_eq!(idle.ending(), Some(Ending::ClientGone));
-    // Who can't hear the answer gets none.
+    // A client that is gone gets no reply.
     let mut lost = Session::logged_in();
     lost.client("DELE x").event(Event::ClientEnded);
     lost.event(Event::ClientGone);
@@ -327,7 +329,7 @@ fn a_200_before_the_150_says_nothing_about_the_end() {
         session.backend("200 Fine").backend("150 Here").data(PROVEN);
         assert_eq!(session.codes(), [150]);
         if transfer == "LIST" {
-            assert!(!session.has(&Action::ProceedData));
+            assert!(!session.has(&Action::FinishSink));
             session.backend("226 Done").data(DataEvent::Finished);
         } else {
             session.event(Event::Expired);
@@ -356,7 +358,7 @@ fn where_data_has_to_be_private_a_transfer_without_prot_p_is_521() {
     session.secured("AUTH TLS", None).client("USER al");
     session.dialled(false).backend("230 In").client("EPSV");
     session.backend("229 x (|||2000|)");
-    session.prepared(Prepared::Passive(5000)).actions();
+    session.prepared(PreparedPort::Passive(5000)).actions();
     for line in ["RETR x", "STOR x", "LIST", "MLSD"] {
         assert_eq!(session.answer(line), 521, "{line}");
     }
@@ -415,7 +417,7 @@ fn a_reply_to_a_transfer_that_comes_twice_counts_once_and_is_fenced_off_from_the
         assert!(session.machine.wants_command());
         // It is known now, and the second one may come late.
         session.client("EPSV").backend("229 x (|||2000|)");
-        session.prepared(Prepared::Passive(5000)).client("LIST");
+        session.prepared(PreparedPort::Passive(5000)).client("LIST");
         session.data(DataEvent::BackendOpen).backend("150 x");
         session.data(DataEvent::SourceEnded { proven: true });
         session.backend("226 Done").actions();

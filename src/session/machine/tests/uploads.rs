@@ -1,4 +1,4 @@
-//! How an upload ends: whether the end of its data connection is that of the file, and what speaks against it.
+//! How an upload ends: whether the end of its data connection is that of the file, and the signs against it.
 
 use super::*;
 use crate::session::machine::DataFailure;
@@ -14,7 +14,7 @@ fn an_upload_ends_for_the_backend_only_after_the_clients_end() {
     assert_eq!(session.machine.wait(), Wait::PendingInput);
     assert_eq!(session.actions(), []);
     session.event(Event::Expired);
-    assert_eq!(session.actions(), [Action::ProceedData]);
+    assert_eq!(session.actions(), [Action::FinishSink]);
     session.data(DataEvent::Finished);
     assert_eq!(session.machine.wait(), Wait::FinalReply);
     session.backend("226 Done");
@@ -41,12 +41,12 @@ fn a_plain_uploads_fin_waits_for_an_abor_that_may_be_under_way() {
     let mut session = Session::running("STOR x");
     session.backend("150 Go").data(UNPROVEN);
     assert_eq!(session.machine.wait(), Wait::UploadGrace);
-    assert!(!session.has(&Action::ProceedData));
+    assert!(!session.has(&Action::FinishSink));
     session.event(Event::Expired);
-    assert!(session.has(&Action::ProceedData));
+    assert!(session.has(&Action::FinishSink));
     let mut cancelled = Session::running("STOR x");
     cancelled.backend("150 Go").data(UNPROVEN).client("ABOR");
-    assert!(!cancelled.has(&Action::ProceedData));
+    assert!(!cancelled.has(&Action::FinishSink));
     assert_eq!(cancelled.sent(), ["ABOR"]);
 }
 
@@ -61,7 +61,7 @@ fn a_client_that_goes_takes_a_plain_upload_with_it_though_it_said_quit() {
         assert_eq!(session.verdict(), Some(Verdict::FailedClient));
         assert_eq!(session.ending(), Some(Ending::ClientGone));
     }
-    // It has been judged by then.
+    // It has been decided by then.
     let mut whole = Session::running_in_clear_text("STOR x");
     whole.backend("150 Go").client("QUIT").data(UNPROVEN);
     whole.event(Event::Expired).event(Event::ClientGone);
@@ -120,7 +120,7 @@ fn the_command_of_an_upload_waits_for_its_clients_data_connection() {
         assert_eq!(session.machine.wait(), Wait::Data);
         session.data(DataEvent::ClientConnected);
         assert_eq!(session.sent(), [transfer]);
-        assert!(session.has(&Action::BeginData));
+        assert!(session.has(&Action::CommandSent));
     }
 }
 
@@ -147,7 +147,7 @@ fn an_upload_whose_client_does_not_connect_never_reaches_the_backend() {
     assert_eq!(quit.codes(), [425, 221]);
 }
 
-/// An upload whose backend has been told the end, and has yet to close.
+/// An upload whose backend has been sent the end of the file, and has yet to close.
 fn ended() -> Session {
     let mut session = Session::running_in_clear_text("STOR x");
     session.backend("150 Go").data(UNPROVEN);
@@ -203,7 +203,7 @@ fn a_plain_upload_that_begins_when_its_client_is_gone_is_cut() {
         .data(DataEvent::Finished);
     session.actions();
     session.backend("229 x (|||2000|)");
-    session.prepared(Prepared::Passive(5000));
+    session.prepared(PreparedPort::Passive(5000));
     assert_eq!(session.verdict(), Some(Verdict::FailedClient));
     assert_eq!(session.ending(), Some(Ending::ClientGone));
 }

@@ -1,9 +1,9 @@
-//! Bringing the backend back into step in the middle of a transfer, whoever gave the transfer up.
+//! Resynchronises with the backend in the middle of a transfer, whichever side ended the transfer.
 //!
-//! The backend has to hear of it, too: ABOR tells it, and a NOOP is the fence. Some servers answer an ABOR once and some
-//! twice; whatever comes before the NOOP's 200 belongs to the transfer and the ABOR, so both ends are in step again without
-//! guessing. ABOR goes out before the reset, since pyftpdlib takes even a reset for the end of the file. NOOP goes out at
-//! the first reply: in a transfer Pure-FTPd throws away whatever has come behind an ABOR.
+//! The backend has to end it, too: by ABOR, with a NOOP as the fence. Some servers answer an ABOR once and some twice;
+//! whatever comes before the NOOP's 200 belongs to the transfer and the ABOR, so both ends are synchronised again
+//! without guessing. ABOR goes out before the reset, since pyftpdlib takes even a reset for the end of the file. NOOP
+//! goes out at the first reply: in a transfer Pure-FTPd throws away whatever has come behind an ABOR.
 
 use super::super::context::Context;
 use super::super::{Action, ProtocolError, State};
@@ -12,7 +12,7 @@ use crate::ftp::answer;
 use crate::ftp::reply::{Class, Reply};
 use crate::observe::metrics::Verdict;
 
-/// A transfer that has been given up, and whose backend is on its way back into step.
+/// A transfer that has been ended early, and whose backend is being resynchronised.
 #[derive(Debug)]
 pub(in super::super) struct Aborting {
     pub(super) details: Box<Details>,
@@ -106,7 +106,7 @@ impl Aborting {
 
     /// The backend has answered all that it was sent, or will not answer the rest.
     fn resynchronised(mut self, cx: &mut Context) -> State {
-        if !self.replies.iter().any(speaks_of_transfer) {
+        if !self.replies.iter().any(is_about_transfer) {
             return State::Transfer(Transfer::Aborting(self))
                 .drop_backend(ProtocolError::AbortIgnored, cx);
         }
@@ -119,7 +119,7 @@ impl Aborting {
 }
 
 impl Details {
-    /// Tells the client how the transfer ended, in the backend's words where it had some.
+    /// Sends the client the result of the transfer, by the backend's reply where it has sent one.
     fn end_aborted(
         self: Box<Self>,
         reason: AbortReason,
@@ -132,8 +132,8 @@ impl Details {
                 let done = replies
                     .iter()
                     .rfind(|reply| reply.class() == Class::Completion);
-                // RFC 959 §4.1.3: a 426 for the transfer, then a 226 for the ABOR. A 226 for the transfer would speak
-                // of bytes that never reached the client.
+                // RFC 959 §4.1.3: a 426 for the transfer, then a 226 for the ABOR. A 226 for the transfer would claim
+                // bytes that never reached the client.
                 cx.forward_or(failure, answer::TRANSFER_ABORTED);
                 cx.forward_or(done, answer::ABORT_DONE);
                 self.end(Outcome::Aborted(AbortedBy::Client), cx)
@@ -150,6 +150,6 @@ impl Details {
 /// Whether a reply says something about the transfer, be it the ABOR's. A 225 alone says that there is none: pyftpdlib has
 /// put the file off until it accepts its data connection, and would send it over the next one, in front of the next file. A
 /// server that knows no ABOR says as little.
-fn speaks_of_transfer(reply: &Reply) -> bool {
+fn is_about_transfer(reply: &Reply) -> bool {
     !matches!(reply.number(), 200..=225 | 500..=504)
 }

@@ -14,22 +14,22 @@ pub(super) struct Confirmed {
 }
 
 /// The backend says one thing after the other, which would keep the session from its data connections.
-pub(super) struct NeverEnding;
+pub(super) struct TooManyReplies;
 
 impl Confirmed {
-    pub fn by(reply: Reply) -> Self {
+    pub fn new(reply: Reply) -> Self {
         Self {
             reply,
             surplus: Surplus::None,
         }
     }
 
-    /// Another 2xx. The first one counts; what becomes of this one is seen when the transfer has ended.
-    pub fn and_again(&mut self, reply: &Reply) -> Result<(), NeverEnding> {
+    /// Another 2xx. The first one counts; this one is handled when the transfer has ended.
+    pub fn repeat(&mut self, reply: &Reply) -> Result<(), TooManyReplies> {
         self.surplus = match self.surplus {
             Surplus::None if *reply == self.reply => Surplus::Same,
             Surplus::None | Surplus::Same => Surplus::Other,
-            Surplus::Other => return Err(NeverEnding),
+            Surplus::Other => return Err(TooManyReplies),
         };
         Ok(())
     }

@@ -30,7 +30,7 @@ pub(in super::super) struct Details {
 impl Details {
     /// Whether a reply can only be meant for a STAT: 211 to 213, or "not here", which before a 1yz would be the transfer's
     /// own refusal.
-    pub fn stat_is_answered_by(&self, reply: &Reply) -> bool {
+    pub fn is_stat_reply(&self, reply: &Reply) -> bool {
         match reply.number() {
             211..=213 => true,
             500..=504 => self.begun,
@@ -46,7 +46,7 @@ impl Details {
     pub fn on_preliminary(&mut self, reply: &Reply, cx: &mut Context) {
         cx.forward(reply);
         if !std::mem::replace(&mut self.begun, true) {
-            cx.push(Action::ExpectData);
+            cx.push(Action::TransferStarted);
         }
     }
 
@@ -55,11 +55,11 @@ impl Details {
         // The reply first: a client that is still connecting or sending learns why.
         cx.forward(&reply);
         cx.push(Action::DropData);
-        let words = Box::new(reply.clone());
+        let refusal = Box::new(reply.clone());
         let outcome = if self.begun {
-            Outcome::Failed(Failure::Reply(words))
+            Outcome::Failed(Failure::Reply(refusal))
         } else {
-            Outcome::Refused(words)
+            Outcome::Refused(refusal)
         };
         self.end(outcome, cx)
             .after_final_reply(reply, Surplus::None, cx)
@@ -74,11 +74,14 @@ impl Details {
 
     /// Ends a transfer for which the client has its answer.
     pub fn end(self: Box<Self>, outcome: Outcome, cx: &mut Context) -> State {
-        let owed = NonZeroUsize::new(self.stats);
+        let pending_replies = NonZeroUsize::new(self.stats);
         let login = self.finish(outcome, cx);
-        match owed {
+        match pending_replies {
             // Many servers are deaf during a transfer and answer STAT after it.
-            Some(owed) => State::Forwarding(Forwarding { login, owed }),
+            Some(pending_replies) => State::Forwarding(Forwarding {
+                login,
+                pending_replies,
+            }),
             None => login.clear_rest(cx),
         }
     }

@@ -1,4 +1,4 @@
-//! A download or a listing whose command is with the backend.
+//! A download or a listing whose command has been sent to the backend.
 //!
 //! The client doesn't get its end of file before the backend's 2xx. That one may come first: IIS says 226 while the last
 //! bytes are still under way. A backend's end counts without close_notify: IIS never sends one, and its 2xx says the same.
@@ -14,14 +14,14 @@ use crate::ftp::reply::{Class, Reply};
 #[derive(Debug)]
 pub(in super::super) struct Download {
     pub(super) details: Box<Details>,
-    stage: Stage,
+    stage: DownloadStage,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum DownloadStage {
     /// Bytes come from the backend, whether it has said 2xx or not.
     Flowing(Option<Confirmed>),
-    /// The source is done, and the client waits for the backend's word.
+    /// The source is done, and the backend's reply is awaited.
     SourceEnded,
     /// The client's leg is being ended.
     Ending(Confirmed),
@@ -31,21 +31,23 @@ impl Download {
     pub(super) fn begin(details: Box<Details>) -> State {
         Self {
             details,
-            stage: Stage::Flowing(None),
+            stage: DownloadStage::Flowing(None),
         }
         .into()
     }
 
     pub fn on_data(mut self, event: DataEvent, cx: &mut Context) -> State {
         match (event, self.stage) {
-            (DataEvent::SourceEnded { .. }, Stage::Flowing(None)) => {
-                self.stage = Stage::SourceEnded;
+            (DataEvent::SourceEnded { .. }, DownloadStage::Flowing(None)) => {
+                self.stage = DownloadStage::SourceEnded;
                 self.into()
             }
-            (DataEvent::SourceEnded { .. }, Stage::Flowing(Some(confirmed))) => {
+            (DataEvent::SourceEnded { .. }, DownloadStage::Flowing(Some(confirmed))) => {
                 Self::proceed(self.details, confirmed, cx)
             }
-            (DataEvent::Finished, Stage::Ending(confirmed)) => confirmed.conclude(self.details, cx),
+            (DataEvent::Finished, DownloadStage::Ending(confirmed)) => {
+                confirmed.conclude(self.details, cx)
+            }
             (DataEvent::Failed(failure), stage) => {
                 self.stage = stage;
                 self.abort(AbortReason::Data(failure), cx)
@@ -58,8 +60,8 @@ impl Download {
     }
 
     fn proceed(details: Box<Details>, confirmed: Confirmed, cx: &mut Context) -> State {
-        cx.push(Action::ProceedData);
-        let stage = Stage::Ending(confirmed);
+        cx.push(Action::FinishSink);
+        let stage = DownloadStage::Ending(confirmed);
         Self { details, stage }.into()
     }
 
@@ -79,18 +81,18 @@ impl Download {
 
     fn on_completion(mut self, reply: Reply, cx: &mut Context) -> State {
         match &mut self.stage {
-            // Python's ftplib knows servers that say 200 and then 150. It tells nothing of the transfer's end.
-            Stage::Flowing(_) if reply.number() == 200 && !self.details.begun => {}
-            Stage::Flowing(confirmed @ None) => {
-                *confirmed = Some(Confirmed::by(reply));
+            // Python's ftplib knows servers that say 200 and then 150. It says nothing about the transfer's end.
+            DownloadStage::Flowing(_) if reply.number() == 200 && !self.details.begun => {}
+            DownloadStage::Flowing(confirmed @ None) => {
+                *confirmed = Some(Confirmed::new(reply));
                 // Without a 1yz before it there is none to wait for any more.
-                cx.push(Action::ExpectData);
+                cx.push(Action::TransferStarted);
             }
-            Stage::SourceEnded => {
-                return Self::proceed(self.details, Confirmed::by(reply), cx);
+            DownloadStage::SourceEnded => {
+                return Self::proceed(self.details, Confirmed::new(reply), cx);
             }
-            Stage::Flowing(Some(confirmed)) | Stage::Ending(confirmed) => {
-                if confirmed.and_again(&reply).is_err() {
+            DownloadStage::Flowing(Some(confirmed)) | DownloadStage::Ending(confirmed) => {
+                if confirmed.repeat(&reply).is_err() {
                     return State::from(self).drop_backend(ProtocolError::UnsolicitedReply, cx);
                 }
             }
@@ -100,8 +102,10 @@ impl Download {
 
     pub fn on_expired(self, cx: &mut Context) -> State {
         match self.stage {
-            Stage::SourceEnded => self.abort(AbortReason::Data(DataFailure::NoFinalReply), cx),
-            Stage::Flowing(_) | Stage::Ending(_) => {
+            DownloadStage::SourceEnded => {
+                self.abort(AbortReason::Data(DataFailure::NoFinalReply), cx)
+            }
+            DownloadStage::Flowing(_) | DownloadStage::Ending(_) => {
                 cx.unexpected(self.into(), "the end of a time that is not limited")
             }
         }
@@ -114,15 +118,15 @@ impl Download {
     /// Whether it is over for the backend.
     pub fn is_confirmed(&self) -> bool {
         match self.stage {
-            Stage::Flowing(Some(_)) | Stage::Ending(_) => true,
-            Stage::Flowing(None) | Stage::SourceEnded => false,
+            DownloadStage::Flowing(Some(_)) | DownloadStage::Ending(_) => true,
+            DownloadStage::Flowing(None) | DownloadStage::SourceEnded => false,
         }
     }
 
     pub fn wait(&self) -> Wait {
         match self.stage {
-            Stage::Flowing(_) | Stage::Ending(_) => Wait::Data,
-            Stage::SourceEnded => Wait::FinalReply,
+            DownloadStage::Flowing(_) | DownloadStage::Ending(_) => Wait::Data,
+            DownloadStage::SourceEnded => Wait::FinalReply,
         }
     }
 }

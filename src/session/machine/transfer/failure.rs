@@ -1,4 +1,4 @@
-//! What goes wrong with data connections: whose fault it is, and what the client and the operator are told.
+//! Faults of data connections: which side caused them, and the texts for client and operator.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,19 +11,19 @@ use crate::observe::metrics::Verdict;
 pub enum DataFailure {
     /// The client did not connect in time.
     NoClient,
-    /// The same, but somebody from this address came to its port meanwhile: the client behind another address, perhaps.
+    /// The same, but there was a connection from this address to its port: perhaps the client, behind another address.
     OnlyFrom(IpAddr),
     /// The client could not be reached in active mode.
     ClientUnreachable,
     /// The client's connection began with something else than TLS where PROT P is in force.
     ClientClearText,
-    /// The client's connection stayed silent where PROT P is in force: it may wait for a file in clear text.
+    /// The client's connection sent nothing where PROT P is in force: it may wait for a file in clear text.
     ClientSilent,
     /// The client's handshake failed.
     ClientHandshake,
     /// The client's handshake was a full one where session reuse is required.
     NotResumed,
-    /// Another connection of the client's address came to its data port, and nothing tells which one is the transfer's.
+    /// Another connection of the client's address came to its data port, and it is unknown which one is the transfer's.
     AnotherConnection,
     /// The connection of an earlier transfer may come to the data port, and nothing would tell it from this one's.
     LateConnection,
@@ -37,7 +37,7 @@ pub enum DataFailure {
     ClientSpeaksTls,
     /// The client's upload in clear text stood still, and then the load balancer ended it.
     ClientStalled,
-    /// The client said so much behind its plaintext upload that nobody can tell whether an ABOR is among it.
+    /// The client sent so many commands behind its plaintext upload that an ABOR may be among those unread.
     ClientUnheard,
     /// The client neither sent nor took a byte for too long.
     ClientIdle,
@@ -58,7 +58,7 @@ pub enum DataFailure {
 }
 
 impl DataFailure {
-    /// Whose fault it was.
+    /// The verdict for this failure.
     pub fn verdict(self) -> Verdict {
         match self {
             Self::NoClient
@@ -83,12 +83,12 @@ impl DataFailure {
             | Self::BackendIdle
             | Self::EarlyCompletion
             | Self::NoFinalReply
-            // Nobody else's fault either, and it is the backend that has to be brought back into step.
+            // Our own fault; it counts for the backend, which has to be resynchronised.
             | Self::Internal => Verdict::FailedBackend,
         }
     }
 
-    /// What the client is told, unless the backend has something better to say.
+    /// The reply to the client, unless the backend has sent a better one.
     pub(super) fn answer(self) -> Answer {
         match self {
             Self::NoClient | Self::OnlyFrom(_) => answer::NO_DATA_CONNECTION,
@@ -113,7 +113,7 @@ impl DataFailure {
         }
     }
 
-    /// The word for it in the log.
+    /// Its text in the log.
     fn as_str(self) -> &'static str {
         match self {
             Self::NoClient | Self::OnlyFrom(_) => "client opened no data connection",
@@ -145,8 +145,8 @@ impl DataFailure {
             Self::BackendHandshake => "tls handshake with the backend failed",
             Self::BackendLost => "backend's data connection broke",
             Self::BackendIdle => "backend moved no data",
-            Self::EarlyCompletion => "backend called the upload complete before its end",
-            Self::NoFinalReply => "backend gave no final reply",
+            Self::EarlyCompletion => "backend confirmed the upload before its end",
+            Self::NoFinalReply => "backend sent no final reply",
             Self::Internal => "internal error",
         }
     }

@@ -11,16 +11,16 @@
 //!    not complete ◀──NOOP's 200── Aborting
 //! ```
 //!
-//! `opening` waits for the data connections, and asks a backend whose data port can't be reached for another. `download` and
-//! `upload` judge the transfer while it runs. One that the client aborts, or that goes wrong on our side, has to be ended
-//! at the backend, too: see `abort`.
+//! `opening` waits for the data connections, and asks a backend whose data port can't be reached for another.
+//! `download` and `upload` handle it while it runs. One that the client aborts, or that fails on our side, has to be
+//! ended at the backend, too: see `abort`.
 //!
 //! # The verdict, which is the promise that Portcullis makes
 //!
-//! A transfer is complete only if its source ended in order, its sink took every byte, *and* the backend said 2xx. Until
-//! all three are known none of the peers is told that it is: a download's client doesn't get its end of file before the
-//! backend's 2xx, an upload's backend doesn't get its own before the client's end was judged. In every other case the
-//! sink's leg is reset and the client hears a 4xx or 5xx.
+//! A transfer is complete only if its source ended in order, its sink took every byte, *and* the backend said 2xx.
+//! Until all three are known neither peer is told so: a download's client doesn't get its end of file before the
+//! backend's 2xx, and an upload's backend doesn't get it before the client's end was checked. In every other case the
+//! sink's leg is reset and the client gets a 4xx or 5xx.
 
 mod abort;
 mod confirmed;
@@ -31,7 +31,7 @@ mod opening;
 mod outcome;
 mod upload;
 
-use super::context::{Client, Context};
+use super::context::{ClientPresence, Context};
 use super::queue::QueuedLine;
 use super::ready::LoggedIn;
 use super::{Action, DataEvent, Ending, Protection, ProtocolError, Record, State, Wait};
@@ -59,7 +59,7 @@ pub(super) enum Transfer {
     Upload(Upload),
     /// The backend has the command, and is to send a file or a listing.
     Download(Download),
-    /// The backend is brought back into step.
+    /// The backend is being resynchronised.
     Aborting(Aborting),
 }
 
@@ -70,7 +70,7 @@ pub(super) fn begin(
     direction: Direction,
     cx: &mut Context,
 ) -> State {
-    // PROT counts as it stands at the transfer command, not at PASV (RFC 4217 §8).
+    // PROT applies as set at the transfer command, not at PASV (RFC 4217 §8).
     let protection = cx.security.protection();
     if cx.terms.data_required && protection == Protection::Clear {
         // The data port stays: PROT P and the same command again are all it takes.
@@ -93,7 +93,7 @@ pub(super) fn begin(
         port,
     }))
     // It may have ended its side behind this command.
-    .without_a_client_that_is_needed(cx)
+    .abandon_if_client_needed(cx)
 }
 
 fn refuse(login: Box<LoggedIn>, command: Command, answer: Answer, cx: &mut Context) -> State {
@@ -112,7 +112,7 @@ impl Transfer {
             (Verb::Abor, Self::Aborting(state)) if !state.is_asked_for() => {
                 return state.on_abor();
             }
-            // Answered here: many servers are deaf during a transfer, and whose 200 it was would be anyone's guess.
+            // Answered here: many servers don't read commands during a transfer, and a 200 could not be attributed.
             (Verb::Noop, state) if state.may_answer_noop(cx) => {
                 cx.reply(answer::NOOP_OK);
                 self = state;
@@ -157,7 +157,7 @@ impl Transfer {
 
     pub fn on_reply(mut self, reply: Reply, cx: &mut Context) -> State {
         let details = self.details_mut();
-        let for_stat = details.stat_is_answered_by(&reply);
+        let for_stat = details.is_stat_reply(&reply);
         if for_stat && details.stats > 0 {
             details.stats -= 1;
             cx.forward(&reply);
@@ -181,7 +181,7 @@ impl Transfer {
 
     pub fn on_expired(self, cx: &mut Context) -> State {
         if self.wait(cx) == Wait::Orphan {
-            return self.cut_with_client(cx);
+            return self.abandon_with_client(cx);
         }
         match self {
             Self::Upload(state) => state.on_expired(cx),
@@ -195,31 +195,32 @@ impl Transfer {
         }
     }
 
-    /// The client's control connection has ended, which is ABOR and QUIT together (RFC 959 §4.1.1), but behind a QUIT. An
-    /// upload goes on whose bytes tell by themselves that they are all: a client that has sent its close_notify may close
-    /// both of its connections, be it with replies unread. [`Wait::Orphan`] bounds the time for that.
+    /// The client's control connection has ended, which is ABOR and QUIT together (RFC 959 §4.1.1), but behind a QUIT.
+    /// An upload goes on if its bytes prove by themselves that they are complete: a client that has sent its
+    /// close_notify may close both of its connections, even with replies unread. [`Wait::Orphan`] bounds the time for
+    /// that.
     pub fn on_client_gone(self, cx: &mut Context) -> State {
-        if self.outlives_its_client() || cx.queue.holds_quit() {
-            return self.without_a_client_that_is_needed(cx);
+        if self.outlives_client() || cx.queue.holds_quit() {
+            return self.abandon_if_client_needed(cx);
         }
-        self.cut_with_client(cx)
+        self.abandon_with_client(cx)
     }
 
-    /// Where nothing else tells half a file from a whole one, the end of the control connection does.
-    fn without_a_client_that_is_needed(self, cx: &mut Context) -> State {
-        if cx.client == Client::Gone && self.needs_its_client() {
-            return self.cut_with_client(cx);
+    /// Where nothing else distinguishes a truncated file from a complete one, the end of the control connection does.
+    fn abandon_if_client_needed(self, cx: &mut Context) -> State {
+        if cx.client == ClientPresence::Gone && self.needs_client() {
+            return self.abandon_with_client(cx);
         }
         State::Transfer(self)
     }
 
-    fn cut_with_client(self, cx: &mut Context) -> State {
-        self.cut(Outcome::Failed(Failure::ClientGone), cx);
+    fn abandon_with_client(self, cx: &mut Context) -> State {
+        self.abandon(Outcome::Failed(Failure::ClientGone), cx);
         cx.close(Ending::ClientGone)
     }
 
     /// The session ends in the middle of it: the backend must not keep what it has as a whole file.
-    pub fn cut(self, outcome: Outcome, cx: &mut Context) {
+    pub fn abandon(self, outcome: Outcome, cx: &mut Context) {
         let is_over_for_backend = match &self {
             Self::Upload(state) => state.is_confirmed(),
             Self::Download(state) => state.is_confirmed(),
@@ -255,38 +256,38 @@ impl Transfer {
     }
 
     /// Whether its source is an upload's that has ended, and what the client has said decides whether that counts.
-    pub fn is_being_judged(&self) -> bool {
-        matches!(self, Self::Upload(state) if state.is_being_judged())
+    pub fn awaits_verdict(&self) -> bool {
+        matches!(self, Self::Upload(state) if state.awaits_verdict())
     }
 
-    /// Whether only a client that waits for its replies tells the end of its file from its own: when it is killed, the
+    /// Whether only the client's open control connection shows that the file is complete: when a client is killed, the
     /// kernel ends both of its connections with FIN.
-    fn needs_its_client(&self) -> bool {
+    fn needs_client(&self) -> bool {
         match self {
             // Under TLS it may still end with close_notify.
             Self::Opening(_) | Self::Asking(_) => {
                 let details = self.details();
                 details.direction == Direction::Upload && details.protection == Protection::Clear
             }
-            Self::Upload(state) => state.needs_its_client(),
+            Self::Upload(state) => state.needs_client(),
             Self::Download(_) | Self::Aborting(_) => false,
         }
     }
 
     /// Whether its bytes tell their end by themselves, or have ended.
-    fn outlives_its_client(&self) -> bool {
+    fn outlives_client(&self) -> bool {
         match self {
             Self::Opening(_) | Self::Asking(_) => self.details().is_private_upload(),
-            Self::Upload(state) => state.outlives_its_client(),
+            Self::Upload(state) => state.outlives_client(),
             Self::Download(_) => false,
             Self::Aborting(_) => true,
         }
     }
 
-    /// Whether an upload runs whose client is gone, and has yet to show that it is whole. QUIT tells that the client meant
-    /// to go.
+    /// Whether an upload runs whose client is gone, and has yet to prove complete. QUIT shows that the client meant to
+    /// go.
     fn is_orphan(&self, cx: &Context) -> bool {
-        if cx.client == Client::Present {
+        if cx.client == ClientPresence::Present {
             return false;
         }
         let may_be_whole = match self {
@@ -332,6 +333,6 @@ impl Transfer {
     }
 }
 
-/// How many STATs the backend may owe an answer; more wait like other commands. Most servers are deaf during a transfer,
-/// and a client that goes on asking would fill the connection to them.
+/// How many STATs the backend may owe an answer; more wait like other commands. Most servers don't read commands during
+/// a transfer, and a client that keeps sending STAT would fill the connection to them.
 const MAX_STATS: usize = 16;

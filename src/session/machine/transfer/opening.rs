@@ -1,4 +1,4 @@
-//! A transfer whose command the backend has not heard of: it waits for its data connections.
+//! A transfer whose command has not been sent to the backend yet: it waits for its data connections.
 //!
 //! A backend's data port that can't be reached shows here. Nothing is lost by then but time, and the client keeps its own
 //! data connection, so the backend is asked for another port. A firewall that opens only the ports that it reads in a 227
@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use super::super::context::Context;
-use super::super::data_port::{PortDialogue, tell_port};
+use super::super::data_port::{PortDialogue, send_port};
 use super::super::rest::{Discarding, RestOffset};
 use super::super::{Action, DataEvent, State};
 use super::download::Download;
@@ -24,7 +24,7 @@ pub(in super::super) struct Opening {
     missing: Missing,
 }
 
-/// Whose data connection a transfer's command waits for.
+/// The data connection that a transfer's command waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missing {
     /// The backend's, without which many servers say no 150.
@@ -67,7 +67,7 @@ impl Opening {
                 Upload::begin(self.details)
             }
             (DataEvent::BackendNotReached, Missing::Backend, _) => {
-                self.details.port.is_not_reached();
+                self.details.port.mark_unreached();
                 let port = self.details.port;
                 self.details.ask_again(port, cx)
             }
@@ -83,10 +83,10 @@ impl Opening {
         let Details { login, command, .. } = &mut *self.details;
         login.connection.rest.track(command);
         cx.send(command.line());
-        cx.push(Action::BeginData);
+        cx.push(Action::CommandSent);
     }
 
-    /// The backend has not heard of the transfer, so it need not hear of its end.
+    /// The command has not been sent to the backend, so there is nothing to abort there.
     pub fn on_abor(self, cx: &mut Context) -> State {
         reply_to_abor(cx);
         self.details.end(Outcome::Aborted(AbortedBy::Client), cx)
@@ -94,8 +94,8 @@ impl Opening {
 }
 
 impl Details {
-    /// Asks in the next way, or fails the transfer. A server may forget a REST or RANG that isn't the last command before
-    /// the transfer (RFC 3659 §5.3), and the file would begin where nothing says so.
+    /// Asks by the next method, or fails the transfer. A server may forget a REST or RANG that isn't the last command
+    /// before the transfer (RFC 3659 §5.3), and the file would begin at the wrong offset.
     fn ask_again(mut self: Box<Self>, port: PortDialogue, cx: &mut Context) -> State {
         let connection = &mut self.login.connection;
         if connection.rest == RestOffset::NONE
@@ -116,7 +116,7 @@ impl Asking {
     pub fn on_listening(self, at: Option<SocketAddr>, cx: &mut Context) -> State {
         match at {
             Some(at) => {
-                tell_port(at, cx);
+                send_port(at, cx);
                 State::Transfer(Transfer::Asking(self))
             }
             None => self.details.ask_again(self.port, cx),

@@ -41,7 +41,7 @@ pub enum Failure {
 }
 
 impl Outcome {
-    /// The word for it in the metrics and the log.
+    /// Its label in the metrics and the log.
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Complete => Verdict::Complete,

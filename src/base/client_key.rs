@@ -1,13 +1,12 @@
-//! What counts as one client, wherever clients are counted.
+//! The unit by which clients are counted.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// An IPv4 address, also one that came mapped into IPv6, or an IPv6 /64, since whoever has one address of a /64 has all
-/// of them.
+/// An IPv4 address, also one that came mapped into IPv6, or an IPv6 /64, since a host is assigned a whole /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Client(IpAddr);
+pub struct ClientKey(IpAddr);
 
-impl Client {
+impl ClientKey {
     /// The client that this address belongs to.
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
@@ -24,8 +23,8 @@ impl Client {
 mod tests {
     use super::*;
 
-    fn client(address: &str) -> Client {
-        Client::of(address.parse().expect("an address"))
+    fn client(address: &str) -> ClientKey {
+        ClientKey::of(address.parse().expect("an address"))
     }
 
     #[test]

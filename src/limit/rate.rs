@@ -1,51 +1,52 @@
 //! How often a client may begin a session, or dial a backend anew in one: a bucket that leaks.
 //!
-//! Each session is one drop. As many drops as a client may begin sessions in a minute run out in a minute: it may begin so
-//! many at once, and one more whenever a drop has run out. Who is refused adds none, and who has none left is forgotten.
+//! Each session is one drop. As many drops as a client may begin sessions in a minute leak in a minute: it may begin so
+//! many at once, and one more whenever a drop has leaked. Refused attempts don't count; clients with an empty bucket
+//! are dropped.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use crate::book::{Book, Entry};
-use crate::client::Client;
+use crate::base::ClientKey;
+use crate::base::expiring::{Expires, ExpiringMap};
 
 /// The drops of all clients that have any.
 #[derive(Debug)]
-pub(super) struct Pace {
-    book: Book<Client, Level>,
+pub(super) struct RateLimiter {
+    levels: ExpiringMap<ClientKey, Level>,
 }
 
 /// When the last drop will have run out.
 #[derive(Debug, Clone, Copy)]
 struct Level(Instant);
 
-impl Entry for Level {
-    fn end(&self) -> Instant {
+impl Expires for Level {
+    fn expires_at(&self) -> Instant {
         self.0
     }
 }
 
-impl Pace {
-    /// Nobody has come yet.
+impl RateLimiter {
+    /// No sessions counted yet.
     pub fn new() -> Self {
         Self {
-            book: Book::new(CAPACITY),
+            levels: ExpiringMap::new(CAPACITY),
         }
     }
 
-    /// `client` may begin a session now, and then it counts; or it has to wait so long.
+    /// `client` may begin a session now, which is counted; or has to wait so long.
     pub fn admit(
         &mut self,
-        client: Client,
+        client: ClientKey,
         per_minute: NonZeroU32,
         now: Instant,
     ) -> Result<(), Duration> {
-        self.book.forget_until(now);
-        let former = self.book.get(&client).map_or(now, |level| level.0);
+        self.levels.expire(now);
+        let former = self.levels.get(&client).map_or(now, |level| level.0);
         let level = former + MINUTE / per_minute.get();
         match level.saturating_duration_since(now + MINUTE) {
             Duration::ZERO => {
-                self.book.enter(client, Level(level));
+                self.levels.insert(client, Level(level));
                 Ok(())
             }
             wait => Err(wait),
@@ -55,7 +56,7 @@ impl Pace {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// How many clients are remembered. A flood of more replaces itself: whose drops run out first is forgotten first.
+/// How many clients are remembered. A flood of more replaces itself: the bucket that empties first is evicted first.
 const CAPACITY: usize = 65_536;
 
 #[cfg(test)]
@@ -63,16 +64,16 @@ mod tests {
     use super::*;
     use std::net::{IpAddr, Ipv4Addr};
 
-    /// A clock that stands still until it is told.
+    /// A clock that is advanced by hand.
     struct Scene {
-        pace: Pace,
+        rate: RateLimiter,
         now: Instant,
     }
 
     impl Scene {
         fn new() -> Self {
             Self {
-                pace: Pace::new(),
+                rate: RateLimiter::new(),
                 now: Instant::now(),
             }
         }
@@ -80,8 +81,8 @@ mod tests {
         fn admits(&mut self, client: u32, per_minute: u32) -> bool {
             let per_minute = NonZeroU32::new(per_minute).expect("not zero");
             let address = IpAddr::from(Ipv4Addr::from(0x0a00_0000 + client));
-            let client = Client::of(address);
-            self.pace.admit(client, per_minute, self.now).is_ok()
+            let client = ClientKey::of(address);
+            self.rate.admit(client, per_minute, self.now).is_ok()
         }
 
         /// How many of a thousand are let in at once.
@@ -96,7 +97,7 @@ mod tests {
         }
 
         fn remembered(&self) -> usize {
-            self.pace.book.by_end().len()
+            self.rate.levels.by_expiry().len()
         }
     }
 

@@ -1,15 +1,15 @@
-//! Which TLS sessions a ClientHello asks to resume, read before anybody answers it.
+//! Which TLS sessions a ClientHello offers to resume, read before the handshake.
 //!
-//! On a data port that several sessions share, this tells whose connection it is *said* to be. It proves nothing: what a
-//! ClientHello names crosses the network in clear text. The proof is the handshake that follows, which only the holder
-//! of the session's secrets can finish as a resumption (see [`binding`](super::binding)).
+//! On a data port that several sessions share, this is the session that a connection *claims* to belong to. It proves
+//! nothing: the names in a ClientHello cross the network in clear text. The proof is the handshake that follows, which
+//! only the holder of the session's secrets can finish as a resumption (see [`binding`](super::binding)).
 //!
 //! Pure: bytes in, names out. A name is the session ID or the ticket of TLS 1.2 (RFC 5246 §7.4.1.2, RFC 5077 §3.2) or the
 //! identity of a pre-shared key of TLS 1.3 (RFC 8446 §4.2.11).
 
 /// What the first bytes of a connection are.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Hello {
+pub enum ClientHello {
     /// The beginning of a ClientHello; more has to come.
     Incomplete,
     /// A whole ClientHello and the names of TLS sessions in it, in its order. The first is made up mostly: beside a
@@ -19,55 +19,57 @@ pub enum Hello {
     Other,
 }
 
-/// The longest ClientHello that is looked into, in bytes with its record headers. With a post-quantum key share it has
-/// about 1,700; tickets of other servers can make it a few thousand longer.
+/// The longest ClientHello that is parsed, in bytes with its record headers. With a post-quantum key share it has about
+/// 1,700; tickets of other servers can make it a few thousand longer.
 pub const LONGEST_HELLO: usize = 16 * 1024;
 
 /// Looks at the first bytes of a connection.
-pub fn read(bytes: &[u8]) -> Hello {
+pub fn read(bytes: &[u8]) -> ClientHello {
     match message(bytes) {
-        Message::Whole(hello) => names(&hello).map_or(Hello::Other, Hello::Names),
-        Message::Part if bytes.len() < LONGEST_HELLO => Hello::Incomplete,
-        Message::Part | Message::Other => Hello::Other,
+        HandshakeMessage::Whole(hello) => {
+            names(&hello).map_or(ClientHello::Other, ClientHello::Names)
+        }
+        HandshakeMessage::Part if bytes.len() < LONGEST_HELLO => ClientHello::Incomplete,
+        HandshakeMessage::Part | HandshakeMessage::Other => ClientHello::Other,
     }
 }
 
 /// The first handshake message of a connection, taken out of its records.
-enum Message {
+enum HandshakeMessage {
     Part,
     Whole(Vec<u8>),
     Other,
 }
 
-fn message(bytes: &[u8]) -> Message {
+fn message(bytes: &[u8]) -> HandshakeMessage {
     let mut input = Input(bytes);
     let mut message = Vec::new();
     loop {
-        // Each byte is judged as soon as it is there: who speaks something else may be waiting for an answer.
+        // Each byte is checked as soon as it is there: a peer of another protocol may be waiting for an answer.
         match input.0.first() {
-            None => return Message::Part,
+            None => return HandshakeMessage::Part,
             Some(&HANDSHAKE) => {}
-            Some(_) => return Message::Other,
+            Some(_) => return HandshakeMessage::Other,
         }
         match input.0.get(1) {
-            None => return Message::Part,
+            None => return HandshakeMessage::Part,
             Some(3) => {}
-            Some(_) => return Message::Other,
+            Some(_) => return HandshakeMessage::Other,
         }
         let Some(record) = input.skip(3).and_then(|()| input.vector::<2>()) else {
-            return Message::Part;
+            return HandshakeMessage::Part;
         };
         if record.is_empty() {
-            return Message::Other;
+            return HandshakeMessage::Other;
         }
         message.extend_from_slice(record);
         let mut header = Input(&message);
         match header.take(1) {
             Some([CLIENT_HELLO]) => {}
-            _ => return Message::Other,
+            _ => return HandshakeMessage::Other,
         }
         if let Some(body) = header.vector::<3>() {
-            return Message::Whole(body.to_vec());
+            return HandshakeMessage::Whole(body.to_vec());
         }
     }
 }
@@ -148,7 +150,7 @@ const SESSION_TICKET: &[u8] = &[0, 35];
 /// The extension that names pre-shared keys.
 const PRE_SHARED_KEY: &[u8] = &[0, 41];
 
-/// OpenSSL names three at most, with the session ID; whoever names more gets no more look-ups for it.
+/// OpenSSL names three at most, with the session ID; further names are not looked up.
 const MOST_NAMES: usize = 9;
 
 #[cfg(test)]
@@ -164,7 +166,7 @@ mod tests {
     use crate::base::SessionId;
     use crate::config::TlsVersion;
     use crate::tls::fixtures::{Authority, VERSIONS, client, handshake, pair_of};
-    use crate::tls::{ServerTls, SessionTls, Sessions};
+    use crate::tls::{ServerTls, SessionStore, SessionTls};
 
     fn hello_of(client: &Arc<ClientConfig>) -> Vec<u8> {
         let name = ServerName::try_from("ftp.test").unwrap();
@@ -185,12 +187,12 @@ mod tests {
         ] {
             let authority = Authority::new("CA");
             let tls = ServerTls::new(&pair_of(&authority.issue(&["ftp.test"])), TlsVersion::V1_2);
-            let sessions = Arc::new(Sessions::new());
+            let sessions = Arc::new(SessionStore::new());
             let mut client = client(&authority, versions);
             client.resumption = Resumption::default().tls12_resumption(how);
             let client = Arc::new(client);
             let owner = |hello: &[u8]| match read(hello) {
-                Hello::Names(names) => sessions.whose(&names).map(|whose| whose.session),
+                ClientHello::Names(names) => sessions.owner_of(&names).map(|whose| whose.session),
                 other => panic!("{other:?}"),
             };
             assert_eq!(owner(&hello_of(&client)), None);
@@ -208,9 +210,9 @@ mod tests {
         let authority = Authority::new("CA");
         let hello = hello_of(&Arc::new(client(&authority, VERSIONS[1])));
         let whole = read(&hello);
-        assert!(matches!(whole, Hello::Names(_)));
+        assert!(matches!(whole, ClientHello::Names(_)));
         for end in 0..hello.len() {
-            assert_eq!(read(&hello[..end]), Hello::Incomplete, "{end}");
+            assert_eq!(read(&hello[..end]), ClientHello::Incomplete, "{end}");
         }
         for size in [1, 3, 4, 100] {
             let records: Vec<u8> = hello[5..]
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_is_no_hello_is_told_from_its_first_bytes() {
-        assert_eq!(read(b""), Hello::Incomplete);
+        assert_eq!(read(b""), ClientHello::Incomplete);
         for other in [
             &b"G"[..],
             b"\x16\x02",
@@ -233,7 +235,7 @@ mod tests {
             b"\x16\x03\x01\x00\x01\x02",
             b"\x16\x03\x01\x00\x00",
         ] {
-            assert_eq!(read(other), Hello::Other, "{other:?}");
+            assert_eq!(read(other), ClientHello::Other, "{other:?}");
         }
     }
 
@@ -241,9 +243,9 @@ mod tests {
     fn a_hello_that_never_ends_is_given_up() {
         let mut endless = vec![22, 3, 1, 0x3F, 0xFF, 1, 0xFF, 0xFF, 0xFF];
         endless.resize(LONGEST_HELLO - 1, 0);
-        assert_eq!(read(&endless), Hello::Incomplete);
+        assert_eq!(read(&endless), ClientHello::Incomplete);
         endless.push(0);
-        assert_eq!(read(&endless), Hello::Other);
+        assert_eq!(read(&endless), ClientHello::Other);
     }
 
     proptest! {

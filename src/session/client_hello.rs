@@ -9,42 +9,42 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::tls::dialect::{self, Dialect};
-use crate::tls::hello::{self, Hello};
+use crate::tls::client_hello::{self, ClientHello};
+use crate::tls::hello_rewrite::{self, HelloRewrite};
 
-/// A ClientHello in the form in which rustls takes it, and what the client asked for in it.
-pub(super) struct Translated {
+/// A ClientHello that rustls accepts, and what was rewritten in it.
+pub(super) struct RewrittenHello {
     pub hello: Vec<u8>,
-    pub dialect: Dialect,
+    pub rewrite: HelloRewrite,
 }
 
-/// Reads a ClientHello, of which `read` is there already. What is none is rustls' to refuse.
+/// Reads a ClientHello, of which `read` has been read already. Anything else is left for rustls to refuse.
 ///
 /// # Errors
 /// Those of `recv(2)`; `UnexpectedEof` if the client ends the connection.
-pub(super) async fn read(socket: &mut TcpStream, read: Vec<u8>) -> io::Result<Translated> {
+pub(super) async fn read(socket: &mut TcpStream, read: Vec<u8>) -> io::Result<RewrittenHello> {
     let mut hello = read;
     hello.reserve(USUAL_HELLO);
-    while hello.is_empty() || hello::read(&hello) == Hello::Incomplete {
+    while hello.is_empty() || client_hello::read(&hello) == ClientHello::Incomplete {
         if socket.read_buf(&mut hello).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    let dialect = dialect::translate(&mut hello);
-    Ok(Translated { hello, dialect })
+    let rewrite = hello_rewrite::rewrite(&mut hello);
+    Ok(RewrittenHello { hello, rewrite })
 }
 
 /// Does the handshake with a client, of which `read` has been read already.
 ///
 /// # Errors
-/// What went wrong, with rustls' own error within; the client has been told by an alert.
+/// What went wrong, with rustls' own error within; the client has been sent an alert.
 pub(super) async fn accept(
     mut socket: TcpStream,
     config: Arc<ServerConfig>,
     read: Vec<u8>,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let Translated { hello, dialect } = self::read(&mut socket, read).await?;
-    let config = dialect.config(config);
+    let RewrittenHello { hello, rewrite } = self::read(&mut socket, read).await?;
+    let config = rewrite.config(config);
     let mut connection = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
     let taken = take_up(&mut connection, &hello);
     let mut flight = Vec::new();
@@ -52,7 +52,7 @@ pub(super) async fn accept(
         connection.write_tls(&mut flight)?;
     }
     if taken.is_ok() {
-        dialect.answer(&mut flight);
+        rewrite.answer(&mut flight);
     }
     // Our first flight, or an alert.
     socket.write_all(&flight).await?;
@@ -62,7 +62,7 @@ pub(super) async fn accept(
         .await
 }
 
-/// Gives a handshake the bytes of it that have been read already.
+/// Feeds a handshake the bytes that have been read already.
 fn take_up(connection: &mut ServerConnection, mut read: &[u8]) -> io::Result<()> {
     while !read.is_empty() {
         connection.read_tls(&mut read)?;

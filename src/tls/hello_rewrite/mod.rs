@@ -1,11 +1,12 @@
-//! What rustls doesn't take of a ClientHello, taken all the same.
+//! Rewrites ClientHellos that rustls would refuse, or whose extensions it ignores.
 //!
-//! rustls refuses a server name that is no host name (`ftp.example.com:990`, `[::1]`, a name with a blank), which every other
-//! library ignores, and some clients send whatever they were told to connect to. And it knows neither max_fragment_length
-//! (RFC 6066 §4) nor record_size_limit (RFC 8449), by which small devices say how long a record they have room for.
+//! rustls refuses a server name that is no host name (`ftp.example.com:990`, `[::1]`, a name with a blank); every other
+//! library ignores such names, and some clients send the configured address unchanged. Nor does it support
+//! max_fragment_length (RFC 6066 §4) or record_size_limit (RFC 8449), by which small devices limit the length of
+//! records.
 //!
 //! Before rustls reads a ClientHello, [`translate`] gives such extensions types that it doesn't know, and says how long
-//! records may be. What rustls can't answer, [`Dialect::answer`] puts into its ServerHello in TLS 1.2; in TLS 1.3, where that
+//! records may be. What rustls can't answer, [`HelloRewrite::answer`] puts into its ServerHello in TLS 1.2; in TLS 1.3, where that
 //! place is encrypted, records are short without an answer. The two ends agree on what they have said by a hash over all
 //! handshake messages as they went over the wire. So `transcript` undoes both changes where rustls hashes
 //! its messages, by `original` and `answered`.
@@ -18,18 +19,18 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
 
-/// What a ClientHello asked for.
+/// What was rewritten in a ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Dialect {
+pub struct HelloRewrite {
     /// How much a record for this client may hold.
     longest: Option<usize>,
     /// The value of max_fragment_length, for the ServerHello.
     fragment: Option<u8>,
 }
 
-/// Makes a ClientHello one that rustls takes. `records` are the first bytes of a connection, as they came.
-pub fn translate(records: &mut [u8]) -> Dialect {
-    let mut dialect = Dialect::default();
+/// Rewrites a ClientHello so that rustls accepts it. `records` are the first bytes of a connection, as they came.
+pub fn rewrite(records: &mut [u8]) -> HelloRewrite {
+    let mut rewritten = HelloRewrite::default();
     let message = handshake_bytes(records);
     for extension in client_extensions(&message) {
         let content = &message[extension.content.clone()];
@@ -39,8 +40,8 @@ pub fn translate(records: &mut [u8]) -> Dialect {
                 let Some((fragment, length)) = fragment_length(content) else {
                     continue;
                 };
-                dialect.fragment = Some(fragment);
-                dialect.longest = Some(length);
+                rewritten.fragment = Some(fragment);
+                rewritten.longest = Some(length);
                 HIDDEN_MAX_FRAGMENT_LENGTH
             }
             // Takes the place of the other one where a client has sent both (RFC 8449 §5).
@@ -49,23 +50,23 @@ pub fn translate(records: &mut [u8]) -> Dialect {
                     let limit = usize::from(u16::from_be_bytes([*high, *low]));
                     if (SHORTEST_LIMIT..LONGEST_RECORD).contains(&limit) {
                         // TLS 1.3 counts a byte that says what the record holds.
-                        dialect.longest = Some(limit - 1);
+                        rewritten.longest = Some(limit - 1);
                     }
                 }
                 continue;
             }
             _ => continue,
         };
-        for (place, byte) in (extension.at..).zip(hidden.to_be_bytes()) {
-            if let Some(raw) = raw_place(records, place) {
+        for (offset, byte) in (extension.at..).zip(hidden.to_be_bytes()) {
+            if let Some(raw) = raw_offset(records, offset) {
                 records[raw] = byte;
             }
         }
     }
-    dialect
+    rewritten
 }
 
-impl Dialect {
+impl HelloRewrite {
     /// The configuration for this client.
     pub fn config(&self, config: Arc<ServerConfig>) -> Arc<ServerConfig> {
         let Some(longest) = self.longest else {
@@ -77,7 +78,7 @@ impl Dialect {
         Arc::new(config)
     }
 
-    /// Says it in the records that begin with the ServerHello, which was made for a translated ClientHello.
+    /// Adds the answer to the records that begin with the ServerHello for a rewritten ClientHello.
     pub fn answer(&self, records: &mut Vec<u8>) {
         let Some(fragment) = self.fragment else {
             return;
@@ -99,7 +100,7 @@ impl Dialect {
     }
 }
 
-/// A translated ClientHello as the client sent it, and the max_fragment_length that its ServerHello answers; `None` if it is
+/// A rewritten ClientHello as the client sent it, and the max_fragment_length that its ServerHello answers; `None` if it is
 /// none.
 pub(super) fn original(message: &[u8]) -> Option<(Vec<u8>, Option<u8>)> {
     let mut original = None;
@@ -119,7 +120,8 @@ pub(super) fn original(message: &[u8]) -> Option<(Vec<u8>, Option<u8>)> {
     Some((original?, fragment))
 }
 
-/// A ServerHello with the answer to max_fragment_length; `None` if it is one of TLS 1.3, where it is no place for that.
+/// A ServerHello with the answer to max_fragment_length; `None` if it is one of TLS 1.3, where the extension is not
+/// allowed.
 pub(super) fn answered(hello: &[u8], fragment: u8) -> Option<Vec<u8>> {
     if hello.first() != Some(&SERVER_HELLO) {
         return None;
@@ -247,14 +249,14 @@ fn handshake_bytes(records: &[u8]) -> Vec<u8> {
 }
 
 /// Where the byte is that is at `place` in [`handshake_bytes`].
-fn raw_place(records: &[u8], place: usize) -> Option<usize> {
-    let (mut place, mut start) = (place, 0);
+fn raw_offset(records: &[u8], offset: usize) -> Option<usize> {
+    let (mut offset, mut start) = (offset, 0);
     loop {
         let (_, payload) = first_record(&records[start..])?;
-        if place < payload.len() {
-            return Some(start + RECORD_HEADER + place);
+        if offset < payload.len() {
+            return Some(start + RECORD_HEADER + offset);
         }
-        place -= payload.len();
+        offset -= payload.len();
         start += RECORD_HEADER + payload.len();
     }
 }

@@ -3,19 +3,23 @@
 use std::fmt::Write;
 
 /// Bytes of one value that [`shown`] shows.
-const SHOWN_BYTES: usize = 256;
+const MAX_ESCAPED_BYTES: usize = 256;
 
 /// Bytes from outside as text that is safe in a log line, an error message or a terminal.
 ///
-/// Printable UTF-8 stays as it is. Control, format and bidirectional characters and what isn't UTF-8 become `\xNN`, byte
-/// by byte, and so does a backslash before an x, so that the bytes can be told from the text. Only the first 256 bytes
-/// are shown; `…` follows, and with it the text is longer than any that is shown whole.
+/// Printable UTF-8 stays as it is. Control, format and bidirectional characters and what isn't UTF-8 become `\xNN`,
+/// byte by byte, and so does a backslash before an x, so that escapes can't be confused with text. Only the first 256
+/// bytes are shown; `…` follows, and with it the text is longer than any that is shown whole.
 ///
 /// It is for a field that is text, `user = shown(name)`: each format puts quotes around those and escapes the quotes
-/// within, so that nobody can forge a field. `%` and `{}` don't.
-pub fn shown(bytes: &[u8]) -> String {
-    let whole = bytes.len() <= SHOWN_BYTES;
-    let bytes = if whole { bytes } else { &bytes[..SHOWN_BYTES] };
+/// within, so that a field can't be forged. `%` and `{}` don't.
+pub fn escape(bytes: &[u8]) -> String {
+    let whole = bytes.len() <= MAX_ESCAPED_BYTES;
+    let bytes = if whole {
+        bytes
+    } else {
+        &bytes[..MAX_ESCAPED_BYTES]
+    };
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         let mut characters = chunk.valid().chars().peekable();
@@ -23,10 +27,10 @@ pub fn shown(bytes: &[u8]) -> String {
             if is_plain(character, characters.peek()) {
                 text.push(character);
             } else {
-                escape(&mut text, character.encode_utf8(&mut [0; 4]).as_bytes());
+                push_escaped(&mut text, character.encode_utf8(&mut [0; 4]).as_bytes());
             }
         }
-        escape(&mut text, chunk.invalid());
+        push_escaped(&mut text, chunk.invalid());
     }
     if !whole {
         text.push('…');
@@ -44,7 +48,7 @@ fn is_plain(character: char, next: Option<&char>) -> bool {
     }
 }
 
-fn escape(text: &mut String, bytes: &[u8]) {
+fn push_escaped(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
         // A String takes whatever is written.
         let _ = write!(text, "\\x{byte:02x}");
@@ -86,37 +90,37 @@ mod tests {
             "bob peer=1",
             "a,b;c",
         ] {
-            assert_eq!(shown(text.as_bytes()), text);
+            assert_eq!(escape(text.as_bytes()), text);
         }
     }
 
     #[test]
     fn what_does_not_print_is_shown_byte_by_byte() {
-        assert_eq!(shown(b"a\nb"), r"a\x0ab");
-        assert_eq!(shown(b"a\xffb"), r"a\xffb");
-        assert_eq!(shown(b"a\\x0ab"), r"a\x5cx0ab");
-        assert_eq!(shown("a\u{202e}b".as_bytes()), r"a\xe2\x80\xaeb");
+        assert_eq!(escape(b"a\nb"), r"a\x0ab");
+        assert_eq!(escape(b"a\xffb"), r"a\xffb");
+        assert_eq!(escape(b"a\\x0ab"), r"a\x5cx0ab");
+        assert_eq!(escape("a\u{202e}b".as_bytes()), r"a\xe2\x80\xaeb");
     }
 
     #[test]
     fn long_values_are_cut() {
-        assert_eq!(shown(&[b'a'; 256]), "a".repeat(256));
-        assert_eq!(shown(&[b'a'; 4096]), format!("{}…", "a".repeat(256)));
+        assert_eq!(escape(&[b'a'; 256]), "a".repeat(256));
+        assert_eq!(escape(&[b'a'; 4096]), format!("{}…", "a".repeat(256)));
     }
 
     proptest! {
         #[test]
         fn any_bytes_can_be_read_back_and_stay_on_one_line(
-            bytes in proptest::collection::vec(any::<u8>(), 0..=SHOWN_BYTES),
+            bytes in proptest::collection::vec(any::<u8>(), 0..=MAX_ESCAPED_BYTES),
         ) {
-            let text = shown(&bytes);
+            let text = escape(&bytes);
             prop_assert!(!text.chars().any(char::is_control));
             prop_assert_eq!(read_back(&text), bytes);
         }
 
         #[test]
         fn any_text_can_be_read_back(text in "(\\PC|[\\\\x]){0,60}") {
-            prop_assert_eq!(read_back(&shown(text.as_bytes())), text.as_bytes());
+            prop_assert_eq!(read_back(&escape(text.as_bytes())), text.as_bytes());
         }
     }
 }

@@ -1,4 +1,5 @@
-//! File descriptors: as many as the system lets this process have, and a word to the operator where those are too few.
+//! File descriptors: raises the limit of this process to what the system allows, and warns the operator where that is
+//! too low.
 //!
 //! Processes begin with a soft limit that is often 1024, made for programs that use select(2), and with a hard limit far
 //! above it, up to which they may go by themselves.
@@ -10,42 +11,42 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::config::Settings;
 
 /// Raises the soft limit to the hard one.
-pub(super) fn claim() {
+pub(super) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
         return;
     }
     let current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current, ..limit }) {
-        tracing::debug!(%error, "the limit on file descriptors stays");
+        tracing::debug!(%error, "cannot raise the limit on file descriptors");
     }
 }
 
 /// Warns if the configured sessions may need more than this process may have.
-pub(super) fn judge(settings: &Settings) {
-    let need = Need::of(settings);
+pub(super) fn warn_if_low(settings: &Settings) {
+    let need = DescriptorNeed::of(settings);
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    if need.in_all() > allowed {
+    if need.total() > allowed {
         tracing::warn!(
             sessions = need.sessions,
-            needed = need.in_all(),
+            needed = need.total(),
             allowed,
             enough_for = need.sessions_within(allowed),
-            "limits.sessions may need more file descriptors than this process may open; further connections would \
-             wait. Let it open more (LimitNOFILE= of its systemd unit, --ulimit nofile= of its container, ulimit -n of \
+            "limits.sessions may need more file descriptors than this process may open; connections beyond that would \
+             wait. Raise the limit (LimitNOFILE= of its systemd unit, --ulimit nofile= of its container, ulimit -n of \
              its shell), or lower limits.sessions"
         );
     }
 }
 
 /// How many descriptors a configuration may need.
-struct Need {
+struct DescriptorNeed {
     /// Whatever comes.
     fixed: u64,
     sessions: u64,
 }
 
-impl Need {
+impl DescriptorNeed {
     fn of(settings: &Settings) -> Self {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let addresses: HashSet<_> = settings
@@ -60,7 +61,7 @@ impl Need {
         }
     }
 
-    fn in_all(&self) -> u64 {
+    fn total(&self) -> u64 {
         self.fixed
             .saturating_add(self.sessions.saturating_mul(PER_SESSION))
     }
@@ -82,13 +83,13 @@ mod tests {
     use crate::config;
     use std::path::Path;
 
-    fn need(listeners: &str, rest: &str) -> Need {
+    fn need(listeners: &str, rest: &str) -> DescriptorNeed {
         let text = format!(
             "listeners: [{listeners}]\n\
              tls: {{certificate: tls.crt, private_key: tls.key}}\n\
              sites: [{{name: ftp, default: true, backends: [{{address: 10.0.0.10}}]}}]\n{rest}\n"
         );
-        Need::of(&config::parse(&text, Path::new("p.yaml")).expect("good"))
+        DescriptorNeed::of(&config::parse(&text, Path::new("p.yaml")).expect("good"))
     }
 
     #[test]
@@ -96,7 +97,7 @@ mod tests {
         let one = "{address: 127.0.0.1:21, tls: explicit}";
         let two = "{address: 127.0.0.1:21, tls: explicit}, {address: 127.0.0.1:990, tls: implicit}";
         let three = &format!("{two}, {{address: 127.0.0.2:21, tls: explicit}}");
-        let sockets = |listeners, rest| need(listeners, rest).in_all() - OTHERS;
+        let sockets = |listeners, rest| need(listeners, rest).total() - OTHERS;
         assert_eq!(sockets(one, ""), 40_000 + 1 + 64);
         let one_port = "passive: {ports: 30000}\nlimits: {sessions: 10}";
         assert_eq!(sockets(two, one_port), 40 + 2 + 1);
@@ -107,17 +108,14 @@ mod tests {
     #[test]
     fn the_sessions_that_are_said_to_fit_do() {
         for allowed in [0, 40, 100, 1_024, 20_000, 20_001, 20_002, 20_003] {
-            let of = |sessions| Need {
+            let of = |sessions| DescriptorNeed {
                 fixed: 67,
                 sessions,
             };
             let fit = of(10_000).sessions_within(allowed);
+            assert!(fit == 0 || of(fit).total() <= allowed, "{fit} in {allowed}");
             assert!(
-                fit == 0 || of(fit).in_all() <= allowed,
-                "{fit} in {allowed}"
-            );
-            assert!(
-                of(fit + 1).in_all() > allowed,
+                of(fit + 1).total() > allowed,
                 "more than {fit} in {allowed}"
             );
         }

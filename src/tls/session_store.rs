@@ -1,4 +1,4 @@
-//! The TLS sessions that clients may resume, and whose they are.
+//! The store of TLS sessions that clients may resume, with their owners.
 //!
 //! One store serves the whole process. Every entry belongs to one FTP session; only views made for that session find
 //! it, and it goes when the FTP session ends. The store is bounded by the number of FTP sessions times
@@ -10,11 +10,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::client_cache::ClientCache;
-use super::habits::Habits;
-pub(super) use super::habits::Presented;
+pub(super) use super::resumption_profile::Presented;
+use super::resumption_profile::ResumptionProfile;
 use crate::base::{SessionId, SiteId};
 
-/// Who has logged in on an FTP session: a site's user, as a number. Two accounts may have the same number by chance.
+/// The account logged in on an FTP session: a site's user, as a hash. Two accounts may collide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Account(u64);
 
@@ -27,12 +27,12 @@ impl Account {
     }
 }
 
-/// Whose a TLS session is.
+/// The owner of a TLS session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Whose {
+pub struct TicketOwner {
     /// The FTP session that may resume it.
     pub session: SessionId,
-    /// Who has logged in there; `None` if nobody has so far.
+    /// The account logged in there; `None` before the login.
     pub account: Option<Account>,
     /// Where its client keeps it.
     pub cache: ClientCache,
@@ -58,28 +58,28 @@ pub(super) enum Origin {
 
 /// What there is under a key.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Lookup {
     Own(Vec<u8>),
     /// An entry of another live FTP session, whose client shares no cache with this one's.
-    Anothers,
-    Nothing,
+    Foreign,
+    Missing,
 }
 
 /// The TLS sessions of all FTP sessions.
 #[derive(Default)]
-pub struct Sessions {
-    state: Mutex<State>,
+pub struct SessionStore {
+    state: Mutex<StoreState>,
 }
 
 #[derive(Default)]
-struct State {
-    entries: HashMap<Arc<[u8]>, Entry>,
-    owners: HashMap<SessionId, Owned>,
+struct StoreState {
+    entries: HashMap<Arc<[u8]>, StoredSession>,
+    owners: HashMap<SessionId, OwnerState>,
     /// The last number that an entry or a moment in the life of a [`ClientCache`] has got.
-    moment: u64,
+    sequence: u64,
 }
 
-struct Entry {
+struct StoredSession {
     owner: SessionId,
     value: Vec<u8>,
     /// When it was issued.
@@ -90,31 +90,31 @@ struct Entry {
 }
 
 /// The keys of one owner's entries, oldest first, and how its client makes use of them.
-struct Owned {
+struct OwnerState {
     control: VecDeque<Arc<[u8]>>,
     data: VecDeque<Arc<[u8]>>,
-    habits: Habits,
+    profile: ResumptionProfile,
     account: Option<Account>,
     cache: ClientCache,
 }
 
-impl Sessions {
+impl SessionStore {
     /// A store without entries.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whose the first known of these names is, which a ClientHello offers. Many clients won't offer it again.
-    pub fn whose(&self, names: &[Vec<u8>]) -> Option<Whose> {
+    /// The owner of the first known of these names, which a ClientHello offers. Many clients won't offer it again.
+    pub fn owner_of(&self, names: &[Vec<u8>]) -> Option<TicketOwner> {
         let mut state = self.state();
         let known = |name: &&Vec<u8>| state.entries.contains_key(name.as_slice());
         let name = names.iter().find(known)?;
-        let moment = state.next_moment();
+        let sequence = state.next_sequence();
         let entry = state.entries.get_mut(name.as_slice())?;
-        entry.offered = Some(moment);
+        entry.offered = Some(sequence);
         let session = entry.owner;
         let owned = state.owners.get(&session)?;
-        Some(Whose {
+        Some(TicketOwner {
             session,
             account: owned.account,
             cache: owned.cache,
@@ -122,17 +122,17 @@ impl Sessions {
     }
 
     /// A connection that was opened for one of these sessions has presented an entry of the other.
-    pub fn share_a_cache(&self, one: SessionId, other: SessionId) {
-        self.state().share_a_cache(one, other);
+    pub fn mark_shared_cache(&self, one: SessionId, other: SessionId) {
+        self.state().mark_shared_cache(one, other);
     }
 
     /// Lets `owner` have entries, until the handle is dropped.
     pub(super) fn register(self: &Arc<Self>, owner: SessionId) -> Owner {
         let mut state = self.state();
-        state.owners.entry(owner).or_insert_with(|| Owned {
+        state.owners.entry(owner).or_insert_with(|| OwnerState {
             control: VecDeque::new(),
             data: VecDeque::new(),
-            habits: Habits::default(),
+            profile: ResumptionProfile::default(),
             account: None,
             cache: ClientCache::new(owner),
         });
@@ -148,15 +148,15 @@ impl Sessions {
         self.state().entries.len()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StoreState> {
         // Nothing below panics half way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// The entries of an owner that nobody has asked for yet.
-    fn unused(&self, owner: SessionId) -> impl Iterator<Item = &Entry> {
+impl StoreState {
+    /// The entries of an owner that have not been presented yet.
+    fn unused(&self, owner: SessionId) -> impl Iterator<Item = &StoredSession> {
         let owned = self.owners.get(&owner);
         owned
             .into_iter()
@@ -165,9 +165,10 @@ impl State {
             .filter(|entry| !entry.used && entry.offered.is_none())
     }
 
-    /// Whether no other session of the account can have the same client, as far as that keeps several sessions in one place.
-    fn is_separate_from_its_accounts(&self, owned: &Owned) -> bool {
-        let of_account = |other: &&Owned| {
+    /// Whether no other session of the account can have the same client, as far as that keeps several sessions in one
+    /// cache.
+    fn is_separate_within_account(&self, owned: &OwnerState) -> bool {
+        let of_account = |other: &&OwnerState| {
             other.account.is_some()
                 && other.account == owned.account
                 && other.cache.session() != owned.cache.session()
@@ -176,21 +177,21 @@ impl State {
         others.all(|other| owned.cache.is_separate_from(&other.cache))
     }
 
-    fn next_moment(&mut self) -> u64 {
-        self.moment += 1;
-        self.moment
+    fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
     }
 
-    fn share_a_cache(&mut self, one: SessionId, other: SessionId) {
+    fn mark_shared_cache(&mut self, one: SessionId, other: SessionId) {
         for id in [one, other] {
             if let Some(owned) = self.owners.get_mut(&id) {
-                owned.cache.shares();
+                owned.cache.mark_shared();
             }
         }
     }
 }
 
-impl fmt::Debug for Sessions {
+impl fmt::Debug for SessionStore {
     /// Without the entries, which are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions").finish_non_exhaustive()
@@ -200,7 +201,7 @@ impl fmt::Debug for Sessions {
 /// The right of one FTP session to have entries; they go when it is dropped.
 pub(super) struct Owner {
     id: SessionId,
-    sessions: Arc<Sessions>,
+    sessions: Arc<SessionStore>,
 }
 
 impl Owner {
@@ -212,25 +213,25 @@ impl Owner {
         }
     }
 
-    /// Somebody has logged in.
+    /// A login has succeeded.
     pub(super) fn logged_in(&self, account: Account) {
         let mut state = self.sessions.state();
-        let moment = state.next_moment();
+        let sequence = state.next_sequence();
         if let Some(owned) = state.owners.get_mut(&self.id) {
             owned.account = Some(account);
             // The client has answered replies that were sent after its tickets.
-            owned.cache.receives(moment);
+            owned.cache.on_received(sequence);
         }
     }
 
-    /// Whether the client's next data connection can be relied upon to name this FTP session: see [`Habits::rely_on`].
-    pub(super) fn is_named_by_its_client(&self) -> bool {
+    /// Whether the client's next data connection can be relied upon to name this FTP session: see [`ResumptionProfile::will_identify_itself`].
+    pub(super) fn will_identify_itself(&self) -> bool {
         let state = self.sessions.state();
         state.owners.get(&self.id).is_some_and(|owned| {
             let unused = state.unused(self.id).map(|entry| entry.number);
             !owned.cache.is_shared()
-                && owned.habits.rely_on(unused)
-                && state.is_separate_from_its_accounts(owned)
+                && owned.profile.will_identify_itself(unused)
+                && state.is_separate_within_account(owned)
         })
     }
 
@@ -268,18 +269,18 @@ impl fmt::Debug for Owner {
 #[derive(Debug, Clone)]
 pub(super) struct OwnEntries {
     id: SessionId,
-    sessions: Arc<Sessions>,
+    sessions: Arc<SessionStore>,
 }
 
 impl OwnEntries {
-    /// What was put under `key` for this owner. The entry stays: most clients present a ticket more than once, which
-    /// without early data gives nobody anything to replay.
-    pub(super) fn get(&self, key: &[u8], presented: Presented) -> Found {
+    /// What was put under `key` for this owner. The entry stays: most clients present a ticket more than once, which is
+    /// safe without early data.
+    pub(super) fn get(&self, key: &[u8], presented: Presented) -> Lookup {
         let mut guard = self.sessions.state();
         let state = &mut *guard;
-        let moment = state.next_moment();
+        let sequence = state.next_sequence();
         let Some(entry) = state.entries.get_mut(key) else {
-            return Found::Nothing;
+            return Lookup::Missing;
         };
         if entry.owner != self.id {
             let shared = |id| {
@@ -289,31 +290,33 @@ impl OwnEntries {
                     .is_some_and(|owned| owned.cache.is_shared())
             };
             return if shared(self.id) && shared(entry.owner) {
-                Found::Nothing
+                Lookup::Missing
             } else {
-                Found::Anothers
+                Lookup::Foreign
             };
         }
         if let Some(owned) = state.owners.get_mut(&self.id) {
-            owned.habits.presents(entry.number, entry.used, presented);
+            owned
+                .profile
+                .on_presented(entry.number, entry.used, presented);
         }
         entry.used = true;
-        entry.offered = Some(moment);
-        Found::Own(entry.value.clone())
+        entry.offered = Some(sequence);
+        Lookup::Own(entry.value.clone())
     }
 
     /// A new control connection asks for `key`. There is nothing for it to resume, but if an FTP session that is live has
     /// it, both are of one client that doesn't tell them apart.
-    pub(super) fn asked_by_control(&self, key: &[u8]) {
+    pub(super) fn requested_by_control(&self, key: &[u8]) {
         let mut state = self.sessions.state();
         if let Some(other) = state.entries.get(key).map(|entry| entry.owner)
             && other != self.id
         {
-            state.share_a_cache(self.id, other);
+            state.mark_shared_cache(self.id, other);
         }
     }
 
-    /// How many of this owner's entries nobody has asked for yet.
+    /// How many of this owner's entries have not been presented yet.
     pub(super) fn unused(&self) -> usize {
         self.sessions.state().unused(self.id).count()
     }
@@ -321,18 +324,18 @@ impl OwnEntries {
     /// A data connection has proven to be of the client of this FTP session.
     pub(super) fn proven(&self) {
         let mut state = self.sessions.state();
-        let moment = state.next_moment();
+        let sequence = state.next_sequence();
         if let Some(owned) = state.owners.get_mut(&self.id)
-            && let Some(entry) = owned.habits.resumes()
+            && let Some(entry) = owned.profile.on_resumed()
         {
-            owned.cache.chooses_own(entry, moment);
+            owned.cache.on_own_chosen(entry, sequence);
         }
     }
 
     /// A data connection of the client did a full handshake.
     pub(super) fn not_resumed(&self) {
         if let Some(owned) = self.sessions.state().owners.get_mut(&self.id) {
-            owned.habits.does_not_resume();
+            owned.profile.on_not_resumed();
         }
     }
 
@@ -341,7 +344,7 @@ impl OwnEntries {
     pub(super) fn put(&self, origin: Origin, key: Vec<u8>, value: Vec<u8>) -> bool {
         let mut guard = self.sessions.state();
         let state = &mut *guard;
-        let number = state.next_moment();
+        let number = state.next_sequence();
         let Some(owned) = state.owners.get_mut(&self.id) else {
             return false;
         };
@@ -353,15 +356,15 @@ impl OwnEntries {
             return true;
         }
         if origin == Origin::Control {
-            owned.cache.issues(number);
+            owned.cache.on_issued(number);
         }
         let (keys, limit) = match origin {
             Origin::Control => (&mut owned.control, CONTROL_ENTRIES),
             Origin::Data => (&mut owned.data, DATA_ENTRIES),
         };
         if keys.len() == limit
-            && let Some(dispensable) = most_dispensable(keys, &state.entries)
-            && let Some(key) = keys.remove(dispensable)
+            && let Some(evicted) = eviction_candidate(keys, &state.entries)
+            && let Some(key) = keys.remove(evicted)
         {
             state.entries.remove(&key);
         }
@@ -369,7 +372,7 @@ impl OwnEntries {
         keys.push_back(Arc::clone(&key));
         state.entries.insert(
             key,
-            Entry {
+            StoredSession {
                 owner: self.id,
                 value,
                 number,
@@ -383,18 +386,18 @@ impl OwnEntries {
 
 /// Which of an owner's entries is missed least: one that was offered and not lately, since a client that offers entries once
 /// still has the others, and one that offers an entry again offers the last one. Where there is none, the oldest.
-fn most_dispensable(
+fn eviction_candidate(
     keys: &VecDeque<Arc<[u8]>>,
-    entries: &HashMap<Arc<[u8]>, Entry>,
+    entries: &HashMap<Arc<[u8]>, StoredSession>,
 ) -> Option<usize> {
     let offered = |key: &Arc<[u8]>| entries.get(key).and_then(|entry| entry.offered);
     let last = keys.iter().filter_map(offered).max();
-    let worth = |key| match offered(key) {
+    let rank = |key| match offered(key) {
         offered @ Some(_) if offered == last => (true, 0),
         Some(offered) => (false, offered),
         None => (false, u64::MAX),
     };
-    let least = keys.iter().enumerate().min_by_key(|(_, key)| worth(key))?;
+    let least = keys.iter().enumerate().min_by_key(|(_, key)| rank(key))?;
     Some(least.0)
 }
 
@@ -402,8 +405,8 @@ fn most_dispensable(
 mod tests {
     use super::*;
 
-    fn owners() -> (Arc<Sessions>, Owner, Owner) {
-        let sessions = Arc::new(Sessions::new());
+    fn owners() -> (Arc<SessionStore>, Owner, Owner) {
+        let sessions = Arc::new(SessionStore::new());
         let one = sessions.register(SessionId(1));
         let other = sessions.register(SessionId(2));
         (sessions, one, other)
@@ -419,12 +422,12 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(
                 one.entries().get(b"key", Presented::Ticket),
-                Found::Own(b"value".to_vec())
+                Lookup::Own(b"value".to_vec())
             );
         }
         assert_eq!(
             other.entries().get(b"key", Presented::Ticket),
-            Found::Anothers
+            Lookup::Foreign
         );
     }
 
@@ -442,7 +445,7 @@ mod tests {
         );
         assert_eq!(
             one.entries().get(b"key", Presented::Ticket),
-            Found::Own(b"mine".to_vec())
+            Lookup::Own(b"mine".to_vec())
         );
     }
 
@@ -458,7 +461,7 @@ mod tests {
         assert_eq!(sessions.len(), 1);
         assert_eq!(
             one.entries().get(b"key", Presented::Ticket),
-            Found::Own(b"new".to_vec())
+            Lookup::Own(b"new".to_vec())
         );
     }
 
@@ -476,7 +479,7 @@ mod tests {
         let keeps = |ticket: u8| {
             matches!(
                 one.entries().get(&[ticket], Presented::Ticket),
-                Found::Own(_)
+                Lookup::Own(_)
             )
         };
         assert!((0..4).all(keeps));
@@ -489,7 +492,7 @@ mod tests {
         let (_sessions, one, _other) = owners();
         let entries = one.entries();
         let put = |ticket: u8| entries.put(Origin::Data, vec![ticket], vec![ticket]);
-        let keeps = |ticket: u8| entries.get(&[ticket], Presented::Ticket) != Found::Nothing;
+        let keeps = |ticket: u8| entries.get(&[ticket], Presented::Ticket) != Lookup::Missing;
         // What comes in last is used first, as by rustls.
         for ticket in 0..3 {
             put(ticket);
@@ -506,7 +509,7 @@ mod tests {
         let (_sessions, one, _other) = owners();
         let entries = one.entries();
         let put = |ticket: u8| entries.put(Origin::Data, vec![ticket], vec![ticket]);
-        let keeps = |ticket: u8| entries.get(&[ticket], Presented::Ticket) != Found::Nothing;
+        let keeps = |ticket: u8| entries.get(&[ticket], Presented::Ticket) != Lookup::Missing;
         put(0);
         for ticket in 1..=250 {
             assert!(keeps(0), "{ticket}");
@@ -526,7 +529,7 @@ mod tests {
         }
         assert!(matches!(
             other.entries().get(b"theirs", Presented::Ticket),
-            Found::Own(_)
+            Lookup::Own(_)
         ));
     }
 
@@ -539,7 +542,7 @@ mod tests {
             .entries()
             .put(Origin::Data, b"two".to_vec(), b"value".to_vec());
         drop(one);
-        assert_eq!(late.get(b"one", Presented::Ticket), Found::Nothing);
+        assert_eq!(late.get(b"one", Presented::Ticket), Lookup::Missing);
         assert!(!late.put(Origin::Data, b"late".to_vec(), b"value".to_vec()));
         assert_eq!(sessions.len(), 1);
         drop(other);

@@ -5,22 +5,22 @@
 //! 0              HEADROOM
 //! ```
 //!
-//! A record takes more room than what it holds, so the gathered bytes never reach the record that is next.
+//! A record is longer than its plaintext, so the decrypted bytes never reach the next record.
 
 use std::io;
 use std::ops::Range;
 
 /// The buffer.
-pub(super) struct Incoming {
+pub(super) struct RecordBuffer {
     buffer: Vec<u8>,
     /// How many decrypted bytes there are, from the beginning.
-    gathered: usize,
+    plaintext: usize,
     /// What has arrived and is not decrypted.
     arrived: Range<usize>,
     reads: Reads,
 }
 
-/// How the last reads fitted the room that there was for them.
+/// How the last reads compared with the space for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reads {
     /// The last one took all of it: there may be more.
@@ -30,7 +30,7 @@ enum Reads {
     Short(u8),
 }
 
-impl Incoming {
+impl RecordBuffer {
     /// With what has been read already.
     pub(super) fn holding(read: &[u8]) -> Self {
         let mut buffer = vec![0; HEADROOM + FIRST_READ.max(read.len())];
@@ -38,19 +38,19 @@ impl Incoming {
         buffer[arrived.clone()].copy_from_slice(read);
         Self {
             buffer,
-            gathered: 0,
+            plaintext: 0,
             arrived,
             reads: Reads::Fitting,
         }
     }
 
     /// What has been decrypted.
-    pub(super) fn gathered(&self) -> &[u8] {
-        &self.buffer[..self.gathered]
+    pub(super) fn plaintext(&self) -> &[u8] {
+        &self.buffer[..self.plaintext]
     }
 
-    pub(super) fn forget_gathered(&mut self) {
-        self.gathered = 0;
+    pub(super) fn clear_plaintext(&mut self) {
+        self.plaintext = 0;
     }
 
     /// Whether nothing has arrived that isn't dealt with.
@@ -61,25 +61,25 @@ impl Incoming {
     /// Where the next read may put its bytes. Never nothing.
     ///
     /// # Errors
-    /// If what has arrived is no whole message yet and too long for one: rustls waits for the end of a message, and a
-    /// hostile peer can make one of 64 KiB out of a GiB of padding.
-    pub(super) fn room(&mut self) -> io::Result<&mut [u8]> {
+    /// If what has arrived is an incomplete message and too long: rustls waits for the end of a message, and a hostile
+    /// peer can stretch one of 64 KiB to a GiB by padding.
+    pub(super) fn spare(&mut self) -> io::Result<&mut [u8]> {
         if self.arrived.len() > LONGEST_MESSAGE {
             let error = "a TLS message in more records than it needs";
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
-        let start = self.gathered + HEADROOM;
+        let start = self.plaintext + HEADROOM;
         if self.arrived.start > start {
             let left = self.arrived.len();
             self.buffer.copy_within(self.arrived.clone(), start);
             self.arrived = start..start + left;
         }
-        self.fit();
+        self.resize();
         Ok(&mut self.buffer[self.arrived.end..])
     }
 
     /// Makes the buffer as large as the peer is fast.
-    fn fit(&mut self) {
+    fn resize(&mut self) {
         let size = self.buffer.len();
         let free = size - self.arrived.end;
         if free < FIRST_READ || (self.reads == Reads::Full && size < LARGEST) {
@@ -94,7 +94,7 @@ impl Incoming {
         }
     }
 
-    /// So much has been read into the room.
+    /// So much has been read into the spare space.
     pub(super) fn read(&mut self, count: usize) {
         let room = self.buffer.len() - self.arrived.end;
         self.arrived.end += count;
@@ -106,12 +106,12 @@ impl Incoming {
         };
     }
 
-    /// The room for decrypted bytes, and what is to be decrypted.
-    pub(super) fn split(&mut self) -> (Room<'_>, &mut [u8]) {
+    /// The space for decrypted bytes, and the bytes to decrypt.
+    pub(super) fn split(&mut self) -> (PlaintextWriter<'_>, &mut [u8]) {
         let (front, rest) = self.buffer.split_at_mut(self.arrived.start);
-        let room = Room {
+        let room = PlaintextWriter {
             front,
-            gathered: &mut self.gathered,
+            plaintext: &mut self.plaintext,
         };
         (room, &mut rest[..self.arrived.len()])
     }
@@ -123,21 +123,21 @@ impl Incoming {
 }
 
 /// Where decrypted bytes are gathered.
-pub(super) struct Room<'a> {
+pub(super) struct PlaintextWriter<'a> {
     front: &'a mut [u8],
-    gathered: &'a mut usize,
+    plaintext: &'a mut usize,
 }
 
-impl Room<'_> {
+impl PlaintextWriter<'_> {
     /// # Errors
-    /// If the bytes need more room than the records that they came in, which can't be.
-    pub(super) fn gather(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let end = *self.gathered + bytes.len();
+    /// If the plaintext is longer than the records that it came in, which can't happen.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let end = *self.plaintext + bytes.len();
         self.front
-            .get_mut(*self.gathered..end)
+            .get_mut(*self.plaintext..end)
             .ok_or(io::ErrorKind::InvalidData)?
             .copy_from_slice(bytes);
-        *self.gathered = end;
+        *self.plaintext = end;
         Ok(())
     }
 }
@@ -145,7 +145,7 @@ impl Room<'_> {
 /// What the largest record holds (RFC 8446 section 5.1).
 const HEADROOM: usize = 16 * 1024;
 
-/// One record, with room for what follows it.
+/// One record, with space for what follows it.
 const FIRST_READ: usize = 20 * 1024;
 
 /// A handshake message of 64 KiB, as the longest is that rustls takes, and the records that it comes in.
@@ -162,9 +162,13 @@ const LARGEST: usize = 512 * 1024;
 mod tests {
     use super::*;
 
-    fn size_after(incoming: &mut Incoming, reads: usize, count: impl Fn(usize) -> usize) -> usize {
+    fn size_after(
+        incoming: &mut RecordBuffer,
+        reads: usize,
+        count: impl Fn(usize) -> usize,
+    ) -> usize {
         for _ in 0..reads {
-            let count = count(incoming.room().unwrap().len());
+            let count = count(incoming.spare().unwrap().len());
             incoming.read(count);
             incoming.discard(count);
         }
@@ -173,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_buffer_grows_with_a_fast_peer_and_shrinks_with_a_slow_one() {
-        let mut incoming = Incoming::holding(&[]);
+        let mut incoming = RecordBuffer::holding(&[]);
         let first = incoming.buffer.len();
         let largest = size_after(&mut incoming, 20, |room| room);
         assert!((LARGEST..2 * LARGEST).contains(&largest), "{largest}");
@@ -182,9 +186,9 @@ mod tests {
 
     #[test]
     fn a_message_that_has_no_end_is_an_error_before_it_fills_the_memory() {
-        let mut incoming = Incoming::holding(&[]);
+        let mut incoming = RecordBuffer::holding(&[]);
         let error = loop {
-            match incoming.room() {
+            match incoming.spare() {
                 Ok(room) => {
                     let count = room.len();
                     incoming.read(count);

@@ -12,11 +12,11 @@ use crate::passive::PassivePorts;
 use crate::route::Router;
 use crate::tls::{CertificatePair, ServerTls};
 
-/// A snapshot: the configuration and the certificate that are live.
+/// The configuration and the certificate in use, as new sessions take them.
 #[derive(Debug, Clone)]
-pub struct Live {
+pub struct Snapshot {
     /// What the configuration says.
-    pub policy: Arc<Policy>,
+    pub runtime: Arc<Runtime>,
     /// The certificate in use.
     pub certificate: Arc<CertificatePair>,
     /// The client leg's TLS with that certificate.
@@ -27,22 +27,22 @@ pub struct Live {
 
 /// The configuration in the form in which sessions use it.
 #[derive(Debug)]
-pub struct Policy {
+pub struct Runtime {
     /// As resolved from the file.
     pub settings: Settings,
-    /// Who serves which login.
+    /// Routes logins to sites.
     pub router: Arc<Router>,
     /// The open passive ports.
     pub passive: PassivePorts,
-    /// What clients are told of those.
+    /// The addresses and ports announced to clients.
     pub announcements: Arc<Announcements>,
     /// The backends of the sites.
     pub pools: Pools,
 }
 
-impl Live {
-    /// This policy with this certificate.
-    pub fn new(policy: Arc<Policy>, certificate: Arc<CertificatePair>) -> Self {
+impl Snapshot {
+    /// This runtime with this certificate.
+    pub fn new(runtime: Arc<Runtime>, certificate: Arc<CertificatePair>) -> Self {
         let own_names = certificate
             .names
             .iter()
@@ -51,16 +51,16 @@ impl Live {
         Self {
             tls: Arc::new(ServerTls::new(
                 &certificate,
-                policy.settings.tls.min_version,
+                runtime.settings.tls.min_version,
             )),
-            policy,
+            runtime,
             certificate,
             own_names,
         }
     }
 }
 
-impl Policy {
+impl Runtime {
     /// Puts the parts together.
     pub fn new(
         settings: Settings,

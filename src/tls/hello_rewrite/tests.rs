@@ -52,15 +52,15 @@ fn kinds(message: &[u8]) -> Vec<u16> {
 
 /// What becomes of a ClientHello with these extensions, in whatever records it comes: the types that rustls sees. The
 /// transcript has to see what was sent.
-fn translated(extensions: &[Vec<u8>]) -> (Vec<u16>, Dialect) {
+fn translated(extensions: &[Vec<u8>]) -> (Vec<u16>, HelloRewrite) {
     let hello = client_hello(extensions);
     let mut results = [1, 7, 100, 16_000].map(|longest| {
         let mut records = records(&hello, longest);
-        let dialect = translate(&mut records);
+        let rewritten = rewrite(&mut records);
         let seen = handshake_bytes(&records);
         let unhidden = original(&seen).map_or_else(|| seen.clone(), |(original, _)| original);
         assert_eq!(unhidden, hello);
-        (kinds(&seen), dialect)
+        (kinds(&seen), rewritten)
     });
     let result = results[0].clone();
     assert!(results.iter_mut().all(|other| *other == result));
@@ -76,9 +76,9 @@ fn server_names_that_are_names_or_addresses_are_left_to_rustls() {
         b"192.0.2.1",
         b"2001:db8::1",
     ] {
-        let (kinds, dialect) = translated(&[server_name(name)]);
+        let (kinds, rewritten) = translated(&[server_name(name)]);
         assert_eq!(kinds, [SERVER_NAME], "{}", name.escape_ascii());
-        assert_eq!(dialect, Dialect::default());
+        assert_eq!(rewritten, HelloRewrite::default());
     }
 }
 
@@ -97,14 +97,14 @@ fn server_names_that_are_none_are_hidden() {
         b"ftp.example.com\0",
     ] {
         let before = extension(10, &[0, 2, 0, 29]);
-        let (kinds, dialect) = translated(&[before.clone(), server_name(name), before]);
+        let (kinds, rewritten) = translated(&[before.clone(), server_name(name), before]);
         assert_eq!(
             kinds,
             [10, HIDDEN_SERVER_NAME, 10],
             "{}",
             name.escape_ascii()
         );
-        assert_eq!(dialect, Dialect::default());
+        assert_eq!(rewritten, HelloRewrite::default());
     }
     // No list, an empty one, one of another type, one with two names, one that says it were longer.
     let two = [
@@ -142,9 +142,9 @@ fn a_clients_limit_of_records_is_heeded() {
         (vec![limit(63)], None, None),
         (vec![fragment(2), limit(200)], Some(199), Some(2)),
     ] {
-        let (_, dialect) = translated(&extensions);
-        assert_eq!(dialect.longest, longest, "{extensions:?}");
-        assert_eq!(dialect.fragment, answer, "{extensions:?}");
+        let (_, rewritten) = translated(&extensions);
+        assert_eq!(rewritten.longest, longest, "{extensions:?}");
+        assert_eq!(rewritten.fragment, answer, "{extensions:?}");
         let hidden = translated(&extensions)
             .0
             .contains(&HIDDEN_MAX_FRAGMENT_LENGTH);
@@ -167,7 +167,7 @@ fn the_server_hello_answers_in_tls_1_2_alone() {
     assert_eq!(answered(&tls13, 2), None);
 
     // The answer stands in a record of its own, since the one that it was in may have been full.
-    let dialect = Dialect {
+    let rewritten = HelloRewrite {
         longest: Some(1024),
         fragment: Some(2),
     };
@@ -175,12 +175,12 @@ fn the_server_hello_answers_in_tls_1_2_alone() {
     let mut flight = records(&[before, rest.clone()].concat(), 1024);
     let second = flight[5 + 1024..].to_vec();
     let first_of_rest = &rest[..1024 - (after.len() - 5)];
-    dialect.answer(&mut flight);
+    rewritten.answer(&mut flight);
     let wanted = [records(&after, 1024), records(first_of_rest, 1024), second].concat();
     assert_eq!(flight, wanted);
     // An alert.
     let mut alert = vec![21, 3, 3, 0, 2, 2, 40];
-    dialect.answer(&mut alert);
+    rewritten.answer(&mut alert);
     assert_eq!(alert, [21, 3, 3, 0, 2, 2, 40]);
 }
 
@@ -189,7 +189,7 @@ fn the_transcript_of_a_hello_that_is_cut_at_its_binder_is_the_clients() {
     let pre_shared_key = extension(41, &[0; 80]);
     let hello = client_hello(&[server_name(b"a b"), pre_shared_key]);
     let mut records = records(&hello, 16_000);
-    translate(&mut records);
+    rewrite(&mut records);
     let seen = handshake_bytes(&records);
     let cut = seen.len() - 35;
     assert_eq!(original(&seen[..cut]), Some((hello[..cut].to_vec(), None)));
@@ -200,12 +200,12 @@ proptest! {
     fn any_bytes_are_taken_and_keep_their_length(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         for bytes in [bytes.clone(), records(&client_hello(std::slice::from_ref(&bytes)), 50), records(&bytes, 50)] {
             let mut translated = bytes.clone();
-            let dialect = translate(&mut translated);
+            let rewritten = rewrite(&mut translated);
             prop_assert_eq!(translated.len(), bytes.len());
             let _ = original(&bytes);
             let _ = answered(&bytes, 1);
             let mut answer = bytes;
-            dialect.answer(&mut answer);
+            rewritten.answer(&mut answer);
         }
     }
 }

@@ -1,0 +1,149 @@
+//! Whether the client has connected its data connection, which the command of an upload waits for.
+//!
+//! Servers truncate the file as soon as they have the command. Sent earlier, it would destroy the file of a client
+//! whose connection never arrives: its port was unreachable, it timed out, or it was ambiguous. Clients connect without
+//! waiting for the 150; their TLS handshake may wait for it (Python's ftplib, FileZilla), so the connection alone
+//! counts.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::legs::{STRANGER_GRACE, connect_to_client};
+use super::{PreparedClient, TransferContext};
+use crate::net::deadline::elapsed;
+use crate::passive::DataConnection;
+use crate::session::machine::DataFailure;
+use crate::tls::client_hello::{self, ClientHello};
+
+/// State of the client's connection to its passive port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientArrival {
+    /// No connection, or none that has been identified.
+    Pending,
+    /// A connection that was refused: the failure of the transfer if it was the client's.
+    Refused(DataFailure),
+    /// The client.
+    Connected,
+    /// No connection will come.
+    Failed(DataFailure),
+}
+
+impl PreparedClient {
+    /// Waits until the client has connected, in passive mode, or connects to it, in active mode.
+    pub async fn connected(&mut self, context: &TransferContext) -> Result<(), DataFailure> {
+        match self {
+            Self::Connected(_) => Ok(()),
+            Self::Active { to, from } => {
+                let arrived = connect_to_client(*to, *from, context).await?;
+                *self = Self::Connected(Some(arrived));
+                Ok(())
+            }
+            Self::Passive {
+                arrival,
+                undecided,
+                give_up,
+                ..
+            } => {
+                let mut arrivals = arrival.clone();
+                let mut decided = pin!(async {
+                    let undecided_yet = |arrival: &ClientArrival| {
+                        matches!(arrival, ClientArrival::Pending | ClientArrival::Refused(_))
+                    };
+                    match arrivals
+                        .wait_for(|arrival| !undecided_yet(arrival))
+                        .await
+                        .as_deref()
+                    {
+                        Ok(ClientArrival::Failed(failure)) => Err(*failure),
+                        Ok(_) => Ok(()),
+                        // The task that accepts the connection has panicked.
+                        Err(_) => Err(DataFailure::Internal),
+                    }
+                });
+                // It may be the client's, which is identified only after the 150.
+                let silent = async {
+                    match undecided {
+                        Some(undecided) => undecided.any_silent(SILENCE).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let stranger = async {
+                    let failure = refused(arrival).await;
+                    sleep(STRANGER_GRACE).await;
+                    failure
+                };
+                tokio::select! {
+                    biased;
+                    decided = &mut decided => return decided,
+                    () = silent => return Ok(()),
+                    failure = stranger => return Err(failure),
+                    () = elapsed(context.timeouts.data_connect) => {}
+                }
+                // The accepting task knows whether another connection was there.
+                give_up.notify_one();
+                decided.await
+            }
+        }
+    }
+}
+
+impl PreparedClient {
+    /// Checks that a client that should speak clear text has not begun TLS, as far as it has sent anything: what it
+    /// sends later is checked when the server has the command, and has truncated the file.
+    pub async fn check_clear_text(&mut self) -> Result<(), DataFailure> {
+        let accepted = match self {
+            Self::Passive {
+                client_task,
+                arrival,
+                ..
+            } if *arrival.borrow() == ClientArrival::Connected => {
+                Some(client_task.join().await.ok_or(DataFailure::Internal)??)
+            }
+            _ => None,
+        };
+        if let Some(accepted) = accepted {
+            // Without TLS there is no proof by which another connection could replace it.
+            let arrived = accepted
+                .into_arrived()
+                .ok_or(DataFailure::ClientSpeaksTls)?;
+            *self = Self::Connected(Some(arrived));
+        }
+        let Self::Connected(Some(DataConnection { stream, read })) = self else {
+            return Ok(());
+        };
+        let mut first_bytes = read.clone();
+        if first_bytes.is_empty() {
+            first_bytes.resize(USUAL_HELLO, 0);
+            let count = tokio::select! {
+                biased;
+                count = stream.peek(&mut first_bytes) => count.unwrap_or(0),
+                () = std::future::ready(()) => 0,
+            };
+            first_bytes.truncate(count);
+        }
+        match client_hello::read(&first_bytes) {
+            ClientHello::Names(_) => Err(DataFailure::ClientSpeaksTls),
+            ClientHello::Incomplete | ClientHello::Other => Ok(()),
+        }
+    }
+}
+
+/// Waits until a connection is refused: the failure of the transfer if it was the client's.
+pub(super) async fn refused(arrival: &mut watch::Receiver<ClientArrival>) -> DataFailure {
+    let refusal = arrival
+        .wait_for(|arrival| matches!(arrival, ClientArrival::Refused(_)))
+        .await;
+    match refusal.map(|arrival| *arrival) {
+        Ok(ClientArrival::Refused(failure)) => failure,
+        Ok(_) | Err(_) => std::future::pending().await,
+    }
+}
+
+/// Bytes that hold nearly every ClientHello.
+const USUAL_HELLO: usize = 4096;
+
+/// A connection that is not identified by then may be waiting for the 150.
+const SILENCE: Duration = Duration::from_millis(100);
