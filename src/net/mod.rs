@@ -2,12 +2,10 @@
 
 pub mod connect;
 pub mod control;
+pub mod data;
 pub mod deadline;
 pub mod listen;
 pub mod options;
 pub mod proxy_header;
-pub mod relay;
 pub mod resolve;
-pub mod source;
 pub mod stream;
-mod tls_source;

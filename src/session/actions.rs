@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::data::Order;
 use super::data_side::DataSide;
 use super::machine::{Action, Dialled, Ending, Event, Outcome, ProtocolError, Record, Stage};
+use super::transfer::Order;
 use super::{PreviousDial, Session};
 use crate::backend::dial::{DialBudget, DialError};
 use crate::backend::{Backend, Pool, ReplyError, SiteSlot};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
-use super::data::{EarlyHandshake, Faults, Order, PreparedData, RunningData, TransferContext};
 use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
 };
+use super::transfer::{EarlyHandshake, Faults, Order, PreparedData, RunningData, TransferContext};
 use crate::backend::data::DataEndpoint;
 use crate::config::{CloseNotify, SessionReuse};
 use crate::ftp::command::Direction;

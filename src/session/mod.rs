@@ -5,18 +5,18 @@
 //! what it means, and `actions` does what the machine says. No decision is made here.
 //!
 //! [`backend`](crate::backend) leads to the backend, `client_tls` to TLS with the client; `data_side` makes, opens and
-//! drops the data connections that [`data`] holds; `penalty` is for failed logins, `summary` is what the log says in the
+//! drops the data connections that [`transfer`] holds; `penalty` is for failed logins, `summary` is what the log says in the
 //! end.
 
 mod actions;
 mod client_hello;
 mod client_tls;
-pub mod data;
 mod data_side;
 mod events;
 pub mod machine;
 mod penalty;
 mod summary;
+pub mod transfer;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -42,12 +42,12 @@ use crate::snapshot::Snapshot;
 use crate::tls::{SessionStore, SessionTls};
 
 use client_tls::handshake;
-use data::{HandshakeTiming, Lingering};
 use data_side::DataSide;
 use events::{ClientEnd, DeadlineCheck};
 use machine::{Clock, Ending, Event, Machine, Protection, Terms};
 use penalty::RunningAttempt;
 use summary::Summary;
+use transfer::{HandshakeTiming, Lingering};
 
 /// What all sessions of the process share and no reload changes.
 #[derive(Debug)]

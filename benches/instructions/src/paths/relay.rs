@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use portcullis::base::SessionId;
 use portcullis::config::{BackendTls, TlsMode, TlsVersion, Verify};
-use portcullis::net::relay::relay;
-use portcullis::net::source::{Source, SourceEnd};
+use portcullis::net::data::relay::relay;
+use portcullis::net::data::sink::Sink;
+use portcullis::net::data::source::{Source, SourceEnd};
 use portcullis::net::stream::Stream;
 use portcullis::tls::{BackendTlsClient, ServerTls, SessionTls};
 use rustls::{ClientConnection, ServerConfig};
@@ -45,7 +46,7 @@ pub fn plain(mib: u32) -> io::Result<()> {
     pump(
         &runtime,
         Source::plain(source),
-        Stream::Plain(sink),
+        Sink::plain(sink),
         ends,
         &pieces,
     );
@@ -58,7 +59,7 @@ pub fn to_tls(mib: u32) -> io::Result<()> {
     let (backend, source) = runtime.block_on(connection())?;
     let (client, _, sink) = runtime.block_on(tls_connection(async |socket, config| {
         let stream = TlsAcceptor::from(config).accept(socket).await?;
-        Ok(Stream::ToClient(Box::new(stream)))
+        Ok(Sink::over(Stream::ToClient(Box::new(stream))))
     }))?;
     let pieces = pieces(mib);
     let ends = Ends {
@@ -93,7 +94,7 @@ pub fn from_tls(mib: u32) -> io::Result<()> {
         to: backend,
         arriving: PIECE,
     };
-    pump(&runtime, source, Stream::Plain(sink), ends, &sealed);
+    pump(&runtime, source, Sink::plain(sink), ends, &sealed);
     Ok(())
 }
 
@@ -105,13 +106,7 @@ struct Ends {
     arriving: usize,
 }
 
-fn pump(
-    runtime: &Runtime,
-    mut source: Source,
-    mut sink: Stream,
-    mut ends: Ends,
-    pieces: &[Vec<u8>],
-) {
+fn pump(runtime: &Runtime, mut source: Source, mut sink: Sink, mut ends: Ends, pieces: &[Vec<u8>]) {
     let moved = AtomicU64::new(0);
     let mut arrived = vec![0; ends.arriving];
     counted_from_here(1, &mut || {

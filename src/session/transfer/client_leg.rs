@@ -1,78 +1,37 @@
-//! Opens the two legs of a transfer: connection, handshake, and the proof that it is the session's client.
+//! Opens the client's leg of a transfer: accepts its connection, does the handshake, and checks the proof that it is the
+//! session's client.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
-use rustls::HandshakeKind;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsConnector;
 
 use super::client_arrival::refused;
 use super::early::{self, EarlyConnection};
 use super::fault::FaultStage;
+use super::leg::{LegEnd, secure, set_stall_timeout};
 use super::orders::OrderReceiver;
-use super::transfer::failure_of;
+use super::task::failure_of;
 use super::{PreparedClient, TransferContext};
-use crate::ftp::command::Direction;
+use crate::net::connect;
 use crate::net::deadline::elapsed;
-use crate::net::source::Source;
-use crate::net::stream::Stream;
-use crate::net::{connect, options};
 use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{DataConnection, Lease, LeaseEvent};
-use crate::session::client_hello::{self, RewrittenHello};
 use crate::session::machine::DataFailure;
 use crate::tls::{DataTls, Proof};
 
-/// The connections of both legs, as far as they are open.
-#[derive(Debug, Default)]
-pub(super) struct OpenLegs {
-    pub(super) client: Option<OpenLeg>,
-    pub(super) backend: Option<OpenLeg>,
-}
-
-/// A leg that is ready for its bytes.
+/// The client's connection of a transfer that begins.
 #[derive(Debug)]
-pub(super) enum OpenLeg {
-    Source(Source),
-    Sink(Stream),
-}
-
-/// What a leg is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Source,
-    Sink,
-}
-
-impl Role {
-    pub(super) fn of(leg: Leg, direction: Direction) -> Self {
-        match (leg, direction) {
-            (Leg::Client, Direction::Upload)
-            | (Leg::Backend, Direction::Download | Direction::Listing) => Self::Source,
-            (Leg::Backend, Direction::Upload)
-            | (Leg::Client, Direction::Download | Direction::Listing) => Self::Sink,
-        }
-    }
-}
-
-impl OpenLeg {
-    fn plain(socket: TcpStream, role: Role) -> Self {
-        match role {
-            Role::Source => Self::Source(Source::plain(socket)),
-            Role::Sink => Self::Sink(Stream::Plain(socket)),
-        }
-    }
-
-    fn handshake_kind(&self) -> Option<HandshakeKind> {
-        match self {
-            Self::Source(source) => source.handshake_kind(),
-            Self::Sink(sink) => sink.handshake_kind(),
-        }
-    }
+pub(super) enum ClientLeg {
+    /// As it was prepared by PASV or PORT.
+    Prepared(PreparedClient),
+    /// The client has connected; `None` once its leg is being opened.
+    Accepted(Option<AcceptedClient>),
+    /// We have connected, or the connection is in clear text; `None` once its leg is being opened.
+    Connected(Option<DataConnection>),
 }
 
 /// A client that has connected, and the lease by which another connection can be accepted in its place.
@@ -101,104 +60,37 @@ impl AcceptedClient {
     }
 }
 
-impl Drop for OpenLegs {
-    fn drop(&mut self) {
-        // An upload that is broken off has never read from its backend.
-        if let Some(OpenLeg::Sink(backend)) = &mut self.backend {
-            backend.keep_tickets();
-        }
-    }
-}
-
-pub(super) async fn secure_backend(
-    socket: TcpStream,
-    context: &TransferContext,
-    orders: &OrderReceiver,
-) -> Result<OpenLeg, DataFailure> {
-    set_stall_timeout(&socket, context);
-    let role = Role::of(Leg::Backend, context.direction);
-    let Some(tls) = &context.backend_tls else {
-        return Ok(OpenLeg::plain(socket, role));
-    };
-    let handshake = async {
-        let (config, name) = (tls.config(), tls.server_name());
-        Ok(match role {
-            Role::Source => OpenLeg::Source(Source::from_backend(socket, config, name).await?),
-            Role::Sink => {
-                let stream = TlsConnector::from(config).connect(name, socket).await?;
-                OpenLeg::Sink(Stream::ToBackend(Box::new(stream)))
-            }
-        })
-    };
-    let too_late = async {
-        if let Err(silent) = orders.transfer_started().await {
-            return silent;
-        }
-        elapsed(context.timeouts.tls_handshake).await;
-        DataFailure::BackendHandshake
-    };
-    match secure(handshake, too_late, Leg::Backend, context).await? {
-        Ok(leg) => Ok(leg),
-        Err(error) => {
-            context.record_fault(Leg::Backend, FaultStage::Handshake, &error);
-            Err(DataFailure::BackendHandshake)
-        }
-    }
-}
-
-/// Does a handshake, unless it is `too_late` first, and counts what it came to.
-async fn secure(
-    handshake: impl Future<Output = io::Result<OpenLeg>>,
-    too_late: impl Future<Output = DataFailure>,
-    leg: Leg,
-    context: &TransferContext,
-) -> Result<io::Result<OpenLeg>, DataFailure> {
-    let done = tokio::select! {
-        biased;
-        done = handshake => Ok(done),
-        failure = too_late => Err(failure),
-    };
-    let outcome = match &done {
-        Ok(Ok(open)) => match open.handshake_kind() {
-            Some(HandshakeKind::Resumed) => DataHandshake::Resumed,
-            _ => DataHandshake::Full,
-        },
-        Ok(Err(_)) | Err(_) => DataHandshake::Failed,
-    };
-    context.metrics.data_handshake(leg, outcome);
-    done
-}
-
-pub(super) async fn open_client(
-    prepared: &mut PreparedClient,
+/// Opens the client's leg.
+pub(super) async fn open_client<E: LegEnd>(
+    client: &mut ClientLeg,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
-) -> Result<OpenLeg, DataFailure> {
-    match prepared {
-        PreparedClient::Passive {
-            client_task,
-            arrival,
-            ..
-        } => {
+) -> Result<E, DataFailure> {
+    match client {
+        ClientLeg::Prepared(PreparedClient::Passive(client)) => {
             // If it was the client itself, it should get its reply soon.
             let client_refused = async {
-                let failure = refused(arrival).await;
+                let failure = refused(&mut client.arrival).await;
                 stranger_grace(orders).await;
                 failure
             };
             let accepted = tokio::select! {
                 biased;
-                accepted = client_task.join() => accepted.ok_or(DataFailure::Internal)??,
+                accepted = client.task.join() => accepted.ok_or(DataFailure::Internal)??,
                 failure = client_refused => return Err(failure),
             };
             authenticate(accepted, tls, context, orders).await
         }
-        PreparedClient::Active { to, from } => {
+        ClientLeg::Accepted(accepted) => {
+            let accepted = accepted.take().ok_or(DataFailure::Internal)?;
+            authenticate(accepted, tls, context, orders).await
+        }
+        ClientLeg::Prepared(PreparedClient::Active { to, from }) => {
             let arrived = connect_to_client(*to, *from, context).await?;
             secure_without_proof(arrived, tls, context, orders).await
         }
-        PreparedClient::Connected(arrived) => {
+        ClientLeg::Connected(arrived) => {
             let arrived = arrived.take().ok_or(DataFailure::Internal)?;
             secure_without_proof(arrived, tls, context, orders).await
         }
@@ -206,12 +98,12 @@ pub(super) async fn open_client(
 }
 
 /// Does the handshake with a client that is the right one whatever it presents: we have connected to where it said.
-async fn secure_without_proof(
+async fn secure_without_proof<E: LegEnd>(
     arrived: DataConnection,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
-) -> Result<OpenLeg, DataFailure> {
+) -> Result<E, DataFailure> {
     let (leg, proof) = secure_client(arrived, tls, context, orders).await?;
     if tls.is_none_or(|tls| tls.accepts(proof)) {
         Ok(leg)
@@ -286,75 +178,76 @@ pub(super) async fn accept_client(
     }
 }
 
-/// Does the handshake with the connection that came; where it has to name its session, with those that come after it, too.
-async fn authenticate(
+/// Does the handshake with the connection that came. Where the client has to name its session, a connection that isn't its
+/// own is a stranger's, and the next one is accepted.
+async fn authenticate<E: LegEnd>(
     accepted: AcceptedClient,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
-) -> Result<OpenLeg, DataFailure> {
-    let AcceptedClient { lease, progress } = accepted;
-    let secured = match progress {
-        ClientProgress::Connected(arrived) => {
-            secure_leased(&lease, arrived, tls, context, orders).await
-        }
-        ClientProgress::Early(early) => early::adopt_early(&lease, early, tls, context),
-    };
-    let failure = match secured {
-        Ok(leg) => return Ok(leg),
-        Err(failure) => failure,
-    };
-    if !lease.is_named() {
-        return Err(failure);
-    }
-    // One time limit for all of them: strangers could keep connecting.
-    let time_is_up = async {
+) -> Result<E, DataFailure> {
+    let AcceptedClient {
+        mut lease,
+        mut progress,
+    } = accepted;
+    // One for all that follow the first stranger, with which it starts: strangers could keep connecting.
+    let mut time_limit = pin!(async {
         stranger_grace(orders).await;
         sleep(context.timeouts.tls_handshake).await;
-    };
-    tokio::select! {
-        biased;
-        next = accept_next_after_stranger(lease, failure, tls, context, orders) => next,
-        () = time_is_up => Err(failure),
-    }
-}
-
-/// Waits for the session's client after a stranger, which was a `failure`.
-async fn accept_next_after_stranger(
-    mut lease: Lease,
-    mut failure: DataFailure,
-    tls: Option<&DataTls>,
-    context: &TransferContext,
-    orders: &OrderReceiver,
-) -> Result<OpenLeg, DataFailure> {
+    });
+    let mut stranger = None;
     loop {
+        let secured = async {
+            match progress {
+                ClientProgress::Connected(arrived) => {
+                    secure_leased(&lease, arrived, tls, context, orders).await
+                }
+                ClientProgress::Early(early) => early::adopt_early(&lease, early, tls, context),
+            }
+        };
+        let secured = tokio::select! {
+            biased;
+            secured = secured => secured,
+            failure = after(&mut time_limit, stranger) => return Err(failure),
+        };
+        let failure = match secured {
+            Err(failure) if lease.is_named() => failure,
+            done => return done,
+        };
+        stranger = Some(failure);
         lease.reopen();
         let timed_out = async {
             stranger_grace(orders).await;
             failure
         };
-        let next = accept_client(lease, timed_out, |_| {}).await;
-        let next = next.map_err(|_| failure)?;
-        // It has come after its command.
-        let ClientProgress::Connected(arrived) = next.progress else {
-            return Err(failure);
+        let next = tokio::select! {
+            biased;
+            next = accept_client(lease, timed_out, |_| {}) => next,
+            failure = after(&mut time_limit, stranger) => return Err(failure),
         };
-        match secure_leased(&next.lease, arrived, tls, context, orders).await {
-            Ok(leg) => return Ok(leg),
-            Err(another) => failure = another,
+        AcceptedClient { lease, progress } = next.map_err(|_| failure)?;
+    }
+}
+
+/// The failure that a stranger was, when the time limit for the session's client to follow it is over.
+async fn after(time_limit: impl Future<Output = ()>, stranger: Option<DataFailure>) -> DataFailure {
+    match stranger {
+        Some(failure) => {
+            time_limit.await;
+            failure
         }
-        lease = next.lease;
+        None => std::future::pending().await,
     }
 }
 
 /// Does the handshake with a connection that came to a leased port, and judges what it proves.
-async fn secure_leased(
+async fn secure_leased<E: LegEnd>(
     lease: &Lease,
     arrived: DataConnection,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
-) -> Result<OpenLeg, DataFailure> {
+) -> Result<E, DataFailure> {
     let (leg, proof) = secure_client(arrived, tls, context, orders).await?;
     if let Some(tls) = tls {
         check_proof(lease, proof, tls)?;
@@ -385,19 +278,18 @@ async fn stranger_grace(orders: &OrderReceiver) {
     sleep(STRANGER_GRACE).await;
 }
 
-async fn secure_client(
+async fn secure_client<E: LegEnd>(
     arrived: DataConnection,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
-) -> Result<(OpenLeg, Proof), DataFailure> {
-    let DataConnection { mut stream, read } = arrived;
+) -> Result<(E, Proof), DataFailure> {
+    let DataConnection { stream, read } = arrived;
     set_stall_timeout(&stream, context);
-    let role = Role::of(Leg::Client, context.direction);
     let Some(tls) = tls else {
         // PROT C after a PASV under PROT P: what was read as a ClientHello would be missing in the file.
         return if read.is_empty() {
-            Ok((OpenLeg::plain(stream, role), Proof::None))
+            Ok((E::plain(stream), Proof::None))
         } else {
             Err(DataFailure::NoClient)
         };
@@ -413,22 +305,7 @@ async fn secure_client(
         DataFailure::ClientHandshake
     };
     let connection = tls.connection();
-    let handshake = async {
-        let config = connection.config();
-        Ok(match role {
-            Role::Source => {
-                let RewrittenHello { hello, rewrite } =
-                    client_hello::read(&mut stream, read).await?;
-                let config = rewrite.config(config);
-                let answer = |records: &mut Vec<u8>| rewrite.answer(records);
-                OpenLeg::Source(Source::from_client(stream, config, &hello, answer).await?)
-            }
-            Role::Sink => {
-                let stream = client_hello::accept(stream, config, read).await?;
-                OpenLeg::Sink(Stream::ToClient(Box::new(stream)))
-            }
-        })
-    };
+    let handshake = E::to_client(stream, connection.config(), read);
     let leg = match secure(handshake, too_late, Leg::Client, context).await? {
         Ok(leg) => leg,
         Err(error) => {
@@ -473,12 +350,6 @@ async fn begins_tls(
         },
         failure = silent => Err(failure),
     }
-}
-
-pub(super) fn set_stall_timeout(socket: &TcpStream, context: &TransferContext) {
-    // If the peer has reset it already, the handshake or the first byte shows it.
-    let timeouts = &context.timeouts;
-    let _ = options::set_stall_timeout(socket, timeouts.data_idle.max(timeouts.backend_reply));
 }
 
 /// The first byte of a ClientHello: record type 22.

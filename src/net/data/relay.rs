@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::deadline::REACTOR_TURN;
+use super::sink::Sink;
 use super::source::{Fill, PlainSource, Source, SourceEnd};
-use super::stream::Stream;
+use crate::net::deadline::REACTOR_TURN;
 
 /// Why a relay failed.
 #[derive(Debug)]
@@ -64,7 +63,7 @@ pub struct RelayEnd {
 /// If either side fails or stalls.
 pub async fn relay(
     source: &mut Source,
-    sink: &mut Stream,
+    sink: &mut Sink,
     step_timeout: &impl StepTimeout,
     moved: &AtomicU64,
 ) -> Result<RelayEnd, RelayError> {
@@ -81,7 +80,7 @@ pub async fn relay(
         }
         let mut rest = source.buffer();
         while !rest.is_empty() {
-            let writing = poll_fn(|context| Pin::new(&mut *sink).poll_write(context, rest));
+            let writing = poll_fn(|context| sink.poll_write(context, rest));
             let written = deadline
                 .bound(writing)
                 .await
@@ -90,7 +89,7 @@ pub async fn relay(
             moved.fetch_add(written as u64, Ordering::Relaxed);
             rest = &rest[written..];
         }
-        // rustls keeps what the socket did not take at once. "With the sink" means with its kernel.
+        // "With the sink" means with its kernel.
         deadline
             .bound(sink.flush())
             .await

@@ -1,16 +1,20 @@
-//! The data connections of a session: made ready at PASV or PORT, opened by the transfer command, ended by the verdict.
+//! One transfer and its data connections: made ready at PASV or PORT, opened by the transfer command, ended by the verdict.
 //!
-//! Both legs of one transfer live in one task, which reports [`DataEvent`]s and takes [`Order`]s. Whatever ends that
-//! task drops its sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the
-//! order to proceed; the source's only until the source has ended and been answered with our own end.
+//! Both legs live in one task (`task`), which reports [`DataEvent`]s and takes [`Order`]s. `client_leg` accepts and
+//! authenticates the client, `backend_leg` does its part with the backend, and what they become is a
+//! [source](crate::net::data::source::Source) and a [sink](crate::net::data::sink::Sink). Whatever ends the task drops its
+//! sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the order to finish
+//! it; the source's only until the source has ended and been answered with our own end.
 
+mod backend_leg;
 mod client_arrival;
+mod client_leg;
 mod early;
 mod fault;
-mod legs;
+mod leg;
 mod lingering;
 mod orders;
-mod transfer;
+mod task;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -27,16 +31,16 @@ use crate::base::task::Task;
 use crate::config::{CloseNotify, Timeouts};
 use crate::ftp::command::Direction;
 use crate::observe::metrics::Metrics;
-use crate::passive::{DataConnection, Identity, Lease, LeaseHold, NoPort, Undecided};
+use crate::passive::{Identity, Lease, LeaseHold, NoPort, Undecided};
 use crate::tls::{BackendSessionTls, DataTls};
 
 use client_arrival::ClientArrival;
+use client_leg::{AcceptedClient, accept_client};
 pub use early::{EarlyHandshake, HandshakeTiming};
 pub use fault::Faults;
-use legs::{AcceptedClient, accept_client};
 pub use lingering::Lingering;
 use orders::{OrderReceiver, OrderState};
-use transfer::Transfer;
+use task::Transfer;
 
 /// Data connections between the data port command and the transfer command.
 #[derive(Debug)]
@@ -52,21 +56,23 @@ pub struct PreparedData {
 #[derive(Debug)]
 enum PreparedClient {
     /// The client connects.
-    Passive {
-        /// The lease of the port that it may connect to; `None` if none became free in time.
-        leased: oneshot::Receiver<Option<LeaseHold>>,
-        client_task: Task<Result<AcceptedClient, DataFailure>>,
-        /// The state of its connection.
-        arrival: watch::Receiver<ClientArrival>,
-        /// The connections there that are not identified yet; once there is a port.
-        undecided: Option<Undecided>,
-        /// Notified when the connection is not waited for any longer; the result is in `door`.
-        give_up: Arc<Notify>,
-    },
+    Passive(PassiveClient),
     /// We connect when the transfer begins.
     Active { to: SocketAddr, from: IpAddr },
-    /// We have connected.
-    Connected(Option<DataConnection>),
+}
+
+/// A client that may connect to a port of ours.
+#[derive(Debug)]
+struct PassiveClient {
+    /// The lease of the port; `None` if none became free in time.
+    leased: oneshot::Receiver<Option<LeaseHold>>,
+    task: Task<Result<AcceptedClient, DataFailure>>,
+    /// The state of its connection.
+    arrival: watch::Receiver<ClientArrival>,
+    /// The connections there that are not identified yet; once there is a port.
+    undecided: Option<Undecided>,
+    /// Notified when the connection is not waited for any longer; the result is in `arrival`.
+    give_up: Arc<Notify>,
 }
 
 /// The data connections of the running transfer.
@@ -140,7 +146,7 @@ impl PreparedData {
         let give_up = Arc::new(Notify::new());
         let told_to_give_up = Arc::clone(&give_up);
         let waiting = orders.clone();
-        let client_task = async move {
+        let task = async move {
             let lease = leasing.await;
             let _ = announce.send(lease.as_ref().ok().map(Lease::hold));
             let lease = lease.map_err(|_| DataFailure::NoClient)?;
@@ -168,13 +174,13 @@ impl PreparedData {
         };
         Self {
             backend: PendingConnection::start(backend, timeouts.data_connect),
-            client: PreparedClient::Passive {
+            client: PreparedClient::Passive(PassiveClient {
                 leased,
-                client_task: Task::spawn(client_task),
+                task: Task::spawn(task),
                 arrival,
                 undecided: None,
                 give_up,
-            },
+            }),
             lease: None,
             order_sender,
             orders,
@@ -201,12 +207,10 @@ impl PreparedData {
     /// Waits for the client's data port, unless it has been waited for. May be cancelled.
     pub async fn prepared(&mut self) -> PreparedPort {
         match &mut self.client {
-            PreparedClient::Active { .. } | PreparedClient::Connected(_) => PreparedPort::Active,
-            PreparedClient::Passive {
-                leased, undecided, ..
-            } => match leased.await {
+            PreparedClient::Active { .. } => PreparedPort::Active,
+            PreparedClient::Passive(client) => match (&mut client.leased).await {
                 Ok(Some(lease)) => {
-                    *undecided = Some(lease.undecided());
+                    client.undecided = Some(lease.undecided());
                     PreparedPort::Passive(self.lease.insert(lease).port())
                 }
                 Ok(None) | Err(_) => PreparedPort::NoPort,

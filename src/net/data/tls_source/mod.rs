@@ -24,8 +24,8 @@ use rustls::unbuffered::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::options;
 use super::source::{Fill, SourceEnd, poll_read};
+use crate::net::options;
 use record_buffer::RecordBuffer;
 
 /// One side of a TLS connection without buffers. rustls has two, of the same shape.

@@ -12,9 +12,9 @@ use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::options;
-use super::stream::Stream;
 use super::tls_source::TlsSource;
+use crate::net::options;
+use crate::net::stream::Stream;
 
 /// A data connection that the bytes come from.
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::Order;
 use crate::config::Timeouts;
+use crate::net::data::relay::StepTimeout;
 use crate::net::deadline::{elapsed, timeout};
-use crate::net::relay::StepTimeout;
 use crate::passive::{Contention, Undecided};
 use crate::session::machine::DataFailure;
 

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::{BackendTls, TlsMode, TlsVersion, Verify};
-use crate::net::relay::StepTimeout;
+use crate::net::data::relay::StepTimeout;
 use crate::tls::BackendTlsClient;
 
 /// The data connections of a task that does this.

@@ -13,16 +13,13 @@ use std::time::Duration;
 use rustls::HandshakeKind;
 use tokio::time::sleep;
 
+use super::client_leg::{AcceptedClient, ClientProgress, TLS_HANDSHAKE_RECORD, check_proof};
 use super::fault::FaultStage;
-use super::legs::{
-    AcceptedClient, ClientProgress, OpenLeg, Role, TLS_HANDSHAKE_RECORD, check_proof,
-    set_stall_timeout,
-};
+use super::leg::{LegEnd, set_stall_timeout};
 use super::orders::OrderReceiver;
 use super::{Order, TransferContext};
 use crate::net::deadline::timeout;
 use crate::net::options;
-use crate::net::source::Source;
 use crate::net::stream::Stream;
 use crate::observe::metrics::{DataHandshake, Leg};
 use crate::passive::{DataConnection, Lease};
@@ -121,12 +118,12 @@ impl EarlyHandshake {
 }
 
 /// Hands such a connection to its transfer, and reports its proof to the lease.
-pub(super) fn adopt_early(
+pub(super) fn adopt_early<E: LegEnd>(
     lease: &Lease,
     early: io::Result<EarlyConnection>,
     tls: Option<&DataTls>,
     context: &TransferContext,
-) -> Result<OpenLeg, DataFailure> {
+) -> Result<E, DataFailure> {
     let outcome = match &early {
         Ok(early) if early.stream.handshake_kind() == Some(HandshakeKind::Resumed) => {
             DataHandshake::Resumed
@@ -144,10 +141,7 @@ pub(super) fn adopt_early(
     };
     check_proof(lease, proof, tls)?;
     set_stall_timeout(stream.socket(), context);
-    Ok(match Role::of(Leg::Client, context.direction) {
-        Role::Source => OpenLeg::Source(Source::early(stream)),
-        Role::Sink => OpenLeg::Sink(stream),
-    })
+    Ok(E::from_early(stream))
 }
 
 /// How much later than the ClientHello a transfer command may arrive.

@@ -9,16 +9,18 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::backend_leg::open_backend;
+use super::client_leg::{ClientLeg, open_client};
 use super::fault::FaultStage;
-use super::legs::{OpenLeg, OpenLegs, open_client, secure_backend};
+use super::leg::LegEnd;
 use super::orders::OrderReceiver;
 use super::{Order, PreparedClient, TransferContext};
 use crate::backend::data::{DataEndpoint, PendingConnection, ReadyConnection};
 use crate::config::CloseNotify;
 use crate::ftp::command::Direction;
-use crate::net::relay::{RelayEnd, RelayError, first_bytes, relay};
-use crate::net::source::{PlainSource, Source, SourceEnd};
-use crate::net::stream::Stream;
+use crate::net::data::relay::{RelayEnd, RelayError, first_bytes, relay};
+use crate::net::data::sink::Sink;
+use crate::net::data::source::{PlainSource, Source, SourceEnd};
 use crate::observe::metrics::Leg;
 use crate::passive::{Ambiguity, AttributionWatch};
 use crate::session::machine::{DataEvent, DataFailure};
@@ -36,23 +38,67 @@ pub(super) struct Transfer {
     pub(super) moved: Arc<AtomicU64>,
 }
 
+/// An upload whose legs are open.
+struct OpenUpload {
+    client: Source,
+    backend: Sink,
+}
+
+/// A download or a listing whose legs are open.
+struct OpenDownload {
+    backend: Source,
+    client: Sink,
+}
+
 impl Transfer {
-    /// Opens what has been prepared, and does all the rest.
+    /// Opens what has been prepared, and does all the rest. Never resolves: what is open then stays so until the session
+    /// drops this task. ABOR has to reach the backend before a reset.
     pub(super) async fn run(
         self,
         backend: PendingConnection,
         further: mpsc::Receiver<DataEndpoint>,
-        mut client: PreparedClient,
+        client: PreparedClient,
     ) {
-        let mut open = OpenLegs::default();
-        let done = tokio::select! {
+        let transfer = pin!(self.transfer(backend, further, client));
+        tokio::select! {
             biased;
-            done = self.transfer(backend, further, &mut client, &mut open) => done,
-            failure = self.ambiguous() => Err(failure),
-        };
-        match done {
-            // Another connection may come before the client has its reply.
-            Ok(()) => self.fail(self.ambiguous().await).await,
+            () = transfer => {}
+            // Another connection may come even when all bytes have gone, and before the client has its reply.
+            failure = self.ambiguous() => self.fail(failure).await,
+        }
+    }
+
+    async fn transfer(
+        &self,
+        backend: PendingConnection,
+        further: mpsc::Receiver<DataEndpoint>,
+        client: PreparedClient,
+    ) {
+        let mut client = ClientLeg::Prepared(client);
+        let backend = self.succeed(self.reach(backend, further)).await;
+        self.report_event(DataEvent::BackendOpen).await;
+        match self.context.direction {
+            Direction::Upload => {
+                let mut upload = self.open_upload(backend, &mut client).await;
+                self.succeed(self.upload(&mut upload)).await;
+                self.finish(upload.backend, Leg::Backend).await;
+                // Its end has been answered, so that it is closed in order.
+                drop(upload.client);
+            }
+            Direction::Download | Direction::Listing => {
+                let mut download = self.open_download(backend, &mut client).await;
+                self.succeed(self.download(&mut download)).await;
+                self.finish(download.client, Leg::Client).await;
+                drop(download.backend);
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// The result of a step. Does not resolve after a failure, which is reported.
+    async fn succeed<T>(&self, step: impl Future<Output = Result<T, DataFailure>>) -> T {
+        match step.await {
+            Ok(done) => done,
             Err(failure) => self.fail(failure).await,
         }
     }
@@ -77,8 +123,7 @@ impl Transfer {
         }
     }
 
-    /// Never resolves: open connections stay open until the session drops this task. ABOR has to reach the backend
-    /// before the reset.
+    /// Never resolves: open connections stay open until the session drops this task.
     async fn fail<T>(&self, failure: DataFailure) -> T {
         self.report_event(DataEvent::Failed(failure)).await;
         std::future::pending().await
@@ -87,37 +132,6 @@ impl Transfer {
     async fn report_event(&self, event: DataEvent) {
         // If the session has dropped this transfer, the channel is closed and this task is about to end, too.
         let _ = self.report.send(event).await;
-    }
-
-    async fn transfer(
-        &self,
-        backend: PendingConnection,
-        further: mpsc::Receiver<DataEndpoint>,
-        client: &mut PreparedClient,
-        open: &mut OpenLegs,
-    ) -> Result<(), DataFailure> {
-        let backend = self.reach(backend, further).await?;
-        self.report_event(DataEvent::BackendOpen).await;
-        if self.context.direction == Direction::Upload {
-            client.connected(&self.context).await?;
-            if self.client_tls.is_none() {
-                client.check_clear_text().await?;
-            }
-            self.report_event(DataEvent::ClientConnected).await;
-        }
-        self.orders.wait_for_order(Order::CommandSent).await;
-        self.open(backend, client, open).await;
-        match (&mut open.client, &mut open.backend) {
-            (Some(OpenLeg::Source(client)), Some(OpenLeg::Sink(backend))) => {
-                self.upload(client, backend).await?;
-                self.finish(&mut open.backend, Leg::Backend).await
-            }
-            (Some(OpenLeg::Sink(client)), Some(OpenLeg::Source(backend))) => {
-                self.download(client, backend).await?;
-                self.finish(&mut open.client, Leg::Client).await
-            }
-            _ => Err(DataFailure::NoBackend),
-        }
     }
 
     /// Reaches the backend's data port, or another one that the session gets from it: nothing has been lost by then.
@@ -152,32 +166,46 @@ impl Transfer {
         }
     }
 
-    /// Opens both legs side by side: the backend may wait for our hello as well as the client for its 150.
-    async fn open(
-        &self,
-        backend: ReadyConnection,
-        client: &mut PreparedClient,
-        open: &mut OpenLegs,
-    ) {
-        let client_tls = self.client_tls.as_ref();
-        let mut backend = pin!(async {
-            // One that connects to us may do so before its 1yz or after it: until then it has the time for a reply.
-            let socket = backend.connection(self.orders.backend_timed_out()).await;
-            let socket = socket.map_err(|_| DataFailure::NoBackend)?;
-            open.backend = Some(secure_backend(socket, &self.context, &self.orders).await?);
-            Ok(())
-        });
-        let mut client = pin!(async {
-            open.client = Some(open_client(client, client_tls, &self.context, &self.orders).await?);
-            Ok(())
-        });
-        if let Err(failure) = tokio::try_join!(backend.as_mut(), client.as_mut()) {
-            // While the other one is still here, in the middle of its handshake.
-            self.fail(failure).await
+    /// Opens both legs of an upload, side by side: the backend may wait for our ClientHello as well as the client for its
+    /// 150. The command goes out when the client has connected, and has the answer to its ClientHello if that has arrived
+    /// by then: a client that gets its 150 within its handshake may end an empty file without close_notify (basic-ftp on
+    /// Node.js), and one whose command is refused may take the reset for the reply (curl).
+    async fn open_upload(&self, backend: ReadyConnection, client: &mut ClientLeg) -> OpenUpload {
+        self.succeed(client.connected(&self.context)).await;
+        if self.client_tls.is_none() {
+            self.succeed(client.check_clear_text()).await;
         }
+        let client = self.succeed(self.open_client(client));
+        let backend = async {
+            self.report_event(DataEvent::ClientConnected).await;
+            self.orders.wait_for_order(Order::CommandSent).await;
+            self.succeed(open_backend(backend, &self.context, &self.orders))
+                .await
+        };
+        let (client, backend) = tokio::join!(biased; client, backend);
+        OpenUpload { client, backend }
     }
 
-    async fn upload(&self, client: &mut Source, backend: &mut Stream) -> Result<(), DataFailure> {
+    /// Opens both legs of a download, side by side, when the command has been sent.
+    async fn open_download(
+        &self,
+        backend: ReadyConnection,
+        client: &mut ClientLeg,
+    ) -> OpenDownload {
+        self.orders.wait_for_order(Order::CommandSent).await;
+        let client = self.succeed(self.open_client(client));
+        let backend = self.succeed(open_backend(backend, &self.context, &self.orders));
+        let (client, backend) = tokio::join!(client, backend);
+        OpenDownload { backend, client }
+    }
+
+    async fn open_client<E: LegEnd>(&self, client: &mut ClientLeg) -> Result<E, DataFailure> {
+        let tls = self.client_tls.as_ref();
+        open_client(client, tls, &self.context, &self.orders).await
+    }
+
+    async fn upload(&self, upload: &mut OpenUpload) -> Result<(), DataFailure> {
+        let OpenUpload { client, backend } = upload;
         let patience = self.context.timeouts.data_idle;
         let ended_at_once = match client {
             Source::Plain(plain) => self.look_for_hello(plain).await?,
@@ -226,7 +254,8 @@ impl Transfer {
         peer.is_ok_and(|peer| peer.ip().to_canonical() != self.context.client)
     }
 
-    async fn download(&self, client: &mut Stream, backend: &mut Source) -> Result<(), DataFailure> {
+    async fn download(&self, download: &mut OpenDownload) -> Result<(), DataFailure> {
+        let OpenDownload { backend, client } = download;
         let patience = self.context.timeouts.data_idle;
         let ended = relay(backend, client, &self.orders, &self.moved)
             .await
@@ -245,27 +274,26 @@ impl Transfer {
     }
 
     /// Ends the sink's leg when the verdict is in.
-    async fn finish(&self, sink: &mut Option<OpenLeg>, leg: Leg) -> Result<(), DataFailure> {
+    async fn finish(&self, mut sink: Sink, leg: Leg) {
         self.orders.wait_for_order(Order::FinishSink).await;
-        self.certain().await?;
-        let Some(OpenLeg::Sink(stream)) = sink else {
-            return Ok(());
-        };
-        match timeout(self.context.timeouts.data_idle, stream.finish()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(self.lost(leg, &error)),
-            Err(_) => return Err(idle(leg)),
-        }
-        if leg == Leg::Backend && !stream.is_tls() {
+        self.succeed(self.certain()).await;
+        self.succeed(self.end(&mut sink, leg)).await;
+        if leg == Leg::Backend && !sink.is_tls() {
             self.report_event(DataEvent::Ended).await;
             // A kernel resets a connection that is closed with bytes unread. The session says how long this may take.
-            let closed = stream.drain().await;
-            closed.map_err(|error| self.lost(leg, &error))?;
-        } else if let Some(OpenLeg::Sink(stream)) = sink.take() {
-            self.context.lingering.add(stream);
+            let closed = async { sink.drain().await.map_err(|error| self.lost(leg, &error)) };
+            self.succeed(closed).await;
+        } else {
+            self.context.lingering.add(sink);
         }
         self.report_event(DataEvent::Finished).await;
-        Ok(())
+    }
+
+    async fn end(&self, sink: &mut Sink, leg: Leg) -> Result<(), DataFailure> {
+        match timeout(self.context.timeouts.data_idle, sink.finish()).await {
+            Ok(ended) => ended.map_err(|error| self.lost(leg, &error)),
+            Err(_) => Err(idle(leg)),
+        }
     }
 
     fn failure(&self, error: RelayError, source: Leg) -> DataFailure {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::net::stream::Stream;
+use crate::net::data::sink::Sink;
 
 /// Those of one session.
 #[derive(Debug, Clone, Default)]
@@ -19,9 +19,9 @@ pub struct Lingering(Arc<Mutex<VecDeque<AbortHandle>>>);
 impl Lingering {
     /// Reads what a peer still sends, for a while, until it ends its side: closed with bytes unread, the connection
     /// would be reset, and the peer might lose data that it has not read. The reset is disarmed by now.
-    pub fn add(&self, mut stream: Stream) {
+    pub fn add(&self, mut sink: Sink) {
         let reading = tokio::spawn(async move {
-            let _ = timeout(LINGER, stream.drain()).await;
+            let _ = timeout(LINGER, sink.drain()).await;
         });
         // Nothing panics while it is held.
         let mut lingering = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +56,7 @@ mod tests {
         for _ in 0..MAX_LINGERING + 2 {
             peers.push(TcpStream::connect(address).await.unwrap());
             let (socket, _) = listener.accept().await.unwrap();
-            lingering.add(Stream::Plain(socket));
+            lingering.add(Sink::plain(socket));
         }
         // The first two are closed; the others are open, which their silence shows.
         for peer in &mut peers[..2] {

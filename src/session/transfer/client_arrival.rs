@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::legs::{STRANGER_GRACE, connect_to_client};
-use super::{PreparedClient, TransferContext};
+use super::client_leg::{ClientLeg, STRANGER_GRACE, connect_to_client};
+use super::{PassiveClient, PreparedClient, TransferContext};
 use crate::net::deadline::elapsed;
 use crate::passive::DataConnection;
 use crate::session::machine::DataFailure;
@@ -31,81 +31,32 @@ pub(super) enum ClientArrival {
     Failed(DataFailure),
 }
 
-impl PreparedClient {
+impl ClientLeg {
     /// Waits until the client has connected, in passive mode, or connects to it, in active mode.
     pub async fn connected(&mut self, context: &TransferContext) -> Result<(), DataFailure> {
         match self {
-            Self::Connected(_) => Ok(()),
-            Self::Active { to, from } => {
+            Self::Accepted(_) | Self::Connected(_) => {}
+            Self::Prepared(PreparedClient::Active { to, from }) => {
                 let arrived = connect_to_client(*to, *from, context).await?;
                 *self = Self::Connected(Some(arrived));
-                Ok(())
             }
-            Self::Passive {
-                arrival,
-                undecided,
-                give_up,
-                ..
-            } => {
-                let mut arrivals = arrival.clone();
-                let mut decided = pin!(async {
-                    let undecided_yet = |arrival: &ClientArrival| {
-                        matches!(arrival, ClientArrival::Pending | ClientArrival::Refused(_))
-                    };
-                    match arrivals
-                        .wait_for(|arrival| !undecided_yet(arrival))
-                        .await
-                        .as_deref()
-                    {
-                        Ok(ClientArrival::Failed(failure)) => Err(*failure),
-                        Ok(_) => Ok(()),
-                        // The task that accepts the connection has panicked.
-                        Err(_) => Err(DataFailure::Internal),
-                    }
-                });
-                // It may be the client's, which is identified only after the 150.
-                let silent = async {
-                    match undecided {
-                        Some(undecided) => undecided.any_silent(SILENCE).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                let stranger = async {
-                    let failure = refused(arrival).await;
-                    sleep(STRANGER_GRACE).await;
-                    failure
-                };
-                tokio::select! {
-                    biased;
-                    decided = &mut decided => return decided,
-                    () = silent => return Ok(()),
-                    failure = stranger => return Err(failure),
-                    () = elapsed(context.timeouts.data_connect) => {}
+            Self::Prepared(PreparedClient::Passive(client)) => {
+                client.decided(context).await?;
+                if *client.arrival.borrow() == ClientArrival::Connected {
+                    let accepted = client.task.join().await.ok_or(DataFailure::Internal)??;
+                    *self = Self::Accepted(Some(accepted));
                 }
-                // The accepting task knows whether another connection was there.
-                give_up.notify_one();
-                decided.await
             }
         }
+        Ok(())
     }
-}
 
-impl PreparedClient {
     /// Checks that a client that should speak clear text has not begun TLS, as far as it has sent anything: what it
     /// sends later is checked when the server has the command, and has truncated the file.
     pub async fn check_clear_text(&mut self) -> Result<(), DataFailure> {
-        let accepted = match self {
-            Self::Passive {
-                client_task,
-                arrival,
-                ..
-            } if *arrival.borrow() == ClientArrival::Connected => {
-                Some(client_task.join().await.ok_or(DataFailure::Internal)??)
-            }
-            _ => None,
-        };
-        if let Some(accepted) = accepted {
+        if let Self::Accepted(accepted) = self {
             // Without TLS there is no proof by which another connection could replace it.
+            let accepted = accepted.take().ok_or(DataFailure::Internal)?;
             let arrived = accepted
                 .into_arrived()
                 .ok_or(DataFailure::ClientSpeaksTls)?;
@@ -128,6 +79,50 @@ impl PreparedClient {
             ClientHello::Names(_) => Err(DataFailure::ClientSpeaksTls),
             ClientHello::Incomplete | ClientHello::Other => Ok(()),
         }
+    }
+}
+
+impl PassiveClient {
+    /// Waits until the client has connected, or a connection is there that may be its own.
+    async fn decided(&mut self, context: &TransferContext) -> Result<(), DataFailure> {
+        let mut arrivals = self.arrival.clone();
+        let mut decided = pin!(async {
+            let undecided_yet = |arrival: &ClientArrival| {
+                matches!(arrival, ClientArrival::Pending | ClientArrival::Refused(_))
+            };
+            match arrivals
+                .wait_for(|arrival| !undecided_yet(arrival))
+                .await
+                .as_deref()
+            {
+                Ok(ClientArrival::Failed(failure)) => Err(*failure),
+                Ok(_) => Ok(()),
+                // The task that accepts the connection has panicked.
+                Err(_) => Err(DataFailure::Internal),
+            }
+        });
+        // It may be the client's, which is identified only after the 150.
+        let silent = async {
+            match &mut self.undecided {
+                Some(undecided) => undecided.any_silent(SILENCE).await,
+                None => std::future::pending().await,
+            }
+        };
+        let stranger = async {
+            let failure = refused(&mut self.arrival).await;
+            sleep(STRANGER_GRACE).await;
+            failure
+        };
+        tokio::select! {
+            biased;
+            decided = &mut decided => return decided,
+            () = silent => return Ok(()),
+            failure = stranger => return Err(failure),
+            () = elapsed(context.timeouts.data_connect) => {}
+        }
+        // The accepting task knows whether another connection was there.
+        self.give_up.notify_one();
+        decided.await
     }
 }
 

@@ -1,0 +1,48 @@
+//! Opens the backend's leg of a transfer.
+
+use tokio::net::TcpStream;
+
+use super::TransferContext;
+use super::fault::FaultStage;
+use super::leg::{LegEnd, secure, set_stall_timeout};
+use super::orders::OrderReceiver;
+use crate::backend::data::ReadyConnection;
+use crate::net::deadline::elapsed;
+use crate::observe::metrics::Leg;
+use crate::session::machine::DataFailure;
+
+/// Waits for the backend's connection, and does the handshake if the leg is under TLS.
+pub(super) async fn open_backend<E: LegEnd>(
+    backend: ReadyConnection,
+    context: &TransferContext,
+    orders: &OrderReceiver,
+) -> Result<E, DataFailure> {
+    // A backend that connects to us may do so before its 1yz or after it: until then it has the time for a reply.
+    let socket = backend.connection(orders.backend_timed_out()).await;
+    let socket = socket.map_err(|_| DataFailure::NoBackend)?;
+    secure_backend(socket, context, orders).await
+}
+
+async fn secure_backend<E: LegEnd>(
+    socket: TcpStream,
+    context: &TransferContext,
+    orders: &OrderReceiver,
+) -> Result<E, DataFailure> {
+    set_stall_timeout(&socket, context);
+    let Some(tls) = &context.backend_tls else {
+        return Ok(E::plain(socket));
+    };
+    let handshake = E::to_backend(socket, tls.config(), tls.server_name());
+    let too_late = async {
+        if let Err(silent) = orders.transfer_started().await {
+            return silent;
+        }
+        elapsed(context.timeouts.tls_handshake).await;
+        DataFailure::BackendHandshake
+    };
+    let done = secure(handshake, too_late, Leg::Backend, context).await?;
+    done.map_err(|error| {
+        context.record_fault(Leg::Backend, FaultStage::Handshake, &error);
+        DataFailure::BackendHandshake
+    })
+}

@@ -1,0 +1,136 @@
+//! What both legs of a transfer have in common while they are opened.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind, ServerConfig};
+use tokio::net::TcpStream;
+
+use super::TransferContext;
+use crate::net::data::sink::Sink;
+use crate::net::data::source::Source;
+use crate::net::options;
+use crate::net::stream::Stream;
+use crate::observe::metrics::{DataHandshake, Leg};
+use crate::session::client_hello::{self, RewrittenHello};
+use crate::session::machine::DataFailure;
+
+/// What a leg becomes: the source of the bytes, or their sink.
+pub(super) trait LegEnd: Sized {
+    /// Without TLS.
+    fn plain(socket: TcpStream) -> Self;
+
+    /// Does the handshake with a client, of which `read` has been read already.
+    async fn to_client(
+        socket: TcpStream,
+        config: Arc<ServerConfig>,
+        read: Vec<u8>,
+    ) -> io::Result<Self>;
+
+    /// Does the handshake with a backend.
+    async fn to_backend(
+        socket: TcpStream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Self>;
+
+    /// Over a connection whose handshake was done before the direction of the transfer was known.
+    fn from_early(stream: Stream) -> Self;
+
+    /// How the TLS session came about.
+    fn handshake_kind(&self) -> Option<HandshakeKind>;
+}
+
+impl LegEnd for Source {
+    fn plain(socket: TcpStream) -> Self {
+        Self::plain(socket)
+    }
+
+    async fn to_client(
+        mut socket: TcpStream,
+        config: Arc<ServerConfig>,
+        read: Vec<u8>,
+    ) -> io::Result<Self> {
+        let RewrittenHello { hello, rewrite } = client_hello::read(&mut socket, read).await?;
+        let config = rewrite.config(config);
+        let answer = |records: &mut Vec<u8>| rewrite.answer(records);
+        Self::from_client(socket, config, &hello, answer).await
+    }
+
+    async fn to_backend(
+        socket: TcpStream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Self> {
+        Self::from_backend(socket, config, name).await
+    }
+
+    fn from_early(stream: Stream) -> Self {
+        Self::early(stream)
+    }
+
+    fn handshake_kind(&self) -> Option<HandshakeKind> {
+        self.handshake_kind()
+    }
+}
+
+impl LegEnd for Sink {
+    fn plain(socket: TcpStream) -> Self {
+        Self::plain(socket)
+    }
+
+    async fn to_client(
+        socket: TcpStream,
+        config: Arc<ServerConfig>,
+        read: Vec<u8>,
+    ) -> io::Result<Self> {
+        let stream = client_hello::accept(socket, config, read).await?;
+        Ok(Self::over(Stream::ToClient(Box::new(stream))))
+    }
+
+    async fn to_backend(
+        socket: TcpStream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Self> {
+        Self::to_backend(socket, config, name).await
+    }
+
+    fn from_early(stream: Stream) -> Self {
+        Self::over(stream)
+    }
+
+    fn handshake_kind(&self) -> Option<HandshakeKind> {
+        self.handshake_kind()
+    }
+}
+
+/// Does a handshake, unless it is `too_late` first, and counts its result.
+pub(super) async fn secure<E: LegEnd>(
+    handshake: impl Future<Output = io::Result<E>>,
+    too_late: impl Future<Output = DataFailure>,
+    leg: Leg,
+    context: &TransferContext,
+) -> Result<io::Result<E>, DataFailure> {
+    let done = tokio::select! {
+        biased;
+        done = handshake => Ok(done),
+        failure = too_late => Err(failure),
+    };
+    let result = match &done {
+        Ok(Ok(end)) => match end.handshake_kind() {
+            Some(HandshakeKind::Resumed) => DataHandshake::Resumed,
+            _ => DataHandshake::Full,
+        },
+        Ok(Err(_)) | Err(_) => DataHandshake::Failed,
+    };
+    context.metrics.data_handshake(leg, result);
+    done
+}
+
+pub(super) fn set_stall_timeout(socket: &TcpStream, context: &TransferContext) {
+    // If the peer has reset it already, the handshake or the first byte shows it.
+    let timeouts = &context.timeouts;
+    let _ = options::set_stall_timeout(socket, timeouts.data_idle.max(timeouts.backend_reply));
+}
