@@ -1,6 +1,6 @@
 //! What is wrong with a configuration file, where, and what to write instead.
 
-use super::place::{Place, Position};
+use super::location::{Location, Position};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub enum Error {
     },
     /// What the file says isn't a configuration.
     #[error(transparent)]
-    Wrong(Box<Report>),
+    Invalid(Box<Report>),
 }
 
 impl Error {
@@ -49,7 +49,7 @@ impl Error {
             line: lines.len(),
             column: String::from_utf8_lossy(start_of_line).chars().count() + 1,
         };
-        Self::Wrong(Box::new(Report {
+        Self::Invalid(Box::new(Report {
             origin: origin.to_owned(),
             position: Some(position),
             source_line: None,
@@ -58,11 +58,11 @@ impl Error {
         }))
     }
 
-    pub(super) fn wrong(origin: &Path, text: &str, finding: Finding) -> Self {
+    pub(super) fn invalid(origin: &Path, text: &str, finding: Finding) -> Self {
         let source_line = finding
             .position
             .and_then(|position| lines(text).nth(position.line - 1));
-        Self::Wrong(Box::new(Report {
+        Self::Invalid(Box::new(Report {
             origin: origin.to_owned(),
             position: finding.position,
             source_line: source_line.map(str::to_owned),
@@ -130,15 +130,19 @@ pub(super) struct Finding {
 /// An error of our own checks, with its location as a path.
 #[derive(Debug)]
 pub(super) struct Fault {
-    pub place: Place,
+    pub location: Location,
     pub message: String,
     pub help: String,
 }
 
 impl Fault {
-    pub(super) fn new(place: Place, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(super) fn new(
+        location: Location,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
         Self {
-            place,
+            location,
             message: message.into(),
             help: help.into(),
         }
@@ -220,7 +224,7 @@ mod tests {
             message: "no".to_owned(),
             help: Some("yes".to_owned()),
         };
-        Error::wrong(Path::new("p.yaml"), text, finding).to_string()
+        Error::invalid(Path::new("p.yaml"), text, finding).to_string()
     }
 
     #[test]

@@ -10,26 +10,26 @@
 
 mod backends;
 mod error;
-mod explain;
 mod file;
 mod host;
 mod listeners;
+mod location;
 mod nearest;
 mod networks;
 mod passive;
-mod place;
 mod resolve;
 mod scalar;
 mod sites;
 mod structure;
 mod template;
+mod yaml_error;
 
 pub use error::{Error, Report};
 pub use host::{HostName, HostPattern};
+pub use location::Position;
 pub use nearest::nearest;
 pub use networks::is_in_any;
 pub use passive::is_reachable;
-pub use place::Position;
 pub use sites::NO_SITE;
 pub use template::{TemplateError, TemplatePart, UserTemplate};
 
@@ -90,13 +90,13 @@ pub fn load(path: &Path) -> Result<Settings, Error> {
 /// # Errors
 /// If the text isn't YAML or says what can't work.
 pub fn parse(text: &str, origin: &Path) -> Result<Settings, Error> {
-    let wrong = |error| Error::wrong(origin, text, explain::explain(text, error));
-    structure::refuse_duplicate_keys(text).map_err(wrong)?;
-    let file: file::File = serde_yaml::from_str(text).map_err(wrong)?;
+    let invalid = |error| Error::invalid(origin, text, yaml_error::describe(text, error));
+    structure::refuse_duplicate_keys(text).map_err(invalid)?;
+    let file: file::File = serde_yaml::from_str(text).map_err(invalid)?;
     let base = origin.parent().unwrap_or(Path::new(""));
     resolve::resolve(file, base).map_err(|fault| {
-        let position = structure::locate(text, &fault.place);
-        Error::wrong(origin, text, fault.at(position))
+        let position = structure::locate(text, &fault.location);
+        Error::invalid(origin, text, fault.at(position))
     })
 }
 
