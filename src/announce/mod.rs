@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::config::{self, AnnouncedAddress, HostName, Passive, is_in_any};
 
-use name::LOOK_UP_PATIENCE;
+use name::LOOKUP_TIMEOUT;
 pub use name::{AnnouncedName, LookupChange, LookupError, LookupResult};
 
 /// What every client is sent, by client address. Default: the address that it connected to, and unchanged port numbers.
@@ -54,7 +54,7 @@ impl Announcements {
         F: Future<Output = LookupResult>,
     {
         // For all of them, or a start and a reload would take longer the more names there are.
-        let by = Instant::now() + LOOK_UP_PATIENCE;
+        let by = Instant::now() + LOOKUP_TIMEOUT;
         let mut by_client = Vec::new();
         for rule in &passive.by_client {
             let announced = Announcement::new(&rule.announced, &look_up, by).await?;

@@ -82,7 +82,7 @@ impl AnnouncedName {
     where
         F: Future<Output = LookupResult>,
     {
-        let by = Instant::now() + LOOK_UP_PATIENCE;
+        let by = Instant::now() + LOOKUP_TIMEOUT;
         let found = addresses(&self.name, look_up(self.name.clone()), by).await;
         let was_failing = self.failing.swap(found.is_err(), Ordering::Relaxed);
         let from = self.address();
@@ -129,4 +129,4 @@ async fn addresses(
 }
 
 /// Time limit for a name server.
-pub(super) const LOOK_UP_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -58,7 +58,7 @@ pub(super) async fn prepare(
     is_open: impl Fn(SocketAddr) -> bool,
 ) -> Result<PreparedConfig, StartError> {
     let reading = spawn_blocking(move || read(&config, &backends));
-    let loaded = timeout(READ_PATIENCE, reading)
+    let loaded = timeout(READ_TIMEOUT, reading)
         .await
         .map_err(|_| StartError::FilesTimedOut)?
         .map_err(io::Error::other)??;
@@ -147,4 +147,4 @@ fn set_trusted_proxies(settings: &Settings, ports: &PassivePorts) {
 
 /// Time limit for reading the files of a configuration. A network file system can block without end, and SIGTERM would
 /// have to wait.
-const READ_PATIENCE: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);

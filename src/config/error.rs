@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 
 /// How many characters of a value from the file a message repeats.
-const LONGEST_QUOTE: usize = 60;
+const MAX_QUOTE: usize = 60;
 /// How many characters of a source line are shown.
-const LONGEST_EXCERPT: usize = 100;
+const MAX_EXCERPT: usize = 100;
 
 /// Why a configuration can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +159,7 @@ impl Fault {
 
 /// Text from the file in a message: in backticks, and not longer than a line bears.
 pub(super) fn quoted(text: &str) -> String {
-    let mut short: String = text.chars().take(LONGEST_QUOTE).collect();
+    let mut short: String = text.chars().take(MAX_QUOTE).collect();
     if short.len() < text.len() {
         short.push_str("...");
     }
@@ -185,12 +185,12 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 /// The part of `line` around `column`, and how many characters of it come before that column.
 fn excerpt(line: &str, column: usize) -> (String, usize) {
     let caret = column - 1;
-    if line.chars().count() <= LONGEST_EXCERPT {
+    if line.chars().count() <= MAX_EXCERPT {
         return (line.to_owned(), caret);
     }
-    let skipped = caret.saturating_sub(LONGEST_EXCERPT / 2);
+    let skipped = caret.saturating_sub(MAX_EXCERPT / 2);
     (
-        line.chars().skip(skipped).take(LONGEST_EXCERPT).collect(),
+        line.chars().skip(skipped).take(MAX_EXCERPT).collect(),
         caret - skipped,
     )
 }
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(quoted("ab"), "`ab`");
         assert_eq!(
             quoted(&"\u{e4}".repeat(1000)).chars().count(),
-            LONGEST_QUOTE + 5
+            MAX_QUOTE + 5
         );
     }
 }

@@ -45,7 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest configuration file that is read, in bytes.
-const LONGEST_FILE: u64 = 1024 * 1024;
+const MAX_FILE: u64 = 1024 * 1024;
 /// Editors on Windows put an invisible byte order mark in front of UTF-8. The YAML reader takes it for a document of
 /// its own.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -67,10 +67,10 @@ pub fn load(path: &Path) -> Result<Settings, Error> {
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
-    file.take(LONGEST_FILE + 1)
+    file.take(MAX_FILE + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    if bytes.len() as u64 > LONGEST_FILE {
+    if bytes.len() as u64 > MAX_FILE {
         return Err(Error::TooLong {
             path: path.to_owned(),
         });

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The longest name of a site: it is a metric label and appears in log lines.
-const LONGEST_SITE_NAME: usize = 64;
+const MAX_SITE_NAME: usize = 64;
 /// Used in place of a site's name in metrics and log lines where there is no site: for example for a login that named
 /// an unknown host.
 pub const NO_SITE: &str = "none";
@@ -98,7 +98,7 @@ pub(super) fn resolve(
 fn check_name(name: &str, index: usize, earlier: &[Arc<Site>]) -> Result<(), Fault> {
     let location = Location::Value(steps!["sites", index, "name"]);
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if name.is_empty() || name.len() > LONGEST_SITE_NAME || !name.bytes().all(allowed) {
+    if name.is_empty() || name.len() > MAX_SITE_NAME || !name.bytes().all(allowed) {
         return Err(Fault::new(
             location,
             format!("{} can't be the name of a site", quoted(name)),

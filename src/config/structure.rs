@@ -13,7 +13,7 @@ use std::fmt;
 
 /// How many values a file may have once its aliases are followed. 1 MiB of YAML holds fewer than this, unless aliases
 /// multiply them.
-const MOST_VALUES: u32 = 1_000_000;
+const MAX_VALUES: u32 = 1_000_000;
 
 /// Where `place` begins; for a path that the text doesn't have, the innermost value on the way.
 pub(super) fn locate(text: &str, location: &Location) -> Option<Position> {
@@ -43,7 +43,7 @@ pub(super) fn second_document(text: &str) -> Option<Position> {
 ///
 /// YAML readers take the last of two equal keys silently, and serde's own check knows only keys that it expects.
 pub(super) fn refuse_duplicate_keys(text: &str) -> Result<(), serde_yaml::Error> {
-    let left = Cell::new(MOST_VALUES);
+    let left = Cell::new(MAX_VALUES);
     DistinctKeys { left: &left }.deserialize(serde_yaml::Deserializer::from_str(text))
 }
 

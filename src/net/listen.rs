@@ -82,7 +82,7 @@ impl Acceptor {
             Err(error) if concerns_one_connection(&error) => Err(error),
             Err(error) => {
                 tokio::time::sleep(self.pause).await;
-                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                self.pause = (self.pause * 2).min(MAX_PAUSE);
                 Err(error)
             }
         }
@@ -102,4 +102,4 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 const BACKLOG: i32 = 1024;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_millis(500);

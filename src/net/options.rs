@@ -56,7 +56,7 @@ pub fn data_before_connect(socket: &TcpSocket) -> io::Result<()> {
 /// # Errors
 /// Those of `setsockopt(2)`.
 pub fn set_stall_timeout(stream: &TcpStream, idle: Duration) -> io::Result<()> {
-    let silence = idle.saturating_add(MARGIN).min(LONGEST);
+    let silence = idle.saturating_add(MARGIN).min(MAX_USER_TIMEOUT);
     if silence <= PEER_SILENCE {
         return Ok(());
     }
@@ -105,7 +105,7 @@ const PEER_SILENCE: Duration = Duration::from_secs(180);
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// The kernel counts milliseconds in 31 bits.
-const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+const MAX_USER_TIMEOUT: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {

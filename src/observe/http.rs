@@ -177,7 +177,7 @@ mod tests {
     };
 
     /// No test waits longer for anything.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
 
     struct Endpoint {
         address: SocketAddr,
@@ -217,7 +217,7 @@ mod tests {
 
     async fn everything_from(stream: &mut TcpStream) -> String {
         let mut received = Vec::new();
-        timeout(PATIENCE, async {
+        timeout(HEADER_TIMEOUT, async {
             let mut buffer = [0; 4096];
             while let Ok(count @ 1..) = stream.read(&mut buffer).await {
                 received.extend_from_slice(&buffer[..count]);

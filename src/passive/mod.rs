@@ -147,7 +147,7 @@ pub struct DataConnection {
 }
 
 impl PassivePorts {
-    /// Leases a port on the listener's address `local`, waiting up to `patience` for its turn.
+    /// Leases a port on the listener's address `local`, waiting up to `time_limit` for its turn.
     ///
     /// # Errors
     /// If none became free in that time.
@@ -155,7 +155,7 @@ impl PassivePorts {
         &self,
         local: IpAddr,
         request: LeaseRequest,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Lease, NoPort> {
         let Some(ports) = self.by_address.get(&local) else {
             return Err(NoPort {
@@ -164,7 +164,7 @@ impl PassivePorts {
             });
         };
         let pending = self.dispatcher.request(&ports.addresses, request);
-        match timeout(patience, pending.granted).await {
+        match timeout(time_limit, pending.granted).await {
             Ok(Ok((port, is_named))) => Ok(Lease {
                 handle: pending.handle,
                 port,

@@ -20,11 +20,11 @@ use crate::tls::SessionTls;
 pub(super) async fn handshake(
     socket: TcpStream,
     tls: &SessionTls,
-    patience: Duration,
+    time_limit: Duration,
     summary: &mut Summary,
 ) -> Option<(Stream, Option<HostName>)> {
     let accepting = client_hello::accept(socket, tls.control(), Vec::new());
-    let stream = match timeout(patience, accepting).await {
+    let stream = match timeout(time_limit, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             summary.handshake_failed(&error);
@@ -75,12 +75,12 @@ impl Session {
         let Ok(socket) = plain.into_clear_socket() else {
             return Some(Ending::Abuse);
         };
-        let patience = self.snapshot.runtime.settings.timeouts.tls_handshake;
-        let patience = patience.min(
+        let time_limit = self.snapshot.runtime.settings.timeouts.tls_handshake;
+        let time_limit = time_limit.min(
             self.login_deadline()
                 .saturating_duration_since(Instant::now()),
         );
-        let secured = handshake(socket, &self.tls, patience, &mut self.summary).await;
+        let secured = handshake(socket, &self.tls, time_limit, &mut self.summary).await;
         let Some((stream, sni)) = secured else {
             return Some(Ending::Handshake);
         };

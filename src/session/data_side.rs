@@ -85,10 +85,10 @@ impl Session {
                 let request = self.lease_request(protection);
                 let early = (protection == Protection::Private).then(|| EarlyHandshake {
                     tls: self.tls.data(self.session_reuse(), Tickets::None),
-                    patience: timeouts.tls_handshake,
+                    time_limit: timeouts.tls_handshake,
                     timing: self.handshake_timing.clone(),
                 });
-                let patience = timeouts.data_port;
+                let time_limit = timeouts.data_port;
                 let snapshot = Arc::clone(&self.snapshot);
                 let listener = self.listener.ip();
                 let (session, client) = (self.summary.id().0, self.summary.client());
@@ -96,7 +96,7 @@ impl Session {
                     let lease = snapshot
                         .runtime
                         .passive
-                        .lease(listener, request, patience)
+                        .lease(listener, request, time_limit)
                         .await;
                     lease.inspect_err(|no_port| {
                         tracing::warn!(
@@ -225,11 +225,11 @@ impl Session {
 
     /// A client that has not asked for PROT P may not know that it is in force, and wait for its file in clear text.
     fn handshake_silence(&self) -> Duration {
-        let patience = self.snapshot.runtime.settings.timeouts.tls_handshake;
+        let time_limit = self.snapshot.runtime.settings.timeouts.tls_handshake;
         if self.machine.has_chosen_protection() {
-            patience
+            time_limit
         } else {
-            patience.min(SILENCE_WITHOUT_PROT)
+            time_limit.min(SILENCE_WITHOUT_PROT)
         }
     }
 

@@ -44,12 +44,12 @@ impl Session {
                 }
                 Some(self.login_expires_at)
             }
-            Deadline::After(patience)
-            | Deadline::AfterInput(patience)
-            | Deadline::OnceInputIsDelivered(patience) => Some(Instant::now() + patience),
-            Deadline::AfterLastByte(patience) => {
+            Deadline::After(time_limit)
+            | Deadline::AfterInput(time_limit)
+            | Deadline::OnceInputIsDelivered(time_limit) => Some(Instant::now() + time_limit),
+            Deadline::AfterLastByte(time_limit) => {
                 self.moved = self.data.moved();
-                Some(Instant::now() + patience)
+                Some(Instant::now() + time_limit)
             }
             Deadline::Never => None,
         };
@@ -166,9 +166,9 @@ impl Session {
                     return Some(event);
                 }
             }
-            Deadline::AfterLastByte(patience) if self.data.moved() != self.moved => {
+            Deadline::AfterLastByte(time_limit) if self.data.moved() != self.moved => {
                 self.moved = self.data.moved();
-                self.deadline = Some(Instant::now() + patience);
+                self.deadline = Some(Instant::now() + time_limit);
                 self.deadline_check = DeadlineCheck::First;
                 return None;
             }

@@ -139,8 +139,8 @@ pub async fn serve(
     let (stream, machine) = match accepted.tls {
         TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
         TlsMode::Implicit => {
-            let patience = runtime.settings.timeouts.tls_handshake;
-            match handshake(accepted.stream, &tls, patience, &mut summary).await {
+            let time_limit = runtime.settings.timeouts.tls_handshake;
+            match handshake(accepted.stream, &tls, time_limit, &mut summary).await {
                 Some((stream, sni)) => (stream, Machine::implicit(terms, sni)),
                 None => return summary.write(Ending::Handshake),
             }

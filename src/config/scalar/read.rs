@@ -54,7 +54,7 @@ pub fn duration(text: &str) -> Result<Duration, ValueError> {
             "the duration is zero",
             "write how long to wait, at least 1ms",
         )),
-        long if long > LONGEST_DURATION => Err(ValueError::new(
+        long if long > MAX_DURATION => Err(ValueError::new(
             format!("{} is longer than 30 days", quoted(text)),
             "write at most 720h",
         )),
@@ -103,7 +103,7 @@ pub fn count(text: &str) -> Result<usize, ValueError> {
             "zero would refuse every session",
             "write a number from 1",
         )),
-        Ok(count) if digits && count <= HIGHEST_COUNT => Ok(count),
+        Ok(count) if digits && count <= MAX_COUNT => Ok(count),
         _ if digits => Err(ValueError::new(
             format!("{} is too many", quoted(text)),
             "write at most 10000000",
@@ -185,7 +185,7 @@ pub fn greeting(text: &str) -> Result<String, ValueError> {
         "an empty greeting"
     } else if text.contains(char::is_control) {
         "a greeting of more than one line, or with control characters"
-    } else if text.len() > LONGEST_GREETING {
+    } else if text.len() > MAX_GREETING {
         "a greeting of more than 400 bytes"
     } else {
         return Ok(text.to_owned());
@@ -236,11 +236,11 @@ pub fn fingerprint(text: &str) -> Result<[u8; 32], ValueError> {
 }
 
 /// The longest duration: more is a typing error, and it is far below the overflow of a clock.
-const LONGEST_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
+const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The longest greeting, in bytes: with its code it fits into what clients read at once (RFC 959 has lines of 512).
-const LONGEST_GREETING: usize = 400;
+const MAX_GREETING: usize = 400;
 /// The highest count: more sessions than ports, descriptors or memory allow.
-const HIGHEST_COUNT: usize = 10_000_000;
+const MAX_COUNT: usize = 10_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -254,7 +254,7 @@ mod tests {
     fn durations_have_a_unit_and_an_end() {
         assert_eq!(ok(duration("500ms")), Some(Duration::from_millis(500)));
         assert_eq!(ok(duration("5m")), Some(Duration::from_secs(300)));
-        assert_eq!(ok(duration("720h")), Some(LONGEST_DURATION));
+        assert_eq!(ok(duration("720h")), Some(MAX_DURATION));
         for bad in [
             "",
             "5",

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use super::deadline::timeout;
 use crate::config::is_in_any;
 use crate::observe::metrics::ProxyHeaderFault;
-use parse::{Header, LONGEST, Parsed};
+use parse::{Header, MAX_LEN, Parsed};
 
 /// Why the client of a connection is unknown.
 #[derive(Debug, thiserror::Error)]
@@ -73,9 +73,9 @@ pub async fn read(
     if !is_trusted(peer, trusted) {
         return Err(ProxyHeaderError::Untrusted);
     }
-    let header = timeout(PATIENCE, header(stream))
+    let header = timeout(HEADER_TIMEOUT, header(stream))
         .await
-        .map_err(|_| ProxyHeaderError::TimedOut(PATIENCE))??;
+        .map_err(|_| ProxyHeaderError::TimedOut(HEADER_TIMEOUT))??;
     Ok(match header {
         Header::Proxied(addresses) => addresses,
         Header::Local => ProxiedAddresses {
@@ -87,7 +87,7 @@ pub async fn read(
 
 /// Takes the header's bytes off the socket, and no other.
 async fn header(stream: &mut TcpStream) -> Result<Header, ProxyHeaderError> {
-    let mut bytes = vec![0; LONGEST];
+    let mut bytes = vec![0; MAX_LEN];
     let mut taken = 0;
     loop {
         // Peeked first: only the bytes themselves show where the header ends.
@@ -118,4 +118,4 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// How long a header may take. A balancer sends it with its first segment, which may get lost twice on the way.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(3);

@@ -64,7 +64,7 @@ impl RecordBuffer {
     /// If what has arrived is an incomplete message and too long: rustls waits for the end of a message, and a hostile
     /// peer can stretch one of 64 KiB to a GiB by padding.
     pub(super) fn spare(&mut self) -> io::Result<&mut [u8]> {
-        if self.arrived.len() > LONGEST_MESSAGE {
+        if self.arrived.len() > MAX_MESSAGE {
             let error = "a TLS message in more records than it needs";
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
@@ -149,7 +149,7 @@ const HEADROOM: usize = 16 * 1024;
 const FIRST_READ: usize = 20 * 1024;
 
 /// A handshake message of 64 KiB, as the longest is that rustls takes, and the records that it comes in.
-const LONGEST_MESSAGE: usize = 96 * 1024;
+const MAX_MESSAGE: usize = 96 * 1024;
 
 /// After so many short reads a buffer is halved.
 const SHORT_READS: u8 = 32;

@@ -91,11 +91,11 @@ impl Drop for LogGuard {
     fn drop(&mut self) {
         let (done, flushed) = sync_channel(1);
         let mut message = LogMessage::Flush(done);
-        let step = FLUSH_PATIENCE / 20;
+        let step = FLUSH_TIMEOUT / 20;
         for _ in 0..20 {
             match self.0.try_send(message) {
                 Ok(()) => {
-                    let _ = flushed.recv_timeout(FLUSH_PATIENCE);
+                    let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
                     return;
                 }
                 Err(TrySendError::Full(unsent)) => message = unsent,
@@ -110,7 +110,7 @@ impl Drop for LogGuard {
 const QUEUED_LINES: usize = 4096;
 
 /// How long the end of the program waits for stderr to take the last lines.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

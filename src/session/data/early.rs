@@ -38,7 +38,7 @@ pub struct EarlyHandshake {
     /// As PROT stands.
     pub tls: DataTls,
     /// How long it may take.
-    pub patience: Duration,
+    pub time_limit: Duration,
     /// Whether the client is known to do so.
     pub timing: HandshakeTiming,
 }
@@ -111,7 +111,7 @@ impl EarlyHandshake {
     async fn handshake(&self, arrived: DataConnection) -> io::Result<EarlyConnection> {
         let connection = self.tls.connection();
         let accepting = client_hello::accept(arrived.stream, connection.config(), arrived.read);
-        let stream = timeout(self.patience, accepting).await??;
+        let stream = timeout(self.time_limit, accepting).await??;
         let stream = Stream::ToClient(Box::new(stream));
         // Its first data may wait for that, see `TlsSource::handshake`.
         let _ = options::quickack(stream.socket());

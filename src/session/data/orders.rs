@@ -116,16 +116,16 @@ impl OrderReceiver {
     /// Resolves when its time is over; before its transfer command, only if another lease waits for the port as well.
     /// PHP asks for a port in `ftp_pasv($f, true)`, and its script may do other things before `ftp_put()`.
     async fn connect_timed_out(&self, mut contention: Contention) {
-        let patience = self.timeouts.data_connect;
+        let time_limit = self.timeouts.data_connect;
         let wanted = async {
-            elapsed(patience).await;
+            elapsed(time_limit).await;
             contention.contended().await;
         };
         tokio::select! {
             biased;
             () = self.wait_for_order(Order::Open) => {
                 let _ = self.transfer_started().await;
-                elapsed(patience).await;
+                elapsed(time_limit).await;
             }
             () = wanted => {}
         }

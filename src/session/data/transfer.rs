@@ -178,7 +178,7 @@ impl Transfer {
     }
 
     async fn upload(&self, client: &mut Source, backend: &mut Stream) -> Result<(), DataFailure> {
-        let patience = self.context.timeouts.data_idle;
+        let time_limit = self.context.timeouts.data_idle;
         let ended_at_once = match client {
             Source::Plain(plain) => self.look_for_hello(plain).await?,
             Source::FromClient(_) | Source::FromEarlyClient(_) | Source::FromBackend(_) => None,
@@ -199,7 +199,7 @@ impl Transfer {
         }
         // Python's unwrap() waits for our close_notify before it reads the reply. How the client takes it doesn't
         // matter: all its bytes are here.
-        let _ = timeout(patience, client.finish()).await;
+        let _ = timeout(time_limit, client.finish()).await;
         self.report_event(DataEvent::SourceEnded { proven }).await;
         Ok(())
     }
@@ -227,7 +227,7 @@ impl Transfer {
     }
 
     async fn download(&self, client: &mut Stream, backend: &mut Source) -> Result<(), DataFailure> {
-        let patience = self.context.timeouts.data_idle;
+        let time_limit = self.context.timeouts.data_idle;
         let ended = relay(backend, client, &self.orders, &self.moved)
             .await
             .map_err(|error| self.failure(error, Leg::Backend))?;
@@ -238,7 +238,7 @@ impl Transfer {
                 .backend_unclean_close(&self.context.site);
         }
         // At once: ProFTPD keeps its 226 back until its peer has closed.
-        let _ = timeout(patience, backend.finish()).await;
+        let _ = timeout(time_limit, backend.finish()).await;
         self.report_event(DataEvent::SourceEnded { proven: true })
             .await;
         Ok(())

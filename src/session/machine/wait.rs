@@ -64,9 +64,9 @@ impl Wait {
             Self::FinalReply => Deadline::After(timeouts.final_reply),
             Self::UploadGrace => Deadline::AfterInput(UPLOAD_GRACE),
             Self::PendingInput => Deadline::OnceInputIsDelivered(UPLOAD_GRACE),
-            Self::SinkEnd => Deadline::After(SINK_END_PATIENCE),
-            Self::Orphan => Deadline::AfterLastByte(ORPHAN_PATIENCE),
-            Self::Abort => Deadline::After(ABORT_PATIENCE),
+            Self::SinkEnd => Deadline::After(SINK_END_TIMEOUT),
+            Self::Orphan => Deadline::AfterLastByte(ORPHAN_TIMEOUT),
+            Self::Abort => Deadline::After(ABORT_TIMEOUT),
             Self::Data => Deadline::Never,
         }
     }
@@ -78,11 +78,11 @@ const UPLOAD_GRACE: Duration = Duration::from_millis(50);
 
 /// How long a backend may take to close an upload's data connection after its 2xx. Servers close it before, since a close
 /// may be what fails; one that doesn't has said all the same that it has the file.
-const SINK_END_PATIENCE: Duration = Duration::from_secs(2);
+const SINK_END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the rest of an upload under TLS may take after its client has ended its control connection: what it sent before
 /// that is in the network.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(2);
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a backend may take to answer ABOR.
-const ABORT_PATIENCE: Duration = Duration::from_secs(10);
+const ABORT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -48,7 +48,7 @@ pub fn rewrite(records: &mut [u8]) -> HelloRewrite {
             RECORD_SIZE_LIMIT => {
                 if let [high, low] = content {
                     let limit = usize::from(u16::from_be_bytes([*high, *low]));
-                    if (SHORTEST_LIMIT..LONGEST_RECORD).contains(&limit) {
+                    if (MIN_LIMIT..MAX_RECORD).contains(&limit) {
                         // TLS 1.3 counts a byte that says what the record holds.
                         rewritten.longest = Some(limit - 1);
                     }
@@ -282,8 +282,8 @@ const HIDDEN_SERVER_NAME: u16 = 0xFF50;
 const HIDDEN_MAX_FRAGMENT_LENGTH: u16 = 0xFF51;
 
 /// The least that record_size_limit may ask for (RFC 8449 §4), and what a record holds without it.
-const SHORTEST_LIMIT: usize = 64;
-const LONGEST_RECORD: usize = 16 * 1024;
+const MIN_LIMIT: usize = 64;
+const MAX_RECORD: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests;

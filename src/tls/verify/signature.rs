@@ -84,7 +84,7 @@ pub(in crate::tls) fn rsa_bits(
 }
 
 /// RSA keys below are too short for webpki and for rustls' own.
-pub(in crate::tls) const SHORTEST_RSA: usize = 2048;
+pub(in crate::tls) const MIN_RSA: usize = 2048;
 
 #[cfg(test)]
 mod tests {

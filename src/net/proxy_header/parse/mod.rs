@@ -100,7 +100,7 @@ fn proxied(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHea
 }
 
 /// The most bytes that a header has.
-pub const LONGEST: usize = version_2::LONGEST;
+pub const MAX_LEN: usize = version_2::MAX_LEN;
 
 #[cfg(test)]
 mod tests;
