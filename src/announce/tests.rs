@@ -1,8 +1,10 @@
 //! Which client is sent which address, and what happens when the address of a name changes.
 
-use super::*;
 use std::io;
+
 use tokio::time::sleep;
+
+use super::*;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")

@@ -1,11 +1,12 @@
 //! The backends of one site in a configuration file: where they are, and how they are connected to.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
 use super::error::{Fault, quoted};
 use super::listeners::covers;
 use super::location::{Location, PathStep, steps};
 use super::{Backend, BackendTls, HostName, Listener, TlsMode, TlsVersion, Verify, file};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 
 /// The control port of FTP (RFC 959) and of FTP that starts with TLS (IANA's `ftps`).
 const FTP_PORT: u16 = 21;

@@ -1,10 +1,11 @@
 //! What is wrong with a configuration file, where, and what to write instead.
 
-use super::location::{Location, Position};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
+
+use super::location::{Location, Position};
 
 /// How many characters of a value from the file a message repeats.
 const MAX_QUOTE: usize = 60;

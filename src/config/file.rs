@@ -3,15 +3,17 @@
 //! `config/portcullis.yaml` explains the keys. Unknown keys are errors. Nothing here has a default and nothing is
 //! checked against anything else: that is `resolve`.
 
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+
 use super::error::quoted;
 use super::scalar::{
     BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress, Network, PortRange,
     Sha256,
 };
 use super::{CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
-use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
-use std::fmt;
 
 #[derive(Deserialize)]
 #[serde(

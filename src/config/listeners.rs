@@ -1,12 +1,14 @@
 //! The listeners of a configuration file: which addresses and ports can be combined, and the load balancers in front of
 //! them.
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
 use super::error::Fault;
 use super::location::{Location, PathStep, steps};
 use super::{Listener, Passive, file, scalar};
-use ipnet::IpNet;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 /// The listeners as written, if clients can connect to each of them.
 pub(super) fn resolve(written: &[file::Listener]) -> Result<Vec<Listener>, Fault> {

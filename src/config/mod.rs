@@ -33,7 +33,6 @@ pub use passive::is_reachable;
 pub use sites::NO_SITE;
 pub use template::{TemplateError, TemplatePart, UserTemplate};
 
-use ipnet::IpNet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -43,6 +42,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// The longest configuration file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;

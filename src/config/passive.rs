@@ -1,12 +1,14 @@
 //! The passive data ports of a configuration file, and the address and ports announced to clients.
 
-use super::error::{Fault, quoted};
-use super::location::{Location, PathStep, steps};
-use super::{Announced, AnnouncedAddress, AnnouncedTo, HostName, Passive, file, scalar};
-use ipnet::IpNet;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::error::{Fault, quoted};
+use super::location::{Location, PathStep, steps};
+use super::{Announced, AnnouncedAddress, AnnouncedTo, HostName, Passive, file, scalar};
 
 /// What the section says, with its defaults.
 pub(super) fn resolve(written: file::Passive) -> Result<Passive, Fault> {

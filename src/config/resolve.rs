@@ -1,16 +1,18 @@
 //! From what people write to what the program runs on: defaults, and checks of one value against another.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
 use super::error::Fault;
 use super::location::{Location, steps};
 use super::{
     CloseNotify, GuardRules, Limits, SessionReuse, Settings, Timeouts, Tls, TlsVersion, UserForms,
     file, listeners, passive, scalar, sites,
 };
-use ipnet::IpNet;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
-use std::path::Path;
-use std::time::Duration;
 
 /// Fills in the defaults and refuses what can't work. Relative file names count from `base`.
 pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> {

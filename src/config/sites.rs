@@ -1,14 +1,15 @@
 //! The sites of a configuration file: names and hosts of their own, and a way in for each.
 
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
 use super::error::{Fault, quoted};
 use super::location::{Location, steps};
 use super::{
     CloseNotify, HostPattern, Listener, PassiveMode, SessionReuse, Site, TemplateError,
     UserTemplate, backends, file,
 };
-use std::collections::HashMap;
-use std::path::Path;
-use std::sync::Arc;
 
 /// The longest name of a site: it is a metric label and appears in log lines.
 const MAX_SITE_NAME: usize = 64;

@@ -4,12 +4,14 @@
 //! and failing there on purpose: the error then carries the reader's own position, whatever style, quotes or comments
 //! the text is written in.
 
-use super::error::quoted;
-use super::location::{Location, PathStep, Position};
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::error::quoted;
+use super::location::{Location, PathStep, Position};
 
 /// How many values a file may have once its aliases are followed. 1 MiB of YAML holds fewer than this, unless aliases
 /// multiply them.

@@ -1,11 +1,13 @@
 //! Leases and connections over real sockets of this machine.
 
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
 use crate::base::{SessionId, SiteId};
 use crate::tls::{Account, ClientCache};
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MOMENT: Duration = Duration::from_millis(20);
