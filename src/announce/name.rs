@@ -9,6 +9,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{HostName, is_reachable};
 
+/// Time limit for a name server.
+pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The result of a name lookup.
 pub type LookupResult = io::Result<Vec<IpAddr>>;
 
@@ -127,6 +130,3 @@ async fn addresses(
     }
     Ok(reachable)
 }
-
-/// Time limit for a name server.
-pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,6 +8,9 @@ use super::{App, close};
 use crate::observe::http::Readiness;
 use crate::session::Drain;
 
+/// How long sessions may take to say goodbye when the drain is over.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl App {
     /// Lets the running transfers finish, begins no other, and returns when the last session has ended or time is over.
     pub(super) async fn drain(mut self) {
@@ -37,6 +40,3 @@ impl App {
         tracing::info!("stopped");
     }
 }
-
-/// How long sessions may take to say goodbye when the drain is over.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -10,6 +10,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Settings;
 
+/// The control and the data connections of both legs, while a transfer runs.
+const PER_SESSION: u64 = 4;
+
+/// The admin endpoint and its clients, the runtime, files that are read, names that are looked up.
+const OTHERS: u64 = 128;
+
 /// Raises the soft limit to the hard one.
 pub(super) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
@@ -70,12 +76,6 @@ impl DescriptorNeed {
         allowed.saturating_sub(self.fixed) / PER_SESSION
     }
 }
-
-/// The control and the data connections of both legs, while a transfer runs.
-const PER_SESSION: u64 = 4;
-
-/// The admin endpoint and its clients, the runtime, files that are read, names that are looked up.
-const OTHERS: u64 = 128;
 
 #[cfg(test)]
 mod tests {

@@ -44,6 +44,16 @@ use notes::Note;
 use prepare::{BoundListener, prepare};
 use signals::{ProcessSignal, Signals};
 
+/// How many notes are worth a line each: there may be a thousand sites.
+const MAX_WARNINGS: usize = 10;
+
+/// How often a certificate is warned of that expires soon.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How often the certificate files are polled. A change counts when two polls see it, so a new certificate is in use
+/// within a second.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Why the process can't start, or a reload is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -269,13 +279,3 @@ fn days_until(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::now())
         .map_or(0, |left| left.as_secs() / 86_400)
 }
-
-/// How many notes are worth a line each: there may be a thousand sites.
-const MAX_WARNINGS: usize = 10;
-
-/// How often a certificate is warned of that expires soon.
-const DAY: Duration = Duration::from_secs(86_400);
-
-/// How often the certificate files are polled. A change counts when two polls see it, so a new certificate is in use
-/// within a second.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);

@@ -23,6 +23,10 @@ use crate::passive::{PassiveListeners, PassivePorts};
 use crate::snapshot::{Runtime, Snapshot};
 use crate::tls::CertificatePair;
 
+/// Time limit for reading the files of a configuration. A network file system can block without end, and SIGTERM would
+/// have to wait.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// All that a configuration takes.
 pub(super) struct PreparedConfig {
     loaded: LoadedFiles,
@@ -144,7 +148,3 @@ fn set_trusted_proxies(settings: &Settings, ports: &PassivePorts) {
         ports.set_trusted_proxies(local, balancers);
     }
 }
-
-/// Time limit for reading the files of a configuration. A network file system can block without end, and SIGTERM would
-/// have to wait.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);

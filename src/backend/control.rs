@@ -17,6 +17,10 @@ use crate::net::stream::Stream;
 use crate::observe::log::escape;
 use crate::tls::{self, BackendSessionTls, HandshakeFault};
 
+/// How long no further line may arrive after a reply whose last code differs from its first, before it counts as
+/// complete. Longer than the gap between the packets of one reply.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
+
 /// A backend's control connection.
 #[derive(Debug)]
 pub struct BackendConnection {
@@ -179,7 +183,3 @@ impl BackendConnection {
         self.control.close().await;
     }
 }
-
-/// How long no further line may arrive after a reply whose last code differs from its first, before it counts as
-/// complete. Longer than the gap between the packets of one reply.
-const SETTLE_TIME: Duration = Duration::from_secs(2);

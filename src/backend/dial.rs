@@ -25,6 +25,9 @@ use crate::net::stream::Stream;
 use crate::observe::metrics::DialStage;
 use crate::tls::{self, BackendSessionTls, HandshakeFault};
 
+/// How many 120 may come before the 220.
+const MAX_DELAYS: u32 = 16;
+
 /// How far connecting to a backend got, and what ended it.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -261,6 +264,3 @@ impl BackendConnection {
 fn wants_login_first(reply: &Reply) -> bool {
     matches!(reply.number(), 503 | 530)
 }
-
-/// How many 120 may come before the 220.
-const MAX_DELAYS: u32 = 16;

@@ -15,6 +15,8 @@ use super::scalar::{
 };
 use super::{CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
 
+const VERIFY_HELP: &str = "write `system`, `none`, {ca: FILE} or {fingerprint: \"sha256:HEX\"}";
+
 #[derive(Deserialize)]
 #[serde(
     deny_unknown_fields,
@@ -190,8 +192,6 @@ pub(super) enum Verify {
     Ca(FileName),
     Fingerprint(Sha256),
 }
-
-const VERIFY_HELP: &str = "write `system`, `none`, {ca: FILE} or {fingerprint: \"sha256:HEX\"}";
 
 impl<'de> Deserialize<'de> for Verify {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -10,6 +10,14 @@ use super::error::{Fault, quoted};
 use super::location::{Location, PathStep, steps};
 use super::{Announced, AnnouncedAddress, AnnouncedTo, HostName, Passive, file, scalar};
 
+/// Below the ports from which Linux and others take those of outgoing connections (32768 to 60999 on Linux): one of these
+/// on a passive port would make a start fail.
+const DEFAULT_PORTS: RangeInclusive<u16> = 30_000..=30_063;
+
+/// A client connects until it learns that its transfer is over: for the round trip of a distant one, and for a lost reply
+/// that is repeated after a second (RFC 6298 §2).
+const DEFAULT_REUSE_DELAY: Duration = Duration::from_secs(2);
+
 /// What the section says, with its defaults.
 pub(super) fn resolve(written: file::Passive) -> Result<Passive, Fault> {
     let path = steps!["passive"];
@@ -47,14 +55,6 @@ pub(super) fn resolve(written: file::Passive) -> Result<Passive, Fault> {
             .map_or(DEFAULT_REUSE_DELAY, |delay| delay.0),
     })
 }
-
-/// Below the ports from which Linux and others take those of outgoing connections (32768 to 60999 on Linux): one of these
-/// on a passive port would make a start fail.
-const DEFAULT_PORTS: RangeInclusive<u16> = 30_000..=30_063;
-
-/// A client connects until it learns that its transfer is over: for the round trip of a distant one, and for a lost reply
-/// that is repeated after a second (RFC 6298 §2).
-const DEFAULT_REUSE_DELAY: Duration = Duration::from_secs(2);
 
 /// Whether a client can connect to it: 0/8 is "this network", 224/4 and above are groups and reserved (RFC 6890).
 pub fn is_reachable(address: Ipv4Addr) -> bool {

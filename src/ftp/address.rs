@@ -7,6 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use super::reply::Reply;
 
+/// Ports below belong to system services; no FTP data connection has business there.
+const FIRST_UNPRIVILEGED: u16 = 1024;
+
 /// Why an EPRT argument names no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadEprt {
@@ -137,9 +140,6 @@ pub fn eprt_command(address: Ipv6Addr, port: u16) -> String {
 pub fn reply_229(port: u16) -> String {
     format!("229 Entering Extended Passive Mode (|||{port}|)\r\n")
 }
-
-/// Ports below belong to system services; no FTP data connection has business there.
-const FIRST_UNPRIVILEGED: u16 = 1024;
 
 fn address_of([a, b, c, d, high, low]: [u8; 6]) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low]))

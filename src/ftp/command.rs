@@ -8,6 +8,18 @@ use std::fmt;
 
 use bytes::Bytes;
 
+const MUNGED_PASV: &[u8] = b"P@SW";
+
+/// "Interpret as command" of RFC 854.
+const IAC: u8 = 0xFF;
+
+/// The beginning and the end of a subnegotiation.
+const SB: u8 = 0xFA;
+const SE: u8 = 0xF0;
+
+/// The longest verb in use is far shorter; more than this is noise.
+const MAX_VERB: usize = 12;
+
 /// A command as the client sent it, known to be safe to forward.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Command {
@@ -240,8 +252,6 @@ fn munged_pasv(line: &[u8]) -> Option<usize> {
     is_one.then(|| (verb.len() + 1).min(line.len()))
 }
 
-const MUNGED_PASV: &[u8] = b"P@SW";
-
 /// How many bytes of Telnet commands (RFC 854) stand in front of the line, whole or not.
 ///
 /// The last byte of urgent data gets lost behind a proxy that does not read urgent data in line (HAProxy): of BSD's IAC
@@ -268,16 +278,6 @@ fn telnet_prefix(line: &[u8]) -> usize {
         };
     }
 }
-
-/// "Interpret as command" of RFC 854.
-const IAC: u8 = 0xFF;
-
-/// The beginning and the end of a subnegotiation.
-const SB: u8 = 0xFA;
-const SE: u8 = 0xF0;
-
-/// The longest verb in use is far shorter; more than this is noise.
-const MAX_VERB: usize = 12;
 
 #[cfg(test)]
 mod tests {

@@ -20,6 +20,9 @@ pub const MAX_REPLY: usize = 1024 * 1024;
 /// How many lines without a code are passed over between two replies.
 pub const MAX_STRAY_LINES: u32 = 32;
 
+/// HTTP, SSH, POP3, IMAP.
+const OTHER_PROTOCOLS: [&[u8]; 4] = [b"HTTP/", b"SSH-", b"+OK", b"* OK"];
+
 /// A three-digit code, 100 to 599.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Code(u16);
@@ -282,9 +285,6 @@ fn is_stray(line: &[u8]) -> bool {
         && !line.first().is_some_and(u8::is_ascii_digit)
         && !OTHER_PROTOCOLS.iter().any(|begin| line.starts_with(begin))
 }
-
-/// HTTP, SSH, POP3, IMAP.
-const OTHER_PROTOCOLS: [&[u8]; 4] = [b"HTTP/", b"SSH-", b"+OK", b"* OK"];
 
 fn append(bytes: &mut BytesMut, line: &[u8]) {
     bytes.extend_from_slice(line);

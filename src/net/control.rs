@@ -13,6 +13,12 @@ use tokio::time::timeout;
 use super::stream::Stream;
 use crate::ftp::line::{Line, LineBuffer, MAX_COMMAND_LINE, MAX_REPLY_LINE};
 
+/// How long a peer may take for what it is sent on a control connection.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a peer may take to end its side of a control connection after we ended ours.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A control connection of either leg.
 #[derive(Debug)]
 pub struct ControlConnection {
@@ -172,12 +178,6 @@ impl ControlConnection {
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
 }
-
-/// How long a peer may take for what it is sent on a control connection.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long a peer may take to end its side of a control connection after we ended ours.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

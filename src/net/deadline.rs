@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+/// How long a deadline that is over waits for the reactor: the shortest time that there is for tokio.
+pub const REACTOR_TURN: Duration = Duration::from_millis(1);
+
 /// The time limit is over, and the awaited future is not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed;
@@ -50,9 +53,6 @@ pub async fn poll_once(future: impl Future<Output = ()>) {
         () = std::future::ready(()) => {}
     }
 }
-
-/// How long a deadline that is over waits for the reactor: the shortest time that there is for tokio.
-pub const REACTOR_TURN: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,12 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Connections that the kernel may complete before they are accepted.
+const BACKLOG: i32 = 1024;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
+
 /// Opens a listener. An IPv6 listener takes IPv6 clients only, so that `0.0.0.0` and `[::]` can be listed side by side
 /// and each client address has one form.
 ///
@@ -97,9 +103,3 @@ fn concerns_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
     )
 }
-
-/// Connections that the kernel may complete before they are accepted.
-const BACKLOG: i32 = 1024;
-
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const MAX_PAUSE: Duration = Duration::from_millis(500);

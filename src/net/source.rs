@@ -16,6 +16,12 @@ use super::options;
 use super::stream::Stream;
 use super::tls_source::TlsSource;
 
+/// Enough for a listing or a small file.
+const FIRST_PIECE: usize = 16 * 1024;
+
+/// Four TLS records. More saves system calls, but then the bytes are out of the CPU's cache when they are used again.
+const LARGEST_PIECE: usize = 64 * 1024;
+
 /// A data connection that the bytes come from.
 #[derive(Debug)]
 pub enum Source {
@@ -245,9 +251,3 @@ pub(super) fn poll_read(
     ready!(Pin::new(socket).poll_read(context, &mut into))?;
     Poll::Ready(Ok(into.filled().len()))
 }
-
-/// Enough for a listing or a small file.
-const FIRST_PIECE: usize = 16 * 1024;
-
-/// Four TLS records. More saves system calls, but then the bytes are out of the CPU's cache when they are used again.
-const LARGEST_PIECE: usize = 64 * 1024;

@@ -14,6 +14,10 @@ use crate::ftp::command::Direction;
 use crate::passive::{Identity, LeaseRequest};
 use crate::tls::Tickets;
 
+/// How long a client that has not said PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
+/// arrived; by satellite that is more than a second.
+const SILENCE_WITHOUT_PROT: Duration = Duration::from_secs(4);
+
 /// The data connections of a session, as far as they have come.
 #[derive(Debug)]
 pub(super) enum DataSide {
@@ -241,7 +245,3 @@ impl Session {
         self.backend_listener = None;
     }
 }
-
-/// How long a client that has not said PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
-/// arrived; by satellite that is more than a second.
-const SILENCE_WITHOUT_PROT: Duration = Duration::from_secs(4);

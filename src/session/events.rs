@@ -11,6 +11,9 @@ use crate::ftp::line::Line;
 use crate::net::control::ControlConnection;
 use crate::net::deadline;
 
+/// The first byte of a ClientHello: record type 22.
+const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+
 /// Whether the machine knows that the client's connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientEnd {
@@ -241,6 +244,3 @@ impl Session {
         Some(Event::ClientEnded)
     }
 }
-
-/// The first byte of a ClientHello: record type 22.
-const TLS_HANDSHAKE_RECORD: u8 = 0x16;

@@ -7,6 +7,25 @@
 //! Pure: bytes in, names out. A name is the session ID or the ticket of TLS 1.2 (RFC 5246 §7.4.1.2, RFC 5077 §3.2) or the
 //! identity of a pre-shared key of TLS 1.3 (RFC 8446 §4.2.11).
 
+/// The longest ClientHello that is parsed, in bytes with its record headers. With a post-quantum key share it has about
+/// 1,700; tickets of other servers can make it a few thousand longer.
+pub const MAX_HELLO: usize = 16 * 1024;
+
+/// The record type of handshake messages.
+const HANDSHAKE: u8 = 22;
+
+/// The handshake message with which a client begins.
+const CLIENT_HELLO: u8 = 1;
+
+/// The extension that holds a ticket of TLS 1.2; empty, it only asks for one.
+const SESSION_TICKET: &[u8] = &[0, 35];
+
+/// The extension that names pre-shared keys.
+const PRE_SHARED_KEY: &[u8] = &[0, 41];
+
+/// OpenSSL names three at most, with the session ID; further names are not looked up.
+const MAX_NAMES: usize = 9;
+
 /// What the first bytes of a connection are.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientHello {
@@ -18,10 +37,6 @@ pub enum ClientHello {
     /// Something else, or longer than [`LONGEST_HELLO`].
     Other,
 }
-
-/// The longest ClientHello that is parsed, in bytes with its record headers. With a post-quantum key share it has about
-/// 1,700; tickets of other servers can make it a few thousand longer.
-pub const MAX_HELLO: usize = 16 * 1024;
 
 /// Looks at the first bytes of a connection.
 pub fn read(bytes: &[u8]) -> ClientHello {
@@ -137,21 +152,6 @@ impl<'a> Input<'a> {
         Some(vector)
     }
 }
-
-/// The record type of handshake messages.
-const HANDSHAKE: u8 = 22;
-
-/// The handshake message with which a client begins.
-const CLIENT_HELLO: u8 = 1;
-
-/// The extension that holds a ticket of TLS 1.2; empty, it only asks for one.
-const SESSION_TICKET: &[u8] = &[0, 35];
-
-/// The extension that names pre-shared keys.
-const PRE_SHARED_KEY: &[u8] = &[0, 41];
-
-/// OpenSSL names three at most, with the session ID; further names are not looked up.
-const MAX_NAMES: usize = 9;
 
 #[cfg(test)]
 mod tests {

@@ -44,6 +44,12 @@ pub use server::ServerTls;
 pub use session_store::{Account, SessionStore, TicketOwner};
 pub use watch::Watch;
 
+const FIRST_SUITES: [SupportedCipherSuite; 3] = [
+    aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+    aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+];
+
 /// The cryptography in use: aws-lc-rs, with AES-128-GCM in front. It is a tenth faster than AES-256-GCM, and for what
 /// a session lasts nothing is gained by the longer key.
 ///
@@ -98,12 +104,6 @@ fn with_wire_transcript(suite: SupportedCipherSuite) -> SupportedCipherSuite {
         }
     }
 }
-
-const FIRST_SUITES: [SupportedCipherSuite; 3] = [
-    aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
-    aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-    aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-];
 
 /// The versions in `range`, as rustls takes them; the newest first.
 fn versions(range: RangeInclusive<TlsVersion>) -> &'static [&'static SupportedProtocolVersion] {

@@ -10,6 +10,13 @@ use ipnet::IpNet;
 use super::ValueError;
 use crate::config::error::quoted;
 
+/// The longest duration: more is a typing error, and it is far below the overflow of a clock.
+const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The longest greeting, in bytes: with its code it fits into what clients read at once (RFC 959 has lines of 512).
+const MAX_GREETING: usize = 400;
+/// The highest count: more sessions than ports, descriptors or memory allow.
+const MAX_COUNT: usize = 10_000_000;
+
 pub fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, ValueError> {
     match words.iter().find(|(word, _)| *word == text) {
         Some((_, meaning)) => Ok(*meaning),
@@ -234,13 +241,6 @@ pub fn fingerprint(text: &str) -> Result<[u8; 32], ValueError> {
     }
     Ok(bytes)
 }
-
-/// The longest duration: more is a typing error, and it is far below the overflow of a clock.
-const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The longest greeting, in bytes: with its code it fits into what clients read at once (RFC 959 has lines of 512).
-const MAX_GREETING: usize = 400;
-/// The highest count: more sessions than ports, descriptors or memory allow.
-const MAX_COUNT: usize = 10_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,9 @@ use crate::config::is_in_any;
 use crate::observe::metrics::ProxyHeaderFault;
 use parse::{Header, MAX_LEN, Parsed};
 
+/// How long a header may take. A balancer sends it with its first segment, which may get lost twice on the way.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Why the client of a connection is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyHeaderError {
@@ -116,6 +119,3 @@ async fn header(stream: &mut TcpStream) -> Result<Header, ProxyHeaderError> {
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
-
-/// How long a header may take. A balancer sends it with its first segment, which may get lost twice on the way.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(3);

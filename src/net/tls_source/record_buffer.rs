@@ -10,6 +10,22 @@
 use std::io;
 use std::ops::Range;
 
+/// What the largest record holds (RFC 8446 section 5.1).
+const HEADROOM: usize = 16 * 1024;
+
+/// One record, with space for what follows it.
+const FIRST_READ: usize = 20 * 1024;
+
+/// A handshake message of 64 KiB, as the longest is that rustls takes, and the records that it comes in.
+const MAX_MESSAGE: usize = 96 * 1024;
+
+/// After so many short reads a buffer is halved.
+const SHORT_READS: u8 = 32;
+
+/// A buffer below this size grows when a read has filled it: the more bytes are sent at once, the more seldom the receiver
+/// has to be woken. The kernel keeps ten times as much for a sender whose receiver is slow.
+const LARGEST: usize = 512 * 1024;
+
 /// The buffer.
 pub(super) struct RecordBuffer {
     buffer: Vec<u8>,
@@ -141,22 +157,6 @@ impl PlaintextWriter<'_> {
         Ok(())
     }
 }
-
-/// What the largest record holds (RFC 8446 section 5.1).
-const HEADROOM: usize = 16 * 1024;
-
-/// One record, with space for what follows it.
-const FIRST_READ: usize = 20 * 1024;
-
-/// A handshake message of 64 KiB, as the longest is that rustls takes, and the records that it comes in.
-const MAX_MESSAGE: usize = 96 * 1024;
-
-/// After so many short reads a buffer is halved.
-const SHORT_READS: u8 = 32;
-
-/// A buffer below this size grows when a read has filled it: the more bytes are sent at once, the more seldom the receiver
-/// has to be woken. The kernel keeps ten times as much for a sender whose receiver is slow.
-const LARGEST: usize = 512 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,12 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
+/// Lines that wait for stderr before further ones are dropped.
+const QUEUED_LINES: usize = 4096;
+
+/// How long the end of the program waits for stderr to take the last lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What the writing thread gets.
 enum LogMessage {
     Line(Vec<u8>),
@@ -105,12 +111,6 @@ impl Drop for LogGuard {
         }
     }
 }
-
-/// Lines that wait for stderr before further ones are dropped.
-const QUEUED_LINES: usize = 4096;
-
-/// How long the end of the program waits for stderr to take the last lines.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

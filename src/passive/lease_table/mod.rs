@@ -38,6 +38,9 @@ use crate::tls::{Account, ClientCache, TicketOwner};
 
 use client::ClientLeases;
 
+/// Of how many clients without leases is remembered which ports they used last, some 5 KiB each where there are 64 ports.
+const REMEMBERED_CLIENTS: usize = 1024;
+
 /// A lease's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseId(pub u64);
@@ -358,6 +361,3 @@ impl LeaseTable {
         }
     }
 }
-
-/// Of how many clients without leases is remembered which ports they used last, some 5 KiB each where there are 64 ports.
-const REMEMBERED_CLIENTS: usize = 1024;

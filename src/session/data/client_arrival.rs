@@ -18,6 +18,12 @@ use crate::passive::DataConnection;
 use crate::session::machine::DataFailure;
 use crate::tls::client_hello::{self, ClientHello};
 
+/// Bytes that hold nearly every ClientHello.
+const USUAL_HELLO: usize = 4096;
+
+/// A connection that is not identified by then may be waiting for the 150.
+const SILENCE: Duration = Duration::from_millis(100);
+
 /// State of the client's connection to its passive port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientArrival {
@@ -141,9 +147,3 @@ pub(super) async fn refused(arrival: &mut watch::Receiver<ClientArrival>) -> Dat
         Ok(_) | Err(_) => std::future::pending().await,
     }
 }
-
-/// Bytes that hold nearly every ClientHello.
-const USUAL_HELLO: usize = 4096;
-
-/// A connection that is not identified by then may be waiting for the 150.
-const SILENCE: Duration = Duration::from_millis(100);

@@ -31,6 +31,9 @@ use crate::session::machine::DataFailure;
 use crate::tls::DataTls;
 use crate::tls::binding::Proof;
 
+/// How much later than the ClientHello a transfer command may arrive.
+const COMMAND_DELAY: Duration = Duration::from_millis(250);
+
 /// What a handshake takes that begins before the transfer command: it can't be known whether tickets would do harm, so
 /// there are none.
 #[derive(Debug)]
@@ -149,6 +152,3 @@ pub(super) fn adopt_early(
         Role::Sink => OpenLeg::Sink(stream),
     })
 }
-
-/// How much later than the ClientHello a transfer command may arrive.
-const COMMAND_DELAY: Duration = Duration::from_millis(250);

@@ -27,6 +27,12 @@ use crate::session::client_hello::{self, RewrittenHello};
 use crate::session::machine::DataFailure;
 use crate::tls::{DataTls, Proof};
 
+/// The first byte of a ClientHello: record type 22.
+pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+
+/// How long the right client is waited for after the wrong one has come to its port, once the backend has begun.
+pub(super) const STRANGER_GRACE: Duration = Duration::from_secs(3);
+
 /// The connections of both legs, as far as they are open.
 #[derive(Debug, Default)]
 pub(super) struct OpenLegs {
@@ -480,9 +486,3 @@ pub(super) fn set_stall_timeout(socket: &TcpStream, context: &TransferContext) {
     let timeouts = &context.timeouts;
     let _ = options::set_stall_timeout(socket, timeouts.data_idle.max(timeouts.backend_reply));
 }
-
-/// The first byte of a ClientHello: record type 22.
-pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
-
-/// How long the right client is waited for after the wrong one has come to its port, once the backend has begun.
-pub(super) const STRANGER_GRACE: Duration = Duration::from_secs(3);

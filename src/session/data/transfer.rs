@@ -25,6 +25,10 @@ use crate::session::machine::{DataEvent, DataFailure};
 use crate::tls::DataTls;
 use crate::tls::client_hello::{self, ClientHello};
 
+/// A load balancer ends a connection that has stood still for its own time with FIN, as a client ends its file. Clients end
+/// a file at once behind its last byte, and no balancer's time is as short as this.
+const BALANCER_STALL: Duration = Duration::from_secs(2);
+
 /// The task behind [`RunningData`].
 pub(super) struct Transfer {
     pub(super) context: TransferContext,
@@ -309,7 +313,3 @@ fn idle(leg: Leg) -> DataFailure {
         Leg::Backend => DataFailure::BackendIdle,
     }
 }
-
-/// A load balancer ends a connection that has stood still for its own time with FIN, as a client ends its file. Clients end
-/// a file at once behind its last byte, and no balancer's time is as short as this.
-const BALANCER_STALL: Duration = Duration::from_secs(2);

@@ -9,6 +9,13 @@ use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::reply::{Class, Reply};
 
+/// How many lines that are no commands a session may send.
+pub(super) const MAX_BAD_LINES: u32 = 20;
+
+/// How many 1yz may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep
+/// a session busy without end.
+pub(super) const MAX_PRELIMINARIES: u32 = 16;
+
 /// What outlives each single state.
 #[derive(Debug)]
 pub(super) struct Context {
@@ -151,10 +158,3 @@ impl Context {
         state
     }
 }
-
-/// How many lines that are no commands a session may send.
-pub(super) const MAX_BAD_LINES: u32 = 20;
-
-/// How many 1yz may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep
-/// a session busy without end.
-pub(super) const MAX_PRELIMINARIES: u32 = 16;

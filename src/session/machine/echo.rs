@@ -10,6 +10,9 @@ use super::ready::{LoggedIn, Ready};
 use super::{ProtocolError, State};
 use crate::ftp::reply::{Class, Reply};
 
+/// How often a reply may come again.
+const MAX_ECHOES: u32 = 3;
+
 /// What is known of a server's second replies.
 #[derive(Debug, Default)]
 pub(super) struct Echo {
@@ -105,6 +108,3 @@ impl Fenced {
         State::Fenced(self)
     }
 }
-
-/// How often a reply may come again.
-const MAX_ECHOES: u32 = 3;

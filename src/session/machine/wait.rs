@@ -4,6 +4,21 @@ use std::time::Duration;
 
 use crate::config::Timeouts;
 
+/// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another
+/// connection: lftp's ^C says ABOR and then closes its data connection as if the file were whole.
+const UPLOAD_GRACE: Duration = Duration::from_millis(50);
+
+/// How long a backend may take to close an upload's data connection after its 2xx. Servers close it before, since a close
+/// may be what fails; one that doesn't has said all the same that it has the file.
+const SINK_END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the rest of an upload under TLS may take after its client has ended its control connection: what it sent before
+/// that is in the network.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a backend may take to answer ABOR.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What the session waits for, which decides how long it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -71,18 +86,3 @@ impl Wait {
         }
     }
 }
-
-/// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another
-/// connection: lftp's ^C says ABOR and then closes its data connection as if the file were whole.
-const UPLOAD_GRACE: Duration = Duration::from_millis(50);
-
-/// How long a backend may take to close an upload's data connection after its 2xx. Servers close it before, since a close
-/// may be what fails; one that doesn't has said all the same that it has the file.
-const SINK_END_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long the rest of an upload under TLS may take after its client has ended its control connection: what it sent before
-/// that is in the network.
-const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a backend may take to answer ABOR.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(10);

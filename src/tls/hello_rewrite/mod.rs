@@ -19,6 +19,30 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
 
+// Record and message types (RFC 5246 §6.2.1, §7.4).
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
+const RECORD_HEADER: usize = 5;
+const MESSAGE_HEADER: usize = 4;
+
+// Types of extensions.
+const SERVER_NAME: u16 = 0;
+const MAX_FRAGMENT_LENGTH: u16 = 1;
+const RECORD_SIZE_LIMIT: u16 = 28;
+const SUPPORTED_VERSIONS: u16 = 43;
+
+/// The one type of names in server_name.
+const HOST_NAME: u8 = 0;
+
+// For private use (RFC 8446 §11): no client sends them.
+const HIDDEN_SERVER_NAME: u16 = 0xFF50;
+const HIDDEN_MAX_FRAGMENT_LENGTH: u16 = 0xFF51;
+
+/// The least that record_size_limit may ask for (RFC 8449 §4), and what a record holds without it.
+const MIN_LIMIT: usize = 64;
+const MAX_RECORD: usize = 16 * 1024;
+
 /// What was rewritten in a ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HelloRewrite {
@@ -260,30 +284,6 @@ fn raw_offset(records: &[u8], offset: usize) -> Option<usize> {
         start += RECORD_HEADER + payload.len();
     }
 }
-
-// Record and message types (RFC 5246 §6.2.1, §7.4).
-const HANDSHAKE: u8 = 22;
-const CLIENT_HELLO: u8 = 1;
-const SERVER_HELLO: u8 = 2;
-const RECORD_HEADER: usize = 5;
-const MESSAGE_HEADER: usize = 4;
-
-// Types of extensions.
-const SERVER_NAME: u16 = 0;
-const MAX_FRAGMENT_LENGTH: u16 = 1;
-const RECORD_SIZE_LIMIT: u16 = 28;
-const SUPPORTED_VERSIONS: u16 = 43;
-
-/// The one type of names in server_name.
-const HOST_NAME: u8 = 0;
-
-// For private use (RFC 8446 §11): no client sends them.
-const HIDDEN_SERVER_NAME: u16 = 0xFF50;
-const HIDDEN_MAX_FRAGMENT_LENGTH: u16 = 0xFF51;
-
-/// The least that record_size_limit may ask for (RFC 8449 §4), and what a record holds without it.
-const MIN_LIMIT: usize = 64;
-const MAX_RECORD: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests;

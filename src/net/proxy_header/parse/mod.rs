@@ -10,6 +10,9 @@ mod version_2;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+/// The most bytes that a header has.
+pub const MAX_LEN: usize = version_2::MAX_LEN;
+
 /// What a header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
@@ -98,9 +101,6 @@ fn proxied(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHea
         destination: canonical(destination),
     }))
 }
-
-/// The most bytes that a header has.
-pub const MAX_LEN: usize = version_2::MAX_LEN;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,9 @@ use super::super::{ConnectionId, Effect, LeaseId, ResetReason, SniffResult};
 use super::{Claim, ClientLeases, Connection, GrantedLease, LeaseProgress};
 use crate::tls::TicketOwner;
 
+/// How many connections of one address may be unidentified, beside each lease's own and one stranger for each.
+const SPARE_UNDECIDED: usize = 64;
+
 impl ClientLeases {
     pub fn on_connection(
         &mut self,
@@ -288,6 +291,3 @@ impl ClientLeases {
         candidates.next().is_none().then_some(first.id)
     }
 }
-
-/// How many connections of one address may be unidentified, beside each lease's own and one stranger for each.
-const SPARE_UNDECIDED: usize = 64;

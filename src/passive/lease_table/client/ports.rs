@@ -8,6 +8,10 @@ use super::super::{
 };
 use super::{ClientLeases, GrantedLease, LeaseProgress, QueuedRequest, Rest};
 
+/// How long a client may have a port that another one waits for, if it has connected and begins no transfer. A distant
+/// client connects and sends its command within two round trips.
+const MAX_IDLE: Duration = Duration::from_secs(2);
+
 impl ClientLeases {
     /// Grants ports to the leases that can have one, first come, first served: no lease overtakes an earlier one that
     /// it could block, which would otherwise wait without end.
@@ -149,7 +153,3 @@ impl ClientLeases {
         self.rests.iter().filter(move |rest| rest.port == port)
     }
 }
-
-/// How long a client may have a port that another one waits for, if it has connected and begins no transfer. A distant
-/// client connects and sends its command within two round trips.
-const MAX_IDLE: Duration = Duration::from_secs(2);

@@ -48,6 +48,10 @@ use opening::Opening;
 pub use outcome::{AbortedBy, Failure, Outcome};
 use upload::Upload;
 
+/// How many STATs the backend may owe an answer; more wait like other commands. Most servers don't read commands during
+/// a transfer, and a client that keeps sending STAT would fill the connection to them.
+const MAX_STATS: usize = 16;
+
 /// The transfer under way.
 #[derive(Debug)]
 pub(super) enum Transfer {
@@ -332,7 +336,3 @@ impl Transfer {
         }
     }
 }
-
-/// How many STATs the backend may owe an answer; more wait like other commands. Most servers don't read commands during
-/// a transfer, and a client that keeps sending STAT would fill the connection to them.
-const MAX_STATS: usize = 16;
