@@ -103,11 +103,11 @@ impl fmt::Display for Report {
         if let (Some(position), Some(line)) = (self.position, &self.source_line) {
             let number = position.line.to_string();
             margin = " ".repeat(number.len());
-            let (shown, caret) = excerpt(line, position.column);
+            let (printed, caret) = excerpt(line, position.column);
             write!(
                 f,
                 "\n{margin} |\n{number} | {}\n{margin} | {}^",
-                Printable(&shown),
+                Printable(&printed),
                 " ".repeat(caret)
             )?;
         }
@@ -203,13 +203,13 @@ struct Printable<'a>(&'a str);
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.0.chars() {
-            let shown = match character {
+            let printed = match character {
                 '\t' => ' ',
                 '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
                 control if control.is_control() => '?',
                 other => other,
             };
-            fmt::Write::write_char(f, shown)?;
+            fmt::Write::write_char(f, printed)?;
         }
         Ok(())
     }
@@ -219,7 +219,7 @@ impl fmt::Display for Printable<'_> {
 mod tests {
     use super::*;
 
-    fn shown(text: &str, line: usize, column: usize) -> String {
+    fn printed(text: &str, line: usize, column: usize) -> String {
         let finding = Finding {
             position: Some(Position { line, column }),
             message: "no".to_owned(),
@@ -231,23 +231,23 @@ mod tests {
     #[test]
     fn a_report_shows_the_line_and_points_at_the_column() {
         let expected = "p.yaml:2:4: no\n  |\n2 | b: c\n  |    ^\n  = yes";
-        assert_eq!(shown("a: 1\nb: c\n", 2, 4), expected);
+        assert_eq!(printed("a: 1\nb: c\n", 2, 4), expected);
     }
 
     #[test]
     fn every_line_end_of_yaml_counts() {
-        assert!(shown("a\r\nb\rc\u{85}d\u{2028}e\n", 5, 1).contains("5 | e\n"));
+        assert!(printed("a\r\nb\rc\u{85}d\u{2028}e\n", 5, 1).contains("5 | e\n"));
     }
 
     #[test]
     fn a_position_past_the_end_shows_no_line() {
-        assert_eq!(shown("a: 1", 9, 1), "p.yaml:9:1: no\n = yes");
+        assert_eq!(printed("a: 1", 9, 1), "p.yaml:9:1: no\n = yes");
     }
 
     #[test]
     fn a_long_line_is_shown_around_its_column() {
         let line = format!("{}X{}", "a".repeat(5000), "b".repeat(5000));
-        let report = shown(&line, 1, 5001);
+        let report = printed(&line, 1, 5001);
         let [_, _, source, caret, _] = report.lines().collect::<Vec<_>>()[..] else {
             panic!("{report}")
         };
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn nothing_from_the_file_acts_on_the_terminal() {
-        let report = shown("\u{1b}[2J\t\u{202e}x: 1", 1, 6);
+        let report = printed("\u{1b}[2J\t\u{202e}x: 1", 1, 6);
         assert!(report.contains("1 | ?[2J ?x: 1\n"), "{report}");
     }
 

@@ -66,13 +66,13 @@ pub fn is_about_credentials(reply: &Reply, user: &[u8]) -> bool {
     if !matches!(reply.number(), 430 | 530) {
         return false;
     }
-    let says = |text: &[u8], phrases: &[&str]| {
+    let contains_any = |text: &[u8], phrases: &[&str]| {
         let text = text.to_ascii_lowercase();
         let mut phrases = phrases.iter();
         phrases.any(|phrase| memchr::memmem::find(&text, phrase.as_bytes()).is_some())
     };
-    let excused = says(reply.bytes(), NO_GUESS) && !says(reply.bytes(), GUESS);
-    !excused || says(user, NO_GUESS)
+    let excused = contains_any(reply.bytes(), NO_GUESS) && !contains_any(reply.bytes(), GUESS);
+    !excused || contains_any(user, NO_GUESS)
 }
 
 #[cfg(test)]

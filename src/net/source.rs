@@ -30,7 +30,7 @@ pub enum Source {
     /// With TLS, and a client at the other end: an upload.
     FromClient(Box<TlsSource<UnbufferedServerConnection>>),
     /// The same, of a client whose handshake was done before the direction of the transfer was known.
-    FromEarlyClient(Box<EarlySource>),
+    FromBufferedClient(Box<BufferedSource>),
     /// With TLS, and a backend at the other end: a download or a listing.
     FromBackend(Box<TlsSource<UnbufferedClientConnection>>),
 }
@@ -98,8 +98,8 @@ impl Source {
     }
 
     /// Over a connection whose handshake is done, that could as well have become a sink.
-    pub fn early(stream: Stream) -> Self {
-        Self::FromEarlyClient(Box::new(EarlySource {
+    pub fn buffered(stream: Stream) -> Self {
+        Self::FromBufferedClient(Box::new(BufferedSource {
             stream,
             buffer: vec![0; FIRST_PIECE],
             filled: 0,
@@ -111,7 +111,7 @@ impl Source {
         match self {
             Self::Plain(_) => None,
             Self::FromClient(source) => source.handshake_kind(),
-            Self::FromEarlyClient(source) => source.stream.handshake_kind(),
+            Self::FromBufferedClient(source) => source.stream.handshake_kind(),
             Self::FromBackend(source) => source.handshake_kind(),
         }
     }
@@ -124,7 +124,7 @@ impl Source {
         match self {
             Self::Plain(source) => source.poll_fill(context),
             Self::FromClient(source) => source.poll_fill(context),
-            Self::FromEarlyClient(source) => source.poll_fill(context),
+            Self::FromBufferedClient(source) => source.poll_fill(context),
             Self::FromBackend(source) => source.poll_fill(context),
         }
     }
@@ -134,7 +134,7 @@ impl Source {
         match self {
             Self::Plain(source) => source.buffer(),
             Self::FromClient(source) => source.buffer(),
-            Self::FromEarlyClient(source) => &source.buffer[..source.filled],
+            Self::FromBufferedClient(source) => &source.buffer[..source.filled],
             Self::FromBackend(source) => source.buffer(),
         }
     }
@@ -144,7 +144,7 @@ impl Source {
         match self {
             Self::Plain(source) => source.filled = 0,
             Self::FromClient(source) => source.consume(),
-            Self::FromEarlyClient(source) => source.filled = 0,
+            Self::FromBufferedClient(source) => source.filled = 0,
             Self::FromBackend(source) => source.consume(),
         }
     }
@@ -154,7 +154,7 @@ impl Source {
         match self {
             Self::Plain(source) => &source.socket,
             Self::FromClient(source) => source.socket(),
-            Self::FromEarlyClient(source) => source.stream.socket(),
+            Self::FromBufferedClient(source) => source.stream.socket(),
             Self::FromBackend(source) => source.socket(),
         }
     }
@@ -167,7 +167,7 @@ impl Source {
         match self {
             Self::Plain(source) => options::finish(&source.socket),
             Self::FromClient(source) => source.finish().await,
-            Self::FromEarlyClient(source) => source.stream.finish().await,
+            Self::FromBufferedClient(source) => source.stream.finish().await,
             Self::FromBackend(source) => source.finish().await,
         }
     }
@@ -215,14 +215,14 @@ impl PlainSource {
 
 /// A source under TLS that reads through rustls' own buffers: slower, and rare.
 #[derive(Debug)]
-pub struct EarlySource {
+pub struct BufferedSource {
     stream: Stream,
     buffer: Vec<u8>,
     /// How many bytes there are in it.
     filled: usize,
 }
 
-impl EarlySource {
+impl BufferedSource {
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Fill>> {
         if self.filled > 0 {
             return Poll::Ready(Ok(Fill::Bytes));

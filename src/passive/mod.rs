@@ -105,7 +105,7 @@ impl Undecided {
     }
 
     /// Waits until there is one that can belong to no other lease, or one that sends nothing for a while.
-    pub async fn any_silent(&mut self, silence: Duration) {
+    pub async fn exclusive_or_silent(&mut self, silence: Duration) {
         loop {
             self.any().await;
             let own = self.wait_for(|undecided| undecided.exclusive > 0);

@@ -104,7 +104,7 @@ impl Session {
                 let mut warned = false;
                 while let Err(wait) = limiter.dial(client, limits, Instant::now().into_std()) {
                     if !std::mem::replace(&mut warned, true) {
-                        summary.dials_too_often();
+                        summary.dial_delayed();
                     }
                     sleep(wait).await;
                 }
@@ -150,7 +150,7 @@ impl Session {
             return;
         };
         if client.send(bytes).await.is_err()
-            && let Some(gone) = self.client_is_gone()
+            && let Some(gone) = self.report_client_loss()
         {
             self.pending_events.push_back(gone);
         }

@@ -208,7 +208,7 @@ impl Session {
             if self.client_end == ClientEnd::Open {
                 self.summary.tls_without_auth();
             }
-            return self.client_is_gone();
+            return self.report_client_loss();
         }
         if self.machine.wants_command()
             && let Some(line) = client.next_line()
@@ -222,13 +222,13 @@ impl Session {
             });
         }
         match client.end()?.kind() {
-            io::ErrorKind::UnexpectedEof => self.client_has_ended(),
-            _ => self.client_is_gone(),
+            io::ErrorKind::UnexpectedEof => self.report_client_end(),
+            _ => self.report_client_loss(),
         }
     }
 
     /// Reports the loss of the client's connection to the machine, once.
-    pub(super) fn client_is_gone(&mut self) -> Option<Event> {
+    pub(super) fn report_client_loss(&mut self) -> Option<Event> {
         match std::mem::replace(&mut self.client_end, ClientEnd::LossReported) {
             ClientEnd::Open | ClientEnd::EndReported => Some(Event::ClientGone),
             ClientEnd::LossReported => None,
@@ -236,7 +236,7 @@ impl Session {
     }
 
     /// The same of the end of its side.
-    fn client_has_ended(&mut self) -> Option<Event> {
+    fn report_client_end(&mut self) -> Option<Event> {
         if self.client_end != ClientEnd::Open {
             return None;
         }

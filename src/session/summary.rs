@@ -179,7 +179,7 @@ impl Summary {
     }
 
     /// A further dial has to wait.
-    pub fn dials_too_often(&self) {
+    pub fn dial_delayed(&self) {
         tracing::warn!(
             session = self.id.0,
             client = %self.client,
@@ -261,7 +261,7 @@ impl Summary {
 
     fn transfer(&mut self, command: &Command, direction: command::Direction, outcome: &Outcome) {
         let verdict = outcome.verdict();
-        let (bytes, took) = std::mem::take(&mut self.moved);
+        let (bytes, elapsed) = std::mem::take(&mut self.moved);
         self.running = None;
         self.transfers += 1;
         let direction = match direction {
@@ -283,7 +283,7 @@ impl Summary {
             command = command.verb_text(),
             path = escape(command.argument()),
             bytes,
-            seconds = took.as_secs_f64(),
+            seconds = elapsed.as_secs_f64(),
             verdict = verdict.as_str(),
             reason = reason(outcome),
             "transfer {}",

@@ -72,7 +72,7 @@ impl PreparedClient {
                 // It may be the client's, which is identified only after the 150.
                 let silent = async {
                     match undecided {
-                        Some(undecided) => undecided.any_silent(SILENCE).await,
+                        Some(undecided) => undecided.exclusive_or_silent(SILENCE).await,
                         None => std::future::pending().await,
                     }
                 };
@@ -112,9 +112,7 @@ impl PreparedClient {
         };
         if let Some(accepted) = accepted {
             // Without TLS there is no proof by which another connection could replace it.
-            let arrived = accepted
-                .into_arrived()
-                .ok_or(DataFailure::ClientSpeaksTls)?;
+            let arrived = accepted.into_arrived().ok_or(DataFailure::UnexpectedTls)?;
             *self = Self::Connected(Some(arrived));
         }
         let Self::Connected(Some(DataConnection { stream, read })) = self else {
@@ -131,7 +129,7 @@ impl PreparedClient {
             first_bytes.truncate(count);
         }
         match client_hello::read(&first_bytes) {
-            ClientHello::Names(_) => Err(DataFailure::ClientSpeaksTls),
+            ClientHello::Names(_) => Err(DataFailure::UnexpectedTls),
             ClientHello::Incomplete | ClientHello::Other => Ok(()),
         }
     }

@@ -148,7 +148,7 @@ pub(super) fn adopt_early(
     check_proof(lease, proof, tls)?;
     set_stall_timeout(stream.socket(), context);
     Ok(match Role::of(Leg::Client, context.direction) {
-        Role::Source => OpenLeg::Source(Source::early(stream)),
+        Role::Source => OpenLeg::Source(Source::buffered(stream)),
         Role::Sink => OpenLeg::Sink(stream),
     })
 }

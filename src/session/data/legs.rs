@@ -137,8 +137,8 @@ pub(super) async fn secure_backend(
         })
     };
     let too_late = async {
-        if let Err(silent) = orders.transfer_started().await {
-            return silent;
+        if let Err(failure) = orders.transfer_started().await {
+            return failure;
         }
         elapsed(context.timeouts.tls_handshake).await;
         DataFailure::BackendHandshake
@@ -464,7 +464,7 @@ async fn begins_tls(
             },
         }
     };
-    let silent = async {
+    let failure = async {
         match orders.transfer_started().await {
             Ok(()) => elapsed(context.silence).await,
             Err(failure) => return failure,
@@ -477,7 +477,7 @@ async fn begins_tls(
             Some(other) if other != TLS_HANDSHAKE_RECORD => Err(DataFailure::ClientClearText),
             _ => Ok(()),
         },
-        failure = silent => Err(failure),
+        failure = failure => Err(failure),
     }
 }
 

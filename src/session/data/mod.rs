@@ -138,7 +138,7 @@ impl PreparedData {
         let (announce, leased) = oneshot::channel();
         let (arrival_sender, arrival) = watch::channel(ClientArrival::Pending);
         let give_up = Arc::new(Notify::new());
-        let told_to_give_up = Arc::clone(&give_up);
+        let give_up_signal = Arc::clone(&give_up);
         let waiting = orders.clone();
         let client_task = async move {
             let lease = leasing.await;
@@ -152,7 +152,7 @@ impl PreparedData {
                 tokio::select! {
                     biased;
                     failure = timed_out => failure,
-                    () = told_to_give_up.notified() => DataFailure::NoClient,
+                    () = give_up_signal.notified() => DataFailure::NoClient,
                 }
             };
             let accepted = accept_client(lease, timed_out, on_stranger).await;

@@ -134,8 +134,8 @@ impl OrderReceiver {
     async fn silent_connection_timed_out(&self, mut undecided: Undecided) -> DataFailure {
         undecided.any().await;
         self.wait_for_order(Order::CommandSent).await;
-        if let Err(silent) = self.transfer_started().await {
-            return silent;
+        if let Err(failure) = self.transfer_started().await {
+            return failure;
         }
         let silence = self.last.borrow().silence;
         elapsed(silence.unwrap_or(self.timeouts.tls_handshake)).await;

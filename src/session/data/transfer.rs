@@ -184,8 +184,8 @@ impl Transfer {
     async fn upload(&self, client: &mut Source, backend: &mut Stream) -> Result<(), DataFailure> {
         let time_limit = self.context.timeouts.data_idle;
         let ended_at_once = match client {
-            Source::Plain(plain) => self.look_for_hello(plain).await?,
-            Source::FromClient(_) | Source::FromEarlyClient(_) | Source::FromBackend(_) => None,
+            Source::Plain(plain) => self.check_for_client_hello(plain).await?,
+            Source::FromClient(_) | Source::FromBufferedClient(_) | Source::FromBackend(_) => None,
         };
         let RelayEnd { end, stalled_since } = relay(client, backend, &self.orders, &self.moved)
             .await
@@ -210,16 +210,16 @@ impl Transfer {
 
     /// Without TLS, an upload that begins with a complete ClientHello comes from a client that speaks TLS: it may not
     /// have noticed that its PROT P was refused. Returns since when the client had stalled, if it has ended meanwhile.
-    async fn look_for_hello(
+    async fn check_for_client_hello(
         &self,
         client: &mut PlainSource,
     ) -> Result<Option<Instant>, DataFailure> {
-        let judged = |bytes: &[u8]| client_hello::read(bytes) != ClientHello::Incomplete;
-        let stalled_since = first_bytes(client, judged, &self.orders)
+        let decided = |bytes: &[u8]| client_hello::read(bytes) != ClientHello::Incomplete;
+        let stalled_since = first_bytes(client, decided, &self.orders)
             .await
             .map_err(|error| self.failure(error, Leg::Client))?;
         match client_hello::read(client.buffer()) {
-            ClientHello::Names(_) => Err(DataFailure::ClientSpeaksTls),
+            ClientHello::Names(_) => Err(DataFailure::UnexpectedTls),
             ClientHello::Incomplete | ClientHello::Other => Ok(stalled_since),
         }
     }

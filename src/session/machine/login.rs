@@ -66,7 +66,7 @@ enum LoginStep {
     /// Logged in; the backend is to answer PBSZ or PROT before the client gets the reply to its login.
     Protecting {
         welcome: Reply,
-        asked: ProtectionCommand,
+        command: ProtectionCommand,
     },
     /// Logged in; the backend is sent the rest before the client gets the reply to its login.
     AfterLogin { welcome: Reply, rest: Replay },
@@ -278,7 +278,7 @@ impl Login {
                 self.step = step;
                 State::Login(self).drop_backend(ProtocolError::ProtectionRefused, cx)
             }
-            LoginStep::Protecting { welcome, asked } => match asked {
+            LoginStep::Protecting { welcome, command } => match command {
                 ProtectionCommand::Pbsz => self.protect(welcome, ProtectionCommand::Prot, cx),
                 ProtectionCommand::Prot => {
                     self.protection = BackendProtection::Settled;
@@ -318,14 +318,14 @@ impl Login {
     fn protect(
         mut self: Box<Self>,
         welcome: Reply,
-        asked: ProtectionCommand,
+        command: ProtectionCommand,
         cx: &mut Context,
     ) -> State {
-        cx.request(match asked {
+        cx.request(match command {
             ProtectionCommand::Pbsz => b"PBSZ 0",
             ProtectionCommand::Prot => b"PROT P",
         });
-        self.step = LoginStep::Protecting { welcome, asked };
+        self.step = LoginStep::Protecting { welcome, command };
         State::Login(self)
     }
 

@@ -61,7 +61,7 @@ impl State {
             (Event::Data(event), Self::Transfer(transfer)) => transfer.on_data(event, cx),
             (Event::Prepared(prepared), Self::ClientPort(state)) => state.on_prepared(prepared, cx),
             (Event::Listening(at), Self::Listening(state)) => state.on_listening(at, cx),
-            (Event::Listening(at), Self::Transfer(Transfer::Asking(state))) => {
+            (Event::Listening(at), Self::Transfer(Transfer::AskingAgain(state))) => {
                 state.on_listening(at, cx)
             }
             (Event::Dialled(dialled), Self::Dialling(state)) => state.on_dialled(dialled, cx),

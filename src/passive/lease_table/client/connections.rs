@@ -248,7 +248,7 @@ impl ClientLeases {
     pub(super) fn mark_stranger(&mut self, port: SocketAddr, arrived: u64) {
         for held in &mut self.leases {
             if held.port == port && held.granted < arrived && held.depends_on_being_alone() {
-                held.another_came = true;
+                held.saw_another = true;
             }
         }
     }

@@ -44,7 +44,7 @@ struct GrantedLease {
     idle_since: Option<Instant>,
     progress: LeaseProgress,
     /// A connection came to the port that may have been the lease's own, and was not taken.
-    another_came: bool,
+    saw_another: bool,
     /// Another lease ended whose connection may still arrive at the port, and be taken for this lease's.
     late_one_expected: bool,
     attribution: Attribution,
@@ -178,10 +178,10 @@ impl ClientLeases {
         };
         held.request.identity = identity;
         let (port, request) = (held.port, held.request);
-        let is_told_apart = self.allows(port, id, &request);
+        let is_distinguishable = self.allows(port, id, &request);
         if let Some(held) = self.lease_mut(id) {
             // It would have got another port.
-            held.late_one_expected |= !is_told_apart;
+            held.late_one_expected |= !is_distinguishable;
         }
         self.settle(port, now, effects);
     }
@@ -202,7 +202,7 @@ impl ClientLeases {
         if let Some(held) = self.lease_mut(id)
             && held.depends_on_being_alone()
         {
-            held.another_came |= another_named_it;
+            held.saw_another |= another_named_it;
             held.progress = LeaseProgress::Alone;
             let port = held.port;
             self.settle(port, now, effects);

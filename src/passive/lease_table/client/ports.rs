@@ -46,7 +46,7 @@ impl ClientLeases {
                         granted,
                         idle_since: Some(now),
                         progress: LeaseProgress::Pending,
-                        another_came: false,
+                        saw_another: false,
                         late_one_expected: false,
                         attribution: Attribution::Certain,
                         undecided: UndecidedConnections::default(),
@@ -92,7 +92,7 @@ impl ClientLeases {
             .map(|held| held.id)
             .collect();
         for id in idle {
-            self.give_up(id, Ambiguity::Withdrawn, now, effects);
+            self.withdraw(id, Ambiguity::Withdrawn, now, effects);
         }
     }
 
@@ -124,8 +124,8 @@ impl ClientLeases {
         let QueuedRequest { id, request, ports } = queued;
         // From a different one on for each lease, so that late connections of one address rarely meet another's.
         let first = usize::try_from(id.0).unwrap_or_default() % ports.len().max(1);
-        let turned = ports.iter().cycle().skip(first).take(ports.len()).copied();
-        turned
+        let rotated = ports.iter().cycle().skip(first).take(ports.len()).copied();
+        rotated
             .filter(|port| self.allows(*port, *id, request))
             .min_by_key(|port| (!self.is_vacant(*port), self.used.get(port)))
     }

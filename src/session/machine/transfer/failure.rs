@@ -34,11 +34,11 @@ pub enum DataFailure {
     /// The client's upload ended without close_notify.
     ClientUnclean,
     /// The client began TLS where the upload was to be in clear text.
-    ClientSpeaksTls,
+    UnexpectedTls,
     /// The client's upload in clear text stood still, and then the load balancer ended it.
     ClientStalled,
     /// The client sent so many commands behind its plaintext upload that an ABOR may be among those unread.
-    ClientUnheard,
+    TooManyPendingCommands,
     /// The client neither sent nor took a byte for too long.
     ClientIdle,
     /// The backend's data port could not be reached.
@@ -73,9 +73,9 @@ impl DataFailure {
             | Self::PortWithdrawn
             | Self::ClientLost
             | Self::ClientUnclean
-            | Self::ClientSpeaksTls
+            | Self::UnexpectedTls
             | Self::ClientStalled
-            | Self::ClientUnheard
+            | Self::TooManyPendingCommands
             | Self::ClientIdle => Verdict::FailedClient,
             Self::NoBackend
             | Self::BackendHandshake
@@ -101,9 +101,9 @@ impl DataFailure {
             Self::PortWithdrawn => answer::PORT_WITHDRAWN,
             Self::ClientLost => answer::CLIENT_DATA_LOST,
             Self::ClientUnclean => answer::UNCLEAN_UPLOAD,
-            Self::ClientSpeaksTls => answer::UNEXPECTED_TLS,
+            Self::UnexpectedTls => answer::UNEXPECTED_TLS,
             Self::ClientStalled => answer::STALLED_UPLOAD,
-            Self::ClientUnheard => answer::UNHEARD_UPLOAD,
+            Self::TooManyPendingCommands => answer::UNHEARD_UPLOAD,
             Self::ClientIdle | Self::BackendIdle => answer::DATA_TIMEOUT,
             Self::NoBackend | Self::BackendHandshake => answer::NO_BACKEND_DATA,
             Self::BackendLost => answer::BACKEND_DATA_LOST,
@@ -135,11 +135,13 @@ impl DataFailure {
             Self::PortWithdrawn => "another session of the client's address needed its data port",
             Self::ClientLost => "client's data connection broke",
             Self::ClientUnclean => "client ended without close_notify",
-            Self::ClientSpeaksTls => "client began tls on a data connection in clear text",
+            Self::UnexpectedTls => "client began tls on a data connection in clear text",
             Self::ClientStalled => {
                 "the load balancer ended a client's data connection that stood still"
             }
-            Self::ClientUnheard => "client sent too many commands behind an upload without tls",
+            Self::TooManyPendingCommands => {
+                "client sent too many commands behind an upload without tls"
+            }
             Self::ClientIdle => "client moved no data",
             Self::NoBackend => "backend's data port not reached",
             Self::BackendHandshake => "tls handshake with the backend failed",

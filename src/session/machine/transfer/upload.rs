@@ -116,7 +116,7 @@ impl Upload {
     pub fn on_expired(mut self, cx: &mut Context) -> State {
         match self.stage {
             UploadStage::Unproven if !cx.queue.has_room_while_judging() => {
-                self.abort(AbortReason::Data(DataFailure::ClientUnheard), cx)
+                self.abort(AbortReason::Data(DataFailure::TooManyPendingCommands), cx)
             }
             UploadStage::Unproven | UploadStage::Proven => {
                 self.stage = UploadStage::Ending(None);
