@@ -1,8 +1,7 @@
 //! The address and port numbers that clients are sent for passive ports. Behind NAT they differ from those listened on.
 //!
-//! An address may be given as a name. Its answer is looked up before the first client asks, and again and again by a task
-//! of the process; a look-up that fails changes nothing. So there always is an address, and no reply waits for a name
-//! server.
+//! An address may be given as a name. It is looked up before the first client asks, and periodically by a task of the
+//! process; a failed lookup changes nothing. So an address is always known, and no reply waits for a name server.
 
 mod name;
 

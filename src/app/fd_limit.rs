@@ -47,7 +47,7 @@ pub(super) fn warn_if_low(settings: &Settings) {
 
 /// How many descriptors a configuration may need.
 struct DescriptorNeed {
-    /// Whatever comes.
+    /// Independent of the number of sessions.
     fixed: u64,
     sessions: u64,
 }

@@ -217,7 +217,7 @@ impl App {
         }
     }
 
-    /// The certificate may have been good when it came.
+    /// The certificate may have been valid for long enough when it was loaded.
     fn warn_if_expiring(&self) {
         if notes::expires_soon(&self.snapshot.load().certificate, SystemTime::now()) {
             tracing::warn!("{}", notes::EXPIRES_SOON);
@@ -269,7 +269,7 @@ fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartErr
     })
 }
 
-/// Ends a task that owns a listener. When this returns the address is free, and the next reload may want it again.
+/// Ends a task that owns a listener. When this returns the address is free, and the next reload may use it again.
 async fn close(accepting: JoinHandle<()>) {
     accepting.abort();
     let _ = accepting.await;

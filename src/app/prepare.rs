@@ -1,4 +1,4 @@
-//! From a configuration file to all that it takes: read, checked, looked up and opened, but not in force yet.
+//! From a configuration file to everything that it needs: read, checked, looked up and opened, but not active yet.
 //!
 //! Everything that can fail fails here. At start that ends the process; at a reload everything stays as it is.
 
@@ -44,7 +44,7 @@ pub(super) struct BoundListener {
     pub socket: TcpListener,
 }
 
-/// What a configuration's files say, with nothing looked up or opened yet.
+/// The content of a configuration's files, with nothing looked up or opened yet.
 struct LoadedFiles {
     settings: Settings,
     certificate: CertificatePair,

@@ -1,4 +1,4 @@
-//! A backend's control connection: replies come in, lines go out.
+//! A backend's control connection: replies in, lines out.
 
 use std::fmt;
 use std::io;
@@ -173,7 +173,7 @@ impl BackendConnection {
     /// Sends a line.
     ///
     /// # Errors
-    /// If the backend is gone or takes nothing.
+    /// If the backend is gone or does not read.
     pub async fn send(&mut self, line: &[u8]) -> io::Result<()> {
         self.control.send(line).await
     }

@@ -2,7 +2,7 @@
 //!
 //! The file format is `file`, its single values are `scalar`; `resolve`, with `listeners`, `passive`, `sites` and
 //! `backends`, turns it into the types below, filling in the defaults and refusing what can't work. Where a file is
-//! wrong, `structure` finds the line of a `place`, `explain` rewords the YAML reader's error, and [`Error`] shows both.
+//! wrong, `structure` finds the line of a `location`, `yaml_error` rewords the YAML reader's error, and [`Error`] shows both.
 //! The rest of the program sees only [`Settings`].
 //!
 //! Reading never opens a file that the configuration names: whether a certificate exists and is valid is checked when
@@ -232,8 +232,8 @@ pub struct Passive {
     pub announced: Announced,
     /// What clients of certain networks are sent; the first rule whose network contains the client applies.
     pub by_client: Vec<AnnouncedTo>,
-    /// How long after a transfer that was not complete its data connection may still come to its port, so that other
-    /// sessions of the client's address that could take it for theirs don't get that port.
+    /// How long after a transfer that was not complete its data connection may still arrive at its port: until then
+    /// other sessions of the client's address that could mistake it for theirs don't get that port.
     pub reuse_delay: Duration,
 }
 
@@ -403,7 +403,7 @@ pub struct Timeouts {
     pub data_port: Duration,
     /// From 150 or PASV to an open data connection.
     pub data_connect: Duration,
-    /// A transfer without a byte, on either leg: nothing comes from the source, or the sink takes nothing.
+    /// A transfer without a byte, on either leg: the source sends nothing, or the sink reads nothing.
     pub data_idle: Duration,
     /// The backend's reply after the data connections are done.
     pub final_reply: Duration,

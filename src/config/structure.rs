@@ -17,7 +17,7 @@ use super::location::{Location, PathStep, Position};
 /// multiply them.
 const MAX_VALUES: u32 = 1_000_000;
 
-/// Where `place` begins; for a path that the text doesn't have, the innermost value on the way.
+/// Where `location` begins; for a path that the text doesn't have, the innermost value on the way.
 pub(super) fn locate(text: &str, location: &Location) -> Option<Position> {
     let (steps, want_key) = match location {
         Location::Key(steps) => (steps, true),

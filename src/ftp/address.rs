@@ -1,4 +1,4 @@
-//! How FTP writes down where a data connection goes: PORT and 227 (RFC 959), EPRT and 229 (RFC 2428).
+//! The notation of data connection addresses in FTP: PORT and 227 (RFC 959), EPRT and 229 (RFC 2428).
 //!
 //! What clients send is read strictly. What servers send is read as leniently as their variety demands: no parentheses,
 //! blanks beside the commas, dots for commas, a full stop at the end, `!` for `|`, a 227 in answer to EPSV.

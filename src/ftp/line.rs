@@ -67,7 +67,7 @@ impl LineBuffer {
         self.swallowing
     }
 
-    /// The first bytes that wait, as they came.
+    /// The first buffered bytes.
     pub fn peek(&self) -> &[u8] {
         &self.bytes
     }

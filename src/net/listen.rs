@@ -75,7 +75,7 @@ impl Acceptor {
         }
     }
 
-    /// The next connection, or what kept it from being one. After an error the call to come waits as long as it should.
+    /// The next connection, or the error that prevented it. After an error the next call waits as long as it should.
     ///
     /// # Errors
     /// Those of `accept(2)`: no reason to stop calling.

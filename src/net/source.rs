@@ -22,7 +22,7 @@ const FIRST_PIECE: usize = 16 * 1024;
 /// Four TLS records. More saves system calls, but then the bytes are out of the CPU's cache when they are used again.
 const LARGEST_PIECE: usize = 64 * 1024;
 
-/// A data connection that the bytes come from.
+/// The source of a transfer's bytes.
 #[derive(Debug)]
 pub enum Source {
     /// Without TLS.
@@ -106,7 +106,7 @@ impl Source {
         }))
     }
 
-    /// How the TLS session came about.
+    /// Whether the TLS handshake was full or a resumption.
     pub fn handshake_kind(&self) -> Option<HandshakeKind> {
         match self {
             Self::Plain(_) => None,
@@ -139,7 +139,7 @@ impl Source {
         }
     }
 
-    /// All of [`Source::bytes`] has been taken.
+    /// All of [`Source::buffer`] has been taken.
     pub(super) fn consume(&mut self) {
         match self {
             Self::Plain(source) => source.filled = 0,
@@ -192,8 +192,8 @@ impl PlainSource {
 
     /// Reads more behind the buffered bytes; false at the end, or if the buffer is full.
     pub(super) fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let room = &mut self.buffer[self.filled..];
-        let count = ready!(poll_read(&mut self.socket, context, room))?;
+        let spare = &mut self.buffer[self.filled..];
+        let count = ready!(poll_read(&mut self.socket, context, spare))?;
         self.filled += count;
         Poll::Ready(Ok(count > 0))
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// How many connections there are at once. A new one has asked before so many others come behind it.
+/// How many connections there are at once. A new one has sent its request before so many others follow.
 pub(super) const MAX_CONNECTIONS: usize = 64;
 
 /// A client that sends its request and reads the response is done far sooner.

@@ -124,7 +124,7 @@ impl PassiveListeners {
                 self.open.insert(requested, former);
                 return Ok(port);
             }
-            // Its last user has just gone, and a moment later its listener has, too.
+            // Its last user has just dropped it, and its listener closes a moment later.
             former.receiving.abort();
             let _ = former.receiving.await;
         }

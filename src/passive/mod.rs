@@ -6,7 +6,7 @@
 //! names; and where it names none they take turns. A connection that no lease waits for is reset. `lease_table` has the
 //! rules.
 //!
-//! The path of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `hello` read its
+//! The path of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `sniff` read its
 //! ClientHello where the address does not identify it, and assigns it to the lease.
 
 mod dispatcher;
@@ -244,7 +244,7 @@ impl Lease {
         self.contended.clone()
     }
 
-    /// Waits for a connection; `None` if none can come any more. May be cancelled.
+    /// Waits for a connection; `None` if none is expected any more. May be cancelled.
     pub async fn event(&mut self) -> Option<LeaseEvent> {
         self.events.recv().await
     }

@@ -37,7 +37,7 @@ struct Destination {
     site: Arc<Site>,
 }
 
-/// Where a login goes.
+/// The destination of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// The id of the site that serves it.

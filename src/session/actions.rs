@@ -1,4 +1,4 @@
-//! Doing what the machine has decided: each [`Action`] in its order, and what comes of it as an [`Event`].
+//! Executes the machine's decisions: each [`Action`] in its order, with its result as an [`Event`].
 
 use std::sync::Arc;
 

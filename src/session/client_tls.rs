@@ -71,7 +71,7 @@ impl Session {
         if plain.send(&answer::AUTH_ACCEPTED.bytes()).await.is_err() {
             return Some(Ending::ClientGone);
         }
-        // Nothing has been read since: what comes now has to be a ClientHello.
+        // Nothing has been read since: the next bytes have to be a ClientHello.
         let Ok(socket) = plain.into_clear_socket() else {
             return Some(Ending::Abuse);
         };

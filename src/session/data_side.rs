@@ -18,7 +18,7 @@ use crate::tls::Tickets;
 /// arrived; by satellite that is more than a second.
 const SILENCE_WITHOUT_PROT: Duration = Duration::from_secs(4);
 
-/// The data connections of a session, as far as they have come.
+/// The data connections of a session, by their state.
 #[derive(Debug)]
 pub(super) enum DataSide {
     None,

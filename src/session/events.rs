@@ -23,7 +23,7 @@ pub(super) enum ClientEnd {
     LossReported,
 }
 
-/// How often has been looked whether something has arrived in time.
+/// How often an expired deadline has been checked for late input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DeadlineCheck {
     First,
@@ -72,7 +72,7 @@ impl Session {
     /// stands below it.
     pub(super) async fn next_event(&mut self) -> Event {
         loop {
-            // Priority 1: what came of our own actions, for which the machine waits.
+            // Priority 1: results of our own actions, which the machine waits for.
             if let Some(event) = self.pending_events.pop_front() {
                 return event;
             }
@@ -203,7 +203,7 @@ impl Session {
 
     fn event_from_client(&mut self) -> Option<Event> {
         let client = self.client.as_mut()?;
-        // Before lines are looked for: every ClientHello holds an LF, the number of the extension supported_groups.
+        // Before looking for lines: every ClientHello contains an LF, the number of the extension supported_groups.
         if !client.stream().is_tls() && client.peek().first() == Some(&TLS_HANDSHAKE_RECORD) {
             if self.client_end == ClientEnd::Open {
                 self.summary.tls_without_auth();

@@ -30,7 +30,7 @@ pub(super) struct Summary {
     began: Instant,
     metrics: Arc<Metrics>,
     client_tls: Option<TlsVersion>,
-    /// The argument of the last USER, as it came: all that is known of a login that leads nowhere.
+    /// The argument of the last USER, unchanged: all that is known of a login without a site.
     user_argument: Vec<u8>,
     route: Option<Route>,
     backend: Option<(SocketAddr, Option<TlsVersion>)>,
@@ -101,7 +101,7 @@ impl Summary {
         tracing::info!(session = self.id.0, client = %self.client, error = %tls::classify_error(error), "TLS handshake with the client failed");
     }
 
-    /// A ClientHello came where a command should be.
+    /// A ClientHello arrived where a command should be.
     pub fn tls_without_auth(&self) {
         tracing::info!(
             session = self.id.0,
@@ -125,7 +125,7 @@ impl Summary {
         self.client
     }
 
-    /// A USER has come; it may lead nowhere.
+    /// A USER has arrived; it may name no site.
     pub fn set_user_argument(&mut self, user_argument: &[u8]) {
         self.user_argument = user_argument.to_vec();
     }

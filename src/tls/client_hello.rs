@@ -29,12 +29,12 @@ const MAX_NAMES: usize = 9;
 /// What the first bytes of a connection are.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientHello {
-    /// The beginning of a ClientHello; more has to come.
+    /// The beginning of a ClientHello; more has to follow.
     Incomplete,
     /// A whole ClientHello and the names of TLS sessions in it, in its order. The first is made up mostly: beside a
     /// ticket, and in TLS 1.3, the session ID names nothing.
     Names(Vec<Vec<u8>>),
-    /// Something else, or longer than [`LONGEST_HELLO`].
+    /// Something else, or longer than [`MAX_HELLO`].
     Other,
 }
 

@@ -1,4 +1,4 @@
-//! What went wrong in a TLS handshake, in the operator's terms.
+//! Faults of a TLS handshake, in the operator's terms.
 
 use std::fmt;
 use std::io::{self, ErrorKind};

@@ -2,7 +2,7 @@
 //! connection, and the verification of backends' certificates.
 //!
 //! Nothing here owns a socket: this module makes configurations, `net` runs handshakes with them, and
-//! [`explain`] says afterwards what went wrong. Towards clients the way is [`CertificatePair`] (loaded and checked) ->
+//! [`classify_error`] says afterwards what went wrong. Towards clients the way is [`CertificatePair`] (loaded and checked) ->
 //! [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one
 //! data connection's). Towards backends it is [`BackendTlsClient`] -> [`BackendSessionTls`].
 

@@ -39,7 +39,7 @@ pub enum ProxyHeaderError {
     /// The header took too long.
     #[error("no complete PROXY header after {0:?}")]
     TimedOut(Duration),
-    /// Something else came.
+    /// Another protocol, or a malformed header.
     #[error(transparent)]
     Malformed(#[from] BadHeader),
 }
@@ -65,7 +65,7 @@ pub fn is_trusted(peer: SocketAddr, trusted: &[IpNet]) -> bool {
 /// the connection itself.
 ///
 /// # Errors
-/// If the peer isn't trusted, or its header doesn't come whole within [`PATIENCE`].
+/// If the peer isn't trusted, or its header doesn't come whole within [`HEADER_TIMEOUT`].
 pub async fn read(
     stream: &mut TcpStream,
     trusted: &[IpNet],

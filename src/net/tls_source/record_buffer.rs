@@ -112,12 +112,14 @@ impl RecordBuffer {
 
     /// So much has been read into the spare space.
     pub(super) fn read(&mut self, count: usize) {
-        let room = self.buffer.len() - self.arrived.end;
+        let spare = self.buffer.len() - self.arrived.end;
         self.arrived.end += count;
         self.reads = match self.reads {
-            _ if count == room => Reads::Full,
-            Reads::Short(before) if count < room / 8 => Reads::Short((before + 1).min(SHORT_READS)),
-            _ if count < room / 8 => Reads::Short(1),
+            _ if count == spare => Reads::Full,
+            Reads::Short(before) if count < spare / 8 => {
+                Reads::Short((before + 1).min(SHORT_READS))
+            }
+            _ if count < spare / 8 => Reads::Short(1),
             _ => Reads::Fitting,
         };
     }
@@ -125,11 +127,11 @@ impl RecordBuffer {
     /// The space for decrypted bytes, and the bytes to decrypt.
     pub(super) fn split(&mut self) -> (PlaintextWriter<'_>, &mut [u8]) {
         let (front, rest) = self.buffer.split_at_mut(self.arrived.start);
-        let room = PlaintextWriter {
+        let spare = PlaintextWriter {
             front,
             plaintext: &mut self.plaintext,
         };
-        (room, &mut rest[..self.arrived.len()])
+        (spare, &mut rest[..self.arrived.len()])
     }
 
     /// So much of what has arrived is dealt with.
@@ -179,7 +181,7 @@ mod tests {
     fn the_buffer_grows_with_a_fast_peer_and_shrinks_with_a_slow_one() {
         let mut incoming = RecordBuffer::holding(&[]);
         let first = incoming.buffer.len();
-        let largest = size_after(&mut incoming, 20, |room| room);
+        let largest = size_after(&mut incoming, 20, |spare| spare);
         assert!((LARGEST..2 * LARGEST).contains(&largest), "{largest}");
         assert_eq!(size_after(&mut incoming, 1000, |_| 100), first);
     }
@@ -189,8 +191,8 @@ mod tests {
         let mut incoming = RecordBuffer::holding(&[]);
         let error = loop {
             match incoming.spare() {
-                Ok(room) => {
-                    let count = room.len();
+                Ok(spare) => {
+                    let count = spare.len();
                     incoming.read(count);
                 }
                 Err(error) => break error,

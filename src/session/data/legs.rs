@@ -30,7 +30,7 @@ use crate::tls::{DataTls, Proof};
 /// The first byte of a ClientHello: record type 22.
 pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 
-/// How long the right client is waited for after the wrong one has come to its port, once the backend has begun.
+/// How long the right client is awaited after a wrong connection to its port, once the backend has begun.
 pub(super) const STRANGER_GRACE: Duration = Duration::from_secs(3);
 
 /// The connections of both legs, as far as they are open.
@@ -88,7 +88,7 @@ pub(super) struct AcceptedClient {
     pub(super) progress: ClientProgress,
 }
 
-/// How far a client has come before its transfer command.
+/// How far a client got before its transfer command.
 #[derive(Debug)]
 pub(super) enum ClientProgress {
     /// Connected.
@@ -152,7 +152,7 @@ pub(super) async fn secure_backend(
     }
 }
 
-/// Does a handshake, unless it is `too_late` first, and counts what it came to.
+/// Does a handshake, unless it is `too_late` first, and counts its result.
 async fn secure(
     handshake: impl Future<Output = io::Result<OpenLeg>>,
     too_late: impl Future<Output = DataFailure>,
@@ -281,7 +281,7 @@ pub(super) async fn accept_client(
                 on_stranger(failure);
             }
             Err(failure) => {
-                // A connection that comes now is too late.
+                // A connection from now on is too late.
                 lease.end();
                 return Err(match (stranger.unwrap_or(failure), lease.stranger()) {
                     (DataFailure::NoClient, Some(other)) => DataFailure::OnlyFrom(other),
@@ -292,7 +292,7 @@ pub(super) async fn accept_client(
     }
 }
 
-/// Does the handshake with the connection that came; where it has to name its session, with those that come after it, too.
+/// Does the handshake with the accepted connection; where it has to name its session, with later ones, too.
 async fn authenticate(
     accepted: AcceptedClient,
     tls: Option<&DataTls>,
@@ -341,7 +341,7 @@ async fn accept_next_after_stranger(
         };
         let next = accept_client(lease, timed_out, |_| {}).await;
         let next = next.map_err(|_| failure)?;
-        // It has come after its command.
+        // It has connected after its command.
         let ClientProgress::Connected(arrived) = next.progress else {
             return Err(failure);
         };
@@ -353,7 +353,7 @@ async fn accept_next_after_stranger(
     }
 }
 
-/// Does the handshake with a connection that came to a leased port, and judges what it proves.
+/// Does the handshake with a connection to a leased port, and checks its proof.
 async fn secure_leased(
     lease: &Lease,
     arrived: DataConnection,
@@ -368,7 +368,7 @@ async fn secure_leased(
     Ok(leg)
 }
 
-/// Whether the connection that came to a leased port is the client's, after what its handshake has proven.
+/// Whether a connection to a leased port is the client's, by what its handshake has proven.
 pub(super) fn check_proof(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<(), DataFailure> {
     match proof {
         Proof::SameClient => {
@@ -384,9 +384,9 @@ pub(super) fn check_proof(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<
     }
 }
 
-/// Resolves when the right client should have come behind the wrong one.
+/// Resolves when the right client should have connected after a wrong connection.
 async fn stranger_grace(orders: &OrderReceiver) {
-    // It may have come long ago, and say nothing before the backend's reply.
+    // It may have connected long ago, and send nothing before the backend's reply.
     let _ = orders.transfer_started().await;
     sleep(STRANGER_GRACE).await;
 }

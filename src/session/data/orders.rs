@@ -20,7 +20,7 @@ use crate::session::machine::DataFailure;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct OrderState {
     order: Option<Order>,
-    /// When the first came that implies [`Order::Expect`].
+    /// When the first came that implies [`Order::TransferStarted`].
     started_at: Option<Instant>,
     /// How long the client may then send nothing on a connection under TLS.
     silence: Option<Duration>,
@@ -60,7 +60,7 @@ impl OrderReceiver {
         (sender, Self { last, timeouts })
     }
 
-    /// Waits for that order, or one that comes after it.
+    /// Waits for that order, or a later one.
     pub async fn wait_for_order(&self, order: Order) {
         let mut last = self.last.clone();
         let given = |last: &OrderState| last.order >= Some(order);
@@ -84,7 +84,7 @@ impl OrderReceiver {
     /// Waits for the backend's 1yz.
     ///
     /// # Errors
-    /// If it doesn't come in its time.
+    /// If it does not arrive in time.
     pub async fn transfer_started(&self) -> Result<(), DataFailure> {
         timeout(
             self.timeouts.backend_reply,

@@ -30,7 +30,7 @@ pub(super) struct Context {
     pub login_clock: LoginClock,
     /// See [`Clock`](super::Clock).
     pub restarts: u64,
-    /// How many 1yz have come since the last other reply.
+    /// How many 1yz have followed each other.
     preliminaries: u32,
     pub echo: Echo,
     pub queue: Queue,
@@ -39,7 +39,7 @@ pub(super) struct Context {
     pub client: ClientPresence,
     /// The process is to end, and so is the session, as soon as nothing runs.
     pub draining: bool,
-    /// What came of the events so far, and hasn't been taken.
+    /// The actions that result from the events so far, and have not been taken.
     pub actions: Vec<Action>,
 }
 
@@ -105,7 +105,7 @@ impl Context {
     /// Sends the backend a line, for whose reply the time runs on.
     pub fn send(&mut self, line: &[u8]) {
         self.echo.nothing_more_expected();
-        // Commands are free of line endings by construction, and so are user names, which come out of one.
+        // Commands are free of line endings by construction, and so are user names, which are parts of one.
         self.push(Action::Send([line, b"\r\n"].concat().into()));
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The backend is asked at the moment the client asks, so that it gets commands in the client's order (RFC 3659 §5.3:
 //! REST has to be last before RETR), and by the client's method, so that what works directly works. If it refuses, the
-//! next method is tried, see `ways`; whether its port can be reached shows only later, see `transfer::opening`.
+//! next method is tried, see `port_methods`; whether its port can be reached shows only later, see `transfer::opening`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -195,7 +195,7 @@ impl PortDialogue {
         self.refused.and_all(self.unreached)
     }
 
-    /// Where the backend's data connection comes from, as its reply has it; `None` if there is none in this way.
+    /// The endpoint of the backend's data connection, by its reply; `None` if this method gets none.
     pub fn granted_by(&mut self, reply: &Reply) -> Option<BackendData> {
         let granted = match self.last_method {
             PortMethod::Active => {

@@ -191,7 +191,7 @@ impl Login {
             Verb::User => return self.on_user(command, cx),
             Verb::Auth => return security::on_auth(State::Login(self), command.argument(), cx),
             Verb::Quit => return cx.close_with_reply(answer::GOODBYE, Ending::Quit),
-            // The backend judges them, when the guard lets them through.
+            // The backend checks them, when the guard allows it.
             Verb::Pass | Verb::Acct => {
                 cx.restart_clock();
                 cx.push(Action::Authenticate(command));
@@ -314,7 +314,7 @@ impl Login {
         State::Login(self)
     }
 
-    /// Says PBSZ 0 or PROT P to a backend that takes them only behind a login: no data goes to it in clear text.
+    /// Sends PBSZ 0 or PROT P to a backend that accepts them only after the login: no data is sent to it in clear text.
     fn protect(
         mut self: Box<Self>,
         welcome: Reply,

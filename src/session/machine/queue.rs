@@ -39,7 +39,7 @@ impl Queue {
         self.0.is_empty()
     }
 
-    /// Whether one more may come. Nothing does behind QUIT.
+    /// Whether the queue takes one more line. After QUIT it takes none.
     pub fn has_room(&self) -> bool {
         self.0.len() < MAX_QUEUED && !self.holds_quit()
     }

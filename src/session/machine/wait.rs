@@ -51,9 +51,9 @@ pub enum Deadline {
     Login,
     /// When this time is over.
     After(Duration),
-    /// The same, and first all that has come from the client by then is delivered, however late that is.
+    /// The same, and first all input of the client up to then is delivered, however late that is.
     AfterInput(Duration),
-    /// As soon as all that has come from the client is delivered, and at the latest when this time is over.
+    /// As soon as all input of the client is delivered, and at the latest when this time is over.
     OnceInputIsDelivered(Duration),
     /// When this time is over since the transfer's last byte.
     AfterLastByte(Duration),

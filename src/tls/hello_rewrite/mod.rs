@@ -5,7 +5,7 @@
 //! max_fragment_length (RFC 6066 §4) or record_size_limit (RFC 8449), by which small devices limit the length of
 //! records.
 //!
-//! Before rustls reads a ClientHello, [`translate`] gives such extensions types that it doesn't know, and says how long
+//! Before rustls reads a ClientHello, [`rewrite`] assigns such extensions types that it doesn't know, and says how long
 //! records may be. What rustls can't answer, [`HelloRewrite::answer`] puts into its ServerHello in TLS 1.2; in TLS 1.3, where that
 //! place is encrypted, records are short without an answer. The two ends agree on what they have said by a hash over all
 //! handshake messages as they went over the wire. So `transcript` undoes both changes where rustls hashes
@@ -272,7 +272,7 @@ fn handshake_bytes(records: &[u8]) -> Vec<u8> {
     message
 }
 
-/// Where the byte is that is at `place` in [`handshake_bytes`].
+/// Where the byte is that is at `offset` in [`handshake_bytes`].
 fn raw_offset(records: &[u8], offset: usize) -> Option<usize> {
     let (mut offset, mut start) = (offset, 0);
     loop {

@@ -33,7 +33,7 @@ pub(super) enum CertificatePolicy {
     Nothing,
 }
 
-/// A [`Judge`] with the signature algorithms to verify handshakes by.
+/// A [`CertificatePolicy`] with the signature algorithms to verify handshakes by.
 #[derive(Debug)]
 pub(super) struct Verifier {
     policy: CertificatePolicy,

@@ -34,7 +34,7 @@ pub struct ProxiedAddresses {
 /// What the bytes at the beginning of a connection are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsed {
-    /// All of them belong to a header, and some are still to come.
+    /// All of them belong to a header, which is not complete.
     Incomplete,
     /// The first `length` of them are a header.
     Complete {

@@ -27,7 +27,7 @@ pub(super) struct ClientLeases {
     used: HashMap<SocketAddr, u64>,
     /// The last number in the order of grants, arrivals and ends.
     sequence: u64,
-    /// For when a call of [`Client::wake`] has been asked for.
+    /// For when a call of [`ClientLeases::wake`] has been asked for.
     wakes_at: Option<Instant>,
     /// Since when the client has had nothing here, if it hasn't: its key among those.
     pub quiet_since: Option<u64>,
@@ -43,7 +43,7 @@ struct GrantedLease {
     /// Since when its client has had the port without a transfer; none once that has begun.
     idle_since: Option<Instant>,
     progress: LeaseProgress,
-    /// A connection came to the port that may have been the lease's own, and was not taken.
+    /// A connection arrived at the port that may have been the lease's own, and was not accepted.
     saw_another: bool,
     /// Another lease ended whose connection may still arrive at the port, and be taken for this lease's.
     late_one_expected: bool,
@@ -61,7 +61,7 @@ enum LeaseProgress {
     NamedBy(ConnectionId),
     /// One is its own because of its address alone.
     Alone,
-    /// Its connection has proven to be its own: nothing that comes to the port changes that.
+    /// Its connection has proven to be its own: other connections to the port don't change that.
     Proven,
 }
 

@@ -21,7 +21,7 @@ impl ClientLeases {
         }
         self.rests.retain(|rest| rest.until > now);
         self.withdraw_idle(now, effects);
-        // The first one of either kind stands for those behind it, which come to be the first.
+        // The first request of either kind stands for those behind it, which become the first later.
         let (mut first_alone, mut first_named) = (None::<LeaseRequest>, None::<LeaseRequest>);
         let mut index = 0;
         while let Some(queued) = self.queue.get(index) {

@@ -128,7 +128,7 @@ impl ClientLeases {
         }
     }
 
-    /// Ends a lease of which nothing can come any more.
+    /// Ends a lease that expects no connection any more.
     pub(super) fn withdraw(
         &mut self,
         id: LeaseId,
@@ -140,7 +140,7 @@ impl ClientLeases {
         self.end(id, LeaseEnd::Incomplete, now, effects);
     }
 
-    /// The connections that may be the lease's own, as far as they have said: those that came to its port since its grant.
+    /// The connections that may be the lease's own, as far as is known: those that arrived at its port since its grant.
     pub(super) fn others_of(&self, held: &GrantedLease) -> impl Iterator<Item = &Connection> {
         let (port, granted) = (held.port, held.granted);
         self.connections.iter().filter(move |connection| {

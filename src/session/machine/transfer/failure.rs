@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::ftp::answer::{self, Answer};
 use crate::observe::metrics::Verdict;
 
-/// What went wrong with a data connection.
+/// A failure of a data connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataFailure {
     /// The client did not connect in time.
@@ -25,7 +25,8 @@ pub enum DataFailure {
     NotResumed,
     /// Another connection of the client's address came to its data port, and it is unknown which one is the transfer's.
     AnotherConnection,
-    /// The connection of an earlier transfer may come to the data port, and nothing would tell it from this one's.
+    /// The connection of an earlier transfer may still arrive at the data port, and could not be distinguished from
+    /// this one's.
     LateConnection,
     /// The client had its data port for too long without a transfer, and another one of its address needed it.
     PortWithdrawn,
@@ -51,7 +52,7 @@ pub enum DataFailure {
     BackendIdle,
     /// The backend called an upload complete before its end.
     EarlyCompletion,
-    /// The backend's final reply did not come, or its first.
+    /// The backend's final reply did not arrive, or its first.
     NoFinalReply,
     /// A task that held a data connection has panicked.
     Internal,

@@ -137,7 +137,8 @@ impl Transfer {
         State::Transfer(self)
     }
 
-    /// Not before what came earlier, or the client takes it for the answer to that, nor before the two replies to its ABOR.
+    /// Not before earlier commands, or the client takes it for the reply to those, nor before the two replies to its
+    /// ABOR.
     fn may_answer_noop(&self, cx: &Context) -> bool {
         let waits_for_abor = matches!(self, Self::Aborting(state) if state.is_client_abort());
         !waits_for_abor && cx.queue.is_empty() && self.details().stats == 0

@@ -100,7 +100,7 @@ impl Upload {
             }
             UploadStage::Ending(confirmed @ None) | UploadStage::Ended(confirmed @ None) => {
                 *confirmed = Some(Confirmed::new(reply));
-                // Without a 1yz before it there is none to wait for any more.
+                // Without a 1yz before it none is expected any more.
                 cx.push(Action::TransferStarted);
             }
             UploadStage::Ending(Some(confirmed)) | UploadStage::Ended(Some(confirmed)) => {
