@@ -2,8 +2,8 @@
 //!
 //! The file format is `file`, its single values are `scalar`; `resolve`, with `listeners`, `passive`, `sites` and
 //! `backends`, turns it into the types below, filling in the defaults and refusing what can't work. Where a file is
-//! wrong, `structure` finds the line of a `location`, `yaml_error` rewords the YAML reader's error, and [`Error`] shows both.
-//! The rest of the program sees only [`Settings`].
+//! wrong, `structure` finds the line of a `location`, `yaml_error` rewords the YAML reader's error, and [`Error`] shows
+//! both. The rest of the program sees only [`Settings`].
 //!
 //! Reading never opens a file that the configuration names: whether a certificate exists and is valid is checked when
 //! it is loaded. Relative file names count from the directory of the configuration file.

@@ -111,9 +111,10 @@ pub enum Direction {
 impl Command {
     /// Reads one line, without its ending.
     ///
-    /// Telnet commands in front of the verb are dropped: lftp, Perl's Net::FTP and others send IP and Synch before ABOR, as
-    /// RFC 959 §4.1.3 asks, each in an order of its own. Inside a line such bytes are part of a name (Latin-1 has letters
-    /// there) and stay. CRs behind it belong to its ending: a program that writes CRLF to a stream in text mode sends CR CR LF.
+    /// Telnet commands in front of the verb are dropped: lftp, Perl's Net::FTP and others send IP and Synch before
+    /// ABOR, as RFC 959 §4.1.3 asks, each in an order of its own. Inside a line such bytes are part of a name (Latin-1
+    /// has letters there) and stay. CRs behind it belong to its ending: a program that writes CRLF to a stream in text
+    /// mode sends CR CR LF.
     pub fn parse(line: Bytes) -> Result<Self, BadCommand> {
         let mut end = line.len();
         while end > 0 && line[end - 1] == b'\r' {
@@ -243,8 +244,8 @@ impl Verb {
     }
 }
 
-/// Where the argument of a `P@SW` begins. Clients say so when PASV has failed, in the hope that a firewall on the way doesn't
-/// know it (Microsoft's, Novell's); vsftpd and Pure-FTPd take it for PASV.
+/// Where the argument of a `P@SW` begins. Clients say so when PASV has failed, in the hope that a firewall on the way
+/// doesn't know it (Microsoft's, Novell's); vsftpd and Pure-FTPd take it for PASV.
 fn munged_pasv(line: &[u8]) -> Option<usize> {
     let (verb, rest) = line.split_at_checked(MUNGED_PASV.len())?;
     let is_one =

@@ -8,7 +8,8 @@
 //! those, and so does the parser, up to a bound. A line without a code can't be mistaken for a reply.
 //!
 //! A few scripts end a reply of several lines with another code (glFTPd: `553-`, `553-`, `150 Opening`). The grammar
-//! can't tell that from a text that begins with a number, so only silence does: see [`ReplyParser::take_reply_with_other_code`].
+//! can't tell that from a text that begins with a number, so only silence does: see
+//! [`ReplyParser::take_reply_with_other_code`].
 
 use bytes::{Bytes, BytesMut};
 

@@ -88,8 +88,8 @@ impl Session {
         self.fingerprint = self.shared.guard.fingerprint(command.argument());
     }
 
-    /// Dials, one connection after the other, and each but the first at the pace of new sessions: otherwise one session could
-    /// use up a site's places, and the ports towards its backends.
+    /// Dials, one connection after the other, and each but the first at the pace of new sessions: otherwise one session
+    /// could use up a site's places, and the ports towards its backends.
     async fn dial_rate_limited(&mut self, route: &Route) -> Result<(), Event> {
         let login_expires_at = self.login_deadline();
         if let PreviousDial::Some(closing) = &mut self.previous_dial {

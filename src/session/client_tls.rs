@@ -41,8 +41,8 @@ pub(super) async fn handshake(
         .server_name()
         .and_then(|name| HostName::parse(name.as_bytes()));
     let stream = Stream::ToClient(Box::new(stream));
-    // Where no ticket takes the acknowledgement along, a client that leaves Nagle's algorithm on would keep its USER back. If
-    // the connection is gone, the next read shows it.
+    // Where no ticket takes the acknowledgement along, a client that leaves Nagle's algorithm on would keep its USER
+    // back. If the connection is gone, the next read shows it.
     let _ = options::quickack(stream.socket());
     if let Some(version) = stream.tls_version() {
         summary.secured(version);

@@ -2,9 +2,9 @@
 //! connection, and the verification of backends' certificates.
 //!
 //! Nothing here owns a socket: this module makes configurations, `net` runs handshakes with them, and
-//! [`classify_error`] says afterwards what went wrong. Towards clients the way is [`CertificatePair`] (loaded and checked) ->
-//! [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one
-//! data connection's). Towards backends it is [`BackendTlsClient`] -> [`BackendSessionTls`].
+//! [`classify_error`] says afterwards what went wrong. Towards clients the way is [`CertificatePair`] (loaded and
+//! checked) -> [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one data connection's).
+//! Towards backends it is [`BackendTlsClient`] -> [`BackendSessionTls`].
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
@@ -71,12 +71,13 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// A suite whose handshakes are hashed as they are on the wire, and in TLS 1.2 without a limit to how much one connection may
-/// carry.
+/// A suite whose handshakes are hashed as they are on the wire, and in TLS 1.2 without a limit to how much one
+/// connection may carry.
 ///
-/// At its limit of 2^24 records rustls says close_notify of its own accord in TLS 1.2, which can't change keys, and from then
-/// on takes bytes to throw them away without an error: the end of a large file would be missing, and its truncation
-/// authenticated. The limit keeps an attacker's advantage below 2^-60; other TLS libraries have none. TLS 1.3 changes keys.
+/// At its limit of 2^24 records rustls says close_notify of its own accord in TLS 1.2, which can't change keys, and
+/// from then on takes bytes to throw them away without an error: the end of a large file would be missing, and its
+/// truncation authenticated. The limit keeps an attacker's advantage below 2^-60; other TLS libraries have none. TLS
+/// 1.3 changes keys.
 fn with_wire_transcript(suite: SupportedCipherSuite) -> SupportedCipherSuite {
     let common = |common: &CipherSuiteCommon, confidentiality_limit| CipherSuiteCommon {
         suite: common.suite,

@@ -224,7 +224,8 @@ impl Owner {
         }
     }
 
-    /// Whether the client's next data connection can be relied upon to name this FTP session: see [`ResumptionProfile::will_identify_itself`].
+    /// Whether the client's next data connection can be relied upon to name this FTP session: see
+    /// [`ResumptionProfile::will_identify_itself`].
     pub(super) fn will_identify_itself(&self) -> bool {
         let state = self.sessions.state();
         state.owners.get(&self.id).is_some_and(|owned| {

@@ -56,8 +56,8 @@ pub enum Identity {
     Address,
     /// Perhaps by its TLS session, but the client has yet to show that it resumes.
     Unproven(ClientCache),
-    /// By its TLS session, which the client has resumed so far. Where no other lease is at the port nor expected there, it may
-    /// be alone instead: Ruby's Net::FTP and rclone resume some of their connections.
+    /// By its TLS session, which the client has resumed so far. Where no other lease is at the port nor expected there,
+    /// it may be alone instead: Ruby's Net::FTP and rclone resume some of their connections.
     Resuming(ClientCache),
     /// By its TLS session, which the client has to resume.
     Named(ClientCache),

@@ -2,8 +2,9 @@
 //! CoreFTP's libraries, jlaffaye/ftp for years. Servers that begin TLS when the connection arrives get along with them
 //! (pyftpdlib, FileZilla Server).
 //!
-//! Most clients wait for the command's 150, and say nothing until then, and some send the command and their ClientHello at
-//! once. So nothing is done here but for a client that says its ClientHello of its own accord and then waits with its command.
+//! Most clients wait for the command's 150, and say nothing until then, and some send the command and their ClientHello
+//! at once. So nothing is done here but for a client that says its ClientHello of its own accord and then waits with
+//! its command.
 
 use std::io;
 use std::sync::Arc;
@@ -46,7 +47,8 @@ pub struct EarlyHandshake {
     pub timing: HandshakeTiming,
 }
 
-/// Whether a session's client does its handshakes before its commands. Once that is known, there is no wait for it each time.
+/// Whether a session's client does its handshakes before its commands. Once that is known, there is no wait for it each
+/// time.
 #[derive(Debug, Clone, Default)]
 pub struct HandshakeTiming(Arc<AtomicBool>);
 

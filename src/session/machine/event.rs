@@ -26,7 +26,8 @@ pub enum Event {
     },
     /// The backend connection that `Action::Dial` requested is ready for USER, or could not be made.
     Dialled(Option<Dialled>),
-    /// The guard lets the client try no further: what `Action::Dial`, `Action::Authenticate` or `Action::Penalise` came upon.
+    /// The guard lets the client try no further: what `Action::Dial`, `Action::Authenticate` or `Action::Penalise` came
+    /// upon.
     Blocked,
     /// The site of `Action::Dial` has as many sessions as it may.
     SiteFull,

@@ -6,9 +6,9 @@
 //! records.
 //!
 //! Before rustls reads a ClientHello, [`rewrite`] assigns such extensions types that it doesn't know, and says how long
-//! records may be. What rustls can't answer, [`HelloRewrite::answer`] puts into its ServerHello in TLS 1.2; in TLS 1.3, where that
-//! place is encrypted, records are short without an answer. The two ends agree on what they have said by a hash over all
-//! handshake messages as they went over the wire. So `transcript` undoes both changes where rustls hashes
+//! records may be. What rustls can't answer, [`HelloRewrite::answer`] puts into its ServerHello in TLS 1.2; in TLS 1.3,
+//! where that place is encrypted, records are short without an answer. The two ends agree on what they have said by a
+//! hash over all handshake messages as they went over the wire. So `transcript` undoes both changes where rustls hashes
 //! its messages, by `original` and `answered`.
 //!
 //! Pure: bytes in, bytes out. What isn't in order stays as it is, for rustls to refuse.
@@ -195,8 +195,8 @@ struct Extension {
     content: Range<usize>,
 }
 
-/// The extensions of a ClientHello, as far as they are there; none of anything else. The last one may be cut short: that is how
-/// a pre-shared key's binder is computed.
+/// The extensions of a ClientHello, as far as they are there; none of anything else. The last one may be cut short:
+/// that is how a pre-shared key's binder is computed.
 fn client_extensions(message: &[u8]) -> impl Iterator<Item = Extension> {
     let block = (message.first() == Some(&CLIENT_HELLO))
         .then(|| {

@@ -1,5 +1,5 @@
-//! The leases, the undecided connections and the resting ports of one client address, and the life of a lease from its request
-//! to its end.
+//! The leases, the undecided connections and the resting ports of one client address, and the life of a lease from its
+//! request to its end.
 
 mod connections;
 mod ports;
