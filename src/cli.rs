@@ -13,6 +13,13 @@ use crate::config::{self, Settings};
 use crate::observe::log::{self, LogFormat};
 use crate::tls::CertificatePair;
 
+/// All is well.
+const OK: u8 = 0;
+/// `check` has found a problem, or `run` can't do what the configuration says.
+const PROBLEM: u8 = 1;
+/// The command line or the configuration can't be used.
+const UNUSABLE: u8 = 2;
+
 /// A TLS-terminating FTP reverse proxy.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, arg_required_else_help = true)]
@@ -51,13 +58,6 @@ enum Format {
     /// One JSON object a line.
     Json,
 }
-
-/// All is well.
-const OK: u8 = 0;
-/// `check` has found a problem, or `run` can't do what the configuration says.
-const PROBLEM: u8 = 1;
-/// The command line or the configuration can't be used.
-const UNUSABLE: u8 = 2;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {

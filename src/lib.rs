@@ -18,11 +18,11 @@
 //!     │      └──────────────────────────────────────────────────────┘         │
 //! ```
 //!
-//! What is kept apart: *protocol* ([`ftp`], [`session::machine`]: pure), *policy* ([`config`], [`route`], [`live`]:
-//! immutable snapshots; [`announce`] too, but that the address of a name follows its name server), *counts* ([`limit`],
-//! [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], [`backend`], the rest of
-//! [`session`], [`app`]). Imports run one way: `cli -> app -> session -> {session::machine, live} -> {backend, passive} ->
-//! net -> {announce, guard, limit, route, tls} -> observe -> config -> {base, book, client, ftp}`.
+//! What is kept apart: *protocol* ([`ftp`], [`session::machine`]: pure), *policy* ([`config`], [`route`], [`snapshot`]:
+//! immutable snapshots; [`announce`] too, but that the address of a name follows its name server), *counters*
+//! ([`limit`], [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], [`backend`], the
+//! rest of [`session`], [`app`]). Imports run one way: `cli -> app -> session -> {session::machine, snapshot} ->
+//! {backend, passive} -> net -> {announce, guard, limit, route, tls} -> observe -> config -> {base, ftp}`.
 
 #![forbid(unsafe_code)]
 

@@ -1,11 +1,11 @@
-//! The layers: which module uses which, and what no module of a kind may speak of.
+//! The layers: which module uses which, and what a module of each kind may not use.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the door to the cellar: each module, and all modules that its code uses. A new arrow is a new word here, and
-/// whoever adds it sees what comes of that; it may only point down. What tests alone use is not in it.
+/// Top-down: each module, and all modules that its code uses. A new dependency has to be added here, where its
+/// consequences show; it may only point down. Uses by tests are not listed.
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["app", "backend", "tls", "observe", "config"]),
@@ -59,7 +59,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("base", &[]),
 ];
 
-/// Where bytes and values go in and come out, and nothing else.
+/// Pure: bytes and values in, bytes and values out.
 const PURE: [&str; 8] = [
     "ftp",
     "session/machine",
@@ -71,11 +71,11 @@ const PURE: [&str; 8] = [
     "tls/resumption_profile.rs",
 ];
 
-/// What is built once and then read. It opens files at most.
+/// Built once and then only read. May open files.
 const POLICY: [&str; 4] = ["config", "route", "snapshot.rs", "tls"];
 
-/// What remembers how many and how often. It is told the time.
-const COUNTS: [&str; 6] = [
+/// Counters. The time is passed in.
+const COUNTERS: [&str; 6] = [
     "limit",
     "guard",
     "backend/registry.rs",
@@ -84,7 +84,7 @@ const COUNTS: [&str; 6] = [
     "base/client_key.rs",
 ];
 
-/// What no pure module speaks of.
+/// What no pure module may use.
 const IMPURE: [&str; 6] = [
     "tokio",
     "async ",
@@ -94,7 +94,7 @@ const IMPURE: [&str; 6] = [
     "TcpStream",
 ];
 
-/// What neither policies nor counts speak of.
+/// What neither policies nor counters may use.
 const INPUT_AND_OUTPUT: [&str; 6] = [
     "tokio",
     "async ",
@@ -109,7 +109,7 @@ fn imports_run_one_way() {
     for (place, (module, uses)) in LAYERS.iter().enumerate() {
         for used in *uses {
             let below = LAYERS.iter().skip(place + 1).any(|(name, _)| name == used);
-            assert!(below, "{module} uses {used}, which does not stand below it");
+            assert!(below, "{module} uses {used}, which is not below it");
         }
     }
 }
@@ -201,7 +201,7 @@ fn the_protocol_knows_no_sockets_and_no_clock() {
 #[test]
 fn policies_and_counts_open_no_sockets_and_ask_no_clock() {
     refuse(&POLICY, &INPUT_AND_OUTPUT);
-    refuse(&COUNTS, &INPUT_AND_OUTPUT);
+    refuse(&COUNTERS, &INPUT_AND_OUTPUT);
 }
 
 #[test]

@@ -319,7 +319,7 @@ proptest! {
         let text: String = text.into_iter().collect();
         match config::parse(&text, Path::new("p.yaml")) {
             Ok(_) => {}
-            Err(config::Error::Wrong(report)) => {
+            Err(config::Error::Invalid(report)) => {
                 let position = report.position();
                 prop_assert!(position.is_some_and(|at| at.line <= text.lines().count() + 1), "{report}");
             }

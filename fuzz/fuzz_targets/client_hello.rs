@@ -5,7 +5,7 @@
 mod chunks;
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::tls::client_hello::{ClientHello, LONGEST_HELLO, read};
+use portcullis::tls::client_hello::{ClientHello, MAX_HELLO, read};
 
 fuzz_target!(|data: &[u8]| {
     let (sizes, bytes) = chunks::split_off_sizes(data);
@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     // The same message in records of any size.
     let in_one = in_records([bytes].into_iter());
     let in_many = in_records(chunks::cut(bytes, sizes));
-    if in_many.len() < LONGEST_HELLO {
+    if in_many.len() < MAX_HELLO {
         assert_eq!(read(&in_one), read(&in_many), "cut as {sizes:?}");
     }
     as_they_come(&in_many);

@@ -66,7 +66,7 @@ fn look_at_error(error: &Error, text: &str) {
     assert!(message.starts_with("portcullis.yaml"));
     let odd = |letter: char| letter.is_control() && letter != '\n';
     assert!(!message.contains(odd), "{message:?}");
-    let Error::Wrong(report) = error else {
+    let Error::Invalid(report) = error else {
         panic!("nothing was read from a file");
     };
     if let Some(position) = report.position() {

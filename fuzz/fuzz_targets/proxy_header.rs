@@ -6,13 +6,13 @@
 use std::net::SocketAddr;
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::net::proxy_header::parse::{Header, LONGEST, Parsed, ProxiedAddresses, parse};
+use portcullis::net::proxy_header::parse::{Header, MAX_LEN, Parsed, ProxiedAddresses, parse};
 
 fuzz_target!(|data: &[u8]| {
     let parsed = parse(data);
     match parsed {
         Ok(Parsed::Complete { header, length }) => {
-            assert!((1..=data.len().min(LONGEST)).contains(&length));
+            assert!((1..=data.len().min(MAX_LEN)).contains(&length));
             // Not a byte of what comes behind it is looked at, and not one of it can be missing.
             assert_eq!(parse(&data[..length]), parsed);
             for end in ends_to_try(length) {
@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
             }
         }
         Ok(Parsed::Incomplete) => {
-            assert!(data.len() < LONGEST, "a header without end");
+            assert!(data.len() < MAX_LEN, "a header without end");
             for end in ends_to_try(data.len()) {
                 assert_eq!(parse(&data[..end]), Ok(Parsed::Incomplete), "{end}");
             }

@@ -1,8 +1,7 @@
 //! The address and port numbers that clients are sent for passive ports. Behind NAT they differ from those listened on.
 //!
-//! An address may be given as a name. Its answer is looked up before the first client asks, and again and again by a task
-//! of the process; a look-up that fails changes nothing. So there always is an address, and no reply waits for a name
-//! server.
+//! An address may be given as a name. It is looked up before the first client asks, and periodically by a task of the
+//! process; a failed lookup changes nothing. So an address is always known, and no reply waits for a name server.
 
 mod name;
 
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::config::{self, AnnouncedAddress, HostName, Passive, is_in_any};
 
-use name::LOOK_UP_PATIENCE;
+use name::LOOKUP_TIMEOUT;
 pub use name::{AnnouncedName, LookupChange, LookupError, LookupResult};
 
 /// What every client is sent, by client address. Default: the address that it connected to, and unchanged port numbers.
@@ -54,7 +53,7 @@ impl Announcements {
         F: Future<Output = LookupResult>,
     {
         // For all of them, or a start and a reload would take longer the more names there are.
-        let by = Instant::now() + LOOK_UP_PATIENCE;
+        let by = Instant::now() + LOOKUP_TIMEOUT;
         let mut by_client = Vec::new();
         for rule in &passive.by_client {
             let announced = Announcement::new(&rule.announced, &look_up, by).await?;

@@ -9,6 +9,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{HostName, is_reachable};
 
+/// Time limit for a name server.
+pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The result of a name lookup.
 pub type LookupResult = io::Result<Vec<IpAddr>>;
 
@@ -82,7 +85,7 @@ impl AnnouncedName {
     where
         F: Future<Output = LookupResult>,
     {
-        let by = Instant::now() + LOOK_UP_PATIENCE;
+        let by = Instant::now() + LOOKUP_TIMEOUT;
         let found = addresses(&self.name, look_up(self.name.clone()), by).await;
         let was_failing = self.failing.swap(found.is_err(), Ordering::Relaxed);
         let from = self.address();
@@ -127,6 +130,3 @@ async fn addresses(
     }
     Ok(reachable)
 }
-
-/// Time limit for a name server.
-pub(super) const LOOK_UP_PATIENCE: Duration = Duration::from_secs(5);

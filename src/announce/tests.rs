@@ -1,8 +1,10 @@
 //! Which client is sent which address, and what happens when the address of a name changes.
 
-use super::*;
 use std::io;
+
 use tokio::time::sleep;
+
+use super::*;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -156,7 +158,7 @@ async fn however_many_names_there_are_a_silent_server_is_waited_for_once() {
         announced: to(name(0), None),
         by_client: (1..10).map(rule).collect(),
     };
-    let slow = LOOK_UP_PATIENCE / 3;
+    let slow = LOOKUP_TIMEOUT / 3;
     let began = Instant::now();
     let error = Announcements::new(&passive, |_| async {
         sleep(slow).await;
@@ -164,7 +166,7 @@ async fn however_many_names_there_are_a_silent_server_is_waited_for_once() {
     })
     .await
     .expect_err("ten times a third is too long");
-    assert_eq!(began.elapsed(), LOOK_UP_PATIENCE);
+    assert_eq!(began.elapsed(), LOOKUP_TIMEOUT);
     assert_eq!(
         error.to_string(),
         "ftp3.test, the name of the passive address, can't be resolved: no answer in time"
@@ -177,7 +179,7 @@ async fn a_server_that_has_fallen_silent_changes_nothing_and_is_told_of() {
     let began = Instant::now();
     let change = name.refresh(|_| std::future::pending()).await;
     assert!(matches!(change, Some(LookupChange::Failed(_))));
-    assert_eq!(began.elapsed(), LOOK_UP_PATIENCE);
+    assert_eq!(began.elapsed(), LOOKUP_TIMEOUT);
     assert_eq!(name.address(), v4("192.0.2.1"));
 }
 

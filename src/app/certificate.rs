@@ -76,7 +76,7 @@ impl App {
             }
             Err(error) => {
                 metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
-                tracing::error!(%error, "new certificate rejected, keeping the current one");
+                tracing::error!(%error, "new certificate refused, keeping the current one");
             }
         }
     }

@@ -8,11 +8,14 @@ use super::{App, close};
 use crate::observe::http::Readiness;
 use crate::session::Drain;
 
+/// How long sessions may take to say goodbye when the drain is over.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl App {
     /// Lets the running transfers finish, begins no other, and returns when the last session has ended or time is over.
     pub(super) async fn drain(mut self) {
-        let patience = self.snapshot.load().runtime.settings.timeouts.drain;
-        tracing::info!(sessions = self.shared.limiter.open(), patience = ?patience, "draining");
+        let time_limit = self.snapshot.load().runtime.settings.timeouts.drain;
+        tracing::info!(sessions = self.shared.limiter.open(), patience = ?time_limit, "draining");
         self.readiness.send_replace(Readiness::Draining);
         for accepting in self.listeners.into_values() {
             // Once this has returned, no session can start that would miss the drain.
@@ -21,7 +24,7 @@ impl App {
         self.drain.send_replace(Drain::Begun);
         // Each session holds a receiver, so the channel is closed when the last one has ended.
         let in_time = tokio::select! {
-            ended = timeout(patience, self.drain.closed()) => ended.is_ok(),
+            ended = timeout(time_limit, self.drain.closed()) => ended.is_ok(),
             // Asked again: now.
             () = self.signals.shutdown() => false,
         };
@@ -37,6 +40,3 @@ impl App {
         tracing::info!("stopped");
     }
 }
-
-/// How long sessions may take to say goodbye when the drain is over.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);

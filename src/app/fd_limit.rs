@@ -10,6 +10,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Settings;
 
+/// The control and the data connections of both legs, while a transfer runs.
+const PER_SESSION: u64 = 4;
+
+/// The admin endpoint and its clients, the runtime, files that are read, names that are looked up.
+const OTHERS: u64 = 128;
+
 /// Raises the soft limit to the hard one.
 pub(super) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
@@ -41,7 +47,7 @@ pub(super) fn warn_if_low(settings: &Settings) {
 
 /// How many descriptors a configuration may need.
 struct DescriptorNeed {
-    /// Whatever comes.
+    /// Independent of the number of sessions.
     fixed: u64,
     sessions: u64,
 }
@@ -70,12 +76,6 @@ impl DescriptorNeed {
         allowed.saturating_sub(self.fixed) / PER_SESSION
     }
 }
-
-/// The control and the data connections of both legs, while a transfer runs.
-const PER_SESSION: u64 = 4;
-
-/// The admin endpoint and its clients, the runtime, files that are read, names that are looked up.
-const OTHERS: u64 = 128;
 
 #[cfg(test)]
 mod tests {

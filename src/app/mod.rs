@@ -44,6 +44,16 @@ use notes::Note;
 use prepare::{BoundListener, prepare};
 use signals::{ProcessSignal, Signals};
 
+/// How many notes are worth a line each: there may be a thousand sites.
+const MAX_WARNINGS: usize = 10;
+
+/// How often a certificate is warned of that expires soon.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How often the certificate files are polled. A change counts when two polls see it, so a new certificate is in use
+/// within a second.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Why the process can't start, or a reload is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -207,7 +217,7 @@ impl App {
         }
     }
 
-    /// The certificate may have been good when it came.
+    /// The certificate may have been valid for long enough when it was loaded.
     fn warn_if_expiring(&self) {
         if notes::expires_soon(&self.snapshot.load().certificate, SystemTime::now()) {
             tracing::warn!("{}", notes::EXPIRES_SOON);
@@ -259,7 +269,7 @@ fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartErr
     })
 }
 
-/// Ends a task that owns a listener. When this returns the address is free, and the next reload may want it again.
+/// Ends a task that owns a listener. When this returns the address is free, and the next reload may use it again.
 async fn close(accepting: JoinHandle<()>) {
     accepting.abort();
     let _ = accepting.await;
@@ -269,13 +279,3 @@ fn days_until(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::now())
         .map_or(0, |left| left.as_secs() / 86_400)
 }
-
-/// How many notes are worth a line each: there may be a thousand sites.
-const MAX_WARNINGS: usize = 10;
-
-/// How often a certificate is warned of that expires soon.
-const DAY: Duration = Duration::from_secs(86_400);
-
-/// How often the certificate files are polled. A change counts when two polls see it, so a new certificate is in use
-/// within a second.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);

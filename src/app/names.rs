@@ -11,6 +11,9 @@ use crate::config::{HostName, Passive};
 use crate::net::resolve;
 use crate::observe::metrics::{Metrics, ReloadResult, ReloadSubject};
 
+/// Often enough for addresses that change by night, and rarely enough for the name server.
+const INTERVAL: Duration = Duration::from_secs(30);
+
 /// Looks all names up.
 ///
 /// # Errors
@@ -67,9 +70,6 @@ async fn look_up(name: HostName) -> LookupResult {
     let addresses = resolve::look_up(name.as_str(), 0).await?;
     Ok(addresses.iter().map(SocketAddr::ip).collect())
 }
-
-/// Often enough for addresses that change by night, and rarely enough for the name server.
-const INTERVAL: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! From a configuration file to all that it takes: read, checked, looked up and opened, but not in force yet.
+//! From a configuration file to everything that it needs: read, checked, looked up and opened, but not active yet.
 //!
 //! Everything that can fail fails here. At start that ends the process; at a reload everything stays as it is.
 
@@ -23,6 +23,10 @@ use crate::passive::{PassiveListeners, PassivePorts};
 use crate::snapshot::{Runtime, Snapshot};
 use crate::tls::CertificatePair;
 
+/// Time limit for reading the files of a configuration. A network file system can block without end, and SIGTERM would
+/// have to wait.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// All that a configuration takes.
 pub(super) struct PreparedConfig {
     loaded: LoadedFiles,
@@ -40,7 +44,7 @@ pub(super) struct BoundListener {
     pub socket: TcpListener,
 }
 
-/// What a configuration's files say, with nothing looked up or opened yet.
+/// The content of a configuration's files, with nothing looked up or opened yet.
 struct LoadedFiles {
     settings: Settings,
     certificate: CertificatePair,
@@ -58,7 +62,7 @@ pub(super) async fn prepare(
     is_open: impl Fn(SocketAddr) -> bool,
 ) -> Result<PreparedConfig, StartError> {
     let reading = spawn_blocking(move || read(&config, &backends));
-    let loaded = timeout(READ_PATIENCE, reading)
+    let loaded = timeout(READ_TIMEOUT, reading)
         .await
         .map_err(|_| StartError::FilesTimedOut)?
         .map_err(io::Error::other)??;
@@ -144,7 +148,3 @@ fn set_trusted_proxies(settings: &Settings, ports: &PassivePorts) {
         ports.set_trusted_proxies(local, balancers);
     }
 }
-
-/// Time limit for reading the files of a configuration. A network file system can block without end, and SIGTERM would
-/// have to wait.
-const READ_PATIENCE: Duration = Duration::from_secs(30);

@@ -28,7 +28,7 @@ impl App {
                 self.shared
                     .metrics
                     .reload(ReloadSubject::Configuration, ReloadResult::Refused);
-                tracing::error!(config = %self.config.display(), %error, "reload rejected, keeping the current configuration");
+                tracing::error!(config = %self.config.display(), %error, "reload refused, keeping the current configuration");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A backend's control connection: replies come in, lines go out.
+//! A backend's control connection: replies in, lines out.
 
 use std::fmt;
 use std::io;
@@ -16,6 +16,10 @@ use crate::net::control::ControlConnection;
 use crate::net::stream::Stream;
 use crate::observe::log::escape;
 use crate::tls::{self, BackendSessionTls, HandshakeFault};
+
+/// How long no further line may arrive after a reply whose last code differs from its first, before it counts as
+/// complete. Longer than the gap between the packets of one reply.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// A backend's control connection.
 #[derive(Debug)]
@@ -169,7 +173,7 @@ impl BackendConnection {
     /// Sends a line.
     ///
     /// # Errors
-    /// If the backend is gone or takes nothing.
+    /// If the backend is gone or does not read.
     pub async fn send(&mut self, line: &[u8]) -> io::Result<()> {
         self.control.send(line).await
     }
@@ -179,7 +183,3 @@ impl BackendConnection {
         self.control.close().await;
     }
 }
-
-/// How long no further line may arrive after a reply whose last code differs from its first, before it counts as
-/// complete. Longer than the gap between the packets of one reply.
-const SETTLE_TIME: Duration = Duration::from_secs(2);

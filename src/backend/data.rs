@@ -104,12 +104,12 @@ impl BackendConnection {
 
 impl PendingConnection {
     /// Right after the backend's 227 or 229: vsftpd, ProFTPD and Pure-FTPd send no 150 before they have the connection.
-    pub fn start(port: DataEndpoint, patience: Duration) -> Self {
+    pub fn start(port: DataEndpoint, time_limit: Duration) -> Self {
         match port {
             DataEndpoint::Passive { to, announced } => Self::Connecting {
                 target: DialTarget { to, announced },
                 connection: Task::spawn(async move {
-                    timeout(patience, connect::data_to_backend(to)).await?
+                    timeout(time_limit, connect::data_to_backend(to)).await?
                 }),
             },
             DataEndpoint::Active { listener, from } => Self::Listening { listener, from },

@@ -25,6 +25,9 @@ use crate::net::stream::Stream;
 use crate::observe::metrics::DialStage;
 use crate::tls::{self, BackendSessionTls, HandshakeFault};
 
+/// How many 120 may come before the 220.
+const MAX_DELAYS: u32 = 16;
+
 /// How far connecting to a backend got, and what ended it.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -54,7 +57,7 @@ pub enum DialError {
     Protection {
         /// What was sent.
         command: &'static str,
-        /// What came back.
+        /// The reply to it.
         #[source]
         reason: ReplyError,
     },
@@ -256,11 +259,8 @@ impl BackendConnection {
     }
 }
 
-/// Whether PBSZ or PROT came too early: 530 is "not logged in", 503 "bad sequence of commands" (RFC 959 §4.2.2). Any other
-/// refusal is one for good.
+/// Whether PBSZ or PROT was sent too early: 530 is "not logged in", 503 "bad sequence of commands" (RFC 959 §4.2.2).
+/// Any other refusal is final.
 fn wants_login_first(reply: &Reply) -> bool {
     matches!(reply.number(), 503 | 530)
 }
-
-/// How many 120 may come before the 220.
-const MAX_DELAYS: u32 = 16;

@@ -10,6 +10,12 @@ use std::time::{Duration, Instant};
 use crate::base::{BackendId, SiteId};
 use crate::ftp::server::PortMethods;
 
+/// After this time a server is asked as the client asks again: it may have been mended.
+const AVOIDED_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// More sites, and more backends, than any configuration has.
+const CAPACITY: usize = 10_000;
+
 /// All sites and backends that configurations have named. Asked when a configuration is loaded, and never by a session.
 #[derive(Debug, Default)]
 pub struct Registry(Mutex<RegistryState>);
@@ -115,12 +121,6 @@ impl BackendState {
         former.is_none_or(|former| former.methods != methods)
     }
 }
-
-/// After this time a server is asked as the client asks again: it may have been mended.
-const AVOIDED_FOR: Duration = Duration::from_secs(60 * 60);
-
-/// More sites, and more backends, than any configuration has.
-const CAPACITY: usize = 10_000;
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ impl Pool {
     /// Connects to the first backend that becomes ready for USER; reports each failure before that.
     ///
     /// A backend that accepts connections and then says nothing must not use up the time of those after it: each may take
-    /// its share of what is left of the `patience` for all.
+    /// its share of what is left of the `budget` for all.
     pub async fn connect(
         &self,
         resolver: &Arc<Resolver>,

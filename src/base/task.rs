@@ -19,7 +19,7 @@ impl<T: Send + 'static> Task<T> {
         }
     }
 
-    /// What it comes to; `None` if it panicked. May be cancelled.
+    /// The task's output; `None` if it panicked. May be cancelled.
     pub async fn join(&mut self) -> Option<T> {
         (&mut self.handle).await.ok()
     }

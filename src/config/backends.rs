@@ -1,11 +1,12 @@
 //! The backends of one site in a configuration file: where they are, and how they are connected to.
 
-use super::error::{Fault, quoted};
-use super::listeners::covers;
-use super::place::{Place, Step, steps};
-use super::{Backend, BackendTls, HostName, Listener, TlsMode, TlsVersion, Verify, file};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+
+use super::error::{Fault, quoted};
+use super::listeners::covers;
+use super::location::{Location, PathStep, steps};
+use super::{Backend, BackendTls, HostName, Listener, TlsMode, TlsVersion, Verify, file};
 
 /// The control port of FTP (RFC 959) and of FTP that starts with TLS (IANA's `ftps`).
 const FTP_PORT: u16 = 21;
@@ -20,14 +21,14 @@ pub(super) fn resolve(
 ) -> Result<Vec<Backend>, Fault> {
     if written.is_empty() {
         return Err(Fault::new(
-            Place::Key(steps!["sites", site, "backends"]),
+            Location::Key(steps!["sites", site, "backends"]),
             "no backend, so this site could serve no login",
             "write at least one, such as `- address: 10.0.0.10:21`",
         ));
     }
     let mut backends: Vec<Backend> = Vec::with_capacity(written.len());
     for (index, backend) in written.into_iter().enumerate() {
-        let place = Place::Value(steps!["sites", site, "backends", index, "address"]);
+        let location = Location::Value(steps!["sites", site, "backends", index, "address"]);
         let start = backend.tls.and_then(|tls| tls.0);
         let default_port = if start == Some(TlsMode::Implicit) {
             FTPS_PORT
@@ -36,7 +37,7 @@ pub(super) fn resolve(
         };
         let Some((host, port)) = backend_address(&backend.address, default_port) else {
             return Err(Fault::new(
-                place,
+                location,
                 format!(
                     "{} isn't the address of a backend",
                     quoted(&backend.address)
@@ -49,7 +50,7 @@ pub(super) fn resolve(
             .find(|listener| is_own(&host, port, listener.address))
         {
             return Err(Fault::new(
-                place,
+                location,
                 format!(
                     "this backend is Portcullis itself: it listens on {}",
                     listener.address
@@ -62,7 +63,7 @@ pub(super) fn resolve(
             .any(|other| other.host == host && other.port == port)
         {
             return Err(Fault::new(
-                place,
+                location,
                 format!(
                     "{} is a backend of this site already",
                     quoted(&backend.address)
@@ -85,10 +86,10 @@ pub(super) fn resolve(
 fn backend_tls(
     written: file::Backend,
     host: &str,
-    path: Vec<Step>,
+    path: Vec<PathStep>,
     base: &Path,
 ) -> Result<Option<BackendTls>, Fault> {
-    let place = |key: &'static str| path.iter().copied().chain([Step::from(key)]).collect();
+    let location = |key: &'static str| path.iter().copied().chain([PathStep::from(key)]).collect();
     let Some(start) = written.tls.and_then(|tls| tls.0) else {
         let needless = [
             ("verify", written.verify.is_some()),
@@ -98,7 +99,7 @@ fn backend_tls(
         return match needless.into_iter().find(|(_, present)| *present) {
             None => Ok(None),
             Some((key, _)) => Err(Fault::new(
-                Place::Key(place(key)),
+                Location::Key(location(key)),
                 format!("`{key}` without `tls`: the connection to this backend isn't encrypted"),
                 format!("add `tls: explicit` or `tls: implicit`, or leave `{key}` out"),
             )),
@@ -111,7 +112,7 @@ fn backend_tls(
             Some(name) => name.to_string(),
             None => {
                 return Err(Fault::new(
-                    Place::Value(place("server_name")),
+                    Location::Value(location("server_name")),
                     format!("{} isn't a name that a certificate can have", quoted(&text)),
                     "write a host name such as be1.example.com, or an IP address",
                 ));

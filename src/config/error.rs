@@ -1,15 +1,16 @@
 //! What is wrong with a configuration file, where, and what to write instead.
 
-use super::place::{Place, Position};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 
+use super::location::{Location, Position};
+
 /// How many characters of a value from the file a message repeats.
-const LONGEST_QUOTE: usize = 60;
+const MAX_QUOTE: usize = 60;
 /// How many characters of a source line are shown.
-const LONGEST_EXCERPT: usize = 100;
+const MAX_EXCERPT: usize = 100;
 
 /// Why a configuration can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +38,7 @@ pub enum Error {
     },
     /// What the file says isn't a configuration.
     #[error(transparent)]
-    Wrong(Box<Report>),
+    Invalid(Box<Report>),
 }
 
 impl Error {
@@ -49,7 +50,7 @@ impl Error {
             line: lines.len(),
             column: String::from_utf8_lossy(start_of_line).chars().count() + 1,
         };
-        Self::Wrong(Box::new(Report {
+        Self::Invalid(Box::new(Report {
             origin: origin.to_owned(),
             position: Some(position),
             source_line: None,
@@ -58,11 +59,11 @@ impl Error {
         }))
     }
 
-    pub(super) fn wrong(origin: &Path, text: &str, finding: Finding) -> Self {
+    pub(super) fn invalid(origin: &Path, text: &str, finding: Finding) -> Self {
         let source_line = finding
             .position
             .and_then(|position| lines(text).nth(position.line - 1));
-        Self::Wrong(Box::new(Report {
+        Self::Invalid(Box::new(Report {
             origin: origin.to_owned(),
             position: finding.position,
             source_line: source_line.map(str::to_owned),
@@ -102,11 +103,11 @@ impl fmt::Display for Report {
         if let (Some(position), Some(line)) = (self.position, &self.source_line) {
             let number = position.line.to_string();
             margin = " ".repeat(number.len());
-            let (shown, caret) = excerpt(line, position.column);
+            let (printed, caret) = excerpt(line, position.column);
             write!(
                 f,
                 "\n{margin} |\n{number} | {}\n{margin} | {}^",
-                Printable(&shown),
+                Printable(&printed),
                 " ".repeat(caret)
             )?;
         }
@@ -130,15 +131,19 @@ pub(super) struct Finding {
 /// An error of our own checks, with its location as a path.
 #[derive(Debug)]
 pub(super) struct Fault {
-    pub place: Place,
+    pub location: Location,
     pub message: String,
     pub help: String,
 }
 
 impl Fault {
-    pub(super) fn new(place: Place, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(super) fn new(
+        location: Location,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
         Self {
-            place,
+            location,
             message: message.into(),
             help: help.into(),
         }
@@ -155,7 +160,7 @@ impl Fault {
 
 /// Text from the file in a message: in backticks, and not longer than a line bears.
 pub(super) fn quoted(text: &str) -> String {
-    let mut short: String = text.chars().take(LONGEST_QUOTE).collect();
+    let mut short: String = text.chars().take(MAX_QUOTE).collect();
     if short.len() < text.len() {
         short.push_str("...");
     }
@@ -181,12 +186,12 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 /// The part of `line` around `column`, and how many characters of it come before that column.
 fn excerpt(line: &str, column: usize) -> (String, usize) {
     let caret = column - 1;
-    if line.chars().count() <= LONGEST_EXCERPT {
+    if line.chars().count() <= MAX_EXCERPT {
         return (line.to_owned(), caret);
     }
-    let skipped = caret.saturating_sub(LONGEST_EXCERPT / 2);
+    let skipped = caret.saturating_sub(MAX_EXCERPT / 2);
     (
-        line.chars().skip(skipped).take(LONGEST_EXCERPT).collect(),
+        line.chars().skip(skipped).take(MAX_EXCERPT).collect(),
         caret - skipped,
     )
 }
@@ -198,13 +203,13 @@ struct Printable<'a>(&'a str);
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.0.chars() {
-            let shown = match character {
+            let printed = match character {
                 '\t' => ' ',
                 '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
                 control if control.is_control() => '?',
                 other => other,
             };
-            fmt::Write::write_char(f, shown)?;
+            fmt::Write::write_char(f, printed)?;
         }
         Ok(())
     }
@@ -214,35 +219,35 @@ impl fmt::Display for Printable<'_> {
 mod tests {
     use super::*;
 
-    fn shown(text: &str, line: usize, column: usize) -> String {
+    fn printed(text: &str, line: usize, column: usize) -> String {
         let finding = Finding {
             position: Some(Position { line, column }),
             message: "no".to_owned(),
             help: Some("yes".to_owned()),
         };
-        Error::wrong(Path::new("p.yaml"), text, finding).to_string()
+        Error::invalid(Path::new("p.yaml"), text, finding).to_string()
     }
 
     #[test]
     fn a_report_shows_the_line_and_points_at_the_column() {
         let expected = "p.yaml:2:4: no\n  |\n2 | b: c\n  |    ^\n  = yes";
-        assert_eq!(shown("a: 1\nb: c\n", 2, 4), expected);
+        assert_eq!(printed("a: 1\nb: c\n", 2, 4), expected);
     }
 
     #[test]
     fn every_line_end_of_yaml_counts() {
-        assert!(shown("a\r\nb\rc\u{85}d\u{2028}e\n", 5, 1).contains("5 | e\n"));
+        assert!(printed("a\r\nb\rc\u{85}d\u{2028}e\n", 5, 1).contains("5 | e\n"));
     }
 
     #[test]
     fn a_position_past_the_end_shows_no_line() {
-        assert_eq!(shown("a: 1", 9, 1), "p.yaml:9:1: no\n = yes");
+        assert_eq!(printed("a: 1", 9, 1), "p.yaml:9:1: no\n = yes");
     }
 
     #[test]
     fn a_long_line_is_shown_around_its_column() {
         let line = format!("{}X{}", "a".repeat(5000), "b".repeat(5000));
-        let report = shown(&line, 1, 5001);
+        let report = printed(&line, 1, 5001);
         let [_, _, source, caret, _] = report.lines().collect::<Vec<_>>()[..] else {
             panic!("{report}")
         };
@@ -255,7 +260,7 @@ mod tests {
 
     #[test]
     fn nothing_from_the_file_acts_on_the_terminal() {
-        let report = shown("\u{1b}[2J\t\u{202e}x: 1", 1, 6);
+        let report = printed("\u{1b}[2J\t\u{202e}x: 1", 1, 6);
         assert!(report.contains("1 | ?[2J ?x: 1\n"), "{report}");
     }
 
@@ -264,7 +269,7 @@ mod tests {
         assert_eq!(quoted("ab"), "`ab`");
         assert_eq!(
             quoted(&"\u{e4}".repeat(1000)).chars().count(),
-            LONGEST_QUOTE + 5
+            MAX_QUOTE + 5
         );
     }
 }

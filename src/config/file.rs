@@ -3,14 +3,19 @@
 //! `config/portcullis.yaml` explains the keys. Unknown keys are errors. Nothing here has a default and nothing is
 //! checked against anything else: that is `resolve`.
 
-use super::error::quoted;
-use super::scalar::{
-    Count, FileName, Fingerprint, Greeting, ListenAddress, MaybeTls, Network, PortRange, Span,
-};
-use super::{CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
+use std::fmt;
+
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
-use std::fmt;
+
+use super::error::quoted;
+use super::scalar::{
+    BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress, Network, PortRange,
+    Sha256,
+};
+use super::{CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
+
+const VERIFY_HELP: &str = "write `system`, `none`, {ca: FILE} or {fingerprint: \"sha256:HEX\"}";
 
 #[derive(Deserialize)]
 #[serde(
@@ -73,7 +78,7 @@ pub(super) struct Passive {
     pub address: Option<String>,
     pub announced_ports: Option<PortRange>,
     pub by_client: Option<Vec<AnnouncedTo>>,
-    pub reuse_delay: Option<Span>,
+    pub reuse_delay: Option<DurationValue>,
 }
 
 #[derive(Deserialize)]
@@ -120,7 +125,7 @@ pub(super) struct Site {
 )]
 pub(super) struct Backend {
     pub address: String,
-    pub tls: Option<MaybeTls>,
+    pub tls: Option<BackendTlsMode>,
     pub verify: Option<Verify>,
     pub server_name: Option<String>,
     pub max_version: Option<TlsVersion>,
@@ -146,10 +151,10 @@ pub(super) struct Limits {
 )]
 pub(super) struct Guard {
     pub failures: Option<Count>,
-    pub window: Option<Span>,
-    pub delay: Option<Span>,
-    pub max_delay: Option<Span>,
-    pub block: Option<Span>,
+    pub window: Option<DurationValue>,
+    pub delay: Option<DurationValue>,
+    pub max_delay: Option<DurationValue>,
+    pub block: Option<DurationValue>,
     pub allow: Option<Vec<Network>>,
 }
 
@@ -159,16 +164,16 @@ pub(super) struct Guard {
     expecting = "a map of durations such as {idle: 5m}"
 )]
 pub(super) struct Timeouts {
-    pub tls_handshake: Option<Span>,
-    pub login: Option<Span>,
-    pub idle: Option<Span>,
-    pub data_port: Option<Span>,
-    pub data_connect: Option<Span>,
-    pub data_idle: Option<Span>,
-    pub final_reply: Option<Span>,
-    pub drain: Option<Span>,
-    pub backend_connect: Option<Span>,
-    pub backend_reply: Option<Span>,
+    pub tls_handshake: Option<DurationValue>,
+    pub login: Option<DurationValue>,
+    pub idle: Option<DurationValue>,
+    pub data_port: Option<DurationValue>,
+    pub data_connect: Option<DurationValue>,
+    pub data_idle: Option<DurationValue>,
+    pub final_reply: Option<DurationValue>,
+    pub drain: Option<DurationValue>,
+    pub backend_connect: Option<DurationValue>,
+    pub backend_reply: Option<DurationValue>,
 }
 
 #[derive(Deserialize, Default)]
@@ -185,10 +190,8 @@ pub(super) enum Verify {
     System,
     None,
     Ca(FileName),
-    Fingerprint(Fingerprint),
+    Fingerprint(Sha256),
 }
-
-const VERIFY_HELP: &str = "write `system`, `none`, {ca: FILE} or {fingerprint: \"sha256:HEX\"}";
 
 impl<'de> Deserialize<'de> for Verify {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -223,7 +226,7 @@ impl<'de> Visitor<'de> for VerifyVisitor {
         #[serde(deny_unknown_fields)]
         struct Map {
             ca: Option<FileName>,
-            fingerprint: Option<Fingerprint>,
+            fingerprint: Option<Sha256>,
         }
         match Map::deserialize(de::value::MapAccessDeserializer::new(map))? {
             Map {

@@ -3,9 +3,9 @@
 use std::fmt;
 
 /// The longest host name, RFC 1035 §2.3.4, without the trailing dot.
-const LONGEST_NAME: usize = 253;
+const MAX_NAME: usize = 253;
 /// The longest label, RFC 1035 §2.3.4.
-const LONGEST_LABEL: usize = 63;
+const MAX_LABEL: usize = 63;
 
 /// A host name in the form in which names are compared: ASCII lower case, no trailing dot, at most 253 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,7 +18,7 @@ impl HostName {
     /// else: an international name has to come in its `xn--` form, as in RFC 7151 §3.1.
     pub fn parse(name: &[u8]) -> Option<Self> {
         let name = name.strip_suffix(b".").unwrap_or(name);
-        if name.len() > LONGEST_NAME || !name.split(|&byte| byte == b'.').all(is_label) {
+        if name.len() > MAX_NAME || !name.split(|&byte| byte == b'.').all(is_label) {
             return None;
         }
         let name = std::str::from_utf8(name).ok()?;
@@ -72,7 +72,7 @@ impl fmt::Display for HostPattern {
 }
 
 fn is_label(label: &[u8]) -> bool {
-    (1..=LONGEST_LABEL).contains(&label.len())
+    (1..=MAX_LABEL).contains(&label.len())
         && label
             .iter()
             .all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')

@@ -1,18 +1,20 @@
 //! The listeners of a configuration file: which addresses and ports can be combined, and the load balancers in front of
 //! them.
 
-use super::error::Fault;
-use super::place::{Place, Step, steps};
-use super::{Listener, Passive, file, scalar};
-use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::error::Fault;
+use super::location::{Location, PathStep, steps};
+use super::{Listener, Passive, file, scalar};
 
 /// The listeners as written, if clients can connect to each of them.
 pub(super) fn resolve(written: &[file::Listener]) -> Result<Vec<Listener>, Fault> {
     if written.is_empty() {
         return Err(Fault::new(
-            Place::Key(steps!["listeners"]),
+            Location::Key(steps!["listeners"]),
             "no listener, so no client could connect",
             "write at least one, such as `- {address: 0.0.0.0:21, tls: explicit}`",
         ));
@@ -25,7 +27,7 @@ pub(super) fn resolve(written: &[file::Listener]) -> Result<Vec<Listener>, Fault
             .find(|other| overlap(other.address, address))
         {
             return Err(Fault::new(
-                Place::Value(steps!["listeners", index, "address"]),
+                Location::Value(steps!["listeners", index, "address"]),
                 format!("{address} is taken: another listener has {}", other.address),
                 "give each listener an address and port of its own; 0.0.0.0 is every IPv4 address, \
                  and [::] every IPv6 address",
@@ -48,16 +50,16 @@ fn trusted(written: &[scalar::Network], listener: usize) -> Result<Arc<[IpNet]>,
     let path = || steps!["listeners", listener, "proxy_protocol", "trusted"];
     if written.is_empty() {
         return Err(Fault::new(
-            Place::Key(path()),
+            Location::Key(path()),
             "no network is trusted, so every connection to this listener would be closed",
             "write the networks or addresses of your load balancers, such as [10.0.0.0/28]",
         ));
     }
     for (index, network) in written.iter().enumerate() {
         if network.0.prefix_len() == 0 {
-            let place = path().into_iter().chain([Step::from(index)]).collect();
+            let location = path().into_iter().chain([PathStep::from(index)]).collect();
             return Err(Fault::new(
-                Place::Value(place),
+                Location::Value(location),
                 format!(
                     "{} trusts every host: any host that reaches this listener could claim any client address",
                     network.0
@@ -79,10 +81,10 @@ pub(super) fn refuse_shared_ports(
     let is_passive = |port: u16| port != 0 && passive.ports.contains(&port);
     let range = format!("{}-{}", passive.ports.start(), passive.ports.end());
     for (index, listener) in listeners.iter().enumerate() {
-        let place = Place::Value(steps!["listeners", index, "address"]);
+        let location = Location::Value(steps!["listeners", index, "address"]);
         if is_passive(listener.address.port()) {
             return Err(Fault::new(
-                place,
+                location,
                 format!(
                     "port {} is in passive.ports ({range}) too",
                     listener.address.port()
@@ -92,20 +94,20 @@ pub(super) fn refuse_shared_ports(
         }
         if overlap(listener.address, admin) {
             return Err(Fault::new(
-                place,
+                location,
                 format!("{} is taken: admin.address is {admin}", listener.address),
                 "give the listener and the admin endpoint ports of their own",
             ));
         }
     }
     if is_passive(admin.port()) {
-        let place = if passive_written {
+        let location = if passive_written {
             steps!["passive", "ports"]
         } else {
             steps!["admin", "address"]
         };
         return Err(Fault::new(
-            Place::Value(place),
+            Location::Value(location),
             format!(
                 "port {} is in both admin.address and passive.ports ({range})",
                 admin.port()

@@ -2,38 +2,37 @@
 //!
 //! The file format is `file`, its single values are `scalar`; `resolve`, with `listeners`, `passive`, `sites` and
 //! `backends`, turns it into the types below, filling in the defaults and refusing what can't work. Where a file is
-//! wrong, `structure` finds the line of a `place`, `explain` rewords the YAML reader's error, and [`Error`] shows both.
-//! The rest of the program sees only [`Settings`].
+//! wrong, `structure` finds the line of a `location`, `yaml_error` rewords the YAML reader's error, and [`Error`] shows
+//! both. The rest of the program sees only [`Settings`].
 //!
 //! Reading never opens a file that the configuration names: whether a certificate exists and is valid is checked when
 //! it is loaded. Relative file names count from the directory of the configuration file.
 
 mod backends;
 mod error;
-mod explain;
 mod file;
 mod host;
 mod listeners;
+mod location;
 mod nearest;
 mod networks;
 mod passive;
-mod place;
 mod resolve;
 mod scalar;
 mod sites;
 mod structure;
 mod template;
+mod yaml_error;
 
 pub use error::{Error, Report};
 pub use host::{HostName, HostPattern};
+pub use location::Position;
 pub use nearest::nearest;
 pub use networks::is_in_any;
 pub use passive::is_reachable;
-pub use place::Position;
 pub use sites::NO_SITE;
 pub use template::{TemplateError, TemplatePart, UserTemplate};
 
-use ipnet::IpNet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -44,8 +43,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// The longest configuration file that is read, in bytes.
-const LONGEST_FILE: u64 = 1024 * 1024;
+const MAX_FILE: u64 = 1024 * 1024;
 /// Editors on Windows put an invisible byte order mark in front of UTF-8. The YAML reader takes it for a document of
 /// its own.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -67,10 +68,10 @@ pub fn load(path: &Path) -> Result<Settings, Error> {
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
-    file.take(LONGEST_FILE + 1)
+    file.take(MAX_FILE + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    if bytes.len() as u64 > LONGEST_FILE {
+    if bytes.len() as u64 > MAX_FILE {
         return Err(Error::TooLong {
             path: path.to_owned(),
         });
@@ -90,13 +91,13 @@ pub fn load(path: &Path) -> Result<Settings, Error> {
 /// # Errors
 /// If the text isn't YAML or says what can't work.
 pub fn parse(text: &str, origin: &Path) -> Result<Settings, Error> {
-    let wrong = |error| Error::wrong(origin, text, explain::explain(text, error));
-    structure::refuse_duplicate_keys(text).map_err(wrong)?;
-    let file: file::File = serde_yaml::from_str(text).map_err(wrong)?;
+    let invalid = |error| Error::invalid(origin, text, yaml_error::describe(text, error));
+    structure::refuse_duplicate_keys(text).map_err(invalid)?;
+    let file: file::File = serde_yaml::from_str(text).map_err(invalid)?;
     let base = origin.parent().unwrap_or(Path::new(""));
     resolve::resolve(file, base).map_err(|fault| {
-        let position = structure::locate(text, &fault.place);
-        Error::wrong(origin, text, fault.at(position))
+        let position = structure::locate(text, &fault.location);
+        Error::invalid(origin, text, fault.at(position))
     })
 }
 
@@ -231,8 +232,8 @@ pub struct Passive {
     pub announced: Announced,
     /// What clients of certain networks are sent; the first rule whose network contains the client applies.
     pub by_client: Vec<AnnouncedTo>,
-    /// How long after a transfer that was not complete its data connection may still come to its port, so that other
-    /// sessions of the client's address that could take it for theirs don't get that port.
+    /// How long after a transfer that was not complete its data connection may still arrive at its port: until then
+    /// other sessions of the client's address that could mistake it for theirs don't get that port.
     pub reuse_delay: Duration,
 }
 
@@ -402,7 +403,7 @@ pub struct Timeouts {
     pub data_port: Duration,
     /// From 150 or PASV to an open data connection.
     pub data_connect: Duration,
-    /// A transfer without a byte, on either leg: nothing comes from the source, or the sink takes nothing.
+    /// A transfer without a byte, on either leg: the source sends nothing, or the sink reads nothing.
     pub data_idle: Duration,
     /// The backend's reply after the data connections are done.
     pub final_reply: Duration,

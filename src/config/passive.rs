@@ -1,12 +1,22 @@
 //! The passive data ports of a configuration file, and the address and ports announced to clients.
 
-use super::error::{Fault, quoted};
-use super::place::{Place, Step, steps};
-use super::{Announced, AnnouncedAddress, AnnouncedTo, HostName, Passive, file, scalar};
-use ipnet::IpNet;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::error::{Fault, quoted};
+use super::location::{Location, PathStep, steps};
+use super::{Announced, AnnouncedAddress, AnnouncedTo, HostName, Passive, file, scalar};
+
+/// Below the ports from which Linux and others take those of outgoing connections (32768 to 60999 on Linux): one of these
+/// on a passive port would make a start fail.
+const DEFAULT_PORTS: RangeInclusive<u16> = 30_000..=30_063;
+
+/// A client connects until it learns that its transfer is over: for the round trip of a distant one, and for a lost reply
+/// that is repeated after a second (RFC 6298 §2).
+const DEFAULT_REUSE_DELAY: Duration = Duration::from_secs(2);
 
 /// What the section says, with its defaults.
 pub(super) fn resolve(written: file::Passive) -> Result<Passive, Fault> {
@@ -46,20 +56,12 @@ pub(super) fn resolve(written: file::Passive) -> Result<Passive, Fault> {
     })
 }
 
-/// Below the ports from which Linux and others take those of outgoing connections (32768 to 60999 on Linux): one of these
-/// on a passive port would make a start fail.
-const DEFAULT_PORTS: RangeInclusive<u16> = 30_000..=30_063;
-
-/// A client connects until it learns that its transfer is over: for the round trip of a distant one, and for a lost reply
-/// that is repeated after a second (RFC 6298 §2).
-const DEFAULT_REUSE_DELAY: Duration = Duration::from_secs(2);
-
 /// Whether a client can connect to it: 0/8 is "this network", 224/4 and above are groups and reserved (RFC 6890).
 pub fn is_reachable(address: Ipv4Addr) -> bool {
     (1..224).contains(&address.octets()[0])
 }
 
-fn announced_address(text: &str, path: &[Step]) -> Result<AnnouncedAddress, Fault> {
+fn announced_address(text: &str, path: &[PathStep]) -> Result<AnnouncedAddress, Fault> {
     // 10.0.0.256 is a typing error, and would be looked up in DNS.
     let numeric = |text: &str| {
         text.bytes()
@@ -73,7 +75,7 @@ fn announced_address(text: &str, path: &[Step]) -> Result<AnnouncedAddress, Faul
     };
     address.ok_or_else(|| {
         Fault::new(
-            Place::Value(below(path, &["address".into()])),
+            Location::Value(below(path, &["address".into()])),
             format!(
                 "{} isn't an IPv4 address that clients can connect to, nor a name for one",
                 quoted(text)
@@ -88,14 +90,14 @@ fn announced_address(text: &str, path: &[Step]) -> Result<AnnouncedAddress, Faul
 fn announced_ports(
     written: Option<scalar::PortRange>,
     ports: &RangeInclusive<u16>,
-    path: &[Step],
+    path: &[PathStep],
 ) -> Result<Option<RangeInclusive<u16>>, Fault> {
     let Some(scalar::PortRange(announced)) = written else {
         return Ok(None);
     };
     let fault = |message: String, help: String| {
-        let place = Place::Value(below(path, &["announced_ports".into()]));
-        Err(Fault::new(place, message, help))
+        let location = Location::Value(below(path, &["announced_ports".into()]));
+        Err(Fault::new(location, message, help))
     };
     if *ports.start() == 0 {
         return fault(
@@ -132,11 +134,11 @@ fn announced_ports(
 fn networks(
     written: &[scalar::Network],
     earlier: &[AnnouncedTo],
-    path: &[Step],
+    path: &[PathStep],
 ) -> Result<Vec<IpNet>, Fault> {
     if written.is_empty() {
         return Err(Fault::new(
-            Place::Key(below(path, &["networks".into()])),
+            Location::Key(below(path, &["networks".into()])),
             "no network, so this rule would apply to no client",
             "write the networks of the clients, such as [10.0.0.0/8]",
         ));
@@ -149,7 +151,7 @@ fn networks(
             .find(|other| other.contains(network));
         if let Some(other) = covering {
             return Err(Fault::new(
-                Place::Value(below(path, &["networks".into(), index.into()])),
+                Location::Value(below(path, &["networks".into(), index.into()])),
                 format!("{network} would never apply: an earlier rule has {other}"),
                 "put the smaller network first",
             ));
@@ -158,6 +160,6 @@ fn networks(
     Ok(networks)
 }
 
-fn below(path: &[Step], steps: &[Step]) -> Vec<Step> {
+fn below(path: &[PathStep], steps: &[PathStep]) -> Vec<PathStep> {
     [path, steps].concat()
 }

@@ -1,16 +1,18 @@
 //! From what people write to what the program runs on: defaults, and checks of one value against another.
 
-use super::error::Fault;
-use super::place::{Place, steps};
-use super::{
-    CloseNotify, GuardRules, Limits, SessionReuse, Settings, Timeouts, Tls, TlsVersion, UserForms,
-    file, listeners, passive, scalar, sites,
-};
-use ipnet::IpNet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::error::Fault;
+use super::location::{Location, steps};
+use super::{
+    CloseNotify, GuardRules, Limits, SessionReuse, Settings, Timeouts, Tls, TlsVersion, UserForms,
+    file, listeners, passive, scalar, sites,
+};
 
 /// Fills in the defaults and refuses what can't work. Relative file names count from `base`.
 pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> {
@@ -25,11 +27,11 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
         .and_then(|admin| admin.address)
         .map_or(default_admin(), |address| address.0);
     listeners::refuse_shared_ports(&listeners, &passive, admin, passive_written)?;
-    let of_all = sites::OfAll {
+    let defaults = sites::SiteDefaults {
         session_reuse: file.tls.session_reuse.unwrap_or(SessionReuse::Prefer),
         close_notify: file.tls.close_notify.unwrap_or(CloseNotify::Require),
     };
-    let sites = sites::resolve(file.sites, &listeners, of_all, base)?;
+    let sites = sites::resolve(file.sites, &listeners, defaults, base)?;
     let forms = file.user_forms.unwrap_or_default();
     let limits = limits(file.limits.unwrap_or_default(), sites.len());
     let timeouts = timeouts(file.timeouts.unwrap_or_default());
@@ -87,7 +89,8 @@ fn limits(written: file::Limits, sites: usize) -> Limits {
 }
 
 fn timeouts(file: file::Timeouts) -> Timeouts {
-    let or = |written: Option<scalar::Span>, default| written.map_or(default, |span| span.0);
+    let or =
+        |written: Option<scalar::DurationValue>, default| written.map_or(default, |span| span.0);
     let default = Timeouts::default();
     Timeouts {
         tls_handshake: or(file.tls_handshake, default.tls_handshake),
@@ -104,14 +107,15 @@ fn timeouts(file: file::Timeouts) -> Timeouts {
 }
 
 fn guard(written: file::Guard, login: Duration) -> Result<GuardRules, Fault> {
-    let span =
-        |written: &Option<scalar::Span>, default| written.as_ref().map_or(default, |span| span.0);
+    let span = |written: &Option<scalar::DurationValue>, default| {
+        written.as_ref().map_or(default, |span| span.0)
+    };
     let ten_minutes = Duration::from_secs(10 * 60);
     let max_delay = span(&written.max_delay, Duration::from_secs(10).min(login / 2));
     let delay = span(&written.delay, Duration::from_secs(1).min(max_delay));
     if max_delay >= login {
         return Err(Fault::new(
-            Place::Value(steps!["guard", "max_delay"]),
+            Location::Value(steps!["guard", "max_delay"]),
             format!(
                 "a reply delayed by {max_delay:?} would be too late: timeouts.login is {login:?}"
             ),
@@ -120,7 +124,7 @@ fn guard(written: file::Guard, login: Duration) -> Result<GuardRules, Fault> {
     }
     if delay > max_delay {
         return Err(Fault::new(
-            Place::Value(steps!["guard", "delay"]),
+            Location::Value(steps!["guard", "delay"]),
             format!("{delay:?} is longer than guard.max_delay ({max_delay:?})"),
             "write at most guard.max_delay",
         ));

@@ -1,23 +1,24 @@
 //! The sites of a configuration file: names and hosts of their own, and a way in for each.
 
-use super::error::{Fault, quoted};
-use super::place::{Place, steps};
-use super::{
-    CloseNotify, HostPattern, Listener, PassiveMode, SessionReuse, Site, TemplateError,
-    UserTemplate, backends, file,
-};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::error::{Fault, quoted};
+use super::location::{Location, steps};
+use super::{
+    CloseNotify, HostPattern, Listener, PassiveMode, SessionReuse, Site, TemplateError,
+    UserTemplate, backends, file,
+};
+
 /// The longest name of a site: it is a metric label and appears in log lines.
-const LONGEST_SITE_NAME: usize = 64;
+const MAX_SITE_NAME: usize = 64;
 /// Used in place of a site's name in metrics and log lines where there is no site: for example for a login that named
 /// an unknown host.
 pub const NO_SITE: &str = "none";
 
 /// What holds for clients of a site that doesn't say otherwise.
-pub(super) struct OfAll {
+pub(super) struct SiteDefaults {
     pub session_reuse: SessionReuse,
     pub close_notify: CloseNotify,
 }
@@ -26,12 +27,12 @@ pub(super) struct OfAll {
 pub(super) fn resolve(
     written: Vec<file::Site>,
     listeners: &[Listener],
-    of_all: OfAll,
+    defaults: SiteDefaults,
     base: &Path,
 ) -> Result<Vec<Arc<Site>>, Fault> {
     if written.is_empty() {
         return Err(Fault::new(
-            Place::Key(steps!["sites"]),
+            Location::Key(steps!["sites"]),
             "no site, so no login could be served",
             "write at least one, with `name`, `hosts` or `default: true`, and `backends`",
         ));
@@ -43,7 +44,7 @@ pub(super) fn resolve(
         let default = site.default.unwrap_or(false);
         if let Some(other) = sites.iter().find(|other| default && other.default) {
             return Err(Fault::new(
-                Place::Key(steps!["sites", index, "default"]),
+                Location::Key(steps!["sites", index, "default"]),
                 format!(
                     "a second default site: {} is the default already",
                     quoted(&other.name)
@@ -59,7 +60,7 @@ pub(super) fn resolve(
         )?;
         if hosts.is_empty() && !default {
             return Err(Fault::new(
-                Place::Value(steps!["sites", index]),
+                Location::Value(steps!["sites", index]),
                 format!(
                     "no login can reach site {}: it has no hosts and isn't the default",
                     quoted(&site.name)
@@ -75,7 +76,7 @@ pub(super) fn resolve(
                 .any(|host| matches!(host, HostPattern::Exact(_)))
         {
             return Err(Fault::new(
-                Place::Value(steps!["sites", index, "user"]),
+                Location::Value(steps!["sites", index, "user"]),
                 "`{host}` has no value for a login that names no host",
                 "give this default site one host without a wildcard, or leave `{host}` out",
             ));
@@ -87,27 +88,27 @@ pub(super) fn resolve(
             hosts,
             backends,
             user,
-            session_reuse: site.session_reuse.unwrap_or(of_all.session_reuse),
+            session_reuse: site.session_reuse.unwrap_or(defaults.session_reuse),
             passive_mode: site.passive_mode.unwrap_or(PassiveMode::Auto),
-            close_notify: site.close_notify.unwrap_or(of_all.close_notify),
+            close_notify: site.close_notify.unwrap_or(defaults.close_notify),
         }));
     }
     Ok(sites)
 }
 
 fn check_name(name: &str, index: usize, earlier: &[Arc<Site>]) -> Result<(), Fault> {
-    let place = Place::Value(steps!["sites", index, "name"]);
+    let location = Location::Value(steps!["sites", index, "name"]);
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if name.is_empty() || name.len() > LONGEST_SITE_NAME || !name.bytes().all(allowed) {
+    if name.is_empty() || name.len() > MAX_SITE_NAME || !name.bytes().all(allowed) {
         return Err(Fault::new(
-            place,
+            location,
             format!("{} can't be the name of a site", quoted(name)),
             "write 1 to 64 letters, digits, `-`, `_` or `.`: the name is a label in logs and metrics",
         ));
     }
     if name.eq_ignore_ascii_case(NO_SITE) {
         return Err(Fault::new(
-            place,
+            location,
             format!("{} can't be the name of a site", quoted(name)),
             "write another name: `none` stands in logs and metrics for logins that lead to no site",
         ));
@@ -117,7 +118,7 @@ fn check_name(name: &str, index: usize, earlier: &[Arc<Site>]) -> Result<(), Fau
         .any(|site| site.name.eq_ignore_ascii_case(name))
     {
         return Err(Fault::new(
-            place,
+            location,
             format!("a second site named {}", quoted(name)),
             "give each site a name of its own; upper and lower case don't make a difference",
         ));
@@ -133,10 +134,10 @@ fn hosts(
 ) -> Result<Vec<HostPattern>, Fault> {
     let mut hosts = Vec::with_capacity(written.len());
     for (number, text) in written.iter().enumerate() {
-        let place = || Place::Value(steps!["sites", index, "hosts", number]);
+        let location = || Location::Value(steps!["sites", index, "hosts", number]);
         let Some(host) = HostPattern::parse(text) else {
             return Err(Fault::new(
-                place(),
+                location(),
                 format!("{} isn't a host name", quoted(text)),
                 if is_binding(text) {
                     "a binding of IIS has the host name behind its second colon: write that alone; addresses and ports \
@@ -149,7 +150,7 @@ fn hosts(
         };
         if let Some(other) = taken.insert(host.clone(), site.to_owned()) {
             return Err(Fault::new(
-                place(),
+                location(),
                 format!("{host} belongs to site {} already", quoted(&other)),
                 "keep each host at one site",
             ));
@@ -174,7 +175,7 @@ fn user(written: Option<&str>, index: usize) -> Result<UserTemplate, Fault> {
                 other => other.to_string(),
             };
             Fault::new(
-                Place::Value(steps!["sites", index, "user"]),
+                Location::Value(steps!["sites", index, "user"]),
                 message,
                 "write \"{user}\", \"{host}|{user}\" or \"{user}@{host}\"; braces hold `user` or `host`",
             )

@@ -4,22 +4,24 @@
 //! and failing there on purpose: the error then carries the reader's own position, whatever style, quotes or comments
 //! the text is written in.
 
-use super::error::quoted;
-use super::place::{Place, Position, Step};
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::error::quoted;
+use super::location::{Location, PathStep, Position};
+
 /// How many values a file may have once its aliases are followed. 1 MiB of YAML holds fewer than this, unless aliases
 /// multiply them.
-const MOST_VALUES: u32 = 1_000_000;
+const MAX_VALUES: u32 = 1_000_000;
 
-/// Where `place` begins; for a path that the text doesn't have, the innermost value on the way.
-pub(super) fn locate(text: &str, place: &Place) -> Option<Position> {
-    let (steps, want_key) = match place {
-        Place::Key(steps) => (steps, true),
-        Place::Value(steps) => (steps, false),
+/// Where `location` begins; for a path that the text doesn't have, the innermost value on the way.
+pub(super) fn locate(text: &str, location: &Location) -> Option<Position> {
+    let (steps, want_key) = match location {
+        Location::Key(steps) => (steps, true),
+        Location::Value(steps) => (steps, false),
     };
     let error = Finder { steps, want_key }
         .deserialize(serde_yaml::Deserializer::from_str(text))
@@ -43,13 +45,13 @@ pub(super) fn second_document(text: &str) -> Option<Position> {
 ///
 /// YAML readers take the last of two equal keys silently, and serde's own check knows only keys that it expects.
 pub(super) fn refuse_duplicate_keys(text: &str) -> Result<(), serde_yaml::Error> {
-    let left = Cell::new(MOST_VALUES);
+    let left = Cell::new(MAX_VALUES);
     DistinctKeys { left: &left }.deserialize(serde_yaml::Deserializer::from_str(text))
 }
 
 /// Follows `steps` and fails at their end.
 struct Finder<'a> {
-    steps: &'a [Step],
+    steps: &'a [PathStep],
     want_key: bool,
 }
 
@@ -70,11 +72,11 @@ impl<'de> Visitor<'de> for Finder<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Some((Step::Key(wanted), rest)) = self.steps.split_first() else {
+        let Some((PathStep::Key(wanted), rest)) = self.steps.split_first() else {
             return Err(de::Error::custom("the path ends here"));
         };
         let stop_at = (self.want_key && rest.is_empty()).then_some(*wanted);
-        while let Some(key) = map.next_key_seed(Key { stop_at })? {
+        while let Some(key) = map.next_key_seed(KeySeed { stop_at })? {
             if key == *wanted {
                 return map.next_value_seed(Finder {
                     steps: rest,
@@ -87,7 +89,7 @@ impl<'de> Visitor<'de> for Finder<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Some((Step::Index(wanted), rest)) = self.steps.split_first() else {
+        let Some((PathStep::Index(wanted), rest)) = self.steps.split_first() else {
             return Err(de::Error::custom("the path ends here"));
         };
         for _ in 0..*wanted {
@@ -102,11 +104,11 @@ impl<'de> Visitor<'de> for Finder<'_> {
 }
 
 /// Reads one key of a map, and fails if it is the one to stop at.
-struct Key {
+struct KeySeed {
     stop_at: Option<&'static str>,
 }
 
-impl<'de> DeserializeSeed<'de> for Key {
+impl<'de> DeserializeSeed<'de> for KeySeed {
     type Value = String;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
@@ -114,7 +116,7 @@ impl<'de> DeserializeSeed<'de> for Key {
     }
 }
 
-impl Visitor<'_> for Key {
+impl Visitor<'_> for KeySeed {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,7 +163,7 @@ impl<'de> Visitor<'de> for DistinctKeys<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut seen = HashSet::new();
-        while let Some(()) = map.next_key_seed(NewKey { seen: &mut seen })? {
+        while let Some(()) = map.next_key_seed(UniqueKeySeed { seen: &mut seen })? {
             map.next_value_seed(self)?;
         }
         Ok(())
@@ -206,11 +208,11 @@ impl<'de> Visitor<'de> for DistinctKeys<'_> {
 }
 
 /// Reads one key of a map, and fails if the map had it already.
-struct NewKey<'a> {
+struct UniqueKeySeed<'a> {
     seen: &'a mut HashSet<String>,
 }
 
-impl<'de> DeserializeSeed<'de> for NewKey<'_> {
+impl<'de> DeserializeSeed<'de> for UniqueKeySeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -218,7 +220,7 @@ impl<'de> DeserializeSeed<'de> for NewKey<'_> {
     }
 }
 
-impl Visitor<'_> for NewKey<'_> {
+impl Visitor<'_> for UniqueKeySeed<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -256,14 +258,14 @@ sites:
     last: *anchor
 ";
 
-    fn found(text: &str, place: Place) -> Option<(usize, usize)> {
-        locate(text, &place).map(|position| (position.line, position.column))
+    fn found(text: &str, location: Location) -> Option<(usize, usize)> {
+        locate(text, &location).map(|position| (position.line, position.column))
     }
 
     #[test]
     fn values_are_found_in_every_style() {
         let text = TEXT.replace("*anchor", "end").replace("{a: 1", "{a: &n 1");
-        let value = |steps: Vec<Step>| found(&text, Place::Value(steps));
+        let value = |steps: Vec<PathStep>| found(&text, Location::Value(steps));
         assert_eq!(
             value(vec!["top".into(), "b".into(), 1.into()]),
             Some((2, 25))
@@ -285,7 +287,7 @@ sites:
     #[test]
     fn keys_are_found_too() {
         let text = TEXT.replace("*anchor", "end");
-        let key = |steps: Vec<Step>| found(&text, Place::Key(steps));
+        let key = |steps: Vec<PathStep>| found(&text, Location::Key(steps));
         assert_eq!(key(vec!["sites".into()]), Some((3, 1)));
         assert_eq!(
             key(vec!["sites".into(), 1.into(), "text".into()]),
@@ -297,16 +299,16 @@ sites:
     #[test]
     fn a_path_that_is_not_there_ends_at_what_is() {
         let text = TEXT.replace("*anchor", "end");
-        let missing = Place::Value(vec!["sites".into(), 1.into(), "hosts".into(), 3.into()]);
+        let missing = Location::Value(vec!["sites".into(), 1.into(), "hosts".into(), 3.into()]);
         assert_eq!(found(&text, missing), Some((9, 5)));
-        let beyond = Place::Value(vec!["sites".into(), 7.into()]);
+        let beyond = Location::Value(vec!["sites".into(), 7.into()]);
         assert_eq!(found(&text, beyond), Some((4, 1)));
     }
 
     #[test]
     fn columns_count_characters() {
         assert_eq!(
-            found("{\u{e4}\u{20ac}: 1, b: 2}", Place::Key(vec!["b".into()])),
+            found("{\u{e4}\u{20ac}: 1, b: 2}", Location::Key(vec!["b".into()])),
             Some((1, 9))
         );
     }

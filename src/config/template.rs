@@ -31,7 +31,7 @@ pub enum TemplateError {
     UnknownPlaceholder(String),
     /// `{` without `}`, or the other way round.
     #[error("a `{0}` without its counterpart")]
-    LoneBrace(char),
+    UnmatchedBrace(char),
     /// A line end in a user name would be a second command; no server takes the other control characters.
     #[error("a control character in the template")]
     ControlCharacter,
@@ -85,10 +85,10 @@ impl FromStr for UserTemplate {
             }
             let inside = placeholder
                 .strip_prefix('{')
-                .ok_or(TemplateError::LoneBrace('}'))?;
+                .ok_or(TemplateError::UnmatchedBrace('}'))?;
             let (name, after) = inside
                 .split_once('}')
-                .ok_or(TemplateError::LoneBrace('{'))?;
+                .ok_or(TemplateError::UnmatchedBrace('{'))?;
             parts.push(match name {
                 "user" => TemplatePart::User,
                 "host" => TemplatePart::Host,
@@ -135,8 +135,8 @@ mod tests {
             rendered("{username}"),
             Err(TemplateError::UnknownPlaceholder("username".into()))
         );
-        assert_eq!(rendered("{user"), Err(TemplateError::LoneBrace('{')));
-        assert_eq!(rendered("user}"), Err(TemplateError::LoneBrace('}')));
+        assert_eq!(rendered("{user"), Err(TemplateError::UnmatchedBrace('{')));
+        assert_eq!(rendered("user}"), Err(TemplateError::UnmatchedBrace('}')));
         assert_eq!(
             rendered("{user}\r\nSITE EXEC"),
             Err(TemplateError::ControlCharacter)

@@ -1,4 +1,4 @@
-//! How FTP writes down where a data connection goes: PORT and 227 (RFC 959), EPRT and 229 (RFC 2428).
+//! The notation of data connection addresses in FTP: PORT and 227 (RFC 959), EPRT and 229 (RFC 2428).
 //!
 //! What clients send is read strictly. What servers send is read as leniently as their variety demands: no parentheses,
 //! blanks beside the commas, dots for commas, a full stop at the end, `!` for `|`, a 227 in answer to EPSV.
@@ -6,6 +6,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use super::reply::Reply;
+
+/// Ports below belong to system services; no FTP data connection has business there.
+const FIRST_UNPRIVILEGED: u16 = 1024;
 
 /// Why an EPRT argument names no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,9 +140,6 @@ pub fn eprt_command(address: Ipv6Addr, port: u16) -> String {
 pub fn reply_229(port: u16) -> String {
     format!("229 Entering Extended Passive Mode (|||{port}|)\r\n")
 }
-
-/// Ports below belong to system services; no FTP data connection has business there.
-const FIRST_UNPRIVILEGED: u16 = 1024;
 
 fn address_of([a, b, c, d, high, low]: [u8; 6]) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low]))

@@ -9,7 +9,7 @@
 pub struct Answer(&'static str);
 
 impl Answer {
-    /// The reply as it goes over the wire.
+    /// The reply as sent.
     pub fn bytes(self) -> Vec<u8> {
         [self.0.as_bytes(), b"\r\n"].concat()
     }
@@ -180,13 +180,13 @@ answers! {
     NO_BACKEND_DATA = "425 The site's data connection could not be opened.";
     /// The client's handshake on the data connection failed.
     DATA_HANDSHAKE_FAILED = "522 TLS handshake on the data connection failed.";
-    /// Something else than TLS came on a data connection under PROT P.
+    /// Clear text instead of TLS on a data connection under PROT P.
     DATA_IN_CLEAR_TEXT = "522 Clear text on the data connection, but PROT P is in force.";
-    /// Nothing came on a data connection under PROT P.
+    /// No handshake on a data connection under PROT P.
     DATA_WITHOUT_HANDSHAKE = "522 No TLS handshake on the data connection, but PROT P is in force.";
     /// Session reuse is required and didn't happen.
     REUSE_REQUIRED = "522 The data connection has to resume the TLS session of the control connection.";
-    /// Another connection of the client's address came to its data port, or may yet come.
+    /// Another connection of the client's address arrived at its data port, or may yet arrive.
     AMBIGUOUS_DATA = "426 Can't tell your data connection from another one of your address, try again.";
     /// The client began no transfer, and another session of its address needed the port.
     PORT_WITHDRAWN = "425 Your data port was needed by another session of your address, ask for another one.";
@@ -198,7 +198,7 @@ answers! {
     UNEXPECTED_TLS = "426 TLS on a data connection in clear text, use PROT P first.";
     /// The upload stalled before its end, so it may have been ended by the load balancer instead of the client.
     STALLED_UPLOAD = "426 Data connection stood still before its end, upload may be incomplete.";
-    /// So much came behind an upload without TLS that an ABOR may be among it.
+    /// So much input is queued behind an upload without TLS that an ABOR may be among it.
     UNHEARD_UPLOAD = "426 Too many commands behind the upload, it may not be complete.";
     /// The backend's data connection broke.
     BACKEND_DATA_LOST = "426 The site's data connection broke, transfer incomplete.";

@@ -8,6 +8,18 @@ use std::fmt;
 
 use bytes::Bytes;
 
+const MUNGED_PASV: &[u8] = b"P@SW";
+
+/// "Interpret as command" of RFC 854.
+const IAC: u8 = 0xFF;
+
+/// The beginning and the end of a subnegotiation.
+const SB: u8 = 0xFA;
+const SE: u8 = 0xF0;
+
+/// The longest verb in use is far shorter; more than this is noise.
+const MAX_VERB: usize = 12;
+
 /// A command as the client sent it, known to be safe to forward.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Command {
@@ -99,9 +111,10 @@ pub enum Direction {
 impl Command {
     /// Reads one line, without its ending.
     ///
-    /// Telnet commands in front of the verb are dropped: lftp, Perl's Net::FTP and others send IP and Synch before ABOR, as
-    /// RFC 959 §4.1.3 asks, each in an order of its own. Inside a line such bytes are part of a name (Latin-1 has letters
-    /// there) and stay. CRs behind it belong to its ending: a program that writes CRLF to a stream in text mode sends CR CR LF.
+    /// Telnet commands in front of the verb are dropped: lftp, Perl's Net::FTP and others send IP and Synch before
+    /// ABOR, as RFC 959 §4.1.3 asks, each in an order of its own. Inside a line such bytes are part of a name (Latin-1
+    /// has letters there) and stay. CRs behind it belong to its ending: a program that writes CRLF to a stream in text
+    /// mode sends CR CR LF.
     pub fn parse(line: Bytes) -> Result<Self, BadCommand> {
         let mut end = line.len();
         while end > 0 && line[end - 1] == b'\r' {
@@ -231,16 +244,14 @@ impl Verb {
     }
 }
 
-/// Where the argument of a `P@SW` begins. Clients say so when PASV has failed, in the hope that a firewall on the way doesn't
-/// know it (Microsoft's, Novell's); vsftpd and Pure-FTPd take it for PASV.
+/// Where the argument of a `P@SW` begins. Clients say so when PASV has failed, in the hope that a firewall on the way
+/// doesn't know it (Microsoft's, Novell's); vsftpd and Pure-FTPd take it for PASV.
 fn munged_pasv(line: &[u8]) -> Option<usize> {
     let (verb, rest) = line.split_at_checked(MUNGED_PASV.len())?;
     let is_one =
         verb.eq_ignore_ascii_case(MUNGED_PASV) && matches!(rest.first(), None | Some(b' '));
     is_one.then(|| (verb.len() + 1).min(line.len()))
 }
-
-const MUNGED_PASV: &[u8] = b"P@SW";
 
 /// How many bytes of Telnet commands (RFC 854) stand in front of the line, whole or not.
 ///
@@ -268,16 +279,6 @@ fn telnet_prefix(line: &[u8]) -> usize {
         };
     }
 }
-
-/// "Interpret as command" of RFC 854.
-const IAC: u8 = 0xFF;
-
-/// The beginning and the end of a subnegotiation.
-const SB: u8 = 0xFA;
-const SE: u8 = 0xF0;
-
-/// The longest verb in use is far shorter; more than this is noise.
-const MAX_VERB: usize = 12;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,14 @@
 
 use super::reply::{Class, Reply};
 
+const OWN: &[&str] = &["AUTH TLS", "PBSZ", "PROT", "EPSV", "EPRT", "HOST"];
+
+/// Commands that never reach a backend, so that what it says about them is not so here.
+const NEVER_THEIRS: &[&str] = &[
+    "AUTH", "PBSZ", "PROT", "CCC", "ADAT", "MIC", "CONF", "ENC", "SSCN", "CPSV", "HOST", "EPSV",
+    "EPRT", "PASV", "PORT", "SPSV", "LPSV", "LPRT", "REIN",
+];
+
 /// What Portcullis offers without a backend.
 ///
 /// Nothing that only some backends have is listed, not even UTF8: lftp asks once, before login, and believes it. If
@@ -43,8 +51,6 @@ fn theirs(backend: &Reply) -> impl Iterator<Item = &[u8]> {
         .filter(|line| !line.is_empty())
 }
 
-const OWN: &[&str] = &["AUTH TLS", "PBSZ", "PROT", "EPSV", "EPRT", "HOST"];
-
 /// What is on offer: EPRT only where active mode is.
 fn own(active_mode: bool) -> impl Iterator<Item = &'static str> {
     OWN.iter()
@@ -58,12 +64,6 @@ fn is_ours(line: &[u8]) -> bool {
         .iter()
         .any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()))
 }
-
-/// Commands that never reach a backend, so that what it says about them is not so here.
-const NEVER_THEIRS: &[&str] = &[
-    "AUTH", "PBSZ", "PROT", "CCC", "ADAT", "MIC", "CONF", "ENC", "SSCN", "CPSV", "HOST", "EPSV",
-    "EPRT", "PASV", "PORT", "SPSV", "LPSV", "LPRT", "REIN",
-];
 
 fn list<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut text = b"211-Features:\r\n".to_vec();

@@ -12,6 +12,9 @@ pub const MAX_COMMAND_LINE: usize = 8 * 1024;
 /// The longest line of a backend's reply, without its ending.
 pub const MAX_REPLY_LINE: usize = 8 * 1024;
 
+/// How much is asked of the network at once.
+const READ_AHEAD: usize = 1024;
+
 /// One line, without its ending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
@@ -64,7 +67,7 @@ impl LineBuffer {
         self.swallowing
     }
 
-    /// The first bytes that wait, as they came.
+    /// The first buffered bytes.
     pub fn peek(&self) -> &[u8] {
         &self.bytes
     }
@@ -112,9 +115,6 @@ impl LineBuffer {
         }
     }
 }
-
-/// How much is asked of the network at once.
-const READ_AHEAD: usize = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -6,23 +6,6 @@
 
 use super::reply::Reply;
 
-/// Whether a refused login may have been a wrong guess, by code and text of the reply.
-///
-/// `user` is the name that was tried. Some servers repeat it in their reply, and a user name must not be able to make
-/// guesses free.
-pub fn is_about_credentials(reply: &Reply, user: &[u8]) -> bool {
-    if !matches!(reply.number(), 430 | 530) {
-        return false;
-    }
-    let says = |text: &[u8], phrases: &[&str]| {
-        let text = text.to_ascii_lowercase();
-        let mut phrases = phrases.iter();
-        phrases.any(|phrase| memchr::memmem::find(&text, phrase.as_bytes()).is_some())
-    };
-    let excused = says(reply.bytes(), NO_GUESS) && !says(reply.bytes(), GUESS);
-    !excused || says(user, NO_GUESS)
-}
-
 /// Phrases for reasons that have nothing to do with a password, in lower case.
 const NO_GUESS: &[&str] = &[
     // ProFTPD: "the maximum number of clients (5) from your host are already connected".
@@ -74,6 +57,23 @@ const GUESS: &[&str] = &[
     "authentication",
     "credential",
 ];
+
+/// Whether a refused login may have been a wrong guess, by code and text of the reply.
+///
+/// `user` is the name that was tried. Some servers repeat it in their reply, and a user name must not be able to make
+/// guesses free.
+pub fn is_about_credentials(reply: &Reply, user: &[u8]) -> bool {
+    if !matches!(reply.number(), 430 | 530) {
+        return false;
+    }
+    let contains_any = |text: &[u8], phrases: &[&str]| {
+        let text = text.to_ascii_lowercase();
+        let mut phrases = phrases.iter();
+        phrases.any(|phrase| memchr::memmem::find(&text, phrase.as_bytes()).is_some())
+    };
+    let excused = contains_any(reply.bytes(), NO_GUESS) && !contains_any(reply.bytes(), GUESS);
+    !excused || contains_any(user, NO_GUESS)
+}
 
 #[cfg(test)]
 mod tests {

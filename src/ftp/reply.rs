@@ -8,7 +8,8 @@
 //! those, and so does the parser, up to a bound. A line without a code can't be mistaken for a reply.
 //!
 //! A few scripts end a reply of several lines with another code (glFTPd: `553-`, `553-`, `150 Opening`). The grammar
-//! can't tell that from a text that begins with a number, so only silence does: see [`ReplyParser::ended_otherwise`].
+//! can't tell that from a text that begins with a number, so only silence does: see
+//! [`ReplyParser::take_reply_with_other_code`].
 
 use bytes::{Bytes, BytesMut};
 
@@ -19,6 +20,9 @@ pub const MAX_REPLY: usize = 1024 * 1024;
 
 /// How many lines without a code are passed over between two replies.
 pub const MAX_STRAY_LINES: u32 = 32;
+
+/// HTTP, SSH, POP3, IMAP.
+const OTHER_PROTOCOLS: [&[u8]; 4] = [b"HTTP/", b"SSH-", b"+OK", b"* OK"];
 
 /// A three-digit code, 100 to 599.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +131,7 @@ impl Reply {
 #[derive(Debug, Default)]
 pub struct ReplyParser {
     open: Option<OpenReply>,
-    /// How many lines without a code have come since the last reply.
+    /// How many lines without a code have arrived since the last reply.
     stray: u32,
     /// The last one of those that is not empty.
     last_stray: Bytes,
@@ -155,7 +159,7 @@ impl ReplyParser {
     /// Takes the next line; returns the reply that it completes.
     ///
     /// # Errors
-    /// After an error the connection has no known state any more and has to be given up.
+    /// After an error the state of the connection is unknown, and it has to be closed.
     pub fn push(&mut self, line: Line) -> Result<Option<Reply>, BadReply> {
         let Line::Whole(line) = line else {
             return Err(BadReply::LineTooLong);
@@ -220,7 +224,7 @@ impl ReplyParser {
         Ok(None)
     }
 
-    /// What has come since the last reply, for people to read.
+    /// What has arrived since the last reply, for the log.
     pub fn partial_reply(&self) -> Option<PartialReply> {
         if let Some(open) = &self.open {
             let first = open.bytes.as_ref().split(|byte| *byte == b'\r').next()?;
@@ -282,9 +286,6 @@ fn is_stray(line: &[u8]) -> bool {
         && !line.first().is_some_and(u8::is_ascii_digit)
         && !OTHER_PROTOCOLS.iter().any(|begin| line.starts_with(begin))
 }
-
-/// HTTP, SSH, POP3, IMAP.
-const OTHER_PROTOCOLS: [&[u8]; 4] = [b"HTTP/", b"SSH-", b"+OK", b"* OK"];
 
 fn append(bytes: &mut BytesMut, line: &[u8]) {
     bytes.extend_from_slice(line);

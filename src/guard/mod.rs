@@ -29,6 +29,15 @@ use crate::base::expiring::{Expires, ExpiringMap};
 use crate::base::{ClientKey, SiteId};
 use crate::config::{GuardRules, is_in_any};
 
+/// How many clients are remembered, each for each site: 22 MB when all are in use.
+pub const CAPACITY: usize = 65_536;
+
+/// How many failures are answered at once: people mistype.
+const FREE_FAILURES: u32 = 3;
+
+/// How many guesses of a client are remembered, to know them again.
+const REMEMBERED: usize = 4;
+
 /// Counts the failed logins of all clients.
 #[derive(Debug)]
 pub struct Guard {
@@ -323,15 +332,6 @@ impl GuardRules {
         self.delay.saturating_mul(factor).min(self.max_delay)
     }
 }
-
-/// How many clients are remembered, each for each site: 22 MB when all are in use.
-pub const CAPACITY: usize = 65_536;
-
-/// How many failures are answered at once: people mistype.
-const FREE_FAILURES: u32 = 3;
-
-/// How many guesses of a client are remembered, to know them again.
-const REMEMBERED: usize = 4;
 
 #[cfg(test)]
 mod tests;

@@ -42,7 +42,7 @@ impl Default for Counts {
     }
 }
 
-/// Why a session isn't let in.
+/// Why a session is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitExceeded {
     /// As many sessions run as may run in all.
@@ -80,7 +80,7 @@ impl Limiter {
     /// Takes a slot for one session of `client`.
     ///
     /// # Errors
-    /// If all places, or all that one client may have, are taken, or if it comes too often.
+    /// If all slots, or all that one client may have, are taken, or if the client begins sessions too often.
     pub fn admit(
         self: &Arc<Self>,
         client: IpAddr,
@@ -109,7 +109,7 @@ impl Limiter {
     /// A session of `client` dials a backend once more, which counts as a new session does.
     ///
     /// # Errors
-    /// With the time to wait, if it comes too often.
+    /// With the time to wait, if it dials too often.
     pub fn dial(&self, client: IpAddr, limits: &Limits, now: Instant) -> Result<(), Duration> {
         if is_in_any(client, &limits.allow) {
             return Ok(());

@@ -10,6 +10,11 @@ use std::time::{Duration, Instant};
 use crate::base::ClientKey;
 use crate::base::expiring::{Expires, ExpiringMap};
 
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How many clients are remembered. A flood of more replaces itself: the bucket that empties first is evicted first.
+const CAPACITY: usize = 65_536;
+
 /// The drops of all clients that have any.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
@@ -53,11 +58,6 @@ impl RateLimiter {
         }
     }
 }
-
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// How many clients are remembered. A flood of more replaces itself: the bucket that empties first is evicted first.
-const CAPACITY: usize = 65_536;
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,9 @@
 //! Admission and refusal, and the state kept for either.
 
-use super::*;
 use std::num::NonZeroU32;
 use std::time::Duration;
+
+use super::*;
 
 const LIMITS: Limits = Limits {
     sessions: 3,

@@ -12,13 +12,13 @@ use super::options;
 
 /// Opens a control connection to the first of these addresses that answers.
 ///
-/// Each gets its share of what is left of `patience`: an IPv6 address that leads nowhere must not use up the time of the
+/// Each gets its share of what is left of `time_limit`: an IPv6 address that leads nowhere must not use up the time of the
 /// IPv4 address behind it.
 ///
 /// # Errors
 /// That of the last address tried.
-pub async fn control(addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
-    let by = Instant::now() + patience;
+pub async fn control(addresses: &[SocketAddr], time_limit: Duration) -> io::Result<TcpStream> {
+    let by = Instant::now() + time_limit;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
     for (tried, address) in addresses.iter().enumerate() {
         let left = by.saturating_duration_since(Instant::now());
@@ -116,8 +116,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let second = listener.local_addr().unwrap();
 
-        let patience = Duration::from_secs(2);
-        let stream = control(&[first, second], patience).await.unwrap();
+        let time_limit = Duration::from_secs(2);
+        let stream = control(&[first, second], time_limit).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), second);
         let error = control(&[first], Duration::from_millis(50))
             .await

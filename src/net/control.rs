@@ -13,6 +13,12 @@ use tokio::time::timeout;
 use super::stream::Stream;
 use crate::ftp::line::{Line, LineBuffer, MAX_COMMAND_LINE, MAX_REPLY_LINE};
 
+/// How long a peer may take for what it is sent on a control connection.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a peer may take to end its side of a control connection after we ended ours.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A control connection of either leg.
 #[derive(Debug)]
 pub struct ControlConnection {
@@ -144,7 +150,7 @@ impl ControlConnection {
     /// Sends bytes, all of them.
     ///
     /// # Errors
-    /// If the peer is gone, or hasn't taken them after [`WRITE_PATIENCE`]; then nothing more can be sent.
+    /// If the peer is gone, or hasn't taken them after [`WRITE_TIMEOUT`]; then nothing more can be sent.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if std::mem::replace(&mut self.write_state, WriteState::Failed) == WriteState::Failed {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -153,7 +159,7 @@ impl ControlConnection {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        timeout(WRITE_PATIENCE, sending).await??;
+        timeout(WRITE_TIMEOUT, sending).await??;
         self.write_state = WriteState::Open;
         Ok(())
     }
@@ -169,15 +175,9 @@ impl ControlConnection {
             }
         };
         // A peer that does not end its side is left to its own devices.
-        let _ = timeout(CLOSE_PATIENCE, closing).await;
+        let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
 }
-
-/// How long a peer may take for what it is sent on a control connection.
-pub const WRITE_PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long a peer may take to end its side of a control connection after we ended ours.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -198,7 +198,7 @@ mod tests {
         // More than the buffers of both kernels hold.
         let error = control.send(&vec![b'x'; 50_000_000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(began.elapsed() >= WRITE_PATIENCE);
+        assert!(began.elapsed() >= WRITE_TIMEOUT);
         let error = control.send(b"221 behind half a reply").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         drop(peer);

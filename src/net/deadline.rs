@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+/// How long a deadline that is over waits for the reactor: the shortest time that there is for tokio.
+pub const REACTOR_TURN: Duration = Duration::from_millis(1);
+
 /// The time limit is over, and the awaited future is not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed;
@@ -23,19 +26,22 @@ impl From<Elapsed> for io::Error {
 /// The output of `future`.
 ///
 /// # Errors
-/// If it takes longer than `patience`.
-pub async fn timeout<T>(patience: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+/// If it takes longer than `time_limit`.
+pub async fn timeout<T>(
+    time_limit: Duration,
+    future: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
     let mut future = pin!(future);
     tokio::select! {
         biased;
         done = &mut future => Ok(done),
-        () = elapsed(patience) => Err(Elapsed),
+        () = elapsed(time_limit) => Err(Elapsed),
     }
 }
 
-/// Resolves when `patience` is over, and input that arrived before that has been polled.
-pub async fn elapsed(patience: Duration) {
-    sleep(patience).await;
+/// Resolves when `time_limit` is over, and input that arrived before that has been polled.
+pub async fn elapsed(time_limit: Duration) {
+    sleep(time_limit).await;
     sleep(REACTOR_TURN).await;
 }
 
@@ -47,9 +53,6 @@ pub async fn poll_once(future: impl Future<Output = ()>) {
         () = std::future::ready(()) => {}
     }
 }
-
-/// How long a deadline that is over waits for the reactor: the shortest time that there is for tokio.
-pub const REACTOR_TURN: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {

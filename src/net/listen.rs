@@ -7,6 +7,12 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Connections that the kernel may complete before they are accepted.
+const BACKLOG: i32 = 1024;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
+
 /// Opens a listener. An IPv6 listener takes IPv6 clients only, so that `0.0.0.0` and `[::]` can be listed side by side
 /// and each client address has one form.
 ///
@@ -69,7 +75,7 @@ impl Acceptor {
         }
     }
 
-    /// The next connection, or what kept it from being one. After an error the call to come waits as long as it should.
+    /// The next connection, or the error that prevented it. After an error the next call waits as long as it should.
     ///
     /// # Errors
     /// Those of `accept(2)`: no reason to stop calling.
@@ -82,7 +88,7 @@ impl Acceptor {
             Err(error) if concerns_one_connection(&error) => Err(error),
             Err(error) => {
                 tokio::time::sleep(self.pause).await;
-                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                self.pause = (self.pause * 2).min(MAX_PAUSE);
                 Err(error)
             }
         }
@@ -97,9 +103,3 @@ fn concerns_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
     )
 }
-
-/// Connections that the kernel may complete before they are accepted.
-const BACKLOG: i32 = 1024;
-
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);

@@ -7,6 +7,18 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 
+/// Interval of keepalive probes on an idle control connection.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How long sent bytes may stay unacknowledged before the peer counts as lost.
+const PEER_SILENCE: Duration = Duration::from_secs(180);
+
+/// By how much the kernel's time for a standstill is longer than ours, which knows what to tell whom.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// The kernel counts milliseconds in 31 bits.
+const MAX_USER_TIMEOUT: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+
 /// For a control connection, on either leg.
 ///
 /// # Errors
@@ -56,7 +68,7 @@ pub fn data_before_connect(socket: &TcpSocket) -> io::Result<()> {
 /// # Errors
 /// Those of `setsockopt(2)`.
 pub fn set_stall_timeout(stream: &TcpStream, idle: Duration) -> io::Result<()> {
-    let silence = idle.saturating_add(MARGIN).min(LONGEST);
+    let silence = idle.saturating_add(MARGIN).min(MAX_USER_TIMEOUT);
     if silence <= PEER_SILENCE {
         return Ok(());
     }
@@ -94,18 +106,6 @@ pub fn quickack(stream: &TcpStream) -> io::Result<()> {
 pub fn cork(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_cork(true)
 }
-
-/// Interval of keepalive probes on an idle control connection.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// How long sent bytes may stay unacknowledged before the peer counts as lost.
-const PEER_SILENCE: Duration = Duration::from_secs(180);
-
-/// By how much the kernel's time for a standstill is longer than ours, which knows what to tell whom.
-const MARGIN: Duration = Duration::from_secs(60);
-
-/// The kernel counts milliseconds in 31 bits.
-const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Names and their addresses; the name of a backend is looked up by one look-up at a time.
+//! Name lookup; concurrent lookups of one backend's name share a single query.
 //!
 //! getaddrinfo(3) blocks a thread until the name server has answered or its own timeout is over, even when the result
 //! is no longer needed. The runtime has a few hundred such threads in all: the logins of one site whose name server

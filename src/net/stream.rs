@@ -38,7 +38,7 @@ impl Stream {
         !matches!(self, Self::Plain(_))
     }
 
-    /// How the TLS session came about.
+    /// Whether the TLS handshake was full or a resumption.
     pub fn handshake_kind(&self) -> Option<HandshakeKind> {
         match self {
             Self::Plain(_) => None,
@@ -61,7 +61,7 @@ impl Stream {
         }
     }
 
-    /// Ends our direction as a complete one: everything written goes out, then close_notify, then FIN.
+    /// Ends our direction as a complete one: everything written is sent, then close_notify, then FIN.
     ///
     /// # Errors
     /// If the peer no longer takes what was written, or has reset the connection since.

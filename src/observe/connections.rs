@@ -8,6 +8,12 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+/// How many connections there are at once. A new one has sent its request before so many others follow.
+pub(super) const MAX_CONNECTIONS: usize = 64;
+
+/// A client that sends its request and reads the response is done far sooner.
+pub(super) const SLOW_READER_AFTER: Duration = Duration::from_millis(500);
+
 /// The connections that there are, the oldest in front.
 #[derive(Debug, Default)]
 pub(super) struct Connections(VecDeque<AdminConnection>);
@@ -66,12 +72,6 @@ impl Connections {
         });
     }
 }
-
-/// How many connections there are at once. A new one has asked before so many others come behind it.
-pub(super) const MAX_CONNECTIONS: usize = 64;
-
-/// A client that sends its request and reads the response is done far sooner.
-pub(super) const SLOW_READER_AFTER: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

@@ -34,6 +34,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 const TEXT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
+const DEADLINES: Deadlines = Deadlines {
+    head: Duration::from_secs(5),
+    connection: Duration::from_secs(15),
+};
+
 /// The data that the endpoint serves.
 #[derive(Debug)]
 pub struct Admin {
@@ -62,11 +67,6 @@ struct Deadlines {
     /// From accept to the end of the response: a client that stops reading doesn't keep its slot.
     connection: Duration,
 }
-
-const DEADLINES: Deadlines = Deadlines {
-    head: Duration::from_secs(5),
-    connection: Duration::from_secs(15),
-};
 
 /// Serves the endpoint until its task is aborted; the responses under way end with it.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
@@ -177,7 +177,7 @@ mod tests {
     };
 
     /// No test waits longer for anything.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
 
     struct Endpoint {
         address: SocketAddr,
@@ -217,7 +217,7 @@ mod tests {
 
     async fn everything_from(stream: &mut TcpStream) -> String {
         let mut received = Vec::new();
-        timeout(PATIENCE, async {
+        timeout(HEADER_TIMEOUT, async {
             let mut buffer = [0; 4096];
             while let Ok(count @ 1..) = stream.read(&mut buffer).await {
                 received.extend_from_slice(&buffer[..count]);

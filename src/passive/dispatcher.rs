@@ -357,8 +357,8 @@ impl LeaseHandle {
     pub fn stranger(&self, port: SocketAddr) -> Option<IpAddr> {
         let state = self.dispatcher.state();
         let stranger = state.strangers.get(&port)?;
-        let came_since = stranger.after >= self.lease.0;
-        (came_since && stranger.from != self.client).then_some(stranger.from)
+        let is_recent = stranger.after >= self.lease.0;
+        (is_recent && stranger.from != self.client).then_some(stranger.from)
     }
 
     /// See [`Lease::proven`](super::Lease::proven).
@@ -390,7 +390,7 @@ impl LeaseHandle {
         self.dispatcher.apply(&mut state, self.client, &effects);
     }
 
-    /// See [`Lease::again`](super::Lease::again).
+    /// See [`Lease::reopen`](super::Lease::again).
     pub fn reopen(&self) {
         let mut state = self.dispatcher.state();
         let effects = state.table.reopen(self.client, self.lease, Instant::now());

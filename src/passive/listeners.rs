@@ -77,16 +77,16 @@ impl PassiveListeners {
         let mut by_address: HashMap<IpAddr, Ports> = HashMap::new();
         for address in &addresses {
             let wildcard = wildcard_of(*address);
-            let place = if addresses.contains(&wildcard) {
+            let bind_address = if addresses.contains(&wildcard) {
                 wildcard
             } else {
                 *address
             };
-            let shared = match by_address.get(&place) {
+            let shared = match by_address.get(&bind_address) {
                 Some(opened) => opened.clone(),
-                None => self.ports(place, ports).await?,
+                None => self.ports(bind_address, ports).await?,
             };
-            by_address.insert(place, shared.clone());
+            by_address.insert(bind_address, shared.clone());
             by_address.insert(*address, shared);
         }
         Ok(PassivePorts {
@@ -98,12 +98,12 @@ impl PassiveListeners {
     /// All of `numbers` at one address.
     async fn ports(
         &mut self,
-        place: IpAddr,
+        bind_address: IpAddr,
         numbers: &RangeInclusive<u16>,
     ) -> Result<Ports, PortError> {
         let mut opened = Vec::new();
         for number in numbers.clone() {
-            opened.push(self.port(SocketAddr::new(place, number)).await?);
+            opened.push(self.port(SocketAddr::new(bind_address, number)).await?);
         }
         Ok(Ports {
             addresses: opened.iter().map(|port| port.address).collect(),
@@ -111,40 +111,40 @@ impl PassiveListeners {
         })
     }
 
-    async fn port(&mut self, asked_for: SocketAddr) -> Result<Arc<Port>, PortError> {
-        let wildcard = SocketAddr::new(wildcard_of(asked_for.ip()), asked_for.port());
-        if asked_for.port() != 0
+    async fn port(&mut self, requested: SocketAddr) -> Result<Arc<Port>, PortError> {
+        let wildcard = SocketAddr::new(wildcard_of(requested.ip()), requested.port());
+        if requested.port() != 0
             && let Some(open) = self.open.get(&wildcard)
             && let Some(port) = open.port.upgrade()
         {
             return Ok(port);
         }
-        if let Some(former) = self.open.remove(&asked_for) {
+        if let Some(former) = self.open.remove(&requested) {
             if let Some(port) = former.port.upgrade() {
-                self.open.insert(asked_for, former);
+                self.open.insert(requested, former);
                 return Ok(port);
             }
-            // Its last user has just gone, and a moment later its listener has, too.
+            // Its last user has just dropped it, and its listener closes a moment later.
             former.receiving.abort();
             let _ = former.receiving.await;
         }
-        let (port, receiving) = self.open_port(asked_for)?;
+        let (port, receiving) = self.open_port(requested)?;
         let opened = Opened {
             port: Arc::downgrade(&port),
             receiving,
         };
-        self.open.insert(asked_for, opened);
+        self.open.insert(requested, opened);
         Ok(port)
     }
 
-    fn open_port(&self, asked_for: SocketAddr) -> Result<(Arc<Port>, JoinHandle<()>), PortError> {
+    fn open_port(&self, requested: SocketAddr) -> Result<(Arc<Port>, JoinHandle<()>), PortError> {
         let fail = |source| PortError {
-            address: asked_for,
+            address: requested,
             source,
         };
-        let listener = listen::bind(asked_for).map_err(fail)?;
+        let listener = listen::bind(requested).map_err(fail)?;
         let number = listener.local_addr().map_err(fail)?.port();
-        let address = SocketAddr::new(asked_for.ip(), number);
+        let address = SocketAddr::new(requested.ip(), number);
         let balancers = Arc::<Balancers>::default();
         let receiving = receive::receive(
             Acceptor::new(listener),

@@ -6,7 +6,7 @@
 //! names; and where it names none they take turns. A connection that no lease waits for is reset. `lease_table` has the
 //! rules.
 //!
-//! The path of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `hello` read its
+//! The path of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `sniff` read its
 //! ClientHello where the address does not identify it, and assigns it to the lease.
 
 mod dispatcher;
@@ -105,7 +105,7 @@ impl Undecided {
     }
 
     /// Waits until there is one that can belong to no other lease, or one that sends nothing for a while.
-    pub async fn any_silent(&mut self, silence: Duration) {
+    pub async fn exclusive_or_silent(&mut self, silence: Duration) {
         loop {
             self.any().await;
             let own = self.wait_for(|undecided| undecided.exclusive > 0);
@@ -147,7 +147,7 @@ pub struct DataConnection {
 }
 
 impl PassivePorts {
-    /// Leases a port on the listener's address `local`, waiting up to `patience` for its turn.
+    /// Leases a port on the listener's address `local`, waiting up to `time_limit` for its turn.
     ///
     /// # Errors
     /// If none became free in that time.
@@ -155,7 +155,7 @@ impl PassivePorts {
         &self,
         local: IpAddr,
         request: LeaseRequest,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Lease, NoPort> {
         let Some(ports) = self.by_address.get(&local) else {
             return Err(NoPort {
@@ -164,7 +164,7 @@ impl PassivePorts {
             });
         };
         let pending = self.dispatcher.request(&ports.addresses, request);
-        match timeout(patience, pending.granted).await {
+        match timeout(time_limit, pending.granted).await {
             Ok(Ok((port, is_named))) => Ok(Lease {
                 handle: pending.handle,
                 port,
@@ -244,7 +244,7 @@ impl Lease {
         self.contended.clone()
     }
 
-    /// Waits for a connection; `None` if none can come any more. May be cancelled.
+    /// Waits for a connection; `None` if none is expected any more. May be cancelled.
     pub async fn event(&mut self) -> Option<LeaseEvent> {
         self.events.recv().await
     }

@@ -44,7 +44,7 @@ pub(super) async fn receive(
                 Arc::clone(&dispatcher),
             ));
         } else {
-            // Where a balancer has the control connections alone, clients come here themselves.
+            // If only control connections pass the balancer, clients connect here directly.
             dispatcher.on_connection(stream, peer.ip().to_canonical(), port);
         }
     }

@@ -5,6 +5,12 @@ use tokio::io::AsyncReadExt;
 use super::DataConnection;
 use crate::tls::client_hello::{self, ClientHello};
 
+/// The first byte of a ClientHello: record type 22.
+const HANDSHAKE_RECORD: u8 = 0x16;
+
+/// Bytes that hold nearly every ClientHello.
+const USUAL_HELLO: usize = 4096;
+
 /// The result of reading the first bytes of a connection.
 pub(super) enum SniffedHello {
     /// A ClientHello that offers TLS sessions of these names, or something else, which names none.
@@ -36,9 +42,3 @@ pub(super) async fn read_client_hello(arrived: &mut DataConnection) -> SniffedHe
         }
     }
 }
-
-/// The first byte of a ClientHello: record type 22.
-const HANDSHAKE_RECORD: u8 = 0x16;
-
-/// Bytes that hold nearly every ClientHello.
-const USUAL_HELLO: usize = 4096;

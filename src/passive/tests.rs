@@ -1,11 +1,13 @@
 //! Leases and connections over real sockets of this machine.
 
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
 use crate::base::{SessionId, SiteId};
 use crate::tls::{Account, ClientCache};
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MOMENT: Duration = Duration::from_millis(20);
@@ -229,11 +231,13 @@ async fn a_lease_hears_of_those_who_have_yet_to_say_whose_connection_theirs_is()
     let request = request(LOCAL, named());
     let lease = ports.lease(LOCAL, request, LONG).await.expect("a port");
     let mut undecided = lease.undecided();
-    let silent = undecided.any_silent(MOMENT);
+    let silent = undecided.exclusive_or_silent(MOMENT);
     assert!(timeout(MOMENT * 3, silent).await.is_err());
 
     let client = connect_from("127.0.0.1", lease.port()).await;
-    timeout(LONG, undecided.any_silent(MOMENT)).await.unwrap();
+    timeout(LONG, undecided.exclusive_or_silent(MOMENT))
+        .await
+        .unwrap();
     drop(client);
     let gone = async {
         undecided

@@ -12,11 +12,13 @@
 //! A host is looked up as it is, then with any one first label. What isn't host is the user, byte for byte: nothing is
 //! trimmed, decoded or split again. An empty user beside a host is `anonymous`, as with IIS.
 
-use crate::base::SiteId;
-use crate::config::{HostName, HostPattern, Site, UserForms};
-use memchr::{memchr, memrchr};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+use memchr::{memchr, memrchr};
+
+use crate::base::SiteId;
+use crate::config::{HostName, HostPattern, Site, UserForms};
 
 /// The table of one configuration: which host leads to which site.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ struct Destination {
     site: Arc<Site>,
 }
 
-/// Where a login goes.
+/// The destination of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// The id of the site that serves it.

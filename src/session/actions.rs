@@ -1,4 +1,4 @@
-//! Doing what the machine has decided: each [`Action`] in its order, and what comes of it as an [`Event`].
+//! Executes the machine's decisions: each [`Action`] in its order, with its result as an [`Event`].
 
 use std::sync::Arc;
 
@@ -84,8 +84,8 @@ impl Session {
         self.fingerprint = self.shared.guard.fingerprint(command.argument());
     }
 
-    /// Dials, one connection after the other, and each but the first at the pace of new sessions: otherwise one session could
-    /// use up a site's places, and the ports towards its backends.
+    /// Dials, one connection after the other, and each but the first at the pace of new sessions: otherwise one session
+    /// could use up a site's places, and the ports towards its backends.
     async fn dial_rate_limited(&mut self, route: &Route) -> Result<(), Event> {
         let login_expires_at = self.login_deadline();
         if let PreviousDial::Some(closing) = &mut self.previous_dial {
@@ -100,7 +100,7 @@ impl Session {
                 let mut warned = false;
                 while let Err(wait) = limiter.dial(client, limits, Instant::now().into_std()) {
                     if !std::mem::replace(&mut warned, true) {
-                        summary.dials_too_often();
+                        summary.dial_delayed();
                     }
                     sleep(wait).await;
                 }
@@ -146,7 +146,7 @@ impl Session {
             return;
         };
         if client.send(bytes).await.is_err()
-            && let Some(gone) = self.client_is_gone()
+            && let Some(gone) = self.report_client_loss()
         {
             self.pending_events.push_back(gone);
         }

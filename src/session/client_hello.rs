@@ -12,6 +12,9 @@ use tokio_rustls::server::TlsStream;
 use crate::tls::client_hello::{self, ClientHello};
 use crate::tls::hello_rewrite::{self, HelloRewrite};
 
+/// Bytes that hold nearly every ClientHello.
+const USUAL_HELLO: usize = 2048;
+
 /// A ClientHello that rustls accepts, and what was rewritten in it.
 pub(super) struct RewrittenHello {
     pub hello: Vec<u8>,
@@ -72,6 +75,3 @@ fn take_up(connection: &mut ServerConnection, mut read: &[u8]) -> io::Result<()>
     }
     Ok(())
 }
-
-/// Bytes that hold nearly every ClientHello.
-const USUAL_HELLO: usize = 2048;

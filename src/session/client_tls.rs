@@ -20,11 +20,11 @@ use crate::tls::SessionTls;
 pub(super) async fn handshake(
     socket: TcpStream,
     tls: &SessionTls,
-    patience: Duration,
+    time_limit: Duration,
     summary: &mut Summary,
 ) -> Option<(Stream, Option<HostName>)> {
     let accepting = client_hello::accept(socket, tls.control(), Vec::new());
-    let stream = match timeout(patience, accepting).await {
+    let stream = match timeout(time_limit, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             summary.handshake_failed(&error);
@@ -41,8 +41,8 @@ pub(super) async fn handshake(
         .server_name()
         .and_then(|name| HostName::parse(name.as_bytes()));
     let stream = Stream::ToClient(Box::new(stream));
-    // Where no ticket takes the acknowledgement along, a client that leaves Nagle's algorithm on would keep its USER back. If
-    // the connection is gone, the next read shows it.
+    // Where no ticket takes the acknowledgement along, a client that leaves Nagle's algorithm on would keep its USER
+    // back. If the connection is gone, the next read shows it.
     let _ = options::quickack(stream.socket());
     if let Some(version) = stream.tls_version() {
         summary.secured(version);
@@ -71,16 +71,16 @@ impl Session {
         if plain.send(&answer::AUTH_ACCEPTED.bytes()).await.is_err() {
             return Some(Ending::ClientGone);
         }
-        // Nothing has been read since: what comes now has to be a ClientHello.
+        // Nothing has been read since: the next bytes have to be a ClientHello.
         let Ok(socket) = plain.into_clear_socket() else {
             return Some(Ending::Abuse);
         };
-        let patience = self.snapshot.runtime.settings.timeouts.tls_handshake;
-        let patience = patience.min(
+        let time_limit = self.snapshot.runtime.settings.timeouts.tls_handshake;
+        let time_limit = time_limit.min(
             self.login_deadline()
                 .saturating_duration_since(Instant::now()),
         );
-        let secured = handshake(socket, &self.tls, patience, &mut self.summary).await;
+        let secured = handshake(socket, &self.tls, time_limit, &mut self.summary).await;
         let Some((stream, sni)) = secured else {
             return Some(Ending::Handshake);
         };

@@ -14,7 +14,11 @@ use crate::ftp::command::Direction;
 use crate::passive::{Identity, LeaseRequest};
 use crate::tls::Tickets;
 
-/// The data connections of a session, as far as they have come.
+/// How long a client that has not said PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
+/// arrived; by satellite that is more than a second.
+const SILENCE_WITHOUT_PROT: Duration = Duration::from_secs(4);
+
+/// The data connections of a session, by their state.
 #[derive(Debug)]
 pub(super) enum DataSide {
     None,
@@ -85,10 +89,10 @@ impl Session {
                 let request = self.lease_request(protection);
                 let early = (protection == Protection::Private).then(|| EarlyHandshake {
                     tls: self.tls.data(self.session_reuse(), Tickets::None),
-                    patience: timeouts.tls_handshake,
+                    time_limit: timeouts.tls_handshake,
                     timing: self.handshake_timing.clone(),
                 });
-                let patience = timeouts.data_port;
+                let time_limit = timeouts.data_port;
                 let snapshot = Arc::clone(&self.snapshot);
                 let listener = self.listener.ip();
                 let (session, client) = (self.summary.id().0, self.summary.client());
@@ -96,7 +100,7 @@ impl Session {
                     let lease = snapshot
                         .runtime
                         .passive
-                        .lease(listener, request, patience)
+                        .lease(listener, request, time_limit)
                         .await;
                     lease.inspect_err(|no_port| {
                         tracing::warn!(
@@ -225,11 +229,11 @@ impl Session {
 
     /// A client that has not asked for PROT P may not know that it is in force, and wait for its file in clear text.
     fn handshake_silence(&self) -> Duration {
-        let patience = self.snapshot.runtime.settings.timeouts.tls_handshake;
+        let time_limit = self.snapshot.runtime.settings.timeouts.tls_handshake;
         if self.machine.has_chosen_protection() {
-            patience
+            time_limit
         } else {
-            patience.min(SILENCE_WITHOUT_PROT)
+            time_limit.min(SILENCE_WITHOUT_PROT)
         }
     }
 
@@ -241,7 +245,3 @@ impl Session {
         self.backend_listener = None;
     }
 }
-
-/// How long a client that has not said PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
-/// arrived; by satellite that is more than a second.
-const SILENCE_WITHOUT_PROT: Duration = Duration::from_secs(4);

@@ -11,6 +11,9 @@ use crate::ftp::line::Line;
 use crate::net::control::ControlConnection;
 use crate::net::deadline;
 
+/// The first byte of a ClientHello: record type 22.
+const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+
 /// Whether the machine knows that the client's connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientEnd {
@@ -20,7 +23,7 @@ pub(super) enum ClientEnd {
     LossReported,
 }
 
-/// How often has been looked whether something has arrived in time.
+/// How often an expired deadline has been checked for late input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DeadlineCheck {
     First,
@@ -44,12 +47,12 @@ impl Session {
                 }
                 Some(self.login_expires_at)
             }
-            Deadline::After(patience)
-            | Deadline::AfterInput(patience)
-            | Deadline::OnceInputIsDelivered(patience) => Some(Instant::now() + patience),
-            Deadline::AfterLastByte(patience) => {
+            Deadline::After(time_limit)
+            | Deadline::AfterInput(time_limit)
+            | Deadline::OnceInputIsDelivered(time_limit) => Some(Instant::now() + time_limit),
+            Deadline::AfterLastByte(time_limit) => {
                 self.moved = self.data.moved();
-                Some(Instant::now() + patience)
+                Some(Instant::now() + time_limit)
             }
             Deadline::Never => None,
         };
@@ -69,7 +72,7 @@ impl Session {
     /// stands below it.
     pub(super) async fn next_event(&mut self) -> Event {
         loop {
-            // Priority 1: what came of our own actions, for which the machine waits.
+            // Priority 1: results of our own actions, which the machine waits for.
             if let Some(event) = self.pending_events.pop_front() {
                 return event;
             }
@@ -166,9 +169,9 @@ impl Session {
                     return Some(event);
                 }
             }
-            Deadline::AfterLastByte(patience) if self.data.moved() != self.moved => {
+            Deadline::AfterLastByte(time_limit) if self.data.moved() != self.moved => {
                 self.moved = self.data.moved();
-                self.deadline = Some(Instant::now() + patience);
+                self.deadline = Some(Instant::now() + time_limit);
                 self.deadline_check = DeadlineCheck::First;
                 return None;
             }
@@ -200,12 +203,12 @@ impl Session {
 
     fn event_from_client(&mut self) -> Option<Event> {
         let client = self.client.as_mut()?;
-        // Before lines are looked for: every ClientHello holds an LF, the number of the extension supported_groups.
+        // Before looking for lines: every ClientHello contains an LF, the number of the extension supported_groups.
         if !client.stream().is_tls() && client.peek().first() == Some(&TLS_HANDSHAKE_RECORD) {
             if self.client_end == ClientEnd::Open {
                 self.summary.tls_without_auth();
             }
-            return self.client_is_gone();
+            return self.report_client_loss();
         }
         if self.machine.wants_command()
             && let Some(line) = client.next_line()
@@ -219,13 +222,13 @@ impl Session {
             });
         }
         match client.end()?.kind() {
-            io::ErrorKind::UnexpectedEof => self.client_has_ended(),
-            _ => self.client_is_gone(),
+            io::ErrorKind::UnexpectedEof => self.report_client_end(),
+            _ => self.report_client_loss(),
         }
     }
 
     /// Reports the loss of the client's connection to the machine, once.
-    pub(super) fn client_is_gone(&mut self) -> Option<Event> {
+    pub(super) fn report_client_loss(&mut self) -> Option<Event> {
         match std::mem::replace(&mut self.client_end, ClientEnd::LossReported) {
             ClientEnd::Open | ClientEnd::EndReported => Some(Event::ClientGone),
             ClientEnd::LossReported => None,
@@ -233,7 +236,7 @@ impl Session {
     }
 
     /// The same of the end of its side.
-    fn client_has_ended(&mut self) -> Option<Event> {
+    fn report_client_end(&mut self) -> Option<Event> {
         if self.client_end != ClientEnd::Open {
             return None;
         }
@@ -241,6 +244,3 @@ impl Session {
         Some(Event::ClientEnded)
     }
 }
-
-/// The first byte of a ClientHello: record type 22.
-const TLS_HANDSHAKE_RECORD: u8 = 0x16;

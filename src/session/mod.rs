@@ -99,7 +99,7 @@ pub struct Accepted {
     pub permit: Permit,
 }
 
-/// How far the end of the process has come.
+/// The progress of the process' end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drain {
     /// Not at all.
@@ -139,8 +139,8 @@ pub async fn serve(
     let (stream, machine) = match accepted.tls {
         TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
         TlsMode::Implicit => {
-            let patience = runtime.settings.timeouts.tls_handshake;
-            match handshake(accepted.stream, &tls, patience, &mut summary).await {
+            let time_limit = runtime.settings.timeouts.tls_handshake;
+            match handshake(accepted.stream, &tls, time_limit, &mut summary).await {
                 Some((stream, sni)) => (stream, Machine::implicit(terms, sni)),
                 None => return summary.write(Ending::Handshake),
             }
@@ -216,14 +216,14 @@ struct Session {
     lingering: Lingering,
     handshake_timing: HandshakeTiming,
     machine: Machine,
-    /// Events that came out of actions and wait for the machine.
+    /// Events that result from actions and wait for the machine.
     pending_events: VecDeque<Event>,
     /// What the deadline is for; none if it's over.
     clock: Option<Clock>,
     /// `None` if it is unlimited.
     deadline: Option<Instant>,
     deadline_check: DeadlineCheck,
-    /// How far an upload had come when its client went.
+    /// How many bytes an upload had moved when its client disconnected.
     moved: u64,
     login_expires_at: Instant,
     /// What the login that is under way tries.

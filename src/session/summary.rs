@@ -30,7 +30,7 @@ pub(super) struct Summary {
     began: Instant,
     metrics: Arc<Metrics>,
     client_tls: Option<TlsVersion>,
-    /// The argument of the last USER, as it came: all that is known of a login that leads nowhere.
+    /// The argument of the last USER, unchanged: all that is known of a login without a site.
     user_argument: Vec<u8>,
     route: Option<Route>,
     backend: Option<(SocketAddr, Option<TlsVersion>)>,
@@ -101,7 +101,7 @@ impl Summary {
         tracing::info!(session = self.id.0, client = %self.client, error = %tls::classify_error(error), "TLS handshake with the client failed");
     }
 
-    /// A ClientHello came where a command should be.
+    /// A ClientHello arrived where a command should be.
     pub fn tls_without_auth(&self) {
         tracing::info!(
             session = self.id.0,
@@ -125,7 +125,7 @@ impl Summary {
         self.client
     }
 
-    /// A USER has come; it may lead nowhere.
+    /// A USER has arrived; it may name no site.
     pub fn set_user_argument(&mut self, user_argument: &[u8]) {
         self.user_argument = user_argument.to_vec();
     }
@@ -179,7 +179,7 @@ impl Summary {
     }
 
     /// A further dial has to wait.
-    pub fn dials_too_often(&self) {
+    pub fn dial_delayed(&self) {
         tracing::warn!(
             session = self.id.0,
             client = %self.client,
@@ -261,7 +261,7 @@ impl Summary {
 
     fn transfer(&mut self, command: &Command, direction: command::Direction, outcome: &Outcome) {
         let verdict = outcome.verdict();
-        let (bytes, took) = std::mem::take(&mut self.moved);
+        let (bytes, elapsed) = std::mem::take(&mut self.moved);
         self.running = None;
         self.transfers += 1;
         let direction = match direction {
@@ -283,7 +283,7 @@ impl Summary {
             command = command.verb_text(),
             path = escape(command.argument()),
             bytes,
-            seconds = took.as_secs_f64(),
+            seconds = elapsed.as_secs_f64(),
             verdict = verdict.as_str(),
             reason = reason(outcome),
             "transfer {}",

@@ -76,8 +76,9 @@ impl ClientCache {
     }
 
     /// Whether neither client can present the other's TLS sessions, as far as clients are known that present the newest
-    /// entry of their cache: a data connection of the one resumed its own session although the other one's newer entries were
-    /// there. That a later control connection offers nothing proves nothing: curl drops entries that it has used.
+    /// entry of their cache: a data connection of the one resumed its own session although the other one's newer
+    /// entries were there. That a later control connection offers nothing proves nothing: curl drops entries that it
+    /// has used.
     pub fn is_separate_from(&self, other: &Self) -> bool {
         self.session != other.session
             && !(self.shares && other.shares)

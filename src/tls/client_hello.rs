@@ -7,21 +7,36 @@
 //! Pure: bytes in, names out. A name is the session ID or the ticket of TLS 1.2 (RFC 5246 §7.4.1.2, RFC 5077 §3.2) or the
 //! identity of a pre-shared key of TLS 1.3 (RFC 8446 §4.2.11).
 
+/// The longest ClientHello that is parsed, in bytes with its record headers. With a post-quantum key share it has about
+/// 1,700; tickets of other servers can make it a few thousand longer.
+pub const MAX_HELLO: usize = 16 * 1024;
+
+/// The record type of handshake messages.
+const HANDSHAKE: u8 = 22;
+
+/// The handshake message with which a client begins.
+const CLIENT_HELLO: u8 = 1;
+
+/// The extension that holds a ticket of TLS 1.2; empty, it only asks for one.
+const SESSION_TICKET: &[u8] = &[0, 35];
+
+/// The extension that names pre-shared keys.
+const PRE_SHARED_KEY: &[u8] = &[0, 41];
+
+/// OpenSSL names three at most, with the session ID; further names are not looked up.
+const MAX_NAMES: usize = 9;
+
 /// What the first bytes of a connection are.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientHello {
-    /// The beginning of a ClientHello; more has to come.
+    /// The beginning of a ClientHello; more has to follow.
     Incomplete,
     /// A whole ClientHello and the names of TLS sessions in it, in its order. The first is made up mostly: beside a
     /// ticket, and in TLS 1.3, the session ID names nothing.
     Names(Vec<Vec<u8>>),
-    /// Something else, or longer than [`LONGEST_HELLO`].
+    /// Something else, or longer than [`MAX_HELLO`].
     Other,
 }
-
-/// The longest ClientHello that is parsed, in bytes with its record headers. With a post-quantum key share it has about
-/// 1,700; tickets of other servers can make it a few thousand longer.
-pub const LONGEST_HELLO: usize = 16 * 1024;
 
 /// Looks at the first bytes of a connection.
 pub fn read(bytes: &[u8]) -> ClientHello {
@@ -29,7 +44,7 @@ pub fn read(bytes: &[u8]) -> ClientHello {
         HandshakeMessage::Whole(hello) => {
             names(&hello).map_or(ClientHello::Other, ClientHello::Names)
         }
-        HandshakeMessage::Part if bytes.len() < LONGEST_HELLO => ClientHello::Incomplete,
+        HandshakeMessage::Part if bytes.len() < MAX_HELLO => ClientHello::Incomplete,
         HandshakeMessage::Part | HandshakeMessage::Other => ClientHello::Other,
     }
 }
@@ -106,7 +121,7 @@ fn names(body: &[u8]) -> Option<Vec<Vec<u8>>> {
                 found.push(identity.to_vec());
             }
         }
-        found.truncate(MOST_NAMES);
+        found.truncate(MAX_NAMES);
     }
     Some(found)
 }
@@ -137,21 +152,6 @@ impl<'a> Input<'a> {
         Some(vector)
     }
 }
-
-/// The record type of handshake messages.
-const HANDSHAKE: u8 = 22;
-
-/// The handshake message with which a client begins.
-const CLIENT_HELLO: u8 = 1;
-
-/// The extension that holds a ticket of TLS 1.2; empty, it only asks for one.
-const SESSION_TICKET: &[u8] = &[0, 35];
-
-/// The extension that names pre-shared keys.
-const PRE_SHARED_KEY: &[u8] = &[0, 41];
-
-/// OpenSSL names three at most, with the session ID; further names are not looked up.
-const MOST_NAMES: usize = 9;
 
 #[cfg(test)]
 mod tests {
@@ -219,7 +219,7 @@ mod tests {
                 .chunks(size)
                 .flat_map(|chunk| [&[22, 3, 1, 0, chunk.len() as u8], chunk].concat())
                 .collect();
-            if records.len() < LONGEST_HELLO {
+            if records.len() < MAX_HELLO {
                 assert_eq!(read(&records), whole, "{size}");
             }
         }
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn a_hello_that_never_ends_is_given_up() {
         let mut endless = vec![22, 3, 1, 0x3F, 0xFF, 1, 0xFF, 0xFF, 0xFF];
-        endless.resize(LONGEST_HELLO - 1, 0);
+        endless.resize(MAX_HELLO - 1, 0);
         assert_eq!(read(&endless), ClientHello::Incomplete);
         endless.push(0);
         assert_eq!(read(&endless), ClientHello::Other);

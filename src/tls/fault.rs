@@ -1,4 +1,4 @@
-//! What went wrong in a TLS handshake, in the operator's terms.
+//! Faults of a TLS handshake, in the operator's terms.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -11,6 +11,10 @@ use rustls::{
 use super::certificate::Fingerprint;
 use super::date::{Date, Span};
 use super::verify::Rejection;
+
+/// How many of a certificate's names, and how much of each text, go into a message.
+const MAX_NAMES: usize = 10;
+const MAX_TEXT: usize = 200;
 
 /// Why a handshake failed. Its text fits behind "TLS handshake failed: ".
 ///
@@ -294,10 +298,6 @@ impl fmt::Display for HandshakeFault {
 }
 
 impl std::error::Error for HandshakeFault {}
-
-/// How many of a certificate's names, and how much of each text, go into a message.
-const MAX_NAMES: usize = 10;
-const MAX_TEXT: usize = 200;
 
 /// `text` without control characters that could forge log lines, and not too long.
 fn printable(text: &str) -> String {

@@ -2,9 +2,9 @@
 //! connection, and the verification of backends' certificates.
 //!
 //! Nothing here owns a socket: this module makes configurations, `net` runs handshakes with them, and
-//! [`explain`] says afterwards what went wrong. Towards clients the way is [`CertificatePair`] (loaded and checked) ->
-//! [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one
-//! data connection's). Towards backends it is [`BackendTlsClient`] -> [`BackendSessionTls`].
+//! [`classify_error`] says afterwards what went wrong. Towards clients the way is [`CertificatePair`] (loaded and
+//! checked) -> [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one data connection's).
+//! Towards backends it is [`BackendTlsClient`] -> [`BackendSessionTls`].
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
@@ -44,6 +44,12 @@ pub use server::ServerTls;
 pub use session_store::{Account, SessionStore, TicketOwner};
 pub use watch::Watch;
 
+const FIRST_SUITES: [SupportedCipherSuite; 3] = [
+    aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+    aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+];
+
 /// The cryptography in use: aws-lc-rs, with AES-128-GCM in front. It is a tenth faster than AES-256-GCM, and for what
 /// a session lasts nothing is gained by the longer key.
 ///
@@ -65,12 +71,13 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// A suite whose handshakes are hashed as they are on the wire, and in TLS 1.2 without a limit to how much one connection may
-/// carry.
+/// A suite whose handshakes are hashed as they are on the wire, and in TLS 1.2 without a limit to how much one
+/// connection may carry.
 ///
-/// At its limit of 2^24 records rustls says close_notify of its own accord in TLS 1.2, which can't change keys, and from then
-/// on takes bytes to throw them away without an error: the end of a large file would be missing, and its truncation
-/// authenticated. The limit keeps an attacker's advantage below 2^-60; other TLS libraries have none. TLS 1.3 changes keys.
+/// At its limit of 2^24 records rustls says close_notify of its own accord in TLS 1.2, which can't change keys, and
+/// from then on takes bytes to throw them away without an error: the end of a large file would be missing, and its
+/// truncation authenticated. The limit keeps an attacker's advantage below 2^-60; other TLS libraries have none. TLS
+/// 1.3 changes keys.
 fn with_wire_transcript(suite: SupportedCipherSuite) -> SupportedCipherSuite {
     let common = |common: &CipherSuiteCommon, confidentiality_limit| CipherSuiteCommon {
         suite: common.suite,
@@ -98,12 +105,6 @@ fn with_wire_transcript(suite: SupportedCipherSuite) -> SupportedCipherSuite {
         }
     }
 }
-
-const FIRST_SUITES: [SupportedCipherSuite; 3] = [
-    aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
-    aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-    aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-];
 
 /// The versions in `range`, as rustls takes them; the newest first.
 fn versions(range: RangeInclusive<TlsVersion>) -> &'static [&'static SupportedProtocolVersion] {

@@ -13,6 +13,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// The largest file that is read, in bytes. A chain of ten certificates has some 20 KB.
 pub const MAX_FILE_SIZE: u64 = 1024 * 1024;
 
+/// The object identifier of signed data (RFC 5652 §5.1).
+const PKCS7: &[u8] = &[
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02,
+];
+
 /// Why a PEM file can't be used.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say what each variant is, `path` is always the file as configured
@@ -185,11 +190,6 @@ fn behind_header(der: &[u8]) -> Option<&[u8]> {
     let header = 2 + usize::from(if length > 0x80 { length & 0x7f } else { 0 });
     der.get(header..)
 }
-
-/// The object identifier of signed data (RFC 5652 §5.1).
-const PKCS7: &[u8] = &[
-    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02,
-];
 
 fn contains(bytes: &[u8], text: &[u8]) -> bool {
     memchr::memmem::find(bytes, text).is_some()

@@ -14,6 +14,14 @@ pub(super) use super::resumption_profile::Presented;
 use super::resumption_profile::ResumptionProfile;
 use crate::base::{SessionId, SiteId};
 
+/// How many TLS sessions of one FTP session are kept.
+pub const ENTRIES_PER_OWNER: usize = 16;
+
+/// How many of them may come from the control connection: what it issues in one handshake.
+pub(super) const CONTROL_ENTRIES: usize = 4;
+
+const DATA_ENTRIES: usize = ENTRIES_PER_OWNER - CONTROL_ENTRIES;
+
 /// The account logged in on an FTP session: a site's user, as a hash. Two accounts may collide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Account(u64);
@@ -37,14 +45,6 @@ pub struct TicketOwner {
     /// Where its client keeps it.
     pub cache: ClientCache,
 }
-
-/// How many TLS sessions of one FTP session are kept.
-pub const ENTRIES_PER_OWNER: usize = 16;
-
-/// How many of them may come from the control connection: what it issues in one handshake.
-pub(super) const CONTROL_ENTRIES: usize = 4;
-
-const DATA_ENTRIES: usize = ENTRIES_PER_OWNER - CONTROL_ENTRIES;
 
 /// On which connection a TLS session was established.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,7 +224,8 @@ impl Owner {
         }
     }
 
-    /// Whether the client's next data connection can be relied upon to name this FTP session: see [`ResumptionProfile::will_identify_itself`].
+    /// Whether the client's next data connection can be relied upon to name this FTP session: see
+    /// [`ResumptionProfile::will_identify_itself`].
     pub(super) fn will_identify_itself(&self) -> bool {
         let state = self.sessions.state();
         state.owners.get(&self.id).is_some_and(|owned| {

@@ -1,7 +1,7 @@
 //! The hash over the messages of a handshake, as they went over the wire and not as rustls has read and written them.
 //!
-//! See [`dialect`](super::dialect): what is changed in a ClientHello before rustls reads it, and in a ServerHello after rustls
-//! has written it, is undone here.
+//! See [`hello_rewrite`](super::hello_rewrite): what is changed in a ClientHello before rustls reads it, and in a
+//! ServerHello after rustls has written it, is undone here.
 
 use rustls::crypto::hash::{Context, Hash, HashAlgorithm, Output};
 

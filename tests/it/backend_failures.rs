@@ -339,7 +339,7 @@ fn a_backend_that_falls_silent_on_the_way_is_named_with_the_stage_where_it_did()
         ("auth", "no reply after 2s", silent("AUTH")),
         (
             "handshake",
-            "not done after 2s",
+            "timed out after 2s",
             Backend::start(Script::new().on("AUTH", handshake)),
         ),
         ("protection", "no reply after 2s", silent("PROT")),

@@ -247,7 +247,7 @@ fn plain_text_on_the_implicit_port_gets_no_reply_and_names_the_mistake() {
         line.message() == "TLS handshake with the client failed"
             && line
                 .field("error")
-                .is_some_and(|error| error.contains("else than TLS"))
+                .is_some_and(|error| error.contains("did not speak TLS"))
     });
     let failed = "portcullis_tls_handshakes_total{result=\"failed\",version=\"none\"}";
     assert_eq!(house.proxy.metrics().get(failed), Some(&3.0));

@@ -18,7 +18,7 @@ use crate::support::scripted::Backend;
 use crate::support::wire::{End, Wire};
 
 const IN_USE: &str = "certificate in use";
-const REFUSED: &str = "new certificate rejected, keeping the current one";
+const REFUSED: &str = "new certificate refused, keeping the current one";
 
 fn reloads(proxy: &Proxy, subject: &str, result: &str) -> f64 {
     proxy.metric(&format!(

@@ -262,7 +262,7 @@ fn a_header_that_does_not_come_whole_is_not_waited_for_long() {
     drop(balanced.connect(&header[..20]));
     let ended = |line: &LogLine| {
         line.field("error")
-            .is_some_and(|error| error.starts_with("the connection ended before"))
+            .is_some_and(|error| error.starts_with("the connection closed before"))
     };
     balanced.proxy.wait_for_log(ended);
     assert_eq!(balanced.sessions(), 0.0);
@@ -283,7 +283,7 @@ fn health_checks_of_a_balancer_that_say_nothing_are_no_faults_and_no_warnings() 
     drop(balanced.connect(&header[..20]));
     let ended = |line: &LogLine| {
         line.field("error")
-            .is_some_and(|error| error.starts_with("the connection ended before"))
+            .is_some_and(|error| error.starts_with("the connection closed before"))
     };
     balanced.proxy.wait_for_log(ended);
     assert_eq!(balanced.faults("missing"), 1.0);

@@ -204,7 +204,7 @@ fn a_broken_file_changes_nothing_and_the_log_says_where_it_is_broken() {
     for (index, (broken, says)) in broken.iter().enumerate() {
         proxy.rewrite_config(broken);
         proxy.signal(Signal::Reload);
-        let refused = "reload rejected, keeping the current configuration";
+        let refused = "reload refused, keeping the current configuration";
         let lines = proxy.wait_for_logs(index + 1, |line| line.message() == refused);
         let line = lines.last();
         let error = line.and_then(|line| line.field("error")).expect("a reason");

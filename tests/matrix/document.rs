@@ -222,7 +222,7 @@ const INFALLIBLE: &str = "a String takes everything";
 const HEAD: &str = "\
 <!-- Written by `make compatibility` from a run of tests/matrix. Don't edit: a test compares. -->
 
-# What works with what
+# Compatibility
 
 Real clients in front of Portcullis, real servers behind it, as `make compatibility` runs them. In short: every client works
 with every server, and what works with these servers directly works through Portcullis. In front of IIS, NcFTP needs

@@ -17,12 +17,12 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use super::{CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
 
 /// What is wrong with a value, and what to write instead.
-pub(super) struct Wrong {
+pub(super) struct ValueError {
     message: String,
     help: String,
 }
 
-impl Wrong {
+impl ValueError {
     fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -37,7 +37,7 @@ impl Wrong {
 }
 
 /// A length of time, never zero: `500ms`, `10s`, `5m`, `1h`.
-pub(super) struct Span(pub Duration);
+pub(super) struct DurationValue(pub Duration);
 
 /// One port or a range; `0..=0` is the operating system's choice.
 pub(super) struct PortRange(pub RangeInclusive<u16>);
@@ -53,7 +53,7 @@ pub(super) struct ListenAddress(pub SocketAddr);
 
 /// When TLS starts towards a backend, if at all.
 #[derive(Clone, Copy)]
-pub(super) struct MaybeTls(pub Option<TlsMode>);
+pub(super) struct BackendTlsMode(pub Option<TlsMode>);
 
 /// The name of a file, as written.
 pub(super) struct FileName(pub PathBuf);
@@ -62,7 +62,7 @@ pub(super) struct FileName(pub PathBuf);
 pub(super) struct Greeting(pub String);
 
 /// A SHA-256.
-pub(super) struct Fingerprint(pub [u8; 32]);
+pub(super) struct Sha256(pub [u8; 32]);
 
 /// Implements `Deserialize` for `$type` by handing the scalar's text to `$read`.
 macro_rules! read_from_text {
@@ -76,19 +76,19 @@ macro_rules! read_from_text {
 }
 
 read_from_text! {
-    Span: "a duration such as 500ms, 10s, 5m or 1h", |text| read::duration(text).map(Span);
+    DurationValue: "a duration such as 500ms, 10s, 5m or 1h", |text| read::duration(text).map(DurationValue);
     PortRange: "a port or a range of ports such as 30000-30063", |text| read::port_range(text).map(PortRange);
     Count: "a whole number from 1", |text| read::count(text).map(Count);
     ListenAddress: "an address and port such as 0.0.0.0:21", |text| read::listen_address(text).map(ListenAddress);
     Network: "a network such as 10.0.0.0/8", |text| read::network(text).map(Network);
     FileName: "a file name", |text| read::file_name(text).map(FileName);
     Greeting: "the text of the greeting", |text| read::greeting(text).map(Greeting);
-    Fingerprint: "a fingerprint such as \"sha256:9f86d0...\"", |text| read::fingerprint(text).map(Fingerprint);
+    Sha256: "a fingerprint such as \"sha256:9f86d0...\"", |text| read::fingerprint(text).map(Sha256);
     TlsMode: "`explicit` or `implicit`", |text| read::one_of(
         text,
         &[("explicit", Self::Explicit), ("implicit", Self::Implicit)],
     );
-    MaybeTls: "`none`, `explicit` or `implicit`", |text| read::one_of(
+    BackendTlsMode: "`none`, `explicit` or `implicit`", |text| read::one_of(
         text,
         &[
             ("none", Self(None)),
@@ -121,7 +121,7 @@ read_from_text! {
 
 struct Text<T> {
     expected: &'static str,
-    read: fn(&str) -> Result<T, Wrong>,
+    read: fn(&str) -> Result<T, ValueError>,
 }
 
 impl<T> Visitor<'_> for Text<T> {
@@ -132,6 +132,6 @@ impl<T> Visitor<'_> for Text<T> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        (self.read)(text).map_err(Wrong::into_error)
+        (self.read)(text).map_err(ValueError::into_error)
     }
 }

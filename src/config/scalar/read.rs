@@ -7,15 +7,22 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::Wrong;
+use super::ValueError;
 use crate::config::error::quoted;
 
-pub fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
+/// The longest duration: more is a typing error, and it is far below the overflow of a clock.
+const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The longest greeting, in bytes: with its code it fits into what clients read at once (RFC 959 has lines of 512).
+const MAX_GREETING: usize = 400;
+/// The highest count: more sessions than ports, descriptors or memory allow.
+const MAX_COUNT: usize = 10_000_000;
+
+pub fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, ValueError> {
     match words.iter().find(|(word, _)| *word == text) {
         Some((_, meaning)) => Ok(*meaning),
         None => {
             let words: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-            Err(Wrong::new(
+            Err(ValueError::new(
                 format!("{} isn't possible here", quoted(text)),
                 format!("write {}", words.join(" or ")),
             ))
@@ -23,9 +30,9 @@ pub fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
     }
 }
 
-pub fn duration(text: &str) -> Result<Duration, Wrong> {
+pub fn duration(text: &str) -> Result<Duration, ValueError> {
     let wrong = |what| {
-        Wrong::new(
+        ValueError::new(
             format!("{} {what}", quoted(text)),
             "write a whole number and a unit: 500ms, 10s, 5m or 1h",
         )
@@ -50,11 +57,11 @@ pub fn duration(text: &str) -> Result<Duration, Wrong> {
         .and_then(|number| number.checked_mul(unit))
         .unwrap_or(u64::MAX);
     match Duration::from_millis(milliseconds) {
-        Duration::ZERO => Err(Wrong::new(
+        Duration::ZERO => Err(ValueError::new(
             "the duration is zero",
             "write how long to wait, at least 1ms",
         )),
-        long if long > LONGEST_DURATION => Err(Wrong::new(
+        long if long > MAX_DURATION => Err(ValueError::new(
             format!("{} is longer than 30 days", quoted(text)),
             "write at most 720h",
         )),
@@ -62,7 +69,7 @@ pub fn duration(text: &str) -> Result<Duration, Wrong> {
     }
 }
 
-pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
+pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, ValueError> {
     let port = |text: &str| {
         let trimmed = text.trim();
         trimmed
@@ -70,7 +77,7 @@ pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
             .ok()
             .filter(|_| trimmed.bytes().all(|byte| byte.is_ascii_digit()))
             .ok_or_else(|| {
-                Wrong::new(
+                ValueError::new(
                     format!("{} isn't a port", quoted(trimmed)),
                     "write one port such as 30000, or a range such as 30000-30063",
                 )
@@ -82,13 +89,13 @@ pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
     };
     let (first, last) = (port(first)?, port(last)?);
     if first == 0 || last == 0 {
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             "a range can't contain port 0",
             "write ports from 1, best from 1024, to 65535",
         ));
     }
     if first > last {
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             format!("the range {first}-{last} ends before it begins"),
             format!("write {last}-{first}"),
         ));
@@ -96,30 +103,30 @@ pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
     Ok(first..=last)
 }
 
-pub fn count(text: &str) -> Result<usize, Wrong> {
+pub fn count(text: &str) -> Result<usize, ValueError> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<usize>() {
-        Ok(0) => Err(Wrong::new(
+        Ok(0) => Err(ValueError::new(
             "zero would refuse every session",
             "write a number from 1",
         )),
-        Ok(count) if digits && count <= HIGHEST_COUNT => Ok(count),
-        _ if digits => Err(Wrong::new(
+        Ok(count) if digits && count <= MAX_COUNT => Ok(count),
+        _ if digits => Err(ValueError::new(
             format!("{} is too many", quoted(text)),
             "write at most 10000000",
         )),
-        _ => Err(Wrong::new(
+        _ => Err(ValueError::new(
             format!("{} isn't a whole number", quoted(text)),
             "write a number from 1, such as 10000",
         )),
     }
 }
 
-pub fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
+pub fn listen_address(text: &str) -> Result<SocketAddr, ValueError> {
     let help = "write 0.0.0.0:21 for every IPv4 address, \"[::]:21\" for every IPv6 address (list both for both), or one address and its \
                 port";
     let Ok(address) = text.parse::<SocketAddr>() else {
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             format!("{} isn't an IP address with a port", quoted(text)),
             help,
         ));
@@ -127,7 +134,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
     let ip = address.ip().to_canonical();
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     if ip.is_multicast() || broadcast {
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             format!("nothing can connect to {ip}: it is a multicast or broadcast address"),
             help,
         ));
@@ -136,25 +143,25 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, Wrong> {
 }
 
 /// A network whose address has bits beyond its prefix is an error: 10.1.2.3/8 would mean all of 10.0.0.0/8.
-pub fn network(text: &str) -> Result<IpNet, Wrong> {
+pub fn network(text: &str) -> Result<IpNet, ValueError> {
     let help = "write a network such as 10.0.0.0/8 or \"fd00::/8\", or one address";
     let network = text
         .parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let Ok(network) = network else {
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             format!("{} isn't a network", quoted(text)),
             help,
         ));
     };
     if matches!(network.addr(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             format!("{} is IPv4 in the form of IPv6", quoted(text)),
             "write the IPv4 network alone, such as 10.0.0.0/8",
         ));
     }
     if network.trunc() != network {
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             format!(
                 "{} has bits beyond its /{}",
                 quoted(text),
@@ -170,9 +177,9 @@ pub fn network(text: &str) -> Result<IpNet, Wrong> {
     Ok(network)
 }
 
-pub fn file_name(text: &str) -> Result<PathBuf, Wrong> {
+pub fn file_name(text: &str) -> Result<PathBuf, ValueError> {
     if text.is_empty() || text.contains('\0') {
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             "an empty file name",
             "write the name of a file, such as /etc/portcullis/tls/tls.crt",
         ));
@@ -180,31 +187,31 @@ pub fn file_name(text: &str) -> Result<PathBuf, Wrong> {
     Ok(PathBuf::from(text))
 }
 
-pub fn greeting(text: &str) -> Result<String, Wrong> {
+pub fn greeting(text: &str) -> Result<String, ValueError> {
     let fault = if text.is_empty() {
         "an empty greeting"
     } else if text.contains(char::is_control) {
         "a greeting of more than one line, or with control characters"
-    } else if text.len() > LONGEST_GREETING {
+    } else if text.len() > MAX_GREETING {
         "a greeting of more than 400 bytes"
     } else {
         return Ok(text.to_owned());
     };
-    Err(Wrong::new(
+    Err(ValueError::new(
         fault,
         "write one line, such as \"Authorised use only.\"",
     ))
 }
 
 /// Colons between the bytes and upper case are as OpenSSL prints them.
-pub fn fingerprint(text: &str) -> Result<[u8; 32], Wrong> {
+pub fn fingerprint(text: &str) -> Result<[u8; 32], ValueError> {
     let help = "write \"sha256:\" and 64 hexadecimal digits; \
                 `openssl x509 -in FILE -noout -fingerprint -sha256` prints them";
     let Some((algorithm, digits)) = text.split_once(':') else {
-        return Err(Wrong::new("a fingerprint without its algorithm", help));
+        return Err(ValueError::new("a fingerprint without its algorithm", help));
     };
     if !algorithm.eq_ignore_ascii_case("sha256") {
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             format!(
                 "{} isn't a fingerprint algorithm known here",
                 quoted(algorithm)
@@ -225,28 +232,21 @@ pub fn fingerprint(text: &str) -> Result<[u8; 32], Wrong> {
                 .and_then(|digit| u8::try_from(digit).ok())
         };
         let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(Wrong::new("this isn't a SHA-256 in hexadecimal", help));
+            return Err(ValueError::new("this isn't a SHA-256 in hexadecimal", help));
         };
         *byte = high << 4 | low;
     }
     if !digits.as_str().is_empty() {
-        return Err(Wrong::new("this is longer than a SHA-256", help));
+        return Err(ValueError::new("this is longer than a SHA-256", help));
     }
     Ok(bytes)
 }
-
-/// The longest duration: more is a typing error, and it is far below the overflow of a clock.
-const LONGEST_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The longest greeting, in bytes: with its code it fits into what clients read at once (RFC 959 has lines of 512).
-const LONGEST_GREETING: usize = 400;
-/// The highest count: more sessions than ports, descriptors or memory allow.
-const HIGHEST_COUNT: usize = 10_000_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ok<T>(read: Result<T, Wrong>) -> Option<T> {
+    fn ok<T>(read: Result<T, ValueError>) -> Option<T> {
         read.ok()
     }
 
@@ -254,7 +254,7 @@ mod tests {
     fn durations_have_a_unit_and_an_end() {
         assert_eq!(ok(duration("500ms")), Some(Duration::from_millis(500)));
         assert_eq!(ok(duration("5m")), Some(Duration::from_secs(300)));
-        assert_eq!(ok(duration("720h")), Some(LONGEST_DURATION));
+        assert_eq!(ok(duration("720h")), Some(MAX_DURATION));
         for bad in [
             "",
             "5",

@@ -1,8 +1,10 @@
 //! The cost of guessing for the guesser and for other clients, and the bound on memory.
 
-use super::*;
-use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+
+use super::*;
 
 mod pending;
 

@@ -57,7 +57,7 @@ pub struct RelayEnd {
 
 /// Copies from `source` to `sink` until the source ends; then every byte is with the sink's kernel. Nothing is closed.
 ///
-/// `patience` bounds each step on either side, and `moved` counts the bytes as they go.
+/// `step_timeout` bounds each step on either side, and `moved` counts the bytes as they go.
 ///
 /// # Errors
 /// If either side fails or stalls.

@@ -16,7 +16,13 @@ use super::tls_source::TlsSource;
 use crate::net::options;
 use crate::net::stream::Stream;
 
-/// A data connection that the bytes come from.
+/// Enough for a listing or a small file.
+const FIRST_PIECE: usize = 16 * 1024;
+
+/// Four TLS records. More saves system calls, but then the bytes are out of the CPU's cache when they are used again.
+const LARGEST_PIECE: usize = 64 * 1024;
+
+/// The source of a transfer's bytes.
 #[derive(Debug)]
 pub enum Source {
     /// Without TLS.
@@ -24,7 +30,7 @@ pub enum Source {
     /// With TLS, and a client at the other end: an upload.
     FromClient(Box<TlsSource<UnbufferedServerConnection>>),
     /// The same, of a client whose handshake was done before the direction of the transfer was known.
-    FromEarlyClient(Box<EarlySource>),
+    FromBufferedClient(Box<BufferedSource>),
     /// With TLS, and a backend at the other end: a download or a listing.
     FromBackend(Box<TlsSource<UnbufferedClientConnection>>),
 }
@@ -92,20 +98,20 @@ impl Source {
     }
 
     /// Over a connection whose handshake is done, that could as well have become a sink.
-    pub fn early(stream: Stream) -> Self {
-        Self::FromEarlyClient(Box::new(EarlySource {
+    pub fn buffered(stream: Stream) -> Self {
+        Self::FromBufferedClient(Box::new(BufferedSource {
             stream,
             buffer: vec![0; FIRST_PIECE],
             filled: 0,
         }))
     }
 
-    /// How the TLS session came about.
+    /// Whether the TLS handshake was full or a resumption.
     pub fn handshake_kind(&self) -> Option<HandshakeKind> {
         match self {
             Self::Plain(_) => None,
             Self::FromClient(source) => source.handshake_kind(),
-            Self::FromEarlyClient(source) => source.stream.handshake_kind(),
+            Self::FromBufferedClient(source) => source.stream.handshake_kind(),
             Self::FromBackend(source) => source.handshake_kind(),
         }
     }
@@ -118,7 +124,7 @@ impl Source {
         match self {
             Self::Plain(source) => source.poll_fill(context),
             Self::FromClient(source) => source.poll_fill(context),
-            Self::FromEarlyClient(source) => source.poll_fill(context),
+            Self::FromBufferedClient(source) => source.poll_fill(context),
             Self::FromBackend(source) => source.poll_fill(context),
         }
     }
@@ -128,17 +134,17 @@ impl Source {
         match self {
             Self::Plain(source) => source.buffer(),
             Self::FromClient(source) => source.buffer(),
-            Self::FromEarlyClient(source) => &source.buffer[..source.filled],
+            Self::FromBufferedClient(source) => &source.buffer[..source.filled],
             Self::FromBackend(source) => source.buffer(),
         }
     }
 
-    /// All of [`Source::bytes`] has been taken.
+    /// All of [`Source::buffer`] has been taken.
     pub(super) fn consume(&mut self) {
         match self {
             Self::Plain(source) => source.filled = 0,
             Self::FromClient(source) => source.consume(),
-            Self::FromEarlyClient(source) => source.filled = 0,
+            Self::FromBufferedClient(source) => source.filled = 0,
             Self::FromBackend(source) => source.consume(),
         }
     }
@@ -148,7 +154,7 @@ impl Source {
         match self {
             Self::Plain(source) => &source.socket,
             Self::FromClient(source) => source.socket(),
-            Self::FromEarlyClient(source) => source.stream.socket(),
+            Self::FromBufferedClient(source) => source.stream.socket(),
             Self::FromBackend(source) => source.socket(),
         }
     }
@@ -161,7 +167,7 @@ impl Source {
         match self {
             Self::Plain(source) => options::finish(&source.socket),
             Self::FromClient(source) => source.finish().await,
-            Self::FromEarlyClient(source) => source.stream.finish().await,
+            Self::FromBufferedClient(source) => source.stream.finish().await,
             Self::FromBackend(source) => source.finish().await,
         }
     }
@@ -186,8 +192,8 @@ impl PlainSource {
 
     /// Reads more behind the buffered bytes; false at the end, or if the buffer is full.
     pub(super) fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let room = &mut self.buffer[self.filled..];
-        let count = ready!(poll_read(&mut self.socket, context, room))?;
+        let spare = &mut self.buffer[self.filled..];
+        let count = ready!(poll_read(&mut self.socket, context, spare))?;
         self.filled += count;
         Poll::Ready(Ok(count > 0))
     }
@@ -209,14 +215,14 @@ impl PlainSource {
 
 /// A source under TLS that reads through rustls' own buffers: slower, and rare.
 #[derive(Debug)]
-pub struct EarlySource {
+pub struct BufferedSource {
     stream: Stream,
     buffer: Vec<u8>,
     /// How many bytes there are in it.
     filled: usize,
 }
 
-impl EarlySource {
+impl BufferedSource {
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Fill>> {
         if self.filled > 0 {
             return Poll::Ready(Ok(Fill::Bytes));
@@ -245,9 +251,3 @@ pub(super) fn poll_read(
     ready!(Pin::new(socket).poll_read(context, &mut into))?;
     Poll::Ready(Ok(into.filled().len()))
 }
-
-/// Enough for a listing or a small file.
-const FIRST_PIECE: usize = 16 * 1024;
-
-/// Four TLS records. More saves system calls, but then the bytes are out of the CPU's cache when they are used again.
-const LARGEST_PIECE: usize = 64 * 1024;

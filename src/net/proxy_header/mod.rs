@@ -19,7 +19,10 @@ use tokio::net::TcpStream;
 use super::deadline::timeout;
 use crate::config::is_in_any;
 use crate::observe::metrics::ProxyHeaderFault;
-use parse::{Header, LONGEST, Parsed};
+use parse::{Header, MAX_LEN, Parsed};
+
+/// How long a header may take. A balancer sends it with its first segment, which may get lost twice on the way.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the client of a connection is unknown.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +39,7 @@ pub enum ProxyHeaderError {
     /// The header took too long.
     #[error("no complete PROXY header after {0:?}")]
     TimedOut(Duration),
-    /// Something else came.
+    /// Another protocol, or a malformed header.
     #[error(transparent)]
     Malformed(#[from] BadHeader),
 }
@@ -62,7 +65,7 @@ pub fn is_trusted(peer: SocketAddr, trusted: &[IpNet]) -> bool {
 /// the connection itself.
 ///
 /// # Errors
-/// If the peer isn't trusted, or its header doesn't come whole within [`PATIENCE`].
+/// If the peer isn't trusted, or its header doesn't come whole within [`HEADER_TIMEOUT`].
 pub async fn read(
     stream: &mut TcpStream,
     trusted: &[IpNet],
@@ -73,9 +76,9 @@ pub async fn read(
     if !is_trusted(peer, trusted) {
         return Err(ProxyHeaderError::Untrusted);
     }
-    let header = timeout(PATIENCE, header(stream))
+    let header = timeout(HEADER_TIMEOUT, header(stream))
         .await
-        .map_err(|_| ProxyHeaderError::TimedOut(PATIENCE))??;
+        .map_err(|_| ProxyHeaderError::TimedOut(HEADER_TIMEOUT))??;
     Ok(match header {
         Header::Proxied(addresses) => addresses,
         Header::Local => ProxiedAddresses {
@@ -87,7 +90,7 @@ pub async fn read(
 
 /// Takes the header's bytes off the socket, and no other.
 async fn header(stream: &mut TcpStream) -> Result<Header, ProxyHeaderError> {
-    let mut bytes = vec![0; LONGEST];
+    let mut bytes = vec![0; MAX_LEN];
     let mut taken = 0;
     loop {
         // Peeked first: only the bytes themselves show where the header ends.
@@ -116,6 +119,3 @@ async fn header(stream: &mut TcpStream) -> Result<Header, ProxyHeaderError> {
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
-
-/// How long a header may take. A balancer sends it with its first segment, which may get lost twice on the way.
-pub const PATIENCE: Duration = Duration::from_secs(3);

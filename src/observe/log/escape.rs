@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// Bytes of one value that [`shown`] shows.
+/// Bytes of one value that [`escape`] shows.
 const MAX_ESCAPED_BYTES: usize = 256;
 
 /// Bytes from outside as text that is safe in a log line, an error message or a terminal.
@@ -11,7 +11,7 @@ const MAX_ESCAPED_BYTES: usize = 256;
 /// byte by byte, and so does a backslash before an x, so that escapes can't be confused with text. Only the first 256
 /// bytes are shown; `…` follows, and with it the text is longer than any that is shown whole.
 ///
-/// It is for a field that is text, `user = shown(name)`: each format puts quotes around those and escapes the quotes
+/// It is for a field that is text, `user = escape(name)`: each format puts quotes around those and escapes the quotes
 /// within, so that a field can't be forged. `%` and `{}` don't.
 pub fn escape(bytes: &[u8]) -> String {
     let whole = bytes.len() <= MAX_ESCAPED_BYTES;
@@ -55,7 +55,7 @@ fn push_escaped(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// The bytes that a text by [`shown`] stands for.
+/// The bytes that a text by [`escape`] stands for.
 #[cfg(test)]
 pub(super) fn read_back(shown: &str) -> Vec<u8> {
     let mut pieces = shown.split("\\x");

@@ -70,7 +70,7 @@ fn check(directive: &str) -> Result<(), FilterError> {
         let word = level.to_owned();
         return Err(FilterError::NoLevel { word });
     }
-    // What comes behind a bracket is a span, and its fields may hold anything.
+    // Behind a bracket follows a span, whose fields may hold anything.
     let target = target.split('[').next().unwrap_or_default();
     if target.split("::").any(|name| name.contains(':')) {
         let target = target.to_owned();

@@ -1,8 +1,8 @@
-//! Log lines: where they go and what they look like, and how to show what came from outside.
+//! Log lines: destination and format, and escaping of input.
 //!
 //! Lines go to stderr through a queue (`sink`), so that a session never blocks on a pipe that is not read.
 //!
-//! Bytes from clients and backends are written by [`shown`] only, so that no one can forge a line or colour a terminal.
+//! Bytes from clients and backends are written by [`escape`] only, so that no one can forge a line or colour a terminal.
 
 use std::io::{self, IsTerminal};
 
@@ -75,7 +75,7 @@ where
         .log_internal_errors(false)
         .with_writer(writer);
     match format {
-        // Where in the program a line comes from says nothing to an operator.
+        // The module of a line is of no use to an operator.
         LogFormat::Human => Box::new(base.with_ansi(colours).with_target(false).finish()),
         LogFormat::Json => Box::new(
             base.json()

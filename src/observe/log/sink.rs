@@ -12,6 +12,12 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
+/// Lines that wait for stderr before further ones are dropped.
+const QUEUED_LINES: usize = 4096;
+
+/// How long the end of the program waits for stderr to take the last lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What the writing thread gets.
 enum LogMessage {
     Line(Vec<u8>),
@@ -91,11 +97,11 @@ impl Drop for LogGuard {
     fn drop(&mut self) {
         let (done, flushed) = sync_channel(1);
         let mut message = LogMessage::Flush(done);
-        let step = FLUSH_PATIENCE / 20;
+        let step = FLUSH_TIMEOUT / 20;
         for _ in 0..20 {
             match self.0.try_send(message) {
                 Ok(()) => {
-                    let _ = flushed.recv_timeout(FLUSH_PATIENCE);
+                    let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
                     return;
                 }
                 Err(TrySendError::Full(unsent)) => message = unsent,
@@ -105,12 +111,6 @@ impl Drop for LogGuard {
         }
     }
 }
-
-/// Lines that wait for stderr before further ones are dropped.
-const QUEUED_LINES: usize = 4096;
-
-/// How long the end of the program waits for stderr to take the last lines.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

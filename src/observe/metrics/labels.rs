@@ -43,7 +43,7 @@ label! {
     ProxyHeaderFault {
         /// The peer is not one that is trusted to send headers.
         Untrusted = "untrusted",
-        /// No whole header came in time.
+        /// No complete header arrived in time.
         Missing = "missing",
         /// The received bytes are not a header.
         Malformed = "malformed",
@@ -65,7 +65,7 @@ label! {
         BackendUnavailable = "backend_unavailable",
         /// `timeouts.login` ran out.
         TimedOut = "timed_out",
-        /// The client had failed too often before; no password went to a backend.
+        /// The client had failed too often before; no password was sent to a backend.
         Blocked = "blocked",
         /// `limits.sessions_per_site` is reached; no backend was asked.
         SiteFull = "site_full",
@@ -135,7 +135,7 @@ label! {
 }
 
 label! {
-    /// How far a connection to a backend came before it failed.
+    /// How far connecting to a backend got before it failed.
     DialStage {
         /// Looking up the backend's name.
         Dns = "dns",

@@ -149,12 +149,12 @@ impl Metrics {
             .inc_by(bytes);
     }
 
-    /// A backend is ready for USER, `took` after dialling it.
-    pub fn backend_dialled(&self, site: &str, took: Duration) {
+    /// A backend is ready for USER, `elapsed` after dialling it.
+    pub fn backend_dialled(&self, site: &str, elapsed: Duration) {
         self.table
             .backend_dial
             .with_label_values(&[self.site_label(site)])
-            .observe(took.as_secs_f64());
+            .observe(elapsed.as_secs_f64());
     }
 
     /// A backend couldn't be made ready for USER.

@@ -38,6 +38,9 @@ use crate::tls::{Account, ClientCache, TicketOwner};
 
 use client::ClientLeases;
 
+/// Of how many clients without leases is remembered which ports they used last, some 5 KiB each where there are 64 ports.
+const REMEMBERED_CLIENTS: usize = 1024;
+
 /// A lease's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseId(pub u64);
@@ -53,8 +56,8 @@ pub enum Identity {
     Address,
     /// Perhaps by its TLS session, but the client has yet to show that it resumes.
     Unproven(ClientCache),
-    /// By its TLS session, which the client has resumed so far. Where no other lease is at the port nor expected there, it may
-    /// be alone instead: Ruby's Net::FTP and rclone resume some of their connections.
+    /// By its TLS session, which the client has resumed so far. Where no other lease is at the port nor expected there,
+    /// it may be alone instead: Ruby's Net::FTP and rclone resume some of their connections.
     Resuming(ClientCache),
     /// By its TLS session, which the client has to resume.
     Named(ClientCache),
@@ -98,9 +101,9 @@ pub enum Attribution {
 /// Why a lease's connection is ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ambiguity {
-    /// Another connection of the address came to the port.
+    /// Another connection of the address arrived at the port.
     AnotherConnection,
-    /// A connection of a lease that has ended may still come to the port.
+    /// A connection of a lease that has ended may still arrive at the port.
     LateConnection,
     /// None: the client began no transfer, and another one waited for the port.
     Withdrawn,
@@ -118,7 +121,7 @@ pub enum Effect {
         /// Whether it only takes a connection that names its session.
         named: bool,
     },
-    /// Read the connection's ClientHello, then call [`LeaseTable::result`].
+    /// Read the connection's ClientHello, then call [`LeaseTable::on_sniffed`].
     Sniff(ConnectionId),
     /// The number of connections that may be the lease's own, and are not identified yet, has changed.
     Undecided(LeaseId, UndecidedConnections),
@@ -215,7 +218,7 @@ impl LeaseTable {
         })
     }
 
-    /// A connection of `address` came to `port`.
+    /// A connection of `address` arrived at `port`.
     pub fn on_connection(
         &mut self,
         connection: ConnectionId,
@@ -231,7 +234,7 @@ impl LeaseTable {
         })
     }
 
-    /// The result of the [`Effect::Hear`] for this connection.
+    /// The result of the [`Effect::Sniff`] for this connection.
     pub fn on_sniffed(
         &mut self,
         connection: ConnectionId,
@@ -300,7 +303,7 @@ impl LeaseTable {
         effects
     }
 
-    /// The moment of an [`Effect::WakeAt`] has come.
+    /// The time of an [`Effect::WakeAt`].
     pub fn wake(&mut self, address: IpAddr, now: Instant) -> Vec<Effect> {
         self.change(address, now, |client, _| client.wake())
     }
@@ -358,6 +361,3 @@ impl LeaseTable {
         }
     }
 }
-
-/// Of how many clients without leases is remembered which ports they used last, some 5 KiB each where there are 64 ports.
-const REMEMBERED_CLIENTS: usize = 1024;

@@ -1,8 +1,9 @@
 //! Rules of the lease table, one by one. Every order of everything is in `tests/leases`.
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::base::SiteId;
-use std::net::Ipv4Addr;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const DELAY: Duration = Duration::from_secs(2);

@@ -19,9 +19,9 @@ use crate::route::Route;
 pub enum Action {
     /// Send this reply to the client.
     Reply(Bytes),
-    /// Answer AUTH and do the TLS handshake with the client; then comes `Event::Secured`.
+    /// Answer AUTH and do the TLS handshake with the client; `Event::Secured` follows.
     StartTls,
-    /// Connect to the site's backend; then comes `Event::Dialled`, or `Event::Blocked` from the guard, or
+    /// Connect to the site's backend; followed by `Event::Dialled`, or `Event::Blocked` from the guard, or
     /// `Event::SiteFull`.
     Dial(Route),
     /// This USER or HOST has been taken up; it may lead nowhere.
@@ -36,18 +36,18 @@ pub enum Action {
     Send(Bytes),
     /// Close the backend's control connection.
     HangUp,
-    /// Listen for a data connection from the backend; then comes `Event::Listening`.
+    /// Listen for a data connection from the backend; `Event::Listening` follows.
     ListenForBackend,
-    /// Connect to the backend's data port and make one for the client; then comes `Event::Prepared`.
+    /// Connect to the backend's data port and make one for the client; `Event::Prepared` follows.
     PrepareData {
-        /// How the backend's data connection comes to be.
+        /// How the backend's data connection is established.
         backend: BackendData,
-        /// How the client's data connection comes to be.
+        /// How the client's data connection is established.
         client: ClientData,
         /// Whether it is to be under TLS, as things stand.
         protection: Protection,
     },
-    /// Bring the prepared data connections to life; then come `Event::Data`s.
+    /// Open the prepared data connections; `Event::Data`s follow.
     OpenData {
         /// Which way the bytes go.
         direction: Direction,
@@ -56,7 +56,7 @@ pub enum Action {
     },
     /// After `DataEvent::BackendNotReached`: take this for the backend's data connection.
     RedialBackend(BackendData),
-    /// The transfer command is out: do the handshakes and let the bytes flow.
+    /// The transfer command has been sent: do the handshakes and move the bytes.
     CommandSent,
     /// The backend has begun the transfer: all deadlines start now.
     TransferStarted,
@@ -72,7 +72,7 @@ pub enum Action {
     Close(Ending),
 }
 
-/// How the backend's data connection comes to be.
+/// How the backend's data connection is established.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendData {
     /// We connect to the port that it has announced, at its control connection's address.
@@ -81,7 +81,7 @@ pub enum BackendData {
     Active,
 }
 
-/// How the client's data connection comes to be.
+/// How the client's data connection is established.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientData {
     /// The client connects to us.
@@ -108,7 +108,7 @@ pub enum Record {
     Transfer {
         /// The command that began it.
         command: Command,
-        /// Which way its bytes went.
+        /// The direction of its bytes.
         direction: Direction,
         /// How it ended.
         outcome: Outcome,

@@ -11,6 +11,13 @@ use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::reply::{Class, Reply};
 
+/// How many lines that are no commands a session may send.
+pub(super) const MAX_BAD_LINES: u32 = 20;
+
+/// How many 1yz may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep
+/// a session busy without end.
+pub(super) const MAX_PRELIMINARIES: u32 = 16;
+
 /// What outlives each single state.
 #[derive(Debug)]
 pub(super) struct Context {
@@ -25,7 +32,7 @@ pub(super) struct Context {
     pub login_clock: LoginClock,
     /// See [`Clock`](super::Clock).
     pub restarts: u64,
-    /// How many 1yz have come since the last other reply.
+    /// How many 1yz have followed each other.
     preliminaries: u32,
     pub echo: Echo,
     pub queue: Queue,
@@ -34,7 +41,7 @@ pub(super) struct Context {
     pub client: ClientPresence,
     /// The process is to end, and so is the session, as soon as nothing runs.
     pub draining: bool,
-    /// What came of the events so far, and hasn't been taken.
+    /// The actions that result from the events so far, and have not been taken.
     pub actions: VecDeque<Action>,
 }
 
@@ -100,7 +107,7 @@ impl Context {
     /// Sends the backend a line, for whose reply the time runs on.
     pub fn send(&mut self, line: &[u8]) {
         self.echo.nothing_more_expected();
-        // Commands are free of line endings by construction, and so are user names, which come out of one.
+        // Commands are free of line endings by construction, and so are user names, which are parts of one.
         self.push(Action::Send([line, b"\r\n"].concat().into()));
     }
 
@@ -153,10 +160,3 @@ impl Context {
         state
     }
 }
-
-/// How many lines that are no commands a session may send.
-pub(super) const MAX_BAD_LINES: u32 = 20;
-
-/// How many 1yz may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep
-/// a session busy without end.
-pub(super) const MAX_PRELIMINARIES: u32 = 16;

@@ -2,7 +2,7 @@
 //!
 //! The backend is asked at the moment the client asks, so that it gets commands in the client's order (RFC 3659 §5.3:
 //! REST has to be last before RETR), and by the client's method, so that what works directly works. If it refuses, the
-//! next method is tried, see `ways`; whether its port can be reached shows only later, see `transfer::opening`.
+//! next method is tried, see `port_methods`; whether its port can be reached shows only later, see `transfer::opening`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -38,7 +38,7 @@ pub(super) enum PortRequest {
 pub(super) struct PortDialogue {
     request: PortRequest,
     /// How the backend was asked last.
-    asked: PortMethod,
+    last_method: PortMethod,
     /// How it was asked so far.
     tried: PortMethods,
     /// What it refused, and not for the moment.
@@ -156,27 +156,27 @@ impl PortRequest {
 impl PortDialogue {
     /// Asks the backend in the first way that there is, if there is one.
     fn begin(request: PortRequest, ports: BackendPorts, cx: &mut Context) -> Option<Self> {
-        let nothing_asked = Self {
+        let initial = Self {
             request,
-            asked: request.method(),
+            last_method: request.method(),
             tried: PortMethods::NONE,
             refused: PortMethods::NONE,
             unreached: PortMethods::NONE,
         };
-        nothing_asked.ask_next(ports, cx)
+        initial.ask_next(ports, cx)
     }
 
     /// Asks the backend in the next way that there is, if there is one.
     pub fn ask_next(self, ports: BackendPorts, cx: &mut Context) -> Option<Self> {
-        let asked = self.next_method(ports)?;
-        match asked {
+        let last_method = self.next_method(ports)?;
+        match last_method {
             PortMethod::Epsv => cx.send(b"EPSV"),
             PortMethod::Pasv => cx.send(b"PASV"),
             PortMethod::Active => cx.push(Action::ListenForBackend),
         }
         Some(Self {
-            asked,
-            tried: self.tried.and(asked),
+            last_method,
+            tried: self.tried.and(last_method),
             ..self
         })
     }
@@ -187,7 +187,7 @@ impl PortDialogue {
 
     /// The port that the backend has named can't be reached.
     pub fn mark_unreached(&mut self) {
-        self.unreached = self.unreached.and(self.asked);
+        self.unreached = self.unreached.and(self.last_method);
     }
 
     /// What is to be avoided from now on, now that another way is known to be good.
@@ -195,9 +195,9 @@ impl PortDialogue {
         self.refused.and_all(self.unreached)
     }
 
-    /// Where the backend's data connection comes from, as its reply has it; `None` if there is none in this way.
+    /// The endpoint of the backend's data connection, by its reply; `None` if this method gets none.
     pub fn granted_by(&mut self, reply: &Reply) -> Option<BackendData> {
-        let granted = match self.asked {
+        let granted = match self.last_method {
             PortMethod::Active => {
                 (reply.class() == Class::Completion).then_some(BackendData::Active)
             }
@@ -207,7 +207,7 @@ impl PortDialogue {
         };
         // "Try again later" says nothing of what the server can do.
         if granted.is_none() && reply.class() != Class::TransientFailure {
-            self.refused = self.refused.and(self.asked);
+            self.refused = self.refused.and(self.last_method);
         }
         granted
     }
@@ -215,7 +215,7 @@ impl PortDialogue {
     /// The state of a session whose backend was asked by this method.
     fn wait_for_backend(self, login: Box<LoggedIn>) -> State {
         let dialogue = self;
-        match self.asked {
+        match self.last_method {
             PortMethod::Active => State::Listening(Listening { login, dialogue }),
             PortMethod::Epsv | PortMethod::Pasv => {
                 State::BackendPort(BackendPort { login, dialogue })
@@ -302,7 +302,8 @@ impl BackendPort {
         if let Some(next @ (PortMethod::Epsv | PortMethod::Pasv)) = dialogue.next_method(ports)
             && !ports.avoid.has(next)
         {
-            self.login.avoid(dialogue.refused.and(dialogue.asked), cx);
+            self.login
+                .avoid(dialogue.refused.and(dialogue.last_method), cx);
         }
         self
     }

@@ -10,6 +10,9 @@ use super::ready::{LoggedIn, Ready};
 use super::{ProtocolError, State};
 use crate::ftp::reply::{Class, Reply};
 
+/// How often a reply may be repeated.
+const MAX_ECHOES: u32 = 3;
+
 /// What is known of a server's second replies.
 #[derive(Debug, Default)]
 pub(super) struct Echo {
@@ -25,7 +28,7 @@ enum Repetition {
     Twice,
 }
 
-/// What came behind a transfer's 2xx before its data connections had ended.
+/// What followed a transfer's 2xx before its data connections had ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Surplus {
     #[default]
@@ -45,7 +48,7 @@ pub(super) struct Fenced {
 }
 
 impl Echo {
-    /// Something has been sent: what comes now may be its answer.
+    /// Something has been sent: the next reply may answer it.
     pub fn nothing_more_expected(&mut self) {
         self.last = None;
     }
@@ -105,6 +108,3 @@ impl Fenced {
         State::Fenced(self)
     }
 }
-
-/// How often a reply may come again.
-const MAX_ECHOES: u32 = 3;

@@ -1,4 +1,4 @@
-//! How a session ends, and why: its client goes, or the process ends.
+//! How a session ends, and why: the client disconnects, or the process ends.
 
 use super::context::{ClientPresence, Context};
 use super::transfer::{AbortedBy, Outcome};

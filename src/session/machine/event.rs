@@ -24,15 +24,16 @@ pub enum Event {
         /// The server name that the client sent, if it is a host name.
         sni: Option<HostName>,
     },
-    /// The backend connection that `Action::Dial` asked for is ready for USER, or there is none.
+    /// The backend connection that `Action::Dial` requested is ready for USER, or could not be made.
     Dialled(Option<Dialled>),
-    /// The guard lets the client try no further: what `Action::Dial`, `Action::Guess` or `Action::Penalise` came upon.
+    /// The guard lets the client try no further: what `Action::Dial`, `Action::Authenticate` or `Action::Penalise` came
+    /// upon.
     Blocked,
     /// The site of `Action::Dial` has as many sessions as it may.
     SiteFull,
     /// The backend sent a reply.
     Reply(Reply),
-    /// The backend's control connection ended, or what came was no reply.
+    /// The backend's control connection ended, or sent something that is not a reply.
     BackendGone,
     /// Where the driver listens for the backend, as `Action::ListenForBackend` asked; `None` if it can't.
     Listening(Option<SocketAddr>),
@@ -51,7 +52,8 @@ pub enum Event {
 /// What the data connections of a transfer have to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataEvent {
-    /// The backend's data connection is open, or will come from it: the command may go out, but for an upload's.
+    /// The backend's data connection is open, or the backend will open it: the command may be sent, except for an
+    /// upload's.
     BackendOpen,
     /// The backend's data port can't be reached. `Action::RedialBackend` leads to another one.
     BackendNotReached,
@@ -63,12 +65,12 @@ pub enum DataEvent {
         /// False for a plain FIN from a client.
         proven: bool,
     },
-    /// After `Action::ProceedData`: the sink, a backend in clear text, was sent the end of the file, and has yet to
+    /// After `Action::FinishSink`: the sink, a backend in clear text, was sent the end of the file, and has yet to
     /// close its side.
     Ended,
-    /// After `Action::ProceedData`: the sink's leg was ended in order.
+    /// After `Action::FinishSink`: the sink's leg was ended in order.
     Finished,
-    /// It went wrong. Both legs stay as they are until `Action::DropData` resets them.
+    /// A failure. Both legs stay as they are until `Action::DropData` resets them.
     Failed(DataFailure),
 }
 

@@ -66,7 +66,7 @@ enum LoginStep {
     /// Logged in; the backend is to answer PBSZ or PROT before the client gets the reply to its login.
     Protecting {
         welcome: Reply,
-        asked: ProtectionCommand,
+        command: ProtectionCommand,
     },
     /// Logged in; the backend is sent the rest before the client gets the reply to its login.
     AfterLogin { welcome: Reply, rest: Replay },
@@ -191,7 +191,7 @@ impl Login {
             Verb::User => return self.on_user(command, cx),
             Verb::Auth => return security::on_auth(State::Login(self), command.argument(), cx),
             Verb::Quit => return cx.close_with_reply(answer::GOODBYE, Ending::Quit),
-            // The backend judges them, when the guard lets them through.
+            // The backend checks them, when the guard allows it.
             Verb::Pass | Verb::Acct => {
                 cx.restart_clock();
                 cx.push(Action::Authenticate(command));
@@ -278,7 +278,7 @@ impl Login {
                 self.step = step;
                 State::Login(self).drop_backend(ProtocolError::ProtectionRefused, cx)
             }
-            LoginStep::Protecting { welcome, asked } => match asked {
+            LoginStep::Protecting { welcome, command } => match command {
                 ProtectionCommand::Pbsz => self.protect(welcome, ProtectionCommand::Prot, cx),
                 ProtectionCommand::Prot => {
                     self.protection = BackendProtection::Settled;
@@ -314,18 +314,18 @@ impl Login {
         State::Login(self)
     }
 
-    /// Says PBSZ 0 or PROT P to a backend that takes them only behind a login: no data goes to it in clear text.
+    /// Sends PBSZ 0 or PROT P to a backend that accepts them only after the login: no data is sent to it in clear text.
     fn protect(
         mut self: Box<Self>,
         welcome: Reply,
-        asked: ProtectionCommand,
+        command: ProtectionCommand,
         cx: &mut Context,
     ) -> State {
-        cx.request(match asked {
+        cx.request(match command {
             ProtectionCommand::Pbsz => b"PBSZ 0",
             ProtectionCommand::Prot => b"PROT P",
         });
-        self.step = LoginStep::Protecting { welcome, asked };
+        self.step = LoginStep::Protecting { welcome, command };
         State::Login(self)
     }
 

@@ -18,7 +18,7 @@
 //!
 //! `state` has them all, and which events each one takes; it hands an event to the state's own handler, which consumes the
 //! state and returns the next one. `pre_login` and `login` hold the first three, `ready` the commands after login,
-//! `data_port` those for data ports, which `ways` has the order of, `transfer` the one transfer that may run and its
+//! `data_port` those for data ports, whose methods `port_methods` orders, `transfer` the one transfer that may run and its
 //! verdict, `rest` the offset of the next one, `echo` what a server says twice. What is apart from these states is in
 //! `context`: TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what
 //! waits for a transfer's end.
@@ -167,7 +167,7 @@ impl Machine {
         }
     }
 
-    /// How far the session has come.
+    /// The stage of the session.
     pub fn stage(&self) -> Stage {
         self.state.stage()
     }

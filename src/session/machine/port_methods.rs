@@ -19,7 +19,7 @@ pub(super) struct BackendPorts {
 impl BackendPorts {
     /// The next method to try, where the client has asked by `as_client` and these have been `tried` without success.
     ///
-    /// What is to be avoided comes last: the server may have been mended.
+    /// Avoided methods are tried last: the server may have been repaired.
     pub fn next(self, as_client: PortMethod, tried: PortMethods) -> Option<PortMethod> {
         let (first, second) = match as_client {
             PortMethod::Pasv => (PortMethod::Pasv, PortMethod::Epsv),

@@ -1,6 +1,6 @@
 //! Why a session drops its backend, and at which stage: for the log.
 
-/// How far a session with a backend has come.
+/// The stage of a session with a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Not logged in yet.

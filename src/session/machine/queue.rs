@@ -5,6 +5,12 @@ use std::collections::VecDeque;
 use super::BadLine;
 use crate::ftp::command::{Command, Verb};
 
+/// How many lines may wait for the end of a transfer; more stay in the network.
+const MAX_QUEUED: usize = 16;
+
+/// See [`Queue::has_room_while_judging`].
+const MAX_QUEUED_WHILE_JUDGING: usize = 64;
+
 /// Lines that wait, the oldest in front.
 #[derive(Debug, Default)]
 pub(super) struct Queue(VecDeque<QueuedLine>);
@@ -33,7 +39,7 @@ impl Queue {
         self.0.is_empty()
     }
 
-    /// Whether one more may come. Nothing does behind QUIT.
+    /// Whether the queue takes one more line. After QUIT it takes none.
     pub fn has_room(&self) -> bool {
         self.0.len() < MAX_QUEUED && !self.holds_quit()
     }
@@ -50,9 +56,3 @@ impl Queue {
         )
     }
 }
-
-/// How many lines may wait for the end of a transfer; more stay in the network.
-const MAX_QUEUED: usize = 16;
-
-/// See [`Queue::has_room_while_judging`].
-const MAX_QUEUED_WHILE_JUDGING: usize = 64;

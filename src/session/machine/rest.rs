@@ -43,7 +43,7 @@ impl RestOffset {
         range: Leftover::None,
     };
 
-    /// This goes to the backend.
+    /// This command is sent to the backend.
     pub fn track(&mut self, command: &Command) {
         match command.verb() {
             Verb::Rest => self.offset = pending_unless(command.argument().trim_ascii() == b"0"),

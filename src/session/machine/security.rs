@@ -133,7 +133,7 @@ pub(super) fn on_auth(state: State, argument: &[u8], cx: &mut Context) -> State 
         }
     };
     if !cx.queue.is_empty() {
-        // They came in clear text, behind AUTH, while a transfer ran: the same trap as in the driver's buffer.
+        // They came in clear text, behind AUTH, while a transfer ran: the same injection as in the driver's buffer.
         return cx.close_with_reply(answer::BYTES_BEHIND_AUTH, Ending::Abuse);
     }
     // Input in clear text may have been injected, so it is discarded (RFC 4217 §4), but for HOST, which RFC 7151 §3.2.2

@@ -44,7 +44,7 @@ pub(super) enum State {
     Discarding(Discarding),
     /// The backend is to answer a NOOP of ours, and may repeat itself before that.
     Fenced(Fenced),
-    /// A transfer's command has come.
+    /// A transfer is running.
     Transfer(Transfer),
     /// Over; the last action was [`Action::Close`].
     Closed,
@@ -61,7 +61,7 @@ impl State {
             (Event::Data(event), Self::Transfer(transfer)) => transfer.on_data(event, cx),
             (Event::Prepared(prepared), Self::ClientPort(state)) => state.on_prepared(prepared, cx),
             (Event::Listening(at), Self::Listening(state)) => state.on_listening(at, cx),
-            (Event::Listening(at), Self::Transfer(Transfer::Asking(state))) => {
+            (Event::Listening(at), Self::Transfer(Transfer::AskingAgain(state))) => {
                 state.on_listening(at, cx)
             }
             (Event::Dialled(dialled), Self::Dialling(state)) => state.on_dialled(dialled, cx),
@@ -171,7 +171,7 @@ impl State {
         cx.close(Ending::BackendClosed)
     }
 
-    /// The guard lets the client try no further.
+    /// The guard blocks the client.
     fn on_blocked(self, cx: &mut Context) -> Self {
         match &self {
             Self::NoBackend(_) => {}

@@ -4,6 +4,21 @@ use std::time::Duration;
 
 use crate::config::Timeouts;
 
+/// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another
+/// connection: lftp's ^C says ABOR and then closes its data connection as if the file were whole.
+const UPLOAD_GRACE: Duration = Duration::from_millis(50);
+
+/// How long a backend may take to close an upload's data connection after its 2xx. Servers close it before, since a close
+/// may be what fails; one that doesn't has said all the same that it has the file.
+const SINK_END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the rest of an upload under TLS may take after its client has ended its control connection: what it sent before
+/// that is in the network.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a backend may take to answer ABOR.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What the session waits for, which decides how long it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -36,9 +51,9 @@ pub enum Deadline {
     Login,
     /// When this time is over.
     After(Duration),
-    /// The same, and first all that has come from the client by then is delivered, however late that is.
+    /// The same, and first all input of the client up to then is delivered, however late that is.
     AfterInput(Duration),
-    /// As soon as all that has come from the client is delivered, and at the latest when this time is over.
+    /// As soon as all input of the client is delivered, and at the latest when this time is over.
     OnceInputIsDelivered(Duration),
     /// When this time is over since the transfer's last byte.
     AfterLastByte(Duration),
@@ -64,25 +79,10 @@ impl Wait {
             Self::FinalReply => Deadline::After(timeouts.final_reply),
             Self::UploadGrace => Deadline::AfterInput(UPLOAD_GRACE),
             Self::PendingInput => Deadline::OnceInputIsDelivered(UPLOAD_GRACE),
-            Self::SinkEnd => Deadline::After(SINK_END_PATIENCE),
-            Self::Orphan => Deadline::AfterLastByte(ORPHAN_PATIENCE),
-            Self::Abort => Deadline::After(ABORT_PATIENCE),
+            Self::SinkEnd => Deadline::After(SINK_END_TIMEOUT),
+            Self::Orphan => Deadline::AfterLastByte(ORPHAN_TIMEOUT),
+            Self::Abort => Deadline::After(ABORT_TIMEOUT),
             Self::Data => Deadline::Never,
         }
     }
 }
-
-/// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another
-/// connection: lftp's ^C says ABOR and then closes its data connection as if the file were whole.
-const UPLOAD_GRACE: Duration = Duration::from_millis(50);
-
-/// How long a backend may take to close an upload's data connection after its 2xx. Servers close it before, since a close
-/// may be what fails; one that doesn't has said all the same that it has the file.
-const SINK_END_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long the rest of an upload under TLS may take after its client has ended its control connection: what it sent before
-/// that is in the network.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long a backend may take to answer ABOR.
-const ABORT_PATIENCE: Duration = Duration::from_secs(10);

@@ -18,6 +18,12 @@ use crate::passive::DataConnection;
 use crate::session::machine::DataFailure;
 use crate::tls::client_hello::{self, ClientHello};
 
+/// Bytes that hold nearly every ClientHello.
+const USUAL_HELLO: usize = 4096;
+
+/// A connection that is not identified by then may be waiting for the 150.
+const SILENCE: Duration = Duration::from_millis(100);
+
 /// State of the client's connection to its passive port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientArrival {
@@ -57,9 +63,7 @@ impl ClientLeg {
         if let Self::Accepted(accepted) = self {
             // Without TLS there is no proof by which another connection could replace it.
             let accepted = accepted.take().ok_or(DataFailure::Internal)?;
-            let arrived = accepted
-                .into_arrived()
-                .ok_or(DataFailure::ClientSpeaksTls)?;
+            let arrived = accepted.into_arrived().ok_or(DataFailure::UnexpectedTls)?;
             *self = Self::Connected(Some(arrived));
         }
         let Self::Connected(Some(DataConnection { stream, read })) = self else {
@@ -76,7 +80,7 @@ impl ClientLeg {
             first_bytes.truncate(count);
         }
         match client_hello::read(&first_bytes) {
-            ClientHello::Names(_) => Err(DataFailure::ClientSpeaksTls),
+            ClientHello::Names(_) => Err(DataFailure::UnexpectedTls),
             ClientHello::Incomplete | ClientHello::Other => Ok(()),
         }
     }
@@ -104,7 +108,7 @@ impl PassiveClient {
         // It may be the client's, which is identified only after the 150.
         let silent = async {
             match &mut self.undecided {
-                Some(undecided) => undecided.any_silent(SILENCE).await,
+                Some(undecided) => undecided.exclusive_or_silent(SILENCE).await,
                 None => std::future::pending().await,
             }
         };
@@ -136,9 +140,3 @@ pub(super) async fn refused(arrival: &mut watch::Receiver<ClientArrival>) -> Dat
         Ok(_) | Err(_) => std::future::pending().await,
     }
 }
-
-/// Bytes that hold nearly every ClientHello.
-const USUAL_HELLO: usize = 4096;
-
-/// A connection that is not identified by then may be waiting for the 150.
-const SILENCE: Duration = Duration::from_millis(100);

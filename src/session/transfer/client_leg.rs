@@ -23,6 +23,12 @@ use crate::passive::{DataConnection, Lease, LeaseEvent};
 use crate::session::machine::DataFailure;
 use crate::tls::{DataTls, Proof};
 
+/// The first byte of a ClientHello: record type 22.
+pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+
+/// How long the right client is awaited after a wrong connection to its port, once the backend has begun.
+pub(super) const STRANGER_GRACE: Duration = Duration::from_secs(3);
+
 /// The client's connection of a transfer that begins.
 #[derive(Debug)]
 pub(super) enum ClientLeg {
@@ -41,7 +47,7 @@ pub(super) struct AcceptedClient {
     pub(super) progress: ClientProgress,
 }
 
-/// How far a client has come before its transfer command.
+/// How far a client got before its transfer command.
 #[derive(Debug)]
 pub(super) enum ClientProgress {
     /// Connected.
@@ -167,7 +173,7 @@ pub(super) async fn accept_client(
                 on_stranger(failure);
             }
             Err(failure) => {
-                // A connection that comes now is too late.
+                // A connection from now on is too late.
                 lease.end();
                 return Err(match (stranger.unwrap_or(failure), lease.stranger()) {
                     (DataFailure::NoClient, Some(other)) => DataFailure::OnlyFrom(other),
@@ -240,7 +246,7 @@ async fn after(time_limit: impl Future<Output = ()>, stranger: Option<DataFailur
     }
 }
 
-/// Does the handshake with a connection that came to a leased port, and judges what it proves.
+/// Does the handshake with a connection to a leased port, and checks its proof.
 async fn secure_leased<E: LegEnd>(
     lease: &Lease,
     arrived: DataConnection,
@@ -255,7 +261,7 @@ async fn secure_leased<E: LegEnd>(
     Ok(leg)
 }
 
-/// Whether the connection that came to a leased port is the client's, after what its handshake has proven.
+/// Whether a connection to a leased port is the client's, by what its handshake has proven.
 pub(super) fn check_proof(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<(), DataFailure> {
     match proof {
         Proof::SameClient => {
@@ -271,9 +277,9 @@ pub(super) fn check_proof(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<
     }
 }
 
-/// Resolves when the right client should have come behind the wrong one.
+/// Resolves when the right client should have connected after a wrong connection.
 async fn stranger_grace(orders: &OrderReceiver) {
-    // It may have come long ago, and say nothing before the backend's reply.
+    // It may have connected long ago, and send nothing before the backend's reply.
     let _ = orders.transfer_started().await;
     sleep(STRANGER_GRACE).await;
 }
@@ -335,7 +341,7 @@ async fn begins_tls(
             },
         }
     };
-    let silent = async {
+    let failure = async {
         match orders.transfer_started().await {
             Ok(()) => elapsed(context.silence).await,
             Err(failure) => return failure,
@@ -348,12 +354,6 @@ async fn begins_tls(
             Some(other) if other != TLS_HANDSHAKE_RECORD => Err(DataFailure::ClientClearText),
             _ => Ok(()),
         },
-        failure = silent => Err(failure),
+        failure = failure => Err(failure),
     }
 }
-
-/// The first byte of a ClientHello: record type 22.
-pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
-
-/// How long the right client is waited for after the wrong one has come to its port, once the backend has begun.
-pub(super) const STRANGER_GRACE: Duration = Duration::from_secs(3);

@@ -2,8 +2,9 @@
 //! CoreFTP's libraries, jlaffaye/ftp for years. Servers that begin TLS when the connection arrives get along with them
 //! (pyftpdlib, FileZilla Server).
 //!
-//! Most clients wait for the command's 150, and say nothing until then, and some send the command and their ClientHello at
-//! once. So nothing is done here but for a client that says its ClientHello of its own accord and then waits with its command.
+//! Most clients wait for the command's 150, and say nothing until then, and some send the command and their ClientHello
+//! at once. So nothing is done here but for a client that says its ClientHello of its own accord and then waits with
+//! its command.
 
 use std::io;
 use std::sync::Arc;
@@ -28,6 +29,9 @@ use crate::session::machine::DataFailure;
 use crate::tls::DataTls;
 use crate::tls::binding::Proof;
 
+/// How much later than the ClientHello a transfer command may arrive.
+const COMMAND_DELAY: Duration = Duration::from_millis(250);
+
 /// What a handshake takes that begins before the transfer command: it can't be known whether tickets would do harm, so
 /// there are none.
 #[derive(Debug)]
@@ -35,12 +39,13 @@ pub struct EarlyHandshake {
     /// As PROT stands.
     pub tls: DataTls,
     /// How long it may take.
-    pub patience: Duration,
+    pub time_limit: Duration,
     /// Whether the client is known to do so.
     pub timing: HandshakeTiming,
 }
 
-/// Whether a session's client does its handshakes before its commands. Once that is known, there is no wait for it each time.
+/// Whether a session's client does its handshakes before its commands. Once that is known, there is no wait for it each
+/// time.
 #[derive(Debug, Clone, Default)]
 pub struct HandshakeTiming(Arc<AtomicBool>);
 
@@ -108,7 +113,7 @@ impl EarlyHandshake {
     async fn handshake(&self, arrived: DataConnection) -> io::Result<EarlyConnection> {
         let connection = self.tls.connection();
         let accepting = client_hello::accept(arrived.stream, connection.config(), arrived.read);
-        let stream = timeout(self.patience, accepting).await??;
+        let stream = timeout(self.time_limit, accepting).await??;
         let stream = Stream::ToClient(Box::new(stream));
         // Its first data may wait for that, see `TlsSource::handshake`.
         let _ = options::quickack(stream.socket());
@@ -143,6 +148,3 @@ pub(super) fn adopt_early<E: LegEnd>(
     set_stall_timeout(stream.socket(), context);
     Ok(E::from_early(stream))
 }
-
-/// How much later than the ClientHello a transfer command may arrive.
-const COMMAND_DELAY: Duration = Duration::from_millis(250);

@@ -67,7 +67,7 @@ impl LegEnd for Source {
     }
 
     fn from_early(stream: Stream) -> Self {
-        Self::early(stream)
+        Self::buffered(stream)
     }
 
     fn handshake_kind(&self) -> Option<HandshakeKind> {

@@ -12,6 +12,12 @@ use tokio::time::timeout;
 
 use crate::net::data::sink::Sink;
 
+/// How long the peer may take to end its side after we ended ours.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How many of a session's connections are left so. Most are over with the next packet.
+const MAX_LINGERING: usize = 4;
+
 /// Those of one session.
 #[derive(Debug, Clone, Default)]
 pub struct Lingering(Arc<Mutex<VecDeque<AbortHandle>>>);
@@ -34,12 +40,6 @@ impl Lingering {
         lingering.push_back(reading.abort_handle());
     }
 }
-
-/// How long the peer may take to end its side after we ended ours.
-const LINGER: Duration = Duration::from_secs(5);
-
-/// How many of a session's connections are left so. Most are over with the next packet.
-const MAX_LINGERING: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -85,7 +85,7 @@ pub struct RunningData {
     ports: mpsc::Sender<DataEndpoint>,
     moved: Arc<AtomicU64>,
     began: Instant,
-    /// Held until the transfer is over, so that nothing else of the client's address comes to its port unnoticed.
+    /// Held until the transfer is over, so that no other connection of the client's address reaches its port unnoticed.
     lease: Option<LeaseHold>,
     faults: Faults,
     _task: Task<()>,
@@ -94,7 +94,7 @@ pub struct RunningData {
 /// The orders to a transfer's task, in this sequence; each implies those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
-    /// The client's transfer command has come.
+    /// The client has sent the transfer command.
     Open,
     /// The command has been sent to the backend.
     CommandSent,
@@ -144,7 +144,7 @@ impl PreparedData {
         let (announce, leased) = oneshot::channel();
         let (arrival_sender, arrival) = watch::channel(ClientArrival::Pending);
         let give_up = Arc::new(Notify::new());
-        let told_to_give_up = Arc::clone(&give_up);
+        let give_up_signal = Arc::clone(&give_up);
         let waiting = orders.clone();
         let task = async move {
             let lease = leasing.await;
@@ -158,7 +158,7 @@ impl PreparedData {
                 tokio::select! {
                     biased;
                     failure = timed_out => failure,
-                    () = told_to_give_up.notified() => DataFailure::NoClient,
+                    () = give_up_signal.notified() => DataFailure::NoClient,
                 }
             };
             let accepted = accept_client(lease, timed_out, on_stranger).await;
@@ -277,7 +277,7 @@ impl RunningData {
         // A task that ends without a final event has panicked, and its sockets are reset.
         let panicked = DataEvent::Failed(DataFailure::Internal);
         let event = events.recv().await.unwrap_or(panicked);
-        // Behind the end of the sink there may still come that it was in doubt.
+        // After the end of the sink the connection may still turn out to be ambiguous.
         if matches!(event, DataEvent::Failed(_)) {
             self.faults.log();
             self.events = None;
@@ -304,12 +304,12 @@ impl RunningData {
         let _ = self.ports.try_send(port);
     }
 
-    /// How many bytes have gone from the source to the sink so far.
+    /// How many bytes have been moved from the source to the sink so far.
     pub fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// How long ago the transfer command came.
+    /// The time since the transfer command.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }

@@ -20,7 +20,7 @@ use crate::session::machine::DataFailure;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct OrderState {
     order: Option<Order>,
-    /// When the first came that implies [`Order::Expect`].
+    /// When the first came that implies [`Order::TransferStarted`].
     started_at: Option<Instant>,
     /// How long the client may then send nothing on a connection under TLS.
     silence: Option<Duration>,
@@ -60,7 +60,7 @@ impl OrderReceiver {
         (sender, Self { last, timeouts })
     }
 
-    /// Waits for that order, or one that comes after it.
+    /// Waits for that order, or a later one.
     pub async fn wait_for_order(&self, order: Order) {
         let mut last = self.last.clone();
         let given = |last: &OrderState| last.order >= Some(order);
@@ -84,7 +84,7 @@ impl OrderReceiver {
     /// Waits for the backend's 1yz.
     ///
     /// # Errors
-    /// If it doesn't come in its time.
+    /// If it does not arrive in time.
     pub async fn transfer_started(&self) -> Result<(), DataFailure> {
         timeout(
             self.timeouts.backend_reply,
@@ -116,16 +116,16 @@ impl OrderReceiver {
     /// Resolves when its time is over; before its transfer command, only if another lease waits for the port as well.
     /// PHP asks for a port in `ftp_pasv($f, true)`, and its script may do other things before `ftp_put()`.
     async fn connect_timed_out(&self, mut contention: Contention) {
-        let patience = self.timeouts.data_connect;
+        let time_limit = self.timeouts.data_connect;
         let wanted = async {
-            elapsed(patience).await;
+            elapsed(time_limit).await;
             contention.contended().await;
         };
         tokio::select! {
             biased;
             () = self.wait_for_order(Order::Open) => {
                 let _ = self.transfer_started().await;
-                elapsed(patience).await;
+                elapsed(time_limit).await;
             }
             () = wanted => {}
         }
@@ -134,8 +134,8 @@ impl OrderReceiver {
     async fn silent_connection_timed_out(&self, mut undecided: Undecided) -> DataFailure {
         undecided.any().await;
         self.wait_for_order(Order::CommandSent).await;
-        if let Err(silent) = self.transfer_started().await {
-            return silent;
+        if let Err(failure) = self.transfer_started().await {
+            return failure;
         }
         let silence = self.last.borrow().silence;
         elapsed(silence.unwrap_or(self.timeouts.tls_handshake)).await;

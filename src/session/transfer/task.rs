@@ -27,6 +27,10 @@ use crate::session::machine::{DataEvent, DataFailure};
 use crate::tls::DataTls;
 use crate::tls::client_hello::{self, ClientHello};
 
+/// A load balancer ends a connection that has stood still for its own time with FIN, as a client ends its file. Clients end
+/// a file at once behind its last byte, and no balancer's time is as short as this.
+const BALANCER_STALL: Duration = Duration::from_secs(2);
+
 /// The task behind [`RunningData`].
 pub(super) struct Transfer {
     pub(super) context: TransferContext,
@@ -206,10 +210,10 @@ impl Transfer {
 
     async fn upload(&self, upload: &mut OpenUpload) -> Result<(), DataFailure> {
         let OpenUpload { client, backend } = upload;
-        let patience = self.context.timeouts.data_idle;
+        let time_limit = self.context.timeouts.data_idle;
         let ended_at_once = match client {
-            Source::Plain(plain) => self.look_for_hello(plain).await?,
-            Source::FromClient(_) | Source::FromEarlyClient(_) | Source::FromBackend(_) => None,
+            Source::Plain(plain) => self.check_for_client_hello(plain).await?,
+            Source::FromClient(_) | Source::FromBufferedClient(_) | Source::FromBackend(_) => None,
         };
         let RelayEnd { end, stalled_since } = relay(client, backend, &self.orders, &self.moved)
             .await
@@ -227,23 +231,23 @@ impl Transfer {
         }
         // Python's unwrap() waits for our close_notify before it reads the reply. How the client takes it doesn't
         // matter: all its bytes are here.
-        let _ = timeout(patience, client.finish()).await;
+        let _ = timeout(time_limit, client.finish()).await;
         self.report_event(DataEvent::SourceEnded { proven }).await;
         Ok(())
     }
 
     /// Without TLS, an upload that begins with a complete ClientHello comes from a client that speaks TLS: it may not
     /// have noticed that its PROT P was refused. Returns since when the client had stalled, if it has ended meanwhile.
-    async fn look_for_hello(
+    async fn check_for_client_hello(
         &self,
         client: &mut PlainSource,
     ) -> Result<Option<Instant>, DataFailure> {
-        let judged = |bytes: &[u8]| client_hello::read(bytes) != ClientHello::Incomplete;
-        let stalled_since = first_bytes(client, judged, &self.orders)
+        let decided = |bytes: &[u8]| client_hello::read(bytes) != ClientHello::Incomplete;
+        let stalled_since = first_bytes(client, decided, &self.orders)
             .await
             .map_err(|error| self.failure(error, Leg::Client))?;
         match client_hello::read(client.buffer()) {
-            ClientHello::Names(_) => Err(DataFailure::ClientSpeaksTls),
+            ClientHello::Names(_) => Err(DataFailure::UnexpectedTls),
             ClientHello::Incomplete | ClientHello::Other => Ok(stalled_since),
         }
     }
@@ -256,7 +260,7 @@ impl Transfer {
 
     async fn download(&self, download: &mut OpenDownload) -> Result<(), DataFailure> {
         let OpenDownload { backend, client } = download;
-        let patience = self.context.timeouts.data_idle;
+        let time_limit = self.context.timeouts.data_idle;
         let ended = relay(backend, client, &self.orders, &self.moved)
             .await
             .map_err(|error| self.failure(error, Leg::Backend))?;
@@ -267,7 +271,7 @@ impl Transfer {
                 .backend_unclean_close(&self.context.site);
         }
         // At once: ProFTPD keeps its 226 back until its peer has closed.
-        let _ = timeout(patience, backend.finish()).await;
+        let _ = timeout(time_limit, backend.finish()).await;
         self.report_event(DataEvent::SourceEnded { proven: true })
             .await;
         Ok(())
@@ -337,7 +341,3 @@ fn idle(leg: Leg) -> DataFailure {
         Leg::Backend => DataFailure::BackendIdle,
     }
 }
-
-/// A load balancer ends a connection that has stood still for its own time with FIN, as a client ends its file. Clients end
-/// a file at once behind its last byte, and no balancer's time is as short as this.
-const BALANCER_STALL: Duration = Duration::from_secs(2);

@@ -12,6 +12,10 @@ use super::pem::{self, FileError};
 use super::verify::{CertificatePolicy, Verifier};
 use crate::config::{BackendTls, TlsVersion, Verify};
 
+/// How many server names' sessions rustls' cache holds: there is but one name, and below eight the cache holds one.
+/// With each name come up to eight TLS 1.3 tickets.
+const RESUMABLE: usize = 8;
+
 /// TLS towards one backend, trust anchors included. Made when the configuration is loaded.
 #[derive(Clone)]
 pub struct BackendTlsClient {
@@ -101,10 +105,6 @@ impl BackendSessionTls {
         self.server_name.clone()
     }
 }
-
-/// How many server names' sessions rustls' cache holds: there is but one name, and below eight the cache holds one.
-/// With each name come up to eight TLS 1.3 tickets.
-const RESUMABLE: usize = 8;
 
 fn ca_roots(path: &Path) -> Result<CertificatePolicy, BackendTlsError> {
     let mut roots = RootCertStore::empty();

@@ -34,6 +34,12 @@ use super::session_store::{
 use crate::base::SessionId;
 use crate::config::SessionReuse;
 
+/// In seconds. A hint to the client: the entries end with their FTP session.
+const TICKET_LIFETIME: u32 = 24 * 60 * 60;
+
+/// How many unused tickets a client should have: as many uploads in a row resume.
+const STOCK: usize = CONTROL_ENTRIES;
+
 /// How many TLS 1.3 tickets a data connection issues. In TLS 1.2 a resumption issues none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tickets {
@@ -382,15 +388,9 @@ fn new_name() -> Option<Vec<u8>> {
     Some(name)
 }
 
-/// In seconds. A hint to the client: the entries end with their FTP session.
-const TICKET_LIFETIME: u32 = 24 * 60 * 60;
-
 impl fmt::Debug for DataView {
     /// Without what is held back, which is secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("DataView").field(&self.own).finish()
     }
 }
-
-/// How many unused tickets a client should have: as many uploads in a row resume.
-const STOCK: usize = CONTROL_ENTRIES;

@@ -131,7 +131,7 @@ impl<'a> PairFiles<'a> {
             });
         }
         match parsed.first().and_then(signature::rsa_bits) {
-            Some(bits) if bits < signature::SHORTEST_RSA => Err(CertificateError::ShortKey {
+            Some(bits) if bits < signature::MIN_RSA => Err(CertificateError::ShortKey {
                 certificate: self.certificate.to_owned(),
                 bits,
             }),

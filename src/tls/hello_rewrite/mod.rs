@@ -5,10 +5,10 @@
 //! max_fragment_length (RFC 6066 §4) or record_size_limit (RFC 8449), by which small devices limit the length of
 //! records.
 //!
-//! Before rustls reads a ClientHello, [`translate`] gives such extensions types that it doesn't know, and says how long
-//! records may be. What rustls can't answer, [`HelloRewrite::answer`] puts into its ServerHello in TLS 1.2; in TLS 1.3, where that
-//! place is encrypted, records are short without an answer. The two ends agree on what they have said by a hash over all
-//! handshake messages as they went over the wire. So `transcript` undoes both changes where rustls hashes
+//! Before rustls reads a ClientHello, [`rewrite`] assigns such extensions types that it doesn't know, and says how long
+//! records may be. What rustls can't answer, [`HelloRewrite::answer`] puts into its ServerHello in TLS 1.2; in TLS 1.3,
+//! where that place is encrypted, records are short without an answer. The two ends agree on what they have said by a
+//! hash over all handshake messages as they went over the wire. So `transcript` undoes both changes where rustls hashes
 //! its messages, by `original` and `answered`.
 //!
 //! Pure: bytes in, bytes out. What isn't in order stays as it is, for rustls to refuse.
@@ -18,6 +18,30 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
+
+// Record and message types (RFC 5246 §6.2.1, §7.4).
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
+const RECORD_HEADER: usize = 5;
+const MESSAGE_HEADER: usize = 4;
+
+// Types of extensions.
+const SERVER_NAME: u16 = 0;
+const MAX_FRAGMENT_LENGTH: u16 = 1;
+const RECORD_SIZE_LIMIT: u16 = 28;
+const SUPPORTED_VERSIONS: u16 = 43;
+
+/// The one type of names in server_name.
+const HOST_NAME: u8 = 0;
+
+// For private use (RFC 8446 §11): no client sends them.
+const HIDDEN_SERVER_NAME: u16 = 0xFF50;
+const HIDDEN_MAX_FRAGMENT_LENGTH: u16 = 0xFF51;
+
+/// The least that record_size_limit may ask for (RFC 8449 §4), and what a record holds without it.
+const MIN_LIMIT: usize = 64;
+const MAX_RECORD: usize = 16 * 1024;
 
 /// What was rewritten in a ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,7 +72,7 @@ pub fn rewrite(records: &mut [u8]) -> HelloRewrite {
             RECORD_SIZE_LIMIT => {
                 if let [high, low] = content {
                     let limit = usize::from(u16::from_be_bytes([*high, *low]));
-                    if (SHORTEST_LIMIT..LONGEST_RECORD).contains(&limit) {
+                    if (MIN_LIMIT..MAX_RECORD).contains(&limit) {
                         // TLS 1.3 counts a byte that says what the record holds.
                         rewritten.longest = Some(limit - 1);
                     }
@@ -171,8 +195,8 @@ struct Extension {
     content: Range<usize>,
 }
 
-/// The extensions of a ClientHello, as far as they are there; none of anything else. The last one may be cut short: that is how
-/// a pre-shared key's binder is computed.
+/// The extensions of a ClientHello, as far as they are there; none of anything else. The last one may be cut short:
+/// that is how a pre-shared key's binder is computed.
 fn client_extensions(message: &[u8]) -> impl Iterator<Item = Extension> {
     let block = (message.first() == Some(&CLIENT_HELLO))
         .then(|| {
@@ -248,7 +272,7 @@ fn handshake_bytes(records: &[u8]) -> Vec<u8> {
     message
 }
 
-/// Where the byte is that is at `place` in [`handshake_bytes`].
+/// Where the byte is that is at `offset` in [`handshake_bytes`].
 fn raw_offset(records: &[u8], offset: usize) -> Option<usize> {
     let (mut offset, mut start) = (offset, 0);
     loop {
@@ -260,30 +284,6 @@ fn raw_offset(records: &[u8], offset: usize) -> Option<usize> {
         start += RECORD_HEADER + payload.len();
     }
 }
-
-// Record and message types (RFC 5246 §6.2.1, §7.4).
-const HANDSHAKE: u8 = 22;
-const CLIENT_HELLO: u8 = 1;
-const SERVER_HELLO: u8 = 2;
-const RECORD_HEADER: usize = 5;
-const MESSAGE_HEADER: usize = 4;
-
-// Types of extensions.
-const SERVER_NAME: u16 = 0;
-const MAX_FRAGMENT_LENGTH: u16 = 1;
-const RECORD_SIZE_LIMIT: u16 = 28;
-const SUPPORTED_VERSIONS: u16 = 43;
-
-/// The one type of names in server_name.
-const HOST_NAME: u8 = 0;
-
-// For private use (RFC 8446 §11): no client sends them.
-const HIDDEN_SERVER_NAME: u16 = 0xFF50;
-const HIDDEN_MAX_FRAGMENT_LENGTH: u16 = 0xFF51;
-
-/// The least that record_size_limit may ask for (RFC 8449 §4), and what a record holds without it.
-const SHORTEST_LIMIT: usize = 64;
-const LONGEST_RECORD: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -33,7 +33,7 @@ pub(super) enum CertificatePolicy {
     Nothing,
 }
 
-/// A [`Judge`] with the signature algorithms to verify handshakes by.
+/// A [`CertificatePolicy`] with the signature algorithms to verify handshakes by.
 #[derive(Debug)]
 pub(super) struct Verifier {
     policy: CertificatePolicy,
@@ -177,7 +177,7 @@ fn more_precise(error: Error, certificate: &CertificateDer<'_>) -> Error {
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
         return error;
     };
-    let short = signature::rsa_bits(&parsed).filter(|bits| *bits < signature::SHORTEST_RSA);
+    let short = signature::rsa_bits(&parsed).filter(|bits| *bits < signature::MIN_RSA);
     if let (CertificateError::BadSignature, Some(bits)) = (cause, short) {
         return Rejection::ShortKey(bits).into();
     }

@@ -13,6 +13,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error, SignatureScheme};
 use x509_parser::public_key::PublicKey;
 
+/// RSA keys below are too short for webpki and for rustls' own.
+pub(in crate::tls) const MIN_RSA: usize = 2048;
+
 /// Verifies a signature of the handshake by the key in the certificate, whatever else the certificate is.
 pub(super) fn verify(
     message: &[u8],
@@ -82,9 +85,6 @@ pub(in crate::tls) fn rsa_bits(
         _ => None,
     }
 }
-
-/// RSA keys below are too short for webpki and for rustls' own.
-pub(in crate::tls) const SHORTEST_RSA: usize = 2048;
 
 #[cfg(test)]
 mod tests {

@@ -65,7 +65,7 @@ pub struct TlsSource<C> {
     socket: TcpStream,
     connection: C,
     incoming: RecordBuffer,
-    /// Records of ours that have not gone out yet: of the handshake, and alerts.
+    /// Our records that have not been sent yet: of the handshake, and alerts.
     outgoing: Vec<u8>,
     state: ReadState,
 }
@@ -180,8 +180,8 @@ impl<C: Unbuffered> TlsSource<C> {
                     return Poll::Ready(Ok(Fill::Bytes));
                 }
                 Ok(NextStep::Read) => {
-                    let room = self.incoming.spare()?;
-                    match ready!(poll_read(&mut self.socket, context, room))? {
+                    let spare = self.incoming.spare()?;
+                    match ready!(poll_read(&mut self.socket, context, spare))? {
                         0 => return Poll::Ready(self.cut_off()),
                         count => self.incoming.read(count),
                     }
@@ -209,13 +209,13 @@ impl<C: Unbuffered> TlsSource<C> {
         on_idle: impl Fn(WriteTraffic<'_, C::Data>, &mut Vec<u8>) -> io::Result<()>,
     ) -> io::Result<NextStep> {
         loop {
-            let (mut room, arrived) = self.incoming.split();
+            let (mut spare, arrived) = self.incoming.split();
             let UnbufferedStatus { mut discard, state } = self.connection.process(arrived);
             let next = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(invalid)?;
-                        room.append(record.payload)?;
+                        spare.append(record.payload)?;
                         discard += record.discard;
                     }
                     None
@@ -288,14 +288,14 @@ fn stay_idle<Data>(_: WriteTraffic<'_, Data>, _: &mut Vec<u8>) -> io::Result<()>
 }
 
 fn close_notify<Data>(mut turn: WriteTraffic<'_, Data>, outgoing: &mut Vec<u8>) -> io::Result<()> {
-    append(outgoing, |room| match turn.queue_close_notify(room) {
+    append(outgoing, |spare| match turn.queue_close_notify(spare) {
         Err(EncryptError::InsufficientSize(needed)) => Ok(Err(needed)),
         other => other.map(Ok),
     })
 }
 
 fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut Vec<u8>) -> io::Result<()> {
-    append(outgoing, |room| match data.encode(room) {
+    append(outgoing, |spare| match data.encode(spare) {
         Err(EncodeError::InsufficientSize(needed)) => Ok(Err(needed)),
         other => other.map(Ok),
     })
@@ -307,15 +307,15 @@ fn append<E: std::error::Error + Send + Sync + 'static>(
     mut write: impl FnMut(&mut [u8]) -> Result<Result<usize, InsufficientSizeError>, E>,
 ) -> io::Result<()> {
     let end = outgoing.len();
-    let mut room = 0;
+    let mut spare = 0;
     loop {
-        outgoing.resize(end + room, 0);
+        outgoing.resize(end + spare, 0);
         match write(&mut outgoing[end..]).map_err(io::Error::other)? {
             Ok(written) => {
                 outgoing.truncate(end + written);
                 return Ok(());
             }
-            Err(InsufficientSizeError { required_size }) => room = required_size,
+            Err(InsufficientSizeError { required_size }) => spare = required_size,
         }
     }
 }

@@ -10,6 +10,22 @@
 use std::io;
 use std::ops::Range;
 
+/// What the largest record holds (RFC 8446 section 5.1).
+const HEADROOM: usize = 16 * 1024;
+
+/// One record, with space for what follows it.
+const FIRST_READ: usize = 20 * 1024;
+
+/// A handshake message of 64 KiB, as the longest is that rustls takes, and the records that it comes in.
+const MAX_MESSAGE: usize = 96 * 1024;
+
+/// After so many short reads a buffer is halved.
+const SHORT_READS: u8 = 32;
+
+/// A buffer below this size grows when a read has filled it: the more bytes are sent at once, the more seldom the receiver
+/// has to be woken. The kernel keeps ten times as much for a sender whose receiver is slow.
+const LARGEST: usize = 512 * 1024;
+
 /// The buffer.
 pub(super) struct RecordBuffer {
     buffer: Vec<u8>,
@@ -64,7 +80,7 @@ impl RecordBuffer {
     /// If what has arrived is an incomplete message and too long: rustls waits for the end of a message, and a hostile
     /// peer can stretch one of 64 KiB to a GiB by padding.
     pub(super) fn spare(&mut self) -> io::Result<&mut [u8]> {
-        if self.arrived.len() > LONGEST_MESSAGE {
+        if self.arrived.len() > MAX_MESSAGE {
             let error = "a TLS message in more records than it needs";
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
@@ -96,12 +112,14 @@ impl RecordBuffer {
 
     /// So much has been read into the spare space.
     pub(super) fn read(&mut self, count: usize) {
-        let room = self.buffer.len() - self.arrived.end;
+        let spare = self.buffer.len() - self.arrived.end;
         self.arrived.end += count;
         self.reads = match self.reads {
-            _ if count == room => Reads::Full,
-            Reads::Short(before) if count < room / 8 => Reads::Short((before + 1).min(SHORT_READS)),
-            _ if count < room / 8 => Reads::Short(1),
+            _ if count == spare => Reads::Full,
+            Reads::Short(before) if count < spare / 8 => {
+                Reads::Short((before + 1).min(SHORT_READS))
+            }
+            _ if count < spare / 8 => Reads::Short(1),
             _ => Reads::Fitting,
         };
     }
@@ -109,11 +127,11 @@ impl RecordBuffer {
     /// The space for decrypted bytes, and the bytes to decrypt.
     pub(super) fn split(&mut self) -> (PlaintextWriter<'_>, &mut [u8]) {
         let (front, rest) = self.buffer.split_at_mut(self.arrived.start);
-        let room = PlaintextWriter {
+        let spare = PlaintextWriter {
             front,
             plaintext: &mut self.plaintext,
         };
-        (room, &mut rest[..self.arrived.len()])
+        (spare, &mut rest[..self.arrived.len()])
     }
 
     /// So much of what has arrived is dealt with.
@@ -142,22 +160,6 @@ impl PlaintextWriter<'_> {
     }
 }
 
-/// What the largest record holds (RFC 8446 section 5.1).
-const HEADROOM: usize = 16 * 1024;
-
-/// One record, with space for what follows it.
-const FIRST_READ: usize = 20 * 1024;
-
-/// A handshake message of 64 KiB, as the longest is that rustls takes, and the records that it comes in.
-const LONGEST_MESSAGE: usize = 96 * 1024;
-
-/// After so many short reads a buffer is halved.
-const SHORT_READS: u8 = 32;
-
-/// A buffer below this size grows when a read has filled it: the more bytes are sent at once, the more seldom the receiver
-/// has to be woken. The kernel keeps ten times as much for a sender whose receiver is slow.
-const LARGEST: usize = 512 * 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +181,7 @@ mod tests {
     fn the_buffer_grows_with_a_fast_peer_and_shrinks_with_a_slow_one() {
         let mut incoming = RecordBuffer::holding(&[]);
         let first = incoming.buffer.len();
-        let largest = size_after(&mut incoming, 20, |room| room);
+        let largest = size_after(&mut incoming, 20, |spare| spare);
         assert!((LARGEST..2 * LARGEST).contains(&largest), "{largest}");
         assert_eq!(size_after(&mut incoming, 1000, |_| 100), first);
     }
@@ -189,8 +191,8 @@ mod tests {
         let mut incoming = RecordBuffer::holding(&[]);
         let error = loop {
             match incoming.spare() {
-                Ok(room) => {
-                    let count = room.len();
+                Ok(spare) => {
+                    let count = spare.len();
                     incoming.read(count);
                 }
                 Err(error) => break error,

@@ -10,6 +10,9 @@ mod version_2;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+/// The most bytes that a header has.
+pub const MAX_LEN: usize = version_2::MAX_LEN;
+
 /// What a header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
@@ -31,7 +34,7 @@ pub struct ProxiedAddresses {
 /// What the bytes at the beginning of a connection are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsed {
-    /// All of them belong to a header, and some are still to come.
+    /// All of them belong to a header, which is not complete.
     Incomplete,
     /// The first `length` of them are a header.
     Complete {
@@ -98,9 +101,6 @@ fn proxied(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHea
         destination: canonical(destination),
     }))
 }
-
-/// The most bytes that a header has.
-pub const LONGEST: usize = version_2::LONGEST;
 
 #[cfg(test)]
 mod tests;

@@ -152,10 +152,10 @@ fn a_header_longer_than_its_bound_is_refused_before_it_has_come() {
     let endless = [&b"PROXY UNKNOWN "[..], &[b'x'; 200]].concat();
     assert_eq!(parse(&endless[..106]), Ok(Parsed::Incomplete));
     assert_eq!(parse(&endless[..107]), Err(BadHeader::TooLong));
-    let longest = v2(version_2::LOCAL, 0, &[0; version_2::LONGEST_REST]);
+    let longest = v2(version_2::LOCAL, 0, &[0; version_2::MAX_REST]);
     assert_eq!(whole(&longest), Ok(Header::Local));
-    assert_eq!(longest.len(), LONGEST);
-    let longer = v2(version_2::LOCAL, 0, &[0; version_2::LONGEST_REST + 1]);
+    assert_eq!(longest.len(), MAX_LEN);
+    let longer = v2(version_2::LOCAL, 0, &[0; version_2::MAX_REST + 1]);
     assert_eq!(parse(&longer[..version_2::FIXED]), Err(BadHeader::TooLong));
 }
 
@@ -242,12 +242,12 @@ proptest! {
     #[test]
     fn any_bytes_are_a_header_or_none_within_bounds(
         start in prop_oneof![Just(&b""[..]), Just(version_1::START), Just(&version_2::SIGNATURE[..])],
-        rest in proptest::collection::vec(any::<u8>(), 0..LONGEST + 10),
+        rest in proptest::collection::vec(any::<u8>(), 0..MAX_LEN + 10),
     ) {
         let bytes = [start, &rest].concat();
         match parse(&bytes) {
-            Ok(Parsed::Incomplete) => prop_assert!(bytes.len() < LONGEST),
-            Ok(Parsed::Complete { length, .. }) => prop_assert!(length <= bytes.len().min(LONGEST)),
+            Ok(Parsed::Incomplete) => prop_assert!(bytes.len() < MAX_LEN),
+            Ok(Parsed::Complete { length, .. }) => prop_assert!(length <= bytes.len().min(MAX_LEN)),
             Err(_) => {}
         }
     }

@@ -4,11 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{BadHeader, Header, Parsed, proxied};
 
+pub const START: &[u8] = b"PROXY ";
+/// With its line end.
+const MAX_LEN: usize = 107;
+
 /// `PROXY TCP4 192.0.2.7 198.51.100.1 40000 21` and CR LF.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, BadHeader> {
-    let within = &bytes[..bytes.len().min(LONGEST)];
+    let within = &bytes[..bytes.len().min(MAX_LEN)];
     let Some(end) = memchr::memchr(b'\n', within) else {
-        return if bytes.len() < LONGEST {
+        return if bytes.len() < MAX_LEN {
             Ok(Parsed::Incomplete)
         } else {
             Err(BadHeader::TooLong)
@@ -55,7 +59,3 @@ fn port_number(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     (canonical && digits).then(|| text.parse().ok())?
 }
-
-pub const START: &[u8] = b"PROXY ";
-/// With its line end.
-const LONGEST: usize = 107;

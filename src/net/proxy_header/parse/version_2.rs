@@ -4,6 +4,20 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{BadHeader, Header, Parsed, proxied};
 
+/// The most bytes that a header has.
+pub const MAX_LEN: usize = FIXED + MAX_REST;
+
+pub const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Up to where the addresses begin.
+pub const FIXED: usize = 16;
+/// Addresses and extensions. The format allows 64 KiB; what balancers send, TLS details included, stays below one.
+pub const MAX_REST: usize = 2048;
+pub const LOCAL: u8 = 0x20;
+pub const PROXY: u8 = 0x21;
+pub const UNSPECIFIED: u8 = 0x00;
+pub const TCP_OVER_IPV4: u8 = 0x11;
+pub const TCP_OVER_IPV6: u8 = 0x21;
+
 /// Signature, version and command, protocol, length of the rest; then addresses, ports, and extensions (TLVs) that mean
 /// nothing here.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, BadHeader> {
@@ -12,7 +26,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, BadHeader> {
     };
     let [.., command, protocol, high, low] = *fixed;
     let length = usize::from(u16::from_be_bytes([high, low]));
-    if length > LONGEST_REST {
+    if length > MAX_REST {
         return Err(BadHeader::TooLong);
     }
     if !matches!(command, LOCAL | PROXY) {
@@ -51,17 +65,3 @@ fn next<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), BadHeader> {
     let (field, rest) = bytes.split_first_chunk().ok_or(BadHeader::TooShort)?;
     Ok((*field, rest))
 }
-
-/// The most bytes that a header has.
-pub const LONGEST: usize = FIXED + LONGEST_REST;
-
-pub const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Up to where the addresses begin.
-pub const FIXED: usize = 16;
-/// Addresses and extensions. The format allows 64 KiB; what balancers send, TLS details included, stays below one.
-pub const LONGEST_REST: usize = 2048;
-pub const LOCAL: u8 = 0x20;
-pub const PROXY: u8 = 0x21;
-pub const UNSPECIFIED: u8 = 0x00;
-pub const TCP_OVER_IPV4: u8 = 0x11;
-pub const TCP_OVER_IPV6: u8 = 0x21;

@@ -8,6 +8,9 @@ use super::super::{ConnectionId, Effect, LeaseId, ResetReason, SniffResult};
 use super::{Claim, ClientLeases, Connection, GrantedLease, LeaseProgress};
 use crate::tls::TicketOwner;
 
+/// How many connections of one address may be unidentified, beside each lease's own and one stranger for each.
+const SPARE_UNDECIDED: usize = 64;
+
 impl ClientLeases {
     pub fn on_connection(
         &mut self,
@@ -245,7 +248,7 @@ impl ClientLeases {
     pub(super) fn mark_stranger(&mut self, port: SocketAddr, arrived: u64) {
         for held in &mut self.leases {
             if held.port == port && held.granted < arrived && held.depends_on_being_alone() {
-                held.another_came = true;
+                held.saw_another = true;
             }
         }
     }
@@ -288,6 +291,3 @@ impl ClientLeases {
         candidates.next().is_none().then_some(first.id)
     }
 }
-
-/// How many connections of one address may be unidentified, beside each lease's own and one stranger for each.
-const SPARE_UNDECIDED: usize = 64;

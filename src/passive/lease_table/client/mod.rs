@@ -1,5 +1,5 @@
-//! The leases, the undecided connections and the resting ports of one client address, and the life of a lease from its request
-//! to its end.
+//! The leases, the undecided connections and the resting ports of one client address, and the life of a lease from its
+//! request to its end.
 
 mod connections;
 mod ports;
@@ -27,7 +27,7 @@ pub(super) struct ClientLeases {
     used: HashMap<SocketAddr, u64>,
     /// The last number in the order of grants, arrivals and ends.
     sequence: u64,
-    /// For when a call of [`Client::wake`] has been asked for.
+    /// For when a call of [`ClientLeases::wake`] has been asked for.
     wakes_at: Option<Instant>,
     /// Since when the client has had nothing here, if it hasn't: its key among those.
     pub quiet_since: Option<u64>,
@@ -43,8 +43,8 @@ struct GrantedLease {
     /// Since when its client has had the port without a transfer; none once that has begun.
     idle_since: Option<Instant>,
     progress: LeaseProgress,
-    /// A connection came to the port that may have been the lease's own, and was not taken.
-    another_came: bool,
+    /// A connection arrived at the port that may have been the lease's own, and was not accepted.
+    saw_another: bool,
     /// Another lease ended whose connection may still arrive at the port, and be taken for this lease's.
     late_one_expected: bool,
     attribution: Attribution,
@@ -61,7 +61,7 @@ enum LeaseProgress {
     NamedBy(ConnectionId),
     /// One is its own because of its address alone.
     Alone,
-    /// Its connection has proven to be its own: nothing that comes to the port changes that.
+    /// Its connection has proven to be its own: other connections to the port don't change that.
     Proven,
 }
 
@@ -189,10 +189,10 @@ impl ClientLeases {
         };
         held.request.identity = identity;
         let (port, request) = (held.port, held.request);
-        let is_told_apart = self.allows(port, id, &request);
+        let is_distinguishable = self.allows(port, id, &request);
         if let Some(held) = self.lease_mut(id) {
             // It would have got another port.
-            held.late_one_expected |= !is_told_apart;
+            held.late_one_expected |= !is_distinguishable;
         }
         self.settle(port, now, effects);
     }
@@ -213,7 +213,7 @@ impl ClientLeases {
         if let Some(held) = self.lease_mut(id)
             && held.depends_on_being_alone()
         {
-            held.another_came |= another_named_it;
+            held.saw_another |= another_named_it;
             held.progress = LeaseProgress::Alone;
             let port = held.port;
             self.settle(port, now, effects);

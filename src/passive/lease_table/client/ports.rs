@@ -8,6 +8,10 @@ use super::super::{
 };
 use super::{ClientLeases, GrantedLease, LeaseProgress, QueuedRequest, Rest};
 
+/// How long a client may have a port that another one waits for, if it has connected and begins no transfer. A distant
+/// client connects and sends its command within two round trips.
+const MAX_IDLE: Duration = Duration::from_secs(2);
+
 impl ClientLeases {
     /// Grants ports to the leases that can have one, first come, first served: no lease overtakes an earlier one that
     /// it could block, which would otherwise wait without end. So a named lease overtakes those that depend on being
@@ -18,7 +22,7 @@ impl ClientLeases {
         }
         self.rests.retain(|rest| rest.until > now);
         self.withdraw_idle(now, effects);
-        // The first one of either kind stands for those behind it, which come to be the first.
+        // The first request of either kind stands for those behind it, which become the first later.
         let (mut first_alone, mut first_named) = (None::<LeaseRequest>, None::<LeaseRequest>);
         let mut is_overdue = false;
         let mut index = 0;
@@ -44,7 +48,7 @@ impl ClientLeases {
                         granted,
                         idle_since: Some(now),
                         progress: LeaseProgress::Pending,
-                        another_came: false,
+                        saw_another: false,
                         late_one_expected: false,
                         attribution: Attribution::Certain,
                         undecided: UndecidedConnections::default(),
@@ -91,7 +95,7 @@ impl ClientLeases {
             .map(|held| held.id)
             .collect();
         for id in idle {
-            self.give_up(id, Ambiguity::Withdrawn, now, effects);
+            self.withdraw(id, Ambiguity::Withdrawn, now, effects);
         }
     }
 
@@ -125,8 +129,8 @@ impl ClientLeases {
         } = queued;
         // From a different one on for each lease, so that late connections of one address rarely meet another's.
         let first = usize::try_from(id.0).unwrap_or_default() % ports.len().max(1);
-        let turned = ports.iter().cycle().skip(first).take(ports.len()).copied();
-        turned
+        let rotated = ports.iter().cycle().skip(first).take(ports.len()).copied();
+        rotated
             .filter(|port| self.allows(*port, *id, request))
             .min_by_key(|port| (!self.is_vacant(*port), self.used.get(port)))
     }
@@ -154,7 +158,3 @@ impl ClientLeases {
         self.rests.iter().filter(move |rest| rest.port == port)
     }
 }
-
-/// How long a client may have a port that another one waits for, if it has connected and begins no transfer. A distant
-/// client connects and sends its command within two round trips.
-const MAX_IDLE: Duration = Duration::from_secs(2);

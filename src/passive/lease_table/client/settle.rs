@@ -30,8 +30,8 @@ impl ClientLeases {
         while let Some(index) = self.connections.iter().position(is_over) {
             let Connection { arrived, claim, .. } = self.connections[index];
             // Or else the lease that it may have been meant for has ended.
-            let others_came = self.at(port).any(|held| held.granted < arrived);
-            let refused = if others_came {
+            let saw_others = self.at(port).any(|held| held.granted < arrived);
+            let refused = if saw_others {
                 ResetReason::Stranger
             } else {
                 ResetReason::TooLate
@@ -62,7 +62,7 @@ impl ClientLeases {
                 (connection.id, could)
             })
             .collect();
-        let ambiguity = if held.another_came {
+        let ambiguity = if held.saw_another {
             Some(Ambiguity::AnotherConnection)
         } else if held.late_one_expected {
             Some(Ambiguity::LateConnection)
@@ -98,7 +98,7 @@ impl ClientLeases {
             }
         };
         if let Attribution::Ambiguous(ambiguity) = attribution {
-            return self.give_up(id, ambiguity, now, effects);
+            return self.withdraw(id, ambiguity, now, effects);
         }
         if let Some(held) = self.lease_mut(id)
             && held.attribution != attribution
@@ -124,12 +124,12 @@ impl ClientLeases {
             }
         }
         if let Some(held) = self.lease_mut(lease) {
-            held.another_came |= !unnamed.is_empty();
+            held.saw_another |= !unnamed.is_empty();
         }
     }
 
-    /// Ends a lease of which nothing can come any more.
-    pub(super) fn give_up(
+    /// Ends a lease that expects no connection any more.
+    pub(super) fn withdraw(
         &mut self,
         id: LeaseId,
         ambiguity: Ambiguity,
@@ -140,7 +140,7 @@ impl ClientLeases {
         self.end(id, LeaseEnd::Incomplete, now, effects);
     }
 
-    /// The connections that may be the lease's own, as far as they have said: those that came to its port since its grant.
+    /// The connections that may be the lease's own, as far as is known: those that arrived at its port since its grant.
     pub(super) fn others_of(&self, held: &GrantedLease) -> impl Iterator<Item = &Connection> {
         let (port, granted) = (held.port, held.granted);
         self.connections.iter().filter(move |connection| {

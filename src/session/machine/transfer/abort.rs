@@ -61,7 +61,7 @@ impl Aborting {
     }
 
     /// Whether the client has said ABOR.
-    pub fn is_asked_for(&self) -> bool {
+    pub fn is_client_abort(&self) -> bool {
         matches!(self.reason, AbortReason::Client)
     }
 

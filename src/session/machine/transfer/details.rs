@@ -19,7 +19,7 @@ pub(in super::super) struct Details {
     pub direction: Direction,
     /// That of the client's data connection.
     pub protection: Protection,
-    /// A 1yz has come.
+    /// A 1yz has arrived.
     pub begun: bool,
     /// How many STATs the backend has not answered yet.
     pub stats: usize,
@@ -106,7 +106,7 @@ impl Details {
             outcome,
         }));
         if is_complete {
-            // A connection that has come to be says little, one that a file has come over says all.
+            // That a connection was established says little; that a file was transferred over it is proof.
             login.avoid(port.failed(), cx);
         }
         login

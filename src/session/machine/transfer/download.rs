@@ -85,7 +85,7 @@ impl Download {
             DownloadStage::Flowing(_) if reply.number() == 200 && !self.details.begun => {}
             DownloadStage::Flowing(confirmed @ None) => {
                 *confirmed = Some(Confirmed::new(reply));
-                // Without a 1yz before it there is none to wait for any more.
+                // Without a 1yz before it none is expected any more.
                 cx.push(Action::TransferStarted);
             }
             DownloadStage::SourceEnded => {

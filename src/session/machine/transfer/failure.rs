@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::ftp::answer::{self, Answer};
 use crate::observe::metrics::Verdict;
 
-/// What went wrong with a data connection.
+/// A failure of a data connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataFailure {
     /// The client did not connect in time.
@@ -25,7 +25,8 @@ pub enum DataFailure {
     NotResumed,
     /// Another connection of the client's address came to its data port, and it is unknown which one is the transfer's.
     AnotherConnection,
-    /// The connection of an earlier transfer may come to the data port, and nothing would tell it from this one's.
+    /// The connection of an earlier transfer may still arrive at the data port, and could not be distinguished from
+    /// this one's.
     LateConnection,
     /// The client had its data port for too long without a transfer, and another one of its address needed it.
     PortWithdrawn,
@@ -34,11 +35,11 @@ pub enum DataFailure {
     /// The client's upload ended without close_notify.
     ClientUnclean,
     /// The client began TLS where the upload was to be in clear text.
-    ClientSpeaksTls,
+    UnexpectedTls,
     /// The client's upload in clear text stood still, and then the load balancer ended it.
     ClientStalled,
     /// The client sent so many commands behind its plaintext upload that an ABOR may be among those unread.
-    ClientUnheard,
+    TooManyPendingCommands,
     /// The client neither sent nor took a byte for too long.
     ClientIdle,
     /// The backend's data port could not be reached.
@@ -51,7 +52,7 @@ pub enum DataFailure {
     BackendIdle,
     /// The backend called an upload complete before its end.
     EarlyCompletion,
-    /// The backend's final reply did not come, or its first.
+    /// The backend's final reply did not arrive, or its first.
     NoFinalReply,
     /// A task that held a data connection has panicked.
     Internal,
@@ -73,9 +74,9 @@ impl DataFailure {
             | Self::PortWithdrawn
             | Self::ClientLost
             | Self::ClientUnclean
-            | Self::ClientSpeaksTls
+            | Self::UnexpectedTls
             | Self::ClientStalled
-            | Self::ClientUnheard
+            | Self::TooManyPendingCommands
             | Self::ClientIdle => Verdict::FailedClient,
             Self::NoBackend
             | Self::BackendHandshake
@@ -101,9 +102,9 @@ impl DataFailure {
             Self::PortWithdrawn => answer::PORT_WITHDRAWN,
             Self::ClientLost => answer::CLIENT_DATA_LOST,
             Self::ClientUnclean => answer::UNCLEAN_UPLOAD,
-            Self::ClientSpeaksTls => answer::UNEXPECTED_TLS,
+            Self::UnexpectedTls => answer::UNEXPECTED_TLS,
             Self::ClientStalled => answer::STALLED_UPLOAD,
-            Self::ClientUnheard => answer::UNHEARD_UPLOAD,
+            Self::TooManyPendingCommands => answer::UNHEARD_UPLOAD,
             Self::ClientIdle | Self::BackendIdle => answer::DATA_TIMEOUT,
             Self::NoBackend | Self::BackendHandshake => answer::NO_BACKEND_DATA,
             Self::BackendLost => answer::BACKEND_DATA_LOST,
@@ -135,11 +136,13 @@ impl DataFailure {
             Self::PortWithdrawn => "another session of the client's address needed its data port",
             Self::ClientLost => "client's data connection broke",
             Self::ClientUnclean => "client ended without close_notify",
-            Self::ClientSpeaksTls => "client began tls on a data connection in clear text",
+            Self::UnexpectedTls => "client began tls on a data connection in clear text",
             Self::ClientStalled => {
                 "the load balancer ended a client's data connection that stood still"
             }
-            Self::ClientUnheard => "client sent too many commands behind an upload without tls",
+            Self::TooManyPendingCommands => {
+                "client sent too many commands behind an upload without tls"
+            }
             Self::ClientIdle => "client moved no data",
             Self::NoBackend => "backend's data port not reached",
             Self::BackendHandshake => "tls handshake with the backend failed",

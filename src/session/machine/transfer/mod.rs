@@ -43,10 +43,14 @@ use abort::{AbortReason, Aborting};
 use details::Details;
 use download::Download;
 pub use failure::DataFailure;
-pub(super) use opening::Asking;
+pub(super) use opening::AskingAgain;
 use opening::Opening;
 pub use outcome::{AbortedBy, Failure, Outcome};
 use upload::Upload;
+
+/// How many STATs the backend may owe an answer; more wait like other commands. Most servers don't read commands during
+/// a transfer, and a client that keeps sending STAT would fill the connection to them.
+const MAX_STATS: usize = 16;
 
 /// The transfer under way.
 #[derive(Debug)]
@@ -54,7 +58,7 @@ pub(super) enum Transfer {
     /// The command waits for a data connection.
     Opening(Opening),
     /// The backend is asked for another data port.
-    Asking(Asking),
+    AskingAgain(AskingAgain),
     /// The backend has the command, and is to take a file.
     Upload(Upload),
     /// The backend has the command, and is to send a file or a listing.
@@ -106,10 +110,10 @@ impl Transfer {
     pub fn on_command(mut self, command: Command, cx: &mut Context) -> State {
         match (command.verb(), self) {
             (Verb::Abor, Self::Opening(state)) => return state.on_abor(cx),
-            (Verb::Abor, Self::Asking(state)) => return state.on_abor(cx),
+            (Verb::Abor, Self::AskingAgain(state)) => return state.on_abor(cx),
             (Verb::Abor, Self::Upload(state)) => return state.abort(AbortReason::Client, cx),
             (Verb::Abor, Self::Download(state)) => return state.abort(AbortReason::Client, cx),
-            (Verb::Abor, Self::Aborting(state)) if !state.is_asked_for() => {
+            (Verb::Abor, Self::Aborting(state)) if !state.is_client_abort() => {
                 return state.on_abor();
             }
             // Answered here: many servers don't read commands during a transfer, and a 200 could not be attributed.
@@ -133,9 +137,10 @@ impl Transfer {
         State::Transfer(self)
     }
 
-    /// Not before what came earlier, or the client takes it for the answer to that, nor before the two replies to its ABOR.
+    /// Not before earlier commands, or the client takes it for the reply to those, nor before the two replies to its
+    /// ABOR.
     fn may_answer_noop(&self, cx: &Context) -> bool {
-        let waits_for_abor = matches!(self, Self::Aborting(state) if state.is_asked_for());
+        let waits_for_abor = matches!(self, Self::Aborting(state) if state.is_client_abort());
         !waits_for_abor && cx.queue.is_empty() && self.details().stats == 0
     }
 
@@ -147,7 +152,7 @@ impl Transfer {
     pub fn on_data(self, event: DataEvent, cx: &mut Context) -> State {
         match self {
             Self::Opening(state) => state.on_data(event, cx),
-            Self::Asking(state) => state.on_data(event, cx),
+            Self::AskingAgain(state) => state.on_data(event, cx),
             Self::Upload(state) => state.on_data(event, cx),
             Self::Download(state) => state.on_data(event, cx),
             // Its data connections have been dropped.
@@ -166,7 +171,7 @@ impl Transfer {
         match self {
             // Nothing was asked yet.
             Self::Opening(_) => self.drop_backend(ProtocolError::UnsolicitedReply, cx),
-            Self::Asking(state) => state.on_reply(&reply, cx),
+            Self::AskingAgain(state) => state.on_reply(&reply, cx),
             // The answer to a STAT that was never sent says nothing about the transfer.
             Self::Upload(_) | Self::Download(_)
                 if for_stat && reply.class() == Class::Completion =>
@@ -188,7 +193,7 @@ impl Transfer {
             Self::Download(state) => state.on_expired(cx),
             Self::Aborting(state) => state.on_expired(cx),
             // The data connections have deadlines of their own, and a reply's end is the same in every state.
-            Self::Opening(_) | Self::Asking(_) => cx.unexpected(
+            Self::Opening(_) | Self::AskingAgain(_) => cx.unexpected(
                 State::Transfer(self),
                 "the end of a time that is not limited",
             ),
@@ -224,7 +229,7 @@ impl Transfer {
         let is_over_for_backend = match &self {
             Self::Upload(state) => state.is_confirmed(),
             Self::Download(state) => state.is_confirmed(),
-            Self::Opening(_) | Self::Asking(_) | Self::Aborting(_) => true,
+            Self::Opening(_) | Self::AskingAgain(_) | Self::Aborting(_) => true,
         };
         if !is_over_for_backend {
             cx.send(b"ABOR");
@@ -248,7 +253,7 @@ impl Transfer {
         }
         match self {
             Self::Opening(_) => Wait::Data,
-            Self::Asking(_) => Wait::Reply,
+            Self::AskingAgain(_) => Wait::Reply,
             Self::Upload(state) => state.wait(),
             Self::Download(state) => state.wait(),
             Self::Aborting(_) => Wait::Abort,
@@ -265,7 +270,7 @@ impl Transfer {
     fn needs_client(&self) -> bool {
         match self {
             // Under TLS it may still end with close_notify.
-            Self::Opening(_) | Self::Asking(_) => {
+            Self::Opening(_) | Self::AskingAgain(_) => {
                 let details = self.details();
                 details.direction == Direction::Upload && details.protection == Protection::Clear
             }
@@ -277,7 +282,7 @@ impl Transfer {
     /// Whether its bytes tell their end by themselves, or have ended.
     fn outlives_client(&self) -> bool {
         match self {
-            Self::Opening(_) | Self::Asking(_) => self.details().is_private_upload(),
+            Self::Opening(_) | Self::AskingAgain(_) => self.details().is_private_upload(),
             Self::Upload(state) => state.outlives_client(),
             Self::Download(_) => false,
             Self::Aborting(_) => true,
@@ -291,7 +296,7 @@ impl Transfer {
             return false;
         }
         let may_be_whole = match self {
-            Self::Opening(_) | Self::Asking(_) => self.details().is_private_upload(),
+            Self::Opening(_) | Self::AskingAgain(_) => self.details().is_private_upload(),
             Self::Upload(state) => state.is_flowing_and_private(),
             Self::Download(_) | Self::Aborting(_) => false,
         };
@@ -305,7 +310,7 @@ impl Transfer {
     fn details(&self) -> &Details {
         match self {
             Self::Opening(state) => &state.details,
-            Self::Asking(state) => &state.details,
+            Self::AskingAgain(state) => &state.details,
             Self::Upload(state) => &state.details,
             Self::Download(state) => &state.details,
             Self::Aborting(state) => &state.details,
@@ -315,7 +320,7 @@ impl Transfer {
     fn details_mut(&mut self) -> &mut Details {
         match self {
             Self::Opening(state) => &mut state.details,
-            Self::Asking(state) => &mut state.details,
+            Self::AskingAgain(state) => &mut state.details,
             Self::Upload(state) => &mut state.details,
             Self::Download(state) => &mut state.details,
             Self::Aborting(state) => &mut state.details,
@@ -325,14 +330,10 @@ impl Transfer {
     fn into_details(self) -> Box<Details> {
         match self {
             Self::Opening(state) => state.details,
-            Self::Asking(state) => state.details,
+            Self::AskingAgain(state) => state.details,
             Self::Upload(state) => state.details,
             Self::Download(state) => state.details,
             Self::Aborting(state) => state.details,
         }
     }
 }
-
-/// How many STATs the backend may owe an answer; more wait like other commands. Most servers don't read commands during
-/// a transfer, and a client that keeps sending STAT would fill the connection to them.
-const MAX_STATS: usize = 16;

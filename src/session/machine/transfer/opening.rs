@@ -35,7 +35,7 @@ enum Missing {
 
 /// The backend is asked for another data port.
 #[derive(Debug)]
-pub(in super::super) struct Asking {
+pub(in super::super) struct AskingAgain {
     pub(super) details: Box<Details>,
     port: PortDialogue,
 }
@@ -102,7 +102,7 @@ impl Details {
             && let Some(port) = port.ask_next(connection.ports, cx)
         {
             let details = self;
-            return State::Transfer(Transfer::Asking(Asking { details, port }));
+            return State::Transfer(Transfer::AskingAgain(AskingAgain { details, port }));
         }
         // The next transfer is to try what is left, though that may be no better.
         let avoid = &mut connection.ports.avoid;
@@ -111,13 +111,13 @@ impl Details {
     }
 }
 
-impl Asking {
+impl AskingAgain {
     /// The driver listens for the backend, or can't.
     pub fn on_listening(self, at: Option<SocketAddr>, cx: &mut Context) -> State {
         match at {
             Some(at) => {
                 send_port(at, cx);
-                State::Transfer(Transfer::Asking(self))
+                State::Transfer(Transfer::AskingAgain(self))
             }
             None => self.details.ask_again(self.port, cx),
         }
@@ -125,7 +125,7 @@ impl Asking {
 
     pub fn on_reply(mut self, reply: &Reply, cx: &mut Context) -> State {
         if reply.class() == Class::Preliminary {
-            return State::Transfer(Transfer::Asking(self));
+            return State::Transfer(Transfer::AskingAgain(self));
         }
         let Some(backend) = self.port.granted_by(reply) else {
             return self.details.ask_again(self.port, cx);
@@ -138,7 +138,7 @@ impl Asking {
     pub fn on_data(self, event: DataEvent, cx: &mut Context) -> State {
         let DataEvent::Failed(failure) = event else {
             return cx.unexpected(
-                State::Transfer(Transfer::Asking(self)),
+                State::Transfer(Transfer::AskingAgain(self)),
                 &format!("{event:?}"),
             );
         };

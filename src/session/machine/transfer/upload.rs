@@ -100,7 +100,7 @@ impl Upload {
             }
             UploadStage::Ending(confirmed @ None) | UploadStage::Ended(confirmed @ None) => {
                 *confirmed = Some(Confirmed::new(reply));
-                // Without a 1yz before it there is none to wait for any more.
+                // Without a 1yz before it none is expected any more.
                 cx.push(Action::TransferStarted);
             }
             UploadStage::Ending(Some(confirmed)) | UploadStage::Ended(Some(confirmed)) => {
@@ -116,7 +116,7 @@ impl Upload {
     pub fn on_expired(mut self, cx: &mut Context) -> State {
         match self.stage {
             UploadStage::Unproven if !cx.queue.has_room_while_judging() => {
-                self.abort(AbortReason::Data(DataFailure::ClientUnheard), cx)
+                self.abort(AbortReason::Data(DataFailure::TooManyPendingCommands), cx)
             }
             UploadStage::Unproven | UploadStage::Proven => {
                 self.stage = UploadStage::Ending(None);

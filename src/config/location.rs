@@ -2,20 +2,20 @@
 
 /// A step from a value into one that it contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     /// Into a map, at this key.
     Key(&'static str),
     /// Into a list, at this index from 0.
     Index(usize),
 }
 
-impl From<&'static str> for Step {
+impl From<&'static str> for PathStep {
     fn from(key: &'static str) -> Self {
         Self::Key(key)
     }
 }
 
-impl From<usize> for Step {
+impl From<usize> for PathStep {
     fn from(index: usize) -> Self {
         Self::Index(index)
     }
@@ -23,17 +23,17 @@ impl From<usize> for Step {
 
 /// A path from keys and indices.
 macro_rules! steps {
-    ($($step:expr),*) => { vec![$($crate::config::place::Step::from($step)),*] };
+    ($($step:expr),*) => { vec![$($crate::config::location::PathStep::from($step)),*] };
 }
 pub(super) use steps;
 
 /// A location in the text, by its path from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// The key that the path ends with.
-    Key(Vec<Step>),
+    Key(Vec<PathStep>),
     /// The value that the path leads to.
-    Value(Vec<Step>),
+    Value(Vec<PathStep>),
 }
 
 /// A position in a text: line and column from 1, the column in characters.

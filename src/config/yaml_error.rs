@@ -4,8 +4,8 @@
 //! for each. A text of another shape is shown as it is.
 
 use super::error::{Finding, quoted};
+use super::location::Position;
 use super::nearest::nearest;
-use super::place::Position;
 use super::structure;
 
 /// What to write where a required key is missing. `tls` is a section at the top and a scalar in a listener.
@@ -69,7 +69,7 @@ const EXAMPLES: [(&str, &str, &str); 12] = [
 ];
 
 /// Says what `error` means, and where it is in `text`.
-pub(super) fn explain(text: &str, error: serde_yaml::Error) -> Finding {
+pub(super) fn describe(text: &str, error: serde_yaml::Error) -> Finding {
     let position = Position::of(&error);
     let whole = error.to_string();
     let message = match position {
@@ -90,7 +90,7 @@ pub(super) fn explain(text: &str, error: serde_yaml::Error) -> Finding {
     }
     let (path, complaint) = split_path(&message);
     let (message, help) =
-        reworded(path, complaint).unwrap_or_else(|| syntax(text, position, complaint));
+        reword(path, complaint).unwrap_or_else(|| syntax(text, position, complaint));
     let position = position.or_else(|| structure::second_document(text));
     Finding {
         position,
@@ -110,7 +110,7 @@ fn split_path(message: &str) -> (&str, &str) {
     }
 }
 
-fn reworded(path: &str, complaint: &str) -> Option<(String, Option<String>)> {
+fn reword(path: &str, complaint: &str) -> Option<(String, Option<String>)> {
     if let Some((message, help)) = complaint.split_once('\n') {
         return Some((message.to_owned(), Some(help.to_owned())));
     }
@@ -150,7 +150,7 @@ fn unknown_key(key: &str, known: &[&str]) -> (String, Option<String>) {
         );
     }
     let list = known.join(", ");
-    let help = match (elsewhere(key), nearest(key, known)) {
+    let help = match (misplaced_key_help(key), nearest(key, known)) {
         (Some(where_instead), _) => format!("{where_instead}. Known here: {list}"),
         (None, Some(near)) => format!("did you mean `{near}`? Known here: {list}"),
         (None, None) => format!("known here: {list}"),
@@ -159,7 +159,7 @@ fn unknown_key(key: &str, known: &[&str]) -> (String, Option<String>) {
 }
 
 /// What other programs have in their configuration, and this one somewhere else.
-fn elsewhere(key: &str) -> Option<&'static str> {
+fn misplaced_key_help(key: &str) -> Option<&'static str> {
     match key {
         "tls" => {
             Some("one certificate serves all sites: put all names into that of the section `tls`")
