@@ -3,16 +3,13 @@
 //!
 //! A program that is missing fails the test: `tests/install.sh` installs them all.
 
-#[allow(dead_code)] // the servers in it are for the whole-program tests
-#[path = "it/support/programs.rs"]
-mod programs;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
 use serde_yaml::Value;
+use testkit::programs;
 
 /// What `systemd-analyze security` may say at most, as the unit says; 10 is an unprotected service.
 const EXPOSURE_LIMIT: f64 = 1.4;

@@ -6,6 +6,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use crate::program::Start;
 use crate::support::certs::{Authority, Pair, PairFiles, Validity};
 use crate::support::clients::{Client, ClientTls, Login};
 use crate::support::config::{Config, Site};

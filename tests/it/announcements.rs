@@ -1,8 +1,8 @@
 //! What clients are told of the passive ports where NAT stands between them and the proxy.
 
 use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
 
+use crate::program::{self, Start};
 use crate::support::config::{Config, Site};
 use crate::support::content;
 use crate::support::front::{Front, NAME};
@@ -122,7 +122,7 @@ fn a_name_is_announced_by_its_address() {
     let address = "127.0.0.1:50000".parse().expect("an address");
     assert_eq!(nat.announced(OUTSIDE), (address, 50_000));
 
-    let check = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+    let check = program::command()
         .args(["check", "--config"])
         .arg(nat.proxy.config_file())
         .output()

@@ -6,6 +6,7 @@ use std::thread;
 
 use rustls::version::{TLS12, TLS13};
 
+use crate::program::Start;
 use crate::support::certs::{Authority, Pair, Validity};
 use crate::support::config::Site;
 use crate::support::content;

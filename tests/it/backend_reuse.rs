@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write;
 
+use crate::program::Start;
 use crate::support::certs::{Authority, Pair};
 use crate::support::config::Site;
 use crate::support::content;

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use rustls::version::{TLS12, TLS13};
 
+use crate::program::{Before, Start};
 use crate::support::certs::{Authority, Pair, Validity};
 use crate::support::config::Site;
 use crate::support::content;

@@ -1,6 +1,7 @@
 //! Clients that send what is no FTP: a precise answer or an end, never their own words back, and nothing of it reaches
 //! a backend or another session.
 
+use crate::program::Before;
 use crate::support::front::{Front, NAME};
 use crate::support::proxy::{LogLine, Proxy};
 use crate::support::raw::Raw;

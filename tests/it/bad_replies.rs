@@ -1,6 +1,7 @@
 //! Backends whose replies are none: malformed, huge, endless or cut off, in every phase of a session. The session ends
 //! with 421 and the operator learns why; every other session goes on.
 
+use crate::program::Start;
 use crate::support::config::Site;
 use crate::support::front::Front;
 use crate::support::proxy::{LogLine, Proxy};

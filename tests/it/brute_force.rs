@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
+use crate::program::Start;
 use crate::support::config::{Config, Site};
 use crate::support::front::{Front, NAME};
 use crate::support::loopback::Loopback;

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use rustls::version::{TLS12, TLS13};
 use time::Duration;
 
+use crate::program::{Before, Start};
 use crate::support::certs::{Authority, KubernetesSecret, Pair, PairFiles, Validity};
 use crate::support::config::{Config, Site};
 use crate::support::content;

@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::stage::Stage;
 use crate::support::content;
 use crate::support::front::Front;
 use crate::support::programs::program;
 use crate::support::script::Script;
-use crate::support::stage::Stage;
 
 /// OpenSSL's command line as a client: gives what it received, and its messages and records.
 fn s_client(front: &Front, to: SocketAddr, options: &[&str], input: &[u8]) -> (Vec<u8>, String) {

@@ -5,10 +5,10 @@ use std::net::Shutdown;
 
 use rustls::version::TLS12;
 
+use crate::stage::Stage;
 use crate::support::front::Client;
 use crate::support::raw::{open_data, protect};
 use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
-use crate::support::stage::Stage;
 use crate::support::wire::{End, Wire};
 
 /// Says ABOR: the transfer's end and ABOR's own reply come, the data connection is reset, and the session goes on.

@@ -4,10 +4,10 @@ use std::io::Read;
 
 use rustls::version::TLS12;
 
+use crate::stage::Stage;
 use crate::support::front::NAME;
 use crate::support::raw::{open_data, protect};
 use crate::support::script::{Script, ScriptTls, Step, reply};
-use crate::support::stage::Stage;
 use crate::support::wire::{End, Wire};
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::io::Read;
 
+use crate::stage::Stage;
 use crate::support::raw::{Raw, open_data};
 use crate::support::script::{Script, Step, reply};
-use crate::support::stage::Stage;
 use crate::support::wire::End;
 
 /// Names that somebody's files have.

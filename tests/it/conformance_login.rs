@@ -1,12 +1,13 @@
 //! From the greeting to the login, and logging in again: who answers, and what the backend is told, in which order.
 
+use crate::program::Start;
+use crate::stage::Stage;
 use crate::support::config::Site;
 use crate::support::front::{Front, NAME};
 use crate::support::proxy::Proxy;
 use crate::support::raw::Raw;
 use crate::support::script::{Script, Step, reply};
 use crate::support::scripted::Backend;
-use crate::support::stage::Stage;
 use crate::support::wire::End;
 
 #[test]

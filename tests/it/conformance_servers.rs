@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 
+use crate::program::Start;
 use crate::support::certs::{Authority, Pair};
 use crate::support::config::Site;
 use crate::support::content;

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
+use crate::stage::Stage;
 use crate::support::raw::{open_data, protect};
 use crate::support::script::{Script, Step, reply};
-use crate::support::stage::Stage;
 use crate::support::wire::End;
 
 /// A download whose replies are these.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
+use crate::program::Start;
 use crate::support::config::Site;
 use crate::support::content;
 use crate::support::front::Front;

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 
 use rustls::version::TLS13;
 
+use crate::program::Start;
 use crate::support::config::Site;
 use crate::support::content;
 use crate::support::front::Front;

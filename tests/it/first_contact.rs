@@ -1,10 +1,11 @@
 //! What an operator meets on the first day: notes of `check` that `run` repeats, listeners side by side, ports that are taken.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use time::Duration;
 
+use crate::program::{self, Before, Start};
 use crate::support::certs::{Authority, Pair, Validity};
 use crate::support::config::{Config, Site};
 use crate::support::front::{Front, NAME};
@@ -19,7 +20,7 @@ fn portcullis(command: &str, yaml: &str) -> Output {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("portcullis.yaml");
     std::fs::write(&file, yaml).expect("it is writable");
-    Command::new(env!("CARGO_BIN_EXE_portcullis"))
+    program::command()
         .args([command, "--config"])
         .arg(file)
         .output()
@@ -161,7 +162,7 @@ fn a_listener_on_all_addresses_and_one_on_one_of_them_serve_side_by_side() {
         };
         let file = front.directory().join("side-by-side.yaml");
         std::fs::write(&file, yaml.replace(before, &after)).expect("it is writable");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let mut command = program::command();
         command.args(["run", "--config"]).arg(file);
         let mut proxy = Process::start(command, front.directory(), &[]);
         for address in [own, (Ipv4Addr::LOCALHOST, number).into()] {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::program::{Before, Start};
 use crate::support::config::{Config, Site};
 use crate::support::front::{Front, NAME};
 use crate::support::loopback::Loopback;

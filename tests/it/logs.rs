@@ -6,6 +6,7 @@ use std::io::Write;
 
 use rustls::version::TLS12;
 
+use crate::program::{Before, Start};
 use crate::support::config::Site;
 use crate::support::content;
 use crate::support::front::{Front, NAME};

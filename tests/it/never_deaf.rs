@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rustls::version::TLS12;
 
+use crate::stage::Stage;
 use crate::support::front::Client;
 use crate::support::proxy::LogLine;
 use crate::support::raw::{open_data, protect};
 use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
-use crate::support::stage::Stage;
 use crate::support::wire::{End, Wire};
 
 const REFUSALS: [&str; 4] = [

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use portcullis::ftp::address;
 use rustls::version::TLS12;
 
+use crate::program::Start;
+use crate::stage::Stage;
 use crate::support::certs::Authority;
 use crate::support::config::Site;
 use crate::support::content;
@@ -18,7 +20,6 @@ use crate::support::raw::{Raw, open_data};
 use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
 use crate::support::scripted::Backend;
 use crate::support::server::{Reuse, Security};
-use crate::support::stage::Stage;
 use crate::support::wire::{End, Wire};
 
 /// A port where nobody listens, as `229`.

@@ -4,6 +4,7 @@
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
+use crate::program::Start;
 use crate::support::clients::{Client as RealClient, ClientTls, DataMode, Login};
 use crate::support::config::Site;
 use crate::support::content;

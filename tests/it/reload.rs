@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::version::TLS13;
 
+use crate::program::{Before, Start};
 use crate::support::config::Site;
 use crate::support::content;
 use crate::support::front::Front;

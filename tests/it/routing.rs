@@ -1,5 +1,6 @@
 //! Which site serves a login, and what its backend is told as USER: by the user's prefix, HOST, SNI, or none of them.
 
+use crate::program::Start;
 use crate::support::config::{Config, Site};
 use crate::support::front::{Front, NAME};
 use crate::support::proxy::Proxy;

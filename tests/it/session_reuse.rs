@@ -8,6 +8,8 @@ use std::thread;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
+use crate::program::Start;
+use crate::stage::Stage;
 use crate::support::config::Site;
 use crate::support::content;
 use crate::support::front::Front;
@@ -15,7 +17,6 @@ use crate::support::proxy::Proxy;
 use crate::support::raw::{Raw, RawTls, open_data, protect};
 use crate::support::script::Script;
 use crate::support::scripted::Backend;
-use crate::support::stage::Stage;
 use crate::support::wire::{End, Wire};
 
 struct House {

@@ -8,6 +8,7 @@ use std::thread;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
+use crate::program::Start;
 use crate::support::config::{Config, Site};
 use crate::support::content;
 use crate::support::front::Front;

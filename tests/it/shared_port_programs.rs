@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::program::Start;
 use crate::support::DEADLINE;
 use crate::support::config::Site;
 use crate::support::content;

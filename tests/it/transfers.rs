@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+use crate::program::{Before, Start};
 use crate::support::clients::{Client, ClientTls, DataMode, Login};
 use crate::support::config::Site;
 use crate::support::content;

@@ -4,6 +4,7 @@
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
+use crate::program::Start;
 use crate::support::certs::Authority;
 use crate::support::config::Site;
 use crate::support::front::{Client, Front};

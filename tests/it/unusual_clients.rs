@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
 
+use crate::stage::Stage;
 use crate::support::content;
 use crate::support::front::Client;
 use crate::support::proxy::LogLine;
 use crate::support::raw::{Raw, open_data, protect};
 use crate::support::script::{Script, Step, reply};
-use crate::support::stage::Stage;
 use crate::support::wire::{End, Wire};
 
 /// Without TCP_NODELAY, as most programs that aren't made for speed.

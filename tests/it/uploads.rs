@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use rustls::version::TLS13;
 
+use crate::program::Start;
+use crate::stage::Stage;
 use crate::support::config::{Config, Site};
 use crate::support::front::{Front, NAME};
 use crate::support::loopback::Loopback;
@@ -15,7 +17,6 @@ use crate::support::proxy_header::v1;
 use crate::support::raw::{Raw, open_data, protect};
 use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
 use crate::support::scripted::Backend;
-use crate::support::stage::Stage;
 use crate::support::wire::{End, Wire};
 
 /// Whether the backend has heard a command that begins like this.

@@ -319,7 +319,7 @@ impl House {
         let address = config.explicit().ip().to_string();
         let names = [&address, "::1", "localhost"];
         authority.issue(&names).write(directory.path());
-        let proxy = Proxy::start(config);
+        let proxy = Proxy::start_program(env!("CARGO_BIN_EXE_portcullis"), config);
         let address = match (cell.leg.family, cell.leg.protection.implicit()) {
             (Family::V4, false) => proxy.explicit(),
             (Family::V4, true) => proxy.implicit(),

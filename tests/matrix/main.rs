@@ -16,9 +16,6 @@ mod leg;
 mod plan;
 mod server;
 mod servers;
-#[path = "../it/support/mod.rs"]
-#[expect(dead_code, reason = "shared with tests/it, which needs more of it")]
-mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,7 +26,8 @@ use cell::{Cell, SERVER_NAME};
 use document::Findings;
 use plan::Purpose;
 use server::{Kind, Running};
-use support::certs::Authority;
+use testkit as support;
+use testkit::certs::Authority;
 
 /// Cells that run at the same time: more than there are processors, since most wait for their peers now and then.
 const WORKERS: usize = 4;

@@ -9,6 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 
+use crate::program::Start;
 use crate::support::certs::Authority;
 use crate::support::config::Site;
 use crate::support::content;

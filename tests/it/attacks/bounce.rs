@@ -5,6 +5,7 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
+use crate::program::{Before, Start};
 use crate::support::config::Site;
 use crate::support::front::Front;
 use crate::support::loopback::Loopback;

@@ -1,6 +1,7 @@
 //! Bytes that one side reads as one thing and the other as two: line ends inside commands and replies, Telnet commands,
 //! urgent data. A backend sees exactly one command for each that the client sent, and the client one reply.
 
+use crate::program::Before;
 use crate::support::front::Front;
 use crate::support::proxy::Proxy;
 use crate::support::raw::Raw;

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use crate::program::{Before, Start};
 use crate::support::certs::Validity;
 use crate::support::config::Site;
 use crate::support::front::Front;

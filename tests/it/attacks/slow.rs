@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
+use crate::program::{Before, Start};
 use crate::support::DEADLINE;
 use crate::support::config::Site;
 use crate::support::front::Front;

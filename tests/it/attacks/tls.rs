@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, SupportedProtocolVersion};
 
+use crate::program::Before;
 use crate::support::DEADLINE;
 use crate::support::front::{Front, NAME};
 use crate::support::programs::program;

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 
 use rustls::version::TLS12;
 
+use crate::program::{Before, Start};
 use crate::support::config::{Config, Site};
 use crate::support::front::{Front, NAME};
 use crate::support::proxy::Proxy;

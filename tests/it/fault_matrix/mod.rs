@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
 
+use crate::program::Start;
 use crate::support::DEADLINE;
 use crate::support::cells;
 use crate::support::certs::Authority;

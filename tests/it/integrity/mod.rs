@@ -14,6 +14,7 @@ use std::thread;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
+use crate::program::Start;
 use crate::support::cells;
 use crate::support::certs::Authority;
 use crate::support::config::{Config, Site};

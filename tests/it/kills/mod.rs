@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::program::Start;
 use crate::support::certs::Authority;
 use crate::support::config::{Config, Site};
 use crate::support::content;

@@ -39,7 +39,7 @@ pub fn start() -> Inetd {
         programs::is_root(),
         "inetutils-ftpd needs root: run make test as root"
     );
-    let place = Place::new();
+    let place = Place::claim();
     let (uid, gid) = place.owner();
     let passwd = format!(
         "root:x:0:0::/:/bin/sh\n{}:{PASSWORD_HASH}:{uid}:{gid}::{}:/bin/sh\n",

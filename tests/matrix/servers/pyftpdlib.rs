@@ -9,7 +9,7 @@ use crate::support::server::{PASSIVE_PORTS, Place, Security, Server, USER};
 
 /// Starts pyftpdlib.
 pub fn start(security: Security<'_>) -> Server {
-    let place = Place::new();
+    let place = Place::claim();
     let python = programs::server_file("pyftpdlib/bin/python");
     let mut run = Command::new(python);
     run.arg("-c").arg(include_str!("pyftpdlib.py")).args([
