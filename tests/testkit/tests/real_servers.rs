@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use crate::support::certs::{Authority, Pair, Validity};
-use crate::support::clients::{Client, ClientTls, DataMode, Login};
-use crate::support::content;
-use crate::support::server::{Reuse, Security, Server};
-use crate::support::{proftpd, pureftpd, vsftpd};
+use testkit::certs::{Authority, Pair, Validity};
+use testkit::clients::{Client, ClientTls, DataMode, Login};
+use testkit::content;
+use testkit::server::{Reuse, Security, Server};
+use testkit::{proftpd, pureftpd, vsftpd};
 
 #[test]
 fn vsftpd_serves_every_client() {
