@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+
+use crate::table;
+use crate::{files_in, root, text};
+
+/// What the first column of those tables is called.
+const NUMBER: &str = "No.";
 
 /// What stands in place of a test where something is left out on purpose.
 const DECISION: &str = "*Decision*";
@@ -13,8 +18,8 @@ struct Document {
     /// What its numbers begin with.
     prefix: &'static str,
     columns: usize,
-    /// How the paths of those files begin whose every test has to be in it.
-    complete: &'static [&'static str],
+    /// The folder whose every test has to be in it.
+    complete: &'static str,
 }
 
 const DOCUMENTS: [Document; 2] = [
@@ -22,13 +27,13 @@ const DOCUMENTS: [Document; 2] = [
         file: "docs/conformance.md",
         prefix: "C-",
         columns: 5,
-        complete: &["tests/it/conformance/"],
+        complete: "tests/it/conformance",
     },
     Document {
         file: "docs/threats.md",
         prefix: "T-",
         columns: 4,
-        complete: &["tests/it/attacks/"],
+        complete: "tests/it/attacks",
     },
 ];
 
@@ -40,28 +45,22 @@ struct Row {
 
 impl Document {
     fn rows(&self) -> Vec<Row> {
-        let text = fs::read_to_string(root().join(self.file)).expect("a document");
-        let begin = format!("| {}", self.prefix);
-        let rows = text.lines().filter(|line| line.starts_with(&begin));
-        rows.map(|line| {
-            // A bar in a cell is written `\|`.
-            let line = line.replace("\\|", "\u{0}");
-            let inside = line
-                .strip_prefix("| ")
-                .and_then(|line| line.strip_suffix(" |"))
-                .unwrap_or_else(|| panic!("not a row: {line}"));
-            let cells: Vec<String> = inside.split(" | ").map(str::to_owned).collect();
-            assert_eq!(cells.len(), self.columns, "{line}");
-            Row {
+        let tables = table::tables(&text(self.file)).into_iter();
+        tables
+            .filter(|table| table.head[0] == NUMBER)
+            .flat_map(|table| {
+                assert_eq!(table.head.len(), self.columns, "{:?}", table.head);
+                table.rows
+            })
+            .map(|cells| Row {
                 number: cells[0].clone(),
                 shown_by: cells[self.columns - 1]
                     .split("<br>")
                     .map(str::to_owned)
                     .collect(),
                 cells,
-            }
-        })
-        .collect()
+            })
+            .collect()
     }
 
     /// The tests that it names, as `path::name`.
@@ -72,10 +71,6 @@ impl Document {
             .map(|test| test.trim_matches('`').to_owned())
             .collect()
     }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The tests of a file, by any attribute that makes one.
@@ -89,19 +84,6 @@ fn tests_in(source: &str) -> BTreeSet<String> {
             Some(function.strip_prefix("fn ")?.split_once('(')?.0.to_owned())
         })
         .collect()
-}
-
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("a directory entry").path();
-        if path.is_dir() {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found
 }
 
 #[test]
@@ -147,25 +129,19 @@ fn every_test_that_a_document_names_exists() {
 
 #[test]
 fn every_test_that_belongs_into_a_document_is_in_it() {
-    let files = sources(&root().join("tests/it"));
     let mut missing = Vec::new();
     for document in DOCUMENTS {
         let named = document.named();
-        for beginning in document.complete {
-            let mut tests = Vec::new();
-            for file in &files {
-                let path = file.strip_prefix(root()).expect("inside");
-                let path = path.display().to_string();
-                if path.starts_with(beginning) {
-                    let source = fs::read_to_string(file).expect("a source file");
-                    let names = tests_in(&source).into_iter();
-                    tests.extend(names.map(|name| format!("{path}::{name}")));
-                }
-            }
-            assert!(!tests.is_empty(), "no tests in {beginning}");
-            tests.retain(|test| !named.contains(test));
-            missing.extend(tests.into_iter().map(|test| (document.file, test)));
+        let mut tests = Vec::new();
+        for file in files_in(document.complete) {
+            let path = file.strip_prefix(root()).expect("inside").display();
+            let source = fs::read_to_string(&file).expect("a source file");
+            let names = tests_in(&source).into_iter();
+            tests.extend(names.map(|name| format!("{path}::{name}")));
         }
+        assert!(!tests.is_empty(), "no tests in {}", document.complete);
+        tests.retain(|test| !named.contains(test));
+        missing.extend(tests.into_iter().map(|test| (document.file, test)));
     }
     assert!(missing.is_empty(), "not in their document: {missing:#?}");
 }

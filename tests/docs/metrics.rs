@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use portcullis::observe::metrics::Metrics;
+
+use crate::table::{self, Table};
+use crate::{files_in, root, text};
 
 /// The name of a site that is configured nowhere else.
 const SITE: &str = "the-site";
@@ -69,53 +71,38 @@ fn family_of(series: &str) -> &str {
 }
 
 /// The table of docs/metrics.md.
-fn table() -> String {
-    let mut table = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
-    for (name, family) in families() {
-        let labels: Vec<String> = family
-            .labels
-            .iter()
-            .filter(|(label, _)| *label != "le")
+fn expected() -> Table {
+    let rows = families().into_iter().map(|(name, family)| {
+        let labels = family.labels.iter().filter(|(label, _)| *label != "le");
+        let labels: Vec<String> = labels
             .map(|(label, values)| match label.as_str() {
                 "site" | "version" if values.len() < 3 => label.clone(),
                 _ => format!("{label}: {}", values.join(", ")),
             })
             .collect();
-        table.push_str(&format!(
-            "| `{name}` | {} | {} | {} |\n",
-            family.kind,
-            labels.join("; "),
-            family.help
-        ));
+        let labels = labels.join("; ");
+        vec![format!("`{name}`"), family.kind, labels, family.help]
+    });
+    Table {
+        head: ["metric", "type", "labels", "meaning"]
+            .map(str::to_owned)
+            .into(),
+        rows: rows.collect(),
     }
-    table
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn files_in(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            found.extend(files_in(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
 }
 
 #[test]
 fn the_page_of_metrics_has_all_of_them_with_their_labels_and_meanings() {
-    let page = fs::read_to_string(root().join("docs/metrics.md")).expect("the page");
-    let expected = table();
-    assert!(
-        page.contains(&expected),
-        "docs/metrics.md should hold\n\n{expected}"
-    );
+    let Table { head, rows } = expected();
+    let mut tables = table::tables(&text("docs/metrics.md")).into_iter();
+    let page = tables.find(|table| table.head == head);
+    let page = page.unwrap_or_else(|| panic!("no table of {head:?} in docs/metrics.md"));
+    let should: Vec<String> = rows
+        .iter()
+        .map(|row| format!("| {} |", row.join(" | ")))
+        .collect();
+    let should = should.join("\n");
+    assert!(page.rows == rows, "docs/metrics.md should hold\n\n{should}");
 }
 
 #[test]
@@ -126,11 +113,7 @@ fn nobody_names_a_metric_that_is_not_there() {
         root().join("CHANGELOG.md"),
         root().join("SECURITY.md"),
     ];
-    files.extend(
-        ["docs", "deploy", "config"]
-            .iter()
-            .flat_map(|folder| files_in(&root().join(folder))),
-    );
+    files.extend(["docs", "deploy", "config"].into_iter().flat_map(files_in));
     let mut named = BTreeSet::new();
     let mut unknown = Vec::new();
     for file in files {
