@@ -153,6 +153,24 @@ fn alerts_use_only_metrics_that_exist() {
     }
 }
 
+/// Cargo reads the manifest of every member of the workspace, whatever it builds.
+#[test]
+fn the_images_build_gets_the_manifest_of_every_crate() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |name| fs::read_to_string(root.join(name)).expect("it is there");
+    let (manifest, let_in) = (text("Cargo.toml"), text(".dockerignore"));
+    let (_, members) = manifest.split_once("members = [").expect("a workspace");
+    let (members, _) = members.split_once(']').expect("an end");
+    let members: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
+    assert!(members.len() > 4, "{members:?}");
+    for member in members {
+        let whole = format!("!{member}");
+        let manifest = format!("!{member}/Cargo.toml");
+        let gets_it = let_in.lines().any(|line| line == whole || line == manifest);
+        assert!(gets_it, ".dockerignore keeps {member} out");
+    }
+}
+
 #[test]
 fn systemd_understands_the_unit() {
     // systemd wants the binary to exist where the unit says.
