@@ -12,5 +12,3 @@ mod program;
 mod protocol;
 mod stage;
 mod transfers;
-
-use testkit as support;

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 
-use crate::support::config::{Config, Site};
-use crate::support::front::Front;
-use crate::support::proxy::Proxy;
+use testkit::config::{Config, Site};
+use testkit::front::Front;
+use testkit::proxy::Proxy;
 
 /// Where cargo has built it.
 const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");

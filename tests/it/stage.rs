@@ -1,12 +1,13 @@
 //! The smallest stage for a play of three: a proxy with one site, its scripted backend, and the clients that a test needs.
 
+use testkit::config::{Config, Site};
+use testkit::front::{Client, Front};
+use testkit::proxy::Proxy;
+use testkit::raw::Raw;
+use testkit::script::Script;
+use testkit::scripted::Backend;
+
 use crate::program::Start;
-use crate::support::config::{Config, Site};
-use crate::support::front::{Client, Front};
-use crate::support::proxy::Proxy;
-use crate::support::raw::Raw;
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
 
 /// A proxy before one plaintext backend, which serves users who name no host.
 pub struct Stage {

@@ -3,6 +3,10 @@
 use std::fmt;
 
 use tempfile::TempDir;
+use testkit::certs::{Authority, PairFiles};
+use testkit::clients::DataMode;
+use testkit::config::{Config, Site};
+use testkit::proxy::Proxy;
 
 use crate::action::{Action, Scene};
 use crate::client::{Client, Resumption};
@@ -10,10 +14,6 @@ use crate::expectation::{self, Failure};
 use crate::job::Login;
 use crate::leg::{Family, Leg, Version};
 use crate::server::{Kind, Running};
-use crate::support::certs::{Authority, PairFiles};
-use crate::support::clients::DataMode;
-use crate::support::config::{Config, Site};
-use crate::support::proxy::Proxy;
 
 /// What is tried.
 #[derive(Debug, Clone, Copy)]

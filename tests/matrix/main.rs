@@ -22,12 +22,12 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use testkit::certs::Authority;
+
 use cell::{Cell, SERVER_NAME};
 use document::Findings;
 use plan::Purpose;
 use server::{Kind, Running};
-use testkit as support;
-use testkit::certs::Authority;
 
 /// Cells that run at the same time: more than there are processors, since most wait for their peers now and then.
 const WORKERS: usize = 4;

@@ -5,17 +5,17 @@ use std::fmt::Display;
 use std::thread;
 
 use rustls::version::{TLS12, TLS13};
+use testkit::certs::{Authority, Pair, Validity};
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::Front;
+use testkit::proxy::{LogLine, Proxy};
+use testkit::raw::Raw;
+use testkit::script::{Gate, Script, ScriptTls, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::End;
 
 use crate::program::Start;
-use crate::support::certs::{Authority, Pair, Validity};
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::Front;
-use crate::support::proxy::{LogLine, Proxy};
-use crate::support::raw::Raw;
-use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::End;
 
 /// All that a client is told of any failure.
 const UNAVAILABLE: &str = "421 The site is not available at the moment, try again later.";

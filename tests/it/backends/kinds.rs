@@ -3,19 +3,19 @@
 use std::io::Write;
 
 use rustls::version::{TLS12, TLS13};
+use testkit::certs::{Authority, Pair, Validity};
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::{Front, NAME};
+use testkit::proxy::{LogLine, Proxy};
+use testkit::raw::{Raw, RawTls, open_data, protect};
+use testkit::script::{Gate, Script, ScriptTls, Step, reply};
+use testkit::scripted::Backend;
+use testkit::server::{Reuse, Security, Server};
+use testkit::wire::End;
+use testkit::{proftpd, vsftpd};
 
 use crate::program::{Before, Start};
-use crate::support::certs::{Authority, Pair, Validity};
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::{Front, NAME};
-use crate::support::proxy::{LogLine, Proxy};
-use crate::support::raw::{Raw, RawTls, open_data, protect};
-use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::server::{Reuse, Security, Server};
-use crate::support::wire::End;
-use crate::support::{proftpd, vsftpd};
 
 /// What most backends here are called in their certificates.
 const BACKEND: &str = "backend.test";

@@ -7,20 +7,20 @@ use std::net::SocketAddr;
 
 use portcullis::ftp::address;
 use rustls::version::TLS12;
+use testkit::certs::Authority;
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::{Front, NAME};
+use testkit::proftpd;
+use testkit::proxy::{LogLine, Proxy};
+use testkit::raw::{Raw, open_data};
+use testkit::script::{Gate, Script, ScriptTls, Step, reply};
+use testkit::scripted::Backend;
+use testkit::server::{Reuse, Security};
+use testkit::wire::{End, Wire};
 
 use crate::program::Start;
 use crate::stage::Stage;
-use crate::support::certs::Authority;
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::{Front, NAME};
-use crate::support::proftpd;
-use crate::support::proxy::{LogLine, Proxy};
-use crate::support::raw::{Raw, open_data};
-use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::server::{Reuse, Security};
-use crate::support::wire::{End, Wire};
 
 /// A port where nobody listens, as `229`.
 fn closed_port() -> Step {

@@ -4,15 +4,16 @@
 use std::fs;
 use std::io::Write;
 
+use testkit::certs::{Authority, Pair};
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::{Client, Front, NAME};
+use testkit::proxy::Proxy;
+use testkit::server::{Reuse, Security, Server};
+use testkit::wire::End;
+use testkit::{proftpd, vsftpd};
+
 use crate::program::Start;
-use crate::support::certs::{Authority, Pair};
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::{Client, Front, NAME};
-use crate::support::proxy::Proxy;
-use crate::support::server::{Reuse, Security, Server};
-use crate::support::wire::End;
-use crate::support::{proftpd, vsftpd};
 
 /// How many files one session uploads.
 const FILES: u64 = 1_000;

@@ -1,12 +1,13 @@
 //! Which site serves a login, and what its backend is told as USER: by the user's prefix, HOST, SNI, or none of them.
 
+use testkit::config::{Config, Site};
+use testkit::front::{Front, NAME};
+use testkit::proxy::Proxy;
+use testkit::raw::Raw;
+use testkit::script::Script;
+use testkit::scripted::Backend;
+
 use crate::program::Start;
-use crate::support::config::{Config, Site};
-use crate::support::front::{Front, NAME};
-use crate::support::proxy::Proxy;
-use crate::support::raw::Raw;
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
 
 /// Three sites: `a` is the default, `b` has a wildcard, `c` a host that the wildcard would cover.
 struct House {

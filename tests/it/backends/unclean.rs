@@ -3,15 +3,15 @@
 
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
+use testkit::certs::Authority;
+use testkit::config::Site;
+use testkit::front::{Client, Front};
+use testkit::proxy::Proxy;
+use testkit::script::{Script, ScriptTls, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::End;
 
 use crate::program::Start;
-use crate::support::certs::Authority;
-use crate::support::config::Site;
-use crate::support::front::{Client, Front};
-use crate::support::proxy::Proxy;
-use crate::support::script::{Script, ScriptTls, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::End;
 
 const UNCLEAN: &str = "portcullis_backend_unclean_close_total{site=\"only\"}";
 const CONTENT: &[u8] = b"what may be the whole file";

@@ -4,12 +4,12 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 
 use rustls::version::TLS12;
+use testkit::front::Client;
+use testkit::raw::{open_data, protect};
+use testkit::script::{Gate, Script, ScriptTls, Step, reply};
+use testkit::wire::{End, Wire};
 
 use crate::stage::Stage;
-use crate::support::front::Client;
-use crate::support::raw::{open_data, protect};
-use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
-use crate::support::wire::{End, Wire};
 
 /// Says ABOR: the transfer's end and ABOR's own reply come, the data connection is reset, and the session goes on.
 fn aborts(stage: &Stage, mut client: Client, data: Option<Wire>) {

@@ -3,12 +3,12 @@
 use std::io::Read;
 
 use rustls::version::TLS12;
+use testkit::front::NAME;
+use testkit::raw::{open_data, protect};
+use testkit::script::{Script, ScriptTls, Step, reply};
+use testkit::wire::{End, Wire};
 
 use crate::stage::Stage;
-use crate::support::front::NAME;
-use crate::support::raw::{open_data, protect};
-use crate::support::script::{Script, ScriptTls, Step, reply};
-use crate::support::wire::{End, Wire};
 
 #[test]
 fn a_new_data_port_closes_the_connection_of_the_old_one() {

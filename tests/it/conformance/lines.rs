@@ -2,10 +2,11 @@
 
 use std::io::Read;
 
+use testkit::raw::{Raw, open_data};
+use testkit::script::{Script, Step, reply};
+use testkit::wire::End;
+
 use crate::stage::Stage;
-use crate::support::raw::{Raw, open_data};
-use crate::support::script::{Script, Step, reply};
-use crate::support::wire::End;
 
 /// Names that somebody's files have.
 const NAMES: [&[u8]; 8] = [

@@ -1,14 +1,15 @@
 //! From the greeting to the login, and logging in again: who answers, and what the backend is told, in which order.
 
+use testkit::config::Site;
+use testkit::front::{Front, NAME};
+use testkit::proxy::Proxy;
+use testkit::raw::Raw;
+use testkit::script::{Script, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::End;
+
 use crate::program::Start;
 use crate::stage::Stage;
-use crate::support::config::Site;
-use crate::support::front::{Front, NAME};
-use crate::support::proxy::Proxy;
-use crate::support::raw::Raw;
-use crate::support::script::{Script, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::End;
 
 #[test]
 fn settings_are_replayed_before_user_in_order_and_refused_ones_again_after_the_login() {

@@ -5,13 +5,13 @@ use std::io::Write;
 use std::time::Duration;
 
 use rustls::version::TLS12;
+use testkit::front::Client;
+use testkit::proxy::LogLine;
+use testkit::raw::{open_data, protect};
+use testkit::script::{Gate, Script, ScriptTls, Step, reply};
+use testkit::wire::{End, Wire};
 
 use crate::stage::Stage;
-use crate::support::front::Client;
-use crate::support::proxy::LogLine;
-use crate::support::raw::{open_data, protect};
-use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
-use crate::support::wire::{End, Wire};
 
 const REFUSALS: [&str; 4] = [
     "550 No such file",

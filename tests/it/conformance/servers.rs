@@ -6,16 +6,17 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 
+use testkit::certs::{Authority, Pair};
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::{Client, Front, NAME};
+use testkit::proxy::Proxy;
+use testkit::raw::{Raw, open_data};
+use testkit::server::{Reuse, Security, Server};
+use testkit::wire::End;
+use testkit::{proftpd, pureftpd, vsftpd};
+
 use crate::program::Start;
-use crate::support::certs::{Authority, Pair};
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::{Client, Front, NAME};
-use crate::support::proxy::Proxy;
-use crate::support::raw::{Raw, open_data};
-use crate::support::server::{Reuse, Security, Server};
-use crate::support::wire::End;
-use crate::support::{proftpd, pureftpd, vsftpd};
 
 /// A real server behind a proxy.
 struct House {

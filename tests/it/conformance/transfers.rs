@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
+use testkit::raw::{open_data, protect};
+use testkit::script::{Script, Step, reply};
+use testkit::wire::End;
+
 use crate::stage::Stage;
-use crate::support::raw::{open_data, protect};
-use crate::support::script::{Script, Step, reply};
-use crate::support::wire::End;
 
 /// A download whose replies are these.
 fn download(before: &[&str], content: &[u8], after: &[&str]) -> Vec<Step> {

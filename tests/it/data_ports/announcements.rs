@@ -2,15 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use testkit::config::{Config, Site};
+use testkit::content;
+use testkit::front::{Front, NAME};
+use testkit::proxy::{LogLine, Proxy, Signal};
+use testkit::raw::{Raw, protect};
+use testkit::script::Script;
+use testkit::scripted::Backend;
+use testkit::wire::{End, Wire};
+
 use crate::program::{self, Start};
-use crate::support::config::{Config, Site};
-use crate::support::content;
-use crate::support::front::{Front, NAME};
-use crate::support::proxy::{LogLine, Proxy, Signal};
-use crate::support::raw::{Raw, protect};
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
-use crate::support::wire::{End, Wire};
 
 /// Clients of two networks of one machine.
 const INSIDE: &str = "127.66.0.7";

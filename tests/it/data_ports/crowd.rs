@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::Front;
+use testkit::proxy::Proxy;
+use testkit::raw::{Raw, RawTls, protect};
+use testkit::script::Script;
+use testkit::scripted::Backend;
+use testkit::wire::{End, Wire};
 
 use crate::program::Start;
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::Front;
-use crate::support::proxy::Proxy;
-use crate::support::raw::{Raw, RawTls, protect};
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
-use crate::support::wire::{End, Wire};
 
 const ACCOUNTS: usize = 20;
 

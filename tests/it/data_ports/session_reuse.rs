@@ -7,17 +7,17 @@ use std::thread;
 
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::Front;
+use testkit::proxy::Proxy;
+use testkit::raw::{Raw, RawTls, open_data, protect};
+use testkit::script::Script;
+use testkit::scripted::Backend;
+use testkit::wire::{End, Wire};
 
 use crate::program::Start;
 use crate::stage::Stage;
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::Front;
-use crate::support::proxy::Proxy;
-use crate::support::raw::{Raw, RawTls, open_data, protect};
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
-use crate::support::wire::{End, Wire};
 
 struct House {
     front: Front,

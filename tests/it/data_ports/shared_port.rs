@@ -7,16 +7,16 @@ use std::thread;
 
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
+use testkit::config::{Config, Site};
+use testkit::content;
+use testkit::front::Front;
+use testkit::proxy::{LogLine, Proxy};
+use testkit::raw::{Raw, RawTls, protect};
+use testkit::script::Script;
+use testkit::scripted::Backend;
+use testkit::wire::{End, Wire};
 
 use crate::program::Start;
-use crate::support::config::{Config, Site};
-use crate::support::content;
-use crate::support::front::Front;
-use crate::support::proxy::{LogLine, Proxy};
-use crate::support::raw::{Raw, RawTls, protect};
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
-use crate::support::wire::{End, Wire};
 
 /// How many files each session of a crowd transfers; every other one is an upload.
 const FILES: usize = 20;

@@ -8,15 +8,16 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use testkit::DEADLINE;
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::{Front, NAME};
+use testkit::proftpd;
+use testkit::programs::program;
+use testkit::proxy::Proxy;
+use testkit::server::{Security, Server};
+
 use crate::program::Start;
-use crate::support::DEADLINE;
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::{Front, NAME};
-use crate::support::proftpd;
-use crate::support::programs::program;
-use crate::support::proxy::Proxy;
-use crate::support::server::{Security, Server};
 
 const FILES: usize = 60;
 

@@ -3,16 +3,17 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
+use testkit::config::{Config, Site};
+use testkit::front::{Front, NAME};
+use testkit::loopback::Loopback;
+use testkit::proxy::{LogLine, Proxy};
+use testkit::proxy_header::v1;
+use testkit::raw::Raw;
+use testkit::script::{Gate, Script, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::Wire;
+
 use crate::program::Start;
-use crate::support::config::{Config, Site};
-use crate::support::front::{Front, NAME};
-use crate::support::loopback::Loopback;
-use crate::support::proxy::{LogLine, Proxy};
-use crate::support::proxy_header::v1;
-use crate::support::raw::Raw;
-use crate::support::script::{Gate, Script, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::Wire;
 
 const RIGHT: &str = "open sesame";
 

@@ -5,18 +5,18 @@ use std::fs;
 use std::io::{Read, Write};
 
 use rustls::version::{TLS12, TLS13};
+use testkit::certs::{Authority, KubernetesSecret, Pair, PairFiles, Validity};
+use testkit::config::{Config, Site};
+use testkit::content;
+use testkit::front::{Front, NAME};
+use testkit::proxy::{LogLine, Proxy, Signal};
+use testkit::raw::{Raw, open_data, protect};
+use testkit::script::Script;
+use testkit::scripted::Backend;
+use testkit::wire::{End, Wire};
 use time::Duration;
 
 use crate::program::{Before, Start};
-use crate::support::certs::{Authority, KubernetesSecret, Pair, PairFiles, Validity};
-use crate::support::config::{Config, Site};
-use crate::support::content;
-use crate::support::front::{Front, NAME};
-use crate::support::proxy::{LogLine, Proxy, Signal};
-use crate::support::raw::{Raw, open_data, protect};
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
-use crate::support::wire::{End, Wire};
 
 const IN_USE: &str = "certificate in use";
 const REFUSED: &str = "new certificate refused, the one in use stays";

@@ -4,16 +4,16 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use rustls::version::TLS13;
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::Front;
+use testkit::proxy::{Proxy, Signal};
+use testkit::raw::Raw;
+use testkit::script::{Gate, Script, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::End;
 
 use crate::program::Start;
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::Front;
-use crate::support::proxy::{Proxy, Signal};
-use crate::support::raw::Raw;
-use crate::support::script::{Gate, Script, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::End;
 
 /// The drain's last word.
 const OVER: &str = "drain is over, ending what still runs";

@@ -3,18 +3,18 @@
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Output;
 
+use testkit::certs::{Authority, Pair, Validity};
+use testkit::config::{Config, Site};
+use testkit::front::{Front, NAME};
+use testkit::process::Process;
+use testkit::proxy::{LogLine, Proxy};
+use testkit::raw::{Raw, open_data, protect};
+use testkit::script::Script;
+use testkit::scripted::Backend;
+use testkit::wire::End;
 use time::Duration;
 
 use crate::program::{self, Before, Start};
-use crate::support::certs::{Authority, Pair, Validity};
-use crate::support::config::{Config, Site};
-use crate::support::front::{Front, NAME};
-use crate::support::process::Process;
-use crate::support::proxy::{LogLine, Proxy};
-use crate::support::raw::{Raw, open_data, protect};
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
-use crate::support::wire::End;
 
 fn portcullis(command: &str, yaml: &str) -> Output {
     let directory = tempfile::tempdir().expect("a temporary directory");

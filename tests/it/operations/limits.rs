@@ -2,15 +2,16 @@
 
 use std::net::SocketAddr;
 
+use testkit::config::{Config, Site};
+use testkit::front::{Front, NAME};
+use testkit::loopback::Loopback;
+use testkit::proxy::{LogLine, Proxy};
+use testkit::raw::Raw;
+use testkit::script::{Gate, Script, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::Wire;
+
 use crate::program::{Before, Start};
-use crate::support::config::{Config, Site};
-use crate::support::front::{Front, NAME};
-use crate::support::loopback::Loopback;
-use crate::support::proxy::{LogLine, Proxy};
-use crate::support::raw::Raw;
-use crate::support::script::{Gate, Script, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::Wire;
 
 #[test]
 fn sessions_beyond_the_limit_of_a_client_are_told_421_until_one_ends() {

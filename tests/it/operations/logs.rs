@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use std::io::Write;
 
 use rustls::version::TLS12;
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::{Front, NAME};
+use testkit::proxy::{LogLine, Proxy};
+use testkit::raw::{Raw, open_data, protect};
+use testkit::script::{Script, ScriptTls, reply};
+use testkit::scripted::Backend;
+use testkit::wire::End;
 
 use crate::program::{Before, Start};
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::{Front, NAME};
-use crate::support::proxy::{LogLine, Proxy};
-use crate::support::raw::{Raw, open_data, protect};
-use crate::support::script::{Script, ScriptTls, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::End;
 
 /// Part of every password here; no other text has it.
 const CANARY: &str = "zebracanary";

@@ -4,19 +4,20 @@
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
+use testkit::clients::{Client as RealClient, ClientTls, DataMode, Login};
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::{Front, NAME};
+use testkit::haproxy::Balancer;
+use testkit::loopback::Loopback;
+use testkit::proxy::{LogLine, Proxy};
+use testkit::proxy_header::{v1, v2, v2_of};
+use testkit::raw::{Raw, RawTls, protect};
+use testkit::script::Script;
+use testkit::scripted::Backend;
+use testkit::wire::{End, Wire};
+
 use crate::program::Start;
-use crate::support::clients::{Client as RealClient, ClientTls, DataMode, Login};
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::{Front, NAME};
-use crate::support::haproxy::Balancer;
-use crate::support::loopback::Loopback;
-use crate::support::proxy::{LogLine, Proxy};
-use crate::support::proxy_header::{v1, v2, v2_of};
-use crate::support::raw::{Raw, RawTls, protect};
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
-use crate::support::wire::{End, Wire};
 
 /// Where balancers and clients are on this machine.
 const BALANCERS: &str = "127.66.0.0/16";

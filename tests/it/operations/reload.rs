@@ -7,16 +7,16 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::version::TLS13;
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::Front;
+use testkit::proxy::{Proxy, Signal};
+use testkit::raw::Raw;
+use testkit::script::{Gate, Script, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::End;
 
 use crate::program::{Before, Start};
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::Front;
-use crate::support::proxy::{Proxy, Signal};
-use crate::support::raw::Raw;
-use crate::support::script::{Gate, Script, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::End;
 
 /// A backend whose one file says which it is.
 fn backend(file: &str) -> Backend {

@@ -1,13 +1,14 @@
 //! Clients that send what is no FTP: a precise answer or an end, never their own words back, and nothing of it reaches
 //! a backend or another session.
 
+use testkit::front::{Front, NAME};
+use testkit::proxy::{LogLine, Proxy};
+use testkit::raw::Raw;
+use testkit::script::Script;
+use testkit::scripted::Backend;
+use testkit::wire::End;
+
 use crate::program::Before;
-use crate::support::front::{Front, NAME};
-use crate::support::proxy::{LogLine, Proxy};
-use crate::support::raw::Raw;
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
-use crate::support::wire::End;
 
 const NOT_A_COMMAND: &str = "500 Command not understood.";
 const BAD_CHARACTER: &str = "501 Control characters are not allowed in a command.";

@@ -1,14 +1,15 @@
 //! Backends whose replies are none: malformed, huge, endless or cut off, in every phase of a session. The session ends
 //! with 421 and the operator learns why; every other session goes on.
 
+use testkit::config::Site;
+use testkit::front::Front;
+use testkit::proxy::{LogLine, Proxy};
+use testkit::raw::Raw;
+use testkit::script::{Gate, Script, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::End;
+
 use crate::program::Start;
-use crate::support::config::Site;
-use crate::support::front::Front;
-use crate::support::proxy::{LogLine, Proxy};
-use crate::support::raw::Raw;
-use crate::support::script::{Gate, Script, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::End;
 
 const UNAVAILABLE: &str = "421 The site is not available at the moment, try again later.";
 const LOST: &str = "421 The connection to the site was lost.";

@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use testkit::content;
+use testkit::front::Front;
+use testkit::programs::program;
+use testkit::script::Script;
+
 use crate::stage::Stage;
-use crate::support::content;
-use crate::support::front::Front;
-use crate::support::programs::program;
-use crate::support::script::Script;
 
 /// OpenSSL's command line as a client: gives what it received, and its messages and records.
 fn s_client(front: &Front, to: SocketAddr, options: &[&str], input: &[u8]) -> (Vec<u8>, String) {

@@ -4,14 +4,14 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
+use testkit::content;
+use testkit::front::Client;
+use testkit::proxy::LogLine;
+use testkit::raw::{Raw, open_data, protect};
+use testkit::script::{Script, Step, reply};
+use testkit::wire::{End, Wire};
 
 use crate::stage::Stage;
-use crate::support::content;
-use crate::support::front::Client;
-use crate::support::proxy::LogLine;
-use crate::support::raw::{Raw, open_data, protect};
-use crate::support::script::{Script, Step, reply};
-use crate::support::wire::{End, Wire};
 
 /// Without TCP_NODELAY, as most programs that aren't made for speed.
 fn with_nagle(data: &Wire) {

@@ -3,18 +3,19 @@
 
 use std::io::Write;
 
+use testkit::clients::{Client, ClientTls, DataMode, Login};
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::{Front, NAME};
+use testkit::proxy::{Proxy, Signal};
+use testkit::raw::{Raw, open_data, protect};
+use testkit::script::Script;
+use testkit::scripted::Backend;
+use testkit::server::Security;
+use testkit::vsftpd;
+use testkit::wire::{End, Wire};
+
 use crate::program::{Before, Start};
-use crate::support::clients::{Client, ClientTls, DataMode, Login};
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::{Front, NAME};
-use crate::support::proxy::{Proxy, Signal};
-use crate::support::raw::{Raw, open_data, protect};
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
-use crate::support::server::Security;
-use crate::support::vsftpd;
-use crate::support::wire::{End, Wire};
 
 #[test]
 fn active_mode_reaches_the_client_under_tls_over_ipv4_and_ipv6() {

@@ -6,18 +6,18 @@ use std::thread;
 use std::time::Duration;
 
 use rustls::version::TLS13;
+use testkit::config::{Config, Site};
+use testkit::front::{Front, NAME};
+use testkit::loopback::Loopback;
+use testkit::proxy::Proxy;
+use testkit::proxy_header::v1;
+use testkit::raw::{Raw, open_data, protect};
+use testkit::script::{Gate, Script, ScriptTls, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::{End, Wire};
 
 use crate::program::Start;
 use crate::stage::Stage;
-use crate::support::config::{Config, Site};
-use crate::support::front::{Front, NAME};
-use crate::support::loopback::Loopback;
-use crate::support::proxy::Proxy;
-use crate::support::proxy_header::v1;
-use crate::support::raw::{Raw, open_data, protect};
-use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::{End, Wire};
 
 /// Whether the backend has heard a command that begins like this.
 fn heard(backend: &Backend, start: &str) -> bool {

@@ -3,8 +3,9 @@
 use crate::client::{Plan, Run};
 use crate::job::{Job, Login, Workspace};
 
+use testkit::clients::FTPLIB_SESSION;
+
 use super::script;
-use crate::support::clients::FTPLIB_SESSION;
 
 /// Whether data connections are made to resume the control connection's TLS session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

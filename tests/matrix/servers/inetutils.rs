@@ -12,9 +12,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crate::support::DEADLINE;
-use crate::support::programs;
-use crate::support::server::{PASSWORD_HASH, Place, USER};
+use testkit::DEADLINE;
+use testkit::programs;
+use testkit::server::{PASSWORD_HASH, Place, USER};
 
 /// The accepting half of inetd, for one service.
 #[derive(Debug)]

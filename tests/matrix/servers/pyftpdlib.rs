@@ -4,8 +4,8 @@
 
 use std::process::Command;
 
-use crate::support::programs;
-use crate::support::server::{PASSIVE_PORTS, Place, Security, Server, USER};
+use testkit::programs;
+use testkit::server::{PASSIVE_PORTS, Place, Security, Server, USER};
 
 /// Starts pyftpdlib.
 pub fn start(security: Security<'_>) -> Server {

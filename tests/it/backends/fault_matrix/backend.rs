@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use socket2::{Domain, Socket, Type};
+use testkit::script::{Gate, Script, ScriptTls, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::End;
 
 use super::client::{FILE, content};
 use super::fault::{Fault, Phase};
 use super::{Cell, Leg};
-use crate::support::script::{Gate, Script, ScriptTls, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::End;
 
 /// The text of its final replies, to tell them from the proxy's own.
 pub const SAYS: &str = "says the backend";

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use testkit::content;
+use testkit::proxy::LogLine;
+use testkit::raw::{Raw, Reply, open_data};
+use testkit::wire::{End, Wire};
+
 use super::backend::{Faulty, SAYS};
 use super::fault::{Fault, Logged, Phase, Told};
 use super::{Cell, House};
-use crate::support::content;
-use crate::support::proxy::LogLine;
-use crate::support::raw::{Raw, Reply, open_data};
-use crate::support::wire::{End, Wire};
 
 /// The file that every backend has.
 pub const FILE: &str = "file";

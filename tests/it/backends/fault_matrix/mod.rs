@@ -14,14 +14,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
+use testkit::DEADLINE;
+use testkit::cells;
+use testkit::certs::Authority;
+use testkit::config::Site;
+use testkit::front::Front;
+use testkit::proxy::Proxy;
 
 use crate::program::Start;
-use crate::support::DEADLINE;
-use crate::support::cells;
-use crate::support::certs::Authority;
-use crate::support::config::Site;
-use crate::support::front::Front;
-use crate::support::proxy::Proxy;
 
 use backend::Faulty;
 use fault::{Fault, Outcome, Phase};

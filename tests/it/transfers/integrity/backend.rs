@@ -1,10 +1,11 @@
 //! The backend's part in each cell, as a script.
 
+use testkit::content;
+use testkit::script::{Step, reply};
+use testkit::wire::End;
+
 use super::ending::{Direction, Ending};
 use super::{Cell, content, half};
-use crate::support::content;
-use crate::support::script::{Step, reply};
-use crate::support::wire::End;
 
 /// The text of every final reply, to tell it from the proxy's own.
 pub const SAYS: &str = "says the backend";

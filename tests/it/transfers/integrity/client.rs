@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 
+use testkit::content;
+use testkit::raw::{Raw, RawTls, open_data, protect};
+use testkit::wire::{End, Wire};
+
 use super::backend::{self, SAYS};
 use super::ending::{Direction, Ending, Sees, Told};
 use super::{Cell, House, content, half};
-use crate::support::content;
-use crate::support::raw::{Raw, RawTls, open_data, protect};
-use crate::support::wire::{End, Wire};
 
 /// The file that every backend has, to be downloaded after all that has happened.
 pub const AFTERWARDS: &str = "afterwards";

@@ -13,16 +13,16 @@ use std::thread;
 
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
+use testkit::cells;
+use testkit::certs::Authority;
+use testkit::config::{Config, Site};
+use testkit::front::Front;
+use testkit::proxy::{Proxy, Signal};
+use testkit::script::{Gate, Script, ScriptTls};
+use testkit::scripted::Backend;
+use testkit::wire::End;
 
 use crate::program::Start;
-use crate::support::cells;
-use crate::support::certs::Authority;
-use crate::support::config::{Config, Site};
-use crate::support::front::Front;
-use crate::support::proxy::{Proxy, Signal};
-use crate::support::script::{Gate, Script, ScriptTls};
-use crate::support::scripted::Backend;
-use crate::support::wire::End;
 
 use ending::{Direction, Ending};
 
@@ -192,7 +192,7 @@ impl House {
 
 /// What is transferred in all cells but those of a size of their own: more than one TLS record.
 fn content() -> Vec<u8> {
-    crate::support::content::bytes(7, 60_000)
+    testkit::content::bytes(7, 60_000)
 }
 
 /// The half of it that arrives before the cell's ending begins.

@@ -8,13 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
+use testkit::clients::{Client, ClientTls, DataMode, Login, Running};
+use testkit::proxy::Proxy;
+use testkit::raw::{RawTls, protect};
+use testkit::wire::Wire;
 
 use super::witness::Belief;
 use super::{House, Plan, Victim};
-use crate::support::clients::{Client, ClientTls, DataMode, Login, Running};
-use crate::support::proxy::Proxy;
-use crate::support::raw::{RawTls, protect};
-use crate::support::wire::Wire;
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,9 +83,7 @@ fn program(
         .data(DataMode::Epsv)
         .rate(RATE);
     if tls != ClientTls::Clear {
-        login = login
-            .tls(tls, &house.front.ca())
-            .name(crate::support::front::NAME);
+        login = login.tls(tls, &house.front.ca()).name(testkit::front::NAME);
     }
     let mut running = match plan.way {
         Way::Upload => login.start_upload(client, &plan.content, &plan.name()),

@@ -19,15 +19,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use testkit::certs::Authority;
+use testkit::config::{Config, Site};
+use testkit::content;
+use testkit::front::Front;
+use testkit::process::send_signal;
+use testkit::proxy::{Proxy, Signal};
+use testkit::server::{Reuse, Security, Server};
+use testkit::{proftpd, pureftpd, vsftpd};
+
 use crate::program::Start;
-use crate::support::certs::Authority;
-use crate::support::config::{Config, Site};
-use crate::support::content;
-use crate::support::front::Front;
-use crate::support::process::send_signal;
-use crate::support::proxy::{Proxy, Signal};
-use crate::support::server::{Reuse, Security, Server};
-use crate::support::{proftpd, pureftpd, vsftpd};
 
 use client::{Kind, Way};
 use dice::Dice;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::fs;
 
+use testkit::content::sha256;
+use testkit::proxy::Proxy;
+
 use super::client::Way;
 use super::{House, Plan, Victim};
-use crate::support::content::sha256;
-use crate::support::proxy::Proxy;
 
 /// What a client believes of its transfer, and has of it.
 #[derive(Debug, Default)]
