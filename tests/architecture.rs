@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::iter::Peekable;
 use std::path::{Path, PathBuf};
+
+use proc_macro2::{Ident, Spacing, TokenStream, TokenTree};
 
 /// Top-down: each module, and all modules that its code uses. A new dependency has to be added here, where its
 /// consequences show; it may only point down. Uses by tests are not listed.
@@ -298,90 +301,68 @@ fn layer_of(path: &[String]) -> Option<&'static str> {
 
 /// The layers that code of the module `here` names, but for its own.
 fn used_layers(here: &[String], code: &str) -> BTreeSet<&'static str> {
-    let tokens = tokens(code);
+    let tokens = code.parse().expect("it compiles, so it is Rust");
     let mut paths = Vec::new();
-    let mut rest = &tokens[..];
-    while let [_, behind @ ..] = rest {
-        rest = match behind {
-            ["::", ..] => follow(here.to_vec(), rest, &mut paths),
-            _ => behind,
-        };
-    }
+    collect(tokens, here, None, &mut paths);
     let own = layer_of(here);
     let layers = paths.iter().filter_map(|path| layer_of(path));
     layers.filter(|layer| Some(*layer) != own).collect()
 }
 
-/// Adds the paths that lead on from `path`: one, or with braces any number. Gives what stands behind them.
-fn follow<'t>(
-    path: Vec<String>,
-    tokens: &'t [&'t str],
+/// Adds every path of more than one name, from the root of the crate. `start` is what stands before the braces that the
+/// tokens are in, if a path leads into them.
+fn collect(
+    tokens: TokenStream,
+    here: &[String],
+    start: Option<&[String]>,
     paths: &mut Vec<Vec<String>>,
-) -> &'t [&'t str] {
-    match tokens {
-        ["{", inside @ ..] => {
-            let mut rest = inside;
-            loop {
-                rest = match rest {
-                    [] => return rest,
-                    ["}", behind @ ..] => return behind,
-                    [",", behind @ ..] | ["as", _, behind @ ..] => behind,
-                    _ => follow(path.clone(), rest, paths),
+) {
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        match token {
+            // What a name is changed to leads nowhere.
+            TokenTree::Ident(name) if name == "as" && start.is_some() => drop(tokens.next()),
+            TokenTree::Ident(name) => {
+                let mut path = step(start.unwrap_or(here), &name);
+                let mut is_path = start.is_some();
+                while takes_colons(&mut tokens) {
+                    is_path = true;
+                    match tokens.next() {
+                        Some(TokenTree::Ident(name)) => path = step(&path, &name),
+                        Some(TokenTree::Group(inside)) => {
+                            collect(inside.stream(), here, Some(&path), paths);
+                            is_path = false;
+                        }
+                        // A star, or the type arguments of a call.
+                        _ => {}
+                    }
+                }
+                if is_path {
+                    paths.push(path);
                 }
             }
+            TokenTree::Group(inside) => collect(inside.stream(), here, None, paths),
+            TokenTree::Punct(_) | TokenTree::Literal(_) => {}
         }
-        [name, "::", rest @ ..] => follow(step(path, name), rest, paths),
-        [name, rest @ ..] => {
-            paths.push(step(path, name));
-            rest
-        }
-        [] => tokens,
     }
 }
 
-fn step(mut path: Vec<String>, name: &str) -> Vec<String> {
-    match name {
-        // The crate as `main` calls it.
-        "crate" | "portcullis" => path.clear(),
-        "super" => drop(path.pop()),
-        "self" => {}
-        _ => path.push(name.to_owned()),
-    }
-    path
-}
-
-/// Names, `::`, and every other character by itself. What stands between quotes names nothing.
-fn tokens(code: &str) -> Vec<&str> {
-    let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
-    let mut tokens = Vec::new();
-    let mut rest = code.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let length = if rest.starts_with("'\"'") {
-            3
-        } else if first == '"' {
-            length_of_text(rest)
-        } else if is_of_name(first) {
-            rest.find(|letter| !is_of_name(letter))
-                .unwrap_or(rest.len())
-        } else if rest.starts_with("::") {
-            2
-        } else {
-            first.len_utf8()
-        };
-        let (token, behind) = rest.split_at(length);
-        tokens.push(token);
-        rest = behind.trim_start();
-    }
-    tokens
-}
-
-/// How long the string literal is that this begins with, quotes included.
-fn length_of_text(code: &str) -> usize {
-    let mut escaped = false;
-    let end = code[1..].find(|letter| {
-        let ends = letter == '"' && !escaped;
-        escaped = letter == '\\' && !escaped;
-        ends
+/// Takes `::` if it is next.
+fn takes_colons(tokens: &mut Peekable<impl Iterator<Item = TokenTree>>) -> bool {
+    let first = tokens.next_if(|token| {
+        matches!(token, TokenTree::Punct(colon)
+            if colon.as_char() == ':' && colon.spacing() == Spacing::Joint)
     });
-    end.map_or(code.len(), |end| end + 2)
+    first.is_some() && tokens.next().is_some()
+}
+
+fn step(path: &[String], name: &Ident) -> Vec<String> {
+    let name = name.to_string();
+    match name.as_str() {
+        // The crate as `main` calls it.
+        "crate" | "portcullis" => Vec::new(),
+        "super" => path[..path.len().saturating_sub(1)].to_vec(),
+        "self" => path.to_vec(),
+        _ => [path, &[name]].concat(),
+    }
 }

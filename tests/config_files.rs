@@ -48,40 +48,6 @@ fn every_shipped_file_is_good() {
     }
 }
 
-#[test]
-fn every_example_of_the_readme_and_of_the_page_for_operators_is_good() {
-    let read = |page| fs::read_to_string(directory(page)).expect("the page is there");
-    let pages = read("README.md") + &read("docs/operations.md");
-    let minimal = fs::read_to_string(directory("config/minimal.yaml")).expect("it is there");
-    let examples: Vec<&str> = pages
-        .split("```yaml\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().expect("an end"))
-        .collect();
-    assert!(examples.len() >= 4);
-    for example in examples {
-        let mut whole: Mapping = serde_yaml::from_str(&minimal).expect("YAML");
-        let sections: Mapping = serde_yaml::from_str(example).expect("YAML");
-        whole.extend(sections);
-        if let Err(error) = parse(&whole) {
-            panic!("{example}\n{error}");
-        }
-    }
-}
-
-#[test]
-fn the_error_in_the_readme_is_what_such_a_file_gets() {
-    let readme = fs::read_to_string(directory("README.md")).expect("the README is there");
-    let (_, shown) = readme
-        .split_once("```text\nportcullis: ")
-        .expect("it is there");
-    let (shown, _) = shown.split_once("\n```").expect("an end");
-    let minimal = fs::read_to_string(directory("config/minimal.yaml")).expect("it is there");
-    let slip = minimal.replace("certificate:", "certifcate:");
-    let error = config::parse(&slip, Path::new("portcullis.yaml")).expect_err("a slip");
-    assert_eq!(shown, error.to_string());
-}
-
 /// The keys that the reference shows with their default, by path; an index leads into a list.
 const WITH_DEFAULT: &[&str] = &[
     "tls/required",

@@ -3,16 +3,13 @@
 //!
 //! A program that is missing fails the test: `tests/install.sh` installs them all.
 
-#[allow(dead_code)] // the servers in it are for the whole-program tests
-#[path = "it/support/programs.rs"]
-mod programs;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
 use serde_yaml::Value;
+use testkit::programs;
 
 /// What `systemd-analyze security` may say at most, as the unit says; 10 is an unprotected service.
 const EXPOSURE_LIMIT: f64 = 1.4;
@@ -153,6 +150,24 @@ fn alerts_use_only_metrics_that_exist() {
                     || line.starts_with(&format!("{name}{{"))),
             "{name}"
         );
+    }
+}
+
+/// Cargo reads the manifest of every member of the workspace, whatever it builds.
+#[test]
+fn the_images_build_gets_the_manifest_of_every_crate() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |name| fs::read_to_string(root.join(name)).expect("it is there");
+    let (manifest, let_in) = (text("Cargo.toml"), text(".dockerignore"));
+    let (_, members) = manifest.split_once("members = [").expect("a workspace");
+    let (members, _) = members.split_once(']').expect("an end");
+    let members: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
+    assert!(members.len() > 4, "{members:?}");
+    for member in members {
+        let whole = format!("!{member}");
+        let manifest = format!("!{member}/Cargo.toml");
+        let gets_it = let_in.lines().any(|line| line == whole || line == manifest);
+        assert!(gets_it, ".dockerignore keeps {member} out");
     }
 }
 

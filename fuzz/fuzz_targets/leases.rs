@@ -3,9 +3,7 @@
 
 #![no_main]
 
-#[path = "../../tests/leases/model.rs"]
-mod model;
-
 use libfuzzer_sys::fuzz_target;
+use portcullis_models::leases;
 
-fuzz_target!(|script: &[u8]| model::play(script));
+fuzz_target!(|script: &[u8]| leases::play(script));

@@ -3,15 +3,8 @@
 
 #![no_main]
 
-// The property tests look into the world, too.
-#[allow(dead_code)]
-#[path = "../../tests/promises/model/mod.rs"]
-mod model;
-#[path = "../../tests/promises/script.rs"]
-mod script;
-
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use model::World;
+use portcullis_models::session::{World, script};
 
 fuzz_target!(|data: &[u8]| {
     let Some((listener, happenings)) = script::read(data) else {

@@ -6,15 +6,17 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::certs::{Authority, Pair, PairFiles, Validity};
-use crate::support::clients::{Client, ClientTls, Login};
-use crate::support::config::{Config, Site};
-use crate::support::content;
-use crate::support::proxy::Proxy;
-use crate::support::raw::{Raw, RawTls, open_data, protect};
-use crate::support::server::{Reuse, Security, Server};
-use crate::support::wire::End;
-use crate::support::{proftpd, pureftpd, vsftpd};
+use testkit::certs::{Authority, Pair, PairFiles, Validity};
+use testkit::clients::{Client, ClientTls, Login};
+use testkit::config::{Config, Site};
+use testkit::content;
+use testkit::proxy::Proxy;
+use testkit::raw::{Raw, RawTls, open_data, protect};
+use testkit::server::{Reuse, Security, Server};
+use testkit::wire::End;
+use testkit::{proftpd, pureftpd, vsftpd};
+
+use crate::program::Start;
 
 /// The name that clients connect to, and that the central certificate is for.
 const NAME: &str = "ftp.albigi.lab";

@@ -4,10 +4,11 @@
 use std::fmt;
 use std::fs;
 
+use testkit::content::{bytes, sha256};
+
 use crate::client::Client;
 use crate::job::{Job, Name, Tree, Workspace};
 use crate::server::Running;
-use crate::support::content::{bytes, sha256};
 
 /// Something that users do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,6 +3,10 @@
 use std::fmt;
 
 use tempfile::TempDir;
+use testkit::certs::{Authority, PairFiles};
+use testkit::clients::DataMode;
+use testkit::config::{Config, Site};
+use testkit::proxy::Proxy;
 
 use crate::action::{Action, Scene};
 use crate::client::{Client, Resumption};
@@ -10,10 +14,6 @@ use crate::expectation::{self, Failure};
 use crate::job::Login;
 use crate::leg::{Family, Leg, Version};
 use crate::server::{Kind, Running};
-use crate::support::certs::{Authority, PairFiles};
-use crate::support::clients::DataMode;
-use crate::support::config::{Config, Site};
-use crate::support::proxy::Proxy;
 
 /// What is tried.
 #[derive(Debug, Clone, Copy)]
@@ -319,7 +319,7 @@ impl House {
         let address = config.explicit().ip().to_string();
         let names = [&address, "::1", "localhost"];
         authority.issue(&names).write(directory.path());
-        let proxy = Proxy::start(config);
+        let proxy = Proxy::start_program(env!("CARGO_BIN_EXE_portcullis"), config);
         let address = match (cell.leg.family, cell.leg.protection.implicit()) {
             (Family::V4, false) => proxy.explicit(),
             (Family::V4, true) => proxy.implicit(),

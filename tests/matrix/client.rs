@@ -5,6 +5,9 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use testkit::clients::DataMode;
+use testkit::programs::program;
+
 use crate::action::Action;
 use crate::clients::{
     aioftp, basic_ftp, commons_net, curl, filezilla, ftplib, lftp, mono, ncftp, perl, php, pycurl,
@@ -12,8 +15,6 @@ use crate::clients::{
 };
 use crate::job::{Job, Login, Tree, Workspace};
 use crate::leg::{Family, Leg, Protection, Version};
-use crate::support::clients::DataMode;
-use crate::support::programs::program;
 
 /// A client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,11 +3,12 @@
 //!
 //! What a client has no command for is said by [`Client::cannot`] and [`Client::cannot_have`].
 
+use testkit::clients::DataMode;
+
 use crate::action::Action;
 use crate::client::Client;
 use crate::leg::{Family, Leg, Protection};
 use crate::server::Kind;
-use crate::support::clients::DataMode;
 
 /// Something that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

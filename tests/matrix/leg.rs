@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::support::clients::DataMode;
+use testkit::clients::DataMode;
 
 /// Everything that a client can be told about its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,20 +16,18 @@ mod leg;
 mod plan;
 mod server;
 mod servers;
-#[path = "../it/support/mod.rs"]
-#[expect(dead_code, reason = "shared with tests/it, which needs more of it")]
-mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use testkit::certs::Authority;
+
 use cell::{Cell, SERVER_NAME};
 use document::Findings;
 use plan::Purpose;
 use server::{Kind, Running};
-use support::certs::Authority;
 
 /// Cells that run at the same time: more than there are processors, since most wait for their peers now and then.
 const WORKERS: usize = 4;

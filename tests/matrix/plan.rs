@@ -103,7 +103,7 @@ fn working_legs(client: Client) -> Vec<Leg> {
 mod tests {
     use super::*;
     use crate::leg::{Family, Protection};
-    use crate::support::clients::DataMode;
+    use testkit::clients::DataMode;
 
     fn met(wanted: impl Fn(&Cell) -> bool) -> bool {
         cells().iter().any(|(_, cell)| wanted(cell))

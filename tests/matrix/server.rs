@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
+use testkit::certs::Pair;
+use testkit::server::{Reuse, Security, Server};
+use testkit::{proftpd, pureftpd, vsftpd};
+
 use crate::servers::{iis, inetutils, pyftpdlib};
-use crate::support::certs::Pair;
-use crate::support::server::{Reuse, Security, Server};
-use crate::support::{proftpd, pureftpd, vsftpd};
 
 /// A server, and whether Portcullis speaks TLS to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -152,7 +153,7 @@ impl Running {
     pub fn account(&self) -> (&str, &str) {
         match self {
             Self::Process(server) => (server.user(), server.password()),
-            Self::Inetd(_) | Self::Iis(_) => crate::support::server::USER,
+            Self::Inetd(_) | Self::Iis(_) => testkit::server::USER,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Rules of the lease table, one by one. Every order of everything is in `tests/leases`.
+//! Rules of the lease table, one by one. Every order of everything is in `tests/models`.
 
 use std::net::Ipv4Addr;
 

@@ -8,15 +8,16 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
+use testkit::certs::Authority;
+use testkit::config::Site;
+use testkit::content;
+use testkit::front::Front;
+use testkit::proxy::Proxy;
+use testkit::script::{Script, ScriptTls, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::{End, provider};
 
-use crate::support::certs::Authority;
-use crate::support::config::Site;
-use crate::support::content;
-use crate::support::front::Front;
-use crate::support::proxy::Proxy;
-use crate::support::script::{Script, ScriptTls, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::{End, provider};
+use crate::program::Start;
 
 #[test]
 fn a_backend_that_wants_a_certificate_of_ours_gets_none_and_no_password() {

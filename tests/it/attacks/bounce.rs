@@ -5,13 +5,15 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
-use crate::support::config::Site;
-use crate::support::front::Front;
-use crate::support::loopback::Loopback;
-use crate::support::proxy::Proxy;
-use crate::support::raw::Raw;
-use crate::support::script::{Script, reply};
-use crate::support::scripted::Backend;
+use testkit::config::Site;
+use testkit::front::Front;
+use testkit::loopback::Loopback;
+use testkit::proxy::Proxy;
+use testkit::raw::Raw;
+use testkit::script::{Script, reply};
+use testkit::scripted::Backend;
+
+use crate::program::{Before, Start};
 
 /// A listener on an address of its own that nobody is to connect to.
 struct Trap {

@@ -1,11 +1,13 @@
 //! Bytes that one side reads as one thing and the other as two: line ends inside commands and replies, Telnet commands,
 //! urgent data. A backend sees exactly one command for each that the client sent, and the client one reply.
 
-use crate::support::front::Front;
-use crate::support::proxy::Proxy;
-use crate::support::raw::Raw;
-use crate::support::script::{Script, Step, reply};
-use crate::support::scripted::Backend;
+use testkit::front::Front;
+use testkit::proxy::Proxy;
+use testkit::raw::Raw;
+use testkit::script::{Script, Step, reply};
+use testkit::scripted::Backend;
+
+use crate::program::Before;
 
 struct House {
     front: Front,

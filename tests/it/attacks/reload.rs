@@ -5,14 +5,16 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use crate::support::certs::Validity;
-use crate::support::config::Site;
-use crate::support::front::Front;
-use crate::support::proxy::{Proxy, Signal};
-use crate::support::raw::Raw;
-use crate::support::resources;
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
+use testkit::certs::Validity;
+use testkit::config::Site;
+use testkit::front::Front;
+use testkit::proxy::{Proxy, Signal};
+use testkit::raw::Raw;
+use testkit::resources;
+use testkit::script::Script;
+use testkit::scripted::Backend;
+
+use crate::program::{Before, Start};
 
 fn proxy_with(front: &Front, backend: &Backend) -> Proxy {
     front.before_with(backend.address(), |config| {
@@ -143,7 +145,7 @@ fn proxies_that_are_each_others_backend_run_into_a_limit_and_recover() {
     let front = Front::new(&[]);
     let (one, other) = (front.config(), front.config());
     let (to_one, to_other) = (one.explicit(), other.explicit());
-    let limited = |config: crate::support::config::Config, backend| {
+    let limited = |config: testkit::config::Config, backend| {
         let config = config
             .tls("required", "false")
             .limit("sessions_per_client", 10)

@@ -9,16 +9,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
+use testkit::DEADLINE;
+use testkit::config::Site;
+use testkit::front::Front;
+use testkit::proxy::Proxy;
+use testkit::raw::{Raw, open_data};
+use testkit::resources;
+use testkit::script::{Gate, Script, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::{End, Wire};
 
-use crate::support::DEADLINE;
-use crate::support::config::Site;
-use crate::support::front::Front;
-use crate::support::proxy::Proxy;
-use crate::support::raw::{Raw, open_data};
-use crate::support::resources;
-use crate::support::script::{Gate, Script, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::{End, Wire};
+use crate::program::{Before, Start};
 
 /// Deadlines as the tests here set them. Long enough for a busy machine to get that far, and far shorter than what the
 /// peers here would take.

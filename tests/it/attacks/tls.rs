@@ -11,16 +11,17 @@ use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, SupportedProtocolVersion};
+use testkit::DEADLINE;
+use testkit::front::{Front, NAME};
+use testkit::programs::program;
+use testkit::proxy::Proxy;
+use testkit::raw::{Raw, open_data, protect};
+use testkit::resources;
+use testkit::script::Script;
+use testkit::scripted::Backend;
+use testkit::wire::{Wire, provider};
 
-use crate::support::DEADLINE;
-use crate::support::front::{Front, NAME};
-use crate::support::programs::program;
-use crate::support::proxy::Proxy;
-use crate::support::raw::{Raw, open_data, protect};
-use crate::support::resources;
-use crate::support::script::Script;
-use crate::support::scripted::Backend;
-use crate::support::wire::{Wire, provider};
+use crate::program::Before;
 
 /// A proxy, and a session that has nothing to do with what others send.
 struct House {

@@ -4,14 +4,15 @@
 use std::io::{Read, Write};
 
 use rustls::version::TLS12;
+use testkit::config::{Config, Site};
+use testkit::front::{Front, NAME};
+use testkit::proxy::Proxy;
+use testkit::raw::{Raw, Reply, open_data, protect};
+use testkit::script::{Script, ScriptTls, Step, reply};
+use testkit::scripted::Backend;
+use testkit::wire::{End, Wire};
 
-use crate::support::config::{Config, Site};
-use crate::support::front::{Front, NAME};
-use crate::support::proxy::Proxy;
-use crate::support::raw::{Raw, Reply, open_data, protect};
-use crate::support::script::{Script, ScriptTls, Step, reply};
-use crate::support::scripted::Backend;
-use crate::support::wire::{End, Wire};
+use crate::program::{Before, Start};
 
 struct House {
     front: Front,

@@ -1,8 +1,9 @@
 //! aioftp, by a driver in Python. It does the TLS handshake of a data connection before the transfer command.
 
+use testkit::programs::servers;
+
 use crate::client::{Plan, Run};
 use crate::job::{Job, Login, Workspace};
-use crate::support::programs::servers;
 
 use super::script;
 

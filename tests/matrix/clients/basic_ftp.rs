@@ -1,10 +1,11 @@
 //! basic-ftp for Node.js, by a driver in JavaScript.
 
+use testkit::clients::DataMode;
+use testkit::programs::servers;
+
 use crate::client::{PATIENCE, Plan, Run};
 use crate::job::{Job, Login, Workspace};
 use crate::leg::{Protection, Version};
-use crate::support::clients::DataMode;
-use crate::support::programs::servers;
 
 use super::script;
 

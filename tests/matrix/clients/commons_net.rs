@@ -1,8 +1,9 @@
 //! Apache Commons Net, by a driver in Java, which `tests/install.sh` compiles.
 
+use testkit::programs::servers;
+
 use crate::client::{Plan, Run};
 use crate::job::{Job, Login, Workspace};
-use crate::support::programs::servers;
 
 use super::script;
 

@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 
+use testkit::clients::DataMode;
+
 use crate::client::{PATIENCE, Plan, Run};
 use crate::job::{Job, Login, Name, Workspace};
 use crate::leg::{Protection, Version};
-use crate::support::clients::DataMode;
 
 pub fn plan(login: &Login, workspace: &Workspace, jobs: &[Job]) -> Plan {
     let mut run = Run::new("curl");

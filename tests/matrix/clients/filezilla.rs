@@ -4,11 +4,12 @@
 
 use std::fs;
 
+use testkit::clients::DataMode;
+use testkit::programs::server_file;
+
 use crate::client::{PATIENCE, Plan, Run};
 use crate::job::{Job, Login, Workspace};
 use crate::leg::{Protection, Version};
-use crate::support::clients::DataMode;
-use crate::support::programs::server_file;
 
 use super::script;
 

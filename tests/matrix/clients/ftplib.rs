@@ -3,6 +3,8 @@
 use crate::client::{Plan, Run};
 use crate::job::{Job, Login, Workspace};
 
+use testkit::clients::FTPLIB_SESSION;
+
 use super::script;
 
 /// Whether data connections are made to resume the control connection's TLS session.
@@ -23,10 +25,7 @@ fn start(login: &Login, workspace: &Workspace, jobs: &[Job], reuse: Reuse) -> Ru
     let mut run = Run::new("python3");
     run.command()
         .arg("-c")
-        .arg(concat!(
-            include_str!("../../it/support/clients/ftplib_session.py"),
-            include_str!("ftplib.py")
-        ))
+        .arg([FTPLIB_SESSION, include_str!("ftplib.py")].concat())
         .args(script::settings(login, workspace, jobs))
         .arg(format!("reuse={reuse}"));
     run

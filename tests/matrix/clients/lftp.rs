@@ -1,9 +1,10 @@
 //! lftp: a script, in one session but for trees, for which it opens four.
 
+use testkit::clients::DataMode;
+
 use crate::client::{PATIENCE, Plan, Run, gnutls_priority};
 use crate::job::{Job, Login, Name, Workspace};
 use crate::leg::Protection;
-use crate::support::clients::DataMode;
 
 use super::script::uses_latin_1;
 

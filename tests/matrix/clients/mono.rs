@@ -1,8 +1,9 @@
 //! .NET's FtpWebRequest as Mono has it, by a driver in C#, which `tests/install.sh` compiles.
 
+use testkit::programs::server_file;
+
 use crate::client::{Plan, Run};
 use crate::job::{Job, Login, Workspace};
-use crate::support::programs::server_file;
 
 use super::script;
 

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
+use testkit::clients::DataMode;
+
 use crate::client::{PATIENCE, Plan, Run, quarters};
 use crate::job::{Job, Login, Name, Workspace};
-use crate::support::clients::DataMode;
 
 pub fn plan(login: &Login, workspace: &Workspace, jobs: &[Job]) -> Plan {
     if let [Job::UploadTree(tree)] = jobs {

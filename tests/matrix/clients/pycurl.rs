@@ -1,8 +1,9 @@
 //! PycURL, by a driver in Python: libcurl as programs use it, and a newer one than Debian's curl has.
 
+use testkit::programs::servers;
+
 use crate::client::{Plan, Run};
 use crate::job::{Job, Login, Workspace};
-use crate::support::programs::servers;
 
 use super::script;
 

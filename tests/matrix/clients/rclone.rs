@@ -1,9 +1,10 @@
 //! rclone: whole files and directories, a process for each job, several connections in each.
 
+use testkit::clients::DataMode;
+
 use crate::client::{Plan, Run};
 use crate::job::{Job, Login, Name, Workspace};
 use crate::leg::{Protection, Version};
-use crate::support::clients::DataMode;
 
 pub fn plan(login: &Login, workspace: &Workspace, jobs: &[Job]) -> Plan {
     let runs = jobs.iter().map(|job| run(login, workspace, job));

@@ -6,10 +6,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use testkit::clients::DataMode;
+
 use crate::client::{PATIENCE, Plan, Run, quarters};
 use crate::job::{Job, Login, Name, Workspace};
 use crate::leg::{Protection, Version};
-use crate::support::clients::DataMode;
 
 /// Whether the session's names are in Latin-1; in UTF-8 otherwise.
 pub fn uses_latin_1(jobs: &[Job]) -> bool {

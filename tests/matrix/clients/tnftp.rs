@@ -3,10 +3,11 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use testkit::clients::DataMode;
+
 use crate::client::{Plan, Run, quarters};
 use crate::job::{Job, Login, Name, Workspace};
 use crate::leg::Family;
-use crate::support::clients::DataMode;
 
 pub fn plan(login: &Login, workspace: &Workspace, jobs: &[Job]) -> Plan {
     let run = |lines: Vec<Vec<u8>>| start(login, workspace, &lines);

@@ -1,9 +1,10 @@
 //! GNU wget, which only downloads.
 
+use testkit::clients::DataMode;
+
 use crate::client::{PATIENCE, Plan, Run, gnutls_priority, quarters};
 use crate::job::{Job, Login, Name, Workspace};
 use crate::leg::Protection;
-use crate::support::clients::DataMode;
 
 pub fn plan(login: &Login, workspace: &Workspace, jobs: &[Job]) -> Plan {
     if let [Job::DownloadTree(tree)] = jobs {

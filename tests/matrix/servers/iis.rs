@@ -20,12 +20,11 @@ use std::thread::{self, JoinHandle};
 
 use rustls::{ServerConfig, ServerConnection};
 use tempfile::TempDir;
-
-use crate::support::DEADLINE;
-use crate::support::certs::Pair;
-use crate::support::loopback::Loopback;
-use crate::support::server::USER;
-use crate::support::wire::{End, Wire};
+use testkit::DEADLINE;
+use testkit::certs::Pair;
+use testkit::loopback::Loopback;
+use testkit::server::USER;
+use testkit::wire::{End, Wire};
 
 /// A running server.
 #[derive(Debug)]

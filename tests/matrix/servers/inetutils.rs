@@ -12,9 +12,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crate::support::DEADLINE;
-use crate::support::programs;
-use crate::support::server::{PASSWORD_HASH, Place, USER};
+use testkit::DEADLINE;
+use testkit::programs;
+use testkit::server::{PASSWORD_HASH, Place, USER};
 
 /// The accepting half of inetd, for one service.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub fn start() -> Inetd {
         programs::is_root(),
         "inetutils-ftpd needs root: run make test as root"
     );
-    let place = Place::new();
+    let place = Place::claim();
     let (uid, gid) = place.owner();
     let passwd = format!(
         "root:x:0:0::/:/bin/sh\n{}:{PASSWORD_HASH}:{uid}:{gid}::{}:/bin/sh\n",

@@ -4,12 +4,12 @@
 
 use std::process::Command;
 
-use crate::support::programs;
-use crate::support::server::{PASSIVE_PORTS, Place, Security, Server, USER};
+use testkit::programs;
+use testkit::server::{PASSIVE_PORTS, Place, Security, Server, USER};
 
 /// Starts pyftpdlib.
 pub fn start(security: Security<'_>) -> Server {
-    let place = Place::new();
+    let place = Place::claim();
     let python = programs::server_file("pyftpdlib/bin/python");
     let mut run = Command::new(python);
     run.arg("-c").arg(include_str!("pyftpdlib.py")).args([

@@ -1,0 +1,9 @@
+//! The servers behind the proxy: which one a login gets, what kinds there are, and what becomes of a session if one fails.
+
+mod failures;
+mod fault_matrix;
+mod kinds;
+mod odd_servers;
+mod reuse;
+mod routing;
+mod unclean;

@@ -1,0 +1,10 @@
+//! What an operator does and sees: start, reload, end, certificates, limits, logs, load balancers.
+
+mod brute_force;
+mod certificates;
+mod drain;
+mod first_contact;
+mod limits;
+mod logs;
+mod proxy_protocol;
+mod reload;

@@ -1,0 +1,486 @@
+//! The world around a session, as its driver sees it, and what has to hold in it whatever anybody does.
+//!
+//! It knows of the machine only what the driver knows: the events that it may deliver at a moment, and the actions that
+//! come out. [`World::step`] panics where a promise is broken; `promises` has them.
+
+mod promises;
+pub mod script;
+
+use std::collections::HashSet;
+use std::iter;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use portcullis::base::SiteId;
+use portcullis::config::{
+    CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, Timeouts, UserForms,
+};
+use portcullis::ftp::answer;
+use portcullis::ftp::command::{BadCommand, Command, Verb};
+use portcullis::ftp::line::Line;
+use portcullis::ftp::reply::{Class, Reply, ReplyParser};
+use portcullis::ftp::server::{BackendProtection, PortMethods};
+use portcullis::route::Router;
+use portcullis::session::machine::{
+    Action, BadLine, ClientData, DataEvent, Deadline, Dialled, Event, Machine, PreparedPort, Terms,
+};
+
+use script::{Happening, Listener};
+
+/// More commands than this wait for an answer only if something grows without bound: the transfer's own, ABOR, what is
+/// queued behind them, and STATs.
+const MOST_OWED: usize = 100;
+
+/// More than this comes of one event only if something grows without bound.
+const MOST_ACTIONS: usize = 120;
+
+/// A session with everything around it.
+pub struct World {
+    machine: Machine,
+    terms: Terms,
+    closed: bool,
+    owes: Owed,
+    /// A login has just failed, or is to be tried, and the guard may say that it is one too many.
+    penalised: bool,
+
+    /// It says no more.
+    client_gone: bool,
+    /// It hears no more, either.
+    client_lost: bool,
+    tls: bool,
+    private: bool,
+    /// The argument of the last AUTH.
+    auth: Vec<u8>,
+    /// The lines that the client said since TLS began, or since the session did.
+    heard: HashSet<Vec<u8>>,
+    /// How many of them have no final reply yet.
+    unanswered: usize,
+
+    backend: Option<ReplyParser>,
+    login: Login,
+    port: bool,
+    /// The driver listens for the backend, which is to be told, or to connect.
+    listens: bool,
+    data: Data,
+    transfer: Option<Transfer>,
+    restart: Restart,
+    range: Restart,
+    /// A transfer ended in the current batch of actions, and nobody has told the client how.
+    untold: bool,
+}
+
+/// What the machine has asked for and the driver is about to answer, before anything else happens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Owed {
+    Nothing,
+    Tls,
+    Dial,
+    Port(ClientData),
+    /// Listening for the backend.
+    Listening,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Login {
+    Out,
+    /// USER is with the backend again, and a refusal leaves the former login as it was.
+    Again,
+    In,
+}
+
+/// The data connections.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Data {
+    None,
+    Opening,
+    /// It waits for another port of the backend.
+    NotReached,
+    /// The backend's is there, and the client's of an upload isn't.
+    Halved,
+    Flowing,
+    SourceEnded {
+        proven: bool,
+    },
+    /// The sink's leg is being ended.
+    Ending,
+    /// It has our end; a backend in clear text has yet to end it, too.
+    Ended,
+    Finished,
+    Failed,
+}
+
+/// What part of the next file the backend would take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Restart {
+    Nowhere,
+    /// What the client's REST or RANG said.
+    Somewhere,
+    /// The same, though the transfer that was meant has been answered without the backend.
+    Stale,
+}
+
+/// A transfer, from [`Action::OpenData`] to its record.
+#[derive(Debug, Default)]
+struct Transfer {
+    upload: bool,
+    /// The backend has its command.
+    begun: bool,
+    /// The client has heard a 1yz.
+    announced: bool,
+    /// The backend has nothing more to say about it, or is gone.
+    backend_is_done: bool,
+    backend_completed: bool,
+    abor_sent: bool,
+    /// What the client said meanwhile, and has not been answered.
+    aborts: usize,
+    noops: usize,
+    /// How many STATs the backend was sent meanwhile, and has not answered.
+    stats: usize,
+    /// What the client was told about it.
+    told: Option<Told>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Told {
+    Complete,
+    Failed,
+}
+
+impl World {
+    /// A session that begins on this listener.
+    pub fn new(listener: Listener) -> Self {
+        let terms = terms(listener);
+        let (machine, tls) = match listener {
+            Listener::Explicit | Listener::ClearAllowed | Listener::DataRequired => {
+                (Machine::explicit(terms.clone()), false)
+            }
+            Listener::Implicit | Listener::Ipv6 => (Machine::implicit(terms.clone(), None), true),
+        };
+        let mut world = Self {
+            machine,
+            terms,
+            closed: false,
+            owes: Owed::Nothing,
+            penalised: false,
+            client_gone: false,
+            client_lost: false,
+            tls,
+            private: tls,
+            auth: Vec::new(),
+            heard: HashSet::new(),
+            unanswered: 0,
+            backend: None,
+            login: Login::Out,
+            port: false,
+            listens: false,
+            data: Data::None,
+            transfer: None,
+            restart: Restart::Nowhere,
+            range: Restart::Nowhere,
+            untold: false,
+        };
+        let greeting = Action::Reply(answer::greeting("hello").into());
+        assert_eq!(world.machine.next_action(), Some(greeting));
+        assert_eq!(world.machine.next_action(), None);
+        world
+    }
+
+    /// Whether the client is logged in.
+    pub fn is_logged_in(&self) -> bool {
+        self.login == Login::In
+    }
+
+    /// Whether a transfer's command is with the backend.
+    pub fn is_transferring(&self) -> bool {
+        self.transfer
+            .as_ref()
+            .is_some_and(|transfer| transfer.begun)
+    }
+
+    /// Lets it happen, unless the driver could not deliver it at this moment.
+    ///
+    /// # Panics
+    /// If what the machine makes of it breaks a promise.
+    pub fn step(&mut self, happening: &Happening) {
+        let Some(event) = self.event(happening) else {
+            return;
+        };
+        self.note(&event);
+        self.machine.handle(event);
+        let actions: Vec<Action> = iter::from_fn(|| self.machine.next_action()).collect();
+        assert!(actions.len() <= MOST_ACTIONS, "{} actions", actions.len());
+        for action in actions {
+            assert!(!self.closed, "{action:?} after Close");
+            self.see(action, happening);
+        }
+        self.settle();
+    }
+
+    /// What the driver would make of it now.
+    fn event(&mut self, happening: &Happening) -> Option<Event> {
+        let busy = self.owes != Owed::Nothing;
+        let penalised = std::mem::take(&mut self.penalised);
+        Some(match happening {
+            Happening::Blocked if penalised => Event::Blocked,
+            Happening::Blocked if self.owes == Owed::Dial => {
+                self.owes = Owed::Nothing;
+                Event::Blocked
+            }
+            // It waited for its turn in vain.
+            Happening::Expired if self.owes == Owed::Dial => {
+                self.owes = Owed::Nothing;
+                Event::Expired
+            }
+            Happening::SiteFull if self.owes == Owed::Dial => {
+                self.owes = Owed::Nothing;
+                Event::SiteFull
+            }
+            Happening::Answer(good) => return self.answer(*good),
+            Happening::Welcome if self.owes == Owed::Dial => {
+                self.owes = Owed::Nothing;
+                self.dialled(Some(whole_reply(&Bytes::from("230 Welcome\r\n"))))
+            }
+            // Sending fails while the driver does what it was told.
+            Happening::ClientGone if !self.client_lost => {
+                (self.client_gone, self.client_lost) = (true, true);
+                Event::ClientGone
+            }
+            Happening::ClientEnded if !self.client_gone && !busy => {
+                self.client_gone = true;
+                Event::ClientEnded
+            }
+            Happening::DrainOver => Event::DrainOver,
+            _ if busy => return None,
+            Happening::Client(line) if self.hears_client() => {
+                match Command::parse(Bytes::copy_from_slice(line)) {
+                    Ok(command) => Event::Command(command),
+                    Err(bad) => Event::BadLine(BadLine::Malformed(bad)),
+                }
+            }
+            Happening::ClientTooLong if self.hears_client() => Event::BadLine(BadLine::TooLong),
+            // In our own words about PROT: nobody could tell whose they are.
+            Happening::Backend(line) if is_about_prot(&[line, &b"\r\n"[..]].concat()) => {
+                return None;
+            }
+            Happening::Backend(line) => {
+                let line = Line::Whole(Bytes::copy_from_slice(line));
+                match self.backend.as_mut()?.push(line) {
+                    Ok(reply) => Event::Reply(reply?),
+                    Err(_) => return self.lose_backend(),
+                }
+            }
+            Happening::BackendGone => return self.lose_backend(),
+            Happening::Data(event) => {
+                let upload = self.transfer.as_ref().is_some_and(|it| it.upload);
+                self.data = data_after(self.data, upload, *event)?;
+                Event::Data(*event)
+            }
+            Happening::Expired if self.machine.deadline() == Deadline::Never => return None,
+            Happening::Expired => Event::Expired,
+            Happening::Drain => Event::Drain,
+            Happening::Client(_)
+            | Happening::ClientTooLong
+            | Happening::ClientEnded
+            | Happening::ClientGone
+            | Happening::Welcome
+            | Happening::Blocked
+            | Happening::SiteFull => return None,
+        })
+    }
+
+    fn answer(&mut self, good: bool) -> Option<Event> {
+        Some(match std::mem::replace(&mut self.owes, Owed::Nothing) {
+            Owed::Nothing => return None,
+            Owed::Tls if good => {
+                self.tls = true;
+                Event::Secured { sni: None }
+            }
+            // The driver ends the session then.
+            Owed::Tls => {
+                (self.client_gone, self.client_lost) = (true, true);
+                Event::ClientGone
+            }
+            Owed::Dial if good => self.dialled(None),
+            Owed::Dial => Event::Dialled(None),
+            Owed::Listening => Event::Listening(good.then(|| listened(&self.terms))),
+            Owed::Port(client) => {
+                self.port = good;
+                Event::Prepared(match client {
+                    _ if !good => PreparedPort::NoPort,
+                    ClientData::Passive => PreparedPort::Passive(5000),
+                    ClientData::Active(_) => PreparedPort::Active,
+                })
+            }
+        })
+    }
+
+    fn dialled(&mut self, welcome: Option<Reply>) -> Event {
+        self.backend = Some(ReplyParser::default());
+        Event::Dialled(Some(Dialled {
+            ipv6: self.terms.local.is_ipv6(),
+            welcome,
+            protection: BackendProtection::Settled,
+            avoid: PortMethods::NONE,
+        }))
+    }
+
+    fn hears_client(&self) -> bool {
+        self.machine.wants_command() && !self.client_gone
+    }
+
+    fn lose_backend(&mut self) -> Option<Event> {
+        self.backend.take().map(|_| Event::BackendGone)
+    }
+
+    /// Remembers what the client and the backend said.
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Command(command) => {
+                self.unanswered += 1;
+                self.heard.insert(command.line().to_vec());
+                if command.verb() == Verb::Auth {
+                    self.auth = command.argument().trim_ascii().to_ascii_uppercase();
+                }
+                if let Some(transfer) = &mut self.transfer {
+                    match command.verb() {
+                        Verb::Abor => transfer.aborts += 1,
+                        Verb::Noop => transfer.noops += 1,
+                        _ => {}
+                    }
+                }
+            }
+            // RFC 959 knows no empty line, and a browser is hung up on.
+            Event::BadLine(BadLine::Malformed(BadCommand::Empty | BadCommand::Http)) => {}
+            Event::BadLine(_) => self.unanswered += 1,
+            Event::Reply(reply) => self.note_reply(reply),
+            Event::BackendGone => {
+                if let Some(transfer) = &mut self.transfer {
+                    transfer.backend_is_done = true;
+                }
+            }
+            _ => {}
+        }
+        assert!(self.unanswered <= MOST_OWED, "commands pile up");
+    }
+
+    fn note_reply(&mut self, reply: &Reply) {
+        if reply.class() == Class::Preliminary {
+            return;
+        }
+        if self.login == Login::Again {
+            self.login = match reply.class().is_failure() {
+                true => Login::In,
+                false => Login::Out,
+            };
+        }
+        let Some(transfer) = &mut self.transfer else {
+            return;
+        };
+        // 211 to 213 answer a STAT, and some servers say 200 before their 150.
+        let of_transfer = match reply.number() {
+            200 => transfer.announced || self.data != Data::Flowing,
+            number => !matches!(number, 211..=213),
+        };
+        if transfer.begun && of_transfer {
+            transfer.backend_is_done = true;
+            transfer.backend_completed |= reply.class() == Class::Completion;
+        }
+    }
+
+    fn may_log_in(&self) -> bool {
+        self.tls || !self.terms.tls_required
+    }
+
+    fn running(&mut self) -> &mut Transfer {
+        self.transfer.as_mut().expect("a transfer")
+    }
+}
+
+fn is_about_prot(reply: &[u8]) -> bool {
+    [answer::PROT_PRIVATE, answer::PROT_CLEAR]
+        .iter()
+        .any(|ours| ours.bytes() == reply)
+}
+
+/// What the data connections are after an event, if they can tell of it now.
+fn data_after(data: Data, upload: bool, event: DataEvent) -> Option<Data> {
+    match (event, data) {
+        (DataEvent::BackendOpen, Data::Opening) if upload => Some(Data::Halved),
+        (DataEvent::BackendOpen, Data::Opening) => Some(Data::Flowing),
+        (DataEvent::BackendNotReached, Data::Opening) => Some(Data::NotReached),
+        (DataEvent::ClientConnected, Data::Halved) => Some(Data::Flowing),
+        (DataEvent::SourceEnded { proven }, Data::Flowing) => Some(Data::SourceEnded { proven }),
+        (DataEvent::Ended, Data::Ending) if upload => Some(Data::Ended),
+        (DataEvent::Finished, Data::Ending | Data::Ended) => Some(Data::Finished),
+        (
+            DataEvent::Failed(_),
+            Data::Opening
+            | Data::NotReached
+            | Data::Halved
+            | Data::Flowing
+            | Data::SourceEnded { .. }
+            | Data::Ending
+            | Data::Ended,
+        ) => Some(Data::Failed),
+        _ => None,
+    }
+}
+
+/// The reply that these bytes are, all of them.
+fn whole_reply(bytes: &Bytes) -> Reply {
+    let text = bytes.strip_suffix(b"\r\n").expect("whole lines");
+    let mut parser = ReplyParser::default();
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let reply = lines.find_map(|line| {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = Line::Whole(Bytes::copy_from_slice(line));
+        parser.push(line).expect("a reply")
+    });
+    assert_eq!(lines.next(), None, "more than one reply: {bytes:?}");
+    reply.expect("a whole reply")
+}
+
+/// Where the driver listens for the backend.
+fn listened(terms: &Terms) -> SocketAddr {
+    SocketAddr::new(terms.local, 6000)
+}
+
+fn terms(listener: Listener) -> Terms {
+    let site = |name: &str, default| {
+        Arc::new(Site {
+            name: name.to_owned(),
+            default,
+            hosts: vec![HostPattern::parse(&format!("{name}.lab")).expect("a host")],
+            backends: Vec::new(),
+            user: "{user}".parse().expect("a template"),
+            session_reuse: SessionReuse::Prefer,
+            passive_mode: PassiveMode::Auto,
+            close_notify: CloseNotify::Require,
+        })
+    };
+    let sites = [site("a", true), site("b", false), site("c", false)];
+    let (client, local) = match listener {
+        Listener::Ipv6 => ("2001:db8::7", "2001:db8::1"),
+        Listener::Explicit
+        | Listener::ClearAllowed
+        | Listener::DataRequired
+        | Listener::Implicit => ("192.0.2.7", "192.0.2.1"),
+    };
+    let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
+    Terms {
+        greeting: "hello".into(),
+        router: Arc::new(Router::new(
+            (0..).map(SiteId).zip(sites),
+            UserForms::default(),
+        )),
+        tls_required: listener != Listener::ClearAllowed,
+        data_required: listener == Listener::DataRequired,
+        active_mode: true,
+        client: ip(client),
+        local: ip(local),
+        announcements: Arc::default(),
+        own_names: Arc::new([HostName::parse(b"proxy.lab").expect("a host name")]),
+        timeouts: Timeouts::default(),
+    }
+}
