@@ -12,8 +12,8 @@
 //!     │ PASS │ session::machine   decides what each command, reply  │  USER   │
 //!     ├─────▶│                    and data event means              ├────────▶│
 //!     │ PASV │ passive  leases a port; the backend opens its own    │  EPSV   │
-//!     ├─────▶│ session::data   two data connections, two handshakes ├────────▶│
-//!     │      │ net::relay      the bytes, and how they ended        │         │
+//!     ├─────▶│ session::transfer  two data connections, handshakes  ├────────▶│
+//!     │      │ net::data       the bytes, and how they ended        │         │
 //!     │◀─────┤ session::machine::transfer   the verdict             │◀────────┤
 //!     │      └──────────────────────────────────────────────────────┘         │
 //! ```

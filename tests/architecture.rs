@@ -151,12 +151,12 @@ fn a_module_is_found_by_whatever_way_leads_to_it() {
         ),
         ("session/mod.rs", "use machine::Event;", "session::machine"),
         (
-            "session/data/legs.rs",
+            "session/transfer/client_leg.rs",
             "use crate::session::machine::Event;",
             "session::machine",
         ),
         (
-            "session/data/legs.rs",
+            "session/transfer/client_leg.rs",
             "use super::super::{dial, machine::Event};",
             "session::machine",
         ),
