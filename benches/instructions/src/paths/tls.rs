@@ -34,7 +34,7 @@ pub fn data_connection_lookup(rounds: u32) -> io::Result<()> {
         let ClientHello::Names(names) = client_hello::read(&hello) else {
             panic!("a whole ClientHello");
         };
-        let owner = crowd.sessions.whose(&names);
+        let owner = crowd.sessions.owner_of(&names);
         assert_eq!(owner.map(|whose| whose.session), Some(SessionId(500)));
         let data = crowd.on[500].data(SessionReuse::Prefer, Tickets::Restock);
         let connection = data.connection();
