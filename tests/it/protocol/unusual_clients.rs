@@ -233,6 +233,29 @@ fn a_handshake_may_come_before_the_transfer_command() {
 }
 
 #[test]
+fn a_hello_that_has_come_is_answered_before_the_command_of_an_upload_goes_out() {
+    // basic-ftp on Node.js ends an empty file without close_notify if its 150 comes in the middle of its handshake.
+    for version in [&TLS12, &TLS13] {
+        let stage = Stage::new(Script::new());
+        let tls = stage.front.tls_of(version);
+        let mut control = Raw::connect_auth_tls(stage.proxy.explicit(), &tls);
+        control.login("alice", "secret");
+        control.protect_data();
+        let data = open_data(control.epsv());
+        let mut hello = Vec::new();
+        let mut connection = tls.connection();
+        connection.write_tls(&mut hello).expect("a Vec takes it");
+        let mut socket = data.socket();
+        socket.write_all(&hello).expect("it is connected");
+        control.send("STOR new");
+        stage.backend.wait_for_command("STOR new");
+        socket.set_nonblocking(true).expect("it is open");
+        let answered = socket.peek(&mut [0]).expect("the answer is there");
+        assert_eq!(answered, 1, "{version:?}");
+    }
+}
+
+#[test]
 fn a_handshake_before_the_command_that_proves_nothing_is_told_where_proof_is_demanded() {
     let script = Script::new().file("file", "content");
     let stage = Stage::with(script, |config| config.tls("session_reuse", "require"));

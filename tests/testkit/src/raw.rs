@@ -75,7 +75,8 @@ impl RawTls {
         }
     }
 
-    fn connection(&self) -> ClientConnection {
+    /// One that has yet to do its handshake.
+    pub fn connection(&self) -> ClientConnection {
         ClientConnection::new(Arc::clone(&self.config), self.name.clone())
             .expect("the name is valid")
     }
