@@ -334,6 +334,7 @@ fn reason(outcome: &Outcome) -> Option<String> {
     Some(match outcome {
         Outcome::Complete | Outcome::Aborted(AbortedBy::Client) => return None,
         Outcome::Aborted(AbortedBy::Drain) => "the process ended".to_owned(),
+        Outcome::Aborted(AbortedBy::Operator) => "an operator ended the session".to_owned(),
         Outcome::Refused(reply) | Outcome::Failed(Failure::Reply(reply)) => {
             escape(reply.bytes().trim_ascii_end())
         }
