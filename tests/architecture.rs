@@ -50,21 +50,22 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["net", "tls", "observe", "config", "ftp", "base"],
     ),
     ("passive", &["net", "tls", "observe", "base"]),
-    ("net", &["observe", "config", "ftp"]),
+    ("net", &["observe", "config", "ftp", "base"]),
     ("announce", &["config"]),
     ("guard", &["config", "base"]),
     ("limit", &["config", "base"]),
     ("route", &["config", "base"]),
     ("tls", &["config", "base"]),
     ("observe", &["config"]),
-    ("config", &[]),
-    ("ftp", &[]),
+    ("config", &["base"]),
+    ("ftp", &["base"]),
     ("base", &[]),
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "ftp",
+    "base/text.rs",
     "session/machine",
     "route",
     "net/proxy_header/parse",
@@ -78,11 +79,12 @@ const PURE: [&str; 8] = [
 const POLICY: [&str; 4] = ["config", "route", "snapshot.rs", "tls"];
 
 /// Counters. The time is passed in.
-const COUNTERS: [&str; 6] = [
+const COUNTERS: [&str; 7] = [
     "limit",
     "guard",
     "backend/registry.rs",
     "passive/lease_table",
+    "base/bucket.rs",
     "base/expiring.rs",
     "base/client_key.rs",
 ];

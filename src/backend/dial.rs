@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::control::{BackendConnection, ReplyError};
 use super::pool::{Backend, UpstreamTls};
+use crate::base::budget::Budget;
 use crate::config::{Timeouts, TlsMode};
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
@@ -83,8 +84,8 @@ impl DialError {
 pub struct DialBudget<'a> {
     /// For the steps.
     pub timeouts: &'a Timeouts,
-    /// When the backend has to be ready.
-    pub by: Instant,
+    /// Until the backend is ready.
+    pub total: Budget,
 }
 
 impl DialBudget<'_> {
@@ -101,7 +102,7 @@ impl DialBudget<'_> {
     }
 
     fn clamp(self, step: Duration) -> Duration {
-        step.min(self.by.saturating_duration_since(Instant::now()))
+        step.min(self.total.left())
     }
 }
 

@@ -10,6 +10,7 @@ use super::transfer::Order;
 use super::{PreviousDial, Session};
 use crate::backend::dial::{DialBudget, DialError};
 use crate::backend::{Backend, Pool, ReplyError, SiteSlot};
+use crate::base::budget::Budget;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::server::PortMethods;
 use crate::net::control::ControlConnection;
@@ -177,7 +178,7 @@ impl Session {
     async fn dial(&mut self, pool: &Pool) {
         let budget = DialBudget {
             timeouts: &self.snapshot.runtime.settings.timeouts,
-            by: self.login_deadline(),
+            total: Budget::until(self.login_deadline()),
         };
         let summary = &self.summary;
         let on_failure = |backend: &Backend, error: &DialError| {

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use super::machine::{AbortedBy, Ending, Failure, Outcome, Record, Stage};
 use crate::backend::{Backend, BackendConnection};
 use crate::base::SessionId;
+use crate::base::text::escape;
 use crate::config::{NO_SITE, TlsVersion};
 use crate::ftp::command::{self, Command};
 use crate::ftp::server::{PortMethod, PortMethods};
-use crate::observe::log::escape;
 use crate::observe::metrics::{
     HandshakeResult, LoginResult, Metrics, RunningTransfer, TransferDirection, Verdict,
 };
