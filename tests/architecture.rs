@@ -15,10 +15,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "session", "snapshot", "backend", "passive", "net", "announce", "limit", "tls",
-            "observe", "config", "ftp",
+            "admin", "session", "snapshot", "backend", "passive", "net", "announce", "limit",
+            "tls", "observe", "config", "ftp", "command",
         ],
     ),
+    ("admin", &["net", "observe"]),
     (
         "session",
         &[
@@ -60,6 +61,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["base"]),
     ("ftp", &["base"]),
     ("base", &[]),
+    ("command", &[]),
 ];
 
 /// Pure: bytes and values in, bytes and values out.
