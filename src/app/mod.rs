@@ -141,7 +141,7 @@ impl App {
         };
         app.start_admin(new.admin);
         app.announce_ports();
-        app.announce_certificate();
+        app.announce_certificates();
         app.warn();
         let started = app.start_listeners(new.listeners);
         // Before the log line, because operators and scripts wait for that line.
@@ -168,7 +168,7 @@ impl App {
                 _ = poll.tick() => self.certificate_watcher.start_poll(),
                 _ = days.tick() => self.warn_if_expiring(),
                 found = self.certificate_watcher.polled() => if let Some(new) = found {
-                    self.apply_certificate(new);
+                    self.apply_certificates(new);
                 },
             }
         }
@@ -182,15 +182,16 @@ impl App {
         }
     }
 
-    fn announce_certificate(&self) {
-        let certificate = &self.snapshot.load().certificate;
-        tracing::info!(
-            subject = certificate.subject,
-            names = certificate.names_and_addresses(),
-            expires_in_days = days_until(certificate.not_after),
-            fingerprint = %Fingerprint(&certificate.fingerprint),
-            "certificate in use"
-        );
+    fn announce_certificates(&self) {
+        for certificate in self.snapshot.load().certificates.pairs() {
+            tracing::info!(
+                subject = certificate.subject,
+                names = certificate.names_and_addresses(),
+                expires_in_days = days_until(certificate.not_after),
+                fingerprint = %Fingerprint(&certificate.fingerprint),
+                "certificate in use"
+            );
+        }
     }
 
     /// Warns of what `check` notes.
@@ -198,7 +199,7 @@ impl App {
         let snapshot = self.snapshot.load();
         let notes = notes::notes(
             &snapshot.runtime.settings,
-            &snapshot.certificate,
+            &snapshot.certificates,
             SystemTime::now(),
         );
         for note in notes.iter().take(MAX_WARNINGS) {
@@ -218,7 +219,10 @@ impl App {
 
     /// The certificate may have been valid for long enough when it was loaded.
     fn warn_if_expiring(&self) {
-        if notes::expires_soon(&self.snapshot.load().certificate, SystemTime::now()) {
+        let now = SystemTime::now();
+        let snapshot = self.snapshot.load();
+        let mut certificates = snapshot.certificates.pairs();
+        if certificates.any(|pair| notes::expires_soon(pair, now)) {
             tracing::warn!("{}", notes::EXPIRES_SOON);
         }
     }

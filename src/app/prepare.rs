@@ -21,7 +21,7 @@ use crate::config::{self, Settings};
 use crate::observe::metrics::Metrics;
 use crate::passive::PassivePorts;
 use crate::snapshot::{Runtime, Snapshot};
-use crate::tls::CertificatePair;
+use crate::tls::CertificateSet;
 
 /// Time limit for reading the files of a configuration. A network file system can block without end, and SIGTERM would
 /// have to wait.
@@ -37,7 +37,7 @@ pub(super) struct PreparedConfig {
 /// The content of a configuration's files, with nothing looked up or opened yet.
 struct LoadedFiles {
     settings: Settings,
-    certificate: CertificatePair,
+    certificates: CertificateSet,
     pools: Pools,
 }
 
@@ -68,15 +68,11 @@ pub(super) async fn prepare(
 
 fn read(config: &Path, backends: &Registry) -> Result<LoadedFiles, StartError> {
     let settings = config::load(config)?;
-    let certificate = CertificatePair::load(
-        &settings.tls.certificate,
-        &settings.tls.private_key,
-        SystemTime::now(),
-    )?;
+    let certificates = CertificateSet::load(&settings.tls, SystemTime::now())?;
     let pools = Pools::load(&settings.sites, backends)?;
     Ok(LoadedFiles {
         settings,
-        certificate,
+        certificates,
         pools,
     })
 }
@@ -86,7 +82,7 @@ impl PreparedConfig {
     pub fn activate(self, metrics: &Arc<Metrics>) -> (Snapshot, NewListeners) {
         let LoadedFiles {
             settings,
-            certificate,
+            certificates,
             pools,
         } = self.loaded;
         names::start_refreshing(&self.announcements, metrics);
@@ -95,10 +91,10 @@ impl PreparedConfig {
         for site in &settings.sites {
             metrics.declare_site(&site.name);
         }
-        metrics.certificate_not_after(certificate.not_after);
+        metrics.certificate_not_after(certificates.default_pair().not_after);
         metrics.configuration_loaded();
         let runtime = Runtime::new(settings, pools, passive, self.announcements);
-        let snapshot = Snapshot::new(Arc::new(runtime), Arc::new(certificate));
+        let snapshot = Snapshot::new(Arc::new(runtime), Arc::new(certificates));
         (snapshot, new)
     }
 }

@@ -20,7 +20,7 @@ impl App {
                 if self.snapshot.load().runtime.passive.addresses() != former_ports {
                     self.announce_ports();
                 }
-                self.announce_certificate();
+                self.announce_certificates();
                 self.warn();
             }
             Err(error) => {
