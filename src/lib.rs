@@ -23,7 +23,7 @@
 //! ([`limit`], [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], [`backend`], the
 //! rest of [`session`], [`admin`], [`app`]). Imports run one way: `cli -> app -> admin -> session ->
 //! {session::machine, snapshot} -> {backend, passive} -> net -> {announce, guard, limit, route, tls} -> observe ->
-//! config -> ftp -> base`.
+//! ftp -> outcome -> config -> base`.
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +40,7 @@ pub mod guard;
 pub mod limit;
 pub mod net;
 pub mod observe;
+pub mod outcome;
 pub mod passive;
 pub mod route;
 pub mod session;

@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "app",
         &[
             "admin", "session", "snapshot", "backend", "passive", "net", "announce", "limit",
-            "tls", "observe", "config", "ftp", "command",
+            "tls", "observe", "outcome", "config", "ftp", "command",
         ],
     ),
     ("admin", &["net", "observe"]),
@@ -33,14 +33,15 @@ const LAYERS: &[(&str, &[&str])] = &[
             "route",
             "tls",
             "observe",
-            "config",
             "ftp",
+            "outcome",
+            "config",
             "base",
         ],
     ),
     (
         "session::machine",
-        &["announce", "route", "observe", "config", "ftp", "base"],
+        &["announce", "route", "ftp", "outcome", "config", "base"],
     ),
     (
         "snapshot",
@@ -48,25 +49,27 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "backend",
-        &["net", "tls", "observe", "config", "ftp", "base"],
+        &["net", "tls", "observe", "ftp", "outcome", "config", "base"],
     ),
     ("passive", &["net", "tls", "observe", "base"]),
-    ("net", &["observe", "config", "ftp", "base"]),
+    ("net", &["ftp", "outcome", "config", "base"]),
     ("announce", &["config"]),
     ("guard", &["config", "base"]),
-    ("limit", &["config", "base"]),
+    ("limit", &["outcome", "config", "base"]),
     ("route", &["config", "base"]),
     ("tls", &["config", "base"]),
-    ("observe", &["config"]),
+    ("observe", &["outcome", "config"]),
+    ("ftp", &["outcome", "base"]),
+    ("outcome", &["config"]),
     ("config", &["base"]),
-    ("ftp", &["base"]),
     ("base", &[]),
     ("command", &[]),
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "ftp",
+    "outcome.rs",
     "base/text.rs",
     "session/machine",
     "route",

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::App;
-use crate::observe::metrics::{ReloadResult, ReloadSubject};
+use crate::outcome::{ReloadResult, ReloadSubject};
 use crate::snapshot::Snapshot;
 use crate::tls::{CertificateError, CertificateSet, Watch};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::certificate::CertificateWatcher;
 use super::prepare::prepare;
 use super::{App, StartError};
-use crate::observe::metrics::{ReloadResult, ReloadSubject};
+use crate::outcome::{ReloadResult, ReloadSubject};
 
 impl App {
     /// SIGHUP: puts the whole configuration in force for new sessions, or changes nothing and says why.

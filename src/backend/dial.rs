@@ -23,7 +23,7 @@ use crate::net::connect;
 use crate::net::deadline::timeout;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
-use crate::observe::metrics::DialStage;
+use crate::outcome::DialStage;
 use crate::tls::{self, BackendSessionTls, HandshakeFault};
 
 /// How many 120 may come before the 220.

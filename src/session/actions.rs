@@ -15,7 +15,7 @@ use crate::ftp::command::{Command, Verb};
 use crate::ftp::server::PortMethods;
 use crate::net::control::ControlConnection;
 use crate::net::options;
-use crate::observe::metrics::LoginResult;
+use crate::outcome::LoginResult;
 use crate::route::Route;
 
 impl Session {

@@ -12,7 +12,7 @@ use crate::base::SiteId;
 use crate::config::NO_SITE;
 use crate::ftp::command::Command;
 use crate::guard::{AttemptDecision, PendingAttempt, Status};
-use crate::observe::metrics::GuardAction;
+use crate::outcome::GuardAction;
 
 /// An attempt of this session that its backend is checking. Dropping it wakes the attempts that wait for it.
 #[derive(Debug)]

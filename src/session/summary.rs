@@ -13,11 +13,10 @@ use crate::backend::{Backend, BackendConnection};
 use crate::base::SessionId;
 use crate::base::text::escape;
 use crate::config::{NO_SITE, TlsVersion};
-use crate::ftp::command::{self, Command};
+use crate::ftp::command::Command;
 use crate::ftp::server::{PortMethod, PortMethods};
-use crate::observe::metrics::{
-    HandshakeResult, LoginResult, Metrics, RunningTransfer, TransferDirection, Verdict,
-};
+use crate::observe::metrics::{Metrics, RunningTransfer};
+use crate::outcome::{Direction, HandshakeResult, LoginResult, Verdict};
 use crate::route::Route;
 use crate::tls::{self, Account};
 
@@ -259,19 +258,14 @@ impl Summary {
         }
     }
 
-    fn transfer(&mut self, command: &Command, direction: command::Direction, outcome: &Outcome) {
+    fn transfer(&mut self, command: &Command, direction: Direction, outcome: &Outcome) {
         let verdict = outcome.verdict();
         let (bytes, elapsed) = std::mem::take(&mut self.moved);
         self.running = None;
         self.transfers += 1;
-        let direction = match direction {
-            command::Direction::Upload => TransferDirection::Upload,
-            command::Direction::Download => TransferDirection::Download,
-            command::Direction::Listing => TransferDirection::Listing,
-        };
         match direction {
-            TransferDirection::Upload => self.uploaded += bytes,
-            TransferDirection::Download | TransferDirection::Listing => self.downloaded += bytes,
+            Direction::Upload => self.uploaded += bytes,
+            Direction::Download | Direction::Listing => self.downloaded += bytes,
         }
         self.metrics
             .transfer(self.site_name(), direction, verdict, bytes);
