@@ -11,7 +11,7 @@ use crate::app::{App, StartError, names, notes::notes};
 use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings};
 use crate::observe::log::{self, LogFormat};
-use crate::tls::CertificatePair;
+use crate::tls::CertificateSet;
 
 /// All is well.
 const OK: u8 = 0;
@@ -185,14 +185,14 @@ fn check_passive_address(settings: &Settings) -> bool {
 
 fn check_certificate(settings: &Settings) -> bool {
     let now = SystemTime::now();
-    let pair =
-        match CertificatePair::load(&settings.tls.certificate, &settings.tls.private_key, now) {
-            Ok(pair) => pair,
-            Err(error) => {
-                println!("problem: {error}");
-                return false;
-            }
-        };
+    let certificates = match CertificateSet::load(&settings.tls, now) {
+        Ok(certificates) => certificates,
+        Err(error) => {
+            println!("problem: {error}");
+            return false;
+        }
+    };
+    let pair = certificates.default_pair();
     let left = pair.not_after.duration_since(now).unwrap_or_default();
     println!(
         "certificate {}: {}, names {}, {} days left, the key matches",
@@ -201,7 +201,7 @@ fn check_certificate(settings: &Settings) -> bool {
         pair.names_and_addresses(),
         left.as_secs() / 86_400
     );
-    for note in notes(settings, &pair, now) {
+    for note in notes(settings, &certificates, now) {
         println!("note: {note}");
     }
     true

@@ -21,22 +21,26 @@
 //! What is kept apart: *protocol* ([`ftp`], [`session::machine`]: pure), *policy* ([`config`], [`route`], [`snapshot`]:
 //! immutable snapshots; [`announce`] too, but that the address of a name follows its name server), *counters*
 //! ([`limit`], [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], [`backend`], the
-//! rest of [`session`], [`app`]). Imports run one way: `cli -> app -> session -> {session::machine, snapshot} ->
-//! {backend, passive} -> net -> {announce, guard, limit, route, tls} -> observe -> config -> {base, ftp}`.
+//! rest of [`session`], [`admin`], [`app`]). Imports run one way: `cli -> app -> admin -> session ->
+//! {session::machine, snapshot} -> {backend, passive} -> net -> {announce, guard, limit, route, tls} -> observe ->
+//! ftp -> outcome -> config -> base`.
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod announce;
 pub mod app;
 pub mod backend;
 pub mod base;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod ftp;
 pub mod guard;
 pub mod limit;
 pub mod net;
 pub mod observe;
+pub mod outcome;
 pub mod passive;
 pub mod route;
 pub mod session;

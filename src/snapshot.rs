@@ -10,18 +10,18 @@ use crate::backend::Pools;
 use crate::config::{HostName, Settings};
 use crate::passive::PassivePorts;
 use crate::route::Router;
-use crate::tls::{CertificatePair, ServerTls};
+use crate::tls::{CertificateSet, ServerTls};
 
-/// The configuration and the certificate in use, as new sessions take them.
+/// The configuration and the certificates in use, as new sessions take them.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// What the configuration says.
     pub runtime: Arc<Runtime>,
-    /// The certificate in use.
-    pub certificate: Arc<CertificatePair>,
-    /// The client leg's TLS with that certificate.
+    /// The certificates in use.
+    pub certificates: Arc<CertificateSet>,
+    /// The client leg's TLS with those.
     pub tls: Arc<ServerTls>,
-    /// The certificate's names: as argument of HOST they mean the proxy itself.
+    /// The certificates' names: as argument of HOST they mean the proxy itself.
     pub own_names: Arc<[HostName]>,
 }
 
@@ -41,20 +41,20 @@ pub struct Runtime {
 }
 
 impl Snapshot {
-    /// This runtime with this certificate.
-    pub fn new(runtime: Arc<Runtime>, certificate: Arc<CertificatePair>) -> Self {
-        let own_names = certificate
-            .names
-            .iter()
+    /// This runtime with these certificates.
+    pub fn new(runtime: Arc<Runtime>, certificates: Arc<CertificateSet>) -> Self {
+        let own_names = certificates
+            .pairs()
+            .flat_map(|pair| &pair.names)
             .filter_map(|name| HostName::parse(name.as_bytes()))
             .collect();
         Self {
             tls: Arc::new(ServerTls::new(
-                &certificate,
+                Arc::clone(&certificates),
                 runtime.settings.tls.min_version,
             )),
             runtime,
-            certificate,
+            certificates,
             own_names,
         }
     }

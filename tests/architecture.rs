@@ -15,10 +15,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "session", "snapshot", "backend", "passive", "net", "announce", "limit", "tls",
-            "observe", "config", "ftp",
+            "admin", "session", "snapshot", "backend", "passive", "net", "announce", "limit",
+            "tls", "observe", "outcome", "config", "ftp", "command",
         ],
     ),
+    ("admin", &["net", "observe"]),
     (
         "session",
         &[
@@ -32,14 +33,15 @@ const LAYERS: &[(&str, &[&str])] = &[
             "route",
             "tls",
             "observe",
-            "config",
             "ftp",
+            "outcome",
+            "config",
             "base",
         ],
     ),
     (
         "session::machine",
-        &["announce", "route", "observe", "config", "ftp", "base"],
+        &["announce", "route", "ftp", "outcome", "config", "base"],
     ),
     (
         "snapshot",
@@ -47,24 +49,28 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "backend",
-        &["net", "tls", "observe", "config", "ftp", "base"],
+        &["net", "tls", "observe", "ftp", "outcome", "config", "base"],
     ),
     ("passive", &["net", "tls", "observe", "base"]),
-    ("net", &["observe", "config", "ftp"]),
+    ("net", &["ftp", "outcome", "config", "base"]),
     ("announce", &["config"]),
     ("guard", &["config", "base"]),
-    ("limit", &["config", "base"]),
+    ("limit", &["outcome", "config", "base"]),
     ("route", &["config", "base"]),
     ("tls", &["config", "base"]),
-    ("observe", &["config"]),
-    ("config", &[]),
-    ("ftp", &[]),
+    ("observe", &["outcome", "config"]),
+    ("ftp", &["outcome", "base"]),
+    ("outcome", &["config"]),
+    ("config", &["base"]),
     ("base", &[]),
+    ("command", &[]),
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 8] = [
+const PURE: [&str; 10] = [
     "ftp",
+    "outcome.rs",
+    "base/text.rs",
     "session/machine",
     "route",
     "net/proxy_header/parse",
@@ -78,11 +84,12 @@ const PURE: [&str; 8] = [
 const POLICY: [&str; 4] = ["config", "route", "snapshot.rs", "tls"];
 
 /// Counters. The time is passed in.
-const COUNTERS: [&str; 6] = [
+const COUNTERS: [&str; 7] = [
     "limit",
     "guard",
     "backend/registry.rs",
     "passive/lease_table",
+    "base/bucket.rs",
     "base/expiring.rs",
     "base/client_key.rs",
 ];

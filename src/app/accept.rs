@@ -12,10 +12,10 @@ use tokio::sync::watch;
 
 use crate::config::TlsMode;
 use crate::ftp::answer;
-use crate::limit::{LimitExceeded, Permit};
+use crate::limit::Permit;
 use crate::net::listen::Acceptor;
 use crate::net::proxy_header::{self, ProxiedAddresses, ProxyHeaderError};
-use crate::observe::metrics::RefusedReason;
+use crate::outcome::LimitExceeded;
 use crate::session::{self, Accepted, Drain, Shared};
 use crate::snapshot::Snapshot;
 
@@ -139,13 +139,8 @@ impl IncomingConnection {
 
     /// Says 421 where that can be said without a handshake, and closes.
     fn refuse(self, client: SocketAddr, refused: LimitExceeded) {
-        let reason = match refused {
-            LimitExceeded::Total => RefusedReason::Total,
-            LimitExceeded::PerClient => RefusedReason::PerClient,
-            LimitExceeded::Rate => RefusedReason::Pace,
-        };
-        self.shared.metrics.session_refused(reason);
-        tracing::warn!(%client, reason = reason.as_str(), "session refused");
+        self.shared.metrics.session_refused(refused);
+        tracing::warn!(%client, reason = refused.as_str(), "session refused");
         if self.tls == TlsMode::Explicit
             && let Ok(mut stream) = self.stream.into_std()
         {

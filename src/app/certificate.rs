@@ -1,4 +1,4 @@
-//! Certificate replacement while the process runs: the files are polled, and a valid new certificate is used for new
+//! Certificate replacement while the process runs: the files are polled, and what is valid in them is used for new
 //! sessions.
 
 use std::sync::Arc;
@@ -7,28 +7,28 @@ use std::time::SystemTime;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::App;
-use crate::observe::metrics::{ReloadResult, ReloadSubject};
+use crate::outcome::{ReloadResult, ReloadSubject};
 use crate::snapshot::Snapshot;
-use crate::tls::{CertificateError, CertificatePair, Watch};
+use crate::tls::{CertificateError, CertificateSet, Watch};
 
 /// The watch over the certificate files. A poll runs on a blocking thread: a hung network mount must not delay signals,
 /// or the transfers that SIGTERM lets finish.
 #[derive(Debug)]
 pub(super) enum CertificateWatcher {
     Idle(Box<Watch>),
-    Polling(JoinHandle<(Box<Watch>, Option<NewCertificate>)>),
+    Polling(JoinHandle<(Box<Watch>, Option<NewCertificates>)>),
     /// It panicked.
     Dead,
 }
 
 /// What was found in files that have changed.
-pub(super) type NewCertificate = Result<CertificatePair, CertificateError>;
+pub(super) type NewCertificates = Result<CertificateSet, CertificateError>;
 
 impl CertificateWatcher {
-    /// Over the files of the certificate in use.
+    /// Over the files of the certificates in use.
     pub fn new(snapshot: &Snapshot) -> Self {
         let tls = &snapshot.runtime.settings.tls;
-        let watch = Watch::new(&tls.certificate, &tls.private_key, &snapshot.certificate);
+        let watch = Watch::new(tls, &snapshot.certificates);
         Self::Idle(Box::new(watch))
     }
 
@@ -44,7 +44,7 @@ impl CertificateWatcher {
     }
 
     /// Waits for the result of the running poll. May be cancelled.
-    pub async fn polled(&mut self) -> Option<NewCertificate> {
+    pub async fn polled(&mut self) -> Option<NewCertificates> {
         let Self::Polling(polling) = self else {
             return std::future::pending().await;
         };
@@ -61,17 +61,17 @@ impl CertificateWatcher {
 }
 
 impl App {
-    /// Uses a new certificate for new sessions, if it is valid.
-    pub(super) fn apply_certificate(&self, new: NewCertificate) {
+    /// Uses new certificates for new sessions, if they are valid.
+    pub(super) fn apply_certificates(&self, new: NewCertificates) {
         let metrics = &self.shared.metrics;
         match new {
-            Ok(pair) => {
+            Ok(certificates) => {
                 let former = self.snapshot.load_full();
-                let snapshot = Snapshot::new(Arc::clone(&former.runtime), Arc::new(pair));
-                metrics.certificate_not_after(snapshot.certificate.not_after);
+                let snapshot = Snapshot::new(Arc::clone(&former.runtime), Arc::new(certificates));
+                metrics.certificate_not_after(snapshot.certificates.default_pair().not_after);
                 metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
                 self.snapshot.store(Arc::new(snapshot));
-                self.announce_certificate();
+                self.announce_certificates();
                 self.warn();
             }
             Err(error) => {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{App, close};
-use crate::observe::http::Readiness;
+use super::App;
+use crate::admin::Readiness;
+use crate::command::Command;
 use crate::session::Drain;
 
 /// How long sessions may take to say goodbye when the drain is over.
@@ -17,16 +19,14 @@ impl App {
         let time_limit = self.snapshot.load().runtime.settings.timeouts.drain;
         tracing::info!(sessions = self.shared.limiter.open(), patience = ?time_limit, "draining");
         self.readiness.send_replace(Readiness::Draining);
-        for accepting in self.listeners.into_values() {
-            // Once this has returned, no session can start that would miss the drain.
-            close(accepting).await;
-        }
+        // Once this has returned, no session can start that would miss the drain.
+        self.sockets.listeners.close().await;
         self.drain.send_replace(Drain::Begun);
         // Each session holds a receiver, so the channel is closed when the last one has ended.
         let in_time = tokio::select! {
             ended = timeout(time_limit, self.drain.closed()) => ended.is_ok(),
             // Asked again: now.
-            () = self.signals.shutdown() => false,
+            () = shutdown_requested(&mut self.commands) => false,
         };
         if !in_time {
             tracing::warn!(
@@ -36,7 +36,19 @@ impl App {
             self.drain.send_replace(Drain::Over);
             let _ = timeout(GOODBYE_TIMEOUT, self.drain.closed()).await;
         }
-        self.admin.close().await;
+        self.sockets.admin.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// Waits for a request to end. Others are refused.
+async fn shutdown_requested(commands: &mut mpsc::Receiver<Command>) {
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Reload(_) => {}
+            Command::Shutdown => return,
+        }
+    }
+    // None can come any more.
+    std::future::pending().await
 }

@@ -1,10 +1,9 @@
 //! The process: start-up in order, reload, certificate swaps, drain.
 //!
 //! [`App::start`] opens everything or nothing, so that a process that runs is one that serves. [`App::run`] then waits
-//! for signals and for new certificate files. What is live is held in one [`ArcSwap`] and replaced whole.
+//! for commands, signals among them, and for new certificate files. What is live is held in one [`ArcSwap`] and replaced whole.
 
 mod accept;
-mod admin;
 mod certificate;
 mod drain;
 mod fd_limit;
@@ -13,8 +12,8 @@ pub mod notes;
 mod prepare;
 mod reload;
 mod signals;
+mod sockets;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,32 +22,35 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
+use crate::admin::{self, Admin, Readiness};
 use crate::announce::LookupError;
 use crate::backend::{BackendError, Registry};
+use crate::command::Command;
 use crate::config::{self, TlsMode};
 use crate::net::listen::{self, Acceptor};
-use crate::observe::http::Readiness;
 use crate::observe::metrics::Metrics;
 use crate::passive::{PassiveListeners, PortError};
 use crate::session::{Drain, Shared};
 use crate::snapshot::Snapshot;
 use crate::tls::{CertificateError, Fingerprint};
 
-use admin::AdminEndpoint;
 use certificate::CertificateWatcher;
 use notes::Note;
-use prepare::{BoundListener, prepare};
-use signals::{ProcessSignal, Signals};
+use prepare::prepare;
+use signals::Signals;
+use sockets::{BoundListener, Sockets};
 
 /// How many notes are worth a line each: there may be a thousand sites.
 const MAX_WARNINGS: usize = 10;
 
 /// How often a certificate is warned of that expires soon.
 const DAY: Duration = Duration::from_secs(86_400);
+
+/// Commands that may wait. Further ones wait with their senders.
+const COMMAND_QUEUE: usize = 8;
 
 /// How often the certificate files are polled. A change counts when two polls see it, so a new certificate is in use
 /// within a second.
@@ -98,15 +100,11 @@ pub struct App {
     snapshot: Arc<ArcSwap<Snapshot>>,
     /// What is known of the sites and backends of every configuration so far.
     backends: Arc<Registry>,
-    /// Those of every configuration that a session still holds.
-    passive: PassiveListeners,
-    /// By configured address, the tasks that accept.
-    listeners: HashMap<SocketAddr, JoinHandle<()>>,
-    admin: AdminEndpoint,
+    sockets: Sockets,
     certificate_watcher: CertificateWatcher,
     readiness: watch::Sender<Readiness>,
     drain: watch::Sender<Drain>,
-    signals: Signals,
+    commands: mpsc::Receiver<Command>,
 }
 
 impl App {
@@ -117,38 +115,35 @@ impl App {
     pub async fn start(config: PathBuf) -> Result<Self, StartError> {
         // First of all: a signal that arrives before its handler is installed ends the process.
         let signals = Signals::new()?;
+        let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
+        tokio::spawn(signals.send_to(command_sender));
         fd_limit::raise_limit();
         let metrics = Arc::new(Metrics::new());
         let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
         let sessions = Arc::clone(&shared.tls_sessions);
         let backends = Arc::<Registry>::default();
-        let mut passive = PassiveListeners::new(sessions, Arc::clone(&metrics));
-        let prepared = prepare(config.clone(), Arc::clone(&backends), &mut passive, |_| {
-            false
-        })
-        .await?;
-        let (readiness, ready) = watch::channel(Readiness::Starting);
-        let admin = AdminEndpoint::open(prepared.settings().admin, &metrics, ready)?;
+        let passive = PassiveListeners::new(sessions, Arc::clone(&metrics));
+        let mut sockets = Sockets::new(passive);
+        let prepared = prepare(config.clone(), Arc::clone(&backends), &mut sockets).await?;
 
-        let (snapshot, opened) = prepared.activate(&metrics);
+        let (snapshot, new) = prepared.activate(&metrics);
         let certificate_watcher = CertificateWatcher::new(&snapshot);
         let mut app = Self {
             config,
             shared,
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             backends,
-            passive,
-            listeners: HashMap::new(),
-            admin,
+            sockets,
             certificate_watcher,
-            readiness,
+            readiness: watch::channel(Readiness::Starting).0,
             drain: watch::channel(Drain::No).0,
-            signals,
+            commands,
         };
+        app.start_admin(new.admin);
         app.announce_ports();
-        app.announce_certificate();
+        app.announce_certificates();
         app.warn();
-        let started = app.start_listeners(opened);
+        let started = app.start_listeners(new.listeners);
         // Before the log line, because operators and scripts wait for that line.
         app.readiness.send_replace(Readiness::Ready);
         started.log();
@@ -162,14 +157,18 @@ impl App {
         let mut days = interval_at(Instant::now() + DAY, DAY);
         loop {
             tokio::select! {
-                signal = self.signals.next() => match signal {
-                    ProcessSignal::Reload => self.reload().await,
-                    ProcessSignal::Shutdown => break,
+                Some(command) = self.commands.recv() => match command {
+                    Command::Reload(done) => {
+                        self.reload().await;
+                        // A signal waits for this only to send no other meanwhile.
+                        let _ = done.send(());
+                    }
+                    Command::Shutdown => break,
                 },
                 _ = poll.tick() => self.certificate_watcher.start_poll(),
                 _ = days.tick() => self.warn_if_expiring(),
                 found = self.certificate_watcher.polled() => if let Some(new) = found {
-                    self.apply_certificate(new);
+                    self.apply_certificates(new);
                 },
             }
         }
@@ -183,15 +182,16 @@ impl App {
         }
     }
 
-    fn announce_certificate(&self) {
-        let certificate = &self.snapshot.load().certificate;
-        tracing::info!(
-            subject = certificate.subject,
-            names = certificate.names_and_addresses(),
-            expires_in_days = days_until(certificate.not_after),
-            fingerprint = %Fingerprint(&certificate.fingerprint),
-            "certificate in use"
-        );
+    fn announce_certificates(&self) {
+        for certificate in self.snapshot.load().certificates.pairs() {
+            tracing::info!(
+                subject = certificate.subject,
+                names = certificate.names_and_addresses(),
+                expires_in_days = days_until(certificate.not_after),
+                fingerprint = %Fingerprint(&certificate.fingerprint),
+                "certificate in use"
+            );
+        }
     }
 
     /// Warns of what `check` notes.
@@ -199,7 +199,7 @@ impl App {
         let snapshot = self.snapshot.load();
         let notes = notes::notes(
             &snapshot.runtime.settings,
-            &snapshot.certificate,
+            &snapshot.certificates,
             SystemTime::now(),
         );
         for note in notes.iter().take(MAX_WARNINGS) {
@@ -219,9 +219,28 @@ impl App {
 
     /// The certificate may have been valid for long enough when it was loaded.
     fn warn_if_expiring(&self) {
-        if notes::expires_soon(&self.snapshot.load().certificate, SystemTime::now()) {
+        let now = SystemTime::now();
+        let snapshot = self.snapshot.load();
+        let mut certificates = snapshot.certificates.pairs();
+        if certificates.any(|pair| notes::expires_soon(pair, now)) {
             tracing::warn!("{}", notes::EXPIRES_SOON);
         }
+    }
+
+    /// Begins to serve the admin endpoint, if it is not where it was.
+    fn start_admin(&mut self, listener: Option<(SocketAddr, TcpListener)>) {
+        let Some((configured, socket)) = listener else {
+            return;
+        };
+        if let Ok(address) = socket.local_addr() {
+            tracing::info!(%address, "admin endpoint open");
+        }
+        let admin = Arc::new(Admin {
+            metrics: Arc::clone(&self.shared.metrics),
+            readiness: self.readiness.subscribe(),
+        });
+        let task = admin::serve(Acceptor::new(socket), admin);
+        self.sockets.admin.start(configured, task);
     }
 
     /// Begins to accept.
@@ -243,7 +262,7 @@ impl App {
                 Arc::clone(&self.shared),
                 self.drain.subscribe(),
             );
-            self.listeners.insert(address, tokio::spawn(task));
+            self.sockets.listeners.start(address, task);
         }
         started
     }
@@ -259,20 +278,6 @@ impl StartedListeners {
             tracing::info!(%address, tls = tls.as_str(), "listening");
         }
     }
-}
-
-fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    listen::bind(address).map_err(|source| StartError::Listen {
-        what,
-        address,
-        source,
-    })
-}
-
-/// Ends a task that owns a listener. When this returns the address is free, and the next reload may use it again.
-async fn close(accepting: JoinHandle<()>) {
-    accepting.abort();
-    let _ = accepting.await;
 }
 
 fn days_until(time: SystemTime) -> u64 {

@@ -9,7 +9,8 @@ use tokio::time::sleep;
 use crate::announce::{AnnouncedName, Announcements, LookupChange, LookupError, LookupResult};
 use crate::config::{HostName, Passive};
 use crate::net::resolve;
-use crate::observe::metrics::{Metrics, ReloadResult, ReloadSubject};
+use crate::observe::metrics::Metrics;
+use crate::outcome::{ReloadResult, ReloadSubject};
 
 /// Often enough for addresses that change by night, and rarely enough for the name server.
 const INTERVAL: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::config::{HostPattern, Settings};
-use crate::tls::CertificatePair;
+use crate::tls::{CertificatePair, CertificateSet};
 
 /// The note on a certificate that ends before long.
 pub(super) const EXPIRES_SOON: &str = "the certificate expires soon, renew it";
@@ -33,13 +33,13 @@ impl fmt::Display for Note {
     }
 }
 
-/// All that is worth a note about a configuration and its certificate.
-pub fn notes(settings: &Settings, certificate: &CertificatePair, now: SystemTime) -> Vec<Note> {
-    let mut notes = certificate_notes(settings, certificate, now);
+/// All that is worth a note about a configuration and its certificates.
+pub fn notes(settings: &Settings, certificates: &CertificateSet, now: SystemTime) -> Vec<Note> {
+    let mut notes = certificate_notes(settings, certificates.default_pair(), now);
     for site in &settings.sites {
         for host in &site.hosts {
             if let HostPattern::Exact(name) = host
-                && !certificate.covers(name.as_str())
+                && !certificates.pairs().any(|pair| pair.covers(name.as_str()))
             {
                 // Clients may say that name in USER alone.
                 notes.push(Note::Hint(format!(

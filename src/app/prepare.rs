@@ -4,24 +4,24 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
-use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{StartError, fd_limit, names, open};
+use super::sockets::{NewListeners, OpenedSockets, Sockets};
+use super::{StartError, fd_limit, names};
 use crate::announce::Announcements;
 use crate::backend::{Pools, Registry};
-use crate::config::{self, Settings, TlsMode};
+use crate::config::{self, Settings};
 use crate::observe::metrics::Metrics;
-use crate::passive::{PassiveListeners, PassivePorts};
+use crate::passive::PassivePorts;
 use crate::snapshot::{Runtime, Snapshot};
-use crate::tls::CertificatePair;
+use crate::tls::CertificateSet;
 
 /// Time limit for reading the files of a configuration. A network file system can block without end, and SIGTERM would
 /// have to wait.
@@ -31,35 +31,24 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct PreparedConfig {
     loaded: LoadedFiles,
     announcements: Announcements,
-    passive: PassivePorts,
-    /// Those that were not open before.
-    pub listeners: Vec<BoundListener>,
-}
-
-/// A listener that is open and accepts nothing yet.
-pub(super) struct BoundListener {
-    /// As configured.
-    pub address: SocketAddr,
-    pub tls: TlsMode,
-    pub socket: TcpListener,
+    sockets: OpenedSockets,
 }
 
 /// The content of a configuration's files, with nothing looked up or opened yet.
 struct LoadedFiles {
     settings: Settings,
-    certificate: CertificatePair,
+    certificates: CertificateSet,
     pools: Pools,
 }
 
-/// Prepares the configuration in the file `config`, with the listeners that are not open already.
+/// Prepares the configuration in the file `config`, with the sockets that are not open already.
 ///
 /// # Errors
 /// The first thing that is wrong or can't be had; what was opened until then is closed again.
 pub(super) async fn prepare(
     config: PathBuf,
     backends: Arc<Registry>,
-    passive: &mut PassiveListeners,
-    is_open: impl Fn(SocketAddr) -> bool,
+    sockets: &mut Sockets,
 ) -> Result<PreparedConfig, StartError> {
     let reading = spawn_blocking(move || read(&config, &backends));
     let loaded = timeout(READ_TIMEOUT, reading)
@@ -69,63 +58,44 @@ pub(super) async fn prepare(
     let settings = &loaded.settings;
     fd_limit::warn_if_low(settings);
     let announcements = names::announcements(&settings.passive).await?;
-    let addresses = settings.listeners.iter().map(|one| one.address.ip());
-    let passive = passive.open(addresses, &settings.passive.ports).await?;
-    let mut listeners = Vec::new();
-    for listener in &settings.listeners {
-        if !is_open(listener.address) {
-            listeners.push(BoundListener {
-                address: listener.address,
-                tls: listener.tls,
-                socket: open("listener", listener.address)?,
-            });
-        }
-    }
+    let sockets = sockets.open(settings).await?;
     Ok(PreparedConfig {
         loaded,
         announcements,
-        passive,
-        listeners,
+        sockets,
     })
 }
 
 fn read(config: &Path, backends: &Registry) -> Result<LoadedFiles, StartError> {
     let settings = config::load(config)?;
-    let certificate = CertificatePair::load(
-        &settings.tls.certificate,
-        &settings.tls.private_key,
-        SystemTime::now(),
-    )?;
+    let certificates = CertificateSet::load(&settings.tls, SystemTime::now())?;
     let pools = Pools::load(&settings.sites, backends)?;
     Ok(LoadedFiles {
         settings,
-        certificate,
+        certificates,
         pools,
     })
 }
 
 impl PreparedConfig {
-    pub fn settings(&self) -> &Settings {
-        &self.loaded.settings
-    }
-
     /// Activates it; returns the snapshot for new sessions and the listeners to accept from.
-    pub fn activate(self, metrics: &Arc<Metrics>) -> (Snapshot, Vec<BoundListener>) {
+    pub fn activate(self, metrics: &Arc<Metrics>) -> (Snapshot, NewListeners) {
         let LoadedFiles {
             settings,
-            certificate,
+            certificates,
             pools,
         } = self.loaded;
         names::start_refreshing(&self.announcements, metrics);
-        set_trusted_proxies(&settings, &self.passive);
+        let OpenedSockets { passive, new } = self.sockets;
+        set_trusted_proxies(&settings, &passive);
         for site in &settings.sites {
             metrics.declare_site(&site.name);
         }
-        metrics.certificate_not_after(certificate.not_after);
+        metrics.certificate_not_after(certificates.default_pair().not_after);
         metrics.configuration_loaded();
-        let runtime = Runtime::new(settings, pools, self.passive, self.announcements);
-        let snapshot = Snapshot::new(Arc::new(runtime), Arc::new(certificate));
-        (snapshot, self.listeners)
+        let runtime = Runtime::new(settings, pools, passive, self.announcements);
+        let snapshot = Snapshot::new(Arc::new(runtime), Arc::new(certificates));
+        (snapshot, new)
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::admin::AdminEndpoint;
 use super::certificate::CertificateWatcher;
 use super::prepare::prepare;
-use super::{App, StartError, close};
-use crate::observe::metrics::{ReloadResult, ReloadSubject};
+use super::{App, StartError};
+use crate::outcome::{ReloadResult, ReloadSubject};
 
 impl App {
     /// SIGHUP: puts the whole configuration in force for new sessions, or changes nothing and says why.
@@ -21,7 +20,7 @@ impl App {
                 if self.snapshot.load().runtime.passive.addresses() != former_ports {
                     self.announce_ports();
                 }
-                self.announce_certificate();
+                self.announce_certificates();
                 self.warn();
             }
             Err(error) => {
@@ -34,40 +33,29 @@ impl App {
     }
 
     async fn try_reload(&mut self) -> Result<(), StartError> {
-        let listeners = &self.listeners;
-        let is_open = |address| listeners.contains_key(&address);
-        let prepared = prepare(
-            self.config.clone(),
-            Arc::clone(&self.backends),
-            &mut self.passive,
-            is_open,
-        )
-        .await?;
-        let admin = prepared.settings().admin;
-        if admin != self.admin.address {
-            let ready = self.readiness.subscribe();
-            let moved = AdminEndpoint::open(admin, &self.shared.metrics, ready)?;
-            std::mem::replace(&mut self.admin, moved).close().await;
-        }
+        let backends = Arc::clone(&self.backends);
+        let prepared = prepare(self.config.clone(), backends, &mut self.sockets).await?;
 
         // From here on nothing can fail.
-        let (snapshot, opened) = prepared.activate(&self.shared.metrics);
+        let (snapshot, new) = prepared.activate(&self.shared.metrics);
         self.certificate_watcher = CertificateWatcher::new(&snapshot);
         self.snapshot.store(Arc::new(snapshot));
+        self.start_admin(new.admin);
         self.close_removed_listeners().await;
-        self.start_listeners(opened).log();
+        self.start_listeners(new.listeners).log();
         Ok(())
     }
 
     /// Closes the listeners that the configuration in force has no more.
     async fn close_removed_listeners(&mut self) {
         let snapshot = self.snapshot.load_full();
-        let kept = &snapshot.runtime.settings.listeners;
-        let removed = self
-            .listeners
-            .extract_if(|address, _| kept.iter().all(|listener| listener.address != *address));
-        for (address, accepting) in removed {
-            close(accepting).await;
+        let settings = &snapshot.runtime.settings;
+        let admin = &mut self.sockets.admin;
+        admin
+            .close_all_but(|address| address == settings.admin)
+            .await;
+        let is_kept = |address| settings.listeners.iter().any(|one| one.address == address);
+        for address in self.sockets.listeners.close_all_but(is_kept).await {
             tracing::info!(%address, "no longer listening");
         }
     }

@@ -1,8 +1,11 @@
-//! Signals of the operating system: reload, or shut down.
+//! Signals of the operating system, as commands to the process.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::command::Command;
 
 /// SIGHUP, SIGTERM and SIGINT, which would end the process without this.
 #[derive(Debug)]
@@ -21,24 +24,36 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one. May be cancelled.
-    pub async fn next(&mut self) -> ProcessSignal {
-        tokio::select! {
-            Some(()) = self.hangup.recv() => ProcessSignal::Reload,
-            Some(()) = self.terminate.recv() => ProcessSignal::Shutdown,
-            Some(()) = self.interrupt.recv() => ProcessSignal::Shutdown,
-        }
-    }
-
-    /// Waits for SIGTERM or SIGINT.
-    pub async fn shutdown(&mut self) {
-        while self.next().await != ProcessSignal::Shutdown {}
+    /// Sends a command for each signal, for as long as the process takes any.
+    pub async fn send_to(self, commands: mpsc::Sender<Command>) {
+        tokio::join!(
+            reload(self.hangup, &commands),
+            shut_down(self.terminate, self.interrupt, &commands)
+        );
     }
 }
 
-/// What a signal requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ProcessSignal {
-    Reload,
-    Shutdown,
+/// One at a time: however many signals arrive during a reload, one more follows.
+async fn reload(mut hangup: Signal, commands: &mpsc::Sender<Command>) {
+    while hangup.recv().await.is_some() {
+        let (done, answer) = oneshot::channel();
+        if commands.send(Command::Reload(done)).await.is_err() {
+            return;
+        }
+        // No answer: the process is about to end.
+        let _ = answer.await;
+    }
+}
+
+async fn shut_down(mut terminate: Signal, mut interrupt: Signal, commands: &mpsc::Sender<Command>) {
+    loop {
+        tokio::select! {
+            Some(()) = terminate.recv() => {}
+            Some(()) = interrupt.recv() => {}
+            else => return,
+        }
+        if commands.send(Command::Shutdown).await.is_err() {
+            return;
+        }
+    }
 }

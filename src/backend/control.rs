@@ -10,11 +10,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::pool::Backend;
+use crate::base::text::escape;
 use crate::ftp::reply::{BadReply, PartialReply, Reply, ReplyParser};
 use crate::ftp::server::BackendProtection;
 use crate::net::control::ControlConnection;
 use crate::net::stream::Stream;
-use crate::observe::log::escape;
 use crate::tls::{self, BackendSessionTls, HandshakeFault};
 
 /// How long no further line may arrive after a reply whose last code differs from its first, before it counts as

@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::control::{BackendConnection, ReplyError};
 use super::pool::{Backend, UpstreamTls};
+use crate::base::budget::Budget;
 use crate::config::{Timeouts, TlsMode};
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
@@ -22,7 +23,7 @@ use crate::net::connect;
 use crate::net::deadline::timeout;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
-use crate::observe::metrics::DialStage;
+use crate::outcome::DialStage;
 use crate::tls::{self, BackendSessionTls, HandshakeFault};
 
 /// How many 120 may come before the 220.
@@ -83,8 +84,8 @@ impl DialError {
 pub struct DialBudget<'a> {
     /// For the steps.
     pub timeouts: &'a Timeouts,
-    /// When the backend has to be ready.
-    pub by: Instant,
+    /// Until the backend is ready.
+    pub total: Budget,
 }
 
 impl DialBudget<'_> {
@@ -101,7 +102,7 @@ impl DialBudget<'_> {
     }
 
     fn clamp(self, step: Duration) -> Duration {
-        step.min(self.by.saturating_duration_since(Instant::now()))
+        step.min(self.total.left())
     }
 }
 

@@ -22,13 +22,10 @@ impl Pool {
         metrics: &Metrics,
         on_failure: impl Fn(&Backend, &DialError),
     ) -> Option<BackendConnection> {
-        let mut untried = u32::try_from(self.backends.len()).unwrap_or(u32::MAX);
-        for backend in &self.backends {
+        for (tried, backend) in self.backends.iter().enumerate() {
             let began = Instant::now();
-            let share = budget.by.saturating_duration_since(began) / untried.max(1);
-            untried = untried.saturating_sub(1);
             let budget = DialBudget {
-                by: began + share,
+                total: budget.total.share(self.backends.len() - tried),
                 ..budget
             };
             match dial::dial(backend, resolver, budget).await {

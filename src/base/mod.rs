@@ -1,9 +1,14 @@
-//! What every other module may use: ids, and tasks that end with their handles.
+//! What every other module may use, and what is written once: ids, state per client, text and files from outside, time
+//! budgets, and tasks that end with their handles.
 
+pub(crate) mod bucket;
+pub mod budget;
 pub mod client_key;
 pub(crate) mod expiring;
+pub mod file;
 pub mod ids;
 pub mod task;
+pub mod text;
 
 pub use client_key::ClientKey;
 pub use ids::{BackendId, SessionId, SiteId};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 
 use super::location::{Location, Position};
+use crate::base::text::Masked;
 
 /// How many characters of a value from the file a message repeats.
 const MAX_QUOTE: usize = 60;
@@ -98,7 +99,7 @@ impl fmt::Display for Report {
         if let Some(Position { line, column }) = self.position {
             write!(f, ":{line}:{column}")?;
         }
-        write!(f, ": {}", Printable(&self.message))?;
+        write!(f, ": {}", Masked(&self.message))?;
         let mut margin = String::new();
         if let (Some(position), Some(line)) = (self.position, &self.source_line) {
             let number = position.line.to_string();
@@ -107,12 +108,12 @@ impl fmt::Display for Report {
             write!(
                 f,
                 "\n{margin} |\n{number} | {}\n{margin} | {}^",
-                Printable(&printed),
+                Masked(&printed),
                 " ".repeat(caret)
             )?;
         }
         if let Some(help) = &self.help {
-            write!(f, "\n{margin} = {}", Printable(help))?;
+            write!(f, "\n{margin} = {}", Masked(help))?;
         }
         Ok(())
     }
@@ -194,25 +195,6 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
         line.chars().skip(skipped).take(MAX_EXCERPT).collect(),
         caret - skipped,
     )
-}
-
-/// Text that can't act on a terminal: control characters and those that turn the direction of writing become `?`,
-/// one for one, so that a caret below still points at its column.
-struct Printable<'a>(&'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            let printed = match character {
-                '\t' => ' ',
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
-                control if control.is_control() => '?',
-                other => other,
-            };
-            fmt::Write::write_char(f, printed)?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -34,8 +34,6 @@ pub use sites::NO_SITE;
 pub use template::{TemplateError, TemplatePart, UserTemplate};
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -44,6 +42,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use crate::base::file::{ReadError, read_bounded};
 
 /// The longest configuration file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -56,26 +56,15 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// # Errors
 /// If it can't be read, isn't a regular file, is longer than 1 MiB, isn't UTF-8, isn't YAML, or says what can't work.
 pub fn load(path: &Path) -> Result<Settings, Error> {
-    let unreadable = |cause: io::Error| Error::Read {
-        path: path.to_owned(),
-        cause,
-    };
-    // Asked by name and before opening: to open a FIFO would wait for its writer.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Error::NotAFile {
-            path: path.to_owned(),
-        });
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(Error::TooLong {
-            path: path.to_owned(),
-        });
-    }
+    let owned = || path.to_owned();
+    let mut bytes = read_bounded(path, MAX_FILE).map_err(|error| match error {
+        ReadError::Io(cause) => Error::Read {
+            path: owned(),
+            cause,
+        },
+        ReadError::NotAFile => Error::NotAFile { path: owned() },
+        ReadError::TooLong => Error::TooLong { path: owned() },
+    })?;
     if bytes.starts_with(BYTE_ORDER_MARK) {
         bytes.drain(..BYTE_ORDER_MARK.len());
     }

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use super::reply::Reply;
+use crate::base::text::decimal;
 
 /// Ports below belong to system services; no FTP data connection has business there.
 const FIRST_UNPRIVILEGED: u16 = 1024;
@@ -143,12 +144,6 @@ pub fn reply_229(port: u16) -> String {
 
 fn address_of([a, b, c, d, high, low]: [u8; 6]) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low]))
-}
-
-/// Digits only: `parse` alone would take a sign as well.
-fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten()
 }
 
 /// The first six numbers with commas (or dots) between them, wherever they stand (RFC 1123 §4.1.2.6).

@@ -8,6 +8,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::outcome::Direction;
+
 const MUNGED_PASV: &[u8] = b"P@SW";
 
 /// "Interpret as command" of RFC 854.
@@ -95,17 +97,6 @@ pub enum Verb {
     OtherDataPort,
     /// Anything else.
     Other,
-}
-
-/// Which way a transfer's bytes go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// STOR, APPE, STOU: from the client to the backend.
-    Upload,
-    /// RETR: from the backend to the client.
-    Download,
-    /// LIST, NLST, MLSD: as a download.
-    Listing,
 }
 
 impl Command {

@@ -25,6 +25,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::base::bucket::LeakyBucket;
 use crate::base::expiring::{Expires, ExpiringMap};
 use crate::base::{ClientKey, SiteId};
 use crate::config::{GuardRules, is_in_any};
@@ -266,8 +267,7 @@ impl GuardKey {
 
 #[derive(Debug, Clone, Copy)]
 struct FailureRecord {
-    /// When the last drop will have run out.
-    empty_at: Instant,
+    failures: LeakyBucket,
     blocked_until: Instant,
     /// The last guesses that were counted, oldest first.
     counted: [Option<FingerprintValue>; REMEMBERED],
@@ -275,14 +275,14 @@ struct FailureRecord {
 
 impl Expires for FailureRecord {
     fn expires_at(&self) -> Instant {
-        self.empty_at.max(self.blocked_until)
+        self.failures.expires_at().max(self.blocked_until)
     }
 }
 
 impl FailureRecord {
     fn new(now: Instant) -> Self {
         Self {
-            empty_at: now,
+            failures: LeakyBucket::empty(now),
             blocked_until: now,
             counted: [None; REMEMBERED],
         }
@@ -296,7 +296,10 @@ impl FailureRecord {
         self.counted.rotate_left(1);
         self.counted[REMEMBERED - 1] = Some(fingerprint);
         // A longer window of earlier rules doesn't matter, nor do failures beyond the one that blocked.
-        self.empty_at = (self.empty_at.max(now) + rules.leak_interval()).min(now + rules.window);
+        self.failures = self
+            .failures
+            .with_drop(rules.leak_interval(), now)
+            .limited_to(rules.window, now);
     }
 
     /// What becomes of the client after so many failures.
@@ -312,8 +315,7 @@ impl FailureRecord {
     }
 
     fn failures(&self, rules: &GuardRules, now: Instant) -> u32 {
-        let left = self.empty_at.saturating_duration_since(now).as_nanos();
-        u32::try_from(left.div_ceil(rules.leak_interval().as_nanos())).unwrap_or(u32::MAX)
+        self.failures.drops(rules.leak_interval(), now)
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::ClientKey;
 use crate::config::{Limits, is_in_any};
+use crate::outcome::LimitExceeded;
 
 use rate::RateLimiter;
 
@@ -40,20 +41,6 @@ impl Default for Counts {
             rate: RateLimiter::new(),
         }
     }
-}
-
-/// Why a session is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LimitExceeded {
-    /// As many sessions run as may run in all.
-    #[error("too many sessions in all")]
-    Total,
-    /// As many sessions run as one client may have.
-    #[error("too many sessions from this client")]
-    PerClient,
-    /// This client has begun as many sessions as it may in a minute.
-    #[error("too many new sessions from this client")]
-    Rate,
 }
 
 /// A slot among all sessions for a client that isn't known yet; released when this is dropped.

@@ -8,7 +8,8 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use crate::base::ClientKey;
-use crate::base::expiring::{Expires, ExpiringMap};
+use crate::base::bucket::LeakyBucket;
+use crate::base::expiring::ExpiringMap;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -18,24 +19,14 @@ const CAPACITY: usize = 65_536;
 /// The drops of all clients that have any.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
-    levels: ExpiringMap<ClientKey, Level>,
-}
-
-/// When the last drop will have run out.
-#[derive(Debug, Clone, Copy)]
-struct Level(Instant);
-
-impl Expires for Level {
-    fn expires_at(&self) -> Instant {
-        self.0
-    }
+    buckets: ExpiringMap<ClientKey, LeakyBucket>,
 }
 
 impl RateLimiter {
     /// No sessions counted yet.
     pub fn new() -> Self {
         Self {
-            levels: ExpiringMap::new(CAPACITY),
+            buckets: ExpiringMap::new(CAPACITY),
         }
     }
 
@@ -46,12 +37,13 @@ impl RateLimiter {
         per_minute: NonZeroU32,
         now: Instant,
     ) -> Result<(), Duration> {
-        self.levels.expire(now);
-        let former = self.levels.get(&client).map_or(now, |level| level.0);
-        let level = former + MINUTE / per_minute.get();
-        match level.saturating_duration_since(now + MINUTE) {
+        self.buckets.expire(now);
+        let former = self.buckets.get(&client).copied();
+        let bucket = former.unwrap_or(LeakyBucket::empty(now));
+        let bucket = bucket.with_drop(MINUTE / per_minute.get(), now);
+        match bucket.excess(MINUTE, now) {
             Duration::ZERO => {
-                self.levels.insert(client, Level(level));
+                self.buckets.insert(client, bucket);
                 Ok(())
             }
             wait => Err(wait),
@@ -97,7 +89,7 @@ mod tests {
         }
 
         fn remembered(&self) -> usize {
-            self.rate.levels.by_expiry().len()
+            self.rate.buckets.by_expiry().len()
         }
     }
 

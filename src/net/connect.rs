@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::Instant;
 
 use super::deadline::timeout;
 use super::options;
+use crate::base::budget::Budget;
 
 /// Opens a control connection to the first of these addresses that answers.
 ///
@@ -18,12 +18,11 @@ use super::options;
 /// # Errors
 /// That of the last address tried.
 pub async fn control(addresses: &[SocketAddr], time_limit: Duration) -> io::Result<TcpStream> {
-    let by = Instant::now() + time_limit;
+    let budget = Budget::new(time_limit);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
     for (tried, address) in addresses.iter().enumerate() {
-        let left = by.saturating_duration_since(Instant::now());
-        let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-        match timeout(left / untried, TcpStream::connect(address)).await {
+        let share = budget.share(addresses.len() - tried);
+        match timeout(share.left(), TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 options::control(&stream)?;
                 return Ok(stream);

@@ -1,6 +1,4 @@
-//! What the operator sees: [`log`] lines, [`metrics`] and the admin endpoint ([`http`]).
+//! What the operator sees: [`log`] lines and [`metrics`].
 
-mod connections;
-pub mod http;
 pub mod log;
 pub mod metrics;

@@ -11,11 +11,12 @@ use super::transfer::Order;
 use super::{PreviousDial, Session};
 use crate::backend::dial::{DialBudget, DialError};
 use crate::backend::{Backend, Pool, ReplyError, SiteSlot};
+use crate::base::budget::Budget;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::server::PortMethods;
 use crate::net::control::ControlConnection;
 use crate::net::options;
-use crate::observe::metrics::LoginResult;
+use crate::outcome::LoginResult;
 use crate::route::Route;
 
 impl Session {
@@ -183,7 +184,7 @@ impl Session {
     async fn dial(&mut self, pool: &Pool) {
         let budget = DialBudget {
             timeouts: &self.snapshot.runtime.settings.timeouts,
-            by: self.login_deadline(),
+            total: Budget::until(self.login_deadline()),
         };
         let on_failure = |backend: &Backend, error: &DialError| {
             self.journal.write(&Entry::BackendUnavailable {

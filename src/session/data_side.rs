@@ -11,7 +11,7 @@ use super::machine::{
 use super::transfer::{EarlyHandshake, Faults, Order, PreparedData, RunningData, TransferContext};
 use crate::backend::data::DataEndpoint;
 use crate::config::{CloseNotify, SessionReuse};
-use crate::ftp::command::Direction;
+use crate::outcome::Direction;
 use crate::passive::{Identity, LeaseRequest};
 use crate::tls::Tickets;
 

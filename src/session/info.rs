@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::machine::{Machine, Stage, Wait};
 use crate::backend::BackendConnection;
 use crate::base::SessionId;
+use crate::base::text::{escape, shown_part};
 use crate::config::{NO_SITE, Site, TlsVersion};
-use crate::observe::log::{escape, shown_part};
 use crate::route::Route;
 use crate::tls::Account;
 

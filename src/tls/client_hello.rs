@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::base::SessionId;
     use crate::config::TlsVersion;
-    use crate::tls::fixtures::{Authority, VERSIONS, client, handshake, pair_of};
+    use crate::tls::fixtures::{Authority, VERSIONS, client, handshake, set_of};
     use crate::tls::{ServerTls, SessionStore, SessionTls};
 
     fn hello_of(client: &Arc<ClientConfig>) -> Vec<u8> {
@@ -186,7 +186,7 @@ mod tests {
             (VERSIONS[1], Tls12Resumption::Disabled),
         ] {
             let authority = Authority::new("CA");
-            let tls = ServerTls::new(&pair_of(&authority.issue(&["ftp.test"])), TlsVersion::V1_2);
+            let tls = ServerTls::new(set_of(&authority.issue(&["ftp.test"])), TlsVersion::V1_2);
             let sessions = Arc::new(SessionStore::new());
             let mut client = client(&authority, versions);
             client.resumption = Resumption::default().tls12_resumption(how);

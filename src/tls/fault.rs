@@ -11,10 +11,10 @@ use rustls::{
 use super::certificate::Fingerprint;
 use super::date::{Date, Span};
 use super::verify::Rejection;
+use crate::base::text::escape;
 
-/// How many of a certificate's names, and how much of each text, go into a message.
+/// How many of a certificate's names go into a message.
 const MAX_NAMES: usize = 10;
-const MAX_TEXT: usize = 200;
 
 /// Why a handshake failed. Its text fits behind "TLS handshake failed: ".
 ///
@@ -105,7 +105,7 @@ pub fn classify_error(error: &io::Error) -> HandshakeFault {
         | ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
         | ErrorKind::BrokenPipe => HandshakeFault::Closed,
-        _ => HandshakeFault::Other(printable(&error.to_string())),
+        _ => HandshakeFault::Other(escape(error.to_string().as_bytes())),
     }
 }
 
@@ -157,25 +157,25 @@ impl HandshakeFault {
                 presented: presented
                     .iter()
                     .take(MAX_NAMES)
-                    .map(|name| printable(bare_name(name)))
+                    .map(|name| escape(bare_name(name).as_bytes()))
                     .collect(),
             },
             CertificateError::Other(OtherError(cause)) => match cause.downcast_ref::<Rejection>() {
                 Some(Rejection::SelfSigned(subject)) => Self::SelfSigned {
-                    subject: printable(subject),
+                    subject: escape(subject.as_bytes()),
                 },
                 Some(Rejection::UnknownIssuer(issuer)) => Self::UnknownIssuer {
-                    issuer: printable(issuer),
+                    issuer: escape(issuer.as_bytes()),
                 },
                 Some(Rejection::AuthorityAsServer(subject)) => Self::AuthorityAsServer {
-                    subject: printable(subject),
+                    subject: escape(subject.as_bytes()),
                 },
                 Some(Rejection::Fingerprint(seen)) => Self::Fingerprint { seen: *seen },
                 Some(Rejection::ShortKey(bits)) => Self::ShortKey { bits: *bits },
                 Some(Rejection::OldVersion(version)) => Self::OldVersion { version: *version },
-                None => Self::BadCertificate(printable(&error.to_string())),
+                None => Self::BadCertificate(escape(error.to_string().as_bytes())),
             },
-            _ => Self::BadCertificate(printable(&error.to_string())),
+            _ => Self::BadCertificate(escape(error.to_string().as_bytes())),
         }
     }
 }
@@ -213,7 +213,7 @@ impl From<&Error> for HandshakeFault {
             Error::InvalidMessage(
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
             ) => Self::NotTls,
-            _ => Self::Other(printable(&error.to_string())),
+            _ => Self::Other(escape(error.to_string().as_bytes())),
         }
     }
 }
@@ -298,23 +298,6 @@ impl fmt::Display for HandshakeFault {
 }
 
 impl std::error::Error for HandshakeFault {}
-
-/// `text` without control characters that could forge log lines, and not too long.
-fn printable(text: &str) -> String {
-    text.chars()
-        .take(MAX_TEXT)
-        .flat_map(|character| {
-            let escaped = character.is_control();
-            let plain = (!escaped).then_some(character);
-            plain.into_iter().chain(
-                escaped
-                    .then(|| character.escape_default())
-                    .into_iter()
-                    .flatten(),
-            )
-        })
-        .collect()
-}
 
 /// The name in webpki's `DnsName("ftp.example.com")` and its like.
 fn bare_name(presented: &str) -> &str {
@@ -409,7 +392,7 @@ mod tests {
         let error = Error::from(Rejection::SelfSigned(hostile));
         let text = HandshakeFault::from(&error).to_string();
         assert!(!text.contains(char::is_control));
-        assert!(text.contains("CN=a\\nlevel=info \\u{1b}[2J"));
-        assert!(text.len() < 2 * MAX_TEXT);
+        assert!(text.contains("CN=a\\x0alevel=info \\x1b[2J"));
+        assert!(text.len() < 400);
     }
 }

@@ -16,7 +16,7 @@ use rustls::{
 };
 use time::OffsetDateTime;
 
-use super::certificate::CertificatePair;
+use super::certificate::{CertificatePair, CertificateSet};
 
 /// Everything about TLS is tested with each version by itself.
 pub(super) static VERSIONS: [&[&SupportedProtocolVersion]; 2] =
@@ -177,8 +177,8 @@ impl Identity {
     }
 }
 
-/// The result of loading the files of `identity`.
-pub(super) fn pair_of(identity: &Identity) -> CertificatePair {
+/// The set whose one pair is in the files of `identity`.
+pub(super) fn set_of(identity: &Identity) -> Arc<CertificateSet> {
     let directory = tempfile::tempdir().unwrap();
     let (certificate, key) = (
         directory.path().join("tls.crt"),
@@ -186,7 +186,8 @@ pub(super) fn pair_of(identity: &Identity) -> CertificatePair {
     );
     fs::write(&certificate, identity.chain_pem()).unwrap();
     fs::write(&key, identity.key_pem()).unwrap();
-    CertificatePair::load(&certificate, &key, now()).unwrap()
+    let pair = CertificatePair::load(&certificate, &key, now()).unwrap();
+    Arc::new(CertificateSet::from(pair))
 }
 
 /// A client that trusts `authority`, with a session cache of its own.

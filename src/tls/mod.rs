@@ -1,8 +1,8 @@
-//! TLS on both legs: the central certificate and how it is replaced, the binding of data connections to their control
+//! TLS on both legs: the certificates and how they are replaced, the binding of data connections to their control
 //! connection, and the verification of backends' certificates.
 //!
 //! Nothing here owns a socket: this module makes configurations, `net` runs handshakes with them, and
-//! [`classify_error`] says afterwards what went wrong. Towards clients the way is [`CertificatePair`] (loaded and
+//! [`classify_error`] says afterwards what went wrong. Towards clients the way is [`CertificateSet`] (loaded and
 //! checked) -> [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one data connection's).
 //! Towards backends it is [`BackendTlsClient`] -> [`BackendSessionTls`].
 
@@ -37,7 +37,7 @@ pub mod watch;
 
 pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError};
 pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
-pub use certificate::{CertificateError, CertificatePair, Fingerprint};
+pub use certificate::{CertificateError, CertificatePair, CertificateSet, Fingerprint};
 pub use client_cache::ClientCache;
 pub use fault::{HandshakeFault, classify_error};
 pub use server::ServerTls;

@@ -3,12 +3,13 @@
 //! The files are the operator's, yet they may be half written, swapped, or something else altogether, so every way of
 //! getting them wrong has a variant of its own in [`FileError`], with the remedy in its text.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::base::file::{ReadError, read_bounded};
 
 /// The largest file that is read, in bytes. A chain of ten certificates has some 20 KB.
 pub const MAX_FILE_SIZE: u64 = 1024 * 1024;
@@ -71,28 +72,15 @@ pub enum FileError {
 ///
 /// Blocks on the file system.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    let failed = |source| FileError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    // Checked before opening: opening a FIFO blocks until it has a writer.
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() {
-        return Err(FileError::NotAFile {
-            path: path.to_owned(),
-        });
-    }
-    let mut bytes = Vec::new();
-    // The size in the metadata may be outdated by now, so the limit is put on the reading.
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes))
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE_SIZE {
-        return Err(FileError::TooLarge {
-            path: path.to_owned(),
-        });
-    }
-    Ok(bytes)
+    let owned = || path.to_owned();
+    read_bounded(path, MAX_FILE_SIZE).map_err(|error| match error {
+        ReadError::Io(source) => FileError::Read {
+            path: owned(),
+            source,
+        },
+        ReadError::NotAFile => FileError::NotAFile { path: owned() },
+        ReadError::TooLong => FileError::TooLarge { path: owned() },
+    })
 }
 
 /// All certificates in `bytes`, in their order; at least one. `path` is for messages.
@@ -339,7 +327,7 @@ mod tests {
             Err(FileError::Read { .. })
         ));
         let large = directory.path().join("large");
-        File::create(&large)
+        std::fs::File::create(&large)
             .unwrap()
             .set_len(MAX_FILE_SIZE + 1)
             .unwrap();

@@ -1,12 +1,11 @@
-//! TLS towards clients: versions, cipher suites, application protocols, and the certificate, as one immutable snapshot.
+//! TLS towards clients: versions, cipher suites, application protocols, and the certificates, as one immutable snapshot.
 
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
-use rustls::sign::SingleCertAndKey;
 
-use super::certificate::CertificatePair;
+use super::certificate::CertificateSet;
 use crate::config::TlsVersion;
 
 /// What clients may offer on a control connection. A client that offers none is accepted: hardly any FTP client does.
@@ -17,10 +16,10 @@ const CONTROL_PROTOCOLS: [&[u8]; 1] = [b"ftp"];
 /// What clients may offer on a data connection: FileZilla's name for it, or the registered one again.
 const DATA_PROTOCOLS: [&[u8]; 2] = [b"ftp-data", b"ftp"];
 
-/// TLS towards clients with one certificate, from which each session makes its own
+/// TLS towards clients with one set of certificates, from which each session makes its own
 /// [`SessionTls`](super::binding::SessionTls).
 ///
-/// Offers no resumption by itself. Cheap to make and to clone; make a new one for a new certificate or new settings.
+/// Offers no resumption by itself. Cheap to make and to clone; make a new one for a new set or new settings.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
     pub(super) control: ServerConfig,
@@ -28,15 +27,13 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    /// Serves `certificate` in TLS versions from `min_version` on.
-    pub fn new(certificate: &CertificatePair, min_version: TlsVersion) -> Self {
+    /// Serves `certificates` in TLS versions from `min_version` on.
+    pub fn new(certificates: Arc<CertificateSet>, min_version: TlsVersion) -> Self {
         let mut control = ServerConfig::builder_with_provider(super::provider())
             .with_protocol_versions(super::versions(min_version..=TlsVersion::V1_3))
             .expect("the provider has cipher suites for TLS 1.2 and 1.3")
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(
-                &certificate.key,
-            ))));
+            .with_cert_resolver(certificates);
         control.session_storage = Arc::new(NoServerSessionStorage {});
         control.send_tls13_tickets = 0;
         // Early data could be replayed, and with it a PASS or a DELE.
@@ -57,7 +54,7 @@ mod tests {
     use rustls::{AlertDescription, CipherSuite, HandshakeKind, ProtocolVersion};
 
     use super::*;
-    use crate::tls::fixtures::{Authority, VERSIONS, client, handshake, pair_of};
+    use crate::tls::fixtures::{Authority, VERSIONS, client, handshake, set_of};
 
     const TLS12_ONLY: [&rustls::SupportedProtocolVersion; 1] = [&rustls::version::TLS12];
     const TLS13_ONLY: [&rustls::SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
@@ -73,7 +70,7 @@ mod tests {
     }
 
     fn server(authority: &Authority, min_version: TlsVersion) -> ServerTls {
-        ServerTls::new(&pair_of(&authority.issue(&["ftp.test"])), min_version)
+        ServerTls::new(set_of(&authority.issue(&["ftp.test"])), min_version)
     }
 
     #[test]

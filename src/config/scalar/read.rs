@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::ValueError;
+use crate::base::text::decimal;
 use crate::config::error::quoted;
 
 /// The longest duration: more is a typing error, and it is far below the overflow of a clock.
@@ -72,16 +73,12 @@ pub fn duration(text: &str) -> Result<Duration, ValueError> {
 pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, ValueError> {
     let port = |text: &str| {
         let trimmed = text.trim();
-        trimmed
-            .parse::<u16>()
-            .ok()
-            .filter(|_| trimmed.bytes().all(|byte| byte.is_ascii_digit()))
-            .ok_or_else(|| {
-                ValueError::new(
-                    format!("{} isn't a port", quoted(trimmed)),
-                    "write one port such as 30000, or a range such as 30000-30063",
-                )
-            })
+        decimal::<u16>(trimmed).ok_or_else(|| {
+            ValueError::new(
+                format!("{} isn't a port", quoted(trimmed)),
+                "write one port such as 30000, or a range such as 30000-30063",
+            )
+        })
     };
     let Some((first, last)) = text.split_once('-') else {
         let only = port(text)?;

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 use super::deadline::timeout;
 use crate::config::is_in_any;
-use crate::observe::metrics::ProxyHeaderFault;
+use crate::outcome::ProxyHeaderFault;
 use parse::{Header, MAX_LEN, Parsed};
 
 /// How long a header may take. A balancer sends it with its first segment, which may get lost twice on the way.

@@ -1,8 +1,9 @@
-//! Log lines: destination and format, and escaping of input.
+//! Log lines: destination and format, without a way to forge one.
 //!
 //! Lines go to stderr through a queue (`sink`), so that a session never blocks on a pipe that is not read.
 //!
-//! Bytes from clients and backends are written by [`escape`] only, so that no one can forge a line or colour a terminal.
+//! Bytes from clients and backends are written by [`escape`](crate::base::text::escape) only, so that no one can forge a
+//! line or colour a terminal.
 
 use std::io::{self, IsTerminal};
 
@@ -11,12 +12,10 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-pub use self::escape::{escape, shown_part};
 pub use self::filter::FilterError;
 pub use self::sink::LogGuard;
 use self::sink::Sink;
 
-mod escape;
 mod filter;
 mod sink;
 
@@ -91,8 +90,8 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
-    use super::escape::read_back;
     use super::*;
+    use crate::base::text::{escape, read_back};
 
     const HOSTILE: [&[u8]; 8] = [
         b"bob\n2026-01-01T00:00:00Z INFO accepted user=root",

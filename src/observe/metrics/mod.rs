@@ -12,15 +12,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus::{Registry, TextEncoder};
 
 use crate::config::{NO_SITE, TlsMode};
-
-pub use self::labels::{
-    DataHandshake, DialStage, GuardAction, HandshakeResult, Leg, LoginResult, ProxyHeaderFault,
-    RefusedReason, ReloadResult, ReloadSubject, TransferDirection, Verdict,
+use crate::outcome::{
+    DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LimitExceeded,
+    LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Verdict,
 };
+
 pub use self::running::{OpenSession, RunningTransfer};
 use self::table::Table;
 
-mod labels;
 mod running;
 mod table;
 
@@ -82,7 +81,7 @@ impl Metrics {
     }
 
     /// A connection was refused.
-    pub fn session_refused(&self, reason: RefusedReason) {
+    pub fn session_refused(&self, reason: LimitExceeded) {
         self.table
             .sessions_refused
             .with_label_values(&[reason.as_str()])
@@ -140,7 +139,7 @@ impl Metrics {
     }
 
     /// A transfer ended after `bytes` of payload.
-    pub fn transfer(&self, site: &str, direction: TransferDirection, verdict: Verdict, bytes: u64) {
+    pub fn transfer(&self, site: &str, direction: Direction, verdict: Verdict, bytes: u64) {
         let labels = [self.site_label(site), direction.as_str(), verdict.as_str()];
         self.table.transfers.with_label_values(&labels).inc();
         self.table

@@ -7,10 +7,9 @@ use prometheus::{
 };
 
 use crate::config::{NO_SITE, TlsMode};
-
-use super::labels::{
-    DataHandshake, DialStage, GuardAction, HandshakeResult, Leg, LoginResult, ProxyHeaderFault,
-    RefusedReason, ReloadResult, ReloadSubject, TransferDirection, Verdict,
+use crate::outcome::{
+    DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LimitExceeded,
+    LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Verdict,
 };
 
 /// Upper bounds in seconds. A backend in the same rack answers within 1 ms; from 10 s on, it is as good as down.
@@ -182,7 +181,7 @@ impl Table {
         for action in GuardAction::ALL {
             self.guard.with_label_values(&[site, action.as_str()]);
         }
-        for direction in TransferDirection::ALL {
+        for direction in Direction::ALL {
             for verdict in Verdict::ALL {
                 let labels = [site, direction.as_str(), verdict.as_str()];
                 self.transfers.with_label_values(&labels);
@@ -201,7 +200,7 @@ impl Table {
         for listener in [TlsMode::Explicit, TlsMode::Implicit] {
             self.sessions_total.with_label_values(&[listener.as_str()]);
         }
-        for reason in RefusedReason::ALL {
+        for reason in LimitExceeded::ALL {
             self.sessions_refused.with_label_values(&[reason.as_str()]);
         }
         for fault in ProxyHeaderFault::ALL {

@@ -55,7 +55,7 @@ fn count_everything(metrics: &Metrics, site: &str) {
     for listener in [TlsMode::Explicit, TlsMode::Implicit] {
         drop(metrics.session(listener));
     }
-    RefusedReason::ALL
+    LimitExceeded::ALL
         .iter()
         .for_each(|r| metrics.session_refused(*r));
     drop(metrics.session_at(site));
@@ -78,7 +78,7 @@ fn count_everything(metrics: &Metrics, site: &str) {
             .for_each(|k| metrics.data_handshake(*leg, *k));
     }
     drop(metrics.transfer_running());
-    for direction in TransferDirection::ALL {
+    for direction in Direction::ALL {
         Verdict::ALL
             .iter()
             .for_each(|v| metrics.transfer(site, *direction, *v, 1));
@@ -146,13 +146,8 @@ fn events_are_counted_at_their_site() {
     metrics.declare_site("ftpa");
     metrics.declare_site("ftpb");
     metrics.login("ftpb", LoginResult::Accepted);
-    metrics.transfer("ftpb", TransferDirection::Download, Verdict::Complete, 1000);
-    metrics.transfer(
-        "ftpb",
-        TransferDirection::Download,
-        Verdict::FailedBackend,
-        24,
-    );
+    metrics.transfer("ftpb", Direction::Download, Verdict::Complete, 1000);
+    metrics.transfer("ftpb", Direction::Download, Verdict::FailedBackend, 24);
     for (name, expected) in [
         (
             r#"portcullis_logins_total{result="accepted",site="ftpb"}"#,

@@ -6,10 +6,10 @@
 //! so that each piece of a transfer would cost something for it.
 
 use super::{Entry, LoginRecord, TransferRecord, Transfers};
+use crate::base::text::escape;
 use crate::config::TlsVersion;
 use crate::ftp::server::{PortMethod, PortMethods};
-use crate::observe::log::escape;
-use crate::observe::metrics::{LoginResult, Verdict};
+use crate::outcome::{LoginResult, Verdict};
 use crate::session::info::SessionInfo;
 use crate::session::machine::Ending;
 use crate::tls;

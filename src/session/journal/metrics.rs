@@ -1,7 +1,8 @@
 //! What the metrics count of a session's entries.
 
 use super::Entry;
-use crate::observe::metrics::{GuardAction, HandshakeResult, Metrics};
+use crate::observe::metrics::Metrics;
+use crate::outcome::{GuardAction, HandshakeResult};
 use crate::session::info::SessionInfo;
 
 /// Counts an entry.

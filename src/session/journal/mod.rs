@@ -22,7 +22,8 @@ use crate::ftp::answer::Answer;
 use crate::ftp::command::Command;
 use crate::ftp::reply::Reply;
 use crate::ftp::server::PortMethods;
-use crate::observe::metrics::{LoginResult, Metrics};
+use crate::observe::metrics::Metrics;
+use crate::outcome::LoginResult;
 use crate::passive::NoPort;
 
 pub(super) use self::transfers::{Progress, TransferRecord, Transfers};

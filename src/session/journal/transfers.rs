@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::ftp::command::{self, Command};
-use crate::observe::log::escape;
-use crate::observe::metrics::{Metrics, RunningTransfer, TransferDirection, Verdict};
+use crate::base::text::escape;
+use crate::ftp::command::Command;
+use crate::observe::metrics::{Metrics, RunningTransfer};
+use crate::outcome::{Direction, Verdict};
 use crate::session::machine::{AbortedBy, Failure, Outcome};
 
 /// How far a transfer has come.
@@ -19,7 +20,7 @@ pub(in crate::session) struct Progress {
 /// One transfer that is over.
 pub(in crate::session) struct TransferRecord<'a> {
     pub command: &'a Command,
-    pub direction: TransferDirection,
+    pub direction: Direction,
     pub progress: Progress,
     pub outcome: &'a Outcome,
 }
@@ -74,20 +75,15 @@ impl Transfers {
     pub fn end<'a>(
         &mut self,
         command: &'a Command,
-        direction: command::Direction,
+        direction: Direction,
         outcome: &'a Outcome,
     ) -> TransferRecord<'a> {
         let progress = std::mem::take(&mut self.progress);
         self.running = None;
         self.count += 1;
-        let direction = match direction {
-            command::Direction::Upload => TransferDirection::Upload,
-            command::Direction::Download => TransferDirection::Download,
-            command::Direction::Listing => TransferDirection::Listing,
-        };
         match direction {
-            TransferDirection::Upload => self.uploaded += progress.bytes,
-            TransferDirection::Download | TransferDirection::Listing => {
+            Direction::Upload => self.uploaded += progress.bytes,
+            Direction::Download | Direction::Listing => {
                 self.downloaded += progress.bytes;
             }
         }

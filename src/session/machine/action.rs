@@ -8,10 +8,11 @@ use super::{Ending, Outcome, ProtocolError, Stage};
 use crate::base::SiteId;
 use crate::ftp::address::AnnouncedEndpoint;
 use crate::ftp::answer::Answer;
-use crate::ftp::command::{Command, Direction};
+use crate::ftp::command::Command;
 use crate::ftp::reply::Reply;
 use crate::ftp::server::PortMethods;
-use crate::observe::metrics::LoginResult;
+use crate::outcome::Direction;
+use crate::outcome::LoginResult;
 use crate::route::Route;
 
 /// Something to do.

@@ -15,7 +15,7 @@ use crate::ftp::command::{Command, Verb};
 use crate::ftp::refusal;
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
-use crate::observe::metrics::LoginResult;
+use crate::outcome::LoginResult;
 use crate::route::Route;
 
 /// What a USER names.

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::pre_login::NoBackend;
 use super::{Action, Ending, Protection, State};
+use crate::base::text::decimal;
 use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
 
@@ -70,9 +71,7 @@ impl Security {
     pub fn pbsz(&self, argument: &[u8]) -> Answer {
         let number = std::str::from_utf8(argument.trim_ascii())
             .ok()
-            // `parse` alone would take a sign as well.
-            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|text| text.parse::<u32>().ok());
+            .and_then(decimal::<u32>);
         match (self, number) {
             (Self::Off | Self::Upgrading(_), _) => answer::NEEDS_AUTH,
             (Self::On { .. }, None) => answer::PBSZ_ARGUMENT,

@@ -16,7 +16,7 @@ use super::{Action, BadLine, Ending, Event, ProtocolError, Record, Stage, Wait};
 use crate::ftp::answer;
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::reply::Reply;
-use crate::observe::metrics::LoginResult;
+use crate::outcome::LoginResult;
 use crate::route::Route;
 
 /// How far the session has come. It is moved at each event, so what is large is in a box.

@@ -8,7 +8,7 @@ use super::leg::{LegEnd, secure, set_stall_timeout};
 use super::orders::OrderReceiver;
 use crate::backend::data::ReadyConnection;
 use crate::net::deadline::elapsed;
-use crate::observe::metrics::Leg;
+use crate::outcome::Leg;
 use crate::session::machine::DataFailure;
 
 /// Waits for the backend's connection, and does the handshake if the leg is under TLS.

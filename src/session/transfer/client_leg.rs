@@ -18,7 +18,7 @@ use super::task::failure_of;
 use super::{PreparedClient, TransferContext};
 use crate::net::connect;
 use crate::net::deadline::elapsed;
-use crate::observe::metrics::{DataHandshake, Leg};
+use crate::outcome::{DataHandshake, Leg};
 use crate::passive::{DataConnection, Lease, LeaseEvent};
 use crate::session::machine::DataFailure;
 use crate::tls::{DataTls, Proof};

@@ -22,7 +22,7 @@ use super::{Order, TransferContext};
 use crate::net::deadline::timeout;
 use crate::net::options;
 use crate::net::stream::Stream;
-use crate::observe::metrics::{DataHandshake, Leg};
+use crate::outcome::{DataHandshake, Leg};
 use crate::passive::{DataConnection, Lease};
 use crate::session::client_hello;
 use crate::session::machine::DataFailure;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::TransferContext;
 use crate::base::SessionId;
-use crate::observe::metrics::Leg;
+use crate::outcome::Leg;
 use crate::tls::{self, HandshakeFault};
 
 /// The faults of one transfer: at most one for each leg.

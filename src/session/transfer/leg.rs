@@ -12,7 +12,7 @@ use crate::net::data::sink::Sink;
 use crate::net::data::source::Source;
 use crate::net::options;
 use crate::net::stream::Stream;
-use crate::observe::metrics::{DataHandshake, Leg};
+use crate::outcome::{DataHandshake, Leg};
 use crate::session::client_hello::{self, RewrittenHello};
 use crate::session::machine::DataFailure;
 

@@ -29,8 +29,8 @@ use crate::backend::data::{DataEndpoint, PendingConnection};
 use crate::base::SessionId;
 use crate::base::task::Task;
 use crate::config::{CloseNotify, Timeouts};
-use crate::ftp::command::Direction;
 use crate::observe::metrics::Metrics;
+use crate::outcome::Direction;
 use crate::passive::{Identity, Lease, LeaseHold, NoPort, Undecided};
 use crate::tls::{BackendSessionTls, DataTls};
 

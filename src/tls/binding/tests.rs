@@ -5,7 +5,7 @@ use rustls::{ClientConfig, SupportedProtocolVersion};
 
 use super::*;
 use crate::config::TlsVersion;
-use crate::tls::fixtures::{Authority, VERSIONS, client, handshake, pair_of};
+use crate::tls::fixtures::{Authority, VERSIONS, client, handshake, set_of};
 
 const NAME: &str = "ftp.test";
 
@@ -18,9 +18,9 @@ struct Proxy {
 impl Proxy {
     fn new() -> Self {
         let authority = Authority::new("CA");
-        let pair = pair_of(&authority.issue(&[NAME]));
+        let certificates = set_of(&authority.issue(&[NAME]));
         Self {
-            tls: ServerTls::new(&pair, TlsVersion::V1_2),
+            tls: ServerTls::new(certificates, TlsVersion::V1_2),
             authority,
             sessions: Arc::new(SessionStore::new()),
         }
@@ -395,7 +395,7 @@ fn a_session_keeps_its_certificate_and_its_resumption_when_the_certificate_is_re
         let (old, new) = (authority.issue(&[NAME]), authority.issue(&[NAME]));
         let sessions = Arc::new(SessionStore::new());
         let start = |id, identity| {
-            let tls = ServerTls::new(&pair_of(identity), TlsVersion::V1_2);
+            let tls = ServerTls::new(set_of(identity), TlsVersion::V1_2);
             SessionTls::new(&tls, Some(&sessions), SessionId(id))
         };
         let resuming = Arc::new(client(&authority, versions));

@@ -1,4 +1,4 @@
-//! The certificate that clients are shown: loaded from its two files and checked before it is used.
+//! The certificates that clients are shown: a set of pairs, each loaded from its two files and checked before it is used.
 //!
 //! A pair that got through [`CertificatePair::load`] can be served: the key belongs to the leaf, the leaf is valid now,
 //! the chain is in order. Whatever doesn't get through is a [`CertificateError`] that names the file and the remedy,
@@ -6,6 +6,7 @@
 
 mod error;
 mod files;
+mod set;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use rustls::sign::CertifiedKey;
 
 pub use error::CertificateError;
 pub(super) use files::{ContentDigest, PairFiles};
+pub use set::CertificateSet;
 
 /// A certificate chain with its private key, fit to be served.
 #[derive(Debug)]

@@ -9,11 +9,39 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::certificate::{CertificateError, CertificatePair, ContentDigest, PairFiles};
+use super::certificate::{
+    CertificateError, CertificatePair, CertificateSet, ContentDigest, PairFiles,
+};
+use crate::config;
 
-/// Watches one pair of certificate files. The caller decides how often to [`poll`](Self::poll).
+/// Watches the files of all certificates of a set. The caller decides how often to [`poll`](Self::poll).
 #[derive(Debug)]
 pub struct Watch {
+    default: PairWatch,
+}
+
+impl Watch {
+    /// Watches the files from which `in_use` was loaded. A change since then is noticed too.
+    pub fn new(tls: &config::Tls, in_use: &CertificateSet) -> Self {
+        let in_use = in_use.default_pair();
+        Self {
+            default: PairWatch::new(&tls.certificate, &tls.private_key, in_use),
+        }
+    }
+
+    /// Polls the files. When some have new content, returns the result of loading it: a set to use, or why the set in
+    /// use stays.
+    ///
+    /// Blocks on the file system.
+    pub fn poll(&mut self, now: SystemTime) -> Option<Result<CertificateSet, CertificateError>> {
+        let found = self.default.poll(now)?;
+        Some(found.map(CertificateSet::from))
+    }
+}
+
+/// Watches one pair of certificate files.
+#[derive(Debug)]
+struct PairWatch {
     certificate: PathBuf,
     private_key: PathBuf,
     /// What was last tried, for better or worse.
@@ -32,9 +60,8 @@ enum LastContent {
     Unreadable,
 }
 
-impl Watch {
-    /// Watches the files from which `in_use` was loaded. A change since then is noticed too.
-    pub fn new(certificate: &Path, private_key: &Path, in_use: &CertificatePair) -> Self {
+impl PairWatch {
+    fn new(certificate: &Path, private_key: &Path, in_use: &CertificatePair) -> Self {
         Self {
             certificate: certificate.to_owned(),
             private_key: private_key.to_owned(),
@@ -48,9 +75,7 @@ impl Watch {
     /// Polls the files. When their content is new and was the same in two polls, returns the result of loading it: a
     /// pair to use, or why the pair in use stays. Each content is tried once, except that a certificate which isn't
     /// valid yet is tried again when it is: a clock that is a minute late must not cost a renewal.
-    ///
-    /// Blocks on the file system.
-    pub fn poll(&mut self, now: SystemTime) -> Option<Result<CertificatePair, CertificateError>> {
+    fn poll(&mut self, now: SystemTime) -> Option<Result<CertificatePair, CertificateError>> {
         let stamp = PairStamp::of(&self.certificate, &self.private_key);
         if self.settled.as_ref() == Some(&stamp) {
             self.changing = None;

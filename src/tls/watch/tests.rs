@@ -18,7 +18,7 @@ impl Place {
     }
 
     /// With a pair that is in use and watched.
-    fn watched() -> (Self, Watch) {
+    fn watched() -> (Self, PairWatch) {
         let place = Self::new();
         place.write("", &identity());
         let watch = place.watch();
@@ -35,10 +35,10 @@ impl Place {
         rewrite(&self.path(under).join("tls.key"), &identity.key_pem());
     }
 
-    fn watch(&self) -> Watch {
+    fn watch(&self) -> PairWatch {
         let (certificate, key) = (self.path("tls.crt"), self.path("tls.key"));
         let in_use = CertificatePair::load(&certificate, &key, now()).unwrap();
-        let mut watch = Watch::new(&certificate, &key, &in_use);
+        let mut watch = PairWatch::new(&certificate, &key, &in_use);
         assert_quiet(&mut watch);
         watch
     }
@@ -57,18 +57,18 @@ fn rewrite(path: &Path, content: &str) {
     }
 }
 
-fn poll(watch: &mut Watch) -> Option<Result<CertificatePair, CertificateError>> {
+fn poll(watch: &mut PairWatch) -> Option<Result<CertificatePair, CertificateError>> {
     watch.poll(now())
 }
 
-fn assert_quiet(watch: &mut Watch) {
+fn assert_quiet(watch: &mut PairWatch) {
     for _ in 0..3 {
         assert!(poll(watch).is_none());
     }
 }
 
 /// The change is seen by the second poll, which returns `expected`, and is reported once.
-fn assert_notices(watch: &mut Watch, expected: &Identity) {
+fn assert_notices(watch: &mut PairWatch, expected: &Identity) {
     assert!(poll(watch).is_none());
     let pair = poll(watch).expect("a change").expect("a good pair");
     assert_eq!(pair.key.cert, expected.chain);
@@ -233,7 +233,7 @@ fn a_change_between_loading_and_watching_is_noticed() {
     let in_use = CertificatePair::load(&certificate, &key, now()).unwrap();
     let new = identity();
     place.write("", &new);
-    assert_notices(&mut Watch::new(&certificate, &key, &in_use), &new);
+    assert_notices(&mut PairWatch::new(&certificate, &key, &in_use), &new);
 }
 
 #[test]

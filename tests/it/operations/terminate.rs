@@ -15,7 +15,7 @@ use portcullis::passive::PassiveListeners;
 use portcullis::session::info::{SessionInfo, SessionState};
 use portcullis::session::{self, Accepted, Drain, Shared};
 use portcullis::snapshot::{Runtime, Snapshot};
-use portcullis::tls::CertificatePair;
+use portcullis::tls::CertificateSet;
 use testkit::config::{Config, Site};
 use testkit::front::{Client, Front, NAME};
 use testkit::raw::{Raw, open_data, protect};
@@ -68,10 +68,8 @@ impl Server {
     fn snapshot(&mut self) -> Snapshot {
         let settings = config::parse(&self.config.to_yaml(), Path::new("portcullis.yaml"))
             .expect("a good configuration");
-        let tls = &settings.tls;
-        let certificate =
-            CertificatePair::load(&tls.certificate, &tls.private_key, SystemTime::now())
-                .expect("a certificate");
+        let certificates =
+            CertificateSet::load(&settings.tls, SystemTime::now()).expect("a certificate");
         let pools = Pools::load(&settings.sites, &Registry::default()).expect("a site");
         let addresses = settings.listeners.iter().map(|one| one.address.ip());
         let passive = self.passive.open(addresses, &settings.passive.ports);
@@ -81,7 +79,7 @@ impl Server {
         });
         let announcements = self.runtime.block_on(announcements).expect("no name");
         let runtime = Runtime::new(settings, pools, passive, announcements);
-        Snapshot::new(Arc::new(runtime), Arc::new(certificate))
+        Snapshot::new(Arc::new(runtime), Arc::new(certificates))
     }
 
     fn listen(&self, address: SocketAddr, tls: TlsMode, snapshot: &Arc<Snapshot>) {

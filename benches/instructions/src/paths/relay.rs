@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::tls::certificate;
+use super::tls::certificates;
 use crate::valgrind::counted_from_here;
 
 /// The content of one TLS record.
@@ -155,7 +155,7 @@ async fn connection() -> io::Result<(TcpStream, TcpStream)> {
 async fn tls_connection<T>(
     accept: impl AsyncFnOnce(TcpStream, Arc<ServerConfig>) -> io::Result<T>,
 ) -> io::Result<(TcpStream, ClientConnection, T)> {
-    let server = ServerTls::new(&certificate()?, TlsVersion::V1_3);
+    let server = ServerTls::new(certificates()?, TlsVersion::V1_3);
     // Without tickets, which would arrive among the data.
     let server = SessionTls::new(&server, None, SessionId(1));
     let client = BackendTlsClient::new(&BackendTls {

@@ -9,7 +9,9 @@ use std::time::SystemTime;
 use portcullis::base::SessionId;
 use portcullis::config::{SessionReuse, TlsVersion};
 use portcullis::tls::client_hello::{self, ClientHello};
-use portcullis::tls::{CertificatePair, ServerTls, SessionStore, SessionTls, Tickets};
+use portcullis::tls::{
+    CertificatePair, CertificateSet, ServerTls, SessionStore, SessionTls, Tickets,
+};
 
 use crate::valgrind::counted_from_here;
 
@@ -54,7 +56,7 @@ struct Crowd {
 impl Crowd {
     fn new() -> io::Result<Self> {
         let mut crowd = Self {
-            tls: ServerTls::new(&certificate()?, TlsVersion::V1_2),
+            tls: ServerTls::new(certificates()?, TlsVersion::V1_2),
             sessions: Arc::new(SessionStore::new()),
             on: Vec::new(),
         };
@@ -94,13 +96,14 @@ fn client_hello(name: &[u8]) -> Vec<u8> {
     [&[22, 3, 1, 0, length + 4, 1, 0, 0, length][..], &hello].concat()
 }
 
-/// A certificate made on the spot, for `bench.test`.
-pub fn certificate() -> io::Result<CertificatePair> {
+/// One certificate made on the spot, for `bench.test`.
+pub fn certificates() -> io::Result<Arc<CertificateSet>> {
     let folder = tempfile::tempdir()?;
     let made =
         rcgen::generate_simple_self_signed(["bench.test".to_owned()]).map_err(io::Error::other)?;
     let (chain, key) = (folder.path().join("crt"), folder.path().join("key"));
     fs::write(&chain, made.cert.pem())?;
     fs::write(&key, made.signing_key.serialize_pem())?;
-    CertificatePair::load(&chain, &key, SystemTime::now()).map_err(io::Error::other)
+    let pair = CertificatePair::load(&chain, &key, SystemTime::now()).map_err(io::Error::other)?;
+    Ok(Arc::new(CertificateSet::from(pair)))
 }

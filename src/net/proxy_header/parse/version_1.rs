@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{BadHeader, Header, Parsed, proxied};
+use crate::base::text::decimal;
 
 pub const START: &[u8] = b"PROXY ";
 /// With its line end.
@@ -56,6 +57,5 @@ fn ends_of_line(line: &str) -> Result<Header, BadHeader> {
 
 fn port_number(text: &str) -> Option<u16> {
     let canonical = text == "0" || !text.starts_with('0');
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    (canonical && digits).then(|| text.parse().ok())?
+    decimal(text).filter(|_| canonical)
 }

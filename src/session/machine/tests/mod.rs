@@ -22,11 +22,12 @@ use crate::base::SiteId;
 use crate::config::{
     CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, Timeouts, UserForms,
 };
-use crate::ftp::command::{BadCommand, Command, Direction};
+use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::line::Line;
 use crate::ftp::reply::{Reply, ReplyParser};
 use crate::ftp::server::{BackendProtection, PortMethod, PortMethods};
-use crate::observe::metrics::{LoginResult, Verdict};
+use crate::outcome::Direction;
+use crate::outcome::{LoginResult, Verdict};
 
 /// A session between a client, the sites `a` (default), `b` and `c`, and the machine.
 pub(super) struct Session {

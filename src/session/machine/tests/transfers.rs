@@ -1,7 +1,7 @@
 //! A transfer's verdict: what the data connections and the backend say, in every order.
 
 use super::*;
-use crate::ftp::command::Direction;
+use crate::outcome::Direction;
 
 const PROVEN: DataEvent = DataEvent::SourceEnded { proven: true };
 

@@ -10,7 +10,7 @@ use super::super::{Action, ProtocolError, State};
 use super::{AbortedBy, DataFailure, Details, Failure, Outcome, Transfer};
 use crate::ftp::answer;
 use crate::ftp::reply::{Class, Reply};
-use crate::observe::metrics::Verdict;
+use crate::outcome::Verdict;
 
 /// A transfer that has been ended early, and whose backend is being resynchronised.
 #[derive(Debug)]

@@ -8,8 +8,9 @@ use super::super::echo::Surplus;
 use super::super::ready::{Forwarding, LoggedIn};
 use super::super::{Action, Protection, Record, State};
 use super::{DataFailure, Failure, Outcome};
-use crate::ftp::command::{Command, Direction};
+use crate::ftp::command::Command;
 use crate::ftp::reply::Reply;
+use crate::outcome::Direction;
 
 /// What is known of a transfer as long as it lasts.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::ftp::answer::{self, Answer};
-use crate::observe::metrics::Verdict;
+use crate::outcome::Verdict;
 
 /// A failure of a data connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

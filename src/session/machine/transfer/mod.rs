@@ -36,8 +36,9 @@ use super::queue::QueuedLine;
 use super::ready::LoggedIn;
 use super::{Action, DataEvent, Ending, Protection, ProtocolError, Record, State, Wait};
 use crate::ftp::answer::{self, Answer};
-use crate::ftp::command::{Command, Direction, Verb};
+use crate::ftp::command::{Command, Verb};
 use crate::ftp::reply::{Class, Reply};
+use crate::outcome::Direction;
 
 use abort::{AbortReason, Aborting};
 use details::Details;

@@ -14,8 +14,8 @@ use super::download::Download;
 use super::upload::Upload;
 use super::{AbortedBy, DataFailure, Details, Failure, Outcome, Transfer};
 use crate::ftp::answer;
-use crate::ftp::command::Direction;
 use crate::ftp::reply::{Class, Reply};
+use crate::outcome::Direction;
 
 /// The command waits for a data connection.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use super::DataFailure;
 use crate::ftp::reply::Reply;
-use crate::observe::metrics::Verdict;
+use crate::outcome::Verdict;
 
 /// How a transfer ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use portcullis::ftp::address;
 use portcullis::ftp::answer;
-use portcullis::ftp::command::{Command, Direction, Verb};
+use portcullis::ftp::command::{Command, Verb};
 use portcullis::ftp::reply::Class;
 use portcullis::ftp::server::PortMethods;
-use portcullis::observe::metrics::LoginResult;
+use portcullis::outcome::{Direction, LoginResult};
 use portcullis::session::machine::{
     Action, BackendData, ClientData, Outcome, Protection, Record, Stage, Terms, Wait,
 };

@@ -1,6 +1,7 @@
-//! How to show bytes from outside.
+//! Text from outside: how to show it, and numbers of digits alone.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::str::FromStr;
 
 /// Bytes of one value that [`escape`] shows.
 const MAX_ESCAPED_BYTES: usize = 256;
@@ -44,14 +45,38 @@ pub fn shown_part(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.len().min(MAX_ESCAPED_BYTES + 1)]
 }
 
-/// Whether `character` is shown as it is. The standard library knows which characters aren't printable; those of quotes
-/// and backslashes are the only escapes of its that aren't needed here.
-fn is_plain(character: char, next: Option<&char>) -> bool {
-    match character {
-        '\'' | '"' => true,
-        '\\' => next != Some(&'x'),
-        other => other.escape_debug().len() == 1,
+/// Text of one line that can't act on a terminal: a tab becomes a blank and every other character that doesn't print `?`,
+/// one for one, so that what points at a column still does.
+pub struct Masked<'a>(pub &'a str);
+
+impl fmt::Display for Masked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            f.write_char(match character {
+                '\t' => ' ',
+                plain if is_printable(plain) => plain,
+                _ => '?',
+            })?;
+        }
+        Ok(())
     }
+}
+
+/// A number of digits alone: `parse` would take a sign as well.
+pub fn decimal<T: FromStr>(text: &str) -> Option<T> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// Whether [`escape`] shows `character` as it is.
+fn is_plain(character: char, next: Option<&char>) -> bool {
+    is_printable(character) && !(character == '\\' && next == Some(&'x'))
+}
+
+/// The standard library knows which characters aren't printable; those of quotes and backslashes are the only escapes of
+/// its that aren't needed here.
+fn is_printable(character: char) -> bool {
+    matches!(character, '\'' | '"' | '\\') || character.escape_debug().len() == 1
 }
 
 fn push_escaped(text: &mut String, bytes: &[u8]) {
@@ -63,7 +88,7 @@ fn push_escaped(text: &mut String, bytes: &[u8]) {
 
 /// The bytes that a text by [`escape`] stands for.
 #[cfg(test)]
-pub(super) fn read_back(shown: &str) -> Vec<u8> {
+pub(crate) fn read_back(shown: &str) -> Vec<u8> {
     let mut pieces = shown.split("\\x");
     let mut bytes = pieces
         .next()
@@ -112,6 +137,20 @@ mod tests {
     fn long_values_are_cut() {
         assert_eq!(escape(&[b'a'; 256]), "a".repeat(256));
         assert_eq!(escape(&[b'a'; 4096]), format!("{}…", "a".repeat(256)));
+    }
+
+    #[test]
+    fn what_does_not_print_is_masked_one_for_one() {
+        let masked = Masked("\u{1b}[2J\t\u{202e}x: 'a\\b'").to_string();
+        assert_eq!(masked, "?[2J ?x: 'a\\b'");
+    }
+
+    #[test]
+    fn a_number_is_digits_and_nothing_else() {
+        assert_eq!(decimal("021"), Some(21_u16));
+        for other in ["", "+21", "-0", " 21", "21 ", "2_1", "65536", "\u{661}"] {
+            assert_eq!(decimal::<u16>(other), None, "{other}");
+        }
     }
 
     proptest! {

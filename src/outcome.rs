@@ -1,4 +1,7 @@
-//! The values that labels may have: one enum for each label, so that nothing else can become one.
+//! What comes of sessions, logins, handshakes and transfers: closed vocabularies.
+//!
+//! A value is the same in the code that decides, in a field of the log and as the label of a metric. One enum for each
+//! label, so that nothing else can become one.
 
 use crate::config::TlsVersion;
 
@@ -27,14 +30,14 @@ macro_rules! label {
 }
 
 label! {
-    /// Why a connection was refused before it became a session.
-    RefusedReason {
-        /// `limits.sessions` is reached.
+    /// Why a connection is refused before it becomes a session.
+    LimitExceeded {
+        /// As many sessions run as may run in all: `limits.sessions`.
         Total = "total",
-        /// `limits.sessions_per_client` is reached.
+        /// As many sessions run as one client may have: `limits.sessions_per_client`.
         PerClient = "per_client",
-        /// `limits.sessions_per_client_per_minute` is reached.
-        Pace = "pace",
+        /// This client has begun as many sessions as it may in a minute: `limits.sessions_per_client_per_minute`.
+        Rate = "pace",
     }
 }
 
@@ -107,8 +110,8 @@ label! {
 }
 
 label! {
-    /// Where the bytes of a transfer go.
-    TransferDirection {
+    /// Which way the bytes of a transfer go.
+    Direction {
         /// From client to backend: STOR, APPE, STOU.
         Upload = "upload",
         /// From backend to client: RETR.
@@ -188,14 +191,16 @@ pub enum HandshakeResult {
 }
 
 impl HandshakeResult {
-    pub(super) const ALL: [Self; 4] = [
+    /// Every result that there is.
+    pub const ALL: [Self; 4] = [
         Self::Ok(TlsVersion::V1_2),
         Self::Ok(TlsVersion::V1_3),
         Self::Failed,
         Self::TimedOut,
     ];
 
-    pub(super) fn labels(self) -> [&'static str; 2] {
+    /// The values of the labels `result` and `version`.
+    pub fn labels(self) -> [&'static str; 2] {
         match self {
             Self::Ok(version) => ["ok", version.as_str()],
             Self::Failed => ["failed", "none"],
