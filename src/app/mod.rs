@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use crate::announce::LookupError;
+use crate::backend::monitor::Monitors;
 use crate::backend::{BackendError, Registry};
 use crate::config::{self, TlsMode};
 use crate::net::listen::{self, Acceptor};
@@ -104,6 +105,8 @@ pub struct App {
     listeners: HashMap<SocketAddr, JoinHandle<()>>,
     admin: AdminEndpoint,
     certificate_watcher: CertificateWatcher,
+    /// Those of the configuration in use.
+    monitors: Monitors,
     readiness: watch::Sender<Readiness>,
     drain: watch::Sender<Drain>,
     signals: Signals,
@@ -141,6 +144,7 @@ impl App {
             listeners: HashMap::new(),
             admin,
             certificate_watcher,
+            monitors: Monitors::default(),
             readiness,
             drain: watch::channel(Drain::No).0,
             signals,
@@ -148,6 +152,7 @@ impl App {
         app.announce_ports();
         app.announce_certificate();
         app.warn();
+        app.monitor_backends();
         let started = app.start_listeners(opened);
         // Before the log line, because operators and scripts wait for that line.
         app.readiness.send_replace(Readiness::Ready);
@@ -174,6 +179,16 @@ impl App {
             }
         }
         self.drain().await;
+    }
+
+    /// Watches the backends of the configuration in use, and no others.
+    fn monitor_backends(&mut self) {
+        let runtime = &self.snapshot.load().runtime;
+        let Shared {
+            resolver, metrics, ..
+        } = &*self.shared;
+        self.monitors =
+            Monitors::start(&runtime.pools, runtime.settings.timeouts, resolver, metrics);
     }
 
     fn announce_ports(&self) {

@@ -121,6 +121,7 @@ impl PreparedConfig {
         for site in &settings.sites {
             metrics.declare_site(&site.name);
         }
+        pools.report(metrics);
         metrics.certificate_not_after(certificate.not_after);
         metrics.configuration_loaded();
         let runtime = Runtime::new(settings, pools, self.passive, self.announcements);

@@ -54,6 +54,7 @@ impl App {
         let (snapshot, opened) = prepared.activate(&self.shared.metrics);
         self.certificate_watcher = CertificateWatcher::new(&snapshot);
         self.snapshot.store(Arc::new(snapshot));
+        self.monitor_backends();
         self.close_removed_listeners().await;
         self.start_listeners(opened).log();
         Ok(())

@@ -3,6 +3,7 @@
 pub mod client_key;
 pub(crate) mod expiring;
 pub mod ids;
+pub mod signal;
 pub mod task;
 
 pub use client_key::ClientKey;

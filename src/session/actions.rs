@@ -9,7 +9,7 @@ use super::machine::{Action, Dialled, Ending, Event, Outcome, ProtocolError, Rec
 use super::transfer::Order;
 use super::{PreviousDial, Session};
 use crate::backend::dial::{DialBudget, DialError};
-use crate::backend::{Backend, Pool, ReplyError, SiteSlot};
+use crate::backend::{Backend, NoBackend, Pool, ReplyError, SiteSlot};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::server::PortMethods;
 use crate::net::control::ControlConnection;
@@ -113,7 +113,7 @@ impl Session {
         self.previous_dial = PreviousDial::Some(None);
         let pool = Arc::clone(self.snapshot.runtime.pools.of(route.site_id));
         self.site_slot = Some(self.admitted(&pool)?);
-        self.dial(&pool).await;
+        self.dial(&pool, route).await;
         Ok(())
     }
 
@@ -174,7 +174,7 @@ impl Session {
     }
 
     /// Dials the site's backends, unless the client disconnects meanwhile; each failure is one log line.
-    async fn dial(&mut self, pool: &Pool) {
+    async fn dial(&mut self, pool: &Pool, route: &Route) {
         let budget = DialBudget {
             timeouts: &self.snapshot.runtime.settings.timeouts,
             by: self.login_deadline(),
@@ -192,9 +192,18 @@ impl Session {
             );
         };
         let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
+        let login = pool.login_key(&route.user, summary.client().ip());
         let dialled = tokio::select! {
-            dialled = pool.connect(resolver, budget, metrics, on_failure) => dialled,
+            dialled = pool.connect(login, resolver, budget, metrics, on_failure) => dialled,
             () = client_closed(&mut self.client) => return self.pending_events.push_back(Event::ClientGone),
+        };
+        let dialled = match dialled {
+            Ok(connection) => Some(connection),
+            Err(NoBackend::Unavailable) => None,
+            Err(NoBackend::Full) => {
+                self.summary.backends_full(pool.name());
+                return self.pending_events.push_back(Event::SiteFull);
+            }
         };
         if let Some(connection) = &dialled {
             self.summary.backend(connection);

@@ -178,6 +178,16 @@ impl Summary {
         );
     }
 
+    /// Every backend of the site has as many sessions as it may.
+    pub fn backends_full(&self, site: &str) {
+        tracing::warn!(
+            session = self.id.0,
+            client = %self.client,
+            site,
+            "login refused, each backend of the site has as many sessions as its max_sessions allows, or failed"
+        );
+    }
+
     /// A further dial has to wait.
     pub fn dial_delayed(&self) {
         tracing::warn!(
