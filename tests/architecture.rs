@@ -162,7 +162,7 @@ fn a_module_is_found_by_whatever_way_leads_to_it() {
         ),
         (
             "session/machine/mod.rs",
-            "use super::summary::Summary;",
+            "use super::info::SessionInfo;",
             "session",
         ),
         (

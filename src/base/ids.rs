@@ -1,7 +1,7 @@
 //! Ids, compared and stored in place of names and addresses.
 
 /// An FTP session's number: correlates its log lines, and identifies its TLS sessions. Never used twice in a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
 /// A site's number: the same in all configurations that have a site of its name. Never used for another in a process.

@@ -51,6 +51,8 @@ answers! {
     LOGIN_TIMEOUT = "421 Login took too long, closing control connection.";
     /// SIGTERM.
     SHUTTING_DOWN = "421 Service shutting down, try again later.";
+    /// An operator ends the session.
+    TERMINATED = "421 Session ended by an administrator, closing control connection.";
     /// The backend can't be reached, greeted badly, or couldn't be verified.
     SITE_UNAVAILABLE = "421 The site is not available at the moment, try again later.";
     /// The backend's control connection ended or became unsynchronised.

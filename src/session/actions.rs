@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::data_side::DataSide;
+use super::journal::{Entry, LoginRecord};
 use super::machine::{Action, Dialled, Ending, Event, Outcome, ProtocolError, Record, Stage};
+use super::registry::Registration;
 use super::transfer::Order;
 use super::{PreviousDial, Session};
 use crate::backend::dial::{DialBudget, DialError};
@@ -33,9 +34,9 @@ impl Session {
                     }
                 }
                 Action::LoginAttempt(command) => self.on_login_attempt(&command),
-                Action::Route(route) => self.summary.site(route),
+                Action::Route(route) => self.info.set_route(&route),
                 Action::Dial(route) => {
-                    self.summary.site(route.clone());
+                    self.info.set_route(&route);
                     if let Err(refused) = self.dial_rate_limited(&route).await {
                         self.pending_events.push_back(refused);
                     }
@@ -66,7 +67,7 @@ impl Session {
                 }
                 Action::FinishSink => self.data.order(Order::FinishSink),
                 Action::DropData => self.drop_data(),
-                Action::Record(record) => self.record(&record),
+                Action::Record(record) => self.record(record),
                 Action::Close(ending) => return Some(ending),
             }
         }
@@ -76,10 +77,10 @@ impl Session {
         None
     }
 
-    /// Keeps the user name for the log, and its fingerprint for the guard.
+    /// Keeps the user name for the records, and its fingerprint for the guard.
     fn on_login_attempt(&mut self, command: &Command) {
         if command.verb() == Verb::User {
-            self.summary.set_user_argument(command.argument());
+            self.info.set_user_argument(command.argument());
         }
         self.fingerprint = self.shared.guard.fingerprint(command.argument());
     }
@@ -95,19 +96,18 @@ impl Session {
                     let _ = closing.await;
                 }
                 let limits = &self.snapshot.runtime.settings.limits;
-                let (limiter, summary) = (&self.shared.limiter, &self.summary);
-                let client = summary.client().ip();
+                let (limiter, client) = (&self.shared.limiter, self.info.client.ip());
                 let mut warned = false;
                 while let Err(wait) = limiter.dial(client, limits, Instant::now().into_std()) {
                     if !std::mem::replace(&mut warned, true) {
-                        summary.dial_delayed();
+                        self.journal.write(&Entry::DialDelayed);
                     }
                     sleep(wait).await;
                 }
             };
             tokio::select! {
                 waited = timeout_at(login_expires_at, waiting) => waited.map_err(|_| Event::Expired)?,
-                () = client_closed(&mut self.client) => return Err(Event::ClientGone),
+                event = interrupted(&mut self.client, &mut self.registration) => return Err(event),
             }
         }
         self.previous_dial = PreviousDial::Some(None);
@@ -136,7 +136,10 @@ impl Session {
         let most = self.snapshot.runtime.settings.limits.sessions_per_site;
         let site_slot = pool.admit(most, &self.shared.metrics);
         site_slot.ok_or_else(|| {
-            self.summary.site_full(pool.name(), most);
+            self.journal.write(&Entry::SiteFull {
+                site: pool.name(),
+                limit: most,
+            });
             Event::SiteFull
         })
     }
@@ -158,7 +161,10 @@ impl Session {
         };
         if let Err(error) = backend.send(line).await {
             let reason = ReplyError::of(&error);
-            self.summary.backend_lost(self.machine.stage(), reason);
+            self.journal.write(&Entry::BackendLost {
+                stage: self.machine.stage(),
+                reason: &reason,
+            });
             self.backend = None;
             self.pending_events.push_back(Event::BackendGone);
         }
@@ -173,40 +179,36 @@ impl Session {
         }
     }
 
-    /// Dials the site's backends, unless the client disconnects meanwhile; each failure is one log line.
+    /// Dials the site's backends, unless the client disconnects or the session is to end meanwhile.
     async fn dial(&mut self, pool: &Pool, route: &Route) {
         let budget = DialBudget {
             timeouts: &self.snapshot.runtime.settings.timeouts,
             by: self.login_deadline(),
         };
-        let summary = &self.summary;
         let on_failure = |backend: &Backend, error: &DialError| {
-            tracing::warn!(
-                session = summary.id().0,
-                client = %summary.client(),
-                site = pool.name(),
-                backend = %backend,
-                stage = error.stage().as_str(),
-                %error,
-                "backend not available"
-            );
+            self.journal.write(&Entry::BackendUnavailable {
+                site: pool.name(),
+                backend,
+                error,
+            });
         };
         let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
-        let login = pool.login_key(&route.user, summary.client().ip());
+        let login = pool.login_key(&route.user, self.info.client.ip());
         let dialled = tokio::select! {
             dialled = pool.connect(login, resolver, budget, metrics, on_failure) => dialled,
-            () = client_closed(&mut self.client) => return self.pending_events.push_back(Event::ClientGone),
+            event = interrupted(&mut self.client, &mut self.registration) => return self.pending_events.push_back(event),
         };
         let dialled = match dialled {
             Ok(connection) => Some(connection),
             Err(NoBackend::Unavailable) => None,
             Err(NoBackend::Full) => {
-                self.summary.backends_full(pool.name());
+                let site = pool.name();
+                self.journal.write(&Entry::BackendsFull { site });
                 return self.pending_events.push_back(Event::SiteFull);
             }
         };
         if let Some(connection) = &dialled {
-            self.summary.backend(connection);
+            self.info.set_backend(connection);
         }
         self.dialled = dialled.as_ref().map(|it| Arc::clone(&it.backend));
         self.backend = dialled;
@@ -223,38 +225,82 @@ impl Session {
         if let Some(backend) = &self.dialled
             && backend.avoid(methods, Instant::now().into_std())
         {
-            self.summary.avoid(backend, methods);
+            self.journal
+                .write(&Entry::MethodsAvoided { backend, methods });
         }
     }
 
-    fn record(&mut self, record: &Record) {
-        if let DataSide::Running(running) = &self.data {
-            self.summary.moved(running.moved(), running.elapsed());
-            if let Record::Transfer { outcome, .. } = record
-                && let DataSide::Running(running) =
-                    std::mem::replace(&mut self.data, DataSide::None)
-                && *outcome == Outcome::Complete
-            {
-                running.complete();
+    /// Records what the machine has concluded, with what else is known of it here.
+    fn record(&mut self, record: Record) {
+        // Before a transfer's record, which leaves no connection to ask.
+        self.note_progress();
+        match record {
+            Record::Login(result) => {
+                if result == LoginResult::Accepted {
+                    self.info.set_logged_in();
+                    self.tls.logged_in(self.info.account());
+                }
+                let login = LoginRecord::new(result, &self.info);
+                self.journal.write(&Entry::Login(login));
+            }
+            Record::Transfer {
+                command,
+                direction,
+                outcome,
+            } => {
+                if let Some(running) = self.data.take_running()
+                    && outcome == Outcome::Complete
+                {
+                    running.complete();
+                }
+                let transfer = self.transfers.end(&command, direction, &outcome);
+                self.journal.write(&Entry::Transfer(transfer));
+            }
+            Record::Refused { command, answer } => self.journal.write(&Entry::Refused {
+                command: &command,
+                answer,
+            }),
+            Record::BackendLost(stage, why) => {
+                let reason = self.reason_of_loss(stage, why);
+                self.journal.write(&Entry::BackendLost {
+                    stage,
+                    reason: &reason,
+                });
+            }
+            Record::NoDataPort(reply) => {
+                self.journal.write(&Entry::NoBackendPort(reply.as_ref()));
             }
         }
-        if matches!(record, Record::Login(LoginResult::Accepted)) {
-            self.tls.logged_in(self.summary.account());
-        }
+    }
+
+    /// Why the backend was dropped; with what it has said so far, where it was too slow.
+    fn reason_of_loss(&self, stage: Stage, why: ProtocolError) -> String {
         // In a login the reply may repeat the password.
-        if let Record::BackendLost(stage, ProtocolError::ReplyTimeout) = record
-            && *stage != Stage::Login
+        if why == ProtocolError::ReplyTimeout
+            && stage != Stage::Login
             && let Some(said) = self.backend.as_ref().and_then(|it| it.partial_reply())
         {
-            let reason = format!("{}, but {said}", ProtocolError::ReplyTimeout.as_str());
-            return self.summary.backend_lost(*stage, reason);
+            return format!("{}, but {said}", why.as_str());
         }
-        self.summary.record(record);
+        why.as_str().to_owned()
+    }
+}
+
+/// Waits until there is a reason not to wait for anything else any more, and returns it: the client ends its connection,
+/// or the session is to end.
+pub(super) async fn interrupted(
+    client: &mut Option<ControlConnection>,
+    registration: &mut Registration,
+) -> Event {
+    tokio::select! {
+        biased;
+        () = client_closed(client) => Event::ClientGone,
+        () = registration.end_requested() => Event::Terminate,
     }
 }
 
 /// Waits until the client ends its connection, and takes in what it sends before that.
-pub(super) async fn client_closed(client: &mut Option<ControlConnection>) {
+async fn client_closed(client: &mut Option<ControlConnection>) {
     while let Some(client) = client
         && !client.is_over()
     {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::info::SessionInfo;
+use super::journal::{Entry, Journal};
 use super::machine::{Ending, Event};
-use super::summary::Summary;
 use super::{Session, client_hello};
 use crate::config::HostName;
 use crate::ftp::answer;
@@ -21,17 +22,18 @@ pub(super) async fn handshake(
     socket: TcpStream,
     tls: &SessionTls,
     time_limit: Duration,
-    summary: &mut Summary,
+    info: &SessionInfo,
+    journal: &Journal,
 ) -> Option<(Stream, Option<HostName>)> {
     let accepting = client_hello::accept(socket, tls.control(), Vec::new());
     let stream = match timeout(time_limit, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            summary.handshake_failed(&error);
+            journal.write(&Entry::HandshakeFailed(&error));
             return None;
         }
         Err(_) => {
-            summary.handshake_timed_out();
+            journal.write(&Entry::HandshakeTimedOut);
             return None;
         }
     };
@@ -45,7 +47,8 @@ pub(super) async fn handshake(
     // back. If the connection is gone, the next read shows it.
     let _ = options::quickack(stream.socket());
     if let Some(version) = stream.tls_version() {
-        summary.secured(version);
+        info.set_client_tls(version);
+        journal.write(&Entry::Secured(version));
     }
     Some((stream, sni))
 }
@@ -57,11 +60,7 @@ impl Session {
             Ok(socket) => socket,
             Err(client) => {
                 let mut client = *client;
-                tracing::warn!(
-                    session = self.summary.id().0,
-                    client = %self.summary.client(),
-                    "clear text behind AUTH: possible command injection"
-                );
+                self.journal.write(&Entry::ClearTextBehindAuth);
                 let _ = client.send(&answer::BYTES_BEHIND_AUTH.bytes()).await;
                 self.client = Some(client);
                 return Some(Ending::Abuse);
@@ -80,7 +79,10 @@ impl Session {
             self.login_deadline()
                 .saturating_duration_since(Instant::now()),
         );
-        let secured = handshake(socket, &self.tls, time_limit, &mut self.summary).await;
+        let secured = tokio::select! {
+            secured = handshake(socket, &self.tls, time_limit, &self.info, &self.journal) => secured,
+            () = self.registration.end_requested() => return Some(Ending::Terminated),
+        };
         let Some((stream, sni)) = secured else {
             return Some(Ending::Handshake);
         };

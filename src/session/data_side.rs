@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
+use super::journal::{Entry, Progress};
 use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
 };
@@ -52,6 +53,17 @@ impl DataSide {
         }
     }
 
+    /// Takes the connections of the running transfer out, if there is one.
+    pub fn take_running(&mut self) -> Option<RunningData> {
+        match std::mem::replace(self, Self::None) {
+            Self::Running(running) => Some(running),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
     pub fn order(&self, order: Order) {
         if let Self::Running(running) = self {
             running.order(order);
@@ -94,24 +106,15 @@ impl Session {
                 });
                 let time_limit = timeouts.data_port;
                 let snapshot = Arc::clone(&self.snapshot);
-                let listener = self.listener.ip();
-                let (session, client) = (self.summary.id().0, self.summary.client());
+                let listener = self.info.listener.ip();
+                let journal = self.journal.clone();
                 let leasing = async move {
                     let lease = snapshot
                         .runtime
                         .passive
                         .lease(listener, request, time_limit)
                         .await;
-                    lease.inspect_err(|no_port| {
-                        tracing::warn!(
-                            session,
-                            %client,
-                            ports = no_port.ports,
-                            ports_needed = no_port.needed,
-                            "no passive port became free for this address: its transfers that do not resume the TLS \
-                             session of their control connection need a port each"
-                        );
-                    })
+                    lease.inspect_err(|no_port| journal.write(&Entry::NoPassivePort(*no_port)))
                 };
                 PreparedData::passive(backend, leasing, early, timeouts)
             }
@@ -130,7 +133,7 @@ impl Session {
                     at = Some(address);
                     self.backend_listener = Some(listener);
                 }
-                Err(error) => self.summary.not_listening(&error),
+                Err(error) => self.journal.write(&Entry::NotListening(&error)),
             }
         }
         self.pending_events.push_back(Event::Listening(at));
@@ -156,8 +159,8 @@ impl Session {
 
     fn lease_request(&self, protection: Protection) -> LeaseRequest {
         LeaseRequest {
-            client: self.summary.client().ip(),
-            account: self.summary.account(),
+            client: self.info.client.ip(),
+            account: self.info.account(),
             identity: self.identity(protection),
             reuse_delay: self.snapshot.runtime.settings.passive.reuse_delay,
         }
@@ -216,14 +219,14 @@ impl Session {
             timeouts: settings.timeouts,
             silence: self.handshake_silence(),
             metrics: Arc::clone(&self.shared.metrics),
-            site: self.summary.site_name().to_owned(),
-            session: self.summary.id(),
-            client: self.summary.client().ip(),
+            site: String::from(&*self.info.site_name()),
+            session: self.info.id,
+            client: self.info.client.ip(),
             close_notify: self.close_notify(),
             lingering: self.lingering.clone(),
             faults: Faults::default(),
         };
-        self.summary.transfer_begins();
+        self.transfers.begin(&self.shared.metrics);
         self.data = DataSide::Running(prepared.open(context, client_tls));
     }
 
@@ -238,10 +241,18 @@ impl Session {
     }
 
     pub(super) fn drop_data(&mut self) {
-        if let DataSide::Running(running) = &self.data {
-            self.summary.moved(running.moved(), running.elapsed());
-        }
+        self.note_progress();
         self.data = DataSide::None;
         self.backend_listener = None;
+    }
+
+    /// Takes note of how far the running transfer has come, for its record.
+    pub(super) fn note_progress(&mut self) {
+        if let DataSide::Running(running) = &self.data {
+            self.transfers.note_progress(Progress {
+                bytes: running.moved(),
+                elapsed: running.elapsed(),
+            });
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::io;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::machine::{BadLine, Deadline, Event, PreparedPort};
+use super::journal::Entry;
+use super::machine::{BadLine, Deadline, Event};
 use super::{Drain, Session};
 use crate::ftp::command::Command;
 use crate::ftp::line::Line;
@@ -128,18 +129,17 @@ impl Session {
                     Drain::Begun => return Event::Drain,
                     Drain::Over => return Event::DrainOver,
                 },
-                // Priority 7: what the backend sent before its data connection ended: a 200 before a 150 is not a final
+                // Priority 7: an operator who ends the session.
+                () = self.registration.end_requested() => return Event::Terminate,
+                // Priority 8: what the backend sent before its data connection ended: a 200 before a 150 is not a final
                 // reply.
                 () = backend_input => {}
-                // Priority 8: the data connections.
+                // Priority 9: the data connections.
                 event = self.data.event() => {
-                    if let Event::Prepared(PreparedPort::NoPort) = event {
-                        self.shared.metrics.passive_exhausted();
-                    }
                     self.observe_resumption(&event);
                     return event;
                 }
-                // Priority 9: what the client says.
+                // Priority 10: what the client says.
                 () = client_input => {}
             }
         }
@@ -194,7 +194,10 @@ impl Session {
             Ok(None) => None,
             Ok(Some(reply)) => Some(Event::Reply(reply)),
             Err(reason) => {
-                self.summary.backend_lost(self.machine.stage(), reason);
+                self.journal.write(&Entry::BackendLost {
+                    stage: self.machine.stage(),
+                    reason: &reason,
+                });
                 self.backend = None;
                 Some(Event::BackendGone)
             }
@@ -206,7 +209,7 @@ impl Session {
         // Before looking for lines: every ClientHello contains an LF, the number of the extension supported_groups.
         if !client.stream().is_tls() && client.peek().first() == Some(&TLS_HANDSHAKE_RECORD) {
             if self.client_end == ClientEnd::Open {
-                self.summary.tls_without_auth();
+                self.journal.write(&Entry::TlsWithoutAuth);
             }
             return self.report_client_loss();
         }

@@ -5,23 +5,26 @@
 //! what it means, and `actions` does what the machine says. No decision is made here.
 //!
 //! [`backend`](crate::backend) leads to the backend, `client_tls` to TLS with the client; `data_side` makes, opens and
-//! drops the data connections that [`transfer`] holds; `penalty` is for failed logins, `summary` is what the log says in the
-//! end.
+//! drops the data connections that [`transfer`] holds; `penalty` is for failed logins.
+//!
+//! Who a session is stands in its [`info`], which the [`registry`] of live sessions shares; what it has to tell goes to its
+//! `journal`, which makes log lines and metrics of it.
 
 mod actions;
 mod client_hello;
 mod client_tls;
 mod data_side;
 mod events;
+pub mod info;
+mod journal;
 pub mod machine;
 mod penalty;
-mod summary;
+pub mod registry;
 pub mod transfer;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -29,7 +32,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendConnection, SiteSlot};
-use crate::base::SessionId;
 use crate::config::TlsMode;
 use crate::guard::{AttemptFingerprint, Guard};
 use crate::limit::{Limiter, Permit};
@@ -44,9 +46,11 @@ use crate::tls::{SessionStore, SessionTls};
 use client_tls::handshake;
 use data_side::DataSide;
 use events::{ClientEnd, DeadlineCheck};
+use info::{SessionInfo, SessionState};
+use journal::{Entry, Journal, Transfers};
 use machine::{Clock, Ending, Event, Machine, Protection, Terms};
 use penalty::RunningAttempt;
-use summary::Summary;
+use registry::{Registration, SessionRegistry};
 use transfer::{HandshakeTiming, Lingering};
 
 /// What all sessions of the process share and no reload changes.
@@ -64,7 +68,8 @@ pub struct Shared {
     pub tls_sessions: Arc<SessionStore>,
     /// Where the names of backends lead.
     pub resolver: Arc<Resolver>,
-    ids: AtomicU64,
+    /// The live sessions.
+    pub sessions: Arc<SessionRegistry>,
 }
 
 impl Shared {
@@ -77,7 +82,7 @@ impl Shared {
             attempt_finished: Notify::new(),
             tls_sessions: Arc::new(SessionStore::new()),
             resolver: Arc::default(),
-            ids: AtomicU64::new(1),
+            sessions: Arc::default(),
         }
     }
 }
@@ -117,22 +122,24 @@ pub async fn serve(
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
 ) {
-    let id = SessionId(shared.ids.fetch_add(1, Ordering::Relaxed));
-    let mut summary = Summary::new(
-        id,
-        accepted.client,
-        accepted.listener,
-        Arc::clone(&shared.metrics),
-    );
+    let mut registration = shared.sessions.register(accepted.client, accepted.listener);
+    let info = Arc::clone(&registration.info);
+    let journal = Journal::new(Arc::clone(&info), Arc::clone(&shared.metrics));
+    let ended_early = |ending| {
+        journal.write(&Entry::Ended {
+            ending,
+            transfers: &Transfers::default(),
+        });
+    };
     let _counted = shared.metrics.session(accepted.tls);
     if options::control(&accepted.stream).is_err() {
-        return summary.write(Ending::ClientGone);
+        return ended_early(Ending::ClientGone);
     }
     let runtime = &snapshot.runtime;
     // Which site it will be for isn't known yet.
     let reused = runtime.settings.any_site_reuses_sessions();
     let tls_sessions = reused.then_some(&shared.tls_sessions);
-    let tls = SessionTls::new(&snapshot.tls, tls_sessions, id);
+    let tls = SessionTls::new(&snapshot.tls, tls_sessions, info.id);
     let terms = terms(&snapshot, accepted.client.ip(), accepted.local);
     let login_expires_at = Instant::now() + runtime.settings.timeouts.login;
 
@@ -140,9 +147,14 @@ pub async fn serve(
         TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
         TlsMode::Implicit => {
             let time_limit = runtime.settings.timeouts.tls_handshake;
-            match handshake(accepted.stream, &tls, time_limit, &mut summary).await {
+            let handshake = handshake(accepted.stream, &tls, time_limit, &info, &journal);
+            let secured = tokio::select! {
+                secured = handshake => secured,
+                () = registration.end_requested() => return ended_early(Ending::Terminated),
+            };
+            match secured {
                 Some((stream, sni)) => (stream, Machine::implicit(terms, sni)),
-                None => return summary.write(Ending::Handshake),
+                None => return ended_early(Ending::Handshake),
             }
         }
     };
@@ -168,12 +180,14 @@ pub async fn serve(
         login_expires_at,
         fingerprint: shared.guard.fingerprint(b""),
         attempt: None,
-        listener: accepted.listener,
         tls,
         snapshot,
         shared,
         drain,
-        summary,
+        transfers: Transfers::default(),
+        journal,
+        info,
+        registration,
     };
     session.run().await;
 }
@@ -230,12 +244,14 @@ struct Session {
     fingerprint: AttemptFingerprint,
     /// From PASS to the backend's answer.
     attempt: Option<RunningAttempt>,
-    listener: SocketAddr,
     tls: SessionTls,
     snapshot: Arc<Snapshot>,
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
-    summary: Summary,
+    transfers: Transfers,
+    journal: Journal,
+    info: Arc<SessionInfo>,
+    registration: Registration,
 }
 
 /// Whether the session has dialled a backend before.
@@ -250,6 +266,7 @@ enum PreviousDial {
 impl Session {
     async fn run(mut self) {
         let ending = loop {
+            self.info.set_state(SessionState::of(&self.machine));
             if let Some(ending) = self.run_actions().await {
                 break ending;
             }
@@ -259,7 +276,10 @@ impl Session {
         };
         // The sockets of a transfer are reset now, and not only when the goodbyes, which may take a while, have been said.
         self.data = DataSide::None;
-        self.summary.write(ending);
+        self.journal.write(&Entry::Ended {
+            ending,
+            transfers: &self.transfers,
+        });
         let backend = self.backend.take();
         let client = self.client.take();
         tokio::join!(

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::actions::client_closed;
+use super::actions::interrupted;
+use super::journal::Entry;
 use super::machine::Event;
 use super::{Session, Shared};
 use crate::base::SiteId;
 use crate::config::NO_SITE;
 use crate::ftp::command::Command;
 use crate::guard::{AttemptDecision, PendingAttempt, Status};
-use crate::observe::metrics::GuardAction;
 
 /// An attempt of this session that its backend is checking. Dropping it wakes the attempts that wait for it.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Session {
     /// Whether the client has failed too often to try to log in at this site.
     pub(super) fn is_blocked(&self, site: SiteId) -> bool {
         !self.shared.guard.admits(
-            self.summary.client().ip(),
+            self.info.client.ip(),
             site,
             &self.snapshot.runtime.settings.guard,
             Instant::now().into_std(),
@@ -56,7 +56,7 @@ impl Session {
             return Ok(());
         };
         let (guard, rules) = (&self.shared.guard, &self.snapshot.runtime.settings.guard);
-        let (client, site) = (self.summary.client().ip(), route.site_id);
+        let (client, site) = (self.info.client.ip(), route.site_id);
         let attempting = async {
             loop {
                 // From here on, or a notification could be missed.
@@ -75,7 +75,7 @@ impl Session {
         let attempt = tokio::select! {
             biased;
             attempt = timeout_at(self.login_deadline(), attempting) => attempt.ok().flatten(),
-            () = client_closed(&mut self.client) => return Err(Event::ClientGone),
+            event = interrupted(&mut self.client, &mut self.registration) => return Err(event),
         };
         self.attempt = Some(attempt.ok_or(Event::Blocked)?);
         Ok(())
@@ -86,30 +86,25 @@ impl Session {
     pub(super) async fn apply_penalty(&mut self, site: Option<SiteId>) {
         let now = Instant::now();
         let rules = &self.snapshot.runtime.settings.guard;
-        let client = self.summary.client();
+        let client = self.info.client.ip();
         let consequence =
             self.shared
                 .guard
-                .failed(client.ip(), site, &self.fingerprint, rules, now.into_std());
+                .failed(client, site, &self.fingerprint, rules, now.into_std());
         self.attempt = None;
 
-        let label = site.map_or(NO_SITE, |site| self.snapshot.runtime.pools.of(site).name());
-        let metrics = &self.shared.metrics;
+        let site = site.map_or(NO_SITE, |site| self.snapshot.runtime.pools.of(site).name());
         if consequence.evicted {
-            metrics.guard(label, GuardAction::Crowded);
+            self.journal.write(&Entry::FailuresEvicted { site });
         }
         if !consequence.delay.is_zero() {
-            metrics.guard(label, GuardAction::Delayed);
+            self.journal.write(&Entry::ReplyDelayed { site });
         }
         if consequence.status == Status::NewlyBlocked {
-            metrics.guard(label, GuardAction::Blocked);
-            tracing::warn!(
-                session = self.summary.id().0,
-                client = %client.ip(),
-                site = label,
-                seconds = rules.block.as_secs_f64(),
-                "client blocked after too many failed logins"
-            );
+            self.journal.write(&Entry::ClientBlocked {
+                site,
+                time: rules.block,
+            });
         }
 
         let until = now + consequence.delay;
@@ -122,8 +117,8 @@ impl Session {
         if now < until {
             tokio::select! {
                 () = sleep_until(until) => {}
-                () = client_closed(&mut self.client) => {
-                    return self.pending_events.push_back(Event::ClientGone);
+                event = interrupted(&mut self.client, &mut self.registration) => {
+                    return self.pending_events.push_back(event);
                 }
             }
         }

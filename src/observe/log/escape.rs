@@ -38,6 +38,12 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
+/// What [`escape`] looks at: all that has to be kept of a value that is only shown.
+pub fn shown_part(bytes: &[u8]) -> &[u8] {
+    // One more than is shown tells that there are more.
+    &bytes[..bytes.len().min(MAX_ESCAPED_BYTES + 1)]
+}
+
 /// Whether `character` is shown as it is. The standard library knows which characters aren't printable; those of quotes
 /// and backslashes are the only escapes of its that aren't needed here.
 fn is_plain(character: char, next: Option<&char>) -> bool {

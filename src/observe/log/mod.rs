@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-pub use self::escape::escape;
+pub use self::escape::{escape, shown_part};
 pub use self::filter::FilterError;
 pub use self::sink::LogGuard;
 use self::sink::Sink;

@@ -1,4 +1,4 @@
-//! How a session ends, and why: the client disconnects, or the process ends.
+//! How a session ends, and why: the client disconnects, an operator ends it, or the process ends.
 
 use super::context::{ClientPresence, Context};
 use super::transfer::{AbortedBy, Outcome};
@@ -26,6 +26,8 @@ pub enum Ending {
     BackendLost,
     /// The process ends.
     Drain,
+    /// An operator has ended it.
+    Terminated,
     /// Too much nonsense, HTTP, or bytes behind AUTH.
     Abuse,
     /// Too many failed logins.
@@ -47,6 +49,7 @@ impl Ending {
             Self::BackendClosed => "closed by backend",
             Self::BackendLost => "backend lost",
             Self::Drain => "drain",
+            Self::Terminated => "terminated",
             Self::Abuse => "abuse",
             Self::Blocked => "blocked",
             Self::SiteFull => "site full",
@@ -82,9 +85,19 @@ impl State {
 
     /// The process ends, whatever runs.
     pub(super) fn on_drain_over(self, cx: &mut Context) -> Self {
-        if let Self::Transfer(transfer) = self {
-            transfer.abandon(Outcome::Aborted(AbortedBy::Drain), cx);
-        }
+        self.abort_transfer(AbortedBy::Drain, cx);
         cx.close_with_reply(answer::SHUTTING_DOWN, Ending::Drain)
+    }
+
+    /// An operator ends the session, whatever runs.
+    pub(super) fn on_terminate(self, cx: &mut Context) -> Self {
+        self.abort_transfer(AbortedBy::Operator, cx);
+        cx.close_with_reply(answer::TERMINATED, Ending::Terminated)
+    }
+
+    fn abort_transfer(self, by: AbortedBy, cx: &mut Context) {
+        if let Self::Transfer(transfer) = self {
+            transfer.abandon(Outcome::Aborted(by), cx);
+        }
     }
 }

@@ -47,6 +47,8 @@ pub enum Event {
     Drain,
     /// The process ends now, whatever runs.
     DrainOver,
+    /// An operator ends the session now, whatever runs.
+    Terminate,
 }
 
 /// What the data connections of a transfer have to say.

@@ -81,6 +81,7 @@ impl State {
                 state
             }
             (Event::DrainOver, state) => state.on_drain_over(cx),
+            (Event::Terminate, state) => state.on_terminate(cx),
             (
                 event @ (Event::Data(_)
                 | Event::Prepared(_)

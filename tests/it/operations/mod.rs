@@ -8,3 +8,4 @@ mod limits;
 mod logs;
 mod proxy_protocol;
 mod reload;
+mod terminate;

@@ -261,6 +261,10 @@ fn the_log_is_told_what_ended_a_transfer() {
         outcome(Event::DrainOver),
         Outcome::Aborted(AbortedBy::Drain)
     );
+    assert_eq!(
+        outcome(Event::Terminate),
+        Outcome::Aborted(AbortedBy::Operator)
+    );
 }
 
 #[test]
@@ -304,6 +308,34 @@ fn drain_lets_the_transfer_finish_and_begins_no_other() {
     over.event(Event::DrainOver);
     assert_eq!(over.sent(), ["ABOR"]);
     assert_eq!(over.codes(), [421]);
+}
+
+#[test]
+fn an_operator_ends_a_session_whatever_it_does() {
+    for mut session in [
+        Session::explicit(),
+        Session::implicit(),
+        Session::logged_in(),
+    ] {
+        session.event(Event::Terminate);
+        assert_eq!(session.ending(), Some(Ending::Terminated));
+        assert_eq!(session.codes(), [421]);
+    }
+    for transfer in ["STOR x", "RETR x", "LIST"] {
+        for mut session in [Session::opening(transfer), Session::running(transfer)] {
+            session.event(Event::Terminate);
+            assert!(session.has(&Action::DropData));
+            assert_eq!(session.verdict(), Some(Verdict::Aborted));
+            assert_eq!(session.ending(), Some(Ending::Terminated));
+            assert_eq!(session.codes(), [421]);
+        }
+    }
+    // What follows is not taken up.
+    let mut session = Session::running("STOR x");
+    session.client("NOOP").client("RETR y").actions();
+    session.event(Event::Terminate).event(Event::Terminate);
+    assert_eq!(session.sent(), ["ABOR"]);
+    assert_eq!(session.codes(), [421]);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub enum AbortedBy {
     Client,
     /// The end of the process, when `timeouts.drain` was over.
     Drain,
+    /// The operator who ended the session.
+    Operator,
 }
 
 /// What made a transfer fail.
@@ -45,7 +47,9 @@ impl Outcome {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Complete => Verdict::Complete,
-            Self::Aborted(AbortedBy::Client | AbortedBy::Drain) => Verdict::Aborted,
+            Self::Aborted(AbortedBy::Client | AbortedBy::Drain | AbortedBy::Operator) => {
+                Verdict::Aborted
+            }
             Self::Refused(_) => Verdict::Refused,
             Self::Failed(Failure::Data(failure)) => failure.verdict(),
             Self::Failed(Failure::Reply(_) | Failure::BackendGone) => Verdict::FailedBackend,

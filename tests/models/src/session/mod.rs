@@ -253,6 +253,7 @@ impl World {
                 Event::ClientEnded
             }
             Happening::DrainOver => Event::DrainOver,
+            Happening::Terminate => Event::Terminate,
             _ if busy => return None,
             Happening::Client(line) if self.hears_client() => {
                 match Command::parse(Bytes::copy_from_slice(line)) {

@@ -36,6 +36,8 @@ pub enum Happening {
     Drain,
     /// `drain over`: it ends now.
     DrainOver,
+    /// `terminate`: an operator ends the session.
+    Terminate,
     /// `client ended`: the client says no more.
     ClientEnded,
     /// `client gone`: its control connection is lost.
@@ -184,6 +186,7 @@ pub const OTHER: &[(&str, Happening)] = &[
     ("expired", Happening::Expired),
     ("drain", Happening::Drain),
     ("drain over", Happening::DrainOver),
+    ("terminate", Happening::Terminate),
     ("client ended", Happening::ClientEnded),
     ("client gone", Happening::ClientGone),
     ("backend gone", Happening::BackendGone),

@@ -1,0 +1,264 @@
+//! Who a session is: what its decisions, its records and listings of live sessions ask for.
+//!
+//! A [`SessionInfo`] is shared by the session's task, which alone writes it, and by the [registry](super::registry). What
+//! changes is written when a login, a backend or the state does, and nothing of it as bytes move.
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::machine::{Machine, Stage, Wait};
+use crate::backend::BackendConnection;
+use crate::base::SessionId;
+use crate::config::{NO_SITE, Site, TlsVersion};
+use crate::observe::log::{escape, shown_part};
+use crate::route::Route;
+use crate::tls::Account;
+
+/// One session's identity, and how far it has come.
+#[derive(Debug)]
+pub struct SessionInfo {
+    /// Its number.
+    pub id: SessionId,
+    /// The client's address, in canonical form.
+    pub client: SocketAddr,
+    /// The configured address of the listener.
+    pub listener: SocketAddr,
+    /// When it began.
+    pub since: Instant,
+    state: AtomicU8,
+    current: Mutex<Current>,
+}
+
+/// What changes in a session.
+#[derive(Debug, Default)]
+struct Current {
+    client_tls: Option<TlsVersion>,
+    /// The argument of the last USER, as much of it as is ever shown: all that is known of a login without a site.
+    user_argument: Box<[u8]>,
+    login: Option<Login>,
+    backend: Option<BackendInfo>,
+    logged_in: bool,
+}
+
+/// Where the last login that named a site leads.
+#[derive(Debug)]
+struct Login {
+    site: Arc<Site>,
+    account: Account,
+    /// The user without the host, as much of it as is ever shown.
+    user: Box<[u8]>,
+}
+
+/// The backend of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackendInfo {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The TLS of its control connection; `None` in clear text.
+    pub tls: Option<TlsVersion>,
+}
+
+/// The name of a session's site, as label and as log field; [`NO_SITE`] before a login has named one.
+#[derive(Debug, Clone)]
+pub struct SiteName(Option<Arc<Site>>);
+
+impl SiteName {
+    /// That of a session whose login leads nowhere.
+    pub const NONE: Self = Self(None);
+}
+
+impl Deref for SiteName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0.as_ref().map_or(NO_SITE, |site| &site.name)
+    }
+}
+
+/// What a session is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SessionState {
+    /// The TLS handshake of an implicit listener.
+    Handshake,
+    /// Not logged in yet.
+    Login,
+    /// The client's next command is awaited.
+    Idle,
+    /// The backend is to answer a command.
+    Command,
+    /// A data port is being prepared.
+    DataPort,
+    /// A transfer is running.
+    Transfer,
+    /// Its connections are being closed.
+    Closing,
+}
+
+impl SessionState {
+    const ALL: [Self; 7] = [
+        Self::Handshake,
+        Self::Login,
+        Self::Idle,
+        Self::Command,
+        Self::DataPort,
+        Self::Transfer,
+        Self::Closing,
+    ];
+
+    /// The state that the machine is in.
+    pub(super) fn of(machine: &Machine) -> Self {
+        match machine.stage() {
+            _ if machine.is_closed() => Self::Closing,
+            Stage::Login => Self::Login,
+            Stage::Command if machine.wait() == Wait::Command => Self::Idle,
+            Stage::Command => Self::Command,
+            Stage::DataPort => Self::DataPort,
+            Stage::Transfer => Self::Transfer,
+        }
+    }
+
+    /// Its text in listings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Login => "login",
+            Self::Idle => "idle",
+            Self::Command => "command",
+            Self::DataPort => "data port",
+            Self::Transfer => "transfer",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+impl SessionInfo {
+    pub(super) fn new(id: SessionId, client: SocketAddr, listener: SocketAddr) -> Self {
+        Self {
+            id,
+            client: SocketAddr::new(client.ip().to_canonical(), client.port()),
+            listener,
+            since: Instant::now(),
+            state: AtomicU8::new(SessionState::Handshake as u8),
+            current: Mutex::default(),
+        }
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> SessionState {
+        let state = self.state.load(Ordering::Relaxed);
+        SessionState::ALL[usize::from(state)]
+    }
+
+    /// The TLS of the client's control connection; `None` in clear text.
+    pub fn client_tls(&self) -> Option<TlsVersion> {
+        self.current().client_tls
+    }
+
+    /// The name of its site.
+    pub fn site_name(&self) -> SiteName {
+        let site = self.current().login.as_ref().map(|it| Arc::clone(&it.site));
+        SiteName(site)
+    }
+
+    /// Its user, escaped: without the host if the login leads to a site, and else all of USER's argument.
+    pub fn user(&self) -> String {
+        let current = self.current();
+        escape(match &current.login {
+            Some(login) => &login.user,
+            None => &current.user_argument,
+        })
+    }
+
+    /// The argument of the last USER, escaped. It may lead nowhere while an earlier login holds.
+    pub fn user_argument(&self) -> String {
+        escape(&self.current().user_argument)
+    }
+
+    /// Where the login leads, as a number.
+    pub fn account(&self) -> Account {
+        let current = self.current();
+        let login = current.login.as_ref();
+        login.map_or_else(|| Account::of(None, &[]), |login| login.account)
+    }
+
+    /// The backend that it was connected to last.
+    pub fn backend(&self) -> Option<BackendInfo> {
+        self.current().backend
+    }
+
+    /// Whether a login has succeeded.
+    pub fn is_logged_in(&self) -> bool {
+        self.current().logged_in
+    }
+
+    pub(super) fn set_state(&self, state: SessionState) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// The client's control connection is under TLS.
+    pub(super) fn set_client_tls(&self, version: TlsVersion) {
+        self.current().client_tls = Some(version);
+    }
+
+    /// A USER has arrived; it may name no site.
+    pub(super) fn set_user_argument(&self, argument: &[u8]) {
+        self.current().user_argument = shown_part(argument).into();
+    }
+
+    /// Where the login leads now.
+    pub(super) fn set_route(&self, route: &Route) {
+        self.current().login = Some(Login {
+            site: Arc::clone(&route.site),
+            account: Account::of(Some(route.site_id), &route.user),
+            user: shown_part(&route.user).into(),
+        });
+    }
+
+    pub(super) fn set_backend(&self, backend: &BackendConnection) {
+        self.current().backend = Some(BackendInfo {
+            address: backend.address,
+            tls: backend.stream().tls_version(),
+        });
+    }
+
+    pub(super) fn set_logged_in(&self) {
+        self.current().logged_in = true;
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        // Each change is one assignment: what a panic has left is whole.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_is_read_as_it_was_written() {
+        let address = "192.0.2.1:21".parse().expect("an address");
+        let info = SessionInfo::new(SessionId(1), address, address);
+        for state in SessionState::ALL {
+            info.set_state(state);
+            assert_eq!(info.state(), state);
+        }
+    }
+
+    #[test]
+    fn a_long_user_name_is_kept_as_far_as_it_is_shown() {
+        let address = "192.0.2.1:21".parse().expect("an address");
+        let info = SessionInfo::new(SessionId(1), address, address);
+        for length in [255, 256, 257, 4096] {
+            let name = vec![b'\x1b'; length];
+            info.set_user_argument(&name);
+            assert_eq!(info.user(), escape(&name));
+            assert!(info.current().user_argument.len() <= 257);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The log line of each entry.
+//!
+//! Every line has the session's number, and then the client's address or, where the backend is at fault, the site's name.
+//! Two macros put them there, and not a span of tracing: in JSON a span's fields stand in an object of their own and in text
+//! in front of the message, every line would have all of them, and a span is entered at each poll of the session's task,
+//! so that each piece of a transfer would cost something for it.
+
+use super::{Entry, LoginRecord, TransferRecord, Transfers};
+use crate::config::TlsVersion;
+use crate::ftp::server::{PortMethod, PortMethods};
+use crate::observe::log::escape;
+use crate::observe::metrics::{LoginResult, Verdict};
+use crate::session::info::SessionInfo;
+use crate::session::machine::Ending;
+use crate::tls;
+
+/// A line that names the session and its client.
+macro_rules! of_client {
+    ($level:ident, $info:expr, $($rest:tt)+) => {
+        tracing::$level!(session = $info.id.0, client = %$info.client, $($rest)+)
+    };
+}
+
+/// A line that names the session and its site.
+macro_rules! of_site {
+    ($level:ident, $info:expr, $($rest:tt)+) => {
+        tracing::$level!(session = $info.id.0, site = &*$info.site_name(), $($rest)+)
+    };
+}
+
+/// Logs an entry.
+pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
+    match entry {
+        Entry::Secured(_) | Entry::FailuresEvicted { .. } | Entry::ReplyDelayed { .. } => {}
+        Entry::HandshakeFailed(error) => {
+            of_client!(info, info, error = %tls::classify_error(error), "TLS handshake with the client failed");
+        }
+        Entry::HandshakeTimedOut => {
+            of_client!(info, info, "TLS handshake with the client took too long");
+        }
+        Entry::TlsWithoutAuth => of_client!(
+            info,
+            info,
+            "client began TLS without AUTH; it may expect an implicit listener"
+        ),
+        Entry::ClearTextBehindAuth => of_client!(
+            warn,
+            info,
+            "clear text behind AUTH: possible command injection"
+        ),
+        // It is the address that is blocked, whatever the port.
+        Entry::ClientBlocked { site, time } => tracing::warn!(
+            session = info.id.0,
+            client = %info.client.ip(),
+            site,
+            seconds = time.as_secs_f64(),
+            "client blocked after too many failed logins"
+        ),
+        Entry::SiteFull { site, limit } => of_client!(
+            warn,
+            info,
+            site,
+            limit,
+            "login refused, the site has as many sessions as limits.sessions_per_site allows"
+        ),
+        Entry::BackendsFull { site } => of_client!(
+            warn,
+            info,
+            site,
+            "login refused, each backend of the site has as many sessions as its max_sessions allows, or failed"
+        ),
+        Entry::DialDelayed => of_client!(
+            warn,
+            info,
+            site = &*info.site_name(),
+            "login delayed, its client has dialled backends more often than limits.sessions_per_client_per_minute allows"
+        ),
+        Entry::BackendUnavailable {
+            site,
+            backend,
+            error,
+        } => of_client!(
+            warn,
+            info,
+            site,
+            %backend,
+            stage = error.stage().as_str(),
+            %error,
+            "backend not available"
+        ),
+        Entry::Login(login) => log_login(login, info),
+        Entry::Refused { command, answer } => of_client!(
+            info,
+            info,
+            site = &*info.site_name(),
+            user = info.user(),
+            command = command.verb_text(),
+            argument = escape(command.argument()),
+            reply = answer.text(),
+            "command refused"
+        ),
+        Entry::MethodsAvoided { backend, methods } => of_site!(
+            info,
+            info,
+            %backend,
+            avoided = names(*methods),
+            "backend is asked for data ports by another method for an hour; passive_mode can fix the method for the site"
+        ),
+        Entry::NotListening(error) => {
+            of_site!(warn, info, %error, "cannot listen for a data connection from the backend");
+        }
+        Entry::NoBackendPort(reply) => {
+            let reply = reply.map(|reply| escape(reply.bytes().trim_ascii_end()));
+            of_site!(warn, info, reply, "backend opened no data port");
+        }
+        Entry::NoPassivePort(no_port) => of_client!(
+            warn,
+            info,
+            ports = no_port.ports,
+            ports_needed = no_port.needed,
+            "no passive port became free for this address: its transfers that do not resume the TLS session of their \
+             control connection need a port each"
+        ),
+        Entry::BackendLost { stage, reason } => {
+            of_site!(warn, info, stage = stage.as_str(), %reason, "backend's control connection lost");
+        }
+        Entry::Transfer(transfer) => log_transfer(transfer, info),
+        Entry::Ended { ending, transfers } => log_end(*ending, transfers, info),
+    }
+}
+
+fn log_login(login: &LoginRecord, info: &SessionInfo) {
+    let LoginRecord { result, site, user } = login;
+    if *result == LoginResult::Accepted {
+        let backend = info.backend().map(|backend| backend.address);
+        of_client!(
+            info,
+            info,
+            site = &**site,
+            user,
+            backend = backend.map(tracing::field::display),
+            "logged in"
+        );
+    } else {
+        of_client!(
+            info,
+            info,
+            site = &**site,
+            user,
+            result = result.as_str(),
+            "login failed"
+        );
+    }
+}
+
+fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
+    let verdict = transfer.verdict();
+    of_client!(
+        info,
+        info,
+        site = &*info.site_name(),
+        user = info.user(),
+        command = transfer.command.verb_text(),
+        path = escape(transfer.command.argument()),
+        bytes = transfer.progress.bytes,
+        seconds = transfer.progress.elapsed.as_secs_f64(),
+        verdict = verdict.as_str(),
+        reason = transfer.reason(),
+        "transfer {}",
+        if verdict == Verdict::Complete {
+            "complete"
+        } else {
+            "not complete"
+        },
+    );
+}
+
+/// The session's own line.
+fn log_end(ending: Ending, transfers: &Transfers, info: &SessionInfo) {
+    let backend = info.backend();
+    of_client!(
+        info,
+        info,
+        listener = %info.listener,
+        client_tls = version(info.client_tls()),
+        site = &*info.site_name(),
+        user = info.user(),
+        backend = backend.map(|backend| tracing::field::display(backend.address)),
+        backend_tls = backend.map(|backend| version(backend.tls)),
+        logged_in = info.is_logged_in(),
+        transfers = transfers.count,
+        uploaded = transfers.uploaded,
+        downloaded = transfers.downloaded,
+        seconds = info.since.elapsed().as_secs_f64(),
+        ending = ending.as_str(),
+        "session ended"
+    );
+}
+
+fn names(methods: PortMethods) -> String {
+    let names: Vec<_> = [
+        (PortMethod::Epsv, "EPSV"),
+        (PortMethod::Pasv, "PASV"),
+        (PortMethod::Active, "PORT"),
+    ]
+    .into_iter()
+    .filter_map(|(method, name)| methods.has(method).then_some(name))
+    .collect();
+    names.join(" ")
+}
+
+fn version(tls: Option<TlsVersion>) -> &'static str {
+    tls.map_or("none", TlsVersion::as_str)
+}

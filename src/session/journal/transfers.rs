@@ -1,0 +1,101 @@
+//! The transfers of a session: the record of each, and what they add up to.
+
+use std::time::Duration;
+
+use crate::ftp::command::{self, Command};
+use crate::observe::log::escape;
+use crate::observe::metrics::{Metrics, RunningTransfer, TransferDirection, Verdict};
+use crate::session::machine::{AbortedBy, Failure, Outcome};
+
+/// How far a transfer has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::session) struct Progress {
+    /// From the source to the sink.
+    pub bytes: u64,
+    /// Since the transfer command.
+    pub elapsed: Duration,
+}
+
+/// One transfer that is over.
+pub(in crate::session) struct TransferRecord<'a> {
+    pub command: &'a Command,
+    pub direction: TransferDirection,
+    pub progress: Progress,
+    pub outcome: &'a Outcome,
+}
+
+impl TransferRecord<'_> {
+    pub fn verdict(&self) -> Verdict {
+        self.outcome.verdict()
+    }
+
+    /// Why it is not complete, unless the client has aborted it.
+    pub fn reason(&self) -> Option<String> {
+        Some(match self.outcome {
+            Outcome::Complete | Outcome::Aborted(AbortedBy::Client) => return None,
+            Outcome::Aborted(AbortedBy::Drain) => "the process ended".to_owned(),
+            Outcome::Aborted(AbortedBy::Operator) => "an operator ended the session".to_owned(),
+            Outcome::Refused(reply) | Outcome::Failed(Failure::Reply(reply)) => {
+                escape(reply.bytes().trim_ascii_end())
+            }
+            Outcome::Failed(Failure::Data(failure)) => failure.to_string(),
+            Outcome::Failed(Failure::ClientGone) => "client's control connection ended".to_owned(),
+            Outcome::Failed(Failure::BackendGone) => {
+                "backend's control connection ended".to_owned()
+            }
+        })
+    }
+}
+
+/// What the transfers of a session add up to.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Transfers {
+    pub count: u64,
+    pub uploaded: u64,
+    pub downloaded: u64,
+    /// Of the one that runs or has just ended.
+    progress: Progress,
+    running: Option<RunningTransfer>,
+}
+
+impl Transfers {
+    /// The data connections of another one are being opened.
+    pub fn begin(&mut self, metrics: &Metrics) {
+        self.progress = Progress::default();
+        self.running = Some(metrics.transfer_running());
+    }
+
+    /// This is how far it has come.
+    pub fn note_progress(&mut self, progress: Progress) {
+        self.progress = progress;
+    }
+
+    /// It is over, or was refused before any began.
+    pub fn end<'a>(
+        &mut self,
+        command: &'a Command,
+        direction: command::Direction,
+        outcome: &'a Outcome,
+    ) -> TransferRecord<'a> {
+        let progress = std::mem::take(&mut self.progress);
+        self.running = None;
+        self.count += 1;
+        let direction = match direction {
+            command::Direction::Upload => TransferDirection::Upload,
+            command::Direction::Download => TransferDirection::Download,
+            command::Direction::Listing => TransferDirection::Listing,
+        };
+        match direction {
+            TransferDirection::Upload => self.uploaded += progress.bytes,
+            TransferDirection::Download | TransferDirection::Listing => {
+                self.downloaded += progress.bytes;
+            }
+        }
+        TransferRecord {
+            command,
+            direction,
+            progress,
+            outcome,
+        }
+    }
+}
