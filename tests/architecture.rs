@@ -63,11 +63,12 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "ftp",
     "session/machine",
     "route",
     "net/proxy_header/parse",
+    "backend/balance.rs",
     "tls/client_cache.rs",
     "tls/client_hello.rs",
     "tls/hello_rewrite",
@@ -78,9 +79,10 @@ const PURE: [&str; 8] = [
 const POLICY: [&str; 4] = ["config", "route", "snapshot.rs", "tls"];
 
 /// Counters. The time is passed in.
-const COUNTERS: [&str; 6] = [
+const COUNTERS: [&str; 7] = [
     "limit",
     "guard",
+    "backend/health.rs",
     "backend/registry.rs",
     "passive/lease_table",
     "base/expiring.rs",
