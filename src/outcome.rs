@@ -30,6 +30,22 @@ macro_rules! label {
 }
 
 label! {
+    /// The state of a backend.
+    BackendStatus {
+        /// It takes logins.
+        Up = "up",
+        /// A check has found it down.
+        Down = "down",
+        /// It was taken out after failures in a row.
+        Ejected = "ejected",
+        /// It takes no new logins.
+        Drain = "drain",
+        /// It has as many sessions as it may.
+        Full = "full",
+    }
+}
+
+label! {
     /// Why a connection is refused before it becomes a session.
     LimitExceeded {
         /// As many sessions run as may run in all: `limits.sessions`.

@@ -67,13 +67,14 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 10] = [
+const PURE: [&str; 11] = [
     "ftp",
     "outcome.rs",
     "base/text.rs",
     "session/machine",
     "route",
     "net/proxy_header/parse",
+    "backend/balance.rs",
     "tls/client_cache.rs",
     "tls/client_hello.rs",
     "tls/hello_rewrite",
@@ -84,9 +85,10 @@ const PURE: [&str; 10] = [
 const POLICY: [&str; 4] = ["config", "route", "snapshot.rs", "tls"];
 
 /// Counters. The time is passed in.
-const COUNTERS: [&str; 7] = [
+const COUNTERS: [&str; 8] = [
     "limit",
     "guard",
+    "backend/health.rs",
     "backend/registry.rs",
     "passive/lease_table",
     "base/bucket.rs",

@@ -2,12 +2,13 @@
 
 #![no_main]
 
+use std::time::Duration;
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use portcullis::base::SiteId;
 use portcullis::config::{
-    CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, UserForms,
+    Balance, CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, UserForms,
 };
 use portcullis::route::{Route, Router};
 
@@ -110,5 +111,7 @@ fn site(name: &str, default: bool, hosts: &[&str], user: &str) -> Arc<Site> {
         session_reuse: SessionReuse::Prefer,
         passive_mode: PassiveMode::Auto,
         close_notify: CloseNotify::Require,
+        balance: Balance::First,
+        queue: Duration::ZERO,
     })
 }

@@ -27,6 +27,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use crate::admin::{self, Admin, Readiness};
 use crate::announce::LookupError;
+use crate::backend::monitor::Monitors;
 use crate::backend::{BackendError, Registry};
 use crate::command::Command;
 use crate::config::{self, TlsMode};
@@ -102,6 +103,8 @@ pub struct App {
     backends: Arc<Registry>,
     sockets: Sockets,
     certificate_watcher: CertificateWatcher,
+    /// Those of the configuration in use.
+    monitors: Monitors,
     readiness: watch::Sender<Readiness>,
     drain: watch::Sender<Drain>,
     commands: mpsc::Receiver<Command>,
@@ -135,6 +138,7 @@ impl App {
             backends,
             sockets,
             certificate_watcher,
+            monitors: Monitors::default(),
             readiness: watch::channel(Readiness::Starting).0,
             drain: watch::channel(Drain::No).0,
             commands,
@@ -143,6 +147,7 @@ impl App {
         app.announce_ports();
         app.announce_certificates();
         app.warn();
+        app.monitor_backends();
         let started = app.start_listeners(new.listeners);
         // Before the log line, because operators and scripts wait for that line.
         app.readiness.send_replace(Readiness::Ready);
@@ -173,6 +178,16 @@ impl App {
             }
         }
         self.drain().await;
+    }
+
+    /// Watches the backends of the configuration in use, and no others.
+    fn monitor_backends(&mut self) {
+        let runtime = &self.snapshot.load().runtime;
+        let Shared {
+            resolver, metrics, ..
+        } = &*self.shared;
+        self.monitors =
+            Monitors::start(&runtime.pools, runtime.settings.timeouts, resolver, metrics);
     }
 
     fn announce_ports(&self) {

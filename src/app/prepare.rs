@@ -91,6 +91,7 @@ impl PreparedConfig {
         for site in &settings.sites {
             metrics.declare_site(&site.name);
         }
+        pools.report(metrics);
         metrics.certificate_not_after(certificates.default_pair().not_after);
         metrics.configuration_loaded();
         let runtime = Runtime::new(settings, pools, passive, self.announcements);

@@ -40,6 +40,7 @@ impl App {
         let (snapshot, new) = prepared.activate(&self.shared.metrics);
         self.certificate_watcher = CertificateWatcher::new(&snapshot);
         self.snapshot.store(Arc::new(snapshot));
+        self.monitor_backends();
         self.start_admin(new.admin);
         self.close_removed_listeners().await;
         self.start_listeners(new.listeners).log();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
-use super::pool::Backend;
+use super::pool::{Backend, BackendSlot};
 use crate::base::text::escape;
 use crate::ftp::reply::{BadReply, PartialReply, Reply, ReplyParser};
 use crate::ftp::server::BackendProtection;
@@ -36,6 +36,8 @@ pub struct BackendConnection {
     pub welcome: Option<Reply>,
     /// Whether it still has to be sent PBSZ and PROT for private data connections.
     pub protection: BackendProtection,
+    /// Its session's slot at the backend, until the connection is closed.
+    slot: Option<BackendSlot>,
     /// Until when the backend has to say more, or a reply that ends with another code than it began with is whole.
     settled_at: Option<Instant>,
 }
@@ -107,8 +109,14 @@ impl BackendConnection {
             tls,
             welcome: None,
             protection: BackendProtection::Settled,
+            slot: None,
             settled_at: None,
         }
+    }
+
+    /// Holds the slot for as long as it is there.
+    pub(super) fn hold(&mut self, slot: BackendSlot) {
+        self.slot = Some(slot);
     }
 
     /// Its socket, to start TLS on it; `None` if bytes have been received beyond the replies read so far: a man in the
@@ -181,5 +189,6 @@ impl BackendConnection {
     /// Ends the connection in order.
     pub async fn close(self) {
         self.control.close().await;
+        drop(self.slot);
     }
 }

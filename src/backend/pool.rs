@@ -2,14 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::balance::{self, Candidate, LoginKey, Rotation};
+use super::dial::DialError;
+use super::health::HealthChange;
 use super::registry::{BackendState, Registry, SiteState};
-use crate::base::{BackendId, SiteId};
-use crate::config::{self, BackendTls, Site, TlsMode};
+use crate::base::{BackendId, ClientKey, SiteId};
+use crate::config::{self, BackendTls, Balance, Site, TlsMode};
 use crate::ftp::server::PortMethods;
 use crate::observe::metrics::{Metrics, OpenSession};
+use crate::outcome::BackendStatus;
 use crate::tls::{BackendTlsClient, BackendTlsError};
 
 /// The pools of one configuration, one for each site.
@@ -19,10 +24,11 @@ pub struct Pools(HashMap<SiteId, Arc<Pool>>);
 /// A site's backends. There is at least one.
 #[derive(Debug)]
 pub struct Pool {
-    site: Arc<Site>,
+    pub(super) site: Arc<Site>,
     state: Arc<SiteState>,
     /// As configured, in that order.
     pub(super) backends: Vec<Arc<Backend>>,
+    rotation: Mutex<Rotation>,
 }
 
 /// One backend, as one site has it.
@@ -31,7 +37,22 @@ pub struct Backend {
     pub(super) settings: config::Backend,
     /// None for one in clear text.
     pub(super) tls: Option<UpstreamTls>,
-    state: Arc<BackendState>,
+    /// The site's name, for log and metrics.
+    site: String,
+    /// Its address as configured, for log and metrics.
+    label: String,
+    /// See [`Candidate::identity`].
+    identity: u64,
+    pub(super) state: Arc<BackendState>,
+}
+
+/// A session's slot at a backend; released when this is dropped.
+#[derive(Debug)]
+#[must_use = "dropping the slot gives it back"]
+pub struct BackendSlot {
+    backend: Arc<Backend>,
+    metrics: Arc<Metrics>,
+    _counted: OpenSession,
 }
 
 /// TLS towards a backend.
@@ -83,6 +104,22 @@ impl Pools {
         self.0.get(&site).expect("invariant: a site has a pool")
     }
 
+    /// Every backend of every site.
+    pub(super) fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.0.values().flat_map(|pool| &pool.backends)
+    }
+
+    /// Puts the state of every backend into the metrics, and removes those of earlier configurations.
+    pub fn report(&self, metrics: &Metrics) {
+        metrics.only_backends(
+            self.backends()
+                .map(|it| (it.site.as_str(), it.label.as_str())),
+        );
+        for backend in self.backends() {
+            backend.report(metrics);
+        }
+    }
+
     /// The sites of this configuration.
     pub fn sites(&self) -> impl Iterator<Item = (SiteId, Arc<Site>)> {
         self.0
@@ -94,15 +131,18 @@ impl Pools {
 impl Pool {
     fn load(site: &Arc<Site>, registry: &Registry) -> Result<Self, BackendError> {
         let backends = site.backends.iter().map(|settings| {
-            let backend = Backend::load(settings, registry).map_err(|source| BackendError {
-                site: site.name.clone(),
-                backend: settings.to_string(),
-                source: Box::new(source),
-            });
+            let backend =
+                Backend::load(settings, &site.name, registry).map_err(|source| BackendError {
+                    site: site.name.clone(),
+                    backend: settings.to_string(),
+                    source: Box::new(source),
+                });
             Ok(Arc::new(backend?))
         });
+        let backends: Vec<_> = backends.collect::<Result<_, _>>()?;
         Ok(Self {
-            backends: backends.collect::<Result<_, _>>()?,
+            rotation: Mutex::new(Rotation::new(backends.len())),
+            backends,
             site: Arc::clone(site),
             state: registry.site(&site.name),
         })
@@ -116,6 +156,50 @@ impl Pool {
     /// The site's name, for log and metrics.
     pub fn name(&self) -> &str {
         &self.site.name
+    }
+
+    /// What `balance` looks at of a login.
+    pub fn login_key(&self, user: &[u8], client: IpAddr) -> LoginKey {
+        let of = |key: &[u8]| balance::hash([self.site.name.as_bytes(), key]);
+        LoginKey {
+            user: match self.site.balance {
+                // As servers on Windows do, for which `Alice` and `alice` are one user.
+                Balance::ByUser => of(&user.to_ascii_lowercase()),
+                _ => 0,
+            },
+            client: match self.site.balance {
+                Balance::ByClient => of(ClientKey::of(client).to_string().as_bytes()),
+                _ => 0,
+            },
+        }
+    }
+
+    /// The backends that may serve a new login, in the order in which they are to be tried.
+    pub(super) fn candidates(&self, login: LoginKey, now: Instant) -> Vec<Arc<Backend>> {
+        let open = self.backends.iter().enumerate();
+        let open = open.filter(|(_, backend)| backend.settings.takes_logins());
+        let candidates: Vec<Candidate> = open
+            .map(|(index, backend)| backend.candidate(index, now))
+            .collect();
+        let order = balance::order(self.site.balance, &candidates, login, &self.rotation);
+        order
+            .into_iter()
+            .map(|place| Arc::clone(&self.backends[candidates[place].index]))
+            .collect()
+    }
+
+    /// Whether every backend that takes logins is out.
+    pub(super) fn is_out(&self) -> bool {
+        let mut open = self.backends.iter();
+        !open.any(|backend| {
+            backend.settings.takes_logins() && backend.state.health().out_since().is_none()
+        })
+    }
+
+    /// Resolves when a session has ended at any backend since this was called.
+    pub(super) fn freed(&self) -> impl Future<Output = ()> + '_ {
+        // All backends share one signal, and there is at least one.
+        self.backends[0].state.freed()
     }
 
     /// Takes a slot at the site for a session, counted in `metrics`; `None` if `most` sessions have one, those of
@@ -135,16 +219,97 @@ impl Drop for SiteSlot {
 }
 
 impl Backend {
-    fn load(settings: &config::Backend, registry: &Registry) -> Result<Self, BackendTlsError> {
+    fn load(
+        settings: &config::Backend,
+        site: &str,
+        registry: &Registry,
+    ) -> Result<Self, BackendTlsError> {
         let tls = settings.tls.as_ref().map(UpstreamTls::load);
+        let label = settings.to_string();
         Ok(Self {
             tls: tls.transpose()?,
+            site: site.to_owned(),
+            identity: balance::hash([label.as_bytes()]),
+            label,
             state: registry.backend(BackendId {
                 host: settings.host.clone(),
                 port: settings.port,
             }),
             settings: settings.clone(),
         })
+    }
+
+    fn candidate(&self, index: usize, now: Instant) -> Candidate {
+        let out_since = self.state.health().out_since();
+        Candidate {
+            index,
+            weight: self.settings.weight,
+            backup: self.settings.backup,
+            sessions: self.state.sessions(),
+            out_for: out_since.map(|since| now.saturating_duration_since(since)),
+            identity: self.identity,
+        }
+    }
+
+    /// Takes a slot for a session; `None` if it has as many as it may.
+    pub(super) fn acquire(self: &Arc<Self>, metrics: &Arc<Metrics>) -> Option<BackendSlot> {
+        if !self.state.acquire(self.settings.max_sessions) {
+            return None;
+        }
+        let slot = BackendSlot {
+            backend: Arc::clone(self),
+            metrics: Arc::clone(metrics),
+            _counted: metrics.session_at_backend(&self.site, &self.label),
+        };
+        self.report_if_limited(metrics);
+        Some(slot)
+    }
+
+    /// It has become ready for a login.
+    pub(super) fn succeeded(&self, metrics: &Metrics, now: Instant) {
+        let change = self.state.record_health(|health| health.succeeded(now));
+        if let Some(HealthChange::Back { after }) = change {
+            self.report(metrics);
+            let (site, backend) = (&self.site, &self.label);
+            tracing::info!(site, backend, seconds = after.as_secs(), "backend back");
+        }
+    }
+
+    /// It has not, by its own fault; returns whether it went out with that.
+    pub(super) fn failed(&self, error: &DialError, metrics: &Metrics, now: Instant) -> bool {
+        let change = self.state.record_health(|health| health.failed(now));
+        let Some(HealthChange::Out { failures }) = change else {
+            return false;
+        };
+        metrics.backend_ejected(&self.site, &self.label);
+        self.report(metrics);
+        let (site, backend, stage) = (&self.site, &self.label, error.stage().as_str());
+        tracing::warn!(site, backend, failures, stage, %error, "backend out");
+        true
+    }
+
+    fn status(&self) -> BackendStatus {
+        let limit = self.settings.max_sessions.unwrap_or(usize::MAX);
+        if !self.settings.takes_logins() {
+            BackendStatus::Drain
+        } else if self.state.health().out_since().is_some() {
+            BackendStatus::Ejected
+        } else if self.state.sessions() >= limit {
+            BackendStatus::Full
+        } else {
+            BackendStatus::Up
+        }
+    }
+
+    fn report(&self, metrics: &Metrics) {
+        metrics.backend_status(&self.site, &self.label, self.status());
+    }
+
+    /// Only a limit makes the number of sessions a matter of its state.
+    fn report_if_limited(&self, metrics: &Metrics) {
+        if self.settings.max_sessions.is_some() {
+            self.report(metrics);
+        }
     }
 
     /// The ways in which it is not to be asked for data connections, as earlier sessions have found out.
@@ -155,6 +320,13 @@ impl Backend {
     /// Remembers those for later sessions; returns whether they are new.
     pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
         self.state.avoid(methods, now)
+    }
+}
+
+impl Drop for BackendSlot {
+    fn drop(&mut self) {
+        self.backend.state.release();
+        self.backend.report_if_limited(&self.metrics);
     }
 }
 
@@ -176,6 +348,8 @@ impl fmt::Display for Backend {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::{CloseNotify, PassiveMode, SessionReuse, UserTemplate};
 
@@ -189,6 +363,8 @@ mod tests {
             session_reuse: SessionReuse::Prefer,
             passive_mode: PassiveMode::Auto,
             close_notify: CloseNotify::Require,
+            balance: Balance::First,
+            queue: Duration::ZERO,
         })
     }
 

@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::health::{Health, HealthChange};
+use crate::base::signal::Signal;
 use crate::base::{BackendId, SiteId};
 use crate::ftp::server::PortMethods;
 
@@ -25,6 +27,8 @@ struct RegistryState {
     /// By name, which is what makes a site the same one after a reload.
     sites: HashMap<String, Arc<SiteState>>,
     backends: HashMap<BackendId, Arc<BackendState>>,
+    /// See [`BackendState::freed`].
+    freed: Arc<Signal>,
     /// How many sites have got an id.
     numbered: u32,
 }
@@ -40,6 +44,12 @@ pub(super) struct SiteState {
 #[derive(Debug, Default)]
 pub(super) struct BackendState {
     avoided: Mutex<Option<Avoided>>,
+    sessions: AtomicUsize,
+    health: Mutex<Health>,
+    /// Notified when it is taken out.
+    pub went_out: Signal,
+    /// Notified when one of the sessions has ended, of this backend or of another.
+    freed: Arc<Signal>,
 }
 
 /// The ways in which a backend is not to be asked for data connections, as a session has found out.
@@ -73,7 +83,10 @@ impl Registry {
             return Arc::clone(backend);
         }
         forget_unused(&mut known.backends);
-        let backend = Arc::<BackendState>::default();
+        let backend = Arc::new(BackendState {
+            freed: Arc::clone(&known.freed),
+            ..BackendState::default()
+        });
         known.backends.insert(id, Arc::clone(&backend));
         backend
     }
@@ -119,6 +132,52 @@ impl BackendState {
             since: now,
         });
         former.is_none_or(|former| former.methods != methods)
+    }
+
+    /// Sessions that have a connection to it, or are about to, of all sites and configurations.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Counts one session more, unless there are as many as there may be.
+    pub fn acquire(&self, limit: Option<usize>) -> bool {
+        let limit = limit.unwrap_or(usize::MAX);
+        let one_more = |sessions| (sessions < limit).then_some(sessions + 1);
+        let acquired = self
+            .sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        acquired.is_ok()
+    }
+
+    /// Counts one session less.
+    pub fn release(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.freed.wake_all();
+    }
+
+    /// Resolves when a session has ended since this was called, here or at any other backend.
+    pub fn freed(&self) -> impl Future<Output = ()> + '_ {
+        self.freed.woken()
+    }
+
+    pub fn health(&self) -> Health {
+        *self.lock_health()
+    }
+
+    /// Notes that it has become ready for a login, or not.
+    pub fn record_health(
+        &self,
+        record: impl FnOnce(&mut Health) -> Option<HealthChange>,
+    ) -> Option<HealthChange> {
+        let change = record(&mut self.lock_health());
+        if let Some(HealthChange::Out { .. }) = change {
+            self.went_out.wake_all();
+        }
+        change
+    }
+
+    fn lock_health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

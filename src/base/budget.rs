@@ -26,6 +26,11 @@ impl Budget {
         self.by.saturating_duration_since(Instant::now())
     }
 
+    /// No more than this of it.
+    pub fn at_most(self, time: Duration) -> Self {
+        Self::new(self.left().min(time))
+    }
+
     /// The first of `untried` attempts may take its share of what is left, so that one that leads nowhere doesn't use up
     /// the time of those after it.
     pub fn share(self, untried: usize) -> Self {

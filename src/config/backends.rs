@@ -6,11 +6,15 @@ use std::path::Path;
 use super::error::{Fault, quoted};
 use super::listeners::covers;
 use super::location::{Location, PathStep, steps};
-use super::{Backend, BackendTls, HostName, Listener, TlsMode, TlsVersion, Verify, file};
+use super::scalar::WaitValue;
+use super::{Backend, BackendTls, Balance, HostName, Listener, TlsMode, TlsVersion, Verify, file};
 
 /// The control port of FTP (RFC 959) and of FTP that starts with TLS (IANA's `ftps`).
 const FTP_PORT: u16 = 21;
 const FTPS_PORT: u16 = 990;
+
+/// What a backend's weight is where none is written: others can be more or less than that.
+const DEFAULT_WEIGHT: u32 = 100;
 
 /// The backends of site number `site`.
 pub(super) fn resolve(
@@ -71,15 +75,75 @@ pub(super) fn resolve(
                 "keep it once",
             ));
         }
+        let (weight, max_sessions) = (backend.weight.as_ref(), backend.max_sessions.as_ref());
+        let weight = weight.map_or(DEFAULT_WEIGHT, |weight| weight.0);
+        let max_sessions = max_sessions.map(|count| count.0);
+        let (drain, backup) = (backend.drain, backend.backup);
         let tls = backend_tls(
             backend,
             &host,
             steps!["sites", site, "backends", index],
             base,
         )?;
-        backends.push(Backend { host, port, tls });
+        backends.push(Backend {
+            host,
+            port,
+            tls,
+            weight,
+            max_sessions,
+            drain: drain.unwrap_or(false),
+            backup: backup.unwrap_or(false),
+        });
     }
+    check_some_take_logins(&backends, site)?;
     Ok(backends)
+}
+
+/// A site of which every backend is drained, or a backup, is a mistake.
+fn check_some_take_logins(backends: &[Backend], site: usize) -> Result<(), Fault> {
+    let location = || Location::Key(steps!["sites", site, "backends"]);
+    if !backends.iter().any(Backend::takes_logins) {
+        return Err(Fault::new(
+            location(),
+            "no backend of this site takes new logins: each has `drain: true` or `weight: 0`",
+            "leave one of them without, or take the site out",
+        ));
+    }
+    if backends.iter().all(|backend| backend.backup) {
+        return Err(Fault::new(
+            location(),
+            "every backend of this site is a backup, and there is none that they stand in for",
+            "leave `backup` out at those that serve as a rule",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks what a site says of its backends together.
+pub(super) fn check_balance(
+    balance: Option<Balance>,
+    queue: Option<&WaitValue>,
+    backends: &[Backend],
+    site: usize,
+) -> Result<(), Fault> {
+    if balance.is_some_and(|balance| balance != Balance::First) && backends.len() == 1 {
+        return Err(Fault::new(
+            Location::Key(steps!["sites", site, "balance"]),
+            "`balance` has one backend to choose from",
+            "add another one to `backends`, or leave `balance` out",
+        ));
+    }
+    let limited = backends
+        .iter()
+        .any(|backend| backend.max_sessions.is_some());
+    if queue.is_some_and(|wait| !wait.0.is_zero()) && !limited {
+        return Err(Fault::new(
+            Location::Key(steps!["sites", site, "queue"]),
+            "`queue` without `max_sessions`: there is nothing that logins would wait for",
+            "give the backends `max_sessions`, or leave `queue` out",
+        ));
+    }
+    Ok(())
 }
 
 /// What `tls` says, and nothing that means something only with it.

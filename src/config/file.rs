@@ -11,9 +11,9 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use super::error::quoted;
 use super::scalar::{
     BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress, Network, PortRange,
-    Sha256,
+    Sha256, WaitValue, Weight,
 };
-use super::{CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
+use super::{Balance, CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
 
 const VERIFY_HELP: &str = "write `system`, `none`, {ca: FILE} or {fingerprint: \"sha256:HEX\"}";
 
@@ -116,6 +116,8 @@ pub(super) struct Site {
     pub session_reuse: Option<SessionReuse>,
     pub passive_mode: Option<PassiveMode>,
     pub close_notify: Option<CloseNotify>,
+    pub balance: Option<Balance>,
+    pub queue: Option<WaitValue>,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +131,10 @@ pub(super) struct Backend {
     pub verify: Option<Verify>,
     pub server_name: Option<String>,
     pub max_version: Option<TlsVersion>,
+    pub weight: Option<Weight>,
+    pub max_sessions: Option<Count>,
+    pub drain: Option<bool>,
+    pub backup: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]
@@ -173,6 +179,7 @@ pub(super) struct Timeouts {
     pub final_reply: Option<DurationValue>,
     pub drain: Option<DurationValue>,
     pub backend_connect: Option<DurationValue>,
+    pub backend_attempt: Option<DurationValue>,
     pub backend_reply: Option<DurationValue>,
 }
 

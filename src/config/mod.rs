@@ -273,8 +273,12 @@ pub struct Site {
     pub default: bool,
     /// Names and wildcards that lead here; never empty unless `default`.
     pub hosts: Vec<HostPattern>,
-    /// Tried in this order until one can be reached; never empty.
+    /// Never empty, and one of them takes new logins.
     pub backends: Vec<Backend>,
+    /// Which of them serves a login.
+    pub balance: Balance,
+    /// How long a login waits while all of them have as many sessions as they may.
+    pub queue: Duration,
     /// What the backend gets as USER.
     pub user: UserTemplate,
     /// Policy for clients' data connections that resume, or don't, their control session.
@@ -283,6 +287,21 @@ pub struct Site {
     pub passive_mode: PassiveMode,
     /// How clients' uploads under TLS have to end.
     pub close_notify: CloseNotify,
+}
+
+/// Which of a site's backends is tried first for a login; the others follow where that one fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// In the order of the file.
+    First,
+    /// One after the other, by their weights.
+    RoundRobin,
+    /// The one with the fewest sessions for its weight.
+    LeastSessions,
+    /// The same for all sessions of a user, here and in every other instance.
+    ByUser,
+    /// The same for all sessions of a client's address.
+    ByClient,
 }
 
 /// How backends are asked for data connections.
@@ -307,6 +326,21 @@ pub struct Backend {
     pub port: u16,
     /// TLS on the backend leg; `None` is plaintext.
     pub tls: Option<BackendTls>,
+    /// Its share of the logins, relative to the site's other backends; 0 takes nobody new.
+    pub weight: u32,
+    /// The most sessions that it may have, of all sites.
+    pub max_sessions: Option<usize>,
+    /// Keeps its sessions, and takes nobody new.
+    pub drain: bool,
+    /// Only used when no other can be.
+    pub backup: bool,
+}
+
+impl Backend {
+    /// Whether new logins may go there.
+    pub fn takes_logins(&self) -> bool {
+        !self.drain && self.weight > 0
+    }
 }
 
 impl fmt::Display for Backend {
@@ -400,6 +434,9 @@ pub struct Timeouts {
     pub drain: Duration,
     /// A TCP connection to a backend, name resolution included.
     pub backend_connect: Duration,
+    /// Everything until a backend is ready for USER, before the next one is tried. `None` is an equal share of what is
+    /// left of the login's time.
+    pub backend_attempt: Option<Duration>,
     /// A backend's reply to any other command, and its 1yz to a transfer's.
     pub backend_reply: Duration,
 }
@@ -418,6 +455,7 @@ impl Default for Timeouts {
             final_reply: seconds(10 * 60),
             drain: seconds(5 * 60),
             backend_connect: seconds(10),
+            backend_attempt: None,
             backend_reply: seconds(5 * 60),
         }
     }

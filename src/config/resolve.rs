@@ -102,6 +102,7 @@ fn timeouts(file: file::Timeouts) -> Timeouts {
         final_reply: or(file.final_reply, default.final_reply),
         drain: or(file.drain, default.drain),
         backend_connect: or(file.backend_connect, default.backend_connect),
+        backend_attempt: file.backend_attempt.map(|span| span.0),
         backend_reply: or(file.backend_reply, default.backend_reply),
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::{Fault, quoted};
 use super::location::{Location, steps};
 use super::{
-    CloseNotify, HostPattern, Listener, PassiveMode, SessionReuse, Site, TemplateError,
+    Balance, CloseNotify, HostPattern, Listener, PassiveMode, SessionReuse, Site, TemplateError,
     UserTemplate, backends, file,
 };
 
@@ -82,6 +83,7 @@ pub(super) fn resolve(
             ));
         }
         let backends = backends::resolve(site.backends, index, listeners, base)?;
+        backends::check_balance(site.balance, site.queue.as_ref(), &backends, index)?;
         sites.push(Arc::new(Site {
             name: site.name,
             default,
@@ -91,6 +93,8 @@ pub(super) fn resolve(
             session_reuse: site.session_reuse.unwrap_or(defaults.session_reuse),
             passive_mode: site.passive_mode.unwrap_or(PassiveMode::Auto),
             close_notify: site.close_notify.unwrap_or(defaults.close_notify),
+            balance: site.balance.unwrap_or(Balance::First),
+            queue: site.queue.map_or(Duration::ZERO, |wait| wait.0),
         }));
     }
     Ok(sites)

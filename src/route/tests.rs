@@ -1,7 +1,9 @@
 //! Logins and where they lead.
 
+use std::time::Duration;
+
 use super::*;
-use crate::config::{CloseNotify, PassiveMode, SessionReuse};
+use crate::config::{Balance, CloseNotify, PassiveMode, SessionReuse};
 use proptest::prelude::*;
 
 const ALL_FORMS: UserForms = UserForms {
@@ -22,6 +24,8 @@ fn site(name: &str, default: bool, hosts: &[&str], user: &str) -> Arc<Site> {
         session_reuse: SessionReuse::Prefer,
         passive_mode: PassiveMode::Auto,
         close_notify: CloseNotify::Require,
+        balance: Balance::First,
+        queue: Duration::ZERO,
     })
 }
 

@@ -10,7 +10,7 @@ use super::registry::Registration;
 use super::transfer::Order;
 use super::{PreviousDial, Session};
 use crate::backend::dial::{DialBudget, DialError};
-use crate::backend::{Backend, Pool, ReplyError, SiteSlot};
+use crate::backend::{Backend, NoBackend, Pool, ReplyError, SiteSlot};
 use crate::base::budget::Budget;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::server::PortMethods;
@@ -114,7 +114,7 @@ impl Session {
         self.previous_dial = PreviousDial::Some(None);
         let pool = Arc::clone(self.snapshot.runtime.pools.of(route.site_id));
         self.site_slot = Some(self.admitted(&pool)?);
-        self.dial(&pool).await;
+        self.dial(&pool, route).await;
         Ok(())
     }
 
@@ -181,7 +181,7 @@ impl Session {
     }
 
     /// Dials the site's backends, unless the client disconnects or the session is to end meanwhile.
-    async fn dial(&mut self, pool: &Pool) {
+    async fn dial(&mut self, pool: &Pool, route: &Route) {
         let budget = DialBudget {
             timeouts: &self.snapshot.runtime.settings.timeouts,
             total: Budget::until(self.login_deadline()),
@@ -194,9 +194,19 @@ impl Session {
             });
         };
         let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
+        let login = pool.login_key(&route.user, self.info.client.ip());
         let dialled = tokio::select! {
-            dialled = pool.connect(resolver, budget, metrics, on_failure) => dialled,
+            dialled = pool.connect(login, resolver, budget, metrics, on_failure) => dialled,
             event = interrupted(&mut self.client, &mut self.registration) => return self.pending_events.push_back(event),
+        };
+        let dialled = match dialled {
+            Ok(connection) => Some(connection),
+            Err(NoBackend::Unavailable) => None,
+            Err(NoBackend::Full) => {
+                let site = pool.name();
+                self.journal.write(&Entry::BackendsFull { site });
+                return self.pending_events.push_back(Event::SiteFull);
+            }
         };
         if let Some(connection) = &dialled {
             self.info.set_backend(connection);

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use portcullis::observe::metrics::Metrics;
+use portcullis::outcome::BackendStatus;
 
 use crate::table::{self, Table};
 use crate::{files_in, root, text};
 
 /// The name of a site that is configured nowhere else.
 const SITE: &str = "the-site";
+const BACKEND: &str = "10.0.0.10:21";
 
 /// What begins every name.
 const PREFIX: &str = "portcullis_";
@@ -26,10 +28,12 @@ struct Family {
     labels: BTreeMap<String, Vec<String>>,
 }
 
-/// Every family, by name, as a program shows them that has one site.
+/// Every family, by name, as a program shows them that has one site with one backend.
 fn families() -> BTreeMap<String, Family> {
     let metrics = Metrics::new();
     metrics.declare_site(SITE);
+    metrics.only_backends([(SITE, BACKEND)].into_iter());
+    metrics.backend_status(SITE, BACKEND, BackendStatus::Up);
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for line in metrics.render().lines() {
         if let Some((name, help)) = line
@@ -76,7 +80,7 @@ fn expected() -> Table {
         let labels = family.labels.iter().filter(|(label, _)| *label != "le");
         let labels: Vec<String> = labels
             .map(|(label, values)| match label.as_str() {
-                "site" | "version" if values.len() < 3 => label.clone(),
+                "site" | "backend" | "version" if values.len() < 3 => label.clone(),
                 _ => format!("{label}: {}", values.join(", ")),
             })
             .collect();

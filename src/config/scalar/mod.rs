@@ -14,7 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use super::{CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
+use super::{Balance, CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
 
 /// What is wrong with a value, and what to write instead.
 pub(super) struct ValueError {
@@ -44,6 +44,12 @@ pub(super) struct PortRange(pub RangeInclusive<u16>);
 
 /// A number of things, at least one.
 pub(super) struct Count(pub usize);
+
+/// A length of time that may be zero.
+pub(super) struct WaitValue(pub Duration);
+
+/// A backend's share of the logins, relative to the others'; 0 for none.
+pub(super) struct Weight(pub u32);
 
 /// A network in CIDR notation, or one address.
 pub(super) struct Network(pub IpNet);
@@ -79,6 +85,8 @@ read_from_text! {
     DurationValue: "a duration such as 500ms, 10s, 5m or 1h", |text| read::duration(text).map(DurationValue);
     PortRange: "a port or a range of ports such as 30000-30063", |text| read::port_range(text).map(PortRange);
     Count: "a whole number from 1", |text| read::count(text).map(Count);
+    WaitValue: "a duration such as 10s, or 0s", |text| read::wait(text).map(WaitValue);
+    Weight: "a whole number from 0 to 1000", |text| read::weight(text).map(Weight);
     ListenAddress: "an address and port such as 0.0.0.0:21", |text| read::listen_address(text).map(ListenAddress);
     Network: "a network such as 10.0.0.0/8", |text| read::network(text).map(Network);
     FileName: "a file name", |text| read::file_name(text).map(FileName);
@@ -107,6 +115,16 @@ read_from_text! {
             ("epsv", Self::Epsv),
             ("pasv", Self::Pasv),
             ("active", Self::Active),
+        ],
+    );
+    Balance: "`first`, `round_robin`, `least_sessions`, `by_user` or `by_client`", |text| read::one_of(
+        text,
+        &[
+            ("first", Self::First),
+            ("round_robin", Self::RoundRobin),
+            ("least_sessions", Self::LeastSessions),
+            ("by_user", Self::ByUser),
+            ("by_client", Self::ByClient),
         ],
     );
     CloseNotify: "`require` or `optional`", |text| read::one_of(

@@ -15,6 +15,8 @@ use crate::config::error::quoted;
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The longest greeting, in bytes: with its code it fits into what clients read at once (RFC 959 has lines of 512).
 const MAX_GREETING: usize = 400;
+/// The highest weight: finer shares make no difference.
+const MAX_WEIGHT: u32 = 1000;
 /// The highest count: more sessions than ports, descriptors or memory allow.
 const MAX_COUNT: usize = 10_000_000;
 
@@ -117,6 +119,27 @@ pub fn count(text: &str) -> Result<usize, ValueError> {
             "write a number from 1, such as 10000",
         )),
     }
+}
+
+/// The time that a login may wait, where none is meant by zero.
+pub fn wait(text: &str) -> Result<Duration, ValueError> {
+    match text {
+        "0s" | "0ms" | "0m" | "0h" => Ok(Duration::ZERO),
+        _ => duration(text),
+    }
+}
+
+pub fn weight(text: &str) -> Result<u32, ValueError> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let weight = text.parse().ok().filter(|_| digits);
+    weight
+        .filter(|weight| *weight <= MAX_WEIGHT)
+        .ok_or_else(|| {
+            ValueError::new(
+                format!("{} isn't a weight", quoted(text)),
+                "write a whole number from 0 (takes nobody new) to 1000; 100 is the default",
+            )
+        })
 }
 
 pub fn listen_address(text: &str) -> Result<SocketAddr, ValueError> {

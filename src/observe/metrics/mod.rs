@@ -6,15 +6,15 @@
 //! two instances in one test don't share numbers.
 
 use std::collections::HashSet;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Registry, TextEncoder};
 
 use crate::config::{NO_SITE, TlsMode};
 use crate::outcome::{
-    DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LimitExceeded,
-    LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Verdict,
+    BackendStatus, DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg,
+    LimitExceeded, LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Verdict,
 };
 
 pub use self::running::{OpenSession, RunningTransfer};
@@ -32,6 +32,8 @@ pub struct Metrics {
     registry: Registry,
     /// The site names that may become label values.
     sites: RwLock<HashSet<String>>,
+    /// Site and backend of the configuration in use.
+    backends: Mutex<HashSet<(String, String)>>,
     table: Table,
 }
 
@@ -44,6 +46,7 @@ impl Metrics {
         Self {
             table: Table::new(&registry),
             sites: RwLock::default(),
+            backends: Mutex::default(),
             registry,
         }
     }
@@ -162,6 +165,68 @@ impl Metrics {
             .backend_dial_failures
             .with_label_values(&[self.site_label(site), stage.as_str()])
             .inc();
+    }
+
+    /// A session has a slot at a backend until the returned value is dropped.
+    pub fn session_at_backend(&self, site: &str, backend: &str) -> OpenSession {
+        let labels = [self.site_label(site), backend];
+        OpenSession::counted_in(&self.table.backend_sessions.with_label_values(&labels))
+    }
+
+    /// A login waits for a slot at any of a site's backends until the returned value is dropped.
+    pub fn waiting_for_backend(&self, site: &str) -> OpenSession {
+        let label = self.site_label(site);
+        OpenSession::counted_in(&self.table.backend_queue.with_label_values(&[label]))
+    }
+
+    /// The state that a backend is in.
+    pub fn backend_status(&self, site: &str, backend: &str, status: BackendStatus) {
+        for state in BackendStatus::ALL {
+            self.table
+                .backend_state
+                .with_label_values(&[self.site_label(site), backend, state.as_str()])
+                .set(i64::from(*state == status));
+        }
+    }
+
+    /// A backend was taken out.
+    pub fn backend_ejected(&self, site: &str, backend: &str) {
+        self.table
+            .backend_ejections
+            .with_label_values(&[self.site_label(site), backend])
+            .inc();
+    }
+
+    /// A login was served by a further backend.
+    pub fn backend_failover(&self, site: &str) {
+        self.table
+            .backend_failovers
+            .with_label_values(&[self.site_label(site)])
+            .inc();
+    }
+
+    /// These are all backends of the configuration in use: the series of others are removed, and theirs begin at zero.
+    pub fn only_backends<'a>(&self, current: impl Iterator<Item = (&'a str, &'a str)>) {
+        let current: HashSet<(String, String)> = current
+            .map(|(site, backend)| (site.to_owned(), backend.to_owned()))
+            .collect();
+        let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        for (site, backend) in known.difference(&current) {
+            let labels = [site.as_str(), backend.as_str()];
+            // It is there, or somebody else has removed it.
+            let _ = self.table.backend_sessions.remove_label_values(&labels);
+            let _ = self.table.backend_ejections.remove_label_values(&labels);
+            for state in BackendStatus::ALL {
+                let labels = [site.as_str(), backend.as_str(), state.as_str()];
+                let _ = self.table.backend_state.remove_label_values(&labels);
+            }
+        }
+        for (site, backend) in &current {
+            let labels = [site.as_str(), backend.as_str()];
+            self.table.backend_sessions.with_label_values(&labels);
+            self.table.backend_ejections.with_label_values(&labels);
+        }
+        *known = current;
     }
 
     /// A backend ended the TLS data connection of a download without close_notify; what it replies is yet to come.

@@ -37,6 +37,11 @@ pub(super) struct Table {
     pub backend_dial: HistogramVec,
     pub backend_dial_failures: IntCounterVec,
     pub backend_unclean_close: IntCounterVec,
+    pub backend_state: IntGaugeVec,
+    pub backend_sessions: IntGaugeVec,
+    pub backend_ejections: IntCounterVec,
+    pub backend_failovers: IntCounterVec,
+    pub backend_queue: IntGaugeVec,
     pub passive_ports_in_use: IntGauge,
     pub passive_exhausted: IntCounter,
     pub passive_ambiguous: IntCounter,
@@ -132,6 +137,32 @@ impl Table {
                 "Downloads and listings whose data connection the backend ended without close_notify, whatever it replied.",
                 &["site"],
             ),
+            backend_state: register.gauges(
+                "backend_state",
+                "1 for the state that a backend is in; ejected: too many failures in a row, drain: takes no new logins, full: as many \
+                 sessions as max_sessions allows, down: found so by a check.",
+                &["site", "backend", "state"],
+            ),
+            backend_sessions: register.gauges(
+                "backend_sessions",
+                "Sessions of each site at each of its backends now.",
+                &["site", "backend"],
+            ),
+            backend_ejections: register.counters(
+                "backend_ejections_total",
+                "How often a backend was taken out after failures in a row.",
+                &["site", "backend"],
+            ),
+            backend_failovers: register.counters(
+                "backend_failovers_total",
+                "Logins that a further backend has served after one that failed.",
+                &["site"],
+            ),
+            backend_queue: register.gauges(
+                "backend_queue",
+                "Logins that wait now because every backend has as many sessions as it may.",
+                &["site"],
+            ),
             passive_ports_in_use: register.gauge(
                 "passive_ports_in_use",
                 "Leases of passive ports that wait for their data connection.",
@@ -194,6 +225,8 @@ impl Table {
         }
         let _: Histogram = self.backend_dial.with_label_values(&[site]);
         self.backend_unclean_close.with_label_values(&[site]);
+        self.backend_failovers.with_label_values(&[site]);
+        self.backend_queue.with_label_values(&[site]);
     }
 
     fn start_from_zero(&self) {

@@ -63,6 +63,12 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             limit,
             "login refused, the site has as many sessions as limits.sessions_per_site allows"
         ),
+        Entry::BackendsFull { site } => of_client!(
+            warn,
+            info,
+            site,
+            "login refused, each backend of the site has as many sessions as its max_sessions allows, or failed"
+        ),
         Entry::DialDelayed => of_client!(
             warn,
             info,

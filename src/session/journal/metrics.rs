@@ -28,6 +28,7 @@ pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
         Entry::TlsWithoutAuth
         | Entry::ClearTextBehindAuth
         | Entry::SiteFull { .. }
+        | Entry::BackendsFull { .. }
         | Entry::DialDelayed
         | Entry::Refused { .. }
         | Entry::MethodsAvoided { .. }

@@ -48,6 +48,8 @@ pub(super) enum Entry<'a> {
     ClientBlocked { site: &'a str, time: Duration },
     /// The site has as many sessions as it may.
     SiteFull { site: &'a str, limit: usize },
+    /// Each backend of the site has as many sessions as it may, or failed.
+    BackendsFull { site: &'a str },
     /// A further dial has to wait.
     DialDelayed,
     /// One of the site's backends could not be connected to.

@@ -69,6 +69,7 @@ fn timeouts(all: Duration) -> Timeouts {
         drain: all,
         backend_connect: all,
         backend_reply: all,
+        backend_attempt: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod failures;
 mod fault_matrix;
 mod kinds;
 mod odd_servers;
+mod pools;
 mod reuse;
 mod routing;
 mod unclean;

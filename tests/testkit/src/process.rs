@@ -65,6 +65,11 @@ impl Process {
         }
     }
 
+    /// Its id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The processes that it has forked and that still run.
     pub fn children(&self) -> Vec<u32> {
         let group = self.child.id();

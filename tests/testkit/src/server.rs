@@ -66,6 +66,11 @@ impl Server {
         self.place.root()
     }
 
+    /// Its own process, which accepts.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// The processes that serve its sessions now.
     pub fn sessions(&self) -> Vec<u32> {
         self.process.children()

@@ -3,10 +3,13 @@
 use std::hint::black_box;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis::base::SiteId;
-use portcullis::config::{CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, UserForms};
+use portcullis::config::{
+    Balance, CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, UserForms,
+};
 use portcullis::ftp::command::Command;
 use portcullis::ftp::features;
 use portcullis::ftp::line::{Line, LineBuffer, MAX_COMMAND_LINE, MAX_REPLY_LINE};
@@ -88,5 +91,7 @@ pub fn site(number: usize, user: &str) -> Arc<Site> {
         session_reuse: SessionReuse::Prefer,
         passive_mode: PassiveMode::Auto,
         close_notify: CloseNotify::Require,
+        balance: Balance::First,
+        queue: Duration::ZERO,
     })
 }

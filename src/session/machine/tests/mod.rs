@@ -13,6 +13,7 @@ mod uploads;
 use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -20,7 +21,7 @@ use super::context::{MAX_BAD_LINES, MAX_PRELIMINARIES};
 use super::*;
 use crate::base::SiteId;
 use crate::config::{
-    CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, Timeouts, UserForms,
+    Balance, CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, Timeouts, UserForms,
 };
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::line::Line;
@@ -49,6 +50,8 @@ pub(super) fn site(name: &str, default: bool) -> Site {
         session_reuse: SessionReuse::Prefer,
         passive_mode: PassiveMode::Auto,
         close_notify: CloseNotify::Require,
+        balance: Balance::First,
+        queue: Duration::ZERO,
     }
 }
 

@@ -10,11 +10,13 @@ use std::collections::HashSet;
 use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis::base::SiteId;
 use portcullis::config::{
-    CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, Timeouts, UserForms,
+    Balance, CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, Timeouts,
+    UserForms,
 };
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{BadCommand, Command, Verb};
@@ -458,6 +460,8 @@ fn terms(listener: Listener) -> Terms {
             session_reuse: SessionReuse::Prefer,
             passive_mode: PassiveMode::Auto,
             close_notify: CloseNotify::Require,
+            balance: Balance::First,
+            queue: Duration::ZERO,
         })
     };
     let sites = [site("a", true), site("b", false), site("c", false)];

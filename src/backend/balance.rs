@@ -1,0 +1,303 @@
+//! The order in which a site's backends are tried for one login.
+//!
+//! Backends that are configured as backups come behind all others, and within each of the two groups those that are out
+//! behind those that are not: out of order, a backend is still tried before a login fails. Which of the rest comes first is
+//! the site's `balance`.
+
+use std::cmp::{Ordering, Reverse};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::config::Balance;
+
+/// A backend that may serve a login, as it is now.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate {
+    /// Its place among all of the site's backends.
+    pub index: usize,
+    /// Its share of the logins, relative to the others'; not zero.
+    pub weight: u32,
+    /// Only used when no other backend can be.
+    pub backup: bool,
+    /// Sessions that it has now, of all sites.
+    pub sessions: usize,
+    /// For how long it has been out; `None` if it is not.
+    pub out_for: Option<Duration>,
+    /// A hash of its address: the same in every process, and after a restart.
+    pub identity: u64,
+}
+
+/// What distinguishes one login from another.
+#[derive(Debug, Clone, Copy)]
+pub struct LoginKey {
+    /// A hash of the user, see [`hash`].
+    pub user: u64,
+    /// A hash of the client.
+    pub client: u64,
+}
+
+/// Whose turn it is: how far each backend is behind its share of the logins (the smooth weighted round robin of nginx).
+#[derive(Debug, Default)]
+pub struct Rotation(Vec<i64>);
+
+impl Rotation {
+    /// Of so many backends.
+    pub fn new(backends: usize) -> Self {
+        Self(vec![0; backends])
+    }
+
+    /// The place of the candidate whose turn it is. Each has one as often as its weight says, spread evenly, so that equal
+    /// weights alternate; those that are no candidates now wait without being owed anything.
+    fn next(&mut self, candidates: &[Candidate]) -> usize {
+        let mut total = 0;
+        let mut first = 0;
+        for (place, candidate) in candidates.iter().enumerate() {
+            let weight = i64::from(candidate.weight);
+            total += weight;
+            self.0[candidate.index] += weight;
+            if self.0[candidate.index] > self.0[candidates[first].index] {
+                first = place;
+            }
+        }
+        self.0[candidates[first].index] -= total;
+        first
+    }
+}
+
+/// The candidates' places in the list, in the order in which they are to be tried.
+pub fn order(
+    balance: Balance,
+    candidates: &[Candidate],
+    login: LoginKey,
+    rotation: &Mutex<Rotation>,
+) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    if candidates.len() < 2 {
+        return order;
+    }
+    match balance {
+        Balance::First => {}
+        Balance::RoundRobin => order.rotate_left(next(rotation, candidates)),
+        Balance::LeastSessions => {
+            // Those that have the same share take turns.
+            order.rotate_left(next(rotation, candidates));
+            order.sort_by(|one, other| by_load(&candidates[*one], &candidates[*other]));
+        }
+        Balance::ByUser => rendezvous(&mut order, candidates, login.user),
+        Balance::ByClient => rendezvous(&mut order, candidates, login.client),
+    }
+    // Stable: within a group the order from above holds. The one that has been out for longest is tried first.
+    order.sort_by_key(|place| {
+        let candidate = &candidates[*place];
+        let out = candidate.out_for.is_some();
+        (candidate.backup, out, Reverse(candidate.out_for))
+    });
+    order
+}
+
+fn next(rotation: &Mutex<Rotation>, candidates: &[Candidate]) -> usize {
+    let mut rotation = rotation.lock().unwrap_or_else(PoisonError::into_inner);
+    rotation.next(candidates)
+}
+
+/// Sessions for each unit of weight, with the one that is about to come.
+fn by_load(one: &Candidate, other: &Candidate) -> Ordering {
+    let share = |it: &Candidate, weight: u32| (it.sessions as u128 + 1) * u128::from(weight);
+    share(one, other.weight).cmp(&share(other, one.weight))
+}
+
+/// Weighted rendezvous hashing: each backend gets a score from the key and its own identity, so that the choice needs no
+/// table, and a backend that vanishes takes only its own keys with it.
+fn rendezvous(order: &mut [usize], candidates: &[Candidate], key: u64) {
+    let score = |candidate: &Candidate| {
+        // Strictly between 0 and 1.
+        let uniform = (mix(key ^ candidate.identity.rotate_left(32)) >> 11) as f64 + 0.5;
+        let uniform = uniform / (1_u64 << 53) as f64;
+        f64::from(candidate.weight) / -uniform.ln()
+    };
+    order.sort_by(|one, other| score(&candidates[*other]).total_cmp(&score(&candidates[*one])));
+}
+
+/// A hash that doesn't depend on process, version or machine (FNV-1a, finished so that all bits count).
+pub fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
+    let mut state: u64 = 0xcbf2_9ce4_8422_2325;
+    for part in parts {
+        // A byte that text does not have, so that the parts can't run into each other.
+        for byte in part.iter().chain(&[0xff]) {
+            state = (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    mix(state)
+}
+
+/// The finaliser of SplitMix64: each bit of the input changes half of the output's.
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USERS: u32 = 100_000;
+
+    fn candidate(number: u32, weight: u32) -> Candidate {
+        Candidate {
+            index: number as usize - 1,
+            weight,
+            backup: false,
+            sessions: 0,
+            out_for: None,
+            identity: hash([format!("10.0.0.{number}:21").as_bytes()]),
+        }
+    }
+
+    fn pool(weights: &[u32]) -> Vec<Candidate> {
+        (1..)
+            .zip(weights)
+            .map(|(number, weight)| candidate(number, *weight))
+            .collect()
+    }
+
+    fn user(number: u32) -> LoginKey {
+        LoginKey {
+            user: hash([&b"site"[..], format!("user{number}").as_bytes()]),
+            client: 0,
+        }
+    }
+
+    fn ordered(balance: Balance, pool: &[Candidate]) -> Vec<usize> {
+        let rotation = Mutex::new(Rotation::new(pool.len()));
+        order(balance, pool, user(0), &rotation)
+    }
+
+    fn firsts(balance: Balance, pool: &[Candidate], logins: usize) -> Vec<usize> {
+        let rotation = Mutex::new(Rotation::new(pool.len()));
+        (0..logins)
+            .map(|_| order(balance, pool, user(0), &rotation)[0])
+            .collect()
+    }
+
+    fn place_of(pool: &[Candidate], number: u32) -> usize {
+        let rotation = Mutex::default();
+        order(Balance::ByUser, pool, user(number), &rotation)[0]
+    }
+
+    fn of_user(pool: &[Candidate], number: u32) -> u64 {
+        pool[place_of(pool, number)].identity
+    }
+
+    #[test]
+    fn first_is_the_configured_order() {
+        assert_eq!(ordered(Balance::First, &pool(&[1, 500, 100])), [0, 1, 2]);
+    }
+
+    #[test]
+    fn round_robin_alternates_between_equals_and_heeds_weights() {
+        assert_eq!(
+            firsts(Balance::RoundRobin, &pool(&[100, 100]), 4),
+            [0, 1, 0, 1]
+        );
+        assert_eq!(
+            firsts(Balance::RoundRobin, &pool(&[2, 1, 1]), 8),
+            [0, 1, 2, 0, 0, 1, 2, 0]
+        );
+    }
+
+    #[test]
+    fn round_robin_falls_through_to_the_next_ones_and_owes_nothing_to_one_that_was_away() {
+        let whole = pool(&[1, 1, 1]);
+        let rotation = Mutex::new(Rotation::new(3));
+        let turn = |pool: &[Candidate]| {
+            let order = order(Balance::RoundRobin, pool, user(0), &rotation);
+            order
+                .into_iter()
+                .map(|place| pool[place].index)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(turn(&whole), [0, 1, 2]);
+        assert_eq!(turn(&whole), [1, 2, 0]);
+        for _ in 0..100 {
+            turn(&whole[..2]);
+        }
+        let firsts: Vec<usize> = (0..6).map(|_| turn(&whole)[0]).collect();
+        for index in 0..3 {
+            let times = firsts.iter().filter(|first| **first == index).count();
+            assert_eq!(times, 2, "{firsts:?}");
+        }
+    }
+
+    #[test]
+    fn least_sessions_counts_them_by_weight() {
+        let mut pool = pool(&[100, 200, 100]);
+        pool[0].sessions = 10;
+        pool[1].sessions = 19;
+        pool[2].sessions = 12;
+        assert_eq!(
+            ordered(Balance::LeastSessions, &pool),
+            [1, 0, 2],
+            "20 of 200, 11 of 100, 13 of 100"
+        );
+    }
+
+    #[test]
+    fn least_sessions_has_idle_backends_take_turns() {
+        assert_eq!(
+            firsts(Balance::LeastSessions, &pool(&[1, 1, 1]), 3),
+            [0, 1, 2]
+        );
+    }
+
+    #[test]
+    fn a_users_backend_depends_on_nothing_but_names_and_addresses() {
+        let pool = pool(&[100, 100, 100]);
+        let mut turned = pool.clone();
+        turned.reverse();
+        turned[0].sessions = 99;
+        for number in 0..1_000 {
+            assert_eq!(of_user(&pool, number), of_user(&turned, number));
+        }
+        // Of the version that first had this: an upgrade moves nobody.
+        let chosen: Vec<usize> = (0..8).map(|number| place_of(&pool, number)).collect();
+        assert_eq!(chosen, [0, 2, 2, 0, 1, 1, 2, 0]);
+    }
+
+    #[test]
+    fn a_lost_backend_moves_only_its_own_users() {
+        let whole = pool(&[100, 100, 100]);
+        let rest = &whole[..2];
+        for number in 0..10_000 {
+            let before = of_user(&whole, number);
+            if before != whole[2].identity {
+                assert_eq!(of_user(rest, number), before);
+            }
+        }
+    }
+
+    #[test]
+    fn users_are_shared_out_by_weight() {
+        let pool = pool(&[100, 300, 100]);
+        let third = pool[1].identity;
+        let served = (0..USERS).filter(|number| of_user(&pool, *number) == third);
+        let share = served.count() as f64 / f64::from(USERS);
+        assert!((share - 0.6).abs() < 0.05 * 0.6, "{share}");
+    }
+
+    #[test]
+    fn backups_and_those_that_are_out_come_last_and_are_still_there() {
+        let mut pool = pool(&[1, 1, 1, 1, 1]);
+        pool[0].out_for = Some(Duration::from_secs(3));
+        pool[1].backup = true;
+        pool[2].out_for = Some(Duration::from_secs(9));
+        pool[3].backup = true;
+        pool[3].out_for = Some(Duration::from_secs(1));
+        assert_eq!(ordered(Balance::First, &pool), [4, 2, 0, 1, 3]);
+    }
+
+    #[test]
+    fn parts_of_a_key_do_not_run_into_each_other() {
+        assert_ne!(hash([&b"ab"[..], b"c"]), hash([&b"a"[..], b"bc"]));
+    }
+}

@@ -1,0 +1,170 @@
+//! Whether a backend is in or out, from what connecting to it came to.
+//!
+//! Failures in a row take it out, for longer each time. Its way back is an attempt of our own when that time is over, and
+//! not a client's login. While every backend of a site is out, logins try them all the same: what the proxy thinks of its
+//! backends must never be the outage.
+
+use std::time::{Duration, Instant};
+
+/// So many failures in a row take a backend out.
+pub const FAILURES: u32 = 3;
+
+/// For how long the first time; each further time doubles it.
+const FIRST_OUTAGE: Duration = Duration::from_secs(10);
+
+/// The longest. A backend that has stayed in for as long begins with the shortest again.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(5 * 60);
+
+/// The health of one backend.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Health {
+    /// Since the last success.
+    failures: u32,
+    /// How often it was taken out since it last stayed in for long.
+    outages: u32,
+    out: Option<Outage>,
+    back_since: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Outage {
+    since: Instant,
+    retry_at: Instant,
+}
+
+/// What has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthChange {
+    /// It was taken out, after so many failures.
+    Out {
+        /// How many in a row.
+        failures: u32,
+    },
+    /// It is back.
+    Back {
+        /// How long it was out.
+        after: Duration,
+    },
+}
+
+impl Health {
+    /// Connecting to it has failed, by its own fault.
+    pub fn failed(&mut self, now: Instant) -> Option<HealthChange> {
+        self.failures = self.failures.saturating_add(1);
+        if let Some(out) = &mut self.out {
+            // Only an attempt that was due counts as one more outage: logins may try it meanwhile.
+            if out.retry_at <= now {
+                self.outages = self.outages.saturating_add(1);
+                out.retry_at = now + outage(self.outages);
+            }
+            return None;
+        }
+        if self.failures < FAILURES {
+            return None;
+        }
+        if self
+            .back_since
+            .is_some_and(|since| since + LONGEST_OUTAGE <= now)
+        {
+            self.outages = 0;
+        }
+        self.outages = self.outages.saturating_add(1);
+        self.out = Some(Outage {
+            since: now,
+            retry_at: now + outage(self.outages),
+        });
+        let failures = self.failures;
+        Some(HealthChange::Out { failures })
+    }
+
+    /// It has become ready for a login.
+    pub fn succeeded(&mut self, now: Instant) -> Option<HealthChange> {
+        self.failures = 0;
+        let out = self.out.take()?;
+        self.back_since = Some(now);
+        let after = now.saturating_duration_since(out.since);
+        Some(HealthChange::Back { after })
+    }
+
+    /// Since when it has been out.
+    pub fn out_since(&self) -> Option<Instant> {
+        self.out.map(|out| out.since)
+    }
+
+    /// When it is to be tried again, if it is out.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.out.map(|out| out.retry_at)
+    }
+}
+
+/// How long the outage of this number lasts.
+fn outage(number: u32) -> Duration {
+    let doublings = number.saturating_sub(1).min(16);
+    (FIRST_OUTAGE * (1 << doublings)).min(LONGEST_OUTAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn out(health: &mut Health, now: Instant) {
+        for _ in 0..FAILURES {
+            health.failed(now);
+        }
+        assert!(health.out_since().is_some());
+    }
+
+    #[test]
+    fn three_failures_in_a_row_take_it_out_and_a_success_between_them_does_not_count() {
+        let (mut health, now) = (Health::default(), Instant::now());
+        health.failed(now);
+        health.failed(now);
+        assert_eq!(health.succeeded(now), None);
+        health.failed(now);
+        health.failed(now);
+        assert_eq!(health.out_since(), None);
+        assert_eq!(health.failed(now), Some(HealthChange::Out { failures: 3 }));
+        assert_eq!(health.out_since(), Some(now));
+    }
+
+    #[test]
+    fn it_is_out_for_longer_each_time_and_never_for_longer_than_five_minutes() {
+        let (mut health, mut now) = (Health::default(), Instant::now());
+        out(&mut health, now);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            let retry_at = health.retry_at().expect("it is out");
+            waits.push((retry_at - now).as_secs());
+            now = retry_at;
+            assert_eq!(health.failed(now), None, "it was out already");
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);
+        let back = health.succeeded(now);
+        assert!(matches!(back, Some(HealthChange::Back { .. })));
+    }
+
+    #[test]
+    fn logins_that_fail_meanwhile_do_not_make_it_longer() {
+        let (mut health, now) = (Health::default(), Instant::now());
+        out(&mut health, now);
+        let retry_at = health.retry_at();
+        for _ in 0..100 {
+            health.failed(now + Duration::from_secs(1));
+        }
+        assert_eq!(health.retry_at(), retry_at);
+    }
+
+    #[test]
+    fn a_backend_that_has_stayed_in_for_long_begins_with_the_shortest_outage_again() {
+        let (mut health, now) = (Health::default(), Instant::now());
+        out(&mut health, now);
+        let soon = now + Duration::from_secs(10);
+        health.succeeded(soon);
+        out(&mut health, soon);
+        assert_eq!(health.retry_at(), Some(soon + Duration::from_secs(20)));
+        health.succeeded(soon);
+        let late = soon + LONGEST_OUTAGE;
+        out(&mut health, late);
+        assert_eq!(health.retry_at(), Some(late + Duration::from_secs(10)));
+    }
+}
