@@ -7,6 +7,11 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_accept_errors_total", "counter"),
     ("portcullis_backend_dial_failures_total", "counter"),
     ("portcullis_backend_dial_seconds", "histogram"),
+    ("portcullis_backend_ejections_total", "counter"),
+    ("portcullis_backend_failovers_total", "counter"),
+    ("portcullis_backend_queue", "gauge"),
+    ("portcullis_backend_sessions", "gauge"),
+    ("portcullis_backend_state", "gauge"),
     ("portcullis_backend_unclean_close_total", "counter"),
     ("portcullis_build_info", "gauge"),
     ("portcullis_certificate_not_after_seconds", "gauge"),
@@ -100,9 +105,18 @@ fn count_everything(metrics: &Metrics, site: &str) {
     }
 }
 
+/// As soon as a configuration with a backend is in use.
+fn with_a_backend() -> Metrics {
+    let metrics = Metrics::new();
+    metrics.declare_site("ftpa");
+    metrics.only_backends([("ftpa", "10.0.0.10:21")].into_iter());
+    metrics.backend_status("ftpa", "10.0.0.10:21", BackendStatus::Up);
+    metrics
+}
+
 #[test]
 fn every_family_shows_before_anything_happened() {
-    let rendered = Metrics::new().render();
+    let rendered = with_a_backend().render();
     let families: Vec<(&str, &str)> = rendered
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
@@ -112,7 +126,7 @@ fn every_family_shows_before_anything_happened() {
 
 #[test]
 fn every_family_says_what_it_means() {
-    let rendered = Metrics::new().render();
+    let rendered = with_a_backend().render();
     for (name, _) in FAMILIES {
         let help = rendered.lines().find_map(|line| {
             line.strip_prefix("# HELP ")?
@@ -138,6 +152,19 @@ fn a_declared_site_starts_from_zero() {
     ] {
         assert_eq!(value(&metrics, name), Some(0.0), "{name}");
     }
+}
+
+#[test]
+fn a_backend_is_in_one_state_and_is_forgotten_with_its_configuration() {
+    let metrics = with_a_backend();
+    let state = |state: &str| {
+        let labels = format!(r#"backend="10.0.0.10:21",site="ftpa",state="{state}""#);
+        value(&metrics, &format!("portcullis_backend_state{{{labels}}}"))
+    };
+    metrics.backend_status("ftpa", "10.0.0.10:21", BackendStatus::Ejected);
+    assert_eq!((state("up"), state("ejected")), (Some(0.0), Some(1.0)));
+    metrics.only_backends([("ftpa", "10.0.0.11:21")].into_iter());
+    assert_eq!((state("up"), state("ejected")), (None, None));
 }
 
 #[test]
