@@ -116,6 +116,10 @@ impl Pools {
                 .map(|it| (it.site.as_str(), it.label.as_str())),
         );
         for backend in self.backends() {
+            backend.state.clear_shown();
+        }
+        for backend in self.backends() {
+            backend.state.show_as(backend);
             backend.report(metrics);
         }
     }
@@ -301,15 +305,23 @@ impl Backend {
         }
     }
 
+    /// Shows its state, as the sites of the configuration in use have it: this may be one of an earlier one.
     fn report(&self, metrics: &Metrics) {
-        metrics.backend_status(&self.site, &self.label, self.status());
+        self.state
+            .for_each_shown(|backend| backend.show_status(metrics));
     }
 
     /// Only a limit makes the number of sessions a matter of its state.
     fn report_if_limited(&self, metrics: &Metrics) {
-        if self.settings.max_sessions.is_some() {
-            self.report(metrics);
-        }
+        self.state.for_each_shown(|backend| {
+            if backend.settings.max_sessions.is_some() {
+                backend.show_status(metrics);
+            }
+        });
+    }
+
+    fn show_status(&self, metrics: &Metrics) {
+        metrics.backend_status(&self.site, &self.label, self.status());
     }
 
     /// The ways in which it is not to be asked for data connections, as earlier sessions have found out.

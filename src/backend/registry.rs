@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::health::{Health, HealthChange};
+use super::pool::Backend;
 use crate::base::signal::Signal;
 use crate::base::{BackendId, SiteId};
 use crate::ftp::server::PortMethods;
@@ -46,6 +47,8 @@ pub(super) struct BackendState {
     avoided: Mutex<Option<Avoided>>,
     sessions: AtomicUsize,
     health: Mutex<Health>,
+    /// As the sites of the configuration in use have it: what is shown of its state depends on their settings.
+    shown_as: Mutex<Vec<Weak<Backend>>>,
     /// Notified when it is taken out.
     pub went_out: Signal,
     /// Notified when one of the sessions has ended, of this backend or of another.
@@ -158,6 +161,28 @@ impl BackendState {
     /// Resolves when a session has ended since this was called, here or at any other backend.
     pub fn freed(&self) -> impl Future<Output = ()> + '_ {
         self.freed.woken()
+    }
+
+    /// The sites of an earlier configuration have it no more.
+    pub fn clear_shown(&self) {
+        self.lock_shown().clear();
+    }
+
+    /// A site of the configuration in use has it.
+    pub fn show_as(&self, backend: &Arc<Backend>) {
+        self.lock_shown().push(Arc::downgrade(backend));
+    }
+
+    /// Calls this for each site of the configuration in use that has it, from whichever configuration the change comes.
+    pub fn for_each_shown(&self, show: impl FnMut(Arc<Backend>)) {
+        self.lock_shown()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(show);
+    }
+
+    fn lock_shown(&self) -> MutexGuard<'_, Vec<Weak<Backend>>> {
+        self.shown_as.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn health(&self) -> Health {

@@ -54,10 +54,11 @@ impl Pool {
     ) -> Result<BackendConnection, NoBackend> {
         let queue = budget.total.at_most(self.site.queue);
         let mut waiting = None;
+        let mut candidates = self.candidates(login, Instant::now().into_std());
         loop {
             let freed = pin!(self.freed());
             let tried = self
-                .try_each(login, resolver, budget, metrics, &on_failure)
+                .try_each(&mut candidates, resolver, budget, metrics, &on_failure)
                 .await;
             if tried.as_ref().err() != Some(&NoBackend::Full) {
                 return tried;
@@ -69,27 +70,27 @@ impl Pool {
         }
     }
 
+    /// Tries each of the candidates, and keeps those that are full.
     async fn try_each(
         &self,
-        login: LoginKey,
+        candidates: &mut Vec<Arc<Backend>>,
         resolver: &Arc<Resolver>,
         budget: DialBudget<'_>,
         metrics: &Arc<Metrics>,
         on_failure: impl Fn(&Backend, &DialError),
     ) -> Result<BackendConnection, NoBackend> {
-        let candidates = self.candidates(login, Instant::now().into_std());
         let mut untried = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
         let mut left_behind = None;
-        let mut none = NoBackend::Unavailable;
-        for backend in &candidates {
+        let mut full = Vec::new();
+        for backend in candidates.drain(..) {
             let began = Instant::now();
             let attempt = budget.attempt(untried);
             untried = untried.saturating_sub(1);
             let Some(slot) = backend.acquire(metrics) else {
-                none = NoBackend::Full;
+                full.push(backend);
                 continue;
             };
-            match dial::dial(backend, resolver, attempt).await {
+            match dial::dial(&backend, resolver, attempt).await {
                 Ok(mut connection) => {
                     metrics.backend_dialled(self.name(), began.elapsed());
                     backend.succeeded(metrics, Instant::now().into_std());
@@ -102,7 +103,7 @@ impl Pool {
                 }
                 Err(error) => {
                     metrics.backend_dial_failed(self.name(), error.stage());
-                    on_failure(backend, &error);
+                    on_failure(&backend, &error);
                     if blame(&error) == Blame::Backend
                         && backend.failed(&error, metrics, Instant::now().into_std())
                         && self.is_out()
@@ -112,11 +113,15 @@ impl Pool {
                             "every backend is out; logins try them all the same"
                         );
                     }
-                    left_behind = Some((Arc::clone(backend), error.stage().as_str()));
+                    left_behind = Some((backend, error.stage().as_str()));
                 }
             }
         }
-        Err(none)
+        *candidates = full;
+        Err(match candidates.is_empty() {
+            true => NoBackend::Unavailable,
+            false => NoBackend::Full,
+        })
     }
 }
 

@@ -30,7 +30,7 @@ use plan::Purpose;
 use server::{Kind, Running};
 
 /// Cells that run at the same time: more than there are processors, since most wait for their peers now and then.
-const WORKERS: usize = 4;
+const WORKERS: usize = 8;
 
 #[test]
 fn a_few_cells_are_as_declared() {
