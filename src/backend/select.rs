@@ -134,7 +134,10 @@ impl DialBudget<'_> {
             (None, 0 | 1) => self.total,
             (None, _) => {
                 let share = self.timeouts.backend_connect / untried;
-                self.total.at_most(share.max(SHORTEST_ATTEMPT))
+                let fair = self
+                    .total
+                    .share(usize::try_from(untried).unwrap_or(usize::MAX));
+                fair.at_most(share.max(SHORTEST_ATTEMPT))
             }
         };
         Self { total, ..self }
@@ -190,6 +193,15 @@ mod tests {
         assert!(all < Duration::from_secs(20), "{all:?}");
         assert_eq!(attempt(&timeouts, 1), timeouts.login, "as without others");
         assert_eq!(attempt(&timeouts, 20), SHORTEST_ATTEMPT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_backend_leaves_time_for_the_next_however_short_the_login_is() {
+        let timeouts = Timeouts {
+            login: Duration::from_secs(3),
+            ..Timeouts::default()
+        };
+        assert_eq!(attempt(&timeouts, 3), Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -83,9 +83,9 @@ fn round_robin_takes_one_after_the_other() {
         .set("balance", "round_robin");
     let pool = Pool::start(site);
     for count in 1..=2 {
-        for number in 0..3 {
+        for backend in &all {
             pool.login("alice").command("QUIT", 221);
-            assert_eq!(all[number].connections(), count);
+            assert_eq!(backend.connections(), count);
         }
     }
 }
