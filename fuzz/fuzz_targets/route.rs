@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use std::time::Duration;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use portcullis::base::SiteId;
