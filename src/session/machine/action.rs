@@ -11,8 +11,7 @@ use crate::ftp::answer::Answer;
 use crate::ftp::command::Command;
 use crate::ftp::reply::Reply;
 use crate::ftp::server::PortMethods;
-use crate::outcome::Direction;
-use crate::outcome::LoginResult;
+use crate::outcome::{Direction, LoginResult};
 use crate::route::Route;
 
 /// Something to do.
