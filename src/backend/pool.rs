@@ -10,6 +10,7 @@ use super::balance::{self, Candidate, LoginKey, Rotation};
 use super::dial::DialError;
 use super::health::HealthChange;
 use super::registry::{BackendState, Registry, SiteState};
+use crate::base::signal::Turns;
 use crate::base::{BackendId, ClientKey, SiteId};
 use crate::config::{self, BackendTls, Balance, Site, TlsMode};
 use crate::ftp::server::PortMethods;
@@ -120,7 +121,10 @@ impl Pools {
         }
         for backend in self.backends() {
             backend.state.show_as(backend);
+        }
+        for backend in self.backends() {
             backend.report(metrics);
+            backend.state.wake_waiting();
         }
     }
 
@@ -200,6 +204,11 @@ impl Pool {
         })
     }
 
+    /// The logins of the site that wait.
+    pub(super) fn queue(&self) -> &Turns {
+        &self.state.queue
+    }
+
     /// Resolves when a session has ended at any backend since this was called.
     pub(super) fn freed(&self) -> impl Future<Output = ()> + '_ {
         // All backends share one signal, and there is at least one.
@@ -236,7 +245,7 @@ impl Backend {
             identity: balance::hash([label.as_bytes()]),
             label,
             state: registry.backend(BackendId {
-                host: settings.host.clone(),
+                host: settings.canonical_host(),
                 port: settings.port,
             }),
             settings: settings.clone(),
@@ -257,7 +266,7 @@ impl Backend {
 
     /// Takes a slot for a session; `None` if it has as many as it may.
     pub(super) fn acquire(self: &Arc<Self>, metrics: &Arc<Metrics>) -> Option<BackendSlot> {
-        if !self.state.acquire(self.settings.max_sessions) {
+        if !self.state.acquire(self.limit()) {
             return None;
         }
         let slot = BackendSlot {
@@ -290,6 +299,19 @@ impl Backend {
         let (site, backend, stage) = (&self.site, &self.label, error.stage().as_str());
         tracing::warn!(site, backend, failures, stage, %error, "backend out");
         true
+    }
+
+    /// What the site may have of it, as the configuration in use says: a login that waits may be of an earlier one.
+    fn limit(&self) -> Option<usize> {
+        let mut limit = self.settings.max_sessions;
+        if limit.is_some() {
+            self.state.for_each_shown(|backend| {
+                if backend.site == self.site {
+                    limit = backend.settings.max_sessions;
+                }
+            });
+        }
+        limit
     }
 
     fn status(&self) -> BackendStatus {

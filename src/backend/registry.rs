@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::health::{Health, HealthChange};
 use super::pool::Backend;
-use crate::base::signal::Signal;
+use crate::base::signal::{Signal, Turns};
 use crate::base::{BackendId, SiteId};
 use crate::ftp::server::PortMethods;
 
@@ -39,6 +39,8 @@ struct RegistryState {
 pub(super) struct SiteState {
     pub id: SiteId,
     sessions: AtomicUsize,
+    /// Logins that wait for a backend, of every configuration.
+    pub queue: Turns,
 }
 
 /// What lives as long as the process of one backend.
@@ -73,6 +75,7 @@ impl Registry {
         let site = Arc::new(SiteState {
             id: SiteId(known.numbered),
             sessions: AtomicUsize::new(0),
+            queue: Turns::default(),
         });
         known.numbered += 1;
         known.sites.insert(name.to_owned(), Arc::clone(&site));
@@ -155,6 +158,11 @@ impl BackendState {
     /// Counts one session less.
     pub fn release(&self) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.freed.wake_all();
+    }
+
+    /// Has the logins that wait look again.
+    pub fn wake_waiting(&self) {
         self.freed.wake_all();
     }
 

@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout};
 use super::balance::LoginKey;
 use super::control::{BackendConnection, ReplyError};
 use super::dial::{self, DialBudget, DialError};
-use super::pool::{Backend, Pool};
+use super::pool::{Backend, BackendSlot, Pool};
+use crate::base::budget::Budget;
 use crate::ftp::reply::Class;
 use crate::net::resolve::Resolver;
 use crate::observe::metrics::Metrics;
@@ -53,42 +54,16 @@ impl Pool {
         on_failure: impl Fn(&Backend, &DialError),
     ) -> Result<BackendConnection, NoBackend> {
         let queue = budget.total.at_most(self.site.queue);
-        let mut waiting = None;
-        let mut candidates = self.candidates(login, Instant::now().into_std());
-        loop {
-            let freed = pin!(self.freed());
-            let tried = self
-                .try_each(&mut candidates, resolver, budget, metrics, &on_failure)
-                .await;
-            if tried.as_ref().err() != Some(&NoBackend::Full) {
-                return tried;
-            }
-            waiting.get_or_insert_with(|| metrics.waiting_for_backend(self.name()));
-            if timeout(queue.left(), freed).await.is_err() {
-                return Err(NoBackend::Full);
-            }
-        }
-    }
-
-    /// Tries each of the candidates, and keeps those that are full.
-    async fn try_each(
-        &self,
-        candidates: &mut Vec<Arc<Backend>>,
-        resolver: &Arc<Resolver>,
-        budget: DialBudget<'_>,
-        metrics: &Arc<Metrics>,
-        on_failure: impl Fn(&Backend, &DialError),
-    ) -> Result<BackendConnection, NoBackend> {
-        let mut untried = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
+        let mut untried = self.candidates(login, Instant::now().into_std());
+        let several = untried.len() > 1;
         let mut left_behind = None;
-        let mut full = Vec::new();
-        for backend in candidates.drain(..) {
+        while !untried.is_empty() {
+            let slot = self.slot(&mut untried, queue, metrics).await;
+            let (backend, slot) = slot.ok_or(NoBackend::Full)?;
             let began = Instant::now();
-            let attempt = budget.attempt(untried);
-            untried = untried.saturating_sub(1);
-            let Some(slot) = backend.acquire(metrics) else {
-                full.push(backend);
-                continue;
+            let attempt = match several {
+                true => budget.attempt(untried.len() + 1),
+                false => budget,
             };
             match dial::dial(&backend, resolver, attempt).await {
                 Ok(mut connection) => {
@@ -117,27 +92,64 @@ impl Pool {
                 }
             }
         }
-        *candidates = full;
-        Err(match candidates.is_empty() {
-            true => NoBackend::Unavailable,
-            false => NoBackend::Full,
-        })
+        Err(NoBackend::Unavailable)
+    }
+
+    /// Takes a slot at the first backend of these that has one, which is then not in the list any more; waits in the queue
+    /// while all of them are full. `None` if the time in the queue is over.
+    async fn slot(
+        &self,
+        untried: &mut Vec<Arc<Backend>>,
+        queue: Budget,
+        metrics: &Arc<Metrics>,
+    ) -> Option<(Arc<Backend>, BackendSlot)> {
+        // Only where no login waits, which would be overtaken.
+        if let Some(_turn) = self.queue().try_enter()
+            && let Some(taken) = take_slot(untried, metrics)
+        {
+            return Some(taken);
+        }
+        if queue.left().is_zero() {
+            return None;
+        }
+        let _counted = metrics.waiting_for_backend(self.name());
+        let waiting = async {
+            let _turn = self.queue().enter().await;
+            loop {
+                let freed = pin!(self.freed());
+                if let Some(taken) = take_slot(untried, metrics) {
+                    return taken;
+                }
+                freed.await;
+            }
+        };
+        timeout(queue.left(), waiting).await.ok()
     }
 }
 
+fn take_slot(
+    untried: &mut Vec<Arc<Backend>>,
+    metrics: &Arc<Metrics>,
+) -> Option<(Arc<Backend>, BackendSlot)> {
+    let mut backends = untried.iter().enumerate();
+    let (place, slot) =
+        backends.find_map(|(place, backend)| Some((place, backend.acquire(metrics)?)))?;
+    Some((untried.remove(place), slot))
+}
+
 impl DialBudget<'_> {
-    /// For one of so many backends that are left. One that accepts connections and then says nothing must not use up the
-    /// time of those after it, nor the patience of the client, which is some 20 seconds (FileZilla).
-    fn attempt(self, untried: u32) -> Self {
-        let total = match (self.timeouts.backend_attempt, untried) {
-            (Some(attempt), _) => self.total.at_most(attempt),
-            (None, 0 | 1) => self.total,
-            (None, _) => {
-                let share = self.timeouts.backend_connect / untried;
-                let fair = self
-                    .total
-                    .share(usize::try_from(untried).unwrap_or(usize::MAX));
-                fair.at_most(share.max(SHORTEST_ATTEMPT))
+    /// For one of so many backends that are left, where there are several. One that accepts connections and then says
+    /// nothing must not use up the time of those after it, and all of them together not the patience of the client, which
+    /// is some 20 seconds (FileZilla).
+    fn attempt(self, untried: usize) -> Self {
+        let total = match self.timeouts.backend_attempt {
+            Some(attempt) => self.total.at_most(attempt),
+            None => {
+                let divisor = u32::try_from(untried).unwrap_or(u32::MAX);
+                let share = self.timeouts.backend_connect / divisor.max(1);
+                self.total
+                    .share(untried)
+                    .at_most(share.max(SHORTEST_ATTEMPT))
             }
         };
         Self { total, ..self }
@@ -174,10 +186,9 @@ fn is_our_own(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::budget::Budget;
     use crate::config::Timeouts;
 
-    fn attempt(timeouts: &Timeouts, untried: u32) -> Duration {
+    fn attempt(timeouts: &Timeouts, untried: usize) -> Duration {
         let budget = DialBudget {
             timeouts,
             total: Budget::new(timeouts.login),
@@ -188,10 +199,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn three_dead_backends_do_not_outlast_a_clients_patience() {
         let timeouts = Timeouts::default();
-        let before_the_last = attempt(&timeouts, 3) + attempt(&timeouts, 2);
-        let all = before_the_last + timeouts.backend_connect;
+        let all = attempt(&timeouts, 3) + attempt(&timeouts, 2) + attempt(&timeouts, 1);
         assert!(all < Duration::from_secs(20), "{all:?}");
-        assert_eq!(attempt(&timeouts, 1), timeouts.login, "as without others");
         assert_eq!(attempt(&timeouts, 20), SHORTEST_ATTEMPT);
     }
 

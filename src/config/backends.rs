@@ -7,7 +7,10 @@ use super::error::{Fault, quoted};
 use super::listeners::covers;
 use super::location::{Location, PathStep, steps};
 use super::scalar::WaitValue;
-use super::{Backend, BackendTls, Balance, HostName, Listener, TlsMode, TlsVersion, Verify, file};
+use super::{
+    Backend, BackendTls, Balance, HostName, Listener, TlsMode, TlsVersion, Verify, canonical_host,
+    file,
+};
 
 /// The control port of FTP (RFC 959) and of FTP that starts with TLS (IANA's `ftps`).
 const FTP_PORT: u16 = 21;
@@ -64,7 +67,7 @@ pub(super) fn resolve(
         }
         if backends
             .iter()
-            .any(|other| other.host == host && other.port == port)
+            .any(|other| other.canonical_host() == canonical_host(&host) && other.port == port)
         {
             return Err(Fault::new(
                 location,

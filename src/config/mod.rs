@@ -34,7 +34,7 @@ pub use sites::NO_SITE;
 pub use template::{TemplateError, TemplatePart, UserTemplate};
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -337,9 +337,21 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// The host as it is compared: names without regard to case and to a trailing dot, addresses in canonical form.
+    pub fn canonical_host(&self) -> String {
+        canonical_host(&self.host)
+    }
+
     /// Whether new logins may go there.
     pub fn takes_logins(&self) -> bool {
         !self.drain && self.weight > 0
+    }
+}
+
+fn canonical_host(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => host.trim_end_matches('.').to_ascii_lowercase(),
     }
 }
 

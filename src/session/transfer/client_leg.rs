@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::client_arrival::refused;
@@ -66,9 +67,37 @@ impl AcceptedClient {
     }
 }
 
+/// Whether a connection is there that may be the client's, or else what the last one failed with: the command of an upload
+/// waits for that.
+#[derive(Debug)]
+pub(super) struct Presence(watch::Sender<Option<DataFailure>>);
+
+impl Presence {
+    /// One is there.
+    pub fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    /// Waits until one is there.
+    ///
+    /// # Errors
+    /// If none follows a stranger in time.
+    pub async fn wait(&self) -> Result<(), DataFailure> {
+        let mut failure = self.0.subscribe();
+        let Some(stranger) = *failure.borrow() else {
+            return Ok(());
+        };
+        match timeout(STRANGER_GRACE, failure.wait_for(Option::is_none)).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(stranger),
+        }
+    }
+}
+
 /// Opens the client's leg.
 pub(super) async fn open_client<E: LegEnd>(
     client: &mut ClientLeg,
+    presence: &Presence,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
@@ -86,11 +115,11 @@ pub(super) async fn open_client<E: LegEnd>(
                 accepted = client.task.join() => accepted.ok_or(DataFailure::Internal)??,
                 failure = client_refused => return Err(failure),
             };
-            authenticate(accepted, tls, context, orders).await
+            authenticate(accepted, presence, tls, context, orders).await
         }
         ClientLeg::Accepted(accepted) => {
             let accepted = accepted.take().ok_or(DataFailure::Internal)?;
-            authenticate(accepted, tls, context, orders).await
+            authenticate(accepted, presence, tls, context, orders).await
         }
         ClientLeg::Prepared(PreparedClient::Active { to, from }) => {
             let arrived = connect_to_client(*to, *from, context).await?;
@@ -188,6 +217,7 @@ pub(super) async fn accept_client(
 /// own is a stranger's, and the next one is accepted.
 async fn authenticate<E: LegEnd>(
     accepted: AcceptedClient,
+    presence: &Presence,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
@@ -221,6 +251,7 @@ async fn authenticate<E: LegEnd>(
             done => return done,
         };
         stranger = Some(failure);
+        presence.0.send_replace(stranger);
         lease.reopen();
         let timed_out = async {
             stranger_grace(orders).await;
@@ -232,6 +263,7 @@ async fn authenticate<E: LegEnd>(
             failure = after(&mut time_limit, stranger) => return Err(failure),
         };
         AcceptedClient { lease, progress } = next.map_err(|_| failure)?;
+        presence.0.send_replace(None);
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::backend_leg::open_backend;
-use super::client_leg::{ClientLeg, open_client};
+use super::client_leg::{ClientLeg, Presence, open_client};
 use super::fault::FaultStage;
 use super::leg::LegEnd;
 use super::orders::OrderReceiver;
@@ -114,6 +114,15 @@ impl Transfer {
         }
     }
 
+    /// Whether the client's connection is ambiguous by now.
+    async fn not_ambiguous(&self) -> Result<(), DataFailure> {
+        tokio::select! {
+            biased;
+            failure = self.ambiguous() => Err(failure),
+            () = std::future::ready(()) => Ok(()),
+        }
+    }
+
     /// Waits until the client's connection is certain to be this transfer's: all others at the port have been
     /// identified.
     async fn certain(&self) -> Result<(), DataFailure> {
@@ -178,8 +187,12 @@ impl Transfer {
         if self.client_tls.is_none() {
             self.succeed(client.check_clear_text()).await;
         }
-        let client = self.succeed(self.open_client(client));
+        let presence = Presence::new();
+        let client = self.succeed(self.open_client(client, &presence));
         let backend = async {
+            // A connection that has been reset by now, or that another one makes ambiguous, would cost the file.
+            self.succeed(presence.wait()).await;
+            self.succeed(self.not_ambiguous()).await;
             self.report_event(DataEvent::ClientConnected).await;
             self.orders.wait_for_order(Order::CommandSent).await;
             self.succeed(open_backend(backend, &self.context, &self.orders))
@@ -196,15 +209,20 @@ impl Transfer {
         client: &mut ClientLeg,
     ) -> OpenDownload {
         self.orders.wait_for_order(Order::CommandSent).await;
-        let client = self.succeed(self.open_client(client));
+        let presence = Presence::new();
+        let client = self.succeed(self.open_client(client, &presence));
         let backend = self.succeed(open_backend(backend, &self.context, &self.orders));
         let (client, backend) = tokio::join!(client, backend);
         OpenDownload { backend, client }
     }
 
-    async fn open_client<E: LegEnd>(&self, client: &mut ClientLeg) -> Result<E, DataFailure> {
+    async fn open_client<E: LegEnd>(
+        &self,
+        client: &mut ClientLeg,
+        presence: &Presence,
+    ) -> Result<E, DataFailure> {
         let tls = self.client_tls.as_ref();
-        open_client(client, tls, &self.context, &self.orders).await
+        open_client(client, presence, tls, &self.context, &self.orders).await
     }
 
     async fn upload(&self, upload: &mut OpenUpload) -> Result<(), DataFailure> {

@@ -178,6 +178,66 @@ fn a_login_waits_in_the_queue_for_a_place_that_becomes_free() {
 }
 
 #[test]
+fn a_login_tries_a_backend_that_fails_once_while_another_one_is_full() {
+    let [full] = backends::<1>();
+    let failing = Backend::start(Script::new().greeting(vec![reply("530 not now")]));
+    let site = Site::default("only", full.address())
+        .backend("max_sessions", "1")
+        .also(failing.address())
+        .set("queue", "500ms");
+    let pool = Pool::start(site);
+    let _held = pool.login("alice");
+    pool.client().command("USER bob", 421);
+    assert_eq!(failing.connections(), 1);
+}
+
+#[test]
+fn logins_leave_the_queue_in_the_order_in_which_they_came() {
+    let [backend] = backends::<1>();
+    let site = Site::default("only", backend.address())
+        .backend("max_sessions", "1")
+        .set("queue", "30s");
+    let pool = Pool::start(site);
+    let mut holds = pool.login("alice");
+    let queue = "portcullis_backend_queue{site=\"only\"}";
+    let mut waiting = Vec::new();
+    for number in 1..=5 {
+        let mut client = pool.client();
+        client.send(&format!("USER user{number}"));
+        let all_wait = |value| value == f64::from(number);
+        pool.proxy.wait_for_metric(queue, all_wait);
+        waiting.push(client);
+    }
+    for mut next in waiting {
+        holds.command("QUIT", 221);
+        next.expect(331);
+        holds = next;
+    }
+    let users: Vec<String> = backend.commands();
+    let users = users.iter().filter(|line| line.starts_with("USER user"));
+    let expected: Vec<String> = (1..=5).map(|number| format!("USER user{number}")).collect();
+    assert_eq!(users.cloned().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_reload_that_allows_more_sessions_lets_those_in_that_wait() {
+    let [backend] = backends::<1>();
+    let site = Site::default("only", backend.address())
+        .backend("max_sessions", "1")
+        .set("queue", "30s");
+    let pool = Pool::start(site);
+    let _held = pool.login("alice");
+    let mut waits = pool.client();
+    waits.send("USER bob");
+    let queue = "portcullis_backend_queue{site=\"only\"}";
+    pool.proxy.wait_for_metric(queue, |value| value == 1.0);
+    let yaml = pool.proxy.config().to_yaml();
+    pool.proxy
+        .reload(&yaml.replace("max_sessions: 1", "max_sessions: 2"));
+    waits.expect(331);
+}
+
+#[test]
 fn nobody_new_comes_to_a_drained_backend_and_its_sessions_stay() {
     let all = backends::<2>();
     let site = Site::default("only", all[0].address())

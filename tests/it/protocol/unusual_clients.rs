@@ -256,6 +256,53 @@ fn a_hello_that_has_come_is_answered_before_the_command_of_an_upload_goes_out() 
 }
 
 #[test]
+fn a_connection_that_is_reset_before_the_command_costs_no_file_where_proof_is_demanded() {
+    for version in [&TLS12, &TLS13] {
+        let stage = Stage::with(Script::new(), |config| {
+            config.tls("session_reuse", "require")
+        });
+        let tls = stage.front.tls_of(version);
+        let mut control = Raw::connect_auth_tls(stage.proxy.explicit(), &tls);
+        control.login("alice", "secret");
+        control.protect_data();
+        let mut data = open_data(control.epsv());
+        let mut hello = Vec::new();
+        let mut connection = tls.connection();
+        connection.write_tls(&mut hello).expect("a Vec takes it");
+        data.send_below_tls(&hello).expect("it is connected");
+        data.reset();
+        control.send("STOR precious");
+        control.expect(522);
+        let commands = stage.backend.commands();
+        assert!(
+            !commands.contains(&"STOR precious".to_owned()),
+            "{commands:?}"
+        );
+    }
+}
+
+#[test]
+fn a_stray_connection_before_the_command_costs_no_file() {
+    let stage = Stage::new(Script::new());
+    let tls = stage.front.tls_of(&TLS13).without_resumption();
+    let mut control = Raw::connect_auth_tls(stage.proxy.explicit(), &tls);
+    control.login("alice", "secret");
+    control.protect_data();
+    let port = control.epsv();
+    let mut data = open_data(port);
+    protect(&mut data, &tls).expect("a handshake before the command");
+    let (_, end) = open_data(port).read_to_end();
+    assert_eq!(end, End::Reset, "it is another one's");
+    control.send("STOR precious");
+    control.expect(426);
+    let commands = stage.backend.commands();
+    assert!(
+        !commands.contains(&"STOR precious".to_owned()),
+        "{commands:?}"
+    );
+}
+
+#[test]
 fn a_handshake_before_the_command_that_proves_nothing_is_told_where_proof_is_demanded() {
     let script = Script::new().file("file", "content");
     let stage = Stage::with(script, |config| config.tls("session_reuse", "require"));
