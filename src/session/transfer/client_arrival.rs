@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::client_leg::{ClientLeg, STRANGER_GRACE, connect_to_client};
@@ -17,6 +18,9 @@ use crate::net::deadline::elapsed;
 use crate::passive::DataConnection;
 use crate::session::machine::DataFailure;
 use crate::tls::client_hello::{self, ClientHello};
+
+/// The accept, the read, the assignment to the lease, and one to spare.
+const TURNS_UNTIL_READ: usize = 4;
 
 /// Bytes that hold nearly every ClientHello.
 const USUAL_HELLO: usize = 4096;
@@ -48,6 +52,7 @@ impl ClientLeg {
             }
             Self::Prepared(PreparedClient::Passive(client)) => {
                 client.decided(context).await?;
+                client.let_it_be_read().await;
                 if *client.arrival.borrow() == ClientArrival::Connected {
                     let accepted = client.task.join().await.ok_or(DataFailure::Internal)??;
                     *self = Self::Accepted(Some(accepted));
@@ -87,6 +92,18 @@ impl ClientLeg {
 }
 
 impl PassiveClient {
+    /// A connection that can be no other lease's counts before it has been read. What it has sent may have arrived together
+    /// with the command, so that the tasks that read it run first.
+    async fn let_it_be_read(&self) {
+        for _ in 0..TURNS_UNTIL_READ {
+            if *self.arrival.borrow() != ClientArrival::Pending {
+                return;
+            }
+            // The runtime polls its reactor before it comes back.
+            yield_now().await;
+        }
+    }
+
     /// Waits until the client has connected, or a connection is there that may be its own.
     async fn decided(&mut self, context: &TransferContext) -> Result<(), DataFailure> {
         let mut arrivals = self.arrival.clone();

@@ -173,6 +173,9 @@ fn a_client_in_clear_text_on_a_private_data_connection_moves_no_byte() {
         let mut data = open_data(session.control.epsv());
         data.write_all(b"hello, this is no ClientHello\r\n")
             .expect("it is connected");
+        // Then it has been read.
+        let leases = "portcullis_passive_ports_in_use";
+        house.proxy.wait_for_metric(leases, |leases| leases == 0.0);
         session.control.send(command);
         let answer = final_reply(&mut session.control);
         assert!(codes.contains(&answer.code), "{}", answer.text);

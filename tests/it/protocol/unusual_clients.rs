@@ -232,6 +232,12 @@ fn a_handshake_may_come_before_the_transfer_command() {
     }
 }
 
+/// Until the only data connection has been read, and assigned to its lease.
+fn wait_until_it_is_read(stage: &Stage) {
+    let leases = "portcullis_passive_ports_in_use";
+    stage.proxy.wait_for_metric(leases, |leases| leases == 0.0);
+}
+
 #[test]
 fn a_hello_that_has_come_is_answered_before_the_command_of_an_upload_goes_out() {
     // basic-ftp on Node.js ends an empty file without close_notify if its 150 comes in the middle of its handshake.
@@ -247,6 +253,7 @@ fn a_hello_that_has_come_is_answered_before_the_command_of_an_upload_goes_out() 
         connection.write_tls(&mut hello).expect("a Vec takes it");
         let mut socket = data.socket();
         socket.write_all(&hello).expect("it is connected");
+        wait_until_it_is_read(&stage);
         control.send("STOR new");
         stage.backend.wait_for_command("STOR new");
         socket.set_nonblocking(true).expect("it is open");
@@ -270,6 +277,7 @@ fn a_connection_that_is_reset_before_the_command_costs_no_file_where_proof_is_de
         let mut connection = tls.connection();
         connection.write_tls(&mut hello).expect("a Vec takes it");
         data.send_below_tls(&hello).expect("it is connected");
+        wait_until_it_is_read(&stage);
         data.reset();
         control.send("STOR precious");
         control.expect(522);
