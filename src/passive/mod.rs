@@ -99,6 +99,11 @@ pub enum LeaseEvent {
 pub struct Undecided(watch::Receiver<UndecidedConnections>);
 
 impl Undecided {
+    /// Whether there is one now.
+    pub fn is_any(&self) -> bool {
+        self.0.borrow().all > 0
+    }
+
     /// Waits until there is one.
     pub async fn any(&mut self) {
         self.wait_for(|undecided| undecided.all > 0).await;

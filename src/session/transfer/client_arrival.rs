@@ -52,7 +52,9 @@ impl ClientLeg {
             }
             Self::Prepared(PreparedClient::Passive(client)) => {
                 client.decided(context).await?;
-                client.let_it_be_read().await;
+                while client.is_read_meanwhile().await {
+                    client.decided(context).await?;
+                }
                 if *client.arrival.borrow() == ClientArrival::Connected {
                     let accepted = client.task.join().await.ok_or(DataFailure::Internal)??;
                     *self = Self::Accepted(Some(accepted));
@@ -94,14 +96,19 @@ impl ClientLeg {
 impl PassiveClient {
     /// A connection that can be no other lease's counts before it has been read. What it has sent may have arrived together
     /// with the command, so that the tasks that read it run first.
-    async fn let_it_be_read(&self) {
+    /// Returns whether that has decided about it, and the lease's task has yet to say so.
+    async fn is_read_meanwhile(&self) -> bool {
         for _ in 0..TURNS_UNTIL_READ {
             if *self.arrival.borrow() != ClientArrival::Pending {
-                return;
+                return false;
             }
             // The runtime polls its reactor before it comes back.
             yield_now().await;
         }
+        self.undecided
+            .as_ref()
+            .is_some_and(|undecided| !undecided.is_any())
+            && *self.arrival.borrow() == ClientArrival::Pending
     }
 
     /// Waits until the client has connected, or a connection is there that may be its own.
