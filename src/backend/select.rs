@@ -103,14 +103,14 @@ impl Pool {
         queue: Budget,
         metrics: &Arc<Metrics>,
     ) -> Option<(Arc<Backend>, BackendSlot)> {
+        if queue.left().is_zero() {
+            return take_slot(untried, metrics);
+        }
         // Only where no login waits, which would be overtaken.
         if let Some(_turn) = self.queue().try_enter()
             && let Some(taken) = take_slot(untried, metrics)
         {
             return Some(taken);
-        }
-        if queue.left().is_zero() {
-            return None;
         }
         let _counted = metrics.waiting_for_backend(self.name());
         let waiting = async {

@@ -328,3 +328,20 @@ fn where_every_backend_is_out_logins_try_them_all_the_same() {
     pool.proxy
         .wait_for_log(|line| line.message().starts_with("every backend is out"));
 }
+
+#[test]
+fn logins_that_come_at_once_are_not_in_each_others_way() {
+    let [backend] = backends::<1>();
+    let pool = Pool::start(Site::default("only", backend.address()));
+    std::thread::scope(|scope| {
+        for number in 0..16 {
+            let pool = &pool;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let user = format!("user{number}");
+                    pool.login(&user).command("QUIT", 221);
+                }
+            });
+        }
+    });
+}
