@@ -27,15 +27,6 @@ pub struct Candidate {
     pub identity: u64,
 }
 
-/// What distinguishes one login from another.
-#[derive(Debug, Clone, Copy)]
-pub struct LoginKey {
-    /// A hash of the user, see [`hash`].
-    pub user: u64,
-    /// A hash of the client.
-    pub client: u64,
-}
-
 /// Whose turn it is: how far each backend is behind its share of the logins (the smooth weighted round robin of nginx).
 #[derive(Debug, Default)]
 pub struct Rotation(Vec<i64>);
@@ -64,11 +55,12 @@ impl Rotation {
     }
 }
 
-/// The candidates' places in the list, in the order in which they are to be tried.
+/// The candidates' places in the list, in the order in which they are to be tried. `key` is a [`hash`] of what `balance`
+/// looks at of the login, its user or its client.
 pub fn order(
     balance: Balance,
     candidates: &[Candidate],
-    login: LoginKey,
+    key: u64,
     rotation: &Mutex<Rotation>,
 ) -> Vec<usize> {
     let mut order: Vec<usize> = (0..candidates.len()).collect();
@@ -83,8 +75,7 @@ pub fn order(
             order.rotate_left(next(rotation, candidates));
             order.sort_by(|one, other| by_load(&candidates[*one], &candidates[*other]));
         }
-        Balance::ByUser => rendezvous(&mut order, candidates, login.user),
-        Balance::ByClient => rendezvous(&mut order, candidates, login.client),
+        Balance::ByUser | Balance::ByClient => rendezvous(&mut order, candidates, key),
     }
     // Stable: within a group the order from above holds. The one that has been out for longest is tried first.
     order.sort_by_key(|place| {
@@ -161,11 +152,8 @@ mod tests {
             .collect()
     }
 
-    fn user(number: u32) -> LoginKey {
-        LoginKey {
-            user: hash([&b"site"[..], format!("user{number}").as_bytes()]),
-            client: 0,
-        }
+    fn user(number: u32) -> u64 {
+        hash([&b"site"[..], format!("user{number}").as_bytes()])
     }
 
     fn ordered(balance: Balance, pool: &[Candidate]) -> Vec<usize> {

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::balance::{self, Candidate, LoginKey, Rotation};
+use super::balance::{self, Candidate, Rotation};
 use super::dial::DialError;
 use super::health::HealthChange;
 use super::registry::{BackendState, Registry, SiteState};
-use crate::base::signal::Turns;
+use crate::base::turns::Turns;
 use crate::base::{BackendId, ClientKey, SiteId};
 use crate::config::{self, BackendTls, Balance, Site, TlsMode};
 use crate::ftp::server::PortMethods;
@@ -124,7 +124,10 @@ impl Pools {
         }
         for backend in self.backends() {
             backend.report(metrics);
-            backend.state.wake_waiting();
+        }
+        // One signal for all of them.
+        if let Some(any) = self.backends().next() {
+            any.state.wake_waiting();
         }
     }
 
@@ -166,30 +169,25 @@ impl Pool {
         &self.site.name
     }
 
-    /// What `balance` looks at of a login.
-    pub fn login_key(&self, user: &[u8], client: IpAddr) -> LoginKey {
+    /// A hash of what `balance` looks at of a login; 0 where it looks at nothing.
+    pub fn login_key(&self, user: &[u8], client: IpAddr) -> u64 {
         let of = |key: &[u8]| balance::hash([self.site.name.as_bytes(), key]);
-        LoginKey {
-            user: match self.site.balance {
-                // As servers on Windows do, for which `Alice` and `alice` are one user.
-                Balance::ByUser => of(&user.to_ascii_lowercase()),
-                _ => 0,
-            },
-            client: match self.site.balance {
-                Balance::ByClient => of(ClientKey::of(client).to_string().as_bytes()),
-                _ => 0,
-            },
+        match self.site.balance {
+            // As servers on Windows do, for which `Alice` and `alice` are one user.
+            Balance::ByUser => of(&user.to_ascii_lowercase()),
+            Balance::ByClient => of(ClientKey::of(client).to_string().as_bytes()),
+            Balance::First | Balance::RoundRobin | Balance::LeastSessions => 0,
         }
     }
 
     /// The backends that may serve a new login, in the order in which they are to be tried.
-    pub(super) fn candidates(&self, login: LoginKey, now: Instant) -> Vec<Arc<Backend>> {
+    pub(super) fn candidates(&self, login_key: u64, now: Instant) -> Vec<Arc<Backend>> {
         let open = self.backends.iter().enumerate();
         let open = open.filter(|(_, backend)| backend.settings.takes_logins());
         let candidates: Vec<Candidate> = open
             .map(|(index, backend)| backend.candidate(index, now))
             .collect();
-        let order = balance::order(self.site.balance, &candidates, login, &self.rotation);
+        let order = balance::order(self.site.balance, &candidates, login_key, &self.rotation);
         order
             .into_iter()
             .map(|place| Arc::clone(&self.backends[candidates[place].index]))

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::health::{Health, HealthChange};
 use super::pool::Backend;
-use crate::base::signal::{Signal, Turns};
+use crate::base::signal::Signal;
+use crate::base::turns::Turns;
 use crate::base::{BackendId, SiteId};
 use crate::ftp::server::PortMethods;
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::balance::LoginKey;
 use super::control::{BackendConnection, ReplyError};
 use super::dial::{self, DialBudget, DialError};
 use super::pool::{Backend, BackendSlot, Pool};
@@ -47,14 +46,14 @@ impl Pool {
     /// If there is none, be it that a place was waited for in vain.
     pub async fn connect(
         &self,
-        login: LoginKey,
+        login_key: u64,
         resolver: &Arc<Resolver>,
         budget: DialBudget<'_>,
         metrics: &Arc<Metrics>,
         on_failure: impl Fn(&Backend, &DialError),
     ) -> Result<BackendConnection, NoBackend> {
         let queue = budget.total.at_most(self.site.queue);
-        let mut untried = self.candidates(login, Instant::now().into_std());
+        let mut untried = self.candidates(login_key, Instant::now().into_std());
         let several = untried.len() > 1;
         let mut left_behind = None;
         while !untried.is_empty() {

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod signal;
 pub mod task;
 pub mod text;
+pub mod turns;
 
 pub use client_key::ClientKey;
 pub use ids::{BackendId, SessionId, SiteId};

@@ -194,9 +194,9 @@ impl Session {
             });
         };
         let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
-        let login = pool.login_key(&route.user, self.info.client.ip());
+        let login_key = pool.login_key(&route.user, self.info.client.ip());
         let dialled = tokio::select! {
-            dialled = pool.connect(login, resolver, budget, metrics, on_failure) => dialled,
+            dialled = pool.connect(login_key, resolver, budget, metrics, on_failure) => dialled,
             event = interrupted(&mut self.client, &mut self.registration) => return self.pending_events.push_back(event),
         };
         let dialled = match dialled {

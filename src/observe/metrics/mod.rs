@@ -213,7 +213,7 @@ impl Metrics {
         let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         for (site, backend) in known.difference(&current) {
             let labels = [site.as_str(), backend.as_str()];
-            // It is there, or somebody else has removed it.
+            // Series that are not there need no removal.
             let _ = self.table.backend_sessions.remove_label_values(&labels);
             let _ = self.table.backend_ejections.remove_label_values(&labels);
             for state in BackendStatus::ALL {

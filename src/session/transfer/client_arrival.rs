@@ -94,9 +94,9 @@ impl ClientLeg {
 }
 
 impl PassiveClient {
-    /// A connection that can be no other lease's counts before it has been read. What it has sent may have arrived together
-    /// with the command, so that the tasks that read it run first.
-    /// Returns whether that has decided about it, and the lease's task has yet to say so.
+    /// Lets the tasks run that read a connection: one that can be no other lease's counts before it has been read, and what it
+    /// has sent may have arrived together with the command. Returns whether that has decided about the connection, and the
+    /// lease's task has yet to say so.
     async fn is_read_meanwhile(&self) -> bool {
         for _ in 0..TURNS_UNTIL_READ {
             if *self.arrival.borrow() != ClientArrival::Pending {
