@@ -170,6 +170,8 @@ label! {
         Certificate = "certificate",
         /// PBSZ and PROT.
         Protection = "protection",
+        /// The reply to USER, or to a setting before it, while another backend could take over.
+        User = "user",
     }
 }
 

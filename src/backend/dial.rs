@@ -62,6 +62,9 @@ pub enum DialError {
         #[source]
         reason: ReplyError,
     },
+    /// It became ready for USER, and didn't answer it.
+    #[error("USER was not answered: {0}")]
+    User(#[source] ReplyError),
 }
 
 impl DialError {
@@ -75,6 +78,7 @@ impl DialError {
             Self::Handshake(fault) if fault.is_certificate() => DialStage::Certificate,
             Self::Handshake(_) | Self::HandshakeTimeout(_) => DialStage::Handshake,
             Self::Protection { .. } => DialStage::Protection,
+            Self::User(_) => DialStage::User,
         }
     }
 }

@@ -18,4 +18,4 @@ mod select;
 pub use control::{BackendConnection, ReplyError};
 pub use pool::{Backend, BackendError, BackendSlot, Pool, Pools, SiteSlot};
 pub use registry::Registry;
-pub use select::NoBackend;
+pub use select::{NoBackend, Selected, Selection};

@@ -1,4 +1,7 @@
 //! Connecting a login to one of its site's backends: which are tried, for how long each, and what a failure says of it.
+//!
+//! A [`Selection`] lives until the client has been sent a reply to USER. Until then the next backend may take over without
+//! the client noticing; after that never, since the password is for the one that asked for it.
 
 use std::io;
 use std::pin::pin;
@@ -11,9 +14,12 @@ use super::control::{BackendConnection, ReplyError};
 use super::dial::{self, DialBudget, DialError};
 use super::pool::{Backend, BackendSlot, Pool};
 use crate::base::budget::Budget;
+use crate::config::Timeouts;
 use crate::ftp::reply::Class;
+use crate::ftp::server::NoUserReply;
 use crate::net::resolve::Resolver;
 use crate::observe::metrics::Metrics;
+use crate::outcome::DialStage;
 
 /// The least that an attempt may take where other backends are left.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
@@ -32,68 +38,159 @@ pub enum NoBackend {
 enum Blame {
     /// It doesn't work.
     Backend,
-    /// It has enough to do: a greeting of 421 or another 4yz.
+    /// It has enough to do: a greeting of 421 or another 4yz, or 421 to USER.
     Busy,
     /// Nothing: this machine has no descriptor or port left, or the name server doesn't answer.
     Ourselves,
 }
 
-impl Pool {
-    /// Connects to the first backend that becomes ready for USER, in the order that `balance` has for this login; reports
-    /// each failure before that.
+/// The backends among which a login's is chosen, until the client has been sent a reply to USER.
+#[derive(Debug)]
+pub struct Selection {
+    pool: Arc<Pool>,
+    /// In the order in which they are to be tried.
+    untried: Vec<Arc<Backend>>,
+    /// How many there were.
+    candidates: usize,
+    /// The whole login's time.
+    total: Budget,
+    /// The time in the queue, of all attempts together.
+    queue: Budget,
+    /// The one whose turn it is, and the time that its attempt may take.
+    current: Option<(Arc<Backend>, Duration)>,
+    /// The last one that failed, and where.
+    left_behind: Option<(Arc<Backend>, DialStage)>,
+}
+
+/// A connection that is ready for USER.
+#[derive(Debug)]
+pub struct Selected {
+    /// The connection.
+    pub connection: BackendConnection,
+    /// How long its reply to USER may take before the next backend's turn; `None` if there is no other.
+    pub next_after: Option<Duration>,
+}
+
+impl Selection {
+    /// Among the backends of a pool, in the order that its `balance` has for this login, which ends at `total`.
+    pub fn new(pool: Arc<Pool>, login_key: u64, total: Budget) -> Self {
+        let untried = pool.candidates(login_key, Instant::now().into_std());
+        Self {
+            queue: total.at_most(pool.site.queue),
+            candidates: untried.len(),
+            untried,
+            total,
+            current: None,
+            left_behind: None,
+            pool,
+        }
+    }
+
+    /// Whose they are.
+    pub fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.pool)
+    }
+
+    /// Connects to the next backend that becomes ready for USER; reports each failure before that.
     ///
     /// # Errors
     /// If there is none, be it that a place was waited for in vain.
-    pub async fn connect(
-        &self,
-        login_key: u64,
+    pub async fn next(
+        &mut self,
         resolver: &Arc<Resolver>,
-        budget: DialBudget<'_>,
+        timeouts: &Timeouts,
         metrics: &Arc<Metrics>,
         on_failure: impl Fn(&Backend, &DialError),
-    ) -> Result<BackendConnection, NoBackend> {
-        let queue = budget.total.at_most(self.site.queue);
-        let mut untried = self.candidates(login_key, Instant::now().into_std());
-        let several = untried.len() > 1;
-        let mut left_behind = None;
-        while !untried.is_empty() {
-            let slot = self.slot(&mut untried, queue, metrics).await;
+    ) -> Result<Selected, NoBackend> {
+        while !self.untried.is_empty() {
+            let pool = Arc::clone(&self.pool);
+            let slot = pool.slot(&mut self.untried, self.queue, metrics).await;
             let (backend, slot) = slot.ok_or(NoBackend::Full)?;
             let began = Instant::now();
-            let attempt = match several {
-                true => budget.attempt(untried.len() + 1),
-                false => budget,
+            let budget = DialBudget {
+                timeouts,
+                total: self.total,
             };
+            let attempt = match self.candidates {
+                1 => budget,
+                _ => budget.attempt(self.untried.len() + 1),
+            };
+            self.current = Some((Arc::clone(&backend), attempt.total.left()));
             match dial::dial(&backend, resolver, attempt).await {
                 Ok(mut connection) => {
-                    metrics.backend_dialled(self.name(), began.elapsed());
-                    backend.succeeded(metrics, Instant::now().into_std());
-                    if let Some((from, stage)) = left_behind {
-                        metrics.backend_failover(self.name());
-                        tracing::info!(site = self.name(), %from, to = %backend, stage, "failover");
-                    }
+                    metrics.backend_dialled(pool.name(), began.elapsed());
                     connection.hold(slot);
-                    return Ok(connection);
+                    let has_next = !self.untried.is_empty();
+                    return Ok(Selected {
+                        connection,
+                        next_after: has_next.then(|| attempt.total.left()),
+                    });
                 }
-                Err(error) => {
-                    metrics.backend_dial_failed(self.name(), error.stage());
-                    on_failure(&backend, &error);
-                    if blame(&error) == Blame::Backend
-                        && backend.failed(&error, metrics, Instant::now().into_std())
-                        && self.is_out()
-                    {
-                        tracing::warn!(
-                            site = self.name(),
-                            "every backend is out; logins try them all the same"
-                        );
-                    }
-                    left_behind = Some((backend, error.stage().as_str()));
-                }
+                Err(error) => self.failed(&error, metrics, &on_failure),
             }
         }
         Err(NoBackend::Unavailable)
     }
 
+    /// The backend whose turn it was has failed after it was ready for USER.
+    pub fn abandon(
+        &mut self,
+        why: NoUserReply,
+        metrics: &Metrics,
+        on_failure: impl Fn(&Backend, &DialError),
+    ) {
+        let Some((_, time)) = &self.current else {
+            return;
+        };
+        let error = match why {
+            NoUserReply::Busy(reply) => ReplyError::Rejected(reply),
+            NoUserReply::Silent => ReplyError::TimedOut(*time),
+            NoUserReply::Lost => {
+                return self.failed(&DialError::User(ReplyError::Closed), metrics, |_, _| {});
+            }
+        };
+        self.failed(&DialError::User(error), metrics, on_failure);
+    }
+
+    /// The client is sent the backend's reply to USER: the login stays with it.
+    pub fn settle(self, metrics: &Metrics) {
+        let Some((backend, _)) = self.current else {
+            return;
+        };
+        backend.succeeded(metrics, Instant::now().into_std());
+        if let Some((from, stage)) = self.left_behind {
+            let site = self.pool.name();
+            metrics.backend_failover(site);
+            tracing::info!(site, %from, to = %backend, stage = stage.as_str(), "failover");
+        }
+    }
+
+    fn failed(
+        &mut self,
+        error: &DialError,
+        metrics: &Metrics,
+        on_failure: impl Fn(&Backend, &DialError),
+    ) {
+        let Some((backend, _)) = self.current.take() else {
+            return;
+        };
+        let pool = &self.pool;
+        metrics.backend_dial_failed(pool.name(), error.stage());
+        on_failure(&backend, error);
+        if blame(error) == Blame::Backend
+            && backend.failed(error, metrics, Instant::now().into_std())
+            && pool.is_out()
+        {
+            tracing::warn!(
+                site = pool.name(),
+                "every backend is out; logins try them all the same"
+            );
+        }
+        self.left_behind = Some((backend, error.stage()));
+    }
+}
+
+impl Pool {
     /// Takes a slot at the first backend of these that has one, which is then not in the list any more; waits in the queue
     /// while all of them are full. `None` if the time in the queue is over.
     async fn slot(
@@ -160,6 +257,7 @@ fn blame(error: &DialError) -> Blame {
         DialError::Dns(_) => Blame::Ourselves,
         DialError::Connect(error) if is_our_own(error) => Blame::Ourselves,
         DialError::Greeting(ReplyError::Rejected(reply))
+        | DialError::User(ReplyError::Rejected(reply))
             if reply.class() == Class::TransientFailure =>
         {
             Blame::Busy
@@ -185,7 +283,6 @@ fn is_our_own(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Timeouts;
 
     fn attempt(timeouts: &Timeouts, untried: usize) -> Duration {
         let budget = DialBudget {

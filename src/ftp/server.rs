@@ -1,5 +1,7 @@
-//! What is learned about an FTP server during sessions: which methods to ask it for data connections fail, and when it
-//! accepts PBSZ and PROT.
+//! What is learned about an FTP server during sessions: which methods to ask it for data connections fail, when it accepts
+//! PBSZ and PROT, and how it fails to answer USER.
+
+use super::reply::Reply;
 
 /// A method to ask a backend for a data connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,17 @@ impl PortMethods {
             PortMethod::Active => 4,
         }
     }
+}
+
+/// How a server that had been ready for USER failed before it had answered it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoUserReply {
+    /// It said 421.
+    Busy(Reply),
+    /// It said nothing in time.
+    Silent,
+    /// Its control connection ended, or is out of step, which has been reported.
+    Lost,
 }
 
 /// Whether a backend has been sent the commands for private data connections.

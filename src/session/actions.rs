@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::journal::{Entry, LoginRecord};
+use super::journal::{Entry, Journal, LoginRecord};
 use super::machine::{Action, Dialled, Ending, Event, Outcome, ProtocolError, Record, Stage};
 use super::registry::Registration;
 use super::transfer::Order;
 use super::{PreviousDial, Session};
-use crate::backend::dial::{DialBudget, DialError};
-use crate::backend::{Backend, NoBackend, Pool, ReplyError, SiteSlot};
+use crate::backend::dial::DialError;
+use crate::backend::{Backend, NoBackend, Pool, ReplyError, Selected, Selection, SiteSlot};
 use crate::base::budget::Budget;
 use crate::ftp::command::{Command, Verb};
-use crate::ftp::server::PortMethods;
+use crate::ftp::server::{NoUserReply, PortMethods};
 use crate::net::control::ControlConnection;
 use crate::net::options;
 use crate::outcome::LoginResult;
@@ -42,6 +42,8 @@ impl Session {
                         self.pending_events.push_back(refused);
                     }
                 }
+                Action::DialNext(why) => self.dial_next(why).await,
+                Action::KeepBackend => self.keep_backend(),
                 Action::Authenticate(command) => match self.begin_attempt(&command).await {
                     Ok(()) => self.send(&[command.line(), b"\r\n"].concat()).await,
                     Err(refused) => self.pending_events.push_back(refused),
@@ -114,7 +116,7 @@ impl Session {
         self.previous_dial = PreviousDial::Some(None);
         let pool = Arc::clone(self.snapshot.runtime.pools.of(route.site_id));
         self.site_slot = Some(self.admitted(&pool)?);
-        self.dial(&pool, route).await;
+        self.dial(pool, route).await;
         Ok(())
     }
 
@@ -181,45 +183,73 @@ impl Session {
     }
 
     /// Dials the site's backends, unless the client disconnects or the session is to end meanwhile.
-    async fn dial(&mut self, pool: &Pool, route: &Route) {
-        let budget = DialBudget {
-            timeouts: &self.snapshot.runtime.settings.timeouts,
-            total: Budget::until(self.login_deadline()),
-        };
-        let on_failure = |backend: &Backend, error: &DialError| {
-            self.journal.write(&Entry::BackendUnavailable {
-                site: pool.name(),
-                backend,
-                error,
-            });
-        };
-        let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
+    async fn dial(&mut self, pool: Arc<Pool>, route: &Route) {
         let login_key = pool.login_key(&route.user, self.info.client.ip());
-        let dialled = tokio::select! {
-            dialled = pool.connect(login_key, resolver, budget, metrics, on_failure) => dialled,
+        let total = Budget::until(self.login_deadline());
+        self.selection = Some(Selection::new(pool, login_key, total));
+        self.dial_selected().await;
+    }
+
+    /// The same with the backends that are left, after one that was ready for USER has failed.
+    async fn dial_next(&mut self, why: NoUserReply) {
+        if let Some(backend) = self.backend.take() {
+            // A goodbye for which the login doesn't wait.
+            tokio::spawn(backend.close());
+        }
+        if let Some(selection) = &mut self.selection {
+            let pool = selection.pool();
+            let on_failure = report_unavailable(&self.journal, &pool);
+            selection.abandon(why, &self.shared.metrics, on_failure);
+        }
+        self.dial_selected().await;
+    }
+
+    async fn dial_selected(&mut self) {
+        let Some(selection) = &mut self.selection else {
+            return self.pending_events.push_back(Event::Dialled(None));
+        };
+        let pool = selection.pool();
+        let on_failure = report_unavailable(&self.journal, &pool);
+        let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
+        let timeouts = &self.snapshot.runtime.settings.timeouts;
+        let selected = tokio::select! {
+            selected = selection.next(resolver, timeouts, metrics, on_failure) => selected,
             event = interrupted(&mut self.client, &mut self.registration) => return self.pending_events.push_back(event),
         };
-        let dialled = match dialled {
-            Ok(connection) => Some(connection),
-            Err(NoBackend::Unavailable) => None,
+        let event = match selected {
+            Ok(selected) => Event::Dialled(Some(self.dialled(selected))),
+            Err(NoBackend::Unavailable) => Event::Dialled(None),
             Err(NoBackend::Full) => {
                 let site = pool.name();
                 self.journal.write(&Entry::BackendsFull { site });
-                return self.pending_events.push_back(Event::SiteFull);
+                Event::SiteFull
             }
         };
-        if let Some(connection) = &dialled {
-            self.info.set_backend(connection);
-        }
-        self.dialled = dialled.as_ref().map(|it| Arc::clone(&it.backend));
-        self.backend = dialled;
-        let dialled = self.backend.as_mut().map(|connection| Dialled {
+        self.pending_events.push_back(event);
+    }
+
+    fn dialled(&mut self, selected: Selected) -> Dialled {
+        let Selected {
+            mut connection,
+            next_after,
+        } = selected;
+        self.info.set_backend(&connection);
+        self.dialled = Some(Arc::clone(&connection.backend));
+        let dialled = Dialled {
             ipv6: connection.address.ip().to_canonical().is_ipv6(),
             welcome: connection.welcome.take(),
             protection: connection.protection,
             avoid: connection.backend.avoided(Instant::now().into_std()),
-        });
-        self.pending_events.push_back(Event::Dialled(dialled));
+            next_after,
+        };
+        self.backend = Some(connection);
+        dialled
+    }
+
+    fn keep_backend(&mut self) {
+        if let Some(selection) = self.selection.take() {
+            selection.settle(&self.shared.metrics);
+        }
     }
 
     fn avoid(&mut self, methods: PortMethods) {
@@ -284,6 +314,17 @@ impl Session {
             return format!("{}, but {said}", why.as_str());
         }
         why.as_str().to_owned()
+    }
+}
+
+/// Writes down each backend that fails before a login stays with it.
+fn report_unavailable(journal: &Journal, pool: &Pool) -> impl Fn(&Backend, &DialError) {
+    |backend, error| {
+        journal.write(&Entry::BackendUnavailable {
+            site: pool.name(),
+            backend,
+            error,
+        });
     }
 }
 

@@ -31,7 +31,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::backend::{Backend, BackendConnection, SiteSlot};
+use crate::backend::{Backend, BackendConnection, Selection, SiteSlot};
 use crate::config::TlsMode;
 use crate::guard::{AttemptFingerprint, Guard};
 use crate::limit::{Limiter, Permit};
@@ -165,6 +165,7 @@ pub async fn serve(
         previous_dial: PreviousDial::None,
         site_slot: None,
         backend: None,
+        selection: None,
         dialled: None,
         backend_listener: None,
         data: DataSide::None,
@@ -219,6 +220,8 @@ struct Session {
     /// From the dialling of its site's backend until that connection is closed.
     site_slot: Option<SiteSlot>,
     backend: Option<BackendConnection>,
+    /// The site's backends that may take the login over, until it stays with one.
+    selection: Option<Selection>,
     /// Which of the site's was dialled last.
     dialled: Option<Arc<Backend>>,
     /// Where the backend may connect to, until its next data connection is prepared.

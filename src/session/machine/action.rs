@@ -10,7 +10,7 @@ use crate::ftp::address::AnnouncedEndpoint;
 use crate::ftp::answer::Answer;
 use crate::ftp::command::Command;
 use crate::ftp::reply::Reply;
-use crate::ftp::server::PortMethods;
+use crate::ftp::server::{NoUserReply, PortMethods};
 use crate::outcome::{Direction, LoginResult};
 use crate::route::Route;
 
@@ -24,6 +24,11 @@ pub enum Action {
     /// Connect to the site's backend; followed by `Event::Dialled`, or `Event::Blocked` from the guard, or
     /// `Event::SiteFull`.
     Dial(Route),
+    /// Give this backend up for the reason, and connect to the next one of the site; followed by `Event::Dialled` or
+    /// `Event::SiteFull`.
+    DialNext(NoUserReply),
+    /// The client is about to be sent the backend's reply to USER: the login stays with it.
+    KeepBackend,
     /// This USER or HOST has been taken up; it may lead nowhere.
     LoginAttempt(Command),
     /// The login leads here, on the connection that there is.

@@ -1,6 +1,7 @@
 //! What happens to a session, as reported by its driver.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::DataFailure;
 use crate::config::HostName;
@@ -29,7 +30,7 @@ pub enum Event {
     /// The guard lets the client try no further: what `Action::Dial`, `Action::Authenticate` or `Action::Penalise` came
     /// upon.
     Blocked,
-    /// The site of `Action::Dial` has as many sessions as it may.
+    /// The site of `Action::Dial`, or each of its backends, has as many sessions as it may.
     SiteFull,
     /// The backend sent a reply.
     Reply(Reply),
@@ -96,6 +97,8 @@ pub struct Dialled {
     pub protection: BackendProtection,
     /// How it is not to be asked for data ports, as earlier sessions have found out.
     pub avoid: PortMethods,
+    /// How long its reply to USER may take before another backend takes over; `None` if there is no other.
+    pub next_after: Option<Duration>,
 }
 
 /// What became of `Action::PrepareData`.

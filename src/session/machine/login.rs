@@ -1,7 +1,10 @@
 //! The login: from USER over the backend's connection to its 230.
 //!
 //! The backend is dialled on USER, when the site is known, and it alone decides about logins: its replies to USER, PASS
-//! and ACCT are passed on as they are (a 331 may carry a challenge, a 230 may come without a password).
+//! and ACCT are passed on as they are (a 331 may carry a challenge, a 230 may come without a password). A backend that
+//! fails before its reply to USER is replaced by the site's next one.
+
+use std::time::Duration;
 
 use super::context::{Context, LoginClock};
 use super::port_methods::BackendPorts;
@@ -14,7 +17,7 @@ use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::refusal;
 use crate::ftp::reply::{Class, Reply};
-use crate::ftp::server::BackendProtection;
+use crate::ftp::server::{BackendProtection, NoUserReply};
 use crate::outcome::LoginResult;
 use crate::route::Route;
 
@@ -46,11 +49,21 @@ pub(super) struct Login {
     route: Route,
     connection: Connection,
     protection: BackendProtection,
+    tenure: Tenure,
     step: LoginStep,
     /// Settings that the backend accepted before login and that are not replayed again.
     accepted: Vec<Command>,
     /// The answer to USER that the backend's greeting was.
     welcome: Option<Reply>,
+}
+
+/// Whether another backend may still take over.
+#[derive(Debug, Clone, Copy)]
+enum Tenure {
+    /// The client has not been sent a reply to USER. The next backend takes over after this time, if there is one.
+    Trial { next_after: Option<Duration> },
+    /// The client has one, which may be a challenge, and its password is for the backend that it came from.
+    Kept,
 }
 
 #[derive(Debug)]
@@ -130,6 +143,7 @@ impl Dialling {
             welcome,
             protection,
             avoid,
+            next_after,
         }) = dialled
         else {
             cx.push(Action::Record(Record::Login(
@@ -149,6 +163,7 @@ impl Dialling {
                 rest: RestOffset::NONE,
             },
             protection,
+            tenure: Tenure::Trial { next_after },
             step: LoginStep::Ready,
             accepted: Vec::new(),
             welcome,
@@ -164,6 +179,7 @@ impl Login {
             route,
             connection: former.connection,
             protection: BackendProtection::Settled,
+            tenure: Tenure::Kept,
             step: LoginStep::Ready,
             accepted: Vec::new(),
             welcome: None,
@@ -235,7 +251,7 @@ impl Login {
     fn replay_before_user(mut self: Box<Self>, mut rest: Replay, cx: &mut Context) -> State {
         match rest.next() {
             Some(sent) => {
-                cx.request(sent.line());
+                self.ask(sent.line(), cx);
                 self.step = LoginStep::BeforeUser { sent, rest };
                 State::Login(self)
             }
@@ -247,9 +263,41 @@ impl Login {
         if let Some(welcome) = self.welcome.take() {
             return self.on_login_reply(welcome, cx);
         }
-        cx.request(&[b"USER ", self.route.backend_user().as_slice()].concat());
+        self.ask(
+            &[b"USER ", self.route.backend_user().as_slice()].concat(),
+            cx,
+        );
         self.step = LoginStep::User { former };
         State::Login(self)
+    }
+
+    /// Sends the backend a line before it has answered USER.
+    fn ask(&self, line: &[u8], cx: &mut Context) {
+        match self.next_after() {
+            // All of it together has the time that is left of the attempt.
+            Some(_) => cx.send(line),
+            None => cx.request(line),
+        }
+    }
+
+    /// How long the backend may take to answer what it is asked, before another one takes over; `None` if none may.
+    pub fn next_after(&self) -> Option<Duration> {
+        match self.tenure {
+            Tenure::Trial { next_after } => next_after,
+            Tenure::Kept => None,
+        }
+    }
+
+    /// The next backend takes over, and the client knows nothing of this one.
+    pub fn dial_next(self, why: NoUserReply, cx: &mut Context) -> State {
+        cx.push(Action::DialNext(why));
+        State::Dialling(Dialling { route: self.route })
+    }
+
+    fn keep_backend(&mut self, cx: &mut Context) {
+        if let Tenure::Trial { .. } = std::mem::replace(&mut self.tenure, Tenure::Kept) {
+            cx.push(Action::KeepBackend);
+        }
     }
 
     pub fn on_reply(mut self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
@@ -293,7 +341,8 @@ impl Login {
     }
 
     /// The backend's judgement, or its greeting that stands for one.
-    fn on_login_reply(self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
+    fn on_login_reply(mut self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
+        self.keep_backend(cx);
         match reply.class() {
             // 230, 232 (RFC 2228), and 202 to a superfluous ACCT or PASS.
             Class::Completion if self.protection == BackendProtection::AfterLogin => {

@@ -16,6 +16,7 @@ use super::{Action, BadLine, Ending, Event, ProtocolError, Record, Stage, Wait};
 use crate::ftp::answer;
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::reply::Reply;
+use crate::ftp::server::NoUserReply;
 use crate::outcome::LoginResult;
 use crate::route::Route;
 
@@ -158,8 +159,18 @@ impl State {
         }
     }
 
-    /// The backend ends the session; its reply is forwarded.
+    /// The backend has enough to do, or ends the session.
     fn on_421(self, reply: Reply, cx: &mut Context) -> Self {
+        match self {
+            Self::Login(login) if login.next_after().is_some() => {
+                login.dial_next(NoUserReply::Busy(reply), cx)
+            }
+            state => state.close_by_backend(reply, cx),
+        }
+    }
+
+    /// The backend ends the session; its reply is forwarded.
+    fn close_by_backend(self, reply: Reply, cx: &mut Context) -> Self {
         cx.push(Action::DropData);
         cx.forward(&reply);
         match self {
@@ -193,6 +204,7 @@ impl State {
                 cx.push(Action::Record(Record::Login(LoginResult::TimedOut)));
                 cx.close_with_reply(answer::LOGIN_TIMEOUT, Ending::LoginTimeout)
             }
+            (Wait::UserReply(_), Self::Login(login)) => login.dial_next(NoUserReply::Silent, cx),
             (Wait::Command, _) => cx.close_with_reply(answer::IDLE_TIMEOUT, Ending::Idle),
             (Wait::Reply, state) => state
                 .avoid_last_method(cx)
@@ -226,6 +238,9 @@ impl State {
             Self::NoBackend(_) | Self::Dialling(_) | Self::Closed => {
                 return cx.unexpected(self, "the loss of no backend");
             }
+            Self::Login(login) if login.next_after().is_some() => {
+                return login.dial_next(NoUserReply::Lost, cx);
+            }
             Self::Login(login) => login.record_interrupted_login(cx),
             Self::Transfer(transfer) => transfer.abandon(Outcome::Failed(Failure::BackendGone), cx),
             _ => {}
@@ -245,6 +260,11 @@ impl State {
 
     /// What the session waits for.
     pub fn wait(&self, cx: &Context) -> Wait {
+        if let Self::Login(login) = self
+            && let Some(time) = login.next_after()
+        {
+            return Wait::UserReply(time);
+        }
         match self {
             Self::NoBackend(_) | Self::Login(_) => match cx.login_clock {
                 LoginClock::Running => Wait::Login,

@@ -24,6 +24,8 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Wait {
     /// The login, counted from accept.
     Login,
+    /// The backend's reply to USER, while another backend could take over.
+    UserReply(Duration),
     /// The client's next command.
     Command,
     /// The backend's reply to a command.
@@ -74,6 +76,7 @@ impl Wait {
     pub(super) fn deadline(self, timeouts: &Timeouts) -> Deadline {
         match self {
             Self::Login => Deadline::Login,
+            Self::UserReply(time) => Deadline::After(time),
             Self::Command => Deadline::After(timeouts.idle),
             Self::Reply => Deadline::After(timeouts.backend_reply),
             Self::FinalReply => Deadline::After(timeouts.final_reply),

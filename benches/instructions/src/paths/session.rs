@@ -92,6 +92,7 @@ impl Login {
                 welcome: None,
                 protection: BackendProtection::Settled,
                 avoid: PortMethods::NONE,
+                next_after: None,
             })),
             Event::Reply(self.password.clone()),
             Event::Command(self.pass.clone()),

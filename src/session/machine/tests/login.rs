@@ -1,6 +1,7 @@
 //! From USER to the backend's 230, and logging in again.
 
 use super::*;
+use crate::ftp::server::NoUserReply;
 
 #[test]
 fn user_dials_its_site_and_an_unknown_host_dials_nothing() {
@@ -244,6 +245,7 @@ fn unprotected() -> Session {
         welcome: None,
         protection: BackendProtection::AfterLogin,
         avoid: PortMethods::NONE,
+        next_after: None,
     })));
     session.backend("331 P").client("PASS x").actions();
     session
@@ -383,4 +385,65 @@ fn a_login_that_its_backend_breaks_off_is_counted_as_one_that_could_not_be_had()
     refused.client("USER al").dialled(false).backend("530 No");
     refused.event(Event::BackendGone);
     assert!(!refused.has(&broken_off));
+}
+
+#[test]
+fn until_its_reply_to_user_another_backend_takes_over_from_one_that_fails() {
+    let failures = [
+        (
+            Event::Reply(reply("421 Busy")),
+            NoUserReply::Busy(reply("421 Busy")),
+        ),
+        (Event::BackendGone, NoUserReply::Lost),
+        (Event::Expired, NoUserReply::Silent),
+    ];
+    for (event, why) in failures {
+        let mut session = Session::implicit();
+        session.client("OPTS UTF8 ON").client("USER al").actions();
+        session.dialled_one_of_several().backend("200 UTF8");
+        assert_eq!(session.sent(), ["OPTS UTF8 ON", "USER al"]);
+        session.actions();
+        session.event(event);
+        assert_eq!(session.actions(), [Action::DialNext(why)]);
+        // Its first words are said to the next one, too.
+        session.dialled(false).backend("200 UTF8").backend("331 P");
+        assert_eq!(session.sent(), ["OPTS UTF8 ON", "USER al"]);
+        assert!(session.has(&Action::KeepBackend));
+        assert_eq!(session.codes(), [331]);
+    }
+}
+
+#[test]
+fn all_that_a_backend_is_asked_before_its_reply_to_user_has_the_time_of_one_attempt() {
+    let mut session = Session::implicit();
+    session.client("OPTS UTF8 ON").client("USER al");
+    session.dialled_one_of_several();
+    let clock = session.machine.clock();
+    assert_eq!(
+        session.machine.deadline(),
+        Deadline::After(Duration::from_secs(2))
+    );
+    session.backend("200 UTF8").backend("120 Wait");
+    assert_eq!(session.machine.clock(), clock);
+    session.backend("331 P");
+    assert_eq!(session.machine.deadline(), Deadline::Login);
+}
+
+#[test]
+fn a_login_stays_with_the_backend_whose_reply_to_user_the_client_has() {
+    for first in ["331 P", "530 No", "230 In"] {
+        let mut session = Session::implicit();
+        session.client("USER al").dialled_one_of_several();
+        session.backend(first).actions();
+        session.backend("421 Enough");
+        assert_eq!(session.ending(), Some(Ending::BackendClosed), "{first}");
+    }
+}
+
+#[test]
+fn the_last_backend_of_a_site_is_kept_whatever_it_says() {
+    let mut session = Session::implicit();
+    session.client("USER al").dialled(false).backend("421 Busy");
+    assert_eq!(session.ending(), Some(Ending::BackendClosed));
+    assert_eq!(session.codes(), [421]);
 }

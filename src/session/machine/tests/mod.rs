@@ -221,6 +221,18 @@ impl Session {
             welcome: None,
             protection: BackendProtection::Settled,
             avoid: PortMethods::NONE,
+            next_after: None,
+        })))
+    }
+
+    /// The backend is ready for USER, and another one could take over after two seconds.
+    pub fn dialled_one_of_several(&mut self) -> &mut Self {
+        self.event(Event::Dialled(Some(Dialled {
+            ipv6: false,
+            welcome: None,
+            protection: BackendProtection::Settled,
+            avoid: PortMethods::NONE,
+            next_after: Some(Duration::from_secs(2)),
         })))
     }
 
@@ -230,6 +242,7 @@ impl Session {
             welcome: Some(reply(text)),
             protection: BackendProtection::Settled,
             avoid: PortMethods::NONE,
+            next_after: None,
         })))
     }
 

@@ -60,6 +60,7 @@ pub struct World {
     unanswered: usize,
 
     backend: Option<ReplyParser>,
+    trial: Trial,
     login: Login,
     port: bool,
     /// The driver listens for the backend, which is to be told, or to connect.
@@ -81,6 +82,18 @@ enum Owed {
     Port(ClientData),
     /// Listening for the backend.
     Listening,
+}
+
+/// Whether the login stays with the backend.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Trial {
+    Over,
+    /// It has not answered USER, and there is no other.
+    Alone,
+    /// Another one could take over, of which the client must not notice anything.
+    OneOfSeveral,
+    /// The same, and the client has heard something: only the end of the session is that.
+    Told,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -173,6 +186,7 @@ impl World {
             heard: HashSet::new(),
             unanswered: 0,
             backend: None,
+            trial: Trial::Over,
             login: Login::Out,
             port: false,
             listens: false,
@@ -241,7 +255,11 @@ impl World {
             Happening::Answer(good) => return self.answer(*good),
             Happening::Welcome if self.owes == Owed::Dial => {
                 self.owes = Owed::Nothing;
-                self.dialled(Some(whole_reply(&Bytes::from("230 Welcome\r\n"))))
+                self.dialled(Some(whole_reply(&Bytes::from("230 Welcome\r\n"))), None)
+            }
+            Happening::OneOfSeveral if self.owes == Owed::Dial => {
+                self.owes = Owed::Nothing;
+                self.dialled(None, Some(Duration::from_secs(2)))
             }
             // Sending fails while the driver does what it was told.
             Happening::ClientGone if !self.client_lost => {
@@ -287,6 +305,7 @@ impl World {
             | Happening::ClientEnded
             | Happening::ClientGone
             | Happening::Welcome
+            | Happening::OneOfSeveral
             | Happening::Blocked
             | Happening::SiteFull => return None,
         })
@@ -304,7 +323,7 @@ impl World {
                 (self.client_gone, self.client_lost) = (true, true);
                 Event::ClientGone
             }
-            Owed::Dial if good => self.dialled(None),
+            Owed::Dial if good => self.dialled(None, None),
             Owed::Dial => Event::Dialled(None),
             Owed::Listening => Event::Listening(good.then(|| listened(&self.terms))),
             Owed::Port(client) => {
@@ -318,13 +337,18 @@ impl World {
         })
     }
 
-    fn dialled(&mut self, welcome: Option<Reply>) -> Event {
+    fn dialled(&mut self, welcome: Option<Reply>, next_after: Option<Duration>) -> Event {
         self.backend = Some(ReplyParser::default());
+        self.trial = match next_after {
+            Some(_) => Trial::OneOfSeveral,
+            None => Trial::Alone,
+        };
         Event::Dialled(Some(Dialled {
             ipv6: self.terms.local.is_ipv6(),
             welcome,
             protection: BackendProtection::Settled,
             avoid: PortMethods::NONE,
+            next_after,
         }))
     }
 

@@ -15,14 +15,19 @@ use portcullis::session::machine::{
 
 use super::script::Happening;
 use super::{
-    Data, Login, Owed, Restart, Told, Transfer, World, is_about_prot, listened, whole_reply,
+    Data, Login, Owed, Restart, Told, Transfer, Trial, World, is_about_prot, listened, whole_reply,
 };
 
 impl World {
     /// The machine has something done.
     pub(super) fn see(&mut self, action: Action, happening: &Happening) {
         match action {
-            Action::Reply(bytes) => self.see_reply(&bytes, happening),
+            Action::Reply(bytes) => {
+                if self.trial == Trial::OneOfSeveral {
+                    self.trial = Trial::Told;
+                }
+                self.see_reply(&bytes, happening);
+            }
             Action::StartTls => {
                 assert!(!self.tls, "TLS within TLS");
                 // With 234, which the driver sends.
@@ -40,11 +45,22 @@ impl World {
                 self.login = Login::Out;
                 self.owes = Owed::Dial;
             }
+            Action::DialNext(_) => {
+                assert_eq!(self.trial, Trial::OneOfSeveral, "the login stays");
+                self.trial = Trial::Over;
+                self.backend = None;
+                self.owes = Owed::Dial;
+            }
+            Action::KeepBackend => {
+                assert_ne!(self.trial, Trial::Over, "kept twice");
+                self.trial = Trial::Over;
+            }
             Action::LoginAttempt(command) => assert!(self.heard.contains(command.line())),
             Action::Route(route) => {
                 assert!(["a", "b", "c"].contains(&route.site.name.as_str()));
             }
             Action::Authenticate(command) => {
+                assert_eq!(self.trial, Trial::Over, "a password on trial");
                 self.penalised = true;
                 self.see_sent(&[command.line(), b"\r\n"].concat().into());
             }
@@ -320,6 +336,11 @@ impl World {
         assert!(
             !untold,
             "the client waits for its transfer's reply for ever"
+        );
+        assert_ne!(
+            self.trial,
+            Trial::Told,
+            "the client hears of a backend that may be replaced"
         );
         let transferring = self.machine.stage() == Stage::Transfer;
         assert_eq!(transferring, self.transfer.is_some());

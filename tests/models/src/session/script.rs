@@ -26,6 +26,8 @@ pub enum Happening {
     Answer(bool),
     /// `+230`: the backend that Dial asked for greets with a login.
     Welcome,
+    /// `+ one of several`: the backend that Dial asked for is there, and another one could take over.
+    OneOfSeveral,
     /// The guard's answer to Dial or Penalise.
     Blocked,
     /// The limiter's answer to Dial.
@@ -181,6 +183,7 @@ pub const OTHER: &[(&str, Happening)] = &[
     ("+", Happening::Answer(true)),
     ("-", Happening::Answer(false)),
     ("+230", Happening::Welcome),
+    ("+ one of several", Happening::OneOfSeveral),
     ("blocked", Happening::Blocked),
     ("site full", Happening::SiteFull),
     ("expired", Happening::Expired),
