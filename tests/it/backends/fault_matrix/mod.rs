@@ -20,6 +20,7 @@ use testkit::certs::Authority;
 use testkit::config::Site;
 use testkit::front::Front;
 use testkit::proxy::Proxy;
+use testkit::resources;
 
 use crate::program::Start;
 
@@ -139,9 +140,20 @@ impl House {
 
     /// Tasks and file descriptors of the process, this question's own among them.
     fn holdings(&self) -> (f64, usize) {
-        let directory = format!("/proc/{}/fd", self.proxy.pid());
-        let descriptors = fs::read_dir(directory).expect("the process runs");
-        (self.proxy.metric("portcullis_tasks"), descriptors.count())
+        (
+            self.proxy.metric("portcullis_tasks"),
+            resources::descriptors(&self.proxy),
+        )
+    }
+
+    /// The least of many looks: now and then the process has a certificate file open, which it polls.
+    fn holdings_at_rest(&self) -> (f64, usize) {
+        let looks = (0..100).map(|_| self.holdings());
+        looks
+            .reduce(|(tasks, files), (more_tasks, more_files)| {
+                (tasks.min(more_tasks), files.min(more_files))
+            })
+            .expect("a hundred looks")
     }
 
     /// Waits until the process holds no more than at the beginning.
@@ -153,7 +165,7 @@ impl House {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let now = self.holdings();
-            if now == beginning {
+            if now.0 <= beginning.0 && now.1 <= beginning.1 {
                 return;
             }
             let held = format!("tasks and descriptors: {now:?}, at the beginning {beginning:?}");
@@ -191,7 +203,7 @@ const KEPT_MEMORY: u64 = 8 << 20;
 #[test]
 fn every_fault_of_a_backend_ends_in_a_reply_a_log_line_and_nothing_left_behind() {
     let house = House::new();
-    let beginning = house.holdings();
+    let beginning = house.holdings_at_rest();
     let before = house.memory("VmRSS");
     house.play(1);
     house.wait_for_rest(beginning);
