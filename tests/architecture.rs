@@ -67,13 +67,14 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "ftp",
     "outcome.rs",
     "base/text.rs",
     "session/machine",
     "route",
     "net/proxy_header/parse",
+    "net/proxy_header/write",
     "backend/balance.rs",
     "tls/client_cache.rs",
     "tls/client_hello.rs",

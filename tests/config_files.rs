@@ -70,6 +70,7 @@ const WITH_DEFAULT: &[&str] = &[
     "sites/0/user",
     "sites/0/passive_mode",
     "sites/1/backends/0/max_version",
+    "sites/1/backends/0/proxy_protocol/data",
     "active_mode",
     "limits/sessions",
     "limits/sessions_per_site",

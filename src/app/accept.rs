@@ -129,7 +129,7 @@ impl IncomingConnection {
         let accepted = Accepted {
             stream: self.stream,
             client: addresses.client,
-            local: addresses.destination.ip(),
+            destination: addresses.destination,
             listener: self.listener,
             tls: self.tls,
             permit,

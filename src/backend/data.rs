@@ -12,6 +12,7 @@ use super::control::BackendConnection;
 use crate::base::task::Task;
 use crate::ftp::address::AnnouncedEndpoint;
 use crate::net::connect;
+use crate::net::proxy_header::RelayedClient;
 
 /// The endpoint of the backend's data connection.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub enum DataEndpoint {
         to: SocketAddr,
         /// The address announced with it, which is never connected to.
         announced: Option<Ipv4Addr>,
+        /// The PROXY header that it begins with, if the backend expects one.
+        header: Option<Vec<u8>>,
     },
     /// The backend connects to the address sent to it.
     Active {
@@ -73,11 +76,20 @@ pub struct DialTarget {
 }
 
 impl BackendConnection {
-    /// The port that the backend has announced, at the address of its control connection; `None` if that is lost.
-    pub fn passive_endpoint(&self, announced: AnnouncedEndpoint) -> Option<DataEndpoint> {
+    /// The port that the backend has announced for this client, at the address of its control connection; `None` if that is
+    /// lost.
+    ///
+    /// As if the client had connected to that very port: libunftp knows by it whose connection it is. The client's own data
+    /// connection is not there yet, so that its port is the one of its control connection.
+    pub fn passive_endpoint(
+        &self,
+        announced: AnnouncedEndpoint,
+        client: RelayedClient<'_>,
+    ) -> Option<DataEndpoint> {
         Some(DataEndpoint::Passive {
             to: SocketAddr::new(self.peer()?, announced.port),
             announced: announced.address,
+            header: self.backend.data_header(client, announced.port),
         })
     }
 
@@ -106,10 +118,14 @@ impl PendingConnection {
     /// Right after the backend's 227 or 229: vsftpd, ProFTPD and Pure-FTPd send no 150 before they have the connection.
     pub fn start(port: DataEndpoint, time_limit: Duration) -> Self {
         match port {
-            DataEndpoint::Passive { to, announced } => Self::Connecting {
+            DataEndpoint::Passive {
+                to,
+                announced,
+                header,
+            } => Self::Connecting {
                 target: DialTarget { to, announced },
                 connection: Task::spawn(async move {
-                    timeout(time_limit, connect::data_to_backend(to)).await?
+                    timeout(time_limit, connect::data_to_backend(to, header)).await?
                 }),
             },
             DataEndpoint::Active { listener, from } => Self::Listening { listener, from },

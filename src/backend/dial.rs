@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -21,6 +22,7 @@ use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
 use crate::net::connect;
 use crate::net::deadline::timeout;
+use crate::net::proxy_header::{Origin, write};
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::outcome::DialStage;
@@ -83,6 +85,51 @@ impl DialError {
     }
 }
 
+/// Said where a backend may have been sent a PROXY header that it doesn't expect.
+pub const HEADER_SENT: &str =
+    "does this backend expect a PROXY header? It was sent one, as its proxy_protocol says";
+/// Said where a backend may have waited for one.
+const NO_HEADER_SENT: &str =
+    "does this backend expect a PROXY header? It was sent none, since it has no proxy_protocol";
+
+impl DialError {
+    /// What to look at first, if this is how a disagreement about PROXY headers with this backend shows.
+    pub fn hint(&self, backend: &Backend) -> Option<&'static str> {
+        let sent = backend.settings.proxy_protocol.is_some();
+        // Else the handshake comes behind a greeting, and no header is at fault.
+        let handshake_first = backend
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.start == TlsMode::Implicit);
+        match self {
+            // Busy.
+            Self::Greeting(ReplyError::Rejected(reply))
+            | Self::User(ReplyError::Rejected(reply))
+                if reply.class() == Class::TransientFailure =>
+            {
+                None
+            }
+            // Some servers take a header for a command, and their answer to it for that to the next.
+            Self::Greeting(_) | Self::Auth(_) | Self::Injected | Self::User(_) if sent => {
+                Some(HEADER_SENT)
+            }
+            Self::Handshake(fault) if sent && handshake_first && !fault.is_certificate() => {
+                Some(HEADER_SENT)
+            }
+            // Those that wait for one say nothing, and some close then.
+            Self::Greeting(ReplyError::TimedOut(_) | ReplyError::Closed) if !sent => {
+                Some(NO_HEADER_SENT)
+            }
+            Self::HandshakeTimeout(_) | Self::Handshake(HandshakeFault::Closed)
+                if !sent && handshake_first =>
+            {
+                Some(NO_HEADER_SENT)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Time limits for connecting to a backend: of each step, and of all steps together.
 #[derive(Debug, Clone, Copy)]
 pub struct DialBudget<'a> {
@@ -110,13 +157,15 @@ impl DialBudget<'_> {
     }
 }
 
-/// Connects to a backend and makes it ready for USER.
+/// Connects to a backend and makes it ready for USER. Where it expects PROXY headers, its connection begins with one, which
+/// names the origin.
 ///
 /// # Errors
 /// See [`DialError`]; the connection is closed then.
 pub async fn dial(
     backend: &Arc<Backend>,
     resolver: &Arc<Resolver>,
+    origin: Origin<'_>,
     budget: DialBudget<'_>,
 ) -> Result<BackendConnection, DialError> {
     let settings = &backend.settings;
@@ -128,9 +177,16 @@ pub async fn dial(
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(DialError::Dns)?;
     let left = connecting.saturating_sub(began.elapsed());
-    let socket = connect::control(&addresses, left)
+    let mut socket = connect::control(&addresses, left)
         .await
         .map_err(DialError::Connect)?;
+    if let Some(expected) = settings.proxy_protocol {
+        let header = write::header(expected.version, origin);
+        // It fits into the empty buffer of a new socket.
+        let sent = timeout(budget.connect(), socket.write_all(&header)).await;
+        sent.unwrap_or_else(|late| Err(late.into()))
+            .map_err(DialError::Connect)?;
+    }
     let address = socket.peer_addr().map_err(DialError::Connect)?;
 
     let Some(tls) = &backend.tls else {

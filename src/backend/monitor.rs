@@ -10,6 +10,7 @@ use super::pool::{Backend, Pools};
 use crate::base::budget::Budget;
 use crate::base::task::Task;
 use crate::config::Timeouts;
+use crate::net::proxy_header::Origin;
 use crate::net::resolve::Resolver;
 use crate::observe::metrics::Metrics;
 
@@ -59,7 +60,7 @@ async fn watch(
             timeouts: &timeouts,
             total: Budget::new(ATTEMPT),
         };
-        match dial::dial(&backend, &resolver, budget).await {
+        match dial::dial(&backend, &resolver, Origin::Proxy, budget).await {
             Ok(mut connection) => {
                 backend.succeeded(&metrics, Instant::now().into_std());
                 // Whether it hears that or not, the connection ends.
@@ -68,7 +69,8 @@ async fn watch(
             }
             Err(error) => {
                 backend.failed(&error, &metrics, Instant::now().into_std());
-                tracing::debug!(%backend, stage = error.stage().as_str(), %error, "backend still out");
+                let (stage, hint) = (error.stage().as_str(), error.hint(&backend));
+                tracing::debug!(%backend, stage, %error, hint, "backend still out");
             }
         }
     }

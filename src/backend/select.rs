@@ -17,6 +17,7 @@ use crate::base::budget::Budget;
 use crate::config::Timeouts;
 use crate::ftp::reply::Class;
 use crate::ftp::server::NoUserReply;
+use crate::net::proxy_header::Origin;
 use crate::net::resolve::Resolver;
 use crate::observe::metrics::Metrics;
 use crate::outcome::DialStage;
@@ -98,6 +99,7 @@ impl Selection {
     pub async fn next(
         &mut self,
         resolver: &Arc<Resolver>,
+        origin: Origin<'_>,
         timeouts: &Timeouts,
         metrics: &Arc<Metrics>,
         on_failure: impl Fn(&Backend, &DialError),
@@ -116,7 +118,7 @@ impl Selection {
                 _ => budget.attempt(self.untried.len() + 1),
             };
             self.current = Some((Arc::clone(&backend), attempt.total.left()));
-            match dial::dial(&backend, resolver, attempt).await {
+            match dial::dial(&backend, resolver, origin, attempt).await {
                 Ok(mut connection) => {
                     metrics.backend_dialled(pool.name(), began.elapsed());
                     connection.hold(slot);

@@ -1,8 +1,43 @@
 //! Ids, compared and stored in place of names and addresses.
 
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+
 /// An FTP session's number: correlates its log lines, and identifies its TLS sessions. Never used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
+
+/// The number of a process among all that run Portcullis: random, so that two are never the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InstanceId(u64);
+
+impl InstanceId {
+    /// One that no process has had. The keys of a hasher come from the operating system's source of random numbers.
+    pub fn random() -> Self {
+        Self(RandomState::new().hash_one(()))
+    }
+
+    /// This one.
+    #[cfg(test)]
+    pub fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// An FTP session's id beyond its process: sent to backends, and in the log beside its number. At most 37 characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GlobalSessionId {
+    /// The process.
+    pub instance: InstanceId,
+    /// The session in it.
+    pub session: SessionId,
+}
+
+impl fmt::Display for GlobalSessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.instance.0, self.session.0)
+    }
+}
 
 /// A site's number: the same in all configurations that have a site of its name. Never used for another in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,4 +13,4 @@ pub mod text;
 pub mod turns;
 
 pub use client_key::ClientKey;
-pub use ids::{BackendId, SessionId, SiteId};
+pub use ids::{BackendId, GlobalSessionId, InstanceId, SessionId, SiteId};

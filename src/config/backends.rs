@@ -8,8 +8,8 @@ use super::listeners::covers;
 use super::location::{Location, PathStep, steps};
 use super::scalar::WaitValue;
 use super::{
-    Backend, BackendTls, Balance, HostName, Listener, TlsMode, TlsVersion, Verify, canonical_host,
-    file,
+    Backend, BackendTls, Balance, HostName, Listener, SentProxyProtocol, TlsMode, TlsVersion,
+    Verify, canonical_host, file,
 };
 
 /// The control port of FTP (RFC 959) and of FTP that starts with TLS (IANA's `ftps`).
@@ -82,6 +82,10 @@ pub(super) fn resolve(
         let weight = weight.map_or(DEFAULT_WEIGHT, |weight| weight.0);
         let max_sessions = max_sessions.map(|count| count.0);
         let (drain, backup) = (backend.drain, backend.backup);
+        let proxy_protocol = backend.proxy_protocol.as_ref().map(|it| SentProxyProtocol {
+            version: it.version,
+            data: it.data.unwrap_or(false),
+        });
         let tls = backend_tls(
             backend,
             &host,
@@ -96,6 +100,7 @@ pub(super) fn resolve(
             max_sessions,
             drain: drain.unwrap_or(false),
             backup: backup.unwrap_or(false),
+            proxy_protocol,
         });
     }
     check_some_take_logins(&backends, site)?;

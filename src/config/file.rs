@@ -13,7 +13,7 @@ use super::scalar::{
     BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress, Network, PortRange,
     Sha256, WaitValue, Weight,
 };
-use super::{Balance, CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
+use super::{Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion};
 
 const VERIFY_HELP: &str = "write `system`, `none`, {ca: FILE} or {fingerprint: \"sha256:HEX\"}";
 
@@ -135,6 +135,14 @@ pub(super) struct Backend {
     pub max_sessions: Option<Count>,
     pub drain: Option<bool>,
     pub backup: Option<bool>,
+    pub proxy_protocol: Option<SentProxyProtocol>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map such as {version: 2}")]
+pub(super) struct SentProxyProtocol {
+    pub version: ProxyVersion,
+    pub data: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]

@@ -334,6 +334,26 @@ pub struct Backend {
     pub drain: bool,
     /// Only used when no other can be.
     pub backup: bool,
+    /// The PROXY headers that it expects; `None` if it expects none.
+    pub proxy_protocol: Option<SentProxyProtocol>,
+}
+
+/// The PROXY protocol towards a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentProxyProtocol {
+    /// The version of each header.
+    pub version: ProxyVersion,
+    /// Whether the data connections that it accepts begin with a header, too.
+    pub data: bool,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary, with extensions.
+    V2,
 }
 
 impl Backend {

@@ -9,7 +9,7 @@ use super::nearest::nearest;
 use super::structure;
 
 /// What to write where a required key is missing. `tls` is a section at the top and a scalar in a listener.
-const EXAMPLES: [(&str, &str, &str); 12] = [
+const EXAMPLES: [(&str, &str, &str); 13] = [
     (
         "",
         "listeners",
@@ -55,6 +55,11 @@ const EXAMPLES: [(&str, &str, &str); 12] = [
         "passive",
         "address",
         "add the address to announce to these clients, such as `address: control`",
+    ),
+    (
+        "proxy_protocol",
+        "version",
+        "add the version that this backend reads: `version: 1` or `version: 2`",
     ),
     (
         "sites",
@@ -122,7 +127,9 @@ fn reword(path: &str, complaint: &str) -> Option<(String, Option<String>)> {
         let key = rest.strip_suffix('`')?;
         let section = path.split(['[', '.']).next().unwrap_or_default();
         // A backend's only required key reads like a listener's.
-        let section = if path.contains(".backends[") {
+        let section = if path.ends_with(".proxy_protocol") && key == "version" {
+            "proxy_protocol"
+        } else if path.contains(".backends[") {
             "listeners"
         } else {
             section

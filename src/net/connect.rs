@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -76,16 +77,20 @@ fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     order
 }
 
-/// Opens a data connection to a backend. It comes from the address that the control connection comes from, which IIS
+/// Opens a data connection to a backend, and sends the PROXY header that it begins with, if any. It comes from the address that the control connection comes from, which IIS
 /// compares: both are routed to the same one.
 ///
 /// Not bound to that address: binding takes a port for all peers alike, for a minute after an upload, too. Some 28,000
 /// uploads a minute would exhaust them; unbound, that many are available for each backend's port.
 ///
 /// # Errors
-/// Those of `connect(2)`.
-pub async fn data_to_backend(to: SocketAddr) -> io::Result<TcpStream> {
-    data_socket(to)?.connect(to).await
+/// Those of `connect(2)`, and of `send(2)` if there is a header.
+pub async fn data_to_backend(to: SocketAddr, header: Option<Vec<u8>>) -> io::Result<TcpStream> {
+    let mut stream = data_socket(to)?.connect(to).await?;
+    if let Some(header) = header {
+        stream.write_all(&header).await?;
+    }
+    Ok(stream)
 }
 
 /// Listens for a backend's data connection in active mode; the returned address is the one for PORT.

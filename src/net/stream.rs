@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
 use super::options;
+use super::proxy_header::ClientTls;
 use crate::config::TlsVersion;
 
 /// A connection.
@@ -59,6 +60,18 @@ impl Stream {
             // Older versions are not supported here.
             _ => Some(TlsVersion::V1_2),
         }
+    }
+
+    /// Version and cipher suite, if TLS is on and a client at the other end.
+    pub fn client_tls(&self) -> Option<ClientTls> {
+        let Self::ToClient(stream) = self else {
+            return None;
+        };
+        let suite = stream.get_ref().1.negotiated_cipher_suite()?;
+        Some(ClientTls {
+            version: self.tls_version()?,
+            cipher_suite: suite.suite(),
+        })
     }
 
     /// Ends our direction as a complete one: everything written is sent, then close_notify, then FIN.

@@ -12,10 +12,12 @@ use super::{PreviousDial, Session};
 use crate::backend::dial::DialError;
 use crate::backend::{Backend, NoBackend, Pool, ReplyError, Selected, Selection, SiteSlot};
 use crate::base::budget::Budget;
+use crate::config::HostName;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::server::{NoUserReply, PortMethods};
 use crate::net::control::ControlConnection;
 use crate::net::options;
+use crate::net::proxy_header::{Origin, ProxiedAddresses, RelayedClient};
 use crate::outcome::LoginResult;
 use crate::route::Route;
 
@@ -205,15 +207,17 @@ impl Session {
     }
 
     async fn dial_selected(&mut self) {
-        let Some(selection) = &mut self.selection else {
+        let client = self.machine.route().map(|route| self.relayed_client(route));
+        let (Some(client), Some(selection)) = (client, &mut self.selection) else {
             return self.pending_events.push_back(Event::Dialled(None));
         };
+        let origin = Origin::Client(client);
         let pool = selection.pool();
         let on_failure = report_unavailable(&self.journal, &pool);
         let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
         let timeouts = &self.snapshot.runtime.settings.timeouts;
         let selected = tokio::select! {
-            selected = selection.next(resolver, timeouts, metrics, on_failure) => selected,
+            selected = selection.next(resolver, origin, timeouts, metrics, on_failure) => selected,
             event = interrupted(&mut self.client, &mut self.registration) => return self.pending_events.push_back(event),
         };
         let event = match selected {
@@ -249,6 +253,22 @@ impl Session {
     fn keep_backend(&mut self) {
         if let Some(selection) = self.selection.take() {
             selection.settle(&self.shared.metrics);
+        }
+    }
+
+    /// What backends that expect PROXY headers are told.
+    pub(super) fn relayed_client<'a>(&self, route: &'a Route) -> RelayedClient<'a> {
+        RelayedClient {
+            addresses: ProxiedAddresses {
+                client: self.info.client,
+                destination: self.destination,
+            },
+            authority: route.host.as_ref().map(HostName::as_str),
+            unique_id: self.info.global_id(),
+            tls: self
+                .client
+                .as_ref()
+                .and_then(|client| client.stream().client_tls()),
         }
     }
 

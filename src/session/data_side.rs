@@ -152,7 +152,10 @@ impl Session {
     fn data_endpoint(&mut self, data: BackendData) -> Option<DataEndpoint> {
         let backend = self.backend.as_ref()?;
         match data {
-            BackendData::Passive(announced) => backend.passive_endpoint(announced),
+            BackendData::Passive(announced) => {
+                let client = self.relayed_client(self.machine.route()?);
+                backend.passive_endpoint(announced, client)
+            }
             BackendData::Active => backend.active_endpoint(self.backend_listener.take()?),
         }
     }
@@ -221,6 +224,7 @@ impl Session {
             metrics: Arc::clone(&self.shared.metrics),
             site: String::from(&*self.info.site_name()),
             session: self.info.id,
+            sent_id: self.info.sent_id(),
             client: self.info.client.ip(),
             close_notify: self.close_notify(),
             lingering: self.lingering.clone(),

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::machine::{Machine, Stage, Wait};
 use crate::backend::BackendConnection;
-use crate::base::SessionId;
 use crate::base::text::{escape, shown_part};
+use crate::base::{GlobalSessionId, InstanceId, SessionId};
 use crate::config::{NO_SITE, Site, TlsVersion};
 use crate::route::Route;
 use crate::tls::Account;
@@ -23,6 +23,8 @@ use crate::tls::Account;
 pub struct SessionInfo {
     /// Its number.
     pub id: SessionId,
+    /// The process that it is one of.
+    instance: InstanceId,
     /// The client's address, in canonical form.
     pub client: SocketAddr,
     /// The configured address of the listener.
@@ -137,9 +139,10 @@ impl SessionState {
 }
 
 impl SessionInfo {
-    pub(super) fn new(id: SessionId, client: SocketAddr, listener: SocketAddr) -> Self {
+    pub(super) fn new(id: GlobalSessionId, client: SocketAddr, listener: SocketAddr) -> Self {
         Self {
-            id,
+            id: id.session,
+            instance: id.instance,
             client: SocketAddr::new(client.ip().to_canonical(), client.port()),
             listener,
             since: Instant::now(),
@@ -152,6 +155,22 @@ impl SessionInfo {
     pub fn state(&self) -> SessionState {
         let state = self.state.load(Ordering::Relaxed);
         SessionState::ALL[usize::from(state)]
+    }
+
+    /// Its id as backends are sent it by the PROXY protocol.
+    pub fn global_id(&self) -> GlobalSessionId {
+        GlobalSessionId {
+            instance: self.instance,
+            session: self.id,
+        }
+    }
+
+    /// That id, if its site has backends that are sent PROXY headers: nobody else has seen it.
+    pub fn sent_id(&self) -> Option<GlobalSessionId> {
+        let current = self.current();
+        let backends = &current.login.as_ref()?.site.backends;
+        let sent = backends.iter().any(|it| it.proxy_protocol.is_some());
+        sent.then(|| self.global_id())
     }
 
     /// The TLS of the client's control connection; `None` in clear text.
@@ -240,10 +259,18 @@ impl SessionInfo {
 mod tests {
     use super::*;
 
+    fn info() -> SessionInfo {
+        let address = "192.0.2.1:21".parse().expect("an address");
+        let id = GlobalSessionId {
+            instance: InstanceId::random(),
+            session: SessionId(1),
+        };
+        SessionInfo::new(id, address, address)
+    }
+
     #[test]
     fn every_state_is_read_as_it_was_written() {
-        let address = "192.0.2.1:21".parse().expect("an address");
-        let info = SessionInfo::new(SessionId(1), address, address);
+        let info = info();
         for state in SessionState::ALL {
             info.set_state(state);
             assert_eq!(info.state(), state);
@@ -252,8 +279,7 @@ mod tests {
 
     #[test]
     fn a_long_user_name_is_kept_as_far_as_it_is_shown() {
-        let address = "192.0.2.1:21".parse().expect("an address");
-        let info = SessionInfo::new(SessionId(1), address, address);
+        let info = info();
         for length in [255, 256, 257, 4096] {
             let name = vec![b'\x1b'; length];
             info.set_user_argument(&name);

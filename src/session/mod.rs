@@ -94,8 +94,8 @@ pub struct Accepted {
     pub stream: TcpStream,
     /// The client's address, also behind a load balancer.
     pub client: SocketAddr,
-    /// The address that the client connected to.
-    pub local: IpAddr,
+    /// What the client connected to.
+    pub destination: SocketAddr,
     /// The configured address of the listener, on which the passive ports listen, too.
     pub listener: SocketAddr,
     /// When TLS starts.
@@ -140,7 +140,7 @@ pub async fn serve(
     let reused = runtime.settings.any_site_reuses_sessions();
     let tls_sessions = reused.then_some(&shared.tls_sessions);
     let tls = SessionTls::new(&snapshot.tls, tls_sessions, info.id);
-    let terms = terms(&snapshot, accepted.client.ip(), accepted.local);
+    let terms = terms(&snapshot, accepted.client.ip(), accepted.destination.ip());
     let login_expires_at = Instant::now() + runtime.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {
@@ -187,6 +187,7 @@ pub async fn serve(
         drain,
         transfers: Transfers::default(),
         journal,
+        destination: accepted.destination,
         info,
         registration,
     };
@@ -253,6 +254,8 @@ struct Session {
     drain: watch::Receiver<Drain>,
     transfers: Transfers,
     journal: Journal,
+    /// What the client connected to.
+    destination: SocketAddr,
     info: Arc<SessionInfo>,
     registration: Registration,
 }

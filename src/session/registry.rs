@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::info::SessionInfo;
-use crate::base::SessionId;
+use crate::base::{GlobalSessionId, InstanceId, SessionId};
 
 /// All live sessions, by their numbers.
 #[derive(Debug)]
 pub struct SessionRegistry {
+    instance: InstanceId,
     next_id: AtomicU64,
     live: Mutex<BTreeMap<SessionId, LiveSession>>,
 }
@@ -40,6 +41,7 @@ pub(super) struct Registration {
 impl Default for SessionRegistry {
     fn default() -> Self {
         Self {
+            instance: InstanceId::random(),
             next_id: AtomicU64::new(1),
             live: Mutex::default(),
         }
@@ -54,7 +56,11 @@ impl SessionRegistry {
         listener: SocketAddr,
     ) -> Registration {
         let id = SessionId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let info = Arc::new(SessionInfo::new(id, client, listener));
+        let global_id = GlobalSessionId {
+            instance: self.instance,
+            session: id,
+        };
+        let info = Arc::new(SessionInfo::new(global_id, client, listener));
         let (end, end_receiver) = oneshot::channel();
         let session = LiveSession {
             info: Arc::clone(&info),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use super::{Balance, CloseNotify, PassiveMode, SessionReuse, TlsMode, TlsVersion};
+use super::{Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion};
 
 /// What is wrong with a value, and what to write instead.
 pub(super) struct ValueError {
@@ -130,6 +130,10 @@ read_from_text! {
     CloseNotify: "`require` or `optional`", |text| read::one_of(
         text,
         &[("require", Self::Require), ("optional", Self::Optional)],
+    );
+    ProxyVersion: "a version of the PROXY protocol, 1 or 2", |text| read::one_of(
+        text,
+        &[("1", Self::V1), ("2", Self::V2)],
     );
     TlsVersion: "a TLS version, \"1.2\" or \"1.3\"", |text| read::one_of(
         text,

@@ -1,12 +1,14 @@
-//! The PROXY protocol's header, read from the socket of a relayed connection: the addresses of the client's own
-//! connection.
+//! The PROXY protocol's header, which names the client of a relayed connection: read from the sockets of load balancers,
+//! and written, by [`write`], for those of backends.
 //!
-//! Where it is expected, it has to be there, whole and in time, from a peer that is trusted to tell the truth. Nothing
+//! Where one is read, it has to be there, whole and in time, from a peer that is trusted to tell the truth. Nothing
 //! behind it is read: the ClientHello or command that follows belongs to the session.
 
 pub mod parse;
+pub mod write;
 
 pub use parse::{BadHeader, ProxiedAddresses};
+pub use write::{ClientTls, Origin, RelayedClient};
 
 use std::io;
 use std::net::SocketAddr;

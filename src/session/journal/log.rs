@@ -1,31 +1,41 @@
 //! The log line of each entry.
 //!
 //! Every line has the session's number, and then the client's address or, where the backend is at fault, the site's name.
+//! Between them stands the id that the backend knows the session by, at sites where PROXY headers are sent.
 //! Two macros put them there, and not a span of tracing: in JSON a span's fields stand in an object of their own and in text
 //! in front of the message, every line would have all of them, and a span is entered at each poll of the session's task,
 //! so that each piece of a transfer would cost something for it.
 
+use tracing::field::DisplayValue;
+
 use super::{Entry, LoginRecord, TransferRecord, Transfers};
+use crate::backend::dial::HEADER_SENT;
+use crate::base::GlobalSessionId;
 use crate::base::text::escape;
 use crate::config::TlsVersion;
 use crate::ftp::server::{PortMethod, PortMethods};
 use crate::outcome::{LoginResult, Verdict};
 use crate::session::info::SessionInfo;
-use crate::session::machine::Ending;
+use crate::session::machine::{Ending, Stage};
 use crate::tls;
 
 /// A line that names the session and its client.
 macro_rules! of_client {
     ($level:ident, $info:expr, $($rest:tt)+) => {
-        tracing::$level!(session = $info.id.0, client = %$info.client, $($rest)+)
+        tracing::$level!(session = $info.id.0, id = sent_id($info), client = %$info.client, $($rest)+)
     };
 }
 
 /// A line that names the session and its site.
 macro_rules! of_site {
     ($level:ident, $info:expr, $($rest:tt)+) => {
-        tracing::$level!(session = $info.id.0, site = &*$info.site_name(), $($rest)+)
+        tracing::$level!(session = $info.id.0, id = sent_id($info), site = &*$info.site_name(), $($rest)+)
     };
+}
+
+/// What backends know the session by, if they are told.
+fn sent_id(info: &SessionInfo) -> Option<DisplayValue<GlobalSessionId>> {
+    info.sent_id().map(tracing::field::display)
 }
 
 /// Logs an entry.
@@ -51,6 +61,7 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
         // It is the address that is blocked, whatever the port.
         Entry::ClientBlocked { site, time } => tracing::warn!(
             session = info.id.0,
+            id = sent_id(info),
             client = %info.client.ip(),
             site,
             seconds = time.as_secs_f64(),
@@ -86,6 +97,7 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             %backend,
             stage = error.stage().as_str(),
             %error,
+            hint = error.hint(backend),
             "backend not available"
         ),
         Entry::Login(login) => log_login(login, info),
@@ -122,7 +134,16 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
              control connection need a port each"
         ),
         Entry::BackendLost { stage, reason } => {
-            of_site!(warn, info, stage = stage.as_str(), %reason, "backend's control connection lost");
+            let hint = *stage == Stage::Login && info.sent_id().is_some();
+            let hint = hint.then_some(HEADER_SENT);
+            of_site!(
+                warn,
+                info,
+                stage = stage.as_str(),
+                %reason,
+                hint,
+                "backend's control connection lost"
+            );
         }
         Entry::Transfer(transfer) => log_transfer(transfer, info),
         Entry::Ended { ending, transfers } => log_end(*ending, transfers, info),

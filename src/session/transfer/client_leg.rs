@@ -162,7 +162,14 @@ pub(super) async fn connect_to_client(
         }),
         Err(error) => {
             // It may be that we have no port or no file descriptor left.
-            tracing::info!(session = context.session.0, site = context.site, port = %to, %error, "client's data port not reached");
+            tracing::info!(
+                session = context.session.0,
+                id = context.sent_id.map(tracing::field::display),
+                site = context.site,
+                port = %to,
+                %error,
+                "client's data port not reached"
+            );
             Err(DataFailure::ClientUnreachable)
         }
     }

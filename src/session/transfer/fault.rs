@@ -6,8 +6,10 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tracing::field::display;
+
 use super::TransferContext;
-use crate::base::SessionId;
+use crate::base::{GlobalSessionId, SessionId};
 use crate::outcome::Leg;
 use crate::tls::{self, HandshakeFault};
 
@@ -18,6 +20,7 @@ pub struct Faults(Arc<Mutex<Vec<ConnectionFault>>>);
 #[derive(Debug)]
 struct ConnectionFault {
     session: SessionId,
+    sent_id: Option<GlobalSessionId>,
     site: String,
     leg: Leg,
     stage: FaultStage,
@@ -49,6 +52,7 @@ impl TransferContext {
     pub(super) fn record_fault(&self, leg: Leg, stage: FaultStage, error: &io::Error) {
         self.faults.lock().push(ConnectionFault {
             session: self.session,
+            sent_id: self.sent_id,
             site: self.site.clone(),
             leg,
             stage,
@@ -62,24 +66,26 @@ impl ConnectionFault {
     fn log(&self) {
         let Self {
             session: SessionId(session),
+            sent_id,
             site,
             leg,
             stage,
             error,
         } = self;
+        let id = sent_id.map(display);
         match (stage, leg) {
             (FaultStage::Handshake, Leg::Backend) => {
-                tracing::warn!(session, site, %error, "backend's data connection: TLS handshake failed");
+                tracing::warn!(session, id, site, %error, "backend's data connection: TLS handshake failed");
             }
             (FaultStage::Handshake, Leg::Client) => {
-                tracing::info!(session, site, %error, "client's data connection: TLS handshake failed");
+                tracing::info!(session, id, site, %error, "client's data connection: TLS handshake failed");
             }
             // What operators can do something about.
             (FaultStage::Transfer, _) if *error == HandshakeFault::Renegotiation => {
-                tracing::warn!(session, site, leg = leg.as_str(), %error, "data connection broke");
+                tracing::warn!(session, id, site, leg = leg.as_str(), %error, "data connection broke");
             }
             (FaultStage::Transfer, _) => {
-                tracing::info!(session, site, leg = leg.as_str(), %error, "data connection broke");
+                tracing::info!(session, id, site, leg = leg.as_str(), %error, "data connection broke");
             }
         }
     }

@@ -26,8 +26,8 @@ use tokio::time::Instant;
 
 use super::machine::{DataEvent, DataFailure, PreparedPort};
 use crate::backend::data::{DataEndpoint, PendingConnection};
-use crate::base::SessionId;
 use crate::base::task::Task;
+use crate::base::{GlobalSessionId, SessionId};
 use crate::config::{CloseNotify, Timeouts};
 use crate::observe::metrics::Metrics;
 use crate::outcome::Direction;
@@ -121,6 +121,8 @@ pub struct TransferContext {
     pub site: String,
     /// The session of the transfer.
     pub session: SessionId,
+    /// What its backend knows it by, if it was told: for the log.
+    pub sent_id: Option<GlobalSessionId>,
     /// The client's address, which is not that of a load balancer's connection.
     pub client: IpAddr,
     /// How an upload under TLS has to end.

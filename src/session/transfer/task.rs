@@ -160,6 +160,7 @@ impl Transfer {
             let announced = target.announced_elsewhere();
             tracing::warn!(
                 session = self.context.session.0,
+                id = self.context.sent_id.map(tracing::field::display),
                 site = self.context.site,
                 dialled = %target,
                 announced = announced.map(tracing::field::display),

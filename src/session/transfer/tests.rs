@@ -86,6 +86,7 @@ fn context(
         metrics: Arc::new(Metrics::new()),
         site: "site".to_owned(),
         session: SessionId(1),
+        sent_id: None,
         client: [127, 0, 0, 1].into(),
         close_notify: CloseNotify::Require,
         lingering: Lingering::default(),
@@ -97,6 +98,7 @@ fn passive(to: SocketAddr) -> DataEndpoint {
     DataEndpoint::Passive {
         to,
         announced: None,
+        header: None,
     }
 }
 

@@ -6,6 +6,7 @@ mod fault_matrix;
 mod kinds;
 mod odd_servers;
 mod pools;
+mod proxy_protocol;
 mod reuse;
 mod routing;
 mod unclean;

@@ -92,7 +92,7 @@ impl Server {
                 let limits = &snapshot.runtime.settings.limits;
                 let permit = shared.limiter.admit(client.ip(), limits, Instant::now());
                 let accepted = Accepted {
-                    local: stream.local_addr().expect("it is connected").ip(),
+                    destination: stream.local_addr().expect("it is connected"),
                     stream,
                     client,
                     listener: address,

@@ -1,4 +1,4 @@
-//! HAProxy 2.6: the load balancer that the PROXY protocol comes from.
+//! HAProxy 2.6: the load balancer that the PROXY protocol comes from, and a strict reader of it.
 
 use std::fmt::Write;
 use std::fs;
@@ -59,3 +59,63 @@ impl Balancer {
         self.loopback.at(port)
     }
 }
+
+/// A receiver of PROXY headers in front of a server, until this is dropped: it closes what begins with none.
+#[derive(Debug)]
+pub struct Receiver {
+    // Dropped first: it reads its directory.
+    _process: Process,
+    loopback: Loopback,
+    _directory: TempDir,
+}
+
+/// Where a receiver relays its connections.
+#[derive(Debug, Clone, Copy)]
+pub enum Upstream {
+    /// Control connections to this address, and data connections to the same port of it that they came to.
+    Server(SocketAddr),
+    /// All to this address, with a header of version 1 that says the same.
+    AtOnePort(SocketAddr),
+}
+
+impl Receiver {
+    /// Starts it with these ports for data connections, from the first to the last.
+    pub fn start(to: Upstream, data: (u16, u16)) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let loopback = Loopback::claim();
+        let own = loopback.ip();
+        let (control_to, data_to) = match to {
+            Upstream::Server(address) => (address.to_string(), address.ip().to_string()),
+            Upstream::AtOnePort(address) => {
+                let to = format!("{address} send-proxy");
+                (to.clone(), to)
+            }
+        };
+        let config = format!(
+            "global\n  maxconn 200\ndefaults\n  mode tcp\n  retries 0\n  timeout connect 30s\n  timeout client 30s\n  \
+             timeout server 30s\nlisten control\n  bind {own}:{CONTROL_PORT} accept-proxy\n  server it {control_to}\n\
+             listen data\n  bind {own}:{}-{} accept-proxy\n  server it {data_to}\n",
+            data.0, data.1
+        );
+        let file = directory.path().join("haproxy.cfg");
+        fs::write(&file, config).expect("the test's directory is writable");
+        let mut run = command("haproxy/usr/sbin/haproxy");
+        run.args(["-db", "-f"]).arg(&file);
+        let mut process = Process::start(run, directory.path(), &[]);
+        process.poll("accept connections", || {
+            TcpStream::connect(loopback.at(CONTROL_PORT)).ok()
+        });
+        Self {
+            _process: process,
+            loopback,
+            _directory: directory,
+        }
+    }
+
+    /// Where control connections go.
+    pub fn address(&self) -> SocketAddr {
+        self.loopback.at(CONTROL_PORT)
+    }
+}
+
+const CONTROL_PORT: u16 = 2121;

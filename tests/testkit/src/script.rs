@@ -127,9 +127,21 @@ fn untrusted(version: &'static SupportedProtocolVersion) -> Arc<ServerConfig> {
     pair.server_config(&[version])
 }
 
+/// Which connections to a scripted backend have to begin with a PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headers {
+    /// None.
+    None,
+    /// Control connections.
+    Control,
+    /// Those, and the data connections that the backend accepts.
+    All,
+}
+
 /// A scripted backend's behaviour: that of a small, correct server with files in memory, but for what is overridden.
 #[derive(Debug, Clone)]
 pub struct Script {
+    pub(super) headers: Headers,
     pub(super) tls: ScriptTls,
     pub(super) greeting: Vec<Step>,
     pub(super) overrides: BTreeMap<String, Vec<Step>>,
@@ -148,6 +160,7 @@ impl Script {
     /// Correct in all things, without TLS and without files; any user with any password may log in.
     pub fn new() -> Self {
         Self {
+            headers: Headers::None,
             tls: ScriptTls::None,
             greeting: vec![reply("220 scripted backend ready")],
             overrides: BTreeMap::new(),
@@ -155,6 +168,12 @@ impl Script {
             files: BTreeMap::new(),
             password: None,
         }
+    }
+
+    /// Reads PROXY headers, and closes connections that should begin with one and don't.
+    pub fn headers(mut self, headers: Headers) -> Self {
+        self.headers = headers;
+        self
     }
 
     /// With TLS.

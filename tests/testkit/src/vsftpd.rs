@@ -14,6 +14,11 @@ use super::server::{PASSIVE_PORTS, Place, Reuse, Security, Server, command};
 /// It closes the whole session after a data connection that doesn't resume where `Reuse::Required`; OpenSSL 3 makes it
 /// crash there under TLS 1.3. Its strictness cuts off TLS 1.3 uploads of clients that don't read tickets: prefer TLS 1.2.
 pub fn start(security: Security<'_>) -> Server {
+    start_with_ports(security, PASSIVE_PORTS)
+}
+
+/// The same with other ports for passive data connections, from the first to the last.
+pub fn start_with_ports(security: Security<'_>, (first, last): (u16, u16)) -> Server {
     let place = Place::claim();
     let mut config = format!(
         "listen=YES\nlisten_address={address}\nlisten_port={port}\nbackground=NO\n\
@@ -25,8 +30,6 @@ pub fn start(security: Security<'_>) -> Server {
         address = place.address().ip(),
         port = place.address().port(),
         root = place.file("root"),
-        first = PASSIVE_PORTS.0,
-        last = PASSIVE_PORTS.1,
         log = place.file("vsftpd.log"),
         xferlog = place.file("xfer.log"),
     );

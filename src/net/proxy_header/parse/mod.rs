@@ -6,7 +6,7 @@
 //! The format is HAProxy's, "The PROXY protocol, versions 1 & 2", sections 2.1 and 2.2.
 
 mod version_1;
-mod version_2;
+pub(super) mod version_2;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

@@ -89,6 +89,26 @@ impl Backend {
         self.shared.seen().connections
     }
 
+    /// The PROXY header of each control connection so far.
+    pub fn headers(&self) -> Vec<Vec<u8>> {
+        self.shared.seen().headers.clone()
+    }
+
+    /// The PROXY header of each data connection so far, and the port that it came to.
+    pub fn data_headers(&self) -> Vec<(u16, Vec<u8>)> {
+        self.shared.seen().data_headers.clone()
+    }
+
+    /// Waits for so many PROXY headers of control connections, and gives the last of those.
+    ///
+    /// # Panics
+    /// If they don't come in time.
+    pub fn wait_for_header(&self, count: usize) -> Vec<u8> {
+        self.wait("a PROXY header", |seen| {
+            seen.headers.get(count.checked_sub(1)?).cloned()
+        })
+    }
+
     /// Waits for a command line that begins like this, and gives it whole.
     ///
     /// # Panics

@@ -27,6 +27,10 @@ pub(super) struct Seen {
     pub data_ends: BTreeMap<String, End>,
     pub ends: Vec<End>,
     pub connections: usize,
+    /// The PROXY headers of control connections.
+    pub headers: Vec<Vec<u8>>,
+    /// And of data connections, with the port that each came to.
+    pub data_headers: Vec<(u16, Vec<u8>)>,
     /// Of the sessions that run, by number: kept to end them, which run in threads of their own, with the backend.
     pub sockets: BTreeMap<usize, TcpStream>,
     pub stopped: bool,

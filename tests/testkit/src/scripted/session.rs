@@ -11,7 +11,8 @@ use socket2::{Domain, Socket, Type};
 use super::Received;
 use super::seen::Shared;
 use crate::DEADLINE;
-use crate::script::{ScriptTls, Step};
+use crate::proxy_header;
+use crate::script::{Headers, ScriptTls, Step};
 use crate::wire::{End, Wire};
 
 /// One control connection. An error ends it: the other side is gone.
@@ -54,6 +55,12 @@ impl<'a> Session<'a> {
     }
 
     pub fn run(mut self) {
+        if self.shared.script.headers != Headers::None {
+            let Ok(header) = self.control().and_then(proxy_header::take) else {
+                return;
+            };
+            self.shared.record(|seen| seen.headers.push(header));
+        }
         if matches!(self.shared.script.tls, ScriptTls::Implicit(_)) && self.start_tls().is_err() {
             return;
         }
@@ -194,14 +201,20 @@ impl<'a> Session<'a> {
     }
 
     pub fn open_data(&mut self, protected: bool) -> io::Result<()> {
-        let socket = match self.active.take() {
-            Some(target) => connect_from(self.local.ip(), target)?,
+        let mut data = match self.active.take() {
+            Some(target) => Wire::new(connect_from(self.local.ip(), target)?),
             None => {
                 let listener = self.passive.take().ok_or(io::ErrorKind::NotConnected)?;
-                accept_in_time(&listener)?
+                let mut data = Wire::new(accept_in_time(&listener)?);
+                if self.shared.script.headers == Headers::All {
+                    let port = listener.local_addr()?.port();
+                    let header = proxy_header::take(&mut data)?;
+                    self.shared
+                        .record(|seen| seen.data_headers.push((port, header)));
+                }
+                data
             }
         };
-        let mut data = Wire::new(socket);
         if protected {
             let config = self.tls().ok_or(io::ErrorKind::Unsupported)?;
             data.handshake(server_connection(config))?;
