@@ -204,6 +204,17 @@ need_suppaftp_driver() {
     echo "compiled: $driver"
 }
 
+need_libunftp() {
+    source=$repository/tests/servers/libunftp
+    server=$servers/libunftp/server
+    [ -e "$server" ] && [ ! "$source/main.rs" -nt "$server" ] && [ ! "$source/Cargo.toml" -nt "$server" ] && return
+    echo "compiling: $server"
+    (cd "$repository" && cargo build --locked --quiet --package portcullis-libunftp) || fail "can't compile $source"
+    mkdir -p "$servers/libunftp"
+    cp "${CARGO_TARGET_DIR:-$repository/target}/debug/portcullis-libunftp" "$server"
+    echo "compiled: $server"
+}
+
 lacks_library() {
     ldd "$@" | grep -q 'not found'
 }
@@ -256,6 +267,8 @@ need_commons_net_driver
 need_mono_driver
 
 need_suppaftp_driver
+
+need_libunftp
 
 need_node basic-ftp basic-ftp@6.2.6
 

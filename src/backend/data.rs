@@ -12,7 +12,7 @@ use super::control::BackendConnection;
 use crate::base::task::Task;
 use crate::ftp::address::AnnouncedEndpoint;
 use crate::net::connect;
-use crate::net::proxy_header::RelayedClient;
+use crate::net::proxy_header::{Origin, ProxiedAddresses, RelayedClient, write};
 
 /// The endpoint of the backend's data connection.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl BackendConnection {
         Some(DataEndpoint::Passive {
             to: SocketAddr::new(self.peer()?, announced.port),
             announced: announced.address,
-            header: self.backend.data_header(client, announced.port),
+            header: self.header(client, announced.port),
         })
     }
 
@@ -107,6 +107,23 @@ impl BackendConnection {
     pub async fn listen(&self) -> io::Result<(TcpListener, SocketAddr)> {
         let local = self.stream().socket().local_addr()?;
         connect::listen_for_backend(local.ip()).await
+    }
+
+    /// The PROXY header of a data connection to this port; `None` if the backend expects none there.
+    fn header(&self, client: RelayedClient<'_>, port: u16) -> Option<Vec<u8>> {
+        let expected = self.backend.settings.proxy_protocol;
+        let expected = expected.filter(|expected| expected.data)?;
+        let destination = client.addresses.destination.ip();
+        let client = RelayedClient {
+            addresses: ProxiedAddresses {
+                destination: SocketAddr::new(destination, port),
+                ..client.addresses
+            },
+            // What the client's data connection will have isn't known yet.
+            tls: None,
+            ..client
+        };
+        Some(write::header(expected.version, Origin::Client(client)))
     }
 
     fn peer(&self) -> Option<IpAddr> {

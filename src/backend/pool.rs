@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -14,7 +14,6 @@ use crate::base::turns::Turns;
 use crate::base::{BackendId, ClientKey, SiteId};
 use crate::config::{self, BackendTls, Balance, Site, TlsMode};
 use crate::ftp::server::PortMethods;
-use crate::net::proxy_header::{Origin, ProxiedAddresses, RelayedClient, write};
 use crate::observe::metrics::{Metrics, OpenSession};
 use crate::outcome::BackendStatus;
 use crate::tls::{BackendTlsClient, BackendTlsError};
@@ -299,24 +298,6 @@ impl Backend {
         let hint = error.hint(self);
         tracing::warn!(site, backend, failures, stage, %error, hint, "backend out");
         true
-    }
-
-    /// The header with which a data connection to this port of it begins; `None` if it expects none there.
-    pub(super) fn data_header(&self, client: RelayedClient<'_>, port: u16) -> Option<Vec<u8>> {
-        let expected = self.settings.proxy_protocol.filter(|it| it.data)?;
-        let ProxiedAddresses {
-            client: from,
-            destination,
-        } = client.addresses;
-        let client = RelayedClient {
-            addresses: ProxiedAddresses {
-                client: from,
-                destination: SocketAddr::new(destination.ip(), port),
-            },
-            tls: None,
-            ..client
-        };
-        Some(write::header(expected.version, Origin::Client(client)))
     }
 
     /// What the site may have of it, as the configuration in use says: a login that waits may be of an earlier one.

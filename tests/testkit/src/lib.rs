@@ -10,6 +10,7 @@ pub mod config;
 pub mod content;
 pub mod front;
 pub mod haproxy;
+pub mod libunftp;
 pub mod log;
 pub mod loopback;
 pub mod process;

@@ -1,21 +1,20 @@
-//! Backends that expect a PROXY header, which names the client, on the connections that Portcullis opens.
+//! Backends that expect a PROXY header, which names the client, on the connections that Portcullis opens: byte by
+//! byte, as a scripted backend sees it. `receivers` has programs that act on them.
+
+mod receivers;
 
 use std::net::SocketAddr;
 
 use rustls::version::TLS12;
-use testkit::certs::Authority;
 use testkit::config::Site;
 use testkit::content;
-use testkit::front::{Client, Front, NAME};
-use testkit::haproxy::{Receiver, Upstream};
+use testkit::front::Front;
 use testkit::proxy::{LogLine, Proxy};
 use testkit::proxy_header::{extension, v1, v2_of, v2_with};
 use testkit::raw::Raw;
 use testkit::script::{Headers, Script, ScriptTls, Step};
 use testkit::scripted::Backend;
-use testkit::server::{Reuse, Security};
-use testkit::vsftpd;
-use testkit::wire::{End, Wire};
+use testkit::wire::End;
 
 use crate::program::Start;
 
@@ -333,116 +332,5 @@ fn a_backend_that_waits_for_a_header_in_vain_is_found_out() {
         client.command("USER alice", 421);
         let hint = hint(&proxy).expect("a hint");
         assert!(hint.ends_with("since it has no proxy_protocol"), "{hint}");
-    }
-}
-
-/// Few, since HAProxy listens on each.
-const DATA_PORTS: (u16, u16) = (10_000, 10_015);
-
-#[test]
-fn haproxy_takes_every_header_in_front_of_a_real_server() {
-    let front = Front::new(&[]);
-    let pair = Authority::new("authority of backends").issue(&["backend.test"]);
-    let content = content::bytes(2, 300_000);
-    for (kind, security) in [
-        ("none", Security::Plain),
-        ("explicit", Security::Explicit(&pair, Reuse::Required)),
-        ("implicit", Security::Implicit(&pair, Reuse::Required)),
-    ] {
-        let server = vsftpd::start_with_ports(security, DATA_PORTS);
-        let receiver = Receiver::start(Upstream::Server(server.address()), DATA_PORTS);
-        for version in [1, 2] {
-            let site = Site::default("only", receiver.address()).backend("tls", kind);
-            let site = match kind {
-                "none" => site,
-                _ => site.backend("verify", "none"),
-            };
-            let sent = format!("{{version: {version}, data: true}}");
-            let site = site.backend("proxy_protocol", &sent);
-            let proxy = Proxy::start(front.config().site(&site));
-            let mut client = front.session(&proxy, server.user());
-            let name = format!("file{version}");
-            client.upload(&name, &content);
-            assert!(client.download(&name) == content, "{kind}, {version}");
-        }
-        // And nothing without one.
-        let site = Site::default("only", receiver.address());
-        let config = front.config().timeout("backend_reply", "200ms");
-        let proxy = Proxy::start(config.site(&site));
-        front.explicit(&proxy).command("USER anonymous", 421);
-    }
-}
-
-/// A Portcullis behind another one, and a backend behind both.
-struct Chain {
-    front: Front,
-    first: Proxy,
-    second: Proxy,
-    backend: Backend,
-}
-
-impl Chain {
-    /// The second is reached in this way, and wants TLS sessions to be resumed if `session_reuse` says so.
-    fn start(kind: &str, version: u8, session_reuse: &str) -> Self {
-        let front = Front::new(&[]);
-        let script = Script::new().file("1", "of one").file("2", "of two");
-        let backend = Backend::start(script);
-        let second = front
-            .config()
-            .proxy_protocol("127.0.0.1/32")
-            .tls("required", if kind == "none" { "false" } else { "true" })
-            .tls("session_reuse", session_reuse)
-            .site(&Site::default("inner", backend.address()));
-        let second = Proxy::start(second);
-        let to = match kind {
-            "implicit" => second.implicit(),
-            _ => second.explicit(),
-        };
-        let site = Site::default("outer", to).backend("tls", kind);
-        let ca = format!("{{ca: {}}}", front.ca().display());
-        let site = match kind {
-            "none" => site,
-            _ => site.backend("verify", &ca).backend("server_name", NAME),
-        };
-        let sent = format!("{{version: {version}, data: true}}");
-        let site = site.backend("proxy_protocol", &sent);
-        Self {
-            first: Proxy::start(front.config().site(&site)),
-            second,
-            backend,
-            front,
-        }
-    }
-
-    /// A client from this address that is logged in.
-    fn client(&self, from: &str, user: &str) -> Client {
-        let tls = self.front.tls(NAME);
-        let from = from.parse().expect("an address");
-        let wire = Wire::connect_from(from, self.first.explicit());
-        let mut control = Raw::over(wire);
-        control.expect(220);
-        control.auth_tls(&tls);
-        control.login(user, "secret");
-        control.protect_data();
-        Client { control, tls }
-    }
-}
-
-#[test]
-fn a_portcullis_behind_another_knows_the_client() {
-    for kind in ["none", "explicit", "implicit"] {
-        for version in [1, 2] {
-            let chain = Chain::start(kind, version, "prefer");
-            let mut client = chain.client("127.0.0.1", "alice");
-            assert_eq!(client.download("1"), b"of one");
-            client.upload("new", b"content");
-            let received = chain.backend.file("new");
-            assert_eq!(received.as_deref(), Some(&b"content"[..]));
-            let address = address(&client.control).to_string();
-            client.control.command("QUIT", 221);
-            let ended = |line: &LogLine| line.message() == "session ended";
-            let line = chain.second.wait_for_log(ended);
-            assert_eq!(line.field("client"), Some(address), "{kind}, {version}");
-        }
     }
 }
