@@ -86,7 +86,7 @@ impl DialError {
 }
 
 /// Said where a backend may have been sent a PROXY header that it doesn't expect.
-pub const HEADER_SENT: &str =
+const HEADER_SENT: &str =
     "does this backend expect a PROXY header? It was sent one, as its proxy_protocol says";
 /// Said where a backend may have waited for one.
 const NO_HEADER_SENT: &str =
@@ -127,6 +127,14 @@ impl DialError {
             }
             _ => None,
         }
+    }
+}
+
+impl Backend {
+    /// The same for a control connection that is lost before the login is over: servers that know no headers may answer one
+    /// only then, or take it for the end of the session, since version 2 has a QUIT in it.
+    pub fn login_hint(&self) -> Option<&'static str> {
+        self.settings.proxy_protocol.map(|_| HEADER_SENT)
     }
 }
 

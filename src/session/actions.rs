@@ -1,5 +1,6 @@
 //! Executes the machine's decisions: each [`Action`] in its order, with its result as an [`Event`].
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep, timeout_at};
@@ -165,11 +166,7 @@ impl Session {
             return;
         };
         if let Err(error) = backend.send(line).await {
-            let reason = ReplyError::of(&error);
-            self.journal.write(&Entry::BackendLost {
-                stage: self.machine.stage(),
-                reason: &reason,
-            });
+            self.report_backend_loss(self.machine.stage(), &ReplyError::of(&error));
             self.backend = None;
             self.pending_events.push_back(Event::BackendGone);
         }
@@ -313,15 +310,21 @@ impl Session {
             }),
             Record::BackendLost(stage, why) => {
                 let reason = self.reason_of_loss(stage, why);
-                self.journal.write(&Entry::BackendLost {
-                    stage,
-                    reason: &reason,
-                });
+                self.report_backend_loss(stage, &reason);
             }
             Record::NoDataPort(reply) => {
                 self.journal.write(&Entry::NoBackendPort(reply.as_ref()));
             }
         }
+    }
+
+    pub(super) fn report_backend_loss(&self, stage: Stage, reason: &dyn Display) {
+        let at_login = self.dialled.as_ref().filter(|_| stage == Stage::Login);
+        self.journal.write(&Entry::BackendLost {
+            stage,
+            reason,
+            hint: at_login.and_then(|backend| backend.login_hint()),
+        });
     }
 
     /// Why the backend was dropped; with what it has said so far, where it was too slow.

@@ -194,10 +194,7 @@ impl Session {
             Ok(None) => None,
             Ok(Some(reply)) => Some(Event::Reply(reply)),
             Err(reason) => {
-                self.journal.write(&Entry::BackendLost {
-                    stage: self.machine.stage(),
-                    reason: &reason,
-                });
+                self.report_backend_loss(self.machine.stage(), &reason);
                 self.backend = None;
                 Some(Event::BackendGone)
             }

@@ -9,14 +9,13 @@
 use tracing::field::DisplayValue;
 
 use super::{Entry, LoginRecord, TransferRecord, Transfers};
-use crate::backend::dial::HEADER_SENT;
 use crate::base::GlobalSessionId;
 use crate::base::text::escape;
 use crate::config::TlsVersion;
 use crate::ftp::server::{PortMethod, PortMethods};
 use crate::outcome::{LoginResult, Verdict};
 use crate::session::info::SessionInfo;
-use crate::session::machine::{Ending, Stage};
+use crate::session::machine::Ending;
 use crate::tls;
 
 /// A line that names the session and its client.
@@ -133,17 +132,12 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             "no passive port became free for this address: its transfers that do not resume the TLS session of their \
              control connection need a port each"
         ),
-        Entry::BackendLost { stage, reason } => {
-            let hint = *stage == Stage::Login && info.sent_id().is_some();
-            let hint = hint.then_some(HEADER_SENT);
-            of_site!(
-                warn,
-                info,
-                stage = stage.as_str(),
-                %reason,
-                hint,
-                "backend's control connection lost"
-            );
+        Entry::BackendLost {
+            stage,
+            reason,
+            hint,
+        } => {
+            of_site!(warn, info, stage = stage.as_str(), %reason, hint, "backend's control connection lost");
         }
         Entry::Transfer(transfer) => log_transfer(transfer, info),
         Entry::Ended { ending, transfers } => log_end(*ending, transfers, info),

@@ -80,6 +80,7 @@ pub(super) enum Entry<'a> {
     BackendLost {
         stage: Stage,
         reason: &'a dyn Display,
+        hint: Option<&'static str>,
     },
     /// A transfer is over.
     Transfer(TransferRecord<'a>),
