@@ -2,19 +2,30 @@
 //! sessions.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::App;
 use crate::outcome::{ReloadResult, ReloadSubject};
 use crate::snapshot::Snapshot;
 use crate::tls::{CertificateError, CertificateSet, Watch};
 
+/// How often the certificate files are polled. A change counts when two polls see it, so a new certificate is in use
+/// within a second.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
 /// The watch over the certificate files. A poll runs on a blocking thread: a hung network mount must not delay signals,
 /// or the transfers that SIGTERM lets finish.
 #[derive(Debug)]
-pub(super) enum CertificateWatcher {
+pub(super) struct CertificateWatcher {
+    ticks: Interval,
+    state: WatchState,
+}
+
+#[derive(Debug)]
+enum WatchState {
     Idle(Box<Watch>),
     Polling(JoinHandle<(Box<Watch>, Option<NewCertificates>)>),
     /// It panicked.
@@ -29,34 +40,42 @@ impl CertificateWatcher {
     pub fn new(snapshot: &Snapshot) -> Self {
         let tls = &snapshot.runtime.settings.tls;
         let watch = Watch::new(tls, &snapshot.certificates);
-        Self::Idle(Box::new(watch))
+        let mut ticks = interval(WATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            ticks,
+            state: WatchState::Idle(Box::new(watch)),
+        }
     }
 
-    /// Starts a poll, unless one is running.
-    pub fn start_poll(&mut self) {
-        *self = match std::mem::replace(self, Self::Dead) {
-            Self::Idle(mut watch) => Self::Polling(spawn_blocking(move || {
-                let found = watch.poll(SystemTime::now());
-                (watch, found)
-            })),
-            busy => busy,
-        };
-    }
-
-    /// Waits for the result of the running poll. May be cancelled.
-    pub async fn polled(&mut self) -> Option<NewCertificates> {
-        let Self::Polling(polling) = self else {
-            return std::future::pending().await;
-        };
-        let Ok((watch, found)) = polling.await else {
-            *self = Self::Dead;
-            tracing::error!(
-                "the certificate watch panicked: new certificates are only loaded on SIGHUP"
-            );
-            return None;
-        };
-        *self = Self::Idle(watch);
-        found
+    /// Polls the files until they have changed; returns what was found in them. May be cancelled.
+    pub async fn changed(&mut self) -> NewCertificates {
+        loop {
+            if let WatchState::Idle(_) = self.state {
+                self.ticks.tick().await;
+            }
+            self.state = match std::mem::replace(&mut self.state, WatchState::Dead) {
+                WatchState::Idle(mut watch) => WatchState::Polling(spawn_blocking(move || {
+                    let found = watch.poll(SystemTime::now());
+                    (watch, found)
+                })),
+                busy => busy,
+            };
+            let WatchState::Polling(polling) = &mut self.state else {
+                return std::future::pending().await;
+            };
+            let Ok((watch, found)) = polling.await else {
+                self.state = WatchState::Dead;
+                tracing::error!(
+                    "the certificate watch panicked: new certificates are only loaded on SIGHUP"
+                );
+                continue;
+            };
+            self.state = WatchState::Idle(watch);
+            if let Some(new) = found {
+                return new;
+            }
+        }
     }
 }
 

@@ -5,12 +5,11 @@
 
 mod accept;
 mod certificate;
+mod configuration;
 mod drain;
 mod fd_limit;
 pub mod names;
 pub mod notes;
-mod prepare;
-mod reload;
 mod signals;
 mod sockets;
 
@@ -21,17 +20,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio::time::{Instant, interval_at};
 
-use crate::admin::{self, Admin, Readiness};
+use crate::admin::Readiness;
 use crate::announce::LookupError;
 use crate::backend::monitor::Monitors;
 use crate::backend::{BackendError, Registry};
 use crate::command::Command;
-use crate::config::{self, TlsMode};
-use crate::net::listen::{self, Acceptor};
+use crate::config;
+use crate::net::listen;
 use crate::observe::metrics::Metrics;
 use crate::passive::{PassiveListeners, PortError};
 use crate::session::{Drain, Shared};
@@ -39,10 +37,10 @@ use crate::snapshot::Snapshot;
 use crate::tls::{CertificateError, Fingerprint};
 
 use certificate::CertificateWatcher;
+use configuration::prepare;
 use notes::Note;
-use prepare::prepare;
 use signals::Signals;
-use sockets::{BoundListener, Sockets};
+use sockets::Sockets;
 
 /// How many notes are worth a line each: there may be a thousand sites.
 const MAX_WARNINGS: usize = 10;
@@ -52,10 +50,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Commands that may wait. Further ones wait with their senders.
 const COMMAND_QUEUE: usize = 8;
-
-/// How often the certificate files are polled. A change counts when two polls see it, so a new certificate is in use
-/// within a second.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why the process can't start, or a reload is refused.
 #[derive(Debug, thiserror::Error)]
@@ -157,8 +151,6 @@ impl App {
 
     /// Serves until SIGTERM or SIGINT, and then until the last session has ended or `timeouts.drain` is over.
     pub async fn run(mut self) {
-        let mut poll = interval(WATCH_INTERVAL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut days = interval_at(Instant::now() + DAY, DAY);
         loop {
             tokio::select! {
@@ -170,24 +162,11 @@ impl App {
                     }
                     Command::Shutdown => break,
                 },
-                _ = poll.tick() => self.certificate_watcher.start_poll(),
+                new = self.certificate_watcher.changed() => self.apply_certificates(new),
                 _ = days.tick() => self.warn_if_expiring(),
-                found = self.certificate_watcher.polled() => if let Some(new) = found {
-                    self.apply_certificates(new);
-                },
             }
         }
         self.drain().await;
-    }
-
-    /// Watches the backends of the configuration in use, and no others.
-    fn monitor_backends(&mut self) {
-        let runtime = &self.snapshot.load().runtime;
-        let Shared {
-            resolver, metrics, ..
-        } = &*self.shared;
-        self.monitors =
-            Monitors::start(&runtime.pools, runtime.settings.timeouts, resolver, metrics);
     }
 
     fn announce_ports(&self) {
@@ -239,58 +218,6 @@ impl App {
         let mut certificates = snapshot.certificates.pairs();
         if certificates.any(|pair| notes::expires_soon(pair, now)) {
             tracing::warn!("{}", notes::EXPIRES_SOON);
-        }
-    }
-
-    /// Begins to serve the admin endpoint, if it is not where it was.
-    fn start_admin(&mut self, listener: Option<(SocketAddr, TcpListener)>) {
-        let Some((configured, socket)) = listener else {
-            return;
-        };
-        if let Ok(address) = socket.local_addr() {
-            tracing::info!(%address, "admin endpoint open");
-        }
-        let admin = Arc::new(Admin {
-            metrics: Arc::clone(&self.shared.metrics),
-            readiness: self.readiness.subscribe(),
-        });
-        let task = admin::serve(Acceptor::new(socket), admin);
-        self.sockets.admin.start(configured, task);
-    }
-
-    /// Begins to accept.
-    fn start_listeners(&mut self, opened: Vec<BoundListener>) -> StartedListeners {
-        let mut started = StartedListeners(Vec::new());
-        for BoundListener {
-            address,
-            tls,
-            socket,
-        } in opened
-        {
-            started
-                .0
-                .push((socket.local_addr().unwrap_or(address), tls));
-            let task = accept::accept(
-                Acceptor::new(socket),
-                address,
-                Arc::clone(&self.snapshot),
-                Arc::clone(&self.shared),
-                self.drain.subscribe(),
-            );
-            self.sockets.listeners.start(address, task);
-        }
-        started
-    }
-}
-
-/// Listeners that have begun to accept, at their real addresses.
-#[must_use = "the operator wants to know"]
-struct StartedListeners(Vec<(SocketAddr, TlsMode)>);
-
-impl StartedListeners {
-    fn log(self) {
-        for (address, tls) in self.0 {
-            tracing::info!(%address, tls = tls.as_str(), "listening");
         }
     }
 }

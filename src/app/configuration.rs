@@ -1,0 +1,246 @@
+//! A configuration, at start as on SIGHUP: prepared as a whole, then put in force.
+//!
+//! Everything that can fail fails while it is prepared: read, checked, looked up and opened, but not active yet. At start
+//! that ends the process; at a reload everything stays as it is.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ipnet::IpNet;
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::certificate::CertificateWatcher;
+use super::sockets::{BoundListener, NewListeners, OpenedSockets, Sockets};
+use super::{App, StartError, accept, fd_limit, names};
+use crate::admin::{self, Admin};
+use crate::announce::Announcements;
+use crate::backend::monitor::Monitors;
+use crate::backend::{Pools, Registry};
+use crate::config::{self, Settings, TlsMode};
+use crate::net::listen::Acceptor;
+use crate::observe::metrics::Metrics;
+use crate::outcome::{ReloadResult, ReloadSubject};
+use crate::passive::PassivePorts;
+use crate::session::Shared;
+use crate::snapshot::{Runtime, Snapshot};
+use crate::tls::CertificateSet;
+
+/// Time limit for reading the files of a configuration. A network file system can block without end, and SIGTERM would
+/// have to wait.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// All that a configuration takes.
+pub(super) struct PreparedConfig {
+    loaded: LoadedFiles,
+    announcements: Announcements,
+    sockets: OpenedSockets,
+}
+
+/// The content of a configuration's files, with nothing looked up or opened yet.
+struct LoadedFiles {
+    settings: Settings,
+    certificates: CertificateSet,
+    pools: Pools,
+}
+
+/// Listeners that have begun to accept, at their real addresses.
+#[must_use = "the operator wants to know"]
+pub(super) struct StartedListeners(Vec<(SocketAddr, TlsMode)>);
+
+impl StartedListeners {
+    pub fn log(self) {
+        for (address, tls) in self.0 {
+            tracing::info!(%address, tls = tls.as_str(), "listening");
+        }
+    }
+}
+
+/// Prepares the configuration in the file `config`, with the sockets that are not open already.
+///
+/// # Errors
+/// The first thing that is wrong or can't be had; what was opened until then is closed again.
+pub(super) async fn prepare(
+    config: PathBuf,
+    backends: Arc<Registry>,
+    sockets: &mut Sockets,
+) -> Result<PreparedConfig, StartError> {
+    let reading = spawn_blocking(move || read(&config, &backends));
+    let loaded = timeout(READ_TIMEOUT, reading)
+        .await
+        .map_err(|_| StartError::FilesTimedOut)?
+        .map_err(io::Error::other)??;
+    let settings = &loaded.settings;
+    fd_limit::warn_if_low(settings);
+    let announcements = names::announcements(&settings.passive).await?;
+    let sockets = sockets.open(settings).await?;
+    Ok(PreparedConfig {
+        loaded,
+        announcements,
+        sockets,
+    })
+}
+
+fn read(config: &Path, backends: &Registry) -> Result<LoadedFiles, StartError> {
+    let settings = config::load(config)?;
+    let certificates = CertificateSet::load(&settings.tls, SystemTime::now())?;
+    let pools = Pools::load(&settings.sites, backends)?;
+    Ok(LoadedFiles {
+        settings,
+        certificates,
+        pools,
+    })
+}
+
+impl PreparedConfig {
+    /// Activates it; returns the snapshot for new sessions and the listeners to accept from.
+    pub fn activate(self, metrics: &Arc<Metrics>) -> (Snapshot, NewListeners) {
+        let LoadedFiles {
+            settings,
+            certificates,
+            pools,
+        } = self.loaded;
+        names::start_refreshing(&self.announcements, metrics);
+        let OpenedSockets { passive, new } = self.sockets;
+        set_trusted_proxies(&settings, &passive);
+        for site in &settings.sites {
+            metrics.declare_site(&site.name);
+        }
+        pools.report(metrics);
+        metrics.certificate_not_after(certificates.default_pair().not_after);
+        metrics.configuration_loaded();
+        let runtime = Runtime::new(settings, pools, passive, self.announcements);
+        let snapshot = Snapshot::new(Arc::new(runtime), Arc::new(certificates));
+        (snapshot, new)
+    }
+}
+
+/// Listeners on one address, or beside a wildcard, share passive ports, so those are behind the balancers of all of them.
+fn set_trusted_proxies(settings: &Settings, ports: &PassivePorts) {
+    let mut by_address: HashMap<IpAddr, (IpAddr, Vec<IpNet>)> = HashMap::new();
+    for listener in &settings.listeners {
+        let local = listener.address.ip();
+        let (_, balancers) = by_address
+            .entry(ports.bound_address(local))
+            .or_insert_with(|| (local, Vec::new()));
+        balancers.extend(
+            listener
+                .proxy_protocol
+                .iter()
+                .flat_map(|trusted| trusted.iter()),
+        );
+    }
+    for (local, balancers) in by_address.into_values() {
+        ports.set_trusted_proxies(local, balancers);
+    }
+}
+
+impl App {
+    /// SIGHUP: puts the whole configuration in force for new sessions, or changes nothing and says why.
+    pub(super) async fn reload(&mut self) {
+        let former_ports = self.snapshot.load().runtime.passive.addresses();
+        match self.try_reload().await {
+            Ok(()) => {
+                self.shared
+                    .metrics
+                    .reload(ReloadSubject::Configuration, ReloadResult::Ok);
+                tracing::info!(config = %self.config.display(), "configuration reloaded");
+                if self.snapshot.load().runtime.passive.addresses() != former_ports {
+                    self.announce_ports();
+                }
+                self.announce_certificates();
+                self.warn();
+            }
+            Err(error) => {
+                self.shared
+                    .metrics
+                    .reload(ReloadSubject::Configuration, ReloadResult::Refused);
+                tracing::error!(config = %self.config.display(), %error, "reload refused, keeping the current configuration");
+            }
+        }
+    }
+
+    async fn try_reload(&mut self) -> Result<(), StartError> {
+        let backends = Arc::clone(&self.backends);
+        let prepared = prepare(self.config.clone(), backends, &mut self.sockets).await?;
+
+        // From here on nothing can fail.
+        let (snapshot, new) = prepared.activate(&self.shared.metrics);
+        self.certificate_watcher = CertificateWatcher::new(&snapshot);
+        self.snapshot.store(Arc::new(snapshot));
+        self.monitor_backends();
+        self.start_admin(new.admin);
+        self.close_removed_listeners().await;
+        self.start_listeners(new.listeners).log();
+        Ok(())
+    }
+
+    /// Closes the listeners that the configuration in force has no more.
+    async fn close_removed_listeners(&mut self) {
+        let snapshot = self.snapshot.load_full();
+        let settings = &snapshot.runtime.settings;
+        let admin = &mut self.sockets.admin;
+        admin
+            .close_all_but(|address| address == settings.admin)
+            .await;
+        let is_kept = |address| settings.listeners.iter().any(|one| one.address == address);
+        for address in self.sockets.listeners.close_all_but(is_kept).await {
+            tracing::info!(%address, "no longer listening");
+        }
+    }
+
+    /// Watches the backends of the configuration in use, and no others.
+    pub(super) fn monitor_backends(&mut self) {
+        let runtime = &self.snapshot.load().runtime;
+        let Shared {
+            resolver, metrics, ..
+        } = &*self.shared;
+        self.monitors =
+            Monitors::start(&runtime.pools, runtime.settings.timeouts, resolver, metrics);
+    }
+
+    /// Begins to serve the admin endpoint, if it is not where it was.
+    pub(super) fn start_admin(&mut self, listener: Option<(SocketAddr, TcpListener)>) {
+        let Some((configured, socket)) = listener else {
+            return;
+        };
+        if let Ok(address) = socket.local_addr() {
+            tracing::info!(%address, "admin endpoint open");
+        }
+        let admin = Arc::new(Admin {
+            metrics: Arc::clone(&self.shared.metrics),
+            readiness: self.readiness.subscribe(),
+        });
+        let task = admin::serve(Acceptor::new(socket), admin);
+        self.sockets.admin.start(configured, task);
+    }
+
+    /// Begins to accept.
+    pub(super) fn start_listeners(&mut self, opened: Vec<BoundListener>) -> StartedListeners {
+        let mut started = StartedListeners(Vec::new());
+        for BoundListener {
+            address,
+            tls,
+            socket,
+        } in opened
+        {
+            started
+                .0
+                .push((socket.local_addr().unwrap_or(address), tls));
+            let task = accept::accept(
+                Acceptor::new(socket),
+                address,
+                Arc::clone(&self.snapshot),
+                Arc::clone(&self.shared),
+                self.drain.subscribe(),
+            );
+            self.sockets.listeners.start(address, task);
+        }
+        started
+    }
+}
