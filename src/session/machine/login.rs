@@ -12,6 +12,7 @@ use super::pre_login::NoBackend;
 use super::ready::{LoggedIn, Ready};
 use super::rest::RestOffset;
 use super::settings::Replay;
+use super::user::{Dialling, ResolvedUser};
 use super::{Action, Dialled, Ending, ProtocolError, Record, State, security};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
@@ -20,21 +21,6 @@ use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::{BackendProtection, NoUserReply};
 use crate::outcome::LoginResult;
 use crate::route::Route;
-
-/// What a USER names.
-pub(super) enum ResolvedUser {
-    /// Nothing: it has been refused.
-    Refused,
-    /// A host that no site has.
-    NoSite,
-    Site(Route),
-}
-
-/// The driver is on its way to the backend.
-#[derive(Debug)]
-pub(super) struct Dialling {
-    route: Route,
-}
 
 /// What is known of the backend at the other end of the connection, independent of the login.
 #[derive(Debug, Clone, Copy)]
@@ -92,49 +78,10 @@ enum ProtectionCommand {
     Prot,
 }
 
-impl Context {
-    /// The site that USER names, logged in or not.
-    pub fn resolve_user(&mut self, command: Command) -> ResolvedUser {
-        if command.argument().is_empty() {
-            self.reply(answer::USER_ARGUMENT);
-            return ResolvedUser::Refused;
-        }
-        if self.terms.tls_required && !self.security.is_on() {
-            self.push(Action::LoginAttempt(command));
-            self.push(Action::Record(Record::Login(LoginResult::ClearText)));
-            self.reply(answer::POLICY_REQUIRES_TLS);
-            return ResolvedUser::Refused;
-        }
-        let route =
-            self.terms
-                .router
-                .route(command.argument(), self.host.as_ref(), self.security.sni());
-        self.push(Action::LoginAttempt(command));
-        match route {
-            Some(route) => ResolvedUser::Site(route),
-            None => {
-                self.push(Action::Record(Record::Login(LoginResult::UnknownHost)));
-                ResolvedUser::NoSite
-            }
-        }
-    }
-
-    /// The reply to a USER with an unknown host.
-    pub fn refuse_unknown_host(&mut self) {
-        self.push(Action::Penalise(None));
-        self.reply(answer::HOST_EXPECTED);
-    }
-}
-
 impl Dialling {
-    /// Has the driver dial.
-    pub fn begin(route: Route, cx: &mut Context) -> State {
-        cx.push(Action::Dial(route.clone()));
-        State::Dialling(Self { route })
-    }
-
-    pub fn route(&self) -> &Route {
-        &self.route
+    pub fn on_site_full(self, cx: &mut Context) -> State {
+        cx.push(Action::Record(Record::Login(LoginResult::SiteFull)));
+        cx.close_with_reply(answer::SITE_FULL, Ending::SiteFull)
     }
 
     pub fn on_dialled(self, dialled: Option<Dialled>, cx: &mut Context) -> State {

@@ -6,7 +6,6 @@
 use std::net::IpAddr;
 
 use super::context::Context;
-use super::login::{Dialling, ResolvedUser};
 use super::{Action, Ending, State, security};
 use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
@@ -32,15 +31,6 @@ impl NoBackend {
                 cx.reply(answer.err().unwrap_or(answer::HOST_ACCEPTED));
             }
             _ => cx.answer_before_login(command),
-        }
-        State::NoBackend(self)
-    }
-
-    fn on_user(self, command: Command, cx: &mut Context) -> State {
-        match cx.resolve_user(command) {
-            ResolvedUser::Refused => {}
-            ResolvedUser::NoSite => cx.refuse_unknown_host(),
-            ResolvedUser::Site(route) => return Dialling::begin(route, cx),
         }
         State::NoBackend(self)
     }

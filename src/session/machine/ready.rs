@@ -7,8 +7,9 @@ use std::num::NonZeroUsize;
 
 use super::context::Context;
 use super::data_port::{self, PortDialogue};
-use super::login::{Connection, Login, ResolvedUser};
+use super::login::{Connection, Login};
 use super::transfer;
+use super::user::ResolvedUser;
 use super::{Action, Ending, State, security};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};

@@ -1,4 +1,4 @@
-//! The states of a session, and which events each of them takes.
+//! The states of a session, and what several of them take in the same way.
 //!
 //! A state consumes itself and returns the next one; its handlers stand beside it, in the module of its subject. What the
 //! driver can't deliver in a state goes to [`Context::unexpected`].
@@ -6,15 +6,16 @@
 use super::context::{ClientPresence, Context, LoginClock};
 use super::data_port::{BackendPort, ClientPort, Listening};
 use super::echo::Fenced;
-use super::login::{Dialling, Login};
+use super::login::Login;
 use super::pre_login::NoBackend;
 use super::queue::QueuedLine;
 use super::ready::{Feat, Forwarding, LoggedIn, Ready};
 use super::rest::Discarding;
 use super::transfer::{Failure, Outcome, Transfer};
-use super::{Action, BadLine, Ending, Event, ProtocolError, Record, Stage, Wait};
+use super::user::Dialling;
+use super::{Action, BadLine, Ending, ProtocolError, Record, Stage, Wait};
 use crate::ftp::answer;
-use crate::ftp::command::{BadCommand, Command};
+use crate::ftp::command::BadCommand;
 use crate::ftp::reply::Reply;
 use crate::ftp::server::NoUserReply;
 use crate::outcome::LoginResult;
@@ -54,57 +55,6 @@ pub(super) enum State {
 const _: () = assert!(size_of::<State>() <= 80, "moved at each event");
 
 impl State {
-    /// What follows from an event.
-    pub fn on(self, event: Event, cx: &mut Context) -> Self {
-        match (event, self) {
-            (Event::Command(command), state) => state.on_command(command, cx),
-            (Event::Reply(reply), state) => state.on_reply(reply, cx),
-            (Event::Data(event), Self::Transfer(transfer)) => transfer.on_data(event, cx),
-            (Event::Prepared(prepared), Self::ClientPort(state)) => state.on_prepared(prepared, cx),
-            (Event::Listening(at), Self::Listening(state)) => state.on_listening(at, cx),
-            (Event::Listening(at), Self::Transfer(Transfer::AskingAgain(state))) => {
-                state.on_listening(at, cx)
-            }
-            (Event::Dialled(dialled), Self::Dialling(state)) => state.on_dialled(dialled, cx),
-            (Event::SiteFull, Self::Dialling(_)) => {
-                cx.push(Action::Record(Record::Login(LoginResult::SiteFull)));
-                cx.close_with_reply(answer::SITE_FULL, Ending::SiteFull)
-            }
-            (Event::Blocked, state) => state.on_blocked(cx),
-            (Event::Secured { sni }, state) => state.on_secured(sni, cx),
-            (Event::BadLine(bad), state) => state.on_bad_line(bad, cx),
-            (Event::ClientEnded, state) => state.on_client_ended(cx),
-            (Event::ClientGone, state) => state.on_client_gone(cx),
-            (Event::BackendGone, state) => state.on_backend_gone(cx),
-            (Event::Expired, state) => state.on_expired(cx),
-            (Event::Drain, state) => {
-                cx.draining = true;
-                state
-            }
-            (Event::DrainOver, state) => state.on_drain_over(cx),
-            (Event::Terminate, state) => state.on_terminate(cx),
-            (
-                event @ (Event::Data(_)
-                | Event::Prepared(_)
-                | Event::Listening(_)
-                | Event::Dialled(_)
-                | Event::SiteFull),
-                state,
-            ) => cx.unexpected(state, &format!("{event:?}")),
-        }
-    }
-
-    /// A command, new or from the queue.
-    pub fn on_command(self, command: Command, cx: &mut Context) -> Self {
-        match self {
-            Self::Ready(ready) => ready.on_command(command, cx),
-            Self::Transfer(transfer) => transfer.on_command(command, cx),
-            Self::NoBackend(state) if !cx.security.is_upgrading() => state.on_command(command, cx),
-            Self::Login(login) if login.is_ready() => login.on_command(command, cx),
-            state => cx.unexpected(state, "a command before its turn"),
-        }
-    }
-
     /// A line that is not a command, new or from the queue.
     pub fn on_bad_line(self, bad: BadLine, cx: &mut Context) -> Self {
         let answer = match bad {
@@ -133,34 +83,8 @@ impl State {
         self
     }
 
-    fn on_reply(self, reply: Reply, cx: &mut Context) -> Self {
-        if reply.number() == 421 {
-            return self.on_421(reply, cx);
-        }
-        if cx.count_preliminary(&reply) {
-            return self.drop_backend(ProtocolError::TooManyPreliminaries, cx);
-        }
-        match self {
-            Self::Login(login) => login.on_reply(reply, cx),
-            Self::Ready(ready) => ready.on_reply(&reply, cx),
-            Self::Forwarding(state) => state.on_reply(&reply, cx),
-            Self::Feat(state) => state.on_reply(&reply, cx),
-            Self::BackendPort(state) => state.on_reply(&reply, cx),
-            Self::Discarding(state) => state.on_reply(&reply, cx),
-            Self::Fenced(state) => state.on_reply(&reply, cx),
-            Self::Transfer(transfer) => transfer.on_reply(reply, cx),
-            // It was not asked for anything.
-            Self::Listening(_) | Self::ClientPort(_) => {
-                self.drop_backend(ProtocolError::UnsolicitedReply, cx)
-            }
-            Self::NoBackend(_) | Self::Dialling(_) | Self::Closed => {
-                cx.unexpected(self, "a reply without a backend")
-            }
-        }
-    }
-
     /// The backend has enough to do, or ends the session.
-    fn on_421(self, reply: Reply, cx: &mut Context) -> Self {
+    pub fn on_421(self, reply: Reply, cx: &mut Context) -> Self {
         match self {
             Self::Login(login) if login.next_after().is_some() => {
                 login.dial_next(NoUserReply::Busy(reply), cx)
@@ -184,7 +108,7 @@ impl State {
     }
 
     /// The guard blocks the client.
-    fn on_blocked(self, cx: &mut Context) -> Self {
+    pub fn on_blocked(self, cx: &mut Context) -> Self {
         match &self {
             Self::NoBackend(_) => {}
             Self::Login(login) if !login.is_authenticating() => {}
@@ -198,7 +122,7 @@ impl State {
         cx.close_with_reply(answer::TOO_MANY_FAILURES, Ending::Blocked)
     }
 
-    fn on_expired(self, cx: &mut Context) -> Self {
+    pub fn on_expired(self, cx: &mut Context) -> Self {
         match (self.wait(cx), self) {
             (Wait::Login, _) => {
                 cx.push(Action::Record(Record::Login(LoginResult::TimedOut)));
@@ -214,7 +138,7 @@ impl State {
         }
     }
 
-    fn on_backend_gone(self, cx: &mut Context) -> Self {
+    pub fn on_backend_gone(self, cx: &mut Context) -> Self {
         self.avoid_last_method(cx).close_without_backend(cx)
     }
 
@@ -302,7 +226,7 @@ impl State {
     pub fn route(&self) -> Option<&Route> {
         let logged_in: &LoggedIn = match self {
             Self::NoBackend(_) | Self::Closed => return None,
-            Self::Dialling(state) => return Some(state.route()),
+            Self::Dialling(state) => return Some(&state.route),
             Self::Login(login) => return Some(login.route()),
             Self::Ready(state) => &state.login,
             Self::Forwarding(state) => &state.login,
