@@ -1,24 +1,26 @@
 //! One session, from accept to goodbye.
 //!
-//! [`serve`] is the way of every session: TLS first on an implicit listener, then the loop. `events` waits for whatever
+//! [`serve`] is the way of every session: TLS first on an implicit listener, then the loop. `driver` waits for whatever
 //! happens next (a line, a reply, a data event, a deadline, the end of the process), the state [`machine`] decides
-//! what it means, and `actions` does what the machine says. No decision is made here.
+//! what it means, and `driver` does what the machine says. No decision is made here.
 //!
-//! [`backend`](crate::backend) leads to the backend, `client_tls` to TLS with the client; `data_side` makes, opens and
-//! drops the data connections that [`transfer`] holds; `penalty` is for failed logins.
+//! `backend_side` leads to the [backend](crate::backend), `client_tls` to TLS with the client; `data_side` makes, opens and
+//! drops the data connections that [`transfer`] holds; `penalty` is for failed logins, `records` for what is kept of all
+//! that.
 //!
 //! Who a session is stands in its [`info`], which the [`registry`] of live sessions shares; what it has to tell goes to its
 //! `journal`, which makes log lines and metrics of it.
 
-mod actions;
+mod backend_side;
 mod client_hello;
 mod client_tls;
 mod data_side;
-mod events;
+mod driver;
 pub mod info;
 mod journal;
 pub mod machine;
 mod penalty;
+mod records;
 pub mod registry;
 pub mod transfer;
 
@@ -45,8 +47,8 @@ use crate::tls::{SessionStore, SessionTls};
 
 use client_tls::handshake;
 use data_side::DataSide;
-use events::{ClientEnd, DeadlineCheck};
-use info::{SessionInfo, SessionState};
+use driver::{ClientEnd, DeadlineCheck};
+use info::SessionInfo;
 use journal::{Entry, Journal, Transfers};
 use machine::{Clock, Ending, Event, Machine, Protection, Terms};
 use penalty::RunningAttempt;
@@ -267,38 +269,4 @@ enum PreviousDial {
     None,
     /// Its connection may still be closing, with its slot at the site.
     Some(Option<JoinHandle<()>>),
-}
-
-impl Session {
-    async fn run(mut self) {
-        let ending = loop {
-            self.info.set_state(SessionState::of(&self.machine));
-            if let Some(ending) = self.run_actions().await {
-                break ending;
-            }
-            self.arm_deadline();
-            let event = self.next_event().await;
-            self.machine.handle(event);
-        };
-        // The sockets of a transfer are reset now, and not only when the goodbyes, which may take a while, have been said.
-        self.data = DataSide::None;
-        self.journal.write(&Entry::Ended {
-            ending,
-            transfers: &self.transfers,
-        });
-        let backend = self.backend.take();
-        let client = self.client.take();
-        tokio::join!(
-            async {
-                if let Some(backend) = backend {
-                    backend.close().await;
-                }
-            },
-            async {
-                if let Some(client) = client {
-                    client.close().await;
-                }
-            }
-        );
-    }
 }

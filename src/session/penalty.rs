@@ -1,11 +1,11 @@
-//! What a session does for the [guard](crate::guard): it dials no backend for a blocked client, and delays the reply to
-//! a failed login.
+//! What a session does for the [guard](crate::guard): its passwords wait for those that are being checked, and the reply
+//! to a failed login is delayed.
 
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::actions::interrupted;
+use super::backend_side::interrupted;
 use super::journal::Entry;
 use super::machine::Event;
 use super::{Session, Shared};
@@ -38,16 +38,6 @@ impl Drop for RunningAttempt {
 }
 
 impl Session {
-    /// Whether the client has failed too often to try to log in at this site.
-    pub(super) fn is_blocked(&self, site: SiteId) -> bool {
-        !self.shared.guard.admits(
-            self.info.client.ip(),
-            site,
-            &self.snapshot.runtime.settings.guard,
-            Instant::now().into_std(),
-        )
-    }
-
     /// Whether this password may be sent to the backend now. Waits while as many of the client's as may fail are being
     /// checked.
     pub(super) async fn begin_attempt(&mut self, command: &Command) -> Result<(), Event> {

@@ -1,16 +1,21 @@
-//! Waiting for whatever happens next, and for no longer than the machine says.
+//! The loop of a session: executes the machine's decisions, each [`Action`] in its order, then waits for whatever happens
+//! next, and for no longer than the machine says, and hands it over as an [`Event`].
 
 use std::io;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::data_side::DataSide;
+use super::info::SessionState;
 use super::journal::Entry;
-use super::machine::{BadLine, Deadline, Event};
+use super::machine::{Action, BadLine, Deadline, Ending, Event};
+use super::transfer::Order;
 use super::{Drain, Session};
-use crate::ftp::command::Command;
+use crate::backend::ReplyError;
+use crate::ftp::command::{Command, Verb};
 use crate::ftp::line::Line;
 use crate::net::control::ControlConnection;
-use crate::net::deadline;
+use crate::net::{deadline, options};
 
 /// The first byte of a ClientHello: record type 22.
 const TLS_HANDSHAKE_RECORD: u8 = 0x16;
@@ -33,8 +38,137 @@ pub(super) enum DeadlineCheck {
 }
 
 impl Session {
+    /// Runs the session to its end.
+    pub(super) async fn run(mut self) {
+        let ending = loop {
+            self.info.set_state(SessionState::of(&self.machine));
+            if let Some(ending) = self.run_actions().await {
+                break ending;
+            }
+            self.arm_deadline();
+            let event = self.next_event().await;
+            self.machine.handle(event);
+        };
+        // The sockets of a transfer are reset now, and not only when the goodbyes, which may take a while, have been said.
+        self.data = DataSide::None;
+        self.journal.write(&Entry::Ended {
+            ending,
+            transfers: &self.transfers,
+        });
+        let backend = self.backend.take();
+        let client = self.client.take();
+        tokio::join!(
+            async {
+                if let Some(backend) = backend {
+                    backend.close().await;
+                }
+            },
+            async {
+                if let Some(client) = client {
+                    client.close().await;
+                }
+            }
+        );
+    }
+
+    /// Executes the machine's actions; returns the session's end, if that is one of them.
+    async fn run_actions(&mut self) -> Option<Ending> {
+        if self.machine.is_closed() {
+            // Before the goodbye: the client may start its next session as soon as it has received it.
+            self.permit = None;
+        }
+        while let Some(action) = self.machine.next_action() {
+            match action {
+                Action::Reply(bytes) => self.reply(&bytes).await,
+                Action::StartTls => {
+                    if let Some(ending) = self.start_tls().await {
+                        return Some(ending);
+                    }
+                }
+                Action::LoginAttempt(command) => {
+                    if command.verb() == Verb::User {
+                        self.info.set_user_argument(command.argument());
+                    }
+                    self.fingerprint = self.shared.guard.fingerprint(command.argument());
+                }
+                Action::Route(route) => self.info.set_route(&route),
+                Action::Dial(route) => {
+                    self.info.set_route(&route);
+                    if let Err(refused) = self.dial_rate_limited(&route).await {
+                        self.pending_events.push_back(refused);
+                    }
+                }
+                Action::DialNext(why) => self.dial_next(why).await,
+                Action::KeepBackend => self.keep_backend(),
+                Action::Authenticate(command) => match self.begin_attempt(&command).await {
+                    Ok(()) => self.send(&[command.line(), b"\r\n"].concat()).await,
+                    Err(refused) => self.pending_events.push_back(refused),
+                },
+                Action::Penalise(site) => self.apply_penalty(site).await,
+                Action::Send(line) => self.send(&line).await,
+                Action::HangUp => self.hang_up(),
+                Action::ListenForBackend => self.listen_for_backend().await,
+                Action::PrepareData {
+                    backend,
+                    client,
+                    protection,
+                } => self.prepare_data(backend, client, protection),
+                Action::RedialBackend(backend) => self.redial_backend(backend),
+                Action::Avoid(methods) => self.avoid(methods),
+                Action::OpenData {
+                    direction,
+                    protection,
+                } => self.open_data(direction, protection),
+                Action::CommandSent => self.data.order(Order::CommandSent),
+                Action::TransferStarted => {
+                    self.data.order(Order::TransferStarted);
+                    self.acknowledge_preliminary();
+                }
+                Action::FinishSink => self.data.order(Order::FinishSink),
+                Action::DropData => self.drop_data(),
+                Action::Record(record) => self.record(record),
+                Action::Close(ending) => return Some(ending),
+            }
+        }
+        if !self.machine.is_authenticating() {
+            self.attempt = None;
+        }
+        None
+    }
+
+    async fn reply(&mut self, bytes: &[u8]) {
+        let Some(client) = &mut self.client else {
+            return;
+        };
+        if client.send(bytes).await.is_err()
+            && let Some(gone) = self.report_client_loss()
+        {
+            self.pending_events.push_back(gone);
+        }
+    }
+
+    async fn send(&mut self, line: &[u8]) {
+        let Some(backend) = &mut self.backend else {
+            return;
+        };
+        if let Err(error) = backend.send(line).await {
+            self.report_backend_loss(self.machine.stage(), &ReplyError::of(&error));
+            self.backend = None;
+            self.pending_events.push_back(Event::BackendGone);
+        }
+    }
+
+    /// The backend sends next, and a server that leaves Nagle's algorithm on delays the 226 of a small file until its
+    /// 150 has been acknowledged.
+    fn acknowledge_preliminary(&self) {
+        if let Some(backend) = &self.backend {
+            // If the connection is gone, the next read shows it.
+            let _ = options::quickack(backend.stream().socket());
+        }
+    }
+
     /// Starts the time for what the machine waits for, unless it runs already.
-    pub(super) fn arm_deadline(&mut self) {
+    fn arm_deadline(&mut self) {
         let clock = self.machine.clock();
         if self.clock.replace(clock) == Some(clock) {
             return;
@@ -71,7 +205,7 @@ impl Session {
 
     /// Waits for the next event. In order of priority, or a peer that never stops sending keeps the session from all that
     /// stands below it.
-    pub(super) async fn next_event(&mut self) -> Event {
+    async fn next_event(&mut self) -> Event {
         loop {
             // Priority 1: results of our own actions, which the machine waits for.
             if let Some(event) = self.pending_events.pop_front() {
