@@ -71,6 +71,9 @@ const WITH_DEFAULT: &[&str] = &[
     "sites/0/passive_mode",
     "sites/1/backends/0/max_version",
     "sites/1/backends/0/proxy_protocol/data",
+    "sites/1/health/interval",
+    "sites/1/health/fall",
+    "sites/1/health/rise",
     "active_mode",
     "limits/sessions",
     "limits/sessions_per_site",
@@ -151,7 +154,11 @@ fn the_reference_shows_every_key() {
         "listeners/0",
         "sites/0",
     ]);
-    good.extend(["sites/1/backends/0", "sites/1/backends/0/verify"]);
+    good.extend([
+        "sites/1/backends/0",
+        "sites/1/backends/0/verify",
+        "sites/1/health",
+    ]);
     for path in good {
         let mut value = Value::Mapping(reference());
         let mut place = &mut value;
@@ -226,6 +233,55 @@ fn files_that_are_no_configuration_are_refused_unread() {
         message(&path),
         ":2:5: a byte that isn't UTF-8\n = save the file as UTF-8"
     );
+}
+
+#[test]
+fn a_probes_password_is_read_with_the_configuration_or_told_where_it_is_named() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = scratch.path().join("portcullis.yaml");
+    let text = "
+listeners: [{address: 127.0.0.1:0, tls: explicit}]
+tls: {certificate: tls.crt, private_key: tls.key}
+sites:
+  - name: a
+    default: true
+    backends: [{address: a.lab}]
+    health:
+      level: login
+      login: {user: probe, password_file: probe.pw}
+";
+    fs::write(&path, text).expect("written");
+    let load = |content: Option<&[u8]>| {
+        if let Some(content) = content {
+            fs::write(scratch.path().join("probe.pw"), content).expect("written");
+        }
+        config::load(&path).map_err(|error| error.to_string())
+    };
+    let directory = scratch.path().display();
+    for (content, wrong) in [
+        (None, "the password can't be read: No such file"),
+        (Some(&b"\n"[..]), "the password is empty"),
+        (Some(b""), "the password is empty"),
+        (Some(b"a\nQUIT\n"), "the password is more than one line"),
+        (Some(b"a\n\n"), "the password is more than one line"),
+        (Some(&[b'a'; 1025]), "the password is longer than 1 KiB"),
+    ] {
+        let message = load(content).expect_err(wrong);
+        let expected = format!("{directory}/portcullis.yaml:10:43: {directory}/probe.pw: {wrong}");
+        assert!(message.starts_with(&expected), "{message}");
+        assert!(message.contains("= write the name of a file that holds the password"));
+    }
+    for content in ["hunter2", "hunter2\n", "hunter2\r\n"] {
+        let settings = load(Some(content.as_bytes())).expect("a password");
+        let checks = settings.sites[0].checks.as_ref().expect("checks");
+        let probe = checks.probe().expect("an account");
+        assert_eq!(probe.password.expose(), b"hunter2");
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+    // Nor is it read where no check logs in.
+    fs::write(&path, text.replace("login\n", "off\n")).expect("written");
+    fs::remove_file(scratch.path().join("probe.pw")).expect("it is there");
+    assert_eq!(load(None).expect("no checks").sites[0].checks, None);
 }
 
 #[test]

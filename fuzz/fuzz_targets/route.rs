@@ -113,5 +113,6 @@ fn site(name: &str, default: bool, hosts: &[&str], user: &str) -> Arc<Site> {
         close_notify: CloseNotify::Require,
         balance: Balance::First,
         queue: Duration::ZERO,
+        checks: None,
     })
 }

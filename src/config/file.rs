@@ -8,10 +8,11 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
+use super::checks::LevelWord;
 use super::error::quoted;
 use super::scalar::{
     BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress, Network, PortRange,
-    Sha256, WaitValue, Weight,
+    Sha256, Times, WaitValue, Weight,
 };
 use super::{Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion};
 
@@ -118,6 +119,31 @@ pub(super) struct Site {
     pub close_notify: Option<CloseNotify>,
     pub balance: Option<Balance>,
     pub queue: Option<WaitValue>,
+    pub health: Option<Health>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {level: greeting, interval: 10s} or {level: off}"
+)]
+pub(super) struct Health {
+    pub level: Option<LevelWord>,
+    pub interval: Option<DurationValue>,
+    pub fall: Option<Times>,
+    pub rise: Option<Times>,
+    pub login: Option<Probe>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {user: probe, password_file: /etc/portcullis/probe.pw}"
+)]
+pub(super) struct Probe {
+    pub user: String,
+    pub password_file: FileName,
+    pub path: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -1,14 +1,15 @@
 //! The settings that the program runs on: checked, complete, immutable.
 //!
-//! The file format is `file`, its single values are `scalar`; `resolve`, with `listeners`, `passive`, `sites` and
-//! `backends`, turns it into the types below, filling in the defaults and refusing what can't work. Where a file is
+//! The file format is `file`, its single values are `scalar`; `resolve`, with `listeners`, `passive`, `sites`, `backends`
+//! and `checks`, turns it into the types below, filling in the defaults and refusing what can't work. Where a file is
 //! wrong, `structure` finds the line of a `location`, `yaml_error` rewords the YAML reader's error, and [`Error`] shows
 //! both. The rest of the program sees only [`Settings`].
 //!
-//! Reading never opens a file that the configuration names: whether a certificate exists and is valid is checked when
-//! it is loaded. Relative file names count from the directory of the configuration file.
+//! [`parse`] opens no file that the configuration names, and [`load`] none but those of passwords: whether a certificate
+//! exists and is valid is checked when it is loaded. Relative file names count from the directory of the configuration file.
 
 mod backends;
+mod checks;
 mod error;
 mod file;
 mod host;
@@ -24,6 +25,7 @@ mod structure;
 mod template;
 mod yaml_error;
 
+pub use checks::{CheckLevel, Checks, Probe};
 pub use error::{Error, Report};
 pub use host::{HostName, HostPattern};
 pub use location::Position;
@@ -54,7 +56,8 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// Reads the configuration file at `path`.
 ///
 /// # Errors
-/// If it can't be read, isn't a regular file, is longer than 1 MiB, isn't UTF-8, isn't YAML, or says what can't work.
+/// If it can't be read, isn't a regular file, is longer than 1 MiB, isn't UTF-8, isn't YAML, or says what can't work; if
+/// a file of a password can't be used.
 pub fn load(path: &Path) -> Result<Settings, Error> {
     let owned = || path.to_owned();
     let mut bytes = read_bounded(path, MAX_FILE).map_err(|error| match error {
@@ -69,7 +72,12 @@ pub fn load(path: &Path) -> Result<Settings, Error> {
         bytes.drain(..BYTE_ORDER_MARK.len());
     }
     match String::from_utf8(bytes) {
-        Ok(text) => parse(&text, path),
+        Ok(text) => {
+            let mut settings = parse(&text, path)?;
+            checks::read_passwords(&mut settings.sites)
+                .map_err(|fault| located(fault, &text, path))?;
+            Ok(settings)
+        }
         Err(error) => Err(Error::not_utf8(path, &error)),
     }
 }
@@ -84,10 +92,12 @@ pub fn parse(text: &str, origin: &Path) -> Result<Settings, Error> {
     structure::refuse_duplicate_keys(text).map_err(invalid)?;
     let file: file::File = serde_yaml::from_str(text).map_err(invalid)?;
     let base = origin.parent().unwrap_or(Path::new(""));
-    resolve::resolve(file, base).map_err(|fault| {
-        let position = structure::locate(text, &fault.location);
-        Error::invalid(origin, text, fault.at(position))
-    })
+    resolve::resolve(file, base).map_err(|fault| located(fault, text, origin))
+}
+
+fn located(fault: error::Fault, text: &str, origin: &Path) -> Error {
+    let position = structure::locate(text, &fault.location);
+    Error::invalid(origin, text, fault.at(position))
 }
 
 /// Everything that one configuration file says, with the defaults filled in.
@@ -279,6 +289,8 @@ pub struct Site {
     pub balance: Balance,
     /// How long a login waits while all of them have as many sessions as they may.
     pub queue: Duration,
+    /// How they are checked; `None` if they are not dialled but for logins, and to see whether one that failed is back.
+    pub checks: Option<Checks>,
     /// What the backend gets as USER.
     pub user: UserTemplate,
     /// Policy for clients' data connections that resume, or don't, their control session.

@@ -9,7 +9,7 @@ use super::error::{Fault, quoted};
 use super::location::{Location, steps};
 use super::{
     Balance, CloseNotify, HostPattern, Listener, PassiveMode, SessionReuse, Site, TemplateError,
-    UserTemplate, backends, file,
+    UserTemplate, backends, checks, file,
 };
 
 /// The longest name of a site: it is a metric label and appears in log lines.
@@ -84,6 +84,7 @@ pub(super) fn resolve(
         }
         let backends = backends::resolve(site.backends, index, listeners, base)?;
         backends::check_balance(site.balance, site.queue.as_ref(), &backends, index)?;
+        let checks = checks::resolve(site.health, &backends, index, base)?;
         sites.push(Arc::new(Site {
             name: site.name,
             default,
@@ -95,6 +96,7 @@ pub(super) fn resolve(
             close_notify: site.close_notify.unwrap_or(defaults.close_notify),
             balance: site.balance.unwrap_or(Balance::First),
             queue: site.queue.map_or(Duration::ZERO, |wait| wait.0),
+            checks,
         }));
     }
     Ok(sites)

@@ -14,6 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use super::checks::LevelWord;
 use super::{Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion};
 
 /// What is wrong with a value, and what to write instead.
@@ -44,6 +45,9 @@ pub(super) struct PortRange(pub RangeInclusive<u16>);
 
 /// A number of things, at least one.
 pub(super) struct Count(pub usize);
+
+/// How often something has to happen in a row, at least once.
+pub(super) struct Times(pub u32);
 
 /// A length of time that may be zero.
 pub(super) struct WaitValue(pub Duration);
@@ -86,6 +90,7 @@ read_from_text! {
     PortRange: "a port or a range of ports such as 30000-30063", |text| read::port_range(text).map(PortRange);
     Count: "a whole number from 1", |text| read::count(text).map(Count);
     WaitValue: "a duration such as 10s, or 0s", |text| read::wait(text).map(WaitValue);
+    Times: "a whole number from 1 to 100", |text| read::times(text).map(Times);
     Weight: "a whole number from 0 to 1000", |text| read::weight(text).map(Weight);
     ListenAddress: "an address and port such as 0.0.0.0:21", |text| read::listen_address(text).map(ListenAddress);
     Network: "a network such as 10.0.0.0/8", |text| read::network(text).map(Network);
@@ -125,6 +130,17 @@ read_from_text! {
             ("least_sessions", Self::LeastSessions),
             ("by_user", Self::ByUser),
             ("by_client", Self::ByClient),
+        ],
+    );
+    LevelWord: "`off`, `connect`, `greeting`, `tls`, `login` or `list`", |text| read::one_of(
+        text,
+        &[
+            ("off", Self::Off),
+            ("connect", Self::Connect),
+            ("greeting", Self::Greeting),
+            ("tls", Self::Tls),
+            ("login", Self::Login),
+            ("list", Self::List),
         ],
     );
     CloseNotify: "`require` or `optional`", |text| read::one_of(

@@ -17,6 +17,8 @@ const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 const MAX_GREETING: usize = 400;
 /// The highest weight: finer shares make no difference.
 const MAX_WEIGHT: u32 = 1000;
+/// The most checks in a row that anything may wait for.
+const MAX_TIMES: u32 = 100;
 /// The highest count: more sessions than ports, descriptors or memory allow.
 const MAX_COUNT: usize = 10_000_000;
 
@@ -127,6 +129,19 @@ pub fn wait(text: &str) -> Result<Duration, ValueError> {
         "0s" | "0ms" | "0m" | "0h" => Ok(Duration::ZERO),
         _ => duration(text),
     }
+}
+
+pub fn times(text: &str) -> Result<u32, ValueError> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let times = text.parse().ok().filter(|_| digits);
+    times
+        .filter(|times| (1..=MAX_TIMES).contains(times))
+        .ok_or_else(|| {
+            ValueError::new(
+                format!("{} isn't a number of checks in a row", quoted(text)),
+                "write a whole number from 1 to 100",
+            )
+        })
 }
 
 pub fn weight(text: &str) -> Result<u32, ValueError> {

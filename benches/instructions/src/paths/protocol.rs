@@ -93,5 +93,6 @@ pub fn site(number: usize, user: &str) -> Arc<Site> {
         close_notify: CloseNotify::Require,
         balance: Balance::First,
         queue: Duration::ZERO,
+        checks: None,
     })
 }

@@ -52,6 +52,7 @@ pub(super) fn site(name: &str, default: bool) -> Site {
         close_notify: CloseNotify::Require,
         balance: Balance::First,
         queue: Duration::ZERO,
+        checks: None,
     }
 }
 

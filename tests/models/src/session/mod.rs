@@ -486,6 +486,7 @@ fn terms(listener: Listener) -> Terms {
             close_notify: CloseNotify::Require,
             balance: Balance::First,
             queue: Duration::ZERO,
+            checks: None,
         })
     };
     let sites = [site("a", true), site("b", false), site("c", false)];

@@ -1,0 +1,243 @@
+//! The active checks of a site's backends: what `health` says, and the probe's password, which is in a file of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{Fault, quoted};
+use super::location::{Location, PathStep, steps};
+use super::{Backend, Site, file};
+use crate::base::file::{ReadError, read_bounded};
+use crate::base::secret::Secret;
+
+/// The shortest time between two checks of a backend. More often tells nothing more, and fills the server's log.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest password file, in bytes. What servers accept as a password is far shorter.
+const MAX_PASSWORD_FILE: u64 = 1024;
+/// The longest name and the longest path, in bytes: a command line has to hold them.
+const MAX_ARGUMENT: usize = 400;
+
+/// How a site's backends are checked, without a client's login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checks {
+    /// How far a check goes.
+    pub level: CheckLevel,
+    /// From one check of a backend to the next.
+    pub interval: Duration,
+    /// So many failed ones in a row, and the backend is down; at least 1.
+    pub fall: u32,
+    /// So many good ones in a row, and it is up again; at least 1.
+    pub rise: u32,
+}
+
+/// How far a check goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckLevel {
+    /// The TCP connection.
+    Connect,
+    /// The backend's greeting.
+    Greeting,
+    /// As far as a login needs it before USER: the TLS handshake where the backend has TLS, else the greeting.
+    Ready,
+    /// A login.
+    Login(Probe),
+    /// A login, and the listing of the probe's directory over a data connection.
+    List(Probe),
+}
+
+/// The account that checks log in with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// What the backend gets as USER, as it is.
+    pub user: String,
+    /// The file that has the password.
+    pub password_file: PathBuf,
+    /// The password; empty until [`load`](super::load) has read the file.
+    pub password: Secret,
+    /// The directory that is listed.
+    pub path: String,
+}
+
+impl Checks {
+    /// The account that they log in with, if they do.
+    pub fn probe(&self) -> Option<&Probe> {
+        match &self.level {
+            CheckLevel::Login(probe) | CheckLevel::List(probe) => Some(probe),
+            CheckLevel::Connect | CheckLevel::Greeting | CheckLevel::Ready => None,
+        }
+    }
+
+    fn probe_mut(&mut self) -> Option<&mut Probe> {
+        match &mut self.level {
+            CheckLevel::Login(probe) | CheckLevel::List(probe) => Some(probe),
+            CheckLevel::Connect | CheckLevel::Greeting | CheckLevel::Ready => None,
+        }
+    }
+}
+
+/// The word for a level in the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum LevelWord {
+    Off,
+    Connect,
+    Greeting,
+    Tls,
+    Login,
+    List,
+}
+
+impl LevelWord {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Connect => "connect",
+            Self::Greeting => "greeting",
+            Self::Tls => "tls",
+            Self::Login => "login",
+            Self::List => "list",
+        }
+    }
+}
+
+/// What site number `site` says of checks; `None` if there are none. Relative file names count from `base`.
+pub(super) fn resolve(
+    written: Option<file::Health>,
+    backends: &[Backend],
+    site: usize,
+    base: &Path,
+) -> Result<Option<Checks>, Fault> {
+    let Some(written) = written else {
+        return Ok(None);
+    };
+    let key = |key: &'static str| steps!["sites", site, "health", key];
+    let interval = written
+        .interval
+        .map_or(Duration::from_secs(10), |span| span.0);
+    if interval < MIN_INTERVAL {
+        return Err(Fault::new(
+            Location::Value(key("interval")),
+            format!("checks every {interval:?} are more than a server should have"),
+            "write at least 1s",
+        ));
+    }
+    let probe = match written.login {
+        None => None,
+        Some(login) => Some(probe(login, key("login"), base)?),
+    };
+    let level = match (written.level, probe) {
+        (Some(LevelWord::Off), _) => return Ok(None),
+        (Some(LevelWord::Login), Some(probe)) => CheckLevel::Login(probe),
+        (Some(LevelWord::List), Some(probe)) => CheckLevel::List(probe),
+        (Some(word @ (LevelWord::Login | LevelWord::List)), None) => {
+            return Err(Fault::new(
+                Location::Value(key("level")),
+                format!(
+                    "`level: {}` without `login`: checks have no account to log in with",
+                    word.as_str()
+                ),
+                "add `login: {user: NAME, password_file: FILE}`, or write `level: greeting`",
+            ));
+        }
+        (_, Some(_)) => {
+            return Err(Fault::new(
+                Location::Key(key("login")),
+                "`login` without `level: login` or `level: list`: no check would log in",
+                "write `level: login` or `level: list`, or leave `login` out",
+            ));
+        }
+        (Some(LevelWord::Connect), None) => CheckLevel::Connect,
+        (Some(LevelWord::Greeting), None) => CheckLevel::Greeting,
+        (Some(LevelWord::Tls), None) => {
+            if let Some(clear) = backends.iter().find(|backend| backend.tls.is_none()) {
+                return Err(Fault::new(
+                    Location::Value(key("level")),
+                    format!("`level: tls`, but backend {clear} is connected to in clear text"),
+                    "leave `level` out: a backend with TLS is then checked to its handshake, any other to its greeting",
+                ));
+            }
+            CheckLevel::Ready
+        }
+        (None, None) => CheckLevel::Ready,
+    };
+    Ok(Some(Checks {
+        level,
+        interval,
+        fall: written.fall.map_or(3, |times| times.0),
+        rise: written.rise.map_or(2, |times| times.0),
+    }))
+}
+
+fn probe(written: file::Probe, at: Vec<PathStep>, base: &Path) -> Result<Probe, Fault> {
+    let location = |key: &'static str| {
+        let path = at.iter().copied().chain([PathStep::from(key)]);
+        Location::Value(path.collect())
+    };
+    let is_argument = |text: &str| {
+        !text.is_empty() && text.len() <= MAX_ARGUMENT && !text.contains(char::is_control)
+    };
+    if !is_argument(&written.user) {
+        return Err(Fault::new(
+            location("user"),
+            format!("{} can't be sent as USER", quoted(&written.user)),
+            "write the name of the probe's account: 1 to 400 bytes without control characters",
+        ));
+    }
+    let path = written.path.unwrap_or_else(|| "/".to_owned());
+    if !is_argument(&path) {
+        return Err(Fault::new(
+            location("path"),
+            format!("{} can't be sent as the argument of LIST", quoted(&path)),
+            "write a small directory that the probe's account may list, such as /",
+        ));
+    }
+    Ok(Probe {
+        user: written.user,
+        password_file: base.join(written.password_file.0),
+        password: Secret::default(),
+        path,
+    })
+}
+
+/// Reads the passwords of the sites' probes. Blocks on the file system.
+pub(super) fn read_passwords(sites: &mut [Arc<Site>]) -> Result<(), Fault> {
+    for (index, site) in sites.iter_mut().enumerate() {
+        if site.checks.as_ref().and_then(Checks::probe).is_none() {
+            continue;
+        }
+        let checks = Arc::make_mut(site).checks.as_mut();
+        if let Some(probe) = checks.and_then(Checks::probe_mut) {
+            probe.password = password(&probe.password_file).map_err(|wrong| {
+                let path = steps!["sites", index, "health", "login", "password_file"];
+                Fault::new(
+                    Location::Value(path),
+                    format!("{}: {wrong}", probe.password_file.display()),
+                    "write the name of a file that holds the password of the probe's account in one line, and that \
+                     Portcullis may read",
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// What the file says, but for the end of its line; or what is wrong with it.
+fn password(file: &Path) -> Result<Secret, String> {
+    let mut content = read_bounded(file, MAX_PASSWORD_FILE).map_err(|error| match error {
+        ReadError::Io(cause) => format!("the password can't be read: {cause}"),
+        ReadError::NotAFile => "the password isn't in a regular file".to_owned(),
+        ReadError::TooLong => "the password is longer than 1 KiB".to_owned(),
+    })?;
+    for ending in [b'\n', b'\r'] {
+        if content.last() == Some(&ending) {
+            content.pop();
+        }
+    }
+    if content.is_empty() {
+        return Err("the password is empty".to_owned());
+    }
+    // It is sent as a line.
+    if content.iter().any(|byte| b"\r\n\0".contains(byte)) {
+        return Err("the password is more than one line".to_owned());
+    }
+    Ok(Secret::new(content))
+}
