@@ -176,6 +176,47 @@ label! {
 }
 
 label! {
+    /// The stages of an active check of a backend, in their order; those before `Login` are a login's as well.
+    CheckStage {
+        /// Looking up the backend's name.
+        Dns = "dns",
+        /// The TCP connection.
+        Connect = "connect",
+        /// The backend's first reply.
+        Greeting = "greeting",
+        /// AUTH TLS.
+        Auth = "auth",
+        /// The TLS handshake, but for the certificate.
+        Handshake = "handshake",
+        /// The backend's certificate was refused.
+        Certificate = "certificate",
+        /// PBSZ and PROT.
+        Protection = "protection",
+        /// USER and PASS of the probe.
+        Login = "login",
+        /// The data connection.
+        Data = "data",
+        /// LIST, its data to their end, and the reply after them.
+        List = "list",
+    }
+}
+
+impl From<DialStage> for CheckStage {
+    fn from(stage: DialStage) -> Self {
+        match stage {
+            DialStage::Dns => Self::Dns,
+            DialStage::Connect => Self::Connect,
+            DialStage::Greeting => Self::Greeting,
+            DialStage::Auth => Self::Auth,
+            DialStage::Handshake => Self::Handshake,
+            DialStage::Certificate => Self::Certificate,
+            DialStage::Protection => Self::Protection,
+            DialStage::User => Self::Login,
+        }
+    }
+}
+
+label! {
     /// What is reloaded.
     ReloadSubject {
         /// The central certificate and its key.

@@ -86,9 +86,11 @@ const PURE: [&str; 12] = [
 const POLICY: [&str; 4] = ["config", "route", "snapshot.rs", "tls"];
 
 /// Counters. The time is passed in.
-const COUNTERS: [&str; 8] = [
+const COUNTERS: [&str; 10] = [
     "limit",
     "guard",
+    "backend/check_state.rs",
+    "backend/checked.rs",
     "backend/health.rs",
     "backend/registry.rs",
     "passive/lease_table",

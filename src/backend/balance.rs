@@ -1,8 +1,8 @@
 //! The order in which a site's backends are tried for one login.
 //!
 //! Backends that are configured as backups come behind all others, and within each of the two groups those that are out
-//! behind those that are not: out of order, a backend is still tried before a login fails. Which of the rest comes first is
-//! the site's `balance`.
+//! behind those that are not: out of order, a backend is still tried before a login fails. Those that checks have found
+//! down are only tried where no backend is up. Which of the rest comes first is the site's `balance`.
 
 use std::cmp::{Ordering, Reverse};
 use std::sync::{Mutex, PoisonError};
@@ -21,8 +21,10 @@ pub struct Candidate {
     pub backup: bool,
     /// Sessions that it has now, of all sites.
     pub sessions: usize,
-    /// For how long it has been out; `None` if it is not.
+    /// For how long it has been out, ejected or down; `None` if it is up.
     pub out_for: Option<Duration>,
+    /// Whether it was checks that found it so.
+    pub down: bool,
     /// A hash of its address: the same in every process, and after a restart.
     pub identity: u64,
 }
@@ -55,9 +57,30 @@ impl Rotation {
     }
 }
 
-/// The candidates' places in the list, in the order in which they are to be tried. `key` is a [`hash`] of what `balance`
+/// The candidates' places in the list, those that are to be tried, in that order. At least one if there is a candidate. `key` is a [`hash`] of what `balance`
 /// looks at of the login, its user or its client.
 pub fn order(
+    balance: Balance,
+    candidates: &[Candidate],
+    key: u64,
+    rotation: &Mutex<Rotation>,
+) -> Vec<usize> {
+    let one_is_up = candidates
+        .iter()
+        .any(|candidate| candidate.out_for.is_none());
+    if one_is_up && candidates.iter().any(|candidate| candidate.down) {
+        // Before all else, or the turns of those that are down would go to their neighbours.
+        let rest = candidates.iter().enumerate();
+        let rest = rest.filter(|(_, candidate)| !candidate.down);
+        let (places, rest): (Vec<usize>, Vec<Candidate>) =
+            rest.map(|(place, candidate)| (place, *candidate)).unzip();
+        let order = order_of_all(balance, &rest, key, rotation);
+        return order.into_iter().map(|place| places[place]).collect();
+    }
+    order_of_all(balance, candidates, key, rotation)
+}
+
+fn order_of_all(
     balance: Balance,
     candidates: &[Candidate],
     key: u64,
@@ -141,6 +164,7 @@ mod tests {
             backup: false,
             sessions: 0,
             out_for: None,
+            down: false,
             identity: hash([format!("10.0.0.{number}:21").as_bytes()]),
         }
     }
@@ -282,6 +306,29 @@ mod tests {
         pool[3].backup = true;
         pool[3].out_for = Some(Duration::from_secs(1));
         assert_eq!(ordered(Balance::First, &pool), [4, 2, 0, 1, 3]);
+    }
+
+    #[test]
+    fn those_that_are_down_are_left_out_while_one_is_up_be_it_a_backup() {
+        let mut pool = pool(&[1, 1, 1]);
+        pool[0].out_for = Some(Duration::from_secs(3));
+        pool[0].down = true;
+        pool[1].out_for = Some(Duration::from_secs(9));
+        pool[2].backup = true;
+        for balance in [Balance::First, Balance::RoundRobin, Balance::ByUser] {
+            assert_eq!(ordered(balance, &pool), [1, 2]);
+        }
+        pool[2].out_for = Some(Duration::from_secs(1));
+        assert_eq!(ordered(Balance::First, &pool), [1, 0, 2]);
+    }
+
+    #[test]
+    fn the_turns_of_one_that_is_down_are_shared_by_the_others() {
+        let mut pool = pool(&[1, 1, 1]);
+        pool[0].out_for = Some(Duration::from_secs(3));
+        pool[0].down = true;
+        assert_eq!(firsts(Balance::RoundRobin, &pool, 4), [1, 2, 1, 2]);
+        assert_eq!(firsts(Balance::LeastSessions, &pool, 4), [1, 2, 1, 2]);
     }
 
     #[test]

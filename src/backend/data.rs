@@ -76,7 +76,7 @@ pub struct DialTarget {
 }
 
 impl BackendConnection {
-    /// The port that the backend has announced for this client, at the address of its control connection; `None` if that is
+    /// The port that the backend has announced for this origin, at the address of its control connection; `None` if that is
     /// lost.
     ///
     /// As if the client had connected to that very port: libunftp knows by it whose connection it is. The client's own data
@@ -84,12 +84,12 @@ impl BackendConnection {
     pub fn passive_endpoint(
         &self,
         announced: AnnouncedEndpoint,
-        client: RelayedClient<'_>,
+        origin: Origin<'_>,
     ) -> Option<DataEndpoint> {
         Some(DataEndpoint::Passive {
             to: SocketAddr::new(self.peer()?, announced.port),
             announced: announced.address,
-            header: self.header(client, announced.port),
+            header: self.header(origin, announced.port),
         })
     }
 
@@ -110,20 +110,22 @@ impl BackendConnection {
     }
 
     /// The PROXY header of a data connection to this port; `None` if the backend expects none there.
-    fn header(&self, client: RelayedClient<'_>, port: u16) -> Option<Vec<u8>> {
+    fn header(&self, origin: Origin<'_>, port: u16) -> Option<Vec<u8>> {
         let expected = self.backend.settings.proxy_protocol;
         let expected = expected.filter(|expected| expected.data)?;
-        let destination = client.addresses.destination.ip();
-        let client = RelayedClient {
-            addresses: ProxiedAddresses {
-                destination: SocketAddr::new(destination, port),
-                ..client.addresses
-            },
-            // What the client's data connection will have isn't known yet.
-            tls: None,
-            ..client
+        let origin = match origin {
+            Origin::Proxy => Origin::Proxy,
+            Origin::Client(client) => Origin::Client(RelayedClient {
+                addresses: ProxiedAddresses {
+                    destination: SocketAddr::new(client.addresses.destination.ip(), port),
+                    ..client.addresses
+                },
+                // What the client's data connection will have isn't known yet.
+                tls: None,
+                ..client
+            }),
         };
-        Some(write::header(expected.version, Origin::Client(client)))
+        Some(write::header(expected.version, origin))
     }
 
     fn peer(&self) -> Option<IpAddr> {

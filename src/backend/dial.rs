@@ -1,11 +1,10 @@
-//! Connecting to a backend: name, connection, greeting, TLS, until it is ready for USER.
+//! Connecting to a backend: name, connection, greeting, TLS, until it is ready for USER. Checks may stop before that.
 //!
 //! Nothing is sent in clear text to a backend that is configured with TLS but AUTH itself; there is no fallback, and
 //! the backend's FEAT is not asked, since a man in the middle could have removed AUTH from it. The error says how far
 //! it went and why, for one log line and one metric.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::control::{BackendConnection, ReplyError};
-use super::pool::{Backend, UpstreamTls};
+use super::pool::Backend;
 use crate::base::budget::Budget;
 use crate::config::{Timeouts, TlsMode};
 use crate::ftp::reply::{Class, Reply};
@@ -165,6 +164,28 @@ impl DialBudget<'_> {
     }
 }
 
+/// How far a dial goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// The TCP connection.
+    Connected,
+    /// The greeting; the connection is still in clear text where AUTH would follow.
+    Greeted,
+    /// Ready for USER.
+    Ready,
+}
+
+/// Hears of each stage that is done, in order.
+pub trait Progress {
+    /// This one.
+    fn done(&mut self, stage: DialStage);
+}
+
+/// For logins, which only want to know of the end.
+impl Progress for () {
+    fn done(&mut self, _: DialStage) {}
+}
+
 /// Connects to a backend and makes it ready for USER. Where it expects PROXY headers, its connection begins with one, which
 /// names the origin.
 ///
@@ -176,6 +197,21 @@ pub async fn dial(
     origin: Origin<'_>,
     budget: DialBudget<'_>,
 ) -> Result<BackendConnection, DialError> {
+    dial_to(Depth::Ready, backend, resolver, origin, budget, &mut ()).await
+}
+
+/// As [`dial`], so far.
+///
+/// # Errors
+/// See [`DialError`]; the connection is closed then.
+pub async fn dial_to(
+    depth: Depth,
+    backend: &Arc<Backend>,
+    resolver: &Arc<Resolver>,
+    origin: Origin<'_>,
+    budget: DialBudget<'_>,
+    progress: &mut impl Progress,
+) -> Result<BackendConnection, DialError> {
     let settings = &backend.settings;
     let began = Instant::now();
     let connecting = budget.connect();
@@ -184,6 +220,7 @@ pub async fn dial(
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(DialError::Dns)?;
+    progress.done(DialStage::Dns);
     let left = connecting.saturating_sub(began.elapsed());
     let mut socket = connect::control(&addresses, left)
         .await
@@ -196,45 +233,50 @@ pub async fn dial(
             .map_err(DialError::Connect)?;
     }
     let address = socket.peer_addr().map_err(DialError::Connect)?;
+    progress.done(DialStage::Connect);
 
+    let in_clear = |socket| BackendConnection::new(backend, Stream::Plain(socket), address, None);
+    if depth == Depth::Connected {
+        return Ok(in_clear(socket));
+    }
     let Some(tls) = &backend.tls else {
-        let mut connection = BackendConnection::new(backend, Stream::Plain(socket), address, None);
+        let mut connection = in_clear(socket);
         connection.welcome = connection.greeting(budget).await?;
+        progress.done(DialStage::Greeting);
         return Ok(connection);
     };
-    let mut connection = secure(backend, tls, socket, address, budget).await?;
-    connection.protect(budget).await?;
-    Ok(connection)
-}
-
-/// Greeting and handshake, in the order that the kind of TLS demands.
-async fn secure(
-    backend: &Arc<Backend>,
-    tls: &UpstreamTls,
-    socket: TcpStream,
-    address: SocketAddr,
-    budget: DialBudget<'_>,
-) -> Result<BackendConnection, DialError> {
-    let start = tls.start;
-    let tls = tls.client.session();
-    match start {
+    let mut connection = match tls.start {
         TlsMode::Implicit => {
+            let tls = tls.client.session();
             let stream = handshake(socket, &tls, budget).await?;
+            progress.done(DialStage::Handshake);
             let mut connection = BackendConnection::new(backend, stream, address, Some(tls));
             connection.welcome = connection.greeting(budget).await?;
-            Ok(connection)
+            progress.done(DialStage::Greeting);
+            connection
         }
         TlsMode::Explicit => {
-            let mut connection =
-                BackendConnection::new(backend, Stream::Plain(socket), address, None);
+            let mut connection = in_clear(socket);
             // A login without TLS counts for nothing after AUTH (RFC 4217 §4).
             let _ = connection.greeting(budget).await?;
+            progress.done(DialStage::Greeting);
+            if depth == Depth::Greeted {
+                return Ok(connection);
+            }
             connection.auth(budget).await.map_err(DialError::Auth)?;
             let socket = connection.into_clear_socket().ok_or(DialError::Injected)?;
+            progress.done(DialStage::Auth);
+            let tls = tls.client.session();
             let stream = handshake(socket, &tls, budget).await?;
-            Ok(BackendConnection::new(backend, stream, address, Some(tls)))
+            progress.done(DialStage::Handshake);
+            BackendConnection::new(backend, stream, address, Some(tls))
         }
+    };
+    if depth == Depth::Ready {
+        connection.protect(budget).await?;
+        progress.done(DialStage::Protection);
     }
+    Ok(connection)
 }
 
 async fn handshake(
@@ -287,7 +329,7 @@ impl BackendConnection {
     }
 
     /// Private data connections, whatever the client's are.
-    async fn protect(&mut self, budget: DialBudget<'_>) -> Result<(), DialError> {
+    pub(super) async fn protect(&mut self, budget: DialBudget<'_>) -> Result<(), DialError> {
         for (command, line) in [("PBSZ 0", &b"PBSZ 0\r\n"[..]), ("PROT P", b"PROT P\r\n")] {
             let reason = match self.ask(line, budget).await {
                 Ok(reply) if reply.class() == Class::Completion => continue,
@@ -303,12 +345,21 @@ impl BackendConnection {
         Ok(())
     }
 
-    async fn ask(&mut self, line: &[u8], budget: DialBudget<'_>) -> Result<Reply, ReplyError> {
+    /// Sends a line and waits for the reply to it.
+    pub(super) async fn ask(
+        &mut self,
+        line: &[u8],
+        budget: DialBudget<'_>,
+    ) -> Result<Reply, ReplyError> {
         self.send(line).await.map_err(|end| ReplyError::of(&end))?;
         self.reply_within(budget).await
     }
 
-    async fn reply_within(&mut self, budget: DialBudget<'_>) -> Result<Reply, ReplyError> {
+    /// Waits for a reply.
+    pub(super) async fn reply_within(
+        &mut self,
+        budget: DialBudget<'_>,
+    ) -> Result<Reply, ReplyError> {
         let receiving = async {
             loop {
                 if let Some(reply) = self.next_reply()? {

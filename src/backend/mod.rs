@@ -6,6 +6,10 @@
 //! connections. A backend that is out is dialled by its [`monitor`] until it is back.
 
 pub mod balance;
+pub mod check;
+mod check_state;
+mod checked;
+mod checker;
 pub mod control;
 pub mod data;
 pub mod dial;
@@ -14,6 +18,7 @@ pub mod monitor;
 mod pool;
 mod registry;
 mod select;
+mod status;
 
 pub use control::{BackendConnection, ReplyError};
 pub use pool::{Backend, BackendError, BackendSlot, Pool, Pools, SiteSlot};

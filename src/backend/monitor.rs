@@ -1,10 +1,12 @@
-//! Dials backends that are out until they are back, so that no client's login is the one that finds out.
+//! Dials backends that are out until they are back, so that no client's login is the one that finds out; and checks those
+//! that are to be checked.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::checker;
 use super::dial::{self, DialBudget};
 use super::pool::{Backend, Pools};
 use crate::base::budget::Budget;
@@ -24,7 +26,7 @@ pub struct Monitors {
 }
 
 impl Monitors {
-    /// One for each backend of these sites that takes logins.
+    /// One for each backend of these sites that takes logins, and another one for each of them that is checked.
     pub fn start(
         pools: &Pools,
         timeouts: Timeouts,
@@ -37,9 +39,9 @@ impl Monitors {
             let (resolver, metrics) = (Arc::clone(resolver), Arc::clone(metrics));
             Task::spawn(watch(Arc::clone(backend), timeouts, resolver, metrics))
         });
-        Self {
-            _tasks: tasks.collect(),
-        }
+        let mut tasks: Vec<_> = tasks.collect();
+        tasks.extend(checker::start(pools, timeouts, resolver, metrics));
+        Self { _tasks: tasks }
     }
 }
 
@@ -62,6 +64,7 @@ async fn watch(
         };
         match dial::dial(&backend, &resolver, Origin::Proxy, budget).await {
             Ok(mut connection) => {
+                backend.learn_certificate(&connection, &metrics);
                 backend.succeeded(&metrics, Instant::now().into_std());
                 // Whether it hears that or not, the connection ends.
                 let _ = connection.send(b"QUIT\r\n").await;

@@ -7,15 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::balance::{self, Candidate, Rotation};
-use super::dial::DialError;
-use super::health::HealthChange;
+use super::check_state::{CheckSettings, CheckState};
+use super::checked::Standing;
 use super::registry::{BackendState, Registry, SiteState};
 use crate::base::turns::Turns;
 use crate::base::{BackendId, ClientKey, SiteId};
 use crate::config::{self, BackendTls, Balance, Site, TlsMode};
 use crate::ftp::server::PortMethods;
 use crate::observe::metrics::{Metrics, OpenSession};
-use crate::outcome::BackendStatus;
 use crate::tls::{BackendTlsClient, BackendTlsError};
 
 /// The pools of one configuration, one for each site.
@@ -38,13 +37,25 @@ pub struct Backend {
     pub(super) settings: config::Backend,
     /// None for one in clear text.
     pub(super) tls: Option<UpstreamTls>,
+    /// How it is checked, if it is.
+    pub(super) checks: Option<BackendChecks>,
     /// The site's name, for log and metrics.
-    site: String,
+    pub(super) site: String,
     /// Its address as configured, for log and metrics.
-    label: String,
+    pub(super) label: String,
     /// See [`Candidate::identity`].
     identity: u64,
     pub(super) state: Arc<BackendState>,
+    /// The last one that it showed, in DER.
+    pub(super) certificate: Mutex<Vec<u8>>,
+}
+
+/// The checks of one backend, as one site makes them.
+#[derive(Debug)]
+pub(super) struct BackendChecks {
+    pub settings: CheckSettings,
+    pub state: Arc<CheckState>,
+    pub site: Arc<SiteState>,
 }
 
 /// A session's slot at a backend; released when this is dropped.
@@ -105,6 +116,11 @@ impl Pools {
         self.0.get(&site).expect("invariant: a site has a pool")
     }
 
+    /// The pool of every site.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.0.values()
+    }
+
     /// Every backend of every site.
     pub(super) fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
         self.0.values().flat_map(|pool| &pool.backends)
@@ -112,10 +128,7 @@ impl Pools {
 
     /// Puts the state of every backend into the metrics, and removes those of earlier configurations.
     pub fn report(&self, metrics: &Metrics) {
-        metrics.only_backends(
-            self.backends()
-                .map(|it| (it.site.as_str(), it.label.as_str())),
-        );
+        metrics.only_backends(self.backends().map(|backend| backend.shown()));
         for backend in self.backends() {
             backend.state.clear_shown();
         }
@@ -141,9 +154,10 @@ impl Pools {
 
 impl Pool {
     fn load(site: &Arc<Site>, registry: &Registry) -> Result<Self, BackendError> {
+        let state = registry.site(&site.name);
         let backends = site.backends.iter().map(|settings| {
             let backend =
-                Backend::load(settings, &site.name, registry).map_err(|source| BackendError {
+                Backend::load(settings, site, &state, registry).map_err(|source| BackendError {
                     site: site.name.clone(),
                     backend: settings.to_string(),
                     source: Box::new(source),
@@ -155,7 +169,7 @@ impl Pool {
             rotation: Mutex::new(Rotation::new(backends.len())),
             backends,
             site: Arc::clone(site),
-            state: registry.site(&site.name),
+            state,
         })
     }
 
@@ -197,9 +211,15 @@ impl Pool {
     /// Whether every backend that takes logins is out.
     pub(super) fn is_out(&self) -> bool {
         let mut open = self.backends.iter();
-        !open.any(|backend| {
-            backend.settings.takes_logins() && backend.state.health().out_since().is_none()
-        })
+        !open.any(|backend| backend.settings.takes_logins() && backend.standing() == Standing::Up)
+    }
+
+    /// For when that has become so.
+    pub(super) fn warn_of_last_resort(&self) {
+        tracing::warn!(
+            site = self.name(),
+            "every backend is out; logins try them all the same"
+        );
     }
 
     /// The logins of the site that wait.
@@ -232,32 +252,49 @@ impl Drop for SiteSlot {
 impl Backend {
     fn load(
         settings: &config::Backend,
-        site: &str,
+        site: &Site,
+        site_state: &Arc<SiteState>,
         registry: &Registry,
     ) -> Result<Self, BackendTlsError> {
         let tls = settings.tls.as_ref().map(UpstreamTls::load);
         let label = settings.to_string();
+        let id = BackendId {
+            host: settings.canonical_host(),
+            port: settings.port,
+        };
+        let checks = site.checks.as_ref().map(|checks| BackendChecks {
+            settings: CheckSettings {
+                checks: checks.clone(),
+                tls: settings.tls.clone(),
+                proxy_protocol: settings.proxy_protocol,
+                passive_mode: site.passive_mode,
+            },
+            state: site_state.checks_of(id.clone()),
+            site: Arc::clone(site_state),
+        });
         Ok(Self {
             tls: tls.transpose()?,
-            site: site.to_owned(),
+            checks,
+            site: site.name.clone(),
             identity: balance::hash([label.as_bytes()]),
             label,
-            state: registry.backend(BackendId {
-                host: settings.canonical_host(),
-                port: settings.port,
-            }),
+            state: registry.backend(id),
+            certificate: Mutex::default(),
             settings: settings.clone(),
         })
     }
 
     fn candidate(&self, index: usize, now: Instant) -> Candidate {
-        let out_since = self.state.health().out_since();
+        let standing = self.standing();
         Candidate {
             index,
             weight: self.settings.weight,
             backup: self.settings.backup,
             sessions: self.state.sessions(),
-            out_for: out_since.map(|since| now.saturating_duration_since(since)),
+            out_for: standing
+                .out_since()
+                .map(|since| now.saturating_duration_since(since)),
+            down: matches!(standing, Standing::Down { .. }),
             identity: self.identity,
         }
     }
@@ -276,30 +313,6 @@ impl Backend {
         Some(slot)
     }
 
-    /// It has become ready for a login.
-    pub(super) fn succeeded(&self, metrics: &Metrics, now: Instant) {
-        let change = self.state.record_health(|health| health.succeeded(now));
-        if let Some(HealthChange::Back { after }) = change {
-            self.report(metrics);
-            let (site, backend) = (&self.site, &self.label);
-            tracing::info!(site, backend, seconds = after.as_secs(), "backend back");
-        }
-    }
-
-    /// It has not, by its own fault; returns whether it went out with that.
-    pub(super) fn failed(&self, error: &DialError, metrics: &Metrics, now: Instant) -> bool {
-        let change = self.state.record_health(|health| health.failed(now));
-        let Some(HealthChange::Out { failures }) = change else {
-            return false;
-        };
-        metrics.backend_ejected(&self.site, &self.label);
-        self.report(metrics);
-        let (site, backend, stage) = (&self.site, &self.label, error.stage().as_str());
-        let hint = error.hint(self);
-        tracing::warn!(site, backend, failures, stage, %error, hint, "backend out");
-        true
-    }
-
     /// What the site may have of it, as the configuration in use says: a login that waits may be of an earlier one.
     fn limit(&self) -> Option<usize> {
         let mut limit = self.settings.max_sessions;
@@ -311,38 +324,6 @@ impl Backend {
             });
         }
         limit
-    }
-
-    fn status(&self) -> BackendStatus {
-        let limit = self.settings.max_sessions.unwrap_or(usize::MAX);
-        if !self.settings.takes_logins() {
-            BackendStatus::Drain
-        } else if self.state.health().out_since().is_some() {
-            BackendStatus::Ejected
-        } else if self.state.sessions() >= limit {
-            BackendStatus::Full
-        } else {
-            BackendStatus::Up
-        }
-    }
-
-    /// Shows its state, as the sites of the configuration in use have it: this may be one of an earlier one.
-    fn report(&self, metrics: &Metrics) {
-        self.state
-            .for_each_shown(|backend| backend.show_status(metrics));
-    }
-
-    /// Only a limit makes the number of sessions a matter of its state.
-    fn report_if_limited(&self, metrics: &Metrics) {
-        self.state.for_each_shown(|backend| {
-            if backend.settings.max_sessions.is_some() {
-                backend.show_status(metrics);
-            }
-        });
-    }
-
-    fn show_status(&self, metrics: &Metrics) {
-        metrics.backend_status(&self.site, &self.label, self.status());
     }
 
     /// The ways in which it is not to be asked for data connections, as earlier sessions have found out.
@@ -398,6 +379,7 @@ mod tests {
             close_notify: CloseNotify::Require,
             balance: Balance::First,
             queue: Duration::ZERO,
+            checks: None,
         })
     }
 

@@ -1,5 +1,5 @@
-//! State of sites and backends that lives as long as the process, across reloads: ids, session counts of sites, and the
-//! data port methods that a backend should not be asked for.
+//! State of sites and backends that lives as long as the process, across reloads: ids, session counts of sites, health and
+//! checks, and the data port methods that a backend should not be asked for.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::check_state::{CheckState, ProbeLogins};
 use super::health::{Health, HealthChange};
 use super::pool::Backend;
 use crate::base::signal::Signal;
@@ -42,6 +43,11 @@ pub(super) struct SiteState {
     sessions: AtomicUsize,
     /// Logins that wait for a backend, of every configuration.
     pub queue: Turns,
+    /// Of its checks.
+    pub probe_logins: ProbeLogins,
+    /// The checks of its backends, for as long as a configuration in use has them: what they found of one that is checked
+    /// no more must not outlast them.
+    checks: Mutex<HashMap<BackendId, Weak<CheckState>>>,
 }
 
 /// What lives as long as the process of one backend.
@@ -77,6 +83,8 @@ impl Registry {
             id: SiteId(known.numbered),
             sessions: AtomicUsize::new(0),
             queue: Turns::default(),
+            probe_logins: ProbeLogins::default(),
+            checks: Mutex::default(),
         });
         known.numbered += 1;
         known.sites.insert(name.to_owned(), Arc::clone(&site));
@@ -114,6 +122,18 @@ impl SiteState {
             .sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         acquired.is_ok()
+    }
+
+    /// The checks of this backend.
+    pub fn checks_of(&self, backend: BackendId) -> Arc<CheckState> {
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = checks.get(&backend).and_then(Weak::upgrade) {
+            return state;
+        }
+        checks.retain(|_, state| state.strong_count() > 0);
+        let state = Arc::<CheckState>::default();
+        checks.insert(backend, Arc::downgrade(&state));
+        state
     }
 
     /// Counts one session less, which has entered.

@@ -36,7 +36,7 @@ pub enum NoBackend {
 
 /// What an attempt that failed says of the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blame {
+pub(super) enum Blame {
     /// It doesn't work.
     Backend,
     /// It has enough to do: a greeting of 421 or another 4yz, or 421 to USER.
@@ -120,6 +120,7 @@ impl Selection {
             self.current = Some((Arc::clone(&backend), attempt.total.left()));
             match dial::dial(&backend, resolver, origin, attempt).await {
                 Ok(mut connection) => {
+                    backend.learn_certificate(&connection, metrics);
                     metrics.backend_dialled(pool.name(), began.elapsed());
                     connection.hold(slot);
                     let has_next = !self.untried.is_empty();
@@ -183,10 +184,7 @@ impl Selection {
             && backend.failed(error, metrics, Instant::now().into_std())
             && pool.is_out()
         {
-            tracing::warn!(
-                site = pool.name(),
-                "every backend is out; logins try them all the same"
-            );
+            pool.warn_of_last_resort();
         }
         self.left_behind = Some((backend, error.stage()));
     }
@@ -254,7 +252,7 @@ impl DialBudget<'_> {
     }
 }
 
-fn blame(error: &DialError) -> Blame {
+pub(super) fn blame(error: &DialError) -> Blame {
     match error {
         DialError::Dns(_) => Blame::Ourselves,
         DialError::Connect(error) if is_our_own(error) => Blame::Ourselves,
@@ -269,7 +267,7 @@ fn blame(error: &DialError) -> Blame {
 }
 
 /// Whether this machine has nothing left to connect with.
-fn is_our_own(error: &io::Error) -> bool {
+pub(super) fn is_our_own(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let ours = [
         Errno::MFILE,

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -45,6 +46,14 @@ impl Stream {
             Self::Plain(_) => None,
             Self::ToClient(stream) => stream.get_ref().1.handshake_kind(),
             Self::ToBackend(stream) => stream.get_ref().1.handshake_kind(),
+        }
+    }
+
+    /// The certificate of a backend at the other end; in a resumed session, the one from its full handshake.
+    pub fn backend_certificate(&self) -> Option<&CertificateDer<'static>> {
+        match self {
+            Self::Plain(_) | Self::ToClient(_) => None,
+            Self::ToBackend(stream) => stream.get_ref().1.peer_certificates()?.first(),
         }
     }
 

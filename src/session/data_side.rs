@@ -11,6 +11,7 @@ use super::machine::{
 use super::transfer::{EarlyHandshake, Faults, Order, PreparedData, RunningData, TransferContext};
 use crate::backend::data::DataEndpoint;
 use crate::config::{CloseNotify, SessionReuse};
+use crate::net::proxy_header::Origin;
 use crate::outcome::Direction;
 use crate::passive::{Identity, LeaseRequest};
 use crate::tls::Tickets;
@@ -154,7 +155,7 @@ impl Session {
         match data {
             BackendData::Passive(announced) => {
                 let client = self.relayed_client(self.machine.route()?);
-                backend.passive_endpoint(announced, client)
+                backend.passive_endpoint(announced, Origin::Client(client))
             }
             BackendData::Active => backend.active_endpoint(self.backend_listener.take()?),
         }

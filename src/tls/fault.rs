@@ -134,6 +134,14 @@ impl HandshakeFault {
         }
     }
 
+    /// When the peer's certificate expired, if that is what is wrong with it.
+    pub fn expired(&self) -> Option<SystemTime> {
+        match self {
+            Self::Expired { not_after, .. } => Some(*not_after),
+            _ => None,
+        }
+    }
+
     fn from_certificate_error(error: &CertificateError) -> Self {
         let at = |time: &rustls::pki_types::UnixTime| {
             UNIX_EPOCH

@@ -35,7 +35,7 @@ mod transcript;
 mod verify;
 pub mod watch;
 
-pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError};
+pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError, not_after};
 pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
 pub use certificate::{CertificateError, CertificatePair, CertificateSet, Fingerprint};
 pub use client_cache::ClientCache;

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::time::{Duration, SystemTime};
 
-use portcullis::observe::metrics::Metrics;
+use portcullis::observe::metrics::{Metrics, Shown, ShownBackend};
 use portcullis::outcome::BackendStatus;
 
 use crate::table::{self, Table};
@@ -32,8 +33,19 @@ struct Family {
 fn families() -> BTreeMap<String, Family> {
     let metrics = Metrics::new();
     metrics.declare_site(SITE);
-    metrics.only_backends([(SITE, BACKEND)].into_iter());
+    let shown = Shown {
+        checks: true,
+        tls: true,
+    };
+    let backend = ShownBackend {
+        site: SITE,
+        backend: BACKEND,
+        shown,
+    };
+    metrics.only_backends([backend].into_iter());
     metrics.backend_status(SITE, BACKEND, BackendStatus::Up);
+    metrics.backend_checked(SITE, BACKEND, None, Duration::ZERO);
+    metrics.backend_certificate_not_after(SITE, BACKEND, SystemTime::now());
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for line in metrics.render().lines() {
         if let Some((name, help)) = line

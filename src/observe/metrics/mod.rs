@@ -5,7 +5,7 @@
 //! (CVE-2022-21698). A site that wasn't declared counts as `none`. All metrics live in a registry of their own, so that
 //! two instances in one test don't share numbers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,8 +13,8 @@ use prometheus::{Registry, TextEncoder};
 
 use crate::config::{NO_SITE, TlsMode};
 use crate::outcome::{
-    BackendStatus, DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg,
-    LimitExceeded, LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Verdict,
+    BackendStatus, CheckStage, DataHandshake, DialStage, Direction, GuardAction, HandshakeResult,
+    Leg, LimitExceeded, LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Verdict,
 };
 
 pub use self::running::{OpenSession, RunningTransfer};
@@ -26,14 +26,37 @@ mod table;
 /// Names in front of every metric of this program.
 const PREFIX: &str = "portcullis";
 
+/// A backend that has series of its own, as one site has it.
+#[derive(Debug, Clone, Copy)]
+pub struct ShownBackend<'a> {
+    /// The site's name.
+    pub site: &'a str,
+    /// The backend's address as configured.
+    pub backend: &'a str,
+    /// Which series there are beside those of every backend.
+    pub shown: Shown,
+}
+
+/// What a backend has series for, beside those of every backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shown {
+    /// Active checks.
+    pub checks: bool,
+    /// TLS, and so a certificate.
+    pub tls: bool,
+}
+
+/// What a check that passed has in place of the stage at which it failed.
+const PASSED: &str = "ok";
+
 /// All numbers that the program keeps about itself. Shared by reference; every method may be called from any thread.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     /// The site names that may become label values.
     sites: RwLock<HashSet<String>>,
-    /// Site and backend of the configuration in use.
-    backends: Mutex<HashSet<(String, String)>>,
+    /// By site and backend, what the configuration in use has.
+    backends: Mutex<HashMap<(String, String), Shown>>,
     table: Table,
 }
 
@@ -205,26 +228,85 @@ impl Metrics {
             .inc();
     }
 
+    /// A check of a backend has ended after this time, passed or failed at a stage.
+    pub fn backend_checked(
+        &self,
+        site: &str,
+        backend: &str,
+        failed: Option<CheckStage>,
+        elapsed: Duration,
+    ) {
+        self.if_shown(
+            site,
+            backend,
+            |shown| shown.checks,
+            || {
+                let stage = failed.map_or(PASSED, CheckStage::as_str);
+                self.table
+                    .backend_checks
+                    .with_label_values(&[site, backend, stage])
+                    .inc();
+                self.table
+                    .backend_check
+                    .with_label_values(&[site, backend])
+                    .set(elapsed.as_secs_f64());
+            },
+        );
+    }
+
+    /// A backend's certificate has this end.
+    pub fn backend_certificate_not_after(&self, site: &str, backend: &str, expires: SystemTime) {
+        self.if_shown(
+            site,
+            backend,
+            |shown| shown.tls,
+            || {
+                self.table
+                    .backend_certificate_not_after
+                    .with_label_values(&[site, backend])
+                    .set(unix_time(expires));
+            },
+        );
+    }
+
+    /// What comes from an earlier configuration makes no series that this one hasn't.
+    fn if_shown(
+        &self,
+        site: &str,
+        backend: &str,
+        has: impl FnOnce(Shown) -> bool,
+        update: impl FnOnce(),
+    ) {
+        let name = (site.to_owned(), backend.to_owned());
+        let known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&name).is_some_and(|shown| has(*shown)) {
+            update();
+        }
+    }
+
     /// These are all backends of the configuration in use: the series of others are removed, and theirs begin at zero.
-    pub fn only_backends<'a>(&self, current: impl Iterator<Item = (&'a str, &'a str)>) {
-        let current: HashSet<(String, String)> = current
-            .map(|(site, backend)| (site.to_owned(), backend.to_owned()))
+    pub fn only_backends<'a>(&self, current: impl Iterator<Item = ShownBackend<'a>>) {
+        let current: HashMap<(String, String), Shown> = current
+            .map(|it| ((it.site.to_owned(), it.backend.to_owned()), it.shown))
             .collect();
         let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        for (site, backend) in known.difference(&current) {
-            let labels = [site.as_str(), backend.as_str()];
-            // Series that are not there need no removal.
-            let _ = self.table.backend_sessions.remove_label_values(&labels);
-            let _ = self.table.backend_ejections.remove_label_values(&labels);
-            for state in BackendStatus::ALL {
-                let labels = [site.as_str(), backend.as_str(), state.as_str()];
-                let _ = self.table.backend_state.remove_label_values(&labels);
+        for (name, had) in &*known {
+            let labels = [name.0.as_str(), name.1.as_str()];
+            let has = current.get(name);
+            if has.is_none() {
+                self.table.forget_backend(labels);
+            }
+            let has = has.copied().unwrap_or_default();
+            if had.checks && !has.checks {
+                self.table.forget_checks(labels);
+            }
+            if had.tls && !has.tls {
+                self.table.forget_backend_certificate(labels);
             }
         }
-        for (site, backend) in &current {
-            let labels = [site.as_str(), backend.as_str()];
-            self.table.backend_sessions.with_label_values(&labels);
-            self.table.backend_ejections.with_label_values(&labels);
+        for ((site, backend), shown) in &current {
+            self.table
+                .start_backend_from_zero([site, backend], shown.checks);
         }
         *known = current;
     }

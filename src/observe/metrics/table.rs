@@ -2,14 +2,15 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
+use super::PASSED;
 use crate::config::{NO_SITE, TlsMode};
 use crate::outcome::{
-    DataHandshake, DialStage, Direction, GuardAction, HandshakeResult, Leg, LimitExceeded,
-    LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Verdict,
+    BackendStatus, CheckStage, DataHandshake, DialStage, Direction, GuardAction, HandshakeResult,
+    Leg, LimitExceeded, LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Verdict,
 };
 
 /// Upper bounds in seconds. A backend in the same rack answers within 1 ms; from 10 s on, it is as good as down.
@@ -42,6 +43,9 @@ pub(super) struct Table {
     pub backend_ejections: IntCounterVec,
     pub backend_failovers: IntCounterVec,
     pub backend_queue: IntGaugeVec,
+    pub backend_checks: IntCounterVec,
+    pub backend_check: GaugeVec,
+    pub backend_certificate_not_after: IntGaugeVec,
     pub passive_ports_in_use: IntGauge,
     pub passive_exhausted: IntCounter,
     pub passive_ambiguous: IntCounter,
@@ -163,6 +167,21 @@ impl Table {
                 "Logins that wait now because every backend has as many sessions as it may.",
                 &["site"],
             ),
+            backend_checks: register.counters(
+                "backend_checks_total",
+                "Active checks of a backend; stage ok: passed, any other: how far it came.",
+                &["site", "backend", "stage"],
+            ),
+            backend_check: register.real_gauges(
+                "backend_check_seconds",
+                "How long the last active check of a backend took, passed or failed.",
+                &["site", "backend"],
+            ),
+            backend_certificate_not_after: register.gauges(
+                "backend_certificate_not_after_seconds",
+                "When the certificate that a backend showed last expires, in Unix time; seen at logins and checks.",
+                &["site", "backend"],
+            ),
             passive_ports_in_use: register.gauge(
                 "passive_ports_in_use",
                 "Leases of passive ports that wait for their data connection.",
@@ -229,6 +248,48 @@ impl Table {
         self.backend_queue.with_label_values(&[site]);
     }
 
+    /// Puts what is counted at a backend, labelled by site and backend, at zero. Again does no harm.
+    pub fn start_backend_from_zero(&self, labels: [&str; 2], checks: bool) {
+        self.backend_sessions.with_label_values(&labels);
+        self.backend_ejections.with_label_values(&labels);
+        if checks {
+            for stage in check_stages() {
+                let [site, backend] = labels;
+                self.backend_checks
+                    .with_label_values(&[site, backend, stage]);
+            }
+        }
+    }
+
+    /// Removes the series that every backend has.
+    pub fn forget_backend(&self, labels: [&str; 2]) {
+        // Series that are not there need no removal, here and below.
+        let _ = self.backend_sessions.remove_label_values(&labels);
+        let _ = self.backend_ejections.remove_label_values(&labels);
+        for state in BackendStatus::ALL {
+            let [site, backend] = labels;
+            let labels = [site, backend, state.as_str()];
+            let _ = self.backend_state.remove_label_values(&labels);
+        }
+    }
+
+    /// Removes the series of a backend's checks.
+    pub fn forget_checks(&self, labels: [&str; 2]) {
+        let _ = self.backend_check.remove_label_values(&labels);
+        for stage in check_stages() {
+            let [site, backend] = labels;
+            let labels = [site, backend, stage];
+            let _ = self.backend_checks.remove_label_values(&labels);
+        }
+    }
+
+    /// Removes the series of a backend's certificate.
+    pub fn forget_backend_certificate(&self, labels: [&str; 2]) {
+        let _ = self
+            .backend_certificate_not_after
+            .remove_label_values(&labels);
+    }
+
     fn start_from_zero(&self) {
         for listener in [TlsMode::Explicit, TlsMode::Implicit] {
             self.sessions_total.with_label_values(&[listener.as_str()]);
@@ -260,6 +321,12 @@ impl Table {
     }
 }
 
+/// The values of a check's label `stage`.
+fn check_stages() -> impl Iterator<Item = &'static str> {
+    let failed = CheckStage::ALL.iter().map(|stage| stage.as_str());
+    std::iter::once(PASSED).chain(failed)
+}
+
 /// Makes metrics and registers them. Names and labels are literals in [`Table::new`], so that any fault in them shows in
 /// every test that makes a `Metrics`.
 struct Register<'a>(&'a Registry);
@@ -271,6 +338,10 @@ impl Register<'_> {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.registered(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn real_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.registered(GaugeVec::new(Opts::new(name, help), labels))
     }
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {

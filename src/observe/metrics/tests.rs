@@ -5,6 +5,9 @@ use super::*;
 /// Every family that the documentation and the alerts may rely on, with its type.
 const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_accept_errors_total", "counter"),
+    ("portcullis_backend_certificate_not_after_seconds", "gauge"),
+    ("portcullis_backend_check_seconds", "gauge"),
+    ("portcullis_backend_checks_total", "counter"),
     ("portcullis_backend_dial_failures_total", "counter"),
     ("portcullis_backend_dial_seconds", "histogram"),
     ("portcullis_backend_ejections_total", "counter"),
@@ -109,9 +112,23 @@ fn count_everything(metrics: &Metrics, site: &str) {
 fn with_a_backend() -> Metrics {
     let metrics = Metrics::new();
     metrics.declare_site("ftpa");
-    metrics.only_backends([("ftpa", "10.0.0.10:21")].into_iter());
+    metrics.only_backends([backend("10.0.0.10:21")].into_iter());
     metrics.backend_status("ftpa", "10.0.0.10:21", BackendStatus::Up);
+    metrics.backend_checked("ftpa", "10.0.0.10:21", None, Duration::from_millis(3));
+    metrics.backend_certificate_not_after("ftpa", "10.0.0.10:21", SystemTime::now());
     metrics
+}
+
+/// One that is checked and has TLS.
+fn backend(backend: &str) -> ShownBackend<'_> {
+    ShownBackend {
+        site: "ftpa",
+        backend,
+        shown: Shown {
+            checks: true,
+            tls: true,
+        },
+    }
 }
 
 #[test]
@@ -163,8 +180,31 @@ fn a_backend_is_in_one_state_and_is_forgotten_with_its_configuration() {
     };
     metrics.backend_status("ftpa", "10.0.0.10:21", BackendStatus::Ejected);
     assert_eq!((state("up"), state("ejected")), (Some(0.0), Some(1.0)));
-    metrics.only_backends([("ftpa", "10.0.0.11:21")].into_iter());
+    metrics.only_backends([backend("10.0.0.11:21")].into_iter());
     assert_eq!((state("up"), state("ejected")), (None, None));
+    assert!(!metrics.render().contains("10.0.0.10:21"));
+}
+
+#[test]
+fn a_backend_that_is_checked_no_more_shows_no_checks() {
+    let metrics = with_a_backend();
+    let passed =
+        r#"portcullis_backend_checks_total{backend="10.0.0.10:21",site="ftpa",stage="ok"}"#;
+    assert_eq!(value(&metrics, passed), Some(1.0));
+    // A reload that changes nothing.
+    metrics.only_backends([backend("10.0.0.10:21")].into_iter());
+    assert_eq!(value(&metrics, passed), Some(1.0));
+    let unchecked = ShownBackend {
+        shown: Shown::default(),
+        ..backend("10.0.0.10:21")
+    };
+    metrics.only_backends([unchecked].into_iter());
+    // By a check that the reload has overtaken.
+    metrics.backend_checked("ftpa", "10.0.0.10:21", None, Duration::from_millis(3));
+    let rendered = metrics.render();
+    assert!(!rendered.contains("portcullis_backend_check"), "{rendered}");
+    assert!(!rendered.contains("portcullis_backend_certificate"));
+    assert!(rendered.contains("portcullis_backend_state"));
 }
 
 #[test]

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::client::Resumption;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::date;
 use super::pem::{self, FileError};
 use super::verify::{CertificatePolicy, Verifier};
 use crate::config::{BackendTls, TlsVersion, Verify};
@@ -104,6 +106,12 @@ impl BackendSessionTls {
     pub fn server_name(&self) -> ServerName<'static> {
         self.server_name.clone()
     }
+}
+
+/// When a certificate expires; `None` if it can't be read.
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(date::system_time(&parsed.validity().not_after))
 }
 
 fn ca_roots(path: &Path) -> Result<CertificatePolicy, BackendTlsError> {

@@ -3,6 +3,7 @@
 mod failover;
 mod failures;
 mod fault_matrix;
+mod health;
 mod kinds;
 mod odd_servers;
 mod pools;

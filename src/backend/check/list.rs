@@ -1,0 +1,238 @@
+//! The data connection of a check, and the listing that goes over it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+use super::{Check, CheckError};
+use crate::backend::control::{BackendConnection, ReplyError};
+use crate::backend::data::{DataEndpoint, PendingConnection, ReadyConnection};
+use crate::backend::dial::DialBudget;
+use crate::base::budget::Budget;
+use crate::config::PassiveMode;
+use crate::ftp::address;
+use crate::ftp::reply::{Class, Reply};
+use crate::ftp::server::{BackendProtection, PortMethod};
+use crate::net::deadline::{elapsed, timeout};
+use crate::net::proxy_header::Origin;
+use crate::net::stream::Stream;
+use crate::tls::{self, BackendSessionTls};
+
+/// How much of a listing is read. That much shows that data come through; the rest would only be load.
+const LONGEST_LISTING: usize = 1024 * 1024;
+
+impl Check<'_> {
+    /// Opens the data connection for a listing, in the way that sessions do.
+    pub(super) async fn open_data(
+        &self,
+        connection: &mut BackendConnection,
+        total: Budget,
+    ) -> Result<ReadyConnection, CheckError> {
+        if connection.protection == BackendProtection::AfterLogin {
+            connection.protection = BackendProtection::Settled;
+            connection.protect(self.budget(total)).await?;
+            if connection.protection == BackendProtection::AfterLogin {
+                return Err(CheckError::Unprotected);
+            }
+        }
+        let mut failed = None;
+        for method in self.methods() {
+            match self.open_by(method, connection, total).await {
+                Ok(ready) => return Ok(ready),
+                Err(error) => failed = Some(error),
+            }
+            if total.left().is_zero() {
+                break;
+            }
+        }
+        // There is a method at least.
+        Err(failed.unwrap_or(CheckError::NoPort(ReplyError::Closed)))
+    }
+
+    /// The methods to try. Not PORT where a passive one may do: sessions would get their data by it, but of a server whose
+    /// data ports can't be reached the operator wants to hear.
+    fn methods(&self) -> Vec<PortMethod> {
+        match self.passive_mode {
+            PassiveMode::Epsv => vec![PortMethod::Epsv],
+            PassiveMode::Pasv => vec![PortMethod::Pasv],
+            PassiveMode::Active => vec![PortMethod::Active],
+            PassiveMode::Auto => {
+                let avoided = self.backend.avoided(Instant::now().into_std());
+                let mut passive = vec![PortMethod::Epsv, PortMethod::Pasv];
+                passive.retain(|method| !avoided.has(*method));
+                match passive[..] {
+                    // What sessions have found out.
+                    [] => vec![PortMethod::Active],
+                    _ => passive,
+                }
+            }
+        }
+    }
+
+    async fn open_by(
+        &self,
+        method: PortMethod,
+        connection: &mut BackendConnection,
+        total: Budget,
+    ) -> Result<ReadyConnection, CheckError> {
+        let lost = || CheckError::NoPort(ReplyError::Closed);
+        let endpoint = match method {
+            PortMethod::Epsv | PortMethod::Pasv => {
+                let line: &[u8] = match method {
+                    PortMethod::Epsv => b"EPSV\r\n",
+                    _ => b"PASV\r\n",
+                };
+                let reply = self.ask_for_port(connection, line, total).await?;
+                let Some(announced) = address::announced(&reply) else {
+                    return Err(CheckError::NoPort(ReplyError::Rejected(reply)));
+                };
+                connection
+                    .passive_endpoint(announced, Origin::Proxy)
+                    .ok_or_else(lost)?
+            }
+            PortMethod::Active => {
+                let listening = connection.listen().await;
+                let (listener, at) = listening.map_err(|cause| CheckError::DataConnect {
+                    to: "a port of our own".to_owned(),
+                    cause,
+                })?;
+                let line = port_line(at);
+                let reply = self.ask_for_port(connection, &line, total).await?;
+                if reply.class() != Class::Completion {
+                    return Err(CheckError::NoPort(ReplyError::Rejected(reply)));
+                }
+                connection.active_endpoint(listener).ok_or_else(lost)?
+            }
+        };
+        let to = match &endpoint {
+            DataEndpoint::Passive { to, .. } => to.to_string(),
+            DataEndpoint::Active { from, .. } => format!("us from {from}"),
+        };
+        let time_limit = self.step().min(total.left());
+        let pending = PendingConnection::start(endpoint, time_limit);
+        pending.ready().await.map_err(|failed| {
+            let panicked = || io::Error::other("the connecting task has ended");
+            let cause = failed.map_or_else(panicked, |(_, cause)| cause);
+            CheckError::DataConnect { to, cause }
+        })
+    }
+
+    async fn ask_for_port(
+        &self,
+        connection: &mut BackendConnection,
+        line: &[u8],
+        total: Budget,
+    ) -> Result<Reply, CheckError> {
+        let budget = self.budget(total);
+        connection
+            .ask(line, budget)
+            .await
+            .map_err(CheckError::NoPort)
+    }
+
+    /// Lists `path` over the data connection, to the end of it and to the last reply.
+    pub(super) async fn list(
+        &self,
+        connection: &mut BackendConnection,
+        data: ReadyConnection,
+        path: &str,
+        total: Budget,
+    ) -> Result<(), CheckError> {
+        let line = [b"LIST ", path.as_bytes(), b"\r\n"].concat();
+        if let Err(end) = connection.send(&line).await {
+            return Err(CheckError::List(ReplyError::of(&end)));
+        }
+        let tls = connection.tls.clone();
+        let step = self.step().min(total.left());
+        // The handshake comes behind the command (servers wait with it until then), and meanwhile the control connection
+        // may tell that there will be none.
+        let reading = async {
+            let connected = data.connection(elapsed(step)).await;
+            let socket = connected.map_err(CheckError::DataBroke)?;
+            let mut stream = timeout(step, start_tls(socket, tls))
+                .await
+                .unwrap_or(Err(CheckError::DataTimeout(step)))?;
+            read_to_end(&mut stream, step).await?;
+            // What the server makes of it is in its reply.
+            let _ = stream.finish().await;
+            Ok(())
+        };
+        let replying = async {
+            let budget = DialBudget {
+                timeouts: self.timeouts,
+                total,
+            };
+            loop {
+                let reply = connection.reply_within(budget).await;
+                let reply = reply.map_err(CheckError::List)?;
+                match reply.class() {
+                    Class::Preliminary => {}
+                    Class::Completion => return Ok(()),
+                    _ => return Err(CheckError::List(ReplyError::Rejected(reply)).into()),
+                }
+            }
+        };
+        match tokio::try_join!(replying, reading) {
+            Ok(((), ())) | Err(Stop::Enough) => Ok(()),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+}
+
+/// Why a listing is not read on.
+enum Stop {
+    /// [`LONGEST_LISTING`] has come.
+    Enough,
+    /// It failed.
+    Failed(CheckError),
+}
+
+impl From<CheckError> for Stop {
+    fn from(error: CheckError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+async fn start_tls(
+    socket: TcpStream,
+    tls: Option<BackendSessionTls>,
+) -> Result<Stream, CheckError> {
+    let Some(tls) = tls else {
+        return Ok(Stream::Plain(socket));
+    };
+    let connecting = TlsConnector::from(tls.config()).connect(tls.server_name(), socket);
+    match connecting.await {
+        Ok(stream) => Ok(Stream::ToBackend(Box::new(stream))),
+        Err(error) => Err(CheckError::DataHandshake(tls::classify_error(&error))),
+    }
+}
+
+async fn read_to_end(stream: &mut Stream, step: Duration) -> Result<(), Stop> {
+    let mut buffer = vec![0; 16 * 1024];
+    let mut left = LONGEST_LISTING;
+    loop {
+        let read = timeout(step, stream.read(&mut buffer)).await;
+        match read.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
+            Ok(0) => return Ok(()),
+            // IIS ends its data connections without close_notify.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Ok(count) => left = left.checked_sub(count).ok_or(Stop::Enough)?,
+            Err(error) => return Err(CheckError::DataBroke(error).into()),
+        }
+    }
+}
+
+/// PORT, or EPRT over IPv6.
+fn port_line(at: SocketAddr) -> Vec<u8> {
+    let mut line = match at.ip().to_canonical() {
+        IpAddr::V4(ip) => address::port_command(ip, at.port()),
+        IpAddr::V6(ip) => address::eprt_command(ip, at.port()),
+    };
+    line.push_str("\r\n");
+    line.into_bytes()
+}

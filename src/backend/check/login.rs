@@ -1,0 +1,104 @@
+//! The login of a check, with the account of the site's probe.
+
+use tokio::time::{Instant, timeout};
+
+use super::{Check, CheckError, Stages};
+use crate::backend::control::BackendConnection;
+use crate::base::budget::Budget;
+use crate::config::Probe;
+use crate::ftp::reply::{Class, Reply};
+use crate::outcome::CheckStage;
+
+/// What became of a login that was not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Login {
+    /// The probe is logged in.
+    Done,
+    /// There was none: the password has been refused not long ago.
+    Paused,
+}
+
+impl Check<'_> {
+    pub(super) async fn log_in(
+        &self,
+        connection: &mut BackendConnection,
+        probe: &Probe,
+        total: Budget,
+        stages: &mut Stages,
+    ) -> Result<Login, (CheckStage, CheckError)> {
+        let of_login = |error| (CheckStage::Login, error);
+        // One password of the site at a time: of a wrong one, which the site's servers may all look up in one directory,
+        // the others have to hear before they send it, too.
+        let time_limit = total.left();
+        let turn = timeout(time_limit, self.logins.turns.enter());
+        let turn = turn
+            .await
+            .map_err(|_| of_login(CheckError::NoTurn(time_limit)))?;
+        stages.began = Instant::now();
+        if !self.logins.pause.allows(probe, stages.began.into_std()) {
+            return Ok(Login::Paused);
+        }
+        let login = self.user_and_pass(connection, probe, total).await;
+        match &login {
+            Ok(()) => self.logins.pause.accepted(),
+            Err(error) if error.is_refusal() => {
+                let now = Instant::now().into_std();
+                if self.logins.pause.refused(probe, now) {
+                    self.backend.warn_of_refused_probe(probe, error);
+                }
+            }
+            Err(_) => {}
+        }
+        drop(turn);
+        login.map_err(of_login)?;
+        stages.end(CheckStage::Login, Ok(()));
+        Ok(Login::Done)
+    }
+
+    async fn user_and_pass(
+        &self,
+        connection: &mut BackendConnection,
+        probe: &Probe,
+        total: Budget,
+    ) -> Result<(), CheckError> {
+        // It has logged everybody in with its greeting.
+        if connection.welcome.is_some() {
+            return Ok(());
+        }
+        let user = self
+            .login_step(connection, "USER", probe.user.as_bytes(), total)
+            .await?;
+        match user.class() {
+            Class::Completion => return Ok(()),
+            Class::Intermediate => {}
+            _ => return Err(refused("USER", &user)),
+        }
+        let pass = self
+            .login_step(connection, "PASS", probe.password.expose(), total)
+            .await?;
+        match pass.class() {
+            Class::Completion => Ok(()),
+            _ => Err(refused("PASS", &pass)),
+        }
+    }
+
+    async fn login_step(
+        &self,
+        connection: &mut BackendConnection,
+        command: &'static str,
+        argument: &[u8],
+        total: Budget,
+    ) -> Result<Reply, CheckError> {
+        let line = [command.as_bytes(), b" ", argument, b"\r\n"].concat();
+        let replied = connection.ask(&line, self.budget(total)).await;
+        replied.map_err(|reason| CheckError::Reply { command, reason })
+    }
+}
+
+fn refused(command: &'static str, reply: &Reply) -> CheckError {
+    CheckError::Login {
+        command,
+        code: reply.number(),
+        class: reply.class(),
+    }
+}

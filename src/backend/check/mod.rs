@@ -1,0 +1,300 @@
+//! One check of a backend, by the way that a login takes and as deep as asked for: connection, greeting, TLS, login, listing.
+//!
+//! It says what each stage came to and how long it took ([`CheckRecord`]), and decides nothing: what follows from that for
+//! the backend is the `checker`'s business.
+
+mod list;
+mod login;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use self::login::Login;
+use super::check_state::ProbeLogins;
+use super::control::{BackendConnection, ReplyError};
+use super::dial::{self, Depth, DialBudget, DialError, Progress};
+use super::pool::Backend;
+use super::select::{self, Blame};
+use crate::base::budget::Budget;
+use crate::config::{CheckLevel, PassiveMode, Probe, Timeouts};
+use crate::ftp::reply::Class;
+use crate::net::proxy_header::Origin;
+use crate::net::resolve::Resolver;
+use crate::outcome::{CheckStage, DialStage};
+use crate::tls::{self, HandshakeFault};
+
+/// How long a check may take in all.
+pub const LONGEST: Duration = Duration::from_secs(30);
+
+/// What a check came to.
+#[derive(Debug)]
+pub struct CheckRecord {
+    /// In their order; only the last one may have failed.
+    pub stages: Vec<StageRecord>,
+    /// When the certificate expires that the backend showed, be it refused for that.
+    pub certificate_not_after: Option<SystemTime>,
+}
+
+/// What one stage of a check came to.
+#[derive(Debug)]
+pub struct StageRecord {
+    /// Which.
+    pub stage: CheckStage,
+    /// How long it took.
+    pub took: Duration,
+    /// What failed.
+    pub outcome: Result<(), CheckError>,
+}
+
+/// Why a check failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The backend didn't become ready for USER.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// No usable reply to this command.
+    #[error("no reply to {command}: {reason}")]
+    Reply {
+        /// What was sent.
+        command: &'static str,
+        /// What came in place of a reply.
+        #[source]
+        reason: ReplyError,
+    },
+    /// The probe's login was refused. The reply isn't shown: it may repeat what was sent.
+    #[error("{command} of the probe was refused with {code}")]
+    Login {
+        /// USER or PASS.
+        command: &'static str,
+        /// The reply's code.
+        code: u16,
+        /// Its class.
+        class: Class,
+    },
+    /// It takes no PBSZ and PROT, neither before the login nor behind it.
+    #[error("PBSZ and PROT were refused before the login and behind it")]
+    Unprotected,
+    /// The data connection was refused on the control connection.
+    #[error("no data port: {0}")]
+    NoPort(#[source] ReplyError),
+    /// The data connection couldn't be opened.
+    #[error("no data connection to {to}: {cause}")]
+    DataConnect {
+        /// The address, or what was listened for.
+        to: String,
+        /// What the operating system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The data connection broke.
+    #[error("the data connection broke: {0}")]
+    DataBroke(#[source] io::Error),
+    /// The handshake on the data connection failed.
+    #[error("TLS handshake on the data connection failed: {0}")]
+    DataHandshake(#[source] HandshakeFault),
+    /// The listing was refused, or not complete.
+    #[error("LIST failed: {0}")]
+    List(#[source] ReplyError),
+    /// Other checks of the site have logged in, one after the other, for as long as this one had.
+    #[error("no turn to log in after {0:?}")]
+    NoTurn(Duration),
+    /// It took too long.
+    #[error("the data connection is not done after {0:?}")]
+    DataTimeout(Duration),
+}
+
+/// What a failed check says of the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// It doesn't work.
+    BackendFault,
+    /// Nothing: it has enough to do, or this machine has nothing left to connect with.
+    Nothing,
+    /// The probe's account or password is wrong, and the backend works as far as that.
+    ProbeRefused,
+}
+
+/// A check that is made.
+pub(super) struct Check<'a> {
+    /// Of this backend.
+    pub backend: &'a Arc<Backend>,
+    /// How it is asked for data connections.
+    pub passive_mode: PassiveMode,
+    /// Looks its name up.
+    pub resolver: &'a Arc<Resolver>,
+    /// As for logins.
+    pub timeouts: &'a Timeouts,
+    /// Whether it may log in, and when.
+    pub logins: &'a ProbeLogins,
+}
+
+impl CheckRecord {
+    /// The stage at which it failed, and why.
+    pub fn failure(&self) -> Option<(CheckStage, &CheckError)> {
+        let last = self.stages.last()?;
+        let error = last.outcome.as_ref().err()?;
+        Some((last.stage, error))
+    }
+
+    /// How long all of it took.
+    pub fn took(&self) -> Duration {
+        self.stages.iter().map(|stage| stage.took).sum()
+    }
+}
+
+impl CheckError {
+    /// Whether the probe's account or password is wrong, as far as a reply can say that.
+    fn is_refusal(&self) -> bool {
+        self.meaning() == Meaning::ProbeRefused
+    }
+
+    /// What to look at first, if there is such a thing.
+    pub(super) fn hint(&self, backend: &Backend) -> Option<&'static str> {
+        match self {
+            Self::Dial(error) => error.hint(backend),
+            _ => None,
+        }
+    }
+
+    /// What it says of the backend.
+    pub fn meaning(&self) -> Meaning {
+        let busy = |reason: &ReplyError| matches!(reason, ReplyError::Rejected(reply) if reply.number() == 421);
+        let of = |ours: bool| match ours {
+            true => Meaning::Nothing,
+            false => Meaning::BackendFault,
+        };
+        match self {
+            Self::Dial(error) => of(select::blame(error) != Blame::Backend),
+            Self::Login {
+                class: Class::PermanentFailure,
+                ..
+            } => Meaning::ProbeRefused,
+            Self::Login { class, .. } => of(*class == Class::TransientFailure),
+            Self::NoTurn(_) => Meaning::Nothing,
+            Self::DataConnect { cause, .. } => of(select::is_our_own(cause)),
+            Self::Reply { reason, .. } | Self::NoPort(reason) | Self::List(reason) => {
+                of(busy(reason))
+            }
+            Self::Unprotected
+            | Self::DataBroke(_)
+            | Self::DataHandshake(_)
+            | Self::DataTimeout(_) => Meaning::BackendFault,
+        }
+    }
+}
+
+/// The stages so far, and when the current one began.
+struct Stages {
+    done: Vec<StageRecord>,
+    began: Instant,
+}
+
+impl Stages {
+    fn end(&mut self, stage: CheckStage, outcome: Result<(), CheckError>) {
+        let now = Instant::now();
+        self.done.push(StageRecord {
+            stage,
+            took: now - self.began,
+            outcome,
+        });
+        self.began = now;
+    }
+}
+
+impl Progress for Stages {
+    fn done(&mut self, stage: DialStage) {
+        self.end(stage.into(), Ok(()));
+    }
+}
+
+impl Check<'_> {
+    /// Makes it, as far as `level`, and takes leave of the backend.
+    pub async fn run(&self, level: &CheckLevel) -> CheckRecord {
+        let mut stages = Stages {
+            done: Vec::new(),
+            began: Instant::now(),
+        };
+        let total = Budget::new(LONGEST);
+        let mut certificate_not_after = None;
+        let depth = match level {
+            CheckLevel::Connect => Depth::Connected,
+            CheckLevel::Greeting => Depth::Greeted,
+            CheckLevel::Ready | CheckLevel::Login(_) | CheckLevel::List(_) => Depth::Ready,
+        };
+        let budget = self.budget(total);
+        let (backend, resolver, origin) = (self.backend, self.resolver, Origin::Proxy);
+        match dial::dial_to(depth, backend, resolver, origin, budget, &mut stages).await {
+            Ok(mut connection) => {
+                let certificate = connection.stream().backend_certificate();
+                certificate_not_after = certificate.and_then(tls::not_after);
+                let probed = match level {
+                    CheckLevel::Connect | CheckLevel::Greeting | CheckLevel::Ready => Ok(()),
+                    CheckLevel::Login(probe) => {
+                        let login = self.log_in(&mut connection, probe, total, &mut stages);
+                        login.await.map(drop)
+                    }
+                    CheckLevel::List(probe) => {
+                        self.log_in_and_list(&mut connection, probe, total, &mut stages)
+                            .await
+                    }
+                };
+                if let Err((stage, error)) = probed {
+                    stages.end(stage, Err(error));
+                } else if depth != Depth::Connected {
+                    // Whether it hears that or not, the connection ends.
+                    let _ = connection.send(b"QUIT\r\n").await;
+                    connection.close().await;
+                }
+            }
+            Err(error) => {
+                if let DialError::Handshake(fault) = &error {
+                    certificate_not_after = fault.expired();
+                }
+                stages.end(error.stage().into(), Err(error.into()));
+            }
+        }
+        CheckRecord {
+            stages: stages.done,
+            certificate_not_after,
+        }
+    }
+
+    /// For the next step: as long as a login's attempt may take, which is what clients wait.
+    fn budget(&self, total: Budget) -> DialBudget<'_> {
+        DialBudget {
+            timeouts: self.timeouts,
+            total: total.at_most(self.step()),
+        }
+    }
+
+    fn step(&self) -> Duration {
+        let attempt = self.timeouts.backend_attempt;
+        attempt.unwrap_or(self.timeouts.backend_connect)
+    }
+
+    async fn log_in_and_list(
+        &self,
+        connection: &mut BackendConnection,
+        probe: &Probe,
+        total: Budget,
+        stages: &mut Stages,
+    ) -> Result<(), (CheckStage, CheckError)> {
+        let login = self.log_in(connection, probe, total, stages).await?;
+        if login == Login::Paused {
+            return Ok(());
+        }
+        let data = self
+            .open_data(connection, total)
+            .await
+            .map_err(|error| (CheckStage::Data, error))?;
+        stages.end(CheckStage::Data, Ok(()));
+        self.list(connection, data, &probe.path, total)
+            .await
+            .map_err(|error| (CheckStage::List, error))?;
+        stages.end(CheckStage::List, Ok(()));
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! What becomes of a backend's state, from logins and from checks: for log and metrics, and for the logins that come.
+
+use std::sync::PoisonError;
+use std::time::{Instant, SystemTime};
+
+use super::check::CheckError;
+use super::check_state::PAUSE;
+use super::checked::{CheckChange, Standing};
+use super::control::BackendConnection;
+use super::dial::DialError;
+use super::health::HealthChange;
+use super::pool::{Backend, BackendChecks};
+use crate::config::Probe;
+use crate::observe::metrics::{Metrics, Shown, ShownBackend};
+use crate::outcome::{BackendStatus, CheckStage};
+use crate::tls;
+
+impl Backend {
+    /// Its state, from logins and checks together.
+    pub(super) fn standing(&self) -> Standing {
+        let checked = self.checks.as_ref().map(|checks| checks.state.checked());
+        Standing::of(&self.state.health(), checked.as_ref())
+    }
+
+    /// It has become ready for a login.
+    pub(super) fn succeeded(&self, metrics: &Metrics, now: Instant) {
+        let change = self.state.record_health(|health| health.succeeded(now));
+        if let Some(HealthChange::Back { after }) = change {
+            self.report(metrics);
+            if self.standing() == Standing::Up {
+                let (site, backend) = (&self.site, &self.label);
+                tracing::info!(site, backend, seconds = after.as_secs(), "backend back");
+            }
+        }
+    }
+
+    /// It has not, by its own fault; returns whether it went out with that.
+    pub(super) fn failed(&self, error: &DialError, metrics: &Metrics, now: Instant) -> bool {
+        if let DialError::Handshake(fault) = error
+            && let Some(expired) = fault.expired()
+        {
+            self.show_certificate(metrics, expired);
+        }
+        let change = self.state.record_health(|health| health.failed(now));
+        let Some(HealthChange::Out { failures }) = change else {
+            return false;
+        };
+        metrics.backend_ejected(&self.site, &self.label);
+        self.report(metrics);
+        let (site, backend, stage) = (&self.site, &self.label, error.stage().as_str());
+        let hint = error.hint(self);
+        tracing::warn!(site, backend, failures, stage, %error, hint, "backend out");
+        true
+    }
+
+    /// A check of it has passed; `as_a_login` if it came as far as a login does before USER.
+    pub(super) fn check_passed(
+        &self,
+        checks: &BackendChecks,
+        as_a_login: bool,
+        metrics: &Metrics,
+        now: Instant,
+    ) {
+        let rise = checks.settings.checks.rise;
+        let before = self.standing();
+        checks.state.record(|checked| checked.passed(rise, now));
+        if as_a_login
+            && let Some(since) = self.state.health().out_since()
+            && checks.state.checked().saw_the_end_of(since, rise)
+        {
+            self.state.record_health(|health| health.succeeded(now));
+        }
+        let standing = self.standing();
+        if standing == before {
+            return;
+        }
+        self.report(metrics);
+        if standing == Standing::Up
+            && let Some(since) = before.out_since()
+        {
+            let seconds = now.saturating_duration_since(since).as_secs();
+            let (site, backend) = (&self.site, &self.label);
+            tracing::info!(site, backend, seconds, "backend back");
+        }
+    }
+
+    /// A check of it has failed, by its own fault; returns whether it went down with that.
+    pub(super) fn check_failed(
+        &self,
+        checks: &BackendChecks,
+        stage: CheckStage,
+        error: &CheckError,
+        metrics: &Metrics,
+        now: Instant,
+    ) -> bool {
+        let fall = checks.settings.checks.fall;
+        let change = checks.state.record(|checked| checked.failed(fall, now));
+        let Some(CheckChange::Down { failures }) = change else {
+            return false;
+        };
+        self.report(metrics);
+        let (site, backend, stage) = (&self.site, &self.label, stage.as_str());
+        let hint = error.hint(self);
+        tracing::warn!(site, backend, failures, stage, %error, hint, "backend down");
+        true
+    }
+
+    /// It has refused the login of its site's probe, for the first time.
+    pub(super) fn warn_of_refused_probe(&self, probe: &Probe, error: &CheckError) {
+        tracing::warn!(
+            site = self.site,
+            backend = self.label,
+            user = probe.user,
+            password_file = %probe.password_file.display(),
+            %error,
+            "the probe's login was refused: checks of this site log in no more for {} minutes, lest its account be locked, \
+             and end before USER; put the right password into the file and reload",
+            PAUSE.as_secs() / 60
+        );
+    }
+
+    /// Shows when the certificate of this connection expires, if it is another one than before.
+    pub(super) fn learn_certificate(&self, connection: &BackendConnection, metrics: &Metrics) {
+        let Some(certificate) = connection.stream().backend_certificate() else {
+            return;
+        };
+        let mut known = self
+            .certificate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known[..] == certificate[..] {
+            return;
+        }
+        *known = certificate.to_vec();
+        drop(known);
+        if let Some(expires) = tls::not_after(certificate) {
+            self.show_certificate(metrics, expires);
+        }
+    }
+
+    pub(super) fn show_certificate(&self, metrics: &Metrics, expires: SystemTime) {
+        metrics.backend_certificate_not_after(&self.site, &self.label, expires);
+    }
+
+    /// What it has series for.
+    pub(super) fn shown(&self) -> ShownBackend<'_> {
+        ShownBackend {
+            site: &self.site,
+            backend: &self.label,
+            shown: Shown {
+                checks: self.checks.is_some() && self.settings.takes_logins(),
+                tls: self.tls.is_some(),
+            },
+        }
+    }
+
+    fn status(&self) -> BackendStatus {
+        let limit = self.settings.max_sessions.unwrap_or(usize::MAX);
+        if !self.settings.takes_logins() {
+            return BackendStatus::Drain;
+        }
+        match self.standing() {
+            Standing::Down { .. } => BackendStatus::Down,
+            Standing::Ejected { .. } => BackendStatus::Ejected,
+            Standing::Up if self.state.sessions() >= limit => BackendStatus::Full,
+            Standing::Up => BackendStatus::Up,
+        }
+    }
+
+    /// Shows its state, as the sites of the configuration in use have it: this may be one of an earlier one.
+    pub(super) fn report(&self, metrics: &Metrics) {
+        self.state
+            .for_each_shown(|backend| backend.show_status(metrics));
+    }
+
+    /// Only a limit makes the number of sessions a matter of its state.
+    pub(super) fn report_if_limited(&self, metrics: &Metrics) {
+        self.state.for_each_shown(|backend| {
+            if backend.settings.max_sessions.is_some() {
+                backend.show_status(metrics);
+            }
+        });
+    }
+
+    fn show_status(&self, metrics: &Metrics) {
+        metrics.backend_status(&self.site, &self.label, self.status());
+    }
+}
