@@ -6,7 +6,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
+use portcullis::observe::metrics::{Metrics, Shown, ShownBackend};
+use portcullis::outcome::BackendStatus;
 use serde::Deserialize;
 use serde_yaml::Value;
 use testkit::programs;
@@ -135,7 +138,20 @@ fn every_alert_fires_when_it_should_and_only_then() {
 
 #[test]
 fn alerts_use_only_metrics_that_exist() {
-    let metrics = portcullis::observe::metrics::Metrics::new().render();
+    let metrics = Metrics::new();
+    metrics.declare_site("ftpa");
+    let backend = ShownBackend {
+        site: "ftpa",
+        backend: "10.0.0.10:21",
+        shown: Shown {
+            checks: true,
+            tls: true,
+        },
+    };
+    metrics.only_backends([backend].into_iter());
+    metrics.backend_status("ftpa", "10.0.0.10:21", BackendStatus::Up);
+    metrics.backend_certificate_not_after("ftpa", "10.0.0.10:21", SystemTime::now());
+    let metrics = metrics.render();
     let alerts = read("prometheus/alerts.yaml");
     let names: Vec<&str> = alerts
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
