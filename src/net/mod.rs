@@ -4,6 +4,7 @@ pub mod connect;
 pub mod control;
 pub mod data;
 pub mod deadline;
+pub mod dns;
 pub mod listen;
 pub mod options;
 pub mod proxy_header;
