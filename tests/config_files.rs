@@ -333,7 +333,10 @@ sites:
         backend.verify,
         config::Verify::Ca("/etc/portcullis/ca.pem".into())
     );
-    assert_eq!(backend.server_name, "a.lab");
+    assert_eq!(
+        backend.server_name,
+        config::ExpectedName::Is("a.lab".into())
+    );
 }
 
 proptest! {

@@ -244,6 +244,10 @@ command -v promtool >/dev/null || unpack prometheus usr/bin/promtool prometheus
 unpack haproxy usr/sbin/haproxy haproxy
 need_libraries haproxy usr/sbin/haproxy
 
+# The name server that tells of backends.
+unpack dnsmasq usr/sbin/dnsmasq dnsmasq-base
+need_libraries dnsmasq usr/sbin/dnsmasq
+
 # The rest is for tests/matrix.
 need_programs ncftpput:ncftp tnftp:tnftp wget:wget rclone:rclone ruby:ruby node:nodejs npm:npm php:php-cli perl:perl \
     java:openjdk-17-jre-headless mono:mono-runtime mcs:mono-mcs

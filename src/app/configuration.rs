@@ -20,14 +20,13 @@ use super::sockets::{BoundListener, NewListeners, OpenedSockets, Sockets};
 use super::{App, StartError, accept, fd_limit, names};
 use crate::admin::{self, Admin};
 use crate::announce::Announcements;
-use crate::backend::monitor::Monitors;
+use crate::backend::monitor::{MonitorContext, Monitors};
 use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings, TlsMode};
 use crate::net::listen::Acceptor;
 use crate::observe::metrics::Metrics;
 use crate::outcome::{ReloadResult, ReloadSubject};
 use crate::passive::PassivePorts;
-use crate::session::Shared;
 use crate::snapshot::{Runtime, Snapshot};
 use crate::tls::CertificateSet;
 
@@ -70,13 +69,18 @@ pub(super) async fn prepare(
     backends: Arc<Registry>,
     sockets: &mut Sockets,
 ) -> Result<PreparedConfig, StartError> {
-    let reading = spawn_blocking(move || read(&config, &backends));
+    let known = Arc::clone(&backends);
+    let reading = spawn_blocking(move || read(&config, &known));
     let loaded = timeout(READ_TIMEOUT, reading)
         .await
         .map_err(|_| StartError::FilesTimedOut)?
         .map_err(io::Error::other)??;
     let settings = &loaded.settings;
     fd_limit::warn_if_low(settings);
+    loaded
+        .pools
+        .discover(&settings.dns_servers, &backends)
+        .await;
     let announcements = names::announcements(&settings.passive).await?;
     let sockets = sockets.open(settings).await?;
     Ok(PreparedConfig {
@@ -197,11 +201,14 @@ impl App {
     /// Watches the backends of the configuration in use, and no others.
     pub(super) fn monitor_backends(&mut self) {
         let runtime = &self.snapshot.load().runtime;
-        let Shared {
-            resolver, metrics, ..
-        } = &*self.shared;
-        self.monitors =
-            Monitors::start(&runtime.pools, runtime.settings.timeouts, resolver, metrics);
+        let context = MonitorContext {
+            timeouts: runtime.settings.timeouts,
+            dns_servers: runtime.settings.dns_servers.clone(),
+            resolver: Arc::clone(&self.shared.resolver),
+            registry: Arc::clone(&self.backends),
+            metrics: Arc::clone(&self.shared.metrics),
+        };
+        self.monitors = Monitors::start(&runtime.pools, &context);
     }
 
     /// Begins to serve the admin endpoint, if it is not where it was.

@@ -49,7 +49,8 @@ pub fn notes(settings: &Settings, certificates: &CertificateSet, now: SystemTime
             }
         }
         for backend in &site.backends {
-            if backend.port == IMPLICIT_PORT && backend.tls.is_none() {
+            let port = backend.servers.endpoint().map(|endpoint| endpoint.port);
+            if port == Some(IMPLICIT_PORT) && backend.tls.is_none() {
                 notes.push(Note::Warning(format!(
                     "site {}: backend {} has the port of implicit TLS but no `tls`, so it is connected to in clear text; write `tls: implicit` \
                      if it expects TLS",

@@ -17,8 +17,8 @@ pub struct Candidate {
     pub index: usize,
     /// Its share of the logins, relative to the others'; not zero.
     pub weight: u32,
-    /// Only used when no other backend can be.
-    pub backup: bool,
+    /// Those of a higher one are only tried where none of a lower one serves: backups, and SRV records of a lower priority.
+    pub tier: u32,
     /// Sessions that it has now, of all sites.
     pub sessions: usize,
     /// For how long it has been out, ejected or down; `None` if it is up.
@@ -104,7 +104,7 @@ fn order_of_all(
     order.sort_by_key(|place| {
         let candidate = &candidates[*place];
         let out = candidate.out_for.is_some();
-        (candidate.backup, out, Reverse(candidate.out_for))
+        (candidate.tier, out, Reverse(candidate.out_for))
     });
     order
 }
@@ -161,7 +161,7 @@ mod tests {
         Candidate {
             index: number as usize - 1,
             weight,
-            backup: false,
+            tier: 0,
             sessions: 0,
             out_for: None,
             down: false,
@@ -301,9 +301,9 @@ mod tests {
     fn backups_and_those_that_are_out_come_last_and_are_still_there() {
         let mut pool = pool(&[1, 1, 1, 1, 1]);
         pool[0].out_for = Some(Duration::from_secs(3));
-        pool[1].backup = true;
+        pool[1].tier = 1;
         pool[2].out_for = Some(Duration::from_secs(9));
-        pool[3].backup = true;
+        pool[3].tier = 1;
         pool[3].out_for = Some(Duration::from_secs(1));
         assert_eq!(ordered(Balance::First, &pool), [4, 2, 0, 1, 3]);
     }
@@ -314,7 +314,7 @@ mod tests {
         pool[0].out_for = Some(Duration::from_secs(3));
         pool[0].down = true;
         pool[1].out_for = Some(Duration::from_secs(9));
-        pool[2].backup = true;
+        pool[2].tier = 1;
         for balance in [Balance::First, Balance::RoundRobin, Balance::ByUser] {
             assert_eq!(ordered(balance, &pool), [1, 2]);
         }

@@ -251,7 +251,7 @@ mod tests {
             Candidate {
                 index,
                 weight: 100,
-                backup: index % 3 == 2,
+                tier: u32::from(index % 3 == 2),
                 sessions: 0,
                 out_for: standing
                     .out_since()
@@ -328,7 +328,7 @@ mod tests {
                     prop_assert_eq!(order.len(), count, "all are tried where none is up");
                     let waits: Vec<_> = order
                         .iter()
-                        .map(|place| (candidates[*place].backup, candidates[*place].out_for))
+                        .map(|place| (candidates[*place].tier, candidates[*place].out_for))
                         .collect();
                     prop_assert!(waits.windows(2).all(|two| two[0].0 != two[1].0 || two[0].1 >= two[1].1));
                 } else {

@@ -6,26 +6,22 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::check::{Check, CheckRecord, Meaning};
-use super::pool::{Backend, BackendChecks, Pool, Pools};
+use super::monitor::MonitorContext;
+use super::pool::{Backend, BackendChecks, Pool};
 use crate::base::task::Task;
-use crate::config::{CheckLevel, Timeouts};
-use crate::net::resolve::Resolver;
-use crate::observe::metrics::Metrics;
+use crate::config::CheckLevel;
 
 /// The time from one check to the next while the backend's state changes, if the interval is longer.
 const FAST: Duration = Duration::from_secs(2);
 
-/// The tasks that check the backends of these sites, as far as there are checks.
+/// The tasks that check these backends, as far as there are checks.
 pub(super) fn start(
-    pools: &Pools,
-    timeouts: Timeouts,
-    resolver: &Arc<Resolver>,
-    metrics: &Arc<Metrics>,
+    backends: &[(&Arc<Pool>, &Arc<Backend>)],
+    context: &MonitorContext,
 ) -> Vec<Task<()>> {
-    let checked: Vec<_> = pools
-        .all()
-        .flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
-        .filter(|(_, backend)| backend.checks.is_some() && backend.settings.takes_logins())
+    let checked: Vec<_> = backends
+        .iter()
+        .filter(|(_, backend)| backend.checks.is_some())
         .collect();
     let count = u32::try_from(checked.len()).unwrap_or(u32::MAX);
     let now = Instant::now();
@@ -41,9 +37,7 @@ pub(super) fn start(
         let checker = Checker {
             pool: Arc::clone(pool),
             backend: Arc::clone(backend),
-            timeouts,
-            resolver: Arc::clone(resolver),
-            metrics: Arc::clone(metrics),
+            context: context.clone(),
         };
         Some(Task::spawn(checker.run(due)))
     });
@@ -54,9 +48,7 @@ pub(super) fn start(
 struct Checker {
     pool: Arc<Pool>,
     backend: Arc<Backend>,
-    timeouts: Timeouts,
-    resolver: Arc<Resolver>,
-    metrics: Arc<Metrics>,
+    context: MonitorContext,
 }
 
 impl Checker {
@@ -96,8 +88,8 @@ impl Checker {
         let check = Check {
             backend,
             passive_mode: checks.settings.passive_mode,
-            resolver: &self.resolver,
-            timeouts: &self.timeouts,
+            resolver: &self.context.resolver,
+            timeouts: &self.context.timeouts,
             logins: &checks.site.probe_logins,
         };
         let level = &checks.settings.checks.level;
@@ -106,7 +98,7 @@ impl Checker {
     }
 
     fn conclude(&self, checks: &BackendChecks, level: &CheckLevel, record: &CheckRecord) {
-        let (backend, metrics) = (&self.backend, &*self.metrics);
+        let (backend, metrics) = (&self.backend, &*self.context.metrics);
         let (site, label) = (&backend.site, &backend.label);
         let now = Instant::now().into_std();
         let failure = record.failure();
@@ -118,7 +110,7 @@ impl Checker {
         let Some((stage, error)) = failure else {
             return backend.check_passed(checks, self.goes_as_deep_as_a_login(level), metrics, now);
         };
-        tracing::debug!(site, backend = label, stage = stage.as_str(), %error, "check failed");
+        tracing::debug!(site, %backend, stage = stage.as_str(), %error, "check failed");
         match error.meaning() {
             Meaning::Nothing => {}
             // As far as the checks go from now on, it works.
@@ -144,8 +136,9 @@ impl Checker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Registry;
-    use crate::config;
+    use crate::backend::{Pools, Registry};
+    use crate::config::{self, Timeouts};
+    use crate::observe::metrics::Metrics;
     use std::path::Path;
 
     fn pools(health: &str, registry: &Registry) -> Pools {
@@ -161,14 +154,25 @@ mod tests {
     }
 
     fn start_all(pools: &Pools) -> Vec<Task<()>> {
-        let timeouts = Timeouts::default();
-        start(pools, timeouts, &Arc::default(), &Arc::new(Metrics::new()))
+        let open: Vec<_> = pools
+            .all()
+            .flat_map(|pool| pool.configured().map(move |backend| (pool, backend)))
+            .filter(|(_, backend)| backend.settings.takes_logins())
+            .collect();
+        let context = MonitorContext {
+            timeouts: Timeouts::default(),
+            dns_servers: Vec::new(),
+            resolver: Arc::default(),
+            registry: Arc::default(),
+            metrics: Arc::new(Metrics::new()),
+        };
+        start(&open, &context)
     }
 
     /// In how long the check of each backend is due.
     fn due(pools: &Pools) -> Vec<Duration> {
         let now = Instant::now().into_std();
-        let checks = pools.all().flat_map(|pool| &pool.backends);
+        let checks = pools.all().flat_map(|pool| pool.configured());
         let checks = checks.filter(|backend| backend.settings.takes_logins());
         let due = checks.map(|backend| {
             let checks = backend.checks.as_ref().expect("it is checked");

@@ -5,6 +5,7 @@
 //! it went and why, for one log line and one metric.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::control::{BackendConnection, ReplyError};
 use super::pool::Backend;
 use crate::base::budget::Budget;
-use crate::config::{Timeouts, TlsMode};
+use crate::config::{Endpoint, Timeouts, TlsMode};
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
 use crate::net::connect;
@@ -212,20 +213,24 @@ pub async fn dial_to(
     budget: DialBudget<'_>,
     progress: &mut impl Progress,
 ) -> Result<BackendConnection, DialError> {
-    let settings = &backend.settings;
+    let Endpoint { host, port } = &backend.server.endpoint;
     let began = Instant::now();
     let connecting = budget.connect();
-    // A name server that doesn't answer is another fault than a backend that doesn't.
-    let addresses = timeout(connecting, resolver.resolve(&settings.host, settings.port))
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(DialError::Dns)?;
-    progress.done(DialStage::Dns);
+    let known = &backend.server.addresses;
+    let addresses = if known.is_empty() {
+        // A name server that doesn't answer is another fault than a backend that doesn't.
+        timeout(connecting, resolver.resolve(host, *port))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(DialError::Dns)?
+    } else {
+        known.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()
+    };
     let left = connecting.saturating_sub(began.elapsed());
     let mut socket = connect::control(&addresses, left)
         .await
         .map_err(DialError::Connect)?;
-    if let Some(expected) = settings.proxy_protocol {
+    if let Some(expected) = backend.settings.proxy_protocol {
         let header = write::header(expected.version, origin);
         // It fits into the empty buffer of a new socket.
         let sent = timeout(budget.connect(), socket.write_all(&header)).await;

@@ -1,6 +1,8 @@
-//! Dials backends that are out until they are back, so that no client's login is the one that finds out; and checks those
-//! that are to be checked.
+//! Dials backends that are out until they are back, so that no client's login is the one that finds out; checks those that
+//! are to be checked, and follows what name servers say of those that are to be discovered.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +10,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::checker;
 use super::dial::{self, DialBudget};
-use super::pool::{Backend, Pools};
+use super::discovery::{self, Changes, Discovered};
+use super::pool::{Backend, Pool, Pools};
+use super::registry::Registry;
+use crate::base::BackendId;
 use crate::base::budget::Budget;
 use crate::base::task::Task;
 use crate::config::Timeouts;
@@ -25,32 +30,106 @@ pub struct Monitors {
     _tasks: Vec<Task<()>>,
 }
 
+/// What every monitor needs of the process and of the configuration in use.
+#[derive(Debug, Clone)]
+pub struct MonitorContext {
+    /// For each step.
+    pub timeouts: Timeouts,
+    /// The configured name servers.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Where the names of backends lead.
+    pub resolver: Arc<Resolver>,
+    /// Where the states of backends live.
+    pub registry: Arc<Registry>,
+    /// Where they are shown.
+    pub metrics: Arc<Metrics>,
+}
+
 impl Monitors {
-    /// One for each backend of these sites that takes logins, and another one for each of them that is checked.
-    pub fn start(
-        pools: &Pools,
-        timeouts: Timeouts,
-        resolver: &Arc<Resolver>,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
-        let backends = pools.backends();
-        let watched = backends.filter(|backend| backend.settings.takes_logins());
-        let tasks = watched.map(|backend| {
-            let (resolver, metrics) = (Arc::clone(resolver), Arc::clone(metrics));
-            Task::spawn(watch(Arc::clone(backend), timeouts, resolver, metrics))
-        });
-        let mut tasks: Vec<_> = tasks.collect();
-        tasks.extend(checker::start(pools, timeouts, resolver, metrics));
+    /// One for each backend of these sites that takes logins, and another one for each of them that is checked; those that
+    /// name servers tell of are followed.
+    pub fn start(pools: &Pools, context: &MonitorContext) -> Self {
+        let configured = pools
+            .all()
+            .flat_map(|pool| pool.configured().map(move |backend| (pool, backend)));
+        let mut tasks = monitor(configured, context);
+        for (pool, entry) in pools.discovered() {
+            let found = entry.found();
+            let found = found.iter().map(|backend| (pool, backend));
+            let mut monitored = Monitored {
+                pool: Arc::clone(pool),
+                tasks: HashMap::new(),
+                context: context.clone(),
+            };
+            monitored.add(found.map(|(_, backend)| backend));
+            tasks.push(Task::spawn(discovery::follow(
+                Arc::clone(pool),
+                Arc::clone(entry),
+                context.dns_servers.clone(),
+                Arc::clone(&context.registry),
+                move |entry, changes| monitored.take_up(entry, changes),
+            )));
+        }
         Self { _tasks: tasks }
     }
 }
 
-async fn watch(
-    backend: Arc<Backend>,
-    timeouts: Timeouts,
-    resolver: Arc<Resolver>,
-    metrics: Arc<Metrics>,
-) {
+/// The monitors of the servers of one entry, which come and go.
+struct Monitored {
+    pool: Arc<Pool>,
+    tasks: HashMap<BackendId, Vec<Task<()>>>,
+    context: MonitorContext,
+}
+
+impl Monitored {
+    fn add<'a>(&mut self, backends: impl Iterator<Item = &'a Arc<Backend>>) {
+        for backend in backends {
+            let tasks = monitor([(&self.pool, backend)].into_iter(), &self.context);
+            self.tasks.insert(backend.server.endpoint.id(), tasks);
+        }
+    }
+
+    fn take_up(&mut self, entry: &Discovered, changes: &Changes) {
+        let metrics = &self.context.metrics;
+        for backend in &changes.vanished {
+            self.tasks.remove(&backend.server.endpoint.id());
+        }
+        for backend in &changes.found {
+            backend.state.show_as(backend);
+        }
+        // The states of all: that of the best may have gone.
+        for backend in entry.found() {
+            backend.report(metrics);
+        }
+        entry.report_if_empty(metrics);
+        self.add(changes.found.iter());
+        self.pool.wake_waiting();
+    }
+}
+
+/// The tasks that watch these backends, as far as they take logins.
+fn monitor<'a>(
+    backends: impl Iterator<Item = (&'a Arc<Pool>, &'a Arc<Backend>)>,
+    context: &MonitorContext,
+) -> Vec<Task<()>> {
+    let open: Vec<_> = backends
+        .filter(|(_, backend)| backend.settings.takes_logins())
+        .collect();
+    let tasks = open
+        .iter()
+        .map(|(_, backend)| Task::spawn(watch(Arc::clone(backend), context.clone())));
+    let mut tasks: Vec<_> = tasks.collect();
+    tasks.extend(checker::start(&open, context));
+    tasks
+}
+
+async fn watch(backend: Arc<Backend>, context: MonitorContext) {
+    let MonitorContext {
+        timeouts,
+        resolver,
+        metrics,
+        ..
+    } = &context;
     loop {
         let went_out = backend.state.went_out.woken();
         let Some(retry_at) = backend.state.health().retry_at() else {
@@ -59,19 +138,19 @@ async fn watch(
         };
         sleep_until(retry_at.into()).await;
         let budget = DialBudget {
-            timeouts: &timeouts,
+            timeouts,
             total: Budget::new(ATTEMPT),
         };
-        match dial::dial(&backend, &resolver, Origin::Proxy, budget).await {
+        match dial::dial(&backend, resolver, Origin::Proxy, budget).await {
             Ok(mut connection) => {
-                backend.learn_certificate(&connection, &metrics);
-                backend.succeeded(&metrics, Instant::now().into_std());
+                backend.learn_certificate(&connection, metrics);
+                backend.succeeded(metrics, Instant::now().into_std());
                 // Whether it hears that or not, the connection ends.
                 let _ = connection.send(b"QUIT\r\n").await;
                 connection.close().await;
             }
             Err(error) => {
-                backend.failed(&error, &metrics, Instant::now().into_std());
+                backend.failed(&error, metrics, Instant::now().into_std());
                 let (stage, hint) = (error.stage().as_str(), error.hint(&backend));
                 tracing::debug!(%backend, stage, %error, hint, "backend still out");
             }

@@ -6,42 +6,72 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::balance::{self, Candidate, Rotation};
+use arc_swap::ArcSwap;
+
+use super::balance::{self, Candidate};
 use super::check_state::{CheckSettings, CheckState};
 use super::checked::Standing;
+use super::discovery::{Discovered, Server, Statuses};
+use super::members::Members;
 use super::registry::{BackendState, Registry, SiteState};
+use crate::base::signal::Signal;
 use crate::base::turns::Turns;
-use crate::base::{BackendId, ClientKey, SiteId};
-use crate::config::{self, BackendTls, Balance, Site, TlsMode};
+use crate::base::{ClientKey, SiteId};
+use crate::config::{self, BackendTls, Balance, ExpectedName, Servers, Site, TlsMode};
 use crate::ftp::server::PortMethods;
-use crate::observe::metrics::{Metrics, OpenSession};
+use crate::observe::metrics::{Metrics, OpenSession, Shown, ShownBackend};
 use crate::tls::{BackendTlsClient, BackendTlsError};
+
+/// Backups come behind every priority that SRV records have.
+const BACKUP_TIER: u32 = 1 << 16;
 
 /// The pools of one configuration, one for each site.
 #[derive(Debug)]
 pub struct Pools(HashMap<SiteId, Arc<Pool>>);
 
-/// A site's backends. There is at least one.
+/// A site's backends.
 #[derive(Debug)]
 pub struct Pool {
     pub(super) site: Arc<Site>,
     state: Arc<SiteState>,
-    /// As configured, in that order.
-    pub(super) backends: Vec<Arc<Backend>>,
-    rotation: Mutex<Rotation>,
+    /// As configured, in that order; at least one.
+    entries: Vec<Entry>,
+    /// What they stand for at the moment.
+    members: ArcSwap<Members>,
+    freed: Arc<Signal>,
+}
+
+/// An entry of a site's `backends`.
+#[derive(Debug)]
+enum Entry {
+    One(Arc<Backend>),
+    Discovered(Arc<Discovered>),
+}
+
+/// What all servers of an entry have in common.
+#[derive(Debug)]
+pub(super) struct Template {
+    pub settings: config::Backend,
+    pub site: Arc<Site>,
+    site_state: Arc<SiteState>,
+    tls: Option<UpstreamTls>,
 }
 
 /// One backend, as one site has it.
 #[derive(Debug)]
 pub struct Backend {
     pub(super) settings: config::Backend,
+    /// Where it is.
+    pub(super) server: Server,
+    /// Its and its siblings' states, if it was discovered.
+    pub(super) statuses: Option<Arc<Statuses>>,
     /// None for one in clear text.
     pub(super) tls: Option<UpstreamTls>,
     /// How it is checked, if it is.
     pub(super) checks: Option<BackendChecks>,
     /// The site's name, for log and metrics.
     pub(super) site: String,
-    /// Its address as configured, for log and metrics.
+    /// Its entry as configured, for metrics.
     pub(super) label: String,
     /// See [`Candidate::identity`].
     identity: u64,
@@ -68,7 +98,7 @@ pub struct BackendSlot {
 }
 
 /// TLS towards a backend.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct UpstreamTls {
     /// When it starts.
     pub start: TlsMode,
@@ -121,26 +151,36 @@ impl Pools {
         self.0.values()
     }
 
-    /// Every backend of every site.
-    pub(super) fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
-        self.0.values().flat_map(|pool| &pool.backends)
+    /// Every entry for which name servers are asked, with its pool.
+    pub(super) fn discovered(&self) -> impl Iterator<Item = (&Arc<Pool>, &Arc<Discovered>)> {
+        self.all().flat_map(|pool| {
+            pool.entries.iter().filter_map(move |entry| match entry {
+                Entry::One(_) => None,
+                Entry::Discovered(entry) => Some((pool, entry)),
+            })
+        })
     }
 
     /// Puts the state of every backend into the metrics, and removes those of earlier configurations.
     pub fn report(&self, metrics: &Metrics) {
-        metrics.only_backends(self.backends().map(|backend| backend.shown()));
-        for backend in self.backends() {
+        let entries = self.all().flat_map(|pool| &pool.entries);
+        metrics.only_backends(entries.map(Entry::shown));
+        let backends = || self.all().flat_map(|pool| pool.backends());
+        for backend in backends() {
             backend.state.clear_shown();
         }
-        for backend in self.backends() {
-            backend.state.show_as(backend);
+        for backend in backends() {
+            backend.state.show_as(&backend);
         }
-        for backend in self.backends() {
+        for backend in backends() {
             backend.report(metrics);
         }
+        for (_, entry) in self.discovered() {
+            entry.report_if_empty(metrics);
+        }
         // One signal for all of them.
-        if let Some(any) = self.backends().next() {
-            any.state.wake_waiting();
+        if let Some(any) = self.all().next() {
+            any.wake_waiting();
         }
     }
 
@@ -155,21 +195,44 @@ impl Pools {
 impl Pool {
     fn load(site: &Arc<Site>, registry: &Registry) -> Result<Self, BackendError> {
         let state = registry.site(&site.name);
-        let backends = site.backends.iter().map(|settings| {
-            let backend =
-                Backend::load(settings, site, &state, registry).map_err(|source| BackendError {
-                    site: site.name.clone(),
-                    backend: settings.to_string(),
-                    source: Box::new(source),
-                });
-            Ok(Arc::new(backend?))
+        let entries = site.backends.iter().map(|settings| {
+            Entry::load(settings, site, &state, registry).map_err(|source| BackendError {
+                site: site.name.clone(),
+                backend: settings.to_string(),
+                source: Box::new(source),
+            })
         });
-        let backends: Vec<_> = backends.collect::<Result<_, _>>()?;
-        Ok(Self {
-            rotation: Mutex::new(Rotation::new(backends.len())),
-            backends,
+        let pool = Self {
+            entries: entries.collect::<Result<_, _>>()?,
+            members: ArcSwap::from_pointee(Members::new(Vec::new())),
+            freed: registry.freed(),
             site: Arc::clone(site),
             state,
+        };
+        pool.renew_members();
+        Ok(pool)
+    }
+
+    /// What the entries stand for now is what logins get from now on.
+    pub(super) fn renew_members(&self) {
+        let backends = self.entries.iter().flat_map(|entry| match entry {
+            Entry::One(backend) => vec![Arc::clone(backend)],
+            Entry::Discovered(entry) => entry.found(),
+        });
+        self.members
+            .store(Arc::new(Members::new(backends.collect())));
+    }
+
+    /// All backends at the moment.
+    pub(super) fn backends(&self) -> Vec<Arc<Backend>> {
+        self.members.load().backends().to_vec()
+    }
+
+    /// Those whose address is configured, for as long as the configuration is.
+    pub(super) fn configured(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::One(backend) => Some(backend),
+            Entry::Discovered(_) => None,
         })
     }
 
@@ -196,22 +259,13 @@ impl Pool {
 
     /// The backends that may serve a new login, in the order in which they are to be tried.
     pub(super) fn candidates(&self, login_key: u64, now: Instant) -> Vec<Arc<Backend>> {
-        let open = self.backends.iter().enumerate();
-        let open = open.filter(|(_, backend)| backend.settings.takes_logins());
-        let candidates: Vec<Candidate> = open
-            .map(|(index, backend)| backend.candidate(index, now))
-            .collect();
-        let order = balance::order(self.site.balance, &candidates, login_key, &self.rotation);
-        order
-            .into_iter()
-            .map(|place| Arc::clone(&self.backends[candidates[place].index]))
-            .collect()
+        let members = self.members.load();
+        members.candidates(self.site.balance, login_key, now)
     }
 
     /// Whether every backend that takes logins is out.
     pub(super) fn is_out(&self) -> bool {
-        let mut open = self.backends.iter();
-        !open.any(|backend| backend.settings.takes_logins() && backend.standing() == Standing::Up)
+        self.members.load().are_out()
     }
 
     /// For when that has become so.
@@ -229,8 +283,12 @@ impl Pool {
 
     /// Resolves when a session has ended at any backend since this was called.
     pub(super) fn freed(&self) -> impl Future<Output = ()> + '_ {
-        // All backends share one signal, and there is at least one.
-        self.backends[0].state.freed()
+        self.freed.woken()
+    }
+
+    /// Has the logins that wait look again.
+    pub(super) fn wake_waiting(&self) {
+        self.freed.wake_all();
     }
 
     /// Takes a slot at the site for a session, counted in `metrics`; `None` if `most` sessions have one, those of
@@ -249,19 +307,74 @@ impl Drop for SiteSlot {
     }
 }
 
-impl Backend {
+impl Entry {
     fn load(
         settings: &config::Backend,
-        site: &Site,
+        site: &Arc<Site>,
         site_state: &Arc<SiteState>,
         registry: &Registry,
     ) -> Result<Self, BackendTlsError> {
         let tls = settings.tls.as_ref().map(UpstreamTls::load);
-        let label = settings.to_string();
-        let id = BackendId {
-            host: settings.canonical_host(),
-            port: settings.port,
+        let template = Template {
+            settings: settings.clone(),
+            site: Arc::clone(site),
+            site_state: Arc::clone(site_state),
+            tls: tls.transpose()?,
         };
+        Ok(match &settings.servers {
+            Servers::One(endpoint) => {
+                let server = Server::one(endpoint.clone(), settings.weight);
+                Self::One(Arc::new(template.backend(server, None, registry)?))
+            }
+            Servers::EachAddress(_) | Servers::Service(_) => {
+                Self::Discovered(Arc::new(Discovered::new(template, registry)))
+            }
+        })
+    }
+
+    /// What it has series for.
+    fn shown(&self) -> ShownBackend<'_> {
+        let (settings, site, label, checks) = match self {
+            Self::One(it) => (
+                &it.settings,
+                it.site.as_str(),
+                it.label.as_str(),
+                it.checks.is_some(),
+            ),
+            Self::Discovered(it) => {
+                let template = &it.template;
+                let site = &template.site;
+                (
+                    &template.settings,
+                    site.name.as_str(),
+                    it.label.as_str(),
+                    site.checks.is_some(),
+                )
+            }
+        };
+        ShownBackend {
+            site,
+            backend: label,
+            shown: Shown {
+                checks: checks && settings.takes_logins(),
+                tls: settings.tls.is_some(),
+            },
+        }
+    }
+}
+
+impl Template {
+    /// One of the servers.
+    pub fn backend(
+        &self,
+        server: Server,
+        statuses: Option<Arc<Statuses>>,
+        registry: &Registry,
+    ) -> Result<Backend, BackendTlsError> {
+        let (settings, site) = (&self.settings, &self.site);
+        let id = server.endpoint.id();
+        let tls = self.tls.as_ref();
+        let tls = tls.map(|tls| tls.towards(settings, &server.endpoint.host));
         let checks = site.checks.as_ref().map(|checks| BackendChecks {
             settings: CheckSettings {
                 checks: checks.clone(),
@@ -269,27 +382,32 @@ impl Backend {
                 proxy_protocol: settings.proxy_protocol,
                 passive_mode: site.passive_mode,
             },
-            state: site_state.checks_of(id.clone()),
-            site: Arc::clone(site_state),
+            state: self.site_state.checks_of(id.clone()),
+            site: Arc::clone(&self.site_state),
         });
-        Ok(Self {
+        Ok(Backend {
             tls: tls.transpose()?,
             checks,
             site: site.name.clone(),
-            identity: balance::hash([label.as_bytes()]),
-            label,
+            identity: balance::hash([server.endpoint.to_string().as_bytes()]),
+            label: settings.to_string(),
             state: registry.backend(id),
             certificate: Mutex::default(),
             settings: settings.clone(),
+            statuses,
+            server,
         })
     }
+}
 
-    fn candidate(&self, index: usize, now: Instant) -> Candidate {
+impl Backend {
+    pub(super) fn candidate(&self, index: usize, now: Instant) -> Candidate {
         let standing = self.standing();
+        let backup = if self.settings.backup { BACKUP_TIER } else { 0 };
         Candidate {
             index,
-            weight: self.settings.weight,
-            backup: self.settings.backup,
+            weight: self.server.weight,
+            tier: self.server.tier + backup,
             sessions: self.state.sessions(),
             out_for: standing
                 .out_since()
@@ -351,12 +469,27 @@ impl UpstreamTls {
             client: BackendTlsClient::new(settings)?,
         })
     }
+
+    /// The same towards a server of this host, whose own name its certificate may have to have.
+    fn towards(&self, settings: &config::Backend, host: &str) -> Result<Self, BackendTlsError> {
+        let tls = settings.tls.as_ref();
+        let each = tls.is_some_and(|tls| tls.server_name == ExpectedName::OfEachServer);
+        let mut tls = self.clone();
+        if each {
+            tls.client = tls.client.named(host)?;
+        }
+        Ok(tls)
+    }
 }
 
 impl fmt::Display for Backend {
-    /// Its address as configured.
+    /// Its address, and what it is configured as if that is something else.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.settings.fmt(f)
+        self.server.endpoint.fmt(f)?;
+        match self.statuses {
+            Some(_) => write!(f, " ({})", self.label),
+            None => Ok(()),
+        }
     }
 }
 

@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::check_state::{CheckState, ProbeLogins};
+use super::discovery::LastAnswer;
 use super::health::{Health, HealthChange};
 use super::pool::Backend;
 use crate::base::signal::Signal;
 use crate::base::turns::Turns;
 use crate::base::{BackendId, SiteId};
+use crate::config::Servers;
 use crate::ftp::server::PortMethods;
 
 /// After this time a server is asked as the client asks again: it may have been mended.
@@ -30,6 +32,8 @@ struct RegistryState {
     /// By name, which is what makes a site the same one after a reload.
     sites: HashMap<String, Arc<SiteState>>,
     backends: HashMap<BackendId, Arc<BackendState>>,
+    /// What name servers have said, for as long as a configuration in use asks them.
+    answers: HashMap<Servers, Weak<LastAnswer>>,
     /// See [`BackendState::freed`].
     freed: Arc<Signal>,
     /// How many sites have got an id.
@@ -89,6 +93,26 @@ impl Registry {
         known.numbered += 1;
         known.sites.insert(name.to_owned(), Arc::clone(&site));
         site
+    }
+
+    /// What name servers have last said of these.
+    pub(super) fn last_answer(&self, servers: &Servers) -> Arc<LastAnswer> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = known.answers.get(servers).and_then(Weak::upgrade) {
+            return answer;
+        }
+        known.answers.retain(|_, answer| answer.strong_count() > 0);
+        let answer = Arc::<LastAnswer>::default();
+        known
+            .answers
+            .insert(servers.clone(), Arc::downgrade(&answer));
+        answer
+    }
+
+    /// Notified when a session has ended at any backend.
+    pub(super) fn freed(&self) -> Arc<Signal> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&known.freed)
     }
 
     /// This backend.
@@ -180,16 +204,6 @@ impl BackendState {
     pub fn release(&self) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
         self.freed.wake_all();
-    }
-
-    /// Has the logins that wait look again.
-    pub fn wake_waiting(&self) {
-        self.freed.wake_all();
-    }
-
-    /// Resolves when a session has ended since this was called, here or at any other backend.
-    pub fn freed(&self) -> impl Future<Output = ()> + '_ {
-        self.freed.woken()
     }
 
     /// The sites of an earlier configuration have it no more.

@@ -11,7 +11,7 @@ use super::dial::DialError;
 use super::health::HealthChange;
 use super::pool::{Backend, BackendChecks};
 use crate::config::Probe;
-use crate::observe::metrics::{Metrics, Shown, ShownBackend};
+use crate::observe::metrics::Metrics;
 use crate::outcome::{BackendStatus, CheckStage};
 use crate::tls;
 
@@ -28,8 +28,8 @@ impl Backend {
         if let Some(HealthChange::Back { after }) = change {
             self.report(metrics);
             if self.standing() == Standing::Up {
-                let (site, backend) = (&self.site, &self.label);
-                tracing::info!(site, backend, seconds = after.as_secs(), "backend back");
+                let (site, backend) = (&self.site, self);
+                tracing::info!(site, %backend, seconds = after.as_secs(), "backend back");
             }
         }
     }
@@ -47,9 +47,9 @@ impl Backend {
         };
         metrics.backend_ejected(&self.site, &self.label);
         self.report(metrics);
-        let (site, backend, stage) = (&self.site, &self.label, error.stage().as_str());
+        let (site, backend, stage) = (&self.site, self, error.stage().as_str());
         let hint = error.hint(self);
-        tracing::warn!(site, backend, failures, stage, %error, hint, "backend out");
+        tracing::warn!(site, %backend, failures, stage, %error, hint, "backend out");
         true
     }
 
@@ -79,8 +79,8 @@ impl Backend {
             && let Some(since) = before.out_since()
         {
             let seconds = now.saturating_duration_since(since).as_secs();
-            let (site, backend) = (&self.site, &self.label);
-            tracing::info!(site, backend, seconds, "backend back");
+            let (site, backend) = (&self.site, self);
+            tracing::info!(site, %backend, seconds, "backend back");
         }
     }
 
@@ -99,9 +99,9 @@ impl Backend {
             return false;
         };
         self.report(metrics);
-        let (site, backend, stage) = (&self.site, &self.label, stage.as_str());
+        let (site, backend, stage) = (&self.site, self, stage.as_str());
         let hint = error.hint(self);
-        tracing::warn!(site, backend, failures, stage, %error, hint, "backend down");
+        tracing::warn!(site, %backend, failures, stage, %error, hint, "backend down");
         true
     }
 
@@ -109,7 +109,7 @@ impl Backend {
     pub(super) fn warn_of_refused_probe(&self, probe: &Probe, error: &CheckError) {
         tracing::warn!(
             site = self.site,
-            backend = self.label,
+            backend = %self,
             user = probe.user,
             password_file = %probe.password_file.display(),
             %error,
@@ -142,18 +142,6 @@ impl Backend {
         metrics.backend_certificate_not_after(&self.site, &self.label, expires);
     }
 
-    /// What it has series for.
-    pub(super) fn shown(&self) -> ShownBackend<'_> {
-        ShownBackend {
-            site: &self.site,
-            backend: &self.label,
-            shown: Shown {
-                checks: self.checks.is_some() && self.settings.takes_logins(),
-                tls: self.tls.is_some(),
-            },
-        }
-    }
-
     fn status(&self) -> BackendStatus {
         let limit = self.settings.max_sessions.unwrap_or(usize::MAX);
         if !self.settings.takes_logins() {
@@ -183,6 +171,13 @@ impl Backend {
     }
 
     fn show_status(&self, metrics: &Metrics) {
-        metrics.backend_status(&self.site, &self.label, self.status());
+        let status = self.status();
+        let shown = match &self.statuses {
+            Some(siblings) => siblings.note(&self.server.endpoint.id(), status),
+            None => Some(status),
+        };
+        if let Some(shown) = shown {
+            metrics.backend_status(&self.site, &self.label, shown);
+        }
     }
 }

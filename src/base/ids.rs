@@ -44,7 +44,7 @@ impl fmt::Display for GlobalSessionId {
 pub struct SiteId(pub u32);
 
 /// A backend, by the address that configurations have for it. Sites that share an address share the backend.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendId {
     /// IP address, without brackets, or name.
     pub host: String,

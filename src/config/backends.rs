@@ -8,8 +8,8 @@ use super::listeners::covers;
 use super::location::{Location, PathStep, steps};
 use super::scalar::WaitValue;
 use super::{
-    Backend, BackendTls, Balance, HostName, Listener, SentProxyProtocol, TlsMode, TlsVersion,
-    Verify, canonical_host, file,
+    Backend, BackendTls, Balance, Endpoint, ExpectedName, HostName, Listener, SentProxyProtocol,
+    Servers, TlsMode, TlsVersion, Verify, file,
 };
 
 /// The control port of FTP (RFC 959) and of FTP that starts with TLS (IANA's `ftps`).
@@ -35,45 +35,15 @@ pub(super) fn resolve(
     }
     let mut backends: Vec<Backend> = Vec::with_capacity(written.len());
     for (index, backend) in written.into_iter().enumerate() {
-        let location = Location::Value(steps!["sites", site, "backends", index, "address"]);
-        let start = backend.tls.and_then(|tls| tls.0);
-        let default_port = if start == Some(TlsMode::Implicit) {
-            FTPS_PORT
-        } else {
-            FTP_PORT
-        };
-        let Some((host, port)) = backend_address(&backend.address, default_port) else {
+        let path = steps!["sites", site, "backends", index];
+        let servers = servers(&backend, &path)?;
+        refuse_own(&servers, listeners, &path)?;
+        if backends.iter().any(|other| same(&other.servers, &servers)) {
             return Err(Fault::new(
-                location,
-                format!(
-                    "{} isn't the address of a backend",
-                    quoted(&backend.address)
-                ),
-                "write IP:port, name:port or \"[IPv6]:port\"; the port may be left out",
-            ));
-        };
-        if let Some(listener) = listeners
-            .iter()
-            .find(|listener| is_own(&host, port, listener.address))
-        {
-            return Err(Fault::new(
-                location,
-                format!(
-                    "this backend is Portcullis itself: it listens on {}",
-                    listener.address
-                ),
-                "write the address of the FTP server behind it",
-            ));
-        }
-        if backends
-            .iter()
-            .any(|other| other.canonical_host() == canonical_host(&host) && other.port == port)
-        {
-            return Err(Fault::new(
-                location,
+                Location::Value(child(&path, key_of(&servers))),
                 format!(
                     "{} is a backend of this site already",
-                    quoted(&backend.address)
+                    quoted(&written_as(&backend))
                 ),
                 "keep it once",
             ));
@@ -86,15 +56,9 @@ pub(super) fn resolve(
             version: it.version,
             data: it.data.unwrap_or(false),
         });
-        let tls = backend_tls(
-            backend,
-            &host,
-            steps!["sites", site, "backends", index],
-            base,
-        )?;
+        let tls = backend_tls(backend, &servers, path, base)?;
         backends.push(Backend {
-            host,
-            port,
+            servers,
             tls,
             weight,
             max_sessions,
@@ -105,6 +69,139 @@ pub(super) fn resolve(
     }
     check_some_take_logins(&backends, site)?;
     Ok(backends)
+}
+
+/// Which servers an entry stands for.
+fn servers(written: &file::Backend, path: &[PathStep]) -> Result<Servers, Fault> {
+    let fault = |key, what: &str, remedy: &str| {
+        Err(Fault::new(
+            Location::Key(child(path, key)),
+            what.to_owned(),
+            remedy.to_owned(),
+        ))
+    };
+    let expands = written.expand == Some(true);
+    let (address, name) = match (&written.address, &written.srv) {
+        (Some(address), None) => (address, None),
+        (None, Some(name)) => (name, Some(name)),
+        (None, None) => {
+            return Err(Fault::new(
+                Location::Value(path.to_vec()),
+                "a backend without `address`",
+                "write where it is, such as `address: 10.0.0.10:21`, or the name of its SRV records as `srv`",
+            ));
+        }
+        (Some(_), Some(_)) => {
+            return fault(
+                "srv",
+                "`srv` beside `address`: the SRV records say where the servers are",
+                "keep one of them",
+            );
+        }
+    };
+    if let Some(name) = name {
+        if expands {
+            return fault(
+                "expand",
+                "`expand` beside `srv`, whose records name the servers one by one",
+                "leave `expand` out",
+            );
+        }
+        if written.weight.is_some() {
+            return fault(
+                "weight",
+                "`weight` beside `srv`, whose records have weights",
+                "change the records, or leave `weight` out; `drain: true` takes the servers out of service",
+            );
+        }
+        if service_domain(name).is_none() {
+            return Err(Fault::new(
+                Location::Value(child(path, "srv")),
+                format!("{} isn't the name of a service", quoted(name)),
+                "write _service._protocol.domain, such as _ftp._tcp.example.com",
+            ));
+        }
+        return Ok(Servers::Service(name.clone()));
+    }
+    let start = written.tls.as_ref().and_then(|tls| tls.0);
+    let default_port = match start {
+        Some(TlsMode::Implicit) => FTPS_PORT,
+        _ => FTP_PORT,
+    };
+    let Some((host, port)) = backend_address(address, default_port) else {
+        return Err(Fault::new(
+            Location::Value(child(path, "address")),
+            format!("{} isn't the address of a backend", quoted(address)),
+            "write IP:port, name:port or \"[IPv6]:port\"; the port may be left out",
+        ));
+    };
+    if !expands {
+        return Ok(Servers::One(Endpoint { host, port }));
+    }
+    if host.parse::<IpAddr>().is_ok() {
+        return fault(
+            "expand",
+            "`expand` at an IP address: it is for names, whose addresses may change",
+            "write a name as `address`, or leave `expand` out",
+        );
+    }
+    Ok(Servers::EachAddress(Endpoint { host, port }))
+}
+
+fn child(path: &[PathStep], key: &'static str) -> Vec<PathStep> {
+    path.iter().copied().chain([PathStep::from(key)]).collect()
+}
+
+fn key_of(servers: &Servers) -> &'static str {
+    match servers {
+        Servers::One(_) | Servers::EachAddress(_) => "address",
+        Servers::Service(_) => "srv",
+    }
+}
+
+fn written_as(backend: &file::Backend) -> String {
+    let written = backend.address.as_ref().or(backend.srv.as_ref());
+    written.cloned().unwrap_or_default()
+}
+
+/// Whether both lead to the same servers, as far as the text shows.
+fn same(one: &Servers, other: &Servers) -> bool {
+    match (one.endpoint(), other.endpoint()) {
+        (Some(one), Some(other)) => one.id() == other.id(),
+        (None, None) => one.to_string().eq_ignore_ascii_case(&other.to_string()),
+        _ => false,
+    }
+}
+
+fn refuse_own(servers: &Servers, listeners: &[Listener], path: &[PathStep]) -> Result<(), Fault> {
+    let Some(Endpoint { host, port }) = servers.endpoint() else {
+        return Ok(());
+    };
+    let own = listeners
+        .iter()
+        .find(|listener| is_own(host, *port, listener.address));
+    own.map_or(Ok(()), |listener| {
+        Err(Fault::new(
+            Location::Value(child(path, "address")),
+            format!(
+                "this backend is Portcullis itself: it listens on {}",
+                listener.address
+            ),
+            "write the address of the FTP server behind it",
+        ))
+    })
+}
+
+/// The domain of a service such as `_ftp._tcp.example.com` (RFC 2782).
+fn service_domain(name: &str) -> Option<HostName> {
+    let mut labels = name.splitn(3, '.');
+    let is_special = |label: &str| label.len() > 1 && label.starts_with('_') && label.is_ascii();
+    let special = [labels.next()?, labels.next()?];
+    let domain = labels.next()?;
+    if !special.into_iter().all(is_special) {
+        return None;
+    }
+    server_name(domain.trim_end_matches('.'))
 }
 
 /// A site of which every backend is drained, or a backup, is a mistake.
@@ -134,7 +231,8 @@ pub(super) fn check_balance(
     backends: &[Backend],
     site: usize,
 ) -> Result<(), Fault> {
-    if balance.is_some_and(|balance| balance != Balance::First) && backends.len() == 1 {
+    let only_one = backends.len() == 1 && !backends[0].servers.are_discovered();
+    if balance.is_some_and(|balance| balance != Balance::First) && only_one {
         return Err(Fault::new(
             Location::Key(steps!["sites", site, "balance"]),
             "`balance` has one backend to choose from",
@@ -157,11 +255,11 @@ pub(super) fn check_balance(
 /// What `tls` says, and nothing that means something only with it.
 fn backend_tls(
     written: file::Backend,
-    host: &str,
+    servers: &Servers,
     path: Vec<PathStep>,
     base: &Path,
 ) -> Result<Option<BackendTls>, Fault> {
-    let location = |key: &'static str| path.iter().copied().chain([PathStep::from(key)]).collect();
+    let location = |key: &'static str| child(&path, key);
     let Some(start) = written.tls.and_then(|tls| tls.0) else {
         let needless = [
             ("verify", written.verify.is_some()),
@@ -178,10 +276,13 @@ fn backend_tls(
         };
     };
     let server_name = match written.server_name {
-        None => host.to_owned(),
-        Some(text) if text.parse::<IpAddr>().is_ok() => text,
+        None => match servers.endpoint() {
+            Some(endpoint) => ExpectedName::Is(endpoint.host.clone()),
+            None => ExpectedName::OfEachServer,
+        },
+        Some(text) if text.parse::<IpAddr>().is_ok() => ExpectedName::Is(text),
         Some(text) => match server_name(&text) {
-            Some(name) => name.to_string(),
+            Some(name) => ExpectedName::Is(name.to_string()),
             None => {
                 return Err(Fault::new(
                     Location::Value(location("server_name")),
@@ -197,6 +298,13 @@ fn backend_tls(
         Some(file::Verify::Ca(file)) => Verify::Ca(base.join(file.0)),
         Some(file::Verify::Fingerprint(fingerprint)) => Verify::Fingerprint(fingerprint.0),
     };
+    if server_name == ExpectedName::OfEachServer && verify == Verify::System {
+        return Err(Fault::new(
+            Location::Key(location("srv")),
+            "forged SRV records could name an attacker's server, whose certificate the system trusts",
+            "write the name that the servers' certificates have as `server_name`, or `verify` with their CA or a fingerprint",
+        ));
+    }
     Ok(Some(BackendTls {
         start,
         verify,

@@ -11,8 +11,8 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use super::checks::LevelWord;
 use super::error::quoted;
 use super::scalar::{
-    BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress, Network, PortRange,
-    Sha256, Times, WaitValue, Weight,
+    BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress, NameServerAddress,
+    Network, PortRange, Sha256, Times, WaitValue, Weight,
 };
 use super::{Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion};
 
@@ -34,7 +34,17 @@ pub(super) struct File {
     pub limits: Option<Limits>,
     pub guard: Option<Guard>,
     pub timeouts: Option<Timeouts>,
+    pub dns: Option<Dns>,
     pub admin: Option<Admin>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {servers: [10.0.0.53]}"
+)]
+pub(super) struct Dns {
+    pub servers: Vec<NameServerAddress>,
 }
 
 #[derive(Deserialize)]
@@ -152,7 +162,9 @@ pub(super) struct Probe {
     expecting = "a backend such as {address: 10.0.0.10:21}"
 )]
 pub(super) struct Backend {
-    pub address: String,
+    pub address: Option<String>,
+    pub expand: Option<bool>,
+    pub srv: Option<String>,
     pub tls: Option<BackendTlsMode>,
     pub verify: Option<Verify>,
     pub server_name: Option<String>,

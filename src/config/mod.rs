@@ -45,6 +45,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::base::BackendId;
 use crate::base::file::{ReadError, read_bounded};
 
 /// The longest configuration file that is read, in bytes.
@@ -123,6 +124,8 @@ pub struct Settings {
     pub guard: GuardRules,
     /// How long anything may take.
     pub timeouts: Timeouts,
+    /// The name servers that say which servers a backend stands for; none means those of `/etc/resolv.conf`.
+    pub dns_servers: Vec<SocketAddr>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub admin: SocketAddr,
 }
@@ -332,15 +335,14 @@ pub enum PassiveMode {
 /// One legacy FTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
-    /// IP address, without brackets, or name.
-    pub host: String,
-    /// Port of the control connection.
-    pub port: u16,
+    /// Which servers it stands for.
+    pub servers: Servers,
     /// TLS on the backend leg; `None` is plaintext.
     pub tls: Option<BackendTls>,
-    /// Its share of the logins, relative to the site's other backends; 0 takes nobody new.
+    /// Its share of the logins, relative to the site's other backends; 0 takes nobody new. Each server's, if it stands for
+    /// several; those of SRV records have their own.
     pub weight: u32,
-    /// The most sessions that it may have, of all sites.
+    /// The most sessions that it may have, of all sites; each server, if it stands for several.
     pub max_sessions: Option<usize>,
     /// Keeps its sessions, and takes nobody new.
     pub drain: bool,
@@ -369,25 +371,74 @@ pub enum ProxyVersion {
 }
 
 impl Backend {
-    /// The host as it is compared: names without regard to case and to a trailing dot, addresses in canonical form.
-    pub fn canonical_host(&self) -> String {
-        canonical_host(&self.host)
-    }
-
     /// Whether new logins may go there.
     pub fn takes_logins(&self) -> bool {
         !self.drain && self.weight > 0
     }
 }
 
-fn canonical_host(host: &str) -> String {
-    match host.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().to_string(),
-        Err(_) => host.trim_end_matches('.').to_ascii_lowercase(),
+impl fmt::Display for Backend {
+    /// As configured, with the port.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.servers.fmt(f)
     }
 }
 
-impl fmt::Display for Backend {
+/// The servers that an entry of `backends` stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Servers {
+    /// One. If its host is a name with several addresses, the first that answers.
+    One(Endpoint),
+    /// One at each address that the name has at the moment.
+    EachAddress(Endpoint),
+    /// Those that the SRV records of this name list at the moment (RFC 2782).
+    Service(String),
+}
+
+impl Servers {
+    /// Whether name servers say which these are.
+    pub fn are_discovered(&self) -> bool {
+        !matches!(self, Self::One(_))
+    }
+
+    /// Where they are, if that is configured.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        match self {
+            Self::One(endpoint) | Self::EachAddress(endpoint) => Some(endpoint),
+            Self::Service(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(endpoint) | Self::EachAddress(endpoint) => endpoint.fmt(f),
+            Self::Service(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Host and port of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// IP address, without brackets, or name.
+    pub host: String,
+    /// Port of the control connection.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// As it is compared: names without regard to case and to a trailing dot, addresses in canonical form.
+    pub fn id(&self) -> BackendId {
+        BackendId {
+            host: canonical_host(&self.host),
+            port: self.port,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
     /// As `host:port`, an IPv6 address in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -398,6 +449,22 @@ impl fmt::Display for Backend {
     }
 }
 
+fn canonical_host(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => host.trim_end_matches('.').to_ascii_lowercase(),
+    }
+}
+
+/// The name that a backend's certificate has to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExpectedName {
+    /// This one: by default the backend's host.
+    Is(String),
+    /// Each server's own, which its SRV record says.
+    OfEachServer,
+}
+
 /// TLS towards a backend. There is no fallback to clear text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendTls {
@@ -405,8 +472,8 @@ pub struct BackendTls {
     pub start: TlsMode,
     /// How the backend's certificate is verified.
     pub verify: Verify,
-    /// The name to send as SNI and to expect in the certificate; by default the backend's host.
-    pub server_name: String,
+    /// The name to send as SNI and to expect in the certificate.
+    pub server_name: ExpectedName,
     /// The newest version offered: 1.2 unless set, since many FTP servers run out of TLS 1.3 tickets and then refuse
     /// data connections.
     pub max_version: TlsVersion,

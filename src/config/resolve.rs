@@ -58,6 +58,7 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
         limits,
         guard,
         timeouts,
+        dns_servers: dns_servers(file.dns)?,
         admin,
     })
 }
@@ -86,6 +87,20 @@ fn limits(written: file::Limits, sites: usize) -> Limits {
         .unwrap_or(NonZeroU32::MAX),
         allow: networks(written.allow),
     }
+}
+
+fn dns_servers(written: Option<file::Dns>) -> Result<Vec<SocketAddr>, Fault> {
+    let Some(dns) = written else {
+        return Ok(Vec::new());
+    };
+    if dns.servers.is_empty() {
+        return Err(Fault::new(
+            Location::Value(steps!["dns", "servers"]),
+            "no name server",
+            "write at least one, such as 10.0.0.53, or leave `dns` out for those of /etc/resolv.conf",
+        ));
+    }
+    Ok(dns.servers.into_iter().map(|server| server.0).collect())
 }
 
 fn timeouts(file: file::Timeouts) -> Timeouts {

@@ -61,6 +61,9 @@ pub(super) struct Network(pub IpNet);
 /// An IP address with a port to listen on.
 pub(super) struct ListenAddress(pub SocketAddr);
 
+/// Where a name server is asked, on port 53 unless written.
+pub(super) struct NameServerAddress(pub SocketAddr);
+
 /// When TLS starts towards a backend, if at all.
 #[derive(Clone, Copy)]
 pub(super) struct BackendTlsMode(pub Option<TlsMode>);
@@ -93,6 +96,7 @@ read_from_text! {
     Times: "a whole number from 1 to 100", |text| read::times(text).map(Times);
     Weight: "a whole number from 0 to 1000", |text| read::weight(text).map(Weight);
     ListenAddress: "an address and port such as 0.0.0.0:21", |text| read::listen_address(text).map(ListenAddress);
+    NameServerAddress: "the address of a name server such as 10.0.0.53", |text| read::name_server(text).map(NameServerAddress);
     Network: "a network such as 10.0.0.0/8", |text| read::network(text).map(Network);
     FileName: "a file name", |text| read::file_name(text).map(FileName);
     Greeting: "the text of the greeting", |text| read::greeting(text).map(Greeting);

@@ -157,6 +157,19 @@ pub fn weight(text: &str) -> Result<u32, ValueError> {
         })
 }
 
+pub fn name_server(text: &str) -> Result<SocketAddr, ValueError> {
+    let port = |ip| SocketAddr::new(ip, 53);
+    let address = text.parse().or_else(|_| text.parse().map(port)).ok();
+    address
+        .filter(|address| address.port() != 0 && !address.ip().is_unspecified())
+        .ok_or_else(|| {
+            ValueError::new(
+                format!("{} isn't the address of a name server", quoted(text)),
+                "write its IP address, with a port if it isn't 53: 10.0.0.53, 127.0.0.1:8600, \"[fd00::53]:53\"",
+            )
+        })
+}
+
 pub fn listen_address(text: &str) -> Result<SocketAddr, ValueError> {
     let help = "write 0.0.0.0:21 for every IPv4 address, \"[::]:21\" for every IPv6 address (list both for both), or one address and its \
                 port";

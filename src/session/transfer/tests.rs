@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::{BackendTls, TlsMode, TlsVersion, Verify};
+use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify};
 use crate::net::data::relay::StepTimeout;
 use crate::tls::BackendTlsClient;
 
@@ -148,7 +148,7 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
     let tls = BackendTls {
         start: TlsMode::Explicit,
         verify: Verify::None,
-        server_name: "be1.test".to_owned(),
+        server_name: ExpectedName::Is("be1.test".to_owned()),
         max_version: TlsVersion::V1_3,
     };
     let tls = BackendTlsClient::new(&tls).unwrap().session();

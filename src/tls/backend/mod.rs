@@ -12,11 +12,14 @@ use rustls::{ClientConfig, RootCertStore};
 use super::date;
 use super::pem::{self, FileError};
 use super::verify::{CertificatePolicy, Verifier};
-use crate::config::{BackendTls, TlsVersion, Verify};
+use crate::config::{BackendTls, ExpectedName, TlsVersion, Verify};
 
 /// How many server names' sessions rustls' cache holds: there is but one name, and below eight the cache holds one.
 /// With each name come up to eight TLS 1.3 tickets.
 const RESUMABLE: usize = 8;
+
+/// No server has it (RFC 6761 §6.4): towards servers of names that are yet to be found.
+const NO_SERVER: &str = "unknown.invalid";
 
 /// TLS towards one backend, trust anchors included. Made when the configuration is loaded.
 #[derive(Clone)]
@@ -51,8 +54,10 @@ impl BackendTlsClient {
     ///
     /// Blocks on the file system.
     pub fn new(settings: &BackendTls) -> Result<Self, BackendTlsError> {
-        let server_name = ServerName::try_from(settings.server_name.clone())
-            .map_err(|_| BackendTlsError::ServerName(settings.server_name.clone()))?;
+        let server_name = server_name(match &settings.server_name {
+            ExpectedName::Is(name) => name,
+            ExpectedName::OfEachServer => NO_SERVER,
+        })?;
         let policy = match &settings.verify {
             Verify::System => system_roots()?,
             Verify::Ca(path) => ca_roots(path)?,
@@ -66,6 +71,17 @@ impl BackendTlsClient {
             .with_custom_certificate_verifier(Verifier::new(policy, settings.max_version))
             .with_no_client_auth();
         Ok(Self { base, server_name })
+    }
+
+    /// The same towards a server of this name.
+    ///
+    /// # Errors
+    /// If it is neither a host name nor an IP address.
+    pub fn named(&self, host: &str) -> Result<Self, BackendTlsError> {
+        Ok(Self {
+            base: self.base.clone(),
+            server_name: server_name(host)?,
+        })
     }
 
     /// TLS for one FTP session, with nothing to resume yet.
@@ -106,6 +122,10 @@ impl BackendSessionTls {
     pub fn server_name(&self) -> ServerName<'static> {
         self.server_name.clone()
     }
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>, BackendTlsError> {
+    ServerName::try_from(name.to_owned()).map_err(|_| BackendTlsError::ServerName(name.to_owned()))
 }
 
 /// When a certificate expires; `None` if it can't be read.

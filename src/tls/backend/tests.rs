@@ -15,7 +15,7 @@ fn settings(verify: Verify) -> BackendTls {
     BackendTls {
         start: TlsMode::Explicit,
         verify,
-        server_name: NAME.to_owned(),
+        server_name: ExpectedName::Is(NAME.to_owned()),
         max_version: TlsVersion::V1_3,
     }
 }
@@ -29,7 +29,7 @@ fn trusting_as(pem: &str, server_name: &str) -> BackendTlsClient {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), pem).unwrap();
     BackendTlsClient::new(&BackendTls {
-        server_name: server_name.to_owned(),
+        server_name: ExpectedName::Is(server_name.to_owned()),
         ..settings(Verify::Ca(file.path().to_owned()))
     })
     .unwrap()
@@ -283,7 +283,7 @@ fn settings_that_cannot_work_are_refused_with_the_file_at_fault() {
         BackendTlsError::TrustAnchor { position: 1, .. }
     ));
     let unnamed = BackendTls {
-        server_name: "no name".to_owned(),
+        server_name: ExpectedName::Is("no name".to_owned()),
         ..settings(Verify::None)
     };
     assert_eq!(

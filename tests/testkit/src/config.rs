@@ -195,6 +195,13 @@ impl Site {
         Self::with(name, "default: true", backend)
     }
 
+    /// The site of logins that name no host, with the servers of a service as its backends.
+    pub fn service(name: &str, service: &str) -> Self {
+        Self(format!(
+            "  - name: {name}\n    default: true\n    backends:\n      - srv: {service}\n"
+        ))
+    }
+
     /// A site with these hosts and a plaintext backend.
     pub fn hosts(name: &str, hosts: &[&str], backend: impl Display) -> Self {
         Self::with(name, &format!("hosts: {hosts:?}"), backend)

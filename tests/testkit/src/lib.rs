@@ -8,6 +8,7 @@ pub mod certs;
 pub mod clients;
 pub mod config;
 pub mod content;
+pub mod dnsmasq;
 pub mod front;
 pub mod haproxy;
 pub mod libunftp;

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use portcullis::base::SessionId;
-use portcullis::config::{BackendTls, TlsMode, TlsVersion, Verify};
+use portcullis::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify};
 use portcullis::net::data::relay::relay;
 use portcullis::net::data::sink::Sink;
 use portcullis::net::data::source::{Source, SourceEnd};
@@ -161,7 +161,7 @@ async fn tls_connection<T>(
     let client = BackendTlsClient::new(&BackendTls {
         start: TlsMode::Implicit,
         verify: Verify::None,
-        server_name: "bench.test".to_owned(),
+        server_name: ExpectedName::Is("bench.test".to_owned()),
         max_version: TlsVersion::V1_3,
     })
     .map_err(io::Error::other)?

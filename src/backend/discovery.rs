@@ -1,0 +1,412 @@
+//! Backends that name servers tell of: every address of a name, or the servers that SRV records list.
+//!
+//! An answer holds as long as its TTL says, within bounds, and the last one for as long as there is no other: neither a
+//! name server that fails nor one that knows no record takes backends away. A server that an answer doesn't list any more
+//! gets no new logins and keeps its sessions.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::pool::{Backend, Pool, Pools, Template};
+use super::registry::Registry;
+use crate::base::BackendId;
+use crate::config::{Endpoint, Servers};
+use crate::net::dns::{DnsClient, DnsError, ServiceRecord};
+use crate::observe::metrics::Metrics;
+use crate::outcome::BackendStatus;
+
+/// Answers are believed for no shorter and no longer than this, whatever their TTL.
+const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
+
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How long a configuration waits for the first answers before it is used without them.
+const FIRST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// An entry of a site's `backends` that stands for servers which name servers tell of.
+#[derive(Debug)]
+pub(super) struct Discovered {
+    pub template: Template,
+    /// As configured, for metrics.
+    pub label: String,
+    pub statuses: Arc<Statuses>,
+    answer: Arc<LastAnswer>,
+    /// As the last answer has them, in its order.
+    found: Mutex<Vec<Arc<Backend>>>,
+}
+
+/// A server that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Server {
+    pub endpoint: Endpoint,
+    /// Those of its host, where name servers have told them; else they are looked up for each connection.
+    pub addresses: Vec<IpAddr>,
+    pub weight: u32,
+    /// See [`Candidate::tier`](super::balance::Candidate::tier).
+    pub tier: u32,
+}
+
+impl Server {
+    /// The only one of its entry.
+    pub fn one(endpoint: Endpoint, weight: u32) -> Self {
+        Self {
+            endpoint,
+            addresses: Vec::new(),
+            weight,
+            tier: 0,
+        }
+    }
+}
+
+/// What name servers have last said of an entry, which outlives reloads.
+#[derive(Debug, Default)]
+pub(super) struct LastAnswer(Mutex<Option<(Vec<Server>, Instant)>>);
+
+/// The states of the servers of one entry, of which log and metrics show the best: their labels are those of the
+/// configuration, or every address that a name ever had would be a series.
+#[derive(Debug, Default)]
+pub(super) struct Statuses(Mutex<BTreeMap<BackendId, BackendStatus>>);
+
+/// Which servers an answer has added and removed.
+#[derive(Debug)]
+pub(super) struct Changes {
+    pub found: Vec<Arc<Backend>>,
+    pub vanished: Vec<Arc<Backend>>,
+}
+
+impl Discovered {
+    pub fn new(template: Template, registry: &Registry) -> Self {
+        let discovered = Self {
+            answer: registry.last_answer(&template.settings.servers),
+            label: template.settings.to_string(),
+            template,
+            statuses: Arc::default(),
+            found: Mutex::default(),
+        };
+        discovered.apply_answer(registry);
+        discovered
+    }
+
+    pub fn found(&self) -> Vec<Arc<Backend>> {
+        lock(&self.found).clone()
+    }
+
+    /// When name servers are to be asked again.
+    pub fn due(&self) -> Option<Instant> {
+        lock(&self.answer.0).as_ref().map(|(_, until)| *until)
+    }
+
+    /// Asks them, and keeps what they say.
+    pub async fn ask(&self, dns: &[SocketAddr]) -> Result<(), DnsError> {
+        let client = DnsClient::new(dns)?;
+        let settings = &self.template.settings;
+        let (servers, ttl) = match &settings.servers {
+            Servers::One(endpoint) => {
+                let server = Server::one(endpoint.clone(), settings.weight);
+                (vec![server], *TTL.end())
+            }
+            Servers::EachAddress(endpoint) => {
+                let answer = client.addresses(&endpoint.host).await?;
+                let servers = at_each(answer.records, endpoint.port, settings.weight);
+                (servers, answer.ttl)
+            }
+            Servers::Service(name) => {
+                let answer = client.services(name).await?;
+                with_addresses(by_priority(answer.records), answer.ttl, &client).await?
+            }
+        };
+        let until = Instant::now() + ttl.clamp(*TTL.start(), *TTL.end());
+        *lock(&self.answer.0) = Some((servers, until));
+        Ok(())
+    }
+
+    /// An entry without servers has no server to show its state.
+    pub fn report_if_empty(&self, metrics: &Metrics) {
+        if lock(&self.found).is_empty() {
+            let status = match self.template.settings.takes_logins() {
+                true => BackendStatus::Down,
+                false => BackendStatus::Drain,
+            };
+            metrics.backend_status(&self.template.site.name, &self.label, status);
+        }
+    }
+
+    /// Makes backends of what name servers have said.
+    fn apply_answer(&self, registry: &Registry) -> Changes {
+        let servers = lock(&self.answer.0)
+            .as_ref()
+            .map_or_else(Vec::new, |(servers, _)| servers.clone());
+        let mut found = lock(&self.found);
+        let mut before = std::mem::take(&mut *found);
+        let mut changes = Changes {
+            found: Vec::new(),
+            vanished: Vec::new(),
+        };
+        for server in servers {
+            let known = before.iter().position(|backend| backend.server == server);
+            found.push(match known {
+                Some(place) => before.swap_remove(place),
+                None => {
+                    let statuses = Some(Arc::clone(&self.statuses));
+                    let backend = match self.template.backend(server, statuses, registry) {
+                        Ok(backend) => Arc::new(backend),
+                        Err(error) => {
+                            let site = &self.template.site.name;
+                            let backend = &self.template.settings;
+                            tracing::warn!(site, %backend, %error, "server can't be used");
+                            continue;
+                        }
+                    };
+                    changes.found.push(Arc::clone(&backend));
+                    backend
+                }
+            });
+        }
+        changes.vanished = before;
+        self.statuses.keep_only(&found);
+        changes
+    }
+}
+
+/// Those of the servers that have addresses, and for how long they do. The names may be known to these name servers alone.
+async fn with_addresses(
+    servers: Vec<Server>,
+    mut ttl: Duration,
+    client: &DnsClient,
+) -> Result<(Vec<Server>, Duration), DnsError> {
+    let mut found = Vec::new();
+    let mut failure = DnsError::NoRecords("SRV");
+    for mut server in servers {
+        match client.addresses(&server.endpoint.host).await {
+            Ok(answer) => {
+                ttl = ttl.min(answer.ttl);
+                server.addresses = answer.records;
+                server.addresses.sort_unstable();
+                found.push(server);
+            }
+            Err(error) => failure = error,
+        }
+    }
+    match found.is_empty() {
+        true => Err(failure),
+        false => Ok((found, ttl)),
+    }
+}
+
+/// One server at each address, in an order that depends on nothing else.
+fn at_each(mut addresses: Vec<IpAddr>, port: u16, weight: u32) -> Vec<Server> {
+    addresses.sort_unstable();
+    let server = |address: IpAddr| {
+        let host = address.to_string();
+        Server::one(Endpoint { host, port }, weight)
+    };
+    addresses.into_iter().map(server).collect()
+}
+
+/// The servers of SRV records: those of the lowest priority first, of each priority those with the most weight. The order
+/// of equal ones depends on nothing but their names.
+fn by_priority(mut records: Vec<ServiceRecord>) -> Vec<Server> {
+    records.sort_by(|one, other| {
+        let key = |it: &ServiceRecord| (it.priority, u16::MAX - it.weight);
+        (key(one), &one.target, one.port).cmp(&(key(other), &other.target, other.port))
+    });
+    let mut priorities: Vec<u16> = records.iter().map(|record| record.priority).collect();
+    priorities.dedup();
+    let tier = |record: &ServiceRecord| priorities.partition_point(|it| *it < record.priority);
+    let server = |record: &ServiceRecord| Server {
+        endpoint: Endpoint {
+            host: record.target.clone(),
+            port: record.port,
+        },
+        addresses: Vec::new(),
+        // RFC 2782: those with weight 0 have "a very small chance".
+        weight: u32::from(record.weight.max(1)),
+        tier: u32::try_from(tier(record)).unwrap_or(u32::MAX),
+    };
+    records.iter().map(server).collect()
+}
+
+impl Statuses {
+    /// Notes the state of a server, and returns the best of all; `None` if it is none of them any more.
+    pub fn note(&self, id: &BackendId, status: BackendStatus) -> Option<BackendStatus> {
+        let mut all = lock(&self.0);
+        *all.get_mut(id)? = status;
+        all.values().copied().min_by_key(rank)
+    }
+
+    fn keep_only(&self, backends: &[Arc<Backend>]) {
+        let mut all = lock(&self.0);
+        let before = std::mem::take(&mut *all);
+        for backend in backends {
+            let id = backend.server.endpoint.id();
+            let status = before.get(&id).copied().unwrap_or(BackendStatus::Up);
+            all.insert(id, status);
+        }
+    }
+}
+
+fn rank(status: &BackendStatus) -> u8 {
+    match status {
+        BackendStatus::Up => 0,
+        BackendStatus::Full => 1,
+        BackendStatus::Ejected => 2,
+        BackendStatus::Down => 3,
+        BackendStatus::Drain => 4,
+    }
+}
+
+impl Pools {
+    /// Asks for the servers that nothing is known of yet, and waits a while for the answers.
+    pub async fn discover(&self, dns: &[SocketAddr], registry: &Arc<Registry>) {
+        let mut asking = JoinSet::new();
+        for (pool, entry) in self.discovered() {
+            if entry.due().is_some() {
+                continue;
+            }
+            let (pool, entry) = (Arc::clone(pool), Arc::clone(entry));
+            let (dns, registry) = (dns.to_vec(), Arc::clone(registry));
+            asking.spawn(async move {
+                match entry.ask(&dns).await {
+                    Ok(()) => drop(pool.apply_answer(&entry, &registry)),
+                    Err(error) => warn_of_failure(&entry, &error),
+                }
+            });
+        }
+        // Without them the configuration is used all the same, and they are asked for again.
+        let _ = timeout(FIRST_ANSWERS, async {
+            while asking.join_next().await.is_some() {}
+        })
+        .await;
+    }
+}
+
+impl Pool {
+    /// Takes up what name servers have said of an entry.
+    pub(super) fn apply_answer(&self, entry: &Discovered, registry: &Registry) -> Changes {
+        let changes = entry.apply_answer(registry);
+        self.renew_members();
+        changes
+    }
+}
+
+/// Asks for the servers of an entry whenever the last answer holds no more, until the configuration is not in use any more;
+/// `changed` takes up which came and went.
+pub(super) async fn follow(
+    pool: Arc<Pool>,
+    entry: Arc<Discovered>,
+    dns: Vec<SocketAddr>,
+    registry: Arc<Registry>,
+    mut changed: impl FnMut(&Discovered, &Changes),
+) {
+    let mut due = entry.due().unwrap_or_else(|| Instant::now() + RETRY);
+    let mut fails = entry.due().is_none();
+    loop {
+        sleep_until(due).await;
+        match entry.ask(&dns).await {
+            Ok(()) => {
+                let changes = pool.apply_answer(&entry, &registry);
+                if std::mem::take(&mut fails) {
+                    let backend = &entry.template.settings;
+                    tracing::info!(site = pool.name(), %backend, "name servers answer again");
+                }
+                for (backends, what) in [
+                    (&changes.found, "backend found"),
+                    (
+                        &changes.vanished,
+                        "backend not listed any more; its sessions stay",
+                    ),
+                ] {
+                    for backend in backends {
+                        tracing::info!(site = pool.name(), %backend, "{what}");
+                    }
+                }
+                changed(&entry, &changes);
+                due = entry.due().unwrap_or_else(|| Instant::now() + RETRY);
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut fails, true) {
+                    warn_of_failure(&entry, &error);
+                }
+                due = Instant::now() + RETRY;
+            }
+        }
+    }
+}
+
+fn warn_of_failure(entry: &Discovered, error: &DnsError) {
+    let (site, backend) = (&entry.template.site.name, &entry.template.settings);
+    match entry.found().len() {
+        0 => tracing::warn!(site, %backend, %error, "no server found"),
+        count => tracing::warn!(
+            site,
+            %backend,
+            %error,
+            count,
+            "servers can't be looked up; those of the last answer stay"
+        ),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(target: &str, priority: u16, weight: u16) -> ServiceRecord {
+        ServiceRecord {
+            target: target.to_owned(),
+            port: 21,
+            priority,
+            weight,
+        }
+    }
+
+    #[test]
+    fn priorities_become_tiers_and_weights_weights() {
+        let servers = by_priority(vec![
+            record("c.test", 20, 0),
+            record("b.test", 10, 30),
+            record("a.test", 10, 70),
+            record("d.test", 500, 1),
+        ]);
+        let shown: Vec<_> = servers
+            .iter()
+            .map(|it| (it.endpoint.host.as_str(), it.tier, it.weight))
+            .collect();
+        let expected = [
+            ("a.test", 0, 70),
+            ("b.test", 0, 30),
+            ("c.test", 1, 1),
+            ("d.test", 2, 1),
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn the_order_of_answers_changes_nothing() {
+        let addresses = ["10.0.0.2", "fd00::1", "10.0.0.1"].map(|it| it.parse().unwrap());
+        let mut reversed = addresses;
+        reversed.reverse();
+        let (one, other) = (
+            at_each(addresses.to_vec(), 21, 100),
+            at_each(reversed.to_vec(), 21, 100),
+        );
+        assert_eq!(one, other);
+        let records = [record("a", 1, 1), record("b", 1, 1)];
+        let mut reversed = records.clone();
+        reversed.reverse();
+        assert_eq!(
+            by_priority(records.to_vec()),
+            by_priority(reversed.to_vec())
+        );
+    }
+}
