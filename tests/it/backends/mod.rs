@@ -7,6 +7,7 @@ mod fault_matrix;
 mod health;
 mod kinds;
 mod odd_servers;
+mod outages;
 mod pools;
 mod proxy_protocol;
 mod reuse;

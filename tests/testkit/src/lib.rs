@@ -6,6 +6,7 @@
 pub mod cells;
 pub mod certs;
 pub mod clients;
+pub mod closed_port;
 pub mod config;
 pub mod content;
 pub mod dnsmasq;

@@ -1,11 +1,10 @@
 //! Backends with one fault each.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ServerConfig;
-use socket2::{Domain, Socket, Type};
+use testkit::closed_port::ClosedPort;
 use testkit::script::{Gate, Script, ScriptTls, Step, reply};
 use testkit::scripted::Backend;
 use testkit::wire::End;
@@ -205,46 +204,6 @@ fn at_data_dial(fault: Fault) -> Vec<Step> {
         _ => vec![reply(&format!("425 {SAYS}"))],
     }
 }
-
-/// A port at which no connection can be made, and that nobody else gets meanwhile.
-struct ClosedPort {
-    socket: Socket,
-    // Held for as long as the port is to be silent.
-    queue: Vec<TcpStream>,
-}
-
-impl ClosedPort {
-    /// Connections are refused: nobody listens.
-    fn refusing() -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        socket.bind(&any.into()).expect("a free port");
-        Self {
-            socket,
-            queue: Vec::new(),
-        }
-    }
-
-    /// Connections get no answer: the queue of those who wait to be accepted is full.
-    fn silent() -> Self {
-        let mut closed = Self::refusing();
-        closed.socket.listen(0).expect("it is bound");
-        let address = closed.address();
-        // Those for whom there is room are answered at once.
-        while let Ok(socket) = TcpStream::connect_timeout(&address, ANSWERED) {
-            closed.queue.push(socket);
-        }
-        closed
-    }
-
-    fn address(&self) -> SocketAddr {
-        let address = self.socket.local_addr().expect("it is bound");
-        address.as_socket().expect("it is one of IPv4")
-    }
-}
-
-/// How soon a connection is made on the loopback, if it is.
-const ANSWERED: Duration = Duration::from_millis(500);
 
 /// A TLS record with a message that asks for a handshake: it may come at any time, and says nothing.
 const HELLO_REQUEST: &[u8] = &[22, 3, 3, 0, 4, 0, 0, 0, 0];
