@@ -1,5 +1,6 @@
 //! The hot paths: what every command, login, transfer and byte goes through.
 
+mod backend;
 mod protocol;
 mod relay;
 mod session;
@@ -23,6 +24,8 @@ pub const PATHS: &[Path] = &[
     path("reply", 1000, protocol::reply),
     path("features", 100, protocol::features),
     path("route", 1000, protocol::route),
+    path("selection_of_1", 100, backend::selection_of_1),
+    path("selection_of_20", 100, backend::selection_of_20),
     path("login", 100, session::login),
     path("forwarded_command", 1000, session::forwarded_command),
     path("transfer", 100, session::transfer),
