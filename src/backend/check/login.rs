@@ -3,7 +3,7 @@
 use tokio::time::{Instant, timeout};
 
 use super::{Check, CheckError, Stages};
-use crate::backend::control::BackendConnection;
+use crate::backend::control::{BackendConnection, ReplyError};
 use crate::base::budget::Budget;
 use crate::config::Probe;
 use crate::ftp::reply::{Class, Reply};
@@ -91,7 +91,13 @@ impl Check<'_> {
     ) -> Result<Reply, CheckError> {
         let line = [command.as_bytes(), b" ", argument, b"\r\n"].concat();
         let replied = connection.ask(&line, self.budget(total)).await;
-        replied.map_err(|reason| CheckError::Reply { command, reason })
+        let reason = match replied {
+            Ok(reply) => return Ok(reply),
+            // What has come of a reply isn't shown either: it may repeat the password.
+            Err(ReplyError::Incomplete(time_limit, _)) => ReplyError::TimedOut(time_limit),
+            Err(reason) => reason,
+        };
+        Err(CheckError::Reply { command, reason })
     }
 }
 

@@ -582,3 +582,21 @@ fn checks_of_a_backend_that_expects_headers_name_no_client() {
     let of_data = backend.data_headers();
     assert!(!of_data.is_empty() && of_data.iter().all(|(_, header)| header == nobody));
 }
+
+#[test]
+fn a_reply_that_repeats_the_probes_password_and_has_no_end_is_not_in_the_log() {
+    let unfinished = reply(&format!("530-{PASSWORD}"));
+    let backend = Backend::start(Script::new().on("PASS", [unfinished]));
+    let checked = Checked::new();
+    let health = checked.probe("login", "probe", PASSWORD);
+    let site = Site::default("only", backend.address()).set("health", &health);
+    let checked = checked.with(&[site], |config| {
+        config.log("trace").timeout("backend_attempt", "1s")
+    });
+    let line = checked
+        .proxy()
+        .wait_for_log(|line| line.message() == "backend down");
+    assert!(line.text.contains("no reply to PASS"), "{}", line.text);
+    let lines = checked.proxy().log_lines();
+    assert!(lines.iter().all(|line| !line.text.contains(PASSWORD)));
+}
