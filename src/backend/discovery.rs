@@ -80,6 +80,12 @@ pub(super) struct Changes {
     pub vanished: Vec<Arc<Backend>>,
 }
 
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.found.is_empty() && self.vanished.is_empty()
+    }
+}
+
 impl Discovered {
     pub fn new(template: Template, registry: &Registry) -> Self {
         let discovered = Self {
@@ -290,7 +296,10 @@ impl Pool {
     /// Takes up what name servers have said of an entry.
     pub(super) fn apply_answer(&self, entry: &Discovered, registry: &Registry) -> Changes {
         let changes = entry.apply_answer(registry);
-        self.renew_members();
+        // An answer that changes nothing must not begin the turns of the backends anew, each time.
+        if !changes.is_empty() {
+            self.renew_members();
+        }
         changes
     }
 }
@@ -359,7 +368,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config;
 
     fn record(target: &str, priority: u16, weight: u16) -> ServiceRecord {
         ServiceRecord {
@@ -389,6 +401,28 @@ mod tests {
             ("d.test", 2, 1),
         ];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn an_answer_that_changes_nothing_does_not_begin_the_turns_anew() {
+        let registry = Registry::default();
+        let text = "listeners: [{address: 127.0.0.1:0, tls: explicit}]\n\
+             tls: {certificate: tls.crt, private_key: tls.key}\n\
+             sites:\n\
+             - name: a\n  default: true\n  balance: round_robin\n  backends:\n\
+             \x20 - {address: pool.test, expand: true}\n";
+        let settings = config::parse(text, Path::new("p.yaml")).expect("a configuration");
+        let pools = Pools::load(&settings.sites, &registry).expect("pools");
+        let (pool, entry) = pools.discovered().next().expect("an entry");
+        let addresses = ["10.0.0.1", "10.0.0.2"].map(|it| it.parse().unwrap());
+        let servers = at_each(addresses.to_vec(), 21, 100);
+        let first_after_an_answer = || {
+            let now = Instant::now();
+            *lock(&entry.answer.0) = Some((servers.clone(), now + RETRY));
+            pool.apply_answer(entry, &registry);
+            pool.candidates(0, now.into_std())[0].server.clone()
+        };
+        assert_ne!(first_after_an_answer(), first_after_an_answer());
     }
 
     #[test]
