@@ -278,17 +278,16 @@ impl Pools {
             let (pool, entry) = (Arc::clone(pool), Arc::clone(entry));
             let (dns, registry) = (dns.to_vec(), Arc::clone(registry));
             asking.spawn(async move {
-                match entry.ask(&dns).await {
+                // Without it the configuration is used all the same, and it is asked for again.
+                let late = |_| Err(DnsError::TimedOut(FIRST_ANSWERS));
+                let asked = timeout(FIRST_ANSWERS, entry.ask(&dns)).await;
+                match asked.unwrap_or_else(late) {
                     Ok(()) => drop(pool.apply_answer(&entry, &registry)),
                     Err(error) => warn_of_failure(&entry, &error),
                 }
             });
         }
-        // Without them the configuration is used all the same, and they are asked for again.
-        let _ = timeout(FIRST_ANSWERS, async {
-            while asking.join_next().await.is_some() {}
-        })
-        .await;
+        while asking.join_next().await.is_some() {}
     }
 }
 

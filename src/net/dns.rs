@@ -61,8 +61,8 @@ pub enum DnsError {
     #[error("no answer from the name servers: {0}")]
     Failed(#[source] NetError),
     /// They say nothing in time.
-    #[error("no answer from the name servers after {TIME_LIMIT:?}")]
-    TimedOut,
+    #[error("no answer from the name servers after {0:?}")]
+    TimedOut(Duration),
 }
 
 impl DnsClient {
@@ -101,7 +101,7 @@ impl DnsClient {
     /// See [`DnsError`].
     pub async fn addresses(&self, name: &str) -> Result<Answer<IpAddr>, DnsError> {
         let found = timeout(TIME_LIMIT, self.0.lookup_ip(name)).await;
-        let found = found.map_err(|_| DnsError::TimedOut)?;
+        let found = found.map_err(|_| DnsError::TimedOut(TIME_LIMIT))?;
         let found = found.map_err(|error| failure(error, "address"))?;
         let answer = answer(found.as_lookup(), |data| match data {
             RData::A(address) => Some(IpAddr::V4(address.0)),
@@ -117,7 +117,7 @@ impl DnsClient {
     /// See [`DnsError`]. A service that says that it isn't offered, by the target `.`, has no records.
     pub async fn services(&self, name: &str) -> Result<Answer<ServiceRecord>, DnsError> {
         let found = timeout(TIME_LIMIT, self.0.srv_lookup(name)).await;
-        let found = found.map_err(|_| DnsError::TimedOut)?;
+        let found = found.map_err(|_| DnsError::TimedOut(TIME_LIMIT))?;
         let found = found.map_err(|error| failure(error, "SRV"))?;
         let answer = answer(&found, |data| match data {
             RData::SRV(record) if !record.target.is_root() => Some(ServiceRecord {

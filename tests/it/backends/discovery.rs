@@ -151,6 +151,9 @@ fn a_process_starts_without_its_name_server_and_serves_when_it_answers() {
     names.stop();
     let mut house = Discovering::start(names, expanded());
     assert_eq!(house.proxy.metric(&house.state(EXPANDED, "down")), 1.0);
+    house
+        .proxy
+        .wait_for_log(|line| line.message() == "no server found");
     let mut client = Raw::connect(house.proxy.explicit());
     client.expect(220);
     client.command("USER alice", 421);
