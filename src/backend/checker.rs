@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use super::check::{Check, CheckRecord, Meaning};
 use super::monitor::MonitorContext;
 use super::pool::{Backend, BackendChecks, Pool};
+use crate::base::BackendId;
 use crate::base::task::Task;
 use crate::config::CheckLevel;
 
@@ -18,7 +19,7 @@ const FAST: Duration = Duration::from_secs(2);
 pub(super) fn start(
     backends: &[(&Arc<Pool>, &Arc<Backend>)],
     context: &MonitorContext,
-) -> Vec<Task<()>> {
+) -> Vec<(BackendId, Task<()>)> {
     let checked: Vec<_> = backends
         .iter()
         .filter(|(_, backend)| backend.checks.is_some())
@@ -39,7 +40,8 @@ pub(super) fn start(
             backend: Arc::clone(backend),
             context: context.clone(),
         };
-        Some(Task::spawn(checker.run(due)))
+        let id = backend.server.endpoint.id();
+        Some((id, Task::spawn(checker.run(due))))
     });
     tasks.collect()
 }
@@ -153,7 +155,7 @@ mod tests {
         Pools::load(&settings.sites, registry).expect("pools")
     }
 
-    fn start_all(pools: &Pools) -> Vec<Task<()>> {
+    fn start_all(pools: &Pools) -> Vec<(BackendId, Task<()>)> {
         let open: Vec<_> = pools
             .all()
             .flat_map(|pool| pool.configured().map(move |backend| (pool, backend)))

@@ -4,8 +4,8 @@
 //! name server that fails nor one that knows no record takes backends away. A server that an answer doesn't list any more
 //! gets no new logins and keeps its sessions.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,9 +14,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::pool::{Backend, Pool, Pools, Template};
 use super::registry::Registry;
+use super::servers::{Server, at_each, by_priority};
 use crate::base::BackendId;
 use crate::config::{Endpoint, Servers};
-use crate::net::dns::{DnsClient, DnsError, ServiceRecord};
+use crate::net::dns::{DnsClient, DnsError};
 use crate::observe::metrics::Metrics;
 use crate::outcome::BackendStatus;
 
@@ -25,6 +26,9 @@ const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duratio
 
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How long the name of one server of several may take: the others must not wait for it.
+const ONE_SERVER: Duration = Duration::from_secs(3);
 
 /// How long a configuration waits for the first answers before it is used without them.
 const FIRST_ANSWERS: Duration = Duration::from_secs(5);
@@ -37,31 +41,10 @@ pub(super) struct Discovered {
     pub label: String,
     pub statuses: Arc<Statuses>,
     answer: Arc<LastAnswer>,
+    /// Servers whose names had no answer the last time, which has been reported.
+    unknown: Mutex<HashSet<Endpoint>>,
     /// As the last answer has them, in its order.
     found: Mutex<Vec<Arc<Backend>>>,
-}
-
-/// A server that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Server {
-    pub endpoint: Endpoint,
-    /// Those of its host, where name servers have told them; else they are looked up for each connection.
-    pub addresses: Vec<IpAddr>,
-    pub weight: u32,
-    /// See [`Candidate::tier`](super::balance::Candidate::tier).
-    pub tier: u32,
-}
-
-impl Server {
-    /// The only one of its entry.
-    pub fn one(endpoint: Endpoint, weight: u32) -> Self {
-        Self {
-            endpoint,
-            addresses: Vec::new(),
-            weight,
-            tier: 0,
-        }
-    }
 }
 
 /// What name servers have last said of an entry, which outlives reloads.
@@ -81,6 +64,20 @@ pub(super) struct Changes {
 }
 
 impl Changes {
+    /// Says which servers came and went; one whose share or priority has changed did neither.
+    fn log(&self, site: &str) {
+        let is_in = |all: &[Arc<Backend>], one: &Backend| {
+            let id = one.server.endpoint.id();
+            all.iter().any(|it| it.server.endpoint.id() == id)
+        };
+        for backend in self.found.iter().filter(|it| !is_in(&self.vanished, it)) {
+            tracing::info!(site, %backend, "backend found");
+        }
+        for backend in self.vanished.iter().filter(|it| !is_in(&self.found, it)) {
+            tracing::info!(site, %backend, "backend not listed any more; its sessions stay");
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.found.is_empty() && self.vanished.is_empty()
     }
@@ -93,6 +90,7 @@ impl Discovered {
             label: template.settings.to_string(),
             template,
             statuses: Arc::default(),
+            unknown: Mutex::default(),
             found: Mutex::default(),
         };
         discovered.apply_answer(registry);
@@ -114,22 +112,81 @@ impl Discovered {
         let settings = &self.template.settings;
         let (servers, ttl) = match &settings.servers {
             Servers::One(endpoint) => {
-                let server = Server::one(endpoint.clone(), settings.weight);
+                let server = Server::one(endpoint.clone());
                 (vec![server], *TTL.end())
             }
             Servers::EachAddress(endpoint) => {
                 let answer = client.addresses(&endpoint.host).await?;
-                let servers = at_each(answer.records, endpoint.port, settings.weight);
-                (servers, answer.ttl)
+                (at_each(answer.records, endpoint.port), answer.ttl)
             }
             Servers::Service(name) => {
                 let answer = client.services(name).await?;
-                with_addresses(by_priority(answer.records), answer.ttl, &client).await?
+                self.with_addresses(by_priority(answer.records), answer.ttl, &client)
+                    .await?
             }
         };
         let until = Instant::now() + ttl.clamp(*TTL.start(), *TTL.end());
         *lock(&self.answer.0) = Some((servers, until));
         Ok(())
+    }
+
+    /// Those of the servers that have addresses, and for how long they do. The names may be known to these name servers
+    /// alone. One whose name has no answer now has those of the last time, and is asked for again soon.
+    async fn with_addresses(
+        &self,
+        mut servers: Vec<Server>,
+        mut ttl: Duration,
+        client: &DnsClient,
+    ) -> Result<(Vec<Server>, Duration), DnsError> {
+        let mut asking = JoinSet::new();
+        for (place, server) in servers.iter().enumerate() {
+            let (client, name) = (client.clone(), server.endpoint.host.clone());
+            asking.spawn(async move {
+                let late = |_| Err(DnsError::TimedOut(ONE_SERVER));
+                let asked = timeout(ONE_SERVER, client.addresses(&name)).await;
+                (place, asked.unwrap_or_else(late))
+            });
+        }
+        let mut failure = None;
+        let mut unknown = HashSet::new();
+        while let Some(asked) = asking.join_next().await {
+            // A query that panics is one without an answer.
+            let Ok((place, answer)) = asked else {
+                continue;
+            };
+            match answer {
+                Ok(answer) => {
+                    ttl = ttl.min(answer.ttl);
+                    let addresses = &mut servers[place].addresses;
+                    *addresses = answer.records;
+                    addresses.sort_unstable();
+                }
+                Err(error) => {
+                    let (site, backend) = (&self.template.site.name, &self.template.settings);
+                    let server = &servers[place].endpoint;
+                    if !lock(&self.unknown).contains(server) {
+                        tracing::warn!(site, %backend, %server, %error, "server can't be looked up");
+                    }
+                    unknown.insert(server.clone());
+                    failure = Some(error);
+                }
+            }
+        }
+        *lock(&self.unknown) = unknown;
+        if let Some(failure) = failure {
+            let last = lock(&self.answer.0);
+            let last = last.as_ref().map_or(&[][..], |(servers, _)| servers);
+            for server in servers.iter_mut().filter(|it| it.addresses.is_empty()) {
+                let known = last.iter().find(|it| it.endpoint == server.endpoint);
+                server.addresses = known.map_or_else(Vec::new, |it| it.addresses.clone());
+            }
+            servers.retain(|server| !server.addresses.is_empty());
+            ttl = RETRY;
+            if servers.is_empty() {
+                return Err(failure);
+            }
+        }
+        Ok((servers, ttl))
     }
 
     /// An entry without servers has no server to show its state.
@@ -178,64 +235,6 @@ impl Discovered {
         self.statuses.keep_only(&found);
         changes
     }
-}
-
-/// Those of the servers that have addresses, and for how long they do. The names may be known to these name servers alone.
-async fn with_addresses(
-    servers: Vec<Server>,
-    mut ttl: Duration,
-    client: &DnsClient,
-) -> Result<(Vec<Server>, Duration), DnsError> {
-    let mut found = Vec::new();
-    let mut failure = DnsError::NoRecords("SRV");
-    for mut server in servers {
-        match client.addresses(&server.endpoint.host).await {
-            Ok(answer) => {
-                ttl = ttl.min(answer.ttl);
-                server.addresses = answer.records;
-                server.addresses.sort_unstable();
-                found.push(server);
-            }
-            Err(error) => failure = error,
-        }
-    }
-    match found.is_empty() {
-        true => Err(failure),
-        false => Ok((found, ttl)),
-    }
-}
-
-/// One server at each address, in an order that depends on nothing else.
-fn at_each(mut addresses: Vec<IpAddr>, port: u16, weight: u32) -> Vec<Server> {
-    addresses.sort_unstable();
-    let server = |address: IpAddr| {
-        let host = address.to_string();
-        Server::one(Endpoint { host, port }, weight)
-    };
-    addresses.into_iter().map(server).collect()
-}
-
-/// The servers of SRV records: those of the lowest priority first, of each priority those with the most weight. The order
-/// of equal ones depends on nothing but their names.
-fn by_priority(mut records: Vec<ServiceRecord>) -> Vec<Server> {
-    records.sort_by(|one, other| {
-        let key = |it: &ServiceRecord| (it.priority, u16::MAX - it.weight);
-        (key(one), &one.target, one.port).cmp(&(key(other), &other.target, other.port))
-    });
-    let mut priorities: Vec<u16> = records.iter().map(|record| record.priority).collect();
-    priorities.dedup();
-    let tier = |record: &ServiceRecord| priorities.partition_point(|it| *it < record.priority);
-    let server = |record: &ServiceRecord| Server {
-        endpoint: Endpoint {
-            host: record.target.clone(),
-            port: record.port,
-        },
-        addresses: Vec::new(),
-        // RFC 2782: those with weight 0 have "a very small chance".
-        weight: u32::from(record.weight.max(1)),
-        tier: u32::try_from(tier(record)).unwrap_or(u32::MAX),
-    };
-    records.iter().map(server).collect()
 }
 
 impl Statuses {
@@ -314,6 +313,8 @@ pub(super) async fn follow(
 ) {
     let mut due = entry.due().unwrap_or_else(|| Instant::now() + RETRY);
     let mut fails = entry.due().is_none();
+    // The answer may be newer than the backends: the configuration before this one has asked until now.
+    changed(&entry, &pool.apply_answer(&entry, &registry));
     loop {
         sleep_until(due).await;
         match entry.ask(&dns).await {
@@ -323,17 +324,7 @@ pub(super) async fn follow(
                     let backend = &entry.template.settings;
                     tracing::info!(site = pool.name(), %backend, "name servers answer again");
                 }
-                for (backends, what) in [
-                    (&changes.found, "backend found"),
-                    (
-                        &changes.vanished,
-                        "backend not listed any more; its sessions stay",
-                    ),
-                ] {
-                    for backend in backends {
-                        tracing::info!(site = pool.name(), %backend, "{what}");
-                    }
-                }
+                changes.log(pool.name());
                 changed(&entry, &changes);
                 due = entry.due().unwrap_or_else(|| Instant::now() + RETRY);
             }
@@ -372,36 +363,6 @@ mod tests {
     use super::*;
     use crate::config;
 
-    fn record(target: &str, priority: u16, weight: u16) -> ServiceRecord {
-        ServiceRecord {
-            target: target.to_owned(),
-            port: 21,
-            priority,
-            weight,
-        }
-    }
-
-    #[test]
-    fn priorities_become_tiers_and_weights_weights() {
-        let servers = by_priority(vec![
-            record("c.test", 20, 0),
-            record("b.test", 10, 30),
-            record("a.test", 10, 70),
-            record("d.test", 500, 1),
-        ]);
-        let shown: Vec<_> = servers
-            .iter()
-            .map(|it| (it.endpoint.host.as_str(), it.tier, it.weight))
-            .collect();
-        let expected = [
-            ("a.test", 0, 70),
-            ("b.test", 0, 30),
-            ("c.test", 1, 1),
-            ("d.test", 2, 1),
-        ];
-        assert_eq!(shown, expected);
-    }
-
     #[test]
     fn an_answer_that_changes_nothing_does_not_begin_the_turns_anew() {
         let registry = Registry::default();
@@ -414,7 +375,7 @@ mod tests {
         let pools = Pools::load(&settings.sites, &registry).expect("pools");
         let (pool, entry) = pools.discovered().next().expect("an entry");
         let addresses = ["10.0.0.1", "10.0.0.2"].map(|it| it.parse().unwrap());
-        let servers = at_each(addresses.to_vec(), 21, 100);
+        let servers = at_each(addresses.to_vec(), 21);
         let first_after_an_answer = || {
             let now = Instant::now();
             *lock(&entry.answer.0) = Some((servers.clone(), now + RETRY));
@@ -422,24 +383,5 @@ mod tests {
             pool.candidates(0, now.into_std())[0].server.clone()
         };
         assert_ne!(first_after_an_answer(), first_after_an_answer());
-    }
-
-    #[test]
-    fn the_order_of_answers_changes_nothing() {
-        let addresses = ["10.0.0.2", "fd00::1", "10.0.0.1"].map(|it| it.parse().unwrap());
-        let mut reversed = addresses;
-        reversed.reverse();
-        let (one, other) = (
-            at_each(addresses.to_vec(), 21, 100),
-            at_each(reversed.to_vec(), 21, 100),
-        );
-        assert_eq!(one, other);
-        let records = [record("a", 1, 1), record("b", 1, 1)];
-        let mut reversed = records.clone();
-        reversed.reverse();
-        assert_eq!(
-            by_priority(records.to_vec()),
-            by_priority(reversed.to_vec())
-        );
     }
 }

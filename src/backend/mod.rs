@@ -20,6 +20,7 @@ pub mod monitor;
 mod pool;
 mod registry;
 mod select;
+mod servers;
 mod status;
 
 pub use control::{BackendConnection, ReplyError};

@@ -1,7 +1,6 @@
 //! Dials backends that are out until they are back, so that no client's login is the one that finds out; checks those that
 //! are to be checked, and follows what name servers say of those that are to be discovered.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,16 +51,15 @@ impl Monitors {
         let configured = pools
             .all()
             .flat_map(|pool| pool.configured().map(move |backend| (pool, backend)));
-        let mut tasks = monitor(configured, context);
+        let tasks = monitor(configured, context);
+        let mut tasks: Vec<_> = tasks.into_iter().map(|(_, task)| task).collect();
         for (pool, entry) in pools.discovered() {
-            let found = entry.found();
-            let found = found.iter().map(|backend| (pool, backend));
             let mut monitored = Monitored {
                 pool: Arc::clone(pool),
-                tasks: HashMap::new(),
+                tasks: Vec::new(),
                 context: context.clone(),
             };
-            monitored.add(found.map(|(_, backend)| backend));
+            monitored.add(&entry.found());
             tasks.push(Task::spawn(discovery::follow(
                 Arc::clone(pool),
                 Arc::clone(entry),
@@ -77,22 +75,21 @@ impl Monitors {
 /// The monitors of the servers of one entry, which come and go.
 struct Monitored {
     pool: Arc<Pool>,
-    tasks: HashMap<BackendId, Vec<Task<()>>>,
+    tasks: Vec<(BackendId, Task<()>)>,
     context: MonitorContext,
 }
 
 impl Monitored {
-    fn add<'a>(&mut self, backends: impl Iterator<Item = &'a Arc<Backend>>) {
-        for backend in backends {
-            let tasks = monitor([(&self.pool, backend)].into_iter(), &self.context);
-            self.tasks.insert(backend.server.endpoint.id(), tasks);
-        }
+    fn add(&mut self, backends: &[Arc<Backend>]) {
+        let added = backends.iter().map(|backend| (&self.pool, backend));
+        self.tasks.extend(monitor(added, &self.context));
     }
 
     fn take_up(&mut self, entry: &Discovered, changes: &Changes) {
         let metrics = &self.context.metrics;
         for backend in &changes.vanished {
-            self.tasks.remove(&backend.server.endpoint.id());
+            let gone = backend.server.endpoint.id();
+            self.tasks.retain(|(id, _)| *id != gone);
         }
         for backend in &changes.found {
             backend.state.show_as(backend);
@@ -102,22 +99,23 @@ impl Monitored {
             backend.report(metrics);
         }
         entry.report_if_empty(metrics);
-        self.add(changes.found.iter());
+        self.add(&changes.found);
         self.pool.wake_waiting();
     }
 }
 
-/// The tasks that watch these backends, as far as they take logins.
+/// The tasks that watch these backends, as far as they take logins, each with the one that it is for.
 fn monitor<'a>(
     backends: impl Iterator<Item = (&'a Arc<Pool>, &'a Arc<Backend>)>,
     context: &MonitorContext,
-) -> Vec<Task<()>> {
+) -> Vec<(BackendId, Task<()>)> {
     let open: Vec<_> = backends
         .filter(|(_, backend)| backend.settings.takes_logins())
         .collect();
-    let tasks = open
-        .iter()
-        .map(|(_, backend)| Task::spawn(watch(Arc::clone(backend), context.clone())));
+    let tasks = open.iter().map(|(_, backend)| {
+        let task = Task::spawn(watch(Arc::clone(backend), context.clone()));
+        (backend.server.endpoint.id(), task)
+    });
     let mut tasks: Vec<_> = tasks.collect();
     tasks.extend(checker::start(&open, context));
     tasks

@@ -11,9 +11,10 @@ use arc_swap::ArcSwap;
 use super::balance::{self, Candidate};
 use super::check_state::{CheckSettings, CheckState};
 use super::checked::Standing;
-use super::discovery::{Discovered, Server, Statuses};
+use super::discovery::{Discovered, Statuses};
 use super::members::Members;
 use super::registry::{BackendState, Registry, SiteState};
+use super::servers::Server;
 use crate::base::signal::Signal;
 use crate::base::turns::Turns;
 use crate::base::{ClientKey, SiteId};
@@ -323,7 +324,7 @@ impl Entry {
         };
         Ok(match &settings.servers {
             Servers::One(endpoint) => {
-                let server = Server::one(endpoint.clone(), settings.weight);
+                let server = Server::one(endpoint.clone());
                 Self::One(Arc::new(template.backend(server, None, registry)?))
             }
             Servers::EachAddress(_) | Servers::Service(_) => {
@@ -406,7 +407,7 @@ impl Backend {
         let backup = if self.settings.backup { BACKUP_TIER } else { 0 };
         Candidate {
             index,
-            weight: self.server.weight,
+            weight: self.server.weight.unwrap_or(self.settings.weight),
             tier: self.server.tier + backup,
             sessions: self.state.sessions(),
             out_for: standing
