@@ -57,10 +57,20 @@ pub struct Selection {
     total: Budget,
     /// The time in the queue, of all attempts together.
     queue: Budget,
-    /// The one whose turn it is, and the time that its attempt may take.
-    current: Option<(Arc<Backend>, Duration)>,
+    current: Option<Attempt>,
     /// The last one that failed, and where.
     left_behind: Option<(Arc<Backend>, DialStage)>,
+}
+
+/// The backend whose turn it is.
+#[derive(Debug)]
+struct Attempt {
+    backend: Arc<Backend>,
+    /// The time that it may take.
+    time: Duration,
+    /// The login is nearly over, which is its client's doing: what the backend doesn't do in so short a time says nothing
+    /// of it.
+    is_cut_short: bool,
 }
 
 /// A connection that is ready for USER.
@@ -117,7 +127,12 @@ impl Selection {
                 1 => budget,
                 _ => budget.attempt(self.untried.len() + 1),
             };
-            self.current = Some((Arc::clone(&backend), attempt.total.left()));
+            let due = timeouts.backend_attempt.unwrap_or(SHORTEST_ATTEMPT);
+            self.current = Some(Attempt {
+                backend: Arc::clone(&backend),
+                time: attempt.total.left(),
+                is_cut_short: self.total.left() < due.min(SHORTEST_ATTEMPT),
+            });
             match dial::dial(&backend, resolver, origin, attempt).await {
                 Ok(mut connection) => {
                     backend.learn_certificate(&connection, metrics);
@@ -142,7 +157,7 @@ impl Selection {
         metrics: &Metrics,
         on_failure: impl Fn(&Backend, &DialError),
     ) {
-        let Some((_, time)) = &self.current else {
+        let Some(Attempt { time, .. }) = &self.current else {
             return;
         };
         let error = match why {
@@ -157,7 +172,7 @@ impl Selection {
 
     /// The client is sent the backend's reply to USER: the login stays with it.
     pub fn settle(self, metrics: &Metrics) {
-        let Some((backend, _)) = self.current else {
+        let Some(Attempt { backend, .. }) = self.current else {
             return;
         };
         backend.succeeded(metrics, Instant::now().into_std());
@@ -174,13 +189,15 @@ impl Selection {
         metrics: &Metrics,
         on_failure: impl Fn(&Backend, &DialError),
     ) {
-        let Some((backend, _)) = self.current.take() else {
+        let Some(attempt) = self.current.take() else {
             return;
         };
+        let backend = attempt.backend;
         let pool = &self.pool;
         metrics.backend_dial_failed(pool.name(), error.stage());
         on_failure(&backend, error);
         if blame(error) == Blame::Backend
+            && !attempt.is_cut_short
             && backend.failed(error, metrics, Instant::now().into_std())
             && pool.is_out()
         {

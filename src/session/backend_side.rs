@@ -89,17 +89,20 @@ impl Session {
     }
 
     /// The same with the backends that are left, after one that was ready for USER has failed.
-    pub(super) async fn dial_next(&mut self, why: NoUserReply) {
+    pub(super) async fn dial_next(&mut self) {
         if let Some(backend) = self.backend.take() {
             // A goodbye for which the login doesn't wait.
             tokio::spawn(backend.close());
         }
+        self.dial_selected().await;
+    }
+
+    pub(super) fn note_backend_failure(&mut self, why: NoUserReply) {
         if let Some(selection) = &mut self.selection {
             let pool = selection.pool();
             let on_failure = report_unavailable(&self.journal, &pool);
             selection.abandon(why, &self.shared.metrics, on_failure);
         }
-        self.dial_selected().await;
     }
 
     async fn dial_selected(&mut self) {

@@ -98,7 +98,8 @@ impl Session {
                         self.pending_events.push_back(refused);
                     }
                 }
-                Action::DialNext(why) => self.dial_next(why).await,
+                Action::BackendFailed(why) => self.note_backend_failure(why),
+                Action::DialNext => self.dial_next().await,
                 Action::KeepBackend => self.keep_backend(),
                 Action::Authenticate(command) => match self.begin_attempt(&command).await {
                     Ok(()) => self.send(&[command.line(), b"\r\n"].concat()).await,

@@ -24,9 +24,10 @@ pub enum Action {
     /// Connect to the site's backend; followed by `Event::Dialled`, or `Event::Blocked` from the guard, or
     /// `Event::SiteFull`.
     Dial(Route),
-    /// Give this backend up for the reason, and connect to the next one of the site; followed by `Event::Dialled` or
-    /// `Event::SiteFull`.
-    DialNext(NoUserReply),
+    /// The backend has not answered USER: hold it against it, if it is its fault.
+    BackendFailed(NoUserReply),
+    /// Give the backend up and connect to the next one of the site; followed by `Event::Dialled` or `Event::SiteFull`.
+    DialNext,
     /// The client is about to be sent the backend's reply to USER: the login stays with it.
     KeepBackend,
     /// This USER or HOST has been taken up; it may lead nowhere.

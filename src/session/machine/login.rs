@@ -237,8 +237,16 @@ impl Login {
 
     /// The next backend takes over, and the client knows nothing of this one.
     pub fn dial_next(self, why: NoUserReply, cx: &mut Context) -> State {
-        cx.push(Action::DialNext(why));
+        self.blame_backend(why, cx);
+        cx.push(Action::DialNext);
         State::Dialling(Dialling { route: self.route })
+    }
+
+    /// The backend has failed, which counts where it had yet to answer USER.
+    pub fn blame_backend(&self, why: NoUserReply, cx: &mut Context) {
+        if let Tenure::Trial { .. } = self.tenure {
+            cx.push(Action::BackendFailed(why));
+        }
     }
 
     fn keep_backend(&mut self, cx: &mut Context) {

@@ -95,6 +95,9 @@ impl State {
 
     /// The backend ends the session; its reply is forwarded.
     fn close_by_backend(self, reply: Reply, cx: &mut Context) -> Self {
+        if let Self::Login(login) = &self {
+            login.blame_backend(NoUserReply::Busy(reply.clone()), cx);
+        }
         cx.push(Action::DropData);
         cx.forward(&reply);
         match self {
@@ -124,7 +127,12 @@ impl State {
 
     pub fn on_expired(self, cx: &mut Context) -> Self {
         match (self.wait(cx), self) {
-            (Wait::Login, _) => {
+            (Wait::Login, state) => {
+                if let Self::Login(login) = &state
+                    && !login.is_ready()
+                {
+                    login.blame_backend(NoUserReply::Silent, cx);
+                }
                 cx.push(Action::Record(Record::Login(LoginResult::TimedOut)));
                 cx.close_with_reply(answer::LOGIN_TIMEOUT, Ending::LoginTimeout)
             }
@@ -165,7 +173,10 @@ impl State {
             Self::Login(login) if login.next_after().is_some() => {
                 return login.dial_next(NoUserReply::Lost, cx);
             }
-            Self::Login(login) => login.record_interrupted_login(cx),
+            Self::Login(login) => {
+                login.blame_backend(NoUserReply::Lost, cx);
+                login.record_interrupted_login(cx);
+            }
             Self::Transfer(transfer) => transfer.abandon(Outcome::Failed(Failure::BackendGone), cx),
             _ => {}
         }

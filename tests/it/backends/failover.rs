@@ -155,3 +155,49 @@ fn the_last_backends_421_is_passed_on() {
     assert!(reply.ends_with("too many users"), "{reply}");
     assert_eq!([first.connections(), second.connections()], [1, 1]);
 }
+
+#[test]
+fn an_only_backend_that_never_answers_user_is_named_and_goes_out() {
+    let over = Gate::new();
+    let silent = Backend::start(at_user(vec![Step::Wait(over.clone())]));
+    let front = Front::new(&[]);
+    let config = front
+        .config()
+        .tls("required", "false")
+        .timeout("login", "2500ms");
+    let proxy = Proxy::start(config.site(&Site::default("only", silent.address())));
+    for _ in 0..3 {
+        let mut client = Raw::connect(proxy.explicit());
+        client.expect(220);
+        client.command("USER alice", 421);
+    }
+    over.open();
+    let line = proxy.wait_for_log(|line| line.message() == "backend not available");
+    assert_eq!(line.field("stage").as_deref(), Some("user"));
+    proxy.wait_for_log(|line| line.message() == "backend out");
+}
+
+#[test]
+fn a_client_that_says_user_at_the_last_moment_is_held_against_no_backend() {
+    let over = Gate::new();
+    let silent = Backend::start(Script::new().greeting(vec![Step::Wait(over.clone())]));
+    let front = Front::new(&[]);
+    // Less than any backend would have to have.
+    let config = front
+        .config()
+        .tls("required", "false")
+        .timeout("login", "900ms");
+    let proxy = Proxy::start(config.site(&Site::default("only", silent.address())));
+    for _ in 0..4 {
+        let mut client = Raw::connect(proxy.explicit());
+        client.expect(220);
+        client.command("USER alice", 421);
+    }
+    over.open();
+    let labels = format!(
+        "backend=\"{}\",site=\"only\",state=\"up\"",
+        silent.address()
+    );
+    let state = format!("portcullis_backend_state{{{labels}}}");
+    assert_eq!(proxy.metric(&state), 1.0);
+}

@@ -404,7 +404,10 @@ fn until_its_reply_to_user_another_backend_takes_over_from_one_that_fails() {
         assert_eq!(session.sent(), ["OPTS UTF8 ON", "USER al"]);
         session.actions();
         session.event(event);
-        assert_eq!(session.actions(), [Action::DialNext(why)]);
+        assert_eq!(
+            session.actions(),
+            [Action::BackendFailed(why), Action::DialNext]
+        );
         // Its first words are said to the next one, too.
         session.dialled(false).backend("200 UTF8").backend("331 P");
         assert_eq!(session.sent(), ["OPTS UTF8 ON", "USER al"]);
@@ -444,6 +447,23 @@ fn a_login_stays_with_the_backend_whose_reply_to_user_the_client_has() {
 fn the_last_backend_of_a_site_is_kept_whatever_it_says() {
     let mut session = Session::implicit();
     session.client("USER al").dialled(false).backend("421 Busy");
+    let busy = NoUserReply::Busy(reply("421 Busy"));
+    assert!(session.has(&Action::BackendFailed(busy)));
     assert_eq!(session.ending(), Some(Ending::BackendClosed));
     assert_eq!(session.codes(), [421]);
+}
+
+#[test]
+fn a_login_that_times_out_is_held_against_a_backend_that_was_asked_and_no_other() {
+    let silent = Action::BackendFailed(NoUserReply::Silent);
+    for (replies, asked) in [(&[][..], true), (&["331 P"][..], false)] {
+        let mut session = Session::implicit();
+        session.client("USER al").dialled(false);
+        for reply in replies {
+            session.backend(reply);
+        }
+        session.event(Event::Expired);
+        assert_eq!(session.ending(), Some(Ending::LoginTimeout));
+        assert_eq!(session.has(&silent), asked, "{replies:?}");
+    }
 }

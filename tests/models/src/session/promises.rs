@@ -45,7 +45,8 @@ impl World {
                 self.login = Login::Out;
                 self.owes = Owed::Dial;
             }
-            Action::DialNext(_) => {
+            Action::BackendFailed(_) => assert_ne!(self.trial, Trial::Over, "the login stays"),
+            Action::DialNext => {
                 assert_eq!(self.trial, Trial::OneOfSeveral, "the login stays");
                 self.trial = Trial::Over;
                 self.backend = None;
