@@ -486,11 +486,12 @@ impl UpstreamTls {
 impl fmt::Display for Backend {
     /// Its address, and what it is configured as if that is something else.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.server.endpoint.fmt(f)?;
-        match self.statuses {
-            Some(_) => write!(f, " ({})", self.label),
-            None => Ok(()),
+        let address = self.server.endpoint.to_string();
+        f.write_str(&address)?;
+        if address == self.label {
+            return Ok(());
         }
+        write!(f, " ({})", self.label)
     }
 }
 

@@ -7,6 +7,7 @@ use super::error::{Fault, quoted};
 use super::listeners::covers;
 use super::location::{Location, PathStep, steps};
 use super::scalar::WaitValue;
+use super::sites::is_label;
 use super::{
     Backend, BackendTls, Balance, Endpoint, ExpectedName, HostName, Listener, SentProxyProtocol,
     Servers, TlsMode, TlsVersion, Verify, file,
@@ -48,6 +49,7 @@ pub(super) fn resolve(
                 "keep it once",
             ));
         }
+        let name = name(&backend, &path, &backends)?;
         let (weight, max_sessions) = (backend.weight.as_ref(), backend.max_sessions.as_ref());
         let weight = weight.map_or(DEFAULT_WEIGHT, |weight| weight.0);
         let max_sessions = max_sessions.map(|count| count.0);
@@ -58,6 +60,7 @@ pub(super) fn resolve(
         });
         let tls = backend_tls(backend, &servers, path, base)?;
         backends.push(Backend {
+            name,
             servers,
             tls,
             weight,
@@ -69,6 +72,35 @@ pub(super) fn resolve(
     }
     check_some_take_logins(&backends, site)?;
     Ok(backends)
+}
+
+/// What the operator calls it.
+fn name(
+    written: &file::Backend,
+    path: &[PathStep],
+    earlier: &[Backend],
+) -> Result<Option<String>, Fault> {
+    let Some(name) = &written.name else {
+        return Ok(None);
+    };
+    let fault = |what: String, remedy: &str| {
+        let location = Location::Value(child(path, "name"));
+        Err(Fault::new(location, what, remedy))
+    };
+    if !is_label(name) {
+        return fault(
+            format!("{} can't be the name of a backend", quoted(name)),
+            "write 1 to 64 letters, digits, `-`, `_` or `.`: the name is a label in logs and metrics",
+        );
+    }
+    let is_taken = |other: &Backend| other.to_string().eq_ignore_ascii_case(name);
+    if earlier.iter().any(is_taken) {
+        return fault(
+            format!("a second backend named {}", quoted(name)),
+            "give each backend of a site a name of its own",
+        );
+    }
+    Ok(Some(name.clone()))
 }
 
 /// Which servers an entry stands for.

@@ -162,6 +162,7 @@ pub(super) struct Probe {
     expecting = "a backend such as {address: 10.0.0.10:21}"
 )]
 pub(super) struct Backend {
+    pub name: Option<String>,
     pub address: Option<String>,
     pub expand: Option<bool>,
     pub srv: Option<String>,

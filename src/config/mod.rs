@@ -335,6 +335,8 @@ pub enum PassiveMode {
 /// One legacy FTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
+    /// The operator's name for it, in place of its address.
+    pub name: Option<String>,
     /// Which servers it stands for.
     pub servers: Servers,
     /// TLS on the backend leg; `None` is plaintext.
@@ -378,9 +380,12 @@ impl Backend {
 }
 
 impl fmt::Display for Backend {
-    /// As configured, with the port.
+    /// Its name, or its address as configured, with the port.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.servers.fmt(f)
+        match &self.name {
+            Some(name) => f.write_str(name),
+            None => self.servers.fmt(f),
+        }
     }
 }
 

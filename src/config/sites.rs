@@ -12,8 +12,8 @@ use super::{
     UserTemplate, backends, checks, file,
 };
 
-/// The longest name of a site: it is a metric label and appears in log lines.
-const MAX_SITE_NAME: usize = 64;
+/// The longest name of a site or backend: it is a metric label and appears in log lines.
+const MAX_NAME: usize = 64;
 /// Used in place of a site's name in metrics and log lines where there is no site: for example for a login that named
 /// an unknown host.
 pub const NO_SITE: &str = "none";
@@ -102,10 +102,15 @@ pub(super) fn resolve(
     Ok(sites)
 }
 
+/// Whether it can be the name of a site or backend.
+pub(super) fn is_label(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(allowed)
+}
+
 fn check_name(name: &str, index: usize, earlier: &[Arc<Site>]) -> Result<(), Fault> {
     let location = Location::Value(steps!["sites", index, "name"]);
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if name.is_empty() || name.len() > MAX_SITE_NAME || !name.bytes().all(allowed) {
+    if !is_label(name) {
         return Err(Fault::new(
             location,
             format!("{} can't be the name of a site", quoted(name)),

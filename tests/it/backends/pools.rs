@@ -345,3 +345,19 @@ fn logins_that_come_at_once_are_not_in_each_others_way() {
         }
     });
 }
+
+#[test]
+fn a_backend_is_called_by_its_name_in_metrics_and_by_both_in_the_log() {
+    let bad = Backend::start(Script::new().greeting(vec![reply("530 not now")]));
+    let pool = Pool::start(Site::default("only", bad.address()).backend("name", "old-iis"));
+    assert_eq!(pool.state("old-iis", "up"), 1.0);
+    for _ in 0..3 {
+        pool.client().command("USER alice", 421);
+    }
+    assert_eq!(pool.state("old-iis", "ejected"), 1.0);
+    let out = pool
+        .proxy
+        .wait_for_log(|line| line.message() == "backend out");
+    let both = format!("{} (old-iis)", bad.address());
+    assert_eq!(out.field("backend"), Some(both));
+}
