@@ -1,16 +1,17 @@
-//! The command line: `run` and `check`, and what they exit with.
+//! The command line: `run`, `check` and `probe`, and what they exit with.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::{App, StartError, names, notes::notes};
 use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings};
 use crate::observe::log::{self, LogFormat};
+use crate::probe::{self, Health, Outcome};
 use crate::tls::CertificateSet;
 
 /// All is well.
@@ -19,6 +20,8 @@ const OK: u8 = 0;
 const PROBLEM: u8 = 1;
 /// The command line or the configuration can't be used.
 const UNUSABLE: u8 = 2;
+/// The same, as the plugins of Nagios say it.
+const NAGIOS_UNKNOWN: u8 = 3;
 
 /// A TLS-terminating FTP reverse proxy.
 #[derive(Debug, Parser)]
@@ -49,6 +52,58 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Walk the backends as sessions do, and say what works and what to do where it doesn't.
+    ///
+    /// Each backend is connected to: name, connection, greeting, TLS, certificate, FEAT; with --user, login and passive mode;
+    /// with --list, a listing over a data connection. No running Portcullis is needed.
+    ///
+    /// Exits with 0 if everything works, 1 if something doesn't, 2 if the configuration or the arguments can't be used;
+    /// with --format nagios, 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+    #[command(after_long_help = PROBE_EXAMPLES)]
+    Probe(ProbeArguments),
+}
+
+/// Behind the help of `probe`.
+const PROBE_EXAMPLES: &str = "\
+Examples:
+  portcullis probe --config portcullis.yaml
+  portcullis probe --config portcullis.yaml --site ftpb --backend 10.0.0.11
+  portcullis probe --config portcullis.yaml --site ftpb --user probe --password-file probe.pw --list
+  portcullis probe --config portcullis.yaml --format json | jq 'select(.outcome != \"ok\")'";
+
+#[derive(Debug, Args)]
+struct ProbeArguments {
+    /// The configuration file (YAML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Only the backends of this site.
+    #[arg(long, value_name = "SITE")]
+    site: Option<String>,
+    /// Only this backend: HOST:PORT as configured, or HOST.
+    #[arg(long, value_name = "BACKEND")]
+    backend: Option<String>,
+    /// Log in as this user, which is sent as it is.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// The file with the user's password, in one line.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// List the directory that the login leads to, over a data connection. 1 MiB of it is read.
+    #[arg(long)]
+    list: bool,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value_t = ProbeFormat::Human)]
+    format: ProbeFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ProbeFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line for each backend.
+    Json,
+    /// One line with performance data, and the exit codes of a Nagios plugin.
+    Nagios,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -68,6 +123,7 @@ pub fn main() -> ExitCode {
             log_level,
         } => run(config, log_format, &log_level),
         Command::Check { config } => check(&config),
+        Command::Probe(arguments) => run_probe(&arguments),
     };
     ExitCode::from(code)
 }
@@ -100,6 +156,32 @@ fn run(config: PathBuf, format: Format, filter: &str) -> u8 {
         Ok(()) => OK,
         Err(error @ StartError::Config(_)) => fail(UNUSABLE, &error.to_string()),
         Err(error) => fail(PROBLEM, &error.to_string()),
+    }
+}
+
+fn run_probe(arguments: &ProbeArguments) -> u8 {
+    let format = match arguments.format {
+        ProbeFormat::Human => probe::Format::Human,
+        ProbeFormat::Json => probe::Format::Json,
+        ProbeFormat::Nagios => probe::Format::Nagios,
+    };
+    let request = probe::Request {
+        config: &arguments.config,
+        site: arguments.site.as_deref(),
+        backend: arguments.backend.as_deref(),
+        user: arguments.user.as_deref(),
+        password_file: arguments.password_file.as_deref(),
+        list: arguments.list,
+        format,
+    };
+    let is_plugin = format == probe::Format::Nagios;
+    match probe::run(&request, &mut std::io::stdout()) {
+        Outcome::Probed(health) if is_plugin => health.nagios_code(),
+        Outcome::Probed(Health::Works | Health::WorksForNow) => OK,
+        Outcome::Probed(Health::LoginRefused | Health::Fails) => PROBLEM,
+        // It has said so on stdout, where such programs look.
+        Outcome::Unusable(_) if is_plugin => NAGIOS_UNKNOWN,
+        Outcome::Unusable(unusable) => fail(UNUSABLE, &unusable.to_string()),
     }
 }
 

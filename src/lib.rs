@@ -42,6 +42,7 @@ pub mod net;
 pub mod observe;
 pub mod outcome;
 pub mod passive;
+pub mod probe;
 pub mod route;
 pub mod session;
 pub mod snapshot;

@@ -201,6 +201,53 @@ label! {
     }
 }
 
+label! {
+    /// The stages of the command `probe`, in the order in which they are reported. Those that a check has are named as there.
+    ProbeStage {
+        /// Looking up the backend's name.
+        Dns = "dns",
+        /// The TCP connection.
+        Connect = "connect",
+        /// The backend's first reply; under implicit TLS it comes behind the handshake.
+        Greeting = "greeting",
+        /// AUTH TLS.
+        Auth = "auth",
+        /// The TLS handshake, but for the certificate.
+        Handshake = "handshake",
+        /// The backend's certificate.
+        Certificate = "certificate",
+        /// PBSZ and PROT.
+        Protection = "protection",
+        /// USER and PASS.
+        Login = "login",
+        /// FEAT.
+        Features = "features",
+        /// EPSV and PASV, or PORT.
+        Passive = "passive",
+        /// The data connection.
+        Data = "data",
+        /// Its TLS handshake.
+        DataHandshake = "data_handshake",
+        /// LIST, its data to their end, and the reply after them.
+        List = "list",
+    }
+}
+
+impl From<DialStage> for ProbeStage {
+    fn from(stage: DialStage) -> Self {
+        match stage {
+            DialStage::Dns => Self::Dns,
+            DialStage::Connect => Self::Connect,
+            DialStage::Greeting => Self::Greeting,
+            DialStage::Auth => Self::Auth,
+            DialStage::Handshake => Self::Handshake,
+            DialStage::Certificate => Self::Certificate,
+            DialStage::Protection => Self::Protection,
+            DialStage::User => Self::Login,
+        }
+    }
+}
+
 impl From<DialStage> for CheckStage {
     fn from(stage: DialStage) -> Self {
         match stage {

@@ -2,19 +2,16 @@
 //! warnings.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::config::{HostPattern, Settings};
-use crate::tls::{CertificatePair, CertificateSet};
+use crate::tls::{CertificatePair, CertificateSet, RENEWAL_MARGIN};
 
 /// The note on a certificate that ends before long.
 pub(super) const EXPIRES_SOON: &str = "the certificate expires soon, renew it";
 
 /// The port of implicit TLS (deprecated by RFC 4217, and still in wide use).
 const IMPLICIT_PORT: u16 = 990;
-
-/// ACME clients renew a month ahead; less than two weeks means that the renewal fails.
-const RENEWAL_MARGIN: Duration = Duration::from_secs(14 * 86_400);
 
 /// Something worth a note.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -178,13 +178,28 @@ pub enum Depth {
 
 /// Hears of each stage that is done, in order.
 pub trait Progress {
-    /// This one.
-    fn done(&mut self, stage: DialStage);
+    /// This one, with what it has found.
+    fn done(&mut self, stage: DialStage, seen: Seen<'_>);
+}
+
+/// What a stage of a dial has found.
+#[derive(Debug, Clone, Copy)]
+pub enum Seen<'a> {
+    /// The name's addresses, in the order in which they are tried.
+    Addresses(&'a [SocketAddr]),
+    /// The connection goes there.
+    Connected(SocketAddr),
+    /// The backend's reply: its greeting, or the one to AUTH.
+    Reply(&'a Reply),
+    /// A connection whose handshake is done.
+    Handshake(&'a Stream),
+    /// PBSZ and PROT were sent.
+    Protection(BackendProtection),
 }
 
 /// For logins, which only want to know of the end.
 impl Progress for () {
-    fn done(&mut self, _: DialStage) {}
+    fn done(&mut self, _: DialStage, _: Seen<'_>) {}
 }
 
 /// Connects to a backend and makes it ready for USER. Where it expects PROXY headers, its connection begins with one, which
@@ -226,6 +241,7 @@ pub async fn dial_to(
     } else {
         known.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()
     };
+    progress.done(DialStage::Dns, Seen::Addresses(&addresses));
     let left = connecting.saturating_sub(began.elapsed());
     let mut socket = connect::control(&addresses, left)
         .await
@@ -238,7 +254,7 @@ pub async fn dial_to(
             .map_err(DialError::Connect)?;
     }
     let address = socket.peer_addr().map_err(DialError::Connect)?;
-    progress.done(DialStage::Connect);
+    progress.done(DialStage::Connect, Seen::Connected(address));
 
     let in_clear = |socket| BackendConnection::new(backend, Stream::Plain(socket), address, None);
     if depth == Depth::Connected {
@@ -246,40 +262,38 @@ pub async fn dial_to(
     }
     let Some(tls) = &backend.tls else {
         let mut connection = in_clear(socket);
-        connection.welcome = connection.greeting(budget).await?;
-        progress.done(DialStage::Greeting);
+        connection.take_greeting(budget, progress).await?;
         return Ok(connection);
     };
     let mut connection = match tls.start {
         TlsMode::Implicit => {
             let tls = tls.client.session();
             let stream = handshake(socket, &tls, budget).await?;
-            progress.done(DialStage::Handshake);
+            progress.done(DialStage::Handshake, Seen::Handshake(&stream));
             let mut connection = BackendConnection::new(backend, stream, address, Some(tls));
-            connection.welcome = connection.greeting(budget).await?;
-            progress.done(DialStage::Greeting);
+            connection.take_greeting(budget, progress).await?;
             connection
         }
         TlsMode::Explicit => {
             let mut connection = in_clear(socket);
             // A login without TLS counts for nothing after AUTH (RFC 4217 §4).
-            let _ = connection.greeting(budget).await?;
-            progress.done(DialStage::Greeting);
+            connection.take_greeting(budget, progress).await?;
             if depth == Depth::Greeted {
                 return Ok(connection);
             }
-            connection.auth(budget).await.map_err(DialError::Auth)?;
+            let accepted = connection.auth(budget).await.map_err(DialError::Auth)?;
             let socket = connection.into_clear_socket().ok_or(DialError::Injected)?;
-            progress.done(DialStage::Auth);
+            progress.done(DialStage::Auth, Seen::Reply(&accepted));
             let tls = tls.client.session();
             let stream = handshake(socket, &tls, budget).await?;
-            progress.done(DialStage::Handshake);
+            progress.done(DialStage::Handshake, Seen::Handshake(&stream));
             BackendConnection::new(backend, stream, address, Some(tls))
         }
     };
     if depth == Depth::Ready {
         connection.protect(budget).await?;
-        progress.done(DialStage::Protection);
+        let protection = Seen::Protection(connection.protection);
+        progress.done(DialStage::Protection, protection);
     }
     Ok(connection)
 }
@@ -299,8 +313,19 @@ async fn handshake(
 }
 
 impl BackendConnection {
-    /// Waits for the greeting; returns its 230 if the backend has logged the client in already.
-    async fn greeting(&mut self, budget: DialBudget<'_>) -> Result<Option<Reply>, DialError> {
+    /// Waits for the greeting, and keeps its 230 if the backend has logged the client in already.
+    async fn take_greeting(
+        &mut self,
+        budget: DialBudget<'_>,
+        progress: &mut impl Progress,
+    ) -> Result<(), DialError> {
+        let greeting = self.greeting(budget).await?;
+        progress.done(DialStage::Greeting, Seen::Reply(&greeting));
+        self.welcome = matches!(greeting.number(), 230 | 232).then_some(greeting);
+        Ok(())
+    }
+
+    async fn greeting(&mut self, budget: DialBudget<'_>) -> Result<Reply, DialError> {
         let mut delays = 0;
         loop {
             let reply = self
@@ -310,27 +335,27 @@ impl BackendConnection {
             match (reply.number(), reply.class()) {
                 // "Ready in nnn minutes": hardly a client survives one, so it's waited out here.
                 (120, _) if delays < MAX_DELAYS => delays += 1,
-                (230 | 232, _) => return Ok(Some(reply)),
                 // Clients look at the first digit alone, so there are servers that greet with 200 or 214.
-                (_, Class::Completion) => return Ok(None),
+                (_, Class::Completion) => return Ok(reply),
                 _ => return Err(DialError::Greeting(ReplyError::Rejected(reply))),
             }
         }
     }
 
     /// Only 234 means TLS (RFC 4217 §4.2); after any other code a password would be sent in clear text.
-    async fn auth(&mut self, budget: DialBudget<'_>) -> Result<(), ReplyError> {
-        let refused = self.ask(b"AUTH TLS\r\n", budget).await?;
-        if refused.number() == 234 {
-            return Ok(());
+    async fn auth(&mut self, budget: DialBudget<'_>) -> Result<Reply, ReplyError> {
+        let reply = self.ask(b"AUTH TLS\r\n", budget).await?;
+        if reply.number() == 234 {
+            return Ok(reply);
         }
         // Servers from before RFC 4217 know SSL alone, which asks for the same handshake.
-        if refused.class() == Class::PermanentFailure
-            && self.ask(b"AUTH SSL\r\n", budget).await?.number() == 234
-        {
-            return Ok(());
+        if reply.class() == Class::PermanentFailure {
+            let second = self.ask(b"AUTH SSL\r\n", budget).await?;
+            if second.number() == 234 {
+                return Ok(second);
+            }
         }
-        Err(ReplyError::Rejected(refused))
+        Err(ReplyError::Rejected(reply))
     }
 
     /// Private data connections, whatever the client's are.

@@ -58,6 +58,27 @@ pub struct Probe {
     pub path: String,
 }
 
+impl Probe {
+    /// An account that the operator names on the command line, with its password, which is read from the file. Blocks on the
+    /// file system.
+    ///
+    /// # Errors
+    /// What is wrong with either of them.
+    pub fn read(user: &str, password_file: &Path) -> Result<Self, String> {
+        if !is_argument(user) {
+            return Err(format!("{} can't be sent as USER", quoted(user)));
+        }
+        let password = password(password_file)
+            .map_err(|wrong| format!("{}: {wrong}", password_file.display()))?;
+        Ok(Self {
+            user: user.to_owned(),
+            password_file: password_file.to_owned(),
+            password,
+            path: "/".to_owned(),
+        })
+    }
+}
+
 impl Checks {
     /// The account that they log in with, if they do.
     pub fn probe(&self) -> Option<&Probe> {
@@ -172,9 +193,6 @@ fn probe(written: file::Probe, at: Vec<PathStep>, base: &Path) -> Result<Probe, 
         let path = at.iter().copied().chain([PathStep::from(key)]);
         Location::Value(path.collect())
     };
-    let is_argument = |text: &str| {
-        !text.is_empty() && text.len() <= MAX_ARGUMENT && !text.contains(char::is_control)
-    };
     if !is_argument(&written.user) {
         return Err(Fault::new(
             location("user"),
@@ -196,6 +214,11 @@ fn probe(written: file::Probe, at: Vec<PathStep>, base: &Path) -> Result<Probe, 
         password: Secret::default(),
         path,
     })
+}
+
+/// Whether a server may be sent this as the argument of a command.
+fn is_argument(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_ARGUMENT && !text.contains(char::is_control)
 }
 
 /// Reads the passwords of the sites' probes. Blocks on the file system.

@@ -34,9 +34,9 @@ pub fn after_login(backend: &Reply, active_mode: bool) -> Vec<u8> {
     list(ours.chain(theirs))
 }
 
-/// The lines between the first and the last. RFC 2389 §3.2 requires a space in front of each; some servers send none, a
+/// The features in a server's answer to FEAT: the lines between the first and the last. RFC 2389 §3.2 requires a space in front of each; some servers send none, a
 /// tab, or the code, and some use another 2yz code. lftp reads all of them.
-fn theirs(backend: &Reply) -> impl Iterator<Item = &[u8]> {
+pub fn theirs(backend: &Reply) -> impl Iterator<Item = &[u8]> {
     let code = backend.number().to_string().into_bytes();
     let last = backend.lines().count().saturating_sub(1);
     backend

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustls::pki_types::CertificateDer;
-use rustls::{HandshakeKind, ProtocolVersion};
+use rustls::{CipherSuite, HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
@@ -49,12 +49,33 @@ impl Stream {
         }
     }
 
+    /// Whether the TLS session resumes an earlier one.
+    pub fn is_resumed(&self) -> bool {
+        self.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
     /// The certificate of a backend at the other end; in a resumed session, the one from its full handshake.
     pub fn backend_certificate(&self) -> Option<&CertificateDer<'static>> {
-        match self {
+        self.backend_chain().first()
+    }
+
+    /// The same with the certificates that it has sent after its own; empty without TLS.
+    pub fn backend_chain(&self) -> &[CertificateDer<'static>] {
+        let chain = match self {
             Self::Plain(_) | Self::ToClient(_) => None,
-            Self::ToBackend(stream) => stream.get_ref().1.peer_certificates()?.first(),
-        }
+            Self::ToBackend(stream) => stream.get_ref().1.peer_certificates(),
+        };
+        chain.unwrap_or_default()
+    }
+
+    /// The cipher suite, if TLS is on.
+    pub fn cipher_suite(&self) -> Option<CipherSuite> {
+        let suite = match self {
+            Self::Plain(_) => None,
+            Self::ToClient(stream) => stream.get_ref().1.negotiated_cipher_suite(),
+            Self::ToBackend(stream) => stream.get_ref().1.negotiated_cipher_suite(),
+        };
+        Some(suite?.suite())
     }
 
     /// The TLS version, if TLS is on.
@@ -73,13 +94,12 @@ impl Stream {
 
     /// Version and cipher suite, if TLS is on and a client at the other end.
     pub fn client_tls(&self) -> Option<ClientTls> {
-        let Self::ToClient(stream) = self else {
+        let Self::ToClient(_) = self else {
             return None;
         };
-        let suite = stream.get_ref().1.negotiated_cipher_suite()?;
         Some(ClientTls {
             version: self.tls_version()?,
-            cipher_suite: suite.suite(),
+            cipher_suite: self.cipher_suite()?,
         })
     }
 

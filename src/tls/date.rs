@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use x509_parser::time::ASN1Time;
 
 /// A point in time, shown as its UTC date: `2026-01-02`.
-pub(super) struct Date(pub SystemTime);
+#[derive(Debug, Clone, Copy)]
+pub struct Date(pub SystemTime);
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -27,6 +27,7 @@ pub mod fault;
 #[cfg(test)]
 mod fixtures;
 pub mod hello_rewrite;
+pub mod peer;
 pub mod pem;
 mod resumption_profile;
 pub mod server;
@@ -39,7 +40,9 @@ pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError, not_afte
 pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
 pub use certificate::{CertificateError, CertificatePair, CertificateSet, Fingerprint};
 pub use client_cache::ClientCache;
+pub use date::Date;
 pub use fault::{HandshakeFault, classify_error};
+pub use peer::{RENEWAL_MARGIN, ShownCertificate};
 pub use server::ServerTls;
 pub use session_store::{Account, SessionStore, TicketOwner};
 pub use watch::Watch;

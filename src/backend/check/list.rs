@@ -26,6 +26,14 @@ use crate::tls::{self, BackendSessionTls};
 /// How much of a listing is read. That much shows that data come through; the rest would only be load.
 const LONGEST_LISTING: usize = 1024 * 1024;
 
+/// A listing that was made.
+pub(super) struct Listing {
+    /// How much of it has been read.
+    pub bytes: usize,
+    /// The reply after it; `None` if there was more of it than is read.
+    pub reply: Option<Reply>,
+}
+
 impl Check<'_> {
     /// Opens the data connection for a listing, in the way that sessions do.
     pub(super) async fn open_data(
@@ -33,13 +41,7 @@ impl Check<'_> {
         connection: &mut BackendConnection,
         total: Budget,
     ) -> Result<ReadyConnection, CheckError> {
-        if connection.protection == BackendProtection::AfterLogin {
-            connection.protection = BackendProtection::Settled;
-            connection.protect(self.budget(total)).await?;
-            if connection.protection == BackendProtection::AfterLogin {
-                return Err(CheckError::Unprotected);
-            }
-        }
+        self.settle_protection(connection, total).await?;
         let mut failed = None;
         for method in self.methods() {
             match self.open_by(method, connection, total).await {
@@ -54,9 +56,25 @@ impl Check<'_> {
         Err(failed.unwrap_or(CheckError::NoPort(ReplyError::Closed)))
     }
 
+    /// Sends PBSZ and PROT, if the backend has not taken them before its login.
+    pub(super) async fn settle_protection(
+        &self,
+        connection: &mut BackendConnection,
+        total: Budget,
+    ) -> Result<(), CheckError> {
+        if connection.protection == BackendProtection::AfterLogin {
+            connection.protection = BackendProtection::Settled;
+            connection.protect(self.budget(total)).await?;
+            if connection.protection == BackendProtection::AfterLogin {
+                return Err(CheckError::Unprotected);
+            }
+        }
+        Ok(())
+    }
+
     /// The methods to try. Not PORT where a passive one may do: sessions would get their data by it, but of a server whose
     /// data ports can't be reached the operator wants to hear.
-    fn methods(&self) -> Vec<PortMethod> {
+    pub(super) fn methods(&self) -> Vec<PortMethod> {
         match self.passive_mode {
             PassiveMode::Epsv => vec![PortMethod::Epsv],
             PassiveMode::Pasv => vec![PortMethod::Pasv],
@@ -80,7 +98,17 @@ impl Check<'_> {
         connection: &mut BackendConnection,
         total: Budget,
     ) -> Result<ReadyConnection, CheckError> {
-        let lost = || CheckError::NoPort(ReplyError::Closed);
+        let endpoint = self.ask_by(method, connection, total).await?;
+        self.connect_data(endpoint, total).await
+    }
+
+    /// Asks for a data connection in this way; returns where it goes or comes from.
+    pub(super) async fn ask_by(
+        &self,
+        method: PortMethod,
+        connection: &mut BackendConnection,
+        total: Budget,
+    ) -> Result<DataEndpoint, CheckError> {
         let endpoint = match method {
             PortMethod::Epsv | PortMethod::Pasv => {
                 let line: &[u8] = match method {
@@ -91,9 +119,7 @@ impl Check<'_> {
                 let Some(announced) = address::announced(&reply) else {
                     return Err(CheckError::NoPort(ReplyError::Rejected(reply)));
                 };
-                connection
-                    .passive_endpoint(announced, Origin::Proxy)
-                    .ok_or_else(lost)?
+                connection.passive_endpoint(announced, Origin::Proxy)
             }
             PortMethod::Active => {
                 let listening = connection.listen().await;
@@ -106,9 +132,18 @@ impl Check<'_> {
                 if reply.class() != Class::Completion {
                     return Err(CheckError::NoPort(ReplyError::Rejected(reply)));
                 }
-                connection.active_endpoint(listener).ok_or_else(lost)?
+                connection.active_endpoint(listener)
             }
         };
+        endpoint.ok_or_else(|| CheckError::NoPort(ReplyError::Closed))
+    }
+
+    /// Connects there, or gets ready to be connected to.
+    pub(super) async fn connect_data(
+        &self,
+        endpoint: DataEndpoint,
+        total: Budget,
+    ) -> Result<ReadyConnection, CheckError> {
         let to = match &endpoint {
             DataEndpoint::Passive { to, .. } => to.to_string(),
             DataEndpoint::Active { from, .. } => format!("us from {from}"),
@@ -135,15 +170,20 @@ impl Check<'_> {
             .map_err(CheckError::NoPort)
     }
 
-    /// Lists `path` over the data connection, to the end of it and to the last reply.
+    /// Lists `path`, or else the directory that the login leads to, over the data connection, to the end of it and to the
+    /// last reply. `ready` hears of the data connection once its handshake is done.
     pub(super) async fn list(
         &self,
         connection: &mut BackendConnection,
         data: ReadyConnection,
-        path: &str,
+        path: Option<&str>,
         total: Budget,
-    ) -> Result<(), CheckError> {
-        let line = [b"LIST ", path.as_bytes(), b"\r\n"].concat();
+        ready: impl FnOnce(&Stream),
+    ) -> Result<Listing, CheckError> {
+        let line = match path {
+            Some(path) => [b"LIST ", path.as_bytes(), b"\r\n"].concat(),
+            None => b"LIST\r\n".to_vec(),
+        };
         if let Err(end) = connection.send(&line).await {
             return Err(CheckError::List(ReplyError::of(&end)));
         }
@@ -151,13 +191,15 @@ impl Check<'_> {
         let step = self.step().min(total.left());
         // The handshake comes behind the command (servers wait with it until then), and meanwhile the control connection
         // may tell that there will be none.
+        let mut bytes = 0;
         let reading = async {
             let connected = data.connection(elapsed(step)).await;
             let socket = connected.map_err(CheckError::DataBroke)?;
             let mut stream = timeout(step, start_tls(socket, tls))
                 .await
                 .unwrap_or(Err(CheckError::DataTimeout(step)))?;
-            read_to_end(&mut stream, step).await?;
+            ready(&stream);
+            read_to_end(&mut stream, step, &mut bytes).await?;
             // What the server makes of it is in its reply.
             let _ = stream.finish().await;
             Ok(())
@@ -172,15 +214,17 @@ impl Check<'_> {
                 let reply = reply.map_err(CheckError::List)?;
                 match reply.class() {
                     Class::Preliminary => {}
-                    Class::Completion => return Ok(()),
+                    Class::Completion => return Ok(reply),
                     _ => return Err(CheckError::List(ReplyError::Rejected(reply)).into()),
                 }
             }
         };
-        match tokio::try_join!(replying, reading) {
-            Ok(((), ())) | Err(Stop::Enough) => Ok(()),
-            Err(Stop::Failed(error)) => Err(error),
-        }
+        let reply = match tokio::try_join!(replying, reading) {
+            Ok((reply, ())) => Some(reply),
+            Err(Stop::Enough) => None,
+            Err(Stop::Failed(error)) => return Err(error),
+        };
+        Ok(Listing { bytes, reply })
     }
 }
 
@@ -212,16 +256,21 @@ async fn start_tls(
     }
 }
 
-async fn read_to_end(stream: &mut Stream, step: Duration) -> Result<(), Stop> {
+/// Reads to the end, counting into `bytes`.
+async fn read_to_end(stream: &mut Stream, step: Duration, bytes: &mut usize) -> Result<(), Stop> {
     let mut buffer = vec![0; 16 * 1024];
-    let mut left = LONGEST_LISTING;
     loop {
         let read = timeout(step, stream.read(&mut buffer)).await;
         match read.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
             Ok(0) => return Ok(()),
             // IIS ends its data connections without close_notify.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Ok(count) => left = left.checked_sub(count).ok_or(Stop::Enough)?,
+            Ok(count) => {
+                *bytes += count;
+                if *bytes > LONGEST_LISTING {
+                    return Err(Stop::Enough);
+                }
+            }
             Err(error) => return Err(CheckError::DataBroke(error).into()),
         }
     }

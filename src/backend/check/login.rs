@@ -55,7 +55,8 @@ impl Check<'_> {
         Ok(Login::Done)
     }
 
-    async fn user_and_pass(
+    /// USER and PASS, unless the backend wants neither.
+    pub(super) async fn user_and_pass(
         &self,
         connection: &mut BackendConnection,
         probe: &Probe,

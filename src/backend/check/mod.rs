@@ -3,8 +3,10 @@
 //! It says what each stage came to and how long it took ([`CheckRecord`]), and decides nothing: what follows from that for
 //! the backend is the `checker`'s business.
 
+mod advice;
 mod list;
 mod login;
+pub mod probe;
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use tokio::time::Instant;
 use self::login::Login;
 use super::check_state::ProbeLogins;
 use super::control::{BackendConnection, ReplyError};
-use super::dial::{self, Depth, DialBudget, DialError, Progress};
+use super::dial::{self, Depth, DialBudget, DialError, Progress, Seen};
 use super::pool::Backend;
 use super::select::{self, Blame};
 use crate::base::budget::Budget;
@@ -205,7 +207,7 @@ impl Stages {
 }
 
 impl Progress for Stages {
-    fn done(&mut self, stage: DialStage) {
+    fn done(&mut self, stage: DialStage, _: Seen<'_>) {
         self.end(stage.into(), Ok(()));
     }
 }
@@ -291,7 +293,7 @@ impl Check<'_> {
             .await
             .map_err(|error| (CheckStage::Data, error))?;
         stages.end(CheckStage::Data, Ok(()));
-        self.list(connection, data, &probe.path, total)
+        self.list(connection, data, Some(&probe.path), total, |_| {})
             .await
             .map_err(|error| (CheckStage::List, error))?;
         stages.end(CheckStage::List, Ok(()));

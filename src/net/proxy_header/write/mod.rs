@@ -181,8 +181,9 @@ fn append(header: &mut Vec<u8>, value: &[u8]) {
     header.extend_from_slice(&value[..usize::from(length)]);
 }
 
-/// The name of a cipher suite that HAProxy sends, which is OpenSSL's. Of those that rustls has.
-fn openssl_name(suite: CipherSuite) -> Option<&'static str> {
+/// OpenSSL's name of a cipher suite, which HAProxy sends, too, and which the configurations of FTP servers have. Of those
+/// that rustls has.
+pub fn openssl_name(suite: CipherSuite) -> Option<&'static str> {
     Some(match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
         CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",

@@ -1,0 +1,166 @@
+//! What to do where a stage of a probe fails: every text of that kind.
+
+use std::io::ErrorKind;
+
+use super::CheckError;
+use crate::backend::control::ReplyError;
+use crate::backend::dial::DialError;
+use crate::backend::pool::Backend;
+use crate::config::TlsMode;
+use crate::ftp::reply::{Class, Reply};
+use crate::tls::HandshakeFault;
+
+/// Where nothing better is known.
+const SEE_ITS_LOG: &str = "the server's own log may say why";
+const ASK_IN_CLEAR: &str = "turn on TLS (AUTH TLS) in the server; or write `tls: none` for it, if clear text may be on the way to it";
+const PROTECT: &str = "allow PBSZ and PROT P in the server; without them it can be used in clear text alone (`tls: none`)";
+const PASSIVE_PORTS: &str = "give the server a fixed range of passive ports (vsftpd pasv_min_port, ProFTPD PassivePorts, IIS FTP \
+    firewall support) and open it in every firewall between; or write `passive_mode: active` for the site";
+const SESSION_REUSE: &str = "the server may demand that data connections resume the TLS session and have lost it: leave \
+    `max_version` at 1.2, and see its log";
+
+impl CheckError {
+    /// What to do about it.
+    pub fn remedy(&self, backend: &Backend) -> String {
+        match self {
+            Self::Dial(error) => error.remedy(backend),
+            Self::Login { class: Class::TransientFailure, .. } => {
+                "the server takes no more logins just now: try again later, or raise its limits".to_owned()
+            }
+            Self::Login { .. } => "check the user, the password file, and whether the server lets this account in from this \
+                machine's address; the user on the wire may have to name a host, as in `host|user`"
+                .to_owned(),
+            Self::Unprotected => PROTECT.to_owned(),
+            Self::NoPort(ReplyError::Rejected(reply)) if reply.class() == Class::PermanentFailure => {
+                "allow passive mode in the server (EPSV or PASV), or write `passive_mode: active` for the site; where it is \
+                 active already, allow PORT"
+                    .to_owned()
+            }
+            Self::DataConnect { .. } => PASSIVE_PORTS.to_owned(),
+            Self::DataHandshake(HandshakeFault::Closed) => SESSION_REUSE.to_owned(),
+            Self::DataHandshake(_) | Self::DataTimeout(_) => {
+                format!("its control connection has TLS, so the server is at fault here: {SEE_ITS_LOG}")
+            }
+            Self::DataBroke(cause) if cause.kind() == ErrorKind::TimedOut => PASSIVE_PORTS.to_owned(),
+            Self::List(ReplyError::Rejected(reply)) => of_refused_list(reply).to_owned(),
+            Self::Reply { .. }
+            | Self::NoPort(_)
+            | Self::DataBroke(_)
+            | Self::List(_)
+            | Self::NoTurn(_) => SEE_ITS_LOG.to_owned(),
+        }
+    }
+}
+
+impl DialError {
+    fn remedy(&self, backend: &Backend) -> String {
+        let implicit = backend
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.start == TlsMode::Implicit);
+        let text = match self {
+            Self::Dns(_) => {
+                "is the name right, and do this machine's name servers know it (`getent ahosts NAME`)? An IP address needs none"
+            }
+            Self::Connect(cause) => match cause.kind() {
+                ErrorKind::ConnectionRefused => {
+                    "nothing listens there: is the server running, and is the port right (21, or 990 for implicit TLS)?"
+                }
+                ErrorKind::TimedOut => {
+                    "nothing answers there: is the address right, and do the firewalls between let this machine through?"
+                }
+                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+                    "there is no way to that address: check it, and the routes of this machine"
+                }
+                _ => "check the address, and what this machine may connect to",
+            },
+            Self::Greeting(ReplyError::Rejected(reply)) => match reply.class() {
+                Class::TransientFailure => {
+                    "the server is full, or takes no more from this machine's address: raise its limits for that address"
+                }
+                _ => "the server refuses this machine: allow its address there",
+            },
+            Self::Greeting(ReplyError::TimedOut(_) | ReplyError::Closed)
+                if backend.tls.is_none() =>
+            {
+                return format!(
+                    "is it the port of implicit TLS, where the client speaks first (`tls: implicit`)? {}",
+                    self.hint(backend).unwrap_or_default()
+                );
+            }
+            Self::Greeting(ReplyError::Malformed(_)) => {
+                "that is no FTP server, or not the port for this `tls`: check the address, the port and `tls`"
+            }
+            Self::Auth(ReplyError::Rejected(_)) => ASK_IN_CLEAR,
+            Self::Injected => {
+                "something on the way puts text into the connection: find it before you send passwords there"
+            }
+            Self::Handshake(fault) if fault.is_certificate() => return of_certificate(fault),
+            Self::Handshake(HandshakeFault::NotTls) if implicit => {
+                "the server speaks clear text first: write `tls: explicit` if it knows AUTH TLS, else `tls: none`"
+            }
+            Self::Handshake(HandshakeFault::NoCommonVersion) => {
+                "allow TLS 1.2 in the server (docs/tls-limits.md)"
+            }
+            Self::Handshake(HandshakeFault::NoCommonCipher) => {
+                "allow ECDHE with AES-GCM in the server (docs/tls-limits.md)"
+            }
+            Self::HandshakeTimeout(_) | Self::Handshake(HandshakeFault::Closed) if implicit => {
+                "is it the port of implicit TLS (990)? On port 21 write `tls: explicit`"
+            }
+            Self::Protection {
+                reason: ReplyError::Rejected(_),
+                ..
+            } => PROTECT,
+            _ => SEE_ITS_LOG,
+        };
+        match self.hint(backend) {
+            Some(hint) => format!("{hint}; {text}"),
+            None => text.to_owned(),
+        }
+    }
+}
+
+fn of_certificate(fault: &HandshakeFault) -> String {
+    const PIN: &str = "pin it by `verify: {fingerprint: \"sha256:…\"}`";
+    match fault {
+        HandshakeFault::Expired { .. } => {
+            format!(
+                "renew the certificate in the server; until then only its fingerprint would do: {PIN}"
+            )
+        }
+        HandshakeFault::NotYetValid { .. } => {
+            "compare the clocks of the two machines; else wait, or issue the certificate anew"
+                .to_owned()
+        }
+        HandshakeFault::WrongName { presented, .. } => match presented.first() {
+            Some(name) => format!(
+                "write `server_name: {name}` for this backend, if that is it; or issue a certificate with the right name"
+            ),
+            None => format!("issue a certificate with a subjectAltName, or {PIN}"),
+        },
+        HandshakeFault::UnknownIssuer { .. } => format!(
+            "write `verify: {{ca: FILE}}` with the certificate of that issuer; have the server send its intermediate \
+             certificates; or {PIN}"
+        ),
+        HandshakeFault::Fingerprint { seen } => format!(
+            "if the server has been given a new certificate, write `verify: {{fingerprint: \"{}\"}}`; if not, find out who \
+             answers there",
+            crate::tls::Fingerprint(seen)
+        ),
+        HandshakeFault::SelfSigned { .. } => {
+            format!("{PIN}, read on the server itself; or have an authority issue one")
+        }
+        _ => format!("issue a certificate that can be verified, or {PIN}"),
+    }
+}
+
+/// 425 and 426 are the data connection's, 522 that of its protection (RFC 4217 §10).
+fn of_refused_list(reply: &Reply) -> &'static str {
+    match reply.number() {
+        522 => SESSION_REUSE,
+        425 | 426 => PASSIVE_PORTS,
+        450 | 550 => "may this account list the directory that it is led to?",
+        _ => SEE_ITS_LOG,
+    }
+}

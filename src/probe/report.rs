@@ -1,0 +1,400 @@
+//! What a probe of a backend has found, in words: what every format is written from.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value, json};
+
+use super::Health;
+use crate::backend::ReplyError;
+use crate::backend::check::CheckError;
+use crate::backend::check::probe::{
+    AgreedTls, AskedPort, DataPeer, Finding, FoundCertificate, ProbeOutcome, ProbeRecord,
+    ProbedStage, Skipped, Target, Trust,
+};
+use crate::base::text::escape;
+use crate::config::{ProxyVersion, TlsMode};
+use crate::ftp::reply::Reply;
+use crate::ftp::server::{BackendProtection, PortMethod};
+use crate::outcome::ProbeStage;
+use crate::tls::{Date, Fingerprint, RENEWAL_MARGIN, ShownCertificate};
+
+/// One backend's.
+#[derive(Debug)]
+pub struct Report {
+    /// The site's name.
+    pub site: String,
+    /// The backend's address as configured.
+    pub backend: String,
+    /// When TLS starts, if it does.
+    pub tls: Option<TlsMode>,
+    /// Its stages, in their order.
+    pub stages: Vec<StageReport>,
+    /// How long they took.
+    pub took: Duration,
+    /// How many days its certificate is still valid, if it has shown one.
+    pub days_left: Option<i64>,
+}
+
+/// One stage's.
+#[derive(Debug)]
+pub struct StageReport {
+    /// Which.
+    pub stage: ProbeStage,
+    /// How long it took, if it took time of its own.
+    pub took: Option<Duration>,
+    /// What came of it.
+    pub outcome: StageOutcome,
+    /// What was found, or what is wrong, or why it was skipped.
+    pub detail: String,
+    /// What else is to be known.
+    pub notes: Vec<String>,
+    /// The same for programs.
+    pub facts: Map<String, Value>,
+}
+
+/// What came of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StageOutcome {
+    /// It works.
+    Ok,
+    /// It doesn't.
+    Failed {
+        /// What to do about it.
+        remedy: String,
+        /// Whether it is a login that the backend has refused.
+        login_refused: bool,
+    },
+    /// It was not made.
+    Skipped(Skipped),
+}
+
+impl StageOutcome {
+    /// The word for it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed { .. } => "failed",
+            Self::Skipped(_) => "skipped",
+        }
+    }
+}
+
+/// What was found, in words.
+#[derive(Default)]
+struct Words {
+    detail: String,
+    notes: Vec<String>,
+    facts: Map<String, Value>,
+}
+
+impl Report {
+    /// Of a probe that ended `now`.
+    pub fn new(target: &Target, record: &ProbeRecord, now: SystemTime) -> Self {
+        Self::of(&target.site.name, &target.backend.to_string(), record, now)
+    }
+
+    fn of(site: &str, backend: &str, record: &ProbeRecord, now: SystemTime) -> Self {
+        let certificate = record.stages.iter().find_map(|stage| match &stage.outcome {
+            ProbeOutcome::Done(Finding::Certificate(found)) => found.own.as_ref(),
+            _ => None,
+        });
+        let stages = record.stages.iter();
+        Self {
+            site: site.to_owned(),
+            backend: backend.to_owned(),
+            tls: record.tls,
+            stages: stages.map(|stage| StageReport::of(stage, now)).collect(),
+            took: record.took,
+            days_left: certificate.map(|certificate| days_left(certificate.not_after, now)),
+        }
+    }
+
+    /// The stage that failed.
+    pub fn failed(&self) -> Option<&StageReport> {
+        let mut stages = self.stages.iter();
+        stages.find(|stage| matches!(stage.outcome, StageOutcome::Failed { .. }))
+    }
+
+    /// Whether its certificate expires soon, or has expired.
+    pub fn expires_soon(&self) -> bool {
+        self.days_left.is_some_and(is_soon)
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        match self.failed().map(|stage| &stage.outcome) {
+            Some(StageOutcome::Failed {
+                login_refused: true,
+                ..
+            }) => Health::LoginRefused,
+            Some(_) => Health::Fails,
+            None if self.expires_soon() => Health::WorksForNow,
+            None => Health::Works,
+        }
+    }
+}
+
+impl StageReport {
+    fn of(made: &ProbedStage, now: SystemTime) -> Self {
+        let (outcome, words) = match &made.outcome {
+            ProbeOutcome::Done(finding) => (StageOutcome::Ok, Words::of(finding, now)),
+            ProbeOutcome::Failed { error, remedy } => {
+                let outcome = StageOutcome::Failed {
+                    remedy: remedy.clone(),
+                    login_refused: matches!(error, CheckError::Login { .. }),
+                };
+                (outcome, Words::plain(error.to_string()))
+            }
+            ProbeOutcome::Skipped(why) => (
+                StageOutcome::Skipped(*why),
+                Words::plain(reason(*why).to_owned()),
+            ),
+        };
+        Self {
+            stage: made.stage,
+            took: made.took,
+            outcome,
+            detail: words.detail,
+            notes: words.notes,
+            facts: words.facts,
+        }
+    }
+}
+
+/// Why a stage was skipped.
+pub fn reason(skipped: Skipped) -> &'static str {
+    match skipped {
+        Skipped::NotAsked => "not asked for",
+        Skipped::Failure => "another stage failed",
+        Skipped::WantsLogin => "the server wants a login first",
+    }
+}
+
+impl Words {
+    fn plain(detail: String) -> Self {
+        Self {
+            detail,
+            ..Self::default()
+        }
+    }
+
+    fn fact(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.facts.insert(key.to_owned(), value.into());
+        self
+    }
+
+    fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    fn of(finding: &Finding, now: SystemTime) -> Self {
+        match finding {
+            Finding::Addresses(addresses) => {
+                let ips: Vec<String> = addresses.iter().map(|at| at.ip().to_string()).collect();
+                Self::plain(ips.join(", ")).fact("addresses", ips)
+            }
+            Finding::Connected { to, header } => {
+                let header = header.map(|version| match version {
+                    ProxyVersion::V1 => 1,
+                    ProxyVersion::V2 => 2,
+                });
+                let detail = match header {
+                    None => to.to_string(),
+                    Some(version) => format!("{to}, after a PROXY header of version {version}"),
+                };
+                Self::plain(detail)
+                    .fact("address", to.to_string())
+                    .fact("proxy_header", header)
+            }
+            Finding::Reply(reply) => Self::plain(last_line(reply)).fact("code", reply.number()),
+            Finding::Tls(tls) => Self::plain(tls_words(*tls)).tls_facts(*tls),
+            Finding::Certificate(found) => Self::of_certificate(found, now),
+            Finding::Protection(BackendProtection::Settled) => {
+                Self::plain("PBSZ 0, PROT P".to_owned()).fact("after_login", false)
+            }
+            Finding::Protection(BackendProtection::AfterLogin) => Self::plain(
+                "PBSZ 0, PROT P, which the server takes only after the login".to_owned(),
+            )
+            .fact("after_login", true),
+            Finding::Login(user) => {
+                let user = escape(user.as_bytes());
+                Self::plain(format!("as {user}")).fact("user", user)
+            }
+            Finding::Features(None) => {
+                Self::plain("the server has no FEAT".to_owned()).fact("features", Value::Null)
+            }
+            Finding::Features(Some(features)) => {
+                let detail = match features[..] {
+                    [] => "none".to_owned(),
+                    _ => features.join(", "),
+                };
+                Self::plain(detail).fact("features", features.clone())
+            }
+            Finding::Ports(asked) => Self::of_ports(asked),
+            Finding::Data(DataPeer::To(to)) => {
+                Self::plain(format!("to {to}")).fact("address", to.to_string())
+            }
+            Finding::Data(DataPeer::From) => {
+                Self::plain("the server connects once it has LIST".to_owned())
+                    .fact("address", Value::Null)
+            }
+            Finding::DataTls { tls, resumed } => {
+                let how = match resumed {
+                    true => "resumed the session of the control connection",
+                    false => "a full handshake",
+                };
+                let words = Self::plain(format!("{}, {how}", tls_words(*tls)))
+                    .tls_facts(*tls)
+                    .fact("resumed", *resumed);
+                match resumed {
+                    true => words,
+                    false => words.note(
+                        "not resumed, so each transfer takes a full handshake; servers that demand it would refuse this",
+                    ),
+                }
+            }
+            Finding::Listing { bytes, reply } => {
+                let size = format!("{bytes} bytes");
+                let detail = match reply {
+                    Some(reply) => format!("{size}; {}", last_line(reply)),
+                    None => format!("{size} and more, of which the rest was not read"),
+                };
+                Self::plain(detail)
+                    .fact("bytes", *bytes)
+                    .fact("whole", reply.is_some())
+            }
+        }
+    }
+
+    fn tls_facts(self, tls: AgreedTls) -> Self {
+        self.fact("tls_version", tls.version.as_str())
+            .fact("cipher", tls.cipher)
+    }
+
+    fn of_certificate(found: &FoundCertificate, now: SystemTime) -> Self {
+        let trust = match found.trust {
+            Trust::Verified => "verified",
+            Trust::Pinned => "pinned",
+            Trust::Unverified => "unverified",
+        };
+        let Some(own) = &found.own else {
+            return Self::plain("it can't be read".to_owned()).fact("trust", trust);
+        };
+        let days = days_left(own.not_after, now);
+        let validity = match days {
+            ..0 => format!("expired on {}", Date(own.not_after)),
+            0 => "less than a day left".to_owned(),
+            1 => "1 day left".to_owned(),
+            2.. => format!("{days} days left"),
+        };
+        let mut words = Self::plain(format!(
+            "{}, issued by {}, {validity}",
+            own.subject, own.issuer
+        ));
+        let chain: Vec<Value> = found.issuers.iter().map(chain_fact).collect();
+        for issuer in &found.issuers {
+            words.notes.push(format!(
+                "it comes with {}, issued by {}",
+                issuer.subject, issuer.issuer
+            ));
+        }
+        words = match found.trust {
+            Trust::Verified => words,
+            Trust::Pinned => words.note("accepted by its fingerprint alone, as `verify` says"),
+            Trust::Unverified => words.note(format!(
+                "not verified (`verify: none`); it could be pinned by its fingerprint, {}",
+                Fingerprint(&own.fingerprint)
+            )),
+        };
+        if is_soon(days) {
+            words = words.note(match days {
+                ..0 => "renew it in the server",
+                _ => "it expires soon: renew it in the server",
+            });
+        }
+        words
+            .fact("subject", own.subject.clone())
+            .fact("issuer", own.issuer.clone())
+            .fact("not_after", Date(own.not_after).to_string())
+            .fact("days_left", days)
+            .fact("fingerprint", Fingerprint(&own.fingerprint).to_string())
+            .fact("trust", trust)
+            .fact("chain", chain)
+    }
+
+    fn of_ports(asked: &[AskedPort]) -> Self {
+        let mut words = Self::default();
+        let mut parts = Vec::new();
+        let mut facts = Vec::new();
+        for port in asked {
+            let method = match port.method {
+                PortMethod::Epsv => "EPSV",
+                PortMethod::Pasv => "PASV",
+                PortMethod::Active => "PORT",
+            };
+            let mut fact = json!({"method": method, "ok": port.answer.is_ok()});
+            match &port.answer {
+                Ok(answer) => {
+                    parts.push(match answer.to {
+                        Some(to) => format!("{method}: port {}", to.port()),
+                        None => format!("{method} accepted"),
+                    });
+                    fact["port"] = answer.to.map(|to| to.port()).into();
+                    if let Some(elsewhere) = answer.announced_elsewhere {
+                        fact["announced"] = elsewhere.to_string().into();
+                        words.notes.push(format!(
+                            "227 names {}, which is not followed: data goes where the control connection goes",
+                            elsewhere.ip()
+                        ));
+                    }
+                }
+                Err(error) => {
+                    parts.push(format!("{method} refused"));
+                    let cause = match error {
+                        CheckError::NoPort(ReplyError::Rejected(reply)) => last_line(reply),
+                        other => other.to_string(),
+                    };
+                    fact["error"] = cause.clone().into();
+                    words
+                        .notes
+                        .push(format!("{method}: {cause}; sessions use the other"));
+                }
+            }
+            facts.push(fact);
+        }
+        words.detail = parts.join(", ");
+        words.fact("methods", facts)
+    }
+}
+
+fn tls_words(tls: AgreedTls) -> String {
+    format!("TLS {} {}", tls.version.as_str(), tls.cipher)
+}
+
+fn chain_fact(certificate: &ShownCertificate) -> Value {
+    json!({
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "not_after": Date(certificate.not_after).to_string(),
+    })
+}
+
+/// The line of a reply that ends it, for people.
+fn last_line(reply: &Reply) -> String {
+    escape(reply.lines().last().unwrap_or_default().trim_ascii())
+}
+
+/// Whole days, rounded down: below 0 once it has expired.
+fn days_left(not_after: SystemTime, now: SystemTime) -> i64 {
+    let days = |span: Duration| i64::try_from(span.as_secs() / 86_400).unwrap_or(i64::MAX);
+    match not_after.duration_since(now) {
+        Ok(left) => days(left),
+        Err(past) => -1 - days(past.duration()),
+    }
+}
+
+fn is_soon(days: i64) -> bool {
+    let margin = RENEWAL_MARGIN.as_secs() / 86_400;
+    i64::try_from(margin).is_ok_and(|margin| days < margin)
+}
