@@ -11,13 +11,20 @@ use proc_macro2::{Ident, Spacing, TokenStream, TokenTree};
 /// consequences show; it may only point down. Uses by tests are not listed.
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "backend", "tls", "observe", "config"]),
+    (
+        "cli",
+        &["app", "probe", "backend", "tls", "observe", "config"],
+    ),
     (
         "app",
         &[
             "admin", "session", "snapshot", "backend", "passive", "net", "announce", "limit",
             "tls", "observe", "outcome", "config", "ftp", "command",
         ],
+    ),
+    (
+        "probe",
+        &["backend", "net", "tls", "ftp", "outcome", "config", "base"],
     ),
     ("admin", &["net", "observe"]),
     (

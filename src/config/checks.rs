@@ -9,6 +9,7 @@ use super::location::{Location, PathStep, steps};
 use super::{Backend, Site, file};
 use crate::base::file::{ReadError, read_bounded};
 use crate::base::secret::Secret;
+use crate::base::text::escape;
 
 /// The shortest time between two checks of a backend. More often tells nothing more, and fills the server's log.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -66,7 +67,8 @@ impl Probe {
     /// What is wrong with either of them.
     pub fn read(user: &str, password_file: &Path) -> Result<Self, String> {
         if !is_argument(user) {
-            return Err(format!("{} can't be sent as USER", quoted(user)));
+            let user = escape(user.as_bytes());
+            return Err(format!("`{user}` can't be sent as USER"));
         }
         let password = password(password_file)
             .map_err(|wrong| format!("{}: {wrong}", password_file.display()))?;

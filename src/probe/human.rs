@@ -13,7 +13,7 @@ const WIDTH: usize = 100;
 /// Where the outcome of a stage begins, and below it what else there is to say. A fingerprint fits in the line then.
 const OUTCOME: usize = 18;
 /// Where details begin: behind the stage, its outcome and its time.
-const DETAIL: usize = 38;
+const DETAIL: usize = 37;
 
 /// One backend's block.
 pub fn block(report: &Report) -> String {
@@ -33,7 +33,12 @@ pub fn block(report: &Report) -> String {
             push_stage(&mut text, stage);
         }
     }
-    for why in [Skipped::Failure, Skipped::WantsLogin, Skipped::NotAsked] {
+    for why in [
+        Skipped::Failure,
+        Skipped::PasswordRefused,
+        Skipped::WantsLogin,
+        Skipped::NotAsked,
+    ] {
         push_skipped(&mut text, report, why);
     }
     text
@@ -52,9 +57,14 @@ pub fn summary(reports: &[Report]) -> String {
     match failed.len() {
         0 => text.push_str("all work\n"),
         count => {
-            let works = reports.len() - count;
+            let works = match reports.len() - count {
+                0 => "none works".to_owned(),
+                1 => "1 works".to_owned(),
+                works => format!("{works} work"),
+            };
+            let fails = if count == 1 { "fails" } else { "fail" };
             // A String takes whatever is written.
-            let _ = writeln!(text, "{works} work, {count} fail");
+            let _ = writeln!(text, "{works}, {count} {fails}");
             for report in failed {
                 let stage = report.failed().map_or("", |stage| name(stage.stage));
                 let line = format!(

@@ -10,6 +10,8 @@ mod json;
 mod nagios;
 pub mod report;
 mod select;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io::{self, Write};

@@ -3,8 +3,9 @@
 
 use std::fmt::Write;
 
-use super::report::Report;
+use super::report::{Report, StageOutcome, reason};
 use super::{Health, Unusable};
+use crate::backend::check::probe::Skipped;
 use crate::tls::RENEWAL_MARGIN;
 
 /// How many backends the text names that don't work.
@@ -84,10 +85,20 @@ pub fn unknown(why: &Unusable) -> String {
 
 fn problem(report: &Report) -> String {
     let place = format!("{} {}", report.site, report.backend);
+    let skipped = report.stages.iter().find_map(|stage| match stage.outcome {
+        StageOutcome::Skipped(why @ Skipped::PasswordRefused) => Some((stage, why)),
+        _ => None,
+    });
+    if let (None, Some((stage, why))) = (report.failed(), skipped) {
+        return format!("{place}: {} skipped: {}", stage.stage.as_str(), reason(why));
+    }
     match (report.failed(), report.days_left) {
         (Some(stage), _) => format!("{place}: {} failed: {}", stage.stage.as_str(), stage.detail),
-        (None, Some(days @ ..0)) => format!("{place}: certificate expired {} days ago", -days),
-        (None, days) => format!("{place}: certificate expires in {} days", days.unwrap_or(0)),
+        (None, Some(..0)) => format!("{place}: the certificate has expired"),
+        (None, days) => format!(
+            "{place}: the certificate expires in {} days",
+            days.unwrap_or(0)
+        ),
     }
 }
 

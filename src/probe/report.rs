@@ -93,10 +93,11 @@ impl Report {
         Self::of(&target.site.name, &target.backend.to_string(), record, now)
     }
 
-    fn of(site: &str, backend: &str, record: &ProbeRecord, now: SystemTime) -> Self {
-        let certificate = record.stages.iter().find_map(|stage| match &stage.outcome {
-            ProbeOutcome::Done(Finding::Certificate(found)) => found.own.as_ref(),
-            _ => None,
+    pub(super) fn of(site: &str, backend: &str, record: &ProbeRecord, now: SystemTime) -> Self {
+        let not_after = record.stages.iter().find_map(|stage| match &stage.outcome {
+            ProbeOutcome::Done(Finding::Certificate(found)) => Some(found.own.as_ref()?.not_after),
+            ProbeOutcome::Failed { error, .. } => error.expired(),
+            ProbeOutcome::Done(_) | ProbeOutcome::Skipped(_) => None,
         });
         let stages = record.stages.iter();
         Self {
@@ -105,7 +106,7 @@ impl Report {
             tls: record.tls,
             stages: stages.map(|stage| StageReport::of(stage, now)).collect(),
             took: record.took,
-            days_left: certificate.map(|certificate| days_left(certificate.not_after, now)),
+            days_left: not_after.map(|not_after| days_left(not_after, now)),
         }
     }
 
@@ -128,6 +129,9 @@ impl Report {
                 ..
             }) => Health::LoginRefused,
             Some(_) => Health::Fails,
+            None if self.stages.iter().any(StageReport::is_for_a_refused_login) => {
+                Health::LoginRefused
+            }
             None if self.expires_soon() => Health::WorksForNow,
             None => Health::Works,
         }
@@ -135,6 +139,10 @@ impl Report {
 }
 
 impl StageReport {
+    fn is_for_a_refused_login(&self) -> bool {
+        self.outcome == StageOutcome::Skipped(Skipped::PasswordRefused)
+    }
+
     fn of(made: &ProbedStage, now: SystemTime) -> Self {
         let (outcome, words) = match &made.outcome {
             ProbeOutcome::Done(finding) => (StageOutcome::Ok, Words::of(finding, now)),
@@ -167,6 +175,9 @@ pub fn reason(skipped: Skipped) -> &'static str {
         Skipped::NotAsked => "not asked for",
         Skipped::Failure => "another stage failed",
         Skipped::WantsLogin => "the server wants a login first",
+        Skipped::PasswordRefused => {
+            "another backend of the site has refused the password, and a second refusal might lock the account"
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::ftp::reply::{Class, Reply};
 use crate::tls::HandshakeFault;
 
 /// Where nothing better is known.
-const SEE_ITS_LOG: &str = "the server's own log may say why";
+const SEE_ITS_LOG: &str = "see the server's own log at this time";
 const ASK_IN_CLEAR: &str = "turn on TLS (AUTH TLS) in the server; or write `tls: none` for it, if clear text may be on the way to it";
 const PROTECT: &str = "allow PBSZ and PROT P in the server; without them it can be used in clear text alone (`tls: none`)";
 const PASSIVE_PORTS: &str = "give the server a fixed range of passive ports (vsftpd pasv_min_port, ProFTPD PassivePorts, IIS FTP \
@@ -19,36 +19,50 @@ const PASSIVE_PORTS: &str = "give the server a fixed range of passive ports (vsf
 const SESSION_REUSE: &str = "the server may demand that data connections resume the TLS session and have lost it: leave \
     `max_version` at 1.2, and see its log";
 
+const NO_PASSIVE: &str = "allow passive mode in the server (EPSV or PASV), or write `passive_mode: active` for the site; where it \
+    is active already, allow PORT in the server";
+const NO_ACTIVE: &str = "let the server connect to any port of this machine, through every firewall between; or leave \
+    `passive_mode` of the site at auto";
+const LOGIN: &str = "check the user, the password file, and whether the server lets this account in from this machine's address; \
+    the user on the wire may have to name a host, as in `host|user`";
+const LOGIN_BUSY: &str =
+    "the server takes no more logins just now: try again later, or raise its limits";
+const LOGIN_QUEUE: &str = "the backends of a site are logged in to one after the other: probe fewer at a time (`--backend`)";
+const DATA_HEADER: &str = "do its data ports expect a PROXY header? `proxy_protocol: {data: true}` or `false` of the backend has to agree with it";
+
 impl CheckError {
     /// What to do about it.
     pub fn remedy(&self, backend: &Backend) -> String {
-        match self {
-            Self::Dial(error) => error.remedy(backend),
-            Self::Login { class: Class::TransientFailure, .. } => {
-                "the server takes no more logins just now: try again later, or raise its limits".to_owned()
+        let text = match self {
+            Self::Dial(error) => return error.remedy(backend),
+            Self::Login { class, .. } => match class {
+                Class::TransientFailure => LOGIN_BUSY,
+                _ => LOGIN,
+            },
+            Self::NoTurn(_) => LOGIN_QUEUE,
+            Self::Unprotected => PROTECT,
+            Self::NoPort(ReplyError::Rejected(reply))
+                if reply.class() == Class::PermanentFailure =>
+            {
+                NO_PASSIVE
             }
-            Self::Login { .. } => "check the user, the password file, and whether the server lets this account in from this \
-                machine's address; the user on the wire may have to name a host, as in `host|user`"
-                .to_owned(),
-            Self::Unprotected => PROTECT.to_owned(),
-            Self::NoPort(ReplyError::Rejected(reply)) if reply.class() == Class::PermanentFailure => {
-                "allow passive mode in the server (EPSV or PASV), or write `passive_mode: active` for the site; where it is \
-                 active already, allow PORT"
-                    .to_owned()
+            Self::DataConnect { .. } => PASSIVE_PORTS,
+            Self::DataAccept { .. } => NO_ACTIVE,
+            Self::DataHandshake(_) | Self::DataTimeout(_) | Self::DataBroke(_)
+                if backend.settings.proxy_protocol.is_some() =>
+            {
+                DATA_HEADER
             }
-            Self::DataConnect { .. } => PASSIVE_PORTS.to_owned(),
-            Self::DataHandshake(HandshakeFault::Closed) => SESSION_REUSE.to_owned(),
-            Self::DataHandshake(_) | Self::DataTimeout(_) => {
-                format!("its control connection has TLS, so the server is at fault here: {SEE_ITS_LOG}")
-            }
-            Self::DataBroke(cause) if cause.kind() == ErrorKind::TimedOut => PASSIVE_PORTS.to_owned(),
-            Self::List(ReplyError::Rejected(reply)) => of_refused_list(reply).to_owned(),
+            Self::DataHandshake(HandshakeFault::Closed) => SESSION_REUSE,
+            Self::List(ReplyError::Rejected(reply)) => of_refused_list(reply),
             Self::Reply { .. }
             | Self::NoPort(_)
+            | Self::DataHandshake(_)
+            | Self::DataTimeout(_)
             | Self::DataBroke(_)
-            | Self::List(_)
-            | Self::NoTurn(_) => SEE_ITS_LOG.to_owned(),
-        }
+            | Self::List(_) => SEE_ITS_LOG,
+        };
+        text.to_owned()
     }
 }
 

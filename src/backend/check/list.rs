@@ -192,9 +192,16 @@ impl Check<'_> {
         // The handshake comes behind the command (servers wait with it until then), and meanwhile the control connection
         // may tell that there will be none.
         let mut bytes = 0;
+        let from = match &data {
+            ReadyConnection::Connected(_) => None,
+            ReadyConnection::Listening { from, .. } => Some(*from),
+        };
         let reading = async {
             let connected = data.connection(elapsed(step)).await;
-            let socket = connected.map_err(CheckError::DataBroke)?;
+            let socket = connected.map_err(|cause| match from {
+                Some(from) => CheckError::DataAccept { from, cause },
+                None => CheckError::DataBroke(cause),
+            })?;
             let mut stream = timeout(step, start_tls(socket, tls))
                 .await
                 .unwrap_or(Err(CheckError::DataTimeout(step)))?;

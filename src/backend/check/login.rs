@@ -2,12 +2,11 @@
 
 use tokio::time::{Instant, timeout};
 
-use super::{Check, CheckError, Stages};
+use super::{Check, CheckError};
 use crate::backend::control::{BackendConnection, ReplyError};
 use crate::base::budget::Budget;
 use crate::config::Probe;
 use crate::ftp::reply::{Class, Reply};
-use crate::outcome::CheckStage;
 
 /// What became of a login that was not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,23 +18,21 @@ pub(super) enum Login {
 }
 
 impl Check<'_> {
+    /// Logs in when it is its turn, which is when the stage `began`, unless the password has been refused.
     pub(super) async fn log_in(
         &self,
         connection: &mut BackendConnection,
         probe: &Probe,
         total: Budget,
-        stages: &mut Stages,
-    ) -> Result<Login, (CheckStage, CheckError)> {
-        let of_login = |error| (CheckStage::Login, error);
+        began: &mut Instant,
+    ) -> Result<Login, CheckError> {
         // One password of the site at a time: of a wrong one, which the site's servers may all look up in one directory,
         // the others have to hear before they send it, too.
         let time_limit = total.left();
         let turn = timeout(time_limit, self.logins.turns.enter());
-        let turn = turn
-            .await
-            .map_err(|_| of_login(CheckError::NoTurn(time_limit)))?;
-        stages.began = Instant::now();
-        if !self.logins.pause.allows(probe, stages.began.into_std()) {
+        let turn = turn.await.map_err(|_| CheckError::NoTurn(time_limit))?;
+        *began = Instant::now();
+        if !self.logins.pause.allows(probe, began.into_std()) {
             return Ok(Login::Paused);
         }
         let login = self.user_and_pass(connection, probe, total).await;
@@ -50,13 +47,10 @@ impl Check<'_> {
             Err(_) => {}
         }
         drop(turn);
-        login.map_err(of_login)?;
-        stages.end(CheckStage::Login, Ok(()));
-        Ok(Login::Done)
+        login.map(|()| Login::Done)
     }
 
-    /// USER and PASS, unless the backend wants neither.
-    pub(super) async fn user_and_pass(
+    async fn user_and_pass(
         &self,
         connection: &mut BackendConnection,
         probe: &Probe,

@@ -9,6 +9,7 @@ mod login;
 pub mod probe;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -91,6 +92,15 @@ pub enum CheckError {
         #[source]
         cause: io::Error,
     },
+    /// The backend didn't connect to us.
+    #[error("no data connection from {from}: {cause}")]
+    DataAccept {
+        /// Where it should have come from.
+        from: IpAddr,
+        /// What the operating system said.
+        #[source]
+        cause: io::Error,
+    },
     /// The data connection broke.
     #[error("the data connection broke: {0}")]
     DataBroke(#[source] io::Error),
@@ -153,6 +163,14 @@ impl CheckError {
         self.meaning() == Meaning::ProbeRefused
     }
 
+    /// When the backend's certificate expired, if that is why it was refused.
+    pub fn expired(&self) -> Option<SystemTime> {
+        match self {
+            Self::Dial(DialError::Handshake(fault)) => fault.expired(),
+            _ => None,
+        }
+    }
+
     /// What to look at first, if there is such a thing.
     pub(super) fn hint(&self, backend: &Backend) -> Option<&'static str> {
         match self {
@@ -176,7 +194,9 @@ impl CheckError {
             } => Meaning::ProbeRefused,
             Self::Login { class, .. } => of(*class == Class::TransientFailure),
             Self::NoTurn(_) => Meaning::Nothing,
-            Self::DataConnect { cause, .. } => of(select::is_our_own(cause)),
+            Self::DataConnect { cause, .. } | Self::DataAccept { cause, .. } => {
+                of(select::is_our_own(cause))
+            }
             Self::Reply { reason, .. } | Self::NoPort(reason) | Self::List(reason) => {
                 of(busy(reason))
             }
@@ -220,7 +240,7 @@ impl Check<'_> {
             began: Instant::now(),
         };
         let total = Budget::new(LONGEST);
-        let mut certificate_not_after = None;
+        let certificate_not_after;
         let depth = match level {
             CheckLevel::Connect => Depth::Connected,
             CheckLevel::Greeting => Depth::Greeted,
@@ -235,7 +255,7 @@ impl Check<'_> {
                 let probed = match level {
                     CheckLevel::Connect | CheckLevel::Greeting | CheckLevel::Ready => Ok(()),
                     CheckLevel::Login(probe) => {
-                        let login = self.log_in(&mut connection, probe, total, &mut stages);
+                        let login = self.login_stage(&mut connection, probe, total, &mut stages);
                         login.await.map(drop)
                     }
                     CheckLevel::List(probe) => {
@@ -252,10 +272,10 @@ impl Check<'_> {
                 }
             }
             Err(error) => {
-                if let DialError::Handshake(fault) = &error {
-                    certificate_not_after = fault.expired();
-                }
-                stages.end(error.stage().into(), Err(error.into()));
+                let stage = error.stage().into();
+                let error = CheckError::from(error);
+                certificate_not_after = error.expired();
+                stages.end(stage, Err(error));
             }
         }
         CheckRecord {
@@ -277,6 +297,23 @@ impl Check<'_> {
         attempt.unwrap_or(self.timeouts.backend_connect)
     }
 
+    async fn login_stage(
+        &self,
+        connection: &mut BackendConnection,
+        probe: &Probe,
+        total: Budget,
+        stages: &mut Stages,
+    ) -> Result<Login, (CheckStage, CheckError)> {
+        let login = self
+            .log_in(connection, probe, total, &mut stages.began)
+            .await
+            .map_err(|error| (CheckStage::Login, error))?;
+        if login == Login::Done {
+            stages.end(CheckStage::Login, Ok(()));
+        }
+        Ok(login)
+    }
+
     async fn log_in_and_list(
         &self,
         connection: &mut BackendConnection,
@@ -284,7 +321,7 @@ impl Check<'_> {
         total: Budget,
         stages: &mut Stages,
     ) -> Result<(), (CheckStage, CheckError)> {
-        let login = self.log_in(connection, probe, total, stages).await?;
+        let login = self.login_stage(connection, probe, total, stages).await?;
         if login == Login::Paused {
             return Ok(());
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::list::Listing;
+use super::login::Login;
 use super::{Check, CheckError, LONGEST};
 use crate::backend::check_state::ProbeLogins;
 use crate::backend::control::{BackendConnection, ReplyError};
@@ -39,6 +40,9 @@ pub struct Target {
     pub site: Arc<Site>,
     /// The backend.
     pub backend: Arc<Backend>,
+    /// One login at a time at all backends of the site, and none after the password was refused: they may have one account
+    /// database, which would lock the account.
+    logins: Arc<ProbeLogins>,
 }
 
 /// How far a probe goes.
@@ -97,8 +101,10 @@ pub enum Skipped {
     NotAsked,
     /// Another one failed.
     Failure,
-    /// The backend wants a login first, and none was asked for.
+    /// The backend wants a login first, and there was none.
     WantsLogin,
+    /// Another backend of the site has refused the password, which was not sent again.
+    PasswordRefused,
 }
 
 /// What a stage that works has found.
@@ -209,9 +215,11 @@ pub fn targets(pools: &Pools, sites: &[Arc<Site>]) -> Vec<Target> {
         let pool = pools.all().find(|pool| pool.name() == site.name);
         let backends = pool.map(|pool| pool.backends.clone()).unwrap_or_default();
         let site = Arc::clone(site);
+        let logins = Arc::<ProbeLogins>::default();
         backends.into_iter().map(move |backend| Target {
             site: Arc::clone(&site),
             backend,
+            logins: Arc::clone(&logins),
         })
     };
     sites.iter().flat_map(of_site).collect()
@@ -229,14 +237,14 @@ pub async fn probe(
         passive_mode: target.site.passive_mode,
         resolver,
         timeouts,
-        // Of this probe alone: one login, without a queue and without a pause.
-        logins: &ProbeLogins::default(),
+        logins: &target.logins,
     };
     let began = Instant::now();
     let mut stages = Stages {
         made: Vec::new(),
         began,
         backend: &target.backend,
+        password_refused: false,
     };
     check.probe_stages(goal, &mut stages).await;
     ProbeRecord {
@@ -279,16 +287,23 @@ impl Check<'_> {
         total: Budget,
         stages: &mut Stages<'_>,
     ) -> Result<(), (ProbeStage, CheckError)> {
-        let account = goal.account();
-        if let Some(account) = account {
-            self.user_and_pass(connection, account, total)
+        let mut logged_in = false;
+        if let Some(account) = goal.account() {
+            let login = self
+                .log_in(connection, account, total, &mut stages.began)
                 .await
                 .map_err(|error| (ProbeStage::Login, error))?;
-            stages.found(ProbeStage::Login, Finding::Login(account.user.clone()));
+            match login {
+                Login::Done => {
+                    logged_in = true;
+                    stages.found(ProbeStage::Login, Finding::Login(account.user.clone()));
+                }
+                Login::Paused => stages.password_refused = true,
+            }
         }
-        self.ask_for_features(connection, account.is_some(), total, stages)
+        self.ask_for_features(connection, logged_in, total, stages)
             .await?;
-        if account.is_none() {
+        if !logged_in {
             return Ok(());
         }
         if connection.protection == BackendProtection::AfterLogin {
@@ -411,14 +426,25 @@ impl Goal {
 
     /// Whether this stage is part of it.
     fn includes(&self, stage: ProbeStage) -> bool {
-        match stage {
-            ProbeStage::Login | ProbeStage::Passive => self.account().is_some(),
-            ProbeStage::Data | ProbeStage::DataHandshake | ProbeStage::List => {
-                matches!(self, Self::List(_))
-            }
-            _ => true,
+        match self {
+            Self::Ready => !needs_login(stage),
+            Self::Login(_) => !is_of_data(stage),
+            Self::List(_) => true,
         }
     }
+}
+
+/// Whether a stage is for those who are logged in.
+fn needs_login(stage: ProbeStage) -> bool {
+    matches!(stage, ProbeStage::Login | ProbeStage::Passive) || is_of_data(stage)
+}
+
+/// Whether a stage is one of a data connection.
+fn is_of_data(stage: ProbeStage) -> bool {
+    matches!(
+        stage,
+        ProbeStage::Data | ProbeStage::DataHandshake | ProbeStage::List
+    )
 }
 
 impl AgreedTls {
@@ -463,6 +489,8 @@ struct Stages<'a> {
     made: Vec<ProbedStage>,
     began: Instant,
     backend: &'a Backend,
+    /// See [`Skipped::PasswordRefused`].
+    password_refused: bool,
 }
 
 impl Stages<'_> {
@@ -500,9 +528,12 @@ impl Stages<'_> {
                 .unwrap_or(ProbedStage {
                     stage: *stage,
                     took: None,
-                    outcome: ProbeOutcome::Skipped(match goal.includes(*stage) {
-                        true => Skipped::Failure,
-                        false => Skipped::NotAsked,
+                    outcome: ProbeOutcome::Skipped(if !goal.includes(*stage) {
+                        Skipped::NotAsked
+                    } else if self.password_refused && needs_login(*stage) {
+                        Skipped::PasswordRefused
+                    } else {
+                        Skipped::Failure
                     }),
                 })
         });

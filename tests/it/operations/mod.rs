@@ -6,6 +6,7 @@ mod drain;
 mod first_contact;
 mod limits;
 mod logs;
+mod probe;
 mod proxy_protocol;
 mod reload;
 mod terminate;
