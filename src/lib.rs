@@ -21,7 +21,7 @@
 //! What is kept apart: *protocol* ([`ftp`], [`session::machine`]: pure), *policy* ([`config`], [`route`], [`snapshot`]:
 //! immutable snapshots; [`announce`] too, but that the address of a name follows its name server), *counters*
 //! ([`limit`], [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], [`backend`], the
-//! rest of [`session`], [`admin`], [`app`]). Imports run one way: `cli -> app -> admin -> session ->
+//! rest of [`session`], [`admin`], [`app`]). Imports run one way: `cli -> { app, probe } -> admin -> session ->
 //! {session::machine, snapshot} -> {backend, passive} -> net -> {announce, guard, limit, route, tls} -> observe ->
 //! ftp -> outcome -> config -> base`.
 
