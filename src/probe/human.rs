@@ -23,11 +23,7 @@ pub fn block(report: &Report) -> String {
         Some(TlsMode::Implicit) => "implicit TLS",
     };
     let mut text = String::new();
-    push_wrapped(
-        &mut text,
-        &format!("site {}, backend {}, {tls}", report.site, report.backend),
-        4,
-    );
+    push_wrapped(&mut text, &format!("{}, {tls}", report.name), 4);
     for stage in &report.stages {
         if !matches!(stage.outcome, StageOutcome::Skipped(_)) {
             push_stage(&mut text, stage);
@@ -67,10 +63,7 @@ pub fn summary(reports: &[Report]) -> String {
             let _ = writeln!(text, "{works}, {count} {fails}");
             for report in failed {
                 let stage = report.failed().map_or("", |stage| name(stage.stage));
-                let line = format!(
-                    "  site {}, backend {}: {stage}",
-                    report.site, report.backend
-                );
+                let line = format!("  {}: {stage}", report.name);
                 push_wrapped(&mut text, &line, 4);
             }
         }

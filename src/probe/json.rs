@@ -17,6 +17,7 @@ struct BackendLine<'a> {
     version: u32,
     site: &'a str,
     backend: &'a str,
+    entry: &'a str,
     tls: &'static str,
     outcome: &'static str,
     failed_stage: Option<&'static str>,
@@ -55,8 +56,9 @@ pub fn line(report: &Report) -> String {
     });
     let line = BackendLine {
         version: VERSION,
-        site: &report.site,
-        backend: &report.backend,
+        site: &report.name.site,
+        backend: &report.name.backend,
+        entry: &report.name.entry,
         tls: match report.tls {
             None => "none",
             Some(TlsMode::Explicit) => "explicit",

@@ -21,7 +21,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
 
-use self::report::Report;
+use self::report::{Name, Report};
 use crate::backend::check::probe::{Goal, Target, probe, targets};
 use crate::backend::{Pools, Registry};
 use crate::base::task::Task;
@@ -121,16 +121,17 @@ struct Prepared {
 fn prepare(request: &Request<'_>) -> Result<(Prepared, tokio::runtime::Runtime), Unusable> {
     let goal = goal(request)?;
     let settings = config::load(request.config).map_err(|error| Unusable(error.to_string()))?;
-    let pools = Pools::load(&settings.sites, &Registry::default())
-        .map_err(|error| Unusable(error.to_string()))?;
-    let all = targets(&pools, &settings.sites);
-    let targets = select::select(all, request.site, request.backend).map_err(Unusable)?;
+    let registry = Registry::default();
+    let pools =
+        Pools::load(&settings.sites, &registry).map_err(|error| Unusable(error.to_string()))?;
+    let sites = select::sites(&settings.sites, request.site).map_err(Unusable)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Unusable(format!("the runtime can't be started: {error}")))?;
+    let found = runtime.block_on(targets(&pools, &sites, &settings.dns_servers, &registry));
     let prepared = Prepared {
-        targets,
+        targets: select::backends(found, request.backend).map_err(Unusable)?,
         timeouts: settings.timeouts,
         goal,
     };
@@ -172,8 +173,9 @@ impl Prepared {
             Task::spawn(async move {
                 // It is never closed.
                 let _place = places.acquire_owned().await;
-                let record = probe(&target, &resolver, &timeouts, &goal).await;
-                Report::new(&target, &record, SystemTime::now())
+                let name = Name::of(&target);
+                let record = probe(target, &resolver, &timeouts, &goal).await;
+                Report::new(name, &record, SystemTime::now())
             })
         });
         let running: Vec<Task<Report>> = running.collect();

@@ -84,7 +84,7 @@ pub fn unknown(why: &Unusable) -> String {
 }
 
 fn problem(report: &Report) -> String {
-    let place = format!("{} {}", report.site, report.backend);
+    let place = format!("{} {}", report.name.site, report.name.backend);
     let skipped = report.stages.iter().find_map(|stage| match stage.outcome {
         StageOutcome::Skipped(why @ Skipped::PasswordRefused) => Some((stage, why)),
         _ => None,
@@ -104,7 +104,7 @@ fn problem(report: &Report) -> String {
 
 /// Of performance data: in quotes, which may have no quotes and no equals sign in them.
 fn label(report: &Report) -> String {
-    let label = format!("{} {}", report.site, report.backend);
+    let label = format!("{} {}", report.name.site, report.name.backend);
     label.replace(['\'', '=', '|'], "_")
 }
 

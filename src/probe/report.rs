@@ -1,5 +1,6 @@
 //! What a probe of a backend has found, in words: what every format is written from.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
@@ -18,13 +19,22 @@ use crate::ftp::server::{BackendProtection, PortMethod};
 use crate::outcome::ProbeStage;
 use crate::tls::{Date, Fingerprint, RENEWAL_MARGIN, ShownCertificate};
 
+/// What a backend is called.
+#[derive(Debug, Clone)]
+pub struct Name {
+    /// The site's name.
+    pub site: String,
+    /// Its address.
+    pub backend: String,
+    /// What is configured: the address, or what name servers have told it for.
+    pub entry: String,
+}
+
 /// One backend's.
 #[derive(Debug)]
 pub struct Report {
-    /// The site's name.
-    pub site: String,
-    /// The backend's address as configured.
-    pub backend: String,
+    /// Its own.
+    pub name: Name,
     /// When TLS starts, if it does.
     pub tls: Option<TlsMode>,
     /// Its stages, in their order.
@@ -87,13 +97,31 @@ struct Words {
     facts: Map<String, Value>,
 }
 
+impl Name {
+    /// Of this one.
+    pub fn of(target: &Target) -> Self {
+        Self {
+            site: target.site.name.clone(),
+            backend: target.label(),
+            entry: target.entry.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    /// For people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "site {}, backend {}", self.site, self.backend)?;
+        if self.entry != self.backend {
+            write!(f, " ({})", self.entry)?;
+        }
+        Ok(())
+    }
+}
+
 impl Report {
     /// Of a probe that ended `now`.
-    pub fn new(target: &Target, record: &ProbeRecord, now: SystemTime) -> Self {
-        Self::of(&target.site.name, &target.backend.to_string(), record, now)
-    }
-
-    pub(super) fn of(site: &str, backend: &str, record: &ProbeRecord, now: SystemTime) -> Self {
+    pub fn new(name: Name, record: &ProbeRecord, now: SystemTime) -> Self {
         let not_after = record.stages.iter().find_map(|stage| match &stage.outcome {
             ProbeOutcome::Done(Finding::Certificate(found)) => Some(found.own.as_ref()?.not_after),
             ProbeOutcome::Failed { error, .. } => error.expired(),
@@ -101,8 +129,7 @@ impl Report {
         });
         let stages = record.stages.iter();
         Self {
-            site: site.to_owned(),
-            backend: backend.to_owned(),
+            name,
             tls: record.tls,
             stages: stages.map(|stage| StageReport::of(stage, now)).collect(),
             took: record.took,

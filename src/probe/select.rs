@@ -1,43 +1,53 @@
 //! Which of the backends of a configuration are meant.
 
+use std::sync::Arc;
+
 use crate::backend::check::probe::Target;
 use crate::base::text::Masked;
-use crate::config::nearest;
+use crate::config::{Site, nearest};
 
 /// How many names a message has room for.
 const MOST_NAMES: usize = 20;
 
-/// Those of this site, and of these the ones that are called so: `host:port` as configured, or the host alone.
+/// The site of this name alone, if one is named.
 ///
 /// # Errors
-/// If there are none, with the names that there are.
-pub fn select(
-    targets: Vec<Target>,
-    site: Option<&str>,
-    backend: Option<&str>,
-) -> Result<Vec<Target>, String> {
-    let targets = match site {
-        None => targets,
-        Some(wanted) => narrow(targets, "site", wanted, site_of, |name| name == wanted)?,
+/// If there is none, with the names that there are.
+pub fn sites(sites: &[Arc<Site>], wanted: Option<&str>) -> Result<Vec<Arc<Site>>, String> {
+    let Some(wanted) = wanted else {
+        return Ok(sites.to_vec());
     };
-    let targets = match backend {
-        None => targets,
-        Some(wanted) => narrow(targets, "backend", wanted, label_of, |label| {
-            is_called(label, wanted)
-        })?,
-    };
-    if targets.is_empty() {
-        return Err("there is no backend to probe".to_owned());
+    match sites.iter().find(|site| site.name == wanted) {
+        Some(site) => Ok(vec![Arc::clone(site)]),
+        None => {
+            let names: Vec<&str> = sites.iter().map(|site| site.name.as_str()).collect();
+            Err(unknown("site", wanted, &names))
+        }
     }
-    Ok(targets)
 }
 
-fn site_of(target: &Target) -> String {
-    target.site.name.clone()
-}
-
-fn label_of(target: &Target) -> String {
-    target.backend.to_string()
+/// The backends that are called so, if one is named: `host:port` as configured or found, the host alone, or the entry that
+/// name servers have told of it for.
+///
+/// # Errors
+/// If there is none, with the names that there are.
+pub fn backends(targets: Vec<Target>, wanted: Option<&str>) -> Result<Vec<Target>, String> {
+    let Some(wanted) = wanted else {
+        return match targets.is_empty() {
+            true => Err("there is no backend to probe".to_owned()),
+            false => Ok(targets),
+        };
+    };
+    let (found, others): (Vec<Target>, Vec<Target>) = targets
+        .into_iter()
+        .partition(|target| is_called(&target.label(), wanted) || is_called(&target.entry, wanted));
+    if found.is_empty() {
+        let mut labels: Vec<String> = others.iter().map(Target::label).collect();
+        labels.dedup();
+        let names: Vec<&str> = labels.iter().map(String::as_str).collect();
+        return Err(unknown("backend", wanted, &names));
+    }
+    Ok(found)
 }
 
 /// Whether `label`, which is `host:port`, is meant.
@@ -49,28 +59,8 @@ fn is_called(label: &str, wanted: &str) -> bool {
     label == wanted || host == wanted || host.trim_matches(['[', ']']) == wanted
 }
 
-fn narrow(
-    targets: Vec<Target>,
-    what: &str,
-    wanted: &str,
-    name: impl Fn(&Target) -> String,
-    is_wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<Target>, String> {
-    let mut names: Vec<String> = targets.iter().map(&name).collect();
-    names.dedup();
-    let found: Vec<Target> = targets
-        .into_iter()
-        .filter(|target| is_wanted(&name(target)))
-        .collect();
-    if found.is_empty() {
-        return Err(unknown(what, wanted, &names));
-    }
-    Ok(found)
-}
-
-fn unknown(what: &str, wanted: &str, names: &[String]) -> String {
-    let known: Vec<&str> = names.iter().map(String::as_str).collect();
-    let there_are = match nearest(wanted, &known) {
+fn unknown(what: &str, wanted: &str, known: &[&str]) -> String {
+    let there_are = match nearest(wanted, known) {
         Some(near) => format!("did you mean `{near}`? There are"),
         None => "there are".to_owned(),
     };
@@ -101,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_answered_with_what_is() {
-        let names = ["ftpa", "ftpb"].map(str::to_owned);
+        let names = ["ftpa", "ftpb"];
         assert_eq!(
             unknown("site", "ftpx", &names),
             "no site is called `ftpx`; did you mean `ftpa`? There are: ftpa, ftpb"
@@ -111,6 +101,7 @@ mod tests {
             "no site is called `archive`; there are: ftpa, ftpb"
         );
         let many: Vec<String> = (0..25).map(|number| format!("site{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(unknown("site", "archive", &many).ends_with("site19, and 5 more"));
     }
 }

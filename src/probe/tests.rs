@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::report::Report;
+use super::report::{Name, Report};
 use super::{Health, human, json, nagios};
 use crate::backend::ReplyError;
 use crate::backend::check::CheckError;
@@ -101,7 +101,12 @@ fn report(
         stages: stages.into_iter().collect(),
         took: Duration::from_micros(53_400),
     };
-    Report::of(site, backend, &record, now())
+    let name = Name {
+        site: site.to_owned(),
+        backend: backend.to_owned(),
+        entry: backend.to_owned(),
+    };
+    Report::new(name, &record, now())
 }
 
 /// One that works, with everything that there is.
@@ -299,7 +304,7 @@ fn people_get_a_sum_of_several_backends() {
 #[test]
 fn programs_get_an_object_a_line() {
     let expected = concat!(
-        r#"{"version":1,"site":"ftpb","backend":"[2001:db8::1]:21","tls":"none","outcome":"failed","#,
+        r#"{"version":1,"site":"ftpb","backend":"[2001:db8::1]:21","entry":"[2001:db8::1]:21","tls":"none","outcome":"failed","#,
         r#""failed_stage":"connect","milliseconds":53.4,"days_left":null,"stages":["#,
         r#"{"stage":"dns","outcome":"ok","milliseconds":0.0,"detail":"2001:db8::1","addresses":["2001:db8::1"]},"#,
         r#"{"stage":"connect","outcome":"failed","milliseconds":2001.0,"detail":"no connection: timed out","#,

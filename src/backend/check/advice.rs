@@ -27,8 +27,12 @@ const LOGIN: &str = "check the user, the password file, and whether the server l
     the user on the wire may have to name a host, as in `host|user`";
 const LOGIN_BUSY: &str =
     "the server takes no more logins just now: try again later, or raise its limits";
+/// For an entry whose servers name servers tell of.
+pub(super) const ASK_NAME_SERVERS: &str = "are the name and `dns: {servers: …}` right, and do those name servers know it (`dig NAME`, or \
+    `dig NAME SRV`)?";
 const LOGIN_QUEUE: &str = "the backends of a site are logged in to one after the other: probe fewer at a time (`--backend`)";
-const DATA_HEADER: &str = "do its data ports expect a PROXY header? `proxy_protocol: {data: true}` or `false` of the backend has to agree with it";
+const DATA_HEADER: &str = "do its data ports expect a PROXY header? `data: true` or `false` in the backend's `proxy_protocol` has to \
+    agree with it";
 
 impl CheckError {
     /// What to do about it.
@@ -40,6 +44,7 @@ impl CheckError {
                 _ => LOGIN,
             },
             Self::NoTurn(_) => LOGIN_QUEUE,
+            Self::Discovery(_) | Self::DiscoveryTimeout(_) => ASK_NAME_SERVERS,
             Self::Unprotected => PROTECT,
             Self::NoPort(ReplyError::Rejected(reply))
                 if reply.class() == Class::PermanentFailure =>

@@ -24,6 +24,7 @@ use super::select::{self, Blame};
 use crate::base::budget::Budget;
 use crate::config::{CheckLevel, PassiveMode, Probe, Timeouts};
 use crate::ftp::reply::Class;
+use crate::net::dns::DnsError;
 use crate::net::proxy_header::Origin;
 use crate::net::resolve::Resolver;
 use crate::outcome::{CheckStage, DialStage};
@@ -113,6 +114,12 @@ pub enum CheckError {
     /// Other checks of the site have logged in, one after the other, for as long as this one had.
     #[error("no turn to log in after {0:?}")]
     NoTurn(Duration),
+    /// Name servers tell of no server.
+    #[error("no server found: {0}")]
+    Discovery(#[source] DnsError),
+    /// They take too long for that.
+    #[error("the name servers have not told of every server after {0:?}")]
+    DiscoveryTimeout(Duration),
     /// It took too long.
     #[error("the data connection is not done after {0:?}")]
     DataTimeout(Duration),
@@ -193,7 +200,7 @@ impl CheckError {
                 ..
             } => Meaning::ProbeRefused,
             Self::Login { class, .. } => of(*class == Class::TransientFailure),
-            Self::NoTurn(_) => Meaning::Nothing,
+            Self::NoTurn(_) | Self::Discovery(_) | Self::DiscoveryTimeout(_) => Meaning::Nothing,
             Self::DataConnect { cause, .. } | Self::DataAccept { cause, .. } => {
                 of(select::is_our_own(cause))
             }

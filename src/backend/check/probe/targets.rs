@@ -1,0 +1,118 @@
+//! The backends that there are to probe: as configured, and as name servers tell.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::backend::check::{CheckError, LONGEST};
+use crate::backend::check_state::ProbeLogins;
+use crate::backend::pool::{Backend, Pools};
+use crate::backend::registry::Registry;
+use crate::config::{self, Site};
+
+/// A backend of a site.
+#[derive(Debug)]
+pub struct Target {
+    /// The site.
+    pub site: Arc<Site>,
+    /// Its entry as configured.
+    pub entry: String,
+    pub(super) server: Server,
+    /// One login at a time at all backends of the site, and none after the password was refused: they may have one account
+    /// database, which would lock the account.
+    pub(super) logins: Arc<ProbeLogins>,
+}
+
+/// Where a target is.
+#[derive(Debug)]
+pub(super) enum Server {
+    /// There.
+    Known(Arc<Backend>),
+    /// Name servers have told of none.
+    Unknown(Box<Undiscovered>),
+}
+
+/// An entry without servers.
+#[derive(Debug)]
+pub(super) struct Undiscovered {
+    pub settings: config::Backend,
+    pub error: CheckError,
+    pub took: Duration,
+}
+
+impl Target {
+    /// Its address, or that of its entry if it has none.
+    pub fn label(&self) -> String {
+        match &self.server {
+            Server::Known(backend) => backend.server.endpoint.to_string(),
+            Server::Unknown(_) => self.entry.clone(),
+        }
+    }
+}
+
+/// The backends of these sites, in the order of the configuration; those that name servers don't tell of come last in their
+/// site. Takes [`LONGEST`] at most.
+pub async fn targets(
+    pools: &Pools,
+    sites: &[Arc<Site>],
+    dns: &[SocketAddr],
+    registry: &Registry,
+) -> Vec<Target> {
+    let mut asking = JoinSet::new();
+    for (pool, entry) in pools.discovered() {
+        if !sites.iter().any(|site| site.name == pool.name()) {
+            continue;
+        }
+        let (pool, entry, dns) = (Arc::clone(pool), Arc::clone(entry), dns.to_vec());
+        asking.spawn(async move {
+            let began = Instant::now();
+            let asked = timeout(LONGEST, entry.ask(&dns)).await;
+            (pool, entry, asked, began.elapsed())
+        });
+    }
+    let mut undiscovered = Vec::new();
+    while let Some(asked) = asking.join_next().await {
+        // Its panic has been told.
+        let Ok((pool, entry, asked, took)) = asked else {
+            continue;
+        };
+        let error = match asked {
+            Ok(Ok(())) => {
+                pool.apply_answer(&entry, registry);
+                continue;
+            }
+            Ok(Err(error)) => CheckError::Discovery(error),
+            Err(_) => CheckError::DiscoveryTimeout(LONGEST),
+        };
+        let settings = entry.template.settings.clone();
+        let entry = Undiscovered {
+            settings,
+            error,
+            took,
+        };
+        undiscovered.push((pool.id(), Box::new(entry)));
+    }
+    let mut targets = Vec::new();
+    for site in sites {
+        let Some(pool) = pools.all().find(|pool| pool.name() == site.name) else {
+            continue;
+        };
+        let logins = Arc::<ProbeLogins>::default();
+        let target = |entry, server| Target {
+            site: Arc::clone(site),
+            entry,
+            server,
+            logins: Arc::clone(&logins),
+        };
+        let known = pool.backends().into_iter();
+        targets.extend(known.map(|backend| target(backend.label.clone(), Server::Known(backend))));
+        let unknown = undiscovered.extract_if(.., |(id, _)| *id == pool.id());
+        targets.extend(
+            unknown.map(|(_, entry)| target(entry.settings.to_string(), Server::Unknown(entry))),
+        );
+    }
+    targets
+}
