@@ -35,7 +35,7 @@ pub enum Goal {
     List(Probe),
 }
 
-/// Probes a backend, and takes leave of it. Takes [`LONGEST`] at most, and a few seconds for leaving.
+/// Probes a backend, and takes leave of it. Takes [`LONGEST`](super::LONGEST) at most, and a few seconds for leaving.
 pub async fn probe(
     target: Target,
     resolver: &Arc<Resolver>,
