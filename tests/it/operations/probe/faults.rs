@@ -8,7 +8,7 @@ use testkit::script::{Gate, Script, ScriptTls, Step, reply};
 use testkit::scripted::Backend;
 use testkit::wire::End;
 
-use super::{Probed, explicit, fits, one, outcomes, stage, with_tls};
+use super::{PASSWORD, Probed, explicit, fits, one, outcomes, stage, with_tls};
 
 /// A backend that is at fault.
 struct Fault {
@@ -241,6 +241,10 @@ fn a_server_that_protects_no_data_fails_at_protection() {
 #[test]
 fn a_wrong_password_fails_at_login() {
     let script = Script::new().password("another one");
+    shows(&fault("login", "530", "password file", script, |site| site));
+    // Every output is searched for the password.
+    let repeating = format!("530 {PASSWORD} is wrong");
+    let script = Script::new().on("PASS", one(&repeating));
     shows(&fault("login", "530", "password file", script, |site| site));
 }
 
