@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::control::{BackendConnection, ReplyError};
 use super::dial::{self, DialBudget, DialError};
 use super::pool::{Backend, BackendSlot, Pool};
+use crate::base::BackendId;
 use crate::base::budget::Budget;
 use crate::config::Timeouts;
 use crate::ftp::reply::Class;
@@ -53,6 +54,10 @@ pub struct Selection {
     untried: Vec<Arc<Backend>>,
     /// How many there were.
     candidates: usize,
+    /// Those whose turn it was.
+    tried: Vec<BackendId>,
+    /// See [`Pool::login_key`].
+    login_key: u64,
     /// The whole login's time.
     total: Budget,
     /// The time in the queue, of all attempts together.
@@ -90,6 +95,8 @@ impl Selection {
             queue: total.at_most(pool.site.queue),
             candidates: untried.len(),
             untried,
+            tried: Vec::new(),
+            login_key,
             total,
             current: None,
             left_behind: None,
@@ -116,8 +123,9 @@ impl Selection {
     ) -> Result<Selected, NoBackend> {
         while !self.untried.is_empty() {
             let pool = Arc::clone(&self.pool);
-            let slot = pool.slot(&mut self.untried, self.queue, metrics).await;
+            let slot = self.slot(metrics).await;
             let (backend, slot) = slot.ok_or(NoBackend::Full)?;
+            self.tried.push(backend.server.endpoint.id());
             let began = Instant::now();
             let budget = DialBudget {
                 timeouts,
@@ -148,6 +156,53 @@ impl Selection {
             }
         }
         Err(NoBackend::Unavailable)
+    }
+
+    /// Takes a slot at the first backend that has one, which is then not untried any more; waits in the queue while all of
+    /// them are full. `None` if the time in the queue is over.
+    async fn slot(&mut self, metrics: &Arc<Metrics>) -> Option<(Arc<Backend>, BackendSlot)> {
+        let time = self.queue.left();
+        if time.is_zero() {
+            return take_slot(&mut self.untried, metrics);
+        }
+        // A login that a backend has failed waits for fewer of them than the others do: neither does it wait for their
+        // turns, nor they for its.
+        let waits_in_turn = self.tried.is_empty();
+        let pool = Arc::clone(&self.pool);
+        {
+            // Only where no login waits, which would be overtaken.
+            let turn = pool.queue().try_enter();
+            if (turn.is_some() || !waits_in_turn)
+                && let Some(taken) = take_slot(&mut self.untried, metrics)
+            {
+                return Some(taken);
+            }
+        }
+        let _counted = metrics.waiting_for_backend(pool.name());
+        let waiting = async {
+            let _turn = match waits_in_turn {
+                true => Some(pool.queue().enter().await),
+                false => None,
+            };
+            loop {
+                let freed = pin!(pool.freed());
+                self.renew_untried();
+                if let Some(taken) = take_slot(&mut self.untried, metrics) {
+                    return taken;
+                }
+                freed.await;
+            }
+        };
+        timeout(time, waiting).await.ok()
+    }
+
+    /// Since the login began, name servers may have told of others, or one may have gone down.
+    fn renew_untried(&mut self) {
+        let now = Instant::now().into_std();
+        self.untried = self.pool.candidates(self.login_key, now);
+        let tried = &self.tried;
+        self.untried
+            .retain(|backend| !tried.contains(&backend.server.endpoint.id()));
     }
 
     /// The backend whose turn it was has failed after it was ready for USER.
@@ -204,39 +259,6 @@ impl Selection {
             pool.warn_of_last_resort();
         }
         self.left_behind = Some((backend, error.stage()));
-    }
-}
-
-impl Pool {
-    /// Takes a slot at the first backend of these that has one, which is then not in the list any more; waits in the queue
-    /// while all of them are full. `None` if the time in the queue is over.
-    async fn slot(
-        &self,
-        untried: &mut Vec<Arc<Backend>>,
-        queue: Budget,
-        metrics: &Arc<Metrics>,
-    ) -> Option<(Arc<Backend>, BackendSlot)> {
-        if queue.left().is_zero() {
-            return take_slot(untried, metrics);
-        }
-        // Only where no login waits, which would be overtaken.
-        if let Some(_turn) = self.queue().try_enter()
-            && let Some(taken) = take_slot(untried, metrics)
-        {
-            return Some(taken);
-        }
-        let _counted = metrics.waiting_for_backend(self.name());
-        let waiting = async {
-            let _turn = self.queue().enter().await;
-            loop {
-                let freed = pin!(self.freed());
-                if let Some(taken) = take_slot(untried, metrics) {
-                    return taken;
-                }
-                freed.await;
-            }
-        };
-        timeout(queue.left(), waiting).await.ok()
     }
 }
 

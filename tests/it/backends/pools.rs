@@ -7,10 +7,11 @@ use testkit::front::Front;
 use testkit::process::send_signal;
 use testkit::proxy::Proxy;
 use testkit::raw::Raw;
-use testkit::script::{Script, reply};
+use testkit::script::{Script, Step, reply};
 use testkit::scripted::Backend;
 use testkit::server::Security;
 use testkit::vsftpd;
+use testkit::wire::End;
 
 use crate::program::Start;
 
@@ -360,4 +361,29 @@ fn a_backend_is_called_by_its_name_in_metrics_and_by_both_in_the_log() {
         .wait_for_log(|line| line.message() == "backend out");
     let both = format!("{} (old-iis)", bad.address());
     assert_eq!(out.field("backend"), Some(both));
+}
+
+#[test]
+fn a_login_that_waits_for_a_full_backend_is_not_in_the_way_of_those_that_another_one_would_serve() {
+    let [full] = backends::<1>();
+    // Fails the first two logins that come to it, and serves all others.
+    let busy = vec![reply("421 not now"), Step::End(End::Fin)];
+    let recovers = Backend::start(Script::new().at_first("USER", 2, busy));
+    let site = Site::default("only", recovers.address())
+        .also(full.address())
+        .backend("max_sessions", "1")
+        .set("balance", "first")
+        .set("queue", "30s");
+    let pool = Pool::start(site);
+    let mut holds = pool.client();
+    holds.send("USER bob");
+    holds.expect(331);
+    assert_eq!(full.connections(), 1, "the only place is taken");
+    let mut waits = pool.client();
+    waits.send("USER bob");
+    let queue = "portcullis_backend_queue{site=\"only\"}";
+    pool.proxy.wait_for_metric(queue, |waiting| waiting == 1.0);
+    pool.login("alice").command("QUIT", 221);
+    holds.command("QUIT", 221);
+    waits.expect(331);
 }
