@@ -79,7 +79,7 @@ struct ProbeArguments {
     /// Only the backends of this site.
     #[arg(long, value_name = "SITE")]
     site: Option<String>,
-    /// Only this backend: HOST:PORT, or HOST; or every one of an entry with `expand` or `srv`.
+    /// Only this backend: its name, HOST:PORT or HOST.
     #[arg(long, value_name = "BACKEND")]
     backend: Option<String>,
     /// Log in as this user, which is sent as it is.

@@ -26,8 +26,8 @@ pub fn sites(sites: &[Arc<Site>], wanted: Option<&str>) -> Result<Vec<Arc<Site>>
     }
 }
 
-/// The backends that are called so, if one is named: `host:port` as configured or found, the host alone, or the entry that
-/// name servers have told of it for.
+/// The backends that are called so, if one is named: by the operator's name, `host:port`, the host alone, or the entry that
+/// name servers have told of them for.
 ///
 /// # Errors
 /// If there is none, with the names that there are.
@@ -42,7 +42,8 @@ pub fn backends(targets: Vec<Target>, wanted: Option<&str>) -> Result<Vec<Target
         .into_iter()
         .partition(|target| is_called(&target.label(), wanted) || is_called(&target.entry, wanted));
     if found.is_empty() {
-        let mut labels: Vec<String> = others.iter().map(Target::label).collect();
+        let names = others.iter().flat_map(|it| [it.entry.clone(), it.label()]);
+        let mut labels: Vec<String> = names.collect();
         labels.dedup();
         let names: Vec<&str> = labels.iter().map(String::as_str).collect();
         return Err(unknown("backend", wanted, &names));

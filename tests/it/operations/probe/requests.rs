@@ -164,6 +164,23 @@ fn what_cannot_be_probed_is_said_and_is_two_or_for_nagios_three() {
 }
 
 #[test]
+fn a_backend_is_called_by_its_name_too() {
+    let backends = [(); 2].map(|()| Backend::start(Script::new()));
+    let [one, other] = backends.each_ref().map(Backend::address);
+    let sites = [
+        Site::default("ftpa", one).backend("name", "oldiis"),
+        Site::hosts("ftpb", &["ftpb.test"], other),
+    ];
+    let probed = Probed::new(&sites);
+    let said = probed.run(&["--backend", "oldiis"]);
+    let start = format!("site ftpa, backend {one} (oldiis), without TLS\n");
+    assert!(said.stdout.starts_with(&start), "{said:?}");
+    let said = probed.run(&["--backend", "oldisi"]);
+    let message = format!("did you mean `oldiis`? There are: oldiis, {one}, {other}");
+    assert!(said.stderr.contains(&message), "{said:?}");
+}
+
+#[test]
 fn an_interrupt_ends_it_at_once() {
     let (arrived, never) = (Gate::new(), Gate::new());
     let silence = vec![Step::Open(arrived.clone()), Step::Wait(never)];
