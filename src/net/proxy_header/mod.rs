@@ -1,5 +1,5 @@
 //! The PROXY protocol's header, which names the client of a relayed connection: read from the sockets of load balancers,
-//! and written, by [`write`], for those of backends.
+//! and written, by [`mod@write`], for those of backends.
 //!
 //! Where one is read, it has to be there, whole and in time, from a peer that is trusted to tell the truth. Nothing
 //! behind it is read: the ClientHello or command that follows belongs to the session.
