@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::config::{BackendTls, TlsMode, TlsVersion, Verify};
+use portcullis::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify};
 use portcullis::tls::{BackendTlsClient, CertificatePair};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -41,7 +41,7 @@ fn trusting(ca: PathBuf) -> BackendTls {
     BackendTls {
         start: TlsMode::Implicit,
         verify: Verify::Ca(ca),
-        server_name: "backend.lab".to_owned(),
+        server_name: ExpectedName::Is("backend.lab".to_owned()),
         max_version: TlsVersion::V1_3,
     }
 }
