@@ -193,26 +193,15 @@ need_mono_driver() {
     echo "compiled: $driver"
 }
 
-need_suppaftp_driver() {
-    source=$repository/tests/matrix/clients/suppaftp
-    driver=$servers/suppaftp/driver
-    [ -e "$driver" ] && [ ! "$source/main.rs" -nt "$driver" ] && [ ! "$source/Cargo.toml" -nt "$driver" ] && return
-    echo "compiling: $driver"
-    (cd "$repository" && cargo build --locked --quiet --package portcullis-suppaftp) || fail "can't compile $source"
-    mkdir -p "$servers/suppaftp"
-    cp "${CARGO_TARGET_DIR:-$repository/target}/debug/portcullis-suppaftp" "$driver"
-    echo "compiled: $driver"
-}
-
-need_libunftp() {
-    source=$repository/tests/servers/libunftp
-    server=$servers/libunftp/server
-    [ -e "$server" ] && [ ! "$source/main.rs" -nt "$server" ] && [ ! "$source/Cargo.toml" -nt "$server" ] && return
-    echo "compiling: $server"
-    (cd "$repository" && cargo build --locked --quiet --package portcullis-libunftp) || fail "can't compile $source"
-    mkdir -p "$servers/libunftp"
-    cp "${CARGO_TARGET_DIR:-$repository/target}/debug/portcullis-libunftp" "$server"
-    echo "compiled: $server"
+# need_built PACKAGE DIRECTORY FILE compiles a package of this repository's, unless FILE is newer than its source.
+need_built() {
+    package=$1 source=$repository/$2 program=$servers/$3
+    [ -e "$program" ] && [ ! "$source/main.rs" -nt "$program" ] && [ ! "$source/Cargo.toml" -nt "$program" ] && return
+    echo "compiling: $program"
+    (cd "$repository" && cargo build --locked --quiet --package "$package") || fail "can't compile $source"
+    mkdir -p "$(dirname "$program")"
+    cp "${CARGO_TARGET_DIR:-$repository/target}/debug/$package" "$program"
+    echo "compiled: $program"
 }
 
 lacks_library() {
@@ -270,9 +259,8 @@ need_commons_net_driver
 
 need_mono_driver
 
-need_suppaftp_driver
-
-need_libunftp
+need_built portcullis-suppaftp tests/matrix/clients/suppaftp suppaftp/driver
+need_built portcullis-libunftp tests/servers/libunftp libunftp/server
 
 need_node basic-ftp basic-ftp@6.2.6
 
