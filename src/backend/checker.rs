@@ -40,7 +40,7 @@ pub(super) fn start(
             backend: Arc::clone(backend),
             context: context.clone(),
         };
-        let id = backend.server.endpoint.id();
+        let id = backend.id.clone();
         Some((id, Task::spawn(checker.run(due))))
     });
     tasks.collect()

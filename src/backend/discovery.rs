@@ -16,7 +16,7 @@ use super::pool::{Backend, Pool, Pools, Template};
 use super::registry::Registry;
 use super::servers::{Server, at_each, by_priority};
 use crate::base::BackendId;
-use crate::config::{Endpoint, Servers};
+use crate::config::{Endpoint, ServerNames};
 use crate::net::dns::{DnsClient, DnsError};
 use crate::observe::metrics::Metrics;
 use crate::outcome::BackendStatus;
@@ -36,6 +36,7 @@ const FIRST_ANSWERS: Duration = Duration::from_secs(5);
 /// An entry of a site's `backends` that stands for servers which name servers tell of.
 #[derive(Debug)]
 pub(super) struct Discovered {
+    names: ServerNames,
     pub template: Template,
     /// As configured, for metrics.
     pub label: String,
@@ -66,10 +67,7 @@ pub(super) struct Changes {
 impl Changes {
     /// Says which servers came and went; one whose share or priority has changed did neither.
     fn log(&self, site: &str) {
-        let is_in = |all: &[Arc<Backend>], one: &Backend| {
-            let id = one.server.endpoint.id();
-            all.iter().any(|it| it.server.endpoint.id() == id)
-        };
+        let is_in = |all: &[Arc<Backend>], one: &Backend| all.iter().any(|it| it.id == one.id);
         for backend in self.found.iter().filter(|it| !is_in(&self.vanished, it)) {
             tracing::info!(site, %backend, "backend found");
         }
@@ -84,9 +82,10 @@ impl Changes {
 }
 
 impl Discovered {
-    pub fn new(template: Template, registry: &Registry) -> Self {
+    pub fn new(names: ServerNames, template: Template, registry: &Registry) -> Self {
         let discovered = Self {
-            answer: registry.last_answer(&template.settings.servers),
+            answer: registry.last_answer(&names),
+            names,
             label: template.settings.to_string(),
             template,
             statuses: Arc::default(),
@@ -106,20 +105,15 @@ impl Discovered {
         lock(&self.answer.0).as_ref().map(|(_, until)| *until)
     }
 
-    /// Asks them, and keeps what they say.
-    pub async fn ask(&self, dns: &[SocketAddr]) -> Result<(), DnsError> {
+    /// Asks them, and keeps what they say; returns when they are to be asked again.
+    pub async fn ask(&self, dns: &[SocketAddr]) -> Result<Instant, DnsError> {
         let client = DnsClient::new(dns)?;
-        let settings = &self.template.settings;
-        let (servers, ttl) = match &settings.servers {
-            Servers::One(endpoint) => {
-                let server = Server::one(endpoint.clone());
-                (vec![server], *TTL.end())
-            }
-            Servers::EachAddress(endpoint) => {
+        let (servers, ttl) = match &self.names {
+            ServerNames::EachAddress(endpoint) => {
                 let answer = client.addresses(&endpoint.host).await?;
                 (at_each(answer.records, endpoint.port), answer.ttl)
             }
-            Servers::Service(name) => {
+            ServerNames::Service(name) => {
                 let answer = client.services(name).await?;
                 self.with_addresses(by_priority(answer.records), answer.ttl, &client)
                     .await?
@@ -127,7 +121,7 @@ impl Discovered {
         };
         let until = Instant::now() + ttl.clamp(*TTL.start(), *TTL.end());
         *lock(&self.answer.0) = Some((servers, until));
-        Ok(())
+        Ok(until)
     }
 
     /// Those of the servers that have addresses, and for how long they do. The names may be known to these name servers
@@ -249,9 +243,8 @@ impl Statuses {
         let mut all = lock(&self.0);
         let before = std::mem::take(&mut *all);
         for backend in backends {
-            let id = backend.server.endpoint.id();
-            let status = before.get(&id).copied().unwrap_or(BackendStatus::Up);
-            all.insert(id, status);
+            let status = before.get(&backend.id).copied();
+            all.insert(backend.id.clone(), status.unwrap_or(BackendStatus::Up));
         }
     }
 }
@@ -281,7 +274,7 @@ impl Pools {
                 let late = |_| Err(DnsError::TimedOut(FIRST_ANSWERS));
                 let asked = timeout(FIRST_ANSWERS, entry.ask(&dns)).await;
                 match asked.unwrap_or_else(late) {
-                    Ok(()) => drop(pool.apply_answer(&entry, &registry)),
+                    Ok(_) => drop(pool.apply_answer(&entry, &registry)),
                     Err(error) => warn_of_failure(&entry, &error),
                 }
             });
@@ -311,22 +304,29 @@ pub(super) async fn follow(
     registry: Arc<Registry>,
     mut changed: impl FnMut(&Discovered, &Changes),
 ) {
-    let mut due = entry.due().unwrap_or_else(|| Instant::now() + RETRY);
-    let mut fails = entry.due().is_none();
+    let known = entry.due();
+    let mut due = known.unwrap_or_else(|| Instant::now() + RETRY);
+    let mut fails = known.is_none();
+    let mut apply = || {
+        let changes = pool.apply_answer(&entry, &registry);
+        if !changes.is_empty() {
+            changed(&entry, &changes);
+        }
+        changes
+    };
     // The answer may be newer than the backends: the configuration before this one has asked until now.
-    changed(&entry, &pool.apply_answer(&entry, &registry));
+    apply();
     loop {
         sleep_until(due).await;
         match entry.ask(&dns).await {
-            Ok(()) => {
-                let changes = pool.apply_answer(&entry, &registry);
+            Ok(until) => {
+                let changes = apply();
                 if std::mem::take(&mut fails) {
                     let backend = &entry.template.settings;
                     tracing::info!(site = pool.name(), %backend, "name servers answer again");
                 }
                 changes.log(pool.name());
-                changed(&entry, &changes);
-                due = entry.due().unwrap_or_else(|| Instant::now() + RETRY);
+                due = until;
             }
             Err(error) => {
                 if !std::mem::replace(&mut fails, true) {

@@ -88,8 +88,7 @@ impl Monitored {
     fn take_up(&mut self, entry: &Discovered, changes: &Changes) {
         let metrics = &self.context.metrics;
         for backend in &changes.vanished {
-            let gone = backend.server.endpoint.id();
-            self.tasks.retain(|(id, _)| *id != gone);
+            self.tasks.retain(|(id, _)| *id != backend.id);
         }
         for backend in &changes.found {
             backend.state.show_as(backend);
@@ -114,7 +113,7 @@ fn monitor<'a>(
         .collect();
     let tasks = open.iter().map(|(_, backend)| {
         let task = Task::spawn(watch(Arc::clone(backend), context.clone()));
-        (backend.server.endpoint.id(), task)
+        (backend.id.clone(), task)
     });
     let mut tasks: Vec<_> = tasks.collect();
     tasks.extend(checker::start(&open, context));

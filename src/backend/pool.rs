@@ -17,7 +17,7 @@ use super::registry::{BackendState, Registry, SiteState};
 use super::servers::Server;
 use crate::base::signal::Signal;
 use crate::base::turns::Turns;
-use crate::base::{ClientKey, SiteId};
+use crate::base::{BackendId, ClientKey, SiteId};
 use crate::config::{self, BackendTls, Balance, ExpectedName, Servers, Site, TlsMode};
 use crate::ftp::server::PortMethods;
 use crate::observe::metrics::{Metrics, OpenSession, Shown, ShownBackend};
@@ -64,6 +64,8 @@ pub struct Backend {
     pub(super) settings: config::Backend,
     /// Where it is.
     pub(super) server: Server,
+    /// The id of that.
+    pub(super) id: BackendId,
     /// Its and its siblings' states, if it was discovered.
     pub(super) statuses: Option<Arc<Statuses>>,
     /// None for one in clear text.
@@ -164,8 +166,10 @@ impl Pools {
 
     /// Puts the state of every backend into the metrics, and removes those of earlier configurations.
     pub fn report(&self, metrics: &Metrics) {
-        let entries = self.all().flat_map(|pool| &pool.entries);
-        metrics.only_backends(entries.map(Entry::shown));
+        metrics.only_backends(self.all().flat_map(|pool| {
+            let entries = pool.entries.iter();
+            entries.map(|entry| entry.shown(&pool.site))
+        }));
         let backends = || self.all().flat_map(|pool| pool.backends());
         for backend in backends() {
             backend.state.clear_shown();
@@ -327,37 +331,24 @@ impl Entry {
                 let server = Server::one(endpoint.clone());
                 Self::One(Arc::new(template.backend(server, None, registry)?))
             }
-            Servers::EachAddress(_) | Servers::Service(_) => {
-                Self::Discovered(Arc::new(Discovered::new(template, registry)))
+            Servers::Discovered(names) => {
+                let discovered = Discovered::new(names.clone(), template, registry);
+                Self::Discovered(Arc::new(discovered))
             }
         })
     }
 
-    /// What it has series for.
-    fn shown(&self) -> ShownBackend<'_> {
-        let (settings, site, label, checks) = match self {
-            Self::One(it) => (
-                &it.settings,
-                it.site.as_str(),
-                it.label.as_str(),
-                it.checks.is_some(),
-            ),
-            Self::Discovered(it) => {
-                let template = &it.template;
-                let site = &template.site;
-                (
-                    &template.settings,
-                    site.name.as_str(),
-                    it.label.as_str(),
-                    site.checks.is_some(),
-                )
-            }
+    /// What it has series for, as one of this site's.
+    fn shown<'a>(&'a self, site: &'a Site) -> ShownBackend<'a> {
+        let (settings, backend) = match self {
+            Self::One(it) => (&it.settings, &it.label),
+            Self::Discovered(it) => (&it.template.settings, &it.label),
         };
         ShownBackend {
-            site,
-            backend: label,
+            site: &site.name,
+            backend,
             shown: Shown {
-                checks: checks && settings.takes_logins(),
+                checks: site.checks.is_some() && settings.takes_logins(),
                 tls: settings.tls.is_some(),
             },
         }
@@ -392,7 +383,8 @@ impl Template {
             site: site.name.clone(),
             identity: balance::hash([server.endpoint.to_string().as_bytes()]),
             label: settings.to_string(),
-            state: registry.backend(id),
+            state: registry.backend(id.clone()),
+            id,
             certificate: Mutex::default(),
             settings: settings.clone(),
             statuses,

@@ -14,7 +14,7 @@ use super::pool::Backend;
 use crate::base::signal::Signal;
 use crate::base::turns::Turns;
 use crate::base::{BackendId, SiteId};
-use crate::config::Servers;
+use crate::config::ServerNames;
 use crate::ftp::server::PortMethods;
 
 /// After this time a server is asked as the client asks again: it may have been mended.
@@ -33,7 +33,7 @@ struct RegistryState {
     sites: HashMap<String, Arc<SiteState>>,
     backends: HashMap<BackendId, Arc<BackendState>>,
     /// What name servers have said, for as long as a configuration in use asks them.
-    answers: HashMap<Servers, Weak<LastAnswer>>,
+    answers: HashMap<ServerNames, Weak<LastAnswer>>,
     /// See [`BackendState::freed`].
     freed: Arc<Signal>,
     /// How many sites have got an id.
@@ -96,16 +96,14 @@ impl Registry {
     }
 
     /// What name servers have last said of these.
-    pub(super) fn last_answer(&self, servers: &Servers) -> Arc<LastAnswer> {
+    pub(super) fn last_answer(&self, names: &ServerNames) -> Arc<LastAnswer> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = known.answers.get(servers).and_then(Weak::upgrade) {
+        if let Some(answer) = known.answers.get(names).and_then(Weak::upgrade) {
             return answer;
         }
         known.answers.retain(|_, answer| answer.strong_count() > 0);
         let answer = Arc::<LastAnswer>::default();
-        known
-            .answers
-            .insert(servers.clone(), Arc::downgrade(&answer));
+        known.answers.insert(names.clone(), Arc::downgrade(&answer));
         answer
     }
 

@@ -13,7 +13,6 @@ use tokio::time::{Instant, timeout};
 use super::control::{BackendConnection, ReplyError};
 use super::dial::{self, DialBudget, DialError};
 use super::pool::{Backend, BackendSlot, Pool};
-use crate::base::BackendId;
 use crate::base::budget::Budget;
 use crate::config::Timeouts;
 use crate::ftp::reply::Class;
@@ -52,10 +51,8 @@ pub struct Selection {
     pool: Arc<Pool>,
     /// In the order in which they are to be tried.
     untried: Vec<Arc<Backend>>,
-    /// How many there were.
-    candidates: usize,
     /// Those whose turn it was.
-    tried: Vec<BackendId>,
+    tried: Vec<Arc<Backend>>,
     /// See [`Pool::login_key`].
     login_key: u64,
     /// The whole login's time.
@@ -93,7 +90,6 @@ impl Selection {
         let untried = pool.candidates(login_key, Instant::now().into_std());
         Self {
             queue: total.at_most(pool.site.queue),
-            candidates: untried.len(),
             untried,
             tried: Vec::new(),
             login_key,
@@ -125,13 +121,13 @@ impl Selection {
             let pool = Arc::clone(&self.pool);
             let slot = self.slot(metrics).await;
             let (backend, slot) = slot.ok_or(NoBackend::Full)?;
-            self.tried.push(backend.server.endpoint.id());
+            self.tried.push(Arc::clone(&backend));
             let began = Instant::now();
             let budget = DialBudget {
                 timeouts,
                 total: self.total,
             };
-            let attempt = match self.candidates {
+            let attempt = match self.tried.len() + self.untried.len() {
                 1 => budget,
                 _ => budget.attempt(self.untried.len() + 1),
             };
@@ -202,7 +198,7 @@ impl Selection {
         self.untried = self.pool.candidates(self.login_key, now);
         let tried = &self.tried;
         self.untried
-            .retain(|backend| !tried.contains(&backend.server.endpoint.id()));
+            .retain(|backend| !tried.iter().any(|it| it.id == backend.id));
     }
 
     /// The backend whose turn it was has failed after it was ready for USER.

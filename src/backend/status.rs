@@ -173,7 +173,7 @@ impl Backend {
     fn show_status(&self, metrics: &Metrics) {
         let status = self.status();
         let shown = match &self.statuses {
-            Some(siblings) => siblings.note(&self.server.endpoint.id(), status),
+            Some(siblings) => siblings.note(&self.id, status),
             None => Some(status),
         };
         if let Some(shown) = shown {

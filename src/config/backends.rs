@@ -10,7 +10,7 @@ use super::scalar::WaitValue;
 use super::sites::is_label;
 use super::{
     Backend, BackendTls, Balance, Endpoint, ExpectedName, HostName, Listener, SentProxyProtocol,
-    Servers, TlsMode, TlsVersion, Verify, file,
+    ServerNames, Servers, TlsMode, TlsVersion, Verify, file,
 };
 
 /// The control port of FTP (RFC 959) and of FTP that starts with TLS (IANA's `ftps`).
@@ -153,7 +153,7 @@ fn servers(written: &file::Backend, path: &[PathStep]) -> Result<Servers, Fault>
                 "write _service._protocol.domain, such as _ftp._tcp.example.com",
             ));
         }
-        return Ok(Servers::Service(name.clone()));
+        return Ok(Servers::Discovered(ServerNames::Service(name.clone())));
     }
     let start = written.tls.as_ref().and_then(|tls| tls.0);
     let default_port = match start {
@@ -177,7 +177,10 @@ fn servers(written: &file::Backend, path: &[PathStep]) -> Result<Servers, Fault>
             "write a name as `address`, or leave `expand` out",
         );
     }
-    Ok(Servers::EachAddress(Endpoint { host, port }))
+    Ok(Servers::Discovered(ServerNames::EachAddress(Endpoint {
+        host,
+        port,
+    })))
 }
 
 fn child(path: &[PathStep], key: &'static str) -> Vec<PathStep> {
@@ -185,9 +188,9 @@ fn child(path: &[PathStep], key: &'static str) -> Vec<PathStep> {
 }
 
 fn key_of(servers: &Servers) -> &'static str {
-    match servers {
-        Servers::One(_) | Servers::EachAddress(_) => "address",
-        Servers::Service(_) => "srv",
+    match servers.endpoint() {
+        Some(_) => "address",
+        None => "srv",
     }
 }
 
@@ -263,7 +266,7 @@ pub(super) fn check_balance(
     backends: &[Backend],
     site: usize,
 ) -> Result<(), Fault> {
-    let only_one = backends.len() == 1 && !backends[0].servers.are_discovered();
+    let only_one = matches!(backends, [only] if matches!(only.servers, Servers::One(_)));
     if balance.is_some_and(|balance| balance != Balance::First) && only_one {
         return Err(Fault::new(
             Location::Key(steps!["sites", site, "balance"]),

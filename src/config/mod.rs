@@ -394,23 +394,27 @@ impl fmt::Display for Backend {
 pub enum Servers {
     /// One. If its host is a name with several addresses, the first that answers.
     One(Endpoint),
-    /// One at each address that the name has at the moment.
+    /// Those that name servers tell of.
+    Discovered(ServerNames),
+}
+
+/// What name servers are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerNames {
+    /// A server at each address that the name has at the moment.
     EachAddress(Endpoint),
-    /// Those that the SRV records of this name list at the moment (RFC 2782).
+    /// The servers that the SRV records of this name list at the moment (RFC 2782).
     Service(String),
 }
 
 impl Servers {
-    /// Whether name servers say which these are.
-    pub fn are_discovered(&self) -> bool {
-        !matches!(self, Self::One(_))
-    }
-
     /// Where they are, if that is configured.
     pub fn endpoint(&self) -> Option<&Endpoint> {
         match self {
-            Self::One(endpoint) | Self::EachAddress(endpoint) => Some(endpoint),
-            Self::Service(_) => None,
+            Self::One(endpoint) | Self::Discovered(ServerNames::EachAddress(endpoint)) => {
+                Some(endpoint)
+            }
+            Self::Discovered(ServerNames::Service(_)) => None,
         }
     }
 }
@@ -418,8 +422,10 @@ impl Servers {
 impl fmt::Display for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::One(endpoint) | Self::EachAddress(endpoint) => endpoint.fmt(f),
-            Self::Service(name) => f.write_str(name),
+            Self::One(endpoint) | Self::Discovered(ServerNames::EachAddress(endpoint)) => {
+                endpoint.fmt(f)
+            }
+            Self::Discovered(ServerNames::Service(name)) => f.write_str(name),
         }
     }
 }

@@ -80,7 +80,7 @@ pub async fn targets(
             continue;
         };
         let error = match asked {
-            Ok(Ok(())) => {
+            Ok(Ok(_)) => {
                 pool.apply_answer(&entry, registry);
                 continue;
             }
