@@ -18,12 +18,12 @@
 //!     │      └──────────────────────────────────────────────────────┘         │
 //! ```
 //!
-//! What is kept apart: *protocol* ([`ftp`], [`session::machine`]: pure), *policy* ([`config`], [`route`], [`snapshot`]:
+//! What is kept apart: *protocol* ([`ftp`], [`session::machine`]: pure), *policy* ([`config`], [`policy`], [`route`], [`snapshot`]:
 //! immutable snapshots; [`announce`] too, but that the address of a name follows its name server), *counters*
 //! ([`limit`], [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], [`backend`], the
 //! rest of [`session`], [`admin`], [`app`]). Imports run one way: `cli -> { app, probe } -> admin -> session ->
 //! {session::machine, snapshot} -> {backend, passive} -> net -> {announce, guard, limit, route, tls} -> observe ->
-//! ftp -> outcome -> config -> base`.
+//! ftp -> outcome -> config -> policy -> base`.
 
 #![forbid(unsafe_code)]
 
@@ -42,6 +42,7 @@ pub mod net;
 pub mod observe;
 pub mod outcome;
 pub mod passive;
+pub mod policy;
 pub mod probe;
 pub mod route;
 pub mod session;

@@ -88,6 +88,10 @@ label! {
         Blocked = "blocked",
         /// `limits.sessions_per_site` is reached; no backend was asked.
         SiteFull = "site_full",
+        /// The site doesn't serve the client's network, or the user is in none of its groups.
+        NotAllowed = "not_allowed",
+        /// The site is out of service; no backend was asked.
+        Maintenance = "maintenance",
     }
 }
 
@@ -272,6 +276,8 @@ label! {
         Configuration = "configuration",
         /// The address that a name in the configuration's `passive` section has.
         PassiveAddress = "passive_address",
+        /// A file with the users of a group.
+        Users = "users",
     }
 }
 

@@ -9,6 +9,7 @@ use crate::announce::Announcements;
 use crate::backend::Pools;
 use crate::config::{HostName, Settings};
 use crate::passive::PassivePorts;
+use crate::policy::UserFiles;
 use crate::route::Router;
 use crate::tls::{CertificateSet, ServerTls};
 
@@ -32,6 +33,8 @@ pub struct Runtime {
     pub settings: Settings,
     /// Routes logins to sites.
     pub router: Arc<Router>,
+    /// The files of users that it looks names up in.
+    pub user_files: UserFiles,
     /// The open passive ports.
     pub passive: PassivePorts,
     /// The addresses and ports announced to clients.
@@ -67,9 +70,12 @@ impl Runtime {
         pools: Pools,
         passive: PassivePorts,
         announcements: Announcements,
+        user_files: UserFiles,
     ) -> Self {
+        let router = Router::new(pools.sites(), settings.user_forms, &user_files);
         Self {
-            router: Arc::new(Router::new(pools.sites(), settings.user_forms)),
+            router: Arc::new(router),
+            user_files,
             settings,
             passive,
             announcements: Arc::new(announcements),

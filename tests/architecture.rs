@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "app",
         &[
             "admin", "session", "snapshot", "backend", "passive", "net", "announce", "limit",
-            "tls", "observe", "outcome", "config", "ftp", "command",
+            "tls", "observe", "outcome", "config", "policy", "base", "ftp", "command",
         ],
     ),
     (
@@ -48,11 +48,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "session::machine",
-        &["announce", "route", "ftp", "outcome", "config", "base"],
+        &[
+            "announce", "route", "ftp", "outcome", "config", "policy", "base",
+        ],
     ),
     (
         "snapshot",
-        &["backend", "passive", "announce", "route", "tls", "config"],
+        &[
+            "backend", "passive", "announce", "route", "tls", "config", "policy",
+        ],
     ),
     (
         "backend",
@@ -63,21 +67,25 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("announce", &["config"]),
     ("guard", &["config", "base"]),
     ("limit", &["outcome", "config", "base"]),
-    ("route", &["config", "base"]),
+    ("route", &["config", "policy", "base"]),
     ("tls", &["config", "base"]),
     ("observe", &["outcome", "config"]),
     ("ftp", &["outcome", "base"]),
     ("outcome", &["config"]),
-    ("config", &["base"]),
+    ("config", &["policy", "base"]),
+    ("policy", &["base"]),
     ("base", &[]),
     ("command", &[]),
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 12] = [
+const PURE: [&str; 15] = [
     "ftp",
     "outcome.rs",
     "base/text.rs",
+    "policy/clients.rs",
+    "policy/commands.rs",
+    "policy/notice.rs",
     "session/machine",
     "route",
     "net/proxy_header/parse",
@@ -90,7 +98,7 @@ const PURE: [&str; 12] = [
 ];
 
 /// Built once and then only read. May open files.
-const POLICY: [&str; 4] = ["config", "route", "snapshot.rs", "tls"];
+const POLICY: [&str; 5] = ["config", "policy", "route", "snapshot.rs", "tls"];
 
 /// Counters. The time is passed in.
 const COUNTERS: [&str; 10] = [

@@ -71,6 +71,7 @@ const WITH_DEFAULT: &[&str] = &[
     "sites/0/passive_mode",
     "sites/1/backends/0/max_version",
     "sites/1/backends/0/proxy_protocol/data",
+    "sites/1/unknown_users",
     "sites/1/health/interval",
     "sites/1/health/fall",
     "sites/1/health/rise",

@@ -37,7 +37,7 @@ fn look_at(settings: &Settings) {
     assert_eq!(names.len(), settings.sites.len(), "a name twice");
 
     let sites = settings.sites.iter().cloned();
-    let router = Router::new((0..).map(SiteId).zip(sites), settings.user_forms);
+    let router = Router::new((0..).map(SiteId).zip(sites), settings.user_forms, &UserFiles::default());
     for site in &settings.sites {
         assert!(site.default || !site.hosts.is_empty());
         assert!(!site.backends.is_empty());

@@ -86,7 +86,7 @@ static ROUTERS: LazyLock<[Routed; 4]> = LazyLock::new(|| {
             host_backslash_user: backslash,
         };
         Routed {
-            router: Router::new((0..).map(SiteId).zip(sites()), forms),
+            router: Router::new((0..).map(SiteId).zip(sites()), forms, &UserFiles::default()),
             forms,
         }
     })
@@ -103,16 +103,9 @@ fn sites() -> [Arc<Site>; 3] {
 fn site(name: &str, default: bool, hosts: &[&str], user: &str) -> Arc<Site> {
     let hosts = hosts.iter().map(|host| HostPattern::parse(host));
     Arc::new(Site {
-        name: name.to_owned(),
         default,
         hosts: hosts.collect::<Option<_>>().expect("patterns"),
-        backends: Vec::new(),
         user: user.parse().expect("a template"),
-        session_reuse: SessionReuse::Prefer,
-        passive_mode: PassiveMode::Auto,
-        close_notify: CloseNotify::Require,
-        balance: Balance::First,
-        queue: Duration::ZERO,
-        checks: None,
+        ..Site::named(name)
     })
 }

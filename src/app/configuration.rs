@@ -15,9 +15,8 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::certificate::CertificateWatcher;
 use super::sockets::{BoundListener, NewListeners, OpenedSockets, Sockets};
-use super::{App, StartError, accept, fd_limit, names};
+use super::{App, StartError, accept, certificate, fd_limit, names, users};
 use crate::admin::{self, Admin};
 use crate::announce::Announcements;
 use crate::backend::monitor::{MonitorContext, Monitors};
@@ -27,6 +26,7 @@ use crate::net::listen::Acceptor;
 use crate::observe::metrics::Metrics;
 use crate::outcome::{ReloadResult, ReloadSubject};
 use crate::passive::PassivePorts;
+use crate::policy::UserFiles;
 use crate::snapshot::{Runtime, Snapshot};
 use crate::tls::CertificateSet;
 
@@ -46,6 +46,7 @@ struct LoadedFiles {
     settings: Settings,
     certificates: CertificateSet,
     pools: Pools,
+    user_files: UserFiles,
 }
 
 /// Listeners that have begun to accept, at their real addresses.
@@ -94,10 +95,12 @@ fn read(config: &Path, backends: &Registry) -> Result<LoadedFiles, StartError> {
     let settings = config::load(config)?;
     let certificates = CertificateSet::load(&settings.tls, SystemTime::now())?;
     let pools = Pools::load(&settings.sites, backends)?;
+    let user_files = UserFiles::load(settings.users_files())?;
     Ok(LoadedFiles {
         settings,
         certificates,
         pools,
+        user_files,
     })
 }
 
@@ -108,6 +111,7 @@ impl PreparedConfig {
             settings,
             certificates,
             pools,
+            user_files,
         } = self.loaded;
         names::start_refreshing(&self.announcements, metrics);
         let OpenedSockets { passive, new } = self.sockets;
@@ -118,7 +122,7 @@ impl PreparedConfig {
         pools.report(metrics);
         metrics.certificate_not_after(certificates.default_pair().not_after);
         metrics.configuration_loaded();
-        let runtime = Runtime::new(settings, pools, passive, self.announcements);
+        let runtime = Runtime::new(settings, pools, passive, self.announcements, user_files);
         let snapshot = Snapshot::new(Arc::new(runtime), Arc::new(certificates));
         (snapshot, new)
     }
@@ -175,7 +179,8 @@ impl App {
 
         // From here on nothing can fail.
         let (snapshot, new) = prepared.activate(&self.shared.metrics);
-        self.certificate_watcher = CertificateWatcher::new(&snapshot);
+        self.certificate_watcher = certificate::watcher(&snapshot);
+        self.user_watcher = users::watcher(&snapshot);
         self.snapshot.store(Arc::new(snapshot));
         self.monitor_backends();
         self.start_admin(new.admin);

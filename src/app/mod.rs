@@ -12,6 +12,8 @@ pub mod names;
 pub mod notes;
 mod signals;
 mod sockets;
+mod users;
+mod watcher;
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,15 +34,17 @@ use crate::config;
 use crate::net::listen;
 use crate::observe::metrics::Metrics;
 use crate::passive::{PassiveListeners, PortError};
+use crate::policy::user_watch::UserWatch;
+use crate::policy::users::UserFileError;
 use crate::session::{Drain, Shared};
 use crate::snapshot::Snapshot;
-use crate::tls::{CertificateError, Fingerprint};
+use crate::tls::{self, CertificateError, Fingerprint};
 
-use certificate::CertificateWatcher;
 use configuration::prepare;
 use notes::Note;
 use signals::Signals;
 use sockets::Sockets;
+use watcher::Watcher;
 
 /// How many notes are worth a line each: there may be a thousand sites.
 const MAX_WARNINGS: usize = 10;
@@ -66,6 +70,9 @@ pub enum StartError {
     /// A backend's TLS can't be set up.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// A file of users can't be used.
+    #[error(transparent)]
+    Users(#[from] UserFileError),
     /// A passive address can't be looked up.
     #[error(transparent)]
     PassiveAddress(#[from] LookupError),
@@ -96,7 +103,8 @@ pub struct App {
     /// What is known of the sites and backends of every configuration so far.
     backends: Arc<Registry>,
     sockets: Sockets,
-    certificate_watcher: CertificateWatcher,
+    certificate_watcher: Watcher<tls::Watch>,
+    user_watcher: Watcher<UserWatch>,
     /// Those of the configuration in use.
     monitors: Monitors,
     readiness: watch::Sender<Readiness>,
@@ -124,7 +132,8 @@ impl App {
         let prepared = prepare(config.clone(), Arc::clone(&backends), &mut sockets).await?;
 
         let (snapshot, new) = prepared.activate(&metrics);
-        let certificate_watcher = CertificateWatcher::new(&snapshot);
+        let certificate_watcher = certificate::watcher(&snapshot);
+        let user_watcher = users::watcher(&snapshot);
         let mut app = Self {
             config,
             shared,
@@ -132,6 +141,7 @@ impl App {
             backends,
             sockets,
             certificate_watcher,
+            user_watcher,
             monitors: Monitors::default(),
             readiness: watch::channel(Readiness::Starting).0,
             drain: watch::channel(Drain::No).0,
@@ -163,6 +173,7 @@ impl App {
                     Command::Shutdown => break,
                 },
                 new = self.certificate_watcher.changed() => self.apply_certificates(new),
+                changes = self.user_watcher.changed() => self.report_users(&changes),
                 _ = days.tick() => self.warn_if_expiring(),
             }
         }

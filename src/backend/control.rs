@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::pool::{Backend, BackendSlot};
-use crate::base::text::escape;
+use crate::base::text::{escape, rounded};
 use crate::ftp::reply::{BadReply, PartialReply, Reply, ReplyParser};
 use crate::ftp::server::BackendProtection;
 use crate::net::control::ControlConnection;
@@ -46,10 +46,10 @@ pub struct BackendConnection {
 #[derive(Debug, thiserror::Error)]
 pub enum ReplyError {
     /// Nothing in time.
-    #[error("no reply after {0:?}")]
+    #[error("no reply after {}", rounded(.0))]
     TimedOut(Duration),
     /// Nothing whole in time.
-    #[error("no reply after {0:?}, but {1}")]
+    #[error("no reply after {}, but {}", rounded(.0), .1)]
     Incomplete(Duration, ShownPartialReply),
     /// The backend closed the connection.
     #[error("the backend closed the connection")]

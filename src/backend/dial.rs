@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::control::{BackendConnection, ReplyError};
 use super::pool::Backend;
 use crate::base::budget::Budget;
+use crate::base::text::rounded;
 use crate::config::{Endpoint, Timeouts, TlsMode};
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
@@ -53,7 +54,7 @@ pub enum DialError {
     #[error("TLS handshake failed: {0}")]
     Handshake(#[source] HandshakeFault),
     /// The handshake took too long.
-    #[error("TLS handshake timed out after {0:?}")]
+    #[error("TLS handshake timed out after {}", rounded(.0))]
     HandshakeTimeout(Duration),
     /// PBSZ or PROT P refused.
     #[error("{command} was not accepted: {reason}")]

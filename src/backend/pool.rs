@@ -18,7 +18,7 @@ use super::servers::Server;
 use crate::base::signal::Signal;
 use crate::base::turns::Turns;
 use crate::base::{BackendId, ClientKey, SiteId};
-use crate::config::{self, BackendTls, Balance, ExpectedName, Servers, Site, TlsMode};
+use crate::config::{self, BackendTls, Balance, ExpectedName, Group, NO_SITE, Servers, Site, TlsMode};
 use crate::ftp::server::PortMethods;
 use crate::observe::metrics::{Metrics, OpenSession, Shown, ShownBackend};
 use crate::tls::{BackendTlsClient, BackendTlsError};
@@ -26,15 +26,28 @@ use crate::tls::{BackendTlsClient, BackendTlsError};
 /// Backups come behind every priority that SRV records have.
 const BACKUP_TIER: u32 = 1 << 16;
 
-/// The pools of one configuration, one for each site.
+/// The pools of one configuration.
 #[derive(Debug)]
-pub struct Pools(HashMap<SiteId, Arc<Pool>>);
+pub struct Pools(HashMap<SiteId, SitePools>);
 
-/// A site's backends.
+/// The pools of one site.
+#[derive(Debug)]
+struct SitePools {
+    site: Arc<Site>,
+    /// For users of no group; `None` if there are no such users.
+    own: Option<Arc<Pool>>,
+    /// As `site.groups`.
+    groups: Vec<Arc<Pool>>,
+}
+
+/// The backends of a site, or of a group of one.
 #[derive(Debug)]
 pub struct Pool {
     pub(super) site: Arc<Site>,
+    /// The group's name, if it is for one.
+    group: Option<String>,
     state: Arc<SiteState>,
+    queue: Arc<Turns>,
     /// As configured, in that order; at least one.
     entries: Vec<Entry>,
     /// What they stand for at the moment.
@@ -137,21 +150,34 @@ impl Pools {
     /// If a CA file or the system's trust store can't be used, or a server name isn't one.
     pub fn load(sites: &[Arc<Site>], registry: &Registry) -> Result<Self, BackendError> {
         let pools = sites.iter().map(|site| {
-            let pool = Pool::load(site, registry)?;
-            Ok((pool.id(), Arc::new(pool)))
+            let state = registry.site(&site.name);
+            let pools = SitePools::load(site, &state, registry)?;
+            Ok((state.id, pools))
         });
         pools.collect::<Result<_, _>>().map(Self)
     }
 
-    /// The pool of a site of this configuration.
-    pub fn of(&self, site: SiteId) -> &Arc<Pool> {
-        // Ids come from the router, which leads to `self.sites()` alone, and a session has both of one snapshot.
-        self.0.get(&site).expect("invariant: a site has a pool")
+    /// The pool of a site of this configuration, or of the group at this place of its groups.
+    pub fn of(&self, site: SiteId, group: Option<usize>) -> &Arc<Pool> {
+        // Both come from the router, which leads to `self.sites()` alone, and a session has both of one snapshot.
+        let pools = self.0.get(&site).expect("invariant: a site has pools");
+        let pool = match group {
+            Some(group) => pools.groups.get(group),
+            None => pools.own.as_ref(),
+        };
+        pool.expect("invariant: users have a pool")
     }
 
-    /// The pool of every site.
+    /// What a site of this configuration is called.
+    pub fn site_name(&self, site: SiteId) -> &str {
+        self.0.get(&site).map_or(NO_SITE, |pools| &pools.site.name)
+    }
+
+    /// Every pool, of each site in the order of its groups.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Pool>> {
-        self.0.values()
+        self.0
+            .values()
+            .flat_map(|pools| pools.own.iter().chain(&pools.groups))
     }
 
     /// Every entry for which name servers are asked, with its pool.
@@ -193,15 +219,41 @@ impl Pools {
     pub fn sites(&self) -> impl Iterator<Item = (SiteId, Arc<Site>)> {
         self.0
             .iter()
-            .map(|(id, pool)| (*id, Arc::clone(&pool.site)))
+            .map(|(id, pools)| (*id, Arc::clone(&pools.site)))
+    }
+}
+
+impl SitePools {
+    fn load(
+        site: &Arc<Site>,
+        state: &Arc<SiteState>,
+        registry: &Registry,
+    ) -> Result<Self, BackendError> {
+        let own = match site.backends.is_empty() {
+            true => None,
+            false => Some(Pool::load(site, None, state, registry)?),
+        };
+        let groups = site.groups.iter();
+        let groups = groups.map(|group| Pool::load(site, Some(group), state, registry).map(Arc::new));
+        Ok(Self {
+            site: Arc::clone(site),
+            own: own.map(Arc::new),
+            groups: groups.collect::<Result<_, _>>()?,
+        })
     }
 }
 
 impl Pool {
-    fn load(site: &Arc<Site>, registry: &Registry) -> Result<Self, BackendError> {
-        let state = registry.site(&site.name);
-        let entries = site.backends.iter().map(|settings| {
-            Entry::load(settings, site, &state, registry).map_err(|source| BackendError {
+    fn load(
+        site: &Arc<Site>,
+        group: Option<&Group>,
+        state: &Arc<SiteState>,
+        registry: &Registry,
+    ) -> Result<Self, BackendError> {
+        let backends = group.map_or(&site.backends, |group| &group.backends);
+        let group = group.map(|group| group.name.clone());
+        let entries = backends.iter().map(|settings| {
+            Entry::load(settings, site, state, registry).map_err(|source| BackendError {
                 site: site.name.clone(),
                 backend: settings.to_string(),
                 source: Box::new(source),
@@ -211,8 +263,10 @@ impl Pool {
             entries: entries.collect::<Result<_, _>>()?,
             members: ArcSwap::from_pointee(Members::new(Vec::new())),
             freed: registry.freed(),
+            queue: state.queue(group.as_deref()),
             site: Arc::clone(site),
-            state,
+            group,
+            state: Arc::clone(state),
         };
         pool.renew_members();
         Ok(pool)
@@ -277,13 +331,14 @@ impl Pool {
     pub(super) fn warn_of_last_resort(&self) {
         tracing::warn!(
             site = self.name(),
+            group = self.group.as_deref(),
             "every backend is out; logins try them all the same"
         );
     }
 
-    /// The logins of the site that wait.
+    /// The logins that wait for one of these backends.
     pub(super) fn queue(&self) -> &Turns {
-        &self.state.queue
+        &self.queue
     }
 
     /// Resolves when a session has ended at any backend since this was called.
@@ -489,25 +544,10 @@ impl fmt::Display for Backend {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::config::{CloseNotify, PassiveMode, SessionReuse, UserTemplate};
 
     fn site(name: &str) -> Arc<Site> {
-        Arc::new(Site {
-            name: name.to_owned(),
-            default: false,
-            hosts: Vec::new(),
-            backends: Vec::new(),
-            user: UserTemplate::default(),
-            session_reuse: SessionReuse::Prefer,
-            passive_mode: PassiveMode::Auto,
-            close_notify: CloseNotify::Require,
-            balance: Balance::First,
-            queue: Duration::ZERO,
-            checks: None,
-        })
+        Arc::new(Site::named(name))
     }
 
     fn pool(name: &str, registry: &Registry) -> Pool {

@@ -45,8 +45,8 @@ struct RegistryState {
 pub(super) struct SiteState {
     pub id: SiteId,
     sessions: AtomicUsize,
-    /// Logins that wait for a backend, of every configuration.
-    pub queue: Turns,
+    /// Logins that wait for a backend, of every configuration: of the site itself and of each of its groups.
+    queues: Mutex<HashMap<Option<String>, Arc<Turns>>>,
     /// Of its checks.
     pub probe_logins: ProbeLogins,
     /// The checks of its backends, for as long as a configuration in use has them: what they found of one that is checked
@@ -86,7 +86,7 @@ impl Registry {
         let site = Arc::new(SiteState {
             id: SiteId(known.numbered),
             sessions: AtomicUsize::new(0),
-            queue: Turns::default(),
+            queues: Mutex::default(),
             probe_logins: ProbeLogins::default(),
             checks: Mutex::default(),
         });
@@ -144,6 +144,14 @@ impl SiteState {
             .sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         acquired.is_ok()
+    }
+
+    /// The logins that wait for a backend of this group, or of the site itself.
+    pub fn queue(&self, group: Option<&str>) -> Arc<Turns> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of groups that there are no more.
+        queues.retain(|_, queue| Arc::strong_count(queue) > 1);
+        Arc::clone(queues.entry(group.map(str::to_owned)).or_default())
     }
 
     /// The checks of this backend.

@@ -1,6 +1,7 @@
 //! What no log line, message or debug output may show.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 
 /// A password. Only [`Secret::expose`] shows it.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -10,6 +11,13 @@ impl Secret {
     /// Keeps this to itself.
     pub fn new(content: Vec<u8>) -> Self {
         Self(content)
+    }
+
+    /// One that nobody guesses: 32 hexadecimal digits. The keys of a hasher come from the operating system's source of
+    /// random numbers.
+    pub fn random() -> Self {
+        let [one, other] = std::array::from_fn(|_| RandomState::new().hash_one(()));
+        Self(format!("{one:016x}{other:016x}").into_bytes())
     }
 
     /// To send it, and for nothing else.

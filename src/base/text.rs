@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Bytes of one value that [`escape`] shows.
 const MAX_ESCAPED_BYTES: usize = 256;
@@ -43,6 +44,17 @@ pub fn escape(bytes: &[u8]) -> String {
 pub fn shown_part(bytes: &[u8]) -> &[u8] {
     // One more than is shown tells that there are more.
     &bytes[..bytes.len().min(MAX_ESCAPED_BYTES + 1)]
+}
+
+/// How long something took, in an error message: as configurations write times, to a tenth of a second, or a millisecond
+/// below one.
+pub fn rounded(time: &Duration) -> String {
+    let unit = if time.as_secs() > 0 { 100 } else { 1 };
+    let millis = (time.as_micros() + unit * 500) / (unit * 1000) * unit;
+    match u64::try_from(millis) {
+        Ok(0) | Err(_) => "0s".to_owned(),
+        Ok(millis) => format!("{:?}", Duration::from_millis(millis)),
+    }
 }
 
 /// Text of one line that can't act on a terminal: a tab becomes a blank and every other character that doesn't print `?`,
@@ -107,6 +119,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_time_is_rounded_as_a_reader_would() {
+        for (nanoseconds, text) in [
+            (0, "0s"),
+            (499_999, "0s"),
+            (500_000, "1ms"),
+            (249_600_000, "250ms"),
+            (999_900_000, "1s"),
+            (4_934_123_999, "4.9s"),
+            (10_000_000_000, "10s"),
+            (300_000_000_000, "300s"),
+        ] {
+            assert_eq!(rounded(&Duration::from_nanos(nanoseconds)), text);
+        }
+    }
 
     #[test]
     fn readable_text_stays_as_it_is() {

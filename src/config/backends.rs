@@ -18,32 +18,32 @@ const FTP_PORT: u16 = 21;
 const FTPS_PORT: u16 = 990;
 
 /// What a backend's weight is where none is written: others can be more or less than that.
-const DEFAULT_WEIGHT: u32 = 100;
+pub const DEFAULT_WEIGHT: u32 = 100;
 
-/// The backends of site number `site`.
+/// The backends of the site, or the group of one, at this place in the file.
 pub(super) fn resolve(
     written: Vec<file::Backend>,
-    site: usize,
+    at: &[PathStep],
     listeners: &[Listener],
     base: &Path,
 ) -> Result<Vec<Backend>, Fault> {
     if written.is_empty() {
         return Err(Fault::new(
-            Location::Key(steps!["sites", site, "backends"]),
-            "no backend, so this site could serve no login",
+            Location::Key(child(at, "backends")),
+            "no backend, so no login could be served",
             "write at least one, such as `- address: 10.0.0.10:21`",
         ));
     }
     let mut backends: Vec<Backend> = Vec::with_capacity(written.len());
     for (index, backend) in written.into_iter().enumerate() {
-        let path = steps!["sites", site, "backends", index];
+        let path: Vec<PathStep> = child(at, "backends").into_iter().chain([index.into()]).collect();
         let servers = servers(&backend, &path)?;
         refuse_own(&servers, listeners, &path)?;
         if backends.iter().any(|other| same(&other.servers, &servers)) {
             return Err(Fault::new(
                 Location::Value(child(&path, key_of(&servers))),
                 format!(
-                    "{} is a backend of this site already",
+                    "{} is a backend here already",
                     quoted(&written_as(&backend))
                 ),
                 "keep it once",
@@ -70,7 +70,7 @@ pub(super) fn resolve(
             proxy_protocol,
         });
     }
-    check_some_take_logins(&backends, site)?;
+    check_some_take_logins(&backends, at)?;
     Ok(backends)
 }
 
@@ -183,6 +183,29 @@ fn servers(written: &file::Backend, path: &[PathStep]) -> Result<Servers, Fault>
     })))
 }
 
+/// Refuses a label that stands for other servers in another pool of the site: they would be one in metrics.
+pub(super) fn refuse_ambiguous_labels(
+    backends: &[Backend],
+    others: &[&[Backend]],
+    at: &[PathStep],
+) -> Result<(), Fault> {
+    for (index, backend) in backends.iter().enumerate() {
+        let label = backend.to_string();
+        let has_label = |other: &&Backend| {
+            other.to_string().eq_ignore_ascii_case(&label) && !same(&other.servers, &backend.servers)
+        };
+        if others.iter().flat_map(|pool| *pool).any(|other| has_label(&other)) {
+            let path = child(at, "backends").into_iter().chain([index.into(), "name".into()]);
+            return Err(Fault::new(
+                Location::Value(path.collect()),
+                format!("a second backend named {}", quoted(&label)),
+                "give each backend of a site a name of its own",
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn child(path: &[PathStep], key: &'static str) -> Vec<PathStep> {
     path.iter().copied().chain([PathStep::from(key)]).collect()
 }
@@ -239,34 +262,35 @@ fn service_domain(name: &str) -> Option<HostName> {
     server_name(domain.trim_end_matches('.'))
 }
 
-/// A site of which every backend is drained, or a backup, is a mistake.
-fn check_some_take_logins(backends: &[Backend], site: usize) -> Result<(), Fault> {
-    let location = || Location::Key(steps!["sites", site, "backends"]);
+/// A pool of which every backend is drained, or a backup, is a mistake.
+fn check_some_take_logins(backends: &[Backend], at: &[PathStep]) -> Result<(), Fault> {
+    let location = || Location::Key(child(at, "backends"));
     if !backends.iter().any(Backend::takes_logins) {
         return Err(Fault::new(
             location(),
-            "no backend of this site takes new logins: each has `drain: true` or `weight: 0`",
-            "leave one of them without, or take the site out",
+            "no backend takes new logins: each has `drain: true` or `weight: 0`",
+            "leave one of them without that",
         ));
     }
     if backends.iter().all(|backend| backend.backup) {
         return Err(Fault::new(
             location(),
-            "every backend of this site is a backup, and there is none that they stand in for",
+            "every backend is a backup, and there is none that they stand in for",
             "leave `backup` out at those that serve as a rule",
         ));
     }
     Ok(())
 }
 
-/// Checks what a site says of its backends together.
+/// Checks what a site says of the backends of each of its pools.
 pub(super) fn check_balance(
     balance: Option<Balance>,
     queue: Option<&WaitValue>,
-    backends: &[Backend],
+    pools: &[&[Backend]],
     site: usize,
 ) -> Result<(), Fault> {
-    let only_one = matches!(backends, [only] if matches!(only.servers, Servers::One(_)));
+    let only_one = |backends: &[Backend]| matches!(backends, [only] if matches!(only.servers, Servers::One(_)));
+    let only_one = pools.iter().all(|backends| only_one(backends));
     if balance.is_some_and(|balance| balance != Balance::First) && only_one {
         return Err(Fault::new(
             Location::Key(steps!["sites", site, "balance"]),
@@ -274,8 +298,9 @@ pub(super) fn check_balance(
             "add another one to `backends`, or leave `balance` out",
         ));
     }
-    let limited = backends
+    let limited = pools
         .iter()
+        .flat_map(|backends| *backends)
         .any(|backend| backend.max_sessions.is_some());
     if queue.is_some_and(|wait| !wait.0.is_zero()) && !limited {
         return Err(Fault::new(

@@ -125,7 +125,7 @@ impl LevelWord {
 /// What site number `site` says of checks; `None` if there are none. Relative file names count from `base`.
 pub(super) fn resolve(
     written: Option<file::Health>,
-    backends: &[Backend],
+    pools: &[&[Backend]],
     site: usize,
     base: &Path,
 ) -> Result<Option<Checks>, Fault> {
@@ -171,7 +171,8 @@ pub(super) fn resolve(
         (Some(LevelWord::Connect), None) => CheckLevel::Connect,
         (Some(LevelWord::Greeting), None) => CheckLevel::Greeting,
         (Some(LevelWord::Tls), None) => {
-            if let Some(clear) = backends.iter().find(|backend| backend.tls.is_none()) {
+            let mut backends = pools.iter().flat_map(|backends| *backends);
+            if let Some(clear) = backends.find(|backend| backend.tls.is_none()) {
                 return Err(Fault::new(
                     Location::Value(key("level")),
                     format!("`level: tls`, but backend {clear} is connected to in clear text"),

@@ -12,9 +12,13 @@ use super::checks::LevelWord;
 use super::error::quoted;
 use super::scalar::{
     BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress, NameServerAddress,
-    Network, PortRange, Sha256, Times, WaitValue, Weight,
+    Network, NoticeText, PortRange, Sha256, Times, WaitValue, Weight,
 };
-use super::{Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion};
+use super::{
+    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion, UnknownUsers,
+};
+use crate::policy::users::UserPattern;
+use crate::policy::{DeniedCommand, Preset};
 
 const VERIFY_HELP: &str = "write `system`, `none`, {ca: FILE} or {fingerprint: \"sha256:HEX\"}";
 
@@ -122,7 +126,9 @@ pub(super) struct Site {
     pub name: String,
     pub default: Option<bool>,
     pub hosts: Option<Vec<String>>,
-    pub backends: Vec<Backend>,
+    pub backends: Option<Vec<Backend>>,
+    pub groups: Option<Vec<Group>>,
+    pub unknown_users: Option<UnknownUsers>,
     pub user: Option<String>,
     pub session_reuse: Option<SessionReuse>,
     pub passive_mode: Option<PassiveMode>,
@@ -130,6 +136,42 @@ pub(super) struct Site {
     pub balance: Option<Balance>,
     pub queue: Option<WaitValue>,
     pub health: Option<Health>,
+    pub clients: Option<Clients>,
+    pub commands: Option<Commands>,
+    pub maintenance: Option<NoticeText>,
+    pub login_text: Option<NoticeText>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a group such as {name: moved, users: [alice], backends: [{address: 10.0.0.21:21}]}"
+)]
+pub(super) struct Group {
+    pub name: String,
+    pub users: Option<Vec<UserPattern>>,
+    pub users_file: Option<FileName>,
+    pub backends: Vec<Backend>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {allow: [10.0.0.0/8], deny: [10.9.0.0/16]}"
+)]
+pub(super) struct Clients {
+    pub allow: Option<Vec<Network>>,
+    pub deny: Option<Vec<Network>>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {preset: read_only} or {deny: [DELE, \"SITE CHMOD\"]}"
+)]
+pub(super) struct Commands {
+    pub preset: Option<Preset>,
+    pub deny: Option<Vec<DeniedCommand>>,
 }
 
 #[derive(Deserialize)]

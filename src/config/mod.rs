@@ -12,12 +12,14 @@ mod backends;
 mod checks;
 mod error;
 mod file;
+mod groups;
 mod host;
 mod listeners;
 mod location;
 mod nearest;
 mod networks;
 mod passive;
+mod policy;
 mod resolve;
 mod scalar;
 mod sites;
@@ -25,6 +27,7 @@ mod structure;
 mod template;
 mod yaml_error;
 
+pub use backends::DEFAULT_WEIGHT;
 pub use checks::{CheckLevel, Checks, Probe};
 pub use error::{Error, Report};
 pub use host::{HostName, HostPattern};
@@ -46,6 +49,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::base::BackendId;
+use crate::policy::{SitePolicy, UserList};
 use crate::base::file::{ReadError, read_bounded};
 
 /// The longest configuration file that is read, in bytes.
@@ -131,6 +135,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The files that have users of groups.
+    pub fn users_files(&self) -> impl Iterator<Item = &Path> {
+        let groups = self.sites.iter().flat_map(|site| &site.groups);
+        groups.filter_map(|group| group.users_file.as_deref())
+    }
+
     /// Whether any site lets data connections resume their control session. When a control connection's handshake
     /// decides what can be resumed later, its site isn't known yet.
     pub fn any_site_reuses_sessions(&self) -> bool {
@@ -286,8 +296,12 @@ pub struct Site {
     pub default: bool,
     /// Names and wildcards that lead here; never empty unless `default`.
     pub hosts: Vec<HostPattern>,
-    /// Never empty, and one of them takes new logins.
+    /// Serve the users of no group. One of them takes new logins, or there is none, and each user has to be in a group.
     pub backends: Vec<Backend>,
+    /// Users with backends of their own; the first that has a user applies.
+    pub groups: Vec<Group>,
+    /// What becomes of the users of no group.
+    pub unknown_users: UnknownUsers,
     /// Which of them serves a login.
     pub balance: Balance,
     /// How long a login waits while all of them have as many sessions as they may.
@@ -302,6 +316,58 @@ pub struct Site {
     pub passive_mode: PassiveMode,
     /// How clients' uploads under TLS have to end.
     pub close_notify: CloseNotify,
+    /// What it allows its clients.
+    pub policy: SitePolicy,
+}
+
+impl Site {
+    /// A site without hosts and backends, and with the defaults of configuration files.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            default: false,
+            hosts: Vec::new(),
+            backends: Vec::new(),
+            groups: Vec::new(),
+            unknown_users: UnknownUsers::Accept,
+            balance: Balance::First,
+            queue: Duration::ZERO,
+            checks: None,
+            user: UserTemplate::default(),
+            session_reuse: SessionReuse::Prefer,
+            passive_mode: PassiveMode::Auto,
+            close_notify: CloseNotify::Require,
+            policy: SitePolicy::default(),
+        }
+    }
+
+    /// The backends of the site itself and of each group.
+    pub fn all_backends(&self) -> impl Iterator<Item = &Backend> {
+        let of_groups = self.groups.iter().flat_map(|group| &group.backends);
+        self.backends.iter().chain(of_groups)
+    }
+}
+
+/// Users of a site that have backends of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The operator's name for it: in logs and messages.
+    pub name: String,
+    /// Its users.
+    pub users: UserList,
+    /// The file that has further ones.
+    pub users_file: Option<PathBuf>,
+    /// Never empty, and one of them takes new logins.
+    pub backends: Vec<Backend>,
+}
+
+/// What becomes of users of a site that are in none of its groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownUsers {
+    /// The site's own backends serve them.
+    Accept,
+    /// They are refused as for a wrong password.
+    Refuse,
 }
 
 /// Which of a site's backends is tried first for a login; the others follow where that one fails.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::error::{Fault, quoted};
 use super::location::{Location, steps};
 use super::{
-    Balance, CloseNotify, HostPattern, Listener, PassiveMode, SessionReuse, Site, TemplateError,
-    UserTemplate, backends, checks, file,
+    Backend, Balance, CloseNotify, HostPattern, Listener, PassiveMode, SessionReuse, Site, TemplateError,
+    UnknownUsers, UserTemplate, backends, checks, file, groups, policy,
 };
 
 /// The longest name of a site or backend: it is a metric label and appears in log lines.
@@ -82,14 +82,32 @@ pub(super) fn resolve(
                 "give this default site one host without a wildcard, or leave `{host}` out",
             ));
         }
-        let backends = backends::resolve(site.backends, index, listeners, base)?;
-        backends::check_balance(site.balance, site.queue.as_ref(), &backends, index)?;
-        let checks = checks::resolve(site.health, &backends, index, base)?;
+        let unknown_users = site.unknown_users.unwrap_or(UnknownUsers::Accept);
+        let at = steps!["sites", index];
+        let backends = match site.backends {
+            Some(written) => backends::resolve(written, &at, listeners, base)?,
+            None if unknown_users == UnknownUsers::Refuse && site.groups.is_some() => Vec::new(),
+            None => {
+                return Err(Fault::new(
+                    Location::Value(at),
+                    format!("site {} has no `backends`", quoted(&site.name)),
+                    "write where its FTP server is, such as `backends: [{address: 10.0.0.10:21}]`",
+                ));
+            }
+        };
+        let groups = groups::resolve(site.groups, unknown_users, &backends, index, listeners, base)?;
+        let pools = groups.iter().map(|group| &group.backends[..]);
+        let pools: Vec<&[Backend]> = pools.chain([&backends[..]]).filter(|pool| !pool.is_empty()).collect();
+        backends::check_balance(site.balance, site.queue.as_ref(), &pools, index)?;
+        let checks = checks::resolve(site.health, &pools, index, base)?;
+        let policy = policy::resolve(site.clients, site.commands, site.maintenance, site.login_text, index)?;
         sites.push(Arc::new(Site {
             name: site.name,
             default,
             hosts,
             backends,
+            groups,
+            unknown_users,
             user,
             session_reuse: site.session_reuse.unwrap_or(defaults.session_reuse),
             passive_mode: site.passive_mode.unwrap_or(PassiveMode::Auto),
@@ -97,6 +115,7 @@ pub(super) fn resolve(
             balance: site.balance.unwrap_or(Balance::First),
             queue: site.queue.map_or(Duration::ZERO, |wait| wait.0),
             checks,
+            policy,
         }));
     }
     Ok(sites)

@@ -101,6 +101,10 @@ answers! {
 
     /// No site for this login; the words are those of IIS, which operators search for.
     HOST_EXPECTED = "530 Valid hostname is expected.";
+    /// A login that the site's policy doesn't allow, and no word of why; the words are those of IIS.
+    NOT_ALLOWED = "530 User cannot log in.";
+    /// REIN.
+    REINITIALISED = "220 Ready for a new user.";
     /// A command that needs a login.
     NOT_LOGGED_IN = "530 Please login with USER and PASS.";
     /// PASS without USER.
@@ -134,6 +138,8 @@ answers! {
     NOT_A_COMMAND = "500 Command not understood.";
     /// A command that isn't offered.
     NOT_IMPLEMENTED = "502 Command not implemented.";
+    /// A command that the site denies.
+    COMMAND_DENIED = "550 Permission denied.";
     /// A line over the limit.
     LINE_TOO_LONG = "500 Line too long.";
     /// CR or NUL in a line.

@@ -23,13 +23,17 @@ pub fn before_login(active_mode: bool) -> Vec<u8> {
 
 /// The backend's answer to FEAT with the lines about TLS, HOST and data ports replaced by ours.
 ///
-/// For a backend that doesn't know FEAT the list holds only our lines.
-pub fn after_login(backend: &Reply, active_mode: bool) -> Vec<u8> {
+/// For a backend that doesn't know FEAT the list holds only our lines. Of the backend's it has those that are `offered`.
+pub fn after_login(
+    backend: &Reply,
+    active_mode: bool,
+    offered: impl Fn(&[u8]) -> bool,
+) -> Vec<u8> {
     let theirs = (backend.class() == Class::Completion)
         .then(|| theirs(backend))
         .into_iter()
         .flatten()
-        .filter(|line| !is_ours(line));
+        .filter(|line| !is_ours(line) && offered(line));
     let ours = own(active_mode).map(|line| -> &[u8] { line.as_bytes() });
     list(ours.chain(theirs))
 }
@@ -90,7 +94,7 @@ mod tests {
             .map(|line| Line::Whole(Bytes::copy_from_slice(line.as_bytes())))
             .find_map(|line| parser.push(line).unwrap())
             .unwrap();
-        let text = String::from_utf8(after_login(&reply, true)).unwrap();
+        let text = String::from_utf8(after_login(&reply, true, |_| true)).unwrap();
         text.split("\r\n").map(str::to_owned).collect()
     }
 

@@ -16,6 +16,8 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use tokio::time::{Instant, timeout};
 
+use crate::base::text::rounded;
+
 /// How long a query may take with all its repetitions.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
@@ -61,7 +63,7 @@ pub enum DnsError {
     #[error("no answer from the name servers: {0}")]
     Failed(#[source] NetError),
     /// They say nothing in time.
-    #[error("no answer from the name servers after {0:?}")]
+    #[error("no answer from the name servers after {}", rounded(.0))]
     TimedOut(Duration),
 }
 

@@ -11,14 +11,18 @@
 //!
 //! A host is looked up as it is, then with any one first label. What isn't host is the user, byte for byte: nothing is
 //! trimmed, decoded or split again. An empty user beside a host is `anonymous`, as with IIS.
+//!
+//! Within the site, the first group that has the user decides whose backends are asked.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use memchr::{memchr, memrchr};
 
 use crate::base::SiteId;
-use crate::config::{HostName, HostPattern, Site, UserForms};
+use crate::config::{Group, HostName, HostPattern, Site, UnknownUsers, UserForms};
+use crate::policy::{UserFile, UserFiles};
 
 /// The table of one configuration: which host leads to which site.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub struct Router {
 struct Destination {
     id: SiteId,
     site: Arc<Site>,
+    /// As `site.groups`: the file that has further users of each.
+    user_files: Arc<[Option<Arc<UserFile>>]>,
 }
 
 /// The destination of a login.
@@ -44,13 +50,42 @@ pub struct Route {
     pub site_id: SiteId,
     /// What the configuration says of that site.
     pub site: Arc<Site>,
+    /// Which of the site's backends serve the user.
+    pub membership: Membership,
     /// What the client's user is, without the host: opaque bytes.
     pub user: Vec<u8>,
     /// The host as the client named it, normalised; `None` at the default site of a login that named none.
     pub host: Option<HostName>,
 }
 
+/// Which backends of a site serve a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    /// The site's own: the user is in no group.
+    None,
+    /// Those of the group at this place of the site's groups.
+    Group(usize),
+    /// None, since the user is in no group and has to be in one. The login is to fail as that of such a user with a wrong
+    /// password would, which is a matter of this group's backends.
+    Refused(usize),
+}
+
+impl Membership {
+    /// The place of the group whose backends are asked; `None` for the site's own.
+    pub fn group(self) -> Option<usize> {
+        match self {
+            Self::None => None,
+            Self::Group(group) | Self::Refused(group) => Some(group),
+        }
+    }
+}
+
 impl Route {
+    /// Whether both lead to the same backends.
+    pub fn shares_backends_with(&self, other: &Self) -> bool {
+        self.site_id == other.site_id && self.membership.group() == other.membership.group()
+    }
+
     /// The argument of USER for the backend, from the site's template.
     pub fn backend_user(&self) -> Vec<u8> {
         let named = self.host.as_ref();
@@ -64,7 +99,11 @@ impl Route {
 impl Router {
     /// The table of these sites. The configuration guarantees that no host and no default occurs twice; otherwise the
     /// first would apply.
-    pub fn new(sites: impl IntoIterator<Item = (SiteId, Arc<Site>)>, forms: UserForms) -> Self {
+    pub fn new(
+        sites: impl IntoIterator<Item = (SiteId, Arc<Site>)>,
+        forms: UserForms,
+        user_files: &UserFiles,
+    ) -> Self {
         let mut router = Self {
             exact: HashMap::new(),
             any_label_before: HashMap::new(),
@@ -72,7 +111,15 @@ impl Router {
             forms,
         };
         for (id, site) in sites {
-            let destination = Destination { id, site };
+            let files = site.groups.iter().map(|group| {
+                let path = group.users_file.as_deref()?;
+                user_files.get(path).map(Arc::clone)
+            });
+            let destination = Destination {
+                id,
+                user_files: files.collect(),
+                site,
+            };
             let site = &destination.site;
             for host in &site.hosts {
                 let (table, name) = match host {
@@ -151,10 +198,37 @@ impl Router {
     }
 }
 
+impl Destination {
+    fn membership(&self, user: &[u8]) -> Membership {
+        let groups = &self.site.groups;
+        if groups.is_empty() {
+            return Membership::None;
+        }
+        let folded = user.to_ascii_lowercase();
+        let is_member = |(group, file): (&Group, &Option<Arc<UserFile>>)| {
+            group.users.contains(&folded) || file.as_ref().is_some_and(|file| file.contains(&folded))
+        };
+        match groups.iter().zip(&*self.user_files).position(is_member) {
+            Some(group) => Membership::Group(group),
+            None if self.site.unknown_users == UnknownUsers::Accept => Membership::None,
+            // The same each time, as that of a user whom there is.
+            None => Membership::Refused(place_of(&folded, groups.len())),
+        }
+    }
+}
+
+/// One of so many places, chosen by a hash.
+fn place_of(user: &[u8], places: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(user);
+    usize::try_from(hasher.finish() % places as u64).unwrap_or_default()
+}
+
 fn route(to: &Destination, user: &[u8], host: Option<HostName>) -> Route {
     Route {
         site_id: to.id,
         site: Arc::clone(&to.site),
+        membership: to.membership(user),
         user: user.to_vec(),
         host,
     }

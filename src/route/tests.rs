@@ -1,9 +1,9 @@
 //! Logins and where they lead.
 
-use std::time::Duration;
+use std::path::Path;
 
 use super::*;
-use crate::config::{Balance, CloseNotify, PassiveMode, SessionReuse};
+use crate::policy::users::{NewNames, UserPattern};
 use proptest::prelude::*;
 
 const ALL_FORMS: UserForms = UserForms {
@@ -13,20 +13,13 @@ const ALL_FORMS: UserForms = UserForms {
 
 fn site(name: &str, default: bool, hosts: &[&str], user: &str) -> Arc<Site> {
     Arc::new(Site {
-        name: name.to_owned(),
         default,
         hosts: hosts
             .iter()
             .map(|host| HostPattern::parse(host).expect("a pattern"))
             .collect(),
-        backends: Vec::new(),
         user: user.parse().expect("a template"),
-        session_reuse: SessionReuse::Prefer,
-        passive_mode: PassiveMode::Auto,
-        close_notify: CloseNotify::Require,
-        balance: Balance::First,
-        queue: Duration::ZERO,
-        checks: None,
+        ..Site::named(name)
     })
 }
 
@@ -39,7 +32,7 @@ fn sites() -> Vec<Arc<Site>> {
 }
 
 fn router_of(sites: impl IntoIterator<Item = Arc<Site>>, forms: UserForms) -> Router {
-    Router::new((0..).map(SiteId).zip(sites), forms)
+    Router::new((0..).map(SiteId).zip(sites), forms, &UserFiles::default())
 }
 
 fn router(forms: UserForms) -> Router {
@@ -244,4 +237,66 @@ proptest! {
             prop_assert_eq!(route.site.name == "c", name == "special.branch.lab");
         }
     }
+}
+
+/// A site with two groups: `alice` and what a file has, then all that begins with `acme-`.
+fn grouped(unknown_users: UnknownUsers, file: &Path) -> Site {
+    let group = |name: &str, users: &[&str], users_file| Group {
+        name: name.to_owned(),
+        users: users.iter().map(|text| UserPattern::new(text).unwrap()).collect(),
+        users_file,
+        backends: Vec::new(),
+    };
+    Site {
+        default: true,
+        groups: vec![
+            group("moved", &["Alice"], Some(file.to_owned())),
+            group("acme", &["acme-*"], None),
+        ],
+        unknown_users,
+        ..Site::named("grouped")
+    }
+}
+
+fn membership(router: &Router, user: &str) -> Membership {
+    router.route(user.as_bytes(), None, None).unwrap().membership
+}
+
+#[test]
+fn the_first_group_that_has_the_user_decides_whose_backends_are_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("moved.txt");
+    std::fs::write(&path, "bob\nacme-carol\n").unwrap();
+    let files = UserFiles::load([path.as_path()]).unwrap();
+    let site = Arc::new(grouped(UnknownUsers::Accept, &path));
+    let router = Router::new([(SiteId(0), site)], UserForms::default(), &files);
+    for (user, expected) in [
+        ("alice", Membership::Group(0)),
+        ("ALICE", Membership::Group(0)),
+        ("BOB", Membership::Group(0)),
+        ("acme-carol", Membership::Group(0)),
+        ("acme-dave", Membership::Group(1)),
+        ("Acme-", Membership::Group(1)),
+        ("erin", Membership::None),
+    ] {
+        assert_eq!(membership(&router, user), expected, "{user}");
+    }
+    std::fs::write(&path, "bob\nacme-carol\nerin\n").unwrap();
+    files.get(&path).unwrap().replace(NewNames::read(&path).unwrap());
+    assert_eq!(membership(&router, "erin"), Membership::Group(0));
+}
+
+#[test]
+fn a_user_of_no_group_who_is_refused_fails_as_one_of_a_group_each_time() {
+    let path = Path::new("moved.txt");
+    let site = Arc::new(grouped(UnknownUsers::Refuse, path));
+    let router = Router::new([(SiteId(0), site)], UserForms::default(), &UserFiles::default());
+    let of = |number: usize| membership(&router, &format!("user{number}"));
+    let refused: Vec<Membership> = (0..100).map(of).collect();
+    for group in [0, 1] {
+        assert!(refused.contains(&Membership::Refused(group)), "{group}");
+    }
+    let all_refused = refused.iter().all(|it| matches!(it, Membership::Refused(_)));
+    assert!(all_refused && refused == (0..100).map(of).collect::<Vec<_>>());
+    assert_eq!(membership(&router, "alice"), Membership::Group(0));
 }

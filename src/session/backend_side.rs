@@ -44,7 +44,8 @@ impl Session {
             }
         }
         self.previous_dial = PreviousDial::Some(None);
-        let pool = Arc::clone(self.snapshot.runtime.pools.of(route.site_id));
+        let pools = &self.snapshot.runtime.pools;
+        let pool = Arc::clone(pools.of(route.site_id, route.membership.group()));
         self.site_slot = Some(self.admitted(&pool)?);
         self.dial(pool, route).await;
         Ok(())
@@ -52,6 +53,7 @@ impl Session {
 
     pub(super) fn hang_up(&mut self) {
         let site_slot = self.site_slot.take();
+        self.info.set_logged_out();
         if let Some(backend) = self.backend.take() {
             let closing = tokio::spawn(async move {
                 backend.close().await;

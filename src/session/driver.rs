@@ -101,8 +101,8 @@ impl Session {
                 Action::BackendFailed(why) => self.note_backend_failure(why),
                 Action::DialNext => self.dial_next().await,
                 Action::KeepBackend => self.keep_backend(),
-                Action::Authenticate(command) => match self.begin_attempt(&command).await {
-                    Ok(()) => self.send(&[command.line(), b"\r\n"].concat()).await,
+                Action::Authenticate { command, line } => match self.begin_attempt(&command).await {
+                    Ok(()) => self.send(&line).await,
                     Err(refused) => self.pending_events.push_back(refused),
                 },
                 Action::Penalise(site) => self.apply_penalty(site).await,

@@ -168,8 +168,8 @@ impl SessionInfo {
     /// That id, if its site has backends that are sent PROXY headers: nobody else has seen it.
     pub fn sent_id(&self) -> Option<GlobalSessionId> {
         let current = self.current();
-        let backends = &current.login.as_ref()?.site.backends;
-        let sent = backends.iter().any(|it| it.proxy_protocol.is_some());
+        let mut backends = current.login.as_ref()?.site.all_backends();
+        let sent = backends.any(|it| it.proxy_protocol.is_some());
         sent.then(|| self.global_id())
     }
 
@@ -243,6 +243,10 @@ impl SessionInfo {
             address: backend.address,
             tls: backend.stream().tls_version(),
         });
+    }
+
+    pub(super) fn set_logged_out(&self) {
+        self.current().logged_in = false;
     }
 
     pub(super) fn set_logged_in(&self) {

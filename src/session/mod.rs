@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendConnection, Selection, SiteSlot};
+use crate::base::secret::Secret;
 use crate::config::TlsMode;
 use crate::guard::{AttemptFingerprint, Guard};
 use crate::limit::{Limiter, Permit};
@@ -72,6 +73,8 @@ pub struct Shared {
     pub resolver: Arc<Resolver>,
     /// The live sessions.
     pub sessions: Arc<SessionRegistry>,
+    /// See [`Terms::decoy_password`].
+    decoy_password: Secret,
 }
 
 impl Shared {
@@ -85,6 +88,7 @@ impl Shared {
             tls_sessions: Arc::new(SessionStore::new()),
             resolver: Arc::default(),
             sessions: Arc::default(),
+            decoy_password: Secret::random(),
         }
     }
 }
@@ -142,7 +146,7 @@ pub async fn serve(
     let reused = runtime.settings.any_site_reuses_sessions();
     let tls_sessions = reused.then_some(&shared.tls_sessions);
     let tls = SessionTls::new(&snapshot.tls, tls_sessions, info.id);
-    let terms = terms(&snapshot, accepted.client.ip(), accepted.destination.ip());
+    let terms = terms(&snapshot, &shared, accepted.client.ip(), accepted.destination.ip());
     let login_expires_at = Instant::now() + runtime.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {
@@ -196,7 +200,7 @@ pub async fn serve(
     session.run().await;
 }
 
-fn terms(snapshot: &Snapshot, client: IpAddr, local: IpAddr) -> Terms {
+fn terms(snapshot: &Snapshot, shared: &Shared, client: IpAddr, local: IpAddr) -> Terms {
     let runtime = &snapshot.runtime;
     Terms {
         greeting: Arc::clone(&runtime.settings.greeting),
@@ -209,6 +213,7 @@ fn terms(snapshot: &Snapshot, client: IpAddr, local: IpAddr) -> Terms {
         announcements: Arc::clone(&runtime.announcements),
         own_names: Arc::clone(&snapshot.own_names),
         timeouts: runtime.settings.timeouts,
+        decoy_password: shared.decoy_password.clone(),
     }
 }
 

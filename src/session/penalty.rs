@@ -83,7 +83,7 @@ impl Session {
                 .failed(client, site, &self.fingerprint, rules, now.into_std());
         self.attempt = None;
 
-        let site = site.map_or(NO_SITE, |site| self.snapshot.runtime.pools.of(site).name());
+        let site = site.map_or(NO_SITE, |site| self.snapshot.runtime.pools.site_name(site));
         if consequence.evicted {
             self.journal.write(&Entry::FailuresEvicted { site });
         }

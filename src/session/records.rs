@@ -38,6 +38,7 @@ impl Session {
                 command: &command,
                 answer,
             }),
+            Record::Denied(command) => self.journal.write(&Entry::Denied(&command)),
             Record::BackendLost(stage, why) => {
                 let reason = self.reason_of_loss(stage, why);
                 self.report_backend_loss(stage, &reason);

@@ -9,6 +9,7 @@ mod conformance;
 mod data_ports;
 mod operations;
 mod program;
+mod policy;
 mod protocol;
 mod stage;
 mod transfers;

@@ -22,6 +22,7 @@ use super::dial::{self, Depth, DialBudget, DialError, Progress, Seen};
 use super::pool::Backend;
 use super::select::{self, Blame};
 use crate::base::budget::Budget;
+use crate::base::text::rounded;
 use crate::config::{CheckLevel, PassiveMode, Probe, Timeouts};
 use crate::ftp::reply::Class;
 use crate::net::dns::DnsError;
@@ -112,16 +113,16 @@ pub enum CheckError {
     #[error("LIST failed: {0}")]
     List(#[source] ReplyError),
     /// Other checks of the site have logged in, one after the other, for as long as this one had.
-    #[error("no turn to log in after {0:?}")]
+    #[error("no turn to log in after {}", rounded(.0))]
     NoTurn(Duration),
     /// Name servers tell of no server.
     #[error("no server found: {0}")]
     Discovery(#[source] DnsError),
     /// They take too long for that.
-    #[error("the name servers have not told of every server after {0:?}")]
+    #[error("the name servers have not told of every server after {}", rounded(.0))]
     DiscoveryTimeout(Duration),
     /// It took too long.
-    #[error("the data connection is not done after {0:?}")]
+    #[error("the data connection is not done after {}", rounded(.0))]
     DataTimeout(Duration),
 }
 

@@ -15,7 +15,11 @@ use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::checks::LevelWord;
-use super::{Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion};
+use super::{
+    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion, UnknownUsers,
+};
+use crate::policy::users::UserPattern;
+use crate::policy::{DeniedCommand, Notice, Preset};
 
 /// What is wrong with a value, and what to write instead.
 pub(super) struct ValueError {
@@ -74,6 +78,9 @@ pub(super) struct FileName(pub PathBuf);
 /// The text of the greeting: one line, not empty.
 pub(super) struct Greeting(pub String);
 
+/// Text for clients, of one or more lines.
+pub(super) struct NoticeText(pub Notice);
+
 /// A SHA-256.
 pub(super) struct Sha256(pub [u8; 32]);
 
@@ -100,6 +107,9 @@ read_from_text! {
     Network: "a network such as 10.0.0.0/8", |text| read::network(text).map(Network);
     FileName: "a file name", |text| read::file_name(text).map(FileName);
     Greeting: "the text of the greeting", |text| read::greeting(text).map(Greeting);
+    NoticeText: "a text for clients", |text| read::notice(text).map(NoticeText);
+    UserPattern: "the name of a user, or a prefix such as \"acme-*\"", read::user_pattern;
+    DeniedCommand: "a command such as DELE or \"SITE CHMOD\"", read::denied_command;
     Sha256: "a fingerprint such as \"sha256:9f86d0...\"", |text| read::fingerprint(text).map(Sha256);
     TlsMode: "`explicit` or `implicit`", |text| read::one_of(
         text,
@@ -146,6 +156,14 @@ read_from_text! {
             ("login", Self::Login),
             ("list", Self::List),
         ],
+    );
+    UnknownUsers: "`accept` or `refuse`", |text| read::one_of(
+        text,
+        &[("accept", Self::Accept), ("refuse", Self::Refuse)],
+    );
+    Preset: "`read_only` or `upload_only`", |text| read::one_of(
+        text,
+        &[("read_only", Self::ReadOnly), ("upload_only", Self::UploadOnly)],
     );
     CloseNotify: "`require` or `optional`", |text| read::one_of(
         text,

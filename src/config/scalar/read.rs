@@ -251,6 +251,33 @@ pub fn greeting(text: &str) -> Result<String, ValueError> {
     ))
 }
 
+pub fn notice(text: &str) -> Result<Notice, ValueError> {
+    Notice::new(text).map_err(|error| {
+        ValueError::new(
+            error.to_string(),
+            "write at most 50 lines of at most 500 bytes, such as \"Back on Monday.\"",
+        )
+    })
+}
+
+pub fn user_pattern(text: &str) -> Result<UserPattern, ValueError> {
+    UserPattern::new(text).map_err(|error| {
+        ValueError::new(
+            format!("the user {} {error}", quoted(text)),
+            "write a name, or the beginning of names with one `*` behind it, such as \"acme-*\"",
+        )
+    })
+}
+
+pub fn denied_command(text: &str) -> Result<DeniedCommand, ValueError> {
+    DeniedCommand::new(text).map_err(|error| {
+        ValueError::new(
+            format!("{} {error}", quoted(text)),
+            "write a command such as DELE, or one of SITE such as \"SITE CHMOD\"",
+        )
+    })
+}
+
 /// Colons between the bytes and upper case are as OpenSSL prints them.
 pub fn fingerprint(text: &str) -> Result<[u8; 32], ValueError> {
     let help = "write \"sha256:\" and 64 hexadecimal digits; \

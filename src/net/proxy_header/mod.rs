@@ -19,6 +19,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::deadline::timeout;
+use crate::base::text::rounded;
 use crate::config::is_in_any;
 use crate::outcome::ProxyHeaderFault;
 use parse::{Header, MAX_LEN, Parsed};
@@ -39,7 +40,7 @@ pub enum ProxyHeaderError {
     #[error("the connection closed before a complete PROXY header arrived")]
     Truncated(#[source] io::Error),
     /// The header took too long.
-    #[error("no complete PROXY header after {0:?}")]
+    #[error("no complete PROXY header after {}", rounded(.0))]
     TimedOut(Duration),
     /// Another protocol, or a malformed header.
     #[error(transparent)]

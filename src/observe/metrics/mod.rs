@@ -135,6 +135,12 @@ impl Metrics {
             .inc();
     }
 
+    /// A client of `site` was denied a command.
+    pub fn command_denied(&self, site: &str) {
+        let site = self.site_label(site);
+        self.table.commands_denied.with_label_values(&[site]).inc();
+    }
+
     /// Failed logins at `site` have led to this.
     pub fn guard(&self, site: &str, action: GuardAction) {
         self.table

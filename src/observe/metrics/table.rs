@@ -38,6 +38,7 @@ pub(super) struct Table {
     pub backend_dial: HistogramVec,
     pub backend_dial_failures: IntCounterVec,
     pub backend_unclean_close: IntCounterVec,
+    pub commands_denied: IntCounterVec,
     pub backend_state: IntGaugeVec,
     pub backend_sessions: IntGaugeVec,
     pub backend_ejections: IntCounterVec,
@@ -135,6 +136,11 @@ impl Table {
                 "backend_dial_failures_total",
                 "Connections to a backend that failed, by how far they came.",
                 &["site", "stage"],
+            ),
+            commands_denied: register.counters(
+                "commands_denied_total",
+                "Commands that the site's policy denies; the backend heard nothing of them.",
+                &["site"],
             ),
             backend_unclean_close: register.counters(
                 "backend_unclean_close_total",
@@ -243,6 +249,7 @@ impl Table {
                 .with_label_values(&[site, stage.as_str()]);
         }
         let _: Histogram = self.backend_dial.with_label_values(&[site]);
+        self.commands_denied.with_label_values(&[site]);
         self.backend_unclean_close.with_label_values(&[site]);
         self.backend_failovers.with_label_values(&[site]);
         self.backend_queue.with_label_values(&[site]);

@@ -110,6 +110,15 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             reply = answer.text(),
             "command refused"
         ),
+        Entry::Denied(command) => of_client!(
+            info,
+            info,
+            site = &*info.site_name(),
+            user = info.user(),
+            command = command.verb_text(),
+            argument = escape(command.argument()),
+            "command denied by the site's policy"
+        ),
         Entry::MethodsAvoided { backend, methods } => of_site!(
             info,
             info,
@@ -137,7 +146,9 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             reason,
             hint,
         } => {
-            of_site!(warn, info, stage = stage.as_str(), %reason, hint, "backend's control connection lost");
+            let backend = info.backend().map(|backend| backend.address);
+            let backend = backend.map(tracing::field::display);
+            of_site!(warn, info, backend, stage = stage.as_str(), %reason, hint, "backend's control connection lost");
         }
         Entry::Transfer(transfer) => log_transfer(transfer, info),
         Entry::Ended { ending, transfers } => log_end(*ending, transfers, info),

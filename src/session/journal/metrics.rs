@@ -15,6 +15,7 @@ pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
         Entry::ReplyDelayed { site } => metrics.guard(site, GuardAction::Delayed),
         Entry::ClientBlocked { site, .. } => metrics.guard(site, GuardAction::Blocked),
         Entry::Login(login) => metrics.login(&login.site, login.result),
+        Entry::Denied(_) => metrics.command_denied(&info.site_name()),
         Entry::NoPassivePort(_) => metrics.passive_exhausted(),
         Entry::Transfer(transfer) => metrics.transfer(
             &info.site_name(),

@@ -65,6 +65,8 @@ pub(super) enum Entry<'a> {
         command: &'a Command,
         answer: Answer,
     },
+    /// The site denies this command to its clients.
+    Denied(&'a Command),
     /// The backend's data ports are asked for in another way than these from now on.
     MethodsAvoided {
         backend: &'a Backend,

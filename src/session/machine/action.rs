@@ -35,7 +35,12 @@ pub enum Action {
     /// The login leads here, on the connection that there is.
     Route(Route),
     /// Send this PASS or ACCT to the backend, unless the guard refuses it: then `Event::Blocked` follows.
-    Authenticate(Command),
+    Authenticate {
+        /// The client's, for the guard.
+        command: Command,
+        /// What is sent.
+        line: Bytes,
+    },
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
     Penalise(Option<SiteId>),
     /// Send this line to the backend.
@@ -126,6 +131,8 @@ pub enum Record {
         /// Our reply to it.
         answer: Answer,
     },
+    /// The site denies this command; nothing was sent to the backend.
+    Denied(Command),
     /// The backend was given up.
     BackendLost(Stage, ProtocolError),
     /// The backend refused a data port in every way, the last time like this; without a reply if that is our fault.

@@ -34,6 +34,8 @@ pub enum Ending {
     Blocked,
     /// Too many sessions at the site.
     SiteFull,
+    /// The site is out of service.
+    Maintenance,
 }
 
 impl Ending {
@@ -53,6 +55,7 @@ impl Ending {
             Self::Abuse => "abuse",
             Self::Blocked => "blocked",
             Self::SiteFull => "site full",
+            Self::Maintenance => "maintenance",
         }
     }
 }

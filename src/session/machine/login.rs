@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::context::{Context, LoginClock};
 use super::port_methods::BackendPorts;
 use super::pre_login::NoBackend;
@@ -20,7 +22,7 @@ use crate::ftp::refusal;
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::{BackendProtection, NoUserReply};
 use crate::outcome::LoginResult;
-use crate::route::Route;
+use crate::route::{Membership, Route};
 
 /// What is known of the backend at the other end of the connection, independent of the login.
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +117,8 @@ impl Dialling {
             accepted: Vec::new(),
             welcome,
         });
-        login.replay_before_user(cx.settings.before_user(), cx)
+        let replay = cx.settings.before_user(&login.route.site.policy.commands);
+        login.replay_before_user(replay, cx)
     }
 }
 
@@ -157,8 +160,13 @@ impl Login {
             // The backend checks them, when the guard allows it.
             Verb::Pass | Verb::Acct => {
                 cx.restart_clock();
-                cx.push(Action::Authenticate(command));
+                let line = self.credential(&command, cx);
+                cx.push(Action::Authenticate { command, line });
                 self.step = LoginStep::Password;
+            }
+            Verb::Rein => {
+                cx.push(Action::HangUp);
+                return cx.reinitialise();
             }
             Verb::Host => match cx.choose_host(&command) {
                 Ok(()) => {
@@ -174,6 +182,21 @@ impl Login {
         State::Login(self)
     }
 
+    /// PASS or ACCT as the backend gets it: of a user who is to be refused with a password that it will not accept, so that
+    /// the backend's own words and time are those of a wrong one.
+    fn credential(&self, command: &Command, cx: &Context) -> Bytes {
+        let line = match self.is_refused() {
+            true => [command.verb_text().as_bytes(), b" ", cx.terms.decoy_password.expose()].concat(),
+            false => command.line().to_vec(),
+        };
+        [&line, &b"\r\n"[..]].concat().into()
+    }
+
+    /// Whether the user may not log in, whatever the backend says.
+    fn is_refused(&self) -> bool {
+        matches!(self.route.membership, Membership::Refused(_))
+    }
+
     fn on_user(mut self: Box<Self>, command: Command, cx: &mut Context) -> State {
         match cx.resolve_user(command) {
             ResolvedUser::Refused => State::Login(self),
@@ -183,7 +206,7 @@ impl Login {
                 cx.refuse_unknown_host();
                 State::NoBackend(NoBackend)
             }
-            ResolvedUser::Site(route) if route.site.name == self.route.site.name => {
+            ResolvedUser::Site(route) if route.shares_backends_with(&self.route) => {
                 cx.push(Action::Route(route.clone()));
                 self.route = route;
                 self.send_user(None, cx)
@@ -299,6 +322,7 @@ impl Login {
     fn on_login_reply(mut self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
         self.keep_backend(cx);
         match reply.class() {
+            Class::Completion if self.is_refused() => return self.refuse(cx),
             // 230, 232 (RFC 2228), and 202 to a superfluous ACCT or PASS.
             Class::Completion if self.protection == BackendProtection::AfterLogin => {
                 return self.protect(reply, ProtectionCommand::Pbsz, cx);
@@ -306,7 +330,10 @@ impl Login {
             Class::Completion => return self.welcome(reply, cx),
             Class::TransientFailure | Class::PermanentFailure => {
                 let user = self.route.backend_user();
-                cx.push(Action::Record(Record::Login(LoginResult::Rejected)));
+                cx.push(Action::Record(Record::Login(match self.is_refused() {
+                    true => LoginResult::NotAllowed,
+                    false => LoginResult::Rejected,
+                })));
                 if refusal::is_about_credentials(&reply, user.as_slice()) {
                     cx.push(Action::Penalise(Some(self.route.site_id)));
                 }
@@ -316,6 +343,15 @@ impl Login {
             Class::Intermediate | Class::Preliminary => cx.forward(&reply),
         }
         State::Login(self)
+    }
+
+    /// A backend that takes any password, or none, has let a user in who may not.
+    fn refuse(self: Box<Self>, cx: &mut Context) -> State {
+        cx.push(Action::Record(Record::Login(LoginResult::NotAllowed)));
+        cx.push(Action::HangUp);
+        cx.push(Action::Penalise(Some(self.route.site_id)));
+        cx.reply(answer::NOT_ALLOWED);
+        State::NoBackend(NoBackend)
     }
 
     /// Sends PBSZ 0 or PROT P to a backend that accepts them only after the login: no data is sent to it in clear text.
@@ -335,7 +371,8 @@ impl Login {
 
     /// The login is done.
     fn welcome(self: Box<Self>, welcome: Reply, cx: &mut Context) -> State {
-        let replay = cx.settings.after_login(&self.accepted);
+        let rules = &self.route.site.policy.commands;
+        let replay = cx.settings.after_login(&self.accepted, rules);
         cx.push(Action::Record(Record::Login(LoginResult::Accepted)));
         self.replay_after_login(welcome, replay, cx)
     }
@@ -354,7 +391,14 @@ impl Login {
         cx.login_clock = LoginClock::Stopped;
         // Replayed once; a later login on this connection keeps the settings that the client has made since.
         cx.settings.clear();
-        cx.forward(&welcome);
+        match &self.route.site.policy.login_text {
+            Some(text) => {
+                let code = welcome.number().to_string();
+                let reply = text.before(&code, welcome.bytes());
+                cx.push(Action::Reply(reply.into()));
+            }
+            None => cx.forward(&welcome),
+        }
         let Self {
             route, connection, ..
         } = *self;

@@ -49,6 +49,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::announce::Announcements;
+use crate::base::secret::Secret;
 use crate::config::{HostName, Timeouts};
 use crate::ftp::command::Command;
 use crate::ftp::reply::Reply;
@@ -89,6 +90,8 @@ pub struct Terms {
     pub own_names: Arc<[HostName]>,
     /// How long anything may take.
     pub timeouts: Timeouts,
+    /// What backends get as the password of users who are to be refused. No account has it, and nobody is told.
+    pub decoy_password: Secret,
 }
 
 /// One session's decisions.

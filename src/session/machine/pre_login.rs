@@ -25,6 +25,7 @@ impl NoBackend {
                 return security::on_auth(State::NoBackend(self), command.argument(), cx);
             }
             Verb::Quit => return cx.close_with_reply(answer::GOODBYE, Ending::Quit),
+            Verb::Rein => return cx.reinitialise(),
             Verb::Pass | Verb::Acct => cx.reply(answer::USER_FIRST),
             Verb::Host => {
                 let answer = cx.choose_host(&command);
@@ -73,11 +74,20 @@ impl Context {
             }
             Verb::Ccc => answer::CCC_REFUSED,
             Verb::Protected => answer::OTHER_MECHANISM,
-            Verb::OtherDataPort | Verb::Rein => answer::NOT_IMPLEMENTED,
+            Verb::OtherDataPort => answer::NOT_IMPLEMENTED,
             _ => return false,
         };
         self.reply(answer);
         true
+    }
+
+    /// REIN (RFC 959 §4.1.1): back to before USER and HOST (RFC 7151 §3.1), under the same TLS.
+    pub fn reinitialise(&mut self) -> State {
+        self.host = None;
+        self.settings.clear();
+        self.only_epsv = false;
+        self.reply(answer::REINITIALISED);
+        State::NoBackend(NoBackend)
     }
 
     /// HOST (RFC 7151): the last one counts. Returns the answer to one that does not.

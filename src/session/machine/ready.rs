@@ -10,7 +10,7 @@ use super::data_port::{self, PortDialogue};
 use super::login::{Connection, Login};
 use super::transfer;
 use super::user::ResolvedUser;
-use super::{Action, Ending, State, security};
+use super::{Action, Ending, Record, State, security};
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::features;
@@ -58,6 +58,12 @@ impl LoggedIn {
         }
     }
 
+    /// Whether the site denies a command to its clients.
+    pub fn deny(&self, command: &Command) -> bool {
+        let rules = &self.route.site.policy.commands;
+        rules.deny(command.verb_text().as_bytes(), command.argument())
+    }
+
     pub fn drop_data_port(&mut self, cx: &mut Context) {
         if self.data_port.take().is_some() {
             cx.push(Action::DropData);
@@ -78,6 +84,9 @@ impl Ready {
 
     pub fn on_command(mut self, command: Command, cx: &mut Context) -> State {
         cx.restart_clock();
+        if self.login.deny(&command) {
+            return self.refuse_denied(command, cx);
+        }
         if let Some(direction) = command.verb().transfer() {
             return transfer::begin(self.login, command, direction, cx);
         }
@@ -85,6 +94,11 @@ impl Ready {
             Verb::User => self.on_user(command, cx),
             Verb::Auth => security::on_auth(State::Ready(self), command.argument(), cx),
             Verb::Host => self.answer(answer::HOST_TOO_LATE, cx),
+            Verb::Rein => {
+                self.login.drop_data_port(cx);
+                cx.push(Action::HangUp);
+                cx.reinitialise()
+            }
             Verb::Quit => {
                 cx.request(command.line());
                 cx.close_with_reply(answer::GOODBYE, Ending::Quit)
@@ -112,6 +126,17 @@ impl Ready {
         }
     }
 
+    /// The backend hears nothing of it.
+    fn refuse_denied(self, command: Command, cx: &mut Context) -> State {
+        cx.reply(answer::COMMAND_DENIED);
+        let is_transfer = command.verb().transfer().is_some();
+        cx.push(Action::Record(Record::Denied(command)));
+        match is_transfer {
+            true => self.login.clear_rest(cx),
+            false => State::Ready(self),
+        }
+    }
+
     fn answer(self, answer: answer::Answer, cx: &mut Context) -> State {
         cx.reply(answer);
         State::Ready(self)
@@ -124,13 +149,13 @@ impl Ready {
                 cx.refuse_unknown_host();
                 State::Ready(self)
             }
-            ResolvedUser::Site(route) if route.site_id == self.login.route.site_id => {
+            ResolvedUser::Site(route) if route.shares_backends_with(&self.login.route) => {
                 // An unused lease would keep the port from others.
                 self.login.drop_data_port(cx);
                 cx.push(Action::Route(route.clone()));
                 Login::again(*self.login, route, cx)
             }
-            // One login, one backend: a session never moves to another site.
+            // One login, one backend: a session never moves to another site, or to another group's backends.
             ResolvedUser::Site(_) => self.answer(answer::OTHER_SITE, cx),
         }
     }
@@ -166,7 +191,9 @@ impl Feat {
         if reply.class() == Class::Preliminary {
             return State::Feat(self);
         }
-        let list = features::after_login(reply, cx.terms.active_mode);
+        let rules = &self.login.route.site.policy.commands;
+        let is_offered = |feature: &[u8]| !rules.deny_feature(feature);
+        let list = features::after_login(reply, cx.terms.active_mode, is_offered);
         cx.push(Action::Reply(list.into()));
         State::Ready(Ready { login: self.login })
     }

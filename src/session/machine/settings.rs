@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::ftp::command::{Command, Verb};
+use crate::policy::CommandRules;
 
 /// Settings in the order in which they were first made; a later one replaces an earlier of its kind.
 #[derive(Debug, Default)]
@@ -39,11 +40,10 @@ impl DeferredSettings {
         self.0.clear();
     }
 
-    /// What is replayed to the backend before USER.
-    pub fn before_user(&self) -> Replay {
+    /// What is replayed to the backend before USER, but for what the site denies.
+    pub fn before_user(&self, rules: &CommandRules) -> Replay {
         Replay(
-            self.0
-                .iter()
+            self.allowed(rules)
                 .filter(|command| matters_to_login(command))
                 .cloned()
                 .collect(),
@@ -52,14 +52,18 @@ impl DeferredSettings {
 
     /// What is replayed to the backend after login: everything that it has not `accepted` before, including what it
     /// refused and what was set since.
-    pub fn after_login(&self, accepted: &[Command]) -> Replay {
+    pub fn after_login(&self, accepted: &[Command], rules: &CommandRules) -> Replay {
         Replay(
-            self.0
-                .iter()
+            self.allowed(rules)
                 .filter(|command| !accepted.contains(command))
                 .cloned()
                 .collect(),
         )
+    }
+
+    fn allowed(&self, rules: &CommandRules) -> impl Iterator<Item = &Command> {
+        let is_denied = |command: &Command| rules.deny(command.verb_text().as_bytes(), command.argument());
+        self.0.iter().filter(move |command| !is_denied(command))
     }
 }
 

@@ -1,8 +1,9 @@
-//! USER: from its argument to the site, and to the driver, which is to dial one of that site's backends.
+//! USER: from its argument to the site, and to the driver, which is to dial one of that site's backends, unless the site's
+//! policy forbids it.
 
 use super::context::Context;
 use super::pre_login::NoBackend;
-use super::{Action, Record, State};
+use super::{Action, Ending, Record, State};
 use crate::ftp::answer;
 use crate::ftp::command::Command;
 use crate::outcome::LoginResult;
@@ -69,8 +70,24 @@ impl Context {
 }
 
 impl Dialling {
-    /// Has the driver dial.
+    /// Has the driver dial, if the site serves this client now.
     pub fn begin(route: Route, cx: &mut Context) -> State {
+        let policy = &route.site.policy;
+        if !policy.clients.admit(cx.terms.client) {
+            let site = route.site_id;
+            cx.push(Action::Route(route));
+            cx.push(Action::Record(Record::Login(LoginResult::NotAllowed)));
+            cx.push(Action::Penalise(Some(site)));
+            cx.reply(answer::NOT_ALLOWED);
+            return State::NoBackend(NoBackend);
+        }
+        if let Some(notice) = &policy.maintenance {
+            let reply = notice.reply("421");
+            cx.push(Action::Route(route));
+            cx.push(Action::Record(Record::Login(LoginResult::Maintenance)));
+            cx.push(Action::Reply(reply.into()));
+            return cx.close(Ending::Maintenance);
+        }
         cx.push(Action::Dial(route.clone()));
         State::Dialling(Self { route })
     }

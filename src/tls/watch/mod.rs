@@ -4,14 +4,13 @@
 //! `..data` swap, a symbolic link into another directory that is put elsewhere. Notifications from the kernel miss some
 //! of these and stop after others.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::certificate::{
     CertificateError, CertificatePair, CertificateSet, ContentDigest, PairFiles,
 };
+use crate::base::file::FileStamp;
 use crate::config;
 
 /// Watches the files of all certificates of a set. The caller decides how often to [`poll`](Self::poll).
@@ -139,37 +138,6 @@ impl PairStamp {
             certificate: FileStamp::of(certificate),
             private_key: FileStamp::of(private_key),
         }
-    }
-}
-
-/// One file's state. The change time finds what the rest can't: a rewrite of the same length by a tool that puts the
-/// modification time back.
-#[derive(Debug, PartialEq, Eq)]
-struct FileStamp {
-    /// With every symbolic link on the way followed.
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified_ns: i128,
-    changed_ns: i128,
-}
-
-impl FileStamp {
-    /// `None` if the file does not exist or can't be read.
-    fn of(path: &Path) -> Option<Self> {
-        let path = fs::canonicalize(path).ok()?;
-        let metadata = fs::metadata(&path).ok()?;
-        let nanoseconds =
-            |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        Some(Self {
-            path,
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-        })
     }
 }
 

@@ -88,7 +88,7 @@ fn before_login_only_the_proxy_answers() {
         ("ABOR", 225),
         ("PASS secret", 503),
         ("ACCT books", 503),
-        ("REIN", 502),
+        ("REIN", 220),
         ("SIZE file", 530),
         ("EPSV ALL", 530),
         ("QUIT", 221),

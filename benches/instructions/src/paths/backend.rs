@@ -50,5 +50,5 @@ fn pool(backends: usize) -> Result<Arc<Pool>, Box<dyn std::error::Error + Send +
     let registry = Registry::default();
     let pools = Pools::load(&settings.sites, &registry)?;
     let (site, _) = pools.sites().next().expect("there is one");
-    Ok(Arc::clone(pools.of(site)))
+    Ok(Arc::clone(pools.of(site, None)))
 }

@@ -60,7 +60,7 @@ pub fn features(rounds: u32) -> io::Result<()> {
 /// A login that names its host, among a thousand sites.
 pub fn route(rounds: u32) -> io::Result<()> {
     let sites = (0..1000).map(|number| site(number, "{user}"));
-    let router = Router::new((0..).map(SiteId).zip(sites), UserForms::default());
+    let router = Router::new((0..).map(SiteId).zip(sites), UserForms::default(), &UserFiles::default());
     counted_from_here(rounds, &mut || {
         let _ = black_box(router.route(b"Site500.Example.com|alice", None, None));
     });
@@ -83,16 +83,9 @@ pub fn read(text: &str) -> Reply {
 pub fn site(number: usize, user: &str) -> Arc<Site> {
     let host = format!("site{number}.example.com");
     Arc::new(Site {
-        name: format!("site{number}"),
         default: number == 0,
         hosts: vec![HostPattern::parse(&host).expect("a host name")],
-        backends: Vec::new(),
         user: user.parse().expect("a template"),
-        session_reuse: SessionReuse::Prefer,
-        passive_mode: PassiveMode::Auto,
-        close_notify: CloseNotify::Require,
-        balance: Balance::First,
-        queue: Duration::ZERO,
-        checks: None,
+        ..Site::named(format!("site{number}"))
     })
 }

@@ -126,6 +126,7 @@ fn terms() -> Terms {
         router: Arc::new(Router::new(
             [(SiteId(0), site(0, "{user}"))],
             UserForms::default(),
+            &UserFiles::default(),
         )),
         tls_required: true,
         data_required: false,
@@ -135,5 +136,6 @@ fn terms() -> Terms {
         announcements: Arc::default(),
         own_names: Arc::new([]),
         timeouts: Timeouts::default(),
+        decoy_password: Secret::random(),
     }
 }

@@ -51,6 +51,10 @@ impl Target {
             Server::Unknown(_) => self.entry.clone(),
         }
     }
+
+    fn is(&self, backend: &Backend) -> bool {
+        matches!(&self.server, Server::Known(known) if known.id == backend.id && known.label == backend.label)
+    }
 }
 
 /// The backends of these sites, in the order of the configuration; those that name servers don't tell of come last in their
@@ -93,13 +97,10 @@ pub async fn targets(
             error,
             took,
         };
-        undiscovered.push((pool.id(), Box::new(entry)));
+        undiscovered.push((pool.name().to_owned(), Box::new(entry)));
     }
-    let mut targets = Vec::new();
+    let mut targets: Vec<Target> = Vec::new();
     for site in sites {
-        let Some(pool) = pools.all().find(|pool| pool.name() == site.name) else {
-            continue;
-        };
         let logins = Arc::<ProbeLogins>::default();
         let target = |entry, server| Target {
             site: Arc::clone(site),
@@ -107,9 +108,15 @@ pub async fn targets(
             server,
             logins: Arc::clone(&logins),
         };
-        let known = pool.backends().into_iter();
-        targets.extend(known.map(|backend| target(backend.label.clone(), Server::Known(backend))));
-        let unknown = undiscovered.extract_if(.., |(id, _)| *id == pool.id());
+        let pools = pools.all().filter(|pool| pool.name() == site.name);
+        for backend in pools.flat_map(|pool| pool.backends()) {
+            // Several groups may have it.
+            let is_known = |other: &Target| other.site.name == site.name && other.is(&backend);
+            if !targets.iter().any(is_known) {
+                targets.push(target(backend.label.clone(), Server::Known(backend)));
+            }
+        }
+        let unknown = undiscovered.extract_if(.., |(name, _)| *name == site.name);
         targets.extend(
             unknown.map(|(_, entry)| target(entry.settings.to_string(), Server::Unknown(entry))),
         );

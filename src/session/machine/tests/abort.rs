@@ -22,7 +22,7 @@ fn aborted(replies: &[&str]) -> Vec<u16> {
 #[test]
 fn abor_gives_a_426_and_a_226_however_the_backend_puts_it() {
     assert_eq!(aborted(&["426 T", "226 A", "200 N"]), [426, 226]);
-    assert_eq!(aborted(&["426 T", "225 A", "200 N"]), [426, 225]);
+    assert_eq!(aborted(&["426 T", "225 A", "200 N"]), [426, 226]);
     assert_eq!(aborted(&["226 A", "426 T", "200 N"]), [426, 226]);
     assert_eq!(aborted(&["226 T", "226 A", "200 N"]), [426, 226]);
     assert_eq!(aborted(&["426 T", "200 N"]), [426, 226]);

@@ -34,7 +34,7 @@ fn commands_before_login_are_answered_without_a_backend() {
         ("SITE x", 530),
         ("STAT", 530),
         ("XYZZY", 530),
-        ("REIN", 502),
+        ("REIN", 220),
         ("LPSV", 502),
         ("ADAT x", 502),
         ("CCC", 534),

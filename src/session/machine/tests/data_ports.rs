@@ -210,7 +210,7 @@ fn at_site_with(passive_mode: PassiveMode, ipv6: bool) -> Session {
         ..site("a", true)
     };
     let terms = if ipv6 { ipv6_terms() } else { terms() };
-    let router = Router::new([(A, Arc::new(site))], UserForms::default());
+    let router = Router::new([(A, Arc::new(site))], UserForms::default(), &UserFiles::default());
     let router = Arc::new(router);
     Session::logged_in_with(Terms { router, ..terms }, ipv6)
 }

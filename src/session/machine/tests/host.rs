@@ -115,12 +115,14 @@ fn host_during_a_transfer_is_refused_after_it() {
 }
 
 #[test]
-fn rein_is_not_offered_so_that_no_host_is_forgotten() {
+fn rein_forgets_the_host() {
     let mut session = Session::implicit();
     assert_eq!(session.answer("HOST b.lab"), 220);
-    assert_eq!(session.answer("REIN"), 502);
+    assert_eq!(session.answer("REIN"), 220);
     session.client("USER al");
-    assert_eq!(session.dials(), ["b"]);
-    session.dialled(false).backend("230 In").actions();
-    assert_eq!(session.answer("REIN"), 502);
+    assert_eq!(session.dials(), ["a"]);
+    session.dialled(false).backend("331 P").actions();
+    session.client("REIN");
+    assert_eq!(session.codes(), [220]);
+    assert_eq!(session.answer("PASS p"), 503);
 }

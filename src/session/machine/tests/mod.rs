@@ -5,6 +5,7 @@ mod before_login;
 mod data_ports;
 mod host;
 mod login;
+mod policy;
 mod restart;
 mod time;
 mod transfers;
@@ -20,14 +21,13 @@ use bytes::Bytes;
 use super::context::{MAX_BAD_LINES, MAX_PRELIMINARIES};
 use super::*;
 use crate::base::SiteId;
-use crate::config::{
-    Balance, CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, Timeouts, UserForms,
-};
+use crate::config::{HostPattern, Site, Timeouts, UserForms};
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::line::Line;
 use crate::ftp::reply::{Reply, ReplyParser};
 use crate::ftp::server::{BackendProtection, PortMethod, PortMethods};
 use crate::outcome::Direction;
+use crate::policy::UserFiles;
 use crate::outcome::{LoginResult, Verdict};
 
 /// A session between a client, the sites `a` (default), `b` and `c`, and the machine.
@@ -42,17 +42,9 @@ const C: SiteId = SiteId(2);
 
 pub(super) fn site(name: &str, default: bool) -> Site {
     Site {
-        name: name.to_owned(),
         default,
         hosts: vec![HostPattern::parse(&format!("{name}.lab")).expect("a host")],
-        backends: Vec::new(),
-        user: "{user}".parse().expect("a template"),
-        session_reuse: SessionReuse::Prefer,
-        passive_mode: PassiveMode::Auto,
-        close_notify: CloseNotify::Require,
-        balance: Balance::First,
-        queue: Duration::ZERO,
-        checks: None,
+        ..Site::named(name)
     }
 }
 
@@ -62,7 +54,7 @@ pub(super) fn terms() -> Terms {
     let sites = [A, B, C].into_iter().zip(sites);
     Terms {
         greeting: "hello".into(),
-        router: Arc::new(Router::new(sites, UserForms::default())),
+        router: Arc::new(Router::new(sites, UserForms::default(), &UserFiles::default())),
         tls_required: true,
         data_required: false,
         active_mode: true,
@@ -71,6 +63,7 @@ pub(super) fn terms() -> Terms {
         announcements: Arc::default(),
         own_names: Arc::new([host("proxy.lab")]),
         timeouts: Timeouts::default(),
+        decoy_password: Secret::new(b"decoy".to_vec()),
     }
 }
 
@@ -279,9 +272,7 @@ impl Session {
     pub fn sent(&self) -> Vec<String> {
         let sent = self.actions.iter().filter_map(|action| match action {
             Action::Send(bytes) => Some(text(bytes)),
-            Action::Authenticate(command) => {
-                Some(String::from_utf8_lossy(command.line()).into_owned())
-            }
+            Action::Authenticate { line, .. } => Some(text(line)),
             _ => None,
         });
         sent.collect()

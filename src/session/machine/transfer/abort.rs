@@ -135,7 +135,8 @@ impl Details {
                 // RFC 959 §4.1.3: a 426 for the transfer, then a 226 for the ABOR. A 226 for the transfer would claim
                 // bytes that never reached the client.
                 cx.forward_or(failure, answer::TRANSFER_ABORTED);
-                cx.forward_or(done, answer::ABORT_DONE);
+                // 225 would say that there was nothing to abort.
+                cx.forward_or(done.filter(|reply| reply.number() == 226), answer::ABORT_DONE);
                 self.end(Outcome::Aborted(AbortedBy::Client), cx)
             }
             AbortReason::Data(fault) => {

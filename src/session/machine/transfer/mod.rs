@@ -123,7 +123,9 @@ impl Transfer {
                 self = state;
             }
             (Verb::Stat, mut state)
-                if command.argument().is_empty() && state.may_forward_stat(cx) =>
+                if command.argument().is_empty()
+                    && state.may_forward_stat(cx)
+                    && !state.login().deny(&command) =>
             {
                 state.details_mut().stats += 1;
                 cx.send(command.line());

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis::base::SiteId;
+use portcullis::base::secret::Secret;
 use portcullis::config::{
     Balance, CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, Timeouts,
     UserForms,
@@ -23,7 +24,11 @@ use portcullis::ftp::command::{BadCommand, Command, Verb};
 use portcullis::ftp::line::Line;
 use portcullis::ftp::reply::{Class, Reply, ReplyParser};
 use portcullis::ftp::server::{BackendProtection, PortMethods};
-use portcullis::route::Router;
+use portcullis::policy::users::UserPattern;
+use portcullis::policy::{
+    ClientRules, CommandRules, DeniedCommand, Notice, Preset, SitePolicy, UserFiles,
+};
+use portcullis::route::{Route, Router};
 use portcullis::session::machine::{
     Action, BadLine, ClientData, DataEvent, Deadline, Dialled, Event, Machine, PreparedPort, Terms,
 };
@@ -61,6 +66,8 @@ pub struct World {
 
     backend: Option<ReplyParser>,
     trial: Trial,
+    /// Where the last login led.
+    route: Option<Route>,
     login: Login,
     port: bool,
     /// The driver listens for the backend, which is to be told, or to connect.
@@ -187,6 +194,7 @@ impl World {
             unanswered: 0,
             backend: None,
             trial: Trial::Over,
+            route: None,
             login: Login::Out,
             port: false,
             listens: false,
@@ -473,23 +481,60 @@ fn listened(terms: &Terms) -> SocketAddr {
     SocketAddr::new(terms.local, 6000)
 }
 
-fn terms(listener: Listener) -> Terms {
-    let site = |name: &str, default| {
-        Arc::new(Site {
-            name: name.to_owned(),
-            default,
-            hosts: vec![HostPattern::parse(&format!("{name}.lab")).expect("a host")],
-            backends: Vec::new(),
-            user: "{user}".parse().expect("a template"),
-            session_reuse: SessionReuse::Prefer,
-            passive_mode: PassiveMode::Auto,
-            close_notify: CloseNotify::Require,
-            balance: Balance::First,
-            queue: Duration::ZERO,
-            checks: None,
-        })
+/// Three sites for everybody, and one for each thing that a site may not allow.
+fn sites() -> Vec<Arc<Site>> {
+    let site = |name: &str, default| Site {
+        default,
+        hosts: vec![HostPattern::parse(&format!("{name}.lab")).expect("a host")],
+        ..Site::named(name)
     };
-    let sites = [site("a", true), site("b", false), site("c", false)];
+    let denied = |text| DeniedCommand::new(text).expect("a command");
+    let read_only = SitePolicy {
+        commands: CommandRules::new(Some(Preset::ReadOnly), vec![denied("STAT"), denied("CLNT")]),
+        login_text: Some(Notice::new("Hello.\n230 Hello.").expect("a text")),
+        ..SitePolicy::default()
+    };
+    let elsewhere = vec!["198.51.100.0/24".parse().expect("a network")];
+    let other_networks = SitePolicy {
+        clients: ClientRules::new(Some(elsewhere), Vec::new()).expect("somebody"),
+        ..SitePolicy::default()
+    };
+    let out_of_service = SitePolicy {
+        maintenance: Some(Notice::new("Back\non Monday.").expect("a text")),
+        ..SitePolicy::default()
+    };
+    let group = Group {
+        name: "known".to_owned(),
+        users: [UserPattern::new("al").expect("a name")].into_iter().collect(),
+        users_file: None,
+        backends: Vec::new(),
+    };
+    let sites = [
+        site("a", true),
+        site("b", false),
+        site("c", false),
+        Site {
+            policy: read_only,
+            ..site("read-only", false)
+        },
+        Site {
+            policy: other_networks,
+            ..site("elsewhere", false)
+        },
+        Site {
+            policy: out_of_service,
+            ..site("down", false)
+        },
+        Site {
+            groups: vec![group],
+            unknown_users: UnknownUsers::Refuse,
+            ..site("grouped", false)
+        },
+    ];
+    sites.into_iter().map(Arc::new).collect()
+}
+
+fn terms(listener: Listener) -> Terms {
     let (client, local) = match listener {
         Listener::Ipv6 => ("2001:db8::7", "2001:db8::1"),
         Listener::Explicit
@@ -501,8 +546,9 @@ fn terms(listener: Listener) -> Terms {
     Terms {
         greeting: "hello".into(),
         router: Arc::new(Router::new(
-            (0..).map(SiteId).zip(sites),
+            (0..).map(SiteId).zip(sites()),
             UserForms::default(),
+            &UserFiles::default(),
         )),
         tls_required: listener != Listener::ClearAllowed,
         data_required: listener == Listener::DataRequired,
@@ -512,5 +558,6 @@ fn terms(listener: Listener) -> Terms {
         announcements: Arc::default(),
         own_names: Arc::new([HostName::parse(b"proxy.lab").expect("a host name")]),
         timeouts: Timeouts::default(),
+        decoy_password: Secret::new(b"decoy".to_vec()),
     }
 }

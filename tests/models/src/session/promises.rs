@@ -9,6 +9,7 @@ use portcullis::ftp::command::{Command, Verb};
 use portcullis::ftp::reply::Class;
 use portcullis::ftp::server::PortMethods;
 use portcullis::outcome::{Direction, LoginResult};
+use portcullis::route::Membership;
 use portcullis::session::machine::{
     Action, BackendData, ClientData, Outcome, Protection, Record, Stage, Terms, Wait,
 };
@@ -39,7 +40,10 @@ impl World {
             }
             Action::Dial(route) => {
                 assert!(self.may_log_in(), "dials for a login in clear text");
-                assert!(["a", "b", "c"].contains(&route.site.name.as_str()));
+                let policy = &route.site.policy;
+                assert!(policy.clients.admit(self.terms.client), "of a network that is refused");
+                assert_eq!(policy.maintenance, None, "out of service");
+                self.route = Some(route);
                 self.backend = None;
                 (self.restart, self.range) = (Restart::Nowhere, Restart::Nowhere);
                 self.login = Login::Out;
@@ -57,13 +61,16 @@ impl World {
                 self.trial = Trial::Over;
             }
             Action::LoginAttempt(command) => assert!(self.heard.contains(command.line())),
-            Action::Route(route) => {
-                assert!(["a", "b", "c"].contains(&route.site.name.as_str()));
-            }
-            Action::Authenticate(command) => {
+            Action::Route(route) => self.route = Some(route),
+            Action::Authenticate { command, line } => {
                 assert_eq!(self.trial, Trial::Over, "a password on trial");
                 self.penalised = true;
-                self.see_sent(&[command.line(), b"\r\n"].concat().into());
+                if self.is_refused() {
+                    let sent = line.strip_suffix(b" decoy\r\n");
+                    assert_eq!(sent, Some(command.verb_text().as_bytes()));
+                } else {
+                    self.see_sent(&line);
+                }
             }
             Action::Penalise(_) => self.penalised = true,
             Action::HangUp => {
@@ -128,7 +135,7 @@ impl World {
                 self.port = false;
             }
             Action::Record(Record::Login(LoginResult::Accepted)) => {
-                assert!(self.may_log_in());
+                assert!(self.may_log_in() && !self.is_refused());
                 self.login = Login::In;
             }
             Action::Record(
@@ -137,6 +144,12 @@ impl World {
                 | Record::BackendLost(..)
                 | Record::NoDataPort(_),
             ) => {}
+            Action::Record(Record::Denied(command)) => {
+                assert!(self.denies(&command));
+                if command.verb().transfer().is_some() {
+                    self.restart_is_over();
+                }
+            }
             Action::Record(Record::Transfer { outcome, .. }) => {
                 let told = self.running().told;
                 assert_eq!(outcome == Outcome::Complete, told == Some(Told::Complete));
@@ -150,6 +163,18 @@ impl World {
                 self.closed = true;
             }
         }
+    }
+
+    /// Whether the site denies this to its clients.
+    fn denies(&self, command: &Command) -> bool {
+        let rules = self.route.as_ref().map(|route| &route.site.policy.commands);
+        rules.is_some_and(|rules| rules.deny(command.verb_text().as_bytes(), command.argument()))
+    }
+
+    /// Whether the user may not log in, whatever the backend says.
+    fn is_refused(&self) -> bool {
+        let membership = self.route.as_ref().map(|route| route.membership);
+        matches!(membership, Some(Membership::Refused(_)))
     }
 
     /// The backend's data connection: never to a port of the system's services, and from where it has been told.
@@ -269,6 +294,7 @@ impl World {
         let line = bytes.strip_suffix(b"\r\n").expect("a line");
         assert!(!line.iter().any(|byte| b"\r\n\0".contains(byte)));
         let command = Command::parse(Bytes::copy_from_slice(line)).expect("a command");
+        assert!(!self.denies(&command), "{bytes:?} is denied");
         self.see_restart(&command);
         if self.login != Login::In {
             let leads_to_login = match command.verb() {

@@ -1,0 +1,41 @@
+//! New files of users while the process runs: the next login looks names up in them.
+
+use super::App;
+use super::watcher::{Watch, Watcher};
+use crate::outcome::{ReloadResult, ReloadSubject};
+use crate::policy::user_watch::{UserChange, UserWatch};
+use crate::snapshot::Snapshot;
+
+impl Watch for UserWatch {
+    type Found = Vec<UserChange>;
+
+    const CONTENT: &'static str = "users";
+
+    fn poll(&mut self) -> Option<Vec<UserChange>> {
+        UserWatch::poll(self)
+    }
+}
+
+/// A watch over the files of users in use.
+pub(super) fn watcher(snapshot: &Snapshot) -> Watcher<UserWatch> {
+    Watcher::new(UserWatch::new(&snapshot.runtime.user_files))
+}
+
+impl App {
+    /// Says what has become of new files of users.
+    pub(super) fn report_users(&self, changes: &[UserChange]) {
+        let metrics = &self.shared.metrics;
+        for UserChange { file, outcome } in changes {
+            match outcome {
+                Ok(()) => {
+                    metrics.reload(ReloadSubject::Users, ReloadResult::Ok);
+                    tracing::info!(file = %file.path().display(), count = file.count(), "users loaded");
+                }
+                Err(error) => {
+                    metrics.reload(ReloadSubject::Users, ReloadResult::Refused);
+                    tracing::error!(%error, "new users refused, keeping the current ones");
+                }
+            }
+        }
+    }
+}

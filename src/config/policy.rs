@@ -1,0 +1,58 @@
+//! What a site of a configuration file allows its clients.
+
+use super::error::Fault;
+use super::file;
+use super::location::{Location, steps};
+use super::scalar::{Network, NoticeText};
+use crate::policy::clients::ShutOut;
+use crate::policy::{ClientRules, CommandRules, SitePolicy};
+
+/// The policy of site number `site`.
+pub(super) fn resolve(
+    clients: Option<file::Clients>,
+    commands: Option<file::Commands>,
+    maintenance: Option<NoticeText>,
+    login_text: Option<NoticeText>,
+    site: usize,
+) -> Result<SitePolicy, Fault> {
+    Ok(SitePolicy {
+        clients: clients.map_or(Ok(ClientRules::default()), |it| client_rules(it, site))?,
+        commands: commands.map_or(Ok(CommandRules::default()), |it| command_rules(it, site))?,
+        maintenance: maintenance.map(|text| text.0),
+        login_text: login_text.map(|text| text.0),
+    })
+}
+
+fn client_rules(written: file::Clients, site: usize) -> Result<ClientRules, Fault> {
+    let networks = |all: Vec<Network>| all.into_iter().map(|network| network.0).collect();
+    let key = match written.allow {
+        Some(_) => "allow",
+        None => "deny",
+    };
+    let deny = written.deny.map(networks).unwrap_or_default();
+    ClientRules::new(written.allow.map(networks), deny).map_err(|shut_out| {
+        let what = match shut_out {
+            ShutOut::NoneAllowed => "no network is allowed, so nobody could log in".to_owned(),
+            ShutOut::AllDenied { allowed, denied } => format!(
+                "nobody could log in: each network that is allowed lies within a denied one, such as {allowed} within {denied}"
+            ),
+        };
+        Fault::new(
+            Location::Value(steps!["sites", site, "clients", key]),
+            what,
+            "leave networks for clients; `maintenance` takes a site out of service",
+        )
+    })
+}
+
+fn command_rules(written: file::Commands, site: usize) -> Result<CommandRules, Fault> {
+    let rules = CommandRules::new(written.preset, written.deny.unwrap_or_default());
+    if rules.is_empty() {
+        return Err(Fault::new(
+            Location::Value(steps!["sites", site, "commands"]),
+            "`commands` without `preset` and `deny` says nothing",
+            "write `preset: read_only`, `preset: upload_only` or `deny: [DELE]`, or leave `commands` out",
+        ));
+    }
+    Ok(rules)
+}

@@ -1,0 +1,29 @@
+//! What one site allows its clients: from where, with which commands, and what they are told.
+//!
+//! Values and decisions alone, without sockets and without the time: the configuration builds them, and the session asks
+//! them. A site that says nothing of these has [`SitePolicy::default`], which allows everything at the cost of a look at
+//! empty lists.
+
+pub mod clients;
+pub mod commands;
+pub mod notice;
+pub mod user_watch;
+pub mod users;
+
+pub use clients::ClientRules;
+pub use commands::{CommandRules, DeniedCommand, Preset};
+pub use notice::Notice;
+pub use users::{UserFile, UserFiles, UserList};
+
+/// What one site allows its clients.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SitePolicy {
+    /// From where.
+    pub clients: ClientRules,
+    /// With which commands.
+    pub commands: CommandRules,
+    /// The reply to each login while the site is out of service.
+    pub maintenance: Option<Notice>,
+    /// What stands before the backend's own reply to a login.
+    pub login_text: Option<Notice>,
+}

@@ -1,0 +1,155 @@
+//! Notices that files of users have new content, by looking at them now and then, as for certificates.
+
+use std::sync::Arc;
+
+use super::users::{NewNames, UserFile, UserFileError, UserFiles};
+use crate::base::file::FileStamp;
+
+/// Watches the files of a configuration. The caller decides how often to [`poll`](Self::poll).
+#[derive(Debug)]
+pub struct UserWatch(Vec<FileWatch>);
+
+/// What was found in a file that has changed.
+#[derive(Debug)]
+pub struct UserChange {
+    /// The file.
+    pub file: Arc<UserFile>,
+    /// Its names are in use now, or why the former ones stay.
+    pub outcome: Result<(), UserFileError>,
+}
+
+#[derive(Debug)]
+struct FileWatch {
+    file: Arc<UserFile>,
+    /// The state of the file when it was last read, for better or worse.
+    settled: Option<Option<FileStamp>>,
+    /// A newer state, seen once. Some programs write a file in several steps, so a state counts when it is seen twice.
+    changing: Option<Option<FileStamp>>,
+}
+
+impl UserWatch {
+    /// Watches these files; `None` if there are none. A change since they were loaded is noticed, too.
+    pub fn new(files: &UserFiles) -> Option<Self> {
+        let watch = |file: &Arc<UserFile>| FileWatch {
+            file: Arc::clone(file),
+            settled: None,
+            changing: None,
+        };
+        let watches: Vec<FileWatch> = files.all().map(watch).collect();
+        (!watches.is_empty()).then_some(Self(watches))
+    }
+
+    /// Polls the files. Those that have new names, and were the same in two polls, are in use when this returns.
+    ///
+    /// Blocks on the file system.
+    pub fn poll(&mut self) -> Option<Vec<UserChange>> {
+        let changes: Vec<UserChange> = self.0.iter_mut().filter_map(FileWatch::poll).collect();
+        (!changes.is_empty()).then_some(changes)
+    }
+}
+
+impl FileWatch {
+    fn poll(&mut self) -> Option<UserChange> {
+        let stamp = Some(FileStamp::of(self.file.path()));
+        if self.settled == stamp {
+            self.changing = None;
+            return None;
+        }
+        if self.changing != stamp {
+            self.changing = stamp;
+            return None;
+        }
+        // Stamped before reading: a change in between makes another stamp, and the next polls see it.
+        self.changing = None;
+        self.settled = stamp;
+        let outcome = match NewNames::read(self.file.path()) {
+            Ok(names) if self.file.has(&names) => return None,
+            Ok(names) => {
+                self.file.replace(names);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        Some(UserChange {
+            file: Arc::clone(&self.file),
+            outcome,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    struct Watched {
+        _directory: tempfile::TempDir,
+        path: PathBuf,
+        file: Arc<UserFile>,
+        watch: UserWatch,
+    }
+
+    fn watched(content: &str) -> Watched {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("moved.txt");
+        fs::write(&path, content).unwrap();
+        let files = UserFiles::load([path.as_path()]).unwrap();
+        let file = Arc::clone(files.get(&path).unwrap());
+        let watch = UserWatch::new(&files).unwrap();
+        Watched {
+            _directory: directory,
+            path,
+            file,
+            watch,
+        }
+    }
+
+    /// The outcome of two polls, the first of which finds nothing.
+    fn outcome(watch: &mut UserWatch) -> Option<Result<(), String>> {
+        assert!(watch.poll().is_none());
+        let changes = watch.poll()?;
+        let [change] = <[UserChange; 1]>::try_from(changes).unwrap();
+        Some(change.outcome.map_err(|error| error.fault.to_string()))
+    }
+
+    #[test]
+    fn without_files_there_is_nothing_to_watch() {
+        assert!(UserWatch::new(&UserFiles::default()).is_none());
+    }
+
+    #[test]
+    fn new_names_are_used_when_the_file_has_come_to_rest() {
+        let mut it = watched("alice\n");
+        assert_eq!(outcome(&mut it.watch), None, "as loaded");
+        let beside = it.path.with_extension("new");
+        fs::write(&beside, "alice\nbob\n").unwrap();
+        fs::rename(&beside, &it.path).unwrap();
+        assert_eq!(outcome(&mut it.watch), Some(Ok(())));
+        assert!(it.file.contains(b"bob"));
+    }
+
+    #[test]
+    fn a_half_written_file_is_told_once_and_the_former_names_stay() {
+        let mut it = watched("alice\n");
+        assert_eq!(outcome(&mut it.watch), None);
+        fs::write(&it.path, "bob\nca").unwrap();
+        let refused = "the last line has no line ending, so the file may be half written";
+        assert_eq!(outcome(&mut it.watch), Some(Err(refused.to_owned())));
+        assert!(it.watch.poll().is_none());
+        assert!(it.file.contains(b"alice") && !it.file.contains(b"bob"));
+        fs::write(&it.path, "bob\ncarol\n").unwrap();
+        assert_eq!(outcome(&mut it.watch), Some(Ok(())));
+        assert!(it.file.contains(b"carol") && !it.file.contains(b"alice"));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_told_and_the_former_names_stay() {
+        let mut it = watched("alice\n");
+        assert_eq!(outcome(&mut it.watch), None);
+        fs::remove_file(&it.path).unwrap();
+        assert!(matches!(outcome(&mut it.watch), Some(Err(_))));
+        assert!(it.file.contains(b"alice"));
+    }
+}

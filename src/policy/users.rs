@@ -1,0 +1,374 @@
+//! Names of users, as a site's groups list them.
+//!
+//! Names are compared with ASCII letters folded to lower case, as servers on Windows do.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::base::file::{ReadError, read_bounded};
+
+/// The longest file that is read, in bytes: 100,000 long names are a tenth of it.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+/// Names and prefixes of names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UserList {
+    names: Names,
+    prefixes: Vec<Vec<u8>>,
+}
+
+/// Names, folded.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Names(HashSet<Box<[u8]>>);
+
+/// A text that stands for no user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// Nothing.
+    #[error("is empty")]
+    Empty,
+    /// A star elsewhere than at the end, or a second one.
+    #[error("has a `*` that is not its last character")]
+    Star,
+    /// It can't be the argument of USER.
+    #[error("has a control character")]
+    ControlCharacter,
+}
+
+/// A pattern of a list: `alice`, or `acme-*` for all names that begin so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserPattern {
+    /// Folded.
+    Name(Vec<u8>),
+    /// Folded, without the star.
+    Prefix(Vec<u8>),
+}
+
+impl UserPattern {
+    /// # Errors
+    /// See [`PatternError`].
+    pub fn new(text: &str) -> Result<Self, PatternError> {
+        let folded = text.to_ascii_lowercase();
+        let (name, has_star) = match folded.strip_suffix('*') {
+            Some(prefix) => (prefix, true),
+            None => (folded.as_str(), false),
+        };
+        if text.is_empty() {
+            return Err(PatternError::Empty);
+        }
+        if name.contains('*') {
+            return Err(PatternError::Star);
+        }
+        if name.contains(char::is_control) {
+            return Err(PatternError::ControlCharacter);
+        }
+        let name = name.as_bytes().to_vec();
+        Ok(match has_star {
+            true => Self::Prefix(name),
+            false => Self::Name(name),
+        })
+    }
+
+    /// Whether it covers each user that `other` does.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Name(one), Self::Name(other)) => one == other,
+            (Self::Name(_), Self::Prefix(_)) => false,
+            (Self::Prefix(prefix), Self::Name(name) | Self::Prefix(name)) => name.starts_with(prefix),
+        }
+    }
+}
+
+impl fmt::Display for UserPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(&String::from_utf8_lossy(name)),
+            Self::Prefix(prefix) => write!(f, "{}*", String::from_utf8_lossy(prefix)),
+        }
+    }
+}
+
+impl FromIterator<UserPattern> for UserList {
+    fn from_iter<I: IntoIterator<Item = UserPattern>>(patterns: I) -> Self {
+        let mut list = Self::default();
+        for pattern in patterns {
+            match pattern {
+                UserPattern::Name(name) => drop(list.names.0.insert(name.into())),
+                UserPattern::Prefix(prefix) => list.prefixes.push(prefix),
+            }
+        }
+        list
+    }
+}
+
+impl UserList {
+    /// Whether it has this user, folded.
+    pub fn contains(&self, folded: &[u8]) -> bool {
+        self.names.0.contains(folded) || self.prefixes.iter().any(|prefix| folded.starts_with(prefix))
+    }
+}
+
+/// A file with a name a line, whose content may be replaced while logins look names up.
+#[derive(Debug)]
+pub struct UserFile {
+    path: PathBuf,
+    names: ArcSwap<Names>,
+}
+
+/// Why a file of users is not used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {fault}", path.display())]
+pub struct UserFileError {
+    /// Which.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub fault: UserFileFault,
+}
+
+/// What is wrong with a file of users.
+#[derive(Debug, thiserror::Error)]
+pub enum UserFileFault {
+    /// It can't be read.
+    #[error("the users can't be read: {0}")]
+    Io(std::io::Error),
+    /// It is a directory, a pipe or a device.
+    #[error("the users aren't in a regular file")]
+    NotAFile,
+    /// It is too long.
+    #[error("the file is longer than {} MiB", MAX_FILE / 1024 / 1024)]
+    TooLong,
+    /// It has nothing at all, as a file that is being replaced.
+    #[error("the file is empty; if nobody is meant, write a comment such as `# nobody yet`")]
+    Empty,
+    /// Its last line doesn't end, as that of a file which is being written.
+    #[error("the last line has no line ending, so the file may be half written")]
+    HalfWritten,
+    /// A line that can't be a name.
+    #[error("line {line} {why}")]
+    Line {
+        /// From 1.
+        line: usize,
+        /// What is wrong with it.
+        why: PatternError,
+    },
+}
+
+impl From<ReadError> for UserFileFault {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(cause) => Self::Io(cause),
+            ReadError::NotAFile => Self::NotAFile,
+            ReadError::TooLong => Self::TooLong,
+        }
+    }
+}
+
+/// The names in a file, not yet in use.
+#[derive(Debug)]
+pub struct NewNames(Names);
+
+impl NewNames {
+    /// Blocks on the file system.
+    ///
+    /// # Errors
+    /// If the file can't be read, isn't complete, or has a line that can't be a name.
+    pub fn read(path: &Path) -> Result<Self, UserFileError> {
+        let read = || Ok(Self(parse(&read_bounded(path, MAX_FILE)?)?));
+        read().map_err(|fault| UserFileError {
+            path: path.to_owned(),
+            fault,
+        })
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.0.0.len()
+    }
+}
+
+/// The files of users that a configuration names.
+#[derive(Debug, Clone, Default)]
+pub struct UserFiles(HashMap<PathBuf, Arc<UserFile>>);
+
+impl UserFiles {
+    /// These files, each of which may be named several times. Blocks on the file system.
+    ///
+    /// # Errors
+    /// If one of them can't be used, see [`NewNames::read`].
+    pub fn load<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<Self, UserFileError> {
+        let mut files = HashMap::new();
+        for path in paths {
+            if !files.contains_key(path) {
+                files.insert(path.to_owned(), UserFile::load(path)?);
+            }
+        }
+        Ok(Self(files))
+    }
+
+    /// The one at this path.
+    pub fn get(&self, path: &Path) -> Option<&Arc<UserFile>> {
+        self.0.get(path)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<UserFile>> {
+        self.0.values()
+    }
+}
+
+impl UserFile {
+    /// The names in the file. Blocks on the file system.
+    ///
+    /// # Errors
+    /// See [`NewNames::read`].
+    pub fn load(path: &Path) -> Result<Arc<Self>, UserFileError> {
+        let NewNames(names) = NewNames::read(path)?;
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            names: ArcSwap::from_pointee(names),
+        }))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it has this user, folded.
+    pub fn contains(&self, folded: &[u8]) -> bool {
+        self.names.load().0.contains(folded)
+    }
+
+    /// Whether these are the names in use.
+    pub fn has(&self, NewNames(names): &NewNames) -> bool {
+        **self.names.load() == *names
+    }
+
+    /// Uses these names from the next login on.
+    pub fn replace(&self, NewNames(names): NewNames) {
+        self.names.store(Arc::new(names));
+    }
+
+    /// How many names it has.
+    pub fn count(&self) -> usize {
+        self.names.load().0.len()
+    }
+}
+
+/// A name a line; blanks around it don't count, and neither do empty lines and those that begin with `#`.
+fn parse(content: &[u8]) -> Result<Names, UserFileFault> {
+    // Editors on Windows put a byte order mark in front.
+    let content = content.strip_prefix("\u{feff}".as_bytes()).unwrap_or(content);
+    let Some(content) = content.strip_suffix(b"\n") else {
+        return Err(match content {
+            [] => UserFileFault::Empty,
+            _ => UserFileFault::HalfWritten,
+        });
+    };
+    let mut names = HashSet::new();
+    for (number, line) in content.split(|byte| *byte == b'\n').enumerate() {
+        let name = line.trim_ascii();
+        if name.is_empty() || name.starts_with(b"#") {
+            continue;
+        }
+        let fault = |why| UserFileFault::Line {
+            line: number + 1,
+            why,
+        };
+        if name.contains(&b'*') {
+            return Err(fault(PatternError::Star));
+        }
+        if name.iter().any(u8::is_ascii_control) {
+            return Err(fault(PatternError::ControlCharacter));
+        }
+        names.insert(name.to_ascii_lowercase().into());
+    }
+    Ok(Names(names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(patterns: &[&str]) -> UserList {
+        patterns.iter().map(|text| UserPattern::new(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_list_has_its_names_in_any_case_and_what_begins_as_its_prefixes() {
+        let list = list(&["Alice", "acme-*"]);
+        for (user, is_in) in [
+            ("alice", true),
+            ("alices", false),
+            ("acme-", true),
+            ("acme-bob", true),
+            ("acme", false),
+            ("xacme-", false),
+        ] {
+            assert_eq!(list.contains(user.as_bytes()), is_in, "{user}");
+        }
+        assert!(super::tests::list(&["*"]).contains(b"anybody"));
+    }
+
+    #[test]
+    fn a_pattern_has_one_star_at_its_end() {
+        for (text, error) in [
+            ("", PatternError::Empty),
+            ("a*b", PatternError::Star),
+            ("a**", PatternError::Star),
+            ("*a*", PatternError::Star),
+            ("a\tb", PatternError::ControlCharacter),
+        ] {
+            assert_eq!(UserPattern::new(text), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_what_a_later_one_can_not_get_any_more() {
+        let covers = |one: &str, other: &str| {
+            UserPattern::new(one).unwrap().covers(&UserPattern::new(other).unwrap())
+        };
+        assert!(covers("alice", "ALICE") && covers("acme-*", "acme-bob") && covers("a*", "acme-*"));
+        assert!(!covers("acme-bob", "acme-*") && !covers("acme-*", "a*") && !covers("alice", "bob"));
+    }
+
+    #[test]
+    fn a_file_has_a_name_a_line() {
+        let names = parse(b"\xEF\xBB\xBF# moved\r\nAlice\r\n\r\n  two words \nbob\nBOB\n").unwrap();
+        let mut names: Vec<_> = names.0.into_iter().collect();
+        names.sort();
+        let names: Vec<&[u8]> = names.iter().map(AsRef::as_ref).collect();
+        assert_eq!(names, [&b"alice"[..], b"bob", b"two words"]);
+        assert_eq!(parse(b"# nobody yet\n").unwrap().0.len(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_refused() {
+        for (content, message) in [
+            (&b""[..], "the file is empty; if nobody is meant, write a comment such as `# nobody yet`"),
+            (b"\xEF\xBB\xBF", "the file is empty; if nobody is meant, write a comment such as `# nobody yet`"),
+            (b"alice\nbo", "the last line has no line ending, so the file may be half written"),
+            (b"alice\nacme-*\n", "line 2 has a `*` that is not its last character"),
+            (b"alice\n\nb\0b\n", "line 3 has a control character"),
+        ] {
+            assert_eq!(parse(content).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn names_are_replaced_for_the_next_look() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("moved.txt");
+        std::fs::write(&path, "alice\n").unwrap();
+        let file = UserFile::load(&path).unwrap();
+        assert!(file.contains(b"alice") && !file.contains(b"bob"));
+        std::fs::write(&path, "alice\nbob\n").unwrap();
+        file.replace(NewNames::read(&path).unwrap());
+        assert!(file.contains(b"bob"));
+        assert_eq!(file.count(), 2);
+    }
+}

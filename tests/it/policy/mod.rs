@@ -1,0 +1,6 @@
+//! What a site allows its clients, and which of its backends serve whom.
+
+mod access;
+mod commands;
+mod groups;
+mod rein;
