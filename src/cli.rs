@@ -11,6 +11,7 @@ use crate::app::{App, StartError, names, notes::notes};
 use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings};
 use crate::observe::log::{self, LogFormat};
+use crate::policy::users::NewNames;
 use crate::probe::{self, Health, Outcome};
 use crate::tls::CertificateSet;
 
@@ -211,8 +212,9 @@ fn check(path: &Path) -> u8 {
             false
         }
     };
+    let users = check_users(&settings);
     let passive_address = check_passive_address(&settings);
-    if certificate && backends && passive_address {
+    if certificate && backends && users && passive_address {
         OK
     } else {
         PROBLEM
@@ -235,6 +237,25 @@ fn data_ports(ports: &RangeInclusive<u16>) -> String {
     format!(
         "{range}: for one client address, {transfers} at a time without a resumed TLS session, any number with one"
     )
+}
+
+/// Reads the files of users.
+fn check_users(settings: &Settings) -> bool {
+    let mut all_good = true;
+    for path in settings.users_files() {
+        match NewNames::read(path) {
+            Ok(names) => println!(
+                "users {}: {}",
+                path.display(),
+                counted(names.count(), "name")
+            ),
+            Err(error) => {
+                println!("problem: {error}");
+                all_good = false;
+            }
+        }
+    }
+    all_good
 }
 
 /// Looks up what names there are for passive addresses.

@@ -13,13 +13,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     (
         "cli",
-        &["app", "probe", "backend", "tls", "observe", "config"],
+        &[
+            "app", "probe", "backend", "tls", "observe", "config", "policy",
+        ],
     ),
     (
         "app",
         &[
             "admin", "session", "snapshot", "backend", "passive", "net", "announce", "limit",
-            "tls", "observe", "outcome", "config", "policy", "base", "ftp", "command",
+            "tls", "observe", "outcome", "config", "policy", "ftp", "command",
         ],
     ),
     (

@@ -1,5 +1,6 @@
 //! Polls of files that may be replaced while the process runs.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -11,7 +12,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// What polls some files.
 pub(super) trait Watch: Send + 'static {
     /// What it finds in files that have changed.
-    type Found: Send + 'static;
+    type Found: fmt::Debug + Send + 'static;
 
     /// What the files hold, for the log.
     const CONTENT: &'static str;

@@ -18,7 +18,9 @@ use super::servers::Server;
 use crate::base::signal::Signal;
 use crate::base::turns::Turns;
 use crate::base::{BackendId, ClientKey, SiteId};
-use crate::config::{self, BackendTls, Balance, ExpectedName, Group, NO_SITE, Servers, Site, TlsMode};
+use crate::config::{
+    self, BackendTls, Balance, ExpectedName, Group, NO_SITE, Servers, Site, TlsMode,
+};
 use crate::ftp::server::PortMethods;
 use crate::observe::metrics::{Metrics, OpenSession, Shown, ShownBackend};
 use crate::tls::{BackendTlsClient, BackendTlsError};
@@ -234,7 +236,8 @@ impl SitePools {
             false => Some(Pool::load(site, None, state, registry)?),
         };
         let groups = site.groups.iter();
-        let groups = groups.map(|group| Pool::load(site, Some(group), state, registry).map(Arc::new));
+        let groups =
+            groups.map(|group| Pool::load(site, Some(group), state, registry).map(Arc::new));
         Ok(Self {
             site: Arc::clone(site),
             own: own.map(Arc::new),
@@ -551,7 +554,7 @@ mod tests {
     }
 
     fn pool(name: &str, registry: &Registry) -> Pool {
-        Pool::load(&site(name), registry).expect("a pool")
+        Pool::load(&site(name), None, &registry.site(name), registry).expect("a pool")
     }
 
     #[test]

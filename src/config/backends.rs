@@ -36,7 +36,10 @@ pub(super) fn resolve(
     }
     let mut backends: Vec<Backend> = Vec::with_capacity(written.len());
     for (index, backend) in written.into_iter().enumerate() {
-        let path: Vec<PathStep> = child(at, "backends").into_iter().chain([index.into()]).collect();
+        let path: Vec<PathStep> = child(at, "backends")
+            .into_iter()
+            .chain([index.into()])
+            .collect();
         let servers = servers(&backend, &path)?;
         refuse_own(&servers, listeners, &path)?;
         if backends.iter().any(|other| same(&other.servers, &servers)) {
@@ -192,10 +195,17 @@ pub(super) fn refuse_ambiguous_labels(
     for (index, backend) in backends.iter().enumerate() {
         let label = backend.to_string();
         let has_label = |other: &&Backend| {
-            other.to_string().eq_ignore_ascii_case(&label) && !same(&other.servers, &backend.servers)
+            other.to_string().eq_ignore_ascii_case(&label)
+                && !same(&other.servers, &backend.servers)
         };
-        if others.iter().flat_map(|pool| *pool).any(|other| has_label(&other)) {
-            let path = child(at, "backends").into_iter().chain([index.into(), "name".into()]);
+        if others
+            .iter()
+            .flat_map(|pool| *pool)
+            .any(|other| has_label(&other))
+        {
+            let path = child(at, "backends")
+                .into_iter()
+                .chain([index.into(), "name".into()]);
             return Err(Fault::new(
                 Location::Value(path.collect()),
                 format!("a second backend named {}", quoted(&label)),

@@ -15,7 +15,8 @@ use super::scalar::{
     Network, NoticeText, PortRange, Sha256, Times, WaitValue, Weight,
 };
 use super::{
-    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion, UnknownUsers,
+    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion,
+    UnknownUsers,
 };
 use crate::policy::users::UserPattern;
 use crate::policy::{DeniedCommand, Preset};

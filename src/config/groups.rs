@@ -49,7 +49,10 @@ pub(super) fn resolve(
         if users.is_empty() && group.users_file.is_none() {
             return Err(Fault::new(
                 Location::Value(at),
-                format!("group {} has neither `users` nor `users_file`", quoted(&group.name)),
+                format!(
+                    "group {} has neither `users` nor `users_file`",
+                    quoted(&group.name)
+                ),
                 "write its users, such as `users: [alice, \"acme-*\"]`",
             ));
         }
@@ -85,7 +88,10 @@ fn check_name(name: &str, at: &[PathStep], earlier: &[Group]) -> Result<(), Faul
             "write 1 to 64 letters, digits, `-`, `_` or `.`: the name appears in logs",
         );
     }
-    if earlier.iter().any(|group| group.name.eq_ignore_ascii_case(name)) {
+    if earlier
+        .iter()
+        .any(|group| group.name.eq_ignore_ascii_case(name))
+    {
         return fault(
             format!("a second group named {}", quoted(name)),
             "give each group of a site a name of its own",
@@ -103,18 +109,26 @@ fn refuse_taken(
     let Some(earlier) = taken.iter().find(|earlier| earlier.pattern.covers(pattern)) else {
         return Ok(());
     };
-    let (this, that) = (quoted(&pattern.to_string()), quoted(&earlier.pattern.to_string()));
+    let (this, that) = (
+        quoted(&pattern.to_string()),
+        quoted(&earlier.pattern.to_string()),
+    );
     let group = quoted(&earlier.group);
     Err(Fault::new(
         Location::Value(at()),
         match earlier.pattern == *pattern {
             true => format!("{this} is a user of group {group} already"),
-            false => format!("{this} never applies: {that} of group {group} covers it, and the first group that fits applies"),
+            false => format!(
+                "{this} never applies: {that} of group {group} covers it, and the first group that fits applies"
+            ),
         },
         "keep each user once, and put groups for single users before those for prefixes",
     ))
 }
 
 fn step_into(at: &[PathStep], key: &'static str, index: usize) -> Vec<PathStep> {
-    at.iter().copied().chain([key.into(), index.into()]).collect()
+    at.iter()
+        .copied()
+        .chain([key.into(), index.into()])
+        .collect()
 }

@@ -49,8 +49,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::base::BackendId;
-use crate::policy::{SitePolicy, UserList};
 use crate::base::file::{ReadError, read_bounded};
+use crate::policy::{SitePolicy, UserList};
 
 /// The longest configuration file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::error::{Fault, quoted};
 use super::location::{Location, steps};
 use super::{
-    Backend, Balance, CloseNotify, HostPattern, Listener, PassiveMode, SessionReuse, Site, TemplateError,
-    UnknownUsers, UserTemplate, backends, checks, file, groups, policy,
+    Backend, Balance, CloseNotify, HostPattern, Listener, PassiveMode, SessionReuse, Site,
+    TemplateError, UnknownUsers, UserTemplate, backends, checks, file, groups, policy,
 };
 
 /// The longest name of a site or backend: it is a metric label and appears in log lines.
@@ -95,12 +95,28 @@ pub(super) fn resolve(
                 ));
             }
         };
-        let groups = groups::resolve(site.groups, unknown_users, &backends, index, listeners, base)?;
+        let groups = groups::resolve(
+            site.groups,
+            unknown_users,
+            &backends,
+            index,
+            listeners,
+            base,
+        )?;
         let pools = groups.iter().map(|group| &group.backends[..]);
-        let pools: Vec<&[Backend]> = pools.chain([&backends[..]]).filter(|pool| !pool.is_empty()).collect();
+        let pools: Vec<&[Backend]> = pools
+            .chain([&backends[..]])
+            .filter(|pool| !pool.is_empty())
+            .collect();
         backends::check_balance(site.balance, site.queue.as_ref(), &pools, index)?;
         let checks = checks::resolve(site.health, &pools, index, base)?;
-        let policy = policy::resolve(site.clients, site.commands, site.maintenance, site.login_text, index)?;
+        let policy = policy::resolve(
+            site.clients,
+            site.commands,
+            site.maintenance,
+            site.login_text,
+            index,
+        )?;
         sites.push(Arc::new(Site {
             name: site.name,
             default,

@@ -24,11 +24,7 @@ pub fn before_login(active_mode: bool) -> Vec<u8> {
 /// The backend's answer to FEAT with the lines about TLS, HOST and data ports replaced by ours.
 ///
 /// For a backend that doesn't know FEAT the list holds only our lines. Of the backend's it has those that are `offered`.
-pub fn after_login(
-    backend: &Reply,
-    active_mode: bool,
-    offered: impl Fn(&[u8]) -> bool,
-) -> Vec<u8> {
+pub fn after_login(backend: &Reply, active_mode: bool, offered: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let theirs = (backend.class() == Class::Completion)
         .then(|| theirs(backend))
         .into_iter()

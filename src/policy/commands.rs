@@ -54,14 +54,14 @@ const NEEDED: [&str; 19] = [
 
 /// What neither changes a file nor shows what is in one, besides [`NEEDED`].
 const HARMLESS: [&str; 23] = [
-    "CWD", "CDUP", "PWD", "LIST", "NLST", "MLSD", "MLST", "STAT", "SIZE", "MDTM", "REST", "RANG", "TYPE",
-    "STRU", "MODE", "HELP", "SYST", "OPTS", "CLNT", "LANG", "CSID", "AVBL", "PRET",
+    "CWD", "CDUP", "PWD", "LIST", "NLST", "MLSD", "MLST", "STAT", "SIZE", "MDTM", "REST", "RANG",
+    "TYPE", "STRU", "MODE", "HELP", "SYST", "OPTS", "CLNT", "LANG", "CSID", "AVBL", "PRET",
 ];
 
 /// What shows the content of files, or a hash of it.
 const READING: [&str; 14] = [
-    "RETR", "HASH", "XCRC", "CRC", "XMD5", "MD5", "MMD5", "XSHA", "XSHA1", "SHA1", "XSHA256", "SHA256",
-    "XSHA512", "SHA512",
+    "RETR", "HASH", "XCRC", "CRC", "XMD5", "MD5", "MMD5", "XSHA", "XSHA1", "SHA1", "XSHA256",
+    "SHA256", "XSHA512", "SHA512",
 ];
 
 /// What makes files and directories.
@@ -115,9 +115,14 @@ impl CommandRules {
             return false;
         }
         let line = line.trim_ascii();
-        let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+        let end = line
+            .iter()
+            .position(|byte| *byte == b' ')
+            .unwrap_or(line.len());
         let (verb, argument) = line.split_at(end);
-        !NO_COMMANDS.iter().any(|it| it.as_bytes().eq_ignore_ascii_case(verb))
+        !NO_COMMANDS
+            .iter()
+            .any(|it| it.as_bytes().eq_ignore_ascii_case(verb))
             && self.deny(verb, argument.trim_ascii())
     }
 }
@@ -139,7 +144,10 @@ impl DeniedCommand {
     /// If that is no command, or one that can't be denied.
     pub fn new(text: &str) -> Result<Self, DenyError> {
         let mut words = text.split_ascii_whitespace();
-        let verb = words.next().filter(|verb| is_verb(verb)).ok_or(DenyError::NotACommand)?;
+        let verb = words
+            .next()
+            .filter(|verb| is_verb(verb))
+            .ok_or(DenyError::NotACommand)?;
         let verb = canonical(verb.as_bytes());
         let sub_verb = words.next().map(str::to_ascii_uppercase);
         if sub_verb.is_some() && verb != "SITE" {
@@ -218,7 +226,10 @@ fn sets_a_time(argument: &[u8]) -> bool {
     let mut words = argument.splitn(2, |byte| *byte == b' ');
     let time = words.next().unwrap_or_default();
     let digits = time.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    digits >= 12 && words.next().is_some_and(|rest| !rest.trim_ascii().is_empty())
+    digits >= 12
+        && words
+            .next()
+            .is_some_and(|rest| !rest.trim_ascii().is_empty())
 }
 
 #[cfg(test)]
@@ -269,14 +280,43 @@ mod tests {
     fn read_only_allows_what_reads() {
         let rules = CommandRules::new(Some(Preset::ReadOnly), Vec::new());
         assert_all(&rules, true, WRITING);
-        assert_all(&rules, true, &["STOR a", "stor a", "STOU", "APPE a", "MKD a", "XMKD a", "ALLO 5"]);
+        assert_all(
+            &rules,
+            true,
+            &[
+                "STOR a", "stor a", "STOU", "APPE a", "MKD a", "XMKD a", "ALLO 5",
+            ],
+        );
         assert_all(
             &rules,
             false,
             &[
-                "RETR a", "LIST", "NLST", "MLSD", "MLST a", "STAT a", "SIZE a", "MDTM a", "MDTM 2026 report", "CWD a",
-                "XCWD a", "CDUP", "XCUP", "PWD", "XPWD", "REST 5", "XSHA256 a", "HASH a", "OPTS UTF8 ON", "SITE HELP",
-                "site dirstyle", "TYPE I", "PASV", "USER b", "QUIT", "SYST",
+                "RETR a",
+                "LIST",
+                "NLST",
+                "MLSD",
+                "MLST a",
+                "STAT a",
+                "SIZE a",
+                "MDTM a",
+                "MDTM 2026 report",
+                "CWD a",
+                "XCWD a",
+                "CDUP",
+                "XCUP",
+                "PWD",
+                "XPWD",
+                "REST 5",
+                "XSHA256 a",
+                "HASH a",
+                "OPTS UTF8 ON",
+                "SITE HELP",
+                "site dirstyle",
+                "TYPE I",
+                "PASV",
+                "USER b",
+                "QUIT",
+                "SYST",
             ],
         );
     }
@@ -286,7 +326,13 @@ mod tests {
         let rules = CommandRules::new(Some(Preset::UploadOnly), Vec::new());
         assert_all(&rules, true, WRITING);
         assert_all(&rules, true, &["RETR a", "retr a", "XMD5 a", "HASH a"]);
-        assert_all(&rules, false, &["STOR a", "STOU", "APPE a", "MKD a", "XMKD a", "LIST", "SIZE a", "REST 5", "CWD a"]);
+        assert_all(
+            &rules,
+            false,
+            &[
+                "STOR a", "STOU", "APPE a", "MKD a", "XMKD a", "LIST", "SIZE a", "REST 5", "CWD a",
+            ],
+        );
     }
 
     #[test]
@@ -296,11 +342,23 @@ mod tests {
             &rules,
             true,
             &[
-                "DELE a", "dele a", "MKD a", "XMKD a", "SITE CHMOD 1 a", "SITE chmod", "SITE   CHMOD 1 a", "SITE 'CHMOD' 1 a",
-                "SITE \tCHMOD", "SITE",
+                "DELE a",
+                "dele a",
+                "MKD a",
+                "XMKD a",
+                "SITE CHMOD 1 a",
+                "SITE chmod",
+                "SITE   CHMOD 1 a",
+                "SITE 'CHMOD' 1 a",
+                "SITE \tCHMOD",
+                "SITE",
             ],
         );
-        assert_all(&rules, false, &["RMD a", "SITE UMASK 022", "SITE HELP", "STOR a", "XYZZY"]);
+        assert_all(
+            &rules,
+            false,
+            &["RMD a", "SITE UMASK 022", "SITE HELP", "STOR a", "XYZZY"],
+        );
         assert_all(&denying(&["XMKD"]), true, &["MKD a"]);
         assert_all(&denying(&["SITE"]), true, &["SITE HELP", "SITE x", "SITE"]);
     }

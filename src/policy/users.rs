@@ -78,7 +78,9 @@ impl UserPattern {
         match (self, other) {
             (Self::Name(one), Self::Name(other)) => one == other,
             (Self::Name(_), Self::Prefix(_)) => false,
-            (Self::Prefix(prefix), Self::Name(name) | Self::Prefix(name)) => name.starts_with(prefix),
+            (Self::Prefix(prefix), Self::Name(name) | Self::Prefix(name)) => {
+                name.starts_with(prefix)
+            }
         }
     }
 }
@@ -108,7 +110,11 @@ impl FromIterator<UserPattern> for UserList {
 impl UserList {
     /// Whether it has this user, folded.
     pub fn contains(&self, folded: &[u8]) -> bool {
-        self.names.0.contains(folded) || self.prefixes.iter().any(|prefix| folded.starts_with(prefix))
+        self.names.0.contains(folded)
+            || self
+                .prefixes
+                .iter()
+                .any(|prefix| folded.starts_with(prefix))
     }
 }
 
@@ -262,7 +268,9 @@ impl UserFile {
 /// A name a line; blanks around it don't count, and neither do empty lines and those that begin with `#`.
 fn parse(content: &[u8]) -> Result<Names, UserFileFault> {
     // Editors on Windows put a byte order mark in front.
-    let content = content.strip_prefix("\u{feff}".as_bytes()).unwrap_or(content);
+    let content = content
+        .strip_prefix("\u{feff}".as_bytes())
+        .unwrap_or(content);
     let Some(content) = content.strip_suffix(b"\n") else {
         return Err(match content {
             [] => UserFileFault::Empty,
@@ -295,7 +303,10 @@ mod tests {
     use super::*;
 
     fn list(patterns: &[&str]) -> UserList {
-        patterns.iter().map(|text| UserPattern::new(text).unwrap()).collect()
+        patterns
+            .iter()
+            .map(|text| UserPattern::new(text).unwrap())
+            .collect()
     }
 
     #[test]
@@ -330,10 +341,14 @@ mod tests {
     #[test]
     fn a_pattern_covers_what_a_later_one_can_not_get_any_more() {
         let covers = |one: &str, other: &str| {
-            UserPattern::new(one).unwrap().covers(&UserPattern::new(other).unwrap())
+            UserPattern::new(one)
+                .unwrap()
+                .covers(&UserPattern::new(other).unwrap())
         };
         assert!(covers("alice", "ALICE") && covers("acme-*", "acme-bob") && covers("a*", "acme-*"));
-        assert!(!covers("acme-bob", "acme-*") && !covers("acme-*", "a*") && !covers("alice", "bob"));
+        assert!(
+            !covers("acme-bob", "acme-*") && !covers("acme-*", "a*") && !covers("alice", "bob")
+        );
     }
 
     #[test]
@@ -349,10 +364,22 @@ mod tests {
     #[test]
     fn a_file_that_is_being_written_is_refused() {
         for (content, message) in [
-            (&b""[..], "the file is empty; if nobody is meant, write a comment such as `# nobody yet`"),
-            (b"\xEF\xBB\xBF", "the file is empty; if nobody is meant, write a comment such as `# nobody yet`"),
-            (b"alice\nbo", "the last line has no line ending, so the file may be half written"),
-            (b"alice\nacme-*\n", "line 2 has a `*` that is not its last character"),
+            (
+                &b""[..],
+                "the file is empty; if nobody is meant, write a comment such as `# nobody yet`",
+            ),
+            (
+                b"\xEF\xBB\xBF",
+                "the file is empty; if nobody is meant, write a comment such as `# nobody yet`",
+            ),
+            (
+                b"alice\nbo",
+                "the last line has no line ending, so the file may be half written",
+            ),
+            (
+                b"alice\nacme-*\n",
+                "line 2 has a `*` that is not its last character",
+            ),
             (b"alice\n\nb\0b\n", "line 3 has a control character"),
         ] {
             assert_eq!(parse(content).unwrap_err().to_string(), message);

@@ -206,7 +206,8 @@ impl Destination {
         }
         let folded = user.to_ascii_lowercase();
         let is_member = |(group, file): (&Group, &Option<Arc<UserFile>>)| {
-            group.users.contains(&folded) || file.as_ref().is_some_and(|file| file.contains(&folded))
+            group.users.contains(&folded)
+                || file.as_ref().is_some_and(|file| file.contains(&folded))
         };
         match groups.iter().zip(&*self.user_files).position(is_member) {
             Some(group) => Membership::Group(group),

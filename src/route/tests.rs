@@ -243,7 +243,10 @@ proptest! {
 fn grouped(unknown_users: UnknownUsers, file: &Path) -> Site {
     let group = |name: &str, users: &[&str], users_file| Group {
         name: name.to_owned(),
-        users: users.iter().map(|text| UserPattern::new(text).unwrap()).collect(),
+        users: users
+            .iter()
+            .map(|text| UserPattern::new(text).unwrap())
+            .collect(),
         users_file,
         backends: Vec::new(),
     };
@@ -259,7 +262,10 @@ fn grouped(unknown_users: UnknownUsers, file: &Path) -> Site {
 }
 
 fn membership(router: &Router, user: &str) -> Membership {
-    router.route(user.as_bytes(), None, None).unwrap().membership
+    router
+        .route(user.as_bytes(), None, None)
+        .unwrap()
+        .membership
 }
 
 #[test]
@@ -282,7 +288,10 @@ fn the_first_group_that_has_the_user_decides_whose_backends_are_asked() {
         assert_eq!(membership(&router, user), expected, "{user}");
     }
     std::fs::write(&path, "bob\nacme-carol\nerin\n").unwrap();
-    files.get(&path).unwrap().replace(NewNames::read(&path).unwrap());
+    files
+        .get(&path)
+        .unwrap()
+        .replace(NewNames::read(&path).unwrap());
     assert_eq!(membership(&router, "erin"), Membership::Group(0));
 }
 
@@ -290,13 +299,19 @@ fn the_first_group_that_has_the_user_decides_whose_backends_are_asked() {
 fn a_user_of_no_group_who_is_refused_fails_as_one_of_a_group_each_time() {
     let path = Path::new("moved.txt");
     let site = Arc::new(grouped(UnknownUsers::Refuse, path));
-    let router = Router::new([(SiteId(0), site)], UserForms::default(), &UserFiles::default());
+    let router = Router::new(
+        [(SiteId(0), site)],
+        UserForms::default(),
+        &UserFiles::default(),
+    );
     let of = |number: usize| membership(&router, &format!("user{number}"));
     let refused: Vec<Membership> = (0..100).map(of).collect();
     for group in [0, 1] {
         assert!(refused.contains(&Membership::Refused(group)), "{group}");
     }
-    let all_refused = refused.iter().all(|it| matches!(it, Membership::Refused(_)));
+    let all_refused = refused
+        .iter()
+        .all(|it| matches!(it, Membership::Refused(_)));
     assert!(all_refused && refused == (0..100).map(of).collect::<Vec<_>>());
     assert_eq!(membership(&router, "alice"), Membership::Group(0));
 }

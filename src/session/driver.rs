@@ -101,10 +101,12 @@ impl Session {
                 Action::BackendFailed(why) => self.note_backend_failure(why),
                 Action::DialNext => self.dial_next().await,
                 Action::KeepBackend => self.keep_backend(),
-                Action::Authenticate { command, line } => match self.begin_attempt(&command).await {
-                    Ok(()) => self.send(&line).await,
-                    Err(refused) => self.pending_events.push_back(refused),
-                },
+                Action::Authenticate { command, line } => {
+                    match self.begin_attempt(&command).await {
+                        Ok(()) => self.send(&line).await,
+                        Err(refused) => self.pending_events.push_back(refused),
+                    }
+                }
                 Action::Penalise(site) => self.apply_penalty(site).await,
                 Action::Send(line) => self.send(&line).await,
                 Action::HangUp => self.hang_up(),

@@ -146,7 +146,12 @@ pub async fn serve(
     let reused = runtime.settings.any_site_reuses_sessions();
     let tls_sessions = reused.then_some(&shared.tls_sessions);
     let tls = SessionTls::new(&snapshot.tls, tls_sessions, info.id);
-    let terms = terms(&snapshot, &shared, accepted.client.ip(), accepted.destination.ip());
+    let terms = terms(
+        &snapshot,
+        &shared,
+        accepted.client.ip(),
+        accepted.destination.ip(),
+    );
     let login_expires_at = Instant::now() + runtime.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {

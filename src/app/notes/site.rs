@@ -1,7 +1,10 @@
 //! Notes on one site: what its clients will stumble over, and settings that don't do what they say.
 
 use super::Note;
-use crate::config::{Backend, Balance, DEFAULT_WEIGHT, HostPattern, PassiveMode, Servers, Settings, Site, UnknownUsers};
+use crate::config::{
+    Backend, Balance, DEFAULT_WEIGHT, HostPattern, PassiveMode, Servers, Settings, Site,
+    UnknownUsers,
+};
 use crate::tls::CertificateSet;
 
 /// The port of implicit TLS (deprecated by RFC 4217, and still in wide use).
@@ -54,7 +57,8 @@ fn clear_text_at_implicit_port(site: &Site, backend: &Backend) -> Option<Note> {
 }
 
 fn unused_weight(site: &Site, backend: &Backend) -> Option<Note> {
-    let is_unused = site.balance == Balance::First && ![0, DEFAULT_WEIGHT].contains(&backend.weight);
+    let is_unused =
+        site.balance == Balance::First && ![0, DEFAULT_WEIGHT].contains(&backend.weight);
     is_unused.then(|| {
         Note::Hint(format!(
             "site {}: the weight of backend {backend} has no effect with `balance: first`, which tries the backends in the order \
@@ -88,7 +92,10 @@ fn late_attempts(site: &Site, settings: &Settings) -> Option<Note> {
     let timeouts = &settings.timeouts;
     let attempt = timeouts.backend_attempt?;
     let is_several = |pool: &[Backend]| {
-        pool.len() > 1 || pool.iter().any(|backend| matches!(backend.servers, Servers::Discovered(_)))
+        pool.len() > 1
+            || pool
+                .iter()
+                .any(|backend| matches!(backend.servers, Servers::Discovered(_)))
     };
     let has_others =
         is_several(&site.backends) || site.groups.iter().any(|group| is_several(&group.backends));
@@ -181,10 +188,22 @@ mod tests {
     #[test]
     fn settings_that_do_what_they_say_are_not_noted() {
         for (site, more) in [
-            ("backends: [{address: 192.0.2.1}]", "timeouts: {login: 20s, backend_attempt: 20s}"),
-            ("balance: round_robin, backends: [{address: 192.0.2.1, weight: 5}]", ""),
-            ("backends: [{address: 192.0.2.1}, {address: 192.0.2.2, weight: 0}]", ""),
-            ("queue: 5s, backends: [{address: 192.0.2.1, max_sessions: 1}]", ""),
+            (
+                "backends: [{address: 192.0.2.1}]",
+                "timeouts: {login: 20s, backend_attempt: 20s}",
+            ),
+            (
+                "balance: round_robin, backends: [{address: 192.0.2.1, weight: 5}, {address: 192.0.2.2}]",
+                "",
+            ),
+            (
+                "backends: [{address: 192.0.2.1}, {address: 192.0.2.2, weight: 0}]",
+                "",
+            ),
+            (
+                "queue: 5s, backends: [{address: 192.0.2.1, max_sessions: 1}]",
+                "",
+            ),
         ] {
             assert_eq!(notes_on(site, more), Vec::<String>::new(), "{site}");
         }

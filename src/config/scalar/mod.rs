@@ -16,7 +16,8 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::checks::LevelWord;
 use super::{
-    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion, UnknownUsers,
+    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion,
+    UnknownUsers,
 };
 use crate::policy::users::UserPattern;
 use crate::policy::{DeniedCommand, Notice, Preset};

@@ -10,6 +10,9 @@ use ipnet::IpNet;
 use super::ValueError;
 use crate::base::text::decimal;
 use crate::config::error::quoted;
+use crate::policy::commands::DenyError;
+use crate::policy::users::UserPattern;
+use crate::policy::{DeniedCommand, Notice};
 
 /// The longest duration: more is a typing error, and it is far below the overflow of a clock.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -271,10 +274,13 @@ pub fn user_pattern(text: &str) -> Result<UserPattern, ValueError> {
 
 pub fn denied_command(text: &str) -> Result<DeniedCommand, ValueError> {
     DeniedCommand::new(text).map_err(|error| {
-        ValueError::new(
-            format!("{} {error}", quoted(text)),
-            "write a command such as DELE, or one of SITE such as \"SITE CHMOD\"",
-        )
+        let help = match error {
+            DenyError::Needed => "leave it out",
+            DenyError::NotACommand | DenyError::Argument => {
+                "write a command such as DELE, or one of SITE such as \"SITE CHMOD\""
+            }
+        };
+        ValueError::new(format!("{} {error}", quoted(text)), help)
     })
 }
 

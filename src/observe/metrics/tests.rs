@@ -18,6 +18,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_backend_unclean_close_total", "counter"),
     ("portcullis_build_info", "gauge"),
     ("portcullis_certificate_not_after_seconds", "gauge"),
+    ("portcullis_commands_denied_total", "counter"),
     (
         "portcullis_config_last_reload_success_timestamp_seconds",
         "gauge",

@@ -186,7 +186,12 @@ impl Login {
     /// the backend's own words and time are those of a wrong one.
     fn credential(&self, command: &Command, cx: &Context) -> Bytes {
         let line = match self.is_refused() {
-            true => [command.verb_text().as_bytes(), b" ", cx.terms.decoy_password.expose()].concat(),
+            true => [
+                command.verb_text().as_bytes(),
+                b" ",
+                cx.terms.decoy_password.expose(),
+            ]
+            .concat(),
             false => command.line().to_vec(),
         };
         [&line, &b"\r\n"[..]].concat().into()

@@ -62,7 +62,8 @@ impl DeferredSettings {
     }
 
     fn allowed(&self, rules: &CommandRules) -> impl Iterator<Item = &Command> {
-        let is_denied = |command: &Command| rules.deny(command.verb_text().as_bytes(), command.argument());
+        let is_denied =
+            |command: &Command| rules.deny(command.verb_text().as_bytes(), command.argument());
         self.0.iter().filter(move |command| !is_denied(command))
     }
 }

@@ -1,5 +1,6 @@
 //! Every way in which files are replaced, and what is no replacement.
 
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 

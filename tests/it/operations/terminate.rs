@@ -12,6 +12,7 @@ use portcullis::backend::{Pools, Registry};
 use portcullis::config::{self, TlsMode};
 use portcullis::observe::metrics::Metrics;
 use portcullis::passive::PassiveListeners;
+use portcullis::policy::UserFiles;
 use portcullis::session::info::{SessionInfo, SessionState};
 use portcullis::session::{self, Accepted, Drain, Shared};
 use portcullis::snapshot::{Runtime, Snapshot};
@@ -78,7 +79,13 @@ impl Server {
             panic!("{} has to be looked up", name.as_str())
         });
         let announcements = self.runtime.block_on(announcements).expect("no name");
-        let runtime = Runtime::new(settings, pools, passive, announcements);
+        let runtime = Runtime::new(
+            settings,
+            pools,
+            passive,
+            announcements,
+            UserFiles::default(),
+        );
         Snapshot::new(Arc::new(runtime), Arc::new(certificates))
     }
 

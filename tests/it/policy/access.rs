@@ -33,7 +33,9 @@ fn a_client_of_a_denied_network_is_refused_and_the_backend_hears_nothing() {
     client.command("QUIT", 221);
     assert_eq!(stage.backend.connections(), 0);
     assert_eq!(logins(&stage.proxy, "only", "not_allowed"), 1.0);
-    let line = stage.proxy.wait_for_log(|line| line.message() == "login failed");
+    let line = stage
+        .proxy
+        .wait_for_log(|line| line.message() == "login failed");
     assert_eq!(line.field("result").as_deref(), Some("not_allowed"));
     assert_eq!(line.field("site").as_deref(), Some("only"));
 }
@@ -75,7 +77,9 @@ fn a_site_out_of_service_says_why_and_hangs_up() {
     assert_eq!(end, End::Fin);
     assert_eq!(stage.backend.connections(), 0);
     assert_eq!(logins(&stage.proxy, "only", "maintenance"), 1.0);
-    let ended = stage.proxy.wait_for_log(|line| line.message() == "session ended");
+    let ended = stage
+        .proxy
+        .wait_for_log(|line| line.message() == "session ended");
     assert_eq!(ended.field("ending").as_deref(), Some("maintenance"));
 }
 
@@ -94,7 +98,10 @@ fn a_reload_takes_a_site_out_of_service_and_its_sessions_go_on() {
     let mut session = connect();
     session.login("alice", "secret");
     let in_service = proxy.config().to_yaml();
-    proxy.reload(&format!("{in_service}\n").replace("  - name: only\n", "  - name: only\n    maintenance: Back soon.\n"));
+    proxy.reload(&format!("{in_service}\n").replace(
+        "  - name: only\n",
+        "  - name: only\n    maintenance: Back soon.\n",
+    ));
     connect().command("USER alice", 421);
     session.command("PWD", 257);
     proxy.reload(&in_service);
@@ -115,7 +122,12 @@ fn a_login_text_stands_before_what_the_server_says_itself() {
     assert_eq!(reply.code, 230);
     assert_eq!(
         reply.text.lines().collect::<Vec<_>>(),
-        ["Authorised use only.", "230-By order.", "230-Hello", "230 alice"]
+        [
+            "Authorised use only.",
+            "230-By order.",
+            "230-Hello",
+            "230 alice"
+        ]
     );
     client.command("NOOP", 200);
 }
@@ -130,6 +142,10 @@ fn a_real_servers_login_has_the_text_too() {
     client.expect(220);
     // It lets its one user in without a password.
     let text = client.command(&format!("USER {}", server.user()), 230);
-    assert!(text.starts_with("Authorised use only.\n230 ") || text.starts_with("Authorised use only.\r\n230 "), "{text:?}");
+    assert!(
+        text.starts_with("Authorised use only.\n230 ")
+            || text.starts_with("Authorised use only.\r\n230 "),
+        "{text:?}"
+    );
     client.command("PWD", 257);
 }

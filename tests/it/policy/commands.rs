@@ -14,7 +14,11 @@ use crate::program::Start;
 use crate::stage::Stage;
 
 fn stage(script: Script, commands: &str) -> Stage {
-    Stage::before(script, |site| site.set("commands", commands), |config| config)
+    Stage::before(
+        script,
+        |site| site.set("commands", commands),
+        |config| config,
+    )
 }
 
 fn denied(proxy: &Proxy) -> f64 {
@@ -25,32 +29,56 @@ fn denied(proxy: &Proxy) -> f64 {
 fn a_denied_command_is_answered_550_and_the_backend_hears_nothing_of_it() {
     let stage = stage(Script::new(), "{deny: [DELE, MKD, \"SITE CHMOD\"]}");
     let mut client = stage.clear_session();
-    let all = ["DELE x", "dele x", "XMKD x", "SITE CHMOD 777 x", "site  chmod 777 x", "SITE \"CHMOD\" 777 x"];
+    let all = [
+        "DELE x",
+        "dele x",
+        "XMKD x",
+        "SITE CHMOD 777 x",
+        "site  chmod 777 x",
+        "SITE \"CHMOD\" 777 x",
+    ];
     for line in all {
         assert_eq!(client.command(line, 550), "Permission denied.", "{line}");
     }
     client.command("NOOP", 200);
     let commands = stage.backend.commands();
     for line in commands {
-        assert!(!["DELE", "XMKD", "SITE"].iter().any(|verb| line.to_uppercase().starts_with(verb)), "{line}");
+        assert!(
+            !["DELE", "XMKD", "SITE"]
+                .iter()
+                .any(|verb| line.to_uppercase().starts_with(verb)),
+            "{line}"
+        );
     }
     assert_eq!(denied(&stage.proxy), all.len() as f64);
-    let line = stage.proxy.wait_for_log(|line| line.message() == "command denied by the site's policy");
+    let line = stage
+        .proxy
+        .wait_for_log(|line| line.message() == "command denied by the site's policy");
     assert_eq!(line.field("command").as_deref(), Some("DELE"));
     assert_eq!(line.field("user").as_deref(), Some("alice"));
 }
 
 #[test]
 fn nothing_denied_slips_through_in_a_packet_with_what_is_allowed() {
-    let stage = stage(Script::new().on("SIZE", [reply("213 5")]), "{preset: read_only}");
+    let stage = stage(
+        Script::new().on("SIZE", [reply("213 5")]),
+        "{preset: read_only}",
+    );
     let mut client = stage.clear_session();
-    client.send_bytes(b"SIZE a\r\nDELE a\r\nRNFR a\r\nRNTO b\r\nSIZE b\r\nSTOR c\r\nSTOU\r\nAPPE d\r\nNOOP\r\n");
+    client.send_bytes(
+        b"SIZE a\r\nDELE a\r\nRNFR a\r\nRNTO b\r\nSIZE b\r\nSTOR c\r\nSTOU\r\nAPPE d\r\nNOOP\r\n",
+    );
     for code in [213, 550, 550, 550, 213, 550, 550, 550, 200] {
         client.expect(code);
     }
     let verbs = ["DELE", "RNFR", "RNTO", "STOR", "STOU", "APPE"];
     let commands = stage.backend.commands();
-    assert!(!commands.iter().any(|line| verbs.contains(&&line[..4.min(line.len())])), "{commands:?}");
+    assert!(
+        !commands
+            .iter()
+            .any(|line| verbs.contains(&&line[..4.min(line.len())])),
+        "{commands:?}"
+    );
 }
 
 #[test]
@@ -67,7 +95,10 @@ fn a_denied_command_behind_a_transfer_is_answered_behind_it() {
 #[test]
 fn the_features_of_what_is_denied_are_not_listed() {
     let features = "211-Features:\r\n MDTM\r\n MFMT\r\n SITE UTIME\r\n UTF8\r\n211 End";
-    let stage = stage(Script::new().on("FEAT", [reply(features)]), "{preset: read_only}");
+    let stage = stage(
+        Script::new().on("FEAT", [reply(features)]),
+        "{preset: read_only}",
+    );
     let mut client = stage.clear_session();
     let list = client.command("FEAT", 211);
     assert!(list.contains(" MDTM") && list.contains(" UTF8"), "{list}");
@@ -142,10 +173,21 @@ fn read_only_changes_nothing_at_any_server() {
 fn upload_only_takes_files_and_shows_none() {
     for (name, server, _proxy, mut client) in houses("upload_only") {
         client.upload("a", b"content");
-        assert_eq!(fs::read(server.root().join("a")).expect("it is there"), b"content", "{name}");
+        assert_eq!(
+            fs::read(server.root().join("a")).expect("it is there"),
+            b"content",
+            "{name}"
+        );
         let mut data = open_data(client.control.epsv());
         client.control.command("RETR a", 550);
-        for line in ["DELE a", "RNFR a", "MFMT 20200101000000 a", "SITE CHMOD 777 a", "XCRC a", "HASH a"] {
+        for line in [
+            "DELE a",
+            "RNFR a",
+            "MFMT 20200101000000 a",
+            "SITE CHMOD 777 a",
+            "XCRC a",
+            "HASH a",
+        ] {
             client.control.command(line, 550);
         }
         // The data port is still good for what is allowed.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use testkit::config::Site;
 use testkit::front::Front;
-use testkit::proxy::Proxy;
+use testkit::proxy::{Proxy, Signal};
 use testkit::raw::Raw;
 use testkit::script::{Script, Step, reply};
 use testkit::scripted::Backend;
@@ -24,7 +24,10 @@ struct Migration {
 }
 
 fn group(users: &str, backend: &Backend) -> String {
-    format!("[{{name: moved, {users}, backends: [{{address: \"{}\"}}]}}]", backend.address())
+    format!(
+        "[{{name: moved, {users}, backends: [{{address: \"{}\"}}]}}]",
+        backend.address()
+    )
 }
 
 fn connect(proxy: &Proxy) -> Raw {
@@ -110,7 +113,9 @@ fn a_name_appended_to_the_file_moves_its_next_login() {
     live.login("two words", "secret");
 
     replace(&file, "# moved\nalice\nTwo Words\n");
-    let line = it.proxy.wait_for_log(|line| line.message() == "users loaded");
+    let line = it
+        .proxy
+        .wait_for_log(|line| line.message() == "users loaded");
     assert_eq!(line.field("count").as_deref(), Some("2"));
     it.login("two words");
     assert_eq!(it.connections(), [2, 2]);
@@ -120,8 +125,16 @@ fn a_name_appended_to_the_file_moves_its_next_login() {
 
     // A file that is being written, and one that is gone.
     fs::write(&file, "ali").expect("the directory is writable");
-    let line = it.proxy.wait_for_log(|line| line.message() == "new users refused, keeping the current ones");
-    assert!(line.field("error").expect("a reason").contains("half written"), "{}", line.text);
+    let line = it
+        .proxy
+        .wait_for_log(|line| line.message() == "new users refused, keeping the current ones");
+    assert!(
+        line.field("error")
+            .expect("a reason")
+            .contains("half written"),
+        "{}",
+        line.text
+    );
     it.login("alice");
     assert_eq!(it.connections(), [2, 3]);
     drop(it.front);
@@ -131,7 +144,11 @@ fn a_name_appended_to_the_file_moves_its_next_login() {
 fn a_hundred_thousand_names_are_looked_up_and_replaced_under_logins() {
     let front = Front::new(&[]);
     let file: PathBuf = front.directory().join("moved.txt");
-    let names = |from: usize| -> String { (from..from + 100_000).map(|it| format!("user{it}\n")).collect() };
+    let names = |from: usize| -> String {
+        (from..from + 100_000)
+            .map(|it| format!("user{it}\n"))
+            .collect()
+    };
     fs::write(&file, names(0)).expect("the directory is writable");
     let users = format!("users_file: {}", file.display());
     let it = Migration::between(Script::new(), front, &users, |site| site);
@@ -140,7 +157,11 @@ fn a_hundred_thousand_names_are_looked_up_and_replaced_under_logins() {
     assert_eq!(it.connections(), [1, 1]);
     replace(&file, &names(1));
     let began = Instant::now();
-    while it.proxy.metric("portcullis_reloads_total{result=\"ok\",subject=\"users\"}") < 1.0 {
+    while it
+        .proxy
+        .metric("portcullis_reloads_total{result=\"ok\",subject=\"users\"}")
+        < 1.0
+    {
         assert!(began.elapsed() < Duration::from_secs(30), "not loaded");
         // In both lists.
         let before = it.new.connections();
@@ -170,16 +191,25 @@ fn a_configuration_with_a_broken_file_of_users_is_refused() {
     assert_eq!(checked.status.code(), Some(1), "{said}");
     assert!(said.contains("moved.txt: line 2 has a `*`"), "{said}");
     it.proxy.rewrite_config(&it.proxy.config().to_yaml());
-    it.proxy.signal(testkit::process::Signal::HUP);
-    let line = it.proxy.wait_for_log(|line| line.message() == "reload refused, keeping the current configuration");
-    assert!(line.field("error").expect("a reason").contains("line 2"), "{}", line.text);
+    it.proxy.signal(Signal::Reload);
+    let line = it
+        .proxy
+        .wait_for_log(|line| line.message() == "reload refused, keeping the current configuration");
+    assert!(
+        line.field("error").expect("a reason").contains("line 2"),
+        "{}",
+        line.text
+    );
     it.login("alice");
     assert_eq!(it.connections(), [0, 1]);
 }
 
 #[test]
 fn an_unknown_user_fails_as_one_with_a_wrong_password_and_the_password_reaches_nobody() {
-    let slow = [Step::Silence(Duration::from_millis(300)), reply("530 Login incorrect, sorry.")];
+    let slow = [
+        Step::Silence(Duration::from_millis(300)),
+        reply("530 Login incorrect, sorry."),
+    ];
     let new = Script::new()
         .on("PASS", slow)
         .on("PASS secret", [reply("230 In")]);
@@ -191,14 +221,28 @@ fn an_unknown_user_fails_as_one_with_a_wrong_password_and_the_password_reaches_n
         let asked = client.command(&format!("USER {user}"), 331);
         let began = Instant::now();
         let refused = client.command(&format!("PASS {password}"), 530);
-        (asked, refused, began.elapsed() >= Duration::from_millis(300))
+        (
+            asked,
+            refused,
+            began.elapsed() >= Duration::from_millis(300),
+        )
     };
     assert_eq!(fail("bob", "secret"), fail("alice", "wrong"));
     assert_eq!(it.old.connections(), 0);
     let commands = it.new.commands();
-    let passwords: Vec<_> = commands.iter().filter(|line| line.starts_with("PASS ")).collect();
+    let passwords: Vec<_> = commands
+        .iter()
+        .filter(|line| line.starts_with("PASS "))
+        .collect();
     assert_eq!(passwords.len(), 3);
-    assert_eq!(passwords.iter().filter(|line| **line == "PASS secret").count(), 1, "{passwords:?}");
+    assert_eq!(
+        passwords
+            .iter()
+            .filter(|line| **line == "PASS secret")
+            .count(),
+        1,
+        "{passwords:?}"
+    );
     let not_allowed = "portcullis_logins_total{result=\"not_allowed\",site=\"only\"}";
     assert_eq!(it.proxy.metric(not_allowed), 1.0);
 }
@@ -218,7 +262,10 @@ fn an_unknown_user_is_refused_even_where_the_backend_takes_any_password() {
 #[test]
 fn users_move_between_real_servers() {
     let front = Front::new(&[]);
-    let (old, new) = (vsftpd::start(Security::Plain), proftpd::start(Security::Plain));
+    let (old, new) = (
+        vsftpd::start(Security::Plain),
+        proftpd::start(Security::Plain),
+    );
     let groups = format!(
         "[{{name: moved, users: [{}], backends: [{{address: \"{}\"}}]}}]",
         new.user(),

@@ -23,10 +23,11 @@ fn after_rein_another_user_logs_in_at_another_site_under_the_same_tls() {
     client.control.command("USER other.test|bob", 503);
     client.control.command("REIN", 220);
     client.control.command("PWD", 530);
-    assert_eq!(one.wait_for_end_of_session(), "QUIT");
+    one.wait_for_end(1);
     client.control.login("other.test|bob", "secret");
     // The client's own protection level holds, as its TLS does.
     assert_eq!(client.download("f"), b"of the other");
-    let bound = "portcullis_transfers_total{direction=\"download\",site=\"other\",verdict=\"complete\"}";
+    let bound =
+        "portcullis_transfers_total{direction=\"download\",site=\"other\",verdict=\"complete\"}";
     assert_eq!(proxy.metric(bound), 1.0);
 }

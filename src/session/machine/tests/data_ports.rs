@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::config::PassiveMode;
 use crate::ftp::address::AnnouncedEndpoint;
 use crate::session::machine::DataFailure;
 
@@ -210,7 +211,11 @@ fn at_site_with(passive_mode: PassiveMode, ipv6: bool) -> Session {
         ..site("a", true)
     };
     let terms = if ipv6 { ipv6_terms() } else { terms() };
-    let router = Router::new([(A, Arc::new(site))], UserForms::default(), &UserFiles::default());
+    let router = Router::new(
+        [(A, Arc::new(site))],
+        UserForms::default(),
+        &UserFiles::default(),
+    );
     let router = Arc::new(router);
     Session::logged_in_with(Terms { router, ..terms }, ipv6)
 }

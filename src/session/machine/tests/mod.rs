@@ -27,8 +27,8 @@ use crate::ftp::line::Line;
 use crate::ftp::reply::{Reply, ReplyParser};
 use crate::ftp::server::{BackendProtection, PortMethod, PortMethods};
 use crate::outcome::Direction;
-use crate::policy::UserFiles;
 use crate::outcome::{LoginResult, Verdict};
+use crate::policy::UserFiles;
 
 /// A session between a client, the sites `a` (default), `b` and `c`, and the machine.
 pub(super) struct Session {
@@ -54,7 +54,11 @@ pub(super) fn terms() -> Terms {
     let sites = [A, B, C].into_iter().zip(sites);
     Terms {
         greeting: "hello".into(),
-        router: Arc::new(Router::new(sites, UserForms::default(), &UserFiles::default())),
+        router: Arc::new(Router::new(
+            sites,
+            UserForms::default(),
+            &UserFiles::default(),
+        )),
         tls_required: true,
         data_required: false,
         active_mode: true,

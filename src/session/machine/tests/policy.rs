@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{Group, UnknownUsers};
+use crate::ftp::answer;
 use crate::policy::users::UserPattern;
 use crate::policy::{ClientRules, CommandRules, DeniedCommand, Notice, Preset, SitePolicy};
 
@@ -34,7 +35,9 @@ fn refusing_the_client() -> SitePolicy {
 }
 
 fn denying(preset: Option<Preset>, denied: &[&str]) -> Terms {
-    let denied = denied.iter().map(|text| DeniedCommand::new(text).expect("a command"));
+    let denied = denied
+        .iter()
+        .map(|text| DeniedCommand::new(text).expect("a command"));
     with(SitePolicy {
         commands: CommandRules::new(preset, denied.collect()),
         ..SitePolicy::default()
@@ -45,7 +48,9 @@ fn denying(preset: Option<Preset>, denied: &[&str]) -> Terms {
 fn refusing_unknown_users() -> Terms {
     let group = Group {
         name: "known".to_owned(),
-        users: [UserPattern::new("al").expect("a name")].into_iter().collect(),
+        users: [UserPattern::new("al").expect("a name")]
+            .into_iter()
+            .collect(),
         users_file: None,
         backends: Vec::new(),
     };
@@ -109,14 +114,25 @@ fn the_login_text_stands_before_the_backends_own_welcome() {
         ..SitePolicy::default()
     };
     let mut session = Session::implicit_with(with(policy), None);
-    session.client("USER al").dialled(false).backend("331 P").actions();
+    session
+        .client("USER al")
+        .dialled(false)
+        .backend("331 P")
+        .actions();
     session.client("PASS p").backend("230 In");
     assert_eq!(session.replies(), ["230-Authorised use only.\r\n230 In"]);
 }
 
 #[test]
 fn a_denied_command_is_answered_here() {
-    for line in ["STOR x", "DELE x", "RNFR x", "SITE CHMOD 1 x", "XMKD x", "MFMT 20261130120000 x"] {
+    for line in [
+        "STOR x",
+        "DELE x",
+        "RNFR x",
+        "SITE CHMOD 1 x",
+        "XMKD x",
+        "MFMT 20261130120000 x",
+    ] {
         let mut session = Session::logged_in_with(denying(Some(Preset::ReadOnly), &[]), false);
         assert_eq!(session.answer(line), 550, "{line}");
         session.client("SIZE x");
@@ -153,7 +169,10 @@ fn commands_are_denied_behind_a_transfer_and_within_it() {
 #[test]
 fn settings_that_are_denied_are_not_replayed() {
     let mut session = Session::implicit_with(denying(None, &["CLNT", "OPTS"]), None);
-    session.client("CLNT x").client("OPTS UTF8 ON").client("TYPE I");
+    session
+        .client("CLNT x")
+        .client("OPTS UTF8 ON")
+        .client("TYPE I");
     session.client("USER al").actions();
     session.dialled(false);
     assert_eq!(session.sent(), ["USER al"]);
@@ -181,7 +200,11 @@ fn features_that_are_denied_are_not_offered() {
 #[test]
 fn an_unknown_user_fails_by_the_backends_own_words_and_without_the_password() {
     let mut session = Session::implicit_with(refusing_unknown_users(), None);
-    session.client("USER bo").dialled(false).backend("331 P").actions();
+    session
+        .client("USER bo")
+        .dialled(false)
+        .backend("331 P")
+        .actions();
     session.client("PASS p");
     assert_eq!(session.sent(), ["PASS decoy"]);
     session.actions();
@@ -197,13 +220,21 @@ fn an_unknown_user_whom_the_backend_lets_in_is_refused() {
     without_password.client("USER bo").dialled(false).actions();
     without_password.backend("230 In");
     let mut any_password = Session::implicit_with(refusing_unknown_users(), None);
-    any_password.client("USER bo").dialled(false).backend("331 P").client("PASS p").actions();
+    any_password
+        .client("USER bo")
+        .dialled(false)
+        .backend("331 P")
+        .client("PASS p")
+        .actions();
     any_password.backend("230 In");
     for mut session in [without_password, any_password] {
         let actions = session.actions();
         assert!(actions.contains(&Action::HangUp), "{actions:?}");
         let reply = answer::NOT_ALLOWED.bytes();
-        assert!(actions.contains(&Action::Reply(reply.into())), "{actions:?}");
+        assert!(
+            actions.contains(&Action::Reply(reply.into())),
+            "{actions:?}"
+        );
         assert_eq!(session.answer("PWD"), 530);
     }
 }
@@ -211,14 +242,22 @@ fn an_unknown_user_whom_the_backend_lets_in_is_refused() {
 #[test]
 fn a_known_user_logs_in_with_the_password() {
     let mut session = Session::implicit_with(refusing_unknown_users(), None);
-    session.client("USER AL").dialled(false).backend("331 P").actions();
+    session
+        .client("USER AL")
+        .dialled(false)
+        .backend("331 P")
+        .actions();
     session.client("PASS p");
     assert_eq!(session.sent(), ["PASS p"]);
     session.actions();
     session.backend("230 In");
     assert_eq!(session.codes(), [230]);
     // Another user of the same backends, whom they would take.
-    session.client("USER bo").backend("331 P").client("PASS p").actions();
+    session
+        .client("USER bo")
+        .backend("331 P")
+        .client("PASS p")
+        .actions();
     session.backend("230 In");
     assert_eq!(session.codes(), [530]);
 }
@@ -226,13 +265,21 @@ fn a_known_user_logs_in_with_the_password() {
 #[test]
 fn rein_leads_back_to_before_user_under_the_same_tls() {
     let mut session = Session::logged_in();
-    session.client("EPSV").backend("229 x (|||2000|)").prepared(PreparedPort::Passive(5000)).actions();
+    session
+        .client("EPSV")
+        .backend("229 x (|||2000|)")
+        .prepared(PreparedPort::Passive(5000))
+        .actions();
     session.client("REIN");
     let actions = session.actions();
     let reply = answer::REINITIALISED.bytes();
     assert_eq!(
         actions,
-        [Action::DropData, Action::HangUp, Action::Reply(reply.into())]
+        [
+            Action::DropData,
+            Action::HangUp,
+            Action::Reply(reply.into())
+        ]
     );
     assert_eq!(session.answer("PWD"), 530);
     session.client("USER b.lab|bo");

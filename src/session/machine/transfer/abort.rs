@@ -136,7 +136,10 @@ impl Details {
                 // bytes that never reached the client.
                 cx.forward_or(failure, answer::TRANSFER_ABORTED);
                 // 225 would say that there was nothing to abort.
-                cx.forward_or(done.filter(|reply| reply.number() == 226), answer::ABORT_DONE);
+                cx.forward_or(
+                    done.filter(|reply| reply.number() != 225),
+                    answer::ABORT_DONE,
+                );
                 self.end(Outcome::Aborted(AbortedBy::Client), cx)
             }
             AbortReason::Data(fault) => {

@@ -15,10 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use portcullis::base::SiteId;
 use portcullis::base::secret::Secret;
-use portcullis::config::{
-    Balance, CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, Timeouts,
-    UserForms,
-};
+use portcullis::config::{Group, HostName, HostPattern, Site, Timeouts, UnknownUsers, UserForms};
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{BadCommand, Command, Verb};
 use portcullis::ftp::line::Line;
@@ -505,7 +502,9 @@ fn sites() -> Vec<Arc<Site>> {
     };
     let group = Group {
         name: "known".to_owned(),
-        users: [UserPattern::new("al").expect("a name")].into_iter().collect(),
+        users: [UserPattern::new("al").expect("a name")]
+            .into_iter()
+            .collect(),
         users_file: None,
         backends: Vec::new(),
     };

@@ -41,7 +41,10 @@ impl World {
             Action::Dial(route) => {
                 assert!(self.may_log_in(), "dials for a login in clear text");
                 let policy = &route.site.policy;
-                assert!(policy.clients.admit(self.terms.client), "of a network that is refused");
+                assert!(
+                    policy.clients.admit(self.terms.client),
+                    "of a network that is refused"
+                );
                 assert_eq!(policy.maintenance, None, "out of service");
                 self.route = Some(route);
                 self.backend = None;
