@@ -8,6 +8,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use portcullis::base::SiteId;
 use portcullis::config::{self, BackendTls, Error, HostPattern, Settings, Verify};
+use portcullis::policy::UserFiles;
 use portcullis::route::Router;
 use portcullis::tls::BackendTlsClient;
 
@@ -37,7 +38,11 @@ fn look_at(settings: &Settings) {
     assert_eq!(names.len(), settings.sites.len(), "a name twice");
 
     let sites = settings.sites.iter().cloned();
-    let router = Router::new((0..).map(SiteId).zip(sites), settings.user_forms, &UserFiles::default());
+    let router = Router::new(
+        (0..).map(SiteId).zip(sites),
+        settings.user_forms,
+        &UserFiles::default(),
+    );
     for site in &settings.sites {
         assert!(site.default || !site.hosts.is_empty());
         assert!(!site.backends.is_empty());

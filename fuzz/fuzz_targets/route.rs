@@ -3,13 +3,11 @@
 #![no_main]
 
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use portcullis::base::SiteId;
-use portcullis::config::{
-    Balance, CloseNotify, HostName, HostPattern, PassiveMode, SessionReuse, Site, UserForms,
-};
+use portcullis::config::{HostName, HostPattern, Site, UserForms};
+use portcullis::policy::UserFiles;
 use portcullis::route::{Route, Router};
 
 // The argument of USER in the first line, what HOST and SNI named in the second and third; the first byte switches the

@@ -38,7 +38,11 @@ fn a_denied_command_is_answered_550_and_the_backend_hears_nothing_of_it() {
         "SITE \"CHMOD\" 777 x",
     ];
     for line in all {
-        assert_eq!(client.command(line, 550), "Permission denied.", "{line}");
+        assert_eq!(
+            client.command(line, 550),
+            "550 Permission denied.",
+            "{line}"
+        );
     }
     client.command("NOOP", 200);
     let commands = stage.backend.commands();
@@ -151,7 +155,7 @@ fn read_only_changes_nothing_at_any_server() {
             "SITE UTIME 20200101000000 a",
         ] {
             let text = client.control.command(line, 550);
-            assert_eq!(text, "Permission denied.", "{name}: {line}");
+            assert_eq!(text, "550 Permission denied.", "{name}: {line}");
         }
         for line in ["STOR b", "APPE a", "STOU"] {
             let _data = open_data(client.control.epsv());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use testkit::config::Site;
 use testkit::front::Front;
-use testkit::proxy::{Proxy, Signal};
+use testkit::proxy::{LogLine, Proxy, Signal};
 use testkit::raw::Raw;
 use testkit::script::{Script, Step, reply};
 use testkit::scripted::Backend;
@@ -276,9 +276,14 @@ fn users_move_between_real_servers() {
     let mut client = connect(&proxy);
     client.command(&format!("USER {}", new.user()), 331);
     client.command(&format!("PASS {}", new.password()), 230);
-    let line = proxy.wait_for_log(|line| line.message() == "logged in");
-    assert_eq!(line.field("backend"), Some(new.address().to_string()));
     let mut other = connect(&proxy);
-    other.command("USER somebody-else", 331);
-    assert_eq!(old.sessions().len(), 1);
+    other.command(&format!("USER {}", old.user()), 331);
+    other.command(&format!("PASS {}", old.password()), 230);
+    for server in [&old, &new] {
+        let is_its_login = |line: &LogLine| {
+            line.message() == "logged in" && line.field("user").as_deref() == Some(server.user())
+        };
+        let backend = proxy.wait_for_log(is_its_login).field("backend");
+        assert_eq!(backend, Some(server.address().to_string()));
+    }
 }

@@ -3,17 +3,15 @@
 use std::hint::black_box;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis::base::SiteId;
-use portcullis::config::{
-    Balance, CloseNotify, HostPattern, PassiveMode, SessionReuse, Site, UserForms,
-};
+use portcullis::config::{HostPattern, Site, UserForms};
 use portcullis::ftp::command::Command;
 use portcullis::ftp::features;
 use portcullis::ftp::line::{Line, LineBuffer, MAX_COMMAND_LINE, MAX_REPLY_LINE};
 use portcullis::ftp::reply::{Reply, ReplyParser};
+use portcullis::policy::UserFiles;
 use portcullis::route::Router;
 
 use crate::valgrind::counted_from_here;

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use portcullis::base::SiteId;
+use portcullis::base::secret::Secret;
 use portcullis::config::{Timeouts, UserForms};
 use portcullis::ftp::command::Command;
 use portcullis::ftp::reply::Reply;
 use portcullis::ftp::server::{BackendProtection, PortMethods};
+use portcullis::policy::UserFiles;
 use portcullis::route::Router;
 use portcullis::session::machine::{
     DataEvent, Dialled, Event, Machine, PreparedPort, Stage, Terms,
