@@ -1,5 +1,6 @@
-//! The command line: `run`, `check` and `probe`, and what they exit with.
+//! The command line: `run`, `check`, `probe` and `explain`, and what they exit with.
 
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::app::{App, StartError, names, notes::notes};
 use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings};
+use crate::explain;
 use crate::observe::log::{self, LogFormat};
 use crate::policy::users::NewNames;
 use crate::probe::{self, Health, Outcome};
@@ -62,6 +64,55 @@ enum Command {
     /// with --format nagios, 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
     #[command(after_long_help = PROBE_EXAMPLES)]
     Probe(ProbeArguments),
+    /// Say what would become of a login: which site serves it and why, which certificate, backends and data ports, which
+    /// policies and limits apply, or which reply refuses it.
+    ///
+    /// The configuration alone decides, by the code that sessions run; no backend is dialled. What only a running process knows
+    /// is not looked at: failed logins, sessions that are open, backends that are out.
+    ///
+    /// Exits with 0 if the login would reach a backend, 1 if it would be refused, 2 if the configuration or the arguments can't
+    /// be used.
+    #[command(after_long_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArguments),
+}
+
+/// Behind the help of `explain`.
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  portcullis explain --config portcullis.yaml 'ftpb.example.com|alice'
+  portcullis explain --config portcullis.yaml --from 10.9.1.2 --sni ftpb.example.com alice
+  portcullis explain --config portcullis.yaml --format json alice | jq .site.backends";
+
+#[derive(Debug, Args)]
+struct ExplainArguments {
+    /// The configuration file (YAML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The listener that the client connects to, as configured; default: the first one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listener: Option<SocketAddr>,
+    /// The client's address; default: 127.0.0.1.
+    #[arg(long, value_name = "IP")]
+    from: Option<IpAddr>,
+    /// The server name of the client's TLS handshake.
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
+    /// The argument of the client's HOST.
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value_t = ExplainFormat::Human)]
+    format: ExplainFormat,
+    /// The argument of the client's USER.
+    user: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ExplainFormat {
+    /// For people.
+    Human,
+    /// One JSON object.
+    Json,
 }
 
 /// Behind the help of `probe`.
@@ -125,6 +176,7 @@ pub fn main() -> ExitCode {
         } => run(config, log_format, &log_level),
         Command::Check { config } => check(&config),
         Command::Probe(arguments) => run_probe(&arguments),
+        Command::Explain(arguments) => run_explain(&arguments),
     };
     ExitCode::from(code)
 }
@@ -183,6 +235,26 @@ fn run_probe(arguments: &ProbeArguments) -> u8 {
         // It has said so on stdout, where such programs look.
         Outcome::Unusable(_) if is_plugin => NAGIOS_UNKNOWN,
         Outcome::Unusable(unusable) => fail(UNUSABLE, &unusable.to_string()),
+    }
+}
+
+fn run_explain(arguments: &ExplainArguments) -> u8 {
+    let request = explain::Request {
+        config: &arguments.config,
+        user: &arguments.user,
+        listener: arguments.listener,
+        client: arguments.from,
+        sni: arguments.sni.as_deref(),
+        host: arguments.host.as_deref(),
+        format: match arguments.format {
+            ExplainFormat::Human => explain::Format::Human,
+            ExplainFormat::Json => explain::Format::Json,
+        },
+    };
+    match explain::run(&request, &mut std::io::stdout()) {
+        explain::Outcome::Served => OK,
+        explain::Outcome::Refused => PROBLEM,
+        explain::Outcome::Unusable(why) => fail(UNUSABLE, &why),
     }
 }
 

@@ -46,21 +46,24 @@ pub struct Runtime {
 impl Snapshot {
     /// This runtime with these certificates.
     pub fn new(runtime: Arc<Runtime>, certificates: Arc<CertificateSet>) -> Self {
-        let own_names = certificates
-            .pairs()
-            .flat_map(|pair| &pair.names)
-            .filter_map(|name| HostName::parse(name.as_bytes()))
-            .collect();
         Self {
+            own_names: own_names(&certificates),
             tls: Arc::new(ServerTls::new(
                 Arc::clone(&certificates),
                 runtime.settings.tls.min_version,
             )),
             runtime,
             certificates,
-            own_names,
         }
     }
+}
+
+/// The names of these certificates that can be host names.
+pub fn own_names(certificates: &CertificateSet) -> Arc<[HostName]> {
+    let names = certificates.pairs().flat_map(|pair| &pair.names);
+    names
+        .filter_map(|name| HostName::parse(name.as_bytes()))
+        .collect()
 }
 
 impl Runtime {

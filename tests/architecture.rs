@@ -14,14 +14,30 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "app", "probe", "backend", "tls", "observe", "config", "policy",
+            "explain", "app", "probe", "backend", "tls", "observe", "config", "policy",
+        ],
+    ),
+    (
+        "explain",
+        &[
+            "app",
+            "session::machine",
+            "snapshot",
+            "backend",
+            "announce",
+            "route",
+            "tls",
+            "ftp",
+            "config",
+            "policy",
+            "base",
         ],
     ),
     (
         "app",
         &[
             "admin", "session", "snapshot", "backend", "passive", "net", "announce", "limit",
-            "tls", "observe", "outcome", "config", "policy", "ftp", "command",
+            "tls", "observe", "outcome", "config", "policy", "base", "ftp", "command",
         ],
     ),
     (

@@ -1,26 +1,15 @@
 //! Certificate replacement while the process runs: what is valid in new files is used for new sessions.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::App;
-use super::watcher::{Watch, Watcher};
+use super::watcher::Watcher;
 use crate::outcome::{ReloadResult, ReloadSubject};
 use crate::snapshot::Snapshot;
 use crate::tls::{self, CertificateError, CertificateSet};
 
 /// What was found in files that have changed.
 pub(super) type NewCertificates = Result<CertificateSet, CertificateError>;
-
-impl Watch for tls::Watch {
-    type Found = NewCertificates;
-
-    const CONTENT: &'static str = "certificate";
-
-    fn poll(&mut self) -> Option<NewCertificates> {
-        tls::Watch::poll(self, SystemTime::now())
-    }
-}
 
 /// A watch over the files of the certificates in use.
 pub(super) fn watcher(snapshot: &Snapshot) -> Watcher<tls::Watch> {

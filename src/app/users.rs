@@ -1,20 +1,10 @@
 //! New files of users while the process runs: the next login looks names up in them.
 
 use super::App;
-use super::watcher::{Watch, Watcher};
+use super::watcher::Watcher;
 use crate::outcome::{ReloadResult, ReloadSubject};
 use crate::policy::user_watch::{UserChange, UserWatch};
 use crate::snapshot::Snapshot;
-
-impl Watch for UserWatch {
-    type Found = Vec<UserChange>;
-
-    const CONTENT: &'static str = "users";
-
-    fn poll(&mut self) -> Option<Vec<UserChange>> {
-        UserWatch::poll(self)
-    }
-}
 
 /// A watch over the files of users in use.
 pub(super) fn watcher(snapshot: &Snapshot) -> Watcher<UserWatch> {

@@ -1,25 +1,14 @@
 //! Polls of files that may be replaced while the process runs.
 
-use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::base::file::Watch;
+
 /// How often files are polled. A change counts when two polls see it, so new content is in use within a second.
 const INTERVAL: Duration = Duration::from_millis(500);
-
-/// What polls some files.
-pub(super) trait Watch: Send + 'static {
-    /// What it finds in files that have changed.
-    type Found: fmt::Debug + Send + 'static;
-
-    /// What the files hold, for the log.
-    const CONTENT: &'static str;
-
-    /// Looks at the files. Blocks on the file system.
-    fn poll(&mut self) -> Option<Self::Found>;
-}
 
 /// A watch over files. A poll runs on a blocking thread: a hung network mount must not delay signals, or the transfers that
 /// SIGTERM lets finish.
@@ -54,7 +43,7 @@ impl<W: Watch> Watcher<W> {
             }
             self.state = match std::mem::replace(&mut self.state, State::Off) {
                 State::Idle(mut watch) => State::Polling(spawn_blocking(move || {
-                    let found = watch.poll();
+                    let found = watch.poll(SystemTime::now());
                     (watch, found)
                 })),
                 busy => busy,

@@ -325,6 +325,11 @@ impl Pool {
         members.candidates(self.site.balance, login_key, now)
     }
 
+    /// The backends in the order in which a login of this user would try them, by what is known of them now.
+    pub fn order(&self, user: &[u8], client: IpAddr, now: Instant) -> Vec<Arc<Backend>> {
+        self.candidates(self.login_key(user, client), now)
+    }
+
     /// Whether every backend that takes logins is out.
     pub(super) fn is_out(&self) -> bool {
         self.members.load().are_out()

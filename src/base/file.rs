@@ -1,9 +1,11 @@
 //! Files that the operator names: regular ones, read whole, and no longer than is sensible; and whether they have changed.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Why a file isn't read.
 #[derive(Debug)]
@@ -40,8 +42,20 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     Ok(bytes)
 }
 
-/// A file's state, which tells a changed file from an unchanged one without reading it. The change time finds what the rest can't: a rewrite of the same length by a tool that puts the
-/// modification time back.
+/// What polls files that may be replaced while the process runs.
+pub trait Watch: Send + 'static {
+    /// What it finds in files that have changed.
+    type Found: fmt::Debug + Send + 'static;
+
+    /// What the files hold, for the log.
+    const CONTENT: &'static str;
+
+    /// Looks at the files. Blocks on the file system.
+    fn poll(&mut self, now: SystemTime) -> Option<Self::Found>;
+}
+
+/// A file's state, which tells a changed file from an unchanged one without reading it. The change time finds what the rest
+/// can't: a rewrite of the same length by a tool that puts the modification time back.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FileStamp {
     /// With every symbolic link on the way followed.

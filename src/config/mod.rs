@@ -207,6 +207,17 @@ pub enum SessionReuse {
     Require,
 }
 
+impl SessionReuse {
+    /// Its value in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+        }
+    }
+}
+
 /// How an upload under TLS has to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseNotify {
@@ -214,6 +225,16 @@ pub enum CloseNotify {
     Require,
     /// With close_notify, or with FIN alone, which is then treated as the end of an upload without TLS.
     Optional,
+}
+
+impl CloseNotify {
+    /// Its value in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Require => "require",
+            Self::Optional => "optional",
+        }
+    }
 }
 
 /// A supported version of TLS.
@@ -385,6 +406,19 @@ pub enum Balance {
     ByClient,
 }
 
+impl Balance {
+    /// Its value in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::RoundRobin => "round_robin",
+            Self::LeastSessions => "least_sessions",
+            Self::ByUser => "by_user",
+            Self::ByClient => "by_client",
+        }
+    }
+}
+
 /// How backends are asked for data connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassiveMode {
@@ -396,6 +430,18 @@ pub enum PassiveMode {
     Pasv,
     /// By PORT or EPRT alone: they connect to Portcullis.
     Active,
+}
+
+impl PassiveMode {
+    /// Its value in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Epsv => "epsv",
+            Self::Pasv => "pasv",
+            Self::Active => "active",
+        }
+    }
 }
 
 /// One legacy FTP server.

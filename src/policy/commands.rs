@@ -4,6 +4,8 @@
 //! the sub-verbs of SITE are read as the most generous server reads them: quotes and blanks around a sub-verb, and the X
 //! forms of RFC 775, lead around no rule.
 
+use std::fmt;
+
 /// The commands that a site denies.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommandRules {
@@ -79,6 +81,16 @@ impl CommandRules {
         Self { preset, denied }
     }
 
+    /// The preset.
+    pub fn preset(&self) -> Option<Preset> {
+        self.preset
+    }
+
+    /// What is denied besides.
+    pub fn denied(&self) -> impl Iterator<Item = &DeniedCommand> {
+        self.denied.iter()
+    }
+
     /// Whether everything is allowed.
     pub fn is_empty(&self) -> bool {
         self.preset.is_none() && self.denied.is_empty()
@@ -134,6 +146,16 @@ impl Preset {
             Self::UploadOnly => &CREATING,
         };
         HARMLESS.contains(&verb) || more.contains(&verb)
+    }
+}
+
+impl fmt::Display for DeniedCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.verb)?;
+        match &self.sub_verb {
+            Some(sub_verb) => write!(f, " {sub_verb}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Notices that files of users have new content, by looking at them now and then, as for certificates.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::users::{NewNames, UserFile, UserFileError, UserFiles};
-use crate::base::file::FileStamp;
+use crate::base::file::{FileStamp, Watch};
 
-/// Watches the files of a configuration. The caller decides how often to [`poll`](Self::poll).
+/// Watches the files of a configuration. The caller decides how often to [`poll`](Watch::poll).
 #[derive(Debug)]
 pub struct UserWatch(Vec<FileWatch>);
 
@@ -38,11 +39,15 @@ impl UserWatch {
         let watches: Vec<FileWatch> = files.all().map(watch).collect();
         (!watches.is_empty()).then_some(Self(watches))
     }
+}
 
-    /// Polls the files. Those that have new names, and were the same in two polls, are in use when this returns.
-    ///
-    /// Blocks on the file system.
-    pub fn poll(&mut self) -> Option<Vec<UserChange>> {
+impl Watch for UserWatch {
+    /// Those that have new names, and were the same in two polls; the names are in use then.
+    type Found = Vec<UserChange>;
+
+    const CONTENT: &'static str = "users";
+
+    fn poll(&mut self, _: SystemTime) -> Option<Vec<UserChange>> {
         let changes: Vec<UserChange> = self.0.iter_mut().filter_map(FileWatch::poll).collect();
         (!changes.is_empty()).then_some(changes)
     }
@@ -108,8 +113,8 @@ mod tests {
 
     /// The outcome of two polls, the first of which finds nothing.
     fn outcome(watch: &mut UserWatch) -> Option<Result<(), String>> {
-        assert!(watch.poll().is_none());
-        let changes = watch.poll()?;
+        assert!(watch.poll(SystemTime::now()).is_none());
+        let changes = watch.poll(SystemTime::now())?;
         let [change] = <[UserChange; 1]>::try_from(changes).unwrap();
         Some(change.outcome.map_err(|error| error.fault.to_string()))
     }
@@ -137,7 +142,7 @@ mod tests {
         fs::write(&it.path, "bob\nca").unwrap();
         let refused = "the last line has no line ending, so the file may be half written";
         assert_eq!(outcome(&mut it.watch), Some(Err(refused.to_owned())));
-        assert!(it.watch.poll().is_none());
+        assert!(it.watch.poll(SystemTime::now()).is_none());
         assert!(it.file.contains(b"alice") && !it.file.contains(b"bob"));
         fs::write(&it.path, "bob\ncarol\n").unwrap();
         assert_eq!(outcome(&mut it.watch), Some(Ok(())));

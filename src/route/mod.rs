@@ -58,6 +58,46 @@ pub struct Route {
     pub host: Option<HostName>,
 }
 
+/// A way of naming a site. They are tried in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// `host|user` in USER.
+    HostBeforeBar,
+    /// `host\user` in USER, where that is switched on.
+    HostBeforeBackslash,
+    /// `user@host` in USER, where that is switched on.
+    HostBehindAt,
+    /// HOST (RFC 7151).
+    HostCommand,
+    /// The server name of the TLS handshake (RFC 6066 §3).
+    ServerName,
+    /// None: the site for logins that name no host.
+    DefaultSite,
+}
+
+impl Rule {
+    /// All of them, the one that is tried first in front.
+    pub const ALL: [Self; 6] = [
+        Self::HostBeforeBar,
+        Self::HostBeforeBackslash,
+        Self::HostBehindAt,
+        Self::HostCommand,
+        Self::ServerName,
+        Self::DefaultSite,
+    ];
+}
+
+/// What a rule finds in a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// No host; the next rule decides.
+    Absent,
+    /// A host that no site has, so the login is refused.
+    Unknown,
+    /// A site.
+    Site(Route),
+}
+
 /// Which backends of a site serve a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Membership {
@@ -156,39 +196,66 @@ impl Router {
         host: Option<&HostName>,
         sni: Option<&HostName>,
     ) -> Option<Route> {
-        if let Some((name, user)) = split(user_argument, memchr(b'|', user_argument)) {
-            let (name, site) = self.configured(name)?;
-            return Some(route(site, or_anonymous(user), Some(name)));
+        for rule in Rule::ALL {
+            match self.apply(rule, user_argument, host, sni) {
+                Finding::Absent => {}
+                Finding::Unknown => return None,
+                Finding::Site(route) => return Some(route),
+            }
         }
-        if let Some((name, site, user)) = self.by_user_form(user_argument) {
-            return Some(route(site, or_anonymous(user), Some(name)));
-        }
-        if let Some(name) = host {
-            let site = self.destination(name)?;
-            return Some(route(site, user_argument, Some(name.clone())));
-        }
-        if let Some((name, site)) = sni.and_then(|name| Some((name, self.destination(name)?))) {
-            return Some(route(site, user_argument, Some(name.clone())));
-        }
-        let site = self.default.as_ref()?;
-        Some(route(site, user_argument, None))
+        None
     }
 
-    fn by_user_form<'u>(&self, argument: &'u [u8]) -> Option<(HostName, &Destination, &'u [u8])> {
-        let backslash = || {
-            let (name, user) = split(argument, memchr(b'\\', argument))?;
-            self.configured(name).map(|(name, site)| (name, site, user))
-        };
-        let at = || {
-            let (user, name) = split(argument, memrchr(b'@', argument))?;
-            self.configured(name).map(|(name, site)| (name, site, user))
-        };
-        let backslash = if self.forms.host_backslash_user {
-            backslash()
-        } else {
-            None
-        };
-        backslash.or_else(|| if self.forms.user_at_host { at() } else { None })
+    /// What one rule finds in a login; the first that finds anything decides.
+    pub fn apply(
+        &self,
+        rule: Rule,
+        user_argument: &[u8],
+        host: Option<&HostName>,
+        sni: Option<&HostName>,
+    ) -> Finding {
+        match rule {
+            Rule::HostBeforeBar => match split(user_argument, memchr(b'|', user_argument)) {
+                None => Finding::Absent,
+                Some((name, user)) => match self.configured(name) {
+                    None => Finding::Unknown,
+                    Some((name, to)) => Finding::Site(route(to, or_anonymous(user), Some(name))),
+                },
+            },
+            Rule::HostBeforeBackslash if self.forms.host_backslash_user => {
+                let parts = split(user_argument, memchr(b'\\', user_argument));
+                self.by_user_form(parts)
+            }
+            Rule::HostBehindAt if self.forms.user_at_host => {
+                let parts = split(user_argument, memrchr(b'@', user_argument));
+                self.by_user_form(parts.map(|(user, name)| (name, user)))
+            }
+            Rule::HostBeforeBackslash | Rule::HostBehindAt => Finding::Absent,
+            Rule::HostCommand => match host {
+                None => Finding::Absent,
+                Some(name) => match self.destination(name) {
+                    None => Finding::Unknown,
+                    Some(to) => Finding::Site(route(to, user_argument, Some(name.clone()))),
+                },
+            },
+            Rule::ServerName => {
+                let named = sni.and_then(|name| Some((name, self.destination(name)?)));
+                named.map_or(Finding::Absent, |(name, to)| {
+                    Finding::Site(route(to, user_argument, Some(name.clone())))
+                })
+            }
+            Rule::DefaultSite => self.default.as_ref().map_or(Finding::Absent, |to| {
+                Finding::Site(route(to, user_argument, None))
+            }),
+        }
+    }
+
+    /// A host and a user, if the host is a configured one.
+    fn by_user_form(&self, parts: Option<(&[u8], &[u8])>) -> Finding {
+        let found = parts.and_then(|(name, user)| Some((self.configured(name)?, user)));
+        found.map_or(Finding::Absent, |((name, to), user)| {
+            Finding::Site(route(to, or_anonymous(user), Some(name)))
+        })
     }
 
     fn configured(&self, name: &[u8]) -> Option<(HostName, &Destination)> {

@@ -15,7 +15,7 @@ use crate::backend::BackendConnection;
 use crate::base::text::{escape, shown_part};
 use crate::base::{GlobalSessionId, InstanceId, SessionId};
 use crate::config::{NO_SITE, Site, TlsVersion};
-use crate::route::Route;
+use crate::route::{Membership, Route};
 use crate::tls::Account;
 
 /// One session's identity, and how far it has come.
@@ -50,6 +50,8 @@ struct Current {
 #[derive(Debug)]
 struct Login {
     site: Arc<Site>,
+    /// The place of the user's group among the site's, if the user is in one.
+    group: Option<usize>,
     account: Account,
     /// The user without the host, as much of it as is ever shown.
     user: Box<[u8]>,
@@ -184,6 +186,14 @@ impl SessionInfo {
         SiteName(site)
     }
 
+    /// The name of its user's group, if the user is in one.
+    pub fn group_name(&self) -> Option<String> {
+        let current = self.current();
+        let login = current.login.as_ref()?;
+        let group = login.site.groups.get(login.group?)?;
+        Some(group.name.clone())
+    }
+
     /// Its user, escaped: without the host if the login leads to a site, and else all of USER's argument.
     pub fn user(&self) -> String {
         let current = self.current();
@@ -233,6 +243,10 @@ impl SessionInfo {
     pub(super) fn set_route(&self, route: &Route) {
         self.current().login = Some(Login {
             site: Arc::clone(&route.site),
+            group: match route.membership {
+                Membership::Group(group) => Some(group),
+                Membership::None | Membership::Refused(_) => None,
+            },
             account: Account::of(Some(route.site_id), &route.user),
             user: shown_part(&route.user).into(),
         });

@@ -51,7 +51,7 @@ use data_side::DataSide;
 use driver::{ClientEnd, DeadlineCheck};
 use info::SessionInfo;
 use journal::{Entry, Journal, Transfers};
-use machine::{Clock, Ending, Event, Machine, Protection, Terms};
+use machine::{Clock, Ending, Event, Machine, Protection, Tables, Terms};
 use penalty::RunningAttempt;
 use registry::{Registration, SessionRegistry};
 use transfer::{HandshakeTiming, Lingering};
@@ -146,12 +146,8 @@ pub async fn serve(
     let reused = runtime.settings.any_site_reuses_sessions();
     let tls_sessions = reused.then_some(&shared.tls_sessions);
     let tls = SessionTls::new(&snapshot.tls, tls_sessions, info.id);
-    let terms = terms(
-        &snapshot,
-        &shared,
-        accepted.client.ip(),
-        accepted.destination.ip(),
-    );
+    let addresses = [accepted.client.ip(), accepted.destination.ip()];
+    let terms = terms(&snapshot, &shared, addresses);
     let login_expires_at = Instant::now() + runtime.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {
@@ -205,21 +201,15 @@ pub async fn serve(
     session.run().await;
 }
 
-fn terms(snapshot: &Snapshot, shared: &Shared, client: IpAddr, local: IpAddr) -> Terms {
+fn terms(snapshot: &Snapshot, shared: &Shared, addresses: [IpAddr; 2]) -> Terms {
     let runtime = &snapshot.runtime;
-    Terms {
-        greeting: Arc::clone(&runtime.settings.greeting),
+    let tables = Tables {
         router: Arc::clone(&runtime.router),
-        tls_required: runtime.settings.tls.required,
-        data_required: runtime.settings.tls.data_required,
-        active_mode: runtime.settings.active_mode,
-        client: client.to_canonical(),
-        local: local.to_canonical(),
         announcements: Arc::clone(&runtime.announcements),
         own_names: Arc::clone(&snapshot.own_names),
-        timeouts: runtime.settings.timeouts,
-        decoy_password: shared.decoy_password.clone(),
-    }
+    };
+    let decoy_password = shared.decoy_password.clone();
+    Terms::new(&runtime.settings, tables, addresses, decoy_password)
 }
 
 /// What a session holds; what it decides is in `machine`.

@@ -163,6 +163,7 @@ fn log_login(login: &LoginRecord, info: &SessionInfo) {
             info,
             info,
             site = &**site,
+            group = info.group_name(),
             user,
             backend = backend.map(tracing::field::display),
             "logged in"

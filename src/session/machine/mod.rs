@@ -50,7 +50,7 @@ use std::sync::Arc;
 
 use crate::announce::Announcements;
 use crate::base::secret::Secret;
-use crate::config::{HostName, Timeouts};
+use crate::config::{HostName, Settings, Timeouts};
 use crate::ftp::command::Command;
 use crate::ftp::reply::Reply;
 use crate::route::{Route, Router};
@@ -92,6 +92,41 @@ pub struct Terms {
     pub timeouts: Timeouts,
     /// What backends get as the password of users who are to be refused. No account has it, and nobody is told.
     pub decoy_password: Secret,
+}
+
+/// The tables of one configuration that sessions look things up in.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    /// See [`Terms::router`].
+    pub router: Arc<Router>,
+    /// See [`Terms::announcements`].
+    pub announcements: Arc<Announcements>,
+    /// See [`Terms::own_names`].
+    pub own_names: Arc<[HostName]>,
+}
+
+impl Terms {
+    /// Those of a session from `client` to the address `local`.
+    pub fn new(
+        settings: &Settings,
+        tables: Tables,
+        [client, local]: [IpAddr; 2],
+        decoy_password: Secret,
+    ) -> Self {
+        Self {
+            greeting: Arc::clone(&settings.greeting),
+            router: tables.router,
+            tls_required: settings.tls.required,
+            data_required: settings.tls.data_required,
+            active_mode: settings.active_mode,
+            client: client.to_canonical(),
+            local: local.to_canonical(),
+            announcements: tables.announcements,
+            own_names: tables.own_names,
+            timeouts: settings.timeouts,
+            decoy_password,
+        }
+    }
 }
 
 /// One session's decisions.

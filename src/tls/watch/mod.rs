@@ -10,10 +10,10 @@ use std::time::SystemTime;
 use super::certificate::{
     CertificateError, CertificatePair, CertificateSet, ContentDigest, PairFiles,
 };
-use crate::base::file::FileStamp;
+use crate::base::file::{self, FileStamp};
 use crate::config;
 
-/// Watches the files of all certificates of a set. The caller decides how often to [`poll`](Self::poll).
+/// Watches the files of all certificates of a set. The caller decides how often to [`poll`](file::Watch::poll).
 #[derive(Debug)]
 pub struct Watch {
     default: PairWatch,
@@ -27,12 +27,15 @@ impl Watch {
             default: PairWatch::new(&tls.certificate, &tls.private_key, in_use),
         }
     }
+}
 
-    /// Polls the files. When some have new content, returns the result of loading it: a set to use, or why the set in
-    /// use stays.
-    ///
-    /// Blocks on the file system.
-    pub fn poll(&mut self, now: SystemTime) -> Option<Result<CertificateSet, CertificateError>> {
+impl file::Watch for Watch {
+    /// The result of loading them: a set to use, or why the set in use stays.
+    type Found = Result<CertificateSet, CertificateError>;
+
+    const CONTENT: &'static str = "certificate";
+
+    fn poll(&mut self, now: SystemTime) -> Option<Self::Found> {
         let found = self.default.poll(now)?;
         Some(found.map(CertificateSet::from))
     }

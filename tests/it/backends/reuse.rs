@@ -69,7 +69,7 @@ fn aborted_uploads_cost_no_tickets() {
         let mut data = client.begin("STOR aborted");
         data.write_all(&content).expect("the proxy reads");
         client.control.command("ABOR", 426);
-        client.control.expect(225);
+        client.control.expect(226);
     }
     client.upload("whole", b"content");
     assert_eq!(session.handshakes("full"), 0.0);

@@ -74,6 +74,12 @@ impl Migration {
 #[test]
 fn users_of_a_group_are_served_by_its_backends_and_all_others_by_the_sites() {
     let it = Migration::new("users: [Alice, \"acme-*\"]", |site| site);
+    let group_of = |user: &str| {
+        let is_its_login = |line: &LogLine| {
+            line.message() == "logged in" && line.field("user").as_deref() == Some(user)
+        };
+        it.proxy.wait_for_log(is_its_login).field("group")
+    };
     for (user, connections) in [
         ("alice", [0, 1]),
         ("ALICE", [0, 2]),
@@ -83,6 +89,8 @@ fn users_of_a_group_are_served_by_its_backends_and_all_others_by_the_sites() {
     ] {
         it.login(user);
         assert_eq!(it.connections(), connections, "{user}");
+        let group = (user != "bob" && user != "alices").then_some("moved");
+        assert_eq!(group_of(user).as_deref(), group, "{user}");
     }
 }
 

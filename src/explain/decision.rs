@@ -1,0 +1,375 @@
+//! Leads a session through a login, and says what decided.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::Tables;
+use crate::base::secret::Secret;
+use crate::base::text::escape;
+use crate::config::{self, HostName, Listener, Site, TlsMode, is_in_any};
+use crate::ftp::command::Command;
+use crate::ftp::server::{BackendProtection, PortMethods};
+use crate::policy::Preset;
+use crate::route::{Finding, Membership, Route, Rule};
+use crate::session::machine::{self, Action, Dialled, Event, Machine, Terms};
+use crate::snapshot::own_names;
+
+/// A login to be explained.
+pub(super) struct Login<'a> {
+    pub user: &'a str,
+    pub listener: &'a Listener,
+    pub client: IpAddr,
+    pub sni: Option<HostName>,
+    pub host: Option<&'a str>,
+}
+
+/// What would become of a login.
+#[derive(Debug, Serialize)]
+pub(super) struct Explanation {
+    pub version: u32,
+    pub served: bool,
+    pub listener: SocketAddr,
+    pub tls: &'static str,
+    pub client: IpAddr,
+    pub certificate: Certificate,
+    /// The reply to HOST, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_reply: Option<String>,
+    pub rules: Vec<AppliedRule>,
+    /// The reply that refuses the login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<ChosenSite>,
+}
+
+/// What the client is shown.
+#[derive(Debug, Serialize)]
+pub(super) struct Certificate {
+    pub subject: String,
+    pub names: String,
+}
+
+/// What a rule finds.
+#[derive(Debug, Serialize)]
+pub(super) struct AppliedRule {
+    pub rule: &'static str,
+    pub finding: String,
+    /// Whether it is the one that counts.
+    pub decides: bool,
+}
+
+/// Where the login leads.
+#[derive(Debug, Serialize)]
+pub(super) struct ChosenSite {
+    pub name: String,
+    /// The group whose backends are asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The user is in no group, and has to be in one.
+    pub unknown_user: bool,
+    /// Without the host.
+    pub user: String,
+    /// What the backend gets as USER; none if no backend is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_user: Option<String>,
+    /// In the order in which they are tried.
+    pub backends: Vec<String>,
+    pub balance: &'static str,
+    pub data: DataPorts,
+    pub policies: Vec<String>,
+    pub limits: Vec<String>,
+}
+
+/// What the client is sent for its data connections.
+#[derive(Debug, Serialize)]
+pub(super) struct DataPorts {
+    /// In the reply to PASV; none for the one that the client connected to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    pub first_port: u16,
+    pub last_port: u16,
+}
+
+impl Explanation {
+    pub fn is_served(&self) -> bool {
+        self.served
+    }
+}
+
+/// What the session does.
+struct Seen {
+    replies: Vec<String>,
+    /// Where it dials.
+    dialled: Option<Route>,
+    /// Where a login that isn't dialled led.
+    refused: Option<Route>,
+    /// The USER that the backend gets.
+    sent: Option<String>,
+}
+
+impl Login<'_> {
+    /// # Errors
+    /// If USER or HOST can't be sent.
+    pub fn explain(&self, tables: &Tables) -> Result<Explanation, String> {
+        let mut machine = self.machine(tables);
+        let mut host_reply = None;
+        let mut accepted_host = None;
+        if let Some(host) = self.host {
+            let seen = lead(&mut machine, Event::Command(command("HOST", host)?));
+            let reply = seen.replies.concat();
+            if reply.starts_with("220") {
+                accepted_host = HostName::parse(host.as_bytes());
+            }
+            host_reply = Some(reply);
+        }
+        let seen = lead(&mut machine, Event::Command(command("USER", self.user)?));
+        let served = seen.dialled.is_some();
+        let sent = served.then(|| {
+            let dialled = Event::Dialled(Some(Dialled {
+                ipv6: false,
+                welcome: None,
+                protection: BackendProtection::Settled,
+                avoid: PortMethods::NONE,
+                next_after: None,
+            }));
+            lead(&mut machine, dialled).sent.unwrap_or_default()
+        });
+        let route = seen.dialled.or(seen.refused);
+        let pair = tables.certificates.default_pair();
+        Ok(Explanation {
+            version: 1,
+            served: served
+                && route
+                    .as_ref()
+                    .is_some_and(|route| !matches!(route.membership, Membership::Refused(_))),
+            listener: self.listener.address,
+            tls: self.listener.tls.as_str(),
+            client: self.client,
+            certificate: Certificate {
+                subject: pair.subject.clone(),
+                names: pair.names_and_addresses(),
+            },
+            host_reply,
+            rules: self.rules(tables, accepted_host.as_ref()),
+            reply: (!served).then(|| seen.replies.concat()),
+            site: route.map(|route| self.chosen(&route, sent, tables)),
+        })
+    }
+
+    /// A session over TLS, greeted.
+    fn machine(&self, tables: &Tables) -> Machine {
+        let shared = machine::Tables {
+            router: std::sync::Arc::clone(&tables.router),
+            announcements: std::sync::Arc::clone(&tables.announcements),
+            own_names: own_names(&tables.certificates),
+        };
+        let addresses = [self.client, self.listener.address.ip()];
+        let terms = Terms::new(&tables.settings, shared, addresses, Secret::default());
+        let mut machine = match self.listener.tls {
+            TlsMode::Implicit => Machine::implicit(terms, self.sni.clone()),
+            TlsMode::Explicit => {
+                let mut machine = Machine::explicit(terms);
+                if let Ok(auth) = command("AUTH", "TLS") {
+                    lead(&mut machine, Event::Command(auth));
+                }
+                let sni = self.sni.clone();
+                lead(&mut machine, Event::Secured { sni });
+                machine
+            }
+        };
+        while machine.next_action().is_some() {}
+        machine
+    }
+
+    fn rules(&self, tables: &Tables, host: Option<&HostName>) -> Vec<AppliedRule> {
+        let mut decided = false;
+        let rules = Rule::ALL.map(|rule| {
+            let found = (tables.router).apply(rule, self.user.as_bytes(), host, self.sni.as_ref());
+            let decides = !decided && found != Finding::Absent;
+            decided |= decides;
+            AppliedRule {
+                rule: name_of(rule),
+                finding: self.finding(rule, &found, &tables.settings, host),
+                decides,
+            }
+        });
+        rules.into()
+    }
+
+    fn finding(
+        &self,
+        rule: Rule,
+        found: &Finding,
+        settings: &config::Settings,
+        host: Option<&HostName>,
+    ) -> String {
+        match found {
+            Finding::Unknown => return "a host that no site has".to_owned(),
+            Finding::Site(route) => {
+                let named = route.host.as_ref();
+                return match named {
+                    Some(host) => format!("{host}, of site {}", route.site.name),
+                    None => format!("site {}", route.site.name),
+                };
+            }
+            Finding::Absent => {}
+        }
+        let forms = settings.user_forms;
+        match rule {
+            Rule::HostBeforeBar => "USER names no host",
+            Rule::HostBeforeBackslash if !forms.host_backslash_user => "switched off",
+            Rule::HostBehindAt if !forms.user_at_host => "switched off",
+            Rule::HostBeforeBackslash | Rule::HostBehindAt => "no configured host in USER",
+            Rule::HostCommand if self.host.is_some() && host.is_none() => "HOST was refused",
+            Rule::HostCommand => "no HOST",
+            Rule::ServerName if self.sni.is_some() => "no site's host",
+            Rule::ServerName => "no server name",
+            Rule::DefaultSite => "there is no default site",
+        }
+        .to_owned()
+    }
+
+    fn chosen(&self, route: &Route, sent: Option<String>, tables: &Tables) -> ChosenSite {
+        let site = &route.site;
+        let group = route.membership.group();
+        let pool = tables.pools.of(route.site_id, group);
+        let backends = match sent {
+            Some(_) => pool.order(&route.user, self.client, Instant::now()),
+            None => Vec::new(),
+        };
+        let group = group.and_then(|group| site.groups.get(group));
+        ChosenSite {
+            name: site.name.clone(),
+            group: group.map(|group| group.name.clone()),
+            unknown_user: matches!(route.membership, Membership::Refused(_)),
+            user: escape(&route.user),
+            sent_user: sent,
+            backends: backends.iter().map(ToString::to_string).collect(),
+            balance: site.balance.as_str(),
+            data: self.data_ports(tables),
+            policies: self.policies(site, &tables.settings),
+            limits: self.limits(&tables.settings),
+        }
+    }
+
+    fn data_ports(&self, tables: &Tables) -> DataPorts {
+        let announced = &tables.announcements;
+        let ports = &tables.settings.passive.ports;
+        let local = self.listener.address.ip();
+        let address = announced.address(self.client).map(IpAddr::V4);
+        DataPorts {
+            address: address.or((!local.is_unspecified()).then_some(local)),
+            first_port: announced.port(self.client, *ports.start()),
+            last_port: announced.port(self.client, *ports.end()),
+        }
+    }
+
+    fn policies(&self, site: &Site, settings: &config::Settings) -> Vec<String> {
+        let policy = &site.policy;
+        let mut all = vec![
+            format!("session_reuse: {}", site.session_reuse.as_str()),
+            format!("close_notify: {}", site.close_notify.as_str()),
+            format!("passive_mode: {}", site.passive_mode.as_str()),
+        ];
+        if settings.tls.data_required {
+            all.push("transfers without PROT P are refused".to_owned());
+        }
+        if !settings.active_mode {
+            all.push("PORT and EPRT are switched off".to_owned());
+        }
+        if policy.clients != crate::policy::ClientRules::default() {
+            let verdict = match policy.clients.admit(self.client) {
+                true => "allowed",
+                false => "not allowed",
+            };
+            all.push(format!("networks: {} is {verdict}", self.client));
+        }
+        match policy.commands.preset() {
+            Some(Preset::ReadOnly) => all.push("commands: read_only".to_owned()),
+            Some(Preset::UploadOnly) => all.push("commands: upload_only".to_owned()),
+            None => {}
+        }
+        let denied: Vec<String> = policy.commands.denied().map(ToString::to_string).collect();
+        if !denied.is_empty() {
+            all.push(format!("commands denied: {}", denied.join(", ")));
+        }
+        if policy.maintenance.is_some() {
+            all.push("out of service".to_owned());
+        }
+        if policy.login_text.is_some() {
+            all.push("a text before the login's reply".to_owned());
+        }
+        all
+    }
+
+    fn limits(&self, settings: &config::Settings) -> Vec<String> {
+        let limits = &settings.limits;
+        let mut all = vec![
+            format!("{} sessions in all", limits.sessions),
+            format!("{} at the site", limits.sessions_per_site),
+        ];
+        if !is_in_any(self.client, &limits.allow) {
+            all.push(format!("{} of the client", limits.sessions_per_client));
+            let pace = limits.sessions_per_client_per_minute;
+            all.push(format!("{pace} begun by the client in a minute"));
+        }
+        if !is_in_any(self.client, &settings.guard.allow) {
+            let failures = settings.guard.failures;
+            all.push(format!("{failures} failed logins of the client"));
+        }
+        all
+    }
+}
+
+/// The name of a rule.
+fn name_of(rule: Rule) -> &'static str {
+    match rule {
+        Rule::HostBeforeBar => "host|user",
+        Rule::HostBeforeBackslash => "host\\user",
+        Rule::HostBehindAt => "user@host",
+        Rule::HostCommand => "HOST",
+        Rule::ServerName => "SNI",
+        Rule::DefaultSite => "default site",
+    }
+}
+
+fn command(verb: &str, argument: &str) -> Result<Command, String> {
+    let line = format!("{verb} {argument}");
+    Command::parse(Bytes::from(line.into_bytes())).map_err(|error| {
+        format!(
+            "`{}` can't be sent as {verb}: {error}",
+            escape(argument.as_bytes())
+        )
+    })
+}
+
+/// What follows from an event.
+fn lead(machine: &mut Machine, event: Event) -> Seen {
+    machine.handle(event);
+    let mut seen = Seen {
+        replies: Vec::new(),
+        dialled: None,
+        refused: None,
+        sent: None,
+    };
+    while let Some(action) = machine.next_action() {
+        match action {
+            Action::Reply(reply) => {
+                let reply = String::from_utf8_lossy(&reply).replace("\r\n", "\n");
+                seen.replies.push(reply.trim_end().to_owned());
+            }
+            Action::Dial(route) => seen.dialled = Some(route),
+            Action::Route(route) => seen.refused = Some(route),
+            Action::Send(line) => {
+                let user = line.trim_ascii_end().strip_prefix(b"USER ");
+                seen.sent = user.map(escape).or(seen.sent);
+            }
+            _ => {}
+        }
+    }
+    seen
+}
