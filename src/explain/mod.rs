@@ -4,7 +4,7 @@
 //! led through HOST and USER. Nothing is dialled and no port is opened; name servers are asked for what a session would know
 //! of them. What only a running process knows (failed logins, sessions that are open, backends that are out) is not looked at.
 //!
-//! [`decision`] leads the machine and puts together what follows, and [`text`] writes it down.
+//! `decision` leads the machine and puts together what follows, and `text` writes it down.
 
 mod decision;
 mod text;
