@@ -186,15 +186,13 @@ impl Login {
     /// the backend's own words and time are those of a wrong one.
     fn credential(&self, command: &Command, cx: &Context) -> Bytes {
         let line = match self.is_refused() {
-            true => [
-                command.verb_text().as_bytes(),
-                b" ",
-                cx.terms.decoy_password.expose(),
-            ]
-            .concat(),
-            false => command.line().to_vec(),
+            false => [command.line(), b"\r\n"].concat(),
+            true => {
+                let verb = command.verb_text().as_bytes();
+                [verb, b" ", cx.terms.decoy_password.expose(), b"\r\n"].concat()
+            }
         };
-        [&line, &b"\r\n"[..]].concat().into()
+        line.into()
     }
 
     /// Whether the user may not log in, whatever the backend says.

@@ -16,6 +16,7 @@ use crate::ftp::command::{Command, Verb};
 use crate::ftp::features;
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::PortMethods;
+use crate::policy::CommandRules;
 use crate::route::Route;
 
 /// A login that the backend has accepted. Each state behind the login holds it.
@@ -47,6 +48,11 @@ pub(super) struct Feat {
     pub login: Box<LoggedIn>,
 }
 
+/// Whether these rules deny a command. Most sites have none.
+pub(super) fn is_denied(rules: &CommandRules, command: &Command) -> bool {
+    !rules.is_empty() && rules.deny(command.verb_text().as_bytes(), command.argument())
+}
+
 impl LoggedIn {
     /// These methods have failed, and another one works: the backend is asked by that one first from now on, in other
     /// sessions as well.
@@ -60,8 +66,7 @@ impl LoggedIn {
 
     /// Whether the site denies a command to its clients.
     pub fn deny(&self, command: &Command) -> bool {
-        let rules = &self.route.site.policy.commands;
-        rules.deny(command.verb_text().as_bytes(), command.argument())
+        is_denied(&self.route.site.policy.commands, command)
     }
 
     pub fn drop_data_port(&mut self, cx: &mut Context) {

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use super::ready::is_denied;
 use crate::ftp::command::{Command, Verb};
 use crate::policy::CommandRules;
 
@@ -62,9 +63,9 @@ impl DeferredSettings {
     }
 
     fn allowed(&self, rules: &CommandRules) -> impl Iterator<Item = &Command> {
-        let is_denied =
-            |command: &Command| rules.deny(command.verb_text().as_bytes(), command.argument());
-        self.0.iter().filter(move |command| !is_denied(command))
+        self.0
+            .iter()
+            .filter(move |command| !is_denied(rules, command))
     }
 }
 
