@@ -107,6 +107,11 @@ impl Dispatcher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A port has been opened.
+    pub fn open(&self, port: SocketAddr) {
+        self.state().table.open(port, Instant::now());
+    }
+
     /// Asks for one of `ports`.
     pub fn request(
         self: &Arc<Self>,

@@ -145,6 +145,7 @@ impl PassiveListeners {
         let listener = listen::bind(requested).map_err(fail)?;
         let number = listener.local_addr().map_err(fail)?.port();
         let address = SocketAddr::new(requested.ip(), number);
+        self.dispatcher.open(address);
         let balancers = Arc::<Balancers>::default();
         let receiving = receive::receive(
             Acceptor::new(listener),

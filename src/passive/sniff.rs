@@ -33,7 +33,9 @@ pub(super) async fn read_client_hello(arrived: &mut DataConnection) -> SniffedHe
     loop {
         match stream.read_buf(read).await {
             Ok(1..) => {}
-            Ok(0) | Err(_) => return SniffedHello::Closed,
+            // What came before is no ClientHello, and may be a file.
+            Ok(0) => return SniffedHello::Names(Vec::new()),
+            Err(_) => return SniffedHello::Closed,
         }
         match client_hello::read(read) {
             ClientHello::Incomplete => {}

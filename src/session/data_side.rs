@@ -109,12 +109,15 @@ impl Session {
                 let snapshot = Arc::clone(&self.snapshot);
                 let listener = self.info.listener.ip();
                 let journal = self.journal.clone();
+                // A client that has yet to show that it resumes may have waited for one that never does: before it is
+                // refused, it may show that now.
+                let last_resort = self.named_request(&request);
                 let leasing = async move {
-                    let lease = snapshot
-                        .runtime
-                        .passive
-                        .lease(listener, request, time_limit)
-                        .await;
+                    let ports = &snapshot.runtime.passive;
+                    let mut lease = ports.lease(listener, request, time_limit).await;
+                    if let (Err(_), Some(named)) = (&lease, last_resort) {
+                        lease = ports.lease(listener, named, Duration::ZERO).await;
+                    }
                     lease.inspect_err(|no_port| journal.write(&Entry::NoPassivePort(*no_port)))
                 };
                 PreparedData::passive(backend, leasing, early, timeouts)
@@ -167,6 +170,23 @@ impl Session {
             account: self.info.account(),
             identity: self.identity(protection),
             reuse_delay: self.snapshot.runtime.settings.passive.reuse_delay,
+        }
+    }
+
+    /// The same request for a port at which the client has to resume; `None` if it is known not to.
+    fn named_request(&self, request: &LeaseRequest) -> Option<LeaseRequest> {
+        match request.identity {
+            Identity::Unproven(cache)
+                if self.session_reuse() == SessionReuse::Prefer
+                    && self.tls.may_always_resume()
+                    && !cache.is_shared() =>
+            {
+                Some(LeaseRequest {
+                    identity: Identity::Named(cache),
+                    ..*request
+                })
+            }
+            _ => None,
         }
     }
 

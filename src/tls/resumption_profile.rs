@@ -16,6 +16,8 @@ pub(super) enum Presented {
 pub(super) struct ResumptionProfile {
     /// The last data connection has proven that it resumes this FTP session.
     resumes: bool,
+    /// One has not.
+    has_not_resumed: bool,
     /// It presents the same TLS session more than once: OpenSSL, GnuTLS, every client in TLS 1.2.
     reuses_tickets: bool,
     /// It keeps more than the latest ticket.
@@ -40,6 +42,12 @@ impl ResumptionProfile {
     /// A data connection of it did a full handshake, or named nothing: it may have lost its cache.
     pub fn on_not_resumed(&mut self) {
         self.resumes = false;
+        self.has_not_resumed = true;
+    }
+
+    /// Whether nothing speaks against it that the client resumes whenever it can.
+    pub fn may_always_resume(&self) -> bool {
+        !self.has_not_resumed
     }
 
     /// Whether its next data connection can be relied upon to name the FTP session: the last one did, and it has something

@@ -60,7 +60,7 @@ pub(super) enum Origin {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
     Own(Vec<u8>),
-    /// An entry of another live FTP session, whose client shares no cache with this one's.
+    /// An entry of another live FTP session with a login, whose client shares no cache with this one's.
     Foreign,
     Missing,
 }
@@ -96,6 +96,18 @@ struct OwnerState {
     profile: ResumptionProfile,
     account: Option<Account>,
     cache: ClientCache,
+    /// The session whose entry this one's control connection asked for, and the last one whose control connection asked for
+    /// one of this session's: of one client, once both have logged in.
+    asked_for: Option<SessionId>,
+    asked_by: Option<SessionId>,
+}
+
+impl OwnerState {
+    /// Whether an entry of this session may stand on a data connection of the other one's own client.
+    fn may_be_presented_by(&self, other: &Self) -> bool {
+        self.cache.is_shared() && other.cache.is_shared()
+            || self.account == other.account && !self.cache.is_separate_from(&other.cache)
+    }
 }
 
 impl SessionStore {
@@ -135,6 +147,8 @@ impl SessionStore {
             profile: ResumptionProfile::default(),
             account: None,
             cache: ClientCache::new(owner),
+            asked_for: None,
+            asked_by: None,
         });
         drop(state);
         Owner {
@@ -182,6 +196,18 @@ impl StoreState {
         self.sequence
     }
 
+    /// A control connection of the one has asked for an entry of the other. Anybody can who has seen its name on the wire, so
+    /// that counts where both have logged in, be it as two users of one program.
+    fn mark_if_logged_in(&mut self, one: SessionId, other: SessionId) {
+        let is_logged_in = |id| {
+            let owned = self.owners.get(&id);
+            owned.is_some_and(|owned| owned.account.is_some())
+        };
+        if is_logged_in(one) && is_logged_in(other) {
+            self.mark_shared_cache(one, other);
+        }
+    }
+
     fn mark_shared_cache(&mut self, one: SessionId, other: SessionId) {
         for id in [one, other] {
             if let Some(owned) = self.owners.get_mut(&id) {
@@ -221,6 +247,9 @@ impl Owner {
             owned.account = Some(account);
             // The client has answered replies that were sent after its tickets.
             owned.cache.on_received(sequence);
+            for other in [owned.asked_for, owned.asked_by].into_iter().flatten() {
+                state.mark_if_logged_in(self.id, other);
+            }
         }
     }
 
@@ -234,6 +263,13 @@ impl Owner {
                 && owned.profile.will_identify_itself(unused)
                 && state.is_separate_within_account(owned)
         })
+    }
+
+    /// Whether none of the client's data connections has done a full handshake where it could have resumed.
+    pub(super) fn may_always_resume(&self) -> bool {
+        let state = self.sessions.state();
+        let owned = state.owners.get(&self.id);
+        owned.is_some_and(|owned| owned.profile.may_always_resume())
     }
 
     /// Where the client keeps its TLS sessions, as far as that is known.
@@ -284,16 +320,11 @@ impl OwnEntries {
             return Lookup::Missing;
         };
         if entry.owner != self.id {
-            let shared = |id| {
-                state
-                    .owners
-                    .get(&id)
-                    .is_some_and(|owned| owned.cache.is_shared())
-            };
-            return if shared(self.id) && shared(entry.owner) {
-                Lookup::Missing
-            } else {
-                Lookup::Foreign
+            let owners = (state.owners.get(&self.id), state.owners.get(&entry.owner));
+            return match owners {
+                (Some(own), Some(other)) if other.may_be_presented_by(own) => Lookup::Missing,
+                (_, Some(other)) if other.account.is_none() => Lookup::Missing,
+                _ => Lookup::Foreign,
             };
         }
         if let Some(owned) = state.owners.get_mut(&self.id) {
@@ -307,13 +338,19 @@ impl OwnEntries {
     }
 
     /// A new control connection asks for `key`. There is nothing for it to resume, but if an FTP session that is live has
-    /// it, both are of one client that doesn't tell them apart.
+    /// it, and both log in, they are of one client that doesn't tell them apart.
     pub(super) fn requested_by_control(&self, key: &[u8]) {
         let mut state = self.sessions.state();
         if let Some(other) = state.entries.get(key).map(|entry| entry.owner)
             && other != self.id
         {
-            state.mark_shared_cache(self.id, other);
+            if let Some(owned) = state.owners.get_mut(&self.id) {
+                owned.asked_for = Some(other);
+            }
+            if let Some(owned) = state.owners.get_mut(&other) {
+                owned.asked_by = Some(self.id);
+            }
+            state.mark_if_logged_in(self.id, other);
         }
     }
 
@@ -416,6 +453,7 @@ mod tests {
     #[test]
     fn an_entry_can_be_looked_up_again_and_again_by_its_owner_only() {
         let (_sessions, one, other) = owners();
+        one.logged_in(account(b"alice"));
         assert!(
             one.entries()
                 .put(Origin::Control, b"key".to_vec(), b"value".to_vec())
@@ -549,5 +587,54 @@ mod tests {
         drop(other);
         assert_eq!(sessions.len(), 0);
         assert!(sessions.state().owners.is_empty());
+    }
+
+    fn account(user: &[u8]) -> Account {
+        Account::of(Some(SiteId(0)), user)
+    }
+
+    fn are_shared(sessions: &SessionStore) -> Vec<bool> {
+        let state = sessions.state();
+        [1, 2]
+            .map(|id| state.owners[&SessionId(id)].cache.is_shared())
+            .into()
+    }
+
+    #[test]
+    fn a_control_connection_that_asks_for_anothers_entry_is_of_its_client_once_both_have_logged_in()
+    {
+        for order in [[0, 1], [1, 0]] {
+            let (sessions, one, other) = owners();
+            one.entries()
+                .put(Origin::Control, b"key".to_vec(), b"value".to_vec());
+            let owners = [&one, &other];
+            owners[order[0]].logged_in(account(b"alice"));
+            other.entries().requested_by_control(b"key");
+            assert_eq!(are_shared(&sessions), [false; 2]);
+            owners[order[1]].logged_in(account(b"bob"));
+            assert_eq!(are_shared(&sessions), [true; 2]);
+        }
+    }
+
+    #[test]
+    fn an_entry_of_a_session_without_a_login_is_none() {
+        let (_sessions, one, other) = owners();
+        one.entries()
+            .put(Origin::Control, b"key".to_vec(), b"value".to_vec());
+        assert_eq!(
+            other.entries().get(b"key", Presented::Ticket),
+            Lookup::Missing
+        );
+        one.logged_in(account(b"alice"));
+        assert_eq!(
+            other.entries().get(b"key", Presented::Ticket),
+            Lookup::Foreign
+        );
+        // Of one account, whose clients may keep their entries in one place.
+        other.logged_in(account(b"alice"));
+        assert_eq!(
+            other.entries().get(b"key", Presented::Ticket),
+            Lookup::Missing
+        );
     }
 }

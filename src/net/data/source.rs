@@ -57,12 +57,15 @@ pub(super) enum Fill {
 }
 
 impl Source {
-    /// Without TLS.
-    pub fn plain(socket: TcpStream) -> Self {
+    /// Without TLS; `read` has been read already.
+    pub fn plain(socket: TcpStream, read: Vec<u8>) -> Self {
+        let filled = read.len();
+        let mut buffer = read;
+        buffer.resize(filled.max(FIRST_PIECE), 0);
         Self::Plain(PlainSource {
             socket,
-            buffer: vec![0; FIRST_PIECE],
-            filled: 0,
+            buffer,
+            filled,
             full: false,
         })
     }

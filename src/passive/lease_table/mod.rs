@@ -64,7 +64,7 @@ pub enum Identity {
 }
 
 /// A request for a lease.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseRequest {
     /// The client's address, in canonical form.
     pub client: IpAddr,
@@ -198,9 +198,16 @@ pub struct LeaseTable {
     pending: usize,
     /// The last key of `quiet`.
     sequence: u64,
+    /// When each port was opened. A process before this one may have leased it, and that lease's connection be on its way.
+    opened: HashMap<SocketAddr, Instant>,
 }
 
 impl LeaseTable {
+    /// A port has been opened: for every address it rests as after a lease that ended without its connection.
+    pub fn open(&mut self, port: SocketAddr, now: Instant) {
+        self.opened.insert(port, now);
+    }
+
     /// Asks for one of `ports`. The grant is an effect of this or of a later call.
     pub fn request(
         &mut self,
@@ -209,7 +216,16 @@ impl LeaseTable {
         ports: &Arc<[SocketAddr]>,
         now: Instant,
     ) -> Vec<Effect> {
+        self.opened
+            .retain(|_, opened| *opened + request.reuse_delay > now);
         let client = self.clients.entry(request.client).or_default();
+        if !self.opened.is_empty() {
+            for port in ports.iter() {
+                if let Some(opened) = self.opened.get(port) {
+                    client.rest_since_opened(*port, *opened + request.reuse_delay, &request);
+                }
+            }
+        }
         if let Some(since) = client.quiet_since.take() {
             self.quiet.remove(&since);
         }

@@ -182,7 +182,7 @@ fn clients_of_one_account_that_came_at_once_wait_for_each_others_names() {
     let (connection, _) = bench.arrives();
     let whose = TicketOwner {
         session: SessionId(1),
-        account: None,
+        account: Some(Account::of(Some(SiteId(0)), &7u64.to_be_bytes())),
         cache: at_once(1),
     };
     let result = SniffResult::Session(whose);
@@ -381,7 +381,7 @@ fn programs_that_share_a_cache_take_turns_and_may_name_any_session_of_theirs() {
     assert_eq!(bench.request(2, Identity::Unproven(shared(2))), None);
     let result = SniffResult::Session(TicketOwner {
         session: SessionId(2),
-        account: None,
+        account: Some(Account::of(Some(SiteId(0)), &2u64.to_be_bytes())),
         cache: shared(2),
     });
     assert_eq!(handed_to(&bench.says(result)), Some(1));
@@ -534,4 +534,82 @@ fn named_leases_that_are_refused_again_and_again_keep_no_unproven_one_from_a_por
         granted(&effects, next).is_some(),
         "the first that waited behind it"
     );
+}
+
+#[test]
+fn a_lease_that_took_an_unnamed_connection_still_has_to_be_alone_when_prot_changes() {
+    for identity in [named(1), Identity::Resuming(separate(1))] {
+        let mut bench = Bench::with_ports(1);
+        bench.request(1, Identity::Address);
+        assert_eq!(handed_to(&bench.arrives().1), Some(1));
+        bench
+            .table
+            .identify(CLIENT, LeaseId(1), identity, bench.now);
+        bench.table.unproven(CLIENT, LeaseId(1), bench.now);
+        let (_, effects) = bench.arrives();
+        assert_eq!(
+            ambiguous(&effects),
+            Some((1, Ambiguity::AnotherConnection)),
+            "{identity:?}"
+        );
+    }
+}
+
+#[test]
+fn a_resumption_proves_a_connection_that_was_taken_before_prot_changed() {
+    let mut bench = Bench::with_ports(1);
+    bench.request(1, Identity::Address);
+    assert_eq!(handed_to(&bench.arrives().1), Some(1));
+    let identity = Identity::Resuming(separate(1));
+    bench
+        .table
+        .identify(CLIENT, LeaseId(1), identity, bench.now);
+    bench.proven(1);
+    assert_eq!(ambiguous(&bench.arrives().1), None);
+}
+
+#[test]
+fn a_port_that_has_just_been_opened_rests_for_every_address() {
+    let mut bench = Bench::with_ports(2);
+    for number in 0..2 {
+        bench.table.open(port(number), bench.now);
+    }
+    assert_eq!(bench.request(1, Identity::Address), None);
+    assert_eq!(bench.request(2, unproven(2)), None);
+    assert!(bench.request(3, named(3)).is_some());
+    bench.proven(3);
+    let effects = bench.after(DELAY);
+    assert!(granted(&effects, 1).is_some() && granted(&effects, 2).is_some());
+    assert!(bench.request(4, named(4)).is_some());
+}
+
+#[test]
+fn a_session_without_a_login_says_nothing_of_the_client_at_whose_port_it_is_named() {
+    let nobody = SniffResult::Session(TicketOwner {
+        session: SessionId(9),
+        account: None,
+        cache: at_once(9),
+    });
+    let mut bench = Bench::with_ports(1);
+    bench.request(1, Identity::Unproven(at_once(1)));
+    let effects = bench.says(nobody);
+    let marks = |effect: &Effect| matches!(effect, Effect::SharedCache { .. });
+    assert!(!effects.iter().any(marks), "{effects:?}");
+    assert_eq!(handed_to(&effects), Some(1), "as one that names nothing");
+}
+
+#[test]
+fn named_leases_whose_connections_come_never_wait_for_those_that_name_nothing() {
+    let mut bench = Bench::with_ports(1);
+    bench.request(1, Identity::Address);
+    assert_eq!(handed_to(&bench.arrives().1), Some(1));
+    assert_eq!(bench.request(2, Identity::Address), None);
+    bench.after(DELAY * 5);
+    for lease in 3..20 {
+        assert!(bench.ask_of(lease, named(3), 3).is_some(), "{lease}");
+        bench.says(name_of(3));
+        bench.proven(lease);
+        bench.end(lease, LeaseEnd::Complete);
+        bench.after(DELAY);
+    }
 }

@@ -30,7 +30,7 @@ async fn secure_backend<E: LegEnd>(
 ) -> Result<E, DataFailure> {
     set_stall_timeout(&socket, context);
     let Some(tls) = &context.backend_tls else {
-        return Ok(E::plain(socket));
+        return Ok(E::plain(socket, Vec::new()));
     };
     let handshake = E::to_backend(socket, tls.config(), tls.server_name());
     let too_late = async {

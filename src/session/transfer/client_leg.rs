@@ -22,6 +22,7 @@ use crate::net::deadline::elapsed;
 use crate::outcome::{DataHandshake, Leg};
 use crate::passive::{DataConnection, Lease, LeaseEvent};
 use crate::session::machine::DataFailure;
+use crate::tls::client_hello::{self, ClientHello};
 use crate::tls::{DataTls, Proof};
 
 /// The first byte of a ClientHello: record type 22.
@@ -332,11 +333,12 @@ async fn secure_client<E: LegEnd>(
     let DataConnection { stream, read } = arrived;
     set_stall_timeout(&stream, context);
     let Some(tls) = tls else {
-        // PROT C after a PASV under PROT P: what was read as a ClientHello would be missing in the file.
-        return if read.is_empty() {
-            Ok((E::plain(stream), Proof::None))
-        } else {
-            Err(DataFailure::NoClient)
+        // PROT C after a PASV under PROT P, or a file that begins like TLS, beside another session at the port.
+        return match client_hello::read(&read) {
+            ClientHello::Names(_) => Err(DataFailure::UnexpectedTls),
+            ClientHello::Incomplete | ClientHello::Other => {
+                Ok((E::plain(stream, read), Proof::None))
+            }
         };
     };
     if let Err(failure) = begins_tls(&stream, &read, context, orders).await {

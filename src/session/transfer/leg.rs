@@ -18,8 +18,8 @@ use crate::session::machine::DataFailure;
 
 /// What a leg becomes: the source of the bytes, or their sink.
 pub(super) trait LegEnd: Sized {
-    /// Without TLS.
-    fn plain(socket: TcpStream) -> Self;
+    /// Without TLS; `read` has been read already, which is part of a file only where this is its source.
+    fn plain(socket: TcpStream, read: Vec<u8>) -> Self;
 
     /// Does the handshake with a client, of which `read` has been read already.
     async fn to_client(
@@ -43,8 +43,8 @@ pub(super) trait LegEnd: Sized {
 }
 
 impl LegEnd for Source {
-    fn plain(socket: TcpStream) -> Self {
-        Self::plain(socket)
+    fn plain(socket: TcpStream, read: Vec<u8>) -> Self {
+        Self::plain(socket, read)
     }
 
     async fn to_client(
@@ -76,7 +76,7 @@ impl LegEnd for Source {
 }
 
 impl LegEnd for Sink {
-    fn plain(socket: TcpStream) -> Self {
+    fn plain(socket: TcpStream, _: Vec<u8>) -> Self {
         Self::plain(socket)
     }
 

@@ -153,6 +153,12 @@ impl SessionTls {
         }
     }
 
+    /// Whether none of the client's data connections has done a full handshake where it could have resumed.
+    pub fn may_always_resume(&self) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| kept.owner.may_always_resume())
+    }
+
     /// Whether the client's next data connection can be relied upon to resume this FTP session and no other.
     pub fn will_identify_itself(&self) -> bool {
         self.kept

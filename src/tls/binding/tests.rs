@@ -48,8 +48,13 @@ impl Proxy {
 }
 
 fn log_in(client: &Arc<ClientConfig>, session: &SessionTls) {
+    log_in_as(b"alice", client, session);
+}
+
+fn log_in_as(user: &[u8], client: &Arc<ClientConfig>, session: &SessionTls) {
     let ends = handshake(client, &session.control(), NAME).unwrap();
     assert_eq!(ends.server.handshake_kind(), Some(HandshakeKind::Full));
+    session.logged_in(Account::of(None, user));
 }
 
 fn connection(session: &SessionTls, tickets: Tickets) -> ConnectionTls {
@@ -185,7 +190,7 @@ fn session_ids_and_tickets_of_tls_1_2_resume_their_own_session_only() {
             proxy.session(1, SessionReuse::Require),
             proxy.session(2, SessionReuse::Require),
         );
-        log_in(&proxy.client(VERSIONS[0]), &neighbours);
+        log_in_as(b"bob", &proxy.client(VERSIONS[0]), &neighbours);
         log_in(&resuming, &own);
         for tickets in [Tickets::None, Tickets::Restock].repeat(20) {
             assert_eq!(transfer(&resuming, &own, tickets), Proof::SameClient);
@@ -209,7 +214,7 @@ fn another_sessions_ticket_shows_that_the_connection_is_anothers() {
         );
         let thief = proxy.client(versions);
         log_in(&proxy.client(versions), &one);
-        log_in(&thief, &other);
+        log_in_as(b"bob", &thief, &other);
         assert_eq!(
             transfer(&thief, &one, Tickets::Restock),
             Proof::OtherSession

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
@@ -298,6 +299,7 @@ fn a_client_that_waits_too_long_for_its_neighbour_is_told_425_and_counted() {
     let tls = || house.front.tls_of(&TLS13).without_resumption();
     let mut first = house.member(0, address, tls());
     let mut second = house.member(1, address, tls());
+    second.transfer(0);
     let port = first.control.epsv();
     second.control.command("EPSV", 425);
     assert_eq!(house.samples("passive_exhausted_total"), 1.0);
@@ -305,6 +307,63 @@ fn a_client_that_waits_too_long_for_its_neighbour_is_told_425_and_counted() {
     house.proxy.wait_for_log(told);
     first.transfer_at(port, 0);
     second.transfer(0);
+}
+
+#[test]
+fn a_client_that_has_yet_to_show_that_it_resumes_may_do_so_before_it_is_told_425() {
+    for version in [&TLS12, &TLS13] {
+        let house = House::new(2, |config| config.timeout("data_port", "200ms"));
+        let address = house.proxy.explicit().ip();
+        let never_resumes = house.front.tls_of(version).without_resumption();
+        let mut first = house.member(0, address, never_resumes);
+        let mut second = house.member(1, address, house.front.tls_of(version));
+        let port = first.control.epsv();
+        for file in 0..4 {
+            second.transfer(file);
+        }
+        assert_eq!(house.samples("passive_exhausted_total"), 0.0);
+        first.transfer_at(port, 0);
+    }
+}
+
+#[test]
+fn a_file_that_begins_like_tls_is_uploaded_in_clear_text_beside_a_pending_session() {
+    let house = House::new(2, |config| config);
+    let address = house.proxy.explicit().ip();
+    let mut neighbour = house.member(0, address, house.front.tls_of(&TLS13));
+    let mut member = house.member(1, address, house.front.tls_of(&TLS13));
+    for file in 0..3 {
+        neighbour.transfer(file);
+    }
+    member.control.command("PROT C", 200);
+    for content in [
+        &b"\x16"[..],
+        b"\x16\x03",
+        b"\x16\x03\x01\x00\x05\x02, no hello",
+        b"\x16 is SYN",
+    ] {
+        let port = member.control.epsv();
+        let pending = neighbour.control.epsv();
+        let mut data = Wire::connect_from(address, port);
+        member.control.send("STOR like-tls");
+        data.write_all(content).expect("the proxy reads");
+        data.fin().expect("the proxy is there");
+        // Until its connection is there, this one could be the neighbour's.
+        neighbour.transfer_at(pending, 0);
+        member.control.expect(150);
+        member.control.expect(226);
+        assert_eq!(house.backend.file("like-tls").as_deref(), Some(content));
+    }
+}
+
+#[test]
+fn a_port_rests_for_every_client_after_the_start_since_a_connection_of_before_may_be_on_its_way() {
+    let began = Instant::now();
+    let house = House::new(2, |config| config.reuse_delay("1s"));
+    let address = house.proxy.explicit().ip();
+    let mut member = house.member(0, address, house.front.tls_of(&TLS13));
+    member.transfer(0);
+    assert!(began.elapsed() >= Duration::from_secs(1));
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub fn plain(mib: u32) -> io::Result<()> {
     };
     pump(
         &runtime,
-        Source::plain(source),
+        Source::plain(source, Vec::new()),
         Sink::plain(sink),
         ends,
         &pieces,
@@ -67,7 +67,13 @@ pub fn to_tls(mib: u32) -> io::Result<()> {
         to: client,
         arriving: SEALED,
     };
-    pump(&runtime, Source::plain(source), sink, ends, &pieces);
+    pump(
+        &runtime,
+        Source::plain(source, Vec::new()),
+        sink,
+        ends,
+        &pieces,
+    );
     Ok(())
 }
 

@@ -79,6 +79,10 @@ impl ClientLeases {
             return;
         };
         match result {
+            // Anybody can begin a session without an account, and it has no data connections: its name says nothing.
+            SniffResult::Session(TicketOwner { account: None, .. }) => {
+                self.unnamed(index, now, effects);
+            }
             SniffResult::Session(owner) => self.named(index, &owner, now, effects),
             SniffResult::NoSession => self.unnamed(index, now, effects),
             SniffResult::Closed => self.ended(index, now, effects),
@@ -121,10 +125,7 @@ impl ClientLeases {
         let sharing = self.candidates(port, arrived).find_map(|held| {
             let cache = held.request.identity.cache().copied()?;
             let known = cache.is_shared() && owner.cache.is_shared();
-            // It may have yet to log in.
-            let likely = owner
-                .account
-                .is_none_or(|account| account == held.request.account)
+            let likely = owner.account == Some(held.request.account)
                 && !cache.is_separate_from(&owner.cache);
             (!held.request.identity.is_named() && (known || likely)).then_some(cache.session())
         });

@@ -154,6 +154,23 @@ impl ClientLeases {
         });
     }
 
+    /// A connection of a lease of an earlier process may arrive at this port until then.
+    pub fn rest_since_opened(&mut self, port: SocketAddr, until: Instant, request: &LeaseRequest) {
+        let former = LeaseRequest {
+            identity: Identity::Address,
+            ..*request
+        };
+        let is_known =
+            |rest: &Rest| rest.port == port && rest.until >= until && rest.former == former;
+        if !self.rests.iter().any(is_known) {
+            self.rests.push(Rest {
+                port,
+                former,
+                until,
+            });
+        }
+    }
+
     pub fn wake(&mut self) {
         self.wakes_at = None;
     }
@@ -187,7 +204,16 @@ impl ClientLeases {
         let Some(held) = self.lease_mut(id) else {
             return;
         };
-        held.request.identity = identity;
+        held.request.identity = match identity {
+            // It was granted as one that takes a connection which names nothing, and one may have been taken. What names
+            // the session proves that it is its own; all else still has to be alone.
+            Identity::Named(cache) | Identity::Resuming(cache)
+                if !held.request.identity.is_named() =>
+            {
+                Identity::Unproven(cache)
+            }
+            identity => identity,
+        };
         let (port, request) = (held.port, held.request);
         let is_distinguishable = self.allows(port, id, &request);
         if let Some(held) = self.lease_mut(id) {
@@ -201,7 +227,17 @@ impl ClientLeases {
         let Some(held) = self.lease_mut(id) else {
             return;
         };
-        if let LeaseProgress::NamedBy(_) = held.progress {
+        let is_proof = match held.progress {
+            LeaseProgress::NamedBy(_) => true,
+            // It was taken for being alone, and has resumed after all: PROT has changed since PASV. Programs that share a
+            // cache resume any session of theirs.
+            LeaseProgress::Alone => {
+                let cache = held.request.identity.cache();
+                cache.is_some_and(|cache| !cache.is_shared())
+            }
+            LeaseProgress::Pending | LeaseProgress::Proven => false,
+        };
+        if is_proof {
             held.progress = LeaseProgress::Proven;
             let port = held.port;
             self.settle(port, now, effects);

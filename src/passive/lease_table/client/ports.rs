@@ -14,8 +14,9 @@ const MAX_IDLE: Duration = Duration::from_secs(2);
 
 impl ClientLeases {
     /// Grants ports to the leases that can have one, first come, first served: no lease overtakes an earlier one that
-    /// it could block, which would otherwise wait without end. So a named lease overtakes those that depend on being
-    /// alone for no longer than a port rests: each named one that ends without its connection makes the port rest anew.
+    /// it could block, which would otherwise wait without end. A named lease blocks one that depends on being alone only by
+    /// ending without its connection, so that the port rests: where that happens, named ones overtake the others for no
+    /// longer than a port rests.
     pub fn grant(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.queue.is_empty() {
             return;
@@ -29,7 +30,8 @@ impl ClientLeases {
         while let Some(queued) = self.queue.get(index) {
             let mut request = queued.request;
             let mut passed = first_alone.iter().chain(&first_named);
-            let waits = is_overdue || passed.any(|other| request.conflicts_with(other));
+            let waits = (is_overdue && self.delays_others(&request))
+                || passed.any(|other| request.conflicts_with(other));
             match (!waits).then(|| self.free_port(queued)).flatten() {
                 Some(port) => {
                     let id = queued.id;
@@ -74,6 +76,13 @@ impl ClientLeases {
             }
         }
         self.schedule_wake(now, effects);
+    }
+
+    /// Whether granting the request may keep those that depend on being alone waiting: a named one does by ending without its
+    /// connection, and some do that now.
+    fn delays_others(&self, request: &LeaseRequest) -> bool {
+        let was_named = |rest: &Rest| rest.former.identity.is_named();
+        !request.identity.is_named() || self.rests.iter().any(was_named)
     }
 
     /// Ends the leases that the first one in the queue waits for, if their clients have connected and begun no transfer for
