@@ -61,6 +61,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ftp",
             "outcome",
             "config",
+            "policy",
             "base",
         ],
     ),
@@ -78,13 +79,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "backend",
-        &["net", "tls", "observe", "ftp", "outcome", "config", "base"],
+        &[
+            "net", "limit", "tls", "observe", "ftp", "outcome", "config", "base",
+        ],
     ),
     ("passive", &["net", "tls", "observe", "base"]),
     ("net", &["ftp", "outcome", "config", "base"]),
     ("announce", &["config"]),
     ("guard", &["config", "base"]),
-    ("limit", &["outcome", "config", "base"]),
+    ("limit", &["outcome", "config", "policy", "base"]),
     ("route", &["config", "policy", "base"]),
     ("tls", &["config", "base"]),
     ("observe", &["outcome", "config"]),
@@ -97,13 +100,14 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "ftp",
     "outcome.rs",
     "base/text.rs",
     "policy/clients.rs",
     "policy/commands.rs",
     "policy/notice.rs",
+    "policy/rates.rs",
     "session/machine",
     "route",
     "net/proxy_header/parse",

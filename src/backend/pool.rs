@@ -22,6 +22,7 @@ use crate::config::{
     self, BackendTls, Balance, ExpectedName, Group, NO_SITE, Servers, Site, TlsMode,
 };
 use crate::ftp::server::PortMethods;
+use crate::limit::SiteBandwidth;
 use crate::observe::metrics::{Metrics, OpenSession, Shown, ShownBackend};
 use crate::tls::{BackendTlsClient, BackendTlsError};
 
@@ -306,6 +307,11 @@ impl Pool {
     /// The site's name, for log and metrics.
     pub fn name(&self) -> &str {
         &self.site.name
+    }
+
+    /// What the transfers of the site's sessions share, those of earlier configurations included.
+    pub fn bandwidth(&self) -> &Arc<SiteBandwidth> {
+        &self.state.bandwidth
     }
 
     /// A hash of what `balance` looks at of a login; 0 where it looks at nothing.

@@ -1,5 +1,5 @@
-//! State of sites and backends that lives as long as the process, across reloads: ids, session counts of sites, health and
-//! checks, and the data port methods that a backend should not be asked for.
+//! State of sites and backends that lives as long as the process, across reloads: ids, session counts and bandwidth of
+//! sites, health and checks, and the data port methods that a backend should not be asked for.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,6 +16,7 @@ use crate::base::turns::Turns;
 use crate::base::{BackendId, SiteId};
 use crate::config::ServerNames;
 use crate::ftp::server::PortMethods;
+use crate::limit::SiteBandwidth;
 
 /// After this time a server is asked as the client asks again: it may have been mended.
 const AVOIDED_FOR: Duration = Duration::from_secs(60 * 60);
@@ -47,6 +48,8 @@ pub(super) struct SiteState {
     sessions: AtomicUsize,
     /// Logins that wait for a backend, of every configuration: of the site itself and of each of its groups.
     queues: Mutex<HashMap<Option<String>, Arc<Turns>>>,
+    /// What the transfers of its sessions share.
+    pub bandwidth: Arc<SiteBandwidth>,
     /// Of its checks.
     pub probe_logins: ProbeLogins,
     /// The checks of its backends, for as long as a configuration in use has them: what they found of one that is checked
@@ -87,6 +90,7 @@ impl Registry {
             id: SiteId(known.numbered),
             sessions: AtomicUsize::new(0),
             queues: Mutex::default(),
+            bandwidth: Arc::default(),
             probe_logins: ProbeLogins::default(),
             checks: Mutex::default(),
         });

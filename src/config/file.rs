@@ -19,7 +19,7 @@ use super::{
     UnknownUsers,
 };
 use crate::policy::users::UserPattern;
-use crate::policy::{DeniedCommand, Preset};
+use crate::policy::{DeniedCommand, Preset, Rate};
 
 const VERIFY_HELP: &str = "write `system`, `none`, {ca: FILE} or {fingerprint: \"sha256:HEX\"}";
 
@@ -141,6 +141,7 @@ pub(super) struct Site {
     pub commands: Option<Commands>,
     pub maintenance: Option<NoticeText>,
     pub login_text: Option<NoticeText>,
+    pub rate: Option<RateLimits>,
 }
 
 #[derive(Deserialize)]
@@ -173,6 +174,16 @@ pub(super) struct Clients {
 pub(super) struct Commands {
     pub preset: Option<Preset>,
     pub deny: Option<Vec<DeniedCommand>>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {site: 500M, session: 50M}"
+)]
+pub(super) struct RateLimits {
+    pub site: Option<Rate>,
+    pub session: Option<Rate>,
 }
 
 #[derive(Deserialize)]

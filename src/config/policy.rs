@@ -5,7 +5,7 @@ use super::file;
 use super::location::{Location, steps};
 use super::scalar::{Network, NoticeText};
 use crate::policy::clients::ShutOut;
-use crate::policy::{ClientRules, CommandRules, SitePolicy};
+use crate::policy::{ClientRules, CommandRules, Rates, SitePolicy};
 
 /// The policy of site number `site`.
 pub(super) fn resolve(
@@ -13,6 +13,7 @@ pub(super) fn resolve(
     commands: Option<file::Commands>,
     maintenance: Option<NoticeText>,
     login_text: Option<NoticeText>,
+    rate: Option<file::RateLimits>,
     site: usize,
 ) -> Result<SitePolicy, Fault> {
     Ok(SitePolicy {
@@ -20,6 +21,7 @@ pub(super) fn resolve(
         commands: commands.map_or(Ok(CommandRules::default()), |it| command_rules(it, site))?,
         maintenance: maintenance.map(|text| text.0),
         login_text: login_text.map(|text| text.0),
+        rates: rate.map_or(Ok(Rates::default()), |it| rates(&it, site))?,
     })
 }
 
@@ -58,4 +60,24 @@ fn command_rules(written: file::Commands, site: usize) -> Result<CommandRules, F
         ));
     }
     Ok(rules)
+}
+
+fn rates(written: &file::RateLimits, site: usize) -> Result<Rates, Fault> {
+    let rates = Rates {
+        site: written.site,
+        session: written.session,
+    };
+    match (rates.site, rates.session) {
+        (None, None) => Err(Fault::new(
+            Location::Value(steps!["sites", site, "rate"]),
+            "`rate` without `site` and `session` says nothing",
+            "write `site: 500M` for all sessions together, `session: 50M` for each, or leave `rate` out",
+        )),
+        (Some(all), Some(each)) if each > all => Err(Fault::new(
+            Location::Value(steps!["sites", site, "rate", "session"]),
+            format!("{each} for a session is more than {all}, which all of the site share"),
+            "write at most the rate of the site, or leave one of the two out",
+        )),
+        _ => Ok(rates),
+    }
 }

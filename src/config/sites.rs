@@ -115,6 +115,7 @@ pub(super) fn resolve(
             site.commands,
             site.maintenance,
             site.login_text,
+            site.rate,
             index,
         )?;
         sites.push(Arc::new(Site {

@@ -5,7 +5,10 @@
 //! yet by then: a slot among all sessions is reserved first, and assigned to the client once its address is known. The
 //! limits are passed in with each call, so that a reload changes them for new sessions and leaves the running ones
 //! alone.
+//!
+//! `bandwidth` is how fast their transfers may be.
 
+mod bandwidth;
 mod rate;
 
 use std::collections::HashMap;
@@ -17,6 +20,7 @@ use crate::base::ClientKey;
 use crate::config::{Limits, is_in_any};
 use crate::outcome::LimitExceeded;
 
+pub use bandwidth::{SessionBandwidth, SiteBandwidth, TransferBandwidth};
 use rate::RateLimiter;
 
 /// Counts the sessions that run. Its memory grows with those, and is bounded for clients that came and went.

@@ -75,6 +75,14 @@ pub fn set_stall_timeout(stream: &TcpStream, idle: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(silence))
 }
 
+/// Bounds what the kernel takes in ahead, to about so many bytes.
+///
+/// # Errors
+/// Those of `setsockopt(2)`.
+pub fn set_receive_buffer(stream: &TcpStream, bytes: usize) -> io::Result<()> {
+    SockRef::from(stream).set_recv_buffer_size(bytes)
+}
+
 /// Ends our direction of a data connection as a complete one: disarms the reset and sends FIN, which takes along what
 /// [`cork`] has held back. There is nothing to wait for in between, so no FIN is sent by accident.
 ///

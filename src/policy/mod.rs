@@ -1,4 +1,4 @@
-//! What one site allows its clients: from where, with which commands, and what they are told.
+//! What one site allows its clients: from where, with which commands, how fast, and what they are told.
 //!
 //! Values and decisions alone, without sockets and without the time: the configuration builds them, and the session asks
 //! them. A site that says nothing of these has [`SitePolicy::default`], which allows everything at the cost of a look at
@@ -7,12 +7,14 @@
 pub mod clients;
 pub mod commands;
 pub mod notice;
+pub mod rates;
 pub mod user_watch;
 pub mod users;
 
 pub use clients::ClientRules;
 pub use commands::{CommandRules, DeniedCommand, Preset};
 pub use notice::Notice;
+pub use rates::{Rate, Rates};
 pub use users::{UserFile, UserFiles, UserList};
 
 /// What one site allows its clients.
@@ -26,4 +28,6 @@ pub struct SitePolicy {
     pub maintenance: Option<Notice>,
     /// What stands before the backend's own reply to a login.
     pub login_text: Option<Notice>,
+    /// How fast they transfer.
+    pub rates: Rates,
 }

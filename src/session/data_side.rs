@@ -8,7 +8,10 @@ use super::journal::{Entry, Progress};
 use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
 };
-use super::transfer::{EarlyHandshake, Faults, Order, PreparedData, RunningData, TransferContext};
+use super::transfer::{
+    EarlyHandshake, Faults, HeldBack, Order, PreparedData, RunningData, TransferContext,
+    TransferLimits,
+};
 use crate::backend::data::DataEndpoint;
 use crate::config::{CloseNotify, SessionReuse};
 use crate::net::proxy_header::Origin;
@@ -228,6 +231,7 @@ impl Session {
             Direction::Upload => Tickets::None,
             Direction::Download | Direction::Listing => Tickets::Restock,
         };
+        let limits = self.transfer_limits();
         let settings = &self.snapshot.runtime.settings;
         if protection != self.prepared_for {
             prepared.identify(self.identity(protection));
@@ -250,9 +254,25 @@ impl Session {
             close_notify: self.close_notify(),
             lingering: self.lingering.clone(),
             faults: Faults::default(),
+            limits,
         };
         self.transfers.begin(&self.shared.metrics);
         self.data = DataSide::Running(prepared.open(context, client_tls));
+    }
+
+    /// The limits of the next transfer, if the session's site has any.
+    fn transfer_limits(&mut self) -> Option<TransferLimits> {
+        let route = self.machine.route()?;
+        let rates = route.site.policy.rates;
+        rates.lowest()?;
+        let pools = &self.snapshot.runtime.pools;
+        let pool = pools.of(route.site_id, route.membership.group());
+        Some(TransferLimits {
+            rates,
+            site: Arc::clone(pool.bandwidth()),
+            session: Arc::clone(self.bandwidth.get_or_insert_default()),
+            held_back: HeldBack::default(),
+        })
     }
 
     /// A client that has not asked for PROT P may not know that it is in force, and wait for its file in clear text.
@@ -277,6 +297,7 @@ impl Session {
             self.transfers.note_progress(Progress {
                 bytes: running.moved(),
                 elapsed: running.elapsed(),
+                held_back: running.held_back(),
             });
         }
     }

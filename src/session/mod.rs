@@ -37,7 +37,7 @@ use crate::backend::{Backend, BackendConnection, Selection, SiteSlot};
 use crate::base::secret::Secret;
 use crate::config::TlsMode;
 use crate::guard::{AttemptFingerprint, Guard};
-use crate::limit::{Limiter, Permit};
+use crate::limit::{Limiter, Permit, SessionBandwidth};
 use crate::net::control::ControlConnection;
 use crate::net::options;
 use crate::net::resolve::Resolver;
@@ -179,6 +179,7 @@ pub async fn serve(
         prepared_for: Protection::Clear,
         lingering: Lingering::default(),
         handshake_timing: HandshakeTiming::default(),
+        bandwidth: None,
         machine,
         pending_events: VecDeque::new(),
         clock: None,
@@ -235,6 +236,8 @@ struct Session {
     /// Data connections of transfers that are over.
     lingering: Lingering,
     handshake_timing: HandshakeTiming,
+    /// What its transfers share, from the first on that is limited.
+    bandwidth: Option<Arc<SessionBandwidth>>,
     machine: Machine,
     /// Events that result from actions and wait for the machine.
     pending_events: VecDeque<Event>,

@@ -20,7 +20,7 @@ use super::{
     UnknownUsers,
 };
 use crate::policy::users::UserPattern;
-use crate::policy::{DeniedCommand, Notice, Preset};
+use crate::policy::{DeniedCommand, Notice, Preset, Rate};
 
 /// What is wrong with a value, and what to write instead.
 pub(super) struct ValueError {
@@ -111,6 +111,7 @@ read_from_text! {
     NoticeText: "a text for clients", |text| read::notice(text).map(NoticeText);
     UserPattern: "the name of a user, or a prefix such as \"acme-*\"", read::user_pattern;
     DeniedCommand: "a command such as DELE or \"SITE CHMOD\"", read::denied_command;
+    Rate: "a number of bits a second such as 50M", read::rate;
     Sha256: "a fingerprint such as \"sha256:9f86d0...\"", |text| read::fingerprint(text).map(Sha256);
     TlsMode: "`explicit` or `implicit`", |text| read::one_of(
         text,

@@ -11,8 +11,9 @@ use super::ValueError;
 use crate::base::text::decimal;
 use crate::config::error::quoted;
 use crate::policy::commands::DenyError;
+use crate::policy::rates::RateError;
 use crate::policy::users::UserPattern;
-use crate::policy::{DeniedCommand, Notice};
+use crate::policy::{DeniedCommand, Notice, Rate};
 
 /// The longest duration: more is a typing error, and it is far below the overflow of a clock.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -284,6 +285,32 @@ pub fn denied_command(text: &str) -> Result<DeniedCommand, ValueError> {
     })
 }
 
+/// In bits a second, as networks are measured: `500M`.
+pub fn rate(text: &str) -> Result<Rate, ValueError> {
+    let help = "write how many bits a second, such as 500k, 50M or 1G, at least 64k";
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let Some(unit) = Rate::unit(unit).filter(|_| !number.is_empty()) else {
+        return Err(ValueError::new(
+            format!("{} isn't a number of bits a second", quoted(text)),
+            help,
+        ));
+    };
+    // Digits only, so what doesn't parse is too big.
+    let bits = number.parse::<u64>().ok();
+    let bits = bits.and_then(|number| number.checked_mul(unit));
+    Rate::new(bits.unwrap_or(u64::MAX)).map_err(|error| {
+        let help = match (error, unit) {
+            (RateError::TooLow, 1) => {
+                "write the unit as well: 500k, 50M or 1G; the least is 64k".to_owned()
+            }
+            (RateError::TooLow, _) => help.to_owned(),
+            (RateError::TooHigh, _) => "leave it out where nothing is to be limited".to_owned(),
+        };
+        ValueError::new(format!("{} {error}", quoted(text)), help)
+    })
+}
+
 /// Colons between the bytes and upper case are as OpenSSL prints them.
 pub fn fingerprint(text: &str) -> Result<[u8; 32], ValueError> {
     let help = "write \"sha256:\" and 64 hexadecimal digits; \
@@ -351,6 +378,41 @@ mod tests {
             "99999999999999999999s",
         ] {
             assert_eq!(ok(duration(bad)), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn rates_are_in_bits_a_second() {
+        let written = |text| ok(rate(text)).map(|rate| rate.to_string());
+        for (text, same) in [
+            ("64k", "64k"),
+            ("500M", "500M"),
+            ("1000M", "1G"),
+            ("1000G", "1000G"),
+            ("50000000", "50M"),
+        ] {
+            assert_eq!(written(text).as_deref(), Some(same));
+        }
+        for bad in [
+            "",
+            "0",
+            "500",
+            "63k",
+            "M",
+            "50m",
+            "50K",
+            "50 M",
+            "50MB",
+            "50Mbit",
+            "1.5G",
+            "-1M",
+            "+1M",
+            "1001G",
+            "99999999999999999999",
+            "99999999999999999999G",
+            "18446744073709551615G",
+        ] {
+            assert_eq!(written(bad), None, "{bad:?}");
         }
     }
 

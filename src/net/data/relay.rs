@@ -125,7 +125,7 @@ pub async fn first_bytes(
 
 /// A bound on each of many steps, for which one timer is set: most steps are over before it matters, and setting a timer
 /// for each of them would cost more than the step.
-struct StepDeadline<'a, P> {
+pub(super) struct StepDeadline<'a, P> {
     step_timeout: &'a P,
     timer: Pin<Box<Sleep>>,
     /// When the last step began, if it had to wait.
@@ -133,7 +133,7 @@ struct StepDeadline<'a, P> {
 }
 
 impl<'a, P: StepTimeout> StepDeadline<'a, P> {
-    fn new(step_timeout: &'a P) -> Self {
+    pub fn new(step_timeout: &'a P) -> Self {
         Self {
             timer: Box::pin(sleep_until(Instant::now() + step_timeout.shortest())),
             step_timeout,
@@ -141,8 +141,13 @@ impl<'a, P: StepTimeout> StepDeadline<'a, P> {
         }
     }
 
+    /// When the last step began, if it had to wait.
+    pub fn waited_since(&self) -> Option<Instant> {
+        self.began
+    }
+
     /// `None` if the step took too long.
-    async fn bound<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
+    pub async fn bound<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
         let mut step = pin!(step);
         let mut check = TimerCheck::First;
         self.began = None;

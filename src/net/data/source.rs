@@ -132,6 +132,20 @@ impl Source {
         }
     }
 
+    /// As [`Source::poll_fill`], with at most so many bytes where their number is up to us: TLS comes in whole records.
+    pub(super) fn poll_fill_at_most(
+        &mut self,
+        most: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Fill>> {
+        match self {
+            Self::Plain(source) => source.poll_fill_at_most(most, context),
+            Self::FromClient(_) | Self::FromBufferedClient(_) | Self::FromBackend(_) => {
+                self.poll_fill(context)
+            }
+        }
+    }
+
     /// The bytes that are there.
     pub(super) fn buffer(&self) -> &[u8] {
         match self {
@@ -209,10 +223,30 @@ impl PlainSource {
             self.filled = ready!(poll_read(&mut self.socket, context, &mut self.buffer))?;
             self.full = self.filled == self.buffer.len();
         }
-        Poll::Ready(Ok(match self.filled {
+        Poll::Ready(Ok(self.fill()))
+    }
+
+    fn poll_fill_at_most(
+        &mut self,
+        most: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Fill>> {
+        if self.filled == 0 {
+            if self.buffer.len() < most {
+                self.buffer.resize(most.min(LARGEST_PIECE), 0);
+            }
+            let most = most.min(self.buffer.len());
+            let into = &mut self.buffer[..most];
+            self.filled = ready!(poll_read(&mut self.socket, context, into))?;
+        }
+        Poll::Ready(Ok(self.fill()))
+    }
+
+    fn fill(&self) -> Fill {
+        match self.filled {
             0 => Fill::End(SourceEnd::Fin),
             _ => Fill::Bytes,
-        }))
+        }
     }
 }
 

@@ -180,6 +180,14 @@ impl Metrics {
             .inc_by(bytes);
     }
 
+    /// A transfer has been held back for this time by the rate of its site or session.
+    pub fn held_back(&self, site: &str, direction: Direction, time: Duration) {
+        self.table
+            .rate_limited
+            .with_label_values(&[self.site_label(site), direction.as_str()])
+            .inc_by(time.as_secs_f64());
+    }
+
     /// A backend is ready for USER, `elapsed` after dialling it.
     pub fn backend_dialled(&self, site: &str, elapsed: Duration) {
         self.table

@@ -2,8 +2,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use super::PASSED;
@@ -35,6 +35,7 @@ pub(super) struct Table {
     pub transfers_running: IntGauge,
     pub transfers: IntCounterVec,
     pub transfer_bytes: IntCounterVec,
+    pub rate_limited: CounterVec,
     pub backend_dial: HistogramVec,
     pub backend_dial_failures: IntCounterVec,
     pub backend_unclean_close: IntCounterVec,
@@ -125,6 +126,11 @@ impl Table {
                 "transfer_bytes_total",
                 "Payload bytes relayed, by what became of their transfer.",
                 &["site", "direction", "verdict"],
+            ),
+            rate_limited: register.real_counters(
+                "rate_limited_seconds_total",
+                "Time for which transfers were held back by the rate of their site or session.",
+                &["site", "direction"],
             ),
             backend_dial: register.histograms(
                 "backend_dial_seconds",
@@ -243,6 +249,8 @@ impl Table {
                 self.transfers.with_label_values(&labels);
                 self.transfer_bytes.with_label_values(&labels);
             }
+            self.rate_limited
+                .with_label_values(&[site, direction.as_str()]);
         }
         for stage in DialStage::ALL {
             self.backend_dial_failures
@@ -357,6 +365,10 @@ impl Register<'_> {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.registered(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn real_counters(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+        self.registered(CounterVec::new(Opts::new(name, help), labels))
     }
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {

@@ -182,6 +182,7 @@ fn log_login(login: &LoginRecord, info: &SessionInfo) {
 
 fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
     let verdict = transfer.verdict();
+    let held_back = transfer.progress.held_back.filter(|time| !time.is_zero());
     of_client!(
         info,
         info,
@@ -191,6 +192,7 @@ fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
         path = escape(transfer.command.argument()),
         bytes = transfer.progress.bytes,
         seconds = transfer.progress.elapsed.as_secs_f64(),
+        held_back = held_back.map(|time| time.as_secs_f64()),
         verdict = verdict.as_str(),
         reason = transfer.reason(),
         "transfer {}",

@@ -15,6 +15,8 @@ pub(in crate::session) struct Progress {
     pub bytes: u64,
     /// Since the transfer command.
     pub elapsed: Duration,
+    /// For how long of that a rate has held it back, if there is one.
+    pub held_back: Option<Duration>,
 }
 
 /// One transfer that is over.

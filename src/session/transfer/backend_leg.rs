@@ -4,7 +4,7 @@ use tokio::net::TcpStream;
 
 use super::TransferContext;
 use super::fault::FaultStage;
-use super::leg::{LegEnd, secure, set_stall_timeout};
+use super::leg::{LegEnd, secure, set_options};
 use super::orders::OrderReceiver;
 use crate::backend::data::ReadyConnection;
 use crate::net::deadline::elapsed;
@@ -28,7 +28,7 @@ async fn secure_backend<E: LegEnd>(
     context: &TransferContext,
     orders: &OrderReceiver,
 ) -> Result<E, DataFailure> {
-    set_stall_timeout(&socket, context);
+    set_options(&socket, context);
     let Some(tls) = &context.backend_tls else {
         return Ok(E::plain(socket, Vec::new()));
     };

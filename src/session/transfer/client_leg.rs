@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::client_arrival::refused;
 use super::early::{self, EarlyConnection};
 use super::fault::FaultStage;
-use super::leg::{LegEnd, secure, set_stall_timeout};
+use super::leg::{LegEnd, secure, set_options};
 use super::orders::OrderReceiver;
 use super::task::failure_of;
 use super::{PreparedClient, TransferContext};
@@ -331,7 +331,7 @@ async fn secure_client<E: LegEnd>(
     orders: &OrderReceiver,
 ) -> Result<(E, Proof), DataFailure> {
     let DataConnection { stream, read } = arrived;
-    set_stall_timeout(&stream, context);
+    set_options(&stream, context);
     let Some(tls) = tls else {
         // PROT C after a PASV under PROT P, or a file that begins like TLS, beside another session at the port.
         return match client_hello::read(&read) {

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use super::client_leg::{AcceptedClient, ClientProgress, TLS_HANDSHAKE_RECORD, check_proof};
 use super::fault::FaultStage;
-use super::leg::{LegEnd, set_stall_timeout};
+use super::leg::{LegEnd, set_options};
 use super::orders::OrderReceiver;
 use super::{Order, TransferContext};
 use crate::net::deadline::timeout;
@@ -145,6 +145,6 @@ pub(super) fn adopt_early<E: LegEnd>(
         return Err(DataFailure::ClientHandshake);
     };
     check_proof(lease, proof, tls)?;
-    set_stall_timeout(stream.socket(), context);
+    set_options(stream.socket(), context);
     Ok(E::from_early(stream))
 }

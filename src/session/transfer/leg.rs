@@ -129,8 +129,12 @@ pub(super) async fn secure<E: LegEnd>(
     done
 }
 
-pub(super) fn set_stall_timeout(socket: &TcpStream, context: &TransferContext) {
+/// Sets what a transfer's sockets need beyond what every data connection has.
+pub(super) fn set_options(socket: &TcpStream, context: &TransferContext) {
     // If the peer has reset it already, the handshake or the first byte shows it.
     let timeouts = &context.timeouts;
     let _ = options::set_stall_timeout(socket, timeouts.data_idle.max(timeouts.backend_reply));
+    if let Some(limits) = &context.limits {
+        limits.set_buffer(socket);
+    }
 }

@@ -15,6 +15,7 @@ mod leg;
 mod lingering;
 mod orders;
 mod task;
+mod throttle;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use fault::Faults;
 pub use lingering::Lingering;
 use orders::{OrderReceiver, OrderState};
 use task::Transfer;
+pub use throttle::{HeldBack, TransferLimits};
 
 /// Data connections between the data port command and the transfer command.
 #[derive(Debug)]
@@ -87,6 +89,8 @@ pub struct RunningData {
     began: Instant,
     /// Held until the transfer is over, so that no other connection of the client's address reaches its port unnoticed.
     lease: Option<LeaseHold>,
+    /// For how long its rate has held it back, if it is limited.
+    held_back: Option<HeldBack>,
     faults: Faults,
     _task: Task<()>,
 }
@@ -131,6 +135,8 @@ pub struct TransferContext {
     pub lingering: Lingering,
     /// What broke the connections.
     pub faults: Faults,
+    /// How fast it may be, if it is limited.
+    pub limits: Option<TransferLimits>,
 }
 
 impl PreparedData {
@@ -247,6 +253,7 @@ impl PreparedData {
             order_sender.send_modify(|last| last.limit_silence(context.silence));
         }
         let faults = context.faults.clone();
+        let held_back = context.limits.as_ref().map(|it| it.held_back.clone());
         let transfer = Transfer {
             context,
             client_tls,
@@ -262,6 +269,7 @@ impl PreparedData {
             moved,
             began: Instant::now(),
             lease,
+            held_back,
             faults,
             _task: Task::spawn(transfer.run(backend, further, client)),
         };
@@ -309,6 +317,11 @@ impl RunningData {
     /// How many bytes have been moved from the source to the sink so far.
     pub fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
+    }
+
+    /// For how long its rate has held it back, if it is limited.
+    pub fn held_back(&self) -> Option<Duration> {
+        self.held_back.as_ref().map(HeldBack::get)
     }
 
     /// The time since the transfer command.

@@ -14,9 +14,11 @@ use super::client_leg::{ClientLeg, Presence, open_client};
 use super::fault::FaultStage;
 use super::leg::LegEnd;
 use super::orders::OrderReceiver;
+use super::throttle::TransferThrottle;
 use super::{Order, PreparedClient, TransferContext};
 use crate::backend::data::{DataEndpoint, PendingConnection, ReadyConnection};
 use crate::config::CloseNotify;
+use crate::net::data::limited::limited_relay;
 use crate::net::data::relay::{RelayEnd, RelayError, first_bytes, relay};
 use crate::net::data::sink::Sink;
 use crate::net::data::source::{PlainSource, Source, SourceEnd};
@@ -233,7 +235,8 @@ impl Transfer {
             Source::Plain(plain) => self.check_for_client_hello(plain).await?,
             Source::FromClient(_) | Source::FromBufferedClient(_) | Source::FromBackend(_) => None,
         };
-        let RelayEnd { end, stalled_since } = relay(client, backend, &self.orders, &self.moved)
+        let RelayEnd { end, stalled_since } = self
+            .relay(client, backend)
             .await
             .map_err(|error| self.failure(error, Leg::Client))?;
         let stalled = ended_at_once
@@ -279,7 +282,8 @@ impl Transfer {
     async fn download(&self, download: &mut OpenDownload) -> Result<(), DataFailure> {
         let OpenDownload { backend, client } = download;
         let time_limit = self.context.timeouts.data_idle;
-        let ended = relay(backend, client, &self.orders, &self.moved)
+        let ended = self
+            .relay(backend, client)
             .await
             .map_err(|error| self.failure(error, Leg::Backend))?;
         if ended.end == SourceEnd::Unclean {
@@ -293,6 +297,28 @@ impl Transfer {
         self.report_event(DataEvent::SourceEnded { proven: true })
             .await;
         Ok(())
+    }
+
+    async fn relay(&self, source: &mut Source, sink: &mut Sink) -> Result<RelayEnd, RelayError> {
+        let Some(limits) = &self.context.limits else {
+            return relay(source, sink, &self.orders, &self.moved).await;
+        };
+        let TransferContext {
+            metrics,
+            site,
+            direction,
+            ..
+        } = &self.context;
+        let throttle = TransferThrottle::new(limits, metrics, site, *direction);
+        // In a box, since it would make every transfer's task larger.
+        Box::pin(limited_relay(
+            source,
+            sink,
+            &self.orders,
+            &self.moved,
+            &throttle,
+        ))
+        .await
     }
 
     /// Ends the sink's leg when the verdict is in.

@@ -24,6 +24,7 @@ where
         moved: Arc::default(),
         began: Instant::now(),
         lease: None,
+        held_back: None,
         faults: Faults::default(),
         _task: Task::spawn(task(report)),
     }
@@ -91,6 +92,7 @@ fn context(
         close_notify: CloseNotify::Require,
         lingering: Lingering::default(),
         faults: Faults::default(),
+        limits: None,
     }
 }
 

@@ -1,0 +1,70 @@
+//! The relay of a transfer whose rate is limited: what [`relay`](super::relay) does, in pieces, each of which is admitted
+//! before it goes to the sink.
+//!
+//! It stands apart so that the relay of all others has nothing to ask. A wait for admission is no standstill of either side,
+//! so it is bound by no deadline of theirs, and whoever drops the relay ends it at once. In clear text no more than a piece
+//! is read at a time: a source that has been read far ahead would stand still while that is moved, and load balancers cut
+//! what stands still.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::relay::{RelayEnd, RelayError, StepDeadline, StepTimeout};
+use super::sink::Sink;
+use super::source::{Fill, Source};
+
+/// What holds a relay back.
+pub trait Throttle {
+    /// How many bytes may be moved at a time, at least one.
+    fn piece(&self) -> usize;
+
+    /// Waits until so many bytes, at most a piece, may be moved.
+    fn admit(&self, bytes: usize) -> impl Future<Output = ()> + Send;
+}
+
+/// As [`relay`](super::relay::relay), at the rate that `throttle` admits.
+///
+/// # Errors
+/// As there.
+pub async fn limited_relay(
+    source: &mut Source,
+    sink: &mut Sink,
+    step_timeout: &impl StepTimeout,
+    moved: &AtomicU64,
+    throttle: &impl Throttle,
+) -> Result<RelayEnd, RelayError> {
+    let mut deadline = StepDeadline::new(step_timeout);
+    loop {
+        let most = throttle.piece();
+        let fill = deadline
+            .bound(poll_fn(|context| source.poll_fill_at_most(most, context)))
+            .await
+            .ok_or(RelayError::SourceIdle)?
+            .map_err(RelayError::Source)?;
+        if let Fill::End(end) = fill {
+            let stalled_since = deadline.waited_since();
+            return Ok(RelayEnd { end, stalled_since });
+        }
+        let mut rest = source.buffer();
+        while !rest.is_empty() {
+            let (mut piece, behind) = rest.split_at(rest.len().min(throttle.piece()));
+            throttle.admit(piece.len()).await;
+            while !piece.is_empty() {
+                let written = deadline
+                    .bound(poll_fn(|context| sink.poll_write(context, piece)))
+                    .await
+                    .ok_or(RelayError::SinkIdle)?
+                    .map_err(RelayError::Sink)?;
+                moved.fetch_add(written as u64, Ordering::Relaxed);
+                piece = &piece[written..];
+            }
+            deadline
+                .bound(sink.flush())
+                .await
+                .ok_or(RelayError::SinkIdle)?
+                .map_err(RelayError::Sink)?;
+            rest = behind;
+        }
+        source.consume();
+    }
+}
