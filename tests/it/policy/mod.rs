@@ -3,4 +3,5 @@
 mod access;
 mod commands;
 mod groups;
+mod rate;
 mod rein;
