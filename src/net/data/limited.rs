@@ -4,11 +4,14 @@
 //! It stands apart so that the relay of all others has nothing to ask. A wait for admission is no standstill of either side,
 //! so it is bound by no deadline of theirs, and whoever drops the relay ends it at once. In clear text no more than a piece
 //! is read at a time: a source that has been read far ahead would stand still while that is moved, and load balancers cut
-//! what stands still.
+//! what stands still. What has stood still all the same in front of its end is told from when its bytes arrived.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::time::Instant;
+
+use super::arrivals::Arrivals;
 use super::relay::{RelayEnd, RelayError, StepDeadline, StepTimeout};
 use super::sink::Sink;
 use super::source::{Fill, Source};
@@ -34,6 +37,8 @@ pub async fn limited_relay(
     throttle: &impl Throttle,
 ) -> Result<RelayEnd, RelayError> {
     let mut deadline = StepDeadline::new(step_timeout);
+    let mut arrivals = Arrivals::new(Instant::now());
+    let mut read = 0;
     loop {
         let most = throttle.piece();
         let fill = deadline
@@ -42,13 +47,18 @@ pub async fn limited_relay(
             .ok_or(RelayError::SourceIdle)?
             .map_err(RelayError::Source)?;
         if let Fill::End(end) = fill {
-            let stalled_since = deadline.waited_since();
+            let now = Instant::now();
+            arrivals.look(source, read, now);
+            let stalled_since = Some(arrivals.stalled_since(now));
             return Ok(RelayEnd { end, stalled_since });
         }
         let mut rest = source.buffer();
+        read += rest.len() as u64;
+        arrivals.look_after_reading(source, read, Instant::now());
         while !rest.is_empty() {
             let (mut piece, behind) = rest.split_at(rest.len().min(throttle.piece()));
             throttle.admit(piece.len()).await;
+            arrivals.look(source, read, Instant::now());
             while !piece.is_empty() {
                 let written = deadline
                     .bound(poll_fn(|context| sink.poll_write(context, piece)))

@@ -6,6 +6,7 @@
 //! tokio-rustls, as control connections do ([`stream`](super::stream)): rustls encrypts into its own buffer either way, so
 //! the unbuffered API would save nothing there.
 
+mod arrivals;
 pub mod limited;
 pub mod relay;
 pub mod sink;

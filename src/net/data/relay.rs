@@ -141,11 +141,6 @@ impl<'a, P: StepTimeout> StepDeadline<'a, P> {
         }
     }
 
-    /// When the last step began, if it had to wait.
-    pub fn waited_since(&self) -> Option<Instant> {
-        self.began
-    }
-
     /// `None` if the step took too long.
     pub async fn bound<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
         let mut step = pin!(step);

@@ -1,15 +1,15 @@
 //! The reading side of a data connection: the bytes of a file, in large pieces, and how they end.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::tls_source::TlsSource;
@@ -54,6 +54,15 @@ pub(super) enum Fill {
     Bytes,
     /// There were no more.
     End(SourceEnd),
+}
+
+/// What has arrived of a source and is not in its buffer yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unread {
+    /// How many bytes that is, as they come: under TLS, encrypted.
+    pub bytes: u64,
+    /// Whether the end has arrived behind them.
+    pub has_ended: bool,
 }
 
 impl Source {
@@ -164,6 +173,31 @@ impl Source {
             Self::FromBufferedClient(source) => source.filled = 0,
             Self::FromBackend(source) => source.consume(),
         }
+    }
+
+    /// What has arrived and is not in [`Source::buffer`] yet.
+    pub(super) fn unread(&self) -> Unread {
+        let socket = self.socket();
+        // First, so that behind an end there are all bytes.
+        let ready = pin!(socket.ready(Interest::READABLE));
+        let ready = ready.poll(&mut Context::from_waker(Waker::noop()));
+        let has_ended = matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed());
+        // What is wrong with the socket shows when it is read.
+        let bytes = rustix::io::ioctl_fionread(socket).unwrap_or(0);
+        let undecrypted = match self {
+            Self::FromClient(source) => source.undecrypted(),
+            Self::FromBackend(source) => source.undecrypted(),
+            Self::Plain(_) | Self::FromBufferedClient(_) => 0,
+        };
+        Unread {
+            bytes: bytes + undecrypted as u64,
+            has_ended,
+        }
+    }
+
+    /// Whether bytes may have left the socket, and be neither in the buffer nor in [`Source::unread`].
+    pub(super) fn hides_arrivals(&self) -> bool {
+        matches!(self, Self::FromBufferedClient(_))
     }
 
     /// The socket below.

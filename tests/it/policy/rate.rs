@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -12,7 +13,8 @@ use testkit::config::Site;
 use testkit::front::{Client, Front, NAME};
 use testkit::log::LogLine;
 use testkit::proxy::{Proxy, Signal};
-use testkit::raw::{Raw, open_data};
+use testkit::proxy_header::v1;
+use testkit::raw::{Raw, open_data, protect};
 use testkit::script::{Script, Step, reply};
 use testkit::scripted::Backend;
 use testkit::server::Security;
@@ -334,6 +336,59 @@ fn an_upload_that_stands_still_is_ended_all_the_same() {
         line.field("reason").as_deref(),
         Some("client moved no data")
     );
+}
+
+/// What has arrived by then is read long after the end.
+#[test]
+fn behind_a_balancer_a_standstill_shows_also_while_earlier_bytes_are_held_back() {
+    let backend = Backend::start(Script::new());
+    let front = Front::new(&[]);
+    let config = front.config().tls("required", "false");
+    // 8 kB a second.
+    let site = Site::default("only", backend.address())
+        .set("rate", "{session: 64k}")
+        .set("close_notify", "optional");
+    let proxy = Proxy::start(config.proxy_protocol("127.0.0.0/8").site(&site));
+    let address = "203.0.113.9:40000".parse().expect("an address");
+    let session = || {
+        let mut client = Raw::over(balanced(proxy.explicit(), address));
+        client.expect(220);
+        client
+    };
+    let mut clear = session();
+    clear.login("alice", "secret");
+    let tls = front.tls(NAME);
+    let mut private = session();
+    private.auth_tls(&tls);
+    private.login("alice", "secret");
+    private.protect_data();
+
+    let (none, long) = (Duration::ZERO, Duration::from_millis(2_600));
+    for (name, bytes, standstill, code) in [
+        ("prompt", 32_000, none, 226),
+        ("stalled", 40_000, long, 426),
+        ("empty", 0, none, 226),
+    ] {
+        let content = content::bytes(12, bytes);
+        for (client, tls) in [(&mut clear, None), (&mut private, Some(&tls))] {
+            let mut data = balanced(client.epsv(), address);
+            client.command(&format!("STOR {name}"), 150);
+            if let Some(tls) = tls {
+                protect(&mut data, tls).expect("a handshake");
+            }
+            data.write_all(&content).expect("the proxy reads");
+            thread::sleep(standstill);
+            data.fin().expect("the proxy is there");
+            client.expect(code);
+        }
+    }
+}
+
+/// A data connection that a balancer at the other end of this makes for a client.
+fn balanced(to: SocketAddr, client: SocketAddr) -> Wire {
+    let mut wire = Wire::connect(to);
+    wire.write_all(&v1(client, to)).expect("the proxy accepts");
+    wire
 }
 
 #[test]

@@ -154,6 +154,11 @@ impl<C: Unbuffered> TlsSource<C> {
         &self.socket
     }
 
+    /// How many bytes have been read of the socket, and are less than a record.
+    pub(super) fn undecrypted(&self) -> usize {
+        self.incoming.undecrypted()
+    }
+
     pub(super) fn buffer(&self) -> &[u8] {
         self.incoming.plaintext()
     }

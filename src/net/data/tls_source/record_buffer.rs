@@ -70,6 +70,11 @@ impl RecordBuffer {
     }
 
     /// Whether nothing has arrived that isn't dealt with.
+    /// How many bytes have arrived and are not decrypted.
+    pub(super) fn undecrypted(&self) -> usize {
+        self.arrived.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.arrived.is_empty()
     }
