@@ -303,6 +303,12 @@ impl Login<'_> {
         if policy.login_text.is_some() {
             all.push("a text before the login's reply".to_owned());
         }
+        if let Some(rate) = policy.rates.site {
+            all.push(format!("rate of the site: {rate}"));
+        }
+        if let Some(rate) = policy.rates.session {
+            all.push(format!("rate of the session: {rate}"));
+        }
         all
     }
 

@@ -83,7 +83,7 @@ impl Rate {
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bits = self.0.get();
-        match UNITS.iter().find(|(_, unit)| bits % unit == 0) {
+        match UNITS.iter().find(|(_, unit)| bits.is_multiple_of(*unit)) {
             Some((name, unit)) => write!(f, "{}{name}", bits / unit),
             None => write!(f, "{bits}"),
         }
