@@ -69,7 +69,8 @@ impl Rate {
 
     /// How many bytes there are in this time, rounded down.
     pub fn bytes_in(self, time: Duration) -> u64 {
-        let bytes = time.as_nanos() * u128::from(self.0.get()) / (8 * 1_000_000_000);
+        let bits = time.as_nanos().saturating_mul(u128::from(self.0.get()));
+        let bytes = bits / (8 * 1_000_000_000);
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 

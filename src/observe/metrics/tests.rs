@@ -31,6 +31,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_passive_ports_in_use", "gauge"),
     ("portcullis_passive_strangers_total", "counter"),
     ("portcullis_proxy_header_faults_total", "counter"),
+    ("portcullis_rate_limited_seconds_total", "counter"),
     ("portcullis_reload_refused", "gauge"),
     ("portcullis_reloads_total", "counter"),
     ("portcullis_sessions", "gauge"),
@@ -91,6 +92,7 @@ fn count_everything(metrics: &Metrics, site: &str) {
         Verdict::ALL
             .iter()
             .for_each(|v| metrics.transfer(site, *direction, *v, 1));
+        metrics.held_back(site, *direction, Duration::from_millis(3));
     }
     metrics.backend_dialled(site, Duration::from_millis(3));
     DialStage::ALL
@@ -163,6 +165,7 @@ fn a_declared_site_starts_from_zero() {
         r#"portcullis_logins_total{result="rejected",site="ftpb"}"#,
         r#"portcullis_transfers_total{direction="upload",site="ftpb",verdict="failed_client"}"#,
         r#"portcullis_transfer_bytes_total{direction="listing",site="ftpb",verdict="complete"}"#,
+        r#"portcullis_rate_limited_seconds_total{direction="upload",site="ftpb"}"#,
         r#"portcullis_backend_dial_failures_total{site="ftpb",stage="certificate"}"#,
         r#"portcullis_backend_dial_seconds_count{site="ftpb"}"#,
         r#"portcullis_backend_unclean_close_total{site="ftpb"}"#,
