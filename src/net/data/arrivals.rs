@@ -15,7 +15,9 @@ pub(super) struct Arrivals {
     bytes: u64,
     /// When there were more at a look for the last time.
     last: Instant,
-    /// How long after that the end came, if it has.
+    /// When the last look was.
+    looked: Instant,
+    /// How long after `last` the end came at the earliest, if it has: a sink that stood still may have delayed the look at it.
     ended_after: Option<Duration>,
 }
 
@@ -25,6 +27,7 @@ impl Arrivals {
         Self {
             bytes: 0,
             last: now,
+            looked: now,
             ended_after: None,
         }
     }
@@ -51,17 +54,94 @@ impl Arrivals {
                 self.last = now;
             }
             if unread.has_ended {
-                self.ended_after = Some(now - self.last);
+                self.ended_after = Some(self.looked.saturating_duration_since(self.last));
             }
         }
+        self.looked = now;
         bytes
     }
 
-    /// Since when it stood still, as if its end had just come; for a source that has been read to that.
-    pub fn stalled_since(&self, now: Instant) -> Instant {
-        match self.ended_after {
-            Some(stalled) => now.checked_sub(stalled).unwrap_or(self.last),
-            None => self.last,
+    /// Since when a source that has been read to its end would have stood still if that had come at this moment; `waited`
+    /// says whether it did.
+    pub fn stalled_since(&self, waited: bool, now: Instant) -> Instant {
+        let seen = if waited { now } else { self.looked };
+        let stalled = self
+            .ended_after
+            .unwrap_or(seen.saturating_duration_since(self.last));
+        now.checked_sub(stalled).unwrap_or(self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A source, and its peer.
+    async fn connected() -> (Source, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (socket, _) = listener.accept().await.unwrap();
+        (Source::plain(socket), peer.unwrap())
+    }
+
+    /// Has the reactor look, too.
+    async fn until(source: &Source, wanted: impl Fn(u64, bool) -> bool) {
+        loop {
+            let unread = source.unread();
+            if wanted(unread.bytes, unread.has_ended) {
+                return;
+            }
+            tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn an_end_behind_unread_bytes_is_seen_and_how_long_it_was_after_them() {
+        let (source, mut peer) = connected().await;
+        let begun = Instant::now();
+        let mut arrivals = Arrivals::new(begun);
+        peer.write_all(b"content").await.unwrap();
+        until(&source, |bytes, _| bytes == 7).await;
+        for seconds in 1..=4 {
+            arrivals.look(&source, 0, begun + SECOND * seconds);
+        }
+        peer.shutdown().await.unwrap();
+        until(&source, |bytes, has_ended| bytes == 7 && has_ended).await;
+        arrivals.look(&source, 0, begun + SECOND * 5);
+        // However late it is read: the bytes were there after one second, and the end wasn't after four.
+        let late = begun + SECOND * 60;
+        assert_eq!(late - arrivals.stalled_since(false, late), SECOND * 3);
+    }
+
+    #[tokio::test]
+    async fn an_end_that_may_have_come_with_the_bytes_is_behind_no_standstill() {
+        let (source, mut peer) = connected().await;
+        let begun = Instant::now();
+        let mut arrivals = Arrivals::new(begun);
+        peer.write_all(b"content").await.unwrap();
+        until(&source, |bytes, _| bytes == 7).await;
+        arrivals.look(&source, 0, begun + SECOND);
+        peer.shutdown().await.unwrap();
+        until(&source, |_, has_ended| has_ended).await;
+        // The sink has stood still meanwhile.
+        arrivals.look(&source, 0, begun + SECOND * 30);
+        let late = begun + SECOND * 60;
+        assert_eq!(arrivals.stalled_since(false, late), late);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_was_waited_for_has_stood_still_until_then() {
+        let (source, _peer) = connected().await;
+        let begun = Instant::now();
+        let mut arrivals = Arrivals::new(begun);
+        arrivals.look(&source, 7, begun + SECOND);
+        let end = begun + SECOND * 10;
+        assert_eq!(arrivals.stalled_since(true, end), begun + SECOND);
+        assert_eq!(arrivals.stalled_since(false, end), end);
     }
 }

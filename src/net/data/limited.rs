@@ -48,8 +48,7 @@ pub async fn limited_relay(
             .map_err(RelayError::Source)?;
         if let Fill::End(end) = fill {
             let now = Instant::now();
-            arrivals.look(source, read, now);
-            let stalled_since = Some(arrivals.stalled_since(now));
+            let stalled_since = Some(arrivals.stalled_since(deadline.has_waited(), now));
             return Ok(RelayEnd { end, stalled_since });
         }
         let mut rest = source.buffer();

@@ -141,6 +141,11 @@ impl<'a, P: StepTimeout> StepDeadline<'a, P> {
         }
     }
 
+    /// Whether the last step had to wait.
+    pub fn has_waited(&self) -> bool {
+        self.began.is_some()
+    }
+
     /// `None` if the step took too long.
     pub async fn bound<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
         let mut step = pin!(step);
