@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn look_at(backend: &Reply, active_mode: bool) {
-    let merged = features::after_login(backend, active_mode);
+    let merged = features::after_login(backend, active_mode, |_| true);
     let read = reply(&merged).expect("a reply");
     assert_eq!(read.bytes(), &merged, "more than one reply");
     assert_eq!(read.number(), 211);
@@ -44,7 +44,7 @@ fn look_at(backend: &Reply, active_mode: bool) {
         assert!(!features.iter().any(|line| is_named(line, never.as_bytes())));
     }
     // Merging what was merged changes nothing: a Portcullis may stand behind a Portcullis.
-    assert_eq!(features::after_login(&read, active_mode), merged);
+    assert_eq!(features::after_login(&read, active_mode, |_| true), merged);
 }
 
 fn is_named(line: &[u8], name: &[u8]) -> bool {

@@ -86,7 +86,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await;
         let (socket, _) = listener.accept().await.unwrap();
-        (Source::plain(socket), peer.unwrap())
+        (Source::plain(socket, Vec::new()), peer.unwrap())
     }
 
     /// Has the reactor look, too.
