@@ -7,7 +7,6 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::Tables;
-use crate::base::secret::Secret;
 use crate::base::text::escape;
 use crate::config::{self, HostName, Listener, Site, TlsMode, is_in_any};
 use crate::ftp::command::Command;
@@ -168,7 +167,7 @@ impl Login<'_> {
             own_names: own_names(&tables.certificates),
         };
         let addresses = [self.client, self.listener.address.ip()];
-        let terms = Terms::new(&tables.settings, shared, addresses, Secret::default());
+        let terms = Terms::new(&tables.settings, shared, addresses);
         let mut machine = match self.listener.tls {
             TlsMode::Implicit => Machine::implicit(terms, self.sni.clone()),
             TlsMode::Explicit => {

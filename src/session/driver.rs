@@ -101,11 +101,12 @@ impl Session {
                 Action::BackendFailed(why) => self.note_backend_failure(why),
                 Action::DialNext => self.dial_next().await,
                 Action::KeepBackend => self.keep_backend(),
-                Action::Authenticate { command, line } => {
-                    match self.begin_attempt(&command).await {
-                        Ok(()) => self.send(&line).await,
-                        Err(refused) => self.pending_events.push_back(refused),
-                    }
+                Action::Authenticate(command) => {
+                    self.authenticate(&command, command.line()).await;
+                }
+                Action::AuthenticateInVain(command) => {
+                    let line = self.shared.decoy(&command);
+                    self.authenticate(&command, &line).await;
                 }
                 Action::Penalise(site) => self.apply_penalty(site).await,
                 Action::Send(line) => self.send(&line).await,
@@ -150,7 +151,7 @@ impl Session {
         }
     }
 
-    async fn send(&mut self, line: &[u8]) {
+    pub(super) async fn send(&mut self, line: &[u8]) {
         let Some(backend) = &mut self.backend else {
             return;
         };

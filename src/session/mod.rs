@@ -36,6 +36,7 @@ use tokio::time::Instant;
 use crate::backend::{Backend, BackendConnection, Selection, SiteSlot};
 use crate::base::secret::Secret;
 use crate::config::TlsMode;
+use crate::ftp::command::Command;
 use crate::guard::{AttemptFingerprint, Guard};
 use crate::limit::{Limiter, Permit, SessionBandwidth};
 use crate::net::control::ControlConnection;
@@ -73,7 +74,7 @@ pub struct Shared {
     pub resolver: Arc<Resolver>,
     /// The live sessions.
     pub sessions: Arc<SessionRegistry>,
-    /// See [`Terms::decoy_password`].
+    /// What backends get as the password of users who are to be refused. No account has it, and nobody is told.
     decoy_password: Secret,
 }
 
@@ -90,6 +91,14 @@ impl Shared {
             sessions: Arc::default(),
             decoy_password: Secret::random(),
         }
+    }
+}
+
+impl Shared {
+    /// This PASS or ACCT with the password that nobody has in place of the client's.
+    fn decoy(&self, command: &Command) -> Vec<u8> {
+        let verb = command.verb_text().as_bytes();
+        [verb, b" ", self.decoy_password.expose()].concat()
     }
 }
 
@@ -147,7 +156,7 @@ pub async fn serve(
     let tls_sessions = reused.then_some(&shared.tls_sessions);
     let tls = SessionTls::new(&snapshot.tls, tls_sessions, info.id);
     let addresses = [accepted.client.ip(), accepted.destination.ip()];
-    let terms = terms(&snapshot, &shared, addresses);
+    let terms = terms(&snapshot, addresses);
     let login_expires_at = Instant::now() + runtime.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {
@@ -202,15 +211,14 @@ pub async fn serve(
     session.run().await;
 }
 
-fn terms(snapshot: &Snapshot, shared: &Shared, addresses: [IpAddr; 2]) -> Terms {
+fn terms(snapshot: &Snapshot, addresses: [IpAddr; 2]) -> Terms {
     let runtime = &snapshot.runtime;
     let tables = Tables {
         router: Arc::clone(&runtime.router),
         announcements: Arc::clone(&runtime.announcements),
         own_names: Arc::clone(&snapshot.own_names),
     };
-    let decoy_password = shared.decoy_password.clone();
-    Terms::new(&runtime.settings, tables, addresses, decoy_password)
+    Terms::new(&runtime.settings, tables, addresses)
 }
 
 /// What a session holds; what it decides is in `machine`.

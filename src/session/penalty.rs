@@ -38,9 +38,17 @@ impl Drop for RunningAttempt {
 }
 
 impl Session {
+    /// Sends the backend this line, if the guard allows the password or account that the client has sent in `command`.
+    pub(super) async fn authenticate(&mut self, command: &Command, line: &[u8]) {
+        match self.begin_attempt(command).await {
+            Ok(()) => self.send(&[line, b"\r\n"].concat()).await,
+            Err(refused) => self.pending_events.push_back(refused),
+        }
+    }
+
     /// Whether this password may be sent to the backend now. Waits while as many of the client's as may fail are being
     /// checked.
-    pub(super) async fn begin_attempt(&mut self, command: &Command) -> Result<(), Event> {
+    async fn begin_attempt(&mut self, command: &Command) -> Result<(), Event> {
         self.fingerprint.secret(command.argument());
         let Some(route) = self.machine.route() else {
             return Ok(());

@@ -35,12 +35,9 @@ pub enum Action {
     /// The login leads here, on the connection that there is.
     Route(Route),
     /// Send this PASS or ACCT to the backend, unless the guard refuses it: then `Event::Blocked` follows.
-    Authenticate {
-        /// The client's, for the guard.
-        command: Command,
-        /// What is sent.
-        line: Bytes,
-    },
+    Authenticate(Command),
+    /// The same with a password that no account has in place of the client's: the login is to fail by the backend's own words.
+    AuthenticateInVain(Command),
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
     Penalise(Option<SiteId>),
     /// Send this line to the backend.

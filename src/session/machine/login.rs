@@ -6,8 +6,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::context::{Context, LoginClock};
 use super::port_methods::BackendPorts;
 use super::pre_login::NoBackend;
@@ -160,8 +158,10 @@ impl Login {
             // The backend checks them, when the guard allows it.
             Verb::Pass | Verb::Acct => {
                 cx.restart_clock();
-                let line = self.credential(&command, cx);
-                cx.push(Action::Authenticate { command, line });
+                cx.push(match self.is_refused() {
+                    true => Action::AuthenticateInVain(command),
+                    false => Action::Authenticate(command),
+                });
                 self.step = LoginStep::Password;
             }
             Verb::Rein => {
@@ -180,19 +180,6 @@ impl Login {
             _ => cx.answer_before_login(command),
         }
         State::Login(self)
-    }
-
-    /// PASS or ACCT as the backend gets it: of a user who is to be refused with a password that it will not accept, so that
-    /// the backend's own words and time are those of a wrong one.
-    fn credential(&self, command: &Command, cx: &Context) -> Bytes {
-        let line = match self.is_refused() {
-            false => [command.line(), b"\r\n"].concat(),
-            true => {
-                let verb = command.verb_text().as_bytes();
-                [verb, b" ", cx.terms.decoy_password.expose(), b"\r\n"].concat()
-            }
-        };
-        line.into()
     }
 
     /// Whether the user may not log in, whatever the backend says.

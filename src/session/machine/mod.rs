@@ -49,7 +49,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::announce::Announcements;
-use crate::base::secret::Secret;
 use crate::config::{HostName, Settings, Timeouts};
 use crate::ftp::command::Command;
 use crate::ftp::reply::Reply;
@@ -90,8 +89,6 @@ pub struct Terms {
     pub own_names: Arc<[HostName]>,
     /// How long anything may take.
     pub timeouts: Timeouts,
-    /// What backends get as the password of users who are to be refused. No account has it, and nobody is told.
-    pub decoy_password: Secret,
 }
 
 /// The tables of one configuration that sessions look things up in.
@@ -107,12 +104,7 @@ pub struct Tables {
 
 impl Terms {
     /// Those of a session from `client` to the address `local`.
-    pub fn new(
-        settings: &Settings,
-        tables: Tables,
-        [client, local]: [IpAddr; 2],
-        decoy_password: Secret,
-    ) -> Self {
+    pub fn new(settings: &Settings, tables: Tables, [client, local]: [IpAddr; 2]) -> Self {
         Self {
             greeting: Arc::clone(&settings.greeting),
             router: tables.router,
@@ -124,7 +116,6 @@ impl Terms {
             announcements: tables.announcements,
             own_names: tables.own_names,
             timeouts: settings.timeouts,
-            decoy_password,
         }
     }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use portcullis::base::SiteId;
-use portcullis::base::secret::Secret;
 use portcullis::config::{Timeouts, UserForms};
 use portcullis::ftp::command::Command;
 use portcullis::ftp::reply::Reply;
@@ -138,6 +137,5 @@ fn terms() -> Terms {
         announcements: Arc::default(),
         own_names: Arc::new([]),
         timeouts: Timeouts::default(),
-        decoy_password: Secret::random(),
     }
 }

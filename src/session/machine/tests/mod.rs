@@ -67,7 +67,6 @@ pub(super) fn terms() -> Terms {
         announcements: Arc::default(),
         own_names: Arc::new([host("proxy.lab")]),
         timeouts: Timeouts::default(),
-        decoy_password: Secret::new(b"decoy".to_vec()),
     }
 }
 
@@ -276,7 +275,10 @@ impl Session {
     pub fn sent(&self) -> Vec<String> {
         let sent = self.actions.iter().filter_map(|action| match action {
             Action::Send(bytes) => Some(text(bytes)),
-            Action::Authenticate { line, .. } => Some(text(line)),
+            Action::Authenticate(command) => {
+                Some(String::from_utf8_lossy(command.line()).into_owned())
+            }
+            Action::AuthenticateInVain(command) => Some(format!("{} decoy", command.verb_text())),
             _ => None,
         });
         sent.collect()

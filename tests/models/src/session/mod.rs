@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis::base::SiteId;
-use portcullis::base::secret::Secret;
 use portcullis::config::{Group, HostName, HostPattern, Site, Timeouts, UnknownUsers, UserForms};
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{BadCommand, Command, Verb};
@@ -557,6 +556,5 @@ fn terms(listener: Listener) -> Terms {
         announcements: Arc::default(),
         own_names: Arc::new([HostName::parse(b"proxy.lab").expect("a host name")]),
         timeouts: Timeouts::default(),
-        decoy_password: Secret::new(b"decoy".to_vec()),
     }
 }

@@ -65,15 +65,16 @@ impl World {
             }
             Action::LoginAttempt(command) => assert!(self.heard.contains(command.line())),
             Action::Route(route) => self.route = Some(route),
-            Action::Authenticate { command, line } => {
+            Action::Authenticate(command) => {
                 assert_eq!(self.trial, Trial::Over, "a password on trial");
+                assert!(!self.is_refused());
                 self.penalised = true;
-                if self.is_refused() {
-                    let sent = line.strip_suffix(b" decoy\r\n");
-                    assert_eq!(sent, Some(command.verb_text().as_bytes()));
-                } else {
-                    self.see_sent(&line);
-                }
+                self.see_sent(&[command.line(), b"\r\n"].concat().into());
+            }
+            Action::AuthenticateInVain(_) => {
+                assert_eq!(self.trial, Trial::Over, "a password on trial");
+                assert!(self.is_refused());
+                self.penalised = true;
             }
             Action::Penalise(_) => self.penalised = true,
             Action::HangUp => {
