@@ -25,7 +25,8 @@ pub async fn serve() -> io::Result<()> {
 /// With a backlog for many sessions that come at once.
 fn listen() -> io::Result<TcpListener> {
     let socket = tokio::net::TcpSocket::new_v4()?;
-    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    // Pools have it at many addresses.
+    socket.bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
     socket.listen(1024)
 }
 

@@ -196,7 +196,8 @@ async fn measure_all(stage: &Stage<'_>, options: &Options) -> io::Result<Results
         .collect();
     for repetition in 1..=options.repetitions() {
         for &part in &parts {
-            for (peer, running) in &running {
+            let taking_part = running.iter().filter(|(peer, _)| peer.takes_part(part));
+            for (peer, running) in taking_part {
                 eprintln!("repetition {repetition}: {part:?}, {}", peer.name());
                 let sample = measure::measure(running, part.work(*peer, options.quick))
                     .await

@@ -11,6 +11,7 @@ use rustls::{ClientConfig, SupportedProtocolVersion};
 
 use crate::certificate::Certificate;
 use crate::client::{DataRoute, Route};
+use crate::measure::Part;
 use crate::process::Process;
 
 /// Who is measured.
@@ -18,6 +19,8 @@ use crate::process::Process;
 pub enum Peer {
     /// This program.
     Portcullis,
+    /// The same with a pool of twenty backends, of which the one with the fewest sessions for its weight serves a login.
+    Pool,
     /// nginx's stream module: a relay that ends TLS and knows no FTP.
     Nginx,
     /// HAProxy in TCP mode: the same.
@@ -30,8 +33,9 @@ pub enum Peer {
 
 impl Peer {
     /// All, in the order of the table.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Portcullis,
+        Self::Pool,
         Self::Nginx,
         Self::Haproxy,
         Self::ModProxy,
@@ -42,6 +46,7 @@ impl Peer {
     pub fn name(self) -> &'static str {
         match self {
             Self::Portcullis => "Portcullis",
+            Self::Pool => "Portcullis, 20 backends",
             Self::Nginx => "nginx stream",
             Self::Haproxy => "HAProxy",
             Self::ModProxy => "ProFTPD mod_proxy",
@@ -51,10 +56,15 @@ impl Peer {
 }
 
 impl Peer {
+    /// Whether it is measured at this: a pool differs in its logins alone.
+    pub fn takes_part(self, part: Part) -> bool {
+        self != Self::Pool || part == Part::Logins
+    }
+
     /// At which numbers of sessions to look at memory and costs.
     pub fn crowds(self, most: usize, quick: bool) -> Vec<usize> {
         match self {
-            Self::Direct => Vec::new(),
+            Self::Direct | Self::Pool => Vec::new(),
             // A process for each session: 10,000 of them need more memory than most machines have.
             Self::ModProxy if quick => vec![50],
             Self::ModProxy => vec![500],
@@ -102,7 +112,8 @@ impl Stage<'_> {
         // ProFTPD's sessions aren't root's.
         set_mode(&folder, 0o755)?;
         let started = match peer {
-            Peer::Portcullis => self.portcullis(&folder),
+            Peer::Portcullis => self.portcullis(&folder, &self.backends(1), "first"),
+            Peer::Pool => self.portcullis(&folder, &self.backends(20), "least_sessions"),
             Peer::Nginx => self.nginx(&folder),
             Peer::Haproxy => self.haproxy(&folder),
             Peer::ModProxy => self.mod_proxy(&folder),
@@ -131,21 +142,33 @@ impl Stage<'_> {
         self.certificate.client(self.version)
     }
 
-    fn portcullis(&self, folder: &Path) -> io::Result<Running> {
+    /// The backend, by so many of its addresses.
+    fn backends(&self, count: u32) -> String {
+        let backend = |number| {
+            let port = self.backend.0;
+            format!(
+                "{{address: 127.0.0.{number}:{port}, weight: {weight}}}",
+                weight = 10 * number
+            )
+        };
+        let backends: Vec<String> = (1..=count).map(backend).collect();
+        backends.join(", ")
+    }
+
+    fn portcullis(&self, folder: &Path, backends: &str, balance: &str) -> io::Result<Running> {
         let control = free_port()?;
         let passive = free_ports(PASSIVE_PORTS)?;
         let config = format!(
             "listeners:\n  - {{address: 127.0.0.1:{control}, tls: implicit}}\n\
              tls: {{certificate: {certificate}, private_key: {key}}}\n\
              passive: {{ports: {passive}-{last}}}\n\
-             sites:\n  - {{name: bench, default: true, backends: [{{address: 127.0.0.1:{backend}}}]}}\n\
+             sites:\n  - {{name: bench, default: true, balance: {balance}, backends: [{backends}]}}\n\
              limits: {{sessions: 20000, allow: [127.0.0.1]}}\n\
              timeouts: {{idle: 1h}}\n\
              admin: {{address: 127.0.0.1:{admin}}}\n",
             certificate = self.certificate.chain.display(),
             key = self.certificate.key.display(),
             last = passive + PASSIVE_PORTS - 1,
-            backend = self.backend.0,
             admin = free_port()?,
         );
         let config = write(folder, "portcullis.yaml", &config)?;
