@@ -96,6 +96,7 @@ const WITH_DEFAULT: &[&str] = &[
     "timeouts/data_idle",
     "timeouts/final_reply",
     "timeouts/drain",
+    "timeouts/lame_duck",
     "timeouts/backend_connect",
     "timeouts/backend_reply",
     "timeouts",

@@ -16,9 +16,11 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 impl App {
     /// Lets the running transfers finish, begins no other, and returns when the last session has ended or time is over.
     pub(super) async fn drain(mut self) {
-        let time_limit = self.snapshot.load().runtime.settings.timeouts.drain;
-        tracing::info!(sessions = self.shared.limiter.open(), patience = ?time_limit, "draining");
+        let timeouts = self.snapshot.load().runtime.settings.timeouts;
         self.readiness.send_replace(Readiness::Draining);
+        self.serve_on(timeouts.lame_duck).await;
+        let time_limit = timeouts.drain;
+        tracing::info!(sessions = self.shared.limiter.open(), patience = ?time_limit, "draining");
         // Once this has returned, no session can start that would miss the drain.
         self.sockets.listeners.close().await;
         self.drain.send_replace(Drain::Begun);
@@ -38,6 +40,19 @@ impl App {
         }
         self.sockets.admin.close().await;
         tracing::info!("stopped");
+    }
+}
+
+impl App {
+    /// Serves new clients for this time, in which load balancers find out that it is no longer ready; asked again to end, it
+    /// doesn't.
+    async fn serve_on(&mut self, time: Duration) {
+        if time.is_zero() {
+            return;
+        }
+        tracing::info!(lame_duck = ?time, "not ready any more, serving on until load balancers know");
+        // Over, or cut short.
+        let _ = timeout(time, shutdown_requested(&mut self.commands)).await;
     }
 }
 

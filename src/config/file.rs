@@ -279,6 +279,7 @@ pub(super) struct Timeouts {
     pub data_idle: Option<DurationValue>,
     pub final_reply: Option<DurationValue>,
     pub drain: Option<DurationValue>,
+    pub lame_duck: Option<WaitValue>,
     pub backend_connect: Option<DurationValue>,
     pub backend_attempt: Option<DurationValue>,
     pub backend_reply: Option<DurationValue>,

@@ -666,6 +666,8 @@ pub struct Timeouts {
     pub final_reply: Duration,
     /// Running transfers after SIGTERM.
     pub drain: Duration,
+    /// From SIGTERM, with which `/readyz` fails, to the drain: load balancers send clients elsewhere meanwhile.
+    pub lame_duck: Duration,
     /// A TCP connection to a backend, name resolution included.
     pub backend_connect: Duration,
     /// Everything until a backend is ready for USER, before the next one is tried. `None` is an equal share of what is
@@ -688,6 +690,7 @@ impl Default for Timeouts {
             data_idle: seconds(5 * 60),
             final_reply: seconds(10 * 60),
             drain: seconds(5 * 60),
+            lame_duck: Duration::ZERO,
             backend_connect: seconds(10),
             backend_attempt: None,
             backend_reply: seconds(5 * 60),

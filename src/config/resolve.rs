@@ -116,6 +116,7 @@ fn timeouts(file: file::Timeouts) -> Timeouts {
         data_idle: or(file.data_idle, default.data_idle),
         final_reply: or(file.final_reply, default.final_reply),
         drain: or(file.drain, default.drain),
+        lame_duck: file.lame_duck.map_or(default.lame_duck, |span| span.0),
         backend_connect: or(file.backend_connect, default.backend_connect),
         backend_attempt: file.backend_attempt.map(|span| span.0),
         backend_reply: or(file.backend_reply, default.backend_reply),

@@ -5,6 +5,7 @@ mod certificates;
 mod drain;
 mod explain;
 mod first_contact;
+mod lame_duck;
 mod limits;
 mod logs;
 mod probe;

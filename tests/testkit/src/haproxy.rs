@@ -60,6 +60,60 @@ impl Balancer {
     }
 }
 
+/// A balancer that gives each connection to one of several proxies that are ready, until this is dropped.
+#[derive(Debug)]
+pub struct ReadinessBalancer {
+    // Dropped first: it reads its directory.
+    _process: Process,
+    loopback: Loopback,
+    _directory: TempDir,
+}
+
+impl ReadinessBalancer {
+    /// Starts it before these proxies, each by the address of its control connections and that of its admin endpoint, which is
+    /// asked for `/readyz` ten times a second. The first of them has to greet.
+    pub fn start(proxies: &[(SocketAddr, SocketAddr)]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let loopback = Loopback::claim();
+        let mut config = format!(
+            "global\n  maxconn 200\ndefaults\n  mode tcp\n  retries 0\n  timeout connect 30s\n  timeout client 30s\n  \
+             timeout server 30s\n  timeout check 5s\nlisten control\n  bind {}\n  option httpchk GET /readyz\n  \
+             http-check expect status 200\n",
+            loopback.at(CONTROL_PORT)
+        );
+        for (number, (control, admin)) in proxies.iter().enumerate() {
+            writeln!(
+                config,
+                "  server portcullis{number} {control} check addr {} port {} inter 100ms fall 1 rise 1",
+                admin.ip(),
+                admin.port()
+            )
+            .expect("a String takes everything");
+        }
+        let file = directory.path().join("haproxy.cfg");
+        fs::write(&file, config).expect("the test's directory is writable");
+        let mut run = command("haproxy/usr/sbin/haproxy");
+        run.args(["-db", "-f"]).arg(&file);
+        let mut process = Process::start(run, directory.path(), &[]);
+        let address = loopback.at(CONTROL_PORT);
+        process.poll("relay a greeting", || {
+            let mut socket = TcpStream::connect(address).ok()?;
+            socket.set_read_timeout(Some(super::DEADLINE)).ok()?;
+            socket.read_exact(&mut [0]).ok()
+        });
+        Self {
+            _process: process,
+            loopback,
+            _directory: directory,
+        }
+    }
+
+    /// Where it is reached.
+    pub fn address(&self) -> SocketAddr {
+        self.loopback.at(CONTROL_PORT)
+    }
+}
+
 /// A receiver of PROXY headers in front of a server, until this is dropped: it closes what begins with none.
 #[derive(Debug)]
 pub struct Receiver {
