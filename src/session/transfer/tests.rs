@@ -68,6 +68,7 @@ fn timeouts(all: Duration) -> Timeouts {
         data_idle: all,
         final_reply: all,
         drain: all,
+        lame_duck: all,
         backend_connect: all,
         backend_reply: all,
         backend_attempt: None,

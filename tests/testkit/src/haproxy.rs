@@ -11,6 +11,20 @@ use super::loopback::Loopback;
 use super::process::Process;
 use super::server::command;
 
+/// What every configuration begins with.
+const COMMON: &str = "global\n  maxconn 200\ndefaults\n  mode tcp\n  retries 0\n  timeout connect 30s\n  \
+                      timeout client 30s\n  timeout server 30s\n";
+
+/// Starts HAProxy with this behind [`COMMON`], in a directory of its own.
+fn run(config: &str) -> (Process, TempDir) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("haproxy.cfg");
+    fs::write(&file, format!("{COMMON}{config}")).expect("the test's directory is writable");
+    let mut run = command("haproxy/usr/sbin/haproxy");
+    run.args(["-db", "-f"]).arg(&file);
+    (Process::start(run, directory.path(), &[]), directory)
+}
+
 /// A balancer that relays the same ports of its own address to a proxy, until this is dropped.
 #[derive(Debug)]
 pub struct Balancer {
@@ -24,12 +38,8 @@ impl Balancer {
     /// Starts it. It announces clients by `send`, which is `send-proxy` or `send-proxy-v2`, and connects from the address
     /// that it is reached at. The first of `ports` has to greet.
     pub fn start(loopback: Loopback, send: &str, to: IpAddr, ports: &[u16]) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
         let own = loopback.ip();
-        let mut config = String::from(
-            "global\n  maxconn 200\ndefaults\n  mode tcp\n  retries 0\n  timeout connect 30s\n  timeout client 30s\n  \
-             timeout server 30s\n",
-        );
+        let mut config = String::new();
         for port in ports {
             writeln!(
                 config,
@@ -37,11 +47,7 @@ impl Balancer {
             )
             .expect("a String takes everything");
         }
-        let file = directory.path().join("haproxy.cfg");
-        fs::write(&file, config).expect("the test's directory is writable");
-        let mut run = command("haproxy/usr/sbin/haproxy");
-        run.args(["-db", "-f"]).arg(&file);
-        let mut process = Process::start(run, directory.path(), &[]);
+        let (mut process, directory) = run(&config);
         process.poll("relay a greeting", || {
             let mut socket = TcpStream::connect(loopback.at(ports[0])).ok()?;
             socket.set_read_timeout(Some(super::DEADLINE)).ok()?;
@@ -73,11 +79,9 @@ impl ReadinessBalancer {
     /// Starts it before these proxies, each by the address of its control connections and that of its admin endpoint, which is
     /// asked for `/readyz` ten times a second. The first of them has to greet.
     pub fn start(proxies: &[(SocketAddr, SocketAddr)]) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
         let loopback = Loopback::claim();
         let mut config = format!(
-            "global\n  maxconn 200\ndefaults\n  mode tcp\n  retries 0\n  timeout connect 30s\n  timeout client 30s\n  \
-             timeout server 30s\n  timeout check 5s\nlisten control\n  bind {}\n  option httpchk GET /readyz\n  \
+            "  timeout check 5s\nlisten control\n  bind {}\n  option httpchk GET /readyz\n  \
              http-check expect status 200\n",
             loopback.at(CONTROL_PORT)
         );
@@ -90,11 +94,7 @@ impl ReadinessBalancer {
             )
             .expect("a String takes everything");
         }
-        let file = directory.path().join("haproxy.cfg");
-        fs::write(&file, config).expect("the test's directory is writable");
-        let mut run = command("haproxy/usr/sbin/haproxy");
-        run.args(["-db", "-f"]).arg(&file);
-        let mut process = Process::start(run, directory.path(), &[]);
+        let (mut process, directory) = run(&config);
         let address = loopback.at(CONTROL_PORT);
         process.poll("relay a greeting", || {
             let mut socket = TcpStream::connect(address).ok()?;
@@ -135,7 +135,6 @@ pub enum Upstream {
 impl Receiver {
     /// Starts it with these ports for data connections, from the first to the last.
     pub fn start(to: Upstream, data: (u16, u16)) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
         let loopback = Loopback::claim();
         let own = loopback.ip();
         let (control_to, data_to) = match to {
@@ -146,16 +145,11 @@ impl Receiver {
             }
         };
         let config = format!(
-            "global\n  maxconn 200\ndefaults\n  mode tcp\n  retries 0\n  timeout connect 30s\n  timeout client 30s\n  \
-             timeout server 30s\nlisten control\n  bind {own}:{CONTROL_PORT} accept-proxy\n  server it {control_to}\n\
+            "listen control\n  bind {own}:{CONTROL_PORT} accept-proxy\n  server it {control_to}\n\
              listen data\n  bind {own}:{}-{} accept-proxy\n  server it {data_to}\n",
             data.0, data.1
         );
-        let file = directory.path().join("haproxy.cfg");
-        fs::write(&file, config).expect("the test's directory is writable");
-        let mut run = command("haproxy/usr/sbin/haproxy");
-        run.args(["-db", "-f"]).arg(&file);
-        let mut process = Process::start(run, directory.path(), &[]);
+        let (mut process, directory) = run(&config);
         process.poll("accept connections", || {
             TcpStream::connect(loopback.at(CONTROL_PORT)).ok()
         });
