@@ -1,21 +1,16 @@
 //! The command line: `run`, `check`, `probe` and `explain`, and what they exit with.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::app::{App, StartError, names, notes::notes};
-use crate::backend::{Pools, Registry};
-use crate::config::{self, Settings};
+use crate::app::{App, StartError};
+use crate::check::{self, Verdict};
 use crate::explain;
 use crate::observe::log::{self, LogFormat};
-use crate::policy::users::NewNames;
 use crate::probe::{self, Health, Outcome};
-use crate::tls::CertificateSet;
 
 /// All is well.
 const OK: u8 = 0;
@@ -50,10 +45,17 @@ enum Command {
     },
     /// Check the configuration, the certificates and the keys, and exit: 0 all is well, 1 a problem, 2 a configuration
     /// that can't be used.
+    #[command(after_long_help = CHECK_EXAMPLES)]
     Check {
         /// The configuration file (YAML).
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// How the result is written.
+        #[arg(long, value_enum, default_value_t = CheckFormat::Human)]
+        format: CheckFormat,
+        /// Exit with 1 for a warning as for a problem. Hints, such as a host that the certificate doesn't cover, are none.
+        #[arg(long)]
+        deny_warnings: bool,
     },
     /// Walk the backends as sessions do, and say what works and what to do where it doesn't.
     ///
@@ -109,6 +111,21 @@ struct ExplainArguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ExplainFormat {
+    /// For people.
+    Human,
+    /// One JSON object.
+    Json,
+}
+
+/// Behind the help of `check`.
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  portcullis check --config portcullis.yaml
+  portcullis check --config portcullis.yaml --deny-warnings
+  portcullis check --config portcullis.yaml --format json | jq -r '.findings[].code'";
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CheckFormat {
     /// For people.
     Human,
     /// One JSON object.
@@ -174,7 +191,11 @@ pub fn main() -> ExitCode {
             log_format,
             log_level,
         } => run(config, log_format, &log_level),
-        Command::Check { config } => check(&config),
+        Command::Check {
+            config,
+            format,
+            deny_warnings,
+        } => run_check(&config, format, deny_warnings),
         Command::Probe(arguments) => run_probe(&arguments),
         Command::Explain(arguments) => run_explain(&arguments),
     };
@@ -238,6 +259,22 @@ fn run_probe(arguments: &ProbeArguments) -> u8 {
     }
 }
 
+fn run_check(config: &Path, format: CheckFormat, deny_warnings: bool) -> u8 {
+    let result = check::run(config);
+    // A reader that has gone wants no more of it.
+    let _ = match format {
+        CheckFormat::Human => result.write_text(&mut std::io::stdout()),
+        CheckFormat::Json => result.write_json(&mut std::io::stdout()),
+    };
+    match (result.verdict(), format) {
+        (Verdict::Unusable(error), CheckFormat::Human) => fail(UNUSABLE, &error.to_string()),
+        (Verdict::Unusable(_), CheckFormat::Json) => UNUSABLE,
+        (Verdict::Problem, _) => PROBLEM,
+        (Verdict::Warning, _) if deny_warnings => PROBLEM,
+        (Verdict::Warning | Verdict::Good, _) => OK,
+    }
+}
+
 fn run_explain(arguments: &ExplainArguments) -> u8 {
     let request = explain::Request {
         config: &arguments.config,
@@ -261,123 +298,4 @@ fn run_explain(arguments: &ExplainArguments) -> u8 {
 fn fail(code: u8, message: &str) -> u8 {
     eprintln!("portcullis: {message}");
     code
-}
-
-/// Checks everything, so that one run reports all problems.
-fn check(path: &Path) -> u8 {
-    let settings = match config::load(path) {
-        Ok(settings) => settings,
-        Err(error) => return fail(UNUSABLE, &error.to_string()),
-    };
-    println!(
-        "configuration {}: {}, {}",
-        path.display(),
-        counted(settings.listeners.len(), "listener"),
-        counted(settings.sites.len(), "site")
-    );
-    println!("{}", data_ports(&settings.passive.ports));
-    let certificate = check_certificate(&settings);
-    let backends = match Pools::load(&settings.sites, &Registry::default()) {
-        Ok(_) => true,
-        Err(error) => {
-            println!("problem: {error}");
-            false
-        }
-    };
-    let users = check_users(&settings);
-    let passive_address = check_passive_address(&settings);
-    if certificate && backends && users && passive_address {
-        OK
-    } else {
-        PROBLEM
-    }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    let ending = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{ending}")
-}
-
-/// How many ports there are for data connections, and for how many transfers of one client address that is enough.
-fn data_ports(ports: &RangeInclusive<u16>) -> String {
-    let (first, last) = (ports.start(), ports.end());
-    let range = match ports.len() {
-        1 => format!("data port {first}"),
-        _ => format!("data ports {first}-{last}"),
-    };
-    let transfers = counted(ports.len(), "transfer");
-    format!(
-        "{range}: for one client address, {transfers} at a time without a resumed TLS session, any number with one"
-    )
-}
-
-/// Reads the files of users.
-fn check_users(settings: &Settings) -> bool {
-    let mut all_good = true;
-    for path in settings.users_files() {
-        match NewNames::read(path) {
-            Ok(names) => println!(
-                "users {}: {}",
-                path.display(),
-                counted(names.count(), "name")
-            ),
-            Err(error) => {
-                println!("problem: {error}");
-                all_good = false;
-            }
-        }
-    }
-    all_good
-}
-
-/// Looks up what names there are for passive addresses.
-fn check_passive_address(settings: &Settings) -> bool {
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            println!("problem: the runtime can't be started: {error}");
-            return false;
-        }
-    };
-    let looked_up = runtime.block_on(names::announcements(&settings.passive));
-    runtime.shutdown_background();
-    match looked_up {
-        Ok(announcements) => {
-            for name in announcements.names() {
-                println!("passive address {}: {}", name.name(), name.address());
-            }
-            true
-        }
-        Err(error) => {
-            println!("problem: {error}");
-            false
-        }
-    }
-}
-
-fn check_certificate(settings: &Settings) -> bool {
-    let now = SystemTime::now();
-    let certificates = match CertificateSet::load(&settings.tls, now) {
-        Ok(certificates) => certificates,
-        Err(error) => {
-            println!("problem: {error}");
-            return false;
-        }
-    };
-    let pair = certificates.default_pair();
-    let left = pair.not_after.duration_since(now).unwrap_or_default();
-    println!(
-        "certificate {}: {}, names {}, {} days left, the key matches",
-        settings.tls.certificate.display(),
-        pair.subject,
-        pair.names_and_addresses(),
-        left.as_secs() / 86_400
-    );
-    for note in notes(settings, &certificates, now) {
-        println!("note: {note}");
-    }
-    true
 }

@@ -11,12 +11,8 @@ use proc_macro2::{Ident, Spacing, TokenStream, TokenTree};
 /// consequences show; it may only point down. Uses by tests are not listed.
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    (
-        "cli",
-        &[
-            "explain", "app", "probe", "backend", "tls", "observe", "config", "policy",
-        ],
-    ),
+    ("cli", &["check", "explain", "app", "probe", "observe"]),
+    ("check", &["app", "backend", "tls", "config", "policy"]),
     (
         "explain",
         &[

@@ -41,7 +41,7 @@ use crate::snapshot::Snapshot;
 use crate::tls::{self, CertificateError, Fingerprint};
 
 use configuration::prepare;
-use notes::Note;
+use notes::Severity;
 use signals::Signals;
 use sockets::Sockets;
 use watcher::Watcher;
@@ -208,9 +208,9 @@ impl App {
             SystemTime::now(),
         );
         for note in notes.iter().take(MAX_WARNINGS) {
-            match note {
-                Note::Warning(text) => tracing::warn!("{text}"),
-                Note::Hint(text) => tracing::info!("{text}"),
+            match note.severity {
+                Severity::Warning => tracing::warn!("{note}"),
+                Severity::Hint => tracing::info!("{note}"),
             }
         }
         if notes.len() > MAX_WARNINGS {

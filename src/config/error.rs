@@ -89,6 +89,16 @@ impl Report {
     pub fn position(&self) -> Option<Position> {
         self.position
     }
+
+    /// What is wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to write instead.
+    pub fn help(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
 }
 
 impl std::error::Error for Report {}

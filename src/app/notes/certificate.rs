@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::Note;
+use super::{Note, NoteCode};
 use crate::config::Settings;
 use crate::tls::{CertificatePair, RENEWAL_MARGIN};
 
@@ -26,17 +26,21 @@ pub(super) fn notes(
 ) -> Vec<Note> {
     let mut notes = Vec::new();
     if expires_soon(certificate, now) {
-        notes.push(Note::Warning(EXPIRES_SOON.to_owned()));
+        notes.push(Note::warning(
+            NoteCode::CertificateExpiresSoon,
+            EXPIRES_SOON.to_owned(),
+        ));
     }
     match (&certificate.names[..], &certificate.addresses[..]) {
         ([], []) => {
-            notes.push(Note::Warning(
+            notes.push(Note::warning(
+                NoteCode::CertificateWithoutName,
                 "the certificate has no DNS name: clients will reject it".to_owned(),
             ));
         }
         ([], addresses) => {
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-            notes.push(Note::Warning(format!(
+            notes.push(Note::warning(NoteCode::CertificateForAddresses, format!(
                 "the certificate is only for {}: clients that connect by a host name will reject it",
                 addresses.join(", ")
             )));
@@ -44,19 +48,19 @@ pub(super) fn notes(
         _ => {}
     }
     if certificate.is_authority {
-        notes.push(Note::Warning("the certificate is a certificate authority's (CA:TRUE), which some clients reject for a server"
+        notes.push(Note::warning(NoteCode::CertificateOfAuthority, "the certificate is a certificate authority's (CA:TRUE), which some clients reject for a server"
                 .to_owned()));
     }
     if certificate.shuts_out_old_windows() {
         // Most certificates are RSA's, and those programs are rare.
-        notes.push(Note::Hint(
+        notes.push(Note::hint(NoteCode::CertificateRsaKey,
             "the certificate has an RSA key: programs that use the TLS of Windows before 10 and Server 2016 can't connect; \
              with an ECDSA key they can (docs/tls-limits.md)"
                 .to_owned(),
         ));
     }
     if certificate.is_leaf_alone() {
-        notes.push(Note::Hint(format!(
+        notes.push(Note::hint(NoteCode::CertificateLeafAlone, format!(
             "{} contains only the leaf certificate, issued by {}: append the issuer's certificate unless clients have it as a root, or most of \
              them will refuse the connection",
             settings.tls.certificate.display(),

@@ -1,6 +1,6 @@
 //! Notes on one site: what its clients will stumble over, and settings that don't do what they say.
 
-use super::Note;
+use super::{Note, NoteCode};
 use crate::config::{
     Backend, Balance, DEFAULT_WEIGHT, HostPattern, PassiveMode, Servers, Settings, Site,
     UnknownUsers,
@@ -22,7 +22,7 @@ pub(super) fn add_notes(
             && !certificates.pairs().any(|pair| pair.covers(name.as_str()))
         {
             // Clients may say that name in USER alone.
-            notes.push(Note::Hint(format!(
+            notes.push(Note::hint(NoteCode::HostNotCovered, format!(
                 "site {}: the certificate does not cover {name}; clients that connect to that name will refuse it",
                 site.name
             )));
@@ -48,7 +48,7 @@ fn settings_notes(site: &Site, settings: &Settings) -> Vec<Note> {
 fn clear_text_at_implicit_port(site: &Site, backend: &Backend) -> Option<Note> {
     let port = backend.servers.endpoint().map(|endpoint| endpoint.port);
     (port == Some(IMPLICIT_PORT) && backend.tls.is_none()).then(|| {
-        Note::Warning(format!(
+        Note::warning(NoteCode::ClearTextAtImplicitPort, format!(
             "site {}: backend {backend} has the port of implicit TLS but no `tls`, so it is connected to in clear text; write \
              `tls: implicit` if it expects TLS",
             site.name
@@ -60,7 +60,7 @@ fn unused_weight(site: &Site, backend: &Backend) -> Option<Note> {
     let is_unused =
         site.balance == Balance::First && ![0, DEFAULT_WEIGHT].contains(&backend.weight);
     is_unused.then(|| {
-        Note::Hint(format!(
+        Note::hint(NoteCode::WeightUnused, format!(
             "site {}: the weight of backend {backend} has no effect with `balance: first`, which tries the backends in the order \
              of the file",
             site.name
@@ -71,7 +71,7 @@ fn unused_weight(site: &Site, backend: &Backend) -> Option<Note> {
 fn unused_data_header(site: &Site, backend: &Backend) -> Option<Note> {
     let announces_data = backend.proxy_protocol.is_some_and(|header| header.data);
     (announces_data && site.passive_mode == PassiveMode::Active).then(|| {
-        Note::Hint(format!(
+        Note::hint(NoteCode::DataHeaderUnused, format!(
             "site {}: `proxy_protocol: data` of backend {backend} has no effect with `passive_mode: active`, where the backend \
              opens the data connections",
             site.name
@@ -81,10 +81,13 @@ fn unused_data_header(site: &Site, backend: &Backend) -> Option<Note> {
 
 fn unused_backends(site: &Site) -> Option<Note> {
     (site.unknown_users == UnknownUsers::Refuse && !site.backends.is_empty()).then(|| {
-        Note::Hint(format!(
-            "site {}: `backends` of the site itself are not used with `unknown_users: refuse`",
-            site.name
-        ))
+        Note::hint(
+            NoteCode::BackendsUnused,
+            format!(
+                "site {}: `backends` of the site itself are not used with `unknown_users: refuse`",
+                site.name
+            ),
+        )
     })
 }
 
@@ -100,7 +103,7 @@ fn late_attempts(site: &Site, settings: &Settings) -> Option<Note> {
     let has_others =
         is_several(&site.backends) || site.groups.iter().any(|group| is_several(&group.backends));
     (attempt >= timeouts.login && has_others).then(|| {
-        Note::Warning(format!(
+        Note::warning(NoteCode::AttemptTooLong, format!(
             "site {}: `backend_attempt` isn't shorter than the time for a login, so no second backend is tried in place of a \
              silent one",
             site.name
@@ -110,7 +113,7 @@ fn late_attempts(site: &Site, settings: &Settings) -> Option<Note> {
 
 fn late_queue(site: &Site, settings: &Settings) -> Option<Note> {
     (site.queue >= settings.timeouts.login).then(|| {
-        Note::Hint(format!(
+        Note::hint(NoteCode::QueueTooLong, format!(
             "site {}: `queue` isn't shorter than the time for a login, which ends the wait before",
             site.name
         ))
@@ -120,7 +123,7 @@ fn late_queue(site: &Site, settings: &Settings) -> Option<Note> {
 fn path_with_options(site: &Site) -> Option<Note> {
     let probe = site.checks.as_ref()?.probe()?;
     probe.path.starts_with('-').then(|| {
-        Note::Warning(format!(
+        Note::warning(NoteCode::ProbePathIsOption, format!(
             "site {}: the probe's `path` begins with a hyphen, which servers take for an option of ls",
             site.name
         ))

@@ -2,6 +2,7 @@
 
 mod brute_force;
 mod certificates;
+mod check;
 mod drain;
 mod explain;
 mod first_contact;
