@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::drain::shutdown_requested;
 use super::sockets::{BoundListener, NewListeners, OpenedSockets, Sockets};
 use super::{App, StartError, accept, certificate, fd_limit, names, users};
 use crate::admin::{self, Admin};
@@ -149,11 +151,18 @@ fn set_trusted_proxies(settings: &Settings, ports: &PassivePorts) {
 }
 
 impl App {
-    /// SIGHUP: puts the whole configuration in force for new sessions, or changes nothing and says why.
-    pub(super) async fn reload(&mut self) {
+    /// SIGHUP: puts the whole configuration in force for new sessions, or changes nothing and says why. Breaks off if the
+    /// process is to end meanwhile: name servers and network file systems may take their time.
+    pub(super) async fn reload(&mut self) -> ControlFlow<()> {
         let former_ports = self.snapshot.load().runtime.passive.addresses();
-        match self.try_reload().await {
-            Ok(()) => {
+        let backends = Arc::clone(&self.backends);
+        let prepared = tokio::select! {
+            prepared = prepare(self.config.clone(), backends, &mut self.sockets) => prepared,
+            () = shutdown_requested(&mut self.commands) => return ControlFlow::Break(()),
+        };
+        match prepared {
+            Ok(prepared) => {
+                self.apply(prepared).await;
                 self.shared
                     .metrics
                     .reload(ReloadSubject::Configuration, ReloadResult::Ok);
@@ -171,13 +180,11 @@ impl App {
                 tracing::error!(config = %self.config.display(), %error, "reload refused, keeping the current configuration");
             }
         }
+        ControlFlow::Continue(())
     }
 
-    async fn try_reload(&mut self) -> Result<(), StartError> {
-        let backends = Arc::clone(&self.backends);
-        let prepared = prepare(self.config.clone(), backends, &mut self.sockets).await?;
-
-        // From here on nothing can fail.
+    /// Puts a configuration in force, which can't fail.
+    async fn apply(&mut self, prepared: PreparedConfig) {
         let (snapshot, new) = prepared.activate(&self.shared.metrics);
         self.certificate_watcher = certificate::watcher(&snapshot);
         self.user_watcher = users::watcher(&snapshot);
@@ -186,7 +193,6 @@ impl App {
         self.start_admin(new.admin);
         self.close_removed_listeners().await;
         self.start_listeners(new.listeners).log();
-        Ok(())
     }
 
     /// Closes the listeners that the configuration in force has no more.

@@ -57,7 +57,7 @@ impl App {
 }
 
 /// Waits for a request to end. Others are refused.
-async fn shutdown_requested(commands: &mut mpsc::Receiver<Command>) {
+pub(super) async fn shutdown_requested(commands: &mut mpsc::Receiver<Command>) {
     while let Some(command) = commands.recv().await {
         match command {
             Command::Reload(_) => {}

@@ -166,9 +166,12 @@ impl App {
             tokio::select! {
                 Some(command) = self.commands.recv() => match command {
                     Command::Reload(done) => {
-                        self.reload().await;
+                        let reloaded = self.reload().await;
                         // A signal waits for this only to send no other meanwhile.
                         let _ = done.send(());
+                        if reloaded.is_break() {
+                            break;
+                        }
                     }
                     Command::Shutdown => break,
                 },

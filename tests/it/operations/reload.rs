@@ -1,7 +1,7 @@
 //! SIGHUP: the whole configuration changes for new sessions and not at all for live ones, or it doesn't change.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -320,4 +320,24 @@ fn an_upload_that_runs_across_a_reload_is_stored_whole() {
     data.write_all(second).expect("the proxy reads");
     session.finish_upload(data);
     assert_eq!(backend.file("stored"), Some(content));
+}
+
+#[test]
+fn a_process_that_is_to_end_waits_for_no_name_server_of_a_reload() {
+    let front = Front::new(&[]);
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let asked = silent.local_addr().expect("it is bound");
+    let site = Site::default("only", "127.0.0.1:21");
+    let mut proxy = Proxy::start(front.config().site(&site));
+    let one = "- address: \"127.0.0.1:21\"\n";
+    let several = "- {address: names.test, expand: true}\n";
+    let yaml = proxy.config().to_yaml().replace(one, several);
+    proxy.rewrite_config(&format!("{yaml}dns: {{servers: [\"{asked}\"]}}\n"));
+    proxy.signal(Signal::Reload);
+    silent.recv_from(&mut [0; 512]).expect("a query");
+    proxy.signal(Signal::Terminate);
+    assert_eq!(proxy.wait_exit(), Some(0));
+    let lines = proxy.log_lines();
+    let says = |text: &str| lines.iter().any(|line| line.message() == text);
+    assert!(says("stopped") && !says("configuration reloaded"));
 }
