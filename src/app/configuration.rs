@@ -29,6 +29,7 @@ use crate::observe::metrics::Metrics;
 use crate::outcome::{ReloadResult, ReloadSubject};
 use crate::passive::PassivePorts;
 use crate::policy::UserFiles;
+use crate::policy::users::LoadedUsers;
 use crate::snapshot::{Runtime, Snapshot};
 use crate::tls::CertificateSet;
 
@@ -48,7 +49,7 @@ struct LoadedFiles {
     settings: Settings,
     certificates: CertificateSet,
     pools: Pools,
-    user_files: UserFiles,
+    users: LoadedUsers,
 }
 
 /// Listeners that have begun to accept, at their real addresses.
@@ -63,17 +64,19 @@ impl StartedListeners {
     }
 }
 
-/// Prepares the configuration in the file `config`, with the sockets that are not open already.
+/// Prepares the configuration in the file `config`, with the sockets that are not open already, and with the files of users
+/// that are in use.
 ///
 /// # Errors
 /// The first thing that is wrong or can't be had; what was opened until then is closed again.
 pub(super) async fn prepare(
     config: PathBuf,
     backends: Arc<Registry>,
+    former_users: UserFiles,
     sockets: &mut Sockets,
 ) -> Result<PreparedConfig, StartError> {
     let known = Arc::clone(&backends);
-    let reading = spawn_blocking(move || read(&config, &known));
+    let reading = spawn_blocking(move || read(&config, &known, &former_users));
     let loaded = timeout(READ_TIMEOUT, reading)
         .await
         .map_err(|_| StartError::FilesTimedOut)?
@@ -93,16 +96,20 @@ pub(super) async fn prepare(
     })
 }
 
-fn read(config: &Path, backends: &Registry) -> Result<LoadedFiles, StartError> {
+fn read(
+    config: &Path,
+    backends: &Registry,
+    former_users: &UserFiles,
+) -> Result<LoadedFiles, StartError> {
     let settings = config::load(config)?;
     let certificates = CertificateSet::load(&settings.tls, SystemTime::now())?;
     let pools = Pools::load(&settings.sites, backends)?;
-    let user_files = UserFiles::load(settings.users_files())?;
+    let users = UserFiles::load(settings.users_files(), former_users)?;
     Ok(LoadedFiles {
         settings,
         certificates,
         pools,
-        user_files,
+        users,
     })
 }
 
@@ -113,7 +120,7 @@ impl PreparedConfig {
             settings,
             certificates,
             pools,
-            user_files,
+            users,
         } = self.loaded;
         names::start_refreshing(&self.announcements, metrics);
         let OpenedSockets { passive, new } = self.sockets;
@@ -124,6 +131,8 @@ impl PreparedConfig {
         pools.report(metrics);
         metrics.certificate_not_after(certificates.default_pair().not_after);
         metrics.configuration_loaded();
+        metrics.is_refused(ReloadSubject::Users, false);
+        let user_files = users.apply();
         let runtime = Runtime::new(settings, pools, passive, self.announcements, user_files);
         let snapshot = Snapshot::new(Arc::new(runtime), Arc::new(certificates));
         (snapshot, new)
@@ -156,8 +165,9 @@ impl App {
     pub(super) async fn reload(&mut self) -> ControlFlow<()> {
         let former_ports = self.snapshot.load().runtime.passive.addresses();
         let backends = Arc::clone(&self.backends);
+        let users = self.snapshot.load().runtime.user_files.clone();
         let prepared = tokio::select! {
-            prepared = prepare(self.config.clone(), backends, &mut self.sockets) => prepared,
+            prepared = prepare(self.config.clone(), backends, users, &mut self.sockets) => prepared,
             () = shutdown_requested(&mut self.commands) => return ControlFlow::Break(()),
         };
         match prepared {

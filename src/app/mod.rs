@@ -34,6 +34,7 @@ use crate::config;
 use crate::net::listen;
 use crate::observe::metrics::Metrics;
 use crate::passive::{PassiveListeners, PortError};
+use crate::policy::UserFiles;
 use crate::policy::user_watch::UserWatch;
 use crate::policy::users::UserFileError;
 use crate::session::{Drain, Shared};
@@ -129,7 +130,8 @@ impl App {
         let backends = Arc::<Registry>::default();
         let passive = PassiveListeners::new(sessions, Arc::clone(&metrics));
         let mut sockets = Sockets::new(passive);
-        let prepared = prepare(config.clone(), Arc::clone(&backends), &mut sockets).await?;
+        let (known, users) = (Arc::clone(&backends), UserFiles::default());
+        let prepared = prepare(config.clone(), known, users, &mut sockets).await?;
 
         let (snapshot, new) = prepared.activate(&metrics);
         let certificate_watcher = certificate::watcher(&snapshot);
@@ -176,7 +178,7 @@ impl App {
                     Command::Shutdown => break,
                 },
                 new = self.certificate_watcher.changed() => self.apply_certificates(new),
-                changes = self.user_watcher.changed() => self.report_users(&changes),
+                found = self.user_watcher.changed() => self.report_users(&found),
                 _ = days.tick() => self.warn_if_expiring(),
             }
         }

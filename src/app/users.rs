@@ -3,7 +3,7 @@
 use super::App;
 use super::watcher::Watcher;
 use crate::outcome::{ReloadResult, ReloadSubject};
-use crate::policy::user_watch::{UserChange, UserWatch};
+use crate::policy::user_watch::{UserChange, UserChanges, UserWatch};
 use crate::snapshot::Snapshot;
 
 /// A watch over the files of users in use.
@@ -13,9 +13,9 @@ pub(super) fn watcher(snapshot: &Snapshot) -> Watcher<UserWatch> {
 
 impl App {
     /// Says what has become of new files of users.
-    pub(super) fn report_users(&self, changes: &[UserChange]) {
+    pub(super) fn report_users(&self, found: &UserChanges) {
         let metrics = &self.shared.metrics;
-        for UserChange { file, outcome } in changes {
+        for UserChange { file, outcome } in &found.changes {
             match outcome {
                 Ok(()) => {
                     metrics.reload(ReloadSubject::Users, ReloadResult::Ok);
@@ -27,5 +27,6 @@ impl App {
                 }
             }
         }
+        metrics.is_refused(ReloadSubject::Users, found.any_refused);
     }
 }

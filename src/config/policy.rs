@@ -1,5 +1,7 @@
 //! What a site of a configuration file allows its clients.
 
+use ipnet::IpNet;
+
 use super::error::Fault;
 use super::file;
 use super::location::{Location, steps};
@@ -31,7 +33,14 @@ fn client_rules(written: file::Clients, site: usize) -> Result<ClientRules, Faul
         Some(_) => "allow",
         None => "deny",
     };
-    let deny = written.deny.map(networks).unwrap_or_default();
+    let deny: Vec<IpNet> = written.deny.map(networks).unwrap_or_default();
+    if written.allow.is_none() && deny.is_empty() {
+        return Err(Fault::new(
+            Location::Value(steps!["sites", site, "clients"]),
+            "`clients` without `allow` and `deny` says nothing",
+            "write `allow: [10.0.0.0/8]` or `deny: [10.9.0.0/16]`, or leave `clients` out",
+        ));
+    }
     ClientRules::new(written.allow.map(networks), deny).map_err(|shut_out| {
         let what = match shut_out {
             ShutOut::NoneAllowed => "no network is allowed, so nobody could log in".to_owned(),

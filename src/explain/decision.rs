@@ -121,7 +121,9 @@ impl Login<'_> {
             let seen = lead(&mut machine, Event::Command(command("HOST", host)?));
             let reply = seen.replies.concat();
             if reply.starts_with("220") {
-                accepted_host = HostName::parse(host.as_bytes());
+                // A name of the proxy itself chooses nothing.
+                let host = HostName::parse(host.as_bytes());
+                accepted_host = host.filter(|host| tables.router.site_of(host).is_some());
             }
             host_reply = Some(reply);
         }
@@ -223,7 +225,7 @@ impl Login<'_> {
             Rule::HostBeforeBackslash if !forms.host_backslash_user => "switched off",
             Rule::HostBehindAt if !forms.user_at_host => "switched off",
             Rule::HostBeforeBackslash | Rule::HostBehindAt => "no configured host in USER",
-            Rule::HostCommand if self.host.is_some() && host.is_none() => "HOST was refused",
+            Rule::HostCommand if self.host.is_some() && host.is_none() => "HOST names no site",
             Rule::HostCommand => "no HOST",
             Rule::ServerName if self.sni.is_some() => "no site's host",
             Rule::ServerName => "no server name",

@@ -122,7 +122,8 @@ fn tables(config: &Path) -> Result<Tables, Unusable> {
         CertificateSet::load(&settings.tls, SystemTime::now()).map_err(Unusable::because)?;
     let registry = Arc::<Registry>::default();
     let pools = Pools::load(&settings.sites, &registry).map_err(Unusable::because)?;
-    let user_files = UserFiles::load(settings.users_files()).map_err(Unusable::because)?;
+    let user_files = UserFiles::load(settings.users_files(), &UserFiles::default());
+    let user_files = user_files.map_err(Unusable::because)?.apply();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -69,6 +69,11 @@ const READING: [&str; 14] = [
 /// What makes files and directories.
 const CREATING: [&str; 5] = ["STOR", "STOU", "APPE", "ALLO", "MKD"];
 
+/// What changes and deletes, as far as servers are known to have it.
+const CHANGING: [&str; 12] = [
+    "DELE", "RMD", "RNFR", "RNTO", "MFMT", "MFF", "MFCT", "SITE", "SMNT", "COMB", "RMDA", "THMB",
+];
+
 /// The sub-verbs of SITE that change nothing at the server.
 const HARMLESS_SITE: [&str; 4] = ["HELP", "DIRSTYLE", "IDLE", "WHO"];
 
@@ -102,7 +107,10 @@ impl CommandRules {
             return false;
         }
         let verb = canonical(verb);
-        let verb = verb.as_str();
+        let verb = match verb.as_str() {
+            "MDTM" if sets_a_time(argument) => "MFMT",
+            verb => verb,
+        };
         if NEEDED.contains(&verb) {
             return false;
         }
@@ -116,7 +124,7 @@ impl CommandRules {
         });
         let by_preset = |preset: Preset| match &sub_verb {
             Some(used) => !used.is_one_of(&HARMLESS_SITE),
-            None => !preset.allows(verb) || (verb == "MDTM" && sets_a_time(argument)),
+            None => !preset.allows(verb),
         };
         listed || self.preset.is_some_and(by_preset)
     }
@@ -160,6 +168,14 @@ impl fmt::Display for DeniedCommand {
 }
 
 impl DeniedCommand {
+    /// Whether Portcullis has heard of it; servers have others.
+    pub fn is_known(&self) -> bool {
+        let known: [&[&str]; 4] = [&HARMLESS, &READING, &CREATING, &CHANGING];
+        known
+            .iter()
+            .any(|verbs| verbs.contains(&self.verb.as_str()))
+    }
+
     /// `DELE`, or `SITE CHMOD`, in any case.
     ///
     /// # Errors
@@ -243,15 +259,16 @@ fn canonical(verb: &[u8]) -> String {
     }
 }
 
-/// `MDTM 20261130120000 file`: an old form of MFMT that some servers still know.
+/// `MDTM 20261130120000 file`: an old form of MFMT that some servers still know. Of the time vsftpd wants no more than that it
+/// begins with a digit and has a blank behind it.
 fn sets_a_time(argument: &[u8]) -> bool {
-    let mut words = argument.splitn(2, |byte| *byte == b' ');
-    let time = words.next().unwrap_or_default();
-    let digits = time.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    digits >= 12
-        && words
-            .next()
-            .is_some_and(|rest| !rest.trim_ascii().is_empty())
+    let time = argument.trim_ascii_start();
+    let unsigned = time
+        .strip_prefix(b"+")
+        .or(time.strip_prefix(b"-"))
+        .unwrap_or(time);
+    unsigned.first().is_some_and(u8::is_ascii_digit)
+        && time.trim_ascii_end().iter().any(u8::is_ascii_whitespace)
 }
 
 #[cfg(test)]
@@ -284,6 +301,12 @@ mod tests {
         "MFF modify=20261130120000; a",
         "MDTM 20261130120000 a",
         "MDTM 20261130120000.5 a",
+        "MDTM 20010203 f",
+        "MDTM 1abcdefg f",
+        "MDTM 2020010203x405 f",
+        "MDTM  20200102030405 f",
+        "MDTM 20200102030405\tf",
+        "MDTM +20200102030405 f",
         "SITE CHMOD 777 a",
         "site  chmod 777 a",
         "SITE \"CHMOD\" 777 a",
@@ -321,7 +344,8 @@ mod tests {
                 "STAT a",
                 "SIZE a",
                 "MDTM a",
-                "MDTM 2026 report",
+                "MDTM a b",
+                "MDTM 2026",
                 "CWD a",
                 "XCWD a",
                 "CDUP",
@@ -381,8 +405,32 @@ mod tests {
             false,
             &["RMD a", "SITE UMASK 022", "SITE HELP", "STOR a", "XYZZY"],
         );
+        assert_all(
+            &denying(&["MFMT"]),
+            true,
+            &["MFMT 20200102030405 a", "MDTM 20200102030405 a"],
+        );
         assert_all(&denying(&["XMKD"]), true, &["MKD a"]);
         assert_all(&denying(&["SITE"]), true, &["SITE HELP", "SITE x", "SITE"]);
+    }
+
+    #[test]
+    fn a_misspelt_verb_is_told_from_those_that_servers_have() {
+        for (text, known) in [
+            ("DELE", true),
+            ("xmkd", true),
+            ("SITE CHMOD", true),
+            ("RETR", true),
+            ("DELETE", false),
+            ("RETRIEVE", false),
+            ("1234", false),
+        ] {
+            assert_eq!(
+                DeniedCommand::new(text).unwrap().is_known(),
+                known,
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -10,6 +10,15 @@ use crate::base::file::{FileStamp, Watch};
 #[derive(Debug)]
 pub struct UserWatch(Vec<FileWatch>);
 
+/// What was found in the files.
+#[derive(Debug)]
+pub struct UserChanges {
+    /// Of those that have changed.
+    pub changes: Vec<UserChange>,
+    /// Whether what lies there of any of them is refused.
+    pub any_refused: bool,
+}
+
 /// What was found in a file that has changed.
 #[derive(Debug)]
 pub struct UserChange {
@@ -26,6 +35,8 @@ struct FileWatch {
     settled: Option<Option<FileStamp>>,
     /// A newer state, seen once. Some programs write a file in several steps, so a state counts when it is seen twice.
     changing: Option<Option<FileStamp>>,
+    /// What was read last is not in use.
+    refused: bool,
 }
 
 impl UserWatch {
@@ -35,6 +46,7 @@ impl UserWatch {
             file: Arc::clone(file),
             settled: None,
             changing: None,
+            refused: false,
         };
         let watches: Vec<FileWatch> = files.all().map(watch).collect();
         (!watches.is_empty()).then_some(Self(watches))
@@ -43,13 +55,16 @@ impl UserWatch {
 
 impl Watch for UserWatch {
     /// Those that have new names, and were the same in two polls; the names are in use then.
-    type Found = Vec<UserChange>;
+    type Found = UserChanges;
 
     const CONTENT: &'static str = "users";
 
-    fn poll(&mut self, _: SystemTime) -> Option<Vec<UserChange>> {
+    fn poll(&mut self, _: SystemTime) -> Option<UserChanges> {
         let changes: Vec<UserChange> = self.0.iter_mut().filter_map(FileWatch::poll).collect();
-        (!changes.is_empty()).then_some(changes)
+        (!changes.is_empty()).then(|| UserChanges {
+            changes,
+            any_refused: self.0.iter().any(|watch| watch.refused),
+        })
     }
 }
 
@@ -68,13 +83,14 @@ impl FileWatch {
         self.changing = None;
         self.settled = stamp;
         let outcome = match NewNames::read(self.file.path()) {
-            Ok(names) if self.file.has(&names) => return None,
+            Ok(names) if self.file.has(&names) && !self.refused => return None,
             Ok(names) => {
                 self.file.replace(names);
                 Ok(())
             }
             Err(error) => Err(error),
         };
+        self.refused = outcome.is_err();
         Some(UserChange {
             file: Arc::clone(&self.file),
             outcome,
@@ -100,7 +116,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("moved.txt");
         fs::write(&path, content).unwrap();
-        let files = UserFiles::load([path.as_path()]).unwrap();
+        let files = UserFiles::load([path.as_path()], &UserFiles::default())
+            .unwrap()
+            .apply();
         let file = Arc::clone(files.get(&path).unwrap());
         let watch = UserWatch::new(&files).unwrap();
         Watched {
@@ -114,8 +132,9 @@ mod tests {
     /// The outcome of two polls, the first of which finds nothing.
     fn outcome(watch: &mut UserWatch) -> Option<Result<(), String>> {
         assert!(watch.poll(SystemTime::now()).is_none());
-        let changes = watch.poll(SystemTime::now())?;
-        let [change] = <[UserChange; 1]>::try_from(changes).unwrap();
+        let found = watch.poll(SystemTime::now())?;
+        let [change] = <[UserChange; 1]>::try_from(found.changes).unwrap();
+        assert_eq!(found.any_refused, change.outcome.is_err());
         Some(change.outcome.map_err(|error| error.fault.to_string()))
     }
 
@@ -147,6 +166,37 @@ mod tests {
         fs::write(&it.path, "bob\ncarol\n").unwrap();
         assert_eq!(outcome(&mut it.watch), Some(Ok(())));
         assert!(it.file.contains(b"carol") && !it.file.contains(b"alice"));
+    }
+
+    #[test]
+    fn a_file_that_is_put_back_as_it_was_is_told_too() {
+        let mut it = watched("alice\n");
+        assert_eq!(outcome(&mut it.watch), None);
+        fs::write(&it.path, "al").unwrap();
+        assert!(matches!(outcome(&mut it.watch), Some(Err(_))));
+        fs::write(&it.path, "alice\n").unwrap();
+        assert_eq!(outcome(&mut it.watch), Some(Ok(())));
+    }
+
+    #[test]
+    fn one_file_that_is_refused_counts_while_another_is_loaded() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["one.txt", "other.txt"].map(|name| directory.path().join(name));
+        for path in &paths {
+            fs::write(path, "alice\n").unwrap();
+        }
+        let files = UserFiles::load(paths.iter().map(|it| it.as_path()), &UserFiles::default());
+        let mut watch = UserWatch::new(&files.unwrap().apply()).unwrap();
+        let mut found = |contents: [&str; 2]| {
+            for (path, content) in paths.iter().zip(contents) {
+                fs::write(path, content).unwrap();
+            }
+            watch.poll(SystemTime::now());
+            watch.poll(SystemTime::now()).unwrap().any_refused
+        };
+        assert!(found(["al", "alice\nbob\n"]));
+        assert!(found(["al", "alice\n"]));
+        assert!(!found(["alice\n", "alice\nbob\n"]));
     }
 
     #[test]

@@ -108,6 +108,11 @@ impl FromIterator<UserPattern> for UserList {
 }
 
 impl UserList {
+    /// Whether it has every user, by a star alone.
+    pub fn has_everybody(&self) -> bool {
+        self.prefixes.iter().any(Vec::is_empty)
+    }
+
     /// Whether it has this user, folded.
     pub fn contains(&self, folded: &[u8]) -> bool {
         self.names.0.contains(folded)
@@ -200,19 +205,53 @@ impl NewNames {
 #[derive(Debug, Clone, Default)]
 pub struct UserFiles(HashMap<PathBuf, Arc<UserFile>>);
 
+/// The files of a configuration that is not in force yet.
+#[derive(Debug)]
+pub struct LoadedUsers {
+    files: UserFiles,
+    /// For files that are in use.
+    new: Vec<(Arc<UserFile>, NewNames)>,
+}
+
+impl LoadedUsers {
+    /// Uses the names from the next login on.
+    pub fn apply(self) -> UserFiles {
+        for (file, names) in self.new {
+            file.replace(names);
+        }
+        self.files
+    }
+}
+
 impl UserFiles {
-    /// These files, each of which may be named several times. Blocks on the file system.
+    /// These files, each of which may be named several times. Those that the configuration before has, too, stay the same ones:
+    /// its sessions look users up in what is watched. Blocks on the file system.
     ///
     /// # Errors
     /// If one of them can't be used, see [`NewNames::read`].
-    pub fn load<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<Self, UserFileError> {
-        let mut files = HashMap::new();
+    pub fn load<'a>(
+        paths: impl IntoIterator<Item = &'a Path>,
+        former: &Self,
+    ) -> Result<LoadedUsers, UserFileError> {
+        let mut loaded = LoadedUsers {
+            files: Self::default(),
+            new: Vec::new(),
+        };
         for path in paths {
-            if !files.contains_key(path) {
-                files.insert(path.to_owned(), UserFile::load(path)?);
+            if loaded.files.get(path).is_some() {
+                continue;
             }
+            let names = NewNames::read(path)?;
+            let file = match former.get(path) {
+                Some(known) => {
+                    loaded.new.push((Arc::clone(known), names));
+                    Arc::clone(known)
+                }
+                None => Arc::new(UserFile::new(path, names)),
+            };
+            loaded.files.0.insert(path.to_owned(), file);
         }
-        Ok(Self(files))
+        Ok(loaded)
     }
 
     /// The one at this path.
@@ -227,16 +266,11 @@ impl UserFiles {
 }
 
 impl UserFile {
-    /// The names in the file. Blocks on the file system.
-    ///
-    /// # Errors
-    /// See [`NewNames::read`].
-    pub fn load(path: &Path) -> Result<Arc<Self>, UserFileError> {
-        let NewNames(names) = NewNames::read(path)?;
-        Ok(Arc::new(Self {
+    fn new(path: &Path, NewNames(names): NewNames) -> Self {
+        Self {
             path: path.to_owned(),
             names: ArcSwap::from_pointee(names),
-        }))
+        }
     }
 
     /// Where it is.
@@ -391,11 +425,30 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("moved.txt");
         std::fs::write(&path, "alice\n").unwrap();
-        let file = UserFile::load(&path).unwrap();
+        let file = UserFile::new(&path, NewNames::read(&path).unwrap());
         assert!(file.contains(b"alice") && !file.contains(b"bob"));
         std::fs::write(&path, "alice\nbob\n").unwrap();
         file.replace(NewNames::read(&path).unwrap());
         assert!(file.contains(b"bob"));
         assert_eq!(file.count(), 2);
+    }
+
+    #[test]
+    fn a_file_that_the_configuration_before_has_too_stays_the_same_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("moved.txt");
+        std::fs::write(&path, "alice\n").unwrap();
+        let load = |former: &UserFiles| UserFiles::load([path.as_path()], former).unwrap();
+        let former = load(&UserFiles::default()).apply();
+        std::fs::write(&path, "bob\n").unwrap();
+        let loaded = load(&former);
+        let file = former.get(&path).unwrap();
+        assert!(
+            file.contains(b"alice"),
+            "a reload that is refused changes nothing"
+        );
+        let files = loaded.apply();
+        assert!(Arc::ptr_eq(file, files.get(&path).unwrap()));
+        assert!(file.contains(b"bob") && !file.contains(b"alice"));
     }
 }

@@ -15,8 +15,8 @@
 //! Within the site, the first group that has the user decides whose backends are asked.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hasher};
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use memchr::{memchr, memrchr};
 
@@ -279,17 +279,17 @@ impl Destination {
         match groups.iter().zip(&*self.user_files).position(is_member) {
             Some(group) => Membership::Group(group),
             None if self.site.unknown_users == UnknownUsers::Accept => Membership::None,
-            // The same each time, as that of a user whom there is.
+            // The same each time, as that of a user whom there is, for as long as the process runs.
             None => Membership::Refused(place_of(&folded, groups.len())),
         }
     }
 }
 
-/// One of so many places, chosen by a hash.
+/// One of so many places, chosen by a hash that nobody outside of the process can compute: which users are in a group could be
+/// told from where they lead.
 fn place_of(user: &[u8], places: usize) -> usize {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(user);
-    usize::try_from(hasher.finish() % places as u64).unwrap_or_default()
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    usize::try_from(KEYS.hash_one(user) % places as u64).unwrap_or_default()
 }
 
 fn route(to: &Destination, user: &[u8], host: Option<HostName>) -> Route {

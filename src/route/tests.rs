@@ -273,7 +273,9 @@ fn the_first_group_that_has_the_user_decides_whose_backends_are_asked() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("moved.txt");
     std::fs::write(&path, "bob\nacme-carol\n").unwrap();
-    let files = UserFiles::load([path.as_path()]).unwrap();
+    let files = UserFiles::load([path.as_path()], &UserFiles::default())
+        .unwrap()
+        .apply();
     let site = Arc::new(grouped(UnknownUsers::Accept, &path));
     let router = Router::new([(SiteId(0), site)], UserForms::default(), &files);
     for (user, expected) in [

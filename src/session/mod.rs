@@ -95,10 +95,14 @@ impl Shared {
 }
 
 impl Shared {
-    /// This PASS or ACCT with the password that nobody has in place of the client's.
+    /// This PASS or ACCT with the password that nobody has in place of the client's, and as long: servers refuse long lines
+    /// with other words, and at once.
     fn decoy(&self, command: &Command) -> Vec<u8> {
-        let verb = command.verb_text().as_bytes();
-        [verb, b" ", self.decoy_password.expose()].concat()
+        let decoy = self.decoy_password.expose();
+        let length = command.argument().len().max(decoy.len());
+        let verb = command.verb_text().bytes().chain([b' ']);
+        verb.chain(decoy.iter().copied().cycle().take(length))
+            .collect()
     }
 }
 

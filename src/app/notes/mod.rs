@@ -77,6 +77,8 @@ codes! {
     DataHeaderUnused = "data_header_unused",
     /// A site's own backends serve nobody.
     BackendsUnused = "backends_unused",
+    /// A denied command that no server is known to have.
+    VerbUnknown = "verb_unknown",
     /// No second backend is tried in place of a silent one.
     AttemptTooLong = "attempt_too_long",
     /// A login ends before its time in the queue.

@@ -39,6 +39,8 @@ fn settings_notes(site: &Site, settings: &Settings) -> Vec<Note> {
         notes.extend(unused_data_header(site, backend));
     }
     notes.extend(unused_backends(site));
+    notes.extend(behind_everybody(site));
+    notes.extend(unknown_verbs(site));
     notes.extend(late_attempts(site, settings));
     notes.extend(late_queue(site, settings));
     notes.extend(path_with_options(site));
@@ -85,6 +87,38 @@ fn unused_backends(site: &Site) -> Option<Note> {
             NoteCode::BackendsUnused,
             format!(
                 "site {}: `backends` of the site itself are not used with `unknown_users: refuse`",
+                site.name
+            ),
+        )
+    })
+}
+
+fn behind_everybody(site: &Site) -> Option<Note> {
+    let mut groups = site.groups.iter();
+    let all = groups.find(|group| group.users.has_everybody())?;
+    let is_last = groups.next().is_none() && site.backends.is_empty();
+    (!is_last).then(|| {
+        Note::hint(
+            NoteCode::BackendsUnused,
+            format!(
+                "site {}: group {} has every user, so the groups behind it and the site's own `backends` are not used",
+                site.name, all.name
+            ),
+        )
+    })
+}
+
+fn unknown_verbs(site: &Site) -> impl Iterator<Item = Note> {
+    let unknown = site
+        .policy
+        .commands
+        .denied()
+        .filter(|denied| !denied.is_known());
+    unknown.map(|denied| {
+        Note::warning(
+            NoteCode::VerbUnknown,
+            format!(
+                "site {}: `deny` has {denied}, which is no command that servers are known to have",
                 site.name
             ),
         )
@@ -175,6 +209,16 @@ mod tests {
                 "backends: [{address: \"192.0.2.1:990\"}]",
                 "",
                 "has the port of implicit TLS",
+            ),
+            (
+                "backends: [{address: 192.0.2.1}], groups: [{name: all, users: [\"*\"], backends: [{address: 192.0.2.2}]}]",
+                "",
+                "group all has every user",
+            ),
+            (
+                "backends: [{address: 192.0.2.1}], commands: {deny: [DELE, DELETE]}",
+                "",
+                "`deny` has DELETE, which is no command",
             ),
             (
                 "health: {level: list, login: {user: probe, password_file: f, path: -R /}}, backends: [{address: 192.0.2.1}]",

@@ -256,6 +256,13 @@ pub fn greeting(text: &str) -> Result<String, ValueError> {
 }
 
 pub fn notice(text: &str) -> Result<Notice, ValueError> {
+    let words = ["true", "false", "yes", "no", "on", "off"];
+    if words.iter().any(|word| word.eq_ignore_ascii_case(text)) {
+        return Err(ValueError::new(
+            format!("{} is no text for clients", quoted(text)),
+            "write what they are told, such as \"Back on Monday.\", or leave the key out",
+        ));
+    }
     Notice::new(text).map_err(|error| {
         ValueError::new(
             error.to_string(),

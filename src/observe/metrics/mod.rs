@@ -370,7 +370,8 @@ impl Metrics {
         self.is_refused(subject, result == ReloadResult::Refused);
     }
 
-    fn is_refused(&self, subject: ReloadSubject, refused: bool) {
+    /// What lies there of this is refused, and something older in use, or it isn't any more.
+    pub fn is_refused(&self, subject: ReloadSubject, refused: bool) {
         self.table
             .reload_refused
             .with_label_values(&[subject.as_str()])

@@ -41,6 +41,8 @@ pub(super) struct Login {
     accepted: Vec<Command>,
     /// The answer to USER that the backend's greeting was.
     welcome: Option<Reply>,
+    /// The backend's last reply to the login was 332.
+    wants_account: bool,
 }
 
 /// Whether another backend may still take over.
@@ -60,8 +62,10 @@ enum LoginStep {
     BeforeUser { sent: Command, rest: Replay },
     /// The backend is to answer USER; `former` is the login that holds if it refuses.
     User { former: Option<Route> },
-    /// The backend is to answer PASS or ACCT.
+    /// The backend is to answer PASS, or an ACCT that it has asked for by 332.
     Password,
+    /// The backend is to answer an ACCT that it hasn't asked for.
+    Account,
     /// Logged in; the backend is to answer PBSZ or PROT before the client gets the reply to its login.
     Protecting {
         welcome: Reply,
@@ -114,6 +118,7 @@ impl Dialling {
             step: LoginStep::Ready,
             accepted: Vec::new(),
             welcome,
+            wants_account: false,
         });
         let replay = cx.settings.before_user(&login.route.site.policy.commands);
         login.replay_before_user(replay, cx)
@@ -131,6 +136,7 @@ impl Login {
             step: LoginStep::Ready,
             accepted: Vec::new(),
             welcome: None,
+            wants_account: false,
         });
         login.send_user(Some(former.route), cx)
     }
@@ -146,7 +152,7 @@ impl Login {
 
     /// Whether the backend is checking a password.
     pub fn is_authenticating(&self) -> bool {
-        matches!(self.step, LoginStep::Password)
+        matches!(self.step, LoginStep::Password | LoginStep::Account)
     }
 
     pub fn on_command(mut self: Box<Self>, command: Command, cx: &mut Context) -> State {
@@ -158,11 +164,14 @@ impl Login {
             // The backend checks them, when the guard allows it.
             Verb::Pass | Verb::Acct => {
                 cx.restart_clock();
+                self.step = match command.verb() {
+                    Verb::Acct if !self.wants_account => LoginStep::Account,
+                    _ => LoginStep::Password,
+                };
                 cx.push(match self.is_refused() {
                     true => Action::AuthenticateInVain(command),
                     false => Action::Authenticate(command),
                 });
-                self.step = LoginStep::Password;
             }
             Verb::Rein => {
                 cx.push(Action::HangUp);
@@ -286,9 +295,16 @@ impl Login {
                 // vsftpd: "530 Can't change to another user." The old login holds.
                 cx.push(Action::Route(former.clone()));
                 cx.forward(&reply);
-                Ready::after_login(former, self.connection)
+                Ready::after_refused_user(former, self.connection)
             }
-            LoginStep::User { .. } | LoginStep::Password => self.on_login_reply(reply, cx),
+            // Superfluous, whoever is logged in: Pure-FTPd says so to each ACCT.
+            LoginStep::Account if reply.number() == 202 => {
+                cx.forward(&reply);
+                State::Login(self)
+            }
+            LoginStep::User { .. } | LoginStep::Password | LoginStep::Account => {
+                self.on_login_reply(reply, cx)
+            }
             LoginStep::AfterLogin { welcome, rest } => self.replay_after_login(welcome, rest, cx),
             step @ LoginStep::Protecting { .. } if reply.class() != Class::Completion => {
                 self.step = step;
@@ -311,9 +327,10 @@ impl Login {
     /// The backend's judgement, or its greeting that stands for one.
     fn on_login_reply(mut self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
         self.keep_backend(cx);
+        self.wants_account = reply.number() == 332;
         match reply.class() {
             Class::Completion if self.is_refused() => return self.refuse(cx),
-            // 230, 232 (RFC 2228), and 202 to a superfluous ACCT or PASS.
+            // 230, 232 (RFC 2228), and 202 to a superfluous PASS.
             Class::Completion if self.protection == BackendProtection::AfterLogin => {
                 return self.protect(reply, ProtectionCommand::Pbsz, cx);
             }

@@ -26,6 +26,8 @@ pub(super) struct LoggedIn {
     pub connection: Connection,
     /// The data port that the client has and no transfer has used yet, and how it was asked for.
     pub data_port: Option<PortDialogue>,
+    /// The last USER was refused: the password that may follow is not for this backend.
+    pub user_refused: bool,
 }
 
 /// Waiting for the client's next command.
@@ -83,6 +85,18 @@ impl Ready {
             route,
             connection,
             data_port: None,
+            user_refused: false,
+        });
+        State::Ready(Self { login })
+    }
+
+    /// The backend has refused another user, and the login before holds.
+    pub fn after_refused_user(route: Route, connection: Connection) -> State {
+        let login = Box::new(LoggedIn {
+            route,
+            connection,
+            data_port: None,
+            user_refused: true,
         });
         State::Ready(Self { login })
     }
@@ -99,6 +113,9 @@ impl Ready {
             Verb::User => self.on_user(command, cx),
             Verb::Auth => security::on_auth(State::Ready(self), command.argument(), cx),
             Verb::Host => self.answer(answer::HOST_TOO_LATE, cx),
+            Verb::Pass | Verb::Acct if self.login.user_refused => {
+                self.answer(answer::USER_FIRST, cx)
+            }
             Verb::Rein => {
                 self.login.drop_data_port(cx);
                 cx.push(Action::HangUp);
@@ -149,8 +166,12 @@ impl Ready {
 
     fn on_user(mut self, command: Command, cx: &mut Context) -> State {
         match cx.resolve_user(command) {
-            ResolvedUser::Refused => State::Ready(self),
+            ResolvedUser::Refused => {
+                self.login.user_refused = true;
+                State::Ready(self)
+            }
             ResolvedUser::NoSite => {
+                self.login.user_refused = true;
                 cx.refuse_unknown_host();
                 State::Ready(self)
             }
@@ -161,7 +182,10 @@ impl Ready {
                 Login::again(*self.login, route, cx)
             }
             // One login, one backend: a session never moves to another site, or to another group's backends.
-            ResolvedUser::Site(_) => self.answer(answer::OTHER_SITE, cx),
+            ResolvedUser::Site(_) => {
+                self.login.user_refused = true;
+                self.answer(answer::OTHER_SITE, cx)
+            }
         }
     }
 }

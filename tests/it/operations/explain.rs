@@ -273,6 +273,9 @@ fn a_host_that_is_refused_decides_nothing() {
     let (code, said) = house.explain(&["--host", "ftpc.test", "--sni", "ftpb.test", "bob"]);
     assert_eq!(code, Some(0));
     assert_eq!(said["host_reply"], Value::from("504 Host not known here."));
-    assert_eq!(said["rules"][3]["finding"], Value::from("HOST was refused"));
+    assert_eq!(
+        said["rules"][3]["finding"],
+        Value::from("HOST names no site")
+    );
     assert_eq!(said["site"]["name"], Value::from("b"));
 }

@@ -253,6 +253,14 @@ fn an_unknown_user_fails_as_one_with_a_wrong_password_and_the_password_reaches_n
     );
     let not_allowed = "portcullis_logins_total{result=\"not_allowed\",site=\"only\"}";
     assert_eq!(it.proxy.metric(not_allowed), 1.0);
+    // Servers refuse lines that are too long with other words.
+    let long = "x".repeat(300);
+    fail("bob", &long);
+    let sent = it.new.commands().into_iter().last().expect("a password");
+    assert!(
+        sent.len() == "PASS ".len() + 300 && !sent.contains("xx"),
+        "{sent}"
+    );
 }
 
 #[test]

@@ -338,9 +338,9 @@ fn a_challenge_and_an_account_are_asked_for_in_the_backends_words() {
 #[test]
 fn every_2xx_is_a_login() {
     for accepted in ["230 In", "232 In by other means", "202 Superfluous"] {
-        for line in ["PASS x", "ACCT x"] {
+        for (asked, line) in [("331 P", "PASS x"), ("332 A", "ACCT x")] {
             let mut session = Session::implicit();
-            session.client("USER al").dialled(false).backend("331 P");
+            session.client("USER al").dialled(false).backend(asked);
             session.client(line).backend(accepted).actions();
             session.client("PWD");
             assert_eq!(session.sent(), ["PWD"], "{line} {accepted}");
@@ -466,4 +466,21 @@ fn a_login_that_times_out_is_held_against_a_backend_that_was_asked_and_no_other(
         assert_eq!(session.ending(), Some(Ending::LoginTimeout));
         assert_eq!(session.has(&silent), asked, "{replies:?}");
     }
+}
+
+#[test]
+fn an_account_that_is_superfluous_is_no_login() {
+    let mut session = Session::implicit();
+    session
+        .client("USER al")
+        .dialled(false)
+        .backend("331 P")
+        .actions();
+    session.client("ACCT x").backend("202 Whatever");
+    assert_eq!(session.codes(), [202]);
+    assert_eq!(session.answer("PWD"), 530);
+    session.client("PASS p").actions();
+    assert!(session.machine.is_authenticating());
+    session.backend("230 In");
+    assert_eq!(session.codes(), [230]);
 }

@@ -294,3 +294,19 @@ fn rein_waits_for_the_transfer_that_runs() {
     session.backend("550 No");
     assert_eq!(session.codes(), [550, 220]);
 }
+
+#[test]
+fn a_password_behind_a_user_that_was_refused_goes_to_no_backend() {
+    for user in ["USER b.lab|bo", "USER nowhere.lab|bo"] {
+        let mut session = Session::logged_in();
+        session.client(user).actions();
+        assert_eq!(session.answer("PASS p"), 503, "{user}");
+        assert_eq!(session.answer("ACCT p"), 503, "{user}");
+    }
+    let mut session = Session::logged_in();
+    session.client("USER bo").backend("530 No").actions();
+    assert_eq!(session.answer("PASS p"), 503);
+    // A login that holds is as before once another user has been taken.
+    session.client("USER bo").backend("331 P").client("PASS p");
+    assert_eq!(session.sent(), ["USER bo", "PASS p"]);
+}
