@@ -150,9 +150,10 @@ impl Ready {
 
     /// The backend hears nothing of it.
     fn refuse_denied(self, command: Command, cx: &mut Context) -> State {
-        cx.reply(answer::COMMAND_DENIED);
         let is_transfer = command.verb().transfer().is_some();
+        // A client that has its answer can see it counted.
         cx.push(Action::Record(Record::Denied(command)));
+        cx.reply(answer::COMMAND_DENIED);
         match is_transfer {
             true => self.login.clear_rest(cx),
             false => State::Ready(self),

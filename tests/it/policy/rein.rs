@@ -27,7 +27,7 @@ fn after_rein_another_user_logs_in_at_another_site_under_the_same_tls() {
     client.control.login("other.test|bob", "secret");
     // The client's own protection level holds, as its TLS does.
     assert_eq!(client.download("f"), b"of the other");
-    let bound =
+    let complete =
         "portcullis_transfers_total{direction=\"download\",site=\"other\",verdict=\"complete\"}";
-    assert_eq!(proxy.metric(bound), 1.0);
+    proxy.wait_for_metric(complete, |count| count == 1.0);
 }
