@@ -51,8 +51,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
         /// How the result is written.
-        #[arg(long, value_enum, default_value_t = CheckFormat::Human)]
-        format: CheckFormat,
+        #[arg(long, value_enum, default_value_t = ResultFormat::Human)]
+        format: ResultFormat,
         /// Exit with 1 for a warning as for a problem. Hints, such as a host that the certificate doesn't cover, are none.
         #[arg(long)]
         deny_warnings: bool,
@@ -103,14 +103,15 @@ struct ExplainArguments {
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
     /// How the result is written.
-    #[arg(long, value_enum, default_value_t = ExplainFormat::Human)]
-    format: ExplainFormat,
+    #[arg(long, value_enum, default_value_t = ResultFormat::Human)]
+    format: ResultFormat,
     /// The argument of the client's USER.
     user: String,
 }
 
+/// How `check` and `explain` write their result.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum ExplainFormat {
+enum ResultFormat {
     /// For people.
     Human,
     /// One JSON object.
@@ -123,14 +124,6 @@ Examples:
   portcullis check --config portcullis.yaml
   portcullis check --config portcullis.yaml --deny-warnings
   portcullis check --config portcullis.yaml --format json | jq -r '.findings[].code'";
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum CheckFormat {
-    /// For people.
-    Human,
-    /// One JSON object.
-    Json,
-}
 
 /// Behind the help of `probe`.
 const PROBE_EXAMPLES: &str = "\
@@ -259,16 +252,16 @@ fn run_probe(arguments: &ProbeArguments) -> u8 {
     }
 }
 
-fn run_check(config: &Path, format: CheckFormat, deny_warnings: bool) -> u8 {
+fn run_check(config: &Path, format: ResultFormat, deny_warnings: bool) -> u8 {
     let result = check::run(config);
     // A reader that has gone wants no more of it.
     let _ = match format {
-        CheckFormat::Human => result.write_text(&mut std::io::stdout()),
-        CheckFormat::Json => result.write_json(&mut std::io::stdout()),
+        ResultFormat::Human => result.write_text(&mut std::io::stdout()),
+        ResultFormat::Json => result.write_json(&mut std::io::stdout()),
     };
     match (result.verdict(), format) {
-        (Verdict::Unusable(error), CheckFormat::Human) => fail(UNUSABLE, &error.to_string()),
-        (Verdict::Unusable(_), CheckFormat::Json) => UNUSABLE,
+        (Verdict::Unusable(error), ResultFormat::Human) => fail(UNUSABLE, &error.to_string()),
+        (Verdict::Unusable(_), ResultFormat::Json) => UNUSABLE,
         (Verdict::Problem, _) => PROBLEM,
         (Verdict::Warning, _) if deny_warnings => PROBLEM,
         (Verdict::Warning | Verdict::Good, _) => OK,
@@ -284,8 +277,8 @@ fn run_explain(arguments: &ExplainArguments) -> u8 {
         sni: arguments.sni.as_deref(),
         host: arguments.host.as_deref(),
         format: match arguments.format {
-            ExplainFormat::Human => explain::Format::Human,
-            ExplainFormat::Json => explain::Format::Json,
+            ResultFormat::Human => explain::Format::Human,
+            ResultFormat::Json => explain::Format::Json,
         },
     };
     match explain::run(&request, &mut std::io::stdout()) {

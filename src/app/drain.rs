@@ -41,9 +41,7 @@ impl App {
         self.sockets.admin.close().await;
         tracing::info!("stopped");
     }
-}
 
-impl App {
     /// Serves new clients for this time, in which load balancers find out that it is no longer ready; asked again to end, it
     /// doesn't.
     async fn serve_on(&mut self, time: Duration) {

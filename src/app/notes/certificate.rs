@@ -28,14 +28,14 @@ pub(super) fn notes(
     if expires_soon(certificate, now) {
         notes.push(Note::warning(
             NoteCode::CertificateExpiresSoon,
-            EXPIRES_SOON.to_owned(),
+            EXPIRES_SOON,
         ));
     }
     match (&certificate.names[..], &certificate.addresses[..]) {
         ([], []) => {
             notes.push(Note::warning(
                 NoteCode::CertificateWithoutName,
-                "the certificate has no DNS name: clients will reject it".to_owned(),
+                "the certificate has no DNS name: clients will reject it",
             ));
         }
         ([], addresses) => {
@@ -48,15 +48,18 @@ pub(super) fn notes(
         _ => {}
     }
     if certificate.is_authority {
-        notes.push(Note::warning(NoteCode::CertificateOfAuthority, "the certificate is a certificate authority's (CA:TRUE), which some clients reject for a server"
-                .to_owned()));
+        notes.push(Note::warning(
+            NoteCode::CertificateOfAuthority,
+            "the certificate is a certificate authority's (CA:TRUE), which some clients reject for a \
+             server",
+        ));
     }
     if certificate.shuts_out_old_windows() {
         // Most certificates are RSA's, and those programs are rare.
-        notes.push(Note::hint(NoteCode::CertificateRsaKey,
-            "the certificate has an RSA key: programs that use the TLS of Windows before 10 and Server 2016 can't connect; \
-             with an ECDSA key they can (docs/tls-limits.md)"
-                .to_owned(),
+        notes.push(Note::hint(
+            NoteCode::CertificateRsaKey,
+            "the certificate has an RSA key: programs that use the TLS of Windows before 10 and \
+             Server 2016 can't connect; with an ECDSA key they can (docs/tls-limits.md)",
         ));
     }
     if certificate.is_leaf_alone() {

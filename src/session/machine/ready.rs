@@ -56,6 +56,15 @@ pub(super) fn is_denied(rules: &CommandRules, command: &Command) -> bool {
 }
 
 impl LoggedIn {
+    fn new(route: Route, connection: Connection) -> Self {
+        Self {
+            route,
+            connection,
+            data_port: None,
+            user_refused: false,
+        }
+    }
+
     /// These methods have failed, and another one works: the backend is asked by that one first from now on, in other
     /// sessions as well.
     pub fn avoid(&mut self, methods: PortMethods, cx: &mut Context) {
@@ -81,22 +90,15 @@ impl LoggedIn {
 impl Ready {
     /// The client's login has just been accepted.
     pub fn after_login(route: Route, connection: Connection) -> State {
-        let login = Box::new(LoggedIn {
-            route,
-            connection,
-            data_port: None,
-            user_refused: false,
-        });
+        let login = Box::new(LoggedIn::new(route, connection));
         State::Ready(Self { login })
     }
 
     /// The backend has refused another user, and the login before holds.
     pub fn after_refused_user(route: Route, connection: Connection) -> State {
         let login = Box::new(LoggedIn {
-            route,
-            connection,
-            data_port: None,
             user_refused: true,
+            ..LoggedIn::new(route, connection)
         });
         State::Ready(Self { login })
     }

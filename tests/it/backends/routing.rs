@@ -53,13 +53,14 @@ impl House {
     /// Which site got a login since the last time, and what its backend was told.
     fn served(&self, client: &mut Raw, user: &str) -> (&'static str, String) {
         let backends = [("a", &self.a), ("b", &self.b), ("c", &self.c)];
-        let before = backends.map(|(_, backend)| users(backend).len());
+        let before = backends.map(|(_, backend)| backend.users().len());
         client.command(&format!("USER {user}"), 331);
         let mut served = backends
             .iter()
             .zip(before)
             .flat_map(|((site, backend), seen)| {
-                users(backend)
+                backend
+                    .users()
                     .into_iter()
                     .skip(seen)
                     .map(|user| (*site, user))
@@ -72,15 +73,6 @@ impl House {
     fn connections(&self) -> usize {
         self.a.connections() + self.b.connections() + self.c.connections()
     }
-}
-
-/// The arguments of USER, in the order in which they came.
-fn users(backend: &Backend) -> Vec<String> {
-    let commands = backend.commands();
-    let users = commands
-        .iter()
-        .filter_map(|line| line.strip_prefix("USER "));
-    users.map(str::to_owned).collect()
 }
 
 fn to(site: &'static str, user: &str) -> (&'static str, String) {
@@ -184,7 +176,7 @@ fn without_a_default_site_every_login_has_to_name_a_host() {
     assert_eq!(answer, "530 Valid hostname is expected.");
     assert_eq!(backend.connections(), 0);
     client.command("USER ftpb.test|alice", 331);
-    assert_eq!(users(&backend), ["alice"]);
+    assert_eq!(backend.users(), ["alice"]);
 }
 
 #[test]

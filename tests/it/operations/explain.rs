@@ -111,7 +111,7 @@ impl House {
             client.send(&format!("HOST {host}"));
             client.reply();
         }
-        let before: Vec<usize> = self.backends.iter().map(|it| users(it).len()).collect();
+        let before: Vec<usize> = self.backends.iter().map(|it| it.users().len()).collect();
         client.send(&format!("USER {user}"));
         let reply = client.reply();
         let told = self
@@ -119,7 +119,7 @@ impl House {
             .iter()
             .zip(before)
             .find_map(|(backend, before)| {
-                let user = users(backend).into_iter().nth(before)?;
+                let user = backend.users().into_iter().nth(before)?;
                 Some((backend.address().to_string(), user))
             });
         match told {
@@ -130,15 +130,6 @@ impl House {
             None => Fate::Refused(reply.text.replace("\r\n", "\n")),
         }
     }
-}
-
-/// The arguments of USER, in the order in which they came.
-fn users(backend: &Backend) -> Vec<String> {
-    let commands = backend.commands();
-    let users = commands
-        .iter()
-        .filter_map(|line| line.strip_prefix("USER "));
-    users.map(str::to_owned).collect()
 }
 
 #[test]

@@ -25,6 +25,15 @@ fn run(config: &str) -> (Process, TempDir) {
     (Process::start(run, directory.path(), &[]), directory)
 }
 
+/// Waits until a server behind the balancer greets through this address.
+fn wait_for_greeting(process: &mut Process, address: SocketAddr) {
+    process.poll("relay a greeting", || {
+        let mut socket = TcpStream::connect(address).ok()?;
+        socket.set_read_timeout(Some(super::DEADLINE)).ok()?;
+        socket.read_exact(&mut [0]).ok()
+    });
+}
+
 /// A balancer that relays the same ports of its own address to a proxy, until this is dropped.
 #[derive(Debug)]
 pub struct Balancer {
@@ -48,11 +57,7 @@ impl Balancer {
             .expect("a String takes everything");
         }
         let (mut process, directory) = run(&config);
-        process.poll("relay a greeting", || {
-            let mut socket = TcpStream::connect(loopback.at(ports[0])).ok()?;
-            socket.set_read_timeout(Some(super::DEADLINE)).ok()?;
-            socket.read_exact(&mut [0]).ok()
-        });
+        wait_for_greeting(&mut process, loopback.at(ports[0]));
         Self {
             _process: process,
             loopback,
@@ -95,12 +100,7 @@ impl ReadinessBalancer {
             .expect("a String takes everything");
         }
         let (mut process, directory) = run(&config);
-        let address = loopback.at(CONTROL_PORT);
-        process.poll("relay a greeting", || {
-            let mut socket = TcpStream::connect(address).ok()?;
-            socket.set_read_timeout(Some(super::DEADLINE)).ok()?;
-            socket.read_exact(&mut [0]).ok()
-        });
+        wait_for_greeting(&mut process, loopback.at(CONTROL_PORT));
         Self {
             _process: process,
             loopback,

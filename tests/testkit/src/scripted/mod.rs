@@ -79,7 +79,16 @@ impl Backend {
         self.shared.seen().commands.clone()
     }
 
-    /// The same, byte for byte.
+    /// The arguments of USER among them, in the order in which they came.
+    pub fn users(&self) -> Vec<String> {
+        let commands = self.commands();
+        let users = commands
+            .iter()
+            .filter_map(|line| line.strip_prefix("USER "));
+        users.map(str::to_owned).collect()
+    }
+
+    /// Every command line so far, byte for byte.
     pub fn lines(&self) -> Vec<Vec<u8>> {
         self.shared.seen().lines.clone()
     }
