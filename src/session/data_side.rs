@@ -291,6 +291,15 @@ impl Session {
         self.backend_listener = None;
     }
 
+    /// Drops the backend's data connection, and leaves the client's for a while.
+    pub(super) fn refuse_data(&mut self) {
+        self.note_progress();
+        if let Some(running) = self.data.take_running() {
+            self.lingering.add(running.refuse());
+        }
+        self.drop_data();
+    }
+
     /// Takes note of how far the running transfer has come, for its record.
     pub(super) fn note_progress(&mut self) {
         if let DataSide::Running(running) = &self.data {

@@ -130,6 +130,7 @@ impl Session {
                 }
                 Action::FinishSink => self.data.order(Order::FinishSink),
                 Action::DropData => self.drop_data(),
+                Action::RefuseData => self.refuse_data(),
                 Action::Record(record) => self.record(record),
                 Action::Close(ending) => return Some(ending),
             }

@@ -24,12 +24,7 @@ pub fn cannot(server: Kind, action: Action) -> Option<Failure> {
     match (server, action) {
         (Kind::Iis | Kind::IisTls, Action::Quotes) => Some(Failure {
             reason: "Windows has no `\"` in names",
-            // Of an upload in active mode, the client's data connection is there before the server is asked, and reset when
-            // the server refuses. PycURL's libcurl goes by that, and doesn't read the reply.
-            signs: &[
-                "The filename, directory name, or volume label syntax is incorrect",
-                "TLS connect error",
-            ],
+            signs: &["The filename, directory name, or volume label syntax is incorrect"],
         }),
         (Kind::Pyftpdlib | Kind::PyftpdlibTls, Action::Latin1) => Some(Failure {
             reason: "pyftpdlib's names are Unicode",

@@ -1,5 +1,6 @@
 //! The reading side of a data connection: the bytes of a file, in large pieces, and how they end.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -207,6 +208,13 @@ impl Source {
             Self::FromClient(source) => source.socket(),
             Self::FromBufferedClient(source) => source.stream.socket(),
             Self::FromBackend(source) => source.socket(),
+        }
+    }
+
+    /// Reads and throws away until the peer ends its direction or the connection.
+    pub async fn drain(&mut self) {
+        while let Ok(Fill::Bytes) = poll_fn(|context| self.poll_fill(context)).await {
+            self.consume();
         }
     }
 

@@ -72,6 +72,9 @@ pub enum Action {
     FinishSink,
     /// Drop both data connections; connected peers get a reset.
     DropData,
+    /// The backend would not begin the transfer: drop its data connection, and leave the client's until the client has read
+    /// the reply. A reset may reach it first, and curl then reports that in its place.
+    RefuseData,
     /// Remember for later sessions that this backend is not to be asked for data ports in these ways, if there is another.
     Avoid(PortMethods),
     /// Tell the metrics and the log.

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -71,12 +72,28 @@ impl AcceptedClient {
 /// Whether a connection is there that may be the client's, or else what the last one failed with: the command of an upload
 /// waits for that.
 #[derive(Debug)]
-pub(super) struct Presence(watch::Sender<Option<DataFailure>>);
+pub(super) struct Presence {
+    failure: watch::Sender<Option<DataFailure>>,
+    is_lasting: AtomicBool,
+}
 
 impl Presence {
     /// One is there.
     pub fn new() -> Self {
-        Self(watch::Sender::new(None))
+        Self {
+            failure: watch::Sender::new(None),
+            is_lasting: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the connection may outlast a refused transfer: one that came to a port of ours keeps that from others until it
+    /// has begun its handshake.
+    pub fn is_lasting(&self) -> bool {
+        self.is_lasting.load(Ordering::Relaxed)
+    }
+
+    fn set_lasting(&self) {
+        self.is_lasting.store(true, Ordering::Relaxed);
     }
 
     /// Waits until one is there.
@@ -84,7 +101,7 @@ impl Presence {
     /// # Errors
     /// If none follows a stranger in time.
     pub async fn wait(&self) -> Result<(), DataFailure> {
-        let mut failure = self.0.subscribe();
+        let mut failure = self.failure.subscribe();
         let Some(stranger) = *failure.borrow() else {
             return Ok(());
         };
@@ -124,11 +141,11 @@ pub(super) async fn open_client<E: LegEnd>(
         }
         ClientLeg::Prepared(PreparedClient::Active { to, from }) => {
             let arrived = connect_to_client(*to, *from, context).await?;
-            secure_without_proof(arrived, tls, context, orders).await
+            secure_without_proof(arrived, presence, tls, context, orders).await
         }
         ClientLeg::Connected(arrived) => {
             let arrived = arrived.take().ok_or(DataFailure::Internal)?;
-            secure_without_proof(arrived, tls, context, orders).await
+            secure_without_proof(arrived, presence, tls, context, orders).await
         }
     }
 }
@@ -136,11 +153,13 @@ pub(super) async fn open_client<E: LegEnd>(
 /// Does the handshake with a client that is the right one whatever it presents: we have connected to where it said.
 async fn secure_without_proof<E: LegEnd>(
     arrived: DataConnection,
+    presence: &Presence,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
 ) -> Result<E, DataFailure> {
-    let (leg, proof) = secure_client(arrived, tls, context, orders).await?;
+    presence.set_lasting();
+    let (leg, proof) = secure_client(arrived, presence, tls, context, orders).await?;
     if tls.is_none_or(|tls| tls.accepts(proof)) {
         Ok(leg)
     } else {
@@ -244,7 +263,7 @@ async fn authenticate<E: LegEnd>(
         let secured = async {
             match progress {
                 ClientProgress::Connected(arrived) => {
-                    secure_leased(&lease, arrived, tls, context, orders).await
+                    secure_leased(&lease, arrived, presence, tls, context, orders).await
                 }
                 ClientProgress::Early(early) => early::adopt_early(&lease, early, tls, context),
             }
@@ -259,7 +278,7 @@ async fn authenticate<E: LegEnd>(
             done => return done,
         };
         stranger = Some(failure);
-        presence.0.send_replace(stranger);
+        presence.failure.send_replace(stranger);
         lease.reopen();
         let timed_out = async {
             stranger_grace(orders).await;
@@ -271,7 +290,7 @@ async fn authenticate<E: LegEnd>(
             failure = after(&mut time_limit, stranger) => return Err(failure),
         };
         AcceptedClient { lease, progress } = next.map_err(|_| failure)?;
-        presence.0.send_replace(None);
+        presence.failure.send_replace(None);
     }
 }
 
@@ -290,11 +309,12 @@ async fn after(time_limit: impl Future<Output = ()>, stranger: Option<DataFailur
 async fn secure_leased<E: LegEnd>(
     lease: &Lease,
     arrived: DataConnection,
+    presence: &Presence,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
 ) -> Result<E, DataFailure> {
-    let (leg, proof) = secure_client(arrived, tls, context, orders).await?;
+    let (leg, proof) = secure_client(arrived, presence, tls, context, orders).await?;
     if let Some(tls) = tls {
         check_proof(lease, proof, tls)?;
     }
@@ -326,6 +346,7 @@ async fn stranger_grace(orders: &OrderReceiver) {
 
 async fn secure_client<E: LegEnd>(
     arrived: DataConnection,
+    presence: &Presence,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
@@ -347,6 +368,7 @@ async fn secure_client<E: LegEnd>(
             .data_handshake(Leg::Client, DataHandshake::Failed);
         return Err(failure);
     }
+    presence.set_lasting();
     let too_late = async {
         elapsed(context.timeouts.tls_handshake).await;
         DataFailure::ClientHandshake

@@ -40,6 +40,9 @@ pub(super) trait LegEnd: Sized {
 
     /// How the TLS session came about.
     fn handshake_kind(&self) -> Option<HandshakeKind>;
+
+    /// Reads and throws away until the peer ends its side.
+    async fn closed_by_peer(self);
 }
 
 impl LegEnd for Source {
@@ -73,6 +76,12 @@ impl LegEnd for Source {
     fn handshake_kind(&self) -> Option<HandshakeKind> {
         self.handshake_kind()
     }
+
+    async fn closed_by_peer(mut self) {
+        self.drain().await;
+        // It has nothing to lose by our end in order, and may wait for that.
+        let _ = self.finish().await;
+    }
 }
 
 impl LegEnd for Sink {
@@ -103,6 +112,11 @@ impl LegEnd for Sink {
 
     fn handshake_kind(&self) -> Option<HandshakeKind> {
         self.handshake_kind()
+    }
+
+    async fn closed_by_peer(mut self) {
+        // However it ends, it is over.
+        let _ = self.drain().await;
     }
 }
 

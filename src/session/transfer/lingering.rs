@@ -1,4 +1,4 @@
-//! Data connections that are finished on our side, while their peers may still have to read.
+//! Data connections that are over on our side, while their peers may still have to read, or the reply to their command.
 //!
 //! They may outlast the session. A peer that never ends its side occupies a descriptor and a task for a while, and a
 //! session could have thousands of those: so their number is bounded, and the oldest are closed first.
@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-
-use crate::net::data::sink::Sink;
 
 /// How long the peer may take to end its side after we ended ours.
 const LINGER: Duration = Duration::from_secs(5);
@@ -23,11 +21,11 @@ const MAX_LINGERING: usize = 4;
 pub struct Lingering(Arc<Mutex<VecDeque<AbortHandle>>>);
 
 impl Lingering {
-    /// Reads what a peer still sends, for a while, until it ends its side: closed with bytes unread, the connection
-    /// would be reset, and the peer might lose data that it has not read. The reset is disarmed by now.
-    pub fn add(&self, mut sink: Sink) {
+    /// Keeps a connection, for a while, until `closed`, its peer has ended its side. Closed with bytes unread, the connection
+    /// would be reset, and the peer might lose data that it has not read.
+    pub fn add(&self, closed: impl Future + Send + 'static) {
         let reading = tokio::spawn(async move {
-            let _ = timeout(LINGER, sink.drain()).await;
+            let _ = timeout(LINGER, closed).await;
         });
         // Nothing panics while it is held.
         let mut lingering = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,6 +42,7 @@ impl Lingering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::data::sink::Sink;
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
@@ -56,7 +55,8 @@ mod tests {
         for _ in 0..MAX_LINGERING + 2 {
             peers.push(TcpStream::connect(address).await.unwrap());
             let (socket, _) = listener.accept().await.unwrap();
-            lingering.add(Sink::plain(socket));
+            let mut sink = Sink::plain(socket);
+            lingering.add(async move { sink.drain().await });
         }
         // The first two are closed; the others are open, which their silence shows.
         for peer in &mut peers[..2] {

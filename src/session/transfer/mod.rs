@@ -92,7 +92,7 @@ pub struct RunningData {
     /// For how long its rate has held it back, if it is limited.
     held_back: Option<HeldBack>,
     faults: Faults,
-    _task: Task<()>,
+    task: Task<()>,
 }
 
 /// The orders to a transfer's task, in this sequence; each implies those before it.
@@ -271,7 +271,7 @@ impl PreparedData {
             lease,
             held_back,
             faults,
-            _task: Task::spawn(transfer.run(backend, further, client)),
+            task: Task::spawn(transfer.run(backend, further, client)),
         };
         running.order(Order::Open);
         running
@@ -299,6 +299,21 @@ impl RunningData {
     pub fn complete(self) {
         if let Some(lease) = &self.lease {
             lease.complete();
+        }
+    }
+
+    /// The backend would not begin the transfer. Resolves when the client has closed its connection; dropped before, it resets
+    /// that.
+    pub fn refuse(self) -> impl Future + Send + 'static {
+        self.order_sender.send_modify(OrderState::refuse);
+        let Self {
+            order_sender,
+            mut task,
+            ..
+        } = self;
+        async move {
+            task.join().await;
+            drop(order_sender);
         }
     }
 

@@ -24,12 +24,19 @@ pub(super) struct OrderState {
     started_at: Option<Instant>,
     /// How long the client may then send nothing on a connection under TLS.
     silence: Option<Duration>,
+    /// The backend would not begin the transfer: there are no further orders.
+    refused: bool,
 }
 
 impl OrderState {
     /// Limits how long the client may send nothing, under TLS.
     pub fn limit_silence(&mut self, silence: Duration) {
         self.silence = Some(silence);
+    }
+
+    /// The backend would not begin the transfer.
+    pub fn refuse(&mut self) {
+        self.refused = true;
     }
 
     /// Records an order; false if it, or a later one, has been recorded before.
@@ -66,6 +73,14 @@ impl OrderReceiver {
         let given = |last: &OrderState| last.order >= Some(order);
         if last.wait_for(given).await.is_err() {
             // The session has dropped this transfer, and its tasks end now.
+            std::future::pending().await
+        }
+    }
+
+    /// Waits until the backend has refused to begin the transfer.
+    pub async fn refused(&self) {
+        let mut last = self.last.clone();
+        if last.wait_for(|last| last.refused).await.is_err() {
             std::future::pending().await
         }
     }

@@ -56,8 +56,9 @@ struct OpenDownload {
 }
 
 impl Transfer {
-    /// Opens what has been prepared, and does all the rest. Never resolves: what is open then stays so until the session
-    /// drops this task. ABOR has to reach the backend before a reset.
+    /// Opens what has been prepared, and does all the rest. Resolves only where the backend has refused the transfer and the
+    /// client has closed its connection; else what is open stays so until the session drops this task: ABOR has to reach
+    /// the backend before a reset.
     pub(super) async fn run(
         self,
         backend: PendingConnection,
@@ -84,15 +85,27 @@ impl Transfer {
         self.report_event(DataEvent::BackendOpen).await;
         match self.context.direction {
             Direction::Upload => {
-                let mut upload = self.open_upload(backend, &mut client).await;
-                self.succeed(self.upload(&mut upload)).await;
+                let Some(mut upload) = self.open_upload(backend, &mut client).await else {
+                    return;
+                };
+                let moved = self.succeed(self.upload(&mut upload));
+                if self.unless_refused(moved).await.is_none() {
+                    drop(upload.backend);
+                    return upload.client.closed_by_peer().await;
+                }
                 self.finish(upload.backend, Leg::Backend).await;
                 // Its end has been answered, so that it is closed in order.
                 drop(upload.client);
             }
             Direction::Download | Direction::Listing => {
-                let mut download = self.open_download(backend, &mut client).await;
-                self.succeed(self.download(&mut download)).await;
+                let Some(mut download) = self.open_download(backend, &mut client).await else {
+                    return;
+                };
+                let moved = self.succeed(self.download(&mut download));
+                if self.unless_refused(moved).await.is_none() {
+                    drop(download.backend);
+                    return download.client.closed_by_peer().await;
+                }
                 self.finish(download.client, Leg::Client).await;
                 drop(download.backend);
             }
@@ -105,6 +118,15 @@ impl Transfer {
         match step.await {
             Ok(done) => done,
             Err(failure) => self.fail(failure).await,
+        }
+    }
+
+    /// The result of a step; none if the backend refuses the transfer first.
+    async fn unless_refused<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = step => Some(done),
+            () = self.orders.refused() => None,
         }
     }
 
@@ -185,13 +207,16 @@ impl Transfer {
     /// 150. The command goes out when the client has connected, and has the answer to its ClientHello if that has arrived
     /// by then: a client that gets its 150 within its handshake may end an empty file without close_notify (basic-ftp on
     /// Node.js), and one whose command is refused may take the reset for the reply (curl).
-    async fn open_upload(&self, backend: ReadyConnection, client: &mut ClientLeg) -> OpenUpload {
+    async fn open_upload(
+        &self,
+        backend: ReadyConnection,
+        client: &mut ClientLeg,
+    ) -> Option<OpenUpload> {
         self.succeed(client.connected(&self.context)).await;
         if self.client_tls.is_none() {
             self.succeed(client.check_clear_text()).await;
         }
         let presence = Presence::new();
-        let client = self.succeed(self.open_client(client, &presence));
         let backend = async {
             // A connection that has been reset by now, or that another one makes ambiguous, would cost the file.
             self.succeed(presence.wait()).await;
@@ -201,8 +226,8 @@ impl Transfer {
             self.succeed(open_backend(backend, &self.context, &self.orders))
                 .await
         };
-        let (client, backend) = tokio::join!(biased; client, backend);
-        OpenUpload { client, backend }
+        let (client, backend) = self.open_both(client, &presence, backend).await?;
+        Some(OpenUpload { client, backend })
     }
 
     /// Opens both legs of a download, side by side, when the command has been sent.
@@ -210,22 +235,40 @@ impl Transfer {
         &self,
         backend: ReadyConnection,
         client: &mut ClientLeg,
-    ) -> OpenDownload {
+    ) -> Option<OpenDownload> {
         self.orders.wait_for_order(Order::CommandSent).await;
         let presence = Presence::new();
-        let client = self.succeed(self.open_client(client, &presence));
         let backend = self.succeed(open_backend(backend, &self.context, &self.orders));
-        let (client, backend) = tokio::join!(client, backend);
-        OpenDownload { backend, client }
+        let (client, backend) = self.open_both(client, &presence, backend).await?;
+        Some(OpenDownload { backend, client })
     }
 
-    async fn open_client<E: LegEnd>(
+    /// Opens both legs. None where the backend refuses the transfer meanwhile, when the client has closed its connection: its
+    /// handshake is completed, since curl would take a reset in it for the reply.
+    async fn open_both<E: LegEnd, B>(
         &self,
         client: &mut ClientLeg,
         presence: &Presence,
-    ) -> Result<E, DataFailure> {
+        backend: impl Future<Output = B>,
+    ) -> Option<(E, B)> {
         let tls = self.client_tls.as_ref();
-        open_client(client, presence, tls, &self.context, &self.orders).await
+        let opening = open_client(client, presence, tls, &self.context, &self.orders);
+        let mut opening = pin!(opening);
+        let mut client = None;
+        let both = async {
+            let opened = async { client = Some(self.succeed(opening.as_mut()).await) };
+            tokio::join!(biased; opened, backend).1
+        };
+        if let Some(backend) = self.unless_refused(both).await {
+            return client.map(|client| (client, backend));
+        }
+        if client.is_none() && presence.is_lasting() {
+            client = opening.await.ok();
+        }
+        if let Some(client) = client {
+            client.closed_by_peer().await;
+        }
+        None
     }
 
     async fn upload(&self, upload: &mut OpenUpload) -> Result<(), DataFailure> {
@@ -332,7 +375,9 @@ impl Transfer {
             let closed = async { sink.drain().await.map_err(|error| self.lost(leg, &error)) };
             self.succeed(closed).await;
         } else {
-            self.context.lingering.add(sink);
+            self.context
+                .lingering
+                .add(async move { sink.drain().await });
         }
         self.report_event(DataEvent::Finished).await;
     }

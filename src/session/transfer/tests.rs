@@ -26,7 +26,7 @@ where
         lease: None,
         held_back: None,
         faults: Faults::default(),
-        _task: Task::spawn(task(report)),
+        task: Task::spawn(task(report)),
     }
 }
 

@@ -1,10 +1,11 @@
 //! How uploads begin and end: when the server hears of them, and what counts as their end.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use rustls::ClientConnection;
 use rustls::version::TLS13;
 use testkit::config::{Config, Site};
 use testkit::front::{Front, NAME};
@@ -412,4 +413,41 @@ fn a_transfer_in_clear_text_may_stand_still_before_its_150_as_long_as_a_reply_ma
     data.read_to_string(&mut content).expect("a whole file");
     assert_eq!(content, "content");
     client.expect(226);
+}
+
+/// The handshake of a data connection, after its ClientHello and all else that came of that.
+fn rest_of_handshake(socket: &mut TcpStream, connection: &mut ClientConnection) -> io::Result<()> {
+    while connection.is_handshaking() {
+        connection.complete_io(socket)?;
+    }
+    connection.writer().write_all(b"content")?;
+    connection.complete_io(socket).map(drop)
+}
+
+#[test]
+fn a_client_in_its_handshake_when_its_transfer_is_refused_can_finish_it_and_read_the_reply() {
+    let script = Script::new()
+        .on("STOR", [reply("553 Not that name")])
+        .on("RETR", [reply("550 No such file")]);
+    let stage = Stage::with(script, |config| config);
+    let mut client = stage.session();
+    for (command, code) in [("STOR x", 553), ("RETR x", 550)] {
+        let mut socket = TcpStream::connect(client.control.epsv()).expect("a data port");
+        let mut connection = client.tls.connection();
+        connection.write_tls(&mut socket).expect("a ClientHello");
+        // The answer is on its way, or with the client, and not read.
+        client.control.command(command, code);
+        rest_of_handshake(&mut socket, &mut connection).expect("no reset");
+        connection.send_close_notify();
+        while connection.wants_write() {
+            connection.write_tls(&mut socket).expect("no reset");
+        }
+        socket.shutdown(Shutdown::Write).expect("still connected");
+    }
+    // The port is free for the next.
+    let mut data = open_data(client.control.epsv());
+    client.control.command("NLST", 150);
+    protect(&mut data, &client.tls).expect("a handshake");
+    assert_eq!(data.read_to_end().1, End::CloseNotify);
+    client.control.expect(226);
 }

@@ -31,15 +31,16 @@ fn an_early_226_on_a_download_is_held() {
 }
 
 #[test]
-fn a_refusal_reaches_the_client_before_its_data_connection_is_reset() {
+fn a_refused_client_gets_the_reply_and_no_reset_of_its_data_connection() {
     let mut session = Session::running("STOR x");
     session.backend("552 Full");
     assert_eq!(
         session.actions()[..2],
-        [Action::Reply("552 Full\r\n".into()), Action::DropData]
+        [Action::Reply("552 Full\r\n".into()), Action::RefuseData]
     );
     let mut later = Session::running("STOR x");
     later.backend("150 Go").backend("552 Full");
+    assert!(later.has(&Action::DropData));
     assert_eq!(later.verdict(), Some(Verdict::FailedBackend));
 }
 

@@ -55,11 +55,12 @@ impl Details {
     pub fn on_failure(self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
         // The reply first: a client that is still connecting or sending learns why.
         cx.forward(&reply);
-        cx.push(Action::DropData);
         let refusal = Box::new(reply.clone());
         let outcome = if self.begun {
+            cx.push(Action::DropData);
             Outcome::Failed(Failure::Reply(refusal))
         } else {
+            cx.push(Action::RefuseData);
             Outcome::Refused(refusal)
         };
         self.end(outcome, cx)

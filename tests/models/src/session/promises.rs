@@ -128,7 +128,7 @@ impl World {
             }
             Action::TransferStarted => assert!(self.running().begun),
             Action::FinishSink => self.see_proceed(happening),
-            Action::DropData => {
+            Action::DropData | Action::RefuseData => {
                 let running = self.transfer.as_ref().filter(|transfer| transfer.begun);
                 assert!(
                     self.data == Data::None
