@@ -50,3 +50,4 @@ pub mod route;
 pub mod session;
 pub mod snapshot;
 pub mod tls;
+pub mod view;

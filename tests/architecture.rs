@@ -41,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["backend", "net", "tls", "ftp", "outcome", "config", "base"],
     ),
     ("admin", &["net", "observe"]),
+    ("view", &[]),
     (
         "session",
         &[

@@ -1,0 +1,88 @@
+//! The sites and their backends.
+
+use serde::Serialize;
+
+use super::Moment;
+
+/// One configured site.
+#[derive(Debug, Clone, Serialize)]
+pub struct SiteView {
+    /// Its name.
+    pub site: String,
+    /// The hosts that lead to it.
+    pub hosts: Vec<String>,
+    /// Whether logins without a host lead to it.
+    pub default: bool,
+    /// What keeps it out of service: `configuration` or `operator`; none if it serves.
+    pub maintenance: Option<&'static str>,
+    /// Its sessions, from the dialling of a backend on.
+    pub sessions: usize,
+    /// How many there may be.
+    pub max_sessions: usize,
+    /// Logins that were accepted since the start.
+    pub logins: u64,
+    /// Logins that failed since the start, for whatever reason.
+    pub failed_logins: u64,
+    /// Transfers that were complete since the start.
+    pub complete_transfers: u64,
+    /// Transfers that were not, aborted ones included.
+    pub incomplete_transfers: u64,
+    /// How many backends it has.
+    pub backends: usize,
+    /// How many of them take logins.
+    pub backends_up: usize,
+}
+
+/// One backend of one site.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackendView {
+    /// The site's name.
+    pub site: String,
+    /// The group whose backend it is, if it isn't the site's own.
+    pub group: Option<String>,
+    /// As configured: its name, address or record.
+    pub backend: String,
+    /// Its address.
+    pub address: String,
+    /// `up`, `down`, `ejected`, `drain` or `full`.
+    pub state: &'static str,
+    /// Since when it has been out; none if it isn't.
+    pub out_since: Option<Moment>,
+    /// What keeps logins from it, if anything does.
+    pub drained_by: Option<DrainedBy>,
+    /// Its sessions, of all sites that have it.
+    pub sessions: usize,
+    /// How many there may be; none if there is no limit.
+    pub max_sessions: Option<usize>,
+    /// Its share of the logins.
+    pub weight: u32,
+    /// Whether it serves only where the others can't.
+    pub backup: bool,
+    /// The last check of it; none if it isn't checked.
+    pub check: Option<CheckView>,
+    /// When its certificate expires, as last seen.
+    pub certificate_expires: Option<Moment>,
+    /// How many days are left until then; negative behind it.
+    pub certificate_days_left: Option<i64>,
+}
+
+/// Why a backend takes no new logins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DrainedBy {
+    /// `drain: true` or `weight: 0`.
+    Configuration,
+    /// An operator's `drain`, until `ready` or the end of the process.
+    Operator,
+}
+
+/// The result of a check.
+#[derive(Debug, Clone, Serialize)]
+pub struct CheckView {
+    /// When it ended.
+    pub at: Moment,
+    /// How long it took.
+    pub seconds: f64,
+    /// The stage at which it failed; none if it passed.
+    pub failed_at: Option<&'static str>,
+}
