@@ -3,7 +3,7 @@
 //! Every metric is in one table (`table`), with its labels and what it means. Label values come from the configuration
 //! or from enums, never from a client: unbounded label values can exhaust the memory of the monitoring system
 //! (CVE-2022-21698). A site that wasn't declared counts as `none`. All metrics live in a registry of their own, so that
-//! two instances in one test don't share numbers.
+//! two instances in one test don't share numbers. What is the process's is read when a scrape asks (`process`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -20,10 +20,11 @@ use crate::outcome::{
 pub use self::running::{OpenSession, RunningTransfer};
 use self::table::Table;
 
+mod process;
 mod running;
 mod table;
 
-/// Names in front of every metric of this program.
+/// In front of the name of every metric but the process's.
 const PREFIX: &str = "portcullis";
 
 /// A backend that has series of its own, as one site has it.
@@ -53,6 +54,8 @@ const PASSED: &str = "ok";
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// When the process started, in Unix time: these are the first thing that it makes.
+    start_time: i64,
     /// The site names that may become label values.
     sites: RwLock<HashSet<String>>,
     /// By site and backend, what the configuration in use has.
@@ -70,6 +73,7 @@ impl Metrics {
             table: Table::new(&registry),
             sites: RwLock::default(),
             backends: Mutex::default(),
+            start_time: unix_time(SystemTime::now()),
             registry,
         }
     }
@@ -387,8 +391,10 @@ impl Metrics {
     /// All metrics in the Prometheus text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
+        let mut families = self.registry.gather();
+        families.extend(process::families(self.start_time));
         TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
+            .encode_to_string(&families)
             .expect("invariant: a registry leaves out empty families, and a String takes any text")
     }
 

@@ -2,7 +2,7 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    Counter, CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry,
 };
 
@@ -344,10 +344,10 @@ fn check_stages() -> impl Iterator<Item = &'static str> {
 
 /// Makes metrics and registers them. Names and labels are literals in [`Table::new`], so that any fault in them shows in
 /// every test that makes a `Metrics`.
-struct Register<'a>(&'a Registry);
+pub(super) struct Register<'a>(pub &'a Registry);
 
 impl Register<'_> {
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+    pub fn gauge(&self, name: &str, help: &str) -> IntGauge {
         self.registered(IntGauge::new(name, help))
     }
 
@@ -361,6 +361,10 @@ impl Register<'_> {
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.registered(IntCounter::new(name, help))
+    }
+
+    pub fn real_counter(&self, name: &str, help: &str) -> Counter {
+        self.registered(Counter::new(name, help))
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {

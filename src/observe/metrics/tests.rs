@@ -43,6 +43,13 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_transfer_bytes_total", "counter"),
     ("portcullis_transfers", "gauge"),
     ("portcullis_transfers_total", "counter"),
+    ("process_cpu_seconds_total", "counter"),
+    ("process_max_fds", "gauge"),
+    ("process_open_fds", "gauge"),
+    ("process_resident_memory_bytes", "gauge"),
+    ("process_start_time_seconds", "gauge"),
+    ("process_threads", "gauge"),
+    ("process_virtual_memory_bytes", "gauge"),
 ];
 
 fn value(metrics: &Metrics, series: &str) -> Option<f64> {
