@@ -256,7 +256,7 @@ impl Session {
             faults: Faults::default(),
             limits,
         };
-        self.transfers.begin(&self.shared.metrics);
+        self.transfers.begin(protection, &self.shared.metrics);
         self.data = DataSide::Running(prepared.open(context, client_tls));
     }
 

@@ -14,7 +14,8 @@ use prometheus::{Registry, TextEncoder};
 use crate::config::{NO_SITE, TlsMode};
 use crate::outcome::{
     BackendStatus, CheckStage, DataHandshake, DialStage, Direction, GuardAction, HandshakeResult,
-    Leg, LimitExceeded, LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Verdict,
+    KeyExchange, Leg, LimitExceeded, LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject,
+    Resumption, Verdict,
 };
 
 pub use self::running::{OpenSession, RunningTransfer};
@@ -49,6 +50,9 @@ pub struct Shown {
 
 /// What a check that passed has in place of the stage at which it failed.
 const PASSED: &str = "ok";
+
+/// From how many bytes on a transfer has a rate: smaller ones are over before TCP is at speed.
+const RATED_BYTES: u64 = 1 << 20;
 
 /// All numbers that the program keeps about itself. Shared by reference; every method may be called from any thread.
 #[derive(Debug)]
@@ -139,6 +143,14 @@ impl Metrics {
             .inc();
     }
 
+    /// A session has logged in for the first time, at `site`, `elapsed` after it was accepted.
+    pub fn logged_in(&self, site: &str, elapsed: Duration) {
+        self.table
+            .login_time
+            .with_label_values(&[self.site_label(site)])
+            .observe(elapsed.as_secs_f64());
+    }
+
     /// A client of `site` was denied a command.
     pub fn command_denied(&self, site: &str) {
         let site = self.site_label(site);
@@ -158,6 +170,22 @@ impl Metrics {
         self.table
             .tls_handshakes
             .with_label_values(&result.labels())
+            .inc();
+    }
+
+    /// The keys of a client's control connection were agreed upon by this group.
+    pub fn key_exchange(&self, group: KeyExchange) {
+        self.table
+            .tls_key_exchanges
+            .with_label_values(&[group.as_str()])
+            .inc();
+    }
+
+    /// A session ended, in which so many data connections as said resumed.
+    pub fn session_resumed(&self, site: &str, resumption: Resumption) {
+        self.table
+            .sessions_by_resumption
+            .with_label_values(&[self.site_label(site), resumption.as_str()])
             .inc();
     }
 
@@ -182,6 +210,36 @@ impl Metrics {
             .transfer_bytes
             .with_label_values(&labels)
             .inc_by(bytes);
+    }
+
+    /// The data connection of a transfer's client was in clear text.
+    pub fn clear_transfer(&self, site: &str) {
+        let site = self.site_label(site);
+        self.table.clear_transfers.with_label_values(&[site]).inc();
+    }
+
+    /// A transfer of `bytes` is complete, `elapsed` after its command.
+    pub fn transfer_complete(
+        &self,
+        site: &str,
+        direction: Direction,
+        bytes: u64,
+        elapsed: Duration,
+    ) {
+        let labels = [self.site_label(site), direction.as_str()];
+        let seconds = elapsed.as_secs_f64();
+        self.table
+            .transfer_time
+            .with_label_values(&labels)
+            .observe(seconds);
+        if bytes >= RATED_BYTES && seconds > 0.0 {
+            // Exact up to 2^53 bytes.
+            let rate = bytes as f64 / seconds;
+            self.table
+                .transfer_rate
+                .with_label_values(&labels)
+                .observe(rate);
+        }
     }
 
     /// A transfer has been held back for this time by the rate of its site or session.

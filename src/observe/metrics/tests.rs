@@ -18,6 +18,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_backend_unclean_close_total", "counter"),
     ("portcullis_build_info", "gauge"),
     ("portcullis_certificate_not_after_seconds", "gauge"),
+    ("portcullis_clear_transfers_total", "counter"),
     ("portcullis_commands_denied_total", "counter"),
     (
         "portcullis_config_last_reload_success_timestamp_seconds",
@@ -25,6 +26,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ),
     ("portcullis_data_tls_handshakes_total", "counter"),
     ("portcullis_guard_total", "counter"),
+    ("portcullis_login_seconds", "histogram"),
     ("portcullis_logins_total", "counter"),
     ("portcullis_passive_ambiguous_total", "counter"),
     ("portcullis_passive_exhausted_total", "counter"),
@@ -35,12 +37,16 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_reload_refused", "gauge"),
     ("portcullis_reloads_total", "counter"),
     ("portcullis_sessions", "gauge"),
+    ("portcullis_sessions_by_resumption_total", "counter"),
     ("portcullis_sessions_refused_total", "counter"),
     ("portcullis_sessions_total", "counter"),
     ("portcullis_site_sessions", "gauge"),
     ("portcullis_tasks", "gauge"),
     ("portcullis_tls_handshakes_total", "counter"),
+    ("portcullis_tls_key_exchanges_total", "counter"),
+    ("portcullis_transfer_bytes_per_second", "histogram"),
     ("portcullis_transfer_bytes_total", "counter"),
+    ("portcullis_transfer_seconds", "histogram"),
     ("portcullis_transfers", "gauge"),
     ("portcullis_transfers_total", "counter"),
     ("process_cpu_seconds_total", "counter"),
@@ -89,6 +95,14 @@ fn count_everything(metrics: &Metrics, site: &str) {
     HandshakeResult::ALL
         .iter()
         .for_each(|r| metrics.handshake(*r));
+    KeyExchange::ALL
+        .iter()
+        .for_each(|g| metrics.key_exchange(*g));
+    Resumption::ALL
+        .iter()
+        .for_each(|r| metrics.session_resumed(site, *r));
+    metrics.logged_in(site, Duration::from_millis(3));
+    metrics.clear_transfer(site);
     for leg in Leg::ALL {
         DataHandshake::ALL
             .iter()
@@ -99,6 +113,7 @@ fn count_everything(metrics: &Metrics, site: &str) {
         Verdict::ALL
             .iter()
             .for_each(|v| metrics.transfer(site, *direction, *v, 1));
+        metrics.transfer_complete(site, *direction, RATED_BYTES, Duration::from_secs(1));
         metrics.held_back(site, *direction, Duration::from_millis(3));
     }
     metrics.backend_dialled(site, Duration::from_millis(3));
@@ -246,6 +261,32 @@ fn events_are_counted_at_their_site() {
     ] {
         assert_eq!(value(&metrics, name), Some(expected), "{name}");
     }
+}
+
+#[test]
+fn only_a_transfer_of_some_size_has_a_rate() {
+    let metrics = Metrics::new();
+    metrics.declare_site("ftpa");
+    let complete = |bytes, seconds| {
+        let elapsed = Duration::from_secs(seconds);
+        metrics.transfer_complete("ftpa", Direction::Upload, bytes, elapsed);
+    };
+    let of_uploads = |series: &str| {
+        let labels = r#"direction="upload",site="ftpa""#;
+        value(&metrics, &format!("portcullis_{series}{{{labels}}}"))
+    };
+    complete(RATED_BYTES - 1, 1);
+    assert_eq!(of_uploads("transfer_seconds_count"), Some(1.0));
+    assert_eq!(of_uploads("transfer_bytes_per_second_count"), Some(0.0));
+    complete(8 * RATED_BYTES, 4);
+    // A clock that stands still must not make it infinite.
+    complete(RATED_BYTES, 0);
+    assert_eq!(of_uploads("transfer_seconds_sum"), Some(5.0));
+    assert_eq!(of_uploads("transfer_bytes_per_second_count"), Some(1.0));
+    assert_eq!(
+        of_uploads("transfer_bytes_per_second_sum"),
+        Some(2_097_152.0)
+    );
 }
 
 #[test]
