@@ -150,7 +150,8 @@ fn alerts_use_only_metrics_that_exist() {
     };
     metrics.only_backends([backend].into_iter());
     metrics.backend_status("ftpa", "10.0.0.10:21", BackendStatus::Up);
-    metrics.backend_certificate_not_after("ftpa", "10.0.0.10:21", SystemTime::now());
+    let now = SystemTime::now();
+    metrics.backend_certificate("ftpa", "10.0.0.10:21", Some(now), now);
     let metrics = metrics.render();
     let alerts = read("prometheus/alerts.yaml");
     let names: Vec<&str> = alerts

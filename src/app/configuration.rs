@@ -129,7 +129,7 @@ impl PreparedConfig {
             metrics.declare_site(&site.name);
         }
         pools.report(metrics);
-        metrics.certificate_not_after(certificates.default_pair().not_after);
+        certificate::show(&certificates, metrics);
         metrics.configuration_loaded();
         metrics.is_refused(ReloadSubject::Users, false);
         let user_files = users.apply();

@@ -106,8 +106,8 @@ impl Checker {
         let failure = record.failure();
         let stage = failure.map(|(stage, _)| stage);
         metrics.backend_checked(site, label, stage, record.took());
-        if let Some(expires) = record.certificate_not_after {
-            backend.show_certificate(metrics, expires);
+        if let Some(validity) = record.certificate {
+            backend.show_certificate(metrics, validity);
         }
         let Some((stage, error)) = failure else {
             return backend.check_passed(checks, self.goes_as_deep_as_a_login(level), metrics, now);

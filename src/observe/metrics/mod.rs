@@ -48,6 +48,19 @@ pub struct Shown {
     pub tls: bool,
 }
 
+/// A certificate that clients are shown.
+#[derive(Debug, Clone, Copy)]
+pub struct ServedCertificate<'a> {
+    /// As log and configuration write it.
+    pub fingerprint: &'a str,
+    /// Printable.
+    pub subject: &'a str,
+    /// When it becomes valid.
+    pub not_before: SystemTime,
+    /// When it expires.
+    pub not_after: SystemTime,
+}
+
 /// What a check that passed has in place of the stage at which it failed.
 const PASSED: &str = "ok";
 
@@ -330,17 +343,33 @@ impl Metrics {
         );
     }
 
-    /// A backend's certificate has this end.
-    pub fn backend_certificate_not_after(&self, site: &str, backend: &str, expires: SystemTime) {
+    /// A backend's certificate is valid from `not_before`, if that is known, to `not_after`.
+    pub fn backend_certificate(
+        &self,
+        site: &str,
+        backend: &str,
+        not_before: Option<SystemTime>,
+        not_after: SystemTime,
+    ) {
         self.if_shown(
             site,
             backend,
             |shown| shown.tls,
             || {
-                self.table
+                let labels = [site, backend];
+                let table = &self.table;
+                table
                     .backend_certificate_not_after
-                    .with_label_values(&[site, backend])
-                    .set(unix_time(expires));
+                    .with_label_values(&labels)
+                    .set(unix_time(not_after));
+                match not_before {
+                    Some(not_before) => table
+                        .backend_certificate_not_before
+                        .with_label_values(&labels)
+                        .set(unix_time(not_before)),
+                    // That of an earlier certificate would make the lifetime of neither.
+                    None => table.forget_backend_not_before(labels),
+                }
             },
         );
     }
@@ -417,9 +446,19 @@ impl Metrics {
         self.table.passive_strangers.inc();
     }
 
-    /// New connections get a certificate with this end.
-    pub fn certificate_not_after(&self, expires: SystemTime) {
-        self.table.certificate_not_after.set(unix_time(expires));
+    /// New connections get this certificate.
+    pub fn certificate(&self, served: &ServedCertificate<'_>) {
+        let table = &self.table;
+        table
+            .certificate_not_before
+            .set(unix_time(served.not_before));
+        table.certificate_not_after.set(unix_time(served.not_after));
+        // The one before is served no longer.
+        table.certificate_info.reset();
+        table
+            .certificate_info
+            .with_label_values(&[served.fingerprint, served.subject])
+            .set(1);
         self.is_refused(ReloadSubject::Certificate, false);
     }
 

@@ -66,11 +66,14 @@ pub(super) struct Table {
     pub backend_queue: IntGaugeVec,
     pub backend_checks: IntCounterVec,
     pub backend_check: GaugeVec,
+    pub backend_certificate_not_before: IntGaugeVec,
     pub backend_certificate_not_after: IntGaugeVec,
     pub passive_ports_in_use: IntGauge,
     pub passive_exhausted: IntCounter,
     pub passive_ambiguous: IntCounter,
     pub passive_strangers: IntCounter,
+    pub certificate_info: IntGaugeVec,
+    pub certificate_not_before: IntGauge,
     pub certificate_not_after: IntGauge,
     pub reloads: IntCounterVec,
     pub reload_refused: IntGaugeVec,
@@ -241,6 +244,11 @@ impl Table {
                 "How long the last active check of a backend took, passed or failed.",
                 &["site", "backend"],
             ),
+            backend_certificate_not_before: register.gauges(
+                "backend_certificate_not_before_seconds",
+                "From when on the certificate that a backend showed last is valid, in Unix time; unknown if it was refused as expired.",
+                &["site", "backend"],
+            ),
             backend_certificate_not_after: register.gauges(
                 "backend_certificate_not_after_seconds",
                 "When the certificate that a backend showed last expires, in Unix time; seen at logins and checks.",
@@ -261,6 +269,15 @@ impl Table {
             passive_strangers: register.counter(
                 "passive_strangers_total",
                 "Connections to passive ports that belonged to no session.",
+            ),
+            certificate_info: register.gauges(
+                "certificate_info",
+                "Always 1, for the certificate that new connections get.",
+                &["fingerprint", "subject"],
+            ),
+            certificate_not_before: register.gauge(
+                "certificate_not_before_seconds",
+                "From when on the certificate that new connections get is valid, in Unix time.",
             ),
             certificate_not_after: register.gauge(
                 "certificate_not_after_seconds",
@@ -360,8 +377,16 @@ impl Table {
 
     /// Removes the series of a backend's certificate.
     pub fn forget_backend_certificate(&self, labels: [&str; 2]) {
+        self.forget_backend_not_before(labels);
         let _ = self
             .backend_certificate_not_after
+            .remove_label_values(&labels);
+    }
+
+    /// Removes the beginning of a backend's certificate.
+    pub fn forget_backend_not_before(&self, labels: [&str; 2]) {
+        let _ = self
+            .backend_certificate_not_before
             .remove_label_values(&labels);
     }
 

@@ -6,6 +6,7 @@ use super::*;
 const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_accept_errors_total", "counter"),
     ("portcullis_backend_certificate_not_after_seconds", "gauge"),
+    ("portcullis_backend_certificate_not_before_seconds", "gauge"),
     ("portcullis_backend_check_seconds", "gauge"),
     ("portcullis_backend_checks_total", "counter"),
     ("portcullis_backend_dial_failures_total", "counter"),
@@ -17,7 +18,9 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_backend_state", "gauge"),
     ("portcullis_backend_unclean_close_total", "counter"),
     ("portcullis_build_info", "gauge"),
+    ("portcullis_certificate_info", "gauge"),
     ("portcullis_certificate_not_after_seconds", "gauge"),
+    ("portcullis_certificate_not_before_seconds", "gauge"),
     ("portcullis_clear_transfers_total", "counter"),
     ("portcullis_commands_denied_total", "counter"),
     (
@@ -125,7 +128,7 @@ fn count_everything(metrics: &Metrics, site: &str) {
     metrics.passive_ambiguous();
     metrics.passive_exhausted();
     metrics.passive_stranger();
-    metrics.certificate_not_after(SystemTime::now());
+    metrics.certificate(&served("sha256:00"));
     for subject in ReloadSubject::ALL {
         ReloadResult::ALL
             .iter()
@@ -140,8 +143,19 @@ fn with_a_backend() -> Metrics {
     metrics.only_backends([backend("10.0.0.10:21")].into_iter());
     metrics.backend_status("ftpa", "10.0.0.10:21", BackendStatus::Up);
     metrics.backend_checked("ftpa", "10.0.0.10:21", None, Duration::from_millis(3));
-    metrics.backend_certificate_not_after("ftpa", "10.0.0.10:21", SystemTime::now());
+    let now = SystemTime::now();
+    metrics.backend_certificate("ftpa", "10.0.0.10:21", Some(now), now);
+    metrics.certificate(&served("sha256:00"));
     metrics
+}
+
+fn served(fingerprint: &str) -> ServedCertificate<'_> {
+    ServedCertificate {
+        fingerprint,
+        subject: "CN=ftp.test",
+        not_before: UNIX_EPOCH + Duration::from_secs(1_000),
+        not_after: UNIX_EPOCH + Duration::from_secs(4_000),
+    }
 }
 
 /// One that is checked and has TLS.
@@ -209,6 +223,35 @@ fn a_backend_is_in_one_state_and_is_forgotten_with_its_configuration() {
     metrics.only_backends([backend("10.0.0.11:21")].into_iter());
     assert_eq!((state("up"), state("ejected")), (None, None));
     assert!(!metrics.render().contains("10.0.0.10:21"));
+}
+
+#[test]
+fn one_certificate_is_shown_and_none_before_it() {
+    let metrics = Metrics::new();
+    for fingerprint in ["sha256:00", "sha256:11", "sha256:11"] {
+        metrics.certificate(&served(fingerprint));
+        let labels = format!(r#"fingerprint="{fingerprint}",subject="CN=ftp.test""#);
+        let info = format!("portcullis_certificate_info{{{labels}}}");
+        assert_eq!(value(&metrics, &info), Some(1.0));
+        let rendered = metrics.render();
+        assert_eq!(rendered.matches("portcullis_certificate_info{").count(), 1);
+    }
+    let seconds = |end: &str| value(&metrics, &format!("portcullis_certificate_{end}_seconds"));
+    let lifetime = (seconds("not_before"), seconds("not_after"));
+    assert_eq!(lifetime, (Some(1_000.0), Some(4_000.0)));
+}
+
+#[test]
+fn of_a_backends_expired_certificate_only_the_end_is_shown() {
+    let metrics = with_a_backend();
+    let name = |end: &str| {
+        let labels = r#"backend="10.0.0.10:21",site="ftpa""#;
+        format!("portcullis_backend_certificate_{end}_seconds{{{labels}}}")
+    };
+    assert!(value(&metrics, &name("not_before")).is_some());
+    metrics.backend_certificate("ftpa", "10.0.0.10:21", None, UNIX_EPOCH);
+    assert_eq!(value(&metrics, &name("not_before")), None);
+    assert_eq!(value(&metrics, &name("not_after")), Some(0.0));
 }
 
 #[test]
@@ -293,6 +336,8 @@ fn only_a_transfer_of_some_size_has_a_rate() {
 fn nothing_but_configured_names_makes_a_series() {
     let metrics = Metrics::new();
     metrics.declare_site("ftpa");
+    // As at every start.
+    metrics.certificate(&served("sha256:00"));
     let before = series(&metrics);
     count_everything(&metrics, "ftpa");
     for n in 0..1000 {
@@ -380,7 +425,7 @@ fn what_is_refused_stays_refused_until_something_good_is_in_use() {
     assert!(!refused("certificate") && refused("configuration"));
     metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
     // By a reload of all of it.
-    metrics.certificate_not_after(SystemTime::now());
+    metrics.certificate(&served("sha256:00"));
     metrics.reload(ReloadSubject::Configuration, ReloadResult::Ok);
     assert!(!refused("certificate") && !refused("configuration"));
 }
