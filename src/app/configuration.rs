@@ -17,7 +17,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::drain::shutdown_requested;
+use super::refused::RefusedConfiguration;
 use super::sockets::{BoundListener, NewListeners, OpenedSockets, Sockets};
+use super::watcher::Watcher;
 use super::{App, StartError, accept, certificate, fd_limit, names, users};
 use crate::admin::{self, Admin};
 use crate::announce::Announcements;
@@ -188,14 +190,36 @@ impl App {
                     .metrics
                     .reload(ReloadSubject::Configuration, ReloadResult::Refused);
                 tracing::error!(config = %self.config.display(), %error, "reload refused, keeping the current configuration");
+                self.watch_refused(&error);
             }
         }
         ControlFlow::Continue(())
     }
 
+    /// Watches whether what was refused is mended, or replaced.
+    fn watch_refused(&mut self, error: &StartError) {
+        let config = self.config.clone();
+        let users = self.snapshot.load().runtime.user_files.clone();
+        // None of what it makes is for use.
+        let is_unusable = move || read(&config, &Registry::default(), &users).is_err();
+        let watch = RefusedConfiguration::new(self.config.clone(), error, is_unusable);
+        self.refused_watcher = Watcher::new(Some(watch));
+    }
+
+    /// Shows whether the configuration that lies there is refused.
+    pub(super) fn report_refused(&self, refused: bool) {
+        let metrics = &self.shared.metrics;
+        metrics.is_refused(ReloadSubject::Configuration, refused);
+        if !refused {
+            let config = self.config.display();
+            tracing::info!(%config, "the refused configuration is mended or replaced; SIGHUP loads it");
+        }
+    }
+
     /// Puts a configuration in force, which can't fail.
     async fn apply(&mut self, prepared: PreparedConfig) {
         let (snapshot, new) = prepared.activate(&self.shared.metrics);
+        self.refused_watcher = Watcher::new(None);
         self.certificate_watcher = certificate::watcher(&snapshot);
         self.user_watcher = users::watcher(&snapshot);
         self.snapshot.store(Arc::new(snapshot));

@@ -290,7 +290,7 @@ impl Table {
             ),
             reload_refused: register.gauges(
                 "reload_refused",
-                "1 while the latest state is refused and an older one is in use.",
+                "1 while what lies there is refused and an older state is in use: until it is mended or replaced.",
                 &["subject"],
             ),
             config_last_reload_success: register.gauge(
