@@ -12,7 +12,7 @@ use prometheus::proto::MetricFamily;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::table::Register;
+use super::register::Register;
 
 /// The families that there are, for a process that started at `start_time`, in Unix time.
 pub(super) fn families(start_time: i64) -> Vec<MetricFamily> {

@@ -1,12 +1,12 @@
 //! The table: name, labels and meaning of every metric, and which series there are before anything has happened.
 
-use prometheus::core::Collector;
 use prometheus::{
-    Counter, CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
-    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    CounterVec, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Registry,
 };
 
-use super::PASSED;
+use super::backends::PASSED;
+use super::register::Register;
 use crate::config::{NO_SITE, TlsMode};
 use crate::outcome::{
     BackendStatus, CheckStage, DataHandshake, DialStage, Direction, GuardAction, HandshakeResult,
@@ -428,51 +428,4 @@ impl Table {
 fn check_stages() -> impl Iterator<Item = &'static str> {
     let failed = CheckStage::ALL.iter().map(|stage| stage.as_str());
     std::iter::once(PASSED).chain(failed)
-}
-
-/// Makes metrics and registers them. Names and labels are literals in [`Table::new`], so that any fault in them shows in
-/// every test that makes a `Metrics`.
-pub(super) struct Register<'a>(pub &'a Registry);
-
-impl Register<'_> {
-    pub fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.registered(IntGauge::new(name, help))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.registered(IntGaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    fn real_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-        self.registered(GaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.registered(IntCounter::new(name, help))
-    }
-
-    pub fn real_counter(&self, name: &str, help: &str) -> Counter {
-        self.registered(Counter::new(name, help))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.registered(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn real_counters(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
-        self.registered(CounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.registered(HistogramVec::new(opts, labels))
-    }
-
-    fn registered<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
-        let metric = metric.expect("invariant: the names in the table are valid");
-        self.0
-            .register(Box::new(metric.clone()))
-            .expect("invariant: no name is in the table twice");
-        metric
-    }
 }

@@ -1,6 +1,7 @@
 //! What a scrape shows, before anything happened and after.
 
 use super::*;
+use crate::outcome::{BackendStatus, DialStage};
 
 /// Every family that the documentation and the alerts may rely on, with its type.
 const FAMILIES: &[(&str, &str)] = &[
