@@ -96,7 +96,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("guard", &["config", "base"]),
     ("limit", &["outcome", "config", "policy", "base"]),
     ("route", &["config", "policy", "base"]),
-    ("tls", &["config", "base"]),
+    ("tls", &["outcome", "config", "base"]),
     ("observe", &["outcome", "config"]),
     ("ftp", &["outcome", "base"]),
     ("outcome", &["config"]),

@@ -109,7 +109,7 @@ pub fn reloads(log: &ReloadLog) -> Vec<ReloadView> {
             at: Moment::new(entry.at),
             subject: entry.subject.as_str(),
             refused: entry.refusal.clone(),
-            stands: is_last && entry.refusal.is_some(),
+            stands: is_last && entry.refusal.is_some() && !entry.mended,
         }
     });
     views.collect()

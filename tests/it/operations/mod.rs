@@ -9,6 +9,7 @@ mod first_contact;
 mod lame_duck;
 mod limits;
 mod logs;
+mod metrics;
 mod probe;
 mod proxy_protocol;
 mod reload;

@@ -3,13 +3,14 @@
 //!
 //! A program that is missing fails the test: `tests/install.sh` installs them all.
 
+mod dashboard;
+mod metrics;
+mod prometheus;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
 
-use portcullis::observe::metrics::{Metrics, Shown, ShownBackend};
-use portcullis::outcome::BackendStatus;
 use serde::Deserialize;
 use serde_yaml::Value;
 use testkit::programs;
@@ -95,77 +96,6 @@ fn every_yaml_file_parses() {
                 .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             assert!(!value.is_null(), "{} is empty", file.display());
         }
-    }
-}
-
-#[test]
-fn prometheus_accepts_the_alerts() {
-    output_of(
-        "promtool",
-        &["check", "rules"],
-        &deploy("prometheus/alerts.yaml"),
-    );
-}
-
-#[test]
-fn prometheus_accepts_the_scrape_configuration() {
-    output_of(
-        "promtool",
-        &["check", "config"],
-        &deploy("prometheus/scrape.yaml"),
-    );
-}
-
-#[test]
-fn every_alert_fires_when_it_should_and_only_then() {
-    output_of(
-        "promtool",
-        &["test", "rules"],
-        &deploy("prometheus/alerts_test.yaml"),
-    );
-    let tests = read("prometheus/alerts_test.yaml");
-    for rule in yaml("prometheus/alerts.yaml")["groups"][0]["rules"]
-        .as_sequence()
-        .expect("rules")
-    {
-        let alert = rule["alert"].as_str().expect("a name");
-        assert!(
-            tests.contains(&format!("alertname: {alert}\n        exp_alerts")),
-            "no test makes {alert} fire"
-        );
-    }
-}
-
-#[test]
-fn alerts_use_only_metrics_that_exist() {
-    let metrics = Metrics::new();
-    metrics.declare_site("ftpa");
-    let backend = ShownBackend {
-        site: "ftpa",
-        backend: "10.0.0.10:21",
-        shown: Shown {
-            checks: true,
-            tls: true,
-        },
-    };
-    metrics.only_backends([backend].into_iter());
-    metrics.backend_status("ftpa", "10.0.0.10:21", BackendStatus::Up);
-    metrics.backend_certificate_not_after("ftpa", "10.0.0.10:21", SystemTime::now());
-    let metrics = metrics.render();
-    let alerts = read("prometheus/alerts.yaml");
-    let names: Vec<&str> = alerts
-        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .filter(|word| word.starts_with("portcullis_"))
-        .collect();
-    assert!(!names.is_empty());
-    for name in names {
-        assert!(
-            metrics
-                .lines()
-                .any(|line| line.starts_with(&format!("{name} "))
-                    || line.starts_with(&format!("{name}{{"))),
-            "{name}"
-        );
     }
 }
 
