@@ -6,6 +6,7 @@ mod check;
 mod drain;
 mod explain;
 mod first_contact;
+mod import;
 mod lame_duck;
 mod limits;
 mod logs;
