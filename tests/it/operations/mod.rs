@@ -5,6 +5,7 @@ mod certificates;
 mod check;
 mod drain;
 mod explain;
+mod fail2ban;
 mod first_contact;
 mod import;
 mod lame_duck;
