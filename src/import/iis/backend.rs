@@ -1,9 +1,9 @@
 //! By which of its bindings Portcullis uses a site of IIS, and how.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use super::certificate_trap;
-use super::model::{Binding, ControlPolicy, DataPolicy, Endpoint, Server, Site};
+use super::certificate_trap::Shown;
+use super::model::{Binding, ControlPolicy, DataPolicy, Endpoint, Site};
 use crate::config::HostPattern;
 
 /// In place of the address of IIS where nothing says it. The name can't exist (RFC 2606 §2), so no password goes astray.
@@ -35,9 +35,9 @@ pub enum BackendTls {
     Implicit,
 }
 
-/// Plans the backend of a site with these hosts; `known` is what Portcullis reaches IIS by, if that is known.
+/// Plans the backend of a site with these hosts, where `shown` is what IIS shows; `known` is what Portcullis reaches IIS by, if that is known.
 pub fn plan(
-    server: &Server,
+    shown: &BTreeMap<Endpoint, Shown<'_>>,
     site: &Site,
     is_default: bool,
     hosts: &[HostPattern],
@@ -63,7 +63,7 @@ pub fn plan(
     } else {
         format!("{host}:{}", endpoint.port)
     };
-    let (tls, attention) = tls(server, site, endpoint);
+    let (tls, attention) = tls(shown, site, endpoint);
     BackendPlan {
         address,
         is_unknown,
@@ -75,6 +75,7 @@ pub fn plan(
 
 /// Without a host where clients come without one, and rather with AUTH TLS than at port 990: both are the same to the site.
 fn binding<'a>(site: &'a Site, is_default: bool, hosts: &[HostPattern]) -> Option<&'a Binding> {
+    let hosts: HashSet<&HostPattern> = hosts.iter().collect();
     let is_usable = |binding: &&Binding| match binding.host.as_deref() {
         Some(host) => HostPattern::parse(host).is_some_and(|host| hosts.contains(&host)),
         None => true,
@@ -103,17 +104,23 @@ fn user(site: &Site, binding: &Binding, hosts: &[HostPattern]) -> Option<String>
 }
 
 /// Where IIS has a certificate to show, TLS goes on to IIS as it came from the clients until now.
-fn tls(server: &Server, site: &Site, endpoint: Endpoint) -> (BackendTls, Vec<String>) {
-    let shown = certificate_trap::at(server, endpoint);
+fn tls(
+    shown: &BTreeMap<Endpoint, Shown<'_>>,
+    site: &Site,
+    endpoint: Endpoint,
+) -> (BackendTls, Vec<String>) {
+    let has_certificate = shown
+        .get(&endpoint)
+        .is_some_and(|shown| shown.certificate.is_some());
     let is_open = site.control == ControlPolicy::Allow;
-    let tls = match shown.certificate {
+    let tls = match has_certificate {
         _ if endpoint.is_implicit() => BackendTls::Implicit,
-        None => BackendTls::None,
-        Some(_) if is_open && site.data == DataPolicy::Deny => BackendTls::None,
-        Some(_) => BackendTls::Explicit,
+        false => BackendTls::None,
+        true if is_open && site.data == DataPolicy::Deny => BackendTls::None,
+        true => BackendTls::Explicit,
     };
     let mut attention = Vec::new();
-    if shown.certificate.is_none() && (endpoint.is_implicit() || !is_open) {
+    if !has_certificate && (endpoint.is_implicit() || !is_open) {
         attention.push(format!(
             "IIS demands TLS at {endpoint}, but has no certificate to show there, so that nobody can log in today; let its FTP SSL \
              settings allow connections without SSL from Portcullis, which shows a certificate of its own"
@@ -131,8 +138,7 @@ fn tls(server: &Server, site: &Site, endpoint: Endpoint) -> (BackendTls, Vec<Str
 
 #[cfg(test)]
 mod tests {
-    use super::super::site_plan::plan_sites;
-    use super::super::site_plan::tests::server;
+    use super::super::site_plan::tests::{plans, server};
     use super::*;
 
     #[test]
@@ -167,7 +173,7 @@ mod tests {
             ),
         ] {
             let server = server(&[("a", bindings, "")]);
-            let plans = plan_sites(&server, None);
+            let plans = plans(&server);
             assert_eq!(plans[0].backend.user.as_deref(), user, "{bindings:?}");
             assert_eq!(plans[0].backend.address, address, "{bindings:?}");
         }
@@ -236,7 +242,7 @@ mod tests {
         ] {
             let settings = policy(certificate, control, data);
             let server = server(&[("a", &[binding], &settings)]);
-            let plans = plan_sites(&server, None);
+            let plans = plans(&server);
             assert_eq!(plans[0].backend.tls, tls, "{binding} {settings}");
             let said = plans[0].attention.join("\n");
             assert_eq!(said.is_empty(), attention.is_empty(), "{said}");

@@ -64,7 +64,7 @@ fn head(lines: &mut Lines, plan: &Plan<'_>) {
     ] {
         lines.comment("", text, "");
     }
-    for shown in &plan.shown {
+    for shown in plan.shown.values() {
         lines.comment("", &format!("- {}", certificate(shown)), "  ");
     }
     for text in [
@@ -119,7 +119,11 @@ pub fn certificate(shown: &Shown<'_>) -> String {
         [] => String::new(),
         hosts => {
             let hosts: Vec<String> = hosts.iter().map(|host| escape(host.as_bytes())).collect();
-            format!("; the users of {} as well", hosts.join(", "))
+            let more = match shown.more {
+                0 => String::new(),
+                more => format!(" and {more} more hosts"),
+            };
+            format!("; the users of {}{more} as well", hosts.join(", "))
         }
     };
     format!("{}: {what}{others}", shown.endpoint)

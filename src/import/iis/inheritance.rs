@@ -1,6 +1,8 @@
 //! Where a value of a site comes from: from its own element or from `siteDefaults`, and from sections of the server and of
 //! `location` elements.
 
+use std::collections::HashMap;
+
 use super::document::Element;
 use crate::base::text::escape;
 
@@ -17,45 +19,73 @@ pub enum Where<'a> {
 }
 
 /// The sections of the file: those that stand for themselves, and those of `location` elements.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Sections<'a> {
-    /// `configuration`.
-    pub root: &'a Element,
+    root: &'a Element,
+    /// By the first name of their path, in lower case.
+    locations: HashMap<String, Vec<Location<'a>>>,
+}
+
+/// A `location` element.
+#[derive(Debug)]
+struct Location<'a> {
+    element: &'a Element,
+    /// Of which part it is.
+    part: Part,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    Folder,
 }
 
 impl<'a> Sections<'a> {
+    /// Those in `configuration`.
+    pub fn new(root: &'a Element) -> Self {
+        let mut locations: HashMap<String, Vec<Location<'_>>> = HashMap::new();
+        for element in root.all("location") {
+            let path = element.attribute("path").unwrap_or_default();
+            let (site, part) = match path.split_once('/') {
+                Some((site, _)) => (site, Part::Folder),
+                None => (path, Part::Whole),
+            };
+            let location = Location { element, part };
+            let place = site.to_ascii_lowercase();
+            locations.entry(place).or_default().push(location);
+        }
+        Self { root, locations }
+    }
+
     /// All sections of that name for the server, or for a site, the most general one first.
-    pub fn all<'w>(self, path: &'w [&str], place: Where<'w>) -> impl Iterator<Item = &'a Element> {
-        let own = self
-            .root
-            .at(path)
-            .filter(|_| matches!(place, Where::Server));
-        let located = self.root.all("location").filter(move |location| {
-            let path = location.attribute("path").unwrap_or_default();
-            match place {
-                Where::Server => ["", "."].contains(&path),
-                Where::Site(name) => path.eq_ignore_ascii_case(name),
-            }
-        });
+    pub fn all(&self, path: &[&str], place: Where<'_>) -> impl Iterator<Item = &'a Element> {
+        let (own, paths) = match place {
+            Where::Server => (self.root.at(path), vec!["", "."]),
+            Where::Site(name) => (None, vec![name]),
+        };
+        let located = paths
+            .into_iter()
+            .flat_map(|place| self.located(place, Part::Whole));
         let located = located.filter_map(|location| location.at(path));
         own.into_iter().chain(located)
     }
 
     /// The one that counts of those.
-    pub fn one(self, path: &[&str], place: Where<'_>) -> Option<&'a Element> {
+    pub fn one(&self, path: &[&str], place: Where<'_>) -> Option<&'a Element> {
         self.all(path, place).last()
     }
 
     /// Whether a folder of the site has a section of its own.
-    pub fn is_below(self, path: &[&str], site: &str) -> bool {
-        self.root.all("location").any(|location| {
-            let below = location.attribute("path").unwrap_or_default();
-            let folder = below
-                .get(..site.len())
-                .filter(|start| start.eq_ignore_ascii_case(site))
-                .and_then(|_| below.get(site.len()..));
-            folder.is_some_and(|folder| folder.starts_with('/')) && location.at(path).is_some()
-        })
+    pub fn is_below(&self, path: &[&str], site: &str) -> bool {
+        let mut folders = self.located(site, Part::Folder);
+        folders.any(|location| location.at(path).is_some())
+    }
+
+    fn located(&self, place: &str, part: Part) -> impl Iterator<Item = &'a Element> {
+        let there = self.locations.get(&place.to_ascii_lowercase());
+        let there = there.into_iter().flatten();
+        let there = there.filter(move |location| location.part == part);
+        there.map(|location| location.element)
     }
 }
 

@@ -91,7 +91,11 @@ pub fn import(bytes: &[u8], options: &Options<'_>) -> Result<Imported, ImportErr
     config::parse(&configuration, Path::new("portcullis.yaml"))?;
     Ok(Imported {
         configuration,
-        certificates: plan.shown.iter().map(configuration::certificate).collect(),
+        certificates: plan
+            .shown
+            .values()
+            .map(configuration::certificate)
+            .collect(),
         attention,
     })
 }

@@ -74,16 +74,17 @@ pub fn clients(rules: &AddressRules) -> Clients {
 
 /// The addresses that are allowed, or denied, in all.
 fn spans_of(rules: &AddressRules, wanted: Access) -> Vec<Span> {
-    let everything = vec![(0, u32::MAX)];
-    let mut left = everything;
+    let mut left = vec![(0, u32::MAX)];
     let mut found = Vec::new();
     for rule in &rules.rules {
-        let span = [span(&rule.network)];
-        let rest = minus(&left, &span);
+        let (start, end) = span(&rule.network);
         if rule.access == wanted {
-            found.extend(minus(&left, &rest));
+            let common = left
+                .iter()
+                .map(|(first, last)| (start.max(*first), end.min(*last)));
+            found.extend(common.filter(|(first, last)| first <= last));
         }
-        left = rest;
+        left = minus(&left, &[(start, end)]);
     }
     if rules.unlisted == wanted {
         found.extend(left);

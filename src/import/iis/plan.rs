@@ -2,7 +2,7 @@
 //!
 //! Where Portcullis has one setting for what IIS sets for each site, the stricter one is taken, so that no site gets weaker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
@@ -32,7 +32,7 @@ const ADMIN_PORT: u16 = 9190;
 #[derive(Debug)]
 pub struct Plan<'a> {
     /// What IIS shows today.
-    pub shown: Vec<Shown<'a>>,
+    pub shown: BTreeMap<Endpoint, Shown<'a>>,
     /// Where clients connect.
     pub listeners: Vec<Listener>,
     /// What they are greeted with; `None`: as always.
@@ -68,7 +68,8 @@ pub struct Listener {
 
 /// Plans the configuration; `backend` is what Portcullis reaches IIS by, if that is known.
 pub fn plan<'a>(server: &'a Server, backend: Option<&str>) -> Plan<'a> {
-    let sites = plan_sites(server, backend);
+    let shown = certificate_trap::everywhere(server);
+    let sites = plan_sites(server, &shown, backend);
     let in_force: Vec<&SitePlan> = sites
         .iter()
         .filter(|site| site.standing == Standing::InForce)
@@ -82,7 +83,7 @@ pub fn plan<'a>(server: &'a Server, backend: Option<&str>) -> Plan<'a> {
     backends(&in_force, &mut attention);
     one_address(server, &in_force, &mut attention);
     Plan {
-        shown: certificate_trap::everywhere(server),
+        shown,
         listeners,
         greeting,
         tls_required,

@@ -15,6 +15,17 @@ use crate::base::text::{decimal, escape};
 /// `maxConnections` without a limit.
 const UNLIMITED: u32 = u32::MAX;
 
+/// The section with rules for addresses.
+const IP_SECURITY: [&str; 3] = ["system.ftpServer", "security", "ipSecurity"];
+/// The element with rules for commands, in `ftpServer`.
+const COMMANDS: [&str; 2] = ["security", "commandFiltering"];
+/// Bindings of FTP, and `location` elements, at most: each is compared with each. IIS itself gets slow with fewer sites.
+const MAX_BINDINGS: usize = 10_000;
+const MAX_LOCATIONS: usize = 20_000;
+/// Rules for addresses and commands at most: of a site with those that it inherits, and of all sites together.
+const MAX_RULES_OF_SITE: usize = 1_000;
+const MAX_RULES: usize = 100_000;
+
 /// Why there are no sites.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -36,6 +47,14 @@ pub enum ReadError {
         /// As written, without characters that act on a terminal.
         file: String,
     },
+    /// To carry it over would take more time than anybody has.
+    #[error("there are more than {most} {what} in it")]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
     /// A web server.
     #[error(
         "there is no FTP site in it: none of its {sites} sites has a binding with the protocol ftp"
@@ -55,7 +74,7 @@ pub fn server(root: &Element) -> Result<Server, ReadError> {
         let found = escape(root.name.as_bytes());
         return Err(ReadError::NotOfIis { found });
     }
-    let sections = Sections { root };
+    let sections = &Sections::new(root);
     let mut unread = Vec::new();
     let sites = sections.one(&["system.applicationHost", "sites"], Where::Server);
     if let Some(file) = sites.and_then(|sites| sites.attribute("configSource")) {
@@ -66,10 +85,22 @@ pub fn server(root: &Element) -> Result<Server, ReadError> {
     }
     let written: Vec<&Element> = sites.map_or(Vec::new(), |sites| sites.all("site").collect());
     let defaults = sites.and_then(|sites| sites.at(&["siteDefaults", "ftpServer"]));
-    let found: Vec<Site> = written
-        .iter()
-        .filter_map(|element| site(element, defaults, sections))
-        .collect();
+    refuse_more(
+        "location elements",
+        MAX_LOCATIONS,
+        root.all("location").count(),
+    )?;
+    let bindings = written.iter().flat_map(|site| bindings_of(site));
+    refuse_more("bindings of FTP", MAX_BINDINGS, bindings.count())?;
+    let mut found: Vec<Site> = Vec::new();
+    let mut rules = 0;
+    for element in written.iter().filter(|it| bindings_of(it).next().is_some()) {
+        let own = rules_of(element, defaults, sections);
+        rules += own;
+        refuse_more("rules for one site", MAX_RULES_OF_SITE, own)?;
+        refuse_more("rules for all sites", MAX_RULES, rules)?;
+        found.push(site(element, defaults, sections));
+    }
     if found.is_empty() {
         return Err(ReadError::NoFtpSite {
             sites: written.len(),
@@ -102,23 +133,44 @@ pub fn server(root: &Element) -> Result<Server, ReadError> {
     })
 }
 
-/// A site, if it has a binding of FTP.
-fn site(element: &Element, defaults: Option<&Element>, sections: Sections<'_>) -> Option<Site> {
-    let written = element.at(&["bindings"])?.all("binding");
-    let ftp: Vec<&Element> = written
-        .filter(|binding| {
-            let protocol = binding.attribute("protocol").unwrap_or_default();
-            protocol.eq_ignore_ascii_case("ftp")
-        })
-        .collect();
-    if ftp.is_empty() {
-        return None;
+fn refuse_more(what: &'static str, most: usize, found: usize) -> Result<(), ReadError> {
+    if found > most {
+        return Err(ReadError::TooMany { what, most });
     }
+    Ok(())
+}
+
+/// The bindings of a site that are of FTP.
+fn bindings_of(site: &Element) -> impl Iterator<Item = &Element> {
+    let bindings = site.all("bindings").flat_map(|it| it.all("binding"));
+    bindings.filter(|binding| {
+        let protocol = binding.attribute("protocol").unwrap_or_default();
+        protocol.eq_ignore_ascii_case("ftp")
+    })
+}
+
+/// The sections with rules for the addresses of a site's clients, the most general one first.
+fn address_sections<'a>(site: &str, sections: &Sections<'a>) -> impl Iterator<Item = &'a Element> {
+    let all = |place| sections.all(&IP_SECURITY, place);
+    all(Where::Server).chain(all(Where::Site(site)))
+}
+
+/// How many rules hold for the site.
+fn rules_of(site: &Element, defaults: Option<&Element>, sections: &Sections<'_>) -> usize {
+    let name = site.attribute("name").unwrap_or_default();
+    let attributes = Attributes::new(site.at(&["ftpServer"]), defaults);
+    let of_commands = attributes.elements(&COMMANDS);
+    let all = address_sections(name, sections).chain(of_commands);
+    all.map(|section| section.children.len()).sum()
+}
+
+/// A site with bindings of FTP.
+fn site(element: &Element, defaults: Option<&Element>, sections: &Sections<'_>) -> Site {
     let name = element.attribute("name").unwrap_or_default();
     let own = element.at(&["ftpServer"]);
     let mut attributes = Attributes::new(own, defaults);
     let mut bindings = Vec::new();
-    for binding in ftp {
+    for binding in bindings_of(element) {
         let text = binding.attribute("bindingInformation").unwrap_or_default();
         match Binding::parse(text) {
             Some(binding) => bindings.push(binding),
@@ -149,7 +201,7 @@ fn site(element: &Element, defaults: Option<&Element>, sections: Sections<'_>) -
             &[("true", NamesService::No), ("false", NamesService::Yes)],
         ),
     };
-    Some(Site {
+    Site {
         id: element
             .attribute("id")
             .and_then(decimal)
@@ -198,7 +250,7 @@ fn site(element: &Element, defaults: Option<&Element>, sections: Sections<'_>) -
         clients: clients(name, sections, &mut attributes.unread),
         unread: attributes.unread,
         name: name.to_owned(),
-    })
+    }
 }
 
 fn certificate(attributes: &mut Attributes<'_>) -> Option<Certificate> {
@@ -214,8 +266,7 @@ fn certificate(attributes: &mut Attributes<'_>) -> Option<Certificate> {
 }
 
 fn commands(attributes: &mut Attributes<'_>) -> CommandFilter {
-    let path = ["security", "commandFiltering"];
-    let mut levels: Vec<&Element> = attributes.elements(&path).collect();
+    let mut levels: Vec<&Element> = attributes.elements(&COMMANDS).collect();
     levels.reverse();
     let mut denied: Vec<String> = Vec::new();
     for entry in levels.iter().flat_map(|level| &level.children) {
@@ -229,18 +280,14 @@ fn commands(attributes: &mut Attributes<'_>) -> CommandFilter {
     let unlisted = &[("true", Access::Allowed), ("false", Access::Denied)];
     CommandFilter {
         denied,
-        unlisted: attributes.word(&path, "allowUnlisted", unlisted),
+        unlisted: attributes.word(&COMMANDS, "allowUnlisted", unlisted),
     }
 }
 
 /// The rules of the site itself are tried before those of the server.
-fn clients(site: &str, sections: Sections<'_>, unread: &mut Vec<String>) -> AddressRules {
-    let path = ["system.ftpServer", "security", "ipSecurity"];
+fn clients(site: &str, sections: &Sections<'_>, unread: &mut Vec<String>) -> AddressRules {
     let mut result = AddressRules::default();
-    for section in sections
-        .all(&path, Where::Server)
-        .chain(sections.all(&path, Where::Site(site)))
-    {
+    for section in address_sections(site, sections) {
         note_other_file(section, unread);
         if section.attribute("allowUnlisted").is_some() {
             result.unlisted = access(section, "allowUnlisted", true);
@@ -269,7 +316,7 @@ fn clients(site: &str, sections: Sections<'_>, unread: &mut Vec<String>) -> Addr
         }
         result.rules.splice(..0, added);
     }
-    if sections.is_below(&path, site) {
+    if sections.is_below(&IP_SECURITY, site) {
         unread.push("ipSecurity of single folders: Portcullis decides by site".to_owned());
     }
     result
@@ -489,6 +536,47 @@ mod tests {
             ),
         ] {
             let error = read(text).expect_err("no site").to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn more_than_can_be_compared_is_refused() {
+        let sites = |inside: &str, more: &str| {
+            let text = format!(
+                "<configuration><system.applicationHost><sites>{inside}</sites></system.applicationHost>{more}</configuration>"
+            );
+            read(&text).expect_err("too many").to_string()
+        };
+        let binding = "<binding protocol=\"ftp\" bindingInformation=\"*:21:a\"/>";
+        let site = format!("<site name=\"a\"><bindings>{binding}</bindings></site>");
+        let rules = ip_security(
+            "",
+            &"<add ipAddress=\"10.0.0.1\"/>".repeat(MAX_RULES_OF_SITE),
+        );
+        for (inside, more, message) in [
+            (
+                site.replace(binding, &binding.repeat(MAX_BINDINGS + 1)),
+                String::new(),
+                "more than 10000 bindings of FTP",
+            ),
+            (
+                site.clone(),
+                "<location/>".repeat(MAX_LOCATIONS + 1),
+                "more than 20000 location elements",
+            ),
+            (
+                site.clone(),
+                format!("{rules}<location path=\"A\">{rules}</location>"),
+                "more than 1000 rules for one site",
+            ),
+            (
+                site.repeat(101),
+                rules.clone(),
+                "more than 100000 rules for all sites",
+            ),
+        ] {
+            let error = sites(&inside, &more);
             assert!(error.contains(message), "{error}");
         }
     }

@@ -1,9 +1,10 @@
 //! What of each site is carried over: its name and hosts, where IIS serves it, and who may do what there.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::backend::{self, BackendPlan, BackendTls};
-use super::model::{Access, ClientCertificates, ControlPolicy, Server, Site, Start};
+use super::certificate_trap::Shown;
+use super::model::{Access, ClientCertificates, ControlPolicy, Endpoint, Server, Site, Start};
 use super::networks::{Clients, clients};
 use crate::base::text::escape;
 use crate::config::{HostPattern, NO_SITE};
@@ -46,18 +47,22 @@ pub enum Standing {
     Comment,
 }
 
-/// Plans all sites; `known` is what Portcullis reaches IIS by, if that is known.
-pub fn plan_sites<'a>(server: &'a Server, known: Option<&str>) -> Vec<SitePlan<'a>> {
+/// Plans all sites, where `shown` is what IIS shows; `known` is what Portcullis reaches IIS by, if that is known.
+pub fn plan_sites<'a>(
+    server: &'a Server,
+    shown: &BTreeMap<Endpoint, Shown<'_>>,
+    known: Option<&str>,
+) -> Vec<SitePlan<'a>> {
     let default = default_site(server);
-    let mut names = HashSet::from([NO_SITE.to_owned()]);
+    let mut names = Names::default();
     let mut hosts_taken: HashMap<HostPattern, String> = HashMap::new();
     let sites = server.sites.iter().map(|site| {
         let is_default = default.is_some_and(|default| std::ptr::eq(default, site));
         let mut attention = site.unread.clone();
-        let name = name(site, &mut names);
+        let name = names.of(site);
         let hosts = hosts(site, &name, &mut hosts_taken, &mut attention);
         let standing = standing(site, is_default, &hosts, default, &mut attention);
-        let mut backend = backend::plan(server, site, is_default, &hosts, known);
+        let mut backend = backend::plan(shown, site, is_default, &hosts, known);
         attention.append(&mut backend.attention);
         let mut plan = SitePlan {
             site,
@@ -92,26 +97,40 @@ fn default_site(server: &Server) -> Option<&Site> {
     first.map(|(site, _)| site)
 }
 
-/// The name as one of those that metrics can have, which no other site has.
-fn name(site: &Site, taken: &mut HashSet<String>) -> String {
-    let is_allowed =
-        |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-    let words = site.name.split(|character| !is_allowed(character));
-    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-    let base = if words.is_empty() {
-        "site".to_owned()
-    } else {
-        words.join("-")
-    };
-    let numbered = |number: usize| match number {
-        1 => base[..base.len().min(MAX_NAME)].to_owned(),
-        _ => {
-            let end = format!("-{number}");
-            format!("{}{end}", &base[..base.len().min(MAX_NAME - end.len())])
+/// The names of sites in the configuration.
+#[derive(Default)]
+struct Names {
+    taken: HashSet<String>,
+    /// How many sites have had a name that was made into this one.
+    used: HashMap<String, usize>,
+}
+
+impl Names {
+    /// The site's name as one of those that metrics can have, which no other site has.
+    fn of(&mut self, site: &Site) -> String {
+        let is_allowed =
+            |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+        let words = site.name.split(|character| !is_allowed(character));
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        let base = if words.is_empty() {
+            "site".to_owned()
+        } else {
+            words.join("-")
+        };
+        let used = self.used.entry(base.to_ascii_lowercase()).or_default();
+        loop {
+            *used += 1;
+            let end = match *used {
+                1 => String::new(),
+                number => format!("-{number}"),
+            };
+            let name = format!("{}{end}", &base[..base.len().min(MAX_NAME - end.len())]);
+            let is_reserved = name.eq_ignore_ascii_case(NO_SITE);
+            if !is_reserved && self.taken.insert(name.to_ascii_lowercase()) {
+                return name;
+            }
         }
-    };
-    let is_new = |name: &String| taken.insert(name.to_ascii_lowercase());
-    (1..).map(numbered).find(is_new).unwrap_or(base)
+    }
 }
 
 /// Its hosts that no site before it has.
@@ -122,6 +141,7 @@ fn hosts(
     attention: &mut Vec<String>,
 ) -> Vec<HostPattern> {
     let mut hosts = Vec::new();
+    let mut seen = HashSet::new();
     for text in site.bindings.iter().filter_map(|it| it.host.as_deref()) {
         let Some(host) = HostPattern::parse(text) else {
             attention.push(format!(
@@ -130,7 +150,7 @@ fn hosts(
             ));
             continue;
         };
-        if hosts.contains(&host) {
+        if !seen.insert(host.clone()) {
             continue;
         }
         // A site that doesn't run takes none from one that does.
@@ -237,7 +257,7 @@ impl SitePlan<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::import::iis::{document, read};
+    use crate::import::iis::{certificate_trap, document, read};
 
     /// Each site by its name, the attributes of its bindings, and what stands in its `ftpServer`.
     pub fn server(sites: &[(&str, &[&str], &str)]) -> Server {
@@ -261,6 +281,11 @@ pub(super) mod tests {
         read::server(&root).expect("sites")
     }
 
+    /// All sites, without knowing where IIS is.
+    pub fn plans(server: &Server) -> Vec<SitePlan<'_>> {
+        plan_sites(server, &certificate_trap::everywhere(server), None)
+    }
+
     #[test]
     fn names_are_such_as_metrics_have_and_no_two_are_the_same() {
         let long = "x".repeat(80);
@@ -278,7 +303,7 @@ pub(super) mod tests {
             .map(|name| (*name, &["*:21:"][..], ""))
             .collect();
         let server = server(&sites);
-        let plans = plan_sites(&server, None);
+        let plans = plans(&server);
         let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
         let cut = ["x".repeat(64), format!("{}-2", "x".repeat(62))];
         assert_eq!(
@@ -318,7 +343,7 @@ pub(super) mod tests {
             ),
         ] {
             let server = server(sites);
-            let plans = plan_sites(&server, None);
+            let plans = plans(&server);
             let default = plans.iter().find(|plan| plan.is_default);
             assert_eq!(
                 default.map(|plan| plan.name.as_str()),
@@ -342,7 +367,7 @@ pub(super) mod tests {
             ),
             ("f", &["*:21:b\u{fc}cher.test"], ""),
         ]);
-        let plans = plan_sites(&server, None);
+        let plans = plans(&server);
         let standing: Vec<bool> = plans
             .iter()
             .map(|plan| plan.standing == Standing::InForce)
