@@ -11,7 +11,10 @@ use proc_macro2::{Ident, Spacing, TokenStream, TokenTree};
 /// consequences show; it may only point down. Uses by tests are not listed.
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["check", "explain", "app", "probe", "observe"]),
+    (
+        "cli",
+        &["check", "explain", "app", "probe", "import", "observe"],
+    ),
     ("check", &["app", "backend", "tls", "config", "policy"]),
     (
         "explain",
@@ -40,6 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "probe",
         &["backend", "net", "tls", "ftp", "outcome", "config", "base"],
     ),
+    ("import", &["config", "policy", "base"]),
     (
         "admin",
         &[
@@ -107,10 +111,11 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 16] = [
+const PURE: [&str; 17] = [
     "ftp",
     "outcome.rs",
     "base/text.rs",
+    "import/iis",
     "policy/clients.rs",
     "policy/commands.rs",
     "policy/notice.rs",

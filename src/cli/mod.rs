@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod import;
 mod probe;
 mod run;
 
@@ -51,6 +52,8 @@ enum Command {
     /// be used.
     #[command(after_long_help = explain::EXAMPLES)]
     Explain(explain::Arguments),
+    /// Make a configuration of that of another server, to start with.
+    Import(import::Arguments),
 }
 
 /// How `check` and `explain` write their result.
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
     };
     ExitCode::from(code)
 }

@@ -275,3 +275,57 @@ fn the_hook_of_certbot_puts_a_pair_where_the_unit_looks_and_lets_no_others_read_
         assert!(minimal.contains(&format!("/etc/portcullis/tls/{file}")));
     }
 }
+
+#[test]
+fn fail2ban_reads_the_jail_which_says_what_the_guard_says_by_default() {
+    let etc = programs::server_file("fail2ban/etc/fail2ban");
+    let configuration = tempfile::tempdir().expect("a folder");
+    let folder = configuration.path();
+    for shipped in [
+        "fail2ban.conf",
+        "jail.conf",
+        "action.d",
+        "paths-common.conf",
+        "paths-debian.conf",
+    ] {
+        std::os::unix::fs::symlink(etc.join(shipped), folder.join(shipped))
+            .expect("it is writable");
+    }
+    for ours in ["filter.d", "jail.d"] {
+        std::os::unix::fs::symlink(deploy("fail2ban").join(ours), folder.join(ours))
+            .expect("it is writable");
+    }
+    let output = Command::new("python3")
+        .env(
+            "PYTHONPATH",
+            programs::server_file("fail2ban/usr/lib/python3/dist-packages"),
+        )
+        .arg(programs::server_file("fail2ban/usr/bin/fail2ban-client"))
+        .arg("-c")
+        .arg(folder)
+        .arg("-d")
+        .output()
+        .expect("python3 is there");
+    let read = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{read}");
+    let reference: Value = serde_yaml::from_str(
+        &fs::read_to_string(deploy("../config/portcullis.yaml")).expect("it is there"),
+    )
+    .expect("YAML");
+    let guard = &reference["guard"];
+    let ports = reference["passive"]["ports"].as_str().expect("a range");
+    for setting in [
+        "['add', 'portcullis', 'systemd']".to_owned(),
+        format!(
+            "['set', 'portcullis', 'maxretry', {}]",
+            guard["failures"].as_u64().expect("a number")
+        ),
+        format!(
+            "['set', 'portcullis', 'findtime', '{}']",
+            guard["window"].as_str().expect("a time")
+        ),
+        format!("['port', '21,990,{}']", ports.replace('-', ":")),
+    ] {
+        assert!(read.contains(&setting), "{setting}: {read}");
+    }
+}
