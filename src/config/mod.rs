@@ -22,6 +22,7 @@ mod passive;
 mod policy;
 mod resolve;
 mod scalar;
+mod schema;
 mod sites;
 mod structure;
 mod template;
@@ -35,6 +36,7 @@ pub use location::Position;
 pub use nearest::nearest;
 pub use networks::is_in_any;
 pub use passive::is_reachable;
+pub use schema::SCHEMA;
 pub use sites::NO_SITE;
 pub use template::{TemplateError, TemplatePart, UserTemplate};
 
