@@ -11,7 +11,12 @@ use proc_macro2::{Ident, Spacing, TokenStream, TokenTree};
 /// consequences show; it may only point down. Uses by tests are not listed.
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["check", "explain", "app", "probe", "observe"]),
+    (
+        "cli",
+        &[
+            "check", "explain", "app", "probe", "health", "observe", "config",
+        ],
+    ),
     ("check", &["app", "backend", "tls", "config", "policy"]),
     (
         "explain",
@@ -40,6 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "probe",
         &["backend", "net", "tls", "ftp", "outcome", "config", "base"],
     ),
+    ("health", &["base"]),
     ("admin", &["net", "observe"]),
     (
         "session",
