@@ -1,7 +1,7 @@
 //! The configuration file as people write it: every key, and whether it may be left out.
 //!
-//! `config/portcullis.yaml` explains the keys. Unknown keys are errors. Nothing here has a default and nothing is
-//! checked against anything else: that is `resolve`.
+//! `config/portcullis.yaml` explains the keys; what is said of them here is what editors show (`config/schema.json`). Unknown
+//! keys are errors. Nothing here has a default and nothing is checked against anything else: that is `resolve`.
 
 use std::fmt;
 
