@@ -163,10 +163,10 @@ rm -f "$system/usr/sbin/policy-rc.d"
 
 # asked TEXT; asked_not TEXT: whether systemctl was asked for this since the last `forget`.
 asked() {
-    grep -q -e "$1" "$system/asked" || fail "systemctl wasn't asked to $1: $(cat "$system/asked")"
+    grep -qw -e "$1" "$system/asked" || fail "systemctl wasn't asked to $1: $(cat "$system/asked")"
 }
 asked_not() {
-    ! grep -q -e "$1" "$system/asked" || fail "systemctl was asked to $1: $(cat "$system/asked")"
+    ! grep -qw -e "$1" "$system/asked" || fail "systemctl was asked to $1: $(cat "$system/asked")"
 }
 forget() {
     : >"$system/asked"
@@ -208,17 +208,26 @@ gone /usr/bin/portcullis /usr/lib/systemd/system/portcullis.service /usr/libexec
     /usr/share/doc/portcullis
 there /etc/portcullis/portcullis.yaml /etc/portcullis/tls/tls.key /var/log/portcullis/transfers.json.1
 
-step "what is installed again starts with the configuration that is there"
-cp "$scratch/good.yaml" "$system/etc/portcullis/portcullis.yaml"
+step "what is installed again waits to be started"
+rm "$system/active"
 forget
 inside dpkg -i /portcullis.deb >/dev/null 2>&1 || fail "it can't be installed again"
-asked "start portcullis.service"
+asked_not "start"
+asked_not "restart"
 
 step "purge"
 inside dpkg -P portcullis >/dev/null 2>&1 || fail "it can't be purged"
 gone /etc/portcullis /var/log/portcullis /etc/logrotate.d/portcullis \
     /etc/systemd/system/multi-user.target.wants/portcullis.service
 says "/usr/sbin/nologin" inside getent passwd portcullis
+
+step "a first installation starts with a configuration that is there"
+mkdir "$system/etc/portcullis"
+cp "$scratch/good.yaml" "$system/etc/portcullis/portcullis.yaml"
+forget
+inside dpkg -i /portcullis.deb >/dev/null 2>&1 || fail "it can't be installed where there is a configuration"
+asked "start portcullis.service"
+inside dpkg -P portcullis >/dev/null 2>&1 || fail "it can't be purged"
 
 step "lintian"
 lintian --allow-root --fail-on error,warning "$deb" || fail "lintian isn't content with $deb"
@@ -239,9 +248,29 @@ mkdir "$scratch/rpm"
 (cd "$scratch/rpm" && rpm2cpio "$rpm" | cpio -idm --quiet)
 says "portcullis $version" "$scratch/rpm/usr/bin/portcullis" --version
 cmp "$scratch/rpm/usr/bin/portcullis" "$scratch/deb/usr/bin/portcullis" || fail "the packages hold different programs"
-for script in "$repository"/deploy/packages/rpm/*.sh; do
-    sh -n "$script"
-done
+# In the same system: RPM's scripts need a shell and systemd's tools, as it has them.
+rpm_inside() {
+    unshare --mount --propagation private sh -euc 'mount -t proc proc "$0/proc"; exec rpm --root "$0" --nodeps "$@"' \
+        "$system" "$@" || fail "rpm $*"
+}
+inside userdel portcullis
+forget
+rpm_inside --install "$rpm"
+there /usr/bin/portcullis /usr/share/zsh/site-functions/_portcullis
+owned /etc/portcullis "750 root portcullis"
+asked "preset portcullis.service"
+asked_not "start"
+cp "$scratch/good.yaml" "$system/etc/portcullis/portcullis.yaml"
+touch "$system/active"
+forget
+# With what RPM passes at an upgrade.
+inside sh -eu -s 2 <"$repository/deploy/packages/rpm/post_install.sh" 2>/dev/null || fail "the script of the RPM package fails"
+asked_not "restart"
+forget
+rpm_inside --erase portcullis
+asked "disable --now portcullis.service"
+gone /usr/bin/portcullis
+there /etc/portcullis/portcullis.yaml
 
 step "the list of dependencies"
 says ".dep-v0" readelf --wide --section-headers "$scratch/deb/usr/bin/portcullis"

@@ -1,14 +1,14 @@
 //! `portcullis health`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use clap::Args;
 
-use super::{OK, PROBLEM, fail};
+use super::{PROBLEM, fail, write_out};
 use crate::health::{self, Question};
 
 /// The default of `admin.address`.
-const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9190);
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9190);
 
 /// Behind its help.
 pub(super) const EXAMPLES: &str = "\
@@ -29,13 +29,13 @@ pub(super) struct Arguments {
 
 /// Runs it; returns the exit code.
 pub(super) fn run(arguments: &Arguments) -> u8 {
-    let question = if arguments.ready {
-        Question::Ready
+    let (question, yes) = if arguments.ready {
+        (Question::Ready, "ready\n")
     } else {
-        Question::Alive
+        (Question::Alive, "healthy\n")
     };
     match health::ask(arguments.address, question) {
-        Ok(()) => OK,
+        Ok(()) => write_out(yes.as_bytes()),
         Err(error) => fail(PROBLEM, &error.to_string()),
     }
 }

@@ -164,16 +164,16 @@ fn health_is_that_of_the_process_and_readiness_that_of_its_listeners() {
     let health = |more: &[&str]| {
         let arguments = [&["health", "--address", &address], more].concat();
         let output = portcullis(&arguments);
-        assert_eq!(text(&output.stdout), "");
-        (output.status.code(), text(&output.stderr))
+        let said = text(&output.stdout) + &text(&output.stderr);
+        (output.status.code(), said)
     };
-    let good = (Some(0), String::new());
-    assert_eq!(health(&[]), good);
-    assert_eq!(health(&["--ready"]), good);
+    let healthy = (Some(0), "healthy\n".to_owned());
+    assert_eq!(health(&[]), healthy);
+    assert_eq!(health(&["--ready"]), (Some(0), "ready\n".to_owned()));
 
     proxy.signal(Signal::Terminate);
     proxy.wait_for_log(|line| line.message().starts_with("not ready any more"));
-    assert_eq!(health(&[]), good);
+    assert_eq!(health(&[]), healthy);
     let draining = format!("portcullis: {address} answers 503 to /readyz: draining\n");
     assert_eq!(health(&["--ready"]), (Some(1), draining));
 }
