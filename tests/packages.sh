@@ -149,15 +149,16 @@ inside logrotate --force /etc/logrotate.d/portcullis || fail "logrotate fails"
 there /var/log/portcullis/transfers.json.1
 owned /var/log/portcullis/transfers.json "640 portcullis portcullis"
 
-# From here on it seems to.
-cat >"$system/usr/local/bin/systemctl" <<'END'
+# From here on it seems to. RPM's scripts have a path of their own, so the real one makes room.
+cat >"$system/usr/bin/systemctl" <<'END'
 #!/bin/sh
 echo "$@" >>/asked
 case "$*" in
 *is-active*) [ -e /active ] ;;
+*is-enabled*) echo enabled ;;
 esac
 END
-chmod 755 "$system/usr/local/bin/systemctl"
+chmod 755 "$system/usr/bin/systemctl"
 mkdir -p "$system/run/systemd/system"
 rm -f "$system/usr/sbin/policy-rc.d"
 
@@ -188,7 +189,7 @@ step "an upgrade leaves it running where the configuration isn't good for the ne
 cp "$system/etc/portcullis/portcullis.yaml" "$scratch/good.yaml"
 echo "colour: blue" >>"$system/etc/portcullis/portcullis.yaml"
 forget
-says "NOT restarted" inside dpkg -i /portcullis.deb /portcullis-new.deb
+says "unknown key \`colour\`" inside dpkg -i /portcullis.deb /portcullis-new.deb
 asked_not "restart"
 asked_not "stop"
 says "Version: $version-2" inside dpkg -s portcullis
@@ -250,7 +251,7 @@ says "portcullis $version" "$scratch/rpm/usr/bin/portcullis" --version
 cmp "$scratch/rpm/usr/bin/portcullis" "$scratch/deb/usr/bin/portcullis" || fail "the packages hold different programs"
 # In the same system: RPM's scripts need a shell and systemd's tools, as it has them.
 rpm_inside() {
-    unshare --mount --propagation private sh -euc 'mount -t proc proc "$0/proc"; exec rpm --root "$0" --nodeps "$@"' \
+    unshare --mount --propagation private sh -euc 'mount -t proc proc "$0/proc"; exec rpm --root "$0" --force-debian --nodeps "$@"' \
         "$system" "$@" || fail "rpm $*"
 }
 inside userdel portcullis
