@@ -13,7 +13,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     (
         "cli",
-        &["check", "explain", "app", "probe", "import", "observe"],
+        &[
+            "check", "explain", "app", "probe", "import", "health", "observe", "config",
+        ],
     ),
     ("check", &["app", "backend", "tls", "config", "policy"]),
     (
@@ -44,6 +46,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["backend", "net", "tls", "ftp", "outcome", "config", "base"],
     ),
     ("import", &["config", "policy", "base"]),
+    ("health", &["base"]),
     (
         "admin",
         &[

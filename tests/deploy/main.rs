@@ -132,13 +132,16 @@ fn systemd_understands_the_unit() {
 }
 
 #[test]
-fn the_unit_reloads_only_what_has_been_checked() {
+fn the_unit_starts_and_reloads_only_what_has_been_checked() {
     let unit = read("systemd/portcullis.service");
     let check = unit_setting(&unit, "ExecStart").replace(" run ", " check ");
     assert_eq!(
         unit_settings(&unit, "ExecReload"),
         [&check, "/bin/kill -HUP $MAINPID"]
     );
+    assert_eq!(unit_setting(&unit, "ExecStartPre"), check);
+    let (_, config) = check.rsplit_once(' ').expect("it ends with a file");
+    assert_eq!(unit_setting(&unit, "ConditionPathExists"), config);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod brute_force;
 mod certificates;
 mod check;
+mod commands;
 mod drain;
 mod explain;
 mod fail2ban;
