@@ -76,6 +76,9 @@ pub enum Error {
         #[source]
         cause: iis::ImportError,
     },
+    /// What the operator says beside the file is of no use.
+    #[error(transparent)]
+    Option(iis::ImportError),
     /// The configuration can't be written.
     #[error("the configuration can't be written: {0}")]
     Write(io::Error),
@@ -129,7 +132,10 @@ fn read_and_import(request: &Request<'_>) -> Result<iis::Imported, Error> {
         certificate: request.certificate,
         private_key: request.private_key,
     };
-    iis::import(&bytes, &options).map_err(|cause| Error::Content { path, cause })
+    iis::import(&bytes, &options).map_err(|cause| match cause {
+        iis::ImportError::Backend(_) => Error::Option(cause),
+        cause => Error::Content { path, cause },
+    })
 }
 
 fn read_input(input: impl Read) -> Result<Vec<u8>, ReadError> {
