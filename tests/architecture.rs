@@ -86,7 +86,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("limit", &["outcome", "config", "policy", "base"]),
     ("route", &["config", "policy", "base"]),
     ("tls", &["config", "base"]),
-    ("observe", &["outcome", "config"]),
+    ("observe", &["outcome", "config", "base"]),
     ("ftp", &["outcome", "base"]),
     ("outcome", &["config"]),
     ("config", &["policy", "base"]),
@@ -96,7 +96,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 16] = [
+const PURE: [&str; 18] = [
     "ftp",
     "outcome.rs",
     "base/text.rs",
@@ -106,6 +106,8 @@ const PURE: [&str; 16] = [
     "policy/rates.rs",
     "session/machine",
     "route",
+    "observe/transfer_log/format",
+    "observe/transfer_log/record.rs",
     "net/proxy_header/parse",
     "net/proxy_header/write",
     "backend/balance.rs",

@@ -1,12 +1,14 @@
 //! `portcullis run`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
 use super::{OK, PROBLEM, UNUSABLE, fail};
 use crate::app::{App, StartError};
 use crate::observe::log::{self, LogFormat};
+use crate::observe::metrics::{Metrics, STDERR_LOG};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -40,7 +42,8 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         Format::Human => LogFormat::Human,
         Format::Json => LogFormat::Json,
     };
-    let log = match log::init(format, &filter) {
+    let metrics = Arc::new(Metrics::new());
+    let log = match log::init(format, &filter, metrics.dropped_lines(STDERR_LOG)) {
         Ok(guard) => guard,
         Err(error) => return fail(UNUSABLE, &format!("--log-level {filter}: {error}")),
     };
@@ -52,7 +55,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         Err(error) => return fail(PROBLEM, &format!("the runtime can't be started: {error}")),
     };
     let ended = runtime.block_on(async {
-        App::start(config).await?.run().await;
+        App::start(config, metrics).await?.run().await;
         Ok::<(), StartError>(())
     });
     // A name lookup that is still running has no task left waiting for its result.

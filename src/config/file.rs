@@ -14,6 +14,7 @@ use super::scalar::{
     BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress, NameServerAddress,
     Network, NoticeText, PortRange, Sha256, Times, WaitValue, Weight,
 };
+use super::transfer_logs::FormatWord;
 use super::{
     Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion,
     UnknownUsers,
@@ -40,7 +41,19 @@ pub(super) struct File {
     pub guard: Option<Guard>,
     pub timeouts: Option<Timeouts>,
     pub dns: Option<Dns>,
+    pub transfer_logs: Option<Vec<TransferLog>>,
     pub admin: Option<Admin>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a transfer log such as {file: /var/log/portcullis/xferlog, format: xferlog}"
+)]
+pub(super) struct TransferLog {
+    pub file: FileName,
+    pub format: FormatWord,
+    pub sha256: Option<bool>,
 }
 
 #[derive(Deserialize)]

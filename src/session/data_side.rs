@@ -9,7 +9,7 @@ use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
 };
 use super::transfer::{
-    EarlyHandshake, Faults, HeldBack, Order, PreparedData, RunningData, TransferContext,
+    EarlyHandshake, Faults, HeldBack, Measured, Order, PreparedData, RunningData, TransferContext,
     TransferLimits,
 };
 use crate::backend::data::DataEndpoint;
@@ -33,11 +33,29 @@ pub(super) enum DataSide {
     Running(RunningData),
 }
 
+/// What the data connections have to say.
+pub(super) enum DataReport {
+    /// Something that the machine decides about.
+    Event(Event),
+    /// The transfer has run for so long that the log tells of it.
+    RunsLong,
+}
+
 impl DataSide {
-    /// The next event. May be cancelled.
-    pub async fn event(&mut self) -> Event {
-        match self {
-            Self::Running(running) => Event::Data(running.event().await),
+    /// What they have to say next. May be cancelled.
+    pub async fn report(&mut self) -> DataReport {
+        DataReport::Event(match self {
+            Self::Running(running) => {
+                let tell_at = running.tell_at();
+                tokio::select! {
+                    biased;
+                    event = running.event() => Event::Data(event),
+                    () = tell_at => {
+                        running.note_told();
+                        return DataReport::RunsLong;
+                    }
+                }
+            }
             Self::Preparing(data) => {
                 let prepared = data.prepared().await;
                 if let Self::Preparing(data) = std::mem::replace(self, Self::None) {
@@ -46,7 +64,7 @@ impl DataSide {
                 Event::Prepared(prepared)
             }
             Self::None | Self::Prepared(_) => std::future::pending().await,
-        }
+        })
     }
 
     /// How many bytes the running transfer has moved.
@@ -255,9 +273,11 @@ impl Session {
             lingering: self.lingering.clone(),
             faults: Faults::default(),
             limits,
+            measured: Measured::new(self.shared.transfer_logs.told_of_content()),
         };
         self.transfers.begin(&self.shared.metrics);
         self.data = DataSide::Running(prepared.open(context, client_tls));
+        self.record_beginning_transfer();
     }
 
     /// The limits of the next transfer, if the session's site has any.
@@ -294,11 +314,17 @@ impl Session {
     /// Takes note of how far the running transfer has come, for its record.
     pub(super) fn note_progress(&mut self) {
         if let DataSide::Running(running) = &self.data {
-            self.transfers.note_progress(Progress {
-                bytes: running.moved(),
-                elapsed: running.elapsed(),
-                held_back: running.held_back(),
-            });
+            self.transfers.note_progress(progress_of(running));
         }
+    }
+}
+
+/// How far a transfer has come.
+pub(super) fn progress_of(running: &RunningData) -> Progress {
+    Progress {
+        bytes: running.moved(),
+        elapsed: running.elapsed(),
+        held_back: running.held_back(),
+        measured: Some(running.measured().clone()),
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::data_side::DataSide;
+use super::data_side::{DataReport, DataSide};
 use super::info::SessionState;
 use super::journal::Entry;
 use super::machine::{Action, BadLine, Deadline, Ending, Event};
@@ -87,6 +87,7 @@ impl Session {
                 }
                 Action::LoginAttempt(command) => {
                     if command.verb() == Verb::User {
+                        self.login_began = Instant::now();
                         self.info.set_user_argument(command.argument());
                     }
                     self.fingerprint = self.shared.guard.fingerprint(command.argument());
@@ -273,10 +274,13 @@ impl Session {
                 // reply.
                 () = backend_input => {}
                 // Priority 9: the data connections.
-                event = self.data.event() => {
-                    self.observe_resumption(&event);
-                    return event;
-                }
+                report = self.data.report() => match report {
+                    DataReport::Event(event) => {
+                        self.observe_resumption(&event);
+                        return event;
+                    }
+                    DataReport::RunsLong => self.record_running_transfer(),
+                },
                 // Priority 10: what the client says.
                 () = client_input => {}
             }

@@ -44,6 +44,7 @@ use crate::net::options;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::observe::metrics::Metrics;
+use crate::observe::transfer_log::TransferLogs;
 use crate::snapshot::Snapshot;
 use crate::tls::{SessionStore, SessionTls};
 
@@ -74,6 +75,8 @@ pub struct Shared {
     pub resolver: Arc<Resolver>,
     /// The live sessions.
     pub sessions: Arc<SessionRegistry>,
+    /// Where each transfer has its line.
+    pub transfer_logs: Arc<TransferLogs>,
     /// What backends get as the password of users who are to be refused. No account has it, and nobody is told.
     decoy_password: Secret,
 }
@@ -89,6 +92,7 @@ impl Shared {
             tls_sessions: Arc::new(SessionStore::new()),
             resolver: Arc::default(),
             sessions: Arc::default(),
+            transfer_logs: Arc::default(),
             decoy_password: Secret::random(),
         }
     }
@@ -143,7 +147,7 @@ pub async fn serve(
 ) {
     let mut registration = shared.sessions.register(accepted.client, accepted.listener);
     let info = Arc::clone(&registration.info);
-    let journal = Journal::new(Arc::clone(&info), Arc::clone(&shared.metrics));
+    let journal = Journal::new(Arc::clone(&info), accepted.destination, &shared);
     let ended_early = |ending| {
         journal.write(&Entry::Ended {
             ending,
@@ -200,6 +204,7 @@ pub async fn serve(
         moved: 0,
         deadline: Some(login_expires_at),
         login_expires_at,
+        login_began: Instant::now(),
         fingerprint: shared.guard.fingerprint(b""),
         attempt: None,
         tls,
@@ -261,6 +266,8 @@ struct Session {
     /// How many bytes an upload had moved when its client disconnected.
     moved: u64,
     login_expires_at: Instant,
+    /// When the last USER came.
+    login_began: Instant,
     /// What the login that is under way tries.
     fingerprint: AttemptFingerprint,
     /// From PASS to the backend's answer.

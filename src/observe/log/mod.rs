@@ -15,6 +15,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 pub use self::filter::FilterError;
 pub use self::sink::LogGuard;
 use self::sink::Sink;
+use super::metrics::DroppedLines;
 
 mod filter;
 mod sink;
@@ -45,16 +46,16 @@ pub enum LogError {
 
 /// Sends log lines of the whole process to stderr, with times in UTC as RFC 3339 has them. `filter` is a level, `info`, or
 /// directives that end with one, `info,portcullis::tls=debug`. Lines of the `log` crate, which rustls uses, come along:
-/// its warnings only if `filter` is more than a level.
+/// its warnings only if `filter` is more than a level. `dropped` counts those that are lost.
 ///
 /// Keep what it returns until the end of `main`: dropping it writes the last lines.
 ///
 /// # Errors
 /// If `filter` is wrong, or logging is set up already.
-pub fn init(format: LogFormat, filter: &str) -> Result<LogGuard, LogError> {
+pub fn init(format: LogFormat, filter: &str, dropped: DroppedLines) -> Result<LogGuard, LogError> {
     let filter = filter::parse(filter)?;
     let colours = io::stderr().is_terminal();
-    let (sink, guard) = Sink::start(io::stderr())?;
+    let (sink, guard) = Sink::start(io::stderr(), dropped)?;
     subscriber(format, colours, filter, sink).try_init()?;
     Ok(guard)
 }

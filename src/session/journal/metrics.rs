@@ -23,8 +23,11 @@ pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
             transfer.verdict(),
             transfer.progress.bytes,
         ),
-        // Counted where they are found out: each dial by the pool, the sessions as long as they live.
-        Entry::BackendUnavailable { .. } | Entry::Ended { .. } => {}
+        // Counted where they are found out: each dial by the pool, sessions and transfers as long as they live.
+        Entry::BackendUnavailable { .. }
+        | Entry::TransferBegins(_)
+        | Entry::TransferRuns(_)
+        | Entry::Ended { .. } => {}
         // Nothing that a number says more about than the line.
         Entry::TlsWithoutAuth
         | Entry::ClearTextBehindAuth
@@ -35,6 +38,7 @@ pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
         | Entry::MethodsAvoided { .. }
         | Entry::NotListening(_)
         | Entry::NoBackendPort(_)
+        | Entry::FileChanged(_)
         | Entry::BackendLost { .. } => {}
     }
 }

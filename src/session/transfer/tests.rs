@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify};
 use crate::net::data::relay::StepTimeout;
+use crate::observe::transfer_log::ToldOfContent;
 use crate::tls::BackendTlsClient;
 
 /// The data connections of a task that does this.
@@ -26,6 +27,8 @@ where
         lease: None,
         held_back: None,
         faults: Faults::default(),
+        measured: Measured::new(ToldOfContent::Nothing),
+        tell_at: None,
         _task: Task::spawn(task(report)),
     }
 }
@@ -94,6 +97,7 @@ fn context(
         lingering: Lingering::default(),
         faults: Faults::default(),
         limits: None,
+        measured: Measured::new(ToldOfContent::Nothing),
     }
 }
 

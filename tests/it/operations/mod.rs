@@ -13,3 +13,4 @@ mod probe;
 mod proxy_protocol;
 mod reload;
 mod terminate;
+mod transfer_logs;
