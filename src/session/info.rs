@@ -15,7 +15,7 @@ use crate::backend::BackendConnection;
 use crate::base::text::{escape, shown_part};
 use crate::base::{GlobalSessionId, InstanceId, SessionId};
 use crate::config::{HostName, NO_SITE, Site, TlsVersion};
-use crate::route::{Membership, Route};
+use crate::route::{Membership, Route, Rule};
 use crate::tls::Account;
 
 /// One session's identity, and how far it has come.
@@ -57,6 +57,8 @@ struct Login {
     user: Box<[u8]>,
     /// The host that was named, if one was.
     host: Option<HostName>,
+    /// What has led to the site.
+    rule: Rule,
 }
 
 /// The backend of a session.
@@ -219,6 +221,11 @@ impl SessionInfo {
         self.current().login.as_ref()?.host.clone()
     }
 
+    /// What has led to its site.
+    pub fn rule(&self) -> Option<Rule> {
+        self.current().login.as_ref().map(|login| login.rule)
+    }
+
     /// The argument of the last USER, escaped. It may lead nowhere while an earlier login holds.
     pub fn user_argument(&self) -> String {
         escape(&self.current().user_argument)
@@ -266,6 +273,7 @@ impl SessionInfo {
             account: Account::of(Some(route.site_id), &route.user),
             user: shown_part(&route.user).into(),
             host: route.host.clone(),
+            rule: route.rule,
         });
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::Session;
 use super::data_side::{DataSide, progress_of};
-use super::journal::{Entry, LoginRecord, LoginWay, Progress, RunningRecord};
+use super::journal::{Entry, LoginRecord, LoginTerms, Progress, RunningRecord};
 use super::machine::{Outcome, ProtocolError, Record, Stage};
 use crate::outcome::LoginResult;
 
@@ -19,13 +19,12 @@ impl Session {
                     self.info.set_logged_in();
                     self.tls.logged_in(self.info.account());
                 }
-                let way = LoginWay {
-                    rule: self.machine.route().map(|route| route.rule),
+                let terms = LoginTerms {
                     server_name: self.machine.server_name().cloned(),
                     protection: self.machine.protection(),
                     elapsed: self.login_began.elapsed(),
                 };
-                let login = LoginRecord::new(result, way, &self.info);
+                let login = LoginRecord::new(result, terms, &self.info);
                 self.journal.write(&Entry::Login(login));
             }
             Record::Transfer {

@@ -52,6 +52,8 @@ pub struct TransferLogs {
     open: ArcSwap<OpenLogs>,
     /// This machine's name.
     computer: String,
+    /// Its time zone, which is read from a file.
+    zone: TimeZone,
 }
 
 /// The transfer logs of one configuration, open.
@@ -73,6 +75,7 @@ impl Default for TransferLogs {
         Self {
             open: ArcSwap::default(),
             computer: system.nodename().to_string_lossy().into_owned(),
+            zone: TimeZone::system(),
         }
     }
 }
@@ -131,7 +134,7 @@ impl TransferLogs {
         for log in &self.open.load().0 {
             let line = match log.settings.format {
                 TransferLogFormat::Json { sha256 } => Some(json::line(record, sha256)),
-                TransferLogFormat::Xferlog => xferlog::line(record, &TimeZone::system()),
+                TransferLogFormat::Xferlog => xferlog::line(record, &self.zone),
                 TransferLogFormat::W3c => Some(w3c::line(record, &self.computer)),
             };
             if let Some(line) = line {

@@ -8,7 +8,7 @@
 
 use tracing::field::DisplayValue;
 
-use super::{Entry, LoginRecord, LoginWay, RunningRecord, TransferRecord, Transfers};
+use super::{Entry, LoginRecord, LoginTerms, RunningRecord, TransferRecord, Transfers};
 use crate::base::GlobalSessionId;
 use crate::base::text::escape;
 use crate::config::{HostName, TlsVersion};
@@ -175,16 +175,16 @@ fn log_login(login: &LoginRecord, info: &SessionInfo) {
         result,
         site,
         user,
-        way,
-    } = login;
-    let LoginWay {
         rule,
+        host,
+        terms,
+    } = login;
+    let LoginTerms {
         server_name,
         protection: level,
         elapsed,
-    } = way;
+    } = terms;
     let chosen_by = rule.map(Rule::as_str);
-    let host = info.host();
     let host = host.as_ref().map(HostName::as_str);
     let sni = server_name.as_ref().map(HostName::as_str);
     if *result == LoginResult::Accepted {

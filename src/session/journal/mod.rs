@@ -120,13 +120,15 @@ pub(super) struct LoginRecord {
     site: SiteName,
     /// Escaped.
     user: String,
-    way: LoginWay,
+    /// What has led to the site, if there is one.
+    rule: Option<Rule>,
+    /// The host that was named for that.
+    host: Option<HostName>,
+    terms: LoginTerms,
 }
 
-/// How a login came to its site, and how long that took.
-pub(super) struct LoginWay {
-    /// What has named the site, if one was found.
-    pub rule: Option<Rule>,
+/// What a login came with, and how long it took.
+pub(super) struct LoginTerms {
     /// The server name of the client's TLS handshake.
     pub server_name: Option<HostName>,
     /// The protection level of data connections.
@@ -137,19 +139,21 @@ pub(super) struct LoginWay {
 
 impl LoginRecord {
     /// This result of the session's last login.
-    pub fn new(result: LoginResult, way: LoginWay, info: &SessionInfo) -> Self {
+    pub fn new(result: LoginResult, terms: LoginTerms, info: &SessionInfo) -> Self {
         // A login without a site is recorded with its host, which is what the operator looks for.
-        let (site, user) = match result {
+        let (site, user, rule, host) = match result {
             LoginResult::UnknownHost | LoginResult::ClearText => {
-                (SiteName::NONE, info.user_argument())
+                (SiteName::NONE, info.user_argument(), None, None)
             }
-            _ => (info.site_name(), info.user()),
+            _ => (info.site_name(), info.user(), info.rule(), info.host()),
         };
         Self {
             result,
             site,
             user,
-            way,
+            rule,
+            host,
+            terms,
         }
     }
 }

@@ -214,3 +214,15 @@ async fn nobody_stands_still_before_the_backend_begins() {
     });
     assert_eq!(orders.deadline(began), begun + Duration::from_secs(2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_is_told_of_once_when_it_has_run_for_a_minute() {
+    let mut data = running(|_| std::future::pending());
+    data.tell_at = Some(Instant::now() + LONG_TRANSFER);
+    let minute = Duration::from_secs(60);
+    let within = |time| timeout(time, data.tell_at());
+    assert!(within(minute - Duration::from_secs(1)).await.is_err());
+    assert!(within(Duration::from_secs(2)).await.is_ok());
+    data.note_told();
+    assert!(timeout(60 * minute, data.tell_at()).await.is_err());
+}

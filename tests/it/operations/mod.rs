@@ -8,6 +8,7 @@ mod explain;
 mod first_contact;
 mod lame_duck;
 mod limits;
+mod log_lines;
 mod logs;
 mod probe;
 mod proxy_protocol;
