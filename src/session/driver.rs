@@ -142,6 +142,7 @@ impl Session {
     }
 
     async fn reply(&mut self, bytes: &[u8]) {
+        self.show_reply(bytes);
         let Some(client) = &mut self.client else {
             return;
         };
@@ -153,6 +154,7 @@ impl Session {
     }
 
     pub(super) async fn send(&mut self, line: &[u8]) {
+        self.show_sent(line);
         let Some(backend) = &mut self.backend else {
             return;
         };
@@ -334,7 +336,10 @@ impl Session {
     fn event_from_backend(&mut self) -> Option<Event> {
         match self.backend.as_mut()?.next_reply() {
             Ok(None) => None,
-            Ok(Some(reply)) => Some(Event::Reply(reply)),
+            Ok(Some(reply)) => {
+                self.show_received(reply.bytes());
+                Some(Event::Reply(reply))
+            }
             Err(reason) => {
                 self.report_backend_loss(self.machine.stage(), &reason);
                 self.backend = None;
@@ -358,7 +363,10 @@ impl Session {
             return Some(match line {
                 Line::TooLong => Event::BadLine(BadLine::TooLong),
                 Line::Whole(line) => match Command::parse(line) {
-                    Ok(command) => Event::Command(command),
+                    Ok(command) => {
+                        self.show_command(&command);
+                        Event::Command(command)
+                    }
                     Err(bad) => Event::BadLine(BadLine::Malformed(bad)),
                 },
             });

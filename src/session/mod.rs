@@ -9,12 +9,14 @@
 //! that.
 //!
 //! Who a session is stands in its [`info`], which the [`registry`] of live sessions shares; what it has to tell goes to its
-//! `journal`, which makes log lines and metrics of it.
+//! `journal`, which makes log lines and metrics of it, and lines of transfer logs. `dialogue` is every line of both legs, for
+//! the log.
 
 mod backend_side;
 mod client_hello;
 mod client_tls;
 mod data_side;
+mod dialogue;
 mod driver;
 pub mod info;
 mod journal;
@@ -50,6 +52,8 @@ use crate::tls::{SessionStore, SessionTls};
 
 use client_tls::handshake;
 use data_side::DataSide;
+use dialogue::ReplyText;
+pub use dialogue::ShownDialogue;
 use driver::{ClientEnd, DeadlineCheck};
 use info::SessionInfo;
 use journal::{Entry, Journal, Transfers};
@@ -77,6 +81,8 @@ pub struct Shared {
     pub sessions: Arc<SessionRegistry>,
     /// Where each transfer has its line.
     pub transfer_logs: Arc<TransferLogs>,
+    /// Whose dialogue the log shows.
+    pub dialogue: ShownDialogue,
     /// What backends get as the password of users who are to be refused. No account has it, and nobody is told.
     decoy_password: Secret,
 }
@@ -93,6 +99,7 @@ impl Shared {
             resolver: Arc::default(),
             sessions: Arc::default(),
             transfer_logs: Arc::default(),
+            dialogue: ShownDialogue::default(),
             decoy_password: Secret::random(),
         }
     }
@@ -212,6 +219,7 @@ pub async fn serve(
         shared,
         drain,
         transfers: Transfers::default(),
+        reply_text: ReplyText::default(),
         journal,
         destination: accepted.destination,
         info,
@@ -277,6 +285,8 @@ struct Session {
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
     transfers: Transfers,
+    /// Whether the log may show the text of replies.
+    reply_text: ReplyText,
     journal: Journal,
     /// What the client connected to.
     destination: SocketAddr,

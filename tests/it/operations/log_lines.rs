@@ -224,3 +224,63 @@ fn a_stderr_on_a_full_disk_stops_nothing_and_is_counted() {
     program.kill().expect("it still runs");
     program.wait().expect("it is a child");
 }
+
+#[test]
+fn at_level_debug_the_dialogue_of_both_legs_is_shown_without_passwords() {
+    let front = Front::new(&[]);
+    let script = Script::new()
+        .on(
+            "PASS",
+            [reply("230 welcome, and your password is a-password")],
+        )
+        .on("PWD", [reply("257-two\r\n257 \"/\" lines")]);
+    let backend = Backend::start(script);
+    let proxy = front.before_with(backend.address(), |config| {
+        config.log("info,portcullis::dialogue=debug")
+    });
+    let mut client = front.implicit(&proxy);
+    client.login("alice", "a-password");
+    client.command("PWD", 257);
+    client.command("SITE PSWD a-password new", 502);
+    client.command("QUIT", 221);
+    proxy.wait_for_log(|line| line.message() == "session ended");
+    let lines = proxy.log_lines();
+    let is_dialogue =
+        |line: &&LogLine| line.field("target").as_deref() == Some("portcullis::dialogue");
+    let told: Vec<_> = lines
+        .iter()
+        .filter(is_dialogue)
+        .map(|line| {
+            format!(
+                "{}: {}",
+                line.message(),
+                line.field("line").unwrap_or_default()
+            )
+        })
+        .collect();
+    let expected = [
+        "to client: 220 Service ready.",
+        "from client: USER alice",
+        "to backend: USER alice",
+        "from backend: 331 password please",
+        "to client: 331 password please",
+        "from client: PASS ***",
+        "to backend: PASS ***",
+        "from backend: 230 ***",
+        "to client: 230 ***",
+        "from client: PWD",
+        "to backend: PWD",
+        "from backend: 257-two",
+        "from backend: 257 \"/\" lines",
+        "to client: 257-two",
+        "to client: 257 \"/\" lines",
+        "from client: SITE PSWD",
+        "to backend: SITE PSWD",
+        "from backend: 502 unknown command",
+        "to client: 502 unknown command",
+        "from client: QUIT",
+        "to backend: QUIT",
+    ];
+    assert_eq!(told[..expected.len()], expected, "{told:#?}");
+    assert!(!lines.iter().any(|line| line.text.contains("a-password")));
+}
