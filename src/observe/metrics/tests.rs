@@ -25,6 +25,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ),
     ("portcullis_data_tls_handshakes_total", "counter"),
     ("portcullis_guard_total", "counter"),
+    ("portcullis_log_lines_dropped_total", "counter"),
     ("portcullis_logins_total", "counter"),
     ("portcullis_passive_ambiguous_total", "counter"),
     ("portcullis_passive_exhausted_total", "counter"),

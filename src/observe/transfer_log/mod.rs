@@ -1,6 +1,6 @@
 //! The transfer logs: files with a line for each transfer that is over and each file that was changed.
 //!
-//! A [`Record`] is rendered once for each log (`format`) and goes through a [queue](super::lines) to the thread that has its
+//! A [`Record`] is rendered once for each log (`format`) and goes through a queue (`observe::lines`) to the thread that has its
 //! file (`file`): a slow disk makes no session wait, and a full one costs lines, which are counted.
 //!
 //! The logs belong to the process, not to a session: a reload replaces them for all that happens from then on.
