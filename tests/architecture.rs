@@ -12,7 +12,10 @@ use proc_macro2::{Ident, Spacing, TokenStream, TokenTree};
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["check", "explain", "app", "probe", "observe"]),
-    ("check", &["app", "backend", "tls", "config", "policy"]),
+    (
+        "check",
+        &["app", "backend", "tls", "observe", "config", "policy"],
+    ),
     (
         "explain",
         &[

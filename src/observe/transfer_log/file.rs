@@ -147,13 +147,25 @@ impl Output for LogFile {
     }
 }
 
+/// Whether a log may be made there, or is there.
+///
+/// # Errors
+/// If its directory is missing, or something else has its name.
+pub(super) fn look_at(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if is_file_or_device(&metadata) => Ok(()),
+        Ok(_) => Err(io::Error::other("it is neither a file nor a device")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
+            Some(directory) if directory != Path::new("") => fs::metadata(directory).map(drop),
+            _ => Ok(()),
+        },
+        Err(error) => Err(error),
+    }
+}
+
 fn open(path: &Path) -> io::Result<WholeLines<File>> {
     // To open a FIFO would wait for its reader.
-    if let Ok(metadata) = fs::metadata(path)
-        && !is_file_or_device(&metadata)
-    {
-        return Err(io::Error::other("it is neither a file nor a device"));
-    }
+    look_at(path)?;
     let file = OpenOptions::new()
         .append(true)
         .create(true)

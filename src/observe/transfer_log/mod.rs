@@ -26,10 +26,7 @@ use crate::config::{TransferLog, TransferLogFormat};
 
 /// Why a transfer log can't be written.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the transfer log {} can't be opened: {source}: make its directory, and let the user that Portcullis runs as write there",
-    file.display()
-)]
+#[error("the transfer log {} can't be opened: {source}{}", file.display(), remedy(source))]
 pub struct TransferLogError {
     file: PathBuf,
     source: io::Error,
@@ -179,6 +176,25 @@ impl OpenLog {
             reopen,
         })
     }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => ": make its directory",
+        io::ErrorKind::PermissionDenied => ": let the user that Portcullis runs as write there",
+        _ => "",
+    }
+}
+
+/// Whether there is a place for the file of this log; whether this process may write there is not tried.
+///
+/// # Errors
+/// If its directory is missing, or it is neither a file nor a device.
+pub fn look_at(log: &TransferLog) -> Result<(), TransferLogError> {
+    file::look_at(&log.file).map_err(|source| TransferLogError {
+        file: log.file.clone(),
+        source,
+    })
 }
 
 /// What a log is called in the metrics.

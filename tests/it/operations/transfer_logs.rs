@@ -542,6 +542,29 @@ fn a_log_that_cannot_be_opened_is_told_at_the_start() {
 }
 
 #[test]
+fn a_transfer_at_a_limited_rate_has_its_hash() {
+    let logs = Logs::new();
+    let script = Script::new().file("file", content::bytes(4, 200_000));
+    let stage = Stage::before(
+        script,
+        |site| site.set("rate", "{session: 100M}"),
+        |config| logs.configured(config),
+    );
+    let mut session = stage.session();
+    session.control.command("TYPE I", 200);
+    session.download("file");
+    session.upload("file", b"content");
+    end(stage.proxy);
+    let objects = logs.objects();
+    let hashes: Vec<_> = objects.iter().map(|it| text(it, "sha256")).collect();
+    let expected = [
+        content::sha256(&content::bytes(4, 200_000)),
+        content::sha256(b"content"),
+    ];
+    assert_eq!(hashes, expected);
+}
+
+#[test]
 fn clear_text_and_active_mode_are_told() {
     let logs = Logs::new();
     let stage = Stage::with(Script::new().file("file", "content"), |config| {
