@@ -34,7 +34,7 @@ impl Signals {
         })
     }
 
-    /// Sends a command for each signal, for as long as the process takes any; has the transfer logs opened anew at once, which
+    /// Sends a command for each signal, for as long as the process takes any; has the opening the transfer logs anew at once, which
     /// needs nobody's turn.
     pub async fn send_to(self, commands: mpsc::Sender<Command>, logs: Arc<TransferLogs>) {
         let [usr2, alarm] = self.ignored;
@@ -63,7 +63,7 @@ async fn reload(mut hangup: Signal, commands: &mpsc::Sender<Command>) {
 async fn reopen(mut signal: Signal, logs: &TransferLogs) {
     while signal.recv().await.is_some() {
         logs.reopen();
-        tracing::info!("transfer logs opened anew");
+        tracing::info!("opening the transfer logs anew");
     }
 }
 

@@ -1,127 +1,21 @@
-//! The transfer logs: what each format has of transfers and of changed files, and that the files are rotated, replaced and full
-//! without a session noticing.
+//! What each format has of transfers and of changed files.
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testkit::DEADLINE;
 use testkit::clients::{Client, ClientTls, Login};
-use testkit::config::Config;
 use testkit::content;
 use testkit::front::{Front, NAME};
 use testkit::proftpd;
-use testkit::proxy::{Proxy, Signal};
 use testkit::raw::open_data;
 use testkit::script::{Script, Step, reply};
-use testkit::scripted::Backend;
 use testkit::server::Security;
-use testkit::wire::End;
+use testkit::wire::{End, Wire};
 
+use super::{Logs, end, text};
 use crate::program::Before;
 use crate::stage::Stage;
-
-/// Transfer logs in every format, in a directory of their own.
-struct Logs {
-    directory: tempfile::TempDir,
-}
-
-impl Logs {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        Self { directory }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// The value of `transfer_logs` with a log of each format.
-    fn all(&self) -> String {
-        let log = |name: &str, more: &str| {
-            let file = self.file(name);
-            format!("{{file: {}, format: {name}{more}}}", file.display())
-        };
-        let logs = [
-            log("json", ", sha256: true"),
-            log("xferlog", ""),
-            log("w3c", ""),
-        ];
-        format!("[{}]", logs.join(", "))
-    }
-
-    /// The value with this JSON log alone.
-    fn json(&self) -> String {
-        format!("[{{file: {}, format: json}}]", self.file("json").display())
-    }
-
-    fn configured(&self, config: Config) -> Config {
-        config.set("transfer_logs", &self.all())
-    }
-
-    fn lines(&self, name: &str) -> Vec<String> {
-        lines(&self.file(name))
-    }
-
-    fn objects(&self) -> Vec<Value> {
-        let lines = self.lines("json");
-        lines.iter().map(|line| object(line)).collect()
-    }
-
-    /// The values of the W3C log, by the field names that stand above them.
-    fn w3c(&self) -> Vec<Vec<(String, String)>> {
-        let mut fields: Vec<String> = Vec::new();
-        let mut records = Vec::new();
-        for line in self.lines("w3c") {
-            if let Some(names) = line.strip_prefix("#Fields: ") {
-                fields = names.split(' ').map(str::to_owned).collect();
-            } else if !line.starts_with('#') {
-                let values = line.split(' ').map(str::to_owned);
-                let record: Vec<_> = fields.iter().cloned().zip(values).collect();
-                assert_eq!(record.len(), 21, "{line}");
-                records.push(record);
-            }
-        }
-        records
-    }
-}
-
-fn object(line: &str) -> Value {
-    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
-}
-
-fn lines(file: &Path) -> Vec<String> {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
-}
-
-/// Looks at a file until it has so many lines.
-fn wait_for_lines(file: &Path, count: usize) -> Vec<String> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let found = lines(file);
-        if found.len() >= count {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{}: {found:?}", file.display());
-        // Not to wait for anything, only to leave the processor to the program.
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Ends the program, whose last lines are written then.
-fn end(mut proxy: Proxy) {
-    proxy.signal(Signal::Terminate);
-    assert_eq!(proxy.wait_exit(), Some(0));
-}
-
-fn text<'a>(object: &'a Value, field: &str) -> &'a str {
-    object[field]
-        .as_str()
-        .unwrap_or_else(|| panic!("{field}: {object}"))
-}
 
 #[test]
 fn every_format_tells_of_each_transfer_and_each_changed_file() {
@@ -398,150 +292,6 @@ fn curl_and_a_real_server_agree_with_the_xferlog() {
 }
 
 #[test]
-fn a_renamed_log_is_opened_anew_with_a_signal_and_without() {
-    let logs = Logs::new();
-    let stage = Stage::with(Script::new(), |config| logs.configured(config));
-    let mut session = stage.session();
-    let (json, w3c) = (logs.file("json"), logs.file("w3c"));
-    let rename = |to: &str| {
-        for file in [&json, &w3c] {
-            fs::rename(file, file.with_extension(to)).expect("it is there");
-        }
-    };
-    session.upload("one", b"1");
-    wait_for_lines(&json, 1);
-    wait_for_lines(&w3c, 5);
-
-    rename("1");
-    stage.proxy.signal(Signal::Reopen);
-    stage
-        .proxy
-        .wait_for_log(|line| line.message() == "transfer logs opened anew");
-    wait_until_there(&json);
-    session.upload("two", b"2");
-    assert!(wait_for_lines(&json, 1)[0].contains("\"two\""));
-    assert!(wait_for_lines(&w3c, 5)[0].starts_with("#Software: "));
-
-    rename("2");
-    wait_until_there(&json);
-    wait_until_there(&w3c);
-    session.upload("three", b"3");
-    assert!(wait_for_lines(&json, 1)[0].contains("\"three\""));
-    assert!(wait_for_lines(&w3c, 5)[0].starts_with("#Software: "));
-
-    end(stage.proxy);
-    for name in ["json.1", "json.2", "json"] {
-        assert_eq!(logs.lines(name).len(), 1, "{name}");
-    }
-}
-
-/// Looks for a file until it is there.
-fn wait_until_there(file: &Path) {
-    let deadline = Instant::now() + DEADLINE;
-    while !file.exists() {
-        assert!(Instant::now() < deadline, "{} isn't made", file.display());
-        // Not to wait for anything, only to leave the processor to the program.
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-#[test]
-fn a_reload_replaces_the_logs_also_for_sessions_that_run() {
-    let logs = Logs::new();
-    let stage = Stage::with(Script::new(), |config| {
-        config.set("transfer_logs", &logs.json())
-    });
-    let mut session = stage.session();
-    session.upload("one", b"1");
-    wait_for_lines(&logs.file("json"), 1);
-
-    let yaml = fs::read_to_string(stage.proxy.config_file()).expect("it is there");
-    let other = logs.file("other");
-    let former = format!("{}", logs.file("json").display());
-    stage
-        .proxy
-        .reload(&yaml.replace(&former, &other.display().to_string()));
-    session.upload("two", b"2");
-    assert!(wait_for_lines(&other, 1)[0].contains("\"two\""));
-    let series = |file: &Path| {
-        let name = format!(
-            "portcullis_log_lines_dropped_total{{log=\"{}\"}}",
-            file.display()
-        );
-        stage.proxy.metrics().get(&name).copied()
-    };
-    assert_eq!(series(&logs.file("json")), None);
-    assert_eq!(series(&other), Some(0.0));
-
-    // Without a log, and with one that can't be opened.
-    let missing = logs.file("missing/json").display().to_string();
-    stage.proxy.rewrite_config(&yaml.replace(&former, &missing));
-    stage.proxy.signal(Signal::Reload);
-    let refused = stage
-        .proxy
-        .wait_for_log(|line| line.message().starts_with("reload refused"));
-    let error = refused.field("error").expect("the reason");
-    assert!(
-        error.contains(&missing) && error.contains("make its directory"),
-        "{error}"
-    );
-    session.upload("three", b"3");
-    assert_eq!(wait_for_lines(&other, 2).len(), 2);
-    end(stage.proxy);
-    assert_eq!(logs.lines("json").len(), 1);
-}
-
-#[test]
-fn a_full_disk_loses_lines_with_a_count_and_stops_no_transfer() {
-    let logs = "[{file: /dev/full, format: w3c}]";
-    let stage = Stage::with(Script::new(), |config| config.set("transfer_logs", logs));
-    let mut session = stage.session();
-    for _ in 0..3 {
-        session.upload("file", b"content");
-    }
-    let lost = "portcullis_log_lines_dropped_total{log=\"/dev/full\"}";
-    stage.proxy.wait_for_metric(lost, |lines| lines == 3.0);
-    let said = |lines: &[testkit::proxy::LogLine]| {
-        let failures = lines.iter();
-        failures
-            .filter(|line| line.message().starts_with("transfer log can't be written"))
-            .count()
-    };
-    assert_eq!(said(&stage.proxy.log_lines()), 1);
-    session.upload("file", b"content");
-    end(stage.proxy);
-}
-
-#[test]
-fn a_log_that_cannot_be_opened_is_told_at_the_start() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let front = Front::new(&[]);
-    let backend = Backend::start(Script::new());
-    let site = testkit::config::Site::default("only", backend.address());
-    let config = front
-        .config()
-        .set(
-            "transfer_logs",
-            "[{file: missing/xferlog, format: xferlog}]",
-        )
-        .site(&site);
-    let file = directory.path().join("portcullis.yaml");
-    fs::write(&file, config.to_yaml()).expect("the test's directory is writable");
-    let run = crate::program::command()
-        .args(["run", "--config"])
-        .arg(&file)
-        .output()
-        .expect("cargo built it");
-    assert_eq!(run.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&run.stderr);
-    let expected = format!(
-        "the transfer log {} can't be opened: No such file or directory",
-        directory.path().join("missing/xferlog").display()
-    );
-    assert!(said.contains(&expected), "{said}");
-}
-
-#[test]
 fn a_transfer_at_a_limited_rate_has_its_hash() {
     let logs = Logs::new();
     let script = Script::new().file("file", content::bytes(4, 200_000));
@@ -573,7 +323,7 @@ fn clear_text_and_active_mode_are_told() {
     let mut client = stage.clear_session();
     let listener = client.eprt();
     client.command("RETR file", 150);
-    let mut data = testkit::wire::Wire::new(listener.accept().expect("the proxy connects").0);
+    let mut data = Wire::new(listener.accept().expect("the proxy connects").0);
     assert_eq!(data.read_to_end().0, b"content");
     drop(data);
     client.expect(226);
