@@ -14,6 +14,7 @@ use crate::app::names;
 use crate::app::notes::{Note, Severity, notes};
 use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings};
+use crate::observe::transfer_log;
 use crate::policy::users::NewNames;
 use crate::tls::CertificateSet;
 
@@ -54,6 +55,7 @@ enum ProblemCode {
     BackendTls,
     UsersFile,
     PassiveAddress,
+    TransferLog,
     Runtime,
 }
 
@@ -175,6 +177,7 @@ impl Checked {
             self.problem(ProblemCode::BackendTls, error);
         }
         self.look_at_users(settings);
+        self.look_at_transfer_logs(settings);
         self.look_up_passive_address(settings);
     }
 
@@ -205,6 +208,16 @@ impl Checked {
                     self.fact(format!("users {}: {count}", path.display()));
                 }
                 Err(error) => self.problem(ProblemCode::UsersFile, error),
+            }
+        }
+    }
+
+    /// Makes no file: it would belong to whoever checks.
+    fn look_at_transfer_logs(&mut self, settings: &Settings) {
+        for log in &settings.transfer_logs {
+            match transfer_log::look_at(log) {
+                Ok(()) => self.fact(format!("transfer log {}", log.file.display())),
+                Err(error) => self.problem(ProblemCode::TransferLog, error),
             }
         }
     }

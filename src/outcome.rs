@@ -170,6 +170,47 @@ label! {
 }
 
 label! {
+    /// In which form a server sends and takes files (RFC 959 §3.1.1): for the log.
+    Representation {
+        /// As a text: TYPE A, which is the default.
+        Ascii = "ascii",
+        /// As it is: TYPE I, and L 8.
+        Binary = "binary",
+        /// EBCDIC, and other forms of text or bytes.
+        Other = "other",
+    }
+}
+
+impl Default for Representation {
+    /// RFC 959 §3.1.1.1.
+    fn default() -> Self {
+        Self::Ascii
+    }
+}
+
+label! {
+    /// How the client's data connection is established.
+    DataMode {
+        /// The client connects.
+        Passive = "passive",
+        /// Portcullis does.
+        Active = "active",
+    }
+}
+
+label! {
+    /// What a hash of the relayed bytes is the hash of.
+    HashedPart {
+        /// The file.
+        File = "file",
+        /// What comes behind the transfer's offset, or was appended.
+        Tail = "tail",
+        /// The bytes as they were sent, which in TYPE A, MODE Z and listings are not those of a file.
+        Wire = "wire",
+    }
+}
+
+label! {
     /// What became of a transfer.
     Verdict {
         /// The source ended in order, the sink took every byte, and the backend's last reply was 2xx.

@@ -17,7 +17,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "check", "explain", "app", "probe", "import", "health", "observe", "config",
         ],
     ),
-    ("check", &["app", "backend", "tls", "config", "policy"]),
+    (
+        "check",
+        &["app", "backend", "tls", "observe", "config", "policy"],
+    ),
     (
         "explain",
         &[
@@ -104,7 +107,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("limit", &["outcome", "config", "policy", "base"]),
     ("route", &["config", "policy", "base"]),
     ("tls", &["outcome", "config", "base"]),
-    ("observe", &["outcome", "config"]),
+    ("observe", &["outcome", "config", "base"]),
     ("ftp", &["outcome", "base"]),
     ("outcome", &["config"]),
     ("config", &["policy", "base"]),
@@ -114,7 +117,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 17] = [
+const PURE: [&str; 19] = [
     "ftp",
     "outcome.rs",
     "base/text.rs",
@@ -125,6 +128,8 @@ const PURE: [&str; 17] = [
     "policy/rates.rs",
     "session/machine",
     "route",
+    "observe/transfer_log/format",
+    "observe/transfer_log/record.rs",
     "net/proxy_header/parse",
     "net/proxy_header/write",
     "backend/balance.rs",

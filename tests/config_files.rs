@@ -100,6 +100,7 @@ const WITH_DEFAULT: &[&str] = &[
     "timeouts/backend_connect",
     "timeouts/backend_reply",
     "timeouts",
+    "transfer_logs",
     "admin/address",
     "admin",
 ];

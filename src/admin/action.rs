@@ -60,9 +60,11 @@ pub(super) async fn act(
         "backends/ready" => ready(admin, query),
         "sites/maintenance" => maintenance(admin, query),
         "guard/forget" => forget(admin, query),
+        "dialogue" => dialogue(admin, query),
+        "log-level" => log_level(admin, query),
         "reload" => reload(admin, query).await,
         _ => Err(Refused::NotFound(
-            "there are sessions/end, backends/drain, backends/ready, sites/maintenance, guard/forget and reload"
+            "there are sessions/end, backends/drain, backends/ready, sites/maintenance, guard/forget, dialogue, log-level and reload"
                 .to_owned(),
         )),
     };
@@ -230,6 +232,29 @@ fn forget(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
         ))),
         _ => Ok(format!("the failed logins of {client} are forgotten").into()),
     }
+}
+
+/// Shows the dialogue of one network's clients in the log, or no longer.
+fn dialogue(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
+    let query = Query::parse(query, &["client"])?;
+    if query.required("client")? == "off" {
+        admin.shared.dialogue.show(None);
+        return Ok("no client's dialogue is logged".to_owned().into());
+    }
+    let filter = api::filter(&query, Disclosure::Full)?;
+    let network = filter.client;
+    admin.shared.dialogue.show(network);
+    let shown = network.map(|it| it.to_string()).unwrap_or_default();
+    Ok(format!("the dialogue of clients from {shown} is logged, without passwords").into())
+}
+
+/// Changes what is logged until the process ends.
+fn log_level(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
+    let query = Query::parse(query, &["level"])?;
+    let level = query.required("level")?;
+    let set = admin.log.set(level);
+    set.map_err(|error| Refused::Request(error.to_string()))?;
+    Ok(format!("what is logged is {level} now").into())
 }
 
 async fn reload(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {

@@ -33,6 +33,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::command::Command;
+use crate::observe::log::LogFilter;
 use crate::observe::metrics::Metrics;
 use crate::observe::reloads::ReloadLog;
 use crate::session::Shared;
@@ -65,6 +66,8 @@ pub struct Admin {
     pub reloads: Arc<ReloadLog>,
     /// Takes what the process itself has to do.
     pub commands: mpsc::Sender<Command>,
+    /// What is logged.
+    pub log: LogFilter,
     /// The configuration file.
     pub config: PathBuf,
     /// When the process started.

@@ -71,6 +71,7 @@ impl Endpoint {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             reloads: Arc::default(),
             commands: command_sender,
+            log: LogFilter::none(),
             config: "portcullis.yaml".into(),
             started: Started::now(),
         });

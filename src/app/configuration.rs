@@ -28,11 +28,12 @@ use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings, TlsMode};
 use crate::net::listen::Acceptor;
 use crate::net::unix::SocketName;
-use crate::observe::metrics::Metrics;
+use crate::observe::transfer_log::OpenLogs;
 use crate::outcome::ReloadSubject;
 use crate::passive::PassivePorts;
 use crate::policy::UserFiles;
 use crate::policy::users::LoadedUsers;
+use crate::session::Shared;
 use crate::snapshot::{Runtime, Snapshot};
 use crate::tls::CertificateSet;
 
@@ -45,6 +46,7 @@ pub(super) struct PreparedConfig {
     loaded: LoadedFiles,
     announcements: Announcements,
     sockets: OpenedSockets,
+    transfer_logs: OpenLogs,
 }
 
 /// The content of a configuration's files, with nothing looked up or opened yet.
@@ -76,6 +78,7 @@ pub(super) async fn prepare(
     config: PathBuf,
     backends: Arc<Registry>,
     former_users: UserFiles,
+    shared: &Shared,
     sockets: &mut Sockets,
 ) -> Result<PreparedConfig, StartError> {
     let known = Arc::clone(&backends);
@@ -91,12 +94,28 @@ pub(super) async fn prepare(
         .discover(&settings.dns_servers, &backends)
         .await;
     let announcements = names::announcements(&settings.passive).await?;
+    let transfer_logs = open_transfer_logs(settings, shared).await?;
     let sockets = sockets.open(settings).await?;
     Ok(PreparedConfig {
         loaded,
         announcements,
         sockets,
+        transfer_logs,
     })
+}
+
+async fn open_transfer_logs(settings: &Settings, shared: &Shared) -> Result<OpenLogs, StartError> {
+    let (logs, metrics) = (
+        Arc::clone(&shared.transfer_logs),
+        Arc::clone(&shared.metrics),
+    );
+    let configured = settings.transfer_logs.clone();
+    let opening = spawn_blocking(move || logs.open(&configured, &metrics));
+    let opened = timeout(READ_TIMEOUT, opening)
+        .await
+        .map_err(|_| StartError::FilesTimedOut)?
+        .map_err(io::Error::other)?;
+    Ok(opened?)
 }
 
 fn read(
@@ -118,7 +137,9 @@ fn read(
 
 impl PreparedConfig {
     /// Activates it; returns the snapshot for new sessions and the listeners to accept from.
-    pub fn activate(self, metrics: &Arc<Metrics>) -> (Snapshot, NewListeners) {
+    pub fn activate(self, shared: &Shared) -> (Snapshot, NewListeners) {
+        let metrics = &shared.metrics;
+        shared.transfer_logs.replace(self.transfer_logs, metrics);
         let LoadedFiles {
             settings,
             certificates,
@@ -169,8 +190,10 @@ impl App {
         let former_ports = self.snapshot.load().runtime.passive.addresses();
         let backends = Arc::clone(&self.backends);
         let users = self.snapshot.load().runtime.user_files.clone();
+        let shared = Arc::clone(&self.shared);
+        let config = self.config.clone();
         let prepared = tokio::select! {
-            prepared = prepare(self.config.clone(), backends, users, &mut self.sockets) => prepared,
+            prepared = prepare(config, backends, users, &shared, &mut self.sockets) => prepared,
             () = shutdown_requested(&mut self.commands) => return ControlFlow::Break(()),
         };
         match prepared {
@@ -219,7 +242,7 @@ impl App {
 
     /// Puts a configuration in force, which can't fail.
     async fn apply(&mut self, prepared: PreparedConfig) {
-        let (snapshot, new) = prepared.activate(&self.shared.metrics);
+        let (snapshot, new) = prepared.activate(&self.shared);
         self.refused_watcher = Watcher::new(None);
         self.certificate_watcher = certificate::watcher(&snapshot);
         self.user_watcher = users::watcher(&snapshot);
@@ -290,6 +313,7 @@ impl App {
             snapshot: Arc::clone(&self.snapshot),
             reloads: Arc::clone(&self.reloads),
             commands: self.command_sender.clone(),
+            log: self.log.clone(),
             config: self.config.clone(),
             started: self.started,
         })

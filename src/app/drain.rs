@@ -1,14 +1,21 @@
 //! The end of the process, without ending transfers, as far as time allows.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, interval_at, timeout};
 
 use super::App;
 use crate::admin::Readiness;
+use crate::base::text::rounded;
 use crate::command::Command;
-use crate::session::Drain;
+use crate::session::{Drain, Shared};
+
+/// How often the log tells how far the drain has come.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long sessions may take to say goodbye when the drain is over.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +36,7 @@ impl App {
             ended = timeout(time_limit, self.drain.closed()) => ended.is_ok(),
             // Asked again: now.
             () = shutdown_requested(&mut self.commands) => false,
+            never = tell_progress(&self.shared, time_limit) => match never {},
         };
         if !in_time {
             tracing::warn!(
@@ -40,6 +48,9 @@ impl App {
         }
         self.sockets.admin.close().await;
         self.sockets.close_socket_but(None);
+        let logs = Arc::clone(&self.shared.transfer_logs);
+        // A writer that hangs is waited for no longer than a moment.
+        let _ = spawn_blocking(move || logs.flush()).await;
         tracing::info!("stopped");
     }
 
@@ -52,6 +63,21 @@ impl App {
         tracing::info!(lame_duck = ?time, "not ready any more, serving on until load balancers know");
         // Over, or cut short.
         let _ = timeout(time, shutdown_requested(&mut self.commands)).await;
+    }
+}
+
+/// Says every now and then for what the drain waits. Never resolves.
+async fn tell_progress(shared: &Shared, time_limit: Duration) -> Infallible {
+    let began = Instant::now();
+    let mut ticks = interval_at(began + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
+    loop {
+        ticks.tick().await;
+        tracing::info!(
+            sessions = shared.limiter.open(),
+            transfers = shared.metrics.transfers_running(),
+            left = rounded(&time_limit.saturating_sub(began.elapsed())),
+            "still draining"
+        );
     }
 }
 

@@ -35,8 +35,10 @@ use crate::command::Command;
 use crate::config;
 use crate::net::listen;
 use crate::net::unix::SocketError;
+use crate::observe::log::LogFilter;
 use crate::observe::metrics::Metrics;
 use crate::observe::reloads::ReloadLog;
+use crate::observe::transfer_log::TransferLogError;
 use crate::outcome::{ReloadResult, ReloadSubject};
 use crate::passive::{PassiveListeners, PortError};
 use crate::policy::UserFiles;
@@ -86,6 +88,9 @@ pub enum StartError {
     /// A passive port can't be opened.
     #[error(transparent)]
     Passive(#[from] PortError),
+    /// A transfer log can't be opened.
+    #[error(transparent)]
+    TransferLog(#[from] TransferLogError),
     /// A listener can't be opened.
     #[error("the {what} {address} can't be opened: {source}{}", listen::bind_error_hint(*address, source))]
     Listen {
@@ -118,6 +123,7 @@ impl StartError {
             | Self::PassiveAddress(_)
             | Self::Passive(_)
             | Self::Listen { .. }
+            | Self::TransferLog(_)
             | Self::Socket { .. }
             | Self::System(_) => false,
         }
@@ -142,6 +148,8 @@ pub struct App {
     /// For the live view.
     reloads: Arc<ReloadLog>,
     started: Started,
+    /// What is logged, for operators who change it.
+    log: LogFilter,
     /// For operators' commands, beside those of signals.
     command_sender: mpsc::Sender<Command>,
     readiness: watch::Sender<Readiness>,
@@ -154,23 +162,33 @@ impl App {
     ///
     /// # Errors
     /// If anything is wrong or can't be opened; nothing is left open then.
-    pub async fn start(config: PathBuf) -> Result<Self, StartError> {
+    pub async fn start(
+        config: PathBuf,
+        metrics: Arc<Metrics>,
+        log: LogFilter,
+    ) -> Result<Self, StartError> {
         let started = Started::now();
         // First of all: a signal that arrives before its handler is installed ends the process.
         let signals = Signals::new()?;
-        let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
-        tokio::spawn(signals.send_to(command_sender.clone()));
-        fd_limit::raise_limit();
-        let metrics = Arc::new(Metrics::new());
         let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
+        let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
+        let logs = Arc::clone(&shared.transfer_logs);
+        tokio::spawn(signals.send_to(command_sender.clone(), logs));
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            config = %config.display(),
+            start = %shared.sessions.instance(),
+            "starting"
+        );
+        fd_limit::raise_limit();
         let sessions = Arc::clone(&shared.tls_sessions);
         let backends = Arc::<Registry>::default();
         let passive = PassiveListeners::new(sessions, Arc::clone(&metrics));
         let mut sockets = Sockets::new(passive);
         let (known, users) = (Arc::clone(&backends), UserFiles::default());
-        let prepared = prepare(config.clone(), known, users, &mut sockets).await?;
+        let prepared = prepare(config.clone(), known, users, &shared, &mut sockets).await?;
 
-        let (snapshot, new) = prepared.activate(&metrics);
+        let (snapshot, new) = prepared.activate(&shared);
         let certificate_watcher = certificate::watcher(&snapshot);
         let user_watcher = users::watcher(&snapshot);
         let mut app = Self {
@@ -186,6 +204,7 @@ impl App {
             reloads: Arc::default(),
             started,
             command_sender,
+            log,
             readiness: watch::channel(Readiness::Starting).0,
             drain: watch::channel(Drain::No).0,
             commands,

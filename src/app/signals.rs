@@ -1,18 +1,23 @@
 //! Signals of the operating system, as commands to the process.
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::command::Command;
+use crate::observe::transfer_log::TransferLogs;
 
-/// SIGHUP, SIGTERM and SIGINT, which would end the process without this.
+/// The signals that would end the process without this: SIGHUP, SIGTERM and SIGINT, and those that operators send by the habit
+/// of other programs. SIGUSR1 is that for log files; SIGUSR2 and SIGALRM mean nothing here.
 #[derive(Debug)]
 pub(super) struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    reopen: Signal,
+    ignored: [(&'static str, Signal); 2],
 }
 
 impl Signals {
@@ -21,14 +26,24 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            ignored: [
+                ("SIGUSR2", signal(SignalKind::user_defined2())?),
+                ("SIGALRM", signal(SignalKind::alarm())?),
+            ],
         })
     }
 
-    /// Sends a command for each signal, for as long as the process takes any.
-    pub async fn send_to(self, commands: mpsc::Sender<Command>) {
+    /// Sends a command for each signal, for as long as the process takes any; has the opening the transfer logs anew at once, which
+    /// needs nobody's turn.
+    pub async fn send_to(self, commands: mpsc::Sender<Command>, logs: Arc<TransferLogs>) {
+        let [usr2, alarm] = self.ignored;
         tokio::join!(
             reload(self.hangup, &commands),
-            shut_down(self.terminate, self.interrupt, &commands)
+            shut_down(self.terminate, self.interrupt, &commands),
+            reopen(self.reopen, &logs),
+            ignore(usr2),
+            ignore(alarm),
         );
     }
 }
@@ -42,6 +57,19 @@ async fn reload(mut hangup: Signal, commands: &mpsc::Sender<Command>) {
         }
         // No answer: the process is about to end.
         let _ = answer.await;
+    }
+}
+
+async fn reopen(mut signal: Signal, logs: &TransferLogs) {
+    while signal.recv().await.is_some() {
+        logs.reopen();
+        tracing::info!("opening the transfer logs anew");
+    }
+}
+
+async fn ignore((name, mut signal): (&'static str, Signal)) {
+    while signal.recv().await.is_some() {
+        tracing::info!(signal = name, "signal ignored");
     }
 }
 

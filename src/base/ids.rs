@@ -24,6 +24,12 @@ impl InstanceId {
     }
 }
 
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// An FTP session's id beyond its process: sent to backends, and in the log beside its number. At most 37 characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GlobalSessionId {
@@ -35,7 +41,7 @@ pub struct GlobalSessionId {
 
 impl fmt::Display for GlobalSessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{}", self.instance.0, self.session.0)
+        write!(f, "{}-{}", self.instance, self.session.0)
     }
 }
 

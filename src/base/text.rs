@@ -16,12 +16,16 @@ const MAX_ESCAPED_BYTES: usize = 256;
 /// It is for a field that is text, `user = escape(name)`: each format puts quotes around those and escapes the quotes
 /// within, so that a field can't be forged. `%` and `{}` don't.
 pub fn escape(bytes: &[u8]) -> String {
-    let whole = bytes.len() <= MAX_ESCAPED_BYTES;
-    let bytes = if whole {
-        bytes
-    } else {
-        &bytes[..MAX_ESCAPED_BYTES]
-    };
+    if bytes.len() <= MAX_ESCAPED_BYTES {
+        return escape_whole(bytes);
+    }
+    let mut text = escape_whole(&bytes[..MAX_ESCAPED_BYTES]);
+    text.push('…');
+    text
+}
+
+/// The same, however many bytes there are.
+pub fn escape_whole(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         let mut characters = chunk.valid().chars().peekable();
@@ -33,9 +37,6 @@ pub fn escape(bytes: &[u8]) -> String {
             }
         }
         push_escaped(&mut text, chunk.invalid());
-    }
-    if !whole {
-        text.push('…');
     }
     text
 }
@@ -85,9 +86,11 @@ fn is_plain(character: char, next: Option<&char>) -> bool {
     is_printable(character) && !(character == '\\' && next == Some(&'x'))
 }
 
+/// Whether a character prints: controls, formats and marks of direction don't.
+///
 /// The standard library knows which characters aren't printable; those of quotes and backslashes are the only escapes of
 /// its that aren't needed here.
-fn is_printable(character: char) -> bool {
+pub fn is_printable(character: char) -> bool {
     matches!(character, '\'' | '"' | '\\') || character.escape_debug().len() == 1
 }
 

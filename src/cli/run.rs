@@ -1,12 +1,14 @@
 //! `portcullis run`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
 use super::{OK, PROBLEM, UNUSABLE, fail};
 use crate::app::{App, StartError};
 use crate::observe::log::{self, LogFormat};
+use crate::observe::metrics::{Metrics, STDERR_LOG};
 
 /// Behind its help.
 pub(super) const EXAMPLES: &str = "\
@@ -47,8 +49,9 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         Format::Human => LogFormat::Human,
         Format::Json => LogFormat::Json,
     };
-    let log = match log::init(format, &filter) {
-        Ok(guard) => guard,
+    let metrics = Arc::new(Metrics::new());
+    let (log, filter) = match log::init(format, &filter, metrics.dropped_lines(STDERR_LOG)) {
+        Ok(started) => started,
         Err(error) => return fail(UNUSABLE, &format!("--log-level {filter}: {error}")),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -59,7 +62,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         Err(error) => return fail(PROBLEM, &format!("the runtime can't be started: {error}")),
     };
     let ended = runtime.block_on(async {
-        App::start(config).await?.run().await;
+        App::start(config, metrics, filter).await?.run().await;
         Ok::<(), StartError>(())
     });
     // A name lookup that is still running has no task left waiting for its result.

@@ -14,6 +14,7 @@ use super::scalar::{
     AdminAddress, BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress,
     NameServerAddress, Network, NoticeText, PortRange, Sha256, Times, WaitValue, Weight,
 };
+use super::transfer_logs::FormatWord;
 use super::{
     Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, Status, TlsMode, TlsVersion,
     UnknownUsers,
@@ -41,7 +42,24 @@ pub(super) struct File {
     pub guard: Option<Guard>,
     pub timeouts: Option<Timeouts>,
     pub dns: Option<Dns>,
+    pub transfer_logs: Option<Vec<TransferLog>>,
     pub admin: Option<Admin>,
+}
+
+/// A file with a line for each transfer that is over and each file that was changed.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a transfer log such as {file: /var/log/portcullis/xferlog, format: xferlog}"
+)]
+pub(super) struct TransferLog {
+    /// The file, which is appended to.
+    pub file: FileName,
+    /// How its lines are written.
+    pub format: FormatWord,
+    /// With the SHA-256 of what was transferred: json alone. Default: false.
+    pub sha256: Option<bool>,
 }
 
 /// Who is asked about `expand` and `srv`.

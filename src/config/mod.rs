@@ -1,7 +1,7 @@
 //! The settings that the program runs on: checked, complete, immutable.
 //!
-//! The file format is `file`, its single values are `scalar`; `resolve`, with `listeners`, `passive`, `sites`, `backends`
-//! and `checks`, turns it into the types below, filling in the defaults and refusing what can't work. Where a file is
+//! The file format is `file`, its single values are `scalar`; `resolve`, with `listeners`, `passive`, `sites`, `backends`,
+//! `checks` and `transfer_logs`, turns it into the types below, filling in the defaults and refusing what can't work. Where a file is
 //! wrong, `structure` finds the line of a `location`, `yaml_error` rewords the YAML reader's error, and [`Error`] shows
 //! both. The rest of the program sees only [`Settings`].
 //!
@@ -28,6 +28,7 @@ mod secret_file;
 mod sites;
 mod structure;
 mod template;
+mod transfer_logs;
 mod yaml_error;
 
 pub use admin::{AdminSettings, Status};
@@ -137,6 +138,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// The name servers that say which servers a backend stands for; none means those of `/etc/resolv.conf`.
     pub dns_servers: Vec<SocketAddr>,
+    /// The files that have a line for each transfer; no file twice.
+    pub transfer_logs: Vec<TransferLog>,
     /// Where the process is looked at and told what to do.
     pub admin: AdminSettings,
 }
@@ -652,6 +655,29 @@ pub struct GuardRules {
     pub block: Duration,
     /// The clients that are never held back nor refused.
     pub allow: Vec<IpNet>,
+}
+
+/// A file that has a line for each transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferLog {
+    /// Where it is.
+    pub file: PathBuf,
+    /// What a line looks like.
+    pub format: TransferLogFormat,
+}
+
+/// The format of a transfer log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferLogFormat {
+    /// A JSON object a line.
+    Json {
+        /// Whether that has the SHA-256 of the content.
+        sha256: bool,
+    },
+    /// As ProFTPD and wu-ftpd write it.
+    Xferlog,
+    /// W3C extended, as IIS writes it.
+    W3c,
 }
 
 /// How long anything may take.

@@ -11,7 +11,7 @@ use super::error::Fault;
 use super::location::{Location, steps};
 use super::{
     CloseNotify, GuardRules, Limits, SessionReuse, Settings, Timeouts, Tls, TlsVersion, UserForms,
-    admin, file, listeners, passive, scalar, sites,
+    admin, file, listeners, passive, scalar, sites, transfer_logs,
 };
 
 /// Fills in the defaults and refuses what can't work. Relative file names count from `base`.
@@ -58,6 +58,7 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
         guard,
         timeouts,
         dns_servers: dns_servers(file.dns)?,
+        transfer_logs: transfer_logs::resolve(file.transfer_logs.unwrap_or_default(), base)?,
         admin,
     })
 }

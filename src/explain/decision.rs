@@ -193,7 +193,7 @@ impl Login<'_> {
             let decides = !decided && found != Finding::Absent;
             decided |= decides;
             AppliedRule {
-                rule: name_of(rule),
+                rule: rule.as_str(),
                 finding: self.finding(rule, &found, &tables.settings, host),
                 decides,
             }
@@ -329,18 +329,6 @@ impl Login<'_> {
             all.push(format!("{failures} failed logins of the client"));
         }
         all
-    }
-}
-
-/// The name of a rule.
-fn name_of(rule: Rule) -> &'static str {
-    match rule {
-        Rule::HostBeforeBar => "host|user",
-        Rule::HostBeforeBackslash => "host\\user",
-        Rule::HostBehindAt => "user@host",
-        Rule::HostCommand => "HOST",
-        Rule::ServerName => "SNI",
-        Rule::DefaultSite => "default site",
     }
 }
 

@@ -4,6 +4,8 @@
 //! reflected), and none names a backend, its software or its address. The words follow IIS where operators know them
 //! from there.
 
+use crate::base::text::decimal;
+
 /// A reply of one line, without its ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer(&'static str);
@@ -12,6 +14,11 @@ impl Answer {
     /// The reply as sent.
     pub fn bytes(self) -> Vec<u8> {
         [self.0.as_bytes(), b"\r\n"].concat()
+    }
+
+    /// Its code.
+    pub fn number(self) -> u16 {
+        self.0.get(..3).and_then(decimal).unwrap_or_default()
     }
 
     /// Its code and text.

@@ -19,6 +19,12 @@ const IAC: u8 = 0xFF;
 const SB: u8 = 0xFA;
 const SE: u8 = 0xF0;
 
+/// What is asked for by SITE of files and directories, at the servers that there are (ProFTPD, Pure-FTPd, vsftpd, IIS).
+const SITE_COMMANDS_OF_FILES: [&[u8]; 11] = [
+    b"CHMOD", b"CHGRP", b"CHOWN", b"COPY", b"CPFR", b"CPTO", b"MKDIR", b"RMDIR", b"SYMLINK",
+    b"UTIME", b"UMASK",
+];
+
 /// The longest verb in use is far shorter; more than this is noise.
 const MAX_VERB: usize = 12;
 
@@ -74,6 +80,17 @@ pub enum Verb {
     /// Of draft-bryan-ftp-range: the next transfer is of these bytes alone.
     Rang,
     Abor,
+    // RFC 959, directories and files, with the names of RFC 775 for the same
+    Cwd,
+    Cdup,
+    Pwd,
+    Dele,
+    Rnfr,
+    Rnto,
+    Mkd,
+    Rmd,
+    Smnt,
+    Site,
     // parameters and information
     Type,
     Stru,
@@ -152,6 +169,21 @@ impl Command {
         &self.line[self.argument_at..]
     }
 
+    /// As much of the argument as may be shown. SITE commands may have passwords behind their first word (`SITE PSWD`,
+    /// `SITE GPASS`), but for those that are known to be about files.
+    pub fn shown_argument(&self) -> &[u8] {
+        let argument = self.argument();
+        if self.verb != Verb::Site {
+            return argument;
+        }
+        let mut words = argument.split(|byte| *byte == b' ');
+        let first = words.next().unwrap_or_default();
+        let is_about_files = SITE_COMMANDS_OF_FILES
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(first));
+        if is_about_files { argument } else { first }
+    }
+
     /// The whole line, without an ending.
     pub fn line(&self) -> &[u8] {
         &self.line
@@ -199,6 +231,16 @@ impl Verb {
             b"REST" => Self::Rest,
             b"RANG" => Self::Rang,
             b"ABOR" => Self::Abor,
+            b"CWD" | b"XCWD" => Self::Cwd,
+            b"CDUP" | b"XCUP" => Self::Cdup,
+            b"PWD" | b"XPWD" => Self::Pwd,
+            b"DELE" => Self::Dele,
+            b"RNFR" => Self::Rnfr,
+            b"RNTO" => Self::Rnto,
+            b"MKD" | b"XMKD" => Self::Mkd,
+            b"RMD" | b"XRMD" => Self::Rmd,
+            b"SMNT" => Self::Smnt,
+            b"SITE" => Self::Site,
             b"TYPE" => Self::Type,
             b"STRU" => Self::Stru,
             b"MODE" => Self::Mode,
@@ -314,6 +356,19 @@ mod tests {
         for byte in [b'\r', 0] {
             let line = [b"CWD x", &[byte][..], b"DELE y"].concat();
             assert_eq!(parse(&line), Err(BadCommand::ControlCharacter));
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_password_is_not_shown() {
+        for (line, shown) in [
+            (&b"DELE a b"[..], &b"a b"[..]),
+            (b"SITE CHMOD 644 a b", b"CHMOD 644 a b"),
+            (b"site chmod 644 a", b"chmod 644 a"),
+            (b"SITE PSWD old new", b"PSWD"),
+            (b"SITE", b""),
+        ] {
+            assert_eq!(parse(line).unwrap().shown_argument(), shown);
         }
     }
 

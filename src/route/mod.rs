@@ -56,6 +56,8 @@ pub struct Route {
     pub user: Vec<u8>,
     /// The host as the client named it, normalised; `None` at the default site of a login that named none.
     pub host: Option<HostName>,
+    /// What has led there.
+    pub rule: Rule,
 }
 
 /// A way of naming a site. They are tried in this order.
@@ -85,6 +87,18 @@ impl Rule {
         Self::ServerName,
         Self::DefaultSite,
     ];
+
+    /// The form in which the site was named, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HostBeforeBar => "host|user",
+            Self::HostBeforeBackslash => "host\\user",
+            Self::HostBehindAt => "user@host",
+            Self::HostCommand => "HOST",
+            Self::ServerName => "SNI",
+            Self::DefaultSite => "default site",
+        }
+    }
 }
 
 /// What a rule finds in a login.
@@ -219,42 +233,44 @@ impl Router {
                 None => Finding::Absent,
                 Some((name, user)) => match self.configured(name) {
                     None => Finding::Unknown,
-                    Some((name, to)) => Finding::Site(route(to, or_anonymous(user), Some(name))),
+                    Some((name, to)) => {
+                        Finding::Site(route(rule, to, or_anonymous(user), Some(name)))
+                    }
                 },
             },
             Rule::HostBeforeBackslash if self.forms.host_backslash_user => {
                 let parts = split(user_argument, memchr(b'\\', user_argument));
-                self.by_user_form(parts)
+                self.by_user_form(rule, parts)
             }
             Rule::HostBehindAt if self.forms.user_at_host => {
                 let parts = split(user_argument, memrchr(b'@', user_argument));
-                self.by_user_form(parts.map(|(user, name)| (name, user)))
+                self.by_user_form(rule, parts.map(|(user, name)| (name, user)))
             }
             Rule::HostBeforeBackslash | Rule::HostBehindAt => Finding::Absent,
             Rule::HostCommand => match host {
                 None => Finding::Absent,
                 Some(name) => match self.destination(name) {
                     None => Finding::Unknown,
-                    Some(to) => Finding::Site(route(to, user_argument, Some(name.clone()))),
+                    Some(to) => Finding::Site(route(rule, to, user_argument, Some(name.clone()))),
                 },
             },
             Rule::ServerName => {
                 let named = sni.and_then(|name| Some((name, self.destination(name)?)));
                 named.map_or(Finding::Absent, |(name, to)| {
-                    Finding::Site(route(to, user_argument, Some(name.clone())))
+                    Finding::Site(route(rule, to, user_argument, Some(name.clone())))
                 })
             }
             Rule::DefaultSite => self.default.as_ref().map_or(Finding::Absent, |to| {
-                Finding::Site(route(to, user_argument, None))
+                Finding::Site(route(rule, to, user_argument, None))
             }),
         }
     }
 
     /// A host and a user, if the host is a configured one.
-    fn by_user_form(&self, parts: Option<(&[u8], &[u8])>) -> Finding {
+    fn by_user_form(&self, rule: Rule, parts: Option<(&[u8], &[u8])>) -> Finding {
         let found = parts.and_then(|(name, user)| Some((self.configured(name)?, user)));
         found.map_or(Finding::Absent, |((name, to), user)| {
-            Finding::Site(route(to, or_anonymous(user), Some(name)))
+            Finding::Site(route(rule, to, or_anonymous(user), Some(name)))
         })
     }
 
@@ -292,13 +308,14 @@ fn place_of(user: &[u8], places: usize) -> usize {
     usize::try_from(KEYS.hash_one(user) % places as u64).unwrap_or_default()
 }
 
-fn route(to: &Destination, user: &[u8], host: Option<HostName>) -> Route {
+fn route(rule: Rule, to: &Destination, user: &[u8], host: Option<HostName>) -> Route {
     Route {
         site_id: to.id,
         site: Arc::clone(&to.site),
         membership: to.membership(user),
         user: user.to_vec(),
         host,
+        rule,
     }
 }
 

@@ -10,7 +10,7 @@ use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
 };
 use super::transfer::{
-    EarlyHandshake, Faults, HeldBack, Order, PreparedData, RunningData, TransferContext,
+    EarlyHandshake, Faults, HeldBack, Measured, Order, PreparedData, RunningData, TransferContext,
     TransferLimits,
 };
 use crate::backend::data::DataEndpoint;
@@ -34,11 +34,29 @@ pub(super) enum DataSide {
     Running(RunningData),
 }
 
+/// What the data connections have to say.
+pub(super) enum DataReport {
+    /// Something that the machine decides about.
+    Event(Event),
+    /// The transfer has run for so long that the log tells of it.
+    RunsLong,
+}
+
 impl DataSide {
-    /// The next event. May be cancelled.
-    pub async fn event(&mut self) -> Event {
-        match self {
-            Self::Running(running) => Event::Data(running.event().await),
+    /// What they have to say next. May be cancelled.
+    pub async fn report(&mut self) -> DataReport {
+        DataReport::Event(match self {
+            Self::Running(running) => {
+                let tell_at = running.tell_at();
+                tokio::select! {
+                    biased;
+                    event = running.event() => Event::Data(event),
+                    () = tell_at => {
+                        running.note_told();
+                        return DataReport::RunsLong;
+                    }
+                }
+            }
             Self::Preparing(data) => {
                 let prepared = data.prepared().await;
                 if let Self::Preparing(data) = std::mem::replace(self, Self::None) {
@@ -47,7 +65,7 @@ impl DataSide {
                 Event::Prepared(prepared)
             }
             Self::None | Self::Prepared(_) => std::future::pending().await,
-        }
+        })
     }
 
     /// How many bytes the running transfer has moved.
@@ -256,16 +274,18 @@ impl Session {
             lingering: self.lingering.clone(),
             faults: Faults::default(),
             limits,
+            measured: Measured::new(self.shared.transfer_logs.told_of_content()),
         };
         self.transfers.begin(protection, &self.shared.metrics);
         let running = prepared.open(context, client_tls);
         self.show_transfer(&running, direction);
         self.data = DataSide::Running(running);
+        self.record_beginning_transfer();
     }
 
     /// Shows the transfer that begins to those who list the live sessions.
     fn show_transfer(&self, running: &RunningData, direction: Direction) {
-        if let Some(command) = self.machine.running_transfer() {
+        if let Some((command, _)) = self.machine.running_transfer() {
             self.info
                 .set_transfer(CurrentTransfer::new(command, direction, running.count()));
         }
@@ -314,11 +334,17 @@ impl Session {
     /// Takes note of how far the running transfer has come, for its record.
     pub(super) fn note_progress(&mut self) {
         if let DataSide::Running(running) = &self.data {
-            self.transfers.note_progress(Progress {
-                bytes: running.moved(),
-                elapsed: running.elapsed(),
-                held_back: running.held_back(),
-            });
+            self.transfers.note_progress(progress_of(running));
         }
+    }
+}
+
+/// How far a transfer has come.
+pub(super) fn progress_of(running: &RunningData) -> Progress {
+    Progress {
+        bytes: running.moved(),
+        elapsed: running.elapsed(),
+        held_back: running.held_back(),
+        measured: Some(running.measured().clone()),
     }
 }

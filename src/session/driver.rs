@@ -5,7 +5,7 @@ use std::io;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::data_side::DataSide;
+use super::data_side::{DataReport, DataSide};
 use super::info::SessionState;
 use super::journal::Entry;
 use super::machine::{Action, BadLine, Deadline, Ending, Event};
@@ -88,6 +88,7 @@ impl Session {
                 }
                 Action::LoginAttempt(command) => {
                     if command.verb() == Verb::User {
+                        self.login_began = Instant::now();
                         self.info.set_user_argument(command.argument());
                     }
                     self.fingerprint = self.shared.guard.fingerprint(command.argument());
@@ -144,6 +145,7 @@ impl Session {
     }
 
     async fn reply(&mut self, bytes: &[u8]) {
+        self.show_reply(bytes);
         let Some(client) = &mut self.client else {
             return;
         };
@@ -155,6 +157,7 @@ impl Session {
     }
 
     pub(super) async fn send(&mut self, line: &[u8]) {
+        self.show_sent(line);
         let Some(backend) = &mut self.backend else {
             return;
         };
@@ -276,10 +279,13 @@ impl Session {
                 // reply.
                 () = backend_input => {}
                 // Priority 9: the data connections.
-                event = self.data.event() => {
-                    self.observe_resumption(&event);
-                    return event;
-                }
+                report = self.data.report() => match report {
+                    DataReport::Event(event) => {
+                        self.observe_resumption(&event);
+                        return event;
+                    }
+                    DataReport::RunsLong => self.record_running_transfer(),
+                },
                 // Priority 10: what the client says.
                 () = client_input => {}
             }
@@ -333,7 +339,10 @@ impl Session {
     fn event_from_backend(&mut self) -> Option<Event> {
         match self.backend.as_mut()?.next_reply() {
             Ok(None) => None,
-            Ok(Some(reply)) => Some(Event::Reply(reply)),
+            Ok(Some(reply)) => {
+                self.show_received(reply.bytes());
+                Some(Event::Reply(reply))
+            }
             Err(reason) => {
                 self.report_backend_loss(self.machine.stage(), &reason);
                 self.backend = None;
@@ -357,7 +366,10 @@ impl Session {
             return Some(match line {
                 Line::TooLong => Event::BadLine(BadLine::TooLong),
                 Line::Whole(line) => match Command::parse(line) {
-                    Ok(command) => Event::Command(command),
+                    Ok(command) => {
+                        self.show_command(&command);
+                        Event::Command(command)
+                    }
                     Err(bad) => Event::BadLine(BadLine::Malformed(bad)),
                 },
             });

@@ -14,10 +14,10 @@ use super::machine::{Machine, Stage, Wait};
 use crate::backend::BackendConnection;
 use crate::base::text::{escape, shown_part};
 use crate::base::{GlobalSessionId, InstanceId, SessionId};
-use crate::config::{NO_SITE, Site, TlsVersion};
+use crate::config::{HostName, NO_SITE, Site, TlsVersion};
 use crate::ftp::command::Command;
 use crate::outcome::Direction;
-use crate::route::{Membership, Route};
+use crate::route::{Membership, Route, Rule};
 use crate::tls::Account;
 
 /// One session's identity, and how far it has come.
@@ -95,6 +95,10 @@ struct Login {
     account: Account,
     /// The user without the host, as much of it as is ever shown.
     user: Box<[u8]>,
+    /// The host that was named, if one was.
+    host: Option<HostName>,
+    /// What has led to the site.
+    rule: Rule,
 }
 
 /// The backend of a session.
@@ -272,6 +276,25 @@ impl SessionInfo {
         })
     }
 
+    /// The same as it was sent, as much of it as is ever shown.
+    pub fn user_bytes(&self) -> Box<[u8]> {
+        let current = self.current();
+        match &current.login {
+            Some(login) => login.user.clone(),
+            None => current.user_argument.clone(),
+        }
+    }
+
+    /// The host that has led to its site, if one was named.
+    pub fn host(&self) -> Option<HostName> {
+        self.current().login.as_ref()?.host.clone()
+    }
+
+    /// What has led to its site.
+    pub fn rule(&self) -> Option<Rule> {
+        self.current().login.as_ref().map(|login| login.rule)
+    }
+
     /// The argument of the last USER, escaped. It may lead nowhere while an earlier login holds.
     pub fn user_argument(&self) -> String {
         escape(&self.current().user_argument)
@@ -318,6 +341,8 @@ impl SessionInfo {
             },
             account: Account::of(Some(route.site_id), &route.user),
             user: shown_part(&route.user).into(),
+            host: route.host.clone(),
+            rule: route.rule,
         });
     }
 

@@ -9,12 +9,14 @@
 //! that.
 //!
 //! Who a session is stands in its [`info`], which the [`registry`] of live sessions shares; what it has to tell goes to its
-//! `journal`, which makes log lines and metrics of it.
+//! `journal`, which makes log lines and metrics of it, and lines of transfer logs. `dialogue` is every line of both legs, for
+//! the log.
 
 mod backend_side;
 mod client_hello;
 mod client_tls;
 mod data_side;
+mod dialogue;
 mod driver;
 pub mod info;
 mod journal;
@@ -44,11 +46,14 @@ use crate::net::options;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
 use crate::observe::metrics::Metrics;
+use crate::observe::transfer_log::TransferLogs;
 use crate::snapshot::Snapshot;
 use crate::tls::{SessionStore, SessionTls};
 
 use client_tls::handshake;
 use data_side::DataSide;
+use dialogue::ReplyText;
+pub use dialogue::ShownDialogue;
 use driver::{ClientEnd, DeadlineCheck};
 use info::SessionInfo;
 use journal::{Entry, Journal, Transfers};
@@ -74,6 +79,10 @@ pub struct Shared {
     pub resolver: Arc<Resolver>,
     /// The live sessions.
     pub sessions: Arc<SessionRegistry>,
+    /// Where each transfer has its line.
+    pub transfer_logs: Arc<TransferLogs>,
+    /// Whose dialogue the log shows.
+    pub dialogue: ShownDialogue,
     /// What backends get as the password of users who are to be refused. No account has it, and nobody is told.
     decoy_password: Secret,
 }
@@ -89,6 +98,8 @@ impl Shared {
             tls_sessions: Arc::new(SessionStore::new()),
             resolver: Arc::default(),
             sessions: Arc::default(),
+            transfer_logs: Arc::default(),
+            dialogue: ShownDialogue::default(),
             decoy_password: Secret::random(),
         }
     }
@@ -143,7 +154,7 @@ pub async fn serve(
 ) {
     let mut registration = shared.sessions.register(accepted.client, accepted.listener);
     let info = Arc::clone(&registration.info);
-    let journal = Journal::new(Arc::clone(&info), Arc::clone(&shared.metrics));
+    let journal = Journal::new(Arc::clone(&info), accepted.destination, &shared);
     let ended_early = |ending| {
         journal.write(&Entry::Ended {
             ending,
@@ -202,6 +213,7 @@ pub async fn serve(
         deadline: Some(login_expires_at),
         login_expires_at,
         awaits_login_since: Some(info.since),
+        login_began: Instant::now(),
         fingerprint: shared.guard.fingerprint(b""),
         attempt: None,
         tls,
@@ -209,6 +221,7 @@ pub async fn serve(
         shared,
         drain,
         transfers: Transfers::default(),
+        reply_text: ReplyText::default(),
         journal,
         destination: accepted.destination,
         info,
@@ -265,6 +278,8 @@ struct Session {
     login_expires_at: Instant,
     /// Since it was accepted, until its first login has succeeded.
     awaits_login_since: Option<Instant>,
+    /// When the last USER came.
+    login_began: Instant,
     /// What the login that is under way tries.
     fingerprint: AttemptFingerprint,
     /// From PASS to the backend's answer.
@@ -274,6 +289,8 @@ struct Session {
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
     transfers: Transfers,
+    /// Whether the log may show the text of replies.
+    reply_text: ReplyText,
     journal: Journal,
     /// What the client connected to.
     destination: SocketAddr,

@@ -3,7 +3,8 @@
 use std::fmt::Display;
 
 use super::Session;
-use super::journal::{Entry, LoginRecord};
+use super::data_side::{DataSide, progress_of};
+use super::journal::{Entry, LoginRecord, LoginTerms, Progress, RunningRecord};
 use super::machine::{Outcome, ProtocolError, Record, Stage};
 use crate::outcome::LoginResult;
 
@@ -20,13 +21,19 @@ impl Session {
                     self.info.set_logged_in();
                     self.tls.logged_in(self.info.account());
                 }
-                let login = LoginRecord::new(result, elapsed, &self.info);
+                let terms = LoginTerms {
+                    server_name: self.machine.server_name().cloned(),
+                    protection: self.machine.protection(),
+                    elapsed: self.login_began.elapsed(),
+                };
+                let login = LoginRecord::new(result, terms, elapsed, &self.info);
                 self.journal.write(&Entry::Login(login));
             }
             Record::Transfer {
                 command,
                 direction,
                 outcome,
+                circumstances,
             } => {
                 if let Some(running) = self.data.take_running()
                     && outcome == Outcome::Complete
@@ -34,9 +41,10 @@ impl Session {
                     running.complete();
                 }
                 self.info.clear_transfer();
-                let transfer = self.transfers.end(&command, direction, &outcome);
+                let transfer = (self.transfers).end(&command, direction, &outcome, &circumstances);
                 self.journal.write(&Entry::Transfer(transfer));
             }
+            Record::FileChanged(change) => self.journal.write(&Entry::FileChanged(&change)),
             Record::Refused { command, answer } => self.journal.write(&Entry::Refused {
                 command: &command,
                 answer,
@@ -49,6 +57,30 @@ impl Session {
             Record::NoDataPort(reply) => {
                 self.journal.write(&Entry::NoBackendPort(reply.as_ref()));
             }
+        }
+    }
+
+    /// Tells of the transfer that has run for a minute.
+    pub(super) fn record_running_transfer(&self) {
+        if let (Some((command, directory)), DataSide::Running(running)) =
+            (self.machine.running_transfer(), &self.data)
+        {
+            self.journal.write(&Entry::TransferRuns(RunningRecord {
+                command,
+                directory,
+                progress: progress_of(running),
+            }));
+        }
+    }
+
+    /// Tells of the transfer that begins.
+    pub(super) fn record_beginning_transfer(&self) {
+        if let Some((command, directory)) = self.machine.running_transfer() {
+            self.journal.write(&Entry::TransferBegins(RunningRecord {
+                command,
+                directory,
+                progress: Progress::default(),
+            }));
         }
     }
 

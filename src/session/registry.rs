@@ -74,6 +74,11 @@ impl SessionRegistry {
         }
     }
 
+    /// The id of this process.
+    pub fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
     /// The live sessions, the oldest first.
     pub fn sessions(&self) -> Vec<Arc<SessionInfo>> {
         let live = self.live();

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::checks::LevelWord;
+use super::transfer_logs::FormatWord;
 use super::{
     Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, Status, TlsMode, TlsVersion,
     UnknownUsers,
@@ -166,6 +167,10 @@ read_from_text! {
             ("login", Self::Login),
             ("list", Self::List),
         ],
+    );
+    FormatWord: "`json`, `xferlog` or `w3c`", |text| read::one_of(
+        text,
+        &[("json", Self::Json), ("xferlog", Self::Xferlog), ("w3c", Self::W3c)],
     );
     UnknownUsers: "`accept` or `refuse`", |text| read::one_of(
         text,

@@ -7,12 +7,11 @@
 //! what stands still. What has stood still all the same in front of its end is told from when its bytes arrived.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
 use super::arrivals::Arrivals;
-use super::relay::{RelayEnd, RelayError, StepDeadline, StepTimeout};
+use super::relay::{Progress, RelayEnd, RelayError, StepDeadline, StepTimeout};
 use super::sink::Sink;
 use super::source::{Fill, Source};
 
@@ -33,7 +32,7 @@ pub async fn limited_relay(
     source: &mut Source,
     sink: &mut Sink,
     step_timeout: &impl StepTimeout,
-    moved: &AtomicU64,
+    progress: &impl Progress,
     throttle: &impl Throttle,
 ) -> Result<RelayEnd, RelayError> {
     let mut deadline = StepDeadline::new(step_timeout);
@@ -64,7 +63,7 @@ pub async fn limited_relay(
                     .await
                     .ok_or(RelayError::SinkIdle)?
                     .map_err(RelayError::Sink)?;
-                moved.fetch_add(written as u64, Ordering::Relaxed);
+                progress.moved(&piece[..written]);
                 piece = &piece[written..];
             }
             deadline

@@ -46,6 +46,19 @@ impl StepTimeout for Duration {
     }
 }
 
+/// What takes note of the bytes as they go.
+pub trait Progress {
+    /// The sink has taken these.
+    fn moved(&self, bytes: &[u8]);
+}
+
+/// Counts them.
+impl Progress for AtomicU64 {
+    fn moved(&self, bytes: &[u8]) {
+        self.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    }
+}
+
 /// A source that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayEnd {
@@ -57,7 +70,7 @@ pub struct RelayEnd {
 
 /// Copies from `source` to `sink` until the source ends; then every byte is with the sink's kernel. Nothing is closed.
 ///
-/// `step_timeout` bounds each step on either side, and `moved` counts the bytes as they go.
+/// `step_timeout` bounds each step on either side.
 ///
 /// # Errors
 /// If either side fails or stalls.
@@ -65,7 +78,7 @@ pub async fn relay(
     source: &mut Source,
     sink: &mut Sink,
     step_timeout: &impl StepTimeout,
-    moved: &AtomicU64,
+    progress: &impl Progress,
 ) -> Result<RelayEnd, RelayError> {
     let mut deadline = StepDeadline::new(step_timeout);
     loop {
@@ -86,7 +99,7 @@ pub async fn relay(
                 .await
                 .ok_or(RelayError::SinkIdle)?
                 .map_err(RelayError::Sink)?;
-            moved.fetch_add(written as u64, Ordering::Relaxed);
+            progress.moved(&rest[..written]);
             rest = &rest[written..];
         }
         // "With the sink" means with its kernel.

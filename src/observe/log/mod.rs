@@ -5,16 +5,20 @@
 //! Bytes from clients and backends are written by [`escape`](crate::base::text::escape) only, so that no one can forge a
 //! line or colour a terminal.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 pub use self::filter::FilterError;
 pub use self::sink::LogGuard;
 use self::sink::Sink;
+use super::metrics::DroppedLines;
 
 mod filter;
 mod sink;
@@ -38,6 +42,9 @@ pub enum LogError {
     /// The thread that writes couldn't be started.
     #[error("the log's writer cannot be started: {0}")]
     Writer(#[from] io::Error),
+    /// Another filter couldn't be put in force.
+    #[error("the filter can't be changed: {0}")]
+    Reload(#[from] reload::Error),
     /// Logging was set up before.
     #[error("logging is set up already")]
     Again(#[from] TryInitError),
@@ -45,18 +52,48 @@ pub enum LogError {
 
 /// Sends log lines of the whole process to stderr, with times in UTC as RFC 3339 has them. `filter` is a level, `info`, or
 /// directives that end with one, `info,portcullis::tls=debug`. Lines of the `log` crate, which rustls uses, come along:
-/// its warnings only if `filter` is more than a level.
+/// its warnings only if `filter` is more than a level. `dropped` counts those that are lost.
 ///
 /// Keep what it returns until the end of `main`: dropping it writes the last lines.
 ///
 /// # Errors
 /// If `filter` is wrong, or logging is set up already.
-pub fn init(format: LogFormat, filter: &str) -> Result<LogGuard, LogError> {
+pub fn init(
+    format: LogFormat,
+    filter: &str,
+    dropped: DroppedLines,
+) -> Result<(LogGuard, LogFilter), LogError> {
     let filter = filter::parse(filter)?;
     let colours = io::stderr().is_terminal();
-    let (sink, guard) = Sink::start(io::stderr())?;
-    subscriber(format, colours, filter, sink).try_init()?;
-    Ok(guard)
+    let (sink, guard) = Sink::start(io::stderr(), dropped)?;
+    let (subscriber, filter) = subscriber(format, colours, filter, sink);
+    subscriber.try_init()?;
+    Ok((guard, filter))
+}
+
+/// Which lines are logged, to be changed while the process runs.
+#[derive(Clone)]
+pub struct LogFilter(Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+
+impl LogFilter {
+    /// Logs what `filter` says from now on.
+    ///
+    /// # Errors
+    /// If it is wrong; the one before stays.
+    pub fn set(&self, filter: &str) -> Result<(), LogError> {
+        Ok((self.0)(filter::parse(filter)?)?)
+    }
+
+    /// One that changes nothing, for a process without a log.
+    pub fn none() -> Self {
+        Self(Arc::new(|_| Ok(())))
+    }
+}
+
+impl fmt::Debug for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogFilter(..)")
+    }
 }
 
 fn subscriber<W>(
@@ -64,7 +101,7 @@ fn subscriber<W>(
     colours: bool,
     filter: EnvFilter,
     writer: W,
-) -> Box<dyn Subscriber + Send + Sync>
+) -> (Box<dyn Subscriber + Send + Sync>, LogFilter)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -75,13 +112,25 @@ where
         .with_writer(writer);
     match format {
         // The module of a line is of no use to an operator.
-        LogFormat::Human => Box::new(base.with_ansi(colours).with_target(false).finish()),
-        LogFormat::Json => Box::new(
-            base.json()
+        LogFormat::Human => {
+            let builder = base
+                .with_ansi(colours)
+                .with_target(false)
+                .with_filter_reloading();
+            let handle = builder.reload_handle();
+            let filter = LogFilter(Arc::new(move |filter| handle.reload(filter)));
+            (Box::new(builder.finish()), filter)
+        }
+        LogFormat::Json => {
+            let builder = base
+                .json()
                 .flatten_event(true)
                 .with_span_list(false)
-                .finish(),
-        ),
+                .with_filter_reloading();
+            let handle = builder.reload_handle();
+            let filter = LogFilter(Arc::new(move |filter| handle.reload(filter)));
+            (Box::new(builder.finish()), filter)
+        }
     }
 }
 
@@ -129,7 +178,7 @@ mod tests {
     fn captured(format: LogFormat, log: impl FnOnce()) -> String {
         let output = Captured::default();
         let writer = output.clone();
-        let subscriber = subscriber(format, false, EnvFilter::new("trace"), move || {
+        let (subscriber, _) = subscriber(format, false, EnvFilter::new("trace"), move || {
             writer.clone()
         });
         tracing::subscriber::with_default(subscriber, log);
@@ -166,6 +215,31 @@ mod tests {
             assert_eq!(object["message"], "login");
             assert_eq!(object["result"], "rejected");
             assert_eq!(read_back(object["user"].as_str().expect("text")), name);
+        }
+    }
+
+    #[test]
+    fn what_is_logged_can_be_changed_and_a_wrong_filter_changes_nothing() {
+        for format in [LogFormat::Human, LogFormat::Json] {
+            let output = Captured::default();
+            let writer = output.clone();
+            let filter = EnvFilter::new("info");
+            let (subscriber, filter) = subscriber(format, false, filter, move || writer.clone());
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::debug!("before");
+                filter.set("debug").expect("a level");
+                tracing::debug!("between");
+                filter.set("loud").expect_err("no level");
+                tracing::debug!("still");
+                filter.set("warn").expect("a level");
+                tracing::info!("after");
+            });
+            let text = output.text();
+            assert!(
+                !text.contains("before") && !text.contains("after"),
+                "{text}"
+            );
+            assert!(text.contains("between") && text.contains("still"), "{text}");
         }
     }
 

@@ -1,63 +1,63 @@
-//! The queue in front of stderr, and the thread that writes.
+//! The way of the log's lines to stderr: through a [queue](crate::observe::lines), one event a line.
 //!
-//! What doesn't fit is dropped and counted, and the log says how many lines are missing. A closed stderr isn't an error:
-//! the proxy goes on without a log.
+//! What doesn't fit, and what stderr doesn't take, is lost and counted, and the log says how many lines are missing. A closed
+//! stderr isn't an error: the proxy goes on without a log.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread;
 use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that wait for stderr before further ones are dropped.
-const QUEUED_LINES: usize = 4096;
-
-/// How long the end of the program waits for stderr to take the last lines.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What the writing thread gets.
-enum LogMessage {
-    Line(Vec<u8>),
-    Flush(SyncSender<()>),
-}
+use crate::observe::lines::{LineQueue, Losses, Output, Unwritten, WholeLines};
+use crate::observe::metrics::DroppedLines;
 
 /// The end of the queue where lines go in.
 #[derive(Clone)]
-pub(super) struct Sink {
-    queue: SyncSender<LogMessage>,
-    dropped: Arc<AtomicU64>,
+pub(super) struct Sink(LineQueue);
+
+/// Stderr, behind the queue.
+struct LogOutput<W> {
+    lines: WholeLines<W>,
+    losses: Losses,
 }
 
 impl Sink {
     /// Starts the thread that writes to `output`.
-    pub fn start(output: impl Write + Send + 'static) -> io::Result<(Self, LogGuard)> {
-        let (queue, messages) = sync_channel(QUEUED_LINES);
-        let dropped = Arc::new(AtomicU64::new(0));
-        thread::Builder::new().name("log".to_owned()).spawn({
-            let dropped = Arc::clone(&dropped);
-            move || write_lines(&messages, output, &dropped)
-        })?;
+    pub fn start(
+        output: impl Write + Send + 'static,
+        dropped: DroppedLines,
+    ) -> io::Result<(Self, LogGuard)> {
+        let losses = Losses::new(dropped);
+        let output = LogOutput {
+            lines: WholeLines::new(output),
+            losses: losses.clone(),
+        };
+        let queue = LineQueue::start("log", output, losses)?;
         let guard = LogGuard(queue.clone());
-        Ok((Self { queue, dropped }, guard))
+        Ok((Self(queue), guard))
     }
 }
 
-fn write_lines(messages: &Receiver<LogMessage>, mut output: impl Write, dropped: &AtomicU64) {
-    for message in messages {
-        match message {
-            // There is nowhere to report that the log can't be written.
-            LogMessage::Line(line) => drop(output.write_all(&line)),
-            LogMessage::Flush(done) => {
-                drop(output.flush());
-                let _ = done.try_send(());
+impl<W: Write + Send + 'static> Output for LogOutput<W> {
+    const INTERVAL: Option<Duration> = None;
+
+    fn write_line(&mut self, line: &[u8]) {
+        match self.lines.write(line) {
+            // It takes lines again, so that it can be said.
+            Ok(()) => {
+                let lines = self.losses.take_unreported();
+                if lines > 0 {
+                    tracing::warn!(lines, "log lines were dropped: stderr did not take them");
+                }
             }
+            Err(Unwritten::Lost(_)) => self.losses.count(),
+            Err(Unwritten::InPart(_)) => {}
         }
-        let lines = dropped.swap(0, Ordering::Relaxed);
-        if lines > 0 {
-            tracing::warn!(lines, "log lines were dropped: stderr did not take them");
+    }
+
+    fn close(&mut self) {
+        if self.lines.complete().is_err() {
+            self.losses.count();
         }
     }
 }
@@ -73,13 +73,7 @@ impl MakeWriter<'_> for Sink {
 impl Write for Sink {
     /// Takes one whole line: tracing writes an event in one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self
-            .queue
-            .try_send(LogMessage::Line(line.to_vec()))
-            .is_err()
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        self.0.push(line.to_vec());
         Ok(line.len())
     }
 
@@ -91,31 +85,26 @@ impl Write for Sink {
 /// Writes the lines that still wait when it is dropped, but waits only a moment for a stderr that takes none.
 #[must_use = "the last log lines are written when this is dropped"]
 #[derive(Debug)]
-pub struct LogGuard(SyncSender<LogMessage>);
+pub struct LogGuard(LineQueue);
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        let (done, flushed) = sync_channel(1);
-        let mut message = LogMessage::Flush(done);
-        let step = FLUSH_TIMEOUT / 20;
-        for _ in 0..20 {
-            match self.0.try_send(message) {
-                Ok(()) => {
-                    let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
-                    return;
-                }
-                Err(TrySendError::Full(unsent)) => message = unsent,
-                Err(TrySendError::Disconnected(_)) => return,
-            }
-            thread::sleep(step);
-        }
+        self.0.flush();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
     use super::super::tests::Captured;
     use super::*;
+    use crate::observe::lines::QUEUED_LINES;
+    use crate::observe::metrics::{Metrics, STDERR_LOG};
+
+    fn dropped() -> DroppedLines {
+        Metrics::new().dropped_lines(STDERR_LOG)
+    }
 
     #[test]
     fn a_closed_stderr_is_no_error() {
@@ -128,13 +117,14 @@ mod tests {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
         }
-        let (mut sink, guard) = Sink::start(Closed).expect("a thread");
+        let dropped = dropped();
+        let (mut sink, guard) = Sink::start(Closed, dropped.clone()).expect("a thread");
         sink.write_all(b"lost\n").expect("no error");
         drop(guard);
-        assert!(
-            sink.queue.try_send(LogMessage::Line(Vec::new())).is_ok(),
-            "the writer lives on"
-        );
+        assert_eq!(dropped.total(), 1);
+        sink.write_all(b"lost, too\n").expect("the writer lives on");
+        sink.0.flush();
+        assert_eq!(dropped.total(), 2);
     }
 
     #[test]
@@ -150,12 +140,12 @@ mod tests {
             }
         }
         let (unstick, stuck) = sync_channel(0);
-        let (mut sink, guard) = Sink::start(Stuck(stuck)).expect("a thread");
+        let dropped = dropped();
+        let (mut sink, guard) = Sink::start(Stuck(stuck), dropped.clone()).expect("a thread");
         for _ in 0..QUEUED_LINES + 10 {
             sink.write_all(b"line\n").expect("no error");
         }
-        let dropped = sink.dropped.load(Ordering::Relaxed);
-        assert!((9..=10).contains(&dropped), "{dropped}");
+        assert!((9..=10).contains(&dropped.total()), "{}", dropped.total());
         drop(unstick);
         drop(guard);
     }
@@ -163,7 +153,7 @@ mod tests {
     #[test]
     fn the_last_lines_are_written_at_the_end() {
         let output = Captured::default();
-        let (mut sink, guard) = Sink::start(output.clone()).expect("a thread");
+        let (mut sink, guard) = Sink::start(output.clone(), dropped()).expect("a thread");
         for _ in 0..100 {
             sink.write_all(b"line\n").expect("no error");
         }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::{Registry, TextEncoder};
+use prometheus::{IntCounter, Registry, TextEncoder};
 
 use crate::config::{NO_SITE, TlsMode};
 use crate::outcome::{
@@ -47,6 +47,25 @@ pub struct ServedCertificate<'a> {
 
 /// From how many bytes on a transfer has a rate: smaller ones are over before TCP is at speed.
 const RATED_BYTES: u64 = 1 << 20;
+
+/// Counts the lines that one log has lost.
+#[derive(Debug, Clone)]
+pub struct DroppedLines(IntCounter);
+
+impl DroppedLines {
+    /// Another one is.
+    pub fn count(&self) {
+        self.0.inc();
+    }
+
+    /// How many are.
+    pub fn total(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// The log on stderr, as value of the label `log`; that of others is their file.
+pub const STDERR_LOG: &str = "log";
 
 /// All numbers that the program keeps about itself. Shared by reference; every method may be called from any thread.
 #[derive(Debug)]
@@ -119,6 +138,17 @@ impl Metrics {
     /// Accepting a connection failed.
     pub fn accept_error(&self) {
         self.table.accept_errors.inc();
+    }
+
+    /// Counts the lines of this log that are lost: [`STDERR_LOG`], or the file of a transfer log.
+    pub fn dropped_lines(&self, log: &str) -> DroppedLines {
+        DroppedLines(self.table.log_lines_dropped.with_label_values(&[log]))
+    }
+
+    /// This transfer log is written no more.
+    pub fn forget_log(&self, log: &str) {
+        // A series that is not there needs no removal.
+        let _ = self.table.log_lines_dropped.remove_label_values(&[log]);
     }
 
     /// A connection had no PROXY header where it has to have one.
@@ -194,6 +224,11 @@ impl Metrics {
     /// A transfer began; it counts as running until the returned value is dropped.
     pub fn transfer_running(&self) -> RunningTransfer {
         RunningTransfer::counted_in(&self.table.transfers_running)
+    }
+
+    /// How many run now.
+    pub fn transfers_running(&self) -> u64 {
+        u64::try_from(self.table.transfers_running.get()).unwrap_or_default()
     }
 
     /// A transfer ended after `bytes` of payload.

@@ -5,6 +5,7 @@ use prometheus::{
     IntGaugeVec, Registry,
 };
 
+use super::STDERR_LOG;
 use super::backends::PASSED;
 use super::register::Register;
 use crate::config::{NO_SITE, TlsMode};
@@ -40,6 +41,7 @@ pub(super) struct Table {
     pub sessions_total: IntCounterVec,
     pub sessions_refused: IntCounterVec,
     pub accept_errors: IntCounter,
+    pub log_lines_dropped: IntCounterVec,
     pub proxy_header_faults: IntCounterVec,
     pub logins: IntCounterVec,
     pub login_time: HistogramVec,
@@ -112,6 +114,11 @@ impl Table {
             accept_errors: register.counter(
                 "accept_errors_total",
                 "Errors of accept(2): usually no file descriptor left.",
+            ),
+            log_lines_dropped: register.counters(
+                "log_lines_dropped_total",
+                "Lines lost because a full disk or a slow reader did not take them; log: that on stderr, others: files of transfer_logs.",
+                &["log"],
             ),
             proxy_header_faults: register.counters(
                 "proxy_header_faults_total",
@@ -420,6 +427,7 @@ impl Table {
                     .with_label_values(&[subject.as_str(), result.as_str()]);
             }
         }
+        self.log_lines_dropped.with_label_values(&[STDERR_LOG]);
         self.start_site_from_zero(NO_SITE);
     }
 }

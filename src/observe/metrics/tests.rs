@@ -30,6 +30,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ),
     ("portcullis_data_tls_handshakes_total", "counter"),
     ("portcullis_guard_total", "counter"),
+    ("portcullis_log_lines_dropped_total", "counter"),
     ("portcullis_login_seconds", "histogram"),
     ("portcullis_logins_total", "counter"),
     ("portcullis_passive_ambiguous_total", "counter"),

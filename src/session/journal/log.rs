@@ -8,14 +8,16 @@
 
 use tracing::field::DisplayValue;
 
-use super::{Entry, LoginRecord, TransferRecord, Transfers};
+use super::{Entry, LoginRecord, LoginTerms, RunningRecord, TransferRecord, Transfers};
 use crate::base::GlobalSessionId;
 use crate::base::text::escape;
-use crate::config::TlsVersion;
+use crate::config::{HostName, TlsVersion};
+use crate::ftp::directory::Directory;
 use crate::ftp::server::{PortMethod, PortMethods};
-use crate::outcome::{LoginResult, Verdict};
+use crate::outcome::{DataHandshake, LoginResult, Verdict};
+use crate::route::Rule;
 use crate::session::info::SessionInfo;
-use crate::session::machine::Ending;
+use crate::session::machine::{Ending, FileChange, Protection};
 use crate::tls;
 
 /// A line that names the session and its client.
@@ -116,7 +118,7 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             site = &*info.site_name(),
             user = info.user(),
             command = command.verb_text(),
-            argument = escape(command.argument()),
+            argument = escape(command.shown_argument()),
             "command denied by the site's policy"
         ),
         Entry::MethodsAvoided { backend, methods } => of_site!(
@@ -150,7 +152,20 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             let backend = backend.map(tracing::field::display);
             of_site!(warn, info, backend, stage = stage.as_str(), %reason, hint, "backend's control connection lost");
         }
+        // Busy servers have as many of these as transfers.
+        Entry::TransferBegins(transfer) => of_client!(
+            debug,
+            info,
+            site = &*info.site_name(),
+            user = info.user(),
+            command = transfer.command.verb_text(),
+            path = escape(transfer.command.argument()),
+            directory = directory(transfer.directory),
+            "transfer begins"
+        ),
+        Entry::TransferRuns(transfer) => log_running(transfer, info),
         Entry::Transfer(transfer) => log_transfer(transfer, info),
+        Entry::FileChanged(change) => log_change(change, info),
         Entry::Ended {
             ending, transfers, ..
         } => log_end(*ending, transfers, info),
@@ -159,8 +174,22 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
 
 fn log_login(login: &LoginRecord, info: &SessionInfo) {
     let LoginRecord {
-        result, site, user, ..
+        result,
+        site,
+        user,
+        rule,
+        host,
+        terms,
+        ..
     } = login;
+    let LoginTerms {
+        server_name,
+        protection: level,
+        elapsed,
+    } = terms;
+    let chosen_by = rule.map(Rule::as_str);
+    let host = host.as_ref().map(HostName::as_str);
+    let sni = server_name.as_ref().map(HostName::as_str);
     if *result == LoginResult::Accepted {
         let backend = info.backend().map(|backend| backend.address);
         of_client!(
@@ -170,6 +199,12 @@ fn log_login(login: &LoginRecord, info: &SessionInfo) {
             group = info.group_name(),
             user,
             backend = backend.map(tracing::field::display),
+            chosen_by,
+            host,
+            sni,
+            client_tls = version(info.client_tls()),
+            prot = protection(*level),
+            seconds = elapsed.as_secs_f64(),
             "logged in"
         );
     } else {
@@ -179,13 +214,64 @@ fn log_login(login: &LoginRecord, info: &SessionInfo) {
             site = &**site,
             user,
             result = result.as_str(),
+            chosen_by,
+            host,
+            sni,
+            client_tls = version(info.client_tls()),
+            seconds = elapsed.as_secs_f64(),
             "login failed"
         );
     }
 }
 
+fn log_running(transfer: &RunningRecord<'_>, info: &SessionInfo) {
+    let RunningRecord {
+        command,
+        directory: at,
+        progress,
+    } = transfer;
+    of_client!(
+        info,
+        info,
+        site = &*info.site_name(),
+        user = info.user(),
+        command = command.verb_text(),
+        path = escape(command.argument()),
+        directory = directory(at),
+        bytes = progress.bytes,
+        seconds = progress.elapsed.as_secs_f64(),
+        "transfer still runs"
+    );
+}
+
+fn log_change(change: &FileChange, info: &SessionInfo) {
+    let FileChange {
+        command,
+        directory: at,
+        renamed,
+        reply,
+    } = change;
+    let renamed = renamed.as_ref();
+    of_client!(
+        info,
+        info,
+        site = &*info.site_name(),
+        user = info.user(),
+        command = command.verb_text(),
+        path = escape(command.shown_argument()),
+        directory = directory(at),
+        renamed_from = renamed.map(|(from, _)| escape(from.argument())),
+        from_directory = renamed
+            .filter(|(_, from)| from != at)
+            .and_then(|(_, from)| directory(from)),
+        reply,
+        "file changed"
+    );
+}
+
 fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
     let verdict = transfer.verdict();
+    let about = transfer.circumstances;
     let held_back = transfer.progress.held_back.filter(|time| !time.is_zero());
     of_client!(
         info,
@@ -194,9 +280,19 @@ fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
         user = info.user(),
         command = transfer.command.verb_text(),
         path = escape(transfer.command.argument()),
+        directory = directory(&about.directory),
         bytes = transfer.progress.bytes,
+        offset = Some(about.offset).filter(|offset| *offset > 0),
         seconds = transfer.progress.elapsed.as_secs_f64(),
         held_back = held_back.map(|time| time.as_secs_f64()),
+        mode = about.mode.as_str(),
+        prot = protection(about.protection),
+        resumed = match transfer.progress.handshake() {
+            Some(DataHandshake::Resumed) => Some(true),
+            Some(DataHandshake::Full) => Some(false),
+            Some(DataHandshake::Failed) | None => None,
+        },
+        reply = about.reply,
         verdict = verdict.as_str(),
         reason = transfer.reason(),
         "transfer {}",
@@ -240,6 +336,19 @@ fn names(methods: PortMethods) -> String {
     .filter_map(|(method, name)| methods.has(method).then_some(name))
     .collect();
     names.join(" ")
+}
+
+/// As far as it is known, and shown.
+fn directory(directory: &Directory) -> Option<String> {
+    directory.path().map(escape)
+}
+
+/// The argument of PROT.
+fn protection(level: Protection) -> &'static str {
+    match level {
+        Protection::Clear => "C",
+        Protection::Private => "P",
+    }
 }
 
 fn version(tls: Option<TlsVersion>) -> &'static str {

@@ -25,7 +25,7 @@ pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
         Entry::ClientBlocked { site, .. } => metrics.guard(site, GuardAction::Blocked),
         Entry::Login(login) => {
             metrics.login(&login.site, login.result);
-            if let Some(elapsed) = login.elapsed {
+            if let Some(elapsed) = login.first_after {
                 metrics.logged_in(&login.site, elapsed);
             }
         }
@@ -37,8 +37,8 @@ pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
                 metrics.session_resumed(&info.site_name(), *resumption);
             }
         }
-        // Each dial is counted by the pool.
-        Entry::BackendUnavailable { .. } => {}
+        // Each dial is counted by the pool, and transfers as long as they run.
+        Entry::BackendUnavailable { .. } | Entry::TransferBegins(_) | Entry::TransferRuns(_) => {}
         // Nothing that a number says more about than the line.
         Entry::TlsWithoutAuth
         | Entry::ClearTextBehindAuth
@@ -49,6 +49,7 @@ pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
         | Entry::MethodsAvoided { .. }
         | Entry::NotListening(_)
         | Entry::NoBackendPort(_)
+        | Entry::FileChanged(_)
         | Entry::BackendLost { .. } => {}
     }
 }

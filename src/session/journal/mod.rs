@@ -1,30 +1,37 @@
 //! What a session has to tell, as values: each of its logins and transfers, each failure, its end.
 //!
 //! An [`Entry`] is made once, where something has happened, and then rendered: `log` makes a line of it, `metrics` counts
-//! it. Each has one `match` over all of them, so that an entry that one of them leaves out shows. Who the session is stands
-//! in its [`SessionInfo`]; no decision asks anything here.
+//! it. Each of the two has one `match` over all of them, so that an entry that one of them leaves out shows. `transfer_log`
+//! makes records of those that transfer logs are about. Who the session is stands in its [`SessionInfo`]; no decision asks
+//! anything here.
 
 mod log;
 mod metrics;
+mod transfer_log;
 mod transfers;
 
 use std::fmt::Display;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Shared;
 use super::info::{SessionInfo, SiteName};
-use super::machine::{Ending, Stage};
+use super::machine::{Ending, FileChange, Protection, Stage};
 use crate::backend::Backend;
 use crate::backend::dial::DialError;
-use crate::config::TlsVersion;
+use crate::config::{HostName, TlsVersion};
 use crate::ftp::answer::Answer;
 use crate::ftp::command::Command;
+use crate::ftp::directory::Directory;
 use crate::ftp::reply::Reply;
 use crate::ftp::server::PortMethods;
 use crate::observe::metrics::Metrics;
+use crate::observe::transfer_log::TransferLogs;
 use crate::outcome::{KeyExchange, LoginResult, Resumption};
 use crate::passive::NoPort;
+use crate::route::Rule;
 
 pub(super) use self::transfers::{Progress, TransferRecord, Transfers};
 
@@ -87,8 +94,14 @@ pub(super) enum Entry<'a> {
         reason: &'a dyn Display,
         hint: Option<&'static str>,
     },
+    /// A transfer begins.
+    TransferBegins(RunningRecord<'a>),
+    /// A transfer has run for a minute.
+    TransferRuns(RunningRecord<'a>),
     /// A transfer is over.
     Transfer(TransferRecord<'a>),
+    /// The backend has changed a file or a directory, as it was told to.
+    FileChanged(&'a FileChange),
     /// The session is over.
     Ended {
         ending: Ending,
@@ -98,31 +111,62 @@ pub(super) enum Entry<'a> {
     },
 }
 
+/// A transfer that is not over.
+pub(super) struct RunningRecord<'a> {
+    pub command: &'a Command,
+    /// Where its path counts from.
+    pub directory: &'a Directory,
+    pub progress: Progress,
+}
+
 /// How a login ended.
 pub(super) struct LoginRecord {
     result: LoginResult,
     site: SiteName,
     /// Escaped.
     user: String,
+    /// What has led to the site, if there is one.
+    rule: Option<Rule>,
+    /// The host that was named for that.
+    host: Option<HostName>,
+    terms: LoginTerms,
     /// Since the session was accepted, if this is its first login that succeeded.
-    elapsed: Option<Duration>,
+    first_after: Option<Duration>,
+}
+
+/// What a login came with, and how long it took.
+pub(super) struct LoginTerms {
+    /// The server name of the client's TLS handshake.
+    pub server_name: Option<HostName>,
+    /// The protection level of data connections.
+    pub protection: Protection,
+    /// Since its USER.
+    pub elapsed: Duration,
 }
 
 impl LoginRecord {
-    /// This result of the session's last login; `elapsed` since it was accepted, if it is the first one that succeeded.
-    pub fn new(result: LoginResult, elapsed: Option<Duration>, info: &SessionInfo) -> Self {
+    /// This result of the session's last login; `first_after` since it was accepted, if it is the first one that succeeded.
+    pub fn new(
+        result: LoginResult,
+        terms: LoginTerms,
+        first_after: Option<Duration>,
+        info: &SessionInfo,
+    ) -> Self {
         // A login without a site is recorded with its host, which is what the operator looks for.
-        let (site, user) = match result {
+        let (site, user, rule, host) = match result {
             LoginResult::UnknownHost | LoginResult::ClearText => {
-                (SiteName::NONE, info.user_argument())
+                (SiteName::NONE, info.user_argument(), None, None)
             }
-            _ => (info.site_name(), info.user()),
+            _ => (info.site_name(), info.user(), info.rule(), info.host()),
         };
         Self {
             result,
             site,
             user,
-            elapsed,
+            rule,
+            host,
+            terms,
+            first_after,
         }
     }
 }
@@ -131,17 +175,26 @@ impl LoginRecord {
 #[derive(Debug, Clone)]
 pub(super) struct Journal {
     info: Arc<SessionInfo>,
+    /// What the client has connected to.
+    server: SocketAddr,
     metrics: Arc<Metrics>,
+    transfer_logs: Arc<TransferLogs>,
 }
 
 impl Journal {
-    pub fn new(info: Arc<SessionInfo>, metrics: Arc<Metrics>) -> Self {
-        Self { info, metrics }
+    pub fn new(info: Arc<SessionInfo>, server: SocketAddr, shared: &Shared) -> Self {
+        Self {
+            info,
+            server,
+            metrics: Arc::clone(&shared.metrics),
+            transfer_logs: Arc::clone(&shared.transfer_logs),
+        }
     }
 
     /// Counts and logs this.
     pub fn write(&self, entry: &Entry<'_>) {
         metrics::count(entry, &self.info, &self.metrics);
+        transfer_log::write(entry, &self.info, self.server, &self.transfer_logs);
         log::log(entry, &self.info);
     }
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use crate::base::text::escape;
 use crate::ftp::command::Command;
 use crate::observe::metrics::{Metrics, RunningTransfer};
-use crate::outcome::{Direction, Verdict};
-use crate::session::machine::{AbortedBy, Failure, Outcome, Protection};
+use crate::outcome::{DataHandshake, Direction, Verdict};
+use crate::session::machine::{AbortedBy, Circumstances, Failure, Outcome, Protection};
+use crate::session::transfer::Measured;
 
 /// How far a transfer has come.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(in crate::session) struct Progress {
     /// From the source to the sink.
     pub bytes: u64,
@@ -17,6 +18,15 @@ pub(in crate::session) struct Progress {
     pub elapsed: Duration,
     /// For how long of that a rate has held it back, if there is one.
     pub held_back: Option<Duration>,
+    /// What else has been found out, once its data connections were being opened.
+    pub measured: Option<Measured>,
+}
+
+impl Progress {
+    /// How the handshake of the client's data connection ended, if there was one.
+    pub fn handshake(&self) -> Option<DataHandshake> {
+        self.measured.as_ref()?.handshake()
+    }
 }
 
 /// One transfer that is over.
@@ -27,6 +37,7 @@ pub(in crate::session) struct TransferRecord<'a> {
     /// Of the client's data connection; none if the transfer was refused before any was opened.
     pub protection: Option<Protection>,
     pub outcome: &'a Outcome,
+    pub circumstances: &'a Circumstances,
 }
 
 impl TransferRecord<'_> {
@@ -83,6 +94,7 @@ impl Transfers {
         command: &'a Command,
         direction: Direction,
         outcome: &'a Outcome,
+        circumstances: &'a Circumstances,
     ) -> TransferRecord<'a> {
         let progress = std::mem::take(&mut self.progress);
         self.running = None;
@@ -99,6 +111,7 @@ impl Transfers {
             progress,
             protection: self.protection.take(),
             outcome,
+            circumstances,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::{Ending, Outcome, ProtocolError, Stage};
+use super::{Circumstances, Ending, FileChange, Outcome, ProtocolError, Stage};
 use crate::base::SiteId;
 use crate::ftp::address::AnnouncedEndpoint;
 use crate::ftp::answer::Answer;
@@ -125,7 +125,11 @@ pub enum Record {
         direction: Direction,
         /// How it ended.
         outcome: Outcome,
+        /// What else is known of it. In a box, as all that is large, since it would make every [`Action`] larger.
+        circumstances: Box<Circumstances>,
     },
+    /// The backend has changed a file or a directory, as it was told to.
+    FileChanged(Box<FileChange>),
     /// A data port or a transfer was refused here; nothing was sent to the backend.
     Refused {
         /// What the client asked for.

@@ -15,6 +15,7 @@ use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::{PortMethod, PortMethods};
+use crate::outcome::DataMode;
 
 /// What a data port command says.
 enum PortCommand {
@@ -154,6 +155,14 @@ impl PortRequest {
 }
 
 impl PortDialogue {
+    /// How the client's data connection is established.
+    pub fn mode(&self) -> DataMode {
+        match self.request.client_data() {
+            ClientData::Passive => DataMode::Passive,
+            ClientData::Active(_) => DataMode::Active,
+        }
+    }
+
     /// Asks the backend in the first way that there is, if there is one.
     fn begin(request: PortRequest, ports: BackendPorts, cx: &mut Context) -> Option<Self> {
         let initial = Self {

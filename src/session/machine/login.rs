@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::context::{Context, LoginClock};
+use super::observed::Observed;
 use super::port_methods::BackendPorts;
 use super::pre_login::NoBackend;
 use super::ready::{LoggedIn, Ready};
@@ -43,6 +44,7 @@ pub(super) struct Login {
     welcome: Option<Reply>,
     /// The backend's last reply to the login was 332.
     wants_account: bool,
+    observed: Observed,
 }
 
 /// Whether another backend may still take over.
@@ -72,7 +74,11 @@ enum LoginStep {
         command: ProtectionCommand,
     },
     /// Logged in; the backend is sent the rest before the client gets the reply to its login.
-    AfterLogin { welcome: Reply, rest: Replay },
+    AfterLogin {
+        welcome: Reply,
+        sent: Command,
+        rest: Replay,
+    },
 }
 
 /// What makes a backend's data connections private, in this order.
@@ -124,6 +130,7 @@ impl Dialling {
             accepted: Vec::new(),
             welcome,
             wants_account: false,
+            observed: Observed::default(),
         });
         let replay = cx.settings.before_user(&login.route.site.policy.commands);
         login.replay_before_user(replay, cx)
@@ -142,6 +149,7 @@ impl Login {
             accepted: Vec::new(),
             welcome: None,
             wants_account: false,
+            observed: former.observed.for_next_login(),
         });
         login.send_user(Some(former.route), cx)
     }
@@ -300,7 +308,7 @@ impl Login {
                 // vsftpd: "530 Can't change to another user." The old login holds.
                 cx.push(Action::Route(former.clone()));
                 cx.forward(&reply);
-                Ready::after_refused_user(former, self.connection)
+                Ready::after_refused_user(former, self.connection, self.observed)
             }
             // Superfluous, whoever is logged in: Pure-FTPd says so to each ACCT.
             LoginStep::Account if reply.number() == 202 => {
@@ -310,7 +318,15 @@ impl Login {
             LoginStep::User { .. } | LoginStep::Password | LoginStep::Account => {
                 self.on_login_reply(reply, cx)
             }
-            LoginStep::AfterLogin { welcome, rest } => self.replay_after_login(welcome, rest, cx),
+            LoginStep::AfterLogin {
+                welcome,
+                sent,
+                rest,
+            } => {
+                // Settings change no files.
+                let _ = self.observed.on_reply(sent, &reply);
+                self.replay_after_login(welcome, rest, cx)
+            }
             step @ LoginStep::Protecting { .. } if reply.class() != Class::Completion => {
                 self.step = step;
                 State::Login(self).drop_backend(ProtocolError::ProtectionRefused, cx)
@@ -397,7 +413,11 @@ impl Login {
     ) -> State {
         if let Some(setting) = rest.next() {
             cx.request(setting.line());
-            self.step = LoginStep::AfterLogin { welcome, rest };
+            self.step = LoginStep::AfterLogin {
+                welcome,
+                sent: setting,
+                rest,
+            };
             return State::Login(self);
         }
         cx.login_clock = LoginClock::Stopped;
@@ -412,9 +432,12 @@ impl Login {
             None => cx.forward(&welcome),
         }
         let Self {
-            route, connection, ..
+            route,
+            connection,
+            observed,
+            ..
         } = *self;
-        Ready::after_login(route, connection)
+        Ready::after_login(route, connection, observed)
     }
 
     /// The login ends without the backend's judgement, if one is under way.

@@ -19,7 +19,7 @@
 //! `state` has them all. [`Machine::handle`] hands an event to the state's own handler, which consumes the state and
 //! returns the next one. `pre_login`, `user` and `login` hold the first three, `ready` the commands after login,
 //! `data_port` those for data ports, whose methods `port_methods` orders, `transfer` the one transfer that may run and its
-//! verdict, `rest` the offset of the next one, `echo` what a server says twice. What is apart from these states is in
+//! verdict, `rest` the offset of the next one, `echo` what a server says twice, `observed` what is only recorded. What is apart from these states is in
 //! `context`: TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what
 //! waits for a transfer's end.
 
@@ -30,6 +30,7 @@ mod echo;
 mod ending;
 mod event;
 mod login;
+mod observed;
 mod port_methods;
 mod pre_login;
 mod protocol_error;
@@ -51,6 +52,7 @@ use std::sync::Arc;
 use crate::announce::Announcements;
 use crate::config::{HostName, Settings, Timeouts};
 use crate::ftp::command::Command;
+use crate::ftp::directory::Directory;
 use crate::ftp::reply::Reply;
 use crate::route::{Route, Router};
 
@@ -58,6 +60,7 @@ pub use action::{Action, BackendData, ClientData, Protection, Record};
 use context::{Context, LoginClock};
 pub use ending::Ending;
 pub use event::{BadLine, DataEvent, Dialled, Event, PreparedPort};
+pub use observed::{Circumstances, FileChange};
 use pre_login::NoBackend;
 pub use protocol_error::{ProtocolError, Stage};
 use security::{ChosenBy, Security};
@@ -220,12 +223,24 @@ impl Machine {
         self.cx.security.is_protection_chosen()
     }
 
-    /// The command of the transfer that runs.
-    pub fn running_transfer(&self) -> Option<&Command> {
+    /// The command of the transfer that runs, and the directory that its path counts from.
+    pub fn running_transfer(&self) -> Option<(&Command, &Directory)> {
         match &self.state {
-            State::Transfer(transfer) => Some(transfer.command()),
+            State::Transfer(transfer) => {
+                Some((transfer.command(), &transfer.login().observed.directory))
+            }
             _ => None,
         }
+    }
+
+    /// The server name of the client's TLS handshake, if it is a host name.
+    pub fn server_name(&self) -> Option<&HostName> {
+        self.cx.security.sni()
+    }
+
+    /// The protection level of data connections, as it stands now.
+    pub fn protection(&self) -> Protection {
+        self.cx.security.protection()
     }
 
     /// The site of this session, once a login has named it.

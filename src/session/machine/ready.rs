@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use super::context::Context;
 use super::data_port::{self, PortDialogue};
 use super::login::{Connection, Login};
+use super::observed::Observed;
 use super::transfer;
 use super::user::ResolvedUser;
 use super::{Action, Ending, Record, State, security};
@@ -28,6 +29,7 @@ pub(super) struct LoggedIn {
     pub data_port: Option<PortDialogue>,
     /// The last USER was refused: the password that may follow is not for this backend.
     pub user_refused: bool,
+    pub observed: Observed,
 }
 
 /// Waiting for the client's next command.
@@ -42,6 +44,8 @@ pub(super) struct Forwarding {
     pub login: Box<LoggedIn>,
     /// How many: one, or the STATs that have outlasted a transfer.
     pub pending_replies: NonZeroUsize,
+    /// The command, if its reply says something that is recorded.
+    pub observed: Option<Command>,
 }
 
 /// The backend is to answer FEAT.
@@ -56,12 +60,13 @@ pub(super) fn is_denied(rules: &CommandRules, command: &Command) -> bool {
 }
 
 impl LoggedIn {
-    fn new(route: Route, connection: Connection) -> Self {
+    fn new(route: Route, connection: Connection, observed: Observed) -> Self {
         Self {
             route,
             connection,
             data_port: None,
             user_refused: false,
+            observed,
         }
     }
 
@@ -89,16 +94,16 @@ impl LoggedIn {
 
 impl Ready {
     /// The client's login has just been accepted.
-    pub fn after_login(route: Route, connection: Connection) -> State {
-        let login = Box::new(LoggedIn::new(route, connection));
+    pub fn after_login(route: Route, connection: Connection, observed: Observed) -> State {
+        let login = Box::new(LoggedIn::new(route, connection, observed));
         State::Ready(Self { login })
     }
 
     /// The backend has refused another user, and the login before holds.
-    pub fn after_refused_user(route: Route, connection: Connection) -> State {
+    pub fn after_refused_user(route: Route, connection: Connection, observed: Observed) -> State {
         let login = Box::new(LoggedIn {
             user_refused: true,
-            ..LoggedIn::new(route, connection)
+            ..LoggedIn::new(route, connection, observed)
         });
         State::Ready(Self { login })
     }
@@ -145,6 +150,7 @@ impl Ready {
                 State::Forwarding(Forwarding {
                     login: self.login,
                     pending_replies: NonZeroUsize::MIN,
+                    observed: Some(command).filter(Observed::is_about),
                 })
             }
         }
@@ -205,13 +211,20 @@ impl Forwarding {
             _ => cx.forward(reply),
         }
         let Self {
-            login,
+            mut login,
             pending_replies,
+            observed,
         } = self;
+        if let Some(command) = observed
+            && let Some(change) = login.observed.on_reply(command, reply)
+        {
+            cx.push(Action::Record(Record::FileChanged(change)));
+        }
         match NonZeroUsize::new(pending_replies.get() - 1) {
             Some(pending_replies) => State::Forwarding(Self {
                 login,
                 pending_replies,
+                observed: None,
             }),
             None => State::Ready(Ready { login }),
         }

@@ -363,9 +363,7 @@ async fn secure_client<E: LegEnd>(
         };
     };
     if let Err(failure) = begins_tls(&stream, &read, context, orders).await {
-        context
-            .metrics
-            .data_handshake(Leg::Client, DataHandshake::Failed);
+        context.note_handshake(Leg::Client, DataHandshake::Failed);
         return Err(failure);
     }
     presence.set_lasting();

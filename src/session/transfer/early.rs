@@ -136,7 +136,7 @@ pub(super) fn adopt_early<E: LegEnd>(
         Ok(_) => DataHandshake::Full,
         Err(_) => DataHandshake::Failed,
     };
-    context.metrics.data_handshake(Leg::Client, outcome);
+    context.note_handshake(Leg::Client, outcome);
     // Without `tls`, PROT C has come since.
     let (Ok(EarlyConnection { stream, proof }), Some(tls)) = (
         early.map_err(|error| context.record_fault(Leg::Client, FaultStage::Handshake, &error)),

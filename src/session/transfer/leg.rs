@@ -139,8 +139,18 @@ pub(super) async fn secure<E: LegEnd>(
         },
         Ok(Err(_)) | Err(_) => DataHandshake::Failed,
     };
-    context.metrics.data_handshake(leg, result);
+    context.note_handshake(leg, result);
     done
+}
+
+impl TransferContext {
+    /// A handshake has ended.
+    pub(super) fn note_handshake(&self, leg: Leg, result: DataHandshake) {
+        self.metrics.data_handshake(leg, result);
+        if leg == Leg::Client {
+            self.measured.note_handshake(result);
+        }
+    }
 }
 
 /// Sets what a transfer's sockets need beyond what every data connection has.

@@ -13,6 +13,7 @@ mod early;
 mod fault;
 mod leg;
 mod lingering;
+mod measured;
 mod orders;
 mod task;
 mod throttle;
@@ -23,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::machine::{DataEvent, DataFailure, PreparedPort};
 use crate::backend::data::{DataEndpoint, PendingConnection};
@@ -40,9 +41,13 @@ use client_leg::{AcceptedClient, accept_client};
 pub use early::{EarlyHandshake, HandshakeTiming};
 pub use fault::Faults;
 pub use lingering::Lingering;
+pub use measured::Measured;
 use orders::{OrderReceiver, OrderState};
 use task::Transfer;
 pub use throttle::{HeldBack, TransferLimits};
+
+/// How long a transfer runs before the log tells of it.
+const LONG_TRANSFER: Duration = Duration::from_secs(60);
 
 /// Data connections between the data port command and the transfer command.
 #[derive(Debug)]
@@ -92,6 +97,9 @@ pub struct RunningData {
     /// For how long its rate has held it back, if it is limited.
     held_back: Option<HeldBack>,
     faults: Faults,
+    measured: Measured,
+    /// When it is told of as one that takes long; `None` once it has been.
+    tell_at: Option<Instant>,
     task: Task<()>,
 }
 
@@ -137,6 +145,8 @@ pub struct TransferContext {
     pub faults: Faults,
     /// How fast it may be, if it is limited.
     pub limits: Option<TransferLimits>,
+    /// What is found out for its records.
+    pub measured: Measured,
 }
 
 impl PreparedData {
@@ -253,6 +263,7 @@ impl PreparedData {
             order_sender.send_modify(|last| last.limit_silence(context.silence));
         }
         let faults = context.faults.clone();
+        let measured = context.measured.clone();
         let held_back = context.limits.as_ref().map(|it| it.held_back.clone());
         let transfer = Transfer {
             context,
@@ -271,6 +282,8 @@ impl PreparedData {
             lease,
             held_back,
             faults,
+            measured,
+            tell_at: Some(Instant::now() + LONG_TRANSFER),
             task: Task::spawn(transfer.run(backend, further, client)),
         };
         running.order(Order::Open);
@@ -342,6 +355,27 @@ impl RunningData {
     /// For how long its rate has held it back, if it is limited.
     pub fn held_back(&self) -> Option<Duration> {
         self.held_back.as_ref().map(HeldBack::get)
+    }
+
+    /// What has been found out for its records.
+    pub fn measured(&self) -> &Measured {
+        &self.measured
+    }
+
+    /// Resolves when it has run for so long that the log tells of it, unless it has been told.
+    pub fn tell_at(&self) -> impl Future<Output = ()> + use<> {
+        let time = self.tell_at;
+        async move {
+            match time {
+                Some(time) => sleep_until(time).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// The log has been told that it takes long.
+    pub fn note_told(&mut self) {
+        self.tell_at = None;
     }
 
     /// The time since the transfer command.

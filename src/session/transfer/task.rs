@@ -13,6 +13,7 @@ use super::backend_leg::open_backend;
 use super::client_leg::{ClientLeg, Presence, open_client};
 use super::fault::FaultStage;
 use super::leg::LegEnd;
+use super::measured::Measuring;
 use super::orders::OrderReceiver;
 use super::throttle::TransferThrottle;
 use super::{Order, PreparedClient, TransferContext};
@@ -343,25 +344,35 @@ impl Transfer {
     }
 
     async fn relay(&self, source: &mut Source, sink: &mut Sink) -> Result<RelayEnd, RelayError> {
-        let Some(limits) = &self.context.limits else {
-            return relay(source, sink, &self.orders, &self.moved).await;
-        };
         let TransferContext {
             metrics,
             site,
             direction,
+            limits,
+            measured,
             ..
         } = &self.context;
-        let throttle = TransferThrottle::new(limits, metrics, site, *direction);
-        // In a box, since it would make every transfer's task larger.
-        Box::pin(limited_relay(
-            source,
-            sink,
-            &self.orders,
-            &self.moved,
-            &throttle,
-        ))
-        .await
+        let measuring = Measuring {
+            moved: &self.moved,
+            measured,
+        };
+        // What is not usual is in a box, since it would make every transfer's task larger.
+        match limits {
+            None if measured.is_of_content() => {
+                Box::pin(relay(source, sink, &self.orders, &measuring)).await
+            }
+            None => relay(source, sink, &self.orders, &*self.moved).await,
+            Some(limits) => {
+                let throttle = TransferThrottle::new(limits, metrics, site, *direction);
+                if measured.is_of_content() {
+                    let orders = &self.orders;
+                    Box::pin(limited_relay(source, sink, orders, &measuring, &throttle)).await
+                } else {
+                    let (orders, moved) = (&self.orders, &*self.moved);
+                    Box::pin(limited_relay(source, sink, orders, moved, &throttle)).await
+                }
+            }
+        }
     }
 
     /// Ends the sink's leg when the verdict is in.

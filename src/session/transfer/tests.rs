@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify};
 use crate::net::data::relay::StepTimeout;
+use crate::observe::transfer_log::ToldOfContent;
 use crate::tls::BackendTlsClient;
 
 /// The data connections of a task that does this.
@@ -26,6 +27,8 @@ where
         lease: None,
         held_back: None,
         faults: Faults::default(),
+        measured: Measured::new(ToldOfContent::Nothing),
+        tell_at: None,
         task: Task::spawn(task(report)),
     }
 }
@@ -94,6 +97,7 @@ fn context(
         lingering: Lingering::default(),
         faults: Faults::default(),
         limits: None,
+        measured: Measured::new(ToldOfContent::Nothing),
     }
 }
 
@@ -209,4 +213,16 @@ async fn nobody_stands_still_before_the_backend_begins() {
         last.record(Order::FinishSink);
     });
     assert_eq!(orders.deadline(began), begun + Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_is_told_of_once_when_it_has_run_for_a_minute() {
+    let mut data = running(|_| std::future::pending());
+    data.tell_at = Some(Instant::now() + LONG_TRANSFER);
+    let minute = Duration::from_secs(60);
+    let within = |time| timeout(time, data.tell_at());
+    assert!(within(minute - Duration::from_secs(1)).await.is_err());
+    assert!(within(Duration::from_secs(2)).await.is_ok());
+    data.note_told();
+    assert!(timeout(60 * minute, data.tell_at()).await.is_err());
 }

@@ -94,14 +94,19 @@ fn each_problem_has_a_code() {
     let yaml = good
         .replace("  - name: only\n", &format!("  - name: only\n{group}\n"))
         .replace("proxy.key", "missing.key");
+    let logs = "transfer_logs: [{file: missing/json, format: json}, {file: log, format: w3c}]";
+    let yaml = format!("{yaml}{logs}\n");
     std::fs::write(directory.path().join("moved.txt"), "half").expect("it is writable");
     let output = check(directory.path(), &yaml, &["--format", "json"]);
     assert_eq!(output.status.code(), Some(1));
     let (found, said) = findings(&output);
-    assert!(
-        found.contains(&finding("problem", "users_file")),
-        "{found:?}"
-    );
+    for code in ["users_file", "transfer_log"] {
+        let problem = finding("problem", code);
+        let count = found.iter().filter(|it| **it == problem).count();
+        assert_eq!(count, 1, "{code}: {found:?}");
+    }
+    let checked = std::fs::exists(directory.path().join("log"));
+    assert!(!checked.expect("it is readable"), "a check makes no file");
     assert_eq!(said["result"], Value::from("problem"));
 }
 

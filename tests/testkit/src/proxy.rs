@@ -37,6 +37,12 @@ pub enum Signal {
     Terminate,
     /// SIGINT: the same, from a terminal.
     Interrupt,
+    /// SIGUSR1: opens the transfer logs anew.
+    Reopen,
+    /// SIGUSR2: means nothing.
+    User2,
+    /// SIGALRM: means nothing.
+    Alarm,
     /// SIGKILL: as a crash.
     Kill,
 }
@@ -262,6 +268,9 @@ impl Proxy {
             Signal::Reload => "HUP",
             Signal::Terminate => "TERM",
             Signal::Interrupt => "INT",
+            Signal::Reopen => "USR1",
+            Signal::User2 => "USR2",
+            Signal::Alarm => "ALRM",
             Signal::Kill => "KILL",
         };
         send_signal(name, &self.pid().to_string());

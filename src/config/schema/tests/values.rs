@@ -16,6 +16,7 @@ use crate::config::scalar::{
     AdminAddress, BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress,
     NameServerAddress, Network, NoticeText, PortRange, Sha256, Times, WaitValue, Weight,
 };
+use crate::config::transfer_logs::FormatWord;
 use crate::config::{
     Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, Status, TlsMode, TlsVersion,
     UnknownUsers,
@@ -61,6 +62,7 @@ schemas! {
     Rate: number(64_000, 1_000_000_000_000, "[0-9]+[kMG]?");
     AdminAddress: pattern(r"([0-9.]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5}|off");
     Status: words::<Self>();
+    FormatWord: words::<Self>();
     ListenAddress: pattern(r"([0-9.]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5}");
     NameServerAddress: pattern(r"[0-9.]+(:[0-9]{1,5})?|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.%]+\]:[0-9]{1,5}");
     Network: pattern("[0-9A-Fa-f:.]+(/[0-9]{1,3})?");

@@ -6,6 +6,7 @@ mod data_ports;
 mod host;
 mod login;
 mod policy;
+mod records;
 mod restart;
 mod time;
 mod transfers;

@@ -140,12 +140,14 @@ impl Details {
                     done.filter(|reply| reply.number() != 225),
                     answer::ABORT_DONE,
                 );
-                self.end(Outcome::Aborted(AbortedBy::Client), cx)
+                let code = failure.map_or(answer::TRANSFER_ABORTED.number(), Reply::number);
+                self.end(Outcome::Aborted(AbortedBy::Client), code, cx)
             }
             AbortReason::Data(fault) => {
                 let its_own = failure.filter(|_| fault.verdict() == Verdict::FailedBackend);
                 cx.forward_or(its_own, fault.answer());
-                self.end(Outcome::Failed(Failure::Data(fault)), cx)
+                let code = its_own.map_or(fault.answer().number(), Reply::number);
+                self.end(Outcome::Failed(Failure::Data(fault)), code, cx)
             }
         }
     }

@@ -37,8 +37,9 @@ impl Confirmed {
     /// Passes the 2xx on: the data connections have ended as they should.
     pub fn conclude(self, details: Box<Details>, cx: &mut Context) -> State {
         cx.forward(&self.reply);
+        let code = self.reply.number();
         details
-            .end(Outcome::Complete, cx)
+            .end(Outcome::Complete, code, cx)
             .after_final_reply(self.reply, self.surplus, cx)
     }
 }

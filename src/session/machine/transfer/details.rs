@@ -61,6 +61,7 @@ impl Details {
     pub fn on_failure(self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
         // The reply first: a client that is still connecting or sending learns why.
         cx.forward(&reply);
+        let code = reply.number();
         let refusal = Box::new(reply.clone());
         let outcome = if self.begun {
             cx.push(Action::DropData);
@@ -69,26 +70,29 @@ impl Details {
             cx.push(Action::RefuseData);
             Outcome::Refused(refusal)
         };
-        self.end(outcome, cx)
+        self.end(outcome, code, cx)
             .after_final_reply(reply, Surplus::None, cx)
     }
 
     /// Ends a transfer that the backend has not begun, or takes for done.
     pub fn fail(self: Box<Self>, failure: DataFailure, cx: &mut Context) -> State {
         cx.push(Action::DropData);
-        cx.reply(failure.answer());
-        self.end(Outcome::Failed(Failure::Data(failure)), cx)
+        let answer = failure.answer();
+        cx.reply(answer);
+        let outcome = Outcome::Failed(Failure::Data(failure));
+        self.end(outcome, answer.number(), cx)
     }
 
-    /// Ends a transfer for which the client has its answer.
-    pub fn end(self: Box<Self>, outcome: Outcome, cx: &mut Context) -> State {
+    /// Ends a transfer for which the client has its answer, of this code.
+    pub fn end(self: Box<Self>, outcome: Outcome, answered: u16, cx: &mut Context) -> State {
         let pending_replies = NonZeroUsize::new(self.stats);
-        let login = self.finish(outcome, cx);
+        let login = self.finish(outcome, Some(answered), cx);
         match pending_replies {
             // Many servers are deaf during a transfer and answer STAT after it.
             Some(pending_replies) => State::Forwarding(Forwarding {
                 login,
                 pending_replies,
+                observed: None,
             }),
             None => login.clear_rest(cx),
         }
@@ -99,19 +103,28 @@ impl Details {
         clippy::boxed_local,
         reason = "each phase holds it in its box; by value it would be copied"
     )]
-    pub fn finish(self: Box<Self>, outcome: Outcome, cx: &mut Context) -> Box<LoggedIn> {
+    pub fn finish(
+        self: Box<Self>,
+        outcome: Outcome,
+        answered: Option<u16>,
+        cx: &mut Context,
+    ) -> Box<LoggedIn> {
         let Self {
             mut login,
             command,
             direction,
+            protection,
             port,
             ..
         } = *self;
         let is_complete = outcome == Outcome::Complete;
+        let observed = &mut login.observed;
+        let circumstances = observed.end_transfer(&command, port.mode(), protection, answered);
         cx.push(Action::Record(Record::Transfer {
             command,
             direction,
             outcome,
+            circumstances: Box::new(circumstances),
         }));
         if is_complete {
             // That a connection was established says little; that a file was transferred over it is proof.

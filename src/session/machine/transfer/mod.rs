@@ -243,7 +243,7 @@ impl Transfer {
 
     /// Records a transfer that ends together with its session.
     pub fn record(self, outcome: Outcome, cx: &mut Context) {
-        self.into_details().finish(outcome, cx);
+        self.into_details().finish(outcome, None, cx);
     }
 
     fn drop_backend(self, why: ProtocolError, cx: &mut Context) -> State {

@@ -13,7 +13,7 @@ use super::super::{Action, DataEvent, State};
 use super::download::Download;
 use super::upload::Upload;
 use super::{AbortedBy, DataFailure, Details, Failure, Outcome, Transfer};
-use crate::ftp::answer;
+use crate::ftp::answer::{self, Answer};
 use crate::ftp::reply::{Class, Reply};
 use crate::outcome::Direction;
 
@@ -89,7 +89,9 @@ impl Opening {
     /// The command has not been sent to the backend, so there is nothing to abort there.
     pub fn on_abor(self, cx: &mut Context) -> State {
         reply_to_abor(cx);
-        self.details.end(Outcome::Aborted(AbortedBy::Client), cx)
+        let code = answer::TRANSFER_ABORTED.number();
+        self.details
+            .end(Outcome::Aborted(AbortedBy::Client), code, cx)
     }
 }
 
@@ -142,20 +144,22 @@ impl AskingAgain {
                 &format!("{event:?}"),
             );
         };
+        let answer = failure.answer();
         cx.push(Action::DropData);
-        cx.reply(failure.answer());
-        self.end(Outcome::Failed(Failure::Data(failure)), cx)
+        cx.reply(answer);
+        self.end(Outcome::Failed(Failure::Data(failure)), answer, cx)
     }
 
     pub fn on_abor(self, cx: &mut Context) -> State {
         reply_to_abor(cx);
-        self.end(Outcome::Aborted(AbortedBy::Client), cx)
+        let outcome = Outcome::Aborted(AbortedBy::Client);
+        self.end(outcome, answer::TRANSFER_ABORTED, cx)
     }
 
     /// The transfer is over, and the backend still owes the answer to what it was asked again. The client is not kept
     /// waiting, but its next command is.
-    fn end(self, outcome: Outcome, cx: &mut Context) -> State {
-        let login = self.details.finish(outcome, cx);
+    fn end(self, outcome: Outcome, answer: Answer, cx: &mut Context) -> State {
+        let login = self.details.finish(outcome, Some(answer.number()), cx);
         State::Discarding(Discarding { login })
     }
 }

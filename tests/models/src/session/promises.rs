@@ -146,7 +146,8 @@ impl World {
                 Record::Login(_)
                 | Record::Refused { .. }
                 | Record::BackendLost(..)
-                | Record::NoDataPort(_),
+                | Record::NoDataPort(_)
+                | Record::FileChanged(_),
             ) => {}
             Action::Record(Record::Denied(command)) => {
                 assert!(self.denies(&command));

@@ -1,0 +1,116 @@
+//! What a transfer log tells: one transfer that is over, or one change of a file, as values.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::base::GlobalSessionId;
+use crate::config::TlsVersion;
+use crate::outcome::{DataMode, Direction, HashedPart, Representation, Verdict};
+
+/// A SHA-256.
+pub type Sha256 = [u8; 32];
+
+/// One entry of a transfer log. What comes from clients are bytes as they were sent.
+#[derive(Debug, Clone)]
+pub struct Record<'a> {
+    /// When it was over.
+    pub time: Timestamp,
+    /// The session.
+    pub session: GlobalSessionId,
+    /// The client's address, also behind a load balancer.
+    pub client: SocketAddr,
+    /// The address that the client has connected to.
+    pub server: SocketAddr,
+    /// The site's name.
+    pub site: &'a str,
+    /// The host that has led to the site, if one was named.
+    pub host: Option<&'a str>,
+    /// The user, without the host.
+    pub user: &'a [u8],
+    /// The backend's address.
+    pub backend: Option<SocketAddr>,
+    /// The TLS of the client's control connection; `None` in clear text.
+    pub tls: Option<TlsVersion>,
+    /// The verb, in capitals.
+    pub command: &'a str,
+    /// The argument, as sent.
+    pub path: &'a [u8],
+    /// The path from the root, if it is certain.
+    pub full_path: Option<&'a [u8]>,
+    /// The code of the reply that the client was sent, if it was sent one.
+    pub reply: Option<u16>,
+    /// What happened.
+    pub event: Event<'a>,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Event<'a> {
+    /// A transfer is over.
+    Transfer(Transfer<'a>),
+    /// A file or a directory was changed: deleted, renamed, made, or what a SITE command does.
+    Change {
+        /// What was renamed, as sent, and its path from the root, if that is certain.
+        renamed: Option<(&'a [u8], Option<&'a [u8]>)>,
+    },
+}
+
+/// A transfer.
+#[derive(Debug, Clone)]
+pub struct Transfer<'a> {
+    /// Which way its bytes went.
+    pub direction: Direction,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why it is not complete.
+    pub reason: Option<&'a str>,
+    /// From the source to the sink.
+    pub bytes: u64,
+    /// The byte of the file that it began at.
+    pub offset: u64,
+    /// Since the command.
+    pub duration: Duration,
+    /// From the command to the first byte, if there was one and it was looked for.
+    pub first_byte: Option<Duration>,
+    /// In which form the bytes were sent.
+    pub representation: Representation,
+    /// How the client's data connection was established.
+    pub mode: DataMode,
+    /// TLS on the client's data connection.
+    pub data_tls: DataTls,
+    /// Of the relayed bytes, if they are complete and were hashed.
+    pub sha256: Option<Sha256>,
+    /// What that is the hash of.
+    pub hashed_part: HashedPart,
+}
+
+/// TLS on a client's data connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataTls {
+    /// Clear text.
+    Off,
+    /// Under TLS, though there was no handshake, or none that succeeded.
+    NotEstablished,
+    /// A session of its own.
+    Full,
+    /// It resumed a session.
+    Resumed,
+}
+
+impl DataTls {
+    /// Whether PROT P was in force.
+    pub fn is_private(self) -> bool {
+        self != Self::Off
+    }
+
+    /// Whether a session was resumed; `None` if there was no handshake.
+    pub fn resumed(self) -> Option<bool> {
+        match self {
+            Self::Off | Self::NotEstablished => None,
+            Self::Full => Some(false),
+            Self::Resumed => Some(true),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The dialogue of both legs in the log, line by line: at level debug, and for the clients of one network at any level.
+//!
+//! Passwords are not in it: the argument of PASS and ACCT, of what might be one of them misspelt, and the text of the replies to
+//! them, which servers may put it into.
+
+use std::net::IpAddr;
+
+use arc_swap::ArcSwapOption;
+use ipnet::IpNet;
+use tracing::Level;
+
+use super::Session;
+use crate::base::text::escape;
+use crate::config::is_in_any;
+use crate::ftp::command::{Command, Verb};
+use crate::outcome::Leg;
+
+/// What directives of the log's filter call it.
+const TARGET: &str = "portcullis::dialogue";
+
+/// How many lines of a reply are shown.
+const MAX_LINES: usize = 32;
+
+/// Whose dialogue is shown whatever the log's level is.
+#[derive(Debug, Default)]
+pub struct ShownDialogue(ArcSwapOption<IpNet>);
+
+impl ShownDialogue {
+    /// That of the clients of this network from now on, or nobody's.
+    pub fn show(&self, network: Option<IpNet>) {
+        self.0.store(network.map(Into::into));
+    }
+
+    fn is_of(&self, client: IpAddr) -> bool {
+        let network = self.0.load();
+        network
+            .as_deref()
+            .is_some_and(|network| is_in_any(client, std::slice::from_ref(network)))
+    }
+}
+
+/// Whether the text of replies is shown: until the backend has been sent something, and behind what is known to hold no password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum ReplyText {
+    #[default]
+    Shown,
+    /// What it was sent last has a password, or hasn't been looked at.
+    Hidden,
+}
+
+/// The direction of a line.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    From,
+    To,
+}
+
+impl Session {
+    /// The client has sent a command.
+    pub(super) fn show_command(&self, command: &Command) {
+        if self.shows_dialogue() {
+            let shown = shown(command, self.info.is_logged_in());
+            self.show(Leg::Client, Way::From, &text(command, shown));
+        }
+    }
+
+    /// The backend is sent a line.
+    pub(super) fn show_sent(&mut self, line: &[u8]) {
+        self.reply_text = ReplyText::Hidden;
+        if !self.shows_dialogue() {
+            return;
+        }
+        let line = line.trim_ascii_end().to_vec();
+        // None but a command is ever sent.
+        if let Ok(command) = Command::parse(line.into()) {
+            let shown = shown(&command, self.info.is_logged_in());
+            if let Argument::Shown(_) = shown {
+                self.reply_text = ReplyText::Shown;
+            }
+            self.show(Leg::Backend, Way::To, &text(&command, shown));
+        }
+    }
+
+    /// The client is sent a reply.
+    pub(super) fn show_reply(&self, reply: &[u8]) {
+        self.show_lines(Leg::Client, Way::To, reply);
+    }
+
+    /// The backend has sent one.
+    pub(super) fn show_received(&self, reply: &[u8]) {
+        self.show_lines(Leg::Backend, Way::From, reply);
+    }
+
+    fn show_lines(&self, leg: Leg, way: Way, reply: &[u8]) {
+        if !self.shows_dialogue() {
+            return;
+        }
+        for line in reply
+            .trim_ascii_end()
+            .split(|byte| *byte == b'\n')
+            .take(MAX_LINES)
+        {
+            let line = match self.reply_text {
+                ReplyText::Shown => escape(line.trim_ascii_end()),
+                ReplyText::Hidden => escape(line.get(..3).unwrap_or_default()) + " ***",
+            };
+            self.show(leg, way, &line);
+        }
+    }
+
+    fn shows_dialogue(&self) -> bool {
+        tracing::enabled!(target: TARGET, Level::DEBUG)
+            || self.shared.dialogue.is_of(self.info.client.ip())
+    }
+
+    fn show(&self, leg: Leg, way: Way, line: &str) {
+        let (session, client, leg) = (self.info.id.0, self.info.client, leg.as_str());
+        let way = match way {
+            Way::From => "from",
+            Way::To => "to",
+        };
+        if self.shared.dialogue.is_of(client.ip()) {
+            tracing::info!(target: TARGET, session, %client, line, "{way} {leg}");
+        } else {
+            tracing::debug!(target: TARGET, session, %client, line, "{way} {leg}");
+        }
+    }
+}
+
+/// What may be shown of an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Argument<'a> {
+    Shown(&'a [u8]),
+    Secret,
+}
+
+fn shown(command: &Command, is_logged_in: bool) -> Argument<'_> {
+    match command.verb() {
+        Verb::Pass | Verb::Acct | Verb::Protected => Argument::Secret,
+        // A slip in PASS.
+        Verb::Other if !is_logged_in => Argument::Secret,
+        _ => Argument::Shown(command.shown_argument()),
+    }
+}
+
+fn text(command: &Command, argument: Argument<'_>) -> String {
+    let verb = command.verb_text();
+    match argument {
+        Argument::Secret if command.argument().is_empty() => verb.to_owned(),
+        Argument::Secret => format!("{verb} ***"),
+        Argument::Shown(b"") => verb.to_owned(),
+        Argument::Shown(argument) => format!("{verb} {}", escape(argument)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn the_dialogue_of_one_network_is_shown_until_it_is_switched_off() {
+        let dialogue = ShownDialogue::default();
+        let [inside, outside]: [IpAddr; 2] =
+            ["192.0.2.7", "198.51.100.7"].map(|it| it.parse().expect("an address"));
+        assert!(!dialogue.is_of(inside));
+        dialogue.show(Some("192.0.2.0/24".parse().expect("a network")));
+        assert!(dialogue.is_of(inside) && !dialogue.is_of(outside));
+        dialogue.show(None);
+        assert!(!dialogue.is_of(inside));
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        let line = |line: &str, is_logged_in| {
+            let line = Bytes::copy_from_slice(line.as_bytes());
+            let command = Command::parse(line).expect("a command");
+            text(&command, shown(&command, is_logged_in))
+        };
+        for (sent, before, after) in [
+            ("PASS secret", "PASS ***", "PASS ***"),
+            ("acct secret", "acct ***", "acct ***"),
+            ("PASS", "PASS", "PASS"),
+            ("XPASS secret", "XPASS ***", "XPASS secret"),
+            ("ADAT secret", "ADAT ***", "ADAT ***"),
+            ("USER alice", "USER alice", "USER alice"),
+            ("SITE PSWD a b", "SITE PSWD", "SITE PSWD"),
+            ("CWD a\u{1b}b", "CWD a\\x1bb", "CWD a\\x1bb"),
+        ] {
+            assert_eq!(line(sent, false), before);
+            assert_eq!(line(sent, true), after);
+        }
+    }
+}
