@@ -40,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "probe",
         &["backend", "net", "tls", "ftp", "outcome", "config", "base"],
     ),
-    ("admin", &["net", "observe"]),
+    ("admin", &["view", "net", "observe"]),
     ("view", &[]),
     (
         "session",
@@ -97,7 +97,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 16] = [
+const PURE: [&str; 17] = [
+    "admin/page",
     "ftp",
     "outcome.rs",
     "base/text.rs",

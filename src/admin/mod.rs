@@ -7,6 +7,7 @@
 //! | `/readyz` | 200 while new clients are accepted; else 503 and why not |
 
 mod connections;
+pub mod page;
 mod server;
 
 use std::sync::Arc;
