@@ -5,8 +5,8 @@ use tokio::sync::oneshot;
 /// A request to the process, from a signal or an operator.
 #[derive(Debug)]
 pub enum Command {
-    /// Put the whole configuration in force anew. Answered when that is done or refused.
-    Reload(oneshot::Sender<()>),
+    /// Put the whole configuration in force anew. Answered when that is done or refused, with the reason.
+    Reload(oneshot::Sender<Result<(), String>>),
     /// Let the running transfers finish and end. Once more: end at once.
     Shutdown,
 }

@@ -40,8 +40,18 @@ const LAYERS: &[(&str, &[&str])] = &[
         "probe",
         &["backend", "net", "tls", "ftp", "outcome", "config", "base"],
     ),
-    ("admin", &["view", "net", "observe"]),
-    ("view", &[]),
+    (
+        "admin",
+        &[
+            "view", "session", "snapshot", "net", "tls", "observe", "config", "base", "command",
+        ],
+    ),
+    (
+        "view",
+        &[
+            "session", "backend", "guard", "tls", "observe", "outcome", "config", "base",
+        ],
+    ),
     (
         "session",
         &[

@@ -1,38 +1,97 @@
-//! The admin endpoint, for operators and monitoring: what the process shows of itself over HTTP, for reading only.
+//! The admin endpoint, for operators and monitoring: what the process shows of itself over HTTP, and what it may be told to do.
 //!
 //! | path | response |
 //! |---|---|
 //! | `/metrics` | metrics in Prometheus' text format |
 //! | `/healthz` | 200 as long as the process runs |
 //! | `/readyz` | 200 while new clients are accepted; else 503 and why not |
+//! | `/` | the status page |
+//! | `/api/v1/…` | the live view, as JSON |
+//!
+//! Over TCP it is for reading alone. The Unix socket, which the file system guards, takes actions as well (`action`); `access`
+//! decides who sees what.
 
+mod access;
+mod action;
+mod api;
 mod connections;
-pub mod page;
+mod page;
+mod query;
 mod server;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+};
+use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use crate::command::Command;
 use crate::observe::metrics::Metrics;
+use crate::observe::reloads::ReloadLog;
+use crate::session::Shared;
+use crate::snapshot::Snapshot;
+use crate::view::{self, Disclosure, Listening, Moment, Overview, SessionFilter};
 
-pub use server::serve;
+use access::{Refusal, Via};
+use page::Page;
+
+pub use server::{serve, serve_socket};
 
 const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 const TEXT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML_TYPE: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const JSON_TYPE: HeaderValue = HeaderValue::from_static("application/json");
 
-/// The data that the endpoint serves.
+/// Where the live view's data begins.
+const API: &str = "/api/v1/";
+
+/// The data that the endpoint serves, and where its commands go.
 #[derive(Debug)]
 pub struct Admin {
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// What `/readyz` shows.
     pub readiness: watch::Receiver<Readiness>,
+    /// The sessions, and clients with failed logins.
+    pub shared: Arc<Shared>,
+    /// The configuration and the certificates in use.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The last reloads.
+    pub reloads: Arc<ReloadLog>,
+    /// Takes what the process itself has to do.
+    pub commands: mpsc::Sender<Command>,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// When the process started.
+    pub started: Started,
+}
+
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Started {
+    /// For people.
+    pub at: SystemTime,
+    /// For how long ago it was.
+    pub since: Instant,
+}
+
+impl Started {
+    /// This moment.
+    pub fn now() -> Self {
+        Self {
+            at: SystemTime::now(),
+            since: Instant::now(),
+        }
+    }
 }
 
 /// Whether new clients are accepted.
@@ -46,46 +105,192 @@ pub enum Readiness {
     Draining,
 }
 
-fn respond(admin: &Admin, method: &Method, path: &str) -> Response<Full<Bytes>> {
-    if method != Method::GET && method != Method::HEAD {
-        let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        refusal
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return refusal;
-    }
-    match path {
-        "/metrics" => {
-            let tasks = Handle::current().metrics().num_alive_tasks();
-            admin.metrics.tasks(tasks);
-            response(StatusCode::OK, METRICS_TYPE, admin.metrics.render())
+impl Readiness {
+    /// Its text in the live view.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
         }
-        "/healthz" => text(StatusCode::OK, "ok\n"),
-        "/readyz" => match *admin.readiness.borrow() {
-            Readiness::Ready => text(StatusCode::OK, "ok\n"),
-            Readiness::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-            Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        },
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "there are /metrics, /healthz and /readyz\n",
-        ),
     }
 }
 
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    response(status, TEXT_TYPE, body)
+impl Admin {
+    /// The process and its configuration.
+    fn overview(&self) -> Overview {
+        let snapshot = self.snapshot.load();
+        let settings = &snapshot.runtime.settings;
+        let listeners = settings.listeners.iter();
+        Overview {
+            version: env!("CARGO_PKG_VERSION"),
+            config: self.config.display().to_string(),
+            started: Moment::new(self.started.at),
+            uptime_seconds: self.started.since.elapsed().as_secs_f64(),
+            readiness: self.readiness.borrow().as_str(),
+            sessions: self.shared.limiter.open(),
+            max_sessions: settings.limits.sessions,
+            transfers: self.metrics.running_transfers(),
+            listeners: listeners
+                .map(|listener| Listening {
+                    address: listener.address,
+                    tls: listener.tls.as_str(),
+                })
+                .collect(),
+            passive_ports: snapshot.runtime.passive.addresses().len(),
+            reloads: view::reloads(&self.reloads),
+        }
+    }
 }
 
-fn response(
+/// What a request is answered with.
+struct Answer {
     status: StatusCode,
     content_type: HeaderValue,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
+    body: Bytes,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Answer {
+    fn new(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
+        Self {
+            status,
+            content_type,
+            body: body.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    fn text(status: StatusCode, body: &'static str) -> Self {
+        Self::new(status, TEXT_TYPE, body)
+    }
+
+    /// What it shows is of this moment alone.
+    fn json(status: StatusCode, body: String) -> Self {
+        Self::new(status, JSON_TYPE, body).with(CACHE_CONTROL, HeaderValue::from_static("no-store"))
+    }
+
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, self.content_type);
+        headers.extend(
+            self.headers
+                .into_iter()
+                .map(|(name, value)| (Some(name), value)),
+        );
+        response
+    }
+}
+
+/// Answers a request. Nothing acts but POST, and that on the socket alone.
+async fn respond(admin: &Admin, via: Via, request: &Parts) -> Answer {
+    let path = request.uri.path();
+    match (&request.method, via) {
+        (&Method::GET | &Method::HEAD, _) => read(admin, via, path, request),
+        (&Method::POST, Via::Socket(operator)) => match path.strip_prefix(API) {
+            Some(action) => action::act(admin, operator, action, request.uri.query()).await,
+            None => method_not_allowed("only GET and HEAD\n"),
+        },
+        (&Method::POST, Via::Tcp) if path.starts_with(API) => {
+            method_not_allowed("actions are taken over the Unix socket alone, see admin.socket\n")
+        }
+        _ => method_not_allowed("only GET and HEAD\n"),
+    }
+}
+
+fn method_not_allowed(text: &'static str) -> Answer {
+    Answer::text(StatusCode::METHOD_NOT_ALLOWED, text)
+        .with(ALLOW, HeaderValue::from_static("GET, HEAD"))
+}
+
+fn read(admin: &Admin, via: Via, path: &str, request: &Parts) -> Answer {
+    match path {
+        "/healthz" => return Answer::text(StatusCode::OK, "ok\n"),
+        "/readyz" => {
+            return match *admin.readiness.borrow() {
+                Readiness::Ready => Answer::text(StatusCode::OK, "ok\n"),
+                Readiness::Starting => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+                Readiness::Draining => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            };
+        }
+        _ => {}
+    }
+    read_guarded(admin, via, path, request).unwrap_or_else(refused)
+}
+
+/// What not everyone may read.
+fn read_guarded(admin: &Admin, via: Via, path: &str, request: &Parts) -> Result<Answer, Refusal> {
+    let snapshot = admin.snapshot.load();
+    let settings = &snapshot.runtime.settings.admin;
+    let headers: &HeaderMap = &request.headers;
+    if path == "/metrics" {
+        access::admit_metrics(via, headers, settings)?;
+        let tasks = Handle::current().metrics().num_alive_tasks();
+        admin.metrics.tasks(tasks);
+        let body = admin.metrics.render();
+        return Ok(Answer::new(StatusCode::OK, METRICS_TYPE, body));
+    }
+    if path == "/" {
+        let disclosure = access::admit_view(via, headers, settings)?;
+        return Ok(status_page(admin, &snapshot, disclosure));
+    }
+    let Some(path) = path.strip_prefix(API) else {
+        return Ok(Answer::text(
+            StatusCode::NOT_FOUND,
+            "there are / (the status page), /metrics, /healthz, /readyz and /api/v1/\n",
+        ));
+    };
+    let disclosure = access::admit_view(via, headers, settings)?;
+    Ok(api::read(admin, path, request.uri.query(), disclosure))
+}
+
+fn status_page(admin: &Admin, snapshot: &Snapshot, disclosure: Disclosure) -> Answer {
+    let (pools, settings) = (&snapshot.runtime.pools, &snapshot.runtime.settings);
+    let every_one = SessionFilter::default();
+    let sessions = &admin.shared.sessions;
+    let transfers = view::transfers(sessions, &every_one, disclosure, page::TRANSFERS_SHOWN);
+    let html = page::render(&Page {
+        now: Moment::new(SystemTime::now()),
+        disclosure,
+        overview: &admin.overview(),
+        certificates: &view::certificates(&settings.tls, &snapshot.certificates),
+        sites: &view::sites(pools, &admin.metrics, settings.limits.sessions_per_site),
+        backends: &view::backends(pools),
+        transfers: &transfers.items,
+        transfers_total: transfers.total,
+    });
+    page::HEADERS.into_iter().fold(
+        Answer::new(StatusCode::OK, HTML_TYPE, html),
+        |answer, (name, value)| answer.with(name, value),
+    )
+}
+
+fn refused(refusal: Refusal) -> Answer {
+    match refusal {
+        Refusal::Unauthorised => Answer::text(
+            StatusCode::UNAUTHORIZED,
+            "the token of admin.token_file is missing or wrong: send it as `Authorization: Bearer TOKEN`, or as a password\n",
+        )
+        .with(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Basic realm=\"portcullis\", charset=\"UTF-8\""),
+        ),
+        Refusal::ForeignHost => Answer::text(
+            StatusCode::FORBIDDEN,
+            "use the address of this endpoint, or localhost: it doesn't answer to other names, which may be made to lead here\n",
+        ),
+        Refusal::NotShown => Answer::text(
+            StatusCode::NOT_FOUND,
+            "the live view is off here: admin.status in the configuration\n",
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The HTTP/1.1 server of the admin endpoint.
+//! The HTTP/1.1 server of the admin endpoint, over TCP and over a Unix socket.
 //!
 //! It listens on loopback unless told otherwise, but is as careful as if it didn't: few connections at once, one
 //! request on each, and a deadline for everything, so that misuse of it cannot affect the proxy, nor keep monitoring
@@ -6,6 +6,7 @@
 //! the oldest that doesn't read its response.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::access::{Operator, Via};
 use super::connections::{Connections, RequestSeen, SLOW_READER_AFTER};
 use super::{Admin, respond};
 use crate::net::listen::Acceptor;
@@ -24,9 +27,19 @@ use crate::net::listen::Acceptor;
 /// Room for a request's head; hyper answers 431 to more.
 const HEAD_BYTES: usize = 8 * 1024;
 
+/// How long to wait after a connection that could not be accepted: without a free descriptor the next one fails at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
+
+/// For clients that read.
 pub(super) const DEADLINES: Deadlines = Deadlines {
     head: Duration::from_secs(5),
     connection: Duration::from_secs(15),
+};
+
+/// For operators, whose reload may have to wait for name servers and network file systems.
+const SOCKET_DEADLINES: Deadlines = Deadlines {
+    head: Duration::from_secs(5),
+    connection: Duration::from_secs(90),
 };
 
 /// How long a connection may take.
@@ -38,12 +51,53 @@ pub(super) struct Deadlines {
     pub connection: Duration,
 }
 
-/// Serves the endpoint until its task is aborted; the responses under way end with it.
+/// Where connections come from.
+pub(super) trait Incomings {
+    /// One of them.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next one.
+    async fn next(&mut self) -> io::Result<(Self::Stream, Via)>;
+}
+
+impl Incomings for Acceptor {
+    type Stream = TcpStream;
+
+    async fn next(&mut self) -> io::Result<(TcpStream, Via)> {
+        let (stream, _) = self.accept().await?;
+        Ok((stream, Via::Tcp))
+    }
+}
+
+impl Incomings for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&mut self) -> io::Result<(UnixStream, Via)> {
+        let (stream, _) = self.accept().await?;
+        let peer = stream.peer_cred()?;
+        let operator = Operator {
+            uid: peer.uid(),
+            pid: peer.pid(),
+        };
+        Ok((stream, Via::Socket(operator)))
+    }
+}
+
+/// Serves the endpoint over TCP until its task is aborted; the responses under way end with it.
 pub async fn serve(acceptor: Acceptor, admin: Arc<Admin>) {
     serve_within(acceptor, admin, DEADLINES).await;
 }
 
-pub(super) async fn serve_within(mut acceptor: Acceptor, admin: Arc<Admin>, deadlines: Deadlines) {
+/// The same over the Unix socket, with actions.
+pub async fn serve_socket(listener: UnixListener, admin: Arc<Admin>) {
+    serve_within(listener, admin, SOCKET_DEADLINES).await;
+}
+
+pub(super) async fn serve_within(
+    mut incomings: impl Incomings,
+    admin: Arc<Admin>,
+    deadlines: Deadlines,
+) {
     let mut failing = false;
     let mut connections = JoinSet::new();
     let mut open = Connections::default();
@@ -54,17 +108,20 @@ pub(super) async fn serve_within(mut acceptor: Acceptor, admin: Arc<Admin>, dead
             Some(_) = connections.join_next() => {}
             // Where all are being answered, further ones wait in the listener's backlog, and not for long.
             () = sleep(SLOW_READER_AFTER), if !has_room => {}
-            accepted = acceptor.accept(), if has_room => match accepted {
-                Ok((stream, _)) => {
+            accepted = incomings.next(), if has_room => match accepted {
+                Ok((stream, via)) => {
                     failing = false;
                     let request_seen = RequestSeen::default();
-                    let answering = answer(stream, Arc::clone(&admin), request_seen.clone(), deadlines);
+                    let answering = answer(stream, via, Arc::clone(&admin), request_seen.clone(), deadlines);
                     open.add(connections.spawn(answering), request_seen);
                 }
-                // Once for each time of trouble, as at the listeners.
-                Err(error) => if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "admin endpoint cannot accept a connection");
-                },
+                Err(error) => {
+                    // Once for each time of trouble, as at the listeners.
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "admin endpoint cannot accept a connection");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
             },
         }
     }
@@ -72,15 +129,20 @@ pub(super) async fn serve_within(mut acceptor: Acceptor, admin: Arc<Admin>, dead
 
 /// Answers one request. Errors are the peer's, and a scanner could make any number of them: they aren't logged.
 async fn answer(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    via: Via,
     admin: Arc<Admin>,
     request_seen: RequestSeen,
     deadlines: Deadlines,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
         request_seen.set();
-        let response = respond(&admin, request.method(), request.uri().path());
-        async { Ok::<_, Infallible>(response) }
+        let admin = Arc::clone(&admin);
+        async move {
+            let (head, _) = request.into_parts();
+            let response = respond(&admin, via, &head).await.into_response();
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

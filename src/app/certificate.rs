@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::App;
 use super::watcher::Watcher;
-use crate::outcome::{ReloadResult, ReloadSubject};
+use crate::outcome::ReloadSubject;
 use crate::snapshot::Snapshot;
 use crate::tls::{self, CertificateError, CertificateSet};
 
@@ -26,13 +26,13 @@ impl App {
                 let former = self.snapshot.load_full();
                 let snapshot = Snapshot::new(Arc::clone(&former.runtime), Arc::new(certificates));
                 metrics.certificate_not_after(snapshot.certificates.default_pair().not_after);
-                metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
+                self.note_reload(ReloadSubject::Certificate, None);
                 self.snapshot.store(Arc::new(snapshot));
                 self.announce_certificates();
                 self.warn();
             }
             Err(error) => {
-                metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
+                self.note_reload(ReloadSubject::Certificate, Some(error.to_string()));
                 tracing::error!(%error, "new certificate refused, keeping the current one");
             }
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -25,8 +25,9 @@ use crate::backend::monitor::{MonitorContext, Monitors};
 use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings, TlsMode};
 use crate::net::listen::Acceptor;
+use crate::net::unix::SocketName;
 use crate::observe::metrics::Metrics;
-use crate::outcome::{ReloadResult, ReloadSubject};
+use crate::outcome::ReloadSubject;
 use crate::passive::PassivePorts;
 use crate::policy::UserFiles;
 use crate::policy::users::LoadedUsers;
@@ -160,9 +161,9 @@ fn set_trusted_proxies(settings: &Settings, ports: &PassivePorts) {
 }
 
 impl App {
-    /// SIGHUP: puts the whole configuration in force for new sessions, or changes nothing and says why. Breaks off if the
+    /// Puts the whole configuration in force for new sessions, or changes nothing and returns why. Breaks off if the
     /// process is to end meanwhile: name servers and network file systems may take their time.
-    pub(super) async fn reload(&mut self) -> ControlFlow<()> {
+    pub(super) async fn reload(&mut self) -> ControlFlow<(), Result<(), String>> {
         let former_ports = self.snapshot.load().runtime.passive.addresses();
         let backends = Arc::clone(&self.backends);
         let users = self.snapshot.load().runtime.user_files.clone();
@@ -173,9 +174,7 @@ impl App {
         match prepared {
             Ok(prepared) => {
                 self.apply(prepared).await;
-                self.shared
-                    .metrics
-                    .reload(ReloadSubject::Configuration, ReloadResult::Ok);
+                self.note_reload(ReloadSubject::Configuration, None);
                 tracing::info!(config = %self.config.display(), "configuration reloaded");
                 if self.snapshot.load().runtime.passive.addresses() != former_ports {
                     self.announce_ports();
@@ -184,13 +183,12 @@ impl App {
                 self.warn();
             }
             Err(error) => {
-                self.shared
-                    .metrics
-                    .reload(ReloadSubject::Configuration, ReloadResult::Refused);
+                self.note_reload(ReloadSubject::Configuration, Some(error.to_string()));
                 tracing::error!(config = %self.config.display(), %error, "reload refused, keeping the current configuration");
+                return ControlFlow::Continue(Err(error.to_string()));
             }
         }
-        ControlFlow::Continue(())
+        ControlFlow::Continue(Ok(()))
     }
 
     /// Puts a configuration in force, which can't fail.
@@ -201,6 +199,7 @@ impl App {
         self.snapshot.store(Arc::new(snapshot));
         self.monitor_backends();
         self.start_admin(new.admin);
+        self.start_socket(new.socket);
         self.close_removed_listeners().await;
         self.start_listeners(new.listeners).log();
     }
@@ -211,8 +210,10 @@ impl App {
         let settings = &snapshot.runtime.settings;
         let admin = &mut self.sockets.admin;
         admin
-            .close_all_but(|address| address == settings.admin)
+            .close_all_but(|address| Some(address) == settings.admin.address)
             .await;
+        let socket = settings.admin.socket.as_deref();
+        self.sockets.close_socket_but(socket);
         let is_kept = |address| settings.listeners.iter().any(|one| one.address == address);
         for address in self.sockets.listeners.close_all_but(is_kept).await {
             tracing::info!(%address, "no longer listening");
@@ -240,12 +241,31 @@ impl App {
         if let Ok(address) = socket.local_addr() {
             tracing::info!(%address, "admin endpoint open");
         }
-        let admin = Arc::new(Admin {
+        let task = admin::serve(Acceptor::new(socket), self.admin());
+        self.sockets.admin.start(configured, task);
+    }
+
+    /// Begins to take operators' actions, if the socket is not there already.
+    pub(super) fn start_socket(&mut self, socket: Option<(UnixListener, SocketName)>) {
+        let Some((listener, name)) = socket else {
+            return;
+        };
+        tracing::info!(path = %name.path().display(), "admin socket open");
+        let task = admin::serve_socket(listener, self.admin());
+        self.sockets.start_socket(name, task);
+    }
+
+    fn admin(&self) -> Arc<Admin> {
+        Arc::new(Admin {
             metrics: Arc::clone(&self.shared.metrics),
             readiness: self.readiness.subscribe(),
-        });
-        let task = admin::serve(Acceptor::new(socket), admin);
-        self.sockets.admin.start(configured, task);
+            shared: Arc::clone(&self.shared),
+            snapshot: Arc::clone(&self.snapshot),
+            reloads: Arc::clone(&self.reloads),
+            commands: self.command_sender.clone(),
+            config: self.config.clone(),
+            started: self.started,
+        })
     }
 
     /// Begins to accept.

@@ -39,6 +39,7 @@ impl App {
             let _ = timeout(GOODBYE_TIMEOUT, self.drain.closed()).await;
         }
         self.sockets.admin.close().await;
+        self.sockets.close_socket_but(None);
         tracing::info!("stopped");
     }
 

@@ -17,6 +17,7 @@ mod watcher;
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,14 +26,17 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at};
 
-use crate::admin::Readiness;
+use crate::admin::{Readiness, Started};
 use crate::announce::LookupError;
 use crate::backend::monitor::Monitors;
 use crate::backend::{BackendError, Registry};
 use crate::command::Command;
 use crate::config;
 use crate::net::listen;
+use crate::net::unix::SocketError;
 use crate::observe::metrics::Metrics;
+use crate::observe::reloads::ReloadLog;
+use crate::outcome::{ReloadResult, ReloadSubject};
 use crate::passive::{PassiveListeners, PortError};
 use crate::policy::UserFiles;
 use crate::policy::user_watch::UserWatch;
@@ -90,6 +94,14 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The socket for actions can't be opened.
+    #[error("the socket {} (admin.socket) can't be opened: {source}", path.display())]
+    Socket {
+        /// As configured.
+        path: PathBuf,
+        /// What is wrong.
+        source: SocketError,
+    },
     /// The operating system refuses something that every process has.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -108,6 +120,11 @@ pub struct App {
     user_watcher: Watcher<UserWatch>,
     /// Those of the configuration in use.
     monitors: Monitors,
+    /// For the live view.
+    reloads: Arc<ReloadLog>,
+    started: Started,
+    /// For operators' commands, beside those of signals.
+    command_sender: mpsc::Sender<Command>,
     readiness: watch::Sender<Readiness>,
     drain: watch::Sender<Drain>,
     commands: mpsc::Receiver<Command>,
@@ -119,10 +136,11 @@ impl App {
     /// # Errors
     /// If anything is wrong or can't be opened; nothing is left open then.
     pub async fn start(config: PathBuf) -> Result<Self, StartError> {
+        let started = Started::now();
         // First of all: a signal that arrives before its handler is installed ends the process.
         let signals = Signals::new()?;
         let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
-        tokio::spawn(signals.send_to(command_sender));
+        tokio::spawn(signals.send_to(command_sender.clone()));
         fd_limit::raise_limit();
         let metrics = Arc::new(Metrics::new());
         let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
@@ -145,11 +163,15 @@ impl App {
             certificate_watcher,
             user_watcher,
             monitors: Monitors::default(),
+            reloads: Arc::default(),
+            started,
+            command_sender,
             readiness: watch::channel(Readiness::Starting).0,
             drain: watch::channel(Drain::No).0,
             commands,
         };
         app.start_admin(new.admin);
+        app.start_socket(new.socket);
         app.announce_ports();
         app.announce_certificates();
         app.warn();
@@ -167,14 +189,11 @@ impl App {
         loop {
             tokio::select! {
                 Some(command) = self.commands.recv() => match command {
-                    Command::Reload(done) => {
-                        let reloaded = self.reload().await;
+                    Command::Reload(answer) => match self.reload().await {
                         // A signal waits for this only to send no other meanwhile.
-                        let _ = done.send(());
-                        if reloaded.is_break() {
-                            break;
-                        }
-                    }
+                        ControlFlow::Continue(result) => drop(answer.send(result)),
+                        ControlFlow::Break(()) => break,
+                    },
                     Command::Shutdown => break,
                 },
                 new = self.certificate_watcher.changed() => self.apply_certificates(new),
@@ -183,6 +202,16 @@ impl App {
             }
         }
         self.drain().await;
+    }
+
+    /// Counts a reload that has ended, and keeps it for the live view.
+    fn note_reload(&self, subject: ReloadSubject, refusal: Option<String>) {
+        let result = match refusal {
+            None => ReloadResult::Ok,
+            Some(_) => ReloadResult::Refused,
+        };
+        self.shared.metrics.reload(subject, result);
+        self.reloads.record(subject, refusal);
     }
 
     fn announce_ports(&self) {

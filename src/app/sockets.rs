@@ -3,13 +3,16 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
 use super::StartError;
+use crate::base::task::Task;
 use crate::config::{Settings, TlsMode};
 use crate::net::listen;
+use crate::net::unix::{self, SocketName};
 use crate::passive::{PassiveListeners, PassivePorts};
 
 /// The sockets that are open.
@@ -19,6 +22,14 @@ pub(super) struct Sockets {
     pub passive: PassiveListeners,
     pub listeners: Accepting,
     pub admin: Accepting,
+    pub socket: Option<AdminSocket>,
+}
+
+/// The Unix socket for actions, and the task that accepts from it.
+#[derive(Debug)]
+pub(super) struct AdminSocket {
+    name: SocketName,
+    _task: Task<()>,
 }
 
 /// What a configuration listens on.
@@ -32,6 +43,7 @@ pub(super) struct NewListeners {
     pub listeners: Vec<BoundListener>,
     /// With the address as configured.
     pub admin: Option<(SocketAddr, TcpListener)>,
+    pub socket: Option<(UnixListener, SocketName)>,
 }
 
 /// A listener that is open.
@@ -49,6 +61,7 @@ impl Sockets {
             passive,
             listeners: Accepting::default(),
             admin: Accepting::default(),
+            socket: None,
         }
     }
 
@@ -72,15 +85,53 @@ impl Sockets {
                 });
             }
         }
-        let admin = if self.admin.has(settings.admin) {
-            None
-        } else {
-            let socket = bind("admin endpoint", settings.admin)?;
-            Some((settings.admin, socket))
+        let admin = match settings.admin.address {
+            Some(address) if !self.admin.has(address) => {
+                Some((address, bind("admin endpoint", address)?))
+            }
+            _ => None,
         };
-        let new = NewListeners { listeners, admin };
+        let socket = match &settings.admin.socket {
+            Some(path) if !self.has_socket(path) => Some(bind_socket(path)?),
+            _ => None,
+        };
+        let new = NewListeners {
+            listeners,
+            admin,
+            socket,
+        };
         Ok(OpenedSockets { passive, new })
     }
+
+    fn has_socket(&self, path: &Path) -> bool {
+        self.socket
+            .as_ref()
+            .is_some_and(|socket| socket.name.path() == path)
+    }
+
+    /// Runs `task`, which accepts from the Unix socket of this name, in place of the one before.
+    pub fn start_socket(
+        &mut self,
+        name: SocketName,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let task = Task::spawn(task);
+        self.socket = Some(AdminSocket { name, _task: task });
+    }
+
+    /// Closes the Unix socket, unless it is the one of this name.
+    pub fn close_socket_but(&mut self, kept: Option<&Path>) {
+        if !kept.is_some_and(|path| self.has_socket(path)) {
+            self.socket = None;
+        }
+    }
+}
+
+fn bind_socket(path: &Path) -> Result<(UnixListener, SocketName), StartError> {
+    unix::bind(path).map_err(|source| StartError::Socket {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

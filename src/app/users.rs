@@ -2,7 +2,7 @@
 
 use super::App;
 use super::watcher::Watcher;
-use crate::outcome::{ReloadResult, ReloadSubject};
+use crate::outcome::ReloadSubject;
 use crate::policy::user_watch::{UserChange, UserChanges, UserWatch};
 use crate::snapshot::Snapshot;
 
@@ -18,11 +18,11 @@ impl App {
         for UserChange { file, outcome } in &found.changes {
             match outcome {
                 Ok(()) => {
-                    metrics.reload(ReloadSubject::Users, ReloadResult::Ok);
+                    self.note_reload(ReloadSubject::Users, None);
                     tracing::info!(file = %file.path().display(), count = file.count(), "users loaded");
                 }
                 Err(error) => {
-                    metrics.reload(ReloadSubject::Users, ReloadResult::Refused);
+                    self.note_reload(ReloadSubject::Users, Some(error.to_string()));
                     tracing::error!(%error, "new users refused, keeping the current ones");
                 }
             }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::checked::{CheckChange, Checked};
 use crate::base::turns::Turns;
 use crate::config::{BackendTls, Checks, PassiveMode, Probe, SentProxyProtocol};
+use crate::outcome::CheckStage;
 
 /// How long no check logs in after the probe's password was refused. Servers and directories lock accounts after a few
 /// failures within some ten minutes, and block addresses (Active Directory, IIS' `denyByFailure`, fail2ban).
@@ -22,6 +23,18 @@ struct Inner {
     settings: Option<CheckSettings>,
     checked: Checked,
     due: Option<Instant>,
+    last: Option<LastCheck>,
+}
+
+/// The last check of a backend.
+#[derive(Debug, Clone, Copy)]
+pub struct LastCheck {
+    /// When it ended.
+    pub at: Instant,
+    /// How long it took.
+    pub took: Duration,
+    /// The stage at which it failed, if it did.
+    pub failed_at: Option<CheckStage>,
 }
 
 /// All that a check depends on. What changes in it makes another check of it.
@@ -73,6 +86,16 @@ impl CheckState {
     /// Notes when the next check is due, for checks that go on after a reload.
     pub fn set_due(&self, at: Instant) {
         self.lock().due = Some(at);
+    }
+
+    /// Notes a check that has ended.
+    pub fn set_last(&self, last: LastCheck) {
+        self.lock().last = Some(last);
+    }
+
+    /// The last one that ended.
+    pub fn last(&self) -> Option<LastCheck> {
+        self.lock().last
     }
 
     /// What they have come to.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::check::{Check, CheckRecord, Meaning};
+use super::check_state::LastCheck;
 use super::monitor::MonitorContext;
 use super::pool::{Backend, BackendChecks, Pool};
 use crate::base::BackendId;
@@ -106,6 +107,11 @@ impl Checker {
         let failure = record.failure();
         let stage = failure.map(|(stage, _)| stage);
         metrics.backend_checked(site, label, stage, record.took());
+        checks.state.set_last(LastCheck {
+            at: now,
+            took: record.took(),
+            failed_at: stage,
+        });
         if let Some(expires) = record.certificate_not_after {
             backend.show_certificate(metrics, expires);
         }

@@ -46,6 +46,6 @@ impl Members {
     /// Whether each that takes logins is out.
     pub fn are_out(&self) -> bool {
         let mut open = self.backends.iter();
-        !open.any(|backend| backend.settings.takes_logins() && backend.standing() == Standing::Up)
+        !open.any(|backend| backend.takes_logins() && backend.standing() == Standing::Up)
     }
 }

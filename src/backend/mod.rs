@@ -15,6 +15,7 @@ pub mod data;
 pub mod dial;
 mod discovery;
 mod health;
+mod live;
 mod members;
 pub mod monitor;
 mod pool;
@@ -23,7 +24,9 @@ mod select;
 mod servers;
 mod status;
 
+pub use check_state::LastCheck;
 pub use control::{BackendConnection, ReplyError};
+pub use live::{BackendSummary, DrainReport, Drained, OperatorError, SiteSummary};
 pub use pool::{Backend, BackendError, BackendSlot, Pool, Pools, SiteSlot};
 pub use registry::Registry;
 pub use select::{NoBackend, Selected, Selection};

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 
@@ -12,6 +13,7 @@ use super::balance::{self, Candidate};
 use super::check_state::{CheckSettings, CheckState};
 use super::checked::Standing;
 use super::discovery::{Discovered, Statuses};
+use super::live::SiteSummary;
 use super::members::Members;
 use super::registry::{BackendState, Registry, SiteState};
 use super::servers::Server;
@@ -95,8 +97,12 @@ pub struct Backend {
     /// See [`Candidate::identity`].
     identity: u64,
     pub(super) state: Arc<BackendState>,
+    /// Whether an operator has drained it for this site.
+    pub(super) drained: Arc<AtomicBool>,
     /// The last one that it showed, in DER.
     pub(super) certificate: Mutex<Vec<u8>>,
+    /// When that expires.
+    pub(super) certificate_expires: Mutex<Option<SystemTime>>,
 }
 
 /// The checks of one backend, as one site makes them.
@@ -181,6 +187,18 @@ impl Pools {
         self.0
             .values()
             .flat_map(|pools| pools.own.iter().chain(&pools.groups))
+    }
+
+    /// The state of every site.
+    pub(super) fn site_states(&self) -> impl Iterator<Item = SiteSummary<'_>> {
+        self.0.values().filter_map(|pools| {
+            let pool = pools.own.iter().chain(&pools.groups).next()?;
+            Some(SiteSummary {
+                site: &pools.site,
+                sessions: pool.state.sessions(),
+                is_in_maintenance: pool.is_in_maintenance(),
+            })
+        })
     }
 
     /// Every entry for which name servers are asked, with its pool.
@@ -365,6 +383,21 @@ impl Pool {
         self.freed.wake_all();
     }
 
+    /// The group's name, if it is for one.
+    pub(super) fn group(&self) -> Option<&str> {
+        self.group.as_deref()
+    }
+
+    /// Takes the site out of service, or puts it back; returns what it was before.
+    pub(super) fn set_maintenance(&self, on: bool) -> bool {
+        self.state.maintenance.swap(on, Ordering::Relaxed)
+    }
+
+    /// Whether an operator has taken the site out of service.
+    pub fn is_in_maintenance(&self) -> bool {
+        self.state.maintenance.load(Ordering::Relaxed)
+    }
+
     /// Takes a slot at the site for a session, counted in `metrics`; `None` if `most` sessions have one, those of
     /// earlier configurations included.
     pub fn admit(&self, limit: usize, metrics: &Metrics) -> Option<SiteSlot> {
@@ -453,8 +486,10 @@ impl Template {
             identity: balance::hash([server.endpoint.to_string().as_bytes()]),
             label: settings.to_string(),
             state: registry.backend(id.clone()),
+            drained: self.site_state.drain_of(id.clone()),
             id,
             certificate: Mutex::default(),
+            certificate_expires: Mutex::default(),
             settings: settings.clone(),
             statuses,
             server,
@@ -463,6 +498,11 @@ impl Template {
 }
 
 impl Backend {
+    /// Whether new logins may come to it, by the configuration and by the operators.
+    pub(super) fn takes_logins(&self) -> bool {
+        self.settings.takes_logins() && !self.drained.load(Ordering::Relaxed)
+    }
+
     pub(super) fn candidate(&self, index: usize, now: Instant) -> Candidate {
         let standing = self.standing();
         let backup = if self.settings.backup { BACKUP_TIER } else { 0 };

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,10 @@ pub(super) struct SiteState {
     pub bandwidth: Arc<SiteBandwidth>,
     /// Of its checks.
     pub probe_logins: ProbeLogins,
+    /// Whether an operator has taken it out of service, until it is put back or the process ends.
+    pub maintenance: AtomicBool,
+    /// The backends that operators have drained, for as long as a configuration in use has them.
+    drains: Mutex<HashMap<BackendId, Weak<AtomicBool>>>,
     /// The checks of its backends, for as long as a configuration in use has them: what they found of one that is checked
     /// no more must not outlast them.
     checks: Mutex<HashMap<BackendId, Weak<CheckState>>>,
@@ -92,6 +96,8 @@ impl Registry {
             queues: Mutex::default(),
             bandwidth: Arc::default(),
             probe_logins: ProbeLogins::default(),
+            maintenance: AtomicBool::new(false),
+            drains: Mutex::default(),
             checks: Mutex::default(),
         });
         known.numbered += 1;
@@ -168,6 +174,23 @@ impl SiteState {
         let state = Arc::<CheckState>::default();
         checks.insert(backend, Arc::downgrade(&state));
         state
+    }
+
+    /// Whether an operator has drained this backend: what every configuration in use has in common.
+    pub fn drain_of(&self, backend: BackendId) -> Arc<AtomicBool> {
+        let mut drains = self.drains.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(drained) = drains.get(&backend).and_then(Weak::upgrade) {
+            return drained;
+        }
+        drains.retain(|_, drained| drained.strong_count() > 0);
+        let drained = Arc::<AtomicBool>::default();
+        drains.insert(backend, Arc::downgrade(&drained));
+        drained
+    }
+
+    /// Its sessions, those of earlier configurations included.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
     }
 
     /// Counts one session less, which has entered.

@@ -139,12 +139,16 @@ impl Backend {
     }
 
     pub(super) fn show_certificate(&self, metrics: &Metrics, expires: SystemTime) {
+        *self
+            .certificate_expires
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(expires);
         metrics.backend_certificate_not_after(&self.site, &self.label, expires);
     }
 
-    fn status(&self) -> BackendStatus {
+    pub(super) fn status(&self) -> BackendStatus {
         let limit = self.settings.max_sessions.unwrap_or(usize::MAX);
-        if !self.settings.takes_logins() {
+        if !self.takes_logins() {
             return BackendStatus::Drain;
         }
         match self.standing() {

@@ -35,6 +35,11 @@ impl<K: Clone + Ord + Hash, E: Expires> ExpiringMap<K, E> {
         self.entries.get(key)
     }
 
+    /// Every entry, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &E)> {
+        self.entries.iter()
+    }
+
     /// Removes all expired entries.
     pub fn expire(&mut self, now: Instant) {
         while let Some((expires_at, _)) = self.by_expiry.first()

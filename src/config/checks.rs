@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use super::error::{Fault, quoted};
 use super::location::{Location, PathStep, steps};
-use super::{Backend, Site, file};
-use crate::base::file::{ReadError, read_bounded};
+use super::{Backend, Site, file, secret_file};
 use crate::base::secret::Secret;
 use crate::base::text::escape;
 
 /// The shortest time between two checks of a backend. More often tells nothing more, and fills the server's log.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest password file, in bytes. What servers accept as a password is far shorter.
-const MAX_PASSWORD_FILE: u64 = 1024;
+/// What a probe's secret is called.
+const PASSWORD: &str = "password";
 /// The longest name and the longest path, in bytes: a command line has to hold them.
 const MAX_ARGUMENT: usize = 400;
 
@@ -70,7 +69,7 @@ impl Probe {
             let user = escape(user.as_bytes());
             return Err(format!("`{user}` can't be sent as USER"));
         }
-        let password = password(password_file)
+        let password = secret_file::read(password_file, PASSWORD)
             .map_err(|wrong| format!("{}: {wrong}", password_file.display()))?;
         Ok(Self {
             user: user.to_owned(),
@@ -232,7 +231,7 @@ pub(super) fn read_passwords(sites: &mut [Arc<Site>]) -> Result<(), Fault> {
         }
         let checks = Arc::make_mut(site).checks.as_mut();
         if let Some(probe) = checks.and_then(Checks::probe_mut) {
-            probe.password = password(&probe.password_file).map_err(|wrong| {
+            probe.password = secret_file::read(&probe.password_file, PASSWORD).map_err(|wrong| {
                 let path = steps!["sites", index, "health", "login", "password_file"];
                 Fault::new(
                     Location::Value(path),
@@ -244,26 +243,4 @@ pub(super) fn read_passwords(sites: &mut [Arc<Site>]) -> Result<(), Fault> {
         }
     }
     Ok(())
-}
-
-/// What the file says, but for the end of its line; or what is wrong with it.
-fn password(file: &Path) -> Result<Secret, String> {
-    let mut content = read_bounded(file, MAX_PASSWORD_FILE).map_err(|error| match error {
-        ReadError::Io(cause) => format!("the password can't be read: {cause}"),
-        ReadError::NotAFile => "the password isn't in a regular file".to_owned(),
-        ReadError::TooLong => "the password is longer than 1 KiB".to_owned(),
-    })?;
-    for ending in [b'\n', b'\r'] {
-        if content.last() == Some(&ending) {
-            content.pop();
-        }
-    }
-    if content.is_empty() {
-        return Err("the password is empty".to_owned());
-    }
-    // It is sent as a line.
-    if content.iter().any(|byte| b"\r\n\0".contains(byte)) {
-        return Err("the password is more than one line".to_owned());
-    }
-    Ok(Secret::new(content))
 }

@@ -11,11 +11,11 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use super::checks::LevelWord;
 use super::error::quoted;
 use super::scalar::{
-    BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress, NameServerAddress,
-    Network, NoticeText, PortRange, Sha256, Times, WaitValue, Weight,
+    AdminAddress, BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress,
+    NameServerAddress, Network, NoticeText, PortRange, Sha256, Times, WaitValue, Weight,
 };
 use super::{
-    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion,
+    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, Status, TlsMode, TlsVersion,
     UnknownUsers,
 };
 use crate::policy::users::UserPattern;
@@ -291,7 +291,10 @@ pub(super) struct Timeouts {
     expecting = "a map such as {address: 127.0.0.1:9190}"
 )]
 pub(super) struct Admin {
-    pub address: Option<ListenAddress>,
+    pub address: Option<AdminAddress>,
+    pub status: Option<Status>,
+    pub token_file: Option<FileName>,
+    pub socket: Option<FileName>,
 }
 
 /// A scalar, or a map with one key.

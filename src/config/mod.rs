@@ -5,9 +5,10 @@
 //! wrong, `structure` finds the line of a `location`, `yaml_error` rewords the YAML reader's error, and [`Error`] shows
 //! both. The rest of the program sees only [`Settings`].
 //!
-//! [`parse`] opens no file that the configuration names, and [`load`] none but those of passwords: whether a certificate
+//! [`parse`] opens no file that the configuration names, and [`load`] none but those of passwords and tokens: whether a certificate
 //! exists and is valid is checked when it is loaded. Relative file names count from the directory of the configuration file.
 
+mod admin;
 mod backends;
 mod checks;
 mod error;
@@ -22,11 +23,13 @@ mod passive;
 mod policy;
 mod resolve;
 mod scalar;
+mod secret_file;
 mod sites;
 mod structure;
 mod template;
 mod yaml_error;
 
+pub use admin::{AdminSettings, Status};
 pub use backends::DEFAULT_WEIGHT;
 pub use checks::{CheckLevel, Checks, Probe};
 pub use error::{Error, Report};
@@ -35,6 +38,7 @@ pub use location::Position;
 pub use nearest::nearest;
 pub use networks::is_in_any;
 pub use passive::is_reachable;
+pub use secret_file::SecretFile;
 pub use sites::NO_SITE;
 pub use template::{TemplateError, TemplatePart, UserTemplate};
 
@@ -80,6 +84,7 @@ pub fn load(path: &Path) -> Result<Settings, Error> {
         Ok(text) => {
             let mut settings = parse(&text, path)?;
             checks::read_passwords(&mut settings.sites)
+                .and_then(|()| admin::read_token(&mut settings.admin))
                 .map_err(|fault| located(fault, &text, path))?;
             Ok(settings)
         }
@@ -130,8 +135,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// The name servers that say which servers a backend stands for; none means those of `/etc/resolv.conf`.
     pub dns_servers: Vec<SocketAddr>,
-    /// Where `/metrics`, `/healthz` and `/readyz` are served.
-    pub admin: SocketAddr,
+    /// Where the process is looked at and told what to do.
+    pub admin: AdminSettings,
 }
 
 impl Settings {

@@ -1,6 +1,6 @@
 //! From what people write to what the program runs on: defaults, and checks of one value against another.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::error::Fault;
 use super::location::{Location, steps};
 use super::{
     CloseNotify, GuardRules, Limits, SessionReuse, Settings, Timeouts, Tls, TlsVersion, UserForms,
-    file, listeners, passive, scalar, sites,
+    admin, file, listeners, passive, scalar, sites,
 };
 
 /// Fills in the defaults and refuses what can't work. Relative file names count from `base`.
@@ -22,11 +22,10 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
         .is_some_and(|passive| passive.ports.is_some());
     let listeners = listeners::resolve(&file.listeners)?;
     let passive = passive::resolve(file.passive.unwrap_or_default())?;
-    let admin = file
-        .admin
-        .and_then(|admin| admin.address)
-        .map_or(default_admin(), |address| address.0);
-    listeners::refuse_shared_ports(&listeners, &passive, admin, passive_written)?;
+    let admin = admin::resolve(file.admin, base)?;
+    if let Some(address) = admin.address {
+        listeners::refuse_shared_ports(&listeners, &passive, address, passive_written)?;
+    }
     let defaults = sites::SiteDefaults {
         session_reuse: file.tls.session_reuse.unwrap_or(SessionReuse::Prefer),
         close_notify: file.tls.close_notify.unwrap_or(CloseNotify::Require),
@@ -161,10 +160,6 @@ fn guard(written: file::Guard, login: Duration) -> Result<GuardRules, Fault> {
 fn networks(written: Option<Vec<scalar::Network>>) -> Vec<IpNet> {
     let written = written.unwrap_or_default();
     written.into_iter().map(|network| network.0).collect()
-}
-
-fn default_admin() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, 9190))
 }
 
 #[cfg(test)]

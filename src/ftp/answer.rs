@@ -43,6 +43,8 @@ answers! {
     TOO_MANY_SESSIONS = "421 Too many connections, try again later.";
     /// Beyond the limit on sessions at one site.
     SITE_FULL = "421 Too many connections to this site, try again later.";
+    /// An operator has taken the site out of service.
+    SITE_IN_MAINTENANCE = "421 This site is out of service for maintenance, try again later.";
     /// Too many failed logins; 421 and not 530, so that no client asks its user for another password (RFC 2577 §5).
     TOO_MANY_FAILURES = "421 Too many failed logins from your address, try again later.";
     /// No command for too long.

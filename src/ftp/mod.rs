@@ -1,11 +1,12 @@
 //! The File Transfer Protocol as bytes and values: no sockets, no clock, no settings.
 //!
 //! Input is split into lines ([`mod@line`]) and read as a [`command`] or a [`reply`]; [`address`] is the notation of
-//! PORT, EPRT, 227 and 229; [`features`] joins our FEAT list with a backend's; [`refusal`] distinguishes wrong
+//! PORT, EPRT, 227 and 229; [`announced_size`] is what a reply says of a file's length; [`features`] joins our FEAT list with a backend's; [`refusal`] distinguishes wrong
 //! credentials from other reasons for a refused login; [`server`] is what has been learned about a server; [`answer`]
 //! holds every reply whose text is Portcullis' own.
 
 pub mod address;
+pub mod announced_size;
 pub mod answer;
 pub mod command;
 pub mod features;

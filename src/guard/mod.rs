@@ -236,6 +236,37 @@ impl Guard {
         }
     }
 
+    /// The clients with failures that count at the moment, or that are blocked.
+    pub fn records(&self, rules: &GuardRules, now: Instant) -> Vec<ClientFailures> {
+        let state = self.state();
+        let records = state.records.iter();
+        let counted = records.filter_map(|(key, record)| {
+            let failures = record.failures(rules, now);
+            let blocked_for = record.blocked_until.saturating_duration_since(now);
+            (failures > 0 || !blocked_for.is_zero()).then(|| ClientFailures {
+                client: key.client,
+                site: key.site,
+                failures,
+                blocked_for,
+            })
+        });
+        counted.collect()
+    }
+
+    /// Forgets the failures of a client, at one site or at all; returns how many records there were.
+    pub fn forget(&self, client: IpAddr, site: Option<SiteId>) -> usize {
+        let client = ClientKey::of(client);
+        let records = &mut self.state().records;
+        let keys = records.iter().map(|(key, _)| *key);
+        let found: Vec<GuardKey> = keys
+            .filter(|key| key.client == client && (site.is_none() || key.site == site))
+            .collect();
+        for key in &found {
+            records.remove(key);
+        }
+        found.len()
+    }
+
     /// A panic elsewhere can't have left it half written: nothing here panics between two changes.
     fn state(&self) -> MutexGuard<'_, GuardState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -246,6 +277,19 @@ impl Default for Guard {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The failures of one client at one site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientFailures {
+    /// The client.
+    pub client: ClientKey,
+    /// None for logins that led to no site.
+    pub site: Option<SiteId>,
+    /// How many count.
+    pub failures: u32,
+    /// For how long it is blocked yet; zero if it isn't.
+    pub blocked_for: Duration,
 }
 
 /// What is counted apart.

@@ -10,3 +10,4 @@ pub mod options;
 pub mod proxy_header;
 pub mod resolve;
 pub mod stream;
+pub mod unix;

@@ -1,4 +1,5 @@
-//! What the operator sees: [`log`] lines and [`metrics`].
+//! What the operator sees: [`log`] lines, [`metrics`], and what became of [`reloads`].
 
 pub mod log;
 pub mod metrics;
+pub mod reloads;

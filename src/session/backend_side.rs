@@ -71,6 +71,9 @@ impl Session {
         if !(self.shared.guard).admits(client, pool.id(), &settings.guard, now) {
             return Err(Event::Blocked);
         }
+        if pool.is_in_maintenance() {
+            return Err(Event::Maintenance);
+        }
         let most = settings.limits.sessions_per_site;
         let site_slot = pool.admit(most, &self.shared.metrics);
         site_slot.ok_or_else(|| {

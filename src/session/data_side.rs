@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
+use super::info::CurrentTransfer;
 use super::journal::{Entry, Progress};
 use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
@@ -257,7 +258,17 @@ impl Session {
             limits,
         };
         self.transfers.begin(&self.shared.metrics);
-        self.data = DataSide::Running(prepared.open(context, client_tls));
+        let running = prepared.open(context, client_tls);
+        self.show_transfer(&running, direction);
+        self.data = DataSide::Running(running);
+    }
+
+    /// Shows the transfer that begins to those who list the live sessions.
+    fn show_transfer(&self, running: &RunningData, direction: Direction) {
+        if let Some(command) = self.machine.running_transfer() {
+            self.info
+                .set_transfer(CurrentTransfer::new(command, direction, running.count()));
+        }
     }
 
     /// The limits of the next transfer, if the session's site has any.

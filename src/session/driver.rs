@@ -128,6 +128,7 @@ impl Session {
                     self.data.order(Order::TransferStarted);
                     self.acknowledge_preliminary();
                 }
+                Action::TransferSize(size) => self.info.set_transfer_size(size),
                 Action::FinishSink => self.data.order(Order::FinishSink),
                 Action::DropData => self.drop_data(),
                 Action::RefuseData => self.refuse_data(),

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -15,6 +15,8 @@ use crate::backend::BackendConnection;
 use crate::base::text::{escape, shown_part};
 use crate::base::{GlobalSessionId, InstanceId, SessionId};
 use crate::config::{NO_SITE, Site, TlsVersion};
+use crate::ftp::command::Command;
+use crate::outcome::Direction;
 use crate::route::{Membership, Route};
 use crate::tls::Account;
 
@@ -44,6 +46,44 @@ struct Current {
     login: Option<Login>,
     backend: Option<BackendInfo>,
     logged_in: bool,
+    /// In a box: most sessions have none.
+    transfer: Option<Box<CurrentTransfer>>,
+}
+
+/// The transfer that a session runs.
+#[derive(Debug, Clone)]
+pub struct CurrentTransfer {
+    /// The verb of its command.
+    pub command: String,
+    /// Its argument, as much of it as is ever shown.
+    pub argument: Box<[u8]>,
+    /// Which way its bytes go.
+    pub direction: Direction,
+    /// When the command came.
+    pub since: Instant,
+    /// How many bytes have gone from the source to the sink.
+    pub moved: Arc<AtomicU64>,
+    /// How many there are to be, where the backend has said so.
+    pub size: Option<u64>,
+}
+
+/// What is known of a session at one moment.
+#[derive(Debug, Clone)]
+pub struct SessionDetails {
+    /// The TLS of the client's control connection; none in clear text.
+    pub client_tls: Option<TlsVersion>,
+    /// Its site.
+    pub site: Option<Arc<Site>>,
+    /// The place of its user's group among the site's, if the user is in one.
+    pub group: Option<usize>,
+    /// Its user, escaped: without the host if the login leads to a site, and else all of USER's argument.
+    pub user: String,
+    /// The backend that it was connected to last.
+    pub backend: Option<BackendInfo>,
+    /// Whether a login has succeeded.
+    pub logged_in: bool,
+    /// The transfer that it runs.
+    pub transfer: Option<CurrentTransfer>,
 }
 
 /// Where the last login that named a site leads.
@@ -101,6 +141,20 @@ pub enum SessionState {
     Transfer,
     /// Its connections are being closed.
     Closing,
+}
+
+impl CurrentTransfer {
+    /// One that begins now; `moved` counts its bytes.
+    pub(super) fn new(command: &Command, direction: Direction, moved: Arc<AtomicU64>) -> Self {
+        Self {
+            command: command.verb_text().to_owned(),
+            argument: shown_part(command.argument()).into(),
+            direction,
+            since: Instant::now(),
+            moved,
+            size: None,
+        }
+    }
 }
 
 impl SessionState {
@@ -173,6 +227,21 @@ impl SessionInfo {
         let mut backends = current.login.as_ref()?.site.all_backends();
         let sent = backends.any(|it| it.proxy_protocol.is_some());
         sent.then(|| self.global_id())
+    }
+
+    /// All that changes in it, as it is now.
+    pub fn details(&self) -> SessionDetails {
+        let current = self.current();
+        let login = current.login.as_ref();
+        SessionDetails {
+            client_tls: current.client_tls,
+            site: login.map(|login| Arc::clone(&login.site)),
+            group: login.and_then(|login| login.group),
+            user: escape(login.map_or(&current.user_argument, |login| &login.user)),
+            backend: current.backend,
+            logged_in: current.logged_in,
+            transfer: current.transfer.as_deref().cloned(),
+        }
     }
 
     /// The TLS of the client's control connection; `None` in clear text.
@@ -257,6 +326,23 @@ impl SessionInfo {
             address: backend.address,
             tls: backend.stream().tls_version(),
         });
+    }
+
+    /// A transfer begins.
+    pub(super) fn set_transfer(&self, transfer: CurrentTransfer) {
+        self.current().transfer = Some(Box::new(transfer));
+    }
+
+    /// The backend has said how many bytes the running transfer is to have.
+    pub(super) fn set_transfer_size(&self, size: u64) {
+        if let Some(transfer) = &mut self.current().transfer {
+            transfer.size = Some(size);
+        }
+    }
+
+    /// It is over.
+    pub(super) fn clear_transfer(&self) {
+        self.current().transfer = None;
     }
 
     pub(super) fn set_logged_out(&self) {

@@ -31,6 +31,7 @@ impl Session {
                 {
                     running.complete();
                 }
+                self.info.clear_transfer();
                 let transfer = self.transfers.end(&command, direction, &outcome);
                 self.journal.write(&Entry::Transfer(transfer));
             }

@@ -2,7 +2,11 @@
 
 use serde::Serialize;
 
-use super::Moment;
+use super::{Moment, days_until};
+use crate::backend::{BackendSummary, Drained, LastCheck, Pools};
+use crate::config::HostPattern;
+use crate::observe::metrics::{Metrics, SiteTotals};
+use crate::outcome::{BackendStatus, CheckStage};
 
 /// One configured site.
 #[derive(Debug, Clone, Serialize)]
@@ -85,4 +89,90 @@ pub struct CheckView {
     pub seconds: f64,
     /// The stage at which it failed; none if it passed.
     pub failed_at: Option<&'static str>,
+}
+
+/// Every configured site, by name.
+pub fn sites(pools: &Pools, metrics: &Metrics, max_sessions: usize) -> Vec<SiteView> {
+    let backends = pools.summaries();
+    let sites = pools.site_summaries().into_iter();
+    let sites = sites.map(|summary| {
+        let site = summary.site;
+        let own = || backends.iter().filter(|backend| backend.site == site.name);
+        let is_up = |backend: &&BackendSummary| backend.status == BackendStatus::Up;
+        let SiteTotals {
+            logins,
+            failed_logins,
+            complete_transfers,
+            incomplete_transfers,
+        } = metrics.site_totals(&site.name);
+        let maintenance = match (&site.policy.maintenance, summary.is_in_maintenance) {
+            (_, true) => Some("operator"),
+            (Some(_), false) => Some("configuration"),
+            (None, false) => None,
+        };
+        SiteView {
+            site: site.name.clone(),
+            hosts: site.hosts.iter().map(HostPattern::to_string).collect(),
+            default: site.default,
+            maintenance,
+            sessions: summary.sessions,
+            max_sessions,
+            logins,
+            failed_logins,
+            complete_transfers,
+            incomplete_transfers,
+            backends: own().count(),
+            backends_up: own().filter(is_up).count(),
+        }
+    });
+    sites.collect()
+}
+
+/// Every backend of every site.
+pub fn backends(pools: &Pools) -> Vec<BackendView> {
+    pools
+        .summaries()
+        .into_iter()
+        .map(BackendView::from)
+        .collect()
+}
+
+impl From<BackendSummary> for BackendView {
+    fn from(summary: BackendSummary) -> Self {
+        Self {
+            site: summary.site,
+            group: summary.group,
+            backend: summary.label,
+            address: summary.address,
+            state: summary.status.as_str(),
+            out_since: summary.out_for.map(Moment::ago),
+            drained_by: summary.drained.map(DrainedBy::from),
+            sessions: summary.sessions,
+            max_sessions: summary.max_sessions,
+            weight: summary.weight,
+            backup: summary.backup,
+            check: summary.last_check.map(CheckView::from),
+            certificate_expires: summary.certificate_expires.map(Moment::new),
+            certificate_days_left: summary.certificate_expires.map(days_until),
+        }
+    }
+}
+
+impl From<Drained> for DrainedBy {
+    fn from(drained: Drained) -> Self {
+        match drained {
+            Drained::Configured => Self::Configuration,
+            Drained::ByOperator => Self::Operator,
+        }
+    }
+}
+
+impl From<LastCheck> for CheckView {
+    fn from(check: LastCheck) -> Self {
+        Self {
+            at: Moment::ago(check.at.elapsed()),
+            seconds: check.took.as_secs_f64(),
+            failed_at: check.failed_at.map(CheckStage::as_str),
+        }
+    }
 }

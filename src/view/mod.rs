@@ -14,10 +14,47 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub use backends::{BackendView, CheckView, DrainedBy, SiteView};
-pub use guard::GuardView;
-pub use overview::{CertificateView, Listening, Overview, ReloadView};
-pub use sessions::{Disclosure, SessionView, TransferView};
+pub use backends::{BackendView, CheckView, DrainedBy, SiteView, backends, sites};
+pub use guard::{GuardView, guard};
+pub use overview::{CertificateView, Listening, Overview, ReloadView, certificates, reloads};
+pub use sessions::{Disclosure, SessionFilter, SessionView, TransferView, sessions, transfers};
+
+/// A list that is cut where it would be too long, and how long it would be.
+#[derive(Debug, Clone)]
+pub struct Listed<T> {
+    /// What there is of it.
+    pub items: Vec<T>,
+    /// How many there are in all.
+    pub total: usize,
+    limit: usize,
+}
+
+impl<T> Listed<T> {
+    fn at_most(limit: usize) -> Self {
+        Self {
+            items: Vec::new(),
+            total: 0,
+            limit,
+        }
+    }
+
+    fn add(&mut self, item: impl FnOnce() -> T) {
+        self.total += 1;
+        if self.items.len() < self.limit {
+            self.items.push(item());
+        }
+    }
+}
+
+/// How many whole days are left until then; negative behind it.
+fn days_until(time: SystemTime) -> i64 {
+    const DAY: u64 = 86_400;
+    let days = |time: Duration| i64::try_from(time.as_secs() / DAY).unwrap_or(i64::MAX);
+    match time.duration_since(SystemTime::now()) {
+        Ok(left) => days(left),
+        Err(error) => -1 - days(error.duration()),
+    }
+}
 
 /// A moment, as RFC 3339 has it, in UTC and whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

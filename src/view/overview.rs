@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::Moment;
+use super::{Moment, days_until};
+use crate::base::text::escape;
+use crate::config::Tls;
+use crate::observe::reloads::ReloadLog;
+use crate::tls::{CertificateSet, Fingerprint};
 
 /// The process and its configuration.
 #[derive(Debug, Clone, Serialize)]
@@ -32,8 +36,6 @@ pub struct Overview {
     /// The last reloads of the configuration, the certificates and the files of users, the latest first; refusals with
     /// their reasons.
     pub reloads: Vec<ReloadView>,
-    /// What is logged.
-    pub log_level: String,
 }
 
 /// One listener.
@@ -75,4 +77,40 @@ pub struct CertificateView {
     pub days_left: i64,
     /// `sha256:` and 64 hexadecimal digits.
     pub fingerprint: String,
+}
+
+/// Every certificate that clients are shown.
+pub fn certificates(tls: &Tls, certificates: &CertificateSet) -> Vec<CertificateView> {
+    let pairs = certificates.pairs();
+    let views = pairs.map(|pair| CertificateView {
+        file: tls.certificate.display().to_string(),
+        subject: escape(pair.subject.as_bytes()),
+        names: pair
+            .names
+            .iter()
+            .map(|name| escape(name.as_bytes()))
+            .chain(pair.addresses.iter().map(ToString::to_string))
+            .collect(),
+        issuer: escape(pair.issuer.as_bytes()),
+        not_after: Moment::new(pair.not_after),
+        days_left: days_until(pair.not_after),
+        fingerprint: Fingerprint(&pair.fingerprint).to_string(),
+    });
+    views.collect()
+}
+
+/// The last reloads, the latest first.
+pub fn reloads(log: &ReloadLog) -> Vec<ReloadView> {
+    let entries = log.entries();
+    let views = entries.iter().enumerate().map(|(place, entry)| {
+        let later = &entries[..place];
+        let is_last = later.iter().all(|it| it.subject != entry.subject);
+        ReloadView {
+            at: Moment::new(entry.at),
+            subject: entry.subject.as_str(),
+            refused: entry.refusal.clone(),
+            stands: is_last && entry.refusal.is_some(),
+        }
+    });
+    views.collect()
 }

@@ -1,10 +1,17 @@
 //! The live sessions, and the transfers that they run.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
-use super::Moment;
+use super::{Listed, Moment};
+use crate::base::text::escape;
+use crate::config::TlsVersion;
+use crate::session::info::{CurrentTransfer, SessionDetails, SessionInfo};
+use crate::session::registry::SessionRegistry;
 
 /// Whether names of users and files are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +69,7 @@ pub struct TransferView {
     /// The address of its backend.
     pub backend: Option<SocketAddr>,
     /// Its command, for example `RETR`.
-    pub command: &'static str,
+    pub command: String,
     /// What that names, escaped; none where names aren't shown.
     pub path: Option<String>,
     /// Which way its bytes go: `upload`, `download` or `listing`.
@@ -77,4 +84,158 @@ pub struct TransferView {
     pub seconds: f64,
     /// On average since then.
     pub bytes_per_second: f64,
+}
+
+/// Which sessions are asked for: those that fit everything that is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionFilter {
+    /// Those of this site.
+    pub site: Option<String>,
+    /// Those from this address or network.
+    pub client: Option<IpNet>,
+    /// Those of this user, as it is shown.
+    pub user: Option<String>,
+    /// Those at this backend, by address with or without port.
+    pub backend: Option<String>,
+}
+
+impl SessionFilter {
+    /// Whether a session is one of them.
+    pub fn admits(&self, info: &SessionInfo, details: &SessionDetails) -> bool {
+        let site = details.site.as_ref().map(|site| site.name.as_str());
+        let backend = details.backend.map(|backend| backend.address);
+        fits(self.site.as_ref(), |wanted| site == Some(wanted))
+            && fits(self.client.as_ref(), |wanted| {
+                wanted.contains(&info.client.ip())
+            })
+            && fits(self.user.as_ref(), |wanted| details.user == *wanted)
+            && fits(self.backend.as_ref(), |wanted| {
+                backend.is_some_and(|address| is_named(address, wanted))
+            })
+    }
+}
+
+fn fits<T>(wanted: Option<&T>, is: impl FnOnce(&T) -> bool) -> bool {
+    wanted.is_none_or(is)
+}
+
+fn is_named(address: SocketAddr, wanted: &str) -> bool {
+    wanted.parse() == Ok(address)
+        || wanted
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip == address.ip().to_canonical())
+}
+
+impl SessionView {
+    fn new(info: &SessionInfo, details: SessionDetails, disclosure: Disclosure) -> Self {
+        let transfer = details.transfer.as_ref();
+        let transfer =
+            transfer.map(|transfer| TransferView::new(info, &details, transfer, disclosure));
+        let group = details
+            .group
+            .and_then(|group| details.site.as_ref()?.groups.get(group))
+            .map(|group| group.name.clone());
+        let age = info.since.elapsed();
+        Self {
+            id: info.id.0,
+            client: info.client,
+            listener: info.listener,
+            since: Moment::ago(age),
+            seconds: age.as_secs_f64(),
+            state: info.state().as_str(),
+            tls: details.client_tls.map(TlsVersion::as_str),
+            site: site_of(&details),
+            group,
+            user: user_of(&details, disclosure),
+            logged_in: details.logged_in,
+            backend: details.backend.map(|backend| backend.address),
+            backend_tls: details
+                .backend
+                .and_then(|backend| backend.tls)
+                .map(TlsVersion::as_str),
+            transfer,
+        }
+    }
+}
+
+impl TransferView {
+    fn new(
+        info: &SessionInfo,
+        details: &SessionDetails,
+        transfer: &CurrentTransfer,
+        disclosure: Disclosure,
+    ) -> Self {
+        let age = transfer.since.elapsed();
+        let bytes = transfer.moved.load(Ordering::Relaxed);
+        Self {
+            session: info.id.0,
+            client: info.client,
+            site: site_of(details),
+            user: user_of(details, disclosure),
+            backend: details.backend.map(|backend| backend.address),
+            command: transfer.command.clone(),
+            path: (disclosure == Disclosure::Full).then(|| escape(&transfer.argument)),
+            direction: transfer.direction.as_str(),
+            bytes,
+            size: transfer.size,
+            since: Moment::ago(age),
+            seconds: age.as_secs_f64(),
+            bytes_per_second: rate(bytes, age),
+        }
+    }
+}
+
+fn site_of(details: &SessionDetails) -> Option<String> {
+    details.site.as_ref().map(|site| site.name.clone())
+}
+
+fn user_of(details: &SessionDetails, disclosure: Disclosure) -> Option<String> {
+    let is_shown = disclosure == Disclosure::Full && !details.user.is_empty();
+    is_shown.then(|| details.user.clone())
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nobody reads a rate to the last byte"
+)]
+fn rate(bytes: u64, time: Duration) -> f64 {
+    // A transfer that has just begun has no rate yet.
+    let seconds = time.as_secs_f64().max(0.001);
+    bytes as f64 / seconds
+}
+
+/// The live sessions that a filter admits, the oldest first.
+pub fn sessions(
+    registry: &SessionRegistry,
+    filter: &SessionFilter,
+    disclosure: Disclosure,
+    limit: usize,
+) -> Listed<SessionView> {
+    let mut listed = Listed::at_most(limit);
+    for info in registry.sessions() {
+        let details = info.details();
+        if filter.admits(&info, &details) {
+            listed.add(|| SessionView::new(&info, details, disclosure));
+        }
+    }
+    listed
+}
+
+/// Their running transfers.
+pub fn transfers(
+    registry: &SessionRegistry,
+    filter: &SessionFilter,
+    disclosure: Disclosure,
+    limit: usize,
+) -> Listed<TransferView> {
+    let mut listed = Listed::at_most(limit);
+    for info in registry.sessions() {
+        let details = info.details();
+        if let Some(transfer) = &details.transfer
+            && filter.admits(&info, &details)
+        {
+            listed.add(|| TransferView::new(&info, &details, transfer, disclosure));
+        }
+    }
+    listed
 }

@@ -15,7 +15,7 @@ mod transfers;
 mod units;
 
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -29,11 +29,7 @@ pub const TRANSFERS_SHOWN: usize = 200;
 
 /// The headers of its response. Its own style sheet is all that the browser may use: not even an image, so that no name of a
 /// file can make it ask for anything.
-pub const HEADERS: [(HeaderName, HeaderValue); 6] = [
-    (
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/html; charset=utf-8"),
-    ),
+pub const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(

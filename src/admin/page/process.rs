@@ -100,7 +100,6 @@ pub(super) fn footer(page: &Page<'_>) -> Markup {
                     }
                 }))
                 (fact("Passive ports", html! { (units::count(overview.passive_ports)) }))
-                (fact("Log level", html! { (overview.log_level) }))
             }
             nav aria-label="For programs" {
                 a href="metrics" { "Metrics" }

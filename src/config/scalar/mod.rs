@@ -16,7 +16,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::checks::LevelWord;
 use super::{
-    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, TlsMode, TlsVersion,
+    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, Status, TlsMode, TlsVersion,
     UnknownUsers,
 };
 use crate::policy::users::UserPattern;
@@ -66,6 +66,9 @@ pub(super) struct Network(pub IpNet);
 /// An IP address with a port to listen on.
 pub(super) struct ListenAddress(pub SocketAddr);
 
+/// Where the admin endpoint is read, if anywhere.
+pub(super) struct AdminAddress(pub Option<SocketAddr>);
+
 /// Where a name server is asked, on port 53 unless written.
 pub(super) struct NameServerAddress(pub SocketAddr);
 
@@ -104,6 +107,11 @@ read_from_text! {
     Times: "a whole number from 1 to 100", |text| read::times(text).map(Times);
     Weight: "a whole number from 0 to 1000", |text| read::weight(text).map(Weight);
     ListenAddress: "an address and port such as 0.0.0.0:21", |text| read::listen_address(text).map(ListenAddress);
+    AdminAddress: "an address and port such as 127.0.0.1:9190, or `off`", read::admin_address;
+    Status: "`off`, `summary` or `full`", |text| read::one_of(
+        text,
+        &[("off", Self::Off), ("summary", Self::Summary), ("full", Self::Full)],
+    );
     NameServerAddress: "the address of a name server such as 10.0.0.53", |text| read::name_server(text).map(NameServerAddress);
     Network: "a network such as 10.0.0.0/8", |text| read::network(text).map(Network);
     FileName: "a file name", |text| read::file_name(text).map(FileName);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::ValueError;
+use super::{AdminAddress, ValueError};
 use crate::base::text::decimal;
 use crate::config::error::quoted;
 use crate::policy::commands::DenyError;
@@ -192,6 +192,20 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, ValueError> {
         ));
     }
     Ok(address)
+}
+
+/// `off` for none.
+pub fn admin_address(text: &str) -> Result<AdminAddress, ValueError> {
+    match text {
+        "off" => Ok(AdminAddress(None)),
+        _ => listen_address(text)
+            .map(|address| AdminAddress(Some(address)))
+            .map_err(|error| ValueError {
+                help: "write 127.0.0.1:9190 for this machine alone, another address and its port, or `off`"
+                    .to_owned(),
+                ..error
+            }),
+    }
 }
 
 /// A network whose address has bits beyond its prefix is an error: 10.1.2.3/8 would mean all of 10.0.0.0/8.

@@ -19,9 +19,11 @@ use crate::outcome::{
 
 pub use self::running::{OpenSession, RunningTransfer};
 use self::table::Table;
+pub use self::totals::SiteTotals;
 
 mod running;
 mod table;
+mod totals;
 
 /// Names in front of every metric of this program.
 const PREFIX: &str = "portcullis";

@@ -22,7 +22,7 @@ pub enum Action {
     /// Answer AUTH and do the TLS handshake with the client; `Event::Secured` follows.
     StartTls,
     /// Connect to the site's backend; followed by `Event::Dialled`, or `Event::Blocked` from the guard, or
-    /// `Event::SiteFull`.
+    /// `Event::SiteFull` or `Event::Maintenance`.
     Dial(Route),
     /// The backend has not answered USER: hold it against it, if it is its fault.
     BackendFailed(NoUserReply),
@@ -68,6 +68,8 @@ pub enum Action {
     CommandSent,
     /// The backend has begun the transfer: all deadlines start now.
     TransferStarted,
+    /// The backend has said how many bytes the download is to have: for people who look.
+    TransferSize(u64),
     /// The source's end is valid: end the sink's leg in order, too.
     FinishSink,
     /// Drop both data connections; connected peers get a reset.

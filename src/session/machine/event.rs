@@ -32,6 +32,8 @@ pub enum Event {
     Blocked,
     /// The site of `Action::Dial`, or each of its backends, has as many sessions as it may.
     SiteFull,
+    /// An operator has taken the site of `Action::Dial` out of service.
+    Maintenance,
     /// The backend sent a reply.
     Reply(Reply),
     /// The backend's control connection ended, or sent something that is not a reply.

@@ -88,6 +88,11 @@ impl Dialling {
         cx.close_with_reply(answer::SITE_FULL, Ending::SiteFull)
     }
 
+    pub fn on_maintenance(self, cx: &mut Context) -> State {
+        cx.push(Action::Record(Record::Login(LoginResult::Maintenance)));
+        cx.close_with_reply(answer::SITE_IN_MAINTENANCE, Ending::Maintenance)
+    }
+
     pub fn on_dialled(self, dialled: Option<Dialled>, cx: &mut Context) -> State {
         let Some(Dialled {
             ipv6,

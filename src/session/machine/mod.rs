@@ -220,6 +220,14 @@ impl Machine {
         self.cx.security.is_protection_chosen()
     }
 
+    /// The command of the transfer that runs.
+    pub fn running_transfer(&self) -> Option<&Command> {
+        match &self.state {
+            State::Transfer(transfer) => Some(transfer.command()),
+            _ => None,
+        }
+    }
+
     /// The site of this session, once a login has named it.
     pub fn route(&self) -> Option<&Route> {
         self.state.route()
@@ -241,6 +249,7 @@ impl State {
             }
             (Event::Dialled(dialled), Self::Dialling(state)) => state.on_dialled(dialled, cx),
             (Event::SiteFull, Self::Dialling(state)) => state.on_site_full(cx),
+            (Event::Maintenance, Self::Dialling(state)) => state.on_maintenance(cx),
             (Event::Blocked, state) => state.on_blocked(cx),
             (Event::Secured { sni }, state) => state.on_secured(sni, cx),
             (Event::BadLine(bad), state) => state.on_bad_line(bad, cx),
@@ -259,7 +268,8 @@ impl State {
                 | Event::Prepared(_)
                 | Event::Listening(_)
                 | Event::Dialled(_)
-                | Event::SiteFull),
+                | Event::SiteFull
+                | Event::Maintenance),
                 state,
             ) => cx.unexpected(state, &format!("{event:?}")),
         }

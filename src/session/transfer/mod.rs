@@ -329,6 +329,11 @@ impl RunningData {
         let _ = self.ports.try_send(port);
     }
 
+    /// The counter of the bytes that are moved, to look at later.
+    pub fn count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.moved)
+    }
+
     /// How many bytes have been moved from the source to the sink so far.
     pub fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)

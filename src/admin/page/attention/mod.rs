@@ -5,10 +5,11 @@ mod tests;
 mod words;
 
 use super::Page;
+use crate::tls::RENEWAL_MARGIN;
 use crate::view::{BackendView, CertificateView, DrainedBy, ReloadView, SiteView};
 
 /// A certificate that expires in fewer days should have been renewed.
-pub(super) const DAYS_TO_RENEW: i64 = 14;
+pub(super) const DAYS_TO_RENEW: i64 = (RENEWAL_MARGIN.as_secs() / 86_400) as i64;
 
 /// One thing that needs attention.
 #[derive(Debug, Clone, Copy)]

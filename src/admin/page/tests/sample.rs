@@ -80,7 +80,6 @@ fn overview() -> Overview {
             refused: None,
             stands: false,
         }],
-        log_level: "info".to_owned(),
     }
 }
 
@@ -143,7 +142,7 @@ pub fn transfer() -> TransferView {
         site: Some("ftpa".to_owned()),
         user: Some("alice".to_owned()),
         backend: None,
-        command: "RETR",
+        command: "RETR".to_owned(),
         path: Some("reports/2026/november.pdf".to_owned()),
         direction: "download",
         bytes: 734_003_200,

@@ -303,6 +303,15 @@ fn a_site_that_is_full_is_421_without_a_backend() {
 }
 
 #[test]
+fn a_site_that_an_operator_has_taken_out_of_service_is_421_without_a_backend() {
+    let mut session = Session::implicit();
+    session.client("USER al").event(Event::Maintenance);
+    assert!(session.has(&Action::Record(Record::Login(LoginResult::Maintenance))));
+    assert_eq!(session.ending(), Some(Ending::Maintenance));
+    assert_eq!(session.codes(), [421]);
+}
+
+#[test]
 fn the_guess_that_was_one_too_many_gets_its_530_and_then_421() {
     let mut session = Session::implicit();
     session.client("USER al").dialled(false).backend("331 P");

@@ -8,6 +8,7 @@ use super::super::echo::Surplus;
 use super::super::ready::{Forwarding, LoggedIn};
 use super::super::{Action, Protection, Record, State};
 use super::{DataFailure, Failure, Outcome};
+use crate::ftp::announced_size::announced_size;
 use crate::ftp::command::Command;
 use crate::ftp::reply::Reply;
 use crate::outcome::Direction;
@@ -48,6 +49,11 @@ impl Details {
         cx.forward(reply);
         if !std::mem::replace(&mut self.begun, true) {
             cx.push(Action::TransferStarted);
+            if self.direction == Direction::Download
+                && let Some(size) = announced_size(reply)
+            {
+                cx.push(Action::TransferSize(size));
+            }
         }
     }
 

@@ -310,6 +310,10 @@ impl Transfer {
         &self.details().login
     }
 
+    pub fn command(&self) -> &Command {
+        &self.details().command
+    }
+
     fn details(&self) -> &Details {
         match self {
             Self::Opening(state) => &state.details,

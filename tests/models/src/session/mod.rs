@@ -256,6 +256,10 @@ impl World {
                 self.owes = Owed::Nothing;
                 Event::SiteFull
             }
+            Happening::Maintenance if self.owes == Owed::Dial => {
+                self.owes = Owed::Nothing;
+                Event::Maintenance
+            }
             Happening::Answer(good) => return self.answer(*good),
             Happening::Welcome if self.owes == Owed::Dial => {
                 self.owes = Owed::Nothing;
@@ -311,7 +315,8 @@ impl World {
             | Happening::Welcome
             | Happening::OneOfSeveral
             | Happening::Blocked
-            | Happening::SiteFull => return None,
+            | Happening::SiteFull
+            | Happening::Maintenance => return None,
         })
     }
 

@@ -126,7 +126,7 @@ impl World {
                 assert_eq!(self.data, Data::Flowing, "begins without its connections");
                 self.running().begun = true;
             }
-            Action::TransferStarted => assert!(self.running().begun),
+            Action::TransferStarted | Action::TransferSize(_) => assert!(self.running().begun),
             Action::FinishSink => self.see_proceed(happening),
             Action::DropData | Action::RefuseData => {
                 let running = self.transfer.as_ref().filter(|transfer| transfer.begun);

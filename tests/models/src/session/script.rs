@@ -32,6 +32,8 @@ pub enum Happening {
     Blocked,
     /// The limiter's answer to Dial.
     SiteFull,
+    /// An operator's answer to Dial.
+    Maintenance,
     /// `expired`: the deadline has passed.
     Expired,
     /// `drain`: the program ends when sessions have.
@@ -195,6 +197,7 @@ pub const OTHER: &[(&str, Happening)] = &[
     ("+ one of several", Happening::OneOfSeveral),
     ("blocked", Happening::Blocked),
     ("site full", Happening::SiteFull),
+    ("maintenance", Happening::Maintenance),
     ("expired", Happening::Expired),
     ("drain", Happening::Drain),
     ("drain over", Happening::DrainOver),

@@ -1,0 +1,252 @@
+//! Actions: what operators change of the running process, over the Unix socket alone. Each leaves a line in the log, with the
+//! user who has done it.
+
+use std::net::IpAddr;
+
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+
+use super::access::Operator;
+use super::query::Query;
+use super::{Admin, Answer, api};
+use crate::base::SessionId;
+use crate::base::text::escape;
+use crate::command::Command;
+use crate::view::Disclosure;
+
+/// Why an action was not taken.
+#[derive(Debug)]
+enum Refused {
+    /// The request itself is wrong.
+    Request(String),
+    /// It names what there isn't.
+    NotFound(String),
+    /// The process can't do it now, or what it asks for is refused.
+    Conflict(String),
+}
+
+impl From<String> for Refused {
+    fn from(what: String) -> Self {
+        Self::Request(what)
+    }
+}
+
+/// What has been done: a sentence for people, and numbers.
+struct Done {
+    text: String,
+    more: Map<String, Value>,
+}
+
+impl From<String> for Done {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            more: Map::new(),
+        }
+    }
+}
+
+/// Takes the action of a path under `/api/v1/`.
+pub(super) async fn act(
+    admin: &Admin,
+    operator: Operator,
+    path: &str,
+    query: Option<&str>,
+) -> Answer {
+    let result = match path {
+        "sessions/end" => end(admin, query),
+        "backends/drain" => drain(admin, query),
+        "backends/ready" => ready(admin, query),
+        "sites/maintenance" => maintenance(admin, query),
+        "guard/forget" => forget(admin, query),
+        "reload" => reload(admin, query).await,
+        _ => Err(Refused::NotFound(
+            "there are sessions/end, backends/drain, backends/ready, sites/maintenance, guard/forget and reload"
+                .to_owned(),
+        )),
+    };
+    let (uid, pid) = (operator.uid, operator.pid);
+    let parameters = query.map(|query| escape(query.as_bytes()));
+    let (status, what) = match result {
+        Ok(Done { text, mut more }) => {
+            tracing::info!(
+                uid,
+                pid,
+                action = path,
+                parameters,
+                result = text,
+                "operator's action"
+            );
+            more.insert("done".to_owned(), json!(text));
+            return api::done(more);
+        }
+        Err(Refused::Request(what)) => (StatusCode::BAD_REQUEST, what),
+        Err(Refused::NotFound(what)) => (StatusCode::NOT_FOUND, what),
+        Err(Refused::Conflict(what)) => (StatusCode::CONFLICT, what),
+    };
+    tracing::warn!(
+        uid,
+        pid,
+        action = path,
+        parameters,
+        error = what,
+        "operator's action refused"
+    );
+    api::error(status, &what)
+}
+
+/// Ends one session, or all of a user, a client or a backend.
+fn end(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
+    let known = ["id", "site", "client", "user", "backend"];
+    let query = Query::parse(query, &known)?;
+    let registry = &admin.shared.sessions;
+    if let Some(id) = query.parsed::<u64>("id", "the number of a session")? {
+        if known[1..].iter().any(|name| query.get(name).is_some()) {
+            return Err("an id names one session: leave the other parameters out"
+                .to_owned()
+                .into());
+        }
+        return match registry.end(SessionId(id)) {
+            true => Ok(ended(1, format!("session {id} is ending"))),
+            false => Err(Refused::NotFound(format!("there is no session {id}"))),
+        };
+    }
+    // A whole site's is what maintenance is for, and no parameter at all would be everyone.
+    if ["client", "user", "backend"]
+        .iter()
+        .all(|name| query.get(name).is_none())
+    {
+        return Err("name an id, a user, a client or a backend"
+            .to_owned()
+            .into());
+    }
+    let filter = api::filter(&query, Disclosure::Full)?;
+    let sessions = registry.sessions();
+    let found = sessions
+        .iter()
+        .filter(|info| filter.admits(info, &info.details()));
+    match found.filter(|info| registry.end(info.id)).count() {
+        0 => Err(Refused::NotFound("there is no such session".to_owned())),
+        1 => Ok(ended(1, "1 session is ending".to_owned())),
+        count => Ok(ended(count, format!("{count} sessions are ending"))),
+    }
+}
+
+fn ended(count: usize, text: String) -> Done {
+    Done {
+        text,
+        more: Map::from_iter([("ended".to_owned(), json!(count))]),
+    }
+}
+
+fn drain(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
+    let query = Query::parse(query, &["site", "backend"])?;
+    let (site, backend) = (query.required("site")?, query.required("backend")?);
+    let pools = &admin.snapshot.load().runtime.pools;
+    let report = pools
+        .drain(site, backend, &admin.metrics)
+        .map_err(|error| Refused::NotFound(error.to_string()))?;
+    let sessions = match report.sessions {
+        0 => "it has no sessions".to_owned(),
+        1 => "its 1 session goes on".to_owned(),
+        count => format!("its {count} sessions go on"),
+    };
+    let others = match report.others {
+        true => "",
+        false => "; no other backend of the site takes logins, so that they get 421 now",
+    };
+    Ok(Done {
+        text: format!(
+            "backend {backend} of site {site} takes no new logins, and {sessions}{others}"
+        ),
+        more: Map::from_iter([("sessions".to_owned(), json!(report.sessions))]),
+    })
+}
+
+fn ready(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
+    let query = Query::parse(query, &["site", "backend"])?;
+    let (site, backend) = (query.required("site")?, query.required("backend")?);
+    let pools = &admin.snapshot.load().runtime.pools;
+    pools
+        .undrain(site, backend, &admin.metrics)
+        .map_err(|error| Refused::NotFound(error.to_string()))?;
+    Ok(format!("backend {backend} of site {site} takes logins").into())
+}
+
+fn maintenance(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
+    let query = Query::parse(query, &["site", "state"])?;
+    let (site, state) = (query.required("site")?, query.required("state")?);
+    let on = match state {
+        "on" => true,
+        "off" => false,
+        _ => return Err(format!("state={state:?} is neither on nor off").into()),
+    };
+    let snapshot = admin.snapshot.load();
+    let pools = &snapshot.runtime.pools;
+    let changed = pools
+        .set_maintenance(site, on)
+        .map_err(|error| Refused::NotFound(error.to_string()))?;
+    let already = if changed { "" } else { " already" };
+    let configured = snapshot.runtime.settings.sites.iter();
+    let is_configured = configured
+        .filter(|one| one.name == site)
+        .any(|one| one.policy.maintenance.is_some());
+    if !on && is_configured {
+        return Err(Refused::Conflict(format!(
+            "site {site} is out of service by the configuration (`maintenance`): take that out and reload"
+        )));
+    }
+    Ok(match on {
+        true => {
+            format!("site {site} is{already} out of service: logins get 421, and sessions go on")
+        }
+        false => format!("site {site} is{already} in service"),
+    }
+    .into())
+}
+
+fn forget(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
+    let query = Query::parse(query, &["client", "site"])?;
+    query.required("client")?;
+    let client: Option<IpAddr> = query.parsed("client", "an IP address")?;
+    let Some(client) = client else {
+        return Err("name a client".to_owned().into());
+    };
+    let pools = &admin.snapshot.load().runtime.pools;
+    let site = match query.get("site") {
+        None => None,
+        Some(name) => {
+            let mut sites = pools.sites();
+            let site = sites.find(|(_, site)| site.name == name);
+            let (id, _) =
+                site.ok_or_else(|| Refused::NotFound(format!("there is no site {name:?}")))?;
+            Some(id)
+        }
+    };
+    match admin.shared.guard.forget(client.to_canonical(), site) {
+        0 => Err(Refused::NotFound(format!(
+            "{client} has no failed logins that count"
+        ))),
+        _ => Ok(format!("the failed logins of {client} are forgotten").into()),
+    }
+}
+
+async fn reload(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
+    Query::parse(query, &[])?;
+    let ending = || {
+        Refused::Conflict(
+            "the process is about to end, or another reload runs: try again".to_owned(),
+        )
+    };
+    let (answer, result) = oneshot::channel();
+    let sent = admin.commands.send(Command::Reload(answer)).await;
+    sent.map_err(|_| ending())?;
+    match result.await {
+        Ok(Ok(())) => Ok("the configuration is in force for new sessions"
+            .to_owned()
+            .into()),
+        Ok(Err(refusal)) => Err(Refused::Conflict(refusal)),
+        Err(_) => Err(ending()),
+    }
+}

@@ -1,0 +1,140 @@
+//! Reading: `/api/v1/…`, as JSON.
+
+use std::net::IpAddr;
+
+use hyper::StatusCode;
+use ipnet::IpNet;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::query::Query;
+use super::{Admin, Answer};
+use crate::view::{self, Disclosure, Listed, SessionFilter};
+
+/// In every answer: what it means never changes under the same number.
+const VERSION: u32 = 1;
+
+/// The parameters that choose sessions.
+const SESSION_FILTER: [&str; 5] = ["limit", "site", "client", "user", "backend"];
+
+/// What a path under `/api/v1/` has to say.
+pub(super) fn read(
+    admin: &Admin,
+    path: &str,
+    query: Option<&str>,
+    disclosure: Disclosure,
+) -> Answer {
+    match answer(admin, path, query, disclosure) {
+        Ok(Some(object)) => done(object),
+        Ok(None) => error(
+            StatusCode::NOT_FOUND,
+            "there are /api/v1/sessions, transfers, sites, backends, certificates, guard and config",
+        ),
+        Err(what) => error(StatusCode::BAD_REQUEST, &what),
+    }
+}
+
+fn answer(
+    admin: &Admin,
+    path: &str,
+    query: Option<&str>,
+    disclosure: Disclosure,
+) -> Result<Option<Map<String, Value>>, String> {
+    let snapshot = admin.snapshot.load();
+    let (runtime, sessions) = (&snapshot.runtime, &admin.shared.sessions);
+    let known: &[&str] = match path {
+        "sessions" | "transfers" => &SESSION_FILTER,
+        "backends" => &["limit", "site"],
+        "sites" | "certificates" | "guard" => &["limit"],
+        "config" => &[],
+        _ => return Ok(None),
+    };
+    let query = Query::parse(query, known)?;
+    let limit = query.limit()?;
+    Ok(Some(match path {
+        "sessions" => {
+            let filter = filter(&query, disclosure)?;
+            let listed = view::sessions(sessions, &filter, disclosure, limit);
+            list(path, listed.total, &listed.items)
+        }
+        "transfers" => {
+            let filter = filter(&query, disclosure)?;
+            let listed = view::transfers(sessions, &filter, disclosure, limit);
+            list(path, listed.total, &listed.items)
+        }
+        "sites" => {
+            let most = runtime.settings.limits.sessions_per_site;
+            let sites = view::sites(&runtime.pools, &admin.metrics, most);
+            cut(path, sites, limit)
+        }
+        "backends" => {
+            let mut backends = view::backends(&runtime.pools);
+            if let Some(site) = query.get("site") {
+                backends.retain(|backend| backend.site == site);
+            }
+            cut(path, backends, limit)
+        }
+        "certificates" => {
+            let tls = &runtime.settings.tls;
+            cut(path, view::certificates(tls, &snapshot.certificates), limit)
+        }
+        "guard" => {
+            let (guard, rules) = (&admin.shared.guard, &runtime.settings.guard);
+            let Listed { items, total, .. } = view::guard(guard, rules, &runtime.pools, limit);
+            list(path, total, &items)
+        }
+        "config" => object("config", &admin.overview()),
+        _ => return Ok(None),
+    }))
+}
+
+/// The sessions that the parameters choose. Where the names of users aren't shown, they can't be asked for either.
+pub(super) fn filter(query: &Query, disclosure: Disclosure) -> Result<SessionFilter, String> {
+    let owned = |name| query.get(name).map(str::to_owned);
+    if disclosure == Disclosure::Summary && query.get("user").is_some() {
+        return Err("users are not shown here: admin.status is `summary`".to_owned());
+    }
+    let client = query.get("client").map(|text| {
+        let network = text
+            .parse()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_: std::net::AddrParseError| {
+            format!("client={text:?} isn't an address or a network")
+        })
+    });
+    Ok(SessionFilter {
+        site: owned("site"),
+        client: client.transpose()?,
+        user: owned("user"),
+        backend: owned("backend"),
+    })
+}
+
+fn cut<T: Serialize>(name: &str, mut items: Vec<T>, limit: usize) -> Map<String, Value> {
+    let total = items.len();
+    items.truncate(limit);
+    list(name, total, &items)
+}
+
+fn list<T: Serialize>(name: &str, total: usize, items: &[T]) -> Map<String, Value> {
+    let mut object = object(name, items);
+    object.insert("total".to_owned(), json!(total));
+    object
+}
+
+fn object<T: Serialize + ?Sized>(name: &str, value: &T) -> Map<String, Value> {
+    let value = serde_json::to_value(value).expect("invariant: views have text as keys");
+    Map::from_iter([(name.to_owned(), value)])
+}
+
+/// What has been read or done.
+pub(super) fn done(mut object: Map<String, Value>) -> Answer {
+    object.insert("version".to_owned(), json!(VERSION));
+    Answer::json(StatusCode::OK, Value::Object(object).to_string())
+}
+
+/// Why it hasn't.
+pub(super) fn error(status: StatusCode, what: &str) -> Answer {
+    let object = json!({"version": VERSION, "error": what});
+    Answer::json(status, object.to_string())
+}

@@ -1,0 +1,150 @@
+//! Listening on a Unix socket that the file system guards.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixListener;
+
+/// Owner and group may connect, and nobody else.
+const MODE: u32 = 0o660;
+
+/// Why a socket can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// There is something else under its name.
+    #[error("there is a file of that name which is no socket; remove it, or choose another name")]
+    NotASocket,
+    /// A process listens there.
+    #[error("another process listens there; stop it, or choose another name")]
+    InUse,
+    /// The operating system refuses.
+    #[error("{0}; its directory has to exist, and Portcullis to be allowed to write to it")]
+    Io(#[from] io::Error),
+}
+
+/// A Unix socket that is listened on. Its name is removed with this, if it is still this one's.
+#[derive(Debug)]
+pub struct SocketName {
+    path: PathBuf,
+    /// Device and number of the socket's file.
+    file: (u64, u64),
+}
+
+/// Listens at `path`, which only the owner and the group of the file may connect to. A socket that a former process has left
+/// there is replaced.
+///
+/// # Errors
+/// If something else is there, a process listens there, or the operating system refuses.
+pub fn bind(path: &Path) -> Result<(UnixListener, SocketName), SocketError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket),
+        // Nobody answers at one that was left behind.
+        Ok(_) => match StdUnixStream::connect(path) {
+            Ok(_) => return Err(SocketError::InUse),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) => return Err(error.into()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Under a name of its own until it has its permissions: before that, the umask decides who may connect.
+    let beside = beside(path);
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&beside)?;
+    let named = fs::set_permissions(&beside, fs::Permissions::from_mode(MODE))
+        .and_then(|()| fs::rename(&beside, path))
+        .and_then(|()| file_at(path));
+    match named {
+        Ok(file) => {
+            let path = path.to_owned();
+            Ok((listener, SocketName { path, file }))
+        }
+        Err(error) => {
+            let _ = fs::remove_file(&beside);
+            Err(error.into())
+        }
+    }
+}
+
+/// One byte longer than `path`, so that the longest that is allowed has it, too.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("~");
+    name.into()
+}
+
+fn file_at(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+impl SocketName {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketName {
+    fn drop(&mut self) {
+        // Another process may have put its own there.
+        if file_at(&self.path).is_ok_and(|file| file == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o777
+    }
+
+    #[tokio::test]
+    async fn it_is_for_owner_and_group_and_is_gone_with_its_name() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("admin.sock");
+        let (_listener, name) = bind(&path).expect("a socket");
+        assert_eq!(mode(&path), MODE);
+        assert!(StdUnixStream::connect(&path).is_ok());
+        drop(name);
+        let left = fs::read_dir(directory.path()).expect("a folder").count();
+        assert_eq!(left, 0);
+    }
+
+    #[tokio::test]
+    async fn one_that_was_left_behind_is_replaced_and_one_in_use_is_not() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("admin.sock");
+        let (listener, name) = bind(&path).expect("a socket");
+        assert!(matches!(bind(&path), Err(SocketError::InUse)));
+        drop(listener);
+        let (_listener, _newer) = bind(&path).expect("nobody listens there any more");
+        // Only its own name is its to remove.
+        drop(name);
+        assert!(StdUnixStream::connect(&path).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_file_of_another_kind_stays() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("admin.sock");
+        fs::write(&path, "precious").expect("written");
+        assert!(matches!(bind(&path), Err(SocketError::NotASocket)));
+        assert_eq!(fs::read_to_string(&path).expect("still there"), "precious");
+        let nowhere = directory.path().join("missing/admin.sock");
+        assert!(matches!(bind(&nowhere), Err(SocketError::Io(_))));
+    }
+}

@@ -1,0 +1,65 @@
+//! The last reloads, and why those were refused that were: for operators who ask later.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::outcome::ReloadSubject;
+
+/// How many are remembered.
+const REMEMBERED: usize = 20;
+
+/// The last reloads of the process, the latest first.
+#[derive(Debug, Default)]
+pub struct ReloadLog(Mutex<VecDeque<Reload>>);
+
+/// One reload.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    /// When.
+    pub at: SystemTime,
+    /// Of what.
+    pub subject: ReloadSubject,
+    /// Why it was refused, if it was.
+    pub refusal: Option<String>,
+}
+
+impl ReloadLog {
+    /// One has ended now.
+    pub fn record(&self, subject: ReloadSubject, refusal: Option<String>) {
+        let mut reloads = self.lock();
+        reloads.truncate(REMEMBERED - 1);
+        reloads.push_front(Reload {
+            at: SystemTime::now(),
+            subject,
+            refusal,
+        });
+    }
+
+    /// Those that are remembered.
+    pub fn entries(&self) -> Vec<Reload> {
+        self.lock().iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Reload>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_come_first_and_the_oldest_are_forgotten() {
+        let log = ReloadLog::default();
+        log.record(ReloadSubject::Certificate, None);
+        for number in 0..REMEMBERED {
+            log.record(ReloadSubject::Configuration, Some(number.to_string()));
+        }
+        let reasons: Vec<_> = log.entries().into_iter().map(|it| it.refusal).collect();
+        assert_eq!(reasons.len(), REMEMBERED);
+        assert_eq!(reasons[0].as_deref(), Some("19"));
+        assert_eq!(reasons[REMEMBERED - 1].as_deref(), Some("0"));
+    }
+}
