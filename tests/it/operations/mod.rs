@@ -12,4 +12,5 @@ mod logs;
 mod probe;
 mod proxy_protocol;
 mod reload;
+mod status_page;
 mod terminate;
