@@ -33,7 +33,7 @@ pub const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'none'; style-src 'sha256-MwNNcwnoL8S/F1lxrVWpnHwl6/gWLqiX9RrDL9Q+YgM='; \
+            "default-src 'none'; style-src 'sha256-LUIaNPxqFvD1EXtDVDkBU0So9TboGhPOJljCLeRorLw='; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         ),
     ),
