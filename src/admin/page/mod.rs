@@ -33,7 +33,7 @@ pub const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'none'; style-src 'sha256-LUIaNPxqFvD1EXtDVDkBU0So9TboGhPOJljCLeRorLw='; \
+            "default-src 'none'; style-src 'sha256-1V/jD2mmYb8XvrkBy+x6cryYIoaXB/PNW1YN+ZqMMS0='; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         ),
     ),
