@@ -7,6 +7,16 @@ SHELL := /bin/bash
 CARGO_DENY_VERSION := 0.20.2
 CARGO_HOME ?= $(HOME)/.cargo
 CARGO_DENY := $(CARGO_HOME)/bin/cargo-deny
+CARGO_AUDITABLE_VERSION := 0.7.7
+CARGO_AUDITABLE := $(CARGO_HOME)/bin/cargo-auditable
+CARGO_CYCLONEDX_VERSION := 0.5.9
+CARGO_CYCLONEDX := $(CARGO_HOME)/bin/cargo-cyclonedx
+CARGO_DEB_VERSION := 3.8.0
+CARGO_DEB := $(CARGO_HOME)/bin/cargo-deb
+CARGO_GENERATE_RPM_VERSION := 0.21.1
+CARGO_GENERATE_RPM := $(CARGO_HOME)/bin/cargo-generate-rpm
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
+PACKAGES := target/packages
 CONFIG ?= portcullis.yaml
 KILLS ?= 1000
 FUZZ_SECONDS ?= 60
@@ -55,6 +65,48 @@ test-all: test ## and every client with every server: some minutes more
 .PHONY: test-fresh
 test-fresh: ## make test in a bare Debian 12; as root, needs debootstrap and half an hour
 	tests/fresh.sh
+
+.PHONY: packages
+packages: deb rpm sbom ## packages for Debian and for RPM systems, and a list of what is in them: target/packages
+
+# Both hold the same files, which [package.metadata] of Cargo.toml lists.
+.PHONY: deb
+deb: package-files $(CARGO_DEB)
+	$(CARGO_DEB) --no-build --no-strip --locked --quiet --output $(PACKAGES)/
+
+.PHONY: rpm
+rpm: package-files $(CARGO_GENERATE_RPM)
+	$(CARGO_GENERATE_RPM) --output $(PACKAGES)/
+
+# The tool writes one beside every manifest of the workspace, and the place of this one into it.
+.PHONY: sbom
+sbom: $(CARGO_CYCLONEDX)
+	mkdir -p $(PACKAGES)
+	$(CARGO_CYCLONEDX) cyclonedx --format json --spec-version 1.5 --quiet --override-filename portcullis.cdx
+	sed 's|path+file://$(CURDIR)#|pkg:cargo/|g' portcullis.cdx.json >$(PACKAGES)/portcullis-$(VERSION).cdx.json
+	find $$(git ls-files '*Cargo.toml' | sed 's|Cargo.toml$$|.|') -maxdepth 1 -name portcullis.cdx.json -delete
+
+.PHONY: package-files
+package-files: auditable
+	deploy/packages/stage.sh target/release/portcullis target/package $(VERSION)-1
+
+.PHONY: image
+image: auditable ## the container image by buildah, as an archive: target/packages
+	deploy/image/build.sh target/release/portcullis $(PACKAGES)/portcullis-$(VERSION)-image.tar
+
+# The binary has the list of its dependencies inside: tools that know vulnerabilities read it, years later.
+.PHONY: auditable
+auditable: tools $(CARGO_AUDITABLE)
+	mkdir -p $(PACKAGES)
+	$(CARGO_AUDITABLE) auditable build --release --locked --package portcullis
+
+.PHONY: test-packages
+test-packages: packages image ## install, upgrade and remove the packages, and run the image; as root, needs debootstrap
+	tests/packages.sh $(PACKAGES) $(VERSION)
+
+.PHONY: schema
+schema: ## write config/schema.json anew, from the types of the configuration
+	UPDATE_SCHEMA=1 cargo test --locked --lib the_schema_is_that_of_the_types
 
 .PHONY: soak
 soak: ## kill clients, servers and the proxy under load: make soak KILLS=1000 SEED=7
@@ -148,6 +200,18 @@ lint-deps: $(CARGO_DENY)
 # folder, and `make clean` leaves it alone.
 $(CARGO_DENY):
 	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --debug
+
+$(CARGO_AUDITABLE):
+	cargo install cargo-auditable --version $(CARGO_AUDITABLE_VERSION) --locked --debug
+
+$(CARGO_CYCLONEDX):
+	cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX_VERSION) --locked --debug
+
+$(CARGO_DEB):
+	cargo install cargo-deb --version $(CARGO_DEB_VERSION) --locked --debug
+
+$(CARGO_GENERATE_RPM):
+	cargo install cargo-generate-rpm --version $(CARGO_GENERATE_RPM_VERSION) --locked --debug
 
 .PHONY: fmt
 fmt: ## format the code

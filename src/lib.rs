@@ -21,7 +21,7 @@
 //! What is kept apart: *protocol* ([`ftp`], [`session::machine`]: pure), *policy* ([`config`], [`policy`], [`route`], [`snapshot`]:
 //! immutable snapshots; [`announce`] too, but that the address of a name follows its name server), *counters*
 //! ([`limit`], [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], [`backend`], the
-//! rest of [`session`], [`admin`], [`app`]). Imports run one way: `cli -> { check, explain -> app, probe } -> admin -> session ->
+//! rest of [`session`], [`admin`], [`app`]). Imports run one way: `cli -> { check, explain -> app, probe, import, health } -> admin -> view -> session ->
 //! {session::machine, snapshot} -> {backend, passive} -> net -> {announce, guard, limit, route, tls} -> observe ->
 //! ftp -> outcome -> config -> policy -> base`.
 
@@ -39,6 +39,8 @@ pub mod config;
 pub mod explain;
 pub mod ftp;
 pub mod guard;
+pub mod health;
+pub mod import;
 pub mod limit;
 pub mod net;
 pub mod observe;

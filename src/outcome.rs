@@ -130,6 +130,34 @@ label! {
 }
 
 label! {
+    /// Which of a session's data connections under TLS resumed the TLS session of its control connection, though all could.
+    Resumption {
+        /// All.
+        Always = "always",
+        /// Some.
+        Sometimes = "sometimes",
+        /// None.
+        Never = "never",
+    }
+}
+
+label! {
+    /// The group by which a TLS handshake has agreed upon its keys.
+    KeyExchange {
+        /// X25519 together with ML-KEM-768, which a quantum computer doesn't break.
+        X25519MlKem768 = "x25519mlkem768",
+        /// X25519 alone.
+        X25519 = "x25519",
+        /// NIST's P-256.
+        Secp256r1 = "secp256r1",
+        /// NIST's P-384.
+        Secp384r1 = "secp384r1",
+        /// Any other.
+        Other = "other",
+    }
+}
+
+label! {
     /// Which way the bytes of a transfer go.
     Direction {
         /// From client to backend: STOR, APPE, STOU.

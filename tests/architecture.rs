@@ -11,7 +11,12 @@ use proc_macro2::{Ident, Spacing, TokenStream, TokenTree};
 /// consequences show; it may only point down. Uses by tests are not listed.
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["check", "explain", "app", "probe", "observe"]),
+    (
+        "cli",
+        &[
+            "check", "explain", "app", "probe", "import", "health", "observe", "config",
+        ],
+    ),
     ("check", &["app", "backend", "tls", "config", "policy"]),
     (
         "explain",
@@ -40,6 +45,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "probe",
         &["backend", "net", "tls", "ftp", "outcome", "config", "base"],
     ),
+    ("import", &["config", "policy", "base"]),
+    ("health", &["base"]),
     (
         "admin",
         &[
@@ -96,7 +103,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("guard", &["config", "base"]),
     ("limit", &["outcome", "config", "policy", "base"]),
     ("route", &["config", "policy", "base"]),
-    ("tls", &["config", "base"]),
+    ("tls", &["outcome", "config", "base"]),
     ("observe", &["outcome", "config"]),
     ("ftp", &["outcome", "base"]),
     ("outcome", &["config"]),
@@ -107,11 +114,12 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 17] = [
+const PURE: [&str; 18] = [
     "admin/page",
     "ftp",
     "outcome.rs",
     "base/text.rs",
+    "import/iis",
     "policy/clients.rs",
     "policy/commands.rs",
     "policy/notice.rs",

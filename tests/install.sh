@@ -229,6 +229,9 @@ need_libraries pure-ftpd usr/sbin/pure-ftpd usr/bin/pure-pw
 # Of Prometheus only the checking tool is wanted; installed as a package it would start a server.
 command -v promtool >/dev/null || unpack prometheus usr/bin/promtool prometheus
 
+# Reads the log as its filter says; installed as a package it would start a daemon.
+unpack fail2ban usr/bin/fail2ban-regex fail2ban
+
 # The load balancer in front of it all.
 unpack haproxy usr/sbin/haproxy haproxy
 need_libraries haproxy usr/sbin/haproxy

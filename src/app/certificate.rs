@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::App;
 use super::watcher::Watcher;
+use crate::base::text::escape;
+use crate::observe::metrics::{Metrics, ServedCertificate};
 use crate::outcome::ReloadSubject;
 use crate::snapshot::Snapshot;
-use crate::tls::{self, CertificateError, CertificateSet};
+use crate::tls::{self, CertificateError, CertificateSet, Fingerprint};
 
 /// What was found in files that have changed.
 pub(super) type NewCertificates = Result<CertificateSet, CertificateError>;
@@ -17,6 +19,17 @@ pub(super) fn watcher(snapshot: &Snapshot) -> Watcher<tls::Watch> {
     Watcher::new(Some(tls::Watch::new(tls, &snapshot.certificates)))
 }
 
+/// Shows the certificate that clients get by default.
+pub(super) fn show(certificates: &CertificateSet, metrics: &Metrics) {
+    let pair = certificates.default_pair();
+    metrics.certificate(&ServedCertificate {
+        fingerprint: &Fingerprint(&pair.fingerprint).to_string(),
+        subject: &escape(pair.subject.as_bytes()),
+        not_before: pair.not_before,
+        not_after: pair.not_after,
+    });
+}
+
 impl App {
     /// Uses new certificates for new sessions, if they are valid.
     pub(super) fn apply_certificates(&self, new: NewCertificates) {
@@ -25,7 +38,7 @@ impl App {
             Ok(certificates) => {
                 let former = self.snapshot.load_full();
                 let snapshot = Snapshot::new(Arc::clone(&former.runtime), Arc::new(certificates));
-                metrics.certificate_not_after(snapshot.certificates.default_pair().not_after);
+                show(&snapshot.certificates, metrics);
                 self.note_reload(ReloadSubject::Certificate, None);
                 self.snapshot.store(Arc::new(snapshot));
                 self.announce_certificates();

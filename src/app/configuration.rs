@@ -17,7 +17,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::drain::shutdown_requested;
+use super::refused::RefusedConfiguration;
 use super::sockets::{BoundListener, NewListeners, OpenedSockets, Sockets};
+use super::watcher::Watcher;
 use super::{App, StartError, accept, certificate, fd_limit, names, users};
 use crate::admin::{self, Admin};
 use crate::announce::Announcements;
@@ -130,7 +132,7 @@ impl PreparedConfig {
             metrics.declare_site(&site.name);
         }
         pools.report(metrics);
-        metrics.certificate_not_after(certificates.default_pair().not_after);
+        certificate::show(&certificates, metrics);
         metrics.configuration_loaded();
         metrics.is_refused(ReloadSubject::Users, false);
         let user_files = users.apply();
@@ -185,15 +187,40 @@ impl App {
             Err(error) => {
                 self.note_reload(ReloadSubject::Configuration, Some(error.to_string()));
                 tracing::error!(config = %self.config.display(), %error, "reload refused, keeping the current configuration");
-                return ControlFlow::Continue(Err(error.to_string()));
+                let refusal = error.to_string();
+                self.watch_refused(&error);
+                return ControlFlow::Continue(Err(refusal));
             }
         }
         ControlFlow::Continue(Ok(()))
     }
 
+    /// Watches whether what was refused is mended, or replaced.
+    fn watch_refused(&mut self, error: &StartError) {
+        let config = self.config.clone();
+        let users = self.snapshot.load().runtime.user_files.clone();
+        // None of what it makes is for use.
+        let is_unusable = move || read(&config, &Registry::default(), &users).is_err();
+        let watch = RefusedConfiguration::new(self.config.clone(), error, is_unusable);
+        self.refused_watcher = Watcher::new(Some(watch));
+    }
+
+    /// Shows whether the configuration that lies there is refused.
+    pub(super) fn report_refused(&self, refused: bool) {
+        let metrics = &self.shared.metrics;
+        metrics.is_refused(ReloadSubject::Configuration, refused);
+        self.reloads
+            .set_mended(ReloadSubject::Configuration, !refused);
+        if !refused {
+            let config = self.config.display();
+            tracing::info!(%config, "the refused configuration is mended or replaced; SIGHUP loads it");
+        }
+    }
+
     /// Puts a configuration in force, which can't fail.
     async fn apply(&mut self, prepared: PreparedConfig) {
         let (snapshot, new) = prepared.activate(&self.shared.metrics);
+        self.refused_watcher = Watcher::new(None);
         self.certificate_watcher = certificate::watcher(&snapshot);
         self.user_watcher = users::watcher(&snapshot);
         self.snapshot.store(Arc::new(snapshot));

@@ -10,6 +10,7 @@ mod drain;
 mod fd_limit;
 pub mod names;
 pub mod notes;
+mod refused;
 mod signals;
 mod sockets;
 mod users;
@@ -47,6 +48,7 @@ use crate::tls::{self, CertificateError, Fingerprint};
 
 use configuration::prepare;
 use notes::Severity;
+use refused::RefusedConfiguration;
 use signals::Signals;
 use sockets::Sockets;
 use watcher::Watcher;
@@ -107,6 +109,21 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
+impl StartError {
+    /// Whether it is what the configuration and the files that it names hold, and nothing else.
+    fn is_in_files(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Certificate(_) | Self::Backend(_) | Self::Users(_) => true,
+            Self::FilesTimedOut
+            | Self::PassiveAddress(_)
+            | Self::Passive(_)
+            | Self::Listen { .. }
+            | Self::Socket { .. }
+            | Self::System(_) => false,
+        }
+    }
+}
+
 /// A running process.
 #[derive(Debug)]
 pub struct App {
@@ -118,6 +135,8 @@ pub struct App {
     sockets: Sockets,
     certificate_watcher: Watcher<tls::Watch>,
     user_watcher: Watcher<UserWatch>,
+    /// Off, unless the last reload was refused.
+    refused_watcher: Watcher<RefusedConfiguration>,
     /// Those of the configuration in use.
     monitors: Monitors,
     /// For the live view.
@@ -162,6 +181,7 @@ impl App {
             sockets,
             certificate_watcher,
             user_watcher,
+            refused_watcher: Watcher::new(None),
             monitors: Monitors::default(),
             reloads: Arc::default(),
             started,
@@ -198,6 +218,7 @@ impl App {
                 },
                 new = self.certificate_watcher.changed() => self.apply_certificates(new),
                 found = self.user_watcher.changed() => self.report_users(&found),
+                refused = self.refused_watcher.changed() => self.report_refused(refused),
                 _ = days.tick() => self.warn_if_expiring(),
             }
         }

@@ -112,8 +112,8 @@ impl Checker {
             took: record.took(),
             failed_at: stage,
         });
-        if let Some(expires) = record.certificate_not_after {
-            backend.show_certificate(metrics, expires);
+        if let Some(validity) = record.certificate {
+            backend.show_certificate(metrics, validity);
         }
         let Some((stage, error)) = failure else {
             return backend.check_passed(checks, self.goes_as_deep_as_a_login(level), metrics, now);

@@ -1,7 +1,7 @@
 //! What becomes of a backend's state, from logins and from checks: for log and metrics, and for the logins that come.
 
 use std::sync::PoisonError;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::check::CheckError;
 use super::check_state::PAUSE;
@@ -13,7 +13,7 @@ use super::pool::{Backend, BackendChecks};
 use crate::config::Probe;
 use crate::observe::metrics::Metrics;
 use crate::outcome::{BackendStatus, CheckStage};
-use crate::tls;
+use crate::tls::Validity;
 
 impl Backend {
     /// Its state, from logins and checks together.
@@ -39,7 +39,7 @@ impl Backend {
         if let DialError::Handshake(fault) = error
             && let Some(expired) = fault.expired()
         {
-            self.show_certificate(metrics, expired);
+            self.show_certificate(metrics, Validity::expired(expired));
         }
         let change = self.state.record_health(|health| health.failed(now));
         let Some(HealthChange::Out { failures }) = change else {
@@ -119,7 +119,7 @@ impl Backend {
         );
     }
 
-    /// Shows when the certificate of this connection expires, if it is another one than before.
+    /// Shows when the certificate of this connection is valid, if it is another one than before.
     pub(super) fn learn_certificate(&self, connection: &BackendConnection, metrics: &Metrics) {
         let Some(certificate) = connection.stream().backend_certificate() else {
             return;
@@ -133,17 +133,21 @@ impl Backend {
         }
         *known = certificate.to_vec();
         drop(known);
-        if let Some(expires) = tls::not_after(certificate) {
-            self.show_certificate(metrics, expires);
+        if let Some(validity) = Validity::of(certificate) {
+            self.show_certificate(metrics, validity);
         }
     }
 
-    pub(super) fn show_certificate(&self, metrics: &Metrics, expires: SystemTime) {
+    pub(super) fn show_certificate(&self, metrics: &Metrics, validity: Validity) {
+        let Validity {
+            not_before,
+            not_after,
+        } = validity;
         *self
             .certificate_expires
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(expires);
-        metrics.backend_certificate_not_after(&self.site, &self.label, expires);
+            .unwrap_or_else(PoisonError::into_inner) = Some(not_after);
+        metrics.backend_certificate(&self.site, &self.label, not_before, not_after);
     }
 
     pub(super) fn status(&self) -> BackendStatus {

@@ -1,32 +1,62 @@
 //! The command line: a file for each command, and what they exit with.
 
 mod check;
+mod completions;
 mod explain;
+mod health;
+mod import;
+mod man;
 mod probe;
 mod run;
+mod schema;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// All is well.
 const OK: u8 = 0;
-/// `check` has found a problem, or `run` can't do what the configuration says.
+/// `check` has found a problem, `run` can't do what the configuration says, or what `health` asks isn't well.
 const PROBLEM: u8 = 1;
 /// The command line or the configuration can't be used.
 const UNUSABLE: u8 = 2;
 
+/// What to do first, for a command line without a command.
+const FIRST_STEPS: &str = "\
+Portcullis is a TLS-terminating FTP reverse proxy. To begin:
+
+  1. Write a configuration. Copy the smallest that works, and name your
+     certificate and your FTP server in it:
+       config/minimal.yaml                                  in the repository
+       /usr/share/doc/portcullis/examples/minimal.yaml      where a package is installed
+  2. portcullis check --config portcullis.yaml      says what is wrong with it, and where
+  3. portcullis probe --config portcullis.yaml      tries the server behind it
+  4. portcullis run --config portcullis.yaml        serves
+
+`portcullis --help` lists all commands, `portcullis COMMAND --help` has examples of each.";
+
+/// Behind the help of the program.
+const EXAMPLES: &str = "\
+Examples:
+  portcullis check --config portcullis.yaml
+  portcullis run --config portcullis.yaml
+  portcullis explain --config portcullis.yaml 'ftpb.example.com|alice'
+
+`portcullis COMMAND --help` has more for each command.";
+
 /// A TLS-terminating FTP reverse proxy.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, arg_required_else_help = true)]
+#[command(name = "portcullis", version, after_long_help = EXAMPLES)]
 pub struct CommandLine {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the proxy. SIGHUP reloads the configuration, SIGTERM and SIGINT drain and exit.
+    #[command(after_long_help = run::EXAMPLES)]
     Run(run::Arguments),
     /// Check the configuration, the certificates and the keys, and exit: 0 all is well, 1 a problem, 2 a configuration
     /// that can't be used.
@@ -51,6 +81,20 @@ enum Command {
     /// be used.
     #[command(after_long_help = explain::EXAMPLES)]
     Explain(explain::Arguments),
+    /// Make a configuration of that of another server, to start with.
+    Import(import::Arguments),
+    /// Ask a running Portcullis how it is, and exit: 0 it is well, 1 it isn't, or doesn't answer within 3 seconds.
+    #[command(after_long_help = health::EXAMPLES)]
+    Health(health::Arguments),
+    /// Print the JSON Schema of the configuration, for editors.
+    #[command(after_long_help = schema::EXAMPLES)]
+    Schema,
+    /// Print the completions for a shell.
+    #[command(hide = true, after_long_help = completions::EXAMPLES)]
+    Completions(completions::Arguments),
+    /// Write the manual pages into a directory.
+    #[command(hide = true, after_long_help = man::EXAMPLES)]
+    Man(man::Arguments),
 }
 
 /// How `check` and `explain` write their result.
@@ -64,13 +108,33 @@ enum ResultFormat {
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    let code = match CommandLine::parse().command {
+    let Some(command) = CommandLine::parse().command else {
+        eprintln!("{FIRST_STEPS}");
+        return ExitCode::from(UNUSABLE);
+    };
+    let code = match command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
+        Command::Health(arguments) => health::run(&arguments),
+        Command::Schema => schema::run(),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     };
     ExitCode::from(code)
+}
+
+/// Writes what a command is run for to stdout; returns the exit code. A reader that has gone wants no more of it.
+fn write_out(text: &[u8]) -> u8 {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(PROBLEM, &format!("stdout: {error}"))
+        }
+        _ => OK,
+    }
 }
 
 fn fail(code: u8, message: &str) -> u8 {

@@ -8,6 +8,13 @@ use super::{OK, PROBLEM, UNUSABLE, fail};
 use crate::app::{App, StartError};
 use crate::observe::log::{self, LogFormat};
 
+/// Behind its help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  portcullis run --config portcullis.yaml
+  portcullis run --config portcullis.yaml --log-format json --log-level info,portcullis::tls=debug
+  kill -HUP \"$(pidof portcullis)\"    # reads the configuration again";
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The configuration file (YAML).

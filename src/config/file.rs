@@ -1,7 +1,7 @@
 //! The configuration file as people write it: every key, and whether it may be left out.
 //!
-//! `config/portcullis.yaml` explains the keys. Unknown keys are errors. Nothing here has a default and nothing is
-//! checked against anything else: that is `resolve`.
+//! `config/portcullis.yaml` explains the keys; what is said of them here is what editors show (`config/schema.json`). Unknown
+//! keys are errors. Nothing here has a default and nothing is checked against anything else: that is `resolve`.
 
 use std::fmt;
 
@@ -24,6 +24,7 @@ use crate::policy::{DeniedCommand, Preset, Rate};
 const VERIFY_HELP: &str = "write `system`, `none`, {ca: FILE} or {fingerprint: \"sha256:HEX\"}";
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map with the sections `listeners`, `tls` and `sites`"
@@ -43,257 +44,398 @@ pub(super) struct File {
     pub admin: Option<Admin>,
 }
 
+/// Who is asked about `expand` and `srv`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map such as {servers: [10.0.0.53]}"
 )]
 pub(super) struct Dns {
+    /// IP or IP:port; without them, the name servers of /etc/resolv.conf.
     pub servers: Vec<NameServerAddress>,
 }
 
+/// An address that clients connect to.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a listener such as {address: 0.0.0.0:21, tls: explicit}"
 )]
 pub(super) struct Listener {
+    /// IP:port; `[::]:21` takes IPv6 alone.
     pub address: ListenAddress,
+    /// explicit: AUTH TLS on the FTP port. implicit: TLS from the first byte.
     pub tls: TlsMode,
+    /// For a listener behind load balancers: each connection has to begin with a PROXY protocol header.
     pub proxy_protocol: Option<ProxyProtocol>,
 }
 
+/// Who may say by a PROXY protocol header who the client is.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map such as {trusted: [10.0.0.0/28]}"
 )]
 pub(super) struct ProxyProtocol {
+    /// The networks of the load balancers, and of nobody else.
     pub trusted: Vec<Network>,
 }
 
+/// The certificate that clients are shown, and the TLS that they have to speak.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map with `certificate` and `private_key`"
 )]
 pub(super) struct Tls {
+    /// PEM chain, leaf first. New contents are taken up at once.
     pub certificate: FileName,
+    /// PEM private key of the leaf.
     pub private_key: FileName,
+    /// Refuse USER before TLS. Default: true.
     pub required: Option<bool>,
+    /// Must a data connection resume the TLS session of its control connection? Default: prefer.
     pub session_reuse: Option<SessionReuse>,
+    /// Must an upload under TLS end with close_notify? Default: require.
     pub close_notify: Option<CloseNotify>,
+    /// The oldest TLS version. Default: 1.2.
     pub min_version: Option<TlsVersion>,
+    /// Refuse transfers without PROT P. Default: false.
     pub data_required: Option<bool>,
 }
 
+/// Passive data connections.
 #[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a map with `ports` or `address`")]
 pub(super) struct Passive {
+    /// One port or a range, outside the ephemeral ports of the kernel. Default: 30000-30063.
     pub ports: Option<PortRange>,
+    /// Announced in 227 replies: an IPv4 address, a name, or `control` for the one that the client connected to (the default).
     pub address: Option<String>,
+    /// Announced in place of `ports`, where NAT changes ports: as many.
     pub announced_ports: Option<PortRange>,
+    /// Other announcements for some clients; the first entry that has the network of the client counts.
     pub by_client: Option<Vec<AnnouncedTo>>,
+    /// How long the data connection of a transfer that was not complete may still arrive. Default: 2s.
     pub reuse_delay: Option<DurationValue>,
 }
 
+/// What the clients of some networks are sent.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map such as {networks: [10.0.0.0/8], address: control}"
 )]
 pub(super) struct AnnouncedTo {
+    /// Their networks.
     pub networks: Vec<Network>,
+    /// As in `passive`.
     pub address: String,
+    /// As in `passive`.
     pub announced_ports: Option<PortRange>,
 }
 
+/// Ways of naming a host in USER besides `host|user`.
 #[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map with `user_at_host` or `host_backslash_user`"
 )]
 pub(super) struct UserForms {
+    /// `user@host`, split at the last @. Default: false.
     pub user_at_host: Option<bool>,
+    /// `host\user`, split at the first backslash. Default: false.
     pub host_backslash_user: Option<bool>,
 }
 
+/// A virtual host, and the servers behind it.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a site, a map with `name` and `backends`"
 )]
 pub(super) struct Site {
+    /// Your name for it in logs and metrics.
     pub name: String,
+    /// Takes logins that name no host; at most one site. Default: false.
     pub default: Option<bool>,
+    /// Its names. `*.` stands for any one label.
     pub hosts: Option<Vec<String>>,
+    /// The servers behind it.
     pub backends: Option<Vec<Backend>>,
+    /// Users with backends of their own; the first group that has a user applies.
     pub groups: Option<Vec<Group>>,
+    /// What becomes of users of no group. Default: accept.
     pub unknown_users: Option<UnknownUsers>,
+    /// What the backend gets as USER: `{user}` (the default), `{host}|{user}` or `{user}@{host}`.
     pub user: Option<String>,
+    /// For this site alone. Default: that of `tls`.
     pub session_reuse: Option<SessionReuse>,
+    /// How its servers are asked for data connections. Default: auto.
     pub passive_mode: Option<PassiveMode>,
+    /// For this site alone. Default: that of `tls`.
     pub close_notify: Option<CloseNotify>,
+    /// Which backend a login tries first. Default: first.
     pub balance: Option<Balance>,
+    /// How long a login waits while every backend has `max_sessions`. Default: 0s.
     pub queue: Option<WaitValue>,
+    /// Checks its backends without a login of a client. Default: no checks.
     pub health: Option<Health>,
+    /// The networks whose clients may log in.
     pub clients: Option<Clients>,
+    /// What clients may do, whatever rights the server gives them.
     pub commands: Option<Commands>,
+    /// Takes the site out of service: 421 with this text to each login.
     pub maintenance: Option<NoticeText>,
+    /// Stands before the server's own reply to a login.
     pub login_text: Option<NoticeText>,
+    /// How fast files and listings go, in bits a second and each way by itself.
     pub rate: Option<RateLimits>,
 }
 
+/// Users with backends of their own.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a group such as {name: moved, users: [alice], backends: [{address: 10.0.0.21:21}]}"
 )]
 pub(super) struct Group {
+    /// Your name for it in logs.
     pub name: String,
+    /// Names, in any case, and beginnings of names with one star behind them.
     pub users: Option<Vec<UserPattern>>,
+    /// Further names, one a line. A new file is in use within a second.
     pub users_file: Option<FileName>,
+    /// Their servers.
     pub backends: Vec<Backend>,
 }
 
+/// The networks whose clients may log in; others get 530.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map such as {allow: [10.0.0.0/8], deny: [10.9.0.0/16]}"
 )]
 pub(super) struct Clients {
+    /// Default: all.
     pub allow: Option<Vec<Network>>,
+    /// Taken from those.
     pub deny: Option<Vec<Network>>,
 }
 
+/// Commands that are answered 550.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map such as {preset: read_only} or {deny: [DELE, \"SITE CHMOD\"]}"
 )]
 pub(super) struct Commands {
+    /// What is left: read_only, list and download; upload_only, list, upload and make directories.
     pub preset: Option<Preset>,
+    /// These as well, in any form: MKD is XMKD, too.
     pub deny: Option<Vec<DeniedCommand>>,
 }
 
+/// Bits a second, at least 64k.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map such as {site: 500M, session: 50M}"
 )]
 pub(super) struct RateLimits {
+    /// All sessions of the site together.
     pub site: Option<Rate>,
+    /// Each session.
     pub session: Option<Rate>,
 }
 
+/// Checks of a site's backends.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map such as {level: greeting, interval: 10s} or {level: off}"
 )]
 pub(super) struct Health {
+    /// How far a check goes. Default: tls where the backend speaks it, else greeting.
     pub level: Option<LevelWord>,
+    /// From one check of a backend to the next. Default: 10s.
     pub interval: Option<DurationValue>,
+    /// So many failed checks in a row, and it is down. Default: 3.
     pub fall: Option<Times>,
+    /// So many good ones in a row, and it is up again. Default: 2.
     pub rise: Option<Times>,
+    /// The account of checks that log in.
     pub login: Option<Probe>,
 }
 
+/// The account of checks that log in: one of its own, that may do nothing but list.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map such as {user: probe, password_file: /etc/portcullis/probe.pw}"
 )]
 pub(super) struct Probe {
+    /// Sent as it is.
     pub user: String,
+    /// Holds its password in one line.
     pub password_file: FileName,
+    /// What is listed. Default: /.
     pub path: Option<String>,
 }
 
+/// A server behind a site.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a backend such as {address: 10.0.0.10:21}"
 )]
 pub(super) struct Backend {
+    /// What it is called in metrics and in the log. Default: its address.
     pub name: Option<String>,
+    /// IP:port, name:port or [IPv6]:port. Default port: 21, or 990 if implicit.
     pub address: Option<String>,
+    /// Every address that the name has is a backend of its own. Default: false.
     pub expand: Option<bool>,
+    /// In place of `address`: the servers that these SRV records list.
     pub srv: Option<String>,
+    /// When TLS starts towards it. Default: none.
     pub tls: Option<BackendTlsMode>,
+    /// How its certificate is verified. Default: system.
     pub verify: Option<Verify>,
+    /// The name to send and to expect in its certificate. Default: the host in `address`.
     pub server_name: Option<String>,
+    /// The newest TLS version offered. Default: 1.2.
     pub max_version: Option<TlsVersion>,
+    /// Its share of the logins relative to the others; 0: takes nobody new. Default: 100.
     pub weight: Option<Weight>,
+    /// No more sessions than this, of all sites. Default: any number.
     pub max_sessions: Option<Count>,
+    /// Keeps its sessions and takes nobody new. Default: false.
     pub drain: Option<bool>,
+    /// Serves only where no other backend can. Default: false.
     pub backup: Option<bool>,
+    /// Sends it a PROXY protocol header with the address of the client. Default: none.
     pub proxy_protocol: Option<SentProxyProtocol>,
 }
 
+/// The PROXY protocol header that a backend gets.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a map such as {version: 2}")]
 pub(super) struct SentProxyProtocol {
+    /// 1: a line of text. 2: binary, with the host, the TLS and the id of the session.
     pub version: ProxyVersion,
+    /// The data connections to it begin with one as well. Default: false.
     pub data: Option<bool>,
 }
 
+/// How many sessions at once; beyond it a client is told 421.
 #[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map such as {sessions: 10000, sessions_per_client: 100}"
 )]
 pub(super) struct Limits {
+    /// In all. Default: 10000.
     pub sessions: Option<Count>,
+    /// At one site. Default: nine tenths of `sessions`, or all of them where there is only one site.
     pub sessions_per_site: Option<Count>,
+    /// From one client: an IPv4 address, an IPv6 /64. Default: 100.
     pub sessions_per_client: Option<Count>,
+    /// Begun by one client. Default: 6000.
     pub sessions_per_client_per_minute: Option<Count>,
+    /// Networks for which the limits for each client don't hold.
     pub allow: Option<Vec<Network>>,
 }
 
+/// Delays and blocks for clients with failed logins.
 #[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map such as {failures: 20, allow: [10.0.0.0/8]}"
 )]
 pub(super) struct Guard {
+    /// So many in a row block a client. Default: 20.
     pub failures: Option<Count>,
+    /// All of them are forgotten after this time, evenly. Default: 10m.
     pub window: Option<DurationValue>,
+    /// How long the fourth reply is held back; each further one twice as long. Default: 1s.
     pub delay: Option<DurationValue>,
+    /// No reply is held back for longer. Default: 10s, or half of timeouts.login.
     pub max_delay: Option<DurationValue>,
+    /// How long a client is blocked. Default: 10m.
     pub block: Option<DurationValue>,
+    /// Networks never held back or refused.
     pub allow: Option<Vec<Network>>,
 }
 
+/// How long anything may take.
 #[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map of durations such as {idle: 5m}"
 )]
 pub(super) struct Timeouts {
+    /// A TLS handshake. Default: 10s.
     pub tls_handshake: Option<DurationValue>,
+    /// From accept to logged in, TLS included. Default: 60s.
     pub login: Option<DurationValue>,
+    /// A control connection without a command while no transfer runs. Default: 5m.
     pub idle: Option<DurationValue>,
+    /// The wait for a data port that other sessions of the same address hold. Default: 15s.
     pub data_port: Option<DurationValue>,
+    /// From 150 or PASV to an open data connection. Default: 20s.
     pub data_connect: Option<DurationValue>,
+    /// A transfer without a byte. Default: 5m.
     pub data_idle: Option<DurationValue>,
+    /// The backend's reply after the last byte of a transfer. Default: 10m.
     pub final_reply: Option<DurationValue>,
+    /// Running transfers after SIGTERM. Default: 5m.
     pub drain: Option<DurationValue>,
+    /// From SIGTERM to the drain: /readyz fails, and clients are still served. Default: 0s.
     pub lame_duck: Option<WaitValue>,
+    /// A TCP connection to a backend, name resolution included. Default: 10s.
     pub backend_connect: Option<DurationValue>,
+    /// Until a backend has answered USER, before the next one is tried.
     pub backend_attempt: Option<DurationValue>,
+    /// The backend's reply to any other command. Default: 5m.
     pub backend_reply: Option<DurationValue>,
 }
 
+/// The process from outside: metrics, probes and the live view over HTTP, and a socket for actions.
 #[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map such as {address: 127.0.0.1:9190}"
 )]
 pub(super) struct Admin {
+    /// Where it is read, or off. Default: 127.0.0.1:9190.
     pub address: Option<AdminAddress>,
+    /// How much the status page and the live view show there: summary leaves out the names of users and files. Default:
+    /// summary.
     pub status: Option<Status>,
+    /// The file with the token that everything but the probes wants. Default: none.
     pub token_file: Option<FileName>,
+    /// The Unix socket that takes actions, of mode 0660. Default: none.
     pub socket: Option<FileName>,
 }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustls::pki_types::CertificateDer;
-use rustls::{CipherSuite, HandshakeKind, ProtocolVersion};
+use rustls::{CipherSuite, HandshakeKind, NamedGroup, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
@@ -13,6 +13,7 @@ use tokio_rustls::{client, server};
 use super::options;
 use super::proxy_header::ClientTls;
 use crate::config::TlsVersion;
+use crate::outcome::KeyExchange;
 
 /// A connection.
 #[derive(Debug)]
@@ -76,6 +77,15 @@ impl Stream {
             Self::ToBackend(stream) => stream.get_ref().1.negotiated_cipher_suite(),
         };
         Some(suite?.suite())
+    }
+
+    /// The group that the keys of a client's connection were agreed upon by; none without a full handshake.
+    pub fn client_key_exchange(&self) -> Option<KeyExchange> {
+        let Self::ToClient(stream) = self else {
+            return None;
+        };
+        let group = stream.get_ref().1.negotiated_key_exchange_group()?;
+        Some(key_exchange(group.name()))
     }
 
     /// The TLS version, if TLS is on.
@@ -150,6 +160,16 @@ impl Stream {
     }
 }
 
+fn key_exchange(group: NamedGroup) -> KeyExchange {
+    match group {
+        NamedGroup::X25519MLKEM768 => KeyExchange::X25519MlKem768,
+        NamedGroup::X25519 => KeyExchange::X25519,
+        NamedGroup::secp256r1 => KeyExchange::Secp256r1,
+        NamedGroup::secp384r1 => KeyExchange::Secp384r1,
+        _ => KeyExchange::Other,
+    }
+}
+
 /// What has arrived at a socket, and nothing that would have to be waited for.
 struct NonBlocking<'a>(&'a TcpStream);
 
@@ -200,5 +220,25 @@ impl AsyncWrite for Stream {
             Self::ToClient(stream) => Pin::new(stream).poll_shutdown(context),
             Self::ToBackend(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_group_that_is_offered_has_a_name_of_its_own() {
+        let offered = &crate::tls::provider().kx_groups;
+        let names: Vec<String> = offered
+            .iter()
+            .map(|group| key_exchange(group.name()).as_str().to_owned())
+            .collect();
+        let expected: Vec<String> = offered
+            .iter()
+            .map(|group| format!("{:?}", group.name()).to_lowercase())
+            .collect();
+        assert_eq!(names, expected);
+        assert_eq!(key_exchange(NamedGroup::X448), KeyExchange::Other);
     }
 }

@@ -22,6 +22,8 @@ pub struct Reload {
     pub subject: ReloadSubject,
     /// Why it was refused, if it was.
     pub refusal: Option<String>,
+    /// What was refused has been mended or replaced since.
+    pub mended: bool,
 }
 
 impl ReloadLog {
@@ -33,7 +35,16 @@ impl ReloadLog {
             at: SystemTime::now(),
             subject,
             refusal,
+            mended: false,
         });
+    }
+
+    /// What was last refused of this has been mended, or is refused again.
+    pub fn set_mended(&self, subject: ReloadSubject, mended: bool) {
+        let mut reloads = self.lock();
+        if let Some(last) = reloads.iter_mut().find(|it| it.subject == subject) {
+            last.mended = mended;
+        }
     }
 
     /// Those that are remembered.

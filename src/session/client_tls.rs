@@ -48,7 +48,10 @@ pub(super) async fn handshake(
     let _ = options::quickack(stream.socket());
     if let Some(version) = stream.tls_version() {
         info.set_client_tls(version);
-        journal.write(&Entry::Secured(version));
+        journal.write(&Entry::Secured {
+            version,
+            key_exchange: stream.client_key_exchange(),
+        });
     }
     Some((stream, sni))
 }

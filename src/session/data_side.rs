@@ -257,7 +257,7 @@ impl Session {
             faults: Faults::default(),
             limits,
         };
-        self.transfers.begin(&self.shared.metrics);
+        self.transfers.begin(protection, &self.shared.metrics);
         let running = prepared.open(context, client_tls);
         self.show_transfer(&running, direction);
         self.data = DataSide::Running(running);

@@ -54,6 +54,7 @@ impl Session {
         self.journal.write(&Entry::Ended {
             ending,
             transfers: &self.transfers,
+            resumption: self.tls.resumption(),
         });
         let backend = self.backend.take();
         let client = self.client.take();

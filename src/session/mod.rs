@@ -148,6 +148,7 @@ pub async fn serve(
         journal.write(&Entry::Ended {
             ending,
             transfers: &Transfers::default(),
+            resumption: None,
         });
     };
     let _counted = shared.metrics.session(accepted.tls);
@@ -200,6 +201,7 @@ pub async fn serve(
         moved: 0,
         deadline: Some(login_expires_at),
         login_expires_at,
+        awaits_login_since: Some(info.since),
         fingerprint: shared.guard.fingerprint(b""),
         attempt: None,
         tls,
@@ -261,6 +263,8 @@ struct Session {
     /// How many bytes an upload had moved when its client disconnected.
     moved: u64,
     login_expires_at: Instant,
+    /// Since it was accepted, until its first login has succeeded.
+    awaits_login_since: Option<Instant>,
     /// What the login that is under way tries.
     fingerprint: AttemptFingerprint,
     /// From PASS to the backend's answer.

@@ -14,11 +14,13 @@ impl Session {
         self.note_progress();
         match record {
             Record::Login(result) => {
+                let mut elapsed = None;
                 if result == LoginResult::Accepted {
+                    elapsed = self.awaits_login_since.take().map(|since| since.elapsed());
                     self.info.set_logged_in();
                     self.tls.logged_in(self.info.account());
                 }
-                let login = LoginRecord::new(result, &self.info);
+                let login = LoginRecord::new(result, elapsed, &self.info);
                 self.journal.write(&Entry::Login(login));
             }
             Record::Transfer {

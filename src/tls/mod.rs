@@ -36,7 +36,7 @@ mod transcript;
 mod verify;
 pub mod watch;
 
-pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError, not_after};
+pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError, Validity};
 pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
 pub use certificate::{CertificateError, CertificatePair, CertificateSet, Fingerprint};
 pub use client_cache::ClientCache;

@@ -2,6 +2,8 @@
 //!
 //! Predicts whether a client's next data connection will name its FTP session.
 
+use crate::outcome::Resumption;
+
 /// How a client presented an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presented {
@@ -16,6 +18,8 @@ pub(super) enum Presented {
 pub(super) struct ResumptionProfile {
     /// The last data connection has proven that it resumes this FTP session.
     resumes: bool,
+    /// One has.
+    has_resumed: bool,
     /// One has not.
     has_not_resumed: bool,
     /// It presents the same TLS session more than once: OpenSSL, GnuTLS, every client in TLS 1.2.
@@ -36,6 +40,7 @@ impl ResumptionProfile {
     /// A handshake has proven that it resumes; returns the number of the entry.
     pub fn on_resumed(&mut self) -> Option<u64> {
         self.resumes = true;
+        self.has_resumed = true;
         self.last_used
     }
 
@@ -50,11 +55,46 @@ impl ResumptionProfile {
         !self.has_not_resumed
     }
 
+    /// Which of its data connections have resumed; none before the first.
+    pub fn resumption(&self) -> Option<Resumption> {
+        match (self.has_resumed, self.has_not_resumed) {
+            (false, false) => None,
+            (true, false) => Some(Resumption::Always),
+            (true, true) => Some(Resumption::Sometimes),
+            (false, true) => Some(Resumption::Never),
+        }
+    }
+
     /// Whether its next data connection can be relied upon to name the FTP session: the last one did, and it has something
     /// left to name it with.
     pub fn will_identify_itself(&self, mut unused: impl Iterator<Item = u64>) -> bool {
         let mut has_one_left =
             || unused.any(|number| self.keeps_old_tickets || Some(number) > self.last_used);
         self.resumes && (self.reuses_tickets || has_one_left())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_known_by_all_of_its_data_connections() {
+        let after = |resumed: &[bool]| {
+            let mut profile = ResumptionProfile::default();
+            for resumed in resumed {
+                if *resumed {
+                    let _ = profile.on_resumed();
+                } else {
+                    profile.on_not_resumed();
+                }
+            }
+            profile.resumption()
+        };
+        assert_eq!(after(&[]), None);
+        assert_eq!(after(&[true, true]), Some(Resumption::Always));
+        assert_eq!(after(&[false, false]), Some(Resumption::Never));
+        assert_eq!(after(&[true, false]), Some(Resumption::Sometimes));
+        assert_eq!(after(&[false, true]), Some(Resumption::Sometimes));
     }
 }

@@ -13,6 +13,7 @@ use super::client_cache::ClientCache;
 pub(super) use super::resumption_profile::Presented;
 use super::resumption_profile::ResumptionProfile;
 use crate::base::{SessionId, SiteId};
+use crate::outcome::Resumption;
 
 /// How many TLS sessions of one FTP session are kept.
 pub const ENTRIES_PER_OWNER: usize = 16;
@@ -270,6 +271,12 @@ impl Owner {
         let state = self.sessions.state();
         let owned = state.owners.get(&self.id);
         owned.is_some_and(|owned| owned.profile.may_always_resume())
+    }
+
+    /// Which of the client's data connections have resumed; none before the first that could.
+    pub(super) fn resumption(&self) -> Option<Resumption> {
+        let state = self.sessions.state();
+        state.owners.get(&self.id)?.profile.resumption()
     }
 
     /// Where the client keeps its TLS sessions, as far as that is known.

@@ -29,6 +29,14 @@ fn every_example_of_the_readme_and_of_the_page_for_operators_is_good() {
 }
 
 #[test]
+fn the_import_that_the_page_on_iis_shows_is_one_that_is_tested() {
+    let page = text("docs/iis.md");
+    let (_, shown) = page.split_once("```text\n").expect("it is there");
+    let (shown, _) = shown.split_once("```").expect("an end");
+    assert_eq!(shown, text("tests/import/iis/virtual_hosts.txt"));
+}
+
+#[test]
 fn the_error_in_the_readme_is_what_such_a_file_gets() {
     let readme = text("README.md");
     let (_, shown) = readme

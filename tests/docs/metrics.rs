@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use portcullis::observe::metrics::{Metrics, Shown, ShownBackend};
+use portcullis::observe::metrics::{Metrics, ServedCertificate, Shown, ShownBackend};
 use portcullis::outcome::BackendStatus;
 
 use crate::table::{self, Table};
@@ -45,7 +45,14 @@ fn families() -> BTreeMap<String, Family> {
     metrics.only_backends([backend].into_iter());
     metrics.backend_status(SITE, BACKEND, BackendStatus::Up);
     metrics.backend_checked(SITE, BACKEND, None, Duration::ZERO);
-    metrics.backend_certificate_not_after(SITE, BACKEND, SystemTime::now());
+    let now = SystemTime::now();
+    metrics.backend_certificate(SITE, BACKEND, Some(now), now);
+    metrics.certificate(&ServedCertificate {
+        fingerprint: "sha256:00",
+        subject: "CN=ftp.test",
+        not_before: now,
+        not_after: now,
+    });
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for line in metrics.render().lines() {
         if let Some((name, help)) = line
@@ -92,7 +99,9 @@ fn expected() -> Table {
         let labels = family.labels.iter().filter(|(label, _)| *label != "le");
         let labels: Vec<String> = labels
             .map(|(label, values)| match label.as_str() {
-                "site" | "backend" | "version" if values.len() < 3 => label.clone(),
+                "site" | "backend" | "version" | "fingerprint" | "subject" if values.len() < 3 => {
+                    label.clone()
+                }
                 _ => format!("{label}: {}", values.join(", ")),
             })
             .collect();

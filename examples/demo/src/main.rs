@@ -181,7 +181,8 @@ Implicit TLS:
 In clear text, it is refused, and -v shows in which words:
   curl -v -u demo:demo ftp://127.0.0.1:{explicit}/
 
-What the operator sees:
+What the operator sees, the status page in a browser, and the metrics:
+  http://127.0.0.1:{admin}/
   curl -s http://127.0.0.1:{admin}/metrics | grep ^portcullis | grep -v ' 0$'
 
 Ctrl-C ends the demo.

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::attention::DAYS_TO_RENEW;
+use super::attention::is_due;
 use super::table::Column::Text;
 use super::table::Table;
 use super::{Page, State, units};
@@ -22,13 +22,17 @@ pub(super) fn certificates(page: &Page<'_>) -> Markup {
             Text("File"),
             Text("Fingerprint"),
         ],
-        rows: page.certificates.iter().map(certificate).collect(),
+        rows: page
+            .certificates
+            .iter()
+            .map(|one| certificate(page, one))
+            .collect(),
         empty: "There is none.",
     }
     .render()
 }
 
-fn certificate(certificate: &CertificateView) -> [Markup; 5] {
+fn certificate(page: &Page<'_>, certificate: &CertificateView) -> [Markup; 5] {
     let names = match certificate.names.as_slice() {
         [] => &certificate.subject,
         names => &units::list(names, NAMES_SHOWN),
@@ -36,7 +40,7 @@ fn certificate(certificate: &CertificateView) -> [Markup; 5] {
     let left = certificate.days_left;
     let expires = match left {
         ..0 => State::Bad.shown(&units::expires(left)),
-        0..DAYS_TO_RENEW => State::Warning.shown(&units::days_left(left)),
+        _ if is_due(page.now, certificate) => State::Warning.shown(&units::days_left(left)),
         _ => html! { (units::days_left(left)) },
     };
     [

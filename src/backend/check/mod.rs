@@ -29,7 +29,7 @@ use crate::net::dns::DnsError;
 use crate::net::proxy_header::Origin;
 use crate::net::resolve::Resolver;
 use crate::outcome::{CheckStage, DialStage};
-use crate::tls::{self, HandshakeFault};
+use crate::tls::{HandshakeFault, Validity};
 
 /// How long a check may take in all.
 pub const LONGEST: Duration = Duration::from_secs(30);
@@ -39,8 +39,8 @@ pub const LONGEST: Duration = Duration::from_secs(30);
 pub struct CheckRecord {
     /// In their order; only the last one may have failed.
     pub stages: Vec<StageRecord>,
-    /// When the certificate expires that the backend showed, be it refused for that.
-    pub certificate_not_after: Option<SystemTime>,
+    /// When the certificate is valid that the backend showed, be it refused for that.
+    pub certificate: Option<Validity>,
 }
 
 /// What one stage of a check came to.
@@ -248,7 +248,7 @@ impl Check<'_> {
             began: Instant::now(),
         };
         let total = Budget::new(LONGEST);
-        let certificate_not_after;
+        let certificate;
         let depth = match level {
             CheckLevel::Connect => Depth::Connected,
             CheckLevel::Greeting => Depth::Greeted,
@@ -258,8 +258,8 @@ impl Check<'_> {
         let (backend, resolver, origin) = (self.backend, self.resolver, Origin::Proxy);
         match dial::dial_to(depth, backend, resolver, origin, budget, &mut stages).await {
             Ok(mut connection) => {
-                let certificate = connection.stream().backend_certificate();
-                certificate_not_after = certificate.and_then(tls::not_after);
+                let shown = connection.stream().backend_certificate();
+                certificate = shown.and_then(Validity::of);
                 let probed = match level {
                     CheckLevel::Connect | CheckLevel::Greeting | CheckLevel::Ready => Ok(()),
                     CheckLevel::Login(probe) => {
@@ -282,13 +282,13 @@ impl Check<'_> {
             Err(error) => {
                 let stage = error.stage().into();
                 let error = CheckError::from(error);
-                certificate_not_after = error.expired();
+                certificate = error.expired().map(Validity::expired);
                 stages.end(stage, Err(error));
             }
         }
         CheckRecord {
             stages: stages.done,
-            certificate_not_after,
+            certificate,
         }
     }
 

@@ -3,7 +3,7 @@
 //! Every metric is in one table (`table`), with its labels and what it means. Label values come from the configuration
 //! or from enums, never from a client: unbounded label values can exhaust the memory of the monitoring system
 //! (CVE-2022-21698). A site that wasn't declared counts as `none`. All metrics live in a registry of their own, so that
-//! two instances in one test don't share numbers.
+//! two instances in one test don't share numbers. What is the process's is read when a scrape asks (`process`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -13,48 +13,47 @@ use prometheus::{Registry, TextEncoder};
 
 use crate::config::{NO_SITE, TlsMode};
 use crate::outcome::{
-    BackendStatus, CheckStage, DataHandshake, DialStage, Direction, GuardAction, HandshakeResult,
-    Leg, LimitExceeded, LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Verdict,
+    DataHandshake, Direction, GuardAction, HandshakeResult, KeyExchange, Leg, LimitExceeded,
+    LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Resumption, Verdict,
 };
 
+pub use self::backends::{Shown, ShownBackend};
 pub use self::running::{OpenSession, RunningTransfer};
 use self::table::Table;
 pub use self::totals::SiteTotals;
 
+mod backends;
+mod process;
+mod register;
 mod running;
 mod table;
 mod totals;
 
-/// Names in front of every metric of this program.
+/// In front of the name of every metric but the process's.
 const PREFIX: &str = "portcullis";
 
-/// A backend that has series of its own, as one site has it.
+/// A certificate that clients are shown.
 #[derive(Debug, Clone, Copy)]
-pub struct ShownBackend<'a> {
-    /// The site's name.
-    pub site: &'a str,
-    /// The backend's address as configured.
-    pub backend: &'a str,
-    /// Which series there are beside those of every backend.
-    pub shown: Shown,
+pub struct ServedCertificate<'a> {
+    /// As log and configuration write it.
+    pub fingerprint: &'a str,
+    /// Printable.
+    pub subject: &'a str,
+    /// When it becomes valid.
+    pub not_before: SystemTime,
+    /// When it expires.
+    pub not_after: SystemTime,
 }
 
-/// What a backend has series for, beside those of every backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Shown {
-    /// Active checks.
-    pub checks: bool,
-    /// TLS, and so a certificate.
-    pub tls: bool,
-}
-
-/// What a check that passed has in place of the stage at which it failed.
-const PASSED: &str = "ok";
+/// From how many bytes on a transfer has a rate: smaller ones are over before TCP is at speed.
+const RATED_BYTES: u64 = 1 << 20;
 
 /// All numbers that the program keeps about itself. Shared by reference; every method may be called from any thread.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// When the process started, in Unix time: these are the first thing that it makes.
+    start_time: i64,
     /// The site names that may become label values.
     sites: RwLock<HashSet<String>>,
     /// By site and backend, what the configuration in use has.
@@ -72,6 +71,7 @@ impl Metrics {
             table: Table::new(&registry),
             sites: RwLock::default(),
             backends: Mutex::default(),
+            start_time: unix_time(SystemTime::now()),
             registry,
         }
     }
@@ -137,6 +137,14 @@ impl Metrics {
             .inc();
     }
 
+    /// A session has logged in for the first time, at `site`, `elapsed` after it was accepted.
+    pub fn logged_in(&self, site: &str, elapsed: Duration) {
+        self.table
+            .login_time
+            .with_label_values(&[self.site_label(site)])
+            .observe(elapsed.as_secs_f64());
+    }
+
     /// A client of `site` was denied a command.
     pub fn command_denied(&self, site: &str) {
         let site = self.site_label(site);
@@ -156,6 +164,22 @@ impl Metrics {
         self.table
             .tls_handshakes
             .with_label_values(&result.labels())
+            .inc();
+    }
+
+    /// The keys of a client's control connection were agreed upon by this group.
+    pub fn key_exchange(&self, group: KeyExchange) {
+        self.table
+            .tls_key_exchanges
+            .with_label_values(&[group.as_str()])
+            .inc();
+    }
+
+    /// A session ended, in which so many data connections as said resumed.
+    pub fn session_resumed(&self, site: &str, resumption: Resumption) {
+        self.table
+            .sessions_by_resumption
+            .with_label_values(&[self.site_label(site), resumption.as_str()])
             .inc();
     }
 
@@ -182,157 +206,42 @@ impl Metrics {
             .inc_by(bytes);
     }
 
+    /// The data connection of a transfer's client was in clear text.
+    pub fn clear_transfer(&self, site: &str) {
+        let site = self.site_label(site);
+        self.table.clear_transfers.with_label_values(&[site]).inc();
+    }
+
+    /// A transfer of `bytes` is complete, `elapsed` after its command.
+    pub fn transfer_complete(
+        &self,
+        site: &str,
+        direction: Direction,
+        bytes: u64,
+        elapsed: Duration,
+    ) {
+        let labels = [self.site_label(site), direction.as_str()];
+        let seconds = elapsed.as_secs_f64();
+        self.table
+            .transfer_time
+            .with_label_values(&labels)
+            .observe(seconds);
+        if bytes >= RATED_BYTES && seconds > 0.0 {
+            // Exact up to 2^53 bytes.
+            let rate = bytes as f64 / seconds;
+            self.table
+                .transfer_rate
+                .with_label_values(&labels)
+                .observe(rate);
+        }
+    }
+
     /// A transfer has been held back for this time by the rate of its site or session.
     pub fn held_back(&self, site: &str, direction: Direction, time: Duration) {
         self.table
             .rate_limited
             .with_label_values(&[self.site_label(site), direction.as_str()])
             .inc_by(time.as_secs_f64());
-    }
-
-    /// A backend is ready for USER, `elapsed` after dialling it.
-    pub fn backend_dialled(&self, site: &str, elapsed: Duration) {
-        self.table
-            .backend_dial
-            .with_label_values(&[self.site_label(site)])
-            .observe(elapsed.as_secs_f64());
-    }
-
-    /// A backend couldn't be made ready for USER.
-    pub fn backend_dial_failed(&self, site: &str, stage: DialStage) {
-        self.table
-            .backend_dial_failures
-            .with_label_values(&[self.site_label(site), stage.as_str()])
-            .inc();
-    }
-
-    /// A session has a slot at a backend until the returned value is dropped.
-    pub fn session_at_backend(&self, site: &str, backend: &str) -> OpenSession {
-        let labels = [self.site_label(site), backend];
-        OpenSession::counted_in(&self.table.backend_sessions.with_label_values(&labels))
-    }
-
-    /// A login waits for a slot at any of a site's backends until the returned value is dropped.
-    pub fn waiting_for_backend(&self, site: &str) -> OpenSession {
-        let label = self.site_label(site);
-        OpenSession::counted_in(&self.table.backend_queue.with_label_values(&[label]))
-    }
-
-    /// The state that a backend is in.
-    pub fn backend_status(&self, site: &str, backend: &str, status: BackendStatus) {
-        for state in BackendStatus::ALL {
-            self.table
-                .backend_state
-                .with_label_values(&[self.site_label(site), backend, state.as_str()])
-                .set(i64::from(*state == status));
-        }
-    }
-
-    /// A backend was taken out.
-    pub fn backend_ejected(&self, site: &str, backend: &str) {
-        self.table
-            .backend_ejections
-            .with_label_values(&[self.site_label(site), backend])
-            .inc();
-    }
-
-    /// A login was served by a further backend.
-    pub fn backend_failover(&self, site: &str) {
-        self.table
-            .backend_failovers
-            .with_label_values(&[self.site_label(site)])
-            .inc();
-    }
-
-    /// A check of a backend has ended after this time, passed or failed at a stage.
-    pub fn backend_checked(
-        &self,
-        site: &str,
-        backend: &str,
-        failed: Option<CheckStage>,
-        elapsed: Duration,
-    ) {
-        self.if_shown(
-            site,
-            backend,
-            |shown| shown.checks,
-            || {
-                let stage = failed.map_or(PASSED, CheckStage::as_str);
-                self.table
-                    .backend_checks
-                    .with_label_values(&[site, backend, stage])
-                    .inc();
-                self.table
-                    .backend_check
-                    .with_label_values(&[site, backend])
-                    .set(elapsed.as_secs_f64());
-            },
-        );
-    }
-
-    /// A backend's certificate has this end.
-    pub fn backend_certificate_not_after(&self, site: &str, backend: &str, expires: SystemTime) {
-        self.if_shown(
-            site,
-            backend,
-            |shown| shown.tls,
-            || {
-                self.table
-                    .backend_certificate_not_after
-                    .with_label_values(&[site, backend])
-                    .set(unix_time(expires));
-            },
-        );
-    }
-
-    /// What comes from an earlier configuration makes no series that this one hasn't.
-    fn if_shown(
-        &self,
-        site: &str,
-        backend: &str,
-        has: impl FnOnce(Shown) -> bool,
-        update: impl FnOnce(),
-    ) {
-        let name = (site.to_owned(), backend.to_owned());
-        let known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(&name).is_some_and(|shown| has(*shown)) {
-            update();
-        }
-    }
-
-    /// These are all backends of the configuration in use: the series of others are removed, and theirs begin at zero.
-    pub fn only_backends<'a>(&self, current: impl Iterator<Item = ShownBackend<'a>>) {
-        let current: HashMap<(String, String), Shown> = current
-            .map(|it| ((it.site.to_owned(), it.backend.to_owned()), it.shown))
-            .collect();
-        let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, had) in &*known {
-            let labels = [name.0.as_str(), name.1.as_str()];
-            let has = current.get(name);
-            if has.is_none() {
-                self.table.forget_backend(labels);
-            }
-            let has = has.copied().unwrap_or_default();
-            if had.checks && !has.checks {
-                self.table.forget_checks(labels);
-            }
-            if had.tls && !has.tls {
-                self.table.forget_backend_certificate(labels);
-            }
-        }
-        for ((site, backend), shown) in &current {
-            self.table
-                .start_backend_from_zero([site, backend], shown.checks);
-        }
-        *known = current;
-    }
-
-    /// A backend ended the TLS data connection of a download without close_notify; what it replies is yet to come.
-    pub fn backend_unclean_close(&self, site: &str) {
-        self.table
-            .backend_unclean_close
-            .with_label_values(&[self.site_label(site)])
-            .inc();
     }
 
     /// Sets how many leases of passive ports wait for their data connection.
@@ -357,9 +266,19 @@ impl Metrics {
         self.table.passive_strangers.inc();
     }
 
-    /// New connections get a certificate with this end.
-    pub fn certificate_not_after(&self, expires: SystemTime) {
-        self.table.certificate_not_after.set(unix_time(expires));
+    /// New connections get this certificate.
+    pub fn certificate(&self, served: &ServedCertificate<'_>) {
+        let table = &self.table;
+        table
+            .certificate_not_before
+            .set(unix_time(served.not_before));
+        table.certificate_not_after.set(unix_time(served.not_after));
+        // The one before is served no longer.
+        table.certificate_info.reset();
+        table
+            .certificate_info
+            .with_label_values(&[served.fingerprint, served.subject])
+            .set(1);
         self.is_refused(ReloadSubject::Certificate, false);
     }
 
@@ -389,8 +308,10 @@ impl Metrics {
     /// All metrics in the Prometheus text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
+        let mut families = self.registry.gather();
+        families.extend(process::families(self.start_time));
         TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
+            .encode_to_string(&families)
             .expect("invariant: a registry leaves out empty families, and a String takes any text")
     }
 

@@ -1,22 +1,35 @@
 //! The table: name, labels and meaning of every metric, and which series there are before anything has happened.
 
-use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry,
+    CounterVec, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Registry,
 };
 
-use super::PASSED;
+use super::backends::PASSED;
+use super::register::Register;
 use crate::config::{NO_SITE, TlsMode};
 use crate::outcome::{
     BackendStatus, CheckStage, DataHandshake, DialStage, Direction, GuardAction, HandshakeResult,
-    Leg, LimitExceeded, LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Verdict,
+    KeyExchange, Leg, LimitExceeded, LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject,
+    Resumption, Verdict,
 };
 
 /// Upper bounds in seconds. A backend in the same rack answers within 1 ms; from 10 s on, it is as good as down.
 const DIAL_BUCKETS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
+
+/// Upper bounds in seconds. Programs log in as fast as the network and the server's disk allow, people type for a while;
+/// `timeouts.login` is 60 s by default.
+const LOGIN_BUCKETS: [f64; 10] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
+/// Upper bounds in seconds: from a listing to a copy of a disk.
+const TRANSFER_BUCKETS: [f64; 10] = [
+    0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0,
+];
+
+/// Upper bounds in bytes a second: from a modem to more than one core encrypts.
+const RATE_BUCKETS: [f64; 10] = [1e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9];
 
 /// Every metric that something happens to.
 #[derive(Debug)]
@@ -29,12 +42,18 @@ pub(super) struct Table {
     pub accept_errors: IntCounter,
     pub proxy_header_faults: IntCounterVec,
     pub logins: IntCounterVec,
+    pub login_time: HistogramVec,
     pub guard: IntCounterVec,
     pub tls_handshakes: IntCounterVec,
+    pub tls_key_exchanges: IntCounterVec,
     pub data_tls_handshakes: IntCounterVec,
+    pub sessions_by_resumption: IntCounterVec,
     pub transfers_running: IntGauge,
     pub transfers: IntCounterVec,
     pub transfer_bytes: IntCounterVec,
+    pub transfer_time: HistogramVec,
+    pub transfer_rate: HistogramVec,
+    pub clear_transfers: IntCounterVec,
     pub rate_limited: CounterVec,
     pub backend_dial: HistogramVec,
     pub backend_dial_failures: IntCounterVec,
@@ -47,11 +66,14 @@ pub(super) struct Table {
     pub backend_queue: IntGaugeVec,
     pub backend_checks: IntCounterVec,
     pub backend_check: GaugeVec,
+    pub backend_certificate_not_before: IntGaugeVec,
     pub backend_certificate_not_after: IntGaugeVec,
     pub passive_ports_in_use: IntGauge,
     pub passive_exhausted: IntCounter,
     pub passive_ambiguous: IntCounter,
     pub passive_strangers: IntCounter,
+    pub certificate_info: IntGaugeVec,
+    pub certificate_not_before: IntGauge,
     pub certificate_not_after: IntGauge,
     pub reloads: IntCounterVec,
     pub reload_refused: IntGaugeVec,
@@ -101,6 +123,12 @@ impl Table {
                 "Logins by how they ended; site none: the login led to no site.",
                 &["site", "result"],
             ),
+            login_time: register.histograms(
+                "login_seconds",
+                "Time from accepting a session until its first login has succeeded, with the time that its user took to type.",
+                &["site"],
+                &LOGIN_BUCKETS,
+            ),
             guard: register.counters(
                 "guard_total",
                 "What failed logins led to; crowded: too many clients fail to remember them all.",
@@ -111,10 +139,20 @@ impl Table {
                 "TLS handshakes of clients' control connections.",
                 &["result", "version"],
             ),
+            tls_key_exchanges: register.counters(
+                "tls_key_exchanges_total",
+                "Handshakes of clients' control connections that were done, by the group that agreed upon the keys.",
+                &["group"],
+            ),
             data_tls_handshakes: register.counters(
                 "data_tls_handshakes_total",
                 "TLS handshakes of data connections; resumed: bound to an earlier session.",
                 &["leg", "kind"],
+            ),
+            sessions_by_resumption: register.counters(
+                "sessions_by_resumption_total",
+                "Sessions that ended after data connections under TLS, by how many of these resumed: all could.",
+                &["site", "resumed"],
             ),
             transfers_running: register.gauge("transfers", "Transfers running now."),
             transfers: register.counters(
@@ -126,6 +164,23 @@ impl Table {
                 "transfer_bytes_total",
                 "Payload bytes relayed, by what became of their transfer.",
                 &["site", "direction", "verdict"],
+            ),
+            transfer_time: register.histograms(
+                "transfer_seconds",
+                "Time from the command to the end of complete transfers.",
+                &["site", "direction"],
+                &TRANSFER_BUCKETS,
+            ),
+            transfer_rate: register.histograms(
+                "transfer_bytes_per_second",
+                "Bytes a second of complete transfers of 1 MiB and more, from the command to the end.",
+                &["site", "direction"],
+                &RATE_BUCKETS,
+            ),
+            clear_transfers: register.counters(
+                "clear_transfers_total",
+                "Transfers whose client had its data connection in clear text: PROT C, or no TLS at all.",
+                &["site"],
             ),
             rate_limited: register.real_counters(
                 "rate_limited_seconds_total",
@@ -189,6 +244,11 @@ impl Table {
                 "How long the last active check of a backend took, passed or failed.",
                 &["site", "backend"],
             ),
+            backend_certificate_not_before: register.gauges(
+                "backend_certificate_not_before_seconds",
+                "From when on the certificate that a backend showed last is valid, in Unix time; unknown if it was refused as expired.",
+                &["site", "backend"],
+            ),
             backend_certificate_not_after: register.gauges(
                 "backend_certificate_not_after_seconds",
                 "When the certificate that a backend showed last expires, in Unix time; seen at logins and checks.",
@@ -210,6 +270,15 @@ impl Table {
                 "passive_strangers_total",
                 "Connections to passive ports that belonged to no session.",
             ),
+            certificate_info: register.gauges(
+                "certificate_info",
+                "Always 1, for the certificate that new connections get.",
+                &["fingerprint", "subject"],
+            ),
+            certificate_not_before: register.gauge(
+                "certificate_not_before_seconds",
+                "From when on the certificate that new connections get is valid, in Unix time.",
+            ),
             certificate_not_after: register.gauge(
                 "certificate_not_after_seconds",
                 "When the certificate that new connections get expires, in Unix time.",
@@ -221,7 +290,7 @@ impl Table {
             ),
             reload_refused: register.gauges(
                 "reload_refused",
-                "1 while the latest state is refused and an older one is in use.",
+                "1 while what lies there is refused and an older state is in use: until it is mended or replaced.",
                 &["subject"],
             ),
             config_last_reload_success: register.gauge(
@@ -249,14 +318,22 @@ impl Table {
                 self.transfers.with_label_values(&labels);
                 self.transfer_bytes.with_label_values(&labels);
             }
-            self.rate_limited
-                .with_label_values(&[site, direction.as_str()]);
+            let labels = [site, direction.as_str()];
+            self.rate_limited.with_label_values(&labels);
+            let _: Histogram = self.transfer_time.with_label_values(&labels);
+            let _: Histogram = self.transfer_rate.with_label_values(&labels);
+        }
+        for resumption in Resumption::ALL {
+            self.sessions_by_resumption
+                .with_label_values(&[site, resumption.as_str()]);
         }
         for stage in DialStage::ALL {
             self.backend_dial_failures
                 .with_label_values(&[site, stage.as_str()]);
         }
+        let _: Histogram = self.login_time.with_label_values(&[site]);
         let _: Histogram = self.backend_dial.with_label_values(&[site]);
+        self.clear_transfers.with_label_values(&[site]);
         self.commands_denied.with_label_values(&[site]);
         self.backend_unclean_close.with_label_values(&[site]);
         self.backend_failovers.with_label_values(&[site]);
@@ -300,8 +377,16 @@ impl Table {
 
     /// Removes the series of a backend's certificate.
     pub fn forget_backend_certificate(&self, labels: [&str; 2]) {
+        self.forget_backend_not_before(labels);
         let _ = self
             .backend_certificate_not_after
+            .remove_label_values(&labels);
+    }
+
+    /// Removes the beginning of a backend's certificate.
+    pub fn forget_backend_not_before(&self, labels: [&str; 2]) {
+        let _ = self
+            .backend_certificate_not_before
             .remove_label_values(&labels);
     }
 
@@ -318,6 +403,9 @@ impl Table {
         }
         for result in HandshakeResult::ALL {
             self.tls_handshakes.with_label_values(&result.labels());
+        }
+        for group in KeyExchange::ALL {
+            self.tls_key_exchanges.with_label_values(&[group.as_str()]);
         }
         for leg in Leg::ALL {
             for kind in DataHandshake::ALL {
@@ -340,47 +428,4 @@ impl Table {
 fn check_stages() -> impl Iterator<Item = &'static str> {
     let failed = CheckStage::ALL.iter().map(|stage| stage.as_str());
     std::iter::once(PASSED).chain(failed)
-}
-
-/// Makes metrics and registers them. Names and labels are literals in [`Table::new`], so that any fault in them shows in
-/// every test that makes a `Metrics`.
-struct Register<'a>(&'a Registry);
-
-impl Register<'_> {
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.registered(IntGauge::new(name, help))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.registered(IntGaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    fn real_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-        self.registered(GaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.registered(IntCounter::new(name, help))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.registered(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn real_counters(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
-        self.registered(CounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.registered(HistogramVec::new(opts, labels))
-    }
-
-    fn registered<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
-        let metric = metric.expect("invariant: the names in the table are valid");
-        self.0
-            .register(Box::new(metric.clone()))
-            .expect("invariant: no name is in the table twice");
-        metric
-    }
 }

@@ -1,11 +1,13 @@
 //! What a scrape shows, before anything happened and after.
 
 use super::*;
+use crate::outcome::{BackendStatus, DialStage};
 
 /// Every family that the documentation and the alerts may rely on, with its type.
 const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_accept_errors_total", "counter"),
     ("portcullis_backend_certificate_not_after_seconds", "gauge"),
+    ("portcullis_backend_certificate_not_before_seconds", "gauge"),
     ("portcullis_backend_check_seconds", "gauge"),
     ("portcullis_backend_checks_total", "counter"),
     ("portcullis_backend_dial_failures_total", "counter"),
@@ -17,7 +19,10 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_backend_state", "gauge"),
     ("portcullis_backend_unclean_close_total", "counter"),
     ("portcullis_build_info", "gauge"),
+    ("portcullis_certificate_info", "gauge"),
     ("portcullis_certificate_not_after_seconds", "gauge"),
+    ("portcullis_certificate_not_before_seconds", "gauge"),
+    ("portcullis_clear_transfers_total", "counter"),
     ("portcullis_commands_denied_total", "counter"),
     (
         "portcullis_config_last_reload_success_timestamp_seconds",
@@ -25,6 +30,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ),
     ("portcullis_data_tls_handshakes_total", "counter"),
     ("portcullis_guard_total", "counter"),
+    ("portcullis_login_seconds", "histogram"),
     ("portcullis_logins_total", "counter"),
     ("portcullis_passive_ambiguous_total", "counter"),
     ("portcullis_passive_exhausted_total", "counter"),
@@ -35,14 +41,25 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_reload_refused", "gauge"),
     ("portcullis_reloads_total", "counter"),
     ("portcullis_sessions", "gauge"),
+    ("portcullis_sessions_by_resumption_total", "counter"),
     ("portcullis_sessions_refused_total", "counter"),
     ("portcullis_sessions_total", "counter"),
     ("portcullis_site_sessions", "gauge"),
     ("portcullis_tasks", "gauge"),
     ("portcullis_tls_handshakes_total", "counter"),
+    ("portcullis_tls_key_exchanges_total", "counter"),
+    ("portcullis_transfer_bytes_per_second", "histogram"),
     ("portcullis_transfer_bytes_total", "counter"),
+    ("portcullis_transfer_seconds", "histogram"),
     ("portcullis_transfers", "gauge"),
     ("portcullis_transfers_total", "counter"),
+    ("process_cpu_seconds_total", "counter"),
+    ("process_max_fds", "gauge"),
+    ("process_open_fds", "gauge"),
+    ("process_resident_memory_bytes", "gauge"),
+    ("process_start_time_seconds", "gauge"),
+    ("process_threads", "gauge"),
+    ("process_virtual_memory_bytes", "gauge"),
 ];
 
 fn value(metrics: &Metrics, series: &str) -> Option<f64> {
@@ -82,6 +99,14 @@ fn count_everything(metrics: &Metrics, site: &str) {
     HandshakeResult::ALL
         .iter()
         .for_each(|r| metrics.handshake(*r));
+    KeyExchange::ALL
+        .iter()
+        .for_each(|g| metrics.key_exchange(*g));
+    Resumption::ALL
+        .iter()
+        .for_each(|r| metrics.session_resumed(site, *r));
+    metrics.logged_in(site, Duration::from_millis(3));
+    metrics.clear_transfer(site);
     for leg in Leg::ALL {
         DataHandshake::ALL
             .iter()
@@ -92,6 +117,7 @@ fn count_everything(metrics: &Metrics, site: &str) {
         Verdict::ALL
             .iter()
             .for_each(|v| metrics.transfer(site, *direction, *v, 1));
+        metrics.transfer_complete(site, *direction, RATED_BYTES, Duration::from_secs(1));
         metrics.held_back(site, *direction, Duration::from_millis(3));
     }
     metrics.backend_dialled(site, Duration::from_millis(3));
@@ -103,7 +129,7 @@ fn count_everything(metrics: &Metrics, site: &str) {
     metrics.passive_ambiguous();
     metrics.passive_exhausted();
     metrics.passive_stranger();
-    metrics.certificate_not_after(SystemTime::now());
+    metrics.certificate(&served("sha256:00"));
     for subject in ReloadSubject::ALL {
         ReloadResult::ALL
             .iter()
@@ -118,8 +144,19 @@ fn with_a_backend() -> Metrics {
     metrics.only_backends([backend("10.0.0.10:21")].into_iter());
     metrics.backend_status("ftpa", "10.0.0.10:21", BackendStatus::Up);
     metrics.backend_checked("ftpa", "10.0.0.10:21", None, Duration::from_millis(3));
-    metrics.backend_certificate_not_after("ftpa", "10.0.0.10:21", SystemTime::now());
+    let now = SystemTime::now();
+    metrics.backend_certificate("ftpa", "10.0.0.10:21", Some(now), now);
+    metrics.certificate(&served("sha256:00"));
     metrics
+}
+
+fn served(fingerprint: &str) -> ServedCertificate<'_> {
+    ServedCertificate {
+        fingerprint,
+        subject: "CN=ftp.test",
+        not_before: UNIX_EPOCH + Duration::from_secs(1_000),
+        not_after: UNIX_EPOCH + Duration::from_secs(4_000),
+    }
 }
 
 /// One that is checked and has TLS.
@@ -190,6 +227,35 @@ fn a_backend_is_in_one_state_and_is_forgotten_with_its_configuration() {
 }
 
 #[test]
+fn one_certificate_is_shown_and_none_before_it() {
+    let metrics = Metrics::new();
+    for fingerprint in ["sha256:00", "sha256:11", "sha256:11"] {
+        metrics.certificate(&served(fingerprint));
+        let labels = format!(r#"fingerprint="{fingerprint}",subject="CN=ftp.test""#);
+        let info = format!("portcullis_certificate_info{{{labels}}}");
+        assert_eq!(value(&metrics, &info), Some(1.0));
+        let rendered = metrics.render();
+        assert_eq!(rendered.matches("portcullis_certificate_info{").count(), 1);
+    }
+    let seconds = |end: &str| value(&metrics, &format!("portcullis_certificate_{end}_seconds"));
+    let lifetime = (seconds("not_before"), seconds("not_after"));
+    assert_eq!(lifetime, (Some(1_000.0), Some(4_000.0)));
+}
+
+#[test]
+fn of_a_backends_expired_certificate_only_the_end_is_shown() {
+    let metrics = with_a_backend();
+    let name = |end: &str| {
+        let labels = r#"backend="10.0.0.10:21",site="ftpa""#;
+        format!("portcullis_backend_certificate_{end}_seconds{{{labels}}}")
+    };
+    assert!(value(&metrics, &name("not_before")).is_some());
+    metrics.backend_certificate("ftpa", "10.0.0.10:21", None, UNIX_EPOCH);
+    assert_eq!(value(&metrics, &name("not_before")), None);
+    assert_eq!(value(&metrics, &name("not_after")), Some(0.0));
+}
+
+#[test]
 fn a_backend_that_is_checked_no_more_shows_no_checks() {
     let metrics = with_a_backend();
     let passed =
@@ -242,9 +308,37 @@ fn events_are_counted_at_their_site() {
 }
 
 #[test]
+fn only_a_transfer_of_some_size_has_a_rate() {
+    let metrics = Metrics::new();
+    metrics.declare_site("ftpa");
+    let complete = |bytes, seconds| {
+        let elapsed = Duration::from_secs(seconds);
+        metrics.transfer_complete("ftpa", Direction::Upload, bytes, elapsed);
+    };
+    let of_uploads = |series: &str| {
+        let labels = r#"direction="upload",site="ftpa""#;
+        value(&metrics, &format!("portcullis_{series}{{{labels}}}"))
+    };
+    complete(RATED_BYTES - 1, 1);
+    assert_eq!(of_uploads("transfer_seconds_count"), Some(1.0));
+    assert_eq!(of_uploads("transfer_bytes_per_second_count"), Some(0.0));
+    complete(8 * RATED_BYTES, 4);
+    // A clock that stands still must not make it infinite.
+    complete(RATED_BYTES, 0);
+    assert_eq!(of_uploads("transfer_seconds_sum"), Some(5.0));
+    assert_eq!(of_uploads("transfer_bytes_per_second_count"), Some(1.0));
+    assert_eq!(
+        of_uploads("transfer_bytes_per_second_sum"),
+        Some(2_097_152.0)
+    );
+}
+
+#[test]
 fn nothing_but_configured_names_makes_a_series() {
     let metrics = Metrics::new();
     metrics.declare_site("ftpa");
+    // As at every start.
+    metrics.certificate(&served("sha256:00"));
     let before = series(&metrics);
     count_everything(&metrics, "ftpa");
     for n in 0..1000 {
@@ -332,7 +426,7 @@ fn what_is_refused_stays_refused_until_something_good_is_in_use() {
     assert!(!refused("certificate") && refused("configuration"));
     metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
     // By a reload of all of it.
-    metrics.certificate_not_after(SystemTime::now());
+    metrics.certificate(&served("sha256:00"));
     metrics.reload(ReloadSubject::Configuration, ReloadResult::Ok);
     assert!(!refused("certificate") && !refused("configuration"));
 }

@@ -40,7 +40,7 @@ fn sent_id(info: &SessionInfo) -> Option<DisplayValue<GlobalSessionId>> {
 /// Logs an entry.
 pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
     match entry {
-        Entry::Secured(_) | Entry::FailuresEvicted { .. } | Entry::ReplyDelayed { .. } => {}
+        Entry::Secured { .. } | Entry::FailuresEvicted { .. } | Entry::ReplyDelayed { .. } => {}
         Entry::HandshakeFailed(error) => {
             of_client!(info, info, error = %tls::classify_error(error), "TLS handshake with the client failed");
         }
@@ -151,12 +151,16 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             of_site!(warn, info, backend, stage = stage.as_str(), %reason, hint, "backend's control connection lost");
         }
         Entry::Transfer(transfer) => log_transfer(transfer, info),
-        Entry::Ended { ending, transfers } => log_end(*ending, transfers, info),
+        Entry::Ended {
+            ending, transfers, ..
+        } => log_end(*ending, transfers, info),
     }
 }
 
 fn log_login(login: &LoginRecord, info: &SessionInfo) {
-    let LoginRecord { result, site, user } = login;
+    let LoginRecord {
+        result, site, user, ..
+    } = login;
     if *result == LoginResult::Accepted {
         let backend = info.backend().map(|backend| backend.address);
         of_client!(

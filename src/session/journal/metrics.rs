@@ -1,30 +1,44 @@
 //! What the metrics count of a session's entries.
 
-use super::Entry;
+use super::{Entry, TransferRecord};
 use crate::observe::metrics::Metrics;
-use crate::outcome::{GuardAction, HandshakeResult};
+use crate::outcome::{GuardAction, HandshakeResult, Verdict};
 use crate::session::info::SessionInfo;
+use crate::session::machine::Protection;
 
 /// Counts an entry.
 pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
     match entry {
-        Entry::Secured(version) => metrics.handshake(HandshakeResult::Ok(*version)),
+        Entry::Secured {
+            version,
+            key_exchange,
+        } => {
+            metrics.handshake(HandshakeResult::Ok(*version));
+            if let Some(group) = key_exchange {
+                metrics.key_exchange(*group);
+            }
+        }
         Entry::HandshakeFailed(_) => metrics.handshake(HandshakeResult::Failed),
         Entry::HandshakeTimedOut => metrics.handshake(HandshakeResult::TimedOut),
         Entry::FailuresEvicted { site } => metrics.guard(site, GuardAction::Crowded),
         Entry::ReplyDelayed { site } => metrics.guard(site, GuardAction::Delayed),
         Entry::ClientBlocked { site, .. } => metrics.guard(site, GuardAction::Blocked),
-        Entry::Login(login) => metrics.login(&login.site, login.result),
+        Entry::Login(login) => {
+            metrics.login(&login.site, login.result);
+            if let Some(elapsed) = login.elapsed {
+                metrics.logged_in(&login.site, elapsed);
+            }
+        }
         Entry::Denied(_) => metrics.command_denied(&info.site_name()),
         Entry::NoPassivePort(_) => metrics.passive_exhausted(),
-        Entry::Transfer(transfer) => metrics.transfer(
-            &info.site_name(),
-            transfer.direction,
-            transfer.verdict(),
-            transfer.progress.bytes,
-        ),
-        // Counted where they are found out: each dial by the pool, the sessions as long as they live.
-        Entry::BackendUnavailable { .. } | Entry::Ended { .. } => {}
+        Entry::Transfer(transfer) => count_transfer(transfer, &info.site_name(), metrics),
+        Entry::Ended { resumption, .. } => {
+            if let Some(resumption) = resumption {
+                metrics.session_resumed(&info.site_name(), *resumption);
+            }
+        }
+        // Each dial is counted by the pool.
+        Entry::BackendUnavailable { .. } => {}
         // Nothing that a number says more about than the line.
         Entry::TlsWithoutAuth
         | Entry::ClearTextBehindAuth
@@ -36,5 +50,17 @@ pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
         | Entry::NotListening(_)
         | Entry::NoBackendPort(_)
         | Entry::BackendLost { .. } => {}
+    }
+}
+
+fn count_transfer(transfer: &TransferRecord<'_>, site: &str, metrics: &Metrics) {
+    let (direction, verdict, progress) =
+        (transfer.direction, transfer.verdict(), &transfer.progress);
+    metrics.transfer(site, direction, verdict, progress.bytes);
+    if transfer.protection == Some(Protection::Clear) {
+        metrics.clear_transfer(site);
+    }
+    if verdict == Verdict::Complete {
+        metrics.transfer_complete(site, direction, progress.bytes, progress.elapsed);
     }
 }

@@ -23,7 +23,7 @@ use crate::ftp::command::Command;
 use crate::ftp::reply::Reply;
 use crate::ftp::server::PortMethods;
 use crate::observe::metrics::Metrics;
-use crate::outcome::LoginResult;
+use crate::outcome::{KeyExchange, LoginResult, Resumption};
 use crate::passive::NoPort;
 
 pub(super) use self::transfers::{Progress, TransferRecord, Transfers};
@@ -31,7 +31,10 @@ pub(super) use self::transfers::{Progress, TransferRecord, Transfers};
 /// Something to tell of a session.
 pub(super) enum Entry<'a> {
     /// The client's control connection is under TLS.
-    Secured(TlsVersion),
+    Secured {
+        version: TlsVersion,
+        key_exchange: Option<KeyExchange>,
+    },
     /// The handshake of the client's control connection failed.
     HandshakeFailed(&'a io::Error),
     /// It took too long.
@@ -90,6 +93,8 @@ pub(super) enum Entry<'a> {
     Ended {
         ending: Ending,
         transfers: &'a Transfers,
+        /// What its data connections have shown of the client; none if none of them could resume.
+        resumption: Option<Resumption>,
     },
 }
 
@@ -99,11 +104,13 @@ pub(super) struct LoginRecord {
     site: SiteName,
     /// Escaped.
     user: String,
+    /// Since the session was accepted, if this is its first login that succeeded.
+    elapsed: Option<Duration>,
 }
 
 impl LoginRecord {
-    /// This result of the session's last login.
-    pub fn new(result: LoginResult, info: &SessionInfo) -> Self {
+    /// This result of the session's last login; `elapsed` since it was accepted, if it is the first one that succeeded.
+    pub fn new(result: LoginResult, elapsed: Option<Duration>, info: &SessionInfo) -> Self {
         // A login without a site is recorded with its host, which is what the operator looks for.
         let (site, user) = match result {
             LoginResult::UnknownHost | LoginResult::ClearText => {
@@ -111,7 +118,12 @@ impl LoginRecord {
             }
             _ => (info.site_name(), info.user()),
         };
-        Self { result, site, user }
+        Self {
+            result,
+            site,
+            user,
+            elapsed,
+        }
     }
 }
 

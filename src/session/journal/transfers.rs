@@ -6,7 +6,7 @@ use crate::base::text::escape;
 use crate::ftp::command::Command;
 use crate::observe::metrics::{Metrics, RunningTransfer};
 use crate::outcome::{Direction, Verdict};
-use crate::session::machine::{AbortedBy, Failure, Outcome};
+use crate::session::machine::{AbortedBy, Failure, Outcome, Protection};
 
 /// How far a transfer has come.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,6 +24,8 @@ pub(in crate::session) struct TransferRecord<'a> {
     pub command: &'a Command,
     pub direction: Direction,
     pub progress: Progress,
+    /// Of the client's data connection; none if the transfer was refused before any was opened.
+    pub protection: Option<Protection>,
     pub outcome: &'a Outcome,
 }
 
@@ -58,13 +60,15 @@ pub(in crate::session) struct Transfers {
     pub downloaded: u64,
     /// Of the one that runs or has just ended.
     progress: Progress,
+    protection: Option<Protection>,
     running: Option<RunningTransfer>,
 }
 
 impl Transfers {
     /// The data connections of another one are being opened.
-    pub fn begin(&mut self, metrics: &Metrics) {
+    pub fn begin(&mut self, protection: Protection, metrics: &Metrics) {
         self.progress = Progress::default();
+        self.protection = Some(protection);
         self.running = Some(metrics.transfer_running());
     }
 
@@ -93,6 +97,7 @@ impl Transfers {
             command,
             direction,
             progress,
+            protection: self.protection.take(),
             outcome,
         }
     }

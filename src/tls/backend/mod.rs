@@ -128,10 +128,33 @@ fn server_name(name: &str) -> Result<ServerName<'static>, BackendTlsError> {
     ServerName::try_from(name.to_owned()).map_err(|_| BackendTlsError::ServerName(name.to_owned()))
 }
 
-/// When a certificate expires; `None` if it can't be read.
-pub fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Some(date::system_time(&parsed.validity().not_after))
+/// When a backend's certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// From when on; none of a certificate of which only the end is known, since it was refused for that.
+    pub not_before: Option<SystemTime>,
+    /// Until when.
+    pub not_after: SystemTime,
+}
+
+impl Validity {
+    /// That of a certificate; `None` if it can't be read.
+    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let validity = parsed.validity();
+        Some(Self {
+            not_before: Some(date::system_time(&validity.not_before)),
+            not_after: date::system_time(&validity.not_after),
+        })
+    }
+
+    /// That of a certificate which was refused for its end.
+    pub fn expired(not_after: SystemTime) -> Self {
+        Self {
+            not_before: None,
+            not_after,
+        }
+    }
 }
 
 fn ca_roots(path: &Path) -> Result<CertificatePolicy, BackendTlsError> {

@@ -33,6 +33,7 @@ use super::session_store::{
 };
 use crate::base::SessionId;
 use crate::config::SessionReuse;
+use crate::outcome::Resumption;
 
 /// In seconds. A hint to the client: the entries end with their FTP session.
 const TICKET_LIFETIME: u32 = 24 * 60 * 60;
@@ -157,6 +158,11 @@ impl SessionTls {
     pub fn may_always_resume(&self) -> bool {
         let kept = self.kept.as_ref();
         kept.is_some_and(|kept| kept.owner.may_always_resume())
+    }
+
+    /// Which of the client's data connections have resumed; none before the first that could.
+    pub fn resumption(&self) -> Option<Resumption> {
+        self.kept.as_ref()?.owner.resumption()
     }
 
     /// Whether the client's next data connection can be relied upon to resume this FTP session and no other.

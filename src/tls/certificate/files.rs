@@ -80,6 +80,7 @@ impl<'a> PairFiles<'a> {
         }
         Ok(CertificatePair {
             key: Arc::new(certified),
+            not_before,
             not_after,
             subject: leaf.subject().to_string(),
             names: dns_names(leaf),

@@ -28,7 +28,9 @@ pub use set::CertificateSet;
 pub struct CertificatePair {
     /// Chain and key in rustls' form.
     pub key: Arc<CertifiedKey>,
-    /// When the leaf expires.
+    /// When the leaf becomes valid.
+    pub not_before: SystemTime,
+    /// When it expires.
     pub not_after: SystemTime,
     /// The leaf's subject, for example `CN=ftp.example.com`.
     pub subject: String,

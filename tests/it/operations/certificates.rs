@@ -74,10 +74,24 @@ fn new_clients_get_the_new_certificate_however_its_files_are_replaced() {
         assert_eq!(front.shown_by(proxy), next.der().to_vec());
         let last = lines.last().expect("the line that was waited for");
         let fingerprint = format!("sha256:{}", content::sha256(&next.der()));
-        assert_eq!(last.field("fingerprint"), Some(fingerprint));
+        assert_eq!(last.field("fingerprint").as_ref(), Some(&fingerprint));
         assert_eq!(lines_that_say(proxy, "passive ports open").len(), 1);
         let off = (not_after(proxy) - expires_in(days)).abs();
         assert!(off < 120.0, "not after is off by {off} s");
+        let not_before = proxy.metric("portcullis_certificate_not_before_seconds");
+        assert!(
+            not_before > 0.0 && not_before < expires_in(0),
+            "{not_before}"
+        );
+        let metrics = proxy.metrics();
+        let shown: Vec<&String> = metrics
+            .keys()
+            .filter(|name| name.starts_with("portcullis_certificate_info{"))
+            .collect();
+        assert!(
+            matches!(shown[..], [one] if one.contains(&format!("fingerprint=\"{fingerprint}\""))),
+            "{shown:?}"
+        );
     }
     assert_eq!(reloads(&proxy_of_files, "certificate", "ok"), 2.0);
     assert_eq!(reloads(&proxy_of_secret, "certificate", "ok"), 1.0);

@@ -3,12 +3,16 @@
 mod brute_force;
 mod certificates;
 mod check;
+mod commands;
 mod drain;
 mod explain;
+mod fail2ban;
 mod first_contact;
+mod import;
 mod lame_duck;
 mod limits;
 mod logs;
+mod metrics;
 mod probe;
 mod proxy_protocol;
 mod reload;

@@ -341,3 +341,25 @@ fn a_process_that_is_to_end_waits_for_no_name_server_of_a_reload() {
     let says = |text: &str| lines.iter().any(|line| line.message() == text);
     assert!(says("stopped") && !says("configuration reloaded"));
 }
+
+#[test]
+fn a_configuration_shows_as_refused_for_as_long_as_it_lies_there() {
+    const REFUSED: &str = "portcullis_reload_refused{subject=\"configuration\"}";
+    let front = Front::new(&[]);
+    let backend = backend("file");
+    let proxy = front.before(backend.address());
+    let good = proxy.config().to_yaml();
+    let broken = format!("{good}limits: {{sessions: many}}\n");
+    proxy.rewrite_config(&broken);
+    proxy.signal(Signal::Reload);
+    proxy.wait_for_metric(REFUSED, |refused| refused == 1.0);
+    // The file in force is put back, which nothing has to be reloaded for.
+    proxy.rewrite_config(&good);
+    proxy.wait_for_metric(REFUSED, |refused| refused == 0.0);
+    proxy.rewrite_config(&broken);
+    proxy.wait_for_metric(REFUSED, |refused| refused == 1.0);
+    proxy.reload(&good);
+    assert_eq!(proxy.metric(REFUSED), 0.0);
+    assert_eq!(reloads(&proxy, "refused"), 1.0);
+    assert_eq!(reloads(&proxy, "ok"), 1.0);
+}

@@ -4,12 +4,20 @@
 mod tests;
 mod words;
 
+use std::time::Duration;
+
 use super::Page;
 use crate::tls::RENEWAL_MARGIN;
-use crate::view::{BackendView, CertificateView, DrainedBy, ReloadView, SiteView};
+use crate::view::{BackendView, CertificateView, DrainedBy, Moment, ReloadView, SiteView};
 
-/// A certificate that expires in fewer days should have been renewed.
+/// A backend's certificate that expires in fewer days should have been renewed. Its beginning is not known.
 pub(super) const DAYS_TO_RENEW: i64 = (RENEWAL_MARGIN.as_secs() / 86_400) as i64;
+
+/// However short its life, a certificate should have been renewed so long before its end.
+const LEAST_MARGIN: Duration = Duration::from_secs(4 * 3_600);
+
+/// However long its life, so long before its end is early enough.
+const MOST_MARGIN: Duration = Duration::from_secs(30 * 86_400);
 
 /// One thing that needs attention.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +67,11 @@ impl Attention<'_> {
 /// All of it: what is failing first, and among what matters as much, what concerns most clients.
 pub(super) fn attention<'a>(page: &Page<'a>) -> Vec<Attention<'a>> {
     let (overview, sites, backends) = (page.overview, page.sites, page.backends);
-    let mut found: Vec<_> = page.certificates.iter().filter_map(certificate).collect();
+    let mut found: Vec<_> = page
+        .certificates
+        .iter()
+        .filter_map(|one| certificate(page.now, one))
+        .collect();
     found.extend(
         overview
             .reloads
@@ -101,11 +113,17 @@ pub(super) fn attention<'a>(page: &Page<'a>) -> Vec<Attention<'a>> {
     found
 }
 
-fn certificate(certificate: &CertificateView) -> Option<Attention<'_>> {
+/// Whether a certificate should have been renewed: with a quarter of its life left, as the alerts of
+/// `deploy/prometheus/alerts.yaml` have it.
+pub(super) fn is_due(now: Moment, certificate: &CertificateView) -> bool {
+    let life = certificate.not_after.since(certificate.not_before);
+    certificate.not_after.since(now) < (life / 4).clamp(LEAST_MARGIN, MOST_MARGIN)
+}
+
+fn certificate(now: Moment, certificate: &CertificateView) -> Option<Attention<'_>> {
     match certificate.days_left {
         ..0 => Some(Attention::CertificateExpired(certificate)),
-        0..DAYS_TO_RENEW => Some(Attention::CertificateExpires(certificate)),
-        _ => None,
+        _ => is_due(now, certificate).then_some(Attention::CertificateExpires(certificate)),
     }
 }
 

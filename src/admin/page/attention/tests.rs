@@ -1,6 +1,6 @@
 //! Each rule, on both sides of its bound, and the order.
 
-use super::super::tests::sample::{Sample, ago, backend, site};
+use super::super::tests::sample::{Sample, ago, backend, certificate, site};
 use super::*;
 use crate::view::ReloadView;
 
@@ -49,15 +49,19 @@ fn a_process_that_is_well_needs_none() {
 }
 
 #[test]
-fn a_certificate_needs_it_two_weeks_before_its_end() {
-    for (days, expected) in [
-        (14, None),
-        (13, Some("expires 13")),
-        (0, Some("expires 0")),
-        (-1, Some("expired -1")),
+fn a_certificate_needs_it_with_a_quarter_of_its_life_left_and_no_more_than_a_month() {
+    for (days, life, expected) in [
+        (30, 365, None),
+        (29, 365, Some("expires 29")),
+        (23, 90, None),
+        (22, 90, Some("expires 22")),
+        (2, 6, None),
+        (1, 6, Some("expires 1")),
+        (0, 6, Some("expires 0")),
+        (-1, 6, Some("expired -1")),
     ] {
-        let found = after(|sample| sample.certificates[0].days_left = days);
-        assert_eq!(found, Vec::from_iter(expected), "{days}");
+        let found = after(|sample| sample.certificates[0] = certificate(days, life));
+        assert_eq!(found, Vec::from_iter(expected), "{days} of {life}");
     }
 }
 
@@ -151,7 +155,7 @@ fn what_fails_comes_first_and_what_is_wanted_last() {
     let found = after(|sample| {
         sample.overview.readiness = "draining";
         sample.overview.reloads = vec![refusal("configuration", true)];
-        sample.certificates[0].days_left = 3;
+        sample.certificates[0] = certificate(3, 90);
         sample.sites[0].maintenance = Some("configuration");
         sample.sites.push(site("ftpb"));
         sample.sites[1].backends_up = 0;

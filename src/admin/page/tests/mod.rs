@@ -19,8 +19,7 @@ fn troubled() -> Sample {
         refused: Some("portcullis.yaml:14:5: unknown key".to_owned()),
         stands: true,
     });
-    sample.certificates.push(certificate());
-    sample.certificates[1].days_left = -3;
+    sample.certificates.push(certificate(-3, 90));
     sample.sites.push(site("ftpb"));
     sample.sites[0].maintenance = Some("operator");
     sample.sites[1].backends_up = 0;

@@ -20,10 +20,12 @@ pub struct Sample {
     pub transfers_total: usize,
 }
 
-/// So many seconds before the moment of the page, 14:52:14 of a day in November.
+/// The moment of the page: 14:52:14 of a day in November.
+const NOW: u64 = 1_796_050_334;
+
+/// So many seconds before it.
 pub fn ago(seconds: u64) -> Moment {
-    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_796_050_334);
-    Moment::new(now - Duration::from_secs(seconds))
+    Moment::new(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW - seconds))
 }
 
 impl Sample {
@@ -33,7 +35,7 @@ impl Sample {
             now: ago(0),
             disclosure: Disclosure::Full,
             overview: overview(),
-            certificates: vec![certificate()],
+            certificates: vec![certificate(61, 90)],
             sites: vec![site("ftpa")],
             backends: vec![backend("ftpa", "10.0.0.10:21")],
             transfers: vec![transfer()],
@@ -83,14 +85,18 @@ fn overview() -> Overview {
     }
 }
 
-pub fn certificate() -> CertificateView {
+/// With so many days left of so many.
+pub fn certificate(days_left: i64, life: u64) -> CertificateView {
+    let now = NOW.checked_add_signed(days_left * 86_400);
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(now.expect("a time"));
     CertificateView {
         file: "/etc/portcullis/tls/tls.crt".to_owned(),
         subject: "CN=ftp.example.com".to_owned(),
         names: vec!["ftp.example.com".to_owned(), "*.example.com".to_owned()],
         issuer: "C=US, O=Let's Encrypt, CN=R11".to_owned(),
-        not_after: Moment::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_801_350_000)),
-        days_left: 61,
+        not_before: Moment::new(end - Duration::from_secs(life * 86_400)),
+        not_after: Moment::new(end),
+        days_left,
         fingerprint: format!("sha256:{}", "a1".repeat(32)),
     }
 }

@@ -3,13 +3,14 @@
 //!
 //! A program that is missing fails the test: `tests/install.sh` installs them all.
 
+mod dashboard;
+mod metrics;
+mod prometheus;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
 
-use portcullis::observe::metrics::{Metrics, Shown, ShownBackend};
-use portcullis::outcome::BackendStatus;
 use serde::Deserialize;
 use serde_yaml::Value;
 use testkit::programs;
@@ -98,77 +99,6 @@ fn every_yaml_file_parses() {
     }
 }
 
-#[test]
-fn prometheus_accepts_the_alerts() {
-    output_of(
-        "promtool",
-        &["check", "rules"],
-        &deploy("prometheus/alerts.yaml"),
-    );
-}
-
-#[test]
-fn prometheus_accepts_the_scrape_configuration() {
-    output_of(
-        "promtool",
-        &["check", "config"],
-        &deploy("prometheus/scrape.yaml"),
-    );
-}
-
-#[test]
-fn every_alert_fires_when_it_should_and_only_then() {
-    output_of(
-        "promtool",
-        &["test", "rules"],
-        &deploy("prometheus/alerts_test.yaml"),
-    );
-    let tests = read("prometheus/alerts_test.yaml");
-    for rule in yaml("prometheus/alerts.yaml")["groups"][0]["rules"]
-        .as_sequence()
-        .expect("rules")
-    {
-        let alert = rule["alert"].as_str().expect("a name");
-        assert!(
-            tests.contains(&format!("alertname: {alert}\n        exp_alerts")),
-            "no test makes {alert} fire"
-        );
-    }
-}
-
-#[test]
-fn alerts_use_only_metrics_that_exist() {
-    let metrics = Metrics::new();
-    metrics.declare_site("ftpa");
-    let backend = ShownBackend {
-        site: "ftpa",
-        backend: "10.0.0.10:21",
-        shown: Shown {
-            checks: true,
-            tls: true,
-        },
-    };
-    metrics.only_backends([backend].into_iter());
-    metrics.backend_status("ftpa", "10.0.0.10:21", BackendStatus::Up);
-    metrics.backend_certificate_not_after("ftpa", "10.0.0.10:21", SystemTime::now());
-    let metrics = metrics.render();
-    let alerts = read("prometheus/alerts.yaml");
-    let names: Vec<&str> = alerts
-        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .filter(|word| word.starts_with("portcullis_"))
-        .collect();
-    assert!(!names.is_empty());
-    for name in names {
-        assert!(
-            metrics
-                .lines()
-                .any(|line| line.starts_with(&format!("{name} "))
-                    || line.starts_with(&format!("{name}{{"))),
-            "{name}"
-        );
-    }
-}
-
 /// Cargo reads the manifest of every member of the workspace, whatever it builds.
 #[test]
 fn the_images_build_gets_the_manifest_of_every_crate() {
@@ -202,13 +132,16 @@ fn systemd_understands_the_unit() {
 }
 
 #[test]
-fn the_unit_reloads_only_what_has_been_checked() {
+fn the_unit_starts_and_reloads_only_what_has_been_checked() {
     let unit = read("systemd/portcullis.service");
     let check = unit_setting(&unit, "ExecStart").replace(" run ", " check ");
     assert_eq!(
         unit_settings(&unit, "ExecReload"),
         [&check, "/bin/kill -HUP $MAINPID"]
     );
+    assert_eq!(unit_setting(&unit, "ExecStartPre"), check);
+    let (_, config) = check.rsplit_once(' ').expect("it ends with a file");
+    assert_eq!(unit_setting(&unit, "ConditionPathExists"), config);
 }
 
 #[test]
@@ -343,5 +276,59 @@ fn the_hook_of_certbot_puts_a_pair_where_the_unit_looks_and_lets_no_others_read_
     let minimal = std::fs::read_to_string(deploy("../config/minimal.yaml")).expect("it is there");
     for file in ["tls.crt", "tls.key"] {
         assert!(minimal.contains(&format!("/etc/portcullis/tls/{file}")));
+    }
+}
+
+#[test]
+fn fail2ban_reads_the_jail_which_says_what_the_guard_says_by_default() {
+    let etc = programs::server_file("fail2ban/etc/fail2ban");
+    let configuration = tempfile::tempdir().expect("a folder");
+    let folder = configuration.path();
+    for shipped in [
+        "fail2ban.conf",
+        "jail.conf",
+        "action.d",
+        "paths-common.conf",
+        "paths-debian.conf",
+    ] {
+        std::os::unix::fs::symlink(etc.join(shipped), folder.join(shipped))
+            .expect("it is writable");
+    }
+    for ours in ["filter.d", "jail.d"] {
+        std::os::unix::fs::symlink(deploy("fail2ban").join(ours), folder.join(ours))
+            .expect("it is writable");
+    }
+    let output = Command::new("python3")
+        .env(
+            "PYTHONPATH",
+            programs::server_file("fail2ban/usr/lib/python3/dist-packages"),
+        )
+        .arg(programs::server_file("fail2ban/usr/bin/fail2ban-client"))
+        .arg("-c")
+        .arg(folder)
+        .arg("-d")
+        .output()
+        .expect("python3 is there");
+    let read = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{read}");
+    let reference: Value = serde_yaml::from_str(
+        &fs::read_to_string(deploy("../config/portcullis.yaml")).expect("it is there"),
+    )
+    .expect("YAML");
+    let guard = &reference["guard"];
+    let ports = reference["passive"]["ports"].as_str().expect("a range");
+    for setting in [
+        "['add', 'portcullis', 'systemd']".to_owned(),
+        format!(
+            "['set', 'portcullis', 'maxretry', {}]",
+            guard["failures"].as_u64().expect("a number")
+        ),
+        format!(
+            "['set', 'portcullis', 'findtime', '{}']",
+            guard["window"].as_str().expect("a time")
+        ),
+        format!("['port', '21,990,{}']", ports.replace('-', ":")),
+    ] {
+        assert!(read.contains(&setting), "{setting}: {read}");
     }
 }

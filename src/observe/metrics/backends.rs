@@ -1,0 +1,194 @@
+//! What is counted of backends: a method for everything that happens to one, and which series there are of each.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime};
+
+use super::{Metrics, OpenSession, unix_time};
+use crate::outcome::{BackendStatus, CheckStage, DialStage};
+
+/// A backend that has series of its own, as one site has it.
+#[derive(Debug, Clone, Copy)]
+pub struct ShownBackend<'a> {
+    /// The site's name.
+    pub site: &'a str,
+    /// The backend's address as configured.
+    pub backend: &'a str,
+    /// Which series there are beside those of every backend.
+    pub shown: Shown,
+}
+
+/// What a backend has series for, beside those of every backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shown {
+    /// Active checks.
+    pub checks: bool,
+    /// TLS, and so a certificate.
+    pub tls: bool,
+}
+
+/// What a check that passed has in place of the stage at which it failed.
+pub(super) const PASSED: &str = "ok";
+
+impl Metrics {
+    /// A backend is ready for USER, `elapsed` after dialling it.
+    pub fn backend_dialled(&self, site: &str, elapsed: Duration) {
+        self.table
+            .backend_dial
+            .with_label_values(&[self.site_label(site)])
+            .observe(elapsed.as_secs_f64());
+    }
+
+    /// A backend couldn't be made ready for USER.
+    pub fn backend_dial_failed(&self, site: &str, stage: DialStage) {
+        self.table
+            .backend_dial_failures
+            .with_label_values(&[self.site_label(site), stage.as_str()])
+            .inc();
+    }
+
+    /// A session has a slot at a backend until the returned value is dropped.
+    pub fn session_at_backend(&self, site: &str, backend: &str) -> OpenSession {
+        let labels = [self.site_label(site), backend];
+        OpenSession::counted_in(&self.table.backend_sessions.with_label_values(&labels))
+    }
+
+    /// A login waits for a slot at any of a site's backends until the returned value is dropped.
+    pub fn waiting_for_backend(&self, site: &str) -> OpenSession {
+        let label = self.site_label(site);
+        OpenSession::counted_in(&self.table.backend_queue.with_label_values(&[label]))
+    }
+
+    /// The state that a backend is in.
+    pub fn backend_status(&self, site: &str, backend: &str, status: BackendStatus) {
+        for state in BackendStatus::ALL {
+            self.table
+                .backend_state
+                .with_label_values(&[self.site_label(site), backend, state.as_str()])
+                .set(i64::from(*state == status));
+        }
+    }
+
+    /// A backend was taken out.
+    pub fn backend_ejected(&self, site: &str, backend: &str) {
+        self.table
+            .backend_ejections
+            .with_label_values(&[self.site_label(site), backend])
+            .inc();
+    }
+
+    /// A login was served by a further backend.
+    pub fn backend_failover(&self, site: &str) {
+        self.table
+            .backend_failovers
+            .with_label_values(&[self.site_label(site)])
+            .inc();
+    }
+
+    /// A check of a backend has ended after this time, passed or failed at a stage.
+    pub fn backend_checked(
+        &self,
+        site: &str,
+        backend: &str,
+        failed: Option<CheckStage>,
+        elapsed: Duration,
+    ) {
+        self.if_shown(
+            site,
+            backend,
+            |shown| shown.checks,
+            || {
+                let stage = failed.map_or(PASSED, CheckStage::as_str);
+                self.table
+                    .backend_checks
+                    .with_label_values(&[site, backend, stage])
+                    .inc();
+                self.table
+                    .backend_check
+                    .with_label_values(&[site, backend])
+                    .set(elapsed.as_secs_f64());
+            },
+        );
+    }
+
+    /// A backend's certificate is valid from `not_before`, if that is known, to `not_after`.
+    pub fn backend_certificate(
+        &self,
+        site: &str,
+        backend: &str,
+        not_before: Option<SystemTime>,
+        not_after: SystemTime,
+    ) {
+        self.if_shown(
+            site,
+            backend,
+            |shown| shown.tls,
+            || {
+                let labels = [site, backend];
+                let table = &self.table;
+                table
+                    .backend_certificate_not_after
+                    .with_label_values(&labels)
+                    .set(unix_time(not_after));
+                match not_before {
+                    Some(not_before) => table
+                        .backend_certificate_not_before
+                        .with_label_values(&labels)
+                        .set(unix_time(not_before)),
+                    // That of an earlier certificate would make the lifetime of neither.
+                    None => table.forget_backend_not_before(labels),
+                }
+            },
+        );
+    }
+
+    /// What comes from an earlier configuration makes no series that this one hasn't.
+    fn if_shown(
+        &self,
+        site: &str,
+        backend: &str,
+        has: impl FnOnce(Shown) -> bool,
+        update: impl FnOnce(),
+    ) {
+        let name = (site.to_owned(), backend.to_owned());
+        let known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&name).is_some_and(|shown| has(*shown)) {
+            update();
+        }
+    }
+
+    /// These are all backends of the configuration in use: the series of others are removed, and theirs begin at zero.
+    pub fn only_backends<'a>(&self, current: impl Iterator<Item = ShownBackend<'a>>) {
+        let current: HashMap<(String, String), Shown> = current
+            .map(|it| ((it.site.to_owned(), it.backend.to_owned()), it.shown))
+            .collect();
+        let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, had) in &*known {
+            let labels = [name.0.as_str(), name.1.as_str()];
+            let has = current.get(name);
+            if has.is_none() {
+                self.table.forget_backend(labels);
+            }
+            let has = has.copied().unwrap_or_default();
+            if had.checks && !has.checks {
+                self.table.forget_checks(labels);
+            }
+            if had.tls && !has.tls {
+                self.table.forget_backend_certificate(labels);
+            }
+        }
+        for ((site, backend), shown) in &current {
+            self.table
+                .start_backend_from_zero([site, backend], shown.checks);
+        }
+        *known = current;
+    }
+
+    /// A backend ended the TLS data connection of a download without close_notify; what it replies is yet to come.
+    pub fn backend_unclean_close(&self, site: &str) {
+        self.table
+            .backend_unclean_close
+            .with_label_values(&[self.site_label(site)])
+            .inc();
+    }
+}
