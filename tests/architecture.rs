@@ -53,7 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
-            "view", "session", "snapshot", "net", "observe", "config", "base", "command",
+            "view", "session", "snapshot", "net", "tls", "observe", "config", "base", "command",
         ],
     ),
     (
@@ -117,7 +117,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 19] = [
+const PURE: [&str; 20] = [
+    "admin/page",
     "ftp",
     "outcome.rs",
     "base/text.rs",

@@ -240,6 +240,10 @@ need_libraries haproxy usr/sbin/haproxy
 unpack dnsmasq usr/sbin/dnsmasq dnsmasq-base
 need_libraries dnsmasq usr/sbin/dnsmasq
 
+# The browser that looks at the status page: the one without windows, which needs a third of the libraries.
+unpack chromium usr/lib/chromium/chromium-headless-shell chromium-headless-shell chromium-common
+need_libraries chromium usr/lib/chromium/chromium-headless-shell
+
 # The rest is for tests/matrix.
 need_programs ncftpput:ncftp tnftp:tnftp wget:wget rclone:rclone ruby:ruby node:nodejs npm:npm php:php-cli perl:perl \
     java:openjdk-17-jre-headless mono:mono-runtime mcs:mono-mcs

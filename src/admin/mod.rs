@@ -5,6 +5,7 @@
 //! | `/metrics` | metrics in Prometheus' text format |
 //! | `/healthz` | 200 as long as the process runs |
 //! | `/readyz` | 200 while new clients are accepted; else 503 and why not |
+//! | `/` | the status page |
 //! | `/api/v1/…` | the live view, as JSON |
 //!
 //! Over TCP it is for reading alone. The Unix socket, which the file system guards, takes actions as well (`action`); `access`
@@ -14,6 +15,7 @@ mod access;
 mod action;
 mod api;
 mod connections;
+mod page;
 mod query;
 mod server;
 
@@ -38,14 +40,16 @@ use crate::observe::metrics::Metrics;
 use crate::observe::reloads::ReloadLog;
 use crate::session::Shared;
 use crate::snapshot::Snapshot;
-use crate::view::{self, Listening, Moment, Overview};
+use crate::view::{self, Disclosure, Listening, Moment, Overview, SessionFilter};
 
 use access::{Refusal, Via};
+use page::Page;
 
 pub use server::{serve, serve_socket};
 
 const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 const TEXT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML_TYPE: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON_TYPE: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Where the live view's data begins.
@@ -236,14 +240,39 @@ fn read_guarded(admin: &Admin, via: Via, path: &str, request: &Parts) -> Result<
         let body = admin.metrics.render();
         return Ok(Answer::new(StatusCode::OK, METRICS_TYPE, body));
     }
+    if path == "/" {
+        let disclosure = access::admit_view(via, headers, settings)?;
+        return Ok(status_page(admin, &snapshot, disclosure));
+    }
     let Some(path) = path.strip_prefix(API) else {
         return Ok(Answer::text(
             StatusCode::NOT_FOUND,
-            "there are /metrics, /healthz, /readyz and /api/v1/\n",
+            "there are / (the status page), /metrics, /healthz, /readyz and /api/v1/\n",
         ));
     };
     let disclosure = access::admit_view(via, headers, settings)?;
     Ok(api::read(admin, path, request.uri.query(), disclosure))
+}
+
+fn status_page(admin: &Admin, snapshot: &Snapshot, disclosure: Disclosure) -> Answer {
+    let (pools, settings) = (&snapshot.runtime.pools, &snapshot.runtime.settings);
+    let every_one = SessionFilter::default();
+    let sessions = &admin.shared.sessions;
+    let transfers = view::transfers(sessions, &every_one, disclosure, page::TRANSFERS_SHOWN);
+    let html = page::render(&Page {
+        now: Moment::new(SystemTime::now()),
+        disclosure,
+        overview: &admin.overview(),
+        certificates: &view::certificates(&settings.tls, &snapshot.certificates),
+        sites: &view::sites(pools, &admin.metrics, settings.limits.sessions_per_site),
+        backends: &view::backends(pools),
+        transfers: &transfers.items,
+        transfers_total: transfers.total,
+    });
+    page::HEADERS.into_iter().fold(
+        Answer::new(StatusCode::OK, HTML_TYPE, html),
+        |answer, (name, value)| answer.with(name, value),
+    )
 }
 
 fn refused(refusal: Refusal) -> Answer {

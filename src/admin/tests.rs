@@ -224,9 +224,43 @@ async fn another_path_is_told_those_that_exist() {
     for path in ["/metrics/", "/debug/pprof", "/../etc/passwd"] {
         let answer = endpoint.get(path).await;
         assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
-        for known in ["/metrics", "/healthz", "/readyz", "/api/v1/"] {
+        for known in ["/metrics", "/healthz", "/readyz", "/api/v1/", "/ "] {
             assert!(answer.contains(known), "{answer}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_status_page_is_guarded_like_the_live_view() {
+    for (lines, host, status) in [
+        ("", "localhost", "200"),
+        ("", "elsewhere.example.com", "403"),
+        ("  status: \"off\"\n", "localhost", "404"),
+        ("  token_file: admin.token\n", "localhost", "401"),
+    ] {
+        let endpoint = Endpoint::configured(DEADLINES, lines).await;
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let answer = endpoint.answer_to(&request).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{lines}{host}: {answer}");
+        let is_page = answer.contains("<title>");
+        assert_eq!(is_page, status == "200", "{lines}{host}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_status_page_may_load_nothing_and_is_kept_nowhere() {
+    let endpoint = Endpoint::start(DEADLINES).await;
+    let answer = endpoint.get("/").await;
+    for header in [
+        "content-type: text/html; charset=utf-8\r\n",
+        "content-security-policy: default-src 'none'; style-src 'sha256-",
+        "x-frame-options: DENY\r\n",
+        "x-content-type-options: nosniff\r\n",
+        "referrer-policy: no-referrer\r\n",
+        "cache-control: no-store\r\n",
+    ] {
+        assert!(answer.contains(header), "{header}: {answer}");
     }
 }
 

@@ -71,6 +71,11 @@ impl Moment {
         let now = SystemTime::now();
         Self(now.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH))
     }
+
+    /// How long after an earlier one it is; nothing if that is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.duration_since(earlier.0).unwrap_or_default()
+    }
 }
 
 impl std::fmt::Display for Moment {

@@ -71,6 +71,8 @@ pub struct CertificateView {
     pub names: Vec<String>,
     /// Its issuer.
     pub issuer: String,
+    /// From when on it is valid.
+    pub not_before: Moment,
     /// When it expires.
     pub not_after: Moment,
     /// How many days are left until then; negative behind it.
@@ -92,6 +94,7 @@ pub fn certificates(tls: &Tls, certificates: &CertificateSet) -> Vec<Certificate
             .chain(pair.addresses.iter().map(ToString::to_string))
             .collect(),
         issuer: escape(pair.issuer.as_bytes()),
+        not_before: Moment::new(pair.not_before),
         not_after: Moment::new(pair.not_after),
         days_left: days_until(pair.not_after),
         fingerprint: Fingerprint(&pair.fingerprint).to_string(),

@@ -17,5 +17,6 @@ mod metrics;
 mod probe;
 mod proxy_protocol;
 mod reload;
+mod status_page;
 mod terminate;
 mod transfer_logs;

@@ -3,6 +3,7 @@
 //! Everything here has its own address, directory and processes, so tests run in parallel, also several test programs
 //! at once. Nothing waits longer than [`DEADLINE`], so what hangs fails.
 
+pub mod browser;
 pub mod cells;
 pub mod certs;
 pub mod clients;
