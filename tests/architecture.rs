@@ -14,7 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "check", "explain", "app", "probe", "import", "health", "observe", "config",
+            "check", "explain", "app", "probe", "import", "health", "control", "observe", "config",
         ],
     ),
     ("check", &["app", "backend", "tls", "config", "policy"]),
@@ -47,6 +47,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("import", &["config", "policy", "base"]),
     ("health", &["base"]),
+    ("control", &["tls", "base"]),
     (
         "admin",
         &[

@@ -85,9 +85,9 @@ fn is_plain(character: char, next: Option<&char>) -> bool {
     is_printable(character) && !(character == '\\' && next == Some(&'x'))
 }
 
-/// The standard library knows which characters aren't printable; those of quotes and backslashes are the only escapes of
+/// Whether `character` may go to a terminal. The standard library knows which characters aren't printable; those of quotes and backslashes are the only escapes of
 /// its that aren't needed here.
-fn is_printable(character: char) -> bool {
+pub(crate) fn is_printable(character: char) -> bool {
     matches!(character, '\'' | '"' | '\\') || character.escape_debug().len() == 1
 }
 
