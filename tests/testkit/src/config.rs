@@ -24,6 +24,7 @@ pub struct Config {
     sites: String,
     limits: String,
     timeouts: String,
+    admin: String,
     other: String,
 }
 
@@ -44,6 +45,7 @@ impl Config {
             sites: String::new(),
             limits: String::new(),
             timeouts: String::new(),
+            admin: String::new(),
             other: String::new(),
         }
     }
@@ -69,6 +71,12 @@ impl Config {
     /// Sets a key of the section `timeouts`, such as `login` to `500ms`.
     pub fn timeout(mut self, key: &str, value: &str) -> Self {
         line(&mut self.timeouts, 2, key, value);
+        self
+    }
+
+    /// Sets a further key of the section `admin`, such as `socket`.
+    pub fn endpoint(mut self, key: &str, value: &str) -> Self {
+        line(&mut self.admin, 2, key, value);
         self
     }
 
@@ -176,8 +184,9 @@ impl Config {
         }
         write!(
             yaml,
-            "admin:\n  address: \"{}\"\n{}",
+            "admin:\n  address: \"{}\"\n{}{}",
             self.admin(),
+            self.admin,
             self.other
         )
         .expect("a String takes everything");
