@@ -21,7 +21,7 @@
 //! What is kept apart: *protocol* ([`ftp`], [`session::machine`]: pure), *policy* ([`config`], [`policy`], [`route`], [`snapshot`]:
 //! immutable snapshots; [`announce`] too, but that the address of a name follows its name server), *counters*
 //! ([`limit`], [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], [`backend`], the
-//! rest of [`session`], [`admin`], [`app`]). Imports run one way: `cli -> { check, explain -> app, probe, import, health } -> admin -> view -> session ->
+//! rest of [`session`], [`admin`], [`app`]). Imports run one way: `cli -> { check, explain -> app, probe, import, health, control } -> admin -> view -> session ->
 //! {session::machine, snapshot} -> {backend, passive} -> net -> {announce, guard, limit, route, tls} -> observe ->
 //! ftp -> outcome -> config -> policy -> base`.
 
@@ -36,6 +36,7 @@ pub mod check;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod control;
 pub mod explain;
 pub mod ftp;
 pub mod guard;

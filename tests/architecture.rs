@@ -14,7 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "check", "explain", "app", "probe", "import", "health", "observe", "config",
+            "check", "explain", "app", "probe", "import", "health", "control", "observe", "config",
         ],
     ),
     (
@@ -50,6 +50,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("import", &["config", "policy", "base"]),
     ("health", &["base"]),
+    ("control", &["tls", "base"]),
     (
         "admin",
         &[

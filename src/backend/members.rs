@@ -32,7 +32,7 @@ impl Members {
     /// Those that may serve a new login, in the order in which they are to be tried.
     pub fn candidates(&self, balance: Balance, login_key: u64, now: Instant) -> Vec<Arc<Backend>> {
         let open = self.backends.iter().enumerate();
-        let open = open.filter(|(_, backend)| backend.settings.takes_logins());
+        let open = open.filter(|(_, backend)| backend.takes_logins());
         let candidates: Vec<Candidate> = open
             .map(|(index, backend)| backend.candidate(index, now))
             .collect();

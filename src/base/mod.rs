@@ -12,6 +12,7 @@ pub mod signal;
 pub mod task;
 pub mod text;
 pub mod turns;
+pub mod wrap;
 
 pub use client_key::ClientKey;
 pub use ids::{BackendId, GlobalSessionId, InstanceId, SessionId, SiteId};

@@ -1,14 +1,23 @@
 //! The command line: a file for each command, and what they exit with.
 
+mod backends;
 mod check;
 mod completions;
+mod end;
 mod explain;
+mod guard;
 mod health;
 mod import;
+mod log;
+mod maintenance;
 mod man;
 mod probe;
+mod reload;
 mod run;
+mod running;
 mod schema;
+mod sessions;
+mod status;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -17,9 +26,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// All is well.
 const OK: u8 = 0;
-/// `check` has found a problem, `run` can't do what the configuration says, or what `health` asks isn't well.
+/// `check` has found a problem, `run` can't do what the configuration says, what `health` asks isn't well, or the running
+/// process refuses something.
 const PROBLEM: u8 = 1;
-/// The command line or the configuration can't be used.
+/// The command line or the configuration can't be used, or no running process can be asked.
 const UNUSABLE: u8 = 2;
 
 /// What to do first, for a command line without a command.
@@ -83,6 +93,61 @@ enum Command {
     Explain(explain::Arguments),
     /// Make a configuration of that of another server, to start with.
     Import(import::Arguments),
+    /// Show the running process on one screen: what needs attention, sessions, backends, certificates, reloads.
+    ///
+    /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
+    #[command(after_long_help = status::EXAMPLES)]
+    Status(status::Arguments),
+    /// List the live sessions.
+    ///
+    /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
+    #[command(after_long_help = sessions::EXAMPLES)]
+    Sessions(sessions::Arguments),
+    /// List the running transfers, with their rate, and with progress and time left where the size is known.
+    ///
+    /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
+    #[command(after_long_help = sessions::TRANSFERS_EXAMPLES)]
+    Transfers(sessions::Arguments),
+    /// List the backends and their states.
+    ///
+    /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
+    #[command(after_long_help = backends::EXAMPLES)]
+    Backends(backends::Arguments),
+    /// List the clients whose failed logins count, and forget those of one.
+    ///
+    /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
+    #[command(after_long_help = guard::EXAMPLES)]
+    Guard(guard::Arguments),
+    /// End a session, or all of a user, a client or a backend. Their transfers fail.
+    ///
+    /// Exits with 0 if sessions were ended, 1 if there are none such, 2 if the process can't be asked.
+    #[command(after_long_help = end::EXAMPLES)]
+    End(end::Arguments),
+    /// Take a backend out of service for new logins, until `ready` or the end of the process. It keeps its sessions.
+    ///
+    /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
+    #[command(after_long_help = backends::DRAIN_EXAMPLES)]
+    Drain(backends::One),
+    /// Take back a `drain`.
+    ///
+    /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
+    #[command(after_long_help = backends::READY_EXAMPLES)]
+    Ready(backends::One),
+    /// Take a site out of service for new logins, until it is taken back or the process ends. It keeps its sessions.
+    ///
+    /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
+    #[command(after_long_help = maintenance::EXAMPLES)]
+    Maintenance(maintenance::Arguments),
+    /// Put the configuration in force anew, and say what is wrong if it is refused.
+    ///
+    /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
+    #[command(after_long_help = reload::EXAMPLES)]
+    Reload(reload::Arguments),
+    /// Change what the running process logs, until it ends.
+    ///
+    /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
+    #[command(after_long_help = log::EXAMPLES)]
+    Log(log::Arguments),
     /// Ask a running Portcullis how it is, and exit: 0 it is well, 1 it isn't, or doesn't answer within 3 seconds.
     #[command(after_long_help = health::EXAMPLES)]
     Health(health::Arguments),
@@ -118,6 +183,17 @@ pub fn main() -> ExitCode {
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Sessions(arguments) => sessions::run(arguments),
+        Command::Transfers(arguments) => sessions::run_transfers(arguments),
+        Command::Backends(arguments) => backends::run(arguments),
+        Command::Guard(arguments) => guard::run(&arguments),
+        Command::End(arguments) => end::run(&arguments),
+        Command::Drain(one) => backends::drain(&one),
+        Command::Ready(one) => backends::ready(&one),
+        Command::Maintenance(arguments) => maintenance::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
         Command::Schema => schema::run(),
         Command::Completions(arguments) => completions::run(&arguments),

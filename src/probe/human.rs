@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::report::{Report, StageOutcome, StageReport, reason};
 use crate::backend::check::probe::Skipped;
+use crate::base::wrap::push_wrapped;
 use crate::config::TlsMode;
 use crate::outcome::ProbeStage;
 
@@ -23,7 +24,7 @@ pub fn block(report: &Report) -> String {
         Some(TlsMode::Implicit) => "implicit TLS",
     };
     let mut text = String::new();
-    push_wrapped(&mut text, &format!("{}, {tls}", report.name), 4);
+    push_wrapped(&mut text, &format!("{}, {tls}", report.name), 4, WIDTH);
     for stage in &report.stages {
         if !matches!(stage.outcome, StageOutcome::Skipped(_)) {
             push_stage(&mut text, stage);
@@ -64,7 +65,7 @@ pub fn summary(reports: &[Report]) -> String {
             for report in failed {
                 let stage = report.failed().map_or("", |stage| name(stage.stage));
                 let line = format!("  {}: {stage}", report.name);
-                push_wrapped(&mut text, &line, 4);
+                push_wrapped(&mut text, &line, 4, WIDTH);
             }
         }
     }
@@ -79,12 +80,13 @@ fn push_stage(text: &mut String, stage: &StageReport) {
         stage.outcome.as_str(),
         took
     );
-    push_wrapped(text, &format!("{start}{}", stage.detail), DETAIL);
+    push_wrapped(text, &format!("{start}{}", stage.detail), DETAIL, WIDTH);
     let mut below = |label: &str, line: &str| {
         push_wrapped(
             text,
             &format!("{:OUTCOME$}{label}: {line}", ""),
             OUTCOME + 2,
+            WIDTH,
         );
     };
     if let StageOutcome::Failed { remedy, .. } = &stage.outcome {
@@ -103,7 +105,7 @@ fn push_skipped(text: &mut String, report: &Report, why: Skipped) {
     let names: Vec<&str> = skipped.map(|stage| name(stage.stage)).collect();
     if !names.is_empty() {
         let line = format!("  skipped, {}: {}", reason(why), names.join(", "));
-        push_wrapped(text, &line, 4);
+        push_wrapped(text, &line, 4, WIDTH);
     }
 }
 
@@ -117,25 +119,4 @@ fn name(stage: ProbeStage) -> &'static str {
 
 fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
-}
-
-/// Appends a line, broken between words where it is too long; the rest is indented by `indentation`.
-fn push_wrapped(text: &mut String, line: &str, indentation: usize) {
-    let (mut rest, mut before) = (line, 0);
-    while let Some((end, next)) = rest.char_indices().nth(WIDTH - before) {
-        let at = match next {
-            ' ' => end,
-            // A word that is longer than its line is cut.
-            _ => rest[..end]
-                .rfind(' ')
-                .filter(|blank| before > 0 || *blank > indentation)
-                .unwrap_or(end),
-        };
-        text.push_str(rest[..at].trim_end());
-        text.push('\n');
-        text.extend(std::iter::repeat_n(' ', indentation));
-        (rest, before) = (rest[at..].trim_start(), indentation);
-    }
-    text.push_str(rest);
-    text.push('\n');
 }

@@ -17,7 +17,7 @@ use crate::config::{ProxyVersion, TlsMode};
 use crate::ftp::reply::Reply;
 use crate::ftp::server::{BackendProtection, PortMethod};
 use crate::outcome::ProbeStage;
-use crate::tls::{Date, Fingerprint, RENEWAL_MARGIN, ShownCertificate};
+use crate::tls::{Date, Fingerprint, ShownCertificate, renewal_is_due};
 
 /// What a backend is called.
 #[derive(Debug, Clone)]
@@ -145,7 +145,7 @@ impl Report {
 
     /// Whether its certificate expires soon, or has expired.
     pub fn expires_soon(&self) -> bool {
-        self.days_left.is_some_and(is_soon)
+        self.days_left.is_some_and(renewal_is_due)
     }
 
     /// How it is.
@@ -345,7 +345,7 @@ impl Words {
                 Fingerprint(&own.fingerprint)
             )),
         };
-        if is_soon(days) {
+        if renewal_is_due(days) {
             words = words.note(match days {
                 ..0 => "renew it in the server",
                 _ => "it expires soon: renew it in the server",
@@ -430,9 +430,4 @@ fn days_left(not_after: SystemTime, now: SystemTime) -> i64 {
         Ok(left) => days(left),
         Err(past) => -1 - days(past.duration()),
     }
-}
-
-fn is_soon(days: i64) -> bool {
-    let margin = RENEWAL_MARGIN.as_secs() / 86_400;
-    i64::try_from(margin).is_ok_and(|margin| days < margin)
 }

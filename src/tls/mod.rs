@@ -42,7 +42,7 @@ pub use certificate::{CertificateError, CertificatePair, CertificateSet, Fingerp
 pub use client_cache::ClientCache;
 pub use date::Date;
 pub use fault::{HandshakeFault, classify_error};
-pub use peer::{RENEWAL_MARGIN, ShownCertificate};
+pub use peer::{RENEWAL_MARGIN, ShownCertificate, renewal_is_due};
 pub use server::ServerTls;
 pub use session_store::{Account, SessionStore, TicketOwner};
 pub use watch::Watch;

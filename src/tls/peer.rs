@@ -12,6 +12,12 @@ use crate::base::text::escape;
 /// renewal fails.
 pub const RENEWAL_MARGIN: Duration = Duration::from_secs(14 * 86_400);
 
+/// Whether so many days are less than [`RENEWAL_MARGIN`].
+pub fn renewal_is_due(days_left: i64) -> bool {
+    let margin = RENEWAL_MARGIN.as_secs() / 86_400;
+    i64::try_from(margin).is_ok_and(|margin| days_left < margin)
+}
+
 /// A certificate that a peer has shown; its texts are printable and short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownCertificate {

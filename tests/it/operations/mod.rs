@@ -4,6 +4,7 @@ mod brute_force;
 mod certificates;
 mod check;
 mod commands;
+mod control;
 mod drain;
 mod explain;
 mod fail2ban;

@@ -1,0 +1,139 @@
+//! The backends of all sites, as `portcullis backends` shows them.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::amount::{count, since};
+use super::answer::{Answer, List, Rounds};
+use super::error::Unreadable;
+use super::report::{Frame, Report};
+use super::socket::Request;
+use super::table::{Column, Table};
+
+/// The backends.
+#[derive(Debug)]
+pub struct Backends {
+    /// Those of this site.
+    pub site: Option<String>,
+}
+
+/// What is shown of one.
+#[derive(Debug, Deserialize)]
+pub(super) struct Backend {
+    site: String,
+    group: Option<String>,
+    backend: String,
+    address: String,
+    pub state: String,
+    out_since: Option<String>,
+    drained_by: Option<String>,
+    sessions: usize,
+    max_sessions: Option<usize>,
+    backup: bool,
+    check: Option<Check>,
+    pub certificate_days_left: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Check {
+    at: String,
+    failed_at: Option<String>,
+}
+
+impl Backend {
+    /// Whether it takes logins.
+    pub(super) fn is_up(&self) -> bool {
+        self.state == "up"
+    }
+
+    /// Which one it is, in a sentence.
+    pub(super) fn name(&self) -> String {
+        let of_group = self.group.as_ref().map(|group| format!(", group {group}"));
+        let of_group = of_group.unwrap_or_default();
+        format!("site {}{of_group}, backend {}", self.site, self.backend)
+    }
+
+    /// The request for all, or one site's.
+    pub(super) fn request(site: Option<&str>) -> Request {
+        Request::list("/api/v1/backends").with("site", site)
+    }
+
+    /// Why it is in its state, as far as that is known.
+    pub(super) fn reason(&self, now: Timestamp) -> Vec<String> {
+        let out_since = self.out_since.as_deref();
+        let out = out_since.and_then(|moment| since(moment, now));
+        let failed_at = self.check.as_ref().and_then(|it| it.failed_at.as_deref());
+        [
+            self.drained_by.as_ref().map(|by| format!("by {by}")),
+            out.map(|span| format!("for {span}")),
+            failed_at.map(|stage| format!("fails at {stage}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn checked(&self, now: Timestamp) -> Option<String> {
+        let ago = since(&self.check.as_ref()?.at, now)?;
+        Some(format!("{ago} ago"))
+    }
+
+    fn sessions(&self) -> String {
+        match self.max_sessions {
+            Some(max) => format!("{}/{max}", self.sessions),
+            None => self.sessions.to_string(),
+        }
+    }
+}
+
+impl Report<1> for Backends {
+    fn requests(&self) -> [Request; 1] {
+        [Backend::request(self.site.as_deref())]
+    }
+
+    fn text(&mut self, [answer]: &[Answer; 1], frame: &Frame) -> Result<String, Unreadable> {
+        Ok(table(&answer.list("backends")?, frame))
+    }
+
+    fn json(&self, [answer]: &[Answer; 1], rounds: Rounds) -> Result<String, Unreadable> {
+        answer.json_lines("backends", rounds)
+    }
+}
+
+fn table(backends: &List<Backend>, frame: &Frame) -> String {
+    if backends.entries.is_empty() {
+        return "no backends\n".to_owned();
+    }
+    let mut table = Table::new([
+        Column::words("SITE"),
+        Column::words("GROUP"),
+        Column::words("BACKEND"),
+        Column::words("ADDRESS"),
+        Column::word("STATE"),
+        Column::number("SESSIONS"),
+        Column::word("CHECKED"),
+        Column::number("CERT"),
+        Column::words("NOTES"),
+    ]);
+    for backend in &backends.entries {
+        let is_named = backend.address != backend.backend;
+        let mut notes = backend.reason(frame.now);
+        notes.extend(backend.backup.then(|| "backup".to_owned()));
+        let days_left = backend.certificate_days_left;
+        table.push([
+            backend.site.clone(),
+            backend.group.clone().unwrap_or_default(),
+            backend.backend.clone(),
+            Some(&backend.address)
+                .filter(|_| is_named)
+                .cloned()
+                .unwrap_or_default(),
+            backend.state.clone(),
+            backend.sessions(),
+            backend.checked(frame.now).unwrap_or_default(),
+            days_left.map(|days| count(days, "day")).unwrap_or_default(),
+            notes.join(", "),
+        ]);
+    }
+    table.render(frame.width) + &backends.rest()
+}

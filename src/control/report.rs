@@ -1,0 +1,135 @@
+//! Shows what the process says of a subject, once or again and again, and has the process do something.
+
+use std::io;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::runtime::Runtime;
+use tokio::time::sleep;
+
+use super::answer::{Answer, Rounds};
+use super::error::{ControlError, Unreadable};
+use super::screen::Screen;
+use super::socket::{Request, Socket};
+
+/// Between two rounds.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// For whom something is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people: a table.
+    Human,
+    /// For programs: JSON, an object a line.
+    Json,
+}
+
+/// What a text for people depends on beside the answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame {
+    /// No line is wider.
+    pub width: usize,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// A subject that can be shown, from the answers to so many requests.
+pub trait Report<const N: usize> {
+    /// What is asked, one after the other.
+    fn requests(&self) -> [Request; N];
+
+    /// For people, from the answers in the order of the requests.
+    fn text(&mut self, answers: &[Answer; N], frame: &Frame) -> Result<String, Unreadable>;
+
+    /// For programs: lines, each a JSON object.
+    fn json(&self, answers: &[Answer; N], rounds: Rounds) -> Result<String, Unreadable>;
+}
+
+/// Shows a subject on standard output. Of many rounds Ctrl-C is the end, or an output that takes no more.
+pub fn show<const N: usize>(
+    report: &mut impl Report<N>,
+    socket: &Socket,
+    format: Format,
+    rounds: Rounds,
+) -> Result<(), ControlError> {
+    let mut screen = Screen::of_stdout(rounds);
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        match rounds {
+            Rounds::One => {
+                let text = round(report, socket, format, rounds, &screen).await?;
+                screen.show(&text, format).or_else(unless_gone)
+            }
+            Rounds::Many => tokio::select! {
+                biased;
+                _ = tokio::signal::ctrl_c() => Ok(()),
+                ended = watch(report, socket, format, &mut screen) => ended,
+            },
+        }
+    })
+}
+
+/// Has the process do what is asked, and says what it has done.
+pub fn act(socket: &Socket, request: Request) -> Result<String, ControlError> {
+    let answer = runtime()?.block_on(socket.ask(request))?;
+    answer.text("done").map_err(|error| foreign(socket, error))
+}
+
+async fn watch<const N: usize>(
+    report: &mut impl Report<N>,
+    socket: &Socket,
+    format: Format,
+    screen: &mut Screen,
+) -> Result<(), ControlError> {
+    loop {
+        let text = round(report, socket, format, Rounds::Many, screen).await?;
+        if let Err(error) = screen.show(&text, format) {
+            return unless_gone(error);
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+/// A reader that has gone wants no more of it.
+fn unless_gone(error: io::Error) -> Result<(), ControlError> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(ControlError::Output(error)),
+    }
+}
+
+async fn round<const N: usize>(
+    report: &mut impl Report<N>,
+    socket: &Socket,
+    format: Format,
+    rounds: Rounds,
+    screen: &Screen,
+) -> Result<String, ControlError> {
+    let mut answers = Vec::with_capacity(N);
+    for request in report.requests() {
+        answers.push(socket.ask(request).await?);
+    }
+    let answers: [Answer; N] = answers.try_into().expect("one for each request");
+    let text = match format {
+        Format::Human => {
+            let frame = Frame {
+                width: screen.width(),
+                now: Timestamp::now(),
+            };
+            report.text(&answers, &frame)
+        }
+        Format::Json => report.json(&answers, rounds),
+    };
+    text.map_err(|error| foreign(socket, error))
+}
+
+fn foreign(socket: &Socket, error: Unreadable) -> ControlError {
+    ControlError::Foreign(socket.path().to_owned(), error)
+}
+
+fn runtime() -> Result<Runtime, ControlError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(ControlError::Runtime)
+}
