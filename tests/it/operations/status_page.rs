@@ -79,7 +79,7 @@ fn a_running_transfer_is_on_it_and_users_and_files_are_named_where_that_is_wante
 }
 
 #[test]
-fn what_is_gone_wrong_is_on_top_of_it_with_its_reason() {
+fn a_refused_configuration_is_on_top_of_it_with_its_reason() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
     let site = Site::default("only", backend.address());
