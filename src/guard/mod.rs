@@ -243,7 +243,7 @@ impl Guard {
         let counted = records.filter_map(|(key, record)| {
             let failures = record.failures(rules, now);
             let blocked_for = record.blocked_until.saturating_duration_since(now);
-            (failures > 0 || !blocked_for.is_zero()).then(|| ClientFailures {
+            (failures > 0 || !blocked_for.is_zero()).then_some(ClientFailures {
                 client: key.client,
                 site: key.site,
                 failures,

@@ -33,7 +33,7 @@ pub fn guard(guard: &Guard, rules: &GuardRules, pools: &Pools, limit: usize) -> 
             site: record.site.map(|site| pools.site_name(site).to_owned()),
             failures: record.failures,
             blocked_seconds: (!record.blocked_for.is_zero())
-                .then(|| record.blocked_for.as_secs_f64()),
+                .then_some(record.blocked_for.as_secs_f64()),
         });
     }
     listed
