@@ -24,6 +24,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Forget the failed logins of a client, which ends its block.
+    #[command(after_long_help = EXAMPLES)]
     Forget(Forget),
 }
 

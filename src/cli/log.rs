@@ -21,6 +21,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Change {
     /// Log what a filter says, until the end of the process: as `run --log-level`.
+    #[command(after_long_help = EXAMPLES)]
     Level {
         /// The filter: off, error, warn, info, debug or trace, or directives.
         filter: String,
@@ -28,6 +29,7 @@ enum Change {
         at: At,
     },
     /// Log the dialogue of the clients of one network on both legs, without passwords; of one network at a time.
+    #[command(after_long_help = EXAMPLES)]
     Dialogue {
         /// The client's address, a network, or off.
         client: String,

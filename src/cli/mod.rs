@@ -92,6 +92,7 @@ enum Command {
     #[command(after_long_help = explain::EXAMPLES)]
     Explain(explain::Arguments),
     /// Make a configuration of that of another server, to start with.
+    #[command(after_long_help = import::EXAMPLES)]
     Import(import::Arguments),
     /// Show the running process on one screen: what needs attention, sessions, backends, certificates, reloads.
     ///

@@ -28,14 +28,17 @@ fn printed(arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
-/// Those that the help lists.
-fn commands() -> Vec<String> {
-    let help = printed(&["--help"]);
-    let (_, commands) = help.split_once("Commands:\n").expect("a list of commands");
+/// Those that the help lists, of the program or of one of its commands.
+fn commands(of: &[&str]) -> Vec<String> {
+    let help = printed(&[of, &["--help"]].concat());
+    let (_, commands) = help.split_once("Commands:\n").unwrap_or_default();
     let commands = commands.lines().take_while(|line| !line.is_empty());
     let commands = commands.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     let names = commands.filter_map(|line| line.split_whitespace().next());
-    names.map(str::to_owned).collect()
+    names
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -57,13 +60,13 @@ fn without_a_command_it_says_what_to_do_first() {
 
 #[test]
 fn every_command_has_examples_that_it_understands() {
-    let mut commands = commands();
+    let mut commands = commands(&[]);
     assert!(commands.iter().any(|command| command == "health"));
     for hidden in ["completions", "man"] {
         assert!(!commands.iter().any(|command| command == hidden));
         commands.push(hidden.to_owned());
     }
-    for command in commands.iter().filter(|command| *command != "help") {
+    for command in &commands {
         let help = printed(&[command, "--help"]);
         let (_, examples) = help
             .split_once("Examples:\n")
@@ -135,12 +138,12 @@ fn there_is_a_manual_page_for_each_command() {
         .map(|entry| entry.expect("one").file_name())
         .map(|name| name.into_string().expect("text"))
         .collect();
-    let expected = commands()
-        .into_iter()
-        .filter(|command| command != "help")
-        .map(|command| format!("portcullis-{command}.1"))
-        .chain(["portcullis.1".to_owned()])
-        .collect();
+    let mut expected = BTreeSet::from(["portcullis.1".to_owned()]);
+    for command in commands(&[]) {
+        let below = commands(&[&command]).into_iter();
+        expected.extend(below.map(|below| format!("portcullis-{command}-{below}.1")));
+        expected.insert(format!("portcullis-{command}.1"));
+    }
     assert_eq!(found, expected);
     for page in found {
         let page = fs::read_to_string(pages.join(page)).expect("it is there");

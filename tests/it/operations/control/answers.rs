@@ -233,6 +233,14 @@ fn an_action_is_posted_and_what_was_done_is_said() {
             "/api/v1/guard/forget?client=192.0.2.7&site=ftpb",
         ),
         (&["reload"], "/api/v1/reload"),
+        (
+            &["log", "level", "info,portcullis::tls=debug"],
+            "/api/v1/log-level?level=info%2Cportcullis%3A%3Atls%3Ddebug",
+        ),
+        (
+            &["log", "dialogue", "192.0.2.0/24"],
+            "/api/v1/dialogue?client=192.0.2.0%2F24",
+        ),
     ] {
         let socket = Scripted::new(vec![ok(r#"{"version":1,"done":"it is done\u0007"}"#)]);
         assert_eq!(stdout(&socket.run(arguments)), "it is done?\n");

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_yaml::Value;
 use tempfile::TempDir;
 use testkit::DEADLINE;
+use testkit::proxy::LogLine;
 use testkit::raw::{Raw, open_data};
 use testkit::script::{Gate, Script, Step, reply};
 use testkit::wire::End;
@@ -252,4 +253,19 @@ fn a_user_with_control_characters_can_not_act_on_the_terminal() {
         assert!(plain, "{said:?}");
     }
     client.send_bytes(b"QUIT\r\n");
+}
+
+#[test]
+fn what_is_logged_is_changed_while_the_process_runs() {
+    let operated = Operated::new(Script::new());
+    let refusal = operated.refused(&["log", "level", "warning"]);
+    assert!(refusal.contains("warning"), "{refusal}");
+    operated.say(&["log", "level", "warn"]);
+    operated.say(&["log", "level", "info"]);
+    operated.say(&["log", "dialogue", "127.0.0.0/8"]);
+    let mut client = operated.stage.clear_session();
+    client.command("NOOP", 200);
+    let shown = |line: &LogLine| line.text.contains("NOOP");
+    operated.stage.proxy.wait_for_log(shown);
+    operated.say(&["log", "dialogue", "off"]);
 }
