@@ -120,11 +120,7 @@ impl Proxy {
 
     /// What the proxy says of itself, and the system of it.
     async fn look(&self) -> io::Result<Look> {
-        let mut socket = TcpStream::connect(self.admin).await?;
-        let request = b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
-        socket.write_all(request).await?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await?;
+        let answer = get(self.admin, "/metrics").await?;
         let sum = |name: &str| {
             let values = answer.lines().filter_map(|line| {
                 let value = line.strip_prefix(name)?.rsplit(' ').next()?;
@@ -151,6 +147,34 @@ impl Proxy {
             sleep(Duration::from_millis(200)).await;
         }
         Ok(())
+    }
+}
+
+/// The answer of the admin endpoint, with its head.
+async fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
+    let mut socket = TcpStream::connect(admin).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// Lists every live session, once and for as long as this is polled, and how long each list took.
+async fn list_sessions(
+    admin: SocketAddr,
+    sessions: usize,
+    took: &mut Vec<Duration>,
+) -> io::Result<()> {
+    loop {
+        let began = Instant::now();
+        let answer = get(admin, "/api/v1/sessions?limit=10000").await?;
+        took.push(began.elapsed());
+        let listed = answer.matches("\"id\":").count();
+        if listed < sessions {
+            return Err(io::Error::other(format!("{listed} sessions are listed")));
+        }
+        sleep(BETWEEN_LISTS).await;
     }
 }
 
@@ -252,6 +276,10 @@ struct Crowd {
     private: f64,
     alone: Vec<Duration>,
     among: Vec<Duration>,
+    /// While they are listed, over and over.
+    listed: Vec<Duration>,
+    /// Of those lists.
+    lists: Vec<Duration>,
 }
 
 /// Logs so many sessions in, leaves them idle, and sees that each one still answers.
@@ -271,6 +299,13 @@ async fn crowd(proxy: &Proxy, size: usize, logins: usize) -> io::Result<Crowd> {
     }
     let private = proxy.process.private_memory()?.saturating_sub(before) as f64 / size as f64;
     let among = log_in(&proxy.route, logins).await?;
+    let mut lists = Vec::new();
+    let listed = tokio::select! {
+        listed = log_in(&proxy.route, logins) => listed?,
+        failed = list_sessions(proxy.admin, size, &mut lists) => {
+            return Err(failed.err().unwrap_or_else(|| io::Error::other("the lists have ended")));
+        }
+    };
     for session in &mut sessions {
         session.command("NOOP", 200).await?;
     }
@@ -279,6 +314,8 @@ async fn crowd(proxy: &Proxy, size: usize, logins: usize) -> io::Result<Crowd> {
         private,
         alone,
         among,
+        listed,
+        lists,
     })
 }
 
@@ -300,10 +337,19 @@ fn under_attack(idle: &[Duration], attacked: &[Duration], pressure: &[Pressure])
 fn of_crowd(crowd: &Crowd) -> String {
     format!(
         "{} sessions, logged in under TLS and idle, each of which answered in the end: {:.1} KiB of the proxy's private \
-         memory for each.\n\n{}",
+         memory for each.\n\n{}\nAll of them are listed (`/api/v1/sessions`) in {:.0} ms in the median, and in {:.0} ms at most; the \
+         next list began a second after the end of the one before.\n\n{}",
         crowd.sessions,
         crowd.private / 1024.0,
         compared("on an idle proxy", &crowd.alone, "among them", &crowd.among),
+        table::percentile(&crowd.lists, 0.5),
+        table::percentile(&crowd.lists, 1.0),
+        compared(
+            "among them",
+            &crowd.among,
+            "while they are listed",
+            &crowd.listed
+        ),
     )
 }
 
@@ -324,6 +370,9 @@ fn compared(one: &str, ones: &[Duration], other: &str, others: &[Duration]) -> S
 
 /// Between two logins of the good client, or none if they take longer.
 const PACE: Duration = Duration::from_millis(20);
+
+/// From the end of one list of all sessions to the next.
+const BETWEEN_LISTS: Duration = Duration::from_secs(1);
 
 /// How many sessions of the idle crowd log in at once.
 const AT_ONCE: usize = 50;
