@@ -5,6 +5,8 @@
 //! Names of other systems (`'HLQ.X'` of MVS, `DISK:[DIR]` of VMS, backslashes) make the directory unknown, until the server
 //! says a path that begins with a slash.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::command::{Command, Verb};
@@ -43,7 +45,11 @@ impl Directory {
     #[must_use]
     pub fn after_pwd(self, reply: &Reply) -> Self {
         match reply.number() {
-            257 => Self::said(reply),
+            257 => match quoted(reply.text()) {
+                // Clients ask again and again.
+                Some(path) if self.is_there(&path) => self,
+                path => Self::said(path),
+            },
             // A server that doesn't say where its client is has not moved it.
             _ => self,
         }
@@ -55,7 +61,7 @@ impl Directory {
         if reply.class() != Class::Completion {
             return self;
         }
-        match Self::said(reply) {
+        match Self::said(quoted(reply.text())) {
             Self(None) => Self(self.walk(argument)),
             said => said,
         }
@@ -87,9 +93,16 @@ impl Directory {
         }
     }
 
+    /// Whether it is known to be this one, as its server says it.
+    fn is_there(&self, said: &[u8]) -> bool {
+        let known = self.0.as_ref().filter(|known| known.is_free_of_links);
+        let path = said.strip_suffix(b"/").unwrap_or(said);
+        said.starts_with(b"/") && known.is_some_and(|known| *known.path == *path)
+    }
+
     /// What a server says by itself, in quotes in front of the rest.
-    fn said(reply: &Reply) -> Self {
-        let path = quoted(reply.text()).filter(|path| path.starts_with(b"/"));
+    fn said(path: Option<Cow<'_, [u8]>>) -> Self {
+        let path = path.filter(|path| path.starts_with(b"/"));
         let root = Self(Some(Known {
             path: Bytes::new(),
             is_free_of_links: true,
@@ -150,12 +163,17 @@ fn is_of_another_system(name: &[u8]) -> bool {
 }
 
 /// The text in the quotes that a reply begins with; a quote inside is doubled (RFC 959, appendix II).
-fn quoted(text: &[u8]) -> Option<Vec<u8>> {
-    let mut rest = text.strip_prefix(b"\"")?.iter().peekable();
-    let mut path = Vec::new();
+fn quoted(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let text = text.strip_prefix(b"\"")?;
+    let end = memchr::memchr(b'"', text)?;
+    if text.get(end + 1) != Some(&b'"') {
+        return Some(Cow::Borrowed(&text[..end]));
+    }
+    let mut rest = text[end..].iter().peekable();
+    let mut path = text[..end].to_vec();
     while let Some(byte) = rest.next() {
         if *byte == b'"' && rest.next_if(|next| **next == b'"').is_none() {
-            return Some(path);
+            return Some(path.into());
         }
         path.push(*byte);
     }
@@ -259,6 +277,20 @@ mod tests {
         assert_eq!(path(&parent), Some("/srv"));
         let quoted_name = at.after_cwd(b"in", &reply(b"250 \"in\" it is"));
         assert_eq!(path(&quoted_name), Some("/home/al/in"));
+    }
+
+    #[test]
+    fn a_server_that_says_the_same_again_is_believed_and_one_that_says_nothing_is_not() {
+        for (first, again, is) in [
+            ("257 \"/in\"", "257 \"/in/\" still", Some("/in")),
+            ("257 \"/\"", "257 \"/\"", Some("/")),
+            ("257 \"/\"", "257 \"\"", None),
+            ("257 \"/in\"", "257 \"/out\"", Some("/out")),
+            ("257 \"/a\"", "257 \"/a\"\"\"", Some("/a\"")),
+        ] {
+            let after = pwd(first).after_pwd(&reply(again.as_bytes()));
+            assert_eq!(path(&after), is, "{again}");
+        }
     }
 
     #[test]
