@@ -129,6 +129,12 @@ bench-quick: bench-build ## the same in a minute, to see whether it works
 bench-load: bench-programs ## a good client among hostile and among idle ones; writes docs/load.md
 	ulimit -n "$$(ulimit -Hn)"; target/release/portcullis-bench load --page docs/load.md target/release/portcullis
 
+# Counts, so that what else the machine does is no matter; needs valgrind. A minute.
+.PHONY: bench-logins
+bench-logins: bench-programs ## count the instructions of whole logins, in a pool as well; writes docs/instructions.md
+	$(call need,valgrind,on Debian as root: apt install valgrind)
+	target/release/portcullis-bench logins --page docs/instructions.md target/release/portcullis
+
 .PHONY: bench-build
 bench-build: bench-programs
 	benches/install.sh

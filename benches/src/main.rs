@@ -7,6 +7,7 @@
 mod backend;
 mod certificate;
 mod client;
+mod counted;
 mod hostile;
 mod load;
 mod measure;
@@ -38,6 +39,8 @@ enum Command {
     Run(Options),
     /// See what a good client notices of many bad ones and of many idle ones.
     Load(load::Options),
+    /// Count the instructions of whole logins, with a single backend and with a pool.
+    Logins(counted::Options),
     /// Be the backend. Started by `run` and `load`.
     Backend,
     /// Be the bad clients. Started by `load`.
@@ -72,6 +75,9 @@ fn main() -> ExitCode {
         Command::Run(options) => run(&options),
         Command::Load(options) => on_ground(options.page.as_deref(), async |ground| {
             load::measure(&options, ground).await
+        }),
+        Command::Logins(options) => on_ground(options.page.as_deref(), async |ground| {
+            counted::measure(&options, ground).await
         }),
         Command::Backend => runtime().and_then(|runtime| runtime.block_on(backend::serve())),
         Command::Attack(target) => {
