@@ -210,11 +210,12 @@ fn maintenance(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
 
 fn forget(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
     let query = Query::parse(query, &["client", "site"])?;
-    query.required("client")?;
-    let client: Option<IpAddr> = query.parsed("client", "an IP address")?;
-    let Some(client) = client else {
-        return Err("name a client".to_owned().into());
-    };
+    let client = query.required("client")?;
+    // IPv6 clients are counted by their network, and shown so.
+    let address = client.strip_suffix("/64").unwrap_or(client);
+    let client: IpAddr = address
+        .parse()
+        .map_err(|_| format!("client={client:?} isn't an IP address"))?;
     let pools = &admin.snapshot.load().runtime.pools;
     let site = match query.get("site") {
         None => None,

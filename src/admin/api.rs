@@ -83,7 +83,7 @@ fn answer(
             let Listed { items, total, .. } = view::guard(guard, rules, &runtime.pools, limit);
             list(path, total, &items)
         }
-        "config" => object("config", &admin.overview()),
+        "config" => object("config", &admin.overview(disclosure)),
         _ => return Ok(None),
     }))
 }

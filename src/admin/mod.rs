@@ -121,7 +121,7 @@ impl Readiness {
 
 impl Admin {
     /// The process and its configuration.
-    fn overview(&self) -> Overview {
+    fn overview(&self, disclosure: Disclosure) -> Overview {
         let snapshot = self.snapshot.load();
         let settings = &snapshot.runtime.settings;
         let listeners = settings.listeners.iter();
@@ -141,7 +141,7 @@ impl Admin {
                 })
                 .collect(),
             passive_ports: snapshot.runtime.passive.addresses().len(),
-            reloads: view::reloads(&self.reloads),
+            reloads: view::reloads(&self.reloads, disclosure),
         }
     }
 }
@@ -262,7 +262,7 @@ fn status_page(admin: &Admin, snapshot: &Snapshot, disclosure: Disclosure) -> An
     let html = page::render(&Page {
         now: Moment::new(SystemTime::now()),
         disclosure,
-        overview: &admin.overview(),
+        overview: &admin.overview(disclosure),
         certificates: &view::certificates(&settings.tls, &snapshot.certificates),
         sites: &view::sites(pools, &admin.metrics, settings.limits.sessions_per_site),
         backends: &view::backends(pools),

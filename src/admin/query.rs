@@ -27,6 +27,10 @@ impl Query {
                 };
                 return Err(format!("unknown parameter {name:?}; {known}"));
             }
+            // An empty variable of a script would choose what has no such name.
+            if value.is_empty() {
+                return Err(format!("parameter {name:?} is empty"));
+            }
             if parameters
                 .insert(name.to_string(), value.to_string())
                 .is_some()
@@ -95,6 +99,7 @@ mod tests {
     fn what_is_misspelt_or_there_twice_is_an_error() {
         let parse = |text| Query::parse(Some(text), &["site", "limit"]);
         assert!(parse("sit=a").is_err_and(|error| error.contains("site, limit")));
+        assert!(parse("site=").is_err_and(|error| error.contains("empty")));
         assert!(parse("site=a&site=b").is_err_and(|error| error.contains("twice")));
         let query = parse("limit=x").expect("a known one");
         assert!(query.limit().is_err());

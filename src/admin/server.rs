@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -85,19 +87,27 @@ impl Incomings for UnixListener {
 
 /// Serves the endpoint over TCP until its task is aborted; the responses under way end with it.
 pub async fn serve(acceptor: Acceptor, admin: Arc<Admin>) {
-    serve_within(acceptor, admin, DEADLINES).await;
+    serve_within(acceptor, admin, DEADLINES, std::future::pending()).await;
 }
 
-/// The same over the Unix socket, with actions.
-pub async fn serve_socket(listener: UnixListener, admin: Arc<Admin>) {
-    serve_within(listener, admin, SOCKET_DEADLINES).await;
+/// The same over the Unix socket, with actions, until it is `stopped`: then no connection is accepted any more, and those that
+/// there are get their answers. The reload that closes the socket may have come over it.
+pub async fn serve_socket(
+    listener: UnixListener,
+    admin: Arc<Admin>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let stopped = async { drop(stopped.await) };
+    serve_within(listener, admin, SOCKET_DEADLINES, stopped).await;
 }
 
 pub(super) async fn serve_within(
     mut incomings: impl Incomings,
     admin: Arc<Admin>,
     deadlines: Deadlines,
+    stopped: impl Future<Output = ()>,
 ) {
+    let mut stopped = pin!(stopped);
     let mut failing = false;
     let mut connections = JoinSet::new();
     let mut open = Connections::default();
@@ -105,6 +115,7 @@ pub(super) async fn serve_within(
         let has_room = open.evict_if_full();
         tokio::select! {
             biased;
+            () = &mut stopped => break,
             Some(_) = connections.join_next() => {}
             // Where all are being answered, further ones wait in the listener's backlog, and not for long.
             () = sleep(SLOW_READER_AFTER), if !has_room => {}
@@ -125,6 +136,8 @@ pub(super) async fn serve_within(
             },
         }
     }
+    drop(incomings);
+    while connections.join_next().await.is_some() {}
 }
 
 /// Answers one request. Errors are the peer's, and a scanner could make any number of them: they aren't logged.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::connections::MAX_CONNECTIONS;
@@ -16,6 +17,8 @@ use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings};
 use crate::net::listen::Acceptor;
 use crate::net::unix;
+use crate::observe::reloads::Refusal;
+use crate::outcome::ReloadSubject;
 use crate::passive::PassiveListeners;
 use crate::policy::UserFiles;
 use crate::snapshot::Runtime;
@@ -79,6 +82,7 @@ impl Endpoint {
             Acceptor::new(listener),
             Arc::clone(&admin),
             deadlines,
+            std::future::pending(),
         ));
         Self {
             address,
@@ -93,13 +97,12 @@ impl Endpoint {
     async fn over_socket(&self, request: &str) -> String {
         let path = self.directory.path().join("admin.sock");
         let (listener, _name) = unix::bind(&path).expect("a socket");
-        let serving = tokio::spawn(serve_socket(listener, Arc::clone(&self.admin)));
+        let (_stop, stopped) = oneshot::channel();
+        tokio::spawn(serve_socket(listener, Arc::clone(&self.admin), stopped));
         let mut stream = UnixStream::connect(&path).await.expect("accepted");
         let sent = format!("{request} HTTP/1.1\r\nHost: portcullis\r\n\r\n");
         stream.write_all(sent.as_bytes()).await.expect("sent");
-        let answer = everything_from(&mut stream).await;
-        serving.abort();
-        answer
+        everything_from(&mut stream).await
     }
 
     async fn connect(&self) -> TcpStream {
@@ -487,13 +490,16 @@ async fn the_answer_to_a_reload_is_what_has_become_of_it() {
     ] {
         let path = endpoint.directory.path().join("reload.sock");
         let (listener, _name) = unix::bind(&path).expect("a socket");
-        let serving = tokio::spawn(serve_socket(listener, Arc::clone(&endpoint.admin)));
+        let (stop, stopped) = oneshot::channel();
+        tokio::spawn(serve_socket(listener, Arc::clone(&endpoint.admin), stopped));
         let mut stream = UnixStream::connect(&path).await.expect("accepted");
         let request = b"POST /api/v1/reload HTTP/1.1\r\nHost: portcullis\r\n\r\n";
         stream.write_all(request).await.expect("sent");
         let Some(Command::Reload(answer)) = endpoint.commands.recv().await else {
             panic!("no reload");
         };
+        // It may be what closes the socket.
+        drop(stop);
         answer.send(result).expect("it is waited for");
         let answer = everything_from(&mut stream).await;
         assert!(
@@ -501,6 +507,23 @@ async fn the_answer_to_a_reload_is_what_has_become_of_it() {
             "{answer}"
         );
         assert!(answer.contains(says), "{answer}");
-        serving.abort();
     }
+}
+
+#[tokio::test]
+async fn where_names_are_not_shown_a_refusal_repeats_nothing_of_the_file() {
+    let endpoint = Endpoint::start(DEADLINES).await;
+    let refusal = Refusal {
+        text: "p.yaml:3:1: `alice` is a user twice".to_owned(),
+        summary: "p.yaml:3:1: an error".to_owned(),
+    };
+    let reloads = &endpoint.admin.reloads;
+    reloads.record(ReloadSubject::Configuration, Some(refusal));
+    for path in ["/api/v1/config", "/"] {
+        let answer = endpoint.get(path).await;
+        assert!(answer.contains("p.yaml:3:1"), "{answer}");
+        assert!(!answer.contains("alice"), "{answer}");
+    }
+    let answer = endpoint.over_socket("GET /api/v1/config").await;
+    assert!(answer.contains("alice"), "{answer}");
 }

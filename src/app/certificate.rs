@@ -45,7 +45,7 @@ impl App {
                 self.warn();
             }
             Err(error) => {
-                self.note_reload(ReloadSubject::Certificate, Some(error.to_string()));
+                self.note_reload(ReloadSubject::Certificate, Some(error.to_string().into()));
                 tracing::error!(%error, "new certificate refused, keeping the current one");
             }
         }

@@ -208,7 +208,7 @@ impl App {
                 self.warn();
             }
             Err(error) => {
-                self.note_reload(ReloadSubject::Configuration, Some(error.to_string()));
+                self.note_reload(ReloadSubject::Configuration, Some(error.refusal()));
                 tracing::error!(config = %self.config.display(), %error, "reload refused, keeping the current configuration");
                 let refusal = error.to_string();
                 self.watch_refused(&error);
@@ -301,8 +301,9 @@ impl App {
             return;
         };
         tracing::info!(path = %name.path().display(), "admin socket open");
-        let task = admin::serve_socket(listener, self.admin());
-        self.sockets.start_socket(name, task);
+        let admin = self.admin();
+        let serve = |stopped| admin::serve_socket(listener, admin, stopped);
+        self.sockets.start_socket(name, serve);
     }
 
     fn admin(&self) -> Arc<Admin> {

@@ -37,7 +37,7 @@ use crate::net::listen;
 use crate::net::unix::SocketError;
 use crate::observe::log::LogFilter;
 use crate::observe::metrics::Metrics;
-use crate::observe::reloads::ReloadLog;
+use crate::observe::reloads::{Refusal, ReloadLog};
 use crate::observe::transfer_log::TransferLogError;
 use crate::outcome::{ReloadResult, ReloadSubject};
 use crate::passive::{PassiveListeners, PortError};
@@ -115,6 +115,16 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// What it says of a reload.
+    fn refusal(&self) -> Refusal {
+        let text = self.to_string();
+        let summary = match self {
+            Self::Config(error) => error.summary(),
+            _ => text.clone(),
+        };
+        Refusal { text, summary }
+    }
+
     /// Whether it is what the configuration and the files that it names hold, and nothing else.
     fn is_in_files(&self) -> bool {
         match self {
@@ -245,7 +255,7 @@ impl App {
     }
 
     /// Counts a reload that has ended, and keeps it for the live view.
-    fn note_reload(&self, subject: ReloadSubject, refusal: Option<String>) {
+    fn note_reload(&self, subject: ReloadSubject, refusal: Option<Refusal>) {
         let result = match refusal {
             None => ReloadResult::Ok,
             Some(_) => ReloadResult::Refused,

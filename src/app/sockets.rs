@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::StartError;
-use crate::base::task::Task;
 use crate::config::{Settings, TlsMode};
 use crate::net::listen;
 use crate::net::unix::{self, SocketName};
@@ -25,11 +25,11 @@ pub(super) struct Sockets {
     pub socket: Option<AdminSocket>,
 }
 
-/// The Unix socket for actions, and the task that accepts from it.
+/// The Unix socket for actions. Its task accepts until this is dropped.
 #[derive(Debug)]
 pub(super) struct AdminSocket {
     name: SocketName,
-    _task: Task<()>,
+    _stop: oneshot::Sender<()>,
 }
 
 /// What a configuration listens on.
@@ -106,17 +106,21 @@ impl Sockets {
     fn has_socket(&self, path: &Path) -> bool {
         self.socket
             .as_ref()
-            .is_some_and(|socket| socket.name.path() == path)
+            .is_some_and(|socket| socket.name.path() == path && socket.name.is_there())
     }
 
-    /// Runs `task`, which accepts from the Unix socket of this name, in place of the one before.
-    pub fn start_socket(
+    /// Runs the task that `serve` makes, which accepts from the Unix socket of this name until it is stopped, in place of the
+    /// one before.
+    pub fn start_socket<F>(
         &mut self,
         name: SocketName,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) {
-        let task = Task::spawn(task);
-        self.socket = Some(AdminSocket { name, _task: task });
+        serve: impl FnOnce(oneshot::Receiver<()>) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (stop, stopped) = oneshot::channel();
+        tokio::spawn(serve(stopped));
+        self.socket = Some(AdminSocket { name, _stop: stop });
     }
 
     /// Closes the Unix socket, unless it is the one of this name.

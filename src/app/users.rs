@@ -22,7 +22,7 @@ impl App {
                     tracing::info!(file = %file.path().display(), count = file.count(), "users loaded");
                 }
                 Err(error) => {
-                    self.note_reload(ReloadSubject::Users, Some(error.to_string()));
+                    self.note_reload(ReloadSubject::Users, Some(error.to_string().into()));
                     tracing::error!(%error, "new users refused, keeping the current ones");
                 }
             }

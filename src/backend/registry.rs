@@ -54,8 +54,8 @@ pub(super) struct SiteState {
     pub probe_logins: ProbeLogins,
     /// Whether an operator has taken it out of service, until it is put back or the process ends.
     pub maintenance: AtomicBool,
-    /// The backends that operators have drained, for as long as a configuration in use has them.
-    drains: Mutex<HashMap<BackendId, Weak<AtomicBool>>>,
+    /// Whether operators have drained its backends: of those that a configuration in use has, and of those that are drained.
+    drains: Mutex<HashMap<BackendId, Arc<AtomicBool>>>,
     /// The checks of its backends, for as long as a configuration in use has them: what they found of one that is checked
     /// no more must not outlast them.
     checks: Mutex<HashMap<BackendId, Weak<CheckState>>>,
@@ -179,13 +179,9 @@ impl SiteState {
     /// Whether an operator has drained this backend: what every configuration in use has in common.
     pub fn drain_of(&self, backend: BackendId) -> Arc<AtomicBool> {
         let mut drains = self.drains.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(drained) = drains.get(&backend).and_then(Weak::upgrade) {
-            return drained;
-        }
-        drains.retain(|_, drained| drained.strong_count() > 0);
-        let drained = Arc::<AtomicBool>::default();
-        drains.insert(backend, Arc::downgrade(&drained));
-        drained
+        drains
+            .retain(|_, drained| Arc::strong_count(drained) > 1 || drained.load(Ordering::Relaxed));
+        Arc::clone(drains.entry(backend).or_default())
     }
 
     /// Its sessions, those of earlier configurations included.
@@ -335,6 +331,19 @@ mod tests {
         }
         assert!(Arc::ptr_eq(&registry.site("kept"), &site));
         assert!(Arc::ptr_eq(&registry.backend(backend(21)), &kept));
+    }
+
+    #[test]
+    fn a_drained_backend_stays_so_when_a_configuration_drops_it_and_another_has_it_again() {
+        let registry = Registry::default();
+        let site = registry.site("one");
+        site.drain_of(backend(21)).store(true, Ordering::Relaxed);
+        let other = site.drain_of(backend(22));
+        assert!(site.drain_of(backend(21)).load(Ordering::Relaxed));
+        assert!(!other.load(Ordering::Relaxed));
+        drop(other);
+        site.drain_of(backend(21));
+        assert_eq!(site.drains.lock().expect("not poisoned").len(), 1);
     }
 
     #[test]

@@ -117,7 +117,12 @@ impl Selection {
         metrics: &Arc<Metrics>,
         on_failure: impl Fn(&Backend, &DialError),
     ) -> Result<Selected, NoBackend> {
-        while !self.untried.is_empty() {
+        loop {
+            // An operator may have drained one since the login began.
+            self.untried.retain(|backend| backend.takes_logins());
+            if self.untried.is_empty() {
+                return Err(NoBackend::Unavailable);
+            }
             let pool = Arc::clone(&self.pool);
             let slot = self.slot(metrics).await;
             let (backend, slot) = slot.ok_or(NoBackend::Full)?;
@@ -151,7 +156,6 @@ impl Selection {
                 Err(error) => self.failed(&error, metrics, &on_failure),
             }
         }
-        Err(NoBackend::Unavailable)
     }
 
     /// Takes a slot at the first backend that has one, which is then not untried any more; waits in the queue while all of

@@ -8,9 +8,9 @@ use super::file;
 use super::location::{Location, steps};
 use super::secret_file::SecretFile;
 
-/// The longest path that a Unix socket can be bound to is 107 bytes (`sun_path` in unix(7), with the zero byte at its end); one
-/// more is needed while it is opened.
-const MAX_SOCKET_PATH: usize = 106;
+/// The longest path that a Unix socket can be bound to is 107 bytes (`sun_path` in unix(7), with the zero byte at its end); some
+/// are needed for a name beside it while it is opened.
+const MAX_SOCKET_PATH: usize = 92;
 
 /// The admin endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,11 +80,19 @@ pub(super) fn read_token(admin: &mut AdminSettings) -> Result<(), Fault> {
     let Some(token) = &mut admin.token else {
         return Ok(());
     };
-    token.read("token").map_err(|wrong| {
+    let read = token.read("token").and_then(|()| {
+        let text = token.secret.expose();
+        let is_sendable = text.iter().all(u8::is_ascii_graphic);
+        is_sendable.then_some(()).ok_or_else(|| {
+            let file = token.path.display();
+            format!("{file}: the token has characters that no header carries")
+        })
+    });
+    read.map_err(|wrong| {
         Fault::new(
             Location::Value(steps!["admin", "token_file"]),
             wrong,
-            "write the name of a file that holds the token in one line, and that Portcullis may read; \
+            "write the name of a file that holds the token in one line, without blanks, and that Portcullis may read; \
              `openssl rand -hex 32` makes a good one",
         )
     })

@@ -43,6 +43,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is wrong and where, in a line without anything that the file says.
+    pub fn summary(&self) -> String {
+        let Self::Invalid(report) = self else {
+            return self.to_string();
+        };
+        let mut text = report.origin.display().to_string();
+        if let Some(Position { line, column }) = report.position {
+            text += &format!(":{line}:{column}");
+        }
+        text + ": " + &Masked(&without_quotes(&report.message)).to_string()
+    }
+
     pub(super) fn not_utf8(origin: &Path, error: &FromUtf8Error) -> Self {
         let (good, _) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
         let lines: Vec<&[u8]> = good.split(|&byte| byte == b'\n').collect();
@@ -67,7 +79,7 @@ impl Error {
         Self::Invalid(Box::new(Report {
             origin: origin.to_owned(),
             position: finding.position,
-            source_line: source_line.map(str::to_owned),
+            source_line: source_line.map(without_secret),
             message: finding.message,
             help: finding.help,
         }))
@@ -178,6 +190,15 @@ pub(super) fn quoted(text: &str) -> String {
     format!("`{short}`")
 }
 
+/// A message without what it quotes.
+fn without_quotes(message: &str) -> String {
+    let parts = message.split('`').enumerate();
+    let kept: Vec<&str> = parts
+        .map(|(number, part)| if number % 2 == 0 { part } else { "…" })
+        .collect();
+    kept.join("`")
+}
+
 /// The lines as YAML counts them, which takes more characters than LF for the end of one (YAML 1.1 §4.1.4).
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
@@ -192,6 +213,24 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
         rest = Some(ending.strip_prefix("\r\n").unwrap_or(after.as_str()));
         Some(line)
     })
+}
+
+/// The line as it may be shown. No key takes a password, but people try, and the message goes to the log.
+fn without_secret(line: &str) -> String {
+    let lower = line.to_ascii_lowercase();
+    let value = ["password", "passwd", "passphrase", "secret", "token"]
+        .into_iter()
+        .find_map(|key| {
+            let end = lower.find(key)? + key.len();
+            let colon = line[end..].trim_start_matches(['"', '\'', ' ']);
+            colon
+                .starts_with(':')
+                .then(|| line.len() - colon.len() + ':'.len_utf8())
+        });
+    match value {
+        Some(value) => format!("{} ***", &line[..value]),
+        None => line.to_owned(),
+    }
 }
 
 /// The part of `line` around `column`, and how many characters of it come before that column.
@@ -218,6 +257,34 @@ mod tests {
             help: Some("yes".to_owned()),
         };
         Error::invalid(Path::new("p.yaml"), text, finding).to_string()
+    }
+
+    #[test]
+    fn a_summary_repeats_nothing_of_the_file() {
+        let finding = Finding {
+            position: Some(Position { line: 2, column: 4 }),
+            message: format!("{} and {} are one user", quoted("alice"), quoted("ALICE")),
+            help: Some("take alice out".to_owned()),
+        };
+        let error = Error::invalid(Path::new("p.yaml"), "a: 1\nb: alice\n", finding);
+        assert_eq!(error.summary(), "p.yaml:2:4: `…` and `…` are one user");
+    }
+
+    #[test]
+    fn a_password_in_the_line_is_not_shown() {
+        for line in [
+            "  password: hunter2",
+            "  \"Token\" : hunter2",
+            "login: {user: probe, password: hunter2}",
+        ] {
+            let text = printed(line, 1, 3);
+            assert!(
+                !text.contains("hunter2") && text.contains(": ***"),
+                "{text}"
+            );
+        }
+        let file = printed("  password_file: probe.pw", 1, 3);
+        assert!(file.contains("probe.pw"), "{file}");
     }
 
     #[test]

@@ -9,6 +9,9 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
+/// The longest time left that is shown, in seconds.
+const MOST_LEFT: f64 = 100.0 * DAY as f64;
+
 /// A number of bytes, such as `1.5 MiB`.
 pub fn bytes(count: u64) -> String {
     let mut unit = 0;
@@ -43,7 +46,9 @@ pub fn share(bytes: u64, size: Option<u64>) -> Option<String> {
 /// How long the rest takes at this rate, in seconds.
 pub fn time_left(bytes: u64, size: Option<u64>, bytes_per_second: f64) -> Option<f64> {
     let rest = size?.checked_sub(bytes)?;
-    (bytes_per_second > 0.0).then(|| rest as f64 / bytes_per_second)
+    let left = (bytes_per_second > 0.0).then(|| rest as f64 / bytes_per_second);
+    // What takes longer is no forecast, or the size is none.
+    left.filter(|left| *left < MOST_LEFT)
 }
 
 /// A span of time in its two largest units, such as `3m20s`.

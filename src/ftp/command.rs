@@ -176,7 +176,8 @@ impl Command {
         if self.verb != Verb::Site {
             return argument;
         }
-        let mut words = argument.split(|byte| *byte == b' ');
+        // Servers part words at a tab as well.
+        let mut words = argument.split(|byte| !byte.is_ascii_alphanumeric());
         let first = words.next().unwrap_or_default();
         let is_about_files = SITE_COMMANDS_OF_FILES
             .iter()
@@ -366,6 +367,9 @@ mod tests {
             (b"SITE CHMOD 644 a b", b"CHMOD 644 a b"),
             (b"site chmod 644 a", b"chmod 644 a"),
             (b"SITE PSWD old new", b"PSWD"),
+            (b"SITE PSWD\told\tnew", b"PSWD"),
+            (b"SITE PSWD=old", b"PSWD"),
+            (b"SITE \"PSWD old", b""),
             (b"SITE", b""),
         ] {
             assert_eq!(parse(line).unwrap().shown_argument(), shown);

@@ -1,6 +1,7 @@
 //! Listening on a Unix socket that the file system guards.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -52,10 +53,6 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketName), SocketError> {
     }
     // Under a name of its own until it has its permissions: before that, the umask decides who may connect.
     let beside = beside(path);
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
     let listener = UnixListener::bind(&beside)?;
     let named = fs::set_permissions(&beside, fs::Permissions::from_mode(MODE))
         .and_then(|()| fs::rename(&beside, path))
@@ -72,10 +69,11 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketName), SocketError> {
     }
 }
 
-/// One byte longer than `path`, so that the longest that is allowed has it, too.
+/// A name beside `path` that no other process uses, and that no file has.
 fn beside(path: &Path) -> PathBuf {
+    let [suffix, ..] = RandomState::new().hash_one(()).to_be_bytes();
     let mut name = path.as_os_str().to_owned();
-    name.push("~");
+    name.push(format!(".{}-{suffix:02x}", std::process::id()));
     name.into()
 }
 
@@ -89,12 +87,17 @@ impl SocketName {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether it is still there, and this one's.
+    pub fn is_there(&self) -> bool {
+        file_at(&self.path).is_ok_and(|file| file == self.file)
+    }
 }
 
 impl Drop for SocketName {
     fn drop(&mut self) {
         // Another process may have put its own there.
-        if file_at(&self.path).is_ok_and(|file| file == self.file) {
+        if self.is_there() {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -21,14 +21,33 @@ pub struct Reload {
     /// Of what.
     pub subject: ReloadSubject,
     /// Why it was refused, if it was.
-    pub refusal: Option<String>,
+    pub refusal: Option<Refusal>,
     /// What was refused has been mended or replaced since.
     pub mended: bool,
 }
 
+/// Why a reload was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// With what the files say there, which may name users.
+    pub text: String,
+    /// Without.
+    pub summary: String,
+}
+
+impl From<String> for Refusal {
+    /// One that repeats nothing of a file.
+    fn from(text: String) -> Self {
+        Self {
+            summary: text.clone(),
+            text,
+        }
+    }
+}
+
 impl ReloadLog {
     /// One has ended now.
-    pub fn record(&self, subject: ReloadSubject, refusal: Option<String>) {
+    pub fn record(&self, subject: ReloadSubject, refusal: Option<Refusal>) {
         let mut reloads = self.lock();
         reloads.truncate(REMEMBERED - 1);
         reloads.push_front(Reload {
@@ -66,9 +85,15 @@ mod tests {
         let log = ReloadLog::default();
         log.record(ReloadSubject::Certificate, None);
         for number in 0..REMEMBERED {
-            log.record(ReloadSubject::Configuration, Some(number.to_string()));
+            log.record(
+                ReloadSubject::Configuration,
+                Some(number.to_string().into()),
+            );
         }
-        let reasons: Vec<_> = log.entries().into_iter().map(|it| it.refusal).collect();
+        let entries = log.entries().into_iter();
+        let reasons: Vec<_> = entries
+            .map(|it| it.refusal.map(|refusal| refusal.text))
+            .collect();
         assert_eq!(reasons.len(), REMEMBERED);
         assert_eq!(reasons[0].as_deref(), Some("19"));
         assert_eq!(reasons[REMEMBERED - 1].as_deref(), Some("0"));

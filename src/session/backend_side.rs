@@ -71,9 +71,6 @@ impl Session {
         if !(self.shared.guard).admits(client, pool.id(), &settings.guard, now) {
             return Err(Event::Blocked);
         }
-        if pool.is_in_maintenance() {
-            return Err(Event::Maintenance);
-        }
         let most = settings.limits.sessions_per_site;
         let site_slot = pool.admit(most, &self.shared.metrics);
         site_slot.ok_or_else(|| {
@@ -117,6 +114,10 @@ impl Session {
         };
         let origin = Origin::Client(client);
         let pool = selection.pool();
+        // It may have been put there while another backend was waited for.
+        if pool.is_in_maintenance() {
+            return self.pending_events.push_back(Event::Maintenance);
+        }
         let on_failure = report_unavailable(&self.journal, &pool);
         let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
         let timeouts = &self.snapshot.runtime.settings.timeouts;

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use tracing::Level;
 
 use super::Session;
+use super::machine::Stage;
 use crate::base::text::escape;
 use crate::config::is_in_any;
 use crate::ftp::command::{Command, Verb};
@@ -59,7 +60,7 @@ impl Session {
     /// The client has sent a command.
     pub(super) fn show_command(&self, command: &Command) {
         if self.shows_dialogue() {
-            let shown = shown(command, self.info.is_logged_in());
+            let shown = shown(command, self.is_logged_in());
             self.show(Leg::Client, Way::From, &text(command, shown));
         }
     }
@@ -73,8 +74,9 @@ impl Session {
         let line = line.trim_ascii_end().to_vec();
         // None but a command is ever sent.
         if let Ok(command) = Command::parse(line.into()) {
-            let shown = shown(&command, self.info.is_logged_in());
-            if let Argument::Shown(_) = shown {
+            let shown = shown(&command, self.is_logged_in());
+            // A reply may repeat what is not shown of its command.
+            if shown == Argument::Shown(command.argument()) {
                 self.reply_text = ReplyText::Shown;
             }
             self.show(Leg::Backend, Way::To, &text(&command, shown));
@@ -102,10 +104,15 @@ impl Session {
         {
             let line = match self.reply_text {
                 ReplyText::Shown => escape(line.trim_ascii_end()),
-                ReplyText::Hidden => escape(line.get(..3).unwrap_or_default()) + " ***",
+                ReplyText::Hidden => code_of(line) + "***",
             };
             self.show(leg, way, &line);
         }
+    }
+
+    /// Whether no login is under way, and one has succeeded.
+    fn is_logged_in(&self) -> bool {
+        self.info.is_logged_in() && self.machine.stage() != Stage::Login
     }
 
     fn shows_dialogue(&self) -> bool {
@@ -143,9 +150,19 @@ fn shown(command: &Command, is_logged_in: bool) -> Argument<'_> {
     }
 }
 
+/// The code that a line of a reply begins with, if it does.
+fn code_of(line: &[u8]) -> String {
+    match line.get(..3) {
+        Some(code) if code.iter().all(u8::is_ascii_digit) => escape(code) + " ",
+        _ => String::new(),
+    }
+}
+
 fn text(command: &Command, argument: Argument<'_>) -> String {
     let verb = command.verb_text();
     match argument {
+        // A password that stands alone in its line.
+        Argument::Secret if command.verb() == Verb::Other => "***".to_owned(),
         Argument::Secret if command.argument().is_empty() => verb.to_owned(),
         Argument::Secret => format!("{verb} ***"),
         Argument::Shown(b"") => verb.to_owned(),
@@ -182,7 +199,8 @@ mod tests {
             ("PASS secret", "PASS ***", "PASS ***"),
             ("acct secret", "acct ***", "acct ***"),
             ("PASS", "PASS", "PASS"),
-            ("XPASS secret", "XPASS ***", "XPASS secret"),
+            ("XPASS secret", "***", "XPASS secret"),
+            ("hunter2", "***", "hunter2"),
             ("ADAT secret", "ADAT ***", "ADAT ***"),
             ("USER alice", "USER alice", "USER alice"),
             ("SITE PSWD a b", "SITE PSWD", "SITE PSWD"),

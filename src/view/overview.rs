@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::{Moment, days_until};
+use super::{Disclosure, Moment, days_until};
 use crate::base::text::escape;
 use crate::config::Tls;
 use crate::observe::reloads::ReloadLog;
@@ -54,7 +54,7 @@ pub struct ReloadView {
     pub at: Moment,
     /// `configuration`, `certificate` or `users`.
     pub subject: &'static str,
-    /// Why it was refused; none if it was not.
+    /// Why it was refused, where names aren't shown without what the file says; none if it was not.
     pub refused: Option<String>,
     /// Whether what was refused still lies there, and something older is in use.
     pub stands: bool,
@@ -103,7 +103,7 @@ pub fn certificates(tls: &Tls, certificates: &CertificateSet) -> Vec<Certificate
 }
 
 /// The last reloads, the latest first.
-pub fn reloads(log: &ReloadLog) -> Vec<ReloadView> {
+pub fn reloads(log: &ReloadLog, disclosure: Disclosure) -> Vec<ReloadView> {
     let entries = log.entries();
     let views = entries.iter().enumerate().map(|(place, entry)| {
         let later = &entries[..place];
@@ -111,7 +111,10 @@ pub fn reloads(log: &ReloadLog) -> Vec<ReloadView> {
         ReloadView {
             at: Moment::new(entry.at),
             subject: entry.subject.as_str(),
-            refused: entry.refusal.clone(),
+            refused: entry.refusal.as_ref().map(|refusal| match disclosure {
+                Disclosure::Summary => refusal.summary.clone(),
+                Disclosure::Full => refusal.text.clone(),
+            }),
             stands: is_last && entry.refusal.is_some() && !entry.mended,
         }
     });

@@ -211,11 +211,17 @@ impl Source {
         }
     }
 
-    /// Reads and throws away until the peer ends its direction or the connection.
-    pub async fn drain(&mut self) {
+    /// Reads and throws away until the peer ends its direction or the connection; false if more than `most` bytes come before.
+    pub async fn drain(&mut self, most: u64) -> bool {
+        let mut drained = 0;
         while let Ok(Fill::Bytes) = poll_fn(|context| self.poll_fill(context)).await {
+            drained += self.buffer().len() as u64;
+            if drained > most {
+                return false;
+            }
             self.consume();
         }
+        true
     }
 
     /// Ends our direction in order, after the end of the other one: close_notify under TLS, then FIN.

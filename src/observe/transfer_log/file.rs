@@ -35,6 +35,8 @@ pub(super) struct LogFile {
     losses: Losses,
     /// What went wrong has been logged, and nothing has gone right since.
     is_failing: bool,
+    /// The same of opening it anew.
+    is_misplaced: bool,
 }
 
 impl LogFile {
@@ -57,6 +59,7 @@ impl LogFile {
             looked: Instant::now(),
             losses,
             is_failing: false,
+            is_misplaced: false,
         })
     }
 
@@ -92,9 +95,15 @@ impl LogFile {
                     self.losses.count();
                 }
                 self.lines = lines;
+                self.is_misplaced = false;
                 self.header_is_due = self.header.is_some();
             }
-            Err(error) => self.note_failure(&error),
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_misplaced, true) {
+                    let file = self.path.display();
+                    tracing::warn!(%file, %error, "transfer log can't be opened anew; its lines go to the file that had the name before");
+                }
+            }
         }
     }
 

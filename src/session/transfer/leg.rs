@@ -16,6 +16,9 @@ use crate::outcome::{DataHandshake, Leg};
 use crate::session::client_hello::{self, RewrittenHello};
 use crate::session::machine::DataFailure;
 
+/// How much of a refused upload is read and thrown away: what a client has sent before it could have its reply.
+const MAX_REFUSED_BYTES: u64 = 1 << 20;
+
 /// What a leg becomes: the source of the bytes, or their sink.
 pub(super) trait LegEnd: Sized {
     /// Without TLS; `read` has been read already, which is part of a file only where this is its source.
@@ -41,8 +44,8 @@ pub(super) trait LegEnd: Sized {
     /// How the TLS session came about.
     fn handshake_kind(&self) -> Option<HandshakeKind>;
 
-    /// Reads and throws away until the peer ends its side.
-    async fn closed_by_peer(self);
+    /// The backend has refused the transfer, and the client may have to read its reply yet.
+    async fn see_off(self);
 }
 
 impl LegEnd for Source {
@@ -77,10 +80,12 @@ impl LegEnd for Source {
         self.handshake_kind()
     }
 
-    async fn closed_by_peer(mut self) {
-        self.drain().await;
-        // It has nothing to lose by our end in order, and may wait for that.
-        let _ = self.finish().await;
+    /// Reads and throws away until the client ends its side; what it sends on and on, it will not read its reply in time.
+    async fn see_off(mut self) {
+        if self.drain(MAX_REFUSED_BYTES).await {
+            // It has nothing to lose by our end in order, and may wait for that.
+            let _ = self.finish().await;
+        }
     }
 }
 
@@ -114,10 +119,8 @@ impl LegEnd for Sink {
         self.handshake_kind()
     }
 
-    async fn closed_by_peer(mut self) {
-        // However it ends, it is over.
-        let _ = self.drain().await;
-    }
+    /// A client that reads its file before its reply is not to wait for the end of it.
+    async fn see_off(self) {}
 }
 
 /// Does a handshake, unless it is `too_late` first, and counts its result.

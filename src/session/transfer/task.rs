@@ -92,7 +92,7 @@ impl Transfer {
                 let moved = self.succeed(self.upload(&mut upload));
                 if self.unless_refused(moved).await.is_none() {
                     drop(upload.backend);
-                    return upload.client.closed_by_peer().await;
+                    return upload.client.see_off().await;
                 }
                 self.finish(upload.backend, Leg::Backend).await;
                 // Its end has been answered, so that it is closed in order.
@@ -105,7 +105,7 @@ impl Transfer {
                 let moved = self.succeed(self.download(&mut download));
                 if self.unless_refused(moved).await.is_none() {
                     drop(download.backend);
-                    return download.client.closed_by_peer().await;
+                    return download.client.see_off().await;
                 }
                 self.finish(download.client, Leg::Client).await;
                 drop(download.backend);
@@ -267,7 +267,7 @@ impl Transfer {
             client = opening.await.ok();
         }
         if let Some(client) = client {
-            client.closed_by_peer().await;
+            client.see_off().await;
         }
         None
     }

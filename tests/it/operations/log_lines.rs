@@ -276,8 +276,8 @@ fn at_level_debug_the_dialogue_of_both_legs_is_shown_without_passwords() {
         "to client: 257 \"/\" lines",
         "from client: SITE PSWD",
         "to backend: SITE PSWD",
-        "from backend: 502 unknown command",
-        "to client: 502 unknown command",
+        "from backend: 502 ***",
+        "to client: 502 ***",
         "from client: QUIT",
         "to backend: QUIT",
     ];

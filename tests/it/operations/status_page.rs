@@ -94,9 +94,10 @@ fn a_refused_configuration_is_on_top_of_it_with_its_reason() {
         "{page}"
     );
     assert!(
-        page.contains("<pre>") && page.contains("listenerz"),
+        page.contains("<pre>") && page.contains("unknown key"),
         "{page}"
     );
+    assert!(!page.contains("listenerz"), "what the file says: {page}");
 }
 
 #[test]

@@ -451,3 +451,16 @@ fn a_client_in_its_handshake_when_its_transfer_is_refused_can_finish_it_and_read
     assert_eq!(data.read_to_end().1, End::CloseNotify);
     client.control.expect(226);
 }
+
+#[test]
+fn a_client_that_goes_on_with_a_refused_upload_is_stopped() {
+    let script = Script::new().on("STOR", [reply("553 Not that name")]);
+    let stage = Stage::with(script, |config| config);
+    let mut control = stage.clear_session();
+    let mut data = open_data(control.epsv());
+    control.command("STOR x", 553);
+    let piece = vec![0; 64 * 1024];
+    // Far more than what the proxy and the kernels on both sides take.
+    let sent = (0..4096).take_while(|_| data.write_all(&piece).is_ok());
+    assert!(sent.count() < 4096, "256 MiB were taken");
+}

@@ -57,17 +57,25 @@ impl Details {
         }
     }
 
-    /// The backend's 4yz or 5yz.
-    pub fn on_failure(self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
+    /// What the backend's 4yz or 5yz means for the data connections, while the bytes are still to come or coming.
+    pub fn data_of_refusal(&self) -> Action {
+        if self.begun {
+            Action::DropData
+        } else {
+            Action::RefuseData
+        }
+    }
+
+    /// The backend's 4yz or 5yz, which means this for the data connections.
+    pub fn on_failure(self: Box<Self>, reply: Reply, data: Action, cx: &mut Context) -> State {
         // The reply first: a client that is still connecting or sending learns why.
         cx.forward(&reply);
+        cx.push(data);
         let code = reply.number();
         let refusal = Box::new(reply.clone());
         let outcome = if self.begun {
-            cx.push(Action::DropData);
             Outcome::Failed(Failure::Reply(refusal))
         } else {
-            cx.push(Action::RefuseData);
             Outcome::Refused(refusal)
         };
         self.end(outcome, code, cx)

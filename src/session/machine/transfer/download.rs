@@ -75,7 +75,13 @@ impl Download {
             Class::Intermediate => {
                 State::from(self).drop_backend(ProtocolError::UnexpectedReply, cx)
             }
-            Class::TransientFailure | Class::PermanentFailure => self.details.on_failure(reply, cx),
+            Class::TransientFailure | Class::PermanentFailure => {
+                let data = match self.stage {
+                    DownloadStage::Flowing(_) => self.details.data_of_refusal(),
+                    DownloadStage::SourceEnded | DownloadStage::Ending(_) => Action::DropData,
+                };
+                self.details.on_failure(reply, data, cx)
+            }
         }
     }
 

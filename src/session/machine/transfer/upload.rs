@@ -86,7 +86,14 @@ impl Upload {
             Class::Intermediate => {
                 State::from(self).drop_backend(ProtocolError::UnexpectedReply, cx)
             }
-            Class::TransientFailure | Class::PermanentFailure => self.details.on_failure(reply, cx),
+            Class::TransientFailure | Class::PermanentFailure => {
+                let data = match self.stage {
+                    UploadStage::Flowing => self.details.data_of_refusal(),
+                    // The client has ended its side, and the backend may wait for our end before it goes on.
+                    _ => Action::DropData,
+                };
+                self.details.on_failure(reply, data, cx)
+            }
         }
     }
 
