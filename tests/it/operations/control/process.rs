@@ -2,17 +2,22 @@
 
 use std::path::PathBuf;
 use std::process::Output;
+use std::thread;
 use std::time::Instant;
 
 use serde_yaml::Value;
 use tempfile::TempDir;
 use testkit::DEADLINE;
-use testkit::proxy::LogLine;
+use testkit::config::Site;
+use testkit::front::Front;
+use testkit::proxy::{LogLine, Proxy};
 use testkit::raw::{Raw, open_data};
 use testkit::script::{Gate, Script, Step, reply};
+use testkit::scripted::Backend;
 use testkit::wire::End;
 
 use super::{run, stderr, stdout};
+use crate::program::Start;
 use crate::stage::Stage;
 
 /// A proxy with an admin socket.
@@ -268,4 +273,36 @@ fn what_is_logged_is_changed_while_the_process_runs() {
     let shown = |line: &LogLine| line.text.contains("NOOP");
     operated.stage.proxy.wait_for_log(shown);
     operated.say(&["log", "dialogue", "off"]);
+}
+
+#[test]
+fn a_login_that_waits_for_one_backend_does_not_go_to_another_that_is_drained_meanwhile() {
+    let busy = Gate::new();
+    let (first, second) = (
+        Backend::start(
+            Script::new().greeting(vec![Step::Wait(busy.clone()), reply("421 too many users")]),
+        ),
+        Backend::start(Script::new()),
+    );
+    let front = Front::new(&[]);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let socket = directory.path().join("admin.sock");
+    let config = front
+        .config()
+        .tls("required", "false")
+        .endpoint("socket", &socket.display().to_string());
+    let site = Site::default("only", first.address()).also(second.address());
+    let proxy = Proxy::start(config.site(&site));
+    let mut client = Raw::connect(proxy.explicit());
+    client.expect(220);
+    client.send("USER alice");
+    // It waits for the greeting.
+    while first.connections() == 0 {
+        thread::yield_now();
+    }
+    let drained = run(&["drain", "only", &second.address().to_string()], &socket);
+    stdout(&drained);
+    busy.open();
+    client.expect(421);
+    assert_eq!(second.connections(), 0);
 }
