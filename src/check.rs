@@ -212,7 +212,7 @@ impl Checked {
         }
     }
 
-    /// Makes no file: it would belong to whoever checks.
+    /// Makes no file: it would belong to the user of the check.
     fn look_at_transfer_logs(&mut self, settings: &Settings) {
         for log in &settings.transfer_logs {
             match transfer_log::look_at(log) {

@@ -124,7 +124,7 @@ fn header(page: &Page<'_>) -> Markup {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Good,
-    /// Out of service because somebody wants it so.
+    /// Out of service on purpose.
     Idle,
     Warning,
     Bad,

@@ -1,7 +1,7 @@
 //! Which certificate IIS shows at each of its addresses and ports.
 //!
 //! The TLS handshake is over before USER names a virtual host, so all sites of an address and port show one certificate: that of
-//! the site there without a host name, or else that of the server's own FTP SSL settings. Whoever renews the certificate of
+//! the site there without a host name, or else that of the server's own FTP SSL settings. A new certificate for
 //! another site changes nothing, and when that one ends, all of them fail.
 
 use std::cmp::Reverse;

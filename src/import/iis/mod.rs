@@ -45,7 +45,7 @@ pub struct Imported {
     pub configuration: String,
     /// Which certificate IIS shows, a line for each of its addresses and ports.
     pub certificates: Vec<String>,
-    /// What isn't carried over as it was, or won't work before somebody has acted.
+    /// What isn't carried over as it was, or won't work without a change by hand.
     pub attention: Vec<String>,
 }
 

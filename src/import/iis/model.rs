@@ -63,7 +63,7 @@ pub struct Site {
 pub enum Start {
     /// With the service.
     Automatic,
-    /// When somebody starts it.
+    /// When an administrator starts it.
     Manual,
 }
 

@@ -47,7 +47,7 @@ pub enum ReadError {
         /// As written, without characters that act on a terminal.
         file: String,
     },
-    /// To carry it over would take more time than anybody has.
+    /// It is too large to be carried over in reasonable time.
     #[error("there are more than {most} {what} in it")]
     TooMany {
         /// What there are too many of.

@@ -1,5 +1,5 @@
 //! Lines on their way to a place that may be slow or full: a bounded queue, the thread that writes, and a count of what is
-//! lost. Whoever has a line to write never waits.
+//! lost. The task that has a line to write never waits.
 
 mod whole;
 

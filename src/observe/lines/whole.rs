@@ -27,7 +27,7 @@ impl<W: Write> WholeLines<W> {
         }
     }
 
-    /// The same where somebody else's line has been left without an end.
+    /// The same where another writer has left a line without an end.
     pub fn behind_torn_line(output: W) -> Self {
         Self {
             output,

@@ -43,7 +43,7 @@ pub(super) enum Severity {
     Failing,
     /// They will not be if nothing is done, or something that was wanted didn't happen.
     Warning,
-    /// Somebody wants it so, and should not forget it.
+    /// An operator has it so, and should not forget it.
     Note,
 }
 
