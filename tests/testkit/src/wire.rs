@@ -86,9 +86,9 @@ impl Wire {
         }
         self.socket.write_all(&first)?;
         while tls.is_handshaking() {
-            tls.complete_io(&mut self.socket)?;
+            tls.complete_io(&mut Uninterrupted(&self.socket))?;
         }
-        flush(tls, &mut self.socket)
+        flush(tls, &self.socket)
     }
 
     /// Reads until the other side ends: what came, and how it ended.
@@ -153,7 +153,7 @@ impl Wire {
         tls.read_tls(&mut record)?;
         tls.process_new_packets()
             .expect_err("nothing decrypts to that");
-        flush(tls, &mut self.socket)
+        flush(tls, &self.socket)
     }
 
     /// Ends this side as it should be: close_notify if there is TLS, then FIN. The other side can still send.
@@ -163,7 +163,7 @@ impl Wire {
     pub fn finish(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
-            flush(tls, &mut self.socket)?;
+            flush(tls, &self.socket)?;
         }
         self.fin()
     }
@@ -228,19 +228,19 @@ impl Wire {
 impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return self.socket.read(buffer);
+            return Uninterrupted(&self.socket).read(buffer);
         };
         loop {
             match tls.reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
-            flush(tls, &mut self.socket)?;
-            tls.read_tls(&mut self.socket)?;
+            flush(tls, &self.socket)?;
+            tls.read_tls(&mut Uninterrupted(&self.socket))?;
             let outcome = tls.process_new_packets();
             if let Err(error) = outcome {
                 // The other side learns by an alert what was wrong, if it is still there.
-                let _ = flush(tls, &mut self.socket);
+                let _ = flush(tls, &self.socket);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
         }
@@ -250,10 +250,10 @@ impl Read for Wire {
 impl Write for Wire {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return self.socket.write(buffer);
+            return Uninterrupted(&self.socket).write(buffer);
         };
         let count = tls.writer().write(buffer)?;
-        flush(tls, &mut self.socket)?;
+        flush(tls, &self.socket)?;
         Ok(count)
     }
 
@@ -267,11 +267,40 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-fn flush(tls: &mut Connection, socket: &mut TcpStream) -> io::Result<()> {
+fn flush(tls: &mut Connection, socket: &TcpStream) -> io::Result<()> {
     while tls.wants_write() {
-        tls.write_tls(socket)?;
+        tls.write_tls(&mut Uninterrupted(socket))?;
     }
     Ok(())
+}
+
+/// A socket that goes on after a signal. With a deadline, the kernel ends reads and writes with EINTR when the process has been
+/// stopped for a while, whatever handlers there are (signal(7)): machines are frozen and thawed.
+struct Uninterrupted<'a>(&'a TcpStream);
+
+impl Read for Uninterrupted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        uninterrupted(|| self.0.read(buffer))
+    }
+}
+
+impl Write for Uninterrupted<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        uninterrupted(|| self.0.write(buffer))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 fn set_deadline(socket: &TcpStream, deadline: Duration) {
