@@ -123,7 +123,8 @@ fn end(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
             .to_owned()
             .into());
     }
-    let filter = api::filter(&query, Disclosure::Full)?;
+    let snapshot = admin.snapshot.load();
+    let filter = api::filter(&query, Disclosure::Full, &snapshot.runtime.pools)?;
     let sessions = registry.sessions();
     let found = sessions
         .iter()
@@ -242,7 +243,8 @@ fn dialogue(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
         admin.shared.dialogue.show(None);
         return Ok("no client's dialogue is logged".to_owned().into());
     }
-    let filter = api::filter(&query, Disclosure::Full)?;
+    let snapshot = admin.snapshot.load();
+    let filter = api::filter(&query, Disclosure::Full, &snapshot.runtime.pools)?;
     let network = filter.client;
     admin.shared.dialogue.show(network);
     let shown = network.map(|it| it.to_string()).unwrap_or_default();

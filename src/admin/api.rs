@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use hyper::StatusCode;
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::query::Query;
 use super::{Admin, Answer};
+use crate::backend::Pools;
 use crate::view::{self, Disclosure, Listed, SessionFilter};
 
 /// In every answer: what it means never changes under the same number.
@@ -25,7 +26,7 @@ pub(super) fn read(
     disclosure: Disclosure,
 ) -> Answer {
     match answer(admin, path, query, disclosure) {
-        Ok(Some(object)) => done(object),
+        Ok(Some(body)) => Answer::json(StatusCode::OK, body),
         Ok(None) => error(
             StatusCode::NOT_FOUND,
             "there are /api/v1/sessions, transfers, sites, backends, certificates, guard and config",
@@ -39,7 +40,7 @@ fn answer(
     path: &str,
     query: Option<&str>,
     disclosure: Disclosure,
-) -> Result<Option<Map<String, Value>>, String> {
+) -> Result<Option<String>, String> {
     let snapshot = admin.snapshot.load();
     let (runtime, sessions) = (&snapshot.runtime, &admin.shared.sessions);
     let known: &[&str] = match path {
@@ -53,12 +54,12 @@ fn answer(
     let limit = query.limit()?;
     Ok(Some(match path {
         "sessions" => {
-            let filter = filter(&query, disclosure)?;
+            let filter = filter(&query, disclosure, &runtime.pools)?;
             let listed = view::sessions(sessions, &filter, disclosure, limit);
             list(path, listed.total, &listed.items)
         }
         "transfers" => {
-            let filter = filter(&query, disclosure)?;
+            let filter = filter(&query, disclosure, &runtime.pools)?;
             let listed = view::transfers(sessions, &filter, disclosure, limit);
             list(path, listed.total, &listed.items)
         }
@@ -89,7 +90,11 @@ fn answer(
 }
 
 /// The sessions that the parameters choose. Where the names of users aren't shown, they can't be asked for either.
-pub(super) fn filter(query: &Query, disclosure: Disclosure) -> Result<SessionFilter, String> {
+pub(super) fn filter(
+    query: &Query,
+    disclosure: Disclosure,
+    pools: &Pools,
+) -> Result<SessionFilter, String> {
     let owned = |name| query.get(name).map(str::to_owned);
     if disclosure == Disclosure::Summary && query.get("user").is_some() {
         return Err("users are not shown here: admin.status is `summary`".to_owned());
@@ -106,28 +111,48 @@ pub(super) fn filter(query: &Query, disclosure: Disclosure) -> Result<SessionFil
         site: owned("site"),
         client: client.transpose()?,
         user: owned("user"),
-        backend: owned("backend"),
+        backend: query.get("backend").map(|name| address_of(name, pools)),
     })
 }
 
-fn cut<T: Serialize>(name: &str, mut items: Vec<T>, limit: usize) -> Map<String, Value> {
+/// The address of the backend that is configured by this name; else what was written.
+fn address_of(name: &str, pools: &Pools) -> String {
+    let backends = pools.summaries();
+    let named = backends.into_iter().find(|backend| backend.label == name);
+    named.map_or_else(|| name.to_owned(), |backend| backend.address)
+}
+
+fn cut<T: Serialize>(name: &str, mut items: Vec<T>, limit: usize) -> String {
     let total = items.len();
     items.truncate(limit);
     list(name, total, &items)
 }
 
-fn list<T: Serialize>(name: &str, total: usize, items: &[T]) -> Map<String, Value> {
-    let mut object = object(name, items);
-    object.insert("total".to_owned(), json!(total));
-    object
+fn list<T: Serialize>(name: &str, total: usize, items: &[T]) -> String {
+    written(name, items, Some(total))
 }
 
-fn object<T: Serialize + ?Sized>(name: &str, value: &T) -> Map<String, Value> {
-    let value = serde_json::to_value(value).expect("invariant: views have text as keys");
-    Map::from_iter([(name.to_owned(), value)])
+fn object<T: Serialize>(name: &str, value: &T) -> String {
+    written(name, value, None)
 }
 
-/// What has been read or done.
+/// Written as it is, without a tree of values in between: there may be ten thousand sessions.
+fn written<T: Serialize + ?Sized>(name: &str, value: &T, total: Option<usize>) -> String {
+    let mut json = Vec::new();
+    let mut writer = serde_json::Serializer::new(&mut json);
+    let written = writer.serialize_map(None).and_then(|mut object| {
+        object.serialize_entry("version", &VERSION)?;
+        if let Some(total) = total {
+            object.serialize_entry("total", &total)?;
+        }
+        object.serialize_entry(name, value)?;
+        object.end()
+    });
+    written.expect("invariant: views have text as keys, and memory takes everything");
+    String::from_utf8(json).expect("invariant: JSON is UTF-8")
+}
+
+/// What has been done.
 pub(super) fn done(mut object: Map<String, Value>) -> Answer {
     object.insert("version".to_owned(), json!(VERSION));
     Answer::json(StatusCode::OK, Value::Object(object).to_string())

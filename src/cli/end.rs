@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// All sessions of this client address or network.
     #[arg(long, value_name = "IP[/BITS]")]
     client: Option<String>,
-    /// All sessions with this backend: its address, with or without the port.
+    /// All sessions with this backend: its name, or its address with or without the port.
     #[arg(long, value_name = "IP[:PORT]")]
     backend: Option<String>,
     /// Of these, only those at this site.

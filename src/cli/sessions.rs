@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     /// Only those of this user.
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Only those with this backend: its address, with or without the port.
+    /// Only those with this backend: its name, or its address with or without the port.
     #[arg(long, value_name = "IP[:PORT]")]
     backend: Option<String>,
     #[command(flatten)]
