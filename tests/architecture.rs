@@ -54,7 +54,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
-            "view", "session", "snapshot", "net", "tls", "observe", "config", "base", "command",
+            "view", "session", "snapshot", "backend", "net", "tls", "observe", "config", "base",
+            "command",
         ],
     ),
     (
