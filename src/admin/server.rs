@@ -153,7 +153,7 @@ async fn answer(
         let admin = Arc::clone(&admin);
         async move {
             let (head, _) = request.into_parts();
-            let response = respond(&admin, via, &head).await.into_response();
+            let response = respond(admin, via, head).await.into_response();
             Ok::<_, Infallible>(response)
         }
     });
