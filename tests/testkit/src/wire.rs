@@ -2,7 +2,7 @@
 //!
 //! rustls' own stream types are too polite for that. Every wait is bounded by [`DEADLINE`].
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -287,6 +287,11 @@ impl Read for Uninterrupted<'_> {
 impl Write for Uninterrupted<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         uninterrupted(|| self.0.write(buffer))
+    }
+
+    /// rustls writes an alert behind other records once, and so in one piece with them.
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        uninterrupted(|| self.0.write_vectored(buffers))
     }
 
     fn flush(&mut self) -> io::Result<()> {
