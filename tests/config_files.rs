@@ -278,7 +278,7 @@ sites:
         let settings = load(Some(content.as_bytes())).expect("a password");
         let checks = settings.sites[0].checks.as_ref().expect("checks");
         let probe = checks.probe().expect("an account");
-        assert_eq!(probe.password.expose(), b"hunter2");
+        assert_eq!(probe.password.secret.expose(), b"hunter2");
         assert!(!format!("{settings:?}").contains("hunter2"));
     }
     // Nor is it read where no check logs in.

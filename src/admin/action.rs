@@ -148,7 +148,7 @@ fn drain(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
     let (site, backend) = (query.required("site")?, query.required("backend")?);
     let pools = &admin.snapshot.load().runtime.pools;
     let report = pools
-        .drain(site, backend, &admin.metrics)
+        .drain(site, backend, &admin.shared.metrics)
         .map_err(|error| Refused::NotFound(error.to_string()))?;
     let sessions = match report.sessions {
         0 => "it has no sessions".to_owned(),
@@ -172,7 +172,7 @@ fn ready(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
     let (site, backend) = (query.required("site")?, query.required("backend")?);
     let pools = &admin.snapshot.load().runtime.pools;
     pools
-        .undrain(site, backend, &admin.metrics)
+        .undrain(site, backend, &admin.shared.metrics)
         .map_err(|error| Refused::NotFound(error.to_string()))?;
     Ok(format!("backend {backend} of site {site} takes logins").into())
 }
@@ -218,16 +218,10 @@ fn forget(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
         .parse()
         .map_err(|_| format!("client={client:?} isn't an IP address"))?;
     let pools = &admin.snapshot.load().runtime.pools;
-    let site = match query.get("site") {
-        None => None,
-        Some(name) => {
-            let mut sites = pools.sites();
-            let site = sites.find(|(_, site)| site.name == name);
-            let (id, _) =
-                site.ok_or_else(|| Refused::NotFound(format!("there is no site {name:?}")))?;
-            Some(id)
-        }
-    };
+    let site = query.get("site").map(|name| pools.site_id(name));
+    let site = site
+        .transpose()
+        .map_err(|error| Refused::NotFound(error.to_string()))?;
     match admin.shared.guard.forget(client.to_canonical(), site) {
         0 => Err(Refused::NotFound(format!(
             "{client} has no failed logins that count"

@@ -65,7 +65,7 @@ fn answer(
         }
         "sites" => {
             let most = runtime.settings.limits.sessions_per_site;
-            let sites = view::sites(&runtime.pools, &admin.metrics, most);
+            let sites = view::sites(&runtime.pools, &admin.shared.metrics, most);
             cut(path, sites, limit)
         }
         "backends" => {
@@ -111,15 +111,11 @@ pub(super) fn filter(
         site: owned("site"),
         client: client.transpose()?,
         user: owned("user"),
-        backend: query.get("backend").map(|name| address_of(name, pools)),
+        backend: query.get("backend").map(|name| {
+            let named = pools.address_of(name);
+            named.unwrap_or_else(|| name.to_owned())
+        }),
     })
-}
-
-/// The address of the backend that is configured by this name; else what was written.
-fn address_of(name: &str, pools: &Pools) -> String {
-    let backends = pools.summaries();
-    let named = backends.into_iter().find(|backend| backend.label == name);
-    named.map_or_else(|| name.to_owned(), |backend| backend.address)
 }
 
 fn cut<T: Serialize>(name: &str, mut items: Vec<T>, limit: usize) -> String {

@@ -37,7 +37,6 @@ use tokio::task::spawn_blocking;
 
 use crate::command::Command;
 use crate::observe::log::LogFilter;
-use crate::observe::metrics::Metrics;
 use crate::observe::reloads::ReloadLog;
 use crate::session::Shared;
 use crate::snapshot::Snapshot;
@@ -62,11 +61,9 @@ const API: &str = "/api/v1/";
 /// The data that the endpoint serves, and where its commands go.
 #[derive(Debug)]
 pub struct Admin {
-    /// What `/metrics` shows.
-    pub metrics: Arc<Metrics>,
     /// What `/readyz` shows.
     pub readiness: watch::Receiver<Readiness>,
-    /// The sessions, and clients with failed logins.
+    /// The metrics, the sessions, and clients with failed logins.
     pub shared: Arc<Shared>,
     /// The configuration and the certificates in use.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
@@ -137,7 +134,7 @@ impl Admin {
             readiness: self.readiness.borrow().as_str(),
             sessions: self.shared.limiter.open(),
             max_sessions: settings.limits.sessions,
-            transfers: self.metrics.running_transfers(),
+            transfers: self.shared.metrics.running_transfers(),
             listeners: listeners
                 .map(|listener| Listening {
                     address: listener.address,
@@ -254,8 +251,8 @@ fn read(admin: &Admin, via: Via, request: &Parts) -> Result<Answer, Refusal> {
     if path == "/metrics" {
         access::admit_metrics(via, headers, settings)?;
         let tasks = Handle::current().metrics().num_alive_tasks();
-        admin.metrics.tasks(tasks);
-        let body = admin.metrics.render();
+        admin.shared.metrics.tasks(tasks);
+        let body = admin.shared.metrics.render();
         return Ok(Answer::new(StatusCode::OK, METRICS_TYPE, body));
     }
     if path == "/" {
@@ -282,7 +279,11 @@ fn status_page(admin: &Admin, snapshot: &Snapshot, disclosure: Disclosure) -> An
         disclosure,
         overview: &admin.overview(disclosure),
         certificates: &view::certificates(&settings.tls, &snapshot.certificates),
-        sites: &view::sites(pools, &admin.metrics, settings.limits.sessions_per_site),
+        sites: &view::sites(
+            pools,
+            &admin.shared.metrics,
+            settings.limits.sessions_per_site,
+        ),
         backends: &view::backends(pools),
         transfers: &transfers.items,
         transfers_total: transfers.total,

@@ -29,7 +29,8 @@ use crate::net::listen::Acceptor;
 /// Room for a request's head; hyper answers 431 to more.
 const HEAD_BYTES: usize = 8 * 1024;
 
-/// How long to wait after a connection that could not be accepted: without a free descriptor the next one fails at once.
+/// How long to wait after a connection that could not be accepted over the Unix socket: without a free descriptor the next one
+/// fails at once. [`Acceptor`] does so by itself.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 
 /// For clients that read.
@@ -75,7 +76,13 @@ impl Incomings for UnixListener {
     type Stream = UnixStream;
 
     async fn next(&mut self) -> io::Result<(UnixStream, Via)> {
-        let (stream, _) = self.accept().await?;
+        let (stream, _) = match self.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                sleep(ACCEPT_PAUSE).await;
+                return Err(error);
+            }
+        };
         let peer = stream.peer_cred()?;
         let operator = Operator {
             uid: peer.uid(),
@@ -131,7 +138,6 @@ pub(super) async fn serve_within(
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "admin endpoint cannot accept a connection");
                     }
-                    sleep(ACCEPT_PAUSE).await;
                 }
             },
         }

@@ -17,6 +17,7 @@ use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings};
 use crate::net::listen::Acceptor;
 use crate::net::unix;
+use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Refusal;
 use crate::outcome::ReloadSubject;
 use crate::passive::PassiveListeners;
@@ -68,8 +69,7 @@ impl Endpoint {
         let (command_sender, commands) = mpsc::channel(1);
         let metrics = Arc::new(Metrics::new());
         let admin = Arc::new(Admin {
-            shared: Arc::new(Shared::new(Arc::clone(&metrics))),
-            metrics,
+            shared: Arc::new(Shared::new(metrics)),
             readiness: receiver,
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             reloads: Arc::default(),

@@ -308,7 +308,6 @@ impl App {
 
     fn admin(&self) -> Arc<Admin> {
         Arc::new(Admin {
-            metrics: Arc::clone(&self.shared.metrics),
             readiness: self.readiness.subscribe(),
             shared: Arc::clone(&self.shared),
             snapshot: Arc::clone(&self.snapshot),

@@ -147,7 +147,7 @@ impl ProbePause {
 impl Refusal {
     /// Another password, or another account, has not been refused.
     fn is_of(&self, probe: &Probe) -> bool {
-        self.probe.user == probe.user && self.probe.password == probe.password
+        self.probe.user == probe.user && self.probe.password.secret == probe.password.secret
     }
 }
 
@@ -155,7 +155,7 @@ impl Refusal {
 mod tests {
     use super::*;
     use crate::base::secret::Secret;
-    use crate::config::CheckLevel;
+    use crate::config::{CheckLevel, SecretFile};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -176,8 +176,10 @@ mod tests {
     fn probe(password: &str) -> Probe {
         Probe {
             user: "probe".to_owned(),
-            password_file: "probe.pw".into(),
-            password: Secret::new(password.into()),
+            password: SecretFile {
+                path: "probe.pw".into(),
+                secret: Secret::new(password.into()),
+            },
             path: "/".to_owned(),
         }
     }

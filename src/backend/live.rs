@@ -8,8 +8,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde::Serialize;
+
 use super::check_state::LastCheck;
 use super::pool::{Backend, Pool, Pools};
+use crate::base::SiteId;
 use crate::config::Site;
 use crate::observe::metrics::Metrics;
 use crate::outcome::BackendStatus;
@@ -30,7 +33,7 @@ pub struct BackendSummary {
     /// For how long it has been out, if it is.
     pub out_for: Option<Duration>,
     /// What keeps logins from it.
-    pub drained: Option<Drained>,
+    pub drained_by: Option<DrainedBy>,
     /// Its sessions, of all sites.
     pub sessions: usize,
     /// How many there may be.
@@ -46,12 +49,13 @@ pub struct BackendSummary {
 }
 
 /// Why a backend takes no new logins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drained {
-    /// The configuration says so.
-    Configured,
-    /// An operator does.
-    ByOperator,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DrainedBy {
+    /// `drain: true` or `weight: 0`.
+    Configuration,
+    /// An operator's `drain`, until `ready` or the end of the process.
+    Operator,
 }
 
 /// One site.
@@ -182,9 +186,28 @@ impl Pools {
     /// # Errors
     /// If there is no such site.
     pub fn set_maintenance(&self, site: &str, on: bool) -> Result<bool, OperatorError> {
+        Ok(self.pool_of(site)?.set_maintenance(on) != on)
+    }
+
+    /// The site of this name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn site_id(&self, site: &str) -> Result<SiteId, OperatorError> {
+        self.pool_of(site).map(|pool| pool.id())
+    }
+
+    /// Where the first backend is that is configured by this name.
+    pub fn address_of(&self, backend: &str) -> Option<String> {
+        let mut all = self.all().flat_map(|pool| pool.backends());
+        let named = all.find(|it| it.label == backend)?;
+        Some(named.server.endpoint.to_string())
+    }
+
+    /// One of the pools of a site.
+    fn pool_of(&self, site: &str) -> Result<&Arc<Pool>, OperatorError> {
         let pool = self.all().find(|pool| pool.name() == site);
-        let pool = pool.ok_or_else(|| OperatorError::NoSite(site.to_owned()))?;
-        Ok(pool.set_maintenance(on) != on)
+        pool.ok_or_else(|| OperatorError::NoSite(site.to_owned()))
     }
 
     fn of_site<'a>(&'a self, site: &'a str) -> impl Iterator<Item = Arc<Backend>> + use<'a> {
@@ -193,9 +216,7 @@ impl Pools {
     }
 
     fn named(&self, site: &str, backend: &str) -> Result<Vec<Arc<Backend>>, OperatorError> {
-        if !self.all().any(|pool| pool.name() == site) {
-            return Err(OperatorError::NoSite(site.to_owned()));
-        }
+        self.pool_of(site)?;
         let all: Vec<_> = self.of_site(site).collect();
         let by = |is: &dyn Fn(&Backend) -> bool| {
             let found: Vec<_> = all.iter().filter(|it| is(it)).cloned().collect();
@@ -215,10 +236,10 @@ impl Pools {
 impl Backend {
     fn summary(&self, group: Option<String>, now: Instant) -> BackendSummary {
         let out_since = self.standing().out_since();
-        let drained = if !self.settings.takes_logins() {
-            Some(Drained::Configured)
+        let drained_by = if !self.settings.takes_logins() {
+            Some(DrainedBy::Configuration)
         } else if !self.takes_logins() {
-            Some(Drained::ByOperator)
+            Some(DrainedBy::Operator)
         } else {
             None
         };
@@ -230,7 +251,7 @@ impl Backend {
             address: self.server.endpoint.to_string(),
             status: self.status(),
             out_for: out_since.map(|since| now.saturating_duration_since(since)),
-            drained,
+            drained_by,
             sessions: self.state.sessions(),
             max_sessions: self.settings.max_sessions,
             weight: self.server.weight.unwrap_or(self.settings.weight),

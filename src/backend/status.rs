@@ -111,7 +111,7 @@ impl Backend {
             site = self.site,
             backend = %self,
             user = probe.user,
-            password_file = %probe.password_file.display(),
+            password_file = %probe.password.path.display(),
             %error,
             "the probe's login was refused: checks of this site log in no more for {} minutes, lest its account be locked, \
              and end before USER; put the right password into the file and reload",

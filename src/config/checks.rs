@@ -1,13 +1,12 @@
 //! The active checks of a site's backends: what `health` says, and the probe's password, which is in a file of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{Fault, quoted};
 use super::location::{Location, PathStep, steps};
-use super::{Backend, Site, file, secret_file};
-use crate::base::secret::Secret;
+use super::{Backend, SecretFile, Site, file};
 use crate::base::text::escape;
 
 /// The shortest time between two checks of a backend. More often tells nothing more, and fills the server's log.
@@ -50,10 +49,8 @@ pub enum CheckLevel {
 pub struct Probe {
     /// What the backend gets as USER, as it is.
     pub user: String,
-    /// The file that has the password.
-    pub password_file: PathBuf,
-    /// The password; empty until [`load`](super::load) has read the file.
-    pub password: Secret,
+    /// The password; empty until [`load`](super::load) has read its file.
+    pub password: SecretFile,
     /// The directory that is listed.
     pub path: String,
 }
@@ -69,11 +66,10 @@ impl Probe {
             let user = escape(user.as_bytes());
             return Err(format!("`{user}` can't be sent as USER"));
         }
-        let password = secret_file::read(password_file, PASSWORD)
-            .map_err(|wrong| format!("{}: {wrong}", password_file.display()))?;
+        let mut password = SecretFile::named(password_file.to_owned());
+        password.read(PASSWORD)?;
         Ok(Self {
             user: user.to_owned(),
-            password_file: password_file.to_owned(),
             password,
             path: "/".to_owned(),
         })
@@ -212,8 +208,7 @@ fn probe(written: file::Probe, at: Vec<PathStep>, base: &Path) -> Result<Probe, 
     }
     Ok(Probe {
         user: written.user,
-        password_file: base.join(written.password_file.0),
-        password: Secret::default(),
+        password: SecretFile::named(base.join(written.password_file.0)),
         path,
     })
 }
@@ -231,11 +226,11 @@ pub(super) fn read_passwords(sites: &mut [Arc<Site>]) -> Result<(), Fault> {
         }
         let checks = Arc::make_mut(site).checks.as_mut();
         if let Some(probe) = checks.and_then(Checks::probe_mut) {
-            probe.password = secret_file::read(&probe.password_file, PASSWORD).map_err(|wrong| {
+            probe.password.read(PASSWORD).map_err(|wrong| {
                 let path = steps!["sites", index, "health", "login", "password_file"];
                 Fault::new(
                     Location::Value(path),
-                    format!("{}: {wrong}", probe.password_file.display()),
+                    wrong,
                     "write the name of a file that holds the password of the probe's account in one line, and that \
                      Portcullis may read",
                 )

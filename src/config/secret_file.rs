@@ -35,7 +35,7 @@ impl SecretFile {
 }
 
 /// What the file says, but for the end of its line; or what is wrong with it.
-pub(super) fn read(file: &Path, what: &str) -> Result<Secret, String> {
+fn read(file: &Path, what: &str) -> Result<Secret, String> {
     let mut content = read_bounded(file, MAX_LENGTH).map_err(|error| match error {
         ReadError::Io(cause) => format!("the {what} can't be read: {cause}"),
         ReadError::NotAFile => format!("the {what} isn't in a regular file"),

@@ -50,6 +50,14 @@ struct Current {
     transfer: Option<Box<CurrentTransfer>>,
 }
 
+impl Current {
+    /// The user without the host if the login leads to a site, and else all of USER's argument.
+    fn user(&self) -> &[u8] {
+        let login = self.login.as_ref();
+        login.map_or(&self.user_argument, |login| &login.user)
+    }
+}
+
 /// The transfer that a session runs.
 #[derive(Debug, Clone)]
 pub struct CurrentTransfer {
@@ -241,7 +249,7 @@ impl SessionInfo {
             client_tls: current.client_tls,
             site: login.map(|login| Arc::clone(&login.site)),
             group: login.and_then(|login| login.group),
-            user: escape(login.map_or(&current.user_argument, |login| &login.user)),
+            user: escape(current.user()),
             backend: current.backend,
             logged_in: current.logged_in,
             transfer: current.transfer.as_deref().cloned(),
@@ -269,20 +277,12 @@ impl SessionInfo {
 
     /// Its user, escaped: without the host if the login leads to a site, and else all of USER's argument.
     pub fn user(&self) -> String {
-        let current = self.current();
-        escape(match &current.login {
-            Some(login) => &login.user,
-            None => &current.user_argument,
-        })
+        escape(self.current().user())
     }
 
     /// The same as it was sent, as much of it as is ever shown.
     pub fn user_bytes(&self) -> Box<[u8]> {
-        let current = self.current();
-        match &current.login {
-            Some(login) => login.user.clone(),
-            None => current.user_argument.clone(),
-        }
+        self.current().user().into()
     }
 
     /// The host that has led to its site, if one was named.

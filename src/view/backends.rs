@@ -1,9 +1,12 @@
 //! The sites and their backends.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use super::{Moment, days_until};
-use crate::backend::{BackendSummary, Drained, LastCheck, Pools};
+pub use crate::backend::DrainedBy;
+use crate::backend::{BackendSummary, LastCheck, Pools};
 use crate::config::HostPattern;
 use crate::observe::metrics::{Metrics, SiteTotals};
 use crate::outcome::{BackendStatus, CheckStage};
@@ -70,16 +73,6 @@ pub struct BackendView {
     pub certificate_days_left: Option<i64>,
 }
 
-/// Why a backend takes no new logins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DrainedBy {
-    /// `drain: true` or `weight: 0`.
-    Configuration,
-    /// An operator's `drain`, until `ready` or the end of the process.
-    Operator,
-}
-
 /// The result of a check.
 #[derive(Debug, Clone, Serialize)]
 pub struct CheckView {
@@ -94,11 +87,16 @@ pub struct CheckView {
 /// Every configured site, by name.
 pub fn sites(pools: &Pools, metrics: &Metrics, max_sessions: usize) -> Vec<SiteView> {
     let backends = pools.summaries();
+    let mut counts: HashMap<&str, (usize, usize)> = HashMap::new();
+    for backend in &backends {
+        let (all, up) = counts.entry(&backend.site).or_default();
+        *all += 1;
+        *up += usize::from(backend.status == BackendStatus::Up);
+    }
     let sites = pools.site_summaries().into_iter();
     let sites = sites.map(|summary| {
         let site = summary.site;
-        let own = || backends.iter().filter(|backend| backend.site == site.name);
-        let is_up = |backend: &&BackendSummary| backend.status == BackendStatus::Up;
+        let (backends, backends_up) = counts.get(&*site.name).copied().unwrap_or_default();
         let SiteTotals {
             logins,
             failed_logins,
@@ -121,8 +119,8 @@ pub fn sites(pools: &Pools, metrics: &Metrics, max_sessions: usize) -> Vec<SiteV
             failed_logins,
             complete_transfers,
             incomplete_transfers,
-            backends: own().count(),
-            backends_up: own().filter(is_up).count(),
+            backends,
+            backends_up,
         }
     });
     sites.collect()
@@ -146,7 +144,7 @@ impl From<BackendSummary> for BackendView {
             address: summary.address,
             state: summary.status.as_str(),
             out_since: summary.out_for.map(Moment::ago),
-            drained_by: summary.drained.map(DrainedBy::from),
+            drained_by: summary.drained_by,
             sessions: summary.sessions,
             max_sessions: summary.max_sessions,
             weight: summary.weight,
@@ -154,15 +152,6 @@ impl From<BackendSummary> for BackendView {
             check: summary.last_check.map(CheckView::from),
             certificate_expires: summary.certificate_expires.map(Moment::new),
             certificate_days_left: summary.certificate_expires.map(days_until),
-        }
-    }
-}
-
-impl From<Drained> for DrainedBy {
-    fn from(drained: Drained) -> Self {
-        match drained {
-            Drained::Configured => Self::Configuration,
-            Drained::ByOperator => Self::Operator,
         }
     }
 }

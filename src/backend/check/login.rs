@@ -69,7 +69,7 @@ impl Check<'_> {
             _ => return Err(refused("USER", &user)),
         }
         let pass = self
-            .login_step(connection, "PASS", probe.password.expose(), total)
+            .login_step(connection, "PASS", probe.password.secret.expose(), total)
             .await?;
         match pass.class() {
             Class::Completion => Ok(()),

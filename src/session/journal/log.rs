@@ -2,7 +2,7 @@
 //!
 //! Every line has the session's number, and then the client's address or, where the backend is at fault, the site's name.
 //! Between them stands the id that the backend knows the session by, at sites where PROXY headers are sent.
-//! Two macros put them there, and not a span of tracing: in JSON a span's fields stand in an object of their own and in text
+//! The macros below put them there, and not a span of tracing: in JSON a span's fields stand in an object of their own and in text
 //! in front of the message, every line would have all of them, and a span is entered at each poll of the session's task,
 //! so that each piece of a transfer would cost something for it.
 
@@ -24,6 +24,13 @@ use crate::tls;
 macro_rules! of_client {
     ($level:ident, $info:expr, $($rest:tt)+) => {
         tracing::$level!(session = $info.id.0, id = sent_id($info), client = %$info.client, $($rest)+)
+    };
+}
+
+/// A line that names the session, its client, its site and its user.
+macro_rules! of_user {
+    ($level:ident, $info:expr, $($rest:tt)+) => {
+        of_client!($level, $info, site = &*$info.site_name(), user = $info.user(), $($rest)+)
     };
 }
 
@@ -102,21 +109,17 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             "backend not available"
         ),
         Entry::Login(login) => log_login(login, info),
-        Entry::Refused { command, answer } => of_client!(
+        Entry::Refused { command, answer } => of_user!(
             info,
             info,
-            site = &*info.site_name(),
-            user = info.user(),
             command = command.verb_text(),
             argument = escape(command.argument()),
             reply = answer.text(),
             "command refused"
         ),
-        Entry::Denied(command) => of_client!(
+        Entry::Denied(command) => of_user!(
             info,
             info,
-            site = &*info.site_name(),
-            user = info.user(),
             command = command.verb_text(),
             argument = escape(command.shown_argument()),
             "command denied by the site's policy"
@@ -153,11 +156,9 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             of_site!(warn, info, backend, stage = stage.as_str(), %reason, hint, "backend's control connection lost");
         }
         // Busy servers have as many of these as transfers.
-        Entry::TransferBegins(transfer) => of_client!(
+        Entry::TransferBegins(transfer) => of_user!(
             debug,
             info,
-            site = &*info.site_name(),
-            user = info.user(),
             command = transfer.command.verb_text(),
             path = escape(transfer.command.argument()),
             directory = directory(transfer.directory),
@@ -230,11 +231,9 @@ fn log_running(transfer: &RunningRecord<'_>, info: &SessionInfo) {
         directory: at,
         progress,
     } = transfer;
-    of_client!(
+    of_user!(
         info,
         info,
-        site = &*info.site_name(),
-        user = info.user(),
         command = command.verb_text(),
         path = escape(command.argument()),
         directory = directory(at),
@@ -252,11 +251,9 @@ fn log_change(change: &FileChange, info: &SessionInfo) {
         reply,
     } = change;
     let renamed = renamed.as_ref();
-    of_client!(
+    of_user!(
         info,
         info,
-        site = &*info.site_name(),
-        user = info.user(),
         command = command.verb_text(),
         path = escape(command.shown_argument()),
         directory = directory(at),
@@ -273,11 +270,9 @@ fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
     let verdict = transfer.verdict();
     let about = transfer.circumstances;
     let held_back = transfer.progress.held_back.filter(|time| !time.is_zero());
-    of_client!(
+    of_user!(
         info,
         info,
-        site = &*info.site_name(),
-        user = info.user(),
         command = transfer.command.verb_text(),
         path = escape(transfer.command.argument()),
         directory = directory(&about.directory),
