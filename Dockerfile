@@ -5,7 +5,7 @@
 FROM rust:1-bookworm AS builder
 WORKDIR /build
 COPY . .
-RUN cargo build --release --locked --package portcullis && deploy/image/rootfs.sh target/release/portcullis /rootfs
+RUN cargo build --release --locked --package portcullis --features pfx && deploy/image/rootfs.sh target/release/portcullis /rootfs
 
 FROM scratch
 COPY --from=builder /rootfs /

@@ -55,12 +55,12 @@ build: ## the optimised binary, target/release/portcullis
 .PHONY: test
 test: tools ## every test; installs the FTP servers and clients that the tests talk to
 	tests/install.sh
-	cargo test --locked --workspace
-	cargo test --locked --workspace --test matrix -- --skip every_cell
+	cargo test --locked --workspace --features pfx
+	cargo test --locked --workspace --features pfx --test matrix -- --skip every_cell
 
 .PHONY: test-all
 test-all: test ## and every client with every server: some minutes more
-	cargo test --locked --workspace --test matrix every_cell
+	cargo test --locked --workspace --features pfx --test matrix every_cell
 
 .PHONY: test-fresh
 test-fresh: ## make test in a bare Debian 12; as root, needs debootstrap and half an hour
@@ -82,7 +82,7 @@ rpm: package-files $(CARGO_GENERATE_RPM)
 .PHONY: sbom
 sbom: $(CARGO_CYCLONEDX)
 	mkdir -p $(PACKAGES)
-	$(CARGO_CYCLONEDX) cyclonedx --format json --spec-version 1.5 --quiet --override-filename portcullis.cdx
+	$(CARGO_CYCLONEDX) cyclonedx --format json --spec-version 1.5 --features pfx --quiet --override-filename portcullis.cdx
 	sed 's|path+file://$(CURDIR)#|pkg:cargo/|g' portcullis.cdx.json >$(PACKAGES)/portcullis-$(VERSION).cdx.json
 	find $$(git ls-files '*Cargo.toml' | sed 's|Cargo.toml$$|.|') -maxdepth 1 -name portcullis.cdx.json -delete
 
@@ -98,7 +98,7 @@ image: auditable ## the container image by buildah, as an archive: target/packag
 .PHONY: auditable
 auditable: tools $(CARGO_AUDITABLE)
 	mkdir -p $(PACKAGES)
-	$(CARGO_AUDITABLE) auditable build --release --locked --package portcullis
+	$(CARGO_AUDITABLE) auditable build --release --locked --package portcullis --features pfx
 
 .PHONY: test-packages
 test-packages: packages image ## install, upgrade and remove the packages, and run the image; as root, needs debootstrap
@@ -128,6 +128,11 @@ bench-quick: bench-build ## the same in a minute, to see whether it works
 .PHONY: bench-load
 bench-load: bench-programs ## a good client among hostile and among idle ones; writes docs/load.md
 	ulimit -n "$$(ulimit -Hn)"; target/release/portcullis-bench load --page docs/load.md target/release/portcullis
+
+# Ten minutes, and two CPUs as well. Needs no peers. Without --page the tables go to stdout.
+.PHONY: bench-scale
+bench-scale: bench-programs ## what one core, a machine and ten of them carry; writes docs/scale.md
+	ulimit -n "$$(ulimit -Hn)"; target/release/portcullis-bench scale --page docs/scale.md target/release/portcullis
 
 # Counts, so that what else the machine does is no matter; needs valgrind. A minute.
 .PHONY: bench-logins
@@ -162,7 +167,7 @@ fuzz: ## fuzz every parser and the session's decisions: make fuzz FUZZ_SECONDS=6
 .PHONY: compatibility
 compatibility: ## run the matrix of clients and servers, and write docs/compatibility.md anew
 	tests/install.sh
-	MATRIX_WRITE=1 cargo test --locked --workspace --test matrix every_cell
+	MATRIX_WRITE=1 cargo test --locked --workspace --features pfx --test matrix every_cell
 
 .PHONY: instructions
 instructions: instructions-build ## count the instructions of the hot paths, and fail where they became more
@@ -184,7 +189,8 @@ lint: lint-code lint-deps ## formatting, clippy, documentation, dependencies
 lint-code:
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --features pfx --locked -- -D warnings
+	cargo clippy --package portcullis --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --locked
 
 # Licences, bans and sources need no network. Advisories need a copy of the RustSec database: it is fetched, or the one

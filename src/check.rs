@@ -4,19 +4,23 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::ops::RangeInclusive;
-use std::path::Path;
 use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::acme;
+use crate::app::client_trust;
 use crate::app::names;
-use crate::app::notes::{Note, Severity, notes};
+use crate::app::notes::{
+    Note, Severity, not_served, notes, on_backend_authorities, on_own_certificates,
+};
 use crate::backend::{Pools, Registry};
-use crate::config::{self, Settings};
+use crate::base::text::escape_path;
+use crate::config::{self, Passive, Ports, Settings, Source};
 use crate::observe::transfer_log;
+use crate::policy::credentials::NewCredentials;
 use crate::policy::users::NewNames;
-use crate::tls::CertificateSet;
+use crate::tls::{ClientTrust, Date, Inventory};
 
 /// What a check has found.
 #[derive(Debug)]
@@ -53,8 +57,11 @@ enum Line {
 enum ProblemCode {
     Certificate,
     BackendTls,
+    ClientCertificates,
+    Credentials,
     UsersFile,
     PassiveAddress,
+    Acme,
     TransferLog,
     Runtime,
 }
@@ -82,14 +89,14 @@ struct Finding<'a> {
     help: Option<&'a str>,
 }
 
-/// Checks the configuration in this file.
-pub fn run(path: &Path) -> Checked {
+/// Checks this configuration.
+pub fn run(source: &Source) -> Checked {
     let mut checked = Checked {
-        config: path.display().to_string(),
+        config: escape_path(&source.file),
         lines: Vec::new(),
         unusable: None,
     };
-    match config::load(path) {
+    match source.load() {
         Ok(settings) => checked.look_at(&settings),
         Err(error) => checked.unusable = Some(error),
     }
@@ -171,32 +178,126 @@ impl Checked {
             counted(settings.listeners.len(), "listener"),
             counted(settings.sites.len(), "site")
         ));
-        self.fact(data_ports(&settings.passive.ports));
-        self.look_at_certificate(settings);
-        if let Err(error) = Pools::load(&settings.sites, &Registry::default()) {
-            self.problem(ProblemCode::BackendTls, error);
+        self.fact(data_ports(&settings.passive));
+        self.look_at_certificates(settings);
+        match Pools::load(&settings.sites, &Registry::default()) {
+            Ok(pools) => {
+                self.look_at_own_certificates(&pools);
+                let notes = on_backend_authorities(&pools);
+                self.lines.extend(notes.into_iter().map(Line::Note));
+            }
+            Err(error) => self.problem(ProblemCode::BackendTls, error),
         }
+        self.look_at_client_certificates(settings);
+        self.look_at_orders(settings);
         self.look_at_users(settings);
         self.look_at_transfer_logs(settings);
         self.look_up_passive_address(settings);
     }
 
-    fn look_at_certificate(&mut self, settings: &Settings) {
+    fn look_at_certificates(&mut self, settings: &Settings) {
         let now = SystemTime::now();
-        let certificates = match CertificateSet::load(&settings.tls, now) {
-            Ok(certificates) => certificates,
-            Err(error) => return self.problem(ProblemCode::Certificate, error),
+        let inventory = Inventory::load(&settings.tls, None, now);
+        for entry in inventory.entries() {
+            if let Some(pair) = entry.pair() {
+                let left = pair.not_after.duration_since(now).unwrap_or_default();
+                self.fact(format!(
+                    "certificate {}: {}, names {}, {} days left, the key matches ({})",
+                    escape_path(&entry.source.certificate),
+                    pair.subject,
+                    pair.names_and_addresses(),
+                    left.as_secs() / 86_400,
+                    pair.key_kind(),
+                ));
+            }
+            match entry.refusal() {
+                // The configuration doesn't name it, and all goes on without it.
+                Some(error) if entry.source.directory.is_some() => {
+                    self.lines.push(Line::Note(not_served(error)));
+                }
+                Some(error) => self.problem(ProblemCode::Certificate, error),
+                None => {}
+            }
+        }
+        for fault in inventory.directory_faults() {
+            self.lines.push(Line::Note(not_served(&fault.error)));
+        }
+        // Without the central pair nothing is served, and so there is nothing to note.
+        let Ok(certificates) = inventory.into_set() else {
+            return;
         };
-        let pair = certificates.default_pair();
-        let left = pair.not_after.duration_since(now).unwrap_or_default();
+        // What is wrong with it is told by itself.
+        let clients = client_trust(settings).unwrap_or_else(|_| ClientTrust::none());
+        let notes = notes(settings, &certificates, &clients, now);
+        self.lines.extend(notes.into_iter().map(Line::Note));
+    }
+
+    fn look_at_client_certificates(&mut self, settings: &Settings) {
+        match client_trust(settings) {
+            Ok(clients) => {
+                for authority in clients.authorities() {
+                    let end = Date(authority.not_after);
+                    self.fact(format!(
+                        "authority of clients {}: valid until {end}",
+                        authority.subject
+                    ));
+                }
+                for list in clients.lists() {
+                    let next = match list.next_update {
+                        Some(next) => format!("next update {}", Date(next)),
+                        None => "no next update".to_owned(),
+                    };
+                    self.fact(format!(
+                        "revocation list {}: of {}, {} revoked, {next}",
+                        escape_path(&list.file),
+                        list.issuer,
+                        counted(list.revoked, "certificate")
+                    ));
+                }
+            }
+            Err(error) => self.problem(ProblemCode::ClientCertificates, error),
+        }
+        for path in settings.credential_files() {
+            match NewCredentials::read(path) {
+                Ok(passwords) => {
+                    let count = counted(passwords.count(), "password");
+                    self.fact(format!("credentials {}: {count}", escape_path(path)));
+                }
+                Err(error) => self.problem(ProblemCode::Credentials, error),
+            }
+        }
+    }
+
+    /// Asks no authority and orders nothing.
+    fn look_at_orders(&mut self, settings: &Settings) {
+        let Some(acme) = &settings.tls.acme else {
+            return;
+        };
+        let names: Vec<String> = acme.names.iter().map(ToString::to_string).collect();
         self.fact(format!(
-            "certificate {}: {}, names {}, {} days left, the key matches",
-            settings.tls.certificate.display(),
-            pair.subject,
-            pair.names_and_addresses(),
-            left.as_secs() / 86_400
+            "a certificate for {} is ordered from {}, by the challenge {}",
+            names.join(" "),
+            acme.directory_url,
+            acme.challenge.as_str()
         ));
-        let notes = notes(settings, &certificates, now);
+        for problem in acme::look_at(acme) {
+            self.problem(ProblemCode::Acme, problem);
+        }
+    }
+
+    fn look_at_own_certificates(&mut self, pools: &Pools) {
+        let now = SystemTime::now();
+        for certificate in pools.own_certificates().all() {
+            let pair = certificate.in_use();
+            let left = pair.not_after.duration_since(now).unwrap_or_default();
+            self.fact(format!(
+                "client certificate {}: {}, {} days left, the key matches",
+                escape_path(&certificate.files().certificate),
+                pair.subject,
+                left.as_secs() / 86_400
+            ));
+        }
+        let notes = on_own_certificates(pools, now);
         self.lines.extend(notes.into_iter().map(Line::Note));
     }
 
@@ -205,7 +306,7 @@ impl Checked {
             match NewNames::read(path) {
                 Ok(names) => {
                     let count = counted(names.count(), "name");
-                    self.fact(format!("users {}: {count}", path.display()));
+                    self.fact(format!("users {}: {count}", escape_path(path)));
                 }
                 Err(error) => self.problem(ProblemCode::UsersFile, error),
             }
@@ -216,7 +317,7 @@ impl Checked {
     fn look_at_transfer_logs(&mut self, settings: &Settings) {
         for log in &settings.transfer_logs {
             match transfer_log::look_at(log) {
-                Ok(()) => self.fact(format!("transfer log {}", log.file.display())),
+                Ok(()) => self.fact(format!("transfer log {}", escape_path(&log.file))),
                 Err(error) => self.problem(ProblemCode::TransferLog, error),
             }
         }
@@ -275,7 +376,8 @@ fn fault<'a>(error: &'a config::Error, whole: &'a str) -> Finding<'a> {
         config::Error::Invalid(report) => Some(report),
         config::Error::Read { .. }
         | config::Error::NotAFile { .. }
-        | config::Error::TooLong { .. } => None,
+        | config::Error::TooLong { .. }
+        | config::Error::AnnouncedPorts { .. } => None,
     };
     let position = report.and_then(|report| report.position());
     Finding {
@@ -294,12 +396,14 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// How many ports there are for data connections, and for how many transfers of one client address that is enough.
-fn data_ports(ports: &RangeInclusive<u16>) -> String {
-    let (first, last) = (ports.start(), ports.end());
-    let range = match ports.len() {
-        1 => format!("data port {first}"),
-        _ => format!("data ports {first}-{last}"),
-    };
+fn data_ports(passive: &Passive) -> String {
+    let ports = &passive.ports;
+    let what = if ports.len() == 1 { "port" } else { "ports" };
+    let announced = passive.announced.ports.as_ref();
+    let announced = announced.map_or(String::new(), |ports| {
+        format!(", announced as {}", Ports(ports))
+    });
+    let range = format!("data {what} {}{announced}", Ports(ports));
     let transfers = counted(ports.len(), "transfer");
     format!(
         "{range}: for one client address, {transfers} at a time without a resumed TLS session, any number with one"

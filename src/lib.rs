@@ -18,15 +18,12 @@
 //!     │      └──────────────────────────────────────────────────────┘         │
 //! ```
 //!
-//! What is kept apart: *protocol* ([`ftp`], [`session::machine`]: pure), *policy* ([`config`], [`policy`], [`route`], [`snapshot`]:
-//! immutable snapshots; [`announce`] too, but that the address of a name follows its name server), *counters*
-//! ([`limit`], [`guard`]: bounded, and without rules of their own) and *I/O* ([`net`], [`passive`], [`backend`], the
-//! rest of [`session`], [`admin`], [`app`]). Imports run one way: `cli -> { check, explain -> app, probe, import, health, control } -> admin -> view -> session ->
-//! {session::machine, snapshot} -> {backend, passive} -> net -> {announce, guard, limit, route, tls} -> observe ->
-//! ftp -> outcome -> config -> policy -> base`.
+//! Protocol, policy, counters and I/O are kept apart, and imports run one way: `docs/architecture.md` says which module is
+//! which, and `tests/architecture.rs` proves it.
 
 #![forbid(unsafe_code)]
 
+pub mod acme;
 pub mod admin;
 pub mod announce;
 pub mod app;

@@ -46,6 +46,32 @@ label! {
 }
 
 label! {
+    /// What has become of the order of a certificate.
+    AcmeResult {
+        /// There is a new certificate.
+        Issued = "issued",
+        /// There is none.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// How far the order of a certificate came.
+    AcmeStage {
+        /// The directory of the authority, and the account there.
+        Account = "account",
+        /// The order itself.
+        Order = "order",
+        /// The authority looks whether the names are ours.
+        Challenge = "challenge",
+        /// The request for the certificate.
+        Finalize = "finalize",
+        /// The certificate, and the files for it.
+        Download = "download",
+    }
+}
+
+label! {
     /// Why a connection is refused before it becomes a session.
     LimitExceeded {
         /// As many sessions run as may run in all: `limits.sessions`.
@@ -339,6 +365,8 @@ impl From<DialStage> for CheckStage {
 label! {
     /// What is reloaded.
     ReloadSubject {
+        /// A client certificate for backends, and its key.
+        BackendCertificate = "backend_certificate",
         /// The central certificate and its key.
         Certificate = "certificate",
         /// The configuration file.
@@ -347,6 +375,10 @@ label! {
         PassiveAddress = "passive_address",
         /// A file with the users of a group.
         Users = "users",
+        /// The authorities and the revocation lists of clients' certificates.
+        ClientCertificates = "client_certificates",
+        /// A file with the passwords of users who have certificates.
+        Credentials = "credentials",
     }
 }
 

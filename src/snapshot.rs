@@ -3,15 +3,16 @@
 //! A session takes the snapshot of the moment it is accepted and keeps it to its end, so no reload and no certificate
 //! swap ever touches a live session.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::announce::Announcements;
 use crate::backend::Pools;
 use crate::config::{HostName, Settings};
 use crate::passive::PassivePorts;
-use crate::policy::UserFiles;
+use crate::policy::{CredentialFiles, UserFiles};
 use crate::route::Router;
-use crate::tls::{CertificateSet, ServerTls};
+use crate::tls::{CertificateSet, ClientTrust, ServerTls};
 
 /// The configuration and the certificates in use, as new sessions take them.
 #[derive(Debug, Clone)]
@@ -20,9 +21,11 @@ pub struct Snapshot {
     pub runtime: Arc<Runtime>,
     /// The certificates in use.
     pub certificates: Arc<CertificateSet>,
+    /// By whom clients' certificates are vouched for.
+    pub clients: Arc<ClientTrust>,
     /// The client leg's TLS with those.
     pub tls: Arc<ServerTls>,
-    /// The certificates' names: as argument of HOST they mean the proxy itself.
+    /// The certificates' names, in order: as argument of HOST they mean the proxy itself, unless a site has them.
     pub own_names: Arc<[HostName]>,
 }
 
@@ -35,6 +38,8 @@ pub struct Runtime {
     pub router: Arc<Router>,
     /// The files of users that it looks names up in.
     pub user_files: UserFiles,
+    /// The files of passwords for users with certificates.
+    pub credentials: CredentialFiles,
     /// The open passive ports.
     pub passive: PassivePorts,
     /// The addresses and ports announced to clients.
@@ -44,26 +49,34 @@ pub struct Runtime {
 }
 
 impl Snapshot {
-    /// This runtime with these certificates.
-    pub fn new(runtime: Arc<Runtime>, certificates: Arc<CertificateSet>) -> Self {
+    /// This runtime with these certificates of its own and of clients.
+    pub fn new(
+        runtime: Arc<Runtime>,
+        certificates: Arc<CertificateSet>,
+        clients: Arc<ClientTrust>,
+    ) -> Self {
         Self {
             own_names: own_names(&certificates),
-            tls: Arc::new(ServerTls::new(
+            tls: Arc::new(ServerTls::asking(
                 Arc::clone(&certificates),
                 runtime.settings.tls.min_version,
+                &clients,
             )),
             runtime,
             certificates,
+            clients,
         }
     }
 }
 
-/// The names of these certificates that can be host names.
+/// The names of these certificates that can be host names, in order.
+///
+/// Those of all certificates, though one in `tls.more` may stand there for a site: HOST asks the sites first, and a name
+/// that none of them has is one by which clients reach the proxy, as without HOST.
 pub fn own_names(certificates: &CertificateSet) -> Arc<[HostName]> {
     let names = certificates.pairs().flat_map(|pair| &pair.names);
-    names
-        .filter_map(|name| HostName::parse(name.as_bytes()))
-        .collect()
+    let names = names.filter_map(|name| HostName::parse(name.as_bytes()));
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 impl Runtime {
@@ -74,11 +87,13 @@ impl Runtime {
         passive: PassivePorts,
         announcements: Announcements,
         user_files: UserFiles,
+        credentials: CredentialFiles,
     ) -> Self {
         let router = Router::new(pools.sites(), settings.user_forms, &user_files);
         Self {
             router: Arc::new(router),
             user_files,
+            credentials,
             settings,
             passive,
             announcements: Arc::new(announcements),

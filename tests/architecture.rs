@@ -15,11 +15,14 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "check", "explain", "app", "probe", "import", "health", "control", "observe", "config",
+            "base",
         ],
     ),
     (
         "check",
-        &["app", "backend", "tls", "observe", "config", "policy"],
+        &[
+            "app", "acme", "backend", "tls", "observe", "config", "policy", "base",
+        ],
     ),
     (
         "explain",
@@ -40,29 +43,33 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "admin", "session", "snapshot", "backend", "passive", "net", "announce", "limit",
-            "tls", "observe", "outcome", "config", "policy", "base", "ftp", "command",
+            "admin", "acme", "session", "snapshot", "backend", "passive", "net", "announce",
+            "limit", "tls", "observe", "outcome", "config", "policy", "base", "ftp", "command",
         ],
     ),
     (
         "probe",
         &["backend", "net", "tls", "ftp", "outcome", "config", "base"],
     ),
-    ("import", &["config", "policy", "base"]),
+    ("import", &["tls", "config", "policy", "base"]),
     ("health", &["base"]),
     ("control", &["tls", "base"]),
     (
         "admin",
         &[
-            "view", "session", "snapshot", "backend", "net", "tls", "observe", "config", "base",
-            "command",
+            "view", "acme", "session", "snapshot", "backend", "net", "tls", "observe", "config",
+            "base", "command",
         ],
     ),
     (
         "view",
         &[
-            "session", "backend", "guard", "tls", "observe", "outcome", "config", "base",
+            "acme", "session", "backend", "guard", "tls", "observe", "outcome", "config", "base",
         ],
+    ),
+    (
+        "acme",
+        &["net", "tls", "observe", "outcome", "config", "base"],
     ),
     (
         "session",
@@ -108,8 +115,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("guard", &["config", "base"]),
     ("limit", &["outcome", "config", "policy", "base"]),
     ("route", &["config", "policy", "base"]),
-    ("tls", &["outcome", "config", "base"]),
-    ("observe", &["outcome", "config", "base"]),
+    ("tls", &["outcome", "config", "policy", "base"]),
+    ("observe", &["outcome", "config", "policy", "base"]),
     ("ftp", &["outcome", "base"]),
     ("outcome", &["config"]),
     ("config", &["policy", "base"]),
@@ -119,12 +126,15 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: bytes and values in, bytes and values out.
-const PURE: [&str; 20] = [
+const PURE: [&str; 23] = [
     "admin/page",
+    "view/attention",
+    "view/units.rs",
     "ftp",
     "outcome.rs",
     "base/text.rs",
     "import/iis",
+    "policy/client_certificate.rs",
     "policy/clients.rs",
     "policy/commands.rs",
     "policy/notice.rs",
@@ -146,7 +156,8 @@ const PURE: [&str; 20] = [
 const POLICY: [&str; 5] = ["config", "policy", "route", "snapshot.rs", "tls"];
 
 /// Counters. The time is passed in.
-const COUNTERS: [&str; 10] = [
+const COUNTERS: [&str; 11] = [
+    "acme/schedule",
     "limit",
     "guard",
     "backend/check_state.rs",
@@ -277,6 +288,40 @@ fn the_protocol_knows_no_sockets_and_no_clock() {
 fn policies_and_counts_open_no_sockets_and_ask_no_clock() {
     refuse(&POLICY, &INPUT_AND_OUTPUT);
     refuse(&COUNTERS, &INPUT_AND_OUTPUT);
+}
+
+/// The variables of a service manager (NOTIFY_SOCKET, WATCHDOG_USEC) are for this process, which can't take them out of its own
+/// environment without unsafe code.
+#[test]
+fn programs_that_are_started_get_an_environment_of_their_own() {
+    for file in sources(&root()) {
+        let code = code(&file);
+        let imports_one = |line: &str| line.contains("process::") && line.contains("Command");
+        if code.lines().any(imports_one) {
+            assert!(code.contains(".env_clear()"), "{}", file.display());
+        }
+    }
+}
+
+/// rustfmt leaves comments as they are.
+#[test]
+fn no_comment_is_wider_than_a_window() {
+    for file in sources(&root()) {
+        let text = fs::read_to_string(&file).expect("a source");
+        let is_comment = |line: &&str| line.trim_start().starts_with("//");
+        for line in text.lines().filter(is_comment) {
+            let is_narrow = line.chars().count() <= 132;
+            assert!(is_narrow, "{}: {line}", file.display());
+        }
+    }
+}
+
+/// A file's name may hold what acts on a terminal, which `Path::display` shows as it is.
+#[test]
+fn paths_are_shown_without_what_acts_on_a_terminal() {
+    for file in sources(&root()) {
+        assert!(!code(&file).contains(".display()"), "{}", file.display());
+    }
 }
 
 #[test]

@@ -270,9 +270,10 @@ sites:
         (Some(&[b'a'; 1025]), "the password is longer than 1 KiB"),
     ] {
         let message = load(content).expect_err(wrong);
-        let expected = format!("{directory}/portcullis.yaml:10:43: {directory}/probe.pw: {wrong}");
+        let expected =
+            format!("{directory}/portcullis.yaml:10:43: `{directory}/probe.pw`: {wrong}");
         assert!(message.starts_with(&expected), "{message}");
-        assert!(message.contains("= write the name of a file that holds the password"));
+        assert!(message.contains("= write the name of a file here, not its contents"));
     }
     for content in ["hunter2", "hunter2\n", "hunter2\r\n"] {
         let settings = load(Some(content.as_bytes())).expect("a password");
@@ -285,6 +286,71 @@ sites:
     fs::write(&path, text.replace("login\n", "off\n")).expect("written");
     fs::remove_file(scratch.path().join("probe.pw")).expect("it is there");
     assert_eq!(load(None).expect("no checks").sites[0].checks, None);
+}
+
+#[test]
+fn a_secret_in_place_of_a_files_name_is_not_repeated() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = scratch.path().join("portcullis.yaml");
+    let key = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n";
+    let inline = format!("{{certificate: tls.crt, private_key: {key:?}}}");
+    let good = "{certificate: tls.crt, private_key: tls.key}";
+    let raw = "{certificate: tls.crt, private_key: hunter2}";
+    let asking = "{certificate: tls.crt, private_key: tls.key, client_certificates: {ca: a.pem, ask: optional}}";
+    let client_key = "client_certificate: {certificate: a.crt, private_key: hunter2}";
+    let backend = format!("{{address: b.lab, tls: explicit, {client_key}}}");
+    let login = "health: {level: login, login: {user: probe, password_file: hunter2}}";
+    let credentials = "client_certificate: {credentials: hunter2}";
+    let account = "{key_id: a, hmac_file: hunter2}";
+    let acme = format!(
+        "{{acme: {{directory_url: 'https://a.example', state: s, names: [a.example], challenge: {{http: '0.0.0.0:80'}}, \
+         external_account: {account}}}}}"
+    );
+    let text = |tls: &str, site: &str, backend: &str, rest: &str| {
+        format!(
+            "listeners: [{{address: 127.0.0.1:0, tls: explicit}}]\ntls: {tls}\nsites:\n  - name: a\n    default: true\n    \
+             backends: [{backend}]\n    {site}\n{rest}\n"
+        )
+    };
+    let plain = "{address: b.lab}";
+    for text in [
+        text(good, login, plain, ""),
+        text(good, "", plain, "admin: {token_file: hunter2}"),
+        text(good, "", plain, "admin:\n  token_file:\n    hunter2"),
+        text(&inline, "", plain, ""),
+        text(raw, "", plain, ""),
+        text(asking, credentials, plain, ""),
+        text(good, "", &backend, ""),
+        text(&acme, "", plain, ""),
+    ] {
+        fs::write(&path, &text).expect("written");
+        let error = config::load(&path).expect_err(&text);
+        let message = error.to_string();
+        assert!(!message.contains("hunter2"), "{message}");
+        assert!(
+            message.contains("= write the name of a file here, not its contents"),
+            "{message}"
+        );
+        let summary = error.summary();
+        assert!(!summary.contains("hunter2"), "{summary}");
+    }
+}
+
+#[test]
+fn a_summary_names_no_file_that_the_configuration_names() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = scratch.path().join("portcullis.yaml");
+    let text = "
+listeners: [{address: 127.0.0.1:0, tls: explicit}]
+tls: {certificate: tls.crt, private_key: tls.key}
+admin: {token_file: /nonexistent/admin.token}
+sites: [{name: a, default: true, backends: [{address: a.lab}]}]
+";
+    fs::write(&path, text).expect("written");
+    let error = config::load(&path).expect_err("no token");
+    assert!(error.to_string().contains("`/nonexistent/admin.token`: "));
+    let summary = error.summary();
+    assert!(!summary.contains("admin.token"), "{summary}");
 }
 
 #[test]

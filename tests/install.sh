@@ -215,7 +215,7 @@ mkdir -p "$servers"
 exec 9>"$servers/.lock"
 flock 9
 
-need_programs curl:curl lftp:lftp python3:python3 openssl:openssl systemd-analyze:systemd valgrind:valgrind
+need_programs curl:curl lftp:lftp python3:python3 openssl:openssl systemd-analyze:systemd strace:strace valgrind:valgrind
 
 unpack vsftpd usr/sbin/vsftpd vsftpd
 need_libraries vsftpd usr/sbin/vsftpd
@@ -239,6 +239,9 @@ need_libraries haproxy usr/sbin/haproxy
 # The name server that tells of backends.
 unpack dnsmasq usr/sbin/dnsmasq dnsmasq-base
 need_libraries dnsmasq usr/sbin/dnsmasq
+
+# The authority that certificates are ordered from, with the name server that it asks.
+unpack pebble usr/bin/pebble pebble
 
 # The browser that looks at the status page: the one without windows, which needs a third of the libraries.
 unpack chromium usr/lib/chromium/chromium-headless-shell chromium-headless-shell chromium-common

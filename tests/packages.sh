@@ -116,20 +116,21 @@ gone /usr/bin/portcullis
 
 step "install"
 says "not started, since it has no configuration yet" inside dpkg -i /portcullis.deb
-there /usr/bin/portcullis /usr/lib/systemd/system/portcullis.service /etc/logrotate.d/portcullis \
+there /usr/bin/portcullis /usr/lib/systemd/system/portcullis.service /usr/lib/systemd/system/portcullis.socket \
+    /etc/logrotate.d/portcullis \
     /usr/share/man/man1/portcullis.1.gz /usr/share/man/man1/portcullis-check.1.gz \
     /usr/share/bash-completion/completions/portcullis /usr/share/zsh/vendor-completions/_portcullis \
     /usr/share/fish/vendor_completions.d/portcullis.fish /usr/share/doc/portcullis/copyright \
     /etc/systemd/system/multi-user.target.wants/portcullis.service
-gone /etc/portcullis/portcullis.yaml
+gone /etc/portcullis/portcullis.yaml /etc/systemd/system/sockets.target.wants/portcullis.socket
 owned /etc/portcullis "750 root portcullis"
 owned /etc/portcullis/tls "750 root portcullis"
 owned /var/log/portcullis "750 portcullis portcullis"
 says "portcullis $version" inside portcullis --version
 says "/usr/sbin/nologin" inside getent passwd portcullis
 # Complains of nothing; where it is verified nothing else has to be in order.
-inside systemd-analyze verify --man=no /usr/lib/systemd/system/portcullis.service 2>&1 | grep portcullis &&
-    fail "systemd doesn't understand the unit"
+inside systemd-analyze verify --man=no /usr/lib/systemd/system/portcullis.service \
+    /usr/lib/systemd/system/portcullis.socket 2>&1 | grep portcullis && fail "systemd doesn't understand the units"
 named=$(sed -n '1s/.*\$schema=//p' "$system/usr/share/doc/portcullis/examples/minimal.yaml")
 there "$named"
 
@@ -204,9 +205,9 @@ step "remove"
 touch "$system/active"
 forget
 inside dpkg -r portcullis >/dev/null 2>&1 || fail "it can't be removed"
-asked "stop portcullis.service"
-gone /usr/bin/portcullis /usr/lib/systemd/system/portcullis.service /usr/libexec/portcullis /usr/share/portcullis \
-    /usr/share/doc/portcullis
+asked "stop portcullis.service portcullis.socket"
+gone /usr/bin/portcullis /usr/lib/systemd/system/portcullis.service /usr/lib/systemd/system/portcullis.socket \
+    /usr/libexec/portcullis /usr/share/portcullis /usr/share/doc/portcullis
 there /etc/portcullis/portcullis.yaml /etc/portcullis/tls/tls.key /var/log/portcullis/transfers.json.1
 
 step "what is installed again waits to be started"
@@ -216,10 +217,13 @@ inside dpkg -i /portcullis.deb >/dev/null 2>&1 || fail "it can't be installed ag
 asked_not "start"
 asked_not "restart"
 
-step "purge"
+step "purge, with the socket unit enabled by the administrator"
+mkdir -p "$system/etc/systemd/system/sockets.target.wants"
+ln -s /lib/systemd/system/portcullis.socket "$system/etc/systemd/system/sockets.target.wants/portcullis.socket"
 inside dpkg -P portcullis >/dev/null 2>&1 || fail "it can't be purged"
 gone /etc/portcullis /var/log/portcullis /etc/logrotate.d/portcullis \
-    /etc/systemd/system/multi-user.target.wants/portcullis.service
+    /etc/systemd/system/multi-user.target.wants/portcullis.service \
+    /etc/systemd/system/sockets.target.wants/portcullis.socket
 says "/usr/sbin/nologin" inside getent passwd portcullis
 
 step "a first installation starts with a configuration that is there"
@@ -269,7 +273,7 @@ inside sh -eu -s 2 <"$repository/deploy/packages/rpm/post_install.sh" 2>/dev/nul
 asked_not "restart"
 forget
 rpm_inside --erase portcullis
-asked "disable --now portcullis.service"
+asked "disable --now portcullis.service portcullis.socket"
 gone /usr/bin/portcullis
 there /etc/portcullis/portcullis.yaml
 

@@ -13,6 +13,7 @@ mod load;
 mod measure;
 mod peers;
 mod process;
+mod scale;
 mod table;
 
 use std::io::{self, BufRead, BufReader};
@@ -41,7 +42,9 @@ enum Command {
     Load(load::Options),
     /// Count the instructions of whole logins, with a single backend and with a pool.
     Logins(counted::Options),
-    /// Be the backend. Started by `run` and `load`.
+    /// Measure what one core carries, and what a session and a transfer take.
+    Scale(scale::Options),
+    /// Be the backend. Started by the others.
     Backend,
     /// Be the bad clients. Started by `load`.
     Attack(hostile::Target),
@@ -78,6 +81,9 @@ fn main() -> ExitCode {
         }),
         Command::Logins(options) => on_ground(options.page.as_deref(), async |ground| {
             counted::measure(&options, ground).await
+        }),
+        Command::Scale(options) => on_ground(options.page.as_deref(), async |ground| {
+            scale::measure(&options, ground).await
         }),
         Command::Backend => runtime().and_then(|runtime| runtime.block_on(backend::serve())),
         Command::Attack(target) => {

@@ -314,7 +314,7 @@ pub fn free_port() -> io::Result<u16> {
 
 /// The first of so many free ports in a row, outside of those that the kernel gives to connections. Never the same ones
 /// twice, since a port is taken only when the peer that is given it has started.
-fn free_ports(count: u16) -> io::Result<u16> {
+pub fn free_ports(count: u16) -> io::Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     for _ in 0..PORTS / count {
         let first = FIRST_PORT + NEXT.fetch_add(count, Ordering::Relaxed) % PORTS;
@@ -326,7 +326,7 @@ fn free_ports(count: u16) -> io::Result<u16> {
 }
 
 /// Enough for all transfers at once from one address.
-const PASSIVE_PORTS: u16 = 64;
+pub const PASSIVE_PORTS: u16 = 64;
 
 const FIRST_PORT: u16 = 12_000;
 const PORTS: u16 = 16_000;

@@ -78,6 +78,17 @@ impl Process {
         Ok(kib * 1024)
     }
 
+    /// How many file descriptors this process and its children have.
+    pub fn descriptors(&self) -> io::Result<u64> {
+        let mut count = 0;
+        for pid in self.family()? {
+            if let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) {
+                count += open.count() as u64;
+            }
+        }
+        Ok(count)
+    }
+
     fn family(&self) -> io::Result<Vec<u32>> {
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for entry in fs::read_dir("/proc")? {

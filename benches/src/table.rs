@@ -253,14 +253,20 @@ impl Results {
     }
 }
 
-struct Spread {
-    lowest: f64,
-    median: f64,
-    highest: f64,
+/// What came of several measurements.
+#[derive(Debug, Clone, Copy)]
+pub struct Spread {
+    /// The least.
+    pub lowest: f64,
+    /// What lies in the middle.
+    pub median: f64,
+    /// The most.
+    pub highest: f64,
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+    /// None without a measurement.
+    pub fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
@@ -281,7 +287,7 @@ pub fn percentile<'a>(took: impl IntoIterator<Item = &'a Duration>, part: f64) -
 }
 
 /// Three digits.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     if value >= 100.0 {
         format!("{value:.0}")
     } else if value >= 10.0 {

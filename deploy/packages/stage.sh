@@ -30,13 +30,21 @@ gzip -9n "$to"/man/*
 "$to/portcullis" schema >"$to/schema.json"
 
 # In /usr/local is what nobody has packaged.
-sed 's|/usr/local/bin/|/usr/bin/|' "$repository/deploy/systemd/portcullis.service" |
+as_packaged() {
+    sed 's|/usr/local/bin/|/usr/bin/|' "$1"
+}
+
+as_packaged "$repository/deploy/systemd/portcullis.service" |
     sed '/^# README.md, "Deployment", installs it/d' >"$to/systemd/portcullis.service"
+cp "$repository/deploy/systemd/portcullis.socket" "$to/systemd/"
 for example in "$repository"/config/*.yaml; do
     sed '1s|\$schema=schema\.json|$schema=/usr/share/portcullis/schema.json|' "$example" \
         >"$to/examples/$(basename "$example")"
 done
 cp "$repository/deploy/certbot/portcullis-hook" "$to/examples/certbot-hook"
+for unit in portcullis-pfx.path portcullis-pfx.service; do
+    as_packaged "$repository/deploy/systemd/$unit" >"$to/examples/$unit"
+done
 cp "$repository/deploy/prometheus/alerts.yaml" "$to/examples/prometheus-alerts.yaml"
 
 gzip -9nc "$repository/CHANGELOG.md" >"$to/changelog.gz"

@@ -43,6 +43,7 @@ fn trusting(ca: PathBuf) -> BackendTls {
         verify: Verify::Ca(ca),
         server_name: ExpectedName::Is("backend.lab".to_owned()),
         max_version: TlsVersion::V1_3,
+        client_certificate: None,
     }
 }
 

@@ -15,6 +15,9 @@ use crate::base::text::escape;
 use crate::command::Command;
 use crate::view::Disclosure;
 
+/// The action that others wait for in a task: it takes as long as files and name servers do.
+pub(super) const RELOAD: &str = "reload";
+
 /// Why an action was not taken.
 #[derive(Debug)]
 enum Refused {
@@ -47,13 +50,18 @@ impl From<String> for Done {
     }
 }
 
-/// Takes the action of a path under `/api/v1/`.
-pub(super) async fn act(
+/// Has the process read its configuration again.
+pub(super) async fn act_on_process(
     admin: &Admin,
     operator: Operator,
-    path: &str,
     query: Option<&str>,
 ) -> Answer {
+    let result = reload(admin, query).await;
+    answer(operator, RELOAD, query, result)
+}
+
+/// Takes any other action of a path under `/api/v1/`. Some look at each session or record.
+pub(super) fn act(admin: &Admin, operator: Operator, path: &str, query: Option<&str>) -> Answer {
     let result = match path {
         "sessions/end" => end(admin, query),
         "backends/drain" => drain(admin, query),
@@ -62,12 +70,21 @@ pub(super) async fn act(
         "guard/forget" => forget(admin, query),
         "dialogue" => dialogue(admin, query),
         "log-level" => log_level(admin, query),
-        "reload" => reload(admin, query).await,
         _ => Err(Refused::NotFound(
             "there are sessions/end, backends/drain, backends/ready, sites/maintenance, guard/forget, dialogue, log-level and reload"
                 .to_owned(),
         )),
     };
+    answer(operator, path, query, result)
+}
+
+/// Logs what has become of an action, and says so.
+fn answer(
+    operator: Operator,
+    path: &str,
+    query: Option<&str>,
+    result: Result<Done, Refused>,
+) -> Answer {
     let (uid, pid) = (operator.uid, operator.pid);
     let parameters = query.map(|query| escape(query.as_bytes()));
     let (status, what) = match result {
@@ -151,9 +168,9 @@ fn drain(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
         .drain(site, backend, &admin.shared.metrics)
         .map_err(|error| Refused::NotFound(error.to_string()))?;
     let sessions = match report.sessions {
-        0 => "it has no sessions".to_owned(),
-        1 => "its 1 session goes on".to_owned(),
-        count => format!("its {count} sessions go on"),
+        0 => "the site has no sessions there".to_owned(),
+        1 => "the site's 1 session there goes on".to_owned(),
+        count => format!("the site's {count} sessions there go on"),
     };
     let others = match report.others {
         true => "",
@@ -187,10 +204,6 @@ fn maintenance(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
     };
     let snapshot = admin.snapshot.load();
     let pools = &snapshot.runtime.pools;
-    let changed = pools
-        .set_maintenance(site, on)
-        .map_err(|error| Refused::NotFound(error.to_string()))?;
-    let already = if changed { "" } else { " already" };
     let configured = snapshot.runtime.settings.sites.iter();
     let is_configured = configured
         .filter(|one| one.name == site)
@@ -200,6 +213,10 @@ fn maintenance(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
             "site {site} is out of service by the configuration (`maintenance`): take that out and reload"
         )));
     }
+    let changed = pools
+        .set_maintenance(site, on)
+        .map_err(|error| Refused::NotFound(error.to_string()))?;
+    let already = if changed { "" } else { " already" };
     Ok(match on {
         true => {
             format!("site {site} is{already} out of service: logins get 421, and sessions go on")
@@ -256,11 +273,7 @@ fn log_level(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
 
 async fn reload(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
     Query::parse(query, &[])?;
-    let ending = || {
-        Refused::Conflict(
-            "the process is about to end, or another reload runs: try again".to_owned(),
-        )
-    };
+    let ending = || Refused::Conflict("the process is about to end".to_owned());
     let (answer, result) = oneshot::channel();
     let sent = admin.commands.send(Command::Reload(answer)).await;
     sent.map_err(|_| ending())?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::query::Query;
 use super::{Admin, Answer};
 use crate::backend::Pools;
-use crate::view::{self, Disclosure, Listed, SessionFilter};
+use crate::view::{self, Disclosure, Listed, ProcessView, SessionFilter};
 
 /// In every answer: what it means never changes under the same number.
 const VERSION: u32 = 1;
@@ -29,7 +29,7 @@ pub(super) fn read(
         Ok(Some(body)) => Answer::json(StatusCode::OK, body),
         Ok(None) => error(
             StatusCode::NOT_FOUND,
-            "there are /api/v1/sessions, transfers, sites, backends, certificates, guard and config",
+            "there are /api/v1/sessions, transfers, sites, backends, certificates, guard, config and attention",
         ),
         Err(what) => error(StatusCode::BAD_REQUEST, &what),
     }
@@ -46,7 +46,7 @@ fn answer(
     let known: &[&str] = match path {
         "sessions" | "transfers" => &SESSION_FILTER,
         "backends" => &["limit", "site"],
-        "sites" | "certificates" | "guard" => &["limit"],
+        "sites" | "certificates" | "guard" | "attention" => &["limit"],
         "config" => &[],
         _ => return Ok(None),
     };
@@ -63,21 +63,17 @@ fn answer(
             let listed = view::transfers(sessions, &filter, disclosure, limit);
             list(path, listed.total, &listed.items)
         }
-        "sites" => {
-            let most = runtime.settings.limits.sessions_per_site;
-            let sites = view::sites(&runtime.pools, &admin.shared.metrics, most);
-            cut(path, sites, limit)
-        }
+        "sites" => cut(path, admin.sites(&snapshot), limit),
         "backends" => {
-            let mut backends = view::backends(&runtime.pools);
+            let mut backends = view::backends(&runtime.pools, disclosure);
             if let Some(site) = query.get("site") {
                 backends.retain(|backend| backend.site == site);
             }
             cut(path, backends, limit)
         }
         "certificates" => {
-            let tls = &runtime.settings.tls;
-            cut(path, view::certificates(tls, &snapshot.certificates), limit)
+            let all = view::certificates(&snapshot.certificates, disclosure);
+            cut(path, all, limit)
         }
         "guard" => {
             let (guard, rules) = (&admin.shared.guard, &runtime.settings.guard);
@@ -85,6 +81,10 @@ fn answer(
             list(path, total, &items)
         }
         "config" => object("config", &admin.overview(disclosure)),
+        "attention" => {
+            let needs = |process: ProcessView<'_>| view::attention(&process);
+            cut(path, admin.of_process(&snapshot, disclosure, needs), limit)
+        }
         _ => return Ok(None),
     }))
 }

@@ -14,7 +14,6 @@
 mod access;
 mod action;
 mod api;
-mod connections;
 mod page;
 mod query;
 mod server;
@@ -35,12 +34,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 
+use crate::acme;
+use crate::base::text::escape_path;
 use crate::command::Command;
 use crate::observe::log::LogFilter;
 use crate::observe::reloads::ReloadLog;
 use crate::session::Shared;
 use crate::snapshot::Snapshot;
-use crate::view::{self, Disclosure, Listening, Moment, Overview, SessionFilter};
+use crate::view::{
+    self, Disclosure, Listening, Moment, Overview, ProcessView, SessionFilter, SiteView,
+};
 
 use access::{Refusal, Via};
 use page::Page;
@@ -53,7 +56,7 @@ const HTML_TYPE: HeaderValue = HeaderValue::from_static("text/html; charset=utf-
 const JSON_TYPE: HeaderValue = HeaderValue::from_static("application/json");
 
 /// How many requests are read for at once; others wait, and are given up with their connections.
-static READERS: Semaphore = Semaphore::const_new(2);
+static BLOCKING_REQUESTS: Semaphore = Semaphore::const_new(2);
 
 /// Where the live view's data begins.
 const API: &str = "/api/v1/";
@@ -69,6 +72,8 @@ pub struct Admin {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The last reloads.
     pub reloads: Arc<ReloadLog>,
+    /// How the orders of the certificate stand.
+    pub acme: Arc<acme::Status>,
     /// Takes what the process itself has to do.
     pub commands: mpsc::Sender<Command>,
     /// What is logged.
@@ -103,8 +108,12 @@ impl Started {
 pub enum Readiness {
     /// Not every listener accepts yet.
     Starting,
+    /// The central certificate is ordered, and not there yet; no client can begin TLS that names no other.
+    NoCertificate,
     /// Every listener accepts.
     Ready,
+    /// New clients are served until load balancers know that they are to go elsewhere.
+    LameDuck,
     /// Running transfers finish, then the program exits.
     Draining,
 }
@@ -114,13 +123,25 @@ impl Readiness {
     fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
+            Self::NoCertificate => "no_certificate",
             Self::Ready => "ready",
+            Self::LameDuck => "lame_duck",
             Self::Draining => "draining",
         }
     }
 }
 
 impl Admin {
+    /// Whether new clients can be served.
+    fn readiness(&self) -> Readiness {
+        let readiness = *self.readiness.borrow();
+        let lacks_default = || self.snapshot.load().certificates.lacks_default();
+        match readiness {
+            Readiness::Ready if lacks_default() => Readiness::NoCertificate,
+            other => other,
+        }
+    }
+
     /// The process and its configuration.
     fn overview(&self, disclosure: Disclosure) -> Overview {
         let snapshot = self.snapshot.load();
@@ -128,10 +149,10 @@ impl Admin {
         let listeners = settings.listeners.iter();
         Overview {
             version: env!("CARGO_PKG_VERSION"),
-            config: self.config.display().to_string(),
+            config: escape_path(&self.config),
             started: Moment::new(self.started.at),
             uptime_seconds: self.started.since.elapsed().as_secs_f64(),
-            readiness: self.readiness.borrow().as_str(),
+            readiness: self.readiness().as_str(),
             sessions: self.shared.limiter.open(),
             max_sessions: settings.limits.sessions,
             transfers: self.shared.metrics.running_transfers(),
@@ -143,7 +164,35 @@ impl Admin {
                 .collect(),
             passive_ports: snapshot.runtime.passive.addresses().len(),
             reloads: view::reloads(&self.reloads, disclosure),
+            refused: view::refused(&self.reloads, disclosure),
+            stalled: view::stalled(&self.reloads),
+            misplaced_logs: view::misplaced_logs(&self.shared.transfer_logs),
+            acme: view::orders(&self.acme),
+            revocation_lists: view::revocation_lists(&snapshot.clients, settings),
+            own_certificates: view::own_certificates(snapshot.runtime.pools.own_certificates()),
         }
+    }
+
+    fn sites(&self, snapshot: &Snapshot) -> Vec<SiteView> {
+        let runtime = &snapshot.runtime;
+        let most = runtime.settings.limits.sessions_per_site;
+        view::sites(&runtime.pools, &self.shared.metrics, most)
+    }
+
+    /// Has the views of the process at this moment made, and something of them.
+    fn of_process<T>(
+        &self,
+        snapshot: &Snapshot,
+        disclosure: Disclosure,
+        make: impl FnOnce(ProcessView<'_>) -> T,
+    ) -> T {
+        make(ProcessView {
+            now: Moment::new(SystemTime::now()),
+            overview: &self.overview(disclosure),
+            certificates: &view::certificates(&snapshot.certificates, disclosure),
+            sites: &self.sites(snapshot),
+            backends: &view::backends(&snapshot.runtime.pools, disclosure),
+        })
     }
 }
 
@@ -199,10 +248,17 @@ async fn respond(admin: Arc<Admin>, via: Via, request: Parts) -> Answer {
     match (&request.method, via) {
         (&Method::GET | &Method::HEAD, _) => match probe(&admin, path) {
             Some(answer) => answer,
-            None => read_apart(admin, via, request).await,
+            None => blocking(move || read(&admin, via, &request).unwrap_or_else(refused)).await,
         },
         (&Method::POST, Via::Socket(operator)) => match path.strip_prefix(API) {
-            Some(action) => action::act(&admin, operator, action, request.uri.query()).await,
+            Some(action::RELOAD) => {
+                action::act_on_process(&admin, operator, request.uri.query()).await
+            }
+            Some(action) => {
+                let action = action.to_owned();
+                let act = move || action::act(&admin, operator, &action, request.uri.query());
+                blocking(act).await
+            }
             None => method_not_allowed("only GET and HEAD\n"),
         },
         (&Method::POST, Via::Tcp) if path.starts_with(API) => {
@@ -221,25 +277,30 @@ fn method_not_allowed(text: &'static str) -> Answer {
 fn probe(admin: &Admin, path: &str) -> Option<Answer> {
     Some(match path {
         "/healthz" => Answer::text(StatusCode::OK, "ok\n"),
-        "/readyz" => match *admin.readiness.borrow() {
+        "/readyz" => match admin.readiness() {
             Readiness::Ready => Answer::text(StatusCode::OK, "ok\n"),
+            Readiness::NoCertificate => {
+                Answer::text(StatusCode::SERVICE_UNAVAILABLE, "no certificate yet\n")
+            }
             Readiness::Starting => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-            Readiness::Draining => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            Readiness::LameDuck | Readiness::Draining => {
+                Answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+            }
         },
         _ => return None,
     })
 }
 
-/// Reads on a thread of its own: a list of ten thousand sessions takes some 20 ms, in which no login on this one would get on.
-async fn read_apart(admin: Arc<Admin>, via: Via, request: Parts) -> Answer {
+/// Answers on a thread of its own: a list of ten thousand sessions takes some 20 ms, in which no login on this one would get on.
+async fn blocking(respond: impl FnOnce() -> Answer + Send + 'static) -> Answer {
     // It is never closed.
-    let permit = READERS.acquire().await;
-    let reading = spawn_blocking(move || {
+    let permit = BLOCKING_REQUESTS.acquire().await;
+    let responding = spawn_blocking(move || {
         let _permit = permit;
-        read(&admin, via, &request).unwrap_or_else(refused)
+        respond()
     });
     let failed = |_| Answer::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n");
-    reading.await.unwrap_or_else(failed)
+    responding.await.unwrap_or_else(failed)
 }
 
 /// What not everyone may read.
@@ -270,23 +331,16 @@ fn read(admin: &Admin, via: Via, request: &Parts) -> Result<Answer, Refusal> {
 }
 
 fn status_page(admin: &Admin, snapshot: &Snapshot, disclosure: Disclosure) -> Answer {
-    let (pools, settings) = (&snapshot.runtime.pools, &snapshot.runtime.settings);
     let every_one = SessionFilter::default();
     let sessions = &admin.shared.sessions;
     let transfers = view::transfers(sessions, &every_one, disclosure, page::TRANSFERS_SHOWN);
-    let html = page::render(&Page {
-        now: Moment::new(SystemTime::now()),
-        disclosure,
-        overview: &admin.overview(disclosure),
-        certificates: &view::certificates(&settings.tls, &snapshot.certificates),
-        sites: &view::sites(
-            pools,
-            &admin.shared.metrics,
-            settings.limits.sessions_per_site,
-        ),
-        backends: &view::backends(pools),
-        transfers: &transfers.items,
-        transfers_total: transfers.total,
+    let html = admin.of_process(snapshot, disclosure, |process| {
+        page::render(&Page {
+            process,
+            disclosure,
+            transfers: &transfers.items,
+            transfers_total: transfers.total,
+        })
     });
     page::HEADERS.into_iter().fold(
         Answer::new(StatusCode::OK, HTML_TYPE, html),

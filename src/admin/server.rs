@@ -22,9 +22,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::access::{Operator, Via};
-use super::connections::{Connections, RequestSeen, SLOW_READER_AFTER};
 use super::{Admin, respond};
-use crate::net::listen::Acceptor;
+use crate::net::connections::{Connections, RequestSeen, SLOW_READER_AFTER};
+use crate::net::listen::{AcceptFailures, Acceptor};
 
 /// Room for a request's head; hyper answers 431 to more.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -115,7 +115,7 @@ pub(super) async fn serve_within(
     stopped: impl Future<Output = ()>,
 ) {
     let mut stopped = pin!(stopped);
-    let mut failing = false;
+    let mut failures = AcceptFailures::default();
     let mut connections = JoinSet::new();
     let mut open = Connections::default();
     loop {
@@ -128,14 +128,13 @@ pub(super) async fn serve_within(
             () = sleep(SLOW_READER_AFTER), if !has_room => {}
             accepted = incomings.next(), if has_room => match accepted {
                 Ok((stream, via)) => {
-                    failing = false;
+                    failures.end();
                     let request_seen = RequestSeen::default();
                     let answering = answer(stream, via, Arc::clone(&admin), request_seen.clone(), deadlines);
                     open.add(connections.spawn(answering), request_seen);
                 }
                 Err(error) => {
-                    // Once for each time of trouble, as at the listeners.
-                    if !std::mem::replace(&mut failing, true) {
+                    if failures.is_first() {
                         tracing::warn!(%error, "admin endpoint cannot accept a connection");
                     }
                 }

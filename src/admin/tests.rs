@@ -9,21 +9,21 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::connections::MAX_CONNECTIONS;
 use super::server::{DEADLINES, Deadlines, serve_within};
 use super::*;
 use crate::app::names;
 use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings};
+use crate::net::connections::MAX_CONNECTIONS;
 use crate::net::listen::Acceptor;
 use crate::net::unix;
 use crate::observe::metrics::Metrics;
-use crate::observe::reloads::Refusal;
+use crate::observe::reloads::{Refusal, ReloadLog};
 use crate::outcome::ReloadSubject;
 use crate::passive::PassiveListeners;
-use crate::policy::UserFiles;
+use crate::policy::{CredentialFiles, UserFiles};
 use crate::snapshot::Runtime;
-use crate::tls::{CertificateSet, SessionStore};
+use crate::tls::{CertificateSet, ClientTrust, SessionStore};
 
 /// Short enough for a test, long enough for a busy machine to answer within them.
 const SHORT: Deadlines = Deadlines {
@@ -69,10 +69,11 @@ impl Endpoint {
         let (command_sender, commands) = mpsc::channel(1);
         let metrics = Arc::new(Metrics::new());
         let admin = Arc::new(Admin {
-            shared: Arc::new(Shared::new(metrics)),
+            shared: Arc::new(Shared::new(Arc::clone(&metrics))),
             readiness: receiver,
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
-            reloads: Arc::default(),
+            reloads: Arc::new(ReloadLog::new(metrics)),
+            acme: Arc::default(),
             commands: command_sender,
             log: LogFilter::none(),
             config: "portcullis.yaml".into(),
@@ -149,8 +150,13 @@ async fn snapshot(settings: Settings) -> Snapshot {
         ports.expect("a port"),
         announcements.expect("no names"),
         UserFiles::default(),
+        CredentialFiles::default(),
     );
-    Snapshot::new(Arc::new(runtime), Arc::new(certificates.expect("valid")))
+    Snapshot::new(
+        Arc::new(runtime),
+        Arc::new(certificates.expect("valid")),
+        Arc::new(ClientTrust::none()),
+    )
 }
 
 async fn everything_from(stream: &mut (impl AsyncRead + Unpin)) -> String {
@@ -518,7 +524,7 @@ async fn where_names_are_not_shown_a_refusal_repeats_nothing_of_the_file() {
         summary: "p.yaml:3:1: an error".to_owned(),
     };
     let reloads = &endpoint.admin.reloads;
-    reloads.record(ReloadSubject::Configuration, Some(refusal));
+    reloads.record(ReloadSubject::Configuration, None, Some(refusal));
     for path in ["/api/v1/config", "/"] {
         let answer = endpoint.get(path).await;
         assert!(answer.contains("p.yaml:3:1"), "{answer}");

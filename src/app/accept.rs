@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::config::TlsMode;
 use crate::ftp::answer;
 use crate::limit::Permit;
-use crate::net::listen::Acceptor;
+use crate::net::listen::{AcceptFailures, Acceptor};
 use crate::net::proxy_header::{self, ProxiedAddresses, ProxyHeaderError};
 use crate::outcome::LimitExceeded;
 use crate::session::{self, Accepted, Drain, Shared};
@@ -27,20 +27,19 @@ pub(super) async fn accept(
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
 ) {
-    let mut failing = false;
+    let mut failures = AcceptFailures::default();
     loop {
         let (stream, peer) = match acceptor.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 shared.metrics.accept_error();
-                // Once for each time of trouble: there may be hundreds of failures a minute.
-                if !std::mem::replace(&mut failing, true) {
+                if failures.is_first() {
                     tracing::error!(listener = %configured, %error, "accepting connections failed");
                 }
                 continue;
             }
         };
-        failing = false;
+        failures.end();
         let snapshot = snapshot.load_full();
         let listeners = &snapshot.runtime.settings.listeners;
         let Some(listener) = listeners.iter().find(|one| one.address == configured) else {

@@ -4,14 +4,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, interval_at, timeout};
+use tokio::time::{Instant, interval_at, sleep, timeout};
 
 use super::App;
 use crate::admin::Readiness;
 use crate::base::text::rounded;
-use crate::command::Command;
+use crate::command::{ReloadAnswer, shutdown_requested};
 use crate::session::{Drain, Shared};
 
 /// How often the log tells how far the drain has come.
@@ -24,28 +23,31 @@ impl App {
     /// Lets the running transfers finish, begins no other, and returns when the last session has ended or time is over.
     pub(super) async fn drain(mut self) {
         let timeouts = self.snapshot.load().runtime.settings.timeouts;
-        self.readiness.send_replace(Readiness::Draining);
+        self.readiness.send_replace(Readiness::LameDuck);
+        self.supervision.stopping(|| self.status_sources());
         self.serve_on(timeouts.lame_duck).await;
+        self.readiness.send_replace(Readiness::Draining);
         let time_limit = timeouts.drain;
         tracing::info!(sessions = self.shared.limiter.open(), patience = ?time_limit, "draining");
         // Once this has returned, no session can start that would miss the drain.
         self.sockets.listeners.close().await;
         self.drain.send_replace(Drain::Begun);
         // Each session holds a receiver, so the channel is closed when the last one has ended.
-        let in_time = tokio::select! {
-            ended = timeout(time_limit, self.drain.closed()) => ended.is_ok(),
-            // Asked again: now.
-            () = shutdown_requested(&mut self.commands) => false,
+        let cut_short = tokio::select! {
+            ended = timeout(time_limit, self.drain.closed()) => ended.err().map(|_| "drain timeout reached"),
+            () = shutdown_requested(&mut self.commands, refuse) => Some("asked again to end"),
             never = tell_progress(&self.shared, time_limit) => match never {},
         };
-        if !in_time {
+        if let Some(why) = cut_short {
             tracing::warn!(
                 sessions = self.shared.limiter.open(),
-                "drain timeout reached, terminating the remaining sessions"
+                "{why}, terminating the remaining sessions"
             );
             self.drain.send_replace(Drain::Over);
             let _ = timeout(GOODBYE_TIMEOUT, self.drain.closed()).await;
         }
+        // A program that is to remove a record may hang.
+        self.stop_orders(GOODBYE_TIMEOUT).await;
         self.sockets.admin.close().await;
         self.sockets.close_socket_but(None);
         let logs = Arc::clone(&self.shared.transfer_logs);
@@ -61,8 +63,16 @@ impl App {
             return;
         }
         tracing::info!(lame_duck = ?time, "not ready any more, serving on until load balancers know");
-        // Over, or cut short.
-        let _ = timeout(time, shutdown_requested(&mut self.commands)).await;
+        let over = sleep(time);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                () = shutdown_requested(&mut self.commands, refuse) => return,
+                // New clients are to be judged by a revocation list of today, too.
+                change = self.watchers.changed() => self.take_up(change),
+            }
+        }
     }
 }
 
@@ -81,14 +91,7 @@ async fn tell_progress(shared: &Shared, time_limit: Duration) -> Infallible {
     }
 }
 
-/// Waits for a request to end. Others are refused.
-pub(super) async fn shutdown_requested(commands: &mut mpsc::Receiver<Command>) {
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Reload(_) => {}
-            Command::Shutdown => return,
-        }
-    }
-    // None can come any more.
-    std::future::pending().await
+/// Its answer is dropped.
+fn refuse(_: ReloadAnswer) {
+    tracing::warn!("configuration not read again: the process is about to end");
 }

@@ -28,9 +28,10 @@ pub(super) fn raise_limit() {
     }
 }
 
-/// Warns if the configured sessions may need more than this process may have.
-pub(super) fn warn_if_low(settings: &Settings) {
-    let need = DescriptorNeed::of(settings);
+/// Warns if the configured sessions may need more than this process may have, beside so many sockets that a service manager has
+/// passed to it: each of those is kept beside its duplicate that accepts.
+pub(super) fn warn_if_low(settings: &Settings, inherited: usize) {
+    let need = DescriptorNeed::of(settings, inherited);
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if need.total() > allowed {
         tracing::warn!(
@@ -53,7 +54,7 @@ struct DescriptorNeed {
 }
 
 impl DescriptorNeed {
-    fn of(settings: &Settings) -> Self {
+    fn of(settings: &Settings, inherited: usize) -> Self {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let addresses: HashSet<_> = settings
             .listeners
@@ -62,7 +63,7 @@ impl DescriptorNeed {
             .collect();
         let passive = addresses.len() * settings.passive.ports.len();
         Self {
-            fixed: count(settings.listeners.len() + passive) + OTHERS,
+            fixed: count(settings.listeners.len() + passive + inherited) + OTHERS,
             sessions: count(settings.limits.sessions),
         }
     }
@@ -84,12 +85,17 @@ mod tests {
     use std::path::Path;
 
     fn need(listeners: &str, rest: &str) -> DescriptorNeed {
+        need_beside(0, listeners, rest)
+    }
+
+    fn need_beside(inherited: usize, listeners: &str, rest: &str) -> DescriptorNeed {
         let text = format!(
             "listeners: [{listeners}]\n\
              tls: {{certificate: tls.crt, private_key: tls.key}}\n\
              sites: [{{name: ftp, default: true, backends: [{{address: 10.0.0.10}}]}}]\n{rest}\n"
         );
-        DescriptorNeed::of(&config::parse(&text, Path::new("p.yaml")).expect("good"))
+        let settings = config::parse(&text, Path::new("p.yaml")).expect("good");
+        DescriptorNeed::of(&settings, inherited)
     }
 
     #[test]
@@ -101,6 +107,8 @@ mod tests {
         assert_eq!(sockets(one, ""), 40_000 + 1 + 64);
         let one_port = "passive: {ports: 30000}\nlimits: {sessions: 10}";
         assert_eq!(sockets(two, one_port), 40 + 2 + 1);
+        let beside_three = need_beside(3, two, one_port).total() - OTHERS;
+        assert_eq!(beside_three, 40 + 2 + 1 + 3);
         let range = "passive: {ports: 50000-50099}\nlimits: {sessions: 1}";
         assert_eq!(sockets(three, range), 4 + 3 + 2 * 100);
     }

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use crate::announce::{AnnouncedName, Announcements, LookupChange, LookupError, LookupResult};
 use crate::config::{HostName, Passive};
 use crate::net::resolve;
-use crate::observe::metrics::Metrics;
-use crate::outcome::{ReloadResult, ReloadSubject};
+use crate::observe::reloads::ReloadLog;
+use crate::outcome::ReloadSubject;
 
 /// Often enough for addresses that change by night, and rarely enough for the name server.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -24,10 +24,10 @@ pub async fn announcements(passive: &Passive) -> Result<Announcements, LookupErr
 }
 
 /// Looks the names up again and again, until no session announces them any more.
-pub(super) fn start_refreshing(announcements: &Announcements, metrics: &Arc<Metrics>) {
+pub(super) fn start_refreshing(announcements: &Announcements, reloads: &Arc<ReloadLog>) {
     for name in announcements.names() {
         let refreshing =
-            refresh_periodically(Arc::downgrade(name), look_up, INTERVAL, Arc::clone(metrics));
+            refresh_periodically(Arc::downgrade(name), look_up, INTERVAL, Arc::clone(reloads));
         tokio::spawn(refreshing);
     }
 }
@@ -36,34 +36,41 @@ async fn refresh_periodically<F>(
     name: Weak<AnnouncedName>,
     look_up: impl Fn(HostName) -> F,
     interval: Duration,
-    metrics: Arc<Metrics>,
+    reloads: Arc<ReloadLog>,
 ) where
     F: Future<Output = LookupResult>,
 {
+    let mut failing: Option<Arc<str>> = None;
     loop {
         sleep(interval).await;
         let Some(name) = name.upgrade() else {
+            // Nobody is told an old address any more.
+            if failing.is_some() {
+                reloads.mend(ReloadSubject::PassiveAddress, failing);
+            }
             return;
         };
         let Some(change) = name.refresh(&look_up).await else {
             continue;
         };
         let name = name.name();
-        let result = match change {
+        let refusal = match change {
             LookupChange::Changed { from, to } => {
                 tracing::info!(%name, %from, %to, "passive address has changed");
-                ReloadResult::Ok
+                None
             }
             LookupChange::Recovered => {
                 tracing::info!(%name, "passive address resolves again, unchanged");
-                ReloadResult::Ok
+                None
             }
             LookupChange::Failed(error) => {
                 tracing::error!(%error, "passive address cannot be resolved, keeping the last one");
-                ReloadResult::Refused
+                Some(error.to_string().into())
             }
         };
-        metrics.reload(ReloadSubject::PassiveAddress, result);
+        let name: Arc<str> = name.as_str().into();
+        failing = refusal.is_some().then(|| Arc::clone(&name));
+        reloads.record(ReloadSubject::PassiveAddress, Some(name), refusal);
     }
 }
 
@@ -76,6 +83,7 @@ async fn look_up(name: HostName) -> LookupResult {
 mod tests {
     use super::*;
     use crate::config::{Announced, AnnouncedAddress};
+    use crate::observe::metrics::Metrics;
     use std::collections::VecDeque;
     use std::io;
     use std::net::IpAddr;
@@ -122,7 +130,7 @@ mod tests {
             name,
             look_up,
             Duration::from_millis(1),
-            Arc::clone(&metrics),
+            Arc::new(ReloadLog::new(Arc::clone(&metrics))),
         )
         .await;
         let rendered = metrics.render();
@@ -132,5 +140,8 @@ mod tests {
             );
             assert!(rendered.contains(&line), "{line}{rendered}");
         }
+        // The last lookup has failed, and nobody announces the name any more.
+        let stands = "portcullis_reload_refused{subject=\"passive_address\"} 0\n";
+        assert!(rendered.contains(stands), "{rendered}");
     }
 }

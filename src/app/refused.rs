@@ -10,17 +10,18 @@ use std::time::SystemTime;
 
 use super::StartError;
 use crate::base::file::{FileStamp, Watch};
+use crate::observe::reloads::Refusal;
 
 /// How many polls pass between two tries while the file is the same: the fault may be in another one that it names.
 const POLLS_PER_TRY: u32 = 20;
 
-/// Whether the files that make a configuration can't be used.
-type IsUnusable = Box<dyn Fn() -> bool + Send>;
+/// Why the files that make a configuration can't be used, if they can't.
+type TryFiles = Box<dyn Fn() -> Result<(), Refusal> + Send>;
 
 /// Watches what a refused reload was about.
 pub(super) struct RefusedConfiguration {
     file: PathBuf,
-    is_unusable: IsUnusable,
+    try_files: TryFiles,
     /// Whether trying again says anything. What no file has caused, as a port that is taken, does not show in them, and holds
     /// until there is another file.
     can_be_tried: bool,
@@ -35,11 +36,11 @@ impl RefusedConfiguration {
     pub fn new(
         file: PathBuf,
         error: &StartError,
-        is_unusable: impl Fn() -> bool + Send + 'static,
+        try_files: impl Fn() -> Result<(), Refusal> + Send + 'static,
     ) -> Self {
         Self {
             file,
-            is_unusable: Box::new(is_unusable),
+            try_files: Box::new(try_files),
             can_be_tried: error.is_in_files(),
             settled: None,
             // Tried at once, since it may be another one by now.
@@ -50,12 +51,10 @@ impl RefusedConfiguration {
 }
 
 impl Watch for RefusedConfiguration {
-    /// Whether it is refused from now on; only if that has changed.
-    type Found = bool;
+    /// Whether it is good from now on, or why it is refused; only if that has changed.
+    type Found = Result<(), Refusal>;
 
-    const CONTENT: &'static str = "refused configuration";
-
-    fn poll(&mut self, _: SystemTime) -> Option<bool> {
+    fn poll(&mut self, _: SystemTime) -> Option<Self::Found> {
         let stamp = FileStamp::of(&self.file);
         let former = self.settled.replace(stamp);
         let is_another = former.is_some() && former != self.settled;
@@ -65,10 +64,9 @@ impl Watch for RefusedConfiguration {
             return None;
         }
         self.polls = 0;
-        let refused = (self.is_unusable)();
-        let changed = refused != self.refused;
-        self.refused = refused;
-        changed.then_some(refused)
+        let found = (self.try_files)();
+        let was_refused = std::mem::replace(&mut self.refused, found.is_err());
+        (self.refused != was_refused).then_some(found)
     }
 }
 
@@ -105,7 +103,10 @@ mod tests {
             fs::write(&file, "refused").expect("written");
             let is_unusable = Arc::new(AtomicBool::new(true));
             let fault = Arc::clone(&is_unusable);
-            let unusable = move || fault.load(Ordering::Relaxed);
+            let unusable = move || match fault.load(Ordering::Relaxed) {
+                true => Err("refused".to_owned().into()),
+                false => Ok(()),
+            };
             let watch = RefusedConfiguration::new(file, error, unusable);
             Self {
                 directory,
@@ -124,8 +125,10 @@ mod tests {
             self.is_unusable.store(!mended, Ordering::Relaxed);
         }
 
+        /// Whether it is refused, if that has changed.
         fn poll(&mut self) -> Option<bool> {
-            self.watch.poll(SystemTime::now())
+            let found = self.watch.poll(SystemTime::now());
+            found.map(|found| found.is_err())
         }
 
         /// What is found in the time in which unchanged files are tried once.

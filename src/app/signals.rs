@@ -34,8 +34,8 @@ impl Signals {
         })
     }
 
-    /// Sends a command for each signal, for as long as the process takes any; has the opening the transfer logs anew at once, which
-    /// needs nobody's turn.
+    /// Sends a command for each signal, for as long as the process takes any; has the transfer logs opened anew at once, which
+    /// waits for no other command.
     pub async fn send_to(self, commands: mpsc::Sender<Command>, logs: Arc<TransferLogs>) {
         let [usr2, alarm] = self.ignored;
         tokio::join!(

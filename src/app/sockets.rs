@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
@@ -11,13 +12,15 @@ use tokio::task::JoinHandle;
 
 use super::StartError;
 use crate::config::{Settings, TlsMode};
-use crate::net::listen;
+use crate::net::inherited::{BoundTo, InheritedSockets};
+use crate::net::listen::Opener;
 use crate::net::unix::{self, SocketName};
-use crate::passive::{PassiveListeners, PassivePorts};
+use crate::passive::{self, PassiveListeners, PassivePorts};
 
 /// The sockets that are open.
 #[derive(Debug)]
 pub(super) struct Sockets {
+    pub opener: Arc<Opener>,
     /// Those of every configuration that a session still holds.
     pub passive: PassiveListeners,
     pub listeners: Accepting,
@@ -55,9 +58,10 @@ pub(super) struct BoundListener {
 }
 
 impl Sockets {
-    /// None is open yet.
-    pub fn new(passive: PassiveListeners) -> Self {
+    /// None is open yet; all are to be opened by `opener`, as those of `passive`.
+    pub fn new(passive: PassiveListeners, opener: Arc<Opener>) -> Self {
         Self {
+            opener,
             passive,
             listeners: Accepting::default(),
             admin: Accepting::default(),
@@ -68,8 +72,14 @@ impl Sockets {
     /// Opens what `settings` need and isn't open.
     ///
     /// # Errors
-    /// If one can't be opened; those opened until then are closed again.
+    /// If one can't be opened; those opened until then are closed again. At start also if the service manager holds one that they
+    /// don't need.
     pub async fn open(&mut self, settings: &Settings) -> Result<OpenedSockets, StartError> {
+        // Nothing is served yet.
+        let is_start = self.listeners.0.is_empty();
+        if is_start && let Some(unused) = self.unused(settings).into_iter().next() {
+            return Err(unused.not_configured(&addresses(settings)).into());
+        }
         let addresses = settings.listeners.iter().map(|one| one.address.ip());
         let passive = self
             .passive
@@ -81,18 +91,18 @@ impl Sockets {
                 listeners.push(BoundListener {
                     address: listener.address,
                     tls: listener.tls,
-                    socket: bind("listener", listener.address)?,
+                    socket: self.bind("listener", listener.address)?,
                 });
             }
         }
         let admin = match settings.admin.address {
             Some(address) if !self.admin.has(address) => {
-                Some((address, bind("admin endpoint", address)?))
+                Some((address, self.bind("admin endpoint", address)?))
             }
             _ => None,
         };
         let socket = match &settings.admin.socket {
-            Some(path) if !self.has_socket(path) => Some(bind_socket(path)?),
+            Some(path) if !self.has_socket(path) => Some(self.bind_socket(path)?),
             _ => None,
         };
         let new = NewListeners {
@@ -101,6 +111,42 @@ impl Sockets {
             socket,
         };
         Ok(OpenedSockets { passive, new })
+    }
+
+    /// The sockets of the service manager.
+    pub fn inherited(&self) -> &InheritedSockets {
+        self.opener.inherited()
+    }
+
+    /// The sockets of the service manager that `settings` don't need.
+    pub fn unused(&self, settings: &Settings) -> Vec<BoundTo> {
+        if self.inherited().count() == 0 {
+            return Vec::new();
+        }
+        self.inherited()
+            .not_among(&addresses(settings), settings.admin.socket.as_deref())
+    }
+
+    fn bind(&self, what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+        self.opener
+            .open(address)
+            .map_err(|source| StartError::Listen {
+                what,
+                address,
+                source,
+            })
+    }
+
+    fn bind_socket(&self, path: &Path) -> Result<(UnixListener, SocketName), StartError> {
+        let bound = match self.inherited().unix(path) {
+            Some(Ok(listener)) => Ok((listener, SocketName::of_another(path))),
+            Some(Err(error)) => Err(error.into()),
+            None => unix::bind(path),
+        };
+        bound.map_err(|source| StartError::Socket {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     fn has_socket(&self, path: &Path) -> bool {
@@ -131,19 +177,14 @@ impl Sockets {
     }
 }
 
-fn bind_socket(path: &Path) -> Result<(UnixListener, SocketName), StartError> {
-    unix::bind(path).map_err(|source| StartError::Socket {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    listen::bind(address).map_err(|source| StartError::Listen {
-        what,
-        address,
-        source,
-    })
+/// Every address that a configuration has something listening at.
+fn addresses(settings: &Settings) -> Vec<SocketAddr> {
+    let listeners = settings.listeners.iter().map(|one| one.address);
+    let hosts: Vec<_> = listeners.clone().map(|address| address.ip()).collect();
+    listeners
+        .chain(settings.admin.address)
+        .chain(passive::bind_addresses(&hosts, &settings.passive.ports))
+        .collect()
 }
 
 /// By configured address, the tasks that accept; each owns its listener.

@@ -2,7 +2,8 @@
 //!
 //! Backends that are configured as backups come behind all others, and within each of the two groups those that are out
 //! behind those that are not: out of order, a backend is still tried before a login fails. Those that checks have found
-//! down are only tried where no backend is up. Which of the rest comes first is the site's `balance`.
+//! down are only tried where no backend is up. Which of the rest comes first is the site's `balance`. Turns are taken by those
+//! alone that can have the login.
 
 use std::cmp::{Ordering, Reverse};
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +22,8 @@ pub struct Candidate {
     pub tier: u32,
     /// Sessions that it has now, of all sites.
     pub sessions: usize,
+    /// Whether these are as many as it may have.
+    pub full: bool,
     /// For how long it has been out, ejected or down; `None` if it is up.
     pub out_for: Option<Duration>,
     /// Whether it was checks that found it so.
@@ -39,63 +42,54 @@ impl Rotation {
         Self(vec![0; backends])
     }
 
-    /// The place of the candidate whose turn it is. Each has one as often as its weight says, spread evenly, so that equal
-    /// weights alternate; those that are no candidates now wait without being owed anything.
-    fn next(&mut self, candidates: &[Candidate]) -> usize {
+    /// The place of the one whose turn it is, of those that serve. Each has one as often as its weight says, spread evenly, so that
+    /// equal weights alternate; candidates that don't serve now wait without being owed anything.
+    fn next(&mut self, candidates: &[Candidate]) -> Option<usize> {
+        let serving = candidates.iter().filter(|candidate| candidate.serves());
+        let tier = serving.map(|candidate| candidate.tier).min()?;
         let mut total = 0;
-        let mut first = 0;
+        let mut chosen = None;
+        let mut most = 0;
         for (place, candidate) in candidates.iter().enumerate() {
+            if candidate.tier != tier || !candidate.serves() {
+                continue;
+            }
             let weight = i64::from(candidate.weight);
             total += weight;
-            self.0[candidate.index] += weight;
-            if self.0[candidate.index] > self.0[candidates[first].index] {
-                first = place;
+            let owed = &mut self.0[candidate.index];
+            *owed += weight;
+            if chosen.is_none() || *owed > most {
+                (chosen, most) = (Some(place), *owed);
             }
         }
-        self.0[candidates[first].index] -= total;
-        first
+        let chosen = chosen?;
+        self.0[candidates[chosen].index] -= total;
+        Some(chosen)
     }
 }
 
-/// The candidates' places in the list, those that are to be tried, in that order. At least one if there is a candidate. `key` is a [`hash`] of what `balance`
-/// looks at of the login, its user or its client.
+/// The candidates' places in the list, those that are to be tried, in that order. At least one if there is a candidate. `key`
+/// is a [`hash`] of what `balance` looks at of the login, its user or its client.
 pub fn order(
     balance: Balance,
     candidates: &[Candidate],
     key: u64,
     rotation: &Mutex<Rotation>,
 ) -> Vec<usize> {
-    let one_is_up = candidates
-        .iter()
-        .any(|candidate| candidate.out_for.is_none());
-    if one_is_up && candidates.iter().any(|candidate| candidate.down) {
-        // Before all else, or the turns of those that are down would go to their neighbours.
-        let rest = candidates.iter().enumerate();
-        let rest = rest.filter(|(_, candidate)| !candidate.down);
-        let (places, rest): (Vec<usize>, Vec<Candidate>) =
-            rest.map(|(place, candidate)| (place, *candidate)).unzip();
-        let order = order_of_all(balance, &rest, key, rotation);
-        return order.into_iter().map(|place| places[place]).collect();
-    }
-    order_of_all(balance, candidates, key, rotation)
-}
-
-fn order_of_all(
-    balance: Balance,
-    candidates: &[Candidate],
-    key: u64,
-    rotation: &Mutex<Rotation>,
-) -> Vec<usize> {
     let mut order: Vec<usize> = (0..candidates.len()).collect();
-    if candidates.len() < 2 {
+    let mut all = candidates.iter();
+    if all.any(|candidate| candidate.down) && candidates.iter().any(|it| it.out_for.is_none()) {
+        order.retain(|place| !candidates[*place].down);
+    }
+    if order.len() < 2 {
         return order;
     }
     match balance {
         Balance::First => {}
-        Balance::RoundRobin => order.rotate_left(next(rotation, candidates)),
+        Balance::RoundRobin => rotate(&mut order, candidates, rotation),
         Balance::LeastSessions => {
             // Those that have the same share take turns.
-            order.rotate_left(next(rotation, candidates));
+            rotate(&mut order, candidates, rotation);
             order.sort_by(|one, other| by_load(&candidates[*one], &candidates[*other]));
         }
         Balance::ByUser | Balance::ByClient => rendezvous(&mut order, candidates, key),
@@ -109,9 +103,21 @@ fn order_of_all(
     order
 }
 
-fn next(rotation: &Mutex<Rotation>, candidates: &[Candidate]) -> usize {
+impl Candidate {
+    /// Whether it may have a turn, where its tier is the lowest that has any that may. Were the others to have turns, their
+    /// neighbours would get them.
+    fn serves(&self) -> bool {
+        self.out_for.is_none() && !self.full
+    }
+}
+
+/// Begins the order with the candidate whose turn it is.
+fn rotate(order: &mut [usize], candidates: &[Candidate], rotation: &Mutex<Rotation>) {
     let mut rotation = rotation.lock().unwrap_or_else(PoisonError::into_inner);
-    rotation.next(candidates)
+    if let Some(next) = rotation.next(candidates) {
+        // In the order of the list until now, of which some may be missing.
+        order.rotate_left(order.partition_point(|place| *place < next));
+    }
 }
 
 /// Sessions for each unit of weight, with the one that is about to come.
@@ -163,6 +169,7 @@ mod tests {
             weight,
             tier: 0,
             sessions: 0,
+            full: false,
             out_for: None,
             down: false,
             identity: hash([format!("10.0.0.{number}:21").as_bytes()]),
@@ -329,6 +336,49 @@ mod tests {
         pool[0].down = true;
         assert_eq!(firsts(Balance::RoundRobin, &pool, 4), [1, 2, 1, 2]);
         assert_eq!(firsts(Balance::LeastSessions, &pool, 4), [1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn backends_that_serve_alternate_however_many_others_stand_behind_them() {
+        for stand_behind in [
+            |other: &mut Candidate| other.tier = 1,
+            |other: &mut Candidate| other.out_for = Some(Duration::from_secs(3)),
+            |other: &mut Candidate| other.full = true,
+        ] {
+            for balance in [Balance::RoundRobin, Balance::LeastSessions] {
+                let mut pool = pool(&[1, 1, 1, 1]);
+                // More sessions than the others, which `least_sessions` looks at first.
+                pool[2].sessions = 1;
+                pool[3].sessions = 1;
+                stand_behind(&mut pool[2]);
+                stand_behind(&mut pool[3]);
+                assert_eq!(firsts(balance, &pool, 6), [0, 1, 0, 1, 0, 1]);
+            }
+        }
+    }
+
+    #[test]
+    fn backups_share_the_logins_evenly_where_no_other_serves() {
+        let mut pool = pool(&[1, 1, 1, 1]);
+        pool[0].out_for = Some(Duration::from_secs(3));
+        pool[1].full = true;
+        pool[2].tier = 1;
+        pool[3].tier = 1;
+        let rotation = Mutex::new(Rotation::new(pool.len()));
+        let backups = [(); 4].map(|()| {
+            let order = order(Balance::RoundRobin, &pool, user(0), &rotation);
+            assert_eq!(order[..2], [1, 0], "they are still tried before a backup");
+            order[2]
+        });
+        assert_eq!(backups, [2, 3, 2, 3]);
+    }
+
+    #[test]
+    fn weights_hold_among_those_that_serve() {
+        let mut pool = pool(&[5, 2, 1]);
+        pool[0].tier = 1;
+        let firsts = firsts(Balance::RoundRobin, &pool, 6);
+        assert_eq!(firsts.iter().filter(|first| **first == 1).count(), 4);
     }
 
     #[test]

@@ -125,6 +125,12 @@ impl ProbePause {
             .is_some_and(|refusal| refusal.is_of(probe) && now < refusal.until)
     }
 
+    /// Whether the last login with this account was refused, however long ago.
+    pub fn stands_against(&self, probe: &Probe) -> bool {
+        let refusal = self.lock();
+        refusal.as_ref().is_some_and(|refusal| refusal.is_of(probe))
+    }
+
     /// A backend has refused it; returns whether that is news.
     pub fn refused(&self, probe: &Probe, now: Instant) -> bool {
         let former = self.lock().replace(Refusal {
@@ -206,6 +212,10 @@ mod tests {
         assert!(!pause.allows(&probe("a"), now + PAUSE - SECOND));
         assert!(pause.allows(&probe("a"), now + PAUSE));
         assert!(pause.allows(&probe("b"), now));
+        assert!(pause.stands_against(&probe("a")));
+        assert!(!pause.stands_against(&probe("b")));
+        pause.accepted();
+        assert!(!pause.stands_against(&probe("a")));
     }
 
     #[test]

@@ -253,6 +253,7 @@ mod tests {
                 weight: 100,
                 tier: u32::from(index % 3 == 2),
                 sessions: 0,
+                full: false,
                 out_for: standing
                     .out_since()
                     .map(|since| now.saturating_duration_since(since)),

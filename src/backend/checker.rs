@@ -113,7 +113,7 @@ impl Checker {
             failed_at: stage,
         });
         if let Some(validity) = record.certificate {
-            backend.show_certificate(metrics, validity);
+            backend.learn_validity(validity, metrics);
         }
         let Some((stage, error)) = failure else {
             return backend.check_passed(checks, self.goes_as_deep_as_a_login(level), metrics, now);

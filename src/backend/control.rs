@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::pool::{Backend, BackendSlot};
-use crate::base::text::{escape, rounded};
+use crate::base::text::{escape, escape_lines, rounded};
 use crate::ftp::reply::{BadReply, PartialReply, Reply, ReplyParser};
 use crate::ftp::server::BackendProtection;
 use crate::net::control::ControlConnection;
@@ -64,7 +64,7 @@ pub enum ReplyError {
     #[error("not an FTP reply: {0}")]
     Malformed(#[from] BadReply),
     /// Another reply than is needed.
-    #[error("the backend said {:?}", escape(.0.bytes().trim_ascii_end()))]
+    #[error("the backend said {:?}", escape_lines(.0.bytes()))]
     Rejected(Reply),
 }
 

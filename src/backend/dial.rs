@@ -19,6 +19,8 @@ use super::pool::Backend;
 use crate::base::budget::Budget;
 use crate::base::text::rounded;
 use crate::config::{Endpoint, Timeouts, TlsMode};
+use crate::ftp::command::Verb;
+use crate::ftp::refusal;
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
 use crate::net::connect;
@@ -56,6 +58,15 @@ pub enum DialError {
     /// The handshake took too long.
     #[error("TLS handshake timed out after {}", rounded(.0))]
     HandshakeTimeout(Duration),
+    /// The backend wants another certificate of ours, or one at all. In TLS 1.3 it says so behind the handshake.
+    #[error("{}: {alert}", if *.shown { "the backend refused the client certificate that it was shown" } else { "the backend requires a client certificate and was shown none" })]
+    ClientCertificate {
+        /// Its alert.
+        #[source]
+        alert: HandshakeFault,
+        /// Whether it was shown one.
+        shown: bool,
+    },
     /// PBSZ or PROT P refused.
     #[error("{command} was not accepted: {reason}")]
     Protection {
@@ -79,7 +90,9 @@ impl DialError {
             Self::Greeting(_) => DialStage::Greeting,
             Self::Auth(_) | Self::Injected => DialStage::Auth,
             Self::Handshake(fault) if fault.is_certificate() => DialStage::Certificate,
-            Self::Handshake(_) | Self::HandshakeTimeout(_) => DialStage::Handshake,
+            Self::Handshake(_) | Self::HandshakeTimeout(_) | Self::ClientCertificate { .. } => {
+                DialStage::Handshake
+            }
             Self::Protection { .. } => DialStage::Protection,
             Self::User(_) => DialStage::User,
         }
@@ -93,7 +106,30 @@ const HEADER_SENT: &str =
 const NO_HEADER_SENT: &str =
     "does this backend expect a PROXY header? It was sent none, since it has no proxy_protocol";
 
+/// Said where a backend takes no logins in clear text.
+const WANTS_TLS: &str = "this server takes no logins in clear text: write `tls: explicit` for this backend, so that they are sent to it \
+    under TLS";
+
+/// Said where a server of TLS 1.2 may have waited for a certificate: it has no alert of its own for that.
+const NO_CERTIFICATE_SHOWN: &str = "does this backend require a client certificate? It was shown none, since it has no client_certificate";
+
 impl DialError {
+    /// The same, or that the certificate is at fault which this backend was shown, or wasn't.
+    fn or_client_certificate(self, backend: &Backend) -> Self {
+        let shown = shows_certificate(backend);
+        match self {
+            Self::Handshake(alert)
+            | Self::Greeting(ReplyError::Tls(alert))
+            | Self::Protection {
+                reason: ReplyError::Tls(alert),
+                ..
+            } if alert.misses_certificate() || (shown && alert.refuses_certificate()) => {
+                Self::ClientCertificate { alert, shown }
+            }
+            other => other,
+        }
+    }
+
     /// What to look at first, if this is how a disagreement about PROXY headers with this backend shows.
     pub fn hint(&self, backend: &Backend) -> Option<&'static str> {
         let sent = backend.settings.proxy_protocol.is_some();
@@ -103,6 +139,12 @@ impl DialError {
             .as_ref()
             .is_some_and(|tls| tls.start == TlsMode::Implicit);
         match self {
+            Self::Greeting(ReplyError::Rejected(reply))
+            | Self::User(ReplyError::Rejected(reply))
+                if backend.tls.is_none() && refusal::wants_tls(reply) =>
+            {
+                Some(WANTS_TLS)
+            }
             // Busy.
             Self::Greeting(ReplyError::Rejected(reply))
             | Self::User(ReplyError::Rejected(reply))
@@ -116,6 +158,11 @@ impl DialError {
             }
             Self::Handshake(fault) if sent && handshake_first && !fault.is_certificate() => {
                 Some(HEADER_SENT)
+            }
+            Self::Handshake(fault)
+                if fault.may_miss_certificate() && !shows_certificate(backend) =>
+            {
+                Some(NO_CERTIFICATE_SHOWN)
             }
             // Those that wait for one say nothing, and some close then.
             Self::Greeting(ReplyError::TimedOut(_) | ReplyError::Closed) if !sent => {
@@ -131,11 +178,28 @@ impl DialError {
     }
 }
 
+fn shows_certificate(backend: &Backend) -> bool {
+    let tls = backend.tls.as_ref();
+    tls.is_some_and(|tls| tls.client.certificate().is_some())
+}
+
 impl Backend {
     /// The same for a control connection that is lost before the login is over: servers that know no headers may answer one
     /// only then, or take it for the end of the session, since version 2 has a QUIT in it.
     pub fn login_hint(&self) -> Option<&'static str> {
         self.settings.proxy_protocol.map(|_| HEADER_SENT)
+    }
+
+    /// The same for a login that it has refused by this reply to USER or PASS: it may want TLS, or have taken a header for a
+    /// command, and its answer to that is then the first to come.
+    pub fn refusal_hint(&self, command: Verb, reply: &Reply) -> Option<&'static str> {
+        if self.tls.is_none() && refusal::wants_tls(reply) {
+            return Some(WANTS_TLS);
+        }
+        match (command, reply.number()) {
+            (Verb::User, 500 | 502 | 503 | 530) => self.login_hint(),
+            _ => None,
+        }
     }
 }
 
@@ -222,6 +286,19 @@ pub async fn dial(
 /// # Errors
 /// See [`DialError`]; the connection is closed then.
 pub async fn dial_to(
+    depth: Depth,
+    backend: &Arc<Backend>,
+    resolver: &Arc<Resolver>,
+    origin: Origin<'_>,
+    budget: DialBudget<'_>,
+    progress: &mut impl Progress,
+) -> Result<BackendConnection, DialError> {
+    connect_to(depth, backend, resolver, origin, budget, progress)
+        .await
+        .map_err(|error| error.or_client_certificate(backend))
+}
+
+async fn connect_to(
     depth: Depth,
     backend: &Arc<Backend>,
     resolver: &Arc<Resolver>,
@@ -382,8 +459,23 @@ impl BackendConnection {
         line: &[u8],
         budget: DialBudget<'_>,
     ) -> Result<Reply, ReplyError> {
-        self.send(line).await.map_err(|end| ReplyError::of(&end))?;
+        if let Err(end) = self.send(line).await {
+            return Err(self
+                .last_words(budget)
+                .await
+                .unwrap_or(ReplyError::of(&end)));
+        }
         self.reply_within(budget).await
+    }
+
+    /// What has arrived of a backend that took nothing more: in TLS 1.3 the alert of one that has closed the connection for our
+    /// certificate may be there already.
+    async fn last_words(&mut self, budget: DialBudget<'_>) -> Option<ReplyError> {
+        let _ = timeout(budget.reply(), self.fill()).await;
+        match self.next_reply() {
+            Err(error @ ReplyError::Tls(_)) => Some(error),
+            _ => None,
+        }
     }
 
     /// Waits for a reply.

@@ -4,18 +4,21 @@
 //! What an operator has changed lasts until it is changed back or the process ends, and no reload ends it: a certificate
 //! renewed at night must not bring a server back that stands open on a table.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::check_state::LastCheck;
-use super::pool::{Backend, Pool, Pools};
+use super::pool::{Backend, BackendChecks, Pool, Pools};
 use crate::base::SiteId;
-use crate::config::Site;
+use crate::config::{CheckLevel, Site};
 use crate::observe::metrics::Metrics;
 use crate::outcome::BackendStatus;
+use crate::tls::Validity;
 
 /// One backend, as one site has it.
 #[derive(Debug)]
@@ -34,9 +37,11 @@ pub struct BackendSummary {
     pub out_for: Option<Duration>,
     /// What keeps logins from it.
     pub drained_by: Option<DrainedBy>,
-    /// Its sessions, of all sites.
+    /// The site's sessions at it.
     pub sessions: usize,
-    /// How many there may be.
+    /// Those of all sites.
+    pub all_sessions: usize,
+    /// How many these may be.
     pub max_sessions: Option<usize>,
     /// Its share of the logins.
     pub weight: u32,
@@ -44,8 +49,23 @@ pub struct BackendSummary {
     pub backup: bool,
     /// The last check of it.
     pub last_check: Option<LastCheck>,
-    /// When its certificate expires, as last seen.
-    pub certificate_expires: Option<SystemTime>,
+    /// When its certificate is valid, as last seen.
+    pub certificate: Option<Validity>,
+    /// The login of its checks, if they log in.
+    pub check_login: Option<CheckLogin>,
+}
+
+/// The login of the checks of a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckLogin {
+    /// The user.
+    pub user: String,
+    /// The file with the password.
+    pub password_file: PathBuf,
+    /// What is listed behind it, if anything is.
+    pub listed: Option<String>,
+    /// Whether the password has been refused: checks end before USER then, but for one attempt every ten minutes.
+    pub is_refused: bool,
 }
 
 /// Why a backend takes no new logins.
@@ -100,7 +120,7 @@ pub enum OperatorError {
 /// What came of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainReport {
-    /// The sessions that the backend still has.
+    /// The sessions that the site still has at it.
     pub sessions: usize,
     /// Whether another backend of the site takes logins.
     pub others: bool,
@@ -143,17 +163,19 @@ impl Pools {
     ) -> Result<DrainReport, OperatorError> {
         let found = self.named(site, backend)?;
         for backend in &found {
-            backend.drained.store(true, Ordering::Relaxed);
+            backend.at_site.drained.store(true, Ordering::Relaxed);
             backend.report(metrics);
         }
+        // Each once: the site and its groups may have the same one.
+        let states: HashMap<_, _> = found.iter().map(|it| (&it.id, &it.at_site)).collect();
         let mut all = self.of_site(site);
         Ok(DrainReport {
-            sessions: found.iter().map(|it| it.state.sessions()).sum(),
+            sessions: states.values().map(|it| it.sessions()).sum(),
             others: all.any(|it| it.takes_logins()),
         })
     }
 
-    /// Lets new logins come to it again.
+    /// Lets new logins come to it again. One that the configuration drains stays as it is.
     ///
     /// # Errors
     /// If there is none such, or if the configuration drains it.
@@ -164,15 +186,15 @@ impl Pools {
         metrics: &Metrics,
     ) -> Result<(), OperatorError> {
         let found = self.named(site, backend)?;
-        for it in &found {
-            it.drained.store(false, Ordering::Relaxed);
-            it.report(metrics);
-        }
         if found.iter().any(|it| !it.settings.takes_logins()) {
             return Err(OperatorError::Configured {
                 site: site.to_owned(),
                 backend: backend.to_owned(),
             });
+        }
+        for it in &found {
+            it.at_site.drained.store(false, Ordering::Relaxed);
+            it.report(metrics);
         }
         // One signal for all of them.
         if let Some(any) = self.all().next() {
@@ -200,7 +222,7 @@ impl Pools {
     /// Where the first backend is that is configured by this name.
     pub fn address_of(&self, backend: &str) -> Option<String> {
         let mut all = self.all().flat_map(|pool| pool.backends());
-        let named = all.find(|it| it.label == backend)?;
+        let named = all.find(|it| *it.label == *backend)?;
         Some(named.server.endpoint.to_string())
     }
 
@@ -223,13 +245,29 @@ impl Pools {
             (!found.is_empty()).then_some(found)
         };
         // The first of these that fits anything: a name may be another backend's host.
-        by(&|it| it.label == backend)
+        by(&|it| *it.label == *backend)
             .or_else(|| by(&|it| it.server.endpoint.to_string() == backend))
             .or_else(|| by(&|it| it.server.endpoint.host == backend))
             .ok_or_else(|| OperatorError::NoBackend {
                 site: site.to_owned(),
                 backend: backend.to_owned(),
             })
+    }
+}
+
+impl BackendChecks {
+    fn login(&self) -> Option<CheckLogin> {
+        let (probe, listed) = match &self.settings.checks.level {
+            CheckLevel::Connect | CheckLevel::Greeting | CheckLevel::Ready => return None,
+            CheckLevel::Login(probe) => (probe, None),
+            CheckLevel::List(probe) => (probe, Some(probe.path.clone())),
+        };
+        Some(CheckLogin {
+            user: probe.user.clone(),
+            password_file: probe.password.path.clone(),
+            listed,
+            is_refused: self.site.probe_logins.pause.stands_against(probe),
+        })
     }
 }
 
@@ -243,21 +281,157 @@ impl Backend {
         } else {
             None
         };
-        let expires = self.certificate_expires.lock();
         BackendSummary {
             site: self.site.clone(),
             group,
-            label: self.label.clone(),
+            label: self.label.to_string(),
             address: self.server.endpoint.to_string(),
             status: self.status(),
             out_for: out_since.map(|since| now.saturating_duration_since(since)),
             drained_by,
-            sessions: self.state.sessions(),
+            sessions: self.at_site.sessions(),
+            all_sessions: self.state.sessions(),
             max_sessions: self.settings.max_sessions,
             weight: self.server.weight.unwrap_or(self.settings.weight),
             backup: self.settings.backup,
             last_check: self.checks.as_ref().and_then(|it| it.state.last()),
-            certificate_expires: *expires.unwrap_or_else(PoisonError::into_inner),
+            certificate: self.certificate(),
+            check_login: self.checks.as_ref().and_then(BackendChecks::login),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::backend::{BackendSlot, Registry};
+    use crate::config;
+
+    const BACKEND: &str = "192.0.2.1:21";
+
+    fn load(sites: &str, registry: &Registry) -> Pools {
+        let text = format!(
+            "listeners: [{{address: 127.0.0.1:0, tls: explicit}}]\n\
+             tls: {{certificate: tls.crt, private_key: tls.key}}\n\
+             sites:\n{sites}"
+        );
+        let settings = config::parse(&text, Path::new("p.yaml")).expect("a configuration");
+        Pools::load(&settings.sites, registry).expect("pools")
+    }
+
+    /// Two sites that have the same backend, and one of them for a group as well.
+    fn of_two_sites(registry: &Registry) -> Pools {
+        let sites = format!(
+            "- name: a\n  default: true\n  backends: [{{address: \"{BACKEND}\", max_sessions: 3}}]\n\
+             \x20 groups: [{{name: moved, users: [bob], backends: [{{address: \"{BACKEND}\"}}]}}]\n\
+             - name: b\n  hosts: [b.test]\n  backends: [{{address: \"{BACKEND}\", max_sessions: 3}}]\n"
+        );
+        load(&sites, registry)
+    }
+
+    /// A site whose backend is configured in this way, and put in force.
+    fn of_one_site(backend: &str, registry: &Registry, metrics: &Metrics) -> Pools {
+        let sites = format!(
+            "- name: a\n  default: true\n  backends: [{{address: \"{BACKEND}\", {backend}}}]\n"
+        );
+        let pools = load(&sites, registry);
+        pools.report(metrics);
+        pools
+    }
+
+    fn session(pools: &Pools, site: &str, metrics: &Arc<Metrics>) -> Option<BackendSlot> {
+        pools
+            .of_site(site)
+            .next()
+            .expect("a backend")
+            .acquire(metrics)
+    }
+
+    /// Of each row the site, its sessions and those of all sites.
+    fn counts(pools: &Pools) -> Vec<(String, usize, usize)> {
+        let summaries = pools.summaries().into_iter();
+        let counts = summaries.map(|it| (it.site, it.sessions, it.all_sessions));
+        counts.collect()
+    }
+
+    #[test]
+    fn each_site_is_shown_its_own_sessions_at_a_backend_that_several_have() {
+        let (registry, metrics) = (Registry::default(), Arc::new(Metrics::new()));
+        let former = of_two_sites(&registry);
+        let held = [(); 2].map(|()| session(&former, "a", &metrics));
+        assert!(held.iter().all(Option::is_some));
+        let pools = of_two_sites(&registry);
+        drop(former);
+        let row = |site: &str, own, all| (site.to_owned(), own, all);
+        assert_eq!(
+            counts(&pools),
+            [row("a", 2, 2), row("a", 2, 2), row("b", 0, 2)]
+        );
+        let drain = |site| {
+            pools
+                .drain(site, BACKEND, &metrics)
+                .map(|report| report.sessions)
+        };
+        assert_eq!((drain("a"), drain("b")), (Ok(2), Ok(0)));
+
+        let other = session(&pools, "b", &metrics);
+        assert!(other.is_some());
+        assert!(
+            session(&pools, "b", &metrics).is_none(),
+            "the limit is that of all sites"
+        );
+        drop(held);
+        assert_eq!(
+            counts(&pools),
+            [row("a", 0, 1), row("a", 0, 1), row("b", 1, 1)]
+        );
+    }
+
+    #[test]
+    fn a_reload_keeps_what_is_known_of_a_backends_certificate() {
+        const TLS: &str = "tls: explicit, verify: none";
+        let (registry, metrics) = (Registry::default(), Metrics::new());
+        let seen = Validity {
+            not_before: Some(UNIX_EPOCH),
+            not_after: UNIX_EPOCH + Duration::from_secs(1_234_567),
+        };
+        let known = |pools: &Pools| pools.summaries()[0].certificate;
+        let is_shown = |label: &str| {
+            let labels = format!("{{backend=\"{label}\",site=\"a\"}} 1234567");
+            let series = format!("portcullis_backend_certificate_not_after_seconds{labels}");
+            metrics.render().contains(&series)
+        };
+        let first = of_one_site(TLS, &registry, &metrics);
+        assert_eq!(known(&first), None);
+        let backend = first.of_site("a").next().expect("a backend");
+        backend.learn_validity(seen, &metrics);
+        assert!(is_shown(BACKEND));
+
+        let named = of_one_site(&format!("{TLS}, name: be1"), &registry, &metrics);
+        drop((first, backend));
+        assert_eq!(known(&named), Some(seen));
+        assert!(is_shown("be1") && !is_shown(BACKEND));
+
+        let clear = of_one_site("tls: none", &registry, &metrics);
+        drop(named);
+        assert_eq!(known(&clear), None);
+        let again = of_one_site(TLS, &registry, &metrics);
+        drop(clear);
+        assert_eq!(known(&again), Some(seen));
+        assert!(is_shown(BACKEND));
+    }
+
+    #[test]
+    fn a_session_of_an_earlier_configuration_tells_the_one_in_use_of_the_certificate() {
+        let (registry, metrics) = (Registry::default(), Metrics::new());
+        let former = of_one_site("tls: explicit, verify: none", &registry, &metrics);
+        let pools = of_one_site("tls: implicit, verify: none", &registry, &metrics);
+        let backend = former.of_site("a").next().expect("a backend");
+        let seen = Validity::expired(UNIX_EPOCH);
+        backend.learn_validity(seen, &metrics);
+        assert_eq!(pools.summaries()[0].certificate, Some(seen));
     }
 }

@@ -26,7 +26,7 @@ mod status;
 
 pub use check_state::LastCheck;
 pub use control::{BackendConnection, ReplyError};
-pub use live::{BackendSummary, DrainReport, DrainedBy, OperatorError, SiteSummary};
+pub use live::{BackendSummary, CheckLogin, DrainReport, DrainedBy, OperatorError, SiteSummary};
 pub use pool::{Backend, BackendError, BackendSlot, Pool, Pools, SiteSlot};
 pub use registry::Registry;
 pub use select::{NoBackend, Selected, Selection};

@@ -1,10 +1,10 @@
 //! What one configuration says of its sites' backends, tied to what the process knows of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -15,7 +15,7 @@ use super::checked::Standing;
 use super::discovery::{Discovered, Statuses};
 use super::live::SiteSummary;
 use super::members::Members;
-use super::registry::{BackendState, Registry, SiteState};
+use super::registry::{BackendState, Registry, SiteBackendState, SiteState};
 use super::servers::Server;
 use crate::base::signal::Signal;
 use crate::base::turns::Turns;
@@ -26,14 +26,21 @@ use crate::config::{
 use crate::ftp::server::PortMethods;
 use crate::limit::SiteBandwidth;
 use crate::observe::metrics::{Metrics, OpenSession, Shown, ShownBackend};
-use crate::tls::{BackendTlsClient, BackendTlsError};
+use crate::tls::{
+    BackendTlsClient, BackendTlsError, OwnCertificate, OwnCertificateLoader, OwnCertificates,
+    PowerlessAuthority,
+};
 
 /// Backups come behind every priority that SRV records have.
 const BACKUP_TIER: u32 = 1 << 16;
 
 /// The pools of one configuration.
 #[derive(Debug)]
-pub struct Pools(HashMap<SiteId, SitePools>);
+pub struct Pools {
+    sites: HashMap<SiteId, SitePools>,
+    /// Those that backends are shown.
+    certificates: OwnCertificates,
+}
 
 /// The pools of one site.
 #[derive(Debug)]
@@ -93,16 +100,12 @@ pub struct Backend {
     /// The site's name, for log and metrics.
     pub(super) site: String,
     /// Its entry as configured, for metrics.
-    pub(super) label: String,
+    pub(super) label: Arc<str>,
     /// See [`Candidate::identity`].
     identity: u64,
     pub(super) state: Arc<BackendState>,
-    /// Whether an operator has drained it for this site.
-    pub(super) drained: Arc<AtomicBool>,
-    /// The last one that it showed, in DER.
-    pub(super) certificate: Mutex<Vec<u8>>,
-    /// When that expires.
-    pub(super) certificate_expires: Mutex<Option<SystemTime>>,
+    /// What is known of it at this site alone.
+    pub(super) at_site: Arc<SiteBackendState>,
 }
 
 /// The checks of one backend, as one site makes them.
@@ -119,7 +122,7 @@ pub(super) struct BackendChecks {
 pub struct BackendSlot {
     backend: Arc<Backend>,
     metrics: Arc<Metrics>,
-    _counted: OpenSession,
+    _counted: Option<OpenSession>,
 }
 
 /// TLS towards a backend.
@@ -132,7 +135,7 @@ pub(super) struct UpstreamTls {
 
 /// A session's slot at a site; released when this is dropped.
 #[derive(Debug)]
-#[must_use = "dropping the place gives it back"]
+#[must_use = "dropping the slot gives it back"]
 pub struct SiteSlot {
     state: Arc<SiteState>,
     _counted: OpenSession,
@@ -151,25 +154,67 @@ pub struct BackendError {
 }
 
 impl Pools {
-    /// The pools of these sites, with trust anchors and verifiers read from their files.
+    /// The pools of these sites, with trust anchors, verifiers and client certificates read from their files.
     ///
     /// Blocks on the file system.
     ///
     /// # Errors
-    /// If a CA file or the system's trust store can't be used, or a server name isn't one.
+    /// If a CA file, a client certificate or the system's trust store can't be used, or a server name isn't one.
     pub fn load(sites: &[Arc<Site>], registry: &Registry) -> Result<Self, BackendError> {
+        let none = OwnCertificates::default();
+        Self::reload(sites, registry, &none, SystemTime::now())
+    }
+
+    /// The same at `now`, where backends are shown `former` certificates: what is valid of these stays in use where what lies
+    /// there isn't.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn reload(
+        sites: &[Arc<Site>],
+        registry: &Registry,
+        former: &OwnCertificates,
+        now: SystemTime,
+    ) -> Result<Self, BackendError> {
+        let mut certificates = OwnCertificateLoader::new(former, now);
         let pools = sites.iter().map(|site| {
             let state = registry.site(&site.name);
-            let pools = SitePools::load(site, &state, registry)?;
+            let pools = SitePools::load(site, &state, registry, &mut certificates)?;
             Ok((state.id, pools))
         });
-        pools.collect::<Result<_, _>>().map(Self)
+        Ok(Self {
+            sites: pools.collect::<Result<_, _>>()?,
+            certificates: certificates.loaded(),
+        })
+    }
+
+    /// The certificates that backends are shown.
+    pub fn own_certificates(&self) -> &OwnCertificates {
+        &self.certificates
+    }
+
+    /// The files of authorities by which backends are verified, and that have none in them.
+    pub fn powerless_authorities(&self) -> BTreeSet<PowerlessAuthority> {
+        let entries = self.all().flat_map(|pool| &pool.entries);
+        let clients = entries.filter_map(|entry| Some(&entry.tls()?.client));
+        clients
+            .filter_map(|client| client.powerless_authority().cloned())
+            .collect()
+    }
+
+    /// Shows when those are valid.
+    pub fn report_own_certificates(&self, metrics: &Metrics) {
+        for pool in self.all() {
+            for entry in &pool.entries {
+                entry.report_own_certificate(&pool.site, metrics);
+            }
+        }
     }
 
     /// The pool of a site of this configuration, or of the group at this place of its groups.
     pub fn of(&self, site: SiteId, group: Option<usize>) -> &Arc<Pool> {
         // Both come from the router, which leads to `self.sites()` alone, and a session has both of one snapshot.
-        let pools = self.0.get(&site).expect("invariant: a site has pools");
+        let pools = self.sites.get(&site).expect("invariant: a site has pools");
         let pool = match group {
             Some(group) => pools.groups.get(group),
             None => pools.own.as_ref(),
@@ -179,19 +224,21 @@ impl Pools {
 
     /// What a site of this configuration is called.
     pub fn site_name(&self, site: SiteId) -> &str {
-        self.0.get(&site).map_or(NO_SITE, |pools| &pools.site.name)
+        self.sites
+            .get(&site)
+            .map_or(NO_SITE, |pools| &pools.site.name)
     }
 
     /// Every pool, of each site in the order of its groups.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Pool>> {
-        self.0
+        self.sites
             .values()
             .flat_map(|pools| pools.own.iter().chain(&pools.groups))
     }
 
     /// The state of every site.
     pub(super) fn site_states(&self) -> impl Iterator<Item = SiteSummary<'_>> {
-        self.0.values().filter_map(|pools| {
+        self.sites.values().filter_map(|pools| {
             let pool = pools.own.iter().chain(&pools.groups).next()?;
             Some(SiteSummary {
                 site: &pools.site,
@@ -226,10 +273,13 @@ impl Pools {
         }
         for backend in backends() {
             backend.report(metrics);
+            // For a series that it had not before.
+            backend.show_certificate(metrics);
         }
         for (_, entry) in self.discovered() {
             entry.report_if_empty(metrics);
         }
+        self.report_own_certificates(metrics);
         // One signal for all of them.
         if let Some(any) = self.all().next() {
             any.wake_waiting();
@@ -238,7 +288,7 @@ impl Pools {
 
     /// The sites of this configuration.
     pub fn sites(&self) -> impl Iterator<Item = (SiteId, Arc<Site>)> {
-        self.0
+        self.sites
             .iter()
             .map(|(id, pools)| (*id, Arc::clone(&pools.site)))
     }
@@ -249,14 +299,16 @@ impl SitePools {
         site: &Arc<Site>,
         state: &Arc<SiteState>,
         registry: &Registry,
+        certificates: &mut OwnCertificateLoader<'_>,
     ) -> Result<Self, BackendError> {
         let own = match site.backends.is_empty() {
             true => None,
-            false => Some(Pool::load(site, None, state, registry)?),
+            false => Some(Pool::load(site, None, state, registry, certificates)?),
         };
         let groups = site.groups.iter();
-        let groups =
-            groups.map(|group| Pool::load(site, Some(group), state, registry).map(Arc::new));
+        let groups = groups.map(|group| {
+            Pool::load(site, Some(group), state, registry, certificates).map(Arc::new)
+        });
         Ok(Self {
             site: Arc::clone(site),
             own: own.map(Arc::new),
@@ -271,14 +323,17 @@ impl Pool {
         group: Option<&Group>,
         state: &Arc<SiteState>,
         registry: &Registry,
+        certificates: &mut OwnCertificateLoader<'_>,
     ) -> Result<Self, BackendError> {
         let backends = group.map_or(&site.backends, |group| &group.backends);
         let group = group.map(|group| group.name.clone());
         let entries = backends.iter().map(|settings| {
-            Entry::load(settings, site, state, registry).map_err(|source| BackendError {
-                site: site.name.clone(),
-                backend: settings.to_string(),
-                source: Box::new(source),
+            Entry::load(settings, site, state, registry, certificates).map_err(|source| {
+                BackendError {
+                    site: site.name.clone(),
+                    backend: settings.to_string(),
+                    source: Box::new(source),
+                }
             })
         });
         let pool = Self {
@@ -398,7 +453,7 @@ impl Pool {
         self.state.maintenance.load(Ordering::Relaxed)
     }
 
-    /// Takes a slot at the site for a session, counted in `metrics`; `None` if `most` sessions have one, those of
+    /// Takes a slot at the site for a session, counted in `metrics`; `None` if `limit` sessions have one, those of
     /// earlier configurations included.
     pub fn admit(&self, limit: usize, metrics: &Metrics) -> Option<SiteSlot> {
         self.state.acquire(limit).then(|| SiteSlot {
@@ -420,8 +475,10 @@ impl Entry {
         site: &Arc<Site>,
         site_state: &Arc<SiteState>,
         registry: &Registry,
+        certificates: &mut OwnCertificateLoader<'_>,
     ) -> Result<Self, BackendTlsError> {
-        let tls = settings.tls.as_ref().map(UpstreamTls::load);
+        let tls = settings.tls.as_ref();
+        let tls = tls.map(|tls| UpstreamTls::load(tls, certificates));
         let template = Template {
             settings: settings.clone(),
             site: Arc::clone(site),
@@ -443,8 +500,8 @@ impl Entry {
     /// What it has series for, as one of this site's.
     fn shown<'a>(&'a self, site: &'a Site) -> ShownBackend<'a> {
         let (settings, backend) = match self {
-            Self::One(it) => (&it.settings, &it.label),
-            Self::Discovered(it) => (&it.template.settings, &it.label),
+            Self::One(it) => (&it.settings, &*it.label),
+            Self::Discovered(it) => (&it.template.settings, &*it.label),
         };
         ShownBackend {
             site: &site.name,
@@ -452,7 +509,29 @@ impl Entry {
             shown: Shown {
                 checks: site.checks.is_some() && settings.takes_logins(),
                 tls: settings.tls.is_some(),
+                client_certificate: self.client_certificate().is_some(),
             },
+        }
+    }
+
+    /// TLS towards its servers, if they have it.
+    fn tls(&self) -> Option<&UpstreamTls> {
+        match self {
+            Self::One(it) => it.tls.as_ref(),
+            Self::Discovered(it) => it.template.tls.as_ref(),
+        }
+    }
+
+    /// What it is shown, if it is.
+    fn client_certificate(&self) -> Option<&Arc<OwnCertificate>> {
+        self.tls()?.client.certificate()
+    }
+
+    fn report_own_certificate(&self, site: &Site, metrics: &Metrics) {
+        if let Some(certificate) = self.client_certificate() {
+            let pair = certificate.in_use();
+            let backend = self.shown(site).backend;
+            metrics.own_certificate(&site.name, backend, pair.not_before, pair.not_after);
         }
     }
 }
@@ -484,12 +563,10 @@ impl Template {
             checks,
             site: site.name.clone(),
             identity: balance::hash([server.endpoint.to_string().as_bytes()]),
-            label: settings.to_string(),
+            label: settings.to_string().into(),
             state: registry.backend(id.clone()),
-            drained: self.site_state.drain_of(id.clone()),
+            at_site: self.site_state.backend(id.clone()),
             id,
-            certificate: Mutex::default(),
-            certificate_expires: Mutex::default(),
             settings: settings.clone(),
             statuses,
             server,
@@ -500,17 +577,22 @@ impl Template {
 impl Backend {
     /// Whether new logins may come to it, by the configuration and by the operators.
     pub(super) fn takes_logins(&self) -> bool {
-        self.settings.takes_logins() && !self.drained.load(Ordering::Relaxed)
+        self.settings.takes_logins() && !self.at_site.drained.load(Ordering::Relaxed)
     }
 
     pub(super) fn candidate(&self, index: usize, now: Instant) -> Candidate {
         let standing = self.standing();
         let backup = if self.settings.backup { BACKUP_TIER } else { 0 };
+        let sessions = self.state.sessions();
         Candidate {
             index,
             weight: self.server.weight.unwrap_or(self.settings.weight),
             tier: self.server.tier + backup,
-            sessions: self.state.sessions(),
+            sessions,
+            full: self
+                .settings
+                .max_sessions
+                .is_some_and(|limit| sessions >= limit),
             out_for: standing
                 .out_since()
                 .map(|since| now.saturating_duration_since(since)),
@@ -524,6 +606,7 @@ impl Backend {
         if !self.state.acquire(self.limit()) {
             return None;
         }
+        self.at_site.count();
         let slot = BackendSlot {
             backend: Arc::clone(self),
             metrics: Arc::clone(metrics),
@@ -546,6 +629,11 @@ impl Backend {
         limit
     }
 
+    /// What its entry is called in metrics: its name, or its address as configured.
+    pub fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+
     /// The ways in which it is not to be asked for data connections, as earlier sessions have found out.
     pub fn avoided(&self, now: Instant) -> PortMethods {
         self.state.avoided(now)
@@ -559,16 +647,23 @@ impl Backend {
 
 impl Drop for BackendSlot {
     fn drop(&mut self) {
+        self.backend.at_site.release();
+        // Wakes those that wait for a slot, so it comes last.
         self.backend.state.release();
         self.backend.report_if_limited(&self.metrics);
     }
 }
 
 impl UpstreamTls {
-    fn load(settings: &BackendTls) -> Result<Self, BackendTlsError> {
+    fn load(
+        settings: &BackendTls,
+        certificates: &mut OwnCertificateLoader<'_>,
+    ) -> Result<Self, BackendTlsError> {
+        let files = settings.client_certificate.as_ref();
+        let certificate = files.map(|files| certificates.load(files)).transpose()?;
         Ok(Self {
             start: settings.start,
-            client: BackendTlsClient::new(settings)?,
+            client: BackendTlsClient::new(settings)?.showing(certificate),
         })
     }
 
@@ -589,7 +684,7 @@ impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.server.endpoint.to_string();
         f.write_str(&address)?;
-        if address == self.label {
+        if address == *self.label {
             return Ok(());
         }
         write!(f, " ({})", self.label)
@@ -605,7 +700,10 @@ mod tests {
     }
 
     fn pool(name: &str, registry: &Registry) -> Pool {
-        Pool::load(&site(name), None, &registry.site(name), registry).expect("a pool")
+        let (site, state) = (site(name), registry.site(name));
+        let none = OwnCertificates::default();
+        let mut none = OwnCertificateLoader::new(&none, SystemTime::now());
+        Pool::load(&site, None, &state, registry, &mut none).expect("a pool")
     }
 
     #[test]

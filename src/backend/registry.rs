@@ -1,11 +1,14 @@
 //! State of sites and backends that lives as long as the process, across reloads: ids, session counts and bandwidth of
-//! sites, health and checks, and the data port methods that a backend should not be asked for.
+//! sites, health and checks, when a backend's certificate is valid, and the data port methods that it should not be asked
+//! for.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use rustls::pki_types::CertificateDer;
 
 use super::check_state::{CheckState, ProbeLogins};
 use super::discovery::LastAnswer;
@@ -17,6 +20,7 @@ use crate::base::{BackendId, SiteId};
 use crate::config::ServerNames;
 use crate::ftp::server::PortMethods;
 use crate::limit::SiteBandwidth;
+use crate::tls::Validity;
 
 /// After this time a server is asked as the client asks again: it may have been mended.
 const AVOIDED_FOR: Duration = Duration::from_secs(60 * 60);
@@ -54,14 +58,34 @@ pub(super) struct SiteState {
     pub probe_logins: ProbeLogins,
     /// Whether an operator has taken it out of service, until it is put back or the process ends.
     pub maintenance: AtomicBool,
-    /// Whether operators have drained its backends: of those that a configuration in use has, and of those that are drained.
-    drains: Mutex<HashMap<BackendId, Arc<AtomicBool>>>,
+    /// Its backends: those that a configuration or a session still has, and those that are drained.
+    backends: Mutex<HashMap<BackendId, Arc<SiteBackendState>>>,
     /// The checks of its backends, for as long as a configuration in use has them: what they found of one that is checked
     /// no more must not outlast them.
     checks: Mutex<HashMap<BackendId, Weak<CheckState>>>,
 }
 
-/// What lives as long as the process of one backend.
+/// What lives as long as the process of one backend at one of the sites that have it.
+#[derive(Debug, Default)]
+pub(super) struct SiteBackendState {
+    /// Whether an operator has drained it for this site, until it is made ready or the process ends.
+    pub drained: AtomicBool,
+    /// The site's sessions at it.
+    sessions: AtomicUsize,
+    /// What it has shown.
+    certificate: Mutex<SeenCertificate>,
+}
+
+/// The last certificate that a backend has shown a site.
+#[derive(Debug, Default)]
+struct SeenCertificate {
+    /// In DER; empty if only its validity is known.
+    der: Vec<u8>,
+    /// When it is valid.
+    validity: Option<Validity>,
+}
+
+/// What lives as long as the process of one backend, whichever sites have it.
 #[derive(Debug, Default)]
 pub(super) struct BackendState {
     avoided: Mutex<Option<Avoided>>,
@@ -97,7 +121,7 @@ impl Registry {
             bandwidth: Arc::default(),
             probe_logins: ProbeLogins::default(),
             maintenance: AtomicBool::new(false),
-            drains: Mutex::default(),
+            backends: Mutex::default(),
             checks: Mutex::default(),
         });
         known.numbered += 1;
@@ -176,12 +200,11 @@ impl SiteState {
         state
     }
 
-    /// Whether an operator has drained this backend: what every configuration in use has in common.
-    pub fn drain_of(&self, backend: BackendId) -> Arc<AtomicBool> {
-        let mut drains = self.drains.lock().unwrap_or_else(PoisonError::into_inner);
-        drains
-            .retain(|_, drained| Arc::strong_count(drained) > 1 || drained.load(Ordering::Relaxed));
-        Arc::clone(drains.entry(backend).or_default())
+    /// This backend of it: what every configuration in use has in common.
+    pub fn backend(&self, id: BackendId) -> Arc<SiteBackendState> {
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        backends.retain(|_, it| Arc::strong_count(it) > 1 || it.drained.load(Ordering::Relaxed));
+        Arc::clone(backends.entry(id).or_default())
     }
 
     /// Its sessions, those of earlier configurations included.
@@ -189,7 +212,58 @@ impl SiteState {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Counts one session less, which has entered.
+    /// Counts one session less, which was counted by [`Self::acquire`].
+    pub fn release(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl SiteBackendState {
+    /// The site's sessions that have a connection to it, or are about to, of all configurations.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// When the certificate that it showed last is valid.
+    pub fn certificate(&self) -> Option<Validity> {
+        self.lock_certificate().validity
+    }
+
+    /// It has shown this one; returns whether it is another one than before.
+    pub fn learn_certificate(&self, certificate: &CertificateDer<'_>) -> bool {
+        let mut seen = self.lock_certificate();
+        let is_new = seen.der[..] != certificate[..];
+        if is_new {
+            seen.der = certificate.to_vec();
+            seen.validity = Validity::of(certificate).or(seen.validity);
+        }
+        is_new
+    }
+
+    /// It has shown one of which no more than this is known: to a check, or one that was refused for its end.
+    pub fn learn_validity(&self, validity: Validity) {
+        let mut seen = self.lock_certificate();
+        if seen.validity != Some(validity) {
+            // The one before is another one, and news if it comes back.
+            *seen = SeenCertificate {
+                der: Vec::new(),
+                validity: Some(validity),
+            };
+        }
+    }
+
+    fn lock_certificate(&self) -> MutexGuard<'_, SeenCertificate> {
+        self.certificate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one session more.
+    pub fn count(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one session less.
     pub fn release(&self) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
     }
@@ -242,7 +316,10 @@ impl BackendState {
 
     /// A site of the configuration in use has it.
     pub fn show_as(&self, backend: &Arc<Backend>) {
-        self.lock_shown().push(Arc::downgrade(backend));
+        let mut shown = self.lock_shown();
+        // Those that name servers have replaced since.
+        shown.retain(|backend| backend.strong_count() > 0);
+        shown.push(Arc::downgrade(backend));
     }
 
     /// Calls this for each site of the configuration in use that has it, from whichever configuration the change comes.
@@ -337,13 +414,27 @@ mod tests {
     fn a_drained_backend_stays_so_when_a_configuration_drops_it_and_another_has_it_again() {
         let registry = Registry::default();
         let site = registry.site("one");
-        site.drain_of(backend(21)).store(true, Ordering::Relaxed);
-        let other = site.drain_of(backend(22));
-        assert!(site.drain_of(backend(21)).load(Ordering::Relaxed));
-        assert!(!other.load(Ordering::Relaxed));
+        let is_drained = |port| site.backend(backend(port)).drained.load(Ordering::Relaxed);
+        let drained = &site.backend(backend(21)).drained;
+        drained.store(true, Ordering::Relaxed);
+        let other = site.backend(backend(22));
+        assert!(is_drained(21));
+        assert!(!other.drained.load(Ordering::Relaxed));
         drop(other);
-        site.drain_of(backend(21));
-        assert_eq!(site.drains.lock().expect("not poisoned").len(), 1);
+        assert!(is_drained(21));
+        assert_eq!(site.backends.lock().expect("not poisoned").len(), 1);
+    }
+
+    #[test]
+    fn a_certificate_that_comes_back_after_a_refused_one_is_news() {
+        let state = SiteBackendState::default();
+        let certificate = CertificateDer::from(vec![1; 20]);
+        assert!(state.learn_certificate(&certificate));
+        assert!(!state.learn_certificate(&certificate));
+        let refused = Validity::expired(std::time::UNIX_EPOCH);
+        state.learn_validity(refused);
+        assert_eq!(state.certificate(), Some(refused));
+        assert!(state.learn_certificate(&certificate));
     }
 
     #[test]

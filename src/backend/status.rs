@@ -1,6 +1,6 @@
 //! What becomes of a backend's state, from logins and from checks: for log and metrics, and for the logins that come.
 
-use std::sync::PoisonError;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::check::CheckError;
@@ -10,6 +10,7 @@ use super::control::BackendConnection;
 use super::dial::DialError;
 use super::health::HealthChange;
 use super::pool::{Backend, BackendChecks};
+use crate::base::text::escape_path;
 use crate::config::Probe;
 use crate::observe::metrics::Metrics;
 use crate::outcome::{BackendStatus, CheckStage};
@@ -39,7 +40,7 @@ impl Backend {
         if let DialError::Handshake(fault) = error
             && let Some(expired) = fault.expired()
         {
-            self.show_certificate(metrics, Validity::expired(expired));
+            self.learn_validity(Validity::expired(expired), metrics);
         }
         let change = self.state.record_health(|health| health.failed(now));
         let Some(HealthChange::Out { failures }) = change else {
@@ -111,8 +112,9 @@ impl Backend {
             site = self.site,
             backend = %self,
             user = probe.user,
-            password_file = %probe.password.path.display(),
+            password_file = %escape_path(&probe.password.path),
             %error,
+            hint = error.hint(self),
             "the probe's login was refused: checks of this site log in no more for {} minutes, lest its account be locked, \
              and end before USER; put the right password into the file and reload",
             PAUSE.as_secs() / 60
@@ -124,30 +126,37 @@ impl Backend {
         let Some(certificate) = connection.stream().backend_certificate() else {
             return;
         };
-        let mut known = self
-            .certificate
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if known[..] == certificate[..] {
-            return;
-        }
-        *known = certificate.to_vec();
-        drop(known);
-        if let Some(validity) = Validity::of(certificate) {
-            self.show_certificate(metrics, validity);
+        if self.at_site.learn_certificate(certificate) {
+            self.report_certificate(metrics);
         }
     }
 
-    pub(super) fn show_certificate(&self, metrics: &Metrics, validity: Validity) {
-        let Validity {
-            not_before,
-            not_after,
-        } = validity;
-        *self
-            .certificate_expires
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(not_after);
-        metrics.backend_certificate(&self.site, &self.label, not_before, not_after);
+    /// The same of one of which no more than this is known.
+    pub(super) fn learn_validity(&self, validity: Validity, metrics: &Metrics) {
+        self.at_site.learn_validity(validity);
+        self.report_certificate(metrics);
+    }
+
+    /// When the certificate that it showed last is valid, if it is spoken to under TLS.
+    pub(super) fn certificate(&self) -> Option<Validity> {
+        self.tls.as_ref().and_then(|_| self.at_site.certificate())
+    }
+
+    /// Shows that, as the configuration in use has it: this may be one of an earlier one, or of one of the site's groups.
+    fn report_certificate(&self, metrics: &Metrics) {
+        self.state.for_each_shown(|backend| {
+            if Arc::ptr_eq(&backend.at_site, &self.at_site) {
+                backend.show_certificate(metrics);
+            }
+        });
+    }
+
+    /// Shows that as this configuration has it.
+    pub(super) fn show_certificate(&self, metrics: &Metrics) {
+        if let Some(validity) = self.certificate() {
+            let (site, backend) = (&self.site, &self.label);
+            metrics.backend_certificate(site, backend, validity.not_before, validity.not_after);
+        }
     }
 
     pub(super) fn status(&self) -> BackendStatus {

@@ -42,13 +42,22 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     Ok(bytes)
 }
 
+/// What helps where a file can't be read.
+pub fn unreadable(path: &Path, error: &io::Error) -> &'static str {
+    let text = path.to_string_lossy();
+    if text.contains('~') || text.contains('$') {
+        "; ~ and variables are not expanded"
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        ": the user that runs Portcullis needs permission to read it, and to search (x) each directory above it"
+    } else {
+        ""
+    }
+}
+
 /// What polls files that may be replaced while the process runs.
 pub trait Watch: Send + 'static {
     /// What it finds in files that have changed.
     type Found: fmt::Debug + Send + 'static;
-
-    /// What the files hold, for the log.
-    const CONTENT: &'static str;
 
     /// Looks at the files. Blocks on the file system.
     fn poll(&mut self, now: SystemTime) -> Option<Self::Found>;
@@ -82,5 +91,68 @@ impl FileStamp {
             modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
             changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
         })
+    }
+}
+
+/// Looks for a file that has changed and come to rest. Some programs write a file in several steps, so a state counts when it
+/// is seen twice.
+#[derive(Debug)]
+pub struct SettlingFile {
+    path: PathBuf,
+    /// The state when it last counted.
+    settled: Option<Option<FileStamp>>,
+    /// A newer state, seen once.
+    changing: Option<Option<FileStamp>>,
+}
+
+impl SettlingFile {
+    /// No state of this file has counted yet.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            settled: None,
+            changing: None,
+        }
+    }
+
+    /// Whether a state counts from now on that didn't before. Whoever reads the file then, reads it after it was looked at: a
+    /// change in between makes another state.
+    pub fn has_settled_anew(&mut self) -> bool {
+        let stamp = Some(FileStamp::of(&self.path));
+        if self.settled == stamp {
+            self.changing = None;
+            return false;
+        }
+        if self.changing != stamp {
+            self.changing = stamp;
+            return false;
+        }
+        self.changing = None;
+        self.settled = stamp;
+        true
+    }
+
+    /// The file couldn't be read, which may be over without its state changing, as when descriptors run out: the same state
+    /// counts anew at the next look.
+    pub fn try_again(&mut self) {
+        self.changing = self.settled.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_could_not_be_read_counts_again_at_the_next_look() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "content").unwrap();
+        let mut file = SettlingFile::new(&path);
+        assert!(!file.has_settled_anew());
+        assert!(file.has_settled_anew());
+        file.try_again();
+        assert!(file.has_settled_anew());
+        assert!(!file.has_settled_anew());
     }
 }

@@ -7,6 +7,7 @@ pub mod client_key;
 pub(crate) mod expiring;
 pub mod file;
 pub mod ids;
+pub mod replace;
 pub mod secret;
 pub mod signal;
 pub mod task;

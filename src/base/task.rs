@@ -1,4 +1,9 @@
-//! A task that doesn't outlive its handle.
+//! A task that doesn't outlive its handle, and work whose panic is noticed.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -29,4 +34,16 @@ impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         self.abort.abort();
     }
+}
+
+/// What `work` comes to; `None` if it panicked. It is dropped then, and whatever it shares with others has to bear that.
+pub async fn unless_it_panics<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(
+        |context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(progress) => progress.map(Some),
+            Err(_) => Poll::Ready(None),
+        },
+    )
+    .await
 }

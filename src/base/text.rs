@@ -1,6 +1,7 @@
 //! Text from outside: how to show it, and numbers of digits alone.
 
 use std::fmt::{self, Write};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -39,6 +40,24 @@ pub fn escape_whole(bytes: &[u8]) -> String {
         push_escaped(&mut text, chunk.invalid());
     }
     text
+}
+
+/// Bytes of several lines as one: each as [`escape`] shows text, with ` / ` between them in place of their ends.
+pub fn escape_lines(bytes: &[u8]) -> String {
+    let bytes = bytes.trim_ascii_end();
+    let shown = &bytes[..bytes.len().min(MAX_ESCAPED_BYTES)];
+    let lines = shown.split(|byte| *byte == b'\n');
+    let lines = lines.map(|line| escape_whole(line.strip_suffix(b"\r").unwrap_or(line)));
+    let mut text = lines.collect::<Vec<_>>().join(" / ");
+    if shown.len() < bytes.len() {
+        text.push('…');
+    }
+    text
+}
+
+/// A path, as [`escape_whole`] shows text: file names may hold anything but a zero byte and a slash.
+pub fn escape_path(path: &Path) -> String {
+    escape_whole(path.as_os_str().as_encoded_bytes())
 }
 
 /// What [`escape`] looks at: all that has to be kept of a value that is only shown.
@@ -165,7 +184,23 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_shown_whole_and_without_what_acts_on_a_terminal() {
+        let name = format!("/srv/\u{1b}[2J\u{202e}{}", "x".repeat(300));
+        let shown = escape_path(Path::new(&name));
+        assert!(
+            shown.starts_with("/srv/\\x1b[2J\\xe2\\x80\\xaex"),
+            "{shown}"
+        );
+        assert!(shown.ends_with('x'));
+    }
+
+    #[test]
     fn long_values_are_cut() {
+        assert_eq!(
+            escape_lines(b"221-Bye\r\n  now\r\n221 \x1b\r\n"),
+            r"221-Bye /   now / 221 \x1b"
+        );
+        assert_eq!(escape_lines(&[b'a'; 300]), format!("{}…", "a".repeat(256)));
         assert_eq!(escape(&[b'a'; 256]), "a".repeat(256));
         assert_eq!(escape(&[b'a'; 4096]), format!("{}…", "a".repeat(256)));
     }

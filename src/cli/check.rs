@@ -1,9 +1,8 @@
 //! `portcullis check`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
+use super::source::SourceArguments;
 use super::{OK, PROBLEM, ResultFormat, UNUSABLE, fail};
 use crate::check::{self, Verdict};
 
@@ -16,9 +15,8 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The configuration file (YAML).
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    source: SourceArguments,
     /// How the result is written.
     #[arg(long, value_enum, default_value_t = ResultFormat::Human)]
     format: ResultFormat,
@@ -28,8 +26,8 @@ pub(super) struct Arguments {
 }
 
 /// Runs it; returns the exit code.
-pub(super) fn run(arguments: &Arguments) -> u8 {
-    let result = check::run(&arguments.config);
+pub(super) fn run(arguments: Arguments) -> u8 {
+    let result = check::run(&arguments.source.into());
     // A reader that has gone wants no more of it.
     let _ = match arguments.format {
         ResultFormat::Human => result.write_text(&mut std::io::stdout()),

@@ -1,10 +1,10 @@
 //! `portcullis explain`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 
 use clap::Args;
 
+use super::source::SourceArguments;
 use super::{OK, PROBLEM, ResultFormat, UNUSABLE, fail};
 use crate::explain;
 
@@ -17,9 +17,8 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The configuration file (YAML).
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    source: SourceArguments,
     /// The listener that the client connects to, as configured; default: the first one.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listener: Option<SocketAddr>,
@@ -40,9 +39,10 @@ pub(super) struct Arguments {
 }
 
 /// Runs it; returns the exit code.
-pub(super) fn run(arguments: &Arguments) -> u8 {
+pub(super) fn run(arguments: Arguments) -> u8 {
+    let source = arguments.source.into();
     let request = explain::Request {
-        config: &arguments.config,
+        config: &source,
         user: &arguments.user,
         listener: arguments.listener,
         client: arguments.from,

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{OK, PROBLEM, UNUSABLE, fail};
-use crate::import::{self, Outcome, Request, Source};
+use super::{OK, PROBLEM, UNUSABLE, fail, write_out};
+use crate::import::{self, Outcome, Request, Source, pfx};
 
 /// Behind its help.
 pub(super) const EXAMPLES: &str = "\
@@ -13,6 +13,12 @@ Examples:
   portcullis import iis applicationHost.config >portcullis.yaml
   portcullis import iis --backend 10.0.0.10 applicationHost.config >portcullis.yaml
   portcullis check --config portcullis.yaml";
+
+/// Behind the help of `import pfx`.
+const PFX_EXAMPLES: &str = "\
+Examples:
+  portcullis import pfx ftp.contoso.com.pfx --password-file pfx.pw --out /etc/portcullis/tls --name tls
+  portcullis import pfx _.contoso.com.pfx --password-file pfx.pw --out /etc/portcullis/tls";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -30,6 +36,31 @@ enum From {
     /// Exits with 0 if everything is carried over, 1 if something needs attention, 2 if no configuration can be made.
     #[command(after_long_help = EXAMPLES)]
     Iis(IisArguments),
+    /// Make a certificate and a key in PEM of a PKCS#12 file (PFX), as win-acme and Windows write it.
+    ///
+    /// NAME.crt (the certificate, and then its chain) and NAME.key are written into a folder, in one step each, where a running
+    /// Portcullis takes them up. Nothing is written that it could not serve, or that is there already. New files are readable for
+    /// their owner alone in the case of the key; those that are replaced keep owner, group and permissions.
+    ///
+    /// Exits with 0 if the pair is in its place, 1 if the one in the file can't be served, 2 if the file, the password or
+    /// the folder can't be used.
+    #[command(after_long_help = PFX_EXAMPLES)]
+    Pfx(PfxArguments),
+}
+
+#[derive(Debug, Args)]
+struct PfxArguments {
+    /// The PKCS#12 file.
+    file: PathBuf,
+    /// The file with its password, in one line; leave it out for a file without one.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// The folder for the two files.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// What they are called, but for .crt and .key; default: what the PKCS#12 file is called.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -57,7 +88,27 @@ struct IisArguments {
 
 /// Runs it; returns the exit code.
 pub(super) fn run(arguments: &Arguments) -> u8 {
-    let From::Iis(arguments) = &arguments.from;
+    match &arguments.from {
+        From::Iis(arguments) => run_iis(arguments),
+        From::Pfx(arguments) => run_pfx(arguments),
+    }
+}
+
+fn run_pfx(arguments: &PfxArguments) -> u8 {
+    let request = pfx::Request {
+        file: &arguments.file,
+        password_file: arguments.password_file.as_deref(),
+        out: &arguments.out,
+        name: arguments.name.as_deref(),
+    };
+    match pfx::import(&request) {
+        Ok(imported) => write_out(format!("{imported}\n").as_bytes()),
+        Err(error @ pfx::PfxError::Pair(_)) => fail(PROBLEM, &error.to_string()),
+        Err(error) => fail(UNUSABLE, &error.to_string()),
+    }
+}
+
+fn run_iis(arguments: &IisArguments) -> u8 {
     let request = Request {
         source: match arguments.file.as_path() {
             input if input == Path::new("-") => Source::Input,

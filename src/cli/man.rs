@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory};
 
 use super::{CommandLine, OK, PROBLEM, fail};
+use crate::base::text::escape_path;
 
 /// Behind its help.
 pub(super) const EXAMPLES: &str = "\
@@ -26,7 +27,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         Ok(()) => OK,
         Err(error) => fail(
             PROBLEM,
-            &format!("{}: {error}", arguments.directory.display()),
+            &format!("{}: {error}", escape_path(&arguments.directory)),
         ),
     }
 }

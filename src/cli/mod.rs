@@ -17,6 +17,7 @@ mod run;
 mod running;
 mod schema;
 mod sessions;
+mod source;
 mod status;
 
 use std::io::{self, Write};
@@ -46,6 +47,13 @@ Portcullis is a TLS-terminating FTP reverse proxy. To begin:
 
 `portcullis --help` lists all commands, `portcullis COMMAND --help` has examples of each.";
 
+/// What `--version` says.
+const VERSION: &str = if cfg!(feature = "fips") {
+    concat!(env!("CARGO_PKG_VERSION"), " (FIPS)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// Behind the help of the program.
 const EXAMPLES: &str = "\
 Examples:
@@ -57,7 +65,7 @@ Examples:
 
 /// A TLS-terminating FTP reverse proxy.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, after_long_help = EXAMPLES)]
+#[command(name = "portcullis", version = VERSION, after_long_help = EXAMPLES)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
@@ -91,7 +99,7 @@ enum Command {
     /// be used.
     #[command(after_long_help = explain::EXAMPLES)]
     Explain(explain::Arguments),
-    /// Make a configuration of that of another server, to start with.
+    /// Make a configuration of that of another server, to start with, or files of its certificate.
     #[command(after_long_help = import::EXAMPLES)]
     Import(import::Arguments),
     /// Show the running process on one screen: what needs attention, sessions, backends, certificates, reloads.
@@ -180,9 +188,9 @@ pub fn main() -> ExitCode {
     };
     let code = match command {
         Command::Run(arguments) => run::run(arguments),
-        Command::Check(arguments) => check::run(&arguments),
+        Command::Check(arguments) => check::run(arguments),
         Command::Probe(arguments) => probe::run(&arguments),
-        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Explain(arguments) => explain::run(arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Sessions(arguments) => sessions::run(arguments),

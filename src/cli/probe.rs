@@ -38,6 +38,9 @@ pub(super) struct Arguments {
     /// List the directory that the login leads to, over a data connection. 1 MiB of it is read.
     #[arg(long)]
     list: bool,
+    /// List this directory instead.
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
     /// How the result is written.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -67,6 +70,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         user: arguments.user.as_deref(),
         password_file: arguments.password_file.as_deref(),
         list: arguments.list,
+        path: arguments.path.as_deref(),
         format,
     };
     let is_plugin = format == probe::Format::Nagios;

@@ -1,12 +1,12 @@
 //! `portcullis run`.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use super::source::SourceArguments;
 use super::{OK, PROBLEM, UNUSABLE, fail};
-use crate::app::{App, StartError};
+use crate::app::{App, InheritedSockets, StartError};
 use crate::observe::log::{self, LogFormat};
 use crate::observe::metrics::{Metrics, STDERR_LOG};
 
@@ -15,13 +15,13 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   portcullis run --config portcullis.yaml
   portcullis run --config portcullis.yaml --log-format json --log-level info,portcullis::tls=debug
+  portcullis run --config shared.yaml --announced-ports 30002    # one of several that share a file
   kill -HUP \"$(pidof portcullis)\"    # reads the configuration again";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The configuration file (YAML).
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    source: SourceArguments,
     /// How log lines on stderr are written.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     log_format: Format,
@@ -41,13 +41,18 @@ enum Format {
 /// Runs the proxy to its end; returns the exit code.
 pub(super) fn run(arguments: Arguments) -> u8 {
     let Arguments {
-        config,
+        source,
         log_format,
         log_level: filter,
     } = arguments;
     let format = match log_format {
         Format::Human => LogFormat::Human,
         Format::Json => LogFormat::Json,
+    };
+    // Before there is another thread.
+    let inherited = match InheritedSockets::from_environment() {
+        Ok(inherited) => inherited,
+        Err(error) => return fail(UNUSABLE, &error.to_string()),
     };
     let metrics = Arc::new(Metrics::new());
     let (log, filter) = match log::init(format, &filter, metrics.dropped_lines(STDERR_LOG)) {
@@ -62,7 +67,8 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         Err(error) => return fail(PROBLEM, &format!("the runtime can't be started: {error}")),
     };
     let ended = runtime.block_on(async {
-        App::start(config, metrics, filter).await?.run().await;
+        let app = App::start(source.into(), metrics, filter, inherited).await?;
+        app.run().await;
         Ok::<(), StartError>(())
     });
     // A name lookup that is still running has no task left waiting for its result.
@@ -71,7 +77,9 @@ pub(super) fn run(arguments: Arguments) -> u8 {
     drop(log);
     match ended {
         Ok(()) => OK,
-        Err(error @ StartError::Config(_)) => fail(UNUSABLE, &error.to_string()),
+        Err(error @ (StartError::Config(_) | StartError::Inherited(_))) => {
+            fail(UNUSABLE, &error.to_string())
+        }
         Err(error) => fail(PROBLEM, &error.to_string()),
     }
 }

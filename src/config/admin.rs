@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::error::Fault;
+use super::error::{Fault, quoted_path};
 use super::file;
 use super::location::{Location, steps};
 use super::secret_file::SecretFile;
@@ -59,7 +59,7 @@ pub(super) fn resolve(written: Option<file::Admin>, base: &Path) -> Result<Admin
     {
         return Err(Fault::new(
             Location::Value(steps!["admin", "socket"]),
-            format!("the path {} is too long for a socket", socket.display()),
+            format!("the path {} is too long for a socket", quoted_path(socket)),
             format!(
                 "write a path of at most {MAX_SOCKET_PATH} bytes, such as /run/portcullis/admin.sock"
             ),
@@ -83,16 +83,15 @@ pub(super) fn read_token(admin: &mut AdminSettings) -> Result<(), Fault> {
     let read = token.read("token").and_then(|()| {
         let text = token.secret.expose();
         let is_sendable = text.iter().all(u8::is_ascii_graphic);
-        is_sendable.then_some(()).ok_or_else(|| {
-            let file = token.path.display();
-            format!("{file}: the token has characters that no header carries")
-        })
+        is_sendable
+            .then_some(())
+            .ok_or_else(|| token.fault("the token has characters that no header carries"))
     });
     read.map_err(|wrong| {
         Fault::new(
             Location::Value(steps!["admin", "token_file"]),
             wrong,
-            "write the name of a file that holds the token in one line, without blanks, and that Portcullis may read; \
+            "write the name of a file here, not its contents: one that holds the token in one line, without blanks, and that Portcullis may read; \
              `openssl rand -hex 32` makes a good one",
         )
     })

@@ -9,8 +9,8 @@ use super::location::{Location, PathStep, steps};
 use super::scalar::WaitValue;
 use super::sites::is_label;
 use super::{
-    Backend, BackendTls, Balance, Endpoint, ExpectedName, HostName, Listener, SentProxyProtocol,
-    ServerNames, Servers, TlsMode, TlsVersion, Verify, file,
+    Backend, BackendTls, Balance, Endpoint, ExpectedName, HostName, KeyPairFiles, Listener,
+    SentProxyProtocol, ServerNames, Servers, TlsMode, TlsVersion, Verify, file,
 };
 
 /// The control port of FTP (RFC 959) and of FTP that starts with TLS (IANA's `ftps`).
@@ -335,6 +335,7 @@ fn backend_tls(
             ("verify", written.verify.is_some()),
             ("server_name", written.server_name.is_some()),
             ("max_version", written.max_version.is_some()),
+            ("client_certificate", written.client_certificate.is_some()),
         ];
         return match needless.into_iter().find(|(_, present)| *present) {
             None => Ok(None),
@@ -380,6 +381,10 @@ fn backend_tls(
         verify,
         server_name,
         max_version: written.max_version.unwrap_or(TlsVersion::V1_2),
+        client_certificate: written.client_certificate.map(|pair| KeyPairFiles {
+            certificate: base.join(pair.certificate.0),
+            private_key: base.join(pair.private_key.0),
+        }),
     }))
 }
 

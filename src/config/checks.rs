@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::error::{Fault, quoted};
 use super::location::{Location, PathStep, steps};
 use super::{Backend, SecretFile, Site, file};
-use crate::base::text::escape;
+use crate::base::text::{escape, escape_path};
 
 /// The shortest time between two checks of a backend. More often tells nothing more, and fills the server's log.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -66,11 +66,14 @@ impl Probe {
             let user = escape(user.as_bytes());
             return Err(format!("`{user}` can't be sent as USER"));
         }
-        let mut password = SecretFile::named(password_file.to_owned());
-        password.read(PASSWORD)?;
+        let secret = SecretFile::read_password(password_file)
+            .map_err(|wrong| format!("{}: {wrong}", escape_path(password_file)))?;
         Ok(Self {
             user: user.to_owned(),
-            password,
+            password: SecretFile {
+                path: password_file.to_owned(),
+                secret,
+            },
             path: "/".to_owned(),
         })
     }
@@ -213,6 +216,20 @@ fn probe(written: file::Probe, at: Vec<PathStep>, base: &Path) -> Result<Probe, 
     })
 }
 
+/// A directory that the operator names on the command line, to be listed.
+///
+/// # Errors
+/// If no server may be sent it.
+pub fn list_argument(path: &str) -> Result<String, String> {
+    match is_argument(path) {
+        true => Ok(path.to_owned()),
+        false => Err(format!(
+            "{} can't be sent as the argument of LIST",
+            quoted(path)
+        )),
+    }
+}
+
 /// Whether a server may be sent this as the argument of a command.
 fn is_argument(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_ARGUMENT && !text.contains(char::is_control)
@@ -231,8 +248,8 @@ pub(super) fn read_passwords(sites: &mut [Arc<Site>]) -> Result<(), Fault> {
                 Fault::new(
                     Location::Value(path),
                     wrong,
-                    "write the name of a file that holds the password of the probe's account in one line, and that \
-                     Portcullis may read",
+                    "write the name of a file here, not its contents: one that holds the password of the probe's account in \
+                     one line, and that Portcullis may read",
                 )
             })?;
         }

@@ -2,14 +2,20 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 
+use super::concealed;
 use super::location::{Location, Position};
-use crate::base::text::Masked;
+use super::passive::Ports;
+use crate::base::file::unreadable;
+use crate::base::text::{Masked, escape_path};
 
 /// How many characters of a value from the file a message repeats.
 const MAX_QUOTE: usize = 60;
+/// What stands behind a value that is longer.
+const CUT: &str = "...";
 /// How many characters of a source line are shown.
 const MAX_EXCERPT: usize = 100;
 
@@ -17,7 +23,11 @@ const MAX_EXCERPT: usize = 100;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file can't be opened or read.
-    #[error("{}: the configuration can't be read: {cause}", path.display())]
+    #[error(
+        "{}: the configuration can't be read: {cause}{}",
+        escape_path(path),
+        unreadable(path, cause)
+    )]
     Read {
         /// The configuration file.
         path: PathBuf,
@@ -26,13 +36,13 @@ pub enum Error {
         cause: io::Error,
     },
     /// A directory, a pipe or a device.
-    #[error("{}: the configuration isn't a regular file", path.display())]
+    #[error("{}: the configuration isn't a regular file", escape_path(path))]
     NotAFile {
         /// The configuration file.
         path: PathBuf,
     },
     /// Longer than any configuration is.
-    #[error("{}: the configuration is longer than 1 MiB", path.display())]
+    #[error("{}: the configuration is longer than 1 MiB", escape_path(path))]
     TooLong {
         /// The configuration file.
         path: PathBuf,
@@ -40,19 +50,36 @@ pub enum Error {
     /// What the file says isn't a configuration.
     #[error(transparent)]
     Invalid(Box<Report>),
+    /// The ports that the command line has announced don't fit those of the file.
+    #[error(
+        "{}: --announced-ports {}: {message}\n = {help}",
+        escape_path(path),
+        Ports(announced)
+    )]
+    AnnouncedPorts {
+        /// The configuration file.
+        path: PathBuf,
+        /// As on the command line.
+        announced: RangeInclusive<u16>,
+        /// What is wrong.
+        message: String,
+        /// What to write instead.
+        help: String,
+    },
 }
 
 impl Error {
     /// What is wrong and where, in a line without anything that the file says.
     pub fn summary(&self) -> String {
         let Self::Invalid(report) = self else {
-            return self.to_string();
+            let text = self.to_string();
+            return text.lines().next().unwrap_or_default().to_owned();
         };
-        let mut text = report.origin.display().to_string();
+        let mut text = escape_path(&report.origin);
         if let Some(Position { line, column }) = report.position {
             text += &format!(":{line}:{column}");
         }
-        text + ": " + &Masked(&without_quotes(&report.message)).to_string()
+        text + ": " + &Masked(&without_quotes(&report.message, |_| true)).to_string()
     }
 
     pub(super) fn not_utf8(origin: &Path, error: &FromUtf8Error) -> Self {
@@ -73,16 +100,67 @@ impl Error {
     }
 
     pub(super) fn invalid(origin: &Path, text: &str, finding: Finding) -> Self {
-        let source_line = finding
+        let lines: Vec<&str> = lines(text).collect();
+        let shown = finding
             .position
-            .and_then(|position| lines(text).nth(position.line - 1));
+            .and_then(|position| ShownLine::of(&lines, position));
+        let (message, help) = match &shown {
+            Some(line) => line.conceal(finding.message, finding.help),
+            None => (finding.message, finding.help),
+        };
         Self::Invalid(Box::new(Report {
             origin: origin.to_owned(),
             position: finding.position,
-            source_line: source_line.map(without_secret),
-            message: finding.message,
-            help: finding.help,
+            message,
+            help,
+            source_line: shown.map(|line| line.text),
         }))
+    }
+}
+
+/// The line that has a fault, as it may be shown.
+struct ShownLine<'a> {
+    text: String,
+    /// What is not shown of it.
+    hidden: &'a str,
+    /// Whether the fault is in that.
+    fault_is_hidden: bool,
+}
+
+impl<'a> ShownLine<'a> {
+    fn of(lines: &[&'a str], position: Position) -> Option<Self> {
+        let index = position.line - 1;
+        let line = *lines.get(index)?;
+        let Some(part) = concealed::hidden_part(lines, index) else {
+            return Some(Self {
+                text: line.to_owned(),
+                hidden: "",
+                fault_is_hidden: false,
+            });
+        };
+        let (text, hidden) = line.split_at(part.start);
+        Some(Self {
+            text: format!("{text}***"),
+            hidden,
+            fault_is_hidden: position.column > text.chars().count(),
+        })
+    }
+
+    /// The message about its fault and the remedy, without what they quote of the hidden part.
+    fn conceal(&self, message: String, help: Option<String>) -> (String, Option<String>) {
+        if self.hidden.is_empty() {
+            return (message, help);
+        }
+        // The value may be written in another way there, with escapes or behind a folder.
+        let message = without_quotes(&message, |quote| self.fault_is_hidden || self.has(quote));
+        let help = help.map(|help| without_quotes(&help, |quote| self.has(quote)));
+        (message, help)
+    }
+
+    /// Whether the hidden part has what is quoted.
+    fn has(&self, quote: &str) -> bool {
+        let start = quote.strip_suffix(CUT).unwrap_or(quote);
+        !start.is_empty() && self.hidden.contains(start)
     }
 }
 
@@ -117,7 +195,7 @@ impl std::error::Error for Report {}
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.origin.display())?;
+        write!(f, "{}", escape_path(&self.origin))?;
         if let Some(Position { line, column }) = self.position {
             write!(f, ":{line}:{column}")?;
         }
@@ -181,20 +259,34 @@ impl Fault {
     }
 }
 
-/// Text from the file in a message: in backticks, and not longer than a line bears.
+/// Text from the file in a message: in backticks, which nothing else in it has, and not longer than a line bears.
 pub(super) fn quoted(text: &str) -> String {
     let mut short: String = text.chars().take(MAX_QUOTE).collect();
     if short.len() < text.len() {
-        short.push_str("...");
+        short.push_str(CUT);
     }
-    format!("`{short}`")
+    in_backticks(&short)
 }
 
-/// A message without what it quotes.
-fn without_quotes(message: &str) -> String {
+/// The name of a file that the configuration has, in a message: whole, since its end says the most.
+pub(super) fn quoted_path(path: &Path) -> String {
+    in_backticks(&escape_path(path))
+}
+
+fn in_backticks(text: &str) -> String {
+    format!("`{}`", text.replace('`', "'"))
+}
+
+/// A message without those of its quotes that `is_left_out` is true of.
+fn without_quotes(message: &str, is_left_out: impl Fn(&str) -> bool) -> String {
     let parts = message.split('`').enumerate();
     let kept: Vec<&str> = parts
-        .map(|(number, part)| if number % 2 == 0 { part } else { "…" })
+        .map(
+            |(number, part)| match number % 2 == 1 && is_left_out(part) {
+                true => "…",
+                false => part,
+            },
+        )
         .collect();
     kept.join("`")
 }
@@ -213,24 +305,6 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
         rest = Some(ending.strip_prefix("\r\n").unwrap_or(after.as_str()));
         Some(line)
     })
-}
-
-/// The line as it may be shown. No key takes a password, but people try, and the message goes to the log.
-fn without_secret(line: &str) -> String {
-    let lower = line.to_ascii_lowercase();
-    let value = ["password", "passwd", "passphrase", "secret", "token"]
-        .into_iter()
-        .find_map(|key| {
-            let end = lower.find(key)? + key.len();
-            let colon = line[end..].trim_start_matches(['"', '\'', ' ']);
-            colon
-                .starts_with(':')
-                .then(|| line.len() - colon.len() + ':'.len_utf8())
-        });
-    match value {
-        Some(value) => format!("{} ***", &line[..value]),
-        None => line.to_owned(),
-    }
 }
 
 /// The part of `line` around `column`, and how many characters of it come before that column.
@@ -260,6 +334,17 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_that_may_not_be_read_says_who_needs_permission() {
+        let denied = |path: &str| Error::Read {
+            path: path.into(),
+            cause: io::ErrorKind::PermissionDenied.into(),
+        };
+        let text = denied("/etc/portcullis/portcullis.yaml").to_string();
+        assert!(text.contains("the user that runs Portcullis needs permission to read it"));
+        assert!(denied("~/p.yaml").to_string().contains("are not expanded"));
+    }
+
+    #[test]
     fn a_summary_repeats_nothing_of_the_file() {
         let finding = Finding {
             position: Some(Position { line: 2, column: 4 }),
@@ -285,6 +370,52 @@ mod tests {
         }
         let file = printed("  password_file: probe.pw", 1, 3);
         assert!(file.contains("probe.pw"), "{file}");
+    }
+
+    #[test]
+    fn a_message_does_not_quote_what_is_hidden_of_its_line() {
+        let error = |text: &str, column, message: &str| {
+            let finding = Finding {
+                position: Some(Position { line: 1, column }),
+                message: message.to_owned(),
+                help: Some("write the name of a file, such as `a.pw`".to_owned()),
+            };
+            Error::invalid(Path::new("p.yaml"), text, finding).to_string()
+        };
+        for (text, column, message, shown) in [
+            (
+                "token_file: hunter2",
+                13,
+                "`/etc/hunter2`: the token can't be read",
+                "`…`: the token can't be read",
+            ),
+            (
+                "token: hunter2",
+                1,
+                "unknown key `token`, found `hunter2`",
+                "unknown key `token`, found `…`",
+            ),
+            (
+                "token_file: a.token",
+                13,
+                "`a.token`: the token can't be read",
+                "`a.token`: the token can't be read",
+            ),
+        ] {
+            let report = error(text, column, message);
+            assert!(
+                report.starts_with(&format!("p.yaml:1:{column}: {shown}\n")),
+                "{report}"
+            );
+            assert!(!report.contains("hunter2"), "{report}");
+            assert!(report.ends_with("such as `a.pw`"), "{report}");
+        }
+    }
+
+    #[test]
+    fn a_quote_with_backticks_in_it_is_one_quote() {
+        assert_eq!(quoted("a`b"), "`a'b`");
+        assert_eq!(quoted_path(Path::new("/a`b")), "`/a'b`");
     }
 
     #[test]

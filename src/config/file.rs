@@ -3,24 +3,27 @@
 //! `config/portcullis.yaml` explains the keys; what is said of them here is what editors show (`config/schema.json`). Unknown
 //! keys are errors. Nothing here has a default and nothing is checked against anything else: that is `resolve`.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::checks::LevelWord;
+use super::client_certificates::Fingerprints;
 use super::error::quoted;
 use super::scalar::{
-    AdminAddress, BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress,
-    NameServerAddress, Network, NoticeText, PortRange, Sha256, Times, WaitValue, Weight,
+    AdminAddress, BackendTlsMode, Count, DurationValue, Failures, FileName, Greeting,
+    ListenAddress, NameServerAddress, Network, NoticeText, PortRange, Sha256, Times, WaitValue,
+    Weight,
 };
 use super::transfer_logs::FormatWord;
 use super::{
-    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, Status, TlsMode, TlsVersion,
-    UnknownUsers,
+    AskClients, Balance, CertificateLayout, CloseNotify, CrlExpired, PassiveMode, ProxyVersion,
+    SessionReuse, Status, TlsMode, TlsVersion, UnknownUsers,
 };
 use crate::policy::users::UserPattern;
-use crate::policy::{DeniedCommand, Preset, Rate};
+use crate::policy::{CertificateUser, DeniedCommand, Preset, Rate};
 
 const VERIFY_HELP: &str = "write `system`, `none`, {ca: FILE} or {fingerprint: \"sha256:HEX\"}";
 
@@ -105,15 +108,23 @@ pub(super) struct ProxyProtocol {
 /// The certificate that clients are shown, and the TLS that they have to speak.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend(
+    "anyOf" = [{"required": ["certificate"]}, {"required": ["private_key"]}, {"required": ["acme"]}],
+    "dependencies" = {"certificate": ["private_key"], "private_key": ["certificate"]},
+)))]
 #[serde(
     deny_unknown_fields,
     expecting = "a map with `certificate` and `private_key`"
 )]
 pub(super) struct Tls {
-    /// PEM chain, leaf first. New contents are taken up at once.
-    pub certificate: FileName,
+    /// PEM chain, leaf first. New contents are taken up at once. May be left out with `acme`.
+    pub certificate: Option<FileName>,
     /// PEM private key of the leaf.
-    pub private_key: FileName,
+    pub private_key: Option<FileName>,
+    /// Further certificates, for clients that name one of their names. Default: none.
+    pub more: Option<Vec<MoreCertificates>>,
+    /// Orders a certificate, and renews it.
+    pub acme: Option<Acme>,
     /// Refuse USER before TLS. Default: true.
     pub required: Option<bool>,
     /// Must a data connection resume the TLS session of its control connection? Default: prefer.
@@ -124,6 +135,100 @@ pub(super) struct Tls {
     pub min_version: Option<TlsVersion>,
     /// Refuse transfers without PROT P. Default: false.
     pub data_required: Option<bool>,
+    /// Certificates by which clients prove who they are. Default: none.
+    pub client_certificates: Option<ClientCertificates>,
+}
+
+/// Who is asked for a certificate, and which authorities vouch for clients.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {ca: partners-ca.pem, ask: optional}"
+)]
+pub(super) struct ClientCertificates {
+    /// PEM file of the authorities that issue clients' certificates. New contents are taken up at once.
+    pub ca: Option<FileName>,
+    /// Files with the revocation lists of all of them, in PEM or DER. New contents are taken up at once.
+    pub crl: Option<Vec<FileName>>,
+    /// Is a certificate refused once the list of its issuer is past its next update? Default: refuse.
+    pub crl_expired: Option<CrlExpired>,
+    /// Which clients are asked: optional leaves it to the sites, required refuses all others in the handshake. Default: none.
+    pub ask: Option<AskClients>,
+}
+
+/// One certificate beside the central one, or a directory of them.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a pair such as {certificate: ftpb.crt, private_key: ftpb.key}, or {directory: /etc/letsencrypt/live, layout: certbot}"
+)]
+pub(super) struct MoreCertificates {
+    /// PEM chain, leaf first. New contents are taken up at once.
+    pub certificate: Option<FileName>,
+    /// PEM private key of the leaf.
+    pub private_key: Option<FileName>,
+    /// In place of a pair: a directory that holds certificates, with `layout`.
+    pub directory: Option<FileName>,
+    /// How they lie there.
+    pub layout: Option<CertificateLayout>,
+}
+
+/// A certificate that is ordered by ACME (RFC 8555), and renewed in time.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map with `directory_url`, `state`, `names` and `challenge`"
+)]
+pub(super) struct Acme {
+    /// The authority: the https URL of its directory.
+    pub directory_url: String,
+    /// Whom it may write to: mailto:NAME@HOST.
+    pub contact: Option<Vec<String>>,
+    /// The directory for the key of the account, the certificate and the schedule; made if it is not there.
+    pub state: FileName,
+    /// The names that the certificate is for. Wildcards only with `challenge: {dns: PROGRAM}`.
+    pub names: Vec<String>,
+    /// The kind of certificate. Default: the authority's.
+    pub profile: Option<String>,
+    /// The account that you have with the authority, if it wants one.
+    pub external_account: Option<ExternalAccount>,
+    /// How the authority is shown that the names are yours.
+    pub challenge: AcmeChallenge,
+    /// The roots by which the server of the authority is verified. Default: those of the system.
+    pub ca: Option<FileName>,
+}
+
+/// An account with an authority that was made elsewhere.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {key_id: ID, hmac_file: FILE}"
+)]
+pub(super) struct ExternalAccount {
+    /// What the authority calls the key.
+    pub key_id: String,
+    /// The file that holds the key, as the authority shows it.
+    pub hmac_file: FileName,
+}
+
+/// One of the three.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {http: 0.0.0.0:80}, {tls_alpn: 0.0.0.0:443} or {dns: PROGRAM}"
+)]
+pub(super) struct AcmeChallenge {
+    /// Answers over HTTP at this address, which port 80 of the names has to lead to; open only while an order runs.
+    pub http: Option<ListenAddress>,
+    /// Answers over TLS at this address, which port 443 of the names has to lead to; open only while an order runs.
+    pub tls_alpn: Option<ListenAddress>,
+    /// A program that makes the TXT records, and removes them.
+    pub dns: Option<FileName>,
 }
 
 /// Passive data connections.
@@ -209,6 +314,8 @@ pub(super) struct Site {
     pub health: Option<Health>,
     /// The networks whose clients may log in.
     pub clients: Option<Clients>,
+    /// By which certificates clients prove who they are; `tls.client_certificates` has to ask for them.
+    pub client_certificate: Option<ClientCertificate>,
     /// What clients may do, whatever rights the server gives them.
     pub commands: Option<Commands>,
     /// Takes the site out of service: 421 with this text to each login.
@@ -249,6 +356,24 @@ pub(super) struct Clients {
     pub allow: Option<Vec<Network>>,
     /// Taken from those.
     pub deny: Option<Vec<Network>>,
+}
+
+/// Which client certificate is right for which user.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map such as {required: true, user: cn}"
+)]
+pub(super) struct ClientCertificate {
+    /// Does nobody log in without the right one? Default: true.
+    pub required: Option<bool>,
+    /// Which part of it has to be the user in USER. Default: cn.
+    pub user: Option<CertificateUser>,
+    /// By user: the one certificate, or the list of certificates, that the user may have, whoever has issued it.
+    pub pinned: Option<HashMap<String, Fingerprints>>,
+    /// A file with a line `user:password` for each user who is logged in at the server by the certificate alone.
+    pub credentials: Option<FileName>,
 }
 
 /// Commands that are answered 550.
@@ -339,6 +464,8 @@ pub(super) struct Backend {
     pub server_name: Option<String>,
     /// The newest TLS version offered. Default: 1.2.
     pub max_version: Option<TlsVersion>,
+    /// Shown to it where it asks clients for a certificate, on control and data connections alike. Default: none.
+    pub client_certificate: Option<KeyPair>,
     /// Its share of the logins relative to the others; 0: takes nobody new. Default: 100.
     pub weight: Option<Weight>,
     /// No more sessions than this, of all sites. Default: any number.
@@ -349,6 +476,20 @@ pub(super) struct Backend {
     pub backup: Option<bool>,
     /// Sends it a PROXY protocol header with the address of the client. Default: none.
     pub proxy_protocol: Option<SentProxyProtocol>,
+}
+
+/// A certificate and its private key.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map with `certificate` and `private_key`"
+)]
+pub(super) struct KeyPair {
+    /// PEM chain, leaf first. New contents are taken up at once.
+    pub certificate: FileName,
+    /// PEM private key of the leaf.
+    pub private_key: FileName,
 }
 
 /// The PROXY protocol header that a backend gets.
@@ -391,7 +532,7 @@ pub(super) struct Limits {
 )]
 pub(super) struct Guard {
     /// So many in a row block a client. Default: 20.
-    pub failures: Option<Count>,
+    pub failures: Option<Failures>,
     /// All of them are forgotten after this time, evenly. Default: 10m.
     pub window: Option<DurationValue>,
     /// How long the fourth reply is held back; each further one twice as long. Default: 1s.

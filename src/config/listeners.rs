@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::acme::challenge_location;
 use super::error::Fault;
 use super::location::{Location, PathStep, steps};
-use super::{Listener, Passive, file, scalar};
+use super::{AcmeChallenge, Listener, Passive, file, scalar};
 
 /// The listeners as written, if clients can connect to each of them.
 pub(super) fn resolve(written: &[file::Listener]) -> Result<Vec<Listener>, Fault> {
@@ -116,6 +117,38 @@ pub(super) fn refuse_shared_ports(
         ));
     }
     Ok(())
+}
+
+/// A challenge is answered beside everything else that is listened on.
+pub(super) fn refuse_challenge_at(
+    challenge: &AcmeChallenge,
+    listeners: &[Listener],
+    passive: &Passive,
+    admin: Option<SocketAddr>,
+) -> Result<(), Fault> {
+    let Some(address) = challenge.address() else {
+        return Ok(());
+    };
+    let others = listeners.iter().map(|one| ("a listener", one.address));
+    let mut others = others.chain(admin.map(|address| ("admin.address", address)));
+    let taken = others
+        .find(|(_, other)| overlap(*other, address))
+        .map(|(what, other)| format!("{address} is taken: {what} is {other}"));
+    let in_passive = passive.ports.contains(&address.port()).then(|| {
+        let (first, last) = (passive.ports.start(), passive.ports.end());
+        format!(
+            "port {} is in passive.ports ({first}-{last}) too",
+            address.port()
+        )
+    });
+    match taken.or(in_passive) {
+        None => Ok(()),
+        Some(message) => Err(Fault::new(
+            challenge_location(challenge),
+            message,
+            "give the challenge an address and port of its own",
+        )),
+    }
 }
 
 /// Whether the operating system would refuse one of the two. Port 0 is another port each time.

@@ -1,16 +1,22 @@
 //! The settings that the program runs on: checked, complete, immutable.
 //!
-//! They are in `settings`, and in `site` what is one site's. The file format is `file`, its single values are `scalar`; `resolve`,
-//! with `admin`, `listeners`, `passive`, `sites`, `backends`, `checks` and `transfer_logs`, turns it into the settings, filling in
-//! the defaults and refusing what can't work. Where a file is wrong, `structure` finds the line of a `location`, `yaml_error`
-//! rewords the YAML reader's error, and [`Error`] shows both. The rest of the program sees only [`Settings`].
+//! They are in `settings`, and in `site` what is one site's. The file format is `file`, its single values are `scalar`;
+//! `resolve`, with `acme`, `admin`, `certificates`, `listeners`, `passive`, `sites`, `backends`, `checks`,
+//! `client_certificates` and `transfer_logs`, turns it into the settings, filling in the defaults and refusing what can't work.
+//! Where a file is wrong, `structure` finds the line of a `location`, `yaml_error` rewords the YAML reader's error, and
+//! [`Error`] shows both, without what `concealed` takes for a secret. `source` puts what the command line says in place of the
+//! file's. The rest of the program sees only [`Settings`].
 //!
 //! [`parse`] opens no file that the configuration names, and [`load`] none but those of passwords and tokens: whether a certificate
 //! exists and is valid is checked when it is loaded. Relative file names count from the directory of the configuration file.
 
+mod acme;
 mod admin;
 mod backends;
+mod certificates;
 mod checks;
+mod client_certificates;
+mod concealed;
 mod error;
 mod file;
 mod groups;
@@ -28,20 +34,24 @@ mod secret_file;
 mod settings;
 mod site;
 mod sites;
+mod source;
 mod structure;
 mod template;
 mod transfer_logs;
 mod yaml_error;
 
+pub use acme::{AcmeChallenge, AcmeSettings, ExternalAccount};
 pub use admin::{AdminSettings, Status};
 pub use backends::DEFAULT_WEIGHT;
-pub use checks::{CheckLevel, Checks, Probe};
+pub use certificates::{CertificateLayout, MoreCertificates};
+pub use checks::{CheckLevel, Checks, Probe, list_argument};
+pub use client_certificates::{AskClients, ClientCertificates, CrlExpired};
 pub use error::{Error, Report};
 pub use host::{HostName, HostPattern};
 pub use location::Position;
 pub use nearest::nearest;
 pub use networks::is_in_any;
-pub use passive::is_reachable;
+pub use passive::{Ports, is_reachable};
 pub use schema::SCHEMA;
 pub use secret_file::SecretFile;
 pub use settings::{
@@ -50,10 +60,11 @@ pub use settings::{
     UserForms,
 };
 pub use site::{
-    Backend, BackendTls, Balance, Endpoint, ExpectedName, Group, PassiveMode, ProxyVersion,
-    SentProxyProtocol, ServerNames, Servers, Site, UnknownUsers, Verify,
+    Backend, BackendTls, Balance, Endpoint, ExpectedName, Group, KeyPairFiles, PassiveMode,
+    ProxyVersion, SentProxyProtocol, ServerNames, Servers, Site, UnknownUsers, Verify,
 };
 pub use sites::NO_SITE;
+pub use source::{Overrides, Source, port_range};
 pub use template::{TemplateError, TemplatePart, UserTemplate};
 
 use std::path::Path;
@@ -87,8 +98,10 @@ pub fn load(path: &Path) -> Result<Settings, Error> {
     match String::from_utf8(bytes) {
         Ok(text) => {
             let mut settings = parse(&text, path)?;
-            checks::read_passwords(&mut settings.sites)
+            concealed::refuse_secrets_as_names(&settings, directory(path))
+                .and_then(|()| checks::read_passwords(&mut settings.sites))
                 .and_then(|()| admin::read_token(&mut settings.admin))
+                .and_then(|()| settings.tls.acme.as_mut().map_or(Ok(()), acme::read_key))
                 .map_err(|fault| located(fault, &text, path))?;
             Ok(settings)
         }
@@ -105,8 +118,12 @@ pub fn parse(text: &str, origin: &Path) -> Result<Settings, Error> {
     let invalid = |error| Error::invalid(origin, text, yaml_error::describe(text, error));
     structure::refuse_duplicate_keys(text).map_err(invalid)?;
     let file: file::File = serde_yaml::from_str(text).map_err(invalid)?;
-    let base = origin.parent().unwrap_or(Path::new(""));
-    resolve::resolve(file, base).map_err(|fault| located(fault, text, origin))
+    resolve::resolve(file, directory(origin)).map_err(|fault| located(fault, text, origin))
+}
+
+/// What relative file names of the configuration at `origin` count from.
+fn directory(origin: &Path) -> &Path {
+    origin.parent().unwrap_or(Path::new(""))
 }
 
 fn located(fault: error::Fault, text: &str, origin: &Path) -> Error {

@@ -1,5 +1,6 @@
 //! The passive data ports of a configuration file, and the address and ports announced to clients.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -86,7 +87,6 @@ fn announced_address(text: &str, path: &[PathStep]) -> Result<AnnouncedAddress, 
     })
 }
 
-/// As many as there are ports, one for each in their order.
 fn announced_ports(
     written: Option<scalar::PortRange>,
     ports: &RangeInclusive<u16>,
@@ -95,10 +95,42 @@ fn announced_ports(
     let Some(scalar::PortRange(announced)) = written else {
         return Ok(None);
     };
-    let fault = |message: String, help: String| {
-        let location = Location::Value(below(path, &["announced_ports".into()]));
-        Err(Fault::new(location, message, help))
-    };
+    match misfit(&announced, ports) {
+        None => Ok(Some(announced)),
+        Some(Misfit { message, help }) => {
+            let location = Location::Value(below(path, &["announced_ports".into()]));
+            Err(Fault::new(location, message, help))
+        }
+    }
+}
+
+/// One port or a range, as people write it.
+#[derive(Debug)]
+pub struct Ports<'a>(pub &'a RangeInclusive<u16>);
+
+impl fmt::Display for Ports<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last) = (self.0.start(), self.0.end());
+        write!(f, "{first}")?;
+        if first != last {
+            write!(f, "-{last}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why some ports can't be announced, and what to write instead.
+pub(super) struct Misfit {
+    pub message: String,
+    pub help: String,
+}
+
+/// Why these ports can't be announced for `ports`: there have to be as many, one for each in their order.
+pub(super) fn misfit(
+    announced: &RangeInclusive<u16>,
+    ports: &RangeInclusive<u16>,
+) -> Option<Misfit> {
+    let fault = |message: String, help: String| Some(Misfit { message, help });
     if *ports.start() == 0 {
         return fault(
             "the operating system chooses which port is listened on, so none can be announced for it".to_owned(),
@@ -113,21 +145,20 @@ fn announced_ports(
     }
     if announced.len() != ports.len() {
         let help = match announced.start().checked_add(ports.end() - ports.start()) {
-            Some(last) => format!("write {}-{last}", announced.start()),
+            Some(last) => format!("write {}", Ports(&(*announced.start()..=last))),
             None => "begin with a lower port".to_owned(),
         };
         return fault(
             format!(
-                "not as many ports as `passive.ports` has ({}-{}): {} instead of {}",
-                ports.start(),
-                ports.end(),
+                "not as many ports as `passive.ports` has ({}): {} instead of {}",
+                Ports(ports),
                 announced.len(),
                 ports.len()
             ),
             help,
         );
     }
-    Ok(Some(announced))
+    None
 }
 
 /// The networks of a rule, none of which an earlier rule has already.

@@ -7,11 +7,12 @@ use super::file;
 use super::location::{Location, steps};
 use super::scalar::{Network, NoticeText};
 use crate::policy::clients::ShutOut;
-use crate::policy::{ClientRules, CommandRules, Rates, SitePolicy};
+use crate::policy::{CertificateRules, ClientRules, CommandRules, Rates, SitePolicy};
 
 /// The policy of site number `site`.
 pub(super) fn resolve(
     clients: Option<file::Clients>,
+    client_certificate: Option<CertificateRules>,
     commands: Option<file::Commands>,
     maintenance: Option<NoticeText>,
     login_text: Option<NoticeText>,
@@ -20,6 +21,7 @@ pub(super) fn resolve(
 ) -> Result<SitePolicy, Fault> {
     Ok(SitePolicy {
         clients: clients.map_or(Ok(ClientRules::default()), |it| client_rules(it, site))?,
+        client_certificate,
         commands: commands.map_or(Ok(CommandRules::default()), |it| command_rules(it, site))?,
         maintenance: maintenance.map(|text| text.0),
         login_text: login_text.map(|text| text.0),

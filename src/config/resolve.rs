@@ -11,11 +11,12 @@ use super::error::Fault;
 use super::location::{Location, steps};
 use super::{
     CloseNotify, GuardRules, Limits, SessionReuse, Settings, Timeouts, Tls, TlsVersion, UserForms,
-    admin, file, listeners, passive, scalar, sites, transfer_logs,
+    acme, admin, certificates, client_certificates, file, listeners, passive, scalar, sites,
+    transfer_logs,
 };
 
 /// Fills in the defaults and refuses what can't work. Relative file names count from `base`.
-pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> {
+pub(super) fn resolve(mut file: file::File, base: &Path) -> Result<Settings, Fault> {
     let passive_written = file
         .passive
         .as_ref()
@@ -26,7 +27,12 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
     if let Some(address) = admin.address {
         listeners::refuse_shared_ports(&listeners, &passive, address, passive_written)?;
     }
+    let tls = tls(&mut file.tls, base)?;
+    if let Some(acme) = &tls.acme {
+        listeners::refuse_challenge_at(&acme.challenge, &listeners, &passive, admin.address)?;
+    }
     let defaults = sites::SiteDefaults {
+        client_certificates: tls.client_certificates.as_ref(),
         session_reuse: file.tls.session_reuse.unwrap_or(SessionReuse::Prefer),
         close_notify: file.tls.close_notify.unwrap_or(CloseNotify::Require),
     };
@@ -40,13 +46,7 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
         greeting: file
             .greeting
             .map_or("Service ready.".into(), |greeting| greeting.0.into()),
-        tls: Tls {
-            certificate: base.join(file.tls.certificate.0),
-            private_key: base.join(file.tls.private_key.0),
-            required: file.tls.required.unwrap_or(true),
-            min_version: file.tls.min_version.unwrap_or(TlsVersion::V1_2),
-            data_required: file.tls.data_required.unwrap_or(false),
-        },
+        tls,
         passive,
         user_forms: UserForms {
             user_at_host: forms.user_at_host.unwrap_or(false),
@@ -61,6 +61,50 @@ pub(super) fn resolve(file: file::File, base: &Path) -> Result<Settings, Fault> 
         transfer_logs: transfer_logs::resolve(file.transfer_logs.unwrap_or_default(), base)?,
         admin,
     })
+}
+
+fn tls(written: &mut file::Tls, base: &Path) -> Result<Tls, Fault> {
+    let acme = written.acme.take();
+    let acme = acme.map(|acme| acme::resolve(acme, base)).transpose()?;
+    let files = (written.certificate.take(), written.private_key.take());
+    let (certificate, private_key) = match (files, &acme) {
+        ((Some(certificate), Some(key)), _) => (base.join(certificate.0), base.join(key.0)),
+        ((None, None), Some(acme)) => (acme.certificate(), acme.private_key()),
+        ((None, _), _) => {
+            return Err(missing(
+                "certificate",
+                "a PEM file with the chain, leaf first",
+            ));
+        }
+        ((_, None), _) => {
+            return Err(missing(
+                "private_key",
+                "the PEM file with the certificate's key",
+            ));
+        }
+    };
+    Ok(Tls {
+        client_certificates: client_certificates::resolve(
+            written.client_certificates.take(),
+            base,
+        )?,
+        more: certificates::resolve(written.more.take().unwrap_or_default(), &certificate, base)?,
+        certificate,
+        private_key,
+        required: written.required.unwrap_or(true),
+        min_version: written.min_version.unwrap_or(TlsVersion::V1_2),
+        data_required: written.data_required.unwrap_or(false),
+        acme,
+    })
+}
+
+/// As the reader words it of keys that may never be left out.
+fn missing(key: &str, what: &str) -> Fault {
+    Fault::new(
+        Location::Value(steps!["tls"]),
+        format!("`{key}` is missing"),
+        format!("add `{key}: FILE`, {what}"),
+    )
 }
 
 fn limits(written: file::Limits, sites: usize) -> Limits {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::BYTE_ORDER_MARK;
+use super::error::quoted_path;
 use crate::base::file::{ReadError, read_bounded};
 use crate::base::secret::Secret;
 
@@ -26,10 +28,22 @@ impl SecretFile {
         }
     }
 
+    /// Reads the password in a file that a command names.
+    ///
+    /// # Errors
+    /// What is wrong with the file, without its name.
+    pub fn read_password(path: &Path) -> Result<Secret, String> {
+        read(path, "password")
+    }
+
+    /// What is wrong with it, in a message about the configuration that names it.
+    pub(super) fn fault(&self, wrong: &str) -> String {
+        format!("{}: {wrong}", quoted_path(&self.path))
+    }
+
     /// Reads it; returns what is wrong with it, in which it is called `what`.
     pub(super) fn read(&mut self, what: &str) -> Result<(), String> {
-        self.secret =
-            read(&self.path, what).map_err(|wrong| format!("{}: {wrong}", self.path.display()))?;
+        self.secret = read(&self.path, what).map_err(|wrong| self.fault(&wrong))?;
         Ok(())
     }
 }
@@ -41,6 +55,10 @@ fn read(file: &Path, what: &str) -> Result<Secret, String> {
         ReadError::NotAFile => format!("the {what} isn't in a regular file"),
         ReadError::TooLong => format!("the {what} is longer than 1 KiB"),
     })?;
+    // Editors on Windows put it in front of UTF-8, and nobody can type it.
+    if content.starts_with(BYTE_ORDER_MARK) {
+        content.drain(..BYTE_ORDER_MARK.len());
+    }
     for ending in [b'\n', b'\r'] {
         if content.last() == Some(&ending) {
             content.pop();
@@ -54,4 +72,23 @@ fn read(file: &Path, what: &str) -> Result<Secret, String> {
         return Err(format!("the {what} is more than one line"));
     }
     Ok(Secret::new(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_what_was_typed_whatever_the_editor_has_put_around_it() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("pw");
+        for content in ["secret", "secret\n", "secret\r\n", "\u{feff}secret\r\n"] {
+            std::fs::write(&file, content).expect("it is writable");
+            let read = SecretFile::read_password(&file).expect("a password");
+            assert_eq!(read.expose(), b"secret", "{content:?}");
+        }
+        std::fs::write(&file, "\u{feff}\r\n").expect("it is writable");
+        let wrong = SecretFile::read_password(&file).expect_err("there is none");
+        assert_eq!(wrong, "the password is empty");
+    }
 }

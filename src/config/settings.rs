@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{AdminSettings, HostName, Site};
+use super::{AcmeSettings, AdminSettings, ClientCertificates, HostName, MoreCertificates, Site};
+use crate::policy::CertificateRules;
 
 /// Everything that one configuration file says, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +48,18 @@ impl Settings {
     pub fn users_files(&self) -> impl Iterator<Item = &Path> {
         let groups = self.sites.iter().flat_map(|site| &site.groups);
         groups.filter_map(|group| group.users_file.as_deref())
+    }
+
+    /// The files that have passwords of users with certificates.
+    pub fn credential_files(&self) -> impl Iterator<Item = &Path> {
+        let rules = self.certificate_rules();
+        rules.filter_map(|rules| rules.credentials.as_deref())
+    }
+
+    /// What the sites demand of clients' certificates.
+    pub fn certificate_rules(&self) -> impl Iterator<Item = &CertificateRules> {
+        let policies = self.sites.iter().map(|site| &site.policy);
+        policies.filter_map(|policy| policy.client_certificate.as_ref())
     }
 
     /// Whether any site lets data connections resume their control session. When a control connection's handshake
@@ -96,12 +109,26 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// PEM private key of the leaf.
     pub private_key: PathBuf,
+    /// The certificates beside that pair; no file and no directory twice.
+    pub more: Vec<MoreCertificates>,
     /// Whether USER in clear text is refused.
     pub required: bool,
     /// The oldest version accepted.
     pub min_version: TlsVersion,
     /// Whether transfers without PROT P are refused.
     pub data_required: bool,
+    /// Clients' certificates; `None` if nobody is asked for one.
+    pub client_certificates: Option<ClientCertificates>,
+    /// The certificate that is ordered, if one is.
+    pub acme: Option<AcmeSettings>,
+}
+
+impl Tls {
+    /// Whether the pair that clients are shown by default is the one that is ordered, which need not be there yet.
+    pub fn is_central_ordered(&self) -> bool {
+        let acme = self.acme.as_ref();
+        acme.is_some_and(|acme| acme.certificate() == self.certificate)
+    }
 }
 
 /// Whether data connections have to resume the TLS session of their control connection.

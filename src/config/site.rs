@@ -301,6 +301,17 @@ pub struct BackendTls {
     /// The newest version offered: 1.2 unless set, since many FTP servers run out of TLS 1.3 tickets and then refuse
     /// data connections.
     pub max_version: TlsVersion,
+    /// What it is shown where it asks for a client's certificate.
+    pub client_certificate: Option<KeyPairFiles>,
+}
+
+/// The files of a certificate chain and of its private key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyPairFiles {
+    /// The chain, leaf first, in PEM.
+    pub certificate: PathBuf,
+    /// The key of the leaf, in PEM.
+    pub private_key: PathBuf,
 }
 
 /// How a backend's certificate is verified.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::error::{Fault, quoted};
 use super::location::{Location, steps};
 use super::{
-    Backend, Balance, CloseNotify, HostPattern, Listener, PassiveMode, SessionReuse, Site,
-    TemplateError, UnknownUsers, UserTemplate, backends, checks, file, groups, policy,
+    Backend, Balance, ClientCertificates, CloseNotify, HostPattern, Listener, PassiveMode,
+    SessionReuse, Site, TemplateError, UnknownUsers, UserTemplate, backends, checks,
+    client_certificates, file, groups, policy,
 };
 
 /// The longest name of a site or backend: it is a metric label and appears in log lines.
@@ -19,7 +20,8 @@ const MAX_NAME: usize = 64;
 pub const NO_SITE: &str = "none";
 
 /// What holds for clients of a site that doesn't say otherwise.
-pub(super) struct SiteDefaults {
+pub(super) struct SiteDefaults<'a> {
+    pub client_certificates: Option<&'a ClientCertificates>,
     pub session_reuse: SessionReuse,
     pub close_notify: CloseNotify,
 }
@@ -28,7 +30,7 @@ pub(super) struct SiteDefaults {
 pub(super) fn resolve(
     written: Vec<file::Site>,
     listeners: &[Listener],
-    defaults: SiteDefaults,
+    defaults: SiteDefaults<'_>,
     base: &Path,
 ) -> Result<Vec<Arc<Site>>, Fault> {
     if written.is_empty() {
@@ -110,8 +112,15 @@ pub(super) fn resolve(
             .collect();
         backends::check_balance(site.balance, site.queue.as_ref(), &pools, index)?;
         let checks = checks::resolve(site.health, &pools, index, base)?;
+        let client_certificate = client_certificates::resolve_site(
+            site.client_certificate,
+            defaults.client_certificates,
+            index,
+            base,
+        )?;
         let policy = policy::resolve(
             site.clients,
+            client_certificate,
             site.commands,
             site.maintenance,
             site.login_text,

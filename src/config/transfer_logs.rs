@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::error::Fault;
+use super::error::{Fault, quoted_path};
 use super::location::{Location, steps};
 use super::{TransferLog, TransferLogFormat, file};
 
@@ -26,7 +26,7 @@ pub(super) fn resolve(
         if logs.iter().any(|other| other.file == file) {
             return Err(Fault::new(
                 key("file"),
-                format!("two transfer logs in the file {}", file.display()),
+                format!("two transfer logs in the file {}", quoted_path(&file)),
                 "give each a file of its own",
             ));
         }

@@ -9,7 +9,7 @@ use super::nearest::nearest;
 use super::structure;
 
 /// What to write where a required key is missing. `tls` is a section at the top and a scalar in a listener.
-const EXAMPLES: [(&str, &str, &str); 13] = [
+const EXAMPLES: [(&str, &str, &str); 17] = [
     (
         "",
         "listeners",
@@ -38,13 +38,33 @@ const EXAMPLES: [(&str, &str, &str); 13] = [
     ),
     (
         "tls",
-        "certificate",
-        "add `certificate: FILE`, a PEM file with the chain, leaf first",
+        "directory_url",
+        "add the URL that the authority names, such as `directory_url: https://acme-v02.api.letsencrypt.org/directory`",
     ),
     (
         "tls",
-        "private_key",
-        "add `private_key: FILE`, the PEM file with the certificate's key",
+        "state",
+        "add `state: DIR`, a directory of Portcullis' own, such as /var/lib/portcullis/acme",
+    ),
+    (
+        "tls",
+        "names",
+        "add the names that clients connect to, such as `names: [ftp.example.com]`",
+    ),
+    (
+        "tls",
+        "challenge",
+        "add `challenge: {http: \"0.0.0.0:80\"}`, or `{tls_alpn: \"0.0.0.0:443\"}` or `{dns: PROGRAM}`",
+    ),
+    (
+        "tls",
+        "key_id",
+        "add `key_id: ID`, what the authority calls the key",
+    ),
+    (
+        "tls",
+        "hmac_file",
+        "add `hmac_file: FILE`, which holds the key as the authority shows it",
     ),
     (
         "passive",

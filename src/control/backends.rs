@@ -28,6 +28,7 @@ pub(super) struct Backend {
     out_since: Option<String>,
     drained_by: Option<String>,
     sessions: usize,
+    all_sessions: usize,
     max_sessions: Option<usize>,
     backup: bool,
     check: Option<Check>,
@@ -38,19 +39,13 @@ pub(super) struct Backend {
 struct Check {
     at: String,
     failed_at: Option<String>,
+    login_refused: bool,
 }
 
 impl Backend {
-    /// Whether it takes logins.
+    /// Whether it is neither out nor drained.
     pub(super) fn is_up(&self) -> bool {
-        self.state == "up"
-    }
-
-    /// Which one it is, in a sentence.
-    pub(super) fn name(&self) -> String {
-        let of_group = self.group.as_ref().map(|group| format!(", group {group}"));
-        let of_group = of_group.unwrap_or_default();
-        format!("site {}{of_group}, backend {}", self.site, self.backend)
+        matches!(self.state.as_str(), "up" | "full")
     }
 
     /// The request for all, or one site's.
@@ -62,11 +57,14 @@ impl Backend {
     pub(super) fn reason(&self, now: Timestamp) -> Vec<String> {
         let out_since = self.out_since.as_deref();
         let out = out_since.and_then(|moment| since(moment, now));
-        let failed_at = self.check.as_ref().and_then(|it| it.failed_at.as_deref());
+        let check = self.check.as_ref();
+        let failed_at = check.and_then(|it| it.failed_at.as_deref());
+        let is_refused = check.is_some_and(|it| it.login_refused);
         [
             self.drained_by.as_ref().map(|by| format!("by {by}")),
             out.map(|span| format!("for {span}")),
             failed_at.map(|stage| format!("fails at {stage}")),
+            is_refused.then(|| "password of its checks refused".to_owned()),
         ]
         .into_iter()
         .flatten()
@@ -80,9 +78,16 @@ impl Backend {
 
     fn sessions(&self) -> String {
         match self.max_sessions {
-            Some(max) => format!("{}/{max}", self.sessions),
-            None => self.sessions.to_string(),
+            Some(max) if self.all_sessions == self.sessions => format!("{}/{max}", self.sessions),
+            _ => self.sessions.to_string(),
         }
+    }
+
+    /// How far its limit is used up, where other sites have a part in that.
+    fn use_by_all_sites(&self) -> Option<String> {
+        let max = self.max_sessions?;
+        let all = self.all_sessions;
+        (all != self.sessions).then(|| format!("all sites {all}/{max}"))
     }
 }
 
@@ -118,6 +123,7 @@ fn table(backends: &List<Backend>, frame: &Frame) -> String {
     for backend in &backends.entries {
         let is_named = backend.address != backend.backend;
         let mut notes = backend.reason(frame.now);
+        notes.extend(backend.use_by_all_sites());
         notes.extend(backend.backup.then(|| "backup".to_owned()));
         let days_left = backend.certificate_days_left;
         table.push([

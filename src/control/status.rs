@@ -1,6 +1,7 @@
 //! The process on one screen, as `portcullis status` shows it: first what needs attention.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::amount::{count, since, span};
 use super::answer::{Answer, List, Rounds};
@@ -10,12 +11,15 @@ use super::report::{Frame, Report};
 use super::socket::Request;
 use crate::base::text::Masked;
 use crate::base::wrap::push_wrapped;
-use crate::tls::renewal_is_due;
+use crate::tls::DEFAULT_NAME;
 
 /// Where the values begin, behind their names.
 const VALUE: usize = 14;
 /// As much of what needs attention as leaves room for the rest on one screen.
-const MAX_NEEDS: usize = 12;
+const MAX_NEEDS: usize = 6;
+/// As many certificates, and as many names of each, as are shown.
+const MAX_CERTIFICATES: usize = 20;
+const MAX_NAMES: usize = 3;
 /// As many past refusals as are shown.
 const MAX_REFUSALS: usize = 3;
 
@@ -35,6 +39,26 @@ struct Overview {
     listeners: Vec<Listening>,
     passive_ports: usize,
     reloads: Vec<Reload>,
+    /// Processes from before there were orders don't say so.
+    #[serde(default)]
+    acme: Option<Orders>,
+    #[serde(default)]
+    revocation_lists: Vec<RevocationList>,
+    #[serde(default)]
+    own_certificates: Vec<Certificate>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RevocationList {
+    file: String,
+    next_update: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Orders {
+    activity: String,
+    names: String,
+    next_attempt: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,31 +77,44 @@ struct Reload {
 
 #[derive(Debug, Deserialize)]
 struct Certificate {
+    /// An older process doesn't name them.
+    #[serde(default)]
+    name: String,
     file: String,
-    subject: String,
-    days_left: i64,
+    /// None of it is there where nothing is served.
+    #[serde(default)]
+    subject: Option<String>,
+    #[serde(default)]
+    names: Vec<String>,
+    #[serde(default)]
+    key: Option<String>,
+    #[serde(default)]
+    days_left: Option<i64>,
 }
 
+/// One thing that needs attention.
 #[derive(Debug, Deserialize)]
-struct Site {
-    site: String,
-    maintenance: Option<String>,
-    sessions: usize,
-    max_sessions: usize,
+struct Need {
+    severity: String,
+    what: String,
+    reason: Option<String>,
+    remedy: String,
 }
 
 /// All that the process has said.
 struct Facts {
     overview: Overview,
+    needs: List<Need>,
     certificates: List<Certificate>,
-    sites: List<Site>,
+    sites: List<IgnoredAny>,
     backends: List<Backend>,
 }
 
-impl Report<4> for Status {
-    fn requests(&self) -> [Request; 4] {
+impl Report<5> for Status {
+    fn requests(&self) -> [Request; 5] {
         [
             Request::read("/api/v1/config"),
+            Request::list("/api/v1/attention"),
             Request::list("/api/v1/certificates"),
             Request::list("/api/v1/sites"),
             Backend::request(None),
@@ -86,11 +123,12 @@ impl Report<4> for Status {
 
     fn text(
         &mut self,
-        [config, certificates, sites, backends]: &[Answer; 4],
+        [config, attention, certificates, sites, backends]: &[Answer; 5],
         frame: &Frame,
     ) -> Result<String, Unreadable> {
         let facts = Facts {
             overview: config.member("config")?,
+            needs: attention.list("attention")?,
             certificates: certificates.list("certificates")?,
             sites: sites.list("sites")?,
             backends: backends.list("backends")?,
@@ -100,12 +138,13 @@ impl Report<4> for Status {
 
     fn json(
         &self,
-        [config, certificates, sites, backends]: &[Answer; 4],
+        [config, attention, certificates, sites, backends]: &[Answer; 5],
         _: Rounds,
     ) -> Result<String, Unreadable> {
         Ok(format!(
-            "{{\"version\":1,\"config\":{},\"certificates\":{},\"sites\":{},\"backends\":{}}}\n",
+            "{{\"version\":1,\"config\":{},\"attention\":{},\"certificates\":{},\"sites\":{},\"backends\":{}}}\n",
             config.json("config")?,
+            attention.json("attention")?,
             certificates.json("certificates")?,
             sites.json("sites")?,
             backends.json("backends")?,
@@ -128,78 +167,21 @@ fn screen(facts: &Facts, frame: &Frame) -> String {
         ),
         2,
     );
-    let needs = needs(facts, frame);
-    if !needs.is_empty() {
+    let needs = &facts.needs;
+    if needs.total > 0 {
         lines.push("", 0);
         lines.push("needs attention:", 0);
-        for need in needs.iter().take(MAX_NEEDS) {
-            lines.push(&format!("  {}", need.trim_end().replace('\n', "\n    ")), 4);
+        for need in needs.entries.iter().take(MAX_NEEDS) {
+            lines.need(need);
         }
-        if needs.len() > MAX_NEEDS {
-            lines.push(&format!("  … and {} more", needs.len() - MAX_NEEDS), 4);
+        if needs.total > MAX_NEEDS {
+            lines.push(&format!("  … and {} more", needs.total - MAX_NEEDS), 4);
         }
     }
     lines.push("", 0);
     lines.facts(facts);
     lines.reloads(&overview.reloads, frame);
     lines.text
-}
-
-/// What an operator should look at, the process first.
-fn needs(facts: &Facts, frame: &Frame) -> Vec<String> {
-    let overview = &facts.overview;
-    let mut needs = Vec::new();
-    if overview.readiness != "ready" {
-        needs.push(format!(
-            "new clients: the process is {}",
-            overview.readiness
-        ));
-    }
-    for reload in overview.reloads.iter().filter(|reload| reload.stands) {
-        if let Some(why) = &reload.refused {
-            needs.push(format!(
-                "{} refused{}, the one before stays in use: {why}",
-                reload.subject,
-                ago(&reload.at, frame)
-            ));
-        }
-    }
-    if overview.sessions >= overview.max_sessions {
-        needs.push(format!(
-            "all {} sessions are taken: further clients are refused",
-            overview.max_sessions
-        ));
-    }
-    for certificate in &facts.certificates.entries {
-        if renewal_is_due(certificate.days_left) {
-            needs.push(format!("certificate {}", validity(certificate)));
-        }
-    }
-    for site in &facts.sites.entries {
-        let name = &site.site;
-        if let Some(by) = &site.maintenance {
-            needs.push(format!("site {name}: out of service by {by}"));
-        }
-        if site.sessions >= site.max_sessions {
-            let max = site.max_sessions;
-            needs.push(format!("site {name}: all {max} sessions are taken"));
-        }
-    }
-    for backend in &facts.backends.entries {
-        let state = (!backend.is_up()).then(|| {
-            let mut state = vec![backend.state.clone()];
-            state.extend(backend.reason(frame.now));
-            state.join(", ")
-        });
-        let certificate = backend
-            .certificate_days_left
-            .filter(|days| renewal_is_due(*days))
-            .map(|days| format!("certificate: {}", left(days)));
-        for what in [state, certificate].into_iter().flatten() {
-            needs.push(format!("{}: {what}", backend.name()));
-        }
-    }
-    needs
 }
 
 /// Text that is filled line by line.
@@ -220,6 +202,14 @@ impl Lines {
         }
     }
 
+    fn need(&mut self, need: &Need) {
+        self.push(&format!("  {}: {}", need.severity, need.what), 4);
+        for line in need.reason.iter().flat_map(|reason| reason.lines()) {
+            self.push(&format!("      {line}"), 6);
+        }
+        self.push(&format!("    {}", need.remedy), 4);
+    }
+
     fn fact(&mut self, name: &str, value: &str) {
         self.push(&format!("{name:VALUE$}{value}"), VALUE);
     }
@@ -236,8 +226,26 @@ impl Lines {
         self.fact("sites", &facts.sites.total.to_string());
         self.fact("backends", &format!("{up} of {} up", backends.len()));
         let mut name = "certificates";
-        for certificate in &facts.certificates.entries {
+        let certificates = &facts.certificates;
+        for certificate in certificates.entries.iter().take(MAX_CERTIFICATES) {
             self.fact(std::mem::take(&mut name), &validity(certificate));
+        }
+        if certificates.total > MAX_CERTIFICATES {
+            let more = certificates.total - MAX_CERTIFICATES;
+            self.fact("", &format!("… and {more} more"));
+        }
+        let mut name = "to backends";
+        for certificate in overview.own_certificates.iter().take(MAX_CERTIFICATES) {
+            self.fact(std::mem::take(&mut name), &validity(certificate));
+        }
+        let mut name = "revocation";
+        for list in overview.revocation_lists.iter().take(MAX_CERTIFICATES) {
+            let next = list.next_update.as_deref().unwrap_or("not said");
+            let text = format!("{}: next update {next}", list.file);
+            self.fact(std::mem::take(&mut name), &text);
+        }
+        if let Some(orders) = &overview.acme {
+            self.fact("next order", &next(orders));
         }
         let listeners: Vec<String> = overview
             .listeners
@@ -272,8 +280,34 @@ impl Lines {
 }
 
 fn validity(certificate: &Certificate) -> String {
-    let Certificate { file, subject, .. } = certificate;
-    format!("{file} ({subject}): {}", left(certificate.days_left))
+    let Certificate {
+        name, file, names, ..
+    } = certificate;
+    let called = match name.as_str() {
+        DEFAULT_NAME => format!("{file} (default)"),
+        _ => file.clone(),
+    };
+    let subject = certificate.subject.as_slice();
+    let names = if names.is_empty() { subject } else { names };
+    let mut about = vec![certificate.days_left.map_or("not served".to_owned(), left)];
+    about.extend(certificate.key.clone());
+    about.extend(names.iter().take(MAX_NAMES).cloned());
+    if names.len() > MAX_NAMES {
+        about.push(format!("{} more names", names.len() - MAX_NAMES));
+    }
+    format!("{called}: {}", about.join(", "))
+}
+
+fn next(orders: &Orders) -> String {
+    let what = match orders.activity.as_str() {
+        "ordering" => "under way".to_owned(),
+        "ordering_elsewhere" => "under way in another instance".to_owned(),
+        _ => orders
+            .next_attempt
+            .clone()
+            .unwrap_or_else(|| "none".to_owned()),
+    };
+    format!("{what}, for {}", orders.names)
 }
 
 fn left(days: i64) -> String {

@@ -14,8 +14,8 @@ use super::table::WIDTH;
 use super::transfers::Transfers;
 use super::{Answer, Frame, Report, Rounds};
 use crate::view::{
-    BackendView, CertificateView, CheckView, DrainedBy, GuardView, Listening, Moment, Overview,
-    ReloadView, SessionView, SiteView, TransferView,
+    self, BackendView, CertificateView, CheckView, DrainedBy, GuardView, Listening, Moment,
+    Overview, PairView, ProcessView, RefusedView, ReloadView, SessionView, SiteView, TransferView,
 };
 
 /// 2026-11-30, 12 o'clock.
@@ -37,7 +37,11 @@ fn frame(width: usize) -> Frame {
 }
 
 fn answer(name: &str, list: impl Serialize) -> Answer {
-    let value = json!({"version": 1, "total": 3, name: list});
+    list_of(3, name, list)
+}
+
+fn list_of(total: usize, name: &str, list: impl Serialize) -> Answer {
+    let value = json!({"version": 1, "total": total, name: list});
     Answer::read(value.to_string().as_bytes()).expect("an answer")
 }
 
@@ -71,6 +75,7 @@ fn session(id: u64) -> SessionView {
         since: ago(200),
         seconds: 200.0,
         state: "transfer",
+        client_certificate: None,
         tls: Some("1.3"),
         site: Some("ftpb".to_owned()),
         group: None,
@@ -92,10 +97,13 @@ fn backend(name: &str, state: &'static str) -> BackendView {
         out_since: None,
         drained_by: None,
         sessions: 3,
+        all_sessions: 3,
         max_sessions: Some(200),
         weight: 100,
         backup: false,
         check: None,
+        certificate_valid_from: None,
+        check_login: None,
         certificate_expires: None,
         certificate_days_left: None,
     }
@@ -188,13 +196,16 @@ fn a_backend_that_is_out_is_listed_with_the_reason() {
         at: ago(3),
         seconds: 0.2,
         failed_at: Some("greeting"),
+        login_refused: false,
     });
     let mut drained = backend("10.0.0.11:21", "drain");
     (drained.drained_by, drained.max_sessions) = (Some(DrainedBy::Operator), None);
     drained.backup = true;
+    let mut shared = backend("shared", "full");
+    shared.all_sessions = 200;
     let mut up = backend("second", "up");
     up.certificate_days_left = Some(42);
-    let round = [answer("backends", [down, drained, up])];
+    let round = [answer("backends", [down, drained, shared, up])];
     let mut backends = Backends { site: None };
     let text = backends.text(&round, &frame(WIDTH)).expect("a list");
     assert_eq!(
@@ -202,6 +213,7 @@ fn a_backend_that_is_out_is_listed_with_the_reason() {
         "SITE  BACKEND       ADDRESS       STATE  SESSIONS  CHECKED     CERT  NOTES
 ftpb  first         10.0.0.11:21  down      3/200  3s ago         -  for 5m00s, fails at greeting
 ftpb  10.0.0.11:21  -             drain         3  -              -  by operator, backup
+ftpb  shared        10.0.0.11:21  full          3  -              -  all sites 200/200
 ftpb  second        10.0.0.11:21  up        3/200  -        42 days  -
 "
     );
@@ -234,13 +246,20 @@ fn blocked_clients_are_listed_with_the_time_that_is_left() {
     );
 }
 
-/// The four answers of a process with this last reload, certificate, site and backend.
+/// The answers of a process with this last reload, certificate, site and backend.
 fn process(
     reload: ReloadView,
-    days_left: i64,
+    days_left: u64,
     site: SiteView,
     backend: BackendView,
-) -> [Answer; 4] {
+) -> [Answer; 5] {
+    let refused = reload.refused.iter().map(|reason| RefusedView {
+        at: reload.at,
+        subject: reload.subject,
+        name: None,
+        reason: reason.clone(),
+    });
+    let refused = refused.collect();
     let overview = Overview {
         version: "0.1.0",
         config: "/etc/portcullis/portcullis.yaml".to_owned(),
@@ -264,22 +283,55 @@ fn process(
                 stands: false,
             },
         ],
+        refused,
+        stalled: Vec::new(),
+        misplaced_logs: Vec::new(),
+        acme: None,
+        revocation_lists: Vec::new(),
+        own_certificates: Vec::new(),
     };
     let certificate = CertificateView {
+        name: "default".to_owned(),
         file: "/etc/portcullis/tls/tls.crt".to_owned(),
-        subject: "CN=ftp.example.com".to_owned(),
-        names: vec!["ftp.example.com".to_owned()],
-        issuer: "CN=Lab CA".to_owned(),
-        not_before: ago(0),
-        not_after: ago(0),
-        days_left,
-        fingerprint: "sha256:00".to_owned(),
+        directory: false,
+        ordered: false,
+        pair: Some(PairView {
+            subject: "CN=ftp.example.com".to_owned(),
+            names: vec!["ftp.example.com".to_owned()],
+            issuer: "CN=Lab CA".to_owned(),
+            key: "ecdsa",
+            not_before: ago((90 - days_left) * 86_400),
+            not_after: Moment::new(UNIX_EPOCH + Duration::from_secs(NOON + days_left * 86_400)),
+            ends_by_issuer: None,
+            days_left: i64::try_from(days_left).expect("a few"),
+            fingerprint: "sha256:00".to_owned(),
+        }),
+        refused: None,
     };
+    let other = CertificateView {
+        name: "/etc/letsencrypt/live/ftpb".to_owned(),
+        file: "/etc/letsencrypt/live/ftpb/fullchain.pem".to_owned(),
+        directory: false,
+        ordered: false,
+        pair: None,
+        refused: (days_left < 30).then(|| "it is empty".to_owned()),
+    };
+    let other = other.refused.is_some().then_some(other);
+    let certificates: Vec<_> = [Some(certificate), other].into_iter().flatten().collect();
+    let (sites, backends) = ([site], [backend]);
+    let attention = view::attention(&ProcessView {
+        now: ago(0),
+        overview: &overview,
+        certificates: &certificates,
+        sites: &sites,
+        backends: &backends,
+    });
     [
         answer("config", overview),
-        answer("certificates", [certificate]),
-        answer("sites", [site]),
-        answer("backends", [backend]),
+        list_of(attention.len(), "attention", attention),
+        answer("certificates", certificates),
+        answer("sites", sites),
+        answer("backends", backends),
     ]
 }
 
@@ -297,6 +349,7 @@ fn site(maintenance: Option<&'static str>) -> SiteView {
         incomplete_transfers: 1,
         backends: 1,
         backends_up: 1,
+        backends_full: 0,
     }
 }
 
@@ -320,7 +373,7 @@ sessions      12 of 10000
 transfers     3
 sites         3
 backends      1 of 1 up
-certificates  /etc/portcullis/tls/tls.crt (CN=ftp.example.com): 42 days left
+certificates  /etc/portcullis/tls/tls.crt (default): 42 days left, ecdsa, ftp.example.com
 listeners     0.0.0.0:21 explicit
 passive ports 64
 configuration /etc/portcullis/portcullis.yaml
@@ -341,13 +394,24 @@ fn what_needs_attention_stands_first() {
     let expected = "portcullis 0.1.0, ready, up for 2h02m
 
 needs attention:
-  configuration refused 1m00s ago, the one before stays in use: portcullis.yaml:8:3: unknown key
-    `certifcate`
-      |
-    8 |   certifcate: x?[2J
-  certificate /etc/portcullis/tls/tls.crt (CN=ftp.example.com): 3 days left
-  site ftpb: out of service by operator
-  site ftpb, backend a: ejected, for 12s
+  warning: The certificate for ftp.example.com expires in 3 days
+    Renew it, and put the new one into `/etc/portcullis/tls/tls.crt`: it is in use within seconds,
+    without a restart.
+  warning: The new certificate `/etc/letsencrypt/live/ftpb/fullchain.pem` was refused
+      it is empty
+    Clients that name one of its names are shown another one. Correct the file: it is read again
+    when it changes.
+  warning: The new configuration file was refused 1 min 0 s ago
+      portcullis.yaml:8:3: unknown key `certifcate`
+        |
+      8 |   certifcate: x?[2J
+    The former one is in use. Correct it, and reload. To try it first: `portcullis check --config
+    /etc/portcullis/portcullis.yaml`
+  warning: Backend a of site ftpb is ejected for 12 s
+    Logins go to the others of the site while one is up. To see what is wrong: `portcullis probe
+    --config /etc/portcullis/portcullis.yaml --site ftpb --backend a`
+  note: Site ftpb is out of service for maintenance
+    An operator wants it so. Back in service: `portcullis maintenance ftpb off`
 
 sessions      12 of 10000
 ";

@@ -1,6 +1,7 @@
 //! Leads a session through a login, and says what decided.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -8,13 +9,14 @@ use serde::Serialize;
 
 use super::Tables;
 use crate::base::text::escape;
-use crate::config::{self, HostName, Listener, Site, TlsMode, is_in_any};
+use crate::config::{self, HostName, Listener, TlsMode, is_in_any};
 use crate::ftp::command::Command;
 use crate::ftp::server::{BackendProtection, PortMethods};
-use crate::policy::Preset;
+use crate::policy::{CertificateRules, CertificateUser, ClientIdentity, CredentialFiles, Preset};
 use crate::route::{Finding, Membership, Route, Rule};
 use crate::session::machine::{self, Action, Dialled, Event, Machine, Terms};
 use crate::snapshot::own_names;
+use crate::tls::{Asked, Verifies};
 
 /// A login to be explained.
 pub(super) struct Login<'a> {
@@ -33,7 +35,14 @@ pub(super) struct Explanation {
     pub listener: SocketAddr,
     pub tls: &'static str,
     pub client: IpAddr,
-    pub certificate: Certificate,
+    /// None while the one that is ordered is not there yet.
+    pub certificate: Option<Certificate>,
+    /// What a client that can't verify signatures by its key is shown instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_for_rsa: Option<Certificate>,
+    /// What is shown if HOST comes behind AUTH and not in front of it, where that makes a difference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_before_host: Option<Certificate>,
     /// The reply to HOST, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_reply: Option<String>,
@@ -46,10 +55,13 @@ pub(super) struct Explanation {
 }
 
 /// What the client is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Certificate {
+    /// What it is called in log and metrics.
+    pub name: String,
     pub subject: String,
     pub names: String,
+    pub key: &'static str,
 }
 
 /// What a rule finds.
@@ -140,7 +152,10 @@ impl Login<'_> {
             lead(&mut machine, dialled).sent.unwrap_or_default()
         });
         let route = seen.dialled.or(seen.refused);
-        let pair = tables.certificates.default_pair();
+        let asked = self.asked_before_handshake(tables);
+        let certificate = self.certificate(tables, &asked, Verifies::Everything);
+        let for_rsa = self.certificate(tables, &asked, Verifies::RsaAlone);
+        let before_host = self.certificate(tables, &(None, None), Verifies::Everything);
         Ok(Explanation {
             version: 1,
             served: served
@@ -150,10 +165,12 @@ impl Login<'_> {
             listener: self.listener.address,
             tls: self.listener.tls.as_str(),
             client: self.client,
-            certificate: Certificate {
-                subject: pair.subject.clone(),
-                names: pair.names_and_addresses(),
-            },
+            // Any other one is of no use to such a client.
+            certificate_for_rsa: for_rsa
+                .filter(|for_rsa| Some(for_rsa) != certificate.as_ref() && for_rsa.key == "rsa"),
+            certificate_before_host: before_host
+                .filter(|before_host| Some(before_host) != certificate.as_ref()),
+            certificate,
             host_reply,
             rules: self.rules(tables, accepted_host.as_ref()),
             reply: (!served).then(|| seen.replies.concat()),
@@ -161,29 +178,84 @@ impl Login<'_> {
         })
     }
 
-    /// A session over TLS, greeted.
-    fn machine(&self, tables: &Tables) -> Machine {
+    /// What HOST in front of AUTH names: the host of a site, or the proxy itself.
+    fn asked_before_handshake(&self, tables: &Tables) -> (Option<HostName>, Option<HostName>) {
+        let (TlsMode::Explicit, Some(host)) = (self.listener.tls, self.host) else {
+            return (None, None);
+        };
+        let Ok(host) = command("HOST", host) else {
+            return (None, None);
+        };
+        let mut machine = Machine::explicit(self.terms(tables));
+        lead(&mut machine, Event::Command(host));
+        (machine.site_host().cloned(), machine.proxy_host().cloned())
+    }
+
+    fn certificate(
+        &self,
+        tables: &Tables,
+        (site_host, proxy_host): &(Option<HostName>, Option<HostName>),
+        verifies: Verifies,
+    ) -> Option<Certificate> {
+        let name = |host: &Option<HostName>| host.as_ref().map(|host| host.as_str().to_owned());
+        let (site_host, proxy_host, server_name) =
+            (name(site_host), name(proxy_host), name(&self.sni));
+        let asked = Asked {
+            site_host: site_host.as_deref(),
+            server_name: server_name.as_deref(),
+            proxy_host: proxy_host.as_deref(),
+        };
+        let schemes = verifies.schemes();
+        let (source, pair) = tables.certificates.choose(&asked, &schemes, tables.now)?;
+        Some(Certificate {
+            name: source.name.to_string(),
+            subject: pair.subject.clone(),
+            names: pair.names_and_addresses(),
+            key: pair.key_kind(),
+        })
+    }
+
+    fn terms(&self, tables: &Tables) -> Terms {
         let shared = machine::Tables {
-            router: std::sync::Arc::clone(&tables.router),
-            announcements: std::sync::Arc::clone(&tables.announcements),
+            router: Arc::clone(&tables.router),
+            announcements: Arc::clone(&tables.announcements),
             own_names: own_names(&tables.certificates),
+            credentials: CredentialFiles::default(),
+            // What becomes of a login once there is one.
+            has_certificate: true,
         };
         let addresses = [self.client, self.listener.address.ip()];
-        let terms = Terms::new(&tables.settings, shared, addresses);
+        Terms::new(&tables.settings, shared, addresses)
+    }
+
+    /// A session over TLS, greeted.
+    fn machine(&self, tables: &Tables) -> Machine {
+        let terms = self.terms(tables);
+        let certificate = self.right_certificate(tables);
         let mut machine = match self.listener.tls {
-            TlsMode::Implicit => Machine::implicit(terms, self.sni.clone()),
+            TlsMode::Implicit => Machine::implicit(terms, self.sni.clone(), certificate),
             TlsMode::Explicit => {
                 let mut machine = Machine::explicit(terms);
                 if let Ok(auth) = command("AUTH", "TLS") {
                     lead(&mut machine, Event::Command(auth));
                 }
                 let sni = self.sni.clone();
-                lead(&mut machine, Event::Secured { sni });
+                lead(&mut machine, Event::Secured { sni, certificate });
                 machine
             }
         };
         while machine.next_action().is_some() {}
         machine
+    }
+
+    /// The certificate that the site wants of this user, if it wants one: the client is taken to have it.
+    fn right_certificate(&self, tables: &Tables) -> Option<Arc<ClientIdentity>> {
+        let host = self.host.and_then(|host| HostName::parse(host.as_bytes()));
+        let host = host.filter(|host| tables.router.site_of(host).is_some());
+        let user = self.user.as_bytes();
+        let route = (tables.router).route(user, host.as_ref(), self.sni.as_ref())?;
+        let rules = route.site.policy.client_certificate.as_ref()?;
+        Some(Arc::new(rules.right_for(&route.user)))
     }
 
     fn rules(&self, tables: &Tables, host: Option<&HostName>) -> Vec<AppliedRule> {
@@ -252,7 +324,7 @@ impl Login<'_> {
             backends: backends.iter().map(ToString::to_string).collect(),
             balance: site.balance.as_str(),
             data: self.data_ports(tables),
-            policies: self.policies(site, &tables.settings),
+            policies: self.policies(route, &tables.settings),
             limits: self.limits(&tables.settings),
         }
     }
@@ -269,7 +341,8 @@ impl Login<'_> {
         }
     }
 
-    fn policies(&self, site: &Site, settings: &config::Settings) -> Vec<String> {
+    fn policies(&self, route: &Route, settings: &config::Settings) -> Vec<String> {
+        let (site, user) = (&*route.site, route.user.as_slice());
         let policy = &site.policy;
         let mut all = vec![
             format!("session_reuse: {}", site.session_reuse.as_str()),
@@ -297,6 +370,9 @@ impl Login<'_> {
         let denied: Vec<String> = policy.commands.denied().map(ToString::to_string).collect();
         if !denied.is_empty() {
             all.push(format!("commands denied: {}", denied.join(", ")));
+        }
+        if let Some(rules) = &policy.client_certificate {
+            all.push(client_certificate(rules, user));
         }
         if policy.maintenance.is_some() {
             all.push("out of service".to_owned());
@@ -332,6 +408,27 @@ impl Login<'_> {
     }
 }
 
+/// Which certificate the site wants of a user.
+fn client_certificate(rules: &CertificateRules, user: &[u8]) -> String {
+    let folded = user.to_ascii_lowercase();
+    let which = match rules.user {
+        _ if rules.pinned.contains_key(folded.as_slice()) => "pinned for the user",
+        CertificateUser::Cn => "with the user as its common name",
+        CertificateUser::Email => "with the user among its e-mail addresses",
+        CertificateUser::Dns => "with the user among its DNS names",
+        CertificateUser::None => "of any user",
+    };
+    let need = match rules.required {
+        true => "required",
+        false => "optional",
+    };
+    let password = match rules.credentials {
+        Some(_) => "; `credentials` may have the password",
+        None => "",
+    };
+    format!("client certificate {which}: {need}{password}")
+}
+
 fn command(verb: &str, argument: &str) -> Result<Command, String> {
     let line = format!("{verb} {argument}");
     Command::parse(Bytes::from(line.into_bytes())).map_err(|error| {
@@ -357,8 +454,8 @@ fn lead(machine: &mut Machine, event: Event) -> Seen {
                 let reply = String::from_utf8_lossy(&reply).replace("\r\n", "\n");
                 seen.replies.push(reply.trim_end().to_owned());
             }
-            Action::Dial(route) => seen.dialled = Some(route),
             Action::Route(route) => seen.refused = Some(route),
+            Action::Dial => seen.dialled = seen.refused.take(),
             Action::Send(line) => {
                 let user = line.trim_ascii_end().strip_prefix(b"USER ");
                 seen.sent = user.map(escape).or(seen.sent);

@@ -12,7 +12,6 @@ mod text;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -20,7 +19,7 @@ use crate::announce::Announcements;
 use crate::app::names;
 use crate::backend::{Pools, Registry};
 use crate::base::text::escape;
-use crate::config::{self, HostName, Settings};
+use crate::config::{self, HostName, Settings, Source};
 use crate::policy::UserFiles;
 use crate::route::Router;
 use crate::tls::CertificateSet;
@@ -30,8 +29,8 @@ use decision::Login;
 /// What is to be explained.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The configuration file.
-    pub config: &'a Path,
+    /// The configuration.
+    pub config: &'a Source,
     /// The argument of USER.
     pub user: &'a str,
     /// The address of the listener; the first one if there is none.
@@ -70,6 +69,8 @@ pub enum Outcome {
 struct Tables {
     settings: Settings,
     certificates: Arc<CertificateSet>,
+    /// For what expires.
+    now: SystemTime,
     pools: Pools,
     router: Arc<Router>,
     announcements: Arc<Announcements>,
@@ -116,10 +117,10 @@ fn explain(request: &Request<'_>, output: &mut impl Write) -> Result<Outcome, Un
     })
 }
 
-fn tables(config: &Path) -> Result<Tables, Unusable> {
-    let settings = config::load(config).map_err(Unusable::because)?;
-    let certificates =
-        CertificateSet::load(&settings.tls, SystemTime::now()).map_err(Unusable::because)?;
+fn tables(config: &Source) -> Result<Tables, Unusable> {
+    let settings = config.load().map_err(Unusable::because)?;
+    let now = SystemTime::now();
+    let certificates = CertificateSet::load(&settings.tls, now).map_err(Unusable::because)?;
     let registry = Arc::<Registry>::default();
     let pools = Pools::load(&settings.sites, &registry).map_err(Unusable::because)?;
     let user_files = UserFiles::load(settings.users_files(), &UserFiles::default());
@@ -138,6 +139,7 @@ fn tables(config: &Path) -> Result<Tables, Unusable> {
         router: Arc::new(Router::new(pools.sites(), settings.user_forms, &user_files)),
         announcements: Arc::new(announcements.map_err(Unusable::because)?),
         certificates: Arc::new(certificates),
+        now,
         pools,
         settings,
     })

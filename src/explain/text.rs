@@ -2,16 +2,26 @@
 
 use std::io::{self, Write};
 
-use super::decision::{AppliedRule, ChosenSite, Explanation};
+use super::decision::{AppliedRule, Certificate, ChosenSite, Explanation};
 
 /// Writes it down, one subject a line.
 pub(super) fn write(it: &Explanation, output: &mut impl Write) -> io::Result<()> {
     let mut line = |subject: &str, text: &str| writeln!(output, "{subject:<12} {text}");
     line("listener", &format!("{}, {} TLS", it.listener, it.tls))?;
     line("client", &it.client.to_string())?;
-    let certificate = &it.certificate;
-    let shown = format!("{}, names {}", certificate.subject, certificate.names);
-    line("certificate", &shown)?;
+    let certificate = it.certificate.as_ref().map(shown);
+    line(
+        "certificate",
+        certificate.as_deref().unwrap_or("none yet, it is ordered"),
+    )?;
+    if let Some(certificate) = &it.certificate_for_rsa {
+        let shown = shown(certificate);
+        line("", &format!("for clients without ECDSA: {shown}"))?;
+    }
+    if let Some(certificate) = &it.certificate_before_host {
+        let shown = shown(certificate);
+        line("", &format!("with HOST behind AUTH: {shown}"))?;
+    }
     if let Some(reply) = &it.host_reply {
         line("HOST", reply)?;
     }
@@ -30,6 +40,16 @@ pub(super) fn write(it: &Explanation, output: &mut impl Write) -> io::Result<()>
         ),
         None => line("served", "the backend decides about the password"),
     }
+}
+
+fn shown(certificate: &Certificate) -> String {
+    let Certificate {
+        name,
+        subject,
+        names,
+        key,
+    } = certificate;
+    format!("{subject}, names {names}, {key} key ({name})")
 }
 
 fn described(rule: &AppliedRule) -> String {

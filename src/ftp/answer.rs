@@ -75,6 +75,8 @@ answers! {
 
     /// AUTH accepted.
     AUTH_ACCEPTED = "234 AUTH accepted, begin the TLS handshake.";
+    /// AUTH before there is a certificate; the words are those of IIS.
+    NO_CERTIFICATE = "534 Local policy on server does not allow TLS secure connections.";
     /// AUTH within TLS.
     ALREADY_SECURE = "503 The control connection is secure already.";
     /// AUTH with a mechanism other than TLS.
@@ -112,6 +114,10 @@ answers! {
     HOST_EXPECTED = "530 Valid hostname is expected.";
     /// A login that the site's policy doesn't allow, and no word of why; the words are those of IIS.
     NOT_ALLOWED = "530 User cannot log in.";
+    /// The site requires a certificate, and the client has shown none that is right for the user; no word of which.
+    CERTIFICATE_REQUIRED = "530 User cannot log in without the right client certificate.";
+    /// PASS after a login by certificate.
+    LOGGED_IN_ALREADY = "230 Already logged in.";
     /// REIN.
     REINITIALISED = "220 Ready for a new user.";
     /// A command that needs a login.
@@ -203,6 +209,8 @@ answers! {
     DATA_WITHOUT_HANDSHAKE = "522 No TLS handshake on the data connection, but PROT P is in force.";
     /// Session reuse is required and didn't happen.
     REUSE_REQUIRED = "522 The data connection has to resume the TLS session of the control connection.";
+    /// A full handshake without the certificate that the login rests on.
+    DATA_CERTIFICATE = "522 The data connection has to show the client certificate of the control connection.";
     /// Another connection of the client's address arrived at its data port, or may yet arrive.
     AMBIGUOUS_DATA = "426 Can't tell your data connection from another one of your address, try again.";
     /// The client began no transfer, and another session of its address needed the port.

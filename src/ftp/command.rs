@@ -92,6 +92,8 @@ pub enum Verb {
     Smnt,
     Site,
     // parameters and information
+    /// Of RFC 3659.
+    Size,
     Type,
     Stru,
     Mode,
@@ -231,6 +233,7 @@ impl Verb {
             b"MLSD" => Self::Mlsd,
             b"REST" => Self::Rest,
             b"RANG" => Self::Rang,
+            b"SIZE" => Self::Size,
             b"ABOR" => Self::Abor,
             b"CWD" | b"XCWD" => Self::Cwd,
             b"CDUP" | b"XCUP" => Self::Cdup,

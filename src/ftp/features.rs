@@ -34,8 +34,8 @@ pub fn after_login(backend: &Reply, active_mode: bool, offered: impl Fn(&[u8]) -
     list(ours.chain(theirs))
 }
 
-/// The features in a server's answer to FEAT: the lines between the first and the last. RFC 2389 §3.2 requires a space in front of each; some servers send none, a
-/// tab, or the code, and some use another 2yz code. lftp reads all of them.
+/// The features in a server's answer to FEAT: the lines between the first and the last. RFC 2389 §3.2 requires a space in front
+/// of each; some servers send none, a tab, or the code, and some use another 2yz code. lftp reads all of them.
 pub fn theirs(backend: &Reply) -> impl Iterator<Item = &[u8]> {
     let code = backend.number().to_string().into_bytes();
     let last = backend.lines().count().saturating_sub(1);

@@ -3,7 +3,8 @@
 //! Input is split into lines ([`mod@line`]) and read as a [`command`] or a [`reply`]; [`address`] is the notation of
 //! PORT, EPRT, 227 and 229; [`announced_size`] is what a reply says of a file's length; [`directory`] follows a client
 //! through its server's directories; [`features`] joins our FEAT list with a backend's; [`refusal`] distinguishes wrong
-//! credentials from other reasons for a refused login; [`server`] is what has been learned about a server; [`answer`]
+//! credentials from other reasons for a refused login; [`server`] is what has been learned about a server; [`shown`] is
+//! what may be shown of a reply that may repeat a password; [`answer`]
 //! holds every reply whose text is Portcullis' own.
 
 pub mod address;
@@ -16,3 +17,4 @@ pub mod line;
 pub mod refusal;
 pub mod reply;
 pub mod server;
+pub mod shown;

@@ -28,6 +28,13 @@ const NO_GUESS: &[&str] = &[
     "limit exceeded",
     "server is full",
     "site is full",
+    // IIS: "User cannot log in, home directory inaccessible."
+    "home directory",
+    "maintenance",
+];
+
+/// Phrases of servers that take no logins in clear text, in lower case.
+const WANTS_TLS: &[&str] = &[
     // vsftpd: "Non-anonymous sessions must use encryption."
     "must use encryption",
     "must use tls",
@@ -41,9 +48,10 @@ const NO_GUESS: &[&str] = &[
     "tls is required",
     "ssl is required",
     "not allow plain",
-    // IIS: "User cannot log in, home directory inaccessible."
-    "home directory",
-    "maintenance",
+    // Pure-FTPd: "Sorry, cleartext sessions and weak ciphers are not accepted on this server."
+    "cleartext",
+    // FileZilla Server: "Use AUTH first."
+    "use auth first",
 ];
 
 /// Words that make a guess of it all the same: "Too many failed logins", "Maximum number of login attempts".
@@ -66,13 +74,21 @@ pub fn is_about_credentials(reply: &Reply, user: &[u8]) -> bool {
     if !matches!(reply.number(), 430 | 530) {
         return false;
     }
-    let contains_any = |text: &[u8], phrases: &[&str]| {
-        let text = text.to_ascii_lowercase();
-        let mut phrases = phrases.iter();
-        phrases.any(|phrase| memchr::memmem::find(&text, phrase.as_bytes()).is_some())
-    };
-    let excused = contains_any(reply.bytes(), NO_GUESS) && !contains_any(reply.bytes(), GUESS);
-    !excused || contains_any(user, NO_GUESS)
+    let excuses = |text| contains_any(text, NO_GUESS) || contains_any(text, WANTS_TLS);
+    let excused = excuses(reply.bytes()) && !contains_any(reply.bytes(), GUESS);
+    !excused || excuses(user)
+}
+
+/// Whether a server refuses a login since it came in clear text, by code and text of its reply.
+pub fn wants_tls(reply: &Reply) -> bool {
+    // 534: a higher level of protection is wanted (RFC 2228 §5.1.1).
+    reply.class().is_failure() && (reply.number() == 534 || contains_any(reply.bytes(), WANTS_TLS))
+}
+
+fn contains_any(text: &[u8], phrases: &[&str]) -> bool {
+    let text = text.to_ascii_lowercase();
+    let mut phrases = phrases.iter();
+    phrases.any(|phrase| memchr::memmem::find(&text, phrase.as_bytes()).is_some())
 }
 
 #[cfg(test)]
@@ -81,13 +97,38 @@ mod tests {
     use crate::ftp::line::Line;
     use crate::ftp::reply::ReplyParser;
 
-    fn is_guess(text: &str, user: &str) -> bool {
+    fn reply(text: &str) -> Reply {
         let mut parser = ReplyParser::default();
         let reply = text.split("\r\n").find_map(|line| {
             let line = Line::Whole(line.to_owned().into());
             parser.push(line).unwrap()
         });
-        is_about_credentials(&reply.unwrap(), user.as_bytes())
+        reply.unwrap()
+    }
+
+    fn is_guess(text: &str, user: &str) -> bool {
+        is_about_credentials(&reply(text), user.as_bytes())
+    }
+
+    #[test]
+    fn a_server_that_takes_no_logins_in_clear_text_is_known_by_its_words() {
+        for text in [
+            "530 Non-anonymous sessions must use encryption.",
+            "550 SSL/TLS required on the control channel",
+            "421-Sorry, cleartext sessions and weak ciphers are not accepted on this server.\r\n421 Bye",
+            "530 This server does not allow plain FTP. You have to use FTP over TLS.",
+            "534 Policy requires SSL.",
+            "503 Use AUTH first.",
+        ] {
+            assert!(wants_tls(&reply(text)), "{text}");
+        }
+        for text in [
+            "530 Login incorrect.",
+            "421 Too many users",
+            "220 TLS required",
+        ] {
+            assert!(!wants_tls(&reply(text)), "{text}");
+        }
     }
 
     #[test]

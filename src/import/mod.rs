@@ -1,11 +1,14 @@
-//! Configurations of other servers as a configuration of Portcullis: reading the file, and writing what has become of it.
+//! Configurations of other servers as a configuration of Portcullis, and their certificates as files that it reads: reading
+//! the file, and writing what has become of it.
 
 pub mod iis;
+pub mod pfx;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::base::file::{ReadError, read_bounded};
+use crate::base::text::escape_path;
 
 /// The longest file that is read, in bytes: more than some thousand sites take, in UTF-16 as well.
 const MAX_FILE: u64 = 8 * 1024 * 1024;
@@ -47,7 +50,7 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file can't be opened or read.
-    #[error("{}: the file can't be read: {cause}", path.display())]
+    #[error("{}: the file can't be read: {cause}", escape_path(path))]
     Read {
         /// Its name.
         path: PathBuf,
@@ -56,19 +59,19 @@ pub enum Error {
         cause: io::Error,
     },
     /// A directory, a pipe or a device.
-    #[error("{}: not a regular file", path.display())]
+    #[error("{}: not a regular file", escape_path(path))]
     NotAFile {
         /// Its name.
         path: PathBuf,
     },
     /// Longer than any such file.
-    #[error("{}: the file is longer than 8 MiB", path.display())]
+    #[error("{}: the file is longer than 8 MiB", escape_path(path))]
     TooLong {
         /// Its name.
         path: PathBuf,
     },
     /// What is in it is of no use.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}: {cause}", escape_path(path))]
     Content {
         /// Its name.
         path: PathBuf,

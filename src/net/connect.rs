@@ -77,8 +77,8 @@ fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     order
 }
 
-/// Opens a data connection to a backend, and sends the PROXY header that it begins with, if any. It comes from the address that the control connection comes from, which IIS
-/// compares: both are routed to the same one.
+/// Opens a data connection to a backend, and sends the PROXY header that it begins with, if any. It comes from the address that
+/// the control connection comes from, which IIS compares: both are routed to the same one.
 ///
 /// Not bound to that address: binding takes a port for all peers alike, for a minute after an upload, too. Some 28,000
 /// uploads a minute would exhaust them; unbound, that many are available for each backend's port.
@@ -111,11 +111,12 @@ pub async fn data_from_backend(listener: &TcpListener, from: IpAddr) -> io::Resu
     loop {
         let (stream, peer) = listener.accept().await?;
         // Armed before anything else: a stranger is reset by being dropped.
-        options::data(&stream)?;
+        let armed = options::data(&stream);
         if peer.ip().to_canonical() == from.to_canonical() {
-            return Ok(stream);
+            return armed.map(|()| stream);
         }
-        tracing::info!(%peer, backend = %from, "data connection from another address than the backend's reset");
+        // Anybody can make any number of them.
+        tracing::debug!(%peer, backend = %from, "data connection from another address than the backend's reset");
     }
 }
 

@@ -1,11 +1,15 @@
 //! Listening sockets, and accepting from them through thick and thin.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+
+use super::inherited::InheritedSockets;
+use super::roll_call::{Presence, RollCall};
 
 /// Connections that the kernel may complete before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -35,6 +39,62 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Gives a listener that somebody else has opened what [`bind`] gives its own. What can't be set any more has to be right already:
+/// whether IPv6 takes IPv4 as well.
+///
+/// # Errors
+/// Those of `setsockopt(2)` and `listen(2)`.
+pub(super) fn prepare(listener: &StdTcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    // Connections inherit it, and in TIME_WAIT must not keep a later listener from starting.
+    socket.set_reuse_address(true)?;
+    // Nobody else is to get a part of the connections.
+    socket.set_reuse_port(false)?;
+    socket.set_nonblocking(true)?;
+    // Changes the backlog of one that listens.
+    socket.listen(BACKLOG)
+}
+
+/// Opens listeners: takes those that the service manager holds from it, and binds the others.
+#[derive(Debug, Default)]
+pub struct Opener {
+    inherited: InheritedSockets,
+    /// If a watchdog wants to know.
+    roll_call: Option<Arc<RollCall>>,
+}
+
+impl Opener {
+    /// With these sockets of a service manager, and for its watchdog if it has one.
+    pub fn new(inherited: InheritedSockets, roll_call: Option<Arc<RollCall>>) -> Self {
+        Self {
+            inherited,
+            roll_call,
+        }
+    }
+
+    /// The sockets of the service manager.
+    pub fn inherited(&self) -> &InheritedSockets {
+        &self.inherited
+    }
+
+    /// A listener at this address.
+    ///
+    /// # Errors
+    /// Those of `bind(2)` and `listen(2)`, and of `dup(2)` for one that is held.
+    pub fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        match self.inherited.tcp(address) {
+            Some(lent) => lent,
+            None => bind(address),
+        }
+    }
+
+    /// For the task that accepts from it, which stands for clients being served at `address`.
+    pub fn acceptor(&self, listener: TcpListener, address: SocketAddr) -> Acceptor {
+        let presence = self.roll_call.as_ref().map(|calls| calls.join(address));
+        Acceptor::new(listener).answering(presence)
+    }
+}
+
 /// What helps where an address can't be listened on, to stand behind the error; nothing where that says all.
 pub fn bind_error_hint(address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();
@@ -56,6 +116,24 @@ pub fn bind_error_hint(address: SocketAddr, error: &io::Error) -> String {
     }
 }
 
+/// Whether accepting fails at the moment: of failures in a row, of which there may be hundreds a minute, one is worth a line.
+#[derive(Debug, Default)]
+pub struct AcceptFailures {
+    failing: bool,
+}
+
+impl AcceptFailures {
+    /// One more failure; returns whether it is the first one in a row.
+    pub fn is_first(&mut self) -> bool {
+        !std::mem::replace(&mut self.failing, true)
+    }
+
+    /// A connection has been accepted.
+    pub fn end(&mut self) {
+        self.failing = false;
+    }
+}
+
 /// Accepts from one listener; survives every error.
 ///
 /// With no file descriptor free, accept(2) fails at once for as long as the client waits; without a pause that is a
@@ -64,6 +142,8 @@ pub fn bind_error_hint(address: SocketAddr, error: &io::Error) -> String {
 pub struct Acceptor {
     listener: TcpListener,
     pause: Duration,
+    /// Of the task that calls [`Acceptor::accept`], if a watchdog wants to know whether it does.
+    presence: Option<Presence>,
 }
 
 impl Acceptor {
@@ -72,7 +152,13 @@ impl Acceptor {
         Self {
             listener,
             pause: FIRST_PAUSE,
+            presence: None,
         }
+    }
+
+    /// Has the task that accepts answer calls while it does.
+    pub fn answering(self, presence: Option<Presence>) -> Self {
+        Self { presence, ..self }
     }
 
     /// The next connection, or the error that prevented it. After an error the next call waits as long as it should.
@@ -80,17 +166,32 @@ impl Acceptor {
     /// # Errors
     /// Those of `accept(2)`: no reason to stop calling.
     pub async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        match self.listener.accept().await {
-            Ok(accepted) => {
-                self.pause = FIRST_PAUSE;
-                Ok(accepted)
-            }
-            Err(error) if concerns_one_connection(&error) => Err(error),
-            Err(error) => {
-                tokio::time::sleep(self.pause).await;
-                self.pause = (self.pause * 2).min(MAX_PAUSE);
-                Err(error)
-            }
+        let accepting = accept_one(&self.listener, &mut self.pause);
+        match &mut self.presence {
+            None => accepting.await,
+            Some(presence) => tokio::select! {
+                biased;
+                never = presence.answer() => match never {},
+                accepted = accepting => accepted,
+            },
+        }
+    }
+}
+
+async fn accept_one(
+    listener: &TcpListener,
+    pause: &mut Duration,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener.accept().await {
+        Ok(accepted) => {
+            *pause = FIRST_PAUSE;
+            Ok(accepted)
+        }
+        Err(error) if concerns_one_connection(&error) => Err(error),
+        Err(error) => {
+            tokio::time::sleep(*pause).await;
+            *pause = (*pause * 2).min(MAX_PAUSE);
+            Err(error)
         }
     }
 }

@@ -1,13 +1,16 @@
 //! Sockets: listening, connecting, PROXY headers, lines on a control connection, bytes between two data connections.
 
 pub mod connect;
+pub mod connections;
 pub mod control;
 pub mod data;
 pub mod deadline;
 pub mod dns;
+pub mod inherited;
 pub mod listen;
 pub mod options;
 pub mod proxy_header;
 pub mod resolve;
+pub mod roll_call;
 pub mod stream;
 pub mod unix;

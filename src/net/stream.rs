@@ -69,6 +69,15 @@ impl Stream {
         chain.unwrap_or_default()
     }
 
+    /// The certificates that a client at the other end has shown; in a resumed session, those of its full handshake.
+    pub fn client_certificates(&self) -> &[CertificateDer<'static>] {
+        let chain = match self {
+            Self::Plain(_) | Self::ToBackend(_) => None,
+            Self::ToClient(stream) => stream.get_ref().1.peer_certificates(),
+        };
+        chain.unwrap_or_default()
+    }
+
     /// The cipher suite, if TLS is on.
     pub fn cipher_suite(&self) -> Option<CipherSuite> {
         let suite = match self {

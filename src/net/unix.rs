@@ -4,9 +4,9 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
 /// Owner and group may connect, and nobody else.
@@ -30,8 +30,15 @@ pub enum SocketError {
 #[derive(Debug)]
 pub struct SocketName {
     path: PathBuf,
-    /// Device and number of the socket's file.
-    file: (u64, u64),
+    file: SocketFile,
+}
+
+#[derive(Debug)]
+enum SocketFile {
+    /// Made here, with this device and number.
+    Own(u64, u64),
+    /// Of whoever has opened the socket, and removes it as well.
+    OfAnother,
 }
 
 /// Listens at `path`, which only the owner and the group of the file may connect to. A socket that a former process has left
@@ -43,10 +50,11 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketName), SocketError> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket),
         // Nobody answers at one that was left behind.
-        Ok(_) => match StdUnixStream::connect(path) {
-            Ok(_) => return Err(SocketError::InUse),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            Err(error) => return Err(error.into()),
+        Ok(_) => match connect(path).map_err(|error| (error.kind(), error)) {
+            // That of a process that doesn't accept any more may be full.
+            Ok(()) | Err((io::ErrorKind::WouldBlock, _)) => return Err(SocketError::InUse),
+            Err((io::ErrorKind::ConnectionRefused, _)) => {}
+            Err((_, error)) => return Err(error.into()),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
@@ -58,8 +66,8 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketName), SocketError> {
         .and_then(|()| fs::rename(&beside, path))
         .and_then(|()| file_at(path));
     match named {
-        Ok(file) => {
-            let path = path.to_owned();
+        Ok((device, number)) => {
+            let (path, file) = (path.to_owned(), SocketFile::Own(device, number));
             Ok((listener, SocketName { path, file }))
         }
         Err(error) => {
@@ -67,6 +75,12 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketName), SocketError> {
             Err(error.into())
         }
     }
+}
+
+/// Whether somebody listens there. Waits for nobody who does.
+fn connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)
 }
 
 /// A name beside `path` that no other process uses, and that no file has.
@@ -83,21 +97,34 @@ fn file_at(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 impl SocketName {
+    /// Of a socket that a service manager has opened.
+    pub fn of_another(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            file: SocketFile::OfAnother,
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is still there, and this one's.
+    /// Whether it is still there, and this one's; what is another's to look after counts as being there.
     pub fn is_there(&self) -> bool {
-        file_at(&self.path).is_ok_and(|file| file == self.file)
+        match self.file {
+            SocketFile::Own(device, number) => {
+                file_at(&self.path).is_ok_and(|file| file == (device, number))
+            }
+            SocketFile::OfAnother => true,
+        }
     }
 }
 
 impl Drop for SocketName {
     fn drop(&mut self) {
         // Another process may have put its own there.
-        if self.is_there() {
+        if matches!(self.file, SocketFile::Own(..)) && self.is_there() {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -121,7 +148,7 @@ mod tests {
         let path = directory.path().join("admin.sock");
         let (_listener, name) = bind(&path).expect("a socket");
         assert_eq!(mode(&path), MODE);
-        assert!(StdUnixStream::connect(&path).is_ok());
+        assert!(connect(&path).is_ok());
         drop(name);
         let left = fs::read_dir(directory.path()).expect("a folder").count();
         assert_eq!(left, 0);
@@ -137,7 +164,29 @@ mod tests {
         let (_listener, _newer) = bind(&path).expect("nobody listens there any more");
         // Only its own name is its to remove.
         drop(name);
-        assert!(StdUnixStream::connect(&path).is_ok());
+        assert!(connect(&path).is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_of_a_process_that_accepts_nothing_any_more_is_in_use_and_not_waited_for() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("admin.sock");
+        let hung = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        let address = SockAddr::unix(&path).expect("a short path");
+        hung.bind(&address)
+            .and_then(|()| hung.listen(0))
+            .expect("it listens");
+        let mut waiting = Vec::new();
+        let full = loop {
+            let client = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None);
+            let client = client.expect("a socket");
+            match client.connect(&address) {
+                Ok(()) => waiting.push(client),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        assert!(matches!(bind(&path), Err(SocketError::InUse)));
     }
 
     #[tokio::test]

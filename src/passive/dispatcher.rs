@@ -395,7 +395,7 @@ impl LeaseHandle {
         self.dispatcher.apply(&mut state, self.client, &effects);
     }
 
-    /// See [`Lease::reopen`](super::Lease::again).
+    /// See [`Lease::reopen`](super::Lease::reopen).
     pub fn reopen(&self) {
         let mut state = self.dispatcher.state();
         let effects = state.table.reopen(self.client, self.lease, Instant::now());

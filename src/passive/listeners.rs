@@ -1,6 +1,6 @@
 //! Opening the ports, and keeping open those that a reload has in common with what was before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -8,12 +8,13 @@ use std::sync::{Arc, Weak};
 
 use tokio::task::{AbortHandle, JoinHandle};
 
-use crate::net::listen::{self, Acceptor};
+use crate::net::listen::{self, Opener};
 use crate::observe::metrics::Metrics;
 use crate::tls::SessionStore;
 
+use super::balancers::{Balancers, Trusted};
 use super::dispatcher::Dispatcher;
-use super::receive::{self, Balancers};
+use super::receive;
 use super::{PassivePorts, Ports};
 
 /// Opens passive ports and keeps what all of them share.
@@ -22,6 +23,7 @@ pub struct PassiveListeners {
     /// Every port that is open, by the address that was asked for: a session may still hold one that the configuration
     /// in force has no more, and a later one has again.
     open: HashMap<SocketAddr, Opened>,
+    opener: Arc<Opener>,
     dispatcher: Arc<Dispatcher>,
 }
 
@@ -56,8 +58,14 @@ impl PassiveListeners {
     pub fn new(sessions: Arc<SessionStore>, metrics: Arc<Metrics>) -> Self {
         Self {
             open: HashMap::new(),
+            opener: Arc::default(),
             dispatcher: Arc::new(Dispatcher::new(sessions, metrics)),
         }
+    }
+
+    /// Has its ports opened by this.
+    pub fn opened_by(self, opener: Arc<Opener>) -> Self {
+        Self { opener, ..self }
     }
 
     /// Opens `ports` on each of `addresses`, as far as they are not open already. Where a wildcard is among them, or is
@@ -76,12 +84,7 @@ impl PassiveListeners {
         let addresses: Vec<IpAddr> = addresses.into_iter().collect();
         let mut by_address: HashMap<IpAddr, Ports> = HashMap::new();
         for address in &addresses {
-            let wildcard = wildcard_of(*address);
-            let bind_address = if addresses.contains(&wildcard) {
-                wildcard
-            } else {
-                *address
-            };
+            let bind_address = bind_address(*address, &addresses);
             let shared = match by_address.get(&bind_address) {
                 Some(opened) => opened.clone(),
                 None => self.ports(bind_address, ports).await?,
@@ -108,6 +111,7 @@ impl PassiveListeners {
         Ok(Ports {
             addresses: opened.iter().map(|port| port.address).collect(),
             open: opened.into(),
+            trusted: Trusted::default(),
         })
     }
 
@@ -142,13 +146,13 @@ impl PassiveListeners {
             address: requested,
             source,
         };
-        let listener = listen::bind(requested).map_err(fail)?;
+        let listener = self.opener.open(requested).map_err(fail)?;
         let number = listener.local_addr().map_err(fail)?.port();
         let address = SocketAddr::new(requested.ip(), number);
         self.dispatcher.open(address);
         let balancers = Arc::<Balancers>::default();
         let receiving = receive::receive(
-            Acceptor::new(listener),
+            self.opener.acceptor(listener, address),
             address,
             Arc::clone(&balancers),
             Arc::clone(&self.dispatcher),
@@ -166,6 +170,26 @@ impl PassiveListeners {
 impl Drop for Port {
     fn drop(&mut self) {
         self.accepting.abort();
+    }
+}
+
+/// Every address at which `ports` of these `addresses` are opened.
+pub fn bind_addresses(addresses: &[IpAddr], ports: &RangeInclusive<u16>) -> Vec<SocketAddr> {
+    let hosts = addresses.iter().map(|it| bind_address(*it, addresses));
+    let hosts: BTreeSet<IpAddr> = hosts.collect();
+    hosts
+        .into_iter()
+        .flat_map(|host| ports.clone().map(move |port| SocketAddr::new(host, port)))
+        .collect()
+}
+
+/// Where the ports of an address are bound: at the wildcard, if that is among all `addresses`.
+fn bind_address(address: IpAddr, addresses: &[IpAddr]) -> IpAddr {
+    let wildcard = wildcard_of(address);
+    if addresses.contains(&wildcard) {
+        wildcard
+    } else {
+        address
     }
 }
 

@@ -9,6 +9,7 @@
 //! The path of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `sniff` read its
 //! ClientHello where the address does not identify it, and assigns it to the lease.
 
+mod balancers;
 mod dispatcher;
 pub mod lease_table;
 mod listeners;
@@ -25,11 +26,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use balancers::Trusted;
 use dispatcher::{Dispatcher, LeaseHandle};
 pub use lease_table::{Ambiguity, Attribution, Identity, LeaseRequest};
 use lease_table::{LeaseEnd, UndecidedConnections};
 use listeners::Port;
-pub use listeners::{PassiveListeners, PortError};
+pub use listeners::{PassiveListeners, PortError, bind_addresses};
 
 /// The passive ports of one configuration. Listeners that two configurations have in common are shared between them.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub struct PassivePorts {
 struct Ports {
     open: Arc<[Arc<Port>]>,
     addresses: Arc<[SocketAddr]>,
+    /// The balancers in front of them.
+    trusted: Trusted,
 }
 
 /// A port that the client may connect to, for the task that waits there. The lease ends when this and its
@@ -68,6 +72,7 @@ pub struct LeaseHold {
     port: SocketAddr,
     attribution: watch::Receiver<Attribution>,
     undecided: Undecided,
+    contended: Contention,
     _open: Arc<[Arc<Port>]>,
 }
 
@@ -120,8 +125,8 @@ impl Undecided {
         }
     }
 
-    async fn wait_for(&mut self, contended: impl Fn(&UndecidedConnections) -> bool) {
-        if self.0.wait_for(contended).await.is_err() {
+    async fn wait_for(&mut self, wanted: impl Fn(&UndecidedConnections) -> bool) {
+        if self.0.wait_for(wanted).await.is_err() {
             // The lease is over.
             std::future::pending().await
         }
@@ -149,6 +154,18 @@ pub struct DataConnection {
     pub stream: TcpStream,
     /// What has been read of it already: its ClientHello, or nothing.
     pub read: Vec<u8>,
+}
+
+impl DataConnection {
+    /// Its first byte, which may have been read; none if it closes before that.
+    pub async fn first_byte(&self) -> Option<u8> {
+        if let Some(first) = self.read.first() {
+            return Some(*first);
+        }
+        let mut first = [0];
+        let peeked = self.stream.peek(&mut first).await;
+        matches!(peeked, Ok(1..)).then_some(first[0])
+    }
 }
 
 impl PassivePorts {
@@ -195,17 +212,14 @@ impl PassivePorts {
             .map_or(local, SocketAddr::ip)
     }
 
-    /// From now on, a connection to the ports on the listener's address `local` from one of the networks `balancers`
-    /// has to begin with a PROXY header.
-    pub fn set_trusted_proxies(&self, local: IpAddr, balancers: Vec<IpNet>) {
-        let balancers = Arc::new(balancers);
-        for port in self
-            .by_address
-            .get(&local)
-            .into_iter()
-            .flat_map(|ports| ports.open.iter())
-        {
-            port.balancers.store(Arc::clone(&balancers));
+    /// From now on, and as long as this configuration is in use, a connection to the ports on the listener's address `local` from
+    /// one of the networks `balancers` begins with a PROXY header.
+    pub fn set_trusted_proxies(&mut self, local: IpAddr, balancers: Vec<IpNet>) {
+        if let Some(ports) = self.by_address.get_mut(&local) {
+            ports.trusted = Arc::new(balancers);
+            for port in ports.open.iter() {
+                port.balancers.add(&ports.trusted);
+            }
         }
     }
 
@@ -235,6 +249,7 @@ impl Lease {
             port: self.port,
             attribution: self.attribution.clone(),
             undecided: self.undecided.clone(),
+            contended: self.contended.clone(),
             _open: Arc::clone(&self.open),
         }
     }
@@ -306,6 +321,11 @@ impl LeaseHold {
         self.undecided.clone()
     }
 
+    /// Whether another lease of the address waits for a port.
+    pub fn contention(&self) -> Contention {
+        self.contended.clone()
+    }
+
     /// The transfer for which the port was asked for has begun.
     pub fn begin(&self) {
         self.handle.begin();
@@ -314,6 +334,11 @@ impl LeaseHold {
     /// The data connection will be identified in another way than the lease was requested with.
     pub fn identify(&self, identity: Identity) {
         self.handle.identify(identity);
+    }
+
+    /// Ends the lease of a transfer that the backend has refused, which its client knows.
+    pub fn refused(&self) {
+        self.handle.end(LeaseEnd::Refused);
     }
 
     /// Ends the lease of a transfer that has been reported complete.

@@ -3,16 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use tokio::net::TcpStream;
 
+use super::balancers::{Balancers, HeaderRule};
 use super::dispatcher::Dispatcher;
-use crate::net::listen::Acceptor;
-use crate::net::{options, proxy_header};
-
-/// The networks of the load balancers in front of a port; a reload may change them.
-pub(super) type Balancers = ArcSwap<Vec<IpNet>>;
+use crate::net::listen::{AcceptFailures, Acceptor};
+use crate::net::options;
+use crate::net::proxy_header;
 
 /// Brings every connection of one port to the dispatcher.
 pub(super) async fn receive(
@@ -21,44 +18,47 @@ pub(super) async fn receive(
     balancers: Arc<Balancers>,
     dispatcher: Arc<Dispatcher>,
 ) {
+    let mut failures = AcceptFailures::default();
     loop {
         let (stream, peer) = match acceptor.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 dispatcher.metrics.accept_error();
-                tracing::warn!(%error, "accepting a data connection failed");
+                if failures.is_first() {
+                    tracing::warn!(%port, %error, "accepting a data connection failed");
+                }
                 continue;
             }
         };
+        failures.end();
         // Armed before anything else: a stranger is reset by being dropped.
         if options::data(&stream).is_err() {
             continue;
         }
-        let balancers = balancers.load_full();
-        if proxy_header::is_trusted(peer, &balancers) {
-            tokio::spawn(identify(
-                stream,
-                peer,
-                port,
-                balancers,
-                Arc::clone(&dispatcher),
-            ));
-        } else {
+        match balancers.rule_for(peer) {
             // If only control connections pass the balancer, clients connect here directly.
-            dispatcher.on_connection(stream, peer.ip().to_canonical(), port);
+            HeaderRule::None => dispatcher.on_connection(stream, peer.ip().to_canonical(), port),
+            rule @ (HeaderRule::Optional | HeaderRule::Required) => {
+                let dispatcher = Arc::clone(&dispatcher);
+                tokio::spawn(identify(stream, peer, port, rule, dispatcher));
+            }
         }
     }
 }
 
-/// Reads the PROXY header of a connection from a balancer.
+/// Reads the PROXY header of a connection from a balancer, if it is one.
 async fn identify(
     mut stream: TcpStream,
     peer: SocketAddr,
     port: SocketAddr,
-    balancers: Arc<Vec<IpNet>>,
+    rule: HeaderRule,
     dispatcher: Arc<Dispatcher>,
 ) {
-    match proxy_header::read(&mut stream, &balancers).await {
+    if rule == HeaderRule::Optional && !proxy_header::may_be_there(&stream).await {
+        dispatcher.on_connection(stream, peer.ip().to_canonical(), port);
+        return;
+    }
+    match proxy_header::read_from_balancer(&mut stream).await {
         Ok(addresses) => dispatcher.on_connection(stream, addresses.client.ip(), port),
         Err(error) => {
             let Some(fault) = error.fault() else {

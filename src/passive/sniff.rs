@@ -3,13 +3,7 @@
 use tokio::io::AsyncReadExt;
 
 use super::DataConnection;
-use crate::tls::client_hello::{self, ClientHello};
-
-/// The first byte of a ClientHello: record type 22.
-const HANDSHAKE_RECORD: u8 = 0x16;
-
-/// Bytes that hold nearly every ClientHello.
-const USUAL_HELLO: usize = 4096;
+use crate::tls::client_hello::{self, ClientHello, HANDSHAKE_RECORD, USUAL_HELLO};
 
 /// The result of reading the first bytes of a connection.
 pub(super) enum SniffedHello {

@@ -1,18 +1,25 @@
-//! What one site allows its clients: from where, with which commands, how fast, and what they are told.
+//! What one site allows its clients: from where, by which certificates, with which commands, how fast, and what they are told.
 //!
 //! Values and decisions alone, without sockets and without the time: the configuration builds them, and the session asks
 //! them. A site that says nothing of these has [`SitePolicy::default`], which allows everything at the cost of a look at
 //! empty lists.
 
+pub mod client_certificate;
 pub mod clients;
 pub mod commands;
+pub mod credentials;
+pub mod lookup;
+pub mod lookup_watch;
 pub mod notice;
 pub mod rates;
-pub mod user_watch;
 pub mod users;
 
+pub use client_certificate::{
+    Admission, CertificateResult, CertificateRules, CertificateUser, ClientIdentity, KeyProof,
+};
 pub use clients::ClientRules;
 pub use commands::{CommandRules, DeniedCommand, Preset};
+pub use credentials::{CredentialFile, CredentialFiles};
 pub use notice::Notice;
 pub use rates::{Rate, Rates};
 pub use users::{UserFile, UserFiles, UserList};
@@ -22,6 +29,8 @@ pub use users::{UserFile, UserFiles, UserList};
 pub struct SitePolicy {
     /// From where.
     pub clients: ClientRules,
+    /// By which certificates they prove who they are; `None` if by none.
+    pub client_certificate: Option<CertificateRules>,
     /// With which commands.
     pub commands: CommandRules,
     /// The reply to each login while the site is out of service.

@@ -2,17 +2,10 @@
 //!
 //! Names are compared with ASCII letters folded to lower case, as servers on Windows do.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
-use crate::base::file::{ReadError, read_bounded};
-
-/// The longest file that is read, in bytes: 100,000 long names are a tenth of it.
-const MAX_FILE: u64 = 64 * 1024 * 1024;
+use super::lookup::{Content, LoadedFiles, LookupFile, LookupFileError, LookupFiles, NewContent};
 
 /// Names and prefixes of names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,7 +16,7 @@ pub struct UserList {
 
 /// Names, folded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Names(HashSet<Box<[u8]>>);
+pub struct Names(HashSet<Box<[u8]>>);
 
 /// A text that stands for no user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -123,218 +116,78 @@ impl UserList {
     }
 }
 
-/// A file with a name a line, whose content may be replaced while logins look names up.
-#[derive(Debug)]
-pub struct UserFile {
-    path: PathBuf,
-    names: ArcSwap<Names>,
-}
-
-/// Why a file of users is not used.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {fault}", path.display())]
-pub struct UserFileError {
-    /// Which.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub fault: UserFileFault,
-}
-
-/// What is wrong with a file of users.
-#[derive(Debug, thiserror::Error)]
-pub enum UserFileFault {
-    /// It can't be read.
-    #[error("the users can't be read: {0}")]
-    Io(std::io::Error),
-    /// It is a directory, a pipe or a device.
-    #[error("the users aren't in a regular file")]
-    NotAFile,
-    /// It is too long.
-    #[error("the file is longer than {} MiB", MAX_FILE / 1024 / 1024)]
-    TooLong,
-    /// It has nothing at all, as a file that is being replaced.
-    #[error("the file is empty; if nobody is meant, write a comment such as `# nobody yet`")]
-    Empty,
-    /// Its last line doesn't end, as that of a file which is being written.
-    #[error("the last line has no line ending, so the file may be half written")]
-    HalfWritten,
-    /// A line that can't be a name.
-    #[error("line {line} {why}")]
-    Line {
-        /// From 1.
-        line: usize,
-        /// What is wrong with it.
-        why: PatternError,
-    },
-}
-
-impl From<ReadError> for UserFileFault {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Io(cause) => Self::Io(cause),
-            ReadError::NotAFile => Self::NotAFile,
-            ReadError::TooLong => Self::TooLong,
-        }
-    }
-}
-
-/// The names in a file, not yet in use.
-#[derive(Debug)]
-pub struct NewNames(Names);
-
-impl NewNames {
-    /// Blocks on the file system.
-    ///
-    /// # Errors
-    /// If the file can't be read, isn't complete, or has a line that can't be a name.
-    pub fn read(path: &Path) -> Result<Self, UserFileError> {
-        let read = || Ok(Self(parse(&read_bounded(path, MAX_FILE)?)?));
-        read().map_err(|fault| UserFileError {
-            path: path.to_owned(),
-            fault,
-        })
-    }
-
-    /// How many.
-    pub fn count(&self) -> usize {
-        self.0.0.len()
-    }
-}
+/// A file with a name a line.
+pub type UserFile = LookupFile<Names>;
 
 /// The files of users that a configuration names.
-#[derive(Debug, Clone, Default)]
-pub struct UserFiles(HashMap<PathBuf, Arc<UserFile>>);
+pub type UserFiles = LookupFiles<Names>;
 
-/// The files of a configuration that is not in force yet.
-#[derive(Debug)]
-pub struct LoadedUsers {
-    files: UserFiles,
-    /// For files that are in use.
-    new: Vec<(Arc<UserFile>, NewNames)>,
+/// Those of a configuration that is not in force yet.
+pub type LoadedUsers = LoadedFiles<Names>;
+
+/// The names in a file, not yet in use.
+pub type NewNames = NewContent<Names>;
+
+/// Why a file of users is not used.
+pub type UserFileError = LookupFileError<NameFault>;
+
+/// A line that can't be a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} {why}")]
+pub struct NameFault {
+    /// From 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub why: PatternError,
 }
 
-impl LoadedUsers {
-    /// Uses the names from the next login on.
-    pub fn apply(self) -> UserFiles {
-        for (file, names) in self.new {
-            file.replace(names);
-        }
-        self.files
-    }
-}
+impl Content for Names {
+    type LineFault = NameFault;
 
-impl UserFiles {
-    /// These files, each of which may be named several times. Those that the configuration before has, too, stay the same ones:
-    /// its sessions look users up in what is watched. Blocks on the file system.
-    ///
-    /// # Errors
-    /// If one of them can't be used, see [`NewNames::read`].
-    pub fn load<'a>(
-        paths: impl IntoIterator<Item = &'a Path>,
-        former: &Self,
-    ) -> Result<LoadedUsers, UserFileError> {
-        let mut loaded = LoadedUsers {
-            files: Self::default(),
-            new: Vec::new(),
-        };
-        for path in paths {
-            if loaded.files.get(path).is_some() {
-                continue;
-            }
-            let names = NewNames::read(path)?;
-            let file = match former.get(path) {
-                Some(known) => {
-                    loaded.new.push((Arc::clone(known), names));
-                    Arc::clone(known)
-                }
-                None => Arc::new(UserFile::new(path, names)),
-            };
-            loaded.files.0.insert(path.to_owned(), file);
-        }
-        Ok(loaded)
-    }
+    const NAME: &'static str = "users";
 
-    /// The one at this path.
-    pub fn get(&self, path: &Path) -> Option<&Arc<UserFile>> {
-        self.0.get(path)
-    }
+    /// 100,000 long names are a tenth of it.
+    const MAX_FILE: u64 = 64 * 1024 * 1024;
 
-    /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<UserFile>> {
-        self.0.values()
-    }
-}
-
-impl UserFile {
-    fn new(path: &Path, NewNames(names): NewNames) -> Self {
-        Self {
-            path: path.to_owned(),
-            names: ArcSwap::from_pointee(names),
-        }
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Whether it has this user, folded.
-    pub fn contains(&self, folded: &[u8]) -> bool {
-        self.names.load().0.contains(folded)
-    }
-
-    /// Whether these are the names in use.
-    pub fn has(&self, NewNames(names): &NewNames) -> bool {
-        **self.names.load() == *names
-    }
-
-    /// Uses these names from the next login on.
-    pub fn replace(&self, NewNames(names): NewNames) {
-        self.names.store(Arc::new(names));
-    }
-
-    /// How many names it has.
-    pub fn count(&self) -> usize {
-        self.names.load().0.len()
-    }
-}
-
-/// A name a line; blanks around it don't count, and neither do empty lines and those that begin with `#`.
-fn parse(content: &[u8]) -> Result<Names, UserFileFault> {
-    // Editors on Windows put a byte order mark in front.
-    let content = content
-        .strip_prefix("\u{feff}".as_bytes())
-        .unwrap_or(content);
-    let Some(content) = content.strip_suffix(b"\n") else {
-        return Err(match content {
-            [] => UserFileFault::Empty,
-            _ => UserFileFault::HalfWritten,
-        });
-    };
-    let mut names = HashSet::new();
-    for (number, line) in content.split(|byte| *byte == b'\n').enumerate() {
+    /// Blanks around a name don't count, and neither do empty lines and those that begin with `#`.
+    fn add(&mut self, number: usize, line: &[u8]) -> Result<(), NameFault> {
         let name = line.trim_ascii();
         if name.is_empty() || name.starts_with(b"#") {
-            continue;
+            return Ok(());
         }
-        let fault = |why| UserFileFault::Line {
-            line: number + 1,
-            why,
-        };
+        let fault = |why| NameFault { line: number, why };
         if name.contains(&b'*') {
             return Err(fault(PatternError::Star));
         }
         if name.iter().any(u8::is_ascii_control) {
             return Err(fault(PatternError::ControlCharacter));
         }
-        names.insert(name.to_ascii_lowercase().into());
+        self.0.insert(name.to_ascii_lowercase().into());
+        Ok(())
     }
-    Ok(Names(names))
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl UserFile {
+    /// Whether it has this user, folded.
+    pub fn contains(&self, folded: &[u8]) -> bool {
+        self.content().0.contains(folded)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::lookup::{LookupFileFault, parse};
     use super::*;
+
+    fn names(content: &[u8]) -> Result<Names, LookupFileFault<NameFault>> {
+        parse(content)
+    }
 
     fn list(patterns: &[&str]) -> UserList {
         patterns
@@ -387,12 +240,12 @@ mod tests {
 
     #[test]
     fn a_file_has_a_name_a_line() {
-        let names = parse(b"\xEF\xBB\xBF# moved\r\nAlice\r\n\r\n  two words \nbob\nBOB\n").unwrap();
+        let names = names(b"\xEF\xBB\xBF# moved\r\nAlice\r\n\r\n  two words \nbob\nBOB\n").unwrap();
         let mut names: Vec<_> = names.0.into_iter().collect();
         names.sort();
         let names: Vec<&[u8]> = names.iter().map(AsRef::as_ref).collect();
         assert_eq!(names, [&b"alice"[..], b"bob", b"two words"]);
-        assert_eq!(parse(b"# nobody yet\n").unwrap().0.len(), 0);
+        assert_eq!(super::tests::names(b"# nobody yet\n").unwrap().0.len(), 0);
     }
 
     #[test]
@@ -416,7 +269,7 @@ mod tests {
             ),
             (b"alice\n\nb\0b\n", "line 3 has a control character"),
         ] {
-            assert_eq!(parse(content).unwrap_err().to_string(), message);
+            assert_eq!(names(content).unwrap_err().to_string(), message);
         }
     }
 

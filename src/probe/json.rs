@@ -70,7 +70,7 @@ pub fn line(report: &Report) -> String {
         },
         failed_stage: report.failed().map(|stage| stage.stage.as_str()),
         milliseconds: milliseconds(report.took),
-        days_left: report.days_left,
+        days_left: report.days_left(),
         stages: stages.collect(),
     };
     // Its keys are strings, and nothing in it fails to be written.

@@ -46,6 +46,8 @@ pub struct Request<'a> {
     pub password_file: Option<&'a Path>,
     /// Whether to list a directory, too.
     pub list: bool,
+    /// Which one; without it that which the login leads to.
+    pub path: Option<&'a str>,
     /// How to write it down.
     pub format: Format,
 }
@@ -153,11 +155,16 @@ fn goal(request: &Request<'_>) -> Result<Goal, Unusable> {
         }
         (None, None) => None,
     };
+    let directory = request.path.map(config::list_argument).transpose();
+    let directory = directory.map_err(Unusable)?;
+    if directory.is_some() && !request.list {
+        return missing("--path needs --list, whose directory it is");
+    }
     match (account, request.list) {
         (None, true) => missing("--list needs a login: add --user NAME --password-file FILE"),
         (None, false) => Ok(Goal::Ready),
         (Some(account), false) => Ok(Goal::Login(account)),
-        (Some(account), true) => Ok(Goal::List(account)),
+        (Some(account), true) => Ok(Goal::List { account, directory }),
     }
 }
 

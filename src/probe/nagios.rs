@@ -6,7 +6,6 @@ use std::fmt::Write;
 use super::report::{Report, StageOutcome, reason};
 use super::{Health, Unusable};
 use crate::backend::check::probe::Skipped;
-use crate::tls::RENEWAL_MARGIN;
 
 /// How many backends the text names that don't work.
 const MOST_NAMED: usize = 5;
@@ -62,13 +61,18 @@ pub fn line(reports: &[Report]) -> String {
     }
     // A String takes whatever is written.
     let _ = write!(plain(&mut text), " |");
-    let margin = RENEWAL_MARGIN.as_secs() / 86_400;
     for report in reports {
         let label = label(report);
         let seconds = report.took.as_secs_f64();
         let _ = write!(text, " '{label} time'={seconds:.3}s;;;0");
-        if let Some(days) = report.days_left {
-            let _ = write!(text, " '{label} certificate days'={days};{margin}:;0:");
+        if let Some(end) = report.certificate {
+            let margin = end.margin.map(|days| format!("{days}:"));
+            let _ = write!(
+                text,
+                " '{label} certificate days'={};{};0:",
+                end.days_left,
+                margin.unwrap_or_default()
+            );
         }
     }
     text
@@ -92,7 +96,7 @@ fn problem(report: &Report) -> String {
     if let (None, Some((stage, why))) = (report.failed(), skipped) {
         return format!("{place}: {} skipped: {}", stage.stage.as_str(), reason(why));
     }
-    match (report.failed(), report.days_left) {
+    match (report.failed(), report.days_left()) {
         (Some(stage), _) => format!("{place}: {} failed: {}", stage.stage.as_str(), stage.detail),
         (None, Some(..0)) => format!("{place}: the certificate has expired"),
         (None, days) => format!(

@@ -17,7 +17,7 @@ use crate::config::{ProxyVersion, TlsMode};
 use crate::ftp::reply::Reply;
 use crate::ftp::server::{BackendProtection, PortMethod};
 use crate::outcome::ProbeStage;
-use crate::tls::{Date, Fingerprint, ShownCertificate, renewal_is_due};
+use crate::tls::{Date, Fingerprint, ShownCertificate, Validity, days_left, renewal_margin};
 
 /// What a backend is called.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Name {
     pub entry: String,
 }
 
+const DAY: u64 = 86_400;
+
 /// One backend's.
 #[derive(Debug)]
 pub struct Report {
@@ -41,8 +43,19 @@ pub struct Report {
     pub stages: Vec<StageReport>,
     /// How long they took.
     pub took: Duration,
-    /// How many days its certificate is still valid, if it has shown one.
-    pub days_left: Option<i64>,
+    /// When its certificate ends, if it has shown one.
+    pub certificate: Option<CertificateEnd>,
+}
+
+/// When a certificate ends, seen from the moment of the probe.
+#[derive(Debug, Clone, Copy)]
+pub struct CertificateEnd {
+    /// How many days are left.
+    pub days_left: i64,
+    /// With how many days left it should have been renewed; `None` if its life isn't known.
+    pub margin: Option<u64>,
+    /// Whether it should have been.
+    pub is_due: bool,
 }
 
 /// One stage's.
@@ -122,9 +135,9 @@ impl fmt::Display for Name {
 impl Report {
     /// Of a probe that ended `now`.
     pub fn new(name: Name, record: &ProbeRecord, now: SystemTime) -> Self {
-        let not_after = record.stages.iter().find_map(|stage| match &stage.outcome {
-            ProbeOutcome::Done(Finding::Certificate(found)) => Some(found.own.as_ref()?.not_after),
-            ProbeOutcome::Failed { error, .. } => error.expired(),
+        let validity = record.stages.iter().find_map(|stage| match &stage.outcome {
+            ProbeOutcome::Done(Finding::Certificate(found)) => Some(found.own.as_ref()?.validity()),
+            ProbeOutcome::Failed { error, .. } => error.expired().map(Validity::expired),
             ProbeOutcome::Done(_) | ProbeOutcome::Skipped(_) => None,
         });
         let stages = record.stages.iter();
@@ -133,7 +146,7 @@ impl Report {
             tls: record.tls,
             stages: stages.map(|stage| StageReport::of(stage, now)).collect(),
             took: record.took,
-            days_left: not_after.map(|not_after| days_left(not_after, now)),
+            certificate: validity.map(|validity| CertificateEnd::of(validity, now)),
         }
     }
 
@@ -145,7 +158,12 @@ impl Report {
 
     /// Whether its certificate expires soon, or has expired.
     pub fn expires_soon(&self) -> bool {
-        self.days_left.is_some_and(renewal_is_due)
+        self.certificate.is_some_and(|end| end.is_due)
+    }
+
+    /// How many days its certificate is still valid, if it has shown one.
+    pub fn days_left(&self) -> Option<i64> {
+        self.certificate.map(|end| end.days_left)
     }
 
     /// How it is.
@@ -161,6 +179,21 @@ impl Report {
             }
             None if self.expires_soon() => Health::WorksForNow,
             None => Health::Works,
+        }
+    }
+}
+
+impl CertificateEnd {
+    fn of(validity: Validity, now: SystemTime) -> Self {
+        let Validity {
+            not_before,
+            not_after,
+        } = validity;
+        let life = not_before.and_then(|start| not_after.duration_since(start).ok());
+        Self {
+            days_left: days_left(not_after, now),
+            margin: life.map(|life| renewal_margin(life).as_secs().div_ceil(DAY)),
+            is_due: validity.renewal_is_due(now),
         }
     }
 }
@@ -319,7 +352,11 @@ impl Words {
         let Some(own) = &found.own else {
             return Self::plain("it can't be read".to_owned()).fact("trust", trust);
         };
-        let days = days_left(own.not_after, now);
+        let CertificateEnd {
+            days_left: days,
+            is_due,
+            ..
+        } = CertificateEnd::of(own.validity(), now);
         let validity = match days {
             ..0 => format!("expired on {}", Date(own.not_after)),
             0 => "less than a day left".to_owned(),
@@ -345,7 +382,7 @@ impl Words {
                 Fingerprint(&own.fingerprint)
             )),
         };
-        if renewal_is_due(days) {
+        if is_due {
             words = words.note(match days {
                 ..0 => "renew it in the server",
                 _ => "it expires soon: renew it in the server",
@@ -421,13 +458,4 @@ fn chain_fact(certificate: &ShownCertificate) -> Value {
 /// The line of a reply that ends it, for people.
 fn last_line(reply: &Reply) -> String {
     escape(reply.lines().last().unwrap_or_default().trim_ascii())
-}
-
-/// Whole days, rounded down: below 0 once it has expired.
-fn days_left(not_after: SystemTime, now: SystemTime) -> i64 {
-    let days = |span: Duration| i64::try_from(span.as_secs() / 86_400).unwrap_or(i64::MAX);
-    match not_after.duration_since(now) {
-        Ok(left) => days(left),
-        Err(past) => -1 - days(past.duration()),
-    }
 }

@@ -75,12 +75,14 @@ fn certificate(days: u32, trust: Trust) -> ProbedStage {
                 own: Some(ShownCertificate {
                     subject: "CN=be1.example.com".to_owned(),
                     issuer: "CN=Example Issuing CA 7, O=Example".to_owned(),
+                    not_before: now() + days * DAY + DAY / 2 - 90 * DAY,
                     not_after: now() + days * DAY + DAY / 2,
                     fingerprint: [0xab; 32],
                 }),
                 issuers: vec![ShownCertificate {
                     subject: "CN=Example Issuing CA 7, O=Example".to_owned(),
                     issuer: "CN=Example Root".to_owned(),
+                    not_before: now(),
                     not_after: now() + 400 * DAY,
                     fingerprint: [0xcd; 32],
                 }],
@@ -223,8 +225,9 @@ fn expiring() -> Report {
 fn refusing() -> Report {
     let error = CheckError::Login {
         command: "PASS",
-        code: 530,
+        said: "530 Login incorrect.".to_owned(),
         class: Class::PermanentFailure,
+        hint: None,
     };
     report("ftpd", "be4:21", None, [failed(ProbeStage::Login, error)])
 }
@@ -352,16 +355,16 @@ fn programs_get_an_object_a_line() {
 fn nagios_gets_one_line_and_the_worst_state() {
     let line = nagios::line(&[good()]);
     let expected = "PORTCULLIS OK - 1 backend works | 'ftpa be1.example.com:21 time'=0.053s;;;0 \
-                    'ftpa be1.example.com:21 certificate days'=42;14:;0:";
+                    'ftpa be1.example.com:21 certificate days'=42;23:;0:";
     assert_eq!(line, expected);
     let line = nagios::line(&[good(), expiring()]);
     let expected = "PORTCULLIS WARNING - 2 backends work: ftp/c be3:990: the certificate expires in 5 days | \
-                    'ftpa be1.example.com:21 time'=0.053s;;;0 'ftpa be1.example.com:21 certificate days'=42;14:;0: \
-                    'ftp_c be3:990 time'=0.053s;;;0 'ftp_c be3:990 certificate days'=5;14:;0:";
+                    'ftpa be1.example.com:21 time'=0.053s;;;0 'ftpa be1.example.com:21 certificate days'=42;23:;0: \
+                    'ftp_c be3:990 time'=0.053s;;;0 'ftp_c be3:990 certificate days'=5;23:;0:";
     assert_eq!(line, expected);
     let line = nagios::line(&[refusing(), unreachable()]);
     let expected = "PORTCULLIS CRITICAL - 2 of 2 backends fail: ftpb [2001:db8::1]:21: connect failed: no connection: \
-                    timed out; ftpd be4:21: login failed: PASS of the probe was refused with 530 | \
+                    timed out; ftpd be4:21: login failed: PASS of the probe was refused: the backend said \"530 Login incorrect.\" | \
                     'ftpd be4:21 time'=0.053s;;;0 'ftpb [2001:db8::1]:21 time'=0.053s;;;0";
     assert_eq!(line, expected);
 }

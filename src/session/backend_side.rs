@@ -18,9 +18,9 @@ use crate::net::proxy_header::{Origin, ProxiedAddresses, RelayedClient};
 use crate::route::Route;
 
 impl Session {
-    /// Dials, one connection after the other, and each but the first at the pace of new sessions: otherwise one session
-    /// could use up a site's places, and the ports towards its backends.
-    pub(super) async fn dial_rate_limited(&mut self, route: &Route) -> Result<(), Event> {
+    /// Dials the site of the login, one connection after the other, and each but the first at the pace of new sessions: otherwise
+    /// one session could use up a site's slots, and the ports towards its backends.
+    pub(super) async fn start_dial(&mut self) -> Result<(), Event> {
         let login_expires_at = self.login_deadline();
         if let PreviousDial::Some(closing) = &mut self.previous_dial {
             let waiting = async {
@@ -44,10 +44,14 @@ impl Session {
             }
         }
         self.previous_dial = PreviousDial::Some(None);
+        let route = self.machine.route().ok_or(Event::Dialled(None))?;
         let pools = &self.snapshot.runtime.pools;
         let pool = Arc::clone(pools.of(route.site_id, route.membership.group()));
-        self.site_slot = Some(self.admitted(&pool)?);
-        self.dial(pool, route).await;
+        let login_key = pool.login_key(&route.user, self.info.client.ip());
+        self.site_slot = Some(self.site_slot(&pool)?);
+        let total = Budget::until(self.login_deadline());
+        self.selection = Some(Selection::new(pool, login_key, total));
+        self.dial_selected().await;
         Ok(())
     }
 
@@ -64,7 +68,7 @@ impl Session {
     }
 
     /// A slot at the site, or the event that keeps the client from its backend.
-    fn admitted(&self, pool: &Pool) -> Result<SiteSlot, Event> {
+    fn site_slot(&self, pool: &Pool) -> Result<SiteSlot, Event> {
         let settings = &self.snapshot.runtime.settings;
         let (client, now) = (self.info.client.ip(), Instant::now().into_std());
         // A client that has failed too often.
@@ -82,15 +86,7 @@ impl Session {
         })
     }
 
-    /// Dials the site's backends, unless the client disconnects or the session is to end meanwhile.
-    async fn dial(&mut self, pool: Arc<Pool>, route: &Route) {
-        let login_key = pool.login_key(&route.user, self.info.client.ip());
-        let total = Budget::until(self.login_deadline());
-        self.selection = Some(Selection::new(pool, login_key, total));
-        self.dial_selected().await;
-    }
-
-    /// The same with the backends that are left, after one that was ready for USER has failed.
+    /// Dials the backends that are left, after one that was ready for USER has failed.
     pub(super) async fn dial_next(&mut self) {
         if let Some(backend) = self.backend.take() {
             // A goodbye for which the login doesn't wait.
@@ -107,6 +103,7 @@ impl Session {
         }
     }
 
+    /// Dials the backends of the selection, unless the client disconnects or the session is to end meanwhile.
     async fn dial_selected(&mut self) {
         let client = self.machine.route().map(|route| self.relayed_client(route));
         let (Some(client), Some(selection)) = (client, &mut self.selection) else {

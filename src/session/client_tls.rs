@@ -1,6 +1,7 @@
 //! TLS on the client's control connection: from the first byte on, or after AUTH.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -8,28 +9,43 @@ use tokio::time::Instant;
 use super::info::SessionInfo;
 use super::journal::{Entry, Journal};
 use super::machine::{Ending, Event};
-use super::{Session, client_hello};
+use super::{Session, client_handshake};
 use crate::config::HostName;
 use crate::ftp::answer;
 use crate::net::control::ControlConnection;
 use crate::net::deadline::timeout;
 use crate::net::options;
 use crate::net::stream::Stream;
-use crate::tls::SessionTls;
+use crate::policy::ClientIdentity;
+use crate::tls::{BeforeHandshake, ClientTrust, SessionTls};
 
-/// Does the handshake; returns the stream, and the server name that the client sent.
+/// A client whose control connection is under TLS.
+pub(super) struct SecuredClient {
+    pub stream: Stream,
+    /// The server name that it has sent, if that is a host name.
+    pub sni: Option<HostName>,
+    /// The certificate that it has shown.
+    pub certificate: Option<Arc<ClientIdentity>>,
+}
+
+/// Does the handshake; `clients` says who vouches for the certificate that the client may show.
 pub(super) async fn handshake(
     socket: TcpStream,
     tls: &SessionTls,
+    clients: &ClientTrust,
     time_limit: Duration,
     info: &SessionInfo,
     journal: &Journal,
-) -> Option<(Stream, Option<HostName>)> {
-    let accepting = client_hello::accept(socket, tls.control(), Vec::new());
+) -> Option<SecuredClient> {
+    // On the heap, or the session would keep the room for it to its end.
+    let accepting = Box::pin(client_handshake::accept(socket, tls.control(), Vec::new()));
     let stream = match timeout(time_limit, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            journal.write(&Entry::HandshakeFailed(&error));
+            journal.write(&Entry::HandshakeFailed {
+                error: &error,
+                certificate: tls.shown_certificate().map(|name| &**name),
+            });
             return None;
         }
         Err(_) => {
@@ -46,6 +62,12 @@ pub(super) async fn handshake(
     // Where no ticket takes the acknowledgement along, a client that leaves Nagle's algorithm on would keep its USER
     // back. If the connection is gone, the next read shows it.
     let _ = options::quickack(stream.socket());
+    let shown = stream.client_certificates();
+    let certificate = clients.identify(shown, tls.client_key(), SystemTime::now());
+    let certificate = certificate.map(Arc::new);
+    if let Some(certificate) = &certificate {
+        info.set_certificate(Arc::clone(certificate));
+    }
     if let Some(version) = stream.tls_version() {
         info.set_client_tls(version);
         journal.write(&Entry::Secured {
@@ -53,7 +75,11 @@ pub(super) async fn handshake(
             key_exchange: stream.client_key_exchange(),
         });
     }
-    Some((stream, sni))
+    Some(SecuredClient {
+        stream,
+        sni,
+        certificate,
+    })
 }
 
 impl Session {
@@ -77,20 +103,31 @@ impl Session {
         let Ok(socket) = plain.into_clear_socket() else {
             return Some(Ending::Abuse);
         };
+        if self.tls.chooses_certificate() {
+            self.tls.before_handshake(BeforeHandshake {
+                site_host: self.machine.site_host().cloned(),
+                proxy_host: self.machine.proxy_host().cloned(),
+                now: SystemTime::now(),
+            });
+        }
         let time_limit = self.snapshot.runtime.settings.timeouts.tls_handshake;
         let time_limit = time_limit.min(
             self.login_deadline()
                 .saturating_duration_since(Instant::now()),
         );
+        let clients = &self.snapshot.clients;
         let secured = tokio::select! {
-            secured = handshake(socket, &self.tls, time_limit, &self.info, &self.journal) => secured,
+            secured = handshake(socket, &self.tls, clients, time_limit, &self.info, &self.journal) => secured,
             () = self.registration.end_requested() => return Some(Ending::Terminated),
         };
-        let Some((stream, sni)) = secured else {
+        let Some(secured) = secured else {
             return Some(Ending::Handshake);
         };
-        self.client = Some(ControlConnection::with_client(stream));
-        self.pending_events.push_back(Event::Secured { sni });
+        self.client = Some(ControlConnection::with_client(secured.stream));
+        self.pending_events.push_back(Event::Secured {
+            sni: secured.sni,
+            certificate: secured.certificate,
+        });
         None
     }
 }

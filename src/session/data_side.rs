@@ -18,7 +18,7 @@ use crate::config::{CloseNotify, SessionReuse};
 use crate::net::proxy_header::Origin;
 use crate::outcome::Direction;
 use crate::passive::{Identity, LeaseRequest};
-use crate::tls::Tickets;
+use crate::tls::{DataTls, Tickets};
 
 /// How long a client that has not said PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
 /// arrived; by satellite that is more than a second.
@@ -123,23 +123,16 @@ impl Session {
             ClientData::Passive => {
                 let request = self.lease_request(protection);
                 let early = (protection == Protection::Private).then(|| EarlyHandshake {
-                    tls: self.tls.data(self.session_reuse(), Tickets::None),
+                    tls: self.data_tls(Tickets::Restock),
                     time_limit: timeouts.tls_handshake,
-                    timing: self.handshake_timing.clone(),
                 });
                 let time_limit = timeouts.data_port;
                 let snapshot = Arc::clone(&self.snapshot);
                 let listener = self.info.listener.ip();
                 let journal = self.journal.clone();
-                // A client that has yet to show that it resumes may have waited for one that never does: before it is
-                // refused, it may show that now.
-                let last_resort = self.named_request(&request);
                 let leasing = async move {
                     let ports = &snapshot.runtime.passive;
-                    let mut lease = ports.lease(listener, request, time_limit).await;
-                    if let (Err(_), Some(named)) = (&lease, last_resort) {
-                        lease = ports.lease(listener, named, Duration::ZERO).await;
-                    }
+                    let lease = ports.lease(listener, request, time_limit).await;
                     lease.inspect_err(|no_port| journal.write(&Entry::NoPassivePort(*no_port)))
                 };
                 PreparedData::passive(backend, leasing, early, timeouts)
@@ -195,23 +188,6 @@ impl Session {
         }
     }
 
-    /// The same request for a port at which the client has to resume; `None` if it is known not to.
-    fn named_request(&self, request: &LeaseRequest) -> Option<LeaseRequest> {
-        match request.identity {
-            Identity::Unproven(cache)
-                if self.session_reuse() == SessionReuse::Prefer
-                    && self.tls.may_always_resume()
-                    && !cache.is_shared() =>
-            {
-                Some(LeaseRequest {
-                    identity: Identity::Named(cache),
-                    ..*request
-                })
-            }
-            _ => None,
-        }
-    }
-
     /// How the client's next data connection is identified among others of its address.
     fn identity(&self, protection: Protection) -> Identity {
         let cache = match protection {
@@ -222,9 +198,19 @@ impl Session {
             return Identity::Address;
         };
         match self.session_reuse() {
-            SessionReuse::Require => Identity::Named(cache),
+            SessionReuse::Require if self.tls.will_identify_itself() => Identity::Named(cache),
+            SessionReuse::Require => Identity::Required(cache),
             SessionReuse::Prefer if self.tls.will_identify_itself() => Identity::Resuming(cache),
             SessionReuse::Prefer | SessionReuse::Off => Identity::Unproven(cache),
+        }
+    }
+
+    /// The TLS of the client's next data connection.
+    fn data_tls(&self, tickets: Tickets) -> DataTls {
+        let reuse = self.session_reuse();
+        match self.machine.login_certificate() {
+            Some(own) => self.tls.data_showing(own.fingerprint, reuse, tickets),
+            None => self.tls.data(reuse, tickets),
         }
     }
 
@@ -255,8 +241,7 @@ impl Session {
         if protection != self.prepared_for {
             prepared.identify(self.identity(protection));
         }
-        let client_tls = (protection == Protection::Private)
-            .then(|| self.tls.data(self.session_reuse(), tickets));
+        let client_tls = (protection == Protection::Private).then(|| self.data_tls(tickets));
         let context = TransferContext {
             direction,
             backend_tls: self

@@ -1,7 +1,7 @@
 //! The dialogue of both legs in the log, line by line: at level debug, and for the clients of one network at any level.
 //!
-//! Passwords are not in it: the argument of PASS and ACCT, of what might be one of them misspelt, and the text of the replies to
-//! them, which servers may put it into.
+//! Passwords are not in it: the argument of PASS and ACCT and of what might be one of them misspelt, and what the replies to them
+//! repeat of it.
 
 use std::net::IpAddr;
 
@@ -11,16 +11,15 @@ use tracing::Level;
 
 use super::Session;
 use super::machine::Stage;
+use crate::base::secret::Secret;
 use crate::base::text::escape;
 use crate::config::is_in_any;
 use crate::ftp::command::{Command, Verb};
+use crate::ftp::shown::{HIDDEN, MAX_LINES, Repeats};
 use crate::outcome::Leg;
 
 /// What directives of the log's filter call it.
 const TARGET: &str = "portcullis::dialogue";
-
-/// How many lines of a reply are shown.
-const MAX_LINES: usize = 32;
 
 /// Whose dialogue is shown whatever the log's level is.
 #[derive(Debug, Default)]
@@ -40,15 +39,6 @@ impl ShownDialogue {
     }
 }
 
-/// Whether the text of replies is shown: until the backend has been sent something, and behind what is known to hold no password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum ReplyText {
-    #[default]
-    Shown,
-    /// What it was sent last has a password, or hasn't been looked at.
-    Hidden,
-}
-
 /// The direction of a line.
 #[derive(Debug, Clone, Copy)]
 enum Way {
@@ -58,27 +48,31 @@ enum Way {
 
 impl Session {
     /// The client has sent a command.
-    pub(super) fn show_command(&self, command: &Command) {
-        if self.shows_dialogue() {
-            let shown = shown(command, self.is_logged_in());
-            self.show(Leg::Client, Way::From, &text(command, shown));
+    pub(super) fn show_command(&mut self, command: &Command) {
+        if !self.shows_dialogue() {
+            return;
         }
+        let shown = shown(command, self.is_logged_in());
+        // It may be answered here, with nothing sent to the backend.
+        self.repeats = repeats(command, shown);
+        self.show(Leg::Client, Way::From, &text(command, shown));
     }
 
     /// The backend is sent a line.
     pub(super) fn show_sent(&mut self, line: &[u8]) {
-        self.reply_text = ReplyText::Hidden;
-        if !self.shows_dialogue() {
+        self.repeats = Repeats::Unknown;
+        // The log has a word about a refused login whether the dialogue is shown or not.
+        if !self.shows_dialogue() && self.machine.stage() != Stage::Login {
             return;
         }
         let line = line.trim_ascii_end().to_vec();
         // None but a command is ever sent.
-        if let Ok(command) = Command::parse(line.into()) {
-            let shown = shown(&command, self.is_logged_in());
-            // A reply may repeat what is not shown of its command.
-            if shown == Argument::Shown(command.argument()) {
-                self.reply_text = ReplyText::Shown;
-            }
+        let Ok(command) = Command::parse(line.into()) else {
+            return;
+        };
+        let shown = shown(&command, self.is_logged_in());
+        self.repeats = repeats(&command, shown);
+        if self.shows_dialogue() {
             self.show(Leg::Backend, Way::To, &text(&command, shown));
         }
     }
@@ -102,11 +96,7 @@ impl Session {
             .split(|byte| *byte == b'\n')
             .take(MAX_LINES)
         {
-            let line = match self.reply_text {
-                ReplyText::Shown => escape(line.trim_ascii_end()),
-                ReplyText::Hidden => code_of(line) + "***",
-            };
-            self.show(leg, way, &line);
+            self.show(leg, way, &self.repeats.line(line.trim_ascii_end()));
         }
     }
 
@@ -150,11 +140,12 @@ fn shown(command: &Command, is_logged_in: bool) -> Argument<'_> {
     }
 }
 
-/// The code that a line of a reply begins with, if it does.
-fn code_of(line: &[u8]) -> String {
-    match line.get(..3) {
-        Some(code) if code.iter().all(u8::is_ascii_digit) => escape(code) + " ",
-        _ => String::new(),
+/// What the reply to this command may repeat of it.
+fn repeats(command: &Command, shown: Argument<'_>) -> Repeats {
+    match (command.verb(), shown) {
+        (Verb::Pass | Verb::Acct, _) => Repeats::Secret(Secret::new(command.argument().to_vec())),
+        (_, Argument::Shown(argument)) if argument == command.argument() => Repeats::Nothing,
+        _ => Repeats::Unknown,
     }
 }
 
@@ -162,9 +153,9 @@ fn text(command: &Command, argument: Argument<'_>) -> String {
     let verb = command.verb_text();
     match argument {
         // A password that stands alone in its line.
-        Argument::Secret if command.verb() == Verb::Other => "***".to_owned(),
+        Argument::Secret if command.verb() == Verb::Other => HIDDEN.to_owned(),
         Argument::Secret if command.argument().is_empty() => verb.to_owned(),
-        Argument::Secret => format!("{verb} ***"),
+        Argument::Secret => format!("{verb} {HIDDEN}"),
         Argument::Shown(b"") => verb.to_owned(),
         Argument::Shown(argument) => format!("{verb} {}", escape(argument)),
     }

@@ -2,6 +2,8 @@
 //! next, and for no longer than the machine says, and hands it over as an [`Event`].
 
 use std::io;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -16,9 +18,7 @@ use crate::ftp::command::{Command, Verb};
 use crate::ftp::line::Line;
 use crate::net::control::ControlConnection;
 use crate::net::{deadline, options};
-
-/// The first byte of a ClientHello: record type 22.
-const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+use crate::tls::client_hello::HANDSHAKE_RECORD;
 
 /// Whether the machine knows that the client's connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,9 +94,8 @@ impl Session {
                     self.fingerprint = self.shared.guard.fingerprint(command.argument());
                 }
                 Action::Route(route) => self.info.set_route(&route),
-                Action::Dial(route) => {
-                    self.info.set_route(&route);
-                    if let Err(refused) = self.dial_rate_limited(&route).await {
+                Action::Dial => {
+                    if let Err(refused) = self.start_dial().await {
                         self.pending_events.push_back(refused);
                     }
                 }
@@ -344,7 +343,9 @@ impl Session {
                 Some(Event::Reply(reply))
             }
             Err(reason) => {
-                self.report_backend_loss(self.machine.stage(), &reason);
+                if !self.machine.has_backend_ended() {
+                    self.report_backend_loss(self.machine.stage(), &reason);
+                }
                 self.backend = None;
                 Some(Event::BackendGone)
             }
@@ -354,7 +355,7 @@ impl Session {
     fn event_from_client(&mut self) -> Option<Event> {
         let client = self.client.as_mut()?;
         // Before looking for lines: every ClientHello contains an LF, the number of the extension supported_groups.
-        if !client.stream().is_tls() && client.peek().first() == Some(&TLS_HANDSHAKE_RECORD) {
+        if !client.stream().is_tls() && client.peek().first() == Some(&HANDSHAKE_RECORD) {
             if self.client_end == ClientEnd::Open {
                 self.journal.write(&Entry::TlsWithoutAuth);
             }
@@ -368,6 +369,9 @@ impl Session {
                 Line::Whole(line) => match Command::parse(line) {
                     Ok(command) => {
                         self.show_command(&command);
+                        if command.verb() == Verb::User {
+                            self.judge_certificate_anew();
+                        }
                         Event::Command(command)
                     }
                     Err(bad) => Event::BadLine(BadLine::Malformed(bad)),
@@ -377,6 +381,17 @@ impl Session {
         match client.end()?.kind() {
             io::ErrorKind::UnexpectedEof => self.report_client_end(),
             _ => self.report_client_loss(),
+        }
+    }
+
+    /// Each login asks whether the certificate of the handshake has expired by now.
+    fn judge_certificate_anew(&mut self) {
+        let certificate = self.info.certificate();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let lapsed = certificate.and_then(|it| it.lapsed(now.unwrap_or_default()));
+        if let Some(lapsed) = lapsed.map(Arc::new) {
+            self.info.set_certificate(Arc::clone(&lapsed));
+            self.machine.certificate_has_lapsed(lapsed);
         }
     }
 

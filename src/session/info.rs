@@ -17,6 +17,7 @@ use crate::base::{GlobalSessionId, InstanceId, SessionId};
 use crate::config::{HostName, NO_SITE, Site, TlsVersion};
 use crate::ftp::command::Command;
 use crate::outcome::Direction;
+use crate::policy::ClientIdentity;
 use crate::route::{Membership, Route, Rule};
 use crate::tls::Account;
 
@@ -41,6 +42,8 @@ pub struct SessionInfo {
 #[derive(Debug, Default)]
 struct Current {
     client_tls: Option<TlsVersion>,
+    /// The certificate that the client has shown.
+    certificate: Option<Arc<ClientIdentity>>,
     /// The argument of the last USER, as much of it as is ever shown: all that is known of a login without a site.
     user_argument: Box<[u8]>,
     login: Option<Login>,
@@ -80,6 +83,8 @@ pub struct CurrentTransfer {
 pub struct SessionDetails {
     /// The TLS of the client's control connection; none in clear text.
     pub client_tls: Option<TlsVersion>,
+    /// The certificate that its client has shown.
+    pub certificate: Option<Arc<ClientIdentity>>,
     /// Its site.
     pub site: Option<Arc<Site>>,
     /// The place of its user's group among the site's, if the user is in one.
@@ -110,10 +115,12 @@ struct Login {
 }
 
 /// The backend of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendInfo {
     /// Where it is.
     pub address: SocketAddr,
+    /// What its entry in the configuration is called, as metrics have it.
+    pub name: Arc<str>,
     /// The TLS of its control connection; `None` in clear text.
     pub tls: Option<TlsVersion>,
 }
@@ -247,10 +254,11 @@ impl SessionInfo {
         let login = current.login.as_ref();
         SessionDetails {
             client_tls: current.client_tls,
+            certificate: current.certificate.clone(),
             site: login.map(|login| Arc::clone(&login.site)),
             group: login.and_then(|login| login.group),
             user: escape(current.user()),
-            backend: current.backend,
+            backend: current.backend.clone(),
             logged_in: current.logged_in,
             transfer: current.transfer.as_deref().cloned(),
         }
@@ -259,6 +267,11 @@ impl SessionInfo {
     /// The TLS of the client's control connection; `None` in clear text.
     pub fn client_tls(&self) -> Option<TlsVersion> {
         self.current().client_tls
+    }
+
+    /// The certificate that the client has shown.
+    pub fn certificate(&self) -> Option<Arc<ClientIdentity>> {
+        self.current().certificate.clone()
     }
 
     /// The name of its site.
@@ -309,7 +322,7 @@ impl SessionInfo {
 
     /// The backend that it was connected to last.
     pub fn backend(&self) -> Option<BackendInfo> {
-        self.current().backend
+        self.current().backend.clone()
     }
 
     /// Whether a login has succeeded.
@@ -324,6 +337,11 @@ impl SessionInfo {
     /// The client's control connection is under TLS.
     pub(super) fn set_client_tls(&self, version: TlsVersion) {
         self.current().client_tls = Some(version);
+    }
+
+    /// The client has shown this certificate.
+    pub(super) fn set_certificate(&self, certificate: Arc<ClientIdentity>) {
+        self.current().certificate = Some(certificate);
     }
 
     /// A USER has arrived; it may name no site.
@@ -349,6 +367,7 @@ impl SessionInfo {
     pub(super) fn set_backend(&self, backend: &BackendConnection) {
         self.current().backend = Some(BackendInfo {
             address: backend.address,
+            name: Arc::clone(backend.backend.label()),
             tls: backend.stream().tls_version(),
         });
     }

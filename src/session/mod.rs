@@ -13,7 +13,7 @@
 //! the log.
 
 mod backend_side;
-mod client_hello;
+mod client_handshake;
 mod client_tls;
 mod data_side;
 mod dialogue;
@@ -29,6 +29,7 @@ pub mod transfer;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -39,6 +40,7 @@ use crate::backend::{Backend, BackendConnection, Selection, SiteSlot};
 use crate::base::secret::Secret;
 use crate::config::TlsMode;
 use crate::ftp::command::Command;
+use crate::ftp::shown::Repeats;
 use crate::guard::{AttemptFingerprint, Guard};
 use crate::limit::{Limiter, Permit, SessionBandwidth};
 use crate::net::control::ControlConnection;
@@ -48,11 +50,10 @@ use crate::net::stream::Stream;
 use crate::observe::metrics::Metrics;
 use crate::observe::transfer_log::TransferLogs;
 use crate::snapshot::Snapshot;
-use crate::tls::{SessionStore, SessionTls};
+use crate::tls::{BeforeHandshake, SessionStore, SessionTls};
 
-use client_tls::handshake;
+use client_tls::{SecuredClient, handshake};
 use data_side::DataSide;
-use dialogue::ReplyText;
 pub use dialogue::ShownDialogue;
 use driver::{ClientEnd, DeadlineCheck};
 use info::SessionInfo;
@@ -60,7 +61,7 @@ use journal::{Entry, Journal, Transfers};
 use machine::{Clock, Ending, Event, Machine, Protection, Tables, Terms};
 use penalty::RunningAttempt;
 use registry::{Registration, SessionRegistry};
-use transfer::{HandshakeTiming, Lingering};
+use transfer::Lingering;
 
 /// What all sessions of the process share and no reload changes.
 #[derive(Debug)]
@@ -177,15 +178,30 @@ pub async fn serve(
 
     let (stream, machine) = match accepted.tls {
         TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
+        TlsMode::Implicit if snapshot.certificates.is_empty() => {
+            return ended_early(Ending::NoCertificate);
+        }
         TlsMode::Implicit => {
+            if tls.chooses_certificate() {
+                tls.before_handshake(BeforeHandshake {
+                    site_host: None,
+                    proxy_host: None,
+                    now: SystemTime::now(),
+                });
+            }
             let time_limit = runtime.settings.timeouts.tls_handshake;
-            let handshake = handshake(accepted.stream, &tls, time_limit, &info, &journal);
+            let clients = &snapshot.clients;
+            let handshake = handshake(accepted.stream, &tls, clients, time_limit, &info, &journal);
             let secured = tokio::select! {
                 secured = handshake => secured,
                 () = registration.end_requested() => return ended_early(Ending::Terminated),
             };
             match secured {
-                Some((stream, sni)) => (stream, Machine::implicit(terms, sni)),
+                Some(SecuredClient {
+                    stream,
+                    sni,
+                    certificate,
+                }) => (stream, Machine::implicit(terms, sni, certificate)),
                 None => return ended_early(Ending::Handshake),
             }
         }
@@ -203,7 +219,6 @@ pub async fn serve(
         data: DataSide::None,
         prepared_for: Protection::Clear,
         lingering: Lingering::default(),
-        handshake_timing: HandshakeTiming::default(),
         bandwidth: None,
         machine,
         pending_events: VecDeque::new(),
@@ -221,7 +236,7 @@ pub async fn serve(
         shared,
         drain,
         transfers: Transfers::default(),
-        reply_text: ReplyText::default(),
+        repeats: Repeats::default(),
         journal,
         destination: accepted.destination,
         info,
@@ -236,6 +251,8 @@ fn terms(snapshot: &Snapshot, addresses: [IpAddr; 2]) -> Terms {
         router: Arc::clone(&runtime.router),
         announcements: Arc::clone(&runtime.announcements),
         own_names: Arc::clone(&snapshot.own_names),
+        credentials: runtime.credentials.clone(),
+        has_certificate: !snapshot.certificates.is_empty(),
     };
     Terms::new(&runtime.settings, tables, addresses)
 }
@@ -262,7 +279,6 @@ struct Session {
     prepared_for: Protection,
     /// Data connections of transfers that are over.
     lingering: Lingering,
-    handshake_timing: HandshakeTiming,
     /// What its transfers share, from the first on that is limited.
     bandwidth: Option<Arc<SessionBandwidth>>,
     machine: Machine,
@@ -289,8 +305,8 @@ struct Session {
     shared: Arc<Shared>,
     drain: watch::Receiver<Drain>,
     transfers: Transfers,
-    /// Whether the log may show the text of replies.
-    reply_text: ReplyText,
+    /// What the replies to the last command may repeat of it.
+    repeats: Repeats,
     journal: Journal,
     /// What the client connected to.
     destination: SocketAddr,

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::Session;
 use super::data_side::{DataSide, progress_of};
-use super::journal::{Entry, LoginRecord, LoginTerms, Progress, RunningRecord};
+use super::journal::{Entry, LoginRecord, LoginTerms, Progress, Refusal, RunningRecord};
 use super::machine::{Outcome, ProtocolError, Record, Stage};
 use crate::outcome::LoginResult;
 
@@ -14,20 +14,25 @@ impl Session {
         // Before a transfer's record, which leaves no connection to ask.
         self.note_progress();
         match record {
-            Record::Login(result) => {
-                let mut elapsed = None;
-                if result == LoginResult::Accepted {
-                    elapsed = self.awaits_login_since.take().map(|since| since.elapsed());
-                    self.info.set_logged_in();
-                    self.tls.logged_in(self.info.account());
-                }
-                let terms = LoginTerms {
-                    server_name: self.machine.server_name().cloned(),
-                    protection: self.machine.protection(),
-                    elapsed: self.login_began.elapsed(),
+            Record::Login(result) => self.record_login(result, None),
+            Record::LoginRefused {
+                result,
+                command,
+                reply,
+            } => {
+                let backend = self.dialled.as_ref();
+                let refusal = Refusal {
+                    reply: self.repeats.reply(&reply),
+                    hint: backend.and_then(|backend| backend.refusal_hint(command, &reply)),
                 };
-                let login = LoginRecord::new(result, terms, elapsed, &self.info);
-                self.journal.write(&Entry::Login(login));
+                self.record_login(result, Some(refusal));
+            }
+            Record::Certificate(admission) => self.journal.write(&Entry::Certificate {
+                admission,
+                identity: self.info.certificate().as_deref(),
+            }),
+            Record::CredentialsRefused(code) => {
+                self.journal.write(&Entry::CredentialsRefused { code });
             }
             Record::Transfer {
                 command,
@@ -58,6 +63,22 @@ impl Session {
                 self.journal.write(&Entry::NoBackendPort(reply.as_ref()));
             }
         }
+    }
+
+    fn record_login(&mut self, result: LoginResult, refusal: Option<Refusal>) {
+        let mut elapsed = None;
+        if result == LoginResult::Accepted {
+            elapsed = self.awaits_login_since.take().map(|since| since.elapsed());
+            self.info.set_logged_in();
+            self.tls.logged_in(self.info.account());
+        }
+        let terms = LoginTerms {
+            server_name: self.machine.server_name().cloned(),
+            protection: self.machine.protection(),
+            elapsed: self.login_began.elapsed(),
+        };
+        let login = LoginRecord::new(result, refusal, terms, elapsed, &self.info);
+        self.journal.write(&Entry::Login(login));
     }
 
     /// Tells of the transfer that has run for a minute.

@@ -11,8 +11,11 @@
 /// 1,700; tickets of other servers can make it a few thousand longer.
 pub const MAX_HELLO: usize = 16 * 1024;
 
-/// The record type of handshake messages.
-const HANDSHAKE: u8 = 22;
+/// Bytes that hold nearly every ClientHello.
+pub const USUAL_HELLO: usize = 4096;
+
+/// The record type of handshake messages, and so the first byte of a ClientHello.
+pub const HANDSHAKE_RECORD: u8 = 22;
 
 /// The handshake message with which a client begins.
 const CLIENT_HELLO: u8 = 1;
@@ -63,7 +66,7 @@ fn message(bytes: &[u8]) -> HandshakeMessage {
         // Each byte is checked as soon as it is there: a peer of another protocol may be waiting for an answer.
         match input.0.first() {
             None => return HandshakeMessage::Part,
-            Some(&HANDSHAKE) => {}
+            Some(&HANDSHAKE_RECORD) => {}
             Some(_) => return HandshakeMessage::Other,
         }
         match input.0.get(1) {

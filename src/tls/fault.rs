@@ -52,6 +52,11 @@ pub enum HandshakeFault {
         /// Its name.
         subject: String,
     },
+    /// The peer's certificate names a trusted issuer, and another key than that one's has signed it.
+    OtherIssuerKey {
+        /// The issuer's name.
+        issuer: String,
+    },
     /// The peer shows a certificate authority's certificate as its own.
     AuthorityAsServer {
         /// Its name.
@@ -117,6 +122,7 @@ impl HandshakeFault {
             | Self::NotYetValid { .. }
             | Self::WrongName { .. }
             | Self::UnknownIssuer { .. }
+            | Self::OtherIssuerKey { .. }
             | Self::SelfSigned { .. }
             | Self::AuthorityAsServer { .. }
             | Self::Fingerprint { .. }
@@ -140,6 +146,32 @@ impl HandshakeFault {
             Self::Expired { not_after, .. } => Some(*not_after),
             _ => None,
         }
+    }
+
+    /// Whether the peer may mean the certificate that it was shown by its alert (RFC 8446 §6.2).
+    pub fn refuses_certificate(&self) -> bool {
+        const ALERTS: [&str; 9] = [
+            "access_denied",
+            "bad_certificate",
+            "certificate_expired",
+            "certificate_required",
+            "certificate_revoked",
+            "certificate_unknown",
+            "decrypt_error",
+            "unknown_ca",
+            "unsupported_certificate",
+        ];
+        matches!(self, Self::Alert(name) if ALERTS.contains(&name.as_str()))
+    }
+
+    /// Whether the peer says that it was shown none and requires one.
+    pub fn misses_certificate(&self) -> bool {
+        matches!(self, Self::Alert(name) if name == "certificate_required")
+    }
+
+    /// Whether that may be what the peer means: TLS 1.2 has no alert for it alone.
+    pub fn may_miss_certificate(&self) -> bool {
+        matches!(self, Self::Alert(name) if name == "handshake_failure")
     }
 
     fn from_certificate_error(error: &CertificateError) -> Self {
@@ -175,12 +207,24 @@ impl HandshakeFault {
                 Some(Rejection::UnknownIssuer(issuer)) => Self::UnknownIssuer {
                     issuer: escape(issuer.as_bytes()),
                 },
+                Some(Rejection::OtherIssuerKey(issuer)) => Self::OtherIssuerKey {
+                    issuer: escape(issuer.as_bytes()),
+                },
                 Some(Rejection::AuthorityAsServer(subject)) => Self::AuthorityAsServer {
                     subject: escape(subject.as_bytes()),
                 },
                 Some(Rejection::Fingerprint(seen)) => Self::Fingerprint { seen: *seen },
                 Some(Rejection::ShortKey(bits)) => Self::ShortKey { bits: *bits },
                 Some(Rejection::OldVersion(version)) => Self::OldVersion { version: *version },
+                Some(
+                    other @ (Rejection::KeySize(_)
+                    | Rejection::KeyAlgorithm(_)
+                    | Rejection::LongChain(..)),
+                ) => Self::BadCertificate(other.to_string()),
+                // webpki's, which has no name in rustls.
+                None if cause.to_string() == "CaUsedAsEndEntity" => {
+                    Self::BadCertificate("it is a certificate authority's own (CA:TRUE)".to_owned())
+                }
                 None => Self::BadCertificate(escape(error.to_string().as_bytes())),
             },
             _ => Self::BadCertificate(escape(error.to_string().as_bytes())),
@@ -259,6 +303,11 @@ impl fmt::Display for HandshakeFault {
             Self::UnknownIssuer { issuer } => {
                 write!(f, "certificate issued by {issuer}, which is not trusted")
             }
+            Self::OtherIssuerKey { issuer } => write!(
+                f,
+                "certificate issued by {issuer}, but not signed with the key of the trusted authority of that name: was that one \
+                 made anew, or has it an RSA key of less than 2048 bits?"
+            ),
             Self::SelfSigned { subject } => {
                 write!(
                     f,
@@ -307,12 +356,16 @@ impl fmt::Display for HandshakeFault {
 
 impl std::error::Error for HandshakeFault {}
 
-/// The name in webpki's `DnsName("ftp.example.com")` and its like.
+/// The name in webpki's `DnsName("ftp.example.com")` or `IpAddress(192.0.2.7)`, and their like.
 fn bare_name(presented: &str) -> &str {
-    presented
-        .split_once("(\"")
-        .and_then(|(_, rest)| rest.strip_suffix("\")"))
-        .unwrap_or(presented)
+    let within = presented
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'))
+        .unwrap_or(presented);
+    within
+        .strip_prefix('"')
+        .and_then(|quoted| quoted.strip_suffix('"'))
+        .unwrap_or(within)
 }
 
 /// `CertificateUnknown` as the RFCs write it: `certificate_unknown`. `UnknownCA` becomes `unknown_ca`.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, IsCa, Issuer, KeyIdMethod, KeyPair, RevokedCertParams,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -56,8 +57,55 @@ impl Authority {
         }
     }
 
+    /// Another one, whose certificate this one has issued for so many days from now, and a year ago.
+    pub(super) fn subordinate(&self, common_name: &str, days: i64) -> Self {
+        let mut params = params(&[], common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = OffsetDateTime::now_utc() - time::Duration::days(365);
+        params.not_after = OffsetDateTime::now_utc() + time::Duration::days(days);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+        }
+    }
+
     pub(super) fn pem(&self) -> String {
         self.certificate.pem()
+    }
+
+    /// Another certificate for these names and the key of one that it has issued, valid for `from..to` days from now.
+    pub(super) fn issue_anew(
+        &self,
+        former: &Identity,
+        names: &[&str],
+        days: std::ops::Range<i64>,
+    ) -> CertificateDer<'static> {
+        self.sign_for_days(params(names, names[0]), &former.key, days)
+    }
+
+    /// The same for an authority.
+    pub(super) fn issue_authority_anew(
+        &self,
+        former: &Authority,
+        common_name: &str,
+        days: std::ops::Range<i64>,
+    ) -> CertificateDer<'static> {
+        let mut params = params(&[], common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        self.sign_for_days(params, former.issuer.key(), days)
+    }
+
+    fn sign_for_days(
+        &self,
+        mut params: CertificateParams,
+        key: &KeyPair,
+        days: std::ops::Range<i64>,
+    ) -> CertificateDer<'static> {
+        params.not_before = OffsetDateTime::now_utc() + time::Duration::days(days.start);
+        params.not_after = OffsetDateTime::now_utc() + time::Duration::days(days.end);
+        params.signed_by(key, &self.issuer).unwrap().der().clone()
     }
 
     pub(super) fn roots(&self) -> RootCertStore {
@@ -78,7 +126,11 @@ impl Authority {
         })
     }
 
-    fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    pub(super) fn issue_with(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
         let mut params = params(names, names.first().unwrap_or(&"nameless"));
         change(&mut params);
         let key = KeyPair::generate().unwrap();
@@ -89,6 +141,34 @@ impl Authority {
             chain: vec![leaf.der().clone(), self.certificate.der().clone()],
             key,
         }
+    }
+}
+
+impl Authority {
+    /// Its revocation list, with certificates of these serial numbers, until so many days from now.
+    pub(super) fn revoke(&self, serials: &[u64], days: i64) -> String {
+        self.revoke_in(1, serials, days)
+    }
+
+    /// The same in its list of this number; one of a greater number is issued later.
+    pub(super) fn revoke_in(&self, number: u64, serials: &[u64], days: i64) -> String {
+        let now = OffsetDateTime::now_utc();
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: now - time::Duration::days(20),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: now - time::Duration::days(30)
+                + time::Duration::hours(i64::try_from(number).unwrap()),
+            next_update: now + time::Duration::days(days),
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 }
 
@@ -111,6 +191,11 @@ impl Identity {
 
     pub(super) fn self_signed_by_rsa(names: &[&str]) -> Self {
         let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        Self::self_signed_by(key, names, IsCa::NoCa)
+    }
+
+    pub(super) fn self_signed_by_ed25519(names: &[&str]) -> Self {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         Self::self_signed_by(key, names, IsCa::NoCa)
     }
 
@@ -157,6 +242,11 @@ impl Identity {
         }
     }
 
+    /// What a client that has it needs of it.
+    pub(super) fn key_der(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::try_from(self.key.serialize_der()).unwrap()
+    }
+
     /// A server that shows this certificate, in the given versions, with rustls' own kind of session cache.
     pub(super) fn server(
         &self,
@@ -200,6 +290,20 @@ pub(super) fn client(
         .unwrap()
         .with_root_certificates(authority.roots())
         .with_no_client_auth()
+}
+
+/// The same with a certificate of its own.
+pub(super) fn client_showing(
+    authority: &Authority,
+    versions: &[&'static SupportedProtocolVersion],
+    own: &Identity,
+) -> ClientConfig {
+    ClientConfig::builder_with_provider(super::provider())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(authority.roots())
+        .with_client_auth_cert(own.chain.clone(), own.key_der())
+        .unwrap()
 }
 
 /// Both ends of a finished handshake, tickets delivered.

@@ -4,7 +4,7 @@
 //! Nothing here owns a socket: this module makes configurations, `net` runs handshakes with them, and
 //! [`classify_error`] says afterwards what went wrong. Towards clients the way is [`CertificateSet`] (loaded and
 //! checked) -> [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one data connection's).
-//! Towards backends it is [`BackendTlsClient`] -> [`BackendSessionTls`].
+//! Towards backends it is [`BackendTlsClient`], with a [`OwnCertificate`] where they ask for one, -> [`BackendSessionTls`].
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
@@ -21,14 +21,17 @@ pub mod backend;
 pub mod binding;
 pub mod certificate;
 pub mod client_cache;
+pub mod client_certificates;
 pub mod client_hello;
 mod date;
 pub mod fault;
+pub mod fips;
 #[cfg(test)]
 mod fixtures;
 pub mod hello_rewrite;
 pub mod peer;
 pub mod pem;
+mod renewal;
 mod resumption_profile;
 pub mod server;
 pub mod session_store;
@@ -36,16 +39,26 @@ mod transcript;
 mod verify;
 pub mod watch;
 
-pub use backend::{BackendSessionTls, BackendTlsClient, BackendTlsError, Validity};
+pub use backend::{
+    BackendSessionTls, BackendTlsClient, BackendTlsError, OwnCertificate, OwnCertificateLoader,
+    OwnCertificates, PowerlessAuthority, Validity,
+};
 pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
-pub use certificate::{CertificateError, CertificatePair, CertificateSet, Fingerprint};
+pub use certificate::assemble::{AssembleError, Assembled, assemble};
+pub use certificate::{
+    Asked, BeforeHandshake, CertificateError, CertificatePair, CertificateSet, ChainEnd,
+    DEFAULT_NAME, DirectoryFault, Entry, Fingerprint, Inventory, Origin, ShutsOut, Source,
+    Verifies,
+};
 pub use client_cache::ClientCache;
+pub use client_certificates::{ClientTrust, ClientTrustError, RevocationList};
 pub use date::Date;
 pub use fault::{HandshakeFault, classify_error};
-pub use peer::{RENEWAL_MARGIN, ShownCertificate, renewal_is_due};
+pub use peer::ShownCertificate;
+pub use renewal::{days_left, renewal_is_due, renewal_margin};
 pub use server::ServerTls;
 pub use session_store::{Account, SessionStore, TicketOwner};
-pub use watch::Watch;
+pub use watch::{OwnCertificateChange, OwnCertificateChanges, OwnCertificateWatch, Watch};
 
 const FIRST_SUITES: [SupportedCipherSuite; 3] = [
     aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::base::file::{ReadError, read_bounded};
+use crate::base::file::{ReadError, read_bounded, unreadable};
+use crate::base::text::escape_path;
 
 /// The largest file that is read, in bytes. A chain of ten certificates has some 20 KB.
 pub const MAX_FILE_SIZE: u64 = 1024 * 1024;
@@ -23,49 +24,89 @@ const PKCS7: &[u8] = &[
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say what each variant is, `path` is always the file as configured
 pub enum FileError {
-    #[error("cannot read {}: {source}{}", path.display(), unreadable(path, source))]
+    #[error(
+        "cannot read {}: {source}{}",
+        escape_path(path),
+        unreadable(path, source)
+    )]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} is not a regular file", path.display())]
+    #[error("{} is not a regular file", escape_path(path))]
     NotAFile { path: PathBuf },
-    #[error("{} is larger than {MAX_FILE_SIZE} bytes: not a PEM file of certificates or keys", path.display())]
+    #[error(
+        "{} is larger than {MAX_FILE_SIZE} bytes: not a PEM file of certificates or keys",
+        escape_path(path)
+    )]
     TooLarge { path: PathBuf },
-    #[error("{} is empty", path.display())]
+    #[error("{} is empty", escape_path(path))]
     Empty { path: PathBuf },
     #[error(
         "{} is in DER form: convert it to PEM with `openssl x509 -inform der` or `openssl pkey -inform der`",
-        path.display()
+        escape_path(path)
     )]
     Der { path: PathBuf },
     #[error(
         "{} is in PKCS#12 form (PFX): make two files of it with `openssl pkcs12 -in {} -nokeys -out tls.crt` and `openssl \
          pkcs12 -in {} -nocerts -nodes -out tls.key`",
-        path.display(), path.display(), path.display()
+        escape_path(path),
+        escape_path(path),
+        escape_path(path)
     )]
     Pkcs12 { path: PathBuf },
     #[error(
         "{} is in PKCS#7 form (P7B), which holds no key: convert it with `openssl pkcs7 -print_certs`",
-        path.display()
+        escape_path(path)
     )]
     Pkcs7 { path: PathBuf },
-    #[error("{} is not valid PEM: {source}", path.display())]
+    #[error("{} is not valid PEM: {source}", escape_path(path))]
     Pem { path: PathBuf, source: pem::Error },
-    #[error("{} ends in the middle of {section}: half written?", path.display())]
+    #[error("{} ends in the middle of {section}: half written?", escape_path(path))]
     HalfWritten { path: PathBuf, section: String },
-    #[error("{} holds a certificate request, not a certificate", path.display())]
+    #[error("{} holds a certificate request, not a certificate", escape_path(path))]
     RequestNotCertificate { path: PathBuf },
-    #[error("{} holds a private key, not a certificate: are the two files swapped?", path.display())]
+    #[error(
+        "{} holds a private key, not a certificate: are the two files swapped?",
+        escape_path(path)
+    )]
     KeyNotCertificate { path: PathBuf },
-    #[error("{} holds no certificate", path.display())]
+    #[error("{} holds no certificate", escape_path(path))]
     NoCertificate { path: PathBuf },
     #[error(
         "private key {0} is encrypted: write it without a passphrase, by `openssl pkey -in {0} -out plain.key`",
-        path.display()
+        escape_path(path)
     )]
     EncryptedKey { path: PathBuf },
-    #[error("{} holds a certificate, not a private key: are the two files swapped?", path.display())]
+    #[error(
+        "{} holds a certificate, not a private key: are the two files swapped?",
+        escape_path(path)
+    )]
     CertificateNotKey { path: PathBuf },
-    #[error("{} holds no private key", path.display())]
+    #[error("{} holds no private key", escape_path(path))]
     NoKey { path: PathBuf },
+}
+
+/// In PEM form (RFC 7468 §2), under this label.
+pub(super) fn encode(label: &str, der: &[u8]) -> String {
+    let base64 = data_encoding::BASE64.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    let mut rest = base64.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text + &format!("-----END {label}-----\n")
+}
+
+impl FileError {
+    /// Whether there is no such file.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::Read { source, .. }
+                if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        )
+    }
 }
 
 /// Reads a file whole, if it is a regular file of at most [`MAX_FILE_SIZE`] bytes.
@@ -181,18 +222,6 @@ fn behind_header(der: &[u8]) -> Option<&[u8]> {
 
 fn contains(bytes: &[u8], text: &[u8]) -> bool {
     memchr::memmem::find(bytes, text).is_some()
-}
-
-/// What helps where a file can't be read.
-fn unreadable(path: &Path, error: &io::Error) -> &'static str {
-    let text = path.to_string_lossy();
-    if text.contains('~') || text.contains('$') {
-        "; ~ and variables are not expanded"
-    } else if error.kind() == io::ErrorKind::PermissionDenied {
-        ": the user that runs Portcullis needs permission to read it, and to search (x) each directory above it"
-    } else {
-        ""
-    }
 }
 
 #[cfg(test)]

@@ -50,11 +50,6 @@ impl ResumptionProfile {
         self.has_not_resumed = true;
     }
 
-    /// Whether nothing speaks against it that the client resumes whenever it can.
-    pub fn may_always_resume(&self) -> bool {
-        !self.has_not_resumed
-    }
-
     /// Which of its data connections have resumed; none before the first.
     pub fn resumption(&self) -> Option<Resumption> {
         match (self.has_resumed, self.has_not_resumed) {

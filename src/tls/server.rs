@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
 
 use super::certificate::CertificateSet;
+use super::client_certificates::{ClientTrust, KeyCheck};
 use crate::config::TlsVersion;
 
 /// What clients may offer on a control connection. A client that offers none is accepted: hardly any FTP client does.
@@ -22,31 +24,85 @@ const DATA_PROTOCOLS: [&[u8]; 2] = [b"ftp-data", b"ftp"];
 /// Offers no resumption by itself. Cheap to make and to clone; make a new one for a new set or new settings.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
+    pub(super) certificates: Arc<CertificateSet>,
+    min_version: TlsVersion,
+    clients: ClientTrust,
+    /// For the control connections of clients that are not asked for a certificate.
     pub(super) control: ServerConfig,
     pub(super) data: ServerConfig,
+    /// For data connections that have to show the certificate of their control connection, if clients are asked for one.
+    pub(super) asking_data: Option<ServerConfig>,
 }
 
 impl ServerTls {
-    /// Serves `certificates` in TLS versions from `min_version` on.
+    /// Serves `certificates` in TLS versions from `min_version` on, and asks no client for one.
     pub fn new(certificates: Arc<CertificateSet>, min_version: TlsVersion) -> Self {
-        let mut control = ServerConfig::builder_with_provider(super::provider())
-            .with_protocol_versions(super::versions(min_version..=TlsVersion::V1_3))
-            .expect("the provider has cipher suites for TLS 1.2 and 1.3")
-            .with_no_client_auth()
-            .with_cert_resolver(certificates);
-        control.session_storage = Arc::new(NoServerSessionStorage {});
-        control.send_tls13_tickets = 0;
-        // Early data could be replayed, and with it a PASS or a DELE.
-        control.max_early_data_size = 0;
-        // Our order puts AES-128-GCM first. Having one order also makes control and data connections agree on a suite,
-        // without which a session isn't resumed.
-        control.ignore_client_order = true;
-
-        let mut data = control.clone();
-        control.alpn_protocols = CONTROL_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-        data.alpn_protocols = DATA_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-        Self { control, data }
+        Self::asking(certificates, min_version, &ClientTrust::none())
     }
+
+    /// The same, asking clients for certificates as `clients` says.
+    pub fn asking(
+        certificates: Arc<CertificateSet>,
+        min_version: TlsVersion,
+        clients: &ClientTrust,
+    ) -> Self {
+        let config = |verifier: Option<Arc<dyn ClientCertVerifier>>| {
+            config(Arc::clone(&certificates), min_version, verifier)
+        };
+        let mut data = config(None);
+        let mut asking_data = clients.data_verifier().map(|it| config(Some(it)));
+        let control = control(config(None));
+        for data in asking_data.iter_mut().chain([&mut data]) {
+            data.alpn_protocols = DATA_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        }
+        Self {
+            certificates,
+            min_version,
+            clients: clients.clone(),
+            control,
+            data,
+            asking_data,
+        }
+    }
+
+    /// For the control connection of one session whose client is asked for a certificate, with what its handshake will have found
+    /// of that one's key. Made anew, since rustls' settings for all connections are the only place for what is found of one.
+    pub(super) fn asking_control(&self) -> Option<(ServerConfig, Arc<KeyCheck>)> {
+        let (verifier, key) = self.clients.control_verifier()?;
+        let certificates = Arc::clone(&self.certificates);
+        let config = config(certificates, self.min_version, Some(verifier));
+        Some((control(config), key))
+    }
+}
+
+/// For control connections.
+fn control(mut config: ServerConfig) -> ServerConfig {
+    config.alpn_protocols = CONTROL_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    config
+}
+
+/// What control and data connections have in common.
+fn config(
+    certificates: Arc<CertificateSet>,
+    min_version: TlsVersion,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+) -> ServerConfig {
+    let builder = ServerConfig::builder_with_provider(super::provider())
+        .with_protocol_versions(super::versions(min_version..=TlsVersion::V1_3))
+        .expect("the provider has cipher suites for TLS 1.2 and 1.3");
+    let builder = match clients {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(certificates);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    // Early data could be replayed, and with it a PASS or a DELE.
+    config.max_early_data_size = 0;
+    // Our order puts AES-128-GCM first. Having one order also makes control and data connections agree on a suite,
+    // without which a session isn't resumed.
+    config.ignore_client_order = true;
+    config
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! it, and it goes when the FTP session ends. The store is bounded by the number of FTP sessions times
 //! [`ENTRIES_PER_OWNER`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::hash_map::{Entry, HashMap};
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -76,6 +77,8 @@ pub struct SessionStore {
 struct StoreState {
     entries: HashMap<Arc<[u8]>, StoredSession>,
     owners: HashMap<SessionId, OwnerState>,
+    /// The owners with a login, by their account.
+    logins: HashMap<Account, HashSet<SessionId>>,
     /// The last number that an entry or a moment in the life of a [`ClientCache`] has got.
     sequence: u64,
 }
@@ -183,13 +186,23 @@ impl StoreState {
     /// Whether no other session of the account can have the same client, as far as that keeps several sessions in one
     /// cache.
     fn is_separate_within_account(&self, owned: &OwnerState) -> bool {
-        let of_account = |other: &&OwnerState| {
-            other.account.is_some()
-                && other.account == owned.account
-                && other.cache.session() != owned.cache.session()
-        };
-        let mut others = self.owners.values().filter(of_account);
+        let of_account = owned.account.and_then(|account| self.logins.get(&account));
+        let mut others = of_account
+            .into_iter()
+            .flatten()
+            .filter(|id| **id != owned.cache.session())
+            .filter_map(|id| self.owners.get(id));
         others.all(|other| owned.cache.is_separate_from(&other.cache))
+    }
+
+    /// An owner is logged in to this account no more.
+    fn forget_login(&mut self, owner: SessionId, account: Account) {
+        if let Entry::Occupied(mut logins) = self.logins.entry(account) {
+            logins.get_mut().remove(&owner);
+            if logins.get().is_empty() {
+                logins.remove();
+            }
+        }
     }
 
     fn next_sequence(&mut self) -> u64 {
@@ -221,7 +234,7 @@ impl StoreState {
 impl fmt::Debug for SessionStore {
     /// Without the entries, which are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions").finish_non_exhaustive()
+        f.debug_struct("SessionStore").finish_non_exhaustive()
     }
 }
 
@@ -245,12 +258,16 @@ impl Owner {
         let mut state = self.sessions.state();
         let sequence = state.next_sequence();
         if let Some(owned) = state.owners.get_mut(&self.id) {
-            owned.account = Some(account);
+            let former = owned.account.replace(account);
             // The client has answered replies that were sent after its tickets.
             owned.cache.on_received(sequence);
             for other in [owned.asked_for, owned.asked_by].into_iter().flatten() {
                 state.mark_if_logged_in(self.id, other);
             }
+            if let Some(former) = former {
+                state.forget_login(self.id, former);
+            }
+            state.logins.entry(account).or_default().insert(self.id);
         }
     }
 
@@ -264,13 +281,6 @@ impl Owner {
                 && owned.profile.will_identify_itself(unused)
                 && state.is_separate_within_account(owned)
         })
-    }
-
-    /// Whether none of the client's data connections has done a full handshake where it could have resumed.
-    pub(super) fn may_always_resume(&self) -> bool {
-        let state = self.sessions.state();
-        let owned = state.owners.get(&self.id);
-        owned.is_some_and(|owned| owned.profile.may_always_resume())
     }
 
     /// Which of the client's data connections have resumed; none before the first that could.
@@ -297,6 +307,9 @@ impl Drop for Owner {
         let Some(owned) = state.owners.remove(&self.id) else {
             return;
         };
+        if let Some(account) = owned.account {
+            state.forget_login(self.id, account);
+        }
         for key in owned.control.iter().chain(&owned.data) {
             state.entries.remove(key);
         }

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::{Moment, days_until};
+use super::{Disclosure, Moment, days_until};
 pub use crate::backend::DrainedBy;
-use crate::backend::{BackendSummary, LastCheck, Pools};
+use crate::backend::{BackendSummary, CheckLogin, LastCheck, Pools};
+use crate::base::text::escape_path;
 use crate::config::HostPattern;
 use crate::observe::metrics::{Metrics, SiteTotals};
 use crate::outcome::{BackendStatus, CheckStage};
+use crate::tls::Validity;
 
 /// One configured site.
 #[derive(Debug, Clone, Serialize)]
@@ -36,8 +38,39 @@ pub struct SiteView {
     pub incomplete_transfers: u64,
     /// How many backends it has.
     pub backends: usize,
-    /// How many of them take logins.
+    /// How many of them are neither out nor drained; full ones are among them.
     pub backends_up: usize,
+    /// How many of those are full: they have as many sessions as they may have.
+    pub backends_full: usize,
+}
+
+/// How many backends a site has, and in which state.
+#[derive(Debug, Clone, Copy, Default)]
+struct BackendCounts {
+    all: usize,
+    up: usize,
+    full: usize,
+}
+
+impl BackendCounts {
+    fn add(&mut self, status: BackendStatus) {
+        self.all += 1;
+        match status {
+            BackendStatus::Up => self.up += 1,
+            BackendStatus::Full => {
+                self.up += 1;
+                self.full += 1;
+            }
+            BackendStatus::Down | BackendStatus::Ejected | BackendStatus::Drain => {}
+        }
+    }
+}
+
+impl SiteView {
+    /// Whether each backend that could take a login has as many sessions as it may have.
+    pub fn is_full(&self) -> bool {
+        self.backends_up > 0 && self.backends_full == self.backends_up
+    }
 }
 
 /// One backend of one site.
@@ -57,9 +90,11 @@ pub struct BackendView {
     pub out_since: Option<Moment>,
     /// What keeps logins from it, if anything does.
     pub drained_by: Option<DrainedBy>,
-    /// Its sessions, of all sites that have it.
+    /// The site's sessions at it.
     pub sessions: usize,
-    /// How many there may be; none if there is no limit.
+    /// Those of all sites that have it.
+    pub all_sessions: usize,
+    /// How many these may be; none if there is no limit.
     pub max_sessions: Option<usize>,
     /// Its share of the logins.
     pub weight: u32,
@@ -67,7 +102,12 @@ pub struct BackendView {
     pub backup: bool,
     /// The last check of it; none if it isn't checked.
     pub check: Option<CheckView>,
-    /// When its certificate expires, as last seen.
+    /// The login of its checks, if they log in.
+    #[serde(skip)]
+    pub check_login: Option<CheckLoginView>,
+    /// From when on its certificate is valid, as last seen; none of one that was refused for its end.
+    pub certificate_valid_from: Option<Moment>,
+    /// When that expires.
     pub certificate_expires: Option<Moment>,
     /// How many days are left until then; negative behind it.
     pub certificate_days_left: Option<i64>,
@@ -82,21 +122,33 @@ pub struct CheckView {
     pub seconds: f64,
     /// The stage at which it failed; none if it passed.
     pub failed_at: Option<&'static str>,
+    /// Whether the password of the checks was refused, so that they end before USER.
+    pub login_refused: bool,
+}
+
+/// The login of the checks of a backend, for the command that probes it in the same way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckLoginView {
+    /// The user; where names aren't shown, the word for it.
+    pub user: String,
+    /// The file with the password, likewise.
+    pub password_file: String,
+    /// What is listed behind the login, if anything is; likewise.
+    pub listed: Option<String>,
 }
 
 /// Every configured site, by name.
 pub fn sites(pools: &Pools, metrics: &Metrics, max_sessions: usize) -> Vec<SiteView> {
     let backends = pools.summaries();
-    let mut counts: HashMap<&str, (usize, usize)> = HashMap::new();
+    let mut counts: HashMap<&str, BackendCounts> = HashMap::new();
     for backend in &backends {
-        let (all, up) = counts.entry(&backend.site).or_default();
-        *all += 1;
-        *up += usize::from(backend.status == BackendStatus::Up);
+        let counts = counts.entry(&backend.site).or_default();
+        counts.add(backend.status);
     }
     let sites = pools.site_summaries().into_iter();
     let sites = sites.map(|summary| {
         let site = summary.site;
-        let (backends, backends_up) = counts.get(&*site.name).copied().unwrap_or_default();
+        let counts = counts.get(&*site.name).copied().unwrap_or_default();
         let SiteTotals {
             logins,
             failed_logins,
@@ -119,24 +171,28 @@ pub fn sites(pools: &Pools, metrics: &Metrics, max_sessions: usize) -> Vec<SiteV
             failed_logins,
             complete_transfers,
             incomplete_transfers,
-            backends,
-            backends_up,
+            backends: counts.all,
+            backends_up: counts.up,
+            backends_full: counts.full,
         }
     });
     sites.collect()
 }
 
 /// Every backend of every site.
-pub fn backends(pools: &Pools) -> Vec<BackendView> {
+pub fn backends(pools: &Pools, disclosure: Disclosure) -> Vec<BackendView> {
     pools
         .summaries()
         .into_iter()
-        .map(BackendView::from)
+        .map(|summary| BackendView::new(summary, disclosure))
         .collect()
 }
 
-impl From<BackendSummary> for BackendView {
-    fn from(summary: BackendSummary) -> Self {
+impl BackendView {
+    fn new(summary: BackendSummary, disclosure: Disclosure) -> Self {
+        let login = summary.check_login.as_ref();
+        let login_refused = login.is_some_and(|login| login.is_refused);
+        let validity = summary.certificate;
         Self {
             site: summary.site,
             group: summary.group,
@@ -146,22 +202,54 @@ impl From<BackendSummary> for BackendView {
             out_since: summary.out_for.map(Moment::ago),
             drained_by: summary.drained_by,
             sessions: summary.sessions,
+            all_sessions: summary.all_sessions,
             max_sessions: summary.max_sessions,
             weight: summary.weight,
             backup: summary.backup,
-            check: summary.last_check.map(CheckView::from),
-            certificate_expires: summary.certificate_expires.map(Moment::new),
-            certificate_days_left: summary.certificate_expires.map(days_until),
+            check: summary
+                .last_check
+                .map(|check| CheckView::new(check, login_refused)),
+            check_login: login.map(|login| CheckLoginView::new(login, disclosure)),
+            certificate_valid_from: validity.and_then(|it| it.not_before).map(Moment::new),
+            certificate_expires: validity.map(|it| Moment::new(it.not_after)),
+            certificate_days_left: validity.map(|it| days_until(it.not_after)),
         }
+    }
+
+    /// Whether its certificate should have been renewed.
+    pub fn certificate_is_due(&self, now: Moment) -> bool {
+        let validity = self.certificate_expires.map(|end| Validity {
+            not_before: self.certificate_valid_from.map(|start| start.0),
+            not_after: end.0,
+        });
+        validity.is_some_and(|validity| validity.renewal_is_due(now.0))
     }
 }
 
-impl From<LastCheck> for CheckView {
-    fn from(check: LastCheck) -> Self {
+impl CheckView {
+    fn new(check: LastCheck, login_refused: bool) -> Self {
         Self {
             at: Moment::ago(check.at.elapsed()),
             seconds: check.took.as_secs_f64(),
             failed_at: check.failed_at.map(CheckStage::as_str),
+            login_refused,
+        }
+    }
+}
+
+impl CheckLoginView {
+    fn new(login: &CheckLogin, disclosure: Disclosure) -> Self {
+        match disclosure {
+            Disclosure::Full => Self {
+                user: login.user.clone(),
+                password_file: escape_path(&login.password_file),
+                listed: login.listed.clone(),
+            },
+            Disclosure::Summary => Self {
+                user: "USER".to_owned(),
+                password_file: "FILE".to_owned(),
+                listed: login.listed.as_ref().map(|_| "PATH".to_owned()),
+            },
         }
     }
 }

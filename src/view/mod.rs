@@ -4,19 +4,30 @@
 //! Everything is read from what the sessions, backends and counters keep anyway; nothing is stored here. Each list is made
 //! when it is asked for, and bounded by the one who asks.
 
+mod attention;
 mod backends;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod guard;
 mod overview;
 mod sessions;
+pub mod units;
 
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub use backends::{BackendView, CheckView, DrainedBy, SiteView, backends, sites};
+use crate::tls::days_left;
+
+pub use attention::{AttentionView, ProcessView, Severity, Word, Words, attention, is_due};
+pub use backends::{BackendView, CheckLoginView, CheckView, DrainedBy, SiteView, backends, sites};
 pub use guard::{GuardView, guard};
-pub use overview::{CertificateView, Listening, Overview, ReloadView, certificates, reloads};
+pub use overview::{
+    CertificateView, Listening, MisplacedLogView, OrdersView, Overview, OwnCertificateView,
+    PairView, RefusedView, ReloadView, RevocationListView, StalledView, certificates,
+    misplaced_logs, orders, own_certificates, refused, reloads, revocation_lists, stalled,
+};
 pub use sessions::{Disclosure, SessionFilter, SessionView, TransferView, sessions, transfers};
 
 /// A list that is cut where it would be too long, and how long it would be.
@@ -48,12 +59,7 @@ impl<T> Listed<T> {
 
 /// How many whole days are left until then; negative behind it.
 fn days_until(time: SystemTime) -> i64 {
-    const DAY: u64 = 86_400;
-    let days = |time: Duration| i64::try_from(time.as_secs() / DAY).unwrap_or(i64::MAX);
-    match time.duration_since(SystemTime::now()) {
-        Ok(left) => days(left),
-        Err(error) => -1 - days(error.duration()),
-    }
+    days_left(time, SystemTime::now())
 }
 
 /// A moment, as RFC 3339 has it, in UTC and whole seconds.

@@ -5,10 +5,15 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use super::{Disclosure, Moment, days_until};
-use crate::base::text::escape;
-use crate::config::Tls;
-use crate::observe::reloads::ReloadLog;
-use crate::tls::{CertificateSet, Fingerprint};
+use crate::acme::Status;
+use crate::base::text::escape_path;
+use crate::config::{CrlExpired, Settings};
+use crate::observe::reloads::{Refusal, ReloadLog};
+use crate::observe::transfer_log::TransferLogs;
+use crate::tls::{
+    CertificateError, CertificatePair, CertificateSet, ClientTrust, Fingerprint, Origin,
+    OwnCertificates,
+};
 
 /// The process and its configuration.
 #[derive(Debug, Clone, Serialize)]
@@ -21,7 +26,7 @@ pub struct Overview {
     pub started: Moment,
     /// How long ago that is.
     pub uptime_seconds: f64,
-    /// `starting`, `ready` or `draining`.
+    /// `starting`, `no_certificate`, `ready`, `lame_duck` or `draining`.
     pub readiness: &'static str,
     /// Live sessions, with those that have not logged in yet.
     pub sessions: usize,
@@ -36,6 +41,96 @@ pub struct Overview {
     /// The last reloads of the configuration, the certificates and the files of users, the latest first; refusals with
     /// their reasons.
     pub reloads: Vec<ReloadView>,
+    /// What stands refused, the latest first: something older of it is in use, or nothing, however long ago it was refused.
+    pub refused: Vec<RefusedView>,
+    /// Files whose new contents aren't loaded, since one of them can't be read to its end.
+    pub stalled: Vec<StalledView>,
+    /// Transfer logs whose files can't be opened anew.
+    pub misplaced_logs: Vec<MisplacedLogView>,
+    /// How the orders of the certificate stand; none if none is ordered.
+    pub acme: Option<OrdersView>,
+    /// The revocation lists by which clients' certificates are judged.
+    pub revocation_lists: Vec<RevocationListView>,
+    /// The certificates that backends are shown.
+    pub own_certificates: Vec<OwnCertificateView>,
+}
+
+/// A revocation list.
+#[derive(Debug, Clone, Serialize)]
+pub struct RevocationListView {
+    /// Its file.
+    pub file: String,
+    /// Who has issued it.
+    pub issuer: String,
+    /// When there is to be a newer one; none if it leaves that open.
+    pub next_update: Option<Moment>,
+    /// Whether each certificate of the issuer is refused from then on.
+    pub then_refused: bool,
+}
+
+/// The revocation lists in use.
+pub fn revocation_lists(clients: &ClientTrust, settings: &Settings) -> Vec<RevocationListView> {
+    let asked = settings.tls.client_certificates.as_ref();
+    let then_refused = asked.is_some_and(|asked| asked.crl_expired == CrlExpired::Refuse);
+    let lists = clients.lists().iter().map(|list| RevocationListView {
+        file: escape_path(&list.file),
+        issuer: list.issuer.clone(),
+        next_update: list.next_update.map(Moment::new),
+        then_refused,
+    });
+    lists.collect()
+}
+
+/// A certificate that backends are shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct OwnCertificateView {
+    /// Its file.
+    pub file: String,
+    /// What is in use of it.
+    #[serde(flatten)]
+    pub pair: PairView,
+}
+
+/// The certificates that backends are shown, by their files.
+pub fn own_certificates(certificates: &OwnCertificates) -> Vec<OwnCertificateView> {
+    let views = certificates.all().map(|certificate| OwnCertificateView {
+        file: escape_path(&certificate.files().certificate),
+        pair: PairView::new(&certificate.in_use()),
+    });
+    let mut views: Vec<_> = views.collect();
+    views.sort_by(|one, other| one.file.cmp(&other.file));
+    views
+}
+
+/// The orders of a certificate.
+#[derive(Debug, Clone, Serialize)]
+pub struct OrdersView {
+    /// `waiting`, `ordering`, `ordering_elsewhere` or `unusable`.
+    pub activity: &'static str,
+    /// What it is for.
+    pub names: String,
+    /// When the next order begins; none if none can.
+    pub next_attempt: Option<Moment>,
+    /// How many have failed in a row.
+    pub failures: u32,
+    /// How far the last one came, if it failed.
+    pub failed_at: Option<String>,
+    /// What it failed of.
+    pub error: Option<String>,
+}
+
+/// How the orders stand.
+pub fn orders(status: &Status) -> Option<OrdersView> {
+    let report = status.report()?;
+    let (failed_at, error) = report.last_failure.unzip();
+    Some(OrdersView {
+        activity: report.activity.as_str(),
+        names: report.names,
+        next_attempt: report.next_attempt.map(Moment::new),
+        failures: report.failures,
+        failed_at,
+        error,
+    })
 }
 
 /// One listener.
@@ -52,7 +147,8 @@ pub struct Listening {
 pub struct ReloadView {
     /// When.
     pub at: Moment,
-    /// `configuration`, `certificate` or `users`.
+    /// Of what: `configuration`, `certificate`, `backend_certificate`, `users`, `credentials`, `client_certificates` or
+    /// `passive_address`.
     pub subject: &'static str,
     /// Why it was refused, where names aren't shown without what the file says; none if it was not.
     pub refused: Option<String>,
@@ -60,63 +156,181 @@ pub struct ReloadView {
     pub stands: bool,
 }
 
-/// A certificate that clients are shown.
+/// What stands refused.
+#[derive(Debug, Clone, Serialize)]
+pub struct RefusedView {
+    /// Since when.
+    pub at: Moment,
+    /// What it is, as of [`ReloadView::subject`].
+    pub subject: &'static str,
+    /// Which one, where there may be several: its file, of a pair for a backend both; the name of a certificate; or that whose
+    /// address it is.
+    pub name: Option<String>,
+    /// Why, where names aren't shown without what the file says.
+    pub reason: String,
+}
+
+/// Files of which one can't be read to its end.
+#[derive(Debug, Clone, Serialize)]
+pub struct StalledView {
+    /// Since when that is known.
+    pub at: Moment,
+    /// What they hold, as of [`ReloadView::subject`].
+    pub subject: &'static str,
+}
+
+/// A transfer log whose file was renamed or removed, and can't be opened anew.
+#[derive(Debug, Clone, Serialize)]
+pub struct MisplacedLogView {
+    /// The file, as the configuration has it.
+    pub file: String,
+    /// Since when that is known.
+    pub since: Moment,
+    /// Why it can't be.
+    pub error: String,
+}
+
+/// A certificate of the configuration, or a directory of them that can't be read.
 #[derive(Debug, Clone, Serialize)]
 pub struct CertificateView {
+    /// What it is called in log and metrics: `default`, its file, or its place in a directory.
+    pub name: String,
     /// Its file.
     pub file: String,
+    /// Whether it is a directory of them.
+    pub directory: bool,
+    /// Whether the process orders it, and replaces the file.
+    pub ordered: bool,
+    /// What clients are shown; none if there is nothing to show.
+    #[serde(flatten)]
+    pub pair: Option<PairView>,
+    /// Why what lies there isn't that, where names aren't shown without what the file says; none if it is.
+    pub refused: Option<String>,
+}
+
+/// What clients are shown of a certificate.
+#[derive(Debug, Clone, Serialize)]
+pub struct PairView {
     /// Its subject.
     pub subject: String,
     /// The names and addresses that it is for.
     pub names: Vec<String>,
     /// Its issuer.
     pub issuer: String,
-    /// From when on it is valid.
+    /// The kind of its key: `ecdsa`, `rsa` or `ed25519`.
+    pub key: &'static str,
+    /// From when on it is valid, or an issuer in its chain that expires before it.
     pub not_before: Moment,
-    /// When it expires.
+    /// When it expires, or an issuer in its chain that does so before it.
     pub not_after: Moment,
+    /// Which certificate of the chain that is, counted from 1; none if it is the certificate itself.
+    pub ends_by_issuer: Option<usize>,
     /// How many days are left until then; negative behind it.
     pub days_left: i64,
     /// `sha256:` and 64 hexadecimal digits.
     pub fingerprint: String,
 }
 
-/// Every certificate that clients are shown.
-pub fn certificates(tls: &Tls, certificates: &CertificateSet) -> Vec<CertificateView> {
-    let pairs = certificates.pairs();
-    let views = pairs.map(|pair| CertificateView {
-        file: tls.certificate.display().to_string(),
-        subject: escape(pair.subject.as_bytes()),
-        names: pair
-            .names
-            .iter()
-            .map(|name| escape(name.as_bytes()))
-            .chain(pair.addresses.iter().map(ToString::to_string))
-            .collect(),
-        issuer: escape(pair.issuer.as_bytes()),
-        not_before: Moment::new(pair.not_before),
-        not_after: Moment::new(pair.not_after),
-        days_left: days_until(pair.not_after),
-        fingerprint: Fingerprint(&pair.fingerprint).to_string(),
+/// Every certificate of the configuration, and the directories of them that can't be read.
+pub fn certificates(certificates: &CertificateSet, disclosure: Disclosure) -> Vec<CertificateView> {
+    let reason = |error: &CertificateError| match disclosure {
+        Disclosure::Summary => error.summary(),
+        Disclosure::Full => error.to_string(),
+    };
+    let entries = certificates.entries().map(|entry| CertificateView {
+        name: entry.source.name.to_string(),
+        file: escape_path(&entry.source.certificate),
+        directory: false,
+        ordered: entry.source.origin == Origin::Ordered,
+        pair: entry.pair().map(|pair| PairView::new(pair)),
+        refused: entry.refusal().map(|error| reason(error)),
     });
-    views.collect()
+    let directories = certificates.directory_faults().iter();
+    let directories = directories.map(|fault| CertificateView {
+        name: fault.directory.to_string(),
+        file: fault.directory.to_string(),
+        directory: true,
+        ordered: false,
+        pair: None,
+        refused: Some(reason(&fault.error)),
+    });
+    entries.chain(directories).collect()
+}
+
+impl PairView {
+    fn new(pair: &CertificatePair) -> Self {
+        Self {
+            subject: pair.subject.clone(),
+            names: pair
+                .names
+                .iter()
+                .cloned()
+                .chain(pair.addresses.iter().map(ToString::to_string))
+                .collect(),
+            issuer: pair.issuer.clone(),
+            key: pair.key_kind(),
+            not_before: Moment::new(pair.good_since()),
+            not_after: Moment::new(pair.good_until()),
+            ends_by_issuer: pair.chain_end.map(|end| end.position),
+            days_left: days_until(pair.good_until()),
+            fingerprint: Fingerprint(&pair.fingerprint).to_string(),
+        }
+    }
 }
 
 /// The last reloads, the latest first.
 pub fn reloads(log: &ReloadLog, disclosure: Disclosure) -> Vec<ReloadView> {
-    let entries = log.entries();
-    let views = entries.iter().enumerate().map(|(place, entry)| {
-        let later = &entries[..place];
-        let is_last = later.iter().all(|it| it.subject != entry.subject);
-        ReloadView {
-            at: Moment::new(entry.at),
-            subject: entry.subject.as_str(),
-            refused: entry.refusal.as_ref().map(|refusal| match disclosure {
-                Disclosure::Summary => refusal.summary.clone(),
-                Disclosure::Full => refusal.text.clone(),
-            }),
-            stands: is_last && entry.refusal.is_some() && !entry.mended,
-        }
+    let entries = log.entries().into_iter();
+    let views = entries.map(|(entry, stands)| ReloadView {
+        at: Moment::new(entry.at),
+        subject: entry.subject.as_str(),
+        refused: entry
+            .refusal
+            .as_ref()
+            .map(|refusal| reason(refusal, disclosure)),
+        stands,
     });
     views.collect()
+}
+
+/// What stands refused, the latest first.
+pub fn refused(log: &ReloadLog, disclosure: Disclosure) -> Vec<RefusedView> {
+    let standing = log.all_standing().into_iter();
+    let views = standing.filter_map(|one| {
+        Some(RefusedView {
+            at: Moment::new(one.at),
+            subject: one.subject.as_str(),
+            name: one.name.as_deref().map(str::to_owned),
+            reason: reason(one.refusal.as_ref()?, disclosure),
+        })
+    });
+    views.collect()
+}
+
+/// The files of which one can't be read to its end.
+pub fn stalled(log: &ReloadLog) -> Vec<StalledView> {
+    let stalled = log.stalled().into_iter();
+    let views = stalled.map(|(subject, at)| StalledView {
+        at: Moment::new(at),
+        subject: subject.as_str(),
+    });
+    views.collect()
+}
+
+/// The transfer logs whose files can't be opened anew.
+pub fn misplaced_logs(logs: &TransferLogs) -> Vec<MisplacedLogView> {
+    let misplaced = logs.misplaced().into_iter();
+    let views = misplaced.map(|log| MisplacedLogView {
+        file: escape_path(&log.file),
+        since: Moment::new(log.since),
+        error: log.error,
+    });
+    views.collect()
+}
+
+fn reason(refusal: &Refusal, disclosure: Disclosure) -> String {
+    match disclosure {
+        Disclosure::Summary => refusal.summary.clone(),
+        Disclosure::Full => refusal.text.clone(),
+    }
 }

@@ -12,6 +12,7 @@ use crate::base::text::escape;
 use crate::config::TlsVersion;
 use crate::session::info::{CurrentTransfer, SessionDetails, SessionInfo};
 use crate::session::registry::SessionRegistry;
+use crate::tls::client_certificates::shown_fingerprint;
 
 /// Whether names of users and files are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct SessionView {
     pub state: &'static str,
     /// The TLS version of its control connection; none in clear text.
     pub tls: Option<&'static str>,
+    /// The certificate that its client has shown; none where names aren't shown.
+    pub client_certificate: Option<ClientCertificateView>,
     /// Its site, once a login has named one.
     pub site: Option<String>,
     /// Its user's group, if the user is in one.
@@ -53,6 +56,15 @@ pub struct SessionView {
     pub backend_tls: Option<&'static str>,
     /// The transfer that it runs.
     pub transfer: Option<TransferView>,
+}
+
+/// The certificate of a session's client, be it the right one or not.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClientCertificateView {
+    /// Its subject.
+    pub subject: String,
+    /// Its SHA-256, as the configuration has it.
+    pub fingerprint: String,
 }
 
 /// One running transfer.
@@ -76,7 +88,7 @@ pub struct TransferView {
     pub direction: &'static str,
     /// How many have gone.
     pub bytes: u64,
-    /// How many there are to be, where the backend or the client has said so.
+    /// How many there are to be, where the backend has said so.
     pub size: Option<u64>,
     /// When the command came.
     pub since: Moment,
@@ -103,7 +115,7 @@ impl SessionFilter {
     /// Whether a session is one of them.
     pub fn admits(&self, info: &SessionInfo, details: &SessionDetails) -> bool {
         let site = details.site.as_ref().map(|site| site.name.as_str());
-        let backend = details.backend.map(|backend| backend.address);
+        let backend = details.backend.as_ref().map(|backend| backend.address);
         fits(self.site.as_ref(), |wanted| site == Some(wanted))
             && fits(self.client.as_ref(), |wanted| {
                 wanted.contains(&info.client.ip())
@@ -144,11 +156,12 @@ impl SessionView {
             seconds: age.as_secs_f64(),
             state: info.state().as_str(),
             tls: details.client_tls.map(TlsVersion::as_str),
+            client_certificate: certificate_of(&details, disclosure),
             site: site_of(&details),
             group,
             user: user_of(&details, disclosure),
             logged_in: details.logged_in,
-            backend: details.backend.map(|backend| backend.address),
+            backend: details.backend.as_ref().map(|backend| backend.address),
             backend_tls: details
                 .backend
                 .and_then(|backend| backend.tls)
@@ -172,7 +185,7 @@ impl TransferView {
             client: info.client,
             site: site_of(details),
             user: user_of(details, disclosure),
-            backend: details.backend.map(|backend| backend.address),
+            backend: details.backend.as_ref().map(|backend| backend.address),
             command: transfer.command.clone(),
             path: (disclosure == Disclosure::Full).then(|| escape(&transfer.argument)),
             direction: transfer.direction.as_str(),
@@ -192,6 +205,18 @@ fn site_of(details: &SessionDetails) -> Option<String> {
 fn user_of(details: &SessionDetails, disclosure: Disclosure) -> Option<String> {
     let is_shown = disclosure == Disclosure::Full && !details.user.is_empty();
     is_shown.then(|| details.user.clone())
+}
+
+fn certificate_of(
+    details: &SessionDetails,
+    disclosure: Disclosure,
+) -> Option<ClientCertificateView> {
+    let shown = details.certificate.as_deref();
+    let shown = shown.filter(|_| disclosure == Disclosure::Full)?;
+    Some(ClientCertificateView {
+        subject: shown.subject.clone(),
+        fingerprint: shown_fingerprint(shown),
+    })
 }
 
 #[expect(

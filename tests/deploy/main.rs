@@ -4,13 +4,17 @@
 //! A program that is missing fails the test: `tests/install.sh` installs them all.
 
 mod dashboard;
+mod haproxy;
+mod kubernetes;
 mod metrics;
 mod prometheus;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use portcullis::{config, passive};
 use serde::Deserialize;
 use serde_yaml::Value;
 use testkit::programs;
@@ -118,28 +122,86 @@ fn the_images_build_gets_the_manifest_of_every_crate() {
 }
 
 #[test]
-fn systemd_understands_the_unit() {
-    // systemd wants the binary to exist where the unit says.
+fn systemd_understands_the_units() {
+    // systemd wants the binary to exist where the unit says, and the service beside its sockets.
     let unit = read("systemd/portcullis.service").replace(
         "/usr/local/bin/portcullis",
         env!("CARGO_BIN_EXE_portcullis"),
     );
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let copy = folder.path().join("portcullis.service");
-    fs::write(&copy, unit).expect("written");
-    let complaints = output_of("systemd-analyze", &["verify", "--man=no"], &copy);
-    assert!(!complaints.contains("portcullis.service"), "{complaints}");
+    let copy = |name| folder.path().join(name);
+    fs::write(copy("portcullis.service"), unit).expect("written");
+    fs::write(copy("portcullis.socket"), read("systemd/portcullis.socket")).expect("written");
+    for name in ["portcullis.service", "portcullis.socket"] {
+        let complaints = output_of("systemd-analyze", &["verify", "--man=no"], &copy(name));
+        assert!(!complaints.contains("portcullis."), "{complaints}");
+    }
+}
+
+/// What is not configured would end the start.
+#[test]
+fn every_socket_of_the_unit_is_in_the_smallest_configuration() {
+    let unit = read("systemd/portcullis.socket");
+    let settings = config::load(&deploy("../config/minimal.yaml")).expect("it is good");
+    let listeners: Vec<_> = settings.listeners.iter().map(|one| one.address).collect();
+    let hosts: Vec<_> = listeners.iter().map(SocketAddr::ip).collect();
+    let configured: Vec<_> = passive::bind_addresses(&hosts, &settings.passive.ports)
+        .into_iter()
+        .chain(listeners)
+        .chain(settings.admin.address)
+        .collect();
+    let sockets = unit_settings(&unit, "ListenStream");
+    assert!(sockets.len() >= 3, "{sockets:?}");
+    for socket in sockets {
+        let address = socket.parse().expect("an address and a port");
+        assert!(configured.contains(&address), "{socket}");
+    }
+    assert_eq!(unit_setting(&unit, "BindIPv6Only"), "ipv6-only");
+    assert_eq!(unit_setting(&unit, "SocketMode"), "0660");
 }
 
 #[test]
-fn the_unit_starts_and_reloads_only_what_has_been_checked() {
+fn the_unit_waits_for_readiness_and_for_signs_of_life() {
+    let unit = read("systemd/portcullis.service");
+    assert_eq!(unit_setting(&unit, "Type"), "notify");
+    assert!(seconds(unit_setting(&unit, "WatchdogSec")) >= 10);
+    assert_eq!(unit_setting(&unit, "Restart"), "on-failure");
+}
+
+#[test]
+fn systemd_understands_the_units_for_pfx_files() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let program = env!("CARGO_BIN_EXE_portcullis");
+    for unit in ["portcullis-pfx.service", "portcullis-pfx.path"] {
+        let text = read(&format!("systemd/{unit}")).replace("/usr/local/bin/portcullis", program);
+        fs::write(folder.path().join(unit), text).expect("written");
+    }
+    // Where the installation by hand puts it, as the unit of the service has it.
+    let program = |unit| {
+        let command = unit_setting(unit, "ExecStart");
+        command.split(' ').next().map(str::to_owned)
+    };
+    assert_eq!(
+        program(&read("systemd/portcullis-pfx.service")),
+        program(&read("systemd/portcullis.service"))
+    );
+    for unit in ["portcullis-pfx.path", "portcullis-pfx.service"] {
+        let copy = folder.path().join(unit);
+        let complaints = output_of("systemd-analyze", &["verify", "--man=no"], &copy);
+        assert!(!complaints.contains("portcullis-pfx"), "{complaints}");
+    }
+}
+
+#[test]
+fn the_unit_reloads_only_what_has_been_checked_and_starts_whatever_the_program_can_serve() {
     let unit = read("systemd/portcullis.service");
     let check = unit_setting(&unit, "ExecStart").replace(" run ", " check ");
     assert_eq!(
         unit_settings(&unit, "ExecReload"),
         [&check, "/bin/kill -HUP $MAINPID"]
     );
-    assert_eq!(unit_setting(&unit, "ExecStartPre"), check);
+    // `run` serves on with one bad certificate among many, which `check` calls a problem.
+    assert!(!unit.contains("\nExecStartPre="));
     let (_, config) = check.rsplit_once(' ').expect("it ends with a file");
     assert_eq!(unit_setting(&unit, "ConditionPathExists"), config);
 }
@@ -166,15 +228,15 @@ fn the_unit_is_locked_down() {
 fn everybody_waits_longer_for_the_end_than_a_drain_takes() {
     const DRAIN_DEFAULT: u64 = 300;
     let unit = read("systemd/portcullis.service");
-    let deployment = yaml("kubernetes/deployment.yaml");
     let compose = yaml("compose/compose.yaml");
-    for (place, patience) in [
-        ("systemd", seconds(unit_setting(&unit, "TimeoutStopSec"))),
+    for (place, patience, lame_duck) in [
+        ("systemd", seconds(unit_setting(&unit, "TimeoutStopSec")), 0),
         (
             "kubernetes",
-            deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+            kubernetes::pod()["terminationGracePeriodSeconds"]
                 .as_u64()
                 .expect("a number"),
+            lame_duck(&yaml("kubernetes/portcullis.yaml")),
         ),
         (
             "compose",
@@ -183,10 +245,17 @@ fn everybody_waits_longer_for_the_end_than_a_drain_takes() {
                     .as_str()
                     .expect("a duration"),
             ),
+            0,
         ),
     ] {
-        assert!(patience > DRAIN_DEFAULT, "{place}: {patience}");
+        assert!(patience > lame_duck + DRAIN_DEFAULT, "{place}: {patience}");
     }
+}
+
+/// `timeouts.lame_duck` of a configuration that has it.
+fn lame_duck(configuration: &Value) -> u64 {
+    let duration = &configuration["timeouts"]["lame_duck"];
+    seconds(duration.as_str().expect("it is written"))
 }
 
 #[test]
@@ -195,7 +264,7 @@ fn nothing_runs_as_root() {
         unit_setting(&read("systemd/portcullis.service"), "User"),
         "portcullis"
     );
-    let pod = &yaml("kubernetes/deployment.yaml")["spec"]["template"]["spec"];
+    let pod = kubernetes::pod();
     assert_eq!(pod["securityContext"]["runAsNonRoot"], Value::from(true));
     let dockerfile = fs::read_to_string(deploy("../Dockerfile")).expect("a file of the repository");
     let user = dockerfile
@@ -206,45 +275,47 @@ fn nothing_runs_as_root() {
 }
 
 #[test]
-fn kubernetes_offers_the_ports_that_the_configuration_opens() {
-    let configuration = yaml("kubernetes/portcullis.yaml");
-    let service = yaml("kubernetes/service.yaml");
-    let deployment = yaml("kubernetes/deployment.yaml");
-    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
-
-    let mut opened: Vec<u64> = configuration["listeners"]
-        .as_sequence()
-        .expect("listeners")
-        .iter()
-        .chain([&configuration["admin"]])
-        .map(|place| {
-            let address = place["address"].as_str().expect("an address");
-            let (_, port) = address.rsplit_once(':').expect("a port");
-            port.parse().expect("a number")
-        })
-        .chain(configuration["passive"]["ports"].as_u64())
-        .collect();
-    let mut declared: Vec<u64> = container["ports"]
-        .as_sequence()
-        .expect("ports")
-        .iter()
-        .filter_map(|port| port["containerPort"].as_u64())
-        .collect();
-    opened.sort_unstable();
-    declared.sort_unstable();
-    assert_eq!(opened, declared);
-
-    // Clients connect to the number that the proxy announces, so it can't be mapped to another.
-    let outside: Vec<u64> = service["spec"]["ports"]
-        .as_sequence()
-        .expect("ports")
-        .iter()
-        .filter_map(|port| port["port"].as_u64())
-        .collect();
-    let data = configuration["passive"]["ports"]
-        .as_u64()
-        .expect("one port");
-    assert_eq!(outside, [21, 990, data]);
+fn every_configuration_is_a_good_one() {
+    let mut files = Vec::new();
+    yaml_files(&deploy(""), &mut files);
+    files.retain(|file| file.ends_with("portcullis.yaml"));
+    assert_eq!(files.len(), 3, "{files:?}");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let names = ["localhost", "ftpb.albigi.lab"];
+    let pair = testkit::certs::Pair::self_signed(&names, testkit::certs::Validity::Now);
+    let tls = pair.write(folder.path());
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a file of the repository");
+        let text = [
+            ("/etc/portcullis/tls/tls.crt", &tls.certificate),
+            ("/etc/portcullis/tls/tls.key", &tls.private_key),
+        ]
+        .into_iter()
+        .fold(text, |text, (from, to)| {
+            text.replace(from, &to.display().to_string())
+        });
+        let copy = folder.path().join("portcullis.yaml");
+        fs::write(&copy, text).expect("written");
+        let program = env!("CARGO_BIN_EXE_portcullis");
+        let output = Command::new(program)
+            .args([
+                "check",
+                "--deny-warnings",
+                "--announced-ports",
+                "30001",
+                "--config",
+            ])
+            .arg(&copy)
+            .output()
+            .expect("cargo built it");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{}: {said}{errors}",
+            file.display()
+        );
+    }
 }
 
 #[test]

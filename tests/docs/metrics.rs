@@ -36,6 +36,7 @@ fn families() -> BTreeMap<String, Family> {
     let shown = Shown {
         checks: true,
         tls: true,
+        client_certificate: true,
     };
     let backend = ShownBackend {
         site: SITE,
@@ -47,12 +48,17 @@ fn families() -> BTreeMap<String, Family> {
     metrics.backend_checked(SITE, BACKEND, None, Duration::ZERO);
     let now = SystemTime::now();
     metrics.backend_certificate(SITE, BACKEND, Some(now), now);
-    metrics.certificate(&ServedCertificate {
+    metrics.declare_orders();
+    metrics.next_order(Some(now));
+    metrics.own_certificate(SITE, BACKEND, now, now);
+    metrics.only_certificates(std::iter::once(ServedCertificate {
+        name: "default",
         fingerprint: "sha256:00",
         subject: "CN=ftp.test",
         not_before: now,
         not_after: now,
-    });
+    }));
+    metrics.revocation_lists([("partners.crl", now)]);
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for line in metrics.render().lines() {
         if let Some((name, help)) = line
@@ -99,7 +105,10 @@ fn expected() -> Table {
         let labels = family.labels.iter().filter(|(label, _)| *label != "le");
         let labels: Vec<String> = labels
             .map(|(label, values)| match label.as_str() {
-                "site" | "backend" | "version" | "fingerprint" | "subject" if values.len() < 3 => {
+                "site" | "backend" | "version" | "fips" | "fingerprint" | "subject" | "name"
+                | "file"
+                    if values.len() < 3 =>
+                {
                     label.clone()
                 }
                 _ => format!("{label}: {}", values.join(", ")),

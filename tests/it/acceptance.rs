@@ -21,9 +21,9 @@ use crate::program::Start;
 /// The name that clients connect to, and that the central certificate is for.
 const NAME: &str = "ftp.albigi.lab";
 
-/// The house of the story: FTPA is the default site, a vsftpd without TLS; FTPB a ProFTPD whose certificate has
+/// The deployment of the story: FTPA is the default site, a vsftpd without TLS; FTPB a ProFTPD whose certificate has
 /// expired; FTPC a Pure-FTPd without TLS.
-struct House {
+struct Deployment {
     authority: Authority,
     files: PairFiles,
     ca: std::path::PathBuf,
@@ -34,7 +34,7 @@ struct House {
     _directory: tempfile::TempDir,
 }
 
-impl House {
+impl Deployment {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let authority = Authority::new("Central CA");
@@ -96,21 +96,21 @@ impl House {
 
 #[test]
 fn the_acceptance_story() {
-    let house = House::new();
-    every_client_reaches_every_site_over_both_kinds_of_tls(&house);
-    a_broken_certificate_is_never_put_in_place_of_a_good_one(&house);
-    transfers_of_twenty_sessions_survive_three_certificate_swaps(&house);
+    let deployment = Deployment::new();
+    every_client_reaches_every_site_over_both_kinds_of_tls(&deployment);
+    a_broken_certificate_is_never_put_in_place_of_a_good_one(&deployment);
+    transfers_of_twenty_sessions_survive_three_certificate_swaps(&deployment);
 }
 
-fn every_client_reaches_every_site_over_both_kinds_of_tls(house: &House) {
+fn every_client_reaches_every_site_over_both_kinds_of_tls(deployment: &Deployment) {
     let content = content::bytes(1, 200_000);
     thread::scope(|scope| {
         for tls in [ClientTls::Explicit, ClientTls::Implicit] {
             for client in Client::ALL {
                 let content = &content;
                 scope.spawn(move || {
-                    for (host, server) in house.sites() {
-                        let login = house.login(tls, host, server);
+                    for (host, server) in deployment.sites() {
+                        let login = deployment.login(tls, host, server);
                         let name = format!("{tls:?}-{client:?}-{}.bin", host.unwrap_or("default"));
                         login.upload(client, content, &name).expect_success();
                         let stored = fs::read(server.root().join(&name)).expect("it was stored");
@@ -130,28 +130,28 @@ fn every_client_reaches_every_site_over_both_kinds_of_tls(house: &House) {
     });
 }
 
-fn a_broken_certificate_is_never_put_in_place_of_a_good_one(house: &House) {
-    let good = certificate_shown(house);
-    let expired = house.authority.issue_for(&[NAME], Validity::Expired);
-    let mismatched = house.authority.issue(&[NAME]).with_key_of(&expired);
+fn a_broken_certificate_is_never_put_in_place_of_a_good_one(deployment: &Deployment) {
+    let good = certificate_shown(deployment);
+    let expired = deployment.authority.issue_for(&[NAME], Validity::Expired);
+    let mismatched = deployment.authority.issue(&[NAME]).with_key_of(&expired);
     for (count, bad) in [expired, mismatched].iter().enumerate() {
-        house.files.replace_by_rename(bad);
-        house.proxy.wait_for_logs(1 + count, |line| {
+        deployment.files.replace_by_rename(bad);
+        deployment.proxy.wait_for_logs(1 + count, |line| {
             line.message().contains("certificate refused")
         });
-        assert_eq!(certificate_shown(house), good);
+        assert_eq!(certificate_shown(deployment), good);
     }
     assert_eq!(
-        house.proxy.metrics()["portcullis_reloads_total{result=\"refused\",subject=\"certificate\"}"],
+        deployment.proxy.metrics()["portcullis_reloads_total{result=\"refused\",subject=\"certificate\"}"],
         2.0
     );
 }
 
 /// Twenty raw clients, each in one session that spans all three swaps, and four real ones that come and go.
-fn transfers_of_twenty_sessions_survive_three_certificate_swaps(house: &House) {
-    let before = Totals::of(&house.proxy);
+fn transfers_of_twenty_sessions_survive_three_certificate_swaps(deployment: &Deployment) {
+    let before = Totals::of(&deployment.proxy);
     let content = content::bytes(2, 300_000);
-    for server in [&house.ftpa, &house.ftpb, &house.ftpc] {
+    for server in [&deployment.ftpa, &deployment.ftpb, &deployment.ftpc] {
         fs::write(server.root().join("file"), &content).expect("the root is writable");
     }
 
@@ -160,8 +160,8 @@ fn transfers_of_twenty_sessions_survive_three_certificate_swaps(house: &House) {
         let lasting = (0..20_usize).map(|number| {
             let (content, running) = (&content, &running);
             scope.spawn(move || {
-                let (host, server) = house.sites()[number % 4];
-                let mut session = TransferringSession::start(house, host, server);
+                let (host, server) = deployment.sites()[number % 4];
+                let mut session = TransferringSession::start(deployment, host, server);
                 let mut transfers = 0;
                 while running.load(Ordering::SeqCst) {
                     session.transfer(content);
@@ -174,8 +174,8 @@ fn transfers_of_twenty_sessions_survive_three_certificate_swaps(house: &House) {
         let coming_and_going = Client::ALL.into_iter().enumerate().map(|(number, client)| {
             let (content, running) = (&content, &running);
             scope.spawn(move || {
-                let (host, server) = house.sites()[number];
-                let login = house.login(ClientTls::Explicit, host, server);
+                let (host, server) = deployment.sites()[number];
+                let login = deployment.login(ClientTls::Explicit, host, server);
                 let mut transfers = 0;
                 while running.load(Ordering::SeqCst) {
                     let got = login.download(client, "file").expect_success();
@@ -187,15 +187,15 @@ fn transfers_of_twenty_sessions_survive_three_certificate_swaps(house: &House) {
         });
         let clients: Vec<_> = lasting.chain(coming_and_going).collect();
 
-        let mut shown = BTreeSet::from([certificate_shown(house)]);
+        let mut shown = BTreeSet::from([certificate_shown(deployment)]);
         for swap in 1..=3 {
-            let next = house.authority.issue(&[NAME]);
-            house.files.replace_by_rename(&next);
+            let next = deployment.authority.issue(&[NAME]);
+            deployment.files.replace_by_rename(&next);
             // One line at the start, one for each swap.
-            house
+            deployment
                 .proxy
                 .wait_for_logs(1 + swap, |line| line.message() == "certificate in use");
-            assert_eq!(certificate_shown(house), next.der().to_vec());
+            assert_eq!(certificate_shown(deployment), next.der().to_vec());
             shown.insert(next.der().to_vec());
         }
         assert_eq!(shown.len(), 4);
@@ -206,7 +206,7 @@ fn transfers_of_twenty_sessions_survive_three_certificate_swaps(house: &House) {
             .sum()
     });
 
-    let after = Totals::of(&house.proxy);
+    let after = Totals::of(&deployment.proxy);
     assert_eq!(
         after.transfers - before.transfers,
         after.complete - before.complete
@@ -297,9 +297,9 @@ fn a_dead_site_and_a_bad_certificate_stay_with_their_own_site() {
 }
 
 /// The leaf certificate that a new client is shown.
-fn certificate_shown(house: &House) -> Vec<u8> {
-    let tls = RawTls::new(&house.authority, NAME, &[&rustls::version::TLS13]);
-    let client = Raw::connect_tls(house.proxy.implicit(), &tls);
+fn certificate_shown(deployment: &Deployment) -> Vec<u8> {
+    let tls = RawTls::new(&deployment.authority, NAME, &[&rustls::version::TLS13]);
+    let client = Raw::connect_tls(deployment.proxy.implicit(), &tls);
     client
         .wire()
         .peer_certificate()
@@ -314,9 +314,9 @@ struct TransferringSession {
 }
 
 impl TransferringSession {
-    fn start(house: &House, host: Option<&str>, server: &Server) -> Self {
-        let tls = RawTls::new(&house.authority, NAME, &[&rustls::version::TLS13]);
-        let mut control = Raw::connect_auth_tls(house.proxy.explicit(), &tls);
+    fn start(deployment: &Deployment, host: Option<&str>, server: &Server) -> Self {
+        let tls = RawTls::new(&deployment.authority, NAME, &[&rustls::version::TLS13]);
+        let mut control = Raw::connect_auth_tls(deployment.proxy.explicit(), &tls);
         let user = match host {
             Some(host) => format!("{host}|{}", server.user()),
             None => server.user().to_owned(),

@@ -10,7 +10,7 @@ use testkit::front::Front;
 use testkit::proxy::Proxy;
 
 /// Where cargo has built it.
-const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
+pub const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
 
 /// The program with arguments of the test's own.
 pub fn command() -> Command {
@@ -22,6 +22,9 @@ pub trait Start: Sized {
     /// Waits until all listeners accept and the program says that it is ready.
     fn start(config: impl Into<Arc<Config>>) -> Self;
 
+    /// The same without waiting until it says that it is ready.
+    fn start_unready(config: impl Into<Arc<Config>>) -> Self;
+
     /// The same with at most so many file descriptors, standard ones included.
     fn start_with_descriptors(config: Config, count: usize) -> Self;
 
@@ -32,6 +35,10 @@ pub trait Start: Sized {
 impl Start for Proxy {
     fn start(config: impl Into<Arc<Config>>) -> Self {
         Self::start_program(PORTCULLIS, config)
+    }
+
+    fn start_unready(config: impl Into<Arc<Config>>) -> Self {
+        Self::start_unready_program(PORTCULLIS, config)
     }
 
     fn start_with_descriptors(config: Config, count: usize) -> Self {

@@ -59,10 +59,10 @@ pub struct Outcome {
 impl Cell {
     /// Tries everything. `id` is in the names of no other cell's directories.
     pub fn run(&self, id: &str, server: &Running, authority: &Authority) -> Outcome {
-        let house = House::start(self, server, authority);
+        let deployment = Deployment::start(self, server, authority);
         let mut outcome = Outcome::default();
         for (number, &action) in self.actions.iter().enumerate() {
-            match self.try_action(action, &format!("{id}-{number}"), server, &house) {
+            match self.try_action(action, &format!("{id}-{number}"), server, &deployment) {
                 Ok(verdict) => outcome.verdicts.push((action, verdict)),
                 Err(report) => outcome
                     .failures
@@ -70,9 +70,9 @@ impl Cell {
             }
         }
         if expectation::cannot_over(self.client, self.leg).is_none()
-            && let Err(report) = self.check_totals(&Counters::of(&house.proxy))
+            && let Err(report) = self.check_totals(&Counters::of(&deployment.proxy))
         {
-            let log = house.log();
+            let log = deployment.log();
             outcome
                 .failures
                 .push(format!("=== {self}: {report}\n{log}"));
@@ -85,37 +85,37 @@ impl Cell {
         action: Action,
         id: &str,
         server: &Running,
-        house: &House,
+        deployment: &Deployment,
     ) -> Result<Verdict, String> {
         if let Some(reason) = self.client.cannot(action) {
             return Ok(Verdict::NotTried(reason));
         }
-        let before = Counters::of(&house.proxy);
-        let through = self.perform(action, format!("{id}-through"), &house.login, server);
+        let before = Counters::of(&deployment.proxy);
+        let through = self.perform(action, format!("{id}-through"), &deployment.login, server);
         if let Some(failure) = expectation::cannot_over(self.client, self.leg) {
             return failed_as(failure, through).map(|()| Verdict::Fails(failure.reason));
         }
         let Some(expected) = expectation::cannot(self.server, action) else {
             let checked = through.and_then(|said| {
                 self.check_data_mode(action, &said)?;
-                self.check_resumption(action, &before, &Counters::of(&house.proxy))
+                self.check_resumption(action, &before, &Counters::of(&deployment.proxy))
             });
             return match checked {
                 Ok(()) => Ok(Verdict::Works),
                 Err(report) => {
-                    let directly = match self.directly(action, id, server, house) {
+                    let directly = match self.directly(action, id, server, deployment) {
                         Ok(_) => "works",
                         Err(_) => "fails, too",
                     };
                     Err(format!(
                         "{report}\n(directly it {directly})\n{}",
-                        house.log()
+                        deployment.log()
                     ))
                 }
             };
         };
         failed_as(expected, through)?;
-        failed_as(expected, self.directly(action, id, server, house))?;
+        failed_as(expected, self.directly(action, id, server, deployment))?;
         Ok(Verdict::Cannot(expected.reason))
     }
 
@@ -125,12 +125,12 @@ impl Cell {
         action: Action,
         id: &str,
         server: &Running,
-        house: &House,
+        deployment: &Deployment,
     ) -> Result<String, String> {
         let login = Login {
             address: server.address(),
             leg: Leg::PLAIN,
-            ..house.login.clone()
+            ..deployment.login.clone()
         };
         self.perform(action, format!("{id}-direct"), &login, server)
     }
@@ -277,13 +277,13 @@ impl Counters {
 const DEFAULT_PORTS: &str = "30000-30063";
 
 /// A proxy in front of one server, with a certificate for its own address.
-struct House {
+struct Deployment {
     proxy: Proxy,
     login: Login,
     _directory: TempDir,
 }
 
-impl House {
+impl Deployment {
     fn start(cell: &Cell, server: &Running, authority: &Authority) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let files = PairFiles {

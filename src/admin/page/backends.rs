@@ -2,7 +2,6 @@
 
 use maud::{Markup, html};
 
-use super::attention::DAYS_TO_RENEW;
 use super::table::Column::{Number, Text};
 use super::table::Table;
 use super::{Page, State, units};
@@ -11,7 +10,7 @@ use crate::view::{BackendView, DrainedBy};
 pub(super) fn section(page: &Page<'_>) -> Markup {
     Table {
         name: "Backends",
-        note: &units::count(page.backends.len()),
+        note: &units::count(page.process.backends.len()),
         columns: [
             Text("Backend"),
             Text("Site"),
@@ -21,6 +20,7 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
             Text("Certificate"),
         ],
         rows: page
+            .process
             .backends
             .iter()
             .map(|backend| row(page, backend))
@@ -40,18 +40,29 @@ fn row(page: &Page<'_>, backend: &BackendView) -> [Markup; 6] {
         (backend.site)
         @if let Some(group) = &backend.group { span.more { "group " (group) } }
     };
-    let sessions = match backend.max_sessions {
-        Some(max) => units::of(backend.sessions, max),
-        None => units::count(backend.sessions),
-    };
     [
         name,
         site,
         state(page, backend),
-        html! { (sessions) },
+        sessions(backend),
         check(page, backend),
-        certificate(backend),
+        certificate(page, backend),
     ]
+}
+
+/// Where others have sessions at it, its limit is no limit of the site's.
+fn sessions(backend: &BackendView) -> Markup {
+    let own = units::count(backend.sessions);
+    match backend.max_sessions {
+        None => html! { (own) },
+        Some(max) if backend.all_sessions == backend.sessions => html! {
+            (units::of(backend.sessions, max))
+        },
+        Some(max) => html! {
+            (own)
+            span.more { "all sites " (units::of(backend.all_sessions, max)) }
+        },
+    }
 }
 
 fn state(page: &Page<'_>, backend: &BackendView) -> Markup {
@@ -68,7 +79,7 @@ fn state(page: &Page<'_>, backend: &BackendView) -> Markup {
     html! {
         (state.shown(backend.state))
         @if let Some(since) = backend.out_since {
-            span.more { "for " (units::age(page.now.since(since))) }
+            span.more { "for " (units::age(page.process.now.since(since))) }
         }
         @if let Some(by) = drained_by { span.more { (by) } }
     }
@@ -83,15 +94,18 @@ fn check(page: &Page<'_>, backend: &BackendView) -> Markup {
             Some(stage) => { "failed at " strong { (stage) } },
             None => { "passed in " (units::short(check.seconds)) },
         }
-        span.more { (units::ago(page.now, check.at)) }
+        @if check.login_refused { span.more { "its password was refused" } }
+        span.more { (units::ago(page.process.now, check.at)) }
     }
 }
 
-fn certificate(backend: &BackendView) -> Markup {
+fn certificate(page: &Page<'_>, backend: &BackendView) -> Markup {
     match backend.certificate_days_left {
         None => html! { span.none { "–" } },
         Some(days @ ..0) => State::Bad.shown(&units::expires(days)),
-        Some(days @ 0..DAYS_TO_RENEW) => State::Warning.shown(&units::days_left(days)),
+        Some(days) if backend.certificate_is_due(page.process.now) => {
+            State::Warning.shown(&units::days_left(days))
+        }
         Some(days) => html! { (units::days_left(days)) },
     }
 }

@@ -2,11 +2,11 @@
 
 use maud::{Markup, html};
 
-use super::attention::{Attention, Severity};
-use super::{Page, units};
+use super::{Page, State, units};
+use crate::view::{AttentionView, Severity, Word, Words};
 
 /// In a few words: the title of the page, and its first heading.
-pub(super) fn headline(attention: &[Attention<'_>]) -> String {
+pub(super) fn headline(attention: &[AttentionView]) -> String {
     match attention.len() {
         0 => "All is well".to_owned(),
         1 => "One thing needs attention".to_owned(),
@@ -14,9 +14,9 @@ pub(super) fn headline(attention: &[Attention<'_>]) -> String {
     }
 }
 
-pub(super) fn section(page: &Page<'_>, attention: &[Attention<'_>]) -> Markup {
+pub(super) fn section(attention: &[AttentionView]) -> Markup {
     // The worst comes first.
-    let class = match attention.first().map(Attention::severity) {
+    let class = match attention.first().map(|worst| worst.severity) {
         None => "good",
         Some(Severity::Failing) => "bad",
         Some(Severity::Warning) => "warning",
@@ -33,9 +33,9 @@ pub(super) fn section(page: &Page<'_>, attention: &[Attention<'_>]) -> Markup {
                 ul {
                     @for one in attention {
                         li {
-                            p.what { (one.severity().shown()) " " (one.what(page)) }
-                            @if let Some(reason) = one.reason() { pre { (reason) } }
-                            p.remedy { (one.remedy(page)) }
+                            p.what { (severity(one.severity)) " " (words(&one.what)) }
+                            @if let Some(reason) = &one.reason { pre { (reason) } }
+                            p.remedy { (words(&one.remedy)) }
                         }
                     }
                 }
@@ -44,17 +44,49 @@ pub(super) fn section(page: &Page<'_>, attention: &[Attention<'_>]) -> Markup {
     }
 }
 
+fn severity(severity: Severity) -> Markup {
+    match severity {
+        Severity::Failing => State::Bad.shown("failing"),
+        Severity::Warning => State::Warning.shown("warning"),
+        Severity::Note => State::Idle.shown("note"),
+    }
+}
+
+fn words(words: &Words) -> Markup {
+    html! {
+        @for word in words.parts() {
+            @match word {
+                Word::Plain(text) => (text),
+                Word::Strong(text) => strong { (text) },
+                Word::Code(text) => code { (text) },
+            }
+        }
+    }
+}
+
 /// What one looks for first.
 pub(super) fn figures(page: &Page<'_>) -> Markup {
-    let overview = page.overview;
-    let sum = |of: fn(&crate::view::SiteView) -> u64| page.sites.iter().map(of).sum::<u64>();
+    let overview = page.process.overview;
+    let sum =
+        |of: fn(&crate::view::SiteView) -> u64| page.process.sites.iter().map(of).sum::<u64>();
     let backends_up = page
+        .process
         .sites
         .iter()
         .map(|site| site.backends_up)
         .sum::<usize>();
-    let backends = page.sites.iter().map(|site| site.backends).sum::<usize>();
-    let days_left = page.certificates.iter().map(|one| one.days_left).min();
+    let backends = page
+        .process
+        .sites
+        .iter()
+        .map(|site| site.backends)
+        .sum::<usize>();
+    let pairs = page
+        .process
+        .certificates
+        .iter()
+        .filter_map(|one| one.pair.as_ref());
+    let days_left = pairs.map(|pair| pair.days_left).min();
     html! {
         dl.figures {
             (figure("Sessions", &units::count(overview.sessions), &format!("of {}", units::count(overview.max_sessions))))

@@ -3,7 +3,6 @@
 //!
 //! Everything that is not written here goes through maud, which escapes it: there is no other way into the page.
 
-mod attention;
 mod backends;
 mod health;
 mod process;
@@ -20,9 +19,7 @@ use hyper::header::{
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::view::{
-    BackendView, CertificateView, Disclosure, Moment, Overview, SiteView, TransferView,
-};
+use crate::view::{self, Disclosure, ProcessView, TransferView};
 
 /// How many transfers the page lists; `/api/v1/transfers` has them all.
 pub const TRANSFERS_SHOWN: usize = 200;
@@ -52,18 +49,10 @@ const STYLE: &str = include_str!("style.css");
 /// What it shows.
 #[derive(Debug, Clone, Copy)]
 pub struct Page<'a> {
-    /// The moment of which it tells.
-    pub now: Moment,
+    /// The process, with its sites and backends.
+    pub process: ProcessView<'a>,
     /// Whether users and files are named.
     pub disclosure: Disclosure,
-    /// The process.
-    pub overview: &'a Overview,
-    /// What clients are shown.
-    pub certificates: &'a [CertificateView],
-    /// Every site.
-    pub sites: &'a [SiteView],
-    /// Every backend.
-    pub backends: &'a [BackendView],
     /// The transfers that run, no more than [`TRANSFERS_SHOWN`].
     pub transfers: &'a [TransferView],
     /// How many there are of them, with those that are not in `transfers`.
@@ -72,7 +61,7 @@ pub struct Page<'a> {
 
 /// The whole document.
 pub fn render(page: &Page<'_>) -> String {
-    let attention = attention::attention(page);
+    let attention = view::attention(&page.process);
     let document = html! {
         (DOCTYPE)
         html lang="en" {
@@ -87,12 +76,15 @@ pub fn render(page: &Page<'_>) -> String {
             body {
                 (header(page))
                 main {
-                    (health::section(page, &attention))
+                    (health::section(&attention))
                     (health::figures(page))
                     (sites::section(page))
                     (backends::section(page))
                     (transfers::section(page))
                     (process::certificates(page))
+                    (process::own_certificates(page))
+                    (process::revocation_lists(page))
+                    (process::orders(page))
                     (process::reloads(page))
                 }
                 (process::footer(page))
@@ -103,7 +95,7 @@ pub fn render(page: &Page<'_>) -> String {
 }
 
 fn header(page: &Page<'_>) -> Markup {
-    let readiness = match page.overview.readiness {
+    let readiness = match page.process.overview.readiness {
         "ready" => State::Good,
         _ => State::Warning,
     };
@@ -114,8 +106,8 @@ fn header(page: &Page<'_>) -> Markup {
                 path d="M2 15V7a6 6 0 0 1 12 0v8M5 3v12M8 1v14M11 3v12M2 7h12M2 11h12" {}
             }
             p.name { "Portcullis" }
-            (readiness.shown(page.overview.readiness))
-            p.moment { (units::moment(page.now)) }
+            (readiness.shown(page.process.overview.readiness))
+            p.moment { (units::at(page.process.now)) }
         }
     }
 }

@@ -13,7 +13,7 @@ const HOSTS_SHOWN: usize = 3;
 pub(super) fn section(page: &Page<'_>) -> Markup {
     Table {
         name: "Sites",
-        note: &units::count(page.sites.len()),
+        note: &units::count(page.process.sites.len()),
         columns: [
             Text("Site"),
             Text("State"),
@@ -24,7 +24,7 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
             Number("Transfers"),
             Number("Not complete"),
         ],
-        rows: page.sites.iter().map(row).collect(),
+        rows: page.process.sites.iter().map(row).collect(),
         empty: "There is none.",
     }
     .render()
@@ -54,6 +54,7 @@ fn state(site: &SiteView) -> Markup {
     }
     match site.backends_up {
         0 => State::Bad.shown("no backend"),
+        _ if site.is_full() => State::Warning.shown("full"),
         _ => State::Good.shown("serving"),
     }
 }

@@ -1,74 +1,298 @@
-//! Notes on the certificate that clients see.
+//! Notes on the certificates that clients see.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use super::{Note, NoteCode};
-use crate::config::Settings;
-use crate::tls::{CertificatePair, RENEWAL_MARGIN};
+use crate::base::text::escape_path;
+use crate::config::{MoreCertificates, Settings};
+use crate::tls::{
+    CertificateError, CertificatePair, CertificateSet, ChainEnd, Date, Entry, Origin, ShutsOut,
+    Source, renewal_is_due,
+};
 
-/// The note on a certificate that ends before long.
-pub const EXPIRES_SOON: &str = "the certificate expires soon, renew it";
+/// How many names are worth a note each: two directories may hold the same thousand.
+const MAX_NAMES_TWICE: usize = 20;
 
-/// Whether the certificate ends before long.
-pub fn expires_soon(certificate: &CertificatePair, now: SystemTime) -> bool {
-    certificate
-        .not_after
-        .duration_since(now)
-        .unwrap_or_default()
-        < RENEWAL_MARGIN
+/// One certificate that is served, with what notes call it.
+struct Served<'a> {
+    source: &'a Source,
+    pair: &'a CertificatePair,
+    /// `the certificate`, where there is no other.
+    called: String,
 }
 
-/// What is worth a note about the certificate that clients are shown by default.
-pub(super) fn notes(
-    settings: &Settings,
-    certificate: &CertificatePair,
-    now: SystemTime,
-) -> Vec<Note> {
-    let mut notes = Vec::new();
-    if expires_soon(certificate, now) {
-        notes.push(Note::warning(
+/// A certificate of a directory, or a directory of them, that can't be served, which costs no other.
+pub fn not_served(error: &CertificateError) -> Note {
+    Note::warning(
+        NoteCode::CertificateNotServed,
+        format!("{error}; it is not served, and all others are"),
+    )
+}
+
+/// The notes on certificates that end before long.
+pub fn expiring(certificates: &CertificateSet, now: SystemTime) -> impl Iterator<Item = Note> {
+    served(certificates)
+        .into_iter()
+        .flat_map(move |one| [expires_soon(&one, now), chain_expires(&one, now)])
+        .flatten()
+}
+
+/// What is worth a note about the one of this name.
+pub fn about(certificates: &CertificateSet, name: &str, now: SystemTime) -> Vec<Note> {
+    let all = served(certificates);
+    let one = all.iter().find(|one| *one.source.name == *name);
+    one.map_or_else(Vec::new, |one| notes_on(one, certificates, now))
+}
+
+/// What is worth a note about the certificates that clients are shown.
+pub(super) fn notes(certificates: &CertificateSet, now: SystemTime) -> Vec<Note> {
+    let all = served(certificates);
+    let mut notes: Vec<Note> = all
+        .iter()
+        .flat_map(|one| notes_on(one, certificates, now))
+        .collect();
+    notes.extend(not_ordered(certificates));
+    notes.extend(names_twice(&all).take(MAX_NAMES_TWICE));
+    notes.extend(keys_shared(&all));
+    notes
+}
+
+/// The directories in which there is nothing to serve.
+pub(super) fn empty_directories(settings: &Settings, certificates: &CertificateSet) -> Vec<Note> {
+    let directories = settings.tls.more.iter().filter_map(|more| match more {
+        MoreCertificates::Pair { .. } => None,
+        MoreCertificates::Directory { directory, layout } => Some((directory, layout)),
+    });
+    let is_empty = |directory| {
+        let found = certificates.entries().filter(|entry| {
+            let found_in = entry.source.directory.as_deref();
+            found_in == Some(directory)
+        });
+        found.count() == 0
+    };
+    let empty = directories.filter(|(directory, _)| {
+        is_empty(directory.as_path()) && certificates.fault_of(directory).is_none()
+    });
+    empty
+        .map(|(directory, layout)| {
+            Note::hint(
+                NoteCode::CertificateDirectoryEmpty,
+                format!(
+                    "the directory {} has no certificate beside the central one as `layout: {}` looks for them",
+                    escape_path(directory),
+                    layout.as_str()
+                ),
+            )
+        })
+        .collect()
+}
+
+/// What is ordered, and isn't there yet.
+fn not_ordered(certificates: &CertificateSet) -> Option<Note> {
+    let is_missing = |entry: &&Entry| entry.pair().is_none() && entry.refusal().is_none();
+    let entry = certificates.entries().find(is_missing)?;
+    let until_then = match (certificates.is_empty(), certificates.lacks_default()) {
+        (true, _) => "; until then nobody can begin TLS",
+        (false, true) => "; until then no client can begin TLS that names no other certificate",
+        (false, false) => "",
+    };
+    Some(Note::hint(
+        NoteCode::CertificateNotOrdered,
+        format!(
+            "the certificate {} is not there yet: it is ordered while Portcullis runs{until_then}",
+            escape_path(&entry.source.certificate)
+        ),
+    ))
+}
+
+fn served(certificates: &CertificateSet) -> Vec<Served<'_>> {
+    let entries = certificates.entries().enumerate();
+    let served = entries.filter_map(|(place, entry)| {
+        Some(Served {
+            source: &entry.source,
+            pair: entry.pair()?,
+            called: match place {
+                0 => "the certificate".to_owned(),
+                _ => format!("the certificate {}", entry.source.name),
+            },
+        })
+    });
+    served.collect()
+}
+
+fn expires_soon(one: &Served<'_>, now: SystemTime) -> Option<Note> {
+    let CertificatePair {
+        not_before,
+        not_after,
+        ..
+    } = *one.pair;
+    renewal_is_due(not_before, not_after, now).then(|| {
+        let expires = match not_after > now {
+            true => "expires soon,",
+            false => "expired",
+        };
+        let remedy = match one.source.origin {
+            Origin::Operator => "renew it",
+            Origin::Ordered => {
+                "it should have been renewed by an order; `portcullis status` and the log say what orders fail of"
+            }
+        };
+        Note::warning(
             NoteCode::CertificateExpiresSoon,
-            EXPIRES_SOON,
-        ));
-    }
-    match (&certificate.names[..], &certificate.addresses[..]) {
+            format!(
+                "the certificate {} {expires} on {}: {remedy}",
+                escape_path(&one.source.certificate),
+                Date(not_after)
+            ),
+        )
+    })
+}
+
+/// Each certificate of a chain has a date of its own.
+fn chain_expires(one: &Served<'_>, now: SystemTime) -> Option<Note> {
+    let ChainEnd {
+        position,
+        not_before,
+        not_after,
+    } = one.pair.chain_end?;
+    renewal_is_due(not_before, not_after, now).then(|| {
+        let expires = if not_after > now { "expires" } else { "expired" };
+        Note::warning(
+            NoteCode::CertificateChainExpires,
+            format!(
+                "{} has a chain that ends before its certificate: certificate {position} in it {expires} on {}, and clients that \
+                 verify refuse it from then on; get the chain anew from the issuer",
+                escape_path(&one.source.certificate),
+                Date(not_after)
+            ),
+        )
+    })
+}
+
+fn notes_on(one: &Served<'_>, certificates: &CertificateSet, now: SystemTime) -> Vec<Note> {
+    let Served { pair, called, .. } = one;
+    let mut notes: Vec<Note> = expires_soon(one, now).into_iter().collect();
+    notes.extend(chain_expires(one, now));
+    match (&pair.names[..], &pair.addresses[..]) {
         ([], []) => {
             notes.push(Note::warning(
                 NoteCode::CertificateWithoutName,
-                "the certificate has no DNS name: clients will reject it",
+                format!("{called} has no DNS name: clients will reject it"),
             ));
         }
         ([], addresses) => {
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-            notes.push(Note::warning(NoteCode::CertificateForAddresses, format!(
-                "the certificate is only for {}: clients that connect by a host name will reject it",
-                addresses.join(", ")
-            )));
+            notes.push(Note::warning(
+                NoteCode::CertificateForAddresses,
+                format!(
+                    "{called} is only for {}: clients that connect by a host name will reject it",
+                    addresses.join(", ")
+                ),
+            ));
         }
         _ => {}
     }
-    if certificate.is_authority {
+    if let Some(position) = pair.broken_at {
+        let next = position + 1;
+        notes.push(Note::warning(
+            NoteCode::CertificateChainBroken,
+            format!(
+                "{} has a broken chain: certificate {next} has the name of the issuer of certificate {position}, and not the \
+                 key that signed it, so most clients will reject it; put the issuer's other certificate in its place",
+                escape_path(&one.source.certificate)
+            ),
+        ));
+    }
+    if pair.is_authority {
         notes.push(Note::warning(
             NoteCode::CertificateOfAuthority,
-            "the certificate is a certificate authority's (CA:TRUE), which some clients reject for a \
-             server",
+            format!(
+                "{called} is a certificate authority's (CA:TRUE), which some clients reject for a server"
+            ),
         ));
     }
-    if certificate.shuts_out_old_windows() {
-        // Most certificates are RSA's, and those programs are rare.
-        notes.push(Note::hint(
-            NoteCode::CertificateRsaKey,
-            "the certificate has an RSA key: programs that use the TLS of Windows before 10 and \
-             Server 2016 can't connect; with an ECDSA key they can (docs/tls-limits.md)",
-        ));
+    if !certificates.has_more_usable_than(pair) {
+        notes.extend(shut_out(one));
     }
-    if certificate.is_leaf_alone() {
+    if pair.is_leaf_alone() {
         notes.push(Note::hint(NoteCode::CertificateLeafAlone, format!(
             "{} contains only the leaf certificate, issued by {}: append the issuer's certificate unless clients have it as a root, or most of \
              them will refuse the connection",
-            settings.tls.certificate.display(),
-            certificate.issuer
+            escape_path(&one.source.certificate),
+            pair.issuer
         )));
+    }
+    notes
+}
+
+/// Hints: most certificates are RSA's, and programs of old Windows are rare; whoever has an Ed25519 key has asked for it.
+fn shut_out(one: &Served<'_>) -> Option<Note> {
+    let called = &one.called;
+    match one.pair.shuts_out() {
+        ShutsOut::Nobody => None,
+        ShutsOut::OldWindows => Some(Note::hint(
+            NoteCode::CertificateRsaKey,
+            format!(
+                "{called} has an RSA key: programs that use the TLS of Windows before 10 and \
+                 Server 2016 can't connect; with an ECDSA key they can (docs/tls-limits.md)"
+            ),
+        )),
+        ShutsOut::EveryWindows => Some(Note::hint(
+            NoteCode::CertificateEd25519Key,
+            format!(
+                "{called} has an Ed25519 key: programs that use the TLS of Windows (Schannel, .NET), of Java before 16 or of \
+                 OpenSSL before 1.1.1 can't connect; with an ECDSA key they can (docs/tls-limits.md)"
+            ),
+        )),
+    }
+}
+
+/// A certificate may lie in two places, and one of each kind of key for a name is what is meant.
+fn names_twice<'a>(all: &'a [Served<'a>]) -> impl Iterator<Item = Note> + 'a {
+    let mut first: HashMap<(&str, &str), &Served<'_>> = HashMap::new();
+    let claims = all
+        .iter()
+        .flat_map(|one| one.pair.names.iter().map(move |name| (name, one)));
+    claims.filter_map(move |(name, one)| {
+        let claim = (name.as_str(), one.pair.key_kind());
+        let Some(other) = first.get(&claim) else {
+            first.insert(claim, one);
+            return None;
+        };
+        if other.pair.fingerprint == one.pair.fingerprint {
+            return None;
+        }
+        Some(Note::hint(
+            NoteCode::CertificateNameTwice,
+            format!(
+                "{} and {} are both for {name}: clients that name it are shown the one that expires last",
+                other.source.name, one.source.name
+            ),
+        ))
+    })
+}
+
+fn keys_shared(all: &[Served<'_>]) -> Vec<Note> {
+    let mut first: HashMap<Vec<u8>, &Served<'_>> = HashMap::new();
+    let mut notes = Vec::new();
+    for one in all {
+        let Some(key) = one.pair.public_key() else {
+            continue;
+        };
+        let Some(other) = first.get(&key) else {
+            first.insert(key, one);
+            continue;
+        };
+        if other.pair.fingerprint != one.pair.fingerprint {
+            notes.push(Note::hint(
+                NoteCode::CertificateKeyShared,
+                format!(
+                    "{} and {} have the same private key: whoever gets hold of it has both names",
+                    other.source.name, one.source.name
+                ),
+            ));
+        }
     }
     notes
 }

@@ -1,16 +1,25 @@
 //! Problems that are not errors (yet), or only for some clients: `check` prints them as notes, `run` logs them as
 //! warnings.
 
+mod acme;
+mod admin;
+mod backend_authority;
 mod certificate;
+mod client_certificates;
+mod own_certificate;
 mod site;
 
 use std::fmt;
 use std::time::SystemTime;
 
 use crate::config::Settings;
-use crate::tls::CertificateSet;
+use crate::tls::{CertificateSet, ClientTrust};
 
-pub(super) use certificate::{EXPIRES_SOON, expires_soon};
+pub use backend_authority::on_backend_authorities;
+pub use certificate::not_served;
+pub(super) use certificate::{about, expiring};
+pub(super) use client_certificates::ended_since;
+pub use own_certificate::on_own_certificates;
 
 /// Something worth a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +74,34 @@ codes! {
     CertificateOfAuthority = "certificate_of_authority",
     /// Its key shuts out the TLS of old Windows.
     CertificateRsaKey = "certificate_rsa_key",
+    /// Its key shuts out the TLS of every Windows.
+    CertificateEd25519Key = "certificate_ed25519_key",
     /// The chain has no issuer.
     CertificateLeafAlone = "certificate_leaf_alone",
+    /// An issuer in the chain ends before the certificate.
+    CertificateChainExpires = "certificate_chain_expires",
+    /// A certificate of the chain is not signed by the next one.
+    CertificateChainBroken = "certificate_chain_broken",
+    /// A name is claimed by two of one kind.
+    CertificateNameTwice = "certificate_name_twice",
+    /// Two have one key.
+    CertificateKeyShared = "certificate_key_shared",
+    /// One of a directory of certificates, or the directory, can't be served.
+    CertificateNotServed = "certificate_not_served",
+    /// A directory of certificates has none.
+    CertificateDirectoryEmpty = "certificate_directory_empty",
+    /// The one that is ordered is not there yet.
+    CertificateNotOrdered = "certificate_not_ordered",
+    /// What is ordered is kept where others may change it.
+    AcmeStateWritable = "acme_state_writable",
+    /// A certificate that backends are shown ends before long.
+    BackendCertificateExpiresSoon = "backend_certificate_expires_soon",
+    /// One is not valid now.
+    BackendCertificateNotValid = "backend_certificate_not_valid",
+    /// One is not for clients.
+    BackendCertificatePurpose = "backend_certificate_purpose",
+    /// A certificate is taken for an authority's by which backends are verified, and isn't.
+    BackendAuthorityNotCa = "backend_authority_not_ca",
     /// It doesn't have the name of a site's host.
     HostNotCovered = "host_not_covered",
     /// A backend at the port of implicit TLS is connected to in clear text.
@@ -83,6 +118,22 @@ codes! {
     AttemptTooLong = "attempt_too_long",
     /// A login ends before its time in the queue.
     QueueTooLong = "queue_too_long",
+    /// Clients' certificates have no effect.
+    ClientCertificatesUnused = "client_certificates_unused",
+    /// A certificate is taken for an authority's, and isn't.
+    ClientAuthorityNotCa = "client_authority_not_ca",
+    /// There are revocation lists, and none of an authority.
+    ClientAuthorityWithoutCrl = "client_authority_without_crl",
+    /// A revocation list is past its next update.
+    CrlExpired = "crl_expired",
+    /// A revocation list is of none of the authorities.
+    CrlOfNoAuthority = "crl_of_no_authority",
+    /// A pinned user can't log in.
+    PinnedUserUnknown = "pinned_user_unknown",
+    /// A file of passwords can be read by everybody.
+    CredentialsReadable = "credentials_readable",
+    /// The names of users and files are shown to the network.
+    AdminOpen = "admin_open",
     /// The probe's path is taken for an option.
     ProbePathIsOption = "probe_path_is_option",
 }
@@ -111,9 +162,19 @@ impl fmt::Display for Note {
     }
 }
 
-/// All that is worth a note about a configuration and its certificates.
-pub fn notes(settings: &Settings, certificates: &CertificateSet, now: SystemTime) -> Vec<Note> {
-    let mut notes = certificate::notes(settings, certificates.default_pair(), now);
+/// All that is worth a note about a configuration and its certificates, and those of clients.
+pub fn notes(
+    settings: &Settings,
+    certificates: &CertificateSet,
+    clients: &ClientTrust,
+    now: SystemTime,
+) -> Vec<Note> {
+    let mut notes = certificate::notes(certificates, now);
+    notes.extend(certificate::empty_directories(settings, certificates));
+    let state = settings.tls.acme.as_ref().map(|acme| acme.state.as_path());
+    notes.extend(state.and_then(acme::notes));
+    notes.extend(client_certificates::notes(settings, clients, now));
+    notes.extend(admin::notes(&settings.admin));
     for site in &settings.sites {
         site::add_notes(&mut notes, site, settings, certificates);
     }

@@ -21,11 +21,18 @@ pub(super) fn add_notes(
         if let HostPattern::Exact(name) = host
             && !certificates.pairs().any(|pair| pair.covers(name.as_str()))
         {
+            let what = match certificates.has_choice() {
+                true => "no certificate covers",
+                false => "the certificate does not cover",
+            };
             // Clients may say that name in USER alone.
-            notes.push(Note::hint(NoteCode::HostNotCovered, format!(
-                "site {}: the certificate does not cover {name}; clients that connect to that name will refuse it",
-                site.name
-            )));
+            notes.push(Note::hint(
+                NoteCode::HostNotCovered,
+                format!(
+                    "site {}: {what} {name}; clients that connect to that name will refuse it",
+                    site.name
+                ),
+            ));
         }
     }
     notes.extend(settings_notes(site, settings));

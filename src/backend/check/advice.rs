@@ -39,6 +39,9 @@ impl CheckError {
     pub fn remedy(&self, backend: &Backend) -> String {
         let text = match self {
             Self::Dial(error) => return error.remedy(backend),
+            Self::Login {
+                hint: Some(hint), ..
+            } => hint,
             Self::Login { class, .. } => match class {
                 Class::TransientFailure => LOGIN_BUSY,
                 _ => LOGIN,
@@ -124,6 +127,14 @@ impl DialError {
             Self::Handshake(HandshakeFault::NoCommonCipher) => {
                 "allow ECDHE with AES-GCM in the server (docs/tls-limits.md)"
             }
+            Self::ClientCertificate { shown: false, .. } => {
+                "write `client_certificate: {certificate: FILE, private_key: FILE}` for this backend, with a pair that the server \
+                 trusts"
+            }
+            Self::ClientCertificate { shown: true, .. } => {
+                "let the server trust the issuer of `client_certificate`, or configure the pair that it expects; its own log says \
+                 what it has against this one"
+            }
             Self::HandshakeTimeout(_) | Self::Handshake(HandshakeFault::Closed) if implicit => {
                 "is it the port of implicit TLS (990)? On port 21 write `tls: explicit`"
             }
@@ -161,6 +172,9 @@ fn of_certificate(fault: &HandshakeFault) -> String {
         HandshakeFault::UnknownIssuer { .. } => format!(
             "write `verify: {{ca: FILE}}` with the certificate of that issuer; have the server send its intermediate \
              certificates; or {PIN}"
+        ),
+        HandshakeFault::OtherIssuerKey { .. } => format!(
+            "write `verify: {{ca: FILE}}` with the certificate that the issuer has now; or {PIN}"
         ),
         HandshakeFault::Fingerprint { seen } => format!(
             "if the server has been given a new certificate, write `verify: {{fingerprint: \"{}\"}}`; if not, find out who \

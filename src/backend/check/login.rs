@@ -6,7 +6,9 @@ use super::{Check, CheckError};
 use crate::backend::control::{BackendConnection, ReplyError};
 use crate::base::budget::Budget;
 use crate::config::Probe;
+use crate::ftp::command::Verb;
 use crate::ftp::reply::{Class, Reply};
+use crate::ftp::shown::Repeats;
 
 /// What became of a login that was not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,14 +68,17 @@ impl Check<'_> {
         match user.class() {
             Class::Completion => return Ok(()),
             Class::Intermediate => {}
-            _ => return Err(refused("USER", &user)),
+            _ => return Err(self.refused(Verb::User, &user, &Repeats::Nothing)),
         }
         let pass = self
             .login_step(connection, "PASS", probe.password.secret.expose(), total)
             .await?;
         match pass.class() {
             Class::Completion => Ok(()),
-            _ => Err(refused("PASS", &pass)),
+            _ => {
+                let password = Repeats::Secret(probe.password.secret.clone());
+                Err(self.refused(Verb::Pass, &pass, &password))
+            }
         }
     }
 
@@ -94,12 +99,16 @@ impl Check<'_> {
         };
         Err(CheckError::Reply { command, reason })
     }
-}
 
-fn refused(command: &'static str, reply: &Reply) -> CheckError {
-    CheckError::Login {
-        command,
-        code: reply.number(),
-        class: reply.class(),
+    fn refused(&self, command: Verb, reply: &Reply, repeats: &Repeats) -> CheckError {
+        CheckError::Login {
+            command: match command {
+                Verb::User => "USER",
+                _ => "PASS",
+            },
+            said: repeats.reply(reply),
+            class: reply.class(),
+            hint: self.backend.refusal_hint(command, reply),
+        }
     }
 }

@@ -69,15 +69,17 @@ pub enum CheckError {
         #[source]
         reason: ReplyError,
     },
-    /// The probe's login was refused. The reply isn't shown: it may repeat what was sent.
-    #[error("{command} of the probe was refused with {code}")]
+    /// The probe's login was refused.
+    #[error("{command} of the probe was refused: the backend said {said:?}")]
     Login {
         /// USER or PASS.
         command: &'static str,
-        /// The reply's code.
-        code: u16,
+        /// The reply, without the password, which it may repeat.
+        said: String,
         /// Its class.
         class: Class,
+        /// What to look at first.
+        hint: Option<&'static str>,
     },
     /// It takes no PBSZ and PROT, neither before the login nor behind it.
     #[error("PBSZ and PROT were refused before the login and behind it")]
@@ -183,6 +185,7 @@ impl CheckError {
     pub(super) fn hint(&self, backend: &Backend) -> Option<&'static str> {
         match self {
             Self::Dial(error) => error.hint(backend),
+            Self::Login { hint, .. } => *hint,
             _ => None,
         }
     }

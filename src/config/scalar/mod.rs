@@ -17,11 +17,11 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use super::checks::LevelWord;
 use super::transfer_logs::FormatWord;
 use super::{
-    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, Status, TlsMode, TlsVersion,
-    UnknownUsers,
+    AskClients, Balance, CertificateLayout, CloseNotify, CrlExpired, PassiveMode, ProxyVersion,
+    SessionReuse, Status, TlsMode, TlsVersion, UnknownUsers,
 };
 use crate::policy::users::UserPattern;
-use crate::policy::{DeniedCommand, Notice, Preset, Rate};
+use crate::policy::{CertificateUser, DeniedCommand, Notice, Preset, Rate};
 
 /// What is wrong with a value, and what to write instead.
 pub(super) struct ValueError {
@@ -49,8 +49,19 @@ pub(super) struct DurationValue(pub Duration);
 /// One port or a range; `0..=0` is the operating system's choice.
 pub(super) struct PortRange(pub RangeInclusive<u16>);
 
+/// One port or a range, from the command line.
+///
+/// # Errors
+/// Why it is none, and what to write instead.
+pub(super) fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    read::port_range(text).map_err(|ValueError { message, help }| format!("{message}; {help}"))
+}
+
 /// A number of things, at least one.
 pub(super) struct Count(pub usize);
+
+/// How many failed logins block a client, at least one.
+pub(super) struct Failures(pub usize);
 
 /// How often something has to happen in a row, at least once.
 pub(super) struct Times(pub u32);
@@ -104,6 +115,7 @@ read_from_text! {
     DurationValue: "a duration such as 500ms, 10s, 5m or 1h", |text| read::duration(text).map(DurationValue);
     PortRange: "a port or a range of ports such as 30000-30063", |text| read::port_range(text).map(PortRange);
     Count: "a whole number from 1", |text| read::count(text).map(Count);
+    Failures: "a whole number from 1", |text| read::failures(text).map(Failures);
     WaitValue: "a duration such as 10s, or 0s", |text| read::wait(text).map(WaitValue);
     Times: "a whole number from 1 to 100", |text| read::times(text).map(Times);
     Weight: "a whole number from 0 to 1000", |text| read::weight(text).map(Weight);
@@ -180,9 +192,30 @@ read_from_text! {
         text,
         &[("read_only", Self::ReadOnly), ("upload_only", Self::UploadOnly)],
     );
+    CertificateLayout: "`certbot`, `pairs`, `combined` or `kubernetes`", |text| read::one_of(
+        text,
+        &[
+            ("certbot", Self::Certbot),
+            ("pairs", Self::Pairs),
+            ("combined", Self::Combined),
+            ("kubernetes", Self::Kubernetes),
+        ],
+    );
     CloseNotify: "`require` or `optional`", |text| read::one_of(
         text,
         &[("require", Self::Require), ("optional", Self::Optional)],
+    );
+    AskClients: "`none`, `optional` or `required`", |text| read::one_of(
+        text,
+        &[("none", Self::None), ("optional", Self::Optional), ("required", Self::Required)],
+    );
+    CrlExpired: "`refuse` or `accept`", |text| read::one_of(
+        text,
+        &[("refuse", Self::Refuse), ("accept", Self::Accept)],
+    );
+    CertificateUser: "`cn`, `email`, `dns` or `none`", |text| read::one_of(
+        text,
+        &[("cn", Self::Cn), ("email", Self::Email), ("dns", Self::Dns), ("none", Self::None)],
     );
     ProxyVersion: "a version of the PROXY protocol, 1 or 2", |text| read::one_of(
         text,

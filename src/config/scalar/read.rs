@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::{AdminAddress, ValueError};
 use crate::base::text::decimal;
+use crate::config::concealed::is_content;
 use crate::config::error::quoted;
 use crate::policy::commands::DenyError;
 use crate::policy::rates::RateError;
@@ -19,6 +20,8 @@ use crate::policy::{DeniedCommand, Notice, Rate};
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The longest greeting, in bytes: with its code it fits into what clients read at once (RFC 959 has lines of 512).
 const MAX_GREETING: usize = 400;
+/// The longest name of a file, without its directories: what Linux takes (`NAME_MAX`).
+const MAX_FILE_NAME: usize = 255;
 /// The highest weight: finer shares make no difference.
 const MAX_WEIGHT: u32 = 1000;
 /// The most checks in a row that anything may wait for.
@@ -109,12 +112,26 @@ pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, ValueError> {
 }
 
 pub fn count(text: &str) -> Result<usize, ValueError> {
+    number(text, || {
+        ValueError::new("zero would refuse every session", "write a number from 1")
+    })
+}
+
+/// How many failed logins block a client.
+pub fn failures(text: &str) -> Result<usize, ValueError> {
+    number(text, || {
+        ValueError::new(
+            "zero would block each client before its first login",
+            "write a number from 1, or `allow: [0.0.0.0/0, \"::/0\"]` to switch the guard off",
+        )
+    })
+}
+
+/// A number from 1, or what is wrong with zero.
+fn number(text: &str, zero: impl FnOnce() -> ValueError) -> Result<usize, ValueError> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<usize>() {
-        Ok(0) => Err(ValueError::new(
-            "zero would refuse every session",
-            "write a number from 1",
-        )),
+        Ok(0) => Err(zero()),
         Ok(count) if digits && count <= MAX_COUNT => Ok(count),
         _ if digits => Err(ValueError::new(
             format!("{} is too many", quoted(text)),
@@ -248,6 +265,12 @@ pub fn file_name(text: &str) -> Result<PathBuf, ValueError> {
         return Err(ValueError::new(
             "an empty file name",
             "write the name of a file, such as /etc/portcullis/tls/tls.crt",
+        ));
+    }
+    if is_content(text) || text.split('/').any(|part| part.len() > MAX_FILE_NAME) {
+        return Err(ValueError::new(
+            "the contents of a file, where its name belongs",
+            "write the name of a file here, not its contents",
         ));
     }
     Ok(PathBuf::from(text))

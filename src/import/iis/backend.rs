@@ -35,7 +35,8 @@ pub enum BackendTls {
     Implicit,
 }
 
-/// Plans the backend of a site with these hosts, where `shown` is what IIS shows; `known` is what Portcullis reaches IIS by, if that is known.
+/// Plans the backend of a site with these hosts, where `shown` is what IIS shows; `known` is what Portcullis reaches IIS by, if
+/// that is known.
 pub fn plan(
     shown: &BTreeMap<Endpoint, Shown<'_>>,
     site: &Site,

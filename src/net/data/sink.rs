@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -49,6 +49,11 @@ impl Sink {
     /// How the TLS session came about.
     pub fn handshake_kind(&self) -> Option<HandshakeKind> {
         self.0.handshake_kind()
+    }
+
+    /// The certificates that a client has shown; in a resumed session, those of its full handshake.
+    pub fn client_certificates(&self) -> &[CertificateDer<'static>] {
+        self.0.client_certificates()
     }
 
     pub(super) fn poll_write(

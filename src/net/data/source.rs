@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
@@ -126,6 +126,15 @@ impl Source {
             Self::FromClient(source) => source.handshake_kind(),
             Self::FromBufferedClient(source) => source.stream.handshake_kind(),
             Self::FromBackend(source) => source.handshake_kind(),
+        }
+    }
+
+    /// The certificates that a client has shown; in a resumed session, those of its full handshake.
+    pub fn client_certificates(&self) -> &[CertificateDer<'static>] {
+        match self {
+            Self::Plain(_) | Self::FromBackend(_) => &[],
+            Self::FromClient(source) => source.client_certificates(),
+            Self::FromBufferedClient(source) => source.stream.client_certificates(),
         }
     }
 

@@ -64,6 +64,17 @@ pub fn is_trusted(peer: SocketAddr, trusted: &[IpNet]) -> bool {
     is_in_any(peer.ip(), trusted)
 }
 
+/// Whether a connection may begin with a header, by its first byte: not if none comes within [`HEADER_TIMEOUT`].
+pub async fn may_be_there(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    match timeout(HEADER_TIMEOUT, stream.peek(&mut first)).await {
+        Ok(Ok(1)) => parse::may_begin(first[0]),
+        // Over already: reading it tells how.
+        Ok(_) => true,
+        Err(_) => false,
+    }
+}
+
 /// Reads the header of a new connection and returns the addresses in it; for the balancer's own connections, those of
 /// the connection itself.
 ///
@@ -73,12 +84,23 @@ pub async fn read(
     stream: &mut TcpStream,
     trusted: &[IpNet],
 ) -> Result<ProxiedAddresses, ProxyHeaderError> {
-    // Only a connection that has been reset has no addresses any more.
     let peer = stream.peer_addr().map_err(|_| ProxyHeaderError::Empty)?;
-    let local = stream.local_addr().map_err(|_| ProxyHeaderError::Empty)?;
     if !is_trusted(peer, trusted) {
         return Err(ProxyHeaderError::Untrusted);
     }
+    read_from_balancer(stream).await
+}
+
+/// The same of a connection whose peer is trusted.
+///
+/// # Errors
+/// If the header doesn't come whole within [`HEADER_TIMEOUT`].
+pub async fn read_from_balancer(
+    stream: &mut TcpStream,
+) -> Result<ProxiedAddresses, ProxyHeaderError> {
+    // Only a connection that has been reset has no addresses any more.
+    let peer = stream.peer_addr().map_err(|_| ProxyHeaderError::Empty)?;
+    let local = stream.local_addr().map_err(|_| ProxyHeaderError::Empty)?;
     let header = timeout(HEADER_TIMEOUT, header(stream))
         .await
         .map_err(|_| ProxyHeaderError::TimedOut(HEADER_TIMEOUT))??;

@@ -21,6 +21,7 @@ use self::sink::Sink;
 use super::metrics::DroppedLines;
 
 mod filter;
+mod panics;
 mod sink;
 
 /// How log lines are written.
@@ -50,9 +51,9 @@ pub enum LogError {
     Again(#[from] TryInitError),
 }
 
-/// Sends log lines of the whole process to stderr, with times in UTC as RFC 3339 has them. `filter` is a level, `info`, or
-/// directives that end with one, `info,portcullis::tls=debug`. Lines of the `log` crate, which rustls uses, come along:
-/// its warnings only if `filter` is more than a level. `dropped` counts those that are lost.
+/// Sends log lines of the whole process, and its panics, to stderr, with times in UTC as RFC 3339 has them. `filter` is a
+/// level, `info`, or directives that end with one, `info,portcullis::tls=debug`. Lines of the `log` crate, which rustls uses,
+/// come along: its warnings only if `filter` is more than a level. `dropped` counts those that are lost.
 ///
 /// Keep what it returns until the end of `main`: dropping it writes the last lines.
 ///
@@ -68,6 +69,7 @@ pub fn init(
     let (sink, guard) = Sink::start(io::stderr(), dropped)?;
     let (subscriber, filter) = subscriber(format, colours, filter, sink);
     subscriber.try_init()?;
+    panics::log_panics();
     Ok((guard, filter))
 }
 

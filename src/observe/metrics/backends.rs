@@ -25,6 +25,8 @@ pub struct Shown {
     pub checks: bool,
     /// TLS, and so a certificate.
     pub tls: bool,
+    /// A certificate that it is shown.
+    pub client_certificate: bool,
 }
 
 /// What a check that passed has in place of the stage at which it failed.
@@ -47,10 +49,17 @@ impl Metrics {
             .inc();
     }
 
-    /// A session has a slot at a backend until the returned value is dropped.
-    pub fn session_at_backend(&self, site: &str, backend: &str) -> OpenSession {
-        let labels = [self.site_label(site), backend];
-        OpenSession::counted_in(&self.table.backend_sessions.with_label_values(&labels))
+    /// A session has a slot at a backend until the returned value is dropped; none if the backend has no series.
+    pub fn session_at_backend(&self, site: &str, backend: &str) -> Option<OpenSession> {
+        self.if_shown(
+            site,
+            backend,
+            |_| true,
+            || {
+                let sessions = &self.table.backend_sessions;
+                OpenSession::counted_in(&sessions.with_label_values(&[site, backend]))
+            },
+        )
     }
 
     /// A login waits for a slot at any of a site's backends until the returned value is dropped.
@@ -71,10 +80,15 @@ impl Metrics {
 
     /// A backend was taken out.
     pub fn backend_ejected(&self, site: &str, backend: &str) {
-        self.table
-            .backend_ejections
-            .with_label_values(&[self.site_label(site), backend])
-            .inc();
+        self.if_shown(
+            site,
+            backend,
+            |_| true,
+            || {
+                let ejections = &self.table.backend_ejections;
+                ejections.with_label_values(&[site, backend]).inc();
+            },
+        );
     }
 
     /// A login was served by a further backend.
@@ -142,19 +156,45 @@ impl Metrics {
         );
     }
 
+    /// The certificate that a backend is shown is valid from `not_before` to `not_after`.
+    pub fn own_certificate(
+        &self,
+        site: &str,
+        backend: &str,
+        not_before: SystemTime,
+        not_after: SystemTime,
+    ) {
+        self.if_shown(
+            site,
+            backend,
+            |shown| shown.client_certificate,
+            || {
+                let labels = [site, backend];
+                let table = &self.table;
+                table
+                    .client_certificate_not_before
+                    .with_label_values(&labels)
+                    .set(unix_time(not_before));
+                table
+                    .client_certificate_not_after
+                    .with_label_values(&labels)
+                    .set(unix_time(not_after));
+            },
+        );
+    }
+
     /// What comes from an earlier configuration makes no series that this one hasn't.
-    fn if_shown(
+    fn if_shown<T>(
         &self,
         site: &str,
         backend: &str,
         has: impl FnOnce(Shown) -> bool,
-        update: impl FnOnce(),
-    ) {
+        update: impl FnOnce() -> T,
+    ) -> Option<T> {
         let name = (site.to_owned(), backend.to_owned());
         let known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(&name).is_some_and(|shown| has(*shown)) {
-            update();
-        }
+        let is_shown = known.get(&name).is_some_and(|shown| has(*shown));
+        is_shown.then(update)
     }
 
     /// These are all backends of the configuration in use: the series of others are removed, and theirs begin at zero.
@@ -175,6 +215,9 @@ impl Metrics {
             }
             if had.tls && !has.tls {
                 self.table.forget_backend_certificate(labels);
+            }
+            if had.client_certificate && !has.client_certificate {
+                self.table.forget_client_certificate(labels);
             }
         }
         for ((site, backend), shown) in &current {

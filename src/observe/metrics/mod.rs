@@ -13,9 +13,11 @@ use prometheus::{IntCounter, Registry, TextEncoder};
 
 use crate::config::{NO_SITE, TlsMode};
 use crate::outcome::{
-    DataHandshake, Direction, GuardAction, HandshakeResult, KeyExchange, Leg, LimitExceeded,
-    LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Resumption, Verdict,
+    AcmeResult, AcmeStage, DataHandshake, Direction, GuardAction, HandshakeResult, KeyExchange,
+    Leg, LimitExceeded, LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject, Resumption,
+    Verdict,
 };
+use crate::policy::CertificateResult;
 
 pub use self::backends::{Shown, ShownBackend};
 pub use self::running::{OpenSession, RunningTransfer};
@@ -35,6 +37,8 @@ const PREFIX: &str = "portcullis";
 /// A certificate that clients are shown.
 #[derive(Debug, Clone, Copy)]
 pub struct ServedCertificate<'a> {
+    /// What it is called, by the configuration.
+    pub name: &'a str,
     /// As log and configuration write it.
     pub fingerprint: &'a str,
     /// Printable.
@@ -77,6 +81,8 @@ pub struct Metrics {
     sites: RwLock<HashSet<String>>,
     /// By site and backend, what the configuration in use has.
     backends: Mutex<HashMap<(String, String), Shown>>,
+    /// By name, the fingerprint and the subject of the certificates that clients are shown.
+    certificates: Mutex<HashMap<String, [String; 2]>>,
     table: Table,
 }
 
@@ -90,6 +96,7 @@ impl Metrics {
             table: Table::new(&registry),
             sites: RwLock::default(),
             backends: Mutex::default(),
+            certificates: Mutex::default(),
             start_time: unix_time(SystemTime::now()),
             registry,
         }
@@ -173,6 +180,24 @@ impl Metrics {
             .login_time
             .with_label_values(&[self.site_label(site)])
             .observe(elapsed.as_secs_f64());
+    }
+
+    /// A client has shown a certificate, or none where it had to, and this has become of it at `site`, or in the handshake:
+    /// then at [`NO_SITE`].
+    pub fn client_certificate(&self, site: &str, result: CertificateResult) {
+        self.table
+            .client_certificates
+            .with_label_values(&[self.site_label(site), result.as_str()])
+            .inc();
+    }
+
+    /// Shows when there is to be a newer one of each of these revocation lists, named by their files, and of no others.
+    pub fn revocation_lists<'a>(&self, lists: impl IntoIterator<Item = (&'a str, SystemTime)>) {
+        let gauge = &self.table.crl_next_update;
+        gauge.reset();
+        for (file, next_update) in lists {
+            gauge.with_label_values(&[file]).set(unix_time(next_update));
+        }
     }
 
     /// A client of `site` was denied a command.
@@ -301,20 +326,40 @@ impl Metrics {
         self.table.passive_strangers.inc();
     }
 
-    /// New connections get this certificate.
-    pub fn certificate(&self, served: &ServedCertificate<'_>) {
+    /// New connections get one of these certificates, and no other.
+    pub fn only_certificates<'a>(&self, served: impl Iterator<Item = ServedCertificate<'a>>) {
         let table = &self.table;
-        table
-            .certificate_not_before
-            .set(unix_time(served.not_before));
-        table.certificate_not_after.set(unix_time(served.not_after));
-        // The one before is served no longer.
-        table.certificate_info.reset();
-        table
-            .certificate_info
-            .with_label_values(&[served.fingerprint, served.subject])
-            .set(1);
-        self.is_refused(ReloadSubject::Certificate, false);
+        let mut current = HashMap::new();
+        for it in served {
+            let info = [it.fingerprint, it.subject].map(str::to_owned);
+            let (not_before, not_after) = (unix_time(it.not_before), unix_time(it.not_after));
+            table
+                .certificate_not_before
+                .with_label_values(&[it.name])
+                .set(not_before);
+            table
+                .certificate_not_after
+                .with_label_values(&[it.name])
+                .set(not_after);
+            table
+                .certificate_info
+                .with_label_values(&[it.fingerprint, it.name, it.subject])
+                .set(1);
+            current.insert(it.name.to_owned(), info);
+        }
+        let mut known = self
+            .certificates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (name, [fingerprint, subject]) in &*known {
+            match current.get(name) {
+                Some(now) if now == &[fingerprint.as_str(), subject] => continue,
+                Some(_) => {}
+                None => table.forget_certificate_validity(name),
+            }
+            table.forget_certificate_info([fingerprint, name, subject]);
+        }
+        *known = current;
     }
 
     /// A reload ended.
@@ -323,11 +368,11 @@ impl Metrics {
             .reloads
             .with_label_values(&[subject.as_str(), result.as_str()])
             .inc();
-        self.is_refused(subject, result == ReloadResult::Refused);
     }
 
-    /// What lies there of this is refused, and something older in use, or it isn't any more.
-    pub fn is_refused(&self, subject: ReloadSubject, refused: bool) {
+    /// What lies there of this is refused, and something older in use, or it isn't any more. Which it is, the
+    /// [`ReloadLog`](super::reloads::ReloadLog) knows.
+    pub(super) fn is_refused(&self, subject: ReloadSubject, refused: bool) {
         self.table
             .reload_refused
             .with_label_values(&[subject.as_str()])
@@ -338,6 +383,30 @@ impl Metrics {
     pub fn configuration_loaded(&self) {
         let now = unix_time(SystemTime::now());
         self.table.config_last_reload_success.set(now);
+    }
+
+    /// Certificates are ordered from now on: every result counts from zero, so that alerts see the first.
+    pub fn declare_orders(&self) {
+        let orders = &self.table.acme_orders;
+        orders.with_label_values(&order_labels(AcmeResult::Issued, AcmeStage::Download));
+        for stage in AcmeStage::ALL {
+            orders.with_label_values(&order_labels(AcmeResult::Failed, *stage));
+        }
+    }
+
+    /// An order of a certificate ended at this stage.
+    pub fn order(&self, result: AcmeResult, stage: AcmeStage) {
+        let labels = order_labels(result, stage);
+        self.table.acme_orders.with_label_values(&labels).inc();
+    }
+
+    /// When the next certificate is ordered; `None` where none is.
+    pub fn next_order(&self, at: Option<SystemTime>) {
+        let gauge = &self.table.acme_next_attempt;
+        match at {
+            Some(at) => gauge.with_label_values::<&str>(&[]).set(unix_time(at)),
+            None => gauge.reset(),
+        }
     }
 
     /// All metrics in the Prometheus text format 0.0.4.
@@ -355,6 +424,10 @@ impl Metrics {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
         if sites.contains(name) { name } else { NO_SITE }
     }
+}
+
+fn order_labels(result: AcmeResult, stage: AcmeStage) -> [&'static str; 2] {
+    [result.as_str(), stage.as_str()]
 }
 
 /// In seconds; 1970 for what was before.

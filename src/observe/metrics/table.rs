@@ -14,6 +14,7 @@ use crate::outcome::{
     KeyExchange, Leg, LimitExceeded, LoginResult, ProxyHeaderFault, ReloadResult, ReloadSubject,
     Resumption, Verdict,
 };
+use crate::policy::CertificateResult;
 
 /// Upper bounds in seconds. A backend in the same rack answers within 1 ms; from 10 s on, it is as good as down.
 const DIAL_BUCKETS: [f64; 13] = [
@@ -46,6 +47,8 @@ pub(super) struct Table {
     pub logins: IntCounterVec,
     pub login_time: HistogramVec,
     pub guard: IntCounterVec,
+    pub client_certificates: IntCounterVec,
+    pub crl_next_update: IntGaugeVec,
     pub tls_handshakes: IntCounterVec,
     pub tls_key_exchanges: IntCounterVec,
     pub data_tls_handshakes: IntCounterVec,
@@ -70,25 +73,35 @@ pub(super) struct Table {
     pub backend_check: GaugeVec,
     pub backend_certificate_not_before: IntGaugeVec,
     pub backend_certificate_not_after: IntGaugeVec,
+    pub client_certificate_not_before: IntGaugeVec,
+    pub client_certificate_not_after: IntGaugeVec,
     pub passive_ports_in_use: IntGauge,
     pub passive_exhausted: IntCounter,
     pub passive_ambiguous: IntCounter,
     pub passive_strangers: IntCounter,
     pub certificate_info: IntGaugeVec,
-    pub certificate_not_before: IntGauge,
-    pub certificate_not_after: IntGauge,
+    pub certificate_not_before: IntGaugeVec,
+    pub certificate_not_after: IntGaugeVec,
     pub reloads: IntCounterVec,
     pub reload_refused: IntGaugeVec,
     pub config_last_reload_success: IntGauge,
+    pub acme_orders: IntCounterVec,
+    /// Without a label: none at all where no certificate is ordered.
+    pub acme_next_attempt: IntGaugeVec,
 }
 
 impl Table {
     /// Registers every metric, with all label values that don't depend on sites at zero.
     pub fn new(registry: &Registry) -> Self {
         let register = Register(registry);
+        let fips = if cfg!(feature = "fips") {
+            "true"
+        } else {
+            "false"
+        };
         register
-            .gauges("build_info", "Always 1.", &["version"])
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .gauges("build_info", "Always 1.", &["version", "fips"])
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), fips])
             .set(1);
         let table = Self {
             sessions: register.gauge("sessions", "Sessions open now."),
@@ -117,7 +130,7 @@ impl Table {
             ),
             log_lines_dropped: register.counters(
                 "log_lines_dropped_total",
-                "Lines lost because a full disk or a slow reader did not take them; log: that on stderr, others: files of transfer_logs.",
+                "Lines lost because a full disk or a slow reader did not take them, or since the file was removed and can't be opened anew; log: that on stderr, others: files of transfer_logs.",
                 &["log"],
             ),
             proxy_header_faults: register.counters(
@@ -261,6 +274,16 @@ impl Table {
                 "When the certificate that a backend showed last expires, in Unix time; seen at logins and checks.",
                 &["site", "backend"],
             ),
+            client_certificate_not_before: register.gauges(
+                "backend_client_certificate_not_before_seconds",
+                "From when on the certificate that a backend is shown is valid, in Unix time.",
+                &["site", "backend"],
+            ),
+            client_certificate_not_after: register.gauges(
+                "backend_client_certificate_not_after_seconds",
+                "When the certificate that a backend is shown expires, in Unix time.",
+                &["site", "backend"],
+            ),
             passive_ports_in_use: register.gauge(
                 "passive_ports_in_use",
                 "Leases of passive ports that wait for their data connection.",
@@ -279,16 +302,28 @@ impl Table {
             ),
             certificate_info: register.gauges(
                 "certificate_info",
-                "Always 1, for the certificate that new connections get.",
-                &["fingerprint", "subject"],
+                "Always 1, for each certificate that new connections may get.",
+                &["fingerprint", "name", "subject"],
             ),
-            certificate_not_before: register.gauge(
+            certificate_not_before: register.gauges(
                 "certificate_not_before_seconds",
-                "From when on the certificate that new connections get is valid, in Unix time.",
+                "From when on a certificate that new connections may get is valid, or an issuer in its chain that ends before it, in Unix time.",
+                &["name"],
             ),
-            certificate_not_after: register.gauge(
+            certificate_not_after: register.gauges(
                 "certificate_not_after_seconds",
-                "When the certificate that new connections get expires, in Unix time.",
+                "When a certificate that new connections may get expires, in Unix time.",
+                &["name"],
+            ),
+            client_certificates: register.counters(
+                "client_certificates_total",
+                "Client certificates that logins came with, or without, at sites that ask for them; none: in the handshake.",
+                &["site", "result"],
+            ),
+            crl_next_update: register.gauges(
+                "crl_next_update_seconds",
+                "When there is to be a newer one of a revocation list of clients' certificates, in Unix time.",
+                &["file"],
             ),
             reloads: register.counters(
                 "reloads_total",
@@ -297,12 +332,22 @@ impl Table {
             ),
             reload_refused: register.gauges(
                 "reload_refused",
-                "1 while what lies there is refused and an older state is in use: until it is mended or replaced.",
+                "1 while what lies there is refused or can't be read, and an older state is in use: until it is mended or replaced.",
                 &["subject"],
             ),
             config_last_reload_success: register.gauge(
                 "config_last_reload_success_timestamp_seconds",
                 "When the configuration in use was loaded, in Unix time.",
+            ),
+            acme_orders: register.counters(
+                "acme_orders_total",
+                "Orders of certificates, and how far they came.",
+                &["result", "stage"],
+            ),
+            acme_next_attempt: register.gauges(
+                "acme_next_attempt_seconds",
+                "When the next certificate is ordered, in Unix time; while `tls.acme.state` can't be used, since when.",
+                &[],
             ),
         };
         table.start_from_zero();
@@ -315,6 +360,10 @@ impl Table {
         self.site_sessions.with_label_values(&[site]);
         for result in LoginResult::ALL {
             self.logins.with_label_values(&[site, result.as_str()]);
+        }
+        for result in CertificateResult::ALL {
+            self.client_certificates
+                .with_label_values(&[site, result.as_str()]);
         }
         for action in GuardAction::ALL {
             self.guard.with_label_values(&[site, action.as_str()]);
@@ -382,12 +431,34 @@ impl Table {
         }
     }
 
+    /// Removes the times of a certificate that is no longer shown to clients.
+    pub fn forget_certificate_validity(&self, name: &str) {
+        for times in [&self.certificate_not_before, &self.certificate_not_after] {
+            let _ = times.remove_label_values(&[name]);
+        }
+    }
+
+    /// Removes what is said of a certificate that is no longer shown to clients.
+    pub fn forget_certificate_info(&self, labels: [&str; 3]) {
+        let _ = self.certificate_info.remove_label_values(&labels);
+    }
+
     /// Removes the series of a backend's certificate.
     pub fn forget_backend_certificate(&self, labels: [&str; 2]) {
         self.forget_backend_not_before(labels);
         let _ = self
             .backend_certificate_not_after
             .remove_label_values(&labels);
+    }
+
+    /// Removes the series of the certificate that a backend was shown.
+    pub fn forget_client_certificate(&self, labels: [&str; 2]) {
+        for gauge in [
+            &self.client_certificate_not_before,
+            &self.client_certificate_not_after,
+        ] {
+            let _ = gauge.remove_label_values(&labels);
+        }
     }
 
     /// Removes the beginning of a backend's certificate.

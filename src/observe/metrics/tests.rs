@@ -1,15 +1,25 @@
 //! What a scrape shows, before anything happened and after.
 
 use super::*;
-use crate::outcome::{BackendStatus, DialStage};
+use crate::outcome::{AcmeResult, AcmeStage, BackendStatus, DialStage};
 
 /// Every family that the documentation and the alerts may rely on, with its type.
 const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_accept_errors_total", "counter"),
+    ("portcullis_acme_next_attempt_seconds", "gauge"),
+    ("portcullis_acme_orders_total", "counter"),
     ("portcullis_backend_certificate_not_after_seconds", "gauge"),
     ("portcullis_backend_certificate_not_before_seconds", "gauge"),
     ("portcullis_backend_check_seconds", "gauge"),
     ("portcullis_backend_checks_total", "counter"),
+    (
+        "portcullis_backend_client_certificate_not_after_seconds",
+        "gauge",
+    ),
+    (
+        "portcullis_backend_client_certificate_not_before_seconds",
+        "gauge",
+    ),
     ("portcullis_backend_dial_failures_total", "counter"),
     ("portcullis_backend_dial_seconds", "histogram"),
     ("portcullis_backend_ejections_total", "counter"),
@@ -23,11 +33,13 @@ const FAMILIES: &[(&str, &str)] = &[
     ("portcullis_certificate_not_after_seconds", "gauge"),
     ("portcullis_certificate_not_before_seconds", "gauge"),
     ("portcullis_clear_transfers_total", "counter"),
+    ("portcullis_client_certificates_total", "counter"),
     ("portcullis_commands_denied_total", "counter"),
     (
         "portcullis_config_last_reload_success_timestamp_seconds",
         "gauge",
     ),
+    ("portcullis_crl_next_update_seconds", "gauge"),
     ("portcullis_data_tls_handshakes_total", "counter"),
     ("portcullis_guard_total", "counter"),
     ("portcullis_log_lines_dropped_total", "counter"),
@@ -97,6 +109,9 @@ fn count_everything(metrics: &Metrics, site: &str) {
     GuardAction::ALL
         .iter()
         .for_each(|a| metrics.guard(site, *a));
+    CertificateResult::ALL
+        .iter()
+        .for_each(|r| metrics.client_certificate(site, *r));
     HandshakeResult::ALL
         .iter()
         .for_each(|r| metrics.handshake(*r));
@@ -130,7 +145,7 @@ fn count_everything(metrics: &Metrics, site: &str) {
     metrics.passive_ambiguous();
     metrics.passive_exhausted();
     metrics.passive_stranger();
-    metrics.certificate(&served("sha256:00"));
+    metrics.only_certificates([served("sha256:00")].into_iter());
     for subject in ReloadSubject::ALL {
         ReloadResult::ALL
             .iter()
@@ -147,12 +162,17 @@ fn with_a_backend() -> Metrics {
     metrics.backend_checked("ftpa", "10.0.0.10:21", None, Duration::from_millis(3));
     let now = SystemTime::now();
     metrics.backend_certificate("ftpa", "10.0.0.10:21", Some(now), now);
-    metrics.certificate(&served("sha256:00"));
+    metrics.own_certificate("ftpa", "10.0.0.10:21", now, now);
+    metrics.only_certificates([served("sha256:00")].into_iter());
+    metrics.revocation_lists([("partners.crl", UNIX_EPOCH)]);
+    metrics.declare_orders();
+    metrics.next_order(Some(now));
     metrics
 }
 
 fn served(fingerprint: &str) -> ServedCertificate<'_> {
     ServedCertificate {
+        name: "default",
         fingerprint,
         subject: "CN=ftp.test",
         not_before: UNIX_EPOCH + Duration::from_secs(1_000),
@@ -168,6 +188,7 @@ fn backend(backend: &str) -> ShownBackend<'_> {
         shown: Shown {
             checks: true,
             tls: true,
+            client_certificate: true,
         },
     }
 }
@@ -193,6 +214,29 @@ fn every_family_says_what_it_means() {
         });
         assert!(help.is_some_and(|text| text.ends_with('.')), "{name}");
     }
+}
+
+#[test]
+fn where_no_certificate_is_ordered_nothing_says_when() {
+    let metrics = Metrics::new();
+    assert!(!metrics.render().contains("portcullis_acme"));
+    metrics.declare_orders();
+    metrics.next_order(Some(UNIX_EPOCH + Duration::from_secs(7)));
+    metrics.order(AcmeResult::Failed, AcmeStage::Challenge);
+    let rendered = metrics.render();
+    for line in [
+        "portcullis_acme_next_attempt_seconds 7",
+        "portcullis_acme_orders_total{result=\"failed\",stage=\"challenge\"} 1",
+        "portcullis_acme_orders_total{result=\"issued\",stage=\"download\"} 0",
+    ] {
+        assert!(rendered.contains(line), "{rendered}");
+    }
+    metrics.next_order(None);
+    assert!(
+        !metrics
+            .render()
+            .contains("portcullis_acme_next_attempt_seconds")
+    );
 }
 
 #[test]
@@ -228,19 +272,53 @@ fn a_backend_is_in_one_state_and_is_forgotten_with_its_configuration() {
 }
 
 #[test]
-fn one_certificate_is_shown_and_none_before_it() {
+fn what_a_session_of_an_earlier_configuration_does_at_its_backend_makes_no_series() {
+    let metrics = with_a_backend();
+    metrics.only_backends([backend("10.0.0.11:21")].into_iter());
+    assert!(metrics.session_at_backend("ftpa", "10.0.0.10:21").is_none());
+    metrics.backend_ejected("ftpa", "10.0.0.10:21");
+    assert!(!metrics.render().contains("10.0.0.10:21"));
+
+    let sessions = r#"portcullis_backend_sessions{backend="10.0.0.11:21",site="ftpa"}"#;
+    let session = metrics.session_at_backend("ftpa", "10.0.0.11:21");
+    assert_eq!(value(&metrics, sessions), Some(1.0));
+    drop(session);
+    assert_eq!(value(&metrics, sessions), Some(0.0));
+}
+
+#[test]
+fn certificates_are_shown_by_name_and_none_before_or_beside_them() {
     let metrics = Metrics::new();
+    let info = |fingerprint: &str, name: &str| {
+        let labels = format!(r#"fingerprint="{fingerprint}",name="{name}",subject="CN=ftp.test""#);
+        value(
+            &metrics,
+            &format!("portcullis_certificate_info{{{labels}}}"),
+        )
+    };
+    let seconds = |end: &str, name: &str| {
+        let name = format!("portcullis_certificate_{end}_seconds{{name=\"{name}\"}}");
+        value(&metrics, &name)
+    };
     for fingerprint in ["sha256:00", "sha256:11", "sha256:11"] {
-        metrics.certificate(&served(fingerprint));
-        let labels = format!(r#"fingerprint="{fingerprint}",subject="CN=ftp.test""#);
-        let info = format!("portcullis_certificate_info{{{labels}}}");
-        assert_eq!(value(&metrics, &info), Some(1.0));
+        metrics.only_certificates([served(fingerprint)].into_iter());
+        assert_eq!(info(fingerprint, "default"), Some(1.0));
         let rendered = metrics.render();
         assert_eq!(rendered.matches("portcullis_certificate_info{").count(), 1);
     }
-    let seconds = |end: &str| value(&metrics, &format!("portcullis_certificate_{end}_seconds"));
-    let lifetime = (seconds("not_before"), seconds("not_after"));
-    assert_eq!(lifetime, (Some(1_000.0), Some(4_000.0)));
+    let other = ServedCertificate {
+        name: "/tls/ftpb.crt",
+        ..served("sha256:22")
+    };
+    metrics.only_certificates([served("sha256:11"), other].into_iter());
+    for name in ["default", "/tls/ftpb.crt"] {
+        let lifetime = (seconds("not_before", name), seconds("not_after", name));
+        assert_eq!(lifetime, (Some(1_000.0), Some(4_000.0)));
+    }
+    assert_eq!(info("sha256:22", "/tls/ftpb.crt"), Some(1.0));
+    metrics.only_certificates([served("sha256:11")].into_iter());
+    assert!(!metrics.render().contains("/tls/ftpb.crt"));
+    assert_eq!(info("sha256:11", "default"), Some(1.0));
 }
 
 #[test]
@@ -275,6 +353,7 @@ fn a_backend_that_is_checked_no_more_shows_no_checks() {
     let rendered = metrics.render();
     assert!(!rendered.contains("portcullis_backend_check"), "{rendered}");
     assert!(!rendered.contains("portcullis_backend_certificate"));
+    assert!(!rendered.contains("portcullis_backend_client_certificate"));
     assert!(rendered.contains("portcullis_backend_state"));
 }
 
@@ -339,7 +418,7 @@ fn nothing_but_configured_names_makes_a_series() {
     let metrics = Metrics::new();
     metrics.declare_site("ftpa");
     // As at every start.
-    metrics.certificate(&served("sha256:00"));
+    metrics.only_certificates([served("sha256:00")].into_iter());
     let before = series(&metrics);
     count_everything(&metrics, "ftpa");
     for n in 0..1000 {
@@ -410,24 +489,4 @@ fn two_instances_share_nothing() {
     let (one, other) = (Metrics::new(), Metrics::new());
     one.accept_error();
     assert_eq!(value(&other, "portcullis_accept_errors_total"), Some(0.0));
-}
-
-#[test]
-fn what_is_refused_stays_refused_until_something_good_is_in_use() {
-    let metrics = Metrics::new();
-    let refused = |subject: &str| {
-        let line = format!("portcullis_reload_refused{{subject=\"{subject}\"}} 1\n");
-        metrics.render().contains(&line)
-    };
-    assert!(!refused("certificate") && !refused("configuration"));
-    metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
-    metrics.reload(ReloadSubject::Configuration, ReloadResult::Refused);
-    assert!(refused("certificate") && refused("configuration"));
-    metrics.reload(ReloadSubject::Certificate, ReloadResult::Ok);
-    assert!(!refused("certificate") && refused("configuration"));
-    metrics.reload(ReloadSubject::Certificate, ReloadResult::Refused);
-    // By a reload of all of it.
-    metrics.certificate(&served("sha256:00"));
-    metrics.reload(ReloadSubject::Configuration, ReloadResult::Ok);
-    assert!(!refused("certificate") && !refused("configuration"));
 }

@@ -4,12 +4,13 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
+use crate::base::text::escape_path;
 use crate::observe::lines::{Losses, Output, Unwritten, WholeLines};
 
 /// How often the name of the file is looked at.
@@ -20,6 +21,48 @@ const MODE: u32 = 0o640;
 
 /// What stands at the beginning of a file, at this time.
 pub(super) type Header = fn(Timestamp) -> Vec<u8>;
+
+/// Why the file of a log can't be opened anew, for as long as that is so. Shared with those who tell of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Misplacement(Arc<Mutex<Option<Misplaced>>>);
+
+/// The file that has the name of a log can't be opened.
+#[derive(Debug, Clone)]
+pub(super) struct Misplaced {
+    /// Since when.
+    pub since: SystemTime,
+    /// Why not, the last time that it was tried.
+    pub error: String,
+}
+
+impl Misplacement {
+    /// What there is of it at the moment.
+    pub fn current(&self) -> Option<Misplaced> {
+        self.lock().clone()
+    }
+
+    /// Opening has failed; returns whether it had not before.
+    fn note(&self, error: &io::Error) -> bool {
+        let mut current = self.lock();
+        let is_new = current.is_none();
+        let since = current
+            .take()
+            .map_or_else(SystemTime::now, |former| former.since);
+        *current = Some(Misplaced {
+            since,
+            error: error.to_string(),
+        });
+        is_new
+    }
+
+    fn end(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Misplaced>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The file that a queue's lines go to.
 #[derive(Debug)]
@@ -36,7 +79,7 @@ pub(super) struct LogFile {
     /// What went wrong has been logged, and nothing has gone right since.
     is_failing: bool,
     /// The same of opening it anew.
-    is_misplaced: bool,
+    misplacement: Misplacement,
 }
 
 impl LogFile {
@@ -49,6 +92,7 @@ impl LogFile {
         header: Option<Header>,
         reopen: Arc<AtomicBool>,
         losses: Losses,
+        misplacement: Misplacement,
     ) -> io::Result<Self> {
         Ok(Self {
             lines: open(&path)?,
@@ -59,7 +103,7 @@ impl LogFile {
             looked: Instant::now(),
             losses,
             is_failing: false,
-            is_misplaced: false,
+            misplacement,
         })
     }
 
@@ -74,6 +118,12 @@ impl LogFile {
             }
         }
         self.lines.write(line)
+    }
+
+    /// Whether the open file has no name any more: what is written there is gone once it is closed.
+    fn is_removed(&self) -> bool {
+        let own = self.lines.output().metadata();
+        own.is_ok_and(|own| own.nlink() == 0)
     }
 
     fn is_moved(&self) -> bool {
@@ -95,13 +145,18 @@ impl LogFile {
                     self.losses.count();
                 }
                 self.lines = lines;
-                self.is_misplaced = false;
+                self.misplacement.end();
                 self.header_is_due = self.header.is_some();
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.is_misplaced, true) {
-                    let file = self.path.display();
-                    tracing::warn!(%file, %error, "transfer log can't be opened anew; its lines go to the file that had the name before");
+                if self.misplacement.note(&error) {
+                    let file = escape_path(&self.path);
+                    tracing::warn!(
+                        %file,
+                        %error,
+                        "transfer log can't be opened anew; its lines go to the file that had the name before, or are lost and \
+                         counted where that was removed"
+                    );
                 }
             }
         }
@@ -109,7 +164,7 @@ impl LogFile {
 
     fn note_failure(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.is_failing, true) {
-            let file = self.path.display();
+            let file = escape_path(&self.path);
             tracing::warn!(%file, %error, "transfer log can't be written; lines that are lost are counted");
         }
     }
@@ -117,7 +172,7 @@ impl LogFile {
     fn note_success(&mut self) {
         let lines = self.losses.take_unreported();
         if std::mem::take(&mut self.is_failing) || lines > 0 {
-            let file = self.path.display();
+            let file = escape_path(&self.path);
             tracing::warn!(%file, lines, "transfer log is written again, these lines of it are lost");
         }
     }
@@ -127,6 +182,16 @@ impl Output for LogFile {
     const INTERVAL: Option<Duration> = Some(LOOK_INTERVAL);
 
     fn write_line(&mut self, line: &[u8]) {
+        if self.is_removed() {
+            // One that can't be opened is tried again at the interval, not for each line.
+            if self.misplacement.current().is_none() {
+                self.open_anew();
+            }
+            if self.is_removed() {
+                self.losses.count();
+                return;
+            }
+        }
         match self.write(line) {
             Ok(()) => self.note_success(),
             Err(Unwritten::Lost(error)) => {
@@ -145,6 +210,9 @@ impl Output for LogFile {
             self.looked = Instant::now();
             if self.is_moved() {
                 self.open_anew();
+            } else {
+                // It may have got its name back.
+                self.misplacement.end();
             }
         }
     }
@@ -224,7 +292,8 @@ mod tests {
             let losses = Losses::new(dropped.clone());
             let reopen = Arc::<AtomicBool>::default();
             let (path, flag) = (path.to_owned(), Arc::clone(&reopen));
-            let file = LogFile::open(path, header, flag, losses.clone()).expect("it can be opened");
+            let file = LogFile::open(path, header, flag, losses.clone(), Misplacement::default())
+                .expect("it can be opened");
             Self {
                 queue: LineQueue::start("test", file, losses).expect("a thread"),
                 reopen,
@@ -241,6 +310,23 @@ mod tests {
             self.queue.wake();
             self.queue.flush();
         }
+    }
+
+    fn open_file(path: &Path) -> (LogFile, DroppedLines, Misplacement) {
+        let dropped = Metrics::new().dropped_lines("a file");
+        let losses = Losses::new(dropped.clone());
+        let misplacement = Misplacement::default();
+        let (path, shared) = (path.to_owned(), misplacement.clone());
+        let file = LogFile::open(path, None, Arc::default(), losses, shared).expect("it opens");
+        (file, dropped, misplacement)
+    }
+
+    /// Has it look at its name, as it does at its interval.
+    fn look(file: &mut LogFile) {
+        file.looked = Instant::now()
+            .checked_sub(LOOK_INTERVAL)
+            .expect("the machine is up for longer");
+        file.maintain();
     }
 
     fn directory() -> TempDir {
@@ -313,28 +399,74 @@ mod tests {
     fn a_file_that_is_renamed_or_removed_is_opened_anew_unasked() {
         let directory = directory();
         let path = directory.path().join("log");
-        let dropped = Metrics::new().dropped_lines("a file");
-        let reopen = Arc::default();
-        let mut file =
-            LogFile::open(path.clone(), None, reopen, Losses::new(dropped)).expect("it opens");
-        let wait = |file: &mut LogFile| {
-            file.looked = Instant::now()
-                .checked_sub(LOOK_INTERVAL)
-                .expect("the machine is up for longer");
-            file.maintain();
-        };
+        let (mut file, dropped, _) = open_file(&path);
         file.write_line(b"one\n");
         fs::rename(&path, directory.path().join("log.1")).expect("a rename");
         file.write_line(b"two\n");
-        wait(&mut file);
+        look(&mut file);
         file.write_line(b"three\n");
         fs::remove_file(&path).expect("it is there");
-        wait(&mut file);
+        look(&mut file);
         file.write_line(b"four\n");
-        wait(&mut file);
+        look(&mut file);
         file.write_line(b"five\n");
         assert_eq!(content(&directory.path().join("log.1")), "one\ntwo\n");
         assert_eq!(content(&path), "four\nfive\n");
+        assert_eq!(dropped.total(), 0);
+    }
+
+    #[test]
+    fn no_line_goes_into_a_file_that_was_removed() {
+        let directory = directory();
+        let path = directory.path().join("log");
+        let (mut file, dropped, _) = open_file(&path);
+        fs::remove_file(&path).expect("it is there");
+        file.write_line(b"one\n");
+        assert_eq!(content(&path), "one\n");
+        assert_eq!(dropped.total(), 0);
+    }
+
+    #[test]
+    fn lines_of_a_file_that_was_removed_and_can_not_be_opened_are_counted_as_lost() {
+        let directory = directory();
+        let path = directory.path().join("log");
+        let (mut file, dropped, misplacement) = open_file(&path);
+        fs::remove_file(&path).expect("it is there");
+        // Not even root opens that as a log.
+        fs::create_dir(&path).expect("the name is free");
+        file.write_line(b"one\n");
+        let since = misplacement.current().expect("it is known").since;
+        look(&mut file);
+        file.write_line(b"two\n");
+        assert_eq!(dropped.total(), 2);
+        let still = misplacement.current().expect("it lasts");
+        assert_eq!(still.since, since);
+        assert_eq!(still.error, "it is neither a file nor a device");
+        fs::remove_dir(&path).expect("it is empty");
+        look(&mut file);
+        file.write_line(b"three\n");
+        assert_eq!(content(&path), "three\n");
+        assert_eq!(dropped.total(), 2);
+        assert!(misplacement.current().is_none());
+    }
+
+    #[test]
+    fn a_file_that_gets_its_name_back_is_not_misplaced_any_more() {
+        let directory = directory();
+        let path = directory.path().join("log");
+        let (mut file, dropped, misplacement) = open_file(&path);
+        let aside = directory.path().join("log.1");
+        fs::rename(&path, &aside).expect("a rename");
+        fs::create_dir(&path).expect("the name is free");
+        look(&mut file);
+        assert!(misplacement.current().is_some());
+        file.write_line(b"one\n");
+        fs::remove_dir(&path).expect("it is empty");
+        fs::rename(&aside, &path).expect("a rename");
+        look(&mut file);
+        assert!(misplacement.current().is_none());
+        assert_eq!(content(&path), "one\n");
+        assert_eq!(dropped.total(), 0);
     }
 
     #[test]
@@ -352,7 +484,8 @@ mod tests {
         let directory = directory();
         let losses = Losses::new(Metrics::new().dropped_lines("a file"));
         let open = |path: &Path| {
-            LogFile::open(path.to_owned(), None, Arc::default(), losses.clone()).map(drop)
+            let (reopen, misplacement) = (Arc::default(), Misplacement::default());
+            LogFile::open(path.to_owned(), None, reopen, losses.clone(), misplacement).map(drop)
         };
         open(directory.path()).expect_err("a directory");
         open(&directory.path().join("missing/log")).expect_err("no directory");

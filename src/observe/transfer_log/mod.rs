@@ -13,20 +13,26 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 
-use self::file::{Header, LogFile};
+use self::file::{Header, LogFile, Misplaced, Misplacement};
 use self::format::{json, w3c, xferlog};
 use self::record::Record;
 use super::lines::{LineQueue, Losses};
 use super::metrics::Metrics;
+use crate::base::text::escape_path;
 use crate::config::{TransferLog, TransferLogFormat};
 
 /// Why a transfer log can't be written.
 #[derive(Debug, thiserror::Error)]
-#[error("the transfer log {} can't be opened: {source}{}", file.display(), remedy(source))]
+#[error(
+    "the transfer log {} can't be opened: {source}{}",
+    escape_path(file),
+    remedy(source)
+)]
 pub struct TransferLogError {
     file: PathBuf,
     source: io::Error,
@@ -41,6 +47,17 @@ pub enum ToldOfContent {
     FirstByte,
     /// Its hash.
     Hash,
+}
+
+/// A transfer log in use whose file can't be opened under the name that it has in the configuration.
+#[derive(Debug, Clone)]
+pub struct MisplacedLog {
+    /// That name.
+    pub file: PathBuf,
+    /// Since when that is known.
+    pub since: SystemTime,
+    /// Why it can't be.
+    pub error: String,
 }
 
 /// The transfer logs in use.
@@ -63,6 +80,7 @@ struct OpenLog {
     queue: LineQueue,
     /// Has the file opened anew.
     reopen: Arc<AtomicBool>,
+    misplacement: Misplacement,
 }
 
 impl Default for TransferLogs {
@@ -148,6 +166,20 @@ impl TransferLogs {
         }
     }
 
+    /// Those whose files can't be opened under their names.
+    pub fn misplaced(&self) -> Vec<MisplacedLog> {
+        let open = self.open.load();
+        let misplaced = open.0.iter().filter_map(|log| {
+            let Misplaced { since, error } = log.misplacement.current()?;
+            Some(MisplacedLog {
+                file: log.settings.file.clone(),
+                since,
+                error,
+            })
+        });
+        misplaced.collect()
+    }
+
     /// Waits until the lines so far are written, but only a moment for each log. Blocks.
     pub fn flush(&self) {
         for log in &self.open.load().0 {
@@ -169,11 +201,14 @@ impl OpenLog {
         let losses = Losses::new(metrics.dropped_lines(&label(settings)));
         let reopen = Arc::<AtomicBool>::default();
         let (path, flag) = (settings.file.clone(), Arc::clone(&reopen));
-        let file = LogFile::open(path, header, flag, losses.clone()).map_err(failed)?;
+        let misplacement = Misplacement::default();
+        let file = LogFile::open(path, header, flag, losses.clone(), misplacement.clone())
+            .map_err(failed)?;
         Ok(Self {
             settings: settings.clone(),
             queue: LineQueue::start("transfer-log", file, losses).map_err(failed)?,
             reopen,
+            misplacement,
         })
     }
 }
@@ -199,5 +234,5 @@ pub fn look_at(log: &TransferLog) -> Result<(), TransferLogError> {
 
 /// What a log is called in the metrics.
 fn label(settings: &TransferLog) -> String {
-    settings.file.display().to_string()
+    escape_path(&settings.file)
 }

@@ -31,6 +31,8 @@ pub struct Record<'a> {
     pub user: &'a [u8],
     /// The backend's address.
     pub backend: Option<SocketAddr>,
+    /// What its entry in the configuration is called.
+    pub backend_name: Option<&'a str>,
     /// The TLS of the client's control connection; `None` in clear text.
     pub tls: Option<TlsVersion>,
     /// The verb, in capitals.

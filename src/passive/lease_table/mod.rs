@@ -9,6 +9,7 @@
 //! | [`Identity::Address`] | it was alone | any number of named leases |
 //! | [`Identity::Unproven`] | it names the session, or was alone | named leases of separate clients |
 //! | [`Identity::Named`], and [`Identity::Resuming`] beside others | it names the session | leases of separate clients |
+//! | [`Identity::Required`] | it names the session | named leases of separate clients |
 //!
 //! *To name* is to offer the FTP session's TLS session in the ClientHello, which the handshake then proves. *Alone* means
 //! that no other connection of the address came to the port from the grant to the end of the transfer, but for those that
@@ -59,8 +60,11 @@ pub enum Identity {
     /// By its TLS session, which the client has resumed so far. Where no other lease is at the port nor expected there,
     /// it may be alone instead: Ruby's Net::FTP and rclone resume some of their connections.
     Resuming(ClientCache),
-    /// By its TLS session, which the client has to resume.
+    /// By its TLS session, which the client has to resume, and has resumed so far.
     Named(ClientCache),
+    /// By its TLS session, which the client has to resume, and has yet to show that it does. Its connection may name nothing, and
+    /// would spoil a transfer at the port that depends on being alone.
+    Required(ClientCache),
 }
 
 /// A request for a lease.
@@ -184,6 +188,8 @@ pub enum ResetReason {
 pub enum LeaseEnd {
     /// Its transfer was reported complete.
     Complete,
+    /// The backend would not begin its transfer, as the client was told: it closes its connection before it asks for another port.
+    Refused,
     /// In any other way.
     Incomplete,
 }

@@ -8,13 +8,21 @@ impl Identity {
     pub fn cache(&self) -> Option<&ClientCache> {
         match self {
             Self::Address => None,
-            Self::Unproven(cache) | Self::Resuming(cache) | Self::Named(cache) => Some(cache),
+            Self::Unproven(cache)
+            | Self::Resuming(cache)
+            | Self::Named(cache)
+            | Self::Required(cache) => Some(cache),
         }
     }
 
     /// Whether the lease only takes a connection that names its session.
     pub fn is_named(&self) -> bool {
-        matches!(self, Self::Named(_) | Self::Resuming(_))
+        matches!(self, Self::Named(_) | Self::Resuming(_) | Self::Required(_))
+    }
+
+    /// Whether a connection that names nothing may come for it all the same.
+    fn is_yet_to_show(&self) -> bool {
+        matches!(self, Self::Required(_))
     }
 }
 
@@ -23,6 +31,8 @@ impl LeaseRequest {
     pub(super) fn conflicts_with(&self, other: &Self) -> bool {
         match (self.identity.is_named(), other.identity.is_named()) {
             (false, false) => true,
+            (true, false) if self.identity.is_yet_to_show() => true,
+            (false, true) if other.identity.is_yet_to_show() => true,
             (true, false) | (false, true) | (true, true) => self.may_present_names_of(other),
         }
     }
@@ -31,10 +41,20 @@ impl LeaseRequest {
     /// shown that they keep them apart; of two, if their clients have shown that they don't.
     pub(super) fn may_present_names_of(&self, other: &Self) -> bool {
         match (self.identity.cache(), other.identity.cache()) {
+            // REIN and USER change the account of a session, and not what its client keeps.
+            _ if self.is_of_the_session_of(other) => true,
             (Some(one), Some(theirs)) if self.account == other.account => {
                 !one.is_separate_from(theirs)
             }
             (Some(one), Some(theirs)) => one.is_shared() && theirs.is_shared(),
+            (None, _) | (_, None) => false,
+        }
+    }
+
+    /// Whether both are of one session, under TLS.
+    pub(super) fn is_of_the_session_of(&self, other: &Self) -> bool {
+        match (self.identity.cache(), other.identity.cache()) {
+            (Some(one), Some(theirs)) => one.session() == theirs.session(),
             (None, _) | (_, None) => false,
         }
     }

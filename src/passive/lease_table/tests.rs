@@ -222,6 +222,23 @@ fn a_connection_that_names_a_live_session_is_no_other_ones() {
 }
 
 #[test]
+fn who_has_to_resume_and_has_yet_to_is_let_in_beside_no_transfer_that_its_connection_could_spoil() {
+    let mut bench = Bench::with_ports(1);
+    let required = |session| Identity::Required(separate(session));
+    assert!(bench.request(1, required(1)).is_some());
+    // Those that name their sessions, or have to, spoil nothing of each other's.
+    assert!(bench.request(2, required(2)).is_some());
+    assert!(bench.request(3, named(3)).is_some());
+    assert_eq!(bench.request(4, unproven(4)), None);
+    for lease in 1..=3 {
+        bench.end(lease, LeaseEnd::Complete);
+    }
+    // The one that waited has the port now.
+    assert_eq!(bench.request(5, required(5)), None);
+    assert!(bench.request(6, named(6)).is_some());
+}
+
+#[test]
 fn a_lease_whose_client_has_resumed_takes_nothing_unnamed() {
     let mut bench = Bench::with_ports(1);
     bench.request(1, named(1));
@@ -321,6 +338,56 @@ fn a_port_rests_for_the_address_after_a_lease_whose_connection_may_still_come() 
         None
     );
     assert!(granted(&bench.after(Duration::from_millis(1)), 2).is_some());
+}
+
+#[test]
+fn a_port_does_not_rest_for_a_session_when_the_connection_of_its_refused_transfer_has_named_it() {
+    for identity in [named(1), unproven(1)] {
+        let mut bench = Bench::with_ports(1);
+        bench.request(1, identity);
+        assert_eq!(handed_to(&bench.says(name_of(1))), Some(1));
+        bench.end(1, LeaseEnd::Refused);
+        assert!(bench.ask_of(2, identity, 1).is_some());
+        // It has not come yet.
+        bench.end(2, LeaseEnd::Refused);
+        assert_eq!(bench.ask_of(3, identity, 1), None);
+    }
+}
+
+/// lftp says nothing before the 150, and closes when the transfer is refused.
+#[test]
+fn a_port_rests_for_others_alone_when_the_silent_connection_of_a_refused_transfer_has_come() {
+    for closes_first in [true, false] {
+        let mut bench = Bench::with_ports(1);
+        bench.ask_of(1, named(1), 1);
+        let (connection, _) = bench.arrives();
+        if closes_first {
+            let now = bench.now;
+            let closed = SniffResult::Closed;
+            bench.table.on_sniffed(connection, CLIENT, closed, now);
+        }
+        bench.end(1, LeaseEnd::Refused);
+        // To one in clear text a connection that the client has closed would be an empty file.
+        assert_eq!(bench.ask_of(2, Identity::Address, 2), None);
+        assert!(bench.ask_of(3, named(1), 1).is_some(), "{closes_first}");
+    }
+}
+
+#[test]
+fn two_leases_of_one_session_conflict_whatever_its_account_was() {
+    let mut bench = Bench::with_ports(1);
+    bench.ask_of(1, named(1), 1);
+    bench.end(1, LeaseEnd::Incomplete);
+    assert_eq!(bench.ask_of(2, named(1), 2), None, "behind REIN");
+}
+
+#[test]
+fn a_port_rests_when_the_connection_of_a_refused_transfer_has_named_nothing() {
+    let mut bench = Bench::with_ports(1);
+    bench.request(1, Identity::Address);
+    bench.arrives();
+    bench.end(1, LeaseEnd::Refused);
+    assert_eq!(bench.request(2, Identity::Address), None);
 }
 
 #[test]

@@ -6,19 +6,22 @@
 //! in front of the message, every line would have all of them, and a span is entered at each poll of the session's task,
 //! so that each piece of a transfer would cost something for it.
 
+use std::time::Duration;
+
 use tracing::field::DisplayValue;
 
 use super::{Entry, LoginRecord, LoginTerms, RunningRecord, TransferRecord, Transfers};
 use crate::base::GlobalSessionId;
-use crate::base::text::escape;
+use crate::base::text::{escape, escape_lines};
 use crate::config::{HostName, TlsVersion};
 use crate::ftp::directory::Directory;
 use crate::ftp::server::{PortMethod, PortMethods};
 use crate::outcome::{DataHandshake, LoginResult, Verdict};
+use crate::policy::{Admission, ClientIdentity};
 use crate::route::Rule;
-use crate::session::info::SessionInfo;
+use crate::session::info::{BackendInfo, SessionInfo};
 use crate::session::machine::{Ending, FileChange, Protection};
-use crate::tls;
+use crate::tls::{self, client_certificates::shown_fingerprint};
 
 /// A line that names the session and its client.
 macro_rules! of_client {
@@ -50,8 +53,9 @@ fn sent_id(info: &SessionInfo) -> Option<DisplayValue<GlobalSessionId>> {
 pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
     match entry {
         Entry::Secured { .. } | Entry::FailuresEvicted { .. } | Entry::ReplyDelayed { .. } => {}
-        Entry::HandshakeFailed(error) => {
-            of_client!(info, info, error = %tls::classify_error(error), "TLS handshake with the client failed");
+        Entry::HandshakeFailed { error, certificate } => {
+            let error = tls::classify_error(error);
+            of_client!(info, info, certificate, %error, "TLS handshake with the client failed");
         }
         Entry::HandshakeTimedOut => {
             of_client!(info, info, "TLS handshake with the client took too long");
@@ -72,7 +76,7 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             id = sent_id(info),
             client = %info.client.ip(),
             site,
-            seconds = time.as_secs_f64(),
+            seconds = in_seconds(*time),
             "client blocked after too many failed logins"
         ),
         Entry::SiteFull { site, limit } => of_client!(
@@ -108,6 +112,23 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             hint = error.hint(backend),
             "backend not available"
         ),
+        Entry::Certificate {
+            admission,
+            identity,
+        } => log_certificate(*admission, *identity, info),
+        Entry::CredentialsRefused { code } => {
+            let backend = info.backend();
+            let backend = backend.as_ref();
+            of_user!(
+                error,
+                info,
+                backend = backend.map(|it| tracing::field::display(it.address)),
+                backend_name = backend.and_then(backend_name),
+                reply = code,
+                "the backend refused the password that `client_certificate.credentials` has for this user: write the right \
+                 one into that file"
+            );
+        }
         Entry::Login(login) => log_login(login, info),
         Entry::Refused { command, answer } => of_user!(
             info,
@@ -135,7 +156,7 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             of_site!(warn, info, %error, "cannot listen for a data connection from the backend");
         }
         Entry::NoBackendPort(reply) => {
-            let reply = reply.map(|reply| escape(reply.bytes().trim_ascii_end()));
+            let reply = reply.map(|reply| escape_lines(reply.bytes()));
             of_site!(warn, info, reply, "backend opened no data port");
         }
         Entry::NoPassivePort(no_port) => of_client!(
@@ -151,9 +172,18 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             reason,
             hint,
         } => {
-            let backend = info.backend().map(|backend| backend.address);
-            let backend = backend.map(tracing::field::display);
-            of_site!(warn, info, backend, stage = stage.as_str(), %reason, hint, "backend's control connection lost");
+            let backend = info.backend();
+            let backend = backend.as_ref();
+            of_site!(
+                warn,
+                info,
+                backend = backend.map(|it| tracing::field::display(it.address)),
+                backend_name = backend.and_then(backend_name),
+                stage = stage.as_str(),
+                %reason,
+                hint,
+                "backend's control connection lost"
+            );
         }
         // Busy servers have as many of these as transfers.
         Entry::TransferBegins(transfer) => of_user!(
@@ -173,9 +203,35 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
     }
 }
 
+fn log_certificate(admission: Admission, identity: Option<&ClientIdentity>, info: &SessionInfo) {
+    let result = match admission {
+        Admission::Ignored(result) | Admission::Refused(result) => result,
+        // The line of the login has it.
+        Admission::NotAsked | Admission::Proven => return,
+    };
+    let detail = match identity.map(|identity| &identity.chain) {
+        Some(Err(fault)) if fault.result == result => Some(&*fault.detail),
+        _ => None,
+    };
+    of_user!(
+        info,
+        info,
+        result = result.as_str(),
+        client_certificate = identity.map(|it| &*it.subject),
+        client_fingerprint = identity.map(shown_fingerprint),
+        detail,
+        "client certificate {}",
+        match admission {
+            Admission::Ignored(_) => "not accepted, the login goes on without it",
+            _ => "not accepted, the user may not log in",
+        }
+    );
+}
+
 fn log_login(login: &LoginRecord, info: &SessionInfo) {
     let LoginRecord {
         result,
+        refusal,
         site,
         user,
         rule,
@@ -192,20 +248,25 @@ fn log_login(login: &LoginRecord, info: &SessionInfo) {
     let host = host.as_ref().map(HostName::as_str);
     let sni = server_name.as_ref().map(HostName::as_str);
     if *result == LoginResult::Accepted {
-        let backend = info.backend().map(|backend| backend.address);
+        let backend = info.backend();
+        let backend = backend.as_ref();
+        let certificate = info.certificate();
         of_client!(
             info,
             info,
             site = &**site,
             group = info.group_name(),
             user,
-            backend = backend.map(tracing::field::display),
+            backend = backend.map(|it| tracing::field::display(it.address)),
+            backend_name = backend.and_then(backend_name),
             chosen_by,
             host,
             sni,
             client_tls = version(info.client_tls()),
             prot = protection(*level),
-            seconds = elapsed.as_secs_f64(),
+            client_certificate = certificate.as_deref().map(|it| &*it.subject),
+            client_fingerprint = certificate.as_deref().map(shown_fingerprint),
+            seconds = in_seconds(*elapsed),
             "logged in"
         );
     } else {
@@ -215,11 +276,13 @@ fn log_login(login: &LoginRecord, info: &SessionInfo) {
             site = &**site,
             user,
             result = result.as_str(),
+            reply = refusal.as_ref().map(|refusal| &*refusal.reply),
+            hint = refusal.as_ref().and_then(|refusal| refusal.hint),
             chosen_by,
             host,
             sni,
             client_tls = version(info.client_tls()),
-            seconds = elapsed.as_secs_f64(),
+            seconds = in_seconds(*elapsed),
             "login failed"
         );
     }
@@ -238,7 +301,7 @@ fn log_running(transfer: &RunningRecord<'_>, info: &SessionInfo) {
         path = escape(command.argument()),
         directory = directory(at),
         bytes = progress.bytes,
-        seconds = progress.elapsed.as_secs_f64(),
+        seconds = in_seconds(progress.elapsed),
         "transfer still runs"
     );
 }
@@ -278,8 +341,8 @@ fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
         directory = directory(&about.directory),
         bytes = transfer.progress.bytes,
         offset = Some(about.offset).filter(|offset| *offset > 0),
-        seconds = transfer.progress.elapsed.as_secs_f64(),
-        held_back = held_back.map(|time| time.as_secs_f64()),
+        seconds = in_seconds(transfer.progress.elapsed),
+        held_back = held_back.map(in_seconds),
         mode = about.mode.as_str(),
         prot = protection(about.protection),
         resumed = match transfer.progress.handshake() {
@@ -302,6 +365,7 @@ fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
 /// The session's own line.
 fn log_end(ending: Ending, transfers: &Transfers, info: &SessionInfo) {
     let backend = info.backend();
+    let backend = backend.as_ref();
     of_client!(
         info,
         info,
@@ -310,15 +374,26 @@ fn log_end(ending: Ending, transfers: &Transfers, info: &SessionInfo) {
         site = &*info.site_name(),
         user = info.user(),
         backend = backend.map(|backend| tracing::field::display(backend.address)),
+        backend_name = backend.and_then(backend_name),
         backend_tls = backend.map(|backend| version(backend.tls)),
         logged_in = info.is_logged_in(),
         transfers = transfers.count,
         uploaded = transfers.uploaded,
         downloaded = transfers.downloaded,
-        seconds = info.since.elapsed().as_secs_f64(),
+        seconds = in_seconds(info.since.elapsed()),
         ending = ending.as_str(),
         "session ended"
     );
+}
+
+/// What its entry is called, where that isn't its address.
+fn backend_name(backend: &BackendInfo) -> Option<&str> {
+    (*backend.name != backend.address.to_string()).then_some(&*backend.name)
+}
+
+/// To a millisecond: what is less would be digits that nobody reads, or `1.4e-5`.
+fn in_seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e3).round() / 1e3
 }
 
 fn names(methods: PortMethods) -> String {
@@ -348,4 +423,22 @@ fn protection(level: Protection) -> &'static str {
 
 fn version(tls: Option<TlsVersion>) -> &'static str {
     tls.map_or("none", TlsVersion::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_decimals_at_most() {
+        for (microseconds, text) in [
+            (14, "0.0"),
+            (1_499, "0.001"),
+            (3_757_461, "3.757"),
+            (600_000_000, "600.0"),
+        ] {
+            let seconds = in_seconds(Duration::from_micros(microseconds));
+            assert_eq!(format!("{seconds:?}"), text);
+        }
+    }
 }

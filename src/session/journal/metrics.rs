@@ -1,10 +1,12 @@
 //! What the metrics count of a session's entries.
 
 use super::{Entry, TransferRecord};
+use crate::config::NO_SITE;
 use crate::observe::metrics::Metrics;
 use crate::outcome::{GuardAction, HandshakeResult, Verdict};
 use crate::session::info::SessionInfo;
 use crate::session::machine::Protection;
+use crate::tls::client_certificates::refused_certificate;
 
 /// Counts an entry.
 pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
@@ -18,7 +20,17 @@ pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
                 metrics.key_exchange(*group);
             }
         }
-        Entry::HandshakeFailed(_) => metrics.handshake(HandshakeResult::Failed),
+        Entry::HandshakeFailed { error, .. } => {
+            metrics.handshake(HandshakeResult::Failed);
+            if let Some(result) = refused_certificate(error) {
+                metrics.client_certificate(NO_SITE, result);
+            }
+        }
+        Entry::Certificate { admission, .. } => {
+            if let Some(result) = admission.result() {
+                metrics.client_certificate(&info.site_name(), result);
+            }
+        }
         Entry::HandshakeTimedOut => metrics.handshake(HandshakeResult::TimedOut),
         Entry::FailuresEvicted { site } => metrics.guard(site, GuardAction::Crowded),
         Entry::ReplyDelayed { site } => metrics.guard(site, GuardAction::Delayed),
@@ -50,6 +62,7 @@ pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
         | Entry::NotListening(_)
         | Entry::NoBackendPort(_)
         | Entry::FileChanged(_)
+        | Entry::CredentialsRefused { .. }
         | Entry::BackendLost { .. } => {}
     }
 }

@@ -31,6 +31,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::transfer_log::TransferLogs;
 use crate::outcome::{KeyExchange, LoginResult, Resumption};
 use crate::passive::NoPort;
+use crate::policy::{Admission, ClientIdentity};
 use crate::route::Rule;
 
 pub(super) use self::transfers::{Progress, TransferRecord, Transfers};
@@ -43,7 +44,11 @@ pub(super) enum Entry<'a> {
         key_exchange: Option<KeyExchange>,
     },
     /// The handshake of the client's control connection failed.
-    HandshakeFailed(&'a io::Error),
+    HandshakeFailed {
+        error: &'a io::Error,
+        /// What the client was shown, where there are several certificates.
+        certificate: Option<&'a str>,
+    },
     /// It took too long.
     HandshakeTimedOut,
     /// A ClientHello arrived where a command should be.
@@ -68,6 +73,13 @@ pub(super) enum Entry<'a> {
         backend: &'a Backend,
         error: &'a DialError,
     },
+    /// What the site of a login has made of the client's certificate, if it has shown one.
+    Certificate {
+        admission: Admission,
+        identity: Option<&'a ClientIdentity>,
+    },
+    /// The backend has refused the password of a user with the right certificate, with this code.
+    CredentialsRefused { code: u16 },
     /// A login succeeded or failed.
     Login(LoginRecord),
     /// A data port or a transfer was refused here; nothing was sent to the backend.
@@ -122,6 +134,8 @@ pub(super) struct RunningRecord<'a> {
 /// How a login ended.
 pub(super) struct LoginRecord {
     result: LoginResult,
+    /// How the backend has refused it, if it did.
+    refusal: Option<Refusal>,
     site: SiteName,
     /// Escaped.
     user: String,
@@ -132,6 +146,14 @@ pub(super) struct LoginRecord {
     terms: LoginTerms,
     /// Since the session was accepted, if this is its first login that succeeded.
     first_after: Option<Duration>,
+}
+
+/// A backend's refusal of a login.
+pub(super) struct Refusal {
+    /// Its reply, without the password, which it may repeat.
+    pub reply: String,
+    /// What to look at first.
+    pub hint: Option<&'static str>,
 }
 
 /// What a login came with, and how long it took.
@@ -148,6 +170,7 @@ impl LoginRecord {
     /// This result of the session's last login; `first_after` since it was accepted, if it is the first one that succeeded.
     pub fn new(
         result: LoginResult,
+        refusal: Option<Refusal>,
         terms: LoginTerms,
         first_after: Option<Duration>,
         info: &SessionInfo,
@@ -161,6 +184,7 @@ impl LoginRecord {
         };
         Self {
             result,
+            refusal,
             site,
             user,
             rule,

@@ -71,6 +71,7 @@ fn write_record(
     logs: &TransferLogs,
 ) {
     let (host, user) = (info.host(), info.user_bytes());
+    let backend = info.backend();
     let full_path = directory.path_in(command);
     logs.write(&Record {
         time: Timestamp::now(),
@@ -80,7 +81,8 @@ fn write_record(
         site: &info.site_name(),
         host: host.as_ref().map(|host| host.as_str()),
         user: &user,
-        backend: info.backend().map(|backend| backend.address),
+        backend: backend.as_ref().map(|backend| backend.address),
+        backend_name: backend.as_ref().map(|backend| &*backend.name),
         tls: info.client_tls(),
         command: &canonical(command),
         path: command.shown_argument(),

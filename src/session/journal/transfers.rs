@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::text::escape;
+use crate::base::text::escape_lines;
 use crate::ftp::command::Command;
 use crate::observe::metrics::{Metrics, RunningTransfer};
 use crate::outcome::{DataHandshake, Direction, Verdict};
@@ -52,7 +52,7 @@ impl TransferRecord<'_> {
             Outcome::Aborted(AbortedBy::Drain) => "the process ended".to_owned(),
             Outcome::Aborted(AbortedBy::Operator) => "an operator ended the session".to_owned(),
             Outcome::Refused(reply) | Outcome::Failed(Failure::Reply(reply)) => {
-                escape(reply.bytes().trim_ascii_end())
+                escape_lines(reply.bytes())
             }
             Outcome::Failed(Failure::Data(failure)) => failure.to_string(),
             Outcome::Failed(Failure::ClientGone) => "client's control connection ended".to_owned(),

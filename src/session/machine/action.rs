@@ -8,10 +8,11 @@ use super::{Circumstances, Ending, FileChange, Outcome, ProtocolError, Stage};
 use crate::base::SiteId;
 use crate::ftp::address::AnnouncedEndpoint;
 use crate::ftp::answer::Answer;
-use crate::ftp::command::Command;
+use crate::ftp::command::{Command, Verb};
 use crate::ftp::reply::Reply;
 use crate::ftp::server::{NoUserReply, PortMethods};
 use crate::outcome::{Direction, LoginResult};
+use crate::policy::Admission;
 use crate::route::Route;
 
 /// Something to do.
@@ -21,9 +22,9 @@ pub enum Action {
     Reply(Bytes),
     /// Answer AUTH and do the TLS handshake with the client; `Event::Secured` follows.
     StartTls,
-    /// Connect to the site's backend; followed by `Event::Dialled`, or `Event::Blocked` from the guard, or
+    /// Connect to the backend of the login's route; followed by `Event::Dialled`, or `Event::Blocked` from the guard, or
     /// `Event::SiteFull` or `Event::Maintenance`.
-    Dial(Route),
+    Dial,
     /// The backend has not answered USER: hold it against it, if it is its fault.
     BackendFailed(NoUserReply),
     /// Give the backend up and connect to the next one of the site; followed by `Event::Dialled` or `Event::SiteFull`.
@@ -32,7 +33,7 @@ pub enum Action {
     KeepBackend,
     /// This USER or HOST has been taken up; it may lead nowhere.
     LoginAttempt(Command),
-    /// The login leads here, on the connection that there is.
+    /// The login leads here.
     Route(Route),
     /// Send this PASS or ACCT to the backend, unless the guard refuses it: then `Event::Blocked` follows.
     Authenticate(Command),
@@ -115,8 +116,21 @@ pub enum Protection {
 /// A record for the metrics and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
+    /// What the site of the login has made of the client's certificate.
+    Certificate(Admission),
+    /// The backend has refused the password of a user who has proven by certificate who he is, with this code.
+    CredentialsRefused(u16),
     /// A login succeeded or failed.
     Login(LoginResult),
+    /// A login failed by the backend's reply to USER, PASS or ACCT.
+    LoginRefused {
+        /// What came of it.
+        result: LoginResult,
+        /// What the backend was asked.
+        command: Verb,
+        /// Its reply, which may repeat the password.
+        reply: Reply,
+    },
     /// A transfer is over.
     Transfer {
         /// The command that began it.

@@ -1,6 +1,7 @@
 //! What every state of a session may use and change: the terms, what the client has said of itself, and the actions.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::echo::Echo;
 use super::queue::Queue;
@@ -10,6 +11,7 @@ use super::{Action, Ending, State, Terms};
 use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::reply::{Class, Reply};
+use crate::policy::ClientIdentity;
 
 /// How many lines that are no commands a session may send.
 pub(super) const MAX_BAD_LINES: u32 = 20;
@@ -23,8 +25,12 @@ pub(super) const MAX_PRELIMINARIES: u32 = 16;
 pub(super) struct Context {
     pub terms: Terms,
     pub security: Security,
+    /// The client's certificate as it counts for the next login, if it has expired since the handshake.
+    pub lapsed_certificate: Option<Arc<ClientIdentity>>,
     /// The host that HOST named.
     pub host: Option<HostName>,
+    /// The name of the proxy itself that HOST named instead.
+    pub proxy_host: Option<HostName>,
     /// Settings made before there was a backend to tell.
     pub settings: DeferredSettings,
     /// EPSV ALL was given; holds to the end of the session (RFC 2428 §4).
@@ -39,6 +45,8 @@ pub(super) struct Context {
     /// How many lines have been no commands so far.
     bad_lines: u32,
     pub client: ClientPresence,
+    /// How the backend has ended its control connection behind the 2xx of a transfer, whose data connections haven't ended yet.
+    pub backend_end: Option<BackendEnd>,
     /// The process is to end, and so is the session, as soon as nothing runs.
     pub draining: bool,
     /// The actions that result from the events so far, and have not been taken.
@@ -51,6 +59,15 @@ pub(super) enum ClientPresence {
     Present,
     /// It has closed its side, or both. Running work goes on, and input from before the end is handled in order.
     Gone,
+}
+
+/// How a backend ends its control connection.
+#[derive(Debug)]
+pub(super) enum BackendEnd {
+    /// With this 421.
+    Said(Reply),
+    /// Without a word.
+    Lost,
 }
 
 /// Whether the deadline for the login, counted from accept, still holds.
@@ -67,7 +84,9 @@ impl Context {
         Self {
             terms,
             security,
+            lapsed_certificate: None,
             host: None,
+            proxy_host: None,
             settings: DeferredSettings::default(),
             only_epsv: false,
             login_clock: LoginClock::Running,
@@ -77,6 +96,7 @@ impl Context {
             queue: Queue::default(),
             bad_lines: 0,
             client: ClientPresence::Present,
+            backend_end: None,
             draining: false,
             actions: VecDeque::from([Action::Reply(greeting.into())]),
         }

@@ -18,6 +18,8 @@ pub enum Ending {
     LoginTimeout,
     /// The client's TLS handshake failed.
     Handshake,
+    /// There is no certificate yet with which TLS could begin.
+    NoCertificate,
     /// The backend could not be reached or verified.
     BackendUnavailable,
     /// The backend said 421.
@@ -47,6 +49,7 @@ impl Ending {
             Self::Idle => "idle timeout",
             Self::LoginTimeout => "login timeout",
             Self::Handshake => "tls handshake failed",
+            Self::NoCertificate => "no certificate yet",
             Self::BackendUnavailable => "backend unavailable",
             Self::BackendClosed => "closed by backend",
             Self::BackendLost => "backend lost",

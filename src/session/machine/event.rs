@@ -1,6 +1,7 @@
 //! What happens to a session, as reported by its driver.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::DataFailure;
@@ -8,6 +9,7 @@ use crate::config::HostName;
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::reply::Reply;
 use crate::ftp::server::{BackendProtection, PortMethods};
+use crate::policy::ClientIdentity;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub enum Event {
     Secured {
         /// The server name that the client sent, if it is a host name.
         sni: Option<HostName>,
+        /// The certificate that it has shown.
+        certificate: Option<Arc<ClientIdentity>>,
     },
     /// The backend connection that `Action::Dial` requested is ready for USER, or could not be made.
     Dialled(Option<Dialled>),

@@ -15,6 +15,7 @@ use super::rest::RestOffset;
 use super::settings::Replay;
 use super::user::{Dialling, ResolvedUser};
 use super::{Action, Dialled, Ending, ProtocolError, Record, State, security};
+use crate::base::secret::Secret;
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::refusal;
@@ -28,6 +29,22 @@ use crate::route::{Membership, Route};
 pub(super) struct Connection {
     pub ports: BackendPorts,
     pub rest: RestOffset,
+}
+
+/// How the client of a login has shown who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LoginProof {
+    /// By a password of its own, or as the backend has asked.
+    Password,
+    /// By its certificate: the password was ours.
+    Certificate,
+}
+
+/// A login that holds until the backend has taken another user.
+#[derive(Debug)]
+struct FormerLogin {
+    route: Route,
+    proof: LoginProof,
 }
 
 /// A backend connection without a login.
@@ -44,6 +61,7 @@ pub(super) struct Login {
     welcome: Option<Reply>,
     /// The backend's last reply to the login was 332.
     wants_account: bool,
+    proof: LoginProof,
     observed: Observed,
 }
 
@@ -63,9 +81,11 @@ enum LoginStep {
     /// The backend is sent `sent`, then the rest, then USER.
     BeforeUser { sent: Command, rest: Replay },
     /// The backend is to answer USER; `former` is the login that holds if it refuses.
-    User { former: Option<Route> },
+    User { former: Option<FormerLogin> },
     /// The backend is to answer PASS, or an ACCT that it has asked for by 332.
     Password,
+    /// The backend is to answer the PASS that we have sent for a user with the right certificate.
+    Credentials,
     /// The backend is to answer an ACCT that it hasn't asked for.
     Account,
     /// Logged in; the backend is to answer PBSZ or PROT before the client gets the reply to its login.
@@ -130,6 +150,7 @@ impl Dialling {
             accepted: Vec::new(),
             welcome,
             wants_account: false,
+            proof: LoginProof::Password,
             observed: Observed::default(),
         });
         let replay = cx.settings.before_user(&login.route.site.policy.commands);
@@ -149,9 +170,14 @@ impl Login {
             accepted: Vec::new(),
             welcome: None,
             wants_account: false,
+            proof: LoginProof::Password,
             observed: former.observed.for_next_login(),
         });
-        login.send_user(Some(former.route), cx)
+        let former = FormerLogin {
+            route: former.route,
+            proof: former.proof,
+        };
+        login.send_user(Some(former), cx)
     }
 
     pub fn route(&self) -> &Route {
@@ -220,6 +246,12 @@ impl Login {
             }
             ResolvedUser::Site(route) if route.shares_backends_with(&self.route) => {
                 cx.push(Action::Route(route.clone()));
+                if let Err(refused) = cx.admit_certificate(&route) {
+                    // The same of the password that may follow.
+                    cx.push(Action::HangUp);
+                    cx.refuse_certificate(&route, refused);
+                    return State::NoBackend(NoBackend);
+                }
                 self.route = route;
                 self.send_user(None, cx)
             }
@@ -241,9 +273,9 @@ impl Login {
         }
     }
 
-    fn send_user(mut self: Box<Self>, former: Option<Route>, cx: &mut Context) -> State {
+    fn send_user(mut self: Box<Self>, former: Option<FormerLogin>, cx: &mut Context) -> State {
         if let Some(welcome) = self.welcome.take() {
-            return self.on_login_reply(welcome, cx);
+            return self.on_login_reply(Verb::User, welcome, cx);
         }
         self.ask(
             &[b"USER ", self.route.backend_user().as_slice()].concat(),
@@ -306,18 +338,34 @@ impl Login {
                 former: Some(former),
             } if reply.class().is_failure() => {
                 // vsftpd: "530 Can't change to another user." The old login holds.
-                cx.push(Action::Route(former.clone()));
+                cx.push(Action::Route(former.route.clone()));
                 cx.forward(&reply);
-                Ready::after_refused_user(former, self.connection, self.observed)
+                Ready::after_refused_user(
+                    former.route,
+                    self.connection,
+                    former.proof,
+                    self.observed,
+                )
+            }
+            LoginStep::User { .. } if reply.number() == 331 => {
+                match cx.proven_password(&self.route) {
+                    Some(password) => self.send_password(&password, cx),
+                    None => self.on_login_reply(Verb::User, reply, cx),
+                }
+            }
+            LoginStep::Credentials if reply.class().is_failure() => {
+                self.on_refused_credentials(reply, cx)
             }
             // Superfluous, whoever is logged in: Pure-FTPd says so to each ACCT.
             LoginStep::Account if reply.number() == 202 => {
                 cx.forward(&reply);
                 State::Login(self)
             }
-            LoginStep::User { .. } | LoginStep::Password | LoginStep::Account => {
-                self.on_login_reply(reply, cx)
+            LoginStep::User { .. } => self.on_login_reply(Verb::User, reply, cx),
+            LoginStep::Credentials | LoginStep::Password => {
+                self.on_login_reply(Verb::Pass, reply, cx)
             }
+            LoginStep::Account => self.on_login_reply(Verb::Acct, reply, cx),
             LoginStep::AfterLogin {
                 welcome,
                 sent,
@@ -346,7 +394,7 @@ impl Login {
     }
 
     /// The backend's judgement, or its greeting that stands for one.
-    fn on_login_reply(mut self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
+    fn on_login_reply(mut self: Box<Self>, command: Verb, reply: Reply, cx: &mut Context) -> State {
         self.keep_backend(cx);
         self.wants_account = reply.number() == 332;
         match reply.class() {
@@ -358,10 +406,15 @@ impl Login {
             Class::Completion => return self.welcome(reply, cx),
             Class::TransientFailure | Class::PermanentFailure => {
                 let user = self.route.backend_user();
-                cx.push(Action::Record(Record::Login(match self.is_refused() {
+                let result = match self.is_refused() {
                     true => LoginResult::NotAllowed,
                     false => LoginResult::Rejected,
-                })));
+                };
+                cx.push(Action::Record(Record::LoginRefused {
+                    result,
+                    command,
+                    reply: reply.clone(),
+                }));
                 if refusal::is_about_credentials(&reply, user.as_slice()) {
                     cx.push(Action::Penalise(Some(self.route.site_id)));
                 }
@@ -371,6 +424,29 @@ impl Login {
             Class::Intermediate | Class::Preliminary => cx.forward(&reply),
         }
         State::Login(self)
+    }
+
+    /// Logs a user in who has proven by certificate who he is. The client gets the reply to PASS for that to its USER, and need
+    /// not send one (RFC 4217 §3); the backend's 230 stays one, since some clients know no 232.
+    fn send_password(mut self: Box<Self>, password: &Secret, cx: &mut Context) -> State {
+        self.keep_backend(cx);
+        self.proof = LoginProof::Certificate;
+        self.step = LoginStep::Credentials;
+        cx.request(&[b"PASS ", password.expose()].concat());
+        State::Login(self)
+    }
+
+    /// The client has done nothing wrong: the file of passwords has another one than the backend. 421, so that no client asks
+    /// its user for a password.
+    fn on_refused_credentials(self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
+        let code = reply.number();
+        cx.push(Action::Record(Record::CredentialsRefused(code)));
+        cx.push(Action::Record(Record::LoginRefused {
+            result: LoginResult::Rejected,
+            command: Verb::Pass,
+            reply,
+        }));
+        cx.close_with_reply(answer::SITE_UNAVAILABLE, Ending::BackendUnavailable)
     }
 
     /// A backend that takes any password, or none, has let a user in who may not.
@@ -434,10 +510,11 @@ impl Login {
         let Self {
             route,
             connection,
+            proof,
             observed,
             ..
         } = *self;
-        Ready::after_login(route, connection, observed)
+        Ready::after_login(route, connection, proof, observed)
     }
 
     /// The login ends without the backend's judgement, if one is under way.

@@ -16,10 +16,10 @@
 //!                                                                 └─┘ Discarding, Fenced     back into step after it
 //! ```
 //!
-//! `state` has them all. [`Machine::handle`] hands an event to the state's own handler, which consumes the state and
-//! returns the next one. `pre_login`, `user` and `login` hold the first three, `ready` the commands after login,
-//! `data_port` those for data ports, whose methods `port_methods` orders, `transfer` the one transfer that may run and its
-//! verdict, `rest` the offset of the next one, `echo` what a server says twice, `observed` what is only recorded. What is apart from these states is in
+//! `state` has them all. [`Machine::handle`] hands an event to the state's own handler, which consumes the state and returns
+//! the next one. `pre_login`, `user` and `login` hold the first three, `ready` the commands after login, `data_port` those for
+//! data ports, whose methods `port_methods` orders, `transfer` the one transfer that may run and its verdict, `rest` the offset
+//! of the next one, `echo` what a server says twice, `observed` what is only recorded. What is apart from these states is in
 //! `context`: TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what
 //! waits for a transfer's end.
 
@@ -54,6 +54,7 @@ use crate::config::{HostName, Settings, Timeouts};
 use crate::ftp::command::Command;
 use crate::ftp::directory::Directory;
 use crate::ftp::reply::Reply;
+use crate::policy::{Admission, ClientIdentity, CredentialFiles};
 use crate::route::{Route, Router};
 
 pub use action::{Action, BackendData, ClientData, Protection, Record};
@@ -76,6 +77,8 @@ pub struct Terms {
     pub greeting: Arc<str>,
     /// Routes logins to sites.
     pub router: Arc<Router>,
+    /// Whether there is a certificate to show: one that is ordered may not be there yet.
+    pub has_certificate: bool,
     /// Whether USER in clear text is refused.
     pub tls_required: bool,
     /// Whether transfers without PROT P are refused.
@@ -88,10 +91,13 @@ pub struct Terms {
     pub local: IpAddr,
     /// The addresses and ports that the client is sent for its data ports.
     pub announcements: Arc<Announcements>,
-    /// The names under which the proxy itself is known: HOST with one of them chooses nothing.
+    /// The names under which the proxy itself is known, in order: HOST with one of them chooses nothing, unless a site has
+    /// that name.
     pub own_names: Arc<[HostName]>,
     /// How long anything may take.
     pub timeouts: Timeouts,
+    /// The passwords of users who have proven by certificate who they are.
+    pub credentials: CredentialFiles,
 }
 
 /// The tables of one configuration that sessions look things up in.
@@ -103,6 +109,10 @@ pub struct Tables {
     pub announcements: Arc<Announcements>,
     /// See [`Terms::own_names`].
     pub own_names: Arc<[HostName]>,
+    /// See [`Terms::credentials`].
+    pub credentials: CredentialFiles,
+    /// See [`Terms::has_certificate`].
+    pub has_certificate: bool,
 }
 
 impl Terms {
@@ -111,6 +121,7 @@ impl Terms {
         Self {
             greeting: Arc::clone(&settings.greeting),
             router: tables.router,
+            has_certificate: tables.has_certificate,
             tls_required: settings.tls.required,
             data_required: settings.tls.data_required,
             active_mode: settings.active_mode,
@@ -119,6 +130,7 @@ impl Terms {
             announcements: tables.announcements,
             own_names: tables.own_names,
             timeouts: settings.timeouts,
+            credentials: tables.credentials,
         }
     }
 }
@@ -137,11 +149,16 @@ impl Machine {
     }
 
     /// A session on an implicit listener, after the handshake. PBSZ 0 and PROT P are in force (MS-FTPS §3.1).
-    pub fn implicit(terms: Terms, sni: Option<HostName>) -> Self {
+    pub fn implicit(
+        terms: Terms,
+        sni: Option<HostName>,
+        certificate: Option<Arc<ClientIdentity>>,
+    ) -> Self {
         Self::new(
             terms,
             Security::On {
                 sni,
+                certificate,
                 protection: Protection::Private,
                 chosen_by: ChosenBy::Default,
             },
@@ -159,7 +176,9 @@ impl Machine {
     pub fn handle(&mut self, event: Event) {
         let state = std::mem::replace(&mut self.state, State::Closed);
         if !matches!(state, State::Closed) {
-            self.state = state.on(event, &mut self.cx).settle(&mut self.cx);
+            let state = state.on(event, &mut self.cx);
+            let state = state.end_with_backend(&mut self.cx);
+            self.state = state.settle(&mut self.cx);
         }
     }
 
@@ -213,6 +232,11 @@ impl Machine {
         self.cx.login_clock == LoginClock::Stopped
     }
 
+    /// Whether the backend has ended the session, which the client isn't told before it has its file.
+    pub fn has_backend_ended(&self) -> bool {
+        self.cx.backend_end.is_some()
+    }
+
     /// Whether the backend is checking a password.
     pub fn is_authenticating(&self) -> bool {
         matches!(&self.state, State::Login(login) if login.is_authenticating())
@@ -238,9 +262,34 @@ impl Machine {
         self.cx.security.sni()
     }
 
+    /// The host of a site that HOST named.
+    pub fn site_host(&self) -> Option<&HostName> {
+        self.cx.host.as_ref()
+    }
+
+    /// The name of the proxy itself that HOST named.
+    pub fn proxy_host(&self) -> Option<&HostName> {
+        self.cx.proxy_host.as_ref()
+    }
+
     /// The protection level of data connections, as it stands now.
     pub fn protection(&self) -> Protection {
         self.cx.security.protection()
+    }
+
+    /// The certificate of the client has expired since the handshake, and counts as `lapsed` for each login from now on.
+    pub fn certificate_has_lapsed(&mut self, lapsed: Arc<ClientIdentity>) {
+        self.cx.lapsed_certificate = Some(lapsed);
+    }
+
+    /// The certificate that the login rests on, if its data connections have to show that, too.
+    pub fn login_certificate(&self) -> Option<&ClientIdentity> {
+        let route = self.route()?;
+        let rules = route.site.policy.client_certificate.as_ref()?;
+        // As it was in the handshake: a login that rests on it is bound to it when it has expired, too.
+        let certificate = self.cx.security.certificate();
+        let is_proven = rules.admit(certificate, &route.user) == Admission::Proven;
+        certificate.filter(|_| rules.binds_data() && is_proven)
     }
 
     /// The site of this session, once a login has named it.
@@ -266,7 +315,7 @@ impl State {
             (Event::SiteFull, Self::Dialling(state)) => state.on_site_full(cx),
             (Event::Maintenance, Self::Dialling(state)) => state.on_maintenance(cx),
             (Event::Blocked, state) => state.on_blocked(cx),
-            (Event::Secured { sni }, state) => state.on_secured(sni, cx),
+            (Event::Secured { sni, certificate }, state) => state.on_secured(sni, certificate, cx),
             (Event::BadLine(bad), state) => state.on_bad_line(bad, cx),
             (Event::ClientEnded, state) => state.on_client_ended(cx),
             (Event::ClientGone, state) => state.on_client_gone(cx),
@@ -302,6 +351,9 @@ impl State {
     }
 
     fn on_reply(self, reply: Reply, cx: &mut Context) -> Self {
+        if cx.backend_end.is_some() {
+            return self.drop_backend(ProtocolError::UnsolicitedReply, cx);
+        }
         if reply.number() == 421 {
             return self.on_421(reply, cx);
         }

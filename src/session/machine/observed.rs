@@ -1,5 +1,5 @@
 //! What the commands so far and their replies say of the backend's session: the directory, the type, the offset of the next
-//! transfer, the file that is about to be renamed.
+//! transfer, the file that is about to be renamed, the size of a file.
 //!
 //! It is for the records alone; nothing here decides anything.
 
@@ -21,6 +21,16 @@ pub(super) struct Observed {
     part: Part,
     /// The RNFR that was accepted last.
     rename_from: Option<Box<(Command, Directory)>>,
+    /// The last SIZE that was answered with a number of bytes, as far as nothing since could have changed that.
+    size: Option<Box<KnownSize>>,
+}
+
+/// What a file has, as its server says.
+#[derive(Debug, Clone)]
+struct KnownSize {
+    /// The SIZE, with the path as sent.
+    asked: Command,
+    bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,6 +96,7 @@ impl Observed {
                 | Verb::Mkd
                 | Verb::Rmd
                 | Verb::Site
+                | Verb::Size
                 | Verb::Type
                 | Verb::Mode
                 | Verb::Rest
@@ -96,6 +107,9 @@ impl Observed {
     /// Takes note of a final reply; returns the change that it confirms.
     pub fn on_reply(&mut self, command: Command, reply: &Reply) -> Option<Box<FileChange>> {
         let renamed = self.rename_from.take();
+        if !keeps_size(command.verb()) {
+            self.size = None;
+        }
         let argument = command.argument();
         match (command.verb(), reply.class()) {
             (Verb::Pwd, _) => {
@@ -127,6 +141,16 @@ impl Observed {
                     _ => StreamMode::Off,
                 };
             }
+            // In another type, servers count what they would send, or refuse.
+            (Verb::Size, Class::Completion) if self.representation == Representation::Binary => {
+                let size = number(reply.text()).filter(|_| reply.number() == 213);
+                self.size = size.map(|bytes| {
+                    Box::new(KnownSize {
+                        asked: command,
+                        bytes,
+                    })
+                });
+            }
             (Verb::Dele | Verb::Rnto | Verb::Mkd | Verb::Rmd | Verb::Site, Class::Completion) => {
                 return Some(Box::new(FileChange {
                     renamed: renamed
@@ -147,7 +171,22 @@ impl Observed {
         Self {
             directory: Directory::UNKNOWN,
             rename_from: None,
+            size: None,
             ..self
+        }
+    }
+
+    /// How many bytes this download is to have, by the SIZE before it: for people who look, since the file may have grown.
+    pub fn size_of(&self, command: &Command) -> Option<u64> {
+        let known = self.size.as_ref().filter(|known| {
+            command.verb() == Verb::Retr
+                && known.asked.argument() == command.argument()
+                && self.stream_mode == StreamMode::On
+                && self.representation == Representation::Binary
+        })?;
+        match self.part {
+            Part::Whole => Some(known.bytes),
+            Part::From(offset) => known.bytes.checked_sub(offset),
         }
     }
 
@@ -160,6 +199,9 @@ impl Observed {
         reply: Option<u16>,
     ) -> Circumstances {
         self.rename_from = None;
+        if command.verb().transfer() == Some(Direction::Upload) {
+            self.size = None;
+        }
         let part = std::mem::take(&mut self.part);
         let is_file =
             self.stream_mode == StreamMode::On && self.representation == Representation::Binary;
@@ -192,6 +234,14 @@ impl Part {
             offset => Self::From(offset.unwrap_or_default()),
         }
     }
+}
+
+/// Whether a file and the path to it are the same behind this command, and a transfer is of all that follows its offset.
+fn keeps_size(verb: Verb) -> bool {
+    matches!(
+        verb,
+        Verb::Pwd | Verb::Rest | Verb::Type | Verb::Mode | Verb::Mkd
+    )
 }
 
 fn number(text: &[u8]) -> Option<u64> {

@@ -12,6 +12,15 @@ use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::features;
 
+/// What HOST chooses.
+#[derive(Debug, PartialEq, Eq)]
+enum Chosen {
+    /// The site that has this host.
+    Site(HostName),
+    /// Nothing: it names the proxy itself, by an address or by this name.
+    Proxy(Option<HostName>),
+}
+
 /// A session without a backend.
 #[derive(Debug)]
 pub(super) struct NoBackend;
@@ -84,6 +93,7 @@ impl Context {
     /// REIN (RFC 959 §4.1.1): back to before USER and HOST (RFC 7151 §3.1), under the same TLS.
     pub fn reinitialise(&mut self) -> State {
         self.host = None;
+        self.proxy_host = None;
         self.settings.clear();
         self.only_epsv = false;
         self.reply(answer::REINITIALISED);
@@ -98,17 +108,20 @@ impl Context {
             self.push(Action::LoginAttempt(command.clone()));
             self.push(Action::Penalise(None));
         }
-        self.host = chosen?;
+        (self.host, self.proxy_host) = match chosen? {
+            Chosen::Site(host) => (Some(host), None),
+            Chosen::Proxy(host) => (None, host),
+        };
         Ok(())
     }
 
-    /// The host that an argument of HOST chooses: `None` for a name of the proxy itself, which chooses nothing.
-    fn chosen_by_host(&self, argument: &[u8]) -> Result<Option<HostName>, Answer> {
+    /// What an argument of HOST chooses.
+    fn chosen_by_host(&self, argument: &[u8]) -> Result<Chosen, Answer> {
         if let Some(address) = address_literal(argument) {
             // §3.1: the server's own address is a valid name for it, any other is not.
             let own = address == self.terms.local;
             return if own {
-                Ok(None)
+                Ok(Chosen::Proxy(None))
             } else {
                 Err(answer::HOST_UNKNOWN)
             };
@@ -119,11 +132,17 @@ impl Context {
         match (self.terms.router.site_of(&host), site_by_sni) {
             // §4: after a server name that chose a site, HOST must not choose another.
             (Some(site), Some(by_sni)) if site.name != by_sni.name => Err(answer::HOST_UNKNOWN),
-            (Some(_), _) => Ok(Some(host)),
+            (Some(_), _) => Ok(Chosen::Site(host)),
             // lftp sends HOST with the name that it connected to, whatever that is; FluentFTP gives up on a refusal.
-            (None, _) if sni == Some(&host) || self.terms.own_names.contains(&host) => Ok(None),
+            (None, _) if sni == Some(&host) || self.is_own_name(&host) => {
+                Ok(Chosen::Proxy(Some(host)))
+            }
             (None, _) => Err(answer::HOST_UNKNOWN),
         }
+    }
+
+    fn is_own_name(&self, host: &HostName) -> bool {
+        self.terms.own_names.binary_search(host).is_ok()
     }
 
     fn defer_or(&mut self, command: Command, deferred: Answer, otherwise: Answer) {

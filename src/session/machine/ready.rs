@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 
 use super::context::Context;
 use super::data_port::{self, PortDialogue};
-use super::login::{Connection, Login};
+use super::login::{Connection, Login, LoginProof};
 use super::observed::Observed;
 use super::transfer;
 use super::user::ResolvedUser;
@@ -29,6 +29,7 @@ pub(super) struct LoggedIn {
     pub data_port: Option<PortDialogue>,
     /// The last USER was refused: the password that may follow is not for this backend.
     pub user_refused: bool,
+    pub proof: LoginProof,
     pub observed: Observed,
 }
 
@@ -60,12 +61,13 @@ pub(super) fn is_denied(rules: &CommandRules, command: &Command) -> bool {
 }
 
 impl LoggedIn {
-    fn new(route: Route, connection: Connection, observed: Observed) -> Self {
+    fn new(route: Route, connection: Connection, proof: LoginProof, observed: Observed) -> Self {
         Self {
             route,
             connection,
             data_port: None,
             user_refused: false,
+            proof,
             observed,
         }
     }
@@ -94,16 +96,26 @@ impl LoggedIn {
 
 impl Ready {
     /// The client's login has just been accepted.
-    pub fn after_login(route: Route, connection: Connection, observed: Observed) -> State {
-        let login = Box::new(LoggedIn::new(route, connection, observed));
+    pub fn after_login(
+        route: Route,
+        connection: Connection,
+        proof: LoginProof,
+        observed: Observed,
+    ) -> State {
+        let login = Box::new(LoggedIn::new(route, connection, proof, observed));
         State::Ready(Self { login })
     }
 
     /// The backend has refused another user, and the login before holds.
-    pub fn after_refused_user(route: Route, connection: Connection, observed: Observed) -> State {
+    pub fn after_refused_user(
+        route: Route,
+        connection: Connection,
+        proof: LoginProof,
+        observed: Observed,
+    ) -> State {
         let login = Box::new(LoggedIn {
             user_refused: true,
-            ..LoggedIn::new(route, connection, observed)
+            ..LoggedIn::new(route, connection, proof, observed)
         });
         State::Ready(Self { login })
     }
@@ -122,6 +134,10 @@ impl Ready {
             Verb::Host => self.answer(answer::HOST_TOO_LATE, cx),
             Verb::Pass | Verb::Acct if self.login.user_refused => {
                 self.answer(answer::USER_FIRST, cx)
+            }
+            // Some clients send it whatever the reply to USER was.
+            Verb::Pass if self.login.proof == LoginProof::Certificate => {
+                self.answer(answer::LOGGED_IN_ALREADY, cx)
             }
             Verb::Rein => {
                 self.login.drop_data_port(cx);
@@ -185,9 +201,15 @@ impl Ready {
                 State::Ready(self)
             }
             ResolvedUser::Site(route) if route.shares_backends_with(&self.login.route) => {
+                cx.push(Action::Route(route.clone()));
+                if let Err(refused) = cx.admit_certificate(&route) {
+                    cx.refuse_certificate(&route, refused);
+                    cx.push(Action::Route(self.login.route.clone()));
+                    self.login.user_refused = true;
+                    return State::Ready(self);
+                }
                 // An unused lease would keep the port from others.
                 self.login.drop_data_port(cx);
-                cx.push(Action::Route(route.clone()));
                 Login::again(*self.login, route, cx)
             }
             // One login, one backend: a session never moves to another site, or to another group's backends.

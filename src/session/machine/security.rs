@@ -1,11 +1,14 @@
 //! TLS on the client's control connection: AUTH, PBSZ and PROT (RFC 2228, RFC 4217).
 
+use std::sync::Arc;
+
 use super::context::Context;
 use super::pre_login::NoBackend;
 use super::{Action, Ending, Protection, State};
 use crate::base::text::decimal;
 use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
+use crate::policy::ClientIdentity;
 
 /// The client's control connection, as far as TLS goes.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(super) enum Security {
     On {
         /// The server name that the client sent, if it is a host name.
         sni: Option<HostName>,
+        /// The certificate that the client has shown, and whose key it holds.
+        certificate: Option<Arc<ClientIdentity>>,
         protection: Protection,
         chosen_by: ChosenBy,
     },
@@ -44,6 +49,13 @@ impl Security {
     pub fn sni(&self) -> Option<&HostName> {
         match self {
             Self::On { sni, .. } => sni.as_ref(),
+            Self::Off | Self::Upgrading(_) => None,
+        }
+    }
+
+    pub fn certificate(&self) -> Option<&ClientIdentity> {
+        match self {
+            Self::On { certificate, .. } => certificate.as_deref(),
             Self::Off | Self::Upgrading(_) => None,
         }
     }
@@ -131,6 +143,10 @@ pub(super) fn on_auth(state: State, argument: &[u8], cx: &mut Context) -> State 
             return state;
         }
     };
+    if !cx.terms.has_certificate {
+        cx.reply(answer::NO_CERTIFICATE);
+        return state;
+    }
     if !cx.queue.is_empty() {
         // They came in clear text, behind AUTH, while a transfer ran: the same injection as in the driver's buffer.
         return cx.close_with_reply(answer::BYTES_BEHIND_AUTH, Ending::Abuse);
@@ -150,12 +166,18 @@ pub(super) fn on_auth(state: State, argument: &[u8], cx: &mut Context) -> State 
 
 impl State {
     /// The handshake is done.
-    pub(super) fn on_secured(self, sni: Option<HostName>, cx: &mut Context) -> Self {
+    pub(super) fn on_secured(
+        self,
+        sni: Option<HostName>,
+        certificate: Option<Arc<ClientIdentity>>,
+        cx: &mut Context,
+    ) -> Self {
         let Security::Upgrading(protection) = cx.security else {
             return cx.unexpected(self, "a handshake that was not asked for");
         };
         cx.security = Security::On {
             sni,
+            certificate,
             protection,
             chosen_by: ChosenBy::Default,
         };

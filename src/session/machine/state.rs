@@ -3,7 +3,7 @@
 //! A state consumes itself and returns the next one; its handlers stand beside it, in the module of its subject. What the
 //! driver can't deliver in a state goes to [`Context::unexpected`].
 
-use super::context::{ClientPresence, Context, LoginClock};
+use super::context::{BackendEnd, ClientPresence, Context, LoginClock};
 use super::data_port::{BackendPort, ClientPort, Listening};
 use super::echo::Fenced;
 use super::login::Login;
@@ -89,6 +89,7 @@ impl State {
             Self::Login(login) if login.next_after().is_some() => {
                 login.dial_next(NoUserReply::Busy(reply), cx)
             }
+            state if state.is_confirmed_transfer() => state.postpone(BackendEnd::Said(reply), cx),
             state => state.close_by_backend(reply, cx),
         }
     }
@@ -147,7 +148,34 @@ impl State {
     }
 
     pub fn on_backend_gone(self, cx: &mut Context) -> Self {
+        if self.is_confirmed_transfer() {
+            return self.postpone(BackendEnd::Lost, cx);
+        }
         self.avoid_last_method(cx).close_without_backend(cx)
+    }
+
+    fn is_confirmed_transfer(&self) -> bool {
+        matches!(self, Self::Transfer(transfer) if transfer.is_confirmed())
+    }
+
+    /// The backend has said 2xx and is done, while bytes that it has sent are still on their way: vsftpd's idle timeout begins with
+    /// its 226, and a server that shuts down lets a transfer finish and hangs up at once. The client gets its file first.
+    fn postpone(self, end: BackendEnd, cx: &mut Context) -> Self {
+        // Behind its 421 it may hang up.
+        cx.backend_end.get_or_insert(end);
+        self
+    }
+
+    /// Ends the session as the backend has, once nothing runs any more that it had done its part of.
+    pub fn end_with_backend(self, cx: &mut Context) -> Self {
+        if matches!(self, Self::Closed) || self.is_confirmed_transfer() {
+            return self;
+        }
+        match cx.backend_end.take() {
+            None => self,
+            Some(BackendEnd::Said(reply)) => self.close_by_backend(reply, cx),
+            Some(BackendEnd::Lost) => self.close_without_backend(cx),
+        }
     }
 
     fn avoid_last_method(self, cx: &mut Context) -> Self {

@@ -4,10 +4,12 @@
 use super::context::Context;
 use super::pre_login::NoBackend;
 use super::{Action, Ending, Record, State};
+use crate::base::secret::Secret;
 use crate::ftp::answer;
 use crate::ftp::command::Command;
 use crate::outcome::LoginResult;
-use crate::route::Route;
+use crate::policy::Admission;
+use crate::route::{Membership, Route};
 
 /// What a USER names.
 pub(super) enum ResolvedUser {
@@ -62,6 +64,49 @@ impl Context {
         }
     }
 
+    /// What the site that a login leads to makes of the client's certificate.
+    pub fn admission(&self, route: &Route) -> Admission {
+        let lapsed = self.lapsed_certificate.as_deref();
+        let certificate = lapsed.or(self.security.certificate());
+        match &route.site.policy.client_certificate {
+            Some(rules) => rules.admit(certificate, &route.user),
+            None => Admission::NotAsked,
+        }
+    }
+
+    /// Whether that site lets the client in as far as certificates go: to be asked before each USER that a backend is sent. The
+    /// driver knows of the route already.
+    pub fn admit_certificate(&mut self, route: &Route) -> Result<(), Admission> {
+        match self.admission(route) {
+            Admission::NotAsked => Ok(()),
+            admitted @ (Admission::Proven | Admission::Ignored(_)) => {
+                self.push(Action::Record(Record::Certificate(admitted)));
+                Ok(())
+            }
+            refused @ Admission::Refused(_) => Err(refused),
+        }
+    }
+
+    /// The reply to a USER of a site that doesn't let the client in. It is a failed try, so that names of users are not guessed
+    /// at less of a price than with a password.
+    pub fn refuse_certificate(&mut self, route: &Route, refused: Admission) {
+        self.push(Action::Record(Record::Certificate(refused)));
+        self.push(Action::Record(Record::Login(LoginResult::NotAllowed)));
+        self.push(Action::Penalise(Some(route.site_id)));
+        self.reply(answer::CERTIFICATE_REQUIRED);
+    }
+
+    /// The password by which the user is logged in, if the certificate is proof enough.
+    pub fn proven_password(&self, route: &Route) -> Option<Secret> {
+        let rules = route.site.policy.client_certificate.as_ref()?;
+        let file = rules.credentials.as_deref()?;
+        let is_refused = matches!(route.membership, Membership::Refused(_));
+        if is_refused || self.admission(route) != Admission::Proven {
+            return None;
+        }
+        self.terms.credentials.password(file, &route.user)
+    }
+
     /// The reply to a USER with an unknown host.
     pub fn refuse_unknown_host(&mut self) {
         self.push(Action::Penalise(None));
@@ -72,23 +117,25 @@ impl Context {
 impl Dialling {
     /// Has the driver dial, if the site serves this client now.
     pub fn begin(route: Route, cx: &mut Context) -> State {
+        cx.push(Action::Route(route.clone()));
         let policy = &route.site.policy;
         if !policy.clients.admit(cx.terms.client) {
-            let site = route.site_id;
-            cx.push(Action::Route(route));
             cx.push(Action::Record(Record::Login(LoginResult::NotAllowed)));
-            cx.push(Action::Penalise(Some(site)));
+            cx.push(Action::Penalise(Some(route.site_id)));
             cx.reply(answer::NOT_ALLOWED);
+            return State::NoBackend(NoBackend);
+        }
+        if let Err(refused) = cx.admit_certificate(&route) {
+            cx.refuse_certificate(&route, refused);
             return State::NoBackend(NoBackend);
         }
         if let Some(notice) = &policy.maintenance {
             let reply = notice.reply("421");
-            cx.push(Action::Route(route));
             cx.push(Action::Record(Record::Login(LoginResult::Maintenance)));
             cx.push(Action::Reply(reply.into()));
             return cx.close(Ending::Maintenance);
         }
-        cx.push(Action::Dial(route.clone()));
+        cx.push(Action::Dial);
         State::Dialling(Self { route })
     }
 }

@@ -17,13 +17,10 @@ use super::{PassiveClient, PreparedClient, TransferContext};
 use crate::net::deadline::elapsed;
 use crate::passive::DataConnection;
 use crate::session::machine::DataFailure;
-use crate::tls::client_hello::{self, ClientHello};
+use crate::tls::client_hello::{self, ClientHello, USUAL_HELLO};
 
 /// The accept, the read, the assignment to the lease, and one to spare.
 const TURNS_UNTIL_READ: usize = 4;
-
-/// Bytes that hold nearly every ClientHello.
-const USUAL_HELLO: usize = 4096;
 
 /// A connection that is not identified by then may be waiting for the 150.
 const SILENCE: Duration = Duration::from_millis(100);

@@ -4,10 +4,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -16,18 +14,14 @@ use super::early::{self, EarlyConnection};
 use super::fault::FaultStage;
 use super::leg::{LegEnd, secure, set_options};
 use super::orders::OrderReceiver;
-use super::task::failure_of;
 use super::{PreparedClient, TransferContext};
 use crate::net::connect;
 use crate::net::deadline::elapsed;
 use crate::outcome::{DataHandshake, Leg};
-use crate::passive::{DataConnection, Lease, LeaseEvent};
+use crate::passive::{Ambiguity, DataConnection, Lease, LeaseEvent};
 use crate::session::machine::DataFailure;
-use crate::tls::client_hello::{self, ClientHello};
+use crate::tls::client_hello::{self, ClientHello, HANDSHAKE_RECORD};
 use crate::tls::{DataTls, Proof};
-
-/// The first byte of a ClientHello: record type 22.
-pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 
 /// How long the right client is awaited after a wrong connection to its port, once the backend has begun.
 pub(super) const STRANGER_GRACE: Duration = Duration::from_secs(3);
@@ -74,7 +68,6 @@ impl AcceptedClient {
 #[derive(Debug)]
 pub(super) struct Presence {
     failure: watch::Sender<Option<DataFailure>>,
-    is_lasting: AtomicBool,
 }
 
 impl Presence {
@@ -82,18 +75,7 @@ impl Presence {
     pub fn new() -> Self {
         Self {
             failure: watch::Sender::new(None),
-            is_lasting: AtomicBool::new(false),
         }
-    }
-
-    /// Whether the connection may outlast a refused transfer: one that came to a port of ours keeps that from others until it
-    /// has begun its handshake.
-    pub fn is_lasting(&self) -> bool {
-        self.is_lasting.load(Ordering::Relaxed)
-    }
-
-    fn set_lasting(&self) {
-        self.is_lasting.store(true, Ordering::Relaxed);
     }
 
     /// Waits until one is there.
@@ -141,11 +123,11 @@ pub(super) async fn open_client<E: LegEnd>(
         }
         ClientLeg::Prepared(PreparedClient::Active { to, from }) => {
             let arrived = connect_to_client(*to, *from, context).await?;
-            secure_without_proof(arrived, presence, tls, context, orders).await
+            secure_without_proof(arrived, tls, context, orders).await
         }
         ClientLeg::Connected(arrived) => {
             let arrived = arrived.take().ok_or(DataFailure::Internal)?;
-            secure_without_proof(arrived, presence, tls, context, orders).await
+            secure_without_proof(arrived, tls, context, orders).await
         }
     }
 }
@@ -153,17 +135,15 @@ pub(super) async fn open_client<E: LegEnd>(
 /// Does the handshake with a client that is the right one whatever it presents: we have connected to where it said.
 async fn secure_without_proof<E: LegEnd>(
     arrived: DataConnection,
-    presence: &Presence,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
 ) -> Result<E, DataFailure> {
-    presence.set_lasting();
-    let (leg, proof) = secure_client(arrived, presence, tls, context, orders).await?;
-    if tls.is_none_or(|tls| tls.accepts(proof)) {
-        Ok(leg)
-    } else {
-        Err(DataFailure::NotResumed)
+    let (leg, proof) = secure_client(arrived, tls, context, orders).await?;
+    match proof {
+        Proof::OtherCertificate => Err(DataFailure::OtherCertificate),
+        _ if tls.is_none_or(|tls| tls.accepts(proof)) => Ok(leg),
+        _ => Err(DataFailure::NotResumed),
     }
 }
 
@@ -263,9 +243,11 @@ async fn authenticate<E: LegEnd>(
         let secured = async {
             match progress {
                 ClientProgress::Connected(arrived) => {
-                    secure_leased(&lease, arrived, presence, tls, context, orders).await
+                    secure_leased(&lease, arrived, tls, context, orders).await
                 }
-                ClientProgress::Early(early) => early::adopt_early(&lease, early, tls, context),
+                ClientProgress::Early(early) => {
+                    early::adopt_early(&lease, early, tls, context).await
+                }
             }
         };
         let secured = tokio::select! {
@@ -309,12 +291,11 @@ async fn after(time_limit: impl Future<Output = ()>, stranger: Option<DataFailur
 async fn secure_leased<E: LegEnd>(
     lease: &Lease,
     arrived: DataConnection,
-    presence: &Presence,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
 ) -> Result<E, DataFailure> {
-    let (leg, proof) = secure_client(arrived, presence, tls, context, orders).await?;
+    let (leg, proof) = secure_client(arrived, tls, context, orders).await?;
     if let Some(tls) = tls {
         check_proof(lease, proof, tls)?;
     }
@@ -329,11 +310,20 @@ pub(super) fn check_proof(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<
             Ok(())
         }
         Proof::OtherSession => Err(DataFailure::AnotherConnection),
+        Proof::OtherCertificate => Err(DataFailure::OtherCertificate),
         Proof::None if lease.is_named() || !tls.accepts(proof) => Err(DataFailure::NotResumed),
         Proof::None => {
             lease.unproven();
             Ok(())
         }
+    }
+}
+
+pub(super) fn failure_of(ambiguity: Ambiguity) -> DataFailure {
+    match ambiguity {
+        Ambiguity::AnotherConnection => DataFailure::AnotherConnection,
+        Ambiguity::LateConnection => DataFailure::LateConnection,
+        Ambiguity::Withdrawn => DataFailure::PortWithdrawn,
     }
 }
 
@@ -346,14 +336,13 @@ async fn stranger_grace(orders: &OrderReceiver) {
 
 async fn secure_client<E: LegEnd>(
     arrived: DataConnection,
-    presence: &Presence,
     tls: Option<&DataTls>,
     context: &TransferContext,
     orders: &OrderReceiver,
 ) -> Result<(E, Proof), DataFailure> {
-    let DataConnection { stream, read } = arrived;
-    set_options(&stream, context);
+    set_options(&arrived.stream, context);
     let Some(tls) = tls else {
+        let DataConnection { stream, read } = arrived;
         // PROT C after a PASV under PROT P, or a file that begins like TLS, beside another session at the port.
         return match client_hello::read(&read) {
             ClientHello::Names(_) => Err(DataFailure::UnexpectedTls),
@@ -362,16 +351,18 @@ async fn secure_client<E: LegEnd>(
             }
         };
     };
-    if let Err(failure) = begins_tls(&stream, &read, context, orders).await {
-        context.note_handshake(Leg::Client, DataHandshake::Failed);
+    if let Err(failure) = begins_tls(&arrived, context, orders).await {
+        if !orders.is_refused() {
+            context.note_handshake(Leg::Client, DataHandshake::Failed);
+        }
         return Err(failure);
     }
-    presence.set_lasting();
     let too_late = async {
         elapsed(context.timeouts.tls_handshake).await;
         DataFailure::ClientHandshake
     };
     let connection = tls.connection();
+    let DataConnection { stream, read } = arrived;
     let handshake = E::to_client(stream, connection.config(), read);
     let leg = match secure(handshake, too_late, Leg::Client, context).await? {
         Ok(leg) => leg,
@@ -380,28 +371,16 @@ async fn secure_client<E: LegEnd>(
             return Err(DataFailure::ClientHandshake);
         }
     };
-    let proof = connection.proof(leg.handshake_kind());
+    let proof = connection.proof(leg.handshake_kind(), leg.client_certificates());
     Ok((leg, proof))
 }
 
-/// Waits until the client begins its handshake, of which `read` has been read already.
+/// Waits until the client begins its handshake.
 async fn begins_tls(
-    stream: &TcpStream,
-    read: &[u8],
+    connection: &DataConnection,
     context: &TransferContext,
     orders: &OrderReceiver,
 ) -> Result<(), DataFailure> {
-    let mut first_byte = [0];
-    let peeked = async {
-        match read.first() {
-            Some(first) => Some(*first),
-            // Its end, or what is wrong with it, shows in the handshake.
-            None => match stream.peek(&mut first_byte).await {
-                Ok(1..) => Some(first_byte[0]),
-                _ => None,
-            },
-        }
-    };
     let failure = async {
         match orders.transfer_started().await {
             Ok(()) => elapsed(context.silence).await,
@@ -411,8 +390,11 @@ async fn begins_tls(
     };
     tokio::select! {
         biased;
-        first = peeked => match first {
-            Some(other) if other != TLS_HANDSHAKE_RECORD => Err(DataFailure::ClientClearText),
+        first = connection.first_byte() => match first {
+            // It waited for the 150 that has not come.
+            None if orders.is_refused() => Err(DataFailure::NoClient),
+            Some(other) if other != HANDSHAKE_RECORD => Err(DataFailure::ClientClearText),
+            // Its end, or what is wrong with it, shows in the handshake.
             _ => Ok(()),
         },
         failure = failure => Err(failure),

@@ -1,20 +1,22 @@
-//! Clients that do the TLS handshake of their data connection before they send the transfer command: aioftp, ArxOne's and
-//! CoreFTP's libraries, jlaffaye/ftp for years. Servers that begin TLS when the connection arrives get along with them
-//! (pyftpdlib, FileZilla Server).
+//! Clients that begin the TLS handshake of their data connection before they send the transfer command.
 //!
-//! Most clients wait for the command's 150, and say nothing until then, and some send the command and their ClientHello
-//! at once. So nothing is done here but for a client that says its ClientHello of its own accord and then waits with
-//! its command.
+//! aioftp, ArxOne's and CoreFTP's libraries, and jlaffaye/ftp for years, wait for its end with the command. curl says its other
+//! commands only once a second until it is over. Most clients wait for the command's 150, and say nothing until then.
+//!
+//! What a client can be sent before the transfer is known is sent at once. In TLS 1.3 that is all that the client waits for,
+//! and the rest of the handshake is done when the direction is known: the tickets that belong to it would cost an upload its
+//! end.
 
+use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::Pin;
 use std::time::Duration;
 
 use rustls::HandshakeKind;
-use tokio::time::sleep;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
-use super::client_leg::{AcceptedClient, ClientProgress, TLS_HANDSHAKE_RECORD, check_proof};
+use super::client_leg::{AcceptedClient, ClientProgress, check_proof};
 use super::fault::FaultStage;
 use super::leg::{LegEnd, set_options};
 use super::orders::OrderReceiver;
@@ -22,115 +24,137 @@ use super::{Order, TransferContext};
 use crate::net::deadline::timeout;
 use crate::net::options;
 use crate::net::stream::Stream;
-use crate::outcome::{DataHandshake, Leg};
+use crate::outcome::{DataHandshake, Direction, Leg};
 use crate::passive::{DataConnection, Lease};
-use crate::session::client_hello;
+use crate::session::client_handshake;
 use crate::session::machine::DataFailure;
 use crate::tls::DataTls;
-use crate::tls::binding::Proof;
+use crate::tls::binding::{ConnectionTls, Proof};
+use crate::tls::client_hello::HANDSHAKE_RECORD;
 
-/// How much later than the ClientHello a transfer command may arrive.
-const COMMAND_DELAY: Duration = Duration::from_millis(250);
-
-/// What a handshake takes that begins before the transfer command: it can't be known whether tickets would do harm, so
-/// there are none.
+/// What a handshake takes that begins before the transfer command.
 #[derive(Debug)]
 pub struct EarlyHandshake {
-    /// As PROT stands.
+    /// As PROT stands, with the tickets of a download.
     pub tls: DataTls,
     /// How long it may take.
     pub time_limit: Duration,
-    /// Whether the client is known to do so.
-    pub timing: HandshakeTiming,
 }
 
-/// Whether a session's client does its handshakes before its commands. Once that is known, there is no wait for it each
-/// time.
-#[derive(Debug, Clone, Default)]
-pub struct HandshakeTiming(Arc<AtomicBool>);
-
-impl HandshakeTiming {
-    fn is_early(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn set_early(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// A connection whose handshake is done.
-#[derive(Debug)]
+/// A connection whose handshake has begun.
 pub(super) struct EarlyConnection {
-    stream: Stream,
-    proof: Proof,
+    tls: ConnectionTls,
+    handshake: Handshake,
 }
+
+enum Handshake {
+    /// The client is through with it, and its tickets are yet to be made.
+    OverForClient(RestOfHandshake),
+    /// The command came in the midst of it.
+    Unfinished(RestOfHandshake),
+    Done(Box<TlsStream<TcpStream>>),
+}
+
+type RestOfHandshake = Pin<Box<dyn Future<Output = io::Result<TlsStream<TcpStream>>> + Send>>;
 
 impl AcceptedClient {
-    /// Does the handshake, if the client begins it before its command.
+    /// Begins the handshake, if the client does so before its command.
     pub(super) async fn begin_early(&mut self, early: &EarlyHandshake, orders: &OrderReceiver) {
         let ClientProgress::Connected(arrived) = &self.progress else {
             return;
         };
-        let mut first_byte = [0];
-        let begins = async {
-            match arrived.read.first() {
-                Some(first) => *first == TLS_HANDSHAKE_RECORD,
-                None => {
-                    let peeked = arrived.stream.peek(&mut first_byte).await;
-                    matches!(peeked, Ok(1..)) && first_byte[0] == TLS_HANDSHAKE_RECORD
-                }
-            }
-        };
-        let withholds_command = async {
-            let begins = begins.await;
-            if begins && !early.timing.is_early() {
-                sleep(COMMAND_DELAY).await;
-            }
-            begins
-        };
-        let begins = tokio::select! {
+        let first_byte = tokio::select! {
             biased;
-            // The transfer does it, with the tickets that are right for it.
-            () = orders.wait_for_order(Order::Open) => false,
-            begins = withholds_command => begins,
+            // The transfer does it.
+            () = orders.wait_for_order(Order::Open) => return,
+            first_byte = arrived.first_byte() => first_byte,
         };
-        if !begins {
+        if first_byte != Some(HANDSHAKE_RECORD) {
             return;
         }
-        early.timing.set_early();
         let taken = std::mem::replace(
             &mut self.progress,
             ClientProgress::Early(Err(io::ErrorKind::Other.into())),
         );
         if let ClientProgress::Connected(arrived) = taken {
-            self.progress = ClientProgress::Early(early.handshake(arrived).await);
+            self.progress = ClientProgress::Early(early.handshake(arrived, orders).await);
         }
     }
 }
 
 impl EarlyHandshake {
-    async fn handshake(&self, arrived: DataConnection) -> io::Result<EarlyConnection> {
-        let connection = self.tls.connection();
-        let accepting = client_hello::accept(arrived.stream, connection.config(), arrived.read);
-        let stream = timeout(self.time_limit, accepting).await??;
-        let stream = Stream::ToClient(Box::new(stream));
+    async fn handshake(
+        &self,
+        arrived: DataConnection,
+        orders: &OrderReceiver,
+    ) -> io::Result<EarlyConnection> {
+        let tls = self.tls.connection();
+        let handshake = timeout(self.time_limit, proceed(arrived, &tls, orders)).await??;
+        Ok(EarlyConnection { tls, handshake })
+    }
+}
+
+/// As far as the client needs it before its command.
+async fn proceed(
+    arrived: DataConnection,
+    tls: &ConnectionTls,
+    orders: &OrderReceiver,
+) -> io::Result<Handshake> {
+    let begun = client_handshake::begin(arrived.stream, tls.config(), arrived.read).await?;
+    if begun.is_over_for_client() {
+        return Ok(Handshake::OverForClient(Box::pin(begun.finish())));
+    }
+    if begun.is_tls_1_3() {
+        // Its tickets may come before the direction is known.
+        tls.withhold_tickets();
+    }
+    let mut rest: RestOfHandshake = Box::pin(begun.finish());
+    tokio::select! {
+        biased;
+        done = &mut rest => Ok(Handshake::Done(Box::new(done?))),
+        () = orders.wait_for_order(Order::Open) => Ok(Handshake::Unfinished(rest)),
+    }
+}
+
+impl EarlyConnection {
+    /// Does the rest of the handshake, for a transfer in this direction.
+    async fn finish(self, direction: Direction) -> io::Result<(Stream, Proof)> {
+        let stream = match self.handshake {
+            Handshake::OverForClient(rest) => {
+                if direction == Direction::Upload {
+                    self.tls.withhold_tickets();
+                }
+                Box::new(rest.await?)
+            }
+            Handshake::Unfinished(rest) => Box::new(rest.await?),
+            Handshake::Done(stream) => stream,
+        };
+        let stream = Stream::ToClient(stream);
         // Its first data may wait for that, see `TlsSource::handshake`.
         let _ = options::quickack(stream.socket());
-        let proof = connection.proof(stream.handshake_kind());
-        Ok(EarlyConnection { stream, proof })
+        let proof = (self.tls).proof(stream.handshake_kind(), stream.client_certificates());
+        Ok((stream, proof))
+    }
+}
+
+impl fmt::Debug for EarlyConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EarlyConnection").finish_non_exhaustive()
     }
 }
 
 /// Hands such a connection to its transfer, and reports its proof to the lease.
-pub(super) fn adopt_early<E: LegEnd>(
+pub(super) async fn adopt_early<E: LegEnd>(
     lease: &Lease,
     early: io::Result<EarlyConnection>,
     tls: Option<&DataTls>,
     context: &TransferContext,
 ) -> Result<E, DataFailure> {
-    let outcome = match &early {
-        Ok(early) if early.stream.handshake_kind() == Some(HandshakeKind::Resumed) => {
+    let finished = async { early?.finish(context.direction).await };
+    let finished = timeout(context.timeouts.tls_handshake, finished).await;
+    let finished = finished.map_err(io::Error::from).and_then(|done| done);
+    let outcome = match &finished {
+        Ok((stream, _)) if stream.handshake_kind() == Some(HandshakeKind::Resumed) => {
             DataHandshake::Resumed
         }
         Ok(_) => DataHandshake::Full,
@@ -138,8 +162,8 @@ pub(super) fn adopt_early<E: LegEnd>(
     };
     context.note_handshake(Leg::Client, outcome);
     // Without `tls`, PROT C has come since.
-    let (Ok(EarlyConnection { stream, proof }), Some(tls)) = (
-        early.map_err(|error| context.record_fault(Leg::Client, FaultStage::Handshake, &error)),
+    let (Ok((stream, proof)), Some(tls)) = (
+        finished.map_err(|error| context.record_fault(Leg::Client, FaultStage::Handshake, &error)),
         tls,
     ) else {
         return Err(DataFailure::ClientHandshake);

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use tokio::net::TcpStream;
 
@@ -13,7 +13,7 @@ use crate::net::data::source::Source;
 use crate::net::options;
 use crate::net::stream::Stream;
 use crate::outcome::{DataHandshake, Leg};
-use crate::session::client_hello::{self, RewrittenHello};
+use crate::session::client_handshake::{self, RewrittenHello};
 use crate::session::machine::DataFailure;
 
 /// How much of a refused upload is read and thrown away: what a client has sent before it could have its reply.
@@ -44,6 +44,9 @@ pub(super) trait LegEnd: Sized {
     /// How the TLS session came about.
     fn handshake_kind(&self) -> Option<HandshakeKind>;
 
+    /// The certificates that a client has shown.
+    fn client_certificates(&self) -> &[CertificateDer<'static>];
+
     /// The backend has refused the transfer, and the client may have to read its reply yet.
     async fn see_off(self);
 }
@@ -58,7 +61,8 @@ impl LegEnd for Source {
         config: Arc<ServerConfig>,
         read: Vec<u8>,
     ) -> io::Result<Self> {
-        let RewrittenHello { hello, rewrite } = client_hello::read(&mut socket, read).await?;
+        let RewrittenHello { hello, rewrite } =
+            client_handshake::read_hello(&mut socket, read).await?;
         let config = rewrite.config(config);
         let answer = |records: &mut Vec<u8>| rewrite.answer(records);
         Self::from_client(socket, config, &hello, answer).await
@@ -80,6 +84,10 @@ impl LegEnd for Source {
         self.handshake_kind()
     }
 
+    fn client_certificates(&self) -> &[CertificateDer<'static>] {
+        self.client_certificates()
+    }
+
     /// Reads and throws away until the client ends its side; what it sends on and on, it will not read its reply in time.
     async fn see_off(mut self) {
         if self.drain(MAX_REFUSED_BYTES).await {
@@ -99,7 +107,7 @@ impl LegEnd for Sink {
         config: Arc<ServerConfig>,
         read: Vec<u8>,
     ) -> io::Result<Self> {
-        let stream = client_hello::accept(socket, config, read).await?;
+        let stream = client_handshake::accept(socket, config, read).await?;
         Ok(Self::over(Stream::ToClient(Box::new(stream))))
     }
 
@@ -117,6 +125,10 @@ impl LegEnd for Sink {
 
     fn handshake_kind(&self) -> Option<HandshakeKind> {
         self.handshake_kind()
+    }
+
+    fn client_certificates(&self) -> &[CertificateDer<'static>] {
+        self.client_certificates()
     }
 
     /// A client that reads its file before its reply is not to wait for the end of it.

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::machine::{DataEvent, DataFailure, PreparedPort};
 use crate::backend::data::{DataEndpoint, PendingConnection};
@@ -38,7 +38,7 @@ use crate::tls::{BackendSessionTls, DataTls};
 
 use client_arrival::ClientArrival;
 use client_leg::{AcceptedClient, accept_client};
-pub use early::{EarlyHandshake, HandshakeTiming};
+pub use early::EarlyHandshake;
 pub use fault::Faults;
 pub use lingering::Lingering;
 pub use measured::Measured;
@@ -48,6 +48,9 @@ pub use throttle::{HeldBack, TransferLimits};
 
 /// How long a transfer runs before the log tells of it.
 const LONG_TRANSFER: Duration = Duration::from_secs(60);
+
+/// How long the port of a refused transfer waits for a client that has connected just before, and for its handshake.
+const LATE_ARRIVAL: Duration = Duration::from_secs(1);
 
 /// Data connections between the data port command and the transfer command.
 #[derive(Debug)]
@@ -92,8 +95,8 @@ pub struct RunningData {
     ports: mpsc::Sender<DataEndpoint>,
     moved: Arc<AtomicU64>,
     began: Instant,
-    /// Held until the transfer is over, so that no other connection of the client's address reaches its port unnoticed.
-    lease: Option<LeaseHold>,
+    /// None where we connect to the client.
+    port: Option<ClientPort>,
     /// For how long its rate has held it back, if it is limited.
     held_back: Option<HeldBack>,
     faults: Faults,
@@ -101,6 +104,16 @@ pub struct RunningData {
     /// When it is told of as one that takes long; `None` once it has been.
     tell_at: Option<Instant>,
     task: Task<()>,
+}
+
+/// The port of ours to which the client connects.
+#[derive(Debug)]
+struct ClientPort {
+    /// Held until the transfer is over, so that no other connection of the client's address reaches the port unnoticed.
+    lease: LeaseHold,
+    arrival: watch::Receiver<ClientArrival>,
+    /// Notified when the client's leg is open, or has failed.
+    opened: Arc<Notify>,
 }
 
 /// The orders to a transfer's task, in this sequence; each implies those before it.
@@ -265,21 +278,32 @@ impl PreparedData {
         let faults = context.faults.clone();
         let measured = context.measured.clone();
         let held_back = context.limits.as_ref().map(|it| it.held_back.clone());
+        let client_opened = Arc::new(Notify::new());
         let transfer = Transfer {
             context,
             client_tls,
             report,
             orders,
+            client_opened: Arc::clone(&client_opened),
             attribution: lease.as_ref().map(LeaseHold::attribution),
             moved: Arc::clone(&moved),
         };
+        let arrival = match &client {
+            PreparedClient::Passive(client) => Some(client.arrival.clone()),
+            PreparedClient::Active { .. } => None,
+        };
+        let port = lease.zip(arrival).map(|(lease, arrival)| ClientPort {
+            lease,
+            arrival,
+            opened: Arc::clone(&client_opened),
+        });
         let running = RunningData {
             events: Some(events),
             order_sender,
             ports,
             moved,
             began: Instant::now(),
-            lease,
+            port,
             held_back,
             faults,
             measured,
@@ -310,8 +334,8 @@ impl RunningData {
 
     /// Ends everything: the transfer is complete.
     pub fn complete(self) {
-        if let Some(lease) = &self.lease {
-            lease.complete();
+        if let Some(port) = &self.port {
+            port.lease.complete();
         }
     }
 
@@ -321,11 +345,17 @@ impl RunningData {
         self.order_sender.send_modify(OrderState::refuse);
         let Self {
             order_sender,
+            port,
             mut task,
             ..
         } = self;
         async move {
-            task.join().await;
+            let released = async {
+                if let Some(port) = port {
+                    port.release().await;
+                }
+            };
+            tokio::join!(biased; task.join(), released);
             drop(order_sender);
         }
     }
@@ -381,6 +411,27 @@ impl RunningData {
     /// The time since the transfer command.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+}
+
+impl ClientPort {
+    /// Ends the lease of a transfer that the backend has refused: when the client's connection has proven whose it is, so that
+    /// no other can come late, and the port is free for the next at once. The connection may be in the listener's queue
+    /// when the reply is read; while it is not there, others that wait for the port come first.
+    async fn release(self) {
+        let mut contention = self.lease.contention();
+        let wanted_by_others = async {
+            contention.contended().await;
+            if *self.arrival.borrow() == ClientArrival::Connected {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = self.opened.notified() => {}
+            () = wanted_by_others => {}
+            () = sleep(LATE_ARRIVAL) => {}
+        }
+        self.lease.refused();
     }
 }
 

@@ -85,6 +85,11 @@ impl OrderReceiver {
         }
     }
 
+    /// Whether the backend has refused to begin the transfer.
+    pub fn is_refused(&self) -> bool {
+        self.last.borrow().refused
+    }
+
     /// Whether the backend has said its 1yz.
     pub fn has_transfer_started(&self) -> bool {
         self.last.borrow().started_at.is_some()

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
 use super::backend_leg::open_backend;
-use super::client_leg::{ClientLeg, Presence, open_client};
+use super::client_leg::{ClientLeg, Presence, failure_of, open_client};
 use super::fault::FaultStage;
 use super::leg::LegEnd;
 use super::measured::Measuring;
@@ -24,7 +24,7 @@ use crate::net::data::relay::{RelayEnd, RelayError, first_bytes, relay};
 use crate::net::data::sink::Sink;
 use crate::net::data::source::{PlainSource, Source, SourceEnd};
 use crate::outcome::{Direction, Leg};
-use crate::passive::{Ambiguity, AttributionWatch};
+use crate::passive::AttributionWatch;
 use crate::session::machine::{DataEvent, DataFailure};
 use crate::tls::DataTls;
 use crate::tls::client_hello::{self, ClientHello};
@@ -39,6 +39,8 @@ pub(super) struct Transfer {
     pub(super) client_tls: Option<DataTls>,
     pub(super) report: mpsc::Sender<DataEvent>,
     pub(super) orders: OrderReceiver,
+    /// Notified when the client's leg is open, or has failed.
+    pub(super) client_opened: Arc<Notify>,
     /// Whether the client's connection is this transfer's. None where we connect to the client.
     pub(super) attribution: Option<AttributionWatch>,
     pub(super) moved: Arc<AtomicU64>,
@@ -55,6 +57,10 @@ struct OpenDownload {
     backend: Source,
     client: Sink,
 }
+
+/// How much later than the end of its data connection a backend's refusal may arrive: ProFTPD ends the connection together with
+/// its 550.
+const REFUSAL_GRACE: Duration = Duration::from_secs(3);
 
 impl Transfer {
     /// Opens what has been prepared, and does all the rest. Resolves only where the backend has refused the transfer and the
@@ -162,6 +168,11 @@ impl Transfer {
 
     /// Never resolves: open connections stay open until the session drops this task.
     async fn fail<T>(&self, failure: DataFailure) -> T {
+        if failure.may_be_a_refusal() {
+            // With the reply, the session takes the refusal and not this.
+            let begun = self.orders.wait_for_order(Order::TransferStarted);
+            let _ = timeout(REFUSAL_GRACE, begun).await;
+        }
         self.report_event(DataEvent::Failed(failure)).await;
         std::future::pending().await
     }
@@ -244,8 +255,8 @@ impl Transfer {
         Some(OpenDownload { backend, client })
     }
 
-    /// Opens both legs. None where the backend refuses the transfer meanwhile, when the client has closed its connection: its
-    /// handshake is completed, since curl would take a reset in it for the reply.
+    /// Opens both legs. None where the backend refuses the transfer meanwhile, when the client has closed its connection: that
+    /// is accepted, and its handshake completed, since curl would take a reset in it for the reply.
     async fn open_both<E: LegEnd, B>(
         &self,
         client: &mut ClientLeg,
@@ -255,18 +266,27 @@ impl Transfer {
         let tls = self.client_tls.as_ref();
         let opening = open_client(client, presence, tls, &self.context, &self.orders);
         let mut opening = pin!(opening);
+        // The result of `opening`, once there is one: it may have failed when the refusal comes.
         let mut client = None;
         let both = async {
-            let opened = async { client = Some(self.succeed(opening.as_mut()).await) };
+            let opened = async {
+                let opened = client.insert(opening.as_mut().await);
+                self.client_opened.notify_one();
+                if let Err(failure) = opened {
+                    self.fail::<()>(*failure).await;
+                }
+            };
             tokio::join!(biased; opened, backend).1
         };
         if let Some(backend) = self.unless_refused(both).await {
-            return client.map(|client| (client, backend));
+            return Some((client?.ok()?, backend));
         }
-        if client.is_none() && presence.is_lasting() {
-            client = opening.await.ok();
-        }
-        if let Some(client) = client {
+        let client = match client {
+            Some(opened) => opened,
+            None => opening.await,
+        };
+        self.client_opened.notify_one();
+        if let Ok(client) = client {
             client.see_off().await;
         }
         None
@@ -424,14 +444,6 @@ impl Transfer {
             Leg::Client => DataFailure::ClientLost,
             Leg::Backend => DataFailure::BackendLost,
         }
-    }
-}
-
-pub(super) fn failure_of(ambiguity: Ambiguity) -> DataFailure {
-    match ambiguity {
-        Ambiguity::AnotherConnection => DataFailure::AnotherConnection,
-        Ambiguity::LateConnection => DataFailure::LateConnection,
-        Ambiguity::Withdrawn => DataFailure::PortWithdrawn,
     }
 }
 

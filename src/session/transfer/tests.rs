@@ -10,7 +10,8 @@ use super::*;
 use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify};
 use crate::net::data::relay::StepTimeout;
 use crate::observe::transfer_log::ToldOfContent;
-use crate::tls::BackendTlsClient;
+use crate::passive::{LeaseRequest, PassiveListeners, PassivePorts};
+use crate::tls::{Account, BackendTlsClient};
 
 /// The data connections of a task that does this.
 fn running<F>(task: impl FnOnce(mpsc::Sender<DataEvent>) -> F) -> RunningData
@@ -24,7 +25,7 @@ where
         ports: mpsc::channel(1).0,
         moved: Arc::default(),
         began: Instant::now(),
-        lease: None,
+        port: None,
         held_back: None,
         faults: Faults::default(),
         measured: Measured::new(ToldOfContent::Nothing),
@@ -157,6 +158,7 @@ async fn a_backend_in_its_handshake_hears_of_a_client_that_failed_from_the_sessi
         verify: Verify::None,
         server_name: ExpectedName::Is("be1.test".to_owned()),
         max_version: TlsVersion::V1_3,
+        client_certificate: None,
     };
     let tls = BackendTlsClient::new(&tls).unwrap().session();
     let context = context(Direction::Download, Some(tls), timeouts);
@@ -225,4 +227,75 @@ async fn a_transfer_is_told_of_once_when_it_has_run_for_a_minute() {
     assert!(within(Duration::from_secs(2)).await.is_ok());
     data.note_told();
     assert!(timeout(60 * minute, data.tell_at()).await.is_err());
+}
+
+/// The only port, leased to a transfer that has been refused, and a request for it of another session.
+struct Refused {
+    ports: PassivePorts,
+    request: LeaseRequest,
+    port: ClientPort,
+    arrival: watch::Sender<ClientArrival>,
+    opened: Arc<Notify>,
+    _listeners: PassiveListeners,
+}
+
+impl Refused {
+    async fn new() -> Self {
+        let local = IpAddr::from([127, 0, 0, 1]);
+        let mut listeners = PassiveListeners::new(Arc::default(), Arc::default());
+        let ports = listeners.open([local], &(0..=0)).await.unwrap();
+        let request = LeaseRequest {
+            client: local,
+            account: Account::of(None, b"user"),
+            identity: Identity::Address,
+            reuse_delay: Duration::ZERO,
+        };
+        let lease = ports.lease(local, request, MINUTE).await.unwrap();
+        let (arrival_sender, arrival) = watch::channel(ClientArrival::Pending);
+        let opened = Arc::new(Notify::new());
+        Self {
+            port: ClientPort {
+                lease: lease.hold(),
+                arrival,
+                opened: Arc::clone(&opened),
+            },
+            ports,
+            request,
+            arrival: arrival_sender,
+            opened,
+            _listeners: listeners,
+        }
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn the_port_of_a_refused_transfer_is_left_to_a_session_that_waits_for_it() {
+    let refused = Refused::new().await;
+    let began = Instant::now();
+    let next = refused
+        .ports
+        .lease(refused.request.client, refused.request, MINUTE);
+    let (next, ()) = tokio::join!(next, refused.port.release());
+    assert!(next.is_ok());
+    assert!(began.elapsed() < LATE_ARRIVAL);
+}
+
+/// Its handshake proves whose it is, so that the port needs no rest.
+#[tokio::test(start_paused = true)]
+async fn the_port_of_a_refused_transfer_is_left_when_the_client_that_has_come_is_done() {
+    let refused = Refused::new().await;
+    refused.arrival.send_replace(ClientArrival::Connected);
+    let began = Instant::now();
+    let next = refused
+        .ports
+        .lease(refused.request.client, refused.request, MINUTE);
+    let done = async {
+        sleep(LATE_ARRIVAL / 2).await;
+        refused.opened.notify_one();
+    };
+    let (next, (), ()) = tokio::join!(next, refused.port.release(), done);
+    assert!(next.is_ok());
+    assert_eq!(began.elapsed(), LATE_ARRIVAL / 2);
 }

@@ -1,7 +1,9 @@
 //! TLS towards backends: one configuration per backend, and one session cache per FTP session.
 
+mod own_certificate;
+
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,10 +11,15 @@ use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::certificate::CertificateError;
 use super::date;
 use super::pem::{self, FileError};
+use super::renewal::renewal_is_due;
 use super::verify::{CertificatePolicy, Verifier};
+use crate::base::text::{escape, escape_path};
 use crate::config::{BackendTls, ExpectedName, TlsVersion, Verify};
+
+pub use own_certificate::{OwnCertificate, OwnCertificateLoader, OwnCertificates};
 
 /// How many server names' sessions rustls' cache holds: there is but one name, and below eight the cache holds one.
 /// With each name come up to eight TLS 1.3 tickets.
@@ -26,6 +33,18 @@ const NO_SERVER: &str = "unknown.invalid";
 pub struct BackendTlsClient {
     base: ClientConfig,
     server_name: ServerName<'static>,
+    /// What it is shown where it asks for a certificate.
+    certificate: Option<Arc<OwnCertificate>>,
+    powerless: Option<PowerlessAuthority>,
+}
+
+/// A file of authorities in which there is none: no certificate that they have issued can come from there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PowerlessAuthority {
+    /// The file.
+    pub file: PathBuf,
+    /// The subject of its first certificate.
+    pub subject: String,
 }
 
 /// Why TLS towards a backend can't be set up.
@@ -36,7 +55,10 @@ pub enum BackendTlsError {
     ServerName(String),
     #[error(transparent)]
     Ca(#[from] FileError),
-    #[error("certificate {position} in {} cannot be a trust anchor: {source}", path.display())]
+    #[error(
+        "certificate {position} in {} cannot be a trust anchor: {source}",
+        escape_path(path)
+    )]
     TrustAnchor {
         path: std::path::PathBuf,
         /// Counted from 1.
@@ -47,6 +69,8 @@ pub enum BackendTlsError {
         "the operating system has no usable trust store ({0}): install one, or set `verify` to a CA file or a fingerprint"
     )]
     NoSystemRoots(String),
+    #[error("client_certificate: {0}")]
+    ClientCertificate(#[from] CertificateError),
 }
 
 impl BackendTlsClient {
@@ -58,11 +82,15 @@ impl BackendTlsClient {
             ExpectedName::Is(name) => name,
             ExpectedName::OfEachServer => NO_SERVER,
         })?;
-        let policy = match &settings.verify {
-            Verify::System => system_roots()?,
-            Verify::Ca(path) => ca_roots(path)?,
-            Verify::Fingerprint(expected) => CertificatePolicy::Fingerprint(*expected),
-            Verify::None => CertificatePolicy::Nothing,
+        let (policy, powerless) = match &settings.verify {
+            Verify::System => (system_roots()?, None),
+            Verify::Ca(path) => {
+                let certificates = pem::certificates(path, &pem::read(path)?)?;
+                let powerless = powerless_authority(path, &certificates);
+                (ca_roots(path, certificates)?, powerless)
+            }
+            Verify::Fingerprint(expected) => (CertificatePolicy::Fingerprint(*expected), None),
+            Verify::None => (CertificatePolicy::Nothing, None),
         };
         let base = ClientConfig::builder_with_provider(super::provider())
             .with_protocol_versions(super::versions(TlsVersion::V1_2..=settings.max_version))
@@ -70,7 +98,30 @@ impl BackendTlsClient {
             .dangerous()
             .with_custom_certificate_verifier(Verifier::new(policy, settings.max_version))
             .with_no_client_auth();
-        Ok(Self { base, server_name })
+        Ok(Self {
+            base,
+            server_name,
+            certificate: None,
+            powerless,
+        })
+    }
+
+    /// The same, with a certificate to show where the backend asks for one.
+    pub fn showing(self, certificate: Option<Arc<OwnCertificate>>) -> Self {
+        Self {
+            certificate,
+            ..self
+        }
+    }
+
+    /// The file that it trusts, if there is no authority in it.
+    pub fn powerless_authority(&self) -> Option<&PowerlessAuthority> {
+        self.powerless.as_ref()
+    }
+
+    /// The certificate to show, if there is one.
+    pub fn certificate(&self) -> Option<&Arc<OwnCertificate>> {
+        self.certificate.as_ref()
     }
 
     /// The same towards a server of this name.
@@ -79,16 +130,20 @@ impl BackendTlsClient {
     /// If it is neither a host name nor an IP address.
     pub fn named(&self, host: &str) -> Result<Self, BackendTlsError> {
         Ok(Self {
-            base: self.base.clone(),
             server_name: server_name(host)?,
+            ..self.clone()
         })
     }
 
-    /// TLS for one FTP session, with nothing to resume yet.
+    /// TLS for one FTP session, with nothing to resume yet. Each full handshake of it shows the certificate that is in use
+    /// now: rustls, too, resumes only with the one that the session began with.
     pub fn session(&self) -> BackendSessionTls {
         // Only the cache is new: rustls resumes a session only with the same verifier that checked its full handshake.
         let mut config = self.base.clone();
         config.resumption = Resumption::in_memory_sessions(RESUMABLE);
+        if let Some(certificate) = &self.certificate {
+            config.client_auth_cert_resolver = certificate.in_use();
+        }
         BackendSessionTls {
             config: Arc::new(config),
             server_name: self.server_name.clone(),
@@ -148,6 +203,14 @@ impl Validity {
         })
     }
 
+    /// Whether the certificate should have been renewed.
+    pub fn renewal_is_due(&self, now: SystemTime) -> bool {
+        match self.not_before {
+            Some(not_before) => renewal_is_due(not_before, self.not_after, now),
+            None => self.not_after <= now,
+        }
+    }
+
     /// That of a certificate which was refused for its end.
     pub fn expired(not_after: SystemTime) -> Self {
         Self {
@@ -157,12 +220,33 @@ impl Validity {
     }
 }
 
-fn ca_roots(path: &Path) -> Result<CertificatePolicy, BackendTlsError> {
+/// Whether a file of authorities has none. A certificate that has issued itself may be trusted without being an
+/// authority's by its extensions: old ones have no extensions.
+fn powerless_authority(
+    path: &Path,
+    certificates: &[CertificateDer<'_>],
+) -> Option<PowerlessAuthority> {
+    let parsed = certificates
+        .iter()
+        .map(|der| x509_parser::parse_x509_certificate(der).map(|(_, parsed)| parsed));
+    // One that can't be read is refused as a trust anchor.
+    let parsed: Vec<_> = parsed.collect::<Result<_, _>>().ok()?;
+    let has_authority = parsed
+        .iter()
+        .any(|it| it.is_ca() || it.subject().as_raw() == it.issuer().as_raw());
+    let first = parsed.first().filter(|_| !has_authority)?;
+    Some(PowerlessAuthority {
+        file: path.to_owned(),
+        subject: escape(first.subject().to_string().as_bytes()),
+    })
+}
+
+fn ca_roots(
+    path: &Path,
+    certificates: Vec<CertificateDer<'static>>,
+) -> Result<CertificatePolicy, BackendTlsError> {
     let mut roots = RootCertStore::empty();
-    for (index, certificate) in pem::certificates(path, &pem::read(path)?)?
-        .into_iter()
-        .enumerate()
-    {
+    for (index, certificate) in certificates.into_iter().enumerate() {
         roots
             .add(certificate)
             .map_err(|source| BackendTlsError::TrustAnchor {

@@ -17,6 +17,7 @@ fn settings(verify: Verify) -> BackendTls {
         verify,
         server_name: ExpectedName::Is(NAME.to_owned()),
         max_version: TlsVersion::V1_3,
+        client_certificate: None,
     }
 }
 
@@ -74,6 +75,26 @@ fn an_address_is_checked_like_a_name() {
         fault(&client, &authority.issue(&[NAME])).to_string(),
         "certificate is not for 192.0.2.7 but for be1.test"
     );
+    assert_eq!(
+        fault(&client, &authority.issue(&["192.0.2.8", "2001:db8::7"])).to_string(),
+        "certificate is not for 192.0.2.7 but for 192.0.2.8, 2001:db8::7"
+    );
+}
+
+#[test]
+fn a_file_of_authorities_without_one_is_known() {
+    let authority = Authority::new("Backend CA");
+    let leaf = pem::encode("CERTIFICATE", &authority.issue(&[NAME]).chain[0]);
+    let subject = |pem: &str| {
+        let client = trusting(pem);
+        let powerless = client.powerless_authority();
+        powerless.map(|it| it.subject.clone())
+    };
+    assert!(subject(&leaf).is_some());
+    assert_eq!(subject(&authority.pem()), None);
+    assert_eq!(subject(&(leaf + &authority.pem())), None);
+    let own = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+    assert_eq!(subject(&own.cert.pem()), None, "it may be trusted as it is");
 }
 
 #[test]
@@ -112,6 +133,15 @@ fn a_certificate_for_other_names_is_refused_naming_them() {
         fault(&client, &authority.issue(&[])).to_string(),
         "certificate is not for be1.test: it has no subjectAltName"
     );
+}
+
+#[test]
+fn an_authority_that_was_made_anew_under_its_name_is_told_from_an_unknown_one() {
+    let client = trusting(&Authority::new("Backend CA").pem());
+    let backend = Authority::new("Backend CA").issue(&[NAME]);
+    let text = fault(&client, &backend).to_string();
+    let expected = "certificate issued by CN=Backend CA, but not signed with the key of the trusted authority of that name";
+    assert!(text.starts_with(expected), "{text}");
 }
 
 #[test]

@@ -23,10 +23,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustls::server::{ProducesTickets, StoresServerSessions};
+use rustls::pki_types::CertificateDer;
+use rustls::server::{ProducesTickets, ResolvesServerCert, StoresServerSessions};
 use rustls::{HandshakeKind, ServerConfig};
 
+use super::certificate::{BeforeHandshake, OnData, SessionCertificate};
 use super::client_cache::ClientCache;
+use super::client_certificates::{self, KeyCheck};
 use super::server::ServerTls;
 use super::session_store::{
     Account, CONTROL_ENTRIES, Lookup, Origin, OwnEntries, Owner, Presented, SessionStore,
@@ -34,6 +37,7 @@ use super::session_store::{
 use crate::base::SessionId;
 use crate::config::SessionReuse;
 use crate::outcome::Resumption;
+use crate::policy::KeyProof;
 
 /// In seconds. A hint to the client: the entries end with their FTP session.
 const TICKET_LIFETIME: u32 = 24 * 60 * 60;
@@ -59,6 +63,8 @@ pub enum Proof {
     SameClient,
     /// It offered the TLS session of another live FTP session, with which its client shares no cache: it is another's.
     OtherSession,
+    /// It was a full handshake without the certificate of the control connection, where it had to show that: it is another's.
+    OtherCertificate,
     /// It was a full handshake, which any client can do.
     None,
 }
@@ -68,10 +74,16 @@ pub enum Proof {
 #[derive(Debug)]
 pub struct SessionTls {
     control: Arc<ServerConfig>,
+    /// `None` if the client is asked for no certificate.
+    client_key: Option<Arc<KeyCheck>>,
     /// What each data connection's configuration is a copy of.
     data: ServerConfig,
+    /// The same for those that have to show a certificate.
+    asking_data: Option<ServerConfig>,
     /// `None` if no TLS session is kept.
     kept: Option<Kept>,
+    /// `None` if there is only one certificate.
+    certificate: Option<Arc<SessionCertificate>>,
 }
 
 /// The TLS sessions that are kept of one FTP session.
@@ -86,7 +98,10 @@ impl SessionTls {
     /// Takes `tls` as it is now for the session `owner`, an id that no other session has. Its TLS sessions are kept in
     /// `sessions`, or nowhere.
     pub fn new(tls: &ServerTls, sessions: Option<&Arc<SessionStore>>, owner: SessionId) -> Self {
-        let mut control = tls.control.clone();
+        let (mut control, client_key) = match tls.asking_control() {
+            None => (tls.control.clone(), None),
+            Some((control, key)) => (control, Some(key)),
+        };
         let kept = sessions.map(|sessions| {
             let owner = sessions.register(owner);
             let view = Arc::new(ControlView {
@@ -102,11 +117,42 @@ impl SessionTls {
                 control: view,
             }
         });
+        let mut data = tls.data.clone();
+        let mut asking_data = tls.asking_data.clone();
+        let certificate = tls.certificates.has_choice().then(|| {
+            let chosen = SessionCertificate::new(Arc::clone(&tls.certificates));
+            let chosen = Arc::new(chosen);
+            control.cert_resolver = Arc::clone(&chosen) as Arc<dyn ResolvesServerCert>;
+            for data in asking_data.iter_mut().chain([&mut data]) {
+                data.cert_resolver = Arc::new(OnData(Arc::clone(&chosen)));
+            }
+            chosen
+        });
         Self {
             control: Arc::new(control),
-            data: tls.data.clone(),
+            client_key,
+            data,
+            asking_data,
             kept,
+            certificate,
         }
+    }
+
+    /// Whether the certificate is chosen by name, so that [`before_handshake`](Self::before_handshake) matters.
+    pub fn chooses_certificate(&self) -> bool {
+        self.certificate.is_some()
+    }
+
+    /// Says what the certificate is chosen by beside the ClientHello, before the handshake of the control connection.
+    pub fn before_handshake(&self, before: BeforeHandshake) {
+        if let Some(certificate) = &self.certificate {
+            certificate.expect(before);
+        }
+    }
+
+    /// What the certificate that the client was shown is called, where there are several.
+    pub fn shown_certificate(&self) -> Option<&Arc<str>> {
+        self.certificate.as_ref()?.name()
     }
 
     /// For the control connection, which always does a full handshake.
@@ -114,9 +160,33 @@ impl SessionTls {
         Arc::clone(&self.control)
     }
 
+    /// What the handshake of the control connection has found of the key of the certificate that the client has shown.
+    pub fn client_key(&self) -> KeyProof {
+        self.client_key
+            .as_ref()
+            .map_or(KeyProof::Verified, |key| key.proof())
+    }
+
     /// For one transfer of a site with this policy.
     pub fn data(&self, reuse: SessionReuse, tickets: Tickets) -> DataTls {
-        let mut config = self.data.clone();
+        self.data_of(self.data.clone(), reuse, tickets)
+    }
+
+    /// The same where a full handshake has to show the certificate of this fingerprint, as the control connection has.
+    pub fn data_showing(
+        &self,
+        certificate: [u8; 32],
+        reuse: SessionReuse,
+        tickets: Tickets,
+    ) -> DataTls {
+        let config = self.asking_data.as_ref().unwrap_or(&self.data);
+        DataTls {
+            certificate: Some(certificate),
+            ..self.data_of(config.clone(), reuse, tickets)
+        }
+    }
+
+    fn data_of(&self, mut config: ServerConfig, reuse: SessionReuse, tickets: Tickets) -> DataTls {
         let kept = match reuse {
             SessionReuse::Off => None,
             SessionReuse::Prefer | SessionReuse::Require => self.kept.as_ref(),
@@ -131,6 +201,7 @@ impl SessionTls {
             config,
             own: kept.map(|kept| kept.owner.entries()),
             reuse,
+            certificate: None,
             is_tls_1_2: kept.is_some_and(|kept| kept.control.has_id.load(Ordering::Relaxed)),
         }
     }
@@ -154,12 +225,6 @@ impl SessionTls {
         }
     }
 
-    /// Whether none of the client's data connections has done a full handshake where it could have resumed.
-    pub fn may_always_resume(&self) -> bool {
-        let kept = self.kept.as_ref();
-        kept.is_some_and(|kept| kept.owner.may_always_resume())
-    }
-
     /// Which of the client's data connections have resumed; none before the first that could.
     pub fn resumption(&self) -> Option<Resumption> {
         self.kept.as_ref()?.owner.resumption()
@@ -179,6 +244,8 @@ pub struct DataTls {
     config: ServerConfig,
     own: Option<OwnEntries>,
     reuse: SessionReuse,
+    /// The fingerprint of the certificate that a full handshake has to show.
+    certificate: Option<[u8; 32]>,
     /// What there is to resume is of this version.
     is_tls_1_2: bool,
 }
@@ -191,6 +258,7 @@ impl DataTls {
             let view = Arc::new(DataView {
                 own: own.clone(),
                 held_back: Mutex::default(),
+                withholds_tickets: AtomicBool::new(false),
                 offered_foreign: AtomicBool::new(false),
                 is_tls_1_2: self.is_tls_1_2,
                 found: AtomicBool::new(false),
@@ -202,12 +270,17 @@ impl DataTls {
         ConnectionTls {
             config: Arc::new(config),
             view,
+            certificate: self.certificate,
         }
     }
 
     /// Whether a connection that proves this much may carry the transfer.
     pub fn accepts(&self, proof: Proof) -> bool {
-        proof == Proof::SameClient || self.reuse != SessionReuse::Require
+        match proof {
+            Proof::SameClient => true,
+            Proof::OtherCertificate => false,
+            Proof::OtherSession | Proof::None => self.reuse != SessionReuse::Require,
+        }
     }
 
     /// Whether only the right client's connection is accepted, so that a wrong one says nothing about it.
@@ -221,6 +294,7 @@ impl DataTls {
 pub struct ConnectionTls {
     config: Arc<ServerConfig>,
     view: Option<Arc<DataView>>,
+    certificate: Option<[u8; 32]>,
 }
 
 impl ConnectionTls {
@@ -229,9 +303,18 @@ impl ConnectionTls {
         Arc::clone(&self.config)
     }
 
-    /// Judges the finished handshake by `ServerConnection::handshake_kind`. To be called before the next data
-    /// connection of the session; without it the ticket that this connection gave out stays worthless.
-    pub fn proof(self, handshake: Option<HandshakeKind>) -> Proof {
+    /// Has the client get no ticket, however many there would be: the transfer has turned out to be an upload, see
+    /// [`Tickets::None`].
+    pub fn withhold_tickets(&self) {
+        if let Some(view) = &self.view {
+            view.withholds_tickets.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Judges the finished handshake by `ServerConnection::handshake_kind` and `peer_certificates`. To be called before the
+    /// next data connection of the session; without it the ticket that this connection gave out stays worthless.
+    pub fn proof(self, handshake: Option<HandshakeKind>, shown: &[CertificateDer<'_>]) -> Proof {
+        let shows_own = |own| client_certificates::shown_by(shown) == Some(own);
         match (handshake, self.view) {
             (Some(HandshakeKind::Resumed), Some(view)) => {
                 view.own.proven();
@@ -239,6 +322,8 @@ impl ConnectionTls {
                 Proof::SameClient
             }
             (_, Some(view)) if view.offered_foreign.load(Ordering::Relaxed) => Proof::OtherSession,
+            // That says nothing of the session's own client.
+            _ if !self.certificate.is_none_or(shows_own) => Proof::OtherCertificate,
             (_, Some(view)) => {
                 view.own.not_resumed();
                 Proof::None
@@ -304,6 +389,7 @@ struct DataView {
     own: OwnEntries,
     /// At most [`STOCK`] tickets.
     held_back: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
+    withholds_tickets: AtomicBool,
     offered_foreign: AtomicBool,
     is_tls_1_2: bool,
     /// The client has presented an entry of its own session.
@@ -373,6 +459,9 @@ impl ProducesTickets for DataView {
 
     /// One, and more while the client has few: TLS 1.3 asks for [`STOCK`] of them, and sends those that it gets.
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        if self.withholds_tickets.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut held_back = self.held_back();
         let wanted = held_back.is_empty() || self.own.unused() + held_back.len() < STOCK;
         if !wanted {

@@ -5,7 +5,8 @@ use rustls::{ClientConfig, SupportedProtocolVersion};
 
 use super::*;
 use crate::config::TlsVersion;
-use crate::tls::fixtures::{Authority, VERSIONS, client, handshake, set_of};
+use crate::tls::client_certificates::ClientTrust;
+use crate::tls::fixtures::{Authority, VERSIONS, client, client_showing, handshake, set_of};
 
 const NAME: &str = "ftp.test";
 
@@ -64,7 +65,7 @@ fn connection(session: &SessionTls, tickets: Tickets) -> ConnectionTls {
 fn transfer(client: &Arc<ClientConfig>, session: &SessionTls, tickets: Tickets) -> Proof {
     let data = connection(session, tickets);
     let ends = handshake(client, &data.config(), NAME).unwrap();
-    data.proof(ends.server.handshake_kind())
+    data.proof(ends.server.handshake_kind(), &[])
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn a_resumption_in_tls_1_2_brings_no_new_ticket() {
             let data = connection(&session, tickets);
             let ends = handshake(&client, &data.config(), NAME).unwrap();
             assert!(data.view.as_ref().unwrap().held_back().is_empty());
-            let proof = data.proof(ends.server.handshake_kind());
+            let proof = data.proof(ends.server.handshake_kind(), &[]);
             assert_eq!(proof, Proof::SameClient);
         }
     }
@@ -257,7 +258,7 @@ fn a_site_without_reuse_resumes_nothing_though_others_do() {
             .connection();
         let ends = handshake(&client, &data.config(), NAME).unwrap();
         assert_eq!(ends.client.tls13_tickets_received(), 0);
-        assert_eq!(data.proof(ends.server.handshake_kind()), Proof::None);
+        assert_eq!(data.proof(ends.server.handshake_kind(), &[]), Proof::None);
     }
 }
 
@@ -352,7 +353,7 @@ fn nothing_remains_of_a_session_that_ended() {
         drop(session);
         assert_eq!(proxy.sessions.len(), 0);
         let ends = handshake(&client, &late.config(), NAME).unwrap();
-        assert_eq!(late.proof(ends.server.handshake_kind()), Proof::None);
+        assert_eq!(late.proof(ends.server.handshake_kind(), &[]), Proof::None);
         assert_eq!(proxy.sessions.len(), 0);
     }
 }
@@ -421,5 +422,41 @@ fn a_session_keeps_its_certificate_and_its_resumption_when_the_certificate_is_re
             old.chain[0]
         );
         assert_eq!(shown(start(2, &new).control()), new.chain[0]);
+    }
+}
+
+#[test]
+fn a_full_handshake_has_to_show_the_certificate_of_the_control_connection() {
+    for versions in VERSIONS {
+        let (authority, partners) = (Authority::new("CA"), Authority::new("Partners"));
+        let [own, other] = ["acme", "acme"].map(|user| partners.issue(&[user]));
+        let clients = ClientTrust::asking_anybody();
+        let certificates = set_of(&authority.issue(&[NAME]));
+        let tls = ServerTls::asking(certificates, TlsVersion::V1_2, &clients);
+        let sessions = Arc::new(SessionStore::new());
+        let session = SessionTls::new(&tls, Some(&sessions), SessionId(1));
+        let certificate = client_certificates::shown_by(&own.chain).unwrap();
+        let proof = |client: &Arc<ClientConfig>| {
+            let data = session.data_showing(certificate, SessionReuse::Prefer, Tickets::Restock);
+            let connection = data.connection();
+            let ends = handshake(client, &connection.config(), NAME).unwrap();
+            let shown = ends.server.peer_certificates().unwrap_or_default();
+            let proof = connection.proof(ends.server.handshake_kind(), shown);
+            (proof, data.accepts(proof))
+        };
+        let showing = |own| Arc::new(client_showing(&authority, versions, own));
+        let resuming = showing(&own);
+        log_in(&resuming, &session);
+        assert_eq!(proof(&resuming), (Proof::SameClient, true));
+        assert_eq!(proof(&showing(&own)), (Proof::None, true));
+        let refused = (Proof::OtherCertificate, false);
+        assert_eq!(proof(&showing(&other)), refused);
+        assert_eq!(proof(&Arc::new(client(&authority, versions))), refused);
+        // A login without a certificate isn't asked for one, even if the client has one.
+        let data = session
+            .data(SessionReuse::Prefer, Tickets::None)
+            .connection();
+        let ends = handshake(&showing(&own), &data.config(), NAME).unwrap();
+        assert_eq!(ends.server.peer_certificates(), None);
     }
 }

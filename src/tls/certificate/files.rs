@@ -11,9 +11,10 @@ use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
-use x509_parser::x509::X509Version;
+use x509_parser::x509::{X509Name, X509Version};
 
-use super::{CertificateError, CertificatePair, fingerprint, sha256_array};
+use super::{CertificateError, CertificatePair, ChainEnd, fingerprint, sha256_array};
+use crate::base::text::escape;
 use crate::tls::date::system_time;
 use crate::tls::pem::{self, FileError};
 use crate::tls::provider;
@@ -42,6 +43,19 @@ impl<'a> PairFiles<'a> {
         })
     }
 
+    /// What they are to hold.
+    pub fn of(
+        (certificate, certificate_bytes): (&'a Path, Vec<u8>),
+        (private_key, private_key_bytes): (&'a Path, Vec<u8>),
+    ) -> Self {
+        Self {
+            certificate,
+            private_key,
+            certificate_bytes,
+            private_key_bytes,
+        }
+    }
+
     pub fn digest(&self) -> ContentDigest {
         let mut context = digest::Context::new(&digest::SHA256);
         // The length in front, so that no byte can move from one file to the other unnoticed.
@@ -53,8 +67,40 @@ impl<'a> PairFiles<'a> {
 
     /// Makes a pair of what was read, if it can be served at `now`.
     pub fn check(&self, now: SystemTime) -> Result<CertificatePair, CertificateError> {
-        let chain = pem::certificates(self.certificate, &self.certificate_bytes)?;
-        let key = pem::private_key(self.private_key, &self.private_key_bytes)?;
+        let pair = self.check_but_dates()?;
+        self.check_dates(&pair, now)?;
+        Ok(pair)
+    }
+
+    /// Whether the pair that was made of them is valid at `now`.
+    pub fn check_dates(
+        &self,
+        pair: &CertificatePair,
+        now: SystemTime,
+    ) -> Result<(), CertificateError> {
+        if now > pair.not_after {
+            return Err(CertificateError::Expired {
+                certificate: self.certificate.to_owned(),
+                not_after: pair.not_after,
+                now,
+            });
+        }
+        if now < pair.not_before {
+            return Err(CertificateError::NotYetValid {
+                certificate: self.certificate.to_owned(),
+                not_before: pair.not_before,
+                now,
+            });
+        }
+        Ok(())
+    }
+
+    /// The same whenever it is valid.
+    pub fn check_but_dates(&self) -> Result<CertificatePair, CertificateError> {
+        let chain = pem::certificates(self.certificate, &self.certificate_bytes);
+        let chain = chain.map_err(|error| self.of_one_file(error))?;
+        let key = pem::private_key(self.private_key, &self.private_key_bytes);
+        let key = key.map_err(|error| self.of_one_file(error))?;
 
         let parsed = self.parse_chain(&chain)?;
         self.check_age(&parsed)?;
@@ -64,32 +110,34 @@ impl<'a> PairFiles<'a> {
         self.check_order(&parsed)?;
         let not_before = system_time(&leaf.validity().not_before);
         let not_after = system_time(&leaf.validity().not_after);
-        if now > not_after {
-            return Err(CertificateError::Expired {
-                certificate: self.certificate.to_owned(),
-                not_after,
-                now,
-            });
-        }
-        if now < not_before {
-            return Err(CertificateError::NotYetValid {
-                certificate: self.certificate.to_owned(),
-                not_before,
-                now,
-            });
-        }
         Ok(CertificatePair {
             key: Arc::new(certified),
             not_before,
             not_after,
-            subject: leaf.subject().to_string(),
+            subject: escaped_name(leaf.subject()),
             names: dns_names(leaf),
             addresses: addresses(leaf),
-            issuer: leaf.issuer().to_string(),
+            issuer: escaped_name(leaf.issuer()),
+            is_self_issued: leaf.issuer().as_raw() == leaf.subject().as_raw(),
             is_authority: leaf.is_ca(),
+            is_for_clients: is_for_clients(leaf),
+            chain_end: chain_end(&parsed),
+            broken_at: broken_at(&parsed),
             fingerprint: fingerprint(&chain[0]),
             content: self.digest(),
         })
+    }
+
+    /// One file that is to hold both can't be mistaken for the other.
+    fn of_one_file(&self, error: FileError) -> FileError {
+        if self.certificate != self.private_key {
+            return error;
+        }
+        match error {
+            FileError::CertificateNotKey { path } => FileError::NoKey { path },
+            FileError::KeyNotCertificate { path } => FileError::NoCertificate { path },
+            other => other,
+        }
     }
 
     fn parse_chain<'c>(
@@ -178,20 +226,61 @@ impl<'a> PairFiles<'a> {
         })
     }
 
-    /// By names only: the signatures are verified by clients, which know the roots.
+    /// By names only: many FTP clients verify nothing, so that a wrong signature is only worth a note.
     fn check_order(&self, parsed: &[X509Certificate<'_>]) -> Result<(), CertificateError> {
         for (index, pair) in parsed.windows(2).enumerate() {
             if pair[0].issuer().as_raw() != pair[1].subject().as_raw() {
                 return Err(CertificateError::ChainOrder {
                     certificate: self.certificate.to_owned(),
                     position: index + 1,
-                    issuer: pair[0].issuer().to_string(),
-                    next: pair[1].subject().to_string(),
+                    issuer: escaped_name(pair[0].issuer()),
+                    next: escaped_name(pair[1].subject()),
                 });
             }
         }
         Ok(())
     }
+}
+
+/// The issuer that ends first, if it does so before the leaf. Nobody looks at the dates of a root.
+fn chain_end(chain: &[X509Certificate<'_>]) -> Option<ChainEnd> {
+    let end = |certificate: &X509Certificate<'_>| system_time(&certificate.validity().not_after);
+    let (leaf, issuers) = chain.split_first()?;
+    let ends = issuers.iter().enumerate().map(|(index, issuer)| ChainEnd {
+        position: index + 2,
+        not_before: system_time(&issuer.validity().not_before),
+        not_after: end(issuer),
+    });
+    let is_root = |end: &ChainEnd| {
+        let issuer = &chain[end.position - 1];
+        issuer.subject().as_raw() == issuer.issuer().as_raw()
+    };
+    let first = ends
+        .filter(|end| !is_root(end))
+        .min_by_key(|end| end.not_after);
+    first.filter(|first| first.not_after < end(leaf))
+}
+
+/// The first that the next one's key has not signed, counted from 1.
+fn broken_at(chain: &[X509Certificate<'_>]) -> Option<usize> {
+    let mut links = chain.windows(2);
+    let broken = links.position(|pair| signature::has_signed(&pair[1], &pair[0]) == Some(false))?;
+    Some(broken + 1)
+}
+
+/// Whether its purposes, if it has any, are a TLS client's among others (RFC 5280 §4.2.1.12). `anyExtendedKeyUsage` alone is
+/// not enough: OpenSSL and webpki refuse it from a client.
+fn is_for_clients(certificate: &X509Certificate<'_>) -> bool {
+    match certificate.extended_key_usage() {
+        Ok(Some(purposes)) => purposes.value.client_auth,
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+/// A name in a certificate, which whoever asked for that has chosen, as it is safe wherever it is shown.
+pub(super) fn escaped_name(name: &X509Name<'_>) -> String {
+    escape(name.to_string().as_bytes())
 }
 
 fn addresses(certificate: &X509Certificate<'_>) -> Vec<IpAddr> {
@@ -218,7 +307,8 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
         .general_names
         .iter()
         .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            // Names that clients ask for are the same escaped.
+            GeneralName::DNSName(name) => Some(escape(name.to_ascii_lowercase().as_bytes())),
             _ => None,
         })
         .collect()

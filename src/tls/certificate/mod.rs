@@ -1,12 +1,21 @@
 //! The certificates that clients are shown: a set of pairs, each loaded from its two files and checked before it is used.
 //!
+//! The central pair is for everybody; those of `tls.more` (`source` says where they lie) are for clients that name
+//! one of their names. `choice` decides, and `shown` keeps to it for the whole FTP session. An [`Entry`] is one
+//! certificate of the configuration with what is in use of it and what was refused.
+//!
 //! A pair that got through [`CertificatePair::load`] can be served: the key belongs to the leaf, the leaf is valid now,
 //! the chain is in order. Whatever doesn't get through is a [`CertificateError`] that names the file and the remedy,
 //! and the pair in use stays in use.
 
+pub mod assemble;
+mod choice;
+mod entry;
 mod error;
 mod files;
 mod set;
+mod shown;
+mod source;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,9 +28,17 @@ use rustls::SignatureAlgorithm;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
+pub use choice::{Asked, Verifies};
+pub use entry::Entry;
+pub(super) use entry::TryResult;
 pub use error::CertificateError;
-pub(super) use files::{ContentDigest, PairFiles};
-pub use set::CertificateSet;
+use files::ContentDigest;
+pub(super) use files::PairFiles;
+pub use set::{CertificateSet, DirectoryFault, Inventory};
+pub use shown::BeforeHandshake;
+pub(super) use shown::{OnData, SessionCertificate};
+pub use source::{DEFAULT_NAME, Origin, Source};
+pub(super) use source::{list, named_files, printable};
 
 /// A certificate chain with its private key, fit to be served.
 #[derive(Debug)]
@@ -32,7 +49,7 @@ pub struct CertificatePair {
     pub not_before: SystemTime,
     /// When it expires.
     pub not_after: SystemTime,
-    /// The leaf's subject, for example `CN=ftp.example.com`.
+    /// The leaf's subject, for example `CN=ftp.example.com`; escaped, as all text here.
     pub subject: String,
     /// The DNS names in the leaf's subjectAltName, in lower case; wildcards as `*.example.com`.
     pub names: Vec<String>,
@@ -40,15 +57,57 @@ pub struct CertificatePair {
     pub addresses: Vec<IpAddr>,
     /// The issuer of the leaf.
     pub issuer: String,
+    /// Whether the leaf names itself as its issuer.
+    pub is_self_issued: bool,
     /// Whether the leaf is a certificate authority's own.
     pub is_authority: bool,
+    /// Whether the leaf may be shown as a client: it names no purposes, or that one among them.
+    pub is_for_clients: bool,
+    /// The issuer in the chain that expires first, if that is before the leaf does.
+    pub chain_end: Option<ChainEnd>,
+    /// The first in the chain that the next one has the name to have issued, and not the key; counted from 1.
+    pub broken_at: Option<usize>,
     /// SHA-256 of the leaf's DER form.
     pub fingerprint: [u8; 32],
     /// What the two files held.
     pub(super) content: ContentDigest,
 }
 
+/// Whom a certificate's key shuts out, since its signatures are unknown to them; the greater, the more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ShutsOut {
+    /// ECDSA: nobody.
+    Nobody,
+    /// RSA: the TLS of Windows before 10 and Server 2016 has no cipher suite in common with us then. It knows AES-GCM with ECDHE
+    /// for ECDSA keys alone.
+    OldWindows,
+    /// Ed25519: the TLS of every Windows, and whatever is some years old.
+    EveryWindows,
+}
+
+/// Clients that verify refuse a chain from the end of any certificate in it but a root on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainEnd {
+    /// Which certificate it is, counted from 1, the leaf.
+    pub position: usize,
+    /// When it became valid.
+    pub not_before: SystemTime,
+    /// When it expires.
+    pub not_after: SystemTime,
+}
+
 impl CertificatePair {
+    /// Until when clients that verify accept it: to the end of the leaf, or of an issuer that ends before it.
+    pub fn good_until(&self) -> SystemTime {
+        self.chain_end.map_or(self.not_after, |end| end.not_after)
+    }
+
+    /// From when on the one is valid that [`Self::good_until`] goes by: what is left is measured by that one's life, however new
+    /// the leaf.
+    pub fn good_since(&self) -> SystemTime {
+        self.chain_end.map_or(self.not_before, |end| end.not_before)
+    }
+
     /// Reads the PEM files of a chain (leaf first) and of its private key, and checks that they can be served at `now`.
     ///
     /// Blocks on the file system.
@@ -60,10 +119,31 @@ impl CertificatePair {
         PairFiles::read(certificate, private_key)?.check(now)
     }
 
-    /// Whether the TLS of Windows before 10 and Server 2016 has no cipher suite in common with this certificate: it knows
-    /// AES-GCM with ECDHE for ECDSA keys alone.
-    pub fn shuts_out_old_windows(&self) -> bool {
-        self.key.key.algorithm() == SignatureAlgorithm::RSA
+    /// The same of what the files are to hold.
+    ///
+    /// # Errors
+    /// As [`CertificatePair::load`].
+    pub fn check(
+        (certificate, certificate_pem): (&Path, &str),
+        (private_key, private_key_pem): (&Path, &str),
+        now: SystemTime,
+    ) -> Result<Self, CertificateError> {
+        let (certificate_pem, private_key_pem) =
+            (certificate_pem.as_bytes(), private_key_pem.as_bytes());
+        PairFiles::of(
+            (certificate, certificate_pem.to_vec()),
+            (private_key, private_key_pem.to_vec()),
+        )
+        .check(now)
+    }
+
+    /// Whom its key shuts out.
+    pub fn shuts_out(&self) -> ShutsOut {
+        match self.key.key.algorithm() {
+            SignatureAlgorithm::RSA => ShutsOut::OldWindows,
+            SignatureAlgorithm::ED25519 => ShutsOut::EveryWindows,
+            _ => ShutsOut::Nobody,
+        }
     }
 
     /// What the leaf is for, for people: names, then addresses.
@@ -77,9 +157,35 @@ impl CertificatePair {
         }
     }
 
+    /// The kind of its key: `ecdsa`, `rsa` or `ed25519`.
+    pub fn key_kind(&self) -> &'static str {
+        match self.key.key.algorithm() {
+            SignatureAlgorithm::ECDSA => "ecdsa",
+            SignatureAlgorithm::RSA => "rsa",
+            SignatureAlgorithm::ED25519 => "ed25519",
+            _ => "other",
+        }
+    }
+
+    /// Whether it hasn't expired at `now`. It was valid already when it was loaded.
+    pub fn is_valid(&self, now: SystemTime) -> bool {
+        now <= self.not_after
+    }
+
+    /// Whether it is for this name, which may be a wildcard, too.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own == name) || !name.starts_with("*.") && self.covers(name)
+    }
+
+    /// Its public key, in DER form.
+    pub fn public_key(&self) -> Option<Vec<u8>> {
+        let key = self.key.key.public_key()?;
+        Some(key.as_ref().to_vec())
+    }
+
     /// Whether the leaf is the only certificate though it is not self-signed: an intermediate may be missing.
     pub fn is_leaf_alone(&self) -> bool {
-        self.key.cert.len() == 1 && self.issuer != self.subject
+        self.key.cert.len() == 1 && !self.is_self_issued
     }
 
     /// Whether the certificate is valid for `host`: by one of its names, or by a wildcard for exactly one label
@@ -113,7 +219,7 @@ impl fmt::Display for Fingerprint<'_> {
     }
 }
 
-fn sha256_array(digest: Digest) -> [u8; 32] {
+pub(super) fn sha256_array(digest: Digest) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest.as_ref());
     bytes

@@ -1,51 +1,304 @@
 //! The certificates that clients are shown, and which of them a client gets.
 
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::choice::{self, Asked, NameIndex};
+use super::entry::Entry;
+use super::source::{self, Origin, Source};
 use super::{CertificateError, CertificatePair};
-use crate::config;
+use crate::config::{self, MoreCertificates};
 
 /// The certificates of one configuration.
 #[derive(Debug)]
 pub struct CertificateSet {
-    /// For every client: there is no other.
-    default: CertificatePair,
+    /// For clients that name no host, or one that no certificate is for.
+    /// Where it is among the entries; none while what is ordered isn't there yet.
+    default: Option<(usize, Arc<CertificatePair>)>,
+    inventory: Inventory,
+    names: NameIndex,
+    /// Where the certificates are that have every name of the default one.
+    beside_default: Vec<usize>,
+}
+
+/// All certificates of a configuration, whether they can be served or not.
+#[derive(Debug)]
+pub struct Inventory {
+    /// The first is the central pair.
+    entries: Vec<Entry>,
+    /// The directories that can't be read.
+    directories: Vec<DirectoryFault>,
+}
+
+/// A directory of certificates that can't be read. What was found in it before stays in use.
+#[derive(Debug, Clone)]
+pub struct DirectoryFault {
+    /// As the configuration names it.
+    pub directory: Arc<str>,
+    /// Why.
+    pub error: Arc<CertificateError>,
+}
+
+impl Inventory {
+    /// Loads all that the configuration names. What can't be served of a file stays as `former` has it, while that is
+    /// valid.
+    ///
+    /// Blocks on the file system.
+    pub fn load(tls: &config::Tls, former: Option<&CertificateSet>, now: SystemTime) -> Self {
+        let former_entries = || former.into_iter().flat_map(CertificateSet::entries);
+        let by_name: HashMap<&str, &Entry> = former_entries()
+            .map(|entry| (&*entry.source.name, entry))
+            .collect();
+        let former_of = |source: &Source| {
+            let former = by_name.get(&*source.name).copied();
+            former.filter(|former| former.source == *source)
+        };
+        let load = |source: Source| {
+            let former = former_of(&source);
+            Entry::load(source, former, now)
+        };
+        // The central pair is refused as a whole, and then so is the configuration. An ordered one that is not there yet
+        // leaves what was shown by default until then.
+        let central = Source::central(tls);
+        let in_use = match central.origin {
+            Origin::Operator => None,
+            Origin::Ordered => former_of(&central).or(former.map(CertificateSet::default_entry)),
+        };
+        let mut entries = vec![Entry::load(central, in_use, now)];
+        entries.extend(Source::ordered(tls).map(load));
+        let mut directories = Vec::new();
+        let named = source::named_files(tls);
+        for more in &tls.more {
+            match more {
+                MoreCertificates::Pair {
+                    certificate,
+                    private_key,
+                } => entries.push(load(Source::pair(certificate, private_key))),
+                MoreCertificates::Directory { directory, layout } => {
+                    let directory: Arc<Path> = directory.as_path().into();
+                    match source::list(&directory, *layout, &named) {
+                        Ok(found) => entries.extend(found.into_iter().map(load)),
+                        Err(error) => {
+                            let of_it = |entry: &&Entry| {
+                                entry.source.directory.as_ref() == Some(&directory)
+                            };
+                            entries.extend(former_entries().filter(of_it).cloned());
+                            directories.push(DirectoryFault {
+                                directory: source::printable(&directory),
+                                error: Arc::new(error),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        Self {
+            entries,
+            directories,
+        }
+    }
+
+    /// Of entries that are known already, the central one first.
+    pub(in crate::tls) fn new(entries: Vec<Entry>, directories: Vec<DirectoryFault>) -> Self {
+        Self {
+            entries,
+            directories,
+        }
+    }
+
+    /// All certificates, the central one first.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// The directories that can't be read.
+    pub fn directory_faults(&self) -> &[DirectoryFault] {
+        &self.directories
+    }
+
+    /// The set, if the central pair can be served; without those that can't.
+    ///
+    /// # Errors
+    /// What is wrong with the central pair.
+    pub fn into_set(self) -> Result<CertificateSet, Arc<CertificateError>> {
+        let central = self
+            .entries
+            .first()
+            .expect("invariant: an inventory has the central pair");
+        match (central.pair(), central.source.origin, central.refusal()) {
+            (None, Origin::Operator, Some(error)) => Err(Arc::clone(error)),
+            _ => Ok(CertificateSet::new(self)),
+        }
+    }
 }
 
 impl CertificateSet {
-    /// Loads and checks all pairs that the configuration names.
+    /// Loads and checks all that the configuration names. Only the central pair has to be good.
     ///
     /// Blocks on the file system.
     ///
     /// # Errors
-    /// As [`CertificatePair::load`], for the first that can't be served.
-    pub fn load(tls: &config::Tls, now: SystemTime) -> Result<Self, CertificateError> {
-        CertificatePair::load(&tls.certificate, &tls.private_key, now).map(Self::from)
+    /// As [`CertificatePair::load`], for the central pair.
+    pub fn load(tls: &config::Tls, now: SystemTime) -> Result<Self, Arc<CertificateError>> {
+        Inventory::load(tls, None, now).into_set()
     }
 
-    /// The pair for clients that name no server, or one that no pair is for.
-    pub fn default_pair(&self) -> &CertificatePair {
-        &self.default
+    fn new(inventory: Inventory) -> Self {
+        // The central one is the first. No other is shown in its place: it would be that of a customer by chance.
+        let central = inventory.entries.first().and_then(Entry::pair);
+        let default = central.map(|pair| (0, Arc::clone(pair)));
+        let pairs = inventory.entries.iter().enumerate();
+        let pairs = pairs.filter_map(|(place, entry)| Some((place, &**entry.pair()?)));
+        let names = NameIndex::of(pairs.clone());
+        let beside_default = pairs
+            .filter(|(place, pair)| {
+                let Some((default_place, default)) = &default else {
+                    return false;
+                };
+                if place == default_place {
+                    return false;
+                }
+                let has_all = default.names.iter().all(|name| pair.has_name(name));
+                has_all && !default.names.is_empty()
+            })
+            .map(|(place, _)| place)
+            .collect();
+        Self {
+            default,
+            names,
+            beside_default,
+            inventory,
+        }
     }
 
-    /// All pairs.
+    /// The pair for clients that name no host, or one that no certificate is for.
+    pub fn default_pair(&self) -> Option<&Arc<CertificatePair>> {
+        self.default.as_ref().map(|(_, pair)| pair)
+    }
+
+    /// Whether there is none at all: what is ordered isn't there yet.
+    pub fn is_empty(&self) -> bool {
+        self.pairs().next().is_none()
+    }
+
+    /// Whether the central one is missing, which is ordered and isn't there yet: clients that name no other can't begin TLS.
+    pub fn lacks_default(&self) -> bool {
+        self.default.is_none()
+    }
+
+    /// All pairs in use, the default one first.
     pub fn pairs(&self) -> impl Iterator<Item = &CertificatePair> {
-        std::iter::once(&self.default)
+        let pairs = self.entries().filter_map(Entry::pair);
+        pairs.map(|pair| &**pair)
+    }
+
+    /// All certificates of the configuration, in use or not, the default one first.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.inventory.entries()
+    }
+
+    /// The central one, with what was last refused of it.
+    pub(in crate::tls) fn default_entry(&self) -> &Entry {
+        &self.inventory.entries[0]
+    }
+
+    /// The directories that can't be read.
+    pub fn directory_faults(&self) -> &[DirectoryFault] {
+        self.inventory.directory_faults()
+    }
+
+    /// Why this directory can't be read, if it can't.
+    pub fn fault_of(&self, directory: &Path) -> Option<&Arc<CertificateError>> {
+        let name = source::printable(directory);
+        let fault = self
+            .directory_faults()
+            .iter()
+            .find(|fault| fault.directory == name)?;
+        Some(&fault.error)
+    }
+
+    /// What isn't served though it lies there: what it is called, and why.
+    pub fn refusals(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<CertificateError>)> {
+        let entries = self
+            .entries()
+            .filter_map(|entry| Some((&entry.source.name, entry.refusal()?)));
+        let directories = self.directory_faults().iter();
+        entries.chain(directories.map(|fault| (&fault.directory, &fault.error)))
+    }
+
+    /// Whether there is more than one to choose from.
+    pub fn has_choice(&self) -> bool {
+        self.inventory.entries.len() > 1
+    }
+
+    /// Whether a pair with all names of `pair` has a key that shuts out fewer clients, so that each is shown what it can use.
+    pub fn has_more_usable_than(&self, pair: &CertificatePair) -> bool {
+        let is_one = |other: &CertificatePair| {
+            other.shuts_out() < pair.shuts_out()
+                && pair.names.iter().all(|name| other.has_name(name))
+        };
+        self.pairs().any(is_one)
+    }
+
+    /// What a client is shown that has asked so, and verifies signatures of these kinds.
+    pub fn choose(
+        &self,
+        asked: &Asked<'_>,
+        schemes: &[SignatureScheme],
+        now: SystemTime,
+    ) -> Option<(&Source, &Arc<CertificatePair>)> {
+        let entries = &self.inventory.entries;
+        let pair_at = |place: usize| entries.get(place)?.pair().map(|pair| &**pair);
+        let may_be_shown =
+            |pair: &CertificatePair| pair.is_valid(now) && choice::is_usable(&pair.key, schemes);
+        let by_name = || self.names.choose(asked, pair_at, may_be_shown);
+        // The default one has expired, or a client that names nothing can't use its key.
+        let in_place_of_default = || {
+            let default = self.default_pair()?;
+            if may_be_shown(default) {
+                return None;
+            }
+            let places = self.beside_default.iter().copied();
+            let usable = places.filter_map(|place| Some((place, pair_at(place)?)));
+            let usable = usable.filter(|(_, pair)| may_be_shown(pair));
+            let best = usable.max_by_key(|(_, pair)| choice::rank(pair));
+            best.map(|(place, _)| place)
+        };
+        let place = match self.has_choice() {
+            true => by_name().or_else(in_place_of_default),
+            false => None,
+        };
+        let default = self.default.as_ref().map(|(place, _)| *place);
+        let entry = entries.get(place.or(default)?)?;
+        Some((&entry.source, entry.pair()?))
     }
 }
 
 impl From<CertificatePair> for CertificateSet {
+    /// The set of one pair, whose files nobody has to know.
     fn from(default: CertificatePair) -> Self {
-        Self { default }
+        let default = Arc::new(default);
+        let source = Source {
+            name: source::DEFAULT_NAME.into(),
+            certificate: PathBuf::new(),
+            private_key: PathBuf::new(),
+            directory: None,
+            origin: Origin::Operator,
+        };
+        let entry = Entry::loaded(source, default);
+        Self::new(Inventory::new(vec![entry], Vec::new()))
     }
 }
 
 impl ResolvesServerCert for CertificateSet {
+    /// The default one: where there is a choice, each session makes its own.
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.default.key))
+        self.default_pair().map(|pair| Arc::clone(&pair.key))
     }
 }

@@ -9,18 +9,20 @@
 //! records may be. What rustls can't answer, [`HelloRewrite::answer`] puts into its ServerHello in TLS 1.2; in TLS 1.3,
 //! where that place is encrypted, records are short without an answer. The two ends agree on what they have said by a
 //! hash over all handshake messages as they went over the wire. So `transcript` undoes both changes where rustls hashes
-//! its messages, by `original` and `answered`.
+//! its messages, by `original` and `answered`; `on_the_wire` does where a client has signed all of them.
 //!
 //! Pure: bytes in, bytes out. What isn't in order stays as it is, for rustls to refuse.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
 
-// Record and message types (RFC 5246 §6.2.1, §7.4).
-const HANDSHAKE: u8 = 22;
+use super::client_hello::HANDSHAKE_RECORD;
+
+// Message types (RFC 5246 §7.4).
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const RECORD_HEADER: usize = 5;
@@ -65,16 +67,15 @@ pub fn rewrite(records: &mut [u8]) -> HelloRewrite {
                     continue;
                 };
                 rewritten.fragment = Some(fragment);
-                rewritten.longest = Some(length);
+                rewritten.limit(length);
                 HIDDEN_MAX_FRAGMENT_LENGTH
             }
-            // Takes the place of the other one where a client has sent both (RFC 8449 §5).
             RECORD_SIZE_LIMIT => {
                 if let [high, low] = content {
                     let limit = usize::from(u16::from_be_bytes([*high, *low]));
                     if (MIN_LIMIT..MAX_RECORD).contains(&limit) {
                         // TLS 1.3 counts a byte that says what the record holds.
-                        rewritten.longest = Some(limit - 1);
+                        rewritten.limit(limit - 1);
                     }
                 }
                 continue;
@@ -91,6 +92,12 @@ pub fn rewrite(records: &mut [u8]) -> HelloRewrite {
 }
 
 impl HelloRewrite {
+    /// A record may hold no more than that. Of a client that asks for both limits, the smaller one is kept, whichever comes first.
+    fn limit(&mut self, longest: usize) {
+        let former = self.longest.unwrap_or(usize::MAX);
+        self.longest = Some(longest.min(former));
+    }
+
     /// The configuration for this client.
     pub fn config(&self, config: Arc<ServerConfig>) -> Arc<ServerConfig> {
         let Some(longest) = self.longest else {
@@ -164,6 +171,28 @@ pub(super) fn answered(hello: &[u8], fragment: u8) -> Option<Vec<u8>> {
     let length = u32::try_from(answered.len() - MESSAGE_HEADER).ok()?;
     answered[1..MESSAGE_HEADER].copy_from_slice(&length.to_be_bytes()[1..]);
     Some(answered)
+}
+
+/// The messages of a handshake in TLS 1.2, as they went over the wire and not as rustls has read and written them: that is what
+/// a client signs with the key of its certificate.
+pub(super) fn on_the_wire(messages: &[u8]) -> Cow<'_, [u8]> {
+    let hello = whole_message(messages);
+    let rewritten = hello.and_then(|(hello, rest)| Some((original(hello)?, rest)));
+    let Some(((mut wire, fragment), rest)) = rewritten else {
+        return Cow::Borrowed(messages);
+    };
+    let answer = fragment.and_then(|fragment| {
+        let (hello, behind) = whole_message(rest)?;
+        Some((answered(hello, fragment)?, behind))
+    });
+    match answer {
+        Some((hello, behind)) => {
+            wire.extend(hello);
+            wire.extend_from_slice(behind);
+        }
+        None => wire.extend_from_slice(rest),
+    }
+    Cow::Owned(wire)
 }
 
 /// Whether rustls takes this for the content of a server_name extension, be it as an address that it ignores.
@@ -246,7 +275,7 @@ fn first_record(records: &[u8]) -> Option<([u8; RECORD_HEADER], &[u8])> {
     let header = records.first_chunk::<RECORD_HEADER>()?;
     let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
     let payload = records.get(RECORD_HEADER..RECORD_HEADER + length)?;
-    (header[0] == HANDSHAKE).then_some((*header, payload))
+    (header[0] == HANDSHAKE_RECORD).then_some((*header, payload))
 }
 
 /// The first message, and what stands behind it.

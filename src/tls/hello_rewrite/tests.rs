@@ -40,7 +40,7 @@ fn server_hello(extensions: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn records(message: &[u8], longest: usize) -> Vec<u8> {
-    let each = |piece: &[u8]| [&[HANDSHAKE, 3, 1][..], &vector16(piece)].concat();
+    let each = |piece: &[u8]| [&[HANDSHAKE_RECORD, 3, 1][..], &vector16(piece)].concat();
     message.chunks(longest).flat_map(each).collect()
 }
 
@@ -141,6 +141,8 @@ fn a_clients_limit_of_records_is_heeded() {
         (vec![limit(16_385)], None, None),
         (vec![limit(63)], None, None),
         (vec![fragment(2), limit(200)], Some(199), Some(2)),
+        (vec![limit(200), fragment(2)], Some(199), Some(2)),
+        (vec![limit(2_000), fragment(2)], Some(1024), Some(2)),
     ] {
         let (_, rewritten) = translated(&extensions);
         assert_eq!(rewritten.longest, longest, "{extensions:?}");
@@ -207,5 +209,29 @@ proptest! {
             let mut answer = bytes;
             rewritten.answer(&mut answer);
         }
+    }
+}
+
+#[test]
+fn what_a_client_has_signed_is_what_went_over_the_wire() {
+    let sent = client_hello(&[
+        server_name(b"ftp.example.com:990"),
+        extension(MAX_FRAGMENT_LENGTH, &[2]),
+    ]);
+    let mut rewritten = records(&sent, sent.len());
+    rewrite(&mut rewritten);
+    let read = handshake_bytes(&rewritten);
+    assert_ne!(read, sent);
+    let written = server_hello(&[]);
+    let answer = answered(&written, 2).unwrap();
+    let behind = message(11, b"certificates");
+    let messages = [&read[..], &written, &behind].concat();
+    assert_eq!(
+        *on_the_wire(&messages),
+        [&sent[..], &answer, &behind].concat()
+    );
+    for untouched in [&client_hello(&[])[..], b"", b"\x01\x00\x00\x09"] {
+        let messages = [untouched, &written].concat();
+        assert_eq!(*on_the_wire(&messages), messages);
     }
 }

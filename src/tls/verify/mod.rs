@@ -48,14 +48,22 @@ pub(super) enum Rejection {
     SelfSigned(String),
     #[error("certificate issued by unknown {0}")]
     UnknownIssuer(String),
+    #[error("certificate issued by {0} with another key than the trusted one")]
+    OtherIssuerKey(String),
     #[error("certificate authority's certificate of {0} used as a server's")]
     AuthorityAsServer(String),
     #[error("fingerprint {}", Fingerprint(.0))]
     Fingerprint([u8; 32]),
     #[error("RSA key of {0} bits")]
     ShortKey(usize),
+    #[error("RSA key of {0} bits, by which no signature can be verified")]
+    KeySize(usize),
+    #[error("key of the algorithm {0}, by which no signature can be verified")]
+    KeyAlgorithm(String),
     #[error("certificate of X.509 version {0}")]
     OldVersion(u32),
+    #[error("chain of {0} bytes, but at most {1} are taken")]
+    LongChain(usize, usize),
 }
 
 impl Verifier {
@@ -83,11 +91,9 @@ impl Verifier {
         signature::verify(
             message,
             certificate,
-            signed.scheme,
-            signed.signature(),
+            (signed.scheme, signed.signature()),
             &self.algorithms,
         )
-        .map(|()| HandshakeSignatureValid::assertion())
         .map_err(|error| more_precise(error, certificate))
     }
 }
@@ -130,7 +136,7 @@ impl ServerCertVerifier for Verifier {
             }
             CertificatePolicy::Roots(verifier) => verifier
                 .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-                .map_err(|error| more_precise(error, end_entity)),
+                .map_err(|error| of_chain(error, end_entity)),
         }
     }
 
@@ -166,6 +172,16 @@ impl ServerCertVerifier for Verifier {
         } else {
             signature::without_pss(schemes)
         }
+    }
+}
+
+/// What is wrong with a chain: a signature in it that is wrong is an issuer's, where in the handshake it is the peer's own.
+fn of_chain(error: Error, certificate: &CertificateDer<'_>) -> Error {
+    match (&error, x509_parser::parse_x509_certificate(certificate)) {
+        (Error::InvalidCertificate(CertificateError::BadSignature), Ok((_, parsed))) => {
+            Rejection::OtherIssuerKey(parsed.issuer().to_string()).into()
+        }
+        _ => more_precise(error, certificate),
     }
 }
 

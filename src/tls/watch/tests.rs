@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::entry::EntryWatch;
 use super::*;
+use crate::base::file::{FileStamp, Watch as _};
+use crate::tls::certificate::{Source, TryResult};
 use crate::tls::fixtures::{Identity, now};
 
 struct Place {
@@ -19,11 +23,19 @@ impl Place {
     }
 
     /// With a pair that is in use and watched.
-    fn watched() -> (Self, PairWatch) {
+    fn watched() -> (Self, EntryWatch) {
         let place = Self::new();
         place.write("", &identity());
         let watch = place.watch();
         (place, watch)
+    }
+
+    /// As it is loaded.
+    fn entry(&self) -> Entry {
+        let source = Source::pair(&self.path("tls.crt"), &self.path("tls.key"));
+        let mut entry = Entry::new(source);
+        entry.try_files(now()).unwrap().unwrap();
+        entry
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -36,10 +48,8 @@ impl Place {
         rewrite(&self.path(under).join("tls.key"), &identity.key_pem());
     }
 
-    fn watch(&self) -> PairWatch {
-        let (certificate, key) = (self.path("tls.crt"), self.path("tls.key"));
-        let in_use = CertificatePair::load(&certificate, &key, now()).unwrap();
-        let mut watch = PairWatch::new(&certificate, &key, &in_use);
+    fn watch(&self) -> EntryWatch {
+        let mut watch = EntryWatch::new(self.entry());
         assert_quiet(&mut watch);
         watch
     }
@@ -58,18 +68,18 @@ fn rewrite(path: &Path, content: &str) {
     }
 }
 
-fn poll(watch: &mut PairWatch) -> Option<Result<CertificatePair, CertificateError>> {
+fn poll(watch: &mut EntryWatch) -> Option<TryResult> {
     watch.poll(now())
 }
 
-fn assert_quiet(watch: &mut PairWatch) {
+fn assert_quiet(watch: &mut EntryWatch) {
     for _ in 0..3 {
         assert!(poll(watch).is_none());
     }
 }
 
 /// The change is seen by the second poll, which returns `expected`, and is reported once.
-fn assert_notices(watch: &mut PairWatch, expected: &Identity) {
+fn assert_notices(watch: &mut EntryWatch, expected: &Identity) {
     assert!(poll(watch).is_none());
     let pair = poll(watch).expect("a change").expect("a good pair");
     assert_eq!(pair.key.cert, expected.chain);
@@ -204,8 +214,8 @@ fn a_bad_pair_is_reported_once_and_a_good_one_after_it_is_noticed() {
     rewrite(&place.path("tls.key"), &identity().key_pem());
     assert!(poll(&mut watch).is_none());
     assert!(matches!(
-        poll(&mut watch),
-        Some(Err(CertificateError::KeyMismatch { .. }))
+        poll(&mut watch).unwrap().unwrap_err().as_ref(),
+        CertificateError::KeyMismatch { .. }
     ));
     assert_quiet(&mut watch);
     let new = identity();
@@ -230,26 +240,182 @@ fn the_same_content_written_again_is_no_change() {
 fn a_change_between_loading_and_watching_is_noticed() {
     let place = Place::new();
     place.write("", &identity());
-    let (certificate, key) = (place.path("tls.crt"), place.path("tls.key"));
-    let in_use = CertificatePair::load(&certificate, &key, now()).unwrap();
+    let in_use = place.entry();
     let new = identity();
     place.write("", &new);
-    assert_notices(&mut PairWatch::new(&certificate, &key, &in_use), &new);
+    assert_notices(&mut EntryWatch::new(in_use), &new);
+}
+
+/// A new pair that is refused by a clock that is wrong, and tried again when that is right.
+fn assert_tried_again(wrong: SystemTime, is_expected: impl Fn(&CertificateError) -> bool) {
+    let (place, mut watch) = Place::watched();
+    let new = identity();
+    place.write("", &new);
+    assert!(watch.poll(wrong).is_none());
+    let refusal = watch.poll(wrong).unwrap().unwrap_err();
+    assert!(is_expected(&refusal), "{refusal}");
+    assert!(watch.poll(wrong).is_none());
+    let pair = poll(&mut watch).unwrap().unwrap();
+    assert_eq!(pair.key.cert, new.chain);
+    assert_quiet(&mut watch);
 }
 
 #[test]
 fn a_certificate_that_is_not_valid_yet_is_tried_again_when_it_is() {
-    let (place, mut watch) = Place::watched();
-    let new = identity();
-    place.write("", &new);
     let early = now() - Duration::from_secs(86_400 * 2);
-    assert!(watch.poll(early).is_none());
+    assert_tried_again(early, |error| {
+        matches!(error, CertificateError::NotYetValid { .. })
+    });
+}
+
+#[test]
+fn a_certificate_that_expired_by_a_clock_ahead_is_tried_again_when_that_is_set_back() {
+    let ahead = now() + Duration::from_secs(86_400 * 400);
+    assert_tried_again(ahead, |error| {
+        matches!(error, CertificateError::Expired { .. })
+    });
+}
+
+/// A configuration with a central pair, and `more` beside it.
+fn watched_set(place: &Place, more: &str) -> Watch {
+    place.write("central", &identity());
+    let text = format!(
+        "listeners: [{{address: 127.0.0.1:0, tls: explicit}}]\n\
+         tls: {{certificate: central/tls.crt, private_key: central/tls.key, more: {more}}}\n\
+         sites: [{{name: a, default: true, backends: [{{address: 192.0.2.1}}]}}]\n"
+    );
+    let settings = config::parse(&text, &place.path("portcullis.yaml")).unwrap();
+    let set = CertificateSet::load(&settings.tls, now()).unwrap();
+    Watch::new(&settings.tls, &set)
+}
+
+/// The names of what the set has, without the folder, after the second poll; what has happened in front.
+fn found(place: &Place, watch: &mut Watch) -> (Vec<String>, Vec<String>) {
+    assert!(watch.poll(now()).is_none());
+    let Found {
+        certificates,
+        changes,
+    } = watch.poll(now()).expect("a change");
+    assert!(watch.poll(now()).is_none());
+    let folder = format!("{}/", place.directory.path().display());
+    let changes = changes.iter().map(|change| {
+        let what = match &change.what {
+            Event::InUse => "in use",
+            Event::Refused(_) => "refused",
+            Event::Removed => "removed",
+            Event::Readable => "readable",
+        };
+        format!("{} {what}", change.name).replace(&folder, "")
+    });
+    let served = certificates
+        .entries()
+        .filter(|entry| entry.pair().is_some());
+    let served = served.map(|entry| entry.source.name.replace(&folder, ""));
+    (changes.collect(), served.collect())
+}
+
+#[test]
+fn a_certificate_that_appears_in_a_directory_is_served_and_one_that_vanishes_is_not() {
+    let place = Place::new();
+    place.write("live/a", &identity());
+    fs::write(place.path("live/README"), "see certbot").unwrap();
+    fs::create_dir(place.path("live/..data")).unwrap();
+    let mut watch = watched_set(&place, "[{directory: live, layout: kubernetes}]");
+    place.write("live/b", &identity());
+    let (changes, served) = found(&place, &mut watch);
+    assert_eq!(changes, ["live/b in use"]);
+    assert_eq!(served, ["default", "live/a", "live/b"]);
+    fs::remove_dir_all(place.path("live/a")).unwrap();
+    let (changes, served) = found(&place, &mut watch);
+    assert_eq!(changes, ["live/a removed"]);
+    assert_eq!(served, ["default", "live/b"]);
+}
+
+#[test]
+fn one_bad_certificate_is_refused_alone_and_its_former_one_stays() {
+    let place = Place::new();
+    place.write("live/a", &identity());
+    place.write("live/b", &identity());
+    let mut watch = watched_set(&place, "[{directory: live, layout: kubernetes}]");
+    rewrite(&place.path("live/a/tls.key"), "nothing");
+    place.write("live/c", &identity());
+    rewrite(&place.path("live/c/tls.crt"), "");
+    let (changes, served) = found(&place, &mut watch);
+    assert_eq!(changes, ["live/a refused", "live/c refused"]);
+    assert_eq!(served, ["default", "live/a", "live/b"]);
+    place.write("live/a", &identity());
+    place.write("live/c", &identity());
+    let (changes, served) = found(&place, &mut watch);
+    assert_eq!(changes, ["live/a in use", "live/c in use"]);
+    assert_eq!(served, ["default", "live/a", "live/b", "live/c"]);
+}
+
+/// As when what was mounted there is gone: the place is a directory of another file system, and empty.
+#[test]
+fn a_directory_that_is_unmounted_is_reported_and_what_is_in_use_of_it_stays() {
+    let place = Place::new();
+    let mounted = tempfile::tempdir_in("/dev/shm").unwrap();
+    fs::create_dir(place.path("empty")).unwrap();
+    std::os::unix::fs::symlink(mounted.path(), place.path("live")).unwrap();
+    place.write("live/a", &identity());
+    let mut watch = watched_set(&place, "[{directory: live, layout: kubernetes}]");
+    assert!(watch.poll(now()).is_none());
+    std::os::unix::fs::symlink(place.path("empty"), place.path("next")).unwrap();
+    fs::rename(place.path("next"), place.path("live")).unwrap();
+    let (changes, served) = found(&place, &mut watch);
+    assert_eq!(changes, ["live refused"]);
+    assert_eq!(served, ["default", "live/a"]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_is_reported_once_and_what_is_in_use_of_it_stays() {
+    let place = Place::new();
+    place.write("live/a", &identity());
+    let mut watch = watched_set(&place, "[{directory: live, layout: kubernetes}]");
+    fs::rename(place.path("live"), place.path("away")).unwrap();
+    let (changes, served) = found(&place, &mut watch);
+    assert_eq!(changes, ["live refused"]);
+    assert_eq!(served, ["default", "live/a"]);
+    fs::rename(place.path("away"), place.path("live")).unwrap();
+    let found = watch.poll(now()).expect("it is back").changes;
     assert!(matches!(
-        watch.poll(early),
-        Some(Err(CertificateError::NotYetValid { .. }))
+        found[..],
+        [Change {
+            what: Event::Readable,
+            ..
+        }]
     ));
-    assert!(watch.poll(early).is_none());
-    let pair = poll(&mut watch).unwrap().unwrap();
-    assert_eq!(pair.key.cert, new.chain);
-    assert_quiet(&mut watch);
+    // The folder has changed its place, and its content is what is in use.
+    assert!((0..3).all(|_| watch.poll(now()).is_none()));
+}
+
+#[test]
+fn the_central_pair_and_those_beside_it_are_watched_too() {
+    let place = Place::new();
+    place.write("", &identity());
+    let mut watch = watched_set(&place, "[{certificate: tls.crt, private_key: tls.key}]");
+    place.write("", &identity());
+    place.write("central", &identity());
+    let (changes, served) = found(&place, &mut watch);
+    assert_eq!(changes, ["default in use", "tls.crt in use"]);
+    assert_eq!(served, ["default", "tls.crt"]);
+}
+
+#[test]
+fn a_secret_whose_data_is_swapped_is_noticed_within_a_directory_too() {
+    let place = Place::new();
+    place.write("live/a/..2026_01", &identity());
+    symlink("..2026_01", place.path("live/a/..data")).unwrap();
+    for name in ["tls.crt", "tls.key"] {
+        symlink(
+            Path::new("..data").join(name),
+            place.path("live/a").join(name),
+        )
+        .unwrap();
+    }
+    let mut watch = watched_set(&place, "[{directory: live, layout: kubernetes}]");
+    place.write("live/a/..2026_02", &identity());
+    symlink("..2026_02", place.path("live/a/..data_tmp")).unwrap();
+    fs::rename(place.path("live/a/..data_tmp"), place.path("live/a/..data")).unwrap();
+    assert_eq!(found(&place, &mut watch).0, ["live/a in use"]);
 }

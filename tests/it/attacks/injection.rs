@@ -9,13 +9,13 @@ use testkit::scripted::Backend;
 
 use crate::program::Before;
 
-struct House {
+struct Deployment {
     front: Front,
     backend: Backend,
     proxy: Proxy,
 }
 
-impl House {
+impl Deployment {
     fn new(script: Script) -> Self {
         let front = Front::new(&[]);
         let backend = Backend::start(script);
@@ -57,16 +57,16 @@ const ENDS: [&[u8]; 12] = [
 
 #[test]
 fn a_backend_hears_one_command_for_each_whatever_it_takes_for_the_end_of_a_line() {
-    let house = House::new(Script::new().on("CWD", [reply("250 fine")]));
+    let deployment = Deployment::new(Script::new().on("CWD", [reply("250 fine")]));
     for end in ENDS {
-        let mut client = house.logged_in();
+        let mut client = deployment.logged_in();
         for line in [
             [&b"CWD a"[..], end, b"DELE b"].concat(),
             [&b"CWD "[..], end, b"DELE b"].concat(),
             [&b"CWD a"[..], end].concat(),
             [end, b"CWD a"].concat(),
         ] {
-            let before = house.backend.commands().len();
+            let before = deployment.backend.commands().len();
             client.send_bytes(&[&line, &b"\r\nNOOP\r\n"[..]].concat());
             // As the client sees it: lines end at LF, with any number of CRs before it, and empty ones count for nothing.
             let shown = line.escape_ascii().to_string();
@@ -92,16 +92,16 @@ fn a_backend_hears_one_command_for_each_whatever_it_takes_for_the_end_of_a_line(
             }
             client.expect(200);
             passed.push("NOOP".to_owned());
-            assert_eq!(house.heard_since(before), passed, "{shown}");
+            assert_eq!(deployment.heard_since(before), passed, "{shown}");
         }
     }
 }
 
 #[test]
 fn line_ends_in_a_user_name_or_a_password_reach_no_backend() {
-    let house = House::new(Script::new());
+    let deployment = Deployment::new(Script::new());
     for end in [&b"\r"[..], b"\0", b"\r\0"] {
-        let mut client = house.front.explicit(&house.proxy);
+        let mut client = deployment.front.explicit(&deployment.proxy);
         let line = |start: &[u8]| [start, end, b"DELE b\r\n"].concat();
         client.send_bytes(&line(b"USER alice"));
         client.expect(501);
@@ -110,13 +110,13 @@ fn line_ends_in_a_user_name_or_a_password_reach_no_backend() {
         client.expect(501);
         client.command("PASS secret", 230);
         for setting in [&b"OPTS UTF8 ON"[..], b"CLNT x", b"LANG en", b"HOST x"] {
-            let mut client = house.front.explicit(&house.proxy);
+            let mut client = deployment.front.explicit(&deployment.proxy);
             client.send_bytes(&line(setting));
             client.expect(501);
         }
     }
     assert!(
-        !house
+        !deployment
             .backend
             .commands()
             .iter()
@@ -130,20 +130,20 @@ fn names_with_every_other_byte_reach_the_backend_and_come_back_unchanged() {
         .filter(|byte| !matches!(byte, b'\r' | b'\n'))
         .collect();
     let echo = [&b"257 \""[..], &name, b"\" is it\r\n"].concat();
-    let house = House::new(Script::new().on("MKD", [Step::Bytes(echo.clone())]));
-    let mut client = house.logged_in();
+    let deployment = Deployment::new(Script::new().on("MKD", [Step::Bytes(echo.clone())]));
+    let mut client = deployment.logged_in();
     client.send_bytes(&[&b"MKD "[..], &name, b"\r\n"].concat());
     // Raw shows text; what isn't UTF-8 is replaced on both sides alike.
     let expected = String::from_utf8_lossy(&echo).into_owned();
     assert_eq!(client.expect(257), expected.trim_end_matches(['\r', '\n']));
-    let heard = house.backend.wait_for_command("MKD ");
+    let heard = deployment.backend.wait_for_command("MKD ");
     assert_eq!(heard, format!("MKD {}", String::from_utf8_lossy(&name)));
 }
 
 #[test]
 fn a_pipeline_of_commands_is_answered_one_by_one_in_order() {
-    let house = House::new(Script::new());
-    let mut client = house.front.explicit(&house.proxy);
+    let deployment = Deployment::new(Script::new());
+    let mut client = deployment.front.explicit(&deployment.proxy);
     client.send_bytes(b"USER alice\r\nPASS secret\r\nPWD\r\nSYST\nCWD x\r\nPWD\r\nNO");
     for code in [331, 230, 257, 215, 250, 257] {
         client.expect(code);
@@ -159,13 +159,13 @@ fn a_pipeline_of_commands_is_answered_one_by_one_in_order() {
         "PWD",
         "NOOP",
     ];
-    assert_eq!(house.backend.commands(), heard);
+    assert_eq!(deployment.backend.commands(), heard);
 }
 
 #[test]
 fn passwords_of_every_kind_reach_the_backend_byte_for_byte_and_only_after_user() {
-    let house = House::new(Script::new());
-    let mut client = house.front.explicit(&house.proxy);
+    let deployment = Deployment::new(Script::new());
+    let mut client = deployment.front.explicit(&deployment.proxy);
     client.command("PASS early", 503);
     client.command("USER alice", 331);
     let giant = format!("PASS {}", "x".repeat(8 * 1024 - 5));
@@ -176,18 +176,18 @@ fn passwords_of_every_kind_reach_the_backend_byte_for_byte_and_only_after_user()
         "pass |bar\\back@at",
         &giant,
     ] {
-        let mut client = house.front.explicit(&house.proxy);
+        let mut client = deployment.front.explicit(&deployment.proxy);
         client.command("USER alice", 331);
         client.command(password, 230);
         assert_eq!(
-            house.backend.commands().last().map(String::as_str),
+            deployment.backend.commands().last().map(String::as_str),
             Some(password)
         );
     }
     let beyond = format!("PASS {}", "x".repeat(8 * 1024 - 4));
     client.command(&beyond, 500);
     assert!(
-        !house
+        !deployment
             .backend
             .commands()
             .iter()
@@ -197,9 +197,9 @@ fn passwords_of_every_kind_reach_the_backend_byte_for_byte_and_only_after_user()
 
 #[test]
 fn telnet_commands_before_a_verb_are_dropped_and_any_number_of_them_is_harmless() {
-    let house = House::new(Script::new());
-    let mut client = house.logged_in();
-    let before = house.backend.commands().len();
+    let deployment = Deployment::new(Script::new());
+    let mut client = deployment.logged_in();
+    let before = deployment.backend.commands().len();
     for line in [
         &b"\xff\xf4\xff\xf2ABOR\r\n"[..],
         b"\xff\xfb\x01\xff\xfd\x03PWD\r\n",
@@ -208,7 +208,7 @@ fn telnet_commands_before_a_verb_are_dropped_and_any_number_of_them_is_harmless(
         client.send_bytes(line);
         client.reply();
     }
-    assert_eq!(house.heard_since(before), ["ABOR", "PWD", "SYST"]);
+    assert_eq!(deployment.heard_since(before), ["ABOR", "PWD", "SYST"]);
     // Neither a name nor a verb is made of them.
     for line in [vec![0xff; 3], vec![0xff; 60_000], b"\xff\xffPWD".to_vec()] {
         client.send_bytes(&[&line, &b"\r\n"[..]].concat());
@@ -216,13 +216,13 @@ fn telnet_commands_before_a_verb_are_dropped_and_any_number_of_them_is_harmless(
     }
     client.send_bytes(&[&b"\xff\xf1".repeat(4_000), &b"NOOP\r\n"[..]].concat());
     client.expect(200);
-    assert_eq!(house.heard_since(before)[3..], ["NOOP"]);
+    assert_eq!(deployment.heard_since(before)[3..], ["NOOP"]);
 }
 
 #[test]
 fn urgent_data_is_read_in_its_place() {
-    let house = House::new(Script::new());
-    let mut client = Raw::connect(house.proxy.explicit());
+    let deployment = Deployment::new(Script::new());
+    let mut client = Raw::connect(deployment.proxy.explicit());
     client.expect(220);
     client.login("alice", "secret");
     let socket = client.wire().socket().try_clone().expect("it is open");
@@ -246,8 +246,8 @@ fn the_clients_replies_end_where_the_backends_do() {
         "200 a\rb\0c\u{1b}[2J",
     ];
     for text in texts {
-        let house = House::new(Script::new().on("STAT", [reply(text)]));
-        let mut client = house.logged_in();
+        let deployment = Deployment::new(Script::new().on("STAT", [reply(text)]));
+        let mut client = deployment.logged_in();
         client.send("STAT");
         assert_eq!(client.reply().text, text);
         client.command("PWD", 257);
@@ -256,10 +256,10 @@ fn the_clients_replies_end_where_the_backends_do() {
 
 #[test]
 fn nothing_that_a_client_says_before_login_is_said_back_to_it() {
-    let house = House::new(Script::new());
+    let deployment = Deployment::new(Script::new());
     let canary = "zebracanary";
-    for mut client in [house.front.implicit(&house.proxy), {
-        let mut clear = Raw::connect(house.proxy.explicit());
+    for mut client in [deployment.front.implicit(&deployment.proxy), {
+        let mut clear = Raw::connect(deployment.proxy.explicit());
         clear.expect(220);
         clear
     }] {
@@ -302,5 +302,5 @@ fn nothing_that_a_client_says_before_login_is_said_back_to_it() {
         client.command("QUIT", 221);
         assert!(client.end().0.is_empty());
     }
-    assert_eq!(house.backend.connections(), 0);
+    assert_eq!(deployment.backend.connections(), 0);
 }

@@ -28,13 +28,13 @@ const SHORT: &str = "3s";
 /// What a deadline of [`SHORT`] may become on a busy machine.
 const SOON: Duration = Duration::from_secs(12);
 
-struct House {
+struct Deployment {
     front: Front,
     backend: Backend,
     proxy: Proxy,
 }
 
-impl House {
+impl Deployment {
     fn new(timeouts: &[&str], script: Script) -> Self {
         let front = Front::new(&[]);
         let backend = Backend::start(script);
@@ -74,8 +74,8 @@ fn dribble(address: SocketAddr, bytes: impl Iterator<Item = u8>) -> Duration {
 
 #[test]
 fn a_byte_now_and_then_does_not_move_a_deadline_before_login() {
-    let house = House::new(&["login", "tls_handshake"], Script::new());
-    let (explicit, implicit) = (house.proxy.explicit(), house.proxy.implicit());
+    let deployment = Deployment::new(&["login", "tls_handshake"], Script::new());
+    let (explicit, implicit) = (deployment.proxy.explicit(), deployment.proxy.implicit());
     // A record of TLS 1.0 that announces 16,000 bytes of ClientHello, and then takes its time.
     let hello = || [22, 3, 1, 0x3e, 0x80, 1, 0, 0x3e, 0x7c, 3, 3].into_iter();
     let endless = |byte: u8| std::iter::repeat_n(byte, 1_000);
@@ -97,18 +97,18 @@ fn a_byte_now_and_then_does_not_move_a_deadline_before_login() {
             });
         }
     });
-    house
+    deployment
         .proxy
         .wait_for_metric("portcullis_sessions", |open| open == 0.0);
 }
 
 #[test]
 fn a_handshake_that_never_begins_or_never_goes_on_ends_in_time() {
-    let house = House::new(&["tls_handshake"], Script::new());
-    let mut silent = Wire::connect(house.proxy.implicit());
-    let mut half = Wire::connect(house.proxy.implicit());
+    let deployment = Deployment::new(&["tls_handshake"], Script::new());
+    let mut silent = Wire::connect(deployment.proxy.implicit());
+    let mut half = Wire::connect(deployment.proxy.implicit());
     half.write_all(&[22, 3, 1, 2, 0, 1, 0]).expect("it reads");
-    let mut after_auth = Raw::connect(house.proxy.explicit());
+    let mut after_auth = Raw::connect(deployment.proxy.explicit());
     after_auth.expect(220);
     after_auth.command("AUTH TLS", 234);
     for peer in [&mut silent, &mut half] {
@@ -116,7 +116,7 @@ fn a_handshake_that_never_begins_or_never_goes_on_ends_in_time() {
         assert_eq!((bytes.len(), end), (0, End::Fin));
     }
     assert_eq!(after_auth.end().0, b"");
-    house.proxy.wait_for_logs(3, |line| {
+    deployment.proxy.wait_for_logs(3, |line| {
         line.message() == "TLS handshake with the client took too long"
     });
 }
@@ -124,8 +124,8 @@ fn a_handshake_that_never_begins_or_never_goes_on_ends_in_time() {
 #[test]
 fn a_handshake_on_a_data_connection_that_never_begins_costs_only_the_transfer() {
     let script = Script::new().file("file", "content");
-    let house = House::new(&["tls_handshake"], script);
-    let mut session = house.front.session(&house.proxy, "alice");
+    let deployment = Deployment::new(&["tls_handshake"], script);
+    let mut session = deployment.front.session(&deployment.proxy, "alice");
     let mut data = open_data(session.control.epsv());
     session.control.command("RETR file", 150);
     session.control.expect(522);
@@ -151,8 +151,8 @@ fn a_data_connection_that_stands_still_on_either_leg_ends_the_transfer_and_not_t
                 reply("426 gone"),
             ],
         );
-    let house = House::new(&["data_idle"], script);
-    let (front, proxy) = (&house.front, &house.proxy);
+    let deployment = Deployment::new(&["data_idle"], script);
+    let (front, proxy) = (&deployment.front, &deployment.proxy);
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut sends_nothing = front.session(proxy, "alice");
@@ -179,14 +179,14 @@ fn a_data_connection_that_stands_still_on_either_leg_ends_the_transfer_and_not_t
             session.control.command("PWD", 257);
         });
     });
-    assert_eq!(house.backend.wait_for_upload(1).end, End::Reset);
+    assert_eq!(deployment.backend.wait_for_upload(1).end, End::Reset);
 }
 
 #[test]
 fn an_endless_line_at_full_speed_neither_moves_the_deadline_nor_grows_the_memory() {
-    let house = House::new(&["login"], Script::new());
-    let before = resources::peak_memory(&house.proxy);
-    let mut clear = Raw::connect(house.proxy.explicit());
+    let deployment = Deployment::new(&["login"], Script::new());
+    let before = resources::peak_memory(&deployment.proxy);
+    let mut clear = Raw::connect(deployment.proxy.explicit());
     clear.expect(220);
     let began = Instant::now();
     let mut socket = clear.wire().socket().try_clone().expect("it is open");
@@ -200,7 +200,7 @@ fn an_endless_line_at_full_speed_neither_moves_the_deadline_nor_grows_the_memory
     let answer = clear.expect(421);
     assert!(answer.contains("Login took too long"), "{answer}");
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
-    let grown = resources::peak_memory(&house.proxy).saturating_sub(before);
+    let grown = resources::peak_memory(&deployment.proxy).saturating_sub(before);
     let poured = pouring.join().expect("no panic");
     assert!(poured > 10_000_000, "only {poured} bytes went out");
     assert!(grown < 2_000_000, "{grown} bytes more after {poured}");
@@ -218,9 +218,9 @@ fn narrow(address: SocketAddr) -> TcpStream {
 
 #[test]
 fn a_client_that_never_reads_is_not_read_either() {
-    let house = House::new(&[], Script::new());
-    let before = resources::peak_memory(&house.proxy);
-    let mut client = Raw::over(Wire::new(narrow(house.proxy.explicit())));
+    let deployment = Deployment::new(&[], Script::new());
+    let before = resources::peak_memory(&deployment.proxy);
+    let mut client = Raw::over(Wire::new(narrow(deployment.proxy.explicit())));
     let mut sender = client.wire().socket().try_clone().expect("it is open");
     // A write that takes nothing for so long means that nobody reads.
     let patience = Some(Duration::from_secs(1));
@@ -235,7 +235,7 @@ fn a_client_that_never_reads_is_not_read_either() {
         assert!(sent < 100_000_000, "it is read, though it reads no answer");
     };
     assert_eq!(stuck.kind(), ErrorKind::WouldBlock);
-    let grown = resources::peak_memory(&house.proxy).saturating_sub(before);
+    let grown = resources::peak_memory(&deployment.proxy).saturating_sub(before);
     assert!(grown < 2_000_000, "{grown} bytes more");
     client.expect(220);
     for _ in 0..20 {
@@ -243,7 +243,7 @@ fn a_client_that_never_reads_is_not_read_either() {
     }
     drop(sender);
     client.close(End::Reset);
-    house
+    deployment
         .proxy
         .wait_for_metric("portcullis_sessions", |open| open == 0.0);
 }
@@ -295,10 +295,10 @@ impl Drop for UntilDropped {
 #[test]
 fn whoever_connects_and_goes_leaves_nothing_behind() {
     const TIMES: usize = 500;
-    let house = House::new(&[], Script::new().file("file", "content"));
-    let proxy = &house.proxy;
+    let deployment = Deployment::new(&[], Script::new().file("file", "content"));
+    let proxy = &deployment.proxy;
     let descriptors = resources::descriptors(proxy);
-    let mut session = house.front.session(proxy, "alice");
+    let mut session = deployment.front.session(proxy, "alice");
     thread::scope(|scope| {
         let over = UntilDropped(Arc::new(AtomicBool::new(false)));
         let told = Arc::clone(&over.0);
@@ -329,7 +329,11 @@ fn whoever_connects_and_goes_leaves_nothing_behind() {
     });
     resources::wait_for_descriptors(proxy, descriptors);
     proxy.wait_for_metric("portcullis_sessions", |open| open == 0.0);
-    assert_eq!(house.backend.connections(), 1, "nobody is dialled for them");
+    assert_eq!(
+        deployment.backend.connections(),
+        1,
+        "nobody is dialled for them"
+    );
     let lines = proxy.log_lines();
     let loud = lines.iter().filter(|line| {
         let level = line.field("level");
@@ -346,24 +350,28 @@ fn whoever_connects_and_goes_leaves_nothing_behind() {
 #[test]
 fn one_session_that_asks_for_port_after_port_holds_one() {
     const TIMES: usize = 500;
-    let house = House::new(&[], Script::new().file("file", "content"));
-    let mut session = house.front.session(&house.proxy, "alice");
-    let descriptors = resources::descriptors(&house.proxy);
+    let deployment = Deployment::new(&[], Script::new().file("file", "content"));
+    let mut session = deployment.front.session(&deployment.proxy, "alice");
+    let descriptors = resources::descriptors(&deployment.proxy);
     for _ in 0..TIMES {
         session.control.epsv();
     }
     let in_use = "portcullis_passive_ports_in_use";
     // The port before the last is given back by the task that waited there, which is ended but not waited for.
-    house.proxy.wait_for_metric(in_use, |ports| ports == 1.0);
+    deployment
+        .proxy
+        .wait_for_metric(in_use, |ports| ports == 1.0);
     // That of the connection to the port that the backend opened last.
-    resources::wait_for_descriptors(&house.proxy, descriptors + 1);
-    let mut other = house.front.session(&house.proxy, "bob");
+    resources::wait_for_descriptors(&deployment.proxy, descriptors + 1);
+    let mut other = deployment.front.session(&deployment.proxy, "bob");
     assert_eq!(other.download("file"), b"content");
     assert_eq!(session.download("file"), b"content");
-    house.proxy.wait_for_metric(in_use, |ports| ports == 0.0);
+    deployment
+        .proxy
+        .wait_for_metric(in_use, |ports| ports == 0.0);
     for client in [&mut session, &mut other] {
         client.control.command("QUIT", 221);
     }
     let exhausted = "portcullis_passive_exhausted_total";
-    assert_eq!(house.proxy.metric(exhausted), 0.0);
+    assert_eq!(deployment.proxy.metric(exhausted), 0.0);
 }

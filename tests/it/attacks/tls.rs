@@ -24,14 +24,14 @@ use testkit::wire::{Wire, provider};
 use crate::program::Before;
 
 /// A proxy, and a session that has nothing to do with what others send.
-struct House {
+struct Deployment {
     front: Front,
     proxy: Proxy,
     bystander: Raw,
     _backend: Backend,
 }
 
-impl House {
+impl Deployment {
     fn new() -> Self {
         let front = Front::new(&[]);
         let backend = Backend::start(Script::new().file("file", "content"));
@@ -130,10 +130,10 @@ fn time_to_end(mut socket: TcpStream) -> Duration {
 
 #[test]
 fn a_client_hello_may_come_in_any_pieces() {
-    let mut house = House::new();
+    let mut deployment = Deployment::new();
     for version in [&TLS12, &TLS13] {
         for size in [1, 2, 7, 200] {
-            let mut client = house.client(version);
+            let mut client = deployment.client(version);
             let hello = client.outgoing();
             client
                 .socket
@@ -142,19 +142,19 @@ fn a_client_hello_may_come_in_any_pieces() {
             client.complete_handshake().expect("a handshake");
             assert!(client.greeting().starts_with("220 "), "records of {size}");
         }
-        let mut client = house.client(version);
+        let mut client = deployment.client(version);
         for byte in client.outgoing() {
             client.socket.write_all(&[byte]).expect("it reads");
         }
         client.complete_handshake().expect("a handshake");
         assert!(client.greeting().starts_with("220 "), "{version:?}");
     }
-    house.bystander_is_well();
+    deployment.bystander_is_well();
 }
 
 #[test]
 fn what_is_no_client_hello_of_today_ends_at_once() {
-    let mut house = House::new();
+    let mut deployment = Deployment::new();
     let sslv2 = b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10\x01\x00\x80\x02\x00\x80\x03\x00\x80\x04\x00\x80\
                   \x05\x00\x80\x06\x00\x40\x07\x00\xc0aaaaaaaaaaaaaaaa";
     let huge = [&b"\x16\x03\x01\x00\x04\x01\xff\xff\xff"[..], &[0; 200]].concat();
@@ -179,7 +179,7 @@ fn what_is_no_client_hello_of_today_ends_at_once() {
             b"\x14\x03\x03\x00\x01\x01\x14\x03\x03\x00\x01\x01\x14\x03\x03\x00\x01\x01",
         ),
     ] {
-        let mut socket = connect(house.proxy.implicit());
+        let mut socket = connect(deployment.proxy.implicit());
         socket.write_all(bytes).expect("it reads");
         // An end of ours is all that some of them lack for being wrong.
         socket
@@ -187,18 +187,18 @@ fn what_is_no_client_hello_of_today_ends_at_once() {
             .expect("it is open");
         let took = time_to_end(socket);
         assert!(took < Duration::from_secs(3), "{what}: {took:?}");
-        house.bystander_is_well();
+        deployment.bystander_is_well();
     }
 }
 
 #[test]
 fn a_client_that_leaves_in_the_middle_of_its_handshake_leaves_nothing_behind() {
-    let mut house = House::new();
-    house.bystander_is_well();
-    let before = resources::descriptors(&house.proxy);
+    let mut deployment = Deployment::new();
+    deployment.bystander_is_well();
+    let before = resources::descriptors(&deployment.proxy);
     for version in [&TLS12, &TLS13] {
         for close_notify in [false, true] {
-            let mut client = house.client(version);
+            let mut client = deployment.client(version);
             let hello = client.outgoing();
             client.socket.write_all(&hello).expect("it reads");
             let mut answer = [0; 5];
@@ -212,14 +212,14 @@ fn a_client_that_leaves_in_the_middle_of_its_handshake_leaves_nothing_behind() {
             }
         }
     }
-    resources::wait_for_descriptors(&house.proxy, before);
-    house.bystander_is_well();
+    resources::wait_for_descriptors(&deployment.proxy, before);
+    deployment.bystander_is_well();
 }
 
 #[test]
 fn a_flood_of_key_updates_is_cut_off() {
-    let mut house = House::new();
-    let mut client = house.client(&TLS13);
+    let mut deployment = Deployment::new();
+    let mut client = deployment.client(&TLS13);
     client.complete_handshake().expect("a handshake");
     let began = Instant::now();
     let mut sent = 0;
@@ -234,16 +234,16 @@ fn a_flood_of_key_updates_is_cut_off() {
     };
     // By their number, and not by the deadline for the login.
     assert!(ended < Duration::from_secs(4), "{ended:?}");
-    house
+    deployment
         .proxy
         .wait_for_metric("portcullis_sessions", |open| open == 1.0);
-    house.bystander_is_well();
+    deployment.bystander_is_well();
 }
 
 #[test]
 fn a_flood_of_empty_records_is_cut_off() {
-    let mut house = House::new();
-    let mut client = house.client(&TLS13);
+    let mut deployment = Deployment::new();
+    let mut client = deployment.client(&TLS13);
     client.complete_handshake().expect("a handshake");
     let Tls {
         connection,
@@ -259,10 +259,10 @@ fn a_flood_of_empty_records_is_cut_off() {
         }
         assert!(began.elapsed() < Duration::from_secs(4), "nobody ends it");
     }
-    house
+    deployment
         .proxy
         .wait_for_metric("portcullis_sessions", |open| open == 1.0);
-    house.bystander_is_well();
+    deployment.bystander_is_well();
 }
 
 /// Makes records of TLS 1.3 (RFC 8446 section 5.2) that no library would make.
@@ -305,8 +305,8 @@ impl Records {
 
 #[test]
 fn commands_may_come_a_byte_a_record() {
-    let mut house = House::new();
-    let mut client = house.client(&TLS13);
+    let mut deployment = Deployment::new();
+    let mut client = deployment.client(&TLS13);
     client.complete_handshake().expect("a handshake");
     client.greeting();
     let Tls {
@@ -320,19 +320,19 @@ fn commands_may_come_a_byte_a_record() {
         socket.write_all(&record).expect("it reads");
     }
     time_to_end(socket);
-    house.proxy.wait_for_log(|line| {
+    deployment.proxy.wait_for_log(|line| {
         line.field("ending").as_deref() == Some("quit")
             && line.field("logged_in").as_deref() == Some("true")
     });
-    house.bystander_is_well();
+    deployment.bystander_is_well();
 }
 
 #[test]
 fn renegotiation_is_refused() {
-    let mut house = House::new();
+    let mut deployment = Deployment::new();
     let mut openssl = Command::new(program("openssl"))
         .args(["s_client", "-tls1_2", "-connect"])
-        .arg(house.proxy.implicit().to_string())
+        .arg(deployment.proxy.implicit().to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -354,13 +354,13 @@ fn renegotiation_is_refused() {
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(said.contains("RENEGOTIATING"), "{said}");
     assert!(said.contains("no renegotiation"), "{said}");
-    house.bystander_is_well();
+    deployment.bystander_is_well();
 }
 
 #[test]
 fn no_ticket_allows_data_before_the_handshake() {
-    let house = House::new();
-    let mut session = house.front.session(&house.proxy, "alice");
+    let deployment = Deployment::new();
+    let mut session = deployment.front.session(&deployment.proxy, "alice");
     assert_eq!(session.download("file"), b"content");
     assert!(!session.tls.would_send_early_data());
     let mut data = open_data(session.control.epsv());
@@ -371,7 +371,7 @@ fn no_ticket_allows_data_before_the_handshake() {
 
 #[test]
 fn a_server_name_is_a_hint_whatever_it_is() {
-    let house = House::new();
+    let deployment = Deployment::new();
     let long = format!("{}.test", ["a".repeat(60).as_str(); 4].join("."));
     for name in [
         "PROXY.TEST",
@@ -380,8 +380,8 @@ fn a_server_name_is_a_hint_whatever_it_is() {
         "xn--bcher-kva.test",
         &long,
     ] {
-        let mut client = Raw::over(Wire::connect(house.proxy.implicit()));
-        let tls = house.front.tls(name);
+        let mut client = Raw::over(Wire::connect(deployment.proxy.implicit()));
+        let tls = deployment.front.tls(name);
         // The certificate isn't for this name, which is the client's own affair, after the server has answered.
         let error = client.handshake(&tls).err().map(|error| error.to_string());
         match error {
@@ -389,7 +389,7 @@ fn a_server_name_is_a_hint_whatever_it_is() {
             Some(error) => assert!(error.contains("not valid for name"), "{name}: {error}"),
         }
     }
-    let failed = house.proxy.log_lines();
+    let failed = deployment.proxy.log_lines();
     let odd = failed.iter().filter(|line| {
         line.message() == "TLS handshake with the client failed"
             && line

@@ -14,13 +14,13 @@ use testkit::wire::{End, Wire};
 
 use crate::program::{Before, Start};
 
-struct House {
+struct Deployment {
     front: Front,
     backend: Backend,
     proxy: Proxy,
 }
 
-impl House {
+impl Deployment {
     /// With TLS for clients that want it; `required` says whether they must.
     fn new(required: &str) -> Self {
         Self::with(required, |config| config)
@@ -58,14 +58,14 @@ fn final_reply(control: &mut Raw) -> Reply {
 
 #[test]
 fn clear_text_that_arrives_after_the_234_is_no_command_but_a_failed_handshake() {
-    let house = House::new("false");
+    let deployment = Deployment::new("false");
     for late in [
         &b"NOOP\r\n"[..],
         b"USER alice\r\nPASS secret\r\n",
         b"N",
         b"\r\n\r\n\r\n",
     ] {
-        let mut client = house.clear();
+        let mut client = deployment.clear();
         client.command("AUTH TLS", 234);
         client.send_bytes(late);
         if late.len() < 5 {
@@ -76,22 +76,22 @@ fn clear_text_that_arrives_after_the_234_is_no_command_but_a_failed_handshake() 
         // At most an alert, which is seven bytes, and no reply.
         assert!(bytes.len() <= 7, "{}", bytes.escape_ascii());
     }
-    house.proxy.wait_for_logs(4, |line| {
+    deployment.proxy.wait_for_logs(4, |line| {
         line.message() == "TLS handshake with the client failed"
     });
-    assert_eq!(house.backend.connections(), 0);
+    assert_eq!(deployment.backend.connections(), 0);
 }
 
 #[test]
 fn a_login_in_clear_text_is_forgotten_by_auth_and_its_backend_hung_up() {
-    let house = House::new("false");
-    let tls = house.front.tls(NAME);
-    let mut asked = house.clear();
+    let deployment = Deployment::new("false");
+    let tls = deployment.front.tls(NAME);
+    let mut asked = deployment.clear();
     asked.command("USER alice", 331);
     asked.auth_tls(&tls);
     asked.command("PASS secret", 503);
 
-    let mut inside = house.clear();
+    let mut inside = deployment.clear();
     inside.login("bob", "secret");
     let _port = inside.epsv();
     inside.command("REST 3", 350);
@@ -109,24 +109,24 @@ fn a_login_in_clear_text_is_forgotten_by_auth_and_its_backend_hung_up() {
     assert_eq!(content, "content");
     inside.expect(226);
 
-    assert_eq!(house.backend.connections(), 3);
-    let passwords = house.backend.commands();
+    assert_eq!(deployment.backend.connections(), 3);
+    let passwords = deployment.backend.commands();
     let passwords = passwords.iter().filter(|line| line.starts_with("PASS"));
     assert_eq!(passwords.count(), 2, "neither is the one behind AUTH");
 }
 
 #[test]
 fn who_has_been_logged_in_for_long_may_still_ask_for_tls_and_for_another_login() {
-    let house = House::with("false", |config| config.timeout("login", "3s"));
-    let mut inside = house.clear();
+    let deployment = Deployment::with("false", |config| config.timeout("login", "3s"));
+    let mut inside = deployment.clear();
     inside.login("alice", "secret");
     // Whoever came later has used up the time for the login.
-    let mut late = house.clear();
+    let mut late = deployment.clear();
     late.expect(421);
     inside.command("AUTH TLS", 234);
     // A client that is far away, and not there with its ClientHello before all this is done.
-    house.clear().login("bob", "secret");
-    let handshake = inside.handshake(&house.front.tls(NAME));
+    deployment.clear().login("bob", "secret");
+    let handshake = inside.handshake(&deployment.front.tls(NAME));
     handshake.expect("there is time for it");
     inside.login("alice", "secret");
     inside.command("PWD", 257);
@@ -134,10 +134,10 @@ fn who_has_been_logged_in_for_long_may_still_ask_for_tls_and_for_another_login()
 
 #[test]
 fn a_second_auth_starts_no_second_handshake_however_often_it_is_asked_for() {
-    let house = House::new("true");
+    let deployment = Deployment::new("true");
     for mut client in [
-        house.front.explicit(&house.proxy),
-        house.front.implicit(&house.proxy),
+        deployment.front.explicit(&deployment.proxy),
+        deployment.front.implicit(&deployment.proxy),
     ] {
         client.send_bytes(&b"AUTH TLS\r\n".repeat(1_000));
         for _ in 0..1_000 {
@@ -149,40 +149,42 @@ fn a_second_auth_starts_no_second_handshake_however_often_it_is_asked_for() {
         client.command("PWD", 257);
     }
     let handshakes = "portcullis_tls_handshakes_total{result=\"ok\",version=\"1.3\"}";
-    assert_eq!(house.proxy.metric(handshakes), 2.0);
+    assert_eq!(deployment.proxy.metric(handshakes), 2.0);
 }
 
 #[test]
 fn user_in_clear_text_is_refused_before_a_password_is_asked_for_and_dials_nobody() {
-    let house = House::new("true");
-    let mut client = house.clear();
+    let deployment = Deployment::new("true");
+    let mut client = deployment.clear();
     for line in ["USER alice", "user x|y", "USER anonymous"] {
         client.command(line, 534);
         client.command("PASS secret", 503);
     }
     client.command("QUIT", 221);
-    assert_eq!(house.backend.connections(), 0);
+    assert_eq!(deployment.backend.connections(), 0);
 }
 
 #[test]
 fn a_client_in_clear_text_on_a_private_data_connection_moves_no_byte() {
-    let house = House::new("true");
+    let deployment = Deployment::new("true");
     // A backend whose download is reset may hang up for it.
     for (command, codes) in [("STOR new", &[522][..]), ("RETR file", &[421, 522])] {
-        let mut session = house.front.session(&house.proxy, "alice");
+        let mut session = deployment.front.session(&deployment.proxy, "alice");
         let mut data = open_data(session.control.epsv());
         data.write_all(b"hello, this is no ClientHello\r\n")
             .expect("it is connected");
         // Then it has been read.
         let leases = "portcullis_passive_ports_in_use";
-        house.proxy.wait_for_metric(leases, |leases| leases == 0.0);
+        deployment
+            .proxy
+            .wait_for_metric(leases, |leases| leases == 0.0);
         session.control.send(command);
         let answer = final_reply(&mut session.control);
         assert!(codes.contains(&answer.code), "{}", answer.text);
         let said = data.read_to_end().0;
         assert!(!said.windows(7).any(|bytes| bytes == b"content"));
     }
-    let commands = house.backend.commands();
+    let commands = deployment.backend.commands();
     assert!(
         !commands.iter().any(|command| command.starts_with("STOR")),
         "the file of the same name would be truncated: {commands:?}"

@@ -84,31 +84,36 @@ fn expanded() -> Site {
 fn every_address_of_a_name_is_a_backend_of_its_own() {
     let all = on_one_port::<3>();
     let names = NameServer::start(&address_records("pool.test", &all));
-    let house = Discovering::start(names, expanded().set("balance", "round_robin"));
+    let deployment = Discovering::start(names, expanded().set("balance", "round_robin"));
     for count in 1..=2 {
         for _ in &all {
-            house.login("alice").command("QUIT", 221);
+            deployment.login("alice").command("QUIT", 221);
         }
         for (_, backend) in &all {
             assert_eq!(backend.connections(), count);
         }
     }
     // Its servers are no series of their own.
-    assert_eq!(house.proxy.metric(&house.state(EXPANDED, "up")), 1.0);
+    assert_eq!(
+        deployment.proxy.metric(&deployment.state(EXPANDED, "up")),
+        1.0
+    );
 }
 
 #[test]
 fn an_address_that_vanishes_keeps_its_sessions_and_gets_no_new_ones() {
     let all = on_one_port::<2>();
     let names = NameServer::start(&address_records("pool.test", &all[..1]));
-    let mut house = Discovering::start(names, expanded());
-    let mut stays = house.login("alice");
-    house.names.change(&address_records("pool.test", &all[1..]));
-    house.proxy.wait_for_log(|line| {
+    let mut deployment = Discovering::start(names, expanded());
+    let mut stays = deployment.login("alice");
+    deployment
+        .names
+        .change(&address_records("pool.test", &all[1..]));
+    deployment.proxy.wait_for_log(|line| {
         line.message() == "backend not listed any more; its sessions stay"
             && line.text.contains(&ip(&all[0].1).to_string())
     });
-    house.login("bob").command("QUIT", 221);
+    deployment.login("bob").command("QUIT", 221);
     assert_eq!([all[0].1.connections(), all[1].1.connections()], [1, 1]);
     stays.command("NOOP", 200);
 }
@@ -117,29 +122,31 @@ fn an_address_that_vanishes_keeps_its_sessions_and_gets_no_new_ones() {
 fn the_last_answer_stays_while_the_name_server_fails_and_after_a_reload() {
     let all = on_one_port::<1>();
     let names = NameServer::start(&address_records("pool.test", &all));
-    let mut house = Discovering::start(names, expanded());
-    house.names.stop();
-    house
+    let mut deployment = Discovering::start(names, expanded());
+    deployment.names.stop();
+    deployment
         .proxy
         .wait_for_log(|line| line.message().starts_with("servers can't be looked up"));
-    house.login("alice").command("QUIT", 221);
-    house.proxy.reload(&house.proxy.config().to_yaml());
-    house.login("bob").command("QUIT", 221);
+    deployment.login("alice").command("QUIT", 221);
+    deployment
+        .proxy
+        .reload(&deployment.proxy.config().to_yaml());
+    deployment.login("bob").command("QUIT", 221);
 }
 
 #[test]
 fn the_last_answer_stays_where_the_name_server_knows_no_record_any_more() {
     let all = on_one_port::<1>();
     let names = NameServer::start(&address_records("pool.test", &all));
-    let mut house = Discovering::start(names, expanded());
-    house.names.change(&[]);
-    let line = house
+    let mut deployment = Discovering::start(names, expanded());
+    deployment.names.change(&[]);
+    let line = deployment
         .proxy
         .wait_for_log(|line| line.message().starts_with("servers can't be looked up"));
     assert!(line.text.contains("no address records"), "{}", line.text);
-    house.login("alice").command("QUIT", 221);
-    house.names.change(&address_records("pool.test", &all));
-    house
+    deployment.login("alice").command("QUIT", 221);
+    deployment.names.change(&address_records("pool.test", &all));
+    deployment
         .proxy
         .wait_for_log(|line| line.message() == "name servers answer again");
 }
@@ -149,19 +156,22 @@ fn a_process_starts_without_its_name_server_and_serves_when_it_answers() {
     let all = on_one_port::<1>();
     let mut names = NameServer::start(&[]);
     names.stop();
-    let mut house = Discovering::start(names, expanded());
-    assert_eq!(house.proxy.metric(&house.state(EXPANDED, "down")), 1.0);
-    house
+    let mut deployment = Discovering::start(names, expanded());
+    assert_eq!(
+        deployment.proxy.metric(&deployment.state(EXPANDED, "down")),
+        1.0
+    );
+    deployment
         .proxy
         .wait_for_log(|line| line.message() == "no server found");
-    let mut client = Raw::connect(house.proxy.explicit());
+    let mut client = Raw::connect(deployment.proxy.explicit());
     client.expect(220);
     client.command("USER alice", 421);
-    house.names.change(&address_records("pool.test", &all));
-    house
+    deployment.names.change(&address_records("pool.test", &all));
+    deployment
         .proxy
-        .wait_for_metric(&house.state(EXPANDED, "up"), |up| up == 1.0);
-    house.login("alice").command("QUIT", 221);
+        .wait_for_metric(&deployment.state(EXPANDED, "up"), |up| up == 1.0);
+    deployment.login("alice").command("QUIT", 221);
 }
 
 #[test]
@@ -177,12 +187,12 @@ fn servers_of_a_lower_priority_serve_where_those_of_a_higher_one_cannot() {
     let records = [of("spare.test", &backup, 20), of("main.test", &main, 10)];
     let names = NameServer::start(&records.concat());
     let site = Site::service("only", SERVICE);
-    let house = Discovering::start(names, site.set("balance", "by_user"));
+    let deployment = Discovering::start(names, site.set("balance", "by_user"));
     for user in ["alice", "bob", "carol"] {
-        house.login(user).command("QUIT", 221);
+        deployment.login(user).command("QUIT", 221);
     }
     assert_eq!([main.connections(), backup.connections()], [3, 0]);
     drop(main);
-    house.login("alice").command("QUIT", 221);
+    deployment.login("alice").command("QUIT", 221);
     assert_eq!(backup.connections(), 1);
 }

@@ -1,5 +1,6 @@
 //! The servers behind the proxy: which one a login gets, what kinds there are, and what becomes of a session if one fails.
 
+mod client_certificates;
 mod discovery;
 mod failover;
 mod failures;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use portcullis::ftp::address;
 use rustls::version::TLS12;
@@ -460,5 +461,94 @@ fn a_backend_that_never_ends_its_reply_is_named_with_what_it_has_said() {
     ] {
         let told = |line: &LogLine| line.field(field).is_some_and(|text| text.contains(said));
         proxy.wait_for_log(told);
+    }
+}
+
+/// vsftpd's idle timeout begins with its 226, and a server that shuts down hangs up as soon as the file is out of its hands.
+#[test]
+fn a_backend_that_ends_the_session_behind_its_226_costs_no_file() {
+    let content = content::bytes(9, 3_000_000);
+    let ends: [(&str, &[u16]); 2] = [("226 done\r\n421 Timeout.", &[421]), ("226 done", &[421])];
+    for (words, last) in ends {
+        let script = Script::new()
+            .on(
+                "RETR",
+                [
+                    reply("150 here"),
+                    Step::OpenData,
+                    reply(words),
+                    Step::HangUp(End::Fin),
+                    Step::Send(content.clone()),
+                    Step::EndData(End::Fin),
+                    Step::End(End::Fin),
+                ],
+            )
+            .on(
+                "STOR",
+                [
+                    reply("150 go"),
+                    Step::OpenData,
+                    Step::Receive,
+                    reply(words),
+                    Step::HangUp(End::Fin),
+                    Step::EndData(End::Fin),
+                    Step::End(End::Fin),
+                ],
+            );
+        let stage = Stage::new(script);
+        let mut down = stage.session();
+        assert!(down.download("file") == content, "{words}");
+        let mut up = stage.session();
+        up.upload("file", &content);
+        for mut session in [down, up] {
+            for code in last {
+                session.control.expect(*code);
+            }
+            assert_eq!(session.control.reply_or_end(), None);
+        }
+    }
+}
+
+/// ProFTPD ends the data connection together with its 550, in the middle of our handshake.
+#[test]
+fn a_backend_that_ends_its_data_connection_before_its_refusal_has_refused() {
+    let refusing = |step: Step| {
+        vec![
+            Step::OpenClearData,
+            step,
+            // The reply is on its way when the connection has ended.
+            Step::Silence(Duration::from_millis(200)),
+            reply("550 file: No such file"),
+        ]
+    };
+    for (tls, end) in [(true, End::Fin), (true, End::Reset), (false, End::Reset)] {
+        let script = Script::new()
+            .tls(ScriptTls::explicit(&TLS12))
+            .on("RETR", refusing(Step::EndData(end)))
+            .on("LIST", refusing(Step::EndData(end)))
+            .on("STOR", refusing(Step::EndData(end)));
+        let stage = Stage::before(
+            script,
+            |site| match tls {
+                true => site.backend_tls("explicit", None),
+                false => site,
+            },
+            |config| config,
+        );
+        let mut client = stage.session();
+        for command in ["RETR file", "LIST missing", "STOR file"] {
+            let _data = open_data(client.control.epsv());
+            client.control.command(command, 550);
+        }
+        let over = |line: &LogLine| line.field("verdict").is_some();
+        for line in stage.proxy.wait_for_logs(3, over) {
+            let verdict = line.field("verdict").expect("it is there");
+            assert_eq!(verdict, "refused", "tls {tls}, {end:?}: {line:?}");
+        }
+        let messages = stage.proxy.log_lines();
+        let handshakes = messages
+            .iter()
+            .filter(|it| it.message().contains("handshake"));
+        assert_eq!(handshakes.count(), 0, "tls {tls}, {end:?}");
     }
 }

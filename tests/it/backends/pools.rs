@@ -387,3 +387,37 @@ fn a_login_that_waits_for_a_full_backend_is_not_in_the_way_of_those_that_another
     holds.command("QUIT", 221);
     waits.expect(331);
 }
+
+#[test]
+fn lines_of_a_session_have_the_name_of_its_backend_beside_the_address() {
+    let [named, other] = backends::<2>();
+    let front = Front::new(&["named.test"]);
+    let config = front
+        .config()
+        .tls("required", "false")
+        .site(&Site::hosts("named", &["named.test"], named.address()).backend("name", "old-iis"))
+        .site(&Site::default("other", other.address()));
+    let proxy = Proxy::start(config);
+    for (user, site, address, name) in [
+        (
+            "named.test|alice",
+            "named",
+            named.address(),
+            Some("old-iis"),
+        ),
+        ("alice", "other", other.address(), None),
+    ] {
+        let mut client = Raw::connect(proxy.explicit());
+        client.expect(220);
+        client.login(user, "secret");
+        client.command("QUIT", 221);
+        for message in ["logged in", "session ended"] {
+            let line = proxy.wait_for_log(|line| {
+                line.message() == message && line.field("site").as_deref() == Some(site)
+            });
+            let address = address.to_string();
+            assert_eq!(line.field("backend"), Some(address), "{message}");
+            assert_eq!(line.field("backend_name").as_deref(), name, "{message}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use testkit::scripted::Backend;
 use crate::program::Start;
 
 /// Three sites: `a` is the default, `b` has a wildcard, `c` a host that the wildcard would cover.
-struct House {
+struct Deployment {
     front: Front,
     proxy: Proxy,
     a: Backend,
@@ -26,7 +26,7 @@ const HOSTS: [&str; 4] = [
     "special.branch.test",
 ];
 
-impl House {
+impl Deployment {
     fn new() -> Self {
         Self::with("{user}", |config| config)
     }
@@ -81,7 +81,7 @@ fn to(site: &'static str, user: &str) -> (&'static str, String) {
 
 #[test]
 fn the_host_before_the_first_bar_chooses_the_site_and_all_behind_it_is_the_user() {
-    let house = House::new();
+    let deployment = Deployment::new();
     for (sent, site, user) in [
         ("ftpb.test|alice", "b", "alice"),
         ("FTPB.Test|Alice", "b", "Alice"),
@@ -103,16 +103,24 @@ fn the_host_before_the_first_bar_chooses_the_site_and_all_behind_it_is_the_user(
         ("Lyon.Branch.Test|alice", "b", "alice"),
         ("special.branch.test|alice", "c", "alice"),
     ] {
-        let mut client = house.front.explicit(&house.proxy);
-        assert_eq!(house.served(&mut client, sent), to(site, user), "{sent}");
-        let mut client = house.front.implicit(&house.proxy);
-        assert_eq!(house.served(&mut client, sent), to(site, user), "{sent}");
+        let mut client = deployment.front.explicit(&deployment.proxy);
+        assert_eq!(
+            deployment.served(&mut client, sent),
+            to(site, user),
+            "{sent}"
+        );
+        let mut client = deployment.front.implicit(&deployment.proxy);
+        assert_eq!(
+            deployment.served(&mut client, sent),
+            to(site, user),
+            "{sent}"
+        );
     }
 }
 
 #[test]
 fn users_without_a_bar_reach_the_default_site_as_they_are() {
-    let house = House::new();
+    let deployment = Deployment::new();
     for user in [
         "alice",
         "CORP\\alice",
@@ -122,14 +130,14 @@ fn users_without_a_bar_reach_the_default_site_as_they_are() {
         "ftpb.test",
         "\u{fc}ser",
     ] {
-        let mut client = house.front.explicit(&house.proxy);
-        assert_eq!(house.served(&mut client, user), to("a", user));
+        let mut client = deployment.front.explicit(&deployment.proxy);
+        assert_eq!(deployment.served(&mut client, user), to("a", user));
     }
 }
 
 #[test]
 fn a_host_that_no_site_has_is_refused_without_dialling_anybody() {
-    let house = House::new();
+    let deployment = Deployment::new();
     for (number, user) in [
         "nowhere.test|alice",
         "|alice",
@@ -146,20 +154,20 @@ fn a_host_that_no_site_has_is_refused_without_dialling_anybody() {
     .into_iter()
     .enumerate()
     {
-        let mut client = house.front.explicit(&house.proxy);
+        let mut client = deployment.front.explicit(&deployment.proxy);
         let answer = client.command(&format!("USER {user}"), 530);
         assert_eq!(answer, "530 Valid hostname is expected.");
-        assert_eq!(house.connections(), number, "{user}");
-        house.proxy.wait_for_logs(number + 1, |line| {
+        assert_eq!(deployment.connections(), number, "{user}");
+        deployment.proxy.wait_for_logs(number + 1, |line| {
             line.field("result").as_deref() == Some("unknown_host")
                 && line.field("site").as_deref() == Some("none")
         });
         // The connection is as good as before.
-        assert_eq!(house.served(&mut client, "alice"), to("a", "alice"));
+        assert_eq!(deployment.served(&mut client, "alice"), to("a", "alice"));
     }
     let refused = "portcullis_logins_total{result=\"unknown_host\",site=\"none\"}";
-    assert_eq!(house.proxy.metrics().get(refused), Some(&11.0));
-    house.proxy.wait_for_log(|line| {
+    assert_eq!(deployment.proxy.metrics().get(refused), Some(&11.0));
+    deployment.proxy.wait_for_log(|line| {
         line.field("result").as_deref() == Some("unknown_host")
             && line.field("user").as_deref() == Some("nowhere.test|alice")
     });
@@ -181,57 +189,57 @@ fn without_a_default_site_every_login_has_to_name_a_host() {
 
 #[test]
 fn host_chooses_the_site_and_only_before_login() {
-    let house = House::new();
-    let mut client = house.front.explicit(&house.proxy);
+    let deployment = Deployment::new();
+    let mut client = deployment.front.explicit(&deployment.proxy);
     client.command("HOST FTPB.test.", 220);
-    assert_eq!(house.served(&mut client, "alice"), to("b", "alice"));
+    assert_eq!(deployment.served(&mut client, "alice"), to("b", "alice"));
     client.command("PASS secret", 230);
     client.command("HOST ftpa.test", 503);
     client.command("PWD", 257);
 
     // The last one counts, also when a backend waits for PASS already.
-    let mut client = house.front.explicit(&house.proxy);
+    let mut client = deployment.front.explicit(&deployment.proxy);
     client.command("HOST lyon.branch.test", 220);
     client.command("HOST special.branch.test", 220);
-    assert_eq!(house.served(&mut client, "bob"), to("c", "bob"));
+    assert_eq!(deployment.served(&mut client, "bob"), to("c", "bob"));
     client.command("HOST ftpb.test", 220);
-    assert_eq!(house.served(&mut client, "bob"), to("b", "bob"));
+    assert_eq!(deployment.served(&mut client, "bob"), to("b", "bob"));
     client.command("PASS secret", 230);
 }
 
 #[test]
 fn host_refuses_what_no_site_has_and_takes_the_proxys_own_name_as_no_choice() {
-    let house = House::new();
-    let mut client = house.front.explicit(&house.proxy);
+    let deployment = Deployment::new();
+    let mut client = deployment.front.explicit(&deployment.proxy);
     for unknown in ["nowhere.test", "branch.test", "10.1.2.3", "[fd00::1]"] {
         client.command(&format!("HOST {unknown}"), 504);
     }
     for nonsense in ["", "two words", "ftpb.test:21", "::1", "ftpb.test|x"] {
         client.command(&format!("HOST {nonsense}"), 501);
     }
-    assert_eq!(house.served(&mut client, "alice"), to("a", "alice"));
+    assert_eq!(deployment.served(&mut client, "alice"), to("a", "alice"));
 
-    let own_address = house.proxy.explicit().ip().to_string();
+    let own_address = deployment.proxy.explicit().ip().to_string();
     for own in [NAME, "Proxy.Test.", &own_address] {
-        let mut client = house.front.explicit(&house.proxy);
+        let mut client = deployment.front.explicit(&deployment.proxy);
         client.command(&format!("HOST {own}"), 220);
-        assert_eq!(house.served(&mut client, "alice"), to("a", "alice"));
+        assert_eq!(deployment.served(&mut client, "alice"), to("a", "alice"));
     }
 }
 
 #[test]
 fn host_before_auth_survives_auth() {
-    let house = House::new();
-    let mut client = Raw::connect(house.proxy.explicit());
+    let deployment = Deployment::new();
+    let mut client = Raw::connect(deployment.proxy.explicit());
     client.expect(220);
     client.command("HOST ftpb.test", 220);
-    client.auth_tls(&house.front.tls(NAME));
-    assert_eq!(house.served(&mut client, "alice"), to("b", "alice"));
+    client.auth_tls(&deployment.front.tls(NAME));
+    assert_eq!(deployment.served(&mut client, "alice"), to("b", "alice"));
 }
 
 #[test]
 fn the_server_name_of_the_handshake_chooses_the_site_on_both_listeners() {
-    let house = House::new();
+    let deployment = Deployment::new();
     for (name, site) in [
         ("ftpb.test", "b"),
         ("x.branch.test", "b"),
@@ -240,38 +248,38 @@ fn the_server_name_of_the_handshake_chooses_the_site_on_both_listeners() {
         (NAME, "a"),
         ("ftpa.test", "a"),
     ] {
-        let mut client = house.front.implicit_as(&house.proxy, name);
-        assert_eq!(house.served(&mut client, "alice"), to(site, "alice"));
-        let tls = house.front.tls(name);
-        let mut client = Raw::connect_auth_tls(house.proxy.explicit(), &tls);
-        assert_eq!(house.served(&mut client, "alice"), to(site, "alice"));
+        let mut client = deployment.front.implicit_as(&deployment.proxy, name);
+        assert_eq!(deployment.served(&mut client, "alice"), to(site, "alice"));
+        let tls = deployment.front.tls(name);
+        let mut client = Raw::connect_auth_tls(deployment.proxy.explicit(), &tls);
+        assert_eq!(deployment.served(&mut client, "alice"), to(site, "alice"));
     }
 }
 
 #[test]
 fn the_prefix_beats_host_and_host_beats_the_server_name() {
-    let house = House::with("{host}|{user}", |config| config);
+    let deployment = Deployment::with("{host}|{user}", |config| config);
     // All three name a site: the prefix decides.
-    let mut client = house.front.implicit_as(&house.proxy, "ftpb.test");
+    let mut client = deployment.front.implicit_as(&deployment.proxy, "ftpb.test");
     client.command("HOST x.branch.test", 220);
-    let served = house.served(&mut client, "special.branch.test|alice");
+    let served = deployment.served(&mut client, "special.branch.test|alice");
     assert_eq!(served, to("c", "alice"));
     // HOST and the server name differ within one site: HOST decides.
-    let mut client = house.front.implicit_as(&house.proxy, "ftpb.test");
+    let mut client = deployment.front.implicit_as(&deployment.proxy, "ftpb.test");
     client.command("HOST x.branch.test", 220);
-    let served = house.served(&mut client, "alice");
+    let served = deployment.served(&mut client, "alice");
     assert_eq!(served, to("b", "x.branch.test|alice"));
     // The server name names no site, HOST does.
-    let mut client = house.front.implicit(&house.proxy);
+    let mut client = deployment.front.implicit(&deployment.proxy);
     client.command("HOST special.branch.test", 220);
-    assert_eq!(house.served(&mut client, "alice"), to("c", "alice"));
+    assert_eq!(deployment.served(&mut client, "alice"), to("c", "alice"));
     // Another site than that of the server name is refused by RFC 7151 section 4, and changes nothing.
-    let mut client = house.front.implicit_as(&house.proxy, "ftpb.test");
+    let mut client = deployment.front.implicit_as(&deployment.proxy, "ftpb.test");
     client.command("HOST special.branch.test", 504);
-    let served = house.served(&mut client, "alice");
+    let served = deployment.served(&mut client, "alice");
     assert_eq!(served, to("b", "ftpb.test|alice"));
     // A prefix that leads nowhere is not made up for by the others.
-    let mut client = house.front.implicit_as(&house.proxy, "ftpb.test");
+    let mut client = deployment.front.implicit_as(&deployment.proxy, "ftpb.test");
     client.command("HOST x.branch.test", 220);
     client.command("USER nowhere.test|alice", 530);
 }
@@ -298,17 +306,17 @@ fn the_backend_is_told_the_user_as_the_site_wants_it() {
             "CORP\\alice",
         ),
     ] {
-        let house = House::with(template, |config| config);
-        let mut client = house.front.explicit(&house.proxy);
-        assert_eq!(house.served(&mut client, named), to("b", told));
-        let mut client = house.front.implicit_as(&house.proxy, "ftpb.test");
-        assert_eq!(house.served(&mut client, "alice"), to("b", plain));
+        let deployment = Deployment::with(template, |config| config);
+        let mut client = deployment.front.explicit(&deployment.proxy);
+        assert_eq!(deployment.served(&mut client, named), to("b", told));
+        let mut client = deployment.front.implicit_as(&deployment.proxy, "ftpb.test");
+        assert_eq!(deployment.served(&mut client, "alice"), to("b", plain));
     }
 }
 
 #[test]
 fn other_forms_of_user_names_count_where_they_are_switched_on_and_name_a_site() {
-    let house = House::with("{user}", |config| {
+    let deployment = Deployment::with("{user}", |config| {
         config.set(
             "user_forms",
             "{user_at_host: true, host_backslash_user: true}",
@@ -331,12 +339,16 @@ fn other_forms_of_user_names_count_where_they_are_switched_on_and_name_a_site() 
         ("alice@corp.example", "a", "alice@corp.example"),
         ("CORP\\alice", "a", "CORP\\alice"),
     ] {
-        let mut client = house.front.explicit(&house.proxy);
-        assert_eq!(house.served(&mut client, sent), to(site, user), "{sent}");
+        let mut client = deployment.front.explicit(&deployment.proxy);
+        assert_eq!(
+            deployment.served(&mut client, sent),
+            to(site, user),
+            "{sent}"
+        );
     }
     // They are prefixes of a kind: HOST yields to them.
-    let mut client = house.front.explicit(&house.proxy);
+    let mut client = deployment.front.explicit(&deployment.proxy);
     client.command("HOST ftpb.test", 220);
-    let served = house.served(&mut client, "alice@special.branch.test");
+    let served = deployment.served(&mut client, "alice@special.branch.test");
     assert_eq!(served, to("c", "alice"));
 }

@@ -19,14 +19,14 @@ use testkit::{proftpd, pureftpd, vsftpd};
 use crate::program::Start;
 
 /// A real server behind a proxy.
-struct House {
+struct Deployment {
     name: &'static str,
     front: Front,
     server: Server,
     proxy: Proxy,
 }
 
-impl House {
+impl Deployment {
     fn new(name: &'static str, server: Server, security: Security<'_>) -> Self {
         let front = Front::new(&[]);
         let mut site = Site::default("only", server.address());
@@ -45,13 +45,13 @@ impl House {
     /// Every server in clear text and with TLS.
     fn all() -> Vec<Self> {
         let pair: Pair = Authority::new("authority of the servers").issue(&["ftp.test"]);
-        let mut houses = Vec::new();
+        let mut deployments = Vec::new();
         for security in [Security::Plain, Security::Explicit(&pair, Reuse::Optional)] {
-            houses.push(Self::new("vsftpd", vsftpd::start(security), security));
-            houses.push(Self::new("ProFTPD", proftpd::start(security), security));
-            houses.push(Self::new("Pure-FTPd", pureftpd::start(security), security));
+            deployments.push(Self::new("vsftpd", vsftpd::start(security), security));
+            deployments.push(Self::new("ProFTPD", proftpd::start(security), security));
+            deployments.push(Self::new("Pure-FTPd", pureftpd::start(security), security));
         }
-        houses
+        deployments
     }
 
     fn file(&self, name: &str, content: &[u8]) {
@@ -77,9 +77,9 @@ impl House {
 #[test]
 fn abor_ends_a_download_and_an_upload_at_every_server_and_the_session_goes_on() {
     let content = content::bytes(1, 20_000_000);
-    for house in House::all() {
-        house.file("big", &content);
-        let mut client = house.session();
+    for deployment in Deployment::all() {
+        deployment.file("big", &content);
+        let mut client = deployment.session();
         // Again and again, since it is chance how much of it a server finds at once.
         for line in ["RETR big", "STOR up"].repeat(5) {
             let mut data = client.begin(line);
@@ -92,14 +92,19 @@ fn abor_ends_a_download_and_an_upload_at_every_server_and_the_session_goes_on() 
             let asked = Instant::now();
             client.control.send("ABOR");
             let of_transfer = client.control.reply();
-            let text = format!("{} {line}: {}", house.name, of_transfer.text);
+            let text = format!("{} {line}: {}", deployment.name, of_transfer.text);
             assert!(matches!(of_transfer.code, 425 | 426 | 451), "{text}");
             let of_abor = client.control.reply();
-            let text = format!("{} {line}: {}", house.name, of_abor.text);
+            let text = format!("{} {line}: {}", deployment.name, of_abor.text);
             assert!(matches!(of_abor.code, 225 | 226), "{text}");
             // That long is waited for a server that answers no more.
             assert!(asked.elapsed() < Duration::from_secs(10), "{text}");
-            assert_eq!(data.read_to_end().1, End::Reset, "{} {line}", house.name);
+            assert_eq!(
+                data.read_to_end().1,
+                End::Reset,
+                "{} {line}",
+                deployment.name
+            );
             client.control.command("PWD", 257);
         }
         let back = client.download("big");
@@ -109,9 +114,9 @@ fn abor_ends_a_download_and_an_upload_at_every_server_and_the_session_goes_on() 
 
 #[test]
 fn stat_in_a_transfer_is_answered_by_every_server_before_its_end_or_after_it() {
-    for house in House::all() {
-        house.file("big", &content::bytes(2, 20_000_000));
-        let mut client = house.session();
+    for deployment in Deployment::all() {
+        deployment.file("big", &content::bytes(2, 20_000_000));
+        let mut client = deployment.session();
         let mut data = client.begin("RETR big");
         client.control.command("NOOP", 200);
         client.control.send("STAT");
@@ -123,7 +128,7 @@ fn stat_in_a_transfer_is_answered_by_every_server_before_its_end_or_after_it() {
         assert!(
             matches!(codes, [211, 226] | [226, 500]),
             "{}: {codes:?}",
-            house.name
+            deployment.name
         );
         client.control.command("PWD", 257);
     }
@@ -131,8 +136,8 @@ fn stat_in_a_transfer_is_answered_by_every_server_before_its_end_or_after_it() {
 
 #[test]
 fn a_file_that_is_not_there_is_550_at_once_without_any_data_connection() {
-    for house in House::all() {
-        let mut client = house.session();
+    for deployment in Deployment::all() {
+        let mut client = deployment.session();
         client.control.epsv();
         client.control.command("RETR missing", 550);
         // An upload's command waits for it.
@@ -146,8 +151,8 @@ fn a_file_that_is_not_there_is_550_at_once_without_any_data_connection() {
 
 #[test]
 fn no_server_empties_the_file_of_an_upload_whose_client_never_comes() {
-    for house in House::all() {
-        let mut client = house.session();
+    for deployment in Deployment::all() {
+        let mut client = deployment.session();
         client.upload("letters", b"abcdefghij");
         client.control.epsv();
         client.control.send("STOR letters");
@@ -155,21 +160,31 @@ fn no_server_empties_the_file_of_an_upload_whose_client_never_comes() {
         client.control.expect(226);
         // It goes on with its data connection of before gone.
         client.control.command("PWD", 257);
-        assert_eq!(client.download("letters"), b"abcdefghij", "{}", house.name);
+        assert_eq!(
+            client.download("letters"),
+            b"abcdefghij",
+            "{}",
+            deployment.name
+        );
         client.upload("others", b"new");
-        assert_eq!(client.download("others"), b"new", "{}", house.name);
+        assert_eq!(client.download("others"), b"new", "{}", deployment.name);
     }
 }
 
 #[test]
 fn the_offset_of_a_transfer_that_no_server_hears_of_is_not_that_of_the_next() {
-    for house in House::all() {
-        house.file("letters", b"abcdefghij");
-        let mut client = house.session();
+    for deployment in Deployment::all() {
+        deployment.file("letters", b"abcdefghij");
+        let mut client = deployment.session();
         client.control.command("REST 4", 350);
         // No data port, so it is the proxy that refuses.
         client.control.command("RETR letters", 425);
-        assert_eq!(client.download("letters"), b"abcdefghij", "{}", house.name);
+        assert_eq!(
+            client.download("letters"),
+            b"abcdefghij",
+            "{}",
+            deployment.name
+        );
     }
 }
 
@@ -180,13 +195,13 @@ fn names_in_latin_1_reach_every_server_and_a_doubled_255_means_what_it_means_the
         (proftpd::start(Security::Plain), b"\xff"),
         (pureftpd::start(Security::Plain), b"\xff\xff"),
     ] {
-        let house = House::new("", server, Security::Plain);
-        let mut client = house.session().control;
+        let deployment = Deployment::new("", server, Security::Plain);
+        let mut client = deployment.session().control;
         for name in [&b"gr\xfc\xdf e"[..], b"\xff\xff"] {
             client.send_bytes(&[b"MKD ", name, b"\r\n"].concat());
             client.expect(257);
         }
-        let listed = fs::read_dir(house.server.root()).expect("it can be listed");
+        let listed = fs::read_dir(deployment.server.root()).expect("it can be listed");
         let names: Vec<Vec<u8>> = listed
             .map(|entry| entry.expect("it is there").file_name().into_vec())
             .collect();
@@ -198,13 +213,13 @@ fn names_in_latin_1_reach_every_server_and_a_doubled_255_means_what_it_means_the
 
 #[test]
 fn ascii_is_the_servers_work_in_both_directions() {
-    let house = House::new("ProFTPD", proftpd::start(Security::Plain), Security::Plain);
-    house.file("unix", b"one\ntwo\n");
-    let mut client = house.session();
+    let deployment = Deployment::new("ProFTPD", proftpd::start(Security::Plain), Security::Plain);
+    deployment.file("unix", b"one\ntwo\n");
+    let mut client = deployment.session();
     client.control.command("TYPE A", 200);
     assert_eq!(client.download("unix"), b"one\r\ntwo\r\n");
     client.upload("back", b"one\r\ntwo\r\n");
-    let stored = fs::read(house.server.root().join("back")).expect("it was stored");
+    let stored = fs::read(deployment.server.root().join("back")).expect("it was stored");
     assert_eq!(stored, b"one\ntwo\n");
     client.control.command("TYPE I", 200);
     assert_eq!(client.download("unix"), b"one\ntwo\n");
@@ -214,14 +229,14 @@ fn ascii_is_the_servers_work_in_both_directions() {
 fn compressed_data_passes_in_both_directions() {
     let lines = "LoadModule mod_deflate.c\nDeflateEngine on\n";
     let server = proftpd::start_with(Security::Plain, lines);
-    let house = House::new("ProFTPD", server, Security::Plain);
+    let deployment = Deployment::new("ProFTPD", server, Security::Plain);
     // mod_deflate gives up, with or without a proxy, on an upload that grows to many times its size.
     let content: Vec<u8> = content::bytes(3, 200_000)
         .iter()
         .map(|byte| b'a' + byte % 16)
         .collect();
-    house.file("file", &content);
-    let mut client = house.session();
+    deployment.file("file", &content);
+    let mut client = deployment.session();
     client.control.command("MODE Z", 200);
     let compressed = client.download("file");
     // The header of RFC 1950, and fewer bytes.
@@ -229,7 +244,7 @@ fn compressed_data_passes_in_both_directions() {
     assert!(compressed.len() < content.len() * 2 / 3);
     client.upload("back", &compressed);
     client.control.command("MODE S", 200);
-    let stored = fs::read(house.server.root().join("back")).expect("it was stored");
+    let stored = fs::read(deployment.server.root().join("back")).expect("it was stored");
     assert_eq!(content::sha256(&stored), content::sha256(&content));
     assert_eq!(client.download("file"), content);
 }

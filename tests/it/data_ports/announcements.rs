@@ -161,3 +161,95 @@ fn a_reload_changes_what_new_sessions_are_told() {
     assert_eq!(after.ip().to_string(), "203.0.113.20");
     assert_eq!(before.pasv().ip().to_string(), "203.0.113.10");
 }
+
+#[test]
+fn the_command_line_announces_a_port_to_every_client_whatever_the_file_says_now_or_later() {
+    let rules = "[{networks: [127.66.0.0/16], address: control}]";
+    let nat = Nat::new(|config| config.announce("60001").passive("by_client", rules));
+    let own = nat.proxy.explicit().ip();
+    let announced = (SocketAddr::new(own, 60_001), 60_001);
+    assert_eq!(nat.announced(INSIDE), announced);
+    assert_eq!(nat.announced(OUTSIDE), announced);
+    let lines = nat.proxy.log_lines();
+    let ports = lines
+        .iter()
+        .find(|line| line.message() == "passive ports open");
+    assert_eq!(
+        ports
+            .and_then(|line| line.field("announced_first"))
+            .as_deref(),
+        Some("60001")
+    );
+
+    let yaml = nat.proxy.config().to_yaml();
+    let other = yaml.replace("passive:\n", "passive:\n  announced_ports: 61000\n");
+    nat.proxy.reload(&other);
+    assert_eq!(nat.announced(OUTSIDE), announced);
+
+    // As many as there are ports, after a reload as well.
+    nat.proxy.rewrite_config(
+        &other
+            .replace("ports: 50000\n", "ports: 50000-50001\n")
+            .replace("announced_ports: 61000", "announced_ports: 61000-61001"),
+    );
+    nat.proxy.signal(Signal::Reload);
+    let refused = nat
+        .proxy
+        .wait_for_log(|line| line.message().starts_with("reload refused"));
+    let error = refused.field("error").unwrap_or_default();
+    assert!(
+        error.contains(
+            "--announced-ports 60001: not as many ports as `passive.ports` has (50000-50001)"
+        ),
+        "{error}"
+    );
+    assert_eq!(nat.announced(OUTSIDE), announced);
+}
+
+#[test]
+fn ports_on_the_command_line_that_can_not_be_announced_are_refused_by_every_command_that_takes_them()
+ {
+    let front = Front::new(&[]);
+    let config = front.config().site(&Site::default("only", "127.0.0.1:21"));
+    let file = front.directory().join("portcullis.yaml");
+    std::fs::write(&file, config.to_yaml()).expect("it is writable");
+    let run = |command: &[&str], ports: &str| {
+        let mut run = program::command();
+        run.args(command)
+            .arg("--config")
+            .arg(&file)
+            .args(["--announced-ports", ports]);
+        let output = run.output().expect("cargo built it");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    for command in [&["run"][..], &["check"], &["explain", "alice"]] {
+        let (code, said) = run(command, "60001-60002");
+        assert_eq!(code, Some(2), "{said}");
+        assert!(
+            said.contains("portcullis.yaml: --announced-ports 60001-60002: not as many ports"),
+            "{said}"
+        );
+        assert!(said.contains("= write 60001"), "{said}");
+        let (code, said) = run(command, "6000a");
+        assert_eq!(code, Some(2), "{said}");
+        assert!(
+            said.contains(
+                "--announced-ports <RANGE>': `6000a` isn't a port; write one port such as 30000"
+            ),
+            "{said}"
+        );
+    }
+    let (code, said) = run(&["check"], "60001");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("data port 50000, announced as 60001: "),
+        "{said}"
+    );
+    let (code, said) = run(&["explain", "alice"], "60001");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(", ports 60001-60001"), "{said}");
+}

@@ -19,14 +19,14 @@ use testkit::wire::{End, Wire};
 use crate::program::Start;
 use crate::stage::Stage;
 
-struct House {
+struct Deployment {
     front: Front,
     backend: Backend,
     proxy: Proxy,
     content: Vec<u8>,
 }
 
-impl House {
+impl Deployment {
     fn new(reuse: &str) -> Self {
         let front = Front::new(&[]);
         let content = content::bytes(1, 100_000);
@@ -105,88 +105,88 @@ impl House {
 
 #[test]
 fn off_offers_no_resumption_and_demands_none() {
-    let house = House::new("off");
+    let deployment = Deployment::new("off");
     for version in [&TLS12, &TLS13] {
-        let (mut control, tls) = house.session(version);
-        assert!(!house.download(&mut control, &tls).resumed());
-        assert!(!house.upload(&mut control, &tls));
+        let (mut control, tls) = deployment.session(version);
+        assert!(!deployment.download(&mut control, &tls).resumed());
+        assert!(!deployment.upload(&mut control, &tls));
     }
-    assert_eq!(house.data_handshakes("full"), 4.0);
-    assert_eq!(house.data_handshakes("resumed"), 0.0);
+    assert_eq!(deployment.data_handshakes("full"), 4.0);
+    assert_eq!(deployment.data_handshakes("resumed"), 0.0);
 }
 
 #[test]
 fn a_session_resumes_itself_again_and_again_where_it_may_and_where_it_must() {
     for reuse in ["prefer", "require"] {
-        let house = House::new(reuse);
+        let deployment = Deployment::new(reuse);
         for version in [&TLS12, &TLS13] {
-            let (mut control, tls) = house.session(version);
+            let (mut control, tls) = deployment.session(version);
             for _ in 0..3 {
-                assert!(house.download(&mut control, &tls).resumed(), "{reuse}");
+                assert!(deployment.download(&mut control, &tls).resumed(), "{reuse}");
             }
             for _ in 0..3 {
-                assert!(house.upload(&mut control, &tls), "{reuse} {version:?}");
+                assert!(deployment.upload(&mut control, &tls), "{reuse} {version:?}");
             }
         }
-        assert_eq!(house.data_handshakes("resumed"), 12.0);
-        assert_eq!(house.data_handshakes("full"), 0.0);
+        assert_eq!(deployment.data_handshakes("resumed"), 12.0);
+        assert_eq!(deployment.data_handshakes("full"), 0.0);
     }
 }
 
 #[test]
 fn prefer_serves_a_client_that_resumes_nothing() {
-    let house = House::new("prefer");
+    let deployment = Deployment::new("prefer");
     for version in [&TLS12, &TLS13] {
-        let (mut control, tls) = house.session(version);
+        let (mut control, tls) = deployment.session(version);
         assert!(
-            !house
+            !deployment
                 .download(&mut control, &tls.without_resumption())
                 .resumed()
         );
-        assert!(!house.upload(&mut control, &tls.without_resumption()));
+        assert!(!deployment.upload(&mut control, &tls.without_resumption()));
     }
-    assert_eq!(house.data_handshakes("full"), 4.0);
+    assert_eq!(deployment.data_handshakes("full"), 4.0);
 }
 
 #[test]
 fn require_refuses_a_client_that_resumes_nothing_and_serves_it_when_it_does() {
-    let house = House::new("require");
+    let deployment = Deployment::new("require");
     for version in [&TLS12, &TLS13] {
-        let (mut control, tls) = house.session(version);
-        house.refused_download(&mut control, &tls.without_resumption());
-        assert!(house.download(&mut control, &tls).resumed());
+        let (mut control, tls) = deployment.session(version);
+        deployment.refused_download(&mut control, &tls.without_resumption());
+        assert!(deployment.download(&mut control, &tls).resumed());
     }
 }
 
 #[test]
 fn the_session_of_another_client_is_worth_nothing() {
-    let house = House::new("require");
+    let deployment = Deployment::new("require");
     for version in [&TLS12, &TLS13] {
-        let (_stranger, strange_tls) = house.session(version);
-        let (mut control, tls) = house.session(version);
-        house.refused_download(&mut control, &strange_tls);
+        let (_stranger, strange_tls) = deployment.session(version);
+        let (mut control, tls) = deployment.session(version);
+        deployment.refused_download(&mut control, &strange_tls);
         // Nor did the refused handshake give away anything that is worth something now.
-        house.refused_download(&mut control, &strange_tls);
-        assert!(house.download(&mut control, &tls).resumed());
+        deployment.refused_download(&mut control, &strange_tls);
+        assert!(deployment.download(&mut control, &tls).resumed());
     }
     let failed = "portcullis_transfers_total{direction=\"download\",site=\"site\",verdict=\"failed_client\"}";
-    assert_eq!(house.proxy.metric(failed), 4.0);
+    assert_eq!(deployment.proxy.metric(failed), 4.0);
 }
 
 #[test]
 fn a_site_has_a_policy_of_its_own_whatever_that_of_the_others_is() {
     for others in ["off", "require"] {
-        let house = House::new(others);
+        let deployment = Deployment::new(others);
         for version in [&TLS12, &TLS13] {
-            let (mut control, tls) = house.session_as("off.test|alice", version);
-            assert!(!house.download(&mut control, &tls).resumed());
-            let (mut control, tls) = house.session_as("prefer.test|alice", version);
+            let (mut control, tls) = deployment.session_as("off.test|alice", version);
+            assert!(!deployment.download(&mut control, &tls).resumed());
+            let (mut control, tls) = deployment.session_as("prefer.test|alice", version);
             let unresumed = tls.without_resumption();
-            assert!(!house.download(&mut control, &unresumed).resumed());
-            assert!(house.download(&mut control, &tls).resumed());
-            let (mut control, tls) = house.session_as("require.test|alice", version);
-            assert!(house.download(&mut control, &tls).resumed());
-            house.refused_download(&mut control, &tls.without_resumption());
+            assert!(!deployment.download(&mut control, &unresumed).resumed());
+            assert!(deployment.download(&mut control, &tls).resumed());
+            let (mut control, tls) = deployment.session_as("require.test|alice", version);
+            assert!(deployment.download(&mut control, &tls).resumed());
+            deployment.refused_download(&mut control, &tls.without_resumption());
         }
     }
 }

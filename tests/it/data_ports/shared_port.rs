@@ -26,13 +26,13 @@ const FILES: usize = 20;
 /// ticket of TLS 1.3 once, as rustls does it, and not only the latest, which shows when an upload has taken that.
 const FIRST_FILES: usize = 3;
 
-struct House {
+struct Deployment {
     front: Front,
     backend: Backend,
     proxy: Proxy,
 }
 
-impl House {
+impl Deployment {
     /// A proxy with one data port, and a backend with the files of so many sessions.
     fn new(sessions: usize, change: impl FnOnce(Config) -> Config) -> Self {
         let front = Front::new(&[]);
@@ -69,7 +69,7 @@ impl House {
         control.login(user, "secret");
         control.protect_data();
         Member {
-            house: self,
+            deployment: self,
             number,
             address,
             control,
@@ -92,7 +92,7 @@ impl House {
 }
 
 struct Member<'a> {
-    house: &'a House,
+    deployment: &'a Deployment,
     number: usize,
     address: IpAddr,
     control: Raw,
@@ -125,7 +125,7 @@ impl Member<'_> {
             data.end(End::CloseNotify).expect("the proxy is there");
             self.control.expect(226);
             assert!(
-                self.house.backend.file(&name) == Some(content),
+                self.deployment.backend.file(&name) == Some(content),
                 "{name} is another file"
             );
         }
@@ -164,38 +164,38 @@ fn at_once<T: Send, R: Send>(members: Vec<T>, act: impl Fn(T) -> R + Sync) -> Ve
 
 /// Runs a crowd: everybody logs in and transfers the first files, and when all have, they transfer the others.
 fn crowd(
-    house: &House,
+    deployment: &Deployment,
     sessions: usize,
     address: impl Fn(usize) -> IpAddr + Sync,
     tls: impl Fn() -> RawTls + Sync,
 ) {
     let members = at_once((0..sessions).collect(), |number| {
-        let mut member = house.member(number, address(number), tls());
+        let mut member = deployment.member(number, address(number), tls());
         (0..FIRST_FILES).for_each(|file| member.transfer(file));
         member
     });
     at_once(members, |mut member| {
         (FIRST_FILES..FILES).for_each(|file| member.transfer(file));
     });
-    assert_eq!(house.complete(), (sessions * FILES) as f64);
-    assert_eq!(house.samples("passive_exhausted_total"), 0.0);
-    assert_eq!(house.samples("passive_strangers_total"), 0.0);
-    house
+    assert_eq!(deployment.complete(), (sessions * FILES) as f64);
+    assert_eq!(deployment.samples("passive_exhausted_total"), 0.0);
+    assert_eq!(deployment.samples("passive_strangers_total"), 0.0);
+    deployment
         .proxy
         .wait_for_metric("portcullis_passive_ports_in_use", |ports| ports == 0.0);
 }
 
 fn five_hundred_of_one_address(version: &'static SupportedProtocolVersion) {
     const SESSIONS: usize = 500;
-    let house = House::new(SESSIONS, |config| config);
-    let address = house.proxy.explicit().ip();
+    let deployment = Deployment::new(SESSIONS, |config| config);
+    let address = deployment.proxy.explicit().ip();
     crowd(
-        &house,
+        &deployment,
         SESSIONS,
         |_| address,
-        || house.front.tls_of(version),
+        || deployment.front.tls_of(version),
     );
-    let resumed = house.samples("data_tls_handshakes_total{kind=\"resumed\",leg=\"client\"}");
+    let resumed = deployment.samples("data_tls_handshakes_total{kind=\"resumed\",leg=\"client\"}");
     assert_eq!(resumed, (SESSIONS * FILES) as f64);
 }
 
@@ -211,12 +211,12 @@ fn five_hundred_sessions_of_one_address_share_a_port_in_tls_1_3() {
 
 fn fifty_addresses(version: &'static SupportedProtocolVersion) {
     const SESSIONS: usize = 50;
-    let house = House::new(SESSIONS, |config| config);
+    let deployment = Deployment::new(SESSIONS, |config| config);
     let address = |number| IpAddr::from([127, 45, 0, 1 + number as u8]);
-    crowd(&house, SESSIONS, address, || {
-        house.front.tls_of(version).without_resumption()
+    crowd(&deployment, SESSIONS, address, || {
+        deployment.front.tls_of(version).without_resumption()
     });
-    let full = house.samples("data_tls_handshakes_total{kind=\"full\",leg=\"client\"}");
+    let full = deployment.samples("data_tls_handshakes_total{kind=\"full\",leg=\"client\"}");
     assert_eq!(full, (SESSIONS * FILES) as f64);
 }
 
@@ -228,14 +228,14 @@ fn clients_that_never_resume_share_a_port_from_fifty_addresses() {
 
 #[test]
 fn a_client_that_never_resumes_waits_until_its_neighbours_transfer_is_over() {
-    let house = House::new(2, |config| config);
-    let address = house.proxy.explicit().ip();
-    let tls = || house.front.tls_of(&TLS13).without_resumption();
-    let mut first = house.member(0, address, tls());
-    let mut second = house.member(1, address, tls());
+    let deployment = Deployment::new(2, |config| config);
+    let address = deployment.proxy.explicit().ip();
+    let tls = || deployment.front.tls_of(&TLS13).without_resumption();
+    let mut first = deployment.member(0, address, tls());
+    let mut second = deployment.member(1, address, tls());
     let port = first.control.epsv();
     second.control.send("EPSV");
-    house.backend.wait_for_commands("EPSV", 2);
+    deployment.backend.wait_for_commands("EPSV", 2);
     first.transfer_at(port, 0);
     assert!(second.control.expect(229).contains("|||50000|"));
     second.transfer_at(port, 0);
@@ -245,11 +245,11 @@ fn a_client_that_never_resumes_waits_until_its_neighbours_transfer_is_over() {
 #[test]
 fn sessions_of_one_account_whose_clients_resume_hold_a_port_together() {
     for version in [&TLS12, &TLS13] {
-        let house = House::new(3, |config| config.timeout("data_port", "200ms"));
-        let address = house.proxy.explicit().ip();
-        let tls = || house.front.tls_of(version);
+        let deployment = Deployment::new(3, |config| config.timeout("data_port", "200ms"));
+        let address = deployment.proxy.explicit().ip();
+        let tls = || deployment.front.tls_of(version);
         let mut members: Vec<Member> = (0..3)
-            .map(|number| house.session_of("alice", number, address, tls()))
+            .map(|number| deployment.session_of("alice", number, address, tls()))
             .collect();
         for member in &mut members {
             // Shows that its client resumes, and passes over the others' sessions.
@@ -273,12 +273,12 @@ fn sessions_of_one_account_whose_clients_resume_hold_a_port_together() {
 #[test]
 fn sessions_that_share_a_cache_never_hold_a_port_together_and_those_of_another_client_do() {
     for version in [&TLS12, &TLS13] {
-        let house = House::new(3, |config| config.timeout("data_port", "200ms"));
-        let address = house.proxy.explicit().ip();
-        let shared = house.front.tls_of(version);
-        let mut first = house.session_of("alice", 0, address, shared.clone());
-        let mut second = house.session_of("alice", 1, address, shared);
-        let mut other = house.session_of("bob", 2, address, house.front.tls_of(version));
+        let deployment = Deployment::new(3, |config| config.timeout("data_port", "200ms"));
+        let address = deployment.proxy.explicit().ip();
+        let shared = deployment.front.tls_of(version);
+        let mut first = deployment.session_of("alice", 0, address, shared.clone());
+        let mut second = deployment.session_of("alice", 1, address, shared);
+        let mut other = deployment.session_of("bob", 2, address, deployment.front.tls_of(version));
         for member in [&mut first, &mut second, &mut other] {
             member.transfer(0);
         }
@@ -294,44 +294,27 @@ fn sessions_that_share_a_cache_never_hold_a_port_together_and_those_of_another_c
 
 #[test]
 fn a_client_that_waits_too_long_for_its_neighbour_is_told_425_and_counted() {
-    let house = House::new(2, |config| config.timeout("data_port", "200ms"));
-    let address = house.proxy.explicit().ip();
-    let tls = || house.front.tls_of(&TLS13).without_resumption();
-    let mut first = house.member(0, address, tls());
-    let mut second = house.member(1, address, tls());
-    second.transfer(0);
+    let deployment = Deployment::new(2, |config| config.timeout("data_port", "200ms"));
+    let address = deployment.proxy.explicit().ip();
+    let tls = || deployment.front.tls_of(&TLS13).without_resumption();
+    let mut first = deployment.member(0, address, tls());
+    // It has yet to show that it doesn't resume either, and isn't let in to do so: its connection would spoil the first one's.
+    let mut second = deployment.member(1, address, tls());
     let port = first.control.epsv();
     second.control.command("EPSV", 425);
-    assert_eq!(house.samples("passive_exhausted_total"), 1.0);
+    assert_eq!(deployment.samples("passive_exhausted_total"), 1.0);
     let told = |line: &LogLine| line.message().starts_with("no passive port became free");
-    house.proxy.wait_for_log(told);
+    deployment.proxy.wait_for_log(told);
     first.transfer_at(port, 0);
     second.transfer(0);
 }
 
 #[test]
-fn a_client_that_has_yet_to_show_that_it_resumes_may_do_so_before_it_is_told_425() {
-    for version in [&TLS12, &TLS13] {
-        let house = House::new(2, |config| config.timeout("data_port", "200ms"));
-        let address = house.proxy.explicit().ip();
-        let never_resumes = house.front.tls_of(version).without_resumption();
-        let mut first = house.member(0, address, never_resumes);
-        let mut second = house.member(1, address, house.front.tls_of(version));
-        let port = first.control.epsv();
-        for file in 0..4 {
-            second.transfer(file);
-        }
-        assert_eq!(house.samples("passive_exhausted_total"), 0.0);
-        first.transfer_at(port, 0);
-    }
-}
-
-#[test]
 fn a_file_that_begins_like_tls_is_uploaded_in_clear_text_beside_a_pending_session() {
-    let house = House::new(2, |config| config);
-    let address = house.proxy.explicit().ip();
-    let mut neighbour = house.member(0, address, house.front.tls_of(&TLS13));
-    let mut member = house.member(1, address, house.front.tls_of(&TLS13));
+    let deployment = Deployment::new(2, |config| config);
+    let address = deployment.proxy.explicit().ip();
+    let mut neighbour = deployment.member(0, address, deployment.front.tls_of(&TLS13));
+    let mut member = deployment.member(1, address, deployment.front.tls_of(&TLS13));
     for file in 0..3 {
         neighbour.transfer(file);
     }
@@ -352,45 +335,48 @@ fn a_file_that_begins_like_tls_is_uploaded_in_clear_text_beside_a_pending_sessio
         neighbour.transfer_at(pending, 0);
         member.control.expect(150);
         member.control.expect(226);
-        assert_eq!(house.backend.file("like-tls").as_deref(), Some(content));
+        assert_eq!(
+            deployment.backend.file("like-tls").as_deref(),
+            Some(content)
+        );
     }
 }
 
 #[test]
 fn a_port_rests_for_every_client_after_the_start_since_a_connection_of_before_may_be_on_its_way() {
     let began = Instant::now();
-    let house = House::new(2, |config| config.reuse_delay("1s"));
-    let address = house.proxy.explicit().ip();
-    let mut member = house.member(0, address, house.front.tls_of(&TLS13));
+    let deployment = Deployment::new(2, |config| config.reuse_delay("1s"));
+    let address = deployment.proxy.explicit().ip();
+    let mut member = deployment.member(0, address, deployment.front.tls_of(&TLS13));
     member.transfer(0);
     assert!(began.elapsed() >= Duration::from_secs(1));
 }
 
 #[test]
 fn a_client_that_hangs_up_while_it_waits_for_a_port_is_let_go_at_once() {
-    let house = House::new(2, |config| config.timeout("data_port", "1h"));
-    let address = house.proxy.explicit().ip();
-    let tls = || house.front.tls_of(&TLS13).without_resumption();
-    let mut first = house.member(0, address, tls());
-    let mut second = house.member(1, address, tls());
+    let deployment = Deployment::new(2, |config| config.timeout("data_port", "1h"));
+    let address = deployment.proxy.explicit().ip();
+    let tls = || deployment.front.tls_of(&TLS13).without_resumption();
+    let mut first = deployment.member(0, address, tls());
+    let mut second = deployment.member(1, address, tls());
     let port = first.control.epsv();
     second.control.send("EPSV");
-    house.backend.wait_for_commands("EPSV", 2);
+    deployment.backend.wait_for_commands("EPSV", 2);
     second.control.close(End::Fin);
     let ended = |line: &LogLine| line.message() == "session ended";
-    let line = house.proxy.wait_for_log(ended);
+    let line = deployment.proxy.wait_for_log(ended);
     assert_eq!(line.field("ending").as_deref(), Some("client gone"));
     first.transfer_at(port, 0);
 }
 
 #[test]
 fn a_neighbour_with_a_session_of_its_own_steals_nothing_where_proof_is_required() {
-    let house = House::new(2, |config| config.tls("session_reuse", "require"));
-    let address = house.proxy.explicit().ip();
+    let deployment = Deployment::new(2, |config| config.tls("session_reuse", "require"));
+    let address = deployment.proxy.explicit().ip();
     for version in [&TLS12, &TLS13] {
-        let mut victim = house.member(0, address, house.front.tls_of(version));
+        let mut victim = deployment.member(0, address, deployment.front.tls_of(version));
         // Logged in as well, and with tickets of its own to show.
-        let thief = house.member(1, address, house.front.tls_of(version));
+        let thief = deployment.member(1, address, deployment.front.tls_of(version));
         let mut silent = Vec::new();
         for file in 0..FILES {
             let port = victim.control.epsv();
@@ -409,7 +395,7 @@ fn a_neighbour_with_a_session_of_its_own_steals_nothing_where_proof_is_required(
         }
     }
     let strangers = (2 * 4 * FILES) as f64;
-    house
+    deployment
         .proxy
         .wait_for_metric("portcullis_passive_strangers_total", |count| {
             count == strangers
@@ -419,18 +405,18 @@ fn a_neighbour_with_a_session_of_its_own_steals_nothing_where_proof_is_required(
 #[test]
 fn thieves_in_a_crowd_get_nothing() {
     const SESSIONS: usize = 40;
-    let house = House::new(SESSIONS, |config| config.tls("session_reuse", "require"));
-    let address = house.proxy.explicit().ip();
+    let deployment = Deployment::new(SESSIONS, |config| config.tls("session_reuse", "require"));
+    let address = deployment.proxy.explicit().ip();
     let port = (address, 50_000).into();
     let over = AtomicBool::new(false);
     let stolen = thread::scope(|scope| {
         // Of the same address without a ticket, and of another.
         let thieves = [address, IpAddr::from([127, 46, 0, 1])].map(|from| {
-            let (house, over) = (&house, &over);
+            let (deployment, over) = (&deployment, &over);
             scope.spawn(move || {
                 let mut let_in = 0;
                 while !over.load(Ordering::Relaxed) {
-                    let tls = house.front.tls_of(&TLS13);
+                    let tls = deployment.front.tls_of(&TLS13);
                     let stolen = Wire::try_connect_from(from, port)
                         .and_then(|mut data| protect(&mut data, &tls));
                     let_in += usize::from(stolen.is_ok());
@@ -440,7 +426,8 @@ fn thieves_in_a_crowd_get_nothing() {
         });
         let crowd = scope.spawn(|| {
             at_once((0..SESSIONS).collect(), |number| {
-                let mut member = house.member(number, address, house.front.tls_of(&TLS13));
+                let mut member =
+                    deployment.member(number, address, deployment.front.tls_of(&TLS13));
                 (0..FILES).for_each(|file| member.transfer(file));
             })
         });
@@ -451,5 +438,5 @@ fn thieves_in_a_crowd_get_nothing() {
         stolen
     });
     assert_eq!(stolen, [0, 0]);
-    assert_eq!(house.complete(), (SESSIONS * FILES) as f64);
+    assert_eq!(deployment.complete(), (SESSIONS * FILES) as f64);
 }

@@ -21,14 +21,14 @@ use crate::program::Start;
 
 const FILES: usize = 60;
 
-struct House {
+struct Deployment {
     front: Front,
     server: Server,
     proxy: Proxy,
     scratch: tempfile::TempDir,
 }
 
-impl House {
+impl Deployment {
     fn new() -> Self {
         let front = Front::new(&[]);
         let server = proftpd::start(Security::Plain);
@@ -110,31 +110,35 @@ fn file(number: usize) -> Vec<u8> {
 
 #[test]
 fn lftp_mirrors_with_ten_sessions_in_both_directions() {
-    let house = House::new();
-    let local = house.scratch.path().join("down");
-    let output = house.lftp("mirror --parallel=10 . down");
-    house.expect_all(&output, &local, "download");
+    let deployment = Deployment::new();
+    let local = deployment.scratch.path().join("down");
+    let output = deployment.lftp("mirror --parallel=10 . down");
+    deployment.expect_all(&output, &local, "download");
     for number in 0..FILES {
-        fs::remove_file(house.server.root().join(name(number))).expect("it is there");
+        fs::remove_file(deployment.server.root().join(name(number))).expect("it is there");
     }
-    let output = house.lftp("mirror --reverse --parallel=10 down .");
-    house.expect_all(&output, &house.server.root(), "upload");
+    let output = deployment.lftp("mirror --reverse --parallel=10 down .");
+    deployment.expect_all(&output, &deployment.server.root(), "upload");
 }
 
 #[test]
 fn curl_downloads_and_uploads_with_twenty_sessions_at_once() {
-    let house = House::new();
+    let deployment = Deployment::new();
     let curl = |each: &dyn Fn(usize) -> [String; 3]| {
-        let mut curl = house.command("curl");
+        let mut curl = deployment.command("curl");
         curl.args(["--silent", "--show-error", "--ssl-reqd", "--parallel"])
             .args(["--parallel-immediate", "--parallel-max", "20"])
             .args(["--max-time", &DEADLINE.as_secs().to_string()])
             .arg("--cacert")
-            .arg(house.front.ca());
+            .arg(deployment.front.ca());
         for number in 0..FILES {
-            let address = house.proxy.explicit();
+            let address = deployment.proxy.explicit();
             let resolve = format!("{NAME}:{}:{}", address.port(), address.ip());
-            let user = format!("{}:{}", house.server.user(), house.server.password());
+            let user = format!(
+                "{}:{}",
+                deployment.server.user(),
+                deployment.server.password()
+            );
             if number == 0 {
                 curl.args(["--resolve", &resolve, "--user", &user]);
             }
@@ -145,15 +149,15 @@ fn curl_downloads_and_uploads_with_twenty_sessions_at_once() {
     let url = |number| {
         format!(
             "ftp://{NAME}:{}/{}",
-            house.proxy.explicit().port(),
+            deployment.proxy.explicit().port(),
             name(number)
         )
     };
     let output = curl(&|number| ["--output".to_owned(), name(number), url(number)]);
-    house.expect_all(&output, house.scratch.path(), "download");
+    deployment.expect_all(&output, deployment.scratch.path(), "download");
     for number in 0..FILES {
-        fs::remove_file(house.server.root().join(name(number))).expect("it is there");
+        fs::remove_file(deployment.server.root().join(name(number))).expect("it is there");
     }
     let output = curl(&|number| ["--upload-file".to_owned(), name(number), url(number)]);
-    house.expect_all(&output, &house.server.root(), "upload");
+    deployment.expect_all(&output, &deployment.server.root(), "upload");
 }

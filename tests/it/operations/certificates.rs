@@ -35,7 +35,7 @@ fn lines_that_say(proxy: &Proxy, message: &str) -> Vec<LogLine> {
 
 /// When a pair expires, by the metric.
 fn not_after(proxy: &Proxy) -> f64 {
-    proxy.metric("portcullis_certificate_not_after_seconds")
+    proxy.metric("portcullis_certificate_not_after_seconds{name=\"default\"}")
 }
 
 /// The same as `openssl x509` would say it: rcgen takes whole seconds.
@@ -78,7 +78,8 @@ fn new_clients_get_the_new_certificate_however_its_files_are_replaced() {
         assert_eq!(lines_that_say(proxy, "passive ports open").len(), 1);
         let off = (not_after(proxy) - expires_in(days)).abs();
         assert!(off < 120.0, "not after is off by {off} s");
-        let not_before = proxy.metric("portcullis_certificate_not_before_seconds");
+        let not_before =
+            proxy.metric("portcullis_certificate_not_before_seconds{name=\"default\"}");
         assert!(
             not_before > 0.0 && not_before < expires_in(0),
             "{not_before}"

@@ -68,6 +68,33 @@ fn a_warning_has_a_code_and_fails_where_warnings_are_denied() {
 }
 
 #[test]
+fn a_servers_certificate_in_place_of_its_authority_is_noted_and_the_authority_is_not() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let authority = Authority::new("authority of the backends");
+    let leaf = authority.issue(&["be1.test"]);
+    let leaf = leaf.write_as(directory.path(), "be1").certificate;
+    let pair = Pair::self_signed(&["proxy.test"], Validity::Now).write(directory.path());
+    let noted = |ca: &Path| {
+        let verify = format!("{{ca: {}}}", ca.display());
+        let site = Site::default("only", "127.0.0.1:21")
+            .backend("tls", "explicit")
+            .backend("verify", &verify);
+        let config = Config::new(&pair).site(&site).to_yaml();
+        let (findings, _) = findings(&check(directory.path(), &config, &["--format", "json"]));
+        findings.contains(&finding("warning", "backend_authority_not_ca"))
+    };
+    let ca = directory.path().join("ca.crt");
+    // Only the first certificate of the file, without the chain to its authority.
+    let chain = std::fs::read_to_string(&leaf).expect("PEM");
+    let end = "-----END CERTIFICATE-----\n";
+    let (first, _) = chain.split_once(end).expect("a certificate");
+    std::fs::write(&ca, format!("{first}{end}")).expect("it is writable");
+    assert!(noted(&ca));
+    std::fs::write(&ca, authority.pem()).expect("it is writable");
+    assert!(!noted(&ca));
+}
+
+#[test]
 fn a_hint_is_no_warning() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let pair = Authority::new("CA").issue(&["proxy.test"]);
@@ -130,4 +157,50 @@ fn a_configuration_that_can_not_be_used_is_told_with_its_place_and_remedy() {
             .is_some_and(|help| help.starts_with("known here: "))
     );
     assert_eq!(said["result"], Value::from("unusable"));
+}
+
+#[test]
+fn what_would_keep_orders_from_succeeding_is_found_and_nothing_is_ordered() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let place = directory.path();
+    let yaml = |state: &str, challenge: &str, ca: &str| {
+        let acme = format!(
+            "{{directory_url: \"https://127.0.0.1:1/dir\", state: {state}, names: [a.test], challenge: {challenge}{ca}}}"
+        );
+        let site = Site::default("only", "127.0.0.1:21");
+        Config::without_certificate()
+            .tls("acme", &acme)
+            .site(&site)
+            .to_yaml()
+    };
+    let authority = Authority::new("authority").write(place);
+    let ca = format!(", ca: {authority:?}");
+    std::fs::write(place.join("file"), "#!/bin/sh\n").expect("it is writable");
+    let http = "{http: \"127.0.0.1:5002\"}";
+    let not_yet = finding("hint", "certificate_not_ordered");
+    let acme = || finding("problem", "acme");
+    for (yaml, result, codes) in [
+        (yaml("acme", http, &ca), "good", vec![not_yet.clone()]),
+        (
+            yaml("file/acme", http, &ca),
+            "problem",
+            vec![not_yet.clone(), acme()],
+        ),
+        (
+            yaml("acme", "{dns: file}", &ca),
+            "problem",
+            vec![not_yet.clone(), acme()],
+        ),
+        (
+            yaml("acme", http, ", ca: missing.pem"),
+            "problem",
+            vec![not_yet, acme()],
+        ),
+    ] {
+        let output = check(place, &yaml, &["--format", "json"]);
+        let (found, said) = findings(&output);
+        assert_eq!(said["result"].as_str(), Some(result), "{said:?}");
+        assert_eq!(found, codes, "{said:?}");
+    }
+    assert!(!place.join("acme").exists());
 }

@@ -12,12 +12,12 @@ use crate::program::{self, Start};
 /// The names of sites that are in the certificate too, so that a client can send them as server names.
 const HOSTS: [&str; 2] = ["ftpb.test", "x.branch.test"];
 
-/// The backends of [`house`], by the site or group that they are for.
+/// The backends of [`deployment`], by the site or group that they are for.
 const SERVED: [&str; 5] = ["a", "b", "c", "moved", "closed"];
 
 /// A default site, sites with hosts, a wildcard and groups, one that is closed to unknown users, one for other networks, and
 /// one that is out of service.
-struct House {
+struct Deployment {
     front: Front,
     proxy: Proxy,
     backends: Vec<Backend>,
@@ -32,7 +32,7 @@ enum Fate {
     Refused(String),
 }
 
-impl House {
+impl Deployment {
     fn new() -> Self {
         let front = Front::new(&HOSTS);
         let backends: Vec<Backend> = SERVED.map(|_| Backend::start(Script::new())).into();
@@ -134,7 +134,7 @@ impl House {
 
 #[test]
 fn what_is_explained_is_what_happens_for_every_way_of_naming_a_site() {
-    let house = House::new();
+    let deployment = Deployment::new();
     let named = [
         "alice",
         "ftpb.test|alice",
@@ -165,8 +165,8 @@ fn what_is_explained_is_what_happens_for_every_way_of_naming_a_site() {
         for host in hosts {
             for sni in [NAME, HOSTS[0], HOSTS[1]] {
                 assert_eq!(
-                    house.explained(user, host, sni),
-                    house.real(user, host, sni),
+                    deployment.explained(user, host, sni),
+                    deployment.real(user, host, sni),
                     "USER {user}, HOST {host:?}, SNI {sni}"
                 );
             }
@@ -176,8 +176,8 @@ fn what_is_explained_is_what_happens_for_every_way_of_naming_a_site() {
 
 #[test]
 fn an_explanation_names_the_rule_that_counts_and_those_that_do_not() {
-    let house = House::new();
-    let (code, said) = house.explain(&["--sni", "ftpb.test", "ftpc.test|bob"]);
+    let deployment = Deployment::new();
+    let (code, said) = deployment.explain(&["--sni", "ftpb.test", "ftpc.test|bob"]);
     assert_eq!(code, Some(0));
     let rules = said["rules"].as_sequence().expect("a list");
     let found = rules.iter().map(|it| {
@@ -200,17 +200,17 @@ fn an_explanation_names_the_rule_that_counts_and_those_that_do_not() {
 
 #[test]
 fn for_people_it_is_a_line_for_each_subject() {
-    let house = House::new();
+    let deployment = Deployment::new();
     let output = program::command()
         .args(["explain", "--config"])
-        .arg(house.proxy.config_file())
+        .arg(deployment.proxy.config_file())
         .args(["--from", "192.0.2.7", "ftpc.test|acme-bob"])
         .output()
         .expect("cargo built it");
     let said = String::from_utf8(output.stdout).expect("text");
     assert_eq!(output.status.code(), Some(0), "{said}");
-    let explicit = house.proxy.explicit();
-    let moved = house.backends[3].address();
+    let explicit = deployment.proxy.explicit();
+    let moved = deployment.backends[3].address();
     for line in [
         format!("listener     {explicit}, explicit TLS"),
         "client       192.0.2.7".to_owned(),
@@ -229,7 +229,7 @@ fn for_people_it_is_a_line_for_each_subject() {
 
 #[test]
 fn what_can_not_be_explained_is_said_with_exit_code_2() {
-    let house = House::new();
+    let deployment = Deployment::new();
     for (arguments, message) in [
         (
             &["--listener", "192.0.2.1:21", "alice"][..],
@@ -248,7 +248,7 @@ fn what_can_not_be_explained_is_said_with_exit_code_2() {
         let mut command = program::command();
         command.arg("explain");
         if !arguments.contains(&"--config") {
-            command.arg("--config").arg(house.proxy.config_file());
+            command.arg("--config").arg(deployment.proxy.config_file());
         }
         let output = command.args(arguments).output().expect("cargo built it");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -259,9 +259,9 @@ fn what_can_not_be_explained_is_said_with_exit_code_2() {
 
 #[test]
 fn a_host_that_is_refused_decides_nothing() {
-    let house = House::new();
+    let deployment = Deployment::new();
     // It contradicts the server name.
-    let (code, said) = house.explain(&["--host", "ftpc.test", "--sni", "ftpb.test", "bob"]);
+    let (code, said) = deployment.explain(&["--host", "ftpc.test", "--sni", "ftpb.test", "bob"]);
     assert_eq!(code, Some(0));
     assert_eq!(said["host_reply"], Value::from("504 Host not known here."));
     assert_eq!(

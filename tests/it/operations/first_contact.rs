@@ -35,12 +35,21 @@ fn said(output: &Output) -> String {
 fn run_warns_of_what_check_notes() {
     let authority = Authority::new("some authority");
     let alone = "contains only the leaf certificate, issued by CN=some authority: append the issuer's certificate unless clients have it as a root";
-    let in_days = |days| Validity::For(Duration::days(days));
-    let cases: [(Pair, &[&str]); 4] = [
+    let short_lived = |left| authority.issue_for(&["proxy.test"], Validity::For(left));
+    let cases: [(Pair, &[&str]); 6] = [
         (authority.issue(&["proxy.test"]), &[alone]),
         (
-            authority.issue_for(&["proxy.test"], in_days(5)),
-            &["the certificate expires soon, renew it", alone],
+            authority.issue_ed25519(&["proxy.test"]),
+            &[
+                "the certificate has an Ed25519 key: programs that use the TLS of Windows",
+                alone,
+            ],
+        ),
+        // Of six days, and of 30 hours.
+        (short_lived(Duration::days(5)), &[alone]),
+        (
+            short_lived(Duration::hours(6)),
+            &["tls.crt expires soon, on 20", alone],
         ),
         (
             Pair::self_signed(&["192.0.2.1", "::1"], Validity::Now),
@@ -80,8 +89,10 @@ fn run_warns_of_what_check_notes() {
         let proxy = Proxy::start(config);
         for note in checked {
             let warning = proxy.wait_for_log(|line| line.message() == note);
-            // A root may issue leaves itself, and a host be named in USER alone.
-            let may_be_meant_so = note.contains(alone) || note.contains("does not cover");
+            // A root may issue leaves itself, a host be named in USER alone, and clients be known.
+            let may_be_meant_so = [alone, "does not cover", "has an Ed25519 key"]
+                .iter()
+                .any(|hint| note.contains(hint));
             let level = if may_be_meant_so { "INFO" } else { "WARN" };
             assert_eq!(warning.field("level").as_deref(), Some(level), "{note}");
         }
@@ -130,9 +141,13 @@ fn how_many_transfers_of_one_address_the_data_ports_carry_is_told() {
 fn a_new_certificate_is_warned_of_when_it_comes() {
     let front = Front::new(&[]);
     let proxy = front.before(std::net::SocketAddr::from(([127, 0, 0, 1], 21)));
-    let soon = |line: &LogLine| line.message() == "the certificate expires soon, renew it";
+    let file = front.files.certificate.display().to_string();
+    let soon = |line: &LogLine| {
+        let message = line.message();
+        message.contains(&file) && message.contains("expires soon")
+    };
     assert!(!proxy.log_lines().iter().any(soon));
-    let pair = front.issue(Validity::For(Duration::days(3)));
+    let pair = front.issue(Validity::For(Duration::hours(3)));
     front.files.replace_by_rename(&pair);
     let warning = proxy.wait_for_log(soon);
     assert_eq!(warning.field("level").as_deref(), Some("WARN"));

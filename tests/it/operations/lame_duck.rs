@@ -1,14 +1,19 @@
 //! The time between SIGTERM and the drain, in which load balancers find out.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use testkit::config::Site;
+use testkit::certs::Validity;
+use testkit::config::{Config, Site};
 use testkit::front::Front;
-use testkit::haproxy::ReadinessBalancer;
+use testkit::haproxy::{Instance, ReadinessBalancer};
+use testkit::loopback::Loopback;
 use testkit::proxy::{Proxy, Signal};
-use testkit::raw::Raw;
+use testkit::raw::{Raw, open_data};
 use testkit::script::Script;
 use testkit::scripted::Backend;
+use testkit::wire::End;
 
 use crate::program::Start;
 
@@ -41,6 +46,22 @@ fn a_process_that_is_to_end_is_not_ready_and_serves_on_until_it_is_asked_again()
 }
 
 #[test]
+fn new_certificates_are_taken_up_as_long_as_clients_are_accepted_and_a_reload_is_not() {
+    let (front, backend) = (Front::new(&[]), Backend::start(Script::new()));
+    let mut proxy = proxy(&front, &backend, "1h");
+    proxy.signal(Signal::Terminate);
+    begins_to_serve_on(&proxy);
+    let next = front.issue(Validity::Now);
+    front.files.replace_by_rename(&next);
+    proxy.wait_for_logs(2, |line| line.message() == "certificate in use");
+    assert_eq!(front.shown_by(&proxy), next.der().to_vec());
+    proxy.signal(Signal::Reload);
+    proxy.wait_for_log(|line| line.message().starts_with("configuration not read again"));
+    proxy.signal(Signal::Terminate);
+    assert_eq!(proxy.wait_exit(), Some(0));
+}
+
+#[test]
 fn a_time_that_is_over_leads_to_the_drain() {
     let (front, backend) = (Front::new(&[]), Backend::start(Script::new()));
     let mut proxy = proxy(&front, &backend, "50ms");
@@ -48,35 +69,96 @@ fn a_time_that_is_over_leads_to_the_drain() {
     assert_eq!(proxy.wait_exit(), Some(0));
 }
 
+/// Instances behind one address, each with a data port of its own.
+struct Balanced {
+    front: Front,
+    backend: Backend,
+    balancer: Loopback,
+}
+
+impl Balanced {
+    fn instance(&self, data_port: u16) -> Arc<Config> {
+        let site = Site::default("site", self.backend.address());
+        let config = self.front.config().tls("required", "false");
+        let config = config
+            .proxy_protocol(&format!("{}/32", self.balancer.ip()))
+            .passive("address", &self.balancer.ip().to_string())
+            .passive_ports(&data_port.to_string())
+            .timeout("lame_duck", "3s");
+        Arc::new(config.site(&site))
+    }
+}
+
+fn ends(config: &Config, data_port: u16) -> Instance {
+    Instance {
+        control: config.explicit(),
+        admin: config.admin(),
+        data: SocketAddr::new(config.explicit().ip(), data_port),
+    }
+}
+
+/// A login and a download, which nothing may disturb.
+fn serve_one(address: SocketAddr) {
+    let mut client = Raw::connect(address);
+    client.expect(220);
+    client.login("alice", "secret");
+    let data = open_data(client.pasv());
+    client.command("RETR file", 150);
+    let mut data = data;
+    assert_eq!(data.read_to_end(), (b"content".to_vec(), End::Fin));
+    client.expect(226);
+    client.command("QUIT", 221);
+}
+
 #[test]
-fn behind_a_balancer_that_checks_readiness_no_client_is_refused_across_a_restart() {
-    let (front, backend) = (Front::new(&[]), Backend::start(Script::new()));
-    let mut leaving = proxy(&front, &backend, "3s");
-    let staying = proxy(&front, &backend, "3s");
-    let ends = |proxy: &Proxy| (proxy.explicit(), proxy.admin());
-    let balancer = ReadinessBalancer::start(&[ends(&leaving), ends(&staying)]);
-    let serve_one = || {
-        let mut client = Raw::connect(balancer.address());
-        client.expect(220);
-        client.login("alice", "secret");
-        client.command("QUIT", 221);
+fn behind_a_balancer_that_checks_readiness_no_client_notices_the_restart_of_each_instance() {
+    let balanced = Balanced {
+        front: Front::new(&[]),
+        backend: Backend::start(Script::new().file("file", "content")),
+        balancer: Loopback::claim(),
     };
-    serve_one();
-    leaving.signal(Signal::Terminate);
-    begins_to_serve_on(&leaving);
-    let is_draining = || {
-        let lines = leaving.log_lines();
-        lines.iter().any(|line| line.message() == "draining")
+    let ports = [30_001, 30_002];
+    let configs = ports.map(|port| balanced.instance(port));
+    let instances = [0, 1].map(|one| ends(&configs[one], ports[one]));
+    let mut proxies = configs
+        .each_ref()
+        .map(|config| Proxy::start(Arc::clone(config)));
+    let balancer = ReadinessBalancer::start(balanced.balancer, &instances);
+    let (served, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let clients = || {
+        while !is_over.load(Ordering::Relaxed) {
+            serve_one(balancer.address());
+            served.fetch_add(1, Ordering::Relaxed);
+        }
     };
-    let mut served = 0;
-    while !is_draining() {
-        serve_one();
-        served += 1;
+    std::thread::scope(|scope| {
+        // Also if an assertion below fails.
+        let _end = OnDrop(|| is_over.store(true, Ordering::Relaxed));
+        let running = [scope.spawn(clients), scope.spawn(clients)];
+        for one in [0, 1] {
+            proxies[one].wait_for_log(|line| line.message() == "session ended");
+            proxies[one].signal(Signal::Terminate);
+            begins_to_serve_on(&proxies[one]);
+            assert_eq!(proxies[one].wait_exit(), Some(0));
+            let before = served.load(Ordering::Relaxed);
+            proxies[one] = Proxy::start(Arc::clone(&configs[one]));
+            // The balancer sends it clients again, so the other one can go.
+            proxies[one].wait_for_log(|line| line.message() == "session ended");
+            assert!(served.load(Ordering::Relaxed) >= before);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for client in running {
+            client.join().expect("nobody was refused");
+        }
+    });
+    assert!(served.load(Ordering::Relaxed) > 10);
+}
+
+/// Does this when it is dropped.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
-    assert!(served > 0);
-    for _ in 0..20 {
-        serve_one();
-    }
-    assert_eq!(leaving.wait_exit(), Some(0));
-    serve_one();
 }

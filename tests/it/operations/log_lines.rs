@@ -3,11 +3,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
-use testkit::DEADLINE;
 use testkit::config::Site;
 use testkit::front::{Front, NAME};
+use testkit::poll::poll;
 use testkit::proxy::{LogLine, Proxy, Signal};
 use testkit::script::{Script, reply};
 use testkit::scripted::Backend;
@@ -155,6 +154,77 @@ fn each_changed_file_and_each_transfer_is_told_with_its_directory() {
 }
 
 #[test]
+fn why_a_server_refuses_a_login_is_logged_in_its_own_words_and_without_the_password() {
+    let front = Front::new(&[]);
+    let inaccessible = "530 User cannot log in, home directory inaccessible.";
+    let script = Script::new()
+        .on("PASS right-one", [reply(inaccessible)])
+        .on(
+            "PASS a-password",
+            [reply("530-No.\r\n530 A-Password is wrong")],
+        )
+        .on("PASS abc", [reply("530 abc is wrong")])
+        .on("USER nobody", [reply("530 nobody lives here")]);
+    let backend = Backend::start(script);
+    let proxy = front.before(backend.address());
+    for (user, password) in [
+        ("alice", "right-one"),
+        ("bob", "a-password"),
+        ("carol", "abc"),
+    ] {
+        let mut client = front.implicit(&proxy);
+        client.command(&format!("USER {user}"), 331);
+        client.command(&format!("PASS {password}"), 530);
+    }
+    front.implicit(&proxy).command("USER nobody", 530);
+    let lines = proxy.wait_for_logs(4, |line| line.message() == "login failed");
+    let told: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line.field("reply"))
+        .collect();
+    let expected = [
+        inaccessible,
+        "530-No. / 530 *** is wrong",
+        "530 ***",
+        "530 nobody lives here",
+    ];
+    assert_eq!(told, expected);
+    assert!(lines.iter().all(|line| line.field("hint").is_none()));
+}
+
+#[test]
+fn a_refused_login_names_what_the_configuration_of_its_backend_lacks() {
+    let front = Front::new(&[]);
+    let refusing = |verb, text| Backend::start(Script::new().on(verb, [reply(text)]));
+    let wants_tls = refusing("USER", "530 Non-anonymous sessions must use encryption.");
+    // It takes the header for a command, and its answer to that is the first to come.
+    let misled = refusing("PROXY", "500 Unknown command.");
+    let with_header = Site::hosts("header", &["header.test"], misled.address());
+    let with_header = with_header.backend("proxy_protocol", "{version: 1}");
+    let config = front
+        .config()
+        .site(&Site::default("clear", wants_tls.address()))
+        .site(&with_header);
+    let proxy = Proxy::start(config);
+    front.implicit(&proxy).command("USER alice", 530);
+    front
+        .implicit(&proxy)
+        .command("USER header.test|alice", 500);
+    let lines = proxy.wait_for_logs(2, |line| line.message() == "login failed");
+    let hint = |line: &LogLine| line.field("hint").unwrap_or_default();
+    assert!(
+        hint(&lines[0]).contains("`tls: explicit`"),
+        "{}",
+        lines[0].text
+    );
+    assert!(
+        hint(&lines[1]).contains("PROXY header"),
+        "{}",
+        lines[1].text
+    );
+}
+
+#[test]
 fn the_first_line_tells_version_configuration_and_an_id_of_the_start() {
     let front = Front::new(&[]);
     let backend = Backend::start(Script::new());
@@ -215,12 +285,10 @@ fn a_stderr_on_a_full_disk_stops_nothing_and_is_counted() {
         let line = answer.lines().find_map(|line| line.strip_prefix(of_log))?;
         line.parse::<u64>().ok()
     };
-    let deadline = Instant::now() + DEADLINE;
-    while scrape().unwrap_or_default() == 0 {
-        assert!(Instant::now() < deadline, "no line is counted");
-        // Not to wait for anything, only to leave the processor to the program.
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    poll(|| match scrape() {
+        Some(1..) => Ok(()),
+        Some(0) | None => Err("no line is counted".to_owned()),
+    });
     program.kill().expect("it still runs");
     program.wait().expect("it is a child");
 }
@@ -240,6 +308,8 @@ fn at_level_debug_the_dialogue_of_both_legs_is_shown_without_passwords() {
     });
     let mut client = front.implicit(&proxy);
     client.login("alice", "a-password");
+    client.command("PBSZ 0", 200);
+    client.command("PROT P", 200);
     client.command("PWD", 257);
     client.command("SITE PSWD a-password new", 502);
     client.command("QUIT", 221);
@@ -266,8 +336,12 @@ fn at_level_debug_the_dialogue_of_both_legs_is_shown_without_passwords() {
         "to client: 331 password please",
         "from client: PASS ***",
         "to backend: PASS ***",
-        "from backend: 230 ***",
-        "to client: 230 ***",
+        "from backend: 230 welcome, and your password is ***",
+        "to client: 230 welcome, and your password is ***",
+        "from client: PBSZ 0",
+        "to client: 200 PBSZ=0",
+        "from client: PROT P",
+        "to client: 200 Data connections are private.",
         "from client: PWD",
         "to backend: PWD",
         "from backend: 257-two",

@@ -1,7 +1,9 @@
 //! What an operator does and sees: start, reload, end, certificates, limits, logs, load balancers.
 
+mod acme;
 mod brute_force;
 mod certificates;
+mod certificates_by_name;
 mod check;
 mod commands;
 mod control;
@@ -10,6 +12,7 @@ mod explain;
 mod fail2ban;
 mod first_contact;
 mod import;
+mod import_pfx;
 mod lame_duck;
 mod limits;
 mod log_lines;
@@ -18,6 +21,8 @@ mod metrics;
 mod probe;
 mod proxy_protocol;
 mod reload;
+mod service_manager;
+mod socket_activation;
 mod status_page;
 mod terminate;
 mod transfer_logs;

@@ -519,6 +519,23 @@ fn a_reload_puts_listener_and_data_ports_behind_a_balancer_and_takes_them_out_ag
 }
 
 #[test]
+fn a_reload_that_adds_a_balancer_or_removes_it_leaves_live_sessions_their_data_connections() {
+    let balanced = Balanced::trusting(BALANCERS);
+    let behind = balanced.proxy.config().to_yaml();
+    let header = format!("    proxy_protocol: {{trusted: [{BALANCERS:?}]}}\n");
+    let without = behind.replace(&header, "");
+    let mut relayed = balanced.session(CLIENT);
+    balanced.proxy.reload(&without);
+    let mut direct = balanced.front.session(&balanced.proxy, "alice");
+    for config in [&without, &behind, &without] {
+        balanced.proxy.reload(config);
+        let data = relayed.relayed_data();
+        relayed.download_over(data);
+        assert_eq!(direct.download("file"), b"content");
+    }
+}
+
+#[test]
 fn real_clients_transfer_through_a_real_balancer() {
     for (send, data) in [
         ("send-proxy", DataMode::Pasv),

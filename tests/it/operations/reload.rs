@@ -10,13 +10,13 @@ use rustls::version::TLS13;
 use testkit::config::Site;
 use testkit::content;
 use testkit::front::Front;
-use testkit::proxy::{Proxy, Signal};
+use testkit::proxy::{LogLine, Proxy, Signal};
 use testkit::raw::Raw;
 use testkit::script::{Gate, Script, Step, reply};
 use testkit::scripted::Backend;
 use testkit::wire::End;
 
-use crate::program::{Before, Start};
+use crate::program::{self, Before, Start};
 
 /// A backend whose one file says which it is.
 fn backend(file: &str) -> Backend {
@@ -340,6 +340,36 @@ fn a_process_that_is_to_end_waits_for_no_name_server_of_a_reload() {
     let lines = proxy.log_lines();
     let says = |text: &str| lines.iter().any(|line| line.message() == text);
     assert!(says("stopped") && !says("configuration reloaded"));
+}
+
+#[test]
+fn a_reload_that_is_asked_for_in_another_one_reads_what_has_been_written_by_then() {
+    let front = Front::new(&[]);
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let asked = silent.local_addr().expect("it is bound");
+    let socket = front.directory().join("admin.sock");
+    let site = Site::default("only", "127.0.0.1:21");
+    let config = front.config().site(&site);
+    let proxy = Proxy::start(config.endpoint("socket", &socket.display().to_string()));
+    let yaml = proxy.config().to_yaml();
+    let one = "- address: \"127.0.0.1:21\"\n";
+    let several = "- {address: names.test, expand: true}\n";
+    let slow = yaml.replace(one, several);
+    proxy.rewrite_config(&format!("{slow}dns: {{servers: [\"{asked}\"]}}\n"));
+    let mut operator = program::command()
+        .args(["reload", "--socket"])
+        .arg(&socket)
+        .spawn()
+        .expect("cargo built it");
+    silent.recv_from(&mut [0; 512]).expect("a query");
+    // While the name server is waited for.
+    proxy.rewrite_config(&format!("{yaml}greeting: the newest\n"));
+    proxy.signal(Signal::Reload);
+    let reloaded = |line: &LogLine| line.message() == "configuration reloaded";
+    proxy.wait_for_logs(2, reloaded);
+    assert!(operator.wait().expect("it ends").success());
+    let mut client = Raw::connect(proxy.explicit());
+    assert!(client.expect(220).contains("the newest"));
 }
 
 #[test]

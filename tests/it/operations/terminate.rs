@@ -12,11 +12,11 @@ use portcullis::backend::{Pools, Registry};
 use portcullis::config::{self, TlsMode};
 use portcullis::observe::metrics::Metrics;
 use portcullis::passive::PassiveListeners;
-use portcullis::policy::UserFiles;
+use portcullis::policy::{CredentialFiles, UserFiles};
 use portcullis::session::info::{SessionInfo, SessionState};
 use portcullis::session::{self, Accepted, Drain, Shared};
 use portcullis::snapshot::{Runtime, Snapshot};
-use portcullis::tls::CertificateSet;
+use portcullis::tls::{CertificateSet, ClientTrust};
 use testkit::config::{Config, Site};
 use testkit::front::{Client, Front, NAME};
 use testkit::raw::{Raw, open_data, protect};
@@ -85,8 +85,13 @@ impl Server {
             passive,
             announcements,
             UserFiles::default(),
+            CredentialFiles::default(),
         );
-        Snapshot::new(Arc::new(runtime), Arc::new(certificates))
+        Snapshot::new(
+            Arc::new(runtime),
+            Arc::new(certificates),
+            Arc::new(ClientTrust::none()),
+        )
     }
 
     fn listen(&self, address: SocketAddr, tls: TlsMode, snapshot: &Arc<Snapshot>) {

@@ -110,13 +110,13 @@ fn the_features_of_what_is_denied_are_not_listed() {
 }
 
 /// Each real server, with a client that is logged in at a site with this preset.
-fn houses(preset: &str) -> Vec<(&'static str, Server, Proxy, Client)> {
+fn deployments(preset: &str) -> Vec<(&'static str, Server, Proxy, Client)> {
     let servers = [
         ("vsftpd", vsftpd::start(Security::Plain)),
         ("ProFTPD", proftpd::start(Security::Plain)),
         ("Pure-FTPd", pureftpd::start(Security::Plain)),
     ];
-    let houses = servers.into_iter().map(|(name, server)| {
+    let deployments = servers.into_iter().map(|(name, server)| {
         let front = Front::new(&[]);
         let site = Site::default("only", server.address())
             .set("commands", &format!("{{preset: {preset}}}"));
@@ -131,12 +131,12 @@ fn houses(preset: &str) -> Vec<(&'static str, Server, Proxy, Client)> {
         control.command("TYPE I", 200);
         (name, server, proxy, Client { control, tls })
     });
-    houses.collect()
+    deployments.collect()
 }
 
 #[test]
 fn read_only_changes_nothing_at_any_server() {
-    for (name, server, _proxy, mut client) in houses("read_only") {
+    for (name, server, _proxy, mut client) in deployments("read_only") {
         let file = server.root().join("a");
         fs::write(&file, b"content").expect("the directory is writable");
         for line in [
@@ -175,7 +175,7 @@ fn read_only_changes_nothing_at_any_server() {
 
 #[test]
 fn upload_only_takes_files_and_shows_none() {
-    for (name, server, _proxy, mut client) in houses("upload_only") {
+    for (name, server, _proxy, mut client) in deployments("upload_only") {
         client.upload("a", b"content");
         assert_eq!(
             fs::read(server.root().join("a")).expect("it is there"),

@@ -149,6 +149,56 @@ fn a_name_appended_to_the_file_moves_its_next_login() {
 }
 
 #[test]
+fn a_refused_file_needs_attention_until_it_is_mended_or_not_wanted_any_more() {
+    const REFUSED: &str = "portcullis_reload_refused{subject=\"users\"}";
+    let front = Front::new(&[]);
+    let [one, other] = ["one.txt", "other.txt"].map(|name| {
+        let file = front.directory().join(name);
+        fs::write(&file, "alice\n").expect("the directory is writable");
+        file
+    });
+    let backend = Backend::start(Script::new());
+    let address = backend.address();
+    let groups = |files: &[&PathBuf]| {
+        let groups = files.iter().map(|file| {
+            let name = file.file_stem().expect("a name").display();
+            let file = file.display();
+            format!("{{name: {name}, users_file: {file}, backends: [{{address: \"{address}\"}}]}}")
+        });
+        format!("[{}]", groups.collect::<Vec<_>>().join(", "))
+    };
+    let (both, without_one) = (groups(&[&one, &other]), groups(&[&other]));
+    let site = Site::default("only", address).set("groups", &both);
+    let proxy = Proxy::start(front.config().site(&site));
+    // What stands refused, as it is told and as it is counted.
+    let told = |stands: bool| {
+        let (_, attention) = proxy.get("/api/v1/attention");
+        let is_told = attention.contains("users file `") && attention.contains("one.txt");
+        assert_eq!(is_told, stands, "{attention}");
+        assert_eq!(proxy.metric(REFUSED), f64::from(u8::from(stands)));
+    };
+    let yaml = proxy.config().to_yaml();
+    let without = yaml.replace(&both, &without_one);
+    assert_ne!(without, yaml);
+    let is_refused = |line: &LogLine| line.message().starts_with("new users refused");
+    fs::write(&one, "half").expect("the directory is writable");
+    proxy.wait_for_logs(1, is_refused);
+    told(true);
+    replace(&other, "alice\nbob\n");
+    proxy.wait_for_log(|line| line.message() == "users loaded");
+    told(true);
+    // Loaded by a reload of all of it, before the file is looked at again.
+    replace(&one, "alice\n");
+    proxy.reload(&yaml);
+    told(false);
+    fs::write(&one, "half").expect("the directory is writable");
+    proxy.wait_for_logs(2, is_refused);
+    told(true);
+    proxy.reload(&without);
+    told(false);
+}
+
+#[test]
 fn a_hundred_thousand_names_are_looked_up_and_replaced_under_logins() {
     let front = Front::new(&[]);
     let file: PathBuf = front.directory().join("moved.txt");

@@ -16,14 +16,14 @@ const TOO_LONG: &str = "500 Line too long.";
 const BEHIND_AUTH: &str = "421 Commands must not follow AUTH before the TLS handshake.";
 
 /// A proxy with one site, and a session that has nothing to do with what others send.
-struct House {
+struct Deployment {
     front: Front,
     backend: Backend,
     proxy: Proxy,
     bystander: Raw,
 }
 
-impl House {
+impl Deployment {
     fn new() -> Self {
         let front = Front::new(&[]);
         let backend = Backend::start(Script::new());
@@ -87,34 +87,34 @@ fn malformed() -> Vec<(Vec<u8>, &'static str)> {
 
 #[test]
 fn a_line_that_is_no_command_gets_one_precise_answer_in_every_phase() {
-    let mut house = House::new();
+    let mut deployment = Deployment::new();
     for (line, answer) in malformed() {
-        let mut logged_in = house.front.explicit(&house.proxy);
+        let mut logged_in = deployment.front.explicit(&deployment.proxy);
         logged_in.login("alice", "secret");
-        let mut asked = house.front.implicit(&house.proxy);
+        let mut asked = deployment.front.implicit(&deployment.proxy);
         asked.command("USER alice", 331);
-        let seen = house.backend.commands();
-        for client in [&mut house.clear(), &mut asked, &mut logged_in] {
+        let seen = deployment.backend.commands();
+        for client in [&mut deployment.clear(), &mut asked, &mut logged_in] {
             client.send_bytes(&[&line, &b"\nNOOP\r\n"[..]].concat());
             let shown = line[..line.len().min(40)].escape_ascii().to_string();
             assert_eq!(client.reply().text, answer, "{shown}");
             // In step: the next answer is that of NOOP.
             assert_eq!(client.reply().code, 200, "{shown}");
         }
-        let reached: Vec<_> = house.backend.commands().split_off(seen.len());
+        let reached: Vec<_> = deployment.backend.commands().split_off(seen.len());
         assert_eq!(
             reached,
             ["NOOP"],
             "only a client that is logged in has it answered there"
         );
-        house.bystander_is_well();
+        deployment.bystander_is_well();
     }
 }
 
 #[test]
 fn empty_lines_and_bare_line_feeds_are_harmless() {
-    let house = House::new();
-    let mut client = house.clear();
+    let deployment = Deployment::new();
+    let mut client = deployment.clear();
     client.send_bytes(b"\r\n\n\r\n\xff\xf4\r\nNOOP\nNOOP\r\n");
     client.expect(200);
     client.expect(200);
@@ -124,8 +124,8 @@ fn empty_lines_and_bare_line_feeds_are_harmless() {
 
 #[test]
 fn an_argument_that_is_none_is_named_in_the_answer_by_its_kind() {
-    let house = House::new();
-    let mut clear = house.clear();
+    let deployment = Deployment::new();
+    let mut clear = deployment.clear();
     for (line, code) in [
         ("AUTH", 501),
         ("AUTH KERBEROS_V4", 504),
@@ -144,9 +144,9 @@ fn an_argument_that_is_none_is_named_in_the_answer_by_its_kind() {
     ] {
         clear.command(line, code);
     }
-    let mut client = house.front.explicit(&house.proxy);
+    let mut client = deployment.front.explicit(&deployment.proxy);
     client.login("alice", "secret");
-    let seen = house.backend.commands().len();
+    let seen = deployment.backend.commands().len();
     for (line, code) in [
         ("AUTH TLS", 503),
         ("PBSZ", 501),
@@ -173,13 +173,13 @@ fn an_argument_that_is_none_is_named_in_the_answer_by_its_kind() {
     ] {
         client.command(line, code);
     }
-    assert_eq!(house.backend.commands().len(), seen);
+    assert_eq!(deployment.backend.commands().len(), seen);
 }
 
 #[test]
 fn twenty_lines_that_are_no_commands_are_enough() {
-    let mut house = House::new();
-    let mut client = house.clear();
+    let mut deployment = Deployment::new();
+    let mut client = deployment.clear();
     for _ in 0..19 {
         client.command("123", 500);
     }
@@ -189,75 +189,78 @@ fn twenty_lines_that_are_no_commands_are_enough() {
     let (bytes, end) = client.end();
     assert_eq!(String::from_utf8_lossy(&bytes), expected);
     assert_eq!(end, End::Fin);
-    house.bystander_is_well();
+    deployment.bystander_is_well();
 }
 
 #[test]
 fn http_is_closed_without_a_word() {
-    let mut house = House::new();
+    let mut deployment = Deployment::new();
     for request in [
         "GET /canary HTTP/1.1\r\nHost: canary.test\r\n\r\n",
         "POST /canary HTTP/1.0\r\nContent-Length: 20\r\n\r\nUSER alice\r\nPASS x\r\n",
         "OPTIONS * HTTP/1.1\r\n\r\n",
     ] {
-        for mut client in [house.clear(), house.front.implicit(&house.proxy)] {
+        for mut client in [
+            deployment.clear(),
+            deployment.front.implicit(&deployment.proxy),
+        ] {
             client.send_bytes(request.as_bytes());
             assert_eq!(client.end().0, b"", "{request}");
         }
-        house.bystander_is_well();
+        deployment.bystander_is_well();
     }
     let abuse = |line: &LogLine| {
         line.message() == "session ended" && line.field("ending").as_deref() == Some("abuse")
     };
-    house.proxy.wait_for_logs(6, abuse);
-    assert_eq!(house.backend.connections(), 1);
+    deployment.proxy.wait_for_logs(6, abuse);
+    assert_eq!(deployment.backend.connections(), 1);
 }
 
 #[test]
 fn a_client_hello_on_the_explicit_port_ends_the_session_and_names_the_mistake() {
-    let mut house = House::new();
-    let mut client = Raw::connect(house.proxy.explicit());
-    let refused = client.handshake(&house.front.tls(NAME));
+    let mut deployment = Deployment::new();
+    let mut client = Raw::connect(deployment.proxy.explicit());
+    let refused = client.handshake(&deployment.front.tls(NAME));
     refused.expect_err("the greeting is no ServerHello");
-    let line = house
+    let line = deployment
         .proxy
         .wait_for_log(|line| line.message().contains("TLS without AUTH"));
     assert!(line.message().contains("implicit"), "{}", line.text);
-    let ended = house.proxy.wait_for_log(|ended| {
+    let ended = deployment.proxy.wait_for_log(|ended| {
         ended.message() == "session ended" && ended.field("session") == line.field("session")
     });
     assert_eq!(ended.field("client_tls").as_deref(), Some("none"));
-    house.bystander_is_well();
+    deployment.bystander_is_well();
 }
 
 #[test]
 fn plain_text_on_the_implicit_port_gets_no_reply_and_names_the_mistake() {
-    let mut house = House::new();
+    let mut deployment = Deployment::new();
     for text in [
         "USER canary\r\n",
         "GET /canary HTTP/1.1\r\n\r\n",
         "\r\n\r\n\r\n\r\n",
     ] {
-        let mut client = Raw::connect(house.proxy.implicit());
+        let mut client = Raw::connect(deployment.proxy.implicit());
         client.send_bytes(text.as_bytes());
         let (bytes, _) = client.end();
         // At most an alert of TLS, which is seven bytes.
         assert!(bytes.len() <= 7, "{}", bytes.escape_ascii());
-        house.bystander_is_well();
+        deployment.bystander_is_well();
     }
-    house.proxy.wait_for_logs(3, |line| {
+    deployment.proxy.wait_for_logs(3, |line| {
         line.message() == "TLS handshake with the client failed"
             && line
                 .field("error")
                 .is_some_and(|error| error.contains("did not speak TLS"))
     });
     let failed = "portcullis_tls_handshakes_total{result=\"failed\",version=\"none\"}";
-    assert_eq!(house.proxy.metrics().get(failed), Some(&3.0));
+    assert_eq!(deployment.proxy.metrics().get(failed), Some(&3.0));
 }
 
 #[test]
 fn bytes_behind_auth_are_never_taken_for_protected_commands() {
-    let mut house = House::new();
+    let mut deployment = Deployment::new();
     for (sent, before) in [
         ("AUTH TLS\r\nUSER canary\r\n", ""),
         ("AUTH TLS\r\nU", ""),
@@ -265,20 +268,20 @@ fn bytes_behind_auth_are_never_taken_for_protected_commands() {
         ("AUTH TLS\r\n\0", ""),
         ("NOOP\r\nauth ssl\r\nPASS canary\r\nQUIT\r\n", "200 OK.\r\n"),
     ] {
-        let mut client = house.clear();
+        let mut client = deployment.clear();
         client.send_bytes(sent.as_bytes());
         let (bytes, end) = client.end();
         let expected = format!("{before}{BEHIND_AUTH}\r\n");
         assert_eq!(String::from_utf8_lossy(&bytes), expected, "{sent:?}");
         assert_eq!(end, End::Fin);
-        house.bystander_is_well();
+        deployment.bystander_is_well();
     }
-    house
+    deployment
         .proxy
         .wait_for_logs(5, |line| line.message().contains("clear text behind AUTH"));
     assert_eq!(
-        house.backend.commands()[..2],
+        deployment.backend.commands()[..2],
         ["USER bystander", "PASS secret"]
     );
-    assert_eq!(house.backend.connections(), 1);
+    assert_eq!(deployment.backend.connections(), 1);
 }

@@ -46,14 +46,14 @@ fn faults() -> Vec<(&'static str, &'static str, Vec<Step>)> {
 }
 
 /// One proxy with a site for each of these backends, and a session that has nothing to do with them.
-struct House {
+struct Deployment {
     front: Front,
     proxy: Proxy,
     bystander: Raw,
     _backends: Vec<Backend>,
 }
 
-impl House {
+impl Deployment {
     fn new(scripts: Vec<(&str, Script)>) -> Self {
         let front = Front::new(&[]);
         let good = Backend::start(Script::new());
@@ -101,11 +101,11 @@ fn what_is_no_greeting_makes_the_site_unavailable() {
     // A reset that comes as early as that may look like a connection that never was.
     let faults = || faults().into_iter().filter(|(name, _, _)| *name != "reset");
     let scripts = faults().map(|(name, _, steps)| (name, Script::new().greeting(steps)));
-    let mut house = House::new(scripts.collect());
+    let mut deployment = Deployment::new(scripts.collect());
     for (name, reason, _) in faults() {
-        let mut client = house.front.explicit(&house.proxy);
+        let mut client = deployment.front.explicit(&deployment.proxy);
         client.send(&format!("USER {name}.test|alice"));
-        house.ends(name, reason, client, UNAVAILABLE);
+        deployment.ends(name, reason, client, UNAVAILABLE);
     }
 }
 
@@ -114,9 +114,9 @@ fn session_ends_at(verb: &str) {
     let scripts = faults()
         .into_iter()
         .map(|(name, _, steps)| (name, Script::new().on(verb, steps)));
-    let mut house = House::new(scripts.collect());
+    let mut deployment = Deployment::new(scripts.collect());
     for (name, reason, _) in faults() {
-        let mut client = house.front.explicit(&house.proxy);
+        let mut client = deployment.front.explicit(&deployment.proxy);
         let user = format!("{name}.test|alice");
         match verb {
             "USER" => client.send(&format!("USER {user}")),
@@ -134,7 +134,7 @@ fn session_ends_at(verb: &str) {
                 client.send(other);
             }
         }
-        house.ends(name, reason, client, LOST);
+        deployment.ends(name, reason, client, LOST);
     }
 }
 
@@ -171,13 +171,13 @@ fn what_is_no_reply_to_a_transfer_ends_the_session() {
 #[test]
 fn a_reply_that_nobody_asked_for_ends_the_session_before_it_answers_something_else() {
     let script = Script::new().on("PWD", [Step::Default, reply("250 and another one")]);
-    let mut house = House::new(vec![("chatty", script)]);
-    let mut client = house.front.explicit(&house.proxy);
+    let mut deployment = Deployment::new(vec![("chatty", script)]);
+    let mut client = deployment.front.explicit(&deployment.proxy);
     client.login("chatty.test|alice", "secret");
     client.command("PWD", 257);
     assert_eq!(client.expect(421), LOST);
     assert!(client.end().0.is_empty());
-    house.bystander.command("PWD", 257);
+    deployment.bystander.command("PWD", 257);
 }
 
 #[test]
@@ -195,13 +195,13 @@ fn a_data_port_that_is_none_costs_only_the_transfer() {
             .on("EPSV", [reply(odd)])
             .on("PASV", [reply(odd)])
             .on("PORT", [reply("502 no")]);
-        let mut house = House::new(vec![("odd", script)]);
-        let mut client = house.front.explicit(&house.proxy);
+        let mut deployment = Deployment::new(vec![("odd", script)]);
+        let mut client = deployment.front.explicit(&deployment.proxy);
         client.login("odd.test|alice", "secret");
         client.command("PASV", 425);
         client.command("RETR file", 425);
         client.command("PWD", 257);
-        house.bystander.command("PWD", 257);
+        deployment.bystander.command("PWD", 257);
     }
 }
 

@@ -205,9 +205,12 @@ fn a_handshake_may_come_before_the_transfer_command() {
             assert_eq!(data.resumed(), reuse != "off");
             data
         };
-        let data = early(&mut client);
-        client.control.command("RETR file", 150);
-        assert!(client.finish_download(data) == file, "{version:?} {reuse}");
+        // rustls uses each ticket once, and had four of the control connection: downloads bring new ones.
+        for _ in 0..6 {
+            let data = early(&mut client);
+            client.control.command("RETR file", 150);
+            assert!(client.finish_download(data) == file, "{version:?} {reuse}");
+        }
 
         let mut data = early(&mut client);
         client.control.command("STOR new", 150);
@@ -224,12 +227,12 @@ fn a_handshake_may_come_before_the_transfer_command() {
         client.control.expect(426);
         assert_eq!(stage.backend.wait_for_upload(uploads + 1).end, End::Reset);
 
-        // Who leaves again leaves nothing behind. Such handshakes bring no new tickets, and rustls uses each of its four once.
+        // Who leaves again leaves nothing behind. Uploads bring no tickets, and one more would be one too many.
         if reuse != "require" {
             drop(early(&mut client));
-            client.upload("next", b"content");
-            assert_eq!(client.download("file"), file);
         }
+        client.upload("next", b"content");
+        assert_eq!(client.download("file"), file);
     }
 }
 

@@ -420,8 +420,17 @@ fn rest_of_handshake(socket: &mut TcpStream, connection: &mut ClientConnection) 
     while connection.is_handshaking() {
         connection.complete_io(socket)?;
     }
+    Ok(())
+}
+
+/// A file, and its end.
+fn rest_of_upload(socket: &mut TcpStream, connection: &mut ClientConnection) -> io::Result<()> {
     connection.writer().write_all(b"content")?;
-    connection.complete_io(socket).map(drop)
+    connection.send_close_notify();
+    while connection.wants_write() {
+        connection.write_tls(socket)?;
+    }
+    socket.shutdown(Shutdown::Write)
 }
 
 #[test]
@@ -438,12 +447,59 @@ fn a_client_in_its_handshake_when_its_transfer_is_refused_can_finish_it_and_read
         // The answer is on its way, or with the client, and not read.
         client.control.command(command, code);
         rest_of_handshake(&mut socket, &mut connection).expect("no reset");
-        connection.send_close_notify();
-        while connection.wants_write() {
-            connection.write_tls(&mut socket).expect("no reset");
+        // A download is reset then: its client may read the file before the reply, and is not to wait for the end.
+        if code == 553 {
+            rest_of_upload(&mut socket, &mut connection).expect("no reset");
         }
-        socket.shutdown(Shutdown::Write).expect("still connected");
     }
+    // The port is free for the next.
+    let mut data = open_data(client.control.epsv());
+    client.control.command("NLST", 150);
+    protect(&mut data, &client.tls).expect("a handshake");
+    assert_eq!(data.read_to_end().1, End::CloseNotify);
+    client.control.expect(226);
+}
+
+#[test]
+fn a_client_that_fails_in_its_handshake_when_its_transfer_is_refused_gets_the_reply() {
+    for command in ["STOR x", "RETR x"] {
+        let (refused, sent) = (Gate::new(), Gate::new());
+        let steps = [
+            Step::Wait(refused.clone()),
+            reply("550 No"),
+            Step::Open(sent.clone()),
+        ];
+        let verb = command.split(' ').next().expect("a verb");
+        let stage = Stage::with(Script::new().on(verb, steps), |config| config);
+        let mut client = stage.session();
+        let mut socket = TcpStream::connect(client.control.epsv()).expect("a data port");
+        let mut connection = client.tls.connection();
+        connection.write_tls(&mut socket).expect("a ClientHello");
+        client.control.send(command);
+        // So that the handshake has begun, which the answer to the ClientHello shows.
+        connection.read_tls(&mut socket).expect("a ServerHello");
+        stage.backend.wait_for_command(command);
+        stage.proxy.stopped(|| {
+            drop(socket);
+            refused.open();
+            assert!(sent.wait());
+        });
+        client.control.expect(550);
+        client.control.command("NOOP", 200);
+    }
+}
+
+#[test]
+fn a_client_whose_connection_comes_behind_the_refusal_of_its_transfer_is_not_reset() {
+    let script = Script::new().on("RETR", [reply("550 No such file")]);
+    let stage = Stage::with(script, |config| config);
+    let mut client = stage.session();
+    let port = client.control.epsv();
+    client.control.command("RETR x", 550);
+    // As one that the proxy had not accepted yet.
+    let mut data = open_data(port);
+    protect(&mut data, &client.tls).expect("a handshake");
+    drop(data);
     // The port is free for the next.
     let mut data = open_data(client.control.epsv());
     client.control.command("NLST", 150);

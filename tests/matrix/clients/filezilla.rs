@@ -2,9 +2,8 @@
 //! `tests/install.sh` compiles it. The driver trusts any certificate, as a user who was asked, but refuses data
 //! connections that don't resume the TLS session.
 
-use std::fs;
-
 use testkit::clients::DataMode;
+use testkit::clients::filezilla::EngineTls;
 use testkit::programs::server_file;
 
 use crate::client::{PATIENCE, Plan, Run};
@@ -41,16 +40,12 @@ fn start(login: &Login, workspace: &Workspace, jobs: &[Job]) -> Run {
     ];
     let mut run = Run::at(&server_file("filezilla/driver"));
     run.command().args(settings);
-    // FileZilla can be told the lowest version of TLS only. This is how GnuTLS is told the others.
     if let Some(version) = login.leg.protection.version() {
-        let other = match version {
-            Version::Tls12 => "tls1.3",
-            Version::Tls13 => "tls1.2",
+        let tls = match version {
+            Version::Tls12 => EngineTls::V12,
+            Version::Tls13 => EngineTls::V13,
         };
-        let file = workspace.home().join("gnutls");
-        let text = format!("[overrides]\ndisabled-version = {other}\n");
-        fs::write(&file, text).expect("the workspace is writable");
-        run.command().env("GNUTLS_SYSTEM_PRIORITY_FILE", file);
+        tls.force(run.command(), &workspace.home().join("gnutls"));
     }
     run
 }

@@ -87,7 +87,7 @@ fn session(socket: TcpStream, passwd: &str, group: &str) -> Command {
     let mut command = Command::new(programs::server_file("inetutils-ftpd/usr/sbin/ftpd"));
     command
         .args(["--auth=default"])
-        .env("LD_PRELOAD", nss_wrapper())
+        .env("LD_PRELOAD", programs::nss_wrapper())
         .env("NSS_WRAPPER_PASSWD", passwd)
         .env("NSS_WRAPPER_GROUP", group)
         .stdin(Stdio::from(input))
@@ -125,14 +125,4 @@ impl Drop for Inetd {
             let _ = child.wait();
         }
     }
-}
-
-/// The library, in the directory of whatever architecture this is.
-fn nss_wrapper() -> PathBuf {
-    let directories = fs::read_dir(programs::server_file("inetutils-ftpd/usr/lib"));
-    directories
-        .expect("it was just found")
-        .filter_map(|entry| Some(entry.ok()?.path().join("libnss_wrapper.so")))
-        .find(|file| file.exists())
-        .expect("tests/install.sh unpacks it there")
 }

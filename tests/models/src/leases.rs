@@ -75,6 +75,8 @@ struct Connection {
     state: State,
     /// The session whose TLS session its ClientHello offers.
     names: Option<SessionId>,
+    /// Its client has closed it, since the transfer was refused.
+    is_closed: bool,
 }
 
 /// The client that opened a connection, which may be gone by now.
@@ -214,6 +216,7 @@ impl World {
             5 | 6 => self.hear(choice),
             7 => self.handshake(index),
             8 => self.complete(index),
+            9 if choice & 64 != 0 => self.refuse(index),
             9 => self.end(index),
             10 => self.quit(index),
             11 => self.stray(choice),
@@ -230,7 +233,10 @@ impl World {
         let client = &self.clients[index];
         let identity = match client.kind {
             Kind::Clear => Identity::Address,
-            Kind::Required => Identity::Named(client.cache),
+            Kind::Required if client.resumes && !client.cache.is_shared() => {
+                Identity::Named(client.cache)
+            }
+            Kind::Required => Identity::Required(client.cache),
             Kind::Tls if client.resumes && !client.cache.is_shared() && self.is_separate(index) => {
                 Identity::Resuming(client.cache)
             }
@@ -301,6 +307,7 @@ impl World {
             port,
             state: State::OnItsWay,
             names: None,
+            is_closed: false,
         };
         self.connections.insert(ConnectionId(self.last), connection);
     }
@@ -412,7 +419,9 @@ impl World {
             opener.session == Some(session) || (opener.shares && self.clients[index].shares);
         if kind == Kind::Clear {
             self.set_handshake(index, Handshake::Done);
-        } else if connection.names == Some(session) && holds_its_secrets {
+        } else if connection.is_closed && !is_named {
+            self.end(index);
+        } else if !connection.is_closed && connection.names == Some(session) && holds_its_secrets {
             let at = self.tick();
             let client = &mut self.clients[index];
             client.resumes = true;
@@ -467,7 +476,20 @@ impl World {
         }
     }
 
-    /// Refused, aborted, another PASV, too late.
+    /// The backend would not begin the transfer: its client closes its connection, wherever that is on its way.
+    fn refuse(&mut self, index: usize) {
+        let Some(lease) = &self.clients[index].lease else {
+            return;
+        };
+        let id = lease.id;
+        let own = self.connections.values_mut();
+        for connection in own.filter(|one| one.opened_for == Some(id)) {
+            connection.is_closed = true;
+        }
+        self.finish(index, LeaseEnd::Refused);
+    }
+
+    /// Aborted, another PASV, too late.
     fn end(&mut self, index: usize) {
         self.finish(index, LeaseEnd::Incomplete);
     }

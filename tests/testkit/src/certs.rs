@@ -5,9 +5,14 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tempfile::NamedTempFile;
 use time::{Duration, OffsetDateTime};
@@ -44,15 +49,57 @@ impl Authority {
     /// A certificate for these names and IP addresses, valid then.
     pub fn issue_for(&self, names: &[&str], validity: Validity) -> Pair {
         let key = KeyPair::generate().expect("key generation needs no input");
+        self.issue_to(&key, names, validity)
+    }
+
+    /// A certificate for these names and the key of another, valid now.
+    pub fn issue_with_key_of(&self, other: &Pair, names: &[&str]) -> Pair {
+        let key = KeyPair::from_pem(&other.private_key).expect("rcgen wrote it");
+        self.issue_to(&key, names, Validity::Now)
+    }
+
+    /// A certificate with an Ed25519 key for these names, valid now.
+    pub fn issue_ed25519(&self, names: &[&str]) -> Pair {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519);
+        self.issue_to(
+            &key.expect("aws-lc makes Ed25519 keys"),
+            names,
+            Validity::Now,
+        )
+    }
+
+    /// A certificate with an RSA key for these names, valid now.
+    pub fn issue_rsa(&self, names: &[&str]) -> Pair {
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256);
+        self.issue_to(&key.expect("aws-lc makes RSA keys"), names, Validity::Now)
+    }
+
+    fn issue_to(&self, key: &KeyPair, names: &[&str], validity: Validity) -> Pair {
         let mut params = leaf(names, validity);
         params.use_authority_key_identifier_extension = true;
         let certificate = params
-            .signed_by(&key, &self.issuer)
+            .signed_by(key, &self.issuer)
             .expect("the parameters are valid");
         Pair {
             certificate: certificate.pem(),
             private_key: key.serialize_pem(),
         }
+    }
+
+    /// What it signs with.
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
+    /// A certificate for these names and the key of a request (PKCS#10, in DER), in PEM.
+    pub fn sign_request(&self, request: &[u8], names: &[String], validity: Validity) -> String {
+        let request = CertificateSigningRequestParams::from_der(&request.into());
+        let mut request = request.expect("a request as the program makes them");
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        request.params = leaf(&names, validity);
+        request.params.use_authority_key_identifier_extension = true;
+        let certificate = request.signed_by(&self.issuer);
+        certificate.expect("the parameters are valid").pem()
     }
 
     /// The authority's own certificate.
@@ -124,7 +171,15 @@ impl Pair {
 
     /// Writes both into a directory, as `tls.crt` and `tls.key`.
     pub fn write(&self, directory: &Path) -> PairFiles {
-        let files = PairFiles::in_directory(directory);
+        self.write_as(directory, "tls")
+    }
+
+    /// The same under this name.
+    pub fn write_as(&self, directory: &Path, name: &str) -> PairFiles {
+        let files = PairFiles {
+            certificate: directory.join(format!("{name}.crt")),
+            private_key: directory.join(format!("{name}.key")),
+        };
         files.rewrite_in_place(self);
         files
     }
@@ -139,15 +194,39 @@ impl Pair {
         &self,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ServerConfig> {
+        Arc::new(self.server_config_with(versions, WebPkiClientVerifier::no_client_auth()))
+    }
+
+    /// The same for one that requires a certificate of its clients, issued by this authority, in every handshake: nothing is
+    /// resumed.
+    pub fn server_config_for_clients_of(
+        &self,
+        authority: &Authority,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let roots = Arc::new(authority.roots());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots, super::wire::provider()).build();
+        let verifier = verifier.expect("an authority is in the store");
+        let mut config = self.server_config_with(versions, verifier);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Arc::new(config)
+    }
+
+    fn server_config_with(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> ServerConfig {
         let key =
             PrivateKeyDer::from_pem_slice(self.private_key.as_bytes()).expect("rcgen wrote it");
-        let config = ServerConfig::builder_with_provider(super::wire::provider())
+        ServerConfig::builder_with_provider(super::wire::provider())
             .with_protocol_versions(versions)
             .expect("the provider has TLS 1.2 and 1.3")
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![self.der()], key)
-            .expect("the key belongs to the certificate");
-        Arc::new(config)
+            .expect("the key belongs to the certificate")
     }
 }
 

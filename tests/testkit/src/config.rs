@@ -12,10 +12,12 @@ use super::loopback::Loopback;
 #[derive(Debug)]
 pub struct Config {
     loopback: Loopback,
-    files: PairFiles,
+    files: Option<PairFiles>,
     trusted: Option<String>,
     ipv6: Option<&'static str>,
     log_level: &'static str,
+    announced_ports: Option<String>,
+    text: Option<String>,
     // Lines of the sections of the same name, with their indentation.
     tls: String,
     passive_ports: String,
@@ -32,11 +34,21 @@ impl Config {
     /// Shows this certificate; data connections need not resume their session.
     pub fn new(files: &PairFiles) -> Self {
         Self {
+            files: Some(files.clone()),
+            ..Self::without_certificate()
+        }
+    }
+
+    /// Names no certificate: the test has one ordered.
+    pub fn without_certificate() -> Self {
+        Self {
             loopback: Loopback::claim(),
-            files: files.clone(),
+            files: None,
             trusted: None,
             ipv6: None,
             log_level: "info",
+            announced_ports: None,
+            text: None,
             tls: String::new(),
             passive_ports: PASSIVE_PORT.to_string(),
             // Nothing is ever late on a loopback address.
@@ -122,9 +134,25 @@ impl Config {
         self
     }
 
-    /// See [`Config::log`].
-    pub fn log_level(&self) -> &'static str {
-        self.log_level
+    /// Announces these ports to every client, whatever the file says. Not in the file: an option of the command line.
+    pub fn announce(mut self, ports: &str) -> Self {
+        self.announced_ports = Some(ports.to_owned());
+        self
+    }
+
+    /// The file is this text and nothing else. It has to have the two listeners and the admin endpoint where they are here.
+    pub fn replaced_by(mut self, yaml: String) -> Self {
+        self.text = Some(yaml);
+        self
+    }
+
+    /// What the command line has besides the file.
+    pub fn arguments(&self) -> Vec<&str> {
+        let mut arguments = vec!["--log-level", self.log_level];
+        if let Some(ports) = &self.announced_ports {
+            arguments.extend(["--announced-ports", ports]);
+        }
+        arguments
     }
 
     /// Where clients of explicit TLS connect.
@@ -149,6 +177,9 @@ impl Config {
 
     /// The file's content.
     pub fn to_yaml(&self) -> String {
+        if let Some(text) = &self.text {
+            return text.clone();
+        }
         let header = self.trusted.as_ref().map_or(String::new(), |trusted| {
             format!("    proxy_protocol: {{trusted: [{trusted:?}]}}\n")
         });
@@ -162,15 +193,17 @@ impl Config {
         if let Some(tls) = self.ipv6 {
             listener("[::1]:0".parse().expect("an address"), tls);
         }
+        let files = self.files.as_ref().map_or(String::new(), |files| {
+            format!(
+                "  certificate: {}\n  private_key: {}\n",
+                files.certificate.display(),
+                files.private_key.display()
+            )
+        });
         write!(
             yaml,
-            "tls:\n  certificate: {}\n  private_key: {}\n{}passive:\n  ports: {}\n  reuse_delay: {}\n{}",
-            self.files.certificate.display(),
-            self.files.private_key.display(),
-            self.tls,
-            self.passive_ports,
-            self.reuse_delay,
-            self.passive,
+            "tls:\n{files}{}passive:\n  ports: {}\n  reuse_delay: {}\n{}",
+            self.tls, self.passive_ports, self.reuse_delay, self.passive,
         )
         .expect("a String takes everything");
         for (name, lines) in [

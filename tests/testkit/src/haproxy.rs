@@ -1,9 +1,11 @@
 //! HAProxy 2.6: the load balancer that the PROXY protocol comes from, and a strict reader of it.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -71,7 +73,8 @@ impl Balancer {
     }
 }
 
-/// A balancer that gives each connection to one of several proxies that are ready, until this is dropped.
+/// A balancer that gives each control connection to one of several proxies that are ready, and each data connection to the proxy
+/// whose port it is, until this is dropped. It announces clients by PROXY headers.
 #[derive(Debug)]
 pub struct ReadinessBalancer {
     // Dropped first: it reads its directory.
@@ -80,22 +83,40 @@ pub struct ReadinessBalancer {
     _directory: TempDir,
 }
 
+/// A proxy behind a [`ReadinessBalancer`].
+#[derive(Debug, Clone, Copy)]
+pub struct Instance {
+    /// Where control connections go.
+    pub control: SocketAddr,
+    /// Is asked for `/readyz` ten times a second.
+    pub admin: SocketAddr,
+    /// Where data connections to the balancer's port of the same number go.
+    pub data: SocketAddr,
+}
+
 impl ReadinessBalancer {
-    /// Starts it before these proxies, each by the address of its control connections and that of its admin endpoint, which is
-    /// asked for `/readyz` ten times a second. The first of them has to greet.
-    pub fn start(proxies: &[(SocketAddr, SocketAddr)]) -> Self {
-        let loopback = Loopback::claim();
+    /// Starts it before these proxies. The first of them has to greet.
+    pub fn start(loopback: Loopback, instances: &[Instance]) -> Self {
+        let own = loopback.ip();
         let mut config = format!(
             "  timeout check 5s\nlisten control\n  bind {}\n  option httpchk GET /readyz\n  \
              http-check expect status 200\n",
             loopback.at(CONTROL_PORT)
         );
-        for (number, (control, admin)) in proxies.iter().enumerate() {
+        for (number, Instance { control, admin, .. }) in instances.iter().enumerate() {
             writeln!(
                 config,
-                "  server portcullis{number} {control} check addr {} port {} inter 100ms fall 1 rise 1",
+                "  server portcullis{number} {control} send-proxy-v2 source {own} check addr {} port {} inter 100ms fall 1 rise 1",
                 admin.ip(),
                 admin.port()
+            )
+            .expect("a String takes everything");
+        }
+        for (number, Instance { data, .. }) in instances.iter().enumerate() {
+            writeln!(
+                config,
+                "listen data{number}\n  bind {own}:{}\n  server portcullis{number} {data} send-proxy-v2 source {own}",
+                data.port()
             )
             .expect("a String takes everything");
         }
@@ -113,6 +134,82 @@ impl ReadinessBalancer {
         self.loopback.at(CONTROL_PORT)
     }
 }
+
+/// HAProxy with a whole configuration of the test's, which asks it how its servers are, until this is dropped.
+#[derive(Debug)]
+pub struct Observed {
+    // Dropped first: it reads its directory.
+    process: Process,
+    loopback: Loopback,
+    directory: TempDir,
+}
+
+impl Observed {
+    /// Starts it. The configuration listens at this address and nowhere else.
+    pub fn start(loopback: Loopback, config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let write = |name: &str, text: &str| {
+            let file = directory.path().join(name);
+            fs::write(&file, text).expect("the test's directory is writable");
+            file
+        };
+        let socket = directory.path().join(STATISTICS);
+        let ours = format!("global\n  stats socket {}\n", socket.display());
+        let mut run = command("haproxy/usr/sbin/haproxy");
+        run.args(["-db", "-f"])
+            .arg(write("haproxy.cfg", config))
+            .arg("-f")
+            .arg(write("statistics.cfg", &ours));
+        let mut observed = Self {
+            process: Process::start(run, directory.path(), &[]),
+            loopback,
+            directory,
+        };
+        let socket = observed.directory.path().join(STATISTICS);
+        observed
+            .process
+            .poll("answer on its socket", || statistics(&socket));
+        observed
+    }
+
+    /// Where a port of it is.
+    pub fn at(&self, port: u16) -> SocketAddr {
+        self.loopback.at(port)
+    }
+
+    /// Waits until a server of one of its sections is `UP` or `DOWN`.
+    ///
+    /// # Panics
+    /// If it isn't in time.
+    pub fn wait_for(&mut self, section: &str, server: &str, status: &str) {
+        let socket = self.directory.path().join(STATISTICS);
+        let what = format!("have {section}/{server} {status}");
+        self.process.poll(&what, || {
+            let table = statistics(&socket)?;
+            let mut lines = table.lines().map(|line| line.split(','));
+            let column = lines.next()?.position(|name| name == "status")?;
+            let of_server = |line: &std::str::Split<'_, char>| {
+                let mut names = line.clone();
+                names.next() == Some(section) && names.next() == Some(server)
+            };
+            let mut line = lines.find(of_server)?;
+            (line.nth(column)? == status).then_some(())
+        });
+    }
+}
+
+/// What HAProxy tells of its sections and servers, as a table: a line each, and names in the first.
+fn statistics(socket: &Path) -> Option<String> {
+    let mut connection = UnixStream::connect(socket).ok()?;
+    connection.set_read_timeout(Some(super::DEADLINE)).ok()?;
+    connection.write_all(b"show stat\n").ok()?;
+    let mut table = String::new();
+    connection.read_to_string(&mut table).ok()?;
+    table.starts_with("# pxname,").then_some(table)
+}
+
+/// The name of its socket, in its directory.
+const STATISTICS: &str = "statistics.sock";
 
 /// A receiver of PROXY headers in front of a server, until this is dropped: it closes what begins with none.
 #[derive(Debug)]

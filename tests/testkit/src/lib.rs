@@ -6,6 +6,7 @@
 pub mod browser;
 pub mod cells;
 pub mod certs;
+pub mod client_certs;
 pub mod clients;
 pub mod closed_port;
 pub mod config;
@@ -16,6 +17,8 @@ pub mod haproxy;
 pub mod libunftp;
 pub mod log;
 pub mod loopback;
+pub mod pebble;
+pub mod poll;
 pub mod process;
 pub mod proftpd;
 pub mod programs;
@@ -26,7 +29,9 @@ pub mod raw;
 pub mod resources;
 pub mod script;
 pub mod scripted;
+pub mod scripted_ca;
 pub mod server;
+pub mod service_manager;
 pub mod vsftpd;
 pub mod wire;
 

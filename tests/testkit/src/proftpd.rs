@@ -53,7 +53,7 @@ pub fn start_with(security: Security<'_>, lines: &str) -> Server {
         let files = place.write_pair(pair);
         write!(
             config,
-            "TLSEngine on\nTLSProtocol TLSv1.2 TLSv1.3\nTLSRequired off\nTLSVerifyClient off\n\
+            "TLSEngine on\nTLSProtocol TLSv1.2 TLSv1.3\nTLSRequired off\n\
              TLSLog {log}\nTLSECCertificateFile {certificate}\nTLSECCertificateKeyFile {key}\n",
             log = place.file("tls.log"),
             certificate = files.certificate.display(),
@@ -61,8 +61,10 @@ pub fn start_with(security: Security<'_>, lines: &str) -> Server {
         )
         .expect("a String takes everything");
         // The first one counts.
-        if !lines.contains("TLSRenegotiate") {
-            config.push_str("TLSRenegotiate none\n");
+        for (directive, usual) in [("TLSRenegotiate", "none"), ("TLSVerifyClient", "off")] {
+            if !lines.contains(directive) {
+                writeln!(config, "{directive} {usual}").expect("a String takes everything");
+            }
         }
         if reuse == Reuse::Optional {
             config.push_str("TLSOptions NoSessionReuseRequired\n");

@@ -1,6 +1,9 @@
 //! Where the programs are that tests run against; `tests/install.sh` puts them there.
 
+use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The directory with the servers, unpacked: `$PORTCULLIS_TEST_SERVERS`, or `target/test-servers` of this repository.
 pub fn servers() -> PathBuf {
@@ -40,6 +43,29 @@ pub fn program(name: &str) -> PathBuf {
         .map(|directory| directory.join(name))
         .find(|file| file.is_file())
         .unwrap_or_else(|| panic!("{name} is missing: run `make test`, or tests/install.sh"))
+}
+
+/// A library that answers a program's questions of names and users from files (`LD_PRELOAD`).
+///
+/// # Panics
+/// If it isn't there.
+pub fn nss_wrapper() -> PathBuf {
+    // In the directory of whatever architecture this is.
+    let directories = fs::read_dir(server_file("inetutils-ftpd/usr/lib"));
+    directories
+        .expect("it was just found")
+        .filter_map(|entry| Some(entry.ok()?.path().join("libnss_wrapper.so")))
+        .find(|file| file.exists())
+        .expect("tests/install.sh unpacks it there")
+}
+
+/// Has a program find a name at this address, through a file that is written to `hosts`: it connects as people do, and sends the
+/// name in TLS.
+pub fn resolve(command: &mut Command, hosts: &Path, name: &str, address: IpAddr) {
+    fs::write(hosts, format!("{address} {name}\n")).expect("the test's directory is writable");
+    command
+        .env("LD_PRELOAD", nss_wrapper())
+        .env("NSS_WRAPPER_HOSTS", hosts);
 }
 
 /// Whether this is root: some servers can't do without.

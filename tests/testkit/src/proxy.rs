@@ -16,6 +16,7 @@ use super::DEADLINE;
 use super::config::Config;
 use super::log::Log;
 pub use super::log::LogLine;
+use super::poll::poll;
 use super::process::{send_signal, wait};
 
 /// A running proxy; it is killed when dropped, and its log shown if the test fails.
@@ -54,26 +55,44 @@ impl Proxy {
     /// # Panics
     /// If it exits or isn't ready in time; its log is shown.
     pub fn start_program(program: &str, config: impl Into<Arc<Config>>) -> Self {
-        Self::start_by(config.into(), Command::new(program))
+        let proxy = Self::start_unready_program(program, config);
+        proxy.expect_ready();
+        proxy
+    }
+
+    /// The same without waiting until it says that it is ready.
+    pub fn start_unready_program(program: &str, config: impl Into<Arc<Config>>) -> Self {
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null());
+        Self::start_unready_by(config, command)
     }
 
     /// The same within the limits that this sets as an argument of the shell's `ulimit`, such as `-n 100`.
     pub fn start_program_limited(program: &str, config: Config, limit: &str) -> Self {
         let mut command = Command::new("sh");
         let script = format!("ulimit {limit} && exec \"$@\"");
-        command.args(["-c", &script, "sh", program]);
-        Self::start_by(config.into(), command)
+        command
+            .args(["-c", &script, "sh", program])
+            .stdin(Stdio::null());
+        Self::start_by(config, command)
     }
 
-    fn start_by(config: Arc<Config>, mut command: Command) -> Self {
+    /// The same by a command that becomes the program, with the arguments that are added here.
+    pub fn start_by(config: impl Into<Arc<Config>>, command: Command) -> Self {
+        let proxy = Self::start_unready_by(config, command);
+        proxy.expect_ready();
+        proxy
+    }
+
+    fn start_unready_by(config: impl Into<Arc<Config>>, mut command: Command) -> Self {
+        let config = config.into();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("portcullis.yaml");
         fs::write(&file, config.to_yaml()).expect("the test's directory is writable");
         let mut child = command
             .args(["run", "--log-format", "json", "--config"])
             .arg(&file)
-            .args(["--log-level", config.log_level()])
-            .stdin(Stdio::null())
+            .args(config.arguments())
             .stderr(Stdio::piped())
             .spawn()
             .expect("cargo built it");
@@ -99,9 +118,12 @@ impl Proxy {
                 >= all)
                 .then_some(())
         });
-        let (status, body) = proxy.get("/readyz");
-        assert_eq!(status, 200, "the listeners accept, but /readyz says {body}");
         proxy
+    }
+
+    fn expect_ready(&self) {
+        let (status, body) = self.get("/readyz");
+        assert_eq!(status, 200, "the listeners accept, but /readyz says {body}");
     }
 
     /// Where clients of explicit TLS connect.
@@ -169,16 +191,10 @@ impl Proxy {
     /// # Panics
     /// If it isn't in time.
     pub fn wait_for_metric(&self, name: &str, wanted: impl Fn(f64) -> bool) -> f64 {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let value = self.metric(name);
-            if wanted(value) {
-                return value;
-            }
-            assert!(Instant::now() < deadline, "{name} is still {value}");
-            // Not to wait for anything, only to leave the processor to the program.
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+        poll(|| match self.metric(name) {
+            value if wanted(value) => Ok(value),
+            value => Err(format!("{name} is still {value}")),
+        })
     }
 
     /// Replaces the configuration file in one step; [`Signal::Reload`] puts it in force.
@@ -315,7 +331,12 @@ impl Drop for Proxy {
             for line in &self.log.state().lines {
                 eprintln!("{}", line.text);
             }
+            return;
         }
+        // Of one task, which costs a session or nothing, and would go unnoticed.
+        let panic = |line: &&LogLine| line.message().contains("panicked");
+        let found = self.log.state().lines.iter().find(panic).cloned();
+        assert!(found.is_none(), "the program has panicked: {found:?}");
     }
 }
 

@@ -5,14 +5,27 @@
 
 use std::process::Stdio;
 
+use super::certs::{Authority, Pair};
 use super::programs;
-use super::server::{PASSIVE_PORTS, PASSWORD_HASH, Place, Security, Server, USER, command};
+use super::server::{PASSIVE_PORTS, PASSWORD_HASH, Place, Reuse, Security, Server, USER, command};
 
 /// Starts Pure-FTPd.
 ///
 /// # Panics
 /// On what it can't do: see above.
 pub fn start(security: Security<'_>) -> Server {
+    start_by(security, None)
+}
+
+/// Starts one with TLS that requires a certificate of its clients, issued by this authority.
+///
+/// # Panics
+/// See [`start`].
+pub fn start_for_clients_of(authority: &Authority, pair: &Pair) -> Server {
+    start_by(Security::Explicit(pair, Reuse::Optional), Some(authority))
+}
+
+fn start_by(security: Security<'_>, clients: Option<&Authority>) -> Server {
     assert!(
         programs::is_root(),
         "Pure-FTPd needs root: run make test as root"
@@ -57,14 +70,20 @@ pub fn start(security: Security<'_>) -> Server {
         Security::Plain => {
             run.args(["-Y", "0"]);
         }
-        Security::Explicit(pair, _) => {
-            let files = place.write_pair(pair);
+        Security::Explicit(own, _) => {
+            let files = place.write_pair(own);
             let pair = format!(
                 "{},{}",
                 files.certificate.display(),
                 files.private_key.display()
             );
             run.args(["-Y", "1", "-2", &pair]);
+            if let Some(authority) = clients {
+                // It trusts the certificates in its own file.
+                let both = format!("{}{}", own.certificate, authority.pem());
+                place.write_private("tls.crt", &both);
+                run.args(["-J", "-C:HIGH"]);
+            }
         }
         Security::Implicit(..) => panic!("Debian's Pure-FTPd has no implicit TLS"),
     }

@@ -5,10 +5,15 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
+    SupportedProtocolVersion,
+};
 
-use super::certs::Authority;
+use super::certs::{Authority, Pair};
 use super::wire::{End, Wire, provider};
 
 /// TLS as a raw client speaks it. Clones share their sessions, so a data connection resumes its control connection.
@@ -34,6 +39,44 @@ impl RawTls {
         Self {
             config: Arc::new(config),
             name,
+        }
+    }
+
+    /// The same of a client that has this certificate, and shows it where it is asked for one.
+    pub fn showing(
+        authority: &Authority,
+        name: &str,
+        versions: &[&'static SupportedProtocolVersion],
+        own: &Pair,
+    ) -> Self {
+        let key =
+            PrivateKeyDer::from_pem_slice(own.private_key.as_bytes()).expect("rcgen wrote it");
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("the provider has TLS 1.2 and 1.3")
+            .with_root_certificates(authority.roots())
+            .with_client_auth_cert(vec![own.der()], key)
+            .expect("the key belongs to the certificate");
+        let name = ServerName::try_from(name.to_owned()).expect("a test's names are valid");
+        Self {
+            config: Arc::new(config),
+            name,
+        }
+    }
+
+    /// Trusts whatever it is shown, and sends this name, or none.
+    pub fn careless(name: Option<&str>, versions: &[&'static SupportedProtocolVersion]) -> Self {
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("the provider has TLS 1.2 and 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Careless))
+            .with_no_client_auth();
+        config.enable_sni = name.is_some();
+        let name = ServerName::try_from(name.unwrap_or("nobody.test").to_owned());
+        Self {
+            config: Arc::new(config),
+            name: name.expect("a test's names are valid"),
         }
     }
 
@@ -79,6 +122,47 @@ impl RawTls {
     pub fn connection(&self) -> ClientConnection {
         ClientConnection::new(Arc::clone(&self.config), self.name.clone())
             .expect("the name is valid")
+    }
+}
+
+/// Looks at no certificate.
+#[derive(Debug)]
+struct Careless;
+
+impl ServerCertVerifier for Careless {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -287,6 +371,12 @@ impl Raw {
         let family = if own.is_ipv4() { 1 } else { 2 };
         self.command(&format!("EPRT |{family}|{own}|{port}|"), 200);
         listener
+    }
+
+    /// The client's own address.
+    pub fn local_addr(&self) -> SocketAddr {
+        let own = self.wire.socket().local_addr();
+        own.expect("the connection is open")
     }
 
     /// Reads until the server ends: what came, and how it ended.

@@ -1,9 +1,10 @@
 //! What a running program holds of the machine, as the kernel counts it: memory, file descriptors.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use super::DEADLINE;
+use super::poll::poll;
+use super::programs::program;
 use super::proxy::Proxy;
 
 /// The most memory that the program has had resident so far, in bytes: what has been given back still shows.
@@ -27,18 +28,37 @@ pub fn descriptors(proxy: &Proxy) -> usize {
 /// # Panics
 /// If it doesn't close the others in time.
 pub fn wait_for_descriptors(proxy: &Proxy, most: usize) {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let open = descriptors(proxy);
-        if open <= most {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{open} are open, not {most}");
-        // Not to wait for anything, only to leave the processor to the program.
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    poll(|| match descriptors(proxy) {
+        open if open <= most => Ok(()),
+        open => Err(format!("{open} are open, not {most}")),
+    });
 }
 
 fn read(proxy: &Proxy, file: &str) -> String {
     fs::read_to_string(format!("/proc/{}/{file}", proxy.pid())).expect("the program runs")
+}
+
+/// Has the program open nothing further for as long as `during` takes: neither files nor connections.
+pub fn without_descriptors<T>(proxy: &Proxy, during: impl FnOnce() -> T) -> T {
+    let limits = read(proxy, "limits");
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let before = line.and_then(|rest| rest.split_whitespace().next());
+    limit_descriptors(proxy, "0");
+    let done = during();
+    limit_descriptors(proxy, before.expect("Linux tells it"));
+    done
+}
+
+/// The soft limit: the hard one stays.
+fn limit_descriptors(proxy: &Proxy, soft: &str) {
+    let status = Command::new(program("prlimit"))
+        .args([
+            "--pid",
+            &proxy.pid().to_string(),
+            &format!("--nofile={soft}:"),
+        ])
+        .status();
+    assert!(status.expect("it runs").success());
 }

@@ -18,7 +18,16 @@ pub fn start(security: Security<'_>) -> Server {
 }
 
 /// The same with other ports for passive data connections, from the first to the last.
-pub fn start_with_ports(security: Security<'_>, (first, last): (u16, u16)) -> Server {
+pub fn start_with_ports(security: Security<'_>, ports: (u16, u16)) -> Server {
+    start_by(security, ports, "")
+}
+
+/// The same with further lines of configuration.
+pub fn start_with(security: Security<'_>, lines: &str) -> Server {
+    start_by(security, PASSIVE_PORTS, lines)
+}
+
+fn start_by(security: Security<'_>, (first, last): (u16, u16), lines: &str) -> Server {
     let place = Place::claim();
     let mut config = format!(
         "listen=YES\nlisten_address={address}\nlisten_port={port}\nbackground=NO\n\
@@ -54,6 +63,7 @@ pub fn start_with_ports(security: Security<'_>, (first, last): (u16, u16)) -> Se
     }
     // ftp_username must exist; who runs the test does.
     writeln!(config, "ftp_username={}", launching_user()).expect("a String takes everything");
+    config.push_str(lines);
     let file = place.write_private("vsftpd.conf", &config);
     let mut run = command("vsftpd/usr/sbin/vsftpd");
     run.arg(file);

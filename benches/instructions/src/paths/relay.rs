@@ -169,6 +169,7 @@ async fn tls_connection<T>(
         verify: Verify::None,
         server_name: ExpectedName::Is("bench.test".to_owned()),
         max_version: TlsVersion::V1_3,
+        client_certificate: None,
     })
     .map_err(io::Error::other)?
     .session();

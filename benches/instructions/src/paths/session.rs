@@ -11,7 +11,7 @@ use portcullis::config::{Timeouts, UserForms};
 use portcullis::ftp::command::Command;
 use portcullis::ftp::reply::Reply;
 use portcullis::ftp::server::{BackendProtection, PortMethods};
-use portcullis::policy::UserFiles;
+use portcullis::policy::{CredentialFiles, UserFiles};
 use portcullis::route::Router;
 use portcullis::session::machine::{
     DataEvent, Dialled, Event, Machine, PreparedPort, Stage, Terms,
@@ -84,7 +84,7 @@ impl Login {
     }
 
     fn play(&self, terms: &Terms) -> Machine {
-        let mut machine = Machine::implicit(terms.clone(), None);
+        let mut machine = Machine::implicit(terms.clone(), None, None);
         do_everything(&mut machine);
         for event in [
             Event::Command(self.user.clone()),
@@ -129,6 +129,7 @@ fn terms() -> Terms {
             UserForms::default(),
             &UserFiles::default(),
         )),
+        has_certificate: true,
         tls_required: true,
         data_required: false,
         active_mode: true,
@@ -137,5 +138,6 @@ fn terms() -> Terms {
         announcements: Arc::default(),
         own_names: Arc::new([]),
         timeouts: Timeouts::default(),
+        credentials: CredentialFiles::default(),
     }
 }

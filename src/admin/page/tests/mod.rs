@@ -1,13 +1,24 @@
 //! The page as text: what is in it, and what can't get into it.
 
-pub(super) mod sample;
-
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64;
 
-use self::sample::{Sample, ago, backend, certificate, site, transfer};
 use super::*;
-use crate::view::{CheckView, DrainedBy, ReloadView};
+use crate::view::fixtures::{Sample, ago, backend, certificate, show_certificate, site, transfer};
+use crate::view::{
+    CheckView, DrainedBy, OwnCertificateView, RefusedView, ReloadView, RevocationListView,
+};
+
+impl Sample {
+    fn html(&self) -> String {
+        render(&Page {
+            process: self.process(),
+            disclosure: self.disclosure,
+            transfers: &self.transfers,
+            transfers_total: self.transfers_total,
+        })
+    }
+}
 
 /// Everything at once.
 fn troubled() -> Sample {
@@ -18,6 +29,12 @@ fn troubled() -> Sample {
         subject: "configuration",
         refused: Some("portcullis.yaml:14:5: unknown key".to_owned()),
         stands: true,
+    });
+    sample.overview.refused.push(RefusedView {
+        at: ago(754),
+        subject: "configuration",
+        name: None,
+        reason: "portcullis.yaml:14:5: unknown key".to_owned(),
     });
     sample.certificates.push(certificate(-3, 90));
     sample.sites.push(site("ftpb"));
@@ -30,15 +47,26 @@ fn troubled() -> Sample {
     sample.backends[1].address = "10.0.0.11:21".to_owned();
     sample.backends[1].state = "down";
     sample.backends[1].out_since = Some(ago(720));
-    sample.backends[1].certificate_days_left = Some(3);
+    show_certificate(&mut sample.backends[1], 3, 90);
     sample.backends[1].check = Some(CheckView {
         at: ago(7),
         seconds: 10.0,
         failed_at: Some("greeting"),
+        login_refused: false,
     });
     sample.transfers.push(transfer());
     sample.transfers[1].size = None;
     sample.transfers_total = 1_234;
+    sample.overview.revocation_lists.push(RevocationListView {
+        file: "/etc/portcullis/partners.crl".to_owned(),
+        issuer: "CN=Partners".to_owned(),
+        next_update: Some(ago(600)),
+        then_refused: true,
+    });
+    sample.overview.own_certificates.push(OwnCertificateView {
+        file: "/etc/portcullis/own.crt".to_owned(),
+        pair: certificate(61, 90).pair.expect("a pair"),
+    });
     sample
 }
 
@@ -100,12 +128,18 @@ fn a_name_is_text_whatever_is_in_it() {
             backend.backend = name.to_owned();
         }
         for certificate in &mut sample.certificates {
-            certificate.names = vec![name.to_owned()];
-            certificate.issuer = name.to_owned();
+            let pair = certificate.pair.as_mut().expect("it is served");
+            pair.names = vec![name.to_owned()];
+            pair.issuer = name.to_owned();
             certificate.file = name.to_owned();
+            certificate.refused = Some(name.to_owned());
         }
         for reload in &mut sample.overview.reloads {
             reload.refused = Some(name.to_owned());
+        }
+        for refused in &mut sample.overview.refused {
+            refused.name = Some(name.to_owned());
+            refused.reason = name.to_owned();
         }
         sample.overview.config = name.to_owned();
         sample.html()
@@ -152,7 +186,7 @@ fn it_says_at_once_whether_all_is_well() {
         title.to_owned()
     };
     assert_eq!(headline(&Sample::well()), "All is well");
-    assert_eq!(headline(&troubled()), "9 things need attention");
+    assert_eq!(headline(&troubled()), "10 things need attention");
     let mut sample = Sample::well();
     sample.backends[0].state = "down";
     assert_eq!(headline(&sample), "One thing needs attention");

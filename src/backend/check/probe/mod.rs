@@ -32,7 +32,12 @@ pub enum Goal {
     /// A login, and the reply to EPSV and PASV.
     Login(Probe),
     /// The same, and a listing over a data connection.
-    List(Probe),
+    List {
+        /// Who logs in.
+        account: Probe,
+        /// What is listed; none for the directory that the login leads to.
+        directory: Option<String>,
+    },
 }
 
 /// Probes a backend, and takes leave of it. Takes [`LONGEST`](super::LONGEST) at most, and a few seconds for leaving.
@@ -86,7 +91,7 @@ impl Goal {
     fn account(&self) -> Option<&Probe> {
         match self {
             Self::Ready => None,
-            Self::Login(account) | Self::List(account) => Some(account),
+            Self::Login(account) | Self::List { account, .. } => Some(account),
         }
     }
 
@@ -95,7 +100,7 @@ impl Goal {
         match self {
             Self::Ready => !needs_login(stage),
             Self::Login(_) => !is_of_data(stage),
-            Self::List(_) => true,
+            Self::List { .. } => true,
         }
     }
 }

@@ -113,7 +113,7 @@ pub async fn targets(
             // Several groups may have it.
             let is_known = |other: &Target| other.site.name == site.name && other.is(&backend);
             if !targets.iter().any(is_known) {
-                targets.push(target(backend.label.clone(), Server::Known(backend)));
+                targets.push(target(backend.label.to_string(), Server::Known(backend)));
             }
         }
         let unknown = undiscovered.extract_if(.., |(name, _)| *name == site.name);

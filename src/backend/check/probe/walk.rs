@@ -81,7 +81,7 @@ impl Check<'_> {
             stages.found(ProbeStage::Protection, finding);
         }
         let endpoint = self.ask_for_ports(connection, total, stages).await?;
-        if let Goal::List(_) = goal {
+        if let Goal::List { directory, .. } = goal {
             let peer = match &endpoint {
                 DataEndpoint::Passive { to, .. } => DataPeer::To(*to),
                 DataEndpoint::Active { .. } => DataPeer::From,
@@ -91,7 +91,8 @@ impl Check<'_> {
                 .await
                 .map_err(|error| (ProbeStage::Data, error))?;
             stages.found(ProbeStage::Data, Finding::Data(peer));
-            self.list_with_stages(connection, data, total, stages)
+            let directory = directory.as_deref();
+            self.list_with_stages(connection, data, directory, total, stages)
                 .await?;
         }
         Ok(())
@@ -161,6 +162,7 @@ impl Check<'_> {
         &self,
         connection: &mut BackendConnection,
         data: ReadyConnection,
+        directory: Option<&str>,
         total: Budget,
         stages: &mut Stages<'_>,
     ) -> Result<(), (ProbeStage, CheckError)> {
@@ -171,7 +173,7 @@ impl Check<'_> {
                 stages.found(ProbeStage::DataHandshake, finding);
             }
         };
-        let listed = self.list(connection, data, None, total, ready).await;
+        let listed = self.list(connection, data, directory, total, ready).await;
         let Listing { bytes, reply } = listed.map_err(|error| match error {
             CheckError::DataHandshake(_) | CheckError::DataTimeout(_) => {
                 (ProbeStage::DataHandshake, error)

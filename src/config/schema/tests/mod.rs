@@ -105,8 +105,9 @@ fn the_schema_is_that_of_the_types() {
 fn the_schema_takes_every_example_and_each_names_it() {
     let mut examples = files("config");
     examples.push(in_repository("deploy/compose/portcullis.yaml"));
+    examples.push(in_repository("deploy/haproxy/portcullis.yaml"));
     examples.push(in_repository("deploy/kubernetes/portcullis.yaml"));
-    assert!(examples.len() >= 6);
+    assert!(examples.len() >= 7);
     let schema = in_repository("config/schema.json");
     let schema = schema.canonicalize().expect("it is there");
     let validator = validator();

@@ -11,18 +11,23 @@ use serde::de::value::Error;
 use serde_json::Value;
 
 use crate::config::checks::LevelWord;
+use crate::config::client_certificates::Fingerprints;
 use crate::config::file::Verify;
 use crate::config::scalar::{
-    AdminAddress, BackendTlsMode, Count, DurationValue, FileName, Greeting, ListenAddress,
-    NameServerAddress, Network, NoticeText, PortRange, Sha256, Times, WaitValue, Weight,
+    AdminAddress, BackendTlsMode, Count, DurationValue, Failures, FileName, Greeting,
+    ListenAddress, NameServerAddress, Network, NoticeText, PortRange, Sha256, Times, WaitValue,
+    Weight,
 };
 use crate::config::transfer_logs::FormatWord;
 use crate::config::{
-    Balance, CloseNotify, PassiveMode, ProxyVersion, SessionReuse, Status, TlsMode, TlsVersion,
-    UnknownUsers,
+    AskClients, Balance, CertificateLayout, CloseNotify, CrlExpired, PassiveMode, ProxyVersion,
+    SessionReuse, Status, TlsMode, TlsVersion, UnknownUsers,
 };
 use crate::policy::users::UserPattern;
-use crate::policy::{DeniedCommand, Preset, Rate};
+use crate::policy::{CertificateUser, DeniedCommand, Preset, Rate};
+
+/// A fingerprint.
+const SHA256: &str = "[Ss][Hh][Aa]256:([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}";
 
 /// Implements `JsonSchema` for `$type` by `$schema`.
 macro_rules! schemas {
@@ -50,13 +55,18 @@ schemas! {
     LevelWord: words::<Self>();
     UnknownUsers: words::<Self>();
     Preset: words::<Self>();
+    CertificateLayout: words::<Self>();
     CloseNotify: words::<Self>();
+    AskClients: words::<Self>();
+    CrlExpired: words::<Self>();
+    CertificateUser: words::<Self>();
     ProxyVersion: words::<Self>();
     TlsVersion: words::<Self>();
     DurationValue: pattern("0*[1-9][0-9]*(ms|s|m|h)");
     WaitValue: pattern("(0|0*[1-9][0-9]*)(ms|s|m|h)");
     PortRange: number(0, 65535, " *[0-9]{1,5} *(- *[0-9]{1,5} *)?");
     Count: number(1, 10_000_000, "[0-9]{1,20}");
+    Failures: number(1, 10_000_000, "[0-9]{1,20}");
     Times: number(1, 100, "[0-9]{1,20}");
     Weight: number(0, 1000, "[0-9]{1,20}");
     Rate: number(64_000, 1_000_000_000_000, "[0-9]+[kMG]?");
@@ -66,7 +76,10 @@ schemas! {
     ListenAddress: pattern(r"([0-9.]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5}");
     NameServerAddress: pattern(r"[0-9.]+(:[0-9]{1,5})?|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.%]+\]:[0-9]{1,5}");
     Network: pattern("[0-9A-Fa-f:.]+(/[0-9]{1,3})?");
-    Sha256: pattern("[Ss][Hh][Aa]256:([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}");
+    Sha256: pattern(SHA256);
+    Fingerprints: json_schema!({
+        "anyOf": [pattern(SHA256), {"type": "array", "items": pattern(SHA256)}],
+    });
     FileName: text();
     Greeting: text();
     NoticeText: text();
@@ -83,7 +96,7 @@ schemas! {
             },
             {
                 "type": "object",
-                "properties": {"fingerprint": pattern("[Ss][Hh][Aa]256:([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}")},
+                "properties": {"fingerprint": pattern(SHA256)},
                 "required": ["fingerprint"],
                 "additionalProperties": false,
             },

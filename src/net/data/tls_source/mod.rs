@@ -16,6 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use rustls::HandshakeKind;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
@@ -88,6 +89,13 @@ enum NextStep {
     Write,
     /// Nothing any more: the peer has said close_notify.
     Ended,
+}
+
+impl TlsSource<UnbufferedServerConnection> {
+    /// The certificates that the client has shown.
+    pub(super) fn client_certificates(&self) -> &[CertificateDer<'static>] {
+        self.connection.peer_certificates().unwrap_or_default()
+    }
 }
 
 impl<C: Unbuffered> TlsSource<C> {

@@ -69,12 +69,12 @@ impl RecordBuffer {
         self.plaintext = 0;
     }
 
-    /// Whether nothing has arrived that isn't dealt with.
     /// How many bytes have arrived and are not decrypted.
     pub(super) fn undecrypted(&self) -> usize {
         self.arrived.len()
     }
 
+    /// Whether nothing has arrived that isn't dealt with.
     pub(super) fn is_empty(&self) -> bool {
         self.arrived.is_empty()
     }

@@ -71,6 +71,11 @@ pub enum BadHeader {
     Address(IpAddr),
 }
 
+/// Whether a header of either version may begin with this byte. No ClientHello does.
+pub fn may_begin(first: u8) -> bool {
+    !matches!(parse(&[first]), Err(BadHeader::NotAHeader))
+}
+
 /// Reads a header from the beginning of `bytes`.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ pub fn upload() -> Record<'static> {
         host: Some("ftpb.albigi.lab"),
         user: b"alice",
         backend: Some("10.0.0.11:990".parse().expect("an address")),
+        backend_name: Some("be1"),
         tls: Some(TlsVersion::V1_3),
         command: "STOR",
         path: b"x y.csv",

@@ -4,6 +4,8 @@
 //! Sun Nov 29 07:59:10 2026 2 192.0.2.7 70000 /in/x_y.csv b _ i r alice ftp 0 * c
 //! ```
 //!
+//! The time has the form of ctime(3): a day of one digit stands behind two blanks, so the fields are told apart by columns there.
+//!
 //! Listings have no line, and neither has what the server refused. A deletion is one of direction `d`, as in ProFTPD. Blanks,
 //! controls and what isn't UTF-8 become `_` in names.
 
@@ -146,7 +148,7 @@ mod tests {
             let line = text(&record).expect("a line");
             prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
             let fields: Vec<&str> = line.trim_end_matches('\n').split(' ').collect();
-            // The time is one field of five words.
+            // The time is one field of five words, and the day of the samples has two digits.
             prop_assert_eq!(fields.len(), 5 + 13);
             prop_assert!(fields.iter().all(|field| !field.is_empty()));
             prop_assert_eq!(fields[5..8].join(" "), "2 192.0.2.7 70000");

@@ -161,6 +161,12 @@ impl ClientLeases {
     /// The connection closed before it sent anything. It may have been the client's, and its session reports that if no
     /// other one arrives.
     pub(super) fn ended(&mut self, index: usize, now: Instant, effects: &mut Vec<Effect>) {
+        let Connection { port, arrived, .. } = self.connections[index];
+        if let Some(only) = self.only_candidate(port, arrived)
+            && let Some(held) = self.lease_mut(only)
+        {
+            held.own_was_closed = true;
+        }
         self.notify_refused(index, effects);
         self.refuse(index, ResetReason::Stranger, now, effects);
     }

@@ -49,6 +49,8 @@ struct GrantedLease {
     late_one_expected: bool,
     attribution: Attribution,
     undecided: UndecidedConnections,
+    /// A connection that could only be its own has come, and was closed before it said anything.
+    own_was_closed: bool,
     /// Whether others wait for a port, as last reported to its session.
     contended: bool,
 }
@@ -89,6 +91,9 @@ struct Rest {
     port: SocketAddr,
     former: LeaseRequest,
     until: Instant,
+    /// Its transfer was refused, and its one connection has come, as far as can be known. A later one may yet be its own, which the
+    /// client has closed by now: that does no handshake, but to a session in clear text it would be the end of a file.
+    is_closed: bool,
 }
 
 #[derive(Debug)]
@@ -107,6 +112,13 @@ impl GrantedLease {
             self.progress,
             LeaseProgress::Pending | LeaseProgress::NamedBy(_)
         )
+    }
+
+    /// Whether its one connection seems to have come, though it may have said nothing: lftp and FileZilla wait for the 150.
+    fn has_seen_its_own(&self) -> bool {
+        matches!(self.progress, LeaseProgress::NamedBy(_))
+            || self.own_was_closed
+            || self.undecided.exclusive > 0
     }
 
     /// Whether other connections at the port can make its own one ambiguous.
@@ -167,6 +179,7 @@ impl ClientLeases {
                 port,
                 former,
                 until,
+                is_closed: false,
             });
         }
     }
@@ -207,7 +220,7 @@ impl ClientLeases {
         held.request.identity = match identity {
             // It was granted as one that takes a connection which names nothing, and one may have been taken. What names
             // the session proves that it is its own; all else still has to be alone.
-            Identity::Named(cache) | Identity::Resuming(cache)
+            Identity::Named(cache) | Identity::Resuming(cache) | Identity::Required(cache)
                 if !held.request.identity.is_named() =>
             {
                 Identity::Unproven(cache)
@@ -291,6 +304,7 @@ impl ClientLeases {
                 port: ended.port,
                 former: ended.request,
                 until: now + ended.request.reuse_delay,
+                is_closed: end == LeaseEnd::Refused && ended.has_seen_its_own(),
             });
         }
         self.settle(ended.port, now, effects);

@@ -23,13 +23,16 @@ impl ClientLeases {
         }
         self.rests.retain(|rest| rest.until > now);
         self.withdraw_idle(now, effects);
-        // The first request of either kind stands for those behind it, which become the first later.
-        let (mut first_alone, mut first_named) = (None::<LeaseRequest>, None::<LeaseRequest>);
+        // The first request of each kind stands for those behind it, which become the first later.
+        let [mut first_alone, mut first_named, mut first_required] = [None::<LeaseRequest>; 3];
         let mut is_overdue = false;
         let mut index = 0;
         while let Some(queued) = self.queue.get(index) {
             let mut request = queued.request;
-            let mut passed = first_alone.iter().chain(&first_named);
+            let mut passed = first_alone
+                .iter()
+                .chain(&first_named)
+                .chain(&first_required);
             let waits = (is_overdue && self.delays_others(&request))
                 || passed.any(|other| request.conflicts_with(other));
             match (!waits).then(|| self.free_port(queued)).flatten() {
@@ -54,6 +57,7 @@ impl ClientLeases {
                         late_one_expected: false,
                         attribution: Attribution::Certain,
                         undecided: UndecidedConnections::default(),
+                        own_was_closed: false,
                         contended: false,
                     });
                     let named = request.identity.is_named();
@@ -64,11 +68,13 @@ impl ClientLeases {
                     });
                 }
                 None => {
-                    let first = if request.identity.is_named() {
-                        &mut first_named
-                    } else {
-                        is_overdue |= queued.since + request.reuse_delay <= now;
-                        &mut first_alone
+                    let first = match request.identity {
+                        Identity::Named(_) | Identity::Resuming(_) => &mut first_named,
+                        Identity::Required(_) => &mut first_required,
+                        Identity::Address | Identity::Unproven(_) => {
+                            is_overdue |= queued.since + request.reuse_delay <= now;
+                            &mut first_alone
+                        }
                     };
                     first.get_or_insert(request);
                     index += 1;
@@ -153,7 +159,10 @@ impl ClientLeases {
                 && held.progress != LeaseProgress::Proven
                 && request.conflicts_with(&held.request)
         };
-        let late = |rest: &Rest| request.accepts_late_connection_of(&rest.former);
+        let late = |rest: &Rest| {
+            request.accepts_late_connection_of(&rest.former)
+                && !(rest.is_closed && request.is_of_the_session_of(&rest.former))
+        };
         !self.at(port).any(mistaken) && !self.resting(port).any(late)
     }
 

@@ -157,7 +157,12 @@ fn auth_after_a_login_in_clear_text_begins_anew() {
     assert_eq!(session.answer("EPSV ALL"), 200);
     session.client("AUTH TLS");
     assert!(session.has(&Action::HangUp));
-    session.event(Event::Secured { sni: None }).actions();
+    session
+        .event(Event::Secured {
+            sni: None,
+            certificate: None,
+        })
+        .actions();
     // The user, the backend and EPSV ALL are discarded: all of it may have been injected.
     assert_eq!(session.answer("PWD"), 530);
     assert_eq!(session.answer("PASS x"), 503);

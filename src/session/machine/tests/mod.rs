@@ -2,6 +2,7 @@
 
 mod abort;
 mod before_login;
+mod certificates;
 mod data_ports;
 mod host;
 mod login;
@@ -29,7 +30,7 @@ use crate::ftp::reply::{Reply, ReplyParser};
 use crate::ftp::server::{BackendProtection, PortMethod, PortMethods};
 use crate::outcome::Direction;
 use crate::outcome::{LoginResult, Verdict};
-use crate::policy::UserFiles;
+use crate::policy::{CredentialFiles, UserFiles};
 
 /// A session between a client, the sites `a` (default), `b` and `c`, and the machine.
 pub(super) struct Session {
@@ -60,6 +61,7 @@ pub(super) fn terms() -> Terms {
             UserForms::default(),
             &UserFiles::default(),
         )),
+        has_certificate: true,
         tls_required: true,
         data_required: false,
         active_mode: true,
@@ -68,6 +70,7 @@ pub(super) fn terms() -> Terms {
         announcements: Arc::default(),
         own_names: Arc::new([host("proxy.lab")]),
         timeouts: Timeouts::default(),
+        credentials: CredentialFiles::default(),
     }
 }
 
@@ -122,7 +125,7 @@ impl Session {
     }
 
     pub fn implicit_with(terms: Terms, sni: Option<&str>) -> Self {
-        let mut session = Self::of(Machine::implicit(terms, sni.map(host)));
+        let mut session = Self::of(Machine::implicit(terms, sni.map(host), None));
         session.actions.clear();
         session
     }
@@ -256,7 +259,10 @@ impl Session {
     pub fn secured(&mut self, auth: &str, sni: Option<&str>) -> &mut Self {
         self.client(auth);
         assert!(self.actions().contains(&Action::StartTls), "{auth}");
-        self.event(Event::Secured { sni: sni.map(host) })
+        self.event(Event::Secured {
+            sni: sni.map(host),
+            certificate: None,
+        })
     }
 
     /// Everything decided since the last look.
@@ -319,8 +325,13 @@ impl Session {
 
     /// The site that is dialled; the rest stays queued.
     pub fn dials(&self) -> Vec<String> {
+        let mut site = None;
         let dials = self.actions.iter().filter_map(|action| match action {
-            Action::Dial(route) => Some(route.site.name.clone()),
+            Action::Route(route) => {
+                site = Some(route.site.name.clone());
+                None
+            }
+            Action::Dial => site.clone(),
             _ => None,
         });
         dials.collect()

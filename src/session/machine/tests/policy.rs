@@ -64,7 +64,7 @@ fn refusing_unknown_users() -> Terms {
 fn results(session: &mut Session) -> Vec<LoginResult> {
     let actions = session.actions();
     let results = actions.into_iter().filter_map(|action| match action {
-        Action::Record(Record::Login(result)) => Some(result),
+        Action::Record(Record::Login(result) | Record::LoginRefused { result, .. }) => Some(result),
         _ => None,
     });
     results.collect()

@@ -154,6 +154,112 @@ fn a_transfer_is_recorded_with_type_offset_and_reply() {
 }
 
 #[test]
+fn a_download_has_the_size_that_its_server_has_said_by_size_before() {
+    let size_shown = |asked: &[(&str, &str)], line: &str, begun: &str| {
+        let mut session = Session::logged_in();
+        for (line, reply) in asked {
+            session.ask(line, reply);
+        }
+        session.client("EPSV").backend("229 x (|||2000|)");
+        session.prepared(PreparedPort::Passive(5000)).client(line);
+        session.connected(line).backend(begun);
+        session
+            .actions()
+            .into_iter()
+            .find_map(|action| match action {
+                Action::TransferSize(size) => Some(size),
+                _ => None,
+            })
+    };
+    let binary = ("TYPE I", "200 ok");
+    let said = ("SIZE x", "213 1000");
+    let begun = "125 Transfer starting.";
+    for (asked, line, begun, shown) in [
+        (vec![binary, said], "RETR x", begun, Some(1000)),
+        (
+            vec![binary, ("size x", "213  1000 ")],
+            "RETR x",
+            begun,
+            Some(1000),
+        ),
+        (
+            vec![binary, said, ("PWD", "257 \"/\""), ("REST 300", "350 ok")],
+            "RETR x",
+            begun,
+            Some(700),
+        ),
+        (vec![binary, said, binary], "RETR x", begun, Some(1000)),
+        // What the reply to the transfer says is newer.
+        (vec![binary, said], "RETR x", "150 x (999 bytes)", Some(999)),
+        (
+            vec![binary, said, ("SIZE y", "213 5")],
+            "RETR x",
+            begun,
+            None,
+        ),
+        (
+            vec![binary, said, ("SIZE x", "550 no")],
+            "RETR x",
+            begun,
+            None,
+        ),
+        (vec![binary, said], "RETR y", begun, None),
+        (vec![binary, said], "LIST x", begun, None),
+        (vec![binary, said], "STOR x", begun, None),
+        (vec![said], "RETR x", begun, None),
+        (
+            vec![binary, said, ("TYPE A", "200 ok")],
+            "RETR x",
+            begun,
+            None,
+        ),
+        (
+            vec![binary, said, ("CWD in", "250 ok")],
+            "RETR x",
+            begun,
+            None,
+        ),
+        (
+            vec![binary, said, ("DELE x", "250 ok")],
+            "RETR x",
+            begun,
+            None,
+        ),
+        (
+            vec![binary, said, ("MODE Z", "200 ok")],
+            "RETR x",
+            begun,
+            None,
+        ),
+        (
+            vec![binary, said, ("REST 2000", "350 ok")],
+            "RETR x",
+            begun,
+            None,
+        ),
+        (
+            vec![binary, said, ("RANG 1 5", "350 ok")],
+            "RETR x",
+            begun,
+            None,
+        ),
+        (vec![binary, ("SIZE x", "213 big")], "RETR x", begun, None),
+        (vec![binary, ("SIZE x", "250 1000")], "RETR x", begun, None),
+    ] {
+        assert_eq!(size_shown(&asked, line, begun), shown, "{asked:?} {line}");
+    }
+    let mut session = Session::logged_in();
+    session.ask("TYPE I", "200 ok").ask("SIZE x", "213 1000");
+    session.transfer("STOR x");
+    session.client("EPSV").backend("229 x (|||2000|)");
+    session
+        .prepared(PreparedPort::Passive(5000))
+        .client("RETR x");
+    session.connected("RETR x").backend(begun);
+    assert!(!session.has(&Action::TransferSize(1000)));
+}
+
+#[test]
 fn a_type_that_was_set_before_the_login_counts() {
     let mut session = Session::implicit();
     session.client("TYPE I").client("USER al").dialled(false);

@@ -31,6 +31,91 @@ fn an_early_226_on_a_download_is_held() {
 }
 
 #[test]
+fn a_backend_that_ends_the_session_behind_its_2xx_lets_the_transfer_finish() {
+    type BackendEnds = fn(&mut Session);
+    let ends: [(BackendEnds, &str, Ending); 3] = [
+        (
+            |session| {
+                session.backend("421 Timeout.");
+            },
+            "421 Timeout.",
+            Ending::BackendClosed,
+        ),
+        (
+            |session| {
+                session.event(Event::BackendGone);
+            },
+            "421 The connection to the site was lost.",
+            Ending::BackendLost,
+        ),
+        // The end of the connection says no more than the 421.
+        (
+            |session| {
+                session.backend("421 Timeout.").event(Event::BackendGone);
+            },
+            "421 Timeout.",
+            Ending::BackendClosed,
+        ),
+    ];
+    for (end, last, ending) in ends {
+        // Bytes are still under way to the client.
+        let mut download = Session::running("RETR x");
+        download.backend("150 Here").backend("226 Done");
+        end(&mut download);
+        assert_eq!(download.codes(), [150]);
+        assert!(!download.has(&Action::DropData));
+        // What the client says meanwhile is no longer for the backend.
+        download.client("PWD");
+        download.data(PROVEN).data(DataEvent::Finished);
+        assert_eq!(download.ending(), Some(ending));
+        assert_eq!(download.verdict(), Some(Verdict::Complete));
+        assert_eq!(download.replies(), ["226 Done", last]);
+
+        // The backend has every byte, and its leg has yet to be closed.
+        let mut upload = Session::running("STOR x");
+        upload.backend("150 Go").data(PROVEN).event(Event::Expired);
+        upload.backend("226 Done");
+        end(&mut upload);
+        upload.data(DataEvent::Finished);
+        assert_eq!(upload.ending(), Some(ending));
+        assert_eq!(upload.verdict(), Some(Verdict::Complete));
+        assert_eq!(upload.replies()[1..], ["226 Done", last]);
+
+        // A transfer that fails behind it has its own reply first.
+        let mut failing = Session::running("RETR x");
+        failing.backend("150 Here").backend("226 Done");
+        end(&mut failing);
+        failing.data(DataEvent::Failed(DataFailure::ClientLost));
+        assert_eq!(failing.ending(), Some(ending));
+        assert_eq!(failing.verdict(), Some(Verdict::FailedClient));
+        assert_eq!(
+            failing.replies()[1..],
+            ["426 Data connection broken, transfer incomplete.", last]
+        );
+        assert!(failing.sent().is_empty());
+    }
+}
+
+#[test]
+fn a_backend_that_ends_the_session_before_its_2xx_has_not_confirmed_the_transfer() {
+    for end in [Event::BackendGone, Event::Reply(reply("421 Timeout."))] {
+        let mut session = Session::running("RETR x");
+        session.backend("150 Here").data(PROVEN).event(end);
+        assert!(session.has(&Action::DropData));
+        assert_eq!(session.verdict(), Some(Verdict::FailedBackend));
+    }
+}
+
+#[test]
+fn a_backend_that_talks_on_behind_its_421_is_dropped_with_the_transfer() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").backend("226 Done");
+    session.backend("421 Timeout.").backend("200 Or not");
+    assert!(session.has(&Action::DropData));
+    assert_ne!(session.verdict(), Some(Verdict::Complete));
+}
+
+#[test]
 fn a_refused_client_gets_the_reply_and_no_reset_of_its_data_connection() {
     let mut session = Session::running("STOR x");
     session.backend("552 Full");

@@ -49,8 +49,10 @@ impl Details {
         cx.forward(reply);
         if !std::mem::replace(&mut self.begun, true) {
             cx.push(Action::TransferStarted);
+            let size =
+                || announced_size(reply).or_else(|| self.login.observed.size_of(&self.command));
             if self.direction == Direction::Download
-                && let Some(size) = announced_size(reply)
+                && let Some(size) = size()
             {
                 cx.push(Action::TransferSize(size));
             }

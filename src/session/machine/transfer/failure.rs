@@ -23,6 +23,8 @@ pub enum DataFailure {
     ClientHandshake,
     /// The client's handshake was a full one where session reuse is required.
     NotResumed,
+    /// The client's handshake was a full one, and didn't show the certificate of the control connection.
+    OtherCertificate,
     /// Another connection of the client's address came to its data port, and it is unknown which one is the transfer's.
     AnotherConnection,
     /// The connection of an earlier transfer may still arrive at the data port, and could not be distinguished from
@@ -69,6 +71,7 @@ impl DataFailure {
             | Self::ClientSilent
             | Self::ClientHandshake
             | Self::NotResumed
+            | Self::OtherCertificate
             | Self::AnotherConnection
             | Self::LateConnection
             | Self::PortWithdrawn
@@ -89,6 +92,11 @@ impl DataFailure {
         }
     }
 
+    /// Whether it is what a refusal looks like on the data connection, be it that the reply is yet to come.
+    pub fn may_be_a_refusal(self) -> bool {
+        matches!(self, Self::BackendHandshake | Self::BackendLost)
+    }
+
     /// The reply to the client, unless the backend has sent a better one.
     pub(super) fn answer(self) -> Answer {
         match self {
@@ -98,6 +106,7 @@ impl DataFailure {
             Self::ClientSilent => answer::DATA_WITHOUT_HANDSHAKE,
             Self::ClientHandshake => answer::DATA_HANDSHAKE_FAILED,
             Self::NotResumed => answer::REUSE_REQUIRED,
+            Self::OtherCertificate => answer::DATA_CERTIFICATE,
             Self::AnotherConnection | Self::LateConnection => answer::AMBIGUOUS_DATA,
             Self::PortWithdrawn => answer::PORT_WITHDRAWN,
             Self::ClientLost => answer::CLIENT_DATA_LOST,
@@ -127,6 +136,9 @@ impl DataFailure {
             }
             Self::ClientHandshake => "tls handshake with the client failed",
             Self::NotResumed => "client did not resume its tls session",
+            Self::OtherCertificate => {
+                "client did not show the certificate of its control connection, nor resume that one's tls session"
+            }
             Self::AnotherConnection => {
                 "another connection of the client's address came to its data port"
             }

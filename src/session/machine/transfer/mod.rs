@@ -149,7 +149,10 @@ impl Transfer {
 
     fn may_forward_stat(&self, cx: &Context) -> bool {
         let is_running = matches!(self, Self::Upload(_) | Self::Download(_));
-        is_running && cx.queue.is_empty() && self.details().stats < MAX_STATS
+        is_running
+            && cx.backend_end.is_none()
+            && cx.queue.is_empty()
+            && self.details().stats < MAX_STATS
     }
 
     pub fn on_data(self, event: DataEvent, cx: &mut Context) -> State {
@@ -229,16 +232,21 @@ impl Transfer {
 
     /// The session ends in the middle of it: the backend must not keep what it has as a whole file.
     pub fn abandon(self, outcome: Outcome, cx: &mut Context) {
-        let is_over_for_backend = match &self {
-            Self::Upload(state) => state.is_confirmed(),
-            Self::Download(state) => state.is_confirmed(),
-            Self::Opening(_) | Self::AskingAgain(_) | Self::Aborting(_) => true,
-        };
-        if !is_over_for_backend {
+        let is_running = matches!(self, Self::Upload(_) | Self::Download(_));
+        if is_running && !self.is_confirmed() {
             cx.send(b"ABOR");
         }
         cx.push(Action::DropData);
         self.record(outcome, cx);
+    }
+
+    /// Whether the backend calls it complete, and only the data connections have yet to end.
+    pub fn is_confirmed(&self) -> bool {
+        match self {
+            Self::Upload(state) => state.is_confirmed(),
+            Self::Download(state) => state.is_confirmed(),
+            Self::Opening(_) | Self::AskingAgain(_) | Self::Aborting(_) => false,
+        }
     }
 
     /// Records a transfer that ends together with its session.

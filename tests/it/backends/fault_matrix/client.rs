@@ -9,7 +9,7 @@ use testkit::wire::{End, Wire};
 
 use super::backend::{Faulty, SAYS};
 use super::fault::{Fault, Logged, Phase, Told};
-use super::{Cell, House};
+use super::{Cell, Deployment};
 
 /// The file that every backend has.
 pub const FILE: &str = "file";
@@ -23,10 +23,10 @@ pub fn content() -> Vec<u8> {
 ///
 /// # Panics
 /// If it isn't as the table has it.
-pub fn play(cell: &Cell, faulty: &Faulty, house: &House, round: usize) {
+pub fn play(cell: &Cell, faulty: &Faulty, deployment: &Deployment, round: usize) {
     faulty.logged_in.shut();
     faulty.over.shut();
-    let mut client = house.front.explicit(&house.proxy);
+    let mut client = deployment.front.explicit(&deployment.proxy);
     let data = lead(cell, faulty, &mut client);
     let began = Instant::now();
     told(cell.outcome.told, client);
@@ -40,7 +40,7 @@ pub fn play(cell: &Cell, faulty: &Faulty, house: &House, round: usize) {
     // Reading every line as JSON takes longer than all the rest.
     let quoted = format!("\"site\":\"{site}\"");
     let wanted = |line: &LogLine| line.text.contains(&quoted) && is(line, cell.outcome.logged);
-    house.proxy.wait_for_logs(round, wanted);
+    deployment.proxy.wait_for_logs(round, wanted);
 }
 
 /// Gets to the step where the backend fails. Gives the data connection if the client has opened one.

@@ -10,15 +10,13 @@ mod fault;
 
 use std::fmt::{self, Display};
 use std::fs;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
-use testkit::DEADLINE;
 use testkit::cells;
 use testkit::certs::Authority;
 use testkit::config::Site;
 use testkit::front::Front;
+use testkit::poll::poll;
 use testkit::proxy::Proxy;
 use testkit::resources;
 
@@ -86,13 +84,13 @@ impl Display for Cell {
 }
 
 /// One proxy with a site for each cell.
-struct House {
+struct Deployment {
     front: Front,
     proxy: Proxy,
     cells: Vec<(Cell, Faulty)>,
 }
 
-impl House {
+impl Deployment {
     fn new() -> Self {
         let front = Front::new(&[]);
         let pair = Authority::new("authority of backends").issue(&["backend.test"]);
@@ -162,17 +160,12 @@ impl House {
             let name = format!("portcullis_{gauge}");
             self.proxy.wait_for_metric(&name, |value| value == 0.0);
         }
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+        poll(|| {
             let now = self.holdings();
-            if now.0 <= beginning.0 && now.1 <= beginning.1 {
-                return;
-            }
-            let held = format!("tasks and descriptors: {now:?}, at the beginning {beginning:?}");
-            assert!(Instant::now() < deadline, "{held}");
-            // Not to wait for anything, only to leave the processor to the program.
-            thread::sleep(Duration::from_millis(20));
-        }
+            let has_rest = now.0 <= beginning.0 && now.1 <= beginning.1;
+            let held = || format!("tasks and descriptors: {now:?}, at the beginning {beginning:?}");
+            has_rest.then_some(()).ok_or_else(held)
+        });
     }
 
     /// A line such as `VmRSS` of the process' status, in bytes.
@@ -202,16 +195,16 @@ const KEPT_MEMORY: u64 = 8 << 20;
 
 #[test]
 fn every_fault_of_a_backend_ends_in_a_reply_a_log_line_and_nothing_left_behind() {
-    let house = House::new();
-    let beginning = house.holdings_at_rest();
-    let before = house.memory("VmRSS");
-    house.play(1);
-    house.wait_for_rest(beginning);
-    let first = house.memory("VmRSS");
+    let deployment = Deployment::new();
+    let beginning = deployment.holdings_at_rest();
+    let before = deployment.memory("VmRSS");
+    deployment.play(1);
+    deployment.wait_for_rest(beginning);
+    let first = deployment.memory("VmRSS");
     // Again, since what leaks grows.
-    house.play(2);
-    house.wait_for_rest(beginning);
-    let (second, most) = (house.memory("VmRSS"), house.memory("VmHWM"));
+    deployment.play(2);
+    deployment.wait_for_rest(beginning);
+    let (second, most) = (deployment.memory("VmRSS"), deployment.memory("VmHWM"));
     let shown = [before, first, second, most].map(|bytes| bytes >> 10);
     assert!(
         second < first + KEPT_MEMORY && most < before + FLOOD_MEMORY,

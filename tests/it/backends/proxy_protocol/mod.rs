@@ -310,8 +310,9 @@ fn a_backend_that_answers_the_header_behind_its_greeting_is_found_out() {
         let proxy = Proxy::start(front.config().site(&site(&backend, tls, "{version: 1}")));
         let mut client = front.explicit(&proxy);
         client.send("USER ftpb.test|alice");
-        let hinted = proxy.wait_for_log(|line| line.field("hint").is_some());
-        assert_eq!(hinted.field("stage").as_deref(), Some(stage));
+        let is_loss = |line: &LogLine| line.field("stage").as_deref() == Some(stage);
+        let lost = proxy.wait_for_log(is_loss);
+        assert!(lost.field("hint").is_some(), "{}", lost.text);
     }
 }
 

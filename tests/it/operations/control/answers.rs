@@ -132,19 +132,25 @@ fn the_status_asks_for_all_that_may_need_attention() {
     );
     let socket = Scripted::new(vec![
         config,
+        ok(
+            r#"{"version":1,"total":1,"attention":[{"severity":"note","what":"It drains","reason":null,"remedy":"Wait."}]}"#,
+        ),
         list("certificates"),
         list("sites"),
         list("backends"),
     ]);
     let text = stdout(&socket.run(&["status"]));
     assert!(
-        text.starts_with("portcullis 9.9.9, draining, up for 1m01s\n\nneeds attention:\n"),
+        text.starts_with(
+            "portcullis 9.9.9, draining, up for 1m01s\n\nneeds attention:\n  note: It drains\n    Wait.\n\n"
+        ),
         "{text}"
     );
     assert_eq!(
         socket.requests(),
         [
             "GET /api/v1/config",
+            "GET /api/v1/attention?limit=10000",
             "GET /api/v1/certificates?limit=10000",
             "GET /api/v1/sites?limit=10000",
             "GET /api/v1/backends?limit=10000",

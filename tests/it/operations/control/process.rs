@@ -164,7 +164,10 @@ fn a_backend_takes_no_logins_from_drain_to_ready_and_keeps_its_sessions() {
     let backend = operated.stage.backend.address().to_string();
     let mut live = operated.stage.clear_session();
     let said = operated.say(&["drain", "only", &backend]);
-    assert!(said.contains("its 1 session goes on"), "{said}");
+    assert!(
+        said.contains("the site's 1 session there goes on"),
+        "{said}"
+    );
     let entry = operated.list("backends").remove(0);
     assert_eq!(entry["state"], "drain");
     assert_eq!(entry["drained_by"], "operator");
@@ -191,14 +194,14 @@ fn a_site_is_taken_out_of_service_and_the_status_says_so_first() {
         well.starts_with("portcullis ") && well.contains(", ready, "),
         "{well}"
     );
-    assert!(!well.contains("site only:"), "{well}");
+    assert!(!well.contains("Site only"), "{well}");
     operated.say(&["maintenance", "only", "on"]);
     assert_eq!(operated.told(), 421);
     let status = operated.say(&["status"]);
     let attention = status.split("\n\n").nth(1).expect("a paragraph");
     assert!(attention.starts_with("needs attention:\n"), "{status}");
     assert!(
-        attention.contains("\n  site only: out of service by operator"),
+        attention.contains("\n  note: Site only is out of service for maintenance\n"),
         "{status}"
     );
     operated.say(&["maintenance", "only", "off"]);
@@ -216,13 +219,19 @@ fn a_reload_says_what_is_wrong_with_the_configuration_or_that_it_is_in_force() {
     assert!(refusal.contains("unknown key `stes`"), "{refusal}");
     assert!(refusal.contains("portcullis.yaml:"), "{refusal}");
     let status = operated.say(&["status"]);
-    assert!(status.contains("  configuration refused "), "{status}");
+    assert!(
+        status.contains("The new configuration file was refused "),
+        "{status}"
+    );
 
     proxy.rewrite_config(&good);
     operated.say(&["reload"]);
     let status = operated.say(&["status"]);
     assert!(status.contains("configuration, in force "), "{status}");
-    assert!(!status.contains("  configuration refused "), "{status}");
+    assert!(
+        !status.contains("The new configuration file was refused "),
+        "{status}"
+    );
 }
 
 #[test]

@@ -245,7 +245,23 @@ fn a_wrong_password_fails_at_login() {
     // Every output is searched for the password.
     let repeating = format!("530 {PASSWORD} is wrong");
     let script = Script::new().on("PASS", one(&repeating));
-    shows(&fault("login", "530", "password file", script, |site| site));
+    let said = "530 *** is wrong";
+    shows(&fault("login", said, "password file", script, |site| site));
+}
+
+#[test]
+fn a_server_that_wants_tls_or_no_header_fails_at_login_with_its_words_and_that_remedy() {
+    let words = "530 Non-anonymous sessions must use encryption.";
+    let script = Script::new().on("USER", one(words));
+    shows(&fault("login", words, "tls: explicit", script, |site| site));
+    let words = "421-Sorry, cleartext sessions are not accepted.\r\n421 Bye";
+    let script = Script::new().on("USER", one(words));
+    let said = "421-Sorry, cleartext";
+    shows(&fault("login", said, "tls: explicit", script, |site| site));
+    let script = Script::new().on("PROXY", one("500 Unknown command."));
+    let header = |site: Site| site.backend("proxy_protocol", "{version: 1}");
+    let said = "500 Unknown command.";
+    shows(&fault("login", said, "PROXY header", script, header));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use testkit::closed_port::ClosedPort;
 use testkit::config::Site;
 use testkit::front::Front;
 use testkit::process::send_signal;
-use testkit::script::{Gate, Script, Step};
+use testkit::script::{Gate, Script, Step, reply};
 use testkit::scripted::Backend;
 
 use super::{Probed, outcomes, stage};
@@ -28,6 +28,17 @@ fn without_credentials_everything_before_the_login_is_probed() {
     backend.wait_for_commands("QUIT", 1);
     assert_eq!(backend.commands(), ["FEAT", "QUIT"]);
     assert_eq!(probed.run(&["--format", "nagios"]).code, 0);
+}
+
+#[test]
+fn a_directory_that_is_named_is_listed() {
+    let backend = Backend::start(Script::new().on("LIST /in", [reply("550 no such directory")]));
+    let probed = Probed::new(&[Site::default("only", backend.address())]);
+    let said = probed.list("probe", &["--path", "/in", "--format", "json"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert_eq!(said.only()["failed_stage"], "list");
+    let said = probed.list("probe", &["--format", "json"]);
+    assert_eq!(said.code, 0, "{said:?}");
 }
 
 #[test]
@@ -117,7 +128,7 @@ fn what_cannot_be_probed_is_said_and_is_two_or_for_nagios_three() {
     let missing = probed.front.directory().join("missing.pw");
     let missing = missing.to_str().expect("UTF-8");
     let there_are = format!("no backend is called `10.0.0.1`; there are: {address}");
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
         (
             &["--site", "ftpx"],
             "no site is called `ftpx`; did you mean `ftpa`? There are: ftpa, ftpb",
@@ -129,6 +140,7 @@ fn what_cannot_be_probed_is_said_and_is_two_or_for_nagios_three() {
             "--password-file needs --user",
         ),
         (&["--list"], "--list needs a login"),
+        (&["--path", "/in"], "--path needs --list"),
         (
             &["--user", "probe", "--password-file", missing],
             "missing.pw: the password can't be read",

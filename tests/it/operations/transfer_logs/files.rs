@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use testkit::DEADLINE;
 use testkit::config::Site;
 use testkit::front::Front;
+use testkit::poll::poll;
 use testkit::proxy::{LogLine, Signal};
 use testkit::script::Script;
 use testkit::scripted::Backend;
@@ -55,12 +54,8 @@ fn a_renamed_log_is_opened_anew_with_a_signal_and_without() {
 
 /// Looks for a file until it is there.
 fn wait_until_there(file: &Path) {
-    let deadline = Instant::now() + DEADLINE;
-    while !file.exists() {
-        assert!(Instant::now() < deadline, "{} isn't made", file.display());
-        // Not to wait for anything, only to leave the processor to the program.
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let missing = || format!("{} isn't made", file.display());
+    poll(|| file.exists().then_some(()).ok_or_else(missing));
 }
 
 #[test]

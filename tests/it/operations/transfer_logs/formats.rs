@@ -17,6 +17,14 @@ use super::{Logs, end, text};
 use crate::program::Before;
 use crate::stage::Stage;
 
+/// Of a line of an xferlog. The time in front of them has the form of ctime(3), in which a day of one digit stands behind two blanks.
+fn xferlog_fields_behind_the_time(line: &str) -> Vec<&str> {
+    let (time, fields) = line.split_at("Sun Nov 29 07:59:10 2026".len());
+    let fields = fields.strip_prefix(' ');
+    let fields = fields.unwrap_or_else(|| panic!("no blank behind {time:?}: {line}"));
+    fields.split(' ').collect()
+}
+
 #[test]
 fn every_format_tells_of_each_transfer_and_each_changed_file() {
     let logs = Logs::new();
@@ -143,17 +151,13 @@ fn every_format_tells_of_each_transfer_and_each_changed_file() {
     let sessions: Vec<_> = objects.iter().map(|it| text(it, "id")).collect();
     assert!(sessions.iter().all(|id| *id == sessions[0]), "{sessions:?}");
 
-    // The time is one field of five words.
-    let xferlog: Vec<Vec<String>> = logs
-        .lines("xferlog")
-        .iter()
-        .map(|line| line.split(' ').skip(5).map(str::to_owned).collect())
-        .collect();
+    let xferlog = logs.lines("xferlog");
     let of_each: Vec<_> = xferlog
         .iter()
-        .map(|fields| {
-            assert_eq!(fields.len(), 13, "{fields:?}");
-            let field = |number: usize| fields[number].as_str();
+        .map(|line| {
+            let fields = xferlog_fields_behind_the_time(line);
+            assert_eq!(fields.len(), 13, "{line}");
+            let field = |number: usize| fields[number];
             assert_eq!(field(1), "127.0.0.1");
             [field(3), field(4), field(6), field(12)]
         })
@@ -228,7 +232,7 @@ fn a_hostile_name_is_one_line_in_every_format() {
     let xferlog = logs.lines("xferlog");
     assert_eq!(xferlog.len(), names.len());
     for line in xferlog {
-        assert_eq!(line.split(' ').count(), 18, "{line}");
+        assert_eq!(xferlog_fields_behind_the_time(&line).len(), 13, "{line}");
     }
     for name in ["json", "xferlog", "w3c"] {
         let text = fs::read_to_string(logs.file(name)).expect("UTF-8");
@@ -277,9 +281,12 @@ fn curl_and_a_real_server_agree_with_the_xferlog() {
     }
     // The address and the time apart, the server's own log says the same.
     let facts = |line: &str| {
-        let fields: Vec<String> = line.split(' ').skip(7).map(str::to_owned).collect();
-        let name = fields[1].rsplit('/').next().map(str::to_owned);
-        (fields[0].clone(), name, fields[2..].to_vec())
+        let [_seconds, _host, bytes, path, others @ ..] = &xferlog_fields_behind_the_time(line)[..]
+        else {
+            panic!("{line}");
+        };
+        let name = path.rsplit('/').next().map(str::to_owned);
+        (bytes.to_string(), name, others.join(" "))
     };
     let ours: Vec<_> = logs
         .lines("xferlog")

@@ -6,11 +6,10 @@ mod formats;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testkit::DEADLINE;
 use testkit::config::Config;
+use testkit::poll::poll;
 use testkit::proxy::{Proxy, Signal};
 
 /// Transfer logs in every format, in a directory of their own.
@@ -89,16 +88,10 @@ pub fn lines(file: &Path) -> Vec<String> {
 
 /// Looks at a file until it has so many lines.
 pub fn wait_for_lines(file: &Path, count: usize) -> Vec<String> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let found = lines(file);
-        if found.len() >= count {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{}: {found:?}", file.display());
-        // Not to wait for anything, only to leave the processor to the program.
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    poll(|| match lines(file) {
+        found if found.len() >= count => Ok(found),
+        found => Err(format!("{}: {found:?}", file.display())),
+    })
 }
 
 /// Ends the program, whose last lines are written then.

@@ -8,7 +8,7 @@ use testkit::wire::{End, Wire};
 
 use super::backend::{self, SAYS};
 use super::ending::{Direction, Ending, Sees, Told};
-use super::{Cell, House, content, half};
+use super::{Cell, Deployment, content, half};
 
 /// The file that every backend has, to be downloaded after all that has happened.
 pub const AFTERWARDS: &str = "afterwards";
@@ -32,17 +32,17 @@ struct Played {
 ///
 /// # Panics
 /// If it isn't as the table has it.
-pub fn play(cell: &Cell, house: &House) {
+pub fn play(cell: &Cell, deployment: &Deployment) {
     let outcome = cell.outcome();
     let outcome = outcome.expect("only cells that can happen are played");
-    let Transfer { control, tls, data } = begin(cell, house);
+    let Transfer { control, tls, data } = begin(cell, deployment);
     let (control, played) = match cell.direction() {
         Direction::Upload => upload(cell, control, data),
         Direction::Download => download(cell, control, data),
     };
     let control = control.and_then(|control| replies(outcome.told, control));
 
-    let server = house.backend(cell.backend);
+    let server = deployment.backend(cell.backend);
     let command = cell.command();
     let complete = matches!(outcome.told, Told::Confirmation | Told::Goodbye);
     let (client_sees, backend_sees) = match cell.direction() {
@@ -88,8 +88,8 @@ pub fn play(cell: &Cell, house: &House) {
 }
 
 /// Begins the cell's transfer and gets it to the point where half of the content has arrived.
-pub fn begin_and_reach_half(cell: &Cell, house: &House) -> Transfer {
-    let mut transfer = begin(cell, house);
+pub fn begin_and_reach_half(cell: &Cell, deployment: &Deployment) -> Transfer {
+    let mut transfer = begin(cell, deployment);
     match cell.direction() {
         Direction::Upload => send_half(cell, &mut transfer.data),
         Direction::Download => drop(receive_half(&mut transfer.data)),
@@ -97,9 +97,9 @@ pub fn begin_and_reach_half(cell: &Cell, house: &House) -> Transfer {
     transfer
 }
 
-fn begin(cell: &Cell, house: &House) -> Transfer {
-    let address = house.proxy.explicit();
-    let tls = cell.client.version().map(|of| house.front.tls_of(of));
+fn begin(cell: &Cell, deployment: &Deployment) -> Transfer {
+    let address = deployment.proxy.explicit();
+    let tls = cell.client.version().map(|of| deployment.front.tls_of(of));
     let mut control = match &tls {
         Some(tls) => Raw::connect_auth_tls(address, tls),
         None => {

@@ -133,13 +133,13 @@ impl Display for Cell {
 }
 
 /// One proxy with a site for each kind of backend leg, where the backends know what to do in each cell.
-struct House {
+struct Deployment {
     front: Front,
     proxy: Proxy,
     backends: Vec<(Leg, Backend)>,
 }
 
-impl House {
+impl Deployment {
     fn new(cells: &[Cell], change: impl FnOnce(Config) -> Config) -> Self {
         let front = Front::new(&[]);
         let pair = Authority::new("authority of backends").issue(&["backend.test"]);
@@ -203,39 +203,39 @@ fn half() -> Vec<u8> {
 #[test]
 fn a_transfer_is_called_complete_only_if_every_byte_and_every_end_was_in_order() {
     let cells = Cell::all(&Ending::prompt());
-    let house = House::new(&cells, |config| config);
-    house.play(&cells, 12);
+    let deployment = Deployment::new(&cells, |config| config);
+    deployment.play(&cells, 12);
 }
 
 #[test]
 fn what_stands_still_or_is_never_confirmed_is_reset_when_its_time_is_over() {
     let cells = Cell::all(&Ending::UNTIL_TIMEOUT);
-    let house = House::new(&cells, |config| {
+    let deployment = Deployment::new(&cells, |config| {
         config
             .timeout("data_idle", "2s")
             .timeout("final_reply", "2s")
     });
-    house.play(&cells, 36);
+    deployment.play(&cells, 36);
 }
 
 #[test]
 fn a_killed_proxy_resets_both_legs_of_every_transfer() {
     let cells = Cell::all(&[Ending::ProxyKilled]);
-    let house = House::new(&cells, |config| config);
+    let deployment = Deployment::new(&cells, |config| config);
     let transfers: Vec<_> = thread::scope(|scope| {
         let begun: Vec<_> = cells
             .iter()
-            .map(|cell| scope.spawn(|| client::begin_and_reach_half(cell, &house)))
+            .map(|cell| scope.spawn(|| client::begin_and_reach_half(cell, &deployment)))
             .collect();
         let begun = begun.into_iter();
         begun
             .map(|transfer| transfer.join().expect("it gets to its half"))
             .collect()
     });
-    house.proxy.signal(Signal::Kill);
+    deployment.proxy.signal(Signal::Kill);
     for (cell, mut transfer) in cells.iter().zip(transfers) {
         assert_eq!(transfer.data.read_to_end().1, End::Reset, "{cell}: client");
-        let backend = house.backend(cell.backend);
+        let backend = deployment.backend(cell.backend);
         let seen = backend.wait_for_data_end(&cell.command());
         assert_eq!(seen, End::Reset, "{cell}: backend");
     }

@@ -14,7 +14,7 @@ use testkit::raw::{RawTls, protect};
 use testkit::wire::Wire;
 
 use super::witness::Belief;
-use super::{House, Plan, Victim};
+use super::{Deployment, Plan, Victim};
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,13 +48,18 @@ impl Kind {
 }
 
 /// Runs a transfer; `strike` kills the backend or the proxy at its moment, and tells whether anybody was there.
-pub fn run(plan: &Plan, house: &House, proxy: &Proxy, strike: impl Fn() -> bool) -> Belief {
-    let raw = |tls| raw(plan, house, proxy, tls, &strike);
-    let program = |client, tls| program(plan, house, proxy, client, tls, &strike);
+pub fn run(
+    plan: &Plan,
+    deployment: &Deployment,
+    proxy: &Proxy,
+    strike: impl Fn() -> bool,
+) -> Belief {
+    let raw = |tls| raw(plan, deployment, proxy, tls, &strike);
+    let program = |client, tls| program(plan, deployment, proxy, client, tls, &strike);
     match plan.kind {
         Kind::RawPlain => raw(None),
-        Kind::RawTls12 => raw(Some(house.front.tls_of(&TLS12))),
-        Kind::RawTls13 => raw(Some(house.front.tls_of(&TLS13))),
+        Kind::RawTls12 => raw(Some(deployment.front.tls_of(&TLS12))),
+        Kind::RawTls13 => raw(Some(deployment.front.tls_of(&TLS13))),
         Kind::CurlPlain => program(Client::Curl, ClientTls::Clear),
         Kind::CurlTls => program(Client::Curl, ClientTls::Explicit),
         Kind::LftpPlain => program(Client::Lftp, ClientTls::Clear),
@@ -63,8 +68,8 @@ pub fn run(plan: &Plan, house: &House, proxy: &Proxy, strike: impl Fn() -> bool)
 }
 
 /// USER and PASS for the plan's site.
-fn login(plan: &Plan, house: &House) -> (String, String) {
-    let (site, server) = &house.servers[plan.backend];
+fn login(plan: &Plan, deployment: &Deployment) -> (String, String) {
+    let (site, server) = &deployment.servers[plan.backend];
     let user = format!("{site}.test|{}", server.user());
     (user, server.password().to_owned())
 }
@@ -72,24 +77,26 @@ fn login(plan: &Plan, house: &House) -> (String, String) {
 /// A real client's process.
 fn program(
     plan: &Plan,
-    house: &House,
+    deployment: &Deployment,
     proxy: &Proxy,
     client: Client,
     tls: ClientTls,
     strike: &impl Fn() -> bool,
 ) -> Belief {
-    let (user, password) = login(plan, house);
+    let (user, password) = login(plan, deployment);
     let mut login = Login::new(proxy.explicit(), &user, &password)
         .data(DataMode::Epsv)
         .rate(RATE);
     if tls != ClientTls::Clear {
-        login = login.tls(tls, &house.front.ca()).name(testkit::front::NAME);
+        login = login
+            .tls(tls, &deployment.front.ca())
+            .name(testkit::front::NAME);
     }
     let mut running = match plan.way {
         Way::Upload => login.start_upload(client, &plan.content, &plan.name()),
         Way::Download => login.start_download(client, &plan.name()),
     };
-    let on_disk = house.servers[plan.backend].1.root().join(plan.name());
+    let on_disk = deployment.servers[plan.backend].1.root().join(plan.name());
     let moved = |running: &Running| match plan.way {
         Way::Upload => fs::metadata(&on_disk).map_or(0, |file| file.len()),
         Way::Download => running.received(),
@@ -124,13 +131,13 @@ fn program(
 /// Our own client, in this process.
 fn raw(
     plan: &Plan,
-    house: &House,
+    deployment: &Deployment,
     proxy: &Proxy,
     tls: Option<RawTls>,
     strike: &impl Fn() -> bool,
 ) -> Belief {
     let mut belief = Belief::default();
-    let told = converse(plan, house, proxy.explicit(), tls, strike, &mut belief);
+    let told = converse(plan, deployment, proxy.explicit(), tls, strike, &mut belief);
     match told {
         Ok(reply) => {
             belief.complete = reply.starts_with("226");
@@ -144,7 +151,7 @@ fn raw(
 /// The final reply to the transfer, or how it ended without.
 fn converse(
     plan: &Plan,
-    house: &House,
+    deployment: &Deployment,
     address: SocketAddr,
     tls: Option<RawTls>,
     strike: &impl Fn() -> bool,
@@ -156,7 +163,7 @@ fn converse(
         control.ask("AUTH TLS")?;
         protect(&mut control.wire, tls)?;
     }
-    let (user, password) = login(plan, house);
+    let (user, password) = login(plan, deployment);
     control.ask(&format!("USER {user}"))?;
     control.ask(&format!("PASS {password}"))?;
     control.ask("TYPE I")?;

@@ -71,14 +71,14 @@ impl Plan {
 }
 
 /// Real servers, and the configuration with which the proxy is started again and again.
-struct House {
+struct Deployment {
     front: Front,
     config: Arc<Config>,
     servers: Vec<(&'static str, Server)>,
     downloads: Vec<Arc<Vec<u8>>>,
 }
 
-impl House {
+impl Deployment {
     fn new() -> Self {
         let front = Front::new(&[]);
         let pair = Authority::new("authority of the servers").issue(&["ftp.test"]);
@@ -225,18 +225,18 @@ fn whoever_is_killed_nothing_truncated_is_called_complete() {
     });
     let kills = wanted("PORTCULLIS_KILLS").unwrap_or(KILLS);
     println!("PORTCULLIS_SEED={seed} PORTCULLIS_KILLS={kills}");
-    let house = House::new();
+    let deployment = Deployment::new();
     let mut dice = Dice::new(seed);
     let mut tally = Tally::default();
-    let mut proxy = Proxy::start(Arc::clone(&house.config));
+    let mut proxy = Proxy::start(Arc::clone(&deployment.config));
     while tally.kills() < kills {
-        let plans = house.plans(&mut dice, tally.transfers());
-        let beliefs = house.run(&plans, &proxy, &mut dice);
-        tally.hold_against_the_truth(&house, &proxy, &plans, &beliefs);
+        let plans = deployment.plans(&mut dice, tally.transfers());
+        let beliefs = deployment.run(&plans, &proxy, &mut dice);
+        tally.hold_against_the_truth(&deployment, &proxy, &plans, &beliefs);
         if plans.iter().any(|plan| plan.victim == Victim::Proxy) {
             // What has not been killed in time is killed now.
             drop(proxy);
-            proxy = Proxy::start(Arc::clone(&house.config));
+            proxy = Proxy::start(Arc::clone(&deployment.config));
         }
     }
     println!("{tally}");

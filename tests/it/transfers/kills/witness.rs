@@ -8,7 +8,7 @@ use testkit::content::sha256;
 use testkit::proxy::Proxy;
 
 use super::client::Way;
-use super::{House, Plan, Victim};
+use super::{Deployment, Plan, Victim};
 
 /// What a client believes of its transfer, and has of it.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl Tally {
     /// If anybody believes that a file is whole that isn't, or if a transfer failed that nobody touched.
     pub fn hold_against_the_truth(
         &mut self,
-        house: &House,
+        deployment: &Deployment,
         proxy: &Proxy,
         plans: &[Plan],
         beliefs: &[Belief],
@@ -78,7 +78,7 @@ impl Tally {
             }
             if belief.complete || belief.ended_in_order {
                 let there = match plan.way {
-                    Way::Upload => stored(house, plan),
+                    Way::Upload => stored(deployment, plan),
                     Way::Download => belief.content.clone(),
                 };
                 assert_whole(plan, "the client", &there);
@@ -87,8 +87,8 @@ impl Tally {
                 self.count_kill(plan, moved);
             }
         }
-        self.ask_servers(house, plans);
-        self.ask_proxy(house, proxy, plans);
+        self.ask_servers(deployment, plans);
+        self.ask_proxy(deployment, proxy, plans);
     }
 
     fn count_kill(&mut self, plan: &Plan, moved: usize) {
@@ -109,8 +109,8 @@ impl Tally {
     }
 
     /// Uploads that a server's transfer log calls complete.
-    fn ask_servers(&mut self, house: &House, plans: &[Plan]) {
-        for (index, (name, server)) in house.servers.iter().enumerate() {
+    fn ask_servers(&mut self, deployment: &Deployment, plans: &[Plan]) {
+        for (index, (name, server)) in deployment.servers.iter().enumerate() {
             let log = server.transfer_log();
             let read = self.read_of_logs.entry(name).or_default();
             let news = log.get(*read..).unwrap_or_default().to_owned();
@@ -118,14 +118,14 @@ impl Tally {
             for plan in plans.iter().filter(|plan| plan.backend == index) {
                 if plan.way == Way::Upload && news.lines().any(|line| claims(line, plan)) {
                     self.server_claims += 1;
-                    assert_whole(plan, "the server", &stored(house, plan));
+                    assert_whole(plan, "the server", &stored(deployment, plan));
                 }
             }
         }
     }
 
     /// Transfers that the proxy's log calls complete.
-    fn ask_proxy(&mut self, house: &House, proxy: &Proxy, plans: &[Plan]) {
+    fn ask_proxy(&mut self, deployment: &Deployment, proxy: &Proxy, plans: &[Plan]) {
         let lines = proxy.log_lines();
         for plan in plans.iter().filter(|plan| plan.way == Way::Upload) {
             // Only what may be the line is worth being read as JSON.
@@ -133,7 +133,7 @@ impl Tally {
             let mut of_plan = lines.iter().filter(|line| line.text.contains(&quoted));
             if of_plan.any(|line| line.message() == "transfer complete") {
                 self.proxy_claims += 1;
-                assert_whole(plan, "the proxy", &stored(house, plan));
+                assert_whole(plan, "the proxy", &stored(deployment, plan));
             }
         }
     }
@@ -186,8 +186,8 @@ impl Display for Plan {
     }
 }
 
-fn stored(house: &House, plan: &Plan) -> Vec<u8> {
-    let (_, server) = &house.servers[plan.backend];
+fn stored(deployment: &Deployment, plan: &Plan) -> Vec<u8> {
+    let (_, server) = &deployment.servers[plan.backend];
     fs::read(server.root().join(plan.name())).unwrap_or_default()
 }
 

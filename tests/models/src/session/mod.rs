@@ -22,7 +22,8 @@ use portcullis::ftp::reply::{Class, Reply, ReplyParser};
 use portcullis::ftp::server::{BackendProtection, PortMethods};
 use portcullis::policy::users::UserPattern;
 use portcullis::policy::{
-    ClientRules, CommandRules, DeniedCommand, Notice, Preset, SitePolicy, UserFiles,
+    ClientRules, CommandRules, CredentialFiles, DeniedCommand, Notice, Preset, SitePolicy,
+    UserFiles,
 };
 use portcullis::route::{Route, Router};
 use portcullis::session::machine::{
@@ -173,7 +174,9 @@ impl World {
             Listener::Explicit | Listener::ClearAllowed | Listener::DataRequired => {
                 (Machine::explicit(terms.clone()), false)
             }
-            Listener::Implicit | Listener::Ipv6 => (Machine::implicit(terms.clone(), None), true),
+            Listener::Implicit | Listener::Ipv6 => {
+                (Machine::implicit(terms.clone(), None, None), true)
+            }
         };
         let mut world = Self {
             machine,
@@ -325,7 +328,10 @@ impl World {
             Owed::Nothing => return None,
             Owed::Tls if good => {
                 self.tls = true;
-                Event::Secured { sni: None }
+                Event::Secured {
+                    sni: None,
+                    certificate: None,
+                }
             }
             // The driver ends the session then.
             Owed::Tls => {
@@ -553,6 +559,7 @@ fn terms(listener: Listener) -> Terms {
             UserForms::default(),
             &UserFiles::default(),
         )),
+        has_certificate: true,
         tls_required: listener != Listener::ClearAllowed,
         data_required: listener == Listener::DataRequired,
         active_mode: true,
@@ -561,5 +568,6 @@ fn terms(listener: Listener) -> Terms {
         announcements: Arc::default(),
         own_names: Arc::new([HostName::parse(b"proxy.lab").expect("a host name")]),
         timeouts: Timeouts::default(),
+        credentials: CredentialFiles::default(),
     }
 }

@@ -38,15 +38,18 @@ impl World {
                 self.heard.clear();
                 self.owes = Owed::Tls;
             }
-            Action::Dial(route) => {
+            Action::Record(Record::Certificate(_) | Record::CredentialsRefused(_)) => {
+                panic!("no site of this world knows certificates")
+            }
+            Action::Dial => {
                 assert!(self.may_log_in(), "dials for a login in clear text");
+                let route = self.route.as_ref().expect("the site that is dialled");
                 let policy = &route.site.policy;
                 assert!(
                     policy.clients.admit(self.terms.client),
                     "of a network that is refused"
                 );
                 assert_eq!(policy.maintenance, None, "out of service");
-                self.route = Some(route);
                 self.backend = None;
                 (self.restart, self.range) = (Restart::Nowhere, Restart::Nowhere);
                 self.login = Login::Out;
@@ -144,6 +147,7 @@ impl World {
             }
             Action::Record(
                 Record::Login(_)
+                | Record::LoginRefused { .. }
                 | Record::Refused { .. }
                 | Record::BackendLost(..)
                 | Record::NoDataPort(_)

@@ -1,10 +1,11 @@
 //! lftp's script.
 
+use std::net::IpAddr;
 use std::process::Command;
 
 use super::{Action, ClientTls, DataMode, Login};
 use crate::DEADLINE;
-use crate::programs::program;
+use crate::programs::{program, resolve};
 
 impl Login {
     pub(super) fn lftp(&self, action: Action, remote: &str) -> Command {
@@ -19,7 +20,6 @@ impl Login {
             format!("set ftp:ssl-allow {}", self.tls != ClientTls::Clear),
             format!("set ftp:ssl-force {}", self.tls != ClientTls::Clear),
             "set ftp:ssl-protect-data yes".to_owned(),
-            format!("set ssl:check-hostname {}", self.name.is_none()),
             format!("set ftp:passive-mode {}", self.data != DataMode::Active),
             format!("set ftp:prefer-epsv {}", self.data == DataMode::Epsv),
         ];
@@ -36,11 +36,15 @@ impl Login {
             script.push("set ssl:priority NORMAL:-VERS-TLS1.3".to_owned());
         }
         let scheme = self.tls.scheme();
+        let host = match &self.name {
+            Some(name) => name.clone(),
+            None => url_host(self.address.ip()),
+        };
         script.push(format!(
-            "open --user {} --password {} {scheme}://{}",
+            "open --user {} --password {} {scheme}://{host}:{}",
             quoted(&self.user),
             quoted(&self.password),
-            self.address,
+            self.address.port(),
         ));
         let local = quoted(&self.local().display().to_string());
         script.push(match action {
@@ -51,7 +55,18 @@ impl Login {
         script.push("bye".to_owned());
         let mut lftp = Command::new(program("lftp"));
         lftp.arg("--norc").arg("-c").arg(script.join("; "));
+        if let Some(name) = &self.name {
+            let hosts = self.scratch.path().join("hosts");
+            resolve(&mut lftp, &hosts, name, self.address.ip());
+        }
         lftp
+    }
+}
+
+fn url_host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
     }
 }
 

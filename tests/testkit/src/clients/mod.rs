@@ -5,6 +5,7 @@
 //! insists on close_notify in both directions.
 
 mod curl;
+pub mod filezilla;
 mod ftplib;
 mod lftp;
 mod running;

@@ -98,6 +98,11 @@ impl Backend {
         self.shared.seen().connections
     }
 
+    /// The certificate that each handshake so far has shown, in DER; empty for one without.
+    pub fn client_certificates(&self) -> Vec<Vec<u8>> {
+        self.shared.seen().client_certificates.clone()
+    }
+
     /// The PROXY header of each control connection so far.
     pub fn headers(&self) -> Vec<Vec<u8>> {
         self.shared.seen().headers.clone()

@@ -31,6 +31,8 @@ pub(super) struct Seen {
     pub headers: Vec<Vec<u8>>,
     /// And of data connections, with the port that each came to.
     pub data_headers: Vec<(u16, Vec<u8>)>,
+    /// What clients have shown, in DER, one for each handshake; empty where they have shown none.
+    pub client_certificates: Vec<Vec<u8>>,
     /// Of the sessions that run, by number: kept to end them, which run in threads of their own, with the backend.
     pub sockets: BTreeMap<usize, TcpStream>,
     pub stopped: bool,

@@ -218,6 +218,7 @@ impl<'a> Session<'a> {
         if protected {
             let config = self.tls().ok_or(io::ErrorKind::Unsupported)?;
             data.handshake(server_connection(config))?;
+            self.record_certificate(data.peer_certificate());
         }
         self.data = Some(data);
         Ok(())
@@ -287,7 +288,17 @@ impl<'a> Session<'a> {
 
     fn start_tls(&mut self) -> io::Result<()> {
         let connection = server_connection(self.tls().ok_or(io::ErrorKind::Unsupported)?);
-        self.control()?.handshake(connection)
+        let control = self.control()?;
+        control.handshake(connection)?;
+        let shown = control.peer_certificate();
+        self.record_certificate(shown);
+        Ok(())
+    }
+
+    fn record_certificate(&self, shown: Option<Vec<u8>>) {
+        let shown = shown.unwrap_or_default();
+        self.shared
+            .record(|seen| seen.client_certificates.push(shown));
     }
 
     fn tls(&self) -> Option<&Arc<ServerConfig>> {

@@ -1,0 +1,121 @@
+//! Showing the authority that names are ours: by a file over HTTP, a certificate over TLS, or a TXT record.
+//!
+//! What listens does so while an order runs and no longer, and what was put into the DNS is taken out again, however the order
+//! ends.
+
+pub(super) mod dns;
+mod http;
+mod server;
+mod tls_alpn;
+
+use std::io;
+use std::net::SocketAddr;
+
+use instant_acme::{ChallengeType, KeyAuthorization};
+
+use dns::Record;
+
+use crate::base::task::Task;
+use crate::config::AcmeChallenge;
+use crate::net::listen::{self, Acceptor};
+
+pub use dns::{HookError, look_at as look_at_hook};
+
+/// What the authority is to find for one name.
+#[derive(Debug)]
+pub(super) struct Proof {
+    /// The name, without the star of a wildcard.
+    pub name: String,
+    /// Which of the authority's challenges it is about.
+    pub token: String,
+    /// What answers it.
+    pub authorization: KeyAuthorization,
+}
+
+/// Why the authority can't be shown anything.
+#[derive(Debug, thiserror::Error)]
+pub enum ChallengeError {
+    /// The address for it can't be listened on.
+    #[error("{address} can't be opened for the challenge: {cause}{}", listen::bind_error_hint(*address, cause))]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+    /// No certificate can be made for it.
+    #[error("no certificate can be made for the challenge: {0}")]
+    Certificate(String),
+    /// The program for the DNS fails.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+}
+
+/// What is shown at the moment.
+#[derive(Debug)]
+pub(super) enum Shown {
+    /// Answers until it is dropped.
+    Listening(Task<()>),
+    /// Records that have to be removed.
+    Records(dns::Records),
+}
+
+/// The authority's word for this way.
+pub(super) fn kind(challenge: &AcmeChallenge) -> ChallengeType {
+    match challenge {
+        AcmeChallenge::Http(_) => ChallengeType::Http01,
+        AcmeChallenge::TlsAlpn(_) => ChallengeType::TlsAlpn01,
+        AcmeChallenge::Dns(_) => ChallengeType::Dns01,
+    }
+}
+
+impl Shown {
+    /// Nothing yet of what this way will show.
+    pub fn prepare(challenge: &AcmeChallenge, proofs: &[Proof]) -> Result<Self, ChallengeError> {
+        Ok(match challenge {
+            AcmeChallenge::Http(address) => {
+                let acceptor = open(*address)?;
+                Self::Listening(Task::spawn(http::serve(acceptor, proofs)))
+            }
+            AcmeChallenge::TlsAlpn(address) => {
+                let certificates = tls_alpn::certificates(proofs)?;
+                let acceptor = open(*address)?;
+                Self::Listening(Task::spawn(tls_alpn::serve(acceptor, certificates)))
+            }
+            AcmeChallenge::Dns(program) => Self::Records(dns::Records::of(program.clone(), proofs)),
+        })
+    }
+
+    /// Has the authority find all of it. May be cancelled; then, too, [`Shown::take_away`] is due.
+    pub async fn show(&mut self) -> Result<(), ChallengeError> {
+        match self {
+            Self::Listening(_) => Ok(()),
+            Self::Records(records) => Ok(records.make().await?),
+        }
+    }
+
+    /// What remains of it if the process ends before it is taken away.
+    pub fn records(&self) -> &[Record] {
+        match self {
+            Self::Listening(_) => &[],
+            Self::Records(records) => records.all(),
+        }
+    }
+
+    /// Shows nothing any more; the records that may be left.
+    pub async fn take_away(self) -> Vec<Record> {
+        match self {
+            Self::Listening(task) => {
+                drop(task);
+                Vec::new()
+            }
+            Self::Records(records) => records.remove().await,
+        }
+    }
+}
+
+fn open(address: SocketAddr) -> Result<Acceptor, ChallengeError> {
+    listen::bind(address)
+        .map(Acceptor::new)
+        .map_err(|cause| ChallengeError::Listen { address, cause })
+}

@@ -1,0 +1,466 @@
+//! Waits until something is due and has it done: one instance at a time, where several share a directory.
+//!
+//! What is due is looked at twice: without the lock, and with it, when another instance may have done it meanwhile. The files
+//! are read again each minute, so that an instance that only watches follows the one that orders, and a clock that was set
+//! takes effect.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use instant_acme::CertificateIdentifier;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::failure::{Cause, OrderError};
+use super::http::Client;
+use super::order::{Orders, unless};
+use super::schedule::{self, Plan, Suggestion, Window};
+use super::state::{Certificate, LastFailure, Record, State, Wanted};
+use super::status::{Activity, Report, Status};
+use crate::config::AcmeSettings;
+use crate::observe::metrics::Metrics;
+use crate::outcome::{AcmeResult, AcmeStage};
+use crate::tls::{CertificateError, CertificatePair};
+
+/// How often the files are looked at when nothing is due.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// How often it is looked at whether the instance that orders is done.
+const LOCK_EVERY: Duration = Duration::from_secs(2);
+
+/// Orders, and asks; a test has another.
+pub(super) trait Authority {
+    /// Has a certificate issued, and put into the files.
+    async fn order(
+        &self,
+        replaced: Option<&CertificateIdentifier<'static>>,
+        stopped: &mut watch::Receiver<bool>,
+    ) -> Result<CertificatePair, OrderError>;
+
+    /// When it suggests that this certificate be renewed, if it suggests anything, and after which time it may be asked again.
+    async fn suggestion(
+        &self,
+        id: &CertificateIdentifier<'static>,
+    ) -> Result<(Option<Window>, Option<Duration>), Cause>;
+}
+
+impl Authority for Orders {
+    async fn order(
+        &self,
+        replaced: Option<&CertificateIdentifier<'static>>,
+        stopped: &mut watch::Receiver<bool>,
+    ) -> Result<CertificatePair, OrderError> {
+        Self::order(self, replaced, stopped).await
+    }
+
+    async fn suggestion(
+        &self,
+        id: &CertificateIdentifier<'static>,
+    ) -> Result<(Option<Window>, Option<Duration>), Cause> {
+        Self::suggestion(self, id).await
+    }
+}
+
+/// Orders by these settings until it is stopped.
+pub(super) async fn run(
+    settings: AcmeSettings,
+    metrics: Arc<Metrics>,
+    status: Arc<Status>,
+    start: Start,
+    mut stopped: watch::Receiver<bool>,
+) {
+    metrics.declare_orders();
+    let wanted = Arc::new(Wanted::by(&settings));
+    let settings = Arc::new(settings);
+    let mut trouble = Trouble::default();
+    // Neither the directory nor the roots have to be there yet when the process starts.
+    let (state, client) = loop {
+        let (directory, ca) = (settings.state.clone(), settings.ca.clone());
+        let opening = spawn_blocking(move || {
+            let state = State::open(&directory).map_err(|error| error.to_string())?;
+            let client = Client::new(ca.as_deref()).map_err(|error| error.to_string())?;
+            Ok::<_, String>((state, client))
+        });
+        match opening
+            .await
+            .unwrap_or_else(|panicked| Err(panicked.to_string()))
+        {
+            Ok(opened) => break opened,
+            Err(error) => {
+                metrics.next_order(Some(trouble.log(error, SystemTime::now())));
+                status.set(Report::unusable(&wanted));
+                if unless(&mut stopped, sleep(LOOK_EVERY)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    let authority = Orders {
+        settings,
+        wanted: Arc::clone(&wanted),
+        state: state.clone(),
+        client,
+    };
+    let engine = Engine {
+        authority,
+        wanted,
+        state,
+        metrics,
+        status,
+        start,
+        stopped: stopped.clone(),
+        now: Box::new(SystemTime::now),
+    };
+    engine.run(trouble, stopped).await;
+}
+
+/// What is wrong with the directory.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// The last thing, which is said once.
+    said: Option<String>,
+    since: Option<SystemTime>,
+}
+
+impl Trouble {
+    /// Returns since when something is wrong: nobody knows when the next order is due, and an alert has to see it overdue.
+    fn log(&mut self, error: String, now: SystemTime) -> SystemTime {
+        if self.said.as_ref() != Some(&error) {
+            tracing::error!(error, "no certificate can be ordered");
+            self.said = Some(error);
+        }
+        *self.since.get_or_insert(now)
+    }
+}
+
+impl Report {
+    fn unusable(wanted: &Wanted) -> Self {
+        Self {
+            activity: Activity::Unusable,
+            names: wanted.names(),
+            next_attempt: None,
+            failures: 0,
+            last_failure: None,
+        }
+    }
+}
+
+/// What orders begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The process: what failed before it began did so for reasons that may still hold.
+    Process,
+    /// A reload that says something new of them: the next one deserves to begin at once.
+    Reload,
+}
+
+/// What one configuration's orders need.
+pub(super) struct Engine<A> {
+    pub authority: A,
+    pub wanted: Arc<Wanted>,
+    pub state: State,
+    pub metrics: Arc<Metrics>,
+    pub status: Arc<Status>,
+    pub start: Start,
+    /// After which the live view is another's.
+    pub stopped: watch::Receiver<bool>,
+    /// The clock; a test has another.
+    pub now: Box<dyn Fn() -> SystemTime + Send + Sync>,
+}
+
+/// What was found in the directory.
+struct Found {
+    certificate: Option<Certificate>,
+    /// When the certificate that is there expires, or has expired: clients are shown it then, too.
+    end: Option<SystemTime>,
+    record: Record,
+    plan: Plan,
+    now: SystemTime,
+}
+
+impl Found {
+    fn is_due(&self) -> bool {
+        self.plan.order <= self.now || self.plan.ask.is_some_and(|at| at <= self.now)
+    }
+
+    fn next(&self) -> SystemTime {
+        self.plan
+            .ask
+            .map_or(self.plan.order, |ask| ask.min(self.plan.order))
+    }
+}
+
+impl<A: Authority> Engine<A> {
+    /// Does what is due until it is stopped.
+    pub async fn run(mut self, mut trouble: Trouble, mut stopped: watch::Receiver<bool>) {
+        if let Err(error) = self.recover().await {
+            trouble.log(error.to_string(), (self.now)());
+        }
+        loop {
+            let pause = match self.step(&mut stopped).await {
+                Ok(pause) => {
+                    trouble = Trouble::default();
+                    pause
+                }
+                Err(Cause::Stopped) => return,
+                Err(error) => {
+                    let since = trouble.log(error.to_string(), (self.now)());
+                    self.metrics.next_order(Some(since));
+                    self.status.set(Report::unusable(&self.wanted));
+                    LOOK_EVERY
+                }
+            };
+            if unless(&mut stopped, sleep(pause)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What a process has left half done is finished, unless another is at work.
+    async fn recover(&self) -> Result<(), Cause> {
+        let now = (self.now)();
+        self.apart(move |state, _| match state.lock()? {
+            Some(_lock) => state.recover(now),
+            None => Ok(()),
+        })
+        .await
+    }
+
+    /// Does what is due; returns how long to wait until something may be.
+    async fn step(&mut self, stopped: &mut watch::Receiver<bool>) -> Result<Duration, Cause> {
+        let found = self.look().await?;
+        self.show(&found, Activity::Waiting);
+        if !found.is_due() {
+            let wait = found.next().duration_since(found.now).unwrap_or_default();
+            return Ok(wait.min(LOOK_EVERY));
+        }
+        let Some(_lock) = self.apart(|state, _| state.lock()).await? else {
+            self.show(&found, Activity::Elsewhere);
+            return Ok(LOCK_EVERY);
+        };
+        let found = self.look().await?;
+        if found.plan.order <= found.now {
+            self.order(found, stopped).await?;
+        } else if found.is_due() {
+            self.ask(found, stopped).await?;
+        }
+        Ok(Duration::ZERO)
+    }
+
+    async fn look(&self) -> Result<Found, Cause> {
+        let now = (self.now)();
+        let (certificate, record) = self
+            .apart(move |state, wanted| {
+                state.make()?;
+                let record = state.record_or_anew(wanted, now)?;
+                Ok((state.certificate(wanted, &record, now), record))
+            })
+            .await?;
+        let end = match &certificate {
+            Ok(certificate) => Some(certificate.held.not_after),
+            Err(CertificateError::Expired { not_after, .. }) => Some(*not_after),
+            Err(_) => None,
+        };
+        let certificate = certificate.ok();
+        let wanted = certificate.as_ref().filter(|it| it.is_wanted);
+        let id = wanted.and_then(|it| it.id.as_ref());
+        let id = id.map(ToString::to_string);
+        let suggestion = record.suggestion.as_ref();
+        let suggestion = suggestion.filter(|it| Some(&it.certificate) == id.as_ref());
+        let held = wanted.map(|it| &it.held);
+        let mut attempts = record.attempts.clone();
+        if self.start == Start::Reload || record.tried_for.as_ref() != Some(&*self.wanted) {
+            attempts.forgive();
+        }
+        let mut plan = schedule::plan(now, held, suggestion, &attempts);
+        // Nobody can be asked about a certificate that has no name.
+        plan.ask = plan.ask.filter(|_| id.is_some());
+        Ok(Found {
+            record: Record { attempts, ..record },
+            certificate,
+            end,
+            plan,
+            now,
+        })
+    }
+
+    fn show(&self, found: &Found, activity: Activity) {
+        if *self.stopped.borrow() {
+            return;
+        }
+        self.metrics.next_order(Some(found.plan.order));
+        let last_failure = found.record.last_failure.as_ref();
+        self.status.set(Report {
+            activity,
+            names: self.wanted.names(),
+            next_attempt: Some(found.plan.order),
+            failures: found.record.attempts.failures,
+            last_failure: last_failure.map(|it| (it.stage.clone(), it.text.clone())),
+        });
+    }
+
+    async fn order(
+        &mut self,
+        found: Found,
+        stopped: &mut watch::Receiver<bool>,
+    ) -> Result<(), Cause> {
+        self.show(&found, Activity::Ordering);
+        let Found {
+            certificate,
+            end,
+            mut record,
+            now,
+            ..
+        } = found;
+        // Written down before anything is asked: a process that ends now and comes back must not begin at once again.
+        record.attempts.begin(now);
+        record.tried_for = Some((*self.wanted).clone());
+        self.keep(&record).await?;
+        self.start = Start::Process;
+        tracing::info!(
+            names = self.wanted.names(),
+            attempt = record.attempts.failures,
+            "ordering a certificate"
+        );
+        let known = record
+            .suggestion
+            .as_ref()
+            .is_some_and(|it| it.window.is_some());
+        let wanted = certificate.as_ref().filter(|it| it.is_wanted);
+        let replaced = wanted.and_then(|it| it.id.as_ref());
+        let result = self
+            .authority
+            .order(replaced.filter(|_| known), stopped)
+            .await;
+        let now = (self.now)();
+        match result {
+            Ok(pair) => {
+                self.metrics.order(AcmeResult::Issued, AcmeStage::Download);
+                tracing::info!(
+                    names = pair.names_and_addresses(),
+                    expires = %moment(pair.not_after),
+                    issuer = pair.issuer,
+                    "certificate ordered"
+                );
+                record.attempts.succeeded(now);
+                record.issued_for = Some((*self.wanted).clone());
+                record.suggestion = None;
+                record.last_failure = None;
+                self.keep(&record).await
+            }
+            Err(OrderError {
+                cause: Cause::Stopped,
+                ..
+            }) => {
+                record.attempts.broken_off();
+                self.keep(&record).await?;
+                Err(Cause::Stopped)
+            }
+            Err(error) => {
+                record
+                    .attempts
+                    .failed(now, error.retry_after.filter(|at| *at > now));
+                record.last_failure = Some(LastFailure {
+                    stage: error.stage.as_str().to_owned(),
+                    text: error.cause.to_string(),
+                });
+                self.keep(&record).await?;
+                self.metrics.order(AcmeResult::Failed, error.stage);
+                let next = record.attempts.next(now).unwrap_or(now);
+                tracing::error!(
+                    stage = error.stage.as_str(),
+                    attempt = record.attempts.failures,
+                    next = %moment(next),
+                    expires_in = end.map_or_else(|| "none is there".to_owned(), |end| until(end, now)),
+                    error = %error.cause,
+                    "certificate not renewed"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    async fn ask(&self, found: Found, stopped: &mut watch::Receiver<bool>) -> Result<(), Cause> {
+        let Found {
+            certificate,
+            mut record,
+            ..
+        } = found;
+        let Some(id) = certificate.and_then(|it| it.id) else {
+            return Ok(());
+        };
+        let asked = unless(stopped, self.authority.suggestion(&id)).await?;
+        let now = (self.now)();
+        let name = id.to_string();
+        let former = record.suggestion.take().filter(|it| it.certificate == name);
+        let former = former.and_then(|it| it.window);
+        let (window, retry_after) = match asked {
+            Ok(said) => said,
+            Err(error) => {
+                tracing::warn!(%error, "the authority doesn't say when to renew the certificate");
+                // What it has said before may hold still.
+                (former, None)
+            }
+        };
+        if window != former
+            && let Some(window) = window
+        {
+            tracing::info!(
+                from = %moment(window.start),
+                to = %moment(window.end),
+                "the authority suggests when to renew the certificate"
+            );
+        }
+        record.suggestion = Some(Suggestion {
+            certificate: name,
+            window,
+            ask_at: schedule::ask_again(now, retry_after),
+        });
+        self.keep(&record).await
+    }
+
+    async fn keep(&self, record: &Record) -> Result<(), Cause> {
+        let record = record.clone();
+        self.apart(move |state, _| state.set_record(&record)).await
+    }
+
+    /// Does something with the directory, on a thread on which that may block.
+    async fn apart<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&State, &Wanted) -> Result<T, super::StateError> + Send + 'static,
+    ) -> Result<T, Cause> {
+        let (state, wanted) = (self.state.clone(), Arc::clone(&self.wanted));
+        match spawn_blocking(move || what(&state, &wanted)).await {
+            Ok(result) => Ok(result?),
+            Err(panicked) => Err(Cause::Internal(panicked.to_string())),
+        }
+    }
+}
+
+/// As RFC 3339 has it.
+fn moment(time: SystemTime) -> impl std::fmt::Display {
+    let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
+    format!("{timestamp:.0}")
+}
+
+/// How long it is until a certificate expires, or how long ago it has.
+fn until(end: SystemTime, now: SystemTime) -> String {
+    match end.duration_since(now) {
+        Ok(left) => span(left),
+        Err(over) => format!("expired {} ago", span(over.duration())),
+    }
+}
+
+/// In the largest unit that leaves more than one.
+fn span(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ ..7_200 => format!("{}m", seconds / 60),
+        seconds @ ..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,440 @@
+//! HTTP towards the authority: one request on each connection, over TLS that is verified, and no answer without bounds.
+
+use std::error::Error as StdError;
+use std::io;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{
+    CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use hyper::http::response::Parts;
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::schedule::{ASK_EVERY, MAX_RETRY_AFTER};
+use crate::base::task::Task;
+use crate::base::text::escape;
+use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify};
+use crate::net::{connect, resolve};
+use crate::tls::{BackendTlsClient, BackendTlsError};
+
+/// From looking the name up to the last byte of the answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The largest answer, in bytes: a chain of certificates has some 10 KB.
+const MAX_ANSWER: usize = 256 * 1024;
+
+/// How much of a header of an answer is shown, in bytes.
+const MAX_HEADER: usize = 256;
+
+/// What the client sends as User-Agent (RFC 8555 §6.1).
+const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HttpError {
+    #[error("{0} isn't an https URL")]
+    Url(String),
+    #[error("connection to {host}: {cause}")]
+    Connect { host: String, cause: io::Error },
+    #[error("TLS with {host}: {cause}")]
+    Tls { host: String, cause: io::Error },
+    #[error(transparent)]
+    Certificates(#[from] BackendTlsError),
+    #[error("HTTP with {host}: {cause}")]
+    Http { host: String, cause: hyper::Error },
+    #[error("the answer of {host}: {cause}")]
+    Body {
+        host: String,
+        cause: Box<dyn StdError + Send + Sync>,
+    },
+    #[error("{url} answers {status}")]
+    Status { url: String, status: StatusCode },
+    #[error(
+        "{url} answers {status} (to {location}), and redirects are not followed: give the other URL"
+    )]
+    Redirect {
+        url: String,
+        status: StatusCode,
+        location: String,
+    },
+    #[error("{url} answers {status} with {content_type}, which is no answer of an ACME server")]
+    NotAcme {
+        url: String,
+        status: StatusCode,
+        content_type: String,
+    },
+    #[error("no answer from {0} within 30 s")]
+    TimedOut(String),
+}
+
+/// Asks the authority, and remembers when it wants to be left in peace.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    tls: Arc<BackendTlsClient>,
+    last: LastAnswer,
+}
+
+impl Client {
+    /// Verifies the authority's server by these roots. Blocks on the file system.
+    pub fn new(ca: Option<&std::path::Path>) -> Result<Self, BackendTlsError> {
+        let verify = ca.map_or(Verify::System, |ca| Verify::Ca(ca.to_owned()));
+        let tls = BackendTlsClient::new(&BackendTls {
+            start: TlsMode::Implicit,
+            verify,
+            server_name: ExpectedName::OfEachServer,
+            max_version: TlsVersion::V1_3,
+            client_certificate: None,
+        })?;
+        Ok(Self {
+            tls: Arc::new(tls),
+            last: LastAnswer::default(),
+        })
+    }
+
+    /// The last answer.
+    pub fn last(&self) -> &LastAnswer {
+        &self.last
+    }
+
+    async fn answer(
+        self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Result<Response<Bytes>, HttpError> {
+        let uri = request.uri().clone();
+        let host = uri.host().unwrap_or_default().to_owned();
+        self.last.forget();
+        match timeout(TIMEOUT, self.exchange(request, &uri)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(HttpError::TimedOut(host)),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        mut request: Request<BodyWrapper<Bytes>>,
+        uri: &Uri,
+    ) -> Result<Response<Bytes>, HttpError> {
+        let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(HttpError::Url(uri.to_string()));
+        };
+        let host = || authority.host().to_owned();
+        let name = authority.host().trim_matches(['[', ']']);
+        let tls = self.tls.named(name)?.session();
+        let port = authority.port_u16().unwrap_or(443);
+        let connected = async {
+            let addresses = resolve::look_up(name, port).await?;
+            connect::control(&addresses, TIMEOUT).await
+        };
+        let stream = connected.await.map_err(|cause| HttpError::Connect {
+            host: host(),
+            cause,
+        })?;
+        let connector = TlsConnector::from(tls.config());
+        let stream = connector.connect(tls.server_name(), stream).await;
+        let stream = stream.map_err(|cause| HttpError::Tls {
+            host: host(),
+            cause,
+        })?;
+
+        let http = |cause| HttpError::Http {
+            host: host(),
+            cause,
+        };
+        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+            .max_buf_size(64 * 1024)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(http)?;
+        let _connection = Task::spawn(connection);
+        let host_header = HeaderValue::from_str(authority.as_str());
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        *request.uri_mut() = Uri::from_str(path).map_err(|_| HttpError::Url(uri.to_string()))?;
+        let headers = request.headers_mut();
+        headers.insert(
+            HOST,
+            host_header.map_err(|_| HttpError::Url(uri.to_string()))?,
+        );
+        headers.insert(hyper::header::USER_AGENT, USER_AGENT);
+        let is_read = request.method() == Method::GET;
+        let (mut parts, body) = sender
+            .send_request(request)
+            .await
+            .map_err(http)?
+            .into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await;
+        let body = body
+            .map_err(|cause| HttpError::Body {
+                host: host(),
+                cause,
+            })?
+            .to_bytes();
+
+        bound_retry_after(&mut parts.headers, SystemTime::now());
+        self.last
+            .note(parts.status, &parts.headers, SystemTime::now());
+        refuse_unreadable(uri, is_read, &parts, &body)?;
+        if is_read && !parts.headers.contains_key(RETRY_AFTER) {
+            // The library would take renewal information without it for an error.
+            parts
+                .headers
+                .insert(RETRY_AFTER, ASK_EVERY.as_secs().into());
+        }
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+/// What the last answer said of when to come again: it is about that request, and no other.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastAnswer(Arc<Mutex<Option<SystemTime>>>);
+
+impl LastAnswer {
+    /// When to come again, if it was a refusal that says so.
+    pub fn retry_after(&self) -> Option<SystemTime> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another request begins, or an order, of which it says nothing.
+    pub fn forget(&self) {
+        self.set(None);
+    }
+
+    fn note(&self, status: StatusCode, headers: &HeaderMap, now: SystemTime) {
+        let text = headers.get(RETRY_AFTER).and_then(|it| it.to_str().ok());
+        let at = text.and_then(|text| retry_after(text, now));
+        self.set(at.filter(|_| is_refusal(status)));
+    }
+
+    fn set(&self, at: Option<SystemTime>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+}
+
+/// Refuses what the library would take for a document that it couldn't read, whatever that is. Not every server says of JSON that
+/// it is.
+fn refuse_unreadable(
+    uri: &Uri,
+    is_read: bool,
+    parts: &Parts,
+    body: &[u8],
+) -> Result<(), HttpError> {
+    let (url, status) = (uri.to_string(), parts.status);
+    if status.is_redirection() {
+        let location = header(&parts.headers, LOCATION, "nowhere");
+        return Err(HttpError::Redirect {
+            url,
+            status,
+            location,
+        });
+    }
+    if is_refusal(status) {
+        return match is_read || !is_problem(&parts.headers) {
+            true => Err(HttpError::Status { url, status }),
+            false => Ok(()),
+        };
+    }
+    let is_readable = match is_read {
+        true => body.trim_ascii_start().starts_with(b"{"),
+        false => !mentions(&parts.headers, b"html"),
+    };
+    match is_readable {
+        true => Ok(()),
+        false => Err(HttpError::NotAcme {
+            url,
+            status,
+            content_type: header(&parts.headers, CONTENT_TYPE, "no content type"),
+        }),
+    }
+}
+
+/// A header of the answer for people, or what to say if there is none.
+fn header(headers: &HeaderMap, name: HeaderName, otherwise: &str) -> String {
+    let text = headers
+        .get(name)
+        .map_or(otherwise.as_bytes(), |value| value.as_bytes());
+    escape(&text[..text.len().min(MAX_HEADER)])
+}
+
+fn is_refusal(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+/// Whether the answer says what is wrong in a form that is understood (RFC 7807).
+fn is_problem(headers: &HeaderMap) -> bool {
+    mentions(headers, b"json")
+}
+
+/// Whether the type of the answer has this word in it, in whatever case.
+fn mentions(headers: &HeaderMap, word: &[u8]) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(|it| it.as_bytes());
+    kind.is_some_and(|kind| memchr::memmem::find(&kind.to_ascii_lowercase(), word).is_some())
+}
+
+/// The library adds what it reads to the time of day, and panics where that overflows.
+fn bound_retry_after(headers: &mut HeaderMap, now: SystemTime) {
+    let Some(value) = headers.remove(RETRY_AFTER) else {
+        return;
+    };
+    let at = value.to_str().ok().and_then(|text| retry_after(text, now));
+    if let Some(at) = at {
+        let seconds = at.duration_since(now).unwrap_or_default().as_secs();
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+}
+
+/// A time as Retry-After has it (RFC 9110 §10.2.3), no later than the schedule would heed.
+fn retry_after(text: &str, now: SystemTime) -> Option<SystemTime> {
+    match text.trim().parse::<u64>() {
+        Ok(seconds) => Some(now + Duration::from_secs(seconds).min(MAX_RETRY_AFTER)),
+        Err(_) => {
+            let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?;
+            let seconds = u64::try_from(date.timestamp().as_second()).ok()?;
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            Some(at.min(now + MAX_RETRY_AFTER))
+        }
+    }
+}
+
+impl HttpClient for Client {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
+        let answer = self.clone().answer(request);
+        Box::pin(async {
+            let answer = answer.await;
+            let answer = answer.map_err(|error| instant_acme::Error::Other(Box::new(error)))?;
+            Ok(BytesResponse::from(answer.map(Full::new)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn a_time_to_come_again_is_in_seconds_or_a_date() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        let after = |text| retry_after(text, now).map(|at| at.duration_since(UNIX_EPOCH).unwrap());
+        assert_eq!(after("120"), Some(Duration::from_secs(1_120)));
+        assert_eq!(
+            after("Thu, 01 Jan 1970 01:00:00 GMT"),
+            Some(Duration::from_secs(3_600))
+        );
+        for bad in ["", "soon", "-1", "99999999999999999999999999"] {
+            assert_eq!(after(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn when_to_come_again_is_what_the_last_refusal_said_and_not_one_before() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        let mut later = HeaderMap::new();
+        later.insert(RETRY_AFTER, HeaderValue::from_static("60"));
+        let last = LastAnswer::default();
+        let after = |status, headers: &HeaderMap| {
+            last.note(status, headers, now);
+            last.retry_after()
+        };
+        let minute = Some(now + Duration::from_secs(60));
+        assert_eq!(after(StatusCode::TOO_MANY_REQUESTS, &later), minute);
+        assert_eq!(
+            after(StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new()),
+            None
+        );
+        assert_eq!(after(StatusCode::SERVICE_UNAVAILABLE, &later), minute);
+        assert_eq!(after(StatusCode::OK, &later), None);
+        assert_eq!(after(StatusCode::SERVICE_UNAVAILABLE, &later), minute);
+        last.forget();
+        assert_eq!(last.retry_after(), None);
+    }
+
+    /// What is said of an answer to a request for this URL, by which the library couldn't be told what is wrong.
+    fn refused(is_read: bool, status: u16, headers: &[(HeaderName, &str)], body: &str) -> String {
+        let mut answer = Response::builder().status(status);
+        for (name, value) in headers {
+            answer = answer.header(name, *value);
+        }
+        let (parts, ()) = answer.body(()).unwrap().into_parts();
+        let url = Uri::from_static("https://ca.test/dir");
+        match refuse_unreadable(&url, is_read, &parts, body.as_bytes()) {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_none_of_an_acme_server_is_told_with_its_url_and_what_it_is() {
+        let html = [(CONTENT_TYPE, "text/html; charset=utf-8")];
+        let moved = [(LOCATION, "https://ca2.test/dir")];
+        assert_eq!(
+            refused(true, 301, &moved, ""),
+            "https://ca.test/dir answers 301 Moved Permanently (to https://ca2.test/dir), and redirects are not followed: give \
+             the other URL"
+        );
+        assert!(refused(false, 308, &[], "").contains("(to nowhere)"));
+        let portal = "https://ca.test/dir answers 200 OK with text/html; charset=utf-8, which is no answer of an ACME server";
+        assert_eq!(refused(true, 200, &html, "<html>"), portal);
+        assert_eq!(refused(false, 200, &html, "<html>"), portal);
+        assert!(refused(true, 200, &[], "").contains("with no content type"));
+        assert_eq!(
+            refused(true, 404, &html, "<html>"),
+            "https://ca.test/dir answers 404 Not Found"
+        );
+        assert_eq!(
+            refused(false, 502, &html, "<html>"),
+            "https://ca.test/dir answers 502 Bad Gateway"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_the_library_reads_is_left_to_it_whatever_its_type_is_called() {
+        for kind in ["application/json", "text/plain", "text/html"] {
+            assert_eq!(refused(true, 200, &[(CONTENT_TYPE, kind)], " {}"), "");
+        }
+        for kind in ["application/problem+json", "Application/Problem+JSON"] {
+            assert_eq!(refused(false, 403, &[(CONTENT_TYPE, kind)], "{}"), "");
+        }
+        let chain = [(CONTENT_TYPE, "application/pem-certificate-chain")];
+        assert_eq!(refused(false, 200, &chain, "-----BEGIN"), "");
+        // A nonce comes without any.
+        assert_eq!(refused(false, 200, &[], ""), "");
+    }
+
+    #[test]
+    fn the_library_never_sees_a_time_that_it_could_not_add() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        let longest = MAX_RETRY_AFTER.as_secs().to_string();
+        for (sent, seen) in [
+            ("120", Some("120")),
+            ("Thu, 01 Jan 1970 01:00:00 GMT", Some("2600")),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some("0")),
+            ("18446744073709551615", Some(&*longest)),
+            ("Fri, 01 Jan 9999 00:00:00 GMT", Some(&*longest)),
+            ("18446744073709551616", None),
+            ("soon", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(RETRY_AFTER, HeaderValue::from_static(sent));
+            headers.append(
+                RETRY_AFTER,
+                HeaderValue::from_static("18446744073709551615"),
+            );
+            bound_retry_after(&mut headers, now);
+            let all: Vec<_> = headers.get_all(RETRY_AFTER).iter().collect();
+            assert_eq!(all, seen.into_iter().collect::<Vec<_>>(), "{sent}");
+        }
+    }
+}

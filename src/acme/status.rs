@@ -1,0 +1,70 @@
+//! What the orders come to, for the live view.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// What is known at the moment; nothing where no certificate is ordered.
+#[derive(Debug, Default)]
+pub struct Status(Mutex<Option<Report>>);
+
+/// How it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What is being done.
+    pub activity: Activity,
+    /// The names that are ordered.
+    pub names: String,
+    /// When the next order begins, or could.
+    pub next_attempt: Option<SystemTime>,
+    /// How many orders have failed in a row.
+    pub failures: u32,
+    /// How far the last one came, and what it failed of; none once one has succeeded.
+    pub last_failure: Option<(String, String)>,
+}
+
+/// What is being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Nothing before the next attempt.
+    Waiting,
+    /// An order is under way.
+    Ordering,
+    /// Another instance with the same directory orders.
+    Elsewhere,
+    /// The directory can't be used.
+    Unusable,
+}
+
+impl Activity {
+    /// Its text in the live view.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ordering => "ordering",
+            Self::Elsewhere => "ordering_elsewhere",
+            Self::Unusable => "unusable",
+        }
+    }
+}
+
+impl Status {
+    /// How it stands; `None` where no certificate is ordered.
+    pub fn report(&self) -> Option<Report> {
+        self.lock().clone()
+    }
+
+    /// It stands like this now.
+    pub fn set(&self, report: Report) {
+        *self.lock() = Some(report);
+    }
+
+    /// No certificate is ordered.
+    pub fn clear(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Report>> {
+        // Every change is a single one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,137 @@
+//! Notes on the certificates of clients: authorities and revocation lists that don't do what they seem to.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::SystemTime;
+
+use super::{Note, NoteCode};
+use crate::base::text::{escape, escape_path};
+use crate::config::{AskClients, ClientCertificates, CrlExpired, Settings, Site, UnknownUsers};
+use crate::policy::CertificateRules;
+use crate::tls::{ClientTrust, Date, RevocationList};
+
+/// What others may do with a file that anybody can read.
+const READABLE_BY_OTHERS: u32 = 0o004;
+
+/// What is worth a note about clients' certificates.
+pub(super) fn notes(settings: &Settings, clients: &ClientTrust, now: SystemTime) -> Vec<Note> {
+    let Some(asked) = &settings.tls.client_certificates else {
+        return Vec::new();
+    };
+    let mut notes = Vec::new();
+    notes.extend(unused(asked, settings));
+    for authority in clients.authorities() {
+        if !authority.is_authority {
+            notes.push(Note::warning(NoteCode::ClientAuthorityNotCa, format!(
+                "client certificates: the certificate of {} in `ca` is not an authority's (no CA:TRUE), so it may have issued \
+                 none; a single certificate is let in by `pinned`",
+                authority.subject
+            )));
+        } else if !asked.crls.is_empty() && !authority.has_list {
+            notes.push(Note::warning(NoteCode::ClientAuthorityWithoutCrl, format!(
+                "client certificates: `crl` has no revocation list of {}, so each certificate of it is refused",
+                authority.subject
+            )));
+        }
+    }
+    for list in clients.lists() {
+        if let Some(end) = list.next_update.filter(|end| *end < now) {
+            notes.push(ended(asked, list, end));
+        }
+        if !list.is_of_authority {
+            notes.push(Note::hint(NoteCode::CrlOfNoAuthority, format!(
+                "client certificates: the revocation list in {} is of {}, which is none of the authorities in `ca`; it counts \
+                 only if that issuer's certificate comes with the client's",
+                escape_path(&list.file),
+                list.issuer
+            )));
+        }
+    }
+    for site in &settings.sites {
+        if let Some(rules) = &site.policy.client_certificate {
+            notes.extend(unknown_pinned(site, rules));
+            notes.extend(readable(site, rules));
+        }
+    }
+    notes
+}
+
+/// The notes on revocation lists that have ended since then.
+pub fn ended_since<'a>(
+    settings: &'a Settings,
+    clients: &'a ClientTrust,
+    since: SystemTime,
+    now: SystemTime,
+) -> impl Iterator<Item = Note> + 'a {
+    let asked = settings.tls.client_certificates.iter();
+    asked.flat_map(move |asked| {
+        let ends = clients.lists().iter();
+        let ends = ends.filter_map(|list| Some((list, list.next_update?)));
+        ends.filter(move |(_, end)| *end >= since && *end < now)
+            .map(|(list, end)| ended(asked, list, end))
+    })
+}
+
+fn ended(asked: &ClientCertificates, list: &RevocationList, end: SystemTime) -> Note {
+    let consequence = match asked.crl_expired {
+        CrlExpired::Refuse => "each certificate of that issuer is refused",
+        CrlExpired::Accept => "what has been revoked since is not known",
+    };
+    Note::warning(
+        NoteCode::CrlExpired,
+        format!(
+            "client certificates: the revocation list of {} in {} is past its next update of {}: {consequence}; fetch a new one",
+            list.issuer,
+            escape_path(&list.file),
+            Date(end)
+        ),
+    )
+}
+
+fn unused(asked: &ClientCertificates, settings: &Settings) -> Option<Note> {
+    match asked.ask {
+        AskClients::None => Some(Note::hint(
+            NoteCode::ClientCertificatesUnused,
+            "client certificates: `ask` is none, so no client is asked for one; write `ask: optional`",
+        )),
+        AskClients::Optional if settings.certificate_rules().next().is_none() => Some(Note::hint(
+            NoteCode::ClientCertificatesUnused,
+            "client certificates: clients are asked for one, and no site has `client_certificate` to make use of it",
+        )),
+        AskClients::Optional | AskClients::Required => None,
+    }
+}
+
+/// Pinned users who could not log in with any certificate.
+fn unknown_pinned<'a>(
+    site: &'a Site,
+    rules: &'a CertificateRules,
+) -> impl Iterator<Item = Note> + 'a {
+    let is_closed = site.unknown_users == UnknownUsers::Refuse
+        && site.groups.iter().all(|group| group.users_file.is_none());
+    let mut users: Vec<&[u8]> = rules.pinned.keys().map(AsRef::as_ref).collect();
+    users.sort_unstable();
+    let users = users.into_iter();
+    users
+        .filter(move |user| is_closed && !site.groups.iter().any(|it| it.users.contains(user)))
+        .map(|user| {
+            Note::hint(NoteCode::PinnedUserUnknown, format!(
+                "site {}: {} is pinned, and in no group, so `unknown_users: refuse` never lets that user in",
+                site.name,
+                escape(user)
+            ))
+        })
+}
+
+fn readable(site: &Site, rules: &CertificateRules) -> Option<Note> {
+    let path = rules.credentials.as_deref()?;
+    let mode = fs::metadata(path).ok()?.permissions().mode();
+    (mode & READABLE_BY_OTHERS != 0).then(|| {
+        Note::warning(NoteCode::CredentialsReadable, format!(
+            "site {}: everybody on this machine may read the passwords in {}; `chmod o= {}` ends that",
+            site.name,
+            escape_path(path),
+            escape_path(path)
+        ))
+    })
+}

@@ -1,0 +1,87 @@
+//! The watches over the files whose new contents are used without a reload, as long as clients are accepted.
+
+use std::sync::Arc;
+
+use super::refused::RefusedConfiguration;
+use super::watcher::Watcher;
+use crate::base::file::Watch;
+use crate::observe::reloads::ReloadLog;
+use crate::outcome::ReloadSubject;
+use crate::policy::credentials::Passwords;
+use crate::policy::lookup_watch::LookupWatch;
+use crate::policy::users::Names;
+use crate::snapshot::Snapshot;
+use crate::tls::{self, OwnCertificateWatch};
+
+/// One watch over the files of each kind.
+#[derive(Debug)]
+pub(super) struct Watchers {
+    certificates: Watcher<tls::Watch>,
+    own_certificates: Watcher<OwnCertificateWatch>,
+    client_trust: Watcher<tls::client_certificates::Watch>,
+    credentials: Watcher<LookupWatch<Passwords>>,
+    users: Watcher<LookupWatch<Names>>,
+    /// Over a configuration that was refused, until that is mended.
+    pub refused: Watcher<RefusedConfiguration>,
+}
+
+/// New contents, of one kind.
+pub(super) enum Change {
+    Certificates(<tls::Watch as Watch>::Found),
+    OwnCertificates(<OwnCertificateWatch as Watch>::Found),
+    ClientTrust(<tls::client_certificates::Watch as Watch>::Found),
+    Credentials(<LookupWatch<Passwords> as Watch>::Found),
+    Users(<LookupWatch<Names> as Watch>::Found),
+    Refused(<RefusedConfiguration as Watch>::Found),
+}
+
+impl Watchers {
+    /// Over the files from which `snapshot` was made.
+    pub fn new(snapshot: &Snapshot, reloads: &Arc<ReloadLog>) -> Self {
+        let runtime = &snapshot.runtime;
+        let tls = &runtime.settings.tls;
+        Self {
+            certificates: Watcher::new(
+                ReloadSubject::Certificate,
+                Some(tls::Watch::new(tls, &snapshot.certificates)),
+                reloads,
+            ),
+            own_certificates: Watcher::new(
+                ReloadSubject::BackendCertificate,
+                OwnCertificateWatch::new(runtime.pools.own_certificates()),
+                reloads,
+            ),
+            client_trust: Watcher::new(
+                ReloadSubject::ClientCertificates,
+                tls::client_certificates::Watch::new(
+                    tls.client_certificates.as_ref(),
+                    &snapshot.clients,
+                ),
+                reloads,
+            ),
+            credentials: Watcher::new(
+                ReloadSubject::Credentials,
+                LookupWatch::new(&runtime.credentials),
+                reloads,
+            ),
+            users: Watcher::new(
+                ReloadSubject::Users,
+                LookupWatch::new(&runtime.user_files),
+                reloads,
+            ),
+            refused: Watcher::new(ReloadSubject::Configuration, None, reloads),
+        }
+    }
+
+    /// Waits until files have changed. May be cancelled.
+    pub async fn changed(&mut self) -> Change {
+        tokio::select! {
+            found = self.certificates.changed() => Change::Certificates(found),
+            found = self.own_certificates.changed() => Change::OwnCertificates(found),
+            found = self.client_trust.changed() => Change::ClientTrust(found),
+            found = self.credentials.changed() => Change::Credentials(found),
+            found = self.users.changed() => Change::Users(found),
+            found = self.refused.changed() => Change::Refused(found),
+        }
+    }
+}

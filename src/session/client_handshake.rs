@@ -1,0 +1,122 @@
+//! The TLS handshake with a client, whose ClientHello is read, and rewritten, before rustls sees it.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::tls::client_hello::{self, ClientHello, USUAL_HELLO};
+use crate::tls::hello_rewrite::{self, HelloRewrite};
+
+/// A ClientHello that rustls accepts, and what was rewritten in it.
+pub(super) struct RewrittenHello {
+    pub hello: Vec<u8>,
+    pub rewrite: HelloRewrite,
+}
+
+/// Reads a ClientHello, of which `read` has been read already. Anything else is left for rustls to refuse.
+///
+/// # Errors
+/// Those of `recv(2)`; `UnexpectedEof` if the client ends the connection.
+pub(super) async fn read_hello(
+    socket: &mut TcpStream,
+    read: Vec<u8>,
+) -> io::Result<RewrittenHello> {
+    let mut hello = read;
+    hello.reserve(USUAL_HELLO);
+    while hello.is_empty() || client_hello::read(&hello) == ClientHello::Incomplete {
+        if socket.read_buf(&mut hello).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let rewrite = hello_rewrite::rewrite(&mut hello);
+    Ok(RewrittenHello { hello, rewrite })
+}
+
+/// A handshake in which the client has been sent our first flight.
+pub(super) struct BegunHandshake {
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+    connection: ServerConnection,
+}
+
+impl BegunHandshake {
+    /// Whether the client is sent tickets behind its end of the handshake, and not as a part of it.
+    pub fn is_tls_1_3(&self) -> bool {
+        self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
+
+    /// Whether the client is through with it as soon as that flight has arrived, and goes on: in TLS 1.3, but for a flight that
+    /// asks for another ClientHello.
+    pub fn is_over_for_client(&self) -> bool {
+        self.is_tls_1_3()
+            && self.connection.handshake_kind() != Some(HandshakeKind::FullWithHelloRetryRequest)
+    }
+
+    /// Does the rest of it. The client's tickets are made then.
+    ///
+    /// # Errors
+    /// Those of [`accept`].
+    pub async fn finish(self) -> io::Result<TlsStream<TcpStream>> {
+        TlsAcceptor::from(self.config)
+            .accept_with(self.socket, |new| *new = self.connection)
+            .await
+    }
+}
+
+/// Does the handshake with a client, of which `read` has been read already.
+///
+/// # Errors
+/// What went wrong, with rustls' own error within; the client has been sent an alert.
+pub(super) async fn accept(
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+    read: Vec<u8>,
+) -> io::Result<TlsStream<TcpStream>> {
+    begin(socket, config, read).await?.finish().await
+}
+
+/// The same as far as our first flight.
+///
+/// # Errors
+/// Those of [`accept`].
+pub(super) async fn begin(
+    mut socket: TcpStream,
+    config: Arc<ServerConfig>,
+    read: Vec<u8>,
+) -> io::Result<BegunHandshake> {
+    let RewrittenHello { hello, rewrite } = read_hello(&mut socket, read).await?;
+    let config = rewrite.config(config);
+    let mut connection = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
+    let taken = take_up(&mut connection, &hello);
+    let mut flight = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut flight)?;
+    }
+    if taken.is_ok() {
+        rewrite.answer(&mut flight);
+    }
+    // Our first flight, or an alert.
+    socket.write_all(&flight).await?;
+    taken?;
+    Ok(BegunHandshake {
+        socket,
+        config,
+        connection,
+    })
+}
+
+/// Feeds a handshake the bytes that have been read already.
+fn take_up(connection: &mut ServerConnection, mut read: &[u8]) -> io::Result<()> {
+    while !read.is_empty() {
+        connection.read_tls(&mut read)?;
+        connection
+            .process_new_packets()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Where certificates lie: the central pair, the pairs of `tls.more`, and what is found in its directories.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, iter};
+
+use super::CertificateError;
+use crate::base::text::escape_whole;
+use crate::config::{self, CertificateLayout, MoreCertificates};
+
+/// What the central pair is called in log, metrics and views.
+pub const DEFAULT_NAME: &str = "default";
+
+/// What the pair that is ordered beside the central one is called.
+pub const ORDERED_NAME: &str = "acme";
+
+/// How many entries a directory of certificates may hold, of whatever kind: each of them is looked at twice a second.
+pub const MAX_ENTRIES: usize = 4096;
+
+/// What lego, whose layout is that of `pairs`, adds to each pair.
+const ISSUER_OF_LEGO: &[u8] = b".issuer.crt";
+
+/// The two files of one certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// What it is called in log, metrics and views, by the configuration: `default`, its file, or its place in a
+    /// directory. Printable.
+    pub name: Arc<str>,
+    /// PEM chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM private key of the leaf.
+    pub private_key: PathBuf,
+    /// The directory in which it was found, if the configuration doesn't name the files.
+    pub directory: Option<Arc<Path>>,
+    /// Who puts it there.
+    pub origin: Origin,
+}
+
+/// Who puts the files of a certificate where they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The operator.
+    Operator,
+    /// The process, which orders it: the files need not be there yet.
+    Ordered,
+}
+
+impl Source {
+    /// The central pair.
+    pub fn central(tls: &config::Tls) -> Self {
+        Self {
+            name: DEFAULT_NAME.into(),
+            certificate: tls.certificate.clone(),
+            private_key: tls.private_key.clone(),
+            directory: None,
+            origin: match tls.is_central_ordered() {
+                true => Origin::Ordered,
+                false => Origin::Operator,
+            },
+        }
+    }
+
+    /// The pair that is ordered beside the central one, if one is.
+    pub fn ordered(tls: &config::Tls) -> Option<Self> {
+        let acme = tls.acme.as_ref().filter(|_| !tls.is_central_ordered())?;
+        Some(Self {
+            name: ORDERED_NAME.into(),
+            certificate: acme.certificate(),
+            private_key: acme.private_key(),
+            directory: None,
+            origin: Origin::Ordered,
+        })
+    }
+
+    /// A pair that the configuration names.
+    pub fn pair(certificate: &Path, private_key: &Path) -> Self {
+        Self {
+            name: printable(certificate),
+            certificate: certificate.to_owned(),
+            private_key: private_key.to_owned(),
+            directory: None,
+            origin: Origin::Operator,
+        }
+    }
+
+    /// The entry `name` of a directory, if it is one by its name.
+    fn in_directory(
+        directory: &Arc<Path>,
+        name: &OsStr,
+        layout: CertificateLayout,
+    ) -> Option<Self> {
+        let bytes = name.as_bytes();
+        if bytes.starts_with(b".") {
+            return None;
+        }
+        let place = directory.join(name);
+        let (certificate, private_key) = match layout {
+            CertificateLayout::Certbot => (place.join("fullchain.pem"), place.join("privkey.pem")),
+            CertificateLayout::Kubernetes => (place.join("tls.crt"), place.join("tls.key")),
+            CertificateLayout::Pairs if bytes.ends_with(ISSUER_OF_LEGO) => return None,
+            CertificateLayout::Pairs => {
+                bytes.strip_suffix(b".crt")?;
+                (place.clone(), place.with_extension("key"))
+            }
+            CertificateLayout::Combined => {
+                bytes.strip_suffix(b".pem")?;
+                (place.clone(), place.clone())
+            }
+        };
+        let source = Self {
+            name: printable(&place),
+            certificate,
+            private_key,
+            directory: Some(Arc::clone(directory)),
+            origin: Origin::Operator,
+        };
+        let is_folder = matches!(
+            layout,
+            CertificateLayout::Certbot | CertificateLayout::Kubernetes
+        );
+        // A folder with one of the files is a certificate that lacks the other; one with neither is something else.
+        (!is_folder || is_there(&source.certificate) || is_there(&source.private_key))
+            .then_some(source)
+    }
+}
+
+/// What a directory of certificates is called.
+pub fn printable(path: &Path) -> Arc<str> {
+    escape_whole(path.as_os_str().as_bytes()).into()
+}
+
+/// The certificate files that the configuration names: a directory that holds one of them doesn't bring it a second
+/// time.
+pub fn named_files(tls: &config::Tls) -> Vec<PathBuf> {
+    let more = tls.more.iter().filter_map(|more| match more {
+        MoreCertificates::Pair { certificate, .. } => Some(certificate),
+        MoreCertificates::Directory { .. } => None,
+    });
+    let ordered = tls.acme.as_ref().map(config::AcmeSettings::certificate);
+    let named = iter::once(&tls.certificate).chain(more).cloned();
+    named.chain(ordered).collect()
+}
+
+/// The certificates in a directory, in the order of their names, but for those with a file among `named`.
+///
+/// Blocks on the file system.
+///
+/// # Errors
+/// If it can't be read, or has more than [`MAX_ENTRIES`] entries.
+pub fn list(
+    directory: &Arc<Path>,
+    layout: CertificateLayout,
+    named: &[PathBuf],
+) -> Result<Vec<Source>, CertificateError> {
+    let unreadable = |source| CertificateError::Directory {
+        directory: directory.to_path_buf(),
+        source,
+    };
+    let mut sources = Vec::new();
+    for (count, entry) in fs::read_dir(directory).map_err(unreadable)?.enumerate() {
+        if count == MAX_ENTRIES {
+            return Err(CertificateError::CrowdedDirectory {
+                directory: directory.to_path_buf(),
+            });
+        }
+        let name = entry.map_err(unreadable)?.file_name();
+        let source = Source::in_directory(directory, &name, layout);
+        sources.extend(source.filter(|source| !named.contains(&source.certificate)));
+    }
+    sources.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(sources)
+}
+
+/// Whether there is something of that name. What may not be looked at is there: reading it says so.
+fn is_there(path: &Path) -> bool {
+    match fs::symlink_metadata(path) {
+        Ok(_) => true,
+        Err(error) => !matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        ),
+    }
+}

@@ -1,0 +1,169 @@
+//! Why authorities and revocation lists can't be used, and why no authority vouches for a certificate.
+
+use std::io;
+use std::path::PathBuf;
+
+use rustls::pki_types::CertificateDer;
+use rustls::server::VerifierBuilderError;
+use rustls::{CertRevocationListError, CertificateError, Error};
+
+use crate::base::text::{escape, escape_path};
+use crate::policy::client_certificate::{CertificateResult, ChainFault};
+use crate::tls::fault::HandshakeFault;
+use crate::tls::pem::FileError;
+use crate::tls::verify::Rejection;
+
+/// The largest file of revocation lists that is read, in bytes: some 400,000 revoked certificates.
+pub(super) const MAX_LIST_FILE: u64 = 16 * 1024 * 1024;
+
+/// Why authorities and revocation lists can't be used. Certificates and lists in a file are counted from 1.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say what each variant is
+pub enum ClientTrustError {
+    #[error(transparent)]
+    Ca(#[from] FileError),
+    #[error(
+        "certificate {position} in {} cannot be a trust anchor: {source}",
+        escape_path(path)
+    )]
+    TrustAnchor {
+        path: PathBuf,
+        position: usize,
+        source: Error,
+    },
+    #[error("cannot read {}: {source}", escape_path(path))]
+    ReadList { path: PathBuf, source: io::Error },
+    #[error("{} is not a regular file", escape_path(path))]
+    ListNotAFile { path: PathBuf },
+    #[error("{} is larger than {} MiB: not a file of revocation lists", escape_path(path), MAX_LIST_FILE / 1024 / 1024)]
+    ListTooLarge { path: PathBuf },
+    #[error("{} holds no revocation list", escape_path(path))]
+    NoList { path: PathBuf },
+    #[error(
+        "{} ends in the middle of a revocation list: half written?",
+        escape_path(path)
+    )]
+    HalfWritten { path: PathBuf },
+    #[error("revocation list {position} in {} is malformed", escape_path(path))]
+    MalformedList { path: PathBuf, position: usize },
+    #[error(
+        "`crl` has lists of too many keys for authorities of one name, as {issuer} in {}: each such name multiplies the sets of \
+         lists by its keys, and there may be {}; leave out those of former keys",
+        escape_path(path),
+        super::chains::MAX_SETS
+    )]
+    TooManyKeys { path: PathBuf, issuer: String },
+    #[error(
+        "revocation list {position} in {} is of version 1, or without extensions: with OpenSSL, set `crlnumber` and \
+         `crl_extensions`",
+        escape_path(path)
+    )]
+    OldList { path: PathBuf, position: usize },
+    #[error(
+        "the revocation list of {issuer} in {} cannot be used: {}",
+        escape_path(path),
+        why_unusable(source)
+    )]
+    UnusableList {
+        path: PathBuf,
+        issuer: String,
+        source: VerifierBuilderError,
+    },
+    #[error("the authorities and revocation lists cannot be used: {0}")]
+    Unusable(VerifierBuilderError),
+}
+
+fn why_unusable(source: &VerifierBuilderError) -> String {
+    match source {
+        VerifierBuilderError::InvalidCrl(CertRevocationListError::UnsupportedDeltaCrl) => {
+            "it is a delta list, which has only what has changed since a complete one; write that one in `crl`".to_owned()
+        }
+        VerifierBuilderError::InvalidCrl(CertRevocationListError::UnsupportedIndirectCrl) => {
+            "it is an indirect list, of other issuers' certificates".to_owned()
+        }
+        VerifierBuilderError::InvalidCrl(error) => format!("{error:?}"),
+        other => other.to_string(),
+    }
+}
+
+/// Why no authority vouches for a certificate, from what rustls says.
+pub(super) fn chain_fault(error: &Error, leaf: &CertificateDer<'_>) -> ChainFault {
+    let result = result_of(error);
+    let detail = match result {
+        CertificateResult::UnknownCa => format!("issued by unknown {}", issuer(leaf)),
+        CertificateResult::Purpose => {
+            "the certificate is not for clients (clientAuth), as those of public authorities; `pinned` takes it by its \
+             fingerprint"
+                .to_owned()
+        }
+        CertificateResult::CrlMissing => {
+            "`crl` has no revocation list of an issuer in its chain".to_owned()
+        }
+        CertificateResult::CrlExpired => {
+            "the revocation list of an issuer in its chain is past its next update".to_owned()
+        }
+        CertificateResult::Revoked => "revoked by its issuer".to_owned(),
+        _ => HandshakeFault::from(error).to_string(),
+    };
+    ChainFault { result, detail }
+}
+
+/// What is said of a certificate that nobody is known to hold the key of.
+pub(super) fn unverifiable_key(key: Option<&Rejection>) -> ChainFault {
+    let detail = match key {
+        Some(key) => format!("the client may not hold its key: {key}"),
+        None => "the client may not hold its key".to_owned(),
+    };
+    ChainFault {
+        result: CertificateResult::Invalid,
+        detail,
+    }
+}
+
+/// As the end of a handshake: an authority of the same name with another key is another one, where a signature that is wrong
+/// would be taken for the client's own.
+pub(super) fn of_chain(error: Error) -> Error {
+    match error {
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            CertificateError::UnknownIssuer.into()
+        }
+        error => error,
+    }
+}
+
+/// What kind of fault of a client's certificate an error of rustls is.
+pub(in crate::tls) fn result_of(error: &Error) -> CertificateResult {
+    let Error::InvalidCertificate(error) = error else {
+        return match error {
+            Error::NoCertificatesPresented => CertificateResult::Missing,
+            _ => CertificateResult::Invalid,
+        };
+    };
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            CertificateResult::Expired
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            CertificateResult::NotYetValid
+        }
+        // An authority of the same name with another key is another one.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            CertificateResult::UnknownCa
+        }
+        CertificateError::Revoked => CertificateResult::Revoked,
+        CertificateError::UnknownRevocationStatus => CertificateResult::CrlMissing,
+        CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => CertificateResult::CrlExpired,
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            CertificateResult::Purpose
+        }
+        _ => CertificateResult::Invalid,
+    }
+}
+
+fn issuer(leaf: &CertificateDer<'_>) -> String {
+    match x509_parser::parse_x509_certificate(leaf) {
+        Ok((_, parsed)) => escape(parsed.issuer().to_string().as_bytes()),
+        Err(_) => "authority".to_owned(),
+    }
+}

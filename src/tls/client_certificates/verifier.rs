@@ -1,0 +1,150 @@
+//! What rustls asks in a handshake: whether to ask for a certificate, and whether the client holds its key.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+
+use super::ClientTrust;
+use crate::config::AskClients;
+use crate::policy::client_certificate::KeyProof;
+use crate::tls::verify::{Rejection, signature};
+use crate::tls::{hello_rewrite, provider};
+
+/// How many bytes of certificates a client may show. A session keeps them to its end, and so does each TLS session that its
+/// data connections may resume; a chain of three has some 4 KB.
+const MAX_CHAIN: usize = 16 * 1024;
+
+/// A [`ClientTrust`] as rustls knows it.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    trust: ClientTrust,
+    unverifiable: UnverifiableKeys,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// What becomes of a handshake with a certificate by whose key no signature can be verified.
+#[derive(Debug)]
+pub(super) enum UnverifiableKeys {
+    /// It fails.
+    Refused,
+    /// It goes on: the certificate is nobody's then, as USER will find.
+    Noted(Arc<KeyCheck>),
+}
+
+/// What the handshake of one control connection has found of the client's key.
+#[derive(Debug, Default)]
+pub(in crate::tls) struct KeyCheck {
+    is_unverifiable: AtomicBool,
+}
+
+impl KeyCheck {
+    /// Behind the handshake.
+    pub fn proof(&self) -> KeyProof {
+        match self.is_unverifiable.load(Ordering::Acquire) {
+            true => KeyProof::Unverifiable,
+            false => KeyProof::Verified,
+        }
+    }
+}
+
+impl Verifier {
+    pub fn new(trust: ClientTrust, unverifiable: UnverifiableKeys) -> Arc<Self> {
+        Arc::new(Self {
+            trust,
+            unverifiable,
+            algorithms: provider().signature_verification_algorithms,
+        })
+    }
+
+    /// Verifies by the key alone what rustls doesn't for the certificate's age: nothing is required of a certificate that no
+    /// site asks for. A signature that can't be verified is no wrong one.
+    fn verify_by_key_alone(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature::verify(
+            message,
+            certificate,
+            (signed.scheme, signed.signature()),
+            &self.algorithms,
+        )
+        .or_else(|error| match signature::unsupported_key(certificate) {
+            Some(key) => self.go_on_without_proof(key),
+            None => Err(error),
+        })
+    }
+
+    fn go_on_without_proof(&self, key: Rejection) -> Result<HandshakeSignatureValid, Error> {
+        match &self.unverifiable {
+            UnverifiableKeys::Refused => Err(key.into()),
+            UnverifiableKeys::Noted(check) => {
+                check.is_unverifiable.store(true, Ordering::Release);
+                Ok(HandshakeSignatureValid::assertion())
+            }
+        }
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.trust.ask == AskClients::Required
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.trust.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let length = end_entity.len() + intermediates.iter().map(|it| it.len()).sum::<usize>();
+        if length > MAX_CHAIN {
+            return Err(Rejection::LongChain(length, MAX_CHAIN).into());
+        }
+        if self.trust.ask == AskClients::Required {
+            self.trust.admit(end_entity, intermediates, now)?;
+        }
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        // All messages so far, as rustls has read and written them, where the client has signed them as they went over the
+        // wire. In TLS 1.3 their hash is signed, which is that of the wire already.
+        let message = hello_rewrite::on_the_wire(message);
+        verify_tls12_signature(&message, certificate, signed, &self.algorithms)
+            .or_else(|_| self.verify_by_key_alone(&message, certificate, signed))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms).or_else(|error| {
+            match signature::is_of_tls13(signed.scheme) {
+                true => self.verify_by_key_alone(message, certificate, signed),
+                false => Err(error),
+            }
+        })
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,85 @@
+//! Notices that authorities or revocation lists are new, by looking at their files now and then, as for certificates.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::files::{ContentDigest, TrustFiles};
+use super::{ClientTrust, ClientTrustError};
+use crate::base::file::{self, FileStamp};
+use crate::config::ClientCertificates;
+
+/// Watches the files of a [`ClientTrust`]. The caller decides how often to [`poll`](file::Watch::poll).
+#[derive(Debug)]
+pub struct Watch {
+    settings: ClientCertificates,
+    pinned: Arc<HashSet<[u8; 32]>>,
+    /// What was last tried, for better or worse; none of files that can't be read.
+    last_content: Option<ContentDigest>,
+    /// The state of the files when that was.
+    settled: Option<Stamps>,
+    /// A newer state, seen once. Some programs write a file in several steps, so a state counts when it is seen twice.
+    changing: Option<Stamps>,
+    /// Why the files couldn't be read last, which is told once.
+    unreadable: Option<String>,
+}
+
+type Stamps = Vec<Option<FileStamp>>;
+
+impl Watch {
+    /// Watches the files from which `in_use` was loaded; `None` if there are none. A change since then is noticed too.
+    pub fn new(settings: Option<&ClientCertificates>, in_use: &ClientTrust) -> Option<Self> {
+        let settings = settings?;
+        (settings.ca.is_some() || !settings.crls.is_empty()).then(|| Self {
+            settings: settings.clone(),
+            pinned: Arc::clone(&in_use.pinned),
+            last_content: in_use.content,
+            settled: None,
+            changing: None,
+            unreadable: None,
+        })
+    }
+
+    fn stamps(&self) -> Stamps {
+        let files = self.settings.ca.iter().chain(&self.settings.crls);
+        files.map(|file| FileStamp::of(Path::new(file))).collect()
+    }
+}
+
+impl file::Watch for Watch {
+    /// The result of loading them: what to use, or why what is in use stays.
+    type Found = Result<ClientTrust, ClientTrustError>;
+
+    fn poll(&mut self, _: SystemTime) -> Option<Self::Found> {
+        let stamps = self.stamps();
+        if self.settled.as_ref() == Some(&stamps) {
+            self.changing = None;
+            return None;
+        }
+        if self.changing.as_ref() != Some(&stamps) {
+            self.changing = Some(stamps);
+            return None;
+        }
+        // Stamped before reading: a change in between makes other stamps, and the next polls see it.
+        self.changing = None;
+        self.settled = Some(stamps);
+        let files = match TrustFiles::read(&self.settings) {
+            Ok(files) => files,
+            Err(error) => {
+                // That may be over without the files changing, as when descriptors run out: the next poll tries again.
+                self.changing = self.settled.take();
+                self.last_content = None;
+                let unreadable = Some(error.to_string());
+                let told = std::mem::replace(&mut self.unreadable, unreadable.clone());
+                return (told != unreadable).then_some(Err(error));
+            }
+        };
+        self.unreadable = None;
+        let content = Some(files.digest());
+        if std::mem::replace(&mut self.last_content, content) == content {
+            return None;
+        }
+        Some(files.check(&self.settings, Arc::clone(&self.pinned)))
+    }
+}
