@@ -234,7 +234,59 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use tokio::net::TcpListener;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
     use super::*;
+    use crate::tls;
+
+    /// Both ends of a TLS connection: the client's, and that of the server, which has to be held open.
+    async fn connection() -> (Stream, server::TlsStream<TcpStream>) {
+        let identity = rcgen::generate_simple_self_signed(vec!["ftp.test".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(identity.cert.der().clone()).unwrap();
+        let accepting = ServerConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![identity.cert.der().clone()],
+                PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let connecting = ClientConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let accepted = listener.accept().await.unwrap().0;
+        let name = ServerName::try_from("ftp.test").unwrap();
+        let (client, server) = tokio::try_join!(
+            TlsConnector::from(Arc::new(connecting)).connect(name, socket),
+            TlsAcceptor::from(Arc::new(accepting)).accept(accepted),
+        )
+        .unwrap();
+        (Stream::ToBackend(Box::new(client)), server)
+    }
+
+    #[tokio::test]
+    async fn clear_text_behind_our_close_notify_is_an_error_and_no_panic() {
+        let (mut ours, theirs) = connection().await;
+        ours.finish().await.unwrap();
+        // vsftpd's last word where a process of it fails.
+        let (mut socket, _) = theirs.into_inner();
+        socket.write_all(b"500 OOPS: child died\r\n").await.unwrap();
+        let error = ours.drain().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
 
     #[test]
     fn each_group_that_is_offered_has_a_name_of_its_own() {

@@ -45,7 +45,10 @@ pub fn open(address: &str, width: u32) -> Shown {
         child.wait().expect("it is ours");
     }
     let log = fs::read_to_string(log).expect("text");
-    assert!(status.is_some_and(|status| status.success()), "{log}");
+    match status {
+        Some(status) => assert!(status.success(), "Chromium: {status}\n{log}"),
+        None => panic!("Chromium has not ended after {DEADLINE:?}\n{log}"),
+    }
     Shown {
         document: fs::read_to_string(document).expect("text"),
         complaints: log
