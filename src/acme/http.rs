@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use super::schedule::{ASK_EVERY, MAX_RETRY_AFTER};
 use crate::base::task::Task;
 use crate::base::text::escape;
-use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify};
+use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify, https_port};
 use crate::net::{connect, resolve};
 use crate::tls::{BackendTlsClient, BackendTlsError};
 
@@ -124,13 +124,12 @@ impl Client {
         mut request: Request<BodyWrapper<Bytes>>,
         uri: &Uri,
     ) -> Result<Response<Bytes>, HttpError> {
-        let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        let (Some(port), Some(authority)) = (https_port(uri), uri.authority()) else {
             return Err(HttpError::Url(uri.to_string()));
         };
         let host = || authority.host().to_owned();
         let name = authority.host().trim_matches(['[', ']']);
         let tls = self.tls.named(name)?.session();
-        let port = authority.port_u16().unwrap_or(443);
         let connected = async {
             let addresses = resolve::look_up(name, port).await?;
             connect::control(&addresses, TIMEOUT).await

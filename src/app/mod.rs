@@ -125,7 +125,7 @@ impl App {
         let sessions = Arc::clone(&shared.tls_sessions);
         let backends = Arc::<Registry>::default();
         let supervision = Supervision::from_environment();
-        let opener = Arc::new(Opener::new(inherited, supervision.roll_call()));
+        let opener = Arc::new(Opener::new(inherited, supervision.liveness()));
         let passive = PassiveListeners::new(sessions, Arc::clone(&metrics));
         let mut sockets = Sockets::new(passive.opened_by(Arc::clone(&opener)), opener);
         let (known, users) = (Arc::clone(&backends), UserFiles::default());

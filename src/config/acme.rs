@@ -124,11 +124,7 @@ fn key(key: &'static str) -> Vec<PathStep> {
 
 fn directory_url(url: String) -> Result<String, Fault> {
     let parsed = url.parse::<Uri>().ok();
-    let is_good = parsed.is_some_and(|uri| {
-        let authority = uri.authority();
-        uri.scheme_str() == Some("https")
-            && authority.is_some_and(|it| !it.host().is_empty() && !it.as_str().contains('@'))
-    });
+    let is_good = parsed.as_ref().and_then(https_port).is_some();
     if is_good && url.len() <= MAX_TEXT {
         return Ok(url);
     }
@@ -140,6 +136,19 @@ fn directory_url(url: String) -> Result<String, Fault> {
         ),
         "write what the authority names, such as https://acme-v02.api.letsencrypt.org/directory",
     ))
+}
+
+/// The port of an `https` URL that names a host and no user: 443 where it has none. `None` for any other URL, so also for one
+/// whose port is no number of 16 bits.
+pub fn https_port(url: &Uri) -> Option<u16> {
+    let authority = url.authority().filter(|it| !it.host().is_empty())?;
+    if url.scheme_str() != Some("https") || authority.as_str().contains('@') {
+        return None;
+    }
+    if authority.as_str() == authority.host() {
+        return Some(443);
+    }
+    authority.port_u16().filter(|port| *port > 0)
 }
 
 fn contact(written: Vec<String>) -> Result<Vec<String>, Fault> {
@@ -288,5 +297,22 @@ mod tests {
             assert_eq!(key.expose(), b"hi?h", "{text}");
         }
         assert!(decoded(b"aGk+aA==").is_err());
+    }
+
+    #[test]
+    fn the_port_of_an_https_url_is_the_one_written_or_443_and_no_other() {
+        for (url, port) in [
+            ("https://ca.test/dir", Some(443)),
+            ("https://ca.test:14000/dir", Some(14000)),
+            ("https://[::1]/dir", Some(443)),
+            ("https://[::1]:14000/dir", Some(14000)),
+            ("https://ca.test:70000/dir", None),
+            ("https://ca.test:0/dir", None),
+            ("https://user@ca.test/dir", None),
+            ("http://ca.test/dir", None),
+            ("/dir", None),
+        ] {
+            assert_eq!(https_port(&url.parse().unwrap()), port, "{url}");
+        }
     }
 }

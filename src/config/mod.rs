@@ -40,7 +40,7 @@ mod template;
 mod transfer_logs;
 mod yaml_error;
 
-pub use acme::{AcmeChallenge, AcmeSettings, ExternalAccount};
+pub use acme::{AcmeChallenge, AcmeSettings, ExternalAccount, https_port};
 pub use admin::{AdminSettings, Status};
 pub use backends::DEFAULT_WEIGHT;
 pub use certificates::{CertificateLayout, MoreCertificates};

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::inherited::InheritedSockets;
-use super::roll_call::{Presence, RollCall};
+use super::liveness::{Liveness, LivenessHandle};
 
 /// Connections that the kernel may complete before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -60,15 +60,15 @@ pub(super) fn prepare(listener: &StdTcpListener) -> io::Result<()> {
 pub struct Opener {
     inherited: InheritedSockets,
     /// If a watchdog wants to know.
-    roll_call: Option<Arc<RollCall>>,
+    liveness: Option<Arc<Liveness>>,
 }
 
 impl Opener {
     /// With these sockets of a service manager, and for its watchdog if it has one.
-    pub fn new(inherited: InheritedSockets, roll_call: Option<Arc<RollCall>>) -> Self {
+    pub fn new(inherited: InheritedSockets, liveness: Option<Arc<Liveness>>) -> Self {
         Self {
             inherited,
-            roll_call,
+            liveness,
         }
     }
 
@@ -90,8 +90,8 @@ impl Opener {
 
     /// For the task that accepts from it, which stands for clients being served at `address`.
     pub fn acceptor(&self, listener: TcpListener, address: SocketAddr) -> Acceptor {
-        let presence = self.roll_call.as_ref().map(|calls| calls.join(address));
-        Acceptor::new(listener).answering(presence)
+        let liveness = self.liveness.as_ref().map(|it| it.register(address));
+        Acceptor::new(listener).with_liveness(liveness)
     }
 }
 
@@ -143,7 +143,7 @@ pub struct Acceptor {
     listener: TcpListener,
     pause: Duration,
     /// Of the task that calls [`Acceptor::accept`], if a watchdog wants to know whether it does.
-    presence: Option<Presence>,
+    liveness: Option<LivenessHandle>,
 }
 
 impl Acceptor {
@@ -152,13 +152,13 @@ impl Acceptor {
         Self {
             listener,
             pause: FIRST_PAUSE,
-            presence: None,
+            liveness: None,
         }
     }
 
-    /// Has the task that accepts answer calls while it does.
-    pub fn answering(self, presence: Option<Presence>) -> Self {
-        Self { presence, ..self }
+    /// Has the task that accepts answer liveness probes while it waits.
+    pub fn with_liveness(self, liveness: Option<LivenessHandle>) -> Self {
+        Self { liveness, ..self }
     }
 
     /// The next connection, or the error that prevented it. After an error the next call waits as long as it should.
@@ -167,11 +167,11 @@ impl Acceptor {
     /// Those of `accept(2)`: no reason to stop calling.
     pub async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         let accepting = accept_one(&self.listener, &mut self.pause);
-        match &mut self.presence {
+        match &mut self.liveness {
             None => accepting.await,
-            Some(presence) => tokio::select! {
+            Some(liveness) => tokio::select! {
                 biased;
-                never = presence.answer() => match never {},
+                never = liveness.answer() => match never {},
                 accepted = accepting => accepted,
             },
         }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::Readiness;
-use crate::net::roll_call::RollCall;
+use crate::net::liveness::Liveness;
 use crate::observe::reloads::ReloadLog;
 use crate::outcome::ReloadSubject;
 use crate::session::Shared;
@@ -38,7 +38,7 @@ pub(super) struct Supervision(Option<Supervised>);
 struct Supervised {
     notifier: Arc<Notifier>,
     /// How long the manager waits for a sign of life, and who gives them.
-    watchdog: Option<(Duration, Arc<RollCall>)>,
+    watchdog: Option<(Duration, Arc<Liveness>)>,
 }
 
 /// What the status is made of.
@@ -60,9 +60,9 @@ impl Supervision {
     }
 
     /// For the tasks that accept connections, if a watchdog wants to know of them.
-    pub fn roll_call(&self) -> Option<Arc<RollCall>> {
-        let (_, roll_call) = self.0.as_ref()?.watchdog.as_ref()?;
-        Some(Arc::clone(roll_call))
+    pub fn liveness(&self) -> Option<Arc<Liveness>> {
+        let (_, liveness) = self.0.as_ref()?.watchdog.as_ref()?;
+        Some(Arc::clone(liveness))
     }
 
     /// Every listener accepts. Where the first certificate is still ordered the status says so: what waits for this process,
@@ -74,9 +74,9 @@ impl Supervision {
         };
         supervised.notifier.ready(&sources.status().to_string());
         tokio::spawn(keep_informed(Arc::clone(&supervised.notifier), sources));
-        if let Some((time, roll_call)) = &supervised.watchdog {
+        if let Some((time, liveness)) = &supervised.watchdog {
             let notifier = Arc::clone(&supervised.notifier);
-            tokio::spawn(watchdog::feed(notifier, Arc::clone(roll_call), *time));
+            tokio::spawn(watchdog::feed(notifier, Arc::clone(liveness), *time));
         }
     }
 

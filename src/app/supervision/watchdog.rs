@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::notifier::Notifier;
-use crate::net::roll_call::RollCall;
+use crate::net::liveness::Liveness;
 
 /// How often the tasks are asked while the manager waits once: a task that is late once or twice under load does no harm.
 const CALLS: u32 = 4;
@@ -40,14 +40,14 @@ fn wanted(microseconds: Option<String>, process: Option<String>, own: u32) -> Op
 }
 
 /// Gives a sign of life as long as all who accept answer. Never ends.
-pub(super) async fn feed(notifier: Arc<Notifier>, roll_call: Arc<RollCall>, time: Duration) {
+pub(super) async fn feed(notifier: Arc<Notifier>, liveness: Arc<Liveness>, time: Duration) {
     let mut ticks = interval((time / CALLS).max(SHORTEST));
-    // Catching up would call again before anybody could answer.
+    // Catching up would probe again before a task could answer.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut were_silent = Vec::new();
     loop {
         ticks.tick().await;
-        let silent = roll_call.call();
+        let silent = liveness.probe();
         if silent.is_empty() {
             notifier.feed_watchdog();
         }

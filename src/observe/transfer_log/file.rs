@@ -70,7 +70,7 @@ pub(super) struct LogFile {
     path: PathBuf,
     lines: WholeLines<File>,
     header: Option<Header>,
-    /// The file has been opened, and no line written to it since.
+    /// The file has been opened or emptied, and no line written to it since.
     header_is_due: bool,
     /// Set to have it opened anew.
     reopen: Arc<AtomicBool>,
@@ -120,14 +120,27 @@ impl LogFile {
         self.lines.write(line)
     }
 
+    /// What the open file is; `None` if the kernel doesn't tell.
+    fn metadata(&self) -> Option<Metadata> {
+        self.lines.output().metadata().ok()
+    }
+
     /// Whether the open file has no name any more: what is written there is gone once it is closed.
     fn is_removed(&self) -> bool {
-        let own = self.lines.output().metadata();
-        own.is_ok_and(|own| own.nlink() == 0)
+        self.metadata().is_some_and(|own| own.nlink() == 0)
+    }
+
+    /// Has the header written once more into a file that has been emptied, as by `copytruncate` of logrotate: without it, a W3C
+    /// log can't be read.
+    fn note_emptied(&mut self) {
+        let is_empty = |own: Metadata| own.is_file() && own.len() == 0;
+        if self.header.is_some() && self.metadata().is_some_and(is_empty) {
+            self.header_is_due = true;
+        }
     }
 
     fn is_moved(&self) -> bool {
-        let Ok(own) = self.lines.output().metadata() else {
+        let Some(own) = self.metadata() else {
             return true;
         };
         match fs::metadata(&self.path) {
@@ -192,6 +205,7 @@ impl Output for LogFile {
                 return;
             }
         }
+        self.note_emptied();
         match self.write(line) {
             Ok(()) => self.note_success(),
             Err(Unwritten::Lost(error)) => {
@@ -364,6 +378,19 @@ mod tests {
         log.write("more");
         log.queue.flush();
         assert_eq!(content(&path), "#one\n#two\nmore\n");
+    }
+
+    #[test]
+    fn a_file_that_was_emptied_has_its_header_again() {
+        let directory = directory();
+        let path = directory.path().join("log");
+        let log = Log::start(&path, Some(|_| b"#head\n".to_vec()));
+        for _ in 0..2 {
+            log.write("line");
+            log.queue.flush();
+            assert_eq!(content(&path), "#head\nline\n");
+            fs::write(&path, "").expect("it is writable");
+        }
     }
 
     #[test]
