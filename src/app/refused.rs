@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::StartError;
-use crate::base::file::{FileStamp, Watch};
+use crate::base::file_watch::{FileStamp, FileWatch};
 use crate::observe::reloads::Refusal;
 
 /// How many polls pass between two tries while the file is the same: the fault may be in another one that it names.
@@ -26,7 +26,7 @@ pub(super) struct RefusedConfiguration {
     /// until there is another file.
     can_be_tried: bool,
     /// The state of the file when it was last looked at.
-    settled: Option<Option<FileStamp>>,
+    stamp: Option<Option<FileStamp>>,
     polls: u32,
     refused: bool,
 }
@@ -42,7 +42,7 @@ impl RefusedConfiguration {
             file,
             try_files: Box::new(try_files),
             can_be_tried: error.is_in_files(),
-            settled: None,
+            stamp: None,
             // Tried at once, since it may be another one by now.
             polls: POLLS_PER_TRY,
             refused: true,
@@ -50,14 +50,14 @@ impl RefusedConfiguration {
     }
 }
 
-impl Watch for RefusedConfiguration {
+impl FileWatch for RefusedConfiguration {
     /// Whether it is good from now on, or why it is refused; only if that has changed.
     type Found = Result<(), Refusal>;
 
     fn poll(&mut self, _: SystemTime) -> Option<Self::Found> {
         let stamp = FileStamp::of(&self.file);
-        let former = self.settled.replace(stamp);
-        let is_another = former.is_some() && former != self.settled;
+        let former = self.stamp.replace(stamp);
+        let is_another = former.is_some() && former != self.stamp;
         self.can_be_tried |= is_another;
         self.polls += 1;
         if !self.can_be_tried || (!is_another && self.polls < POLLS_PER_TRY) {

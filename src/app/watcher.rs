@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
 
-use crate::base::file::Watch;
+use crate::base::file_watch::FileWatch;
 use crate::observe::reloads::{ReloadLog, Stall};
 use crate::outcome::ReloadSubject;
 
@@ -19,7 +19,7 @@ const HANGS_AFTER: Duration = Duration::from_secs(30);
 /// A watch over files. A poll runs on a blocking thread: a hung network mount must not delay signals, or the transfers that
 /// SIGTERM lets finish.
 #[derive(Debug)]
-pub(super) struct Watcher<W: Watch> {
+pub(super) struct Watcher<W: FileWatch> {
     subject: ReloadSubject,
     ticks: Interval,
     state: State<W>,
@@ -28,7 +28,7 @@ pub(super) struct Watcher<W: Watch> {
 }
 
 #[derive(Debug)]
-enum State<W: Watch> {
+enum State<W: FileWatch> {
     Idle(Box<W>),
     Polling(Poll<W>),
     /// There is nothing to watch, or a poll has panicked.
@@ -36,7 +36,7 @@ enum State<W: Watch> {
 }
 
 #[derive(Debug)]
-struct Poll<W: Watch> {
+struct Poll<W: FileWatch> {
     task: JoinHandle<(Box<W>, Option<W::Found>)>,
     /// When it counts as one that hangs.
     hangs_at: Instant,
@@ -44,7 +44,7 @@ struct Poll<W: Watch> {
     stall: Option<Stall>,
 }
 
-impl<W: Watch> Poll<W> {
+impl<W: FileWatch> Poll<W> {
     fn begin(mut watch: Box<W>) -> Self {
         Self {
             task: spawn_blocking(move || {
@@ -77,7 +77,7 @@ impl<W: Watch> Poll<W> {
     }
 }
 
-impl<W: Watch> Watcher<W> {
+impl<W: FileWatch> Watcher<W> {
     /// Polls by this watch; never, if there is none.
     pub fn new(subject: ReloadSubject, watch: Option<W>, reloads: &Arc<ReloadLog>) -> Self {
         let mut ticks = interval(INTERVAL);
@@ -131,7 +131,7 @@ mod tests {
     /// Reads what it is sent, and waits for it as for a mount that hangs.
     struct Hanging(mpsc::Receiver<u32>);
 
-    impl Watch for Hanging {
+    impl FileWatch for Hanging {
         type Found = u32;
 
         fn poll(&mut self, _: SystemTime) -> Option<u32> {

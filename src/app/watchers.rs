@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::refused::RefusedConfiguration;
 use super::watcher::Watcher;
-use crate::base::file::Watch;
+use crate::base::file_watch::FileWatch;
 use crate::observe::reloads::ReloadLog;
 use crate::outcome::ReloadSubject;
 use crate::policy::credentials::Passwords;
@@ -16,9 +16,9 @@ use crate::tls::{self, OwnCertificateWatch};
 /// One watch over the files of each kind.
 #[derive(Debug)]
 pub(super) struct Watchers {
-    certificates: Watcher<tls::Watch>,
+    certificates: Watcher<tls::CertificateWatch>,
     own_certificates: Watcher<OwnCertificateWatch>,
-    client_trust: Watcher<tls::client_certificates::Watch>,
+    client_trust: Watcher<tls::client_certificates::ClientTrustWatch>,
     credentials: Watcher<LookupWatch<Passwords>>,
     users: Watcher<LookupWatch<Names>>,
     /// Over a configuration that was refused, until that is mended.
@@ -27,12 +27,12 @@ pub(super) struct Watchers {
 
 /// New contents, of one kind.
 pub(super) enum Change {
-    Certificates(<tls::Watch as Watch>::Found),
-    OwnCertificates(<OwnCertificateWatch as Watch>::Found),
-    ClientTrust(<tls::client_certificates::Watch as Watch>::Found),
-    Credentials(<LookupWatch<Passwords> as Watch>::Found),
-    Users(<LookupWatch<Names> as Watch>::Found),
-    Refused(<RefusedConfiguration as Watch>::Found),
+    Certificates(<tls::CertificateWatch as FileWatch>::Found),
+    OwnCertificates(<OwnCertificateWatch as FileWatch>::Found),
+    ClientTrust(<tls::client_certificates::ClientTrustWatch as FileWatch>::Found),
+    Credentials(<LookupWatch<Passwords> as FileWatch>::Found),
+    Users(<LookupWatch<Names> as FileWatch>::Found),
+    Refused(<RefusedConfiguration as FileWatch>::Found),
 }
 
 impl Watchers {
@@ -43,7 +43,7 @@ impl Watchers {
         Self {
             certificates: Watcher::new(
                 ReloadSubject::Certificate,
-                Some(tls::Watch::new(tls, &snapshot.certificates)),
+                Some(tls::CertificateWatch::new(tls, &snapshot.certificates)),
                 reloads,
             ),
             own_certificates: Watcher::new(
@@ -53,7 +53,7 @@ impl Watchers {
             ),
             client_trust: Watcher::new(
                 ReloadSubject::ClientCertificates,
-                tls::client_certificates::Watch::new(
+                tls::client_certificates::ClientTrustWatch::new(
                     tls.client_certificates.as_ref(),
                     &snapshot.clients,
                 ),

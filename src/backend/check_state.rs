@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::checked::{CheckChange, Checked};
+use super::checked::Checked;
 use crate::base::turns::Turns;
 use crate::config::{BackendTls, Checks, PassiveMode, Probe, SentProxyProtocol};
 use crate::outcome::CheckStage;
@@ -104,10 +104,7 @@ impl CheckState {
     }
 
     /// Notes a check's result.
-    pub fn record(
-        &self,
-        record: impl FnOnce(&mut Checked) -> Option<CheckChange>,
-    ) -> Option<CheckChange> {
+    pub fn record<R>(&self, record: impl FnOnce(&mut Checked) -> R) -> R {
         record(&mut self.lock().checked)
     }
 

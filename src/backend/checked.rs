@@ -9,7 +9,7 @@
 //! account database, a limit of connections); to believe them would send every few seconds three more logins to a backend
 //! that fails them, and the ever longer outages of [`Health`] would be for nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::health::Health;
 
@@ -23,21 +23,6 @@ pub struct Checked {
     down_since: Option<Instant>,
     /// When the first of these passed that followed one that failed.
     recovered_at: Option<Instant>,
-}
-
-/// What has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckChange {
-    /// It is down, after so many failed checks in a row.
-    Down {
-        /// How many.
-        failures: u32,
-    },
-    /// It is up again.
-    Up {
-        /// How long it was down.
-        after: Duration,
-    },
 }
 
 /// The state of a backend, from both observers.
@@ -58,8 +43,8 @@ pub enum Standing {
 }
 
 impl Checked {
-    /// A check has failed, by the backend's fault.
-    pub fn failed(&mut self, fall: u32, now: Instant) -> Option<CheckChange> {
+    /// A check has failed, by the backend's fault. Returns how many have in a row, if that takes it down.
+    pub fn failed(&mut self, fall: u32, now: Instant) -> Option<u32> {
         self.failed = self.failed.saturating_add(1);
         self.passed = 0;
         self.recovered_at = None;
@@ -67,23 +52,19 @@ impl Checked {
             return None;
         }
         self.down_since = Some(now);
-        let failures = self.failed;
-        Some(CheckChange::Down { failures })
+        Some(self.failed)
     }
 
     /// A check has passed.
-    pub fn passed(&mut self, rise: u32, now: Instant) -> Option<CheckChange> {
+    pub fn passed(&mut self, rise: u32, now: Instant) {
         if self.failed > 0 {
             self.recovered_at = Some(now);
         }
         self.failed = 0;
         self.passed = self.passed.saturating_add(1);
-        if self.passed < rise {
-            return None;
+        if self.passed >= rise {
+            self.down_since = None;
         }
-        let since = self.down_since.take()?;
-        let after = now.saturating_duration_since(since);
-        Some(CheckChange::Up { after })
     }
 
     /// Whether the next checks may change its state: it pays to make them soon.
@@ -134,6 +115,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -146,18 +128,18 @@ mod tests {
     const RISE: u32 = 2;
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Checks every second from now on, with these results.
-    fn checked(results: &[bool], now: Instant) -> (Checked, Vec<CheckChange>) {
+    /// Checks every second from now on, with these results; and how many failures have taken it down, each time.
+    fn checked(results: &[bool], now: Instant) -> (Checked, Vec<u32>) {
         let mut checked = Checked::default();
-        let mut changes = Vec::new();
+        let mut downs = Vec::new();
         for (second, good) in (0..).zip(results) {
             let at = now + SECOND * second;
-            changes.extend(match good {
+            match good {
                 true => checked.passed(RISE, at),
-                false => checked.failed(FALL, at),
-            });
+                false => downs.extend(checked.failed(FALL, at)),
+            }
         }
-        (checked, changes)
+        (checked, downs)
     }
 
     fn is_down(checked: &Checked) -> bool {
@@ -168,10 +150,10 @@ mod tests {
     #[test]
     fn as_many_failures_in_a_row_as_fall_says_take_it_down() {
         let now = Instant::now();
-        let (state, changes) = checked(&[false, false, true, false, false], now);
-        assert!(changes.is_empty() && !is_down(&state) && state.is_changing());
-        let (state, changes) = checked(&[false, false, false, false], now);
-        assert_eq!(changes, [CheckChange::Down { failures: 3 }]);
+        let (state, downs) = checked(&[false, false, true, false, false], now);
+        assert!(downs.is_empty() && !is_down(&state) && state.is_changing());
+        let (state, downs) = checked(&[false, false, false, false], now);
+        assert_eq!(downs, [FALL]);
         assert!(is_down(&state) && !state.is_changing());
     }
 
@@ -179,11 +161,9 @@ mod tests {
     fn as_many_successes_in_a_row_as_rise_says_bring_it_up() {
         let now = Instant::now();
         let down = [false; 3];
-        let (state, changes) = checked(&[&down[..], &[true, false, true]].concat(), now);
-        assert_eq!(changes.len(), 1);
+        let (state, _) = checked(&[&down[..], &[true, false, true]].concat(), now);
         assert!(is_down(&state) && state.is_changing());
-        let (state, changes) = checked(&[&down[..], &[true, true]].concat(), now);
-        assert_eq!(changes[1], CheckChange::Up { after: SECOND * 2 });
+        let (state, _) = checked(&[&down[..], &[true, true]].concat(), now);
         assert!(!is_down(&state) && !state.is_changing());
     }
 
@@ -211,8 +191,10 @@ mod tests {
         let (mut state, _) = checked(&[false, false, false, true], now);
         state.begin_anew();
         assert!(is_down(&state));
-        assert_eq!(state.passed(RISE, now), None);
-        assert!(state.passed(RISE, now).is_some());
+        state.passed(RISE, now);
+        assert!(is_down(&state));
+        state.passed(RISE, now);
+        assert!(!is_down(&state));
     }
 
     /// What happens to one of several backends.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
-use super::pool::{Backend, BackendSlot};
+use super::site_backend::{Backend, BackendSlot};
 use crate::base::text::{escape, escape_lines, rounded};
 use crate::ftp::reply::{BadReply, PartialReply, Reply, ReplyParser};
 use crate::ftp::server::BackendProtection;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::control::{BackendConnection, ReplyError};
-use super::pool::Backend;
+use super::site_backend::Backend;
 use crate::base::budget::Budget;
 use crate::base::text::rounded;
 use crate::config::{Endpoint, Timeouts, TlsMode};

@@ -12,9 +12,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::pool::{Backend, Pool, Pools, Template};
+use super::entry::Template;
+use super::pool::Pool;
+use super::pools::Pools;
 use super::registry::Registry;
 use super::servers::{Server, at_each, by_priority};
+use super::site_backend::Backend;
 use crate::base::BackendId;
 use crate::config::{Endpoint, ServerNames};
 use crate::net::dns::{DnsClient, DnsError};

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::check_state::LastCheck;
-use super::pool::{Backend, BackendChecks, Pool, Pools};
+use super::pool::Pool;
+use super::pools::Pools;
+use super::site_backend::{Backend, BackendChecks};
 use crate::base::SiteId;
 use crate::config::{CheckLevel, Site};
 use crate::observe::metrics::Metrics;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::balance::{self, Candidate, Rotation};
 use super::checked::Standing;
-use super::pool::Backend;
+use super::site_backend::Backend;
 use crate::config::Balance;
 
 /// A site's backends: as configured and, where name servers say which ones there are, as found.

@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use super::check_state::{CheckState, ProbeLogins};
 use super::discovery::LastAnswer;
 use super::health::{Health, HealthChange};
-use super::pool::Backend;
+use super::site_backend::Backend;
 use crate::base::signal::Signal;
 use crate::base::turns::Turns;
 use crate::base::{BackendId, SiteId};

@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout};
 
 use super::control::{BackendConnection, ReplyError};
 use super::dial::{self, DialBudget, DialError};
-use super::pool::{Backend, BackendSlot, Pool};
+use super::pool::Pool;
+use super::site_backend::{Backend, BackendSlot};
 use crate::base::budget::Budget;
 use crate::config::Timeouts;
 use crate::ftp::reply::Class;

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use super::check::CheckError;
 use super::check_state::PAUSE;
-use super::checked::{CheckChange, Standing};
+use super::checked::Standing;
 use super::control::BackendConnection;
 use super::dial::DialError;
 use super::health::HealthChange;
-use super::pool::{Backend, BackendChecks};
+use super::site_backend::{Backend, BackendChecks};
 use crate::base::text::escape_path;
 use crate::config::Probe;
 use crate::observe::metrics::Metrics;
@@ -95,8 +95,8 @@ impl Backend {
         now: Instant,
     ) -> bool {
         let fall = checks.settings.checks.fall;
-        let change = checks.state.record(|checked| checked.failed(fall, now));
-        let Some(CheckChange::Down { failures }) = change else {
+        let taken_down = checks.state.record(|checked| checked.failed(fall, now));
+        let Some(failures) = taken_down else {
             return false;
         };
         self.report(metrics);

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod client_key;
 pub(crate) mod expiring;
 pub mod file;
+pub mod file_watch;
 pub mod ids;
 pub mod replace;
 pub mod secret;

@@ -6,11 +6,11 @@ use std::time::SystemTime;
 use super::lookup::{
     Content, LookupFile, LookupFileError, LookupFileFault, LookupFiles, NewContent,
 };
-use crate::base::file::{SettlingFile, Watch};
+use crate::base::file_watch::{Debounce, FileStamp, FileWatch, Stability};
 
-/// Watches the files of a configuration. The caller decides how often to [`poll`](Watch::poll).
+/// Watches the files of a configuration. The caller decides how often to [`poll`](FileWatch::poll).
 #[derive(Debug)]
-pub struct LookupWatch<C: Content>(Vec<FileWatch<C>>);
+pub struct LookupWatch<C: Content>(Vec<LookupFileWatch<C>>);
 
 /// What was found in those of the files that have changed.
 pub type LookupChanges<C> = Vec<LookupChange<C>>;
@@ -25,9 +25,9 @@ pub struct LookupChange<C: Content> {
 }
 
 #[derive(Debug)]
-struct FileWatch<C> {
+struct LookupFileWatch<C> {
     file: Arc<LookupFile<C>>,
-    state: SettlingFile,
+    state: Debounce<Option<FileStamp>>,
     /// What was read last is not in use.
     refused: bool,
     /// Why it couldn't be read last, which is told once.
@@ -37,30 +37,35 @@ struct FileWatch<C> {
 impl<C: Content> LookupWatch<C> {
     /// Watches these files; `None` if there are none. A change since they were loaded is noticed, too.
     pub fn new(files: &LookupFiles<C>) -> Option<Self> {
-        let watch = |file: &Arc<LookupFile<C>>| FileWatch {
-            state: SettlingFile::new(file.path()),
+        let watch = |file: &Arc<LookupFile<C>>| LookupFileWatch {
+            state: Debounce::new(),
             file: Arc::clone(file),
             refused: false,
             unreadable: None,
         };
-        let watches: Vec<FileWatch<C>> = files.all().map(watch).collect();
+        let watches: Vec<LookupFileWatch<C>> = files.all().map(watch).collect();
         (!watches.is_empty()).then_some(Self(watches))
     }
 }
 
-impl<C: Content> Watch for LookupWatch<C> {
+impl<C: Content> FileWatch for LookupWatch<C> {
     /// Those that have new content, and were the same in two polls; it is in use then.
     type Found = LookupChanges<C>;
 
     fn poll(&mut self, _: SystemTime) -> Option<LookupChanges<C>> {
-        let changes: Vec<_> = self.0.iter_mut().filter_map(FileWatch::poll).collect();
+        let changes: Vec<_> = self
+            .0
+            .iter_mut()
+            .filter_map(LookupFileWatch::poll)
+            .collect();
         (!changes.is_empty()).then_some(changes)
     }
 }
 
-impl<C: Content> FileWatch<C> {
+impl<C: Content> LookupFileWatch<C> {
     fn poll(&mut self) -> Option<LookupChange<C>> {
-        if !self.state.has_settled_anew() {
+        let stamp = FileStamp::of(self.file.path());
+        if self.state.observe(stamp) != Stability::Settled {
             return None;
         }
         let outcome = match NewContent::read(self.file.path()) {

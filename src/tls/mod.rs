@@ -58,7 +58,9 @@ pub use peer::ShownCertificate;
 pub use renewal::{days_left, renewal_is_due, renewal_margin};
 pub use server::ServerTls;
 pub use session_store::{Account, SessionStore, TicketOwner};
-pub use watch::{OwnCertificateChange, OwnCertificateChanges, OwnCertificateWatch, Watch};
+pub use watch::{
+    CertificateWatch, OwnCertificateChange, OwnCertificateChanges, OwnCertificateWatch,
+};
 
 const FIRST_SUITES: [SupportedCipherSuite; 3] = [
     aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use super::CheckError;
 use crate::backend::control::ReplyError;
 use crate::backend::dial::DialError;
-use crate::backend::pool::Backend;
+use crate::backend::site_backend::Backend;
 use crate::config::TlsMode;
 use crate::ftp::reply::{Class, Reply};
 use crate::tls::HandshakeFault;

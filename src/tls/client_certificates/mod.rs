@@ -38,7 +38,7 @@ use verifier::{UnverifiableKeys, Verifier};
 
 pub use error::ClientTrustError;
 pub(super) use verifier::KeyCheck;
-pub use watch::Watch;
+pub use watch::ClientTrustWatch;
 
 /// Who is asked for a certificate, and which authorities vouch for clients.
 #[derive(Clone)]

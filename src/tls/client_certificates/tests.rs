@@ -16,7 +16,7 @@ use rustls::{
 };
 
 use super::*;
-use crate::base::file::Watch as _;
+use crate::base::file_watch::FileWatch as _;
 use crate::config::{CrlExpired, TlsVersion};
 use crate::tls::fixtures::{
     Authority, Failure, Identity, VERSIONS, client, client_showing, handshake, now, set_of,
@@ -610,7 +610,7 @@ fn new_files_are_found_when_they_have_come_to_rest_and_bad_ones_told_once() {
     let world = World::new();
     let settings = world.settings(AskClients::Optional);
     let in_use = trust(&settings);
-    let mut watch = Watch::new(Some(&settings), &in_use).unwrap();
+    let mut watch = ClientTrustWatch::new(Some(&settings), &in_use).unwrap();
     let ca: &Path = settings.ca.as_deref().unwrap();
     let at = now() + Duration::from_secs(1);
     let mut found = |content: Option<&str>| {
@@ -633,5 +633,5 @@ fn new_files_are_found_when_they_have_come_to_rest_and_bad_ones_told_once() {
     assert_eq!(found(Some("half")), Some(false));
     assert_eq!(found(None), Some(false));
     assert_eq!(found(Some(&other.pem())), Some(true), "put back");
-    assert!(Watch::new(None, &in_use).is_none());
+    assert!(ClientTrustWatch::new(None, &in_use).is_none());
 }

@@ -7,27 +7,23 @@ use std::time::SystemTime;
 
 use super::files::{ContentDigest, TrustFiles};
 use super::{ClientTrust, ClientTrustError};
-use crate::base::file::{self, FileStamp};
+use crate::base::file_watch::{Debounce, FileStamp, FileWatch, Stability};
 use crate::config::ClientCertificates;
 
-/// Watches the files of a [`ClientTrust`]. The caller decides how often to [`poll`](file::Watch::poll).
+/// Watches the files of a [`ClientTrust`]. The caller decides how often to [`poll`](FileWatch::poll).
 #[derive(Debug)]
-pub struct Watch {
+pub struct ClientTrustWatch {
     settings: ClientCertificates,
     pinned: Arc<HashSet<[u8; 32]>>,
     /// What was last tried, for better or worse; none of files that can't be read.
     last_content: Option<ContentDigest>,
-    /// The state of the files when that was.
-    settled: Option<Stamps>,
-    /// A newer state, seen once. Some programs write a file in several steps, so a state counts when it is seen twice.
-    changing: Option<Stamps>,
+    /// Settled when that was.
+    state: Debounce<Vec<Option<FileStamp>>>,
     /// Why the files couldn't be read last, which is told once.
     unreadable: Option<String>,
 }
 
-type Stamps = Vec<Option<FileStamp>>;
-
-impl Watch {
+impl ClientTrustWatch {
     /// Watches the files from which `in_use` was loaded; `None` if there are none. A change since then is noticed too.
     pub fn new(settings: Option<&ClientCertificates>, in_use: &ClientTrust) -> Option<Self> {
         let settings = settings?;
@@ -35,40 +31,29 @@ impl Watch {
             settings: settings.clone(),
             pinned: Arc::clone(&in_use.pinned),
             last_content: in_use.content,
-            settled: None,
-            changing: None,
+            state: Debounce::new(),
             unreadable: None,
         })
     }
 
-    fn stamps(&self) -> Stamps {
+    fn stamps(&self) -> Vec<Option<FileStamp>> {
         let files = self.settings.ca.iter().chain(&self.settings.crls);
         files.map(|file| FileStamp::of(Path::new(file))).collect()
     }
 }
 
-impl file::Watch for Watch {
+impl FileWatch for ClientTrustWatch {
     /// The result of loading them: what to use, or why what is in use stays.
     type Found = Result<ClientTrust, ClientTrustError>;
 
     fn poll(&mut self, _: SystemTime) -> Option<Self::Found> {
-        let stamps = self.stamps();
-        if self.settled.as_ref() == Some(&stamps) {
-            self.changing = None;
+        if self.state.observe(self.stamps()) != Stability::Settled {
             return None;
         }
-        if self.changing.as_ref() != Some(&stamps) {
-            self.changing = Some(stamps);
-            return None;
-        }
-        // Stamped before reading: a change in between makes other stamps, and the next polls see it.
-        self.changing = None;
-        self.settled = Some(stamps);
         let files = match TrustFiles::read(&self.settings) {
             Ok(files) => files,
             Err(error) => {
-                // That may be over without the files changing, as when descriptors run out: the next poll tries again.
-                self.changing = self.settled.take();
+                self.state.try_again();
                 self.last_content = None;
                 let unreadable = Some(error.to_string());
                 let told = std::mem::replace(&mut self.unreadable, unreadable.clone());

@@ -1,21 +1,18 @@
 //! The watch over the two files of one certificate.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{Change, Event};
-use crate::base::file::FileStamp;
+use crate::base::file_watch::{Debounce, FileStamp, Stability};
 use crate::tls::certificate::{CertificateError, Entry, TryResult};
 
 /// Watches one pair of certificate files.
 #[derive(Debug)]
 pub(super) struct EntryWatch {
     entry: Entry,
-    /// The state of the files when they were last tried.
-    settled: Option<PairStamp>,
-    /// A newer state, seen once. Two files are never replaced at one instant, so a state counts when it is seen twice.
-    changing: Option<PairStamp>,
+    /// Of the certificate and its key; settled when they were last tried.
+    state: Debounce<[Option<FileStamp>; 2]>,
     /// When content that was refused for its dates deserves another try.
     retry: Option<Retry>,
 }
@@ -26,8 +23,7 @@ impl EntryWatch {
         Self {
             retry: refusal.and_then(Retry::after),
             entry,
-            settled: None,
-            changing: None,
+            state: Debounce::new(),
         }
     }
 
@@ -52,22 +48,12 @@ impl EntryWatch {
     /// valid by its dates is tried again when it is: a clock that is wrong for a while must not cost a renewal.
     pub fn poll(&mut self, now: SystemTime) -> Option<TryResult> {
         let source = &self.entry.source;
-        let stamp = PairStamp::of(&source.certificate, &source.private_key);
-        if self.settled.as_ref() == Some(&stamp) {
-            self.changing = None;
-            return match self.retry {
-                Some(retry) if retry.is_due(now) => self.try_again(now),
-                _ => None,
-            };
+        let stamps = [&source.certificate, &source.private_key].map(|file| FileStamp::of(file));
+        match (self.state.observe(stamps), self.retry) {
+            (Stability::Settled, _) => self.try_files(now),
+            (Stability::Unchanged, Some(retry)) if retry.is_due(now) => self.try_again(now),
+            (Stability::Unchanged | Stability::Changing, _) => None,
         }
-        if self.changing.as_ref() != Some(&stamp) {
-            self.changing = Some(stamp);
-            return None;
-        }
-        // Stamped before reading: a change in between makes another stamp, and the next polls see it.
-        self.changing = None;
-        self.settled = Some(stamp);
-        self.try_files(now)
     }
 
     fn try_again(&mut self, now: SystemTime) -> Option<TryResult> {
@@ -78,8 +64,7 @@ impl EntryWatch {
     fn try_files(&mut self, now: SystemTime) -> Option<TryResult> {
         let result = self.entry.try_files(now);
         if self.entry.is_unreadable() {
-            // That may be over without the files changing, as when descriptors run out: the next poll tries them again.
-            self.changing = self.settled.take();
+            self.state.try_again();
         }
         let result = result?;
         let error = result.as_ref().err();
@@ -110,22 +95,6 @@ impl Retry {
         match self {
             Self::From(time) => now >= time,
             Self::Until(time) => now <= time,
-        }
-    }
-}
-
-/// Distinguishes two states of a pair of files without reading them.
-#[derive(Debug, PartialEq, Eq)]
-struct PairStamp {
-    certificate: Option<FileStamp>,
-    private_key: Option<FileStamp>,
-}
-
-impl PairStamp {
-    fn of(certificate: &Path, private_key: &Path) -> Self {
-        Self {
-            certificate: FileStamp::of(certificate),
-            private_key: FileStamp::of(private_key),
         }
     }
 }

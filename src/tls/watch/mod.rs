@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::certificate::{CertificateError, CertificateSet, Entry, Inventory, Source, named_files};
-use crate::base::file;
+use crate::base::file_watch::FileWatch;
 use crate::config::{self, MoreCertificates};
 use directory::DirectoryWatch;
 use entry::EntryWatch;
 pub use own::{OwnCertificateChange, OwnCertificateChanges, OwnCertificateWatch};
 
-/// Watches the files of all certificates of a set. The caller decides how often to [`poll`](file::Watch::poll).
+/// Watches the files of all certificates of a set. The caller decides how often to [`poll`](FileWatch::poll).
 #[derive(Debug)]
-pub struct Watch {
+pub struct CertificateWatch {
     default: EntryWatch,
     more: Vec<MoreWatch>,
 }
@@ -62,7 +62,7 @@ pub enum Event {
     Readable,
 }
 
-impl Watch {
+impl CertificateWatch {
     /// Watches the files from which `in_use` was loaded. A change since then is noticed too.
     pub fn new(tls: &config::Tls, in_use: &CertificateSet) -> Self {
         let named = named_files(tls);
@@ -106,7 +106,7 @@ impl Watch {
     }
 }
 
-impl file::Watch for Watch {
+impl FileWatch for CertificateWatch {
     type Found = Found;
 
     fn poll(&mut self, now: SystemTime) -> Option<Self::Found> {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::entry::EntryWatch;
-use crate::base::file;
+use crate::base::file_watch::FileWatch;
 use crate::tls::backend::{OwnCertificate, OwnCertificates};
 use crate::tls::certificate::CertificateError;
 
-/// Watches the files of a configuration. The caller decides how often to [`poll`](file::Watch::poll).
+/// Watches the files of a configuration. The caller decides how often to [`poll`](FileWatch::poll).
 #[derive(Debug)]
 pub struct OwnCertificateWatch(Vec<Watched>);
 
@@ -42,7 +42,7 @@ impl OwnCertificateWatch {
     }
 }
 
-impl file::Watch for OwnCertificateWatch {
+impl FileWatch for OwnCertificateWatch {
     /// Those that have new content, which was the same in two polls; what is good of it is in use then.
     type Found = OwnCertificateChanges;
 
@@ -67,7 +67,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::base::file::Watch;
+    use crate::base::file_watch::FileWatch;
     use crate::config::KeyPairFiles;
     use crate::tls::backend::OwnCertificateLoader;
     use crate::tls::fixtures::{Authority, Identity, now};

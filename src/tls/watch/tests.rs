@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::entry::EntryWatch;
 use super::*;
-use crate::base::file::{FileStamp, Watch as _};
+use crate::base::file_watch::FileStamp;
 use crate::tls::certificate::{Source, TryResult};
 use crate::tls::fixtures::{Identity, now};
 
@@ -277,7 +277,7 @@ fn a_certificate_that_expired_by_a_clock_ahead_is_tried_again_when_that_is_set_b
 }
 
 /// A configuration with a central pair, and `more` beside it.
-fn watched_set(place: &Place, more: &str) -> Watch {
+fn watched_set(place: &Place, more: &str) -> CertificateWatch {
     place.write("central", &identity());
     let text = format!(
         "listeners: [{{address: 127.0.0.1:0, tls: explicit}}]\n\
@@ -286,11 +286,11 @@ fn watched_set(place: &Place, more: &str) -> Watch {
     );
     let settings = config::parse(&text, &place.path("portcullis.yaml")).unwrap();
     let set = CertificateSet::load(&settings.tls, now()).unwrap();
-    Watch::new(&settings.tls, &set)
+    CertificateWatch::new(&settings.tls, &set)
 }
 
 /// The names of what the set has, without the folder, after the second poll; what has happened in front.
-fn found(place: &Place, watch: &mut Watch) -> (Vec<String>, Vec<String>) {
+fn found(place: &Place, watch: &mut CertificateWatch) -> (Vec<String>, Vec<String>) {
     assert!(watch.poll(now()).is_none());
     let Found {
         certificates,

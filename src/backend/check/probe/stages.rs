@@ -8,7 +8,7 @@ use super::record::{
 use super::{Goal, needs_login};
 use crate::backend::check::CheckError;
 use crate::backend::dial::{Progress, Seen};
-use crate::backend::pool::Backend;
+use crate::backend::site_backend::Backend;
 use crate::config::{self, TlsMode};
 use crate::outcome::{DialStage, ProbeStage};
 use crate::tls::ShownCertificate;

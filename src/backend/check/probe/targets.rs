@@ -9,8 +9,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::backend::check::{CheckError, LONGEST};
 use crate::backend::check_state::ProbeLogins;
-use crate::backend::pool::{Backend, Pools};
+use crate::backend::pools::Pools;
 use crate::backend::registry::Registry;
+use crate::backend::site_backend::Backend;
 use crate::config::{self, Site};
 
 /// A backend of a site.

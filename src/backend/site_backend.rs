@@ -1,0 +1,155 @@
+//! One backend, as one site has it, and its slots for sessions.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::balance::Candidate;
+use super::check_state::{CheckSettings, CheckState};
+use super::checked::Standing;
+use super::discovery::Statuses;
+use super::entry::UpstreamTls;
+use super::registry::{BackendState, SiteBackendState, SiteState};
+use super::servers::Server;
+use crate::base::BackendId;
+use crate::config;
+use crate::ftp::server::PortMethods;
+use crate::observe::metrics::{Metrics, OpenSession};
+
+/// Backups come behind every priority that SRV records have.
+const BACKUP_TIER: u32 = 1 << 16;
+
+/// One backend, as one site has it.
+#[derive(Debug)]
+pub struct Backend {
+    pub(super) settings: config::Backend,
+    /// Where it is.
+    pub(super) server: Server,
+    /// The id of that.
+    pub(super) id: BackendId,
+    /// Its and its siblings' states, if it was discovered.
+    pub(super) statuses: Option<Arc<Statuses>>,
+    /// None for one in clear text.
+    pub(super) tls: Option<UpstreamTls>,
+    /// How it is checked, if it is.
+    pub(super) checks: Option<BackendChecks>,
+    /// The site's name, for log and metrics.
+    pub(super) site: String,
+    /// Its entry as configured, for metrics.
+    pub(super) label: Arc<str>,
+    /// See [`Candidate::identity`].
+    pub(super) identity: u64,
+    pub(super) state: Arc<BackendState>,
+    /// What is known of it at this site alone.
+    pub(super) at_site: Arc<SiteBackendState>,
+}
+
+/// The checks of one backend, as one site makes them.
+#[derive(Debug)]
+pub(super) struct BackendChecks {
+    pub settings: CheckSettings,
+    pub state: Arc<CheckState>,
+    pub site: Arc<SiteState>,
+}
+
+/// A session's slot at a backend; released when this is dropped.
+#[derive(Debug)]
+#[must_use = "dropping the slot gives it back"]
+pub struct BackendSlot {
+    backend: Arc<Backend>,
+    metrics: Arc<Metrics>,
+    _counted: Option<OpenSession>,
+}
+
+impl Backend {
+    /// Whether new logins may come to it, by the configuration and by the operators.
+    pub(super) fn takes_logins(&self) -> bool {
+        self.settings.takes_logins() && !self.at_site.drained.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn candidate(&self, index: usize, now: Instant) -> Candidate {
+        let standing = self.standing();
+        let backup = if self.settings.backup { BACKUP_TIER } else { 0 };
+        let sessions = self.state.sessions();
+        Candidate {
+            index,
+            weight: self.server.weight.unwrap_or(self.settings.weight),
+            tier: self.server.tier + backup,
+            sessions,
+            full: self
+                .settings
+                .max_sessions
+                .is_some_and(|limit| sessions >= limit),
+            out_for: standing
+                .out_since()
+                .map(|since| now.saturating_duration_since(since)),
+            down: matches!(standing, Standing::Down { .. }),
+            identity: self.identity,
+        }
+    }
+
+    /// Takes a slot for a session; `None` if it has as many as it may.
+    pub(super) fn acquire(self: &Arc<Self>, metrics: &Arc<Metrics>) -> Option<BackendSlot> {
+        if !self.state.acquire(self.limit()) {
+            return None;
+        }
+        self.at_site.count();
+        let slot = BackendSlot {
+            backend: Arc::clone(self),
+            metrics: Arc::clone(metrics),
+            _counted: metrics.session_at_backend(&self.site, &self.label),
+        };
+        self.report_if_limited(metrics);
+        Some(slot)
+    }
+
+    /// What the site may have of it, as the configuration in use says: a login that waits may be of an earlier one.
+    fn limit(&self) -> Option<usize> {
+        let mut limit = self.settings.max_sessions;
+        if limit.is_some() {
+            self.state.for_each_shown(|backend| {
+                if backend.site == self.site {
+                    limit = backend.settings.max_sessions;
+                }
+            });
+        }
+        limit
+    }
+
+    /// What its entry is called in metrics: its name, or its address as configured.
+    pub fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+
+    /// The ways in which it is not to be asked for data connections, as earlier sessions have found out.
+    pub fn avoided(&self, now: Instant) -> PortMethods {
+        self.state.avoided(now)
+    }
+
+    /// Remembers those for later sessions; returns whether they are new.
+    pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
+        self.state.avoid(methods, now)
+    }
+}
+
+impl Drop for BackendSlot {
+    fn drop(&mut self) {
+        self.backend.at_site.release();
+        // Wakes those that wait for a slot, so it comes last.
+        self.backend.state.release();
+        self.backend.report_if_limited(&self.metrics);
+    }
+}
+
+impl fmt::Display for Backend {
+    /// Its address, and what it is configured as if that is something else.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.server.endpoint.to_string();
+        f.write_str(&address)?;
+        if address == *self.label {
+            return Ok(());
+        }
+        write!(f, " ({})", self.label)
+    }
+}
