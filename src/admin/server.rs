@@ -7,24 +7,22 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::access::{Operator, Via};
 use super::{Admin, respond};
-use crate::net::connections::{Connections, RequestSeen, SLOW_READER_AFTER};
-use crate::net::listen::{AcceptFailures, Acceptor};
+use crate::net::bounded_server::{self, Incoming, RequestSeen};
+use crate::net::listen::Acceptor;
 
 /// Room for a request's head; hyper answers 431 to more.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -54,29 +52,25 @@ pub(super) struct Deadlines {
     pub connection: Duration,
 }
 
-/// Where connections come from.
-pub(super) trait Incomings {
-    /// One of them.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+/// Over TCP.
+struct TcpIncoming(Acceptor);
 
-    /// The next one.
-    async fn next(&mut self) -> io::Result<(Self::Stream, Via)>;
-}
+/// Over the Unix socket.
+struct SocketIncoming(UnixListener);
 
-impl Incomings for Acceptor {
-    type Stream = TcpStream;
+impl Incoming for TcpIncoming {
+    type Connection = (TcpStream, Via);
 
-    async fn next(&mut self) -> io::Result<(TcpStream, Via)> {
-        let (stream, _) = self.accept().await?;
-        Ok((stream, Via::Tcp))
+    async fn next(&mut self) -> io::Result<Self::Connection> {
+        Ok((self.0.next().await?, Via::Tcp))
     }
 }
 
-impl Incomings for UnixListener {
-    type Stream = UnixStream;
+impl Incoming for SocketIncoming {
+    type Connection = (UnixStream, Via);
 
-    async fn next(&mut self) -> io::Result<(UnixStream, Via)> {
-        let (stream, _) = match self.accept().await {
+    async fn next(&mut self) -> io::Result<Self::Connection> {
+        let (stream, _) = match self.0.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 sleep(ACCEPT_PAUSE).await;
@@ -94,7 +88,12 @@ impl Incomings for UnixListener {
 
 /// Serves the endpoint over TCP until its task is aborted; the responses under way end with it.
 pub async fn serve(acceptor: Acceptor, admin: Arc<Admin>) {
-    serve_within(acceptor, admin, DEADLINES, std::future::pending()).await;
+    serve_within(DEADLINES, acceptor, admin).await;
+}
+
+pub(super) async fn serve_within(deadlines: Deadlines, acceptor: Acceptor, admin: Arc<Admin>) {
+    let never = std::future::pending();
+    serve_until(never, TcpIncoming(acceptor), deadlines, admin).await;
 }
 
 /// The same over the Unix socket, with actions, until it is `stopped`: then no connection is accepted any more, and those that
@@ -105,44 +104,28 @@ pub async fn serve_socket(
     stopped: oneshot::Receiver<()>,
 ) {
     let stopped = async { drop(stopped.await) };
-    serve_within(listener, admin, SOCKET_DEADLINES, stopped).await;
+    serve_until(stopped, SocketIncoming(listener), SOCKET_DEADLINES, admin).await;
 }
 
-pub(super) async fn serve_within(
-    mut incomings: impl Incomings,
-    admin: Arc<Admin>,
-    deadlines: Deadlines,
+async fn serve_until<S>(
     stopped: impl Future<Output = ()>,
-) {
-    let mut stopped = pin!(stopped);
-    let mut failures = AcceptFailures::default();
-    let mut connections = JoinSet::new();
-    let mut open = Connections::default();
-    loop {
-        let has_room = open.evict_if_full();
-        tokio::select! {
-            biased;
-            () = &mut stopped => break,
-            Some(_) = connections.join_next() => {}
-            // Where all are being answered, further ones wait in the listener's backlog, and not for long.
-            () = sleep(SLOW_READER_AFTER), if !has_room => {}
-            accepted = incomings.next(), if has_room => match accepted {
-                Ok((stream, via)) => {
-                    failures.end();
-                    let request_seen = RequestSeen::default();
-                    let answering = answer(stream, via, Arc::clone(&admin), request_seen.clone(), deadlines);
-                    open.add(connections.spawn(answering), request_seen);
-                }
-                Err(error) => {
-                    if failures.is_first() {
-                        tracing::warn!(%error, "admin endpoint cannot accept a connection");
-                    }
-                }
-            },
-        }
-    }
-    drop(incomings);
-    while connections.join_next().await.is_some() {}
+    incoming: impl Incoming<Connection = (S, Via)>,
+    deadlines: Deadlines,
+    admin: Arc<Admin>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answer = |(stream, via), request_seen| {
+        answer(
+            stream,
+            via,
+            Arc::clone(&admin),
+            request_seen,
+            deadlines.head,
+        )
+    };
+    let name = "admin endpoint";
+    bounded_server::serve(name, incoming, deadlines.connection, answer, stopped).await;
 }
 
 /// Answers one request. Errors are the peer's, and a scanner could make any number of them: they aren't logged.
@@ -151,9 +134,9 @@ async fn answer(
     via: Via,
     admin: Arc<Admin>,
     request_seen: RequestSeen,
-    deadlines: Deadlines,
+    head_deadline: Duration,
 ) {
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|request: Request<body::Incoming>| {
         request_seen.set();
         let admin = Arc::clone(&admin);
         async move {
@@ -164,9 +147,9 @@ async fn answer(
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(deadlines.head)
+        .header_read_timeout(head_deadline)
         .max_buf_size(HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    drop(timeout(deadlines.connection, connection).await);
+    drop(connection.await);
 }

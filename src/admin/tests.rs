@@ -14,7 +14,7 @@ use super::*;
 use crate::app::names;
 use crate::backend::{Pools, Registry};
 use crate::config::{self, Settings};
-use crate::net::connections::MAX_CONNECTIONS;
+use crate::net::bounded_server::MAX_CONNECTIONS;
 use crate::net::listen::Acceptor;
 use crate::net::unix;
 use crate::observe::metrics::Metrics;
@@ -79,12 +79,8 @@ impl Endpoint {
             config: "portcullis.yaml".into(),
             started: Started::now(),
         });
-        tokio::spawn(serve_within(
-            Acceptor::new(listener),
-            Arc::clone(&admin),
-            deadlines,
-            std::future::pending(),
-        ));
+        let acceptor = Acceptor::new(listener);
+        tokio::spawn(serve_within(deadlines, acceptor, Arc::clone(&admin)));
         Self {
             address,
             admin,

@@ -54,6 +54,26 @@ impl Folder {
     }
 }
 
+/// Writes a new file, for its owner alone, in the place of what an earlier process has left there: that could have another
+/// mode, or be a link.
+///
+/// # Errors
+/// Those of `unlink(2)`, `open(2)` and `write(2)`.
+pub fn write_new(path: &Path, content: &[u8]) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(content)?;
+    Ok(file)
+}
+
 /// A file's new content, on the disk beside it and not in its place yet. Dropped, it is gone.
 #[derive(Debug)]
 #[must_use = "dropping it removes the new content"]
@@ -77,21 +97,13 @@ impl<'f> Replacement<'f> {
     ) -> io::Result<Self> {
         let file = folder.path.join(name);
         let beside = folder.path.join(format!(".{name}.new"));
-        // Of an earlier process, which was killed. It may be a link, so nothing is ever written into it.
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let mut written = options.open(&beside)?;
-        // From here on it is removed if anything fails.
+        // Removed from here on if anything fails.
         let replacement = Self {
             folder,
             beside,
             file,
         };
-        written.write_all(content)?;
+        let written = write_new(&replacement.beside, content)?;
         let permissions = match fs::metadata(&replacement.file) {
             Ok(former) => {
                 let own = written.metadata()?;

@@ -1,7 +1,7 @@
 //! Sockets: listening, connecting, PROXY headers, lines on a control connection, bytes between two data connections.
 
+pub mod bounded_server;
 pub mod connect;
-pub mod connections;
 pub mod control;
 pub mod data;
 pub mod deadline;

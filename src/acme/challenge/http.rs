@@ -14,8 +14,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-use super::{Proof, server};
-use crate::net::connections::RequestSeen;
+use super::{Proof, serve_challenge};
+use crate::net::bounded_server::RequestSeen;
 use crate::net::listen::Acceptor;
 
 const PATH: &str = "/.well-known/acme-challenge/";
@@ -36,7 +36,7 @@ pub fn serve(acceptor: Acceptor, proofs: &[Proof]) -> impl Future<Output = ()> +
         (proof.token.clone(), text.into())
     });
     let answers: Answers = Arc::new(answers.collect());
-    server::serve(acceptor, move |stream, request_seen| {
+    serve_challenge(acceptor, move |stream, request_seen| {
         answer(stream, request_seen, Arc::clone(&answers))
     })
 }

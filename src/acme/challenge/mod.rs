@@ -5,21 +5,26 @@
 
 pub(super) mod dns;
 mod http;
-mod server;
 mod tls_alpn;
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use instant_acme::{ChallengeType, KeyAuthorization};
+use tokio::net::TcpStream;
 
 use dns::Record;
 
 use crate::base::task::Task;
 use crate::config::AcmeChallenge;
+use crate::net::bounded_server::{self, RequestSeen};
 use crate::net::listen::{self, Acceptor};
 
 pub use dns::{HookError, look_at as look_at_hook};
+
+/// From accept to the last byte of the answer.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(15);
 
 /// What the authority is to find for one name.
 #[derive(Debug)]
@@ -118,4 +123,14 @@ fn open(address: SocketAddr) -> Result<Acceptor, ChallengeError> {
     listen::bind(address)
         .map(Acceptor::new)
         .map_err(|cause| ChallengeError::Listen { address, cause })
+}
+
+/// Answers the authority's connections, among those of anybody else, until it is dropped.
+async fn serve_challenge<F>(acceptor: Acceptor, answer: impl Fn(TcpStream, RequestSeen) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let name = "the listener of the ACME challenge";
+    let never = std::future::pending();
+    bounded_server::serve(name, acceptor, CONNECTION_DEADLINE, answer, never).await;
 }

@@ -12,8 +12,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::{ChallengeError, Proof, server};
-use crate::net::connections::RequestSeen;
+use super::{ChallengeError, Proof, serve_challenge};
+use crate::net::bounded_server::RequestSeen;
 use crate::net::listen::Acceptor;
 use crate::tls;
 
@@ -67,7 +67,7 @@ pub fn serve(acceptor: Acceptor, certificates: Certificates) -> impl Future<Outp
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     config.send_tls13_tickets = 0;
     let tls = TlsAcceptor::from(Arc::new(config));
-    server::serve(acceptor, move |stream, request_seen| {
+    serve_challenge(acceptor, move |stream, request_seen| {
         answer(stream, request_seen, tls.clone())
     })
 }

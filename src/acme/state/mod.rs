@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::challenge::dns;
 use super::schedule::{Attempts, Held, Suggestion};
 use crate::base::file::{ReadError, read_bounded};
+use crate::base::replace::write_new;
 use crate::base::text::escape_path;
 use crate::config::AcmeSettings;
 use crate::tls::{CertificateError, CertificatePair};
@@ -408,22 +409,9 @@ fn spread(fingerprint: &[u8; 32]) -> f64 {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
-    let write = || {
-        // Of a process that has ended. Opened as it is, it could have another mode.
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(at(path))
+    write_new(path, bytes)
+        .and_then(|file| file.sync_all())
+        .map_err(at(path))
 }
 
 /// So that names that were changed outlast a loss of power.
