@@ -50,7 +50,7 @@ impl Rotation {
         let mut total = 0;
         let mut chosen = None;
         let mut most = 0;
-        for (place, candidate) in candidates.iter().enumerate() {
+        for (position, candidate) in candidates.iter().enumerate() {
             if candidate.tier != tier || !candidate.serves() {
                 continue;
             }
@@ -59,7 +59,7 @@ impl Rotation {
             let owed = &mut self.0[candidate.index];
             *owed += weight;
             if chosen.is_none() || *owed > most {
-                (chosen, most) = (Some(place), *owed);
+                (chosen, most) = (Some(position), *owed);
             }
         }
         let chosen = chosen?;
@@ -79,7 +79,7 @@ pub fn order(
     let mut order: Vec<usize> = (0..candidates.len()).collect();
     let mut all = candidates.iter();
     if all.any(|candidate| candidate.down) && candidates.iter().any(|it| it.out_for.is_none()) {
-        order.retain(|place| !candidates[*place].down);
+        order.retain(|position| !candidates[*position].down);
     }
     if order.len() < 2 {
         return order;
@@ -95,8 +95,8 @@ pub fn order(
         Balance::ByUser | Balance::ByClient => rendezvous(&mut order, candidates, key),
     }
     // Stable: within a group the order from above holds. The one that has been out for longest is tried first.
-    order.sort_by_key(|place| {
-        let candidate = &candidates[*place];
+    order.sort_by_key(|position| {
+        let candidate = &candidates[*position];
         let out = candidate.out_for.is_some();
         (candidate.tier, out, Reverse(candidate.out_for))
     });
@@ -116,7 +116,7 @@ fn rotate(order: &mut [usize], candidates: &[Candidate], rotation: &Mutex<Rotati
     let mut rotation = rotation.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(next) = rotation.next(candidates) {
         // In the order of the list until now, of which some may be missing.
-        order.rotate_left(order.partition_point(|place| *place < next));
+        order.rotate_left(order.partition_point(|position| *position < next));
     }
 }
 
@@ -233,7 +233,7 @@ mod tests {
             let order = order(Balance::RoundRobin, pool, user(0), &rotation);
             order
                 .into_iter()
-                .map(|place| pool[place].index)
+                .map(|position| pool[position].index)
                 .collect::<Vec<_>>()
         };
         assert_eq!(turn(&whole), [0, 1, 2]);

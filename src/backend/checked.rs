@@ -306,17 +306,17 @@ mod tests {
                 let order = balance::order(balance, &candidates, 7, &rotation);
                 prop_assert!(!order.is_empty());
                 let ups = worlds.iter().filter(|world| world.standing() == Standing::Up).count();
-                let downs = order.iter().filter(|place| candidates[**place].down).count();
+                let downs = order.iter().filter(|position| candidates[**position].down).count();
                 if ups == 0 {
                     prop_assert_eq!(order.len(), count, "all are tried where none is up");
                     let waits: Vec<_> = order
                         .iter()
-                        .map(|place| (candidates[*place].tier, candidates[*place].out_for))
+                        .map(|position| (candidates[*position].tier, candidates[*position].out_for))
                         .collect();
                     prop_assert!(waits.windows(2).all(|two| two[0].0 != two[1].0 || two[0].1 >= two[1].1));
                 } else {
                     prop_assert_eq!(downs, 0, "one that is down is none while another is up");
-                    let mut firsts = order.iter().map(|place| candidates[*place]);
+                    let mut firsts = order.iter().map(|position| candidates[*position]);
                     prop_assert!(firsts.any(|candidate| candidate.out_for.is_none()));
                 }
             }

@@ -461,7 +461,7 @@ impl BackendConnection {
     ) -> Result<Reply, ReplyError> {
         if let Err(end) = self.send(line).await {
             return Err(self
-                .last_words(budget)
+                .pending_tls_error(budget)
                 .await
                 .unwrap_or(ReplyError::of(&end)));
         }
@@ -470,7 +470,7 @@ impl BackendConnection {
 
     /// What has arrived of a backend that took nothing more: in TLS 1.3 the alert of one that has closed the connection for our
     /// certificate may be there already.
-    async fn last_words(&mut self, budget: DialBudget<'_>) -> Option<ReplyError> {
+    async fn pending_tls_error(&mut self, budget: DialBudget<'_>) -> Option<ReplyError> {
         let _ = timeout(budget.reply(), self.fill()).await;
         match self.next_reply() {
             Err(error @ ReplyError::Tls(_)) => Some(error),

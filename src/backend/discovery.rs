@@ -136,31 +136,31 @@ impl Discovered {
         client: &DnsClient,
     ) -> Result<(Vec<Server>, Duration), DnsError> {
         let mut asking = JoinSet::new();
-        for (place, server) in servers.iter().enumerate() {
+        for (position, server) in servers.iter().enumerate() {
             let (client, name) = (client.clone(), server.endpoint.host.clone());
             asking.spawn(async move {
                 let late = |_| Err(DnsError::TimedOut(ONE_SERVER));
                 let asked = timeout(ONE_SERVER, client.addresses(&name)).await;
-                (place, asked.unwrap_or_else(late))
+                (position, asked.unwrap_or_else(late))
             });
         }
         let mut failure = None;
         let mut unknown = HashSet::new();
         while let Some(asked) = asking.join_next().await {
             // A query that panics is one without an answer.
-            let Ok((place, answer)) = asked else {
+            let Ok((position, answer)) = asked else {
                 continue;
             };
             match answer {
                 Ok(answer) => {
                     ttl = ttl.min(answer.ttl);
-                    let addresses = &mut servers[place].addresses;
+                    let addresses = &mut servers[position].addresses;
                     *addresses = answer.records;
                     addresses.sort_unstable();
                 }
                 Err(error) => {
                     let (site, backend) = (&self.template.site.name, &self.template.settings);
-                    let server = &servers[place].endpoint;
+                    let server = &servers[position].endpoint;
                     if !lock(&self.unknown).contains(server) {
                         tracing::warn!(site, %backend, %server, %error, "server can't be looked up");
                     }
@@ -211,7 +211,7 @@ impl Discovered {
         for server in servers {
             let known = before.iter().position(|backend| backend.server == server);
             found.push(match known {
-                Some(place) => before.swap_remove(place),
+                Some(position) => before.swap_remove(position),
                 None => {
                     let statuses = Some(Arc::clone(&self.statuses));
                     let backend = match self.template.backend(server, statuses, registry) {

@@ -39,7 +39,7 @@ impl Members {
         let order = balance::order(balance, &candidates, login_key, &self.rotation);
         order
             .into_iter()
-            .map(|place| Arc::clone(&self.backends[candidates[place].index]))
+            .map(|position| Arc::clone(&self.backends[candidates[position].index]))
             .collect()
     }
 

@@ -38,7 +38,7 @@ pub struct Pool {
 
 /// A session's slot at a site; released when this is dropped.
 #[derive(Debug)]
-#[must_use = "dropping the slot gives it back"]
+#[must_use = "dropping it frees the slot"]
 pub struct SiteSlot {
     state: Arc<SiteState>,
     _counted: OpenSession,

@@ -268,9 +268,9 @@ fn take_slot(
     metrics: &Arc<Metrics>,
 ) -> Option<(Arc<Backend>, BackendSlot)> {
     let mut backends = untried.iter().enumerate();
-    let (place, slot) =
-        backends.find_map(|(place, backend)| Some((place, backend.acquire(metrics)?)))?;
-    Some((untried.remove(place), slot))
+    let (position, slot) =
+        backends.find_map(|(position, backend)| Some((position, backend.acquire(metrics)?)))?;
+    Some((untried.remove(position), slot))
 }
 
 impl DialBudget<'_> {

@@ -49,14 +49,14 @@ impl Default for Counts {
 
 /// A slot among all sessions for a client that isn't known yet; released when this is dropped.
 #[derive(Debug)]
-#[must_use = "dropping the place gives it back"]
+#[must_use = "dropping the reservation frees the slot"]
 pub struct Reservation {
     limiter: Arc<Limiter>,
 }
 
 /// A session's slot, released when this is dropped.
 #[derive(Debug)]
-#[must_use = "dropping the permit gives the session's place back"]
+#[must_use = "dropping the permit frees the slot"]
 pub struct Permit {
     reservation: Reservation,
     client: ClientKey,
@@ -84,7 +84,7 @@ impl Limiter {
     /// Takes a slot for a session whose client is not known yet.
     ///
     /// # Errors
-    /// If all places are taken.
+    /// If all slots are taken.
     pub fn reserve(self: &Arc<Self>, limits: &Limits) -> Result<Reservation, LimitExceeded> {
         let mut open = self.lock();
         if open.total >= limits.sessions {

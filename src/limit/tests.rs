@@ -58,8 +58,8 @@ fn the_total_is_for_everybody() {
 #[test]
 fn who_is_not_known_yet_takes_a_place_among_all_and_no_clients() {
     let limiter = Arc::new(Limiter::new());
-    let mut places: Vec<_> = (0..3).flat_map(|_| limiter.reserve(&LIMITS)).collect();
-    assert_eq!(places.len(), 3);
+    let mut slots: Vec<_> = (0..3).flat_map(|_| limiter.reserve(&LIMITS)).collect();
+    assert_eq!(slots.len(), 3);
     assert_eq!(
         limiter.reserve(&LIMITS).err(),
         Some(LimitExceeded::Total),
@@ -68,7 +68,7 @@ fn who_is_not_known_yet_takes_a_place_among_all_and_no_clients() {
     assert!(limiter.lock().by_client.is_empty());
 
     let mut admit = || {
-        places
+        slots
             .pop()
             .expect("one is left")
             .admit(ip("10.0.0.1"), &LIMITS, Instant::now())
@@ -126,7 +126,7 @@ fn clients_that_are_allowed_come_as_often_as_they_like_and_count_among_all() {
     };
     let come = |client| limiter.admit(ip(client), &limits, Instant::now());
     let _held = [come("10.0.0.1"), come("::ffff:10.0.0.1"), come("10.0.0.1")]
-        .map(|admitted| admitted.expect("a place"));
+        .map(|admitted| admitted.expect("a slot"));
     assert_eq!(refused(come("10.0.0.1")), Some(LimitExceeded::Total));
 }
 
@@ -137,7 +137,7 @@ fn a_dropped_permit_makes_room_and_leaves_nothing_behind() {
         let permits = [(); 2].map(|()| {
             limiter
                 .admit(IpAddr::from([10, 0, 0, last]), &LIMITS, Instant::now())
-                .expect("a place")
+                .expect("a slot")
         });
         assert_eq!(limiter.open(), 2);
         drop(permits);

@@ -105,7 +105,7 @@ impl Session {
                 Action::Authenticate(command) => {
                     self.authenticate(&command, command.line()).await;
                 }
-                Action::AuthenticateInVain(command) => {
+                Action::AuthenticateWithDecoy(command) => {
                     let line = self.shared.decoy(&command);
                     self.authenticate(&command, &line).await;
                 }
@@ -118,7 +118,7 @@ impl Session {
                     client,
                     protection,
                 } => self.prepare_data(backend, client, protection),
-                Action::RedialBackend(backend) => self.redial_backend(backend),
+                Action::ReplaceBackendData(backend) => self.redial_backend(backend),
                 Action::Avoid(methods) => self.avoid(methods),
                 Action::OpenData {
                     direction,

@@ -37,8 +37,8 @@ pub enum Action {
     Route(Route),
     /// Send this PASS or ACCT to the backend, unless the guard refuses it: then `Event::Blocked` follows.
     Authenticate(Command),
-    /// The same with a password that no account has in place of the client's: the login is to fail by the backend's own words.
-    AuthenticateInVain(Command),
+    /// The same with a decoy, a password that no account has, in place of the client's: the login fails by the backend's own reply.
+    AuthenticateWithDecoy(Command),
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
     Penalise(Option<SiteId>),
     /// Send this line to the backend.
@@ -64,7 +64,7 @@ pub enum Action {
         protection: Protection,
     },
     /// After `DataEvent::BackendNotReached`: take this for the backend's data connection.
-    RedialBackend(BackendData),
+    ReplaceBackendData(BackendData),
     /// The transfer command has been sent: do the handshakes and move the bytes.
     CommandSent,
     /// The backend has begun the transfer: all deadlines start now.

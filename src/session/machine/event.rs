@@ -64,7 +64,7 @@ pub enum DataEvent {
     /// The backend's data connection is open, or the backend will open it: the command may be sent, except for an
     /// upload's.
     BackendOpen,
-    /// The backend's data port can't be reached. `Action::RedialBackend` leads to another one.
+    /// The backend's data port can't be reached. `Action::ReplaceBackendData` leads to another one.
     BackendNotReached,
     /// The client's data connection of an upload is connected, too.
     ClientConnected,

@@ -208,7 +208,7 @@ impl Login {
                     _ => LoginStep::Password,
                 };
                 cx.push(match self.is_refused() {
-                    true => Action::AuthenticateInVain(command),
+                    true => Action::AuthenticateWithDecoy(command),
                     false => Action::Authenticate(command),
                 });
             }

@@ -47,8 +47,8 @@ pub(super) trait LegEnd: Sized {
     /// The certificates that a client has shown.
     fn client_certificates(&self) -> &[CertificateDer<'static>];
 
-    /// The backend has refused the transfer, and the client may have to read its reply yet.
-    async fn see_off(self);
+    /// Closes it after the backend has refused the transfer, so that the client can still read the reply.
+    async fn close_after_refusal(self);
 }
 
 impl LegEnd for Source {
@@ -89,7 +89,7 @@ impl LegEnd for Source {
     }
 
     /// Reads and throws away until the client ends its side; what it sends on and on, it will not read its reply in time.
-    async fn see_off(mut self) {
+    async fn close_after_refusal(mut self) {
         if self.drain(MAX_REFUSED_BYTES).await {
             // It has nothing to lose by our end in order, and may wait for that.
             let _ = self.finish().await;
@@ -132,7 +132,7 @@ impl LegEnd for Sink {
     }
 
     /// A client that reads its file before its reply is not to wait for the end of it.
-    async fn see_off(self) {}
+    async fn close_after_refusal(self) {}
 }
 
 /// Does a handshake, unless it is `too_late` first, and counts its result.

@@ -98,7 +98,7 @@ impl Transfer {
                 let moved = self.succeed(self.upload(&mut upload));
                 if self.unless_refused(moved).await.is_none() {
                     drop(upload.backend);
-                    return upload.client.see_off().await;
+                    return upload.client.close_after_refusal().await;
                 }
                 self.finish(upload.backend, Leg::Backend).await;
                 // Its end has been answered, so that it is closed in order.
@@ -111,7 +111,7 @@ impl Transfer {
                 let moved = self.succeed(self.download(&mut download));
                 if self.unless_refused(moved).await.is_none() {
                     drop(download.backend);
-                    return download.client.see_off().await;
+                    return download.client.close_after_refusal().await;
                 }
                 self.finish(download.client, Leg::Client).await;
                 drop(download.backend);
@@ -287,7 +287,7 @@ impl Transfer {
         };
         self.client_opened.notify_one();
         if let Ok(client) = client {
-            client.see_off().await;
+            client.close_after_refusal().await;
         }
         None
     }

@@ -352,7 +352,7 @@ fn a_port_of_the_backends_that_is_not_reached_has_it_asked_in_the_other_way() {
         .actions()
         .into_iter()
         .find_map(|action| match action {
-            Action::RedialBackend(BackendData::Passive(announced)) => Some(announced.port),
+            Action::ReplaceBackendData(BackendData::Passive(announced)) => Some(announced.port),
             _ => None,
         });
     assert_eq!(redialled, Some(2048));

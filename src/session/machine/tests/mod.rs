@@ -285,7 +285,9 @@ impl Session {
             Action::Authenticate(command) => {
                 Some(String::from_utf8_lossy(command.line()).into_owned())
             }
-            Action::AuthenticateInVain(command) => Some(format!("{} decoy", command.verb_text())),
+            Action::AuthenticateWithDecoy(command) => {
+                Some(format!("{} decoy", command.verb_text()))
+            }
             _ => None,
         });
         sent.collect()

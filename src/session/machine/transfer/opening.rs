@@ -133,7 +133,7 @@ impl AskingAgain {
             return self.details.ask_again(self.port, cx);
         };
         self.details.port = self.port;
-        cx.push(Action::RedialBackend(backend));
+        cx.push(Action::ReplaceBackendData(backend));
         State::Transfer(Opening::begin(self.details))
     }
 

@@ -74,7 +74,7 @@ impl World {
                 self.penalised = true;
                 self.see_sent(&[command.line(), b"\r\n"].concat().into());
             }
-            Action::AuthenticateInVain(_) => {
+            Action::AuthenticateWithDecoy(_) => {
                 assert_eq!(self.trial, Trial::Over, "a password on trial");
                 assert!(self.is_refused());
                 self.penalised = true;
@@ -90,7 +90,7 @@ impl World {
                 self.listens = true;
                 self.owes = Owed::Listening;
             }
-            Action::RedialBackend(backend) => {
+            Action::ReplaceBackendData(backend) => {
                 self.see_backend_data(backend);
                 assert_eq!(self.data, Data::NotReached);
                 self.data = Data::Opening;
