@@ -245,7 +245,7 @@ pub fn certificates(certificates: &CertificateSet, disclosure: Disclosure) -> Ve
         pair: entry.pair().map(|pair| PairView::new(pair)),
         refused: entry.refusal().map(|error| reason(error)),
     });
-    let directories = certificates.directory_faults().iter();
+    let directories = certificates.directory_faults();
     let directories = directories.map(|fault| CertificateView {
         name: fault.directory.to_string(),
         file: fault.directory.to_string(),

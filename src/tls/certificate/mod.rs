@@ -34,11 +34,12 @@ pub(super) use entry::TryResult;
 pub use error::CertificateError;
 use files::ContentDigest;
 pub(super) use files::PairFiles;
+pub(super) use set::DirectoryState;
 pub use set::{CertificateSet, DirectoryFault, Inventory};
 pub use shown::BeforeHandshake;
 pub(super) use shown::{OnData, SessionCertificate};
 pub use source::{DEFAULT_NAME, Origin, Source};
-pub(super) use source::{list, named_files, printable};
+pub(super) use source::{ListedDirectory, named_files};
 
 /// A certificate chain with its private key, fit to be served.
 #[derive(Debug)]

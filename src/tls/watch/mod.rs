@@ -98,7 +98,7 @@ impl CertificateWatch {
                 MoreWatch::Pair(watch) => entries.push(watch.entry().clone()),
                 MoreWatch::Directory(watch) => {
                     entries.extend(watch.entries().cloned());
-                    directories.extend(watch.fault());
+                    directories.push(watch.state());
                 }
             }
         }
