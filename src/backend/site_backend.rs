@@ -55,7 +55,7 @@ pub(super) struct BackendChecks {
 
 /// A session's slot at a backend; released when this is dropped.
 #[derive(Debug)]
-#[must_use = "dropping the slot gives it back"]
+#[must_use = "dropping the slot releases it"]
 pub struct BackendSlot {
     backend: Arc<Backend>,
     metrics: Arc<Metrics>,

@@ -49,14 +49,14 @@ impl Default for Counts {
 
 /// A slot among all sessions for a client that isn't known yet; released when this is dropped.
 #[derive(Debug)]
-#[must_use = "dropping the place gives it back"]
+#[must_use = "dropping the place releases it"]
 pub struct Reservation {
     limiter: Arc<Limiter>,
 }
 
 /// A session's slot, released when this is dropped.
 #[derive(Debug)]
-#[must_use = "dropping the permit gives the session's place back"]
+#[must_use = "dropping the permit releases the session's place"]
 pub struct Permit {
     reservation: Reservation,
     client: ClientKey,
