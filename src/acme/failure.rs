@@ -1,4 +1,4 @@
-//! What orders fail of, in words. A part of them are the authority's own, which is cut and made harmless.
+//! Why orders fail, in words. A part of them are the authority's own, which is cut and made harmless.
 
 use std::time::SystemTime;
 
@@ -25,7 +25,7 @@ pub(super) struct OrderError {
     pub retry_after: Option<SystemTime>,
 }
 
-/// What an order fails of.
+/// Why an order fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Cause {
     #[error("{}", said(.0))]
@@ -69,7 +69,7 @@ fn listed(names: &[String]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// What the library says, of which the authority may have written a part.
+/// The library's error, a part of which the authority may have written.
 pub(super) fn said(error: &instant_acme::Error) -> String {
     match error {
         instant_acme::Error::Api(problem) => refused(problem),

@@ -192,7 +192,7 @@ impl Client {
     }
 }
 
-/// What the last answer said of when to come again: it is about that request, and no other.
+/// The Retry-After of the last answer: it is about that request, and no other.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastAnswer(Arc<Mutex<Option<SystemTime>>>);
 
@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(last.retry_after(), None);
     }
 
-    /// What is said of an answer to a request for this URL, by which the library couldn't be told what is wrong.
+    /// The error for an answer from which the library couldn't be told what is wrong.
     fn refused(is_read: bool, status: u16, headers: &[(HeaderName, &str)], body: &str) -> String {
         let mut answer = Response::builder().status(status);
         for (name, value) in headers {

@@ -43,7 +43,7 @@ pub struct Acme {
 }
 
 impl Acme {
-    /// Orders as `settings` say from now on, once `former` has taken away what it shows. What it does stands in `status`.
+    /// Orders as `settings` say from now on, once `former` has taken away what it shows. Its state is in `status`.
     pub fn start(
         settings: &AcmeSettings,
         former: Option<Self>,
@@ -100,7 +100,7 @@ impl Acme {
     }
 }
 
-/// Runs until it ends by itself; what panics is run again after a pause, or nobody would renew the certificate any more.
+/// Runs until it ends by itself; after a panic it is run again after a pause, or the certificate would never be renewed.
 async fn keep_up<R: Future<Output = ()>>(
     status: &Status,
     mut stopped: watch::Receiver<bool>,
@@ -131,7 +131,7 @@ async fn keep_up<R: Future<Output = ()>>(
     }
 }
 
-/// What would keep orders from succeeding, as far as this machine can tell. Changes nothing, and asks nobody. Blocks on the
+/// What would keep orders from succeeding, as far as this machine can tell. Changes nothing, and contacts no server. Blocks on the
 /// file system.
 pub fn look_at(settings: &AcmeSettings) -> Vec<String> {
     let mut problems = Vec::new();

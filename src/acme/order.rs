@@ -1,7 +1,7 @@
 //! One order, from the account to the files of the certificate (RFC 8555 §7.4).
 //!
-//! What can be asked again is asked again at once only where the authority says that nothing was done: for a nonce that it
-//! doesn't take. Everything else is a failed order, and the schedule says when the next one begins.
+//! A request is repeated at once only where the authority says that nothing was done: for a nonce that it doesn't take.
+//! Everything else is a failed order, and the schedule says when the next one begins.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -35,7 +35,7 @@ const PATIENCE: RetryPolicy = RetryPolicy::new()
     .backoff(1.5)
     .timeout(Duration::from_secs(5 * 60));
 
-/// For a whole order: others who share the directory wait for it. What was shown is taken away after that.
+/// For a whole order: other instances that share the directory wait for it. Challenges are removed after that.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// How many TXT records are written down: those of an order, and those that earlier ones couldn't remove.
@@ -469,7 +469,7 @@ struct Limits<'a> {
 }
 
 impl Limits<'_> {
-    /// What this part of the order comes to. One that panics fails like any other, and what it has shown is taken away.
+    /// The result of this part of the order. A panic is a failure like any other, and its challenges are removed.
     async fn within<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Cause> {
         let work = unless_it_panics(timeout_at(self.deadline, work));
         match unless(self.stopped, work).await? {
@@ -479,14 +479,14 @@ impl Limits<'_> {
     }
 }
 
-/// What `work` comes to, unless it is stopped before.
+/// The result of `work`, unless it is stopped before.
 pub(super) async fn unless<T>(
     stopped: &mut watch::Receiver<bool>,
     work: impl Future<Output = T>,
 ) -> Result<T, Cause> {
     tokio::select! {
         biased;
-        // Also when nobody is left who could say so.
+        // Also when the sender is gone.
         _ = stopped.wait_for(|stopped| *stopped) => Err(Cause::Stopped),
         done = work => Ok(done),
     }

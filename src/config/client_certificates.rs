@@ -1,4 +1,4 @@
-//! Certificates of clients in a configuration file: who is asked for one, whose authority counts, and what a site demands.
+//! Certificates of clients in a configuration file: whether one is asked for, which authorities count, and what a site demands.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::scalar::Sha256;
 use crate::policy::client_certificate::{PinnedCertificates, folded};
 use crate::policy::{CertificateRules, CertificateUser};
 
-/// The certificates of clients: who is asked for one, and which authorities vouch for them.
+/// The certificates of clients: whether one is asked for, and which authorities vouch for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificates {
     /// PEM file of the authorities; without it, those certificates alone count that sites pin.
@@ -140,7 +140,7 @@ pub(super) fn resolve_site(
             return Err(Fault::new(
                 Location::Key(at()),
                 match required {
-                    true => "no client is asked for a certificate, so nobody could log in",
+                    true => "no client is asked for a certificate, so no user could log in",
                     false => "no client is asked for a certificate, so this has no effect",
                 },
                 "write `client_certificates: {ca: FILE, ask: optional}` in the section `tls`, or leave \
@@ -153,14 +153,14 @@ pub(super) fn resolve_site(
     if required && asked.ca.is_none() && pinned.is_empty() {
         return Err(Fault::new(
             Location::Key(at()),
-            "nobody could log in: there is neither an authority for clients' certificates nor a pinned one",
+            "no user could log in: there is neither an authority for clients' certificates nor a pinned one",
             "write `ca: FILE` in `tls.client_certificates`, or `pinned: {USER: \"sha256:HEX\"}` here",
         ));
     }
     if written.credentials.is_some() && user == CertificateUser::None && asked.ca.is_some() {
         return Err(Fault::new(
             Location::Key(steps!["sites", site, "client_certificate", "credentials"]),
-            "`credentials` with `user: none`: whoever has any certificate of the authority would log in as any user",
+            "`credentials` with `user: none`: any certificate of the authority would log in as any user",
             "write `user: cn`, `email` or `dns`, so that a certificate is good for its user alone, or leave \
              `credentials` out",
         ));

@@ -60,7 +60,7 @@ pub struct Overview {
 pub struct RevocationListView {
     /// Its file.
     pub file: String,
-    /// Who has issued it.
+    /// Its issuer.
     pub issuer: String,
     /// When there is to be a newer one; none if it leaves that open.
     pub next_update: Option<Moment>,
@@ -115,7 +115,7 @@ pub struct OrdersView {
     pub failures: u32,
     /// How far the last one came, if it failed.
     pub failed_at: Option<String>,
-    /// What it failed of.
+    /// Why it failed.
     pub error: Option<String>,
 }
 

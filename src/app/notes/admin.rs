@@ -11,7 +11,7 @@ pub(super) fn notes(admin: &AdminSettings) -> Option<Note> {
         Note::warning(
             NoteCode::AdminOpen,
             format!(
-                "admin: whoever reaches {address} reads the names of users and files, since `status` is full: write \
+                "admin: every host that reaches {address} can read the names of users and files, since `status` is full: write \
                  `token_file`, `status: summary`, or an address of this machine alone, such as 127.0.0.1:{}",
                 address.port()
             ),

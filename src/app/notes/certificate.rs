@@ -93,7 +93,7 @@ fn not_ordered(certificates: &CertificateSet) -> Option<Note> {
     let is_missing = |entry: &&Entry| entry.pair().is_none() && entry.refusal().is_none();
     let entry = certificates.entries().find(is_missing)?;
     let until_then = match (certificates.is_empty(), certificates.lacks_default()) {
-        (true, _) => "; until then nobody can begin TLS",
+        (true, _) => "; until then no client can begin TLS",
         (false, true) => "; until then no client can begin TLS that names no other certificate",
         (false, false) => "",
     };
@@ -226,7 +226,7 @@ fn notes_on(one: &Served<'_>, certificates: &CertificateSet, now: SystemTime) ->
     notes
 }
 
-/// Hints: most certificates are RSA's, and programs of old Windows are rare; whoever has an Ed25519 key has asked for it.
+/// Hints: most certificates are RSA's, and programs of old Windows are rare; an Ed25519 key is a deliberate choice.
 fn shut_out(one: &Served<'_>) -> Option<Note> {
     let called = &one.called;
     match one.pair.shuts_out() {
@@ -288,7 +288,7 @@ fn keys_shared(all: &[Served<'_>]) -> Vec<Note> {
             notes.push(Note::hint(
                 NoteCode::CertificateKeyShared,
                 format!(
-                    "{} and {} have the same private key: whoever gets hold of it has both names",
+                    "{} and {} have the same private key: a leak of it compromises both names",
                     other.source.name, one.source.name
                 ),
             ));

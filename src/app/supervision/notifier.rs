@@ -1,7 +1,7 @@
 //! Messages to the service manager: datagrams of lines to the Unix socket that `NOTIFY_SOCKET` names (sd_notify(3)).
 //!
-//! Nothing waits for the manager. What its socket has no room for waits here, in order, and goes with the next message; where it
-//! can't be reached, that is said once, and the process serves all the same.
+//! Nothing waits for the manager. Messages that its socket has no room for wait here, in order, and go with the next one; where
+//! it can't be reached, that is said once, and the process serves all the same.
 
 use std::collections::VecDeque;
 use std::env;
@@ -83,7 +83,7 @@ impl Notifier {
         sender.send(format!("STOPPING=1\nSTATUS={status}"));
     }
 
-    /// What there is to see, if it isn't the same as before.
+    /// Sends the status, if it has changed.
     pub fn status(&self, status: &str) {
         let mut sender = self.sender();
         if sender.status == status {
@@ -119,7 +119,7 @@ impl Sender {
         self.deliver();
     }
 
-    /// What the manager has room for.
+    /// Sends as much as the manager has room for.
     fn deliver(&mut self) {
         let Ok((socket, to)) = &self.way else {
             self.waiting.clear();

@@ -242,7 +242,7 @@ impl<'a> PairFiles<'a> {
     }
 }
 
-/// The issuer that ends first, if it does so before the leaf. Nobody looks at the dates of a root.
+/// The issuer that ends first, if it does so before the leaf. No client checks the dates of a root.
 fn chain_end(chain: &[X509Certificate<'_>]) -> Option<ChainEnd> {
     let end = |certificate: &X509Certificate<'_>| system_time(&certificate.validity().not_after);
     let (leaf, issuers) = chain.split_first()?;
@@ -278,7 +278,7 @@ fn is_for_clients(certificate: &X509Certificate<'_>) -> bool {
     }
 }
 
-/// A name in a certificate, which whoever asked for that has chosen, as it is safe wherever it is shown.
+/// A name in a certificate, chosen by its requester, escaped so that it is safe wherever it is shown.
 pub(super) fn escaped_name(name: &X509Name<'_>) -> String {
     escape(name.to_string().as_bytes())
 }

@@ -1,6 +1,6 @@
 //! The certificates that clients are shown: a set of pairs, each loaded from its two files and checked before it is used.
 //!
-//! The central pair is for everybody; those of `tls.more` (`source` says where they lie) are for clients that name
+//! The central pair is for every client; those of `tls.more` (`source` says where they lie) are for clients that name
 //! one of their names. `choice` decides, and `shown` keeps to it for the whole FTP session. An [`Entry`] is one
 //! certificate of the configuration with what is in use of it and what was refused.
 //!
@@ -77,7 +77,7 @@ pub struct CertificatePair {
 /// Whom a certificate's key shuts out, since its signatures are unknown to them; the greater, the more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShutsOut {
-    /// ECDSA: nobody.
+    /// ECDSA: no client.
     Nobody,
     /// RSA: the TLS of Windows before 10 and Server 2016 has no cipher suite in common with us then. It knows AES-GCM with ECDHE
     /// for ECDSA keys alone.

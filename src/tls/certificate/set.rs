@@ -42,7 +42,7 @@ pub(in crate::tls) struct DirectoryState {
     pub fault: Option<Arc<CertificateError>>,
 }
 
-/// A directory of certificates that can't be read. What was found in it before stays in use.
+/// A directory of certificates that can't be read. The certificates found before stay in use.
 #[derive(Debug, Clone)]
 pub struct DirectoryFault {
     /// As the configuration names it.
@@ -52,7 +52,7 @@ pub struct DirectoryFault {
 }
 
 impl Inventory {
-    /// Loads all that the configuration names. What can't be served of a file stays as `former` has it, while that is
+    /// Loads all that the configuration names. A file that can't be served stays as `former` has it, while that is
     /// valid.
     ///
     /// Blocks on the file system.
@@ -301,7 +301,7 @@ impl CertificateSet {
 }
 
 impl From<CertificatePair> for CertificateSet {
-    /// The set of one pair, whose files nobody has to know.
+    /// The set of one pair, whose files need not be known.
     fn from(default: CertificatePair) -> Self {
         let default = Arc::new(default);
         let source = Source {

@@ -36,11 +36,11 @@ pub struct Source {
     pub private_key: PathBuf,
     /// The directory in which it was found, if the configuration doesn't name the files.
     pub directory: Option<Arc<Path>>,
-    /// Who puts it there.
+    /// What puts it there.
     pub origin: Origin,
 }
 
-/// Who puts the files of a certificate where they are.
+/// What puts the files of a certificate where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The operator.
@@ -224,7 +224,7 @@ fn list(
     Ok(sources)
 }
 
-/// Whether there is something of that name. What may not be looked at is there: reading it says so.
+/// Whether there is something of that name. A path that may not be looked at is there: reading it says so.
 fn is_there(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(_) => true,

@@ -108,7 +108,7 @@ pub(super) fn chain_fault(error: &Error, leaf: &CertificateDer<'_>) -> ChainFaul
     ChainFault { result, detail }
 }
 
-/// What is said of a certificate that nobody is known to hold the key of.
+/// The fault of a certificate whose key the client isn't known to hold.
 pub(super) fn unverifiable_key(key: Option<&Rejection>) -> ChainFault {
     let detail = match key {
         Some(key) => format!("the client may not hold its key: {key}"),

@@ -117,7 +117,7 @@ impl<'a> TrustFiles<'a> {
         }
         note_pairs(&mut authorities, &lists);
         // Where certificates are pinned, clients are told no names: some send none of another issuer (GnuTLS, and so lftp and
-        // FileZilla; Java), and a pinned certificate may be anybody's.
+        // FileZilla; Java), and a pinned certificate may be of any issuer.
         let hints: Vec<DistinguishedName> = match pinned.is_empty() {
             true => roots.subjects(),
             false => Vec::new(),

@@ -294,7 +294,7 @@ fn a_key_by_which_nothing_can_be_verified_ends_no_handshake_and_is_no_proof() {
             fault.detail
         );
 
-        // What was found of one client is nothing that holds of the next.
+        // A finding about one client doesn't hold for the next.
         let (config, key) = asked(&tls);
         let own = client_showing(&world.server, versions, &world.partner("acme"));
         handshake(&Arc::new(own), &Arc::new(config), "ftp.test").unwrap();

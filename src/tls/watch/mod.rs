@@ -43,7 +43,7 @@ pub struct Found {
 /// What has become of a certificate, or of a directory of them.
 #[derive(Debug)]
 pub struct Change {
-    /// What it is called.
+    /// Its name.
     pub name: Arc<str>,
     /// What has happened to it.
     pub what: Event,
