@@ -220,7 +220,7 @@ impl Checked {
             }
         }
         for fault in inventory.directory_faults() {
-            self.lines.push(Line::Note(not_served(&fault.error)));
+            self.problem(ProblemCode::Certificate, &fault.error);
         }
         // Without the central pair nothing is served, and so there is nothing to note.
         let Ok(certificates) = inventory.into_set() else {

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use instant_acme::Problem;
 
+use super::PATIENCE_TIME;
 use super::challenge::ChallengeError;
 use super::state::{PairError, StateError};
 use crate::base::text::escape_whole;
@@ -32,6 +33,9 @@ pub(super) enum Cause {
     Authority(#[from] instant_acme::Error),
     #[error("{}", refused(.0))]
     Refused(Box<Problem>),
+    /// With the page at which the operator is to do something about it (RFC 8555 §7.3.3, §6.7).
+    #[error("{cause}; the authority refers to {}", shown(page))]
+    Referred { cause: Box<Cause>, page: String },
     #[error(transparent)]
     Challenge(#[from] ChallengeError),
     #[error(transparent)]
@@ -61,6 +65,22 @@ pub(super) enum Cause {
     Internal(String),
 }
 
+impl Cause {
+    /// The same with the page that the authority refers to, if this is its refusal.
+    pub fn referred(self, page: Option<String>) -> Self {
+        match (self, page) {
+            (
+                cause @ (Self::Refused(_) | Self::Authority(instant_acme::Error::Api(_))),
+                Some(page),
+            ) => Self::Referred {
+                cause: Box::new(cause),
+                page,
+            },
+            (cause, _) => cause,
+        }
+    }
+}
+
 fn listed(names: &[String]) -> String {
     if names.is_empty() {
         return "none at all".to_owned();
@@ -76,6 +96,10 @@ pub(super) fn said(error: &instant_acme::Error) -> String {
         instant_acme::Error::Json(error) => shown(&format!(
             "the authority answers with JSON that ACME has no use for: {error}"
         )),
+        instant_acme::Error::Timeout(_) => format!(
+            "the authority was not done within {} minutes",
+            PATIENCE_TIME.as_secs() / 60
+        ),
         other => shown(&other.to_string()),
     }
 }

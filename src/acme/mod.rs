@@ -34,6 +34,9 @@ pub use status::{Activity, Report, Status};
 /// How long nothing is ordered after a panic.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(60);
 
+/// How long the authority may take to look at a name, and to issue.
+const PATIENCE_TIME: Duration = Duration::from_secs(15 * 60);
+
 /// Orders by one configuration, until it is dropped or stopped.
 #[derive(Debug)]
 pub struct Acme {

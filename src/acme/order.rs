@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
+use super::PATIENCE_TIME;
 use super::challenge::dns::{Record, remove_left};
 use super::challenge::{self, Proof, Shown};
 use super::failure::{Cause, OrderError, is, refuses_request, said, shown};
@@ -29,11 +30,11 @@ use crate::tls::CertificatePair;
 /// How often a request is repeated whose nonce is not taken. The library has tried three times then.
 const BAD_NONCES: usize = 5;
 
-/// How long the authority may take to look at a name, and to issue.
+/// When the authority is asked again whether it has looked at a name, or issued.
 const PATIENCE: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(250))
-    .backoff(1.5)
-    .timeout(Duration::from_secs(5 * 60));
+    .backoff(1.2)
+    .timeout(PATIENCE_TIME);
 
 /// For a whole order: other instances that share the directory wait for it. Challenges are removed after that.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -78,12 +79,13 @@ impl Orders {
             stopped,
             deadline: Instant::now() + ORDER_TIMEOUT,
         };
-        self.client.last().forget();
+        let last = self.client.last_refusal();
+        last.forget();
         let result = self.go_through(&mut stage, replaced, &mut limits).await;
         result.map_err(|cause| OrderError {
             stage,
-            cause,
-            retry_after: self.client.last().retry_after(),
+            cause: cause.referred(last.page()),
+            retry_after: last.retry_after(),
         })
     }
 

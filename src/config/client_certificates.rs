@@ -9,6 +9,7 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
 use super::error::{Fault, quoted};
 use super::file;
+use super::host::HostName;
 use super::location::{Location, steps};
 use super::scalar::Sha256;
 use crate::policy::client_certificate::{PinnedCertificates, folded};
@@ -193,6 +194,16 @@ fn pinned(
             return fault(
                 format!("{} can't be the name of a user", quoted(&user)),
                 "write the user as clients send it, without a host",
+            );
+        }
+        let before_bar = user.split_once('|').map(|(host, _)| host);
+        if before_bar.is_some_and(|host| HostName::parse(host.as_bytes()).is_some()) {
+            return fault(
+                format!(
+                    "{} has a host in front of the user, so it matches no login",
+                    quoted(&user)
+                ),
+                "write the user alone, without the host and the `|`: the site is this one already",
             );
         }
         if fingerprints.is_empty() {

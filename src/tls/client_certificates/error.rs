@@ -47,6 +47,11 @@ pub enum ClientTrustError {
     #[error("revocation list {position} in {} is malformed", escape_path(path))]
     MalformedList { path: PathBuf, position: usize },
     #[error(
+        "{} has {surplus} bytes behind its revocation list: a file in DER holds one list and nothing else; write several in PEM",
+        escape_path(path)
+    )]
+    BehindList { path: PathBuf, surplus: usize },
+    #[error(
         "`crl` has lists of too many keys for authorities of one name, as {issuer} in {}: each such name multiplies the sets of \
          lists by its keys, and there may be {}; leave out those of former keys",
         escape_path(path),

@@ -188,6 +188,12 @@ fn revocation_lists(
     let path = || path.to_owned();
     // The ASN.1 SEQUENCE with which a list begins.
     if bytes.first() == Some(&0x30) {
+        if let Ok((surplus @ [_, ..], _)) = parse_x509_crl(bytes) {
+            return Err(ClientTrustError::BehindList {
+                path: path(),
+                surplus: surplus.len(),
+            });
+        }
         return Ok(vec![CertificateRevocationListDer::from(bytes.to_vec())]);
     }
     let mut lists = Vec::new();

@@ -457,10 +457,20 @@ fn a_list_in_der_is_read_as_well() {
     let file = world.directory.path().join("partners.der");
     fs::write(&file, der.unwrap()).unwrap();
     let settings = ClientCertificates {
-        crls: vec![file],
+        crls: vec![file.clone()],
         ..world.settings(AskClients::Optional)
     };
     assert_eq!(judged(&trust(&settings), &world.partner("acme")), Ok(()));
+    let mut two = fs::read(&file).unwrap();
+    two.push(b'\n');
+    fs::write(&file, two).unwrap();
+    let error = ClientTrust::load(Some(&settings), HashSet::new()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("has 1 bytes behind its revocation list"),
+        "{error}"
+    );
 }
 
 #[test]
