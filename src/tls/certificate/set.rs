@@ -149,7 +149,8 @@ impl CertificateSet {
         Inventory::load(tls, None, now).into_set()
     }
 
-    fn new(inventory: Inventory) -> Self {
+    /// What can be served of these, be it without a central pair.
+    pub(in crate::tls) fn new(inventory: Inventory) -> Self {
         // The central one is the first. No other is shown in its place: it would be that of a customer by chance.
         let central = inventory.entries.first().and_then(Entry::pair);
         let default = central.map(|pair| (0, Arc::clone(pair)));

@@ -90,7 +90,7 @@ impl CertificateWatch {
         }
     }
 
-    fn certificates(&self) -> Result<CertificateSet, Arc<CertificateError>> {
+    fn certificates(&self) -> CertificateSet {
         let mut entries = vec![self.default.entry().clone()];
         let mut directories = Vec::new();
         for more in &self.more {
@@ -102,7 +102,8 @@ impl CertificateWatch {
                 }
             }
         }
-        Inventory::new(entries, directories).into_set()
+        // What is in use of the central pair stays in use, however its files change.
+        CertificateSet::new(Inventory::new(entries, directories))
     }
 }
 
@@ -117,13 +118,8 @@ impl FileWatch for CertificateWatch {
                 MoreWatch::Directory(watch) => watch.poll(now, &mut changes),
             }
         }
-        if changes.is_empty() {
-            return None;
-        }
-        // The default pair in use stays in use, so there always is one.
-        let certificates = self.certificates().ok()?;
-        Some(Found {
-            certificates,
+        (!changes.is_empty()).then(|| Found {
+            certificates: self.certificates(),
             changes,
         })
     }
