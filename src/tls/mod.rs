@@ -38,6 +38,7 @@ pub mod session_store;
 mod transcript;
 mod verify;
 pub mod watch;
+mod x509;
 
 pub use backend::{
     BackendSessionTls, BackendTlsClient, BackendTlsError, OwnCertificate, OwnCertificateLoader,

@@ -16,7 +16,8 @@ use super::date;
 use super::pem::{self, FileError};
 use super::renewal::renewal_is_due;
 use super::verify::{CertificatePolicy, Verifier};
-use crate::base::text::{escape, escape_path};
+use super::x509::{escaped_name, may_be_issuer};
+use crate::base::text::escape_path;
 use crate::config::{BackendTls, ExpectedName, TlsVersion, Verify};
 
 pub use own_certificate::{OwnCertificate, OwnCertificateLoader, OwnCertificates};
@@ -220,8 +221,7 @@ impl Validity {
     }
 }
 
-/// Whether a file of authorities has none. A certificate that has issued itself may be trusted without being an
-/// authority's by its extensions: old ones have no extensions.
+/// Whether a file of authorities has none.
 fn powerless_authority(
     path: &Path,
     certificates: &[CertificateDer<'_>],
@@ -231,13 +231,11 @@ fn powerless_authority(
         .map(|der| x509_parser::parse_x509_certificate(der).map(|(_, parsed)| parsed));
     // One that can't be read is refused as a trust anchor.
     let parsed: Vec<_> = parsed.collect::<Result<_, _>>().ok()?;
-    let has_authority = parsed
-        .iter()
-        .any(|it| it.is_ca() || it.subject().as_raw() == it.issuer().as_raw());
+    let has_authority = parsed.iter().any(may_be_issuer);
     let first = parsed.first().filter(|_| !has_authority)?;
     Some(PowerlessAuthority {
         file: path.to_owned(),
-        subject: escape(first.subject().to_string().as_bytes()),
+        subject: escaped_name(first.subject()),
     })
 }
 

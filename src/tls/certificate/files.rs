@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
-use x509_parser::x509::{X509Name, X509Version};
+use x509_parser::x509::X509Version;
 
 use super::{CertificateError, CertificatePair, ChainEnd, fingerprint, sha256_array};
 use crate::base::text::escape;
@@ -19,6 +19,7 @@ use crate::tls::date::system_time;
 use crate::tls::pem::{self, FileError};
 use crate::tls::provider;
 use crate::tls::verify::signature;
+use crate::tls::x509::escaped_name;
 
 /// What the files of a pair held at one moment.
 pub(in crate::tls) struct PairFiles<'a> {
@@ -279,10 +280,6 @@ fn is_for_clients(certificate: &X509Certificate<'_>) -> bool {
 }
 
 /// A name in a certificate, which whoever asked for that has chosen, as it is safe wherever it is shown.
-pub(super) fn escaped_name(name: &X509Name<'_>) -> String {
-    escape(name.to_string().as_bytes())
-}
-
 fn addresses(certificate: &X509Certificate<'_>) -> Vec<IpAddr> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else {
         return Vec::new();

@@ -16,10 +16,10 @@ use super::chains::{self, Chains, ListAge, ListKey, ListOrigin};
 use super::error::MAX_LIST_FILE;
 use super::{Authority, ClientTrust, ClientTrustError, RevocationList};
 use crate::base::file::{ReadError, read_bounded};
-use crate::base::text::escape;
 use crate::config::ClientCertificates;
 use crate::tls::date::system_time;
 use crate::tls::pem as certificates;
+use crate::tls::x509::{escaped_name, may_be_issuer};
 
 /// What the files held at one moment.
 pub(super) struct TrustFiles<'a> {
@@ -219,9 +219,9 @@ fn authority(der: &CertificateDer<'_>) -> Option<Keyed> {
         name: parsed.subject().as_raw().to_vec(),
         key: parsed.public_key().subject_public_key.data.to_vec(),
         it: Authority {
-            subject: escape(parsed.subject().to_string().as_bytes()),
+            subject: escaped_name(parsed.subject()),
             not_after: system_time(&parsed.validity().not_after),
-            is_authority: parsed.is_ca(),
+            is_authority: may_be_issuer(&parsed),
             has_list: false,
         },
     })
@@ -243,7 +243,7 @@ fn list(
         is_old: parsed.extensions().is_empty(),
         it: RevocationList {
             file: path.to_owned(),
-            issuer: escape(parsed.issuer().to_string().as_bytes()),
+            issuer: escaped_name(parsed.issuer()),
             next_update: parsed.next_update().as_ref().map(system_time),
             revoked: parsed.iter_revoked_certificates().count(),
             is_of_authority: matches!(origin.key, ListKey::Authority(_)),

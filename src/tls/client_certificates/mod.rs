@@ -63,7 +63,7 @@ pub struct Authority {
     pub subject: String,
     /// When its certificate expires, which nobody checks of a root.
     pub not_after: SystemTime,
-    /// Whether its certificate says that it is an authority.
+    /// Whether certificates may have been issued by it.
     pub is_authority: bool,
     /// Whether one of the revocation lists is its own.
     pub has_list: bool,
