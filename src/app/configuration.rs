@@ -18,7 +18,7 @@ use super::refused::RefusedConfiguration;
 use super::sockets::{NewListeners, OpenedSockets, Sockets};
 use super::watcher::Watcher;
 use super::watchers::Watchers;
-use super::{App, StartError, certificate, client_certificates, fd_limit, names};
+use super::{App, StartError, certificate, client_certificates, names};
 use crate::announce::Announcements;
 use crate::backend::{Pools, Registry};
 use crate::base::text::escape_path;
@@ -91,7 +91,6 @@ pub(super) async fn prepare(
         .map_err(|_| StartError::FilesTimedOut)?
         .map_err(io::Error::other)??;
     let settings = &loaded.settings;
-    fd_limit::warn_if_low(settings, sockets.inherited().count());
     loaded
         .pools
         .discover(&settings.dns_servers, &backends)
@@ -265,6 +264,7 @@ impl App {
                 self.announce_client_trust();
                 self.log_refused_certificates();
                 self.log_refused_own_certificates();
+                self.warn_of_descriptors();
                 self.warn();
             }
             Err(error) => {
@@ -329,13 +329,15 @@ impl App {
     /// Puts a configuration in force, which can't fail.
     async fn apply(&mut self, prepared: PreparedConfig) {
         let (snapshot, new) = prepared.activate(&self.shared, &self.reloads);
+        // Before the store: what they have accepted until then is served by the configuration that has them.
+        self.close_removed_listeners(&snapshot.runtime.settings)
+            .await;
         self.watchers = Watchers::new(&snapshot, &self.reloads);
         self.snapshot.store(Arc::new(snapshot));
         self.monitor_backends();
         self.order_certificates();
         self.start_admin(new.admin);
         self.start_socket(new.socket);
-        self.close_removed_listeners().await;
         self.start_listeners(new.listeners).log();
         self.warn_of_unused_sockets();
     }

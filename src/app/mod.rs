@@ -30,7 +30,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at};
 
-use crate::acme::{Acme, Status as AcmeStatus};
+use crate::acme::{Acme, EndingOrders, Status as AcmeStatus};
 use crate::admin::{Readiness, Started};
 use crate::backend::Registry;
 use crate::backend::monitor::Monitors;
@@ -77,8 +77,8 @@ pub struct App {
     monitors: Monitors,
     /// The orders of the configuration in use, if it has any.
     acme: Option<Acme>,
-    /// Orders of a configuration that is no more, which may still take away what they have shown.
-    acme_ending: Option<Acme>,
+    /// Those of former configurations.
+    acme_ending: EndingOrders,
     /// For the live view.
     acme_status: Arc<AcmeStatus>,
     /// For the live view.
@@ -149,7 +149,7 @@ impl App {
             watchers,
             monitors: Monitors::default(),
             acme: None,
-            acme_ending: None,
+            acme_ending: EndingOrders::default(),
             acme_status: Arc::default(),
             reloads,
             started,
@@ -169,6 +169,7 @@ impl App {
         app.announce_client_trust();
         app.settle_refusals();
         app.log_refused_certificates();
+        app.warn_of_descriptors();
         app.warn();
         app.monitor_backends();
         app.order_certificates();

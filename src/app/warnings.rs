@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::App;
+use super::fd_limit;
 use super::notes::{self, Note, Severity};
 
 /// How many notes are worth a line each: there may be a thousand sites.
@@ -68,7 +69,13 @@ impl App {
         self.reminders.note(&notes, Instant::now());
     }
 
-    /// The same of one certificate.
+    /// Warns if the sessions of the configuration in force may need more file descriptors than there are.
+    pub(super) fn warn_of_descriptors(&self) {
+        let settings = &self.snapshot.load().runtime.settings;
+        fd_limit::warn_if_low(settings, self.sockets.inherited().count());
+    }
+
+    /// Warns of what `check` notes of one certificate.
     pub(super) fn warn_about(&mut self, certificate: &str) {
         let snapshot = self.snapshot.load();
         let notes = notes::about(&snapshot.certificates, certificate, SystemTime::now());
