@@ -47,7 +47,7 @@ pub(super) enum Cause {
     },
     #[error("the authority doesn't offer the challenge {kind} for {name}")]
     NotOffered { kind: &'static str, name: String },
-    #[error("the authority wants a proof of what was not ordered: {0}")]
+    #[error("the authority requests authorization of a name that was not ordered: {0}")]
     NotOrdered(String),
     #[error("the authority wants {wanted} proofs for {ordered} names")]
     TooManyProofs { wanted: usize, ordered: usize },
@@ -74,7 +74,7 @@ pub(super) fn said(error: &instant_acme::Error) -> String {
     match error {
         instant_acme::Error::Api(problem) => refused(problem),
         instant_acme::Error::Json(error) => shown(&format!(
-            "the authority answers with JSON that ACME has no use for: {error}"
+            "the authority returned invalid ACME JSON: {error}"
         )),
         other => shown(&other.to_string()),
     }

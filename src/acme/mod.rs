@@ -131,7 +131,7 @@ async fn keep_up<R: Future<Output = ()>>(
     while unless_it_panics(run(begins)).await.is_none() {
         tracing::error!(
             pause = ?PAUSE_AFTER_PANIC,
-            "the orders of certificates panicked: they begin anew after a pause"
+            "ACME task panicked, restarting after a pause"
         );
         if *stopped.borrow() {
             return;

@@ -273,7 +273,7 @@ fn log_level(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
 
 async fn reload(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
     Query::parse(query, &[])?;
-    let ending = || Refused::Conflict("the process is about to end".to_owned());
+    let ending = || Refused::Conflict("the process is shutting down".to_owned());
     let (answer, result) = oneshot::channel();
     let sent = admin.commands.send(Command::Reload(answer)).await;
     sent.map_err(|_| ending())?;

@@ -35,7 +35,7 @@ impl App {
         // Each session holds a receiver, so the channel is closed when the last one has ended.
         let cut_short = tokio::select! {
             ended = timeout(time_limit, self.drain.closed()) => ended.err().map(|_| "drain timeout reached"),
-            () = shutdown_requested(&mut self.commands, refuse) => Some("asked again to end"),
+            () = shutdown_requested(&mut self.commands, refuse) => Some("shutdown requested again"),
             never = tell_progress(&self.shared, time_limit) => match never {},
         };
         if let Some(why) = cut_short {
@@ -62,7 +62,7 @@ impl App {
         if time.is_zero() {
             return;
         }
-        tracing::info!(lame_duck = ?time, "not ready any more, serving on until load balancers know");
+        tracing::info!(lame_duck = ?time, "shutdown requested: not ready (/readyz is 503), still accepting connections");
         let over = sleep(time);
         tokio::pin!(over);
         loop {
@@ -93,5 +93,5 @@ async fn tell_progress(shared: &Shared, time_limit: Duration) -> Infallible {
 
 /// Its answer is dropped.
 fn refuse(_: ReloadAnswer) {
-    tracing::warn!("configuration not read again: the process is about to end");
+    tracing::warn!("reload ignored, the process is shutting down");
 }

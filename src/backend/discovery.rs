@@ -350,7 +350,7 @@ fn warn_of_failure(entry: &Discovered, error: &DnsError) {
             %backend,
             %error,
             count,
-            "servers can't be looked up; those of the last answer stay"
+            "DNS lookup failed, keeping the last known servers"
         ),
     }
 }

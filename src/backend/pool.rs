@@ -151,7 +151,7 @@ impl Pool {
         tracing::warn!(
             site = self.name(),
             group = self.group.as_deref(),
-            "every backend is out; logins try them all the same"
+            "no backend is up; logins try ejected and down backends"
         );
     }
 

@@ -160,7 +160,7 @@ pub(super) fn resolve_site(
     if written.credentials.is_some() && user == CertificateUser::None && asked.ca.is_some() {
         return Err(Fault::new(
             Location::Key(steps!["sites", site, "client_certificate", "credentials"]),
-            "`credentials` with `user: none`: whoever has any certificate of the authority would log in as any user",
+            "`credentials` with `user: none`: any holder of a certificate of the authority could log in as any user",
             "write `user: cn`, `email` or `dns`, so that a certificate is good for its user alone, or leave \
              `credentials` out",
         ));

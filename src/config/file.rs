@@ -466,11 +466,11 @@ pub(super) struct Backend {
     pub max_version: Option<TlsVersion>,
     /// Shown to it where it asks clients for a certificate, on control and data connections alike. Default: none.
     pub client_certificate: Option<KeyPair>,
-    /// Its share of the logins relative to the others; 0: takes nobody new. Default: 100.
+    /// Its share of the logins relative to the others; 0: gets no new logins. Default: 100.
     pub weight: Option<Weight>,
     /// No more sessions than this, of all sites. Default: any number.
     pub max_sessions: Option<Count>,
-    /// Keeps its sessions and takes nobody new. Default: false.
+    /// Keeps its sessions and gets no new logins. Default: false.
     pub drain: Option<bool>,
     /// Serves only where no other backend can. Default: false.
     pub backup: Option<bool>,

@@ -411,7 +411,7 @@ needs attention:
     Logins go to the others of the site while one is up. To see what is wrong: `portcullis probe
     --config /etc/portcullis/portcullis.yaml --site ftpb --backend a`
   note: Site ftpb is out of service for maintenance
-    An operator wants it so. Back in service: `portcullis maintenance ftpb off`
+    Set by an operator. Back in service: `portcullis maintenance ftpb off`
 
 sessions      12 of 10000
 ";

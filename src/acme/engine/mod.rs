@@ -373,9 +373,9 @@ impl<A: Authority> Engine<A> {
                     stage = error.stage.as_str(),
                     attempt = record.attempts.failures,
                     next = %moment(next),
-                    expires_in = end.map_or_else(|| "none is there".to_owned(), |end| until(end, now)),
+                    expires_in = end.map(|end| until(end, now)),
                     error = %error.cause,
-                    "certificate not renewed"
+                    "certificate order failed"
                 );
                 Ok(())
             }

@@ -62,7 +62,7 @@ pub enum StateError {
     },
     /// A file holds something else.
     #[error(
-        "{}: not what was written there ({cause}); take it away to begin anew",
+        "{}: corrupt ({cause}); remove the file to start over",
         escape_path(path)
     )]
     Malformed {
@@ -231,7 +231,7 @@ impl State {
         };
         let (path, aside) = (self.path(SCHEDULE), self.path(BROKEN_SCHEDULE));
         fs::rename(&path, &aside).map_err(at(&path))?;
-        tracing::warn!(error = %broken, aside = %escape_path(&aside), "the schedule of orders is set aside, and begun anew");
+        tracing::warn!(error = %broken, aside = %escape_path(&aside), "corrupt schedule of orders renamed, starting a new one");
         let mut record = Record {
             tried_for: Some(wanted.clone()),
             ..Record::default()

@@ -11,8 +11,8 @@ pub fn on_backend_authorities(pools: &Pools) -> Vec<Note> {
         Note::warning(
             NoteCode::BackendAuthorityNotCa,
             format!(
-                "verify: the certificate of {} in {} is not an authority's (no CA:TRUE), so no backend can be verified by it: \
-                 put the certificate of the authority there that has issued those of the backends, or pin the backend's by \
+                "verify: the certificate of {} in {} is not a CA certificate (no CA:TRUE), so no backend can be verified by it: \
+                 use that of the authority that has issued those of the backends, or pin the backend's by \
                  `verify: {{fingerprint: ...}}`",
                 one.subject,
                 escape_path(&one.file)

@@ -93,8 +93,8 @@ fn not_ordered(certificates: &CertificateSet) -> Option<Note> {
     let is_missing = |entry: &&Entry| entry.pair().is_none() && entry.refusal().is_none();
     let entry = certificates.entries().find(is_missing)?;
     let until_then = match (certificates.is_empty(), certificates.lacks_default()) {
-        (true, _) => "; until then nobody can begin TLS",
-        (false, true) => "; until then no client can begin TLS that names no other certificate",
+        (true, _) => "; until then TLS handshakes fail",
+        (false, true) => "; until then TLS handshakes fail for clients that name no other certificate",
         (false, false) => "",
     };
     Some(Note::hint(
@@ -135,7 +135,7 @@ fn expires_soon(one: &Served<'_>, now: SystemTime) -> Option<Note> {
         let remedy = match one.source.origin {
             Origin::Operator => "renew it",
             Origin::Ordered => {
-                "it should have been renewed by an order; `portcullis status` and the log say what orders fail of"
+                "it should have been renewed by an order; `portcullis status` and the log show why orders fail"
             }
         };
         Note::warning(
@@ -162,7 +162,7 @@ fn chain_expires(one: &Served<'_>, now: SystemTime) -> Option<Note> {
             NoteCode::CertificateChainExpires,
             format!(
                 "{} has a chain that ends before its certificate: certificate {position} in it {expires} on {}, and clients that \
-                 verify refuse it from then on; get the chain anew from the issuer",
+                 verify refuse it from then on; get a current chain from the issuer",
                 escape_path(&one.source.certificate),
                 Date(not_after)
             ),
@@ -288,7 +288,7 @@ fn keys_shared(all: &[Served<'_>]) -> Vec<Note> {
             notes.push(Note::hint(
                 NoteCode::CertificateKeyShared,
                 format!(
-                    "{} and {} have the same private key: whoever gets hold of it has both names",
+                    "{} and {} have the same private key: a compromise of it affects both",
                     other.source.name, one.source.name
                 ),
             ));

@@ -159,7 +159,7 @@ fn warn(error: &io::Error) {
     tracing::warn!(
         socket = %escape(address.as_bytes()),
         %error,
-        "the service manager can't be told how this process is (NOTIFY_SOCKET); it serves all the same"
+        "cannot notify the service manager (NOTIFY_SOCKET), serving without it"
     );
 }
 

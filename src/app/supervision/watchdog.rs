@@ -62,7 +62,7 @@ fn tell(before: &[SocketAddr], now: &[SocketAddr]) {
         ([], [first, ..]) => tracing::error!(
             address = %first,
             count = now.len(),
-            "a listener hangs: the watchdog of the service manager gets no signs of life until it accepts again"
+            "listener not accepting connections, watchdog notifications suspended"
         ),
         ([_, ..], []) => tracing::info!("every listener accepts again"),
         _ => {}

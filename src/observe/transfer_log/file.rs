@@ -167,8 +167,8 @@ impl LogFile {
                     tracing::warn!(
                         %file,
                         %error,
-                        "transfer log can't be opened anew; its lines go to the file that had the name before, or are lost and \
-                         counted where that was removed"
+                        "transfer log can't be reopened; its lines go to the renamed file, or are dropped and counted if it was \
+                         removed"
                     );
                 }
             }

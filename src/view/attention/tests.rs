@@ -199,7 +199,7 @@ fn a_transfer_log_that_can_not_be_opened_anew_needs_it_with_the_reason() {
     let told = attention(&sample.process());
     assert_eq!(
         told[0].what.to_string(),
-        "Transfer log `/var/log/portcullis/xferlog` can't be opened anew for 1 min 30 s"
+        "Transfer log `/var/log/portcullis/xferlog` can't be reopened for 1 min 30 s"
     );
     assert_eq!(told[0].severity, Severity::Warning);
     assert_eq!(
@@ -444,7 +444,7 @@ fn a_refused_password_of_the_checks_of_a_site_needs_it_once() {
     assert_eq!(told[0].severity, Severity::Warning);
     assert_eq!(
         told[0].what.to_string(),
-        "The password of the checks of site ftpa was refused: they end before USER"
+        "The password of the checks of site ftpa was refused: they skip the login"
     );
 }
 

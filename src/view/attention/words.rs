@@ -175,7 +175,7 @@ impl Attention<'_> {
                 "Transfer log ",
                 code(&log.file),
                 format!(
-                    " can't be opened anew for {}",
+                    " can't be reopened for {}",
                     units::age(process.now.since(log.since))
                 ),
             ],
@@ -231,7 +231,7 @@ impl Attention<'_> {
             Self::CheckLoginRefused(backend, _) => words![
                 "The password of the checks of site ",
                 strong(&backend.site),
-                " was refused: they end before USER",
+                " was refused: they skip the login",
             ],
             Self::BackendCertificate(backend) => {
                 let days = backend.certificate_days_left.unwrap_or_default();
@@ -267,7 +267,7 @@ impl Attention<'_> {
             }
             Self::NoCertificate => words!["The central certificate is not there yet"],
             Self::Starting => words!["Portcullis is starting"],
-            Self::LameDuck => words!["Portcullis is about to end, and serves on"],
+            Self::LameDuck => words!["Portcullis is shutting down, and still accepts clients (lame duck)"],
             Self::Draining => {
                 let sessions = process.overview.sessions;
                 let left = units::plural(sessions, "session is", "sessions are");
@@ -329,7 +329,7 @@ impl Attention<'_> {
                 " without ordering anything. The log says more.",
             ],
             Self::CertificateRefused(certificate, _) if certificate.directory => {
-                words!["What was in use of it stays. It is read again as soon as it can be."]
+                words!["The certificates loaded from it remain in use. It is read again as soon as it can be."]
             }
             Self::CertificateRefused(certificate, _) => words![
                 match certificate.pair {
@@ -348,7 +348,7 @@ impl Attention<'_> {
                     code(format!("portcullis check --config {config}")),
                 ],
                 "passive_address" => words![
-                    "Clients are told the former one. It is looked up every 30 s: see whether its name server answers.",
+                    "The last address is still announced. It is looked up every 30 s: see whether its name server answers.",
                 ],
                 _ => words![
                     "The former one is in use. Correct the file: it is read again when it changes.",
@@ -358,7 +358,7 @@ impl Attention<'_> {
                 "One of them can't be read to its end, as on a mount that hangs. What is in use stays, and no new one of the kind is loaded until then.",
             ],
             Self::MisplacedLog(_) => words![
-                "Its lines go to the file that had the name before; they are lost, and counted, where that was removed. It is tried again each second: let the user that Portcullis runs as write there.",
+                "Its lines go to the renamed file, or are dropped and counted if it was removed. It is tried again each second: the user that runs Portcullis needs permission to write there.",
             ],
             Self::NoBackend(site) => match drained_by(process.backends, &site.site) {
                 Some(DrainedBy::Operator) => words![
@@ -410,11 +410,11 @@ impl Attention<'_> {
                 "Renew it on the server. Where it is verified, logins fail once it has expired.",
             ],
             Self::Maintenance(site) if site.maintenance == Some("operator") => words![
-                "An operator wants it so. Back in service: ",
+                "Set by an operator. Back in service: ",
                 code(format!("portcullis maintenance {} off", site.site)),
             ],
             Self::Maintenance(_) => words![
-                "The configuration says so. Back in service: take ",
+                "Set in the configuration. Back in service: take ",
                 code("maintenance"),
                 " out of it, and reload.",
             ],
@@ -436,7 +436,7 @@ impl Attention<'_> {
                 ", or see who has so many.",
             ],
             Self::NoCertificate => words![
-                "It is ordered. Until it is there, clients that name no other certificate can't begin TLS.",
+                "It is ordered. Until it is there, TLS handshakes fail for clients that name no other certificate.",
             ],
             Self::LameDuck => words![
                 "New clients are served for ",

@@ -126,7 +126,7 @@ fn the_last_answer_stays_while_the_name_server_fails_and_after_a_reload() {
     deployment.names.stop();
     deployment
         .proxy
-        .wait_for_log(|line| line.message().starts_with("servers can't be looked up"));
+        .wait_for_log(|line| line.message().starts_with("DNS lookup failed"));
     deployment.login("alice").command("QUIT", 221);
     deployment
         .proxy
@@ -142,7 +142,7 @@ fn the_last_answer_stays_where_the_name_server_knows_no_record_any_more() {
     deployment.names.change(&[]);
     let line = deployment
         .proxy
-        .wait_for_log(|line| line.message().starts_with("servers can't be looked up"));
+        .wait_for_log(|line| line.message().starts_with("DNS lookup failed"));
     assert!(line.text.contains("no address records"), "{}", line.text);
     deployment.login("alice").command("QUIT", 221);
     deployment.names.change(&address_records("pool.test", &all));
