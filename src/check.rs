@@ -9,7 +9,6 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::acme;
-use crate::app::client_trust;
 use crate::app::names;
 use crate::app::notes::{
     Note, Severity, not_served, notes, on_backend_authorities, on_own_certificates,
@@ -227,13 +226,13 @@ impl Checked {
             return;
         };
         // What is wrong with it is told by itself.
-        let clients = client_trust(settings).unwrap_or_else(|_| ClientTrust::none());
+        let clients = ClientTrust::configured(settings).unwrap_or_else(|_| ClientTrust::none());
         let notes = notes(settings, &certificates, &clients, now);
         self.lines.extend(notes.into_iter().map(Line::Note));
     }
 
     fn look_at_client_certificates(&mut self, settings: &Settings) {
-        match client_trust(settings) {
+        match ClientTrust::configured(settings) {
             Ok(clients) => {
                 for authority in clients.authorities() {
                     let end = Date(authority.not_after);

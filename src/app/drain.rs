@@ -70,7 +70,7 @@ impl App {
                 () = &mut over => return,
                 () = shutdown_requested(&mut self.commands, refuse) => return,
                 // New clients are to be judged by a revocation list of today, too.
-                change = self.watchers.changed() => self.take_up(change),
+                change = self.watchers.changed() => self.apply_change(change),
             }
         }
     }

@@ -16,6 +16,7 @@ pub mod names;
 pub mod notes;
 mod own_certificates;
 mod refused;
+mod reload;
 mod serving;
 mod signals;
 mod sockets;
@@ -49,14 +50,13 @@ use crate::snapshot::Snapshot;
 use crate::tls::OwnCertificates;
 use crate::tls::fips;
 
-pub use configuration::client_trust;
 use configuration::{Former, prepare};
 pub use error::StartError;
 use signals::Signals;
 use sockets::Sockets;
 use supervision::{Sources, Supervision};
 use warnings::{HOUR, Reminders};
-use watchers::{Change, Watchers};
+use watchers::Watchers;
 
 pub use crate::net::inherited::InheritedSockets;
 
@@ -194,7 +194,7 @@ impl App {
                     }
                     Command::Shutdown => break,
                 },
-                change = self.watchers.changed() => self.take_up(change),
+                change = self.watchers.changed() => self.apply_change(change),
                 _ = hours.tick() => {
                     self.warn_if_expiring();
                     self.warn_of_ended_lists();
@@ -202,20 +202,6 @@ impl App {
             }
         }
         self.drain().await;
-    }
-
-    /// Uses the new contents, or says why not.
-    pub(in crate::app) fn take_up(&mut self, change: Change) {
-        match change {
-            Change::Certificates(found) => self.apply_certificates(found),
-            Change::OwnCertificates(found) => self.report_own_certificates(&found),
-            Change::ClientTrust(found) => self.apply_client_trust(found),
-            Change::Credentials(found) => {
-                self.report_lookup(ReloadSubject::Credentials, &found);
-            }
-            Change::Users(found) => self.report_lookup(ReloadSubject::Users, &found),
-            Change::Refused(found) => self.report_refused(found),
-        }
     }
 
     /// What the service manager is told of.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::App;
 use super::refused::RefusedConfiguration;
 use super::watcher::Watcher;
 use crate::base::file_watch::FileWatch;
@@ -82,6 +83,22 @@ impl Watchers {
             found = self.credentials.changed() => Change::Credentials(found),
             found = self.users.changed() => Change::Users(found),
             found = self.refused.changed() => Change::Refused(found),
+        }
+    }
+}
+
+impl App {
+    /// Uses the new contents, or says why not.
+    pub(super) fn apply_change(&mut self, change: Change) {
+        match change {
+            Change::Certificates(found) => self.apply_certificates(found),
+            Change::OwnCertificates(found) => self.report_own_certificates(&found),
+            Change::ClientTrust(found) => self.apply_client_trust(found),
+            Change::Credentials(found) => {
+                self.report_lookup(ReloadSubject::Credentials, &found);
+            }
+            Change::Users(found) => self.report_lookup(ReloadSubject::Users, &found),
+            Change::Refused(found) => self.report_refused(found),
         }
     }
 }

@@ -94,7 +94,9 @@ fn not_ordered(certificates: &CertificateSet) -> Option<Note> {
     let entry = certificates.entries().find(is_missing)?;
     let until_then = match (certificates.is_empty(), certificates.lacks_default()) {
         (true, _) => "; until then TLS handshakes fail",
-        (false, true) => "; until then TLS handshakes fail for clients that name no other certificate",
+        (false, true) => {
+            "; until then TLS handshakes fail for clients that name no other certificate"
+        }
         (false, false) => "",
     };
     Some(Note::hint(

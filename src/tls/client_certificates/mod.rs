@@ -29,7 +29,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{DistinguishedName, Error};
 
 use super::certificate::{Fingerprint, fingerprint};
-use crate::config::{AskClients, ClientCertificates};
+use crate::config::{AskClients, ClientCertificates, Settings};
 use crate::policy::client_certificate::{CertificateResult, ChainFault, ClientIdentity, KeyProof};
 use crate::tls::verify::signature;
 use chains::Chains;
@@ -107,11 +107,24 @@ impl ClientTrust {
         }
     }
 
+    /// Reads the files that these settings name. Blocks on the file system.
+    ///
+    /// # Errors
+    /// If one of the files can't be used.
+    pub fn configured(settings: &Settings) -> Result<Self, ClientTrustError> {
+        let pinned = settings.certificate_rules().flat_map(|rules| &rules.pinned);
+        let pinned = pinned.flat_map(|(_, fingerprints)| fingerprints);
+        Self::load(
+            settings.tls.client_certificates.as_ref(),
+            pinned.copied().collect(),
+        )
+    }
+
     /// Reads the files of these settings; sites pin the certificates `pinned`. Blocks on the file system.
     ///
     /// # Errors
     /// If one of the files can't be used.
-    pub fn load(
+    fn load(
         settings: Option<&ClientCertificates>,
         pinned: HashSet<[u8; 32]>,
     ) -> Result<Self, ClientTrustError> {

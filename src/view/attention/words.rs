@@ -267,7 +267,9 @@ impl Attention<'_> {
             }
             Self::NoCertificate => words!["The central certificate is not there yet"],
             Self::Starting => words!["Portcullis is starting"],
-            Self::LameDuck => words!["Portcullis is shutting down, and still accepts clients (lame duck)"],
+            Self::LameDuck => {
+                words!["Portcullis is shutting down, and still accepts clients (lame duck)"]
+            }
             Self::Draining => {
                 let sessions = process.overview.sessions;
                 let left = units::plural(sessions, "session is", "sessions are");
@@ -329,7 +331,9 @@ impl Attention<'_> {
                 " without ordering anything. The log says more.",
             ],
             Self::CertificateRefused(certificate, _) if certificate.directory => {
-                words!["The certificates loaded from it remain in use. It is read again as soon as it can be."]
+                words![
+                    "The certificates loaded from it remain in use. It is read again as soon as it can be."
+                ]
             }
             Self::CertificateRefused(certificate, _) => words![
                 match certificate.pair {
