@@ -23,6 +23,7 @@ pub mod certificate;
 pub mod client_cache;
 pub mod client_certificates;
 pub mod client_hello;
+mod content_digest;
 mod date;
 pub mod fault;
 pub mod fips;
@@ -36,13 +37,14 @@ mod resumption_profile;
 pub mod server;
 pub mod session_store;
 mod transcript;
+mod validity;
 mod verify;
 pub mod watch;
 mod x509;
 
 pub use backend::{
     BackendSessionTls, BackendTlsClient, BackendTlsError, OwnCertificate, OwnCertificateLoader,
-    OwnCertificates, PowerlessAuthority, Validity,
+    OwnCertificates, PowerlessAuthority,
 };
 pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
 pub use certificate::assemble::{AssembleError, Assembled, assemble};
@@ -59,6 +61,7 @@ pub use peer::ShownCertificate;
 pub use renewal::{days_left, renewal_is_due, renewal_margin};
 pub use server::ServerTls;
 pub use session_store::{Account, SessionStore, TicketOwner};
+pub use validity::Validity;
 pub use watch::{
     CertificateWatch, OwnCertificateChange, OwnCertificateChanges, OwnCertificateWatch,
 };

@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 
-use super::backend::Validity;
 use super::certificate::fingerprint;
 use super::date;
+use super::validity::Validity;
 use super::x509::escaped_name;
 
 /// A certificate that a peer has shown; its texts are printable and short.

@@ -5,16 +5,13 @@ mod own_certificate;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::certificate::CertificateError;
-use super::date;
 use super::pem::{self, FileError};
-use super::renewal::renewal_is_due;
 use super::verify::{CertificatePolicy, Verifier};
 use super::x509::{escaped_name, may_be_issuer};
 use crate::base::text::escape_path;
@@ -79,11 +76,29 @@ impl BackendTlsClient {
     ///
     /// Blocks on the file system.
     pub fn new(settings: &BackendTls) -> Result<Self, BackendTlsError> {
-        let server_name = server_name(match &settings.server_name {
+        let name = match &settings.server_name {
             ExpectedName::Is(name) => name,
             ExpectedName::OfEachServer => NO_SERVER,
-        })?;
-        let (policy, powerless) = match &settings.verify {
+        };
+        Self::verifying(&settings.verify, name, settings.max_version)
+    }
+
+    /// TLS towards servers whose names are yet to be found, see [`Self::named`]. They are verified by a CA file, or by the operating
+    /// system's trust store.
+    ///
+    /// Blocks on the file system.
+    pub fn for_any_server(ca: Option<&Path>) -> Result<Self, BackendTlsError> {
+        let verify = ca.map_or(Verify::System, |ca| Verify::Ca(ca.to_owned()));
+        Self::verifying(&verify, NO_SERVER, TlsVersion::V1_3)
+    }
+
+    fn verifying(
+        verify: &Verify,
+        name: &str,
+        max_version: TlsVersion,
+    ) -> Result<Self, BackendTlsError> {
+        let server_name = server_name(name)?;
+        let (policy, powerless) = match verify {
             Verify::System => (system_roots()?, None),
             Verify::Ca(path) => {
                 let certificates = pem::certificates(path, &pem::read(path)?)?;
@@ -94,10 +109,10 @@ impl BackendTlsClient {
             Verify::None => (CertificatePolicy::Nothing, None),
         };
         let base = ClientConfig::builder_with_provider(super::provider())
-            .with_protocol_versions(super::versions(TlsVersion::V1_2..=settings.max_version))
+            .with_protocol_versions(super::versions(TlsVersion::V1_2..=max_version))
             .expect("the provider has cipher suites for TLS 1.2 and 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(Verifier::new(policy, settings.max_version))
+            .with_custom_certificate_verifier(Verifier::new(policy, max_version))
             .with_no_client_auth();
         Ok(Self {
             base,
@@ -182,43 +197,6 @@ impl BackendSessionTls {
 
 fn server_name(name: &str) -> Result<ServerName<'static>, BackendTlsError> {
     ServerName::try_from(name.to_owned()).map_err(|_| BackendTlsError::ServerName(name.to_owned()))
-}
-
-/// When a backend's certificate is valid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
-    /// From when on; none of a certificate of which only the end is known, since it was refused for that.
-    pub not_before: Option<SystemTime>,
-    /// Until when.
-    pub not_after: SystemTime,
-}
-
-impl Validity {
-    /// That of a certificate; `None` if it can't be read.
-    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-        let validity = parsed.validity();
-        Some(Self {
-            not_before: Some(date::system_time(&validity.not_before)),
-            not_after: date::system_time(&validity.not_after),
-        })
-    }
-
-    /// Whether the certificate should have been renewed.
-    pub fn renewal_is_due(&self, now: SystemTime) -> bool {
-        match self.not_before {
-            Some(not_before) => renewal_is_due(not_before, self.not_after, now),
-            None => self.not_after <= now,
-        }
-    }
-
-    /// That of a certificate which was refused for its end.
-    pub fn expired(not_after: SystemTime) -> Self {
-        Self {
-            not_before: None,
-            not_after,
-        }
-    }
 }
 
 /// Whether a file of authorities has none.

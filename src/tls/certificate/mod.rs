@@ -28,11 +28,11 @@ use rustls::SignatureAlgorithm;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
+use crate::tls::content_digest::ContentDigest;
 pub use choice::{Asked, Verifies};
 pub use entry::Entry;
 pub(super) use entry::TryResult;
 pub use error::CertificateError;
-use files::ContentDigest;
 pub(super) use files::PairFiles;
 pub use set::{CertificateSet, DirectoryFault, Inventory};
 pub use shown::BeforeHandshake;

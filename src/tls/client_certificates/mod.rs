@@ -31,9 +31,10 @@ use rustls::{DistinguishedName, Error};
 use super::certificate::{Fingerprint, fingerprint};
 use crate::config::{AskClients, ClientCertificates, Settings};
 use crate::policy::client_certificate::{CertificateResult, ChainFault, ClientIdentity, KeyProof};
+use crate::tls::content_digest::ContentDigest;
 use crate::tls::verify::signature;
 use chains::Chains;
-use files::{ContentDigest, TrustFiles};
+use files::TrustFiles;
 use verifier::{UnverifiableKeys, Verifier};
 
 pub use error::ClientTrustError;

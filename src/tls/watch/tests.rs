@@ -33,8 +33,8 @@ impl Place {
     /// As it is loaded.
     fn entry(&self) -> Entry {
         let source = Source::pair(&self.path("tls.crt"), &self.path("tls.key"));
-        let mut entry = Entry::new(source);
-        entry.try_files(now()).unwrap().unwrap();
+        let entry = Entry::load(source, None, now());
+        assert!(entry.pair().is_some());
         entry
     }
 
