@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::machine::{Machine, Stage, Wait};
 use crate::backend::BackendConnection;
+use crate::base::address::canonical;
 use crate::base::text::{escape, shown_part};
 use crate::base::{GlobalSessionId, InstanceId, SessionId};
 use crate::config::{HostName, NO_SITE, Site, TlsVersion};
@@ -218,7 +219,7 @@ impl SessionInfo {
         Self {
             id: id.session,
             instance: id.instance,
-            client: SocketAddr::new(client.ip().to_canonical(), client.port()),
+            client: canonical(client),
             listener,
             since: Instant::now(),
             state: AtomicU8::new(SessionState::Handshake as u8),
