@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::acme;
 use crate::app::names;
 use crate::app::notes::{
-    Note, Severity, not_served, notes, on_backend_authorities, on_own_certificates,
+    Note, Severity, not_served, notes, on_backend_authorities, on_backend_client_certificates,
 };
 use crate::backend::{Pools, Registry};
 use crate::base::text::escape_path;
@@ -181,7 +181,7 @@ impl Checked {
         self.look_at_certificates(settings);
         match Pools::load(&settings.sites, &Registry::default()) {
             Ok(pools) => {
-                self.look_at_own_certificates(&pools);
+                self.look_at_backend_client_certificates(&pools);
                 let notes = on_backend_authorities(&pools);
                 self.lines.extend(notes.into_iter().map(Line::Note));
             }
@@ -284,9 +284,9 @@ impl Checked {
         }
     }
 
-    fn look_at_own_certificates(&mut self, pools: &Pools) {
+    fn look_at_backend_client_certificates(&mut self, pools: &Pools) {
         let now = SystemTime::now();
-        for certificate in pools.own_certificates().all() {
+        for certificate in pools.backend_client_certificates().all() {
             let pair = certificate.in_use();
             let left = pair.not_after.duration_since(now).unwrap_or_default();
             self.fact(format!(
@@ -296,7 +296,7 @@ impl Checked {
                 left.as_secs() / 86_400
             ));
         }
-        let notes = on_own_certificates(pools, now);
+        let notes = on_backend_client_certificates(pools, now);
         self.lines.extend(notes.into_iter().map(Line::Note));
     }
 

@@ -169,7 +169,9 @@ impl Admin {
             misplaced_logs: view::misplaced_logs(&self.shared.transfer_logs),
             acme: view::orders(&self.acme),
             revocation_lists: view::revocation_lists(&snapshot.clients, settings),
-            own_certificates: view::own_certificates(snapshot.runtime.pools.own_certificates()),
+            backend_client_certificates: view::backend_client_certificates(
+                snapshot.runtime.pools.backend_client_certificates(),
+            ),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::policy::users::LoadedUsers;
 use crate::policy::{CredentialFiles, UserFiles};
 use crate::session::Shared;
 use crate::snapshot::{Runtime, Snapshot};
-use crate::tls::{CertificateSet, ClientTrust, Inventory, OwnCertificates};
+use crate::tls::{BackendClientCertificates, CertificateSet, ClientTrust, Inventory};
 
 /// Time limit for reading the files of a configuration. A network file system can block without end, and SIGTERM would
 /// have to wait.
@@ -46,7 +46,7 @@ pub(super) struct Former {
     pub credentials: CredentialFiles,
     /// None at start.
     pub certificates: Option<Arc<CertificateSet>>,
-    pub own_certificates: OwnCertificates,
+    pub backend_client_certificates: BackendClientCertificates,
 }
 
 /// The content of a configuration's files, with nothing looked up or opened yet.
@@ -117,7 +117,7 @@ pub(super) fn read(
     let certificates = former.certificates.as_deref();
     let now = SystemTime::now();
     let certificates = Inventory::load(&settings.tls, certificates, now).into_set()?;
-    let own = &former.own_certificates;
+    let own = &former.backend_client_certificates;
     let pools = Pools::reload(&settings.sites, backends, own, now)?;
     let clients = ClientTrust::configured(&settings)?;
     let users = UserFiles::load(settings.users_files(), &former.users)?;

@@ -5,6 +5,7 @@
 
 mod accept;
 mod acme;
+mod backend_client_certificates;
 mod certificate;
 mod client_certificates;
 mod configuration;
@@ -14,7 +15,6 @@ mod fd_limit;
 mod lookup;
 pub mod names;
 pub mod notes;
-mod own_certificates;
 mod refused;
 mod reload;
 mod serving;
@@ -47,7 +47,7 @@ use crate::passive::PassiveListeners;
 use crate::policy::{CredentialFiles, UserFiles};
 use crate::session::{Drain, Shared};
 use crate::snapshot::Snapshot;
-use crate::tls::OwnCertificates;
+use crate::tls::BackendClientCertificates;
 use crate::tls::fips;
 
 use configuration::{Former, prepare};
@@ -133,7 +133,7 @@ impl App {
             users,
             credentials: CredentialFiles::default(),
             certificates: None,
-            own_certificates: OwnCertificates::default(),
+            backend_client_certificates: BackendClientCertificates::default(),
         };
         let prepared = prepare(config.clone(), known, former, &shared, &mut sockets).await?;
 
@@ -165,7 +165,7 @@ impl App {
         app.start_socket(new.socket);
         app.announce_ports();
         app.announce_certificates();
-        app.announce_own_certificates();
+        app.announce_backend_client_certificates();
         app.announce_client_trust();
         app.settle_refusals();
         app.log_refused_certificates();
@@ -233,11 +233,11 @@ impl App {
         }
     }
 
-    fn announce_own_certificates(&self) {
+    fn announce_backend_client_certificates(&self) {
         let snapshot = self.snapshot.load();
-        let certificates = snapshot.runtime.pools.own_certificates();
+        let certificates = snapshot.runtime.pools.backend_client_certificates();
         certificates
             .all()
-            .for_each(|certificate| own_certificates::announce(certificate));
+            .for_each(|certificate| backend_client_certificates::announce(certificate));
     }
 }

@@ -63,10 +63,10 @@ impl App {
                     self.announce_ports();
                 }
                 self.announce_certificates();
-                self.announce_own_certificates();
+                self.announce_backend_client_certificates();
                 self.announce_client_trust();
                 self.log_refused_certificates();
-                self.log_refused_own_certificates();
+                self.log_refused_backend_client_certificates();
                 self.warn_of_descriptors();
                 self.warn();
             }
@@ -87,7 +87,11 @@ impl App {
             users: snapshot.runtime.user_files.clone(),
             credentials: snapshot.runtime.credentials.clone(),
             certificates: Some(Arc::clone(&snapshot.certificates)),
-            own_certificates: snapshot.runtime.pools.own_certificates().clone(),
+            backend_client_certificates: snapshot
+                .runtime
+                .pools
+                .backend_client_certificates()
+                .clone(),
         }
     }
 
@@ -126,7 +130,7 @@ impl App {
             self.reloads.mend_all_but(subject, |_| false);
         }
         self.settle_refused_certificates();
-        self.settle_refused_own_certificates();
+        self.settle_refused_backend_client_certificates();
     }
 
     /// Puts a configuration in force, which can't fail.

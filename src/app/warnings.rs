@@ -57,7 +57,7 @@ impl App {
             &snapshot.clients,
             SystemTime::now(),
         );
-        notes.extend(notes::on_own_certificates(
+        notes.extend(notes::on_backend_client_certificates(
             &snapshot.runtime.pools,
             SystemTime::now(),
         ));
@@ -100,7 +100,10 @@ impl App {
         let now = SystemTime::now();
         let snapshot = self.snapshot.load();
         let mut notes: Vec<Note> = notes::expiring(&snapshot.certificates, now).collect();
-        notes.extend(notes::on_own_certificates(&snapshot.runtime.pools, now));
+        notes.extend(notes::on_backend_client_certificates(
+            &snapshot.runtime.pools,
+            now,
+        ));
         let due = self.reminders.due(notes, Instant::now());
         for note in due.iter().take(MAX_WARNINGS) {
             tracing::warn!("{note}");

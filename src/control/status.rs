@@ -45,7 +45,8 @@ struct Overview {
     #[serde(default)]
     revocation_lists: Vec<RevocationList>,
     #[serde(default)]
-    own_certificates: Vec<Certificate>,
+    #[serde(rename = "own_certificates")]
+    backend_client_certificates: Vec<Certificate>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -235,7 +236,11 @@ impl Lines {
             self.fact("", &format!("… and {more} more"));
         }
         let mut name = "to backends";
-        for certificate in overview.own_certificates.iter().take(MAX_CERTIFICATES) {
+        for certificate in overview
+            .backend_client_certificates
+            .iter()
+            .take(MAX_CERTIFICATES)
+        {
             self.fact(std::mem::take(&mut name), &validity(certificate));
         }
         let mut name = "revocation";

@@ -288,7 +288,7 @@ fn process(
         misplaced_logs: Vec::new(),
         acme: None,
         revocation_lists: Vec::new(),
-        own_certificates: Vec::new(),
+        backend_client_certificates: Vec::new(),
     };
     let certificate = CertificateView {
         name: "default".to_owned(),

@@ -4,7 +4,7 @@
 //! Nothing here owns a socket: this module makes configurations, `net` runs handshakes with them, and
 //! [`classify_error`] says afterwards what went wrong. Towards clients the way is [`CertificateSet`] (loaded and
 //! checked) -> [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one data connection's).
-//! Towards backends it is [`BackendTlsClient`], with a [`OwnCertificate`] where they ask for one, -> [`BackendSessionTls`].
+//! Towards backends it is [`BackendTlsClient`], with a [`BackendClientCertificate`] where they ask for one, -> [`BackendSessionTls`].
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
@@ -43,8 +43,8 @@ pub mod watch;
 mod x509;
 
 pub use backend::{
-    BackendSessionTls, BackendTlsClient, BackendTlsError, OwnCertificate, OwnCertificateLoader,
-    OwnCertificates, PowerlessAuthority,
+    BackendClientCertificate, BackendClientCertificateLoader, BackendClientCertificates,
+    BackendSessionTls, BackendTlsClient, BackendTlsError, PowerlessAuthority,
 };
 pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
 pub use certificate::assemble::{AssembleError, Assembled, assemble};
@@ -63,7 +63,8 @@ pub use server::ServerTls;
 pub use session_store::{Account, SessionStore, TicketOwner};
 pub use validity::Validity;
 pub use watch::{
-    CertificateWatch, OwnCertificateChange, OwnCertificateChanges, OwnCertificateWatch,
+    BackendClientCertificateChange, BackendClientCertificateChanges, BackendClientCertificateWatch,
+    CertificateWatch,
 };
 
 const FIRST_SUITES: [SupportedCipherSuite; 3] = [

@@ -1,6 +1,6 @@
 //! TLS towards backends: one configuration per backend, and one session cache per FTP session.
 
-mod own_certificate;
+mod client_certificate;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,9 @@ use super::x509::{escaped_name, may_be_issuer};
 use crate::base::text::escape_path;
 use crate::config::{BackendTls, ExpectedName, TlsVersion, Verify};
 
-pub use own_certificate::{OwnCertificate, OwnCertificateLoader, OwnCertificates};
+pub use client_certificate::{
+    BackendClientCertificate, BackendClientCertificateLoader, BackendClientCertificates,
+};
 
 /// How many server names' sessions rustls' cache holds: there is but one name, and below eight the cache holds one.
 /// With each name come up to eight TLS 1.3 tickets.
@@ -32,7 +34,7 @@ pub struct BackendTlsClient {
     base: ClientConfig,
     server_name: ServerName<'static>,
     /// What it is shown where it asks for a certificate.
-    certificate: Option<Arc<OwnCertificate>>,
+    certificate: Option<Arc<BackendClientCertificate>>,
     powerless: Option<PowerlessAuthority>,
 }
 
@@ -123,7 +125,7 @@ impl BackendTlsClient {
     }
 
     /// The same, with a certificate to show where the backend asks for one.
-    pub fn showing(self, certificate: Option<Arc<OwnCertificate>>) -> Self {
+    pub fn showing(self, certificate: Option<Arc<BackendClientCertificate>>) -> Self {
         Self {
             certificate,
             ..self
@@ -136,7 +138,7 @@ impl BackendTlsClient {
     }
 
     /// The certificate to show, if there is one.
-    pub fn certificate(&self) -> Option<&Arc<OwnCertificate>> {
+    pub fn certificate(&self) -> Option<&Arc<BackendClientCertificate>> {
         self.certificate.as_ref()
     }
 

@@ -4,9 +4,9 @@
 //! `..data` swap, a symbolic link into another directory that is put elsewhere. Notifications from the kernel miss some
 //! of these and stop after others. Directories of certificates are listed each time, for the same reason.
 
+mod backend_client_certificates;
 mod directory;
 mod entry;
-mod own;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,9 +14,11 @@ use std::time::SystemTime;
 use super::certificate::{CertificateError, CertificateSet, Entry, Inventory, Source, named_files};
 use crate::base::file_watch::FileWatch;
 use crate::config::{self, MoreCertificates};
+pub use backend_client_certificates::{
+    BackendClientCertificateChange, BackendClientCertificateChanges, BackendClientCertificateWatch,
+};
 use directory::DirectoryWatch;
 use entry::EntryWatch;
-pub use own::{OwnCertificateChange, OwnCertificateChanges, OwnCertificateWatch};
 
 /// Watches the files of all certificates of a set. The caller decides how often to [`poll`](FileWatch::poll).
 #[derive(Debug)]

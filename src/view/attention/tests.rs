@@ -15,7 +15,9 @@ fn name(attention: &Attention<'_>) -> String {
         Attention::CertificateRefused(certificate, _) => format!("refused {}", certificate.file),
         Attention::RevocationListEnded(list, _) => format!("ended {}", list.file),
         Attention::RevocationListEnds(list, _) => format!("ends {}", list.file),
-        Attention::OwnCertificate(own) => format!("own {} {}", own.file, own.pair.days_left),
+        Attention::BackendClientCertificate(own) => {
+            format!("own {} {}", own.file, own.pair.days_left)
+        }
         Attention::OrdersOverdue(_) => "overdue".to_owned(),
         Attention::OrdersFail(orders) => format!("orders fail {}", orders.failures),
         Attention::Refused(reload) => format!("refused {}", reload.subject),
@@ -122,7 +124,7 @@ fn a_certificate_that_backends_are_shown_needs_it_as_that_for_clients_does() {
         (-1, Some("own own.crt -1")),
     ] {
         let found = after(|sample| {
-            sample.overview.own_certificates = vec![OwnCertificateView {
+            sample.overview.backend_client_certificates = vec![BackendClientCertificateView {
                 file: "own.crt".to_owned(),
                 pair: certificate(days, 90).pair.expect("a pair"),
             }];

@@ -96,7 +96,7 @@ impl Attention<'_> {
                     units::expires(pair.days_left),
                 ]
             }
-            Self::OwnCertificate(one) => words![
+            Self::BackendClientCertificate(one) => words![
                 "The certificate ",
                 code(&one.file),
                 " that backends are shown ",
@@ -302,7 +302,7 @@ impl Attention<'_> {
                 code(&certificate.file),
                 ": it is in use within seconds, without a restart.",
             ],
-            Self::OwnCertificate(one) => words![
+            Self::BackendClientCertificate(one) => words![
                 "Renew it, and put the new one into ",
                 code(&one.file),
                 ": it is shown from the next login on, without a restart.",
