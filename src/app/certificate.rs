@@ -32,8 +32,8 @@ pub(super) fn show(certificates: &CertificateSet, metrics: &Metrics) {
             name,
             fingerprint,
             subject,
-            not_before: pair.good_since(),
-            not_after: pair.good_until(),
+            not_before: pair.chain_not_before(),
+            not_after: pair.chain_not_after(),
         }),
     );
 }
@@ -174,7 +174,7 @@ fn announce(name: &str, pair: &CertificatePair) {
         subject = pair.subject,
         names = pair.names_and_addresses(),
         key = pair.key_kind(),
-        expires_in_days = days_until(pair.good_until()),
+        expires_in_days = days_until(pair.chain_not_after()),
         fingerprint = %Fingerprint(&pair.fingerprint),
         "certificate in use"
     );

@@ -13,7 +13,7 @@ use crate::base::SiteId;
 use crate::config::{NO_SITE, Site};
 use crate::observe::metrics::Metrics;
 use crate::tls::{
-    BackendClientCertificateLoader, BackendClientCertificates, BackendTlsError, PowerlessAuthority,
+    BackendClientCertificateLoader, BackendClientCertificates, BackendTlsError, NonCaTrustAnchor,
 };
 
 /// The pools of one configuration.
@@ -87,11 +87,11 @@ impl Pools {
     }
 
     /// The files of authorities by which backends are verified, and that have none in them.
-    pub fn powerless_authorities(&self) -> BTreeSet<PowerlessAuthority> {
+    pub fn non_ca_trust_anchors(&self) -> BTreeSet<NonCaTrustAnchor> {
         let entries = self.all().flat_map(|pool| &pool.entries);
         let clients = entries.filter_map(|entry| Some(&entry.tls()?.client));
         clients
-            .filter_map(|client| client.powerless_authority().cloned())
+            .filter_map(|client| client.non_ca_trust_anchor().cloned())
             .collect()
     }
 

@@ -44,13 +44,13 @@ mod x509;
 
 pub use backend::{
     BackendClientCertificate, BackendClientCertificateLoader, BackendClientCertificates,
-    BackendSessionTls, BackendTlsClient, BackendTlsError, PowerlessAuthority,
+    BackendSessionTls, BackendTlsClient, BackendTlsError, NonCaTrustAnchor,
 };
 pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
 pub use certificate::assemble::{AssembleError, Assembled, assemble};
 pub use certificate::{
     Asked, BeforeHandshake, CertificateError, CertificatePair, CertificateSet, ChainEnd,
-    DEFAULT_NAME, DirectoryFault, Entry, Fingerprint, Inventory, Origin, ShutsOut, Source,
+    DEFAULT_NAME, DirectoryFault, Entry, Fingerprint, Inventory, KeyCompatibility, Origin, Source,
     Verifies,
 };
 pub use client_cache::ClientCache;

@@ -274,10 +274,10 @@ impl PairView {
                 .collect(),
             issuer: pair.issuer.clone(),
             key: pair.key_kind(),
-            not_before: Moment::new(pair.good_since()),
-            not_after: Moment::new(pair.good_until()),
+            not_before: Moment::new(pair.chain_not_before()),
+            not_after: Moment::new(pair.chain_not_after()),
             ends_by_issuer: pair.chain_end.map(|end| end.position),
-            days_left: days_until(pair.good_until()),
+            days_left: days_until(pair.chain_not_after()),
             fingerprint: Fingerprint(&pair.fingerprint).to_string(),
         }
     }

@@ -6,8 +6,8 @@ use crate::base::text::escape_path;
 
 /// What is worth a note about them.
 pub fn on_backend_authorities(pools: &Pools) -> Vec<Note> {
-    let powerless = pools.powerless_authorities().into_iter();
-    let notes = powerless.map(|one| {
+    let non_ca = pools.non_ca_trust_anchors().into_iter();
+    let notes = non_ca.map(|one| {
         Note::warning(
             NoteCode::BackendAuthorityNotCa,
             format!(

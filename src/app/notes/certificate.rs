@@ -7,8 +7,8 @@ use super::{Note, NoteCode};
 use crate::base::text::escape_path;
 use crate::config::{MoreCertificates, Settings};
 use crate::tls::{
-    CertificateError, CertificatePair, CertificateSet, ChainEnd, Date, Entry, Origin, ShutsOut,
-    Source, renewal_is_due,
+    CertificateError, CertificatePair, CertificateSet, ChainEnd, Date, Entry, KeyCompatibility,
+    Origin, Source, renewal_is_due,
 };
 
 /// How many names are worth a note each: two directories may hold the same thousand.
@@ -231,16 +231,16 @@ fn notes_on(one: &Served<'_>, certificates: &CertificateSet, now: SystemTime) ->
 /// Hints: most certificates are RSA's, and programs of old Windows are rare; whoever has an Ed25519 key has asked for it.
 fn shut_out(one: &Served<'_>) -> Option<Note> {
     let called = &one.called;
-    match one.pair.shuts_out() {
-        ShutsOut::Nobody => None,
-        ShutsOut::OldWindows => Some(Note::hint(
+    match one.pair.key_compatibility() {
+        KeyCompatibility::All => None,
+        KeyCompatibility::NoLegacySchannel => Some(Note::hint(
             NoteCode::CertificateRsaKey,
             format!(
                 "{called} has an RSA key: programs that use the TLS of Windows before 10 and \
                  Server 2016 can't connect; with an ECDSA key they can (docs/tls-limits.md)"
             ),
         )),
-        ShutsOut::EveryWindows => Some(Note::hint(
+        KeyCompatibility::NoSchannel => Some(Note::hint(
             NoteCode::CertificateEd25519Key,
             format!(
                 "{called} has an Ed25519 key: programs that use the TLS of Windows (Schannel, .NET), of Java before 16 or of \

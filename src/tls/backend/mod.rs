@@ -35,12 +35,12 @@ pub struct BackendTlsClient {
     server_name: ServerName<'static>,
     /// What it is shown where it asks for a certificate.
     certificate: Option<Arc<BackendClientCertificate>>,
-    powerless: Option<PowerlessAuthority>,
+    non_ca: Option<NonCaTrustAnchor>,
 }
 
 /// A file of authorities in which there is none: no certificate that they have issued can come from there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PowerlessAuthority {
+pub struct NonCaTrustAnchor {
     /// The file.
     pub file: PathBuf,
     /// The subject of its first certificate.
@@ -100,12 +100,12 @@ impl BackendTlsClient {
         max_version: TlsVersion,
     ) -> Result<Self, BackendTlsError> {
         let server_name = server_name(name)?;
-        let (policy, powerless) = match verify {
+        let (policy, non_ca) = match verify {
             Verify::System => (system_roots()?, None),
             Verify::Ca(path) => {
                 let certificates = pem::certificates(path, &pem::read(path)?)?;
-                let powerless = powerless_authority(path, &certificates);
-                (ca_roots(path, certificates)?, powerless)
+                let non_ca = non_ca_trust_anchor(path, &certificates);
+                (ca_roots(path, certificates)?, non_ca)
             }
             Verify::Fingerprint(expected) => (CertificatePolicy::Fingerprint(*expected), None),
             Verify::None => (CertificatePolicy::Nothing, None),
@@ -120,7 +120,7 @@ impl BackendTlsClient {
             base,
             server_name,
             certificate: None,
-            powerless,
+            non_ca,
         })
     }
 
@@ -133,8 +133,8 @@ impl BackendTlsClient {
     }
 
     /// The file that it trusts, if there is no authority in it.
-    pub fn powerless_authority(&self) -> Option<&PowerlessAuthority> {
-        self.powerless.as_ref()
+    pub fn non_ca_trust_anchor(&self) -> Option<&NonCaTrustAnchor> {
+        self.non_ca.as_ref()
     }
 
     /// The certificate to show, if there is one.
@@ -202,10 +202,10 @@ fn server_name(name: &str) -> Result<ServerName<'static>, BackendTlsError> {
 }
 
 /// Whether a file of authorities has none.
-fn powerless_authority(
+fn non_ca_trust_anchor(
     path: &Path,
     certificates: &[CertificateDer<'_>],
-) -> Option<PowerlessAuthority> {
+) -> Option<NonCaTrustAnchor> {
     let parsed = certificates
         .iter()
         .map(|der| x509_parser::parse_x509_certificate(der).map(|(_, parsed)| parsed));
@@ -213,7 +213,7 @@ fn powerless_authority(
     let parsed: Vec<_> = parsed.collect::<Result<_, _>>().ok()?;
     let has_authority = parsed.iter().any(may_be_issuer);
     let first = parsed.first().filter(|_| !has_authority)?;
-    Some(PowerlessAuthority {
+    Some(NonCaTrustAnchor {
         file: path.to_owned(),
         subject: escaped_name(first.subject()),
     })

@@ -73,16 +73,16 @@ pub struct CertificatePair {
     pub(super) content: ContentDigest,
 }
 
-/// Whom a certificate's key shuts out, since its signatures are unknown to them; the greater, the more.
+/// Which clients know the signatures of a certificate's key; the greater, the fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ShutsOut {
-    /// ECDSA: nobody.
-    Nobody,
-    /// RSA: the TLS of Windows before 10 and Server 2016 has no cipher suite in common with us then. It knows AES-GCM with ECDHE
-    /// for ECDSA keys alone.
-    OldWindows,
-    /// Ed25519: the TLS of every Windows, and whatever is some years old.
-    EveryWindows,
+pub enum KeyCompatibility {
+    /// ECDSA: all.
+    All,
+    /// RSA: all but the TLS of Windows before 10 and Server 2016 (Schannel), which has no cipher suite in common with us then.
+    /// It knows AES-GCM with ECDHE for ECDSA keys alone.
+    NoLegacySchannel,
+    /// Ed25519: all but the TLS of every Windows, and whatever is some years old.
+    NoSchannel,
 }
 
 /// Clients that verify refuse a chain from the end of any certificate in it but a root on.
@@ -98,13 +98,13 @@ pub struct ChainEnd {
 
 impl CertificatePair {
     /// Until when clients that verify accept it: to the end of the leaf, or of an issuer that ends before it.
-    pub fn good_until(&self) -> SystemTime {
+    pub fn chain_not_after(&self) -> SystemTime {
         self.chain_end.map_or(self.not_after, |end| end.not_after)
     }
 
-    /// From when on the one is valid that [`Self::good_until`] goes by: what is left is measured by that one's life, however new
+    /// From when on the one is valid that [`Self::chain_not_after`] goes by: what is left is measured by that one's life, however new
     /// the leaf.
-    pub fn good_since(&self) -> SystemTime {
+    pub fn chain_not_before(&self) -> SystemTime {
         self.chain_end.map_or(self.not_before, |end| end.not_before)
     }
 
@@ -137,12 +137,12 @@ impl CertificatePair {
         .check(now)
     }
 
-    /// Whom its key shuts out.
-    pub fn shuts_out(&self) -> ShutsOut {
+    /// Which clients can use its key.
+    pub fn key_compatibility(&self) -> KeyCompatibility {
         match self.key.key.algorithm() {
-            SignatureAlgorithm::RSA => ShutsOut::OldWindows,
-            SignatureAlgorithm::ED25519 => ShutsOut::EveryWindows,
-            _ => ShutsOut::Nobody,
+            SignatureAlgorithm::RSA => KeyCompatibility::NoLegacySchannel,
+            SignatureAlgorithm::ED25519 => KeyCompatibility::NoSchannel,
+            _ => KeyCompatibility::All,
         }
     }
 

@@ -241,7 +241,7 @@ impl CertificateSet {
     /// Whether a pair with all names of `pair` has a key that shuts out fewer clients, so that each is shown what it can use.
     pub fn has_more_usable_than(&self, pair: &CertificatePair) -> bool {
         let is_one = |other: &CertificatePair| {
-            other.shuts_out() < pair.shuts_out()
+            other.key_compatibility() < pair.key_compatibility()
                 && pair.names.iter().all(|name| other.has_name(name))
         };
         self.pairs().any(is_one)
