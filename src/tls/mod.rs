@@ -49,9 +49,9 @@ pub use backend::{
 pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
 pub use certificate::assemble::{AssembleError, Assembled, assemble};
 pub use certificate::{
-    Asked, BeforeHandshake, CertificateError, CertificatePair, CertificateSet, ChainEnd,
-    DEFAULT_NAME, DirectoryFault, Entry, Fingerprint, Inventory, KeyCompatibility, Origin, Source,
-    Verifies,
+    Asked, BeforeHandshake, CertificateError, CertificateOrigin, CertificatePair, CertificateSet,
+    ChainEnd, ConfiguredCertificate, DEFAULT_NAME, DirectoryFault, Fingerprint, Inventory,
+    KeyCompatibility, Source, Verifies,
 };
 pub use client_cache::ClientCache;
 pub use client_certificates::{ClientTrust, ClientTrustError, RevocationList};
@@ -60,7 +60,7 @@ pub use fault::{HandshakeFault, classify_error};
 pub use peer::ShownCertificate;
 pub use renewal::{days_left, renewal_is_due, renewal_margin};
 pub use server::ServerTls;
-pub use session_store::{Account, SessionStore, TicketOwner};
+pub use session_store::{LoginId, SessionStore, TicketOwner};
 pub use validity::Validity;
 pub use watch::{
     BackendClientCertificateChange, BackendClientCertificateChanges, BackendClientCertificateWatch,

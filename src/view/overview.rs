@@ -11,8 +11,8 @@ use crate::config::{CrlExpired, Settings};
 use crate::observe::reloads::{Refusal, ReloadLog};
 use crate::observe::transfer_log::TransferLogs;
 use crate::tls::{
-    BackendClientCertificates, CertificateError, CertificatePair, CertificateSet, ClientTrust,
-    Fingerprint, Origin,
+    BackendClientCertificates, CertificateError, CertificateOrigin, CertificatePair,
+    CertificateSet, ClientTrust, Fingerprint,
 };
 
 /// The process and its configuration.
@@ -246,7 +246,7 @@ pub fn certificates(certificates: &CertificateSet, disclosure: Disclosure) -> Ve
         name: entry.source.name.to_string(),
         file: escape_path(&entry.source.certificate),
         directory: false,
-        ordered: entry.source.origin == Origin::Ordered,
+        ordered: entry.source.origin == CertificateOrigin::Ordered,
         pair: entry.pair().map(|pair| PairView::new(pair)),
         refused: entry.refusal().map(|error| reason(error)),
     });

@@ -7,8 +7,8 @@ use super::{Note, NoteCode};
 use crate::base::text::escape_path;
 use crate::config::{MoreCertificates, Settings};
 use crate::tls::{
-    CertificateError, CertificatePair, CertificateSet, ChainEnd, Date, Entry, KeyCompatibility,
-    Origin, Source, renewal_is_due,
+    CertificateError, CertificateOrigin, CertificatePair, CertificateSet, ChainEnd,
+    ConfiguredCertificate, Date, KeyCompatibility, Source, renewal_is_due,
 };
 
 /// How many names are worth a note each: two directories may hold the same thousand.
@@ -90,7 +90,8 @@ pub(super) fn empty_directories(settings: &Settings, certificates: &CertificateS
 
 /// What is ordered, and isn't there yet.
 fn not_ordered(certificates: &CertificateSet) -> Option<Note> {
-    let is_missing = |entry: &&Entry| entry.pair().is_none() && entry.refusal().is_none();
+    let is_missing =
+        |entry: &&ConfiguredCertificate| entry.pair().is_none() && entry.refusal().is_none();
     let entry = certificates.entries().find(is_missing)?;
     let until_then = match (certificates.is_empty(), certificates.lacks_default()) {
         (true, _) => "; until then TLS handshakes fail",
@@ -135,8 +136,8 @@ fn expires_soon(one: &Served<'_>, now: SystemTime) -> Option<Note> {
             false => "expired",
         };
         let remedy = match one.source.origin {
-            Origin::Operator => "renew it",
-            Origin::Ordered => {
+            CertificateOrigin::Operator => "renew it",
+            CertificateOrigin::Ordered => {
                 "it should have been renewed by an order; `portcullis status` and the log show why orders fail"
             }
         };

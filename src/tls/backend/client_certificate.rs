@@ -15,7 +15,7 @@ use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 
 use crate::config::KeyPairFiles;
-use crate::tls::certificate::{CertificateError, CertificatePair, Entry, Source};
+use crate::tls::certificate::{CertificateError, CertificatePair, ConfiguredCertificate, Source};
 
 /// The certificate in a pair of files. Every backend that names these files is shown it.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct BackendClientCertificate {
     files: KeyPairFiles,
     in_use: ArcSwap<CertificatePair>,
     /// What was found when the configuration was loaded.
-    loaded: Entry,
+    loaded: ConfiguredCertificate,
 }
 
 /// Those of one configuration, by their files.
@@ -51,7 +51,7 @@ impl BackendClientCertificate {
         now: SystemTime,
     ) -> Result<Self, CertificateError> {
         let source = Source::pair(&files.certificate, &files.private_key);
-        let loaded = Entry::load_at_any_date(source, former, now)?;
+        let loaded = ConfiguredCertificate::load_at_any_date(source, former, now)?;
         // There is one, whatever was refused.
         let pair = loaded.pair().expect("invariant: something is in use");
         Ok(Self {
@@ -62,7 +62,7 @@ impl BackendClientCertificate {
     }
 
     /// What was found when the configuration was loaded: a former one may have stayed in use then.
-    pub(in crate::tls) fn loaded(&self) -> &Entry {
+    pub(in crate::tls) fn loaded(&self) -> &ConfiguredCertificate {
         &self.loaded
     }
 

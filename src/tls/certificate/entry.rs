@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::files::PairFiles;
-use super::source::{Origin, Source};
+use super::source::{CertificateOrigin, Source};
 use super::{CertificateError, CertificatePair};
 use crate::tls::content_digest::ContentDigest;
 use crate::tls::pem::FileError;
 
 /// A certificate of the configuration, with what is in use of it.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct ConfiguredCertificate {
     /// Its files and its name.
     pub source: Source,
     pair: Option<Arc<CertificatePair>>,
@@ -20,7 +20,7 @@ pub struct Entry {
     content: Option<ContentDigest>,
 }
 
-impl Entry {
+impl ConfiguredCertificate {
     /// Nothing of it has been loaded yet.
     pub(in crate::tls) fn new(source: Source) -> Self {
         Self {
@@ -124,7 +124,9 @@ impl Entry {
     pub(in crate::tls) fn read(&self) -> Result<Option<PairFiles<'_>>, FileError> {
         let source = &self.source;
         match PairFiles::read(&source.certificate, &source.private_key) {
-            Err(error) if error.is_absence() && source.origin == Origin::Ordered => Ok(None),
+            Err(error) if error.is_absence() && source.origin == CertificateOrigin::Ordered => {
+                Ok(None)
+            }
             read => read.map(Some),
         }
     }

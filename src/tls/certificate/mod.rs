@@ -1,7 +1,7 @@
 //! The certificates that clients are shown: a set of pairs, each loaded from its two files and checked before it is used.
 //!
 //! The central pair is for everybody; those of `tls.more` (`source` says where they lie) are for clients that name
-//! one of their names. `choice` decides, and `shown` keeps to it for the whole FTP session. An [`Entry`] is one
+//! one of their names. `choice` decides, and `shown` keeps to it for the whole FTP session. An [`ConfiguredCertificate`] is one
 //! certificate of the configuration with what is in use of it and what was refused.
 //!
 //! A pair that got through [`CertificatePair::load`] can be served: the key belongs to the leaf, the leaf is valid now,
@@ -30,14 +30,14 @@ use rustls::sign::CertifiedKey;
 
 use crate::tls::content_digest::ContentDigest;
 pub use choice::{Asked, Verifies};
-pub use entry::Entry;
+pub use entry::ConfiguredCertificate;
 pub(super) use entry::TryResult;
 pub use error::CertificateError;
 pub(super) use files::PairFiles;
 pub use set::{CertificateSet, DirectoryFault, Inventory};
 pub use shown::BeforeHandshake;
 pub(super) use shown::{OnData, SessionCertificate};
-pub use source::{DEFAULT_NAME, Origin, Source};
+pub use source::{CertificateOrigin, DEFAULT_NAME, Source};
 pub(super) use source::{list, named_files, printable};
 
 /// A certificate chain with its private key, fit to be served.

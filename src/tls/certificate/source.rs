@@ -36,12 +36,12 @@ pub struct Source {
     /// The directory in which it was found, if the configuration doesn't name the files.
     pub directory: Option<Arc<Path>>,
     /// Who puts it there.
-    pub origin: Origin,
+    pub origin: CertificateOrigin,
 }
 
 /// Who puts the files of a certificate where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum CertificateOrigin {
     /// The operator.
     Operator,
     /// The process, which orders it: the files need not be there yet.
@@ -57,8 +57,8 @@ impl Source {
             private_key: tls.private_key.clone(),
             directory: None,
             origin: match tls.is_central_ordered() {
-                true => Origin::Ordered,
-                false => Origin::Operator,
+                true => CertificateOrigin::Ordered,
+                false => CertificateOrigin::Operator,
             },
         }
     }
@@ -71,7 +71,7 @@ impl Source {
             certificate: acme.certificate(),
             private_key: acme.private_key(),
             directory: None,
-            origin: Origin::Ordered,
+            origin: CertificateOrigin::Ordered,
         })
     }
 
@@ -82,7 +82,7 @@ impl Source {
             certificate: certificate.to_owned(),
             private_key: private_key.to_owned(),
             directory: None,
-            origin: Origin::Operator,
+            origin: CertificateOrigin::Operator,
         }
     }
 
@@ -115,7 +115,7 @@ impl Source {
             certificate,
             private_key,
             directory: Some(Arc::clone(directory)),
-            origin: Origin::Operator,
+            origin: CertificateOrigin::Operator,
         };
         let is_folder = matches!(
             layout,

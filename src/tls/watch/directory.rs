@@ -11,7 +11,8 @@ use super::entry::EntryWatch;
 use super::{Change, Event};
 use crate::config::CertificateLayout;
 use crate::tls::certificate::{
-    CertificateError, CertificateSet, DirectoryFault, Entry, Source, list, printable,
+    CertificateError, CertificateSet, ConfiguredCertificate, DirectoryFault, Source, list,
+    printable,
 };
 
 /// Watches the certificates in one directory.
@@ -68,7 +69,7 @@ impl DirectoryWatch {
     }
 
     /// What has been found in it; not what has only just appeared.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &ConfiguredCertificate> {
         let entries = self.entries.values().map(EntryWatch::entry);
         entries.filter(|entry| entry.was_tried())
     }
@@ -136,7 +137,7 @@ impl DirectoryWatch {
         for source in sources {
             missing.remove(&source.name);
             let name = Arc::clone(&source.name);
-            let new = || EntryWatch::new(Entry::new(source));
+            let new = || EntryWatch::new(ConfiguredCertificate::new(source));
             self.entries.entry(name).or_insert_with(new);
         }
         let gone: Vec<Arc<str>> = missing.intersection(&self.missing).cloned().collect();

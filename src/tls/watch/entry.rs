@@ -5,12 +5,12 @@ use std::time::SystemTime;
 
 use super::{Change, Event};
 use crate::base::file_watch::{Debounce, FileStamp, Stability};
-use crate::tls::certificate::{CertificateError, Entry, TryResult};
+use crate::tls::certificate::{CertificateError, ConfiguredCertificate, TryResult};
 
 /// Watches one pair of certificate files.
 #[derive(Debug)]
 pub(super) struct EntryWatch {
-    entry: Entry,
+    entry: ConfiguredCertificate,
     /// Of the certificate and its key; settled when they were last tried.
     state: Debounce<[Option<FileStamp>; 2]>,
     /// When content that was refused for its dates deserves another try.
@@ -20,7 +20,7 @@ pub(super) struct EntryWatch {
 }
 
 impl EntryWatch {
-    pub fn new(entry: Entry) -> Self {
+    pub fn new(entry: ConfiguredCertificate) -> Self {
         let refusal = entry.refusal().map(|error| &**error);
         let unreadable = refusal.filter(|_| entry.content().is_none());
         Self {
@@ -31,7 +31,7 @@ impl EntryWatch {
         }
     }
 
-    pub fn entry(&self) -> &Entry {
+    pub fn entry(&self) -> &ConfiguredCertificate {
         &self.entry
     }
 

@@ -11,7 +11,9 @@ mod entry;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::certificate::{CertificateError, CertificateSet, Entry, Inventory, Source, named_files};
+use super::certificate::{
+    CertificateError, CertificateSet, ConfiguredCertificate, Inventory, Source, named_files,
+};
 use crate::base::file_watch::FileWatch;
 use crate::config::{self, MoreCertificates};
 pub use backend_client_certificates::{
@@ -74,7 +76,7 @@ impl CertificateWatch {
         });
         let more = tls.more.iter().filter_map(|more| match more {
             MoreCertificates::Pair { certificate, .. } => {
-                let of_it = |entry: &&Entry| {
+                let of_it = |entry: &&ConfiguredCertificate| {
                     entry.source.directory.is_none() && entry.source.certificate == *certificate
                 };
                 let entry = in_use.entries().skip(1).find(of_it)?;

@@ -31,9 +31,9 @@ impl Place {
     }
 
     /// As it is loaded.
-    fn entry(&self) -> Entry {
+    fn entry(&self) -> ConfiguredCertificate {
         let source = Source::pair(&self.path("tls.crt"), &self.path("tls.key"));
-        let entry = Entry::load(source, None, now());
+        let entry = ConfiguredCertificate::load(source, None, now());
         assert!(entry.pair().is_some());
         entry
     }
