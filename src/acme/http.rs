@@ -81,7 +81,7 @@ pub(super) enum HttpError {
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     tls: Arc<BackendTlsClient>,
-    last: LastAnswer,
+    last: LastRetryAfter,
 }
 
 impl Client {
@@ -89,12 +89,12 @@ impl Client {
     pub fn new(ca: Option<&std::path::Path>) -> Result<Self, BackendTlsError> {
         Ok(Self {
             tls: Arc::new(BackendTlsClient::for_any_server(ca)?),
-            last: LastAnswer::default(),
+            last: LastRetryAfter::default(),
         })
     }
 
     /// The last answer.
-    pub fn last(&self) -> &LastAnswer {
+    pub fn last(&self) -> &LastRetryAfter {
         &self.last
     }
 
@@ -186,9 +186,9 @@ impl Client {
 
 /// What the last answer said of when to come again: it is about that request, and no other.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastAnswer(Arc<Mutex<Option<SystemTime>>>);
+pub(super) struct LastRetryAfter(Arc<Mutex<Option<SystemTime>>>);
 
-impl LastAnswer {
+impl LastRetryAfter {
     /// When to come again, if it was a refusal that says so.
     pub fn retry_after(&self) -> Option<SystemTime> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -334,7 +334,7 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
         let mut later = HeaderMap::new();
         later.insert(RETRY_AFTER, HeaderValue::from_static("60"));
-        let last = LastAnswer::default();
+        let last = LastRetryAfter::default();
         let after = |status, headers: &HeaderMap| {
             last.note(status, headers, now);
             last.retry_after()

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
-use super::challenge::dns::{Record, remove_left};
+use super::challenge::dns::{TxtRecord, remove_left};
 use super::challenge::{self, Proof, Shown};
 use super::failure::{Cause, OrderError, is, refuses_request, said, shown};
 use super::http::Client;
@@ -250,7 +250,7 @@ impl Orders {
 
     /// Removes the records that earlier orders have left, as far as the program for it can; those that are left still, which stay
     /// written down.
-    async fn remove_left(&self, limits: &mut Limits<'_>) -> Result<Vec<Record>, Cause> {
+    async fn remove_left(&self, limits: &mut Limits<'_>) -> Result<Vec<TxtRecord>, Cause> {
         let left = self.apart(State::left_records).await?;
         match &self.settings.challenge {
             AcmeChallenge::Dns(program) if !left.is_empty() => {
@@ -265,7 +265,7 @@ impl Orders {
     }
 
     /// Writes down the records that have to be removed.
-    async fn keep_records(&self, mut records: Vec<Record>) -> Result<(), Cause> {
+    async fn keep_records(&self, mut records: Vec<TxtRecord>) -> Result<(), Cause> {
         // The oldest ones go where none can ever be removed.
         records.drain(..records.len().saturating_sub(MAX_RECORDS));
         self.apart(move |state| state.keep_records(&records)).await

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::amount::{count, since, span};
-use super::answer::{Answer, List, Rounds};
+use super::answer::{ApiAnswer, List, Rounds};
 use super::backends::Backend;
 use super::error::Unreadable;
 use super::report::{Frame, Report};
@@ -124,7 +124,7 @@ impl Report<5> for Status {
 
     fn text(
         &mut self,
-        [config, attention, certificates, sites, backends]: &[Answer; 5],
+        [config, attention, certificates, sites, backends]: &[ApiAnswer; 5],
         frame: &Frame,
     ) -> Result<String, Unreadable> {
         let facts = Facts {
@@ -139,7 +139,7 @@ impl Report<5> for Status {
 
     fn json(
         &self,
-        [config, attention, certificates, sites, backends]: &[Answer; 5],
+        [config, attention, certificates, sites, backends]: &[ApiAnswer; 5],
         _: Rounds,
     ) -> Result<String, Unreadable> {
         Ok(format!(

@@ -14,7 +14,7 @@ use std::time::Duration;
 use instant_acme::{ChallengeType, KeyAuthorization};
 use tokio::net::TcpStream;
 
-use dns::Record;
+use dns::TxtRecord;
 
 use crate::base::task::Task;
 use crate::config::AcmeChallenge;
@@ -100,7 +100,7 @@ impl Shown {
     }
 
     /// What remains of it if the process ends before it is taken away.
-    pub fn records(&self) -> &[Record] {
+    pub fn records(&self) -> &[TxtRecord] {
         match self {
             Self::Listening(_) => &[],
             Self::Records(records) => records.all(),
@@ -108,7 +108,7 @@ impl Shown {
     }
 
     /// Shows nothing any more; the records that may be left.
-    pub async fn take_away(self) -> Vec<Record> {
+    pub async fn take_away(self) -> Vec<TxtRecord> {
         match self {
             Self::Listening(task) => {
                 drop(task);

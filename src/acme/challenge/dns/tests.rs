@@ -22,7 +22,7 @@ fn program(text: &str) -> (TempDir, PathBuf) {
 }
 
 fn records(program: &Path, names: &[&str]) -> Records {
-    let records = names.iter().map(|name| Record {
+    let records = names.iter().map(|name| TxtRecord {
         name: format!("_acme-challenge.{name}"),
         value: "value of it".to_owned(),
     });
