@@ -28,7 +28,7 @@ pub(super) struct OrderError {
 /// What an order fails of.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Cause {
-    #[error("{}", said(.0))]
+    #[error("{}", error_text(.0))]
     Authority(#[from] instant_acme::Error),
     #[error("{}", refused(.0))]
     Refused(Box<Problem>),
@@ -70,7 +70,7 @@ fn listed(names: &[String]) -> String {
 }
 
 /// What the library says, of which the authority may have written a part.
-pub(super) fn said(error: &instant_acme::Error) -> String {
+pub(super) fn error_text(error: &instant_acme::Error) -> String {
     match error {
         instant_acme::Error::Api(problem) => refused(problem),
         instant_acme::Error::Json(error) => shown(&format!(
@@ -135,7 +135,7 @@ mod tests {
     fn what_the_authority_says_is_shown_with_its_type_and_can_not_act_on_a_terminal() {
         let problem = |text: &str| {
             let problem: Problem = serde_json::from_str(text).unwrap();
-            said(&problem.into())
+            error_text(&problem.into())
         };
         assert_eq!(
             problem(

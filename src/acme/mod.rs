@@ -63,7 +63,7 @@ impl Acme {
                 let (metrics, status) = (Arc::clone(&metrics), Arc::clone(&status));
                 engine::run(owned.clone(), metrics, status, begins, stopped.clone())
             };
-            keep_up(&status, stopped.clone(), begins, run).await;
+            run_with_restart(&status, stopped.clone(), begins, run).await;
         })
     }
 
@@ -122,7 +122,7 @@ impl EndingOrders {
 }
 
 /// Runs until it ends by itself; what panics is run again after a pause, or nobody would renew the certificate any more.
-async fn keep_up<R: Future<Output = ()>>(
+async fn run_with_restart<R: Future<Output = ()>>(
     status: &Status,
     mut stopped: watch::Receiver<bool>,
     mut begins: Start,
@@ -154,15 +154,15 @@ async fn keep_up<R: Future<Output = ()>>(
 
 /// What would keep orders from succeeding, as far as this machine can tell. Changes nothing, and asks nobody. Blocks on the
 /// file system.
-pub fn look_at(settings: &AcmeSettings) -> Vec<String> {
+pub fn problems(settings: &AcmeSettings) -> Vec<String> {
     let mut problems = Vec::new();
-    if let Err(error) = state::look_at(&settings.state) {
+    if let Err(error) = state::check_directory(&settings.state) {
         problems.push(format!(
             "the directory tls.acme.state can't be used: {error}"
         ));
     }
     if let AcmeChallenge::Dns(program) = &settings.challenge
-        && let Err(error) = challenge::look_at_hook(program)
+        && let Err(error) = challenge::check_hook(program)
     {
         problems.push(error.to_string());
     }
@@ -221,7 +221,7 @@ mod tests {
         let (_stop, stopped) = watch::channel(false);
         let began = tokio::time::Instant::now();
         let runs = RefCell::new(Vec::new());
-        keep_up(&Status::default(), stopped, Start::Reload, |start| {
+        run_with_restart(&Status::default(), stopped, Start::Reload, |start| {
             let count = runs.borrow().len();
             runs.borrow_mut().push((start, began.elapsed()));
             async move { assert!(count > 0, "the first one panics") }

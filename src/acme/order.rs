@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::challenge::dns::{TxtRecord, remove_left};
 use super::challenge::{self, Proof, Shown};
-use super::failure::{Cause, OrderError, is, refuses_request, said, shown};
+use super::failure::{Cause, OrderError, error_text, is, refuses_request, shown};
 use super::http::Client;
 use super::schedule::Window;
 use super::state::{State, StoredAccount, Wanted};
@@ -118,7 +118,7 @@ impl Orders {
         match self.begin(&account, replaced).await {
             Err(Cause::Authority(error)) if is(&error, "accountDoesNotExist") => {
                 tracing::warn!(
-                    error = said(&error),
+                    error = error_text(&error),
                     "the authority doesn't know the account any more, making another one"
                 );
                 self.apart(State::forget_account).await?;
@@ -214,7 +214,7 @@ impl Orders {
                 Ok(order) => return Ok(order),
                 // The authority knows no such certificate any more, or has replaced it already.
                 Err(error) if refuses_request(&error) => tracing::debug!(
-                    error = said(&error),
+                    error = error_text(&error),
                     "order that replaces a certificate refused, ordering without that"
                 ),
                 Err(error) => return Err(error.into()),

@@ -36,7 +36,7 @@ impl App {
         let cut_short = tokio::select! {
             ended = timeout(time_limit, self.drain.closed()) => ended.err().map(|_| "drain timeout reached"),
             () = shutdown_requested(&mut self.commands, refuse) => Some("shutdown requested again"),
-            never = tell_progress(&self.shared, time_limit) => match never {},
+            never = log_progress(&self.shared, time_limit) => match never {},
         };
         if let Some(why) = cut_short {
             tracing::warn!(
@@ -77,7 +77,7 @@ impl App {
 }
 
 /// Says every now and then for what the drain waits. Never resolves.
-async fn tell_progress(shared: &Shared, time_limit: Duration) -> Infallible {
+async fn log_progress(shared: &Shared, time_limit: Duration) -> Infallible {
     let began = Instant::now();
     let mut ticks = interval_at(began + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
     loop {

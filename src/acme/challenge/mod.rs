@@ -21,7 +21,7 @@ use crate::config::AcmeChallenge;
 use crate::net::bounded_server::{self, RequestSeen};
 use crate::net::listen::{self, Acceptor};
 
-pub use dns::{HookError, look_at as look_at_hook};
+pub use dns::{HookError, check_program as check_hook};
 
 /// From accept to the last byte of the answer.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(15);

@@ -441,7 +441,7 @@ fn malformed(path: PathBuf, cause: &str) -> StateError {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn look_at(directory: &Path) -> Result<(), StateError> {
+pub fn check_directory(directory: &Path) -> Result<(), StateError> {
     let mut existing = directory;
     while !existing.exists() {
         match existing.parent().filter(|it| !it.as_os_str().is_empty()) {

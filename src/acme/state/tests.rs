@@ -233,16 +233,16 @@ fn a_schedule_of_a_later_version_is_read() {
 #[test]
 fn a_look_at_the_directory_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    look_at(&directory.path().join("not/yet")).unwrap();
+    check_directory(&directory.path().join("not/yet")).unwrap();
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(look_at(&file).is_err());
-    assert!(look_at(&file.join("below")).is_err());
+    assert!(check_directory(&file).is_err());
+    assert!(check_directory(&file.join("below")).is_err());
     fs::set_permissions(&directory, Permissions::from_mode(0o500)).unwrap();
     // Root may do anything.
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
-    assert_eq!(look_at(directory.path()).is_ok(), is_root);
+    assert_eq!(check_directory(directory.path()).is_ok(), is_root);
 }
 
 #[test]

@@ -51,13 +51,13 @@ pub(super) async fn feed(notifier: Arc<Notifier>, liveness: Arc<Liveness>, time:
         if silent.is_empty() {
             notifier.feed_watchdog();
         }
-        tell(&were_silent, &silent);
+        log_changes(&were_silent, &silent);
         were_silent = silent;
     }
 }
 
 /// Says once that somebody doesn't answer, and that all do again.
-fn tell(before: &[SocketAddr], now: &[SocketAddr]) {
+fn log_changes(before: &[SocketAddr], now: &[SocketAddr]) {
     match (before, now) {
         ([], [first, ..]) => tracing::error!(
             address = %first,

@@ -242,7 +242,7 @@ impl Output for LogFile {
 ///
 /// # Errors
 /// If its directory is missing, or something else has its name.
-pub(super) fn look_at(path: &Path) -> io::Result<()> {
+pub(super) fn check_place(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(metadata) if is_file_or_device(&metadata) => Ok(()),
         Ok(_) => Err(io::Error::other("it is neither a file nor a device")),
@@ -256,7 +256,7 @@ pub(super) fn look_at(path: &Path) -> io::Result<()> {
 
 fn open(path: &Path) -> io::Result<WholeLines<File>> {
     // To open a FIFO would wait for its reader.
-    look_at(path)?;
+    check_place(path)?;
     let file = OpenOptions::new()
         .append(true)
         .create(true)

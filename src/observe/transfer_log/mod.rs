@@ -225,8 +225,8 @@ fn remedy(error: &io::Error) -> &'static str {
 ///
 /// # Errors
 /// If its directory is missing, or it is neither a file nor a device.
-pub fn look_at(log: &TransferLog) -> Result<(), TransferLogError> {
-    file::look_at(&log.file).map_err(|source| TransferLogError {
+pub fn check_place(log: &TransferLog) -> Result<(), TransferLogError> {
+    file::check_place(&log.file).map_err(|source| TransferLogError {
         file: log.file.clone(),
         source,
     })

@@ -271,7 +271,7 @@ async fn read(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn look_at(program: &Path) -> Result<(), HookError> {
+pub fn check_program(program: &Path) -> Result<(), HookError> {
     let failed = |cause| HookError {
         program: program.to_owned(),
         cause,
