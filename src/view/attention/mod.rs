@@ -1,7 +1,9 @@
-//! What needs an operator's attention, and in which order. `words` has the texts.
+//! What needs an operator's attention, and in which order. `title` says what it is, `remedy` what to do.
 
+mod remedy;
 #[cfg(test)]
 mod tests;
+mod title;
 mod words;
 
 use std::collections::BTreeSet;
