@@ -4,7 +4,8 @@
 //! Nothing here owns a socket: this module makes configurations, `net` runs handshakes with them, and
 //! [`classify_error`] says afterwards what went wrong. Towards clients the way is [`CertificateSet`] (loaded and
 //! checked) -> [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one data connection's).
-//! Towards backends it is [`BackendTlsClient`], with a [`BackendClientCertificate`] where they ask for one, -> [`BackendSessionTls`].
+//! Towards backends it is [`BackendTlsClient`], with a [`BackendClientCertificate`] where they ask for one, ->
+//! [`BackendSessionTls`].
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};

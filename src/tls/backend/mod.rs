@@ -85,8 +85,8 @@ impl BackendTlsClient {
         Self::verifying(&settings.verify, name, settings.max_version)
     }
 
-    /// TLS towards servers whose names are yet to be found, see [`Self::named`]. They are verified by a CA file, or by the operating
-    /// system's trust store.
+    /// TLS towards servers whose names are yet to be found, see [`Self::named`]. They are verified by a CA file, or by the
+    /// operating system's trust store.
     ///
     /// Blocks on the file system.
     pub fn for_any_server(ca: Option<&Path>) -> Result<Self, BackendTlsError> {

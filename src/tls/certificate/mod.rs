@@ -102,8 +102,8 @@ impl CertificatePair {
         self.chain_end.map_or(self.not_after, |end| end.not_after)
     }
 
-    /// From when on the one is valid that [`Self::chain_not_after`] goes by: what is left is measured by that one's life, however new
-    /// the leaf.
+    /// From when on the one is valid that [`Self::chain_not_after`] goes by: what is left is measured by that one's life, however
+    /// new the leaf.
     pub fn chain_not_before(&self) -> SystemTime {
         self.chain_end.map_or(self.not_before, |end| end.not_before)
     }
