@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::sockets::{NewListeners, OpenedSockets, Sockets};
 use super::{StartError, certificate, client_certificates, names};
 use crate::announce::Announcements;
-use crate::backend::{Pools, Registry};
+use crate::backend::{FailedDiscovery, Pools, Registry};
 use crate::config::{self, Settings};
 use crate::observe::reloads::ReloadLog;
 use crate::observe::transfer_log::OpenLogs;
@@ -35,6 +35,7 @@ pub(super) const FILES_TIMEOUT: Duration = Duration::from_secs(30);
 /// All that a configuration takes.
 pub(super) struct PreparedConfig {
     loaded: LoadedFiles,
+    without_servers: Vec<FailedDiscovery>,
     announcements: Announcements,
     sockets: OpenedSockets,
     transfer_logs: OpenLogs,
@@ -78,7 +79,7 @@ pub(super) async fn prepare(
         .map_err(|_| StartError::FilesTimedOut)?
         .map_err(io::Error::other)??;
     let settings = &loaded.settings;
-    loaded
+    let without_servers = loaded
         .pools
         .discover(&settings.dns_servers, &backends)
         .await;
@@ -87,6 +88,7 @@ pub(super) async fn prepare(
     let sockets = sockets.open(settings).await?;
     Ok(PreparedConfig {
         loaded,
+        without_servers,
         announcements,
         sockets,
         transfer_logs,
@@ -136,6 +138,7 @@ impl PreparedConfig {
     /// Activates it; returns the snapshot for new sessions and the listeners to accept from.
     pub fn activate(self, shared: &Shared, reloads: &Arc<ReloadLog>) -> (Snapshot, NewListeners) {
         let metrics = &shared.metrics;
+        self.without_servers.iter().for_each(FailedDiscovery::log);
         shared.transfer_logs.replace(self.transfer_logs, metrics);
         let LoadedFiles {
             settings,

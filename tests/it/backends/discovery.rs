@@ -6,7 +6,7 @@ use testkit::config::{Config, Site};
 use testkit::dnsmasq::{NameServer, Record};
 use testkit::front::Front;
 use testkit::loopback::Loopback;
-use testkit::proxy::Proxy;
+use testkit::proxy::{LogLine, Proxy, Signal};
 use testkit::raw::Raw;
 use testkit::script::Script;
 use testkit::scripted::Backend;
@@ -172,6 +172,25 @@ fn a_process_starts_without_its_name_server_and_serves_when_it_answers() {
         .proxy
         .wait_for_metric(&deployment.state(EXPANDED, "up"), |up| up == 1.0);
     deployment.login("alice").command("QUIT", 221);
+}
+
+#[test]
+fn a_reload_that_is_refused_says_nothing_of_the_names_that_it_has_looked_up() {
+    let all = on_one_port::<1>();
+    let names = NameServer::start(&address_records("pool.test", &all));
+    let deployment = Discovering::start(names, expanded());
+    let proxy = &deployment.proxy;
+    let yaml = proxy.config().to_yaml();
+    let moved = yaml.replace("pool.test", "unknown.test");
+    let taken = format!("\"{}\"", all[0].1.address());
+    let refused = moved.replace(&format!("\"{}\"", proxy.implicit()), &taken);
+    proxy.rewrite_config(&refused);
+    proxy.signal(Signal::Reload);
+    proxy.wait_for_log(|line| line.message().starts_with("reload refused"));
+    let is_said = |line: &LogLine| line.message() == "no server found";
+    assert!(!proxy.log_lines().iter().any(is_said));
+    proxy.reload(&moved);
+    proxy.wait_for_log(is_said);
 }
 
 #[test]
