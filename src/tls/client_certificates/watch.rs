@@ -32,7 +32,7 @@ impl ClientTrustWatch {
             settings: settings.clone(),
             pinned: Arc::clone(&in_use.pinned),
             last_content: in_use.content,
-            state: Debounce::new(),
+            state: Debounce::default(),
             unreadable: None,
         })
     }

@@ -27,7 +27,7 @@ impl EntryWatch {
             retry: refusal.and_then(Retry::after),
             unreadable: unreadable.map(ToString::to_string),
             entry,
-            state: Debounce::new(),
+            state: Debounce::default(),
         }
     }
 
