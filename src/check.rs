@@ -1,6 +1,6 @@
 //! `portcullis check`: a configuration, with all files that it names, as `run` would take it.
 //!
-//! One run reports all problems. What is found is collected, and then written for people or for programs.
+//! One run reports all problems. Findings are collected, and then written for people or for programs.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -219,13 +219,13 @@ impl Checked {
             }
         }
         for fault in inventory.directory_faults() {
-            self.lines.push(Line::Note(not_served(&fault.error)));
+            self.problem(ProblemCode::Certificate, &fault.error);
         }
         // Without the central pair nothing is served, and so there is nothing to note.
         let Ok(certificates) = inventory.into_set() else {
             return;
         };
-        // What is wrong with it is told by itself.
+        // Its fault is reported separately.
         let clients = ClientTrust::configured(settings).unwrap_or_else(|_| ClientTrust::none());
         let notes = notes(settings, &certificates, &clients, now);
         self.lines.extend(notes.into_iter().map(Line::Note));

@@ -34,6 +34,9 @@ pub use status::{Activity, Report, Status};
 /// How long nothing is ordered after a panic.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(60);
 
+/// How long the authority may take to look at a name, and to issue.
+const PATIENCE_TIME: Duration = Duration::from_secs(15 * 60);
+
 /// Orders by one configuration, until it is dropped or stopped.
 #[derive(Debug)]
 pub struct Acme {
@@ -43,7 +46,7 @@ pub struct Acme {
 }
 
 impl Acme {
-    /// Orders as `settings` say from now on, once `former` has taken away what it shows. What it does stands in `status`.
+    /// Orders as `settings` say from now on, once `former` has taken away what it shows. Its state is in `status`.
     pub fn start(
         settings: &AcmeSettings,
         former: Option<Self>,
@@ -121,7 +124,7 @@ impl EndingOrders {
     }
 }
 
-/// Runs until it ends by itself; what panics is run again after a pause, or nobody would renew the certificate any more.
+/// Runs until it ends by itself; after a panic it is run again after a pause, or the certificate would never be renewed.
 async fn run_with_restart<R: Future<Output = ()>>(
     status: &Status,
     mut stopped: watch::Receiver<bool>,
@@ -152,7 +155,7 @@ async fn run_with_restart<R: Future<Output = ()>>(
     }
 }
 
-/// What would keep orders from succeeding, as far as this machine can tell. Changes nothing, and asks nobody. Blocks on the
+/// What would keep orders from succeeding, as far as this machine can tell. Changes nothing, and contacts no server. Blocks on the
 /// file system.
 pub fn problems(settings: &AcmeSettings) -> Vec<String> {
     let mut problems = Vec::new();

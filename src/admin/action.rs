@@ -35,7 +35,7 @@ impl From<String> for Refused {
     }
 }
 
-/// What has been done: a sentence for people, and numbers.
+/// The result: a sentence for people, and numbers.
 struct Done {
     text: String,
     more: Map<String, Value>,
@@ -136,7 +136,7 @@ fn end(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
             false => Err(Refused::NotFound(format!("there is no session {id}"))),
         };
     }
-    // A whole site's is what maintenance is for, and no parameter at all would be everyone.
+    // A whole site's is what maintenance is for, and no parameter at all would be every session.
     if ["client", "user", "backend"]
         .iter()
         .all(|name| query.get(name).is_none())

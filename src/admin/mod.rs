@@ -9,7 +9,7 @@
 //! | `/api/v1/…` | the live view, as JSON |
 //!
 //! Over TCP it is for reading alone. The Unix socket, which the file system guards, takes actions as well (`action`); `access`
-//! decides who sees what.
+//! decides what each client may see.
 
 mod access;
 mod action;
@@ -198,7 +198,7 @@ impl Admin {
     }
 }
 
-/// What a request is answered with.
+/// The answer to a request.
 struct HttpAnswer {
     status: StatusCode,
     content_type: HeaderValue,
@@ -220,7 +220,7 @@ impl HttpAnswer {
         Self::new(status, TEXT_TYPE, body)
     }
 
-    /// What it shows is of this moment alone.
+    /// Its content is of this moment alone.
     fn json(status: StatusCode, body: String) -> Self {
         Self::new(status, JSON_TYPE, body).with(CACHE_CONTROL, HeaderValue::from_static("no-store"))
     }
@@ -275,7 +275,7 @@ fn method_not_allowed(text: &'static str) -> HttpAnswer {
         .with(ALLOW, HeaderValue::from_static("GET, HEAD"))
 }
 
-/// What everyone may read, and has at once.
+/// Responses without access control, available at once.
 fn probe(admin: &Admin, path: &str) -> Option<HttpAnswer> {
     Some(match path {
         "/healthz" => HttpAnswer::text(StatusCode::OK, "ok\n"),
@@ -305,7 +305,7 @@ async fn blocking(respond: impl FnOnce() -> HttpAnswer + Send + 'static) -> Http
     responding.await.unwrap_or_else(failed)
 }
 
-/// What not everyone may read.
+/// Responses with access control.
 fn read(admin: &Admin, via: Via, request: &Parts) -> Result<HttpAnswer, Refusal> {
     let path = request.uri.path();
     let snapshot = admin.snapshot.load();

@@ -54,7 +54,7 @@ impl App {
         }
         self.mend_certificates(&certificates);
         show(&certificates, &self.shared.metrics);
-        // Last of all: whoever waits for a line finds that it is so.
+        // Last of all: once the line is logged, the change is in effect.
         for change in &found.changes {
             log_change(change, &certificates);
         }
@@ -87,7 +87,7 @@ impl App {
         }
     }
 
-    /// What isn't refused any more, or isn't there, doesn't stand.
+    /// Clears the refusals of certificates that are accepted now, or gone.
     fn mend_certificates(&self, certificates: &CertificateSet) {
         let refusals = certificates.refusals();
         let refused: HashSet<&str> = refusals.map(|(name, _)| &**name).collect();

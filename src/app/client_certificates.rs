@@ -18,7 +18,7 @@ pub(super) fn show(clients: &ClientTrust, metrics: &Metrics) {
         .iter()
         .filter_map(|list| Some((escape_path(&list.file), list.next_update?)))
         .collect();
-    // What is set last stays.
+    // The last value set stays.
     ends.sort_by_key(|(_, next_update)| std::cmp::Reverse(*next_update));
     metrics.revocation_lists(ends.iter().map(|(file, end)| (file.as_str(), *end)));
 }

@@ -16,7 +16,7 @@ use crate::observe::reloads::Refusal;
 use crate::outcome::ReloadSubject;
 
 impl App {
-    /// Reloads the configuration and answers the request. What is asked for meanwhile is answered by one more reload, which
+    /// Reloads the configuration and answers the request. Requests that come meanwhile are answered by one more reload, which
     /// reads what has been written by then. Breaks off if the process is to end.
     pub(super) async fn reload_for(&mut self, first: ReloadAnswer) -> ControlFlow<()> {
         let mut answers = vec![first];
@@ -118,8 +118,8 @@ impl App {
         }
     }
 
-    /// What stands refused once a configuration is in force: it has loaded whatever it names, but for certificates of which a
-    /// former one is in use, or none; and of what it doesn't name any more nothing matters.
+    /// Updates the refusals once a configuration is in force: it has loaded whatever it names, but for certificates of which a
+    /// former one is in use, or none; and files that it doesn't name any more don't matter.
     pub(super) fn settle_refusals(&self) {
         for subject in [
             ReloadSubject::Users,

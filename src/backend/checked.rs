@@ -1,6 +1,6 @@
 //! What active checks have found of a backend, and what that and its [`Health`] make of it together.
 //!
-//! Two observers, who may disagree: logins that fail take a backend out for a time (ejected), checks that fail take it out
+//! Two observers, which may disagree: logins that fail take a backend out for a time (ejected), checks that fail take it out
 //! until they pass again (down). Neither counts what the other has seen, and [`Standing`] is the one state that follows:
 //! down counts before ejected.
 //!
@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::health::Health;
 
-/// What the checks of one backend have come to, as one site makes them.
+/// The results of the checks of one backend, as one site makes them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Checked {
     /// Since the last one that passed.

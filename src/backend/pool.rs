@@ -76,7 +76,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// What the entries stand for now is what logins get from now on.
+    /// From now on, logins get the backends that the entries stand for now.
     pub(super) fn renew_members(&self) {
         let backends = self.entries.iter().flat_map(|entry| match entry {
             Entry::One(backend) => vec![Arc::clone(backend)],

@@ -78,7 +78,7 @@ impl<S> Default for Debounce<S> {
 }
 
 impl<S: PartialEq> Debounce<S> {
-    /// What the state is that a poll has found. Where it has settled, the files are read after this: a change in between makes
+    /// Judges the state that a poll has found. Where it has settled, the files are read after this: a change in between makes
     /// another state, which the next polls find.
     pub fn observe(&mut self, state: S) -> Stability {
         let state = Some(state);

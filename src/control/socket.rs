@@ -127,7 +127,7 @@ impl Socket {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.broken(error))?;
-        // What it ends with is the response's error, too.
+        // Its error is the response's, too.
         let _connection = Task::spawn(async move { drop(connection.await) });
         let response = sender
             .send_request(self.http_request(&request)?)

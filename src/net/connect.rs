@@ -123,7 +123,7 @@ pub async fn data_from_backend(listener: &TcpListener, from: IpAddr) -> io::Resu
         if peer.ip().to_canonical() == from.to_canonical() {
             return armed.map(|()| stream);
         }
-        // Anybody can make any number of them.
+        // Any host can make any number of them.
         tracing::debug!(%peer, backend = %from, "data connection from another address than the backend's reset");
     }
 }

@@ -206,7 +206,7 @@ async fn a_port_that_was_given_up_a_moment_ago_can_be_opened_again() {
     let own = IpAddr::from([127, 88, high, low]);
     for _ in 0..200 {
         let ports = listeners.open([own], &(50_000..=50_000)).await;
-        drop(ports.expect("nobody else has it"));
+        drop(ports.expect("no other socket has it"));
     }
 }
 

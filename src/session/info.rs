@@ -1,7 +1,7 @@
-//! Who a session is: what its decisions, its records and listings of live sessions ask for.
+//! A session's identity: what its decisions, its records and listings of live sessions ask for.
 //!
-//! A [`SessionInfo`] is shared by the session's task, which alone writes it, and by the [registry](super::registry). What
-//! changes is written when a login, a backend or the state does, and nothing of it as bytes move.
+//! A [`SessionInfo`] is shared by the session's task, which alone writes it, and by the [registry](super::registry). Changes
+//! are written when a login, a backend or the state changes, and none as bytes move.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -241,7 +241,7 @@ impl SessionInfo {
         }
     }
 
-    /// That id, if its site has backends that are sent PROXY headers: nobody else has seen it.
+    /// That id, if its site has backends that are sent PROXY headers: only they have seen it.
     pub fn sent_id(&self) -> Option<GlobalSessionId> {
         let current = self.current();
         let mut backends = current.login.as_ref()?.site.all_backends();

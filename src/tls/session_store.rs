@@ -210,7 +210,7 @@ impl StoreState {
         self.sequence
     }
 
-    /// A control connection of the one has asked for an entry of the other. Anybody can who has seen its name on the wire, so
+    /// A control connection of the one has asked for an entry of the other. Any peer that has seen its name on the wire can, so
     /// that counts where both have logged in, be it as two users of one program.
     fn mark_if_logged_in(&mut self, one: SessionId, other: SessionId) {
         let is_logged_in = |id| {
@@ -330,7 +330,7 @@ pub(super) struct OwnEntries {
 }
 
 impl OwnEntries {
-    /// What was put under `key` for this owner. The entry stays: most clients present a ticket more than once, which is
+    /// Returns the value under `key` for this owner. The entry stays: most clients present a ticket more than once, which is
     /// safe without early data.
     pub(super) fn get(&self, key: &[u8], presented: Presented) -> Lookup {
         let mut guard = self.sessions.state();
@@ -553,7 +553,7 @@ mod tests {
         let entries = one.entries();
         let put = |ticket: u8| entries.put(EstablishedOn::Data, vec![ticket], vec![ticket]);
         let keeps = |ticket: u8| entries.get(&[ticket], Presented::Ticket) != Lookup::Missing;
-        // What comes in last is used first, as by rustls.
+        // The newest is used first, as by rustls.
         for ticket in 0..3 {
             put(ticket);
         }

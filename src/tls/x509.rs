@@ -5,7 +5,7 @@ use x509_parser::x509::X509Name;
 
 use crate::base::text::escape;
 
-/// A distinguished name as text, on one line.
+/// A name in a certificate, chosen by its requester, escaped so that it is safe wherever it is shown.
 pub(super) fn escaped_name(name: &X509Name<'_>) -> String {
     escape(name.to_string().as_bytes())
 }

@@ -2,7 +2,7 @@
 //! the status page and the commands show them.
 //!
 //! Everything is read from what the sessions, backends and counters keep anyway; nothing is stored here. Each list is made
-//! when it is asked for, and bounded by the one who asks.
+//! when it is asked for, and bounded by the caller.
 
 mod attention;
 mod backends;

@@ -61,7 +61,7 @@ pub struct Overview {
 pub struct RevocationListView {
     /// Its file.
     pub file: String,
-    /// Who has issued it.
+    /// Its issuer.
     pub issuer: String,
     /// When there is to be a newer one; none if it leaves that open.
     pub next_update: Option<Moment>,
@@ -120,7 +120,7 @@ pub struct OrdersView {
     pub failures: u32,
     /// How far the last one came, if it failed.
     pub failed_at: Option<String>,
-    /// What it failed of.
+    /// Why it failed.
     pub error: Option<String>,
 }
 
@@ -250,7 +250,7 @@ pub fn certificates(certificates: &CertificateSet, disclosure: Disclosure) -> Ve
         pair: entry.pair().map(|pair| PairView::new(pair)),
         refused: entry.refusal().map(|error| reason(error)),
     });
-    let directories = certificates.directory_faults().iter();
+    let directories = certificates.directory_faults();
     let directories = directories.map(|fault| CertificateView {
         name: fault.directory.to_string(),
         file: fault.directory.to_string(),

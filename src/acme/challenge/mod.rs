@@ -1,7 +1,6 @@
 //! Showing the authority that names are ours: by a file over HTTP, a certificate over TLS, or a TXT record.
 //!
-//! What listens does so while an order runs and no longer, and what was put into the DNS is taken out again, however the order
-//! ends.
+//! Listeners are open only while an order runs, and DNS records are removed again, however the order ends.
 
 pub(super) mod dns;
 mod http;
@@ -45,7 +44,7 @@ pub enum ChallengeError {
     Listen {
         /// As configured.
         address: SocketAddr,
-        /// What the operating system said.
+        /// The operating system's error.
         cause: io::Error,
     },
     /// No certificate can be made for it.
@@ -99,7 +98,7 @@ impl Shown {
         }
     }
 
-    /// What remains of it if the process ends before it is taken away.
+    /// The records that are left if the process ends before they are removed.
     pub fn records(&self) -> &[TxtRecord] {
         match self {
             Self::Listening(_) => &[],
@@ -107,7 +106,7 @@ impl Shown {
         }
     }
 
-    /// Shows nothing any more; the records that may be left.
+    /// Shows nothing any more, and returns the records that may be left.
     pub async fn take_away(self) -> Vec<TxtRecord> {
         match self {
             Self::Listening(task) => {
@@ -125,7 +124,7 @@ fn open(address: SocketAddr) -> Result<Acceptor, ChallengeError> {
         .map_err(|cause| ChallengeError::Listen { address, cause })
 }
 
-/// Answers the authority's connections, among those of anybody else, until it is dropped.
+/// Answers the authority's connections, among those of other clients, until it is dropped.
 async fn serve_challenge<F>(acceptor: Acceptor, answer: impl Fn(TcpStream, RequestSeen) -> F)
 where
     F: Future<Output = ()> + Send + 'static,

@@ -1,6 +1,6 @@
 //! Waits until something is due and has it done: one instance at a time, where several share a directory.
 //!
-//! What is due is looked at twice: without the lock, and with it, when another instance may have done it meanwhile. The files
+//! Due work is looked for twice: without the lock, and with it, when another instance may have done it meanwhile. The files
 //! are read again each minute, so that an instance that only watches follows the one that orders, and a clock that was set
 //! takes effect.
 
@@ -125,7 +125,7 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// Returns since when something is wrong: nobody knows when the next order is due, and an alert has to see it overdue.
+    /// Returns since when something is wrong: it is unknown when the next order is due, and an alert has to see it overdue.
     fn log(&mut self, error: String, now: SystemTime) -> SystemTime {
         if self.said.as_ref() != Some(&error) {
             tracing::error!(error, "no certificate can be ordered");
@@ -218,7 +218,7 @@ impl<A: Authority> Engine<A> {
         }
     }
 
-    /// What a process has left half done is finished, unless another is at work.
+    /// Finishes the work of an ended process, unless another instance is at work.
     async fn recover(&self) -> Result<(), Cause> {
         let now = (self.now)();
         self.apart(move |state, _| match state.lock()? {
@@ -275,7 +275,7 @@ impl<A: Authority> Engine<A> {
             attempts.forgive();
         }
         let mut plan = schedule::plan(now, held, suggestion, &attempts);
-        // Nobody can be asked about a certificate that has no name.
+        // The authority can't be asked about a certificate without an id.
         plan.ask = plan.ask.filter(|_| id.is_some());
         Ok(Found {
             record: StoredSchedule { attempts, ..record },
@@ -400,7 +400,7 @@ impl<A: Authority> Engine<A> {
             Ok(said) => said,
             Err(error) => {
                 tracing::warn!(%error, "the authority doesn't say when to renew the certificate");
-                // What it has said before may hold still.
+                // Its former answer may still hold.
                 (former, None)
             }
         };

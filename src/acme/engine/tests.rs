@@ -323,7 +323,7 @@ async fn an_order_that_is_broken_off_counts_as_none() {
     stop.send_replace(true);
     task.await.unwrap();
     assert_eq!(bench.script.state.schedule().unwrap().attempts.failures, 0);
-    // Nor does anybody hold the lock.
+    // And the lock is free.
     assert!(bench.script.state.lock().unwrap().is_some());
     bench.script.set(Manner::Issues(90 * DAY));
     let (_task, _stop) = bench.start();

@@ -9,7 +9,7 @@
 //! | `records.json` | the TXT records of an order that runs, and those that earlier ones have left |
 //! | `lock` | held by the instance that orders; empty |
 //!
-//! Each file is replaced whole, so that whoever reads it, or whatever ends the process, finds the old one or the new one.
+//! Each file is replaced whole: readers find the old one or the new one, however the process ends.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -56,7 +56,7 @@ pub enum StateError {
     Io {
         /// The file, or the directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         cause: io::Error,
     },
@@ -68,7 +68,7 @@ pub enum StateError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What the reader said.
+        /// The reader's error.
         cause: String,
     },
 }
@@ -92,7 +92,7 @@ impl Wanted {
         }
     }
 
-    /// Whether this certificate is for these names and no others: what else it had would be shown to whoever asks for that.
+    /// Whether this certificate is for these names and no others: any other name would be shown to clients that ask for it.
     pub fn is_matched_by(&self, pair: &CertificatePair) -> bool {
         let set = |names: &[String]| -> BTreeSet<String> {
             names.iter().map(|name| name.to_ascii_lowercase()).collect()
@@ -106,7 +106,7 @@ impl Wanted {
     }
 }
 
-/// What an order failed of.
+/// Why an order failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LastFailure {
     pub stage: String,
@@ -229,7 +229,7 @@ impl State {
         }
         let lock = self.lock()?;
         let broken = match self.schedule() {
-            // Whoever has the lock does it.
+            // The holder of the lock does it.
             Err(error @ StateError::Malformed { .. }) if lock.is_some() => error,
             other => return other,
         };
@@ -294,7 +294,7 @@ impl State {
         now: SystemTime,
     ) -> Result<Certificate, CertificateError> {
         let pair = load_issued(&self.path(CERTIFICATE), &self.path(PRIVATE_KEY), now)?;
-        // Without a schedule nobody knows what it was ordered for.
+        // Without a schedule it is unknown what it was ordered for.
         let is_wanted = record.issued_for.as_ref().is_none_or(|it| it == wanted);
         let leaf = pair.key.cert.first();
         Ok(Certificate {

@@ -229,7 +229,7 @@ fn notes_on(one: &Served<'_>, certificates: &CertificateSet, now: SystemTime) ->
     notes
 }
 
-/// Hints: most certificates are RSA's, and programs of old Windows are rare; whoever has an Ed25519 key has asked for it.
+/// Hints: most certificates are RSA's, and programs of old Windows are rare; an Ed25519 key is a deliberate choice.
 fn shut_out(one: &Served<'_>) -> Option<Note> {
     let called = &one.called;
     match one.pair.key_compatibility() {

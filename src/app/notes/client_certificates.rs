@@ -10,7 +10,7 @@ use crate::config::{AskClients, ClientCertificates, CrlExpired, Settings, Site, 
 use crate::policy::CertificateRules;
 use crate::tls::{ClientTrust, Date, RevocationList};
 
-/// What others may do with a file that anybody can read.
+/// The mode bit of a file that every user can read.
 const READABLE_BY_OTHERS: u32 = 0o004;
 
 /// What is worth a note about clients' certificates.
@@ -128,7 +128,7 @@ fn readable(site: &Site, rules: &CertificateRules) -> Option<Note> {
     let mode = fs::metadata(path).ok()?.permissions().mode();
     (mode & READABLE_BY_OTHERS != 0).then(|| {
         Note::warning(NoteCode::CredentialsReadable, format!(
-            "site {}: all users of this machine may read the passwords in {}; fix: `chmod o= {}`",
+            "site {}: every user of this machine may read the passwords in {}; fix: `chmod o= {}`",
             site.name,
             escape_path(path),
             escape_path(path)

@@ -1,6 +1,6 @@
 //! Messages to the service manager: datagrams of lines to the Unix socket that `NOTIFY_SOCKET` names (sd_notify(3)).
 //!
-//! Nothing waits for the manager. What its socket has no room for waits here, the newest message of each kind alone, and goes with
+//! Nothing waits for the manager. Messages that its socket has no room for wait here, the newest of each kind alone, and go with
 //! the next one; where it can't be reached, that is said once, and the process serves all the same.
 
 use std::env;
@@ -90,7 +90,7 @@ impl Notifier {
         sender.send(Kind::Stopping, format!("STOPPING=1\nSTATUS={status}"));
     }
 
-    /// What there is to see, if it isn't the same as before.
+    /// Sends the status, if it has changed.
     pub fn status(&self, status: &str) {
         let mut sender = self.sender();
         if sender.status == status {
@@ -125,7 +125,7 @@ impl Sender {
         self.deliver();
     }
 
-    /// What the manager has room for.
+    /// Sends as much as the manager has room for.
     fn deliver(&mut self) {
         let Ok((socket, to)) = &self.way else {
             self.waiting.clear();

@@ -177,7 +177,7 @@ fn of_certificate(fault: &HandshakeFault) -> String {
             "write `verify: {{ca: FILE}}` with the certificate that the issuer has now; or {PIN}"
         ),
         HandshakeFault::Fingerprint { seen } => format!(
-            "if the server has been given a new certificate, write `verify: {{fingerprint: \"{}\"}}`; if not, find out who \
+            "if the server has been given a new certificate, write `verify: {{fingerprint: \"{}\"}}`; if not, find out what \
              answers there",
             crate::tls::Fingerprint(seen)
         ),

@@ -84,7 +84,7 @@ impl Check<'_> {
                 let mut passive = vec![PortMethod::Epsv, PortMethod::Pasv];
                 passive.retain(|method| !avoided.has(*method));
                 match passive[..] {
-                    // What sessions have found out.
+                    // Sessions have found that neither works.
                     [] => vec![PortMethod::Active],
                     _ => passive,
                 }
@@ -207,7 +207,7 @@ impl Check<'_> {
                 .unwrap_or(Err(CheckError::DataTimeout(step)))?;
             ready(&stream);
             read_to_end(&mut stream, step, &mut bytes).await?;
-            // What the server makes of it is in its reply.
+            // The result is in the server's reply.
             let _ = stream.finish().await;
             Ok(())
         };

@@ -34,7 +34,7 @@ use crate::tls::{HandshakeFault, Validity};
 /// How long a check may take in all.
 pub const LONGEST: Duration = Duration::from_secs(30);
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Debug)]
 pub struct CheckRecord {
     /// In their order; only the last one may have failed.
@@ -43,14 +43,14 @@ pub struct CheckRecord {
     pub certificate: Option<Validity>,
 }
 
-/// What one stage of a check came to.
+/// The result of one stage of a check.
 #[derive(Debug)]
 pub struct StageRecord {
     /// Which.
     pub stage: CheckStage,
     /// How long it took.
     pub took: Duration,
-    /// What failed.
+    /// The result.
     pub outcome: Result<(), CheckError>,
 }
 
@@ -92,7 +92,7 @@ pub enum CheckError {
     DataConnect {
         /// The address, or what was listened for.
         to: String,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         cause: io::Error,
     },
@@ -101,7 +101,7 @@ pub enum CheckError {
     DataAccept {
         /// Where it should have come from.
         from: IpAddr,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         cause: io::Error,
     },

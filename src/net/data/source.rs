@@ -192,7 +192,7 @@ impl Source {
         let ready = pin!(socket.ready(Interest::READABLE));
         let ready = ready.poll(&mut Context::from_waker(Waker::noop()));
         let has_ended = matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed());
-        // What is wrong with the socket shows when it is read.
+        // Errors of the socket show when it is read.
         let bytes = rustix::io::ioctl_fionread(socket).unwrap_or(0);
         let undecrypted = match self {
             Self::FromClient(source) => source.undecrypted(),

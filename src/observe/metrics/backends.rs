@@ -183,7 +183,7 @@ impl Metrics {
         );
     }
 
-    /// What comes from an earlier configuration makes no series that this one hasn't.
+    /// Events of an earlier configuration make no series that this one hasn't.
     fn if_shown<T>(
         &self,
         site: &str,

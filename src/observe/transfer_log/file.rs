@@ -22,7 +22,7 @@ const MODE: u32 = 0o640;
 /// What stands at the beginning of a file, at this time.
 pub(super) type Header = fn(Timestamp) -> Vec<u8>;
 
-/// Why the file of a log can't be opened anew, for as long as that is so. Shared with those who tell of it.
+/// Why the file of a log can't be opened anew, for as long as that is so. Shared with the views that report it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Misplacement(Arc<Mutex<Option<Misplaced>>>);
 
@@ -76,7 +76,7 @@ pub(super) struct LogFile {
     reopen: Arc<AtomicBool>,
     looked: Instant,
     losses: Losses,
-    /// What went wrong has been logged, and nothing has gone right since.
+    /// A failure has been logged, and nothing has succeeded since.
     is_failing: bool,
     /// The same of opening it anew.
     misplacement: Misplacement,
@@ -112,7 +112,7 @@ impl LogFile {
             && let Some(header) = self.header
         {
             match self.lines.write(&header(Timestamp::now())) {
-                // What is left of it is written in front of the line.
+                // The rest of it is written in front of the line.
                 Ok(()) | Err(Unwritten::InPart(_)) => self.header_is_due = false,
                 Err(lost) => return Err(lost),
             }
@@ -280,7 +280,7 @@ fn ends_within_a_line(path: &Path, file: &File) -> bool {
     };
     let mut last = [b'\n'];
     if metadata.is_file() && metadata.len() > 0 {
-        // Who may not read it appends to it as it is.
+        // Without the right to read it, lines are appended to it as it is.
         let _ = File::open(path).and_then(|it| it.read_exact_at(&mut last, metadata.len() - 1));
     }
     last != [b'\n']

@@ -391,7 +391,7 @@ fn backend_name(backend: &BackendInfo) -> Option<&str> {
     (*backend.name != backend.address.to_string()).then_some(&*backend.name)
 }
 
-/// To a millisecond: what is less would be digits that nobody reads, or `1.4e-5`.
+/// To a millisecond: anything finer would be useless digits, or `1.4e-5`.
 fn in_seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e3).round() / 1e3
 }

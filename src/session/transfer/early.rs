@@ -3,7 +3,7 @@
 //! aioftp, ArxOne's and CoreFTP's libraries, and jlaffaye/ftp for years, wait for its end with the command. curl says its other
 //! commands only once a second until it is over. Most clients wait for the command's 150, and say nothing until then.
 //!
-//! What a client can be sent before the transfer is known is sent at once. In TLS 1.3 that is all that the client waits for,
+//! Bytes that a client can be sent before the transfer is known are sent at once. In TLS 1.3 the client waits for no more,
 //! and the rest of the handshake is done when the direction is known: the tickets that belong to it would cost an upload its
 //! end.
 

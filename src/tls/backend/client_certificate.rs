@@ -1,6 +1,6 @@
 //! The certificates that backends are shown where they ask clients for one, and which one is in use.
 //!
-//! What is wrong with the files themselves is found as for the pair that clients are shown. That a certificate has expired, or
+//! Faults of the files themselves are found as for the pair that clients are shown. That a certificate has expired, or
 //! is not valid yet, keeps no configuration from being loaded: it comes with time, and concerns one backend, which judges the
 //! certificate itself. Only a new pair that isn't valid replaces none that is, neither while the process runs (see
 //! [`watch`](crate::tls::watch)) nor when a configuration is loaded in place of another.

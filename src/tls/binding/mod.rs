@@ -246,7 +246,7 @@ pub struct DataTls {
     reuse: SessionReuse,
     /// The fingerprint of the certificate that a full handshake has to show.
     certificate: Option<[u8; 32]>,
-    /// What there is to resume is of this version.
+    /// The session to resume is of this version.
     is_tls_1_2: bool,
 }
 

@@ -234,7 +234,7 @@ impl<'a> PairFiles<'a> {
     }
 }
 
-/// The issuer that ends first, if it does so before the leaf. Nobody looks at the dates of a root.
+/// The issuer that ends first, if it does so before the leaf. No client checks the dates of a root.
 fn chain_end(chain: &[X509Certificate<'_>]) -> Option<ChainEnd> {
     let end = |certificate: &X509Certificate<'_>| system_time(&certificate.validity().not_after);
     let (leaf, issuers) = chain.split_first()?;
@@ -270,7 +270,6 @@ fn is_for_clients(certificate: &X509Certificate<'_>) -> bool {
     }
 }
 
-/// A name in a certificate, which whoever asked for that has chosen, as it is safe wherever it is shown.
 fn addresses(certificate: &X509Certificate<'_>) -> Vec<IpAddr> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else {
         return Vec::new();

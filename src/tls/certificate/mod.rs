@@ -1,6 +1,6 @@
 //! The certificates that clients are shown: a set of pairs, each loaded from its two files and checked before it is used.
 //!
-//! The central pair is for everybody; those of `tls.more` (`source` says where they lie) are for clients that name
+//! The central pair is for every client; those of `tls.more` (`source` says where they lie) are for clients that name
 //! one of their names. `choice` decides, and `shown` keeps to it for the whole FTP session. An [`ConfiguredCertificate`] is one
 //! certificate of the configuration with what is in use of it and what was refused.
 //!
@@ -34,11 +34,12 @@ pub use entry::ConfiguredCertificate;
 pub(super) use entry::TryResult;
 pub use error::CertificateError;
 pub(super) use files::PairFiles;
+pub(super) use set::DirectoryState;
 pub use set::{CertificateSet, DirectoryFault, Inventory};
 pub use shown::BeforeHandshake;
 pub(super) use shown::{OnData, SessionCertificate};
 pub use source::{CertificateOrigin, DEFAULT_NAME, Source};
-pub(super) use source::{list, named_files, printable};
+pub(super) use source::{ListedDirectory, named_files};
 
 /// A certificate chain with its private key, fit to be served.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 
 use super::choice::{self, Asked, NameIndex};
 use super::entry::ConfiguredCertificate;
-use super::source::{self, CertificateOrigin, Source};
+use super::source::{self, CertificateOrigin, ListedDirectory, Source};
 use super::{CertificateError, CertificatePair};
 use crate::config::{self, MoreCertificates};
 
@@ -32,11 +32,17 @@ pub struct CertificateSet {
 pub struct Inventory {
     /// The first is the central pair.
     entries: Vec<ConfiguredCertificate>,
-    /// The directories that can't be read.
-    directories: Vec<DirectoryFault>,
+    directories: Vec<DirectoryState>,
 }
 
-/// A directory of certificates that can't be read. What was found in it before stays in use.
+/// A directory of certificates, and why it can't be read, if it can't.
+#[derive(Debug, Clone)]
+pub(in crate::tls) struct DirectoryState {
+    pub directory: ListedDirectory,
+    pub fault: Option<Arc<CertificateError>>,
+}
+
+/// A directory of certificates that can't be read. The certificates found before stay in use.
 #[derive(Debug, Clone)]
 pub struct DirectoryFault {
     /// As the configuration names it.
@@ -46,7 +52,7 @@ pub struct DirectoryFault {
 }
 
 impl Inventory {
-    /// Loads all that the configuration names. What can't be served of a file stays as `former` has it, while that is
+    /// Loads all that the configuration names. A file that can't be served stays as `former` has it, while that is
     /// valid.
     ///
     /// Blocks on the file system.
@@ -83,20 +89,26 @@ impl Inventory {
                     private_key,
                 } => entries.push(load(Source::pair(certificate, private_key))),
                 MoreCertificates::Directory { directory, layout } => {
-                    let directory: Arc<Path> = directory.as_path().into();
-                    match source::list(&directory, *layout, &named) {
-                        Ok(found) => entries.extend(found.into_iter().map(load)),
-                        Err(error) => {
-                            let of_it = |entry: &&ConfiguredCertificate| {
-                                entry.source.directory.as_ref() == Some(&directory)
-                            };
-                            entries.extend(former_entries().filter(of_it).cloned());
-                            directories.push(DirectoryFault {
-                                directory: source::printable(&directory),
-                                error: Arc::new(error),
-                            });
+                    let mut directory = former
+                        .and_then(|former| former.listed(directory).cloned())
+                        .unwrap_or_else(|| ListedDirectory::new(directory));
+                    let of_it = |entry: &&ConfiguredCertificate| {
+                        entry.source.directory.as_ref() == Some(directory.path())
+                    };
+                    let known: Vec<ConfiguredCertificate> =
+                        former_entries().filter(of_it).cloned().collect();
+                    let found = directory.list(*layout, &named, !known.is_empty());
+                    let fault = match found {
+                        Ok(found) => {
+                            entries.extend(found.into_iter().map(load));
+                            None
                         }
-                    }
+                        Err(error) => {
+                            entries.extend(known);
+                            Some(Arc::new(error))
+                        }
+                    };
+                    directories.push(DirectoryState { directory, fault });
                 }
             }
         }
@@ -109,7 +121,7 @@ impl Inventory {
     /// Of entries that are known already, the central one first.
     pub(in crate::tls) fn new(
         entries: Vec<ConfiguredCertificate>,
-        directories: Vec<DirectoryFault>,
+        directories: Vec<DirectoryState>,
     ) -> Self {
         Self {
             entries,
@@ -123,8 +135,13 @@ impl Inventory {
     }
 
     /// The directories that can't be read.
-    pub fn directory_faults(&self) -> &[DirectoryFault] {
-        &self.directories
+    pub fn directory_faults(&self) -> impl Iterator<Item = DirectoryFault> {
+        self.directories.iter().filter_map(|it| {
+            Some(DirectoryFault {
+                directory: Arc::clone(it.directory.name()),
+                error: Arc::clone(it.fault.as_ref()?),
+            })
+        })
     }
 
     /// The set, if the central pair can be served; without those that can't.
@@ -218,18 +235,23 @@ impl CertificateSet {
     }
 
     /// The directories that can't be read.
-    pub fn directory_faults(&self) -> &[DirectoryFault] {
+    pub fn directory_faults(&self) -> impl Iterator<Item = DirectoryFault> {
         self.inventory.directory_faults()
+    }
+
+    fn directory(&self, path: &Path) -> Option<&DirectoryState> {
+        let mut directories = self.inventory.directories.iter();
+        directories.find(|it| **it.directory.path() == *path)
+    }
+
+    /// This directory, as it was listed last.
+    pub(in crate::tls) fn listed(&self, path: &Path) -> Option<&ListedDirectory> {
+        self.directory(path).map(|it| &it.directory)
     }
 
     /// Why this directory can't be read, if it can't.
     pub fn fault_of(&self, directory: &Path) -> Option<&Arc<CertificateError>> {
-        let name = source::printable(directory);
-        let fault = self
-            .directory_faults()
-            .iter()
-            .find(|fault| fault.directory == name)?;
-        Some(&fault.error)
+        self.directory(directory)?.fault.as_ref()
     }
 
     /// What isn't served though it lies there: what it is called, and why.
@@ -237,8 +259,8 @@ impl CertificateSet {
         let entries = self
             .entries()
             .filter_map(|entry| Some((&entry.source.name, entry.refusal()?)));
-        let directories = self.directory_faults().iter();
-        entries.chain(directories.map(|fault| (&fault.directory, &fault.error)))
+        let directories = self.inventory.directories.iter();
+        entries.chain(directories.filter_map(|it| Some((it.directory.name(), it.fault.as_ref()?))))
     }
 
     /// Whether there is more than one to choose from.
@@ -290,7 +312,7 @@ impl CertificateSet {
 }
 
 impl From<CertificatePair> for CertificateSet {
-    /// The set of one pair, whose files nobody has to know.
+    /// The set of one pair, whose files need not be known.
     fn from(default: CertificatePair) -> Self {
         let default = Arc::new(default);
         let source = Source {

@@ -48,6 +48,11 @@ pub enum ClientTrustError {
     #[error("revocation list {position} in {} is malformed", escape_path(path))]
     MalformedList { path: PathBuf, position: usize },
     #[error(
+        "{} has {surplus} bytes behind its revocation list: a file in DER holds one list and nothing else; write several in PEM",
+        escape_path(path)
+    )]
+    BehindList { path: PathBuf, surplus: usize },
+    #[error(
         "`crl` has lists of too many keys for authorities of one name, as {issuer} in {}: each such name multiplies the sets of \
          lists by its keys, and there may be {}; leave out those of former keys",
         escape_path(path),
@@ -109,7 +114,7 @@ pub(super) fn chain_fault(error: &Error, leaf: &CertificateDer<'_>) -> ChainFaul
     ChainFault { result, detail }
 }
 
-/// What is said of a certificate that nobody is known to hold the key of.
+/// The fault of a certificate whose key the client isn't known to hold.
 pub(super) fn unverifiable_key(key: Option<&Rejection>) -> ChainFault {
     let detail = match key {
         Some(key) => format!("the client may not hold its key: {key}"),

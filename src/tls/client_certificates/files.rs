@@ -108,7 +108,7 @@ impl<'a> TrustFiles<'a> {
         }
         note_pairs(&mut authorities, &lists);
         // Where certificates are pinned, clients are told no names: some send none of another issuer (GnuTLS, and so lftp and
-        // FileZilla; Java), and a pinned certificate may be anybody's.
+        // FileZilla; Java), and a pinned certificate may be of any issuer.
         let hints: Vec<DistinguishedName> = match pinned.is_empty() {
             true => roots.subjects(),
             false => Vec::new(),
@@ -179,6 +179,12 @@ fn revocation_lists(
     let path = || path.to_owned();
     // The ASN.1 SEQUENCE with which a list begins.
     if bytes.first() == Some(&0x30) {
+        if let Ok((surplus @ [_, ..], _)) = parse_x509_crl(bytes) {
+            return Err(ClientTrustError::BehindList {
+                path: path(),
+                surplus: surplus.len(),
+            });
+        }
         return Ok(vec![CertificateRevocationListDer::from(bytes.to_vec())]);
     }
     let mut lists = Vec::new();

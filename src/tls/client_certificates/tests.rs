@@ -294,7 +294,7 @@ fn a_key_by_which_nothing_can_be_verified_ends_no_handshake_and_is_no_proof() {
             fault.detail
         );
 
-        // What was found of one client is nothing that holds of the next.
+        // A finding about one client doesn't hold for the next.
         let (config, key) = asked(&tls);
         let own = client_showing(&world.server, versions, &world.partner("acme"));
         handshake(&Arc::new(own), &Arc::new(config), "ftp.test").unwrap();
@@ -473,10 +473,20 @@ fn a_list_in_der_is_read_as_well() {
     let file = world.directory.path().join("partners.der");
     fs::write(&file, der.unwrap()).unwrap();
     let settings = ClientCertificates {
-        crls: vec![file],
+        crls: vec![file.clone()],
         ..world.settings(AskClients::Optional)
     };
     assert_eq!(judged(&trust(&settings), &world.partner("acme")), Ok(()));
+    let mut two = fs::read(&file).unwrap();
+    two.push(b'\n');
+    fs::write(&file, two).unwrap();
+    let error = ClientTrust::load(Some(&settings), HashSet::new()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("has 1 bytes behind its revocation list"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub struct Found {
 /// What has become of a certificate, or of a directory of them.
 #[derive(Debug)]
 pub struct Change {
-    /// What it is called.
+    /// Its name.
     pub name: Arc<str>,
     /// What has happened to it.
     pub what: Event,
@@ -102,7 +102,7 @@ impl CertificateWatch {
                 MoreWatch::Pair(watch) => entries.push(watch.entry().clone()),
                 MoreWatch::Directory(watch) => {
                     entries.extend(watch.entries().cloned());
-                    directories.extend(watch.fault());
+                    directories.push(watch.state());
                 }
             }
         }

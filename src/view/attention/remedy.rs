@@ -121,7 +121,7 @@ impl Attention<'_> {
                 code("queue"),
                 ", then they are refused with 421. Raise ",
                 code("max_sessions"),
-                ", add a backend, or see who has so many: ",
+                ", add a backend, or see which clients have so many: ",
                 code(format!("portcullis sessions --site {}", site.site)),
             ],
             Self::BackendOut(backend) => words![
@@ -163,12 +163,12 @@ impl Attention<'_> {
             Self::SiteNearlyFull(_) => words![
                 "Further logins are refused with 421. Raise ",
                 code("limits.sessions_per_site"),
-                ", or see who has so many.",
+                ", or see which clients have so many.",
             ],
             Self::ProcessNearlyFull => words![
                 "Further clients are refused with 421. Raise ",
                 code("limits.sessions"),
-                ", or see who has so many.",
+                ", or see which clients have so many.",
             ],
             Self::NoCertificate => words![
                 "It is ordered. Until it is there, TLS handshakes fail for clients that name no other certificate.",

@@ -109,7 +109,7 @@ impl Records {
 }
 
 /// Removes what earlier orders have left, until one of them can't be removed: an order waits for this, and the program may take
-/// its time to fail for each. What may still be there, with that one at the end, so that the others are tried before it.
+/// its time to fail for each. Returns those that may be left, that one last, so that the others are tried before it.
 pub async fn remove_left(program: &Path, mut records: Vec<TxtRecord>) -> Vec<TxtRecord> {
     while let Some(record) = records.first() {
         if let Err(error) = run(program, "remove", record).await {
@@ -225,7 +225,7 @@ impl Group {
                 }
             });
             let status = status.await.ok();
-            // What it has left running may keep stderr open for ever.
+            // Its child processes may keep stderr open for ever.
             if status.is_some() && !is_closed {
                 is_closed = timeout(LAST_WORDS, reading).await.is_ok();
             }
@@ -237,7 +237,7 @@ impl Group {
         }
         if status.is_none() {
             self.kill();
-            // Nobody survives that signal, and what has ended has to be waited for.
+            // No process survives that signal, and an ended one has to be waited for.
             let _ = self.child.wait().await;
         }
         (status, said)

@@ -126,7 +126,7 @@ fn the_schema_takes_every_example_and_each_names_it() {
     }
 }
 
-/// The descriptions say them to those who write a file, and the reference is tested against the program.
+/// The descriptions state them, and the reference is tested against the program.
 #[test]
 fn the_defaults_in_the_descriptions_are_those_of_the_reference() {
     let schema: Value = serde_json::from_str(SCHEMA).expect("it is JSON");

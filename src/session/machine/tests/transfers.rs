@@ -64,7 +64,7 @@ fn a_backend_that_ends_the_session_behind_its_2xx_lets_the_transfer_finish() {
         end(&mut download);
         assert_eq!(download.codes(), [150]);
         assert!(!download.has(&Action::DropData));
-        // What the client says meanwhile is no longer for the backend.
+        // Commands that arrive meanwhile are no longer for the backend.
         download.client("PWD");
         download.data(PROVEN).data(DataEvent::Finished);
         assert_eq!(download.ending(), Some(ending));
@@ -416,7 +416,7 @@ fn an_operator_ends_a_session_whatever_it_does() {
             assert_eq!(session.codes(), [421]);
         }
     }
-    // What follows is not taken up.
+    // Queued commands are not taken up.
     let mut session = Session::running("STOR x");
     session.client("NOOP").client("RETR y").actions();
     session.event(Event::Terminate).event(Event::Terminate);
