@@ -10,7 +10,9 @@ use super::servers::Server;
 use super::site_backend::{Backend, BackendChecks};
 use crate::config::{self, BackendTls, ExpectedName, Servers, Site, TlsMode};
 use crate::observe::metrics::{Metrics, Shown, ShownBackend};
-use crate::tls::{BackendTlsClient, BackendTlsError, OwnCertificate, OwnCertificateLoader};
+use crate::tls::{
+    BackendClientCertificate, BackendClientCertificateLoader, BackendTlsClient, BackendTlsError,
+};
 
 /// An entry of a site's `backends`.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl Entry {
         site: &Arc<Site>,
         site_state: &Arc<SiteState>,
         registry: &Registry,
-        certificates: &mut OwnCertificateLoader<'_>,
+        certificates: &mut BackendClientCertificateLoader<'_>,
     ) -> Result<Self, BackendTlsError> {
         let tls = settings.tls.as_ref();
         let tls = tls.map(|tls| UpstreamTls::load(tls, certificates));
@@ -90,15 +92,20 @@ impl Entry {
     }
 
     /// What it is shown, if it is.
-    pub(super) fn client_certificate(&self) -> Option<&Arc<OwnCertificate>> {
+    pub(super) fn client_certificate(&self) -> Option<&Arc<BackendClientCertificate>> {
         self.tls()?.client.certificate()
     }
 
-    pub(super) fn report_own_certificate(&self, site: &Site, metrics: &Metrics) {
+    pub(super) fn report_backend_client_certificate(&self, site: &Site, metrics: &Metrics) {
         if let Some(certificate) = self.client_certificate() {
             let pair = certificate.in_use();
             let backend = self.shown(site).backend;
-            metrics.own_certificate(&site.name, backend, pair.not_before, pair.not_after);
+            metrics.backend_client_certificate(
+                &site.name,
+                backend,
+                pair.not_before,
+                pair.not_after,
+            );
         }
     }
 }
@@ -144,7 +151,7 @@ impl Template {
 impl UpstreamTls {
     fn load(
         settings: &BackendTls,
-        certificates: &mut OwnCertificateLoader<'_>,
+        certificates: &mut BackendClientCertificateLoader<'_>,
     ) -> Result<Self, BackendTlsError> {
         let files = settings.client_certificate.as_ref();
         let certificate = files.map(|files| certificates.load(files)).transpose()?;

@@ -29,6 +29,7 @@ mod status;
 
 pub use check_state::LastCheck;
 pub use control::{BackendConnection, ReplyError};
+pub use discovery::FailedDiscovery;
 pub use live::{BackendSummary, CheckLogin, DrainReport, DrainedBy, OperatorError, SiteSummary};
 pub use pool::{Pool, SiteSlot};
 pub use pools::{BackendError, Pools};

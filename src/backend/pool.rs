@@ -19,7 +19,7 @@ use crate::base::{ClientKey, SiteId};
 use crate::config::{Balance, Group, Site};
 use crate::limit::SiteBandwidth;
 use crate::observe::metrics::{Metrics, OpenSession};
-use crate::tls::OwnCertificateLoader;
+use crate::tls::BackendClientCertificateLoader;
 
 /// The backends of a site, or of a group of one.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Pool {
         group: Option<&Group>,
         state: &Arc<SiteState>,
         registry: &Registry,
-        certificates: &mut OwnCertificateLoader<'_>,
+        certificates: &mut BackendClientCertificateLoader<'_>,
     ) -> Result<Self, BackendError> {
         let backends = group.map_or(&site.backends, |group| &group.backends);
         let group = group.map(|group| group.name.clone());
@@ -151,7 +151,7 @@ impl Pool {
         tracing::warn!(
             site = self.name(),
             group = self.group.as_deref(),
-            "every backend is out; logins try them all the same"
+            "no backend is up; logins try ejected and down backends"
         );
     }
 
@@ -206,7 +206,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::tls::OwnCertificates;
+    use crate::tls::BackendClientCertificates;
 
     fn site(name: &str) -> Arc<Site> {
         Arc::new(Site::named(name))
@@ -214,8 +214,8 @@ mod tests {
 
     fn pool(name: &str, registry: &Registry) -> Pool {
         let (site, state) = (site(name), registry.site(name));
-        let none = OwnCertificates::default();
-        let mut none = OwnCertificateLoader::new(&none, SystemTime::now());
+        let none = BackendClientCertificates::default();
+        let mut none = BackendClientCertificateLoader::new(&none, SystemTime::now());
         Pool::load(&site, None, &state, registry, &mut none).expect("a pool")
     }
 

@@ -121,7 +121,7 @@ pub enum CheckError {
     #[error("no server found: {0}")]
     Discovery(#[source] DnsError),
     /// They take too long for that.
-    #[error("the name servers have not told of every server after {}", rounded(.0))]
+    #[error("DNS discovery incomplete after {}", rounded(.0))]
     DiscoveryTimeout(Duration),
     /// It took too long.
     #[error("the data connection is not done after {}", rounded(.0))]

@@ -176,7 +176,7 @@ fn where_every_backend_is_down_logins_try_them_all_the_same() {
     checked.wait_until(other.address(), "down");
     let line = checked
         .proxy()
-        .wait_for_log(|line| line.message().starts_with("every backend is out"));
+        .wait_for_log(|line| line.message().starts_with("no backend is up"));
     assert_eq!(line.field("site").as_deref(), Some("only"));
     let mut client = Raw::connect(checked.proxy().explicit());
     client.expect(220);

@@ -327,7 +327,7 @@ fn where_every_backend_is_out_logins_try_them_all_the_same() {
     }
     assert_eq!(bad.connections(), 4, "out after three, and tried once more");
     pool.proxy
-        .wait_for_log(|line| line.message().starts_with("every backend is out"));
+        .wait_for_log(|line| line.message().starts_with("no backend is up"));
 }
 
 #[test]
