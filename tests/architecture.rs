@@ -117,7 +117,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("route", &["config", "policy", "base"]),
     ("tls", &["outcome", "config", "policy", "base"]),
     ("observe", &["outcome", "config", "policy", "base"]),
-    ("ftp", &["outcome", "base"]),
+    ("ftp", &["outcome", "config", "base"]),
     ("outcome", &["config"]),
     ("config", &["policy", "base"]),
     ("policy", &["base"]),

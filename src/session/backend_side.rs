@@ -142,7 +142,7 @@ impl Session {
         self.info.set_backend(&connection);
         self.dialled = Some(Arc::clone(&connection.backend));
         let dialled = Dialled {
-            ipv6: connection.address.ip().to_canonical().is_ipv6(),
+            ipv6: connection.is_ipv6(),
             welcome: connection.welcome.take(),
             protection: connection.protection,
             avoid: connection.backend.avoided(Instant::now().into_std()),

@@ -6,6 +6,7 @@
 mod advice;
 mod list;
 mod login;
+mod ports;
 pub mod probe;
 
 use std::io;

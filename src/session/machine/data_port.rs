@@ -2,17 +2,17 @@
 //!
 //! The backend is asked at the moment the client asks, so that it gets commands in the client's order (RFC 3659 §5.3:
 //! REST has to be last before RETR), and by the client's method, so that what works directly works. If it refuses, the
-//! next method is tried, see `port_methods`; whether its port can be reached shows only later, see `transfer::opening`.
+//! next method is tried, see `ftp::port_methods`; whether its port can be reached shows only later, see `transfer::opening`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::context::Context;
-use super::port_methods::BackendPorts;
 use super::ready::{LoggedIn, Ready};
 use super::{Action, BackendData, ClientData, PreparedPort, Record, State};
 use crate::ftp::address::{self, BadEprt, EpsvArgument};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Verb};
+use crate::ftp::port_methods::BackendPorts;
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::{PortMethod, PortMethods};
 use crate::outcome::DataMode;
@@ -270,11 +270,7 @@ impl Listening {
 
 /// PORT, or EPRT where that has no meaning.
 pub(super) fn send_port(at: SocketAddr, cx: &mut Context) {
-    let line = match (at.ip().to_canonical(), at.port()) {
-        (IpAddr::V4(ip), port) => address::port_command(ip, port),
-        (IpAddr::V6(ip), port) => address::eprt_command(ip, port),
-    };
-    cx.send(line.as_bytes());
+    cx.send(address::active_command(at).as_bytes());
 }
 
 impl BackendPort {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::context::{Context, LoginClock};
 use super::observed::Observed;
-use super::port_methods::BackendPorts;
 use super::pre_login::NoBackend;
 use super::ready::{LoggedIn, Ready};
 use super::rest::RestOffset;
@@ -18,6 +17,7 @@ use super::{Action, Dialled, Ending, ProtocolError, Record, State, security};
 use crate::base::secret::Secret;
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
+use crate::ftp::port_methods::BackendPorts;
 use crate::ftp::refusal;
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::{BackendProtection, NoUserReply};

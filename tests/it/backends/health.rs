@@ -1,5 +1,6 @@
 //! Active checks of backends: what they find, at each depth, and what that means for the logins.
 
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use testkit::certs::{Authority, Validity};
@@ -440,6 +441,24 @@ fn a_backend_that_only_connects_itself_is_checked_so() {
     let checked = checked.with(&[site], |config| config);
     checked.wait_for_checks(backend.address(), "ok", 1);
     backend.wait_for_command("PORT ");
+}
+
+#[test]
+fn a_check_over_ipv6_asks_as_sessions_do_where_epsv_is_refused() {
+    let script = Script::new()
+        .on("EPSV", vec![reply("500 what?")])
+        .on("PASV", vec![reply("501 not over IPv6")]);
+    let local = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+    let backend = Backend::start_at(local, script);
+    let checked = Checked::new();
+    let health = checked.probe("list", "probe", PASSWORD);
+    let site = Site::default("only", backend.address()).set("health", &health);
+    let checked = checked.with(&[site], |config| config);
+    checked.wait_for_checks(backend.address(), "ok", 2);
+    let commands = backend.commands();
+    assert!(commands.iter().any(|line| line.starts_with("EPRT |2|::1|")));
+    assert!(!commands.iter().any(|line| line == "PASV"), "{commands:?}");
+    assert_eq!(checked.count("backend down"), 0);
 }
 
 #[test]
