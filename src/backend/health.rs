@@ -77,6 +77,15 @@ impl Health {
         Some(HealthChange::Out { failures })
     }
 
+    /// Connecting to it has failed, and says nothing of it: an attempt that was due is made again soon.
+    pub fn not_known(&mut self, now: Instant) {
+        if let Some(out) = &mut self.out
+            && out.retry_at <= now
+        {
+            out.retry_at = now + FIRST_OUTAGE;
+        }
+    }
+
     /// It has become ready for a login.
     pub fn succeeded(&mut self, now: Instant) -> Option<HealthChange> {
         self.failures = 0;
@@ -141,6 +150,25 @@ mod tests {
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);
         let back = health.succeeded(now);
         assert!(matches!(back, Some(HealthChange::Back { .. })));
+    }
+
+    #[test]
+    fn attempts_that_say_nothing_of_it_are_made_again_soon_and_do_not_make_its_outage_longer() {
+        let (mut health, mut now) = (Health::default(), Instant::now());
+        health.not_known(now);
+        assert_eq!(health.retry_at(), None);
+        out(&mut health, now);
+        let due = health.retry_at();
+        health.not_known(now);
+        assert_eq!(health.retry_at(), due, "a login's attempt wasn't due");
+        for _ in 0..5 {
+            now = health.retry_at().expect("it is out");
+            health.not_known(now);
+            assert_eq!(health.retry_at(), Some(now + FIRST_OUTAGE));
+        }
+        now += FIRST_OUTAGE;
+        health.failed(now);
+        assert_eq!(health.retry_at(), Some(now + FIRST_OUTAGE * 2));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod data;
 pub mod dial;
 mod discovery;
 mod entry;
+mod failure_cause;
 mod health;
 mod live;
 mod members;

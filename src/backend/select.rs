@@ -3,7 +3,6 @@
 //! A [`Selection`] lives until the client has been sent a reply to USER. Until then the next backend may take over without
 //! the client noticing; after that never, since the password is for the one that asked for it.
 
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,6 @@ use super::pool::Pool;
 use super::site_backend::{Backend, BackendSlot};
 use crate::base::budget::Budget;
 use crate::config::Timeouts;
-use crate::ftp::reply::Class;
 use crate::ftp::server::NoUserReply;
 use crate::net::proxy_header::Origin;
 use crate::net::resolve::Resolver;
@@ -33,17 +31,6 @@ pub enum NoBackend {
     Unavailable,
     /// Those that could be have as many sessions as they may.
     Full,
-}
-
-/// What an attempt that failed says of the backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Blame {
-    /// It doesn't work.
-    Backend,
-    /// It has enough to do: a greeting of 421 or another 4yz, or 421 to USER.
-    Busy,
-    /// Nothing: this machine has no descriptor or port left, or the name server doesn't answer.
-    Ourselves,
 }
 
 /// The backends among which a login's is chosen, until the client has been sent a reply to USER.
@@ -252,8 +239,7 @@ impl Selection {
         let pool = &self.pool;
         metrics.backend_dial_failed(pool.name(), error.stage());
         on_failure(&backend, error);
-        if blame(error) == Blame::Backend
-            && !attempt.is_cut_short
+        if !attempt.is_cut_short
             && backend.failed(error, metrics, Instant::now().into_std())
             && pool.is_out()
         {
@@ -290,34 +276,6 @@ impl DialBudget<'_> {
         };
         Self { total, ..self }
     }
-}
-
-pub(super) fn blame(error: &DialError) -> Blame {
-    match error {
-        DialError::Dns(_) => Blame::Ourselves,
-        DialError::Connect(error) if is_our_own(error) => Blame::Ourselves,
-        DialError::Greeting(ReplyError::Rejected(reply))
-        | DialError::User(ReplyError::Rejected(reply))
-            if reply.class() == Class::TransientFailure =>
-        {
-            Blame::Busy
-        }
-        _ => Blame::Backend,
-    }
-}
-
-/// Whether this machine has nothing left to connect with.
-pub(super) fn is_our_own(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let ours = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOBUFS,
-        Errno::NOMEM,
-        Errno::ADDRNOTAVAIL,
-    ];
-    let raw = error.raw_os_error();
-    raw.is_some_and(|raw| ours.iter().any(|errno| errno.raw_os_error() == raw))
 }
 
 #[cfg(test)]
@@ -358,17 +316,5 @@ mod tests {
         for untried in [3, 2, 1] {
             assert_eq!(attempt(&timeouts, untried), Duration::from_secs(4));
         }
-    }
-
-    #[test]
-    fn only_faults_of_the_backend_count_against_it() {
-        let connect = |errno: rustix::io::Errno| DialError::Connect(errno.into());
-        assert_eq!(
-            blame(&connect(rustix::io::Errno::CONNREFUSED)),
-            Blame::Backend
-        );
-        assert_eq!(blame(&connect(rustix::io::Errno::MFILE)), Blame::Ourselves);
-        let dns = DialError::Dns(io::ErrorKind::TimedOut.into());
-        assert_eq!(blame(&dns), Blame::Ourselves);
     }
 }

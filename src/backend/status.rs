@@ -8,6 +8,7 @@ use super::check_state::PAUSE;
 use super::checked::Standing;
 use super::control::BackendConnection;
 use super::dial::DialError;
+use super::failure_cause::FailureCause;
 use super::health::HealthChange;
 use super::site_backend::{Backend, BackendChecks};
 use crate::base::text::escape_path;
@@ -35,14 +36,22 @@ impl Backend {
         }
     }
 
-    /// It has not, by its own fault; returns whether it went out with that.
+    /// It has not become ready for a login; returns whether it went out with that.
     pub(super) fn failed(&self, error: &DialError, metrics: &Metrics, now: Instant) -> bool {
         if let DialError::Handshake(fault) = error
             && let Some(expired) = fault.expired()
         {
             self.learn_validity(Validity::expired(expired), metrics);
         }
-        let change = self.state.record_health(|health| health.failed(now));
+        let change = self
+            .state
+            .record_health(|health| match error.failure_cause() {
+                FailureCause::Backend => health.failed(now),
+                FailureCause::Busy | FailureCause::Local | FailureCause::CheckAccount => {
+                    health.not_known(now);
+                    None
+                }
+            });
         let Some(HealthChange::Out { failures }) = change else {
             return false;
         };
@@ -196,5 +205,69 @@ impl Backend {
         if let Some(shown) = shown {
             metrics.backend_status(&self.site, &self.label, shown);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+    use crate::backend::control::ReplyError;
+    use crate::backend::health::FAILURES;
+    use crate::backend::{Pools, Registry};
+    use crate::config;
+    use crate::ftp::line::Line;
+    use crate::ftp::reply::ReplyParser;
+
+    fn load(sites: &str, registry: &Registry) -> Pools {
+        let text = format!(
+            "listeners: [{{address: 127.0.0.1:0, tls: explicit}}]\n\
+             tls: {{certificate: tls.crt, private_key: tls.key}}\n\
+             sites:\n{sites}"
+        );
+        let settings = config::parse(&text, Path::new("p.yaml")).expect("a configuration");
+        Pools::load(&settings.sites, registry).expect("pools")
+    }
+
+    fn refused() -> DialError {
+        DialError::Connect(io::ErrorKind::ConnectionRefused.into())
+    }
+
+    fn eject(backend: &Backend, metrics: &Metrics, now: Instant) {
+        for _ in 0..FAILURES {
+            backend.failed(&refused(), metrics, now);
+        }
+        assert!(matches!(backend.standing(), Standing::Ejected { .. }));
+    }
+
+    #[test]
+    fn an_ejected_backend_that_is_busy_or_that_we_cannot_dial_is_dialled_again_soon() {
+        let (registry, metrics) = (Registry::default(), Metrics::new());
+        let pools = load(
+            "- name: a\n  default: true\n  backends: [{address: 192.0.2.1}]\n",
+            &registry,
+        );
+        let backend = pools.all().flat_map(|pool| pool.backends()).next();
+        let backend = backend.expect("a backend");
+        let full = ReplyParser::default().push(Line::Whole(b"421 too many users"[..].into()));
+        let full = full.expect("a reply").expect("a whole one");
+        let mut now = Instant::now();
+        eject(&backend, &metrics, now);
+        let retry_at = || backend.state.health().retry_at().expect("it is ejected");
+        let first = retry_at() - now;
+        for error in [
+            DialError::Greeting(ReplyError::Rejected(full)),
+            DialError::Dns(io::ErrorKind::TimedOut.into()),
+            DialError::Connect(rustix::io::Errno::MFILE.into()),
+        ] {
+            now = retry_at();
+            assert!(!backend.failed(&error, &metrics, now));
+            assert_eq!(retry_at() - now, first, "{error}");
+        }
+        now = retry_at();
+        backend.failed(&refused(), &metrics, now);
+        assert_eq!(retry_at() - now, 2 * first);
     }
 }
