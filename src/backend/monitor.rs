@@ -12,11 +12,12 @@ use super::dial::{self, DialBudget};
 use super::discovery::{self, Changes, Discovered};
 use super::pool::Pool;
 use super::pools::Pools;
-use super::registry::Registry;
+use super::registry::{Registry, SiteBackendState};
 use super::site_backend::Backend;
 use crate::base::BackendId;
 use crate::base::budget::Budget;
 use crate::base::task::Task;
+use crate::base::turns::Turn;
 use crate::config::Timeouts;
 use crate::net::proxy_header::Origin;
 use crate::net::resolve::Resolver;
@@ -130,12 +131,7 @@ async fn watch(backend: Arc<Backend>, context: MonitorContext) {
         ..
     } = &context;
     loop {
-        let went_out = backend.state.went_out.woken();
-        let Some(retry_at) = backend.state.health().retry_at() else {
-            went_out.await;
-            continue;
-        };
-        sleep_until(retry_at.into()).await;
+        let _turn = due(&backend.at_site).await;
         let budget = DialBudget {
             timeouts,
             total: Budget::new(ATTEMPT),
@@ -154,5 +150,63 @@ async fn watch(backend: Arc<Backend>, context: MonitorContext) {
                 tracing::debug!(%backend, stage, %error, hint, "backend still out");
             }
         }
+    }
+}
+
+/// Waits until this backend is out and to be dialled. Several pools of a site may have it, and each has its monitor: one of them
+/// dials it, and has the turn until what came of that is known.
+async fn due(at_site: &SiteBackendState) -> Turn<'_> {
+    loop {
+        let went_out = at_site.went_out.woken();
+        let Some(retry_at) = at_site.health().retry_at() else {
+            went_out.await;
+            continue;
+        };
+        sleep_until(retry_at.into()).await;
+        let turn = at_site.redial.enter().await;
+        // Every attempt that has come to an end meanwhile has moved it.
+        if at_site.health().retry_at() == Some(retry_at) {
+            return turn;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::backend::health::FAILURES;
+
+    #[tokio::test(start_paused = true)]
+    async fn of_the_pools_of_a_site_that_have_a_backend_one_dials_it_while_it_is_out() {
+        let state = Arc::new(SiteBackendState::default());
+        let fail = |state: &SiteBackendState| {
+            let now = Instant::now().into_std();
+            state.record_health(|health| health.failed(now));
+        };
+        for _ in 0..FAILURES {
+            fail(&state);
+        }
+        let began = Instant::now();
+        let dialled = Arc::new(Mutex::new(Vec::new()));
+        let monitors = [(); 3].map(|()| {
+            let (state, dialled) = (Arc::clone(&state), Arc::clone(&dialled));
+            Task::spawn(async move {
+                loop {
+                    let _turn = due(&state).await;
+                    dialled
+                        .lock()
+                        .expect("not poisoned")
+                        .push(began.elapsed().as_secs());
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    fail(&state);
+                }
+            })
+        });
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        drop(monitors);
+        // Outages of 10 s and 20 s, the second of them from the end of the first attempt.
+        assert_eq!(*dialled.lock().expect("not poisoned"), [10, 31]);
     }
 }

@@ -1,6 +1,6 @@
-//! State of sites and backends that lives as long as the process, across reloads: ids, session counts and bandwidth of
-//! sites, health and checks, when a backend's certificate is valid, and the data port methods that it should not be asked
-//! for.
+//! State of sites and backends that lives as long as the process, across reloads. Of a site: id, session count, bandwidth, and
+//! for each of its backends health, checks and when its certificate is valid. Of a backend, whichever sites have it: session count,
+//! and the data port methods that it should not be asked for.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -74,6 +74,13 @@ pub(super) struct SiteBackendState {
     sessions: AtomicUsize,
     /// What it has shown.
     certificate: Mutex<SeenCertificate>,
+    /// From what its logins come to, and not from those of another site, which may speak to it in another way: TLS, certificates
+    /// and PROXY headers are those of a site's entry.
+    health: Mutex<Health>,
+    /// Notified when it is taken out.
+    pub went_out: Signal,
+    /// Whose turn it is to dial it while it is out, of the site's pools that have it.
+    pub redial: Turns,
 }
 
 /// The last certificate that a backend has shown a site.
@@ -90,11 +97,8 @@ struct SeenCertificate {
 pub(super) struct BackendState {
     avoided: Mutex<Option<Avoided>>,
     sessions: AtomicUsize,
-    health: Mutex<Health>,
     /// As the sites of the configuration in use have it: what is shown of its state depends on their settings.
     shown_as: Mutex<Vec<Weak<Backend>>>,
-    /// Notified when it is taken out.
-    pub went_out: Signal,
     /// Notified when one of the sessions has ended, of this backend or of another.
     freed: Arc<Signal>,
 }
@@ -258,6 +262,26 @@ impl SiteBackendState {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn health(&self) -> Health {
+        *self.lock_health()
+    }
+
+    /// Notes that it has become ready for a login, or not.
+    pub fn record_health(
+        &self,
+        record: impl FnOnce(&mut Health) -> Option<HealthChange>,
+    ) -> Option<HealthChange> {
+        let change = record(&mut self.lock_health());
+        if let Some(HealthChange::Out { .. }) = change {
+            self.went_out.wake_all();
+        }
+        change
+    }
+
+    fn lock_health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts one session more.
     pub fn count(&self) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
@@ -332,26 +356,6 @@ impl BackendState {
 
     fn lock_shown(&self) -> MutexGuard<'_, Vec<Weak<Backend>>> {
         self.shown_as.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn health(&self) -> Health {
-        *self.lock_health()
-    }
-
-    /// Notes that it has become ready for a login, or not.
-    pub fn record_health(
-        &self,
-        record: impl FnOnce(&mut Health) -> Option<HealthChange>,
-    ) -> Option<HealthChange> {
-        let change = record(&mut self.lock_health());
-        if let Some(HealthChange::Out { .. }) = change {
-            self.went_out.wake_all();
-        }
-        change
-    }
-
-    fn lock_health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

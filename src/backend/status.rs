@@ -21,12 +21,12 @@ impl Backend {
     /// Its state, from logins and checks together.
     pub(super) fn standing(&self) -> Standing {
         let checked = self.checks.as_ref().map(|checks| checks.state.checked());
-        Standing::of(&self.state.health(), checked.as_ref())
+        Standing::of(&self.at_site.health(), checked.as_ref())
     }
 
     /// It has become ready for a login.
     pub(super) fn succeeded(&self, metrics: &Metrics, now: Instant) {
-        let change = self.state.record_health(|health| health.succeeded(now));
+        let change = self.at_site.record_health(|health| health.succeeded(now));
         if let Some(HealthChange::Back { after }) = change {
             self.report(metrics);
             if self.standing() == Standing::Up {
@@ -44,7 +44,7 @@ impl Backend {
             self.learn_validity(Validity::expired(expired), metrics);
         }
         let change = self
-            .state
+            .at_site
             .record_health(|health| match error.failure_cause() {
                 FailureCause::Backend => health.failed(now),
                 FailureCause::Busy | FailureCause::Local | FailureCause::CheckAccount => {
@@ -75,10 +75,10 @@ impl Backend {
         let before = self.standing();
         checks.state.record(|checked| checked.passed(rise, now));
         if as_a_login
-            && let Some(since) = self.state.health().out_since()
+            && let Some(since) = self.at_site.health().out_since()
             && checks.state.checked().saw_the_end_of(since, rise)
         {
-            self.state.record_health(|health| health.succeeded(now));
+            self.at_site.record_health(|health| health.succeeded(now));
         }
         let standing = self.standing();
         if standing == before {
@@ -249,13 +249,12 @@ mod tests {
             "- name: a\n  default: true\n  backends: [{address: 192.0.2.1}]\n",
             &registry,
         );
-        let backend = pools.all().flat_map(|pool| pool.backends()).next();
-        let backend = backend.expect("a backend");
+        let backend = backend_of(&pools, "a");
         let full = ReplyParser::default().push(Line::Whole(b"421 too many users"[..].into()));
         let full = full.expect("a reply").expect("a whole one");
         let mut now = Instant::now();
         eject(&backend, &metrics, now);
-        let retry_at = || backend.state.health().retry_at().expect("it is ejected");
+        let retry_at = || backend.at_site.health().retry_at().expect("it is ejected");
         let first = retry_at() - now;
         for error in [
             DialError::Greeting(ReplyError::Rejected(full)),
@@ -269,5 +268,53 @@ mod tests {
         now = retry_at();
         backend.failed(&refused(), &metrics, now);
         assert_eq!(retry_at() - now, 2 * first);
+    }
+
+    fn backend_of(pools: &Pools, site: &str) -> Arc<Backend> {
+        let pool = pools.all().find(|pool| pool.name() == site);
+        let backends = pool.expect("a site").backends();
+        Arc::clone(backends.first().expect("a backend"))
+    }
+
+    #[test]
+    fn what_fails_at_one_site_is_not_held_against_the_backend_at_another() {
+        let (registry, metrics) = (Registry::default(), Metrics::new());
+        for site in ["a", "b"] {
+            metrics.declare_site(site);
+        }
+        let sites = "- name: a\n  default: true\n  backends: [{address: 192.0.2.1, tls: explicit, verify: none}]\n\
+             - name: b\n  hosts: [b.test]\n  backends: [{address: 192.0.2.1}]\n";
+        let pools = load(sites, &registry);
+        pools.report(&metrics);
+        let now = Instant::now();
+        let (a, b) = (backend_of(&pools, "a"), backend_of(&pools, "b"));
+        eject(&a, &metrics, now);
+        assert_eq!(b.standing(), Standing::Up);
+        let shown = |site, state| {
+            let labels =
+                format!("{{backend=\"192.0.2.1:21\",site=\"{site}\",state=\"{state}\"}} 1");
+            metrics
+                .render()
+                .contains(&format!("portcullis_backend_state{labels}"))
+        };
+        assert!(shown("a", "ejected") && shown("b", "up"));
+        b.succeeded(&metrics, now);
+        assert!(shown("a", "ejected"), "nor does the other bring it back");
+    }
+
+    #[test]
+    fn a_reload_keeps_an_ejected_backend_out_for_the_site_and_its_groups() {
+        let (registry, metrics) = (Registry::default(), Metrics::new());
+        let site = "- name: a\n  default: true\n  backends: [{address: 192.0.2.1}]\n";
+        let former = load(site, &registry);
+        eject(&backend_of(&former, "a"), &metrics, Instant::now());
+        let groups = "  groups: [{name: g, users: [bob], backends: [{address: 192.0.2.1}]}]\n";
+        let pools = load(&format!("{site}{groups}"), &registry);
+        drop(former);
+        let all: Vec<_> = pools.all().flat_map(|pool| pool.backends()).collect();
+        assert_eq!(all.len(), 2);
+        for backend in &all {
+            assert!(matches!(backend.standing(), Standing::Ejected { .. }));
+        }
     }
 }

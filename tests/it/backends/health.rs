@@ -587,6 +587,32 @@ fn what_one_sites_checks_find_is_not_held_against_the_backend_at_another_site() 
 }
 
 #[test]
+fn a_site_that_trusts_the_wrong_authority_does_not_take_its_backend_out_at_another_site() {
+    let tls = ScriptTls::explicit(&rustls::version::TLS12);
+    let backend = Backend::start(Script::new().tls(tls));
+    let checked = Checked::new();
+    let stranger = Authority::new("authority of others").write(checked.front.directory());
+    let sites = [
+        Site::hosts("strict", &["strict.test"], backend.address())
+            .backend_tls("explicit", Some(&stranger))
+            .backend("server_name", "backend.test"),
+        Site::default("only", backend.address()).backend_tls("explicit", None),
+    ];
+    let checked = checked.with(&sites, |config| config);
+    for _ in 0..3 {
+        let mut client = Raw::connect(checked.proxy().explicit());
+        client.expect(220);
+        client.command("USER strict.test|alice", 421);
+    }
+    let out = checked.wait_for("backend out");
+    assert_eq!(out.field("site").as_deref(), Some("strict"));
+    assert_eq!(out.field("stage").as_deref(), Some("certificate"));
+    assert!(checked.is(backend.address(), "up"));
+    checked.login();
+    assert_eq!(checked.count("backend back"), 0);
+}
+
+#[test]
 fn checks_of_a_backend_that_expects_headers_name_no_client() {
     let backend = Backend::start(Script::new().headers(Headers::All).file("name", "content"));
     let checked = Checked::new();
