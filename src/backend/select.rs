@@ -47,6 +47,7 @@ pub struct Selection {
     total: Budget,
     /// The time in the queue, of all attempts together.
     queue: Budget,
+    /// The one whose connection is ready for USER.
     current: Option<Attempt>,
     /// The last one that failed, and where.
     left_behind: Option<(Arc<Backend>, DialStage)>,
@@ -125,13 +126,14 @@ impl Selection {
                 _ => budget.attempt(self.untried.len() + 1),
             };
             let due = timeouts.backend_attempt.unwrap_or(SHORTEST_ATTEMPT);
-            self.current = Some(Attempt {
+            let current = Attempt {
                 backend: Arc::clone(&backend),
                 time: attempt.total.left(),
                 is_cut_short: self.total.left() < due.min(SHORTEST_ATTEMPT),
-            });
+            };
             match dial::dial(&backend, resolver, origin, attempt).await {
                 Ok(mut connection) => {
+                    self.current = Some(current);
                     backend.learn_certificate(&connection, metrics);
                     metrics.backend_dialled(pool.name(), began.elapsed());
                     connection.hold(slot);
@@ -141,7 +143,7 @@ impl Selection {
                         next_after: has_next.then(|| attempt.total.left()),
                     });
                 }
-                Err(error) => self.failed(&error, metrics, &on_failure),
+                Err(error) => self.failed(current, &error, metrics, &on_failure),
             }
         }
     }
@@ -200,22 +202,23 @@ impl Selection {
         metrics: &Metrics,
         on_failure: impl Fn(&Backend, &DialError),
     ) {
-        let Some(Attempt { time, .. }) = &self.current else {
+        let Some(current) = self.take_current() else {
             return;
         };
         let error = match why {
             NoUserReply::Busy(reply) => ReplyError::Rejected(reply),
-            NoUserReply::Silent => ReplyError::TimedOut(*time),
+            NoUserReply::Silent => ReplyError::TimedOut(current.time),
             NoUserReply::Lost => {
-                return self.failed(&DialError::User(ReplyError::Closed), metrics, |_, _| {});
+                let error = DialError::User(ReplyError::Closed);
+                return self.failed(current, &error, metrics, |_, _| {});
             }
         };
-        self.failed(&DialError::User(error), metrics, on_failure);
+        self.failed(current, &DialError::User(error), metrics, on_failure);
     }
 
     /// The client is sent the backend's reply to USER: the login stays with it.
-    pub fn settle(self, metrics: &Metrics) {
-        let Some(Attempt { backend, .. }) = self.current else {
+    pub fn settle(mut self, metrics: &Metrics) {
+        let Some(Attempt { backend, .. }) = self.take_current() else {
             return;
         };
         backend.succeeded(metrics, Instant::now().into_std());
@@ -226,15 +229,24 @@ impl Selection {
         }
     }
 
+    /// The attempt that has led to a connection. Without one there is nothing that could fail or be kept: a fault of ours.
+    fn take_current(&mut self) -> Option<Attempt> {
+        let current = self.current.take();
+        debug_assert!(current.is_some(), "no backend is ready for USER");
+        if current.is_none() {
+            let site = self.pool.name();
+            tracing::error!(site, "internal error: no backend was ready for USER");
+        }
+        current
+    }
+
     fn failed(
         &mut self,
+        attempt: Attempt,
         error: &DialError,
         metrics: &Metrics,
         on_failure: impl Fn(&Backend, &DialError),
     ) {
-        let Some(attempt) = self.current.take() else {
-            return;
-        };
         let backend = attempt.backend;
         let pool = &self.pool;
         metrics.backend_dial_failed(pool.name(), error.stage());
