@@ -117,6 +117,12 @@ impl Backend {
         limit
     }
 
+    /// Whether it is shown a certificate of ours, if it asks for one.
+    pub(super) fn shows_certificate(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.client.certificate().is_some())
+    }
+
     /// What its entry is called in metrics: its name, or its address as configured.
     pub fn label(&self) -> &Arc<str> {
         &self.label
