@@ -6,6 +6,7 @@
 //! connections. A backend that is out is dialled by its [`monitor`] until it is back.
 
 pub mod balance;
+mod certificate;
 pub mod check;
 mod check_state;
 mod checked;
