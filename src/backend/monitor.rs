@@ -16,8 +16,8 @@ use super::registry::{Registry, SiteBackendState};
 use super::site_backend::Backend;
 use crate::base::BackendId;
 use crate::base::budget::Budget;
+use crate::base::fair_queue::Turn;
 use crate::base::task::Task;
-use crate::base::turns::Turn;
 use crate::config::Timeouts;
 use crate::net::proxy_header::Origin;
 use crate::net::resolve::Resolver;
@@ -157,7 +157,7 @@ async fn watch(backend: Arc<Backend>, context: MonitorContext) {
 /// dials it, and has the turn until what came of that is known.
 async fn due(at_site: &SiteBackendState) -> Turn<'_> {
     loop {
-        let went_out = at_site.went_out.woken();
+        let went_out = at_site.went_out.notified();
         let Some(retry_at) = at_site.health().retry_at() else {
             went_out.await;
             continue;

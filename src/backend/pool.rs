@@ -13,8 +13,8 @@ use super::members::Members;
 use super::pools::BackendError;
 use super::registry::{Registry, SiteState};
 use super::site_backend::Backend;
-use crate::base::signal::Signal;
-use crate::base::turns::Turns;
+use crate::base::fair_queue::FairQueue;
+use crate::base::wakeup::Wakeup;
 use crate::base::{ClientKey, SiteId};
 use crate::config::{Balance, Group, Site};
 use crate::limit::SiteBandwidth;
@@ -28,12 +28,12 @@ pub struct Pool {
     /// The group's name, if it is for one.
     group: Option<String>,
     state: Arc<SiteState>,
-    queue: Arc<Turns>,
+    queue: Arc<FairQueue>,
     /// As configured, in that order; at least one.
     pub(super) entries: Vec<Entry>,
     /// What they stand for at the moment.
     members: ArcSwap<Members>,
-    freed: Arc<Signal>,
+    freed: Arc<Wakeup>,
 }
 
 /// A session's slot at a site; released when this is dropped.
@@ -156,18 +156,18 @@ impl Pool {
     }
 
     /// The logins that wait for one of these backends.
-    pub(super) fn queue(&self) -> &Turns {
+    pub(super) fn queue(&self) -> &FairQueue {
         &self.queue
     }
 
     /// Resolves when a session has ended at any backend since this was called.
     pub(super) fn freed(&self) -> impl Future<Output = ()> + '_ {
-        self.freed.woken()
+        self.freed.notified()
     }
 
     /// Has the logins that wait look again.
     pub(super) fn wake_waiting(&self) {
-        self.freed.wake_all();
+        self.freed.notify_waiters();
     }
 
     /// The group's name, if it is for one.

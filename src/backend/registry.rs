@@ -14,8 +14,8 @@ use super::check_state::{CheckState, ProbeLogins};
 use super::discovery::LastAnswer;
 use super::health::{Health, HealthChange};
 use super::site_backend::Backend;
-use crate::base::signal::Signal;
-use crate::base::turns::Turns;
+use crate::base::fair_queue::FairQueue;
+use crate::base::wakeup::Wakeup;
 use crate::base::{BackendId, SiteId};
 use crate::config::ServerNames;
 use crate::ftp::server::PortMethods;
@@ -40,7 +40,7 @@ struct RegistryState {
     /// What name servers have said, for as long as a configuration in use asks them.
     answers: HashMap<ServerNames, Weak<LastAnswer>>,
     /// See [`BackendState::freed`].
-    freed: Arc<Signal>,
+    freed: Arc<Wakeup>,
     /// How many sites have got an id.
     numbered: u32,
 }
@@ -51,7 +51,7 @@ pub(super) struct SiteState {
     pub id: SiteId,
     sessions: AtomicUsize,
     /// Logins that wait for a backend, of every configuration: of the site itself and of each of its groups.
-    queues: Mutex<HashMap<Option<String>, Arc<Turns>>>,
+    queues: Mutex<HashMap<Option<String>, Arc<FairQueue>>>,
     /// What the transfers of its sessions share.
     pub bandwidth: Arc<SiteBandwidth>,
     /// Of its checks.
@@ -78,9 +78,9 @@ pub(super) struct SiteBackendState {
     /// and PROXY headers are those of a site's entry.
     health: Mutex<Health>,
     /// Notified when it is taken out.
-    pub went_out: Signal,
+    pub went_out: Wakeup,
     /// Whose turn it is to dial it while it is out, of the site's pools that have it.
-    pub redial: Turns,
+    pub redial: FairQueue,
 }
 
 /// The last certificate that a backend has shown a site.
@@ -100,7 +100,7 @@ pub(super) struct BackendState {
     /// As the sites of the configuration in use have it: what is shown of its state depends on their settings.
     shown_as: Mutex<Vec<Weak<Backend>>>,
     /// Notified when one of the sessions has ended, of this backend or of another.
-    freed: Arc<Signal>,
+    freed: Arc<Wakeup>,
 }
 
 /// The ways in which a backend is not to be asked for data connections, as a session has found out.
@@ -146,7 +146,7 @@ impl Registry {
     }
 
     /// Notified when a session has ended at any backend.
-    pub(super) fn freed(&self) -> Arc<Signal> {
+    pub(super) fn freed(&self) -> Arc<Wakeup> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&known.freed)
     }
@@ -185,7 +185,7 @@ impl SiteState {
     }
 
     /// The logins that wait for a backend of this group, or of the site itself.
-    pub fn queue(&self, group: Option<&str>) -> Arc<Turns> {
+    pub fn queue(&self, group: Option<&str>) -> Arc<FairQueue> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         // Those of groups that there are no more.
         queues.retain(|_, queue| Arc::strong_count(queue) > 1);
@@ -273,7 +273,7 @@ impl SiteBackendState {
     ) -> Option<HealthChange> {
         let change = record(&mut self.lock_health());
         if let Some(HealthChange::Out { .. }) = change {
-            self.went_out.wake_all();
+            self.went_out.notify_waiters();
         }
         change
     }
@@ -330,7 +330,7 @@ impl BackendState {
     /// Counts one session less.
     pub fn release(&self) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
-        self.freed.wake_all();
+        self.freed.notify_waiters();
     }
 
     /// The sites of an earlier configuration have it no more.
