@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::checker;
 use super::dial::{self, DialBudget};
-use super::discovery::{self, Changes, Discovered};
+use super::discovered::{Changes, Discovered};
+use super::discovery;
 use super::pool::Pool;
 use super::pools::Pools;
 use super::registry::{Registry, SiteBackendState};

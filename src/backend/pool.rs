@@ -8,7 +8,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use super::balance;
-use super::entry::Entry;
+use super::configured::ConfiguredBackend;
 use super::members::Members;
 use super::pools::BackendError;
 use super::registry::{Registry, SiteState};
@@ -30,7 +30,7 @@ pub struct Pool {
     state: Arc<SiteState>,
     queue: Arc<FairQueue>,
     /// As configured, in that order; at least one.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<ConfiguredBackend>,
     /// What they stand for at the moment.
     members: ArcSwap<Members>,
     freed: Arc<Wakeup>,
@@ -55,13 +55,13 @@ impl Pool {
         let backends = group.map_or(&site.backends, |group| &group.backends);
         let group = group.map(|group| group.name.clone());
         let entries = backends.iter().map(|settings| {
-            Entry::load(settings, site, state, registry, certificates).map_err(|source| {
-                BackendError {
+            ConfiguredBackend::load(settings, site, state, registry, certificates).map_err(
+                |source| BackendError {
                     site: site.name.clone(),
                     backend: settings.to_string(),
                     source: Box::new(source),
-                }
-            })
+                },
+            )
         });
         let pool = Self {
             entries: entries.collect::<Result<_, _>>()?,
@@ -79,8 +79,8 @@ impl Pool {
     /// What the entries stand for now is what logins get from now on.
     pub(super) fn renew_members(&self) {
         let backends = self.entries.iter().flat_map(|entry| match entry {
-            Entry::One(backend) => vec![Arc::clone(backend)],
-            Entry::Discovered(entry) => entry.found(),
+            ConfiguredBackend::One(backend) => vec![Arc::clone(backend)],
+            ConfiguredBackend::Discovered(entry) => entry.found(),
         });
         self.members
             .store(Arc::new(Members::new(backends.collect())));
@@ -94,8 +94,8 @@ impl Pool {
     /// Those whose address is configured, for as long as the configuration is.
     pub(super) fn configured(&self) -> impl Iterator<Item = &Arc<Backend>> {
         self.entries.iter().filter_map(|entry| match entry {
-            Entry::One(backend) => Some(backend),
-            Entry::Discovered(_) => None,
+            ConfiguredBackend::One(backend) => Some(backend),
+            ConfiguredBackend::Discovered(_) => None,
         })
     }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::discovery::Discovered;
-use super::entry::Entry;
+use super::configured::ConfiguredBackend;
+use super::discovered::Discovered;
 use super::live::SiteSummary;
 use super::pool::Pool;
 use super::registry::{Registry, SiteState};
@@ -143,8 +143,8 @@ impl Pools {
     pub(super) fn discovered(&self) -> impl Iterator<Item = (&Arc<Pool>, &Arc<Discovered>)> {
         self.all().flat_map(|pool| {
             pool.entries.iter().filter_map(move |entry| match entry {
-                Entry::One(_) => None,
-                Entry::Discovered(entry) => Some((pool, entry)),
+                ConfiguredBackend::One(_) => None,
+                ConfiguredBackend::Discovered(entry) => Some((pool, entry)),
             })
         })
     }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::CertificateDer;
 
 use super::check_state::{CheckState, ProbeLogins};
-use super::discovery::LastAnswer;
 use super::health::{Health, HealthChange};
+use super::servers::LastAnswer;
 use super::site_backend::Backend;
 use crate::base::fair_queue::FairQueue;
 use crate::base::wakeup::Wakeup;
