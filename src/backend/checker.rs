@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use super::check::{Check, CheckRecord};
 use super::check_state::LastCheck;
 use super::failure_cause::FailureCause;
-use super::monitor::MonitorContext;
+use super::monitor_context::MonitorContext;
 use super::pool::Pool;
 use super::site_backend::{Backend, BackendChecks};
 use crate::base::BackendId;

@@ -148,7 +148,14 @@ impl Pools {
 
     /// Every site, by name.
     pub fn site_summaries(&self) -> Vec<SiteSummary<'_>> {
-        let mut summaries: Vec<_> = self.site_states().collect();
+        let sites = self.one_of_each_site();
+        let mut summaries: Vec<_> = sites
+            .map(|pool| SiteSummary {
+                site: &pool.site,
+                sessions: pool.site_sessions(),
+                is_in_maintenance: pool.is_in_maintenance(),
+            })
+            .collect();
         summaries.sort_by(|one, other| one.site.name.cmp(&other.site.name));
         summaries
     }

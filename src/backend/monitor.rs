@@ -1,7 +1,6 @@
 //! Dials backends that are out until they are back, so that no client's login is the one that finds out; checks those that
 //! are to be checked, and follows what name servers say of those that are to be discovered.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +10,16 @@ use super::checker;
 use super::dial::{self, DialBudget};
 use super::discovered::{Changes, Discovered};
 use super::discovery;
+use super::monitor_context::MonitorContext;
 use super::pool::Pool;
 use super::pools::Pools;
-use super::registry::{Registry, SiteBackendState};
+use super::registry::SiteBackendState;
 use super::site_backend::Backend;
 use crate::base::BackendId;
 use crate::base::budget::Budget;
 use crate::base::fair_queue::Turn;
 use crate::base::task::Task;
-use crate::config::Timeouts;
 use crate::net::proxy_header::Origin;
-use crate::net::resolve::Resolver;
-use crate::observe::metrics::Metrics;
 
 /// How long an attempt may take in all. Slower than that, a backend is of no use to a client.
 const ATTEMPT: Duration = Duration::from_secs(30);
@@ -31,21 +28,6 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Monitors {
     _tasks: Vec<Task<()>>,
-}
-
-/// What every monitor needs of the process and of the configuration in use.
-#[derive(Debug, Clone)]
-pub struct MonitorContext {
-    /// For each step.
-    pub timeouts: Timeouts,
-    /// The configured name servers.
-    pub dns_servers: Vec<SocketAddr>,
-    /// Where the names of backends lead.
-    pub resolver: Arc<Resolver>,
-    /// Where the states of backends live.
-    pub registry: Arc<Registry>,
-    /// Where they are shown.
-    pub metrics: Arc<Metrics>,
 }
 
 impl Monitors {

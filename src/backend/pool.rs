@@ -10,7 +10,6 @@ use arc_swap::ArcSwap;
 use super::balance;
 use super::configured::ConfiguredBackend;
 use super::members::Members;
-use super::pools::BackendError;
 use super::registry::{Registry, SiteState};
 use super::site_backend::Backend;
 use crate::base::fair_queue::FairQueue;
@@ -19,7 +18,7 @@ use crate::base::{ClientKey, SiteId};
 use crate::config::{Balance, Group, Site};
 use crate::limit::SiteBandwidth;
 use crate::observe::metrics::{Metrics, OpenSession};
-use crate::tls::OwnCertificateLoader;
+use crate::tls::{BackendTlsError, OwnCertificateLoader};
 
 /// The backends of a site, or of a group of one.
 #[derive(Debug)]
@@ -42,6 +41,18 @@ pub struct Pool {
 pub struct SiteSlot {
     state: Arc<SiteState>,
     _counted: OpenSession,
+}
+
+/// The TLS of a backend can't be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("site {site}, backend {backend}: {source}")]
+pub struct BackendError {
+    /// The site's name.
+    pub site: String,
+    /// The backend's address as configured.
+    pub backend: String,
+    /// What is wrong.
+    pub source: Box<BackendTlsError>,
 }
 
 impl Pool {

@@ -6,13 +6,12 @@ use std::time::SystemTime;
 
 use super::configured::ConfiguredBackend;
 use super::discovered::Discovered;
-use super::live::SiteSummary;
-use super::pool::Pool;
+use super::pool::{BackendError, Pool};
 use super::registry::{Registry, SiteState};
 use crate::base::SiteId;
 use crate::config::{NO_SITE, Site};
 use crate::observe::metrics::Metrics;
-use crate::tls::{BackendTlsError, OwnCertificateLoader, OwnCertificates, PowerlessAuthority};
+use crate::tls::{OwnCertificateLoader, OwnCertificates, PowerlessAuthority};
 
 /// The pools of one configuration.
 #[derive(Debug)]
@@ -30,18 +29,6 @@ struct SitePools {
     own: Option<Arc<Pool>>,
     /// As `site.groups`.
     groups: Vec<Arc<Pool>>,
-}
-
-/// The TLS of a backend can't be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("site {site}, backend {backend}: {source}")]
-pub struct BackendError {
-    /// The site's name.
-    pub site: String,
-    /// The backend's address as configured.
-    pub backend: String,
-    /// What is wrong.
-    pub source: Box<BackendTlsError>,
 }
 
 impl Pools {
@@ -127,16 +114,11 @@ impl Pools {
             .flat_map(|pools| pools.own.iter().chain(&pools.groups))
     }
 
-    /// The state of every site.
-    pub(super) fn site_states(&self) -> impl Iterator<Item = SiteSummary<'_>> {
-        self.sites.values().filter_map(|pools| {
-            let pool = pools.own.iter().chain(&pools.groups).next()?;
-            Some(SiteSummary {
-                site: &pools.site,
-                sessions: pool.site_sessions(),
-                is_in_maintenance: pool.is_in_maintenance(),
-            })
-        })
+    /// One pool of each site.
+    pub(super) fn one_of_each_site(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.sites
+            .values()
+            .filter_map(|pools| pools.own.iter().chain(&pools.groups).next())
     }
 
     /// Every entry for which name servers are asked, with its pool.
