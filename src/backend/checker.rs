@@ -81,10 +81,10 @@ impl Checker {
 
     /// Waits until a check is due, which it is soon once logins have failed.
     async fn wait_until(&self, due: Instant, interval: Duration) {
-        let went_out = self.backend.at_site.went_out.notified();
+        let ejected = self.backend.at_site.ejected.notified();
         tokio::select! {
             () = sleep_until(due) => {}
-            () = went_out => sleep_until(due.min(Instant::now() + interval.min(FAST))).await,
+            () = ejected => sleep_until(due.min(Instant::now() + interval.min(FAST))).await,
         }
     }
 

@@ -282,7 +282,7 @@ impl BackendChecks {
 
 impl Backend {
     fn summary(&self, group: Option<String>, now: Instant) -> BackendSummary {
-        let out_since = self.standing().out_since();
+        let out_since = self.availability().out_since();
         let drained_by = if !self.settings.takes_logins() {
             Some(DrainedBy::Configuration)
         } else if !self.takes_logins() {

@@ -1,4 +1,4 @@
-//! Dials backends that are out until they are back, so that no client's login is the one that finds out; checks those that
+//! Dials ejected backends until they are back, so that no client's login is the one that finds out; checks those that
 //! are to be checked, and follows what name servers say of those that are to be discovered.
 
 use std::sync::Arc;
@@ -130,19 +130,19 @@ async fn watch(backend: Arc<Backend>, context: MonitorContext) {
             Err(error) => {
                 backend.failed(&error, metrics, Instant::now().into_std());
                 let (stage, hint) = (error.stage().as_str(), error.hint(&backend));
-                tracing::debug!(%backend, stage, %error, hint, "backend still out");
+                tracing::debug!(%backend, stage, %error, hint, "backend still ejected");
             }
         }
     }
 }
 
-/// Waits until this backend is out and to be dialled. Several pools of a site may have it, and each has its monitor: one of them
-/// dials it, and has the turn until what came of that is known.
+/// Waits until this backend is ejected and to be dialled. Several pools of a site may have it, and each has its monitor: one of
+/// them dials it, and has the turn until what came of that is known.
 async fn due(at_site: &SiteBackendState) -> Turn<'_> {
     loop {
-        let went_out = at_site.went_out.notified();
+        let ejected = at_site.ejected.notified();
         let Some(retry_at) = at_site.health().retry_at() else {
-            went_out.await;
+            ejected.await;
             continue;
         };
         sleep_until(retry_at.into()).await;

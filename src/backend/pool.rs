@@ -152,7 +152,7 @@ impl Pool {
         self.candidates(self.login_key(user, client), now)
     }
 
-    /// Whether every backend that takes logins is out.
+    /// Whether no backend that takes logins is up.
     pub(super) fn is_out(&self) -> bool {
         self.members.load().are_out()
     }
@@ -162,7 +162,7 @@ impl Pool {
         tracing::warn!(
             site = self.name(),
             group = self.group.as_deref(),
-            "every backend is out; logins try them all the same"
+            "no backend is up; logins try them all the same"
         );
     }
 

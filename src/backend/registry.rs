@@ -77,9 +77,9 @@ pub(super) struct SiteBackendState {
     /// From what its logins come to, and not from those of another site, which may speak to it in another way: TLS, certificates
     /// and PROXY headers are those of a site's entry.
     health: Mutex<Health>,
-    /// Notified when it is taken out.
-    pub went_out: Wakeup,
-    /// Whose turn it is to dial it while it is out, of the site's pools that have it.
+    /// Notified when it is ejected.
+    pub ejected: Wakeup,
+    /// Whose turn it is to dial it while it is ejected, of the site's pools that have it.
     pub redial: FairQueue,
 }
 
@@ -272,8 +272,8 @@ impl SiteBackendState {
         record: impl FnOnce(&mut Health) -> Option<HealthChange>,
     ) -> Option<HealthChange> {
         let change = record(&mut self.lock_health());
-        if let Some(HealthChange::Out { .. }) = change {
-            self.went_out.notify_waiters();
+        if let Some(HealthChange::Ejected { .. }) = change {
+            self.ejected.notify_waiters();
         }
         change
     }

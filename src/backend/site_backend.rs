@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::balance::Candidate;
 use super::check_state::{CheckSettings, CheckState};
-use super::checked::Standing;
+use super::checked::Availability;
 use super::registry::{BackendState, SiteBackendState, SiteState};
 use super::servers::Server;
 use super::statuses::Statuses;
@@ -69,7 +69,7 @@ impl Backend {
     }
 
     pub(super) fn candidate(&self, index: usize, now: Instant) -> Candidate {
-        let standing = self.standing();
+        let availability = self.availability();
         let backup = if self.settings.backup { BACKUP_TIER } else { 0 };
         let sessions = self.state.sessions();
         Candidate {
@@ -81,10 +81,10 @@ impl Backend {
                 .settings
                 .max_sessions
                 .is_some_and(|limit| sessions >= limit),
-            out_for: standing
+            out_for: availability
                 .out_since()
                 .map(|since| now.saturating_duration_since(since)),
-            down: matches!(standing, Standing::Down { .. }),
+            down: matches!(availability, Availability::Down { .. }),
             identity: self.identity,
         }
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::check::CheckError;
 use super::check_state::PAUSE;
-use super::checked::Standing;
+use super::checked::Availability;
 use super::dial::DialError;
 use super::failure_cause::FailureCause;
 use super::health::HealthChange;
@@ -17,24 +17,24 @@ use crate::tls::Validity;
 
 impl Backend {
     /// Its state, from logins and checks together.
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn availability(&self) -> Availability {
         let checked = self.checks.as_ref().map(|checks| checks.state.checked());
-        Standing::of(&self.at_site.health(), checked.as_ref())
+        Availability::of(&self.at_site.health(), checked.as_ref())
     }
 
     /// It has become ready for a login.
     pub(super) fn succeeded(&self, metrics: &Metrics, now: Instant) {
         let change = self.at_site.record_health(|health| health.succeeded(now));
-        if let Some(HealthChange::Back { after }) = change {
+        if let Some(HealthChange::Restored { after }) = change {
             self.report(metrics);
-            if self.standing() == Standing::Up {
+            if self.availability() == Availability::Up {
                 let (site, backend) = (&self.site, self);
-                tracing::info!(site, %backend, seconds = after.as_secs(), "backend back");
+                tracing::info!(site, %backend, seconds = after.as_secs(), "backend up");
             }
         }
     }
 
-    /// It has not become ready for a login; returns whether it went out with that.
+    /// It has not become ready for a login; returns whether that ejects it.
     pub(super) fn failed(&self, error: &DialError, metrics: &Metrics, now: Instant) -> bool {
         if let DialError::Handshake(fault) = error
             && let Some(expired) = fault.expired()
@@ -50,14 +50,14 @@ impl Backend {
                     None
                 }
             });
-        let Some(HealthChange::Out { failures }) = change else {
+        let Some(HealthChange::Ejected { failures }) = change else {
             return false;
         };
         metrics.backend_ejected(&self.site, &self.label);
         self.report(metrics);
         let (site, backend, stage) = (&self.site, self, error.stage().as_str());
         let hint = error.hint(self);
-        tracing::warn!(site, %backend, failures, stage, %error, hint, "backend out");
+        tracing::warn!(site, %backend, failures, stage, %error, hint, "backend ejected");
         true
     }
 
@@ -70,25 +70,25 @@ impl Backend {
         now: Instant,
     ) {
         let rise = checks.settings.checks.rise;
-        let before = self.standing();
+        let before = self.availability();
         checks.state.record(|checked| checked.passed(rise, now));
         if as_a_login
-            && let Some(since) = self.at_site.health().out_since()
+            && let Some(since) = self.at_site.health().ejected_since()
             && checks.state.checked().saw_the_end_of(since, rise)
         {
             self.at_site.record_health(|health| health.succeeded(now));
         }
-        let standing = self.standing();
-        if standing == before {
+        let availability = self.availability();
+        if availability == before {
             return;
         }
         self.report(metrics);
-        if standing == Standing::Up
+        if availability == Availability::Up
             && let Some(since) = before.out_since()
         {
             let seconds = now.saturating_duration_since(since).as_secs();
             let (site, backend) = (&self.site, self);
-            tracing::info!(site, %backend, seconds, "backend back");
+            tracing::info!(site, %backend, seconds, "backend up");
         }
     }
 
@@ -133,11 +133,11 @@ impl Backend {
         if !self.takes_logins() {
             return BackendStatus::Drain;
         }
-        match self.standing() {
-            Standing::Down { .. } => BackendStatus::Down,
-            Standing::Ejected { .. } => BackendStatus::Ejected,
-            Standing::Up if self.state.sessions() >= limit => BackendStatus::Full,
-            Standing::Up => BackendStatus::Up,
+        match self.availability() {
+            Availability::Down { .. } => BackendStatus::Down,
+            Availability::Ejected { .. } => BackendStatus::Ejected,
+            Availability::Up if self.state.sessions() >= limit => BackendStatus::Full,
+            Availability::Up => BackendStatus::Up,
         }
     }
 
@@ -200,7 +200,10 @@ mod tests {
         for _ in 0..FAILURES {
             backend.failed(&refused(), metrics, now);
         }
-        assert!(matches!(backend.standing(), Standing::Ejected { .. }));
+        assert!(matches!(
+            backend.availability(),
+            Availability::Ejected { .. }
+        ));
     }
 
     #[test]
@@ -250,7 +253,7 @@ mod tests {
         let now = Instant::now();
         let (a, b) = (backend_of(&pools, "a"), backend_of(&pools, "b"));
         eject(&a, &metrics, now);
-        assert_eq!(b.standing(), Standing::Up);
+        assert_eq!(b.availability(), Availability::Up);
         let shown = |site, state| {
             let labels =
                 format!("{{backend=\"192.0.2.1:21\",site=\"{site}\",state=\"{state}\"}} 1");
@@ -275,7 +278,10 @@ mod tests {
         let all: Vec<_> = pools.all().flat_map(|pool| pool.backends()).collect();
         assert_eq!(all.len(), 2);
         for backend in &all {
-            assert!(matches!(backend.standing(), Standing::Ejected { .. }));
+            assert!(matches!(
+                backend.availability(),
+                Availability::Ejected { .. }
+            ));
         }
     }
 }

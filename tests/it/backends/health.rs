@@ -140,7 +140,7 @@ fn a_server_that_hangs_goes_down_and_comes_back_without_any_login() {
     assert_eq!(checked.proxy().get("/readyz").0, 200);
 
     send_signal("CONT", &process);
-    checked.wait_for("backend back");
+    checked.wait_for("backend up");
     checked.wait_until(server.address(), "up");
     let logins = checked.proxy().metrics();
     let mut logins = logins
@@ -177,7 +177,7 @@ fn where_every_backend_is_down_logins_try_them_all_the_same() {
     checked.wait_until(other.address(), "down");
     let line = checked
         .proxy()
-        .wait_for_log(|line| line.message().starts_with("every backend is out"));
+        .wait_for_log(|line| line.message().starts_with("no backend is up"));
     assert_eq!(line.field("site").as_deref(), Some("only"));
     let mut client = Raw::connect(checked.proxy().explicit());
     client.expect(220);
@@ -496,7 +496,7 @@ fn a_reload_keeps_what_is_known_of_backends_that_stay() {
         assert_eq!(checked.count("backend down"), 1);
     }
     // A TCP connection is to be had, and the next check comes soon.
-    checked.wait_for("backend back");
+    checked.wait_for("backend up");
     checked.proxy().reload(&yaml);
     checked.wait_until(broken.address(), "down");
     // What is not checked any more is not down.
@@ -525,10 +525,10 @@ fn checks_that_saw_the_fault_bring_a_backend_back_before_its_outage_is_over() {
     for _ in 0..3 {
         checked.login();
     }
-    checked.wait_for("backend out");
+    checked.wait_for("backend ejected");
     let began = Instant::now();
     send_signal("CONT", &process);
-    checked.wait_for("backend back");
+    checked.wait_for("backend up");
     assert!(
         began.elapsed() < Duration::from_secs(9),
         "the outage is one of 10 s"
@@ -604,12 +604,12 @@ fn a_site_that_trusts_the_wrong_authority_does_not_take_its_backend_out_at_anoth
         client.expect(220);
         client.command("USER strict.test|alice", 421);
     }
-    let out = checked.wait_for("backend out");
+    let out = checked.wait_for("backend ejected");
     assert_eq!(out.field("site").as_deref(), Some("strict"));
     assert_eq!(out.field("stage").as_deref(), Some("certificate"));
     assert!(checked.is(backend.address(), "up"));
     checked.login();
-    assert_eq!(checked.count("backend back"), 0);
+    assert_eq!(checked.count("backend up"), 0);
 }
 
 #[test]
