@@ -50,7 +50,7 @@ pub struct Selection {
     /// The one whose connection is ready for USER.
     current: Option<Attempt>,
     /// The last one that failed, and where.
-    left_behind: Option<(Arc<Backend>, DialStage)>,
+    failed_over_from: Option<(Arc<Backend>, DialStage)>,
 }
 
 /// The backend whose turn it is.
@@ -70,7 +70,7 @@ pub struct Selected {
     /// The connection.
     pub connection: BackendConnection,
     /// How long its reply to USER may take before the next backend's turn; `None` if there is no other.
-    pub next_after: Option<Duration>,
+    pub failover_timeout: Option<Duration>,
 }
 
 impl Selection {
@@ -84,7 +84,7 @@ impl Selection {
             login_key,
             total,
             current: None,
-            left_behind: None,
+            failed_over_from: None,
             pool,
         }
     }
@@ -140,7 +140,7 @@ impl Selection {
                     let has_next = !self.untried.is_empty();
                     return Ok(Selected {
                         connection,
-                        next_after: has_next.then(|| attempt.total.left()),
+                        failover_timeout: has_next.then(|| attempt.total.left()),
                     });
                 }
                 Err(error) => self.failed(current, &error, metrics, &on_failure),
@@ -196,7 +196,7 @@ impl Selection {
     }
 
     /// The backend whose turn it was has failed after it was ready for USER.
-    pub fn abandon(
+    pub fn fail_current(
         &mut self,
         why: NoUserReply,
         metrics: &Metrics,
@@ -217,12 +217,12 @@ impl Selection {
     }
 
     /// The client is sent the backend's reply to USER: the login stays with it.
-    pub fn settle(mut self, metrics: &Metrics) {
+    pub fn commit(mut self, metrics: &Metrics) {
         let Some(Attempt { backend, .. }) = self.take_current() else {
             return;
         };
         backend.succeeded(metrics, Instant::now().into_std());
-        if let Some((from, stage)) = self.left_behind {
+        if let Some((from, stage)) = self.failed_over_from {
             let site = self.pool.name();
             metrics.backend_failover(site);
             tracing::info!(site, %from, to = %backend, stage = stage.as_str(), "failover");
@@ -257,7 +257,7 @@ impl Selection {
         {
             pool.warn_of_last_resort();
         }
-        self.left_behind = Some((backend, error.stage()));
+        self.failed_over_from = Some((backend, error.stage()));
     }
 }
 
