@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::discovered::Discovered;
-use super::registry::{Registry, SiteState};
+use super::registry::Registry;
 use super::servers::Server;
 use super::site_backend::Backend;
+use super::site_state::SiteState;
 use super::template::Template;
 use super::upstream_tls::UpstreamTls;
 use crate::config::{self, Servers, Site};

@@ -5,6 +5,7 @@
 //! login in the order that [`balance`] has, [`dial`] leads to its [`control`] connection, and that to its [`data`]
 //! connections. An ejected backend is dialled by its [`monitor`] until it is back.
 
+mod backend_state;
 pub mod balance;
 mod certificate;
 pub mod check;
@@ -29,6 +30,8 @@ mod registry;
 mod select;
 mod servers;
 mod site_backend;
+mod site_backend_state;
+mod site_state;
 mod status;
 mod statuses;
 mod template;

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::backend_state::BackendState;
 use super::balance::Candidate;
 use super::check_state::{CheckSettings, CheckState};
 use super::checked::Availability;
-use super::registry::{BackendState, SiteBackendState, SiteState};
 use super::servers::Server;
+use super::site_backend_state::SiteBackendState;
+use super::site_state::SiteState;
 use super::statuses::Statuses;
 use super::upstream_tls::UpstreamTls;
 use crate::base::BackendId;

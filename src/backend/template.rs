@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::balance;
 use super::check_state::CheckSettings;
-use super::registry::{Registry, SiteState};
+use super::registry::Registry;
 use super::servers::Server;
 use super::site_backend::{Backend, BackendChecks};
+use super::site_state::SiteState;
 use super::statuses::Statuses;
 use super::upstream_tls::UpstreamTls;
 use crate::config::{self, Site};
