@@ -44,7 +44,7 @@ pub enum Unhealthy {
     Connect {
         /// Where it was asked.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         cause: io::Error,
     },
     /// There is a connection, and no answer on it.
@@ -52,7 +52,7 @@ pub enum Unhealthy {
     Answer {
         /// Where it was asked.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         cause: io::Error,
     },
     /// Something else listens there.

@@ -29,7 +29,7 @@ gzip -9n "$to"/man/*
 "$to/portcullis" completions fish >"$to/completions/portcullis.fish"
 "$to/portcullis" schema >"$to/schema.json"
 
-# In /usr/local is what nobody has packaged.
+# /usr/local is for unpackaged programs.
 as_packaged() {
     sed 's|/usr/local/bin/|/usr/bin/|' "$1"
 }

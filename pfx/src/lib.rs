@@ -1,8 +1,8 @@
 //! The keys and certificates in a PKCS#12 file (PFX, RFC 7292), as Windows, win-acme and OpenSSL write it.
 //!
 //! The file is hostile until its password is known to be right, and after that may still be large, slow to decrypt, or broken:
-//! it is bounded in size, memory and time, and a panic of a parser is an error like others. What the certificates are, and which
-//! of them belongs to which key, is not this crate's business.
+//! it is bounded in size, memory and time, and a panic of a parser is an error like others. The content of
+//! certificates, and which key each belongs to, is not this crate's business.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
@@ -103,7 +103,7 @@ pub fn read(
         let decoded = catch_unwind(AssertUnwindSafe(|| {
             Pkcs12Archive::from_pkcs12(&bytes, &password)
         }));
-        // Nobody waits any more after the time is over.
+        // After the timeout the receiver is gone.
         let _ = sender.send(decoded);
     });
     match receiver.recv_timeout(time_limit) {

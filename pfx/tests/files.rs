@@ -1,4 +1,4 @@
-//! Files as OpenSSL writes them, and files that nobody should write.
+//! Files as OpenSSL writes them, and files that no program should write.
 
 use std::fs;
 use std::path::Path;

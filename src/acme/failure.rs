@@ -1,9 +1,10 @@
-//! What orders fail of, in words. A part of them are the authority's own, which is cut and made harmless.
+//! Why orders fail, in words. A part of them are the authority's own, which is cut and made harmless.
 
 use std::time::SystemTime;
 
 use instant_acme::Problem;
 
+use super::PATIENCE_TIME;
 use super::challenge::ChallengeError;
 use super::state::{PairError, StateError};
 use crate::base::text::escape_whole;
@@ -25,13 +26,16 @@ pub(super) struct OrderError {
     pub retry_after: Option<SystemTime>,
 }
 
-/// What an order fails of.
+/// Why an order fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Cause {
-    #[error("{}", said(.0))]
+    #[error("{}", error_text(.0))]
     Authority(#[from] instant_acme::Error),
     #[error("{}", refused(.0))]
     Refused(Box<Problem>),
+    /// With the page at which the operator is to do something about it (RFC 8555 §7.3.3, §6.7).
+    #[error("{cause}; the authority refers to {}", shown(page))]
+    Referred { cause: Box<Cause>, page: String },
     #[error(transparent)]
     Challenge(#[from] ChallengeError),
     #[error(transparent)]
@@ -47,7 +51,7 @@ pub(super) enum Cause {
     },
     #[error("the authority doesn't offer the challenge {kind} for {name}")]
     NotOffered { kind: &'static str, name: String },
-    #[error("the authority wants a proof of what was not ordered: {0}")]
+    #[error("the authority requests authorization of a name that was not ordered: {0}")]
     NotOrdered(String),
     #[error("the authority wants {wanted} proofs for {ordered} names")]
     TooManyProofs { wanted: usize, ordered: usize },
@@ -61,6 +65,22 @@ pub(super) enum Cause {
     Internal(String),
 }
 
+impl Cause {
+    /// The same with the page that the authority refers to, if this is its refusal.
+    pub fn referred(self, page: Option<String>) -> Self {
+        match (self, page) {
+            (
+                cause @ (Self::Refused(_) | Self::Authority(instant_acme::Error::Api(_))),
+                Some(page),
+            ) => Self::Referred {
+                cause: Box::new(cause),
+                page,
+            },
+            (cause, _) => cause,
+        }
+    }
+}
+
 fn listed(names: &[String]) -> String {
     if names.is_empty() {
         return "none at all".to_owned();
@@ -69,13 +89,17 @@ fn listed(names: &[String]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// What the library says, of which the authority may have written a part.
-pub(super) fn said(error: &instant_acme::Error) -> String {
+/// The library's error, a part of which the authority may have written.
+pub(super) fn error_text(error: &instant_acme::Error) -> String {
     match error {
         instant_acme::Error::Api(problem) => refused(problem),
         instant_acme::Error::Json(error) => shown(&format!(
-            "the authority answers with JSON that ACME has no use for: {error}"
+            "the authority returned invalid ACME JSON: {error}"
         )),
+        instant_acme::Error::Timeout(_) => format!(
+            "the authority was not done within {} minutes",
+            PATIENCE_TIME.as_secs() / 60
+        ),
         other => shown(&other.to_string()),
     }
 }
@@ -135,7 +159,7 @@ mod tests {
     fn what_the_authority_says_is_shown_with_its_type_and_can_not_act_on_a_terminal() {
         let problem = |text: &str| {
             let problem: Problem = serde_json::from_str(text).unwrap();
-            said(&problem.into())
+            error_text(&problem.into())
         };
         assert_eq!(
             problem(

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::pin::Pin;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -16,13 +16,14 @@ use hyper::http::response::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
+use serde::Deserialize;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::schedule::{ASK_EVERY, MAX_RETRY_AFTER};
 use crate::base::task::Task;
 use crate::base::text::escape;
-use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify, https_port};
+use crate::config::https_port;
 use crate::net::{connect, resolve};
 use crate::tls::{BackendTlsClient, BackendTlsError};
 
@@ -31,6 +32,10 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The largest answer, in bytes: a chain of certificates has some 10 KB.
 const MAX_ANSWER: usize = 256 * 1024;
+
+/// The longest time between two looks at an order that the authority is working on, whatever its Retry-After says: ZeroSSL says a
+/// day, and is done in seconds.
+const POLL_EVERY: Duration = Duration::from_secs(30);
 
 /// How much of a header of an answer is shown, in bytes.
 const MAX_HEADER: usize = 256;
@@ -77,32 +82,24 @@ pub(super) enum HttpError {
     TimedOut(String),
 }
 
-/// Asks the authority, and remembers when it wants to be left in peace.
+/// Asks the authority, and keeps its Retry-After.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     tls: Arc<BackendTlsClient>,
-    last: LastAnswer,
+    last: LastRefusal,
 }
 
 impl Client {
     /// Verifies the authority's server by these roots. Blocks on the file system.
     pub fn new(ca: Option<&std::path::Path>) -> Result<Self, BackendTlsError> {
-        let verify = ca.map_or(Verify::System, |ca| Verify::Ca(ca.to_owned()));
-        let tls = BackendTlsClient::new(&BackendTls {
-            start: TlsMode::Implicit,
-            verify,
-            server_name: ExpectedName::OfEachServer,
-            max_version: TlsVersion::V1_3,
-            client_certificate: None,
-        })?;
         Ok(Self {
-            tls: Arc::new(tls),
-            last: LastAnswer::default(),
+            tls: Arc::new(BackendTlsClient::for_any_server(ca)?),
+            last: LastRefusal::default(),
         })
     }
 
-    /// The last answer.
-    pub fn last(&self) -> &LastAnswer {
+    /// What the last answer says, if it was a refusal.
+    pub fn last_refusal(&self) -> &LastRefusal {
         &self.last
     }
 
@@ -132,7 +129,7 @@ impl Client {
         let tls = self.tls.named(name)?.session();
         let connected = async {
             let addresses = resolve::look_up(name, port).await?;
-            connect::control(&addresses, TIMEOUT).await
+            connect::first_of(&addresses, TIMEOUT).await
         };
         let stream = connected.await.map_err(|cause| HttpError::Connect {
             host: host(),
@@ -178,9 +175,13 @@ impl Client {
             })?
             .to_bytes();
 
-        bound_retry_after(&mut parts.headers, SystemTime::now());
+        let longest = match is_read || is_refusal(parts.status) {
+            true => MAX_RETRY_AFTER,
+            false => POLL_EVERY,
+        };
+        bound_retry_after(&mut parts.headers, SystemTime::now(), longest);
         self.last
-            .note(parts.status, &parts.headers, SystemTime::now());
+            .note(parts.status, &parts.headers, &body, SystemTime::now());
         refuse_unreadable(uri, is_read, &parts, &body)?;
         if is_read && !parts.headers.contains_key(RETRY_AFTER) {
             // The library would take renewal information without it for an error.
@@ -192,29 +193,52 @@ impl Client {
     }
 }
 
-/// What the last answer said of when to come again: it is about that request, and no other.
+/// What the library leaves out of the last refusal: it is about that request, and no other.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastAnswer(Arc<Mutex<Option<SystemTime>>>);
+pub(super) struct LastRefusal(Arc<Mutex<Refusal>>);
 
-impl LastAnswer {
-    /// When to come again, if it was a refusal that says so.
+#[derive(Debug, Default)]
+struct Refusal {
+    retry_after: Option<SystemTime>,
+    page: Option<String>,
+}
+
+/// The part of a problem document (RFC 7807 §3.1) that the library doesn't read.
+#[derive(Deserialize)]
+struct ProblemPage {
+    instance: Option<String>,
+}
+
+impl LastRefusal {
+    /// When to come again, if it says so.
     pub fn retry_after(&self) -> Option<SystemTime> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().retry_after
+    }
+
+    /// The page that it refers to.
+    pub fn page(&self) -> Option<String> {
+        self.lock().page.clone()
     }
 
     /// Another request begins, or an order, of which it says nothing.
     pub fn forget(&self) {
-        self.set(None);
+        *self.lock() = Refusal::default();
     }
 
-    fn note(&self, status: StatusCode, headers: &HeaderMap, now: SystemTime) {
+    fn note(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) {
+        if !is_refusal(status) {
+            return self.forget();
+        }
         let text = headers.get(RETRY_AFTER).and_then(|it| it.to_str().ok());
-        let at = text.and_then(|text| retry_after(text, now));
-        self.set(at.filter(|_| is_refusal(status)));
+        let document = serde_json::from_slice::<ProblemPage>(body).ok();
+        *self.lock() = Refusal {
+            retry_after: text.and_then(|text| retry_after(text, now)),
+            page: document.and_then(|it| it.instance),
+        };
     }
 
-    fn set(&self, at: Option<SystemTime>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    fn lock(&self) -> MutexGuard<'_, Refusal> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -278,26 +302,27 @@ fn mentions(headers: &HeaderMap, word: &[u8]) -> bool {
     kind.is_some_and(|kind| memchr::memmem::find(&kind.to_ascii_lowercase(), word).is_some())
 }
 
-/// The library adds what it reads to the time of day, and panics where that overflows.
-fn bound_retry_after(headers: &mut HeaderMap, now: SystemTime) {
+/// The library adds the Retry-After to the time of day, and panics where that overflows; and where it lies behind the end of its
+/// patience, it gives an order up at once.
+fn bound_retry_after(headers: &mut HeaderMap, now: SystemTime, longest: Duration) {
     let Some(value) = headers.remove(RETRY_AFTER) else {
         return;
     };
     let at = value.to_str().ok().and_then(|text| retry_after(text, now));
     if let Some(at) = at {
-        let seconds = at.duration_since(now).unwrap_or_default().as_secs();
+        let after = at.duration_since(now).unwrap_or_default().min(longest);
+        let seconds = after.as_secs();
         headers.insert(RETRY_AFTER, seconds.into());
     }
 }
 
-/// A time as Retry-After has it (RFC 9110 §10.2.3), no later than the schedule would heed.
+/// A time as Retry-After has it (RFC 9110 §10.2.3), in seconds or as a date in one of the three forms, no later than the schedule
+/// would heed.
 fn retry_after(text: &str, now: SystemTime) -> Option<SystemTime> {
     match text.trim().parse::<u64>() {
         Ok(seconds) => Some(now + Duration::from_secs(seconds).min(MAX_RETRY_AFTER)),
         Err(_) => {
-            let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?;
-            let seconds = u64::try_from(date.timestamp().as_second()).ok()?;
-            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            let at = httpdate::parse_http_date(text.trim()).ok()?;
             Some(at.min(now + MAX_RETRY_AFTER))
         }
     }
@@ -332,6 +357,13 @@ mod tests {
             after("Thu, 01 Jan 1970 01:00:00 GMT"),
             Some(Duration::from_secs(3_600))
         );
+        // The forms of former standards, which have to be read as well (RFC 9110 §5.6.7).
+        for date in [
+            "Thursday, 01-Jan-70 01:00:00 GMT",
+            "Thu Jan  1 01:00:00 1970",
+        ] {
+            assert_eq!(after(date), Some(Duration::from_secs(3_600)), "{date}");
+        }
         for bad in ["", "soon", "-1", "99999999999999999999999999"] {
             assert_eq!(after(bad), None, "{bad}");
         }
@@ -342,9 +374,9 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
         let mut later = HeaderMap::new();
         later.insert(RETRY_AFTER, HeaderValue::from_static("60"));
-        let last = LastAnswer::default();
+        let last = LastRefusal::default();
         let after = |status, headers: &HeaderMap| {
-            last.note(status, headers, now);
+            last.note(status, headers, b"", now);
             last.retry_after()
         };
         let minute = Some(now + Duration::from_secs(60));
@@ -360,7 +392,35 @@ mod tests {
         assert_eq!(last.retry_after(), None);
     }
 
-    /// What is said of an answer to a request for this URL, by which the library couldn't be told what is wrong.
+    #[test]
+    fn an_order_under_way_is_looked_at_again_soon_however_long_the_authority_says() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        for (said, kept) in [
+            ("86400", "30"),
+            ("5", "5"),
+            ("Fri, 01 Jan 2100 00:00:00 GMT", "30"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(said));
+            bound_retry_after(&mut headers, now, POLL_EVERY);
+            assert_eq!(headers[RETRY_AFTER], kept, "{said}");
+        }
+    }
+
+    #[test]
+    fn the_page_that_a_refusal_refers_to_is_kept_until_the_next_answer() {
+        let (last, now) = (LastRefusal::default(), UNIX_EPOCH);
+        let body = br#"{"type": "urn:ietf:params:acme:error:userActionRequired", "instance": "https://ca.test/agree"}"#;
+        last.note(StatusCode::FORBIDDEN, &HeaderMap::new(), body, now);
+        assert_eq!(last.page().as_deref(), Some("https://ca.test/agree"));
+        last.note(StatusCode::FORBIDDEN, &HeaderMap::new(), b"<html>", now);
+        assert_eq!(last.page(), None);
+        last.note(StatusCode::FORBIDDEN, &HeaderMap::new(), body, now);
+        last.note(StatusCode::OK, &HeaderMap::new(), body, now);
+        assert_eq!(last.page(), None);
+    }
+
+    /// The error for an answer from which the library couldn't be told what is wrong.
     fn refused(is_read: bool, status: u16, headers: &[(HeaderName, &str)], body: &str) -> String {
         let mut answer = Response::builder().status(status);
         for (name, value) in headers {
@@ -431,7 +491,7 @@ mod tests {
                 RETRY_AFTER,
                 HeaderValue::from_static("18446744073709551615"),
             );
-            bound_retry_after(&mut headers, now);
+            bound_retry_after(&mut headers, now, MAX_RETRY_AFTER);
             let all: Vec<_> = headers.get_all(RETRY_AFTER).iter().collect();
             assert_eq!(all, seen.into_iter().collect::<Vec<_>>(), "{sent}");
         }

@@ -1,7 +1,7 @@
 //! One order, from the account to the files of the certificate (RFC 8555 §7.4).
 //!
-//! What can be asked again is asked again at once only where the authority says that nothing was done: for a nonce that it
-//! doesn't take. Everything else is a failed order, and the schedule says when the next one begins.
+//! A request is repeated at once only where the authority says that nothing was done: for a nonce that it doesn't take.
+//! Everything else is a failed order, and the schedule says when the next one begins.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,9 +15,10 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
-use super::challenge::dns::{Record, remove_left};
+use super::PATIENCE_TIME;
+use super::challenge::dns::{TxtRecord, remove_left};
 use super::challenge::{self, Proof, Shown};
-use super::failure::{Cause, OrderError, is, refuses_request, said, shown};
+use super::failure::{Cause, OrderError, error_text, is, refuses_request, shown};
 use super::http::Client;
 use super::schedule::Window;
 use super::state::{State, StoredAccount, Wanted};
@@ -29,13 +30,13 @@ use crate::tls::CertificatePair;
 /// How often a request is repeated whose nonce is not taken. The library has tried three times then.
 const BAD_NONCES: usize = 5;
 
-/// How long the authority may take to look at a name, and to issue.
+/// When the authority is asked again whether it has looked at a name, or issued.
 const PATIENCE: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(250))
-    .backoff(1.5)
-    .timeout(Duration::from_secs(5 * 60));
+    .backoff(1.2)
+    .timeout(PATIENCE_TIME);
 
-/// For a whole order: others who share the directory wait for it. What was shown is taken away after that.
+/// For a whole order: other instances that share the directory wait for it. Challenges are removed after that.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// How many TXT records are written down: those of an order, and those that earlier ones couldn't remove.
@@ -78,12 +79,13 @@ impl Orders {
             stopped,
             deadline: Instant::now() + ORDER_TIMEOUT,
         };
-        self.client.last().forget();
+        let last = self.client.last_refusal();
+        last.forget();
         let result = self.go_through(&mut stage, replaced, &mut limits).await;
         result.map_err(|cause| OrderError {
             stage,
-            cause,
-            retry_after: self.client.last().retry_after(),
+            cause: cause.referred(last.page()),
+            retry_after: last.retry_after(),
         })
     }
 
@@ -118,7 +120,7 @@ impl Orders {
         match self.begin(&account, replaced).await {
             Err(Cause::Authority(error)) if is(&error, "accountDoesNotExist") => {
                 tracing::warn!(
-                    error = said(&error),
+                    error = error_text(&error),
                     "the authority doesn't know the account any more, making another one"
                 );
                 self.apart(State::forget_account).await?;
@@ -214,7 +216,7 @@ impl Orders {
                 Ok(order) => return Ok(order),
                 // The authority knows no such certificate any more, or has replaced it already.
                 Err(error) if refuses_request(&error) => tracing::debug!(
-                    error = said(&error),
+                    error = error_text(&error),
                     "order that replaces a certificate refused, ordering without that"
                 ),
                 Err(error) => return Err(error.into()),
@@ -250,7 +252,7 @@ impl Orders {
 
     /// Removes the records that earlier orders have left, as far as the program for it can; those that are left still, which stay
     /// written down.
-    async fn remove_left(&self, limits: &mut Limits<'_>) -> Result<Vec<Record>, Cause> {
+    async fn remove_left(&self, limits: &mut Limits<'_>) -> Result<Vec<TxtRecord>, Cause> {
         let left = self.apart(State::left_records).await?;
         match &self.settings.challenge {
             AcmeChallenge::Dns(program) if !left.is_empty() => {
@@ -265,7 +267,7 @@ impl Orders {
     }
 
     /// Writes down the records that have to be removed.
-    async fn keep_records(&self, mut records: Vec<Record>) -> Result<(), Cause> {
+    async fn keep_records(&self, mut records: Vec<TxtRecord>) -> Result<(), Cause> {
         // The oldest ones go where none can ever be removed.
         records.drain(..records.len().saturating_sub(MAX_RECORDS));
         self.apart(move |state| state.keep_records(&records)).await
@@ -469,7 +471,7 @@ struct Limits<'a> {
 }
 
 impl Limits<'_> {
-    /// What this part of the order comes to. One that panics fails like any other, and what it has shown is taken away.
+    /// The result of this part of the order. A panic is a failure like any other, and its challenges are removed.
     async fn within<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Cause> {
         let work = unless_it_panics(timeout_at(self.deadline, work));
         match unless(self.stopped, work).await? {
@@ -479,14 +481,14 @@ impl Limits<'_> {
     }
 }
 
-/// What `work` comes to, unless it is stopped before.
+/// The result of `work`, unless it is stopped before.
 pub(super) async fn unless<T>(
     stopped: &mut watch::Receiver<bool>,
     work: impl Future<Output = T>,
 ) -> Result<T, Cause> {
     tokio::select! {
         biased;
-        // Also when nobody is left who could say so.
+        // Also when the sender is gone.
         _ = stopped.wait_for(|stopped| *stopped) => Err(Cause::Stopped),
         done = work => Ok(done),
     }

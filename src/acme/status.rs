@@ -1,4 +1,4 @@
-//! What the orders come to, for the live view.
+//! The results of orders, for the live view.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;

@@ -1,5 +1,5 @@
-//! Who may read what: over TCP with the token if there is one, and never for a page of another site; over the Unix socket
-//! whom the file system lets in, and everything.
+//! Read access: over TCP with the token if there is one, and never for a page of another site; over the Unix socket to
+//! everything, for all users whom the file system lets in.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -73,7 +73,7 @@ pub(super) fn admit_view(
 }
 
 /// A browser sends the name under which it has looked us up. One that another site's owner may point at this machine would
-/// let that site's scripts read what we answer; an address, and `localhost`, nobody can point anywhere.
+/// let that site's scripts read what we answer; an address, and `localhost`, can't be pointed elsewhere.
 fn is_own_host(headers: &HeaderMap, address: Option<SocketAddr>) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::access::Operator;
 use super::query::Query;
-use super::{Admin, Answer, api};
+use super::{Admin, HttpAnswer, api};
 use crate::base::SessionId;
 use crate::base::text::escape;
 use crate::command::Command;
@@ -35,7 +35,7 @@ impl From<String> for Refused {
     }
 }
 
-/// What has been done: a sentence for people, and numbers.
+/// The result: a sentence for people, and numbers.
 struct Done {
     text: String,
     more: Map<String, Value>,
@@ -55,13 +55,18 @@ pub(super) async fn act_on_process(
     admin: &Admin,
     operator: Operator,
     query: Option<&str>,
-) -> Answer {
+) -> HttpAnswer {
     let result = reload(admin, query).await;
     answer(operator, RELOAD, query, result)
 }
 
 /// Takes any other action of a path under `/api/v1/`. Some look at each session or record.
-pub(super) fn act(admin: &Admin, operator: Operator, path: &str, query: Option<&str>) -> Answer {
+pub(super) fn act(
+    admin: &Admin,
+    operator: Operator,
+    path: &str,
+    query: Option<&str>,
+) -> HttpAnswer {
     let result = match path {
         "sessions/end" => end(admin, query),
         "backends/drain" => drain(admin, query),
@@ -84,7 +89,7 @@ fn answer(
     path: &str,
     query: Option<&str>,
     result: Result<Done, Refused>,
-) -> Answer {
+) -> HttpAnswer {
     let (uid, pid) = (operator.uid, operator.pid);
     let parameters = query.map(|query| escape(query.as_bytes()));
     let (status, what) = match result {
@@ -131,7 +136,7 @@ fn end(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
             false => Err(Refused::NotFound(format!("there is no session {id}"))),
         };
     }
-    // A whole site's is what maintenance is for, and no parameter at all would be everyone.
+    // A whole site's is what maintenance is for, and no parameter at all would be every session.
     if ["client", "user", "backend"]
         .iter()
         .all(|name| query.get(name).is_none())
@@ -273,7 +278,7 @@ fn log_level(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
 
 async fn reload(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
     Query::parse(query, &[])?;
-    let ending = || Refused::Conflict("the process is about to end".to_owned());
+    let ending = || Refused::Conflict("the process is shutting down".to_owned());
     let (answer, result) = oneshot::channel();
     let sent = admin.commands.send(Command::Reload(answer)).await;
     sent.map_err(|_| ending())?;

@@ -70,7 +70,7 @@ pub enum StartError {
         what: &'static str,
         /// As configured.
         address: SocketAddr,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The socket for actions can't be opened.

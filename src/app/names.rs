@@ -44,7 +44,7 @@ async fn refresh_periodically<F>(
     loop {
         sleep(interval).await;
         let Some(name) = name.upgrade() else {
-            // Nobody is told an old address any more.
+            // No client is sent an old address any more.
             if failing.is_some() {
                 reloads.mend(ReloadSubject::PassiveAddress, failing);
             }
@@ -118,8 +118,8 @@ mod tests {
         // With the last answer the last session ends, and so does the task.
         let left = Mutex::new((answers, Some(announcements)));
         let look_up = |_| {
-            let mut left = left.lock().expect("nobody panics");
-            let answer = left.0.pop_front().expect("nobody asks again");
+            let mut left = left.lock().expect("no holder panics");
+            let answer = left.0.pop_front().expect("no further look-up");
             if left.0.is_empty() {
                 left.1 = None;
             }
@@ -140,7 +140,7 @@ mod tests {
             );
             assert!(rendered.contains(&line), "{line}{rendered}");
         }
-        // The last lookup has failed, and nobody announces the name any more.
+        // The last lookup has failed, and the name is not announced any more.
         let stands = "portcullis_reload_refused{subject=\"passive_address\"} 0\n";
         assert!(rendered.contains(stands), "{rendered}");
     }

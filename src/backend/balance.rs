@@ -278,7 +278,7 @@ mod tests {
         for number in 0..1_000 {
             assert_eq!(of_user(&pool, number), of_user(&turned, number));
         }
-        // Of the version that first had this: an upgrade moves nobody.
+        // Of the version that first had this: an upgrade moves no user.
         let chosen: Vec<usize> = (0..8).map(|number| place_of(&pool, number)).collect();
         assert_eq!(chosen, [0, 2, 2, 0, 1, 1, 2, 0]);
     }

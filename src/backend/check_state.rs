@@ -37,7 +37,7 @@ pub struct LastCheck {
     pub failed_at: Option<CheckStage>,
 }
 
-/// All that a check depends on. What changes in it makes another check of it.
+/// All that a check depends on. A change in it makes another check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckSettings {
     /// What is checked, and how often.
@@ -98,7 +98,7 @@ impl CheckState {
         self.lock().last
     }
 
-    /// What they have come to.
+    /// Their results.
     pub fn checked(&self) -> Checked {
         self.lock().checked
     }

@@ -1,6 +1,6 @@
 //! What active checks have found of a backend, and what that and its [`Health`] make of it together.
 //!
-//! Two observers, who may disagree: logins that fail take a backend out for a time (ejected), checks that fail take it out
+//! Two observers, which may disagree: logins that fail take a backend out for a time (ejected), checks that fail take it out
 //! until they pass again (down). Neither counts what the other has seen, and [`Availability`] is the one state that follows:
 //! down counts before ejected.
 //!

@@ -11,7 +11,7 @@ use super::template::Template;
 use super::upstream_tls::UpstreamTls;
 use crate::config::{self, Servers, Site};
 use crate::observe::metrics::{Metrics, Shown, ShownBackend};
-use crate::tls::{BackendTlsError, OwnCertificate, OwnCertificateLoader};
+use crate::tls::{BackendClientCertificate, BackendClientCertificateLoader, BackendTlsError};
 
 /// An entry of a site's `backends`.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl ConfiguredBackend {
         site: &Arc<Site>,
         site_state: &Arc<SiteState>,
         registry: &Registry,
-        certificates: &mut OwnCertificateLoader<'_>,
+        certificates: &mut BackendClientCertificateLoader<'_>,
     ) -> Result<Self, BackendTlsError> {
         let template = Template::load(settings, site, site_state, certificates)?;
         Ok(match &settings.servers {
@@ -67,15 +67,20 @@ impl ConfiguredBackend {
     }
 
     /// What it is shown, if it is.
-    pub(super) fn client_certificate(&self) -> Option<&Arc<OwnCertificate>> {
+    pub(super) fn client_certificate(&self) -> Option<&Arc<BackendClientCertificate>> {
         self.tls()?.client.certificate()
     }
 
-    pub(super) fn report_own_certificate(&self, site: &Site, metrics: &Metrics) {
+    pub(super) fn report_backend_client_certificate(&self, site: &Site, metrics: &Metrics) {
         if let Some(certificate) = self.client_certificate() {
             let pair = certificate.in_use();
             let backend = self.shown(site).backend;
-            metrics.own_certificate(&site.name, backend, pair.not_before, pair.not_after);
+            metrics.backend_client_certificate(
+                &site.name,
+                backend,
+                pair.not_before,
+                pair.not_after,
+            );
         }
     }
 }

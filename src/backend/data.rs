@@ -120,7 +120,7 @@ impl BackendConnection {
                     destination: SocketAddr::new(client.addresses.destination.ip(), port),
                     ..client.addresses
                 },
-                // What the client's data connection will have isn't known yet.
+                // The TLS of the client's data connection isn't known yet.
                 tls: None,
                 ..client
             }),

@@ -17,9 +17,28 @@ use crate::net::dns::DnsError;
 /// How long a configuration waits for the first answers before it is used without them.
 const FIRST_ANSWERS: Duration = Duration::from_secs(5);
 
+/// An entry without servers, since its name servers had no answer when they were first asked.
+#[derive(Debug)]
+pub struct FailedDiscovery {
+    entry: Arc<Discovered>,
+    error: DnsError,
+}
+
+impl FailedDiscovery {
+    /// Warns of it, once the configuration is in force.
+    pub fn log(&self) {
+        warn_of_failure(&self.entry, &self.error);
+    }
+}
+
 impl Pools {
-    /// Asks for the servers that nothing is known of yet, and waits a while for the answers.
-    pub async fn discover(&self, dns: &[SocketAddr], registry: &Arc<Registry>) {
+    /// Asks for the servers that nothing is known of yet, and waits a while for the answers. Without one the configuration is used
+    /// all the same, and it is asked for again.
+    pub async fn discover(
+        &self,
+        dns: &[SocketAddr],
+        registry: &Arc<Registry>,
+    ) -> Vec<FailedDiscovery> {
         let mut asking = JoinSet::new();
         for (pool, entry) in self.discovered() {
             if entry.due().is_some() {
@@ -28,16 +47,22 @@ impl Pools {
             let (pool, entry) = (Arc::clone(pool), Arc::clone(entry));
             let (dns, registry) = (dns.to_vec(), Arc::clone(registry));
             asking.spawn(async move {
-                // Without it the configuration is used all the same, and it is asked for again.
                 let late = |_| Err(DnsError::TimedOut(FIRST_ANSWERS));
                 let asked = timeout(FIRST_ANSWERS, entry.ask(&dns)).await;
                 match asked.unwrap_or_else(late) {
-                    Ok(_) => drop(pool.apply_answer(&entry, &registry)),
-                    Err(error) => warn_of_failure(&entry, &error),
+                    Ok(_) => {
+                        pool.apply_answer(&entry, &registry);
+                        None
+                    }
+                    Err(error) => Some(FailedDiscovery { entry, error }),
                 }
             });
         }
-        while asking.join_next().await.is_some() {}
+        let mut failed = Vec::new();
+        while let Some(asked) = asking.join_next().await {
+            failed.extend(asked.ok().flatten());
+        }
+        failed
     }
 }
 
@@ -105,7 +130,7 @@ fn warn_of_failure(entry: &Discovered, error: &DnsError) {
             %backend,
             %error,
             count,
-            "servers can't be looked up; those of the last answer stay"
+            "DNS lookup failed, keeping the last known servers"
         ),
     }
 }

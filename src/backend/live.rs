@@ -1,7 +1,7 @@
 //! The state of the sites and their backends as operators see it, and what operators change of it: a backend that is to get
 //! no new logins, a site that is to be out of service.
 //!
-//! What an operator has changed lasts until it is changed back or the process ends, and no reload ends it: a certificate
+//! A change by an operator lasts until it is changed back or the process ends, and no reload ends it: a certificate
 //! renewed at night must not bring a server back that stands open on a table.
 
 use std::collections::HashMap;
@@ -91,7 +91,7 @@ pub struct SiteSummary<'a> {
     pub is_in_maintenance: bool,
 }
 
-/// What an operator has asked for can't be done.
+/// An operator's request can't be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OperatorError {
     /// No such site.
@@ -119,7 +119,7 @@ pub enum OperatorError {
     },
 }
 
-/// What came of a drain.
+/// The outcome of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainReport {
     /// The sessions that the site still has at it.

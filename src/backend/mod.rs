@@ -39,6 +39,7 @@ mod upstream_tls;
 
 pub use check_state::LastCheck;
 pub use control::{BackendConnection, ReplyError};
+pub use discovery::FailedDiscovery;
 pub use live::{BackendSummary, CheckLogin, DrainReport, DrainedBy, OperatorError, SiteSummary};
 pub use monitor_context::MonitorContext;
 pub use pool::{BackendError, Pool, SiteSlot};

@@ -19,7 +19,7 @@ use crate::base::{ClientKey, SiteId};
 use crate::config::{Balance, Group, Site};
 use crate::limit::SiteBandwidth;
 use crate::observe::metrics::{Metrics, OpenSession};
-use crate::tls::{BackendTlsError, OwnCertificateLoader};
+use crate::tls::{BackendClientCertificateLoader, BackendTlsError};
 
 /// The backends of a site, or of a group of one.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Pool {
         group: Option<&Group>,
         state: &Arc<SiteState>,
         registry: &Registry,
-        certificates: &mut OwnCertificateLoader<'_>,
+        certificates: &mut BackendClientCertificateLoader<'_>,
     ) -> Result<Self, BackendError> {
         let backends = group.map_or(&site.backends, |group| &group.backends);
         let group = group.map(|group| group.name.clone());
@@ -88,7 +88,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// What the entries stand for now is what logins get from now on.
+    /// From now on, logins get the backends that the entries stand for now.
     pub(super) fn renew_members(&self) {
         let backends = self.entries.iter().flat_map(|entry| match entry {
             ConfiguredBackend::One(backend) => vec![Arc::clone(backend)],
@@ -218,7 +218,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::tls::OwnCertificates;
+    use crate::tls::BackendClientCertificates;
 
     fn site(name: &str) -> Arc<Site> {
         Arc::new(Site::named(name))
@@ -226,8 +226,8 @@ mod tests {
 
     fn pool(name: &str, registry: &Registry) -> Pool {
         let (site, state) = (site(name), registry.site(name));
-        let none = OwnCertificates::default();
-        let mut none = OwnCertificateLoader::new(&none, SystemTime::now());
+        let none = BackendClientCertificates::default();
+        let mut none = BackendClientCertificateLoader::new(&none, SystemTime::now());
         Pool::load(&site, None, &state, registry, &mut none).expect("a pool")
     }
 

@@ -122,8 +122,8 @@ impl Backend {
             password_file = %escape_path(&probe.password.path),
             %error,
             hint = error.hint(self),
-            "the probe's login was refused: checks of this site log in no more for {} minutes, lest its account be locked, \
-             and end before USER; put the right password into the file and reload",
+            "the probe's login was refused: checks of this site skip the login for {} minutes to avoid an account lockout; \
+             put the right password into the file and reload",
             PAUSE.as_secs() / 60
         );
     }

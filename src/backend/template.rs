@@ -11,7 +11,7 @@ use super::site_state::SiteState;
 use super::statuses::Statuses;
 use super::upstream_tls::UpstreamTls;
 use crate::config::{self, Site};
-use crate::tls::{BackendTlsError, OwnCertificateLoader};
+use crate::tls::{BackendClientCertificateLoader, BackendTlsError};
 
 /// What all servers of an entry have in common.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Template {
         settings: &config::Backend,
         site: &Arc<Site>,
         site_state: &Arc<SiteState>,
-        certificates: &mut OwnCertificateLoader<'_>,
+        certificates: &mut BackendClientCertificateLoader<'_>,
     ) -> Result<Self, BackendTlsError> {
         let tls = settings.tls.as_ref();
         let tls = tls.map(|tls| UpstreamTls::load(tls, certificates));

@@ -1,7 +1,7 @@
 //! TLS towards the servers of an entry of a site's `backends`.
 
 use crate::config::{self, BackendTls, ExpectedName, TlsMode};
-use crate::tls::{BackendTlsClient, BackendTlsError, OwnCertificateLoader};
+use crate::tls::{BackendClientCertificateLoader, BackendTlsClient, BackendTlsError};
 
 /// TLS towards a backend.
 #[derive(Debug, Clone)]
@@ -14,7 +14,7 @@ pub(super) struct UpstreamTls {
 impl UpstreamTls {
     pub fn load(
         settings: &BackendTls,
-        certificates: &mut OwnCertificateLoader<'_>,
+        certificates: &mut BackendClientCertificateLoader<'_>,
     ) -> Result<Self, BackendTlsError> {
         let files = settings.client_certificate.as_ref();
         let certificate = files.map(|files| certificates.load(files)).transpose()?;

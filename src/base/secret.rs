@@ -13,7 +13,7 @@ impl Secret {
         Self(content)
     }
 
-    /// One that nobody guesses: 32 hexadecimal digits. The keys of a hasher come from the operating system's source of
+    /// One that can't be guessed: 32 hexadecimal digits. The keys of a hasher come from the operating system's source of
     /// random numbers.
     pub fn random() -> Self {
         let [one, other] = std::array::from_fn(|_| RandomState::new().hash_one(()));

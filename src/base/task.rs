@@ -36,7 +36,7 @@ impl<T> Drop for Task<T> {
     }
 }
 
-/// What `work` comes to; `None` if it panicked. It is dropped then, and whatever it shares with others has to bear that.
+/// The result of `work`; `None` if it panicked. It is dropped then, and whatever it shares with others has to bear that.
 pub async fn unless_it_panics<T>(work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     poll_fn(

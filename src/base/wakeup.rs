@@ -2,7 +2,7 @@
 
 use tokio::sync::Notify;
 
-/// Wakes the tasks that wait for something to change. What has changed is to be looked up.
+/// Wakes the tasks that wait for something to change. The change itself is to be looked up.
 #[derive(Debug, Default)]
 pub struct Wakeup(Notify);
 

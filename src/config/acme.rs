@@ -155,7 +155,7 @@ fn contact(written: Vec<String>) -> Result<Vec<String>, Fault> {
     for (index, contact) in written.iter().enumerate() {
         let address = contact.strip_prefix("mailto:").unwrap_or_default();
         let is_plain = address.bytes().all(|byte| byte.is_ascii_graphic());
-        // What else a mailto URL may have, authorities refuse (RFC 8555 §7.3).
+        // Authorities refuse the other parts of a mailto URL (RFC 8555 §7.3).
         let is_one = is_plain && !address.contains([',', '?', '%']);
         let has_both = address
             .split_once('@')

@@ -1,4 +1,4 @@
-//! The admin endpoint's section: where it is read, who may read it, and where actions are taken.
+//! The admin endpoint's section: where it is read, with which rights, and where actions are taken.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use super::error::{Fault, quoted_path};
 use super::file;
 use super::location::{Location, PathStep, steps};
 
-/// Certificates that clients are shown who name one of their names.
+/// Certificates for clients that name one of their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MoreCertificates {
     /// The two files of one.

@@ -1,4 +1,4 @@
-//! Certificates of clients in a configuration file: who is asked for one, whose authority counts, and what a site demands.
+//! Certificates of clients in a configuration file: whether one is asked for, which authorities count, and what a site demands.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,12 +9,13 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
 use super::error::{Fault, quoted};
 use super::file;
+use super::host::HostName;
 use super::location::{Location, steps};
 use super::scalar::Sha256;
 use crate::policy::client_certificate::{PinnedCertificates, folded};
 use crate::policy::{CertificateRules, CertificateUser};
 
-/// The certificates of clients: who is asked for one, and which authorities vouch for them.
+/// The certificates of clients: whether one is asked for, and which authorities vouch for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificates {
     /// PEM file of the authorities; without it, those certificates alone count that sites pin.
@@ -140,7 +141,7 @@ pub(super) fn resolve_site(
             return Err(Fault::new(
                 Location::Key(at()),
                 match required {
-                    true => "no client is asked for a certificate, so nobody could log in",
+                    true => "no client is asked for a certificate, so no user could log in",
                     false => "no client is asked for a certificate, so this has no effect",
                 },
                 "write `client_certificates: {ca: FILE, ask: optional}` in the section `tls`, or leave \
@@ -153,14 +154,14 @@ pub(super) fn resolve_site(
     if required && asked.ca.is_none() && pinned.is_empty() {
         return Err(Fault::new(
             Location::Key(at()),
-            "nobody could log in: there is neither an authority for clients' certificates nor a pinned one",
+            "no user could log in: there is neither an authority for clients' certificates nor a pinned one",
             "write `ca: FILE` in `tls.client_certificates`, or `pinned: {USER: \"sha256:HEX\"}` here",
         ));
     }
     if written.credentials.is_some() && user == CertificateUser::None && asked.ca.is_some() {
         return Err(Fault::new(
             Location::Key(steps!["sites", site, "client_certificate", "credentials"]),
-            "`credentials` with `user: none`: whoever has any certificate of the authority would log in as any user",
+            "`credentials` with `user: none`: any certificate of the authority would log in as any user",
             "write `user: cn`, `email` or `dns`, so that a certificate is good for its user alone, or leave \
              `credentials` out",
         ));
@@ -193,6 +194,16 @@ fn pinned(
             return fault(
                 format!("{} can't be the name of a user", quoted(&user)),
                 "write the user as clients send it, without a host",
+            );
+        }
+        let before_bar = user.split_once('|').map(|(host, _)| host);
+        if before_bar.is_some_and(|host| HostName::parse(host.as_bytes()).is_some()) {
+            return fault(
+                format!(
+                    "{} has a host in front of the user, so it matches no login",
+                    quoted(&user)
+                ),
+                "write the user alone, without the host and the `|`: the site is this one already",
             );
         }
         if fingerprints.is_empty() {

@@ -1,4 +1,4 @@
-//! What of a configuration file no message may repeat: secrets that stand where none belongs.
+//! The parts of a configuration file that no message may repeat: secrets that stand where none belongs.
 //!
 //! No key takes a secret. Some take the name of a file with one, and people write the secret itself there, or below a key that
 //! does not exist. Messages go to the log and to the status page, so the value of such a key is shown only where it looks like
@@ -156,7 +156,7 @@ fn indentation(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
-/// The keys in a line whose values may be secrets, in their order. What other formats write with `=` counts too.
+/// The keys in a line whose values may be secrets, in their order. `=`, as other formats have it, counts too.
 fn entries(line: &str) -> Vec<Entry<'_>> {
     let entry = |(colon, _): (usize, &str)| {
         let value_of = value_of(key_before(&line[..colon]))?;

@@ -31,7 +31,7 @@ pub enum Error {
     Read {
         /// The configuration file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         cause: io::Error,
     },
@@ -47,7 +47,7 @@ pub enum Error {
         /// The configuration file.
         path: PathBuf,
     },
-    /// What the file says isn't a configuration.
+    /// The content of the file isn't a configuration.
     #[error(transparent)]
     Invalid(Box<Report>),
     /// The ports that the command line has announced don't fit those of the file.

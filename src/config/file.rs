@@ -65,7 +65,7 @@ pub(super) struct TransferLog {
     pub sha256: Option<bool>,
 }
 
-/// Who is asked about `expand` and `srv`.
+/// The name servers for `expand` and `srv`.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
@@ -93,7 +93,7 @@ pub(super) struct Listener {
     pub proxy_protocol: Option<ProxyProtocol>,
 }
 
-/// Who may say by a PROXY protocol header who the client is.
+/// The hosts whose PROXY protocol headers name the client.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
@@ -101,7 +101,7 @@ pub(super) struct Listener {
     expecting = "a map such as {trusted: [10.0.0.0/28]}"
 )]
 pub(super) struct ProxyProtocol {
-    /// The networks of the load balancers, and of nobody else.
+    /// The networks of the load balancers, and of no other hosts.
     pub trusted: Vec<Network>,
 }
 
@@ -135,11 +135,11 @@ pub(super) struct Tls {
     pub min_version: Option<TlsVersion>,
     /// Refuse transfers without PROT P. Default: false.
     pub data_required: Option<bool>,
-    /// Certificates by which clients prove who they are. Default: none.
+    /// Certificates by which clients prove their identity. Default: none.
     pub client_certificates: Option<ClientCertificates>,
 }
 
-/// Who is asked for a certificate, and which authorities vouch for clients.
+/// Whether clients are asked for a certificate, and which authorities vouch for them.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(
@@ -314,7 +314,7 @@ pub(super) struct Site {
     pub health: Option<Health>,
     /// The networks whose clients may log in.
     pub clients: Option<Clients>,
-    /// By which certificates clients prove who they are; `tls.client_certificates` has to ask for them.
+    /// By which certificates clients prove their identity; `tls.client_certificates` has to ask for them.
     pub client_certificate: Option<ClientCertificate>,
     /// What clients may do, whatever rights the server gives them.
     pub commands: Option<Commands>,
@@ -366,11 +366,11 @@ pub(super) struct Clients {
     expecting = "a map such as {required: true, user: cn}"
 )]
 pub(super) struct ClientCertificate {
-    /// Does nobody log in without the right one? Default: true.
+    /// Whether every login needs the right one. Default: true.
     pub required: Option<bool>,
     /// Which part of it has to be the user in USER. Default: cn.
     pub user: Option<CertificateUser>,
-    /// By user: the one certificate, or the list of certificates, that the user may have, whoever has issued it.
+    /// By user: the one certificate, or the list of certificates, that the user may have, of any issuer.
     pub pinned: Option<HashMap<String, Fingerprints>>,
     /// A file with a line `user:password` for each user who is logged in at the server by the certificate alone.
     pub credentials: Option<FileName>,
@@ -466,11 +466,11 @@ pub(super) struct Backend {
     pub max_version: Option<TlsVersion>,
     /// Shown to it where it asks clients for a certificate, on control and data connections alike. Default: none.
     pub client_certificate: Option<KeyPair>,
-    /// Its share of the logins relative to the others; 0: takes nobody new. Default: 100.
+    /// Its share of the logins relative to the others; 0: takes no new sessions. Default: 100.
     pub weight: Option<Weight>,
     /// No more sessions than this, of all sites. Default: any number.
     pub max_sessions: Option<Count>,
-    /// Keeps its sessions and takes nobody new. Default: false.
+    /// Keeps its sessions and takes no new ones. Default: false.
     pub drain: Option<bool>,
     /// Serves only where no other backend can. Default: false.
     pub backup: Option<bool>,

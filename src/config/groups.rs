@@ -28,7 +28,7 @@ pub(super) fn resolve(
             UnknownUsers::Accept => Ok(Vec::new()),
             UnknownUsers::Refuse => Err(Fault::new(
                 Location::Value(steps!["sites", site, "unknown_users"]),
-                "`unknown_users: refuse` without `groups`: every user is unknown, so nobody could log in",
+                "`unknown_users: refuse` without `groups`: every user is unknown, so no user could log in",
                 "add `groups`, or leave `unknown_users` out",
             )),
         };

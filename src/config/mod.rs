@@ -118,7 +118,11 @@ pub fn parse(text: &str, origin: &Path) -> Result<Settings, Error> {
     let invalid = |error| Error::invalid(origin, text, yaml_error::describe(text, error));
     structure::refuse_duplicate_keys(text).map_err(invalid)?;
     let file: file::File = serde_yaml::from_str(text).map_err(invalid)?;
-    resolve::resolve(file, directory(origin)).map_err(|fault| located(fault, text, origin))
+    let settings = resolve::resolve(file, directory(origin));
+    let settings = settings.map_err(|fault| located(fault, text, origin))?;
+    // Last, since most errors above know more of the key.
+    structure::refuse_keys_without_value(text).map_err(invalid)?;
+    Ok(settings)
 }
 
 /// What relative file names of the configuration at `origin` count from.

@@ -45,12 +45,12 @@ fn client_rules(written: file::Clients, site: usize) -> Result<ClientRules, Faul
     }
     ClientRules::new(written.allow.map(networks), deny).map_err(|shut_out| {
         let what = match shut_out {
-            ShutOut::NoneAllowed => "no network is allowed, so nobody could log in".to_owned(),
+            ShutOut::NoneAllowed => "no network is allowed, so no client could log in".to_owned(),
             ShutOut::AllDenied { .. } if key == "deny" => {
-                "nobody could log in: every address is denied".to_owned()
+                "no client could log in: every address is denied".to_owned()
             }
             ShutOut::AllDenied { allowed, denied } => format!(
-                "nobody could log in: each network that is allowed lies within a denied one, such as {allowed} within {denied}"
+                "no client could log in: each network that is allowed lies within a denied one, such as {allowed} within {denied}"
             ),
         };
         Fault::new(

@@ -55,7 +55,7 @@ fn read(file: &Path, what: &str) -> Result<Secret, String> {
         ReadError::NotAFile => format!("the {what} isn't in a regular file"),
         ReadError::TooLong => format!("the {what} is longer than 1 KiB"),
     })?;
-    // Editors on Windows put it in front of UTF-8, and nobody can type it.
+    // Editors on Windows put it in front of UTF-8, and no user can type it.
     if content.starts_with(BYTE_ORDER_MARK) {
         content.drain(..BYTE_ORDER_MARK.len());
     }

@@ -117,7 +117,7 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// Whether transfers without PROT P are refused.
     pub data_required: bool,
-    /// Clients' certificates; `None` if nobody is asked for one.
+    /// Clients' certificates; `None` if no client is asked for one.
     pub client_certificates: Option<ClientCertificates>,
     /// The certificate that is ordered, if one is.
     pub acme: Option<AcmeSettings>,

@@ -1,4 +1,4 @@
-//! What the configuration says of one site: who is led to it, its groups, and the servers behind it.
+//! What the configuration says of one site: its hosts and networks, its groups, and the servers behind it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -154,12 +154,12 @@ pub struct Backend {
     pub servers: Servers,
     /// TLS on the backend leg; `None` is plaintext.
     pub tls: Option<BackendTls>,
-    /// Its share of the logins, relative to the site's other backends; 0 takes nobody new. Each server's, if it stands for
+    /// Its share of the logins, relative to the site's other backends; 0 takes no new sessions. Each server's, if it stands for
     /// several; those of SRV records have their own.
     pub weight: u32,
     /// The most sessions that it may have, of all sites; each server, if it stands for several.
     pub max_sessions: Option<usize>,
-    /// Keeps its sessions, and takes nobody new.
+    /// Keeps its sessions, and takes no new ones.
     pub drain: bool,
     /// Only used when no other can be.
     pub backup: bool,

@@ -1,4 +1,5 @@
-//! The YAML text as a structure of maps and lists, apart from what its keys mean: no key twice, and where a path begins.
+//! The YAML text as a structure of maps and lists, apart from what its keys mean: no key twice, none without a value, and where
+//! a path begins.
 //!
 //! The YAML reader reports positions in its errors only. So a place is found by reading the text again along the path,
 //! and failing there on purpose: the error then carries the reader's own position, whatever style, quotes or comments
@@ -45,8 +46,30 @@ pub(super) fn second_document(text: &str) -> Option<Position> {
 ///
 /// YAML readers take the last of two equal keys silently, and serde's own check knows only keys that it expects.
 pub(super) fn refuse_duplicate_keys(text: &str) -> Result<(), serde_yaml::Error> {
+    check_keys(text, KeyRule::Distinct)
+}
+
+/// Fails, with a position, at the first key without a value, which would count as left out: a `client_certificate:` whose lines
+/// below are commented out would require none.
+pub(super) fn refuse_keys_without_value(text: &str) -> Result<(), serde_yaml::Error> {
+    check_keys(text, KeyRule::WithValue)
+}
+
+fn check_keys(text: &str, rule: KeyRule) -> Result<(), serde_yaml::Error> {
     let left = Cell::new(MAX_VALUES);
-    DistinctKeys { left: &left }.deserialize(serde_yaml::Deserializer::from_str(text))
+    let whole = CheckedKeys {
+        left: &left,
+        rule,
+        is_value_of_key: false,
+    };
+    whole.deserialize(serde_yaml::Deserializer::from_str(text))
+}
+
+/// What every key of a file has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyRule {
+    Distinct,
+    WithValue,
 }
 
 /// Follows `steps` and fails at their end.
@@ -134,11 +157,13 @@ impl Visitor<'_> for KeySeed {
 
 /// Visits everything.
 #[derive(Clone, Copy)]
-struct DistinctKeys<'a> {
+struct CheckedKeys<'a> {
     left: &'a Cell<u32>,
+    rule: KeyRule,
+    is_value_of_key: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for DistinctKeys<'_> {
+impl<'de> DeserializeSeed<'de> for CheckedKeys<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -154,7 +179,7 @@ impl<'de> DeserializeSeed<'de> for DistinctKeys<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for DistinctKeys<'_> {
+impl<'de> Visitor<'de> for CheckedKeys<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,13 +189,20 @@ impl<'de> Visitor<'de> for DistinctKeys<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut seen = HashSet::new();
         while let Some(()) = map.next_key_seed(UniqueKeySeed { seen: &mut seen })? {
-            map.next_value_seed(self)?;
+            map.next_value_seed(CheckedKeys {
+                is_value_of_key: true,
+                ..self
+            })?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(()) = seq.next_element_seed(self)? {}
+        let item = CheckedKeys {
+            is_value_of_key: false,
+            ..self
+        };
+        while let Some(()) = seq.next_element_seed(item)? {}
         Ok(())
     }
 
@@ -202,8 +234,13 @@ impl<'de> Visitor<'de> for DistinctKeys<'_> {
         Ok(())
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        match self.is_value_of_key && self.rule == KeyRule::WithValue {
+            true => Err(E::custom(
+                "a key without a value\nwrite a value behind it, `{}` for a section's defaults, or leave the key out",
+            )),
+            false => Ok(()),
+        }
     }
 }
 
@@ -311,6 +348,20 @@ sites:
             found("{\u{e4}\u{20ac}: 1, b: 2}", Location::Key(vec!["b".into()])),
             Some((1, 9))
         );
+    }
+
+    #[test]
+    fn a_key_without_a_value_is_refused_where_it_stands() {
+        for (text, line) in [
+            ("a: 1\nb:\n  c:\n    # d: 1\n  e: 2\n", 3),
+            ("a: ~\n", 1),
+            ("a: [{b: null}]\n", 1),
+            ("a: 1\nb:\n", 2),
+        ] {
+            let error = refuse_keys_without_value(text).expect_err("it has no value");
+            assert_eq!(Position::of(&error).map(|it| it.line), Some(line), "{text}");
+        }
+        refuse_keys_without_value("a: {}\nb: []\nc: \"\"\n").expect("nothing lacks a value");
     }
 
     #[test]

@@ -16,7 +16,7 @@ const MOST_LEFT: f64 = 100.0 * DAY as f64;
 pub fn bytes(count: u64) -> String {
     let mut unit = 0;
     let mut shown = count as f64;
-    // What would be rounded to 1024.0 is 1.0 of the next one.
+    // A value that would be rounded to 1024.0 is 1.0 of the next unit.
     while shown >= 1023.95 && unit + 1 < UNITS.len() {
         shown /= 1024.0;
         unit += 1;
@@ -47,7 +47,7 @@ pub fn share(bytes: u64, size: Option<u64>) -> Option<String> {
 pub fn time_left(bytes: u64, size: Option<u64>, bytes_per_second: f64) -> Option<f64> {
     let rest = size?.checked_sub(bytes)?;
     let left = (bytes_per_second > 0.0).then(|| rest as f64 / bytes_per_second);
-    // What takes longer is no forecast, or the size is none.
+    // A longer time is no forecast, or the size is none.
     left.filter(|left| *left < MOST_LEFT)
 }
 

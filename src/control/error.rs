@@ -57,7 +57,7 @@ pub enum ControlError {
     /// The process refuses, with this text.
     #[error("{0}")]
     Refused(String),
-    /// What is shown can't be written.
+    /// The output can't be written.
     #[error("stdout: {0}")]
     Output(#[source] io::Error),
     /// The command's own runtime.
@@ -82,7 +82,7 @@ pub enum Unreadable {
 }
 
 impl ControlError {
-    /// What connecting to a socket has come to.
+    /// The error of connecting to a socket.
     pub(super) fn connecting(path: &Path, error: io::Error) -> Self {
         let path = path.to_owned();
         match error.kind() {

@@ -221,7 +221,7 @@ impl Login<'_> {
             announcements: Arc::clone(&tables.announcements),
             own_names: own_names(&tables.certificates),
             credentials: CredentialFiles::default(),
-            // What becomes of a login once there is one.
+            // The outcome once there is a certificate.
             has_certificate: true,
         };
         let addresses = [self.client, self.listener.address.ip()];

@@ -2,7 +2,7 @@
 //!
 //! The decisions are made by the code that makes them in sessions: the router, and the session's state machine, which is
 //! led through HOST and USER. Nothing is dialled and no port is opened; name servers are asked for what a session would know
-//! of them. What only a running process knows (failed logins, sessions that are open, backends that are out) is not looked at.
+//! of them. The state of a running process (failed logins, sessions that are open, backends that are out) is not looked at.
 //!
 //! `decision` leads the machine and puts together what follows, and `text` writes it down.
 
@@ -54,7 +54,7 @@ pub enum Format {
     Json,
 }
 
-/// What came of it.
+/// The outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The login would reach a backend.

@@ -36,7 +36,7 @@ pub(super) fn write(it: &Explanation, output: &mut impl Write) -> io::Result<()>
         Some(reply) => line("refused", &reply.replace('\n', "\n             ")),
         None if !it.served => line(
             "refused",
-            "as for a wrong password, by the backend's own reply to a password that nobody has",
+            "as for a wrong password, by the backend's own reply to a random password",
         ),
         None => line("served", "the backend decides about the password"),
     }

@@ -1,6 +1,6 @@
 //! The notation of data connection addresses in FTP: PORT and 227 (RFC 959), EPRT and 229 (RFC 2428).
 //!
-//! What clients send is read strictly. What servers send is read as leniently as their variety demands: no parentheses,
+//! Input from clients is parsed strictly, input from servers as leniently as their variety demands: no parentheses,
 //! blanks beside the commas, dots for commas, a full stop at the end, `!` for `|`, a 227 in answer to EPSV.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};

@@ -1,6 +1,6 @@
 //! The directory that a client is in, from what it has asked for and what its server has answered: for the log alone.
 //!
-//! Nothing is guessed. What a server has said by itself (257, or a 250 that begins with a path in quotes) is a path without
+//! Nothing is guessed. A path that a server has sent by itself (257, or a 250 that begins with a path in quotes) is without
 //! links, so that its parent is known; a directory that was reached by name may be a link, and then `..` leads elsewhere.
 //! Names of other systems (`'HLQ.X'` of MVS, `DISK:[DIR]` of VMS, backslashes) make the directory unknown, until the server
 //! says a path that begins with a slash.

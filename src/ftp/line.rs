@@ -1,7 +1,7 @@
 //! Lines of a control connection, cut out of whatever pieces the network delivers.
 //!
 //! A line ends with LF; a CR in front of it belongs to the ending. RFC 959 asks for CRLF, but clients and servers that
-//! send a bare LF exist and the common servers accept it. What is longer than the buffer's limit is swallowed up to
+//! send a bare LF exist and the common servers accept it. A line beyond the buffer's limit is discarded up to
 //! its end and reported once, so that no peer can make the buffer grow.
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -92,7 +92,7 @@ impl LineBuffer {
         self.bytes.advance(1);
         self.scanned = 0;
         if self.bytes.is_empty() {
-            // Gives the allocation back: idle sessions hold no buffer.
+            // Releases the allocation: idle sessions hold no buffer.
             self.bytes = BytesMut::new();
         }
         if line.last() == Some(&b'\r') {

@@ -253,7 +253,7 @@ impl ReplyParser {
         let end = lines.pop()?;
         let mut rewritten = BytesMut::with_capacity(bytes.len() + lines.len());
         for line in lines {
-            // What would end the reply too early is rewritten, too.
+            // A line that would end the reply too early is rewritten, too.
             let rest = [first.as_bytes(), code_of_all.as_bytes()]
                 .into_iter()
                 .find_map(|code| line.strip_prefix(code))
@@ -431,7 +431,7 @@ mod tests {
         assert_eq!(parser.push(Line::Whole("211-x".into())), Ok(None));
         assert_eq!(parser.push(Line::Whole("226 y".into())), Ok(None));
         assert_eq!(parser.push(Line::Whole("z".into())), Ok(None));
-        // What came behind it was text after all.
+        // The line behind it was text after all.
         assert!(!parser.may_end_with_other_code());
         assert!(parser.take_reply_with_other_code().is_none());
     }

@@ -54,7 +54,7 @@ pub enum Error {
     Read {
         /// Its name.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         cause: io::Error,
     },
@@ -70,7 +70,7 @@ pub enum Error {
         /// Its name.
         path: PathBuf,
     },
-    /// What is in it is of no use.
+    /// Its content can't be used.
     #[error("{}: {cause}", escape_path(path))]
     Content {
         /// Its name.
@@ -79,7 +79,7 @@ pub enum Error {
         #[source]
         cause: iis::ImportError,
     },
-    /// What the operator says beside the file is of no use.
+    /// The options beside the file can't be used.
     #[error(transparent)]
     Option(iis::ImportError),
     /// The configuration can't be written.

@@ -71,7 +71,7 @@ impl ControlConnection {
         &self.stream
     }
 
-    /// Gives the connection up for a TLS handshake on its socket.
+    /// Returns the socket for a TLS handshake.
     ///
     /// # Errors
     /// If bytes have been read and not consumed: they came in clear text, behind a command that asks for TLS, and a man
@@ -166,7 +166,7 @@ impl ControlConnection {
 
     /// Ends the connection in order, without waiting long for the peer to do the same.
     ///
-    /// What the peer has sent is read first: closing a socket with bytes unread resets it, and a client might lose the
+    /// Bytes that the peer has sent are read first: closing a socket with bytes unread resets it, and a client might lose the
     /// last reply.
     pub async fn close(mut self) {
         let closing = async {

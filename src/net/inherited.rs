@@ -2,7 +2,7 @@
 //! (sd_listen_fds(3)).
 //!
 //! They are found by the address that they are bound to, and not by their names: the configuration says what each address is
-//! for. Each stays open here until the process ends, and is lent as a duplicate: what a reload gives back, a later one may
+//! for. Each stays open here until the process ends, and is lent as a duplicate: what a reload releases, a later one may
 //! want again, and this process could not open it by itself.
 
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::listen;
 use crate::base::text::escape_path;
 
-/// More than anybody passes. Each takes memory before it is looked at.
+/// More than any service manager passes. Each takes memory before it is looked at.
 const MAX_SOCKETS: usize = 65_536;
 
 /// Where the service manager says for which process its sockets are, and how many there are.
@@ -75,18 +75,18 @@ pub enum InheritedError {
     /// There is no telling which is meant.
     #[error("the service manager passes the socket {0} twice: one .socket unit is enough for it")]
     Twice(BoundTo),
-    /// Whoever may connect to it may act.
+    /// Every user that may connect to it may take actions.
     #[error(
         "every user of this machine may connect to the socket {}: set SocketMode=0660 in its .socket unit", escape_path(.0)
     )]
     OpenToAll(PathBuf),
-    /// Clients would connect to it, and nobody would answer.
+    /// Clients would connect to it, and get no answer.
     #[error(
         "the service manager passes the socket {socket}, which the configuration doesn't name: take it out of its .socket unit, or \
          name it in `listeners`, `passive.ports` or `admin`{}", near(.configured)
     )]
     NotConfigured {
-        /// What nobody wants.
+        /// The socket that isn't configured.
         socket: BoundTo,
         /// What is wanted at the same port.
         configured: Vec<SocketAddr>,
@@ -128,7 +128,7 @@ impl InheritedSockets {
     /// If one can't be used for what it seems to be.
     pub fn from_environment() -> Result<Self, InheritedError> {
         let process = env::var(PROCESS).ok();
-        // The crate takes sockets for nobody in particular as well.
+        // The crate also takes sockets that are passed without a process id.
         if process.and_then(|id| id.parse().ok()) != Some(std::process::id()) {
             return Ok(Self::default());
         }

@@ -39,8 +39,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Gives a listener that somebody else has opened what [`bind`] gives its own. What can't be set any more has to be right already:
-/// whether IPv6 takes IPv4 as well.
+/// Sets on a listener of another process what [`bind`] sets on its own. Options that can't be set any more have to be
+/// right already: whether IPv6 takes IPv4 as well.
 ///
 /// # Errors
 /// Those of `setsockopt(2)` and `listen(2)`.
@@ -48,7 +48,7 @@ pub(super) fn prepare(listener: &StdTcpListener) -> io::Result<()> {
     let socket = SockRef::from(listener);
     // Connections inherit it, and in TIME_WAIT must not keep a later listener from starting.
     socket.set_reuse_address(true)?;
-    // Nobody else is to get a part of the connections.
+    // No other process is to get a part of the connections.
     socket.set_reuse_port(false)?;
     socket.set_nonblocking(true)?;
     // Changes the backlog of one that listens.

@@ -11,6 +11,7 @@ pub mod listen;
 pub mod liveness;
 pub mod options;
 pub mod proxy_header;
+pub mod record_framing;
 pub mod resolve;
 pub mod stream;
 pub mod unix;

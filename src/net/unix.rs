@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
-/// Owner and group may connect, and nobody else.
+/// Owner and group may connect, and no other user.
 const MODE: u32 = 0o660;
 
 /// Why a socket can't be opened.
@@ -37,7 +37,7 @@ pub struct SocketName {
 enum SocketFile {
     /// Made here, with this device and number.
     Own(u64, u64),
-    /// Of whoever has opened the socket, and removes it as well.
+    /// Opened by another process, which removes it as well.
     OfAnother,
 }
 
@@ -49,7 +49,7 @@ enum SocketFile {
 pub fn bind(path: &Path) -> Result<(UnixListener, SocketName), SocketError> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket),
-        // Nobody answers at one that was left behind.
+        // No process answers at one that was left behind.
         Ok(_) => match connect(path).map_err(|error| (error.kind(), error)) {
             // That of a process that doesn't accept any more may be full.
             Ok(()) | Err((io::ErrorKind::WouldBlock, _)) => return Err(SocketError::InUse),
@@ -59,7 +59,7 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketName), SocketError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }
-    // Under a name of its own until it has its permissions: before that, the umask decides who may connect.
+    // Under a name of its own until it has its permissions: before that, the umask decides on access.
     let beside = beside(path);
     let listener = UnixListener::bind(&beside)?;
     let named = fs::set_permissions(&beside, fs::Permissions::from_mode(MODE))
@@ -77,7 +77,7 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketName), SocketError> {
     }
 }
 
-/// Whether somebody listens there. Waits for nobody who does.
+/// Whether a process listens there, without waiting for it.
 fn connect(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.connect(&SockAddr::unix(path)?)
@@ -161,7 +161,7 @@ mod tests {
         let (listener, name) = bind(&path).expect("a socket");
         assert!(matches!(bind(&path), Err(SocketError::InUse)));
         drop(listener);
-        let (_listener, _newer) = bind(&path).expect("nobody listens there any more");
+        let (_listener, _newer) = bind(&path).expect("no process listens there any more");
         // Only its own name is its to remove.
         drop(name);
         assert!(connect(&path).is_ok());

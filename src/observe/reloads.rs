@@ -1,8 +1,8 @@
-//! What stands refused of the files in use, or can't be read, and the last reloads: for operators who ask later, and for the
+//! The files in use that stand refused or can't be read, and the last reloads: for operators who ask later, and for the
 //! metrics.
 //!
-//! What stands is kept by itself, by what it is about: of the reloads only the last ones are remembered, while a refusal matters
-//! for as long as what was refused lies there, however much else is reloaded meanwhile.
+//! Refusals are kept apart, by subject: of the reloads only the last ones are remembered, while a refusal matters for as long
+//! as the refused file lies there, however much else is reloaded meanwhile.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -120,7 +120,7 @@ impl ReloadLog {
         });
     }
 
-    /// What lies there of this would be refused, which no reload has tried.
+    /// A file of this kind would be refused; no reload has tried it.
     pub fn refuse(&self, subject: ReloadSubject, name: Option<Arc<str>>, refusal: Refusal) {
         let refused = Reload::now(subject, name, Some(refusal));
         self.change(subject, |state| {
@@ -128,7 +128,7 @@ impl ReloadLog {
         });
     }
 
-    /// What was refused of this is mended, replaced, or not wanted any more; nothing was reloaded.
+    /// A refused file of this kind is mended, replaced, or not wanted any more; nothing was reloaded.
     pub fn mend(&self, subject: ReloadSubject, name: Option<Arc<str>>) {
         self.change(subject, |state| {
             state.standing.remove(&(subject, name));
@@ -320,9 +320,11 @@ mod tests {
         let log = &it.0;
         refused(log, ReloadSubject::Users, "kept.txt");
         for name in ["kept.crt", "gone.crt"] {
-            refused(log, ReloadSubject::BackendCertificate, name);
+            refused(log, ReloadSubject::BackendClientCertificate, name);
         }
-        log.mend_all_but(ReloadSubject::BackendCertificate, |name| name == "kept.crt");
+        log.mend_all_but(ReloadSubject::BackendClientCertificate, |name| {
+            name == "kept.crt"
+        });
         assert_eq!(standing(&it), ["kept.crt", "kept.txt"]);
         refused(log, ReloadSubject::ClientCertificates, "");
         log.mend_all_but(ReloadSubject::ClientCertificates, |_| false);

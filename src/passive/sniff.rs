@@ -13,7 +13,7 @@ pub(super) enum SniffedHello {
     Closed,
 }
 
-/// Reads a ClientHello and the names in it. What isn't the beginning of one stays unread, since it may be that of a file.
+/// Reads a ClientHello and the names in it. Bytes that don't begin one stay unread, since they may begin a file.
 /// There is no time limit here: the caller may cancel it, and the connection is lost then.
 pub(super) async fn read_client_hello(arrived: &mut DataConnection) -> SniffedHello {
     let DataConnection { stream, read } = arrived;
@@ -27,7 +27,7 @@ pub(super) async fn read_client_hello(arrived: &mut DataConnection) -> SniffedHe
     loop {
         match stream.read_buf(read).await {
             Ok(1..) => {}
-            // What came before is no ClientHello, and may be a file.
+            // The bytes before are no ClientHello, and may be a file.
             Ok(0) => return SniffedHello::Names(Vec::new()),
             Err(_) => return SniffedHello::Closed,
         }

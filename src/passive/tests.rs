@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::base::{SessionId, SiteId};
-use crate::tls::{Account, ClientCache};
+use crate::tls::{ClientCache, LoginId};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MOMENT: Duration = Duration::from_millis(20);
@@ -22,7 +22,7 @@ async fn one_port() -> (PassiveListeners, PassivePorts) {
 fn request(client: IpAddr, identity: Identity) -> LeaseRequest {
     LeaseRequest {
         client,
-        account: Account::of(Some(SiteId(0)), b"user"),
+        account: LoginId::of(Some(SiteId(0)), b"user"),
         identity,
         reuse_delay: MOMENT,
     }
@@ -206,7 +206,7 @@ async fn a_port_that_was_given_up_a_moment_ago_can_be_opened_again() {
     let own = IpAddr::from([127, 88, high, low]);
     for _ in 0..200 {
         let ports = listeners.open([own], &(50_000..=50_000)).await;
-        drop(ports.expect("nobody else has it"));
+        drop(ports.expect("no other socket has it"));
     }
 }
 

@@ -1,6 +1,6 @@
-//! The certificates by which clients of a site prove who they are: which certificate is right for which user.
+//! The certificates by which clients of a site prove their identity: which certificate is right for which user.
 //!
-//! What a certificate says, and whether an authority vouches for it, is found out after the handshake (`tls::client_certificates`);
+//! A certificate's content, and whether an authority vouches for it, are found after the handshake (`tls::client_certificates`);
 //! here it is only compared. By then the client has proven that it holds the certificate's key, unless [`KeyProof`] says otherwise.
 
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ pub struct ClientIdentity {
     pub dns_names: Vec<Box<[u8]>>,
     /// When it expires, since the Unix epoch; none of a certificate that can't be read.
     pub not_after: Option<Duration>,
-    /// Whether the client is known to hold its key; without that it is nobody's.
+    /// Whether the client is known to hold its key; without that it proves nothing.
     pub key: KeyProof,
     /// Whether the configured authorities vouch for it.
     pub chain: Result<(), ChainFault>,
@@ -137,7 +137,7 @@ impl CertificateUser {
 }
 
 /// A user's name as it is compared: upper and lower case don't make a difference, in any script. Bytes that are not UTF-8 are
-/// compared as they are, but for ASCII. What is not ASCII never becomes so: the Kelvin sign is no `k`.
+/// compared as they are, but for ASCII. Other characters never become ASCII: the Kelvin sign is no `k`.
 pub fn folded(user: &[u8]) -> Box<[u8]> {
     let Ok(text) = std::str::from_utf8(user) else {
         return user.to_ascii_lowercase().into();
@@ -159,7 +159,7 @@ pub type PinnedCertificates = HashMap<Box<[u8]>, Vec<[u8; 32]>>;
 /// What a site demands of its clients' certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateRules {
-    /// Whether nobody logs in without one.
+    /// Whether every login needs one.
     pub required: bool,
     /// How a certificate names its user.
     pub user: CertificateUser,
@@ -174,7 +174,7 @@ pub struct CertificateRules {
 pub enum Admission {
     /// There is none, and none is required.
     NotAsked,
-    /// It is the user's, and shows who the client is.
+    /// It is the user's, and proves the client's identity.
     Proven,
     /// It isn't, and the login goes on without it.
     Ignored(CertificateResult),
@@ -212,7 +212,7 @@ impl CertificateRules {
         }
     }
 
-    /// Whether `user`, who is the client's without the host, may log in with this certificate, or without one.
+    /// Whether `user`, the client's without the host, may log in with this certificate, or without one.
     pub fn admit(&self, identity: Option<&ClientIdentity>, user: &[u8]) -> Admission {
         let result = match identity {
             None if self.required => CertificateResult::Missing,
@@ -227,7 +227,7 @@ impl CertificateRules {
     }
 
     fn judge(&self, identity: &ClientIdentity, user: &[u8]) -> CertificateResult {
-        // Anybody can show a certificate: before the pinned ones, too.
+        // Any client can show a certificate: before the pinned ones, too.
         if identity.key == KeyProof::Unverifiable {
             return CertificateResult::Invalid;
         }
@@ -237,7 +237,7 @@ impl CertificateRules {
         {
             return CertificateResult::Accepted;
         }
-        // Before the user: which users are pinned is nothing for a certificate that nobody vouches for.
+        // Before the user: which users are pinned is nothing for a certificate that no authority vouches for.
         if let Err(fault) = &identity.chain {
             return fault.result;
         }

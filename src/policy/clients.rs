@@ -11,7 +11,7 @@ pub struct ClientRules {
     deny: Vec<IpNet>,
 }
 
-/// Why nobody could log in.
+/// Why no client could log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShutOut {
     /// No network is allowed.
@@ -29,7 +29,7 @@ impl ClientRules {
     /// Clients of `allow`, or all if there is no such list, but for those of `deny`.
     ///
     /// # Errors
-    /// If that is nobody.
+    /// If that is no client.
     pub fn new(allow: Option<Vec<IpNet>>, deny: Vec<IpNet>) -> Result<Self, ShutOut> {
         let everybody = || {
             let both = [IpAddr::from([0; 4]), IpAddr::from([0; 16])];

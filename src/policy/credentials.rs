@@ -1,4 +1,4 @@
-//! Passwords by which users who have proven by certificate who they are log in at the backend.
+//! Passwords by which users with a proven certificate log in at the backend.
 //!
 //! A file has a line for each user, `user:password`: split at the first colon, which is in no user's name, so that a password
 //! may have any character but the end of a line. Users are compared with ASCII letters folded to lower case.

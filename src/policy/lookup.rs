@@ -16,7 +16,7 @@ pub trait Content: fmt::Debug + Default + PartialEq + Send + Sync + 'static {
     /// Why a line can't be taken.
     type LineFault: std::error::Error + Send + Sync + 'static;
 
-    /// What it is called in messages.
+    /// Its name in messages.
     const NAME: &'static str;
 
     /// The longest file that is read, in bytes.
@@ -66,7 +66,7 @@ pub enum LookupFileFault<F: std::error::Error> {
     #[error("the file is longer than {} MiB", .0 / 1024 / 1024)]
     TooLong(u64),
     /// It has nothing at all, as a file that is being replaced.
-    #[error("the file is empty; if nobody is meant, write a comment such as `# nobody yet`")]
+    #[error("the file is empty; if that is intended, write a comment such as `# no users yet`")]
     Empty,
     /// Its last line doesn't end, as that of a file which is being written.
     #[error("the last line has no line ending, so the file may be half written")]

@@ -29,7 +29,7 @@ pub use users::{UserFile, UserFiles, UserList};
 pub struct SitePolicy {
     /// From where.
     pub clients: ClientRules,
-    /// By which certificates they prove who they are; `None` if by none.
+    /// The certificates by which they prove their identity; `None` if by none.
     pub client_certificate: Option<CertificateRules>,
     /// With which commands.
     pub commands: CommandRules,

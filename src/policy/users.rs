@@ -245,7 +245,7 @@ mod tests {
         names.sort();
         let names: Vec<&[u8]> = names.iter().map(AsRef::as_ref).collect();
         assert_eq!(names, [&b"alice"[..], b"bob", b"two words"]);
-        assert_eq!(super::tests::names(b"# nobody yet\n").unwrap().0.len(), 0);
+        assert_eq!(super::tests::names(b"# no users yet\n").unwrap().0.len(), 0);
     }
 
     #[test]
@@ -253,11 +253,11 @@ mod tests {
         for (content, message) in [
             (
                 &b""[..],
-                "the file is empty; if nobody is meant, write a comment such as `# nobody yet`",
+                "the file is empty; if that is intended, write a comment such as `# no users yet`",
             ),
             (
                 b"\xEF\xBB\xBF",
-                "the file is empty; if nobody is meant, write a comment such as `# nobody yet`",
+                "the file is empty; if that is intended, write a comment such as `# no users yet`",
             ),
             (
                 b"alice\nbo",

@@ -41,7 +41,7 @@ pub fn block(report: &Report) -> String {
     text
 }
 
-/// What it all comes to, where there are several backends.
+/// The overall result, where there are several backends.
 pub fn summary(reports: &[Report]) -> String {
     if reports.len() < 2 {
         return String::new();

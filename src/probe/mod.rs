@@ -63,7 +63,7 @@ pub enum Format {
     Nagios,
 }
 
-/// What came of it.
+/// The outcome.
 #[derive(Debug)]
 pub enum Outcome {
     /// Every backend was probed; how the worst of them is.

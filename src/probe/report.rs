@@ -19,7 +19,7 @@ use crate::ftp::server::{BackendProtection, PortMethod};
 use crate::outcome::ProbeStage;
 use crate::tls::{Date, Fingerprint, ShownCertificate, Validity, days_left, renewal_margin};
 
-/// What a backend is called.
+/// The name of a backend.
 #[derive(Debug, Clone)]
 pub struct Name {
     /// The site's name.
@@ -65,7 +65,7 @@ pub struct StageReport {
     pub stage: ProbeStage,
     /// How long it took, if it took time of its own.
     pub took: Option<Duration>,
-    /// What came of it.
+    /// The outcome.
     pub outcome: StageOutcome,
     /// What was found, or what is wrong, or why it was skipped.
     pub detail: String,
@@ -75,7 +75,7 @@ pub struct StageReport {
     pub facts: Map<String, Value>,
 }
 
-/// What came of a stage.
+/// The outcome of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StageOutcome {
     /// It works.

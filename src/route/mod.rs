@@ -9,7 +9,7 @@
 //! 4. SNI, present only if it names a site: clients send the name of the proxy there.
 //! 5. The default site.
 //!
-//! A host is looked up as it is, then with any one first label. What isn't host is the user, byte for byte: nothing is
+//! A host is looked up as it is, then with any one first label. The rest is the user, byte for byte: nothing is
 //! trimmed, decoded or split again. An empty user beside a host is `anonymous`, as with IIS.
 //!
 //! Within the site, the first group that has the user decides whose backends are asked.
@@ -301,7 +301,7 @@ impl Destination {
     }
 }
 
-/// One of so many places, chosen by a hash that nobody outside of the process can compute: which users are in a group could be
+/// One of so many places, chosen by a hash that can't be computed outside of the process: which users are in a group could be
 /// told from where they lead.
 fn place_of(user: &[u8], places: usize) -> usize {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);

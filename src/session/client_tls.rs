@@ -28,7 +28,7 @@ pub(super) struct SecuredClient {
     pub certificate: Option<Arc<ClientIdentity>>,
 }
 
-/// Does the handshake; `clients` says who vouches for the certificate that the client may show.
+/// Does the handshake; `clients` says which authorities vouch for the certificate that the client may show.
 pub(super) async fn handshake(
     socket: TcpStream,
     tls: &SessionTls,

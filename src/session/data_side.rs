@@ -268,7 +268,7 @@ impl Session {
         self.record_beginning_transfer();
     }
 
-    /// Shows the transfer that begins to those who list the live sessions.
+    /// Shows the transfer that begins in the list of live sessions.
     fn show_transfer(&self, running: &RunningData, direction: Direction) {
         if let Some((command, _)) = self.machine.running_transfer() {
             self.info

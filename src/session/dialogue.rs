@@ -26,7 +26,7 @@ const TARGET: &str = "portcullis::dialogue";
 pub struct ShownDialogue(ArcSwapOption<IpNet>);
 
 impl ShownDialogue {
-    /// That of the clients of this network from now on, or nobody's.
+    /// That of the clients of this network from now on, or no dialogue.
     pub fn show(&self, network: Option<IpNet>) {
         self.0.store(network.map(Into::into));
     }

@@ -8,7 +8,7 @@
 //! drops the data connections that [`transfer`] holds; `penalty` is for failed logins, `records` for what is kept of all
 //! that.
 //!
-//! Who a session is stands in its [`info`], which the [`registry`] of live sessions shares; what it has to tell goes to its
+//! A session's identity is in its [`info`], which the [`registry`] of live sessions shares; what it has to tell goes to its
 //! `journal`, which makes log lines and metrics of it, and lines of transfer logs. `dialogue` is every line of both legs, for
 //! the log.
 
@@ -84,7 +84,7 @@ pub struct Shared {
     pub transfer_logs: Arc<TransferLogs>,
     /// Whose dialogue the log shows.
     pub dialogue: ShownDialogue,
-    /// What backends get as the password of users who are to be refused. No account has it, and nobody is told.
+    /// What backends get as the password of users who are to be refused. No account has it, and no client learns it.
     decoy_password: Secret,
 }
 
@@ -107,7 +107,7 @@ impl Shared {
 }
 
 impl Shared {
-    /// This PASS or ACCT with the password that nobody has in place of the client's, and as long: servers refuse long lines
+    /// This PASS or ACCT with the decoy password in place of the client's, and as long: servers refuse long lines
     /// with other words, and at once.
     fn decoy(&self, command: &Command) -> Vec<u8> {
         let decoy = self.decoy_password.expose();

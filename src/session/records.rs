@@ -1,4 +1,4 @@
-//! What the machine has concluded goes into the records of the session, with what else is known of it here.
+//! The machine's conclusions go into the records of the session, with what else is known of it here.
 
 use std::fmt::Display;
 

@@ -221,7 +221,7 @@ fn certificate_of(
 
 #[expect(
     clippy::cast_precision_loss,
-    reason = "nobody reads a rate to the last byte"
+    reason = "a rate need not be exact to the last byte"
 )]
 fn rate(bytes: u64, time: Duration) -> f64 {
     // A transfer that has just begun has no rate yet.

@@ -1,7 +1,6 @@
 //! Showing the authority that names are ours: by a file over HTTP, a certificate over TLS, or a TXT record.
 //!
-//! What listens does so while an order runs and no longer, and what was put into the DNS is taken out again, however the order
-//! ends.
+//! Listeners are open only while an order runs, and DNS records are removed again, however the order ends.
 
 pub(super) mod dns;
 mod http;
@@ -14,14 +13,14 @@ use std::time::Duration;
 use instant_acme::{ChallengeType, KeyAuthorization};
 use tokio::net::TcpStream;
 
-use dns::Record;
+use dns::TxtRecord;
 
 use crate::base::task::Task;
 use crate::config::AcmeChallenge;
 use crate::net::bounded_server::{self, RequestSeen};
 use crate::net::listen::{self, Acceptor};
 
-pub use dns::{HookError, look_at as look_at_hook};
+pub use dns::{HookError, check_program as check_hook};
 
 /// From accept to the last byte of the answer.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(15);
@@ -45,7 +44,7 @@ pub enum ChallengeError {
     Listen {
         /// As configured.
         address: SocketAddr,
-        /// What the operating system said.
+        /// The operating system's error.
         cause: io::Error,
     },
     /// No certificate can be made for it.
@@ -99,16 +98,16 @@ impl Shown {
         }
     }
 
-    /// What remains of it if the process ends before it is taken away.
-    pub fn records(&self) -> &[Record] {
+    /// The records that are left if the process ends before they are removed.
+    pub fn records(&self) -> &[TxtRecord] {
         match self {
             Self::Listening(_) => &[],
             Self::Records(records) => records.all(),
         }
     }
 
-    /// Shows nothing any more; the records that may be left.
-    pub async fn take_away(self) -> Vec<Record> {
+    /// Shows nothing any more, and returns the records that may be left.
+    pub async fn take_away(self) -> Vec<TxtRecord> {
         match self {
             Self::Listening(task) => {
                 drop(task);
@@ -125,7 +124,7 @@ fn open(address: SocketAddr) -> Result<Acceptor, ChallengeError> {
         .map_err(|cause| ChallengeError::Listen { address, cause })
 }
 
-/// Answers the authority's connections, among those of anybody else, until it is dropped.
+/// Answers the authority's connections, among those of other clients, until it is dropped.
 async fn serve_challenge<F>(acceptor: Acceptor, answer: impl Fn(TcpStream, RequestSeen) -> F)
 where
     F: Future<Output = ()> + Send + 'static,

@@ -1,4 +1,4 @@
-//! TLS-ALPN-01 (RFC 8737): the answer is a certificate, shown to whoever speaks `acme-tls/1` and to nobody else.
+//! TLS-ALPN-01 (RFC 8737): the answer is a certificate, shown only to clients that speak `acme-tls/1`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Waits until something is due and has it done: one instance at a time, where several share a directory.
 //!
-//! What is due is looked at twice: without the lock, and with it, when another instance may have done it meanwhile. The files
+//! Due work is looked for twice: without the lock, and with it, when another instance may have done it meanwhile. The files
 //! are read again each minute, so that an instance that only watches follows the one that orders, and a clock that was set
 //! takes effect.
 
@@ -17,7 +17,7 @@ use super::failure::{Cause, OrderError};
 use super::http::Client;
 use super::order::{Orders, unless};
 use super::schedule::{self, Plan, Suggestion, Window};
-use super::state::{Certificate, LastFailure, Record, State, Wanted};
+use super::state::{Certificate, LastFailure, State, StoredSchedule, Wanted};
 use super::status::{Activity, Report, Status};
 use crate::config::AcmeSettings;
 use crate::observe::metrics::Metrics;
@@ -125,7 +125,7 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// Returns since when something is wrong: nobody knows when the next order is due, and an alert has to see it overdue.
+    /// Returns since when something is wrong: it is unknown when the next order is due, and an alert has to see it overdue.
     fn log(&mut self, error: String, now: SystemTime) -> SystemTime {
         if self.said.as_ref() != Some(&error) {
             tracing::error!(error, "no certificate can be ordered");
@@ -175,7 +175,7 @@ struct Found {
     certificate: Option<Certificate>,
     /// When the certificate that is there expires, or has expired: clients are shown it then, too.
     end: Option<SystemTime>,
-    record: Record,
+    record: StoredSchedule,
     plan: Plan,
     now: SystemTime,
 }
@@ -218,7 +218,7 @@ impl<A: Authority> Engine<A> {
         }
     }
 
-    /// What a process has left half done is finished, unless another is at work.
+    /// Finishes the work of an ended process, unless another instance is at work.
     async fn recover(&self) -> Result<(), Cause> {
         let now = (self.now)();
         self.apart(move |state, _| match state.lock()? {
@@ -254,7 +254,7 @@ impl<A: Authority> Engine<A> {
         let (certificate, record) = self
             .apart(move |state, wanted| {
                 state.make()?;
-                let record = state.record_or_anew(wanted, now)?;
+                let record = state.schedule_or_new(wanted, now)?;
                 Ok((state.certificate(wanted, &record, now), record))
             })
             .await?;
@@ -275,10 +275,10 @@ impl<A: Authority> Engine<A> {
             attempts.forgive();
         }
         let mut plan = schedule::plan(now, held, suggestion, &attempts);
-        // Nobody can be asked about a certificate that has no name.
+        // The authority can't be asked about a certificate without an id.
         plan.ask = plan.ask.filter(|_| id.is_some());
         Ok(Found {
-            record: Record { attempts, ..record },
+            record: StoredSchedule { attempts, ..record },
             certificate,
             end,
             plan,
@@ -373,9 +373,9 @@ impl<A: Authority> Engine<A> {
                     stage = error.stage.as_str(),
                     attempt = record.attempts.failures,
                     next = %moment(next),
-                    expires_in = end.map_or_else(|| "none is there".to_owned(), |end| until(end, now)),
+                    expires_in = end.map(|end| until(end, now)),
                     error = %error.cause,
-                    "certificate not renewed"
+                    "certificate order failed"
                 );
                 Ok(())
             }
@@ -400,7 +400,7 @@ impl<A: Authority> Engine<A> {
             Ok(said) => said,
             Err(error) => {
                 tracing::warn!(%error, "the authority doesn't say when to renew the certificate");
-                // What it has said before may hold still.
+                // Its former answer may still hold.
                 (former, None)
             }
         };
@@ -421,9 +421,10 @@ impl<A: Authority> Engine<A> {
         self.keep(&record).await
     }
 
-    async fn keep(&self, record: &Record) -> Result<(), Cause> {
+    async fn keep(&self, record: &StoredSchedule) -> Result<(), Cause> {
         let record = record.clone();
-        self.apart(move |state, _| state.set_record(&record)).await
+        self.apart(move |state, _| state.set_schedule(&record))
+            .await
     }
 
     /// Does something with the directory, on a thread on which that may block.

@@ -38,7 +38,7 @@ const SHORT_LIFETIME: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 /// How often the authority is asked for its window, unless it says otherwise.
 pub(super) const ASK_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// What the authority may say of that.
+/// The shortest interval that the authority may ask for.
 const ASK_AT_LEAST: Duration = Duration::from_secs(10 * 60);
 
 /// The longest time that an authority can put off an order by Retry-After.
@@ -129,7 +129,7 @@ impl Attempts {
         self.retry_after = None;
     }
 
-    /// What is ordered is something else, which may well succeed. The limit of an hour stays.
+    /// Another certificate is ordered now, which may well succeed. The limit of an hour stays.
     pub fn forgive(&mut self) {
         self.failures = 0;
         self.last = None;
@@ -172,7 +172,7 @@ fn delay_after(failures: u32) -> Duration {
     ASK_EVERY
 }
 
-/// What is to be done, and when; what is past is due.
+/// The times of the next steps; a past one is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// When the certificate is ordered.
@@ -181,7 +181,7 @@ pub struct Plan {
     pub ask: Option<SystemTime>,
 }
 
-/// What is to be done for the certificate that there is, if there is one that is what is wanted. `suggestion` is the one for it.
+/// The plan for the certificate `held`, if there is one that is wanted. `suggestion` is the one for it.
 pub fn plan(
     now: SystemTime,
     held: Option<&Held>,

@@ -64,7 +64,7 @@ fn words(words: &Words) -> Markup {
     }
 }
 
-/// What one looks for first.
+/// The key figures.
 pub(super) fn figures(page: &Page<'_>) -> Markup {
     let overview = page.process.overview;
     let sum =

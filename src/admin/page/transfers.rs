@@ -77,7 +77,7 @@ fn row(disclosure: Disclosure, transfer: &TransferView) -> [Markup; 7] {
     ]
 }
 
-/// What was announced, unless more has gone already: then it was no size of this transfer.
+/// The announced size, unless more has gone already: then it was no size of this transfer.
 fn size(transfer: &TransferView) -> Option<u64> {
     transfer
         .size

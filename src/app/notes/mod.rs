@@ -4,9 +4,9 @@
 mod acme;
 mod admin;
 mod backend_authority;
+mod backend_client_certificate;
 mod certificate;
 mod client_certificates;
-mod own_certificate;
 mod site;
 
 use std::fmt;
@@ -16,19 +16,19 @@ use crate::config::Settings;
 use crate::tls::{CertificateSet, ClientTrust};
 
 pub use backend_authority::on_backend_authorities;
+pub use backend_client_certificate::on_backend_client_certificates;
 pub use certificate::not_served;
 pub(super) use certificate::{about, expiring};
 pub(super) use client_certificates::ended_since;
-pub use own_certificate::on_own_certificates;
 
 /// Something worth a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// How much it matters.
     pub severity: Severity,
-    /// What kind of thing it is, for programs.
+    /// Its kind, for programs.
     pub code: NoteCode,
-    /// What it is, in words.
+    /// Its text.
     pub text: String,
 }
 
@@ -110,7 +110,7 @@ codes! {
     WeightUnused = "weight_unused",
     /// The PROXY header of data connections is never sent.
     DataHeaderUnused = "data_header_unused",
-    /// A site's own backends serve nobody.
+    /// A site's own backends serve no user.
     BackendsUnused = "backends_unused",
     /// A denied command that no server is known to have.
     VerbUnknown = "verb_unknown",
@@ -130,7 +130,7 @@ codes! {
     CrlOfNoAuthority = "crl_of_no_authority",
     /// A pinned user can't log in.
     PinnedUserUnknown = "pinned_user_unknown",
-    /// A file of passwords can be read by everybody.
+    /// A file of passwords can be read by every user.
     CredentialsReadable = "credentials_readable",
     /// The names of users and files are shown to the network.
     AdminOpen = "admin_open",

@@ -24,7 +24,7 @@ use crate::snapshot::Snapshot;
 use notifier::Notifier;
 use status::Status;
 
-/// How often the numbers are looked at. The manager tells everybody who asked to be told, so it is not done more often.
+/// How often the numbers are looked at. The manager notifies every subscriber, so it is not done more often.
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// By how much a process that drains asks the manager to wait on, again and again.
@@ -37,7 +37,7 @@ pub(super) struct Supervision(Option<Supervised>);
 #[derive(Debug)]
 struct Supervised {
     notifier: Arc<Notifier>,
-    /// How long the manager waits for a sign of life, and who gives them.
+    /// How long the manager waits for a sign of life, and their source.
     watchdog: Option<(Duration, Arc<Liveness>)>,
 }
 

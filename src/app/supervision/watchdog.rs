@@ -1,7 +1,7 @@
 //! Signs of life for the service manager's watchdog.
 //!
 //! Alive is a process in which every task that accepts control or data connections comes back to accepting, and a runtime that
-//! gets round to asking them. A timer alone would go on while nobody is served.
+//! gets round to asking them. A timer alone would go on while no client is served.
 
 use std::env;
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ fn wanted(microseconds: Option<String>, process: Option<String>, own: u32) -> Op
     Some(Duration::from_micros(microseconds))
 }
 
-/// Gives a sign of life as long as all who accept answer. Never ends.
+/// Sends signs of life as long as all accepting tasks answer. Never ends.
 pub(super) async fn feed(notifier: Arc<Notifier>, liveness: Arc<Liveness>, time: Duration) {
     let mut ticks = interval((time / CALLS).max(SHORTEST));
     // Catching up would probe again before a task could answer.
@@ -51,18 +51,18 @@ pub(super) async fn feed(notifier: Arc<Notifier>, liveness: Arc<Liveness>, time:
         if silent.is_empty() {
             notifier.feed_watchdog();
         }
-        tell(&were_silent, &silent);
+        log_changes(&were_silent, &silent);
         were_silent = silent;
     }
 }
 
-/// Says once that somebody doesn't answer, and that all do again.
-fn tell(before: &[SocketAddr], now: &[SocketAddr]) {
+/// Logs once that a task doesn't answer, and that all do again.
+fn log_changes(before: &[SocketAddr], now: &[SocketAddr]) {
     match (before, now) {
         ([], [first, ..]) => tracing::error!(
             address = %first,
             count = now.len(),
-            "a listener hangs: the watchdog of the service manager gets no signs of life until it accepts again"
+            "listener not accepting connections, watchdog notifications suspended"
         ),
         ([_, ..], []) => tracing::info!("every listener accepts again"),
         _ => {}

@@ -15,7 +15,7 @@ use crate::tls::HandshakeFault;
 
 /// Where nothing better is known.
 const SEE_ITS_LOG: &str = "see the server's own log at this time";
-const ASK_IN_CLEAR: &str = "turn on TLS (AUTH TLS) in the server; or write `tls: none` for it, if clear text may be on the way to it";
+const ASK_IN_CLEAR: &str = "turn on TLS (AUTH TLS) in the server; or write `tls: none` for it, if an unencrypted connection to it is acceptable";
 const PROTECT: &str = "allow PBSZ and PROT P in the server; without them it can be used in clear text alone (`tls: none`)";
 const PASSIVE_PORTS: &str = "give the server a fixed range of passive ports (vsftpd pasv_min_port, ProFTPD PassivePorts, IIS FTP \
     firewall support) and open it in every firewall between; or write `passive_mode: active` for the site";
@@ -258,7 +258,7 @@ fn of_certificate(fault: &HandshakeFault) -> String {
             "write `verify: {{ca: FILE}}` with the certificate that the issuer has now; or {PIN}"
         ),
         HandshakeFault::Fingerprint { seen } => format!(
-            "if the server has been given a new certificate, write `verify: {{fingerprint: \"{}\"}}`; if not, find out who \
+            "if the server has been given a new certificate, write `verify: {{fingerprint: \"{}\"}}`; if not, find out what \
              answers there",
             crate::tls::Fingerprint(seen)
         ),

@@ -58,7 +58,7 @@ impl Check<'_> {
         probe: &Probe,
         total: Budget,
     ) -> Result<(), CheckError> {
-        // It has logged everybody in with its greeting.
+        // Its greeting has logged every client in.
         if connection.welcome.is_some() {
             return Ok(());
         }
@@ -93,7 +93,7 @@ impl Check<'_> {
         let replied = connection.ask(&line, self.budget(total)).await;
         let reason = match replied {
             Ok(reply) => return Ok(reply),
-            // What has come of a reply isn't shown either: it may repeat the password.
+            // Parts of a reply aren't shown either: they may repeat the password.
             Err(ReplyError::Incomplete(time_limit, _)) => ReplyError::TimedOut(time_limit),
             Err(reason) => reason,
         };

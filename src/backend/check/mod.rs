@@ -35,7 +35,7 @@ use crate::tls::{HandshakeFault, Validity};
 /// How long a check may take in all.
 pub const LONGEST: Duration = Duration::from_secs(30);
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Debug)]
 pub struct CheckRecord {
     /// In their order; only the last one may have failed.
@@ -44,14 +44,14 @@ pub struct CheckRecord {
     pub certificate: Option<Validity>,
 }
 
-/// What one stage of a check came to.
+/// The result of one stage of a check.
 #[derive(Debug)]
 pub struct StageRecord {
     /// Which.
     pub stage: CheckStage,
     /// How long it took.
     pub took: Duration,
-    /// What failed.
+    /// The result.
     pub outcome: Result<(), CheckError>,
 }
 
@@ -93,7 +93,7 @@ pub enum CheckError {
     DataConnect {
         /// The address, or what was listened for.
         to: String,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         cause: io::Error,
     },
@@ -102,7 +102,7 @@ pub enum CheckError {
     DataAccept {
         /// Where it should have come from.
         from: IpAddr,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         cause: io::Error,
     },
@@ -122,7 +122,7 @@ pub enum CheckError {
     #[error("no server found: {0}")]
     Discovery(#[source] DnsError),
     /// They take too long for that.
-    #[error("the name servers have not told of every server after {}", rounded(.0))]
+    #[error("DNS discovery incomplete after {}", rounded(.0))]
     DiscoveryTimeout(Duration),
     /// It took too long.
     #[error("the data connection is not done after {}", rounded(.0))]

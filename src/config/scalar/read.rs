@@ -173,7 +173,7 @@ pub fn weight(text: &str) -> Result<u32, ValueError> {
         .ok_or_else(|| {
             ValueError::new(
                 format!("{} isn't a weight", quoted(text)),
-                "write a whole number from 0 (takes nobody new) to 1000; 100 is the default",
+                "write a whole number from 0 (takes no new sessions) to 1000; 100 is the default",
             )
         })
 }

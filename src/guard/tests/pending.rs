@@ -14,7 +14,7 @@ fn at_once(
         match guard.begin_attempt(attacker(1), FTPA, fingerprint, &scene.rules, scene.now) {
             AttemptDecision::Allowed(attempt) => pending.push(attempt),
             AttemptDecision::Wait => later += 1,
-            AttemptDecision::Blocked => panic!("nobody has failed"),
+            AttemptDecision::Blocked => panic!("no login has failed"),
         }
     }
     (pending, later)

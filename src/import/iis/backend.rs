@@ -123,8 +123,8 @@ fn tls(
     let mut attention = Vec::new();
     if !has_certificate && (endpoint.is_implicit() || !is_open) {
         attention.push(format!(
-            "IIS demands TLS at {endpoint}, but has no certificate to show there, so that nobody can log in today; let its FTP SSL \
-             settings allow connections without SSL from Portcullis, which shows a certificate of its own"
+            "IIS demands TLS at {endpoint}, but has no certificate to show there, so that no client can log in today; let its FTP \
+             SSL settings allow connections without SSL from Portcullis, which shows a certificate of its own"
         ));
     }
     if tls != BackendTls::None && site.data == DataPolicy::Deny {

@@ -64,7 +64,7 @@ pub enum ImportError {
     /// Each site is left out.
     #[error("none of the FTP sites can be carried over:\n{}", .0.join("\n"))]
     NoSite(Vec<String>),
-    /// What the file says makes no configuration.
+    /// The content of the file makes no configuration.
     #[error("what the file says can't be written as a configuration:\n{0}")]
     Unusable(#[from] config::Error),
 }

@@ -241,7 +241,7 @@ mod tests {
                     Clients::Everybody => prop_assert!(expected),
                     Clients::Nobody => prop_assert!(!expected),
                     Clients::Some { allow, deny } => {
-                        let policy = ClientRules::new(allow, deny).expect("somebody may log in");
+                        let policy = ClientRules::new(allow, deny).expect("some client may log in");
                         prop_assert_eq!(policy.admit(address.into()), expected);
                     }
                 }

@@ -1,4 +1,4 @@
-//! What of each site is carried over: its name and hosts, where IIS serves it, and who may do what there.
+//! What of each site is carried over: its name and hosts, where IIS serves it, and the access rights there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -234,7 +234,7 @@ impl SitePlan<'_> {
         }
         if self.clients == Clients::Nobody {
             self.attention.push(
-                "its ipSecurity admits nobody, so it is out of service here as well".to_owned(),
+                "its ipSecurity admits no client, so it is out of service here as well".to_owned(),
             );
         }
         if site.control == ControlPolicy::RequireCredentialsOnly {

@@ -1,4 +1,4 @@
-//! From whole files to whole configurations, with what nobody would write.
+//! From whole files to whole configurations, with entries that no operator would write.
 
 use std::path::Path;
 
@@ -129,7 +129,7 @@ proptest! {
                 prop_assert!(read.sites.len() <= sites.len());
                 prop_assert_eq!(&read.tls.certificate, Path::new(&certificate));
                 prop_assert_eq!(&read.tls.private_key, Path::new("tls.key"));
-                // What stands in comments stays there, and acts on no terminal.
+                // Text in comments stays there, and acts on no terminal.
                 let lines = imported.attention.iter().chain(&imported.certificates);
                 for line in lines.map(String::as_str).chain(imported.configuration.lines()) {
                     prop_assert!(!line.contains(char::is_control), "{:?}", line);

@@ -33,8 +33,8 @@ const ROUND: Duration = Duration::from_millis(125);
 /// timers, which are up to some milliseconds late.
 const BURST: Duration = Duration::from_millis(125);
 
-/// How far ahead a schedule is filled: twice what the smallest piece takes at [`FLOOR`]. So it is full also for those who come
-/// back from the longest wait, and none of them is luckier than the others.
+/// How far ahead a schedule is filled: twice what the smallest piece takes at [`FLOOR`]. So it is full also after
+/// the longest wait, and no transfer is luckier than the others.
 const FURTHEST: Duration = Duration::from_millis(2 * SMALLEST_PIECE * 1000 / FLOOR);
 
 /// The schedule of one direction.

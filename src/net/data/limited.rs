@@ -2,9 +2,9 @@
 //! before it goes to the sink.
 //!
 //! It stands apart so that the relay of all others has nothing to ask. A wait for admission is no standstill of either side,
-//! so it is bound by no deadline of theirs, and whoever drops the relay ends it at once. In clear text no more than a piece
+//! so it is bound by no deadline of theirs, and dropping the relay ends it at once. In clear text no more than a piece
 //! is read at a time: a source that has been read far ahead would stand still while that is moved, and load balancers cut
-//! what stands still. What has stood still all the same in front of its end is told from when its bytes arrived.
+//! what stands still. A source that has stood still all the same in front of its end is told by when its bytes arrived.
 
 use std::future::poll_fn;
 

@@ -2,7 +2,7 @@
 //!
 //! Lines go to stderr through a queue (`sink`), so that a session never blocks on a pipe that is not read.
 //!
-//! Bytes from clients and backends are written by [`escape`](crate::base::text::escape) only, so that no one can forge a
+//! Bytes from clients and backends are written by [`escape`](crate::base::text::escape) only, so that no peer can forge a
 //! line or colour a terminal.
 
 use std::fmt;

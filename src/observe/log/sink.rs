@@ -1,6 +1,6 @@
 //! The way of the log's lines to stderr: through a [queue](crate::observe::lines), one event a line.
 //!
-//! What doesn't fit, and what stderr doesn't take, is lost and counted, and the log says how many lines are missing. A closed
+//! Lines that don't fit, or that stderr doesn't take, are lost and counted, and the log says how many are missing. A closed
 //! stderr isn't an error: the proxy goes on without a log.
 
 use std::io::{self, Write};

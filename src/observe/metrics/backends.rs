@@ -157,7 +157,7 @@ impl Metrics {
     }
 
     /// The certificate that a backend is shown is valid from `not_before` to `not_after`.
-    pub fn own_certificate(
+    pub fn backend_client_certificate(
         &self,
         site: &str,
         backend: &str,
@@ -183,7 +183,7 @@ impl Metrics {
         );
     }
 
-    /// What comes from an earlier configuration makes no series that this one hasn't.
+    /// Events of an earlier configuration make no series that this one hasn't.
     fn if_shown<T>(
         &self,
         site: &str,

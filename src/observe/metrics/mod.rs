@@ -3,7 +3,7 @@
 //! Every metric is in one table (`table`), with its labels and what it means. Label values come from the configuration
 //! or from enums, never from a client: unbounded label values can exhaust the memory of the monitoring system
 //! (CVE-2022-21698). A site that wasn't declared counts as `none`. All metrics live in a registry of their own, so that
-//! two instances in one test don't share numbers. What is the process's is read when a scrape asks (`process`).
+//! two instances in one test don't share numbers. Values of the process are read when a scrape asks (`process`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -370,8 +370,8 @@ impl Metrics {
             .inc();
     }
 
-    /// What lies there of this is refused, and something older in use, or it isn't any more. Which it is, the
-    /// [`ReloadLog`](super::reloads::ReloadLog) knows.
+    /// Sets whether a file of this kind is refused, and something older in use; the [`ReloadLog`](super::reloads::ReloadLog)
+    /// knows which one.
     pub(super) fn is_refused(&self, subject: ReloadSubject, refused: bool) {
         self.table
             .reload_refused

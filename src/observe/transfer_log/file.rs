@@ -22,7 +22,7 @@ const MODE: u32 = 0o640;
 /// What stands at the beginning of a file, at this time.
 pub(super) type Header = fn(Timestamp) -> Vec<u8>;
 
-/// Why the file of a log can't be opened anew, for as long as that is so. Shared with those who tell of it.
+/// Why the file of a log can't be opened anew, for as long as that is so. Shared with the views that report it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Misplacement(Arc<Mutex<Option<Misplaced>>>);
 
@@ -76,7 +76,7 @@ pub(super) struct LogFile {
     reopen: Arc<AtomicBool>,
     looked: Instant,
     losses: Losses,
-    /// What went wrong has been logged, and nothing has gone right since.
+    /// A failure has been logged, and nothing has succeeded since.
     is_failing: bool,
     /// The same of opening it anew.
     misplacement: Misplacement,
@@ -112,7 +112,7 @@ impl LogFile {
             && let Some(header) = self.header
         {
             match self.lines.write(&header(Timestamp::now())) {
-                // What is left of it is written in front of the line.
+                // The rest of it is written in front of the line.
                 Ok(()) | Err(Unwritten::InPart(_)) => self.header_is_due = false,
                 Err(lost) => return Err(lost),
             }
@@ -167,8 +167,8 @@ impl LogFile {
                     tracing::warn!(
                         %file,
                         %error,
-                        "transfer log can't be opened anew; its lines go to the file that had the name before, or are lost and \
-                         counted where that was removed"
+                        "transfer log can't be reopened; its lines go to the renamed file, or are dropped and counted if it was \
+                         removed"
                     );
                 }
             }
@@ -242,7 +242,7 @@ impl Output for LogFile {
 ///
 /// # Errors
 /// If its directory is missing, or something else has its name.
-pub(super) fn look_at(path: &Path) -> io::Result<()> {
+pub(super) fn check_place(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(metadata) if is_file_or_device(&metadata) => Ok(()),
         Ok(_) => Err(io::Error::other("it is neither a file nor a device")),
@@ -256,7 +256,7 @@ pub(super) fn look_at(path: &Path) -> io::Result<()> {
 
 fn open(path: &Path) -> io::Result<WholeLines<File>> {
     // To open a FIFO would wait for its reader.
-    look_at(path)?;
+    check_place(path)?;
     let file = OpenOptions::new()
         .append(true)
         .create(true)
@@ -280,7 +280,7 @@ fn ends_within_a_line(path: &Path, file: &File) -> bool {
     };
     let mut last = [b'\n'];
     if metadata.is_file() && metadata.len() > 0 {
-        // Who may not read it appends to it as it is.
+        // Without the right to read it, lines are appended to it as it is.
         let _ = File::open(path).and_then(|it| it.read_exact_at(&mut last, metadata.len() - 1));
     }
     last != [b'\n']

@@ -12,9 +12,9 @@ use crate::outcome::{DataMode, Direction, HashedPart, Representation, Verdict};
 /// A SHA-256.
 pub type Sha256 = [u8; 32];
 
-/// One entry of a transfer log. What comes from clients are bytes as they were sent.
+/// One entry of a transfer log. Values from clients are bytes as they were sent.
 #[derive(Debug, Clone)]
-pub struct Record<'a> {
+pub struct LogRecord<'a> {
     /// When it was over.
     pub time: Timestamp,
     /// The session.
@@ -31,7 +31,7 @@ pub struct Record<'a> {
     pub user: &'a [u8],
     /// The backend's address.
     pub backend: Option<SocketAddr>,
-    /// What its entry in the configuration is called.
+    /// The name of its entry in the configuration.
     pub backend_name: Option<&'a str>,
     /// The TLS of the client's control connection; `None` in clear text.
     pub tls: Option<TlsVersion>,
@@ -64,7 +64,7 @@ pub enum Event<'a> {
 pub struct Transfer<'a> {
     /// Which way its bytes went.
     pub direction: Direction,
-    /// What became of it.
+    /// The outcome.
     pub verdict: Verdict,
     /// Why it is not complete.
     pub reason: Option<&'a str>,

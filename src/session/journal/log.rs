@@ -150,7 +150,7 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             info,
             %backend,
             avoided = names(*methods),
-            "backend is asked for data ports by another method for an hour; passive_mode can fix the method for the site"
+            "data port method avoided at this backend for an hour; passive_mode can fix the method for the site"
         ),
         Entry::NotListening(error) => {
             of_site!(warn, info, %error, "cannot listen for a data connection from the backend");
@@ -222,8 +222,8 @@ fn log_certificate(admission: Admission, identity: Option<&ClientIdentity>, info
         detail,
         "client certificate {}",
         match admission {
-            Admission::Ignored(_) => "not accepted, the login goes on without it",
-            _ => "not accepted, the user may not log in",
+            Admission::Ignored(_) => "rejected, the login continues without it",
+            _ => "rejected, the login is refused",
         }
     );
 }
@@ -391,7 +391,7 @@ fn backend_name(backend: &BackendInfo) -> Option<&str> {
     (*backend.name != backend.address.to_string()).then_some(&*backend.name)
 }
 
-/// To a millisecond: what is less would be digits that nobody reads, or `1.4e-5`.
+/// To a millisecond: anything finer would be useless digits, or `1.4e-5`.
 fn in_seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e3).round() / 1e3
 }

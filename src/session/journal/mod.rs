@@ -2,8 +2,8 @@
 //!
 //! An [`Entry`] is made once, where something has happened, and then rendered: `log` makes a line of it, `metrics` counts
 //! it. Each of the two has one `match` over all of them, so that an entry that one of them leaves out shows. `transfer_log`
-//! makes records of those that transfer logs are about. Who the session is stands in its [`SessionInfo`]; no decision asks
-//! anything here.
+//! makes records of those that transfer logs are about. The session's identity is in its [`SessionInfo`]; no decision
+//! asks anything here.
 
 mod log;
 mod metrics;

@@ -118,7 +118,7 @@ pub enum Protection {
 pub enum Record {
     /// What the site of the login has made of the client's certificate.
     Certificate(Admission),
-    /// The backend has refused the password of a user who has proven by certificate who he is, with this code.
+    /// The backend has refused the password of a user with a proven certificate, with this code.
     CredentialsRefused(u16),
     /// A login succeeded or failed.
     Login(LoginResult),

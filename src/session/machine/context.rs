@@ -137,7 +137,7 @@ impl Context {
         self.send(line);
     }
 
-    /// What is waited for now has its own time.
+    /// The wait that begins now has its own time.
     pub fn restart_clock(&mut self) {
         self.restarts += 1;
     }

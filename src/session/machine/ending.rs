@@ -64,7 +64,7 @@ impl Ending {
 }
 
 impl State {
-    /// The client says no more. What it has said is carried out and answered, as a server does that reads on to the end: a
+    /// The client says no more. Its commands are carried out and answered, as by a server that reads on to the end: a
     /// script may end its side behind its last command (`printf … | nc -N`).
     pub(super) fn on_client_ended(self, cx: &mut Context) -> Self {
         cx.client = ClientPresence::Gone;

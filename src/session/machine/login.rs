@@ -31,7 +31,7 @@ pub(super) struct Connection {
     pub rest: RestOffset,
 }
 
-/// How the client of a login has shown who it is.
+/// How the client of a login has proven its identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LoginProof {
     /// By a password of its own, or as the backend has asked.
@@ -358,7 +358,7 @@ impl Login {
             LoginStep::Credentials if reply.class().is_failure() => {
                 self.on_refused_credentials(reply, cx)
             }
-            // Superfluous, whoever is logged in: Pure-FTPd says so to each ACCT.
+            // Superfluous for every user: Pure-FTPd says so to each ACCT.
             LoginStep::Account if reply.number() == 202 => {
                 cx.forward(&reply);
                 State::Login(self)
@@ -428,7 +428,7 @@ impl Login {
         State::Login(self)
     }
 
-    /// Logs a user in who has proven by certificate who he is. The client gets the reply to PASS for that to its USER, and need
+    /// Logs in a user with a proven certificate. The client gets the reply to PASS for that to its USER, and need
     /// not send one (RFC 4217 §3); the backend's 230 stays one, since some clients know no 232.
     fn send_password(mut self: Box<Self>, password: &Secret, cx: &mut Context) -> State {
         self.commit_backend(cx);

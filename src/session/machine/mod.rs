@@ -19,8 +19,8 @@
 //! `state` has them all. [`Machine::handle`] hands an event to the state's own handler, which consumes the state and returns
 //! the next one. `pre_login`, `user` and `login` hold the first three, `ready` the commands after login, `data_port` those for
 //! data ports, whose methods `ftp::port_methods` orders, `transfer` the one transfer that may run and its verdict, `rest` the
-//! offset of the next one, `echo` what a server says twice, `observed` what is only recorded. What is apart from these states is in
-//! `context`: TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what
+//! offset of the next one, `echo` what a server says twice, `observed` what is only recorded. Anything apart from these states is
+//! in `context`: TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what
 //! waits for a transfer's end.
 
 mod action;
@@ -95,7 +95,7 @@ pub struct Terms {
     pub own_names: Arc<[HostName]>,
     /// How long anything may take.
     pub timeouts: Timeouts,
-    /// The passwords of users who have proven by certificate who they are.
+    /// The passwords of users with a proven certificate.
     pub credentials: CredentialFiles,
 }
 
@@ -212,8 +212,8 @@ impl Machine {
         self.wait().deadline(&self.cx.terms.timeouts)
     }
 
-    /// What the session waits for, with its beginning. What changes nothing extends no deadline: neither a 1yz, nor what the
-    /// client says while a transfer waits for its final reply.
+    /// What the session waits for, with its beginning. An event that changes nothing extends no deadline: neither a 1yz,
+    /// nor a command while a transfer waits for its final reply.
     pub fn clock(&self) -> Clock {
         Clock {
             wait: self.wait(),

@@ -1,7 +1,7 @@
 //! Commands before login that Portcullis answers by itself: HOST, FEAT, settings, and everything that has to wait.
 //!
-//! There may be a backend already (USER was given, PASS not yet): see `login`. What concerns only the client leg is the
-//! same then, and after the login as well.
+//! There may be a backend already (USER was given, PASS not yet): see `login`. Commands that concern only the client leg
+//! are the same then, and after the login as well.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What the client says during a transfer and has to wait for its end, in order.
+//! Commands that arrive during a transfer and have to wait for its end, in order.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,7 @@
 //! The states of a session, and what several of them take in the same way.
 //!
-//! A state consumes itself and returns the next one; its handlers stand beside it, in the module of its subject. What the
-//! driver can't deliver in a state goes to [`Context::unexpected`].
+//! A state consumes itself and returns the next one; its handlers stand beside it, in the module of its subject. An
+//! event that the driver can't deliver in a state goes to [`Context::unexpected`].
 
 use super::context::{BackendEnd, ClientPresence, Context, LoginClock};
 use super::data_port::{BackendPort, ClientPort, Listening};

@@ -3,7 +3,7 @@
 //! aioftp, ArxOne's and CoreFTP's libraries, and jlaffaye/ftp for years, wait for its end with the command. curl says its other
 //! commands only once a second until it is over. Most clients wait for the command's 150, and say nothing until then.
 //!
-//! What a client can be sent before the transfer is known is sent at once. In TLS 1.3 that is all that the client waits for,
+//! Bytes that a client can be sent before the transfer is known are sent at once. In TLS 1.3 the client waits for no more,
 //! and the rest of the handshake is done when the direction is known: the tickets that belong to it would cost an upload its
 //! end.
 
@@ -102,13 +102,15 @@ async fn proceed(
 ) -> io::Result<Handshake> {
     let begun = client_handshake::begin(arrived.stream, tls.config(), arrived.read).await?;
     if begun.is_over_for_client() {
-        return Ok(Handshake::OverForClient(Box::pin(begun.finish())));
+        return Ok(Handshake::OverForClient(Box::pin(
+            begun.finish_by_records(),
+        )));
     }
     if begun.is_tls_1_3() {
         // Its tickets may come before the direction is known.
         tls.withhold_tickets();
     }
-    let mut rest: RestOfHandshake = Box::pin(begun.finish());
+    let mut rest: RestOfHandshake = Box::pin(begun.finish_by_records());
     tokio::select! {
         biased;
         done = &mut rest => Ok(Handshake::Done(Box::new(done?))),

@@ -366,7 +366,7 @@ impl RunningData {
             .send_if_modified(|last| last.record(order));
     }
 
-    /// Gives the transfer's task another data port of the backend, for which it waits.
+    /// Sends the transfer's task another data port of the backend, for which it waits.
     pub fn redial(&self, port: DataEndpoint) {
         // The channel has a free slot: each port answers one [`DataEvent::BackendNotReached`].
         let _ = self.ports.try_send(port);

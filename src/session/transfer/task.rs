@@ -376,7 +376,7 @@ impl Transfer {
             moved: &self.moved,
             measured,
         };
-        // What is not usual is in a box, since it would make every transfer's task larger.
+        // Rare parts are in a box, since they would make every transfer's task larger.
         match limits {
             None if measured.is_of_content() => {
                 Box::pin(relay(source, sink, &self.orders, &measuring)).await

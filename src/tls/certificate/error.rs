@@ -124,7 +124,7 @@ impl CertificateError {
         )
     }
 
-    /// The same without what stands in the files, where not everybody may know that.
+    /// The same without what stands in the files, where not every reader may know that.
     pub fn summary(&self) -> String {
         match self {
             Self::File(FileError::Pem { path, .. }) => {

@@ -10,8 +10,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::choice::{self, Asked, NameIndex};
-use super::entry::Entry;
-use super::source::{self, Origin, Source};
+use super::entry::ConfiguredCertificate;
+use super::source::{self, CertificateOrigin, ListedDirectory, Source};
 use super::{CertificateError, CertificatePair};
 use crate::config::{self, MoreCertificates};
 
@@ -31,12 +31,18 @@ pub struct CertificateSet {
 #[derive(Debug)]
 pub struct Inventory {
     /// The first is the central pair.
-    entries: Vec<Entry>,
-    /// The directories that can't be read.
-    directories: Vec<DirectoryFault>,
+    entries: Vec<ConfiguredCertificate>,
+    directories: Vec<DirectoryState>,
 }
 
-/// A directory of certificates that can't be read. What was found in it before stays in use.
+/// A directory of certificates, and why it can't be read, if it can't.
+#[derive(Debug, Clone)]
+pub(in crate::tls) struct DirectoryState {
+    pub directory: ListedDirectory,
+    pub fault: Option<Arc<CertificateError>>,
+}
+
+/// A directory of certificates that can't be read. The certificates found before stay in use.
 #[derive(Debug, Clone)]
 pub struct DirectoryFault {
     /// As the configuration names it.
@@ -46,13 +52,13 @@ pub struct DirectoryFault {
 }
 
 impl Inventory {
-    /// Loads all that the configuration names. What can't be served of a file stays as `former` has it, while that is
+    /// Loads all that the configuration names. A file that can't be served stays as `former` has it, while that is
     /// valid.
     ///
     /// Blocks on the file system.
     pub fn load(tls: &config::Tls, former: Option<&CertificateSet>, now: SystemTime) -> Self {
         let former_entries = || former.into_iter().flat_map(CertificateSet::entries);
-        let by_name: HashMap<&str, &Entry> = former_entries()
+        let by_name: HashMap<&str, &ConfiguredCertificate> = former_entries()
             .map(|entry| (&*entry.source.name, entry))
             .collect();
         let former_of = |source: &Source| {
@@ -61,16 +67,18 @@ impl Inventory {
         };
         let load = |source: Source| {
             let former = former_of(&source);
-            Entry::load(source, former, now)
+            ConfiguredCertificate::load(source, former, now)
         };
         // The central pair is refused as a whole, and then so is the configuration. An ordered one that is not there yet
         // leaves what was shown by default until then.
         let central = Source::central(tls);
         let in_use = match central.origin {
-            Origin::Operator => None,
-            Origin::Ordered => former_of(&central).or(former.map(CertificateSet::default_entry)),
+            CertificateOrigin::Operator => None,
+            CertificateOrigin::Ordered => {
+                former_of(&central).or(former.map(CertificateSet::default_entry))
+            }
         };
-        let mut entries = vec![Entry::load(central, in_use, now)];
+        let mut entries = vec![ConfiguredCertificate::load(central, in_use, now)];
         entries.extend(Source::ordered(tls).map(load));
         let mut directories = Vec::new();
         let named = source::named_files(tls);
@@ -81,20 +89,26 @@ impl Inventory {
                     private_key,
                 } => entries.push(load(Source::pair(certificate, private_key))),
                 MoreCertificates::Directory { directory, layout } => {
-                    let directory: Arc<Path> = directory.as_path().into();
-                    match source::list(&directory, *layout, &named) {
-                        Ok(found) => entries.extend(found.into_iter().map(load)),
-                        Err(error) => {
-                            let of_it = |entry: &&Entry| {
-                                entry.source.directory.as_ref() == Some(&directory)
-                            };
-                            entries.extend(former_entries().filter(of_it).cloned());
-                            directories.push(DirectoryFault {
-                                directory: source::printable(&directory),
-                                error: Arc::new(error),
-                            });
+                    let mut directory = former
+                        .and_then(|former| former.listed(directory).cloned())
+                        .unwrap_or_else(|| ListedDirectory::new(directory));
+                    let of_it = |entry: &&ConfiguredCertificate| {
+                        entry.source.directory.as_ref() == Some(directory.path())
+                    };
+                    let known: Vec<ConfiguredCertificate> =
+                        former_entries().filter(of_it).cloned().collect();
+                    let found = directory.list(*layout, &named, !known.is_empty());
+                    let fault = match found {
+                        Ok(found) => {
+                            entries.extend(found.into_iter().map(load));
+                            None
                         }
-                    }
+                        Err(error) => {
+                            entries.extend(known);
+                            Some(Arc::new(error))
+                        }
+                    };
+                    directories.push(DirectoryState { directory, fault });
                 }
             }
         }
@@ -105,7 +119,10 @@ impl Inventory {
     }
 
     /// Of entries that are known already, the central one first.
-    pub(in crate::tls) fn new(entries: Vec<Entry>, directories: Vec<DirectoryFault>) -> Self {
+    pub(in crate::tls) fn new(
+        entries: Vec<ConfiguredCertificate>,
+        directories: Vec<DirectoryState>,
+    ) -> Self {
         Self {
             entries,
             directories,
@@ -113,13 +130,18 @@ impl Inventory {
     }
 
     /// All certificates, the central one first.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &ConfiguredCertificate> {
         self.entries.iter()
     }
 
     /// The directories that can't be read.
-    pub fn directory_faults(&self) -> &[DirectoryFault] {
-        &self.directories
+    pub fn directory_faults(&self) -> impl Iterator<Item = DirectoryFault> {
+        self.directories.iter().filter_map(|it| {
+            Some(DirectoryFault {
+                directory: Arc::clone(it.directory.name()),
+                error: Arc::clone(it.fault.as_ref()?),
+            })
+        })
     }
 
     /// The set, if the central pair can be served; without those that can't.
@@ -132,7 +154,7 @@ impl Inventory {
             .first()
             .expect("invariant: an inventory has the central pair");
         match (central.pair(), central.source.origin, central.refusal()) {
-            (None, Origin::Operator, Some(error)) => Err(Arc::clone(error)),
+            (None, CertificateOrigin::Operator, Some(error)) => Err(Arc::clone(error)),
             _ => Ok(CertificateSet::new(self)),
         }
     }
@@ -149,9 +171,13 @@ impl CertificateSet {
         Inventory::load(tls, None, now).into_set()
     }
 
-    fn new(inventory: Inventory) -> Self {
+    /// What can be served of these, be it without a central pair.
+    pub(in crate::tls) fn new(inventory: Inventory) -> Self {
         // The central one is the first. No other is shown in its place: it would be that of a customer by chance.
-        let central = inventory.entries.first().and_then(Entry::pair);
+        let central = inventory
+            .entries
+            .first()
+            .and_then(ConfiguredCertificate::pair);
         let default = central.map(|pair| (0, Arc::clone(pair)));
         let pairs = inventory.entries.iter().enumerate();
         let pairs = pairs.filter_map(|(place, entry)| Some((place, &**entry.pair()?)));
@@ -194,33 +220,38 @@ impl CertificateSet {
 
     /// All pairs in use, the default one first.
     pub fn pairs(&self) -> impl Iterator<Item = &CertificatePair> {
-        let pairs = self.entries().filter_map(Entry::pair);
+        let pairs = self.entries().filter_map(ConfiguredCertificate::pair);
         pairs.map(|pair| &**pair)
     }
 
     /// All certificates of the configuration, in use or not, the default one first.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &ConfiguredCertificate> {
         self.inventory.entries()
     }
 
     /// The central one, with what was last refused of it.
-    pub(in crate::tls) fn default_entry(&self) -> &Entry {
+    pub(in crate::tls) fn default_entry(&self) -> &ConfiguredCertificate {
         &self.inventory.entries[0]
     }
 
     /// The directories that can't be read.
-    pub fn directory_faults(&self) -> &[DirectoryFault] {
+    pub fn directory_faults(&self) -> impl Iterator<Item = DirectoryFault> {
         self.inventory.directory_faults()
+    }
+
+    fn directory(&self, path: &Path) -> Option<&DirectoryState> {
+        let mut directories = self.inventory.directories.iter();
+        directories.find(|it| **it.directory.path() == *path)
+    }
+
+    /// This directory, as it was listed last.
+    pub(in crate::tls) fn listed(&self, path: &Path) -> Option<&ListedDirectory> {
+        self.directory(path).map(|it| &it.directory)
     }
 
     /// Why this directory can't be read, if it can't.
     pub fn fault_of(&self, directory: &Path) -> Option<&Arc<CertificateError>> {
-        let name = source::printable(directory);
-        let fault = self
-            .directory_faults()
-            .iter()
-            .find(|fault| fault.directory == name)?;
-        Some(&fault.error)
+        self.directory(directory)?.fault.as_ref()
     }
 
     /// What isn't served though it lies there: what it is called, and why.
@@ -228,8 +259,8 @@ impl CertificateSet {
         let entries = self
             .entries()
             .filter_map(|entry| Some((&entry.source.name, entry.refusal()?)));
-        let directories = self.directory_faults().iter();
-        entries.chain(directories.map(|fault| (&fault.directory, &fault.error)))
+        let directories = self.inventory.directories.iter();
+        entries.chain(directories.filter_map(|it| Some((it.directory.name(), it.fault.as_ref()?))))
     }
 
     /// Whether there is more than one to choose from.
@@ -240,7 +271,7 @@ impl CertificateSet {
     /// Whether a pair with all names of `pair` has a key that shuts out fewer clients, so that each is shown what it can use.
     pub fn has_more_usable_than(&self, pair: &CertificatePair) -> bool {
         let is_one = |other: &CertificatePair| {
-            other.shuts_out() < pair.shuts_out()
+            other.key_compatibility() < pair.key_compatibility()
                 && pair.names.iter().all(|name| other.has_name(name))
         };
         self.pairs().any(is_one)
@@ -281,7 +312,7 @@ impl CertificateSet {
 }
 
 impl From<CertificatePair> for CertificateSet {
-    /// The set of one pair, whose files nobody has to know.
+    /// The set of one pair, whose files need not be known.
     fn from(default: CertificatePair) -> Self {
         let default = Arc::new(default);
         let source = Source {
@@ -289,9 +320,9 @@ impl From<CertificatePair> for CertificateSet {
             certificate: PathBuf::new(),
             private_key: PathBuf::new(),
             directory: None,
-            origin: Origin::Operator,
+            origin: CertificateOrigin::Operator,
         };
-        let entry = Entry::loaded(source, default);
+        let entry = ConfiguredCertificate::loaded(source, default);
         Self::new(Inventory::new(vec![entry], Vec::new()))
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, iter};
@@ -35,13 +36,13 @@ pub struct Source {
     pub private_key: PathBuf,
     /// The directory in which it was found, if the configuration doesn't name the files.
     pub directory: Option<Arc<Path>>,
-    /// Who puts it there.
-    pub origin: Origin,
+    /// What puts it there.
+    pub origin: CertificateOrigin,
 }
 
-/// Who puts the files of a certificate where they are.
+/// What puts the files of a certificate where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum CertificateOrigin {
     /// The operator.
     Operator,
     /// The process, which orders it: the files need not be there yet.
@@ -57,8 +58,8 @@ impl Source {
             private_key: tls.private_key.clone(),
             directory: None,
             origin: match tls.is_central_ordered() {
-                true => Origin::Ordered,
-                false => Origin::Operator,
+                true => CertificateOrigin::Ordered,
+                false => CertificateOrigin::Operator,
             },
         }
     }
@@ -71,7 +72,7 @@ impl Source {
             certificate: acme.certificate(),
             private_key: acme.private_key(),
             directory: None,
-            origin: Origin::Ordered,
+            origin: CertificateOrigin::Ordered,
         })
     }
 
@@ -82,7 +83,7 @@ impl Source {
             certificate: certificate.to_owned(),
             private_key: private_key.to_owned(),
             directory: None,
-            origin: Origin::Operator,
+            origin: CertificateOrigin::Operator,
         }
     }
 
@@ -115,7 +116,7 @@ impl Source {
             certificate,
             private_key,
             directory: Some(Arc::clone(directory)),
-            origin: Origin::Operator,
+            origin: CertificateOrigin::Operator,
         };
         let is_folder = matches!(
             layout,
@@ -127,8 +128,7 @@ impl Source {
     }
 }
 
-/// What a directory of certificates is called.
-pub fn printable(path: &Path) -> Arc<str> {
+fn printable(path: &Path) -> Arc<str> {
     escape_whole(path.as_os_str().as_bytes()).into()
 }
 
@@ -144,13 +144,63 @@ pub fn named_files(tls: &config::Tls) -> Vec<PathBuf> {
     named.chain(ordered).collect()
 }
 
-/// The certificates in a directory, in the order of their names, but for those with a file among `named`.
-///
-/// Blocks on the file system.
-///
-/// # Errors
-/// If it can't be read, or has more than [`MAX_ENTRIES`] entries.
-pub fn list(
+/// A directory of certificates, which is listed again and again.
+#[derive(Debug, Clone)]
+pub struct ListedDirectory {
+    path: Arc<Path>,
+    /// What it is called in log, metrics and views.
+    name: Arc<str>,
+    /// The file system in which there were certificates.
+    device: Option<u64>,
+}
+
+impl ListedDirectory {
+    /// One that has not been listed yet.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            name: printable(path),
+            device: None,
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Arc<Path> {
+        &self.path
+    }
+
+    /// What it is called in log, metrics and views.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The certificates in it, in the order of their names, but for those with a file among `named`. Empty, and in another file
+    /// system than before, it is the mount point of a file system that is gone, if certificates of it are `known`.
+    ///
+    /// Blocks on the file system.
+    ///
+    /// # Errors
+    /// If it can't be read, has more than [`MAX_ENTRIES`] entries, or is such a mount point.
+    pub fn list(
+        &mut self,
+        layout: CertificateLayout,
+        named: &[PathBuf],
+        known: bool,
+    ) -> Result<Vec<Source>, CertificateError> {
+        let sources = list(&self.path, layout, named)?;
+        let device = fs::metadata(&self.path).ok().map(|it| it.dev());
+        if !sources.is_empty() {
+            self.device = device;
+        } else if known && self.device.is_some_and(|it| device != Some(it)) {
+            return Err(CertificateError::Unmounted {
+                directory: self.path.to_path_buf(),
+            });
+        }
+        Ok(sources)
+    }
+}
+
+fn list(
     directory: &Arc<Path>,
     layout: CertificateLayout,
     named: &[PathBuf],
@@ -174,7 +224,7 @@ pub fn list(
     Ok(sources)
 }
 
-/// Whether there is something of that name. What may not be looked at is there: reading it says so.
+/// Whether there is something of that name. A path that may not be looked at is there: reading it says so.
 fn is_there(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(_) => true,

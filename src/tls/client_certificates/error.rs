@@ -7,11 +7,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::VerifierBuilderError;
 use rustls::{CertRevocationListError, CertificateError, Error};
 
-use crate::base::text::{escape, escape_path};
+use crate::base::text::escape_path;
 use crate::policy::client_certificate::{CertificateResult, ChainFault};
 use crate::tls::fault::HandshakeFault;
 use crate::tls::pem::FileError;
 use crate::tls::verify::Rejection;
+use crate::tls::x509::escaped_name;
 
 /// The largest file of revocation lists that is read, in bytes: some 400,000 revoked certificates.
 pub(super) const MAX_LIST_FILE: u64 = 16 * 1024 * 1024;
@@ -46,6 +47,11 @@ pub enum ClientTrustError {
     HalfWritten { path: PathBuf },
     #[error("revocation list {position} in {} is malformed", escape_path(path))]
     MalformedList { path: PathBuf, position: usize },
+    #[error(
+        "{} has {surplus} bytes behind its revocation list: a file in DER holds one list and nothing else; write several in PEM",
+        escape_path(path)
+    )]
+    BehindList { path: PathBuf, surplus: usize },
     #[error(
         "`crl` has lists of too many keys for authorities of one name, as {issuer} in {}: each such name multiplies the sets of \
          lists by its keys, and there may be {}; leave out those of former keys",
@@ -108,7 +114,7 @@ pub(super) fn chain_fault(error: &Error, leaf: &CertificateDer<'_>) -> ChainFaul
     ChainFault { result, detail }
 }
 
-/// What is said of a certificate that nobody is known to hold the key of.
+/// The fault of a certificate whose key the client isn't known to hold.
 pub(super) fn unverifiable_key(key: Option<&Rejection>) -> ChainFault {
     let detail = match key {
         Some(key) => format!("the client may not hold its key: {key}"),
@@ -163,7 +169,7 @@ pub(in crate::tls) fn result_of(error: &Error) -> CertificateResult {
 
 fn issuer(leaf: &CertificateDer<'_>) -> String {
     match x509_parser::parse_x509_certificate(leaf) {
-        Ok((_, parsed)) => escape(parsed.issuer().to_string().as_bytes()),
+        Ok((_, parsed)) => escaped_name(parsed.issuer()),
         Err(_) => "authority".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! The certificates that clients show: who is asked for one, and whether an authority vouches for it.
+//! The certificates that clients show: whether one is asked for, and whether an authority vouches for it.
 //!
 //! In the handshake a client has to prove that it holds the key of the certificate that it shows, as far as there is a way to
 //! verify that, and, unless `ask: required` says so, nothing else: which site it is for is known at USER alone, and a
@@ -29,18 +29,19 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{DistinguishedName, Error};
 
 use super::certificate::{Fingerprint, fingerprint};
-use crate::config::{AskClients, ClientCertificates};
+use crate::config::{AskClients, ClientCertificates, Settings};
 use crate::policy::client_certificate::{CertificateResult, ChainFault, ClientIdentity, KeyProof};
+use crate::tls::content_digest::ContentDigest;
 use crate::tls::verify::signature;
 use chains::Chains;
-use files::{ContentDigest, TrustFiles};
+use files::TrustFiles;
 use verifier::{UnverifiableKeys, Verifier};
 
 pub use error::ClientTrustError;
 pub(super) use verifier::KeyCheck;
 pub use watch::ClientTrustWatch;
 
-/// Who is asked for a certificate, and which authorities vouch for clients.
+/// Whether clients are asked for a certificate, and which authorities vouch for them.
 #[derive(Clone)]
 pub struct ClientTrust {
     ask: AskClients,
@@ -61,9 +62,9 @@ pub struct ClientTrust {
 pub struct Authority {
     /// For example `CN=Partners`.
     pub subject: String,
-    /// When its certificate expires, which nobody checks of a root.
+    /// When its certificate expires, which is not checked of a root.
     pub not_after: SystemTime,
-    /// Whether its certificate says that it is an authority.
+    /// Whether certificates may have been issued by it.
     pub is_authority: bool,
     /// Whether one of the revocation lists is its own.
     pub has_list: bool,
@@ -74,7 +75,7 @@ pub struct Authority {
 pub struct RevocationList {
     /// Where it is, as configured.
     pub file: PathBuf,
-    /// Who has issued it.
+    /// Its issuer.
     pub issuer: String,
     /// When there is to be a newer one; a list may leave that open.
     pub next_update: Option<SystemTime>,
@@ -85,7 +86,7 @@ pub struct RevocationList {
 }
 
 impl ClientTrust {
-    /// Nobody is asked.
+    /// No client is asked.
     pub fn none() -> Self {
         Self {
             ask: AskClients::None,
@@ -98,7 +99,7 @@ impl ClientTrust {
         }
     }
 
-    /// Clients are asked, and nobody vouches for them.
+    /// Clients are asked, and no authority vouches for them.
     #[cfg(test)]
     pub(super) fn asking_anybody() -> Self {
         Self {
@@ -107,11 +108,24 @@ impl ClientTrust {
         }
     }
 
+    /// Reads the files that these settings name. Blocks on the file system.
+    ///
+    /// # Errors
+    /// If one of the files can't be used.
+    pub fn configured(settings: &Settings) -> Result<Self, ClientTrustError> {
+        let pinned = settings.certificate_rules().flat_map(|rules| &rules.pinned);
+        let pinned = pinned.flat_map(|(_, fingerprints)| fingerprints);
+        Self::load(
+            settings.tls.client_certificates.as_ref(),
+            pinned.copied().collect(),
+        )
+    }
+
     /// Reads the files of these settings; sites pin the certificates `pinned`. Blocks on the file system.
     ///
     /// # Errors
     /// If one of the files can't be used.
-    pub fn load(
+    fn load(
         settings: Option<&ClientCertificates>,
         pinned: HashSet<[u8; 32]>,
     ) -> Result<Self, ClientTrustError> {

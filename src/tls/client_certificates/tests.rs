@@ -294,7 +294,7 @@ fn a_key_by_which_nothing_can_be_verified_ends_no_handshake_and_is_no_proof() {
             fault.detail
         );
 
-        // What was found of one client is nothing that holds of the next.
+        // A finding about one client doesn't hold for the next.
         let (config, key) = asked(&tls);
         let own = client_showing(&world.server, versions, &world.partner("acme"));
         handshake(&Arc::new(own), &Arc::new(config), "ftp.test").unwrap();
@@ -379,6 +379,22 @@ fn a_revoked_certificate_is_told_from_a_list_that_is_old_or_missing() {
     assert_eq!(list.issuer, "CN=Others");
 }
 
+#[test]
+fn a_self_issued_root_without_extensions_is_an_authority_and_a_leaf_is_none() {
+    let world = World::new();
+    let settings = world.settings(AskClients::Optional);
+    let root = Identity::self_signed(&["Old root"]);
+    let leaf = world.partner("alice");
+    fs::write(
+        settings.ca.as_deref().unwrap(),
+        root.leaf_pem() + &leaf.leaf_pem(),
+    )
+    .unwrap();
+    let trust = trust(&settings);
+    let found = trust.authorities().iter().map(|it| it.is_authority);
+    assert_eq!(found.collect::<Vec<_>>(), [true, false]);
+}
+
 /// Trust in `authorities` by these lists, a file each.
 fn trust_by(world: &World, authorities: &[&Authority], lists: &[&str]) -> ClientTrust {
     let mut settings = world.settings(AskClients::Optional);
@@ -457,10 +473,20 @@ fn a_list_in_der_is_read_as_well() {
     let file = world.directory.path().join("partners.der");
     fs::write(&file, der.unwrap()).unwrap();
     let settings = ClientCertificates {
-        crls: vec![file],
+        crls: vec![file.clone()],
         ..world.settings(AskClients::Optional)
     };
     assert_eq!(judged(&trust(&settings), &world.partner("acme")), Ok(()));
+    let mut two = fs::read(&file).unwrap();
+    two.push(b'\n');
+    fs::write(&file, two).unwrap();
+    let error = ClientTrust::load(Some(&settings), HashSet::new()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("has 1 bytes behind its revocation list"),
+        "{error}"
+    );
 }
 
 #[test]

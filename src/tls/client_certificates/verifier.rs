@@ -32,7 +32,7 @@ pub(super) struct Verifier {
 pub(super) enum UnverifiableKeys {
     /// It fails.
     Refused,
-    /// It goes on: the certificate is nobody's then, as USER will find.
+    /// It goes on: the certificate proves nothing then, as USER will find.
     Noted(Arc<KeyCheck>),
 }
 

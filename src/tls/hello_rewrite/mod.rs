@@ -6,12 +6,12 @@
 //! records.
 //!
 //! Before rustls reads a ClientHello, [`rewrite`] assigns such extensions types that it doesn't know, and says how long
-//! records may be. What rustls can't answer, [`HelloRewrite::answer`] puts into its ServerHello in TLS 1.2; in TLS 1.3,
-//! where that place is encrypted, records are short without an answer. The two ends agree on what they have said by a
+//! records may be. Answers that rustls can't give, [`HelloRewrite::answer`] puts into its ServerHello in TLS 1.2; in TLS 1.3, where
+//! that place is encrypted, records are short without an answer. The two ends agree on what they have said by a
 //! hash over all handshake messages as they went over the wire. So `transcript` undoes both changes where rustls hashes
 //! its messages, by `original` and `answered`; `on_the_wire` does where a client has signed all of them.
 //!
-//! Pure: bytes in, bytes out. What isn't in order stays as it is, for rustls to refuse.
+//! Pure: bytes in, bytes out. Malformed input stays as it is, for rustls to refuse.
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -1,8 +1,6 @@
 //! The watch over a directory of certificates: those in it, those that appear, and those that vanish.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,13 +9,14 @@ use super::entry::EntryWatch;
 use super::{Change, Event};
 use crate::config::CertificateLayout;
 use crate::tls::certificate::{
-    CertificateError, CertificateSet, DirectoryFault, Entry, Source, list, printable,
+    CertificateError, CertificateSet, ConfiguredCertificate, DirectoryState, ListedDirectory,
+    Source,
 };
 
 /// Watches the certificates in one directory.
 #[derive(Debug)]
 pub(super) struct DirectoryWatch {
-    directory: Arc<Path>,
+    directory: ListedDirectory,
     layout: CertificateLayout,
     /// Files that the configuration names, which are watched already.
     named: Vec<PathBuf>,
@@ -25,8 +24,6 @@ pub(super) struct DirectoryWatch {
     /// Those that the last poll didn't find: one that is gone in two polls is no longer served.
     missing: BTreeSet<Arc<str>>,
     state: State,
-    /// The file system in which there were certificates.
-    device: Option<u64>,
 }
 
 /// Whether the directory can be read. As with files, two polls have to agree.
@@ -54,7 +51,10 @@ impl DirectoryWatch {
             (name, EntryWatch::new(entry.clone()))
         });
         Self {
-            directory: directory.into(),
+            directory: in_use
+                .listed(directory)
+                .cloned()
+                .unwrap_or_else(|| ListedDirectory::new(directory)),
             layout,
             named,
             entries: entries.collect(),
@@ -63,29 +63,30 @@ impl DirectoryWatch {
                 Some(error) => State::Unreadable(Arc::clone(error)),
                 None => State::Readable,
             },
-            device: None,
         }
     }
 
     /// What has been found in it; not what has only just appeared.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &ConfiguredCertificate> {
         let entries = self.entries.values().map(EntryWatch::entry);
         entries.filter(|entry| entry.was_tried())
     }
 
-    pub fn fault(&self) -> Option<DirectoryFault> {
-        match &self.state {
-            State::Unreadable(error) => Some(DirectoryFault {
-                directory: printable(&self.directory),
-                error: Arc::clone(error),
-            }),
-            State::Readable | State::UnreadableOnce => None,
+    /// What is known of the directory itself.
+    pub fn state(&self) -> DirectoryState {
+        DirectoryState {
+            directory: self.directory.clone(),
+            fault: match &self.state {
+                State::Unreadable(error) => Some(Arc::clone(error)),
+                State::Readable | State::UnreadableOnce => None,
+            },
         }
     }
 
     /// Lists the directory, and polls all certificates in it.
     pub fn poll(&mut self, now: SystemTime, changes: &mut Vec<Change>) {
-        match self.list() {
+        let known = !self.entries.is_empty();
+        match self.directory.list(self.layout, &self.named, known) {
             Ok(sources) => {
                 if let State::Unreadable(_) = self.state {
                     changes.push(self.change(Event::Readable));
@@ -105,20 +106,6 @@ impl DirectoryWatch {
         changes.extend(polled.filter_map(|(_, watch)| watch.poll_change(now)));
     }
 
-    /// What is in it. Empty, and in another file system than before, it is the place where that was mounted.
-    fn list(&mut self) -> Result<Vec<Source>, CertificateError> {
-        let sources = list(&self.directory, self.layout, &self.named)?;
-        let device = fs::metadata(&self.directory).ok().map(|it| it.dev());
-        if !sources.is_empty() {
-            self.device = device;
-        } else if !self.entries.is_empty() && self.device.is_some_and(|it| device != Some(it)) {
-            return Err(CertificateError::Unmounted {
-                directory: self.directory.to_path_buf(),
-            });
-        }
-        Ok(sources)
-    }
-
     fn unreadable(&self, error: CertificateError, changes: &mut Vec<Change>) -> State {
         match &self.state {
             State::Readable => State::UnreadableOnce,
@@ -136,7 +123,7 @@ impl DirectoryWatch {
         for source in sources {
             missing.remove(&source.name);
             let name = Arc::clone(&source.name);
-            let new = || EntryWatch::new(Entry::new(source));
+            let new = || EntryWatch::new(ConfiguredCertificate::new(source));
             self.entries.entry(name).or_insert_with(new);
         }
         let gone: Vec<Arc<str>> = missing.intersection(&self.missing).cloned().collect();
@@ -155,7 +142,7 @@ impl DirectoryWatch {
 
     fn change(&self, what: Event) -> Change {
         Change {
-            name: printable(&self.directory),
+            name: Arc::clone(self.directory.name()),
             what,
         }
     }

@@ -16,21 +16,21 @@ pub fn play<C: Sync>(
 ) {
     let left = Mutex::new(cells.iter());
     let failed = Mutex::new(Vec::new());
-    let next = || left.lock().expect("nobody panics while holding it").next();
+    let next = || left.lock().expect("no holder panics").next();
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
                 while let Some(cell) = next() {
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(cell))) {
                         let why = panic.downcast_ref::<String>().map_or("?", |why| why);
-                        let mut failed = failed.lock().expect("nobody panics while holding it");
+                        let mut failed = failed.lock().expect("no holder panics");
                         failed.push(format!("{}: {why}", name(cell)));
                     }
                 }
             });
         }
     });
-    let failed = failed.into_inner().expect("nobody panics while holding it");
+    let failed = failed.into_inner().expect("no holder panics");
     assert!(
         failed.is_empty(),
         "{} of {} cells:\n{}",

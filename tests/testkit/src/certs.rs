@@ -24,7 +24,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// An authority that nobody else trusts.
+    /// An authority that no other fixture trusts.
     pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);

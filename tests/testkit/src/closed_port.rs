@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// A port at which no connection can be made, and that nobody else gets meanwhile.
+/// A port at which no connection can be made, and that no other process gets meanwhile.
 #[derive(Debug)]
 pub struct ClosedPort {
     socket: Socket,
@@ -14,7 +14,7 @@ pub struct ClosedPort {
 }
 
 impl ClosedPort {
-    /// Connections are refused: nobody listens.
+    /// Connections are refused: no process listens.
     pub fn refusing() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -25,7 +25,7 @@ impl ClosedPort {
         }
     }
 
-    /// Connections get no answer: the queue of those who wait to be accepted is full.
+    /// Connections get no answer: the accept queue is full.
     pub fn silent() -> Self {
         let mut closed = Self::refusing();
         closed.socket.listen(0).expect("it is bound");

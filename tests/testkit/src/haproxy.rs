@@ -73,7 +73,7 @@ impl Balancer {
     }
 }
 
-/// A balancer that gives each control connection to one of several proxies that are ready, and each data connection to the proxy
+/// A balancer that sends each control connection to one of several proxies that are ready, and each data connection to the proxy
 /// whose port it is, until this is dropped. It announces clients by PROXY headers.
 #[derive(Debug)]
 pub struct ReadinessBalancer {

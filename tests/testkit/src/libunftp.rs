@@ -47,7 +47,7 @@ impl Libunftp {
         self.receiver.address()
     }
 
-    /// Who may log in, and with which password.
+    /// The user that may log in, and the password.
     pub fn user(&self) -> (&'static str, &'static str) {
         USER
     }

@@ -60,7 +60,7 @@ pub(super) struct LogState {
 
 impl Log {
     pub fn state(&self) -> MutexGuard<'_, LogState> {
-        self.state.lock().expect("nobody panics while holding it")
+        self.state.lock().expect("no holder panics")
     }
 
     /// Takes in lines until the program has ended.
@@ -99,7 +99,7 @@ impl Log {
             state = self
                 .changed
                 .wait_timeout(state, left)
-                .expect("nobody panics while holding it")
+                .expect("no holder panics")
                 .0;
         }
     }

@@ -1,14 +1,14 @@
 //! A loopback address for each fixture, so that fixed ports never clash.
 //!
-//! Linux answers on all of 127.0.0.0/8. An address is claimed by listening on one port of it: the kernel lets nobody
-//! else do that, in this process or another, until the claim is dropped.
+//! Linux answers on all of 127.0.0.0/8. An address is claimed by listening on one port of it: the kernel lets no other
+//! socket do that, in this process or another, until the claim is dropped.
 //!
 //! IPv6 has just the one loopback address: bind `[::1]:0` there and ask which port it became.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// An IPv4 loopback address that is nobody else's until this is dropped.
+/// An IPv4 loopback address that no other fixture has until this is dropped.
 #[derive(Debug)]
 pub struct Loopback {
     address: Ipv4Addr,
@@ -50,7 +50,7 @@ impl Loopback {
     }
 }
 
-/// Above the ports that Linux gives to outgoing connections (32768-60999), and nobody's.
+/// Above the ports of Linux for outgoing connections (32768-60999), and otherwise unused.
 const CLAIM_PORT: u16 = 61_999;
 
 #[cfg(test)]

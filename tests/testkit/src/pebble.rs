@@ -1,4 +1,4 @@
-//! Pebble: a certificate authority that speaks ACME, and the name server by which it finds whoever proves a name.
+//! Pebble: a certificate authority that speaks ACME, and the name server by which it finds the host of a name.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -130,7 +130,7 @@ impl Pebble {
         self.process = Some(process);
     }
 
-    /// Ends it: nobody is there any more.
+    /// Ends it: connections are refused from then on.
     pub fn stop(&mut self) {
         self.process = None;
     }
@@ -166,7 +166,7 @@ impl Pebble {
         file
     }
 
-    /// What it has logged.
+    /// Its log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("output.log")).unwrap_or_default()
     }

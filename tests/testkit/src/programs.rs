@@ -71,6 +71,6 @@ pub fn resolve(command: &mut Command, hosts: &Path, name: &str, address: IpAddr)
 /// Whether this is root: some servers can't do without.
 pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
-    // Without a call to getuid, which std doesn't have: who owns this process's entry.
+    // Without a call to getuid, which std doesn't have: the owner of this process's entry.
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }

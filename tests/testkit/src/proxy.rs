@@ -186,7 +186,7 @@ impl Proxy {
         self.metrics().get(name).copied().unwrap_or(0.0)
     }
 
-    /// Asks for one sample of `/metrics` until it is as wanted, and gives it.
+    /// Asks for one sample of `/metrics` until it is as wanted, and returns it.
     ///
     /// # Panics
     /// If it isn't in time.
@@ -267,7 +267,7 @@ impl Proxy {
         })
     }
 
-    /// Waits until the log holds this many such lines, past ones included, and gives them.
+    /// Waits until the log holds this many such lines, past ones included, and returns them.
     ///
     /// # Panics
     /// If it doesn't in time, or the program exits first.

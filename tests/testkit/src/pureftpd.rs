@@ -64,7 +64,7 @@ fn start_by(security: Security<'_>, clients: Option<&Authority>) -> Server {
             "-O",
             &format!("clf:{}", place.file("xfer.log")),
         ])
-        // No reverse look-ups, IPv4, everybody in their own root.
+        // No reverse look-ups, IPv4, each user in a root of its own.
         .args(["-H", "-4", "-A"]);
     match security {
         Security::Plain => {

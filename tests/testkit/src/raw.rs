@@ -309,7 +309,7 @@ impl Raw {
         Some(Reply { code, text })
     }
 
-    /// Reads a reply, which must have this code, and gives its text.
+    /// Reads a reply, which must have this code, and returns its text.
     #[track_caller]
     pub fn expect(&mut self, code: u16) -> String {
         let reply = self.reply();

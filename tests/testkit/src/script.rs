@@ -79,7 +79,7 @@ impl Gate {
         self.set(true);
     }
 
-    /// Holds up whoever comes from now on.
+    /// Holds the backend up from now on.
     pub fn shut(&self) {
         self.set(false);
     }
@@ -111,7 +111,7 @@ pub enum ScriptTls {
 }
 
 impl ScriptTls {
-    /// After AUTH TLS, in this version, with a certificate that nobody has a reason to trust.
+    /// After AUTH TLS, in this version, with an untrusted certificate.
     pub fn explicit(version: &'static SupportedProtocolVersion) -> Self {
         Self::Explicit(untrusted(version))
     }

@@ -34,7 +34,7 @@ pub enum Manner {
     IssuesForAnotherKey,
     /// With a certificate for another name.
     IssuesForAnotherName,
-    /// With more bytes than anybody wants.
+    /// With more bytes than any client wants.
     Floods,
 }
 
@@ -304,7 +304,7 @@ impl Answer {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics while holding it")
+        self.state.lock().expect("no holder panics")
     }
 
     fn answer(&self, path: &str, payload: &str, manner: &Manner) -> Answer {

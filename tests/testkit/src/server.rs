@@ -19,7 +19,7 @@ use super::programs;
 pub enum Security<'a> {
     /// No TLS at all.
     Plain,
-    /// TLS after AUTH TLS, and clear text for those who don't ask for it.
+    /// TLS after AUTH TLS, and clear text for clients that don't ask for it.
     Explicit(&'a Pair, Reuse),
     /// TLS with the first byte.
     Implicit(&'a Pair, Reuse),
@@ -51,7 +51,7 @@ impl Server {
         self.address
     }
 
-    /// Who may log in.
+    /// The user that may log in.
     pub fn user(&self) -> &str {
         self.user
     }
@@ -112,8 +112,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// One that is nobody else's. As root the files belong to `nobody`, since servers refuse to let root log in; else to
-    /// who runs the test.
+    /// One that no other server has. As root the files belong to `nobody`, since servers refuse to let root log in; else to
+    /// the user of the test.
     pub fn claim() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let root = directory.path().join("root");

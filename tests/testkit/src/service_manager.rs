@@ -44,7 +44,7 @@ impl ServiceManager {
         &self.received
     }
 
-    /// Waits until it has been told something like this, `from` so many messages on; gives that message and its number.
+    /// Waits until it has been told something like this, `from` so many messages on; returns that message and its number.
     ///
     /// # Panics
     /// If it isn't in time.

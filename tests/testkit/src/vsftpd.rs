@@ -1,8 +1,8 @@
 //! vsftpd 3.0.3: strict about TLS (it demands session reuse and close_notify), and the commonest server on Linux.
 //!
-//! User: `anonymous` (or `ftp`) with any password, who may do everything in the root directory, and is shown the paths
+//! User: `anonymous` (or `ftp`) with any password, which may do everything in the root directory, and is shown the paths
 //! of the real file system below it as they are: without root's rights, and in this mode with them, vsftpd has no
-//! chroot. Named users would need a PAM service in `/etc/pam.d`, which tests don't touch. Files belong to who runs the
+//! chroot. Named users would need a PAM service in `/etc/pam.d`, which tests don't touch. Files belong to the user of the
 //! test.
 
 use std::fmt::Write;
@@ -61,7 +61,7 @@ fn start_by(security: Security<'_>, (first, last): (u16, u16), lines: &str) -> S
         )
         .expect("a String takes everything");
     }
-    // ftp_username must exist; who runs the test does.
+    // ftp_username must exist; the user of the test does.
     writeln!(config, "ftp_username={}", launching_user()).expect("a String takes everything");
     config.push_str(lines);
     let file = place.write_private("vsftpd.conf", &config);

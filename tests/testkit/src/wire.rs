@@ -319,7 +319,7 @@ fn set_deadline(socket: &TcpStream, deadline: Duration) {
 
 fn end_of(error: &io::Error) -> End {
     match error.kind() {
-        // What rustls says when the socket ends before close_notify came.
+        // The error of rustls when the socket ends before close_notify came.
         io::ErrorKind::UnexpectedEof => End::Fin,
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => End::Reset,
         _ => panic!("the other side neither sent nor ended: {error}"),

@@ -33,7 +33,7 @@ pub enum Goal {
     Login(Probe),
     /// The same, and a listing over a data connection.
     List {
-        /// Who logs in.
+        /// The account of the login.
         account: Probe,
         /// What is listed; none for the directory that the login leads to.
         directory: Option<String>,
@@ -105,7 +105,7 @@ impl Goal {
     }
 }
 
-/// Whether a stage is for those who are logged in.
+/// Whether a stage needs a login.
 fn needs_login(stage: ProbeStage) -> bool {
     matches!(stage, ProbeStage::Login | ProbeStage::Passive) || is_of_data(stage)
 }

@@ -1,4 +1,4 @@
-//! What a probe came to: a record for each stage, with what was found.
+//! The result of a probe: a record for each stage, with what was found.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::net::stream::Stream;
 use crate::outcome::ProbeStage;
 use crate::tls::ShownCertificate;
 
-/// What a probe came to: every stage that there is for such a backend, in order.
+/// The result of a probe: every stage that there is for such a backend, in order.
 #[derive(Debug)]
 pub struct ProbeRecord {
     /// When TLS starts, if it does.
@@ -24,18 +24,18 @@ pub struct ProbeRecord {
     pub took: Duration,
 }
 
-/// What one stage of a probe came to.
+/// The result of one stage of a probe.
 #[derive(Debug)]
 pub struct ProbedStage {
     /// Which.
     pub stage: ProbeStage,
     /// How long it took; `None` for one that was not made, or that is part of the one before it.
     pub took: Option<Duration>,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: ProbeOutcome,
 }
 
-/// What came of a stage of a probe.
+/// The outcome of a stage of a probe.
 #[derive(Debug)]
 pub enum ProbeOutcome {
     /// It works.

@@ -1,6 +1,6 @@
 //! The schemas of values that no derive can know, since each is read from its text.
 //!
-//! What can be asked of the reader is: the words of a list, and what a value is called, stand in its errors.
+//! The reader is asked where possible: the words of a list, and the name of a value, are in its errors.
 
 use std::borrow::Cow;
 

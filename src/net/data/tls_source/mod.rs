@@ -1,6 +1,6 @@
 //! The reading side of a data connection under TLS.
 //!
-//! What a relay usually does costs much for an upload: rustls reads its connection in pieces of 4 KiB, five system calls
+//! The usual relay is expensive for an upload: rustls reads its connection in pieces of 4 KiB, five system calls
 //! for each record, each of which may wake the sender; and the bytes are copied from one buffer to the next three times.
 //! So rustls is used without its own buffers here: as much is read as there is, decrypted in the buffer that it was read
 //! into, and gathered there.

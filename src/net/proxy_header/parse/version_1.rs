@@ -36,7 +36,7 @@ fn ends_of_line(line: &str) -> Result<Header, BadHeader> {
         }
     };
     match fields[..] {
-        // What follows UNKNOWN means nothing.
+        // Text after UNKNOWN means nothing.
         ["PROXY", "UNKNOWN", ..] => Ok(Header::Local),
         [
             "PROXY",

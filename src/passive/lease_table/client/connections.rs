@@ -79,7 +79,7 @@ impl ClientLeases {
             return;
         };
         match result {
-            // Anybody can begin a session without an account, and it has no data connections: its name says nothing.
+            // Any client can begin a session without an account, and it has no data connections: its name says nothing.
             SniffResult::Session(TicketOwner { account: None, .. }) => {
                 self.unnamed(index, now, effects);
             }

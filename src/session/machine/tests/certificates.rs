@@ -1,4 +1,4 @@
-//! Users who have proven by certificate who they are, and those who haven't.
+//! Users with a proven certificate, and users without one.
 
 use std::path::Path;
 

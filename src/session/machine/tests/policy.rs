@@ -29,7 +29,7 @@ fn with(policy: SitePolicy) -> Terms {
 fn refusing_the_client() -> SitePolicy {
     let denied = vec!["192.0.2.0/24".parse().expect("a network")];
     SitePolicy {
-        clients: ClientRules::new(None, denied).expect("somebody is left"),
+        clients: ClientRules::new(None, denied).expect("some clients are left"),
         ..SitePolicy::default()
     }
 }

@@ -189,7 +189,7 @@ fn a_download_has_the_size_that_its_server_has_said_by_size_before() {
             Some(700),
         ),
         (vec![binary, said, binary], "RETR x", begun, Some(1000)),
-        // What the reply to the transfer says is newer.
+        // The reply to the transfer is newer.
         (vec![binary, said], "RETR x", "150 x (999 bytes)", Some(999)),
         (
             vec![binary, said, ("SIZE y", "213 5")],

@@ -64,7 +64,7 @@ fn a_backend_that_ends_the_session_behind_its_2xx_lets_the_transfer_finish() {
         end(&mut download);
         assert_eq!(download.codes(), [150]);
         assert!(!download.has(&Action::DropData));
-        // What the client says meanwhile is no longer for the backend.
+        // Commands that arrive meanwhile are no longer for the backend.
         download.client("PWD");
         download.data(PROVEN).data(DataEvent::Finished);
         assert_eq!(download.ending(), Some(ending));
@@ -260,6 +260,20 @@ fn an_answer_to_a_stat_that_nobody_sent_completes_nothing() {
 }
 
 #[test]
+fn noop_behind_a_transfer_command_is_answered_behind_its_first_reply() {
+    for command in ["RETR x", "STOR x"] {
+        let mut session = Session::running(command);
+        session.client("NOOP");
+        assert_eq!(session.codes(), [0; 0], "{command}");
+        session.backend("550 No");
+        assert_eq!(session.sent(), ["NOOP"]);
+        assert_eq!(session.codes(), [550], "{command}");
+        session.backend("200 N");
+        assert_eq!(session.codes(), [200], "{command}");
+    }
+}
+
+#[test]
 fn other_commands_wait_in_order_and_quit_comes_last() {
     let mut session = Session::running("RETR x");
     session.backend("150 Here").client("NOOP");
@@ -416,7 +430,7 @@ fn an_operator_ends_a_session_whatever_it_does() {
             assert_eq!(session.codes(), [421]);
         }
     }
-    // What follows is not taken up.
+    // Queued commands are not taken up.
     let mut session = Session::running("STOR x");
     session.client("NOOP").client("RETR y").actions();
     session.event(Event::Terminate).event(Event::Terminate);

@@ -7,7 +7,7 @@ use rustls::{ClientConnection, HandshakeKind, ServerConfig};
 
 use super::*;
 use crate::config::{HostName, TlsVersion};
-use crate::tls::certificate::entry::Entry;
+use crate::tls::certificate::entry::ConfiguredCertificate;
 use crate::tls::fixtures::{VERSIONS, client, handshake};
 use crate::tls::{Asked, BeforeHandshake, ServerTls, SessionTls, Tickets, Verifies};
 
@@ -15,7 +15,7 @@ use crate::tls::{Asked, BeforeHandshake, ServerTls, SessionTls, Tickets, Verifie
 fn set(pairs: Vec<(&str, Identity)>) -> CertificateSet {
     let entries = pairs.into_iter().map(|(name, identity)| {
         let pair = Files::with(&identity.chain_pem(), &identity.key_pem()).load();
-        Entry::loaded(
+        ConfiguredCertificate::loaded(
             Source::pair(Path::new(name), Path::new(name)),
             Arc::new(pair.unwrap()),
         )
@@ -106,7 +106,7 @@ fn of_two_of_one_kind_the_one_that_expires_last_is_shown() {
         ("middle", for_days(&["b.test"], 30)),
     ]);
     assert_eq!(shown(&set, &sni("b.test")), "long");
-    // Whoever names the default one's name gets the best, too; whoever names none doesn't.
+    // A client that names the default one's name gets the best, too; one that names none doesn't.
     assert_eq!(shown(&set, &sni("ftp.test")), "long");
     assert_eq!(shown(&set, &Asked::default()), "default");
 }
@@ -262,7 +262,7 @@ fn data_connections_show_what_their_control_connection_has_shown_whatever_they_n
             let ends = handshake(&Arc::new(config.clone()), &session.control(), on_control);
             let on_control = leaf(&ends.unwrap().client);
             assert_eq!(session.shown_certificate().unwrap().as_ref(), certificate);
-            // What it shows has another name than this client names, so it must not look.
+            // The certificate has another name than this client names, so it must not look.
             config.dangerous().set_certificate_verifier(trusting());
             let config = Arc::new(config);
             for on_data in ["ftp.test", "b.test", "unknown.test"] {

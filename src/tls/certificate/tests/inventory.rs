@@ -196,6 +196,45 @@ fn a_reload_keeps_what_is_in_use_of_a_bad_certificate_while_it_is_valid() {
     assert!(inventory.entries().all(|entry| entry.pair().is_none()));
 }
 
+/// As when what was mounted there is gone: the place is a directory of another file system, and empty.
+#[test]
+fn a_reload_keeps_what_is_in_use_of_a_directory_that_is_unmounted() {
+    let place = Place::new();
+    let mounted = tempfile::tempdir_in("/dev/shm").unwrap();
+    let live = place.path().join("live");
+    std::os::unix::fs::symlink(mounted.path(), &live).unwrap();
+    place.write("live/a/tls.crt", "live/a/tls.key", &identity());
+    let more = "[{directory: live, layout: kubernetes}]";
+    let tls = place.tls(more);
+    let former = place.load(more);
+    fs::remove_file(&live).unwrap();
+    fs::create_dir(&live).unwrap();
+    let reload = |former: &CertificateSet| {
+        Inventory::load(&tls, Some(former), now())
+            .into_set()
+            .unwrap()
+    };
+    let once = reload(&former);
+    let again = reload(&once);
+    for set in [&once, &again] {
+        let (served, refused) = place.short(set);
+        assert_eq!(served, ["default", "live/a"]);
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        assert!(
+            refused[0].starts_with("the directory live is empty"),
+            "{refused:?}"
+        );
+    }
+    // It is back, and what was removed from it in the meantime is not served any more.
+    fs::remove_dir(&live).unwrap();
+    std::os::unix::fs::symlink(mounted.path(), &live).unwrap();
+    fs::remove_dir_all(live.join("a")).unwrap();
+    place.write("live/b/tls.crt", "live/b/tls.key", &identity());
+    let (served, refused) = place.short(&reload(&again));
+    assert_eq!(served, ["default", "live/b"]);
+    assert_eq!(refused, [""; 0]);
+}
+
 #[test]
 fn a_file_that_the_configuration_names_is_not_found_in_a_directory_once_more() {
     let place = Place::new();

@@ -68,10 +68,18 @@ fn check_shows_each_certificate_and_what_does_not_go_together() {
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
-    // What others put into a directory keeps nobody from reloading.
+    // What others put into a directory prevents no reload.
     write(&deployment.file("b"), &deployment.b);
     let (code, text) = check(&deployment);
     assert_eq!(code, Some(0), "{text}");
+    // A directory that isn't there is a slip in the configuration, as a pair is.
+    fs::remove_dir(deployment.file("empty")).expect("it is empty");
+    let (code, text) = check(&deployment);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("problem: cannot read the directory "),
+        "{text}"
+    );
     for file in ["b.crt", "b.key", "more/copy.crt"] {
         fs::remove_file(deployment.file(file)).expect("it is there");
     }

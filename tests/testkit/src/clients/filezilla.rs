@@ -78,7 +78,7 @@ impl Engine {
         Self { command, scratch }
     }
 
-    /// Runs to its end. What the last download brought, if all went well.
+    /// Runs to its end. Returns the content of the last download, if all went well.
     ///
     /// # Errors
     /// What it printed, if it reports a failure.

@@ -76,7 +76,7 @@ pub struct Login {
     scratch: TempDir,
 }
 
-/// What came of it.
+/// The outcome.
 #[derive(Debug)]
 pub struct Outcome {
     /// The client's exit code; 0 if it believes that all went well.
@@ -179,7 +179,7 @@ impl Login {
 
     /// Downloads a file, by its path relative to the directory after login.
     pub fn download(&self, client: Client, remote: &str) -> Outcome {
-        // What the client doesn't write must not be found.
+        // A file that the client doesn't write must not be found.
         let _ = fs::remove_file(self.local());
         let outcome = self.run(client, Action::Download, remote);
         Outcome {
@@ -237,7 +237,7 @@ impl Login {
             Client::Ftplib => self.ftplib(action, remote, false),
             Client::FtplibReusing => self.ftplib(action, remote, true),
         };
-        // Nobody's .curlrc, .lftprc or .netrc has a say.
+        // No user's .curlrc, .lftprc or .netrc has a say.
         command
             .env("HOME", self.scratch.path())
             .env("LFTP_HOME", self.scratch.path());

@@ -44,7 +44,7 @@ pub struct Received {
 
 impl Backend {
     /// Starts on an address of its own. On 127.0.0.1 a connection that another test makes to a port where it expects
-    /// nobody could be taken for a data connection.
+    /// none could be taken for a data connection.
     pub fn start(script: Script) -> Self {
         let loopback = Loopback::claim();
         let mut backend = Self::start_at(loopback.at(0), script);
@@ -113,7 +113,7 @@ impl Backend {
         self.shared.seen().data_headers.clone()
     }
 
-    /// Waits for so many PROXY headers of control connections, and gives the last of those.
+    /// Waits for so many PROXY headers of control connections, and returns the last of those.
     ///
     /// # Panics
     /// If they don't come in time.
@@ -123,7 +123,7 @@ impl Backend {
         })
     }
 
-    /// Waits for a command line that begins like this, and gives it whole.
+    /// Waits for a command line that begins like this, and returns it whole.
     ///
     /// # Panics
     /// If none comes in time.
@@ -153,7 +153,7 @@ impl Backend {
         });
     }
 
-    /// Waits until so many data connections were read to their end, and gives the last of those.
+    /// Waits until so many data connections were read to their end, and returns the last of those.
     ///
     /// # Panics
     /// If they don't come in time.

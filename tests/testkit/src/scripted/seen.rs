@@ -39,7 +39,7 @@ pub(super) struct Seen {
 }
 
 impl Shared {
-    /// Nobody has come yet, and the files are those of the script.
+    /// No client has come yet, and the files are those of the script.
     pub fn new(script: Script) -> Self {
         Self {
             files: Mutex::new(script.files.clone()),
