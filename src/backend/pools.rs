@@ -4,17 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::discovery::Discovered;
-use super::entry::Entry;
-use super::live::SiteSummary;
-use super::pool::Pool;
-use super::registry::{Registry, SiteState};
+use super::configured::ConfiguredBackend;
+use super::discovered::Discovered;
+use super::pool::{BackendError, Pool};
+use super::registry::Registry;
+use super::site_state::SiteState;
 use crate::base::SiteId;
 use crate::config::{NO_SITE, Site};
 use crate::observe::metrics::Metrics;
-use crate::tls::{
-    BackendClientCertificateLoader, BackendClientCertificates, BackendTlsError, NonCaTrustAnchor,
-};
+use crate::tls::{BackendClientCertificateLoader, BackendClientCertificates, NonCaTrustAnchor};
 
 /// The pools of one configuration.
 #[derive(Debug)]
@@ -32,18 +30,6 @@ struct SitePools {
     own: Option<Arc<Pool>>,
     /// As `site.groups`.
     groups: Vec<Arc<Pool>>,
-}
-
-/// The TLS of a backend can't be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("site {site}, backend {backend}: {source}")]
-pub struct BackendError {
-    /// The site's name.
-    pub site: String,
-    /// The backend's address as configured.
-    pub backend: String,
-    /// What is wrong.
-    pub source: Box<BackendTlsError>,
 }
 
 impl Pools {
@@ -129,24 +115,19 @@ impl Pools {
             .flat_map(|pools| pools.own.iter().chain(&pools.groups))
     }
 
-    /// The state of every site.
-    pub(super) fn site_states(&self) -> impl Iterator<Item = SiteSummary<'_>> {
-        self.sites.values().filter_map(|pools| {
-            let pool = pools.own.iter().chain(&pools.groups).next()?;
-            Some(SiteSummary {
-                site: &pools.site,
-                sessions: pool.site_sessions(),
-                is_in_maintenance: pool.is_in_maintenance(),
-            })
-        })
+    /// One pool of each site.
+    pub(super) fn one_of_each_site(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.sites
+            .values()
+            .filter_map(|pools| pools.own.iter().chain(&pools.groups).next())
     }
 
     /// Every entry for which name servers are asked, with its pool.
     pub(super) fn discovered(&self) -> impl Iterator<Item = (&Arc<Pool>, &Arc<Discovered>)> {
         self.all().flat_map(|pool| {
             pool.entries.iter().filter_map(move |entry| match entry {
-                Entry::One(_) => None,
-                Entry::Discovered(entry) => Some((pool, entry)),
+                ConfiguredBackend::One(_) => None,
+                ConfiguredBackend::Discovered(entry) => Some((pool, entry)),
             })
         })
     }

@@ -222,7 +222,7 @@ impl Session {
             welcome: None,
             protection: BackendProtection::Settled,
             avoid: PortMethods::NONE,
-            next_after: None,
+            failover_timeout: None,
         })))
     }
 
@@ -233,7 +233,7 @@ impl Session {
             welcome: None,
             protection: BackendProtection::Settled,
             avoid: PortMethods::NONE,
-            next_after: Some(Duration::from_secs(2)),
+            failover_timeout: Some(Duration::from_secs(2)),
         })))
     }
 
@@ -243,7 +243,7 @@ impl Session {
             welcome: Some(reply(text)),
             protection: BackendProtection::Settled,
             avoid: PortMethods::NONE,
-            next_after: None,
+            failover_timeout: None,
         })))
     }
 
