@@ -6,6 +6,8 @@ pub mod control;
 pub mod data;
 pub mod deadline;
 pub mod dns;
+#[cfg(test)]
+pub mod fixtures;
 pub mod inherited;
 pub mod listen;
 pub mod liveness;

@@ -82,7 +82,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::net::stream::tests::pair;
+    use crate::net::fixtures::pair;
 
     /// What a source says at its end to a client that has sent a file in three records and `cut` bytes less of the last one.
     async fn end_behind(cut: usize) -> io::Result<(usize, SourceEnd)> {
