@@ -274,6 +274,8 @@ impl Login {
     }
 
     fn send_user(mut self: Box<Self>, former: Option<FormerLogin>, cx: &mut Context) -> State {
+        // A USER before it may have been answered with 332 behind a password of ours.
+        self.proof = LoginProof::Password;
         if let Some(welcome) = self.welcome.take() {
             return self.on_login_reply(Verb::User, welcome, cx);
         }

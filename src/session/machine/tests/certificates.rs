@@ -135,6 +135,20 @@ fn an_account_that_the_backend_wants_besides_is_the_clients() {
 }
 
 #[test]
+fn another_user_before_the_login_has_proven_nothing_by_the_certificate_of_the_first() {
+    let mut session = session(false, "al:pw\n", true);
+    session.client("USER al").dialled(false).backend("331 P");
+    session.backend("332 Account").actions();
+    session
+        .client("USER bob")
+        .backend("331 P")
+        .client("PASS own");
+    session.backend("230 In").actions();
+    session.client("PASS again");
+    assert_eq!(session.sent(), ["PASS again"]);
+}
+
+#[test]
 fn another_user_behind_the_login_is_refused_and_the_login_holds() {
     let mut session = session(true, "al:pw\n", true);
     session.client("USER al").dialled(false).backend("331 P");
