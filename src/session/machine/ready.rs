@@ -45,7 +45,7 @@ pub(super) struct Forwarding {
     pub login: Box<LoggedIn>,
     /// How many: one, or the STATs that have outlasted a transfer.
     pub pending_replies: NonZeroUsize,
-    /// The command, if its reply says something that is recorded.
+    /// The command, if its reply says something of the transfers that follow, or that is recorded.
     pub observed: Option<Command>,
 }
 
@@ -161,7 +161,6 @@ impl Ready {
             }
             _ if cx.answers_for_client_leg(&command) => State::Ready(self),
             _ => {
-                self.login.connection.rest.track(&command);
                 cx.request(command.line());
                 State::Forwarding(Forwarding {
                     login: self.login,
@@ -237,10 +236,11 @@ impl Forwarding {
             pending_replies,
             observed,
         } = self;
-        if let Some(command) = observed
-            && let Some(change) = login.observed.on_reply(command, reply)
-        {
-            cx.push(Action::Record(Record::FileChanged(change)));
+        if let Some(command) = observed {
+            login.connection.rest.on_reply(&command, reply);
+            if let Some(change) = login.observed.on_reply(command, reply) {
+                cx.push(Action::Record(Record::FileChanged(change)));
+            }
         }
         match NonZeroUsize::new(pending_replies.get() - 1) {
             Some(pending_replies) => State::Forwarding(Self {

@@ -25,7 +25,7 @@ pub(super) struct RestOffset {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leftover {
     None,
-    /// What the client said, unless that was refused.
+    /// What the client said, and the backend has accepted.
     Pending,
 }
 
@@ -43,14 +43,21 @@ impl RestOffset {
         range: Leftover::None,
     };
 
-    /// This command is sent to the backend.
-    pub fn track(&mut self, command: &Command) {
+    /// The backend's final reply to this command. What it has refused did not take place (RFC 959 §4.2), and what it has accepted
+    /// before stays: ProFTPD and pyftpdlib keep that, Pure-FTPd doesn't, and to clear it once more does no harm.
+    pub fn on_reply(&mut self, command: &Command, reply: &Reply) {
+        let argument = command.argument().trim_ascii();
         match command.verb() {
-            Verb::Rest => self.offset = pending_unless(command.argument().trim_ascii() == b"0"),
-            Verb::Rang => self.range = pending_unless(command.argument().trim_ascii() == b"1 0"),
-            verb if verb.transfer().is_some() => *self = Self::NONE,
+            _ if reply.class().is_failure() => {}
+            Verb::Rest => self.offset = pending_unless(argument == b"0"),
+            Verb::Rang => self.range = pending_unless(argument == b"1 0"),
             _ => {}
         }
+    }
+
+    /// The backend is sent a transfer command, which is what both are for.
+    pub fn use_up(&mut self) {
+        *self = Self::NONE;
     }
 
     /// Takes the next value that the backend still holds, and returns the command that clears it.

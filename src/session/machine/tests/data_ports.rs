@@ -399,6 +399,20 @@ fn with_an_offset_the_backend_is_not_asked_again_but_the_next_time() {
 }
 
 #[test]
+fn behind_a_refused_offset_or_range_the_backend_is_asked_again() {
+    for refused in ["REST 5", "RANG 5 9"] {
+        let mut session = Session::logged_in();
+        session.client("EPSV").backend("229 x (|||2000|)");
+        session.prepared(PreparedPort::Passive(5000));
+        session.client(refused).backend("502 No");
+        session.client("RETR x").actions();
+        session.data(DataEvent::BackendNotReached);
+        assert_eq!(session.sent(), ["PASV"]);
+        assert_eq!(session.outcome(), None);
+    }
+}
+
+#[test]
 fn what_ends_a_transfer_while_the_backend_is_asked_again_waits_for_its_answer() {
     let mut aborted = not_reached("RETR x");
     aborted.actions();

@@ -78,6 +78,21 @@ fn rest_0_leaves_nothing_to_forget() {
 }
 
 #[test]
+fn a_refused_rest_changes_nothing_of_what_the_backend_holds() {
+    let mut session = Session::logged_in();
+    session.client("REST 5").backend("502 No").actions();
+    session.client("RETR x");
+    assert_eq!(session.sent(), [""; 0]);
+
+    for refused in ["REST x", "REST 0"] {
+        let mut session = restarting();
+        session.client(refused).backend("501 No").actions();
+        session.client("RETR x").client("ABOR");
+        is_rewound(session, &[426, 226]);
+    }
+}
+
+#[test]
 fn the_backend_forgets_the_range_of_a_transfer_that_never_reaches_it() {
     let mut session = Session::logged_in();
     session.client("RANG 100 199").backend("350 100 bytes");

@@ -81,7 +81,7 @@ impl Opening {
 
     fn send_command(&mut self, cx: &mut Context) {
         let Details { login, command, .. } = &mut *self.details;
-        login.connection.rest.track(command);
+        login.connection.rest.use_up();
         cx.send(command.line());
         cx.push(Action::CommandSent);
     }
