@@ -150,6 +150,8 @@ pub(super) async fn adopt_early<E: LegEnd>(
     tls: Option<&DataTls>,
     context: &TransferContext,
 ) -> Result<E, DataFailure> {
+    // PROT C has come since, for a connection that the client has begun TLS on.
+    let tls = tls.ok_or(DataFailure::UnexpectedTls)?;
     let finished = async { early?.finish(context.direction).await };
     let finished = timeout(context.timeouts.tls_handshake, finished).await;
     let finished = finished.map_err(io::Error::from).and_then(|done| done);
@@ -161,13 +163,10 @@ pub(super) async fn adopt_early<E: LegEnd>(
         Err(_) => DataHandshake::Failed,
     };
     context.note_handshake(Leg::Client, outcome);
-    // Without `tls`, PROT C has come since.
-    let (Ok((stream, proof)), Some(tls)) = (
-        finished.map_err(|error| context.record_fault(Leg::Client, FaultStage::Handshake, &error)),
-        tls,
-    ) else {
-        return Err(DataFailure::ClientHandshake);
-    };
+    let (stream, proof) = finished.map_err(|error| {
+        context.record_fault(Leg::Client, FaultStage::Handshake, &error);
+        DataFailure::ClientHandshake
+    })?;
     check_proof(lease, proof, tls)?;
     set_options(stream.socket(), context);
     Ok(E::from_early(stream))

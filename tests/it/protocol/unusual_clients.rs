@@ -346,6 +346,26 @@ fn a_handshake_before_an_upload_in_clear_text_costs_no_file() {
     assert!(!commands.contains(&"STOR file".to_owned()), "{commands:?}");
 }
 
+#[test]
+fn a_handshake_before_a_download_in_clear_text_is_told_so_and_counts_as_none() {
+    let stage = Stage::new(Script::new().file("file", "content"));
+    let mut client = stage.session();
+    let mut data = open_data(client.control.epsv());
+    protect(&mut data, &client.tls).expect("a handshake before the command");
+    client.control.command("PROT C", 200);
+    client.control.command("RETR file", 150);
+    let text = client.control.expect(426);
+    assert!(
+        text.contains("TLS on a data connection in clear text"),
+        "{text}"
+    );
+    for kind in ["full", "resumed", "failed"] {
+        let counted =
+            format!("portcullis_data_tls_handshakes_total{{kind=\"{kind}\",leg=\"client\"}}");
+        assert_eq!(stage.proxy.metric(&counted), 0.0, "{kind}");
+    }
+}
+
 /// What a client sends to abort, in the order in which it does.
 #[derive(Debug, Clone, Copy)]
 enum Sent {
