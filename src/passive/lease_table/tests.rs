@@ -354,6 +354,28 @@ fn a_port_does_not_rest_for_a_session_when_the_connection_of_its_refused_transfe
     }
 }
 
+#[test]
+fn a_port_does_not_rest_for_a_session_when_the_connection_of_its_refused_transfer_was_alone() {
+    for among_others in [false, true] {
+        let mut bench = Bench::with_ports(1);
+        if among_others {
+            bench.request(1, named(1));
+        }
+        bench.request(2, unproven(2));
+        let mut effects = bench.says(SniffResult::NoSession);
+        if among_others {
+            assert_eq!(handed_to(&effects), None);
+            bench.says(name_of(1));
+            effects = bench.proven(1);
+        }
+        assert_eq!(handed_to(&effects), Some(2));
+        let none = UndecidedConnections::default();
+        assert!(effects.contains(&Effect::Undecided(LeaseId(2), none)));
+        bench.end(2, LeaseEnd::Refused);
+        assert!(bench.ask_of(3, unproven(2), 2).is_some(), "{among_others}");
+    }
+}
+
 /// lftp says nothing before the 150, and closes when the transfer is refused.
 #[test]
 fn a_port_rests_for_others_alone_when_the_silent_connection_of_a_refused_transfer_has_come() {

@@ -179,14 +179,15 @@ impl ClientLeases {
         effects: &mut Vec<Effect>,
     ) {
         let connection = self.connections.remove(index);
-        if let Some(held) = self.lease_mut(lease) {
-            held.progress = progress;
-        }
         effects.push(Effect::Assign {
             connection: connection.id,
             lease,
         });
+        // While the lease still expects it, or it would count there for ever.
         self.count_undecided(connection.port, connection.arrived, -1, effects);
+        if let Some(held) = self.lease_mut(lease) {
+            held.progress = progress;
+        }
     }
 
     /// Updates the leases that a connection may be meant for: one more, or one less undecided connection.

@@ -116,8 +116,10 @@ impl GrantedLease {
 
     /// Whether its one connection seems to have come, though it may have said nothing: lftp and FileZilla wait for the 150.
     fn has_seen_its_own(&self) -> bool {
-        matches!(self.progress, LeaseProgress::NamedBy(_))
-            || self.own_was_closed
+        matches!(
+            self.progress,
+            LeaseProgress::NamedBy(_) | LeaseProgress::Alone
+        ) || self.own_was_closed
             || self.undecided.exclusive > 0
     }
 
