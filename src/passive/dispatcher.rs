@@ -164,7 +164,7 @@ impl Dispatcher {
         let effects = state
             .table
             .on_connection(connection, client, port, Instant::now());
-        if effects.contains(&Effect::Reset(connection, ResetReason::Stranger)) {
+        if effects.contains(&Effect::Reset(connection, ResetReason::NoLease)) {
             let stranger = Stranger {
                 from: client,
                 after: state.last_lease,
@@ -308,7 +308,9 @@ impl Dispatcher {
 
     fn count_refused(&self, client: IpAddr, refused: ResetReason) {
         match refused {
-            ResetReason::Stranger | ResetReason::TooMany => self.metrics.passive_stranger(),
+            ResetReason::NoLease | ResetReason::Stranger | ResetReason::TooMany => {
+                self.metrics.passive_stranger()
+            }
             ResetReason::TooLate => {}
         }
         tracing::debug!(%client, reason = refused.as_str(), "data connection reset");
@@ -430,6 +432,7 @@ impl ResetReason {
     /// Its text in the log.
     fn as_str(self) -> &'static str {
         match self {
+            Self::NoLease => "no session of this address has the port",
             Self::Stranger => "no session expects it",
             Self::TooLate => "its transfer may have ended already",
             Self::TooMany => "too many unidentified connections from this address",

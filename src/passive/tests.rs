@@ -145,6 +145,21 @@ async fn a_stranger_is_reset_and_the_lease_stays() {
 }
 
 #[tokio::test]
+async fn a_stranger_is_who_has_no_lease_at_the_port_and_not_who_connects_to_it_twice() {
+    let (_listeners, ports) = one_port().await;
+    let lease = lease(&ports, LOCAL).await;
+    let request = request("127.0.0.3".parse().unwrap(), Identity::Address);
+    let mut shared = ports.lease(LOCAL, request, LONG).await.unwrap();
+    assert_eq!(shared.port(), lease.port());
+    let _first = connect_from("127.0.0.3", lease.port()).await;
+    arrival(&mut shared).await;
+    assert!(is_reset(connect_from("127.0.0.3", lease.port()).await).await);
+    assert_eq!(lease.stranger(), None);
+    assert!(is_reset(connect_from("127.0.0.4", lease.port()).await).await);
+    assert_eq!(lease.stranger(), Some("127.0.0.4".parse().unwrap()));
+}
+
+#[tokio::test]
 async fn a_connection_that_names_nobody_is_turned_away_where_a_name_is_demanded() {
     let (_listeners, ports) = one_port().await;
     let request = request(LOCAL, named());

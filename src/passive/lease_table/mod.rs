@@ -175,6 +175,8 @@ impl UndecidedConnections {
 /// Why a connection is reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResetReason {
+    /// Its address has no lease at the port.
+    NoLease,
     /// It can't be meant for any lease.
     Stranger,
     /// The lease that it may have been meant for is over.
@@ -249,7 +251,7 @@ impl LeaseTable {
         now: Instant,
     ) -> Vec<Effect> {
         if !self.clients.contains_key(&address) {
-            return vec![Effect::Reset(connection, ResetReason::Stranger)];
+            return vec![Effect::Reset(connection, ResetReason::NoLease)];
         }
         self.change(address, now, |client, effects| {
             client.on_connection(connection, port, now, effects);

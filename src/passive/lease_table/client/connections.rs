@@ -21,7 +21,11 @@ impl ClientLeases {
     ) {
         let arrived = self.next_sequence();
         if self.candidates(port, arrived).next().is_none() {
-            effects.push(Effect::Reset(id, ResetReason::Stranger));
+            let reason = match self.at(port).next() {
+                Some(_) => ResetReason::Stranger,
+                None => ResetReason::NoLease,
+            };
+            effects.push(Effect::Reset(id, reason));
             return self.on_stranger(port, arrived, now, effects);
         }
         self.count_undecided(port, arrived, 1, effects);
