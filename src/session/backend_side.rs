@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::interrupt::interrupted;
 use super::journal::{Entry, Journal};
 use super::machine::{Dialled, Event};
-use super::registry::Registration;
 use super::{PreviousDial, Session};
 use crate::backend::dial::DialError;
 use crate::backend::{Backend, NoBackend, Pool, Selected, Selection, SiteSlot};
 use crate::base::budget::Budget;
 use crate::config::HostName;
 use crate::ftp::server::{NoUserReply, PortMethods};
-use crate::net::control::ControlConnection;
 use crate::net::proxy_header::{Origin, ProxiedAddresses, RelayedClient};
 use crate::route::Route;
 
@@ -40,7 +39,7 @@ impl Session {
             };
             tokio::select! {
                 waited = timeout_at(login_expires_at, waiting) => waited.map_err(|_| Event::Expired)?,
-                event = interrupted(&mut self.client, &mut self.registration) => return Err(event),
+                event = interrupted(&mut self.client, &mut self.registration, &self.drain) => return Err(event),
             }
         }
         self.previous_dial = PreviousDial::Some(None);
@@ -120,7 +119,7 @@ impl Session {
         let timeouts = &self.snapshot.runtime.settings.timeouts;
         let selected = tokio::select! {
             selected = selection.next(resolver, origin, timeouts, metrics, on_failure) => selected,
-            event = interrupted(&mut self.client, &mut self.registration) => return self.pending_events.push_back(event),
+            event = interrupted(&mut self.client, &mut self.registration, &self.drain) => return self.pending_events.push_back(event),
         };
         let event = match selected {
             Ok(selected) => Event::Dialled(Some(self.dialled(selected))),
@@ -192,27 +191,5 @@ fn report_unavailable(journal: &Journal, pool: &Pool) -> impl Fn(&Backend, &Dial
             backend,
             error,
         });
-    }
-}
-
-/// Waits until there is a reason not to wait for anything else any more, and returns it: the client ends its connection,
-/// or the session is to end.
-pub(super) async fn interrupted(
-    client: &mut Option<ControlConnection>,
-    registration: &mut Registration,
-) -> Event {
-    tokio::select! {
-        biased;
-        () = client_closed(client) => Event::ClientGone,
-        () = registration.end_requested() => Event::Terminate,
-    }
-}
-
-/// Waits until the client ends its connection, and takes in what it sends before that.
-async fn client_closed(client: &mut Option<ControlConnection>) {
-    while let Some(client) = client
-        && !client.is_over()
-    {
-        client.fill().await;
     }
 }

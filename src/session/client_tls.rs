@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::info::SessionInfo;
+use super::interrupt::cut;
 use super::journal::{Entry, Journal};
 use super::machine::{Ending, Event};
 use super::{Session, client_handshake};
@@ -96,8 +97,13 @@ impl Session {
             }
         };
         let mut plain = ControlConnection::with_client(Stream::Plain(socket));
-        if plain.send(&answer::AUTH_ACCEPTED.bytes()).await.is_err() {
-            return Some(Ending::ClientGone);
+        let accepted = answer::AUTH_ACCEPTED.bytes();
+        tokio::select! {
+            biased;
+            sent = plain.send(&accepted) => if sent.is_err() {
+                return Some(Ending::ClientGone);
+            },
+            cut = cut(&mut self.registration, &self.drain) => return Some(cut.ending()),
         }
         // Nothing has been read since: the next bytes have to be a ClientHello.
         let Ok(socket) = plain.into_clear_socket() else {
@@ -118,7 +124,7 @@ impl Session {
         let clients = &self.snapshot.clients;
         let secured = tokio::select! {
             secured = handshake(socket, &self.tls, clients, time_limit, &self.info, &self.journal) => secured,
-            () = self.registration.end_requested() => return Some(Ending::Terminated),
+            cut = cut(&mut self.registration, &self.drain) => return Some(cut.ending()),
         };
         let Some(secured) = secured else {
             return Some(Ending::Handshake);

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::data_side::{DataReport, DataSide};
 use super::info::SessionState;
+use super::interrupt::cut;
 use super::journal::Entry;
 use super::machine::{Action, BadLine, Deadline, Ending, Event};
 use super::transfer::Order;
@@ -148,11 +149,16 @@ impl Session {
         let Some(client) = &mut self.client else {
             return;
         };
-        if client.send(bytes).await.is_err()
-            && let Some(gone) = self.report_client_loss()
-        {
-            self.pending_events.push_back(gone);
-        }
+        let event = tokio::select! {
+            biased;
+            sent = client.send(bytes) => match sent {
+                Ok(()) => None,
+                Err(_) => self.report_client_loss(),
+            },
+            // The client may not read what it is sent, and the session can wait for nothing else meanwhile.
+            cut = cut(&mut self.registration, &self.drain) => Some(cut.event()),
+        };
+        self.pending_events.extend(event);
     }
 
     pub(super) async fn send(&mut self, line: &[u8]) {
@@ -160,11 +166,20 @@ impl Session {
         let Some(backend) = &mut self.backend else {
             return;
         };
-        if let Err(error) = backend.send(line).await {
-            self.report_backend_loss(self.machine.stage(), &ReplyError::of(&error));
-            self.backend = None;
-            self.pending_events.push_back(Event::BackendGone);
-        }
+        let event = tokio::select! {
+            biased;
+            sent = backend.send(line) => match sent {
+                Ok(()) => return,
+                Err(error) => {
+                    self.report_backend_loss(self.machine.stage(), &ReplyError::of(&error));
+                    Event::BackendGone
+                }
+            },
+            cut = cut(&mut self.registration, &self.drain) => cut.event(),
+        };
+        // It may have a part of the line.
+        self.backend = None;
+        self.pending_events.push_back(event);
     }
 
     /// The backend sends next, and a server that leaves Nagle's algorithm on delays the 226 of a small file until its

@@ -19,6 +19,7 @@ mod data_side;
 mod dialogue;
 mod driver;
 pub mod info;
+mod interrupt;
 mod journal;
 pub mod machine;
 mod penalty;
@@ -57,6 +58,7 @@ use data_side::DataSide;
 pub use dialogue::ShownDialogue;
 use driver::{ClientEnd, DeadlineCheck};
 use info::SessionInfo;
+use interrupt::cut;
 use journal::{Entry, Journal, Transfers};
 use machine::{Clock, Ending, Event, Machine, Protection, Tables, Terms};
 use penalty::RunningAttempt;
@@ -194,7 +196,7 @@ pub async fn serve(
             let handshake = handshake(accepted.stream, &tls, clients, time_limit, &info, &journal);
             let secured = tokio::select! {
                 secured = handshake => secured,
-                () = registration.end_requested() => return ended_early(Ending::Terminated),
+                cut = cut(&mut registration, &drain) => return ended_early(cut.ending()),
             };
             match secured {
                 Some(SecuredClient {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::backend_side::interrupted;
+use super::interrupt::interrupted;
 use super::journal::Entry;
 use super::machine::Event;
 use super::{Session, Shared};
@@ -73,7 +73,7 @@ impl Session {
         let attempt = tokio::select! {
             biased;
             attempt = timeout_at(self.login_deadline(), attempting) => attempt.ok().flatten(),
-            event = interrupted(&mut self.client, &mut self.registration) => return Err(event),
+            event = interrupted(&mut self.client, &mut self.registration, &self.drain) => return Err(event),
         };
         self.attempt = Some(attempt.ok_or(Event::Blocked)?);
         Ok(())
@@ -115,7 +115,7 @@ impl Session {
         if now < until {
             tokio::select! {
                 () = sleep_until(until) => {}
-                event = interrupted(&mut self.client, &mut self.registration) => {
+                event = interrupted(&mut self.client, &mut self.registration, &self.drain) => {
                     return self.pending_events.push_back(event);
                 }
             }
