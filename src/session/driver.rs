@@ -103,12 +103,12 @@ impl Session {
                 Action::BackendFailed(why) => self.note_backend_failure(why),
                 Action::DialNext => self.dial_next().await,
                 Action::KeepBackend => self.keep_backend(),
-                Action::Authenticate(command) => {
-                    self.authenticate(&command, command.line()).await;
+                Action::Authenticate { command, site } => {
+                    self.authenticate(site, &command, command.line()).await;
                 }
-                Action::AuthenticateWithDecoy(command) => {
+                Action::AuthenticateWithDecoy { command, site } => {
                     let line = self.shared.decoy(&command);
-                    self.authenticate(&command, &line).await;
+                    self.authenticate(site, &command, &line).await;
                 }
                 Action::Penalise(site) => self.apply_penalty(site).await,
                 Action::Send(line) => self.send(&line).await,

@@ -39,8 +39,8 @@ impl Drop for RunningAttempt {
 
 impl Session {
     /// Sends the backend this line, if the guard allows the password or account that the client has sent in `command`.
-    pub(super) async fn authenticate(&mut self, command: &Command, line: &[u8]) {
-        match self.begin_attempt(command).await {
+    pub(super) async fn authenticate(&mut self, site: SiteId, command: &Command, line: &[u8]) {
+        match self.begin_attempt(site, command).await {
             Ok(()) => self.send(&[line, b"\r\n"].concat()).await,
             Err(refused) => self.pending_events.push_back(refused),
         }
@@ -48,13 +48,10 @@ impl Session {
 
     /// Whether this password may be sent to the backend now. Waits while as many of the client's as may fail are being
     /// checked.
-    async fn begin_attempt(&mut self, command: &Command) -> Result<(), Event> {
+    async fn begin_attempt(&mut self, site: SiteId, command: &Command) -> Result<(), Event> {
         self.fingerprint.secret(command.argument());
-        let Some(route) = self.machine.route() else {
-            return Ok(());
-        };
         let (guard, rules) = (&self.shared.guard, &self.snapshot.runtime.settings.guard);
-        let (client, site) = (self.info.client.ip(), route.site_id);
+        let client = self.info.client.ip();
         let attempting = async {
             loop {
                 // From here on, or a notification could be missed.

@@ -36,9 +36,19 @@ pub enum Action {
     /// The login leads here.
     Route(Route),
     /// Send this PASS or ACCT to the backend, unless the guard refuses it: then `Event::Blocked` follows.
-    Authenticate(Command),
+    Authenticate {
+        /// What the client has sent.
+        command: Command,
+        /// The site that the login is for, by which the guard counts.
+        site: SiteId,
+    },
     /// The same with a decoy, a password that no account has, in place of the client's: the login fails by the backend's own reply.
-    AuthenticateWithDecoy(Command),
+    AuthenticateWithDecoy {
+        /// What the client has sent.
+        command: Command,
+        /// The site that the login is for, by which the guard counts.
+        site: SiteId,
+    },
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
     Penalise(Option<SiteId>),
     /// Send this line to the backend.

@@ -207,9 +207,10 @@ impl Login {
                     Verb::Acct if !self.wants_account => LoginStep::Account,
                     _ => LoginStep::Password,
                 };
+                let site = self.route.site_id;
                 cx.push(match self.is_refused() {
-                    true => Action::AuthenticateWithDecoy(command),
-                    false => Action::Authenticate(command),
+                    true => Action::AuthenticateWithDecoy { command, site },
+                    false => Action::Authenticate { command, site },
                 });
             }
             Verb::Rein => {

@@ -282,10 +282,10 @@ impl Session {
     pub fn sent(&self) -> Vec<String> {
         let sent = self.actions.iter().filter_map(|action| match action {
             Action::Send(bytes) => Some(text(bytes)),
-            Action::Authenticate(command) => {
+            Action::Authenticate { command, .. } => {
                 Some(String::from_utf8_lossy(command.line()).into_owned())
             }
-            Action::AuthenticateWithDecoy(command) => {
+            Action::AuthenticateWithDecoy { command, .. } => {
                 Some(format!("{} decoy", command.verb_text()))
             }
             _ => None,

@@ -68,13 +68,13 @@ impl World {
             }
             Action::LoginAttempt(command) => assert!(self.heard.contains(command.line())),
             Action::Route(route) => self.route = Some(route),
-            Action::Authenticate(command) => {
+            Action::Authenticate { command, .. } => {
                 assert_eq!(self.trial, Trial::Over, "a password on trial");
                 assert!(!self.is_refused());
                 self.penalised = true;
                 self.see_sent(&[command.line(), b"\r\n"].concat().into());
             }
-            Action::AuthenticateWithDecoy(_) => {
+            Action::AuthenticateWithDecoy { .. } => {
                 assert_eq!(self.trial, Trial::Over, "a password on trial");
                 assert!(self.is_refused());
                 self.penalised = true;
