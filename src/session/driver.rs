@@ -119,7 +119,7 @@ impl Session {
                     client,
                     protection,
                 } => self.prepare_data(backend, client, protection),
-                Action::ReplaceBackendData(backend) => self.redial_backend(backend),
+                Action::ReplaceBackendData(backend) => self.replace_backend_data(backend),
                 Action::Avoid(methods) => self.avoid(methods),
                 Action::OpenData {
                     direction,

@@ -55,6 +55,12 @@ impl Session {
                 answer,
             }),
             Record::Denied(command) => self.journal.write(&Entry::Denied(&command)),
+            Record::Unexpected { state, event } => {
+                self.journal.write(&Entry::UnexpectedEvent {
+                    state,
+                    event: &event,
+                });
+            }
             Record::BackendLost(stage, why) => {
                 let reason = self.reason_of_loss(stage, why);
                 self.report_backend_loss(stage, &reason);

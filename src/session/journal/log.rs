@@ -155,6 +155,9 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
         Entry::NotListening(error) => {
             of_site!(warn, info, %error, "cannot listen for a data connection from the backend");
         }
+        Entry::NoDataEndpoint(error) => {
+            of_site!(warn, info, %error, "no data connection, since a control connection is lost");
+        }
         Entry::NoBackendPort(reply) => {
             let reply = reply.map(|reply| escape_lines(reply.bytes()));
             of_site!(warn, info, reply, "backend opened no data port");
@@ -166,6 +169,14 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             ports_needed = no_port.needed,
             "no passive port became free for this address: its transfers that do not resume the TLS session of their \
              control connection need a port each"
+        ),
+        Entry::UnexpectedEvent { state, event } => of_client!(
+            error,
+            info,
+            site = &*info.site_name(),
+            state,
+            event,
+            "a fault of Portcullis: an event that its state cannot take; please report it"
         ),
         Entry::BackendLost {
             stage,

@@ -60,9 +60,11 @@ pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
         | Entry::Refused { .. }
         | Entry::MethodsAvoided { .. }
         | Entry::NotListening(_)
+        | Entry::NoDataEndpoint(_)
         | Entry::NoBackendPort(_)
         | Entry::FileChanged(_)
         | Entry::CredentialsRefused { .. }
+        | Entry::UnexpectedEvent { .. }
         | Entry::BackendLost { .. } => {}
     }
 }

@@ -96,10 +96,14 @@ pub(super) enum Entry<'a> {
     },
     /// Listening for the backend in active mode failed.
     NotListening(&'a io::Error),
+    /// The ends of a data connection can't be told from its control connections, since one of those is lost.
+    NoDataEndpoint(&'a io::Error),
     /// The backend refused a data port in every way, the last time like this; without a reply if that is our fault.
     NoBackendPort(Option<&'a Reply>),
     /// No passive port became free for the client.
     NoPassivePort(NoPort),
+    /// Driver and machine disagree: a fault of ours.
+    UnexpectedEvent { state: &'static str, event: &'a str },
     /// The backend was given up.
     BackendLost {
         stage: Stage,

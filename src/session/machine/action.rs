@@ -163,6 +163,13 @@ pub enum Record {
     },
     /// The site denies this command; nothing was sent to the backend.
     Denied(Command),
+    /// The driver has delivered an event that it can't deliver in this state: a fault of ours.
+    Unexpected {
+        /// The state's name.
+        state: &'static str,
+        /// The event.
+        event: String,
+    },
     /// The backend was given up.
     BackendLost(Stage, ProtocolError),
     /// The backend refused a data port in every way, the last time like this; without a reply if that is our fault.

@@ -261,6 +261,29 @@ impl State {
         }
     }
 
+    /// Its name, for the record of an event that it can't take.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NoBackend(_) => "NoBackend",
+            Self::Dialling(_) => "Dialling",
+            Self::Login(_) => "Login",
+            Self::Ready(_) => "Ready",
+            Self::Forwarding(_) => "Forwarding",
+            Self::Feat(_) => "Feat",
+            Self::Listening(_) => "Listening",
+            Self::BackendPort(_) => "BackendPort",
+            Self::ClientPort(_) => "ClientPort",
+            Self::Discarding(_) => "Discarding",
+            Self::Fenced(_) => "Fenced",
+            Self::Transfer(Transfer::Opening(_)) => "Opening",
+            Self::Transfer(Transfer::AskingAgain(_)) => "AskingAgain",
+            Self::Transfer(Transfer::Upload(_)) => "Upload",
+            Self::Transfer(Transfer::Download(_)) => "Download",
+            Self::Transfer(Transfer::Aborting(_)) => "Aborting",
+            Self::Closed => "Closed",
+        }
+    }
+
     /// Where the login leads, once one has named a site.
     pub fn route(&self) -> Option<&Route> {
         let logged_in: &LoggedIn = match self {

@@ -285,3 +285,19 @@ fn a_transfer_that_ends_without_a_reply_has_none() {
     session.backend("200 noop");
     assert_eq!(session.circumstances().reply, Some(426));
 }
+
+#[test]
+fn the_first_event_that_a_state_cannot_take_is_recorded_and_none_that_may_follow_from_it() {
+    let mut session = Session::logged_in();
+    session.actions();
+    for event in ["SiteFull", "Maintenance"] {
+        session.machine.cx.record_unexpected("Ready", event);
+    }
+    let record = Record::Unexpected {
+        state: "Ready",
+        event: "SiteFull".to_owned(),
+    };
+    let machine = &mut session.machine;
+    assert_eq!(machine.next_action(), Some(Action::Record(record)));
+    assert_eq!(machine.next_action(), None);
+}

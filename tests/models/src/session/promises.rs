@@ -149,6 +149,7 @@ impl World {
                 Record::Login(_)
                 | Record::LoginRefused { .. }
                 | Record::Refused { .. }
+                | Record::Unexpected { .. }
                 | Record::BackendLost(..)
                 | Record::NoDataPort(_)
                 | Record::FileChanged(_),
