@@ -73,6 +73,8 @@ pub struct World {
     transfer: Option<Transfer>,
     restart: Restart,
     range: Restart,
+    /// REST or RANG, which the backend has yet to accept or to refuse.
+    asked_to_restart: Option<Verb>,
     /// A transfer ended in the current batch of actions, and nobody has told the client how.
     untold: bool,
 }
@@ -201,6 +203,7 @@ impl World {
             transfer: None,
             restart: Restart::Nowhere,
             range: Restart::Nowhere,
+            asked_to_restart: None,
             untold: false,
         };
         let greeting = Action::Reply(answer::greeting("hello").into());
@@ -298,7 +301,11 @@ impl World {
             Happening::Backend(line) => {
                 let line = Line::Whole(Bytes::copy_from_slice(line));
                 match self.backend.as_mut()?.push(line) {
-                    Ok(reply) => Event::Reply(reply?),
+                    Ok(reply) => {
+                        let reply = reply?;
+                        self.restart_is_answered(&reply);
+                        Event::Reply(reply)
+                    }
                     Err(_) => return self.lose_backend(),
                 }
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use portcullis::ftp::address;
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{Command, Verb};
-use portcullis::ftp::reply::Class;
+use portcullis::ftp::reply::{Class, Reply};
 use portcullis::ftp::server::PortMethods;
 use portcullis::outcome::{Direction, LoginResult};
 use portcullis::route::Membership;
@@ -276,20 +276,32 @@ impl World {
         }
     }
 
+    /// What the backend has refused leaves what it held before.
+    pub(super) fn restart_is_answered(&mut self, reply: &Reply) {
+        if reply.class() == Class::Preliminary {
+            return;
+        }
+        let kept = match self.asked_to_restart.take() {
+            Some(Verb::Rest) => &mut self.restart,
+            Some(_) => &mut self.range,
+            None => return,
+        };
+        if !reply.class().is_failure() {
+            *kept = Restart::Somewhere;
+        }
+    }
+
     fn see_restart(&mut self, command: &Command) {
         let forgets = [&b"REST 0"[..], b"RANG 1 0"].contains(&command.line());
         assert!(
             forgets || ![self.restart, self.range].contains(&Restart::Stale),
             "{command:?} while an offset or a range is left over"
         );
-        let kept = if forgets {
-            Restart::Nowhere
-        } else {
-            Restart::Somewhere
-        };
+        self.asked_to_restart = None;
         match command.verb() {
-            Verb::Rest => self.restart = kept,
-            Verb::Rang => self.range = kept,
+            Verb::Rest if forgets => self.restart = Restart::Nowhere,
+            Verb::Rang if forgets => self.range = Restart::Nowhere,
+            verb @ (Verb::Rest | Verb::Rang) => self.asked_to_restart = Some(verb),
             verb if verb.transfer().is_some() => {
                 (self.restart, self.range) = (Restart::Nowhere, Restart::Nowhere);
             }
