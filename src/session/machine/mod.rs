@@ -24,6 +24,7 @@
 //! waits for a transfer's end.
 
 mod action;
+mod backend_loss;
 mod context;
 mod data_port;
 mod echo;
@@ -53,7 +54,6 @@ use crate::announce::Announcements;
 use crate::config::{HostName, Settings, Timeouts};
 use crate::ftp::command::Command;
 use crate::ftp::directory::Directory;
-use crate::ftp::reply::Reply;
 use crate::policy::{Admission, ClientIdentity, CredentialFiles};
 use crate::route::{Route, Router};
 
@@ -66,7 +66,6 @@ use pre_login::NoBackend;
 pub use protocol_error::{ProtocolError, Stage};
 use security::{ChosenBy, Security};
 use state::State;
-use transfer::Transfer;
 pub use transfer::{AbortedBy, DataFailure, Failure, Outcome};
 pub use wait::{Clock, Deadline, Wait};
 
@@ -295,87 +294,5 @@ impl Machine {
     /// The site of this session, once a login has named it.
     pub fn route(&self) -> Option<&Route> {
         self.state.route()
-    }
-}
-
-/// Which state takes which event.
-impl State {
-    /// What follows from an event.
-    fn on(self, event: Event, cx: &mut Context) -> Self {
-        match (event, self) {
-            (Event::Command(command), state) => state.on_command(command, cx),
-            (Event::Reply(reply), state) => state.on_reply(reply, cx),
-            (Event::Data(event), Self::Transfer(transfer)) => transfer.on_data(event, cx),
-            (Event::Prepared(prepared), Self::ClientPort(state)) => state.on_prepared(prepared, cx),
-            (Event::Listening(at), Self::Listening(state)) => state.on_listening(at, cx),
-            (Event::Listening(at), Self::Transfer(Transfer::AskingAgain(state))) => {
-                state.on_listening(at, cx)
-            }
-            (Event::Dialled(dialled), Self::Dialling(state)) => state.on_dialled(dialled, cx),
-            (Event::SiteFull, Self::Dialling(state)) => state.on_site_full(cx),
-            (Event::Maintenance, Self::Dialling(state)) => state.on_maintenance(cx),
-            (Event::Blocked, state) => state.on_blocked(cx),
-            (Event::Secured { sni, certificate }, state) => state.on_secured(sni, certificate, cx),
-            (Event::BadLine(bad), state) => state.on_bad_line(bad, cx),
-            (Event::ClientEnded, state) => state.on_client_ended(cx),
-            (Event::ClientGone, state) => state.on_client_gone(cx),
-            (Event::BackendGone, state) => state.on_backend_gone(cx),
-            (Event::Expired, state) => state.on_expired(cx),
-            (Event::Drain, state) => {
-                cx.draining = true;
-                state
-            }
-            (Event::DrainOver, state) => state.on_drain_over(cx),
-            (Event::Terminate, state) => state.on_terminate(cx),
-            (
-                event @ (Event::Data(_)
-                | Event::Prepared(_)
-                | Event::Listening(_)
-                | Event::Dialled(_)
-                | Event::SiteFull
-                | Event::Maintenance),
-                state,
-            ) => cx.unexpected(state, &format!("{event:?}")),
-        }
-    }
-
-    /// A command, new or from the queue.
-    pub fn on_command(self, command: Command, cx: &mut Context) -> Self {
-        match self {
-            Self::Ready(ready) => ready.on_command(command, cx),
-            Self::Transfer(transfer) => transfer.on_command(command, cx),
-            Self::NoBackend(state) if !cx.security.is_upgrading() => state.on_command(command, cx),
-            Self::Login(login) if login.is_ready() => login.on_command(command, cx),
-            state => cx.unexpected(state, "a command before its turn"),
-        }
-    }
-
-    fn on_reply(self, reply: Reply, cx: &mut Context) -> Self {
-        if cx.backend_end.is_some() {
-            return self.drop_backend(ProtocolError::UnsolicitedReply, cx);
-        }
-        if reply.number() == 421 {
-            return self.on_421(reply, cx);
-        }
-        if cx.count_preliminary(&reply) {
-            return self.drop_backend(ProtocolError::TooManyPreliminaries, cx);
-        }
-        match self {
-            Self::Login(login) => login.on_reply(reply, cx),
-            Self::Ready(ready) => ready.on_reply(&reply, cx),
-            Self::Forwarding(state) => state.on_reply(&reply, cx),
-            Self::Feat(state) => state.on_reply(&reply, cx),
-            Self::BackendPort(state) => state.on_reply(&reply, cx),
-            Self::Discarding(state) => state.on_reply(&reply, cx),
-            Self::Fenced(state) => state.on_reply(&reply, cx),
-            Self::Transfer(transfer) => transfer.on_reply(reply, cx),
-            // It was not asked for anything.
-            Self::Listening(_) | Self::ClientPort(_) => {
-                self.drop_backend(ProtocolError::UnsolicitedReply, cx)
-            }
-            Self::NoBackend(_) | Self::Dialling(_) | Self::Closed => {
-                cx.unexpected(self, "a reply without a backend")
-            }
-        }
     }
 }

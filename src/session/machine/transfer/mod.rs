@@ -198,8 +198,10 @@ impl Transfer {
             Self::Upload(state) => state.on_expired(cx),
             Self::Download(state) => state.on_expired(cx),
             Self::Aborting(state) => state.on_expired(cx),
-            // The data connections have deadlines of their own, and a reply's end is the same in every state.
-            Self::Opening(_) | Self::AskingAgain(_) => cx.unexpected(
+            // The backend is to answer as in any other state.
+            Self::AskingAgain(_) => self.drop_backend(ProtocolError::ReplyTimeout, cx),
+            // The data connections have deadlines of their own.
+            Self::Opening(_) => cx.unexpected(
                 State::Transfer(self),
                 "the end of a time that is not limited",
             ),
