@@ -68,13 +68,10 @@ impl Session {
 
     /// A slot at the site, or the event that keeps the client from its backend.
     fn site_slot(&self, pool: &Pool) -> Result<SiteSlot, Event> {
-        let settings = &self.snapshot.runtime.settings;
-        let (client, now) = (self.info.client.ip(), Instant::now().into_std());
-        // A client that has failed too often.
-        if !(self.shared.guard).admits(client, pool.id(), &settings.guard, now) {
+        if !self.may_log_in(pool.id()) {
             return Err(Event::Blocked);
         }
-        let most = settings.limits.sessions_per_site;
+        let most = self.snapshot.runtime.settings.limits.sessions_per_site;
         let site_slot = pool.admit(most, &self.shared.metrics);
         site_slot.ok_or_else(|| {
             self.journal.write(&Entry::SiteFull {

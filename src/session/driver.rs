@@ -87,14 +87,10 @@ impl Session {
                         return Some(ending);
                     }
                 }
-                Action::LoginAttempt(command) => {
-                    if command.verb() == Verb::User {
-                        self.login_began = Instant::now();
-                        self.info.set_user_argument(command.argument());
-                    }
-                    self.fingerprint = self.shared.guard.fingerprint(command.argument());
+                Action::LoginAttempt { command, route } => {
+                    self.begin_login(&command, route.as_ref());
                 }
-                Action::Route(route) => self.info.set_route(&route),
+                Action::FormerLogin(route) => self.info.set_route(&route),
                 Action::Dial => {
                     if let Err(refused) = self.start_dial().await {
                         self.pending_events.push_back(refused);

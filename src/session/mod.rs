@@ -5,7 +5,7 @@
 //! what it means, and `driver` does what the machine says. No decision is made here.
 //!
 //! `backend_side` leads to the [backend](crate::backend), `client_tls` to TLS with the client; `data_side` makes, opens and
-//! drops the data connections that [`transfer`] holds; `penalty` is for failed logins, `records` for what is kept of all
+//! drops the data connections that [`transfer`] holds; `login_guard` is for failed logins, `records` for what is kept of all
 //! that.
 //!
 //! Who a session is stands in its [`info`], which the [`registry`] of live sessions shares; what it has to tell goes to its
@@ -21,8 +21,8 @@ mod driver;
 pub mod info;
 mod interrupt;
 mod journal;
+mod login_guard;
 pub mod machine;
-mod penalty;
 mod records;
 pub mod registry;
 pub mod transfer;
@@ -60,8 +60,8 @@ use driver::{ClientEnd, DeadlineCheck};
 use info::SessionInfo;
 use interrupt::cut;
 use journal::{Entry, Journal, Transfers};
+use login_guard::RunningAttempt;
 use machine::{Clock, Ending, Event, Machine, Protection, Tables, Terms};
-use penalty::RunningAttempt;
 use registry::{Registration, SessionRegistry};
 use transfer::Lingering;
 

@@ -31,10 +31,15 @@ pub enum Action {
     DialNext,
     /// The client is about to be sent the backend's reply to USER: the login stays with it.
     KeepBackend,
-    /// This USER or HOST has been taken up; it may lead nowhere.
-    LoginAttempt(Command),
-    /// The login leads here.
-    Route(Route),
+    /// This USER or HOST has been taken up.
+    LoginAttempt {
+        /// What the client has sent.
+        command: Command,
+        /// Where the login leads, unless it leads nowhere.
+        route: Option<Route>,
+    },
+    /// The backend or the site has refused another user: the login before holds, which leads here.
+    FormerLogin(Route),
     /// Send this PASS or ACCT to the backend, unless the guard refuses it: then `Event::Blocked` follows.
     Authenticate {
         /// What the client has sent.

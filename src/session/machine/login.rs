@@ -237,7 +237,7 @@ impl Login {
     }
 
     fn on_user(mut self: Box<Self>, command: Command, cx: &mut Context) -> State {
-        match cx.resolve_user(command) {
+        match cx.resolve_user(command, None) {
             ResolvedUser::Refused => State::Login(self),
             ResolvedUser::NoSite => {
                 // The password that may follow must not reach the backend of an earlier USER.
@@ -246,7 +246,6 @@ impl Login {
                 State::NoBackend(NoBackend)
             }
             ResolvedUser::Site(route) if route.shares_backends_with(&self.route) => {
-                cx.push(Action::Route(route.clone()));
                 if let Err(refused) = cx.admit_certificate(&route) {
                     // The same of the password that may follow.
                     cx.push(Action::HangUp);
@@ -341,7 +340,7 @@ impl Login {
                 former: Some(former),
             } if reply.class().is_failure() => {
                 // vsftpd: "530 Can't change to another user." The old login holds.
-                cx.push(Action::Route(former.route.clone()));
+                cx.push(Action::FormerLogin(former.route.clone()));
                 cx.forward(&reply);
                 Ready::after_refused_user(
                     former.route,

@@ -105,7 +105,10 @@ impl Context {
         let chosen = self.chosen_by_host(command.argument());
         if chosen == Err(answer::HOST_UNKNOWN) {
             // A try, as USER with a host that no site has.
-            self.push(Action::LoginAttempt(command.clone()));
+            self.push(Action::LoginAttempt {
+                command: command.clone(),
+                route: None,
+            });
             self.push(Action::Penalise(None));
         }
         (self.host, self.proxy_host) = match chosen? {

@@ -189,7 +189,7 @@ impl Ready {
     }
 
     fn on_user(mut self, command: Command, cx: &mut Context) -> State {
-        match cx.resolve_user(command) {
+        match cx.resolve_user(command, Some(&self.login.route)) {
             ResolvedUser::Refused => {
                 self.login.user_refused = true;
                 State::Ready(self)
@@ -200,10 +200,9 @@ impl Ready {
                 State::Ready(self)
             }
             ResolvedUser::Site(route) if route.shares_backends_with(&self.login.route) => {
-                cx.push(Action::Route(route.clone()));
                 if let Err(refused) = cx.admit_certificate(&route) {
                     cx.refuse_certificate(&route, refused);
-                    cx.push(Action::Route(self.login.route.clone()));
+                    cx.push(Action::FormerLogin(self.login.route.clone()));
                     self.login.user_refused = true;
                     return State::Ready(self);
                 }

@@ -156,7 +156,7 @@ fn another_user_behind_the_login_is_refused_and_the_login_holds() {
     session.client("USER bob");
     assert_eq!(session.sent(), [""; 0]);
     let routes = session.actions().into_iter().filter_map(|it| match it {
-        Action::Route(route) => Some(route.user),
+        Action::FormerLogin(route) => Some(route.user),
         _ => None,
     });
     assert_eq!(routes.last().as_deref(), Some(b"al".as_slice()));

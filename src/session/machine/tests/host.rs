@@ -6,7 +6,10 @@ use super::*;
 fn a_host_that_is_not_known_is_a_failed_login() {
     let mut session = Session::explicit();
     session.client("HOST nowhere.lab");
-    assert!(session.has(&Action::LoginAttempt(command("HOST nowhere.lab"))));
+    assert!(session.has(&Action::LoginAttempt {
+        command: command("HOST nowhere.lab"),
+        route: None,
+    }));
     assert!(session.has(&Action::Penalise(None)));
     assert_eq!(session.codes(), [504]);
     // An invalid name says nothing about names.

@@ -329,7 +329,9 @@ impl Session {
     pub fn dials(&self) -> Vec<String> {
         let mut site = None;
         let dials = self.actions.iter().filter_map(|action| match action {
-            Action::Route(route) => {
+            Action::LoginAttempt {
+                route: Some(route), ..
+            } => {
                 site = Some(route.site.name.clone());
                 None
             }

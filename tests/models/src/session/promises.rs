@@ -66,8 +66,11 @@ impl World {
                 assert_ne!(self.trial, Trial::Over, "kept twice");
                 self.trial = Trial::Over;
             }
-            Action::LoginAttempt(command) => assert!(self.heard.contains(command.line())),
-            Action::Route(route) => self.route = Some(route),
+            Action::LoginAttempt { command, route } => {
+                assert!(self.heard.contains(command.line()));
+                self.route = route.or(self.route.take());
+            }
+            Action::FormerLogin(route) => self.route = Some(route),
             Action::Authenticate { command, .. } => {
                 assert_eq!(self.trial, Trial::Over, "a password on trial");
                 assert!(!self.is_refused());

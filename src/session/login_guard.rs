@@ -11,8 +11,9 @@ use super::machine::Event;
 use super::{Session, Shared};
 use crate::base::SiteId;
 use crate::config::NO_SITE;
-use crate::ftp::command::Command;
+use crate::ftp::command::{Command, Verb};
 use crate::guard::{AttemptDecision, PendingAttempt, Status};
+use crate::route::Route;
 
 /// An attempt of this session that its backend is checking. Dropping it wakes the attempts that wait for it.
 #[derive(Debug)]
@@ -38,6 +39,25 @@ impl Drop for RunningAttempt {
 }
 
 impl Session {
+    /// A USER or HOST has been taken up.
+    pub(super) fn begin_login(&mut self, command: &Command, route: Option<&Route>) {
+        if command.verb() == Verb::User {
+            self.login_began = Instant::now();
+            self.info.set_user_argument(command.argument());
+        }
+        if let Some(route) = route {
+            self.info.set_route(route);
+        }
+        self.fingerprint = self.shared.guard.fingerprint(command.argument());
+    }
+
+    /// Whether the client may try to log in at this site: it has not failed too often.
+    pub(super) fn may_log_in(&self, site: SiteId) -> bool {
+        let rules = &self.snapshot.runtime.settings.guard;
+        let (client, now) = (self.info.client.ip(), Instant::now().into_std());
+        self.shared.guard.admits(client, site, rules, now)
+    }
+
     /// Sends the backend this line, if the guard allows the password or account that the client has sent in `command`.
     pub(super) async fn authenticate(&mut self, site: SiteId, command: &Command, line: &[u8]) {
         match self.begin_attempt(site, command).await {
