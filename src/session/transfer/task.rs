@@ -9,14 +9,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
+use super::TransferContext;
 use super::backend_leg::open_backend;
-use super::client_leg::{ClientLeg, Presence, failure_of, open_client};
+use super::client_connection::{ClientLeg, PreparedClient};
+use super::client_leg::{Presence, failure_of, open_client};
 use super::fault::FaultStage;
 use super::leg::LegEnd;
 use super::measured::Measuring;
-use super::orders::OrderReceiver;
+use super::orders::{Order, OrderReceiver};
 use super::throttle::TransferThrottle;
-use super::{Order, PreparedClient, TransferContext};
 use crate::backend::data::{DataEndpoint, PendingConnection, ReadyConnection};
 use crate::config::CloseNotify;
 use crate::net::data::limited::limited_relay;

@@ -1,16 +1,24 @@
 //! The task of a transfer, as its session sees it.
 
 use std::io::{self, Read};
+use std::net::SocketAddr;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::client_connection::{ClientArrival, PreparedClient};
+use super::orders::{OrderReceiver, OrderState};
+use super::running::{ClientPort, LATE_ARRIVAL, LONG_TRANSFER};
 use super::*;
+use crate::backend::data::{DataEndpoint, PendingConnection};
+use crate::base::task::Task;
 use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify};
 use crate::net::data::relay::StepTimeout;
 use crate::observe::transfer_log::ToldOfContent;
-use crate::passive::{LeaseRequest, PassiveListeners, PassivePorts};
+use crate::passive::{Identity, LeaseRequest, PassiveListeners, PassivePorts};
+use crate::session::machine::{DataEvent, DataFailure};
 use crate::tls::{Account, BackendTlsClient};
 
 /// The data connections of a task that does this.
