@@ -106,7 +106,7 @@ impl Session {
                     let line = self.shared.decoy(&command);
                     self.authenticate(site, &command, &line).await;
                 }
-                Action::Penalise(site) => self.apply_penalty(site).await,
+                Action::DelayAfterFailure(site) => self.delay_after_failure(site).await,
                 Action::Send(line) => self.send(&line).await,
                 Action::HangUp => self.hang_up(),
                 Action::ListenForBackend => self.listen_for_backend().await,

@@ -98,7 +98,7 @@ impl Session {
 
     /// A login has failed: delays what follows for as long as the guard says, but not for a client that disconnects,
     /// and not beyond the time limit for the login. Only this session waits.
-    pub(super) async fn apply_penalty(&mut self, site: Option<SiteId>) {
+    pub(super) async fn delay_after_failure(&mut self, site: Option<SiteId>) {
         let now = Instant::now();
         let rules = &self.snapshot.runtime.settings.guard;
         let client = self.info.client.ip();

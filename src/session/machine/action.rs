@@ -55,7 +55,7 @@ pub enum Action {
         site: SiteId,
     },
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
-    Penalise(Option<SiteId>),
+    DelayAfterFailure(Option<SiteId>),
     /// Send this line to the backend.
     Send(Bytes),
     /// Close the backend's control connection.

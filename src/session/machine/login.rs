@@ -418,7 +418,7 @@ impl Login {
                     reply: reply.clone(),
                 }));
                 if refusal::is_about_credentials(&reply, user.as_slice()) {
-                    cx.push(Action::Penalise(Some(self.route.site_id)));
+                    cx.push(Action::DelayAfterFailure(Some(self.route.site_id)));
                 }
                 cx.forward(&reply);
             }
@@ -455,7 +455,7 @@ impl Login {
     fn refuse(self: Box<Self>, cx: &mut Context) -> State {
         cx.push(Action::Record(Record::Login(LoginResult::NotAllowed)));
         cx.push(Action::HangUp);
-        cx.push(Action::Penalise(Some(self.route.site_id)));
+        cx.push(Action::DelayAfterFailure(Some(self.route.site_id)));
         cx.reply(answer::NOT_ALLOWED);
         State::NoBackend(NoBackend)
     }

@@ -109,7 +109,7 @@ impl Context {
                 command: command.clone(),
                 route: None,
             });
-            self.push(Action::Penalise(None));
+            self.push(Action::DelayAfterFailure(None));
         }
         (self.host, self.proxy_host) = match chosen? {
             Chosen::Site(host) => (Some(host), None),

@@ -99,7 +99,7 @@ impl Context {
     pub fn refuse_certificate(&mut self, route: &Route, refused: Admission) {
         self.push(Action::Record(Record::Certificate(refused)));
         self.push(Action::Record(Record::Login(LoginResult::NotAllowed)));
-        self.push(Action::Penalise(Some(route.site_id)));
+        self.push(Action::DelayAfterFailure(Some(route.site_id)));
         self.reply(answer::CERTIFICATE_REQUIRED);
     }
 
@@ -116,7 +116,7 @@ impl Context {
 
     /// The reply to a USER with an unknown host.
     pub fn refuse_unknown_host(&mut self) {
-        self.push(Action::Penalise(None));
+        self.push(Action::DelayAfterFailure(None));
         self.reply(answer::HOST_EXPECTED);
     }
 }
@@ -127,7 +127,7 @@ impl Dialling {
         let policy = &route.site.policy;
         if !policy.clients.admit(cx.terms.client) {
             cx.push(Action::Record(Record::Login(LoginResult::NotAllowed)));
-            cx.push(Action::Penalise(Some(route.site_id)));
+            cx.push(Action::DelayAfterFailure(Some(route.site_id)));
             cx.reply(answer::NOT_ALLOWED);
             return State::NoBackend(NoBackend);
         }

@@ -50,7 +50,7 @@ fn without_the_right_certificate_no_backend_is_dialled() {
         session.client(&format!("USER {user}"));
         assert_eq!(session.dials(), [""; 0]);
         let actions = session.actions();
-        assert!(actions.contains(&Action::Penalise(Some(A))));
+        assert!(actions.contains(&Action::DelayAfterFailure(Some(A))));
         assert!(actions.contains(&Action::Record(Record::Login(LoginResult::NotAllowed))));
         let result = match has_certificate {
             true => CertificateResult::OtherUser,
@@ -117,7 +117,11 @@ fn a_password_of_ours_that_is_refused_ends_the_session_and_is_no_guess() {
         )
     };
     assert!(actions.iter().any(is_rejected));
-    assert!(!actions.iter().any(|it| matches!(it, Action::Penalise(_))));
+    assert!(
+        !actions
+            .iter()
+            .any(|it| matches!(it, Action::DelayAfterFailure(_)))
+    );
     let reply = answer::SITE_UNAVAILABLE.bytes();
     assert!(actions.contains(&Action::Reply(reply.into())));
 }

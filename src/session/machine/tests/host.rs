@@ -10,14 +10,14 @@ fn a_host_that_is_not_known_is_a_failed_login() {
         command: command("HOST nowhere.lab"),
         route: None,
     }));
-    assert!(session.has(&Action::Penalise(None)));
+    assert!(session.has(&Action::DelayAfterFailure(None)));
     assert_eq!(session.codes(), [504]);
     // An invalid name says nothing about names.
     session.client("HOST -");
-    assert!(!session.has(&Action::Penalise(None)));
+    assert!(!session.has(&Action::DelayAfterFailure(None)));
     session.actions();
     session.client("HOST b.lab");
-    assert!(!session.has(&Action::Penalise(None)));
+    assert!(!session.has(&Action::DelayAfterFailure(None)));
 }
 
 #[test]

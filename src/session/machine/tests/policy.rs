@@ -77,7 +77,7 @@ fn a_client_of_a_refused_network_is_refused_before_a_backend_is_dialled() {
     assert_eq!(session.dials(), [""; 0]);
     let actions = session.actions();
     assert!(actions.contains(&Action::Record(Record::Login(LoginResult::NotAllowed))));
-    assert!(actions.contains(&Action::Penalise(Some(A))));
+    assert!(actions.contains(&Action::DelayAfterFailure(Some(A))));
     let reply = answer::NOT_ALLOWED.bytes();
     assert!(actions.contains(&Action::Reply(reply.into())));
     // The password that follows leads nowhere.

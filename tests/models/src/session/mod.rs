@@ -46,7 +46,7 @@ pub struct World {
     closed: bool,
     owes: Owed,
     /// A login has just failed, or is to be tried, and the guard may say that it is one too many.
-    penalised: bool,
+    attempted: bool,
 
     /// It says no more.
     client_gone: bool,
@@ -185,7 +185,7 @@ impl World {
             terms,
             closed: false,
             owes: Owed::Nothing,
-            penalised: false,
+            attempted: false,
             client_gone: false,
             client_lost: false,
             tls,
@@ -246,9 +246,9 @@ impl World {
     /// What the driver would make of it now.
     fn event(&mut self, happening: &Happening) -> Option<Event> {
         let busy = self.owes != Owed::Nothing;
-        let penalised = std::mem::take(&mut self.penalised);
+        let attempted = std::mem::take(&mut self.attempted);
         Some(match happening {
-            Happening::Blocked if penalised => Event::Blocked,
+            Happening::Blocked if attempted => Event::Blocked,
             Happening::Blocked if self.owes == Owed::Dial => {
                 self.owes = Owed::Nothing;
                 Event::Blocked

@@ -74,15 +74,15 @@ impl World {
             Action::Authenticate { command, .. } => {
                 assert_eq!(self.trial, Trial::Over, "a password on trial");
                 assert!(!self.is_refused());
-                self.penalised = true;
+                self.attempted = true;
                 self.see_sent(&[command.line(), b"\r\n"].concat().into());
             }
             Action::AuthenticateWithDecoy { .. } => {
                 assert_eq!(self.trial, Trial::Over, "a password on trial");
                 assert!(self.is_refused());
-                self.penalised = true;
+                self.attempted = true;
             }
-            Action::Penalise(_) => self.penalised = true,
+            Action::DelayAfterFailure(_) => self.attempted = true,
             Action::HangUp => {
                 self.backend = None;
                 self.login = Login::Out;
