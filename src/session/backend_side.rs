@@ -1,4 +1,4 @@
-//! The way to the login's backend: admission, dialling, the backends that take over, and hanging up.
+//! The way to the login's backend: admission, dialling, the backends that take over, and closing its connection.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn hang_up(&mut self) {
+    pub(super) fn close_backend(&mut self) {
         let site_slot = self.site_slot.take();
         self.info.set_logged_out();
         if let Some(backend) = self.backend.take() {

@@ -108,7 +108,7 @@ impl Session {
                 }
                 Action::DelayAfterFailure(site) => self.delay_after_failure(site).await,
                 Action::Send(line) => self.send(&line).await,
-                Action::HangUp => self.hang_up(),
+                Action::CloseBackend => self.close_backend(),
                 Action::ListenForBackend => self.listen_for_backend().await,
                 Action::PrepareData {
                     backend,

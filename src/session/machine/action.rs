@@ -59,7 +59,7 @@ pub enum Action {
     /// Send this line to the backend.
     Send(Bytes),
     /// Close the backend's control connection.
-    HangUp,
+    CloseBackend,
     /// Listen for a data connection from the backend; `Event::Listening` follows.
     ListenForBackend,
     /// Connect to the backend's data port and make one for the client; `Event::Prepared` follows.

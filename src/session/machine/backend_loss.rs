@@ -15,12 +15,12 @@ impl State {
                 login.dial_next(NoUserReply::Busy(reply), cx)
             }
             state if state.is_confirmed_transfer() => state.postpone(BackendEnd::Said(reply), cx),
-            state => state.close_by_backend(reply, cx),
+            state => state.close_after_421(reply, cx),
         }
     }
 
     /// The backend ends the session; its reply is forwarded.
-    fn close_by_backend(self, reply: Reply, cx: &mut Context) -> Self {
+    fn close_after_421(self, reply: Reply, cx: &mut Context) -> Self {
         if let Self::Login(login) = &self {
             login.blame_backend(NoUserReply::Busy(reply.clone()), cx);
         }
@@ -40,7 +40,7 @@ impl State {
         if self.is_confirmed_transfer() {
             return self.postpone(BackendEnd::Lost, cx);
         }
-        self.avoid_last_method(cx).close_without_backend(cx)
+        self.avoid_last_method(cx).close_after_loss(cx)
     }
 
     fn is_confirmed_transfer(&self) -> bool {
@@ -62,8 +62,8 @@ impl State {
         }
         match cx.backend_end.take() {
             None => self,
-            Some(BackendEnd::Said(reply)) => self.close_by_backend(reply, cx),
-            Some(BackendEnd::Lost) => self.close_without_backend(cx),
+            Some(BackendEnd::Said(reply)) => self.close_after_421(reply, cx),
+            Some(BackendEnd::Lost) => self.close_after_loss(cx),
         }
     }
 
@@ -74,15 +74,15 @@ impl State {
         }
     }
 
-    /// Drops the backend, and the session with it: there is no safe way to resynchronise.
-    pub fn drop_backend(self, why: ProtocolError, cx: &mut Context) -> Self {
+    /// Fails the backend, and the session with it: there is no safe way to resynchronise.
+    pub fn fail_backend(self, why: ProtocolError, cx: &mut Context) -> Self {
         if !matches!(self, Self::NoBackend(_) | Self::Dialling(_) | Self::Closed) {
             cx.push(Action::Record(Record::BackendLost(self.stage(), why)));
         }
-        self.close_without_backend(cx)
+        self.close_after_loss(cx)
     }
 
-    fn close_without_backend(self, cx: &mut Context) -> Self {
+    fn close_after_loss(self, cx: &mut Context) -> Self {
         match self {
             Self::NoBackend(_) | Self::Dialling(_) | Self::Closed => {
                 return cx.unexpected(self, "the loss of no backend");

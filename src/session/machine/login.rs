@@ -214,13 +214,13 @@ impl Login {
                 });
             }
             Verb::Rein => {
-                cx.push(Action::HangUp);
+                cx.push(Action::CloseBackend);
                 return cx.reinitialise();
             }
             Verb::Host => match cx.choose_host(&command) {
                 Ok(()) => {
                     // The login begins anew (RFC 7151 §4).
-                    cx.push(Action::HangUp);
+                    cx.push(Action::CloseBackend);
                     cx.reply(answer::HOST_ACCEPTED);
                     return State::NoBackend(NoBackend);
                 }
@@ -241,14 +241,14 @@ impl Login {
             ResolvedUser::Refused => State::Login(self),
             ResolvedUser::NoSite => {
                 // The password that may follow must not reach the backend of an earlier USER.
-                cx.push(Action::HangUp);
+                cx.push(Action::CloseBackend);
                 cx.refuse_unknown_host();
                 State::NoBackend(NoBackend)
             }
             ResolvedUser::Site(route) if route.shares_backends_with(&self.route) => {
                 if let Err(refused) = cx.admit_certificate(&route) {
                     // The same of the password that may follow.
-                    cx.push(Action::HangUp);
+                    cx.push(Action::CloseBackend);
                     cx.refuse_certificate(&route, refused);
                     return State::NoBackend(NoBackend);
                 }
@@ -256,7 +256,7 @@ impl Login {
                 self.send_user(None, cx)
             }
             ResolvedUser::Site(route) => {
-                cx.push(Action::HangUp);
+                cx.push(Action::CloseBackend);
                 Dialling::begin(route, cx)
             }
         }
@@ -379,7 +379,7 @@ impl Login {
             }
             step @ LoginStep::Protecting { .. } if reply.class() != Class::Completion => {
                 self.step = step;
-                State::Login(self).drop_backend(ProtocolError::ProtectionRefused, cx)
+                State::Login(self).fail_backend(ProtocolError::ProtectionRefused, cx)
             }
             LoginStep::Protecting { welcome, command } => match command {
                 ProtectionCommand::Pbsz => self.protect(welcome, ProtectionCommand::Prot, cx),
@@ -390,7 +390,7 @@ impl Login {
             },
             // Nothing was asked, so the backend is not synchronised.
             LoginStep::Ready => {
-                State::Login(self).drop_backend(ProtocolError::UnsolicitedReply, cx)
+                State::Login(self).fail_backend(ProtocolError::UnsolicitedReply, cx)
             }
         }
     }
@@ -454,7 +454,7 @@ impl Login {
     /// A backend that takes any password, or none, has let a user in who may not.
     fn refuse(self: Box<Self>, cx: &mut Context) -> State {
         cx.push(Action::Record(Record::Login(LoginResult::NotAllowed)));
-        cx.push(Action::HangUp);
+        cx.push(Action::CloseBackend);
         cx.push(Action::DelayAfterFailure(Some(self.route.site_id)));
         cx.reply(answer::NOT_ALLOWED);
         State::NoBackend(NoBackend)

@@ -141,7 +141,7 @@ impl Ready {
             }
             Verb::Rein => {
                 self.login.drop_data_port(cx);
-                cx.push(Action::HangUp);
+                cx.push(Action::CloseBackend);
                 cx.reinitialise()
             }
             Verb::Quit => {

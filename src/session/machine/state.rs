@@ -109,13 +109,13 @@ impl State {
 
     fn on_reply(self, reply: Reply, cx: &mut Context) -> Self {
         if cx.backend_end.is_some() {
-            return self.drop_backend(ProtocolError::UnsolicitedReply, cx);
+            return self.fail_backend(ProtocolError::UnsolicitedReply, cx);
         }
         if reply.number() == 421 {
             return self.on_421(reply, cx);
         }
         if cx.count_preliminary(&reply) {
-            return self.drop_backend(ProtocolError::TooManyPreliminaries, cx);
+            return self.fail_backend(ProtocolError::TooManyPreliminaries, cx);
         }
         match self {
             Self::Login(login) => login.on_reply(reply, cx),
@@ -128,7 +128,7 @@ impl State {
             Self::Transfer(transfer) => transfer.on_reply(reply, cx),
             // It was not asked for anything.
             Self::Listening(_) | Self::ClientPort(_) => {
-                self.drop_backend(ProtocolError::UnsolicitedReply, cx)
+                self.fail_backend(ProtocolError::UnsolicitedReply, cx)
             }
             Self::NoBackend(_) | Self::Dialling(_) | Self::Closed => {
                 cx.unexpected(self, "a reply without a backend")
@@ -197,7 +197,7 @@ impl State {
             (Wait::Command, _) => cx.close_with_reply(answer::IDLE_TIMEOUT, Ending::Idle),
             (Wait::Reply, state) => state
                 .avoid_last_method(cx)
-                .drop_backend(ProtocolError::ReplyTimeout, cx),
+                .fail_backend(ProtocolError::ReplyTimeout, cx),
             (_, state) => cx.unexpected(state, "the end of a time that is not limited"),
         }
     }

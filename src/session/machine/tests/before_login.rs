@@ -156,7 +156,7 @@ fn auth_after_a_login_in_clear_text_begins_anew() {
     let mut session = Session::logged_in_in_clear_text();
     assert_eq!(session.answer("EPSV ALL"), 200);
     session.client("AUTH TLS");
-    assert!(session.has(&Action::HangUp));
+    assert!(session.has(&Action::CloseBackend));
     session
         .event(Event::Secured {
             sni: None,

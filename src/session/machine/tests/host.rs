@@ -70,7 +70,7 @@ fn host_after_user_begins_the_login_anew_at_another_backend() {
     session.client("USER al").dialled(false).backend("331 P");
     session.actions();
     session.client("HOST b.lab");
-    assert!(session.has(&Action::HangUp));
+    assert!(session.has(&Action::CloseBackend));
     assert_eq!(session.codes(), [220]);
     // The password belonged to the login that HOST has ended.
     assert_eq!(session.answer("PASS x"), 503);
@@ -94,7 +94,7 @@ fn host_after_a_refused_password_chooses_for_the_next_user() {
     session.client("USER al").dialled(false).backend("331 P");
     session.client("PASS x").backend("530 No").actions();
     session.client("HOST b.lab");
-    assert!(session.has(&Action::HangUp));
+    assert!(session.has(&Action::CloseBackend));
     session.client("USER al");
     assert_eq!(session.dials(), ["b"]);
 }

@@ -56,7 +56,7 @@ fn another_site_before_login_takes_another_backend() {
     session.client("USER al").dialled(false).backend("331 P");
     session.actions();
     session.client("USER b.lab|al");
-    assert!(session.has(&Action::HangUp));
+    assert!(session.has(&Action::CloseBackend));
     assert_eq!(session.dials(), ["b"]);
 }
 
@@ -66,7 +66,7 @@ fn the_password_after_an_unknown_host_reaches_no_backend() {
     session.client("USER al").dialled(false).backend("331 P");
     session.actions();
     session.client("USER x.lab|bo");
-    assert!(session.has(&Action::HangUp));
+    assert!(session.has(&Action::CloseBackend));
     assert_eq!(session.codes(), [530]);
     assert_eq!(session.answer("PASS bos"), 503);
 }

@@ -229,7 +229,7 @@ fn an_unknown_user_whom_the_backend_lets_in_is_refused() {
     any_password.backend("230 In");
     for mut session in [without_password, any_password] {
         let actions = session.actions();
-        assert!(actions.contains(&Action::HangUp), "{actions:?}");
+        assert!(actions.contains(&Action::CloseBackend), "{actions:?}");
         let reply = answer::NOT_ALLOWED.bytes();
         assert!(
             actions.contains(&Action::Reply(reply.into())),
@@ -277,7 +277,7 @@ fn rein_leads_back_to_before_user_under_the_same_tls() {
         actions,
         [
             Action::DropData,
-            Action::HangUp,
+            Action::CloseBackend,
             Action::Reply(reply.into())
         ]
     );

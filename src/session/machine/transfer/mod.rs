@@ -176,13 +176,13 @@ impl Transfer {
         }
         match self {
             // Nothing was asked yet.
-            Self::Opening(_) => self.drop_backend(ProtocolError::UnsolicitedReply, cx),
+            Self::Opening(_) => self.fail_backend(ProtocolError::UnsolicitedReply, cx),
             Self::AskingAgain(state) => state.on_reply(&reply, cx),
             // The answer to a STAT that was never sent says nothing about the transfer.
             Self::Upload(_) | Self::Download(_)
                 if for_stat && reply.class() == Class::Completion =>
             {
-                self.drop_backend(ProtocolError::UnexpectedReply, cx)
+                self.fail_backend(ProtocolError::UnexpectedReply, cx)
             }
             Self::Upload(state) => state.on_reply(reply, cx),
             Self::Download(state) => state.on_reply(reply, cx),
@@ -199,7 +199,7 @@ impl Transfer {
             Self::Download(state) => state.on_expired(cx),
             Self::Aborting(state) => state.on_expired(cx),
             // The backend is to answer as in any other state.
-            Self::AskingAgain(_) => self.drop_backend(ProtocolError::ReplyTimeout, cx),
+            Self::AskingAgain(_) => self.fail_backend(ProtocolError::ReplyTimeout, cx),
             // The data connections have deadlines of their own.
             Self::Opening(_) => cx.unexpected(
                 State::Transfer(self),
@@ -256,8 +256,8 @@ impl Transfer {
         self.into_details().finish(outcome, None, cx);
     }
 
-    fn drop_backend(self, why: ProtocolError, cx: &mut Context) -> State {
-        State::Transfer(self).drop_backend(why, cx)
+    fn fail_backend(self, why: ProtocolError, cx: &mut Context) -> State {
+        State::Transfer(self).fail_backend(why, cx)
     }
 
     pub fn wait(&self, cx: &Context) -> Wait {

@@ -83,7 +83,7 @@ impl World {
                 self.attempted = true;
             }
             Action::DelayAfterFailure(_) => self.attempted = true,
-            Action::HangUp => {
+            Action::CloseBackend => {
                 self.backend = None;
                 self.login = Login::Out;
             }
