@@ -11,7 +11,7 @@ use super::observed::Observed;
 use super::port_methods::BackendPorts;
 use super::pre_login::NoBackend;
 use super::ready::{LoggedIn, Ready};
-use super::rest::RestOffset;
+use super::restart_marker::RestartMarkers;
 use super::settings::Replay;
 use super::user::{Dialling, ResolvedUser};
 use super::{Action, Dialled, Ending, ProtocolError, Record, State, security};
@@ -28,7 +28,7 @@ use crate::route::{Membership, Route};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Connection {
     pub ports: BackendPorts,
-    pub rest: RestOffset,
+    pub restart_markers: RestartMarkers,
 }
 
 /// How the client of a login has shown who it is.
@@ -79,7 +79,7 @@ enum LoginStep {
     /// Waiting for the client's next command.
     Ready,
     /// The backend is sent `sent`, then the rest, then USER.
-    BeforeUser { sent: Command, rest: Replay },
+    BeforeUser { sent: Command, remaining: Replay },
     /// The backend is to answer USER; `former` is the login that holds if it refuses.
     User { former: Option<FormerLogin> },
     /// The backend is to answer PASS, or an ACCT that it has asked for by 332.
@@ -97,7 +97,7 @@ enum LoginStep {
     AfterLogin {
         welcome: Reply,
         sent: Command,
-        rest: Replay,
+        remaining: Replay,
     },
 }
 
@@ -142,7 +142,7 @@ impl Dialling {
             route: self.route,
             connection: Connection {
                 ports,
-                rest: RestOffset::NONE,
+                restart_markers: RestartMarkers::NONE,
             },
             protection,
             tenure: Tenure::Trial { next_after },
@@ -262,11 +262,11 @@ impl Login {
         }
     }
 
-    fn replay_before_user(mut self: Box<Self>, mut rest: Replay, cx: &mut Context) -> State {
-        match rest.next() {
+    fn replay_before_user(mut self: Box<Self>, mut remaining: Replay, cx: &mut Context) -> State {
+        match remaining.next() {
             Some(sent) => {
                 self.ask(sent.line(), cx);
-                self.step = LoginStep::BeforeUser { sent, rest };
+                self.step = LoginStep::BeforeUser { sent, remaining };
                 State::Login(self)
             }
             None => self.send_user(None, cx),
@@ -330,11 +330,11 @@ impl Login {
             return State::Login(self);
         }
         match std::mem::replace(&mut self.step, LoginStep::Ready) {
-            LoginStep::BeforeUser { sent, rest } => {
+            LoginStep::BeforeUser { sent, remaining } => {
                 if !reply.class().is_failure() {
                     self.accepted.push(sent);
                 }
-                self.replay_before_user(rest, cx)
+                self.replay_before_user(remaining, cx)
             }
             LoginStep::User {
                 former: Some(former),
@@ -371,11 +371,11 @@ impl Login {
             LoginStep::AfterLogin {
                 welcome,
                 sent,
-                rest,
+                remaining,
             } => {
                 // Settings change no files.
                 let _ = self.observed.on_reply(sent, &reply);
-                self.replay_after_login(welcome, rest, cx)
+                self.replay_after_login(welcome, remaining, cx)
             }
             step @ LoginStep::Protecting { .. } if reply.class() != Class::Completion => {
                 self.step = step;
@@ -486,15 +486,15 @@ impl Login {
     fn replay_after_login(
         mut self: Box<Self>,
         welcome: Reply,
-        mut rest: Replay,
+        mut remaining: Replay,
         cx: &mut Context,
     ) -> State {
-        if let Some(setting) = rest.next() {
+        if let Some(setting) = remaining.next() {
             cx.request(setting.line());
             self.step = LoginStep::AfterLogin {
                 welcome,
                 sent: setting,
-                rest,
+                remaining,
             };
             return State::Login(self);
         }

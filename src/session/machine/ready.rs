@@ -178,7 +178,7 @@ impl Ready {
         cx.push(Action::Record(Record::Denied(command)));
         cx.reply(answer::COMMAND_DENIED);
         match is_transfer {
-            true => self.login.clear_rest(cx),
+            true => self.login.clear_restart_markers(cx),
             false => State::Ready(self),
         }
     }
@@ -236,7 +236,7 @@ impl Forwarding {
             observed,
         } = self;
         if let Some(command) = observed {
-            login.connection.rest.on_reply(&command, reply);
+            login.connection.restart_markers.on_reply(&command, reply);
             if let Some(change) = login.observed.on_reply(command, reply) {
                 cx.push(Action::Record(Record::FileChanged(change)));
             }

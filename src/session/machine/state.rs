@@ -10,7 +10,7 @@ use super::login::Login;
 use super::pre_login::NoBackend;
 use super::queue::QueuedLine;
 use super::ready::{Feat, Forwarding, LoggedIn, Ready};
-use super::rest::Discarding;
+use super::restart_marker::Discarding;
 use super::transfer::{Failure, Outcome, Transfer};
 use super::user::Dialling;
 use super::{Action, BadLine, Ending, Event, ProtocolError, Record, Stage, Wait};

@@ -104,7 +104,7 @@ impl Details {
                 pending_replies,
                 observed: None,
             }),
-            None => login.clear_rest(cx),
+            None => login.clear_restart_markers(cx),
         }
     }
 

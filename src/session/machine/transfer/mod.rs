@@ -104,7 +104,7 @@ pub(super) fn begin(
 fn refuse(login: Box<LoggedIn>, command: Command, answer: Answer, cx: &mut Context) -> State {
     cx.reply(answer);
     cx.push(Action::Record(Record::Refused { command, answer }));
-    login.clear_rest(cx)
+    login.clear_restart_markers(cx)
 }
 
 impl Transfer {

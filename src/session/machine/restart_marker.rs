@@ -14,16 +14,16 @@ use crate::ftp::reply::{Class, Reply};
 
 /// What part of a file the backend takes for the next transfer command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RestOffset {
+pub(super) struct RestartMarkers {
     /// The offset at which REST makes it begin.
-    offset: Leftover,
+    offset: Marker,
     /// What RANG (draft-bryan-ftp-range) leaves of it.
-    range: Leftover,
+    range: Marker,
 }
 
 /// Whether the backend still holds a value for its next transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leftover {
+enum Marker {
     None,
     /// What the client said, and the backend has accepted.
     Pending,
@@ -36,11 +36,11 @@ pub(super) struct Discarding {
     pub login: Box<LoggedIn>,
 }
 
-impl RestOffset {
+impl RestartMarkers {
     /// Files are whole.
     pub const NONE: Self = Self {
-        offset: Leftover::None,
-        range: Leftover::None,
+        offset: Marker::None,
+        range: Marker::None,
     };
 
     /// The backend's final reply to this command. What it has refused did not take place (RFC 959 §4.2), and what it has accepted
@@ -62,13 +62,13 @@ impl RestOffset {
 
     /// Takes the next value that the backend still holds, and returns the command that clears it.
     fn clear_one(&mut self) -> Option<&'static [u8]> {
-        let leftover = [
+        let markers = [
             (&mut self.offset, &b"REST 0"[..]),
             // A range that ends before it begins is none (draft-bryan-ftp-range §3).
             (&mut self.range, b"RANG 1 0"),
         ];
-        leftover.into_iter().find_map(|(leftover, command)| {
-            let was_kept = std::mem::replace(leftover, Leftover::None) == Leftover::Pending;
+        markers.into_iter().find_map(|(marker, command)| {
+            let was_kept = std::mem::replace(marker, Marker::None) == Marker::Pending;
             was_kept.then_some(command)
         })
     }
@@ -76,8 +76,8 @@ impl RestOffset {
 
 impl LoggedIn {
     /// A transfer command has been answered, with the backend or without it.
-    pub fn clear_rest(mut self: Box<Self>, cx: &mut Context) -> State {
-        match self.connection.rest.clear_one() {
+    pub fn clear_restart_markers(mut self: Box<Self>, cx: &mut Context) -> State {
+        match self.connection.restart_markers.clear_one() {
             Some(command) => {
                 cx.request(command);
                 State::Discarding(Discarding { login: self })
@@ -93,14 +93,10 @@ impl Discarding {
         if reply.class() == Class::Preliminary {
             return State::Discarding(self);
         }
-        self.login.clear_rest(cx)
+        self.login.clear_restart_markers(cx)
     }
 }
 
-fn pending_unless(over: bool) -> Leftover {
-    if over {
-        Leftover::None
-    } else {
-        Leftover::Pending
-    }
+fn pending_unless(over: bool) -> Marker {
+    if over { Marker::None } else { Marker::Pending }
 }
