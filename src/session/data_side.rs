@@ -12,8 +12,8 @@ use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
 };
 use super::transfer::{
-    EarlyHandshake, Faults, HeldBack, Measured, Order, PreparedData, RunningData, TransferContext,
-    TransferLimits,
+    EarlyHandshake, Faults, HeldBack, Order, PreparedData, RunningData, TransferContext,
+    TransferLimits, TransferStats,
 };
 use crate::backend::data::DataEndpoint;
 use crate::config::{CloseNotify, SessionReuse};
@@ -290,7 +290,7 @@ impl Session {
             lingering: self.lingering.clone(),
             faults: Faults::default(),
             limits,
-            measured: Measured::new(self.shared.transfer_logs.told_of_content()),
+            stats: TransferStats::new(self.shared.transfer_logs.told_of_content()),
         };
         self.transfers.begin(protection, &self.shared.metrics);
         let running = prepared.open(context, client_tls);
@@ -361,6 +361,6 @@ pub(super) fn progress_of(running: &RunningData) -> Progress {
         bytes: running.moved(),
         elapsed: running.elapsed(),
         held_back: running.held_back(),
-        measured: Some(running.measured().clone()),
+        stats: Some(running.stats().clone()),
     }
 }

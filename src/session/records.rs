@@ -38,7 +38,7 @@ impl Session {
                 command,
                 direction,
                 outcome,
-                circumstances,
+                details,
             } => {
                 if let Some(running) = self.data.take_running()
                     && outcome == Outcome::Complete
@@ -46,7 +46,7 @@ impl Session {
                     running.complete();
                 }
                 self.info.clear_transfer();
-                let transfer = (self.transfers).end(&command, direction, &outcome, &circumstances);
+                let transfer = (self.transfers).end(&command, direction, &outcome, &details);
                 self.journal.write(&Entry::Transfer(transfer));
             }
             Record::FileChanged(change) => self.journal.write(&Entry::FileChanged(&change)),

@@ -342,7 +342,7 @@ fn log_change(change: &FileChange, info: &SessionInfo) {
 
 fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
     let verdict = transfer.verdict();
-    let about = transfer.circumstances;
+    let about = transfer.details;
     let held_back = transfer.progress.held_back.filter(|time| !time.is_zero());
     of_user!(
         info,

@@ -26,10 +26,7 @@ pub(super) fn write(
     match entry {
         Entry::Transfer(transfer) => {
             let reason = transfer.reason();
-            let (reply, directory) = (
-                transfer.circumstances.reply,
-                &transfer.circumstances.directory,
-            );
+            let (reply, directory) = (transfer.details.reply, &transfer.details.directory);
             let event = Event::Transfer(of_transfer(transfer, reason.as_deref()));
             write_record(
                 transfer.command,
@@ -96,26 +93,26 @@ fn of_transfer<'a>(transfer: &TransferRecord<'_>, reason: Option<&'a str>) -> Tr
     let TransferRecord {
         direction,
         progress,
-        circumstances,
+        details,
         ..
     } = transfer;
     let verdict = transfer.verdict();
-    let measured = progress.measured.as_ref();
+    let stats = progress.stats.as_ref();
     Transfer {
         direction: *direction,
         verdict,
         reason,
         bytes: progress.bytes,
-        offset: circumstances.offset,
+        offset: details.offset,
         duration: progress.elapsed,
-        first_byte: measured.and_then(|it| it.first_byte()),
-        representation: circumstances.representation,
-        mode: circumstances.mode,
-        data_tls: data_tls(circumstances.protection, progress.handshake()),
-        sha256: measured
+        first_byte: stats.and_then(|it| it.first_byte()),
+        representation: details.representation,
+        mode: details.mode,
+        data_tls: data_tls(details.protection, progress.handshake()),
+        sha256: stats
             .filter(|_| verdict == Verdict::Complete)
             .and_then(|it| it.sha256()),
-        hashed_part: circumstances.hashed_part,
+        hashed_part: details.hashed_part,
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::{Circumstances, Ending, FileChange, Outcome, ProtocolError, Stage};
+use super::{Ending, FileChange, Outcome, ProtocolError, Stage, TransferDetails};
 use crate::base::SiteId;
 use crate::ftp::address::AnnouncedEndpoint;
 use crate::ftp::answer::Answer;
@@ -155,7 +155,7 @@ pub enum Record {
         /// How it ended.
         outcome: Outcome,
         /// What else is known of it. In a box, as all that is large, since it would make every [`Action`] larger.
-        circumstances: Box<Circumstances>,
+        details: Box<TransferDetails>,
     },
     /// The backend has changed a file or a directory, as it was told to.
     FileChanged(Box<FileChange>),

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
+use super::backend_context::BackendContext;
 use super::context::{Context, LoginClock};
-use super::observed::Observed;
 use super::port_methods::BackendPorts;
 use super::pre_login::NoBackend;
 use super::ready::{LoggedIn, Ready};
@@ -62,7 +62,7 @@ pub(super) struct Login {
     /// The backend's last reply to the login was 332.
     wants_account: bool,
     proof: LoginProof,
-    observed: Observed,
+    backend: BackendContext,
 }
 
 /// Whether another backend may still take over.
@@ -151,7 +151,7 @@ impl Dialling {
             welcome,
             wants_account: false,
             proof: LoginProof::Password,
-            observed: Observed::default(),
+            backend: BackendContext::default(),
         });
         let replay = cx.settings.before_user(&login.route.site.policy.commands);
         login.replay_before_user(replay, cx)
@@ -171,7 +171,7 @@ impl Login {
             welcome: None,
             wants_account: false,
             proof: LoginProof::Password,
-            observed: former.observed.for_next_login(),
+            backend: former.backend.for_next_login(),
         });
         let former = FormerLogin {
             route: former.route,
@@ -342,12 +342,7 @@ impl Login {
                 // vsftpd: "530 Can't change to another user." The old login holds.
                 cx.push(Action::FormerLogin(former.route.clone()));
                 cx.forward(&reply);
-                Ready::after_refused_user(
-                    former.route,
-                    self.connection,
-                    former.proof,
-                    self.observed,
-                )
+                Ready::after_refused_user(former.route, self.connection, former.proof, self.backend)
             }
             LoginStep::User { .. } if reply.number() == 331 => {
                 match cx.proven_password(&self.route) {
@@ -374,7 +369,7 @@ impl Login {
                 remaining,
             } => {
                 // Settings change no files.
-                let _ = self.observed.on_reply(sent, &reply);
+                let _ = self.backend.on_reply(sent, &reply);
                 self.replay_after_login(welcome, remaining, cx)
             }
             step @ LoginStep::Protecting { .. } if reply.class() != Class::Completion => {
@@ -513,10 +508,10 @@ impl Login {
             route,
             connection,
             proof,
-            observed,
+            backend,
             ..
         } = *self;
-        Ready::after_login(route, connection, proof, observed)
+        Ready::after_login(route, connection, proof, backend)
     }
 
     /// The login ends without the backend's judgement, if one is under way.

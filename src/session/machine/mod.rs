@@ -19,11 +19,12 @@
 //! `state` has them all. [`Machine::handle`] hands an event to the state's own handler, which consumes the state and returns
 //! the next one. `pre_login`, `user` and `login` hold the first three, `ready` the commands after login, `data_port` those for
 //! data ports, whose methods `port_methods` orders, `transfer` the one transfer that may run and its verdict, `restart_marker` the offset
-//! of the next one, `echo` what a server says twice, `observed` what is only recorded. What is apart from these states is in
+//! of the next one, `echo` what a server says twice, `backend_context` what is only recorded. What is apart from these states is in
 //! `context`: TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what
 //! waits for a transfer's end.
 
 mod action;
+mod backend_context;
 mod backend_loss;
 mod context;
 mod data_port;
@@ -31,7 +32,6 @@ mod echo;
 mod ending;
 mod event;
 mod login;
-mod observed;
 mod port_methods;
 mod pre_login;
 mod protocol_error;
@@ -58,10 +58,10 @@ use crate::policy::{Admission, ClientIdentity, CredentialFiles};
 use crate::route::{Route, Router};
 
 pub use action::{Action, BackendData, ClientData, Protection, Record};
+pub use backend_context::{FileChange, TransferDetails};
 use context::{Context, LoginClock};
 pub use ending::Ending;
 pub use event::{BadLine, DataEvent, Dialled, Event, PreparedPort};
-pub use observed::{Circumstances, FileChange};
 use pre_login::NoBackend;
 pub use protocol_error::{ProtocolError, Stage};
 use security::{ChosenBy, Security};
@@ -250,7 +250,7 @@ impl Machine {
     pub fn running_transfer(&self) -> Option<(&Command, &Directory)> {
         match &self.state {
             State::Transfer(transfer) => {
-                Some((transfer.command(), &transfer.login().observed.directory))
+                Some((transfer.command(), &transfer.login().backend.directory))
             }
             _ => None,
         }

@@ -5,10 +5,10 @@
 
 use std::num::NonZeroUsize;
 
+use super::backend_context::BackendContext;
 use super::context::Context;
 use super::data_port::{self, PortDialogue};
 use super::login::{Connection, Login, LoginProof};
-use super::observed::Observed;
 use super::transfer;
 use super::user::ResolvedUser;
 use super::{Action, Ending, Record, State, security};
@@ -30,7 +30,7 @@ pub(super) struct LoggedIn {
     /// The last USER was refused: the password that may follow is not for this backend.
     pub user_refused: bool,
     pub proof: LoginProof,
-    pub observed: Observed,
+    pub backend: BackendContext,
 }
 
 /// Waiting for the client's next command.
@@ -46,7 +46,7 @@ pub(super) struct Forwarding {
     /// How many: one, or the STATs that have outlasted a transfer.
     pub pending_replies: NonZeroUsize,
     /// The command, if its reply says something of the transfers that follow, or that is recorded.
-    pub observed: Option<Command>,
+    pub tracked: Option<Command>,
 }
 
 /// The backend is to answer FEAT.
@@ -61,14 +61,19 @@ pub(super) fn is_denied(rules: &CommandRules, command: &Command) -> bool {
 }
 
 impl LoggedIn {
-    fn new(route: Route, connection: Connection, proof: LoginProof, observed: Observed) -> Self {
+    fn new(
+        route: Route,
+        connection: Connection,
+        proof: LoginProof,
+        backend: BackendContext,
+    ) -> Self {
         Self {
             route,
             connection,
             data_port: None,
             user_refused: false,
             proof,
-            observed,
+            backend,
         }
     }
 
@@ -100,9 +105,9 @@ impl Ready {
         route: Route,
         connection: Connection,
         proof: LoginProof,
-        observed: Observed,
+        backend: BackendContext,
     ) -> State {
-        let login = Box::new(LoggedIn::new(route, connection, proof, observed));
+        let login = Box::new(LoggedIn::new(route, connection, proof, backend));
         State::Ready(Self { login })
     }
 
@@ -111,11 +116,11 @@ impl Ready {
         route: Route,
         connection: Connection,
         proof: LoginProof,
-        observed: Observed,
+        backend: BackendContext,
     ) -> State {
         let login = Box::new(LoggedIn {
             user_refused: true,
-            ..LoggedIn::new(route, connection, proof, observed)
+            ..LoggedIn::new(route, connection, proof, backend)
         });
         State::Ready(Self { login })
     }
@@ -165,7 +170,7 @@ impl Ready {
                 State::Forwarding(Forwarding {
                     login: self.login,
                     pending_replies: NonZeroUsize::MIN,
-                    observed: Some(command).filter(Observed::is_about),
+                    tracked: Some(command).filter(BackendContext::is_about),
                 })
             }
         }
@@ -233,11 +238,11 @@ impl Forwarding {
         let Self {
             mut login,
             pending_replies,
-            observed,
+            tracked,
         } = self;
-        if let Some(command) = observed {
+        if let Some(command) = tracked {
             login.connection.restart_markers.on_reply(&command, reply);
-            if let Some(change) = login.observed.on_reply(command, reply) {
+            if let Some(change) = login.backend.on_reply(command, reply) {
                 cx.push(Action::Record(Record::FileChanged(change)));
             }
         }
@@ -245,7 +250,7 @@ impl Forwarding {
             Some(pending_replies) => State::Forwarding(Self {
                 login,
                 pending_replies,
-                observed: None,
+                tracked: None,
             }),
             None => State::Ready(Ready { login }),
         }

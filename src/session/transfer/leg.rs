@@ -168,7 +168,7 @@ impl TransferContext {
     pub(super) fn note_handshake(&self, leg: Leg, result: DataHandshake) {
         self.metrics.data_handshake(leg, result);
         if leg == Leg::Client {
-            self.measured.note_handshake(result);
+            self.stats.note_handshake(result);
         }
     }
 }

@@ -15,10 +15,10 @@ mod early;
 mod fault;
 mod leg;
 mod lingering;
-mod measured;
 mod orders;
 mod prepared;
 mod running;
+mod stats;
 mod task;
 mod throttle;
 
@@ -35,10 +35,10 @@ use crate::tls::BackendSessionTls;
 pub use early::EarlyHandshake;
 pub use fault::Faults;
 pub use lingering::Lingering;
-pub use measured::Measured;
 pub use orders::Order;
 pub use prepared::PreparedData;
 pub use running::RunningData;
+pub use stats::TransferStats;
 pub use throttle::{HeldBack, TransferLimits};
 
 /// What a transfer's task needs from its session.
@@ -71,7 +71,7 @@ pub struct TransferContext {
     /// How fast it may be, if it is limited.
     pub limits: Option<TransferLimits>,
     /// What is found out for its records.
-    pub measured: Measured,
+    pub stats: TransferStats,
 }
 
 #[cfg(test)]

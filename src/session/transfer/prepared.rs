@@ -146,7 +146,7 @@ impl PreparedData {
             order_sender.send_modify(|last| last.limit_silence(context.silence));
         }
         let faults = context.faults.clone();
-        let measured = context.measured.clone();
+        let stats = context.stats.clone();
         let held_back = context.limits.as_ref().map(|it| it.held_back.clone());
         let client_opened = Arc::new(Notify::new());
         let transfer = Transfer {
@@ -176,7 +176,7 @@ impl PreparedData {
             port,
             held_back,
             faults,
-            measured,
+            stats,
             tell_at: Some(Instant::now() + LONG_TRANSFER),
             task: Task::spawn(transfer.run(backend, further, client)),
         };

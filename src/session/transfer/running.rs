@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client_connection::ClientArrival;
 use super::fault::Faults;
-use super::measured::Measured;
 use super::orders::{Order, OrderState};
+use super::stats::TransferStats;
 use super::throttle::HeldBack;
 use crate::backend::data::DataEndpoint;
 use crate::base::task::Task;
@@ -38,7 +38,7 @@ pub struct RunningData {
     /// For how long its rate has held it back, if it is limited.
     pub(super) held_back: Option<HeldBack>,
     pub(super) faults: Faults,
-    pub(super) measured: Measured,
+    pub(super) stats: TransferStats,
     /// When it is told of as one that takes long; `None` once it has been.
     pub(super) tell_at: Option<Instant>,
     pub(super) task: Task<()>,
@@ -127,8 +127,8 @@ impl RunningData {
     }
 
     /// What has been found out for its records.
-    pub fn measured(&self) -> &Measured {
-        &self.measured
+    pub fn stats(&self) -> &TransferStats {
+        &self.stats
     }
 
     /// Resolves when it has run for so long that the log tells of it, unless it has been told.

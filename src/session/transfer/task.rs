@@ -15,8 +15,8 @@ use super::client_connection::{ClientLeg, PreparedClient};
 use super::client_leg::{Presence, failure_of, open_client};
 use super::fault::FaultStage;
 use super::leg::LegEnd;
-use super::measured::Measuring;
 use super::orders::{Order, OrderReceiver};
+use super::stats::StatsRecorder;
 use super::throttle::TransferThrottle;
 use crate::backend::data::{DataEndpoint, PendingConnection, ReadyConnection};
 use crate::config::CloseNotify;
@@ -370,24 +370,24 @@ impl Transfer {
             site,
             direction,
             limits,
-            measured,
+            stats,
             ..
         } = &self.context;
-        let measuring = Measuring {
+        let recorder = StatsRecorder {
             moved: &self.moved,
-            measured,
+            stats,
         };
         // What is not usual is in a box, since it would make every transfer's task larger.
         match limits {
-            None if measured.is_of_content() => {
-                Box::pin(relay(source, sink, &self.orders, &measuring)).await
+            None if stats.is_of_content() => {
+                Box::pin(relay(source, sink, &self.orders, &recorder)).await
             }
             None => relay(source, sink, &self.orders, &*self.moved).await,
             Some(limits) => {
                 let throttle = TransferThrottle::new(limits, metrics, site, *direction);
-                if measured.is_of_content() {
+                if stats.is_of_content() {
                     let orders = &self.orders;
-                    Box::pin(limited_relay(source, sink, orders, &measuring, &throttle)).await
+                    Box::pin(limited_relay(source, sink, orders, &recorder, &throttle)).await
                 } else {
                     let (orders, moved) = (&self.orders, &*self.moved);
                     Box::pin(limited_relay(source, sink, orders, moved, &throttle)).await

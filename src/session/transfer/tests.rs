@@ -36,7 +36,7 @@ where
         port: None,
         held_back: None,
         faults: Faults::default(),
-        measured: Measured::new(ToldOfContent::Nothing),
+        stats: TransferStats::new(ToldOfContent::Nothing),
         tell_at: None,
         task: Task::spawn(task(report)),
     }
@@ -106,7 +106,7 @@ fn context(
         lingering: Lingering::default(),
         faults: Faults::default(),
         limits: None,
-        measured: Measured::new(ToldOfContent::Nothing),
+        stats: TransferStats::new(ToldOfContent::Nothing),
     }
 }
 
