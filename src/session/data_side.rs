@@ -12,7 +12,7 @@ use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
 };
 use super::transfer::{
-    EarlyHandshake, Faults, HeldBack, Order, PreparedData, RunningData, TransferContext,
+    EarlyHandshake, Faults, Order, PreparedData, RunningData, ThrottledTime, TransferContext,
     TransferLimits, TransferStats,
 };
 use crate::backend::data::DataEndpoint;
@@ -318,7 +318,7 @@ impl Session {
             rates,
             site: Arc::clone(pool.bandwidth()),
             session: Arc::clone(self.bandwidth.get_or_insert_default()),
-            held_back: HeldBack::default(),
+            throttled: ThrottledTime::default(),
         })
     }
 
@@ -360,7 +360,7 @@ pub(super) fn progress_of(running: &RunningData) -> Progress {
     Progress {
         bytes: running.moved(),
         elapsed: running.elapsed(),
-        held_back: running.held_back(),
+        throttled: running.throttled(),
         stats: Some(running.stats().clone()),
     }
 }

@@ -343,7 +343,7 @@ fn log_change(change: &FileChange, info: &SessionInfo) {
 fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
     let verdict = transfer.verdict();
     let about = transfer.details;
-    let held_back = transfer.progress.held_back.filter(|time| !time.is_zero());
+    let throttled = transfer.progress.throttled.filter(|time| !time.is_zero());
     of_user!(
         info,
         info,
@@ -353,7 +353,7 @@ fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
         bytes = transfer.progress.bytes,
         offset = Some(about.offset).filter(|offset| *offset > 0),
         seconds = in_seconds(transfer.progress.elapsed),
-        held_back = held_back.map(in_seconds),
+        held_back = throttled.map(in_seconds),
         mode = about.mode.as_str(),
         prot = protection(about.protection),
         resumed = match transfer.progress.handshake() {

@@ -17,7 +17,7 @@ pub(in crate::session) struct Progress {
     /// Since the transfer command.
     pub elapsed: Duration,
     /// For how long of that a rate has held it back, if there is one.
-    pub held_back: Option<Duration>,
+    pub throttled: Option<Duration>,
     /// What else has been found out, once its data connections were being opened.
     pub stats: Option<TransferStats>,
 }

@@ -39,7 +39,7 @@ pub use orders::Order;
 pub use prepared::PreparedData;
 pub use running::RunningData;
 pub use stats::TransferStats;
-pub use throttle::{HeldBack, TransferLimits};
+pub use throttle::{ThrottledTime, TransferLimits};
 
 /// What a transfer's task needs from its session.
 #[derive(Debug)]

@@ -147,7 +147,7 @@ impl PreparedData {
         }
         let faults = context.faults.clone();
         let stats = context.stats.clone();
-        let held_back = context.limits.as_ref().map(|it| it.held_back.clone());
+        let throttled = context.limits.as_ref().map(|it| it.throttled.clone());
         let client_opened = Arc::new(Notify::new());
         let transfer = Transfer {
             context,
@@ -174,7 +174,7 @@ impl PreparedData {
             moved,
             began: Instant::now(),
             port,
-            held_back,
+            throttled,
             faults,
             stats,
             tell_at: Some(Instant::now() + LONG_TRANSFER),

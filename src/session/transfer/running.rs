@@ -11,7 +11,7 @@ use super::client_connection::ClientArrival;
 use super::fault::Faults;
 use super::orders::{Order, OrderState};
 use super::stats::TransferStats;
-use super::throttle::HeldBack;
+use super::throttle::ThrottledTime;
 use crate::backend::data::DataEndpoint;
 use crate::base::task::Task;
 use crate::passive::LeaseHold;
@@ -36,7 +36,7 @@ pub struct RunningData {
     /// None where we connect to the client.
     pub(super) port: Option<ClientPort>,
     /// For how long its rate has held it back, if it is limited.
-    pub(super) held_back: Option<HeldBack>,
+    pub(super) throttled: Option<ThrottledTime>,
     pub(super) faults: Faults,
     pub(super) stats: TransferStats,
     /// When it is told of as one that takes long; `None` once it has been.
@@ -122,8 +122,8 @@ impl RunningData {
     }
 
     /// For how long its rate has held it back, if it is limited.
-    pub fn held_back(&self) -> Option<Duration> {
-        self.held_back.as_ref().map(HeldBack::get)
+    pub fn throttled(&self) -> Option<Duration> {
+        self.throttled.as_ref().map(ThrottledTime::get)
     }
 
     /// What has been found out for its records.

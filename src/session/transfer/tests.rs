@@ -34,7 +34,7 @@ where
         moved: Arc::default(),
         began: Instant::now(),
         port: None,
-        held_back: None,
+        throttled: None,
         faults: Faults::default(),
         stats: TransferStats::new(ToldOfContent::Nothing),
         tell_at: None,
