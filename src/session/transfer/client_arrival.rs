@@ -91,9 +91,9 @@ impl PassiveClient {
             // The runtime polls its reactor before it comes back.
             yield_now().await;
         }
-        self.undecided
+        self.unassigned
             .as_ref()
-            .is_some_and(|undecided| !undecided.is_any())
+            .is_some_and(|unassigned| !unassigned.is_any())
             && *self.arrival.borrow() == ClientArrival::Pending
     }
 
@@ -117,8 +117,8 @@ impl PassiveClient {
         });
         // It may be the client's, which is identified only after the 150.
         let silent = async {
-            match &mut self.undecided {
-                Some(undecided) => undecided.exclusive_or_silent(SILENCE).await,
+            match &mut self.unassigned {
+                Some(unassigned) => unassigned.exclusive_or_silent(SILENCE).await,
                 None => std::future::pending().await,
             }
         };

@@ -13,7 +13,7 @@ use super::early::{EarlyConnection, EarlyHandshake};
 use super::orders::{Order, OrderReceiver};
 use crate::base::task::Task;
 use crate::net::connect;
-use crate::passive::{DataConnection, Lease, LeaseHold, Undecided};
+use crate::passive::{DataConnection, Lease, LeaseHold, Unassigned};
 use crate::session::machine::DataFailure;
 use crate::tls::client_hello::HANDSHAKE_RECORD;
 
@@ -38,7 +38,7 @@ pub(super) struct PassiveClient {
     /// The state of its connection.
     pub(super) arrival: watch::Receiver<ClientArrival>,
     /// The connections there that are not identified yet; once there is a port.
-    pub(super) undecided: Option<Undecided>,
+    pub(super) unassigned: Option<Unassigned>,
     /// Notified when the connection is not waited for any longer; the result is in `arrival`.
     pub(super) give_up: Arc<Notify>,
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::config::Timeouts;
 use crate::net::data::relay::StepTimeout;
 use crate::net::deadline::{elapsed, timeout};
-use crate::passive::{Contention, Undecided};
+use crate::passive::{Contention, Unassigned};
 use crate::session::machine::DataFailure;
 
 /// The orders to a transfer's task, in this sequence; each implies those before it.
@@ -137,11 +137,11 @@ impl OrderReceiver {
     pub async fn client_timed_out(
         &self,
         contention: Contention,
-        undecided: Undecided,
+        unassigned: Unassigned,
     ) -> DataFailure {
         tokio::select! {
             () = self.connect_timed_out(contention) => DataFailure::NoClient,
-            failure = self.silent_connection_timed_out(undecided) => failure,
+            failure = self.silent_connection_timed_out(unassigned) => failure,
         }
     }
 
@@ -163,8 +163,8 @@ impl OrderReceiver {
         }
     }
 
-    async fn silent_connection_timed_out(&self, mut undecided: Undecided) -> DataFailure {
-        undecided.any().await;
+    async fn silent_connection_timed_out(&self, mut unassigned: Unassigned) -> DataFailure {
+        unassigned.any().await;
         self.wait_for_order(Order::CommandSent).await;
         if let Err(failure) = self.transfer_started().await {
             return failure;

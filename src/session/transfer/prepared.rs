@@ -54,7 +54,7 @@ impl PreparedData {
             let on_stranger = |failure| {
                 arrival_sender.send_replace(ClientArrival::Refused(failure));
             };
-            let timed_out = waiting.client_timed_out(lease.contention(), lease.undecided());
+            let timed_out = waiting.client_timed_out(lease.contention(), lease.unassigned());
             let timed_out = async {
                 tokio::select! {
                     biased;
@@ -79,7 +79,7 @@ impl PreparedData {
                 leased,
                 task: Task::spawn(task),
                 arrival,
-                undecided: None,
+                unassigned: None,
                 give_up,
             }),
             lease: None,
@@ -111,7 +111,7 @@ impl PreparedData {
             PreparedClient::Active { .. } => PreparedPort::Active,
             PreparedClient::Passive(client) => match (&mut client.leased).await {
                 Ok(Some(lease)) => {
-                    client.undecided = Some(lease.undecided());
+                    client.unassigned = Some(lease.unassigned());
                     PreparedPort::Passive(self.lease.insert(lease).port())
                 }
                 Ok(None) | Err(_) => PreparedPort::NoPort,

@@ -161,8 +161,8 @@ impl Transfer {
         let Some(attribution) = &self.attribution else {
             return Ok(());
         };
-        match timeout(self.context.timeouts.data_connect, attribution.settled()).await {
-            Ok(settled) => settled.map_err(failure_of),
+        match timeout(self.context.timeouts.data_connect, attribution.decided()).await {
+            Ok(decided) => decided.map_err(failure_of),
             Err(_) => Err(DataFailure::AnotherConnection),
         }
     }
