@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::events::{EventSink, SessionEvent};
 use super::interrupt::interrupted;
-use super::journal::{Entry, Journal};
 use super::machine::{Dialled, Event};
 use super::{PreviousDial, Session};
 use crate::backend::dial::DialError;
@@ -32,7 +32,7 @@ impl Session {
                 let mut warned = false;
                 while let Err(wait) = limiter.dial(client, limits, Instant::now().into_std()) {
                     if !std::mem::replace(&mut warned, true) {
-                        self.journal.write(&Entry::DialDelayed);
+                        self.events.write(&SessionEvent::DialDelayed);
                     }
                     sleep(wait).await;
                 }
@@ -74,7 +74,7 @@ impl Session {
         let most = self.snapshot.runtime.settings.limits.sessions_per_site;
         let site_slot = pool.admit(most, &self.shared.metrics);
         site_slot.ok_or_else(|| {
-            self.journal.write(&Entry::SiteFull {
+            self.events.write(&SessionEvent::SiteFull {
                 site: pool.name(),
                 limit: most,
             });
@@ -94,7 +94,7 @@ impl Session {
     pub(super) fn note_backend_failure(&mut self, why: NoUserReply) {
         if let Some(selection) = &mut self.selection {
             let pool = selection.pool();
-            let on_failure = report_unavailable(&self.journal, &pool);
+            let on_failure = report_unavailable(&self.events, &pool);
             selection.abandon(why, &self.shared.metrics, on_failure);
         }
     }
@@ -111,7 +111,7 @@ impl Session {
         if pool.is_in_maintenance() {
             return self.pending_events.push_back(Event::Maintenance);
         }
-        let on_failure = report_unavailable(&self.journal, &pool);
+        let on_failure = report_unavailable(&self.events, &pool);
         let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
         let timeouts = &self.snapshot.runtime.settings.timeouts;
         let selected = tokio::select! {
@@ -123,7 +123,7 @@ impl Session {
             Err(NoBackend::Unavailable) => Event::Dialled(None),
             Err(NoBackend::Full) => {
                 let site = pool.name();
-                self.journal.write(&Entry::BackendsFull { site });
+                self.events.write(&SessionEvent::BackendsFull { site });
                 Event::SiteFull
             }
         };
@@ -174,16 +174,16 @@ impl Session {
         if let Some(backend) = &self.dialled
             && backend.avoid(methods, Instant::now().into_std())
         {
-            self.journal
-                .write(&Entry::MethodsAvoided { backend, methods });
+            self.events
+                .write(&SessionEvent::MethodsAvoided { backend, methods });
         }
     }
 }
 
 /// Writes down each backend that fails before a login stays with it.
-fn report_unavailable(journal: &Journal, pool: &Pool) -> impl Fn(&Backend, &DialError) {
+fn report_unavailable(events: &EventSink, pool: &Pool) -> impl Fn(&Backend, &DialError) {
     |backend, error| {
-        journal.write(&Entry::BackendUnavailable {
+        events.write(&SessionEvent::BackendUnavailable {
             site: pool.name(),
             backend,
             error,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
+use super::events::{Progress, SessionEvent};
 use super::info::CurrentTransfer;
-use super::journal::{Entry, Progress};
 use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
 };
@@ -116,7 +116,7 @@ impl Session {
         let (backend, local) = match ends {
             Ok(ends) => ends,
             Err(error) => {
-                self.journal.write(&Entry::NoDataEndpoint(&error));
+                self.events.write(&SessionEvent::NoDataEndpoint(&error));
                 let no_port = Event::Prepared(PreparedPort::NoPort);
                 return self.pending_events.push_back(no_port);
             }
@@ -133,11 +133,12 @@ impl Session {
                 let time_limit = timeouts.data_port;
                 let snapshot = Arc::clone(&self.snapshot);
                 let listener = self.info.listener.ip();
-                let journal = self.journal.clone();
+                let events = self.events.clone();
                 let leasing = async move {
                     let ports = &snapshot.runtime.passive;
                     let lease = ports.lease(listener, request, time_limit).await;
-                    lease.inspect_err(|no_port| journal.write(&Entry::NoPassivePort(*no_port)))
+                    lease
+                        .inspect_err(|no_port| events.write(&SessionEvent::NoPassivePort(*no_port)))
                 };
                 PreparedData::passive(backend, leasing, early, timeouts)
             }
@@ -156,7 +157,7 @@ impl Session {
                     at = Some(address);
                     self.backend_listener = Some(listener);
                 }
-                Err(error) => self.journal.write(&Entry::NotListening(&error)),
+                Err(error) => self.events.write(&SessionEvent::NotListening(&error)),
             }
         }
         self.pending_events.push_back(Event::Listening(at));
@@ -167,7 +168,7 @@ impl Session {
         let failure = match (self.data_endpoint(backend), &self.data) {
             (Ok(port), DataSide::Running(running)) => return running.redial(port),
             (Err(error), _) => {
-                self.journal.write(&Entry::NoDataEndpoint(&error));
+                self.events.write(&SessionEvent::NoDataEndpoint(&error));
                 DataFailure::NoBackend
             }
             (Ok(_), _) => DataFailure::Internal,

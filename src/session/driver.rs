@@ -8,9 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::data_side::{DataReport, DataSide};
+use super::events::SessionEvent;
 use super::info::SessionState;
 use super::interrupt::cut;
-use super::journal::Entry;
 use super::machine::{Action, BadLine, Deadline, Ending, Event};
 use super::transfer::Order;
 use super::{Drain, Session};
@@ -52,7 +52,7 @@ impl Session {
         };
         // The sockets of a transfer are reset now, and not only when the goodbyes, which may take a while, have been said.
         self.data = DataSide::None;
-        self.journal.write(&Entry::Ended {
+        self.events.write(&SessionEvent::Ended {
             ending,
             transfers: &self.transfers,
             resumption: self.tls.resumption(),
@@ -368,7 +368,7 @@ impl Session {
         // Before looking for lines: every ClientHello contains an LF, the number of the extension supported_groups.
         if !client.stream().is_tls() && client.peek().first() == Some(&HANDSHAKE_RECORD) {
             if self.client_end == ClientEnd::Open {
-                self.journal.write(&Entry::TlsWithoutAuth);
+                self.events.write(&SessionEvent::TlsWithoutAuth);
             }
             return self.report_client_loss();
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::events::SessionEvent;
 use super::interrupt::interrupted;
-use super::journal::Entry;
 use super::machine::Event;
 use super::{Session, Shared};
 use crate::base::SiteId;
@@ -110,13 +110,13 @@ impl Session {
 
         let site = site.map_or(NO_SITE, |site| self.snapshot.runtime.pools.site_name(site));
         if consequence.evicted {
-            self.journal.write(&Entry::FailuresEvicted { site });
+            self.events.write(&SessionEvent::FailuresEvicted { site });
         }
         if !consequence.delay.is_zero() {
-            self.journal.write(&Entry::ReplyDelayed { site });
+            self.events.write(&SessionEvent::ReplyDelayed { site });
         }
         if consequence.status == Status::NewlyBlocked {
-            self.journal.write(&Entry::ClientBlocked {
+            self.events.write(&SessionEvent::ClientBlocked {
                 site,
                 time: rules.block,
             });

@@ -5,11 +5,11 @@
 //! what it means, and `driver` does what the machine says. No decision is made here.
 //!
 //! `backend_side` leads to the [backend](crate::backend), `client_tls` to TLS with the client; `data_side` makes, opens and
-//! drops the data connections that [`transfer`] holds; `login_guard` is for failed logins, `records` for what is kept of all
-//! that.
+//! drops the data connections that [`transfer`] holds; `login_guard` is for failed logins, `events_from_machine` for
+//! what is kept of all that.
 //!
 //! Who a session is stands in its [`info`], which the [`registry`] of live sessions shares; what it has to tell goes to its
-//! `journal`, which makes log lines and metrics of it, and lines of transfer logs. `dialogue` is every line of both legs, for
+//! `events`, which makes log lines and metrics of it, and lines of transfer logs. `dialogue` is every line of both legs, for
 //! the log.
 
 mod backend_side;
@@ -18,12 +18,12 @@ mod client_tls;
 mod data_side;
 mod dialogue;
 mod driver;
+mod events;
+mod events_from_machine;
 pub mod info;
 mod interrupt;
-mod journal;
 mod login_guard;
 pub mod machine;
-mod records;
 pub mod registry;
 pub mod transfer;
 
@@ -57,9 +57,9 @@ use client_tls::{SecuredClient, handshake};
 use data_side::DataSide;
 pub use dialogue::ShownDialogue;
 use driver::{ClientEnd, DeadlineCheck};
+use events::{EventSink, SessionEvent, Transfers};
 use info::SessionInfo;
 use interrupt::cut;
-use journal::{Entry, Journal, Transfers};
 use login_guard::RunningAttempt;
 use machine::{Clock, Ending, Event, Machine, Protection, Tables, Terms};
 use registry::{Registration, SessionRegistry};
@@ -157,9 +157,9 @@ pub async fn serve(
 ) {
     let mut registration = shared.sessions.register(accepted.client, accepted.listener);
     let info = Arc::clone(&registration.info);
-    let journal = Journal::new(Arc::clone(&info), accepted.destination, &shared);
+    let events = EventSink::new(Arc::clone(&info), accepted.destination, &shared);
     let ended_early = |ending| {
-        journal.write(&Entry::Ended {
+        events.write(&SessionEvent::Ended {
             ending,
             transfers: &Transfers::default(),
             resumption: None,
@@ -193,7 +193,7 @@ pub async fn serve(
             }
             let time_limit = runtime.settings.timeouts.tls_handshake;
             let clients = &snapshot.clients;
-            let handshake = handshake(accepted.stream, &tls, clients, time_limit, &info, &journal);
+            let handshake = handshake(accepted.stream, &tls, clients, time_limit, &info, &events);
             let secured = tokio::select! {
                 secured = handshake => secured,
                 cut = cut(&mut registration, &drain) => return ended_early(cut.ending()),
@@ -239,7 +239,7 @@ pub async fn serve(
         drain,
         transfers: Transfers::default(),
         repeats: Repeats::default(),
-        journal,
+        events,
         destination: accepted.destination,
         info,
         registration,
@@ -309,7 +309,7 @@ struct Session {
     transfers: Transfers,
     /// What the replies to the last command may repeat of it.
     repeats: Repeats,
-    journal: Journal,
+    events: EventSink,
     /// What the client connected to.
     destination: SocketAddr,
     info: Arc<SessionInfo>,

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::Session;
 use super::data_side::{DataSide, progress_of};
-use super::journal::{Entry, LoginRecord, LoginTerms, Progress, Refusal, RunningRecord};
+use super::events::{LoginRecord, LoginTerms, Progress, Refusal, RunningRecord, SessionEvent};
 use super::machine::{Outcome, ProtocolError, Record, Stage};
 use crate::outcome::LoginResult;
 
@@ -27,12 +27,13 @@ impl Session {
                 };
                 self.record_login(result, Some(refusal));
             }
-            Record::Certificate(admission) => self.journal.write(&Entry::Certificate {
+            Record::Certificate(admission) => self.events.write(&SessionEvent::Certificate {
                 admission,
                 identity: self.info.certificate().as_deref(),
             }),
             Record::CredentialsRefused(code) => {
-                self.journal.write(&Entry::CredentialsRefused { code });
+                self.events
+                    .write(&SessionEvent::CredentialsRefused { code });
             }
             Record::Transfer {
                 command,
@@ -47,16 +48,16 @@ impl Session {
                 }
                 self.info.clear_transfer();
                 let transfer = (self.transfers).end(&command, direction, &outcome, &details);
-                self.journal.write(&Entry::Transfer(transfer));
+                self.events.write(&SessionEvent::Transfer(transfer));
             }
-            Record::FileChanged(change) => self.journal.write(&Entry::FileChanged(&change)),
-            Record::Refused { command, answer } => self.journal.write(&Entry::Refused {
+            Record::FileChanged(change) => self.events.write(&SessionEvent::FileChanged(&change)),
+            Record::Refused { command, answer } => self.events.write(&SessionEvent::Refused {
                 command: &command,
                 answer,
             }),
-            Record::Denied(command) => self.journal.write(&Entry::Denied(&command)),
+            Record::Denied(command) => self.events.write(&SessionEvent::Denied(&command)),
             Record::Unexpected { state, event } => {
-                self.journal.write(&Entry::UnexpectedEvent {
+                self.events.write(&SessionEvent::UnexpectedEvent {
                     state,
                     event: &event,
                 });
@@ -66,7 +67,8 @@ impl Session {
                 self.report_backend_loss(stage, &reason);
             }
             Record::NoDataPort(reply) => {
-                self.journal.write(&Entry::NoBackendPort(reply.as_ref()));
+                self.events
+                    .write(&SessionEvent::NoBackendPort(reply.as_ref()));
             }
         }
     }
@@ -84,7 +86,7 @@ impl Session {
             elapsed: self.login_began.elapsed(),
         };
         let login = LoginRecord::new(result, refusal, terms, elapsed, &self.info);
-        self.journal.write(&Entry::Login(login));
+        self.events.write(&SessionEvent::Login(login));
     }
 
     /// Tells of the transfer that has run for a minute.
@@ -92,28 +94,30 @@ impl Session {
         if let (Some((command, directory)), DataSide::Running(running)) =
             (self.machine.running_transfer(), &self.data)
         {
-            self.journal.write(&Entry::TransferRuns(RunningRecord {
-                command,
-                directory,
-                progress: progress_of(running),
-            }));
+            self.events
+                .write(&SessionEvent::TransferRuns(RunningRecord {
+                    command,
+                    directory,
+                    progress: progress_of(running),
+                }));
         }
     }
 
     /// Tells of the transfer that begins.
     pub(super) fn record_beginning_transfer(&self) {
         if let Some((command, directory)) = self.machine.running_transfer() {
-            self.journal.write(&Entry::TransferBegins(RunningRecord {
-                command,
-                directory,
-                progress: Progress::default(),
-            }));
+            self.events
+                .write(&SessionEvent::TransferBegins(RunningRecord {
+                    command,
+                    directory,
+                    progress: Progress::default(),
+                }));
         }
     }
 
     pub(super) fn report_backend_loss(&self, stage: Stage, reason: &dyn Display) {
         let at_login = self.dialled.as_ref().filter(|_| stage == Stage::Login);
-        self.journal.write(&Entry::BackendLost {
+        self.events.write(&SessionEvent::BackendLost {
             stage,
             reason,
             hint: at_login.and_then(|backend| backend.login_hint()),

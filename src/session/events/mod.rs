@@ -1,7 +1,7 @@
 //! What a session has to tell, as values: each of its logins and transfers, each failure, its end.
 //!
-//! An [`Entry`] is made once, where something has happened, and then rendered: `log` makes a line of it, `metrics` counts
-//! it. Each of the two has one `match` over all of them, so that an entry that one of them leaves out shows. `transfer_log`
+//! A [`SessionEvent`] is made once, where something has happened, and then rendered: `log` makes a line of it, `metrics` counts
+//! it. Each of the two has one `match` over all of them, so that an event that one of them leaves out shows. `transfer_log`
 //! makes records of those that transfer logs are about. Who the session is stands in its [`SessionInfo`]; no decision asks
 //! anything here.
 
@@ -37,7 +37,7 @@ use crate::route::Rule;
 pub(super) use self::transfers::{Progress, TransferRecord, Transfers};
 
 /// Something to tell of a session.
-pub(super) enum Entry<'a> {
+pub(super) enum SessionEvent<'a> {
     /// The client's control connection is under TLS.
     Secured {
         version: TlsVersion,
@@ -199,9 +199,9 @@ impl LoginRecord {
     }
 }
 
-/// Where the entries of one session go.
+/// Where the events of one session go.
 #[derive(Debug, Clone)]
-pub(super) struct Journal {
+pub(super) struct EventSink {
     info: Arc<SessionInfo>,
     /// What the client has connected to.
     server: SocketAddr,
@@ -209,7 +209,7 @@ pub(super) struct Journal {
     transfer_logs: Arc<TransferLogs>,
 }
 
-impl Journal {
+impl EventSink {
     pub fn new(info: Arc<SessionInfo>, server: SocketAddr, shared: &Shared) -> Self {
         Self {
             info,
@@ -220,9 +220,9 @@ impl Journal {
     }
 
     /// Counts and logs this.
-    pub fn write(&self, entry: &Entry<'_>) {
-        metrics::count(entry, &self.info, &self.metrics);
-        transfer_log::write(entry, &self.info, self.server, &self.transfer_logs);
-        log::log(entry, &self.info);
+    pub fn write(&self, event: &SessionEvent<'_>) {
+        metrics::count(event, &self.info, &self.metrics);
+        transfer_log::write(event, &self.info, self.server, &self.transfer_logs);
+        log::log(event, &self.info);
     }
 }

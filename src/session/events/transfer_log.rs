@@ -1,10 +1,10 @@
-//! What the transfer logs tell of a session's entries: transfers that are over, and changes of files.
+//! What the transfer logs tell of a session's events: transfers that are over, and changes of files.
 
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
-use super::{Entry, TransferRecord};
+use super::{SessionEvent, TransferRecord};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::directory::Directory;
 use crate::observe::transfer_log::TransferLogs;
@@ -13,9 +13,9 @@ use crate::outcome::{DataHandshake, Verdict};
 use crate::session::info::SessionInfo;
 use crate::session::machine::{FileChange, Protection};
 
-/// Writes an entry to the transfer logs, if there are any and it is one for them.
+/// Writes an event to the transfer logs, if there are any and it is one for them.
 pub(super) fn write(
-    entry: &Entry<'_>,
+    event: &SessionEvent<'_>,
     info: &SessionInfo,
     server: SocketAddr,
     logs: &TransferLogs,
@@ -23,8 +23,8 @@ pub(super) fn write(
     if logs.is_empty() {
         return;
     }
-    match entry {
-        Entry::Transfer(transfer) => {
+    match event {
+        SessionEvent::Transfer(transfer) => {
             let reason = transfer.reason();
             let (reply, directory) = (transfer.details.reply, &transfer.details.directory);
             let event = Event::Transfer(of_transfer(transfer, reason.as_deref()));
@@ -38,7 +38,7 @@ pub(super) fn write(
                 logs,
             );
         }
-        Entry::FileChanged(change) => {
+        SessionEvent::FileChanged(change) => {
             let FileChange {
                 command,
                 directory,
