@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::Session;
 use super::data_side::{DataSide, progress_of};
-use super::events::{LoginRecord, LoginTerms, Progress, Refusal, RunningRecord, SessionEvent};
+use super::events::{LoginContext, LoginRecord, Progress, Refusal, RunningRecord, SessionEvent};
 use super::machine::{Outcome, ProtocolError, Record, Stage};
 use crate::outcome::LoginResult;
 
@@ -80,12 +80,12 @@ impl Session {
             self.info.set_logged_in();
             self.tls.logged_in(self.info.account());
         }
-        let terms = LoginTerms {
+        let context = LoginContext {
             server_name: self.machine.server_name().cloned(),
             protection: self.machine.protection(),
             elapsed: self.login_began.elapsed(),
         };
-        let login = LoginRecord::new(result, refusal, terms, elapsed, &self.info);
+        let login = LoginRecord::new(result, refusal, context, elapsed, &self.info);
         self.events.write(&SessionEvent::Login(login));
     }
 

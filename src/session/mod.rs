@@ -61,7 +61,7 @@ use events::{EventSink, SessionEvent, Transfers};
 use info::SessionInfo;
 use interrupt::cut;
 use login_guard::RunningAttempt;
-use machine::{Clock, Ending, Event, Machine, Protection, Tables, Terms};
+use machine::{Clock, Ending, Event, Machine, Protection, SessionConfig, SharedConfig};
 use registry::{Registration, SessionRegistry};
 use transfer::Lingering;
 
@@ -175,11 +175,11 @@ pub async fn serve(
     let tls_sessions = reused.then_some(&shared.tls_sessions);
     let tls = SessionTls::new(&snapshot.tls, tls_sessions, info.id);
     let addresses = [accepted.client.ip(), accepted.destination.ip()];
-    let terms = terms(&snapshot, addresses);
+    let config = session_config(&snapshot, addresses);
     let login_expires_at = Instant::now() + runtime.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {
-        TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
+        TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(config)),
         TlsMode::Implicit if snapshot.certificates.is_empty() => {
             return ended_early(Ending::NoCertificate);
         }
@@ -203,7 +203,7 @@ pub async fn serve(
                     stream,
                     sni,
                     certificate,
-                }) => (stream, Machine::implicit(terms, sni, certificate)),
+                }) => (stream, Machine::implicit(config, sni, certificate)),
                 None => return ended_early(Ending::Handshake),
             }
         }
@@ -247,16 +247,16 @@ pub async fn serve(
     session.run().await;
 }
 
-fn terms(snapshot: &Snapshot, addresses: [IpAddr; 2]) -> Terms {
+fn session_config(snapshot: &Snapshot, addresses: [IpAddr; 2]) -> SessionConfig {
     let runtime = &snapshot.runtime;
-    let tables = Tables {
+    let shared = SharedConfig {
         router: Arc::clone(&runtime.router),
         announcements: Arc::clone(&runtime.announcements),
         own_names: Arc::clone(&snapshot.own_names),
         credentials: runtime.credentials.clone(),
         has_certificate: !snapshot.certificates.is_empty(),
     };
-    Terms::new(&runtime.settings, tables, addresses)
+    SessionConfig::new(&runtime.settings, shared, addresses)
 }
 
 /// What a session holds; what it decides is in `machine`.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracing::field::DisplayValue;
 
-use super::{LoginRecord, LoginTerms, RunningRecord, SessionEvent, TransferRecord, Transfers};
+use super::{LoginContext, LoginRecord, RunningRecord, SessionEvent, TransferRecord, Transfers};
 use crate::base::GlobalSessionId;
 use crate::base::text::{escape, escape_lines};
 use crate::config::{HostName, TlsVersion};
@@ -249,14 +249,14 @@ fn log_login(login: &LoginRecord, info: &SessionInfo) {
         user,
         rule,
         host,
-        terms,
+        context,
         ..
     } = login;
-    let LoginTerms {
+    let LoginContext {
         server_name,
         protection: level,
         elapsed,
-    } = terms;
+    } = context;
     let chosen_by = rule.map(Rule::as_str);
     let host = host.as_ref().map(HostName::as_str);
     let sni = server_name.as_ref().map(HostName::as_str);

@@ -147,7 +147,7 @@ pub(super) struct LoginRecord {
     rule: Option<Rule>,
     /// The host that was named for that.
     host: Option<HostName>,
-    terms: LoginTerms,
+    context: LoginContext,
     /// Since the session was accepted, if this is its first login that succeeded.
     first_after: Option<Duration>,
 }
@@ -161,7 +161,7 @@ pub(super) struct Refusal {
 }
 
 /// What a login came with, and how long it took.
-pub(super) struct LoginTerms {
+pub(super) struct LoginContext {
     /// The server name of the client's TLS handshake.
     pub server_name: Option<HostName>,
     /// The protection level of data connections.
@@ -175,7 +175,7 @@ impl LoginRecord {
     pub fn new(
         result: LoginResult,
         refusal: Option<Refusal>,
-        terms: LoginTerms,
+        context: LoginContext,
         first_after: Option<Duration>,
         info: &SessionInfo,
     ) -> Self {
@@ -193,7 +193,7 @@ impl LoginRecord {
             user,
             rule,
             host,
-            terms,
+            context,
             first_after,
         }
     }

@@ -1,4 +1,4 @@
-//! What every state of a session may use and change: the terms, what the client has said of itself, and the actions.
+//! What every state of a session may use and change: its configuration, what the client has said of itself, and the actions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::echo::Echo;
 use super::queue::Queue;
 use super::security::Security;
 use super::settings::DeferredSettings;
-use super::{Action, Ending, Record, State, Terms};
+use super::{Action, Ending, Record, SessionConfig, State};
 use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::reply::{Class, Reply};
@@ -23,7 +23,7 @@ pub(super) const MAX_PRELIMINARIES: u32 = 16;
 /// What outlives each single state.
 #[derive(Debug)]
 pub(super) struct Context {
-    pub terms: Terms,
+    pub config: SessionConfig,
     pub security: Security,
     /// The client's certificate as it counts for the next login, if it has expired since the handshake.
     pub lapsed_certificate: Option<Arc<ClientIdentity>>,
@@ -81,10 +81,10 @@ pub(super) enum LoginClock {
 }
 
 impl Context {
-    pub fn new(terms: Terms, security: Security) -> Self {
-        let greeting = answer::greeting(&terms.greeting);
+    pub fn new(config: SessionConfig, security: Security) -> Self {
+        let greeting = answer::greeting(&config.greeting);
         Self {
-            terms,
+            config,
             security,
             lapsed_certificate: None,
             host: None,

@@ -71,7 +71,7 @@ pub use wait::{Clock, Deadline, Wait};
 
 /// What a session needs to know when it begins.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct SessionConfig {
     /// What the client is greeted with, behind the 220.
     pub greeting: Arc<str>,
     /// Routes logins to sites.
@@ -99,24 +99,24 @@ pub struct Terms {
     pub credentials: CredentialFiles,
 }
 
-/// The tables of one configuration that sessions look things up in.
+/// What sessions share of one configuration, and look things up in.
 #[derive(Debug, Clone)]
-pub struct Tables {
-    /// See [`Terms::router`].
+pub struct SharedConfig {
+    /// See [`SessionConfig::router`].
     pub router: Arc<Router>,
-    /// See [`Terms::announcements`].
+    /// See [`SessionConfig::announcements`].
     pub announcements: Arc<Announcements>,
-    /// See [`Terms::own_names`].
+    /// See [`SessionConfig::own_names`].
     pub own_names: Arc<[HostName]>,
-    /// See [`Terms::credentials`].
+    /// See [`SessionConfig::credentials`].
     pub credentials: CredentialFiles,
-    /// See [`Terms::has_certificate`].
+    /// See [`SessionConfig::has_certificate`].
     pub has_certificate: bool,
 }
 
-impl Terms {
+impl SessionConfig {
     /// Those of a session from `client` to the address `local`.
-    pub fn new(settings: &Settings, tables: Tables, [client, local]: [IpAddr; 2]) -> Self {
+    pub fn new(settings: &Settings, tables: SharedConfig, [client, local]: [IpAddr; 2]) -> Self {
         Self {
             greeting: Arc::clone(&settings.greeting),
             router: tables.router,
@@ -143,18 +143,18 @@ pub struct Machine {
 
 impl Machine {
     /// A session on an explicit listener; the greeting is the first action.
-    pub fn explicit(terms: Terms) -> Self {
-        Self::new(terms, Security::Off)
+    pub fn explicit(config: SessionConfig) -> Self {
+        Self::new(config, Security::Off)
     }
 
     /// A session on an implicit listener, after the handshake. PBSZ 0 and PROT P are in force (MS-FTPS §3.1).
     pub fn implicit(
-        terms: Terms,
+        config: SessionConfig,
         sni: Option<HostName>,
         certificate: Option<Arc<ClientIdentity>>,
     ) -> Self {
         Self::new(
-            terms,
+            config,
             Security::On {
                 sni,
                 certificate,
@@ -164,10 +164,10 @@ impl Machine {
         )
     }
 
-    fn new(terms: Terms, security: Security) -> Self {
+    fn new(config: SessionConfig, security: Security) -> Self {
         Self {
             state: State::NoBackend(NoBackend),
-            cx: Context::new(terms, security),
+            cx: Context::new(config, security),
         }
     }
 
@@ -209,7 +209,7 @@ impl Machine {
 
     /// How long that may take.
     pub fn deadline(&self) -> Deadline {
-        self.wait().deadline(&self.cx.terms.timeouts)
+        self.wait().deadline(&self.cx.config.timeouts)
     }
 
     /// What the session waits for, with its beginning. What changes nothing extends no deadline: neither a 1yz, nor what the

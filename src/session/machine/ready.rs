@@ -264,7 +264,7 @@ impl Feat {
         }
         let rules = &self.login.route.site.policy.commands;
         let is_offered = |feature: &[u8]| !rules.deny_feature(feature);
-        let list = features::after_login(reply, cx.terms.active_mode, is_offered);
+        let list = features::after_login(reply, cx.config.active_mode, is_offered);
         cx.push(Action::Reply(list.into()));
         State::Ready(Ready { login: self.login })
     }

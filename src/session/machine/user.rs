@@ -44,7 +44,7 @@ impl Context {
             self.reply(answer::USER_ARGUMENT);
             return ResolvedUser::Refused;
         }
-        if self.terms.tls_required && !self.security.is_on() {
+        if self.config.tls_required && !self.security.is_on() {
             self.push(Action::LoginAttempt {
                 command,
                 route: None,
@@ -54,7 +54,7 @@ impl Context {
             return ResolvedUser::Refused;
         }
         let route =
-            self.terms
+            self.config
                 .router
                 .route(command.argument(), self.host.as_ref(), self.security.sni());
         let leads_there = |route: &&Route| former.is_none_or(|it| route.shares_backends_with(it));
@@ -111,7 +111,7 @@ impl Context {
         if is_refused || self.admission(route) != Admission::Proven {
             return None;
         }
-        self.terms.credentials.password(file, &route.user)
+        self.config.credentials.password(file, &route.user)
     }
 
     /// The reply to a USER with an unknown host.
@@ -125,7 +125,7 @@ impl Dialling {
     /// Has the driver dial, if the site serves this client now.
     pub fn begin(route: Route, cx: &mut Context) -> State {
         let policy = &route.site.policy;
-        if !policy.clients.admit(cx.terms.client) {
+        if !policy.clients.admit(cx.config.client) {
             cx.push(Action::Record(Record::Login(LoginResult::NotAllowed)));
             cx.push(Action::DelayAfterFailure(Some(route.site_id)));
             cx.reply(answer::NOT_ALLOWED);

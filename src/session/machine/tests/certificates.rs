@@ -30,15 +30,15 @@ fn session(required: bool, credentials: &str, has_certificate: bool) -> Session 
         UserForms::default(),
         &UserFiles::default(),
     );
-    let terms = Terms {
+    let config = SessionConfig {
         router: Arc::new(router),
         credentials: match credentials {
             "" => CredentialFiles::default(),
             content => CredentialFiles::holding(Path::new(FILE), content),
         },
-        ..terms()
+        ..session_config()
     };
-    let mut session = Session::of(Machine::implicit(terms, None, certificate));
+    let mut session = Session::of(Machine::implicit(config, None, certificate));
     session.actions();
     session
 }

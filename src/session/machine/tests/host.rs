@@ -54,12 +54,12 @@ fn the_last_accepted_host_counts_and_survives_auth() {
 
 #[test]
 fn host_must_not_contradict_a_server_name_that_chose_a_site() {
-    let mut session = Session::implicit_with(terms(), Some("b.lab"));
+    let mut session = Session::implicit_with(session_config(), Some("b.lab"));
     assert_eq!(session.answer("HOST c.lab"), 504);
     assert_eq!(session.answer("HOST b.lab"), 220);
     session.client("USER al");
     assert_eq!(session.dials(), ["b"]);
-    let mut unknown = Session::implicit_with(terms(), Some("other.lab"));
+    let mut unknown = Session::implicit_with(session_config(), Some("other.lab"));
     assert_eq!(unknown.answer("HOST other.lab"), 220);
     assert_eq!(unknown.answer("HOST c.lab"), 220);
 }

@@ -6,20 +6,20 @@ use crate::ftp::answer;
 use crate::policy::users::UserPattern;
 use crate::policy::{ClientRules, CommandRules, DeniedCommand, Notice, Preset, SitePolicy};
 
-/// Terms of one site, the default one.
-fn terms_of(site: Site) -> Terms {
+/// The configuration of a session before one site, the default one.
+fn terms_of(site: Site) -> SessionConfig {
     let router = Router::new(
         [(A, Arc::new(site))],
         UserForms::default(),
         &UserFiles::default(),
     );
-    Terms {
+    SessionConfig {
         router: Arc::new(router),
-        ..terms()
+        ..session_config()
     }
 }
 
-fn with(policy: SitePolicy) -> Terms {
+fn with(policy: SitePolicy) -> SessionConfig {
     terms_of(Site {
         policy,
         ..site("a", true)
@@ -34,7 +34,7 @@ fn refusing_the_client() -> SitePolicy {
     }
 }
 
-fn denying(preset: Option<Preset>, denied: &[&str]) -> Terms {
+fn denying(preset: Option<Preset>, denied: &[&str]) -> SessionConfig {
     let denied = denied
         .iter()
         .map(|text| DeniedCommand::new(text).expect("a command"));
@@ -45,7 +45,7 @@ fn denying(preset: Option<Preset>, denied: &[&str]) -> Terms {
 }
 
 /// A site whose only group has `al`.
-fn refusing_unknown_users() -> Terms {
+fn refusing_unknown_users() -> SessionConfig {
     let group = Group {
         name: "known".to_owned(),
         users: [UserPattern::new("al").expect("a name")]

@@ -45,11 +45,11 @@ fn the_backend_forgets_the_offset_of_a_transfer_that_is_refused_here() {
     without_port.client("RETR x");
     is_rewound(without_port, &[425]);
 
-    let terms = Terms {
+    let config = SessionConfig {
         data_required: true,
-        ..terms()
+        ..session_config()
     };
-    let mut clear = Session::of(Machine::explicit(terms));
+    let mut clear = Session::of(Machine::explicit(config));
     clear.secured("AUTH TLS", None).client("USER al");
     clear.dialled(false).backend("230 In");
     clear.client("REST 5").backend("350 At 5").actions();

@@ -77,7 +77,7 @@ pub(super) fn begin(
 ) -> State {
     // PROT applies as set at the transfer command, not at PASV (RFC 4217 §8).
     let protection = cx.security.protection();
-    if cx.terms.data_required && protection == Protection::Clear {
+    if cx.config.data_required && protection == Protection::Clear {
         // The data port stays: PROT P and the same command again are all it takes.
         return refuse(login, command, answer::PROT_REQUIRED, cx);
     }

@@ -11,7 +11,7 @@ use portcullis::ftp::server::PortMethods;
 use portcullis::outcome::{Direction, LoginResult};
 use portcullis::route::Membership;
 use portcullis::session::machine::{
-    Action, BackendData, ClientData, Outcome, Protection, Record, Stage, Terms, Wait,
+    Action, BackendData, ClientData, Outcome, Protection, Record, SessionConfig, Stage, Wait,
 };
 
 use super::script::Happening;
@@ -46,7 +46,7 @@ impl World {
                 let route = self.route.as_ref().expect("the site that is dialled");
                 let policy = &route.site.policy;
                 assert!(
-                    policy.clients.admit(self.terms.client),
+                    policy.clients.admit(self.config.client),
                     "of a network that is refused"
                 );
                 assert_eq!(policy.maintenance, None, "out of service");
@@ -108,7 +108,7 @@ impl World {
                 assert_eq!(protection == Protection::Private, self.private);
                 self.see_backend_data(backend);
                 if let ClientData::Active(to) = client {
-                    assert_eq!(to.ip(), self.terms.client, "bounced");
+                    assert_eq!(to.ip(), self.config.client, "bounced");
                     assert!(to.port() >= 1024);
                 }
                 self.owes = Owed::Port(client);
@@ -120,7 +120,7 @@ impl World {
                 assert!(self.port && self.is_logged_in());
                 assert!(self.transfer.is_none() && self.data == Data::None);
                 assert_eq!(protection == Protection::Private, self.private);
-                assert!(self.private || !self.terms.data_required, "in clear text");
+                assert!(self.private || !self.config.data_required, "in clear text");
                 self.port = false;
                 self.data = Data::Opening;
                 self.transfer = Some(Transfer {
@@ -349,7 +349,7 @@ impl World {
             _ => {
                 let ours = self.is_logged_in()
                     && ([&b"EPSV"[..], b"PASV", b"NOOP", b"REST 0", b"RANG 1 0"].contains(&line)
-                        || self.listens && names_listener(&command, &self.terms));
+                        || self.listens && names_listener(&command, &self.config));
                 assert!(ours || self.heard.contains(line), "{bytes:?} is nobody's");
                 if let Some(transfer) = &mut self.transfer {
                     transfer.stats += usize::from(command.verb() == Verb::Stat);
@@ -415,11 +415,11 @@ impl World {
 }
 
 /// Whether this is PORT or EPRT with the address where the driver listens.
-fn names_listener(command: &Command, terms: &Terms) -> bool {
+fn names_listener(command: &Command, config: &SessionConfig) -> bool {
     let named = match command.verb() {
         Verb::Port => address::parse_port(command.argument()).map(SocketAddr::from),
         Verb::Eprt => address::parse_eprt(command.argument()).ok(),
         _ => None,
     };
-    named == Some(listened(terms))
+    named == Some(listened(config))
 }
