@@ -18,10 +18,10 @@
 //!
 //! `state` has them all. [`Machine::handle`] hands an event to the state's own handler, which consumes the state and returns
 //! the next one. `pre_login`, `user` and `login` hold the first three, `ready` the commands after login, `data_port` those for
-//! data ports, whose methods `port_methods` orders, `transfer` the one transfer that may run and its verdict, `restart_marker` the offset
-//! of the next one, `echo` what a server says twice, `backend_context` what is only recorded. What is apart from these states is in
-//! `context`: TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what
-//! waits for a transfer's end.
+//! data ports, whose methods `port_methods` orders, `transfer` the one transfer that may run and its verdict, `restart_marker` the
+//! offset of the next one, `echo` what a server says twice, `backend_loss` the end of a session whose backend is lost,
+//! `backend_context` what is only recorded. What is apart from these states is in `context`: TLS on the client's control
+//! connection (`security`), `settings` that wait for a backend, the `queue` of what waits for a transfer's end.
 
 mod action;
 mod backend_context;
@@ -168,16 +168,6 @@ impl Machine {
         Self {
             state: State::NoBackend(NoBackend),
             cx: Context::new(config, security),
-        }
-    }
-
-    /// Decides what follows from an event. Behind [`Action::Close`] nothing does.
-    pub fn handle(&mut self, event: Event) {
-        let state = std::mem::replace(&mut self.state, State::Closed);
-        if !matches!(state, State::Closed) {
-            let state = state.on(event, &mut self.cx);
-            let state = state.end_with_backend(&mut self.cx);
-            self.state = state.settle(&mut self.cx);
         }
     }
 

@@ -13,7 +13,7 @@ use super::ready::{Feat, Forwarding, LoggedIn, Ready};
 use super::restart_marker::Discarding;
 use super::transfer::{Failure, Outcome, Transfer};
 use super::user::Dialling;
-use super::{Action, BadLine, Ending, Event, ProtocolError, Record, Stage, Wait};
+use super::{Action, BadLine, Ending, Event, Machine, ProtocolError, Record, Stage, Wait};
 use crate::ftp::answer;
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::reply::Reply;
@@ -54,10 +54,22 @@ pub(super) enum State {
 
 const _: () = assert!(size_of::<State>() <= 80, "moved at each event");
 
+impl Machine {
+    /// Decides what follows from an event. Behind [`Action::Close`] nothing does.
+    pub fn handle(&mut self, event: Event) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        if !matches!(state, State::Closed) {
+            let state = state.on(event, &mut self.cx);
+            let state = state.end_with_backend(&mut self.cx);
+            self.state = state.settle(&mut self.cx);
+        }
+    }
+}
+
 /// Which state takes which event.
 impl State {
     /// What follows from an event.
-    pub fn on(self, event: Event, cx: &mut Context) -> Self {
+    fn on(self, event: Event, cx: &mut Context) -> Self {
         match (event, self) {
             (Event::Command(command), state) => state.on_command(command, cx),
             (Event::Reply(reply), state) => state.on_reply(reply, cx),
