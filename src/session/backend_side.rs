@@ -21,9 +21,9 @@ impl Session {
     /// one session could use up a site's slots, and the ports towards its backends.
     pub(super) async fn start_dial(&mut self) -> Result<(), Event> {
         let login_expires_at = self.login_deadline();
-        if let PreviousDial::Some(closing) = &mut self.previous_dial {
+        if !matches!(self.previous_dial, PreviousDial::None) {
             let waiting = async {
-                if let Some(closing) = closing {
+                if let PreviousDial::Closing(closing) = &mut self.previous_dial {
                     // Whether it panicked or not, it is over.
                     let _ = closing.await;
                 }
@@ -42,7 +42,7 @@ impl Session {
                 event = interrupted(&mut self.client, &mut self.registration, &self.drain) => return Err(event),
             }
         }
-        self.previous_dial = PreviousDial::Some(None);
+        self.previous_dial = PreviousDial::Closed;
         let route = self.machine.route().ok_or(Event::Dialled(None))?;
         let pools = &self.snapshot.runtime.pools;
         let pool = Arc::clone(pools.of(route.site_id, route.membership.group()));
@@ -62,7 +62,7 @@ impl Session {
                 backend.close().await;
                 drop(site_slot);
             });
-            self.previous_dial = PreviousDial::Some(Some(closing));
+            self.previous_dial = PreviousDial::Closing(closing);
         }
     }
 

@@ -25,6 +25,7 @@ mod interrupt;
 mod login_guard;
 pub mod machine;
 pub mod registry;
+mod shared;
 pub mod transfer;
 
 use std::collections::VecDeque;
@@ -33,25 +34,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendConnection, Selection, SiteSlot};
-use crate::base::secret::Secret;
 use crate::config::TlsMode;
-use crate::ftp::command::Command;
 use crate::ftp::shown::Repeats;
-use crate::guard::{AttemptFingerprint, Guard};
-use crate::limit::{Limiter, Permit, SessionBandwidth};
+use crate::guard::AttemptFingerprint;
+use crate::limit::{Permit, SessionBandwidth};
 use crate::net::control::ControlConnection;
 use crate::net::options;
-use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
-use crate::observe::metrics::Metrics;
-use crate::observe::transfer_log::TransferLogs;
 use crate::snapshot::Snapshot;
-use crate::tls::{BeforeHandshake, SessionStore, SessionTls};
+use crate::tls::{BeforeHandshake, SessionTls};
 
 use client_tls::{SecuredClient, handshake};
 use data_side::DataSide;
@@ -62,63 +58,9 @@ use info::SessionInfo;
 use interrupt::cut;
 use login_guard::RunningAttempt;
 use machine::{Clock, Ending, Event, Machine, Protection, SessionConfig, SharedConfig};
-use registry::{Registration, SessionRegistry};
+use registry::Registration;
+pub use shared::Shared;
 use transfer::Lingering;
-
-/// What all sessions of the process share and no reload changes.
-#[derive(Debug)]
-pub struct Shared {
-    /// Where everything is counted.
-    pub metrics: Arc<Metrics>,
-    /// Admission limits.
-    pub limiter: Arc<Limiter>,
-    /// Protection against password guessing.
-    pub guard: Arc<Guard>,
-    /// Notified when an attempt has been decided.
-    pub attempt_finished: Notify,
-    /// The TLS sessions that data connections may resume.
-    pub tls_sessions: Arc<SessionStore>,
-    /// Where the names of backends lead.
-    pub resolver: Arc<Resolver>,
-    /// The live sessions.
-    pub sessions: Arc<SessionRegistry>,
-    /// Where each transfer has its line.
-    pub transfer_logs: Arc<TransferLogs>,
-    /// Whose dialogue the log shows.
-    pub dialogue: ShownDialogue,
-    /// What backends get as the password of users who are to be refused. No account has it, and nobody is told.
-    decoy_password: Secret,
-}
-
-impl Shared {
-    /// For a process without sessions yet.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self {
-            metrics,
-            limiter: Arc::new(Limiter::new()),
-            guard: Arc::new(Guard::new()),
-            attempt_finished: Notify::new(),
-            tls_sessions: Arc::new(SessionStore::new()),
-            resolver: Arc::default(),
-            sessions: Arc::default(),
-            transfer_logs: Arc::default(),
-            dialogue: ShownDialogue::default(),
-            decoy_password: Secret::random(),
-        }
-    }
-}
-
-impl Shared {
-    /// This PASS or ACCT with the password that nobody has in place of the client's, and as long: servers refuse long lines
-    /// with other words, and at once.
-    fn decoy(&self, command: &Command) -> Vec<u8> {
-        let decoy = self.decoy_password.expose();
-        let length = command.argument().len().max(decoy.len());
-        let verb = command.verb_text().bytes().chain([b' ']);
-        verb.chain(decoy.iter().copied().cycle().take(length))
-            .collect()
-    }
-}
 
 /// A connection that was accepted and admitted.
 #[derive(Debug)]
@@ -322,5 +264,7 @@ enum PreviousDial {
     /// The first dial is paid for with the session.
     None,
     /// Its connection may still be closing, with its slot at the site.
-    Some(Option<JoinHandle<()>>),
+    Closing(JoinHandle<()>),
+    /// Its connection is closed, or there was none.
+    Closed,
 }

@@ -93,26 +93,22 @@ impl AcceptedClient {
     }
 
     /// Begins the handshake, if the client does so before its command.
-    pub(super) async fn begin_early(&mut self, early: &EarlyHandshake, orders: &OrderReceiver) {
-        let ClientProgress::Connected(arrived) = &self.progress else {
-            return;
+    pub(super) async fn begin_early(self, early: &EarlyHandshake, orders: &OrderReceiver) -> Self {
+        let Self { lease, progress } = self;
+        let ClientProgress::Connected(arrived) = progress else {
+            return Self { lease, progress };
         };
         let first_byte = tokio::select! {
             biased;
             // The transfer does it.
-            () = orders.wait_for_order(Order::Open) => return,
+            () = orders.wait_for_order(Order::Open) => None,
             first_byte = arrived.first_byte() => first_byte,
         };
-        if first_byte != Some(HANDSHAKE_RECORD) {
-            return;
-        }
-        let taken = std::mem::replace(
-            &mut self.progress,
-            ClientProgress::Early(Err(io::ErrorKind::Other.into())),
-        );
-        if let ClientProgress::Connected(arrived) = taken {
-            self.progress = ClientProgress::Early(early.handshake(arrived, orders).await);
-        }
+        let progress = match first_byte {
+            Some(HANDSHAKE_RECORD) => ClientProgress::Early(early.handshake(arrived, orders).await),
+            _ => ClientProgress::Connected(arrived),
+        };
+        Self { lease, progress }
     }
 }
 

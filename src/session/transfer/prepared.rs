@@ -67,11 +67,11 @@ impl PreparedData {
                 Ok(_) => ClientArrival::Connected,
                 Err(failure) => ClientArrival::Failed(*failure),
             });
-            let mut accepted = accepted?;
-            if let Some(early) = early {
-                accepted.begin_early(&early, &waiting).await;
-            }
-            Ok(accepted)
+            let accepted = accepted?;
+            Ok(match early {
+                Some(early) => accepted.begin_early(&early, &waiting).await,
+                None => accepted,
+            })
         };
         Self {
             backend: PendingConnection::start(backend, timeouts.data_connect),
