@@ -454,7 +454,7 @@ fn lead(machine: &mut Machine, event: Event) -> Seen {
                 let reply = String::from_utf8_lossy(&reply).replace("\r\n", "\n");
                 seen.replies.push(reply.trim_end().to_owned());
             }
-            Action::LoginAttempt { route, .. } => seen.refused = route,
+            Action::LoginAttempt { route, .. } => seen.refused = route.map(|route| *route),
             Action::Dial => seen.dialled = seen.refused.take(),
             Action::Send(line) => {
                 let user = line.trim_ascii_end().strip_prefix(b"USER ");

@@ -88,7 +88,7 @@ impl Session {
                     }
                 }
                 Action::LoginAttempt { command, route } => {
-                    self.begin_login(&command, route.as_ref());
+                    self.begin_login(&command, route.as_deref());
                 }
                 Action::FormerLogin(route) => self.info.set_route(&route),
                 Action::Dial => {

@@ -35,8 +35,8 @@ pub enum Action {
     LoginAttempt {
         /// What the client has sent.
         command: Command,
-        /// Where the login leads, unless it leads nowhere.
-        route: Option<Route>,
+        /// Where the login leads, unless it leads nowhere. In a box, or it would make every [`Action`] larger.
+        route: Option<Box<Route>>,
     },
     /// The backend or the site has refused another user: the login before holds, which leads here.
     FormerLogin(Route),

@@ -46,12 +46,13 @@ impl RestartMarkers {
     /// The backend's final reply to this command. What it has refused did not take place (RFC 959 §4.2), and what it has accepted
     /// before stays: ProFTPD and pyftpdlib keep that, Pure-FTPd doesn't, and to clear it once more does no harm.
     pub fn on_reply(&mut self, command: &Command, reply: &Reply) {
-        let argument = command.argument().trim_ascii();
-        match command.verb() {
-            _ if reply.class().is_failure() => {}
-            Verb::Rest => self.offset = pending_unless(argument == b"0"),
-            Verb::Rang => self.range = pending_unless(argument == b"1 0"),
-            _ => {}
+        let (marker, none) = match command.verb() {
+            Verb::Rest => (&mut self.offset, &b"0"[..]),
+            Verb::Rang => (&mut self.range, &b"1 0"[..]),
+            _ => return,
+        };
+        if !reply.class().is_failure() {
+            *marker = pending_unless(command.argument().trim_ascii() == none);
         }
     }
 

@@ -60,7 +60,7 @@ impl Context {
         let leads_there = |route: &&Route| former.is_none_or(|it| route.shares_backends_with(it));
         self.push(Action::LoginAttempt {
             command,
-            route: route.as_ref().filter(leads_there).cloned(),
+            route: route.as_ref().filter(leads_there).cloned().map(Box::new),
         });
         match route {
             Some(route) => ResolvedUser::Site(route),

@@ -68,7 +68,7 @@ impl World {
             }
             Action::LoginAttempt { command, route } => {
                 assert!(self.heard.contains(command.line()));
-                self.route = route.or(self.route.take());
+                self.route = route.map(|route| *route).or(self.route.take());
             }
             Action::FormerLogin(route) => self.route = Some(route),
             Action::Authenticate { command, .. } => {
