@@ -12,6 +12,7 @@ mod order;
 mod schedule;
 mod state;
 mod status;
+mod urls;
 
 use std::sync::Arc;
 use std::time::Duration;
