@@ -122,6 +122,7 @@ async fn keep_up<R: Future<Output = ()>>(
         if let Some(report) = status.report() {
             status.set(Report {
                 activity: Activity::Unusable,
+                trouble: Some("the orders panicked".to_owned()),
                 ..report
             });
         }
