@@ -61,7 +61,10 @@ impl From<String> for Word {
 
 /// When it begins, in front of a command that tells more.
 fn next_order(orders: Option<&OrdersView>) -> String {
+    let is_begun =
+        |orders: &OrdersView| matches!(orders.activity, "ordering" | "ordering_elsewhere");
     let begins = match orders.and_then(|orders| orders.next_attempt) {
+        _ if orders.is_some_and(is_begun) => "An order is under way. ".to_owned(),
         Some(at) => format!("The next order begins {}. ", units::moment(at)),
         None => "No order can begin; the log says why. ".to_owned(),
     };
@@ -436,7 +439,9 @@ impl Attention<'_> {
                 ", or see which clients have so many.",
             ],
             Self::NoCertificate => words![
-                "It is ordered. Until it is there, clients that name no other certificate can't begin TLS.",
+                "Until it is there, clients that name no other certificate can't begin TLS. Portcullis orders it. ",
+                next_order(process.overview.acme.as_ref()),
+                code(format!("portcullis check --config {config}")),
             ],
             Self::LameDuck => words![
                 "New clients are served for ",
@@ -451,8 +456,13 @@ impl Attention<'_> {
     }
 
     /// The words of whatever refused or failed, as they are.
-    pub(super) fn reason(&self) -> Option<&str> {
+    pub(super) fn reason<'p>(&'p self, process: &ProcessView<'p>) -> Option<&'p str> {
         match self {
+            // However often it has failed: clients are affected by now.
+            Self::NoCertificate => last_order(process),
+            Self::CertificateExpired(one, _) | Self::CertificateExpires(one, _) if one.ordered => {
+                last_order(process)
+            }
             Self::OrdersFail(orders) => orders.error.as_deref(),
             Self::Refused(refused) => Some(&refused.reason),
             Self::MisplacedLog(log) => Some(&log.error),
@@ -460,6 +470,11 @@ impl Attention<'_> {
             _ => None,
         }
     }
+}
+
+/// Why the last order failed, or why none can begin.
+fn last_order<'p>(process: &ProcessView<'p>) -> Option<&'p str> {
+    process.overview.acme.as_ref()?.error.as_deref()
 }
 
 /// What keeps logins from the backends of a site, if all that aren't out are drained; the one that is ended most easily.
