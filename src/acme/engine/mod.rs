@@ -17,7 +17,7 @@ use super::failure::{Cause, OrderError, QuestionError};
 use super::http::Client;
 use super::order::{Orders, unless};
 use super::schedule::{self, Attempts, Plan, Suggestion, Window};
-use super::state::{Certificate, LastFailure, Record, State, Wanted};
+use super::state::{Certificate, LastFailure, State, StoredSchedule, Wanted};
 use super::status::{Activity, Report, Status};
 use crate::config::AcmeSettings;
 use crate::observe::metrics::Metrics;
@@ -177,7 +177,7 @@ pub(super) struct Engine<A> {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// An order of its own, as the directory has it and as it ended, while that can't be written.
-    unwritten: Option<(Record, Record)>,
+    unwritten: Option<(StoredSchedule, StoredSchedule)>,
     /// Whether the log says why nothing is ordered now that is due.
     wait_is_told: bool,
 }
@@ -212,13 +212,13 @@ impl There {
         }
     }
 
-    /// How long it is until it expires.
-    fn left(self, now: SystemTime) -> String {
+    /// How long it is until it expires; none where none is there.
+    fn left(self, now: SystemTime) -> Option<String> {
         match self {
-            Self::Nothing => "none is there".to_owned(),
-            Self::Unusable => "the one that is there can't be served".to_owned(),
-            Self::NotYetValid => "not valid yet by this machine's clock".to_owned(),
-            Self::Until(end) => until(end, now),
+            Self::Nothing => None,
+            Self::Unusable => Some("the one that is there can't be served".to_owned()),
+            Self::NotYetValid => Some("not valid yet by this machine's clock".to_owned()),
+            Self::Until(end) => Some(until(end, now)),
         }
     }
 }
@@ -228,7 +228,7 @@ struct Found {
     certificate: Option<Certificate>,
     there: There,
     /// With what is forgiven.
-    record: Record,
+    record: StoredSchedule,
     /// Whether orders have failed for a certificate that isn't due any more, which is to be written down.
     is_over: bool,
     /// When an order has begun that has not ended.
@@ -351,7 +351,7 @@ impl<A: Authority> Engine<A> {
         let (certificate, there, record) = self
             .apart(move |state, wanted| {
                 state.make()?;
-                let record = state.record_or_anew(wanted, now)?;
+                let record = state.schedule_or_new(wanted, now)?;
                 let certificate = state.certificate(wanted, &record, now);
                 let there = There::of(state, &certificate);
                 Ok((certificate, there, record))
@@ -380,7 +380,7 @@ impl<A: Authority> Engine<A> {
         // The authority can't be asked about a certificate without an id.
         plan.ask = plan.ask.filter(|_| id.is_some());
         Ok(Found {
-            record: Record {
+            record: StoredSchedule {
                 attempts,
                 last_failure,
                 ..record
@@ -513,7 +513,7 @@ impl<A: Authority> Engine<A> {
                     next = %moment(next),
                     expires_in = there.left(now),
                     error = %error.cause,
-                    "certificate not renewed"
+                    "certificate order failed"
                 );
                 self.keep_ended(begun, record).await
             }
@@ -521,7 +521,11 @@ impl<A: Authority> Engine<A> {
     }
 
     /// Keeps how an order has ended: in memory, if the directory can't be written.
-    async fn keep_ended(&mut self, begun: Record, ended: Record) -> Result<(), Cause> {
+    async fn keep_ended(
+        &mut self,
+        begun: StoredSchedule,
+        ended: StoredSchedule,
+    ) -> Result<(), Cause> {
         let kept = self.keep(&ended).await;
         if kept.is_err() {
             self.memory.unwritten = Some((begun, ended));
@@ -569,9 +573,10 @@ impl<A: Authority> Engine<A> {
         self.keep(&record).await
     }
 
-    async fn keep(&self, record: &Record) -> Result<(), Cause> {
+    async fn keep(&self, record: &StoredSchedule) -> Result<(), Cause> {
         let record = record.clone();
-        self.apart(move |state, _| state.set_record(&record)).await
+        self.apart(move |state, _| state.set_schedule(&record))
+            .await
     }
 
     /// Does something with the directory, on a thread on which that may block.

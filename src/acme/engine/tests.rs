@@ -291,8 +291,8 @@ async fn the_authority_is_asked_every_six_hours_and_its_window_counts() {
     bench.pass(HOUR).await;
     assert_eq!(*bench.script.replacing.lock().unwrap(), [false, true]);
     let state = &bench.script.state;
-    let suggestion = state.record().unwrap().suggestion.unwrap();
-    let (wanted, record) = (&bench.script.wanted, state.record().unwrap());
+    let suggestion = state.schedule().unwrap().suggestion.unwrap();
+    let (wanted, record) = (&bench.script.wanted, state.schedule().unwrap());
     let held = state
         .certificate(wanted, &record, bench.script.now())
         .unwrap();
@@ -365,7 +365,7 @@ async fn an_order_that_is_broken_off_counts_as_none() {
     assert_eq!(bench.status.report().unwrap().activity, Activity::Ordering);
     stop.send_replace(true);
     task.await.unwrap();
-    assert_eq!(bench.script.state.record().unwrap().attempts.failures, 0);
+    assert_eq!(bench.script.state.schedule().unwrap().attempts.failures, 0);
     // And the lock is free.
     assert!(bench.script.state.lock().unwrap().is_some());
     bench.script.set(Manner::Issues(90 * DAY));
@@ -472,7 +472,7 @@ async fn failures_for_a_certificate_that_is_not_due_any_more_are_over() {
     assert_eq!((report.failures, report.last_failure), (0, None));
     assert!(report.next_attempt > Some(bench.script.now() + 59 * DAY));
     // Nor does the next order count them, in whatever process it begins.
-    let record = bench.script.state.record().unwrap();
+    let record = bench.script.state.schedule().unwrap();
     assert_eq!((record.attempts.failures, record.last_failure), (0, None));
 }
 
@@ -518,7 +518,7 @@ async fn an_order_whose_end_can_not_be_written_is_told_counted_and_remembered() 
     bench.script.set(Manner::Hangs);
     std::fs::remove_dir(bench.script.obstacle()).unwrap();
     bench.pass(2 * LOOK_EVERY).await;
-    let last = bench.script.state.record().unwrap().last_failure.unwrap();
+    let last = bench.script.state.schedule().unwrap().last_failure.unwrap();
     assert_eq!((&*last.stage, &*last.text), ("account", "it is down"));
 }
 

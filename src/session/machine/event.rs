@@ -31,7 +31,7 @@ pub enum Event {
     },
     /// The backend connection that `Action::Dial` requested is ready for USER, or could not be made.
     Dialled(Option<Dialled>),
-    /// The guard lets the client try no further: what `Action::Dial`, `Action::Authenticate` or `Action::Penalise` came
+    /// The guard lets the client try no further: what `Action::Dial`, `Action::Authenticate` or `Action::DelayAfterFailure` came
     /// upon.
     Blocked,
     /// The site of `Action::Dial`, or each of its backends, has as many sessions as it may.
@@ -104,7 +104,7 @@ pub struct Dialled {
     /// How it is not to be asked for data ports, as earlier sessions have found out.
     pub avoid: PortMethods,
     /// How long its reply to USER may take before another backend takes over; `None` if there is no other.
-    pub next_after: Option<Duration>,
+    pub failover_timeout: Option<Duration>,
 }
 
 /// What became of `Action::PrepareData`.

@@ -5,20 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use aws_lc_rs::digest;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
-use x509_parser::x509::{X509Name, X509Version};
+use x509_parser::x509::X509Version;
 
-use super::{CertificateError, CertificatePair, ChainEnd, fingerprint, sha256_array};
+use super::{CertificateError, CertificatePair, ChainEnd, fingerprint};
 use crate::base::text::escape;
+use crate::tls::content_digest::ContentDigest;
 use crate::tls::date::system_time;
 use crate::tls::pem::{self, FileError};
 use crate::tls::provider;
 use crate::tls::verify::signature;
+use crate::tls::x509::escaped_name;
 
 /// What the files of a pair held at one moment.
 pub(in crate::tls) struct PairFiles<'a> {
@@ -27,10 +28,6 @@ pub(in crate::tls) struct PairFiles<'a> {
     certificate_bytes: Vec<u8>,
     private_key_bytes: Vec<u8>,
 }
-
-/// Distinguishes two contents of a pair of files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::tls) struct ContentDigest([u8; 32]);
 
 impl<'a> PairFiles<'a> {
     /// Reads both files whole. Blocks on the file system.
@@ -57,12 +54,7 @@ impl<'a> PairFiles<'a> {
     }
 
     pub fn digest(&self) -> ContentDigest {
-        let mut context = digest::Context::new(&digest::SHA256);
-        // The length in front, so that no byte can move from one file to the other unnoticed.
-        context.update(&(self.certificate_bytes.len() as u64).to_be_bytes());
-        context.update(&self.certificate_bytes);
-        context.update(&self.private_key_bytes);
-        ContentDigest(sha256_array(context.finish()))
+        ContentDigest::of([&*self.certificate_bytes, &*self.private_key_bytes])
     }
 
     /// Makes a pair of what was read, if it can be served at `now`.
@@ -276,11 +268,6 @@ fn is_for_clients(certificate: &X509Certificate<'_>) -> bool {
         Ok(None) => true,
         Err(_) => false,
     }
-}
-
-/// A name in a certificate, chosen by its requester, escaped so that it is safe wherever it is shown.
-pub(super) fn escaped_name(name: &X509Name<'_>) -> String {
-    escape(name.to_string().as_bytes())
 }
 
 fn addresses(certificate: &X509Certificate<'_>) -> Vec<IpAddr> {

@@ -7,11 +7,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::VerifierBuilderError;
 use rustls::{CertRevocationListError, CertificateError, Error};
 
-use crate::base::text::{escape, escape_path};
+use crate::base::text::escape_path;
 use crate::policy::client_certificate::{CertificateResult, ChainFault};
 use crate::tls::fault::HandshakeFault;
 use crate::tls::pem::FileError;
 use crate::tls::verify::Rejection;
+use crate::tls::x509::escaped_name;
 
 /// The largest file of revocation lists that is read, in bytes: some 400,000 revoked certificates.
 pub(super) const MAX_LIST_FILE: u64 = 16 * 1024 * 1024;
@@ -168,7 +169,7 @@ pub(in crate::tls) fn result_of(error: &Error) -> CertificateResult {
 
 fn issuer(leaf: &CertificateDer<'_>) -> String {
     match x509_parser::parse_x509_certificate(leaf) {
-        Ok((_, parsed)) => escape(parsed.issuer().to_string().as_bytes()),
+        Ok((_, parsed)) => escaped_name(parsed.issuer()),
         Err(_) => "authority".to_owned(),
     }
 }

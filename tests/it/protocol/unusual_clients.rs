@@ -1,9 +1,10 @@
 //! Clients as they are: what small devices, old programs and misled ones send, and what they are told.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustls::ClientConnection;
 use rustls::version::{TLS12, TLS13};
 use testkit::content;
 use testkit::front::Client;
@@ -236,6 +237,56 @@ fn a_handshake_may_come_before_the_transfer_command() {
     }
 }
 
+#[test]
+fn where_close_notify_is_optional_an_upload_cut_within_a_record_is_none_however_early_its_handshake()
+ {
+    let stage = Stage::with(Script::new(), |config| {
+        config.tls("close_notify", "optional")
+    });
+    for version in [&TLS12, &TLS13] {
+        let tls = stage.front.tls_of(version);
+        let mut control = Raw::connect_auth_tls(stage.proxy.explicit(), &tls);
+        control.login("alice", "secret");
+        control.protect_data();
+        for (is_early, cut, code) in [
+            (true, 0, 226),
+            (true, 1, 426),
+            (true, 5_000, 426),
+            (false, 0, 226),
+            (false, 1, 426),
+        ] {
+            let mut socket = TcpStream::connect(control.epsv()).expect("a data port");
+            let mut connection = tls.connection();
+            if is_early {
+                handshake(&mut socket, &mut connection);
+                control.command("STOR new", 150);
+            } else {
+                control.command("STOR new", 150);
+                handshake(&mut socket, &mut connection);
+            }
+            let mut records = Vec::new();
+            connection
+                .writer()
+                .write_all(&[7; 30_000])
+                .expect("it has room");
+            while connection.wants_write() {
+                connection.write_tls(&mut records).expect("memory");
+            }
+            let sent = &records[..records.len() - cut];
+            socket.write_all(sent).expect("the proxy reads");
+            socket.shutdown(Shutdown::Write).expect("it is open");
+            let reply = control.reply();
+            assert_eq!(reply.code, code, "{version:?} {is_early} {cut}: {reply:?}");
+        }
+    }
+}
+
+fn handshake(socket: &mut TcpStream, connection: &mut ClientConnection) {
+    while connection.is_handshaking() {
+        connection.complete_io(socket).expect("a handshake");
+    }
+}
+
 /// Until the only data connection has been read, and assigned to its lease.
 fn wait_until_it_is_read(stage: &Stage) {
     let leases = "portcullis_passive_ports_in_use";
@@ -344,6 +395,36 @@ fn a_handshake_before_an_upload_in_clear_text_costs_no_file() {
     assert_eq!(data.read_to_end().1, End::Reset);
     let commands = stage.backend.commands();
     assert!(!commands.contains(&"STOR file".to_owned()), "{commands:?}");
+}
+
+#[test]
+fn a_handshake_before_a_download_in_clear_text_is_told_so_and_counts_as_none() {
+    let aborted = [
+        reply("150 here it comes"),
+        Step::AwaitCommand,
+        reply("426 aborted"),
+    ];
+    let stage = Stage::new(Script::new().on("RETR", aborted));
+    let mut client = stage.session();
+    let mut data = open_data(client.control.epsv());
+    protect(&mut data, &client.tls).expect("a handshake before the command");
+    client.control.command("PROT C", 200);
+    client.control.send("RETR file");
+    let mut told = client.control.reply();
+    // The failure may be there before the backend's 150.
+    if told.code == 150 {
+        told = client.control.reply();
+    }
+    assert_eq!(told.code, 426, "{}", told.text);
+    let ended = |line: &LogLine| line.message() == "transfer not complete";
+    let reason = stage.proxy.wait_for_log(ended).field("reason");
+    let expected = "client began tls on a data connection in clear text";
+    assert_eq!(reason.as_deref(), Some(expected));
+    for kind in ["full", "resumed", "failed"] {
+        let counted =
+            format!("portcullis_data_tls_handshakes_total{{kind=\"{kind}\",leg=\"client\"}}");
+        assert_eq!(stage.proxy.metric(&counted), 0.0, "{kind}");
+    }
 }
 
 /// What a client sends to abort, in the order in which it does.

@@ -260,6 +260,20 @@ fn an_answer_to_a_stat_that_nobody_sent_completes_nothing() {
 }
 
 #[test]
+fn noop_behind_a_transfer_command_is_answered_behind_its_first_reply() {
+    for command in ["RETR x", "STOR x"] {
+        let mut session = Session::running(command);
+        session.client("NOOP");
+        assert_eq!(session.codes(), [0; 0], "{command}");
+        session.backend("550 No");
+        assert_eq!(session.sent(), ["NOOP"]);
+        assert_eq!(session.codes(), [550], "{command}");
+        session.backend("200 N");
+        assert_eq!(session.codes(), [200], "{command}");
+    }
+}
+
+#[test]
 fn other_commands_wait_in_order_and_quit_comes_last() {
     let mut session = Session::running("RETR x");
     session.backend("150 Here").client("NOOP");
@@ -468,11 +482,11 @@ fn a_transfer_without_a_data_port_is_425() {
 
 #[test]
 fn where_data_has_to_be_private_a_transfer_without_prot_p_is_521() {
-    let terms = Terms {
+    let config = SessionConfig {
         data_required: true,
-        ..terms()
+        ..session_config()
     };
-    let mut session = Session::of(Machine::explicit(terms.clone()));
+    let mut session = Session::of(Machine::explicit(config.clone()));
     session.secured("AUTH TLS", None).client("USER al");
     session.dialled(false).backend("230 In").client("EPSV");
     session.backend("229 x (|||2000|)");
@@ -488,7 +502,7 @@ fn where_data_has_to_be_private_a_transfer_without_prot_p_is_521() {
         direction: Direction::Download,
         protection: Protection::Private
     }));
-    let mut implicit = Session::implicit_with(terms, None);
+    let mut implicit = Session::implicit_with(config, None);
     assert_eq!(implicit.answer("PROT C"), 534);
     assert_eq!(
         implicit.machine.cx.security.protection(),

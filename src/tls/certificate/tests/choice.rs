@@ -7,7 +7,7 @@ use rustls::{ClientConnection, HandshakeKind, ServerConfig};
 
 use super::*;
 use crate::config::{HostName, TlsVersion};
-use crate::tls::certificate::entry::Entry;
+use crate::tls::certificate::entry::ConfiguredCertificate;
 use crate::tls::fixtures::{VERSIONS, client, handshake};
 use crate::tls::{Asked, BeforeHandshake, ServerTls, SessionTls, Tickets, Verifies};
 
@@ -15,7 +15,7 @@ use crate::tls::{Asked, BeforeHandshake, ServerTls, SessionTls, Tickets, Verifie
 fn set(pairs: Vec<(&str, Identity)>) -> CertificateSet {
     let entries = pairs.into_iter().map(|(name, identity)| {
         let pair = Files::with(&identity.chain_pem(), &identity.key_pem()).load();
-        Entry::loaded(
+        ConfiguredCertificate::loaded(
             Source::pair(Path::new(name), Path::new(name)),
             Arc::new(pair.unwrap()),
         )

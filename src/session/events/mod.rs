@@ -1,0 +1,228 @@
+//! What a session has to tell, as values: each of its logins and transfers, each failure, its end.
+//!
+//! A [`SessionEvent`] is made once, where something has happened, and then rendered: `log` makes a line of it, `metrics` counts
+//! it. Each of the two has one `match` over all of them, so that an event that one of them leaves out shows. `transfer_log`
+//! makes records of those that transfer logs are about. The session's identity is in its [`SessionInfo`]; no decision
+//! asks anything here.
+
+mod log;
+mod metrics;
+mod transfer_log;
+mod transfers;
+
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use super::info::{SessionInfo, SiteName};
+use super::machine::{Ending, FileChange, Protection, Stage};
+use crate::backend::Backend;
+use crate::backend::dial::DialError;
+use crate::config::{HostName, TlsVersion};
+use crate::ftp::answer::Answer;
+use crate::ftp::command::Command;
+use crate::ftp::directory::Directory;
+use crate::ftp::reply::Reply;
+use crate::ftp::server::PortMethods;
+use crate::observe::metrics::Metrics;
+use crate::observe::transfer_log::TransferLogs;
+use crate::outcome::{KeyExchange, LoginResult, Resumption};
+use crate::passive::NoPort;
+use crate::policy::{Admission, ClientIdentity};
+use crate::route::Rule;
+
+pub(super) use self::transfers::{Progress, TransferRecord, Transfers};
+
+/// Something to tell of a session.
+pub(super) enum SessionEvent<'a> {
+    /// The client's control connection is under TLS.
+    Secured {
+        version: TlsVersion,
+        key_exchange: Option<KeyExchange>,
+    },
+    /// The handshake of the client's control connection failed.
+    HandshakeFailed {
+        error: &'a io::Error,
+        /// What the client was shown, where there are several certificates.
+        certificate: Option<&'a str>,
+    },
+    /// It took too long.
+    HandshakeTimedOut,
+    /// A ClientHello arrived where a command should be.
+    TlsWithoutAuth,
+    /// So did clear text behind AUTH, in front of the handshake.
+    ClearTextBehindAuth,
+    /// The failures of another client were evicted to make space for this one's.
+    FailuresEvicted { site: &'a str },
+    /// The reply to a failed login is held back.
+    ReplyDelayed { site: &'a str },
+    /// The client has failed to log in too often, for this time.
+    ClientBlocked { site: &'a str, time: Duration },
+    /// The site has as many sessions as it may.
+    SiteFull { site: &'a str, limit: usize },
+    /// Each backend of the site has as many sessions as it may, or failed.
+    BackendsFull { site: &'a str },
+    /// A further dial has to wait.
+    DialDelayed,
+    /// One of the site's backends could not be connected to.
+    BackendUnavailable {
+        site: &'a str,
+        backend: &'a Backend,
+        error: &'a DialError,
+    },
+    /// What the site of a login has made of the client's certificate, if it has shown one.
+    Certificate {
+        admission: Admission,
+        identity: Option<&'a ClientIdentity>,
+    },
+    /// The backend has refused the password of a user with the right certificate, with this code.
+    CredentialsRefused { code: u16 },
+    /// A login succeeded or failed.
+    Login(LoginRecord),
+    /// A data port or a transfer was refused here; nothing was sent to the backend.
+    Refused {
+        command: &'a Command,
+        answer: Answer,
+    },
+    /// The site denies this command to its clients.
+    Denied(&'a Command),
+    /// The backend's data ports are asked for in another way than these from now on.
+    MethodsAvoided {
+        backend: &'a Backend,
+        methods: PortMethods,
+    },
+    /// Listening for the backend in active mode failed.
+    NotListening(&'a io::Error),
+    /// The ends of a data connection can't be told from its control connections, since one of those is lost.
+    NoDataEndpoint(&'a io::Error),
+    /// The backend refused a data port in every way, the last time like this; without a reply if that is our fault.
+    NoBackendPort(Option<&'a Reply>),
+    /// No passive port became free for the client.
+    NoPassivePort(NoPort),
+    /// Driver and machine disagree: a fault of ours.
+    UnexpectedEvent { state: &'static str, event: &'a str },
+    /// The backend was given up.
+    BackendLost {
+        stage: Stage,
+        reason: &'a dyn Display,
+        hint: Option<&'static str>,
+    },
+    /// A transfer begins.
+    TransferBegins(RunningRecord<'a>),
+    /// A transfer has run for a minute.
+    TransferRuns(RunningRecord<'a>),
+    /// A transfer is over.
+    Transfer(TransferRecord<'a>),
+    /// The backend has changed a file or a directory, as it was told to.
+    FileChanged(&'a FileChange),
+    /// The session is over.
+    Ended {
+        ending: Ending,
+        transfers: &'a Transfers,
+        /// What its data connections have shown of the client; none if none of them could resume.
+        resumption: Option<Resumption>,
+    },
+}
+
+/// A transfer that is not over.
+pub(super) struct RunningRecord<'a> {
+    pub command: &'a Command,
+    /// Where its path counts from.
+    pub directory: &'a Directory,
+    pub progress: Progress,
+}
+
+/// How a login ended.
+pub(super) struct LoginRecord {
+    result: LoginResult,
+    /// How the backend has refused it, if it did.
+    refusal: Option<Refusal>,
+    site: SiteName,
+    /// Escaped.
+    user: String,
+    /// What has led to the site, if there is one.
+    rule: Option<Rule>,
+    /// The host that was named for that.
+    host: Option<HostName>,
+    context: LoginContext,
+    /// Since the session was accepted, if this is its first login that succeeded.
+    first_after: Option<Duration>,
+}
+
+/// A backend's refusal of a login.
+pub(super) struct Refusal {
+    /// Its reply, without the password, which it may repeat.
+    pub reply: String,
+    /// What to look at first.
+    pub hint: Option<&'static str>,
+}
+
+/// What a login came with, and how long it took.
+pub(super) struct LoginContext {
+    /// The server name of the client's TLS handshake.
+    pub server_name: Option<HostName>,
+    /// The protection level of data connections.
+    pub protection: Protection,
+    /// Since its USER.
+    pub elapsed: Duration,
+}
+
+impl LoginRecord {
+    /// This result of the session's last login; `first_after` since it was accepted, if it is the first one that succeeded.
+    pub fn new(
+        result: LoginResult,
+        refusal: Option<Refusal>,
+        context: LoginContext,
+        first_after: Option<Duration>,
+        info: &SessionInfo,
+    ) -> Self {
+        // A login without a site is recorded with its host, which is what the operator looks for.
+        let (site, user, rule, host) = match result {
+            LoginResult::UnknownHost | LoginResult::ClearText => {
+                (SiteName::NONE, info.user_argument(), None, None)
+            }
+            _ => (info.site_name(), info.user(), info.rule(), info.host()),
+        };
+        Self {
+            result,
+            refusal,
+            site,
+            user,
+            rule,
+            host,
+            context,
+            first_after,
+        }
+    }
+}
+
+/// Where the events of one session go.
+#[derive(Debug, Clone)]
+pub(super) struct EventSink {
+    info: Arc<SessionInfo>,
+    /// What the client has connected to.
+    server: SocketAddr,
+    metrics: Arc<Metrics>,
+    transfer_logs: Arc<TransferLogs>,
+}
+
+impl EventSink {
+    pub fn new(info: Arc<SessionInfo>, server: SocketAddr, shared: &Shared) -> Self {
+        Self {
+            info,
+            server,
+            metrics: Arc::clone(&shared.metrics),
+            transfer_logs: Arc::clone(&shared.transfer_logs),
+        }
+    }
+
+    /// Counts and logs this.
+    pub fn write(&self, event: &SessionEvent<'_>) {
+        metrics::count(event, &self.info, &self.metrics);
+        transfer_log::write(event, &self.info, self.server, &self.transfer_logs);
+        log::log(event, &self.info);
+    }
+}
