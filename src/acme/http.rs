@@ -112,13 +112,13 @@ fn trusted(fault: &HandshakeFault, roots: Roots) -> &'static str {
             | HandshakeFault::OtherIssuerKey { .. }
             | HandshakeFault::SelfSigned { .. },
             Roots::File,
-        ) => "; what is trusted is in the file of `tls.acme.ca`",
+        ) => "; trusted are the authorities in the file of `tls.acme.ca`",
         (
             HandshakeFault::UnknownIssuer { .. }
             | HandshakeFault::OtherIssuerKey { .. }
             | HandshakeFault::SelfSigned { .. },
             Roots::System,
-        ) => "; what is trusted are the system's roots, as there is no `tls.acme.ca`",
+        ) => "; trusted are the system's roots, as `tls.acme.ca` is not set",
         _ => "",
     }
 }
@@ -507,7 +507,7 @@ mod tests {
         let unknown = HandshakeFault::UnknownIssuer { issuer };
         assert_eq!(
             error(unknown.clone(), Roots::File),
-            "TLS with ca.test: certificate issued by CN=Root, which is not trusted; what is trusted is in the file of \
+            "TLS with ca.test: certificate issued by CN=Root, which is not trusted; trusted are the authorities in the file of \
              `tls.acme.ca`"
         );
         assert!(error(unknown, Roots::System).contains("the system's roots"));

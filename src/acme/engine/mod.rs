@@ -340,7 +340,7 @@ impl<A: Authority> Engine<A> {
             expires_in = found.there.left(found.now),
             stage = last.map(|it| &*it.stage),
             error = last.map(|it| &*it.text),
-            "the certificate is due, and ordered later, as the last orders ask for: to order at once, remove schedule.json in \
+            "certificate order postponed after earlier ones: to order at once, remove schedule.json in \
              tls.acme.state, and restart"
         );
     }

@@ -535,7 +535,7 @@ async fn a_process_that_finds_an_order_put_off_says_why_and_until_when() {
     let log = std::fs::read_to_string(log).unwrap();
     let lines: Vec<_> = log
         .lines()
-        .filter(|line| line.contains("ordered later"))
+        .filter(|line| line.contains("certificate order postponed"))
         .collect();
     let [line] = lines[..] else { panic!("{log}") };
     let next = moment(bench.status.report().unwrap().next_attempt.unwrap());

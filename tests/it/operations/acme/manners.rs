@@ -115,7 +115,7 @@ fn an_authority_that_is_not_trusted_is_said_to_be_with_the_key_that_would_trust_
     let (stage, error) = failure(&proxy);
     assert_eq!(stage, "account");
     assert!(
-        error.contains("scripted authority, which is not trusted; what is trusted is in the file of `tls.acme.ca`"),
+        error.contains("scripted authority, which is not trusted; trusted are the authorities in the file of `tls.acme.ca`"),
         "{error}"
     );
 }
