@@ -56,16 +56,23 @@ fn answer(
         "sessions" => {
             let filter = filter(&query, disclosure, &runtime.pools)?;
             let listed = view::sessions(sessions, &filter, disclosure, limit);
+            if listed.total == 0 {
+                known_in(&query, &runtime.pools)?;
+            }
             list(path, listed.total, &listed.items)
         }
         "transfers" => {
             let filter = filter(&query, disclosure, &runtime.pools)?;
             let listed = view::transfers(sessions, &filter, disclosure, limit);
+            if listed.total == 0 {
+                known_in(&query, &runtime.pools)?;
+            }
             list(path, listed.total, &listed.items)
         }
         "sites" => cut(path, admin.sites(&snapshot), limit),
         "backends" => {
             let mut backends = view::backends(&runtime.pools, disclosure);
+            known_in(&query, &runtime.pools)?;
             if let Some(site) = query.get("site") {
                 backends.retain(|backend| backend.site == site);
             }
@@ -87,6 +94,22 @@ fn answer(
         }
         _ => return Ok(None),
     }))
+}
+
+/// Whether the configuration has the site and the backend that the parameters name. An empty list for a name that is misspelt
+/// would look as if all was done.
+fn known_in(query: &Query, pools: &Pools) -> Result<(), String> {
+    if let Some(site) = query.get("site")
+        && pools.sites().all(|(_, known)| known.name != site)
+    {
+        return Err(format!("there is no site {site:?}"));
+    }
+    if let Some(backend) = query.get("backend")
+        && !pools.has_backend(backend)
+    {
+        return Err(format!("there is no backend {backend:?}"));
+    }
+    Ok(())
 }
 
 /// The sessions that the parameters choose. Where the names of users aren't shown, they can't be asked for either.

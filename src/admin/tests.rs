@@ -451,6 +451,23 @@ async fn actions_are_taken_over_the_socket_alone_and_never_on_get() {
 }
 
 #[tokio::test]
+async fn a_list_for_a_site_or_a_backend_that_there_is_not_is_an_error_and_not_empty() {
+    let endpoint = Endpoint::start(DEADLINES).await;
+    for (list, status) in [
+        ("sessions?site=ftpa", 200),
+        ("sessions?site=ftpx", 400),
+        ("sessions?backend=192.0.2.9", 400),
+        ("transfers?site=ftpx", 400),
+        ("backends?site=ftpa", 200),
+        ("backends?site=ftpx", 400),
+    ] {
+        let answer = endpoint.over_socket(&format!("GET /api/v1/{list}")).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{list}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn an_action_on_what_there_is_not_says_so() {
     let endpoint = Endpoint::start(DEADLINES).await;
     for (action, status, says) in [

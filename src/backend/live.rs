@@ -235,6 +235,12 @@ impl Pools {
         Some(named.server.endpoint.to_string())
     }
 
+    /// Whether there is a backend of this name or address.
+    pub fn has_backend(&self, backend: &str) -> bool {
+        let mut all = self.all().flat_map(|pool| pool.backends());
+        all.any(|it| *it.label == *backend || it.server.endpoint.to_string() == backend)
+    }
+
     /// One of the pools of a site.
     fn pool_of(&self, site: &str) -> Result<&Arc<Pool>, OperatorError> {
         let pool = self.all().find(|pool| pool.name() == site);

@@ -212,7 +212,7 @@ impl InheritedSockets {
 
     /// The one under this name, if it is there.
     pub fn unix(&self, path: &Path) -> Option<io::Result<UnixListener>> {
-        let held = self.unix.get(path)?;
+        let held = self.unix.get(&absolute(path))?;
         Some(held.try_clone().and_then(UnixListener::from_std))
     }
 
@@ -220,7 +220,9 @@ impl InheritedSockets {
     pub fn not_among(&self, addresses: &[SocketAddr], path: Option<&Path>) -> Vec<BoundTo> {
         let wanted = |address: &SocketAddr| addresses.iter().any(|it| plain(*it) == *address);
         let tcp = self.tcp.keys().filter(|address| !wanted(address));
-        let unix = self.unix.keys().filter(|held| Some(held.as_path()) != path);
+        let path = path.map(absolute);
+        let unix = self.unix.keys();
+        let unix = unix.filter(|held| Some(*held) != path.as_ref());
         let mut unwanted: Vec<_> = tcp
             .map(|address| BoundTo::Tcp(*address))
             .chain(unix.map(|path| BoundTo::Unix(path.clone())))
@@ -228,6 +230,11 @@ impl InheritedSockets {
         unwanted.sort_unstable();
         unwanted
     }
+}
+
+/// As a service manager binds sockets. A name in the configuration may be relative.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 impl BoundTo {
@@ -266,6 +273,20 @@ mod tests {
 
     fn address(text: &str) -> SocketAddr {
         text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_socket_is_found_by_a_relative_name_of_its_path() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("admin.sock");
+        let name = Path::new("admin.sock");
+        let mut sockets = InheritedSockets::default();
+        let listener = StdUnixListener::bind(&path).expect("the directory is ours");
+        // As if the process ran in that directory.
+        sockets.unix.insert(absolute(name), listener);
+        assert_eq!(sockets.not_among(&[], Some(name)), []);
+        assert_eq!(sockets.not_among(&[], Some(&absolute(name))), []);
+        assert_eq!(sockets.not_among(&[], None).len(), 1);
     }
 
     fn bound(to: &str, more: impl FnOnce(&Socket)) -> Socket {

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -36,6 +36,8 @@ pub struct SessionInfo {
     /// When it began.
     pub since: Instant,
     state: AtomicU8,
+    /// How many commands of its client were refused here.
+    refused_commands: AtomicU32,
     current: Mutex<Current>,
 }
 
@@ -223,8 +225,14 @@ impl SessionInfo {
             listener,
             since: Instant::now(),
             state: AtomicU8::new(SessionState::Handshake as u8),
+            refused_commands: AtomicU32::new(0),
             current: Mutex::default(),
         }
+    }
+
+    /// One more command of the client was refused here; returns how many were before.
+    pub(super) fn count_refused_command(&self) -> u32 {
+        self.refused_commands.fetch_add(1, Ordering::Relaxed)
     }
 
     /// What it is doing.

@@ -147,6 +147,11 @@ pub(super) fn log(event: &SessionEvent<'_>, info: &SessionInfo) {
             argument = escape(command.shown_argument()),
             "command denied by the site's policy"
         ),
+        SessionEvent::ManyRefused => of_user!(
+            info,
+            info,
+            "further refused commands of this session are not logged"
+        ),
         SessionEvent::MethodsAvoided { backend, methods } => of_site!(
             info,
             info,

@@ -60,6 +60,7 @@ pub(super) fn count(event: &SessionEvent<'_>, info: &SessionInfo, metrics: &Metr
         | SessionEvent::BackendsFull { .. }
         | SessionEvent::DialDelayed
         | SessionEvent::Refused { .. }
+        | SessionEvent::ManyRefused
         | SessionEvent::MethodsAvoided { .. }
         | SessionEvent::NotListening(_)
         | SessionEvent::NoDataEndpoint(_)

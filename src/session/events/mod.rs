@@ -89,6 +89,8 @@ pub(super) enum SessionEvent<'a> {
     },
     /// The site denies this command to its clients.
     Denied(&'a Command),
+    /// So many commands were refused or denied that the next ones are no longer logged.
+    ManyRefused,
     /// The backend's data ports are asked for in another way than these from now on.
     MethodsAvoided {
         backend: &'a Backend,
@@ -199,6 +201,9 @@ impl LoginRecord {
     }
 }
 
+/// How many refused and denied commands of a session have a line in the log each: a client could write any number of them.
+const LOGGED_REFUSALS: u32 = 20;
+
 /// Where the events of one session go.
 #[derive(Debug, Clone)]
 pub(super) struct EventSink {
@@ -223,6 +228,14 @@ impl EventSink {
     pub fn write(&self, event: &SessionEvent<'_>) {
         metrics::count(event, &self.info, &self.metrics);
         transfer_log::write(event, &self.info, self.server, &self.transfer_logs);
-        log::log(event, &self.info);
+        let is_refusal = matches!(
+            event,
+            SessionEvent::Refused { .. } | SessionEvent::Denied(_)
+        );
+        match is_refusal.then(|| self.info.count_refused_command()) {
+            None | Some(0..LOGGED_REFUSALS) => log::log(event, &self.info),
+            Some(LOGGED_REFUSALS) => log::log(&SessionEvent::ManyRefused, &self.info),
+            Some(_) => {}
+        }
     }
 }

@@ -367,3 +367,32 @@ fn clients_cannot_make_up_series_of_metrics() {
     let unknown = "portcullis_logins_total{result=\"unknown_host\",site=\"none\"}";
     assert_eq!(proxy.metrics().get(unknown), Some(&200.0));
 }
+
+#[test]
+fn of_many_refused_commands_of_a_session_twenty_are_logged() {
+    let front = Front::new(&[]);
+    let backend = Backend::start(Script::new());
+    let proxy = Proxy::start(
+        front
+            .config()
+            .site(&Site::default("only", backend.address())),
+    );
+    let mut client = front.session(&proxy, "alice");
+    for _ in 0..50 {
+        client.control.command("RETR file", 425);
+    }
+    drop(client);
+    proxy.wait_for_log(|line| line.message() == "session ended");
+    let count = |message: &str| {
+        let lines = proxy.log_lines();
+        lines
+            .iter()
+            .filter(|line| line.message() == message)
+            .count()
+    };
+    assert_eq!(count("command refused"), 20);
+    assert_eq!(
+        count("further refused commands of this session are not logged"),
+        1
+    );
+}

@@ -151,3 +151,14 @@ fn what_follows_abor_is_answered_after_it() {
     session.backend("200 N");
     assert_eq!(session.codes(), [200]);
 }
+
+#[test]
+fn a_transfer_that_its_client_has_broken_off_is_not_the_backends_when_that_ignores_the_abort() {
+    let mut session = Session::running("STOR x");
+    session
+        .backend("150 Go")
+        .data(DataEvent::Failed(DataFailure::ClientUnclean));
+    session.backend("225 Nothing to abort").backend("200 Here");
+    assert_eq!(session.verdict(), Some(Verdict::FailedClient));
+    assert_eq!(session.ending(), Some(Ending::BackendLost));
+}

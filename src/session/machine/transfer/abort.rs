@@ -30,6 +30,15 @@ pub(super) enum AbortReason {
     Data(DataFailure),
 }
 
+impl AbortReason {
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Client => Outcome::Aborted(AbortedBy::Client),
+            Self::Data(fault) => Outcome::Failed(Failure::Data(fault)),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Resync {
     /// The backend was sent ABOR and has not answered.
@@ -63,6 +72,11 @@ impl Aborting {
     /// Whether the client has said ABOR.
     pub fn is_client_abort(&self) -> bool {
         matches!(self.reason, AbortReason::Client)
+    }
+
+    /// What has ended the transfer.
+    pub fn outcome(&self) -> Outcome {
+        self.reason.outcome()
     }
 
     /// The client says ABOR when a data connection has failed already.
@@ -141,13 +155,13 @@ impl Details {
                     answer::ABORT_DONE,
                 );
                 let code = failure.map_or(answer::TRANSFER_ABORTED.number(), Reply::number);
-                self.end(Outcome::Aborted(AbortedBy::Client), code, cx)
+                self.end(reason.outcome(), code, cx)
             }
             AbortReason::Data(fault) => {
                 let its_own = failure.filter(|_| fault.verdict() == Verdict::FailedBackend);
                 cx.forward_or(its_own, fault.answer());
                 let code = its_own.map_or(fault.answer().number(), Reply::number);
-                self.end(Outcome::Failed(Failure::Data(fault)), code, cx)
+                self.end(reason.outcome(), code, cx)
             }
         }
     }

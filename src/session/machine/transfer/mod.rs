@@ -253,8 +253,12 @@ impl Transfer {
         }
     }
 
-    /// Records a transfer that ends together with its session.
+    /// Records a transfer that ends together with its session. What had ended it before is its outcome still.
     pub fn record(self, outcome: Outcome, cx: &mut Context) {
+        let outcome = match &self {
+            Self::Aborting(state) => state.outcome(),
+            _ => outcome,
+        };
         self.into_details().finish(outcome, None, cx);
     }
 
