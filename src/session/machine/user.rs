@@ -53,7 +53,7 @@ impl Context {
         let route =
             self.terms
                 .router
-                .route(command.argument(), self.host.as_ref(), self.security.sni());
+                .route(command.argument(), self.site_host(), self.security.sni());
         self.push(Action::LoginAttempt(command));
         match route {
             Some(route) => ResolvedUser::Site(route),
