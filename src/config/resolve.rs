@@ -37,6 +37,7 @@ pub(super) fn resolve(mut file: file::File, base: &Path) -> Result<Settings, Fau
         close_notify: file.tls.close_notify.unwrap_or(CloseNotify::Require),
     };
     let sites = sites::resolve(file.sites, &listeners, defaults, base)?;
+    client_certificates::refuse_without_any(tls.client_certificates.as_ref(), &sites)?;
     let forms = file.user_forms.unwrap_or_default();
     let limits = limits(file.limits.unwrap_or_default(), sites.len());
     let timeouts = timeouts(file.timeouts.unwrap_or_default());
