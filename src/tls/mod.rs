@@ -46,9 +46,9 @@ pub use backend::{
 pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
 pub use certificate::assemble::{AssembleError, Assembled, assemble};
 pub use certificate::{
-    Asked, BeforeHandshake, CertificateError, CertificatePair, CertificateSet, ChainEnd,
-    DEFAULT_NAME, DirectoryFault, Entry, Fingerprint, Inventory, Origin, ShutsOut, Source,
-    Verifies,
+    Asked, BeforeHandshake, CertificateError, CertificatePair, CertificateSet, ChainBegin,
+    ChainEnd, DEFAULT_NAME, DirectoryFault, Entry, Fingerprint, Inventory, Origin, ShutsOut,
+    Source, Verifies,
 };
 pub use client_cache::ClientCache;
 pub use client_certificates::{ClientTrust, ClientTrustError, RevocationList};
