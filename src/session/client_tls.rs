@@ -45,6 +45,7 @@ pub(super) async fn handshake(
             journal.write(&Entry::HandshakeFailed {
                 error: &error,
                 certificate: tls.shown_certificate().map(|name| &**name),
+                refused: tls.refused_certificate(),
             });
             return None;
         }

@@ -3,12 +3,16 @@
 use std::io;
 use std::path::PathBuf;
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::VerifierBuilderError;
-use rustls::{CertRevocationListError, CertificateError, Error};
+use rustls::{CertRevocationListError, CertificateError, Error, OtherError};
+
+use x509_parser::certificate::X509Certificate;
+use x509_parser::time::ASN1Time;
 
 use crate::base::text::{escape, escape_path};
 use crate::policy::client_certificate::{CertificateResult, ChainFault};
+use crate::tls::certificate::is_for_clients;
 use crate::tls::fault::HandshakeFault;
 use crate::tls::pem::FileError;
 use crate::tls::verify::Rejection;
@@ -86,31 +90,98 @@ fn why_unusable(source: &VerifierBuilderError) -> String {
         VerifierBuilderError::InvalidCrl(CertRevocationListError::UnsupportedIndirectCrl) => {
             "it is an indirect list, of other issuers' certificates".to_owned()
         }
+        VerifierBuilderError::InvalidCrl(CertRevocationListError::UnsupportedCriticalExtension) => {
+            "it has a critical extension that is not supported".to_owned()
+        }
+        VerifierBuilderError::InvalidCrl(CertRevocationListError::ParseError) => "it is malformed".to_owned(),
+        VerifierBuilderError::InvalidCrl(CertRevocationListError::Other(OtherError(cause))) => match &*cause.to_string() {
+            "UnsupportedCrlIssuingDistributionPoint" => {
+                "it is for a part of its issuer's certificates (issuingDistributionPoint), such as those of users or of authorities \
+                 alone, and does not say by a distribution point which; have the issuer publish one list for all, or one that has its \
+                 distribution point"
+                    .to_owned()
+            }
+            "UnsupportedRevocationReasonsPartitioning" => {
+                "it is for some of the reasons of a revocation (onlySomeReasons); a list for all of them is needed".to_owned()
+            }
+            other => format!("it is not supported ({})", escape(other.as_bytes())),
+        },
         VerifierBuilderError::InvalidCrl(error) => format!("{error:?}"),
         other => other.to_string(),
     }
 }
 
-/// Why no authority vouches for a certificate, from what rustls says.
-pub(super) fn chain_fault(error: &Error, leaf: &CertificateDer<'_>) -> ChainFault {
+/// Why no authority vouches for a certificate, from what rustls says of it and the issuers that came with it.
+pub(super) fn chain_fault(
+    error: &Error,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> ChainFault {
     let result = result_of(error);
-    let detail = match result {
-        CertificateResult::UnknownCa => format!("issued by unknown {}", issuer(leaf)),
-        CertificateResult::Purpose => {
+    let issuer_at_fault = issuer_at_fault(error, leaf, intermediates);
+    let fault = HandshakeFault::from(error).to_string();
+    let detail = match (result, issuer_at_fault) {
+        (CertificateResult::Purpose, Some(issuer)) => format!(
+            "{issuer} is not for clients (clientAuth), so what it has issued isn't, either; `pinned` takes the certificate by its \
+             fingerprint"
+        ),
+        (_, Some(issuer)) => {
+            format!("{issuer} {}", fault.strip_prefix("certificate ").unwrap_or(&fault))
+        }
+        (CertificateResult::UnknownCa, None) => format!("issued by unknown {}", issuer(leaf)),
+        (CertificateResult::Purpose, None) => {
             "the certificate is not for clients (clientAuth), as those of public authorities; `pinned` takes it by its \
              fingerprint"
                 .to_owned()
         }
-        CertificateResult::CrlMissing => {
+        (CertificateResult::CrlMissing, None) => {
             "`crl` has no revocation list of an issuer in its chain".to_owned()
         }
-        CertificateResult::CrlExpired => {
+        (CertificateResult::CrlExpired, None) => {
             "the revocation list of an issuer in its chain is past its next update".to_owned()
         }
-        CertificateResult::Revoked => "revoked by its issuer".to_owned(),
-        _ => HandshakeFault::from(error).to_string(),
+        (CertificateResult::Revoked, None) => "revoked by its issuer".to_owned(),
+        _ => fault,
     };
     ChainFault { result, detail }
+}
+
+/// Which of the issuers that came with a certificate an error is about; `None` if it is about the certificate itself, or
+/// doesn't say.
+fn issuer_at_fault(
+    error: &Error,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Option<String> {
+    let Error::InvalidCertificate(error) = error else {
+        return None;
+    };
+    let is_at_fault = |certificate: &X509Certificate<'_>| {
+        let validity = certificate.validity();
+        let is_at =
+            |time: &ASN1Time, at: &UnixTime| u64::try_from(time.timestamp()) == Ok(at.as_secs());
+        match error {
+            CertificateError::ExpiredContext { not_after, .. } => {
+                is_at(&validity.not_after, not_after)
+            }
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                is_at(&validity.not_before, not_before)
+            }
+            CertificateError::InvalidPurposeContext { .. } => !is_for_clients(certificate),
+            _ => false,
+        }
+    };
+    let (_, own) = x509_parser::parse_x509_certificate(leaf).ok()?;
+    if is_at_fault(&own) {
+        return None;
+    }
+    (2..).zip(intermediates).find_map(|(position, issuer)| {
+        let (_, issuer) = x509_parser::parse_x509_certificate(issuer).ok()?;
+        is_at_fault(&issuer).then(|| {
+            let subject = escape(issuer.subject().to_string().as_bytes());
+            format!("certificate {position} of its chain ({subject})")
+        })
+    })
 }
 
 /// The fault of a certificate whose key the client isn't known to hold.
