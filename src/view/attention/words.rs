@@ -76,6 +76,15 @@ fn code(text: impl Into<String>) -> Word {
     Word::Code(text.into())
 }
 
+/// A kind of files that are read again, as metrics call it, for people.
+fn noun(subject: &str) -> &str {
+    match subject {
+        "backend_certificate" => "backend certificate",
+        "client_certificates" => "client authority or revocation list",
+        other => other,
+    }
+}
+
 macro_rules! words {
     ($($word:expr),* $(,)?) => { Words(vec![$(Word::from($word)),*]) };
 }
@@ -96,6 +105,11 @@ impl Attention<'_> {
                     units::expires(pair.days_left),
                 ]
             }
+            Self::ChainNotYetValid(_, pair, (position, at)) => words![
+                format!("Certificate {position} in the chain of that for "),
+                strong(units::list(&pair.names, 2)),
+                format!(" is valid in {} only", units::age(at.since(process.now))),
+            ],
             Self::OwnCertificate(one) => words![
                 "The certificate ",
                 code(&one.file),
@@ -151,14 +165,14 @@ impl Attention<'_> {
                     ],
                     (subject, Some(name)) => words![
                         "The new ",
-                        strong(subject),
+                        strong(noun(subject)),
                         " file ",
                         code(name),
                         format!(" was refused {age} ago"),
                     ],
                     (subject, None) => words![
                         "The new ",
-                        strong(subject),
+                        strong(noun(subject)),
                         format!(" file was refused {age} ago"),
                     ],
                 }
@@ -299,6 +313,11 @@ impl Attention<'_> {
                 "Renew it, and put the new one into ",
                 code(&certificate.file),
                 ": it is in use within seconds, without a restart.",
+            ],
+            Self::ChainNotYetValid(certificate, ..) => words![
+                "Clients that verify it refuse it until then. Get the chain anew from the issuer, put it into ",
+                code(&certificate.file),
+                ", or check this machine's clock.",
             ],
             Self::OwnCertificate(one) => words![
                 "Renew it, and put the new one into ",
