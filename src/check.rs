@@ -9,10 +9,9 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::acme;
-use crate::app::client_trust;
 use crate::app::names;
 use crate::app::notes::{
-    Note, Severity, not_served, notes, on_backend_authorities, on_own_certificates,
+    Note, Severity, not_served, notes, on_backend_authorities, on_backend_client_certificates,
 };
 use crate::backend::{Pools, Registry};
 use crate::base::text::escape_path;
@@ -97,7 +96,7 @@ pub fn run(source: &Source) -> Checked {
         unusable: None,
     };
     match source.load() {
-        Ok(settings) => checked.look_at(&settings),
+        Ok(settings) => checked.check(&settings),
         Err(error) => checked.unusable = Some(error),
     }
     checked
@@ -171,7 +170,7 @@ impl Checked {
         self.lines.push(Line::Problem(code, error.to_string()));
     }
 
-    fn look_at(&mut self, settings: &Settings) {
+    fn check(&mut self, settings: &Settings) {
         self.fact(format!(
             "configuration {}: {}, {}",
             self.config,
@@ -179,23 +178,23 @@ impl Checked {
             counted(settings.sites.len(), "site")
         ));
         self.fact(data_ports(&settings.passive));
-        self.look_at_certificates(settings);
+        self.check_certificates(settings);
         match Pools::load(&settings.sites, &Registry::default()) {
             Ok(pools) => {
-                self.look_at_own_certificates(&pools);
+                self.check_backend_client_certificates(&pools);
                 let notes = on_backend_authorities(&pools);
                 self.lines.extend(notes.into_iter().map(Line::Note));
             }
             Err(error) => self.problem(ProblemCode::BackendTls, error),
         }
-        self.look_at_client_certificates(settings);
-        self.look_at_orders(settings);
-        self.look_at_users(settings);
-        self.look_at_transfer_logs(settings);
+        self.check_client_certificates(settings);
+        self.check_orders(settings);
+        self.check_users(settings);
+        self.check_transfer_logs(settings);
         self.look_up_passive_address(settings);
     }
 
-    fn look_at_certificates(&mut self, settings: &Settings) {
+    fn check_certificates(&mut self, settings: &Settings) {
         let now = SystemTime::now();
         let inventory = Inventory::load(&settings.tls, None, now);
         for entry in inventory.entries() {
@@ -227,13 +226,13 @@ impl Checked {
             return;
         };
         // Its fault is reported separately.
-        let clients = client_trust(settings).unwrap_or_else(|_| ClientTrust::none());
+        let clients = ClientTrust::configured(settings).unwrap_or_else(|_| ClientTrust::none());
         let notes = notes(settings, &certificates, &clients, now);
         self.lines.extend(notes.into_iter().map(Line::Note));
     }
 
-    fn look_at_client_certificates(&mut self, settings: &Settings) {
-        match client_trust(settings) {
+    fn check_client_certificates(&mut self, settings: &Settings) {
+        match ClientTrust::configured(settings) {
             Ok(clients) => {
                 for authority in clients.authorities() {
                     let end = Date(authority.not_after);
@@ -269,7 +268,7 @@ impl Checked {
     }
 
     /// Asks no authority and orders nothing.
-    fn look_at_orders(&mut self, settings: &Settings) {
+    fn check_orders(&mut self, settings: &Settings) {
         let Some(acme) = &settings.tls.acme else {
             return;
         };
@@ -280,14 +279,14 @@ impl Checked {
             acme.directory_url,
             acme.challenge.as_str()
         ));
-        for problem in acme::look_at(acme) {
+        for problem in acme::problems(acme) {
             self.problem(ProblemCode::Acme, problem);
         }
     }
 
-    fn look_at_own_certificates(&mut self, pools: &Pools) {
+    fn check_backend_client_certificates(&mut self, pools: &Pools) {
         let now = SystemTime::now();
-        for certificate in pools.own_certificates().all() {
+        for certificate in pools.backend_client_certificates().all() {
             let pair = certificate.in_use();
             let left = pair.not_after.duration_since(now).unwrap_or_default();
             self.fact(format!(
@@ -297,11 +296,11 @@ impl Checked {
                 left.as_secs() / 86_400
             ));
         }
-        let notes = on_own_certificates(pools, now);
+        let notes = on_backend_client_certificates(pools, now);
         self.lines.extend(notes.into_iter().map(Line::Note));
     }
 
-    fn look_at_users(&mut self, settings: &Settings) {
+    fn check_users(&mut self, settings: &Settings) {
         for path in settings.users_files() {
             match NewNames::read(path) {
                 Ok(names) => {
@@ -314,9 +313,9 @@ impl Checked {
     }
 
     /// Makes no file: it would belong to the user of the check.
-    fn look_at_transfer_logs(&mut self, settings: &Settings) {
+    fn check_transfer_logs(&mut self, settings: &Settings) {
         for log in &settings.transfer_logs {
-            match transfer_log::look_at(log) {
+            match transfer_log::check_place(log) {
                 Ok(()) => self.fact(format!("transfer log {}", escape_path(&log.file))),
                 Err(error) => self.problem(ProblemCode::TransferLog, error),
             }

@@ -366,7 +366,7 @@ label! {
     /// What is reloaded.
     ReloadSubject {
         /// A client certificate for backends, and its key.
-        BackendCertificate = "backend_certificate",
+        BackendClientCertificate = "backend_certificate",
         /// The central certificate and its key.
         Certificate = "certificate",
         /// The configuration file.

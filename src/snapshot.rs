@@ -66,6 +66,18 @@ impl Snapshot {
             clients,
         }
     }
+
+    /// The same configuration with these certificates of its own.
+    pub fn with_certificates(&self, certificates: CertificateSet) -> Self {
+        let (runtime, clients) = (Arc::clone(&self.runtime), Arc::clone(&self.clients));
+        Self::new(runtime, Arc::new(certificates), clients)
+    }
+
+    /// The same configuration with these authorities for clients' certificates.
+    pub fn with_client_trust(&self, clients: ClientTrust) -> Self {
+        let (runtime, certificates) = (Arc::clone(&self.runtime), Arc::clone(&self.certificates));
+        Self::new(runtime, certificates, Arc::new(clients))
+    }
 }
 
 /// The names of these certificates that clients can ask for, by a wildcard as well.

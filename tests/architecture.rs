@@ -117,7 +117,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("route", &["config", "policy", "base"]),
     ("tls", &["outcome", "config", "policy", "base"]),
     ("observe", &["outcome", "config", "policy", "base"]),
-    ("ftp", &["outcome", "base"]),
+    ("ftp", &["outcome", "config", "base"]),
     ("outcome", &["config"]),
     ("config", &["policy", "base"]),
     ("policy", &["base"]),
@@ -156,14 +156,17 @@ const PURE: [&str; 23] = [
 const POLICY: [&str; 5] = ["config", "policy", "route", "snapshot.rs", "tls"];
 
 /// Counters. The time is passed in.
-const COUNTERS: [&str; 11] = [
+const COUNTERS: [&str; 14] = [
     "acme/schedule",
     "limit",
     "guard",
+    "backend/backend_state.rs",
     "backend/check_state.rs",
     "backend/checked.rs",
     "backend/health.rs",
     "backend/registry.rs",
+    "backend/site_backend_state.rs",
+    "backend/site_state.rs",
     "passive/lease_table",
     "base/bucket.rs",
     "base/expiring.rs",

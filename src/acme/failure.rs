@@ -29,7 +29,7 @@ pub(super) struct OrderError {
 /// Why an order fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Cause {
-    #[error("{}", said(.0))]
+    #[error("{}", error_text(.0))]
     Authority(#[from] instant_acme::Error),
     #[error("{}", refused(.0))]
     Refused(Box<Problem>),
@@ -51,7 +51,7 @@ pub(super) enum Cause {
     },
     #[error("the authority doesn't offer the challenge {kind} for {name}")]
     NotOffered { kind: &'static str, name: String },
-    #[error("the authority wants a proof of what was not ordered: {0}")]
+    #[error("the authority requests authorization of a name that was not ordered: {0}")]
     NotOrdered(String),
     #[error("the authority wants {wanted} proofs for {ordered} names")]
     TooManyProofs { wanted: usize, ordered: usize },
@@ -90,11 +90,11 @@ fn listed(names: &[String]) -> String {
 }
 
 /// The library's error, a part of which the authority may have written.
-pub(super) fn said(error: &instant_acme::Error) -> String {
+pub(super) fn error_text(error: &instant_acme::Error) -> String {
     match error {
         instant_acme::Error::Api(problem) => refused(problem),
         instant_acme::Error::Json(error) => shown(&format!(
-            "the authority answers with JSON that ACME has no use for: {error}"
+            "the authority returned invalid ACME JSON: {error}"
         )),
         instant_acme::Error::Timeout(_) => format!(
             "the authority was not done within {} minutes",
@@ -159,7 +159,7 @@ mod tests {
     fn what_the_authority_says_is_shown_with_its_type_and_can_not_act_on_a_terminal() {
         let problem = |text: &str| {
             let problem: Problem = serde_json::from_str(text).unwrap();
-            said(&problem.into())
+            error_text(&problem.into())
         };
         assert_eq!(
             problem(

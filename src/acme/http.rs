@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use super::schedule::{ASK_EVERY, MAX_RETRY_AFTER};
 use crate::base::task::Task;
 use crate::base::text::escape;
-use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify, https_port};
+use crate::config::https_port;
 use crate::net::{connect, resolve};
 use crate::tls::{BackendTlsClient, BackendTlsError};
 
@@ -82,7 +82,7 @@ pub(super) enum HttpError {
     TimedOut(String),
 }
 
-/// Asks the authority, and remembers when it wants to be left in peace.
+/// Asks the authority, and keeps its Retry-After.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     tls: Arc<BackendTlsClient>,
@@ -92,16 +92,8 @@ pub(super) struct Client {
 impl Client {
     /// Verifies the authority's server by these roots. Blocks on the file system.
     pub fn new(ca: Option<&std::path::Path>) -> Result<Self, BackendTlsError> {
-        let verify = ca.map_or(Verify::System, |ca| Verify::Ca(ca.to_owned()));
-        let tls = BackendTlsClient::new(&BackendTls {
-            start: TlsMode::Implicit,
-            verify,
-            server_name: ExpectedName::OfEachServer,
-            max_version: TlsVersion::V1_3,
-            client_certificate: None,
-        })?;
         Ok(Self {
-            tls: Arc::new(tls),
+            tls: Arc::new(BackendTlsClient::for_any_server(ca)?),
             last: LastRefusal::default(),
         })
     }
@@ -137,7 +129,7 @@ impl Client {
         let tls = self.tls.named(name)?.session();
         let connected = async {
             let addresses = resolve::look_up(name, port).await?;
-            connect::control(&addresses, TIMEOUT).await
+            connect::first_of(&addresses, TIMEOUT).await
         };
         let stream = connected.await.map_err(|cause| HttpError::Connect {
             host: host(),

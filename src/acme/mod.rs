@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::base::task::unless_it_panics;
 use crate::config::{AcmeChallenge, AcmeSettings};
@@ -53,13 +53,12 @@ impl Acme {
         metrics: Arc<Metrics>,
         status: Arc<Status>,
     ) -> Self {
-        let (stop, stopped) = watch::channel(false);
         let owned = settings.clone();
         let begins = match former {
             Some(_) => Start::Reload,
             None => Start::Process,
         };
-        let task = tokio::spawn(async move {
+        Self::spawn(settings, |stopped| async move {
             if let Some(former) = former {
                 former.stop().await;
             }
@@ -67,12 +66,20 @@ impl Acme {
                 let (metrics, status) = (Arc::clone(&metrics), Arc::clone(&status));
                 engine::run(owned.clone(), metrics, status, begins, stopped.clone())
             };
-            keep_up(&status, stopped.clone(), begins, run).await;
-        });
+            run_with_restart(&status, stopped.clone(), begins, run).await;
+        })
+    }
+
+    /// Has the orders made by `run`, which ends when it is told that it is stopped.
+    fn spawn<R>(settings: &AcmeSettings, run: impl FnOnce(watch::Receiver<bool>) -> R) -> Self
+    where
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let (stop, stopped) = watch::channel(false);
         Self {
             settings: settings.clone(),
             stop,
-            task,
+            task: tokio::spawn(run(stopped)),
         }
     }
 
@@ -88,23 +95,37 @@ impl Acme {
         let _ = self.task.await;
     }
 
-    /// The same, without waiting for it.
-    pub fn begin_to_stop(&self) {
+    fn begin_to_stop(&self) {
         self.stop.send_replace(true);
     }
+}
 
-    /// Waits no longer than this for it: what is still shown then is left, and said to be.
-    pub async fn stop_within(mut self, limit: Duration) {
-        self.begin_to_stop();
-        if timeout(limit, &mut self.task).await.is_err() {
-            self.task.abort();
-            let _ = self.task.await;
+/// Orders of former configurations, which still take away what they have shown.
+#[derive(Debug, Default)]
+pub struct EndingOrders(Vec<Acme>);
+
+impl EndingOrders {
+    /// Stops `former` as well, in its own time.
+    pub fn add(&mut self, former: Acme) {
+        former.begin_to_stop();
+        self.0.retain(|ending| !ending.task.is_finished());
+        self.0.push(former);
+    }
+
+    /// Waits until all have ended, and no longer than this: what is still shown then is left, and said to be.
+    pub async fn end_within(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        for mut ending in self.0.drain(..) {
+            if timeout_at(deadline, &mut ending.task).await.is_err() {
+                ending.task.abort();
+                let _ = ending.task.await;
+            }
         }
     }
 }
 
 /// Runs until it ends by itself; after a panic it is run again after a pause, or the certificate would never be renewed.
-async fn keep_up<R: Future<Output = ()>>(
+async fn run_with_restart<R: Future<Output = ()>>(
     status: &Status,
     mut stopped: watch::Receiver<bool>,
     mut begins: Start,
@@ -113,7 +134,7 @@ async fn keep_up<R: Future<Output = ()>>(
     while unless_it_panics(run(begins)).await.is_none() {
         tracing::error!(
             pause = ?PAUSE_AFTER_PANIC,
-            "the orders of certificates panicked: they begin anew after a pause"
+            "ACME task panicked, restarting after a pause"
         );
         if *stopped.borrow() {
             return;
@@ -136,15 +157,15 @@ async fn keep_up<R: Future<Output = ()>>(
 
 /// What would keep orders from succeeding, as far as this machine can tell. Changes nothing, and contacts no server. Blocks on the
 /// file system.
-pub fn look_at(settings: &AcmeSettings) -> Vec<String> {
+pub fn problems(settings: &AcmeSettings) -> Vec<String> {
     let mut problems = Vec::new();
-    if let Err(error) = state::look_at(&settings.state) {
+    if let Err(error) = state::check_directory(&settings.state) {
         problems.push(format!(
             "the directory tls.acme.state can't be used: {error}"
         ));
     }
     if let AcmeChallenge::Dns(program) = &settings.challenge
-        && let Err(error) = challenge::look_at_hook(program)
+        && let Err(error) = challenge::check_hook(program)
     {
         problems.push(error.to_string());
     }
@@ -159,15 +180,51 @@ pub fn look_at(settings: &AcmeSettings) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::path::Path;
+
+    use tokio::sync::mpsc;
 
     use super::*;
+    use crate::config;
+
+    /// Takes this long to take away what it has shown, and sends the number then.
+    fn slow(clean_up: Duration, number: u32, ended: mpsc::UnboundedSender<u32>) -> Acme {
+        let text = "listeners: [{address: 127.0.0.1:21, tls: explicit}]\n\
+             tls: {acme: {directory_url: https://ca.test, names: [ftp.test], state: /nowhere, challenge: {tls_alpn: 0.0.0.0:443}}}\n\
+             sites: [{name: ftp, default: true, backends: [{address: 10.0.0.10}]}]\n";
+        let settings = config::parse(text, Path::new("p.yaml")).expect("good");
+        let settings = settings.tls.acme.expect("orders");
+        Acme::spawn(&settings, |mut stopped| async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            sleep(clean_up).await;
+            let _ = ended.send(number);
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clean_up_of_all_former_orders_is_waited_for_and_no_longer_than_the_limit() {
+        let (sender, mut ended) = mpsc::unbounded_channel();
+        let mut ending = EndingOrders::default();
+        for (number, seconds) in [(1, 3), (2, 1), (3, 60), (4, 60)] {
+            let clean_up = Duration::from_secs(seconds);
+            ending.add(slow(clean_up, number, sender.clone()));
+        }
+        let began = Instant::now();
+        ending.end_within(Duration::from_secs(5)).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(5));
+        drop(sender);
+        let mut numbers = Vec::new();
+        ended.recv_many(&mut numbers, 4).await;
+        assert_eq!(numbers, [2, 1]);
+        assert_eq!(ended.recv().await, None, "the others are cut short");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn orders_that_panic_begin_anew_after_a_pause() {
         let (_stop, stopped) = watch::channel(false);
         let began = tokio::time::Instant::now();
         let runs = RefCell::new(Vec::new());
-        keep_up(&Status::default(), stopped, Start::Reload, |start| {
+        run_with_restart(&Status::default(), stopped, Start::Reload, |start| {
             let count = runs.borrow().len();
             runs.borrow_mut().push((start, began.elapsed()));
             async move { assert!(count > 0, "the first one panics") }

@@ -16,9 +16,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use super::PATIENCE_TIME;
-use super::challenge::dns::{Record, remove_left};
+use super::challenge::dns::{TxtRecord, remove_left};
 use super::challenge::{self, Proof, Shown};
-use super::failure::{Cause, OrderError, is, refuses_request, said, shown};
+use super::failure::{Cause, OrderError, error_text, is, refuses_request, shown};
 use super::http::Client;
 use super::schedule::Window;
 use super::state::{State, StoredAccount, Wanted};
@@ -120,7 +120,7 @@ impl Orders {
         match self.begin(&account, replaced).await {
             Err(Cause::Authority(error)) if is(&error, "accountDoesNotExist") => {
                 tracing::warn!(
-                    error = said(&error),
+                    error = error_text(&error),
                     "the authority doesn't know the account any more, making another one"
                 );
                 self.apart(State::forget_account).await?;
@@ -216,7 +216,7 @@ impl Orders {
                 Ok(order) => return Ok(order),
                 // The authority knows no such certificate any more, or has replaced it already.
                 Err(error) if refuses_request(&error) => tracing::debug!(
-                    error = said(&error),
+                    error = error_text(&error),
                     "order that replaces a certificate refused, ordering without that"
                 ),
                 Err(error) => return Err(error.into()),
@@ -252,7 +252,7 @@ impl Orders {
 
     /// Removes the records that earlier orders have left, as far as the program for it can; those that are left still, which stay
     /// written down.
-    async fn remove_left(&self, limits: &mut Limits<'_>) -> Result<Vec<Record>, Cause> {
+    async fn remove_left(&self, limits: &mut Limits<'_>) -> Result<Vec<TxtRecord>, Cause> {
         let left = self.apart(State::left_records).await?;
         match &self.settings.challenge {
             AcmeChallenge::Dns(program) if !left.is_empty() => {
@@ -267,7 +267,7 @@ impl Orders {
     }
 
     /// Writes down the records that have to be removed.
-    async fn keep_records(&self, mut records: Vec<Record>) -> Result<(), Cause> {
+    async fn keep_records(&self, mut records: Vec<TxtRecord>) -> Result<(), Cause> {
         // The oldest ones go where none can ever be removed.
         records.drain(..records.len().saturating_sub(MAX_RECORDS));
         self.apart(move |state| state.keep_records(&records)).await

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::access::Operator;
 use super::query::Query;
-use super::{Admin, Answer, api};
+use super::{Admin, HttpAnswer, api};
 use crate::base::SessionId;
 use crate::base::text::escape;
 use crate::command::Command;
@@ -55,13 +55,18 @@ pub(super) async fn act_on_process(
     admin: &Admin,
     operator: Operator,
     query: Option<&str>,
-) -> Answer {
+) -> HttpAnswer {
     let result = reload(admin, query).await;
     answer(operator, RELOAD, query, result)
 }
 
 /// Takes any other action of a path under `/api/v1/`. Some look at each session or record.
-pub(super) fn act(admin: &Admin, operator: Operator, path: &str, query: Option<&str>) -> Answer {
+pub(super) fn act(
+    admin: &Admin,
+    operator: Operator,
+    path: &str,
+    query: Option<&str>,
+) -> HttpAnswer {
     let result = match path {
         "sessions/end" => end(admin, query),
         "backends/drain" => drain(admin, query),
@@ -84,7 +89,7 @@ fn answer(
     path: &str,
     query: Option<&str>,
     result: Result<Done, Refused>,
-) -> Answer {
+) -> HttpAnswer {
     let (uid, pid) = (operator.uid, operator.pid);
     let parameters = query.map(|query| escape(query.as_bytes()));
     let (status, what) = match result {
@@ -273,7 +278,7 @@ fn log_level(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
 
 async fn reload(admin: &Admin, query: Option<&str>) -> Result<Done, Refused> {
     Query::parse(query, &[])?;
-    let ending = || Refused::Conflict("the process is about to end".to_owned());
+    let ending = || Refused::Conflict("the process is shutting down".to_owned());
     let (answer, result) = oneshot::channel();
     let sent = admin.commands.send(Command::Reload(answer)).await;
     sent.map_err(|_| ending())?;

@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::query::Query;
-use super::{Admin, Answer};
+use super::{Admin, HttpAnswer};
 use crate::backend::Pools;
 use crate::view::{self, Disclosure, Listed, ProcessView, SessionFilter};
 
@@ -24,9 +24,9 @@ pub(super) fn read(
     path: &str,
     query: Option<&str>,
     disclosure: Disclosure,
-) -> Answer {
+) -> HttpAnswer {
     match answer(admin, path, query, disclosure) {
-        Ok(Some(body)) => Answer::json(StatusCode::OK, body),
+        Ok(Some(body)) => HttpAnswer::json(StatusCode::OK, body),
         Ok(None) => error(
             StatusCode::NOT_FOUND,
             "there are /api/v1/sessions, transfers, sites, backends, certificates, guard, config and attention",
@@ -149,13 +149,13 @@ fn written<T: Serialize + ?Sized>(name: &str, value: &T, total: Option<usize>) -
 }
 
 /// What has been done.
-pub(super) fn done(mut object: Map<String, Value>) -> Answer {
+pub(super) fn done(mut object: Map<String, Value>) -> HttpAnswer {
     object.insert("version".to_owned(), json!(VERSION));
-    Answer::json(StatusCode::OK, Value::Object(object).to_string())
+    HttpAnswer::json(StatusCode::OK, Value::Object(object).to_string())
 }
 
 /// Why it hasn't.
-pub(super) fn error(status: StatusCode, what: &str) -> Answer {
+pub(super) fn error(status: StatusCode, what: &str) -> HttpAnswer {
     let object = json!({"version": VERSION, "error": what});
-    Answer::json(status, object.to_string())
+    HttpAnswer::json(status, object.to_string())
 }

@@ -169,7 +169,9 @@ impl Admin {
             misplaced_logs: view::misplaced_logs(&self.shared.transfer_logs),
             acme: view::orders(&self.acme),
             revocation_lists: view::revocation_lists(&snapshot.clients, settings),
-            own_certificates: view::own_certificates(snapshot.runtime.pools.own_certificates()),
+            backend_client_certificates: view::backend_client_certificates(
+                snapshot.runtime.pools.backend_client_certificates(),
+            ),
         }
     }
 
@@ -197,14 +199,14 @@ impl Admin {
 }
 
 /// The answer to a request.
-struct Answer {
+struct HttpAnswer {
     status: StatusCode,
     content_type: HeaderValue,
     body: Bytes,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-impl Answer {
+impl HttpAnswer {
     fn new(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
         Self {
             status,
@@ -243,7 +245,7 @@ impl Answer {
 }
 
 /// Answers a request. Nothing acts but POST, and that on the socket alone.
-async fn respond(admin: Arc<Admin>, via: Via, request: Parts) -> Answer {
+async fn respond(admin: Arc<Admin>, via: Via, request: Parts) -> HttpAnswer {
     let path = request.uri.path();
     match (&request.method, via) {
         (&Method::GET | &Method::HEAD, _) => match probe(&admin, path) {
@@ -268,23 +270,23 @@ async fn respond(admin: Arc<Admin>, via: Via, request: Parts) -> Answer {
     }
 }
 
-fn method_not_allowed(text: &'static str) -> Answer {
-    Answer::text(StatusCode::METHOD_NOT_ALLOWED, text)
+fn method_not_allowed(text: &'static str) -> HttpAnswer {
+    HttpAnswer::text(StatusCode::METHOD_NOT_ALLOWED, text)
         .with(ALLOW, HeaderValue::from_static("GET, HEAD"))
 }
 
 /// Responses without access control, available at once.
-fn probe(admin: &Admin, path: &str) -> Option<Answer> {
+fn probe(admin: &Admin, path: &str) -> Option<HttpAnswer> {
     Some(match path {
-        "/healthz" => Answer::text(StatusCode::OK, "ok\n"),
+        "/healthz" => HttpAnswer::text(StatusCode::OK, "ok\n"),
         "/readyz" => match admin.readiness() {
-            Readiness::Ready => Answer::text(StatusCode::OK, "ok\n"),
+            Readiness::Ready => HttpAnswer::text(StatusCode::OK, "ok\n"),
             Readiness::NoCertificate => {
-                Answer::text(StatusCode::SERVICE_UNAVAILABLE, "no certificate yet\n")
+                HttpAnswer::text(StatusCode::SERVICE_UNAVAILABLE, "no certificate yet\n")
             }
-            Readiness::Starting => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+            Readiness::Starting => HttpAnswer::text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
             Readiness::LameDuck | Readiness::Draining => {
-                Answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+                HttpAnswer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
             }
         },
         _ => return None,
@@ -292,19 +294,19 @@ fn probe(admin: &Admin, path: &str) -> Option<Answer> {
 }
 
 /// Answers on a thread of its own: a list of ten thousand sessions takes some 20 ms, in which no login on this one would get on.
-async fn blocking(respond: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+async fn blocking(respond: impl FnOnce() -> HttpAnswer + Send + 'static) -> HttpAnswer {
     // It is never closed.
     let permit = BLOCKING_REQUESTS.acquire().await;
     let responding = spawn_blocking(move || {
         let _permit = permit;
         respond()
     });
-    let failed = |_| Answer::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n");
+    let failed = |_| HttpAnswer::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n");
     responding.await.unwrap_or_else(failed)
 }
 
 /// Responses with access control.
-fn read(admin: &Admin, via: Via, request: &Parts) -> Result<Answer, Refusal> {
+fn read(admin: &Admin, via: Via, request: &Parts) -> Result<HttpAnswer, Refusal> {
     let path = request.uri.path();
     let snapshot = admin.snapshot.load();
     let settings = &snapshot.runtime.settings.admin;
@@ -314,14 +316,14 @@ fn read(admin: &Admin, via: Via, request: &Parts) -> Result<Answer, Refusal> {
         let tasks = Handle::current().metrics().num_alive_tasks();
         admin.shared.metrics.tasks(tasks);
         let body = admin.shared.metrics.render();
-        return Ok(Answer::new(StatusCode::OK, METRICS_TYPE, body));
+        return Ok(HttpAnswer::new(StatusCode::OK, METRICS_TYPE, body));
     }
     if path == "/" {
         let disclosure = access::admit_view(via, headers, settings)?;
         return Ok(status_page(admin, &snapshot, disclosure));
     }
     let Some(path) = path.strip_prefix(API) else {
-        return Ok(Answer::text(
+        return Ok(HttpAnswer::text(
             StatusCode::NOT_FOUND,
             "there are / (the status page), /metrics, /healthz, /readyz and /api/v1/\n",
         ));
@@ -330,7 +332,7 @@ fn read(admin: &Admin, via: Via, request: &Parts) -> Result<Answer, Refusal> {
     Ok(api::read(admin, path, request.uri.query(), disclosure))
 }
 
-fn status_page(admin: &Admin, snapshot: &Snapshot, disclosure: Disclosure) -> Answer {
+fn status_page(admin: &Admin, snapshot: &Snapshot, disclosure: Disclosure) -> HttpAnswer {
     let every_one = SessionFilter::default();
     let sessions = &admin.shared.sessions;
     let transfers = view::transfers(sessions, &every_one, disclosure, page::TRANSFERS_SHOWN);
@@ -343,14 +345,14 @@ fn status_page(admin: &Admin, snapshot: &Snapshot, disclosure: Disclosure) -> An
         })
     });
     page::HEADERS.into_iter().fold(
-        Answer::new(StatusCode::OK, HTML_TYPE, html),
+        HttpAnswer::new(StatusCode::OK, HTML_TYPE, html),
         |answer, (name, value)| answer.with(name, value),
     )
 }
 
-fn refused(refusal: Refusal) -> Answer {
+fn refused(refusal: Refusal) -> HttpAnswer {
     match refusal {
-        Refusal::Unauthorised => Answer::text(
+        Refusal::Unauthorised => HttpAnswer::text(
             StatusCode::UNAUTHORIZED,
             "the token of admin.token_file is missing or wrong: send it as `Authorization: Bearer TOKEN`, or as a password\n",
         )
@@ -358,11 +360,11 @@ fn refused(refusal: Refusal) -> Answer {
             WWW_AUTHENTICATE,
             HeaderValue::from_static("Basic realm=\"portcullis\", charset=\"UTF-8\""),
         ),
-        Refusal::ForeignHost => Answer::text(
+        Refusal::ForeignHost => HttpAnswer::text(
             StatusCode::FORBIDDEN,
             "use the address of this endpoint, or localhost: it doesn't answer to other names, which may be made to lead here\n",
         ),
-        Refusal::NotShown => Answer::text(
+        Refusal::NotShown => HttpAnswer::text(
             StatusCode::NOT_FOUND,
             "the live view is off here: admin.status in the configuration\n",
         ),

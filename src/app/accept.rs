@@ -43,6 +43,9 @@ pub(super) async fn accept(
         let snapshot = snapshot.load_full();
         let listeners = &snapshot.runtime.settings.listeners;
         let Some(listener) = listeners.iter().find(|one| one.address == configured) else {
+            // A listener is closed before a configuration without it is in force.
+            shared.metrics.accept_error();
+            tracing::error!(listener = %configured, %peer, "connection closed, its listener is not configured");
             continue;
         };
         let trusted = listener.proxy_protocol.clone();

@@ -13,9 +13,8 @@ impl App {
         let former = self.acme.take();
         let Some(settings) = &snapshot.runtime.settings.tls.acme else {
             if let Some(former) = former {
-                // In its own time: what it shows to the authority is to be taken away. Kept for the end of the process.
-                former.begin_to_stop();
-                self.acme_ending = Some(former);
+                // What it shows to the authority is to be taken away. Kept for the end of the process.
+                self.acme_ending.add(former);
             }
             self.acme_status.clear();
             self.shared.metrics.next_order(None);
@@ -32,9 +31,9 @@ impl App {
 
     /// Orders nothing any more, and takes away what is shown to an authority, as far as each can be done in this time.
     pub(super) async fn stop_orders(&mut self, limit: Duration) {
-        let all = [self.acme.take(), self.acme_ending.take()];
-        for acme in all.into_iter().flatten() {
-            acme.stop_within(limit).await;
+        if let Some(acme) = self.acme.take() {
+            self.acme_ending.add(acme);
         }
+        self.acme_ending.end_within(limit).await;
     }
 }

@@ -8,7 +8,6 @@ use super::App;
 use crate::observe::metrics::{Metrics, ServedCertificate};
 use crate::observe::reloads::Refusal;
 use crate::outcome::ReloadSubject;
-use crate::snapshot::Snapshot;
 use crate::tls::watch::{Change, Event, Found};
 use crate::tls::{
     CertificateError, CertificatePair, CertificateSet, DEFAULT_NAME, Fingerprint, days_left,
@@ -33,8 +32,8 @@ pub(super) fn show(certificates: &CertificateSet, metrics: &Metrics) {
             name,
             fingerprint,
             subject,
-            not_before: pair.good_since(),
-            not_after: pair.good_until(),
+            not_before: pair.chain_not_before(),
+            not_after: pair.chain_not_after(),
         }),
     );
 }
@@ -42,13 +41,8 @@ pub(super) fn show(certificates: &CertificateSet, metrics: &Metrics) {
 impl App {
     /// Uses new certificates for new sessions, as far as they are valid.
     pub(super) fn apply_certificates(&mut self, found: Found) {
-        let former = self.snapshot.load_full();
-        let certificates = Arc::new(found.certificates);
-        let snapshot = Snapshot::new(
-            Arc::clone(&former.runtime),
-            Arc::clone(&certificates),
-            Arc::clone(&former.clients),
-        );
+        let snapshot = self.snapshot.load().with_certificates(found.certificates);
+        let certificates = Arc::clone(&snapshot.certificates);
         self.snapshot.store(Arc::new(snapshot));
         for change in &found.changes {
             match &change.what {
@@ -180,7 +174,7 @@ fn announce(name: &str, pair: &CertificatePair) {
         subject = pair.subject,
         names = pair.names_and_addresses(),
         key = pair.key_kind(),
-        expires_in_days = days_until(pair.good_until()),
+        expires_in_days = days_until(pair.chain_not_after()),
         fingerprint = %Fingerprint(&pair.fingerprint),
         "certificate in use"
     );

@@ -6,7 +6,6 @@ use super::App;
 use crate::base::text::escape_path;
 use crate::observe::metrics::Metrics;
 use crate::outcome::ReloadSubject;
-use crate::snapshot::Snapshot;
 use crate::tls::{ClientTrust, ClientTrustError};
 
 /// What was found in files that have changed.
@@ -29,12 +28,7 @@ impl App {
     pub(super) fn apply_client_trust(&mut self, new: NewTrust) {
         match new {
             Ok(clients) => {
-                let former = self.snapshot.load_full();
-                let snapshot = Snapshot::new(
-                    Arc::clone(&former.runtime),
-                    Arc::clone(&former.certificates),
-                    Arc::new(clients),
-                );
+                let snapshot = self.snapshot.load().with_client_trust(clients);
                 show(&snapshot.clients, &self.shared.metrics);
                 self.note_reload(ReloadSubject::ClientCertificates, None);
                 self.snapshot.store(Arc::new(snapshot));

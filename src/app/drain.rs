@@ -35,8 +35,8 @@ impl App {
         // Each session holds a receiver, so the channel is closed when the last one has ended.
         let cut_short = tokio::select! {
             ended = timeout(time_limit, self.drain.closed()) => ended.err().map(|_| "drain timeout reached"),
-            () = shutdown_requested(&mut self.commands, refuse) => Some("asked again to end"),
-            never = tell_progress(&self.shared, time_limit) => match never {},
+            () = shutdown_requested(&mut self.commands, refuse) => Some("shutdown requested again"),
+            never = log_progress(&self.shared, time_limit) => match never {},
         };
         if let Some(why) = cut_short {
             tracing::warn!(
@@ -62,7 +62,7 @@ impl App {
         if time.is_zero() {
             return;
         }
-        tracing::info!(lame_duck = ?time, "not ready any more, serving on until load balancers know");
+        tracing::info!(lame_duck = ?time, "shutdown requested: not ready (/readyz is 503), still accepting connections");
         let over = sleep(time);
         tokio::pin!(over);
         loop {
@@ -70,14 +70,14 @@ impl App {
                 () = &mut over => return,
                 () = shutdown_requested(&mut self.commands, refuse) => return,
                 // New clients are to be judged by a revocation list of today, too.
-                change = self.watchers.changed() => self.take_up(change),
+                change = self.watchers.changed() => self.apply_change(change),
             }
         }
     }
 }
 
 /// Says every now and then for what the drain waits. Never resolves.
-async fn tell_progress(shared: &Shared, time_limit: Duration) -> Infallible {
+async fn log_progress(shared: &Shared, time_limit: Duration) -> Infallible {
     let began = Instant::now();
     let mut ticks = interval_at(began + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
     loop {
@@ -93,5 +93,5 @@ async fn tell_progress(shared: &Shared, time_limit: Duration) -> Infallible {
 
 /// Its answer is dropped.
 fn refuse(_: ReloadAnswer) {
-    tracing::warn!("configuration not read again: the process is about to end");
+    tracing::warn!("reload ignored, the process is shutting down");
 }

@@ -5,6 +5,7 @@
 
 mod accept;
 mod acme;
+mod backend_client_certificates;
 mod certificate;
 mod client_certificates;
 mod configuration;
@@ -14,8 +15,8 @@ mod fd_limit;
 mod lookup;
 pub mod names;
 pub mod notes;
-mod own_certificates;
 mod refused;
+mod reload;
 mod serving;
 mod signals;
 mod sockets;
@@ -30,7 +31,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at};
 
-use crate::acme::{Acme, Status as AcmeStatus};
+use crate::acme::{Acme, EndingOrders, Status as AcmeStatus};
 use crate::admin::{Readiness, Started};
 use crate::backend::Registry;
 use crate::backend::monitor::Monitors;
@@ -46,17 +47,16 @@ use crate::passive::PassiveListeners;
 use crate::policy::{CredentialFiles, UserFiles};
 use crate::session::{Drain, Shared};
 use crate::snapshot::Snapshot;
-use crate::tls::OwnCertificates;
+use crate::tls::BackendClientCertificates;
 use crate::tls::fips;
 
-pub use configuration::client_trust;
 use configuration::{Former, prepare};
 pub use error::StartError;
 use signals::Signals;
 use sockets::Sockets;
 use supervision::{Sources, Supervision};
 use warnings::{HOUR, Reminders};
-use watchers::{Change, Watchers};
+use watchers::Watchers;
 
 pub use crate::net::inherited::InheritedSockets;
 
@@ -77,8 +77,8 @@ pub struct App {
     monitors: Monitors,
     /// The orders of the configuration in use, if it has any.
     acme: Option<Acme>,
-    /// Orders of a configuration that is no more, which may still take away what they have shown.
-    acme_ending: Option<Acme>,
+    /// Those of former configurations.
+    acme_ending: EndingOrders,
     /// For the live view.
     acme_status: Arc<AcmeStatus>,
     /// For the live view.
@@ -133,7 +133,7 @@ impl App {
             users,
             credentials: CredentialFiles::default(),
             certificates: None,
-            own_certificates: OwnCertificates::default(),
+            backend_client_certificates: BackendClientCertificates::default(),
         };
         let prepared = prepare(config.clone(), known, former, &shared, &mut sockets).await?;
 
@@ -149,7 +149,7 @@ impl App {
             watchers,
             monitors: Monitors::default(),
             acme: None,
-            acme_ending: None,
+            acme_ending: EndingOrders::default(),
             acme_status: Arc::default(),
             reloads,
             started,
@@ -165,10 +165,11 @@ impl App {
         app.start_socket(new.socket);
         app.announce_ports();
         app.announce_certificates();
-        app.announce_own_certificates();
+        app.announce_backend_client_certificates();
         app.announce_client_trust();
         app.settle_refusals();
         app.log_refused_certificates();
+        app.warn_of_descriptors();
         app.warn();
         app.monitor_backends();
         app.order_certificates();
@@ -193,7 +194,7 @@ impl App {
                     }
                     Command::Shutdown => break,
                 },
-                change = self.watchers.changed() => self.take_up(change),
+                change = self.watchers.changed() => self.apply_change(change),
                 _ = hours.tick() => {
                     self.warn_if_expiring();
                     self.warn_of_ended_lists();
@@ -201,20 +202,6 @@ impl App {
             }
         }
         self.drain().await;
-    }
-
-    /// Uses the new contents, or says why not.
-    pub(in crate::app) fn take_up(&mut self, change: Change) {
-        match change {
-            Change::Certificates(found) => self.apply_certificates(found),
-            Change::OwnCertificates(found) => self.report_own_certificates(&found),
-            Change::ClientTrust(found) => self.apply_client_trust(found),
-            Change::Credentials(found) => {
-                self.report_lookup(ReloadSubject::Credentials, &found);
-            }
-            Change::Users(found) => self.report_lookup(ReloadSubject::Users, &found),
-            Change::Refused(found) => self.report_refused(found),
-        }
     }
 
     /// What the service manager is told of.
@@ -246,11 +233,11 @@ impl App {
         }
     }
 
-    fn announce_own_certificates(&self) {
+    fn announce_backend_client_certificates(&self) {
         let snapshot = self.snapshot.load();
-        let certificates = snapshot.runtime.pools.own_certificates();
+        let certificates = snapshot.runtime.pools.backend_client_certificates();
         certificates
             .all()
-            .for_each(|certificate| own_certificates::announce(certificate));
+            .for_each(|certificate| backend_client_certificates::announce(certificate));
     }
 }

@@ -8,9 +8,10 @@ use tokio::net::{TcpListener, UnixListener};
 use super::sockets::BoundListener;
 use super::{App, accept};
 use crate::admin::{self, Admin};
-use crate::backend::monitor::{MonitorContext, Monitors};
+use crate::backend::MonitorContext;
+use crate::backend::monitor::Monitors;
 use crate::base::text::escape_path;
-use crate::config::TlsMode;
+use crate::config::{Settings, TlsMode};
 use crate::net::listen::Acceptor;
 use crate::net::unix::SocketName;
 
@@ -27,10 +28,8 @@ impl StartedListeners {
 }
 
 impl App {
-    /// Closes the listeners that the configuration in force has no more.
-    pub(super) async fn close_removed_listeners(&mut self) {
-        let snapshot = self.snapshot.load_full();
-        let settings = &snapshot.runtime.settings;
+    /// Closes the listeners that these settings, which are about to be in force, have no more.
+    pub(super) async fn close_removed_listeners(&mut self, settings: &Settings) {
         let admin = &mut self.sockets.admin;
         admin
             .close_all_but(|address| Some(address) == settings.admin.address)

@@ -63,7 +63,7 @@ async fn reload(mut hangup: Signal, commands: &mpsc::Sender<Command>) {
 async fn reopen(mut signal: Signal, logs: &TransferLogs) {
     while signal.recv().await.is_some() {
         logs.reopen();
-        tracing::info!("opening the transfer logs anew");
+        tracing::info!("reopening the transfer logs");
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::App;
+use super::fd_limit;
 use super::notes::{self, Note, Severity};
 
 /// How many notes are worth a line each: there may be a thousand sites.
@@ -56,7 +57,7 @@ impl App {
             &snapshot.clients,
             SystemTime::now(),
         );
-        notes.extend(notes::on_own_certificates(
+        notes.extend(notes::on_backend_client_certificates(
             &snapshot.runtime.pools,
             SystemTime::now(),
         ));
@@ -68,7 +69,13 @@ impl App {
         self.reminders.note(&notes, Instant::now());
     }
 
-    /// The same of one certificate.
+    /// Warns if the sessions of the configuration in force may need more file descriptors than there are.
+    pub(super) fn warn_of_descriptors(&self) {
+        let settings = &self.snapshot.load().runtime.settings;
+        fd_limit::warn_if_low(settings, self.sockets.inherited().count());
+    }
+
+    /// Warns of what `check` notes of one certificate.
     pub(super) fn warn_about(&mut self, certificate: &str) {
         let snapshot = self.snapshot.load();
         let notes = notes::about(&snapshot.certificates, certificate, SystemTime::now());
@@ -93,7 +100,10 @@ impl App {
         let now = SystemTime::now();
         let snapshot = self.snapshot.load();
         let mut notes: Vec<Note> = notes::expiring(&snapshot.certificates, now).collect();
-        notes.extend(notes::on_own_certificates(&snapshot.runtime.pools, now));
+        notes.extend(notes::on_backend_client_certificates(
+            &snapshot.runtime.pools,
+            now,
+        ));
         let due = self.reminders.due(notes, Instant::now());
         for note in due.iter().take(MAX_WARNINGS) {
             tracing::warn!("{note}");

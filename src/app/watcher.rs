@@ -69,8 +69,8 @@ impl<W: FileWatch> Poll<W> {
             self.stall = Some(Stall::begin(Arc::clone(reloads), subject));
             tracing::error!(
                 subject = subject.as_str(),
-                "the watch over files waits for one that can't be read to its end (a mount that hangs?): nothing new of them is loaded \
-                 until then"
+                "file watcher blocked for {} s (hung mount?): changed files are not loaded until the read returns",
+                HANGS_AFTER.as_secs()
             );
         }
         (&mut self.task).await
@@ -109,7 +109,7 @@ impl<W: FileWatch> Watcher<W> {
                 self.state = State::Off;
                 tracing::error!(
                     subject = self.subject.as_str(),
-                    "the watch over a file panicked: new content is only loaded on SIGHUP"
+                    "file watcher panicked: changed files are only loaded on SIGHUP"
                 );
                 continue;
             };

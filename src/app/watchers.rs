@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::App;
 use super::refused::RefusedConfiguration;
 use super::watcher::Watcher;
 use crate::base::file_watch::FileWatch;
@@ -11,13 +12,13 @@ use crate::policy::credentials::Passwords;
 use crate::policy::lookup_watch::LookupWatch;
 use crate::policy::users::Names;
 use crate::snapshot::Snapshot;
-use crate::tls::{self, OwnCertificateWatch};
+use crate::tls::{self, BackendClientCertificateWatch};
 
 /// One watch over the files of each kind.
 #[derive(Debug)]
 pub(super) struct Watchers {
     certificates: Watcher<tls::CertificateWatch>,
-    own_certificates: Watcher<OwnCertificateWatch>,
+    backend_client_certificates: Watcher<BackendClientCertificateWatch>,
     client_trust: Watcher<tls::client_certificates::ClientTrustWatch>,
     credentials: Watcher<LookupWatch<Passwords>>,
     users: Watcher<LookupWatch<Names>>,
@@ -28,7 +29,7 @@ pub(super) struct Watchers {
 /// New contents, of one kind.
 pub(super) enum Change {
     Certificates(<tls::CertificateWatch as FileWatch>::Found),
-    OwnCertificates(<OwnCertificateWatch as FileWatch>::Found),
+    BackendClientCertificates(<BackendClientCertificateWatch as FileWatch>::Found),
     ClientTrust(<tls::client_certificates::ClientTrustWatch as FileWatch>::Found),
     Credentials(<LookupWatch<Passwords> as FileWatch>::Found),
     Users(<LookupWatch<Names> as FileWatch>::Found),
@@ -46,9 +47,9 @@ impl Watchers {
                 Some(tls::CertificateWatch::new(tls, &snapshot.certificates)),
                 reloads,
             ),
-            own_certificates: Watcher::new(
-                ReloadSubject::BackendCertificate,
-                OwnCertificateWatch::new(runtime.pools.own_certificates()),
+            backend_client_certificates: Watcher::new(
+                ReloadSubject::BackendClientCertificate,
+                BackendClientCertificateWatch::new(runtime.pools.backend_client_certificates()),
                 reloads,
             ),
             client_trust: Watcher::new(
@@ -77,11 +78,29 @@ impl Watchers {
     pub async fn changed(&mut self) -> Change {
         tokio::select! {
             found = self.certificates.changed() => Change::Certificates(found),
-            found = self.own_certificates.changed() => Change::OwnCertificates(found),
+            found = self.backend_client_certificates.changed() => Change::BackendClientCertificates(found),
             found = self.client_trust.changed() => Change::ClientTrust(found),
             found = self.credentials.changed() => Change::Credentials(found),
             found = self.users.changed() => Change::Users(found),
             found = self.refused.changed() => Change::Refused(found),
+        }
+    }
+}
+
+impl App {
+    /// Uses the new contents, or says why not.
+    pub(super) fn apply_change(&mut self, change: Change) {
+        match change {
+            Change::Certificates(found) => self.apply_certificates(found),
+            Change::BackendClientCertificates(found) => {
+                self.report_backend_client_certificates(&found)
+            }
+            Change::ClientTrust(found) => self.apply_client_trust(found),
+            Change::Credentials(found) => {
+                self.report_lookup(ReloadSubject::Credentials, &found);
+            }
+            Change::Users(found) => self.report_lookup(ReloadSubject::Users, &found),
+            Change::Refused(found) => self.report_refused(found),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::checked::Checked;
-use crate::base::turns::Turns;
+use crate::base::fair_queue::FairQueue;
 use crate::config::{BackendTls, Checks, PassiveMode, Probe, SentProxyProtocol};
 use crate::outcome::CheckStage;
 
@@ -54,7 +54,7 @@ pub struct CheckSettings {
 #[derive(Debug, Default)]
 pub struct ProbeLogins {
     /// One at a time.
-    pub turns: Turns,
+    pub queue: FairQueue,
     /// Whether there may be one.
     pub pause: ProbePause,
 }

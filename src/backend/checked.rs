@@ -1,7 +1,7 @@
 //! What active checks have found of a backend, and what that and its [`Health`] make of it together.
 //!
 //! Two observers, which may disagree: logins that fail take a backend out for a time (ejected), checks that fail take it out
-//! until they pass again (down). Neither counts what the other has seen, and [`Standing`] is the one state that follows:
+//! until they pass again (down). Neither counts what the other has seen, and [`Availability`] is the one state that follows:
 //! down counts before ejected.
 //!
 //! Checks bring an ejected backend back before its outage is over only if they have seen the fault as well: if they failed
@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::health::Health;
 
-/// The results of the checks of one backend, as one site makes them.
+/// What the checks of one backend have come to, as one site makes them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Checked {
     /// Since the last one that passed.
@@ -27,12 +27,12 @@ pub struct Checked {
 
 /// The state of a backend, from both observers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Availability {
     /// It is not known to fail.
     Up,
     /// Logins have failed.
     Ejected {
-        /// Since when it has been out.
+        /// Since when it has been.
         since: Instant,
     },
     /// Checks have failed.
@@ -91,19 +91,19 @@ impl Checked {
     }
 }
 
-impl Standing {
+impl Availability {
     /// Of a backend, `checked` if it is.
     pub fn of(health: &Health, checked: Option<&Checked>) -> Self {
         if let Some(since) = checked.and_then(|checked| checked.down_since) {
             return Self::Down { since };
         }
-        match health.out_since() {
+        match health.ejected_since() {
             Some(since) => Self::Ejected { since },
             None => Self::Up,
         }
     }
 
-    /// Since when it has not been up.
+    /// Since when it has been out: ejected or down.
     pub fn out_since(self) -> Option<Instant> {
         match self {
             Self::Up => None,
@@ -143,8 +143,8 @@ mod tests {
     }
 
     fn is_down(checked: &Checked) -> bool {
-        let standing = Standing::of(&Health::default(), Some(checked));
-        matches!(standing, Standing::Down { .. })
+        let availability = Availability::of(&Health::default(), Some(checked));
+        matches!(availability, Availability::Down { .. })
     }
 
     #[test]
@@ -224,55 +224,58 @@ mod tests {
     }
 
     impl World {
-        fn standing(&self) -> Standing {
-            Standing::of(&self.health, Some(&self.checked))
+        fn availability(&self) -> Availability {
+            Availability::of(&self.health, Some(&self.checked))
         }
 
         fn candidate(&self, index: usize, now: Instant) -> Candidate {
-            let standing = self.standing();
+            let availability = self.availability();
             Candidate {
                 index,
                 weight: 100,
                 tier: u32::from(index % 3 == 2),
                 sessions: 0,
                 full: false,
-                out_for: standing
+                out_for: availability
                     .out_since()
                     .map(|since| now.saturating_duration_since(since)),
-                down: matches!(standing, Standing::Down { .. }),
+                down: matches!(availability, Availability::Down { .. }),
                 identity: index as u64,
             }
         }
 
         fn happens(&mut self, event: Event, now: Instant) {
-            let before = self.standing();
+            let before = self.availability();
             match event {
                 Event::LoginFails => {
                     let change = self.health.failed(now);
-                    if let Some(HealthChange::Out { failures }) = change {
+                    if let Some(HealthChange::Ejected { failures }) = change {
                         assert!(failures >= FAILURES);
                     }
-                    assert!(before == Standing::Up || before == self.standing());
+                    assert!(before == Availability::Up || before == self.availability());
                 }
                 Event::LoginSucceeds => {
                     self.health.succeeded(now);
-                    let is_down = matches!(before, Standing::Down { .. });
+                    let is_down = matches!(before, Availability::Down { .. });
                     assert!(
-                        is_down == (self.standing() != Standing::Up),
+                        is_down == (self.availability() != Availability::Up),
                         "logins say nothing of checks"
                     );
                 }
                 Event::CheckFails => {
                     self.checked.failed(FALL, now);
-                    assert!(!matches!(before, Standing::Down { .. }) || self.standing() == before);
+                    assert!(
+                        !matches!(before, Availability::Down { .. })
+                            || self.availability() == before
+                    );
                 }
                 Event::CheckPasses => {
                     self.checked.passed(RISE, now);
-                    if let Some(since) = self.health.out_since()
+                    if let Some(since) = self.health.ejected_since()
                         && self.checked.saw_the_end_of(since, RISE)
                     {
                         self.health.succeeded(now);
-                        assert_eq!(self.standing(), Standing::Up);
+                        assert_eq!(self.availability(), Availability::Up);
                     }
                 }
                 Event::Waits(_) => {}
@@ -305,7 +308,7 @@ mod tests {
                     .collect();
                 let order = balance::order(balance, &candidates, 7, &rotation);
                 prop_assert!(!order.is_empty());
-                let ups = worlds.iter().filter(|world| world.standing() == Standing::Up).count();
+                let ups = worlds.iter().filter(|world| world.availability() == Availability::Up).count();
                 let downs = order.iter().filter(|position| candidates[**position].down).count();
                 if ups == 0 {
                     prop_assert_eq!(order.len(), count, "all are tried where none is up");

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::check::{Check, CheckRecord, Meaning};
+use super::check::{Check, CheckRecord};
 use super::check_state::LastCheck;
-use super::monitor::MonitorContext;
+use super::failure_cause::FailureCause;
+use super::monitor_context::MonitorContext;
 use super::pool::Pool;
 use super::site_backend::{Backend, BackendChecks};
 use crate::base::BackendId;
@@ -80,10 +81,10 @@ impl Checker {
 
     /// Waits until a check is due, which it is soon once logins have failed.
     async fn wait_until(&self, due: Instant, interval: Duration) {
-        let went_out = self.backend.state.went_out.woken();
+        let ejected = self.backend.at_site.ejected.notified();
         tokio::select! {
             () = sleep_until(due) => {}
-            () = went_out => sleep_until(due.min(Instant::now() + interval.min(FAST))).await,
+            () = ejected => sleep_until(due.min(Instant::now() + interval.min(FAST))).await,
         }
     }
 
@@ -120,11 +121,11 @@ impl Checker {
             return backend.check_passed(checks, self.goes_as_deep_as_a_login(level), metrics, now);
         };
         tracing::debug!(site, %backend, stage = stage.as_str(), %error, "check failed");
-        match error.meaning() {
-            Meaning::Nothing => {}
+        match error.failure_cause() {
+            FailureCause::Busy | FailureCause::Local => {}
             // As far as the checks go from now on, it works.
-            Meaning::ProbeRefused => backend.check_passed(checks, true, metrics, now),
-            Meaning::BackendFault => {
+            FailureCause::CheckAccount => backend.check_passed(checks, true, metrics, now),
+            FailureCause::Backend => {
                 if backend.check_failed(checks, stage, error, metrics, now) && self.pool.is_out() {
                     self.pool.warn_of_last_resort();
                 }

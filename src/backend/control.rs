@@ -135,6 +135,11 @@ impl BackendConnection {
         self.control.stream()
     }
 
+    /// Whether it runs over IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.address.ip().to_canonical().is_ipv6()
+    }
+
     /// Takes the next whole reply that has arrived.
     ///
     /// # Errors

@@ -19,8 +19,6 @@ use super::site_backend::Backend;
 use crate::base::budget::Budget;
 use crate::base::text::rounded;
 use crate::config::{Endpoint, Timeouts, TlsMode};
-use crate::ftp::command::Verb;
-use crate::ftp::refusal;
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
 use crate::net::connect;
@@ -97,26 +95,10 @@ impl DialError {
             Self::User(_) => DialStage::User,
         }
     }
-}
 
-/// Said where a backend may have been sent a PROXY header that it doesn't expect.
-const HEADER_SENT: &str =
-    "does this backend expect a PROXY header? It was sent one, as its proxy_protocol says";
-/// Said where a backend may have waited for one.
-const NO_HEADER_SENT: &str =
-    "does this backend expect a PROXY header? It was sent none, since it has no proxy_protocol";
-
-/// Said where a backend takes no logins in clear text.
-const WANTS_TLS: &str = "this server takes no logins in clear text: write `tls: explicit` for this backend, so that they are sent to it \
-    under TLS";
-
-/// Said where a server of TLS 1.2 may have waited for a certificate: it has no alert of its own for that.
-const NO_CERTIFICATE_SHOWN: &str = "does this backend require a client certificate? It was shown none, since it has no client_certificate";
-
-impl DialError {
     /// The same, or that the certificate is at fault which this backend was shown, or wasn't.
     fn or_client_certificate(self, backend: &Backend) -> Self {
-        let shown = shows_certificate(backend);
+        let shown = backend.shows_certificate();
         match self {
             Self::Handshake(alert)
             | Self::Greeting(ReplyError::Tls(alert))
@@ -127,78 +109,6 @@ impl DialError {
                 Self::ClientCertificate { alert, shown }
             }
             other => other,
-        }
-    }
-
-    /// What to look at first, if this is how a disagreement about PROXY headers with this backend shows.
-    pub fn hint(&self, backend: &Backend) -> Option<&'static str> {
-        let sent = backend.settings.proxy_protocol.is_some();
-        // Else the handshake comes behind a greeting, and no header is at fault.
-        let handshake_first = backend
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.start == TlsMode::Implicit);
-        match self {
-            Self::Greeting(ReplyError::Rejected(reply))
-            | Self::User(ReplyError::Rejected(reply))
-                if backend.tls.is_none() && refusal::wants_tls(reply) =>
-            {
-                Some(WANTS_TLS)
-            }
-            // Busy.
-            Self::Greeting(ReplyError::Rejected(reply))
-            | Self::User(ReplyError::Rejected(reply))
-                if reply.class() == Class::TransientFailure =>
-            {
-                None
-            }
-            // Some servers take a header for a command, and their answer to it for that to the next.
-            Self::Greeting(_) | Self::Auth(_) | Self::Injected | Self::User(_) if sent => {
-                Some(HEADER_SENT)
-            }
-            Self::Handshake(fault) if sent && handshake_first && !fault.is_certificate() => {
-                Some(HEADER_SENT)
-            }
-            Self::Handshake(fault)
-                if fault.may_miss_certificate() && !shows_certificate(backend) =>
-            {
-                Some(NO_CERTIFICATE_SHOWN)
-            }
-            // Those that wait for one say nothing, and some close then.
-            Self::Greeting(ReplyError::TimedOut(_) | ReplyError::Closed) if !sent => {
-                Some(NO_HEADER_SENT)
-            }
-            Self::HandshakeTimeout(_) | Self::Handshake(HandshakeFault::Closed)
-                if !sent && handshake_first =>
-            {
-                Some(NO_HEADER_SENT)
-            }
-            _ => None,
-        }
-    }
-}
-
-fn shows_certificate(backend: &Backend) -> bool {
-    let tls = backend.tls.as_ref();
-    tls.is_some_and(|tls| tls.client.certificate().is_some())
-}
-
-impl Backend {
-    /// The same for a control connection that is lost before the login is over: servers that know no headers may answer one
-    /// only then, or take it for the end of the session, since version 2 has a QUIT in it.
-    pub fn login_hint(&self) -> Option<&'static str> {
-        self.settings.proxy_protocol.map(|_| HEADER_SENT)
-    }
-
-    /// The same for a login that it has refused by this reply to USER or PASS: it may want TLS, or have taken a header for a
-    /// command, and its answer to that is then the first to come.
-    pub fn refusal_hint(&self, command: Verb, reply: &Reply) -> Option<&'static str> {
-        if self.tls.is_none() && refusal::wants_tls(reply) {
-            return Some(WANTS_TLS);
-        }
-        match (command, reply.number()) {
-            (Verb::User, 500 | 502 | 503 | 530) => self.login_hint(),
-            _ => None,
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Whether a backend is in or out, from what connecting to it came to.
+//! Whether a backend is ejected, from what connecting to it came to.
 //!
-//! Failures in a row take it out, for longer each time. Its way back is an attempt of our own when that time is over, and
-//! not a client's login. While every backend of a site is out, logins try them all the same: what the proxy thinks of its
+//! Failures in a row eject it, for longer each time. Its way back is an attempt of our own when that time is over, and
+//! not a client's login. While no backend of a site is up, logins try them all the same: what the proxy thinks of its
 //! backends must never be the outage.
 
 use std::time::{Duration, Instant};
 
-/// So many failures in a row take a backend out.
+/// So many failures in a row eject a backend.
 pub const FAILURES: u32 = 3;
 
 /// For how long the first time; each further time doubles it.
@@ -20,10 +20,10 @@ const LONGEST_OUTAGE: Duration = Duration::from_secs(5 * 60);
 pub struct Health {
     /// Since the last success.
     failures: u32,
-    /// How often it was taken out since it last stayed in for long.
+    /// How often it was ejected since it last stayed in for long.
     outages: u32,
-    out: Option<Outage>,
-    back_since: Option<Instant>,
+    outage: Option<Outage>,
+    restored_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +35,14 @@ struct Outage {
 /// What has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthChange {
-    /// It was taken out, after so many failures.
-    Out {
+    /// It was ejected, after so many failures.
+    Ejected {
         /// How many in a row.
         failures: u32,
     },
     /// It is back.
-    Back {
-        /// How long it was out.
+    Restored {
+        /// How long it was ejected.
         after: Duration,
     },
 }
@@ -51,11 +51,11 @@ impl Health {
     /// Connecting to it has failed, by its own fault.
     pub fn failed(&mut self, now: Instant) -> Option<HealthChange> {
         self.failures = self.failures.saturating_add(1);
-        if let Some(out) = &mut self.out {
+        if let Some(outage) = &mut self.outage {
             // Only an attempt that was due counts as one more outage: logins may try it meanwhile.
-            if out.retry_at <= now {
+            if outage.retry_at <= now {
                 self.outages = self.outages.saturating_add(1);
-                out.retry_at = now + outage(self.outages);
+                outage.retry_at = now + outage_length(self.outages);
             }
             return None;
         }
@@ -63,42 +63,51 @@ impl Health {
             return None;
         }
         if self
-            .back_since
+            .restored_at
             .is_some_and(|since| since + LONGEST_OUTAGE <= now)
         {
             self.outages = 0;
         }
         self.outages = self.outages.saturating_add(1);
-        self.out = Some(Outage {
+        self.outage = Some(Outage {
             since: now,
-            retry_at: now + outage(self.outages),
+            retry_at: now + outage_length(self.outages),
         });
         let failures = self.failures;
-        Some(HealthChange::Out { failures })
+        Some(HealthChange::Ejected { failures })
+    }
+
+    /// Connecting to it has failed, and says nothing of it: an attempt that was due is made again soon.
+    pub fn not_known(&mut self, now: Instant) {
+        if let Some(outage) = &mut self.outage
+            && outage.retry_at <= now
+        {
+            outage.retry_at = now + FIRST_OUTAGE;
+        }
     }
 
     /// It has become ready for a login.
     pub fn succeeded(&mut self, now: Instant) -> Option<HealthChange> {
         self.failures = 0;
-        let out = self.out.take()?;
-        self.back_since = Some(now);
-        let after = now.saturating_duration_since(out.since);
-        Some(HealthChange::Back { after })
+        let outage = self.outage.take()?;
+        self.restored_at = Some(now);
+        let after = now.saturating_duration_since(outage.since);
+        Some(HealthChange::Restored { after })
     }
 
-    /// Since when it has been out.
-    pub fn out_since(&self) -> Option<Instant> {
-        self.out.map(|out| out.since)
+    /// Since when it has been ejected.
+    pub fn ejected_since(&self) -> Option<Instant> {
+        self.outage.map(|outage| outage.since)
     }
 
-    /// When it is to be tried again, if it is out.
+    /// When it is to be tried again, if it is ejected.
     pub fn retry_at(&self) -> Option<Instant> {
-        self.out.map(|out| out.retry_at)
+        self.outage.map(|outage| outage.retry_at)
     }
 }
 
 /// How long the outage of this number lasts.
-fn outage(number: u32) -> Duration {
+fn outage_length(number: u32) -> Duration {
     let doublings = number.saturating_sub(1).min(16);
     (FIRST_OUTAGE * (1 << doublings)).min(LONGEST_OUTAGE)
 }
@@ -107,46 +116,68 @@ fn outage(number: u32) -> Duration {
 mod tests {
     use super::*;
 
-    fn out(health: &mut Health, now: Instant) {
+    fn eject(health: &mut Health, now: Instant) {
         for _ in 0..FAILURES {
             health.failed(now);
         }
-        assert!(health.out_since().is_some());
+        assert!(health.ejected_since().is_some());
     }
 
     #[test]
-    fn three_failures_in_a_row_take_it_out_and_a_success_between_them_does_not_count() {
+    fn three_failures_in_a_row_eject_it_and_a_success_between_them_does_not_count() {
         let (mut health, now) = (Health::default(), Instant::now());
         health.failed(now);
         health.failed(now);
         assert_eq!(health.succeeded(now), None);
         health.failed(now);
         health.failed(now);
-        assert_eq!(health.out_since(), None);
-        assert_eq!(health.failed(now), Some(HealthChange::Out { failures: 3 }));
-        assert_eq!(health.out_since(), Some(now));
+        assert_eq!(health.ejected_since(), None);
+        assert_eq!(
+            health.failed(now),
+            Some(HealthChange::Ejected { failures: 3 })
+        );
+        assert_eq!(health.ejected_since(), Some(now));
     }
 
     #[test]
-    fn it_is_out_for_longer_each_time_and_never_for_longer_than_five_minutes() {
+    fn it_is_ejected_for_longer_each_time_and_never_for_longer_than_five_minutes() {
         let (mut health, mut now) = (Health::default(), Instant::now());
-        out(&mut health, now);
+        eject(&mut health, now);
         let mut waits = Vec::new();
         for _ in 0..8 {
-            let retry_at = health.retry_at().expect("it is out");
+            let retry_at = health.retry_at().expect("it is ejected");
             waits.push((retry_at - now).as_secs());
             now = retry_at;
-            assert_eq!(health.failed(now), None, "it was out already");
+            assert_eq!(health.failed(now), None, "it was already");
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);
-        let back = health.succeeded(now);
-        assert!(matches!(back, Some(HealthChange::Back { .. })));
+        let restored = health.succeeded(now);
+        assert!(matches!(restored, Some(HealthChange::Restored { .. })));
+    }
+
+    #[test]
+    fn attempts_that_say_nothing_of_it_are_made_again_soon_and_do_not_make_its_outage_longer() {
+        let (mut health, mut now) = (Health::default(), Instant::now());
+        health.not_known(now);
+        assert_eq!(health.retry_at(), None);
+        eject(&mut health, now);
+        let due = health.retry_at();
+        health.not_known(now);
+        assert_eq!(health.retry_at(), due, "a login's attempt wasn't due");
+        for _ in 0..5 {
+            now = health.retry_at().expect("it is ejected");
+            health.not_known(now);
+            assert_eq!(health.retry_at(), Some(now + FIRST_OUTAGE));
+        }
+        now += FIRST_OUTAGE;
+        health.failed(now);
+        assert_eq!(health.retry_at(), Some(now + FIRST_OUTAGE * 2));
     }
 
     #[test]
     fn logins_that_fail_meanwhile_do_not_make_it_longer() {
         let (mut health, now) = (Health::default(), Instant::now());
-        out(&mut health, now);
+        eject(&mut health, now);
         let retry_at = health.retry_at();
         for _ in 0..100 {
             health.failed(now + Duration::from_secs(1));
@@ -157,14 +188,14 @@ mod tests {
     #[test]
     fn a_backend_that_has_stayed_in_for_long_begins_with_the_shortest_outage_again() {
         let (mut health, now) = (Health::default(), Instant::now());
-        out(&mut health, now);
+        eject(&mut health, now);
         let soon = now + Duration::from_secs(10);
         health.succeeded(soon);
-        out(&mut health, soon);
+        eject(&mut health, soon);
         assert_eq!(health.retry_at(), Some(soon + Duration::from_secs(20)));
         health.succeeded(soon);
         let late = soon + LONGEST_OUTAGE;
-        out(&mut health, late);
+        eject(&mut health, late);
         assert_eq!(health.retry_at(), Some(late + Duration::from_secs(10)));
     }
 }

@@ -148,7 +148,14 @@ impl Pools {
 
     /// Every site, by name.
     pub fn site_summaries(&self) -> Vec<SiteSummary<'_>> {
-        let mut summaries: Vec<_> = self.site_states().collect();
+        let sites = self.one_of_each_site();
+        let mut summaries: Vec<_> = sites
+            .map(|pool| SiteSummary {
+                site: &pool.site,
+                sessions: pool.site_sessions(),
+                is_in_maintenance: pool.is_in_maintenance(),
+            })
+            .collect();
         summaries.sort_by(|one, other| one.site.name.cmp(&other.site.name));
         summaries
     }
@@ -275,7 +282,7 @@ impl BackendChecks {
 
 impl Backend {
     fn summary(&self, group: Option<String>, now: Instant) -> BackendSummary {
-        let out_since = self.standing().out_since();
+        let out_since = self.availability().out_since();
         let drained_by = if !self.settings.takes_logins() {
             Some(DrainedBy::Configuration)
         } else if !self.takes_logins() {

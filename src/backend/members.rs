@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::balance::{self, Candidate, Rotation};
-use super::checked::Standing;
+use super::checked::Availability;
 use super::site_backend::Backend;
 use crate::config::Balance;
 
@@ -43,9 +43,9 @@ impl Members {
             .collect()
     }
 
-    /// Whether each that takes logins is out.
+    /// Whether none that takes logins is up.
     pub fn are_out(&self) -> bool {
         let mut open = self.backends.iter();
-        !open.any(|backend| backend.takes_logins() && backend.standing() == Standing::Up)
+        !open.any(|backend| backend.takes_logins() && backend.availability() == Availability::Up)
     }
 }

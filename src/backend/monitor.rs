@@ -1,7 +1,6 @@
-//! Dials backends that are out until they are back, so that no client's login is the one that finds out; checks those that
+//! Dials ejected backends until they are back, so that no client's login is the one that finds out; checks those that
 //! are to be checked, and follows what name servers say of those that are to be discovered.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,18 +8,18 @@ use tokio::time::{Instant, sleep_until};
 
 use super::checker;
 use super::dial::{self, DialBudget};
-use super::discovery::{self, Changes, Discovered};
+use super::discovered::{Changes, Discovered};
+use super::discovery;
+use super::monitor_context::MonitorContext;
 use super::pool::Pool;
 use super::pools::Pools;
-use super::registry::Registry;
 use super::site_backend::Backend;
+use super::site_backend_state::SiteBackendState;
 use crate::base::BackendId;
 use crate::base::budget::Budget;
+use crate::base::fair_queue::Turn;
 use crate::base::task::Task;
-use crate::config::Timeouts;
 use crate::net::proxy_header::Origin;
-use crate::net::resolve::Resolver;
-use crate::observe::metrics::Metrics;
 
 /// How long an attempt may take in all. Slower than that, a backend is of no use to a client.
 const ATTEMPT: Duration = Duration::from_secs(30);
@@ -29,21 +28,6 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Monitors {
     _tasks: Vec<Task<()>>,
-}
-
-/// What every monitor needs of the process and of the configuration in use.
-#[derive(Debug, Clone)]
-pub struct MonitorContext {
-    /// For each step.
-    pub timeouts: Timeouts,
-    /// The configured name servers.
-    pub dns_servers: Vec<SocketAddr>,
-    /// Where the names of backends lead.
-    pub resolver: Arc<Resolver>,
-    /// Where the states of backends live.
-    pub registry: Arc<Registry>,
-    /// Where they are shown.
-    pub metrics: Arc<Metrics>,
 }
 
 impl Monitors {
@@ -130,12 +114,7 @@ async fn watch(backend: Arc<Backend>, context: MonitorContext) {
         ..
     } = &context;
     loop {
-        let went_out = backend.state.went_out.woken();
-        let Some(retry_at) = backend.state.health().retry_at() else {
-            went_out.await;
-            continue;
-        };
-        sleep_until(retry_at.into()).await;
+        let _turn = due(&backend.at_site).await;
         let budget = DialBudget {
             timeouts,
             total: Budget::new(ATTEMPT),
@@ -151,8 +130,66 @@ async fn watch(backend: Arc<Backend>, context: MonitorContext) {
             Err(error) => {
                 backend.failed(&error, metrics, Instant::now().into_std());
                 let (stage, hint) = (error.stage().as_str(), error.hint(&backend));
-                tracing::debug!(%backend, stage, %error, hint, "backend still out");
+                tracing::debug!(%backend, stage, %error, hint, "backend still ejected");
             }
         }
+    }
+}
+
+/// Waits until this backend is ejected and to be dialled. Several pools of a site may have it, and each has its monitor: one of
+/// them dials it, and has the turn until what came of that is known.
+async fn due(at_site: &SiteBackendState) -> Turn<'_> {
+    loop {
+        let ejected = at_site.ejected.notified();
+        let Some(retry_at) = at_site.health().retry_at() else {
+            ejected.await;
+            continue;
+        };
+        sleep_until(retry_at.into()).await;
+        let turn = at_site.redial.enter().await;
+        // Every attempt that has come to an end meanwhile has moved it.
+        if at_site.health().retry_at() == Some(retry_at) {
+            return turn;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::backend::health::FAILURES;
+
+    #[tokio::test(start_paused = true)]
+    async fn of_the_pools_of_a_site_that_have_a_backend_one_dials_it_while_it_is_out() {
+        let state = Arc::new(SiteBackendState::default());
+        let fail = |state: &SiteBackendState| {
+            let now = Instant::now().into_std();
+            state.record_health(|health| health.failed(now));
+        };
+        for _ in 0..FAILURES {
+            fail(&state);
+        }
+        let began = Instant::now();
+        let dialled = Arc::new(Mutex::new(Vec::new()));
+        let monitors = [(); 3].map(|()| {
+            let (state, dialled) = (Arc::clone(&state), Arc::clone(&dialled));
+            Task::spawn(async move {
+                loop {
+                    let _turn = due(&state).await;
+                    dialled
+                        .lock()
+                        .expect("not poisoned")
+                        .push(began.elapsed().as_secs());
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    fail(&state);
+                }
+            })
+        });
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        drop(monitors);
+        // Outages of 10 s and 20 s, the second of them from the end of the first attempt.
+        assert_eq!(*dialled.lock().expect("not poisoned"), [10, 31]);
     }
 }

@@ -8,18 +8,18 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use super::balance;
-use super::entry::Entry;
+use super::configured::ConfiguredBackend;
 use super::members::Members;
-use super::pools::BackendError;
-use super::registry::{Registry, SiteState};
+use super::registry::Registry;
 use super::site_backend::Backend;
-use crate::base::signal::Signal;
-use crate::base::turns::Turns;
+use super::site_state::SiteState;
+use crate::base::fair_queue::FairQueue;
+use crate::base::wakeup::Wakeup;
 use crate::base::{ClientKey, SiteId};
 use crate::config::{Balance, Group, Site};
 use crate::limit::SiteBandwidth;
 use crate::observe::metrics::{Metrics, OpenSession};
-use crate::tls::OwnCertificateLoader;
+use crate::tls::{BackendClientCertificateLoader, BackendTlsError};
 
 /// The backends of a site, or of a group of one.
 #[derive(Debug)]
@@ -28,12 +28,12 @@ pub struct Pool {
     /// The group's name, if it is for one.
     group: Option<String>,
     state: Arc<SiteState>,
-    queue: Arc<Turns>,
+    queue: Arc<FairQueue>,
     /// As configured, in that order; at least one.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<ConfiguredBackend>,
     /// What they stand for at the moment.
     members: ArcSwap<Members>,
-    freed: Arc<Signal>,
+    freed: Arc<Wakeup>,
 }
 
 /// A session's slot at a site; released when this is dropped.
@@ -44,24 +44,36 @@ pub struct SiteSlot {
     _counted: OpenSession,
 }
 
+/// The TLS of a backend can't be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("site {site}, backend {backend}: {source}")]
+pub struct BackendError {
+    /// The site's name.
+    pub site: String,
+    /// The backend's address as configured.
+    pub backend: String,
+    /// What is wrong.
+    pub source: Box<BackendTlsError>,
+}
+
 impl Pool {
     pub(super) fn load(
         site: &Arc<Site>,
         group: Option<&Group>,
         state: &Arc<SiteState>,
         registry: &Registry,
-        certificates: &mut OwnCertificateLoader<'_>,
+        certificates: &mut BackendClientCertificateLoader<'_>,
     ) -> Result<Self, BackendError> {
         let backends = group.map_or(&site.backends, |group| &group.backends);
         let group = group.map(|group| group.name.clone());
         let entries = backends.iter().map(|settings| {
-            Entry::load(settings, site, state, registry, certificates).map_err(|source| {
-                BackendError {
+            ConfiguredBackend::load(settings, site, state, registry, certificates).map_err(
+                |source| BackendError {
                     site: site.name.clone(),
                     backend: settings.to_string(),
                     source: Box::new(source),
-                }
-            })
+                },
+            )
         });
         let pool = Self {
             entries: entries.collect::<Result<_, _>>()?,
@@ -79,8 +91,8 @@ impl Pool {
     /// From now on, logins get the backends that the entries stand for now.
     pub(super) fn renew_members(&self) {
         let backends = self.entries.iter().flat_map(|entry| match entry {
-            Entry::One(backend) => vec![Arc::clone(backend)],
-            Entry::Discovered(entry) => entry.found(),
+            ConfiguredBackend::One(backend) => vec![Arc::clone(backend)],
+            ConfiguredBackend::Discovered(entry) => entry.found(),
         });
         self.members
             .store(Arc::new(Members::new(backends.collect())));
@@ -94,8 +106,8 @@ impl Pool {
     /// Those whose address is configured, for as long as the configuration is.
     pub(super) fn configured(&self) -> impl Iterator<Item = &Arc<Backend>> {
         self.entries.iter().filter_map(|entry| match entry {
-            Entry::One(backend) => Some(backend),
-            Entry::Discovered(_) => None,
+            ConfiguredBackend::One(backend) => Some(backend),
+            ConfiguredBackend::Discovered(_) => None,
         })
     }
 
@@ -141,7 +153,7 @@ impl Pool {
         self.candidates(self.login_key(user, client), now)
     }
 
-    /// Whether every backend that takes logins is out.
+    /// Whether no backend that takes logins is up.
     pub(super) fn is_out(&self) -> bool {
         self.members.load().are_out()
     }
@@ -151,23 +163,23 @@ impl Pool {
         tracing::warn!(
             site = self.name(),
             group = self.group.as_deref(),
-            "every backend is out; logins try them all the same"
+            "no backend is up; logins try them all the same"
         );
     }
 
     /// The logins that wait for one of these backends.
-    pub(super) fn queue(&self) -> &Turns {
+    pub(super) fn queue(&self) -> &FairQueue {
         &self.queue
     }
 
     /// Resolves when a session has ended at any backend since this was called.
     pub(super) fn freed(&self) -> impl Future<Output = ()> + '_ {
-        self.freed.woken()
+        self.freed.notified()
     }
 
     /// Has the logins that wait look again.
     pub(super) fn wake_waiting(&self) {
-        self.freed.wake_all();
+        self.freed.notify_waiters();
     }
 
     /// The group's name, if it is for one.
@@ -206,7 +218,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::tls::OwnCertificates;
+    use crate::tls::BackendClientCertificates;
 
     fn site(name: &str) -> Arc<Site> {
         Arc::new(Site::named(name))
@@ -214,8 +226,8 @@ mod tests {
 
     fn pool(name: &str, registry: &Registry) -> Pool {
         let (site, state) = (site(name), registry.site(name));
-        let none = OwnCertificates::default();
-        let mut none = OwnCertificateLoader::new(&none, SystemTime::now());
+        let none = BackendClientCertificates::default();
+        let mut none = BackendClientCertificateLoader::new(&none, SystemTime::now());
         Pool::load(&site, None, &state, registry, &mut none).expect("a pool")
     }
 

@@ -4,22 +4,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::discovery::Discovered;
-use super::entry::Entry;
-use super::live::SiteSummary;
-use super::pool::Pool;
-use super::registry::{Registry, SiteState};
+use super::configured::ConfiguredBackend;
+use super::discovered::Discovered;
+use super::pool::{BackendError, Pool};
+use super::registry::Registry;
+use super::site_state::SiteState;
 use crate::base::SiteId;
 use crate::config::{NO_SITE, Site};
 use crate::observe::metrics::Metrics;
-use crate::tls::{BackendTlsError, OwnCertificateLoader, OwnCertificates, PowerlessAuthority};
+use crate::tls::{BackendClientCertificateLoader, BackendClientCertificates, NonCaTrustAnchor};
 
 /// The pools of one configuration.
 #[derive(Debug)]
 pub struct Pools {
     sites: HashMap<SiteId, SitePools>,
     /// Those that backends are shown.
-    certificates: OwnCertificates,
+    certificates: BackendClientCertificates,
 }
 
 /// The pools of one site.
@@ -32,18 +32,6 @@ struct SitePools {
     groups: Vec<Arc<Pool>>,
 }
 
-/// The TLS of a backend can't be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("site {site}, backend {backend}: {source}")]
-pub struct BackendError {
-    /// The site's name.
-    pub site: String,
-    /// The backend's address as configured.
-    pub backend: String,
-    /// What is wrong.
-    pub source: Box<BackendTlsError>,
-}
-
 impl Pools {
     /// The pools of these sites, with trust anchors, verifiers and client certificates read from their files.
     ///
@@ -52,7 +40,7 @@ impl Pools {
     /// # Errors
     /// If a CA file, a client certificate or the system's trust store can't be used, or a server name isn't one.
     pub fn load(sites: &[Arc<Site>], registry: &Registry) -> Result<Self, BackendError> {
-        let none = OwnCertificates::default();
+        let none = BackendClientCertificates::default();
         Self::reload(sites, registry, &none, SystemTime::now())
     }
 
@@ -64,10 +52,10 @@ impl Pools {
     pub fn reload(
         sites: &[Arc<Site>],
         registry: &Registry,
-        former: &OwnCertificates,
+        former: &BackendClientCertificates,
         now: SystemTime,
     ) -> Result<Self, BackendError> {
-        let mut certificates = OwnCertificateLoader::new(former, now);
+        let mut certificates = BackendClientCertificateLoader::new(former, now);
         let pools = sites.iter().map(|site| {
             let state = registry.site(&site.name);
             let pools = SitePools::load(site, &state, registry, &mut certificates)?;
@@ -80,24 +68,24 @@ impl Pools {
     }
 
     /// The certificates that backends are shown.
-    pub fn own_certificates(&self) -> &OwnCertificates {
+    pub fn backend_client_certificates(&self) -> &BackendClientCertificates {
         &self.certificates
     }
 
     /// The files of authorities by which backends are verified, and that have none in them.
-    pub fn powerless_authorities(&self) -> BTreeSet<PowerlessAuthority> {
+    pub fn non_ca_trust_anchors(&self) -> BTreeSet<NonCaTrustAnchor> {
         let entries = self.all().flat_map(|pool| &pool.entries);
         let clients = entries.filter_map(|entry| Some(&entry.tls()?.client));
         clients
-            .filter_map(|client| client.powerless_authority().cloned())
+            .filter_map(|client| client.non_ca_trust_anchor().cloned())
             .collect()
     }
 
     /// Shows when those are valid.
-    pub fn report_own_certificates(&self, metrics: &Metrics) {
+    pub fn report_backend_client_certificates(&self, metrics: &Metrics) {
         for pool in self.all() {
             for entry in &pool.entries {
-                entry.report_own_certificate(&pool.site, metrics);
+                entry.report_backend_client_certificate(&pool.site, metrics);
             }
         }
     }
@@ -127,24 +115,19 @@ impl Pools {
             .flat_map(|pools| pools.own.iter().chain(&pools.groups))
     }
 
-    /// The state of every site.
-    pub(super) fn site_states(&self) -> impl Iterator<Item = SiteSummary<'_>> {
-        self.sites.values().filter_map(|pools| {
-            let pool = pools.own.iter().chain(&pools.groups).next()?;
-            Some(SiteSummary {
-                site: &pools.site,
-                sessions: pool.site_sessions(),
-                is_in_maintenance: pool.is_in_maintenance(),
-            })
-        })
+    /// One pool of each site.
+    pub(super) fn one_of_each_site(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.sites
+            .values()
+            .filter_map(|pools| pools.own.iter().chain(&pools.groups).next())
     }
 
     /// Every entry for which name servers are asked, with its pool.
     pub(super) fn discovered(&self) -> impl Iterator<Item = (&Arc<Pool>, &Arc<Discovered>)> {
         self.all().flat_map(|pool| {
             pool.entries.iter().filter_map(move |entry| match entry {
-                Entry::One(_) => None,
-                Entry::Discovered(entry) => Some((pool, entry)),
+                ConfiguredBackend::One(_) => None,
+                ConfiguredBackend::Discovered(entry) => Some((pool, entry)),
             })
         })
     }
@@ -170,7 +153,7 @@ impl Pools {
         for (_, entry) in self.discovered() {
             entry.report_if_empty(metrics);
         }
-        self.report_own_certificates(metrics);
+        self.report_backend_client_certificates(metrics);
         // One signal for all of them.
         if let Some(any) = self.all().next() {
             any.wake_waiting();
@@ -190,7 +173,7 @@ impl SitePools {
         site: &Arc<Site>,
         state: &Arc<SiteState>,
         registry: &Registry,
-        certificates: &mut OwnCertificateLoader<'_>,
+        certificates: &mut BackendClientCertificateLoader<'_>,
     ) -> Result<Self, BackendError> {
         let own = match site.backends.is_empty() {
             true => None,

@@ -3,7 +3,6 @@
 //! A [`Selection`] lives until the client has been sent a reply to USER. Until then the next backend may take over without
 //! the client noticing; after that never, since the password is for the one that asked for it.
 
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,6 @@ use super::pool::Pool;
 use super::site_backend::{Backend, BackendSlot};
 use crate::base::budget::Budget;
 use crate::config::Timeouts;
-use crate::ftp::reply::Class;
 use crate::ftp::server::NoUserReply;
 use crate::net::proxy_header::Origin;
 use crate::net::resolve::Resolver;
@@ -35,17 +33,6 @@ pub enum NoBackend {
     Full,
 }
 
-/// What an attempt that failed says of the backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Blame {
-    /// It doesn't work.
-    Backend,
-    /// It has enough to do: a greeting of 421 or another 4yz, or 421 to USER.
-    Busy,
-    /// Nothing: this machine has no descriptor or port left, or the name server doesn't answer.
-    Ourselves,
-}
-
 /// The backends among which a login's is chosen, until the client has been sent a reply to USER.
 #[derive(Debug)]
 pub struct Selection {
@@ -60,9 +47,10 @@ pub struct Selection {
     total: Budget,
     /// The time in the queue, of all attempts together.
     queue: Budget,
+    /// The one whose connection is ready for USER.
     current: Option<Attempt>,
     /// The last one that failed, and where.
-    left_behind: Option<(Arc<Backend>, DialStage)>,
+    failed_over_from: Option<(Arc<Backend>, DialStage)>,
 }
 
 /// The backend whose turn it is.
@@ -82,7 +70,7 @@ pub struct Selected {
     /// The connection.
     pub connection: BackendConnection,
     /// How long its reply to USER may take before the next backend's turn; `None` if there is no other.
-    pub next_after: Option<Duration>,
+    pub failover_timeout: Option<Duration>,
 }
 
 impl Selection {
@@ -96,7 +84,7 @@ impl Selection {
             login_key,
             total,
             current: None,
-            left_behind: None,
+            failed_over_from: None,
             pool,
         }
     }
@@ -138,23 +126,24 @@ impl Selection {
                 _ => budget.attempt(self.untried.len() + 1),
             };
             let due = timeouts.backend_attempt.unwrap_or(SHORTEST_ATTEMPT);
-            self.current = Some(Attempt {
+            let current = Attempt {
                 backend: Arc::clone(&backend),
                 time: attempt.total.left(),
                 is_cut_short: self.total.left() < due.min(SHORTEST_ATTEMPT),
-            });
+            };
             match dial::dial(&backend, resolver, origin, attempt).await {
                 Ok(mut connection) => {
+                    self.current = Some(current);
                     backend.learn_certificate(&connection, metrics);
                     metrics.backend_dialled(pool.name(), began.elapsed());
                     connection.hold(slot);
                     let has_next = !self.untried.is_empty();
                     return Ok(Selected {
                         connection,
-                        next_after: has_next.then(|| attempt.total.left()),
+                        failover_timeout: has_next.then(|| attempt.total.left()),
                     });
                 }
-                Err(error) => self.failed(&error, metrics, &on_failure),
+                Err(error) => self.failed(current, &error, metrics, &on_failure),
             }
         }
     }
@@ -207,59 +196,68 @@ impl Selection {
     }
 
     /// The backend whose turn it was has failed after it was ready for USER.
-    pub fn abandon(
+    pub fn fail_current(
         &mut self,
         why: NoUserReply,
         metrics: &Metrics,
         on_failure: impl Fn(&Backend, &DialError),
     ) {
-        let Some(Attempt { time, .. }) = &self.current else {
+        let Some(current) = self.take_current() else {
             return;
         };
         let error = match why {
             NoUserReply::Busy(reply) => ReplyError::Rejected(reply),
-            NoUserReply::Silent => ReplyError::TimedOut(*time),
+            NoUserReply::Silent => ReplyError::TimedOut(current.time),
             NoUserReply::Lost => {
-                return self.failed(&DialError::User(ReplyError::Closed), metrics, |_, _| {});
+                let error = DialError::User(ReplyError::Closed);
+                return self.failed(current, &error, metrics, |_, _| {});
             }
         };
-        self.failed(&DialError::User(error), metrics, on_failure);
+        self.failed(current, &DialError::User(error), metrics, on_failure);
     }
 
     /// The client is sent the backend's reply to USER: the login stays with it.
-    pub fn settle(self, metrics: &Metrics) {
-        let Some(Attempt { backend, .. }) = self.current else {
+    pub fn commit(mut self, metrics: &Metrics) {
+        let Some(Attempt { backend, .. }) = self.take_current() else {
             return;
         };
         backend.succeeded(metrics, Instant::now().into_std());
-        if let Some((from, stage)) = self.left_behind {
+        if let Some((from, stage)) = self.failed_over_from {
             let site = self.pool.name();
             metrics.backend_failover(site);
             tracing::info!(site, %from, to = %backend, stage = stage.as_str(), "failover");
         }
     }
 
+    /// The attempt that has led to a connection. Without one there is nothing that could fail or be kept: a fault of ours.
+    fn take_current(&mut self) -> Option<Attempt> {
+        let current = self.current.take();
+        debug_assert!(current.is_some(), "no backend is ready for USER");
+        if current.is_none() {
+            let site = self.pool.name();
+            tracing::error!(site, "internal error: no backend was ready for USER");
+        }
+        current
+    }
+
     fn failed(
         &mut self,
+        attempt: Attempt,
         error: &DialError,
         metrics: &Metrics,
         on_failure: impl Fn(&Backend, &DialError),
     ) {
-        let Some(attempt) = self.current.take() else {
-            return;
-        };
         let backend = attempt.backend;
         let pool = &self.pool;
         metrics.backend_dial_failed(pool.name(), error.stage());
         on_failure(&backend, error);
-        if blame(error) == Blame::Backend
-            && !attempt.is_cut_short
+        if !attempt.is_cut_short
             && backend.failed(error, metrics, Instant::now().into_std())
             && pool.is_out()
         {
             pool.warn_of_last_resort();
         }
-        self.left_behind = Some((backend, error.stage()));
+        self.failed_over_from = Some((backend, error.stage()));
     }
 }
 
@@ -290,34 +288,6 @@ impl DialBudget<'_> {
         };
         Self { total, ..self }
     }
-}
-
-pub(super) fn blame(error: &DialError) -> Blame {
-    match error {
-        DialError::Dns(_) => Blame::Ourselves,
-        DialError::Connect(error) if is_our_own(error) => Blame::Ourselves,
-        DialError::Greeting(ReplyError::Rejected(reply))
-        | DialError::User(ReplyError::Rejected(reply))
-            if reply.class() == Class::TransientFailure =>
-        {
-            Blame::Busy
-        }
-        _ => Blame::Backend,
-    }
-}
-
-/// Whether this machine has nothing left to connect with.
-pub(super) fn is_our_own(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let ours = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOBUFS,
-        Errno::NOMEM,
-        Errno::ADDRNOTAVAIL,
-    ];
-    let raw = error.raw_os_error();
-    raw.is_some_and(|raw| ours.iter().any(|errno| errno.raw_os_error() == raw))
 }
 
 #[cfg(test)]
@@ -358,17 +328,5 @@ mod tests {
         for untried in [3, 2, 1] {
             assert_eq!(attempt(&timeouts, untried), Duration::from_secs(4));
         }
-    }
-
-    #[test]
-    fn only_faults_of_the_backend_count_against_it() {
-        let connect = |errno: rustix::io::Errno| DialError::Connect(errno.into());
-        assert_eq!(
-            blame(&connect(rustix::io::Errno::CONNREFUSED)),
-            Blame::Backend
-        );
-        assert_eq!(blame(&connect(rustix::io::Errno::MFILE)), Blame::Ourselves);
-        let dns = DialError::Dns(io::ErrorKind::TimedOut.into());
-        assert_eq!(blame(&dns), Blame::Ourselves);
     }
 }

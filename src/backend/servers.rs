@@ -1,8 +1,11 @@
 //! The servers that records of name servers stand for, in an order that the records alone decide: every instance has the
-//! same one.
+//! same one. The last answer that listed them.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
 
 use crate::config::Endpoint;
 use crate::net::dns::ServiceRecord;
@@ -28,6 +31,40 @@ impl Server {
             weight: None,
             tier: 0,
         }
+    }
+}
+
+/// What name servers have last said of an entry, which outlives reloads.
+#[derive(Debug, Default)]
+pub(super) struct LastAnswer(Mutex<Option<Answer>>);
+
+#[derive(Debug)]
+struct Answer {
+    servers: Vec<Server>,
+    until: Instant,
+}
+
+impl LastAnswer {
+    /// The servers that it lists; none before the first answer.
+    pub fn servers(&self) -> Vec<Server> {
+        let answer = self.lock();
+        answer
+            .as_ref()
+            .map_or_else(Vec::new, |answer| answer.servers.clone())
+    }
+
+    /// Until when it holds, if there is one.
+    pub fn until(&self) -> Option<Instant> {
+        self.lock().as_ref().map(|answer| answer.until)
+    }
+
+    /// Takes the place of the one before.
+    pub fn set(&self, servers: Vec<Server>, until: Instant) {
+        *self.lock() = Some(Answer { servers, until });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Answer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::backend_state::BackendState;
 use super::balance::Candidate;
 use super::check_state::{CheckSettings, CheckState};
-use super::checked::Standing;
-use super::discovery::Statuses;
-use super::entry::UpstreamTls;
-use super::registry::{BackendState, SiteBackendState, SiteState};
+use super::checked::Availability;
 use super::servers::Server;
+use super::site_backend_state::SiteBackendState;
+use super::site_state::SiteState;
+use super::statuses::Statuses;
+use super::upstream_tls::UpstreamTls;
 use crate::base::BackendId;
 use crate::config;
 use crate::ftp::server::PortMethods;
@@ -69,7 +71,7 @@ impl Backend {
     }
 
     pub(super) fn candidate(&self, index: usize, now: Instant) -> Candidate {
-        let standing = self.standing();
+        let availability = self.availability();
         let backup = if self.settings.backup { BACKUP_TIER } else { 0 };
         let sessions = self.state.sessions();
         Candidate {
@@ -81,10 +83,10 @@ impl Backend {
                 .settings
                 .max_sessions
                 .is_some_and(|limit| sessions >= limit),
-            out_for: standing
+            out_for: availability
                 .out_since()
                 .map(|since| now.saturating_duration_since(since)),
-            down: matches!(standing, Standing::Down { .. }),
+            down: matches!(availability, Availability::Down { .. }),
             identity: self.identity,
         }
     }
@@ -115,6 +117,12 @@ impl Backend {
             });
         }
         limit
+    }
+
+    /// Whether it is shown a certificate of ours, if it asks for one.
+    pub(super) fn shows_certificate(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.client.certificate().is_some())
     }
 
     /// What its entry is called in metrics: its name, or its address as configured.

@@ -1,13 +1,12 @@
 //! What becomes of a backend's state, from logins and from checks: for log and metrics, and for the logins that come.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::check::CheckError;
 use super::check_state::PAUSE;
-use super::checked::Standing;
-use super::control::BackendConnection;
+use super::checked::Availability;
 use super::dial::DialError;
+use super::failure_cause::FailureCause;
 use super::health::HealthChange;
 use super::site_backend::{Backend, BackendChecks};
 use crate::base::text::escape_path;
@@ -18,39 +17,47 @@ use crate::tls::Validity;
 
 impl Backend {
     /// Its state, from logins and checks together.
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn availability(&self) -> Availability {
         let checked = self.checks.as_ref().map(|checks| checks.state.checked());
-        Standing::of(&self.state.health(), checked.as_ref())
+        Availability::of(&self.at_site.health(), checked.as_ref())
     }
 
     /// It has become ready for a login.
     pub(super) fn succeeded(&self, metrics: &Metrics, now: Instant) {
-        let change = self.state.record_health(|health| health.succeeded(now));
-        if let Some(HealthChange::Back { after }) = change {
+        let change = self.at_site.record_health(|health| health.succeeded(now));
+        if let Some(HealthChange::Restored { after }) = change {
             self.report(metrics);
-            if self.standing() == Standing::Up {
+            if self.availability() == Availability::Up {
                 let (site, backend) = (&self.site, self);
-                tracing::info!(site, %backend, seconds = after.as_secs(), "backend back");
+                tracing::info!(site, %backend, seconds = after.as_secs(), "backend up");
             }
         }
     }
 
-    /// It has not, by its own fault; returns whether it went out with that.
+    /// It has not become ready for a login; returns whether that ejects it.
     pub(super) fn failed(&self, error: &DialError, metrics: &Metrics, now: Instant) -> bool {
         if let DialError::Handshake(fault) = error
             && let Some(expired) = fault.expired()
         {
             self.learn_validity(Validity::expired(expired), metrics);
         }
-        let change = self.state.record_health(|health| health.failed(now));
-        let Some(HealthChange::Out { failures }) = change else {
+        let change = self
+            .at_site
+            .record_health(|health| match error.failure_cause() {
+                FailureCause::Backend => health.failed(now),
+                FailureCause::Busy | FailureCause::Local | FailureCause::CheckAccount => {
+                    health.not_known(now);
+                    None
+                }
+            });
+        let Some(HealthChange::Ejected { failures }) = change else {
             return false;
         };
         metrics.backend_ejected(&self.site, &self.label);
         self.report(metrics);
         let (site, backend, stage) = (&self.site, self, error.stage().as_str());
         let hint = error.hint(self);
-        tracing::warn!(site, %backend, failures, stage, %error, hint, "backend out");
+        tracing::warn!(site, %backend, failures, stage, %error, hint, "backend ejected");
         true
     }
 
@@ -63,25 +70,25 @@ impl Backend {
         now: Instant,
     ) {
         let rise = checks.settings.checks.rise;
-        let before = self.standing();
+        let before = self.availability();
         checks.state.record(|checked| checked.passed(rise, now));
         if as_a_login
-            && let Some(since) = self.state.health().out_since()
+            && let Some(since) = self.at_site.health().ejected_since()
             && checks.state.checked().saw_the_end_of(since, rise)
         {
-            self.state.record_health(|health| health.succeeded(now));
+            self.at_site.record_health(|health| health.succeeded(now));
         }
-        let standing = self.standing();
-        if standing == before {
+        let availability = self.availability();
+        if availability == before {
             return;
         }
         self.report(metrics);
-        if standing == Standing::Up
+        if availability == Availability::Up
             && let Some(since) = before.out_since()
         {
             let seconds = now.saturating_duration_since(since).as_secs();
             let (site, backend) = (&self.site, self);
-            tracing::info!(site, %backend, seconds, "backend back");
+            tracing::info!(site, %backend, seconds, "backend up");
         }
     }
 
@@ -115,48 +122,10 @@ impl Backend {
             password_file = %escape_path(&probe.password.path),
             %error,
             hint = error.hint(self),
-            "the probe's login was refused: checks of this site log in no more for {} minutes, lest its account be locked, \
-             and end before USER; put the right password into the file and reload",
+            "the probe's login was refused: checks of this site skip the login for {} minutes to avoid an account lockout; \
+             put the right password into the file and reload",
             PAUSE.as_secs() / 60
         );
-    }
-
-    /// Shows when the certificate of this connection is valid, if it is another one than before.
-    pub(super) fn learn_certificate(&self, connection: &BackendConnection, metrics: &Metrics) {
-        let Some(certificate) = connection.stream().backend_certificate() else {
-            return;
-        };
-        if self.at_site.learn_certificate(certificate) {
-            self.report_certificate(metrics);
-        }
-    }
-
-    /// The same of one of which no more than this is known.
-    pub(super) fn learn_validity(&self, validity: Validity, metrics: &Metrics) {
-        self.at_site.learn_validity(validity);
-        self.report_certificate(metrics);
-    }
-
-    /// When the certificate that it showed last is valid, if it is spoken to under TLS.
-    pub(super) fn certificate(&self) -> Option<Validity> {
-        self.tls.as_ref().and_then(|_| self.at_site.certificate())
-    }
-
-    /// Shows that, as the configuration in use has it: this may be one of an earlier one, or of one of the site's groups.
-    fn report_certificate(&self, metrics: &Metrics) {
-        self.state.for_each_shown(|backend| {
-            if Arc::ptr_eq(&backend.at_site, &self.at_site) {
-                backend.show_certificate(metrics);
-            }
-        });
-    }
-
-    /// Shows that as this configuration has it.
-    pub(super) fn show_certificate(&self, metrics: &Metrics) {
-        if let Some(validity) = self.certificate() {
-            let (site, backend) = (&self.site, &self.label);
-            metrics.backend_certificate(site, backend, validity.not_before, validity.not_after);
-        }
     }
 
     pub(super) fn status(&self) -> BackendStatus {
@@ -164,11 +133,11 @@ impl Backend {
         if !self.takes_logins() {
             return BackendStatus::Drain;
         }
-        match self.standing() {
-            Standing::Down { .. } => BackendStatus::Down,
-            Standing::Ejected { .. } => BackendStatus::Ejected,
-            Standing::Up if self.state.sessions() >= limit => BackendStatus::Full,
-            Standing::Up => BackendStatus::Up,
+        match self.availability() {
+            Availability::Down { .. } => BackendStatus::Down,
+            Availability::Ejected { .. } => BackendStatus::Ejected,
+            Availability::Up if self.state.sessions() >= limit => BackendStatus::Full,
+            Availability::Up => BackendStatus::Up,
         }
     }
 
@@ -195,6 +164,124 @@ impl Backend {
         };
         if let Some(shown) = shown {
             metrics.backend_status(&self.site, &self.label, shown);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::backend::control::ReplyError;
+    use crate::backend::health::FAILURES;
+    use crate::backend::{Pools, Registry};
+    use crate::config;
+    use crate::ftp::line::Line;
+    use crate::ftp::reply::ReplyParser;
+
+    fn load(sites: &str, registry: &Registry) -> Pools {
+        let text = format!(
+            "listeners: [{{address: 127.0.0.1:0, tls: explicit}}]\n\
+             tls: {{certificate: tls.crt, private_key: tls.key}}\n\
+             sites:\n{sites}"
+        );
+        let settings = config::parse(&text, Path::new("p.yaml")).expect("a configuration");
+        Pools::load(&settings.sites, registry).expect("pools")
+    }
+
+    fn refused() -> DialError {
+        DialError::Connect(io::ErrorKind::ConnectionRefused.into())
+    }
+
+    fn eject(backend: &Backend, metrics: &Metrics, now: Instant) {
+        for _ in 0..FAILURES {
+            backend.failed(&refused(), metrics, now);
+        }
+        assert!(matches!(
+            backend.availability(),
+            Availability::Ejected { .. }
+        ));
+    }
+
+    #[test]
+    fn an_ejected_backend_that_is_busy_or_that_we_cannot_dial_is_dialled_again_soon() {
+        let (registry, metrics) = (Registry::default(), Metrics::new());
+        let pools = load(
+            "- name: a\n  default: true\n  backends: [{address: 192.0.2.1}]\n",
+            &registry,
+        );
+        let backend = backend_of(&pools, "a");
+        let full = ReplyParser::default().push(Line::Whole(b"421 too many users"[..].into()));
+        let full = full.expect("a reply").expect("a whole one");
+        let mut now = Instant::now();
+        eject(&backend, &metrics, now);
+        let retry_at = || backend.at_site.health().retry_at().expect("it is ejected");
+        let first = retry_at() - now;
+        for error in [
+            DialError::Greeting(ReplyError::Rejected(full)),
+            DialError::Dns(io::ErrorKind::TimedOut.into()),
+            DialError::Connect(rustix::io::Errno::MFILE.into()),
+        ] {
+            now = retry_at();
+            assert!(!backend.failed(&error, &metrics, now));
+            assert_eq!(retry_at() - now, first, "{error}");
+        }
+        now = retry_at();
+        backend.failed(&refused(), &metrics, now);
+        assert_eq!(retry_at() - now, 2 * first);
+    }
+
+    fn backend_of(pools: &Pools, site: &str) -> Arc<Backend> {
+        let pool = pools.all().find(|pool| pool.name() == site);
+        let backends = pool.expect("a site").backends();
+        Arc::clone(backends.first().expect("a backend"))
+    }
+
+    #[test]
+    fn what_fails_at_one_site_is_not_held_against_the_backend_at_another() {
+        let (registry, metrics) = (Registry::default(), Metrics::new());
+        for site in ["a", "b"] {
+            metrics.declare_site(site);
+        }
+        let sites = "- name: a\n  default: true\n  backends: [{address: 192.0.2.1, tls: explicit, verify: none}]\n\
+             - name: b\n  hosts: [b.test]\n  backends: [{address: 192.0.2.1}]\n";
+        let pools = load(sites, &registry);
+        pools.report(&metrics);
+        let now = Instant::now();
+        let (a, b) = (backend_of(&pools, "a"), backend_of(&pools, "b"));
+        eject(&a, &metrics, now);
+        assert_eq!(b.availability(), Availability::Up);
+        let shown = |site, state| {
+            let labels =
+                format!("{{backend=\"192.0.2.1:21\",site=\"{site}\",state=\"{state}\"}} 1");
+            metrics
+                .render()
+                .contains(&format!("portcullis_backend_state{labels}"))
+        };
+        assert!(shown("a", "ejected") && shown("b", "up"));
+        b.succeeded(&metrics, now);
+        assert!(shown("a", "ejected"), "nor does the other bring it back");
+    }
+
+    #[test]
+    fn a_reload_keeps_an_ejected_backend_out_for_the_site_and_its_groups() {
+        let (registry, metrics) = (Registry::default(), Metrics::new());
+        let site = "- name: a\n  default: true\n  backends: [{address: 192.0.2.1}]\n";
+        let former = load(site, &registry);
+        eject(&backend_of(&former, "a"), &metrics, Instant::now());
+        let groups = "  groups: [{name: g, users: [bob], backends: [{address: 192.0.2.1}]}]\n";
+        let pools = load(&format!("{site}{groups}"), &registry);
+        drop(former);
+        let all: Vec<_> = pools.all().flat_map(|pool| pool.backends()).collect();
+        assert_eq!(all.len(), 2);
+        for backend in &all {
+            assert!(matches!(
+                backend.availability(),
+                Availability::Ejected { .. }
+            ));
         }
     }
 }

@@ -67,15 +67,17 @@ pub enum Stability {
     Settled,
 }
 
-impl<S: PartialEq> Debounce<S> {
+impl<S> Default for Debounce<S> {
     /// No state has counted yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             settled: None,
             changing: None,
         }
     }
+}
 
+impl<S: PartialEq> Debounce<S> {
     /// Judges the state that a poll has found. Where it has settled, the files are read after this: a change in between makes
     /// another state, which the next polls find.
     pub fn observe(&mut self, state: S) -> Stability {
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_state_counts_once_two_polls_in_a_row_have_found_it() {
-        let mut debounce = Debounce::new();
+        let mut debounce = Debounce::default();
         let polls = [
             (1, Stability::Changing),
             (1, Stability::Settled),
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_state_that_could_not_be_read_settles_anew_at_the_next_poll() {
-        let mut debounce = Debounce::new();
+        let mut debounce = Debounce::default();
         debounce.observe(1);
         debounce.observe(1);
         debounce.try_again();

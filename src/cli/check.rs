@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     /// How the result is written.
     #[arg(long, value_enum, default_value_t = ResultFormat::Human)]
     format: ResultFormat,
-    /// Exit with 1 for a warning as for a problem. Hints, such as a host that the certificate doesn't cover, are none.
+    /// Exit with 1 on warnings as well. Hints, such as a host that the certificate doesn't cover, do not count.
     #[arg(long)]
     deny_warnings: bool,
 }

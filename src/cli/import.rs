@@ -28,7 +28,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum From {
-    /// Make a configuration of the FTP sites of IIS.
+    /// Convert the FTP sites of IIS to a configuration.
     ///
     /// The file is %windir%\System32\inetsrv\config\applicationHost.config. The configuration goes to stdout; stderr says which
     /// certificate IIS shows at each of its addresses and ports, and what needs attention, which stands in comments, too.
@@ -36,7 +36,7 @@ enum From {
     /// Exits with 0 if everything is carried over, 1 if something needs attention, 2 if no configuration can be made.
     #[command(after_long_help = EXAMPLES)]
     Iis(IisArguments),
-    /// Make a certificate and a key in PEM of a PKCS#12 file (PFX), as win-acme and Windows write it.
+    /// Convert a PKCS#12 file (PFX), as win-acme and Windows write it, to a certificate and a key in PEM.
     ///
     /// NAME.crt (the certificate, and then its chain) and NAME.key are written into a folder, in one step each, where a running
     /// Portcullis takes them up. Nothing is written that it could not serve, or that is there already. New files are readable for
@@ -58,7 +58,7 @@ struct PfxArguments {
     /// The folder for the two files.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// What they are called, but for .crt and .key; default: what the PKCS#12 file is called.
+    /// The base name of the two files; default: that of the PKCS#12 file.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 }

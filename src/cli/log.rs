@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Change {
-    /// Log what a filter says, until the end of the process: as `run --log-level`.
+    /// Set the log filter until the end of the process, as `run --log-level`.
     #[command(after_long_help = EXAMPLES)]
     Level {
         /// The filter: off, error, warn, info, debug or trace, or directives.

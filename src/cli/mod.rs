@@ -80,7 +80,7 @@ enum Command {
     /// that can't be used.
     #[command(after_long_help = check::EXAMPLES)]
     Check(check::Arguments),
-    /// Walk the backends as sessions do, and say what works and what to do where it doesn't.
+    /// Test the backends step by step as a session uses them, and show what works and what to do where it doesn't.
     ///
     /// Each backend is connected to: name, connection, greeting, TLS, certificate, FEAT; with --user, login and passive mode;
     /// with --list, a listing over a data connection. No running Portcullis is needed.
@@ -89,7 +89,7 @@ enum Command {
     /// with --format nagios, 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
     #[command(after_long_help = probe::EXAMPLES)]
     Probe(probe::Arguments),
-    /// Say what would become of a login: which site serves it and why, which certificate, backends and data ports, which
+    /// Show how a login would be handled: which site serves it and why, which certificate, backends and data ports, which
     /// policies and limits apply, or which reply refuses it.
     ///
     /// The configuration alone decides, by the code that sessions run; no backend is dialled. What only a running process knows
@@ -99,7 +99,7 @@ enum Command {
     /// be used.
     #[command(after_long_help = explain::EXAMPLES)]
     Explain(explain::Arguments),
-    /// Make a configuration of that of another server, to start with, or files of its certificate.
+    /// Import the configuration or the certificate of another server.
     #[command(after_long_help = import::EXAMPLES)]
     Import(import::Arguments),
     /// Show the running process on one screen: what needs attention, sessions, backends, certificates, reloads.
@@ -137,7 +137,7 @@ enum Command {
     /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
     #[command(after_long_help = backends::DRAIN_EXAMPLES)]
     Drain(backends::One),
-    /// Take back a `drain`.
+    /// Return a drained backend to service.
     ///
     /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
     #[command(after_long_help = backends::READY_EXAMPLES)]
@@ -147,7 +147,7 @@ enum Command {
     /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
     #[command(after_long_help = maintenance::EXAMPLES)]
     Maintenance(maintenance::Arguments),
-    /// Put the configuration in force anew, and say what is wrong if it is refused.
+    /// Reload the configuration, and show what is wrong if it is refused.
     ///
     /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
     #[command(after_long_help = reload::EXAMPLES)]
@@ -157,7 +157,7 @@ enum Command {
     /// Exits with 0 if it is done, 1 if the process refuses it, 2 if the process can't be asked.
     #[command(after_long_help = log::EXAMPLES)]
     Log(log::Arguments),
-    /// Ask a running Portcullis how it is, and exit: 0 it is well, 1 it isn't, or doesn't answer within 3 seconds.
+    /// Query the liveness or readiness of a running Portcullis, and exit: 0 yes, 1 no, or no answer within 3 seconds.
     #[command(after_long_help = health::EXAMPLES)]
     Health(health::Arguments),
     /// Print the JSON Schema of the configuration, for editors.
@@ -174,7 +174,7 @@ enum Command {
 /// How `check` and `explain` write their result.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ResultFormat {
-    /// For people.
+    /// Human readable.
     Human,
     /// One JSON object.
     Json,

@@ -48,7 +48,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
-    /// For people.
+    /// Human readable.
     Human,
     /// One JSON object a line for each backend.
     Json,

@@ -32,7 +32,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
-    /// For people.
+    /// Human readable.
     Human,
     /// One JSON object a line.
     Json,

@@ -30,7 +30,7 @@ pub(super) struct Shown {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
-    /// For people.
+    /// Human readable.
     Human,
     /// JSON, one object a line; with --watch one object a round.
     Json,

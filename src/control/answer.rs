@@ -14,7 +14,7 @@ const VERSION: u64 = 1;
 
 /// An answer: one JSON object.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ApiAnswer {
     whole: Box<RawValue>,
     members: BTreeMap<String, Box<RawValue>>,
 }
@@ -37,7 +37,7 @@ pub struct List<T> {
     pub total: usize,
 }
 
-impl Answer {
+impl ApiAnswer {
     /// Reads the body of a response.
     pub fn read(body: &[u8]) -> Result<Self, Unreadable> {
         let whole: Box<RawValue> = serde_json::from_slice(body)?;
@@ -128,8 +128,8 @@ fn one_line(json: &RawValue) -> String {
 mod tests {
     use super::*;
 
-    fn answer(json: &str) -> Answer {
-        Answer::read(json.as_bytes()).expect("an answer")
+    fn answer(json: &str) -> ApiAnswer {
+        ApiAnswer::read(json.as_bytes()).expect("an answer")
     }
 
     #[test]
@@ -169,7 +169,9 @@ mod tests {
             ("{\"version\":\"1\"}", "invalid type"),
             ("{\"version\":2}", "of version 2 of the API"),
         ] {
-            let error = Answer::read(body.as_bytes()).expect_err(body).to_string();
+            let error = ApiAnswer::read(body.as_bytes())
+                .expect_err(body)
+                .to_string();
             assert!(error.contains(why), "{body}: {error}");
         }
         let error = answer("{\"version\":1,\"total\":0}").json_lines("sessions", Rounds::One);

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::amount::{count, since};
-use super::answer::{Answer, List, Rounds};
+use super::answer::{ApiAnswer, List, Rounds};
 use super::error::Unreadable;
 use super::report::{Frame, Report};
 use super::socket::Request;
@@ -96,11 +96,11 @@ impl Report<1> for Backends {
         [Backend::request(self.site.as_deref())]
     }
 
-    fn text(&mut self, [answer]: &[Answer; 1], frame: &Frame) -> Result<String, Unreadable> {
+    fn text(&mut self, [answer]: &[ApiAnswer; 1], frame: &Frame) -> Result<String, Unreadable> {
         Ok(table(&answer.list("backends")?, frame))
     }
 
-    fn json(&self, [answer]: &[Answer; 1], rounds: Rounds) -> Result<String, Unreadable> {
+    fn json(&self, [answer]: &[ApiAnswer; 1], rounds: Rounds) -> Result<String, Unreadable> {
         answer.json_lines("backends", rounds)
     }
 }

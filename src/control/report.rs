@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::time::sleep;
 
-use super::answer::{Answer, Rounds};
+use super::answer::{ApiAnswer, Rounds};
 use super::error::{ControlError, Unreadable};
 use super::screen::Screen;
 use super::socket::{Request, Socket};
@@ -39,10 +39,10 @@ pub trait Report<const N: usize> {
     fn requests(&self) -> [Request; N];
 
     /// For people, from the answers in the order of the requests.
-    fn text(&mut self, answers: &[Answer; N], frame: &Frame) -> Result<String, Unreadable>;
+    fn text(&mut self, answers: &[ApiAnswer; N], frame: &Frame) -> Result<String, Unreadable>;
 
     /// For programs: lines, each a JSON object.
-    fn json(&self, answers: &[Answer; N], rounds: Rounds) -> Result<String, Unreadable>;
+    fn json(&self, answers: &[ApiAnswer; N], rounds: Rounds) -> Result<String, Unreadable>;
 }
 
 /// Shows a subject on standard output. Of many rounds Ctrl-C is the end, or an output that takes no more.
@@ -109,7 +109,7 @@ async fn round<const N: usize>(
     for request in report.requests() {
         answers.push(socket.ask(request).await?);
     }
-    let answers: [Answer; N] = answers.try_into().expect("one for each request");
+    let answers: [ApiAnswer; N] = answers.try_into().expect("one for each request");
     let text = match format {
         Format::Human => {
             let frame = Frame {

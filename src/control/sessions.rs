@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 
 use super::amount::span;
-use super::answer::{Answer, List, Rounds};
+use super::answer::{ApiAnswer, List, Rounds};
 use super::error::Unreadable;
 use super::report::{Frame, Report};
 use super::socket::Request;
@@ -60,11 +60,11 @@ impl Report<1> for Sessions {
         [self.filter.request("/api/v1/sessions")]
     }
 
-    fn text(&mut self, [answer]: &[Answer; 1], frame: &Frame) -> Result<String, Unreadable> {
+    fn text(&mut self, [answer]: &[ApiAnswer; 1], frame: &Frame) -> Result<String, Unreadable> {
         Ok(table(&answer.list("sessions")?, frame))
     }
 
-    fn json(&self, [answer]: &[Answer; 1], rounds: Rounds) -> Result<String, Unreadable> {
+    fn json(&self, [answer]: &[ApiAnswer; 1], rounds: Rounds) -> Result<String, Unreadable> {
         answer.json_lines("sessions", rounds)
     }
 }

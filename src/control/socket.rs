@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::answer::Answer;
+use super::answer::ApiAnswer;
 use super::error::ControlError;
 use crate::base::task::Task;
 
@@ -106,7 +106,7 @@ impl Socket {
     }
 
     /// Asks, and waits for the answer.
-    pub async fn ask(&self, request: Request) -> Result<Answer, ControlError> {
+    pub async fn ask(&self, request: Request) -> Result<ApiAnswer, ControlError> {
         let after = request.deadline;
         timeout(after, self.exchange(request))
             .await
@@ -118,7 +118,7 @@ impl Socket {
             })
     }
 
-    async fn exchange(&self, request: Request) -> Result<Answer, ControlError> {
+    async fn exchange(&self, request: Request) -> Result<ApiAnswer, ControlError> {
         let stream = UnixStream::connect(&self.path)
             .await
             .map_err(|error| ControlError::connecting(&self.path, error))?;
@@ -148,7 +148,7 @@ impl Socket {
             .map_err(|error| self.broken(error))
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<Answer, ControlError> {
+    async fn read(&self, response: Response<Incoming>) -> Result<ApiAnswer, ControlError> {
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_BODY)
             .collect()
@@ -158,8 +158,8 @@ impl Socket {
                 Err(error) => self.broken(error),
             })?
             .to_bytes();
-        let answer =
-            Answer::read(&body).map_err(|error| ControlError::Foreign(self.path.clone(), error))?;
+        let answer = ApiAnswer::read(&body)
+            .map_err(|error| ControlError::Foreign(self.path.clone(), error))?;
         if status.is_success() {
             return Ok(answer);
         }

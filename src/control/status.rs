@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::amount::{count, since, span};
-use super::answer::{Answer, List, Rounds};
+use super::answer::{ApiAnswer, List, Rounds};
 use super::backends::Backend;
 use super::error::Unreadable;
 use super::report::{Frame, Report};
@@ -45,7 +45,8 @@ struct Overview {
     #[serde(default)]
     revocation_lists: Vec<RevocationList>,
     #[serde(default)]
-    own_certificates: Vec<Certificate>,
+    #[serde(rename = "own_certificates")]
+    backend_client_certificates: Vec<Certificate>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -123,7 +124,7 @@ impl Report<5> for Status {
 
     fn text(
         &mut self,
-        [config, attention, certificates, sites, backends]: &[Answer; 5],
+        [config, attention, certificates, sites, backends]: &[ApiAnswer; 5],
         frame: &Frame,
     ) -> Result<String, Unreadable> {
         let facts = Facts {
@@ -138,7 +139,7 @@ impl Report<5> for Status {
 
     fn json(
         &self,
-        [config, attention, certificates, sites, backends]: &[Answer; 5],
+        [config, attention, certificates, sites, backends]: &[ApiAnswer; 5],
         _: Rounds,
     ) -> Result<String, Unreadable> {
         Ok(format!(
@@ -235,7 +236,11 @@ impl Lines {
             self.fact("", &format!("… and {more} more"));
         }
         let mut name = "to backends";
-        for certificate in overview.own_certificates.iter().take(MAX_CERTIFICATES) {
+        for certificate in overview
+            .backend_client_certificates
+            .iter()
+            .take(MAX_CERTIFICATES)
+        {
             self.fact(std::mem::take(&mut name), &validity(certificate));
         }
         let mut name = "revocation";

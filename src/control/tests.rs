@@ -12,7 +12,7 @@ use super::sessions::{Filter, Sessions};
 use super::status::Status;
 use super::table::WIDTH;
 use super::transfers::Transfers;
-use super::{Answer, Frame, Report, Rounds};
+use super::{ApiAnswer, Frame, Report, Rounds};
 use crate::view::{
     self, BackendView, CertificateView, CheckView, DrainedBy, GuardView, Listening, Moment,
     Overview, PairView, ProcessView, RefusedView, ReloadView, SessionView, SiteView, TransferView,
@@ -36,13 +36,13 @@ fn frame(width: usize) -> Frame {
     }
 }
 
-fn answer(name: &str, list: impl Serialize) -> Answer {
+fn answer(name: &str, list: impl Serialize) -> ApiAnswer {
     list_of(3, name, list)
 }
 
-fn list_of(total: usize, name: &str, list: impl Serialize) -> Answer {
+fn list_of(total: usize, name: &str, list: impl Serialize) -> ApiAnswer {
     let value = json!({"version": 1, "total": total, name: list});
-    Answer::read(value.to_string().as_bytes()).expect("an answer")
+    ApiAnswer::read(value.to_string().as_bytes()).expect("an answer")
 }
 
 fn address(text: &str) -> SocketAddr {
@@ -252,7 +252,7 @@ fn process(
     days_left: u64,
     site: SiteView,
     backend: BackendView,
-) -> [Answer; 5] {
+) -> [ApiAnswer; 5] {
     let refused = reload.refused.iter().map(|reason| RefusedView {
         at: reload.at,
         subject: reload.subject,
@@ -288,7 +288,7 @@ fn process(
         misplaced_logs: Vec::new(),
         acme: None,
         revocation_lists: Vec::new(),
-        own_certificates: Vec::new(),
+        backend_client_certificates: Vec::new(),
     };
     let certificate = CertificateView {
         name: "default".to_owned(),
@@ -412,7 +412,7 @@ needs attention:
     Logins go to the others of the site while one is up. To see what is wrong: `portcullis probe
     --config /etc/portcullis/portcullis.yaml --site ftpb --backend a`
   note: Site ftpb is out of service for maintenance
-    An operator wants it so. Back in service: `portcullis maintenance ftpb off`
+    Set by an operator. Back in service: `portcullis maintenance ftpb off`
 
 sessions      12 of 10000
 ";

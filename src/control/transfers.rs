@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::amount;
-use super::answer::{Answer, List, Rounds};
+use super::answer::{ApiAnswer, List, Rounds};
 use super::error::Unreadable;
 use super::report::{Frame, Report};
 use super::sessions::Filter;
@@ -114,7 +114,7 @@ impl Report<1> for Transfers {
         [self.filter.request("/api/v1/transfers")]
     }
 
-    fn text(&mut self, [answer]: &[Answer; 1], frame: &Frame) -> Result<String, Unreadable> {
+    fn text(&mut self, [answer]: &[ApiAnswer; 1], frame: &Frame) -> Result<String, Unreadable> {
         let transfers = answer.list("transfers")?;
         let text = self.table(&transfers, frame);
         let entries = transfers.entries.into_iter();
@@ -122,7 +122,7 @@ impl Report<1> for Transfers {
         Ok(text)
     }
 
-    fn json(&self, [answer]: &[Answer; 1], rounds: Rounds) -> Result<String, Unreadable> {
+    fn json(&self, [answer]: &[ApiAnswer; 1], rounds: Rounds) -> Result<String, Unreadable> {
         answer.json_lines("transfers", rounds)
     }
 }

@@ -147,7 +147,7 @@ impl Login<'_> {
                 welcome: None,
                 protection: BackendProtection::Settled,
                 avoid: PortMethods::NONE,
-                next_after: None,
+                failover_timeout: None,
             }));
             lead(&mut machine, dialled).sent.unwrap_or_default()
         });

@@ -125,15 +125,21 @@ pub fn reply_227(address: Ipv4Addr, port: u16) -> String {
     format!("227 Entering Passive Mode ({a},{b},{c},{d},{high},{low})\r\n")
 }
 
-/// PORT, as a client of a backend.
-pub fn port_command(address: Ipv4Addr, port: u16) -> String {
+/// PORT, or EPRT where that has no meaning, as a client of a backend.
+pub fn active_command(at: SocketAddr) -> String {
+    match at.ip().to_canonical() {
+        IpAddr::V4(ip) => port_command(ip, at.port()),
+        IpAddr::V6(ip) => eprt_command(ip, at.port()),
+    }
+}
+
+fn port_command(address: Ipv4Addr, port: u16) -> String {
     let [a, b, c, d] = address.octets();
     let [high, low] = port.to_be_bytes();
     format!("PORT {a},{b},{c},{d},{high},{low}")
 }
 
-/// EPRT over IPv6, as a client of a backend.
-pub fn eprt_command(address: Ipv6Addr, port: u16) -> String {
+fn eprt_command(address: Ipv6Addr, port: u16) -> String {
     format!("EPRT |2|{address}|{port}|")
 }
 

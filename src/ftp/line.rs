@@ -6,8 +6,10 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// The longest command line accepted from a client, without its ending: a path of 4 KiB fits easily.
-pub const MAX_COMMAND_LINE: usize = 8 * 1024;
+/// The longest command line accepted from a client, without its ending. Servers differ in what they do with a line that is too
+/// long for them: pyftpdlib empties its buffer at 2 KiB and takes what follows for another command, ProFTPD and vsftpd don't
+/// answer, or end the session, from 4 KiB on.
+pub const MAX_COMMAND_LINE: usize = 2 * 1024 - 2;
 
 /// The longest line of a backend's reply, without its ending.
 pub const MAX_REPLY_LINE: usize = 8 * 1024;

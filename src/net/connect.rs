@@ -16,20 +16,28 @@ use super::options;
 /// How long an address is tried before the next one is as well (RFC 8305 §8).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Opens a control connection to the first of these addresses that answers. They race (RFC 8305 §5): each gets a head
-/// start before the next one is tried as well, so that an IPv6 address that leads nowhere costs a fraction of a second.
+/// Opens a control connection to the first of these addresses that answers.
+///
+/// # Errors
+/// As [`first_of`].
+pub async fn control(addresses: &[SocketAddr], time_limit: Duration) -> io::Result<TcpStream> {
+    let stream = first_of(addresses, time_limit).await?;
+    options::control(&stream)?;
+    Ok(stream)
+}
+
+/// Connects to the first of these addresses that answers. They race (RFC 8305 §5): each gets a head start before the next one is
+/// tried as well, so that an IPv6 address that leads nowhere costs a fraction of a second.
 ///
 /// # Errors
 /// That of the last address that failed.
-pub async fn control(addresses: &[SocketAddr], time_limit: Duration) -> io::Result<TcpStream> {
+pub async fn first_of(addresses: &[SocketAddr], time_limit: Duration) -> io::Result<TcpStream> {
     let connected = match addresses {
         // Nothing to race with: no task.
         [only] => timeout(time_limit, TcpStream::connect(only)).await,
         _ => timeout(time_limit, race(addresses)).await,
     };
-    let stream = connected.unwrap_or_else(|late| Err(late.into()))?;
-    options::control(&stream)?;
-    Ok(stream)
+    connected.unwrap_or_else(|late| Err(late.into()))
 }
 
 async fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {

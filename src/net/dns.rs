@@ -30,7 +30,7 @@ pub struct DnsClient(TokioResolver);
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer<T> {
+pub struct DnsRecords<T> {
     /// At least one.
     pub records: Vec<T>,
     /// For how long they hold.
@@ -101,7 +101,7 @@ impl DnsClient {
     ///
     /// # Errors
     /// See [`DnsError`].
-    pub async fn addresses(&self, name: &str) -> Result<Answer<IpAddr>, DnsError> {
+    pub async fn addresses(&self, name: &str) -> Result<DnsRecords<IpAddr>, DnsError> {
         let found = timeout(TIME_LIMIT, self.0.lookup_ip(name)).await;
         let found = found.map_err(|_| DnsError::TimedOut(TIME_LIMIT))?;
         let found = found.map_err(|error| failure(error, "address"))?;
@@ -117,7 +117,7 @@ impl DnsClient {
     ///
     /// # Errors
     /// See [`DnsError`]. A service that says that it isn't offered, by the target `.`, has no records.
-    pub async fn services(&self, name: &str) -> Result<Answer<ServiceRecord>, DnsError> {
+    pub async fn services(&self, name: &str) -> Result<DnsRecords<ServiceRecord>, DnsError> {
         let found = timeout(TIME_LIMIT, self.0.srv_lookup(name)).await;
         let found = found.map_err(|_| DnsError::TimedOut(TIME_LIMIT))?;
         let found = found.map_err(|error| failure(error, "SRV"))?;
@@ -148,7 +148,10 @@ fn failure(error: NetError, records: &'static str) -> DnsError {
 }
 
 /// The records of the wanted kind, each once; `None` if there is none.
-fn answer<T: PartialEq>(found: &Lookup, wanted: impl Fn(&RData) -> Option<T>) -> Option<Answer<T>> {
+fn answer<T: PartialEq>(
+    found: &Lookup,
+    wanted: impl Fn(&RData) -> Option<T>,
+) -> Option<DnsRecords<T>> {
     let mut records = Vec::new();
     for record in found.answers().iter().take(MAX_RECORDS) {
         if let Some(record) = wanted(&record.data)
@@ -160,5 +163,5 @@ fn answer<T: PartialEq>(found: &Lookup, wanted: impl Fn(&RData) -> Option<T>) ->
     let ttl = found
         .valid_until()
         .saturating_duration_since(Instant::now().into_std());
-    (!records.is_empty()).then_some(Answer { records, ttl })
+    (!records.is_empty()).then_some(DnsRecords { records, ttl })
 }

@@ -6,11 +6,14 @@ pub mod control;
 pub mod data;
 pub mod deadline;
 pub mod dns;
+#[cfg(test)]
+pub mod fixtures;
 pub mod inherited;
 pub mod listen;
 pub mod liveness;
 pub mod options;
 pub mod proxy_header;
+pub mod record_framing;
 pub mod resolve;
 pub mod stream;
 pub mod unix;

@@ -1,17 +1,18 @@
 //! One connection, plain or under TLS, on either leg.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::CertificateDer;
-use rustls::{CipherSuite, HandshakeKind, NamedGroup, ProtocolVersion};
+use rustls::{CipherSuite, ConnectionCommon, HandshakeKind, NamedGroup, ProtocolVersion, SideData};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
 use super::options;
 use super::proxy_header::ClientTls;
+use super::record_framing::RecordFraming;
 use crate::config::TlsVersion;
 use crate::outcome::KeyExchange;
 
@@ -154,6 +155,33 @@ impl Stream {
         self.socket().take_error()?.map_or(Ok(()), Err)
     }
 
+    /// Reads as [`AsyncRead`] does, and follows in `framing` what rustls is fed for it; without TLS, nothing.
+    ///
+    /// # Errors
+    /// As of a read; `UnexpectedEof` under TLS if the peer ends its direction without close_notify.
+    pub(super) fn poll_read_records(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut [u8],
+        framing: &mut RecordFraming,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => {
+                let mut into = ReadBuf::new(into);
+                ready!(Pin::new(stream).poll_read(context, &mut into))?;
+                Poll::Ready(Ok(into.filled().len()))
+            }
+            Self::ToClient(stream) => {
+                let (socket, connection) = stream.get_mut();
+                poll_read_records(socket, connection, context, into, framing)
+            }
+            Self::ToBackend(stream) => {
+                let (socket, connection) = stream.get_mut();
+                poll_read_records(socket, connection, context, into, framing)
+            }
+        }
+    }
+
     /// Stores the TLS 1.3 tickets that a backend has sent so far, without waiting for any.
     ///
     /// For connections that are dropped without having been read: each ticket is good for one connection, so a session
@@ -179,12 +207,61 @@ fn key_exchange(group: NamedGroup) -> KeyExchange {
     }
 }
 
-/// What has arrived at a socket, and nothing that would have to be waited for.
+/// What a socket has for us or takes from us, and nothing that would have to be waited for.
 struct NonBlocking<'a>(&'a TcpStream);
+
+impl io::Write for NonBlocking<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 impl io::Read for NonBlocking<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.0.try_read(into)
+    }
+}
+
+fn poll_read_records<D: SideData>(
+    socket: &TcpStream,
+    connection: &mut ConnectionCommon<D>,
+    context: &mut Context<'_>,
+    into: &mut [u8],
+    framing: &mut RecordFraming,
+) -> Poll<io::Result<usize>> {
+    loop {
+        match connection.reader().read(into) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return Poll::Ready(read),
+        }
+        ready!(socket.poll_read_ready(context))?;
+        match connection.read_tls(&mut Followed { socket, framing }) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+        let processed = connection.process_new_packets();
+        // An alert, or the answer to a new key. What the socket doesn't take now goes out with what is written next.
+        while connection.wants_write() && connection.write_tls(&mut NonBlocking(socket)).is_ok() {}
+        processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    }
+}
+
+/// What has arrived at a socket, followed record by record.
+struct Followed<'a> {
+    socket: &'a TcpStream,
+    framing: &'a mut RecordFraming,
+}
+
+impl io::Read for Followed<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.socket.try_read(into)?;
+        self.framing.advance(&into[..count]);
+        Ok(count)
     }
 }
 
@@ -234,52 +311,13 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use rustls::pki_types::{PrivateKeyDer, ServerName};
-    use rustls::{ClientConfig, RootCertStore, ServerConfig};
-    use tokio::net::TcpListener;
-    use tokio_rustls::{TlsAcceptor, TlsConnector};
-
     use super::*;
-    use crate::tls;
-
-    /// Both ends of a TLS connection: the client's, and that of the server, which has to be held open.
-    async fn connection() -> (Stream, server::TlsStream<TcpStream>) {
-        let identity = rcgen::generate_simple_self_signed(vec!["ftp.test".to_owned()]).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(identity.cert.der().clone()).unwrap();
-        let accepting = ServerConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![identity.cert.der().clone()],
-                PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap(),
-            )
-            .unwrap();
-        let connecting = ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let socket = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        let accepted = listener.accept().await.unwrap().0;
-        let name = ServerName::try_from("ftp.test").unwrap();
-        let (client, server) = tokio::try_join!(
-            TlsConnector::from(Arc::new(connecting)).connect(name, socket),
-            TlsAcceptor::from(Arc::new(accepting)).accept(accepted),
-        )
-        .unwrap();
-        (Stream::ToBackend(Box::new(client)), server)
-    }
+    use crate::net::fixtures::ends;
 
     #[tokio::test]
     async fn clear_text_behind_our_close_notify_is_an_error_and_no_panic() {
-        let (mut ours, theirs) = connection().await;
+        let (ours, theirs) = ends().await;
+        let mut ours = Stream::ToBackend(Box::new(ours));
         ours.finish().await.unwrap();
         // vsftpd's last word where a process of it fails.
         let (mut socket, _) = theirs.into_inner();

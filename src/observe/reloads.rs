@@ -320,9 +320,11 @@ mod tests {
         let log = &it.0;
         refused(log, ReloadSubject::Users, "kept.txt");
         for name in ["kept.crt", "gone.crt"] {
-            refused(log, ReloadSubject::BackendCertificate, name);
+            refused(log, ReloadSubject::BackendClientCertificate, name);
         }
-        log.mend_all_but(ReloadSubject::BackendCertificate, |name| name == "kept.crt");
+        log.mend_all_but(ReloadSubject::BackendClientCertificate, |name| {
+            name == "kept.crt"
+        });
         assert_eq!(standing(&it), ["kept.crt", "kept.txt"]);
         refused(log, ReloadSubject::ClientCertificates, "");
         log.mend_all_but(ReloadSubject::ClientCertificates, |_| false);

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::base::{SessionId, SiteId};
-use crate::tls::{Account, ClientCache};
+use crate::tls::{ClientCache, LoginId};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MOMENT: Duration = Duration::from_millis(20);
@@ -22,7 +22,7 @@ async fn one_port() -> (PassiveListeners, PassivePorts) {
 fn request(client: IpAddr, identity: Identity) -> LeaseRequest {
     LeaseRequest {
         client,
-        account: Account::of(Some(SiteId(0)), b"user"),
+        account: LoginId::of(Some(SiteId(0)), b"user"),
         identity,
         reuse_delay: MOMENT,
     }

@@ -48,6 +48,10 @@ pub enum DenyError {
 /// The longest name of a command.
 const MAX_VERB: usize = 12;
 
+/// The longest line, without its ending, at a site that denies commands. The servers of BSD, and GNU inetutils to this day, read
+/// 511 bytes at a time, and take the rest for another command, which could be a denied one.
+const MAX_LINE: usize = 509;
+
 /// What a session needs, or what Portcullis answers itself or sends for purposes of its own.
 const NEEDED: [&str; 19] = [
     "USER", "PASS", "ACCT", "QUIT", "REIN", "HOST", "AUTH", "PBSZ", "PROT", "CCC", "FEAT", "NOOP",
@@ -105,6 +109,9 @@ impl CommandRules {
     pub fn deny(&self, verb: &[u8], argument: &[u8]) -> bool {
         if self.is_empty() {
             return false;
+        }
+        if verb.len() + 1 + argument.len() > MAX_LINE {
+            return true;
         }
         let verb = canonical(verb);
         let verb = match verb.as_str() {
@@ -437,6 +444,15 @@ mod tests {
     fn without_rules_everything_is_allowed() {
         assert_all(&CommandRules::default(), false, WRITING);
         assert!(CommandRules::default().is_empty());
+    }
+
+    #[test]
+    fn a_line_that_servers_would_split_is_denied_where_any_command_is() {
+        let rules = denying(&["DELE"]);
+        let long = |length: usize| format!("CWD {}", "a".repeat(length - 4));
+        assert_all(&rules, false, &[&long(MAX_LINE)]);
+        assert_all(&rules, true, &[&long(MAX_LINE + 1)]);
+        assert_all(&CommandRules::default(), false, &[&long(MAX_LINE + 1)]);
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl<C: Content> LookupWatch<C> {
     /// Watches these files; `None` if there are none. A change since they were loaded is noticed, too.
     pub fn new(files: &LookupFiles<C>) -> Option<Self> {
         let watch = |file: &Arc<LookupFile<C>>| LookupFileWatch {
-            state: Debounce::new(),
+            state: Debounce::default(),
             file: Arc::clone(file),
             refused: false,
             unreadable: None,

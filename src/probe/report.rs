@@ -433,7 +433,7 @@ impl Words {
                     fact["error"] = cause.clone().into();
                     words
                         .notes
-                        .push(format!("{method}: {cause}; sessions use the other"));
+                        .push(format!("{method}: {cause}; sessions ask by another method"));
                 }
             }
             facts.push(fact);

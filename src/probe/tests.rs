@@ -249,7 +249,7 @@ site ftpa, backend be1.example.com:21, explicit TLS
   features        ok         0.4 ms  AUTH TLS, EPRT, EPSV, MDTM, MFMT, MLST
                                      type*;size*;modify*;UNIX.mode*;
   passive         ok         0.7 ms  EPSV refused, PASV: port 50000
-                  note: EPSV: 502 what?; sessions use the other
+                  note: EPSV: 502 what?; sessions ask by another method
                   note: 227 names 10.0.0.1, which is not followed: data goes where the control
                     connection goes
   data            ok         0.4 ms  to 192.0.2.10:50000

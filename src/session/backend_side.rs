@@ -99,7 +99,7 @@ impl Session {
         if let Some(selection) = &mut self.selection {
             let pool = selection.pool();
             let on_failure = report_unavailable(&self.journal, &pool);
-            selection.abandon(why, &self.shared.metrics, on_failure);
+            selection.fail_current(why, &self.shared.metrics, on_failure);
         }
     }
 
@@ -137,24 +137,24 @@ impl Session {
     fn dialled(&mut self, selected: Selected) -> Dialled {
         let Selected {
             mut connection,
-            next_after,
+            failover_timeout,
         } = selected;
         self.info.set_backend(&connection);
         self.dialled = Some(Arc::clone(&connection.backend));
         let dialled = Dialled {
-            ipv6: connection.address.ip().to_canonical().is_ipv6(),
+            ipv6: connection.is_ipv6(),
             welcome: connection.welcome.take(),
             protection: connection.protection,
             avoid: connection.backend.avoided(Instant::now().into_std()),
-            next_after,
+            failover_timeout,
         };
         self.backend = Some(connection);
         dialled
     }
 
-    pub(super) fn keep_backend(&mut self) {
+    pub(super) fn commit_backend(&mut self) {
         if let Some(selection) = self.selection.take() {
-            selection.settle(&self.shared.metrics);
+            selection.commit(&self.shared.metrics);
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::net::record_framing::{HEADER, body_length};
 use crate::tls::client_hello::{self, ClientHello, USUAL_HELLO};
 use crate::tls::hello_rewrite::{self, HelloRewrite};
 
@@ -55,6 +56,30 @@ impl BegunHandshake {
     pub fn is_over_for_client(&self) -> bool {
         self.is_tls_1_3()
             && self.connection.handshake_kind() != Some(HandshakeKind::FullWithHelloRetryRequest)
+    }
+
+    /// Does the rest of it as [`finish`](Self::finish) does, but reads nothing behind the client's last record of it: a source
+    /// that follows has to know where records begin. That takes two reads for each.
+    ///
+    /// # Errors
+    /// Those of [`accept`].
+    pub async fn finish_by_records(mut self) -> io::Result<TlsStream<TcpStream>> {
+        while self.connection.is_handshaking() {
+            let mut header = [0; HEADER];
+            self.socket.read_exact(&mut header).await?;
+            let mut record = header.to_vec();
+            record.resize(HEADER + body_length(header), 0);
+            self.socket.read_exact(&mut record[HEADER..]).await?;
+            let taken = take_up(&mut self.connection, &record);
+            let mut answer = Vec::new();
+            while self.connection.wants_write() {
+                self.connection.write_tls(&mut answer)?;
+            }
+            // A flight of ours, tickets, or an alert.
+            self.socket.write_all(&answer).await?;
+            taken?;
+        }
+        self.finish().await
     }
 
     /// Does the rest of it. The client's tickets are made then.

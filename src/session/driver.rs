@@ -101,7 +101,7 @@ impl Session {
                 }
                 Action::BackendFailed(why) => self.note_backend_failure(why),
                 Action::DialNext => self.dial_next().await,
-                Action::KeepBackend => self.keep_backend(),
+                Action::CommitBackend => self.commit_backend(),
                 Action::Authenticate(command) => {
                     self.authenticate(&command, command.line()).await;
                 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::machine::{Machine, Stage, Wait};
 use crate::backend::BackendConnection;
+use crate::base::address::canonical;
 use crate::base::text::{escape, shown_part};
 use crate::base::{GlobalSessionId, InstanceId, SessionId};
 use crate::config::{HostName, NO_SITE, Site, TlsVersion};
@@ -19,7 +20,7 @@ use crate::ftp::command::Command;
 use crate::outcome::Direction;
 use crate::policy::ClientIdentity;
 use crate::route::{Membership, Route, Rule};
-use crate::tls::Account;
+use crate::tls::LoginId;
 
 /// One session's identity, and how far it has come.
 #[derive(Debug)]
@@ -105,7 +106,7 @@ struct Login {
     site: Arc<Site>,
     /// The place of the user's group among the site's, if the user is in one.
     group: Option<usize>,
-    account: Account,
+    account: LoginId,
     /// The user without the host, as much of it as is ever shown.
     user: Box<[u8]>,
     /// The host that was named, if one was.
@@ -218,7 +219,7 @@ impl SessionInfo {
         Self {
             id: id.session,
             instance: id.instance,
-            client: SocketAddr::new(client.ip().to_canonical(), client.port()),
+            client: canonical(client),
             listener,
             since: Instant::now(),
             state: AtomicU8::new(SessionState::Handshake as u8),
@@ -314,10 +315,10 @@ impl SessionInfo {
     }
 
     /// Where the login leads, as a number.
-    pub fn account(&self) -> Account {
+    pub fn account(&self) -> LoginId {
         let current = self.current();
         let login = current.login.as_ref();
-        login.map_or_else(|| Account::of(None, &[]), |login| login.account)
+        login.map_or_else(|| LoginId::of(None, &[]), |login| login.account)
     }
 
     /// The backend that it was connected to last.
@@ -357,7 +358,7 @@ impl SessionInfo {
                 Membership::Group(group) => Some(group),
                 Membership::None | Membership::Refused(_) => None,
             },
-            account: Account::of(Some(route.site_id), &route.user),
+            account: LoginId::of(Some(route.site_id), &route.user),
             user: shown_part(&route.user).into(),
             host: route.host.clone(),
             rule: route.rule,

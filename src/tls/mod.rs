@@ -4,7 +4,8 @@
 //! Nothing here owns a socket: this module makes configurations, `net` runs handshakes with them, and
 //! [`classify_error`] says afterwards what went wrong. Towards clients the way is [`CertificateSet`] (loaded and
 //! checked) -> [`ServerTls`] (a snapshot) -> [`SessionTls`] (one session's) -> [`DataTls`] (one data connection's).
-//! Towards backends it is [`BackendTlsClient`], with a [`OwnCertificate`] where they ask for one, -> [`BackendSessionTls`].
+//! Towards backends it is [`BackendTlsClient`], with a [`BackendClientCertificate`] where they ask for one, ->
+//! [`BackendSessionTls`].
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
@@ -23,6 +24,7 @@ pub mod certificate;
 pub mod client_cache;
 pub mod client_certificates;
 pub mod client_hello;
+mod content_digest;
 mod date;
 pub mod fault;
 pub mod fips;
@@ -36,19 +38,21 @@ mod resumption_profile;
 pub mod server;
 pub mod session_store;
 mod transcript;
+mod validity;
 mod verify;
 pub mod watch;
+mod x509;
 
 pub use backend::{
-    BackendSessionTls, BackendTlsClient, BackendTlsError, OwnCertificate, OwnCertificateLoader,
-    OwnCertificates, PowerlessAuthority, Validity,
+    BackendClientCertificate, BackendClientCertificateLoader, BackendClientCertificates,
+    BackendSessionTls, BackendTlsClient, BackendTlsError, NonCaTrustAnchor,
 };
 pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
 pub use certificate::assemble::{AssembleError, Assembled, assemble};
 pub use certificate::{
-    Asked, BeforeHandshake, CertificateError, CertificatePair, CertificateSet, ChainBegin,
-    ChainEnd, DEFAULT_NAME, DirectoryFault, Entry, Fingerprint, Inventory, Origin, ShutsOut,
-    Source, Verifies,
+    Asked, BeforeHandshake, CertificateError, CertificateOrigin, CertificatePair, CertificateSet,
+    ChainBegin, ChainEnd, ConfiguredCertificate, DEFAULT_NAME, DirectoryFault, Fingerprint,
+    Inventory, KeyCompatibility, Source, Verifies,
 };
 pub use client_cache::ClientCache;
 pub use client_certificates::{ClientTrust, ClientTrustError, RevocationList};
@@ -57,9 +61,11 @@ pub use fault::{HandshakeFault, classify_error};
 pub use peer::ShownCertificate;
 pub use renewal::{days_left, renewal_is_due, renewal_margin};
 pub use server::ServerTls;
-pub use session_store::{Account, SessionStore, TicketOwner};
+pub use session_store::{LoginId, SessionStore, TicketOwner};
+pub use validity::Validity;
 pub use watch::{
-    CertificateWatch, OwnCertificateChange, OwnCertificateChanges, OwnCertificateWatch,
+    BackendClientCertificateChange, BackendClientCertificateChanges, BackendClientCertificateWatch,
+    CertificateWatch,
 };
 
 const FIRST_SUITES: [SupportedCipherSuite; 3] = [

@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 
-use super::backend::Validity;
 use super::certificate::fingerprint;
 use super::date;
-use crate::base::text::escape;
+use super::validity::Validity;
+use super::x509::escaped_name;
 
 /// A certificate that a peer has shown; its texts are printable and short.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +29,8 @@ impl ShownCertificate {
     pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         Some(Self {
-            subject: escape(parsed.subject().to_string().as_bytes()),
-            issuer: escape(parsed.issuer().to_string().as_bytes()),
+            subject: escaped_name(parsed.subject()),
+            issuer: escaped_name(parsed.issuer()),
             not_before: date::system_time(&parsed.validity().not_before),
             not_after: date::system_time(&parsed.validity().not_after),
             fingerprint: fingerprint(certificate),

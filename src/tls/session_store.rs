@@ -24,11 +24,11 @@ pub(super) const CONTROL_ENTRIES: usize = 4;
 
 const DATA_ENTRIES: usize = ENTRIES_PER_OWNER - CONTROL_ENTRIES;
 
-/// The account logged in on an FTP session: a site's user, as a hash. Two accounts may collide.
+/// Identifies the login of an FTP session: a hash of site and user. Two logins may collide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Account(u64);
+pub struct LoginId(u64);
 
-impl Account {
+impl LoginId {
     /// The number of this user of this site, or of one that has named no site.
     pub fn of(site: Option<SiteId>, user: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
@@ -43,14 +43,14 @@ pub struct TicketOwner {
     /// The FTP session that may resume it.
     pub session: SessionId,
     /// The account logged in there; `None` before the login.
-    pub account: Option<Account>,
+    pub account: Option<LoginId>,
     /// Where its client keeps it.
     pub cache: ClientCache,
 }
 
 /// On which connection a TLS session was established.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum EstablishedOn {
     /// Kept as long as the FTP session lasts: FileZilla and OpenSSL present the control connection's ticket on each data
     /// connection, however many tickets the ones before have brought.
     Control,
@@ -78,7 +78,7 @@ struct StoreState {
     entries: HashMap<Arc<[u8]>, StoredSession>,
     owners: HashMap<SessionId, OwnerState>,
     /// The owners with a login, by their account.
-    logins: HashMap<Account, HashSet<SessionId>>,
+    logins: HashMap<LoginId, HashSet<SessionId>>,
     /// The last number that an entry or a moment in the life of a [`ClientCache`] has got.
     sequence: u64,
 }
@@ -98,7 +98,7 @@ struct OwnerState {
     control: VecDeque<Arc<[u8]>>,
     data: VecDeque<Arc<[u8]>>,
     profile: ResumptionProfile,
-    account: Option<Account>,
+    account: Option<LoginId>,
     cache: ClientCache,
     /// The session whose entry this one's control connection asked for, and the last one whose control connection asked for
     /// one of this session's: of one client, once both have logged in.
@@ -196,7 +196,7 @@ impl StoreState {
     }
 
     /// An owner is logged in to this account no more.
-    fn forget_login(&mut self, owner: SessionId, account: Account) {
+    fn forget_login(&mut self, owner: SessionId, account: LoginId) {
         if let Entry::Occupied(mut logins) = self.logins.entry(account) {
             logins.get_mut().remove(&owner);
             if logins.get().is_empty() {
@@ -254,7 +254,7 @@ impl Owner {
     }
 
     /// A login has succeeded.
-    pub(super) fn logged_in(&self, account: Account) {
+    pub(super) fn logged_in(&self, account: LoginId) {
         let mut state = self.sessions.state();
         let sequence = state.next_sequence();
         if let Some(owned) = state.owners.get_mut(&self.id) {
@@ -399,7 +399,7 @@ impl OwnEntries {
 
     /// Keeps `value` under `key`, at the expense of another entry of this owner and of the same origin. Returns whether it
     /// was kept: not after the owner is gone, and never in place of another owner's entry.
-    pub(super) fn put(&self, origin: Origin, key: Vec<u8>, value: Vec<u8>) -> bool {
+    pub(super) fn put(&self, origin: EstablishedOn, key: Vec<u8>, value: Vec<u8>) -> bool {
         let mut guard = self.sessions.state();
         let state = &mut *guard;
         let number = state.next_sequence();
@@ -413,12 +413,12 @@ impl OwnEntries {
             entry.value = value;
             return true;
         }
-        if origin == Origin::Control {
+        if origin == EstablishedOn::Control {
             owned.cache.on_issued(number);
         }
         let (keys, limit) = match origin {
-            Origin::Control => (&mut owned.control, CONTROL_ENTRIES),
-            Origin::Data => (&mut owned.data, DATA_ENTRIES),
+            EstablishedOn::Control => (&mut owned.control, CONTROL_ENTRIES),
+            EstablishedOn::Data => (&mut owned.data, DATA_ENTRIES),
         };
         if keys.len() == limit
             && let Some(evicted) = eviction_candidate(keys, &state.entries)
@@ -476,7 +476,7 @@ mod tests {
         one.logged_in(account(b"alice"));
         assert!(
             one.entries()
-                .put(Origin::Control, b"key".to_vec(), b"value".to_vec())
+                .put(EstablishedOn::Control, b"key".to_vec(), b"value".to_vec())
         );
         for _ in 0..3 {
             assert_eq!(
@@ -495,12 +495,12 @@ mod tests {
         let (_sessions, one, other) = owners();
         assert!(
             one.entries()
-                .put(Origin::Control, b"key".to_vec(), b"mine".to_vec())
+                .put(EstablishedOn::Control, b"key".to_vec(), b"mine".to_vec())
         );
         assert!(
             !other
                 .entries()
-                .put(Origin::Data, b"key".to_vec(), b"theirs".to_vec())
+                .put(EstablishedOn::Data, b"key".to_vec(), b"theirs".to_vec())
         );
         assert_eq!(
             one.entries().get(b"key", Presented::Ticket),
@@ -514,7 +514,7 @@ mod tests {
         for value in [b"old", b"new"] {
             assert!(
                 one.entries()
-                    .put(Origin::Data, b"key".to_vec(), value.to_vec())
+                    .put(EstablishedOn::Data, b"key".to_vec(), value.to_vec())
             );
         }
         assert_eq!(sessions.len(), 1);
@@ -529,10 +529,11 @@ mod tests {
         let (sessions, one, _other) = owners();
         for ticket in 0..4u8 {
             one.entries()
-                .put(Origin::Control, vec![ticket], vec![ticket]);
+                .put(EstablishedOn::Control, vec![ticket], vec![ticket]);
         }
         for ticket in 100..=250u8 {
-            one.entries().put(Origin::Data, vec![ticket], vec![ticket]);
+            one.entries()
+                .put(EstablishedOn::Data, vec![ticket], vec![ticket]);
         }
         assert_eq!(sessions.len(), ENTRIES_PER_OWNER);
         let keeps = |ticket: u8| {
@@ -550,7 +551,7 @@ mod tests {
     fn a_ticket_that_its_client_still_has_outlives_any_number_that_it_has_used() {
         let (_sessions, one, _other) = owners();
         let entries = one.entries();
-        let put = |ticket: u8| entries.put(Origin::Data, vec![ticket], vec![ticket]);
+        let put = |ticket: u8| entries.put(EstablishedOn::Data, vec![ticket], vec![ticket]);
         let keeps = |ticket: u8| entries.get(&[ticket], Presented::Ticket) != Lookup::Missing;
         // The newest is used first, as by rustls.
         for ticket in 0..3 {
@@ -567,7 +568,7 @@ mod tests {
     fn the_ticket_that_was_used_last_outlives_any_number_that_its_client_never_uses() {
         let (_sessions, one, _other) = owners();
         let entries = one.entries();
-        let put = |ticket: u8| entries.put(Origin::Data, vec![ticket], vec![ticket]);
+        let put = |ticket: u8| entries.put(EstablishedOn::Data, vec![ticket], vec![ticket]);
         let keeps = |ticket: u8| entries.get(&[ticket], Presented::Ticket) != Lookup::Missing;
         put(0);
         for ticket in 1..=250 {
@@ -582,9 +583,10 @@ mod tests {
         let (_sessions, one, other) = owners();
         other
             .entries()
-            .put(Origin::Data, b"theirs".to_vec(), b"value".to_vec());
+            .put(EstablishedOn::Data, b"theirs".to_vec(), b"value".to_vec());
         for ticket in 0..=255u8 {
-            one.entries().put(Origin::Data, vec![ticket], vec![ticket]);
+            one.entries()
+                .put(EstablishedOn::Data, vec![ticket], vec![ticket]);
         }
         assert!(matches!(
             other.entries().get(b"theirs", Presented::Ticket),
@@ -596,21 +598,21 @@ mod tests {
     fn nothing_remains_of_an_owner_that_is_gone_and_nothing_comes_after() {
         let (sessions, one, other) = owners();
         let late = one.entries();
-        late.put(Origin::Control, b"one".to_vec(), b"value".to_vec());
+        late.put(EstablishedOn::Control, b"one".to_vec(), b"value".to_vec());
         other
             .entries()
-            .put(Origin::Data, b"two".to_vec(), b"value".to_vec());
+            .put(EstablishedOn::Data, b"two".to_vec(), b"value".to_vec());
         drop(one);
         assert_eq!(late.get(b"one", Presented::Ticket), Lookup::Missing);
-        assert!(!late.put(Origin::Data, b"late".to_vec(), b"value".to_vec()));
+        assert!(!late.put(EstablishedOn::Data, b"late".to_vec(), b"value".to_vec()));
         assert_eq!(sessions.len(), 1);
         drop(other);
         assert_eq!(sessions.len(), 0);
         assert!(sessions.state().owners.is_empty());
     }
 
-    fn account(user: &[u8]) -> Account {
-        Account::of(Some(SiteId(0)), user)
+    fn account(user: &[u8]) -> LoginId {
+        LoginId::of(Some(SiteId(0)), user)
     }
 
     fn are_shared(sessions: &SessionStore) -> Vec<bool> {
@@ -626,7 +628,7 @@ mod tests {
         for order in [[0, 1], [1, 0]] {
             let (sessions, one, other) = owners();
             one.entries()
-                .put(Origin::Control, b"key".to_vec(), b"value".to_vec());
+                .put(EstablishedOn::Control, b"key".to_vec(), b"value".to_vec());
             let owners = [&one, &other];
             owners[order[0]].logged_in(account(b"alice"));
             other.entries().requested_by_control(b"key");
@@ -640,7 +642,7 @@ mod tests {
     fn an_entry_of_a_session_without_a_login_is_none() {
         let (_sessions, one, other) = owners();
         one.entries()
-            .put(Origin::Control, b"key".to_vec(), b"value".to_vec());
+            .put(EstablishedOn::Control, b"key".to_vec(), b"value".to_vec());
         assert_eq!(
             other.entries().get(b"key", Presented::Ticket),
             Lookup::Missing

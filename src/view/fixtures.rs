@@ -84,7 +84,7 @@ fn overview() -> Overview {
         misplaced_logs: Vec::new(),
         acme: None,
         revocation_lists: Vec::new(),
-        own_certificates: Vec::new(),
+        backend_client_certificates: Vec::new(),
     }
 }
 

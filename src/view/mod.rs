@@ -24,9 +24,10 @@ pub use attention::{AttentionView, ProcessView, Severity, Word, Words, attention
 pub use backends::{BackendView, CheckLoginView, CheckView, DrainedBy, SiteView, backends, sites};
 pub use guard::{GuardView, guard};
 pub use overview::{
-    CertificateView, Listening, MisplacedLogView, OrdersView, Overview, OwnCertificateView,
-    PairView, RefusedView, ReloadView, RevocationListView, StalledView, certificates,
-    misplaced_logs, orders, own_certificates, refused, reloads, revocation_lists, stalled,
+    BackendClientCertificateView, CertificateView, Listening, MisplacedLogView, OrdersView,
+    Overview, PairView, RefusedView, ReloadView, RevocationListView, StalledView,
+    backend_client_certificates, certificates, misplaced_logs, orders, refused, reloads,
+    revocation_lists, stalled,
 };
 pub use sessions::{Disclosure, SessionFilter, SessionView, TransferView, sessions, transfers};
 

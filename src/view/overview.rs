@@ -11,8 +11,8 @@ use crate::config::{CrlExpired, Settings};
 use crate::observe::reloads::{Refusal, ReloadLog};
 use crate::observe::transfer_log::TransferLogs;
 use crate::tls::{
-    CertificateError, CertificatePair, CertificateSet, ClientTrust, Fingerprint, Origin,
-    OwnCertificates,
+    BackendClientCertificates, CertificateError, CertificateOrigin, CertificatePair,
+    CertificateSet, ClientTrust, Fingerprint,
 };
 
 /// The process and its configuration.
@@ -52,7 +52,8 @@ pub struct Overview {
     /// The revocation lists by which clients' certificates are judged.
     pub revocation_lists: Vec<RevocationListView>,
     /// The certificates that backends are shown.
-    pub own_certificates: Vec<OwnCertificateView>,
+    #[serde(rename = "own_certificates")]
+    pub backend_client_certificates: Vec<BackendClientCertificateView>,
 }
 
 /// A revocation list.
@@ -83,7 +84,7 @@ pub fn revocation_lists(clients: &ClientTrust, settings: &Settings) -> Vec<Revoc
 
 /// A certificate that backends are shown.
 #[derive(Debug, Clone, Serialize)]
-pub struct OwnCertificateView {
+pub struct BackendClientCertificateView {
     /// Its file.
     pub file: String,
     /// What is in use of it.
@@ -92,11 +93,15 @@ pub struct OwnCertificateView {
 }
 
 /// The certificates that backends are shown, by their files.
-pub fn own_certificates(certificates: &OwnCertificates) -> Vec<OwnCertificateView> {
-    let views = certificates.all().map(|certificate| OwnCertificateView {
-        file: escape_path(&certificate.files().certificate),
-        pair: PairView::new(&certificate.in_use()),
-    });
+pub fn backend_client_certificates(
+    certificates: &BackendClientCertificates,
+) -> Vec<BackendClientCertificateView> {
+    let views = certificates
+        .all()
+        .map(|certificate| BackendClientCertificateView {
+            file: escape_path(&certificate.files().certificate),
+            pair: PairView::new(&certificate.in_use()),
+        });
     let mut views: Vec<_> = views.collect();
     views.sort_by(|one, other| one.file.cmp(&other.file));
     views
@@ -244,7 +249,7 @@ pub fn certificates(certificates: &CertificateSet, disclosure: Disclosure) -> Ve
         name: entry.source.name.to_string(),
         file: escape_path(&entry.source.certificate),
         directory: false,
-        ordered: entry.source.origin == Origin::Ordered,
+        ordered: entry.source.origin == CertificateOrigin::Ordered,
         pair: entry.pair().map(|pair| PairView::new(pair)),
         refused: entry.refusal().map(|error| reason(error)),
     });
@@ -272,11 +277,11 @@ impl PairView {
                 .collect(),
             issuer: pair.issuer.clone(),
             key: pair.key_kind(),
-            not_before: Moment::new(pair.good_since()),
-            not_after: Moment::new(pair.good_until()),
+            not_before: Moment::new(pair.chain_not_before()),
+            not_after: Moment::new(pair.chain_not_after()),
             ends_by_issuer: pair.chain_end.map(|end| end.position),
             chain_begins: (pair.chain_begin).map(|it| (it.position, Moment::new(it.not_before))),
-            days_left: days_until(pair.good_until()),
+            days_left: days_until(pair.chain_not_after()),
             fingerprint: Fingerprint(&pair.fingerprint).to_string(),
         }
     }

@@ -50,7 +50,7 @@ fn families() -> BTreeMap<String, Family> {
     metrics.backend_certificate(SITE, BACKEND, Some(now), now);
     metrics.declare_orders();
     metrics.next_order(Some(now));
-    metrics.own_certificate(SITE, BACKEND, now, now);
+    metrics.backend_client_certificate(SITE, BACKEND, now, now);
     metrics.only_certificates(std::iter::once(ServedCertificate {
         name: "default",
         fingerprint: "sha256:00",

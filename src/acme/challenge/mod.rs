@@ -13,14 +13,14 @@ use std::time::Duration;
 use instant_acme::{ChallengeType, KeyAuthorization};
 use tokio::net::TcpStream;
 
-use dns::Record;
+use dns::TxtRecord;
 
 use crate::base::task::Task;
 use crate::config::AcmeChallenge;
 use crate::net::bounded_server::{self, RequestSeen};
 use crate::net::listen::{self, Acceptor};
 
-pub use dns::{HookError, look_at as look_at_hook};
+pub use dns::{HookError, check_program as check_hook};
 
 /// From accept to the last byte of the answer.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(15);
@@ -99,7 +99,7 @@ impl Shown {
     }
 
     /// The records that are left if the process ends before they are removed.
-    pub fn records(&self) -> &[Record] {
+    pub fn records(&self) -> &[TxtRecord] {
         match self {
             Self::Listening(_) => &[],
             Self::Records(records) => records.all(),
@@ -107,7 +107,7 @@ impl Shown {
     }
 
     /// Shows nothing any more, and returns the records that may be left.
-    pub async fn take_away(self) -> Vec<Record> {
+    pub async fn take_away(self) -> Vec<TxtRecord> {
         match self {
             Self::Listening(task) => {
                 drop(task);

@@ -17,7 +17,7 @@ use super::failure::{Cause, OrderError};
 use super::http::Client;
 use super::order::{Orders, unless};
 use super::schedule::{self, Plan, Suggestion, Window};
-use super::state::{Certificate, LastFailure, Record, State, Wanted};
+use super::state::{Certificate, LastFailure, State, StoredSchedule, Wanted};
 use super::status::{Activity, Report, Status};
 use crate::config::AcmeSettings;
 use crate::observe::metrics::Metrics;
@@ -175,7 +175,7 @@ struct Found {
     certificate: Option<Certificate>,
     /// When the certificate that is there expires, or has expired: clients are shown it then, too.
     end: Option<SystemTime>,
-    record: Record,
+    record: StoredSchedule,
     plan: Plan,
     now: SystemTime,
 }
@@ -254,7 +254,7 @@ impl<A: Authority> Engine<A> {
         let (certificate, record) = self
             .apart(move |state, wanted| {
                 state.make()?;
-                let record = state.record_or_anew(wanted, now)?;
+                let record = state.schedule_or_new(wanted, now)?;
                 Ok((state.certificate(wanted, &record, now), record))
             })
             .await?;
@@ -278,7 +278,7 @@ impl<A: Authority> Engine<A> {
         // The authority can't be asked about a certificate without an id.
         plan.ask = plan.ask.filter(|_| id.is_some());
         Ok(Found {
-            record: Record { attempts, ..record },
+            record: StoredSchedule { attempts, ..record },
             certificate,
             end,
             plan,
@@ -373,9 +373,9 @@ impl<A: Authority> Engine<A> {
                     stage = error.stage.as_str(),
                     attempt = record.attempts.failures,
                     next = %moment(next),
-                    expires_in = end.map_or_else(|| "none is there".to_owned(), |end| until(end, now)),
+                    expires_in = end.map(|end| until(end, now)),
                     error = %error.cause,
-                    "certificate not renewed"
+                    "certificate order failed"
                 );
                 Ok(())
             }
@@ -421,9 +421,10 @@ impl<A: Authority> Engine<A> {
         self.keep(&record).await
     }
 
-    async fn keep(&self, record: &Record) -> Result<(), Cause> {
+    async fn keep(&self, record: &StoredSchedule) -> Result<(), Cause> {
         let record = record.clone();
-        self.apart(move |state, _| state.set_record(&record)).await
+        self.apart(move |state, _| state.set_schedule(&record))
+            .await
     }
 
     /// Does something with the directory, on a thread on which that may block.

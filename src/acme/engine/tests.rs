@@ -255,8 +255,8 @@ async fn the_authority_is_asked_every_six_hours_and_its_window_counts() {
     bench.pass(HOUR).await;
     assert_eq!(*bench.script.replacing.lock().unwrap(), [false, true]);
     let state = &bench.script.state;
-    let suggestion = state.record().unwrap().suggestion.unwrap();
-    let (wanted, record) = (&bench.script.wanted, state.record().unwrap());
+    let suggestion = state.schedule().unwrap().suggestion.unwrap();
+    let (wanted, record) = (&bench.script.wanted, state.schedule().unwrap());
     let held = state
         .certificate(wanted, &record, bench.script.now())
         .unwrap();
@@ -322,7 +322,7 @@ async fn an_order_that_is_broken_off_counts_as_none() {
     assert_eq!(bench.status.report().unwrap().activity, Activity::Ordering);
     stop.send_replace(true);
     task.await.unwrap();
-    assert_eq!(bench.script.state.record().unwrap().attempts.failures, 0);
+    assert_eq!(bench.script.state.schedule().unwrap().attempts.failures, 0);
     // And the lock is free.
     assert!(bench.script.state.lock().unwrap().is_some());
     bench.script.set(Manner::Issues(90 * DAY));

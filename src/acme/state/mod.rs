@@ -62,7 +62,7 @@ pub enum StateError {
     },
     /// A file holds something else.
     #[error(
-        "{}: not what was written there ({cause}); take it away to begin anew",
+        "{}: corrupt ({cause}); remove the file to start over",
         escape_path(path)
     )]
     Malformed {
@@ -116,7 +116,7 @@ pub(super) struct LastFailure {
 /// The schedule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Record {
+pub(super) struct StoredSchedule {
     /// What the certificate was ordered for.
     pub issued_for: Option<Wanted>,
     /// What the attempts were made for.
@@ -212,47 +212,51 @@ impl State {
     }
 
     /// The schedule; an empty one if there is none.
-    pub fn record(&self) -> Result<Record, StateError> {
+    pub fn schedule(&self) -> Result<StoredSchedule, StateError> {
         Ok(self.read(SCHEDULE)?.unwrap_or_default())
     }
 
     /// The schedule. One that can't be read would keep the certificate from being renewed for ever: it is set aside, and what it
     /// may have held against an order now is taken for one that has just failed.
-    pub fn record_or_anew(&self, wanted: &Wanted, now: SystemTime) -> Result<Record, StateError> {
-        match self.record() {
+    pub fn schedule_or_new(
+        &self,
+        wanted: &Wanted,
+        now: SystemTime,
+    ) -> Result<StoredSchedule, StateError> {
+        match self.schedule() {
             Err(StateError::Malformed { .. }) => {}
             other => return other,
         }
         let lock = self.lock()?;
-        let broken = match self.record() {
+        let broken = match self.schedule() {
             // The holder of the lock does it.
             Err(error @ StateError::Malformed { .. }) if lock.is_some() => error,
             other => return other,
         };
         let (path, aside) = (self.path(SCHEDULE), self.path(BROKEN_SCHEDULE));
         fs::rename(&path, &aside).map_err(at(&path))?;
-        tracing::warn!(error = %broken, aside = %escape_path(&aside), "the schedule of orders is set aside, and begun anew");
-        let mut record = Record {
+        tracing::warn!(error = %broken, aside = %escape_path(&aside), "corrupt schedule of orders renamed, starting a new one");
+        let mut record = StoredSchedule {
             tried_for: Some(wanted.clone()),
-            ..Record::default()
+            ..StoredSchedule::default()
         };
         record.attempts.begin(now);
-        self.set_record(&record)?;
+        self.set_schedule(&record)?;
         Ok(record)
     }
 
     /// Keeps the schedule.
-    pub fn set_record(&self, record: &Record) -> Result<(), StateError> {
+    pub fn set_schedule(&self, record: &StoredSchedule) -> Result<(), StateError> {
         self.write(SCHEDULE, record)
     }
 
     /// The records of an order that runs, and those that earlier ones have left.
-    pub fn left_records(&self) -> Result<Vec<dns::Record>, StateError> {
+    pub fn left_records(&self) -> Result<Vec<dns::TxtRecord>, StateError> {
         Ok(self.read(RECORDS)?.unwrap_or_default())
     }
 
     /// Keeps these records, and no others.
-    pub fn keep_records(&self, records: &[dns::Record]) -> Result<(), StateError> {
+    pub fn keep_records(&self, records: &[dns::TxtRecord]) -> Result<(), StateError> {
         if !records.is_empty() {
             return self.write(RECORDS, &records);
         }
@@ -286,7 +290,7 @@ impl State {
     pub fn certificate(
         &self,
         wanted: &Wanted,
-        record: &Record,
+        record: &StoredSchedule,
         now: SystemTime,
     ) -> Result<Certificate, CertificateError> {
         let pair = load_issued(&self.path(CERTIFICATE), &self.path(PRIVATE_KEY), now)?;
@@ -437,7 +441,7 @@ fn malformed(path: PathBuf, cause: &str) -> StateError {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn look_at(directory: &Path) -> Result<(), StateError> {
+pub fn check_directory(directory: &Path) -> Result<(), StateError> {
     let mut existing = directory;
     while !existing.exists() {
         match existing.parent().filter(|it| !it.as_os_str().is_empty()) {

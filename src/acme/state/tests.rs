@@ -46,7 +46,7 @@ fn what_is_kept_is_for_its_owner_alone() {
     state
         .replace_pair(&certificate, &key, &wanted, now)
         .unwrap();
-    state.set_record(&Record::default()).unwrap();
+    state.set_schedule(&StoredSchedule::default()).unwrap();
     let _lock = state.lock().unwrap().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&state.directory), 0o700);
@@ -138,11 +138,11 @@ fn a_certificate_for_something_else_is_not_what_is_wanted() {
     state
         .replace_pair(&certificate, &key, &wanted, now)
         .unwrap();
-    let mut record = Record::default();
+    let mut record = StoredSchedule::default();
     let found = state.certificate(&wanted, &record, now).unwrap();
     assert!((0.0..=1.0).contains(&found.held.spread));
 
-    let is_wanted = |wanted: &Wanted, record: &Record| {
+    let is_wanted = |wanted: &Wanted, record: &StoredSchedule| {
         let found = state.certificate(wanted, record, now);
         found.expect("it can be served").is_wanted
     };
@@ -180,9 +180,17 @@ fn what_ended_between_the_two_files_is_finished() {
     assert_eq!(fs::read_to_string(state.path(CERTIFICATE)).unwrap(), old);
 
     fs::rename(state.path(NEW_PRIVATE_KEY), state.path(PRIVATE_KEY)).unwrap();
-    assert!(state.certificate(&wanted, &Record::default(), now).is_err());
+    assert!(
+        state
+            .certificate(&wanted, &StoredSchedule::default(), now)
+            .is_err()
+    );
     state.recover(now).unwrap();
-    assert!(state.certificate(&wanted, &Record::default(), now).is_ok());
+    assert!(
+        state
+            .certificate(&wanted, &StoredSchedule::default(), now)
+            .is_ok()
+    );
     assert_eq!(fs::read_to_string(state.path(CERTIFICATE)).unwrap(), new);
 }
 
@@ -190,7 +198,7 @@ fn what_ended_between_the_two_files_is_finished() {
 fn a_file_of_something_else_is_named_and_not_repeated() {
     let (_directory, state) = opened();
     fs::write(state.path(SCHEDULE), "{\"attempts\": \"hunter2\"}").unwrap();
-    let error = state.record().unwrap_err().to_string();
+    let error = state.schedule().unwrap_err().to_string();
     assert!(
         error.contains("schedule.json") && !error.contains("hunter2"),
         "{error}"
@@ -206,35 +214,35 @@ fn a_schedule_that_can_not_be_read_is_set_aside_by_whoever_may_order() {
     let now = SystemTime::now();
     fs::write(state.path(SCHEDULE), "nonsense").unwrap();
     let lock = state.lock().unwrap();
-    assert!(state.record_or_anew(&wanted, now).is_err());
+    assert!(state.schedule_or_new(&wanted, now).is_err());
     drop(lock);
-    let record = state.record_or_anew(&wanted, now).unwrap();
+    let record = state.schedule_or_new(&wanted, now).unwrap();
     assert_eq!(record.attempts.failures, 1);
     let aside = fs::read_to_string(state.path(BROKEN_SCHEDULE)).unwrap();
     assert_eq!(aside, "nonsense");
-    assert_eq!(state.record().unwrap().attempts.failures, 1);
+    assert_eq!(state.schedule().unwrap().attempts.failures, 1);
 }
 
 #[test]
 fn a_schedule_of_a_later_version_is_read() {
     let (_directory, state) = opened();
     fs::write(state.path(SCHEDULE), "{\"some_new_key\": 1}").unwrap();
-    assert_eq!(state.record().unwrap(), Record::default());
+    assert_eq!(state.schedule().unwrap(), StoredSchedule::default());
 }
 
 #[test]
 fn a_look_at_the_directory_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    look_at(&directory.path().join("not/yet")).unwrap();
+    check_directory(&directory.path().join("not/yet")).unwrap();
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(look_at(&file).is_err());
-    assert!(look_at(&file.join("below")).is_err());
+    assert!(check_directory(&file).is_err());
+    assert!(check_directory(&file.join("below")).is_err());
     fs::set_permissions(&directory, Permissions::from_mode(0o500)).unwrap();
     // Root may do anything.
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
-    assert_eq!(look_at(directory.path()).is_ok(), is_root);
+    assert_eq!(check_directory(directory.path()).is_ok(), is_root);
 }
 
 #[test]

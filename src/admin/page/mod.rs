@@ -82,7 +82,7 @@ pub fn render(page: &Page<'_>) -> String {
                     (backends::section(page))
                     (transfers::section(page))
                     (process::certificates(page))
-                    (process::own_certificates(page))
+                    (process::backend_client_certificates(page))
                     (process::revocation_lists(page))
                     (process::orders(page))
                     (process::reloads(page))

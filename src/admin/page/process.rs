@@ -82,8 +82,8 @@ fn expires(page: &Page<'_>, pair: &PairView) -> Markup {
 }
 
 /// The certificates that backends are shown; nothing where none is.
-pub(super) fn own_certificates(page: &Page<'_>) -> Markup {
-    let own = &page.process.overview.own_certificates;
+pub(super) fn backend_client_certificates(page: &Page<'_>) -> Markup {
+    let own = &page.process.overview.backend_client_certificates;
     if own.is_empty() {
         return html! {};
     }

@@ -17,8 +17,7 @@ pub(super) fn notes(state: &Path) -> Option<Note> {
         Note::warning(
             NoteCode::AcmeStateWritable,
             format!(
-                "other users of this machine may replace the account, the certificate and its key in {0}; `chmod go-w {0}` ends \
-                 that",
+                "other users of this machine may replace the account, the certificate and its key in {0}; fix: `chmod go-w {0}`",
                 escape_path(state)
             ),
         )

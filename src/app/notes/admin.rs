@@ -11,8 +11,8 @@ pub(super) fn notes(admin: &AdminSettings) -> Option<Note> {
         Note::warning(
             NoteCode::AdminOpen,
             format!(
-                "admin: every host that reaches {address} can read the names of users and files, since `status` is full: write \
-                 `token_file`, `status: summary`, or an address of this machine alone, such as 127.0.0.1:{}",
+                "admin: {address} is not a loopback address and has no token, so any host that can connect may read the names of \
+                 users and files: write `token_file`, `status: summary`, or a loopback address such as 127.0.0.1:{}",
                 address.port()
             ),
         )

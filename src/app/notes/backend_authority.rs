@@ -6,13 +6,13 @@ use crate::base::text::escape_path;
 
 /// What is worth a note about them.
 pub fn on_backend_authorities(pools: &Pools) -> Vec<Note> {
-    let powerless = pools.powerless_authorities().into_iter();
-    let notes = powerless.map(|one| {
+    let non_ca = pools.non_ca_trust_anchors().into_iter();
+    let notes = non_ca.map(|one| {
         Note::warning(
             NoteCode::BackendAuthorityNotCa,
             format!(
-                "verify: the certificate of {} in {} is not an authority's (no CA:TRUE), so no backend can be verified by it: \
-                 put the certificate of the authority there that has issued those of the backends, or pin the backend's by \
+                "verify: the certificate of {} in {} is not a CA certificate (no CA:TRUE), so no backend can be verified by it: \
+                 use that of the authority that has issued those of the backends, or pin the backend's by \
                  `verify: {{fingerprint: ...}}`",
                 one.subject,
                 escape_path(&one.file)

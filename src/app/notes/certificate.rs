@@ -7,8 +7,8 @@ use super::{Note, NoteCode};
 use crate::base::text::escape_path;
 use crate::config::{HostPattern, MoreCertificates, Settings};
 use crate::tls::{
-    CertificateError, CertificatePair, CertificateSet, ChainBegin, ChainEnd, Date, Entry, Origin,
-    ShutsOut, Source, renewal_is_due,
+    CertificateError, CertificateOrigin, CertificatePair, CertificateSet, ChainBegin, ChainEnd,
+    ConfiguredCertificate, Date, KeyCompatibility, Source, renewal_is_due,
 };
 
 /// How many names are worth a note each: two directories may hold the same thousand.
@@ -90,11 +90,14 @@ pub(super) fn empty_directories(settings: &Settings, certificates: &CertificateS
 
 /// What is ordered, and isn't there yet.
 fn not_ordered(certificates: &CertificateSet) -> Option<Note> {
-    let is_missing = |entry: &&Entry| entry.pair().is_none() && entry.refusal().is_none();
+    let is_missing =
+        |entry: &&ConfiguredCertificate| entry.pair().is_none() && entry.refusal().is_none();
     let entry = certificates.entries().find(is_missing)?;
     let until_then = match (certificates.is_empty(), certificates.lacks_default()) {
-        (true, _) => "; until then no client can begin TLS",
-        (false, true) => "; until then no client can begin TLS that names no other certificate",
+        (true, _) => "; until then TLS handshakes fail",
+        (false, true) => {
+            "; until then TLS handshakes fail for clients that name no other certificate"
+        }
         (false, false) => "",
     };
     Some(Note::hint(
@@ -133,9 +136,9 @@ fn expires_soon(one: &Served<'_>, now: SystemTime) -> Option<Note> {
             false => "expired",
         };
         let remedy = match one.source.origin {
-            Origin::Operator => "renew it",
-            Origin::Ordered => {
-                "it should have been renewed by an order; `portcullis status` and the log say what orders fail of"
+            CertificateOrigin::Operator => "renew it",
+            CertificateOrigin::Ordered => {
+                "it should have been renewed by an order; `portcullis status` and the log show why orders fail"
             }
         };
         Note::warning(
@@ -162,7 +165,7 @@ fn chain_expires(one: &Served<'_>, now: SystemTime) -> Option<Note> {
             NoteCode::CertificateChainExpires,
             format!(
                 "{} has a chain that ends before its certificate: certificate {position} in it {expires} on {}, and clients that \
-                 verify refuse it from then on; get the chain anew from the issuer",
+                 verify refuse it from then on; get a current chain from the issuer",
                 escape_path(&one.source.certificate),
                 Date(not_after)
             ),
@@ -279,16 +282,16 @@ fn unusable_names(one: &Served<'_>) -> Option<Note> {
 /// Hints: most certificates are RSA's, and programs of old Windows are rare; an Ed25519 key is a deliberate choice.
 fn shut_out(one: &Served<'_>) -> Option<Note> {
     let called = &one.called;
-    match one.pair.shuts_out() {
-        ShutsOut::Nobody => None,
-        ShutsOut::OldWindows => Some(Note::hint(
+    match one.pair.key_compatibility() {
+        KeyCompatibility::All => None,
+        KeyCompatibility::NoLegacySchannel => Some(Note::hint(
             NoteCode::CertificateRsaKey,
             format!(
                 "{called} has an RSA key: programs that use the TLS of Windows before 10 and \
                  Server 2016 can't connect; with an ECDSA key they can (docs/tls-limits.md)"
             ),
         )),
-        ShutsOut::EveryWindows => Some(Note::hint(
+        KeyCompatibility::NoSchannel => Some(Note::hint(
             NoteCode::CertificateEd25519Key,
             format!(
                 "{called} has an Ed25519 key: programs that use the TLS of Windows (Schannel, .NET), of Java before 16 or of \
@@ -338,7 +341,7 @@ fn keys_shared(all: &[Served<'_>]) -> Vec<Note> {
             notes.push(Note::hint(
                 NoteCode::CertificateKeyShared,
                 format!(
-                    "{} and {} have the same private key: a leak of it compromises both names",
+                    "{} and {} have the same private key: a compromise of it affects both",
                     other.source.name, one.source.name
                 ),
             ));

@@ -23,8 +23,8 @@ pub(super) fn notes(settings: &Settings, clients: &ClientTrust, now: SystemTime)
     for authority in clients.authorities() {
         if !authority.is_authority {
             notes.push(Note::warning(NoteCode::ClientAuthorityNotCa, format!(
-                "client certificates: the certificate of {} in `ca` is not an authority's (no CA:TRUE), so it may have issued \
-                 none; a single certificate is let in by `pinned`",
+                "client certificates: the certificate of {} in `ca` is not a CA certificate (no CA:TRUE) and cannot have \
+                 issued others; to accept one specific certificate use `pinned`",
                 authority.subject
             )));
         } else if !asked.crls.is_empty() && !authority.has_list {
@@ -128,7 +128,7 @@ fn readable(site: &Site, rules: &CertificateRules) -> Option<Note> {
     let mode = fs::metadata(path).ok()?.permissions().mode();
     (mode & READABLE_BY_OTHERS != 0).then(|| {
         Note::warning(NoteCode::CredentialsReadable, format!(
-            "site {}: every user of this machine may read the passwords in {}; `chmod o= {}` ends that",
+            "site {}: every user of this machine may read the passwords in {}; fix: `chmod o= {}`",
             site.name,
             escape_path(path),
             escape_path(path)

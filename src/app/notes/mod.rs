@@ -4,9 +4,9 @@
 mod acme;
 mod admin;
 mod backend_authority;
+mod backend_client_certificate;
 mod certificate;
 mod client_certificates;
-mod own_certificate;
 mod site;
 
 use std::fmt;
@@ -16,10 +16,10 @@ use crate::config::Settings;
 use crate::tls::{CertificateSet, ClientTrust};
 
 pub use backend_authority::on_backend_authorities;
+pub use backend_client_certificate::on_backend_client_certificates;
 pub use certificate::not_served;
 pub(super) use certificate::{about, expiring};
 pub(super) use client_certificates::ended_since;
-pub use own_certificate::on_own_certificates;
 
 /// Something worth a note.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -125,7 +125,7 @@ fn unknown_verbs(site: &Site) -> impl Iterator<Item = Note> {
         Note::warning(
             NoteCode::VerbUnknown,
             format!(
-                "site {}: `deny` has {denied}, which is no command that servers are known to have",
+                "site {}: `deny` has {denied}, which is not a known FTP command",
                 site.name
             ),
         )
@@ -155,7 +155,7 @@ fn late_attempts(site: &Site, settings: &Settings) -> Option<Note> {
 fn late_queue(site: &Site, settings: &Settings) -> Option<Note> {
     (site.queue >= settings.timeouts.login).then(|| {
         Note::hint(NoteCode::QueueTooLong, format!(
-            "site {}: `queue` isn't shorter than the time for a login, which ends the wait before",
+            "site {}: `queue` isn't shorter than the time for a login, so the login times out first",
             site.name
         ))
     })
@@ -225,7 +225,7 @@ mod tests {
             (
                 "backends: [{address: 192.0.2.1}], commands: {deny: [DELE, DELETE]}",
                 "",
-                "`deny` has DELETE, which is no command",
+                "`deny` has DELETE, which is not a known FTP command",
             ),
             (
                 "health: {level: list, login: {user: probe, password_file: f, path: -R /}}, backends: [{address: 192.0.2.1}]",

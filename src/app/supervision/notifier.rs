@@ -1,9 +1,8 @@
 //! Messages to the service manager: datagrams of lines to the Unix socket that `NOTIFY_SOCKET` names (sd_notify(3)).
 //!
-//! Nothing waits for the manager. Messages that its socket has no room for wait here, in order, and go with the next one; where
-//! it can't be reached, that is said once, and the process serves all the same.
+//! Nothing waits for the manager. Messages that its socket has no room for wait here, the newest of each kind alone, and go with
+//! the next one; where it can't be reached, that is said once, and the process serves all the same.
 
-use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
@@ -20,9 +19,6 @@ use crate::base::text::escape;
 /// Where the manager says that it listens.
 const ADDRESS: &str = "NOTIFY_SOCKET";
 
-/// Messages that may wait for the manager. It has not looked for minutes then, and gets no further ones.
-const MAX_WAITING: usize = 64;
-
 /// Sends to the manager.
 #[derive(Debug)]
 pub(super) struct Notifier(Mutex<Sender>);
@@ -31,11 +27,22 @@ pub(super) struct Notifier(Mutex<Sender>);
 struct Sender {
     /// Where to, or why not.
     way: Result<(UnixDatagram, SocketAddr), ()>,
-    /// Not delivered yet.
-    waiting: VecDeque<String>,
+    /// Not delivered yet: at most one of each kind, in the order in which they were sent.
+    waiting: Vec<(Kind, String)>,
     /// As it was last sent.
     status: String,
     has_warned: bool,
+}
+
+/// What a message is about: a later one of the same kind takes the place of one that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ready,
+    Reloading,
+    Stopping,
+    Status,
+    Timeout,
+    Watchdog,
 }
 
 impl Notifier {
@@ -55,7 +62,7 @@ impl Notifier {
         let has_warned = way.is_err();
         Self(Mutex::new(Sender {
             way: way.map_err(|error| warn(&error)),
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
             status: String::new(),
             has_warned,
         }))
@@ -65,22 +72,22 @@ impl Notifier {
     pub fn ready(&self, status: &str) {
         let mut sender = self.sender();
         status.clone_into(&mut sender.status);
-        sender.send(format!("READY=1\nSTATUS={status}"));
+        sender.send(Kind::Ready, format!("READY=1\nSTATUS={status}"));
     }
 
     /// A reload has begun. Managers compare the time with that of their request.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
-        self.sender()
-            .send(format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+        let message = format!("RELOADING=1\nMONOTONIC_USEC={microseconds}");
+        self.sender().send(Kind::Reloading, message);
     }
 
     /// The process is about to end.
     pub fn stopping(&self, status: &str) {
         let mut sender = self.sender();
         status.clone_into(&mut sender.status);
-        sender.send(format!("STOPPING=1\nSTATUS={status}"));
+        sender.send(Kind::Stopping, format!("STOPPING=1\nSTATUS={status}"));
     }
 
     /// Sends the status, if it has changed.
@@ -90,20 +97,20 @@ impl Notifier {
             sender.deliver();
         } else {
             status.clone_into(&mut sender.status);
-            sender.send(format!("STATUS={status}"));
+            sender.send(Kind::Status, format!("STATUS={status}"));
         }
     }
 
     /// Asks for this much time before the manager ends the process.
     pub fn extend_timeout(&self, time: Duration) {
         let microseconds = time.as_micros();
-        self.sender()
-            .send(format!("EXTEND_TIMEOUT_USEC={microseconds}"));
+        let message = format!("EXTEND_TIMEOUT_USEC={microseconds}");
+        self.sender().send(Kind::Timeout, message);
     }
 
     /// A sign of life.
     pub fn feed_watchdog(&self) {
-        self.sender().send("WATCHDOG=1".to_owned());
+        self.sender().send(Kind::Watchdog, "WATCHDOG=1".to_owned());
     }
 
     fn sender(&self) -> MutexGuard<'_, Sender> {
@@ -112,10 +119,9 @@ impl Notifier {
 }
 
 impl Sender {
-    fn send(&mut self, message: String) {
-        if self.waiting.len() < MAX_WAITING {
-            self.waiting.push_back(message);
-        }
+    fn send(&mut self, kind: Kind, message: String) {
+        self.waiting.retain(|(waiting, _)| *waiting != kind);
+        self.waiting.push((kind, message));
         self.deliver();
     }
 
@@ -125,14 +131,14 @@ impl Sender {
             self.waiting.clear();
             return;
         };
-        while let Some(message) = self.waiting.front() {
+        while let Some((_, message)) = self.waiting.first() {
             match socket.send_to_addr(message.as_bytes(), to) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if !std::mem::replace(&mut self.has_warned, true) => warn(&error),
                 Ok(_) | Err(_) => {}
             }
-            self.waiting.pop_front();
+            self.waiting.remove(0);
         }
     }
 }
@@ -153,7 +159,7 @@ fn warn(error: &io::Error) {
     tracing::warn!(
         socket = %escape(address.as_bytes()),
         %error,
-        "the service manager can't be told how this process is (NOTIFY_SOCKET); it serves all the same"
+        "cannot notify the service manager (NOTIFY_SOCKET), serving without it"
     );
 }
 
@@ -221,29 +227,43 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_does_not_look_gets_the_first_messages_in_order_and_nobody_waits() {
+    fn a_manager_that_does_not_look_gets_what_its_socket_holds_and_then_the_newest_state() {
         let manager = Manager::new();
         let notifier = manager.notifier();
         for number in 0..10_000 {
             notifier.status(&number.to_string());
         }
-        let mut received = manager.received();
-        assert!(received.len() < 10_000);
-        notifier.feed_watchdog();
-        while let [_, ..] = {
-            let more = manager.received();
-            notifier.status("the last");
-            received.extend(more.iter().cloned());
-            more
-        }[..]
-        {}
-        let numbers: Vec<_> = received.iter().filter(|it| it.len() < 12).collect();
-        assert!(numbers.len() >= MAX_WAITING);
-        let in_order = (0..).zip(&numbers).take(MAX_WAITING);
-        for (number, message) in in_order {
-            assert_eq!(**message, format!("STATUS={number}"));
+        for _ in 0..100 {
+            notifier.reloading();
+            notifier.ready("reloaded");
+            notifier.feed_watchdog();
         }
-        assert_eq!(received.last().expect("some"), "STATUS=the last");
+        notifier.stopping("the end");
+        notifier.extend_timeout(Duration::from_secs(1));
+        let mut received = Vec::new();
+        loop {
+            let more = manager.received();
+            if more.is_empty() {
+                break;
+            }
+            received.extend(more);
+            // Nothing new, so it only delivers what waits.
+            notifier.status("the end");
+        }
+        let held = received.len() - 6;
+        for (number, message) in received[..held].iter().enumerate() {
+            assert_eq!(*message, format!("STATUS={number}"));
+        }
+        assert!(received[held + 1].starts_with("RELOADING=1\n"));
+        received.remove(held + 1);
+        let newest = [
+            "STATUS=9999",
+            "READY=1\nSTATUS=reloaded",
+            "WATCHDOG=1",
+            "STOPPING=1\nSTATUS=the end",
+            "EXTEND_TIMEOUT_USEC=1000000",
+        ];
+        assert_eq!(received[held..], newest);
     }
 
     #[test]

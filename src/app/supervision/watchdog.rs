@@ -51,18 +51,18 @@ pub(super) async fn feed(notifier: Arc<Notifier>, liveness: Arc<Liveness>, time:
         if silent.is_empty() {
             notifier.feed_watchdog();
         }
-        tell(&were_silent, &silent);
+        log_changes(&were_silent, &silent);
         were_silent = silent;
     }
 }
 
 /// Logs once that a task doesn't answer, and that all do again.
-fn tell(before: &[SocketAddr], now: &[SocketAddr]) {
+fn log_changes(before: &[SocketAddr], now: &[SocketAddr]) {
     match (before, now) {
         ([], [first, ..]) => tracing::error!(
             address = %first,
             count = now.len(),
-            "a listener hangs: the watchdog of the service manager gets no signs of life until it accepts again"
+            "listener not accepting connections, watchdog notifications suspended"
         ),
         ([_, ..], []) => tracing::info!("every listener accepts again"),
         _ => {}

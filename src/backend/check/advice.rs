@@ -1,4 +1,5 @@
-//! What to do where a stage of a probe fails: every text of that kind.
+//! What to look at first where a login or a check fails at a backend, and what to do where a stage of a probe does: every text
+//! of these kinds.
 
 use std::io::ErrorKind;
 
@@ -7,12 +8,14 @@ use crate::backend::control::ReplyError;
 use crate::backend::dial::DialError;
 use crate::backend::site_backend::Backend;
 use crate::config::TlsMode;
+use crate::ftp::command::Verb;
+use crate::ftp::refusal;
 use crate::ftp::reply::{Class, Reply};
 use crate::tls::HandshakeFault;
 
 /// Where nothing better is known.
 const SEE_ITS_LOG: &str = "see the server's own log at this time";
-const ASK_IN_CLEAR: &str = "turn on TLS (AUTH TLS) in the server; or write `tls: none` for it, if clear text may be on the way to it";
+const ASK_IN_CLEAR: &str = "turn on TLS (AUTH TLS) in the server; or write `tls: none` for it, if an unencrypted connection to it is acceptable";
 const PROTECT: &str = "allow PBSZ and PROT P in the server; without them it can be used in clear text alone (`tls: none`)";
 const PASSIVE_PORTS: &str = "give the server a fixed range of passive ports (vsftpd pasv_min_port, ProFTPD PassivePorts, IIS FTP \
     firewall support) and open it in every firewall between; or write `passive_mode: active` for the site";
@@ -33,6 +36,17 @@ pub(super) const ASK_NAME_SERVERS: &str = "are the name and `dns: {servers: …}
 const LOGIN_QUEUE: &str = "the backends of a site are logged in to one after the other: probe fewer at a time (`--backend`)";
 const DATA_HEADER: &str = "do its data ports expect a PROXY header? `data: true` or `false` in the backend's `proxy_protocol` has to \
     agree with it";
+/// Said where a backend may have been sent a PROXY header that it doesn't expect.
+const HEADER_SENT: &str =
+    "does this backend expect a PROXY header? It was sent one, as its proxy_protocol says";
+/// Said where a backend may have waited for one.
+const NO_HEADER_SENT: &str =
+    "does this backend expect a PROXY header? It was sent none, since it has no proxy_protocol";
+/// Said where a backend takes no logins in clear text.
+const WANTS_TLS: &str = "this server takes no logins in clear text: write `tls: explicit` for this backend, so that they are sent to it \
+    under TLS";
+/// Said where a server of TLS 1.2 may have waited for a certificate: it has no alert of its own for that.
+const NO_CERTIFICATE_SHOWN: &str = "does this backend require a client certificate? It was shown none, since it has no client_certificate";
 
 impl CheckError {
     /// What to do about it.
@@ -75,6 +89,53 @@ impl CheckError {
 }
 
 impl DialError {
+    /// What to look at first, if this is how a disagreement about PROXY headers with this backend shows.
+    pub fn hint(&self, backend: &Backend) -> Option<&'static str> {
+        let sent = backend.settings.proxy_protocol.is_some();
+        // Else the handshake comes behind a greeting, and no header is at fault.
+        let handshake_first = backend
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.start == TlsMode::Implicit);
+        match self {
+            Self::Greeting(ReplyError::Rejected(reply))
+            | Self::User(ReplyError::Rejected(reply))
+                if backend.tls.is_none() && refusal::wants_tls(reply) =>
+            {
+                Some(WANTS_TLS)
+            }
+            // Busy.
+            Self::Greeting(ReplyError::Rejected(reply))
+            | Self::User(ReplyError::Rejected(reply))
+                if reply.class() == Class::TransientFailure =>
+            {
+                None
+            }
+            // Some servers take a header for a command, and their answer to it for that to the next.
+            Self::Greeting(_) | Self::Auth(_) | Self::Injected | Self::User(_) if sent => {
+                Some(HEADER_SENT)
+            }
+            Self::Handshake(fault) if sent && handshake_first && !fault.is_certificate() => {
+                Some(HEADER_SENT)
+            }
+            Self::Handshake(fault)
+                if fault.may_miss_certificate() && !backend.shows_certificate() =>
+            {
+                Some(NO_CERTIFICATE_SHOWN)
+            }
+            // Those that wait for one say nothing, and some close then.
+            Self::Greeting(ReplyError::TimedOut(_) | ReplyError::Closed) if !sent => {
+                Some(NO_HEADER_SENT)
+            }
+            Self::HandshakeTimeout(_) | Self::Handshake(HandshakeFault::Closed)
+                if !sent && handshake_first =>
+            {
+                Some(NO_HEADER_SENT)
+            }
+            _ => None,
+        }
+    }
+
     fn remedy(&self, backend: &Backend) -> String {
         let implicit = backend
             .tls
@@ -147,6 +208,26 @@ impl DialError {
         match self.hint(backend) {
             Some(hint) => format!("{hint}; {text}"),
             None => text.to_owned(),
+        }
+    }
+}
+
+impl Backend {
+    /// What to look at first where the control connection is lost before the login is over: servers that know no headers may answer
+    /// one only then, or take it for the end of the session, since version 2 has a QUIT in it.
+    pub fn login_hint(&self) -> Option<&'static str> {
+        self.settings.proxy_protocol.map(|_| HEADER_SENT)
+    }
+
+    /// What to look at first where it has refused a login by this reply to USER or PASS: it may want TLS, or have taken a header
+    /// for a command, and its answer to that is then the first to come.
+    pub fn refusal_hint(&self, command: Verb, reply: &Reply) -> Option<&'static str> {
+        if self.tls.is_none() && refusal::wants_tls(reply) {
+            return Some(WANTS_TLS);
+        }
+        match (command, reply.number()) {
+            (Verb::User, 500 | 502 | 503 | 530) => self.login_hint(),
+            _ => None,
         }
     }
 }

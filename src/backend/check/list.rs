@@ -1,7 +1,6 @@
 //! The data connection of a check, and the listing that goes over it.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -9,13 +8,14 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use super::ports::MethodsLeft;
 use super::{Check, CheckError};
 use crate::backend::control::{BackendConnection, ReplyError};
 use crate::backend::data::{DataEndpoint, PendingConnection, ReadyConnection};
 use crate::backend::dial::DialBudget;
 use crate::base::budget::Budget;
-use crate::config::PassiveMode;
 use crate::ftp::address;
+use crate::ftp::port_methods::BackendPorts;
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::{BackendProtection, PortMethod};
 use crate::net::deadline::{elapsed, timeout};
@@ -43,8 +43,11 @@ impl Check<'_> {
     ) -> Result<ReadyConnection, CheckError> {
         self.settle_protection(connection, total).await?;
         let mut failed = None;
-        for method in self.methods() {
-            match self.open_by(method, connection, total).await {
+        let mut methods = self.methods(connection);
+        while let Some(method) = methods.next() {
+            let opened = self.open_by(method, connection, total).await;
+            methods.note(&opened);
+            match opened {
                 Ok(ready) => return Ok(ready),
                 Err(error) => failed = Some(error),
             }
@@ -72,24 +75,13 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The methods to try. Not PORT where a passive one may do: sessions would get their data by it, but of a server whose
-    /// data ports can't be reached the operator wants to hear.
-    pub(super) fn methods(&self) -> Vec<PortMethod> {
-        match self.passive_mode {
-            PassiveMode::Epsv => vec![PortMethod::Epsv],
-            PassiveMode::Pasv => vec![PortMethod::Pasv],
-            PassiveMode::Active => vec![PortMethod::Active],
-            PassiveMode::Auto => {
-                let avoided = self.backend.avoided(Instant::now().into_std());
-                let mut passive = vec![PortMethod::Epsv, PortMethod::Pasv];
-                passive.retain(|method| !avoided.has(*method));
-                match passive[..] {
-                    // Sessions have found that neither works.
-                    [] => vec![PortMethod::Active],
-                    _ => passive,
-                }
-            }
-        }
+    /// The methods to ask this backend by.
+    pub(super) fn methods(&self, connection: &BackendConnection) -> MethodsLeft {
+        MethodsLeft::new(BackendPorts {
+            mode: self.passive_mode,
+            ipv6: connection.is_ipv6(),
+            avoid: self.backend.avoided(Instant::now().into_std()),
+        })
     }
 
     async fn open_by(
@@ -127,8 +119,9 @@ impl Check<'_> {
                     to: "a port of our own".to_owned(),
                     cause,
                 })?;
-                let line = port_line(at);
-                let reply = self.ask_for_port(connection, &line, total).await?;
+                let line = address::active_command(at) + "\r\n";
+                let reply = self.ask_for_port(connection, line.as_bytes(), total);
+                let reply = reply.await?;
                 if reply.class() != Class::Completion {
                     return Err(CheckError::NoPort(ReplyError::Rejected(reply)));
                 }
@@ -207,7 +200,7 @@ impl Check<'_> {
                 .unwrap_or(Err(CheckError::DataTimeout(step)))?;
             ready(&stream);
             read_to_end(&mut stream, step, &mut bytes).await?;
-            // The result is in the server's reply.
+            // What the server makes of it is in its reply.
             let _ = stream.finish().await;
             Ok(())
         };
@@ -281,14 +274,4 @@ async fn read_to_end(stream: &mut Stream, step: Duration, bytes: &mut usize) -> 
             Err(error) => return Err(CheckError::DataBroke(error).into()),
         }
     }
-}
-
-/// PORT, or EPRT over IPv6.
-fn port_line(at: SocketAddr) -> Vec<u8> {
-    let mut line = match at.ip().to_canonical() {
-        IpAddr::V4(ip) => address::port_command(ip, at.port()),
-        IpAddr::V6(ip) => address::eprt_command(ip, at.port()),
-    };
-    line.push_str("\r\n");
-    line.into_bytes()
 }

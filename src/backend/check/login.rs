@@ -31,7 +31,7 @@ impl Check<'_> {
         // One password of the site at a time: of a wrong one, which the site's servers may all look up in one directory,
         // the others have to hear before they send it, too.
         let time_limit = total.left();
-        let turn = timeout(time_limit, self.logins.turns.enter());
+        let turn = timeout(time_limit, self.logins.queue.enter());
         let turn = turn.await.map_err(|_| CheckError::NoTurn(time_limit))?;
         *began = Instant::now();
         if !self.logins.pause.allows(probe, began.into_std()) {

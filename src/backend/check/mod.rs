@@ -6,6 +6,7 @@
 mod advice;
 mod list;
 mod login;
+mod ports;
 pub mod probe;
 
 use std::io;
@@ -19,7 +20,7 @@ use self::login::Login;
 use super::check_state::ProbeLogins;
 use super::control::{BackendConnection, ReplyError};
 use super::dial::{self, Depth, DialBudget, DialError, Progress, Seen};
-use super::select::{self, Blame};
+use super::failure_cause::FailureCause;
 use super::site_backend::Backend;
 use crate::base::budget::Budget;
 use crate::base::text::rounded;
@@ -121,22 +122,11 @@ pub enum CheckError {
     #[error("no server found: {0}")]
     Discovery(#[source] DnsError),
     /// They take too long for that.
-    #[error("the name servers have not told of every server after {}", rounded(.0))]
+    #[error("DNS discovery incomplete after {}", rounded(.0))]
     DiscoveryTimeout(Duration),
     /// It took too long.
     #[error("the data connection is not done after {}", rounded(.0))]
     DataTimeout(Duration),
-}
-
-/// What a failed check says of the backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
-    /// It doesn't work.
-    BackendFault,
-    /// Nothing: it has enough to do, or this machine has nothing left to connect with.
-    Nothing,
-    /// The probe's account or password is wrong, and the backend works as far as that.
-    ProbeRefused,
 }
 
 /// A check that is made.
@@ -170,7 +160,7 @@ impl CheckRecord {
 impl CheckError {
     /// Whether the probe's account or password is wrong, as far as a reply can say that.
     fn is_refusal(&self) -> bool {
-        self.meaning() == Meaning::ProbeRefused
+        self.failure_cause() == FailureCause::CheckAccount
     }
 
     /// When the backend's certificate expired, if that is why it was refused.
@@ -187,34 +177,6 @@ impl CheckError {
             Self::Dial(error) => error.hint(backend),
             Self::Login { hint, .. } => *hint,
             _ => None,
-        }
-    }
-
-    /// What it says of the backend.
-    pub fn meaning(&self) -> Meaning {
-        let busy = |reason: &ReplyError| matches!(reason, ReplyError::Rejected(reply) if reply.number() == 421);
-        let of = |ours: bool| match ours {
-            true => Meaning::Nothing,
-            false => Meaning::BackendFault,
-        };
-        match self {
-            Self::Dial(error) => of(select::blame(error) != Blame::Backend),
-            Self::Login {
-                class: Class::PermanentFailure,
-                ..
-            } => Meaning::ProbeRefused,
-            Self::Login { class, .. } => of(*class == Class::TransientFailure),
-            Self::NoTurn(_) | Self::Discovery(_) | Self::DiscoveryTimeout(_) => Meaning::Nothing,
-            Self::DataConnect { cause, .. } | Self::DataAccept { cause, .. } => {
-                of(select::is_our_own(cause))
-            }
-            Self::Reply { reason, .. } | Self::NoPort(reason) | Self::List(reason) => {
-                of(busy(reason))
-            }
-            Self::Unprotected
-            | Self::DataBroke(_)
-            | Self::DataHandshake(_)
-            | Self::DataTimeout(_) => Meaning::BackendFault,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! the unbuffered API would save nothing there.
 
 mod arrivals;
+mod buffered_source;
 pub mod limited;
 pub mod relay;
 pub mod sink;

@@ -13,6 +13,7 @@ use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::buffered_source::BufferedSource;
 use super::tls_source::TlsSource;
 use crate::net::options;
 use crate::net::stream::Stream;
@@ -111,12 +112,9 @@ impl Source {
     }
 
     /// Over a connection whose handshake is done, that could as well have become a sink.
+    /// Nothing may have been read of it behind its last whole record.
     pub fn buffered(stream: Stream) -> Self {
-        Self::FromBufferedClient(Box::new(BufferedSource {
-            stream,
-            buffer: vec![0; FIRST_PIECE],
-            filled: 0,
-        }))
+        Self::FromBufferedClient(Box::new(BufferedSource::new(stream, FIRST_PIECE)))
     }
 
     /// Whether the TLS handshake was full or a resumption.
@@ -124,7 +122,7 @@ impl Source {
         match self {
             Self::Plain(_) => None,
             Self::FromClient(source) => source.handshake_kind(),
-            Self::FromBufferedClient(source) => source.stream.handshake_kind(),
+            Self::FromBufferedClient(source) => source.stream().handshake_kind(),
             Self::FromBackend(source) => source.handshake_kind(),
         }
     }
@@ -134,7 +132,7 @@ impl Source {
         match self {
             Self::Plain(_) | Self::FromBackend(_) => &[],
             Self::FromClient(source) => source.client_certificates(),
-            Self::FromBufferedClient(source) => source.stream.client_certificates(),
+            Self::FromBufferedClient(source) => source.stream().client_certificates(),
         }
     }
 
@@ -170,7 +168,7 @@ impl Source {
         match self {
             Self::Plain(source) => source.buffer(),
             Self::FromClient(source) => source.buffer(),
-            Self::FromBufferedClient(source) => &source.buffer[..source.filled],
+            Self::FromBufferedClient(source) => source.buffer(),
             Self::FromBackend(source) => source.buffer(),
         }
     }
@@ -180,7 +178,7 @@ impl Source {
         match self {
             Self::Plain(source) => source.filled = 0,
             Self::FromClient(source) => source.consume(),
-            Self::FromBufferedClient(source) => source.filled = 0,
+            Self::FromBufferedClient(source) => source.consume(),
             Self::FromBackend(source) => source.consume(),
         }
     }
@@ -215,7 +213,7 @@ impl Source {
         match self {
             Self::Plain(source) => &source.socket,
             Self::FromClient(source) => source.socket(),
-            Self::FromBufferedClient(source) => source.stream.socket(),
+            Self::FromBufferedClient(source) => source.stream().socket(),
             Self::FromBackend(source) => source.socket(),
         }
     }
@@ -241,7 +239,7 @@ impl Source {
         match self {
             Self::Plain(source) => options::finish(&source.socket),
             Self::FromClient(source) => source.finish().await,
-            Self::FromBufferedClient(source) => source.stream.finish().await,
+            Self::FromBufferedClient(source) => source.finish().await,
             Self::FromBackend(source) => source.finish().await,
         }
     }
@@ -304,34 +302,6 @@ impl PlainSource {
             0 => Fill::End(SourceEnd::Fin),
             _ => Fill::Bytes,
         }
-    }
-}
-
-/// A source under TLS that reads through rustls' own buffers: slower, and rare.
-#[derive(Debug)]
-pub struct BufferedSource {
-    stream: Stream,
-    buffer: Vec<u8>,
-    /// How many bytes there are in it.
-    filled: usize,
-}
-
-impl BufferedSource {
-    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Fill>> {
-        if self.filled > 0 {
-            return Poll::Ready(Ok(Fill::Bytes));
-        }
-        let mut into = ReadBuf::new(&mut self.buffer);
-        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut into));
-        self.filled = into.filled().len();
-        Poll::Ready(match read {
-            Ok(()) if self.filled > 0 => Ok(Fill::Bytes),
-            Ok(()) => Ok(Fill::End(SourceEnd::CloseNotify)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Ok(Fill::End(SourceEnd::Unclean))
-            }
-            Err(error) => Err(error),
-        })
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::deadline::timeout;
+use crate::base::address::canonical;
 use crate::base::text::rounded;
 use crate::config::is_in_any;
 use crate::outcome::ProxyHeaderFault;
@@ -139,8 +140,4 @@ async fn header(stream: &mut TcpStream) -> Result<Header, ProxyHeaderError> {
             return Ok(header);
         }
     }
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

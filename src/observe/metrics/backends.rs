@@ -157,7 +157,7 @@ impl Metrics {
     }
 
     /// The certificate that a backend is shown is valid from `not_before` to `not_after`.
-    pub fn own_certificate(
+    pub fn backend_client_certificate(
         &self,
         site: &str,
         backend: &str,

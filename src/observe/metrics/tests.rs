@@ -162,7 +162,7 @@ fn with_a_backend() -> Metrics {
     metrics.backend_checked("ftpa", "10.0.0.10:21", None, Duration::from_millis(3));
     let now = SystemTime::now();
     metrics.backend_certificate("ftpa", "10.0.0.10:21", Some(now), now);
-    metrics.own_certificate("ftpa", "10.0.0.10:21", now, now);
+    metrics.backend_client_certificate("ftpa", "10.0.0.10:21", now, now);
     metrics.only_certificates([served("sha256:00")].into_iter());
     metrics.revocation_lists([("partners.crl", UNIX_EPOCH)]);
     metrics.declare_orders();

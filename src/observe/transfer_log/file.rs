@@ -167,8 +167,8 @@ impl LogFile {
                     tracing::warn!(
                         %file,
                         %error,
-                        "transfer log can't be opened anew; its lines go to the file that had the name before, or are lost and \
-                         counted where that was removed"
+                        "transfer log can't be reopened; its lines go to the renamed file, or are dropped and counted if it was \
+                         removed"
                     );
                 }
             }
@@ -242,7 +242,7 @@ impl Output for LogFile {
 ///
 /// # Errors
 /// If its directory is missing, or something else has its name.
-pub(super) fn look_at(path: &Path) -> io::Result<()> {
+pub(super) fn check_place(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(metadata) if is_file_or_device(&metadata) => Ok(()),
         Ok(_) => Err(io::Error::other("it is neither a file nor a device")),
@@ -256,7 +256,7 @@ pub(super) fn look_at(path: &Path) -> io::Result<()> {
 
 fn open(path: &Path) -> io::Result<WholeLines<File>> {
     // To open a FIFO would wait for its reader.
-    look_at(path)?;
+    check_place(path)?;
     let file = OpenOptions::new()
         .append(true)
         .create(true)

@@ -1,6 +1,6 @@
 //! The transfer logs: files with a line for each transfer that is over and each file that was changed.
 //!
-//! A [`Record`] is rendered once for each log (`format`) and goes through a queue (`observe::lines`) to the thread that has its
+//! A [`LogRecord`] is rendered once for each log (`format`) and goes through a queue (`observe::lines`) to the thread that has its
 //! file (`file`): a slow disk makes no session wait, and a full one costs lines, which are counted.
 //!
 //! The logs belong to the process, not to a session: a reload replaces them for all that happens from then on.
@@ -20,7 +20,7 @@ use jiff::tz::TimeZone;
 
 use self::file::{Header, LogFile, Misplaced, Misplacement};
 use self::format::{json, w3c, xferlog};
-use self::record::Record;
+use self::record::LogRecord;
 use super::lines::{LineQueue, Losses};
 use super::metrics::Metrics;
 use crate::base::text::escape_path;
@@ -145,7 +145,7 @@ impl TransferLogs {
     }
 
     /// Writes a record to each of them.
-    pub fn write(&self, record: &Record<'_>) {
+    pub fn write(&self, record: &LogRecord<'_>) {
         for log in &self.open.load().0 {
             let line = match log.settings.format {
                 TransferLogFormat::Json { sha256 } => Some(json::line(record, sha256)),
@@ -225,8 +225,8 @@ fn remedy(error: &io::Error) -> &'static str {
 ///
 /// # Errors
 /// If its directory is missing, or it is neither a file nor a device.
-pub fn look_at(log: &TransferLog) -> Result<(), TransferLogError> {
-    file::look_at(&log.file).map_err(|source| TransferLogError {
+pub fn check_place(log: &TransferLog) -> Result<(), TransferLogError> {
+    file::check_place(&log.file).map_err(|source| TransferLogError {
         file: log.file.clone(),
         source,
     })

@@ -14,7 +14,7 @@ pub type Sha256 = [u8; 32];
 
 /// One entry of a transfer log. Values from clients are bytes as they were sent.
 #[derive(Debug, Clone)]
-pub struct Record<'a> {
+pub struct LogRecord<'a> {
     /// When it was over.
     pub time: Timestamp,
     /// The session.

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::SessionId;
-use crate::tls::{Account, ClientCache, TicketOwner};
+use crate::tls::{ClientCache, LoginId, TicketOwner};
 
 use client::ClientLeases;
 
@@ -73,7 +73,7 @@ pub struct LeaseRequest {
     /// The client's address, in canonical form.
     pub client: IpAddr,
     /// The account that is logged in.
-    pub account: Account,
+    pub account: LoginId,
     /// How its connection is identified among others of the address.
     pub identity: Identity,
     /// How long after the lease's end its connection may still arrive.

@@ -33,7 +33,7 @@ impl Bench {
     fn ask_of(&mut self, lease: u64, identity: Identity, account: u64) -> Option<SocketAddr> {
         let request = LeaseRequest {
             client: CLIENT,
-            account: Account::of(Some(SiteId(0)), &account.to_be_bytes()),
+            account: LoginId::of(Some(SiteId(0)), &account.to_be_bytes()),
             identity,
             reuse_delay: DELAY,
         };
@@ -105,7 +105,7 @@ fn unproven(session: u64) -> Identity {
 fn name_of(session: u64) -> SniffResult {
     SniffResult::Session(TicketOwner {
         session: SessionId(session),
-        account: Some(Account::of(Some(SiteId(0)), &session.to_be_bytes())),
+        account: Some(LoginId::of(Some(SiteId(0)), &session.to_be_bytes())),
         cache: separate(session),
     })
 }
@@ -182,7 +182,7 @@ fn clients_of_one_account_that_came_at_once_wait_for_each_others_names() {
     let (connection, _) = bench.arrives();
     let whose = TicketOwner {
         session: SessionId(1),
-        account: Some(Account::of(Some(SiteId(0)), &7u64.to_be_bytes())),
+        account: Some(LoginId::of(Some(SiteId(0)), &7u64.to_be_bytes())),
         cache: at_once(1),
     };
     let result = SniffResult::Session(whose);
@@ -448,7 +448,7 @@ fn programs_that_share_a_cache_take_turns_and_may_name_any_session_of_theirs() {
     assert_eq!(bench.request(2, Identity::Unproven(shared(2))), None);
     let result = SniffResult::Session(TicketOwner {
         session: SessionId(2),
-        account: Some(Account::of(Some(SiteId(0)), &2u64.to_be_bytes())),
+        account: Some(LoginId::of(Some(SiteId(0)), &2u64.to_be_bytes())),
         cache: shared(2),
     });
     assert_eq!(handed_to(&bench.says(result)), Some(1));
@@ -466,7 +466,7 @@ fn a_name_of_the_same_account_shows_that_clients_which_came_at_once_share_a_cach
     bench.ask_of(1, Identity::Unproven(at_once(1)), 2);
     let result = SniffResult::Session(TicketOwner {
         session: SessionId(2),
-        account: Some(Account::of(Some(SiteId(0)), &2u64.to_be_bytes())),
+        account: Some(LoginId::of(Some(SiteId(0)), &2u64.to_be_bytes())),
         cache: at_once(2),
     });
     let effects = bench.says(result);
@@ -545,7 +545,7 @@ fn leases_of_other_addresses_are_in_nobodys_way() {
     bench.request(1, Identity::Address);
     let request = LeaseRequest {
         client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
-        account: Account::of(Some(SiteId(0)), b"user"),
+        account: LoginId::of(Some(SiteId(0)), b"user"),
         identity: Identity::Address,
         reuse_delay: DELAY,
     };
@@ -563,7 +563,7 @@ fn the_ports_of_only_so_many_clients_are_remembered() {
         let client = IpAddr::V4(Ipv4Addr::from(number));
         let request = LeaseRequest {
             client,
-            account: Account::of(Some(SiteId(0)), b"user"),
+            account: LoginId::of(Some(SiteId(0)), b"user"),
             identity: Identity::Address,
             reuse_delay: DELAY,
         };

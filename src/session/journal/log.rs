@@ -154,7 +154,7 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             info,
             %backend,
             avoided = names(*methods),
-            "backend is asked for data ports by another method for an hour; passive_mode can fix the method for the site"
+            "data port method avoided at this backend for an hour; passive_mode can fix the method for the site"
         ),
         Entry::NotListening(error) => {
             of_site!(warn, info, %error, "cannot listen for a data connection from the backend");
@@ -248,8 +248,8 @@ fn log_certificate(admission: Admission, identity: Option<&ClientIdentity>, info
         detail,
         "client certificate {}",
         match admission {
-            Admission::Ignored(_) => "not accepted, the login goes on without it",
-            _ => "not accepted, the user may not log in",
+            Admission::Ignored(_) => "rejected, the login continues without it",
+            _ => "rejected, the login is refused",
         }
     );
 }

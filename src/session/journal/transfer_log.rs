@@ -8,7 +8,7 @@ use super::{Entry, TransferRecord};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::directory::Directory;
 use crate::observe::transfer_log::TransferLogs;
-use crate::observe::transfer_log::record::{DataTls, Event, Record, Transfer};
+use crate::observe::transfer_log::record::{DataTls, Event, LogRecord, Transfer};
 use crate::outcome::{DataHandshake, Verdict};
 use crate::session::info::SessionInfo;
 use crate::session::machine::{FileChange, Protection};
@@ -73,7 +73,7 @@ fn write_record(
     let (host, user) = (info.host(), info.user_bytes());
     let backend = info.backend();
     let full_path = directory.path_in(command);
-    logs.write(&Record {
+    logs.write(&LogRecord {
         time: Timestamp::now(),
         session: info.global_id(),
         client: info.client,

@@ -30,7 +30,7 @@ pub enum Action {
     /// Give the backend up and connect to the next one of the site; followed by `Event::Dialled` or `Event::SiteFull`.
     DialNext,
     /// The client is about to be sent the backend's reply to USER: the login stays with it.
-    KeepBackend,
+    CommitBackend,
     /// This USER or HOST has been taken up; it may lead nowhere.
     LoginAttempt(Command),
     /// The login leads here.

@@ -2,17 +2,17 @@
 //!
 //! The backend is asked at the moment the client asks, so that it gets commands in the client's order (RFC 3659 §5.3:
 //! REST has to be last before RETR), and by the client's method, so that what works directly works. If it refuses, the
-//! next method is tried, see `port_methods`; whether its port can be reached shows only later, see `transfer::opening`.
+//! next method is tried, see `ftp::port_methods`; whether its port can be reached shows only later, see `transfer::opening`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::context::Context;
-use super::port_methods::BackendPorts;
 use super::ready::{LoggedIn, Ready};
 use super::{Action, BackendData, ClientData, PreparedPort, Record, State};
 use crate::ftp::address::{self, BadEprt, EpsvArgument};
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Verb};
+use crate::ftp::port_methods::BackendPorts;
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::{PortMethod, PortMethods};
 use crate::outcome::DataMode;
@@ -36,7 +36,7 @@ pub(super) enum PortRequest {
 
 /// What the client asked for, and how far the backend has been asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PortDialogue {
+pub(super) struct DataPortNegotiation {
     request: PortRequest,
     /// How the backend was asked last.
     last_method: PortMethod,
@@ -52,21 +52,21 @@ pub(super) struct PortDialogue {
 #[derive(Debug)]
 pub(super) struct Listening {
     pub login: Box<LoggedIn>,
-    dialogue: PortDialogue,
+    negotiation: DataPortNegotiation,
 }
 
 /// The backend is to answer EPSV, PASV or PORT.
 #[derive(Debug)]
 pub(super) struct BackendPort {
     pub login: Box<LoggedIn>,
-    dialogue: PortDialogue,
+    negotiation: DataPortNegotiation,
 }
 
 /// The driver is to make the client's data port.
 #[derive(Debug)]
 pub(super) struct ClientPort {
     pub login: Box<LoggedIn>,
-    dialogue: PortDialogue,
+    negotiation: DataPortNegotiation,
 }
 
 /// A data port command, with no other one under way.
@@ -76,8 +76,8 @@ pub(super) fn begin(mut login: Box<LoggedIn>, command: &Command, cx: &mut Contex
     match PortCommand::read(command, cx) {
         Ok(PortCommand::Request(request)) => {
             cx.restart_clock();
-            match PortDialogue::begin(request, login.connection.ports, cx) {
-                Some(dialogue) => dialogue.wait_for_backend(login),
+            match DataPortNegotiation::begin(request, login.connection.ports, cx) {
+                Some(negotiation) => negotiation.wait_for_backend(login),
                 None => no_backend_port(login, None, cx),
             }
         }
@@ -154,7 +154,7 @@ impl PortRequest {
     }
 }
 
-impl PortDialogue {
+impl DataPortNegotiation {
     /// How the client's data connection is established.
     pub fn mode(&self) -> DataMode {
         match self.request.client_data() {
@@ -223,11 +223,11 @@ impl PortDialogue {
 
     /// The state of a session whose backend was asked by this method.
     fn wait_for_backend(self, login: Box<LoggedIn>) -> State {
-        let dialogue = self;
+        let negotiation = self;
         match self.last_method {
-            PortMethod::Active => State::Listening(Listening { login, dialogue }),
+            PortMethod::Active => State::Listening(Listening { login, negotiation }),
             PortMethod::Epsv | PortMethod::Pasv => {
-                State::BackendPort(BackendPort { login, dialogue })
+                State::BackendPort(BackendPort { login, negotiation })
             }
         }
     }
@@ -240,7 +240,7 @@ impl PortDialogue {
     ) -> State {
         cx.restart_clock();
         match self.ask_next(login.connection.ports, cx) {
-            Some(dialogue) => dialogue.wait_for_backend(login),
+            Some(negotiation) => negotiation.wait_for_backend(login),
             None => no_backend_port(login, last, cx),
         }
     }
@@ -256,25 +256,21 @@ fn no_backend_port(login: Box<LoggedIn>, last: Option<&Reply>, cx: &mut Context)
 impl Listening {
     /// The driver listens for the backend, or can't.
     pub fn on_listening(self, at: Option<SocketAddr>, cx: &mut Context) -> State {
-        let Self { login, dialogue } = self;
+        let Self { login, negotiation } = self;
         match at {
             Some(at) => {
                 cx.restart_clock();
                 send_port(at, cx);
-                State::BackendPort(BackendPort { login, dialogue })
+                State::BackendPort(BackendPort { login, negotiation })
             }
-            None => dialogue.ask_by_next_method(login, None, cx),
+            None => negotiation.ask_by_next_method(login, None, cx),
         }
     }
 }
 
 /// PORT, or EPRT where that has no meaning.
 pub(super) fn send_port(at: SocketAddr, cx: &mut Context) {
-    let line = match (at.ip().to_canonical(), at.port()) {
-        (IpAddr::V4(ip), port) => address::port_command(ip, port),
-        (IpAddr::V6(ip), port) => address::eprt_command(ip, port),
-    };
-    cx.send(line.as_bytes());
+    cx.send(address::active_command(at).as_bytes());
 }
 
 impl BackendPort {
@@ -285,34 +281,34 @@ impl BackendPort {
         }
         let Self {
             mut login,
-            mut dialogue,
+            mut negotiation,
         } = self;
-        let Some(backend) = dialogue.granted_by(reply) else {
-            return dialogue.ask_by_next_method(login, Some(reply), cx);
+        let Some(backend) = negotiation.granted_by(reply) else {
+            return negotiation.ask_by_next_method(login, Some(reply), cx);
         };
         if backend != BackendData::Active {
             // Whether the backend gets through to us shows only later.
-            login.avoid(dialogue.refused, cx);
+            login.avoid(negotiation.refused, cx);
         }
         cx.push(Action::PrepareData {
             backend,
-            client: dialogue.request.client_data(),
+            client: negotiation.request.client_data(),
             protection: cx.security.protection(),
         });
-        State::ClientPort(ClientPort { login, dialogue })
+        State::ClientPort(ClientPort { login, negotiation })
     }
 
     /// The backend has closed its connection, or no longer replies. Some do so at EPSV, and get PASV first from now on.
     /// It may have been chance, so a method that is known to fail, or that needs inbound connections, does not replace
     /// it.
     pub fn avoid_last_method(mut self, cx: &mut Context) -> Self {
-        let dialogue = &self.dialogue;
+        let negotiation = &self.negotiation;
         let ports = self.login.connection.ports;
-        if let Some(next @ (PortMethod::Epsv | PortMethod::Pasv)) = dialogue.next_method(ports)
+        if let Some(next @ (PortMethod::Epsv | PortMethod::Pasv)) = negotiation.next_method(ports)
             && !ports.avoid.has(next)
         {
             self.login
-                .avoid(dialogue.refused.and(dialogue.last_method), cx);
+                .avoid(negotiation.refused.and(negotiation.last_method), cx);
         }
         self
     }
@@ -320,7 +316,7 @@ impl BackendPort {
 
 impl ClientPort {
     pub fn on_prepared(self, prepared: PreparedPort, cx: &mut Context) -> State {
-        match (prepared, self.dialogue.request) {
+        match (prepared, self.negotiation.request) {
             (PreparedPort::Passive(listened), PortRequest::Pasv(local)) => {
                 let (announcements, client) = (&cx.terms.announcements, cx.terms.client);
                 let address = announcements.address(client).unwrap_or(local);
@@ -346,9 +342,9 @@ impl ClientPort {
         }
         let Self {
             mut login,
-            dialogue,
+            negotiation,
         } = self;
-        login.data_port = Some(dialogue);
+        login.data_port = Some(negotiation);
         State::Ready(Ready { login })
     }
 }

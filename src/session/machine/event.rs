@@ -104,7 +104,7 @@ pub struct Dialled {
     /// How it is not to be asked for data ports, as earlier sessions have found out.
     pub avoid: PortMethods,
     /// How long its reply to USER may take before another backend takes over; `None` if there is no other.
-    pub next_after: Option<Duration>,
+    pub failover_timeout: Option<Duration>,
 }
 
 /// What became of `Action::PrepareData`.

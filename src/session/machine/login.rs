@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::context::{Context, LoginClock};
 use super::observed::Observed;
-use super::port_methods::BackendPorts;
 use super::pre_login::NoBackend;
 use super::ready::{LoggedIn, Ready};
 use super::rest::RestOffset;
@@ -18,6 +17,7 @@ use super::{Action, Dialled, Ending, ProtocolError, Record, State, security};
 use crate::base::secret::Secret;
 use crate::ftp::answer;
 use crate::ftp::command::{Command, Verb};
+use crate::ftp::port_methods::BackendPorts;
 use crate::ftp::refusal;
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::{BackendProtection, NoUserReply};
@@ -53,7 +53,7 @@ pub(super) struct Login {
     route: Route,
     connection: Connection,
     protection: BackendProtection,
-    tenure: Tenure,
+    choice: BackendChoice,
     step: LoginStep,
     /// Settings that the backend accepted before login and that are not replayed again.
     accepted: Vec<Command>,
@@ -67,11 +67,11 @@ pub(super) struct Login {
 
 /// Whether another backend may still take over.
 #[derive(Debug, Clone, Copy)]
-enum Tenure {
+enum BackendChoice {
     /// The client has not been sent a reply to USER. The next backend takes over after this time, if there is one.
-    Trial { next_after: Option<Duration> },
+    Tentative { failover_timeout: Option<Duration> },
     /// The client has one, which may be a challenge, and its password is for the backend that it came from.
-    Kept,
+    Committed,
 }
 
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Dialling {
             welcome,
             protection,
             avoid,
-            next_after,
+            failover_timeout,
         }) = dialled
         else {
             cx.push(Action::Record(Record::Login(
@@ -145,7 +145,7 @@ impl Dialling {
                 rest: RestOffset::NONE,
             },
             protection,
-            tenure: Tenure::Trial { next_after },
+            choice: BackendChoice::Tentative { failover_timeout },
             step: LoginStep::Ready,
             accepted: Vec::new(),
             welcome,
@@ -165,7 +165,7 @@ impl Login {
             route,
             connection: former.connection,
             protection: BackendProtection::Settled,
-            tenure: Tenure::Kept,
+            choice: BackendChoice::Committed,
             step: LoginStep::Ready,
             accepted: Vec::new(),
             welcome: None,
@@ -287,7 +287,7 @@ impl Login {
 
     /// Sends the backend a line before it has answered USER.
     fn ask(&self, line: &[u8], cx: &mut Context) {
-        match self.next_after() {
+        match self.failover_timeout() {
             // All of it together has the time that is left of the attempt.
             Some(_) => cx.send(line),
             None => cx.request(line),
@@ -295,10 +295,10 @@ impl Login {
     }
 
     /// How long the backend may take to answer what it is asked, before another one takes over; `None` if none may.
-    pub fn next_after(&self) -> Option<Duration> {
-        match self.tenure {
-            Tenure::Trial { next_after } => next_after,
-            Tenure::Kept => None,
+    pub fn failover_timeout(&self) -> Option<Duration> {
+        match self.choice {
+            BackendChoice::Tentative { failover_timeout } => failover_timeout,
+            BackendChoice::Committed => None,
         }
     }
 
@@ -311,14 +311,16 @@ impl Login {
 
     /// The backend has failed, which counts where it had yet to answer USER.
     pub fn blame_backend(&self, why: NoUserReply, cx: &mut Context) {
-        if let Tenure::Trial { .. } = self.tenure {
+        if let BackendChoice::Tentative { .. } = self.choice {
             cx.push(Action::BackendFailed(why));
         }
     }
 
-    fn keep_backend(&mut self, cx: &mut Context) {
-        if let Tenure::Trial { .. } = std::mem::replace(&mut self.tenure, Tenure::Kept) {
-            cx.push(Action::KeepBackend);
+    fn commit_backend(&mut self, cx: &mut Context) {
+        if let BackendChoice::Tentative { .. } =
+            std::mem::replace(&mut self.choice, BackendChoice::Committed)
+        {
+            cx.push(Action::CommitBackend);
         }
     }
 
@@ -395,7 +397,7 @@ impl Login {
 
     /// The backend's judgement, or its greeting that stands for one.
     fn on_login_reply(mut self: Box<Self>, command: Verb, reply: Reply, cx: &mut Context) -> State {
-        self.keep_backend(cx);
+        self.commit_backend(cx);
         self.wants_account = reply.number() == 332;
         match reply.class() {
             Class::Completion if self.is_refused() => return self.refuse(cx),
@@ -429,7 +431,7 @@ impl Login {
     /// Logs in a user with a proven certificate. The client gets the reply to PASS for that to its USER, and need
     /// not send one (RFC 4217 §3); the backend's 230 stays one, since some clients know no 232.
     fn send_password(mut self: Box<Self>, password: &Secret, cx: &mut Context) -> State {
-        self.keep_backend(cx);
+        self.commit_backend(cx);
         self.proof = LoginProof::Certificate;
         self.step = LoginStep::Credentials;
         cx.request(&[b"PASS ", password.expose()].concat());

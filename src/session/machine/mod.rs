@@ -18,9 +18,9 @@
 //!
 //! `state` has them all. [`Machine::handle`] hands an event to the state's own handler, which consumes the state and returns
 //! the next one. `pre_login`, `user` and `login` hold the first three, `ready` the commands after login, `data_port` those for
-//! data ports, whose methods `port_methods` orders, `transfer` the one transfer that may run and its verdict, `rest` the offset
-//! of the next one, `echo` what a server says twice, `observed` what is only recorded. Anything apart from these states is in
-//! `context`: TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what
+//! data ports, whose methods `ftp::port_methods` orders, `transfer` the one transfer that may run and its verdict, `rest` the
+//! offset of the next one, `echo` what a server says twice, `observed` what is only recorded. Anything apart from these states is
+//! in `context`: TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what
 //! waits for a transfer's end.
 
 mod action;
@@ -31,7 +31,6 @@ mod ending;
 mod event;
 mod login;
 mod observed;
-mod port_methods;
 mod pre_login;
 mod protocol_error;
 mod queue;

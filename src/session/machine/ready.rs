@@ -6,7 +6,7 @@
 use std::num::NonZeroUsize;
 
 use super::context::Context;
-use super::data_port::{self, PortDialogue};
+use super::data_port::{self, DataPortNegotiation};
 use super::login::{Connection, Login, LoginProof};
 use super::observed::Observed;
 use super::transfer;
@@ -26,7 +26,7 @@ pub(super) struct LoggedIn {
     pub route: Route,
     pub connection: Connection,
     /// The data port that the client has and no transfer has used yet, and how it was asked for.
-    pub data_port: Option<PortDialogue>,
+    pub data_port: Option<DataPortNegotiation>,
     /// The last USER was refused: the password that may follow is not for this backend.
     pub user_refused: bool,
     pub proof: LoginProof,

@@ -86,7 +86,7 @@ impl State {
     /// The backend has enough to do, or ends the session.
     pub fn on_421(self, reply: Reply, cx: &mut Context) -> Self {
         match self {
-            Self::Login(login) if login.next_after().is_some() => {
+            Self::Login(login) if login.failover_timeout().is_some() => {
                 login.dial_next(NoUserReply::Busy(reply), cx)
             }
             state if state.is_confirmed_transfer() => state.postpone(BackendEnd::Said(reply), cx),
@@ -198,7 +198,7 @@ impl State {
             Self::NoBackend(_) | Self::Dialling(_) | Self::Closed => {
                 return cx.unexpected(self, "the loss of no backend");
             }
-            Self::Login(login) if login.next_after().is_some() => {
+            Self::Login(login) if login.failover_timeout().is_some() => {
                 return login.dial_next(NoUserReply::Lost, cx);
             }
             Self::Login(login) => {
@@ -224,7 +224,7 @@ impl State {
     /// What the session waits for.
     pub fn wait(&self, cx: &Context) -> Wait {
         if let Self::Login(login) = self
-            && let Some(time) = login.next_after()
+            && let Some(time) = login.failover_timeout()
         {
             return Wait::UserReply(time);
         }

@@ -102,13 +102,15 @@ async fn proceed(
 ) -> io::Result<Handshake> {
     let begun = client_handshake::begin(arrived.stream, tls.config(), arrived.read).await?;
     if begun.is_over_for_client() {
-        return Ok(Handshake::OverForClient(Box::pin(begun.finish())));
+        return Ok(Handshake::OverForClient(Box::pin(
+            begun.finish_by_records(),
+        )));
     }
     if begun.is_tls_1_3() {
         // Its tickets may come before the direction is known.
         tls.withhold_tickets();
     }
-    let mut rest: RestOfHandshake = Box::pin(begun.finish());
+    let mut rest: RestOfHandshake = Box::pin(begun.finish_by_records());
     tokio::select! {
         biased;
         done = &mut rest => Ok(Handshake::Done(Box::new(done?))),

@@ -11,7 +11,7 @@ use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify};
 use crate::net::data::relay::StepTimeout;
 use crate::observe::transfer_log::ToldOfContent;
 use crate::passive::{LeaseRequest, PassiveListeners, PassivePorts};
-use crate::tls::{Account, BackendTlsClient};
+use crate::tls::{BackendTlsClient, LoginId};
 
 /// The data connections of a task that does this.
 fn running<F>(task: impl FnOnce(mpsc::Sender<DataEvent>) -> F) -> RunningData
@@ -246,7 +246,7 @@ impl Refused {
         let ports = listeners.open([local], &(0..=0)).await.unwrap();
         let request = LeaseRequest {
             client: local,
-            account: Account::of(None, b"user"),
+            account: LoginId::of(None, b"user"),
             identity: Identity::Address,
             reuse_delay: Duration::ZERO,
         };

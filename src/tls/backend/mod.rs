@@ -1,25 +1,25 @@
 //! TLS towards backends: one configuration per backend, and one session cache per FTP session.
 
-mod own_certificate;
+mod client_certificate;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::certificate::CertificateError;
-use super::date;
 use super::pem::{self, FileError};
-use super::renewal::renewal_is_due;
 use super::verify::{CertificatePolicy, Verifier};
-use crate::base::text::{escape, escape_path};
+use super::x509::{escaped_name, may_be_issuer};
+use crate::base::text::escape_path;
 use crate::config::{BackendTls, ExpectedName, TlsVersion, Verify};
 
-pub use own_certificate::{OwnCertificate, OwnCertificateLoader, OwnCertificates};
+pub use client_certificate::{
+    BackendClientCertificate, BackendClientCertificateLoader, BackendClientCertificates,
+};
 
 /// How many server names' sessions rustls' cache holds: there is but one name, and below eight the cache holds one.
 /// With each name come up to eight TLS 1.3 tickets.
@@ -34,13 +34,13 @@ pub struct BackendTlsClient {
     base: ClientConfig,
     server_name: ServerName<'static>,
     /// What it is shown where it asks for a certificate.
-    certificate: Option<Arc<OwnCertificate>>,
-    powerless: Option<PowerlessAuthority>,
+    certificate: Option<Arc<BackendClientCertificate>>,
+    non_ca: Option<NonCaTrustAnchor>,
 }
 
 /// A file of authorities in which there is none: no certificate that they have issued can come from there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PowerlessAuthority {
+pub struct NonCaTrustAnchor {
     /// The file.
     pub file: PathBuf,
     /// The subject of its first certificate.
@@ -78,36 +78,54 @@ impl BackendTlsClient {
     ///
     /// Blocks on the file system.
     pub fn new(settings: &BackendTls) -> Result<Self, BackendTlsError> {
-        let server_name = server_name(match &settings.server_name {
+        let name = match &settings.server_name {
             ExpectedName::Is(name) => name,
             ExpectedName::OfEachServer => NO_SERVER,
-        })?;
-        let (policy, powerless) = match &settings.verify {
+        };
+        Self::verifying(&settings.verify, name, settings.max_version)
+    }
+
+    /// TLS towards servers whose names are yet to be found, see [`Self::named`]. They are verified by a CA file, or by the
+    /// operating system's trust store.
+    ///
+    /// Blocks on the file system.
+    pub fn for_any_server(ca: Option<&Path>) -> Result<Self, BackendTlsError> {
+        let verify = ca.map_or(Verify::System, |ca| Verify::Ca(ca.to_owned()));
+        Self::verifying(&verify, NO_SERVER, TlsVersion::V1_3)
+    }
+
+    fn verifying(
+        verify: &Verify,
+        name: &str,
+        max_version: TlsVersion,
+    ) -> Result<Self, BackendTlsError> {
+        let server_name = server_name(name)?;
+        let (policy, non_ca) = match verify {
             Verify::System => (system_roots()?, None),
             Verify::Ca(path) => {
                 let certificates = pem::certificates(path, &pem::read(path)?)?;
-                let powerless = powerless_authority(path, &certificates);
-                (ca_roots(path, certificates)?, powerless)
+                let non_ca = non_ca_trust_anchor(path, &certificates);
+                (ca_roots(path, certificates)?, non_ca)
             }
             Verify::Fingerprint(expected) => (CertificatePolicy::Fingerprint(*expected), None),
             Verify::None => (CertificatePolicy::Nothing, None),
         };
         let base = ClientConfig::builder_with_provider(super::provider())
-            .with_protocol_versions(super::versions(TlsVersion::V1_2..=settings.max_version))
+            .with_protocol_versions(super::versions(TlsVersion::V1_2..=max_version))
             .expect("the provider has cipher suites for TLS 1.2 and 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(Verifier::new(policy, settings.max_version))
+            .with_custom_certificate_verifier(Verifier::new(policy, max_version))
             .with_no_client_auth();
         Ok(Self {
             base,
             server_name,
             certificate: None,
-            powerless,
+            non_ca,
         })
     }
 
     /// The same, with a certificate to show where the backend asks for one.
-    pub fn showing(self, certificate: Option<Arc<OwnCertificate>>) -> Self {
+    pub fn showing(self, certificate: Option<Arc<BackendClientCertificate>>) -> Self {
         Self {
             certificate,
             ..self
@@ -115,12 +133,12 @@ impl BackendTlsClient {
     }
 
     /// The file that it trusts, if there is no authority in it.
-    pub fn powerless_authority(&self) -> Option<&PowerlessAuthority> {
-        self.powerless.as_ref()
+    pub fn non_ca_trust_anchor(&self) -> Option<&NonCaTrustAnchor> {
+        self.non_ca.as_ref()
     }
 
     /// The certificate to show, if there is one.
-    pub fn certificate(&self) -> Option<&Arc<OwnCertificate>> {
+    pub fn certificate(&self) -> Option<&Arc<BackendClientCertificate>> {
         self.certificate.as_ref()
     }
 
@@ -183,61 +201,21 @@ fn server_name(name: &str) -> Result<ServerName<'static>, BackendTlsError> {
     ServerName::try_from(name.to_owned()).map_err(|_| BackendTlsError::ServerName(name.to_owned()))
 }
 
-/// When a backend's certificate is valid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
-    /// From when on; none of a certificate of which only the end is known, since it was refused for that.
-    pub not_before: Option<SystemTime>,
-    /// Until when.
-    pub not_after: SystemTime,
-}
-
-impl Validity {
-    /// That of a certificate; `None` if it can't be read.
-    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-        let validity = parsed.validity();
-        Some(Self {
-            not_before: Some(date::system_time(&validity.not_before)),
-            not_after: date::system_time(&validity.not_after),
-        })
-    }
-
-    /// Whether the certificate should have been renewed.
-    pub fn renewal_is_due(&self, now: SystemTime) -> bool {
-        match self.not_before {
-            Some(not_before) => renewal_is_due(not_before, self.not_after, now),
-            None => self.not_after <= now,
-        }
-    }
-
-    /// That of a certificate which was refused for its end.
-    pub fn expired(not_after: SystemTime) -> Self {
-        Self {
-            not_before: None,
-            not_after,
-        }
-    }
-}
-
-/// Whether a file of authorities has none. A certificate that has issued itself may be trusted without being an
-/// authority's by its extensions: old ones have no extensions.
-fn powerless_authority(
+/// Whether a file of authorities has none.
+fn non_ca_trust_anchor(
     path: &Path,
     certificates: &[CertificateDer<'_>],
-) -> Option<PowerlessAuthority> {
+) -> Option<NonCaTrustAnchor> {
     let parsed = certificates
         .iter()
         .map(|der| x509_parser::parse_x509_certificate(der).map(|(_, parsed)| parsed));
     // One that can't be read is refused as a trust anchor.
     let parsed: Vec<_> = parsed.collect::<Result<_, _>>().ok()?;
-    let has_authority = parsed
-        .iter()
-        .any(|it| it.is_ca() || it.subject().as_raw() == it.issuer().as_raw());
+    let has_authority = parsed.iter().any(may_be_issuer);
     let first = parsed.first().filter(|_| !has_authority)?;
-    Some(PowerlessAuthority {
+    Some(NonCaTrustAnchor {
         file: path.to_owned(),
-        subject: escape(first.subject().to_string().as_bytes()),
+        subject: escaped_name(first.subject()),
     })
 }
 

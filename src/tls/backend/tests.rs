@@ -87,8 +87,8 @@ fn a_file_of_authorities_without_one_is_known() {
     let leaf = pem::encode("CERTIFICATE", &authority.issue(&[NAME]).chain[0]);
     let subject = |pem: &str| {
         let client = trusting(pem);
-        let powerless = client.powerless_authority();
-        powerless.map(|it| it.subject.clone())
+        let non_ca = client.non_ca_trust_anchor();
+        non_ca.map(|it| it.subject.clone())
     };
     assert!(subject(&leaf).is_some());
     assert_eq!(subject(&authority.pem()), None);

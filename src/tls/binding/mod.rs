@@ -32,7 +32,7 @@ use super::client_cache::ClientCache;
 use super::client_certificates::{self, KeyCheck};
 use super::server::ServerTls;
 use super::session_store::{
-    Account, CONTROL_ENTRIES, Lookup, Origin, OwnEntries, Owner, Presented, SessionStore,
+    CONTROL_ENTRIES, EstablishedOn, LoginId, Lookup, OwnEntries, Owner, Presented, SessionStore,
 };
 use crate::base::SessionId;
 use crate::config::SessionReuse;
@@ -212,7 +212,7 @@ impl SessionTls {
     }
 
     /// A login has succeeded: data connections that name this FTP session belong to this account.
-    pub fn logged_in(&self, account: Account) {
+    pub fn logged_in(&self, account: LoginId) {
         if let Some(kept) = &self.kept {
             kept.owner.logged_in(account);
         }
@@ -351,7 +351,7 @@ impl StoresServerSessions for ControlView {
     /// Asked in TLS 1.2 only: the sessions of TLS 1.3 go by [`ProducesTickets`].
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
         self.has_id.store(true, Ordering::Relaxed);
-        self.own.put(Origin::Control, key, value)
+        self.own.put(EstablishedOn::Control, key, value)
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
@@ -380,7 +380,9 @@ impl ProducesTickets for ControlView {
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         let name = new_name()?;
-        let kept = self.own.put(Origin::Control, name.clone(), plain.to_vec());
+        let kept = self
+            .own
+            .put(EstablishedOn::Control, name.clone(), plain.to_vec());
         kept.then_some(name)
     }
 
@@ -425,7 +427,7 @@ impl DataView {
     fn release(&self) {
         let tickets = std::mem::take(&mut *self.held_back());
         for (name, value) in tickets {
-            self.own.put(Origin::Data, name, value);
+            self.own.put(EstablishedOn::Data, name, value);
         }
     }
 }

@@ -55,7 +55,7 @@ fn log_in(client: &Arc<ClientConfig>, session: &SessionTls) {
 fn log_in_as(user: &[u8], client: &Arc<ClientConfig>, session: &SessionTls) {
     let ends = handshake(client, &session.control(), NAME).unwrap();
     assert_eq!(ends.server.handshake_kind(), Some(HandshakeKind::Full));
-    session.logged_in(Account::of(None, user));
+    session.logged_in(LoginId::of(None, user));
 }
 
 fn connection(session: &SessionTls, tickets: Tickets) -> ConnectionTls {

@@ -5,11 +5,11 @@ use std::time::SystemTime;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use x509_parser::certificate::X509Certificate;
 
-use super::files::escaped_name;
 use crate::tls::date::system_time;
 use crate::tls::pem;
 use crate::tls::provider;
 use crate::tls::verify::signature;
+use crate::tls::x509::escaped_name;
 
 /// A pair in PEM, as [`CertificatePair::load`](super::CertificatePair::load) wants it; whether it is any good is not known.
 pub struct Assembled {

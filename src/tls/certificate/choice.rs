@@ -132,7 +132,7 @@ pub(super) fn rank(pair: &CertificatePair) -> (u8, SystemTime) {
         SignatureAlgorithm::ED25519 => 1,
         _ => 0,
     };
-    (kind, pair.good_until())
+    (kind, pair.chain_not_after())
 }
 
 /// The kinds of signatures that a client verifies.

@@ -1,54 +1,60 @@
-//! One certificate of the configuration: what is served of it, and what was last tried.
+//! One certificate of the configuration: what is served of it, and why not what lies there.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::files::{ContentDigest, PairFiles};
-use super::source::{Origin, Source};
+use super::files::PairFiles;
+use super::source::{CertificateOrigin, Source};
 use super::{CertificateError, CertificatePair};
+use crate::tls::content_digest::ContentDigest;
+use crate::tls::pem::FileError;
 
 /// A certificate of the configuration, with what is in use of it.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct ConfiguredCertificate {
     /// Its files and its name.
     pub source: Source,
     pair: Option<Arc<CertificatePair>>,
     refusal: Option<Arc<CertificateError>>,
-    /// What was last tried, for better or worse.
-    tried: Tried,
+    /// What was last checked, for better or worse; none of files that couldn't be read.
+    content: Option<ContentDigest>,
 }
 
-/// What was last tried of a pair of files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tried {
-    /// Nothing yet.
-    Nothing,
-    Content(ContentDigest),
-    Unreadable,
-}
-
-impl Entry {
-    /// Nothing of it has been tried yet.
+impl ConfiguredCertificate {
+    /// Nothing of it has been loaded yet.
     pub(in crate::tls) fn new(source: Source) -> Self {
         Self {
             source,
             pair: None,
             refusal: None,
-            tried: Tried::Nothing,
+            content: None,
         }
     }
 
     /// Loads it. If what lies there can't be served, what `former` had of the same files stays in use while it is valid.
     ///
     /// Blocks on the file system.
-    pub(super) fn load(source: Source, former: Option<&Self>, now: SystemTime) -> Self {
+    pub(in crate::tls) fn load(source: Source, former: Option<&Self>, now: SystemTime) -> Self {
         let mut entry = Self::new(source);
-        let _ = entry.try_files(now);
+        entry.load_files(now);
         if entry.pair.is_none() {
             let former = former.and_then(|former| former.pair.as_ref());
             entry.pair = former.filter(|pair| pair.is_valid(now)).cloned();
         }
         entry
+    }
+
+    fn load_files(&mut self, now: SystemTime) {
+        let result = match self.read() {
+            Ok(None) => return,
+            Ok(Some(files)) => {
+                let (content, checked) = (files.digest(), files.check(now));
+                self.adopt(content, checked)
+            }
+            Err(error) => self.refuse_unreadable(error),
+        };
+        // It stands in the entry.
+        drop(result);
     }
 
     /// Loads one whose dates are no reason to go without it: one that has expired, or isn't valid yet, is refused only where
@@ -66,7 +72,7 @@ impl Entry {
         let files = PairFiles::read(&source.certificate, &source.private_key)?;
         let pair = files.check_but_dates()?;
         let is_good = |pair: &Arc<CertificatePair>| pair.not_before <= now && pair.is_valid(now);
-        let (tried, dates) = (Tried::Content(pair.content), files.check_dates(&pair, now));
+        let (content, dates) = (Some(pair.content), files.check_dates(&pair, now));
         let (pair, refusal) = match (dates, former.filter(is_good)) {
             (Err(error), Some(former)) => (former, Some(Arc::new(error))),
             _ => (Arc::new(pair), None),
@@ -75,7 +81,7 @@ impl Entry {
             source,
             pair: Some(pair),
             refusal,
-            tried,
+            content,
         })
     }
 
@@ -83,7 +89,7 @@ impl Entry {
     pub(in crate::tls) fn loaded(source: Source, pair: Arc<CertificatePair>) -> Self {
         Self {
             source,
-            tried: Tried::Content(pair.content),
+            content: Some(pair.content),
             pair: Some(pair),
             refusal: None,
         }
@@ -94,14 +100,9 @@ impl Entry {
         self.pair.is_some() || self.refusal.is_some()
     }
 
-    /// Whether the files couldn't be read when they were last tried.
-    pub(in crate::tls) fn is_unreadable(&self) -> bool {
-        self.tried == Tried::Unreadable
-    }
-
-    /// The same content is to be tried once more.
-    pub(in crate::tls) fn forget_what_was_tried(&mut self) {
-        self.tried = Tried::Nothing;
+    /// What was last checked of its files, be it in use or refused; none of files that couldn't be read.
+    pub(in crate::tls) fn content(&self) -> Option<ContentDigest> {
+        self.content
     }
 
     /// What new sessions may be shown.
@@ -114,47 +115,50 @@ impl Entry {
         self.refusal.as_ref()
     }
 
-    /// Tries what the files hold; if it is refused, what is in use stays. `None` if it was tried before.
+    /// What its files hold; `None` if it is ordered and not there yet.
     ///
     /// Blocks on the file system.
-    pub(in crate::tls) fn try_files(&mut self, now: SystemTime) -> Option<TryResult> {
-        let Source {
-            certificate,
-            private_key,
-            ..
-        } = &self.source;
-        let files = match PairFiles::read(certificate, private_key) {
-            Ok(files) => files,
-            Err(error) if error.is_absence() && self.source.origin == Origin::Ordered => {
-                self.tried = Tried::Nothing;
-                return None;
+    ///
+    /// # Errors
+    /// If one of the files can't be read.
+    pub(in crate::tls) fn read(&self) -> Result<Option<PairFiles<'_>>, FileError> {
+        let source = &self.source;
+        match PairFiles::read(&source.certificate, &source.private_key) {
+            Err(error) if error.is_absence() && source.origin == CertificateOrigin::Ordered => {
+                Ok(None)
             }
-            Err(error) => {
-                let known = std::mem::replace(&mut self.tried, Tried::Unreadable);
-                let told = self.refusal.as_ref().map(|refusal| refusal.to_string());
-                let is_told = known == Tried::Unreadable && told == Some(error.to_string());
-                return (!is_told).then(|| self.refuse(error.into()));
-            }
-        };
-        let content = Tried::Content(files.digest());
-        if std::mem::replace(&mut self.tried, content) == content {
-            return None;
+            read => read.map(Some),
         }
-        Some(match files.check(now) {
+    }
+
+    /// Puts in use what its files hold; if it is refused, what is in use stays.
+    pub(in crate::tls) fn adopt(
+        &mut self,
+        content: ContentDigest,
+        checked: Result<CertificatePair, CertificateError>,
+    ) -> TryResult {
+        self.content = Some(content);
+        match checked {
             Ok(pair) => {
                 let pair = Arc::new(pair);
                 self.pair = Some(Arc::clone(&pair));
                 self.refusal = None;
                 Ok(pair)
             }
-            Err(error) => self.refuse(error),
-        })
+            Err(error) => Err(self.refuse(error)),
+        }
     }
 
-    fn refuse(&mut self, error: CertificateError) -> TryResult {
+    /// Its files can't be read; what is in use stays.
+    pub(in crate::tls) fn refuse_unreadable(&mut self, error: FileError) -> TryResult {
+        self.content = None;
+        Err(self.refuse(error.into()))
+    }
+
+    fn refuse(&mut self, error: CertificateError) -> Arc<CertificateError> {
         let error = Arc::new(error);
         self.refusal = Some(Arc::clone(&error));
-        Err(error)
+        error
     }
 }
 

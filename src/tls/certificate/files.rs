@@ -5,20 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use aws_lc_rs::digest;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
-use x509_parser::x509::{X509Name, X509Version};
+use x509_parser::x509::X509Version;
 
-use super::{CertificateError, CertificatePair, ChainBegin, ChainEnd, fingerprint, sha256_array};
+use super::{CertificateError, CertificatePair, ChainBegin, ChainEnd, fingerprint};
 use crate::base::text::escape;
+use crate::tls::content_digest::ContentDigest;
 use crate::tls::date::system_time;
 use crate::tls::pem::{self, FileError};
 use crate::tls::provider;
 use crate::tls::verify::{Rejection, signature};
+use crate::tls::x509::{escaped_name, is_for_clients};
 
 /// What the files of a pair held at one moment.
 pub(in crate::tls) struct PairFiles<'a> {
@@ -27,10 +28,6 @@ pub(in crate::tls) struct PairFiles<'a> {
     certificate_bytes: Vec<u8>,
     private_key_bytes: Vec<u8>,
 }
-
-/// Distinguishes two contents of a pair of files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::tls) struct ContentDigest([u8; 32]);
 
 impl<'a> PairFiles<'a> {
     /// Reads both files whole. Blocks on the file system.
@@ -57,12 +54,7 @@ impl<'a> PairFiles<'a> {
     }
 
     pub fn digest(&self) -> ContentDigest {
-        let mut context = digest::Context::new(&digest::SHA256);
-        // The length in front, so that no byte can move from one file to the other unnoticed.
-        context.update(&(self.certificate_bytes.len() as u64).to_be_bytes());
-        context.update(&self.certificate_bytes);
-        context.update(&self.private_key_bytes);
-        ContentDigest(sha256_array(context.finish()))
+        ContentDigest::of([&*self.certificate_bytes, &*self.private_key_bytes])
     }
 
     /// Makes a pair of what was read, if it can be served at `now`.
@@ -106,12 +98,7 @@ impl<'a> PairFiles<'a> {
         self.check_age(&parsed)?;
         // `pem::certificates` never returns an empty chain.
         let leaf = &parsed[0];
-        if let Some(Rejection::KeyAlgorithm(algorithm)) = signature::unsupported_key(&chain[0]) {
-            return Err(CertificateError::UnsupportedKey {
-                certificate: self.certificate.to_owned(),
-                algorithm,
-            });
-        }
+        self.check_key_algorithm(&chain[0])?;
         let certified = self.match_key(&parsed, &chain, key)?;
         self.check_order(&parsed)?;
         let not_before = system_time(&leaf.validity().not_before);
@@ -191,6 +178,17 @@ impl<'a> PairFiles<'a> {
             Some(bits) if bits < signature::MIN_RSA => Err(CertificateError::ShortKey {
                 certificate: self.certificate.to_owned(),
                 bits,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Before the key is loaded, likewise: the TLS library knows no name for what it doesn't support.
+    fn check_key_algorithm(&self, leaf: &CertificateDer<'_>) -> Result<(), CertificateError> {
+        match signature::unsupported_key(leaf) {
+            Some(Rejection::KeyAlgorithm(algorithm)) => Err(CertificateError::UnsupportedKey {
+                certificate: self.certificate.to_owned(),
+                algorithm,
             }),
             _ => Ok(()),
         }
@@ -290,28 +288,13 @@ fn broken_at(chain: &[X509Certificate<'_>]) -> Option<usize> {
     Some(broken + 1)
 }
 
-/// Whether its purposes, if it has any, are a TLS client's among others (RFC 5280 §4.2.1.12). `anyExtendedKeyUsage` alone is
-/// not enough: OpenSSL and webpki refuse it from a client.
-pub(in crate::tls) fn is_for_clients(certificate: &X509Certificate<'_>) -> bool {
-    match certificate.extended_key_usage() {
-        Ok(Some(purposes)) => purposes.value.client_auth,
-        Ok(None) => true,
-        Err(_) => false,
-    }
-}
-
-/// The same for a server. Clients that verify refuse others.
+/// Whether its purposes, if it has any, are a TLS server's among others. Clients that verify refuse others.
 fn is_for_servers(certificate: &X509Certificate<'_>) -> bool {
     match certificate.extended_key_usage() {
         Ok(Some(purposes)) => purposes.value.server_auth || purposes.value.any,
         Ok(None) => true,
         Err(_) => false,
     }
-}
-
-/// A name in a certificate, chosen by its requester, escaped so that it is safe wherever it is shown.
-pub(super) fn escaped_name(name: &X509Name<'_>) -> String {
-    escape(name.to_string().as_bytes())
 }
 
 fn addresses(certificate: &X509Certificate<'_>) -> Vec<IpAddr> {

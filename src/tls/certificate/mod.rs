@@ -1,7 +1,7 @@
 //! The certificates that clients are shown: a set of pairs, each loaded from its two files and checked before it is used.
 //!
 //! The central pair is for every client; those of `tls.more` (`source` says where they lie) are for clients that name
-//! one of their names. `choice` decides, and `shown` keeps to it for the whole FTP session. An [`Entry`] is one
+//! one of their names. `choice` decides, and `shown` keeps to it for the whole FTP session. An [`ConfiguredCertificate`] is one
 //! certificate of the configuration with what is in use of it and what was refused.
 //!
 //! A pair that got through [`CertificatePair::load`] can be served: the key belongs to the leaf, the leaf is valid now,
@@ -28,18 +28,17 @@ use rustls::SignatureAlgorithm;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
+use crate::tls::content_digest::ContentDigest;
 pub use choice::{Asked, Verifies};
-pub use entry::Entry;
+pub use entry::ConfiguredCertificate;
 pub(super) use entry::TryResult;
 pub use error::CertificateError;
-use files::ContentDigest;
 pub(super) use files::PairFiles;
-pub(super) use files::is_for_clients;
 pub(super) use set::DirectoryState;
 pub use set::{CertificateSet, DirectoryFault, Inventory};
 pub use shown::BeforeHandshake;
 pub(super) use shown::{OnData, SessionCertificate};
-pub use source::{DEFAULT_NAME, Origin, Source};
+pub use source::{CertificateOrigin, DEFAULT_NAME, Source};
 pub(super) use source::{ListedDirectory, named_files};
 
 /// A certificate chain with its private key, fit to be served.
@@ -79,16 +78,16 @@ pub struct CertificatePair {
     pub(super) content: ContentDigest,
 }
 
-/// Whom a certificate's key shuts out, since its signatures are unknown to them; the greater, the more.
+/// Which clients know the signatures of a certificate's key; the greater, the fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ShutsOut {
-    /// ECDSA: no client.
-    Nobody,
-    /// RSA: the TLS of Windows before 10 and Server 2016 has no cipher suite in common with us then. It knows AES-GCM with ECDHE
-    /// for ECDSA keys alone.
-    OldWindows,
-    /// Ed25519: the TLS of every Windows, and whatever is some years old.
-    EveryWindows,
+pub enum KeyCompatibility {
+    /// ECDSA: all.
+    All,
+    /// RSA: all but the TLS of Windows before 10 and Server 2016 (Schannel), which has no cipher suite in common with us then.
+    /// It knows AES-GCM with ECDHE for ECDSA keys alone.
+    NoLegacySchannel,
+    /// Ed25519: all but the TLS of every Windows, and whatever is some years old.
+    NoSchannel,
 }
 
 /// Clients that verify refuse a chain from the end of any certificate in it but a root on.
@@ -115,17 +114,17 @@ impl CertificatePair {
     /// Whether clients that verify accept it at `now`, as far as dates go.
     pub fn is_good(&self, now: SystemTime) -> bool {
         let has_begun = |begin: ChainBegin| begin.not_before <= now;
-        now <= self.good_until() && self.chain_begin.is_none_or(has_begun)
+        now <= self.chain_not_after() && self.chain_begin.is_none_or(has_begun)
     }
 
     /// Until when clients that verify accept it: to the end of the leaf, or of an issuer that ends before it.
-    pub fn good_until(&self) -> SystemTime {
+    pub fn chain_not_after(&self) -> SystemTime {
         self.chain_end.map_or(self.not_after, |end| end.not_after)
     }
 
-    /// From when on the one is valid that [`Self::good_until`] goes by: what is left is measured by that one's life, however new
-    /// the leaf.
-    pub fn good_since(&self) -> SystemTime {
+    /// From when on the one is valid that [`Self::chain_not_after`] goes by: what is left is measured by that one's life, however
+    /// new the leaf.
+    pub fn chain_not_before(&self) -> SystemTime {
         self.chain_end.map_or(self.not_before, |end| end.not_before)
     }
 
@@ -158,12 +157,12 @@ impl CertificatePair {
         .check(now)
     }
 
-    /// Whom its key shuts out.
-    pub fn shuts_out(&self) -> ShutsOut {
+    /// Which clients can use its key.
+    pub fn key_compatibility(&self) -> KeyCompatibility {
         match self.key.key.algorithm() {
-            SignatureAlgorithm::RSA => ShutsOut::OldWindows,
-            SignatureAlgorithm::ED25519 => ShutsOut::EveryWindows,
-            _ => ShutsOut::Nobody,
+            SignatureAlgorithm::RSA => KeyCompatibility::NoLegacySchannel,
+            SignatureAlgorithm::ED25519 => KeyCompatibility::NoSchannel,
+            _ => KeyCompatibility::All,
         }
     }
 

@@ -10,8 +10,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::choice::{self, Asked, NameIndex, Standing};
-use super::entry::Entry;
-use super::source::{self, ListedDirectory, Origin, Source};
+use super::entry::ConfiguredCertificate;
+use super::source::{self, CertificateOrigin, ListedDirectory, Source};
 use super::{CertificateError, CertificatePair};
 use crate::config::{self, MoreCertificates};
 
@@ -31,7 +31,7 @@ pub struct CertificateSet {
 #[derive(Debug)]
 pub struct Inventory {
     /// The first is the central pair.
-    entries: Vec<Entry>,
+    entries: Vec<ConfiguredCertificate>,
     directories: Vec<DirectoryState>,
 }
 
@@ -58,7 +58,7 @@ impl Inventory {
     /// Blocks on the file system.
     pub fn load(tls: &config::Tls, former: Option<&CertificateSet>, now: SystemTime) -> Self {
         let former_entries = || former.into_iter().flat_map(CertificateSet::entries);
-        let by_name: HashMap<&str, &Entry> = former_entries()
+        let by_name: HashMap<&str, &ConfiguredCertificate> = former_entries()
             .map(|entry| (&*entry.source.name, entry))
             .collect();
         let former_of = |source: &Source| {
@@ -67,16 +67,18 @@ impl Inventory {
         };
         let load = |source: Source| {
             let former = former_of(&source);
-            Entry::load(source, former, now)
+            ConfiguredCertificate::load(source, former, now)
         };
         // The central pair is refused as a whole, and then so is the configuration. An ordered one that is not there yet
         // leaves what was shown by default until then.
         let central = Source::central(tls);
         let in_use = match central.origin {
-            Origin::Operator => None,
-            Origin::Ordered => former_of(&central).or(former.map(CertificateSet::default_entry)),
+            CertificateOrigin::Operator => None,
+            CertificateOrigin::Ordered => {
+                former_of(&central).or(former.map(CertificateSet::default_entry))
+            }
         };
-        let mut entries = vec![Entry::load(central, in_use, now)];
+        let mut entries = vec![ConfiguredCertificate::load(central, in_use, now)];
         entries.extend(Source::ordered(tls).map(load));
         let mut directories = Vec::new();
         let named = source::named_files(tls);
@@ -90,9 +92,11 @@ impl Inventory {
                     let mut directory = former
                         .and_then(|former| former.listed(directory).cloned())
                         .unwrap_or_else(|| ListedDirectory::new(directory));
-                    let of_it =
-                        |entry: &&Entry| entry.source.directory.as_ref() == Some(directory.path());
-                    let known: Vec<Entry> = former_entries().filter(of_it).cloned().collect();
+                    let of_it = |entry: &&ConfiguredCertificate| {
+                        entry.source.directory.as_ref() == Some(directory.path())
+                    };
+                    let known: Vec<ConfiguredCertificate> =
+                        former_entries().filter(of_it).cloned().collect();
                     let found = directory.list(*layout, &named, !known.is_empty());
                     let fault = match found {
                         Ok(found) => {
@@ -115,7 +119,10 @@ impl Inventory {
     }
 
     /// Of entries that are known already, the central one first.
-    pub(in crate::tls) fn new(entries: Vec<Entry>, directories: Vec<DirectoryState>) -> Self {
+    pub(in crate::tls) fn new(
+        entries: Vec<ConfiguredCertificate>,
+        directories: Vec<DirectoryState>,
+    ) -> Self {
         Self {
             entries,
             directories,
@@ -123,7 +130,7 @@ impl Inventory {
     }
 
     /// All certificates, the central one first.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &ConfiguredCertificate> {
         self.entries.iter()
     }
 
@@ -147,7 +154,7 @@ impl Inventory {
             .first()
             .expect("invariant: an inventory has the central pair");
         match (central.pair(), central.source.origin, central.refusal()) {
-            (None, Origin::Operator, Some(error)) => Err(Arc::clone(error)),
+            (None, CertificateOrigin::Operator, Some(error)) => Err(Arc::clone(error)),
             _ => Ok(CertificateSet::new(self)),
         }
     }
@@ -164,9 +171,13 @@ impl CertificateSet {
         Inventory::load(tls, None, now).into_set()
     }
 
-    fn new(inventory: Inventory) -> Self {
+    /// What can be served of these, be it without a central pair.
+    pub(in crate::tls) fn new(inventory: Inventory) -> Self {
         // The central one is the first. No other is shown in its place: it would be that of a customer by chance.
-        let central = inventory.entries.first().and_then(Entry::pair);
+        let central = inventory
+            .entries
+            .first()
+            .and_then(ConfiguredCertificate::pair);
         let default = central.map(|pair| (0, Arc::clone(pair)));
         let pairs = inventory.entries.iter().enumerate();
         let pairs = pairs.filter_map(|(place, entry)| Some((place, &**entry.pair()?)));
@@ -209,17 +220,17 @@ impl CertificateSet {
 
     /// All pairs in use, the default one first.
     pub fn pairs(&self) -> impl Iterator<Item = &CertificatePair> {
-        let pairs = self.entries().filter_map(Entry::pair);
+        let pairs = self.entries().filter_map(ConfiguredCertificate::pair);
         pairs.map(|pair| &**pair)
     }
 
     /// All certificates of the configuration, in use or not, the default one first.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &ConfiguredCertificate> {
         self.inventory.entries()
     }
 
     /// The central one, with what was last refused of it.
-    pub(in crate::tls) fn default_entry(&self) -> &Entry {
+    pub(in crate::tls) fn default_entry(&self) -> &ConfiguredCertificate {
         &self.inventory.entries[0]
     }
 
@@ -260,7 +271,7 @@ impl CertificateSet {
     /// Whether a pair with all names of `pair` has a key that shuts out fewer clients, so that each is shown what it can use.
     pub fn has_more_usable_than(&self, pair: &CertificatePair) -> bool {
         let is_one = |other: &CertificatePair| {
-            other.shuts_out() < pair.shuts_out()
+            other.key_compatibility() < pair.key_compatibility()
                 && pair.names.iter().all(|name| other.has_name(name))
         };
         self.pairs().any(is_one)
@@ -311,9 +322,9 @@ impl From<CertificatePair> for CertificateSet {
             certificate: PathBuf::new(),
             private_key: PathBuf::new(),
             directory: None,
-            origin: Origin::Operator,
+            origin: CertificateOrigin::Operator,
         };
-        let entry = Entry::loaded(source, default);
+        let entry = ConfiguredCertificate::loaded(source, default);
         Self::new(Inventory::new(vec![entry], Vec::new()))
     }
 }

@@ -37,12 +37,12 @@ pub struct Source {
     /// The directory in which it was found, if the configuration doesn't name the files.
     pub directory: Option<Arc<Path>>,
     /// What puts it there.
-    pub origin: Origin,
+    pub origin: CertificateOrigin,
 }
 
 /// What puts the files of a certificate where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum CertificateOrigin {
     /// The operator.
     Operator,
     /// The process, which orders it: the files need not be there yet.
@@ -58,8 +58,8 @@ impl Source {
             private_key: tls.private_key.clone(),
             directory: None,
             origin: match tls.is_central_ordered() {
-                true => Origin::Ordered,
-                false => Origin::Operator,
+                true => CertificateOrigin::Ordered,
+                false => CertificateOrigin::Operator,
             },
         }
     }
@@ -72,7 +72,7 @@ impl Source {
             certificate: acme.certificate(),
             private_key: acme.private_key(),
             directory: None,
-            origin: Origin::Ordered,
+            origin: CertificateOrigin::Ordered,
         })
     }
 
@@ -83,7 +83,7 @@ impl Source {
             certificate: certificate.to_owned(),
             private_key: private_key.to_owned(),
             directory: None,
-            origin: Origin::Operator,
+            origin: CertificateOrigin::Operator,
         }
     }
 
@@ -116,7 +116,7 @@ impl Source {
             certificate,
             private_key,
             directory: Some(Arc::clone(directory)),
-            origin: Origin::Operator,
+            origin: CertificateOrigin::Operator,
         };
         let is_folder = matches!(
             layout,

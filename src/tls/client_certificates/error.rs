@@ -6,16 +6,15 @@ use std::path::PathBuf;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::VerifierBuilderError;
 use rustls::{CertRevocationListError, CertificateError, Error, OtherError};
-
 use x509_parser::certificate::X509Certificate;
 use x509_parser::time::ASN1Time;
 
 use crate::base::text::{escape, escape_path};
 use crate::policy::client_certificate::{CertificateResult, ChainFault};
-use crate::tls::certificate::is_for_clients;
 use crate::tls::fault::HandshakeFault;
 use crate::tls::pem::FileError;
 use crate::tls::verify::Rejection;
+use crate::tls::x509::{escaped_name, is_for_clients};
 
 /// The largest file of revocation lists that is read, in bytes: some 400,000 revoked certificates.
 pub(super) const MAX_LIST_FILE: u64 = 16 * 1024 * 1024;
@@ -83,32 +82,36 @@ pub enum ClientTrustError {
 }
 
 fn why_unusable(source: &VerifierBuilderError) -> String {
-    match source {
-        VerifierBuilderError::InvalidCrl(CertRevocationListError::UnsupportedDeltaCrl) => {
-            "it is a delta list, which has only what has changed since a complete one; write that one in `crl`".to_owned()
+    use CertRevocationListError as List;
+    let VerifierBuilderError::InvalidCrl(error) = source else {
+        return source.to_string();
+    };
+    let words = match error {
+        List::UnsupportedDeltaCrl => {
+            "it is a delta list, which has only what has changed since a complete one; write that one in `crl`"
         }
-        VerifierBuilderError::InvalidCrl(CertRevocationListError::UnsupportedIndirectCrl) => {
-            "it is an indirect list, of other issuers' certificates".to_owned()
+        List::UnsupportedIndirectCrl => "it is an indirect list, of other issuers' certificates",
+        List::UnsupportedCriticalExtension => "it has a critical extension that is not supported",
+        List::ParseError => "it is malformed",
+        List::Other(OtherError(cause)) => return unsupported_list(&cause.to_string()),
+        error => return format!("{error:?}"),
+    };
+    words.to_owned()
+}
+
+/// Words for an error of webpki's about a list that rustls has no name for.
+fn unsupported_list(name: &str) -> String {
+    let words = match name {
+        "UnsupportedCrlIssuingDistributionPoint" => {
+            "it is for a part of its issuer's certificates (issuingDistributionPoint), as those of users or of authorities alone, \
+             without a distribution point; have its issuer publish one list for all, or one that has its distribution point"
         }
-        VerifierBuilderError::InvalidCrl(CertRevocationListError::UnsupportedCriticalExtension) => {
-            "it has a critical extension that is not supported".to_owned()
+        "UnsupportedRevocationReasonsPartitioning" => {
+            "it is for some reasons of a revocation alone (onlySomeReasons); write one for all of them in `crl`"
         }
-        VerifierBuilderError::InvalidCrl(CertRevocationListError::ParseError) => "it is malformed".to_owned(),
-        VerifierBuilderError::InvalidCrl(CertRevocationListError::Other(OtherError(cause))) => match &*cause.to_string() {
-            "UnsupportedCrlIssuingDistributionPoint" => {
-                "it is for a part of its issuer's certificates (issuingDistributionPoint), such as those of users or of authorities \
-                 alone, and does not say by a distribution point which; have the issuer publish one list for all, or one that has its \
-                 distribution point"
-                    .to_owned()
-            }
-            "UnsupportedRevocationReasonsPartitioning" => {
-                "it is for some of the reasons of a revocation (onlySomeReasons); a list for all of them is needed".to_owned()
-            }
-            other => format!("it is not supported ({})", escape(other.as_bytes())),
-        },
-        VerifierBuilderError::InvalidCrl(error) => format!("{error:?}"),
-        other => other.to_string(),
-    }
+        other => return format!("it is not supported ({})", escape(other.as_bytes())),
+    };
+    words.to_owned()
 }
 
 /// Why no authority vouches for a certificate, from what rustls says of it and the issuers that came with it.
@@ -178,7 +181,7 @@ fn issuer_at_fault(
     (2..).zip(intermediates).find_map(|(position, issuer)| {
         let (_, issuer) = x509_parser::parse_x509_certificate(issuer).ok()?;
         is_at_fault(&issuer).then(|| {
-            let subject = escape(issuer.subject().to_string().as_bytes());
+            let subject = escaped_name(issuer.subject());
             format!("certificate {position} of its chain ({subject})")
         })
     })
@@ -239,7 +242,7 @@ pub(in crate::tls) fn result_of(error: &Error) -> CertificateResult {
 
 fn issuer(leaf: &CertificateDer<'_>) -> String {
     match x509_parser::parse_x509_certificate(leaf) {
-        Ok((_, parsed)) => escape(parsed.issuer().to_string().as_bytes()),
+        Ok((_, parsed)) => escaped_name(parsed.issuer()),
         Err(_) => "authority".to_owned(),
     }
 }

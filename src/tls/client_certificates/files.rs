@@ -5,7 +5,6 @@ use std::iter;
 use std::path::Path;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::VerifierBuilderError;
@@ -16,20 +15,17 @@ use super::chains::{self, Chains, ListAge, ListKey, ListOrigin};
 use super::error::MAX_LIST_FILE;
 use super::{Authority, ClientTrust, ClientTrustError, RevocationList};
 use crate::base::file::{ReadError, read_bounded};
-use crate::base::text::escape;
 use crate::config::ClientCertificates;
+use crate::tls::content_digest::ContentDigest;
 use crate::tls::date::system_time;
 use crate::tls::pem as certificates;
+use crate::tls::x509::{escaped_name, may_be_issuer};
 
 /// What the files held at one moment.
 pub(super) struct TrustFiles<'a> {
     ca: Option<(&'a Path, Vec<u8>)>,
     crls: Vec<(&'a Path, Vec<u8>)>,
 }
-
-/// Distinguishes two contents of the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ContentDigest([u8; 32]);
 
 /// An authority, with the name and the public key by which its lists are found.
 struct Keyed {
@@ -66,13 +62,8 @@ impl<'a> TrustFiles<'a> {
     }
 
     pub fn digest(&self) -> ContentDigest {
-        let mut context = digest::Context::new(&digest::SHA256);
-        for (_, bytes) in self.ca.iter().chain(&self.crls) {
-            // The length in front, so that no byte can move from one file to the other unnoticed.
-            context.update(&(bytes.len() as u64).to_be_bytes());
-            context.update(bytes);
-        }
-        ContentDigest(crate::tls::certificate::sha256_array(context.finish()))
+        let files = self.ca.iter().chain(&self.crls);
+        ContentDigest::of(files.map(|(_, bytes)| bytes.as_slice()))
     }
 
     /// Makes of them what clients' certificates are judged by.
@@ -225,9 +216,9 @@ fn authority(der: &CertificateDer<'_>) -> Option<Keyed> {
         name: parsed.subject().as_raw().to_vec(),
         key: parsed.public_key().subject_public_key.data.to_vec(),
         it: Authority {
-            subject: escape(parsed.subject().to_string().as_bytes()),
+            subject: escaped_name(parsed.subject()),
             not_after: system_time(&parsed.validity().not_after),
-            is_authority: parsed.is_ca(),
+            is_authority: may_be_issuer(&parsed),
             has_list: false,
         },
     })
@@ -249,7 +240,7 @@ fn list(
         is_old: parsed.extensions().is_empty(),
         it: RevocationList {
             file: path.to_owned(),
-            issuer: escape(parsed.issuer().to_string().as_bytes()),
+            issuer: escaped_name(parsed.issuer()),
             next_update: parsed.next_update().as_ref().map(system_time),
             revoked: parsed.iter_revoked_certificates().count(),
             is_of_authority: matches!(origin.key, ListKey::Authority(_)),

@@ -6,10 +6,10 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
-use crate::base::text::escape;
 use crate::policy::client_certificate::{CertificateResult, ChainFault, ClientIdentity, KeyProof};
 use crate::tls::certificate::fingerprint;
 use crate::tls::date::system_time;
+use crate::tls::x509::escaped_name;
 
 /// What a certificate says, for which the authorities have vouched or not.
 pub(super) fn of(leaf: &CertificateDer<'_>, vouched: Result<(), ChainFault>) -> ClientIdentity {
@@ -30,7 +30,7 @@ pub(super) fn of(leaf: &CertificateDer<'_>, vouched: Result<(), ChainFault>) -> 
         return unreadable;
     };
     ClientIdentity {
-        subject: escape(parsed.subject().to_string().as_bytes()),
+        subject: escaped_name(parsed.subject()),
         common_name: common_name(&parsed),
         emails: names(&parsed, |name| match name {
             GeneralName::RFC822Name(address) => Some(address),

@@ -29,11 +29,12 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{DistinguishedName, Error};
 
 use super::certificate::{Fingerprint, fingerprint};
-use crate::config::{AskClients, ClientCertificates};
+use crate::config::{AskClients, ClientCertificates, Settings};
 use crate::policy::client_certificate::{CertificateResult, ChainFault, ClientIdentity, KeyProof};
+use crate::tls::content_digest::ContentDigest;
 use crate::tls::verify::signature;
 use chains::Chains;
-use files::{ContentDigest, TrustFiles};
+use files::TrustFiles;
 use verifier::{UnverifiableKeys, Verifier};
 
 pub use error::ClientTrustError;
@@ -63,7 +64,7 @@ pub struct Authority {
     pub subject: String,
     /// When its certificate expires, which is not checked of a root.
     pub not_after: SystemTime,
-    /// Whether its certificate says that it is an authority.
+    /// Whether certificates may have been issued by it.
     pub is_authority: bool,
     /// Whether one of the revocation lists is its own.
     pub has_list: bool,
@@ -107,11 +108,24 @@ impl ClientTrust {
         }
     }
 
+    /// Reads the files that these settings name. Blocks on the file system.
+    ///
+    /// # Errors
+    /// If one of the files can't be used.
+    pub fn configured(settings: &Settings) -> Result<Self, ClientTrustError> {
+        let pinned = settings.certificate_rules().flat_map(|rules| &rules.pinned);
+        let pinned = pinned.flat_map(|(_, fingerprints)| fingerprints);
+        Self::load(
+            settings.tls.client_certificates.as_ref(),
+            pinned.copied().collect(),
+        )
+    }
+
     /// Reads the files of these settings; sites pin the certificates `pinned`. Blocks on the file system.
     ///
     /// # Errors
     /// If one of the files can't be used.
-    pub fn load(
+    fn load(
         settings: Option<&ClientCertificates>,
         pinned: HashSet<[u8; 32]>,
     ) -> Result<Self, ClientTrustError> {

@@ -379,6 +379,22 @@ fn a_revoked_certificate_is_told_from_a_list_that_is_old_or_missing() {
     assert_eq!(list.issuer, "CN=Others");
 }
 
+#[test]
+fn a_self_issued_root_without_extensions_is_an_authority_and_a_leaf_is_none() {
+    let world = World::new();
+    let settings = world.settings(AskClients::Optional);
+    let root = Identity::self_signed(&["Old root"]);
+    let leaf = world.partner("alice");
+    fs::write(
+        settings.ca.as_deref().unwrap(),
+        root.leaf_pem() + &leaf.leaf_pem(),
+    )
+    .unwrap();
+    let trust = trust(&settings);
+    let found = trust.authorities().iter().map(|it| it.is_authority);
+    assert_eq!(found.collect::<Vec<_>>(), [true, false]);
+}
+
 /// Trust in `authorities` by these lists, a file each.
 fn trust_by(world: &World, authorities: &[&Authority], lists: &[&str]) -> ClientTrust {
     let mut settings = world.settings(AskClients::Optional);

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::files::{ContentDigest, TrustFiles};
+use super::files::TrustFiles;
 use super::{ClientTrust, ClientTrustError};
 use crate::base::file_watch::{Debounce, FileStamp, FileWatch, Stability};
 use crate::config::ClientCertificates;
+use crate::tls::content_digest::ContentDigest;
 
 /// Watches the files of a [`ClientTrust`]. The caller decides how often to [`poll`](FileWatch::poll).
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl ClientTrustWatch {
             settings: settings.clone(),
             pinned: Arc::clone(&in_use.pinned),
             last_content: in_use.content,
-            state: Debounce::new(),
+            state: Debounce::default(),
             unreadable: None,
         })
     }

@@ -9,7 +9,8 @@ use super::entry::EntryWatch;
 use super::{Change, Event};
 use crate::config::CertificateLayout;
 use crate::tls::certificate::{
-    CertificateError, CertificateSet, DirectoryState, Entry, ListedDirectory, Source,
+    CertificateError, CertificateSet, ConfiguredCertificate, DirectoryState, ListedDirectory,
+    Source,
 };
 
 /// Watches the certificates in one directory.
@@ -66,7 +67,7 @@ impl DirectoryWatch {
     }
 
     /// What has been found in it; not what has only just appeared.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &ConfiguredCertificate> {
         let entries = self.entries.values().map(EntryWatch::entry);
         entries.filter(|entry| entry.was_tried())
     }
@@ -122,7 +123,7 @@ impl DirectoryWatch {
         for source in sources {
             missing.remove(&source.name);
             let name = Arc::clone(&source.name);
-            let new = || EntryWatch::new(Entry::new(source));
+            let new = || EntryWatch::new(ConfiguredCertificate::new(source));
             self.entries.entry(name).or_insert_with(new);
         }
         let gone: Vec<Arc<str>> = missing.intersection(&self.missing).cloned().collect();

@@ -5,29 +5,33 @@ use std::time::SystemTime;
 
 use super::{Change, Event};
 use crate::base::file_watch::{Debounce, FileStamp, Stability};
-use crate::tls::certificate::{CertificateError, Entry, TryResult};
+use crate::tls::certificate::{CertificateError, ConfiguredCertificate, TryResult};
 
 /// Watches one pair of certificate files.
 #[derive(Debug)]
 pub(super) struct EntryWatch {
-    entry: Entry,
+    entry: ConfiguredCertificate,
     /// Of the certificate and its key; settled when they were last tried.
     state: Debounce<[Option<FileStamp>; 2]>,
     /// When content that was refused for its dates deserves another try.
     retry: Option<Retry>,
+    /// Why the files couldn't be read last, which is told once.
+    unreadable: Option<String>,
 }
 
 impl EntryWatch {
-    pub fn new(entry: Entry) -> Self {
+    pub fn new(entry: ConfiguredCertificate) -> Self {
         let refusal = entry.refusal().map(|error| &**error);
+        let unreadable = refusal.filter(|_| entry.content().is_none());
         Self {
             retry: refusal.and_then(Retry::after),
+            unreadable: unreadable.map(ToString::to_string),
             entry,
-            state: Debounce::new(),
+            state: Debounce::default(),
         }
     }
 
-    pub fn entry(&self) -> &Entry {
+    pub fn entry(&self) -> &ConfiguredCertificate {
         &self.entry
     }
 
@@ -49,27 +53,37 @@ impl EntryWatch {
     pub fn poll(&mut self, now: SystemTime) -> Option<TryResult> {
         let source = &self.entry.source;
         let stamps = [&source.certificate, &source.private_key].map(|file| FileStamp::of(file));
-        match (self.state.observe(stamps), self.retry) {
-            (Stability::Settled, _) => self.try_files(now),
-            (Stability::Unchanged, Some(retry)) if retry.is_due(now) => self.try_again(now),
-            (Stability::Unchanged | Stability::Changing, _) => None,
-        }
-    }
-
-    fn try_again(&mut self, now: SystemTime) -> Option<TryResult> {
-        self.entry.forget_what_was_tried();
-        self.try_files(now)
-    }
-
-    fn try_files(&mut self, now: SystemTime) -> Option<TryResult> {
-        let result = self.entry.try_files(now);
-        if self.entry.is_unreadable() {
-            self.state.try_again();
-        }
-        let result = result?;
+        let is_due = self.retry.is_some_and(|retry| retry.is_due(now));
+        let result = match self.state.observe(stamps) {
+            Stability::Settled => self.try_files(now, false),
+            Stability::Unchanged if is_due => self.try_files(now, true),
+            Stability::Unchanged | Stability::Changing => None,
+        }?;
         let error = result.as_ref().err();
         self.retry = error.and_then(|error| Retry::after(error));
         Some(result)
+    }
+
+    /// Loads the files, unless that was done before; the content that was refused last once more, if it `is_retry`.
+    fn try_files(&mut self, now: SystemTime, is_retry: bool) -> Option<TryResult> {
+        let files = match self.entry.read() {
+            Ok(files) => {
+                self.unreadable = None;
+                files?
+            }
+            Err(error) => {
+                self.state.try_again();
+                let unreadable = Some(error.to_string());
+                let told = std::mem::replace(&mut self.unreadable, unreadable.clone());
+                return (told != unreadable).then(|| self.entry.refuse_unreadable(error));
+            }
+        };
+        let content = files.digest();
+        if !is_retry && self.entry.content() == Some(content) {
+            return None;
+        }
+        let checked = files.check(now);
+        Some(self.entry.adopt(content, checked))
     }
 }
 

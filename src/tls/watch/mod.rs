@@ -4,19 +4,23 @@
 //! `..data` swap, a symbolic link into another directory that is put elsewhere. Notifications from the kernel miss some
 //! of these and stop after others. Directories of certificates are listed each time, for the same reason.
 
+mod backend_client_certificates;
 mod directory;
 mod entry;
-mod own;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::certificate::{CertificateError, CertificateSet, Entry, Inventory, Source, named_files};
+use super::certificate::{
+    CertificateError, CertificateSet, ConfiguredCertificate, Inventory, Source, named_files,
+};
 use crate::base::file_watch::FileWatch;
 use crate::config::{self, MoreCertificates};
+pub use backend_client_certificates::{
+    BackendClientCertificateChange, BackendClientCertificateChanges, BackendClientCertificateWatch,
+};
 use directory::DirectoryWatch;
 use entry::EntryWatch;
-pub use own::{OwnCertificateChange, OwnCertificateChanges, OwnCertificateWatch};
 
 /// Watches the files of all certificates of a set. The caller decides how often to [`poll`](FileWatch::poll).
 #[derive(Debug)]
@@ -72,7 +76,7 @@ impl CertificateWatch {
         });
         let more = tls.more.iter().filter_map(|more| match more {
             MoreCertificates::Pair { certificate, .. } => {
-                let of_it = |entry: &&Entry| {
+                let of_it = |entry: &&ConfiguredCertificate| {
                     entry.source.directory.is_none() && entry.source.certificate == *certificate
                 };
                 let entry = in_use.entries().skip(1).find(of_it)?;
@@ -90,7 +94,7 @@ impl CertificateWatch {
         }
     }
 
-    fn certificates(&self) -> Result<CertificateSet, Arc<CertificateError>> {
+    fn certificates(&self) -> CertificateSet {
         let mut entries = vec![self.default.entry().clone()];
         let mut directories = Vec::new();
         for more in &self.more {
@@ -102,7 +106,8 @@ impl CertificateWatch {
                 }
             }
         }
-        Inventory::new(entries, directories).into_set()
+        // What is in use of the central pair stays in use, however its files change.
+        CertificateSet::new(Inventory::new(entries, directories))
     }
 }
 
@@ -117,13 +122,8 @@ impl FileWatch for CertificateWatch {
                 MoreWatch::Directory(watch) => watch.poll(now, &mut changes),
             }
         }
-        if changes.is_empty() {
-            return None;
-        }
-        // The default pair in use stays in use, so there always is one.
-        let certificates = self.certificates().ok()?;
-        Some(Found {
-            certificates,
+        (!changes.is_empty()).then(|| Found {
+            certificates: self.certificates(),
             changes,
         })
     }

@@ -31,10 +31,10 @@ impl Place {
     }
 
     /// As it is loaded.
-    fn entry(&self) -> Entry {
+    fn entry(&self) -> ConfiguredCertificate {
         let source = Source::pair(&self.path("tls.crt"), &self.path("tls.key"));
-        let mut entry = Entry::new(source);
-        entry.try_files(now()).unwrap().unwrap();
+        let entry = ConfiguredCertificate::load(source, None, now());
+        assert!(entry.pair().is_some());
         entry
     }
 

@@ -1,7 +1,9 @@
-//! What needs an operator's attention, and in which order. `words` has the texts.
+//! What needs an operator's attention, and in which order. `title` says what it is, `remedy` what to do.
 
+mod remedy;
 #[cfg(test)]
 mod tests;
+mod title;
 mod words;
 
 use std::collections::BTreeSet;
@@ -10,8 +12,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{
-    BackendView, CertificateView, CheckLoginView, DrainedBy, MisplacedLogView, Moment, OrdersView,
-    Overview, OwnCertificateView, PairView, RefusedView, RevocationListView, SiteView, StalledView,
+    BackendClientCertificateView, BackendView, CertificateView, CheckLoginView, DrainedBy,
+    MisplacedLogView, Moment, OrdersView, Overview, PairView, RefusedView, RevocationListView,
+    SiteView, StalledView,
 };
 use crate::tls::renewal_is_due;
 
@@ -60,7 +63,7 @@ enum Attention<'a> {
     CertificateRefused(&'a CertificateView, &'a str),
     RevocationListEnded(&'a RevocationListView, Moment),
     RevocationListEnds(&'a RevocationListView, Moment),
-    OwnCertificate(&'a OwnCertificateView),
+    BackendClientCertificate(&'a BackendClientCertificateView),
     OrdersOverdue(Moment),
     OrdersFail(&'a OrdersView),
     Refused(&'a RefusedView),
@@ -101,11 +104,11 @@ impl Attention<'_> {
             | Self::NoBackend(_)
             | Self::NoCertificate => Severity::Failing,
             Self::RevocationListEnded(list, _) if list.then_refused => Severity::Failing,
-            Self::OwnCertificate(one) if one.pair.days_left < 0 => Severity::Failing,
+            Self::BackendClientCertificate(one) if one.pair.days_left < 0 => Severity::Failing,
             Self::CertificateExpires(..)
             | Self::RevocationListEnded(..)
             | Self::RevocationListEnds(..)
-            | Self::OwnCertificate(_)
+            | Self::BackendClientCertificate(_)
             | Self::OrdersOverdue(_)
             | Self::CertificateRefused(..)
             | Self::OrdersFail(_)
@@ -157,10 +160,10 @@ fn found<'a>(process: &ProcessView<'a>) -> Vec<Attention<'a>> {
     }));
     let lists = overview.revocation_lists.iter();
     found.extend(lists.filter_map(|one| revocation_list(now, one)));
-    let own = overview.own_certificates.iter();
+    let own = overview.backend_client_certificates.iter();
     found.extend(
         own.filter(|one| is_due(now, &one.pair))
-            .map(Attention::OwnCertificate),
+            .map(Attention::BackendClientCertificate),
     );
     let orders = overview.acme.as_ref();
     found.extend(orders.filter(fail).map(Attention::OrdersFail));

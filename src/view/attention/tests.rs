@@ -16,7 +16,9 @@ fn name(attention: &Attention<'_>) -> String {
         Attention::CertificateRefused(certificate, _) => format!("refused {}", certificate.file),
         Attention::RevocationListEnded(list, _) => format!("ended {}", list.file),
         Attention::RevocationListEnds(list, _) => format!("ends {}", list.file),
-        Attention::OwnCertificate(own) => format!("own {} {}", own.file, own.pair.days_left),
+        Attention::BackendClientCertificate(own) => {
+            format!("own {} {}", own.file, own.pair.days_left)
+        }
         Attention::OrdersOverdue(_) => "overdue".to_owned(),
         Attention::OrdersFail(orders) => format!("orders fail {}", orders.failures),
         Attention::Refused(reload) => format!("refused {}", reload.subject),
@@ -123,7 +125,7 @@ fn a_certificate_that_backends_are_shown_needs_it_as_that_for_clients_does() {
         (-1, Some("own own.crt -1")),
     ] {
         let found = after(|sample| {
-            sample.overview.own_certificates = vec![OwnCertificateView {
+            sample.overview.backend_client_certificates = vec![BackendClientCertificateView {
                 file: "own.crt".to_owned(),
                 pair: certificate(days, 90).pair.expect("a pair"),
             }];
@@ -219,7 +221,7 @@ fn a_transfer_log_that_can_not_be_opened_anew_needs_it_with_the_reason() {
     let told = attention(&sample.process());
     assert_eq!(
         told[0].what.to_string(),
-        "Transfer log `/var/log/portcullis/xferlog` can't be opened anew for 1 min 30 s"
+        "Transfer log `/var/log/portcullis/xferlog` can't be reopened for 1 min 30 s"
     );
     assert_eq!(told[0].severity, Severity::Warning);
     assert_eq!(
@@ -466,7 +468,7 @@ fn a_refused_password_of_the_checks_of_a_site_needs_it_once() {
     assert_eq!(told[0].severity, Severity::Warning);
     assert_eq!(
         told[0].what.to_string(),
-        "The password of the checks of site ftpa was refused: they end before USER"
+        "The password of the checks of site ftpa was refused: they skip the login"
     );
 }
 

@@ -6,7 +6,7 @@ use testkit::config::{Config, Site};
 use testkit::dnsmasq::{NameServer, Record};
 use testkit::front::Front;
 use testkit::loopback::Loopback;
-use testkit::proxy::Proxy;
+use testkit::proxy::{LogLine, Proxy, Signal};
 use testkit::raw::Raw;
 use testkit::script::Script;
 use testkit::scripted::Backend;
@@ -126,7 +126,7 @@ fn the_last_answer_stays_while_the_name_server_fails_and_after_a_reload() {
     deployment.names.stop();
     deployment
         .proxy
-        .wait_for_log(|line| line.message().starts_with("servers can't be looked up"));
+        .wait_for_log(|line| line.message().starts_with("DNS lookup failed"));
     deployment.login("alice").command("QUIT", 221);
     deployment
         .proxy
@@ -142,7 +142,7 @@ fn the_last_answer_stays_where_the_name_server_knows_no_record_any_more() {
     deployment.names.change(&[]);
     let line = deployment
         .proxy
-        .wait_for_log(|line| line.message().starts_with("servers can't be looked up"));
+        .wait_for_log(|line| line.message().starts_with("DNS lookup failed"));
     assert!(line.text.contains("no address records"), "{}", line.text);
     deployment.login("alice").command("QUIT", 221);
     deployment.names.change(&address_records("pool.test", &all));
@@ -172,6 +172,25 @@ fn a_process_starts_without_its_name_server_and_serves_when_it_answers() {
         .proxy
         .wait_for_metric(&deployment.state(EXPANDED, "up"), |up| up == 1.0);
     deployment.login("alice").command("QUIT", 221);
+}
+
+#[test]
+fn a_reload_that_is_refused_says_nothing_of_the_names_that_it_has_looked_up() {
+    let all = on_one_port::<1>();
+    let names = NameServer::start(&address_records("pool.test", &all));
+    let deployment = Discovering::start(names, expanded());
+    let proxy = &deployment.proxy;
+    let yaml = proxy.config().to_yaml();
+    let moved = yaml.replace("pool.test", "unknown.test");
+    let taken = format!("\"{}\"", all[0].1.address());
+    let refused = moved.replace(&format!("\"{}\"", proxy.implicit()), &taken);
+    proxy.rewrite_config(&refused);
+    proxy.signal(Signal::Reload);
+    proxy.wait_for_log(|line| line.message().starts_with("reload refused"));
+    let is_said = |line: &LogLine| line.message() == "no server found";
+    assert!(!proxy.log_lines().iter().any(is_said));
+    proxy.reload(&moved);
+    proxy.wait_for_log(is_said);
 }
 
 #[test]

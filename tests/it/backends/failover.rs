@@ -174,7 +174,7 @@ fn an_only_backend_that_never_answers_user_is_named_and_goes_out() {
     over.open();
     let line = proxy.wait_for_log(|line| line.message() == "backend not available");
     assert_eq!(line.field("stage").as_deref(), Some("user"));
-    proxy.wait_for_log(|line| line.message() == "backend out");
+    proxy.wait_for_log(|line| line.message() == "backend ejected");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Active checks of backends: what they find, at each depth, and what that means for the logins.
 
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use testkit::certs::{Authority, Validity};
@@ -139,7 +140,7 @@ fn a_server_that_hangs_goes_down_and_comes_back_without_any_login() {
     assert_eq!(checked.proxy().get("/readyz").0, 200);
 
     send_signal("CONT", &process);
-    checked.wait_for("backend back");
+    checked.wait_for("backend up");
     checked.wait_until(server.address(), "up");
     let logins = checked.proxy().metrics();
     let mut logins = logins
@@ -176,7 +177,7 @@ fn where_every_backend_is_down_logins_try_them_all_the_same() {
     checked.wait_until(other.address(), "down");
     let line = checked
         .proxy()
-        .wait_for_log(|line| line.message().starts_with("every backend is out"));
+        .wait_for_log(|line| line.message().starts_with("no backend is up"));
     assert_eq!(line.field("site").as_deref(), Some("only"));
     let mut client = Raw::connect(checked.proxy().explicit());
     client.expect(220);
@@ -443,6 +444,24 @@ fn a_backend_that_only_connects_itself_is_checked_so() {
 }
 
 #[test]
+fn a_check_over_ipv6_asks_as_sessions_do_where_epsv_is_refused() {
+    let script = Script::new()
+        .on("EPSV", vec![reply("500 what?")])
+        .on("PASV", vec![reply("501 not over IPv6")]);
+    let local = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+    let backend = Backend::start_at(local, script);
+    let checked = Checked::new();
+    let health = checked.probe("list", "probe", PASSWORD);
+    let site = Site::default("only", backend.address()).set("health", &health);
+    let checked = checked.with(&[site], |config| config);
+    checked.wait_for_checks(backend.address(), "ok", 2);
+    let commands = backend.commands();
+    assert!(commands.iter().any(|line| line.starts_with("EPRT |2|::1|")));
+    assert!(!commands.iter().any(|line| line == "PASV"), "{commands:?}");
+    assert_eq!(checked.count("backend down"), 0);
+}
+
+#[test]
 fn a_backend_that_is_busy_is_not_down() {
     let busy = Backend::start(Script::new().greeting(vec![reply("421 too many users")]));
     let site =
@@ -477,7 +496,7 @@ fn a_reload_keeps_what_is_known_of_backends_that_stay() {
         assert_eq!(checked.count("backend down"), 1);
     }
     // A TCP connection is to be had, and the next check comes soon.
-    checked.wait_for("backend back");
+    checked.wait_for("backend up");
     checked.proxy().reload(&yaml);
     checked.wait_until(broken.address(), "down");
     // What is not checked any more is not down.
@@ -506,10 +525,10 @@ fn checks_that_saw_the_fault_bring_a_backend_back_before_its_outage_is_over() {
     for _ in 0..3 {
         checked.login();
     }
-    checked.wait_for("backend out");
+    checked.wait_for("backend ejected");
     let began = Instant::now();
     send_signal("CONT", &process);
-    checked.wait_for("backend back");
+    checked.wait_for("backend up");
     assert!(
         began.elapsed() < Duration::from_secs(9),
         "the outage is one of 10 s"
@@ -565,6 +584,32 @@ fn what_one_sites_checks_find_is_not_held_against_the_backend_at_another_site() 
     checked.wait_for_checks(backend.address(), "ok", 2);
     assert!(checked.is(backend.address(), "up"));
     checked.login();
+}
+
+#[test]
+fn a_site_that_trusts_the_wrong_authority_does_not_take_its_backend_out_at_another_site() {
+    let tls = ScriptTls::explicit(&rustls::version::TLS12);
+    let backend = Backend::start(Script::new().tls(tls));
+    let checked = Checked::new();
+    let stranger = Authority::new("authority of others").write(checked.front.directory());
+    let sites = [
+        Site::hosts("strict", &["strict.test"], backend.address())
+            .backend_tls("explicit", Some(&stranger))
+            .backend("server_name", "backend.test"),
+        Site::default("only", backend.address()).backend_tls("explicit", None),
+    ];
+    let checked = checked.with(&sites, |config| config);
+    for _ in 0..3 {
+        let mut client = Raw::connect(checked.proxy().explicit());
+        client.expect(220);
+        client.command("USER strict.test|alice", 421);
+    }
+    let out = checked.wait_for("backend ejected");
+    assert_eq!(out.field("site").as_deref(), Some("strict"));
+    assert_eq!(out.field("stage").as_deref(), Some("certificate"));
+    assert!(checked.is(backend.address(), "up"));
+    checked.login();
+    assert_eq!(checked.count("backend up"), 0);
 }
 
 #[test]

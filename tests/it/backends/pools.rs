@@ -304,7 +304,7 @@ fn a_hanging_server_costs_three_logins_some_patience_and_no_further_one() {
     }
     let out = pool
         .proxy
-        .wait_for_log(|line| line.message() == "backend out");
+        .wait_for_log(|line| line.message() == "backend ejected");
     assert_eq!(out.field("stage").as_deref(), Some("greeting"));
     assert_eq!(pool.state(hanging.address(), "ejected"), 1.0);
     let failovers = pool.failovers();
@@ -314,7 +314,7 @@ fn a_hanging_server_costs_three_logins_some_patience_and_no_further_one() {
     // Its way back is no client's login.
     send_signal("CONT", &process);
     pool.proxy
-        .wait_for_log(|line| line.message() == "backend back");
+        .wait_for_log(|line| line.message() == "backend up");
     assert_eq!(pool.state(hanging.address(), "up"), 1.0);
 }
 
@@ -327,7 +327,7 @@ fn where_every_backend_is_out_logins_try_them_all_the_same() {
     }
     assert_eq!(bad.connections(), 4, "out after three, and tried once more");
     pool.proxy
-        .wait_for_log(|line| line.message().starts_with("every backend is out"));
+        .wait_for_log(|line| line.message().starts_with("no backend is up"));
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn a_backend_is_called_by_its_name_in_metrics_and_by_both_in_the_log() {
     assert_eq!(pool.state("old-iis", "ejected"), 1.0);
     let out = pool
         .proxy
-        .wait_for_log(|line| line.message() == "backend out");
+        .wait_for_log(|line| line.message() == "backend ejected");
     let both = format!("{} (old-iis)", bad.address());
     assert_eq!(out.field("backend"), Some(both));
 }

@@ -175,7 +175,7 @@ fn health_is_that_of_the_process_and_readiness_that_of_its_listeners() {
     assert_eq!(health(&["--ready"]), (Some(0), "ready\n".to_owned()));
 
     proxy.signal(Signal::Terminate);
-    proxy.wait_for_log(|line| line.message().starts_with("not ready any more"));
+    proxy.wait_for_log(|line| line.message().starts_with("shutdown requested: not ready"));
     assert_eq!(health(&[]), healthy);
     let draining = format!("portcullis: {address} answers 503 to /readyz: draining\n");
     assert_eq!(health(&["--ready"]), (Some(1), draining));

@@ -24,7 +24,7 @@ fn proxy(front: &Front, backend: &Backend, lame_duck: &str) -> Proxy {
 }
 
 fn begins_to_serve_on(proxy: &Proxy) {
-    proxy.wait_for_log(|line| line.message().starts_with("not ready any more"));
+    proxy.wait_for_log(|line| line.message().starts_with("shutdown requested: not ready"));
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn new_certificates_are_taken_up_as_long_as_clients_are_accepted_and_a_reload_is
     proxy.wait_for_logs(2, |line| line.message() == "certificate in use");
     assert_eq!(front.shown_by(&proxy), next.der().to_vec());
     proxy.signal(Signal::Reload);
-    proxy.wait_for_log(|line| line.message().starts_with("configuration not read again"));
+    proxy.wait_for_log(|line| line.message().starts_with("reload ignored"));
     proxy.signal(Signal::Terminate);
     assert_eq!(proxy.wait_exit(), Some(0));
 }

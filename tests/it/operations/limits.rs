@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use testkit::config::{Config, Site};
 use testkit::front::{Front, NAME};
 use testkit::loopback::Loopback;
-use testkit::proxy::{LogLine, Proxy};
+use testkit::proxy::{LogLine, Proxy, Signal};
 use testkit::raw::Raw;
 use testkit::script::{Gate, Script, Step, reply};
 use testkit::scripted::Backend;
@@ -158,7 +158,13 @@ fn sessions_that_may_need_more_descriptors_than_there_are_are_told_of_at_start_a
     };
     proxy.reload(&sessions(number("enough_for")));
     assert_eq!(warnings(), 1, "what it said is enough");
-    proxy.reload(&sessions(number("enough_for") + 1));
+    let too_many = sessions(number("enough_for") + 1);
+    let taken = format!("\"{}\"", backend.address());
+    proxy.rewrite_config(&too_many.replace(&format!("\"{}\"", proxy.implicit()), &taken));
+    proxy.signal(Signal::Reload);
+    proxy.wait_for_log(|line| line.message().starts_with("reload refused"));
+    assert_eq!(warnings(), 1, "a refused configuration opens nothing");
+    proxy.reload(&too_many);
     assert_eq!(warnings(), 2);
 }
 

@@ -250,7 +250,7 @@ fn signals_of_other_servers_end_nothing() {
     for signal in [Signal::Reopen, Signal::User2, Signal::Alarm] {
         proxy.signal(signal);
     }
-    proxy.wait_for_log(|line| line.message() == "opening the transfer logs anew");
+    proxy.wait_for_log(|line| line.message() == "reopening the transfer logs");
     for name in ["SIGUSR2", "SIGALRM"] {
         proxy.wait_for_log(|line| line.field("signal").as_deref() == Some(name));
     }

@@ -334,7 +334,7 @@ fn an_upload_that_stands_still_is_ended_all_the_same() {
     let line = transfer_line(&stage.proxy, "STOR");
     assert_eq!(
         line.field("reason").as_deref(),
-        Some("client moved no data")
+        Some("client data connection idle timeout")
     );
 }
 

@@ -54,7 +54,7 @@ impl Deployment {
 fn malformed() -> Vec<(Vec<u8>, &'static str)> {
     let long = |length: usize| [&b"CWD "[..], &vec![b'a'; length]].concat();
     let mut lines: Vec<(Vec<u8>, &str)> = vec![
-        (long(8 * 1024), TOO_LONG),
+        (long(2 * 1024), TOO_LONG),
         (long(1_000_000), TOO_LONG),
         (vec![b'A'; 100_000], TOO_LONG),
     ];

@@ -1,9 +1,10 @@
 //! Clients as they are: what small devices, old programs and misled ones send, and what they are told.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustls::ClientConnection;
 use rustls::version::{TLS12, TLS13};
 use testkit::content;
 use testkit::front::Client;
@@ -233,6 +234,56 @@ fn a_handshake_may_come_before_the_transfer_command() {
         }
         client.upload("next", b"content");
         assert_eq!(client.download("file"), file);
+    }
+}
+
+#[test]
+fn where_close_notify_is_optional_an_upload_cut_within_a_record_is_none_however_early_its_handshake()
+ {
+    let stage = Stage::with(Script::new(), |config| {
+        config.tls("close_notify", "optional")
+    });
+    for version in [&TLS12, &TLS13] {
+        let tls = stage.front.tls_of(version);
+        let mut control = Raw::connect_auth_tls(stage.proxy.explicit(), &tls);
+        control.login("alice", "secret");
+        control.protect_data();
+        for (is_early, cut, code) in [
+            (true, 0, 226),
+            (true, 1, 426),
+            (true, 5_000, 426),
+            (false, 0, 226),
+            (false, 1, 426),
+        ] {
+            let mut socket = TcpStream::connect(control.epsv()).expect("a data port");
+            let mut connection = tls.connection();
+            if is_early {
+                handshake(&mut socket, &mut connection);
+                control.command("STOR new", 150);
+            } else {
+                control.command("STOR new", 150);
+                handshake(&mut socket, &mut connection);
+            }
+            let mut records = Vec::new();
+            connection
+                .writer()
+                .write_all(&[7; 30_000])
+                .expect("it has room");
+            while connection.wants_write() {
+                connection.write_tls(&mut records).expect("memory");
+            }
+            let sent = &records[..records.len() - cut];
+            socket.write_all(sent).expect("the proxy reads");
+            socket.shutdown(Shutdown::Write).expect("it is open");
+            let reply = control.reply();
+            assert_eq!(reply.code, code, "{version:?} {is_early} {cut}: {reply:?}");
+        }
+    }
+}
+
+fn handshake(socket: &mut TcpStream, connection: &mut ClientConnection) {
+    while connection.is_handshaking() {
+        connection.complete_io(socket).expect("a handshake");
     }
 }
 

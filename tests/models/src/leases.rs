@@ -15,7 +15,7 @@ use portcullis::passive::lease_table::{
     Attribution, ConnectionId, Effect, Identity, LeaseEnd, LeaseId, LeaseRequest, LeaseTable,
     SniffResult,
 };
-use portcullis::tls::{Account, ClientCache, TicketOwner};
+use portcullis::tls::{ClientCache, LoginId, TicketOwner};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const SESSIONS: usize = 3;
@@ -34,7 +34,7 @@ enum Kind {
 }
 
 struct Client {
-    account: Account,
+    account: LoginId,
     kind: Kind,
     /// Whether its program keeps the TLS sessions of all its control connections in one place.
     shares: bool,
@@ -167,7 +167,7 @@ impl World {
         self.last += 1;
         let session = SessionId(self.last);
         Client {
-            account: Account::of(
+            account: LoginId::of(
                 Some(SiteId(0)),
                 &[u8::try_from(account).unwrap_or_default()],
             ),

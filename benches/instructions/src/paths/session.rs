@@ -93,7 +93,7 @@ impl Login {
                 welcome: None,
                 protection: BackendProtection::Settled,
                 avoid: PortMethods::NONE,
-                next_after: None,
+                failover_timeout: None,
             })),
             Event::Reply(self.password.clone()),
             Event::Command(self.pass.clone()),

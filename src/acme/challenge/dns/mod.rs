@@ -50,7 +50,7 @@ enum Cause {
 #[derive(Debug)]
 pub struct Records {
     program: PathBuf,
-    records: Vec<Record>,
+    records: Vec<TxtRecord>,
     /// How many of them were made, or tried to be.
     made: usize,
     /// How many of those were removed, or are said to be left.
@@ -59,7 +59,7 @@ pub struct Records {
 
 /// A TXT record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct TxtRecord {
     name: String,
     value: String,
 }
@@ -67,7 +67,7 @@ pub struct Record {
 impl Records {
     /// Those for these proofs; none is there yet.
     pub fn of(program: PathBuf, proofs: &[Proof]) -> Self {
-        let records = proofs.iter().map(|proof| Record {
+        let records = proofs.iter().map(|proof| TxtRecord {
             name: format!("_acme-challenge.{}", proof.name),
             value: proof.authorization.dns_value(),
         });
@@ -80,7 +80,7 @@ impl Records {
     }
 
     /// All of them.
-    pub fn all(&self) -> &[Record] {
+    pub fn all(&self) -> &[TxtRecord] {
         &self.records
     }
 
@@ -95,7 +95,7 @@ impl Records {
     }
 
     /// Removes those that may be there; those that may be left.
-    pub async fn remove(mut self) -> Vec<Record> {
+    pub async fn remove(mut self) -> Vec<TxtRecord> {
         let mut left = Vec::new();
         for record in self.records.iter().take(self.made) {
             if let Err(error) = run(&self.program, "remove", record).await {
@@ -110,7 +110,7 @@ impl Records {
 
 /// Removes what earlier orders have left, until one of them can't be removed: an order waits for this, and the program may take
 /// its time to fail for each. Returns those that may be left, that one last, so that the others are tried before it.
-pub async fn remove_left(program: &Path, mut records: Vec<Record>) -> Vec<Record> {
+pub async fn remove_left(program: &Path, mut records: Vec<TxtRecord>) -> Vec<TxtRecord> {
     while let Some(record) = records.first() {
         if let Err(error) = run(program, "remove", record).await {
             warn_of(record, &error);
@@ -122,7 +122,7 @@ pub async fn remove_left(program: &Path, mut records: Vec<Record>) -> Vec<Record
     records
 }
 
-fn warn_of(record: &Record, error: &dyn fmt::Display) {
+fn warn_of(record: &TxtRecord, error: &dyn fmt::Display) {
     tracing::warn!(
         record = record.name,
         value = record.value,
@@ -141,7 +141,7 @@ impl Drop for Records {
 }
 
 /// Runs the program: without a shell, and with nothing of our environment but the path on which it finds others.
-async fn run(program: &Path, action: &'static str, record: &Record) -> Result<(), HookError> {
+async fn run(program: &Path, action: &'static str, record: &TxtRecord) -> Result<(), HookError> {
     let failed = |cause| HookError {
         program: program.to_owned(),
         cause,
@@ -271,7 +271,7 @@ async fn read(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn look_at(program: &Path) -> Result<(), HookError> {
+pub fn check_program(program: &Path) -> Result<(), HookError> {
     let failed = |cause| HookError {
         program: program.to_owned(),
         cause,

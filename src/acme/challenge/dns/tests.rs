@@ -22,7 +22,7 @@ fn program(text: &str) -> (TempDir, PathBuf) {
 }
 
 fn records(program: &Path, names: &[&str]) -> Records {
-    let records = names.iter().map(|name| Record {
+    let records = names.iter().map(|name| TxtRecord {
         name: format!("_acme-challenge.{name}"),
         value: "value of it".to_owned(),
     });
@@ -206,20 +206,20 @@ async fn what_can_not_be_run_is_said() {
     let (directory, file) = program("");
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     assert!(
-        look_at(&file)
+        check_program(&file)
             .unwrap_err()
             .to_string()
             .contains("no file that may be executed")
     );
-    assert!(look_at(directory.path()).is_err());
+    assert!(check_program(directory.path()).is_err());
     let missing = directory.path().join("missing");
     assert!(
-        look_at(&missing)
+        check_program(&missing)
             .unwrap_err()
             .to_string()
             .contains("can't be run")
     );
     assert!(records(&missing, &["a.test"]).make().await.is_err());
     fs::set_permissions(&file, Permissions::from_mode(0o700)).unwrap();
-    look_at(&file).unwrap();
+    check_program(&file).unwrap();
 }

@@ -6,7 +6,7 @@ use data_encoding::BASE64;
 use super::*;
 use crate::view::fixtures::{Sample, ago, backend, certificate, show_certificate, site, transfer};
 use crate::view::{
-    CheckView, DrainedBy, OwnCertificateView, RefusedView, ReloadView, RevocationListView,
+    BackendClientCertificateView, CheckView, DrainedBy, RefusedView, ReloadView, RevocationListView,
 };
 
 impl Sample {
@@ -63,10 +63,13 @@ fn troubled() -> Sample {
         next_update: Some(ago(600)),
         then_refused: true,
     });
-    sample.overview.own_certificates.push(OwnCertificateView {
-        file: "/etc/portcullis/own.crt".to_owned(),
-        pair: certificate(61, 90).pair.expect("a pair"),
-    });
+    sample
+        .overview
+        .backend_client_certificates
+        .push(BackendClientCertificateView {
+            file: "/etc/portcullis/own.crt".to_owned(),
+            pair: certificate(61, 90).pair.expect("a pair"),
+        });
     sample
 }
 

@@ -133,8 +133,11 @@ impl Check<'_> {
     ) -> Result<DataEndpoint, (ProbeStage, CheckError)> {
         let mut asked = Vec::new();
         let mut endpoint = None;
-        for method in self.methods() {
-            let answer = self.ask_by(method, connection, total).await.map(|agreed| {
+        let mut methods = self.methods(connection);
+        while let Some(method) = methods.next() {
+            let answer = self.ask_by(method, connection, total).await;
+            methods.note(&answer);
+            let answer = answer.map(|agreed| {
                 let answer = PortAnswer::of(&agreed);
                 endpoint = Some(agreed);
                 answer

@@ -10,6 +10,8 @@ pub(super) mod version_2;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::base::address::canonical;
+
 /// The most bytes that a header has.
 pub const MAX_LEN: usize = version_2::MAX_LEN;
 
@@ -100,7 +102,6 @@ fn proxied(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHea
             return Err(BadHeader::Address(ip));
         }
     }
-    let canonical = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
     Ok(Header::Proxied(ProxiedAddresses {
         client: canonical(client),
         destination: canonical(destination),

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::base::text::escape_whole;
 use crate::config::TlsVersion;
-use crate::observe::transfer_log::record::{Event, Record, Sha256, Transfer};
+use crate::observe::transfer_log::record::{Event, LogRecord, Sha256, Transfer};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -78,7 +78,7 @@ struct ChangeFields {
 }
 
 /// The line of a record, with its ending; with the hash of the content if `sha256`.
-pub(in crate::observe::transfer_log) fn line(record: &Record<'_>, sha256: bool) -> Vec<u8> {
+pub(in crate::observe::transfer_log) fn line(record: &LogRecord<'_>, sha256: bool) -> Vec<u8> {
     let line = Line {
         time: record.time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
         event: match record.event {
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::base::text::read_back;
 
-    fn text(record: &Record<'_>, sha256: bool) -> String {
+    fn text(record: &LogRecord<'_>, sha256: bool) -> String {
         String::from_utf8(line(record, sha256)).expect("JSON is UTF-8")
     }
 
@@ -214,7 +214,7 @@ mod tests {
             path in proptest::collection::vec(any::<u8>(), 0..300),
             user in proptest::collection::vec(any::<u8>(), 0..60),
         ) {
-            let record = Record { path: &path, user: &user, ..samples::upload() };
+            let record = LogRecord { path: &path, user: &user, ..samples::upload() };
             let line = text(&record, true);
             prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
             let line: Value = serde_json::from_str(&line).expect("JSON");

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::base::{GlobalSessionId, InstanceId, SessionId};
 use crate::config::TlsVersion;
-use crate::observe::transfer_log::record::{DataTls, Event, Record, Transfer};
+use crate::observe::transfer_log::record::{DataTls, Event, LogRecord, Transfer};
 use crate::outcome::{DataMode, Direction, HashedPart, Representation, Verdict};
 
 /// Complete, under TLS, in a known directory.
-pub fn upload() -> Record<'static> {
-    Record {
+pub fn upload() -> LogRecord<'static> {
+    LogRecord {
         time: "2026-11-29T07:59:10.25Z".parse().expect("a time"),
         session: GlobalSessionId {
             instance: InstanceId::of(42),
@@ -45,8 +45,8 @@ pub fn upload() -> Record<'static> {
 }
 
 /// Of an anonymous user over IPv6, in clear text, in an unknown directory.
-pub fn broken_download() -> Record<'static> {
-    Record {
+pub fn broken_download() -> LogRecord<'static> {
+    LogRecord {
         client: "[2001:db8::7]:50000".parse().expect("an address"),
         server: "[2001:db8::1]:990".parse().expect("an address"),
         site: "ftpa",
@@ -75,16 +75,16 @@ pub fn broken_download() -> Record<'static> {
     }
 }
 
-pub fn listing() -> Record<'static> {
+pub fn listing() -> LogRecord<'static> {
     of_transfer("LIST", Direction::Listing, Verdict::Complete)
 }
 
-pub fn refused() -> Record<'static> {
+pub fn refused() -> LogRecord<'static> {
     of_transfer("RETR", Direction::Download, Verdict::Refused)
 }
 
-pub fn deletion() -> Record<'static> {
-    Record {
+pub fn deletion() -> LogRecord<'static> {
+    LogRecord {
         command: "DELE",
         path: b"gone",
         full_path: Some(b"/in/gone"),
@@ -94,8 +94,8 @@ pub fn deletion() -> Record<'static> {
     }
 }
 
-pub fn rename() -> Record<'static> {
-    Record {
+pub fn rename() -> LogRecord<'static> {
+    LogRecord {
         command: "RNTO",
         path: b"new",
         full_path: Some(b"/in/new"),
@@ -107,8 +107,12 @@ pub fn rename() -> Record<'static> {
     }
 }
 
-fn of_transfer(command: &'static str, direction: Direction, verdict: Verdict) -> Record<'static> {
-    let mut record = Record {
+fn of_transfer(
+    command: &'static str,
+    direction: Direction,
+    verdict: Verdict,
+) -> LogRecord<'static> {
+    let mut record = LogRecord {
         command,
         ..upload()
     };

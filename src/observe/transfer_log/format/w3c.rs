@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::base::text::is_printable;
-use crate::observe::transfer_log::record::{Event, Record};
+use crate::observe::transfer_log::record::{Event, LogRecord};
 use crate::outcome::Direction;
 
 /// The fields, in the order in which IIS writes them.
@@ -27,7 +27,7 @@ pub(in crate::observe::transfer_log) fn header(now: Timestamp) -> Vec<u8> {
 }
 
 /// The line of a record, with its ending; `computer` is this machine's name.
-pub(in crate::observe::transfer_log) fn line(record: &Record<'_>, computer: &str) -> Vec<u8> {
+pub(in crate::observe::transfer_log) fn line(record: &LogRecord<'_>, computer: &str) -> Vec<u8> {
     let mut line = record.time.strftime("%Y-%m-%d %H:%M:%S").to_string();
     let (sent, received, taken, debug) = match &record.event {
         Event::Transfer(transfer) => {
@@ -128,7 +128,7 @@ mod tests {
     use super::super::samples;
     use super::*;
 
-    fn text(record: &Record<'_>) -> String {
+    fn text(record: &LogRecord<'_>) -> String {
         String::from_utf8(line(record, "edge 1")).expect("UTF-8")
     }
 
@@ -193,7 +193,7 @@ mod tests {
             path in proptest::collection::vec(any::<u8>(), 0..300),
             user in proptest::collection::vec(any::<u8>(), 0..60),
         ) {
-            let record = Record { path: &path, user: &user, ..samples::upload() };
+            let record = LogRecord { path: &path, user: &user, ..samples::upload() };
             let line = text(&record);
             prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
             let fields: Vec<&str> = line.trim_end_matches('\n').split(' ').collect();

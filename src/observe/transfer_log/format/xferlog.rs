@@ -14,12 +14,12 @@ use std::borrow::Cow;
 use jiff::tz::TimeZone;
 
 use crate::base::text::is_printable;
-use crate::observe::transfer_log::record::{Event, Record};
+use crate::observe::transfer_log::record::{Event, LogRecord};
 use crate::outcome::{Direction, Representation, Verdict};
 
 /// The line of a record, with its ending, at the local time of this zone; `None` if the format has none for it.
 pub(in crate::observe::transfer_log) fn line(
-    record: &Record<'_>,
+    record: &LogRecord<'_>,
     zone: &TimeZone,
 ) -> Option<Vec<u8>> {
     let (seconds, bytes, direction, completion, representation) = match &record.event {
@@ -94,7 +94,7 @@ mod tests {
     use super::super::samples;
     use super::*;
 
-    fn text(record: &Record<'_>) -> Option<String> {
+    fn text(record: &LogRecord<'_>) -> Option<String> {
         line(record, &TimeZone::UTC).map(|line| String::from_utf8(line).expect("UTF-8"))
     }
 
@@ -123,7 +123,7 @@ mod tests {
         let zone = TimeZone::fixed(jiff::tz::offset(2));
         let line = line(&samples::upload(), &zone).expect("a line");
         assert!(line.starts_with(b"Sun Nov 29 09:59:10 2026 "));
-        let record = Record {
+        let record = LogRecord {
             time: "2026-11-05T01:02:03Z".parse().expect("a time"),
             ..samples::upload()
         };
@@ -144,7 +144,7 @@ mod tests {
             path in proptest::collection::vec(any::<u8>(), 0..300),
             user in proptest::collection::vec(any::<u8>(), 0..60),
         ) {
-            let record = Record { path: &path, full_path: None, user: &user, ..samples::upload() };
+            let record = LogRecord { path: &path, full_path: None, user: &user, ..samples::upload() };
             let line = text(&record).expect("a line");
             prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
             let fields: Vec<&str> = line.trim_end_matches('\n').split(' ').collect();
@@ -159,7 +159,7 @@ mod tests {
 
         #[test]
         fn plain_names_stay_as_they_are(path in "/[a-zA-Z0-9._/\u{e4}\u{65e5}-]{1,60}") {
-            let record = Record { full_path: Some(path.as_bytes()), ..samples::upload() };
+            let record = LogRecord { full_path: Some(path.as_bytes()), ..samples::upload() };
             let line = text(&record).expect("a line");
             prop_assert_eq!(line.split(' ').nth(8), Some(path.as_str()));
         }

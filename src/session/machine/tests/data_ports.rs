@@ -328,7 +328,7 @@ fn a_backend_that_hangs_up_at_epsv_is_asked_by_pasv_in_the_next_session() {
         welcome: None,
         protection: BackendProtection::Settled,
         avoid: PortMethods::NONE.and(PortMethod::Epsv),
-        next_after: None,
+        failover_timeout: None,
     })));
     next.backend("230 In").actions();
     next.client("EPSV");

@@ -245,7 +245,7 @@ fn unprotected() -> Session {
         welcome: None,
         protection: BackendProtection::AfterLogin,
         avoid: PortMethods::NONE,
-        next_after: None,
+        failover_timeout: None,
     })));
     session.backend("331 P").client("PASS x").actions();
     session
@@ -420,7 +420,7 @@ fn until_its_reply_to_user_another_backend_takes_over_from_one_that_fails() {
         // Its first words are said to the next one, too.
         session.dialled(false).backend("200 UTF8").backend("331 P");
         assert_eq!(session.sent(), ["OPTS UTF8 ON", "USER al"]);
-        assert!(session.has(&Action::KeepBackend));
+        assert!(session.has(&Action::CommitBackend));
         assert_eq!(session.codes(), [331]);
     }
 }

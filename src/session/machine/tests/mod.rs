@@ -227,7 +227,7 @@ impl Session {
             welcome: None,
             protection: BackendProtection::Settled,
             avoid: PortMethods::NONE,
-            next_after: None,
+            failover_timeout: None,
         })))
     }
 
@@ -238,7 +238,7 @@ impl Session {
             welcome: None,
             protection: BackendProtection::Settled,
             avoid: PortMethods::NONE,
-            next_after: Some(Duration::from_secs(2)),
+            failover_timeout: Some(Duration::from_secs(2)),
         })))
     }
 
@@ -248,7 +248,7 @@ impl Session {
             welcome: Some(reply(text)),
             protection: BackendProtection::Settled,
             avoid: PortMethods::NONE,
-            next_after: None,
+            failover_timeout: None,
         })))
     }
 

@@ -260,6 +260,20 @@ fn an_answer_to_a_stat_that_nobody_sent_completes_nothing() {
 }
 
 #[test]
+fn noop_behind_a_transfer_command_is_answered_behind_its_first_reply() {
+    for command in ["RETR x", "STOR x"] {
+        let mut session = Session::running(command);
+        session.client("NOOP");
+        assert_eq!(session.codes(), [0; 0], "{command}");
+        session.backend("550 No");
+        assert_eq!(session.sent(), ["NOOP"]);
+        assert_eq!(session.codes(), [550], "{command}");
+        session.backend("200 N");
+        assert_eq!(session.codes(), [200], "{command}");
+    }
+}
+
+#[test]
 fn other_commands_wait_in_order_and_quit_comes_last() {
     let mut session = Session::running("RETR x");
     session.backend("150 Here").client("NOOP");

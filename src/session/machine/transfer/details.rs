@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::super::context::Context;
-use super::super::data_port::PortDialogue;
+use super::super::data_port::DataPortNegotiation;
 use super::super::echo::Surplus;
 use super::super::ready::{Forwarding, LoggedIn};
 use super::super::{Action, Protection, Record, State};
@@ -26,7 +26,7 @@ pub(in super::super) struct Details {
     /// How many STATs the backend has not answered yet.
     pub stats: usize,
     /// How its data port was asked for.
-    pub port: PortDialogue,
+    pub port: DataPortNegotiation,
 }
 
 impl Details {

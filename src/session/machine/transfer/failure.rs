@@ -155,11 +155,11 @@ impl DataFailure {
             Self::TooManyPendingCommands => {
                 "client sent too many commands behind an upload without tls"
             }
-            Self::ClientIdle => "client moved no data",
+            Self::ClientIdle => "client data connection idle timeout",
             Self::NoBackend => "backend's data port not reached",
             Self::BackendHandshake => "tls handshake with the backend failed",
             Self::BackendLost => "backend's data connection broke",
-            Self::BackendIdle => "backend moved no data",
+            Self::BackendIdle => "backend data connection idle timeout",
             Self::EarlyCompletion => "backend confirmed the upload before its end",
             Self::NoFinalReply => "backend sent no final reply",
             Self::Internal => "internal error",

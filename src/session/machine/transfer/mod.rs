@@ -140,11 +140,12 @@ impl Transfer {
         State::Transfer(self)
     }
 
-    /// Not before earlier commands, or the client takes it for the reply to those, nor before the two replies to its
-    /// ABOR.
+    /// Not before earlier commands, or the client takes it for the reply to those: so behind the transfer's 1yz, and not
+    /// before the two replies to its ABOR.
     fn may_answer_noop(&self, cx: &Context) -> bool {
         let waits_for_abor = matches!(self, Self::Aborting(state) if state.is_client_abort());
-        !waits_for_abor && cx.queue.is_empty() && self.details().stats == 0
+        let details = self.details();
+        details.begun && !waits_for_abor && cx.queue.is_empty() && details.stats == 0
     }
 
     fn may_forward_stat(&self, cx: &Context) -> bool {

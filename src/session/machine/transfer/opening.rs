@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use super::super::context::Context;
-use super::super::data_port::{PortDialogue, send_port};
+use super::super::data_port::{DataPortNegotiation, send_port};
 use super::super::rest::{Discarding, RestOffset};
 use super::super::{Action, DataEvent, State};
 use super::download::Download;
@@ -37,7 +37,7 @@ enum Missing {
 #[derive(Debug)]
 pub(in super::super) struct AskingAgain {
     pub(super) details: Box<Details>,
-    port: PortDialogue,
+    port: DataPortNegotiation,
 }
 
 impl Opening {
@@ -98,7 +98,7 @@ impl Opening {
 impl Details {
     /// Asks by the next method, or fails the transfer. A server may forget a REST or RANG that isn't the last command
     /// before the transfer (RFC 3659 §5.3), and the file would begin at the wrong offset.
-    fn ask_again(mut self: Box<Self>, port: PortDialogue, cx: &mut Context) -> State {
+    fn ask_again(mut self: Box<Self>, port: DataPortNegotiation, cx: &mut Context) -> State {
         let connection = &mut self.login.connection;
         if connection.rest == RestOffset::NONE
             && let Some(port) = port.ask_next(connection.ports, cx)

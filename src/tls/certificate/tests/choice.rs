@@ -7,7 +7,7 @@ use rustls::{ClientConnection, HandshakeKind, ServerConfig};
 
 use super::*;
 use crate::config::{HostName, TlsVersion};
-use crate::tls::certificate::entry::Entry;
+use crate::tls::certificate::entry::ConfiguredCertificate;
 use crate::tls::fixtures::{VERSIONS, client, handshake};
 use crate::tls::{Asked, BeforeHandshake, ServerTls, SessionTls, Tickets, Verifies};
 
@@ -19,7 +19,7 @@ fn set(pairs: Vec<(&str, Identity)>) -> CertificateSet {
             name: name.into(),
             ..Source::pair(Path::new(name), Path::new(name))
         };
-        Entry::loaded(source, Arc::new(pair.unwrap()))
+        ConfiguredCertificate::loaded(source, Arc::new(pair.unwrap()))
     });
     Inventory::new(entries.collect(), Vec::new())
         .into_set()

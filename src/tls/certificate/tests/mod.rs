@@ -185,10 +185,10 @@ fn a_chain_is_good_until_its_first_issuer_ends_but_for_a_root() {
         let chain = format!("{}{}{}", leaf.leaf_pem(), authority.pem(), root.pem());
         let pair = Files::with(&chain, &leaf.key_pem()).load_at(now());
         let pair = pair.expect("a pair, which clients that don't verify take");
-        assert!(pair.good_until() <= pair.not_after);
+        assert!(pair.chain_not_after() <= pair.not_after);
         if pair.chain_end.is_some() {
             // The issuer is older than the leaf, and its life is what counts.
-            assert!(pair.good_since() < pair.not_before);
+            assert!(pair.chain_not_before() < pair.not_before);
         }
         pair.chain_end
             .map(|end| (end.position, end.not_after < now()))
@@ -270,15 +270,18 @@ fn clients_that_cannot_use_a_key_are_known_by_its_kind() {
             .load()
             .unwrap()
     };
-    for (identity, shuts_out) in [
-        (Identity::self_signed(&["a"]), ShutsOut::Nobody),
-        (Identity::self_signed_by_rsa(&["a"]), ShutsOut::OldWindows),
+    for (identity, key_compatibility) in [
+        (Identity::self_signed(&["a"]), KeyCompatibility::All),
+        (
+            Identity::self_signed_by_rsa(&["a"]),
+            KeyCompatibility::NoLegacySchannel,
+        ),
         (
             Identity::self_signed_by_ed25519(&["a"]),
-            ShutsOut::EveryWindows,
+            KeyCompatibility::NoSchannel,
         ),
     ] {
-        assert_eq!(served(identity).shuts_out(), shuts_out);
+        assert_eq!(served(identity).key_compatibility(), key_compatibility);
     }
 }
 

@@ -130,7 +130,9 @@ impl Phase {
             }
 
             (Self::MidTransfer | Self::FinalReply, Refuse) => return None,
-            (Self::MidTransfer, Hang) => (Own(426), Transfer("backend moved no data")),
+            (Self::MidTransfer, Hang) => {
+                (Own(426), Transfer("backend data connection idle timeout"))
+            }
             // Deaf for ABOR, too.
             (Self::FinalReply, Hang) => (Lost, Loss("transfer")),
             (Self::MidTransfer | Self::FinalReply, Transient) => {

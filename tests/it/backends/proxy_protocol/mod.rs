@@ -258,12 +258,12 @@ fn a_backend_that_is_out_is_dialled_with_a_header_that_names_nobody() {
             let mut client = front.explicit(&proxy);
             client.command("USER ftpb.test|alice", 421);
         }
-        proxy.wait_for_log(|line| line.message() == "backend out");
+        proxy.wait_for_log(|line| line.message() == "backend ejected");
         (Backend::start_at(address, script.clone()), proxy, header)
     });
     for (back, proxy, header) in dialled {
         assert_eq!(back.wait_for_header(1), header);
-        proxy.wait_for_log(|line| line.message() == "backend back");
+        proxy.wait_for_log(|line| line.message() == "backend up");
     }
 }
 

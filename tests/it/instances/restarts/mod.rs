@@ -154,7 +154,7 @@ fn lines(proxy: &Proxy, message: &str) -> usize {
 /// Asks an instance to end; it serves on until it is asked again.
 fn begin_lame_duck(proxy: &Proxy) {
     proxy.signal(Signal::Terminate);
-    proxy.wait_for_log(|line| line.message().starts_with("not ready any more"));
+    proxy.wait_for_log(|line| line.message().starts_with("shutdown requested: not ready"));
 }
 
 /// Restarts an instance while all clients are in their phases.

@@ -17,7 +17,7 @@ const NAME: &str = "ftp.albigi.test";
 
 const ORDERED: &str = "certificate ordered";
 const IN_USE: &str = "certificate in use";
-const FAILED: &str = "certificate not renewed";
+const FAILED: &str = "certificate order failed";
 
 /// Pebble, which finds the proxy by every name, and a directory for what the proxy keeps.
 struct Setting {

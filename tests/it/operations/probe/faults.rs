@@ -265,9 +265,9 @@ fn a_server_that_wants_tls_or_no_header_fails_at_login_with_its_words_and_that_r
 }
 
 #[test]
-fn a_server_without_passive_mode_fails_at_passive_and_works_by_port() {
+fn a_server_without_passive_mode_works_by_port_and_fails_at_passive_if_that_is_refused_too() {
     let refuse = |script: Script| script.on("EPSV", one("502 no")).on("PASV", one("502 no"));
-    let script = refuse(Script::new());
+    let script = refuse(Script::new()).on("PORT", one("502 no"));
     shows(&fault(
         "passive",
         "502",
@@ -277,13 +277,17 @@ fn a_server_without_passive_mode_fails_at_passive_and_works_by_port() {
     ));
 
     let backend = Backend::start(refuse(Script::new().file("a.txt", "a")));
-    let site = Site::default("only", backend.address()).set("passive_mode", "active");
-    let said = Probed::new(&[site]).list("probe", &["--format", "json"]);
-    assert_eq!(said.code, 0, "{said:?}");
-    assert_eq!(
-        stage(&said.only(), "passive")["methods"][0]["method"],
-        "PORT"
-    );
+    let site = Site::default("only", backend.address());
+    let by_port_alone = site.clone().set("passive_mode", "active");
+    for (site, asked) in [(site, 3), (by_port_alone, 1)] {
+        let said = Probed::new(&[site]).list("probe", &["--format", "json"]);
+        assert_eq!(said.code, 0, "{said:?}");
+        let object = said.only();
+        let methods = stage(&object, "passive")["methods"].as_array();
+        let methods = methods.expect("a list");
+        assert_eq!(methods.len(), asked);
+        assert_eq!(methods[asked - 1]["method"], "PORT");
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn a_renamed_log_is_opened_anew_with_a_signal_and_without() {
     stage.proxy.signal(Signal::Reopen);
     stage
         .proxy
-        .wait_for_log(|line| line.message() == "opening the transfer logs anew");
+        .wait_for_log(|line| line.message() == "reopening the transfer logs");
     wait_until_there(&json);
     session.upload("two", b"2");
     assert!(wait_for_lines(&json, 1)[0].contains("\"two\""));

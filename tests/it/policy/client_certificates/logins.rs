@@ -128,7 +128,7 @@ fn where_none_is_required_a_wrong_one_is_logged_and_a_password_does() {
     assert_eq!(world.counted("only", "accepted"), 1.0);
     assert_eq!(world.counted("only", "missing"), 0.0);
     let line = world.refusal("other_user");
-    assert!(line.message().ends_with("the login goes on without it"));
+    assert!(line.message().ends_with("the login continues without it"));
 }
 
 #[test]

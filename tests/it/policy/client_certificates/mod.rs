@@ -134,8 +134,7 @@ impl World {
     /// The line that says why a certificate was not accepted.
     fn refusal(&self, result: &str) -> LogLine {
         self.proxy.wait_for_log(|line| {
-            line.message()
-                .starts_with("client certificate not accepted")
+            line.message().starts_with("client certificate rejected")
                 && line.field("result").as_deref() == Some(result)
         })
     }

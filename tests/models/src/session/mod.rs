@@ -352,9 +352,9 @@ impl World {
         })
     }
 
-    fn dialled(&mut self, welcome: Option<Reply>, next_after: Option<Duration>) -> Event {
+    fn dialled(&mut self, welcome: Option<Reply>, failover_timeout: Option<Duration>) -> Event {
         self.backend = Some(ReplyParser::default());
-        self.trial = match next_after {
+        self.trial = match failover_timeout {
             Some(_) => Trial::OneOfSeveral,
             None => Trial::Alone,
         };
@@ -363,7 +363,7 @@ impl World {
             welcome,
             protection: BackendProtection::Settled,
             avoid: PortMethods::NONE,
-            next_after,
+            failover_timeout,
         }))
     }
 

@@ -62,7 +62,7 @@ impl World {
                 self.backend = None;
                 self.owes = Owed::Dial;
             }
-            Action::KeepBackend => {
+            Action::CommitBackend => {
                 assert_ne!(self.trial, Trial::Over, "kept twice");
                 self.trial = Trial::Over;
             }

@@ -15,30 +15,30 @@ use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 
 use crate::config::KeyPairFiles;
-use crate::tls::certificate::{CertificateError, CertificatePair, Entry, Source};
+use crate::tls::certificate::{CertificateError, CertificatePair, ConfiguredCertificate, Source};
 
 /// The certificate in a pair of files. Every backend that names these files is shown it.
 #[derive(Debug)]
-pub struct OwnCertificate {
+pub struct BackendClientCertificate {
     files: KeyPairFiles,
     in_use: ArcSwap<CertificatePair>,
     /// What was found when the configuration was loaded.
-    loaded: Entry,
+    loaded: ConfiguredCertificate,
 }
 
 /// Those of one configuration, by their files.
 #[derive(Debug, Default, Clone)]
-pub struct OwnCertificates(HashMap<KeyPairFiles, Arc<OwnCertificate>>);
+pub struct BackendClientCertificates(HashMap<KeyPairFiles, Arc<BackendClientCertificate>>);
 
 /// Loads those of a configuration.
 #[derive(Debug)]
-pub struct OwnCertificateLoader<'f> {
-    loaded: OwnCertificates,
-    former: &'f OwnCertificates,
+pub struct BackendClientCertificateLoader<'f> {
+    loaded: BackendClientCertificates,
+    former: &'f BackendClientCertificates,
     now: SystemTime,
 }
 
-impl OwnCertificate {
+impl BackendClientCertificate {
     /// Reads and checks the files.
     ///
     /// Blocks on the file system.
@@ -51,7 +51,7 @@ impl OwnCertificate {
         now: SystemTime,
     ) -> Result<Self, CertificateError> {
         let source = Source::pair(&files.certificate, &files.private_key);
-        let loaded = Entry::load_at_any_date(source, former, now)?;
+        let loaded = ConfiguredCertificate::load_at_any_date(source, former, now)?;
         // There is one, whatever was refused.
         let pair = loaded.pair().expect("invariant: something is in use");
         Ok(Self {
@@ -62,7 +62,7 @@ impl OwnCertificate {
     }
 
     /// What was found when the configuration was loaded: a former one may have stayed in use then.
-    pub(in crate::tls) fn loaded(&self) -> &Entry {
+    pub(in crate::tls) fn loaded(&self) -> &ConfiguredCertificate {
         &self.loaded
     }
 
@@ -83,11 +83,11 @@ impl OwnCertificate {
     }
 }
 
-impl<'f> OwnCertificateLoader<'f> {
+impl<'f> BackendClientCertificateLoader<'f> {
     /// At `now`, with what is in use of the same files already.
-    pub fn new(former: &'f OwnCertificates, now: SystemTime) -> Self {
+    pub fn new(former: &'f BackendClientCertificates, now: SystemTime) -> Self {
         Self {
-            loaded: OwnCertificates::default(),
+            loaded: BackendClientCertificates::default(),
             former,
             now,
         }
@@ -97,32 +97,37 @@ impl<'f> OwnCertificateLoader<'f> {
     ///
     /// # Errors
     /// As [`CertificatePair::load`], but for the dates.
-    pub fn load(&mut self, files: &KeyPairFiles) -> Result<Arc<OwnCertificate>, CertificateError> {
+    pub fn load(
+        &mut self,
+        files: &KeyPairFiles,
+    ) -> Result<Arc<BackendClientCertificate>, CertificateError> {
         if let Some(known) = self.loaded.0.get(files) {
             return Ok(Arc::clone(known));
         }
         let former = self.former.0.get(files).map(|former| former.in_use());
-        let certificate = Arc::new(OwnCertificate::load(files, former, self.now)?);
+        let certificate = Arc::new(BackendClientCertificate::load(files, former, self.now)?);
         let loaded = &mut self.loaded.0;
         loaded.insert(files.clone(), Arc::clone(&certificate));
         Ok(certificate)
     }
 
     /// All that were loaded.
-    pub fn loaded(self) -> OwnCertificates {
+    pub fn loaded(self) -> BackendClientCertificates {
         self.loaded
     }
 }
 
-impl OwnCertificates {
+impl BackendClientCertificates {
     /// Those whose files held what isn't valid when they were loaded, so that a former one has stayed in use; and why.
-    pub fn refusals(&self) -> impl Iterator<Item = (&Arc<OwnCertificate>, &Arc<CertificateError>)> {
+    pub fn refusals(
+        &self,
+    ) -> impl Iterator<Item = (&Arc<BackendClientCertificate>, &Arc<CertificateError>)> {
         self.all()
             .filter_map(|one| Some((one, one.loaded.refusal()?)))
     }
 
     /// All of them, in the order of their files' names.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<OwnCertificate>> {
+    pub fn all(&self) -> impl Iterator<Item = &Arc<BackendClientCertificate>> {
         let mut all: Vec<_> = self.0.values().collect();
         all.sort_by_key(|certificate| &certificate.files);
         all.into_iter()
@@ -162,8 +167,8 @@ mod tests {
     fn files_that_several_backends_name_are_one_certificate() {
         let directory = tempfile::tempdir().unwrap();
         let files = written(directory.path(), &Identity::self_signed(&["proxy"]));
-        let none = OwnCertificates::default();
-        let mut loader = OwnCertificateLoader::new(&none, now());
+        let none = BackendClientCertificates::default();
+        let mut loader = BackendClientCertificateLoader::new(&none, now());
         let one = loader.load(&files).unwrap();
         let other = loader.load(&files).unwrap();
         assert!(Arc::ptr_eq(&one, &other));
@@ -173,8 +178,8 @@ mod tests {
     fn load(
         files: &KeyPairFiles,
         former: Option<Arc<CertificatePair>>,
-    ) -> Result<OwnCertificate, CertificateError> {
-        OwnCertificate::load(files, former, now())
+    ) -> Result<BackendClientCertificate, CertificateError> {
+        BackendClientCertificate::load(files, former, now())
     }
 
     #[test]

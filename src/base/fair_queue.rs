@@ -4,7 +4,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 /// A queue of tasks that act one after the other, in the order in which they came.
 #[derive(Debug, Default)]
-pub struct Turns(Mutex<()>);
+pub struct FairQueue(Mutex<()>);
 
 /// Whose turn it is; over when this is dropped.
 #[must_use = "the turn ends when this is dropped"]
@@ -12,7 +12,7 @@ pub struct Turn<'a> {
     _guard: MutexGuard<'a, ()>,
 }
 
-impl Turns {
+impl FairQueue {
     /// A turn now, unless a task has one or waits for it.
     pub fn try_enter(&self) -> Option<Turn<'_>> {
         let guard = self.0.try_lock().ok()?;

@@ -5,16 +5,16 @@ use std::time::SystemTime;
 use super::{Note, NoteCode};
 use crate::backend::Pools;
 use crate::base::text::escape_path;
-use crate::tls::{Date, OwnCertificate, renewal_is_due};
+use crate::tls::{BackendClientCertificate, Date, renewal_is_due};
 
 /// What is worth a note about them.
-pub fn on_own_certificates(pools: &Pools, now: SystemTime) -> Vec<Note> {
-    let all = pools.own_certificates().all();
+pub fn on_backend_client_certificates(pools: &Pools, now: SystemTime) -> Vec<Note> {
+    let all = pools.backend_client_certificates().all();
     all.flat_map(|certificate| notes(certificate, now))
         .collect()
 }
 
-fn notes(certificate: &OwnCertificate, now: SystemTime) -> Vec<Note> {
+fn notes(certificate: &BackendClientCertificate, now: SystemTime) -> Vec<Note> {
     let file = escape_path(&certificate.files().certificate);
     let pair = certificate.in_use();
     let mut notes = Vec::new();

@@ -1,14 +1,16 @@
-//! The order of methods to ask a backend for a data connection: the client's, then the other passive one, then PORT.
+//! The order of methods to ask a backend for a data connection: the client's, then the other passive one, then PORT. Checks ask
+//! in it as well.
 //!
 //! A server may refuse one of them, hang up at it, or name a port that can't be reached (a firewall that opens only what
 //! it reads in a 227). What it is asked next stands here; what has been learned of it outlives the session.
 
+use super::server::{PortMethod, PortMethods};
 use crate::config::PassiveMode;
-use crate::ftp::server::{PortMethod, PortMethods};
 
 /// What is known of a backend's data ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BackendPorts {
+pub struct BackendPorts {
+    /// What the site says.
     pub mode: PassiveMode,
     /// Whether its control connection runs over IPv6, where PASV has no meaning.
     pub ipv6: bool,

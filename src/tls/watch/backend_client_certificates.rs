@@ -1,39 +1,39 @@
-//! The same for our own certificates towards backends: each pair of files by itself.
+//! The watch over the client certificates towards backends: each pair of files by itself.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::entry::EntryWatch;
 use crate::base::file_watch::FileWatch;
-use crate::tls::backend::{OwnCertificate, OwnCertificates};
+use crate::tls::backend::{BackendClientCertificate, BackendClientCertificates};
 use crate::tls::certificate::CertificateError;
 
 /// Watches the files of a configuration. The caller decides how often to [`poll`](FileWatch::poll).
 #[derive(Debug)]
-pub struct OwnCertificateWatch(Vec<Watched>);
+pub struct BackendClientCertificateWatch(Vec<Watched>);
 
 /// What was found in those of the files that have changed.
-pub type OwnCertificateChanges = Vec<OwnCertificateChange>;
+pub type BackendClientCertificateChanges = Vec<BackendClientCertificateChange>;
 
 /// What was found in a pair of files that has changed.
 #[derive(Debug)]
-pub struct OwnCertificateChange {
+pub struct BackendClientCertificateChange {
     /// The certificate.
-    pub certificate: Arc<OwnCertificate>,
+    pub certificate: Arc<BackendClientCertificate>,
     /// The new one is in use now, or why the former one stays.
     pub outcome: Result<(), Arc<CertificateError>>,
 }
 
 #[derive(Debug)]
 struct Watched {
-    certificate: Arc<OwnCertificate>,
+    certificate: Arc<BackendClientCertificate>,
     files: EntryWatch,
 }
 
-impl OwnCertificateWatch {
+impl BackendClientCertificateWatch {
     /// Watches the files of these; `None` if there are none. A change since they were loaded is noticed, too.
-    pub fn new(certificates: &OwnCertificates) -> Option<Self> {
-        let watch = |certificate: &Arc<OwnCertificate>| Watched {
+    pub fn new(certificates: &BackendClientCertificates) -> Option<Self> {
+        let watch = |certificate: &Arc<BackendClientCertificate>| Watched {
             files: EntryWatch::new(certificate.loaded().clone()),
             certificate: Arc::clone(certificate),
         };
@@ -42,20 +42,20 @@ impl OwnCertificateWatch {
     }
 }
 
-impl FileWatch for OwnCertificateWatch {
+impl FileWatch for BackendClientCertificateWatch {
     /// Those that have new content, which was the same in two polls; what is good of it is in use then.
-    type Found = OwnCertificateChanges;
+    type Found = BackendClientCertificateChanges;
 
-    fn poll(&mut self, now: SystemTime) -> Option<OwnCertificateChanges> {
+    fn poll(&mut self, now: SystemTime) -> Option<BackendClientCertificateChanges> {
         let changes: Vec<_> = self.0.iter_mut().filter_map(|it| it.poll(now)).collect();
         (!changes.is_empty()).then_some(changes)
     }
 }
 
 impl Watched {
-    fn poll(&mut self, now: SystemTime) -> Option<OwnCertificateChange> {
+    fn poll(&mut self, now: SystemTime) -> Option<BackendClientCertificateChange> {
         let outcome = self.files.poll(now)?;
-        Some(OwnCertificateChange {
+        Some(BackendClientCertificateChange {
             certificate: Arc::clone(&self.certificate),
             outcome: outcome.map(|pair| self.certificate.replace(pair)),
         })
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use crate::base::file_watch::FileWatch;
     use crate::config::KeyPairFiles;
-    use crate::tls::backend::OwnCertificateLoader;
+    use crate::tls::backend::BackendClientCertificateLoader;
     use crate::tls::fixtures::{Authority, Identity, now};
 
     #[test]
@@ -96,10 +96,10 @@ mod tests {
         let [one, other, new] = ["one", "other", "new"].map(|name| Identity::self_signed(&[name]));
         write("one", &one, &one);
         write("other", &other, &other);
-        let none = OwnCertificates::default();
-        let mut loader = OwnCertificateLoader::new(&none, now());
+        let none = BackendClientCertificates::default();
+        let mut loader = BackendClientCertificateLoader::new(&none, now());
         let [first, second] = ["one", "other"].map(|name| loader.load(&files(name)).unwrap());
-        let mut watch = OwnCertificateWatch::new(&loader.loaded()).unwrap();
+        let mut watch = BackendClientCertificateWatch::new(&loader.loaded()).unwrap();
         let mut found = || {
             assert!(watch.poll(now()).is_none());
             watch.poll(now())
@@ -143,14 +143,14 @@ mod tests {
         let [good, expired] =
             [-1..9, -9..-1].map(|days| authority.issue_for_days(&["proxy"], days));
         write(&good);
-        let none = OwnCertificates::default();
-        let mut loader = OwnCertificateLoader::new(&none, now());
+        let none = BackendClientCertificates::default();
+        let mut loader = BackendClientCertificateLoader::new(&none, now());
         loader.load(&files).unwrap();
         let former = loader.loaded();
         write(&expired);
-        let mut loader = OwnCertificateLoader::new(&former, now());
+        let mut loader = BackendClientCertificateLoader::new(&former, now());
         let certificate = loader.load(&files).unwrap();
-        let mut watch = OwnCertificateWatch::new(&loader.loaded()).unwrap();
+        let mut watch = BackendClientCertificateWatch::new(&loader.loaded()).unwrap();
         for _ in 0..3 {
             assert!(watch.poll(now()).is_none());
         }
@@ -162,6 +162,8 @@ mod tests {
 
     #[test]
     fn without_certificates_there_is_nothing_to_watch() {
-        assert!(OwnCertificateWatch::new(&OwnCertificates::default()).is_none());
+        assert!(
+            BackendClientCertificateWatch::new(&BackendClientCertificates::default()).is_none()
+        );
     }
 }

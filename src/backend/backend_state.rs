@@ -1,0 +1,122 @@
+//! What lives as long as the process of one backend, whichever sites have it: session count, and the data port methods that it
+//! should not be asked for.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::site_backend::Backend;
+use crate::base::wakeup::Wakeup;
+use crate::ftp::server::PortMethods;
+
+/// After this time a server is asked as the client asks again: it may have been mended.
+const AVOIDED_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// What lives as long as the process of one backend, whichever sites have it.
+#[derive(Debug, Default)]
+pub(super) struct BackendState {
+    avoided: Mutex<Option<Avoided>>,
+    sessions: AtomicUsize,
+    /// As the sites of the configuration in use have it: what is shown of its state depends on their settings.
+    shown_as: Mutex<Vec<Weak<Backend>>>,
+    /// Notified when one of the sessions has ended, of this backend or of another.
+    freed: Arc<Wakeup>,
+}
+
+/// The ways in which a backend is not to be asked for data connections, as a session has found out.
+#[derive(Debug, Clone, Copy)]
+struct Avoided {
+    methods: PortMethods,
+    since: Instant,
+}
+
+impl BackendState {
+    /// Of a backend that is new; `freed` is notified when one of its sessions has ended.
+    pub fn new(freed: Arc<Wakeup>) -> Self {
+        Self {
+            freed,
+            ..Self::default()
+        }
+    }
+
+    /// The ways in which it is not to be asked for data connections.
+    pub fn avoided(&self, now: Instant) -> PortMethods {
+        let avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
+        avoided
+            .filter(|avoided| now.saturating_duration_since(avoided.since) < AVOIDED_FOR)
+            .map_or(PortMethods::NONE, |avoided| avoided.methods)
+    }
+
+    /// Remembers those; returns whether they are new.
+    pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
+        let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = avoided.replace(Avoided {
+            methods,
+            since: now,
+        });
+        former.is_none_or(|former| former.methods != methods)
+    }
+
+    /// Sessions that have a connection to it, or are about to, of all sites and configurations.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Counts one session more, unless there are as many as there may be.
+    pub fn acquire(&self, limit: Option<usize>) -> bool {
+        let limit = limit.unwrap_or(usize::MAX);
+        let one_more = |sessions| (sessions < limit).then_some(sessions + 1);
+        let acquired = self
+            .sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        acquired.is_ok()
+    }
+
+    /// Counts one session less.
+    pub fn release(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.freed.notify_waiters();
+    }
+
+    /// The sites of an earlier configuration have it no more.
+    pub fn clear_shown(&self) {
+        self.lock_shown().clear();
+    }
+
+    /// A site of the configuration in use has it.
+    pub fn show_as(&self, backend: &Arc<Backend>) {
+        let mut shown = self.lock_shown();
+        // Those that name servers have replaced since.
+        shown.retain(|backend| backend.strong_count() > 0);
+        shown.push(Arc::downgrade(backend));
+    }
+
+    /// Calls this for each site of the configuration in use that has it, from whichever configuration the change comes.
+    pub fn for_each_shown(&self, show: impl FnMut(Arc<Backend>)) {
+        self.lock_shown()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(show);
+    }
+
+    fn lock_shown(&self) -> MutexGuard<'_, Vec<Weak<Backend>>> {
+        self.shown_as.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ftp::server::PortMethod;
+
+    #[test]
+    fn what_a_session_has_learned_holds_for_an_hour() {
+        let backend = BackendState::default();
+        let now = Instant::now();
+        let avoid = PortMethods::NONE.and(PortMethod::Epsv);
+        assert!(backend.avoid(avoid, now));
+        assert!(!backend.avoid(avoid, now));
+        assert_eq!(backend.avoided(now), avoid);
+        assert_eq!(backend.avoided(now + AVOIDED_FOR), PortMethods::NONE);
+    }
+}

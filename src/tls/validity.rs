@@ -1,0 +1,45 @@
+//! When a certificate that a server has shown is valid.
+
+use std::time::SystemTime;
+
+use rustls::pki_types::CertificateDer;
+
+use super::date;
+use super::renewal::renewal_is_due;
+
+/// When a backend's certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// From when on; none of a certificate of which only the end is known, since it was refused for that.
+    pub not_before: Option<SystemTime>,
+    /// Until when.
+    pub not_after: SystemTime,
+}
+
+impl Validity {
+    /// That of a certificate; `None` if it can't be read.
+    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let validity = parsed.validity();
+        Some(Self {
+            not_before: Some(date::system_time(&validity.not_before)),
+            not_after: date::system_time(&validity.not_after),
+        })
+    }
+
+    /// Whether the certificate should have been renewed.
+    pub fn renewal_is_due(&self, now: SystemTime) -> bool {
+        match self.not_before {
+            Some(not_before) => renewal_is_due(not_before, self.not_after, now),
+            None => self.not_after <= now,
+        }
+    }
+
+    /// That of a certificate which was refused for its end.
+    pub fn expired(not_after: SystemTime) -> Self {
+        Self {
+            not_before: None,
+            not_after,
+        }
+    }
+}
