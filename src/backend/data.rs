@@ -76,27 +76,32 @@ pub struct DialTarget {
 }
 
 impl BackendConnection {
-    /// The port that the backend has announced for this origin, at the address of its control connection; `None` if that is
-    /// lost.
+    /// The port that the backend has announced for this origin, at the address of its control connection.
     ///
     /// As if the client had connected to that very port: libunftp knows by it whose connection it is. The client's own data
     /// connection is not there yet, so that its port is the one of its control connection.
+    ///
+    /// # Errors
+    /// That of `getpeername(2)`, if the control connection is lost.
     pub fn passive_endpoint(
         &self,
         announced: AnnouncedEndpoint,
         origin: Origin<'_>,
-    ) -> Option<DataEndpoint> {
-        Some(DataEndpoint::Passive {
+    ) -> io::Result<DataEndpoint> {
+        Ok(DataEndpoint::Passive {
             to: SocketAddr::new(self.peer()?, announced.port),
             announced: announced.address,
             header: self.header(origin, announced.port),
         })
     }
 
-    /// The port that the backend was sent by PORT; `None` if its control connection is lost.
-    pub fn active_endpoint(&self, listener: TcpListener) -> Option<DataEndpoint> {
+    /// The port that the backend was sent by PORT.
+    ///
+    /// # Errors
+    /// That of `getpeername(2)`, if the control connection is lost.
+    pub fn active_endpoint(&self, listener: TcpListener) -> io::Result<DataEndpoint> {
         let from = self.peer()?;
-        Some(DataEndpoint::Active { listener, from })
+        Ok(DataEndpoint::Active { listener, from })
     }
 
     /// Listens for a data connection from the backend, at the address that its control connection has here; the
@@ -128,8 +133,8 @@ impl BackendConnection {
         Some(write::header(expected.version, origin))
     }
 
-    fn peer(&self) -> Option<IpAddr> {
-        Some(self.stream().socket().peer_addr().ok()?.ip())
+    fn peer(&self) -> io::Result<IpAddr> {
+        Ok(self.stream().socket().peer_addr()?.ip())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::ftp::command::Command;
 use crate::ftp::server::{BackendProtection, PortMethods};
 use crate::policy::{CertificateRules, CertificateUser, ClientIdentity, CredentialFiles, Preset};
 use crate::route::{Finding, Membership, Route, Rule};
-use crate::session::machine::{self, Action, Dialled, Event, Machine, Terms};
+use crate::session::machine::{self, Action, Dialled, Event, Machine, SessionConfig};
 use crate::snapshot::own_names;
 use crate::tls::{Asked, Verifies};
 
@@ -186,7 +186,7 @@ impl Login<'_> {
         let Ok(host) = command("HOST", host) else {
             return (None, None);
         };
-        let mut machine = Machine::explicit(self.terms(tables));
+        let mut machine = Machine::explicit(self.session_config(tables));
         lead(&mut machine, Event::Command(host));
         (machine.site_host().cloned(), machine.proxy_host().cloned())
     }
@@ -215,8 +215,8 @@ impl Login<'_> {
         })
     }
 
-    fn terms(&self, tables: &Tables) -> Terms {
-        let shared = machine::Tables {
+    fn session_config(&self, tables: &Tables) -> SessionConfig {
+        let shared = machine::SharedConfig {
             router: Arc::clone(&tables.router),
             announcements: Arc::clone(&tables.announcements),
             own_names: own_names(&tables.certificates),
@@ -225,17 +225,17 @@ impl Login<'_> {
             has_certificate: true,
         };
         let addresses = [self.client, self.listener.address.ip()];
-        Terms::new(&tables.settings, shared, addresses)
+        SessionConfig::new(&tables.settings, shared, addresses)
     }
 
     /// A session over TLS, greeted.
     fn machine(&self, tables: &Tables) -> Machine {
-        let terms = self.terms(tables);
+        let config = self.session_config(tables);
         let certificate = self.right_certificate(tables);
         let mut machine = match self.listener.tls {
-            TlsMode::Implicit => Machine::implicit(terms, self.sni.clone(), certificate),
+            TlsMode::Implicit => Machine::implicit(config, self.sni.clone(), certificate),
             TlsMode::Explicit => {
-                let mut machine = Machine::explicit(terms);
+                let mut machine = Machine::explicit(config);
                 if let Ok(auth) = command("AUTH", "TLS") {
                     lead(&mut machine, Event::Command(auth));
                 }
@@ -454,7 +454,7 @@ fn lead(machine: &mut Machine, event: Event) -> Seen {
                 let reply = String::from_utf8_lossy(&reply).replace("\r\n", "\n");
                 seen.replies.push(reply.trim_end().to_owned());
             }
-            Action::Route(route) => seen.refused = Some(route),
+            Action::LoginAttempt { route, .. } => seen.refused = route.map(|route| *route),
             Action::Dial => seen.dialled = seen.refused.take(),
             Action::Send(line) => {
                 let user = line.trim_ascii_end().strip_prefix(b"USER ");

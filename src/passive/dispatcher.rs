@@ -13,9 +13,9 @@ use crate::tls::SessionStore;
 
 use super::lease_table::{
     Ambiguity, Attribution, ConnectionId, Effect, Identity, LeaseEnd, LeaseId, LeaseRequest,
-    LeaseTable, ResetReason, SniffResult, UndecidedConnections,
+    LeaseTable, PeekResult, ResetReason, UnassignedConnections,
 };
-use super::sniff::{self, SniffedHello};
+use super::peek::{self, PeekedHello};
 use super::{DataConnection, LeaseEvent};
 
 /// One for all ports, so that a reload, which opens and closes some, keeps every lease.
@@ -31,7 +31,7 @@ struct DispatcherState {
     table: LeaseTable,
     leases: HashMap<LeaseId, LeaseChannels>,
     /// The connections whose ClientHello is being read, or that wait for a decision.
-    connections: HashMap<ConnectionId, UndecidedConnection>,
+    connections: HashMap<ConnectionId, UnassignedConnection>,
     /// By port, the last connection from an address without a lease there. At most one for each port.
     strangers: HashMap<SocketAddr, Stranger>,
     /// How many leases there have been, and how many connections: the next one's number.
@@ -49,11 +49,11 @@ struct Stranger {
 
 /// A connection that is not assigned to a lease yet.
 #[derive(Debug)]
-enum UndecidedConnection {
+enum UnassignedConnection {
     /// It has just arrived, or its ClientHello has been read.
     Waiting(DataConnection),
     /// Its task reads its ClientHello. Dropping this ends the task and resets the connection.
-    Sniffing(oneshot::Sender<LeaseId>),
+    Peeking(oneshot::Sender<LeaseId>),
 }
 
 /// The channels to a lease's session.
@@ -64,7 +64,7 @@ struct LeaseChannels {
     event_sender: mpsc::Sender<LeaseEvent>,
     attribution: watch::Sender<Attribution>,
     /// How many connections at its port may be its own.
-    undecided: watch::Sender<UndecidedConnections>,
+    unassigned: watch::Sender<UnassignedConnections>,
     /// Whether others of its address wait for a port.
     contended: watch::Sender<bool>,
 }
@@ -87,7 +87,7 @@ pub(super) struct PendingLease {
     /// Whether the lease's connection is certain to be its own.
     pub attribution: watch::Receiver<Attribution>,
     /// How many connections may be the lease's own, and are not identified yet.
-    pub undecided: watch::Receiver<UndecidedConnections>,
+    pub unassigned: watch::Receiver<UnassignedConnections>,
     /// Whether others of the address wait for a port.
     pub contended: watch::Receiver<bool>,
 }
@@ -122,7 +122,7 @@ impl Dispatcher {
         // One connection, and a few refusals before it: more of those carry no information.
         let (event_sender, events) = mpsc::channel(4);
         let (attribution, attribution_watch) = watch::channel(Attribution::Certain);
-        let (undecided, undecided_watch) = watch::channel(UndecidedConnections::default());
+        let (unassigned, unassigned_watch) = watch::channel(UnassignedConnections::default());
         let (contended, contention_watch) = watch::channel(false);
         let mut state = self.state();
         state.last_lease += 1;
@@ -131,7 +131,7 @@ impl Dispatcher {
             grant: Some(grant),
             event_sender,
             attribution,
-            undecided,
+            unassigned,
             contended,
         };
         state.leases.insert(lease, channels);
@@ -147,7 +147,7 @@ impl Dispatcher {
             granted,
             events,
             attribution: attribution_watch,
-            undecided: undecided_watch,
+            unassigned: unassigned_watch,
             contended: contention_watch,
         }
     }
@@ -164,7 +164,7 @@ impl Dispatcher {
         let effects = state
             .table
             .on_connection(connection, client, port, Instant::now());
-        if effects.contains(&Effect::Reset(connection, ResetReason::Stranger)) {
+        if effects.contains(&Effect::Reset(connection, ResetReason::NoLease)) {
             let stranger = Stranger {
                 from: client,
                 after: state.last_lease,
@@ -173,7 +173,7 @@ impl Dispatcher {
         }
         state
             .connections
-            .insert(connection, UndecidedConnection::Waiting(arrived));
+            .insert(connection, UnassignedConnection::Waiting(arrived));
         self.apply(&mut state, client, &effects);
     }
 
@@ -182,10 +182,10 @@ impl Dispatcher {
         for effect in effects {
             match *effect {
                 Effect::Granted { lease, port, named } => state.grant(lease, port, named),
-                Effect::Sniff(connection) => self.sniff(state, client, connection),
-                Effect::Undecided(lease, undecided) => {
+                Effect::Peek(connection) => self.peek(state, client, connection),
+                Effect::Unassigned(lease, unassigned) => {
                     if let Some(channels) = state.leases.get(&lease) {
-                        channels.undecided.send_replace(undecided);
+                        channels.unassigned.send_replace(unassigned);
                     }
                 }
                 Effect::Contended(lease, contended) => {
@@ -231,30 +231,31 @@ impl Dispatcher {
         self.metrics.passive_ports_in_use(state.table.pending());
     }
 
-    fn sniff(
+    fn peek(
         self: &Arc<Self>,
         state: &mut DispatcherState,
         client: IpAddr,
         connection: ConnectionId,
     ) {
-        if let Some(UndecidedConnection::Waiting(arrived)) = state.connections.remove(&connection) {
+        if let Some(UnassignedConnection::Waiting(arrived)) = state.connections.remove(&connection)
+        {
             let (assignment, decided) = oneshot::channel();
             state
                 .connections
-                .insert(connection, UndecidedConnection::Sniffing(assignment));
-            tokio::spawn(Arc::clone(self).run_sniffer(connection, client, arrived, decided));
+                .insert(connection, UnassignedConnection::Peeking(assignment));
+            tokio::spawn(Arc::clone(self).run_peek(connection, client, arrived, decided));
         }
     }
 
     /// Reads the connection's ClientHello, unless the connection is assigned in the meantime.
-    async fn run_sniffer(
+    async fn run_peek(
         self: Arc<Self>,
         connection: ConnectionId,
         client: IpAddr,
         mut arrived: DataConnection,
         mut decided: oneshot::Receiver<LeaseId>,
     ) {
-        let sniffed = tokio::select! {
+        let peeked = tokio::select! {
             biased;
             decided = &mut decided => {
                 if let Ok(lease) = decided
@@ -264,19 +265,19 @@ impl Dispatcher {
                 }
                 return;
             }
-            sniffed = sniff::read_client_hello(&mut arrived) => sniffed,
+            peeked = peek::read_client_hello(&mut arrived) => peeked,
         };
-        let result = match sniffed {
-            SniffedHello::Names(names) => self
+        let result = match peeked {
+            PeekedHello::Names(names) => self
                 .sessions
                 .owner_of(&names)
-                .map_or(SniffResult::NoSession, SniffResult::Session),
-            SniffedHello::Closed => SniffResult::Closed,
+                .map_or(PeekResult::NoSession, PeekResult::Session),
+            PeekedHello::Closed => PeekResult::Closed,
         };
         let mut state = self.state();
         // It may have been decided in this very moment.
         match state.connections.get_mut(&connection) {
-            Some(undecided) => *undecided = UndecidedConnection::Waiting(arrived),
+            Some(unassigned) => *unassigned = UnassignedConnection::Waiting(arrived),
             None => {
                 if let Ok(lease) = decided.try_recv()
                     && let Some(channels) = state.leases.get(&lease)
@@ -288,7 +289,7 @@ impl Dispatcher {
         }
         let effects = state
             .table
-            .on_sniffed(connection, client, result, Instant::now());
+            .on_peeked(connection, client, result, Instant::now());
         self.apply(&mut state, client, &effects);
     }
 
@@ -308,7 +309,9 @@ impl Dispatcher {
 
     fn count_refused(&self, client: IpAddr, refused: ResetReason) {
         match refused {
-            ResetReason::Stranger | ResetReason::TooMany => self.metrics.passive_stranger(),
+            ResetReason::NoLease | ResetReason::Stranger | ResetReason::TooMany => {
+                self.metrics.passive_stranger()
+            }
             ResetReason::TooLate => {}
         }
         tracing::debug!(%client, reason = refused.as_str(), "data connection reset");
@@ -329,12 +332,12 @@ impl DispatcherState {
 
     fn assign(&mut self, connection: ConnectionId, lease: LeaseId) {
         match self.connections.remove(&connection) {
-            Some(UndecidedConnection::Waiting(arrived)) => {
+            Some(UnassignedConnection::Waiting(arrived)) => {
                 if let Some(channels) = self.leases.get(&lease) {
                     channels.assign(arrived);
                 }
             }
-            Some(UndecidedConnection::Sniffing(assignment)) => {
+            Some(UnassignedConnection::Peeking(assignment)) => {
                 // If it has ended just now, its task checks the state next and finds nothing.
                 let _ = assignment.send(lease);
             }
@@ -430,6 +433,7 @@ impl ResetReason {
     /// Its text in the log.
     fn as_str(self) -> &'static str {
         match self {
+            Self::NoLease => "no session of this address has the port",
             Self::Stranger => "no session expects it",
             Self::TooLate => "its transfer may have ended already",
             Self::TooMany => "too many unidentified connections from this address",

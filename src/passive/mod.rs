@@ -6,15 +6,15 @@
 //! names; and where it names none they take turns. A connection that no lease waits for is reset. `lease_table` has the
 //! rules.
 //!
-//! The path of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `sniff` read its
+//! The path of a connection: `listeners` opens the port, `receive` accepts, `dispatcher` has `peek` read its
 //! ClientHello where the address does not identify it, and assigns it to the lease.
 
 mod balancers;
 mod dispatcher;
 pub mod lease_table;
 mod listeners;
+mod peek;
 mod receive;
-mod sniff;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use balancers::Trusted;
 use dispatcher::{Dispatcher, LeaseHandle};
 pub use lease_table::{Ambiguity, Attribution, Identity, LeaseRequest};
-use lease_table::{LeaseEnd, UndecidedConnections};
+use lease_table::{LeaseEnd, UnassignedConnections};
 use listeners::Port;
 pub use listeners::{PassiveListeners, PortError, bind_addresses};
 
@@ -58,7 +58,7 @@ pub struct Lease {
     port: SocketAddr,
     events: mpsc::Receiver<LeaseEvent>,
     attribution: watch::Receiver<Attribution>,
-    undecided: Undecided,
+    unassigned: Unassigned,
     contended: Contention,
     is_named: bool,
     /// A reload may take the port out of the configuration, but not from under this lease.
@@ -71,7 +71,7 @@ pub struct LeaseHold {
     handle: Arc<LeaseHandle>,
     port: SocketAddr,
     attribution: watch::Receiver<Attribution>,
-    undecided: Undecided,
+    unassigned: Unassigned,
     contended: Contention,
     _open: Arc<[Arc<Port>]>,
 }
@@ -101,9 +101,9 @@ pub enum LeaseEvent {
 
 /// The connections at a lease's port that may be its own, and are not identified yet.
 #[derive(Debug, Clone)]
-pub struct Undecided(watch::Receiver<UndecidedConnections>);
+pub struct Unassigned(watch::Receiver<UnassignedConnections>);
 
-impl Undecided {
+impl Unassigned {
     /// Whether there is one now.
     pub fn is_any(&self) -> bool {
         self.0.borrow().all > 0
@@ -111,21 +111,21 @@ impl Undecided {
 
     /// Waits until there is one.
     pub async fn any(&mut self) {
-        self.wait_for(|undecided| undecided.all > 0).await;
+        self.wait_for(|unassigned| unassigned.all > 0).await;
     }
 
     /// Waits until there is one that can belong to no other lease, or one that sends nothing for a while.
     pub async fn exclusive_or_silent(&mut self, silence: Duration) {
         loop {
             self.any().await;
-            let own = self.wait_for(|undecided| undecided.exclusive > 0);
+            let own = self.wait_for(|unassigned| unassigned.exclusive > 0);
             if timeout(silence, own).await.is_ok() || self.0.borrow().all > 0 {
                 return;
             }
         }
     }
 
-    async fn wait_for(&mut self, wanted: impl Fn(&UndecidedConnections) -> bool) {
+    async fn wait_for(&mut self, wanted: impl Fn(&UnassignedConnections) -> bool) {
         if self.0.wait_for(wanted).await.is_err() {
             // The lease is over.
             std::future::pending().await
@@ -192,7 +192,7 @@ impl PassivePorts {
                 port,
                 events: pending.events,
                 attribution: pending.attribution,
-                undecided: Undecided(pending.undecided),
+                unassigned: Unassigned(pending.unassigned),
                 contended: Contention(pending.contended),
                 is_named,
                 open: Arc::clone(&ports.open),
@@ -248,15 +248,15 @@ impl Lease {
             handle: Arc::clone(&self.handle),
             port: self.port,
             attribution: self.attribution.clone(),
-            undecided: self.undecided.clone(),
+            unassigned: self.unassigned.clone(),
             contended: self.contended.clone(),
             _open: Arc::clone(&self.open),
         }
     }
 
     /// The connections that may be its own.
-    pub fn undecided(&self) -> Undecided {
-        self.undecided.clone()
+    pub fn unassigned(&self) -> Unassigned {
+        self.unassigned.clone()
     }
 
     /// Whether another lease of the address waits for a port.
@@ -317,8 +317,8 @@ impl LeaseHold {
     }
 
     /// The connections that may be the lease's own.
-    pub fn undecided(&self) -> Undecided {
-        self.undecided.clone()
+    pub fn unassigned(&self) -> Unassigned {
+        self.unassigned.clone()
     }
 
     /// Whether another lease of the address waits for a port.
@@ -368,10 +368,10 @@ impl AttributionWatch {
     ///
     /// # Errors
     /// If the connection is ambiguous.
-    pub async fn settled(&self) -> Result<(), Ambiguity> {
+    pub async fn decided(&self) -> Result<(), Ambiguity> {
         let mut attribution = self.0.clone();
-        let settled = attribution.wait_for(|attribution| *attribution != Attribution::Unsettled);
-        match settled.await.map(|attribution| *attribution) {
+        let decided = attribution.wait_for(|attribution| *attribution != Attribution::Unsettled);
+        match decided.await.map(|attribution| *attribution) {
             Ok(Attribution::Ambiguous(ambiguity)) => Err(ambiguity),
             Ok(Attribution::Certain | Attribution::Unsettled) => Ok(()),
             Err(_) => std::future::pending().await,

@@ -116,7 +116,7 @@ async fn a_second_connection_makes_the_first_one_doubtful() {
     let _client = connect_from("127.0.0.1", lease.port()).await;
     arrival(&mut lease).await;
     let attribution = lease.attribution();
-    assert_eq!(attribution.settled().await, Ok(()));
+    assert_eq!(attribution.decided().await, Ok(()));
     assert!(is_reset(connect_from("127.0.0.1", lease.port()).await).await);
     assert_eq!(attribution.ambiguous().await, Ambiguity::AnotherConnection);
 }
@@ -145,6 +145,21 @@ async fn a_stranger_is_reset_and_the_lease_stays() {
 }
 
 #[tokio::test]
+async fn a_stranger_is_who_has_no_lease_at_the_port_and_not_who_connects_to_it_twice() {
+    let (_listeners, ports) = one_port().await;
+    let lease = lease(&ports, LOCAL).await;
+    let request = request("127.0.0.3".parse().unwrap(), Identity::Address);
+    let mut shared = ports.lease(LOCAL, request, LONG).await.unwrap();
+    assert_eq!(shared.port(), lease.port());
+    let _first = connect_from("127.0.0.3", lease.port()).await;
+    arrival(&mut shared).await;
+    assert!(is_reset(connect_from("127.0.0.3", lease.port()).await).await);
+    assert_eq!(lease.stranger(), None);
+    assert!(is_reset(connect_from("127.0.0.4", lease.port()).await).await);
+    assert_eq!(lease.stranger(), Some("127.0.0.4".parse().unwrap()));
+}
+
+#[tokio::test]
 async fn a_connection_that_names_nobody_is_turned_away_where_a_name_is_demanded() {
     let (_listeners, ports) = one_port().await;
     let request = request(LOCAL, named());
@@ -164,7 +179,7 @@ async fn a_connection_that_says_nothing_is_reset_with_the_lease() {
     let request = request(LOCAL, named());
     let lease = ports.lease(LOCAL, request, LONG).await.unwrap();
     let silent = connect_from("127.0.0.1", lease.port()).await;
-    lease.undecided().any().await;
+    lease.unassigned().any().await;
     drop(lease);
     assert!(is_reset(silent).await);
     assert!(ports.dispatcher.is_empty());
@@ -230,19 +245,19 @@ async fn a_lease_hears_of_those_who_have_yet_to_say_whose_connection_theirs_is()
     let (_listeners, ports) = one_port().await;
     let request = request(LOCAL, named());
     let lease = ports.lease(LOCAL, request, LONG).await.expect("a port");
-    let mut undecided = lease.undecided();
-    let silent = undecided.exclusive_or_silent(MOMENT);
+    let mut unassigned = lease.unassigned();
+    let silent = unassigned.exclusive_or_silent(MOMENT);
     assert!(timeout(MOMENT * 3, silent).await.is_err());
 
     let client = connect_from("127.0.0.1", lease.port()).await;
-    timeout(LONG, undecided.exclusive_or_silent(MOMENT))
+    timeout(LONG, unassigned.exclusive_or_silent(MOMENT))
         .await
         .unwrap();
     drop(client);
     let gone = async {
-        undecided
+        unassigned
             .0
-            .wait_for(|undecided| undecided.all == 0)
+            .wait_for(|unassigned| unassigned.all == 0)
             .await
             .is_ok()
     };

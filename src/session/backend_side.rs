@@ -1,19 +1,18 @@
-//! The way to the login's backend: admission, dialling, the backends that take over, and hanging up.
+//! The way to the login's backend: admission, dialling, the backends that take over, and closing its connection.
 
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::journal::{Entry, Journal};
+use super::events::{EventSink, SessionEvent};
+use super::interrupt::interrupted;
 use super::machine::{Dialled, Event};
-use super::registry::Registration;
 use super::{PreviousDial, Session};
 use crate::backend::dial::DialError;
 use crate::backend::{Backend, NoBackend, Pool, Selected, Selection, SiteSlot};
 use crate::base::budget::Budget;
 use crate::config::HostName;
 use crate::ftp::server::{NoUserReply, PortMethods};
-use crate::net::control::ControlConnection;
 use crate::net::proxy_header::{Origin, ProxiedAddresses, RelayedClient};
 use crate::route::Route;
 
@@ -22,9 +21,9 @@ impl Session {
     /// one session could use up a site's slots, and the ports towards its backends.
     pub(super) async fn start_dial(&mut self) -> Result<(), Event> {
         let login_expires_at = self.login_deadline();
-        if let PreviousDial::Some(closing) = &mut self.previous_dial {
+        if !matches!(self.previous_dial, PreviousDial::None) {
             let waiting = async {
-                if let Some(closing) = closing {
+                if let PreviousDial::Closing(closing) = &mut self.previous_dial {
                     // Whether it panicked or not, it is over.
                     let _ = closing.await;
                 }
@@ -33,17 +32,17 @@ impl Session {
                 let mut warned = false;
                 while let Err(wait) = limiter.dial(client, limits, Instant::now().into_std()) {
                     if !std::mem::replace(&mut warned, true) {
-                        self.journal.write(&Entry::DialDelayed);
+                        self.events.write(&SessionEvent::DialDelayed);
                     }
                     sleep(wait).await;
                 }
             };
             tokio::select! {
                 waited = timeout_at(login_expires_at, waiting) => waited.map_err(|_| Event::Expired)?,
-                event = interrupted(&mut self.client, &mut self.registration) => return Err(event),
+                event = interrupted(&mut self.client, &mut self.registration, &self.drain) => return Err(event),
             }
         }
-        self.previous_dial = PreviousDial::Some(None);
+        self.previous_dial = PreviousDial::Closed;
         let route = self.machine.route().ok_or(Event::Dialled(None))?;
         let pools = &self.snapshot.runtime.pools;
         let pool = Arc::clone(pools.of(route.site_id, route.membership.group()));
@@ -55,7 +54,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn hang_up(&mut self) {
+    pub(super) fn close_backend(&mut self) {
         let site_slot = self.site_slot.take();
         self.info.set_logged_out();
         if let Some(backend) = self.backend.take() {
@@ -63,22 +62,19 @@ impl Session {
                 backend.close().await;
                 drop(site_slot);
             });
-            self.previous_dial = PreviousDial::Some(Some(closing));
+            self.previous_dial = PreviousDial::Closing(closing);
         }
     }
 
     /// A slot at the site, or the event that keeps the client from its backend.
     fn site_slot(&self, pool: &Pool) -> Result<SiteSlot, Event> {
-        let settings = &self.snapshot.runtime.settings;
-        let (client, now) = (self.info.client.ip(), Instant::now().into_std());
-        // A client that has failed too often.
-        if !(self.shared.guard).admits(client, pool.id(), &settings.guard, now) {
+        if !self.may_log_in(pool.id()) {
             return Err(Event::Blocked);
         }
-        let most = settings.limits.sessions_per_site;
+        let most = self.snapshot.runtime.settings.limits.sessions_per_site;
         let site_slot = pool.admit(most, &self.shared.metrics);
         site_slot.ok_or_else(|| {
-            self.journal.write(&Entry::SiteFull {
+            self.events.write(&SessionEvent::SiteFull {
                 site: pool.name(),
                 limit: most,
             });
@@ -98,7 +94,7 @@ impl Session {
     pub(super) fn note_backend_failure(&mut self, why: NoUserReply) {
         if let Some(selection) = &mut self.selection {
             let pool = selection.pool();
-            let on_failure = report_unavailable(&self.journal, &pool);
+            let on_failure = report_unavailable(&self.events, &pool);
             selection.fail_current(why, &self.shared.metrics, on_failure);
         }
     }
@@ -115,19 +111,19 @@ impl Session {
         if pool.is_in_maintenance() {
             return self.pending_events.push_back(Event::Maintenance);
         }
-        let on_failure = report_unavailable(&self.journal, &pool);
+        let on_failure = report_unavailable(&self.events, &pool);
         let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
         let timeouts = &self.snapshot.runtime.settings.timeouts;
         let selected = tokio::select! {
             selected = selection.next(resolver, origin, timeouts, metrics, on_failure) => selected,
-            event = interrupted(&mut self.client, &mut self.registration) => return self.pending_events.push_back(event),
+            event = interrupted(&mut self.client, &mut self.registration, &self.drain) => return self.pending_events.push_back(event),
         };
         let event = match selected {
             Ok(selected) => Event::Dialled(Some(self.dialled(selected))),
             Err(NoBackend::Unavailable) => Event::Dialled(None),
             Err(NoBackend::Full) => {
                 let site = pool.name();
-                self.journal.write(&Entry::BackendsFull { site });
+                self.events.write(&SessionEvent::BackendsFull { site });
                 Event::SiteFull
             }
         };
@@ -178,41 +174,19 @@ impl Session {
         if let Some(backend) = &self.dialled
             && backend.avoid(methods, Instant::now().into_std())
         {
-            self.journal
-                .write(&Entry::MethodsAvoided { backend, methods });
+            self.events
+                .write(&SessionEvent::MethodsAvoided { backend, methods });
         }
     }
 }
 
 /// Writes down each backend that fails before a login stays with it.
-fn report_unavailable(journal: &Journal, pool: &Pool) -> impl Fn(&Backend, &DialError) {
+fn report_unavailable(events: &EventSink, pool: &Pool) -> impl Fn(&Backend, &DialError) {
     |backend, error| {
-        journal.write(&Entry::BackendUnavailable {
+        events.write(&SessionEvent::BackendUnavailable {
             site: pool.name(),
             backend,
             error,
         });
-    }
-}
-
-/// Waits until there is a reason not to wait for anything else any more, and returns it: the client ends its connection,
-/// or the session is to end.
-pub(super) async fn interrupted(
-    client: &mut Option<ControlConnection>,
-    registration: &mut Registration,
-) -> Event {
-    tokio::select! {
-        biased;
-        () = client_closed(client) => Event::ClientGone,
-        () = registration.end_requested() => Event::Terminate,
-    }
-}
-
-/// Waits until the client ends its connection, and takes in what it sends before that.
-async fn client_closed(client: &mut Option<ControlConnection>) {
-    while let Some(client) = client
-        && !client.is_over()
-    {
-        client.fill().await;
     }
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::events::{EventSink, SessionEvent};
 use super::info::SessionInfo;
-use super::journal::{Entry, Journal};
+use super::interrupt::cut;
 use super::machine::{Ending, Event};
 use super::{Session, client_handshake};
 use crate::config::HostName;
@@ -35,14 +36,14 @@ pub(super) async fn handshake(
     clients: &ClientTrust,
     time_limit: Duration,
     info: &SessionInfo,
-    journal: &Journal,
+    events: &EventSink,
 ) -> Option<SecuredClient> {
     // On the heap, or the session would keep the room for it to its end.
     let accepting = Box::pin(client_handshake::accept(socket, tls.control(), Vec::new()));
     let stream = match timeout(time_limit, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            journal.write(&Entry::HandshakeFailed {
+            events.write(&SessionEvent::HandshakeFailed {
                 error: &error,
                 certificate: tls.shown_certificate().map(|name| &**name),
                 refused: tls.refused_certificate(),
@@ -50,7 +51,7 @@ pub(super) async fn handshake(
             return None;
         }
         Err(_) => {
-            journal.write(&Entry::HandshakeTimedOut);
+            events.write(&SessionEvent::HandshakeTimedOut);
             return None;
         }
     };
@@ -71,7 +72,7 @@ pub(super) async fn handshake(
     }
     if let Some(version) = stream.tls_version() {
         info.set_client_tls(version);
-        journal.write(&Entry::Secured {
+        events.write(&SessionEvent::Secured {
             version,
             key_exchange: stream.client_key_exchange(),
         });
@@ -90,15 +91,20 @@ impl Session {
             Ok(socket) => socket,
             Err(client) => {
                 let mut client = *client;
-                self.journal.write(&Entry::ClearTextBehindAuth);
+                self.events.write(&SessionEvent::ClearTextBehindAuth);
                 let _ = client.send(&answer::BYTES_BEHIND_AUTH.bytes()).await;
                 self.client = Some(client);
                 return Some(Ending::Abuse);
             }
         };
         let mut plain = ControlConnection::with_client(Stream::Plain(socket));
-        if plain.send(&answer::AUTH_ACCEPTED.bytes()).await.is_err() {
-            return Some(Ending::ClientGone);
+        let accepted = answer::AUTH_ACCEPTED.bytes();
+        tokio::select! {
+            biased;
+            sent = plain.send(&accepted) => if sent.is_err() {
+                return Some(Ending::ClientGone);
+            },
+            cut = cut(&mut self.registration, &self.drain) => return Some(cut.ending()),
         }
         // Nothing has been read since: the next bytes have to be a ClientHello.
         let Ok(socket) = plain.into_clear_socket() else {
@@ -118,8 +124,8 @@ impl Session {
         );
         let clients = &self.snapshot.clients;
         let secured = tokio::select! {
-            secured = handshake(socket, &self.tls, clients, time_limit, &self.info, &self.journal) => secured,
-            () = self.registration.end_requested() => return Some(Ending::Terminated),
+            secured = handshake(socket, &self.tls, clients, time_limit, &self.info, &self.events) => secured,
+            cut = cut(&mut self.registration, &self.drain) => return Some(cut.ending()),
         };
         let Some(secured) = secured else {
             return Some(Ending::Handshake);

@@ -1,17 +1,19 @@
 //! The data connections as the machine requests them: prepared, opened, ended.
 
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
+use super::events::{Progress, SessionEvent};
 use super::info::CurrentTransfer;
-use super::journal::{Entry, Progress};
 use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
 };
 use super::transfer::{
-    EarlyHandshake, Faults, HeldBack, Measured, Order, PreparedData, RunningData, TransferContext,
-    TransferLimits,
+    EarlyHandshake, Faults, Order, PreparedData, RunningData, ThrottledTime, TransferContext,
+    TransferLimits, TransferStats,
 };
 use crate::backend::data::DataEndpoint;
 use crate::config::{CloseNotify, SessionReuse};
@@ -108,15 +110,17 @@ impl Session {
         client: ClientData,
         protection: Protection,
     ) {
-        let backend = self.data_endpoint(backend);
-        let client_socket = self.client.as_ref().map(|client| client.stream().socket());
-        let local = client_socket.and_then(|socket| socket.local_addr().ok());
-        let (Some(backend), Some(local)) = (backend, local) else {
-            return self
-                .pending_events
-                .push_back(Event::Prepared(PreparedPort::NoPort));
+        let ends = self
+            .data_endpoint(backend)
+            .and_then(|backend| Ok((backend, self.local_address()?)));
+        let (backend, local) = match ends {
+            Ok(ends) => ends,
+            Err(error) => {
+                self.events.write(&SessionEvent::NoDataEndpoint(&error));
+                let no_port = Event::Prepared(PreparedPort::NoPort);
+                return self.pending_events.push_back(no_port);
+            }
         };
-        let local = local.ip();
         let timeouts = &self.snapshot.runtime.settings.timeouts;
         let data = match client {
             ClientData::Active(to) => PreparedData::active(backend, to, local, timeouts),
@@ -129,11 +133,12 @@ impl Session {
                 let time_limit = timeouts.data_port;
                 let snapshot = Arc::clone(&self.snapshot);
                 let listener = self.info.listener.ip();
-                let journal = self.journal.clone();
+                let events = self.events.clone();
                 let leasing = async move {
                     let ports = &snapshot.runtime.passive;
                     let lease = ports.lease(listener, request, time_limit).await;
-                    lease.inspect_err(|no_port| journal.write(&Entry::NoPassivePort(*no_port)))
+                    lease
+                        .inspect_err(|no_port| events.write(&SessionEvent::NoPassivePort(*no_port)))
                 };
                 PreparedData::passive(backend, leasing, early, timeouts)
             }
@@ -152,30 +157,53 @@ impl Session {
                     at = Some(address);
                     self.backend_listener = Some(listener);
                 }
-                Err(error) => self.journal.write(&Entry::NotListening(&error)),
+                Err(error) => self.events.write(&SessionEvent::NotListening(&error)),
             }
         }
         self.pending_events.push_back(Event::Listening(at));
     }
 
     /// The backend has announced another port, or connects to another one of ours.
-    pub(super) fn redial_backend(&mut self, backend: BackendData) {
-        if let Some(port) = self.data_endpoint(backend)
-            && let DataSide::Running(running) = &self.data
-        {
-            running.redial(port);
+    pub(super) fn replace_backend_data(&mut self, backend: BackendData) {
+        let failure = match (self.data_endpoint(backend), &self.data) {
+            (Ok(port), DataSide::Running(running)) => return running.redial(port),
+            (Err(error), _) => {
+                self.events.write(&SessionEvent::NoDataEndpoint(&error));
+                DataFailure::NoBackend
+            }
+            (Ok(_), _) => DataFailure::Internal,
+        };
+        self.fail_transfer(failure);
+    }
+
+    /// A transfer of which nothing runs that could report how it ends.
+    fn fail_transfer(&mut self, failure: DataFailure) {
+        let failed = Event::Data(DataEvent::Failed(failure));
+        self.pending_events.push_back(failed);
+    }
+
+    /// The backend's side of the next data connection; an error only if the session is about to end.
+    fn data_endpoint(&mut self, data: BackendData) -> io::Result<DataEndpoint> {
+        let lost = || io::Error::from(io::ErrorKind::NotConnected);
+        let backend = self.backend.as_ref().ok_or_else(lost)?;
+        match data {
+            BackendData::Passive(announced) => {
+                let route = self.machine.route().ok_or_else(lost)?;
+                let client = self.relayed_client(route);
+                backend.passive_endpoint(announced, Origin::Client(client))
+            }
+            BackendData::Active => {
+                let listener = self.backend_listener.take().ok_or_else(lost)?;
+                backend.active_endpoint(listener)
+            }
         }
     }
 
-    /// The backend's side of the next data connection; `None` only if the session is about to end.
-    fn data_endpoint(&mut self, data: BackendData) -> Option<DataEndpoint> {
-        let backend = self.backend.as_ref()?;
-        match data {
-            BackendData::Passive(announced) => {
-                let client = self.relayed_client(self.machine.route()?);
-                backend.passive_endpoint(announced, Origin::Client(client))
-            }
-            BackendData::Active => backend.active_endpoint(self.backend_listener.take()?),
+    /// The address that the client's control connection has here.
+    fn local_address(&self) -> io::Result<IpAddr> {
+        match &self.client {
+            Some(client) => Ok(client.stream().socket().local_addr()?.ip()),
+            None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -230,7 +258,11 @@ impl Session {
 
     pub(super) fn open_data(&mut self, direction: Direction, protection: Protection) {
         let DataSide::Prepared(prepared) = std::mem::replace(&mut self.data, DataSide::None) else {
-            return;
+            debug_assert!(
+                false,
+                "the machine has no data port without its data connections"
+            );
+            return self.fail_transfer(DataFailure::Internal);
         };
         let tickets = match direction {
             Direction::Upload => Tickets::None,
@@ -259,7 +291,7 @@ impl Session {
             lingering: self.lingering.clone(),
             faults: Faults::default(),
             limits,
-            measured: Measured::new(self.shared.transfer_logs.told_of_content()),
+            stats: TransferStats::new(self.shared.transfer_logs.told_of_content()),
         };
         self.transfers.begin(protection, &self.shared.metrics);
         let running = prepared.open(context, client_tls);
@@ -287,7 +319,7 @@ impl Session {
             rates,
             site: Arc::clone(pool.bandwidth()),
             session: Arc::clone(self.bandwidth.get_or_insert_default()),
-            held_back: HeldBack::default(),
+            throttled: ThrottledTime::default(),
         })
     }
 
@@ -329,7 +361,7 @@ pub(super) fn progress_of(running: &RunningData) -> Progress {
     Progress {
         bytes: running.moved(),
         elapsed: running.elapsed(),
-        held_back: running.held_back(),
-        measured: Some(running.measured().clone()),
+        throttled: running.throttled(),
+        stats: Some(running.stats().clone()),
     }
 }

@@ -8,8 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::data_side::{DataReport, DataSide};
+use super::events::SessionEvent;
 use super::info::SessionState;
-use super::journal::Entry;
+use super::interrupt::cut;
 use super::machine::{Action, BadLine, Deadline, Ending, Event};
 use super::transfer::Order;
 use super::{Drain, Session};
@@ -51,7 +52,7 @@ impl Session {
         };
         // The sockets of a transfer are reset now, and not only when the goodbyes, which may take a while, have been said.
         self.data = DataSide::None;
-        self.journal.write(&Entry::Ended {
+        self.events.write(&SessionEvent::Ended {
             ending,
             transfers: &self.transfers,
             resumption: self.tls.resumption(),
@@ -86,14 +87,10 @@ impl Session {
                         return Some(ending);
                     }
                 }
-                Action::LoginAttempt(command) => {
-                    if command.verb() == Verb::User {
-                        self.login_began = Instant::now();
-                        self.info.set_user_argument(command.argument());
-                    }
-                    self.fingerprint = self.shared.guard.fingerprint(command.argument());
+                Action::LoginAttempt { command, route } => {
+                    self.begin_login(&command, route.as_deref());
                 }
-                Action::Route(route) => self.info.set_route(&route),
+                Action::FormerLogin(route) => self.info.set_route(&route),
                 Action::Dial => {
                     if let Err(refused) = self.start_dial().await {
                         self.pending_events.push_back(refused);
@@ -102,23 +99,23 @@ impl Session {
                 Action::BackendFailed(why) => self.note_backend_failure(why),
                 Action::DialNext => self.dial_next().await,
                 Action::CommitBackend => self.commit_backend(),
-                Action::Authenticate(command) => {
-                    self.authenticate(&command, command.line()).await;
+                Action::Authenticate { command, site } => {
+                    self.authenticate(site, &command, command.line()).await;
                 }
-                Action::AuthenticateWithDecoy(command) => {
+                Action::AuthenticateWithDecoy { command, site } => {
                     let line = self.shared.decoy(&command);
-                    self.authenticate(&command, &line).await;
+                    self.authenticate(site, &command, &line).await;
                 }
-                Action::Penalise(site) => self.apply_penalty(site).await,
+                Action::DelayAfterFailure(site) => self.delay_after_failure(site).await,
                 Action::Send(line) => self.send(&line).await,
-                Action::HangUp => self.hang_up(),
+                Action::CloseBackend => self.close_backend(),
                 Action::ListenForBackend => self.listen_for_backend().await,
                 Action::PrepareData {
                     backend,
                     client,
                     protection,
                 } => self.prepare_data(backend, client, protection),
-                Action::ReplaceBackendData(backend) => self.redial_backend(backend),
+                Action::ReplaceBackendData(backend) => self.replace_backend_data(backend),
                 Action::Avoid(methods) => self.avoid(methods),
                 Action::OpenData {
                     direction,
@@ -148,11 +145,16 @@ impl Session {
         let Some(client) = &mut self.client else {
             return;
         };
-        if client.send(bytes).await.is_err()
-            && let Some(gone) = self.report_client_loss()
-        {
-            self.pending_events.push_back(gone);
-        }
+        let event = tokio::select! {
+            biased;
+            sent = client.send(bytes) => match sent {
+                Ok(()) => None,
+                Err(_) => self.report_client_loss(),
+            },
+            // The client may not read what it is sent, and the session can wait for nothing else meanwhile.
+            cut = cut(&mut self.registration, &self.drain) => Some(cut.event()),
+        };
+        self.pending_events.extend(event);
     }
 
     pub(super) async fn send(&mut self, line: &[u8]) {
@@ -160,11 +162,20 @@ impl Session {
         let Some(backend) = &mut self.backend else {
             return;
         };
-        if let Err(error) = backend.send(line).await {
-            self.report_backend_loss(self.machine.stage(), &ReplyError::of(&error));
-            self.backend = None;
-            self.pending_events.push_back(Event::BackendGone);
-        }
+        let event = tokio::select! {
+            biased;
+            sent = backend.send(line) => match sent {
+                Ok(()) => return,
+                Err(error) => {
+                    self.report_backend_loss(self.machine.stage(), &ReplyError::of(&error));
+                    Event::BackendGone
+                }
+            },
+            cut = cut(&mut self.registration, &self.drain) => cut.event(),
+        };
+        // It may have a part of the line.
+        self.backend = None;
+        self.pending_events.push_back(event);
     }
 
     /// The backend sends next, and a server that leaves Nagle's algorithm on delays the 226 of a small file until its
@@ -357,7 +368,7 @@ impl Session {
         // Before looking for lines: every ClientHello contains an LF, the number of the extension supported_groups.
         if !client.stream().is_tls() && client.peek().first() == Some(&HANDSHAKE_RECORD) {
             if self.client_end == ClientEnd::Open {
-                self.journal.write(&Entry::TlsWithoutAuth);
+                self.events.write(&SessionEvent::TlsWithoutAuth);
             }
             return self.report_client_loss();
         }

@@ -5,11 +5,11 @@
 //! what it means, and `driver` does what the machine says. No decision is made here.
 //!
 //! `backend_side` leads to the [backend](crate::backend), `client_tls` to TLS with the client; `data_side` makes, opens and
-//! drops the data connections that [`transfer`] holds; `penalty` is for failed logins, `records` for what is kept of all
-//! that.
+//! drops the data connections that [`transfer`] holds; `login_guard` is for failed logins, `events_from_machine` for
+//! what is kept of all that.
 //!
 //! A session's identity is in its [`info`], which the [`registry`] of live sessions shares; what it has to tell goes to its
-//! `journal`, which makes log lines and metrics of it, and lines of transfer logs. `dialogue` is every line of both legs, for
+//! `events`, which makes log lines and metrics of it, and lines of transfer logs. `dialogue` is every line of both legs, for
 //! the log.
 
 mod backend_side;
@@ -18,12 +18,14 @@ mod client_tls;
 mod data_side;
 mod dialogue;
 mod driver;
+mod events;
+mod events_from_machine;
 pub mod info;
-mod journal;
+mod interrupt;
+mod login_guard;
 pub mod machine;
-mod penalty;
-mod records;
 pub mod registry;
+mod shared;
 pub mod transfer;
 
 use std::collections::VecDeque;
@@ -32,91 +34,33 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendConnection, Selection, SiteSlot};
-use crate::base::secret::Secret;
 use crate::config::TlsMode;
-use crate::ftp::command::Command;
 use crate::ftp::shown::Repeats;
-use crate::guard::{AttemptFingerprint, Guard};
-use crate::limit::{Limiter, Permit, SessionBandwidth};
+use crate::guard::AttemptFingerprint;
+use crate::limit::{Permit, SessionBandwidth};
 use crate::net::control::ControlConnection;
 use crate::net::options;
-use crate::net::resolve::Resolver;
 use crate::net::stream::Stream;
-use crate::observe::metrics::Metrics;
-use crate::observe::transfer_log::TransferLogs;
 use crate::snapshot::Snapshot;
-use crate::tls::{BeforeHandshake, SessionStore, SessionTls};
+use crate::tls::{BeforeHandshake, SessionTls};
 
 use client_tls::{SecuredClient, handshake};
 use data_side::DataSide;
 pub use dialogue::ShownDialogue;
 use driver::{ClientEnd, DeadlineCheck};
+use events::{EventSink, SessionEvent, Transfers};
 use info::SessionInfo;
-use journal::{Entry, Journal, Transfers};
-use machine::{Clock, Ending, Event, Machine, Protection, Tables, Terms};
-use penalty::RunningAttempt;
-use registry::{Registration, SessionRegistry};
+use interrupt::cut;
+use login_guard::RunningAttempt;
+use machine::{Clock, Ending, Event, Machine, Protection, SessionConfig, SharedConfig};
+use registry::Registration;
+pub use shared::Shared;
 use transfer::Lingering;
-
-/// What all sessions of the process share and no reload changes.
-#[derive(Debug)]
-pub struct Shared {
-    /// Where everything is counted.
-    pub metrics: Arc<Metrics>,
-    /// Admission limits.
-    pub limiter: Arc<Limiter>,
-    /// Protection against password guessing.
-    pub guard: Arc<Guard>,
-    /// Notified when an attempt has been decided.
-    pub attempt_finished: Notify,
-    /// The TLS sessions that data connections may resume.
-    pub tls_sessions: Arc<SessionStore>,
-    /// Where the names of backends lead.
-    pub resolver: Arc<Resolver>,
-    /// The live sessions.
-    pub sessions: Arc<SessionRegistry>,
-    /// Where each transfer has its line.
-    pub transfer_logs: Arc<TransferLogs>,
-    /// Whose dialogue the log shows.
-    pub dialogue: ShownDialogue,
-    /// What backends get as the password of users who are to be refused. No account has it, and no client learns it.
-    decoy_password: Secret,
-}
-
-impl Shared {
-    /// For a process without sessions yet.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self {
-            metrics,
-            limiter: Arc::new(Limiter::new()),
-            guard: Arc::new(Guard::new()),
-            attempt_finished: Notify::new(),
-            tls_sessions: Arc::new(SessionStore::new()),
-            resolver: Arc::default(),
-            sessions: Arc::default(),
-            transfer_logs: Arc::default(),
-            dialogue: ShownDialogue::default(),
-            decoy_password: Secret::random(),
-        }
-    }
-}
-
-impl Shared {
-    /// This PASS or ACCT with the decoy password in place of the client's, and as long: servers refuse long lines
-    /// with other words, and at once.
-    fn decoy(&self, command: &Command) -> Vec<u8> {
-        let decoy = self.decoy_password.expose();
-        let length = command.argument().len().max(decoy.len());
-        let verb = command.verb_text().bytes().chain([b' ']);
-        verb.chain(decoy.iter().copied().cycle().take(length))
-            .collect()
-    }
-}
 
 /// A connection that was accepted and admitted.
 #[derive(Debug)]
@@ -155,9 +99,9 @@ pub async fn serve(
 ) {
     let mut registration = shared.sessions.register(accepted.client, accepted.listener);
     let info = Arc::clone(&registration.info);
-    let journal = Journal::new(Arc::clone(&info), accepted.destination, &shared);
+    let events = EventSink::new(Arc::clone(&info), accepted.destination, &shared);
     let ended_early = |ending| {
-        journal.write(&Entry::Ended {
+        events.write(&SessionEvent::Ended {
             ending,
             transfers: &Transfers::default(),
             resumption: None,
@@ -173,11 +117,11 @@ pub async fn serve(
     let tls_sessions = reused.then_some(&shared.tls_sessions);
     let tls = SessionTls::new(&snapshot.tls, tls_sessions, info.id);
     let addresses = [accepted.client.ip(), accepted.destination.ip()];
-    let terms = terms(&snapshot, addresses);
+    let config = session_config(&snapshot, addresses);
     let login_expires_at = Instant::now() + runtime.settings.timeouts.login;
 
     let (stream, machine) = match accepted.tls {
-        TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(terms)),
+        TlsMode::Explicit => (Stream::Plain(accepted.stream), Machine::explicit(config)),
         TlsMode::Implicit if snapshot.certificates.is_empty() => {
             return ended_early(Ending::NoCertificate);
         }
@@ -191,17 +135,17 @@ pub async fn serve(
             }
             let time_limit = runtime.settings.timeouts.tls_handshake;
             let clients = &snapshot.clients;
-            let handshake = handshake(accepted.stream, &tls, clients, time_limit, &info, &journal);
+            let handshake = handshake(accepted.stream, &tls, clients, time_limit, &info, &events);
             let secured = tokio::select! {
                 secured = handshake => secured,
-                () = registration.end_requested() => return ended_early(Ending::Terminated),
+                cut = cut(&mut registration, &drain) => return ended_early(cut.ending()),
             };
             match secured {
                 Some(SecuredClient {
                     stream,
                     sni,
                     certificate,
-                }) => (stream, Machine::implicit(terms, sni, certificate)),
+                }) => (stream, Machine::implicit(config, sni, certificate)),
                 None => return ended_early(Ending::Handshake),
             }
         }
@@ -237,7 +181,7 @@ pub async fn serve(
         drain,
         transfers: Transfers::default(),
         repeats: Repeats::default(),
-        journal,
+        events,
         destination: accepted.destination,
         info,
         registration,
@@ -245,16 +189,16 @@ pub async fn serve(
     session.run().await;
 }
 
-fn terms(snapshot: &Snapshot, addresses: [IpAddr; 2]) -> Terms {
+fn session_config(snapshot: &Snapshot, addresses: [IpAddr; 2]) -> SessionConfig {
     let runtime = &snapshot.runtime;
-    let tables = Tables {
+    let shared = SharedConfig {
         router: Arc::clone(&runtime.router),
         announcements: Arc::clone(&runtime.announcements),
         own_names: Arc::clone(&snapshot.own_names),
         credentials: runtime.credentials.clone(),
         has_certificate: !snapshot.certificates.is_empty(),
     };
-    Terms::new(&runtime.settings, tables, addresses)
+    SessionConfig::new(&runtime.settings, shared, addresses)
 }
 
 /// What a session holds; what it decides is in `machine`.
@@ -307,7 +251,7 @@ struct Session {
     transfers: Transfers,
     /// What the replies to the last command may repeat of it.
     repeats: Repeats,
-    journal: Journal,
+    events: EventSink,
     /// What the client connected to.
     destination: SocketAddr,
     info: Arc<SessionInfo>,
@@ -320,5 +264,7 @@ enum PreviousDial {
     /// The first dial is paid for with the session.
     None,
     /// Its connection may still be closing, with its slot at the site.
-    Some(Option<JoinHandle<()>>),
+    Closing(JoinHandle<()>),
+    /// Its connection is closed, or there was none.
+    Closed,
 }

@@ -128,7 +128,7 @@ impl Check<'_> {
                 connection.active_endpoint(listener)
             }
         };
-        endpoint.ok_or_else(|| CheckError::NoPort(ReplyError::Closed))
+        endpoint.map_err(|error| CheckError::NoPort(ReplyError::of(&error)))
     }
 
     /// Connects there, or gets ready to be connected to.

@@ -14,7 +14,7 @@
 //! *To name* is to offer the FTP session's TLS session in the ClientHello, which the handshake then proves. *Alone* means
 //! that no other connection of the address came to the port from the grant to the end of the transfer, but for those that
 //! named other sessions, and that none was still to be expected: of a lease that is there as well, or of one that ended
-//! without a connection that was certainly its own. After such a lease the port *rests* for the address: for the lease's
+//! without a connection that was certainly its own. After such a lease the port *cools down* for the address: for the lease's
 //! `reuse_delay` it is only granted to leases that can't mistake the late connection for theirs.
 //!
 //! *Separate* clients keep their TLS sessions apart: those of two accounts, unless both have shown that they share a cache,
@@ -82,7 +82,7 @@ pub struct LeaseRequest {
 
 /// The result of reading a connection's ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SniffResult {
+pub enum PeekResult {
     /// Its ClientHello offers this TLS session, which is live.
     Session(TicketOwner),
     /// It names no live session, or sent something else.
@@ -125,10 +125,10 @@ pub enum Effect {
         /// Whether it only takes a connection that names its session.
         named: bool,
     },
-    /// Read the connection's ClientHello, then call [`LeaseTable::on_sniffed`].
-    Sniff(ConnectionId),
+    /// Read the connection's ClientHello, then call [`LeaseTable::on_peeked`].
+    Peek(ConnectionId),
     /// The number of connections that may be the lease's own, and are not identified yet, has changed.
-    Undecided(LeaseId, UndecidedConnections),
+    Unassigned(LeaseId, UnassignedConnections),
     /// Whether another lease of the address waits for a port has changed.
     Contended(LeaseId, bool),
     /// The connection is the lease's, as far as can be said before its handshake.
@@ -158,14 +158,14 @@ pub enum Effect {
 
 /// How many unidentified connections there are at a lease's port that may be its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct UndecidedConnections {
+pub struct UnassignedConnections {
     /// All of them.
     pub all: usize,
     /// Those that can be no other lease's.
     pub exclusive: usize,
 }
 
-impl UndecidedConnections {
+impl UnassignedConnections {
     /// Whether there is any, and whether there is any that can be no other lease's.
     fn is_there(self) -> (bool, bool) {
         (self.all > 0, self.exclusive > 0)
@@ -175,6 +175,8 @@ impl UndecidedConnections {
 /// Why a connection is reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResetReason {
+    /// Its address has no lease at the port.
+    NoLease,
     /// It can't be meant for any lease.
     Stranger,
     /// The lease that it may have been meant for is over.
@@ -209,7 +211,7 @@ pub struct LeaseTable {
 }
 
 impl LeaseTable {
-    /// A port has been opened: for every address it rests as after a lease that ended without its connection.
+    /// A port has been opened: for every address it cools down as after a lease that ended without its connection.
     pub fn open(&mut self, port: SocketAddr, now: Instant) {
         self.opened.insert(port, now);
     }
@@ -228,7 +230,7 @@ impl LeaseTable {
         if !self.opened.is_empty() {
             for port in ports.iter() {
                 if let Some(opened) = self.opened.get(port) {
-                    client.rest_since_opened(*port, *opened + request.reuse_delay, &request);
+                    client.cool_down_since_opened(*port, *opened + request.reuse_delay, &request);
                 }
             }
         }
@@ -249,23 +251,23 @@ impl LeaseTable {
         now: Instant,
     ) -> Vec<Effect> {
         if !self.clients.contains_key(&address) {
-            return vec![Effect::Reset(connection, ResetReason::Stranger)];
+            return vec![Effect::Reset(connection, ResetReason::NoLease)];
         }
         self.change(address, now, |client, effects| {
             client.on_connection(connection, port, now, effects);
         })
     }
 
-    /// The result of the [`Effect::Sniff`] for this connection.
-    pub fn on_sniffed(
+    /// The result of the [`Effect::Peek`] for this connection.
+    pub fn on_peeked(
         &mut self,
         connection: ConnectionId,
         address: IpAddr,
-        result: SniffResult,
+        result: PeekResult,
         now: Instant,
     ) -> Vec<Effect> {
         self.change(address, now, |client, effects| {
-            client.on_sniffed(connection, result, now, effects);
+            client.on_peeked(connection, result, now, effects);
         })
     }
 
@@ -375,7 +377,7 @@ impl LeaseTable {
             && self
                 .clients
                 .get(oldest)
-                .is_none_or(|client| client.has_rested(now))
+                .is_none_or(|client| client.has_cooled_down(now))
         {
             let (since, oldest) = (*since, *oldest);
             self.quiet.remove(&since);

@@ -54,9 +54,9 @@ impl Bench {
     }
 
     /// A connection that says this at once.
-    fn says(&mut self, result: SniffResult) -> Vec<Effect> {
+    fn says(&mut self, result: PeekResult) -> Vec<Effect> {
         let (connection, _) = self.arrives();
-        self.table.on_sniffed(connection, CLIENT, result, self.now)
+        self.table.on_peeked(connection, CLIENT, result, self.now)
     }
 
     fn end(&mut self, lease: u64, end: LeaseEnd) -> Vec<Effect> {
@@ -102,8 +102,8 @@ fn unproven(session: u64) -> Identity {
     Identity::Unproven(separate(session))
 }
 
-fn name_of(session: u64) -> SniffResult {
-    SniffResult::Session(TicketOwner {
+fn name_of(session: u64) -> PeekResult {
+    PeekResult::Session(TicketOwner {
         session: SessionId(session),
         account: Some(LoginId::of(Some(SiteId(0)), &session.to_be_bytes())),
         cache: separate(session),
@@ -151,7 +151,7 @@ fn leases_that_nothing_but_the_address_tells_apart_take_turns_for_whole_transfer
         let mut bench = Bench::with_ports(1);
         assert!(bench.request(1, first).is_some());
         assert_eq!(bench.request(2, second), None);
-        let effects = bench.says(SniffResult::NoSession);
+        let effects = bench.says(PeekResult::NoSession);
         assert_eq!(
             granted(&effects, 2),
             None,
@@ -185,10 +185,8 @@ fn clients_of_one_account_that_came_at_once_wait_for_each_others_names() {
         account: Some(LoginId::of(Some(SiteId(0)), &7u64.to_be_bytes())),
         cache: at_once(1),
     };
-    let result = SniffResult::Session(whose);
-    let effects = bench
-        .table
-        .on_sniffed(connection, CLIENT, result, bench.now);
+    let result = PeekResult::Session(whose);
+    let effects = bench.table.on_peeked(connection, CLIENT, result, bench.now);
     assert_eq!(handed_to(&effects), Some(1));
     let effects = bench.proven(1);
     assert!(
@@ -242,7 +240,7 @@ fn who_has_to_resume_and_has_yet_to_is_let_in_beside_no_transfer_that_its_connec
 fn a_lease_whose_client_has_resumed_takes_nothing_unnamed() {
     let mut bench = Bench::with_ports(1);
     bench.request(1, named(1));
-    let effects = bench.says(SniffResult::NoSession);
+    let effects = bench.says(PeekResult::NoSession);
     assert!(is_reset(&effects));
     assert!(effects.contains(&Effect::Refused(LeaseId(1), None)));
 }
@@ -253,7 +251,7 @@ fn a_lease_that_is_alone_takes_an_unnamed_connection_of_a_client_that_has_resume
     bench.request(1, Identity::Resuming(separate(1)));
     bench.request(2, Identity::Resuming(separate(2)));
     assert_eq!(
-        handed_to(&bench.says(SniffResult::NoSession)),
+        handed_to(&bench.says(PeekResult::NoSession)),
         None,
         "whose is it?"
     );
@@ -287,7 +285,7 @@ fn an_unnamed_connection_waits_until_the_named_ones_that_it_could_be_are_there()
     let mut bench = Bench::with_ports(1);
     bench.request(1, named(1));
     bench.request(2, unproven(2));
-    assert_eq!(handed_to(&bench.says(SniffResult::NoSession)), None);
+    assert_eq!(handed_to(&bench.says(PeekResult::NoSession)), None);
     assert_eq!(handed_to(&bench.says(name_of(1))), Some(1));
     assert_eq!(handed_to(&bench.proven(1)), Some(2));
 }
@@ -297,7 +295,7 @@ fn an_unnamed_connection_is_in_doubt_if_the_named_one_never_comes() {
     let mut bench = Bench::with_ports(1);
     bench.request(1, named(1));
     bench.request(2, unproven(2));
-    bench.says(SniffResult::NoSession);
+    bench.says(PeekResult::NoSession);
     let effects = bench.end(1, LeaseEnd::Incomplete);
     let refused = Effect::Refused(LeaseId(2), Some(Ambiguity::LateConnection));
     assert!(effects.contains(&refused));
@@ -319,12 +317,12 @@ fn a_verdict_waits_for_a_connection_that_may_be_another_named_ones() {
     assert!(effects.contains(&Effect::Attribution(LeaseId(1), Attribution::Unsettled)));
     let effects = bench
         .table
-        .on_sniffed(connection, CLIENT, name_of(2), bench.now);
+        .on_peeked(connection, CLIENT, name_of(2), bench.now);
     assert!(effects.contains(&Effect::Attribution(LeaseId(1), Attribution::Certain)));
 }
 
 #[test]
-fn a_port_rests_for_the_address_after_a_lease_whose_connection_may_still_come() {
+fn a_port_cools_down_for_the_address_after_a_lease_whose_connection_may_still_come() {
     let mut bench = Bench::with_ports(1);
     bench.request(1, Identity::Address);
     bench.end(1, LeaseEnd::Incomplete);
@@ -341,7 +339,8 @@ fn a_port_rests_for_the_address_after_a_lease_whose_connection_may_still_come() 
 }
 
 #[test]
-fn a_port_does_not_rest_for_a_session_when_the_connection_of_its_refused_transfer_has_named_it() {
+fn a_port_does_not_cool_down_for_a_session_when_the_connection_of_its_refused_transfer_has_named_it()
+ {
     for identity in [named(1), unproven(1)] {
         let mut bench = Bench::with_ports(1);
         bench.request(1, identity);
@@ -354,17 +353,39 @@ fn a_port_does_not_rest_for_a_session_when_the_connection_of_its_refused_transfe
     }
 }
 
+#[test]
+fn a_port_does_not_cool_down_for_a_session_when_the_connection_of_its_refused_transfer_was_alone() {
+    for among_others in [false, true] {
+        let mut bench = Bench::with_ports(1);
+        if among_others {
+            bench.request(1, named(1));
+        }
+        bench.request(2, unproven(2));
+        let mut effects = bench.says(PeekResult::NoSession);
+        if among_others {
+            assert_eq!(handed_to(&effects), None);
+            bench.says(name_of(1));
+            effects = bench.proven(1);
+        }
+        assert_eq!(handed_to(&effects), Some(2));
+        let none = UnassignedConnections::default();
+        assert!(effects.contains(&Effect::Unassigned(LeaseId(2), none)));
+        bench.end(2, LeaseEnd::Refused);
+        assert!(bench.ask_of(3, unproven(2), 2).is_some(), "{among_others}");
+    }
+}
+
 /// lftp says nothing before the 150, and closes when the transfer is refused.
 #[test]
-fn a_port_rests_for_others_alone_when_the_silent_connection_of_a_refused_transfer_has_come() {
+fn a_port_cools_down_for_others_alone_when_the_silent_connection_of_a_refused_transfer_has_come() {
     for closes_first in [true, false] {
         let mut bench = Bench::with_ports(1);
         bench.ask_of(1, named(1), 1);
         let (connection, _) = bench.arrives();
         if closes_first {
             let now = bench.now;
-            let closed = SniffResult::Closed;
-            bench.table.on_sniffed(connection, CLIENT, closed, now);
+            let closed = PeekResult::Closed;
+            bench.table.on_peeked(connection, CLIENT, closed, now);
         }
         bench.end(1, LeaseEnd::Refused);
         // To one in clear text a connection that the client has closed would be an empty file.
@@ -382,7 +403,7 @@ fn two_leases_of_one_session_conflict_whatever_its_account_was() {
 }
 
 #[test]
-fn a_port_rests_when_the_connection_of_a_refused_transfer_has_named_nothing() {
+fn a_port_cools_down_when_the_connection_of_a_refused_transfer_has_named_nothing() {
     let mut bench = Bench::with_ports(1);
     bench.request(1, Identity::Address);
     bench.arrives();
@@ -391,7 +412,7 @@ fn a_port_rests_when_the_connection_of_a_refused_transfer_has_named_nothing() {
 }
 
 #[test]
-fn a_port_rests_for_a_session_after_its_own_transfer_was_refused() {
+fn a_port_cools_down_for_a_session_after_its_own_transfer_was_refused() {
     let mut bench = Bench::with_ports(2);
     let first = bench.request(1, named(1));
     bench.end(1, LeaseEnd::Incomplete);
@@ -403,7 +424,7 @@ fn a_port_rests_for_a_session_after_its_own_transfer_was_refused() {
 }
 
 #[test]
-fn a_port_does_not_rest_after_a_transfer_whose_connection_was_certain() {
+fn a_port_does_not_cool_down_after_a_transfer_whose_connection_was_certain() {
     let mut bench = Bench::with_ports(1);
     bench.request(1, Identity::Address);
     bench.arrives();
@@ -446,7 +467,7 @@ fn programs_that_share_a_cache_take_turns_and_may_name_any_session_of_theirs() {
     let mut bench = Bench::with_ports(1);
     assert!(bench.request(1, Identity::Unproven(shared(1))).is_some());
     assert_eq!(bench.request(2, Identity::Unproven(shared(2))), None);
-    let result = SniffResult::Session(TicketOwner {
+    let result = PeekResult::Session(TicketOwner {
         session: SessionId(2),
         account: Some(LoginId::of(Some(SiteId(0)), &2u64.to_be_bytes())),
         cache: shared(2),
@@ -464,7 +485,7 @@ fn programs_that_share_a_cache_take_turns_and_may_name_any_session_of_theirs() {
 fn a_name_of_the_same_account_shows_that_clients_which_came_at_once_share_a_cache() {
     let mut bench = Bench::with_ports(1);
     bench.ask_of(1, Identity::Unproven(at_once(1)), 2);
-    let result = SniffResult::Session(TicketOwner {
+    let result = PeekResult::Session(TicketOwner {
         session: SessionId(2),
         account: Some(LoginId::of(Some(SiteId(0)), &2u64.to_be_bytes())),
         cache: at_once(2),
@@ -535,7 +556,7 @@ fn a_flood_at_one_lease_takes_no_place_from_the_first_connection_of_another() {
         let (_, effects) = bench.arrives();
         assert!(!effects.contains(&Effect::Reset(own, ResetReason::TooMany)));
     }
-    let effects = bench.table.on_sniffed(own, CLIENT, name_of(2), bench.now);
+    let effects = bench.table.on_peeked(own, CLIENT, name_of(2), bench.now);
     assert_eq!(handed_to(&effects), Some(2));
 }
 
@@ -583,7 +604,11 @@ fn named_leases_that_are_refused_again_and_again_keep_no_unproven_one_from_a_por
     let step = DELAY / 8;
     bench.request(1, named(1));
     bench.end(1, LeaseEnd::Incomplete);
-    assert_eq!(bench.request(100, unproven(100)), None, "the port rests");
+    assert_eq!(
+        bench.request(100, unproven(100)),
+        None,
+        "the port cools down"
+    );
     let mut waited = Duration::ZERO;
     let mut next = 2;
     // Each is refused at once, and its connection may still be on its way.
@@ -592,9 +617,16 @@ fn named_leases_that_are_refused_again_and_again_keep_no_unproven_one_from_a_por
         bench.end(next, LeaseEnd::Incomplete);
         next += 1;
         waited += step;
-        assert_eq!(granted(&bench.after(step), 100), None, "the port rests");
+        assert_eq!(
+            granted(&bench.after(step), 100),
+            None,
+            "the port cools down"
+        );
     }
-    assert_eq!(waited, DELAY, "they pass it for as long as a port rests");
+    assert_eq!(
+        waited, DELAY,
+        "they pass it for as long as a port cools down"
+    );
     let effects = bench.after(DELAY);
     assert!(granted(&effects, 100).is_some());
     assert!(
@@ -636,7 +668,7 @@ fn a_resumption_proves_a_connection_that_was_taken_before_prot_changed() {
 }
 
 #[test]
-fn a_port_that_has_just_been_opened_rests_for_every_address() {
+fn a_port_that_has_just_been_opened_cools_down_for_every_address() {
     let mut bench = Bench::with_ports(2);
     for number in 0..2 {
         bench.table.open(port(number), bench.now);
@@ -652,7 +684,7 @@ fn a_port_that_has_just_been_opened_rests_for_every_address() {
 
 #[test]
 fn a_session_without_a_login_says_nothing_of_the_client_at_whose_port_it_is_named() {
-    let nobody = SniffResult::Session(TicketOwner {
+    let nobody = PeekResult::Session(TicketOwner {
         session: SessionId(9),
         account: None,
         cache: at_once(9),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::{Circumstances, Ending, FileChange, Outcome, ProtocolError, Stage};
+use super::{Ending, FileChange, Outcome, ProtocolError, Stage, TransferDetails};
 use crate::base::SiteId;
 use crate::ftp::address::AnnouncedEndpoint;
 use crate::ftp::answer::Answer;
@@ -31,20 +31,35 @@ pub enum Action {
     DialNext,
     /// The client is about to be sent the backend's reply to USER: the login stays with it.
     CommitBackend,
-    /// This USER or HOST has been taken up; it may lead nowhere.
-    LoginAttempt(Command),
-    /// The login leads here.
-    Route(Route),
+    /// This USER or HOST has been taken up.
+    LoginAttempt {
+        /// What the client has sent.
+        command: Command,
+        /// Where the login leads, unless it leads nowhere. In a box, or it would make every [`Action`] larger.
+        route: Option<Box<Route>>,
+    },
+    /// The backend or the site has refused another user: the login before holds, which leads here.
+    FormerLogin(Route),
     /// Send this PASS or ACCT to the backend, unless the guard refuses it: then `Event::Blocked` follows.
-    Authenticate(Command),
+    Authenticate {
+        /// What the client has sent.
+        command: Command,
+        /// The site that the login is for, by which the guard counts.
+        site: SiteId,
+    },
     /// The same with a decoy, a password that no account has, in place of the client's: the login fails by the backend's own reply.
-    AuthenticateWithDecoy(Command),
+    AuthenticateWithDecoy {
+        /// What the client has sent.
+        command: Command,
+        /// The site that the login is for, by which the guard counts.
+        site: SiteId,
+    },
     /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
-    Penalise(Option<SiteId>),
+    DelayAfterFailure(Option<SiteId>),
     /// Send this line to the backend.
     Send(Bytes),
     /// Close the backend's control connection.
-    HangUp,
+    CloseBackend,
     /// Listen for a data connection from the backend; `Event::Listening` follows.
     ListenForBackend,
     /// Connect to the backend's data port and make one for the client; `Event::Prepared` follows.
@@ -140,7 +155,7 @@ pub enum Record {
         /// How it ended.
         outcome: Outcome,
         /// What else is known of it. In a box, as all that is large, since it would make every [`Action`] larger.
-        circumstances: Box<Circumstances>,
+        details: Box<TransferDetails>,
     },
     /// The backend has changed a file or a directory, as it was told to.
     FileChanged(Box<FileChange>),
@@ -153,6 +168,13 @@ pub enum Record {
     },
     /// The site denies this command; nothing was sent to the backend.
     Denied(Command),
+    /// The driver has delivered an event that it can't deliver in this state: a fault of ours.
+    Unexpected {
+        /// The state's name.
+        state: &'static str,
+        /// The event.
+        event: String,
+    },
     /// The backend was given up.
     BackendLost(Stage, ProtocolError),
     /// The backend refused a data port in every way, the last time like this; without a reply if that is our fault.

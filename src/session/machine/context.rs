@@ -1,4 +1,4 @@
-//! What every state of a session may use and change: the terms, what the client has said of itself, and the actions.
+//! What every state of a session may use and change: its configuration, what the client has said of itself, and the actions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::echo::Echo;
 use super::queue::Queue;
 use super::security::Security;
 use super::settings::DeferredSettings;
-use super::{Action, Ending, State, Terms};
+use super::{Action, Ending, Record, SessionConfig, State};
 use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
 use crate::ftp::reply::{Class, Reply};
@@ -23,7 +23,7 @@ pub(super) const MAX_PRELIMINARIES: u32 = 16;
 /// What outlives each single state.
 #[derive(Debug)]
 pub(super) struct Context {
-    pub terms: Terms,
+    pub config: SessionConfig,
     pub security: Security,
     /// The client's certificate as it counts for the next login, if it has expired since the handshake.
     pub lapsed_certificate: Option<Arc<ClientIdentity>>,
@@ -47,6 +47,8 @@ pub(super) struct Context {
     pub client: ClientPresence,
     /// How the backend has ended its control connection behind the 2xx of a transfer, whose data connections haven't ended yet.
     pub backend_end: Option<BackendEnd>,
+    /// See [`Context::record_unexpected`].
+    had_unexpected: bool,
     /// The process is to end, and so is the session, as soon as nothing runs.
     pub draining: bool,
     /// The actions that result from the events so far, and have not been taken.
@@ -79,10 +81,10 @@ pub(super) enum LoginClock {
 }
 
 impl Context {
-    pub fn new(terms: Terms, security: Security) -> Self {
-        let greeting = answer::greeting(&terms.greeting);
+    pub fn new(config: SessionConfig, security: Security) -> Self {
+        let greeting = answer::greeting(&config.greeting);
         Self {
-            terms,
+            config,
             security,
             lapsed_certificate: None,
             host: None,
@@ -97,6 +99,7 @@ impl Context {
             bad_lines: 0,
             client: ClientPresence::Present,
             backend_end: None,
+            had_unexpected: false,
             draining: false,
             actions: VecDeque::from([Action::Reply(greeting.into())]),
         }
@@ -179,9 +182,18 @@ impl Context {
     }
 
     /// An event that the driver can't deliver in this state: a fault of ours, which the tests and the fuzzer look for. In
-    /// production it changes nothing.
-    pub fn unexpected(&self, state: State, event: &str) -> State {
+    /// production it changes nothing but the log.
+    pub fn unexpected(&mut self, state: State, event: &str) -> State {
         debug_assert!(false, "{event} came in {state:?}");
+        self.record_unexpected(state.name(), event);
         state
+    }
+
+    /// The first of a session is recorded: each further one may be its consequence.
+    pub fn record_unexpected(&mut self, state: &'static str, event: &str) {
+        if !std::mem::replace(&mut self.had_unexpected, true) {
+            let event = event.to_owned();
+            self.push(Action::Record(Record::Unexpected { state, event }));
+        }
     }
 }

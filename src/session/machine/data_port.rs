@@ -102,7 +102,7 @@ impl PortCommand {
             return Err(answer::EPSV_ALL_GIVEN);
         }
         let request = match command.verb() {
-            Verb::Epsv => match (address::parse_epsv(argument), cx.terms.local.is_ipv4()) {
+            Verb::Epsv => match (address::parse_epsv(argument), cx.config.local.is_ipv4()) {
                 (EpsvArgument::All, _) => return Ok(Self::OnlyEpsv),
                 (EpsvArgument::Any, _)
                 | (EpsvArgument::Ipv4, true)
@@ -111,11 +111,11 @@ impl PortCommand {
                 (EpsvArgument::Ipv4, false) => return Err(answer::ONLY_IPV6),
                 (EpsvArgument::Other, _) => return Err(answer::ADDRESS_SYNTAX),
             },
-            Verb::Pasv => match cx.terms.local {
+            Verb::Pasv => match cx.config.local {
                 IpAddr::V4(local) => PortRequest::Pasv(local),
                 IpAddr::V6(_) => return Err(answer::PASV_NEEDS_IPV4),
             },
-            _ if !cx.terms.active_mode => return Err(answer::ACTIVE_REFUSED),
+            _ if !cx.config.active_mode => return Err(answer::ACTIVE_REFUSED),
             Verb::Port => {
                 let target = address::parse_port(argument).ok_or(answer::ADDRESS_SYNTAX)?;
                 PortRequest::Port(target)
@@ -127,7 +127,7 @@ impl PortCommand {
         };
         match request.client_data() {
             ClientData::Active(target)
-                if !address::is_own_unprivileged(target, cx.terms.client) =>
+                if !address::is_own_unprivileged(target, cx.config.client) =>
             {
                 Err(answer::ADDRESS_REFUSED)
             }
@@ -318,13 +318,13 @@ impl ClientPort {
     pub fn on_prepared(self, prepared: PreparedPort, cx: &mut Context) -> State {
         match (prepared, self.negotiation.request) {
             (PreparedPort::Passive(listened), PortRequest::Pasv(local)) => {
-                let (announcements, client) = (&cx.terms.announcements, cx.terms.client);
+                let (announcements, client) = (&cx.config.announcements, cx.config.client);
                 let address = announcements.address(client).unwrap_or(local);
                 let reply = address::reply_227(address, announcements.port(client, listened));
                 cx.push(Action::Reply(reply.into()));
             }
             (PreparedPort::Passive(listened), PortRequest::Epsv) => {
-                let port = cx.terms.announcements.port(cx.terms.client, listened);
+                let port = cx.config.announcements.port(cx.config.client, listened);
                 cx.push(Action::Reply(address::reply_229(port).into()));
             }
             (PreparedPort::Active, PortRequest::Port(_) | PortRequest::Eprt(_)) => {

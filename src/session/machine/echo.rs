@@ -61,10 +61,10 @@ impl State {
             cx.echo.repetition = Repetition::Twice;
         }
         match (surplus, cx.echo.repetition, self) {
-            (Surplus::Other, _, state) => state.drop_backend(ProtocolError::UnsolicitedReply, cx),
+            (Surplus::Other, _, state) => state.fail_backend(ProtocolError::UnsolicitedReply, cx),
             (_, Repetition::Twice, Self::Ready(ready)) => ready.fence_off(reply, cx),
             // The backend has been asked something already.
-            (Surplus::Same, _, state) => state.drop_backend(ProtocolError::UnsolicitedReply, cx),
+            (Surplus::Same, _, state) => state.fail_backend(ProtocolError::UnsolicitedReply, cx),
             (Surplus::None, _, state) => {
                 cx.echo.last = matches!(state, Self::Ready(_)).then_some(reply);
                 state
@@ -81,7 +81,7 @@ impl Ready {
                 cx.echo.repetition = Repetition::Twice;
                 self.fence_off(last, cx)
             }
-            _ => State::Ready(self).drop_backend(ProtocolError::UnsolicitedReply, cx),
+            _ => State::Ready(self).fail_backend(ProtocolError::UnsolicitedReply, cx),
         }
     }
 
@@ -100,7 +100,7 @@ impl Fenced {
         if *reply == self.reply {
             self.again += 1;
             if self.again > MAX_ECHOES {
-                return State::Fenced(self).drop_backend(ProtocolError::UnsolicitedReply, cx);
+                return State::Fenced(self).fail_backend(ProtocolError::UnsolicitedReply, cx);
             }
         } else if reply.class() != Class::Preliminary {
             return State::Ready(Ready { login: self.login });

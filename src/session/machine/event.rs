@@ -31,7 +31,7 @@ pub enum Event {
     },
     /// The backend connection that `Action::Dial` requested is ready for USER, or could not be made.
     Dialled(Option<Dialled>),
-    /// The guard lets the client try no further: what `Action::Dial`, `Action::Authenticate` or `Action::Penalise` came
+    /// The guard lets the client try no further: what `Action::Dial`, `Action::Authenticate` or `Action::DelayAfterFailure` came
     /// upon.
     Blocked,
     /// The site of `Action::Dial`, or each of its backends, has as many sessions as it may.

@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
+use super::backend_context::BackendContext;
 use super::context::{Context, LoginClock};
-use super::observed::Observed;
 use super::pre_login::NoBackend;
 use super::ready::{LoggedIn, Ready};
-use super::rest::RestOffset;
+use super::restart_marker::RestartMarkers;
 use super::settings::Replay;
 use super::user::{Dialling, ResolvedUser};
 use super::{Action, Dialled, Ending, ProtocolError, Record, State, security};
@@ -28,7 +28,7 @@ use crate::route::{Membership, Route};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Connection {
     pub ports: BackendPorts,
-    pub rest: RestOffset,
+    pub restart_markers: RestartMarkers,
 }
 
 /// How the client of a login has proven its identity.
@@ -62,7 +62,7 @@ pub(super) struct Login {
     /// The backend's last reply to the login was 332.
     wants_account: bool,
     proof: LoginProof,
-    observed: Observed,
+    backend: BackendContext,
 }
 
 /// Whether another backend may still take over.
@@ -79,7 +79,7 @@ enum LoginStep {
     /// Waiting for the client's next command.
     Ready,
     /// The backend is sent `sent`, then the rest, then USER.
-    BeforeUser { sent: Command, rest: Replay },
+    BeforeUser { sent: Command, remaining: Replay },
     /// The backend is to answer USER; `former` is the login that holds if it refuses.
     User { former: Option<FormerLogin> },
     /// The backend is to answer PASS, or an ACCT that it has asked for by 332.
@@ -97,7 +97,7 @@ enum LoginStep {
     AfterLogin {
         welcome: Reply,
         sent: Command,
-        rest: Replay,
+        remaining: Replay,
     },
 }
 
@@ -142,7 +142,7 @@ impl Dialling {
             route: self.route,
             connection: Connection {
                 ports,
-                rest: RestOffset::NONE,
+                restart_markers: RestartMarkers::NONE,
             },
             protection,
             choice: BackendChoice::Tentative { failover_timeout },
@@ -151,7 +151,7 @@ impl Dialling {
             welcome,
             wants_account: false,
             proof: LoginProof::Password,
-            observed: Observed::default(),
+            backend: BackendContext::default(),
         });
         let replay = cx.settings.before_user(&login.route.site.policy.commands);
         login.replay_before_user(replay, cx)
@@ -171,7 +171,7 @@ impl Login {
             welcome: None,
             wants_account: false,
             proof: LoginProof::Password,
-            observed: former.observed.for_next_login(),
+            backend: former.backend.for_next_login(),
         });
         let former = FormerLogin {
             route: former.route,
@@ -207,19 +207,20 @@ impl Login {
                     Verb::Acct if !self.wants_account => LoginStep::Account,
                     _ => LoginStep::Password,
                 };
+                let site = self.route.site_id;
                 cx.push(match self.is_refused() {
-                    true => Action::AuthenticateWithDecoy(command),
-                    false => Action::Authenticate(command),
+                    true => Action::AuthenticateWithDecoy { command, site },
+                    false => Action::Authenticate { command, site },
                 });
             }
             Verb::Rein => {
-                cx.push(Action::HangUp);
+                cx.push(Action::CloseBackend);
                 return cx.reinitialise();
             }
             Verb::Host => match cx.choose_host(&command) {
                 Ok(()) => {
                     // The login begins anew (RFC 7151 §4).
-                    cx.push(Action::HangUp);
+                    cx.push(Action::CloseBackend);
                     cx.reply(answer::HOST_ACCEPTED);
                     return State::NoBackend(NoBackend);
                 }
@@ -236,19 +237,18 @@ impl Login {
     }
 
     fn on_user(mut self: Box<Self>, command: Command, cx: &mut Context) -> State {
-        match cx.resolve_user(command) {
+        match cx.resolve_user(command, None) {
             ResolvedUser::Refused => State::Login(self),
             ResolvedUser::NoSite => {
                 // The password that may follow must not reach the backend of an earlier USER.
-                cx.push(Action::HangUp);
+                cx.push(Action::CloseBackend);
                 cx.refuse_unknown_host();
                 State::NoBackend(NoBackend)
             }
             ResolvedUser::Site(route) if route.shares_backends_with(&self.route) => {
-                cx.push(Action::Route(route.clone()));
                 if let Err(refused) = cx.admit_certificate(&route) {
                     // The same of the password that may follow.
-                    cx.push(Action::HangUp);
+                    cx.push(Action::CloseBackend);
                     cx.refuse_certificate(&route, refused);
                     return State::NoBackend(NoBackend);
                 }
@@ -256,17 +256,17 @@ impl Login {
                 self.send_user(None, cx)
             }
             ResolvedUser::Site(route) => {
-                cx.push(Action::HangUp);
+                cx.push(Action::CloseBackend);
                 Dialling::begin(route, cx)
             }
         }
     }
 
-    fn replay_before_user(mut self: Box<Self>, mut rest: Replay, cx: &mut Context) -> State {
-        match rest.next() {
+    fn replay_before_user(mut self: Box<Self>, mut remaining: Replay, cx: &mut Context) -> State {
+        match remaining.next() {
             Some(sent) => {
                 self.ask(sent.line(), cx);
-                self.step = LoginStep::BeforeUser { sent, rest };
+                self.step = LoginStep::BeforeUser { sent, remaining };
                 State::Login(self)
             }
             None => self.send_user(None, cx),
@@ -274,6 +274,8 @@ impl Login {
     }
 
     fn send_user(mut self: Box<Self>, former: Option<FormerLogin>, cx: &mut Context) -> State {
+        // A USER before it may have been answered with 332 behind a password of ours.
+        self.proof = LoginProof::Password;
         if let Some(welcome) = self.welcome.take() {
             return self.on_login_reply(Verb::User, welcome, cx);
         }
@@ -330,24 +332,19 @@ impl Login {
             return State::Login(self);
         }
         match std::mem::replace(&mut self.step, LoginStep::Ready) {
-            LoginStep::BeforeUser { sent, rest } => {
+            LoginStep::BeforeUser { sent, remaining } => {
                 if !reply.class().is_failure() {
                     self.accepted.push(sent);
                 }
-                self.replay_before_user(rest, cx)
+                self.replay_before_user(remaining, cx)
             }
             LoginStep::User {
                 former: Some(former),
             } if reply.class().is_failure() => {
                 // vsftpd: "530 Can't change to another user." The old login holds.
-                cx.push(Action::Route(former.route.clone()));
+                cx.push(Action::FormerLogin(former.route.clone()));
                 cx.forward(&reply);
-                Ready::after_refused_user(
-                    former.route,
-                    self.connection,
-                    former.proof,
-                    self.observed,
-                )
+                Ready::after_refused_user(former.route, self.connection, former.proof, self.backend)
             }
             LoginStep::User { .. } if reply.number() == 331 => {
                 match cx.proven_password(&self.route) {
@@ -371,15 +368,15 @@ impl Login {
             LoginStep::AfterLogin {
                 welcome,
                 sent,
-                rest,
+                remaining,
             } => {
                 // Settings change no files.
-                let _ = self.observed.on_reply(sent, &reply);
-                self.replay_after_login(welcome, rest, cx)
+                let _ = self.backend.on_reply(sent, &reply);
+                self.replay_after_login(welcome, remaining, cx)
             }
             step @ LoginStep::Protecting { .. } if reply.class() != Class::Completion => {
                 self.step = step;
-                State::Login(self).drop_backend(ProtocolError::ProtectionRefused, cx)
+                State::Login(self).fail_backend(ProtocolError::ProtectionRefused, cx)
             }
             LoginStep::Protecting { welcome, command } => match command {
                 ProtectionCommand::Pbsz => self.protect(welcome, ProtectionCommand::Prot, cx),
@@ -390,7 +387,7 @@ impl Login {
             },
             // Nothing was asked, so the backend is not synchronised.
             LoginStep::Ready => {
-                State::Login(self).drop_backend(ProtocolError::UnsolicitedReply, cx)
+                State::Login(self).fail_backend(ProtocolError::UnsolicitedReply, cx)
             }
         }
     }
@@ -418,7 +415,7 @@ impl Login {
                     reply: reply.clone(),
                 }));
                 if refusal::is_about_credentials(&reply, user.as_slice()) {
-                    cx.push(Action::Penalise(Some(self.route.site_id)));
+                    cx.push(Action::DelayAfterFailure(Some(self.route.site_id)));
                 }
                 cx.forward(&reply);
             }
@@ -456,8 +453,8 @@ impl Login {
     /// A backend that takes any password, or none, has let a user in who may not.
     fn refuse(self: Box<Self>, cx: &mut Context) -> State {
         cx.push(Action::Record(Record::Login(LoginResult::NotAllowed)));
-        cx.push(Action::HangUp);
-        cx.push(Action::Penalise(Some(self.route.site_id)));
+        cx.push(Action::CloseBackend);
+        cx.push(Action::DelayAfterFailure(Some(self.route.site_id)));
         cx.reply(answer::NOT_ALLOWED);
         State::NoBackend(NoBackend)
     }
@@ -488,15 +485,15 @@ impl Login {
     fn replay_after_login(
         mut self: Box<Self>,
         welcome: Reply,
-        mut rest: Replay,
+        mut remaining: Replay,
         cx: &mut Context,
     ) -> State {
-        if let Some(setting) = rest.next() {
+        if let Some(setting) = remaining.next() {
             cx.request(setting.line());
             self.step = LoginStep::AfterLogin {
                 welcome,
                 sent: setting,
-                rest,
+                remaining,
             };
             return State::Login(self);
         }
@@ -515,10 +512,10 @@ impl Login {
             route,
             connection,
             proof,
-            observed,
+            backend,
             ..
         } = *self;
-        Ready::after_login(route, connection, proof, observed)
+        Ready::after_login(route, connection, proof, backend)
     }
 
     /// The login ends without the backend's judgement, if one is under way.

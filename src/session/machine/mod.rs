@@ -18,24 +18,25 @@
 //!
 //! `state` has them all. [`Machine::handle`] hands an event to the state's own handler, which consumes the state and returns
 //! the next one. `pre_login`, `user` and `login` hold the first three, `ready` the commands after login, `data_port` those for
-//! data ports, whose methods `ftp::port_methods` orders, `transfer` the one transfer that may run and its verdict, `rest` the
-//! offset of the next one, `echo` what a server says twice, `observed` what is only recorded. Anything apart from these states is
-//! in `context`: TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what
-//! waits for a transfer's end.
+//! data ports, whose methods [`port_methods`](crate::ftp::port_methods) orders, `transfer` the one transfer that may run and its
+//! verdict, `restart_marker` the offset of the next one, `echo` what a server says twice, `backend_loss` the end of a session
+//! whose backend is lost, `backend_context` what is only recorded. Anything apart from these states is in `context`: TLS on the
+//! client's control connection (`security`), `settings` that wait for a backend, the `queue` of what waits for a transfer's end.
 
 mod action;
+mod backend_context;
+mod backend_loss;
 mod context;
 mod data_port;
 mod echo;
 mod ending;
 mod event;
 mod login;
-mod observed;
 mod pre_login;
 mod protocol_error;
 mod queue;
 mod ready;
-mod rest;
+mod restart_marker;
 mod security;
 mod settings;
 mod state;
@@ -52,26 +53,24 @@ use crate::announce::Announcements;
 use crate::config::{HostName, HostNames, Settings, Timeouts};
 use crate::ftp::command::Command;
 use crate::ftp::directory::Directory;
-use crate::ftp::reply::Reply;
 use crate::policy::{Admission, ClientIdentity, CredentialFiles};
 use crate::route::{Route, Router};
 
 pub use action::{Action, BackendData, ClientData, Protection, Record};
+pub use backend_context::{FileChange, TransferDetails};
 use context::{Context, LoginClock};
 pub use ending::Ending;
 pub use event::{BadLine, DataEvent, Dialled, Event, PreparedPort};
-pub use observed::{Circumstances, FileChange};
 use pre_login::NoBackend;
 pub use protocol_error::{ProtocolError, Stage};
 use security::{ChosenBy, Security};
 use state::State;
-use transfer::Transfer;
 pub use transfer::{AbortedBy, DataFailure, Failure, Outcome};
 pub use wait::{Clock, Deadline, Wait};
 
 /// What a session needs to know when it begins.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct SessionConfig {
     /// What the client is greeted with, behind the 220.
     pub greeting: Arc<str>,
     /// Routes logins to sites.
@@ -98,24 +97,24 @@ pub struct Terms {
     pub credentials: CredentialFiles,
 }
 
-/// The tables of one configuration that sessions look things up in.
+/// What sessions share of one configuration, and look things up in.
 #[derive(Debug, Clone)]
-pub struct Tables {
-    /// See [`Terms::router`].
+pub struct SharedConfig {
+    /// See [`SessionConfig::router`].
     pub router: Arc<Router>,
-    /// See [`Terms::announcements`].
+    /// See [`SessionConfig::announcements`].
     pub announcements: Arc<Announcements>,
-    /// See [`Terms::own_names`].
+    /// See [`SessionConfig::own_names`].
     pub own_names: Arc<HostNames>,
-    /// See [`Terms::credentials`].
+    /// See [`SessionConfig::credentials`].
     pub credentials: CredentialFiles,
-    /// See [`Terms::has_certificate`].
+    /// See [`SessionConfig::has_certificate`].
     pub has_certificate: bool,
 }
 
-impl Terms {
+impl SessionConfig {
     /// Those of a session from `client` to the address `local`.
-    pub fn new(settings: &Settings, tables: Tables, [client, local]: [IpAddr; 2]) -> Self {
+    pub fn new(settings: &Settings, tables: SharedConfig, [client, local]: [IpAddr; 2]) -> Self {
         Self {
             greeting: Arc::clone(&settings.greeting),
             router: tables.router,
@@ -142,18 +141,18 @@ pub struct Machine {
 
 impl Machine {
     /// A session on an explicit listener; the greeting is the first action.
-    pub fn explicit(terms: Terms) -> Self {
-        Self::new(terms, Security::Off)
+    pub fn explicit(config: SessionConfig) -> Self {
+        Self::new(config, Security::Off)
     }
 
     /// A session on an implicit listener, after the handshake. PBSZ 0 and PROT P are in force (MS-FTPS §3.1).
     pub fn implicit(
-        terms: Terms,
+        config: SessionConfig,
         sni: Option<HostName>,
         certificate: Option<Arc<ClientIdentity>>,
     ) -> Self {
         Self::new(
-            terms,
+            config,
             Security::On {
                 sni,
                 certificate,
@@ -164,20 +163,10 @@ impl Machine {
         )
     }
 
-    fn new(terms: Terms, security: Security) -> Self {
+    fn new(config: SessionConfig, security: Security) -> Self {
         Self {
             state: State::NoBackend(NoBackend),
-            cx: Context::new(terms, security),
-        }
-    }
-
-    /// Decides what follows from an event. Behind [`Action::Close`] nothing does.
-    pub fn handle(&mut self, event: Event) {
-        let state = std::mem::replace(&mut self.state, State::Closed);
-        if !matches!(state, State::Closed) {
-            let state = state.on(event, &mut self.cx);
-            let state = state.end_with_backend(&mut self.cx);
-            self.state = state.settle(&mut self.cx);
+            cx: Context::new(config, security),
         }
     }
 
@@ -209,7 +198,7 @@ impl Machine {
 
     /// How long that may take.
     pub fn deadline(&self) -> Deadline {
-        self.wait().deadline(&self.cx.terms.timeouts)
+        self.wait().deadline(&self.cx.config.timeouts)
     }
 
     /// What the session waits for, with its beginning. An event that changes nothing extends no deadline: neither a 1yz,
@@ -250,7 +239,7 @@ impl Machine {
     pub fn running_transfer(&self) -> Option<(&Command, &Directory)> {
         match &self.state {
             State::Transfer(transfer) => {
-                Some((transfer.command(), &transfer.login().observed.directory))
+                Some((transfer.command(), &transfer.login().backend.directory))
             }
             _ => None,
         }
@@ -294,87 +283,5 @@ impl Machine {
     /// The site of this session, once a login has named it.
     pub fn route(&self) -> Option<&Route> {
         self.state.route()
-    }
-}
-
-/// Which state takes which event.
-impl State {
-    /// What follows from an event.
-    fn on(self, event: Event, cx: &mut Context) -> Self {
-        match (event, self) {
-            (Event::Command(command), state) => state.on_command(command, cx),
-            (Event::Reply(reply), state) => state.on_reply(reply, cx),
-            (Event::Data(event), Self::Transfer(transfer)) => transfer.on_data(event, cx),
-            (Event::Prepared(prepared), Self::ClientPort(state)) => state.on_prepared(prepared, cx),
-            (Event::Listening(at), Self::Listening(state)) => state.on_listening(at, cx),
-            (Event::Listening(at), Self::Transfer(Transfer::AskingAgain(state))) => {
-                state.on_listening(at, cx)
-            }
-            (Event::Dialled(dialled), Self::Dialling(state)) => state.on_dialled(dialled, cx),
-            (Event::SiteFull, Self::Dialling(state)) => state.on_site_full(cx),
-            (Event::Maintenance, Self::Dialling(state)) => state.on_maintenance(cx),
-            (Event::Blocked, state) => state.on_blocked(cx),
-            (Event::Secured { sni, certificate }, state) => state.on_secured(sni, certificate, cx),
-            (Event::BadLine(bad), state) => state.on_bad_line(bad, cx),
-            (Event::ClientEnded, state) => state.on_client_ended(cx),
-            (Event::ClientGone, state) => state.on_client_gone(cx),
-            (Event::BackendGone, state) => state.on_backend_gone(cx),
-            (Event::Expired, state) => state.on_expired(cx),
-            (Event::Drain, state) => {
-                cx.draining = true;
-                state
-            }
-            (Event::DrainOver, state) => state.on_drain_over(cx),
-            (Event::Terminate, state) => state.on_terminate(cx),
-            (
-                event @ (Event::Data(_)
-                | Event::Prepared(_)
-                | Event::Listening(_)
-                | Event::Dialled(_)
-                | Event::SiteFull
-                | Event::Maintenance),
-                state,
-            ) => cx.unexpected(state, &format!("{event:?}")),
-        }
-    }
-
-    /// A command, new or from the queue.
-    pub fn on_command(self, command: Command, cx: &mut Context) -> Self {
-        match self {
-            Self::Ready(ready) => ready.on_command(command, cx),
-            Self::Transfer(transfer) => transfer.on_command(command, cx),
-            Self::NoBackend(state) if !cx.security.is_upgrading() => state.on_command(command, cx),
-            Self::Login(login) if login.is_ready() => login.on_command(command, cx),
-            state => cx.unexpected(state, "a command before its turn"),
-        }
-    }
-
-    fn on_reply(self, reply: Reply, cx: &mut Context) -> Self {
-        if cx.backend_end.is_some() {
-            return self.drop_backend(ProtocolError::UnsolicitedReply, cx);
-        }
-        if reply.number() == 421 {
-            return self.on_421(reply, cx);
-        }
-        if cx.count_preliminary(&reply) {
-            return self.drop_backend(ProtocolError::TooManyPreliminaries, cx);
-        }
-        match self {
-            Self::Login(login) => login.on_reply(reply, cx),
-            Self::Ready(ready) => ready.on_reply(&reply, cx),
-            Self::Forwarding(state) => state.on_reply(&reply, cx),
-            Self::Feat(state) => state.on_reply(&reply, cx),
-            Self::BackendPort(state) => state.on_reply(&reply, cx),
-            Self::Discarding(state) => state.on_reply(&reply, cx),
-            Self::Fenced(state) => state.on_reply(&reply, cx),
-            Self::Transfer(transfer) => transfer.on_reply(reply, cx),
-            // It was not asked for anything.
-            Self::Listening(_) | Self::ClientPort(_) => {
-                self.drop_backend(ProtocolError::UnsolicitedReply, cx)
-            }
-            Self::NoBackend(_) | Self::Dialling(_) | Self::Closed => {
-                cx.unexpected(self, "a reply without a backend")
-            }
-        }
     }
 }

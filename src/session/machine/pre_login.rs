@@ -51,7 +51,7 @@ impl Context {
     pub fn answer_before_login(&mut self, command: Command) {
         match command.verb() {
             Verb::Feat => {
-                let list = features::before_login(self.terms.active_mode);
+                let list = features::before_login(self.config.active_mode);
                 self.push(Action::Reply(list.into()));
             }
             Verb::Opts => self.defer_or(command, answer::WISHED, answer::OPTION_UNKNOWN),
@@ -78,7 +78,7 @@ impl Context {
         let answer = match command.verb() {
             Verb::Pbsz => self.security.pbsz(command.argument()),
             Verb::Prot => {
-                let data_required = self.terms.data_required;
+                let data_required = self.config.data_required;
                 self.security.prot(command.argument(), data_required)
             }
             Verb::Ccc => answer::CCC_REFUSED,
@@ -106,8 +106,11 @@ impl Context {
         let chosen = self.chosen_by_host(command.argument());
         if chosen == Err(answer::HOST_UNKNOWN) {
             // A try, as USER with a host that no site has.
-            self.push(Action::LoginAttempt(command.clone()));
-            self.push(Action::Penalise(None));
+            self.push(Action::LoginAttempt {
+                command: command.clone(),
+                route: None,
+            });
+            self.push(Action::DelayAfterFailure(None));
         }
         (self.host, self.proxy_host) = match chosen? {
             Chosen::Site(host) => (Some(host), None),
@@ -120,7 +123,7 @@ impl Context {
     fn chosen_by_host(&self, argument: &[u8]) -> Result<Chosen, Answer> {
         if let Some(address) = address_literal(argument) {
             // §3.1: the server's own address is a valid name for it, any other is not.
-            let own = address == self.terms.local;
+            let own = address == self.config.local;
             return if own {
                 Ok(Chosen::Proxy(None))
             } else {
@@ -128,7 +131,7 @@ impl Context {
             };
         }
         let host = HostName::parse(argument).ok_or(answer::HOST_SYNTAX)?;
-        let router = &self.terms.router;
+        let router = &self.config.router;
         match router.site_of(&host) {
             // §4: once the handshake has been for a site, HOST must not choose another. The client compares the certificate that it
             // was shown with the HOST.
@@ -142,7 +145,7 @@ impl Context {
                 Ok(Chosen::Site(host))
             }
             // lftp sends HOST with the name that it connected to, whatever that is; FluentFTP gives up on a refusal.
-            None if self.security.sni() == Some(&host) || self.terms.own_names.cover(&host) => {
+            None if self.security.sni() == Some(&host) || self.config.own_names.cover(&host) => {
                 Ok(Chosen::Proxy(Some(host)))
             }
             None => Err(answer::HOST_UNKNOWN),

@@ -5,10 +5,10 @@
 
 use std::num::NonZeroUsize;
 
+use super::backend_context::BackendContext;
 use super::context::Context;
 use super::data_port::{self, DataPortNegotiation};
 use super::login::{Connection, Login, LoginProof};
-use super::observed::Observed;
 use super::transfer;
 use super::user::ResolvedUser;
 use super::{Action, Ending, Record, State, security};
@@ -30,7 +30,7 @@ pub(super) struct LoggedIn {
     /// The last USER was refused: the password that may follow is not for this backend.
     pub user_refused: bool,
     pub proof: LoginProof,
-    pub observed: Observed,
+    pub backend: BackendContext,
 }
 
 /// Waiting for the client's next command.
@@ -45,8 +45,8 @@ pub(super) struct Forwarding {
     pub login: Box<LoggedIn>,
     /// How many: one, or the STATs that have outlasted a transfer.
     pub pending_replies: NonZeroUsize,
-    /// The command, if its reply says something that is recorded.
-    pub observed: Option<Command>,
+    /// The command, if its reply says something of the transfers that follow, or that is recorded.
+    pub tracked: Option<Command>,
 }
 
 /// The backend is to answer FEAT.
@@ -61,14 +61,19 @@ pub(super) fn is_denied(rules: &CommandRules, command: &Command) -> bool {
 }
 
 impl LoggedIn {
-    fn new(route: Route, connection: Connection, proof: LoginProof, observed: Observed) -> Self {
+    fn new(
+        route: Route,
+        connection: Connection,
+        proof: LoginProof,
+        backend: BackendContext,
+    ) -> Self {
         Self {
             route,
             connection,
             data_port: None,
             user_refused: false,
             proof,
-            observed,
+            backend,
         }
     }
 
@@ -100,9 +105,9 @@ impl Ready {
         route: Route,
         connection: Connection,
         proof: LoginProof,
-        observed: Observed,
+        backend: BackendContext,
     ) -> State {
-        let login = Box::new(LoggedIn::new(route, connection, proof, observed));
+        let login = Box::new(LoggedIn::new(route, connection, proof, backend));
         State::Ready(Self { login })
     }
 
@@ -111,11 +116,11 @@ impl Ready {
         route: Route,
         connection: Connection,
         proof: LoginProof,
-        observed: Observed,
+        backend: BackendContext,
     ) -> State {
         let login = Box::new(LoggedIn {
             user_refused: true,
-            ..LoggedIn::new(route, connection, proof, observed)
+            ..LoggedIn::new(route, connection, proof, backend)
         });
         State::Ready(Self { login })
     }
@@ -141,7 +146,7 @@ impl Ready {
             }
             Verb::Rein => {
                 self.login.drop_data_port(cx);
-                cx.push(Action::HangUp);
+                cx.push(Action::CloseBackend);
                 cx.reinitialise()
             }
             Verb::Quit => {
@@ -161,12 +166,11 @@ impl Ready {
             }
             _ if cx.answers_for_client_leg(&command) => State::Ready(self),
             _ => {
-                self.login.connection.rest.track(&command);
                 cx.request(command.line());
                 State::Forwarding(Forwarding {
                     login: self.login,
                     pending_replies: NonZeroUsize::MIN,
-                    observed: Some(command).filter(Observed::is_about),
+                    tracked: Some(command).filter(BackendContext::is_about),
                 })
             }
         }
@@ -179,7 +183,7 @@ impl Ready {
         cx.push(Action::Record(Record::Denied(command)));
         cx.reply(answer::COMMAND_DENIED);
         match is_transfer {
-            true => self.login.clear_rest(cx),
+            true => self.login.clear_restart_markers(cx),
             false => State::Ready(self),
         }
     }
@@ -190,7 +194,7 @@ impl Ready {
     }
 
     fn on_user(mut self, command: Command, cx: &mut Context) -> State {
-        match cx.resolve_user(command) {
+        match cx.resolve_user(command, Some(&self.login.route)) {
             ResolvedUser::Refused => {
                 self.login.user_refused = true;
                 State::Ready(self)
@@ -201,10 +205,9 @@ impl Ready {
                 State::Ready(self)
             }
             ResolvedUser::Site(route) if route.shares_backends_with(&self.login.route) => {
-                cx.push(Action::Route(route.clone()));
                 if let Err(refused) = cx.admit_certificate(&route) {
                     cx.refuse_certificate(&route, refused);
-                    cx.push(Action::Route(self.login.route.clone()));
+                    cx.push(Action::FormerLogin(self.login.route.clone()));
                     self.login.user_refused = true;
                     return State::Ready(self);
                 }
@@ -235,18 +238,19 @@ impl Forwarding {
         let Self {
             mut login,
             pending_replies,
-            observed,
+            tracked,
         } = self;
-        if let Some(command) = observed
-            && let Some(change) = login.observed.on_reply(command, reply)
-        {
-            cx.push(Action::Record(Record::FileChanged(change)));
+        if let Some(command) = tracked {
+            login.connection.restart_markers.on_reply(&command, reply);
+            if let Some(change) = login.backend.on_reply(command, reply) {
+                cx.push(Action::Record(Record::FileChanged(change)));
+            }
         }
         match NonZeroUsize::new(pending_replies.get() - 1) {
             Some(pending_replies) => State::Forwarding(Self {
                 login,
                 pending_replies,
-                observed: None,
+                tracked: None,
             }),
             None => State::Ready(Ready { login }),
         }
@@ -260,7 +264,7 @@ impl Feat {
         }
         let rules = &self.login.route.site.policy.commands;
         let is_offered = |feature: &[u8]| !rules.deny_feature(feature);
-        let list = features::after_login(reply, cx.terms.active_mode, is_offered);
+        let list = features::after_login(reply, cx.config.active_mode, is_offered);
         cx.push(Action::Reply(list.into()));
         State::Ready(Ready { login: self.login })
     }

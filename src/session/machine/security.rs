@@ -153,7 +153,7 @@ pub(super) fn on_auth(state: State, argument: &[u8], cx: &mut Context) -> State 
             return state;
         }
     };
-    if !cx.terms.has_certificate {
+    if !cx.config.has_certificate {
         cx.reply(answer::NO_CERTIFICATE);
         return state;
     }
@@ -165,7 +165,7 @@ pub(super) fn on_auth(state: State, argument: &[u8], cx: &mut Context) -> State 
     // shows in front of AUTH.
     if !matches!(state, State::NoBackend(_)) {
         cx.push(Action::DropData);
-        cx.push(Action::HangUp);
+        cx.push(Action::CloseBackend);
     }
     cx.settings.clear();
     cx.only_epsv = false;

@@ -3,19 +3,19 @@
 //! A state consumes itself and returns the next one; its handlers stand beside it, in the module of its subject. An
 //! event that the driver can't deliver in a state goes to [`Context::unexpected`].
 
-use super::context::{BackendEnd, ClientPresence, Context, LoginClock};
+use super::context::{ClientPresence, Context, LoginClock};
 use super::data_port::{BackendPort, ClientPort, Listening};
 use super::echo::Fenced;
 use super::login::Login;
 use super::pre_login::NoBackend;
 use super::queue::QueuedLine;
 use super::ready::{Feat, Forwarding, LoggedIn, Ready};
-use super::rest::Discarding;
+use super::restart_marker::Discarding;
 use super::transfer::{Failure, Outcome, Transfer};
 use super::user::Dialling;
-use super::{Action, BadLine, Ending, ProtocolError, Record, Stage, Wait};
+use super::{Action, BadLine, Ending, Event, Machine, ProtocolError, Record, Stage, Wait};
 use crate::ftp::answer;
-use crate::ftp::command::BadCommand;
+use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::reply::Reply;
 use crate::ftp::server::NoUserReply;
 use crate::outcome::LoginResult;
@@ -54,6 +54,102 @@ pub(super) enum State {
 
 const _: () = assert!(size_of::<State>() <= 80, "moved at each event");
 
+impl Machine {
+    /// Decides what follows from an event. Behind [`Action::Close`] nothing does.
+    pub fn handle(&mut self, event: Event) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        if !matches!(state, State::Closed) {
+            let state = state.on(event, &mut self.cx);
+            let state = state.end_with_backend(&mut self.cx);
+            self.state = state.settle(&mut self.cx);
+        }
+    }
+}
+
+/// Which state takes which event.
+impl State {
+    /// What follows from an event.
+    fn on(self, event: Event, cx: &mut Context) -> Self {
+        match (event, self) {
+            (Event::Command(command), state) => state.on_command(command, cx),
+            (Event::Reply(reply), state) => state.on_reply(reply, cx),
+            (Event::Data(event), Self::Transfer(transfer)) => transfer.on_data(event, cx),
+            (Event::Prepared(prepared), Self::ClientPort(state)) => state.on_prepared(prepared, cx),
+            (Event::Listening(at), Self::Listening(state)) => state.on_listening(at, cx),
+            (Event::Listening(at), Self::Transfer(Transfer::AskingAgain(state))) => {
+                state.on_listening(at, cx)
+            }
+            (Event::Dialled(dialled), Self::Dialling(state)) => state.on_dialled(dialled, cx),
+            (Event::SiteFull, Self::Dialling(state)) => state.on_site_full(cx),
+            (Event::Maintenance, Self::Dialling(state)) => state.on_maintenance(cx),
+            (Event::Blocked, state) => state.on_blocked(cx),
+            (Event::Secured { sni, certificate }, state) => state.on_secured(sni, certificate, cx),
+            (Event::BadLine(bad), state) => state.on_bad_line(bad, cx),
+            (Event::ClientEnded, state) => state.on_client_ended(cx),
+            (Event::ClientGone, state) => state.on_client_gone(cx),
+            (Event::BackendGone, state) => state.on_backend_gone(cx),
+            (Event::Expired, Self::Transfer(transfer)) => transfer.on_expired(cx),
+            (Event::Expired, state) => state.on_expired(cx),
+            (Event::Drain, state) => {
+                cx.draining = true;
+                state
+            }
+            (Event::DrainOver, state) => state.on_drain_over(cx),
+            (Event::Terminate, state) => state.on_terminate(cx),
+            (
+                event @ (Event::Data(_)
+                | Event::Prepared(_)
+                | Event::Listening(_)
+                | Event::Dialled(_)
+                | Event::SiteFull
+                | Event::Maintenance),
+                state,
+            ) => cx.unexpected(state, &format!("{event:?}")),
+        }
+    }
+
+    /// A command, new or from the queue.
+    pub fn on_command(self, command: Command, cx: &mut Context) -> Self {
+        match self {
+            Self::Ready(ready) => ready.on_command(command, cx),
+            Self::Transfer(transfer) => transfer.on_command(command, cx),
+            Self::NoBackend(state) if !cx.security.is_upgrading() => state.on_command(command, cx),
+            Self::Login(login) if login.is_ready() => login.on_command(command, cx),
+            state => cx.unexpected(state, "a command before its turn"),
+        }
+    }
+
+    fn on_reply(self, reply: Reply, cx: &mut Context) -> Self {
+        if cx.backend_end.is_some() {
+            return self.fail_backend(ProtocolError::UnsolicitedReply, cx);
+        }
+        if reply.number() == 421 {
+            return self.on_421(reply, cx);
+        }
+        if cx.count_preliminary(&reply) {
+            return self.fail_backend(ProtocolError::TooManyPreliminaries, cx);
+        }
+        match self {
+            Self::Login(login) => login.on_reply(reply, cx),
+            Self::Ready(ready) => ready.on_reply(&reply, cx),
+            Self::Forwarding(state) => state.on_reply(&reply, cx),
+            Self::Feat(state) => state.on_reply(&reply, cx),
+            Self::BackendPort(state) => state.on_reply(&reply, cx),
+            Self::Discarding(state) => state.on_reply(&reply, cx),
+            Self::Fenced(state) => state.on_reply(&reply, cx),
+            Self::Transfer(transfer) => transfer.on_reply(reply, cx),
+            // It was not asked for anything.
+            Self::Listening(_) | Self::ClientPort(_) => {
+                self.fail_backend(ProtocolError::UnsolicitedReply, cx)
+            }
+            Self::NoBackend(_) | Self::Dialling(_) | Self::Closed => {
+                cx.unexpected(self, "a reply without a backend")
+            }
+        }
+    }
+}
+
+/// What several of them take in the same way.
 impl State {
     /// A line that is not a command, new or from the queue.
     pub fn on_bad_line(self, bad: BadLine, cx: &mut Context) -> Self {
@@ -81,34 +177,6 @@ impl State {
             return cx.close_with_reply(answer::TOO_MANY_ERRORS, Ending::Abuse);
         }
         self
-    }
-
-    /// The backend has enough to do, or ends the session.
-    pub fn on_421(self, reply: Reply, cx: &mut Context) -> Self {
-        match self {
-            Self::Login(login) if login.failover_timeout().is_some() => {
-                login.dial_next(NoUserReply::Busy(reply), cx)
-            }
-            state if state.is_confirmed_transfer() => state.postpone(BackendEnd::Said(reply), cx),
-            state => state.close_by_backend(reply, cx),
-        }
-    }
-
-    /// The backend ends the session; its reply is forwarded.
-    fn close_by_backend(self, reply: Reply, cx: &mut Context) -> Self {
-        if let Self::Login(login) = &self {
-            login.blame_backend(NoUserReply::Busy(reply.clone()), cx);
-        }
-        cx.push(Action::DropData);
-        cx.forward(&reply);
-        match self {
-            Self::Login(login) => login.record_interrupted_login(cx),
-            Self::Transfer(transfer) => {
-                transfer.record(Outcome::Failed(Failure::Reply(Box::new(reply))), cx);
-            }
-            _ => {}
-        }
-        cx.close(Ending::BackendClosed)
     }
 
     /// The guard blocks the client.
@@ -141,74 +209,9 @@ impl State {
             (Wait::Command, _) => cx.close_with_reply(answer::IDLE_TIMEOUT, Ending::Idle),
             (Wait::Reply, state) => state
                 .avoid_last_method(cx)
-                .drop_backend(ProtocolError::ReplyTimeout, cx),
-            (_, Self::Transfer(transfer)) => transfer.on_expired(cx),
+                .fail_backend(ProtocolError::ReplyTimeout, cx),
             (_, state) => cx.unexpected(state, "the end of a time that is not limited"),
         }
-    }
-
-    pub fn on_backend_gone(self, cx: &mut Context) -> Self {
-        if self.is_confirmed_transfer() {
-            return self.postpone(BackendEnd::Lost, cx);
-        }
-        self.avoid_last_method(cx).close_without_backend(cx)
-    }
-
-    fn is_confirmed_transfer(&self) -> bool {
-        matches!(self, Self::Transfer(transfer) if transfer.is_confirmed())
-    }
-
-    /// The backend has said 2xx and is done, while bytes that it has sent are still on their way: vsftpd's idle timeout begins with
-    /// its 226, and a server that shuts down lets a transfer finish and hangs up at once. The client gets its file first.
-    fn postpone(self, end: BackendEnd, cx: &mut Context) -> Self {
-        // Behind its 421 it may hang up.
-        cx.backend_end.get_or_insert(end);
-        self
-    }
-
-    /// Ends the session as the backend has, once nothing runs any more that it had done its part of.
-    pub fn end_with_backend(self, cx: &mut Context) -> Self {
-        if matches!(self, Self::Closed) || self.is_confirmed_transfer() {
-            return self;
-        }
-        match cx.backend_end.take() {
-            None => self,
-            Some(BackendEnd::Said(reply)) => self.close_by_backend(reply, cx),
-            Some(BackendEnd::Lost) => self.close_without_backend(cx),
-        }
-    }
-
-    fn avoid_last_method(self, cx: &mut Context) -> Self {
-        match self {
-            Self::BackendPort(state) => Self::BackendPort(state.avoid_last_method(cx)),
-            state => state,
-        }
-    }
-
-    /// Drops the backend, and the session with it: there is no safe way to resynchronise.
-    pub fn drop_backend(self, why: ProtocolError, cx: &mut Context) -> Self {
-        if !matches!(self, Self::NoBackend(_) | Self::Dialling(_) | Self::Closed) {
-            cx.push(Action::Record(Record::BackendLost(self.stage(), why)));
-        }
-        self.close_without_backend(cx)
-    }
-
-    fn close_without_backend(self, cx: &mut Context) -> Self {
-        match self {
-            Self::NoBackend(_) | Self::Dialling(_) | Self::Closed => {
-                return cx.unexpected(self, "the loss of no backend");
-            }
-            Self::Login(login) if login.failover_timeout().is_some() => {
-                return login.dial_next(NoUserReply::Lost, cx);
-            }
-            Self::Login(login) => {
-                login.blame_backend(NoUserReply::Lost, cx);
-                login.record_interrupted_login(cx);
-            }
-            Self::Transfer(transfer) => transfer.abandon(Outcome::Failed(Failure::BackendGone), cx),
-            _ => {}
-        }
-        cx.close_with_reply(answer::SITE_LOST, Ending::BackendLost)
     }
 
     /// Whether nothing is under way and the next command can be taken up.
@@ -258,6 +261,29 @@ impl State {
             | Self::Fenced(_) => Stage::Command,
             Self::Listening(_) | Self::BackendPort(_) | Self::ClientPort(_) => Stage::DataPort,
             Self::Transfer(_) => Stage::Transfer,
+        }
+    }
+
+    /// Its name, for the record of an event that it can't take.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NoBackend(_) => "NoBackend",
+            Self::Dialling(_) => "Dialling",
+            Self::Login(_) => "Login",
+            Self::Ready(_) => "Ready",
+            Self::Forwarding(_) => "Forwarding",
+            Self::Feat(_) => "Feat",
+            Self::Listening(_) => "Listening",
+            Self::BackendPort(_) => "BackendPort",
+            Self::ClientPort(_) => "ClientPort",
+            Self::Discarding(_) => "Discarding",
+            Self::Fenced(_) => "Fenced",
+            Self::Transfer(Transfer::Opening(_)) => "Opening",
+            Self::Transfer(Transfer::AskingAgain(_)) => "AskingAgain",
+            Self::Transfer(Transfer::Upload(_)) => "Upload",
+            Self::Transfer(Transfer::Download(_)) => "Download",
+            Self::Transfer(Transfer::Aborting(_)) => "Aborting",
+            Self::Closed => "Closed",
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) struct Dialling {
 
 impl NoBackend {
     pub fn on_user(self, command: Command, cx: &mut Context) -> State {
-        match cx.resolve_user(command) {
+        match cx.resolve_user(command, None) {
             ResolvedUser::Refused => {}
             ResolvedUser::NoSite => cx.refuse_unknown_host(),
             ResolvedUser::Site(route) => return Dialling::begin(route, cx),
@@ -38,23 +38,30 @@ impl NoBackend {
 }
 
 impl Context {
-    /// The site that USER names, logged in or not.
-    pub fn resolve_user(&mut self, command: Command) -> ResolvedUser {
+    /// The site that USER names; `former` is that of the login that holds, and which is not left for another.
+    pub fn resolve_user(&mut self, command: Command, former: Option<&Route>) -> ResolvedUser {
         if command.argument().is_empty() {
             self.reply(answer::USER_ARGUMENT);
             return ResolvedUser::Refused;
         }
-        if self.terms.tls_required && !self.security.is_on() {
-            self.push(Action::LoginAttempt(command));
+        if self.config.tls_required && !self.security.is_on() {
+            self.push(Action::LoginAttempt {
+                command,
+                route: None,
+            });
             self.push(Action::Record(Record::Login(LoginResult::ClearText)));
             self.reply(answer::POLICY_REQUIRES_TLS);
             return ResolvedUser::Refused;
         }
         let route =
-            self.terms
+            self.config
                 .router
                 .route(command.argument(), self.site_host(), self.security.sni());
-        self.push(Action::LoginAttempt(command));
+        let leads_there = |route: &&Route| former.is_none_or(|it| route.shares_backends_with(it));
+        self.push(Action::LoginAttempt {
+            command,
+            route: route.as_ref().filter(leads_there).cloned().map(Box::new),
+        });
         match route {
             Some(route) => ResolvedUser::Site(route),
             None => {
@@ -92,7 +99,7 @@ impl Context {
     pub fn refuse_certificate(&mut self, route: &Route, refused: Admission) {
         self.push(Action::Record(Record::Certificate(refused)));
         self.push(Action::Record(Record::Login(LoginResult::NotAllowed)));
-        self.push(Action::Penalise(Some(route.site_id)));
+        self.push(Action::DelayAfterFailure(Some(route.site_id)));
         self.reply(answer::CERTIFICATE_REQUIRED);
     }
 
@@ -104,12 +111,12 @@ impl Context {
         if is_refused || self.admission(route) != Admission::Proven {
             return None;
         }
-        self.terms.credentials.password(file, &route.user)
+        self.config.credentials.password(file, &route.user)
     }
 
     /// The reply to a USER with an unknown host.
     pub fn refuse_unknown_host(&mut self) {
-        self.push(Action::Penalise(None));
+        self.push(Action::DelayAfterFailure(None));
         self.reply(answer::HOST_EXPECTED);
     }
 }
@@ -117,11 +124,10 @@ impl Context {
 impl Dialling {
     /// Has the driver dial, if the site serves this client now.
     pub fn begin(route: Route, cx: &mut Context) -> State {
-        cx.push(Action::Route(route.clone()));
         let policy = &route.site.policy;
-        if !policy.clients.admit(cx.terms.client) {
+        if !policy.clients.admit(cx.config.client) {
             cx.push(Action::Record(Record::Login(LoginResult::NotAllowed)));
-            cx.push(Action::Penalise(Some(route.site_id)));
+            cx.push(Action::DelayAfterFailure(Some(route.site_id)));
             cx.reply(answer::NOT_ALLOWED);
             return State::NoBackend(NoBackend);
         }

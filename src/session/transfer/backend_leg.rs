@@ -19,7 +19,10 @@ pub(super) async fn open_backend<E: LegEnd>(
 ) -> Result<E, DataFailure> {
     // A backend that connects to us may do so before its 1yz or after it: until then it has the time for a reply.
     let socket = backend.connection(orders.backend_timed_out()).await;
-    let socket = socket.map_err(|_| DataFailure::NoBackend)?;
+    let socket = socket.map_err(|error| {
+        context.record_fault(Leg::Backend, FaultStage::Connect, &error);
+        DataFailure::BackendDidNotConnect
+    })?;
     secure_backend(socket, context, orders).await
 }
 

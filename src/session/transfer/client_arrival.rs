@@ -12,8 +12,10 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::client_leg::{ClientLeg, STRANGER_GRACE, connect_to_client};
-use super::{PassiveClient, PreparedClient, TransferContext};
+use super::TransferContext;
+use super::client_connection::{
+    ClientArrival, ClientLeg, PassiveClient, PreparedClient, STRANGER_GRACE, connect_to_client,
+};
 use crate::net::deadline::elapsed;
 use crate::passive::DataConnection;
 use crate::session::machine::DataFailure;
@@ -24,19 +26,6 @@ const TURNS_UNTIL_READ: usize = 4;
 
 /// A connection that is not identified by then may be waiting for the 150.
 const SILENCE: Duration = Duration::from_millis(100);
-
-/// State of the client's connection to its passive port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClientArrival {
-    /// No connection, or none that has been identified.
-    Pending,
-    /// A connection that was refused: the failure of the transfer if it was the client's.
-    Refused(DataFailure),
-    /// The client.
-    Connected,
-    /// No connection will come.
-    Failed(DataFailure),
-}
 
 impl ClientLeg {
     /// Waits until the client has connected, in passive mode, or connects to it, in active mode.
@@ -102,9 +91,9 @@ impl PassiveClient {
             // The runtime polls its reactor before it comes back.
             yield_now().await;
         }
-        self.undecided
+        self.unassigned
             .as_ref()
-            .is_some_and(|undecided| !undecided.is_any())
+            .is_some_and(|unassigned| !unassigned.is_any())
             && *self.arrival.borrow() == ClientArrival::Pending
     }
 
@@ -128,8 +117,8 @@ impl PassiveClient {
         });
         // It may be the client's, which is identified only after the 150.
         let silent = async {
-            match &mut self.undecided {
-                Some(undecided) => undecided.exclusive_or_silent(SILENCE).await,
+            match &mut self.unassigned {
+                Some(unassigned) => unassigned.exclusive_or_silent(SILENCE).await,
                 None => std::future::pending().await,
             }
         };

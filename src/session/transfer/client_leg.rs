@@ -2,66 +2,26 @@
 //! session's client.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::TransferContext;
 use super::client_arrival::refused;
-use super::early::{self, EarlyConnection};
+use super::client_connection::{
+    AcceptedClient, ClientLeg, ClientProgress, PreparedClient, STRANGER_GRACE, connect_to_client,
+};
+use super::early::EarlyConnection;
 use super::fault::FaultStage;
-use super::leg::{LegEnd, secure, set_options};
+use super::leg::{LegEnd, secure, set_options, succeeded};
 use super::orders::OrderReceiver;
-use super::{PreparedClient, TransferContext};
-use crate::net::connect;
 use crate::net::deadline::elapsed;
 use crate::outcome::{DataHandshake, Leg};
 use crate::passive::{Ambiguity, DataConnection, Lease, LeaseEvent};
 use crate::session::machine::DataFailure;
 use crate::tls::client_hello::{self, ClientHello, HANDSHAKE_RECORD};
 use crate::tls::{DataTls, Proof};
-
-/// How long the right client is awaited after a wrong connection to its port, once the backend has begun.
-pub(super) const STRANGER_GRACE: Duration = Duration::from_secs(3);
-
-/// The client's connection of a transfer that begins.
-#[derive(Debug)]
-pub(super) enum ClientLeg {
-    /// As it was prepared by PASV or PORT.
-    Prepared(PreparedClient),
-    /// The client has connected; `None` once its leg is being opened.
-    Accepted(Option<AcceptedClient>),
-    /// We have connected, or the connection is in clear text; `None` once its leg is being opened.
-    Connected(Option<DataConnection>),
-}
-
-/// A client that has connected, and the lease by which another connection can be accepted in its place.
-#[derive(Debug)]
-pub(super) struct AcceptedClient {
-    lease: Lease,
-    pub(super) progress: ClientProgress,
-}
-
-/// How far a client got before its transfer command.
-#[derive(Debug)]
-pub(super) enum ClientProgress {
-    /// Connected.
-    Connected(DataConnection),
-    /// Through its handshake, or not.
-    Early(io::Result<EarlyConnection>),
-}
-
-impl AcceptedClient {
-    /// Its connection, if nothing has been read of TLS and answered there.
-    pub(super) fn into_arrived(self) -> Option<DataConnection> {
-        match self.progress {
-            ClientProgress::Connected(arrived) => Some(arrived),
-            ClientProgress::Early(_) => None,
-        }
-    }
-}
 
 /// Whether a connection is there that may be the client's, or else what the last one failed with: the command of an upload
 /// waits for that.
@@ -147,34 +107,6 @@ async fn secure_without_proof<E: LegEnd>(
     }
 }
 
-/// Active mode.
-pub(super) async fn connect_to_client(
-    to: SocketAddr,
-    from: IpAddr,
-    context: &TransferContext,
-) -> Result<DataConnection, DataFailure> {
-    let connecting = connect::data_to_client(to, from);
-    let connected = timeout(context.timeouts.data_connect, connecting).await;
-    match connected.unwrap_or_else(|late| Err(late.into())) {
-        Ok(stream) => Ok(DataConnection {
-            stream,
-            read: Vec::new(),
-        }),
-        Err(error) => {
-            // It may be that we have no port or no file descriptor left.
-            tracing::info!(
-                session = context.session.0,
-                id = context.sent_id.map(tracing::field::display),
-                site = context.site,
-                port = %to,
-                %error,
-                "client's data port not reached"
-            );
-            Err(DataFailure::ClientUnreachable)
-        }
-    }
-}
-
 /// Waits for the client at its port, until it `timed_out`. Where it has to name its session, other connections are
 /// refused and the wait goes on: they may be attempts to replace it.
 pub(super) async fn accept_client(
@@ -245,9 +177,7 @@ async fn authenticate<E: LegEnd>(
                 ClientProgress::Connected(arrived) => {
                     secure_leased(&lease, arrived, tls, context, orders).await
                 }
-                ClientProgress::Early(early) => {
-                    early::adopt_early(&lease, early, tls, context).await
-                }
+                ClientProgress::Early(early) => adopt_early(&lease, early, tls, context).await,
             }
         };
         let secured = tokio::select! {
@@ -302,8 +232,34 @@ async fn secure_leased<E: LegEnd>(
     Ok(leg)
 }
 
+/// Hands a connection whose handshake began before the command to its transfer, and reports its proof to the lease.
+async fn adopt_early<E: LegEnd>(
+    lease: &Lease,
+    early: io::Result<EarlyConnection>,
+    tls: Option<&DataTls>,
+    context: &TransferContext,
+) -> Result<E, DataFailure> {
+    // PROT C has come since, for a connection that the client has begun TLS on.
+    let tls = tls.ok_or(DataFailure::UnexpectedTls)?;
+    let finished = async { early?.finish(context.direction).await };
+    let finished = timeout(context.timeouts.tls_handshake, finished).await;
+    let finished = finished.map_err(io::Error::from).and_then(|done| done);
+    let outcome = match &finished {
+        Ok((stream, _)) => succeeded(stream.handshake_kind()),
+        Err(_) => DataHandshake::Failed,
+    };
+    context.note_handshake(Leg::Client, outcome);
+    let (stream, proof) = finished.map_err(|error| {
+        context.record_fault(Leg::Client, FaultStage::Handshake, &error);
+        DataFailure::ClientHandshake
+    })?;
+    check_proof(lease, proof, tls)?;
+    set_options(stream.socket(), context);
+    Ok(E::from_early(stream))
+}
+
 /// Whether a connection to a leased port is the client's, by what its handshake has proven.
-pub(super) fn check_proof(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<(), DataFailure> {
+fn check_proof(lease: &Lease, proof: Proof, tls: &DataTls) -> Result<(), DataFailure> {
     match proof {
         Proof::SameClient => {
             lease.proven();

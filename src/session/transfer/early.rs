@@ -12,25 +12,18 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use rustls::HandshakeKind;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::client_leg::{AcceptedClient, ClientProgress, check_proof};
-use super::fault::FaultStage;
-use super::leg::{LegEnd, set_options};
-use super::orders::OrderReceiver;
-use super::{Order, TransferContext};
+use super::orders::{Order, OrderReceiver};
 use crate::net::deadline::timeout;
 use crate::net::options;
 use crate::net::stream::Stream;
-use crate::outcome::{DataHandshake, Direction, Leg};
-use crate::passive::{DataConnection, Lease};
+use crate::outcome::Direction;
+use crate::passive::DataConnection;
 use crate::session::client_handshake;
-use crate::session::machine::DataFailure;
 use crate::tls::DataTls;
 use crate::tls::binding::{ConnectionTls, Proof};
-use crate::tls::client_hello::HANDSHAKE_RECORD;
 
 /// What a handshake takes that begins before the transfer command.
 #[derive(Debug)]
@@ -57,33 +50,8 @@ enum Handshake {
 
 type RestOfHandshake = Pin<Box<dyn Future<Output = io::Result<TlsStream<TcpStream>>> + Send>>;
 
-impl AcceptedClient {
-    /// Begins the handshake, if the client does so before its command.
-    pub(super) async fn begin_early(&mut self, early: &EarlyHandshake, orders: &OrderReceiver) {
-        let ClientProgress::Connected(arrived) = &self.progress else {
-            return;
-        };
-        let first_byte = tokio::select! {
-            biased;
-            // The transfer does it.
-            () = orders.wait_for_order(Order::Open) => return,
-            first_byte = arrived.first_byte() => first_byte,
-        };
-        if first_byte != Some(HANDSHAKE_RECORD) {
-            return;
-        }
-        let taken = std::mem::replace(
-            &mut self.progress,
-            ClientProgress::Early(Err(io::ErrorKind::Other.into())),
-        );
-        if let ClientProgress::Connected(arrived) = taken {
-            self.progress = ClientProgress::Early(early.handshake(arrived, orders).await);
-        }
-    }
-}
-
 impl EarlyHandshake {
-    async fn handshake(
+    pub(super) async fn handshake(
         &self,
         arrived: DataConnection,
         orders: &OrderReceiver,
@@ -120,7 +88,7 @@ async fn proceed(
 
 impl EarlyConnection {
     /// Does the rest of the handshake, for a transfer in this direction.
-    async fn finish(self, direction: Direction) -> io::Result<(Stream, Proof)> {
+    pub(super) async fn finish(self, direction: Direction) -> io::Result<(Stream, Proof)> {
         let stream = match self.handshake {
             Handshake::OverForClient(rest) => {
                 if direction == Direction::Upload {
@@ -143,34 +111,4 @@ impl fmt::Debug for EarlyConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EarlyConnection").finish_non_exhaustive()
     }
-}
-
-/// Hands such a connection to its transfer, and reports its proof to the lease.
-pub(super) async fn adopt_early<E: LegEnd>(
-    lease: &Lease,
-    early: io::Result<EarlyConnection>,
-    tls: Option<&DataTls>,
-    context: &TransferContext,
-) -> Result<E, DataFailure> {
-    let finished = async { early?.finish(context.direction).await };
-    let finished = timeout(context.timeouts.tls_handshake, finished).await;
-    let finished = finished.map_err(io::Error::from).and_then(|done| done);
-    let outcome = match &finished {
-        Ok((stream, _)) if stream.handshake_kind() == Some(HandshakeKind::Resumed) => {
-            DataHandshake::Resumed
-        }
-        Ok(_) => DataHandshake::Full,
-        Err(_) => DataHandshake::Failed,
-    };
-    context.note_handshake(Leg::Client, outcome);
-    // Without `tls`, PROT C has come since.
-    let (Ok((stream, proof)), Some(tls)) = (
-        finished.map_err(|error| context.record_fault(Leg::Client, FaultStage::Handshake, &error)),
-        tls,
-    ) else {
-        return Err(DataFailure::ClientHandshake);
-    };
-    check_proof(lease, proof, tls)?;
-    set_options(stream.socket(), context);
-    Ok(E::from_early(stream))
 }

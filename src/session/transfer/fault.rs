@@ -30,6 +30,8 @@ struct ConnectionFault {
 /// What a data connection was doing.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum FaultStage {
+    /// The peer was to connect to us.
+    Connect,
     Handshake,
     Transfer,
 }
@@ -74,6 +76,9 @@ impl ConnectionFault {
         } = self;
         let id = sent_id.map(display);
         match (stage, leg) {
+            (FaultStage::Connect, _) => {
+                tracing::warn!(session, id, site, leg = leg.as_str(), %error, "no data connection came to where PORT said");
+            }
             (FaultStage::Handshake, Leg::Backend) => {
                 tracing::warn!(session, id, site, %error, "backend's data connection: TLS handshake failed");
             }

@@ -148,14 +148,19 @@ pub(super) async fn secure<E: LegEnd>(
         failure = too_late => Err(failure),
     };
     let result = match &done {
-        Ok(Ok(end)) => match end.handshake_kind() {
-            Some(HandshakeKind::Resumed) => DataHandshake::Resumed,
-            _ => DataHandshake::Full,
-        },
+        Ok(Ok(end)) => succeeded(end.handshake_kind()),
         Ok(Err(_)) | Err(_) => DataHandshake::Failed,
     };
     context.note_handshake(leg, result);
     done
+}
+
+/// What a handshake that was of this kind counts as.
+pub(super) fn succeeded(kind: Option<HandshakeKind>) -> DataHandshake {
+    match kind {
+        Some(HandshakeKind::Resumed) => DataHandshake::Resumed,
+        _ => DataHandshake::Full,
+    }
 }
 
 impl TransferContext {
@@ -163,7 +168,7 @@ impl TransferContext {
     pub(super) fn note_handshake(&self, leg: Leg, result: DataHandshake) {
         self.metrics.data_handshake(leg, result);
         if leg == Leg::Client {
-            self.measured.note_handshake(result);
+            self.stats.note_handshake(result);
         }
     }
 }

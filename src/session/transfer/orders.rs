@@ -9,12 +9,24 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Order;
 use crate::config::Timeouts;
 use crate::net::data::relay::StepTimeout;
 use crate::net::deadline::{elapsed, timeout};
-use crate::passive::{Contention, Undecided};
+use crate::passive::{Contention, Unassigned};
 use crate::session::machine::DataFailure;
+
+/// The orders to a transfer's task, in this sequence; each implies those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// The client has sent the transfer command.
+    Open,
+    /// The command has been sent to the backend.
+    CommandSent,
+    /// The backend has sent its 1yz: all deadlines start now.
+    TransferStarted,
+    /// End the sink's leg in order.
+    FinishSink,
+}
 
 /// The latest order, and when the transfer started.
 #[derive(Debug, Clone, Copy, Default)]
@@ -125,11 +137,11 @@ impl OrderReceiver {
     pub async fn client_timed_out(
         &self,
         contention: Contention,
-        undecided: Undecided,
+        unassigned: Unassigned,
     ) -> DataFailure {
         tokio::select! {
             () = self.connect_timed_out(contention) => DataFailure::NoClient,
-            failure = self.silent_connection_timed_out(undecided) => failure,
+            failure = self.silent_connection_timed_out(unassigned) => failure,
         }
     }
 
@@ -151,8 +163,8 @@ impl OrderReceiver {
         }
     }
 
-    async fn silent_connection_timed_out(&self, mut undecided: Undecided) -> DataFailure {
-        undecided.any().await;
+    async fn silent_connection_timed_out(&self, mut unassigned: Unassigned) -> DataFailure {
+        unassigned.any().await;
         self.wait_for_order(Order::CommandSent).await;
         if let Err(failure) = self.transfer_started().await {
             return failure;

@@ -9,14 +9,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
+use super::TransferContext;
 use super::backend_leg::open_backend;
-use super::client_leg::{ClientLeg, Presence, failure_of, open_client};
+use super::client_connection::{ClientLeg, PreparedClient};
+use super::client_leg::{Presence, failure_of, open_client};
 use super::fault::FaultStage;
 use super::leg::LegEnd;
-use super::measured::Measuring;
-use super::orders::OrderReceiver;
+use super::orders::{Order, OrderReceiver};
+use super::stats::StatsRecorder;
 use super::throttle::TransferThrottle;
-use super::{Order, PreparedClient, TransferContext};
 use crate::backend::data::{DataEndpoint, PendingConnection, ReadyConnection};
 use crate::config::CloseNotify;
 use crate::net::data::limited::limited_relay;
@@ -160,8 +161,8 @@ impl Transfer {
         let Some(attribution) = &self.attribution else {
             return Ok(());
         };
-        match timeout(self.context.timeouts.data_connect, attribution.settled()).await {
-            Ok(settled) => settled.map_err(failure_of),
+        match timeout(self.context.timeouts.data_connect, attribution.decided()).await {
+            Ok(decided) => decided.map_err(failure_of),
             Err(_) => Err(DataFailure::AnotherConnection),
         }
     }
@@ -369,24 +370,24 @@ impl Transfer {
             site,
             direction,
             limits,
-            measured,
+            stats,
             ..
         } = &self.context;
-        let measuring = Measuring {
+        let recorder = StatsRecorder {
             moved: &self.moved,
-            measured,
+            stats,
         };
         // Rare parts are in a box, since they would make every transfer's task larger.
         match limits {
-            None if measured.is_of_content() => {
-                Box::pin(relay(source, sink, &self.orders, &measuring)).await
+            None if stats.is_of_content() => {
+                Box::pin(relay(source, sink, &self.orders, &recorder)).await
             }
             None => relay(source, sink, &self.orders, &*self.moved).await,
             Some(limits) => {
                 let throttle = TransferThrottle::new(limits, metrics, site, *direction);
-                if measured.is_of_content() {
+                if stats.is_of_content() {
                     let orders = &self.orders;
-                    Box::pin(limited_relay(source, sink, orders, &measuring, &throttle)).await
+                    Box::pin(limited_relay(source, sink, orders, &recorder, &throttle)).await
                 } else {
                     let (orders, moved) = (&self.orders, &*self.moved);
                     Box::pin(limited_relay(source, sink, orders, moved, &throttle)).await

@@ -1,16 +1,24 @@
 //! The task of a transfer, as its session sees it.
 
 use std::io::{self, Read};
+use std::net::SocketAddr;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::client_connection::{ClientArrival, PreparedClient};
+use super::orders::{OrderReceiver, OrderState};
+use super::running::{ClientPort, LATE_ARRIVAL, LONG_TRANSFER};
 use super::*;
+use crate::backend::data::{DataEndpoint, PendingConnection};
+use crate::base::task::Task;
 use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify};
 use crate::net::data::relay::StepTimeout;
 use crate::observe::transfer_log::ToldOfContent;
-use crate::passive::{LeaseRequest, PassiveListeners, PassivePorts};
+use crate::passive::{Identity, LeaseRequest, PassiveListeners, PassivePorts};
+use crate::session::machine::{DataEvent, DataFailure};
 use crate::tls::{BackendTlsClient, LoginId};
 
 /// The data connections of a task that does this.
@@ -26,9 +34,9 @@ where
         moved: Arc::default(),
         began: Instant::now(),
         port: None,
-        held_back: None,
+        throttled: None,
         faults: Faults::default(),
-        measured: Measured::new(ToldOfContent::Nothing),
+        stats: TransferStats::new(ToldOfContent::Nothing),
         tell_at: None,
         task: Task::spawn(task(report)),
     }
@@ -98,7 +106,7 @@ fn context(
         lingering: Lingering::default(),
         faults: Faults::default(),
         limits: None,
-        measured: Measured::new(ToldOfContent::Nothing),
+        stats: TransferStats::new(ToldOfContent::Nothing),
     }
 }
 
@@ -282,7 +290,7 @@ async fn the_port_of_a_refused_transfer_is_left_to_a_session_that_waits_for_it()
     assert!(began.elapsed() < LATE_ARRIVAL);
 }
 
-/// Its handshake proves whose it is, so that the port needs no rest.
+/// Its handshake proves whose it is, so that the port needs no cooldown.
 #[tokio::test(start_paused = true)]
 async fn the_port_of_a_refused_transfer_is_left_when_the_client_that_has_come_is_done() {
     let refused = Refused::new().await;

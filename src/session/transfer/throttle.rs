@@ -33,14 +33,14 @@ pub struct TransferLimits {
     /// What all transfers of the session share.
     pub session: Arc<SessionBandwidth>,
     /// For how long this transfer has been held back.
-    pub held_back: HeldBack,
+    pub throttled: ThrottledTime,
 }
 
 /// A time that grows.
 #[derive(Debug, Clone, Default)]
-pub struct HeldBack(Arc<AtomicU64>);
+pub struct ThrottledTime(Arc<AtomicU64>);
 
-impl HeldBack {
+impl ThrottledTime {
     /// So far.
     pub fn get(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
@@ -71,7 +71,7 @@ impl TransferLimits {
 /// Holds back one transfer that runs.
 pub(super) struct TransferThrottle<'a> {
     bandwidth: TransferBandwidth,
-    held_back: &'a HeldBack,
+    throttled: &'a ThrottledTime,
     metrics: &'a Metrics,
     site: &'a str,
     direction: Direction,
@@ -88,7 +88,7 @@ impl<'a> TransferThrottle<'a> {
         let (shared, own) = (Arc::clone(&limits.site), Arc::clone(&limits.session));
         Self {
             bandwidth: TransferBandwidth::new(limits.rates, direction, shared, own),
-            held_back: &limits.held_back,
+            throttled: &limits.throttled,
             metrics,
             site,
             direction,
@@ -123,14 +123,14 @@ struct Holding<'a> {
 impl Drop for Holding<'_> {
     fn drop(&mut self) {
         let TransferThrottle {
-            held_back,
+            throttled,
             metrics,
             site,
             direction,
             ..
         } = self.throttle;
         let time = self.since.elapsed();
-        held_back.add(time);
+        throttled.add(time);
         metrics.held_back(site, *direction, time);
     }
 }

@@ -256,6 +256,22 @@ fn a_backend_that_never_connects_in_active_mode_is_425_and_the_session_goes_on()
 }
 
 #[test]
+fn a_backend_that_says_150_and_never_connects_in_active_mode_is_named_in_the_log_with_the_cause() {
+    let steps = [reply("150 I try"), Step::Wait(Gate::new())];
+    let stage = Stage::with(active_only().on("RETR", steps), |config| {
+        config.timeout("data_connect", "1s")
+    });
+    let mut client = stage.clear_session();
+    let _data = open_data(client.epsv());
+    client.command("RETR file", 150);
+    let named = |text: &'static str| move |line: &LogLine| line.message() == text;
+    let line = stage
+        .proxy
+        .wait_for_log(named("no data connection came to where PORT said"));
+    assert_eq!(line.field("error").as_deref(), Some("timed out"));
+}
+
+#[test]
 fn a_site_can_be_told_in_which_way_its_backends_are_asked() {
     let script = Script::new().file("file", "content");
     let stage = Stage::before(

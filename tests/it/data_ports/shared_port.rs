@@ -343,7 +343,8 @@ fn a_file_that_begins_like_tls_is_uploaded_in_clear_text_beside_a_pending_sessio
 }
 
 #[test]
-fn a_port_rests_for_every_client_after_the_start_since_a_connection_of_before_may_be_on_its_way() {
+fn a_port_cools_down_for_every_client_after_the_start_since_a_connection_of_before_may_be_on_its_way()
+ {
     let began = Instant::now();
     let deployment = Deployment::new(2, |config| config.reuse_delay("1s"));
     let address = deployment.proxy.explicit().ip();

@@ -11,7 +11,7 @@ use testkit::proxy::{Proxy, Signal};
 use testkit::raw::Raw;
 use testkit::script::{Gate, Script, Step, reply};
 use testkit::scripted::Backend;
-use testkit::wire::End;
+use testkit::wire::{End, Wire};
 
 use crate::program::Start;
 
@@ -204,4 +204,19 @@ fn a_signal_during_a_handshake_reaches_the_session_after_it() {
     late.expect(421);
     drop(late);
     assert_eq!(proxy.wait_exit(), Some(0));
+}
+
+#[test]
+fn a_client_that_reads_no_reply_is_cut_when_the_drain_is_over() {
+    let front = Front::new(&[]);
+    let backend = Backend::start(Script::new());
+    let mut proxy = proxy_with(&front, &backend, "100ms");
+    let client = Wire::connect_narrow(proxy.explicit());
+    client.flood(&b"FEAT\r\n".repeat(10_000));
+    proxy.signal(Signal::Terminate);
+    assert_eq!(proxy.wait_exit(), Some(0));
+    let lines = proxy.log_lines();
+    let ended = lines.iter().find(|line| line.message() == "session ended");
+    let ending = ended.and_then(|line| line.field("ending"));
+    assert_eq!(ending.as_deref(), Some("drain"));
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use portcullis::announce::Announcements;
 use portcullis::backend::{Pools, Registry};
 use portcullis::config::{self, TlsMode};
+use portcullis::net::control::WRITE_TIMEOUT;
 use portcullis::observe::metrics::Metrics;
 use portcullis::passive::PassiveListeners;
 use portcullis::policy::{CredentialFiles, UserFiles};
@@ -22,7 +23,7 @@ use testkit::front::{Client, Front, NAME};
 use testkit::raw::{Raw, open_data, protect};
 use testkit::script::{Gate, Script, Step};
 use testkit::scripted::Backend;
-use testkit::wire::End;
+use testkit::wire::{End, Wire};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -194,6 +195,19 @@ fn an_upload_is_cut_and_never_looks_whole_to_the_backend_and_no_other_session_en
     server.wait_for_the_end_of(session);
     other.upload("whole", b"content");
     assert_eq!(backend.file("whole").as_deref(), Some(&b"content"[..]));
+}
+
+#[test]
+fn a_client_that_reads_no_reply_is_ended_at_once_all_the_same() {
+    let backend = Backend::start(Script::new());
+    let server = Server::before(backend.address());
+    let client = Wire::connect_narrow(server.config.explicit());
+    client.flood(&b"FEAT\r\n".repeat(10_000));
+    let session = server.wait_for_state(SessionState::Login);
+    let asked = Instant::now();
+    assert!(server.shared.sessions.end(session.id));
+    server.wait_for_the_end_of(&session);
+    assert!(asked.elapsed() < WRITE_TIMEOUT / 3);
 }
 
 #[test]

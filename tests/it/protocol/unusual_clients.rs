@@ -397,6 +397,36 @@ fn a_handshake_before_an_upload_in_clear_text_costs_no_file() {
     assert!(!commands.contains(&"STOR file".to_owned()), "{commands:?}");
 }
 
+#[test]
+fn a_handshake_before_a_download_in_clear_text_is_told_so_and_counts_as_none() {
+    let aborted = [
+        reply("150 here it comes"),
+        Step::AwaitCommand,
+        reply("426 aborted"),
+    ];
+    let stage = Stage::new(Script::new().on("RETR", aborted));
+    let mut client = stage.session();
+    let mut data = open_data(client.control.epsv());
+    protect(&mut data, &client.tls).expect("a handshake before the command");
+    client.control.command("PROT C", 200);
+    client.control.send("RETR file");
+    let mut told = client.control.reply();
+    // The failure may be there before the backend's 150.
+    if told.code == 150 {
+        told = client.control.reply();
+    }
+    assert_eq!(told.code, 426, "{}", told.text);
+    let ended = |line: &LogLine| line.message() == "transfer not complete";
+    let reason = stage.proxy.wait_for_log(ended).field("reason");
+    let expected = "client began tls on a data connection in clear text";
+    assert_eq!(reason.as_deref(), Some(expected));
+    for kind in ["full", "resumed", "failed"] {
+        let counted =
+            format!("portcullis_data_tls_handshakes_total{{kind=\"{kind}\",leg=\"client\"}}");
+        assert_eq!(stage.proxy.metric(&counted), 0.0, "{kind}");
+    }
+}
+
 /// What a client sends to abort, in the order in which it does.
 #[derive(Debug, Clone, Copy)]
 enum Sent {

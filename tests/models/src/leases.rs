@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use portcullis::base::{SessionId, SiteId};
 use portcullis::passive::lease_table::{
     Attribution, ConnectionId, Effect, Identity, LeaseEnd, LeaseId, LeaseRequest, LeaseTable,
-    SniffResult,
+    PeekResult,
 };
 use portcullis::tls::{ClientCache, LoginId, TicketOwner};
 
@@ -97,7 +97,7 @@ const STRAY: Opener = Opener {
 enum State {
     OnItsWay,
     Arrived,
-    Sniffed,
+    Peeked,
     Handed,
     Gone,
 }
@@ -351,15 +351,15 @@ impl World {
         };
         let heard = named
             .and_then(|session| self.client_of(session))
-            .map_or(SniffResult::NoSession, |owner| {
-                SniffResult::Session(self.whose(owner))
+            .map_or(PeekResult::NoSession, |owner| {
+                PeekResult::Session(self.whose(owner))
             });
         let is_own = self.is_own_and_named(id, named);
         if let Some(connection) = self.connections.get_mut(&id) {
-            connection.state = State::Sniffed;
+            connection.state = State::Peeked;
             connection.names = named;
         }
-        let effects = self.table.on_sniffed(id, CLIENT, heard, self.now);
+        let effects = self.table.on_peeked(id, CLIENT, heard, self.now);
         self.apply(&effects);
         if is_own {
             let state = self.connections[&id].state;
@@ -546,13 +546,13 @@ impl World {
     fn close(&mut self, choice: usize) {
         if let Some(id) = self.pick(State::Arrived, choice) {
             if let Some(connection) = self.connections.get_mut(&id) {
-                connection.state = State::Sniffed;
+                connection.state = State::Peeked;
                 // Nothing comes to an end over it.
                 connection.opened_for = None;
             }
             let effects = self
                 .table
-                .on_sniffed(id, CLIENT, SniffResult::Closed, self.now);
+                .on_peeked(id, CLIENT, PeekResult::Closed, self.now);
             self.apply(&effects);
         }
     }
@@ -600,7 +600,7 @@ impl World {
                 }
                 Effect::Assign { connection, lease } => {
                     let handed = self.connections.get_mut(&connection).expect("it is known");
-                    assert!(matches!(handed.state, State::Arrived | State::Sniffed));
+                    assert!(matches!(handed.state, State::Arrived | State::Peeked));
                     handed.state = State::Handed;
                     let lease = self
                         .lease(lease)
@@ -631,8 +631,8 @@ impl World {
                     }
                 }
                 Effect::WakeAt(_, at) => self.wakes.push(at),
-                Effect::Sniff(_)
-                | Effect::Undecided(..)
+                Effect::Peek(_)
+                | Effect::Unassigned(..)
                 | Effect::Contended(..)
                 | Effect::Refused(..) => {}
             }
@@ -671,7 +671,7 @@ impl World {
         }
         assert_eq!(self.table.pending(), 0);
         for connection in self.connections.values() {
-            let is_open = matches!(connection.state, State::Arrived | State::Sniffed);
+            let is_open = matches!(connection.state, State::Arrived | State::Peeked);
             assert!(!is_open, "a connection that nobody waits for is reset");
         }
     }

@@ -45,6 +45,34 @@ impl Wire {
         Self::new(socket.unwrap_or_else(|error| panic!("connect to {address}: {error}")))
     }
 
+    /// Connects with the smallest buffers that the kernel gives, so that a peer who doesn't read is felt at once.
+    pub fn connect_narrow(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket.set_recv_buffer_size(1).expect("it is open");
+        socket.set_send_buffer_size(1).expect("it is open");
+        socket.connect(&address.into()).expect("it accepts");
+        Self::new(socket.into())
+    }
+
+    /// Sends these bytes again and again, until the peer has taken none of them for a second, since it can't get rid of what
+    /// it has to say to them; returns how many it took.
+    pub fn flood(&self, bytes: &[u8]) -> usize {
+        let mut sender = &self.socket;
+        let patience = Some(Duration::from_secs(1));
+        sender.set_write_timeout(patience).expect("it isn't zero");
+        let mut sent = 0;
+        let stuck = loop {
+            match sender.write(bytes) {
+                Ok(taken) => sent += taken,
+                Err(error) => break error,
+            }
+            assert!(sent < 100_000_000, "it is read, though it reads no answer");
+        };
+        assert_eq!(stuck.kind(), io::ErrorKind::WouldBlock);
+        sent
+    }
+
     /// Connects from this address.
     pub fn connect_from(from: IpAddr, to: SocketAddr) -> Self {
         Self::try_connect_from(from, to)

@@ -14,7 +14,7 @@ use portcullis::ftp::server::{BackendProtection, PortMethods};
 use portcullis::policy::{CredentialFiles, UserFiles};
 use portcullis::route::Router;
 use portcullis::session::machine::{
-    DataEvent, Dialled, Event, Machine, PreparedPort, Stage, Terms,
+    DataEvent, Dialled, Event, Machine, PreparedPort, SessionConfig, Stage,
 };
 
 use super::protocol::{read, site};
@@ -23,16 +23,16 @@ use crate::valgrind::counted_from_here;
 /// From the greeting to 230.
 pub fn login(rounds: u32) -> io::Result<()> {
     let login = Login::new();
-    let terms = terms();
+    let config = session_config();
     counted_from_here(rounds, &mut || {
-        black_box(login.play(&terms));
+        black_box(login.play(&config));
     });
     Ok(())
 }
 
 /// A command to the backend and its reply back.
 pub fn forwarded_command(rounds: u32) -> io::Result<()> {
-    let mut machine = Login::new().play(&terms());
+    let mut machine = Login::new().play(&session_config());
     let (pwd, answer) = (command("PWD"), read("257 \"/\" is the current directory."));
     counted_from_here(rounds, &mut || {
         tell(&mut machine, Event::Command(pwd.clone()));
@@ -43,7 +43,7 @@ pub fn forwarded_command(rounds: u32) -> io::Result<()> {
 
 /// EPSV and RETR, to the 226.
 pub fn transfer(rounds: u32) -> io::Result<()> {
-    let mut machine = Login::new().play(&terms());
+    let mut machine = Login::new().play(&session_config());
     let (epsv, retr) = (command("EPSV"), command("RETR outgoing/report.pdf"));
     let port = read("229 Entering Extended Passive Mode (|||50000|)");
     let (begun, done) = (read("150 Here it comes."), read("226 Transfer complete."));
@@ -83,8 +83,8 @@ impl Login {
         }
     }
 
-    fn play(&self, terms: &Terms) -> Machine {
-        let mut machine = Machine::implicit(terms.clone(), None, None);
+    fn play(&self, config: &SessionConfig) -> Machine {
+        let mut machine = Machine::implicit(config.clone(), None, None);
         do_everything(&mut machine);
         for event in [
             Event::Command(self.user.clone()),
@@ -121,8 +121,8 @@ fn command(line: &str) -> Command {
     Command::parse(Bytes::copy_from_slice(line.as_bytes())).expect("a command")
 }
 
-fn terms() -> Terms {
-    Terms {
+fn session_config() -> SessionConfig {
+    SessionConfig {
         greeting: "hello".into(),
         router: Arc::new(Router::new(
             [(SiteId(0), site(0, "{user}"))],

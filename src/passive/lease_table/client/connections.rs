@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::super::{ConnectionId, Effect, LeaseId, ResetReason, SniffResult};
+use super::super::{ConnectionId, Effect, LeaseId, PeekResult, ResetReason};
 use super::{Claim, ClientLeases, Connection, GrantedLease, LeaseProgress};
 use crate::tls::TicketOwner;
 
 /// How many connections of one address may be unidentified, beside each lease's own and one stranger for each.
-const SPARE_UNDECIDED: usize = 64;
+const SPARE_UNASSIGNED: usize = 64;
 
 impl ClientLeases {
     pub fn on_connection(
@@ -21,31 +21,35 @@ impl ClientLeases {
     ) {
         let arrived = self.next_sequence();
         if self.candidates(port, arrived).next().is_none() {
-            effects.push(Effect::Reset(id, ResetReason::Stranger));
+            let reason = match self.at(port).next() {
+                Some(_) => ResetReason::Stranger,
+                None => ResetReason::NoLease,
+            };
+            effects.push(Effect::Reset(id, reason));
             return self.on_stranger(port, arrived, now, effects);
         }
-        self.count_undecided(port, arrived, 1, effects);
+        self.count_unassigned(port, arrived, 1, effects);
         self.connections.push(Connection {
             id,
             port,
             arrived,
             claim: Claim::Pending,
         });
-        self.settle(port, now, effects);
+        self.evaluate(port, now, effects);
         if self
             .connections
             .iter()
             .any(|connection| connection.id == id)
         {
-            effects.push(Effect::Sniff(id));
+            effects.push(Effect::Peek(id));
         }
         self.bound(now, effects);
     }
 
-    /// Bounds the number of undecided connections. The lease that has most of them loses its latest one: a flood at one
+    /// Bounds the number of unassigned connections. The lease that has most of them loses its latest one: a flood at one
     /// lease takes no slot from another's first connection, nor from its own first one.
     pub(super) fn bound(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if self.connections.len() <= SPARE_UNDECIDED + 2 * self.leases.len() {
+        if self.connections.len() <= SPARE_UNASSIGNED + 2 * self.leases.len() {
             return;
         }
         let charged_to = |connection: &Connection| {
@@ -68,10 +72,10 @@ impl ClientLeases {
         }
     }
 
-    pub fn on_sniffed(
+    pub fn on_peeked(
         &mut self,
         id: ConnectionId,
-        result: SniffResult,
+        result: PeekResult,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
@@ -80,12 +84,12 @@ impl ClientLeases {
         };
         match result {
             // Any client can begin a session without an account, and it has no data connections: its name says nothing.
-            SniffResult::Session(TicketOwner { account: None, .. }) => {
+            PeekResult::Session(TicketOwner { account: None, .. }) => {
                 self.unnamed(index, now, effects);
             }
-            SniffResult::Session(owner) => self.named(index, &owner, now, effects),
-            SniffResult::NoSession => self.unnamed(index, now, effects),
-            SniffResult::Closed => self.ended(index, now, effects),
+            PeekResult::Session(owner) => self.named(index, &owner, now, effects),
+            PeekResult::NoSession => self.unnamed(index, now, effects),
+            PeekResult::Closed => self.ended(index, now, effects),
         }
     }
 
@@ -120,7 +124,7 @@ impl ClientLeases {
                     self.dismiss(index, ResetReason::Stranger, effects);
                 }
             }
-            return self.settle(port, now, effects);
+            return self.evaluate(port, now, effects);
         }
         let sharing = self.candidates(port, arrived).find_map(|held| {
             let cache = held.request.identity.cache().copied()?;
@@ -139,7 +143,7 @@ impl ClientLeases {
             None => {
                 self.notify_refused(index, effects);
                 self.dismiss(index, ResetReason::Stranger, effects);
-                self.settle(port, now, effects);
+                self.evaluate(port, now, effects);
             }
         }
     }
@@ -150,7 +154,7 @@ impl ClientLeases {
         let (port, arrived, id) = (connection.port, connection.arrived, connection.id);
         let takes_unnamed = |held: &GrantedLease| !held.request.identity.is_named();
         if self.candidates(port, arrived).any(takes_unnamed) {
-            return self.settle(port, now, effects);
+            return self.evaluate(port, now, effects);
         }
         if let Some(index) = self.position(id) {
             self.notify_refused(index, effects);
@@ -179,18 +183,19 @@ impl ClientLeases {
         effects: &mut Vec<Effect>,
     ) {
         let connection = self.connections.remove(index);
-        if let Some(held) = self.lease_mut(lease) {
-            held.progress = progress;
-        }
         effects.push(Effect::Assign {
             connection: connection.id,
             lease,
         });
-        self.count_undecided(connection.port, connection.arrived, -1, effects);
+        // While the lease still expects it, or it would count there for ever.
+        self.count_unassigned(connection.port, connection.arrived, -1, effects);
+        if let Some(held) = self.lease_mut(lease) {
+            held.progress = progress;
+        }
     }
 
-    /// Updates the leases that a connection may be meant for: one more, or one less undecided connection.
-    pub(super) fn count_undecided(
+    /// Updates the leases that a connection may be meant for: one more, or one less unassigned connection.
+    pub(super) fn count_unassigned(
         &mut self,
         port: SocketAddr,
         arrived: u64,
@@ -202,13 +207,13 @@ impl ClientLeases {
         let candidates =
             candidates.filter(|held| held.port == port && held.expects() && held.granted < arrived);
         for held in candidates {
-            let before = held.undecided;
-            held.undecided.all = before.all.saturating_add_signed(change);
+            let before = held.unassigned;
+            held.unassigned.all = before.all.saturating_add_signed(change);
             if only == Some(held.id) {
-                held.undecided.exclusive = before.exclusive.saturating_add_signed(change);
+                held.unassigned.exclusive = before.exclusive.saturating_add_signed(change);
             }
-            if held.undecided.is_there() != before.is_there() {
-                effects.push(Effect::Undecided(held.id, held.undecided));
+            if held.unassigned.is_there() != before.is_there() {
+                effects.push(Effect::Unassigned(held.id, held.unassigned));
             }
         }
     }
@@ -222,7 +227,7 @@ impl ClientLeases {
     ) {
         let connection = self.connections.remove(index);
         effects.push(Effect::Reset(connection.id, refused));
-        self.count_undecided(connection.port, connection.arrived, -1, effects);
+        self.count_unassigned(connection.port, connection.arrived, -1, effects);
     }
 
     /// Resets a connection that may have been meant for one.
@@ -249,7 +254,7 @@ impl ClientLeases {
         effects: &mut Vec<Effect>,
     ) {
         self.mark_stranger(port, arrived);
-        self.settle(port, now, effects);
+        self.evaluate(port, now, effects);
     }
 
     pub(super) fn mark_stranger(&mut self, port: SocketAddr, arrived: u64) {

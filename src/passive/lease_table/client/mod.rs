@@ -1,9 +1,9 @@
-//! The leases, the undecided connections and the resting ports of one client address, and the life of a lease from its
+//! The leases, the unassigned connections and the ports that cool down of one client address, and the life of a lease from its
 //! request to its end.
 
 mod connections;
+mod evaluate;
 mod ports;
-mod settle;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::{
     Attribution, ConnectionId, Effect, Identity, LeaseEnd, LeaseId, LeaseRequest,
-    UndecidedConnections,
+    UnassignedConnections,
 };
 
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct ClientLeases {
     leases: Vec<GrantedLease>,
     /// Connections that are not identified, or not assigned yet; in the order of their arrival.
     connections: Vec<Connection>,
-    rests: Vec<Rest>,
+    cooldowns: Vec<Cooldown>,
     /// Those that wait for a port, the first of them in front.
     queue: VecDeque<QueuedRequest>,
     /// When each port was last used.
@@ -48,7 +48,7 @@ struct GrantedLease {
     /// Another lease ended whose connection may still arrive at the port, and be taken for this lease's.
     late_one_expected: bool,
     attribution: Attribution,
-    undecided: UndecidedConnections,
+    unassigned: UnassignedConnections,
     /// A connection that could only be its own has come, and was closed before it said anything.
     own_was_closed: bool,
     /// Whether others wait for a port, as last reported to its session.
@@ -87,7 +87,7 @@ enum Claim {
 
 /// A port at which the connection of a lease that has ended may still arrive.
 #[derive(Debug)]
-struct Rest {
+struct Cooldown {
     port: SocketAddr,
     former: LeaseRequest,
     until: Instant,
@@ -116,9 +116,11 @@ impl GrantedLease {
 
     /// Whether its one connection seems to have come, though it may have said nothing: lftp and FileZilla wait for the 150.
     fn has_seen_its_own(&self) -> bool {
-        matches!(self.progress, LeaseProgress::NamedBy(_))
-            || self.own_was_closed
-            || self.undecided.exclusive > 0
+        matches!(
+            self.progress,
+            LeaseProgress::NamedBy(_) | LeaseProgress::Alone
+        ) || self.own_was_closed
+            || self.unassigned.exclusive > 0
     }
 
     /// Whether other connections at the port can make its own one ambiguous.
@@ -139,8 +141,8 @@ impl ClientLeases {
     }
 
     /// Whether no late connection is to be expected at any port.
-    pub fn has_rested(&self, now: Instant) -> bool {
-        self.rests.iter().all(|rest| rest.until <= now)
+    pub fn has_cooled_down(&self, now: Instant) -> bool {
+        self.cooldowns.iter().all(|cooldown| cooldown.until <= now)
     }
 
     pub fn exclusive_leases(&self) -> usize {
@@ -167,15 +169,21 @@ impl ClientLeases {
     }
 
     /// A connection of a lease of an earlier process may arrive at this port until then.
-    pub fn rest_since_opened(&mut self, port: SocketAddr, until: Instant, request: &LeaseRequest) {
+    pub fn cool_down_since_opened(
+        &mut self,
+        port: SocketAddr,
+        until: Instant,
+        request: &LeaseRequest,
+    ) {
         let former = LeaseRequest {
             identity: Identity::Address,
             ..*request
         };
-        let is_known =
-            |rest: &Rest| rest.port == port && rest.until >= until && rest.former == former;
-        if !self.rests.iter().any(is_known) {
-            self.rests.push(Rest {
+        let is_known = |cooldown: &Cooldown| {
+            cooldown.port == port && cooldown.until >= until && cooldown.former == former
+        };
+        if !self.cooldowns.iter().any(is_known) {
+            self.cooldowns.push(Cooldown {
                 port,
                 former,
                 until,
@@ -233,7 +241,7 @@ impl ClientLeases {
             // It would have got another port.
             held.late_one_expected |= !is_distinguishable;
         }
-        self.settle(port, now, effects);
+        self.evaluate(port, now, effects);
     }
 
     pub fn proven(&mut self, id: LeaseId, now: Instant, effects: &mut Vec<Effect>) {
@@ -253,7 +261,7 @@ impl ClientLeases {
         if is_proof {
             held.progress = LeaseProgress::Proven;
             let port = held.port;
-            self.settle(port, now, effects);
+            self.evaluate(port, now, effects);
         }
     }
 
@@ -265,7 +273,7 @@ impl ClientLeases {
             held.saw_another |= another_named_it;
             held.progress = LeaseProgress::Alone;
             let port = held.port;
-            self.settle(port, now, effects);
+            self.evaluate(port, now, effects);
         }
     }
 
@@ -300,14 +308,14 @@ impl ClientLeases {
                 held.late_one_expected |= held.progress != LeaseProgress::Alone
                     && held.request.accepts_late_connection_of(&ended.request);
             }
-            self.rests.push(Rest {
+            self.cooldowns.push(Cooldown {
                 port: ended.port,
                 former: ended.request,
                 until: now + ended.request.reuse_delay,
                 is_closed: end == LeaseEnd::Refused && ended.has_seen_its_own(),
             });
         }
-        self.settle(ended.port, now, effects);
+        self.evaluate(ended.port, now, effects);
     }
 
     fn next_sequence(&mut self) -> u64 {

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::super::{
-    Ambiguity, Attribution, Effect, Identity, LeaseId, LeaseRequest, UndecidedConnections,
+    Ambiguity, Attribution, Effect, Identity, LeaseId, LeaseRequest, UnassignedConnections,
 };
-use super::{ClientLeases, GrantedLease, LeaseProgress, QueuedRequest, Rest};
+use super::{ClientLeases, Cooldown, GrantedLease, LeaseProgress, QueuedRequest};
 
 /// How long a client may have a port that another one waits for, if it has connected and begins no transfer. A distant
 /// client connects and sends its command within two round trips.
@@ -15,13 +15,13 @@ const MAX_IDLE: Duration = Duration::from_secs(2);
 impl ClientLeases {
     /// Grants ports to the leases that can have one, first come, first served: no lease overtakes an earlier one that
     /// it could block, which would otherwise wait without end. A named lease blocks one that depends on being alone only by
-    /// ending without its connection, so that the port rests: where that happens, named ones overtake the others for no
-    /// longer than a port rests.
+    /// ending without its connection, so that the port cools down: where that happens, named ones overtake the others for no
+    /// longer than a port cools down.
     pub fn grant(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.queue.is_empty() {
             return;
         }
-        self.rests.retain(|rest| rest.until > now);
+        self.cooldowns.retain(|cooldown| cooldown.until > now);
         self.withdraw_idle(now, effects);
         // The first request of each kind stands for those behind it, which become the first later.
         let [mut first_alone, mut first_named, mut first_required] = [None::<LeaseRequest>; 3];
@@ -56,7 +56,7 @@ impl ClientLeases {
                         saw_another: false,
                         late_one_expected: false,
                         attribution: Attribution::Certain,
-                        undecided: UndecidedConnections::default(),
+                        unassigned: UnassignedConnections::default(),
                         own_was_closed: false,
                         contended: false,
                     });
@@ -87,8 +87,8 @@ impl ClientLeases {
     /// Whether granting the request may keep those that depend on being alone waiting: a named one does by ending without its
     /// connection, and some do that now.
     fn delays_others(&self, request: &LeaseRequest) -> bool {
-        let was_named = |rest: &Rest| rest.former.identity.is_named();
-        !request.identity.is_named() || self.rests.iter().any(was_named)
+        let was_named = |cooldown: &Cooldown| cooldown.former.identity.is_named();
+        !request.identity.is_named() || self.cooldowns.iter().any(was_named)
     }
 
     /// Ends the leases that the first one in the queue waits for, if their clients have connected and begun no transfer for
@@ -118,7 +118,7 @@ impl ClientLeases {
         let Some(client) = self.queue.front().map(|queued| queued.request.client) else {
             return;
         };
-        let rested = self.rests.iter().map(|rest| rest.until);
+        let cooled_down = self.cooldowns.iter().map(|cooldown| cooldown.until);
         let idle = self
             .leases
             .iter()
@@ -126,7 +126,7 @@ impl ClientLeases {
         let idle = idle.filter_map(|held| held.idle_since);
         let idle_too_long = idle.map(|since| since + MAX_IDLE);
         // One that has been idle for longer blocks no other.
-        let to_come = rested.chain(idle_too_long).filter(|at| *at > now);
+        let to_come = cooled_down.chain(idle_too_long).filter(|at| *at > now);
         let Some(until) = to_come.min() else {
             return;
         };
@@ -159,20 +159,22 @@ impl ClientLeases {
                 && held.progress != LeaseProgress::Proven
                 && request.conflicts_with(&held.request)
         };
-        let late = |rest: &Rest| {
-            request.accepts_late_connection_of(&rest.former)
-                && !(rest.is_closed && request.is_of_the_session_of(&rest.former))
+        let late = |cooldown: &Cooldown| {
+            request.accepts_late_connection_of(&cooldown.former)
+                && !(cooldown.is_closed && request.is_of_the_session_of(&cooldown.former))
         };
-        !self.at(port).any(mistaken) && !self.resting(port).any(late)
+        !self.at(port).any(mistaken) && !self.cooling_down(port).any(late)
     }
 
     pub(super) fn is_vacant(&self, port: SocketAddr) -> bool {
         self.at(port)
             .all(|held| held.progress == LeaseProgress::Proven)
-            && self.resting(port).next().is_none()
+            && self.cooling_down(port).next().is_none()
     }
 
-    pub(super) fn resting(&self, port: SocketAddr) -> impl Iterator<Item = &Rest> {
-        self.rests.iter().filter(move |rest| rest.port == port)
+    pub(super) fn cooling_down(&self, port: SocketAddr) -> impl Iterator<Item = &Cooldown> {
+        self.cooldowns
+            .iter()
+            .filter(move |cooldown| cooldown.port == port)
     }
 }

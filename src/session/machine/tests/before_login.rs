@@ -156,7 +156,7 @@ fn auth_after_a_login_in_clear_text_begins_anew() {
     let mut session = Session::logged_in_in_clear_text();
     assert_eq!(session.answer("EPSV ALL"), 200);
     session.client("AUTH TLS");
-    assert!(session.has(&Action::HangUp));
+    assert!(session.has(&Action::CloseBackend));
     session
         .event(Event::Secured {
             sni: None,
@@ -174,14 +174,14 @@ fn auth_after_a_login_in_clear_text_begins_anew() {
 #[test]
 fn eprt_is_on_offer_only_where_active_mode_is() {
     for active_mode in [true, false] {
-        let terms = Terms {
+        let config = SessionConfig {
             active_mode,
-            ..terms()
+            ..session_config()
         };
-        let mut session = Session::logged_in_with(terms.clone(), false);
+        let mut session = Session::logged_in_with(config.clone(), false);
         session.client("FEAT").backend("211 Features");
         assert_eq!(session.replies()[0].contains(" EPRT\r\n"), active_mode);
-        let mut before = Session::implicit_with(terms, None);
+        let mut before = Session::implicit_with(config, None);
         before.client("FEAT");
         assert_eq!(before.replies()[0].contains(" EPRT\r\n"), active_mode);
     }

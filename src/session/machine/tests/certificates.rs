@@ -30,15 +30,15 @@ fn session(required: bool, credentials: &str, has_certificate: bool) -> Session 
         UserForms::default(),
         &UserFiles::default(),
     );
-    let terms = Terms {
+    let config = SessionConfig {
         router: Arc::new(router),
         credentials: match credentials {
             "" => CredentialFiles::default(),
             content => CredentialFiles::holding(Path::new(FILE), content),
         },
-        ..terms()
+        ..session_config()
     };
-    let mut session = Session::of(Machine::implicit(terms, None, certificate));
+    let mut session = Session::of(Machine::implicit(config, None, certificate));
     session.actions();
     session
 }
@@ -50,7 +50,7 @@ fn without_the_right_certificate_no_backend_is_dialled() {
         session.client(&format!("USER {user}"));
         assert_eq!(session.dials(), [""; 0]);
         let actions = session.actions();
-        assert!(actions.contains(&Action::Penalise(Some(A))));
+        assert!(actions.contains(&Action::DelayAfterFailure(Some(A))));
         assert!(actions.contains(&Action::Record(Record::Login(LoginResult::NotAllowed))));
         let result = match has_certificate {
             true => CertificateResult::OtherUser,
@@ -117,7 +117,11 @@ fn a_password_of_ours_that_is_refused_ends_the_session_and_is_no_guess() {
         )
     };
     assert!(actions.iter().any(is_rejected));
-    assert!(!actions.iter().any(|it| matches!(it, Action::Penalise(_))));
+    assert!(
+        !actions
+            .iter()
+            .any(|it| matches!(it, Action::DelayAfterFailure(_)))
+    );
     let reply = answer::SITE_UNAVAILABLE.bytes();
     assert!(actions.contains(&Action::Reply(reply.into())));
 }
@@ -154,6 +158,20 @@ fn an_account_that_the_backend_wants_besides_is_the_clients() {
 }
 
 #[test]
+fn another_user_before_the_login_has_proven_nothing_by_the_certificate_of_the_first() {
+    let mut session = session(false, "al:pw\n", true);
+    session.client("USER al").dialled(false).backend("331 P");
+    session.backend("332 Account").actions();
+    session
+        .client("USER bob")
+        .backend("331 P")
+        .client("PASS own");
+    session.backend("230 In").actions();
+    session.client("PASS again");
+    assert_eq!(session.sent(), ["PASS again"]);
+}
+
+#[test]
 fn another_user_behind_the_login_is_refused_and_the_login_holds() {
     let mut session = session(true, "al:pw\n", true);
     session.client("USER al").dialled(false).backend("331 P");
@@ -161,7 +179,7 @@ fn another_user_behind_the_login_is_refused_and_the_login_holds() {
     session.client("USER bob");
     assert_eq!(session.sent(), [""; 0]);
     let routes = session.actions().into_iter().filter_map(|it| match it {
-        Action::Route(route) => Some(route.user),
+        Action::FormerLogin(route) => Some(route.user),
         _ => None,
     });
     assert_eq!(routes.last().as_deref(), Some(b"al".as_slice()));

@@ -106,9 +106,9 @@ fn active_mode_leads_only_to_the_client_itself() {
     session.prepared(PreparedPort::Active);
     assert_eq!(session.codes(), [200]);
     let mut off = Session::logged_in_with(
-        Terms {
+        SessionConfig {
             active_mode: false,
-            ..terms()
+            ..session_config()
         },
         false,
     );
@@ -210,14 +210,14 @@ fn at_site_with(passive_mode: PassiveMode, ipv6: bool) -> Session {
         passive_mode,
         ..site("a", true)
     };
-    let terms = if ipv6 { ipv6_terms() } else { terms() };
+    let config = if ipv6 { ipv6_terms() } else { session_config() };
     let router = Router::new(
         [(A, Arc::new(site))],
         UserForms::default(),
         &UserFiles::default(),
     );
     let router = Arc::new(router);
-    Session::logged_in_with(Terms { router, ..terms }, ipv6)
+    Session::logged_in_with(SessionConfig { router, ..config }, ipv6)
 }
 
 fn listening_at(address: &str) -> Event {
@@ -396,6 +396,20 @@ fn with_an_offset_the_backend_is_not_asked_again_but_the_next_time() {
     session.backend("350 At 0");
     session.client("EPSV");
     assert_eq!(session.sent(), ["PASV"]);
+}
+
+#[test]
+fn behind_a_refused_offset_or_range_the_backend_is_asked_again() {
+    for refused in ["REST 5", "RANG 5 9"] {
+        let mut session = Session::logged_in();
+        session.client("EPSV").backend("229 x (|||2000|)");
+        session.prepared(PreparedPort::Passive(5000));
+        session.client(refused).backend("502 No");
+        session.client("RETR x").actions();
+        session.data(DataEvent::BackendNotReached);
+        assert_eq!(session.sent(), ["PASV"]);
+        assert_eq!(session.outcome(), None);
+    }
 }
 
 #[test]

@@ -6,15 +6,18 @@ use super::*;
 fn a_host_that_is_not_known_is_a_failed_login() {
     let mut session = Session::explicit();
     session.client("HOST nowhere.lab");
-    assert!(session.has(&Action::LoginAttempt(command("HOST nowhere.lab"))));
-    assert!(session.has(&Action::Penalise(None)));
+    assert!(session.has(&Action::LoginAttempt {
+        command: command("HOST nowhere.lab"),
+        route: None,
+    }));
+    assert!(session.has(&Action::DelayAfterFailure(None)));
     assert_eq!(session.codes(), [504]);
     // An invalid name says nothing about names.
     session.client("HOST -");
-    assert!(!session.has(&Action::Penalise(None)));
+    assert!(!session.has(&Action::DelayAfterFailure(None)));
     session.actions();
     session.client("HOST b.lab");
-    assert!(!session.has(&Action::Penalise(None)));
+    assert!(!session.has(&Action::DelayAfterFailure(None)));
 }
 
 #[test]
@@ -53,12 +56,12 @@ fn the_last_accepted_host_counts_and_survives_auth() {
 
 #[test]
 fn host_must_not_contradict_a_server_name_that_chose_a_site() {
-    let mut session = Session::implicit_with(terms(), Some("b.lab"));
+    let mut session = Session::implicit_with(session_config(), Some("b.lab"));
     assert_eq!(session.answer("HOST c.lab"), 504);
     assert_eq!(session.answer("HOST b.lab"), 220);
     session.client("USER al");
     assert_eq!(session.dials(), ["b"]);
-    let mut unknown = Session::implicit_with(terms(), Some("other.lab"));
+    let mut unknown = Session::implicit_with(session_config(), Some("other.lab"));
     assert_eq!(unknown.answer("HOST other.lab"), 220);
     assert_eq!(unknown.answer("HOST c.lab"), 220);
 }
@@ -67,7 +70,7 @@ fn host_must_not_contradict_a_server_name_that_chose_a_site() {
 fn a_name_that_a_wildcard_certificate_has_is_one_of_the_proxy_and_no_failed_login() {
     let mut session = Session::explicit();
     session.client("HOST one.proxy.lab");
-    assert!(!session.has(&Action::Penalise(None)));
+    assert!(!session.has(&Action::DelayAfterFailure(None)));
     assert_eq!(session.codes(), [220]);
     assert_eq!(session.machine.proxy_host(), Some(&host("one.proxy.lab")));
     assert_eq!(session.machine.site_host(), None);
@@ -104,7 +107,7 @@ fn host_after_user_begins_the_login_anew_at_another_backend() {
     session.client("USER al").dialled(false).backend("331 P");
     session.actions();
     session.client("HOST b.lab");
-    assert!(session.has(&Action::HangUp));
+    assert!(session.has(&Action::CloseBackend));
     assert_eq!(session.codes(), [220]);
     // The password belonged to the login that HOST has ended.
     assert_eq!(session.answer("PASS x"), 503);
@@ -128,7 +131,7 @@ fn host_after_a_refused_password_chooses_for_the_next_user() {
     session.client("USER al").dialled(false).backend("331 P");
     session.client("PASS x").backend("530 No").actions();
     session.client("HOST b.lab");
-    assert!(session.has(&Action::HangUp));
+    assert!(session.has(&Action::CloseBackend));
     session.client("USER al");
     assert_eq!(session.dials(), ["b"]);
 }

@@ -56,7 +56,7 @@ fn another_site_before_login_takes_another_backend() {
     session.client("USER al").dialled(false).backend("331 P");
     session.actions();
     session.client("USER b.lab|al");
-    assert!(session.has(&Action::HangUp));
+    assert!(session.has(&Action::CloseBackend));
     assert_eq!(session.dials(), ["b"]);
 }
 
@@ -66,7 +66,7 @@ fn the_password_after_an_unknown_host_reaches_no_backend() {
     session.client("USER al").dialled(false).backend("331 P");
     session.actions();
     session.client("USER x.lab|bo");
-    assert!(session.has(&Action::HangUp));
+    assert!(session.has(&Action::CloseBackend));
     assert_eq!(session.codes(), [530]);
     assert_eq!(session.answer("PASS bos"), 503);
 }
@@ -174,7 +174,7 @@ fn after_login_lines_pass_byte_for_byte_but_for_ours() {
 }
 
 #[test]
-fn what_may_have_been_a_wrong_guess_is_penalised_before_the_client_hears_of_it() {
+fn what_may_have_been_a_wrong_guess_is_delayed_before_the_client_hears_of_it() {
     for refused in ["530 No", "430 No"] {
         let mut session = Session::implicit();
         session.client("USER b.lab|al").dialled(false);
@@ -183,7 +183,7 @@ fn what_may_have_been_a_wrong_guess_is_penalised_before_the_client_hears_of_it()
         let actions = session.actions();
         let [
             Action::Record(_),
-            Action::Penalise(Some(site)),
+            Action::DelayAfterFailure(Some(site)),
             Action::Reply(reply),
         ] = &actions[..]
         else {
@@ -201,7 +201,7 @@ fn a_user_that_the_backend_refuses_and_a_host_that_no_site_has_are_guesses_too()
     let site_of = |session: &mut Session| {
         let actions = session.actions();
         let penalties = actions.iter().filter_map(|action| match action {
-            Action::Penalise(site) => Some(*site),
+            Action::DelayAfterFailure(site) => Some(*site),
             _ => None,
         });
         penalties.collect::<Vec<_>>()
@@ -217,8 +217,10 @@ fn a_backend_with_troubles_of_its_own_is_nobodys_guess() {
         let mut session = Session::implicit();
         session.client("USER al").dialled(false).backend(refused);
         let actions = session.actions();
-        let penalised = actions.iter().any(|a| matches!(a, Action::Penalise(_)));
-        assert!(!penalised, "{refused}");
+        let attempted = actions
+            .iter()
+            .any(|a| matches!(a, Action::DelayAfterFailure(_)));
+        assert!(!attempted, "{refused}");
     }
 }
 
@@ -230,8 +232,10 @@ fn a_backend_that_is_full_is_nobodys_guess_and_a_wrong_password_is() {
         session.client("USER al").dialled(false).backend("331 P");
         session.client("PASS x").backend(refused);
         let actions = session.actions();
-        let penalised = actions.iter().any(|a| matches!(a, Action::Penalise(_)));
-        assert_eq!(penalised, is_guess, "{refused}");
+        let attempted = actions
+            .iter()
+            .any(|a| matches!(a, Action::DelayAfterFailure(_)));
+        assert_eq!(attempted, is_guess, "{refused}");
     }
 }
 

@@ -50,11 +50,11 @@ pub(super) fn site(name: &str, default: bool) -> Site {
     }
 }
 
-pub(super) fn terms() -> Terms {
+pub(super) fn session_config() -> SessionConfig {
     let sites = [("a", true), ("b", false), ("c", false)];
     let sites = sites.map(|(name, default)| Arc::new(site(name, default)));
     let sites = [A, B, C].into_iter().zip(sites);
-    Terms {
+    SessionConfig {
         greeting: "hello".into(),
         router: Arc::new(Router::new(
             sites,
@@ -74,11 +74,11 @@ pub(super) fn terms() -> Terms {
     }
 }
 
-pub(super) fn ipv6_terms() -> Terms {
-    Terms {
+pub(super) fn ipv6_terms() -> SessionConfig {
+    SessionConfig {
         client: ip("2001:db8::7"),
         local: ip("2001:db8::1"),
-        ..terms()
+        ..session_config()
     }
 }
 
@@ -119,29 +119,29 @@ impl Session {
 
     /// An explicit listener, greeted.
     pub fn explicit() -> Self {
-        let mut session = Self::of(Machine::explicit(terms()));
+        let mut session = Self::of(Machine::explicit(session_config()));
         assert_eq!(session.replies(), ["220 hello"]);
         session
     }
 
     /// An implicit listener, greeted.
     pub fn implicit() -> Self {
-        Self::implicit_with(terms(), None)
+        Self::implicit_with(session_config(), None)
     }
 
-    pub fn implicit_with(terms: Terms, sni: Option<&str>) -> Self {
-        let mut session = Self::of(Machine::implicit(terms, sni.map(host), None));
+    pub fn implicit_with(config: SessionConfig, sni: Option<&str>) -> Self {
+        let mut session = Self::of(Machine::implicit(config, sni.map(host), None));
         session.actions.clear();
         session
     }
 
-    /// Logged in at site `a` in clear text, which the terms allow.
+    /// Logged in at site `a` in clear text, which the configuration allows.
     pub fn logged_in_in_clear_text() -> Self {
-        let terms = Terms {
+        let config = SessionConfig {
             tls_required: false,
-            ..terms()
+            ..session_config()
         };
-        let mut session = Self::of(Machine::explicit(terms));
+        let mut session = Self::of(Machine::explicit(config));
         session.client("USER al").dialled(false).backend("230 In");
         session.actions.clear();
         session
@@ -149,11 +149,11 @@ impl Session {
 
     /// Logged in at site `a`.
     pub fn logged_in() -> Self {
-        Self::logged_in_with(terms(), false)
+        Self::logged_in_with(session_config(), false)
     }
 
-    pub fn logged_in_with(terms: Terms, ipv6: bool) -> Self {
-        let mut session = Self::implicit_with(terms, None);
+    pub fn logged_in_with(config: SessionConfig, ipv6: bool) -> Self {
+        let mut session = Self::implicit_with(config, None);
         session.client("USER al").dialled(ipv6).backend("230 In");
         session.actions.clear();
         session
@@ -287,10 +287,10 @@ impl Session {
     pub fn sent(&self) -> Vec<String> {
         let sent = self.actions.iter().filter_map(|action| match action {
             Action::Send(bytes) => Some(text(bytes)),
-            Action::Authenticate(command) => {
+            Action::Authenticate { command, .. } => {
                 Some(String::from_utf8_lossy(command.line()).into_owned())
             }
-            Action::AuthenticateWithDecoy(command) => {
+            Action::AuthenticateWithDecoy { command, .. } => {
                 Some(format!("{} decoy", command.verb_text()))
             }
             _ => None,
@@ -334,7 +334,9 @@ impl Session {
     pub fn dials(&self) -> Vec<String> {
         let mut site = None;
         let dials = self.actions.iter().filter_map(|action| match action {
-            Action::Route(route) => {
+            Action::LoginAttempt {
+                route: Some(route), ..
+            } => {
                 site = Some(route.site.name.clone());
                 None
             }

@@ -6,20 +6,20 @@ use crate::ftp::answer;
 use crate::policy::users::UserPattern;
 use crate::policy::{ClientRules, CommandRules, DeniedCommand, Notice, Preset, SitePolicy};
 
-/// Terms of one site, the default one.
-fn terms_of(site: Site) -> Terms {
+/// The configuration of a session before one site, the default one.
+fn terms_of(site: Site) -> SessionConfig {
     let router = Router::new(
         [(A, Arc::new(site))],
         UserForms::default(),
         &UserFiles::default(),
     );
-    Terms {
+    SessionConfig {
         router: Arc::new(router),
-        ..terms()
+        ..session_config()
     }
 }
 
-fn with(policy: SitePolicy) -> Terms {
+fn with(policy: SitePolicy) -> SessionConfig {
     terms_of(Site {
         policy,
         ..site("a", true)
@@ -34,7 +34,7 @@ fn refusing_the_client() -> SitePolicy {
     }
 }
 
-fn denying(preset: Option<Preset>, denied: &[&str]) -> Terms {
+fn denying(preset: Option<Preset>, denied: &[&str]) -> SessionConfig {
     let denied = denied
         .iter()
         .map(|text| DeniedCommand::new(text).expect("a command"));
@@ -45,7 +45,7 @@ fn denying(preset: Option<Preset>, denied: &[&str]) -> Terms {
 }
 
 /// A site whose only group has `al`.
-fn refusing_unknown_users() -> Terms {
+fn refusing_unknown_users() -> SessionConfig {
     let group = Group {
         name: "known".to_owned(),
         users: [UserPattern::new("al").expect("a name")]
@@ -77,7 +77,7 @@ fn a_client_of_a_refused_network_is_refused_before_a_backend_is_dialled() {
     assert_eq!(session.dials(), [""; 0]);
     let actions = session.actions();
     assert!(actions.contains(&Action::Record(Record::Login(LoginResult::NotAllowed))));
-    assert!(actions.contains(&Action::Penalise(Some(A))));
+    assert!(actions.contains(&Action::DelayAfterFailure(Some(A))));
     let reply = answer::NOT_ALLOWED.bytes();
     assert!(actions.contains(&Action::Reply(reply.into())));
     // The password that follows leads nowhere.
@@ -229,7 +229,7 @@ fn an_unknown_user_whom_the_backend_lets_in_is_refused() {
     any_password.backend("230 In");
     for mut session in [without_password, any_password] {
         let actions = session.actions();
-        assert!(actions.contains(&Action::HangUp), "{actions:?}");
+        assert!(actions.contains(&Action::CloseBackend), "{actions:?}");
         let reply = answer::NOT_ALLOWED.bytes();
         assert!(
             actions.contains(&Action::Reply(reply.into())),
@@ -277,7 +277,7 @@ fn rein_leads_back_to_before_user_under_the_same_tls() {
         actions,
         [
             Action::DropData,
-            Action::HangUp,
+            Action::CloseBackend,
             Action::Reply(reply.into())
         ]
     );

@@ -18,17 +18,17 @@ impl Session {
         changes.collect()
     }
 
-    fn circumstances(&mut self) -> Circumstances {
+    fn details(&mut self) -> TransferDetails {
         let actions = self.actions().into_iter();
         let mut all = actions.filter_map(|action| match action {
-            Action::Record(Record::Transfer { circumstances, .. }) => Some(*circumstances),
+            Action::Record(Record::Transfer { details, .. }) => Some(*details),
             _ => None,
         });
         all.next().expect("a transfer has ended")
     }
 
     /// A transfer to its end, behind what came before.
-    fn transfer(&mut self, line: &str) -> Circumstances {
+    fn transfer(&mut self, line: &str) -> TransferDetails {
         self.client("EPSV").backend("229 x (|||2000|)");
         self.prepared(PreparedPort::Passive(5000)).client(line);
         self.connected(line).backend("150 go");
@@ -39,7 +39,7 @@ impl Session {
         } else {
             self.backend("226 done").data(DataEvent::Finished);
         }
-        self.circumstances()
+        self.details()
     }
 }
 
@@ -273,15 +273,31 @@ fn a_type_that_was_set_before_the_login_counts() {
 fn a_transfer_that_ends_without_a_reply_has_none() {
     let mut session = Session::running("RETR x");
     session.event(Event::DrainOver);
-    assert_eq!(session.circumstances().reply, None);
+    assert_eq!(session.details().reply, None);
     let mut session = Session::running("RETR x");
     session.backend("550 no such file");
-    assert_eq!(session.circumstances().reply, Some(550));
+    assert_eq!(session.details().reply, Some(550));
     let mut session = Session::running("STOR x");
     session
         .client("ABOR")
         .backend("426 cut")
         .backend("226 aborted");
     session.backend("200 noop");
-    assert_eq!(session.circumstances().reply, Some(426));
+    assert_eq!(session.details().reply, Some(426));
+}
+
+#[test]
+fn the_first_event_that_a_state_cannot_take_is_recorded_and_none_that_may_follow_from_it() {
+    let mut session = Session::logged_in();
+    session.actions();
+    for event in ["SiteFull", "Maintenance"] {
+        session.machine.cx.record_unexpected("Ready", event);
+    }
+    let record = Record::Unexpected {
+        state: "Ready",
+        event: "SiteFull".to_owned(),
+    };
+    let machine = &mut session.machine;
+    assert_eq!(machine.next_action(), Some(Action::Record(record)));
+    assert_eq!(machine.next_action(), None);
 }

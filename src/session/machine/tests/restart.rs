@@ -45,11 +45,11 @@ fn the_backend_forgets_the_offset_of_a_transfer_that_is_refused_here() {
     without_port.client("RETR x");
     is_rewound(without_port, &[425]);
 
-    let terms = Terms {
+    let config = SessionConfig {
         data_required: true,
-        ..terms()
+        ..session_config()
     };
-    let mut clear = Session::of(Machine::explicit(terms));
+    let mut clear = Session::of(Machine::explicit(config));
     clear.secured("AUTH TLS", None).client("USER al");
     clear.dialled(false).backend("230 In");
     clear.client("REST 5").backend("350 At 5").actions();
@@ -75,6 +75,21 @@ fn rest_0_leaves_nothing_to_forget() {
     session.client("REST 0").backend("350 At 0").actions();
     session.client("RETR x");
     assert_eq!(session.sent(), [""; 0]);
+}
+
+#[test]
+fn a_refused_rest_changes_nothing_of_what_the_backend_holds() {
+    let mut session = Session::logged_in();
+    session.client("REST 5").backend("502 No").actions();
+    session.client("RETR x");
+    assert_eq!(session.sent(), [""; 0]);
+
+    for refused in ["REST x", "REST 0"] {
+        let mut session = restarting();
+        session.client(refused).backend("501 No").actions();
+        session.client("RETR x").client("ABOR");
+        is_rewound(session, &[426, 226]);
+    }
 }
 
 #[test]

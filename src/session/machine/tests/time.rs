@@ -124,7 +124,7 @@ fn the_end_of_an_upload_waits_for_an_abor_no_longer_than_it_has_to() {
 
 #[test]
 fn what_is_waited_for_has_the_time_that_the_configuration_gives_it() {
-    let timeouts = terms().timeouts;
+    let timeouts = session_config().timeouts;
     let mut session = Session::implicit();
     assert_eq!(session.machine.deadline(), Deadline::Login);
     session.client("USER al").dialled(false).backend("230 In");

@@ -482,11 +482,11 @@ fn a_transfer_without_a_data_port_is_425() {
 
 #[test]
 fn where_data_has_to_be_private_a_transfer_without_prot_p_is_521() {
-    let terms = Terms {
+    let config = SessionConfig {
         data_required: true,
-        ..terms()
+        ..session_config()
     };
-    let mut session = Session::of(Machine::explicit(terms.clone()));
+    let mut session = Session::of(Machine::explicit(config.clone()));
     session.secured("AUTH TLS", None).client("USER al");
     session.dialled(false).backend("230 In").client("EPSV");
     session.backend("229 x (|||2000|)");
@@ -502,7 +502,7 @@ fn where_data_has_to_be_private_a_transfer_without_prot_p_is_521() {
         direction: Direction::Download,
         protection: Protection::Private
     }));
-    let mut implicit = Session::implicit_with(terms, None);
+    let mut implicit = Session::implicit_with(config, None);
     assert_eq!(implicit.answer("PROT C"), 534);
     assert_eq!(
         implicit.machine.cx.security.protection(),

@@ -96,7 +96,7 @@ impl Aborting {
             // The backend does without NOOP.
             return self.resynchronised(cx);
         }
-        State::Transfer(Transfer::Aborting(self)).drop_backend(ProtocolError::ReplyTimeout, cx)
+        State::Transfer(Transfer::Aborting(self)).fail_backend(ProtocolError::ReplyTimeout, cx)
     }
 
     /// Whether the transfer and the ABOR have been answered, as far as a server answers both.
@@ -108,7 +108,7 @@ impl Aborting {
     fn resynchronised(mut self, cx: &mut Context) -> State {
         if !self.replies.iter().any(is_about_transfer) {
             return State::Transfer(Transfer::Aborting(self))
-                .drop_backend(ProtocolError::AbortIgnored, cx);
+                .fail_backend(ProtocolError::AbortIgnored, cx);
         }
         // It has answered what came after these.
         for _ in 0..std::mem::take(&mut self.details.stats) {

@@ -50,7 +50,7 @@ impl Details {
         if !std::mem::replace(&mut self.begun, true) {
             cx.push(Action::TransferStarted);
             let size =
-                || announced_size(reply).or_else(|| self.login.observed.size_of(&self.command));
+                || announced_size(reply).or_else(|| self.login.backend.size_of(&self.command));
             if self.direction == Direction::Download
                 && let Some(size) = size()
             {
@@ -102,9 +102,9 @@ impl Details {
             Some(pending_replies) => State::Forwarding(Forwarding {
                 login,
                 pending_replies,
-                observed: None,
+                tracked: None,
             }),
-            None => login.clear_rest(cx),
+            None => login.clear_restart_markers(cx),
         }
     }
 
@@ -128,13 +128,13 @@ impl Details {
             ..
         } = *self;
         let is_complete = outcome == Outcome::Complete;
-        let observed = &mut login.observed;
-        let circumstances = observed.end_transfer(&command, port.mode(), protection, answered);
+        let backend = &mut login.backend;
+        let details = backend.end_transfer(&command, port.mode(), protection, answered);
         cx.push(Action::Record(Record::Transfer {
             command,
             direction,
             outcome,
-            circumstances: Box::new(circumstances),
+            details: Box::new(details),
         }));
         if is_complete {
             // That a connection was established says little; that a file was transferred over it is proof.

@@ -73,7 +73,7 @@ impl Download {
             }
             Class::Completion => self.on_completion(reply, cx),
             Class::Intermediate => {
-                State::from(self).drop_backend(ProtocolError::UnexpectedReply, cx)
+                State::from(self).fail_backend(ProtocolError::UnexpectedReply, cx)
             }
             Class::TransientFailure | Class::PermanentFailure => {
                 let data = match self.stage {
@@ -99,7 +99,7 @@ impl Download {
             }
             DownloadStage::Flowing(Some(confirmed)) | DownloadStage::Ending(confirmed) => {
                 if confirmed.repeat(&reply).is_err() {
-                    return State::from(self).drop_backend(ProtocolError::UnsolicitedReply, cx);
+                    return State::from(self).fail_backend(ProtocolError::UnsolicitedReply, cx);
                 }
             }
         }

@@ -46,6 +46,8 @@ pub enum DataFailure {
     ClientIdle,
     /// The backend's data port could not be reached.
     NoBackend,
+    /// The backend did not connect to the port of ours that it was sent.
+    BackendDidNotConnect,
     /// The handshake with the backend failed.
     BackendHandshake,
     /// The backend's connection broke.
@@ -82,6 +84,7 @@ impl DataFailure {
             | Self::TooManyPendingCommands
             | Self::ClientIdle => Verdict::FailedClient,
             Self::NoBackend
+            | Self::BackendDidNotConnect
             | Self::BackendHandshake
             | Self::BackendLost
             | Self::BackendIdle
@@ -115,7 +118,9 @@ impl DataFailure {
             Self::ClientStalled => answer::STALLED_UPLOAD,
             Self::TooManyPendingCommands => answer::UNHEARD_UPLOAD,
             Self::ClientIdle | Self::BackendIdle => answer::DATA_TIMEOUT,
-            Self::NoBackend | Self::BackendHandshake => answer::NO_BACKEND_DATA,
+            Self::NoBackend | Self::BackendDidNotConnect | Self::BackendHandshake => {
+                answer::NO_BACKEND_DATA
+            }
             Self::BackendLost => answer::BACKEND_DATA_LOST,
             Self::EarlyCompletion => answer::EARLY_COMPLETION,
             Self::NoFinalReply => answer::NO_FINAL_REPLY,
@@ -157,6 +162,7 @@ impl DataFailure {
             }
             Self::ClientIdle => "client data connection idle timeout",
             Self::NoBackend => "backend's data port not reached",
+            Self::BackendDidNotConnect => "backend opened no data connection to our port",
             Self::BackendHandshake => "tls handshake with the backend failed",
             Self::BackendLost => "backend's data connection broke",
             Self::BackendIdle => "backend data connection idle timeout",

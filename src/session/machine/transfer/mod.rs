@@ -77,7 +77,7 @@ pub(super) fn begin(
 ) -> State {
     // PROT applies as set at the transfer command, not at PASV (RFC 4217 §8).
     let protection = cx.security.protection();
-    if cx.terms.data_required && protection == Protection::Clear {
+    if cx.config.data_required && protection == Protection::Clear {
         // The data port stays: PROT P and the same command again are all it takes.
         return refuse(login, command, answer::PROT_REQUIRED, cx);
     }
@@ -104,7 +104,7 @@ pub(super) fn begin(
 fn refuse(login: Box<LoggedIn>, command: Command, answer: Answer, cx: &mut Context) -> State {
     cx.reply(answer);
     cx.push(Action::Record(Record::Refused { command, answer }));
-    login.clear_rest(cx)
+    login.clear_restart_markers(cx)
 }
 
 impl Transfer {
@@ -177,13 +177,13 @@ impl Transfer {
         }
         match self {
             // Nothing was asked yet.
-            Self::Opening(_) => self.drop_backend(ProtocolError::UnsolicitedReply, cx),
+            Self::Opening(_) => self.fail_backend(ProtocolError::UnsolicitedReply, cx),
             Self::AskingAgain(state) => state.on_reply(&reply, cx),
             // The answer to a STAT that was never sent says nothing about the transfer.
             Self::Upload(_) | Self::Download(_)
                 if for_stat && reply.class() == Class::Completion =>
             {
-                self.drop_backend(ProtocolError::UnexpectedReply, cx)
+                self.fail_backend(ProtocolError::UnexpectedReply, cx)
             }
             Self::Upload(state) => state.on_reply(reply, cx),
             Self::Download(state) => state.on_reply(reply, cx),
@@ -199,8 +199,10 @@ impl Transfer {
             Self::Upload(state) => state.on_expired(cx),
             Self::Download(state) => state.on_expired(cx),
             Self::Aborting(state) => state.on_expired(cx),
-            // The data connections have deadlines of their own, and a reply's end is the same in every state.
-            Self::Opening(_) | Self::AskingAgain(_) => cx.unexpected(
+            // The backend is to answer as in any other state.
+            Self::AskingAgain(_) => self.fail_backend(ProtocolError::ReplyTimeout, cx),
+            // The data connections have deadlines of their own.
+            Self::Opening(_) => cx.unexpected(
                 State::Transfer(self),
                 "the end of a time that is not limited",
             ),
@@ -255,8 +257,8 @@ impl Transfer {
         self.into_details().finish(outcome, None, cx);
     }
 
-    fn drop_backend(self, why: ProtocolError, cx: &mut Context) -> State {
-        State::Transfer(self).drop_backend(why, cx)
+    fn fail_backend(self, why: ProtocolError, cx: &mut Context) -> State {
+        State::Transfer(self).fail_backend(why, cx)
     }
 
     pub fn wait(&self, cx: &Context) -> Wait {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use super::super::context::Context;
 use super::super::data_port::{DataPortNegotiation, send_port};
-use super::super::rest::{Discarding, RestOffset};
+use super::super::restart_marker::{Discarding, RestartMarkers};
 use super::super::{Action, DataEvent, State};
 use super::download::Download;
 use super::upload::Upload;
@@ -81,7 +81,7 @@ impl Opening {
 
     fn send_command(&mut self, cx: &mut Context) {
         let Details { login, command, .. } = &mut *self.details;
-        login.connection.rest.track(command);
+        login.connection.restart_markers.use_up();
         cx.send(command.line());
         cx.push(Action::CommandSent);
     }
@@ -100,7 +100,7 @@ impl Details {
     /// before the transfer (RFC 3659 §5.3), and the file would begin at the wrong offset.
     fn ask_again(mut self: Box<Self>, port: DataPortNegotiation, cx: &mut Context) -> State {
         let connection = &mut self.login.connection;
-        if connection.rest == RestOffset::NONE
+        if connection.restart_markers == RestartMarkers::NONE
             && let Some(port) = port.ask_next(connection.ports, cx)
         {
             let details = self;

@@ -84,7 +84,7 @@ impl Upload {
             }
             Class::Completion => self.on_completion(reply, cx),
             Class::Intermediate => {
-                State::from(self).drop_backend(ProtocolError::UnexpectedReply, cx)
+                State::from(self).fail_backend(ProtocolError::UnexpectedReply, cx)
             }
             Class::TransientFailure | Class::PermanentFailure => {
                 let data = match self.stage {
@@ -112,7 +112,7 @@ impl Upload {
             }
             UploadStage::Ending(Some(confirmed)) | UploadStage::Ended(Some(confirmed)) => {
                 if confirmed.repeat(&reply).is_err() {
-                    return State::from(self).drop_backend(ProtocolError::UnsolicitedReply, cx);
+                    return State::from(self).fail_backend(ProtocolError::UnsolicitedReply, cx);
                 }
             }
             UploadStage::Finished => return Confirmed::new(reply).conclude(self.details, cx),

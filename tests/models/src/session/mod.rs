@@ -27,7 +27,8 @@ use portcullis::policy::{
 };
 use portcullis::route::{Route, Router};
 use portcullis::session::machine::{
-    Action, BadLine, ClientData, DataEvent, Deadline, Dialled, Event, Machine, PreparedPort, Terms,
+    Action, BadLine, ClientData, DataEvent, Deadline, Dialled, Event, Machine, PreparedPort,
+    SessionConfig,
 };
 
 use script::{Happening, Listener};
@@ -42,11 +43,11 @@ const MOST_ACTIONS: usize = 120;
 /// A session with everything around it.
 pub struct World {
     machine: Machine,
-    terms: Terms,
+    config: SessionConfig,
     closed: bool,
     owes: Owed,
     /// A login has just failed, or is to be tried, and the guard may say that it is one too many.
-    penalised: bool,
+    attempted: bool,
 
     /// It says no more.
     client_gone: bool,
@@ -73,6 +74,8 @@ pub struct World {
     transfer: Option<Transfer>,
     restart: Restart,
     range: Restart,
+    /// REST or RANG, which the backend has yet to accept or to refuse.
+    asked_to_restart: Option<Verb>,
     /// A transfer ended in the current batch of actions, and nobody has told the client how.
     untold: bool,
 }
@@ -169,21 +172,21 @@ enum Told {
 impl World {
     /// A session that begins on this listener.
     pub fn new(listener: Listener) -> Self {
-        let terms = terms(listener);
+        let config = session_config(listener);
         let (machine, tls) = match listener {
             Listener::Explicit | Listener::ClearAllowed | Listener::DataRequired => {
-                (Machine::explicit(terms.clone()), false)
+                (Machine::explicit(config.clone()), false)
             }
             Listener::Implicit | Listener::Ipv6 => {
-                (Machine::implicit(terms.clone(), None, None), true)
+                (Machine::implicit(config.clone(), None, None), true)
             }
         };
         let mut world = Self {
             machine,
-            terms,
+            config,
             closed: false,
             owes: Owed::Nothing,
-            penalised: false,
+            attempted: false,
             client_gone: false,
             client_lost: false,
             tls,
@@ -201,6 +204,7 @@ impl World {
             transfer: None,
             restart: Restart::Nowhere,
             range: Restart::Nowhere,
+            asked_to_restart: None,
             untold: false,
         };
         let greeting = Action::Reply(answer::greeting("hello").into());
@@ -243,9 +247,9 @@ impl World {
     /// What the driver would make of it now.
     fn event(&mut self, happening: &Happening) -> Option<Event> {
         let busy = self.owes != Owed::Nothing;
-        let penalised = std::mem::take(&mut self.penalised);
+        let attempted = std::mem::take(&mut self.attempted);
         Some(match happening {
-            Happening::Blocked if penalised => Event::Blocked,
+            Happening::Blocked if attempted => Event::Blocked,
             Happening::Blocked if self.owes == Owed::Dial => {
                 self.owes = Owed::Nothing;
                 Event::Blocked
@@ -298,7 +302,11 @@ impl World {
             Happening::Backend(line) => {
                 let line = Line::Whole(Bytes::copy_from_slice(line));
                 match self.backend.as_mut()?.push(line) {
-                    Ok(reply) => Event::Reply(reply?),
+                    Ok(reply) => {
+                        let reply = reply?;
+                        self.restart_is_answered(&reply);
+                        Event::Reply(reply)
+                    }
                     Err(_) => return self.lose_backend(),
                 }
             }
@@ -340,7 +348,7 @@ impl World {
             }
             Owed::Dial if good => self.dialled(None, None),
             Owed::Dial => Event::Dialled(None),
-            Owed::Listening => Event::Listening(good.then(|| listened(&self.terms))),
+            Owed::Listening => Event::Listening(good.then(|| listened(&self.config))),
             Owed::Port(client) => {
                 self.port = good;
                 Event::Prepared(match client {
@@ -359,7 +367,7 @@ impl World {
             None => Trial::Alone,
         };
         Event::Dialled(Some(Dialled {
-            ipv6: self.terms.local.is_ipv6(),
+            ipv6: self.config.local.is_ipv6(),
             welcome,
             protection: BackendProtection::Settled,
             avoid: PortMethods::NONE,
@@ -431,7 +439,7 @@ impl World {
     }
 
     fn may_log_in(&self) -> bool {
-        self.tls || !self.terms.tls_required
+        self.tls || !self.config.tls_required
     }
 
     fn running(&mut self) -> &mut Transfer {
@@ -484,8 +492,8 @@ fn whole_reply(bytes: &Bytes) -> Reply {
 }
 
 /// Where the driver listens for the backend.
-fn listened(terms: &Terms) -> SocketAddr {
-    SocketAddr::new(terms.local, 6000)
+fn listened(config: &SessionConfig) -> SocketAddr {
+    SocketAddr::new(config.local, 6000)
 }
 
 /// Three sites for everybody, and one for each thing that a site may not allow.
@@ -543,7 +551,7 @@ fn sites() -> Vec<Arc<Site>> {
     sites.into_iter().map(Arc::new).collect()
 }
 
-fn terms(listener: Listener) -> Terms {
+fn session_config(listener: Listener) -> SessionConfig {
     let (client, local) = match listener {
         Listener::Ipv6 => ("2001:db8::7", "2001:db8::1"),
         Listener::Explicit
@@ -552,7 +560,7 @@ fn terms(listener: Listener) -> Terms {
         | Listener::Implicit => ("192.0.2.7", "192.0.2.1"),
     };
     let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
-    Terms {
+    SessionConfig {
         greeting: "hello".into(),
         router: Arc::new(Router::new(
             (0..).map(SiteId).zip(sites()),

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use portcullis::ftp::address;
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{Command, Verb};
-use portcullis::ftp::reply::Class;
+use portcullis::ftp::reply::{Class, Reply};
 use portcullis::ftp::server::PortMethods;
 use portcullis::outcome::{Direction, LoginResult};
 use portcullis::route::Membership;
 use portcullis::session::machine::{
-    Action, BackendData, ClientData, Outcome, Protection, Record, Stage, Terms, Wait,
+    Action, BackendData, ClientData, Outcome, Protection, Record, SessionConfig, Stage, Wait,
 };
 
 use super::script::Happening;
@@ -46,7 +46,7 @@ impl World {
                 let route = self.route.as_ref().expect("the site that is dialled");
                 let policy = &route.site.policy;
                 assert!(
-                    policy.clients.admit(self.terms.client),
+                    policy.clients.admit(self.config.client),
                     "of a network that is refused"
                 );
                 assert_eq!(policy.maintenance, None, "out of service");
@@ -66,21 +66,24 @@ impl World {
                 assert_ne!(self.trial, Trial::Over, "kept twice");
                 self.trial = Trial::Over;
             }
-            Action::LoginAttempt(command) => assert!(self.heard.contains(command.line())),
-            Action::Route(route) => self.route = Some(route),
-            Action::Authenticate(command) => {
+            Action::LoginAttempt { command, route } => {
+                assert!(self.heard.contains(command.line()));
+                self.route = route.map(|route| *route).or(self.route.take());
+            }
+            Action::FormerLogin(route) => self.route = Some(route),
+            Action::Authenticate { command, .. } => {
                 assert_eq!(self.trial, Trial::Over, "a password on trial");
                 assert!(!self.is_refused());
-                self.penalised = true;
+                self.attempted = true;
                 self.see_sent(&[command.line(), b"\r\n"].concat().into());
             }
-            Action::AuthenticateWithDecoy(_) => {
+            Action::AuthenticateWithDecoy { .. } => {
                 assert_eq!(self.trial, Trial::Over, "a password on trial");
                 assert!(self.is_refused());
-                self.penalised = true;
+                self.attempted = true;
             }
-            Action::Penalise(_) => self.penalised = true,
-            Action::HangUp => {
+            Action::DelayAfterFailure(_) => self.attempted = true,
+            Action::CloseBackend => {
                 self.backend = None;
                 self.login = Login::Out;
             }
@@ -105,7 +108,7 @@ impl World {
                 assert_eq!(protection == Protection::Private, self.private);
                 self.see_backend_data(backend);
                 if let ClientData::Active(to) = client {
-                    assert_eq!(to.ip(), self.terms.client, "bounced");
+                    assert_eq!(to.ip(), self.config.client, "bounced");
                     assert!(to.port() >= 1024);
                 }
                 self.owes = Owed::Port(client);
@@ -117,7 +120,7 @@ impl World {
                 assert!(self.port && self.is_logged_in());
                 assert!(self.transfer.is_none() && self.data == Data::None);
                 assert_eq!(protection == Protection::Private, self.private);
-                assert!(self.private || !self.terms.data_required, "in clear text");
+                assert!(self.private || !self.config.data_required, "in clear text");
                 self.port = false;
                 self.data = Data::Opening;
                 self.transfer = Some(Transfer {
@@ -149,6 +152,7 @@ impl World {
                 Record::Login(_)
                 | Record::LoginRefused { .. }
                 | Record::Refused { .. }
+                | Record::Unexpected { .. }
                 | Record::BackendLost(..)
                 | Record::NoDataPort(_)
                 | Record::FileChanged(_),
@@ -275,20 +279,32 @@ impl World {
         }
     }
 
+    /// What the backend has refused leaves what it held before.
+    pub(super) fn restart_is_answered(&mut self, reply: &Reply) {
+        if reply.class() == Class::Preliminary {
+            return;
+        }
+        let kept = match self.asked_to_restart.take() {
+            Some(Verb::Rest) => &mut self.restart,
+            Some(_) => &mut self.range,
+            None => return,
+        };
+        if !reply.class().is_failure() {
+            *kept = Restart::Somewhere;
+        }
+    }
+
     fn see_restart(&mut self, command: &Command) {
         let forgets = [&b"REST 0"[..], b"RANG 1 0"].contains(&command.line());
         assert!(
             forgets || ![self.restart, self.range].contains(&Restart::Stale),
             "{command:?} while an offset or a range is left over"
         );
-        let kept = if forgets {
-            Restart::Nowhere
-        } else {
-            Restart::Somewhere
-        };
+        self.asked_to_restart = None;
         match command.verb() {
-            Verb::Rest => self.restart = kept,
-            Verb::Rang => self.range = kept,
+            Verb::Rest if forgets => self.restart = Restart::Nowhere,
+            Verb::Rang if forgets => self.range = Restart::Nowhere,
+            verb @ (Verb::Rest | Verb::Rang) => self.asked_to_restart = Some(verb),
             verb if verb.transfer().is_some() => {
                 (self.restart, self.range) = (Restart::Nowhere, Restart::Nowhere);
             }
@@ -333,7 +349,7 @@ impl World {
             _ => {
                 let ours = self.is_logged_in()
                     && ([&b"EPSV"[..], b"PASV", b"NOOP", b"REST 0", b"RANG 1 0"].contains(&line)
-                        || self.listens && names_listener(&command, &self.terms));
+                        || self.listens && names_listener(&command, &self.config));
                 assert!(ours || self.heard.contains(line), "{bytes:?} is nobody's");
                 if let Some(transfer) = &mut self.transfer {
                     transfer.stats += usize::from(command.verb() == Verb::Stat);
@@ -399,11 +415,11 @@ impl World {
 }
 
 /// Whether this is PORT or EPRT with the address where the driver listens.
-fn names_listener(command: &Command, terms: &Terms) -> bool {
+fn names_listener(command: &Command, config: &SessionConfig) -> bool {
     let named = match command.verb() {
         Verb::Port => address::parse_port(command.argument()).map(SocketAddr::from),
         Verb::Eprt => address::parse_eprt(command.argument()).ok(),
         _ => None,
     };
-    named == Some(listened(terms))
+    named == Some(listened(config))
 }

@@ -28,7 +28,7 @@ pub enum Happening {
     Welcome,
     /// `+ one of several`: the backend that Dial asked for is there, and another one could take over.
     OneOfSeveral,
-    /// The guard's answer to Dial or Penalise.
+    /// The guard's answer to Dial or DelayAfterFailure.
     Blocked,
     /// The limiter's answer to Dial.
     SiteFull,

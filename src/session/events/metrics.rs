@@ -1,6 +1,6 @@
-//! What the metrics count of a session's entries.
+//! What the metrics count of a session's events.
 
-use super::{Entry, TransferRecord};
+use super::{SessionEvent, TransferRecord};
 use crate::config::NO_SITE;
 use crate::observe::metrics::Metrics;
 use crate::outcome::{GuardAction, HandshakeResult, Verdict};
@@ -8,10 +8,10 @@ use crate::session::info::SessionInfo;
 use crate::session::machine::Protection;
 use crate::tls::client_certificates::refused_certificate;
 
-/// Counts an entry.
-pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
-    match entry {
-        Entry::Secured {
+/// Counts an event.
+pub(super) fn count(event: &SessionEvent<'_>, info: &SessionInfo, metrics: &Metrics) {
+    match event {
+        SessionEvent::Secured {
             version,
             key_exchange,
         } => {
@@ -20,50 +20,54 @@ pub(super) fn count(entry: &Entry<'_>, info: &SessionInfo, metrics: &Metrics) {
                 metrics.key_exchange(*group);
             }
         }
-        Entry::HandshakeFailed { error, .. } => {
+        SessionEvent::HandshakeFailed { error, .. } => {
             metrics.handshake(HandshakeResult::Failed);
             if let Some(result) = refused_certificate(error) {
                 metrics.client_certificate(NO_SITE, result);
             }
         }
-        Entry::Certificate { admission, .. } => {
+        SessionEvent::Certificate { admission, .. } => {
             if let Some(result) = admission.result() {
                 metrics.client_certificate(&info.site_name(), result);
             }
         }
-        Entry::HandshakeTimedOut => metrics.handshake(HandshakeResult::TimedOut),
-        Entry::FailuresEvicted { site } => metrics.guard(site, GuardAction::Crowded),
-        Entry::ReplyDelayed { site } => metrics.guard(site, GuardAction::Delayed),
-        Entry::ClientBlocked { site, .. } => metrics.guard(site, GuardAction::Blocked),
-        Entry::Login(login) => {
+        SessionEvent::HandshakeTimedOut => metrics.handshake(HandshakeResult::TimedOut),
+        SessionEvent::FailuresEvicted { site } => metrics.guard(site, GuardAction::Crowded),
+        SessionEvent::ReplyDelayed { site } => metrics.guard(site, GuardAction::Delayed),
+        SessionEvent::ClientBlocked { site, .. } => metrics.guard(site, GuardAction::Blocked),
+        SessionEvent::Login(login) => {
             metrics.login(&login.site, login.result);
             if let Some(elapsed) = login.first_after {
                 metrics.logged_in(&login.site, elapsed);
             }
         }
-        Entry::Denied(_) => metrics.command_denied(&info.site_name()),
-        Entry::NoPassivePort(_) => metrics.passive_exhausted(),
-        Entry::Transfer(transfer) => count_transfer(transfer, &info.site_name(), metrics),
-        Entry::Ended { resumption, .. } => {
+        SessionEvent::Denied(_) => metrics.command_denied(&info.site_name()),
+        SessionEvent::NoPassivePort(_) => metrics.passive_exhausted(),
+        SessionEvent::Transfer(transfer) => count_transfer(transfer, &info.site_name(), metrics),
+        SessionEvent::Ended { resumption, .. } => {
             if let Some(resumption) = resumption {
                 metrics.session_resumed(&info.site_name(), *resumption);
             }
         }
         // Each dial is counted by the pool, and transfers as long as they run.
-        Entry::BackendUnavailable { .. } | Entry::TransferBegins(_) | Entry::TransferRuns(_) => {}
+        SessionEvent::BackendUnavailable { .. }
+        | SessionEvent::TransferBegins(_)
+        | SessionEvent::TransferRuns(_) => {}
         // Nothing that a number says more about than the line.
-        Entry::TlsWithoutAuth
-        | Entry::ClearTextBehindAuth
-        | Entry::SiteFull { .. }
-        | Entry::BackendsFull { .. }
-        | Entry::DialDelayed
-        | Entry::Refused { .. }
-        | Entry::MethodsAvoided { .. }
-        | Entry::NotListening(_)
-        | Entry::NoBackendPort(_)
-        | Entry::FileChanged(_)
-        | Entry::CredentialsRefused { .. }
-        | Entry::BackendLost { .. } => {}
+        SessionEvent::TlsWithoutAuth
+        | SessionEvent::ClearTextBehindAuth
+        | SessionEvent::SiteFull { .. }
+        | SessionEvent::BackendsFull { .. }
+        | SessionEvent::DialDelayed
+        | SessionEvent::Refused { .. }
+        | SessionEvent::MethodsAvoided { .. }
+        | SessionEvent::NotListening(_)
+        | SessionEvent::NoDataEndpoint(_)
+        | SessionEvent::NoBackendPort(_)
+        | SessionEvent::FileChanged(_)
+        | SessionEvent::CredentialsRefused { .. }
+        | SessionEvent::UnexpectedEvent { .. }
+        | SessionEvent::BackendLost { .. } => {}
     }
 }
 

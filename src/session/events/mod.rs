@@ -1,7 +1,7 @@
 //! What a session has to tell, as values: each of its logins and transfers, each failure, its end.
 //!
-//! An [`Entry`] is made once, where something has happened, and then rendered: `log` makes a line of it, `metrics` counts
-//! it. Each of the two has one `match` over all of them, so that an entry that one of them leaves out shows. `transfer_log`
+//! A [`SessionEvent`] is made once, where something has happened, and then rendered: `log` makes a line of it, `metrics` counts
+//! it. Each of the two has one `match` over all of them, so that an event that one of them leaves out shows. `transfer_log`
 //! makes records of those that transfer logs are about. The session's identity is in its [`SessionInfo`]; no decision
 //! asks anything here.
 
@@ -37,7 +37,7 @@ use crate::route::Rule;
 pub(super) use self::transfers::{Progress, TransferRecord, Transfers};
 
 /// Something to tell of a session.
-pub(super) enum Entry<'a> {
+pub(super) enum SessionEvent<'a> {
     /// The client's control connection is under TLS.
     Secured {
         version: TlsVersion,
@@ -98,10 +98,14 @@ pub(super) enum Entry<'a> {
     },
     /// Listening for the backend in active mode failed.
     NotListening(&'a io::Error),
+    /// The ends of a data connection can't be told from its control connections, since one of those is lost.
+    NoDataEndpoint(&'a io::Error),
     /// The backend refused a data port in every way, the last time like this; without a reply if that is our fault.
     NoBackendPort(Option<&'a Reply>),
     /// No passive port became free for the client.
     NoPassivePort(NoPort),
+    /// Driver and machine disagree: a fault of ours.
+    UnexpectedEvent { state: &'static str, event: &'a str },
     /// The backend was given up.
     BackendLost {
         stage: Stage,
@@ -145,7 +149,7 @@ pub(super) struct LoginRecord {
     rule: Option<Rule>,
     /// The host that was named for that.
     host: Option<HostName>,
-    terms: LoginTerms,
+    context: LoginContext,
     /// Since the session was accepted, if this is its first login that succeeded.
     first_after: Option<Duration>,
 }
@@ -159,7 +163,7 @@ pub(super) struct Refusal {
 }
 
 /// What a login came with, and how long it took.
-pub(super) struct LoginTerms {
+pub(super) struct LoginContext {
     /// The server name of the client's TLS handshake.
     pub server_name: Option<HostName>,
     /// The protection level of data connections.
@@ -173,7 +177,7 @@ impl LoginRecord {
     pub fn new(
         result: LoginResult,
         refusal: Option<Refusal>,
-        terms: LoginTerms,
+        context: LoginContext,
         first_after: Option<Duration>,
         info: &SessionInfo,
     ) -> Self {
@@ -191,15 +195,15 @@ impl LoginRecord {
             user,
             rule,
             host,
-            terms,
+            context,
             first_after,
         }
     }
 }
 
-/// Where the entries of one session go.
+/// Where the events of one session go.
 #[derive(Debug, Clone)]
-pub(super) struct Journal {
+pub(super) struct EventSink {
     info: Arc<SessionInfo>,
     /// What the client has connected to.
     server: SocketAddr,
@@ -207,7 +211,7 @@ pub(super) struct Journal {
     transfer_logs: Arc<TransferLogs>,
 }
 
-impl Journal {
+impl EventSink {
     pub fn new(info: Arc<SessionInfo>, server: SocketAddr, shared: &Shared) -> Self {
         Self {
             info,
@@ -218,9 +222,9 @@ impl Journal {
     }
 
     /// Counts and logs this.
-    pub fn write(&self, entry: &Entry<'_>) {
-        metrics::count(entry, &self.info, &self.metrics);
-        transfer_log::write(entry, &self.info, self.server, &self.transfer_logs);
-        log::log(entry, &self.info);
+    pub fn write(&self, event: &SessionEvent<'_>) {
+        metrics::count(event, &self.info, &self.metrics);
+        transfer_log::write(event, &self.info, self.server, &self.transfer_logs);
+        log::log(event, &self.info);
     }
 }

@@ -12,7 +12,7 @@ use crate::outcome::{DataMode, Direction, HashedPart, Representation};
 
 /// The state of a login at its backend.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Observed {
+pub(super) struct BackendContext {
     pub directory: Directory,
     representation: Representation,
     /// MODE S, which is the default: the bytes of the data connection are those of the file.
@@ -51,7 +51,7 @@ enum Part {
 
 /// What is known of a transfer beside its command and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Circumstances {
+pub struct TransferDetails {
     /// Where its path counts from.
     pub directory: Directory,
     /// The byte of the file that it begins at, as REST or RANG has set it.
@@ -81,7 +81,7 @@ pub struct FileChange {
     pub reply: u16,
 }
 
-impl Observed {
+impl BackendContext {
     /// Whether the reply to this command says anything of all that.
     pub fn is_about(command: &Command) -> bool {
         matches!(
@@ -197,7 +197,7 @@ impl Observed {
         mode: DataMode,
         protection: Protection,
         reply: Option<u16>,
-    ) -> Circumstances {
+    ) -> TransferDetails {
         self.rename_from = None;
         if command.verb().transfer() == Some(Direction::Upload) {
             self.size = None;
@@ -207,7 +207,7 @@ impl Observed {
             self.stream_mode == StreamMode::On && self.representation == Representation::Binary;
         // A listing is a text, and whole as it is.
         let is_listing = command.verb().transfer() == Some(Direction::Listing);
-        Circumstances {
+        TransferDetails {
             directory: self.directory.clone(),
             offset: match part {
                 Part::Whole => 0,

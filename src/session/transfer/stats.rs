@@ -16,7 +16,7 @@ use crate::outcome::DataHandshake;
 
 /// What is found out of one transfer.
 #[derive(Debug, Clone)]
-pub struct Measured(Arc<Measurements>);
+pub struct TransferStats(Arc<Measurements>);
 
 struct Measurements {
     began: Instant,
@@ -35,7 +35,7 @@ impl fmt::Debug for Measurements {
     }
 }
 
-impl Measured {
+impl TransferStats {
     /// Of a transfer that begins now.
     pub fn new(told: ToldOfContent) -> Self {
         let hash = (told == ToldOfContent::Hash)
@@ -77,12 +77,12 @@ impl Measured {
 }
 
 /// Counts the bytes of a transfer, and measures their content.
-pub(super) struct Measuring<'a> {
+pub(super) struct StatsRecorder<'a> {
     pub moved: &'a AtomicU64,
-    pub measured: &'a Measured,
+    pub stats: &'a TransferStats,
 }
 
-impl Progress for Measuring<'_> {
+impl Progress for StatsRecorder<'_> {
     fn moved(&self, bytes: &[u8]) {
         self.moved.moved(bytes);
         let Measurements {
@@ -90,7 +90,7 @@ impl Progress for Measuring<'_> {
             first_byte,
             hash,
             ..
-        } = &*self.measured.0;
+        } = &*self.stats.0;
         first_byte.get_or_init(|| began.elapsed());
         if let Some(hash) = hash {
             lock(hash).update(bytes);
@@ -109,22 +109,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_passes_is_counted_timed_and_hashed() {
-        let measured = Measured::new(ToldOfContent::Hash);
+        let stats = TransferStats::new(ToldOfContent::Hash);
         let moved = AtomicU64::new(0);
         tokio::time::advance(Duration::from_millis(30)).await;
-        let measuring = Measuring {
+        let recorder = StatsRecorder {
             moved: &moved,
-            measured: &measured,
+            stats: &stats,
         };
         for piece in [&b"a"[..], b"b", b"c"] {
-            measuring.moved(piece);
+            recorder.moved(piece);
             tokio::time::advance(Duration::from_millis(30)).await;
         }
         assert_eq!(moved.into_inner(), 3);
-        assert_eq!(measured.first_byte(), Some(Duration::from_millis(30)));
+        assert_eq!(stats.first_byte(), Some(Duration::from_millis(30)));
         let expected = digest::digest(&digest::SHA256, b"abc");
         assert_eq!(
-            measured.sha256().as_ref().map(|it| &it[..]),
+            stats.sha256().as_ref().map(|it| &it[..]),
             Some(expected.as_ref())
         );
     }
@@ -132,9 +132,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_hashed_that_nobody_asks_for() {
         for told in [ToldOfContent::Nothing, ToldOfContent::FirstByte] {
-            let measured = Measured::new(told);
-            assert_eq!(measured.sha256(), None);
-            assert_eq!(measured.is_of_content(), told != ToldOfContent::Nothing);
+            let stats = TransferStats::new(told);
+            assert_eq!(stats.sha256(), None);
+            assert_eq!(stats.is_of_content(), told != ToldOfContent::Nothing);
         }
     }
 }

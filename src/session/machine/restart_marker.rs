@@ -14,18 +14,18 @@ use crate::ftp::reply::{Class, Reply};
 
 /// What part of a file the backend takes for the next transfer command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RestOffset {
+pub(super) struct RestartMarkers {
     /// The offset at which REST makes it begin.
-    offset: Leftover,
+    offset: Marker,
     /// What RANG (draft-bryan-ftp-range) leaves of it.
-    range: Leftover,
+    range: Marker,
 }
 
 /// Whether the backend still holds a value for its next transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leftover {
+enum Marker {
     None,
-    /// What the client said, unless that was refused.
+    /// What the client said, and the backend has accepted.
     Pending,
 }
 
@@ -36,32 +36,40 @@ pub(super) struct Discarding {
     pub login: Box<LoggedIn>,
 }
 
-impl RestOffset {
+impl RestartMarkers {
     /// Files are whole.
     pub const NONE: Self = Self {
-        offset: Leftover::None,
-        range: Leftover::None,
+        offset: Marker::None,
+        range: Marker::None,
     };
 
-    /// This command is sent to the backend.
-    pub fn track(&mut self, command: &Command) {
-        match command.verb() {
-            Verb::Rest => self.offset = pending_unless(command.argument().trim_ascii() == b"0"),
-            Verb::Rang => self.range = pending_unless(command.argument().trim_ascii() == b"1 0"),
-            verb if verb.transfer().is_some() => *self = Self::NONE,
-            _ => {}
+    /// The backend's final reply to this command. What it has refused did not take place (RFC 959 §4.2), and what it has accepted
+    /// before stays: ProFTPD and pyftpdlib keep that, Pure-FTPd doesn't, and to clear it once more does no harm.
+    pub fn on_reply(&mut self, command: &Command, reply: &Reply) {
+        let (marker, none) = match command.verb() {
+            Verb::Rest => (&mut self.offset, &b"0"[..]),
+            Verb::Rang => (&mut self.range, &b"1 0"[..]),
+            _ => return,
+        };
+        if !reply.class().is_failure() {
+            *marker = pending_unless(command.argument().trim_ascii() == none);
         }
+    }
+
+    /// The backend is sent a transfer command, which is what both are for.
+    pub fn use_up(&mut self) {
+        *self = Self::NONE;
     }
 
     /// Takes the next value that the backend still holds, and returns the command that clears it.
     fn clear_one(&mut self) -> Option<&'static [u8]> {
-        let leftover = [
+        let markers = [
             (&mut self.offset, &b"REST 0"[..]),
             // A range that ends before it begins is none (draft-bryan-ftp-range §3).
             (&mut self.range, b"RANG 1 0"),
         ];
-        leftover.into_iter().find_map(|(leftover, command)| {
-            let was_kept = std::mem::replace(leftover, Leftover::None) == Leftover::Pending;
+        markers.into_iter().find_map(|(marker, command)| {
+            let was_kept = std::mem::replace(marker, Marker::None) == Marker::Pending;
             was_kept.then_some(command)
         })
     }
@@ -69,8 +77,8 @@ impl RestOffset {
 
 impl LoggedIn {
     /// A transfer command has been answered, with the backend or without it.
-    pub fn clear_rest(mut self: Box<Self>, cx: &mut Context) -> State {
-        match self.connection.rest.clear_one() {
+    pub fn clear_restart_markers(mut self: Box<Self>, cx: &mut Context) -> State {
+        match self.connection.restart_markers.clear_one() {
             Some(command) => {
                 cx.request(command);
                 State::Discarding(Discarding { login: self })
@@ -86,14 +94,10 @@ impl Discarding {
         if reply.class() == Class::Preliminary {
             return State::Discarding(self);
         }
-        self.login.clear_rest(cx)
+        self.login.clear_restart_markers(cx)
     }
 }
 
-fn pending_unless(over: bool) -> Leftover {
-    if over {
-        Leftover::None
-    } else {
-        Leftover::Pending
-    }
+fn pending_unless(over: bool) -> Marker {
+    if over { Marker::None } else { Marker::Pending }
 }

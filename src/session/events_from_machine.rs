@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::Session;
 use super::data_side::{DataSide, progress_of};
-use super::journal::{Entry, LoginRecord, LoginTerms, Progress, Refusal, RunningRecord};
+use super::events::{LoginContext, LoginRecord, Progress, Refusal, RunningRecord, SessionEvent};
 use super::machine::{Outcome, ProtocolError, Record, Stage};
 use crate::outcome::LoginResult;
 
@@ -27,18 +27,19 @@ impl Session {
                 };
                 self.record_login(result, Some(refusal));
             }
-            Record::Certificate(admission) => self.journal.write(&Entry::Certificate {
+            Record::Certificate(admission) => self.events.write(&SessionEvent::Certificate {
                 admission,
                 identity: self.info.certificate().as_deref(),
             }),
             Record::CredentialsRefused(code) => {
-                self.journal.write(&Entry::CredentialsRefused { code });
+                self.events
+                    .write(&SessionEvent::CredentialsRefused { code });
             }
             Record::Transfer {
                 command,
                 direction,
                 outcome,
-                circumstances,
+                details,
             } => {
                 if let Some(running) = self.data.take_running()
                     && outcome == Outcome::Complete
@@ -46,21 +47,28 @@ impl Session {
                     running.complete();
                 }
                 self.info.clear_transfer();
-                let transfer = (self.transfers).end(&command, direction, &outcome, &circumstances);
-                self.journal.write(&Entry::Transfer(transfer));
+                let transfer = (self.transfers).end(&command, direction, &outcome, &details);
+                self.events.write(&SessionEvent::Transfer(transfer));
             }
-            Record::FileChanged(change) => self.journal.write(&Entry::FileChanged(&change)),
-            Record::Refused { command, answer } => self.journal.write(&Entry::Refused {
+            Record::FileChanged(change) => self.events.write(&SessionEvent::FileChanged(&change)),
+            Record::Refused { command, answer } => self.events.write(&SessionEvent::Refused {
                 command: &command,
                 answer,
             }),
-            Record::Denied(command) => self.journal.write(&Entry::Denied(&command)),
+            Record::Denied(command) => self.events.write(&SessionEvent::Denied(&command)),
+            Record::Unexpected { state, event } => {
+                self.events.write(&SessionEvent::UnexpectedEvent {
+                    state,
+                    event: &event,
+                });
+            }
             Record::BackendLost(stage, why) => {
                 let reason = self.reason_of_loss(stage, why);
                 self.report_backend_loss(stage, &reason);
             }
             Record::NoDataPort(reply) => {
-                self.journal.write(&Entry::NoBackendPort(reply.as_ref()));
+                self.events
+                    .write(&SessionEvent::NoBackendPort(reply.as_ref()));
             }
         }
     }
@@ -72,13 +80,13 @@ impl Session {
             self.info.set_logged_in();
             self.tls.logged_in(self.info.account());
         }
-        let terms = LoginTerms {
+        let context = LoginContext {
             server_name: self.machine.server_name().cloned(),
             protection: self.machine.protection(),
             elapsed: self.login_began.elapsed(),
         };
-        let login = LoginRecord::new(result, refusal, terms, elapsed, &self.info);
-        self.journal.write(&Entry::Login(login));
+        let login = LoginRecord::new(result, refusal, context, elapsed, &self.info);
+        self.events.write(&SessionEvent::Login(login));
     }
 
     /// Tells of the transfer that has run for a minute.
@@ -86,28 +94,30 @@ impl Session {
         if let (Some((command, directory)), DataSide::Running(running)) =
             (self.machine.running_transfer(), &self.data)
         {
-            self.journal.write(&Entry::TransferRuns(RunningRecord {
-                command,
-                directory,
-                progress: progress_of(running),
-            }));
+            self.events
+                .write(&SessionEvent::TransferRuns(RunningRecord {
+                    command,
+                    directory,
+                    progress: progress_of(running),
+                }));
         }
     }
 
     /// Tells of the transfer that begins.
     pub(super) fn record_beginning_transfer(&self) {
         if let Some((command, directory)) = self.machine.running_transfer() {
-            self.journal.write(&Entry::TransferBegins(RunningRecord {
-                command,
-                directory,
-                progress: Progress::default(),
-            }));
+            self.events
+                .write(&SessionEvent::TransferBegins(RunningRecord {
+                    command,
+                    directory,
+                    progress: Progress::default(),
+                }));
         }
     }
 
     pub(super) fn report_backend_loss(&self, stage: Stage, reason: &dyn Display) {
         let at_login = self.dialled.as_ref().filter(|_| stage == Stage::Login);
-        self.journal.write(&Entry::BackendLost {
+        self.events.write(&SessionEvent::BackendLost {
             stage,
             reason,
             hint: at_login.and_then(|backend| backend.login_hint()),

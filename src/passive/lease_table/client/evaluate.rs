@@ -11,13 +11,13 @@ use super::{Claim, ClientLeases, Connection, GrantedLease, LeaseProgress};
 
 impl ClientLeases {
     /// Decides whatever can be decided at a port now.
-    pub(super) fn settle(&mut self, port: SocketAddr, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn evaluate(&mut self, port: SocketAddr, now: Instant, effects: &mut Vec<Effect>) {
         self.dismiss_unexpected(port, effects);
         let dependent = self.at(port).filter(|held| held.depends_on_being_alone());
         // There is one, unless one of them became so after its grant.
         let dependent: Vec<LeaseId> = dependent.map(|held| held.id).collect();
         for id in dependent {
-            self.settle_lease(id, now, effects);
+            self.evaluate_lease(id, now, effects);
         }
     }
 
@@ -45,7 +45,7 @@ impl ClientLeases {
     }
 
     /// A lease that takes a connection that was alone: whether there is one, and whether the one that it has still was.
-    pub(super) fn settle_lease(&mut self, id: LeaseId, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn evaluate_lease(&mut self, id: LeaseId, now: Instant, effects: &mut Vec<Effect>) {
         let Some(held) = self.lease(id) else {
             return;
         };
@@ -92,7 +92,7 @@ impl ClientLeases {
                 let own = others.iter().find(|(_, could)| *could);
                 if let Some(index) = own.and_then(|(own, _)| self.position(*own)) {
                     self.assign(index, id, LeaseProgress::Alone, effects);
-                    return self.settle_lease(id, now, effects);
+                    return self.evaluate_lease(id, now, effects);
                 }
                 Attribution::Certain
             }

@@ -1,10 +1,10 @@
-//! What the transfer logs tell of a session's entries: transfers that are over, and changes of files.
+//! What the transfer logs tell of a session's events: transfers that are over, and changes of files.
 
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
-use super::{Entry, TransferRecord};
+use super::{SessionEvent, TransferRecord};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::directory::Directory;
 use crate::observe::transfer_log::TransferLogs;
@@ -13,9 +13,9 @@ use crate::outcome::{DataHandshake, Verdict};
 use crate::session::info::SessionInfo;
 use crate::session::machine::{FileChange, Protection};
 
-/// Writes an entry to the transfer logs, if there are any and it is one for them.
+/// Writes an event to the transfer logs, if there are any and it is one for them.
 pub(super) fn write(
-    entry: &Entry<'_>,
+    event: &SessionEvent<'_>,
     info: &SessionInfo,
     server: SocketAddr,
     logs: &TransferLogs,
@@ -23,13 +23,10 @@ pub(super) fn write(
     if logs.is_empty() {
         return;
     }
-    match entry {
-        Entry::Transfer(transfer) => {
+    match event {
+        SessionEvent::Transfer(transfer) => {
             let reason = transfer.reason();
-            let (reply, directory) = (
-                transfer.circumstances.reply,
-                &transfer.circumstances.directory,
-            );
+            let (reply, directory) = (transfer.details.reply, &transfer.details.directory);
             let event = Event::Transfer(of_transfer(transfer, reason.as_deref()));
             write_record(
                 transfer.command,
@@ -41,7 +38,7 @@ pub(super) fn write(
                 logs,
             );
         }
-        Entry::FileChanged(change) => {
+        SessionEvent::FileChanged(change) => {
             let FileChange {
                 command,
                 directory,
@@ -96,26 +93,26 @@ fn of_transfer<'a>(transfer: &TransferRecord<'_>, reason: Option<&'a str>) -> Tr
     let TransferRecord {
         direction,
         progress,
-        circumstances,
+        details,
         ..
     } = transfer;
     let verdict = transfer.verdict();
-    let measured = progress.measured.as_ref();
+    let stats = progress.stats.as_ref();
     Transfer {
         direction: *direction,
         verdict,
         reason,
         bytes: progress.bytes,
-        offset: circumstances.offset,
+        offset: details.offset,
         duration: progress.elapsed,
-        first_byte: measured.and_then(|it| it.first_byte()),
-        representation: circumstances.representation,
-        mode: circumstances.mode,
-        data_tls: data_tls(circumstances.protection, progress.handshake()),
-        sha256: measured
+        first_byte: stats.and_then(|it| it.first_byte()),
+        representation: details.representation,
+        mode: details.mode,
+        data_tls: data_tls(details.protection, progress.handshake()),
+        sha256: stats
             .filter(|_| verdict == Verdict::Complete)
             .and_then(|it| it.sha256()),
-        hashed_part: circumstances.hashed_part,
+        hashed_part: details.hashed_part,
     }
 }
 

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::backend_side::interrupted;
-use super::journal::Entry;
+use super::events::SessionEvent;
+use super::interrupt::interrupted;
 use super::machine::Event;
 use super::{Session, Shared};
 use crate::base::SiteId;
 use crate::config::NO_SITE;
-use crate::ftp::command::Command;
+use crate::ftp::command::{Command, Verb};
 use crate::guard::{AttemptDecision, PendingAttempt, Status};
+use crate::route::Route;
 
 /// An attempt of this session that its backend is checking. Dropping it wakes the attempts that wait for it.
 #[derive(Debug)]
@@ -38,9 +39,28 @@ impl Drop for RunningAttempt {
 }
 
 impl Session {
+    /// A USER or HOST has been taken up.
+    pub(super) fn begin_login(&mut self, command: &Command, route: Option<&Route>) {
+        if command.verb() == Verb::User {
+            self.login_began = Instant::now();
+            self.info.set_user_argument(command.argument());
+        }
+        if let Some(route) = route {
+            self.info.set_route(route);
+        }
+        self.fingerprint = self.shared.guard.fingerprint(command.argument());
+    }
+
+    /// Whether the client may try to log in at this site: it has not failed too often.
+    pub(super) fn may_log_in(&self, site: SiteId) -> bool {
+        let rules = &self.snapshot.runtime.settings.guard;
+        let (client, now) = (self.info.client.ip(), Instant::now().into_std());
+        self.shared.guard.admits(client, site, rules, now)
+    }
+
     /// Sends the backend this line, if the guard allows the password or account that the client has sent in `command`.
-    pub(super) async fn authenticate(&mut self, command: &Command, line: &[u8]) {
-        match self.begin_attempt(command).await {
+    pub(super) async fn authenticate(&mut self, site: SiteId, command: &Command, line: &[u8]) {
+        match self.begin_attempt(site, command).await {
             Ok(()) => self.send(&[line, b"\r\n"].concat()).await,
             Err(refused) => self.pending_events.push_back(refused),
         }
@@ -48,13 +68,10 @@ impl Session {
 
     /// Whether this password may be sent to the backend now. Waits while as many of the client's as may fail are being
     /// checked.
-    async fn begin_attempt(&mut self, command: &Command) -> Result<(), Event> {
+    async fn begin_attempt(&mut self, site: SiteId, command: &Command) -> Result<(), Event> {
         self.fingerprint.secret(command.argument());
-        let Some(route) = self.machine.route() else {
-            return Ok(());
-        };
         let (guard, rules) = (&self.shared.guard, &self.snapshot.runtime.settings.guard);
-        let (client, site) = (self.info.client.ip(), route.site_id);
+        let client = self.info.client.ip();
         let attempting = async {
             loop {
                 // From here on, or a notification could be missed.
@@ -73,7 +90,7 @@ impl Session {
         let attempt = tokio::select! {
             biased;
             attempt = timeout_at(self.login_deadline(), attempting) => attempt.ok().flatten(),
-            event = interrupted(&mut self.client, &mut self.registration) => return Err(event),
+            event = interrupted(&mut self.client, &mut self.registration, &self.drain) => return Err(event),
         };
         self.attempt = Some(attempt.ok_or(Event::Blocked)?);
         Ok(())
@@ -81,7 +98,7 @@ impl Session {
 
     /// A login has failed: delays what follows for as long as the guard says, but not for a client that disconnects,
     /// and not beyond the time limit for the login. Only this session waits.
-    pub(super) async fn apply_penalty(&mut self, site: Option<SiteId>) {
+    pub(super) async fn delay_after_failure(&mut self, site: Option<SiteId>) {
         let now = Instant::now();
         let rules = &self.snapshot.runtime.settings.guard;
         let client = self.info.client.ip();
@@ -93,13 +110,13 @@ impl Session {
 
         let site = site.map_or(NO_SITE, |site| self.snapshot.runtime.pools.site_name(site));
         if consequence.evicted {
-            self.journal.write(&Entry::FailuresEvicted { site });
+            self.events.write(&SessionEvent::FailuresEvicted { site });
         }
         if !consequence.delay.is_zero() {
-            self.journal.write(&Entry::ReplyDelayed { site });
+            self.events.write(&SessionEvent::ReplyDelayed { site });
         }
         if consequence.status == Status::NewlyBlocked {
-            self.journal.write(&Entry::ClientBlocked {
+            self.events.write(&SessionEvent::ClientBlocked {
                 site,
                 time: rules.block,
             });
@@ -115,7 +132,7 @@ impl Session {
         if now < until {
             tokio::select! {
                 () = sleep_until(until) => {}
-                event = interrupted(&mut self.client, &mut self.registration) => {
+                event = interrupted(&mut self.client, &mut self.registration, &self.drain) => {
                     return self.pending_events.push_back(event);
                 }
             }

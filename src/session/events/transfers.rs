@@ -6,8 +6,8 @@ use crate::base::text::escape_lines;
 use crate::ftp::command::Command;
 use crate::observe::metrics::{Metrics, RunningTransfer};
 use crate::outcome::{DataHandshake, Direction, Verdict};
-use crate::session::machine::{AbortedBy, Circumstances, Failure, Outcome, Protection};
-use crate::session::transfer::Measured;
+use crate::session::machine::{AbortedBy, Failure, Outcome, Protection, TransferDetails};
+use crate::session::transfer::TransferStats;
 
 /// How far a transfer has come.
 #[derive(Debug, Clone, Default)]
@@ -17,15 +17,15 @@ pub(in crate::session) struct Progress {
     /// Since the transfer command.
     pub elapsed: Duration,
     /// For how long of that a rate has held it back, if there is one.
-    pub held_back: Option<Duration>,
+    pub throttled: Option<Duration>,
     /// What else has been found out, once its data connections were being opened.
-    pub measured: Option<Measured>,
+    pub stats: Option<TransferStats>,
 }
 
 impl Progress {
     /// How the handshake of the client's data connection ended, if there was one.
     pub fn handshake(&self) -> Option<DataHandshake> {
-        self.measured.as_ref()?.handshake()
+        self.stats.as_ref()?.handshake()
     }
 }
 
@@ -37,7 +37,7 @@ pub(in crate::session) struct TransferRecord<'a> {
     /// Of the client's data connection; none if the transfer was refused before any was opened.
     pub protection: Option<Protection>,
     pub outcome: &'a Outcome,
-    pub circumstances: &'a Circumstances,
+    pub details: &'a TransferDetails,
 }
 
 impl TransferRecord<'_> {
@@ -94,7 +94,7 @@ impl Transfers {
         command: &'a Command,
         direction: Direction,
         outcome: &'a Outcome,
-        circumstances: &'a Circumstances,
+        details: &'a TransferDetails,
     ) -> TransferRecord<'a> {
         let progress = std::mem::take(&mut self.progress);
         self.running = None;
@@ -111,7 +111,7 @@ impl Transfers {
             progress,
             protection: self.protection.take(),
             outcome,
-            circumstances,
+            details,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The log line of each entry.
+//! The log line of each event.
 //!
 //! Every line has the session's number, and then the client's address or, where the backend is at fault, the site's name.
 //! Between them stands the id that the backend knows the session by, at sites where PROXY headers are sent.
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tracing::field::DisplayValue;
 
-use super::{Entry, LoginRecord, LoginTerms, RunningRecord, TransferRecord, Transfers};
+use super::{LoginContext, LoginRecord, RunningRecord, SessionEvent, TransferRecord, Transfers};
 use crate::base::GlobalSessionId;
 use crate::base::text::{escape, escape_lines};
 use crate::config::{HostName, TlsVersion};
@@ -52,30 +52,32 @@ fn sent_id(info: &SessionInfo) -> Option<DisplayValue<GlobalSessionId>> {
     info.sent_id().map(tracing::field::display)
 }
 
-/// Logs an entry.
-pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
-    match entry {
-        Entry::Secured { .. } | Entry::FailuresEvicted { .. } | Entry::ReplyDelayed { .. } => {}
-        Entry::HandshakeFailed {
+/// Logs an event.
+pub(super) fn log(event: &SessionEvent<'_>, info: &SessionInfo) {
+    match event {
+        SessionEvent::Secured { .. }
+        | SessionEvent::FailuresEvicted { .. }
+        | SessionEvent::ReplyDelayed { .. } => {}
+        SessionEvent::HandshakeFailed {
             error,
             certificate,
             refused,
         } => log_failed_handshake(error, *certificate, *refused, info),
-        Entry::HandshakeTimedOut => {
+        SessionEvent::HandshakeTimedOut => {
             of_client!(info, info, "TLS handshake with the client took too long");
         }
-        Entry::TlsWithoutAuth => of_client!(
+        SessionEvent::TlsWithoutAuth => of_client!(
             info,
             info,
             "client began TLS without AUTH; it may expect an implicit listener"
         ),
-        Entry::ClearTextBehindAuth => of_client!(
+        SessionEvent::ClearTextBehindAuth => of_client!(
             warn,
             info,
             "clear text behind AUTH: possible command injection"
         ),
         // It is the address that is blocked, whatever the port.
-        Entry::ClientBlocked { site, time } => tracing::warn!(
+        SessionEvent::ClientBlocked { site, time } => tracing::warn!(
             session = info.id.0,
             id = sent_id(info),
             client = %info.client.ip(),
@@ -83,26 +85,26 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             seconds = in_seconds(*time),
             "client blocked after too many failed logins"
         ),
-        Entry::SiteFull { site, limit } => of_client!(
+        SessionEvent::SiteFull { site, limit } => of_client!(
             warn,
             info,
             site,
             limit,
             "login refused, the site has as many sessions as limits.sessions_per_site allows"
         ),
-        Entry::BackendsFull { site } => of_client!(
+        SessionEvent::BackendsFull { site } => of_client!(
             warn,
             info,
             site,
             "login refused, each backend of the site has as many sessions as its max_sessions allows, or failed"
         ),
-        Entry::DialDelayed => of_client!(
+        SessionEvent::DialDelayed => of_client!(
             warn,
             info,
             site = &*info.site_name(),
             "login delayed, its client has dialled backends more often than limits.sessions_per_client_per_minute allows"
         ),
-        Entry::BackendUnavailable {
+        SessionEvent::BackendUnavailable {
             site,
             backend,
             error,
@@ -116,11 +118,11 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             hint = error.hint(backend),
             "backend not available"
         ),
-        Entry::Certificate {
+        SessionEvent::Certificate {
             admission,
             identity,
         } => log_certificate(*admission, *identity, info),
-        Entry::CredentialsRefused { code } => {
+        SessionEvent::CredentialsRefused { code } => {
             let backend = info.backend();
             let backend = backend.as_ref();
             of_user!(
@@ -133,8 +135,8 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
                  one into that file"
             );
         }
-        Entry::Login(login) => log_login(login, info),
-        Entry::Refused { command, answer } => of_user!(
+        SessionEvent::Login(login) => log_login(login, info),
+        SessionEvent::Refused { command, answer } => of_user!(
             info,
             info,
             command = command.verb_text(),
@@ -142,28 +144,31 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             reply = answer.text(),
             "command refused"
         ),
-        Entry::Denied(command) => of_user!(
+        SessionEvent::Denied(command) => of_user!(
             info,
             info,
             command = command.verb_text(),
             argument = escape(command.shown_argument()),
             "command denied by the site's policy"
         ),
-        Entry::MethodsAvoided { backend, methods } => of_site!(
+        SessionEvent::MethodsAvoided { backend, methods } => of_site!(
             info,
             info,
             %backend,
             avoided = names(*methods),
             "data port method avoided at this backend for an hour; passive_mode can fix the method for the site"
         ),
-        Entry::NotListening(error) => {
+        SessionEvent::NotListening(error) => {
             of_site!(warn, info, %error, "cannot listen for a data connection from the backend");
         }
-        Entry::NoBackendPort(reply) => {
+        SessionEvent::NoDataEndpoint(error) => {
+            of_site!(warn, info, %error, "no data connection, since a control connection is lost");
+        }
+        SessionEvent::NoBackendPort(reply) => {
             let reply = reply.map(|reply| escape_lines(reply.bytes()));
             of_site!(warn, info, reply, "backend opened no data port");
         }
-        Entry::NoPassivePort(no_port) => of_client!(
+        SessionEvent::NoPassivePort(no_port) => of_client!(
             warn,
             info,
             ports = no_port.ports,
@@ -171,7 +176,15 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             "no passive port became free for this address: its transfers that do not resume the TLS session of their \
              control connection need a port each"
         ),
-        Entry::BackendLost {
+        SessionEvent::UnexpectedEvent { state, event } => of_client!(
+            error,
+            info,
+            site = &*info.site_name(),
+            state,
+            event,
+            "a fault of Portcullis: an event that its state cannot take; please report it"
+        ),
+        SessionEvent::BackendLost {
             stage,
             reason,
             hint,
@@ -190,7 +203,7 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             );
         }
         // Busy servers have as many of these as transfers.
-        Entry::TransferBegins(transfer) => of_user!(
+        SessionEvent::TransferBegins(transfer) => of_user!(
             debug,
             info,
             command = transfer.command.verb_text(),
@@ -198,10 +211,10 @@ pub(super) fn log(entry: &Entry<'_>, info: &SessionInfo) {
             directory = directory(transfer.directory),
             "transfer begins"
         ),
-        Entry::TransferRuns(transfer) => log_running(transfer, info),
-        Entry::Transfer(transfer) => log_transfer(transfer, info),
-        Entry::FileChanged(change) => log_change(change, info),
-        Entry::Ended {
+        SessionEvent::TransferRuns(transfer) => log_running(transfer, info),
+        SessionEvent::Transfer(transfer) => log_transfer(transfer, info),
+        SessionEvent::FileChanged(change) => log_change(change, info),
+        SessionEvent::Ended {
             ending, transfers, ..
         } => log_end(*ending, transfers, info),
     }
@@ -262,14 +275,14 @@ fn log_login(login: &LoginRecord, info: &SessionInfo) {
         user,
         rule,
         host,
-        terms,
+        context,
         ..
     } = login;
-    let LoginTerms {
+    let LoginContext {
         server_name,
         protection: level,
         elapsed,
-    } = terms;
+    } = context;
     let chosen_by = rule.map(Rule::as_str);
     let host = host.as_ref().map(HostName::as_str);
     let sni = server_name.as_ref().map(HostName::as_str);
@@ -357,8 +370,8 @@ fn log_change(change: &FileChange, info: &SessionInfo) {
 
 fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
     let verdict = transfer.verdict();
-    let about = transfer.circumstances;
-    let held_back = transfer.progress.held_back.filter(|time| !time.is_zero());
+    let about = transfer.details;
+    let throttled = transfer.progress.throttled.filter(|time| !time.is_zero());
     of_user!(
         info,
         info,
@@ -368,7 +381,7 @@ fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
         bytes = transfer.progress.bytes,
         offset = Some(about.offset).filter(|offset| *offset > 0),
         seconds = in_seconds(transfer.progress.elapsed),
-        held_back = held_back.map(in_seconds),
+        held_back = throttled.map(in_seconds),
         mode = about.mode.as_str(),
         prot = protection(about.protection),
         resumed = match transfer.progress.handshake() {

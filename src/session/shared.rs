@@ -1,0 +1,69 @@
+//! What all sessions of the process share.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::dialogue::ShownDialogue;
+use super::registry::SessionRegistry;
+use crate::base::secret::Secret;
+use crate::ftp::command::Command;
+use crate::guard::Guard;
+use crate::limit::Limiter;
+use crate::net::resolve::Resolver;
+use crate::observe::metrics::Metrics;
+use crate::observe::transfer_log::TransferLogs;
+use crate::tls::SessionStore;
+
+/// What all sessions of the process share and no reload changes.
+#[derive(Debug)]
+pub struct Shared {
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
+    /// Admission limits.
+    pub limiter: Arc<Limiter>,
+    /// Protection against password guessing.
+    pub guard: Arc<Guard>,
+    /// Notified when an attempt has been decided.
+    pub attempt_finished: Notify,
+    /// The TLS sessions that data connections may resume.
+    pub tls_sessions: Arc<SessionStore>,
+    /// Where the names of backends lead.
+    pub resolver: Arc<Resolver>,
+    /// The live sessions.
+    pub sessions: Arc<SessionRegistry>,
+    /// Where each transfer has its line.
+    pub transfer_logs: Arc<TransferLogs>,
+    /// Whose dialogue the log shows.
+    pub dialogue: ShownDialogue,
+    /// What backends get as the password of users who are to be refused. No account has it, and no client learns it.
+    decoy_password: Secret,
+}
+
+impl Shared {
+    /// For a process without sessions yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            limiter: Arc::new(Limiter::new()),
+            guard: Arc::new(Guard::new()),
+            attempt_finished: Notify::new(),
+            tls_sessions: Arc::new(SessionStore::new()),
+            resolver: Arc::default(),
+            sessions: Arc::default(),
+            transfer_logs: Arc::default(),
+            dialogue: ShownDialogue::default(),
+            decoy_password: Secret::random(),
+        }
+    }
+
+    /// This PASS or ACCT with the decoy password in place of the client's, and as long: servers refuse long lines
+    /// with other words, and at once.
+    pub(super) fn decoy(&self, command: &Command) -> Vec<u8> {
+        let decoy = self.decoy_password.expose();
+        let length = command.argument().len().max(decoy.len());
+        let verb = command.verb_text().bytes().chain([b' ']);
+        verb.chain(decoy.iter().copied().cycle().take(length))
+            .collect()
+    }
+}
