@@ -231,6 +231,8 @@ label! {
         File = "file",
         /// What comes behind the transfer's offset, or was appended.
         Tail = "tail",
+        /// A range of it, as RANG asks for.
+        Range = "range",
         /// The bytes as they were sent, which in TYPE A, MODE Z and listings are not those of a file.
         Wire = "wire",
     }

@@ -17,6 +17,14 @@ const TYPES: &str = "urn:ietf:params:acme:error:";
 /// The longest text of the authority that is shown, in bytes.
 const MAX_TEXT: usize = 1024;
 
+/// A question about a certificate's renewal without an answer.
+#[derive(Debug)]
+pub(super) struct QuestionError {
+    pub cause: Cause,
+    /// Not before then, the authority says.
+    pub retry_after: Option<SystemTime>,
+}
+
 /// A failed order.
 #[derive(Debug)]
 pub(super) struct OrderError {
@@ -42,9 +50,10 @@ pub(super) enum Cause {
     State(#[from] StateError),
     #[error(transparent)]
     Pair(#[from] PairError),
-    #[error(transparent)]
-    Certificates(#[from] BackendTlsError),
-    #[error("the authority has no profile {wanted}, but {}", listed(.offered))]
+    /// The authority's own server can't be verified.
+    #[error("`tls.acme.ca`: {0}")]
+    Roots(#[from] BackendTlsError),
+    #[error("the authority has no profile {wanted}{}", listed(.offered))]
     Profile {
         wanted: String,
         offered: Vec<String>,
@@ -83,10 +92,10 @@ impl Cause {
 
 fn listed(names: &[String]) -> String {
     if names.is_empty() {
-        return "none at all".to_owned();
+        return ": it offers none".to_owned();
     }
     let names = names.iter().map(|name| shown(name));
-    names.collect::<Vec<_>>().join(", ")
+    format!(", but {}", names.collect::<Vec<_>>().join(", "))
 }
 
 /// The library's error, a part of which the authority may have written.
@@ -100,6 +109,9 @@ pub(super) fn error_text(error: &instant_acme::Error) -> String {
             "the authority was not done within {} minutes",
             PATIENCE_TIME.as_secs() / 60
         ),
+        instant_acme::Error::Http(error) => shown(&format!(
+            "the authority names a URL to which nothing can be sent: {error}"
+        )),
         other => shown(&other.to_string()),
     }
 }
@@ -172,6 +184,23 @@ mod tests {
         assert_eq!(problem("{}"), "refused without a reason");
         let long = format!(r#"{{"detail": "{}"}}"#, "a".repeat(5_000));
         assert_eq!(problem(&long).len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn an_authority_without_the_profile_is_told_with_those_that_it_has() {
+        let error = |offered: &[&str]| {
+            let offered = offered.iter().map(|&name| name.to_owned()).collect();
+            let wanted = "nope".to_owned();
+            Cause::Profile { wanted, offered }.to_string()
+        };
+        assert_eq!(
+            error(&[]),
+            "the authority has no profile nope: it offers none"
+        );
+        assert_eq!(
+            error(&["a", "b"]),
+            "the authority has no profile nope, but a, b"
+        );
     }
 
     #[test]

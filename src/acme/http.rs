@@ -21,11 +21,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::schedule::{ASK_EVERY, MAX_RETRY_AFTER};
+use super::urls::{BadUrl, refuse_bad_urls};
 use crate::base::task::Task;
 use crate::base::text::escape;
 use crate::config::https_port;
 use crate::net::{connect, resolve};
-use crate::tls::{BackendTlsClient, BackendTlsError};
+use crate::tls::{BackendTlsClient, BackendTlsError, HandshakeFault, classify_error};
 
 /// From looking the name up to the last byte of the answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,6 +37,12 @@ const MAX_ANSWER: usize = 256 * 1024;
 /// The longest time between two looks at an order that the authority is working on, whatever its Retry-After says: ZeroSSL says a
 /// day, and is done in seconds.
 const POLL_EVERY: Duration = Duration::from_secs(30);
+
+/// The longest time that anything but a rate limit can put off an order by Retry-After: as long as the ladder's last step.
+const MAX_OUTAGE: Duration = ASK_EVERY;
+
+/// The type of a problem by which the authority limits the rate of requests (RFC 8555 §6.6).
+const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 
 /// How much of a header of an answer is shown, in bytes.
 const MAX_HEADER: usize = 256;
@@ -51,8 +58,12 @@ pub(super) enum HttpError {
     Url(String),
     #[error("connection to {host}: {cause}")]
     Connect { host: String, cause: io::Error },
-    #[error("TLS with {host}: {cause}")]
-    Tls { host: String, cause: io::Error },
+    #[error("TLS with {host}: {fault}{}", trusted(fault, *roots))]
+    Tls {
+        host: String,
+        fault: HandshakeFault,
+        roots: Roots,
+    },
     #[error(transparent)]
     Certificates(#[from] BackendTlsError),
     #[error("HTTP with {host}: {cause}")]
@@ -72,6 +83,8 @@ pub(super) enum HttpError {
         status: StatusCode,
         location: String,
     },
+    #[error(transparent)]
+    BadUrl(#[from] BadUrl),
     #[error("{url} answers {status} with {content_type}, which is no answer of an ACME server")]
     NotAcme {
         url: String,
@@ -82,10 +95,39 @@ pub(super) enum HttpError {
     TimedOut(String),
 }
 
+/// By which roots the authority's server is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Roots {
+    /// The system's.
+    System,
+    /// Those of the file that is configured.
+    File,
+}
+
+/// Which roots have missed the issuer, if it is that.
+fn trusted(fault: &HandshakeFault, roots: Roots) -> &'static str {
+    match (fault, roots) {
+        (
+            HandshakeFault::UnknownIssuer { .. }
+            | HandshakeFault::OtherIssuerKey { .. }
+            | HandshakeFault::SelfSigned { .. },
+            Roots::File,
+        ) => "; trusted are the authorities in the file of `tls.acme.ca`",
+        (
+            HandshakeFault::UnknownIssuer { .. }
+            | HandshakeFault::OtherIssuerKey { .. }
+            | HandshakeFault::SelfSigned { .. },
+            Roots::System,
+        ) => "; trusted are the system's roots, as `tls.acme.ca` is not set",
+        _ => "",
+    }
+}
+
 /// Asks the authority, and keeps its Retry-After.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     tls: Arc<BackendTlsClient>,
+    roots: Roots,
     last: LastRefusal,
 }
 
@@ -94,6 +136,10 @@ impl Client {
     pub fn new(ca: Option<&std::path::Path>) -> Result<Self, BackendTlsError> {
         Ok(Self {
             tls: Arc::new(BackendTlsClient::for_any_server(ca)?),
+            roots: match ca {
+                Some(_) => Roots::File,
+                None => Roots::System,
+            },
             last: LastRefusal::default(),
         })
     }
@@ -139,7 +185,8 @@ impl Client {
         let stream = connector.connect(tls.server_name(), stream).await;
         let stream = stream.map_err(|cause| HttpError::Tls {
             host: host(),
-            cause,
+            fault: classify_error(&cause),
+            roots: self.roots,
         })?;
 
         let http = |cause| HttpError::Http {
@@ -183,6 +230,7 @@ impl Client {
         self.last
             .note(parts.status, &parts.headers, &body, SystemTime::now());
         refuse_unreadable(uri, is_read, &parts, &body)?;
+        refuse_bad_urls(uri, &body)?;
         if is_read && !parts.headers.contains_key(RETRY_AFTER) {
             // The library would take renewal information without it for an error.
             parts
@@ -197,16 +245,29 @@ impl Client {
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastRefusal(Arc<Mutex<Refusal>>);
 
+/// What was said in it.
 #[derive(Debug, Default)]
-struct Refusal {
+pub(super) struct Refusal {
     retry_after: Option<SystemTime>,
     page: Option<String>,
 }
 
-/// The part of a problem document (RFC 7807 §3.1) that the library doesn't read.
-#[derive(Deserialize)]
-struct ProblemPage {
+/// What is read here of a problem document (RFC 7807 §3.1).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ProblemDocument {
+    r#type: Option<String>,
     instance: Option<String>,
+}
+
+/// The longest time that a refusal can put off an order: a rate limit has its reasons, a server that is away may well be back
+/// long before a page says so.
+fn longest_break(status: StatusCode, problem: &ProblemDocument) -> Duration {
+    let kind = problem.r#type.as_deref();
+    match status == StatusCode::TOO_MANY_REQUESTS || kind == Some(RATE_LIMITED) {
+        true => MAX_RETRY_AFTER,
+        false => MAX_OUTAGE,
+    }
 }
 
 impl LastRefusal {
@@ -230,11 +291,23 @@ impl LastRefusal {
             return self.forget();
         }
         let text = headers.get(RETRY_AFTER).and_then(|it| it.to_str().ok());
-        let document = serde_json::from_slice::<ProblemPage>(body).ok();
+        let problem: ProblemDocument = serde_json::from_slice(body).unwrap_or_default();
+        let latest = now + longest_break(status, &problem);
+        let at = text.and_then(|text| retry_after(text, now));
         *self.lock() = Refusal {
-            retry_after: text.and_then(|text| retry_after(text, now)),
-            page: document.and_then(|it| it.instance),
+            retry_after: at.map(|at| at.min(latest)),
+            page: problem.instance,
         };
+    }
+
+    /// What it says so far, to be put back when further questions are answered that make it no other.
+    pub fn take(&self) -> Refusal {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// Says this again.
+    pub fn put_back(&self, refusal: Refusal) {
+        *self.lock() = refusal;
     }
 
     fn lock(&self) -> MutexGuard<'_, Refusal> {
@@ -390,6 +463,55 @@ mod tests {
         assert_eq!(after(StatusCode::SERVICE_UNAVAILABLE, &later), minute);
         last.forget();
         assert_eq!(last.retry_after(), None);
+    }
+
+    #[test]
+    fn a_rate_limit_puts_off_an_order_for_a_week_at_most_and_an_outage_for_hours() {
+        let (last, now) = (LastRefusal::default(), UNIX_EPOCH);
+        let mut month = HeaderMap::new();
+        month.insert(RETRY_AFTER, HeaderValue::from_static("2592000"));
+        let put_off = |status, body: &[u8]| {
+            last.note(status, &month, body, now);
+            let at = last.retry_after().expect("it says when");
+            at.duration_since(now).unwrap()
+        };
+        let limit = br#"{"type": "urn:ietf:params:acme:error:rateLimited"}"#;
+        let (week, hours) = (MAX_RETRY_AFTER, Duration::from_secs(6 * 3_600));
+        assert_eq!(put_off(StatusCode::TOO_MANY_REQUESTS, b""), week);
+        assert_eq!(put_off(StatusCode::FORBIDDEN, limit), week);
+        assert_eq!(put_off(StatusCode::SERVICE_UNAVAILABLE, limit), week);
+        assert_eq!(put_off(StatusCode::SERVICE_UNAVAILABLE, b"<html>"), hours);
+        assert_eq!(put_off(StatusCode::BAD_GATEWAY, b"{}"), hours);
+    }
+
+    #[test]
+    fn what_a_refusal_says_outlasts_the_questions_about_it() {
+        let (last, now) = (LastRefusal::default(), UNIX_EPOCH);
+        let mut minute = HeaderMap::new();
+        minute.insert(RETRY_AFTER, HeaderValue::from_static("60"));
+        last.note(StatusCode::TOO_MANY_REQUESTS, &minute, b"", now);
+        let refusal = last.take();
+        assert_eq!(last.retry_after(), None);
+        last.note(StatusCode::OK, &HeaderMap::new(), b"{}", now);
+        last.put_back(refusal);
+        assert_eq!(last.retry_after(), Some(now + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn an_authority_that_is_not_trusted_is_said_to_be_and_by_which_roots() {
+        let error = |fault, roots| {
+            let host = "ca.test".to_owned();
+            HttpError::Tls { host, fault, roots }.to_string()
+        };
+        let issuer = "CN=Root".to_owned();
+        let unknown = HandshakeFault::UnknownIssuer { issuer };
+        assert_eq!(
+            error(unknown.clone(), Roots::File),
+            "TLS with ca.test: certificate issued by CN=Root, which is not trusted; trusted are the authorities in the file of \
+             `tls.acme.ca`"
+        );
+        assert!(error(unknown, Roots::System).contains("the system's roots"));
+        assert!(!error(HandshakeFault::Closed, Roots::File).contains("tls.acme.ca"));
     }
 
     #[test]

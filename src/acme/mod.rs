@@ -12,6 +12,7 @@ mod order;
 mod schedule;
 mod state;
 mod status;
+mod urls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,6 +143,7 @@ async fn run_with_restart<R: Future<Output = ()>>(
         if let Some(report) = status.report() {
             status.set(Report {
                 activity: Activity::Unusable,
+                trouble: Some("the orders panicked".to_owned()),
                 ..report
             });
         }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::PATIENCE_TIME;
 use super::challenge::dns::{TxtRecord, remove_left};
 use super::challenge::{self, Proof, Shown};
-use super::failure::{Cause, OrderError, error_text, is, refuses_request, shown};
+use super::failure::{Cause, OrderError, QuestionError, error_text, is, refuses_request, shown};
 use super::http::Client;
 use super::schedule::Window;
 use super::state::{State, StoredAccount, Wanted};
@@ -79,13 +79,25 @@ impl Orders {
             stopped,
             deadline: Instant::now() + ORDER_TIMEOUT,
         };
-        let last = self.client.last_refusal();
-        last.forget();
-        let result = self.go_through(&mut stage, replaced, &mut limits).await;
-        result.map_err(|cause| OrderError {
+        let failed = |stage, cause, retry_after| OrderError {
             stage,
-            cause: cause.referred(last.page()),
-            retry_after: last.retry_after(),
+            cause,
+            retry_after,
+        };
+        let orders = self.with_roots_of_now().await;
+        let orders = orders.map_err(|cause| failed(stage, cause, None))?;
+        let last = orders.client.last_refusal();
+        let result = orders.go_through(&mut stage, replaced, &mut limits).await;
+        result.map_err(|cause| failed(stage, cause.referred(last.page()), last.retry_after()))
+    }
+
+    /// The same with the roots read anew, as they may have been replaced since: a process outlives an authority's certificate.
+    async fn with_roots_of_now(&self) -> Result<Self, Cause> {
+        let settings = Arc::clone(&self.settings);
+        let client = self.apart(move |_| Client::new(settings.ca.as_deref()));
+        Ok(Self {
+            client: client.await?,
+            ..self.clone()
         })
     }
 
@@ -101,6 +113,8 @@ impl Orders {
         *stage = AcmeStage::Challenge;
         self.prove(&mut order, limits).await?;
         *stage = AcmeStage::Finalize;
+        // What is issued and can't be kept has used up a part of the authority's limits.
+        self.apart(State::try_to_write).await?;
         let (chain, key) = limits.within(self.finalize(&mut order, stage)).await??;
         // Short, and better finished than left half done.
         let wanted = Arc::clone(&self.wanted);
@@ -231,7 +245,7 @@ impl Orders {
         let proofs = limits.within(self.proofs(order)).await??;
         if proofs.is_empty() {
             // All names were proven of late. The order may still have to find that out.
-            return limits.within(ready(order)).await?;
+            return limits.within(self.ready(order)).await?;
         }
         let mut left = self.remove_left(limits).await?;
         let mut shown = Shown::prepare(&self.settings.challenge, &proofs)?;
@@ -242,7 +256,7 @@ impl Orders {
         let proving = async {
             shown.show().await?;
             self.announce(order).await?;
-            ready(order).await
+            self.ready(order).await
         };
         let proven = limits.within(proving).await;
         left.extend(shown.take_away().await);
@@ -253,16 +267,25 @@ impl Orders {
     /// Removes the records that earlier orders have left, as far as the program for it can; those that are left still, which stay
     /// written down.
     async fn remove_left(&self, limits: &mut Limits<'_>) -> Result<Vec<TxtRecord>, Cause> {
-        let left = self.apart(State::left_records).await?;
+        let left = self.apart(State::left_records_or_none).await?;
+        if left.is_empty() {
+            return Ok(left);
+        }
         match &self.settings.challenge {
-            AcmeChallenge::Dns(program) if !left.is_empty() => {
+            AcmeChallenge::Dns(program) => {
                 tracing::info!(
                     count = left.len(),
                     "removing the TXT records that earlier orders have left"
                 );
                 limits.within(remove_left(program, left)).await
             }
-            _ => Ok(left),
+            AcmeChallenge::Http(_) | AcmeChallenge::TlsAlpn(_) => {
+                let file = self.state.records_file();
+                for record in &left {
+                    record.warn_without_program(&file);
+                }
+                Ok(left)
+            }
         }
     }
 
@@ -308,6 +331,30 @@ impl Orders {
         Ok(proofs)
     }
 
+    /// Waits until all names are proven.
+    async fn ready(&self, order: &mut Order) -> Result<(), Cause> {
+        if order.state().status == OrderStatus::Ready {
+            return Ok(());
+        }
+        match with_fresh_nonce!(order.poll_ready(&PATIENCE)) {
+            Ok(OrderStatus::Invalid) => Err(what_is_invalid(order).await),
+            Ok(_) => Ok(()),
+            // The order says less than the name at which the authority has failed.
+            Err(instant_acme::Error::Api(problem)) => {
+                let last = self.client.last_refusal();
+                let refusal = last.take();
+                let cause = match what_is_invalid(order).await {
+                    Cause::Refused(precise) => Cause::Refused(precise),
+                    _ => Cause::Refused(Box::new(problem)),
+                };
+                // When to come again is said of the order, not of its names.
+                last.put_back(refusal);
+                Err(cause)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Tells the authority to look.
     async fn announce(&self, order: &mut Order) -> Result<(), Cause> {
         let kind = challenge::kind(&self.settings.challenge);
@@ -346,6 +393,17 @@ impl Orders {
     /// When the authority suggests that this certificate be renewed (RFC 9773), if it suggests anything, and after which time it
     /// may be asked again.
     pub async fn suggestion(
+        &self,
+        id: &CertificateIdentifier<'static>,
+    ) -> Result<(Option<Window>, Option<Duration>), QuestionError> {
+        let failed = |cause, retry_after| QuestionError { cause, retry_after };
+        let orders = self.with_roots_of_now().await;
+        let orders = orders.map_err(|cause| failed(cause, None))?;
+        let said = orders.ask_about(id).await;
+        said.map_err(|cause| failed(cause, orders.client.last_refusal().retry_after()))
+    }
+
+    async fn ask_about(
         &self,
         id: &CertificateIdentifier<'static>,
     ) -> Result<(Option<Window>, Option<Duration>), Cause> {
@@ -415,23 +473,6 @@ async fn fetch_authorizations(order: &mut Order) -> Result<(), instant_acme::Err
         authorization?;
     }
     Ok(())
-}
-
-/// Waits until all names are proven.
-async fn ready(order: &mut Order) -> Result<(), Cause> {
-    if order.state().status == OrderStatus::Ready {
-        return Ok(());
-    }
-    match with_fresh_nonce!(order.poll_ready(&PATIENCE)) {
-        Ok(OrderStatus::Invalid) => Err(what_is_invalid(order).await),
-        Ok(_) => Ok(()),
-        // The order says less than the name at which the authority has failed.
-        Err(instant_acme::Error::Api(problem)) => match what_is_invalid(order).await {
-            Cause::Refused(precise) => Err(Cause::Refused(precise)),
-            _ => Err(Cause::Refused(Box::new(problem))),
-        },
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// What the authority found wrong with the first name that it didn't accept.
@@ -515,6 +556,46 @@ mod tests {
         stop.send_replace(true);
         let stopped = limits.within(std::future::pending::<()>()).await;
         assert!(matches!(stopped, Err(Cause::Stopped)));
+    }
+
+    #[tokio::test]
+    async fn the_roots_are_read_anew_before_each_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let ca = directory.path().join("ca.pem");
+        let root = rcgen::generate_simple_self_signed(["root.test".to_owned()]).unwrap();
+        std::fs::write(&ca, root.cert.pem()).unwrap();
+        let text = format!(
+            "listeners: [{{address: 127.0.0.1:0, tls: explicit}}]\n\
+             tls: {{acme: {{directory_url: \"https://127.0.0.1:1/\", ca: {ca:?}, state: acme, names: [a.test], \
+             challenge: {{dns: hook}}}}}}\n\
+             sites: [{{name: only, default: true, backends: [{{address: 192.0.2.1}}]}}]\n"
+        );
+        let file = directory.path().join("portcullis.yaml");
+        let settings = crate::config::parse(&text, &file)
+            .unwrap()
+            .tls
+            .acme
+            .unwrap();
+        let orders = Orders {
+            wanted: Arc::new(Wanted::by(&settings)),
+            state: State::open(&settings.state).unwrap(),
+            client: Client::new(Some(&ca)).unwrap(),
+            settings: Arc::new(settings),
+        };
+        let (_stop, mut stopped) = watch::channel(false);
+        let mut failure = async || {
+            let failed = orders.order(None, &mut stopped).await.unwrap_err();
+            failed.cause.to_string()
+        };
+        // Nothing listens there.
+        let error = failure().await;
+        assert!(error.contains("connection to 127.0.0.1"), "{error}");
+        std::fs::write(&ca, "").unwrap();
+        let error = failure().await;
+        assert!(error.starts_with("`tls.acme.ca`: "), "{error}");
+        std::fs::write(&ca, root.cert.pem()).unwrap();
+        let error = failure().await;
+        assert!(error.contains("connection to 127.0.0.1"), "{error}");
     }
 
     #[test]

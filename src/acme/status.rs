@@ -20,6 +20,8 @@ pub struct Report {
     pub failures: u32,
     /// How far the last one came, and what it failed of; none once one has succeeded.
     pub last_failure: Option<(String, String)>,
+    /// Why no order can begin.
+    pub trouble: Option<String>,
 }
 
 /// What is being done.

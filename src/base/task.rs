@@ -28,6 +28,13 @@ impl<T: Send + 'static> Task<T> {
     pub async fn join(&mut self) -> Option<T> {
         (&mut self.handle).await.ok()
     }
+
+    /// Ends it, and waits until what it owned is dropped: after `drop` alone it may be used a moment longer.
+    pub async fn end(mut self) {
+        self.abort.abort();
+        // Aborted, or done before.
+        let _ = (&mut self.handle).await;
+    }
 }
 
 impl<T> Drop for Task<T> {
@@ -46,4 +53,25 @@ pub async fn unless_it_panics<T>(work: impl Future<Output = T>) -> Option<T> {
         },
     )
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_task_owns_is_dropped_when_it_has_been_ended() {
+        let owned = Arc::new(());
+        let kept = Arc::clone(&owned);
+        let task = Task::spawn(async move {
+            let _kept = kept;
+            std::future::pending::<()>().await;
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&owned), 2);
+        task.end().await;
+        assert_eq!(Arc::strong_count(&owned), 1);
+    }
 }

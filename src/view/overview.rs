@@ -120,14 +120,17 @@ pub struct OrdersView {
     pub failures: u32,
     /// How far the last one came, if it failed.
     pub failed_at: Option<String>,
-    /// Why it failed.
+    /// Why it failed, or why none can begin.
     pub error: Option<String>,
 }
 
 /// How the orders stand.
 pub fn orders(status: &Status) -> Option<OrdersView> {
     let report = status.report()?;
-    let (failed_at, error) = report.last_failure.unzip();
+    let (failed_at, error) = match report.trouble {
+        Some(trouble) => (None, Some(trouble)),
+        None => report.last_failure.unzip(),
+    };
     Some(OrdersView {
         activity: report.activity.as_str(),
         names: report.names,

@@ -110,7 +110,8 @@ impl Shown {
     pub async fn take_away(self) -> Vec<TxtRecord> {
         match self {
             Self::Listening(task) => {
-                drop(task);
+                // Nothing listens any more when the order is told to have ended.
+                task.end().await;
                 Vec::new()
             }
             Self::Records(records) => records.remove().await,

@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::failure::{Cause, OrderError};
+use super::failure::{Cause, OrderError, QuestionError};
 use super::http::Client;
 use super::order::{Orders, unless};
-use super::schedule::{self, Plan, Suggestion, Window};
+use super::schedule::{self, Attempts, Plan, Suggestion, Window};
 use super::state::{Certificate, LastFailure, State, StoredSchedule, Wanted};
 use super::status::{Activity, Report, Status};
 use crate::config::AcmeSettings;
@@ -43,7 +43,7 @@ pub(super) trait Authority {
     async fn suggestion(
         &self,
         id: &CertificateIdentifier<'static>,
-    ) -> Result<(Option<Window>, Option<Duration>), Cause>;
+    ) -> Result<(Option<Window>, Option<Duration>), QuestionError>;
 }
 
 impl Authority for Orders {
@@ -58,7 +58,7 @@ impl Authority for Orders {
     async fn suggestion(
         &self,
         id: &CertificateIdentifier<'static>,
-    ) -> Result<(Option<Window>, Option<Duration>), Cause> {
+    ) -> Result<(Option<Window>, Option<Duration>), QuestionError> {
         Self::suggestion(self, id).await
     }
 }
@@ -89,8 +89,8 @@ pub(super) async fn run(
         {
             Ok(opened) => break opened,
             Err(error) => {
+                status.set(Report::unusable(&wanted, error.clone()));
                 metrics.next_order(Some(trouble.log(error, SystemTime::now())));
-                status.set(Report::unusable(&wanted));
                 if unless(&mut stopped, sleep(LOOK_EVERY)).await.is_err() {
                     return;
                 }
@@ -112,6 +112,7 @@ pub(super) async fn run(
         start,
         stopped: stopped.clone(),
         now: Box::new(SystemTime::now),
+        memory: Memory::default(),
     };
     engine.run(trouble, stopped).await;
 }
@@ -136,13 +137,14 @@ impl Trouble {
 }
 
 impl Report {
-    fn unusable(wanted: &Wanted) -> Self {
+    fn unusable(wanted: &Wanted, trouble: String) -> Self {
         Self {
             activity: Activity::Unusable,
             names: wanted.names(),
             next_attempt: None,
             failures: 0,
             last_failure: None,
+            trouble: Some(trouble),
         }
     }
 }
@@ -168,21 +170,84 @@ pub(super) struct Engine<A> {
     pub stopped: watch::Receiver<bool>,
     /// The clock; a test has another.
     pub now: Box<dyn Fn() -> SystemTime + Send + Sync>,
+    pub memory: Memory,
+}
+
+/// What one instance knows that isn't in the directory.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// An order of its own, as the directory has it and as it ended, while that can't be written.
+    unwritten: Option<(StoredSchedule, StoredSchedule)>,
+    /// Whether the log says why nothing is ordered now that is due.
+    wait_is_told: bool,
+}
+
+/// The certificate that is there, for people.
+#[derive(Debug, Clone, Copy)]
+enum There {
+    Nothing,
+    /// It can't be served.
+    Unusable,
+    /// By the clock of this machine.
+    NotYetValid,
+    /// It expires then, or has: clients are shown it then, too.
+    Until(SystemTime),
+}
+
+impl There {
+    fn of(state: &State, certificate: &Result<Certificate, CertificateError>) -> Self {
+        match certificate {
+            Ok(certificate) => Self::Until(certificate.held.not_after),
+            Err(CertificateError::Expired { not_after, .. }) => Self::Until(*not_after),
+            Err(CertificateError::NotYetValid { .. }) => Self::NotYetValid,
+            Err(_) if state.has_certificate() => Self::Unusable,
+            Err(_) => Self::Nothing,
+        }
+    }
+
+    fn end(self) -> Option<SystemTime> {
+        match self {
+            Self::Until(end) => Some(end),
+            Self::Nothing | Self::Unusable | Self::NotYetValid => None,
+        }
+    }
+
+    /// How long it is until it expires; none where none is there.
+    fn left(self, now: SystemTime) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Unusable => Some("the one that is there can't be served".to_owned()),
+            Self::NotYetValid => Some("not valid yet by this machine's clock".to_owned()),
+            Self::Until(end) => Some(until(end, now)),
+        }
+    }
 }
 
 /// What was found in the directory.
 struct Found {
     certificate: Option<Certificate>,
-    /// When the certificate that is there expires, or has expired: clients are shown it then, too.
-    end: Option<SystemTime>,
+    there: There,
+    /// With what is forgiven.
     record: StoredSchedule,
+    /// Whether orders have failed for a certificate that isn't due any more, which is to be written down.
+    is_over: bool,
+    /// When an order has begun that has not ended.
+    begun: Option<SystemTime>,
     plan: Plan,
     now: SystemTime,
 }
 
 impl Found {
+    fn is_order_due(&self) -> bool {
+        self.plan.order <= self.now
+    }
+
+    fn is_question_due(&self) -> bool {
+        self.plan.ask.is_some_and(|at| at <= self.now)
+    }
+
     fn is_due(&self) -> bool {
-        self.plan.order <= self.now || self.plan.ask.is_some_and(|at| at <= self.now)
+        self.is_order_due() || self.is_question_due() || self.is_over
     }
 
     fn next(&self) -> SystemTime {
@@ -206,9 +271,11 @@ impl<A: Authority> Engine<A> {
                 }
                 Err(Cause::Stopped) => return,
                 Err(error) => {
-                    let since = trouble.log(error.to_string(), (self.now)());
+                    let error = error.to_string();
+                    self.status
+                        .set(Report::unusable(&self.wanted, error.clone()));
+                    let since = trouble.log(error, (self.now)());
                     self.metrics.next_order(Some(since));
-                    self.status.set(Report::unusable(&self.wanted));
                     LOOK_EVERY
                 }
             };
@@ -230,39 +297,66 @@ impl<A: Authority> Engine<A> {
 
     /// Does what is due; returns how long to wait until something may be.
     async fn step(&mut self, stopped: &mut watch::Receiver<bool>) -> Result<Duration, Cause> {
-        let found = self.look().await?;
-        self.show(&found, Activity::Waiting);
+        let mut found = self.look().await?;
+        if !found.is_due() && found.begun.is_some() {
+            if self.apart(|state, _| state.lock()).await?.is_none() {
+                self.show_order_elsewhere(&found);
+                return Ok(LOCK_EVERY);
+            }
+            // It may have ended just now. If not, its process has.
+            found = self.look().await?;
+        }
         if !found.is_due() {
+            self.show(&found, Activity::Waiting);
+            self.tell_of_wait(&found);
             let wait = found.next().duration_since(found.now).unwrap_or_default();
             return Ok(wait.min(LOOK_EVERY));
         }
         let Some(_lock) = self.apart(|state, _| state.lock()).await? else {
-            self.show(&found, Activity::Elsewhere);
+            self.show_order_elsewhere(&found);
             return Ok(LOCK_EVERY);
         };
         let found = self.look().await?;
-        if found.plan.order <= found.now {
+        if found.is_order_due() {
             self.order(found, stopped).await?;
-        } else if found.is_due() {
+        } else if found.is_question_due() {
             self.ask(found, stopped).await?;
+        } else if found.is_over {
+            self.keep(&found.record).await?;
         }
         Ok(Duration::ZERO)
     }
 
-    async fn look(&self) -> Result<Found, Cause> {
+    /// Says once why what is due is not ordered now: the process that it failed in may be another.
+    fn tell_of_wait(&mut self, found: &Found) {
+        let is_waited_for = found.plan.due <= found.now;
+        if !is_waited_for || std::mem::replace(&mut self.memory.wait_is_told, true) {
+            return;
+        }
+        let last = found.record.last_failure.as_ref();
+        tracing::warn!(
+            failures = found.record.attempts.failures,
+            next = %moment(found.plan.order),
+            expires_in = found.there.left(found.now),
+            stage = last.map(|it| &*it.stage),
+            error = last.map(|it| &*it.text),
+            "certificate order postponed after earlier ones: to order at once, remove schedule.json in \
+             tls.acme.state, and restart"
+        );
+    }
+
+    async fn look(&mut self) -> Result<Found, Cause> {
+        self.catch_up().await?;
         let now = (self.now)();
-        let (certificate, record) = self
+        let (certificate, there, record) = self
             .apart(move |state, wanted| {
                 state.make()?;
                 let record = state.schedule_or_new(wanted, now)?;
-                Ok((state.certificate(wanted, &record, now), record))
+                let certificate = state.certificate(wanted, &record, now);
+                let there = There::of(state, &certificate);
+                Ok((certificate, there, record))
             })
             .await?;
-        let end = match &certificate {
-            Ok(certificate) => Some(certificate.held.not_after),
-            Err(CertificateError::Expired { not_after, .. }) => Some(*not_after),
-            Err(_) => None,
-        };
         let certificate = certificate.ok();
         let wanted = certificate.as_ref().filter(|it| it.is_wanted);
         let id = wanted.and_then(|it| it.id.as_ref());
@@ -270,35 +364,78 @@ impl<A: Authority> Engine<A> {
         let suggestion = record.suggestion.as_ref();
         let suggestion = suggestion.filter(|it| Some(&it.certificate) == id.as_ref());
         let held = wanted.map(|it| &it.held);
-        let mut attempts = record.attempts.clone();
+        let begun = record.attempts.begun();
+        let (mut attempts, mut last_failure) = (record.attempts.clone(), record.last_failure);
         if self.start == Start::Reload || record.tried_for.as_ref() != Some(&*self.wanted) {
             attempts.forgive();
         }
         let mut plan = schedule::plan(now, held, suggestion, &attempts);
+        // They were made for another certificate, or by a clock that was wrong.
+        let is_over = plan.due > now && (attempts.failures > 0 || last_failure.is_some());
+        if is_over {
+            attempts.forgive();
+            last_failure = None;
+            plan = schedule::plan(now, held, suggestion, &attempts);
+        }
         // The authority can't be asked about a certificate without an id.
         plan.ask = plan.ask.filter(|_| id.is_some());
         Ok(Found {
-            record: StoredSchedule { attempts, ..record },
+            record: StoredSchedule {
+                attempts,
+                last_failure,
+                ..record
+            },
             certificate,
-            end,
+            there,
+            is_over,
+            begun,
             plan,
             now,
         })
     }
 
+    /// Writes down what couldn't be when an order ended. Nothing else is done before that.
+    async fn catch_up(&mut self) -> Result<(), Cause> {
+        let Some((begun, ended)) = self.memory.unwritten.clone() else {
+            return Ok(());
+        };
+        let is_done = self.apart(move |state, _| state.catch_up(&begun, &ended));
+        if is_done.await? {
+            self.memory.unwritten = None;
+        }
+        Ok(())
+    }
+
     fn show(&self, found: &Found, activity: Activity) {
+        self.show_as(found, activity, found.plan.order, &found.record.attempts);
+    }
+
+    /// Another instance has the lock. An order that it has begun hasn't failed by that.
+    fn show_order_elsewhere(&self, found: &Found) {
+        let activity = Activity::Elsewhere;
+        match found.begun {
+            Some(begun) => {
+                let attempts = found.record.attempts.clone().before_last();
+                self.show_as(found, activity, begun, &attempts);
+            }
+            None => self.show(found, activity),
+        }
+    }
+
+    fn show_as(&self, found: &Found, activity: Activity, next: SystemTime, attempts: &Attempts) {
         if *self.stopped.borrow() {
             return;
         }
-        self.metrics.next_order(Some(found.plan.order));
         let last_failure = found.record.last_failure.as_ref();
         self.status.set(Report {
             activity,
             names: self.wanted.names(),
-            next_attempt: Some(found.plan.order),
-            failures: found.record.attempts.failures,
+            next_attempt: Some(next),
+            failures: attempts.failures,
             last_failure: last_failure.map(|it| (it.stage.clone(), it.text.clone())),
+            trouble: None,
         });
+        self.metrics.next_order(Some(next));
     }
 
     async fn order(
@@ -307,9 +444,10 @@ impl<A: Authority> Engine<A> {
         stopped: &mut watch::Receiver<bool>,
     ) -> Result<(), Cause> {
         self.show(&found, Activity::Ordering);
+        self.memory.wait_is_told = true;
         let Found {
             certificate,
-            end,
+            there,
             mut record,
             now,
             ..
@@ -318,6 +456,8 @@ impl<A: Authority> Engine<A> {
         record.attempts.begin(now);
         record.tried_for = Some((*self.wanted).clone());
         self.keep(&record).await?;
+        self.memory.unwritten = None;
+        let begun = record.clone();
         self.start = Start::Process;
         tracing::info!(
             names = self.wanted.names(),
@@ -348,7 +488,7 @@ impl<A: Authority> Engine<A> {
                 record.issued_for = Some((*self.wanted).clone());
                 record.suggestion = None;
                 record.last_failure = None;
-                self.keep(&record).await
+                self.keep_ended(begun, record).await
             }
             Err(OrderError {
                 cause: Cause::Stopped,
@@ -359,27 +499,38 @@ impl<A: Authority> Engine<A> {
                 Err(Cause::Stopped)
             }
             Err(error) => {
-                record
-                    .attempts
-                    .failed(now, error.retry_after.filter(|at| *at > now));
+                let retry_after = error.retry_after.filter(|at| *at > now);
+                record.attempts.failed(now, retry_after, there.end());
                 record.last_failure = Some(LastFailure {
                     stage: error.stage.as_str().to_owned(),
                     text: error.cause.to_string(),
                 });
-                self.keep(&record).await?;
                 self.metrics.order(AcmeResult::Failed, error.stage);
                 let next = record.attempts.next(now).unwrap_or(now);
                 tracing::error!(
                     stage = error.stage.as_str(),
                     attempt = record.attempts.failures,
                     next = %moment(next),
-                    expires_in = end.map(|end| until(end, now)),
+                    expires_in = there.left(now),
                     error = %error.cause,
                     "certificate order failed"
                 );
-                Ok(())
+                self.keep_ended(begun, record).await
             }
         }
+    }
+
+    /// Keeps how an order has ended: in memory, if the directory can't be written.
+    async fn keep_ended(
+        &mut self,
+        begun: StoredSchedule,
+        ended: StoredSchedule,
+    ) -> Result<(), Cause> {
+        let kept = self.keep(&ended).await;
+        if kept.is_err() {
+            self.memory.unwritten = Some((begun, ended));
+        }
+        kept
     }
 
     async fn ask(&self, found: Found, stopped: &mut watch::Receiver<bool>) -> Result<(), Cause> {
@@ -398,10 +549,11 @@ impl<A: Authority> Engine<A> {
         let former = former.and_then(|it| it.window);
         let (window, retry_after) = match asked {
             Ok(said) => said,
-            Err(error) => {
-                tracing::warn!(%error, "the authority doesn't say when to renew the certificate");
+            Err(QuestionError { cause, retry_after }) => {
+                tracing::warn!(error = %cause, "the authority doesn't say when to renew the certificate");
+                let after = retry_after.and_then(|at| at.duration_since(now).ok());
                 // Its former answer may still hold.
-                (former, None)
+                (former, after)
             }
         };
         if window != former

@@ -22,6 +22,8 @@ enum Manner {
     Issues(Duration),
     Hangs,
     WantsPeace(Duration),
+    /// And meanwhile the schedule can't be written any more.
+    IsDownWithTheDisk,
 }
 
 #[derive(Clone)]
@@ -30,6 +32,10 @@ struct Scripted(Arc<Script>);
 struct Script {
     manner: Mutex<Manner>,
     window: Mutex<Option<(Duration, Duration)>>,
+    /// After which time it wants to be asked for its window again.
+    silence: Mutex<Option<Duration>>,
+    /// By how much the clock is ahead.
+    ahead: Mutex<Duration>,
     orders: Mutex<Vec<Duration>>,
     replacing: Mutex<Vec<bool>>,
     questions: Mutex<Vec<Duration>>,
@@ -41,11 +47,18 @@ struct Script {
 
 impl Script {
     fn now(&self) -> SystemTime {
-        self.base + self.began.elapsed()
+        self.base + self.began.elapsed() + *self.ahead.lock().unwrap()
     }
 
     fn orders(&self) -> Vec<Duration> {
         self.orders.lock().unwrap().clone()
+    }
+
+    /// What is in the way of the schedule's new content.
+    fn obstacle(&self) -> std::path::PathBuf {
+        self.state
+            .records_file()
+            .with_file_name("schedule.json.new")
     }
 
     fn set(&self, manner: Manner) {
@@ -70,6 +83,10 @@ impl Authority for Scripted {
         };
         match manner {
             Manner::IsDown => Err(failed(Cause::Internal("it is down".to_owned()), None)),
+            Manner::IsDownWithTheDisk => {
+                std::fs::create_dir(script.obstacle()).unwrap();
+                Err(failed(Cause::Internal("it is down".to_owned()), None))
+            }
             Manner::WantsPeace(time) => {
                 let at = Some(script.now() + time);
                 Err(failed(Cause::Internal("too many".to_owned()), at))
@@ -94,13 +111,19 @@ impl Authority for Scripted {
     async fn suggestion(
         &self,
         _: &CertificateIdentifier<'static>,
-    ) -> Result<(Option<Window>, Option<Duration>), Cause> {
+    ) -> Result<(Option<Window>, Option<Duration>), QuestionError> {
         let script = &self.0;
         script
             .questions
             .lock()
             .unwrap()
             .push(script.began.elapsed());
+        if let Some(silence) = *script.silence.lock().unwrap() {
+            return Err(QuestionError {
+                cause: Cause::Internal("too many".to_owned()),
+                retry_after: Some(script.now() + silence),
+            });
+        }
         let window = *script.window.lock().unwrap();
         let window = window.map(|(from, to)| Window {
             start: script.base + from,
@@ -142,6 +165,8 @@ impl Bench {
         let script = Script {
             manner: Mutex::new(manner),
             window: Mutex::default(),
+            silence: Mutex::default(),
+            ahead: Mutex::default(),
             orders: Mutex::default(),
             replacing: Mutex::default(),
             questions: Mutex::default(),
@@ -171,9 +196,20 @@ impl Bench {
             start: Start::Process,
             stopped: stopped.clone(),
             now: Box::new(move || script.now()),
+            memory: Memory::default(),
         };
         let task = tokio::spawn(engine.run(Trouble::default(), stopped));
         (task, stop)
+    }
+
+    /// What is logged from now on, as long as the guard lives.
+    fn log(&self) -> (std::path::PathBuf, tracing::subscriber::DefaultGuard) {
+        let log = self.directory.path().join("log");
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(Mutex::new(std::fs::File::create(&log).unwrap()))
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
     }
 
     /// Lets so much time pass, and everything happen that is due in it.
@@ -294,8 +330,15 @@ async fn an_instance_that_ends_in_its_order_leaves_it_to_another() {
     let (_second, _stop) = bench.start();
     bench.pass(Duration::from_secs(30)).await;
     assert_eq!(bench.script.orders().len(), 1);
-    assert_eq!(bench.status.report().unwrap().failures, 1);
+    // It is under way, for all that this one knows.
+    let report = bench.status.report().unwrap();
+    assert_eq!(report.activity, Activity::Elsewhere);
+    assert_eq!(report.failures, 0);
+    assert!(report.next_attempt <= Some(bench.script.now()));
     first.abort();
+    bench.pass(2 * LOCK_EVERY).await;
+    let report = bench.status.report().unwrap();
+    assert_eq!((report.activity, report.failures), (Activity::Waiting, 1));
     bench.pass(2 * LOOK_EVERY).await;
     assert_eq!(bench.script.orders().len(), 2);
     assert_eq!(bench.status.report().unwrap().failures, 0);
@@ -385,15 +428,123 @@ async fn a_certificate_that_has_expired_is_there_and_is_told_from_none() {
     stop.send_replace(true);
     task.await.unwrap();
     bench.script.set(Manner::IsDown);
-    let log = bench.directory.path().join("log");
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(Mutex::new(std::fs::File::create(&log).unwrap()))
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
     bench.pass(3 * DAY).await;
+    let (log, _guard) = bench.log();
     let (_task, _stop) = bench.start();
     bench.pass(HOUR).await;
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("expires_in=\"expired 2d ago\""), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_not_valid_yet_by_a_wrong_clock_is_there() {
+    let bench = Bench::new(Manner::Issues(90 * DAY));
+    *bench.script.ahead.lock().unwrap() = 10 * DAY;
+    let (task, stop) = bench.start();
+    bench.pass(HOUR).await;
+    stop.send_replace(true);
+    task.await.unwrap();
+    bench.script.set(Manner::IsDown);
+    *bench.script.ahead.lock().unwrap() = Duration::ZERO;
+    let (log, _guard) = bench.log();
+    let (_task, _stop) = bench.start();
+    bench.pass(HOUR).await;
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(
+        log.contains("expires_in=\"not valid yet by this machine's clock\""),
+        "{log}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_for_a_certificate_that_is_not_due_any_more_are_over() {
+    let bench = Bench::new(Manner::Issues(90 * DAY));
+    let (_task, _stop) = bench.start();
+    bench.pass(HOUR).await;
+    bench.script.set(Manner::IsDown);
+    *bench.script.ahead.lock().unwrap() = 100 * DAY;
+    bench.pass(HOUR).await;
+    assert!(bench.status.report().unwrap().failures > 1);
+
+    *bench.script.ahead.lock().unwrap() = Duration::ZERO;
+    bench.pass(2 * LOOK_EVERY).await;
+    let report = bench.status.report().unwrap();
+    assert_eq!((report.failures, report.last_failure), (0, None));
+    assert!(report.next_attempt > Some(bench.script.now() + 59 * DAY));
+    // Nor does the next order count them, in whatever process it begins.
+    let record = bench.script.state.schedule().unwrap();
+    assert_eq!((record.attempts.failures, record.last_failure), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_wants_peace_for_longer_than_the_certificate_lasts_is_asked_before_its_end()
+ {
+    let bench = Bench::new(Manner::Issues(4 * DAY));
+    let (_task, _stop) = bench.start();
+    bench.pass(DAY).await;
+    bench.script.set(Manner::WantsPeace(7 * DAY));
+    bench.pass(3 * DAY).await;
+    let orders = bench.script.orders();
+    assert!((4..20).contains(&orders.len()), "{orders:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_question_is_asked_again_when_the_authority_says() {
+    let bench = Bench::new(Manner::Issues(90 * DAY));
+    *bench.script.silence.lock().unwrap() = Some(20 * HOUR);
+    let (_task, _stop) = bench.start();
+    bench.pass(2 * DAY).await;
+    let questions = bench.script.questions.lock().unwrap().clone();
+    assert_eq!(questions.len(), 3, "{questions:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_whose_end_can_not_be_written_is_told_counted_and_remembered() {
+    let bench = Bench::new(Manner::IsDownWithTheDisk);
+    let (log, _guard) = bench.log();
+    let (_task, _stop) = bench.start();
+    bench.pass(HOUR).await;
+    assert_eq!(bench.script.orders().len(), 1);
+    let text = bench.metrics.render();
+    let counted = "portcullis_acme_orders_total{result=\"failed\",stage=\"account\"} 1";
+    assert!(text.contains(counted), "{text}");
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("error=it is down"), "{log}");
+    let report = bench.status.report().unwrap();
+    assert_eq!(report.activity, Activity::Unusable);
+    let trouble = report.trouble.expect("a reason");
+    assert!(trouble.contains("schedule.json.new"), "{trouble}");
+
+    bench.script.set(Manner::Hangs);
+    std::fs::remove_dir(bench.script.obstacle()).unwrap();
+    bench.pass(2 * LOOK_EVERY).await;
+    let last = bench.script.state.schedule().unwrap().last_failure.unwrap();
+    assert_eq!((&*last.stage, &*last.text), ("account", "it is down"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_finds_an_order_put_off_says_why_and_until_when() {
+    let bench = Bench::new(Manner::WantsPeace(5 * HOUR));
+    let (task, stop) = bench.start();
+    bench.pass(HOUR).await;
+    stop.send_replace(true);
+    task.await.unwrap();
+    let (log, _guard) = bench.log();
+    let (_task, _stop) = bench.start();
+    bench.pass(HOUR).await;
+    let log = std::fs::read_to_string(log).unwrap();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("certificate order postponed"))
+        .collect();
+    let [line] = lines[..] else { panic!("{log}") };
+    let next = moment(bench.status.report().unwrap().next_attempt.unwrap());
+    for part in [
+        "failures=1",
+        &format!("next={next}"),
+        "too many",
+        "schedule.json",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
 }

@@ -94,6 +94,9 @@ pub struct Attempts {
     /// Not before then, the authority has said.
     #[serde(with = "seconds::option")]
     retry_after: Option<SystemTime>,
+    /// Whether the last one has not ended yet: it is under way, or its process has ended in it. The lock tells which.
+    #[serde(default)]
+    is_begun: bool,
     /// When the last one succeeded. Records from before this was kept don't say so.
     #[serde(default, with = "seconds::option")]
     obtained: Option<SystemTime>,
@@ -104,6 +107,7 @@ impl Attempts {
     pub fn begin(&mut self, now: SystemTime) {
         self.failures = self.failures.saturating_add(1);
         self.last = Some(now);
+        self.is_begun = true;
         self.retry_after = None;
         self.begun.retain(|begun| !is_ahead(*begun, now));
         self.begun.push(now);
@@ -111,10 +115,30 @@ impl Attempts {
         self.begun.drain(..surplus);
     }
 
-    /// It has failed; the authority may have said when to try again.
-    pub fn failed(&mut self, now: SystemTime, retry_after: Option<SystemTime>) {
+    /// It has failed; the authority may have said when to try again. It can't put that off by more than half of what is left of the
+    /// certificate that is there until `end`, so that it is asked a few times more before that.
+    pub fn failed(
+        &mut self,
+        now: SystemTime,
+        retry_after: Option<SystemTime>,
+        end: Option<SystemTime>,
+    ) {
+        let left = end.and_then(|end| end.duration_since(now).ok());
+        let longest = left.map_or(MAX_RETRY_AFTER, |left| (left / 2).min(MAX_RETRY_AFTER));
         self.last = Some(now);
-        self.retry_after = retry_after.map(|at| at.min(now + MAX_RETRY_AFTER));
+        self.is_begun = false;
+        self.retry_after = retry_after.map(|at| at.min(now + longest));
+    }
+
+    /// When the last one began, if it has not ended yet.
+    pub fn begun(&self) -> Option<SystemTime> {
+        self.last.filter(|_| self.is_begun)
+    }
+
+    /// The same as if the last one had not begun.
+    pub fn before_last(mut self) -> Self {
+        self.failures = self.failures.saturating_sub(1);
+        self
     }
 
     /// It has succeeded.
@@ -126,6 +150,7 @@ impl Attempts {
     /// It was broken off by the operator, which says nothing of the next one. The limit of an hour stays.
     pub fn broken_off(&mut self) {
         self.failures = self.failures.saturating_sub(1);
+        self.is_begun = false;
         self.retry_after = None;
     }
 
@@ -133,6 +158,7 @@ impl Attempts {
     pub fn forgive(&mut self) {
         self.failures = 0;
         self.last = None;
+        self.is_begun = false;
         self.retry_after = None;
     }
 
@@ -175,7 +201,9 @@ fn delay_after(failures: u32) -> Duration {
 /// The times of the next steps; a past one is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// When the certificate is ordered.
+    /// When the certificate is to be renewed, or ordered.
+    pub due: SystemTime,
+    /// When that begins: later, if orders of late have failed.
     pub order: SystemTime,
     /// When the authority is asked for its window, if there is anything to ask about.
     pub ask: Option<SystemTime>,
@@ -199,6 +227,7 @@ pub fn plan(
     let ask =
         held.map(|_| suggestion.map_or(now, |it| earlier(it.ask_at, now + DAY + MINUTE, now)));
     Plan {
+        due: wanted,
         order: attempts.next(now).map_or(wanted, |next| next.max(wanted)),
         // An order that is due brings a certificate with a window of its own.
         ask: ask.filter(|_| wanted > now),

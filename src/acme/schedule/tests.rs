@@ -42,6 +42,7 @@ fn without_a_certificate_one_is_ordered_at_once() {
     assert_eq!(
         plan,
         Plan {
+            due: at(0),
             order: at(0),
             ask: None
         }
@@ -185,7 +186,7 @@ fn orders(count: usize) -> Vec<u64> {
         attempts.begin(now);
         let began = now;
         now += SECOND;
-        attempts.failed(now, None);
+        attempts.failed(now, None, None);
         began.duration_since(at(0)).unwrap().as_secs()
     });
     moments.collect()
@@ -209,12 +210,52 @@ fn an_order_that_was_begun_and_never_ended_counts_as_failed() {
 fn what_the_authority_says_of_later_counts_if_it_is_later() {
     let mut attempts = Attempts::default();
     attempts.begin(at(0));
-    attempts.failed(at(1), Some(at(7_200)));
+    attempts.failed(at(1), Some(at(7_200)), None);
     assert_eq!(attempts.next(at(2)), Some(at(7_200)));
-    attempts.failed(at(1), Some(at(10)));
+    attempts.failed(at(1), Some(at(10)), None);
     assert_eq!(attempts.next(at(2)), Some(at(61)));
-    attempts.failed(at(1), Some(at(0) + days(1_000)));
+    attempts.failed(at(1), Some(at(0) + days(1_000)), None);
     assert_eq!(attempts.next(at(2)), Some(at(1) + days(7)));
+}
+
+#[test]
+fn the_authority_can_put_an_order_off_by_half_of_what_is_left_of_the_certificate() {
+    let end = at(0) + 4 * HOUR;
+    let week = |now| Some(now + days(7));
+    let mut attempts = Attempts::default();
+    attempts.begin(at(0));
+    attempts.failed(at(0), week(at(0)), Some(end));
+    assert_eq!(attempts.next(at(1)), Some(at(0) + 2 * HOUR));
+    // Each refusal says it of what is left then.
+    let second = at(0) + 2 * HOUR;
+    attempts.begin(second);
+    attempts.failed(second, week(second), Some(end));
+    assert_eq!(attempts.next(second), Some(second + HOUR));
+    // What is over can't be saved by haste.
+    attempts.begin(end);
+    attempts.failed(end + SECOND, week(end), Some(end));
+    assert_eq!(attempts.next(end + SECOND), week(end));
+    let far = Some(at(0) + days(30));
+    attempts.failed(at(0), week(at(0)), far);
+    assert_eq!(attempts.next(at(1)), week(at(0)));
+}
+
+#[test]
+fn an_order_is_begun_until_it_has_ended() {
+    let mut attempts = Attempts::default();
+    assert_eq!(attempts.begun(), None);
+    let ends: [fn(&mut Attempts); 4] = [
+        |it| it.failed(at(6), None, None),
+        |it| it.succeeded(at(6)),
+        Attempts::broken_off,
+        Attempts::forgive,
+    ];
+    for end in ends {
+        attempts.begin(at(5));
+        assert_eq!(attempts.begun(), Some(at(5)));
+        end(&mut attempts);
+        assert_eq!(attempts.begun(), None);
+    }
 }
 
 #[test]
@@ -222,7 +263,7 @@ fn success_is_followed_by_no_wait_of_its_own() {
     let mut attempts = Attempts::default();
     for _ in 0..3 {
         attempts.begin(at(0));
-        attempts.failed(at(1), None);
+        attempts.failed(at(1), None, None);
     }
     attempts.begin(at(1_000));
     attempts.succeeded(at(1_001));
@@ -261,7 +302,7 @@ fn what_is_due_as_soon_as_it_is_there_is_renewed_after_half_of_what_is_left() {
 fn a_clock_that_was_set_back_doesnt_make_orders_wait_for_years() {
     let mut attempts = Attempts::default();
     attempts.begin(at(0) + days(4_000));
-    attempts.failed(at(1) + days(4_000), None);
+    attempts.failed(at(1) + days(4_000), None, None);
     assert_eq!(attempts.next(at(0)), None);
 }
 
@@ -270,7 +311,7 @@ fn orders_of_a_clock_that_was_ahead_count_for_no_later_one() {
     let mut attempts = Attempts::default();
     for order in 0..4 {
         attempts.begin(at(order) + days(400));
-        attempts.failed(at(order) + days(400), Some(at(0) + days(407)));
+        attempts.failed(at(order) + days(400), Some(at(0) + days(407)), None);
     }
     assert_eq!(attempts.next(at(10)), None);
     attempts.begin(at(10));
@@ -289,7 +330,7 @@ fn what_is_kept_is_read_as_it_was() {
     let mut attempts = Attempts::default();
     for second in 0..6 {
         attempts.begin(at(second));
-        attempts.failed(at(second), Some(at(9_000)));
+        attempts.failed(at(second), Some(at(9_000)), None);
     }
     let text = serde_json::to_string(&attempts).unwrap();
     let read: Attempts = serde_json::from_str(&text).unwrap();
@@ -334,7 +375,7 @@ proptest! {
             if succeeds {
                 attempts.succeeded(now);
             } else {
-                attempts.failed(now, retry_after.map(|after| now + Duration::from_secs(after)));
+                attempts.failed(now, retry_after.map(|after| now + Duration::from_secs(after)), None);
             }
         }
     }
@@ -348,7 +389,7 @@ proptest! {
         for _ in 0..failures {
             attempts.begin(at(0));
         }
-        attempts.failed(at(0), retry_after.map(at));
+        attempts.failed(at(0), retry_after.map(at), None);
         let latest = at(0) + MAX_RETRY_AFTER.max(6 * HOUR);
         prop_assert!(attempts.next(at(0)).is_none_or(|next| next <= latest));
     }
@@ -359,7 +400,7 @@ fn an_order_that_is_put_off_for_as_long_as_may_be_is_not_due_at_once() {
     let now = UNIX_EPOCH + Duration::from_millis(1_700_000_000_400);
     let mut attempts = Attempts::default();
     attempts.begin(now);
-    attempts.failed(now, Some(now + MAX_RETRY_AFTER + HOUR));
+    attempts.failed(now, Some(now + MAX_RETRY_AFTER + HOUR), None);
     let stored = serde_json::to_string(&attempts).unwrap();
     let attempts: Attempts = serde_json::from_str(&stored).unwrap();
     let next = attempts.next(now).unwrap();

@@ -7,6 +7,7 @@
 //! | `default.crt`, `default.key` | the certificate's chain and its key, as the watch over certificates reads them |
 //! | `schedule.json` | the orders of late, what the authority suggests, and what the certificate was ordered for |
 //! | `records.json` | the TXT records of an order that runs, and those that earlier ones have left |
+//! | `default.crt.new`, `default.key.new` | an issued pair until it is in place; by these names no layout of `tls.more` serves it |
 //! | `lock` | held by the instance that orders; empty |
 //!
 //! Each file is replaced whole: readers find the old one or the new one, however the process ends.
@@ -33,6 +34,9 @@ use crate::tls::{CertificateError, CertificatePair};
 /// How many names of a certificate that was not wanted are shown.
 const NAMES_SHOWN: usize = 5;
 
+/// How much room an order needs for its pair and the schedule, in bytes.
+const ROOM_SIZE: usize = 32 * 1024;
+
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 256 * 1024;
 
@@ -41,11 +45,15 @@ const SCHEDULE: &str = "schedule.json";
 /// A schedule that can't be read.
 const BROKEN_SCHEDULE: &str = "schedule.json.broken";
 const RECORDS: &str = "records.json";
+/// Records that can't be read.
+const BROKEN_RECORDS: &str = "records.json.broken";
 const CERTIFICATE: &str = "default.crt";
 const PRIVATE_KEY: &str = "default.key";
 /// The pair before it is in place.
-const NEW_CERTIFICATE: &str = "new.crt";
-const NEW_PRIVATE_KEY: &str = "new.key";
+const NEW_CERTIFICATE: &str = "default.crt.new";
+const NEW_PRIVATE_KEY: &str = "default.key.new";
+/// Written and removed again, to see whether the pair will find room.
+const ROOM: &str = "room";
 const LOCK: &str = "lock";
 
 /// Why the directory can't be used.
@@ -233,8 +241,7 @@ impl State {
             Err(error @ StateError::Malformed { .. }) if lock.is_some() => error,
             other => return other,
         };
-        let (path, aside) = (self.path(SCHEDULE), self.path(BROKEN_SCHEDULE));
-        fs::rename(&path, &aside).map_err(at(&path))?;
+        let aside = self.set_aside(SCHEDULE, BROKEN_SCHEDULE)?;
         tracing::warn!(error = %broken, aside = %escape_path(&aside), "corrupt schedule of orders renamed, starting a new one");
         let mut record = StoredSchedule {
             tried_for: Some(wanted.clone()),
@@ -250,9 +257,56 @@ impl State {
         self.write(SCHEDULE, record)
     }
 
-    /// The records of an order that runs, and those that earlier ones have left.
-    pub fn left_records(&self) -> Result<Vec<dns::TxtRecord>, StateError> {
-        Ok(self.read(RECORDS)?.unwrap_or_default())
+    /// Keeps how an order has ended that was begun with the record `begun`, if that is still what is there: another instance may
+    /// have ordered since. Returns whether that is done; not while another one is at work.
+    pub fn catch_up(
+        &self,
+        begun: &StoredSchedule,
+        ended: &StoredSchedule,
+    ) -> Result<bool, StateError> {
+        let Some(_lock) = self.lock()? else {
+            return Ok(false);
+        };
+        if is_kept_alike(&self.schedule()?, begun) {
+            self.set_schedule(ended)?;
+        }
+        Ok(true)
+    }
+
+    /// The records that earlier orders have left. Those that can't be read would fail each order from now on: they are set aside.
+    /// For the holder of the lock.
+    pub fn left_records_or_none(&self) -> Result<Vec<dns::TxtRecord>, StateError> {
+        match self.read(RECORDS) {
+            Err(error @ StateError::Malformed { .. }) => {
+                let aside = self.set_aside(RECORDS, BROKEN_RECORDS)?;
+                tracing::warn!(
+                    %error,
+                    aside = %escape_path(&aside),
+                    "corrupt list of the TXT records that earlier orders have left renamed: they stay until they are removed by hand"
+                );
+                Ok(Vec::new())
+            }
+            read => Ok(read?.unwrap_or_default()),
+        }
+    }
+
+    /// The file of the records.
+    pub fn records_file(&self) -> PathBuf {
+        self.path(RECORDS)
+    }
+
+    fn set_aside(&self, file: &str, name: &str) -> Result<PathBuf, StateError> {
+        let (path, aside) = (self.path(file), self.path(name));
+        fs::rename(&path, &aside).map_err(at(&path))?;
+        Ok(aside)
+    }
+
+    /// Whether a pair could be written now. Leaves nothing.
+    pub fn try_to_write(&self) -> Result<(), StateError> {
+        let path = self.path(ROOM);
+        let written = write_synced(&path, &[0; ROOM_SIZE]);
+        let removed = remove_if_there(&path);
+        written.and(removed)
     }
 
     /// Keeps these records, and no others.
@@ -260,11 +314,7 @@ impl State {
         if !records.is_empty() {
             return self.write(RECORDS, &records);
         }
-        let path = self.path(RECORDS);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&path)(error)),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        remove_if_there(&self.path(RECORDS))
     }
 
     /// The account, if there is one.
@@ -281,6 +331,11 @@ impl State {
     pub fn forget_account(&self) -> Result<(), StateError> {
         let path = self.path(ACCOUNT);
         fs::remove_file(&path).map_err(at(&path))
+    }
+
+    /// Whether there is one, of whatever kind.
+    pub fn has_certificate(&self) -> bool {
+        self.path(CERTIFICATE).exists()
     }
 
     /// The certificate that is there.
@@ -312,8 +367,26 @@ impl State {
     }
 
     /// Puts a new pair in the place of the one there, if it can be served and is what is wanted: the key first, and both before
-    /// the watch has looked twice.
+    /// the watch has looked twice. One that is refused doesn't stay.
     pub fn replace_pair(
+        &self,
+        certificate: &str,
+        private_key: &str,
+        wanted: &Wanted,
+        now: SystemTime,
+    ) -> Result<CertificatePair, PairError> {
+        let written = self.write_new_pair(certificate, private_key, wanted, now);
+        if written.is_err()
+            && let Err(error) = self.remove_new_pair()
+        {
+            tracing::warn!(%error, "a new certificate that was refused can't be removed");
+        }
+        let pair = written?;
+        self.put_in_place()?;
+        Ok(pair)
+    }
+
+    fn write_new_pair(
         &self,
         certificate: &str,
         private_key: &str,
@@ -324,11 +397,15 @@ impl State {
         write_synced(&new_key, private_key.as_bytes())?;
         write_synced(&new_certificate, certificate.as_bytes())?;
         let pair = load_issued(&new_certificate, &new_key, now)?;
-        if !wanted.is_matched_by(&pair) {
-            return Err(PairError::OtherNames(some_names(&pair)));
+        match wanted.is_matched_by(&pair) {
+            true => Ok(pair),
+            false => Err(PairError::OtherNames(some_names(&pair))),
         }
-        self.put_in_place()?;
-        Ok(pair)
+    }
+
+    fn remove_new_pair(&self) -> Result<(), StateError> {
+        remove_if_there(&self.path(NEW_CERTIFICATE))?;
+        remove_if_there(&self.path(NEW_PRIVATE_KEY))
     }
 
     fn put_in_place(&self) -> Result<(), StateError> {
@@ -343,10 +420,13 @@ impl State {
     }
 
     /// Finishes what a process left undone that ended between the two files of a pair: a certificate that belongs to the key in
-    /// place goes beside it.
+    /// place goes beside it. Of one that ended before, nothing stays. For the holder of the lock.
     pub fn recover(&self, now: SystemTime) -> Result<(), StateError> {
         let (new, key) = (self.path(NEW_CERTIFICATE), self.path(PRIVATE_KEY));
-        if !self.path(NEW_PRIVATE_KEY).exists() && load_issued(&new, &key, now).is_ok() {
+        if self.path(NEW_PRIVATE_KEY).exists() {
+            return self.remove_new_pair();
+        }
+        if load_issued(&new, &key, now).is_ok() {
             let to = self.path(CERTIFICATE);
             fs::rename(&new, &to).map_err(at(&to))?;
             sync_directory(&self.directory)?;
@@ -381,6 +461,12 @@ impl State {
     }
 }
 
+/// Whether both are the same in the file, where times are whole seconds.
+fn is_kept_alike(one: &StoredSchedule, other: &StoredSchedule) -> bool {
+    let kept = |record| serde_json::to_value(record).ok();
+    kept(one) == kept(other)
+}
+
 /// Why a pair is not put in place.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PairError {
@@ -410,6 +496,13 @@ fn some_names(pair: &CertificatePair) -> String {
 fn spread(fingerprint: &[u8; 32]) -> f64 {
     let [a, b, c, d, ..] = *fingerprint;
     f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StateError> {

@@ -178,8 +178,10 @@ fn what_ended_between_the_two_files_is_finished() {
     write_synced(&state.path(NEW_PRIVATE_KEY), new_key.as_bytes()).unwrap();
     state.recover(now).unwrap();
     assert_eq!(fs::read_to_string(state.path(CERTIFICATE)).unwrap(), old);
+    assert!(!state.path(NEW_CERTIFICATE).exists() && !state.path(NEW_PRIVATE_KEY).exists());
 
-    fs::rename(state.path(NEW_PRIVATE_KEY), state.path(PRIVATE_KEY)).unwrap();
+    write_synced(&state.path(NEW_CERTIFICATE), new.as_bytes()).unwrap();
+    write_synced(&state.path(PRIVATE_KEY), new_key.as_bytes()).unwrap();
     assert!(
         state
             .certificate(&wanted, &StoredSchedule::default(), now)
@@ -221,6 +223,63 @@ fn a_schedule_that_can_not_be_read_is_set_aside_by_whoever_may_order() {
     let aside = fs::read_to_string(state.path(BROKEN_SCHEDULE)).unwrap();
     assert_eq!(aside, "nonsense");
     assert_eq!(state.schedule().unwrap().attempts.failures, 1);
+}
+
+#[test]
+fn records_that_can_not_be_read_are_set_aside_and_fail_no_order() {
+    let (_directory, state) = opened();
+    fs::write(state.path(RECORDS), "nonsense").unwrap();
+    assert_eq!(state.left_records_or_none().unwrap(), []);
+    let aside = fs::read_to_string(state.path(BROKEN_RECORDS)).unwrap();
+    assert_eq!(aside, "nonsense");
+    assert!(!state.path(RECORDS).exists());
+}
+
+#[test]
+fn a_refused_pair_does_not_stay_and_none_has_a_name_that_a_directory_would_serve() {
+    let (_directory, state) = opened();
+    let wanted = Wanted::by(&settings("a.test"));
+    let (foreign, key) = pair(&["evil.test"]);
+    let refused = state.replace_pair(&foreign, &key, &wanted, SystemTime::now());
+    assert!(refused.is_err());
+    assert_eq!(fs::read_dir(&state.directory).unwrap().count(), 0);
+    for name in [NEW_CERTIFICATE, NEW_PRIVATE_KEY, ROOM] {
+        assert!(![".crt", ".pem"].iter().any(|end| name.ends_with(end)));
+    }
+}
+
+#[test]
+fn a_directory_that_can_not_be_written_is_known_before_there_is_anything_to_write() {
+    let (_directory, state) = opened();
+    state.try_to_write().unwrap();
+    assert_eq!(fs::read_dir(&state.directory).unwrap().count(), 0);
+    // Also root can't write a file in the place of a directory.
+    fs::create_dir(state.path(ROOM)).unwrap();
+    let error = state.try_to_write().unwrap_err().to_string();
+    assert!(error.contains("room"), "{error}");
+}
+
+#[test]
+fn how_an_order_ended_is_kept_late_unless_there_was_another_since() {
+    let (_directory, state) = opened();
+    let now = SystemTime::now();
+    let (mut begun, mut ended) = (StoredSchedule::default(), StoredSchedule::default());
+    begun.attempts.begin(now);
+    ended.attempts.begin(now);
+    ended.attempts.failed(now, None, None);
+    state.set_schedule(&begun).unwrap();
+    let lock = state.lock().unwrap();
+    assert!(!state.catch_up(&begun, &ended).unwrap());
+    assert!(state.schedule().unwrap().attempts.begun().is_some());
+    drop(lock);
+    assert!(state.catch_up(&begun, &ended).unwrap());
+    assert!(state.schedule().unwrap().attempts.begun().is_none());
+
+    let mut other = begun.clone();
+    other.attempts.begin(now);
+    state.set_schedule(&other).unwrap();
+    assert!(state.catch_up(&begun, &ended).unwrap());
+    assert_eq!(state.schedule().unwrap().attempts.failures, 2);
 }
 
 #[test]

@@ -45,8 +45,10 @@ enum StreamMode {
 enum Part {
     #[default]
     Whole,
-    /// From this offset on, by REST or RANG.
+    /// From this offset on, by REST.
     From(u64),
+    /// From this offset to another one, by RANG.
+    Range(u64),
 }
 
 /// What is known of a transfer beside its command and its outcome.
@@ -131,7 +133,7 @@ impl BackendContext {
                 let first = argument.trim_ascii().split(|byte| *byte == b' ').next();
                 self.part = match argument.trim_ascii() {
                     b"1 0" => Part::Whole,
-                    _ => Part::From(number(first.unwrap_or_default()).unwrap_or_default()),
+                    _ => Part::Range(number(first.unwrap_or_default()).unwrap_or_default()),
                 };
             }
             (Verb::Type, Class::Completion) => self.representation = representation(argument),
@@ -187,10 +189,11 @@ impl BackendContext {
         match self.part {
             Part::Whole => Some(known.bytes),
             Part::From(offset) => known.bytes.checked_sub(offset),
+            Part::Range(_) => None,
         }
     }
 
-    /// What is known of a transfer that ends now; the next one is of a whole file again.
+    /// What is known of a transfer that ends now; the file after one is whole again.
     pub fn end_transfer(
         &mut self,
         command: &Command,
@@ -202,21 +205,25 @@ impl BackendContext {
         if command.verb().transfer() == Some(Direction::Upload) {
             self.size = None;
         }
-        let part = std::mem::take(&mut self.part);
         let is_file =
             self.stream_mode == StreamMode::On && self.representation == Representation::Binary;
-        // A listing is a text, and whole as it is.
+        // A listing is a text, and whole as it is. Servers keep the part for the file behind it.
         let is_listing = command.verb().transfer() == Some(Direction::Listing);
+        let part = match is_listing {
+            true => Part::Whole,
+            false => std::mem::take(&mut self.part),
+        };
         TransferDetails {
             directory: self.directory.clone(),
             offset: match part {
                 Part::Whole => 0,
-                Part::From(offset) => offset,
+                Part::From(offset) | Part::Range(offset) => offset,
             },
             representation: self.representation,
             hashed_part: match (is_file && !is_listing, part, command.verb()) {
                 (false, _, _) => HashedPart::Wire,
                 (true, Part::From(_), _) | (true, _, Verb::Appe) => HashedPart::Tail,
+                (true, Part::Range(_), _) => HashedPart::Range,
                 (true, Part::Whole, _) => HashedPart::File,
             },
             mode,

@@ -177,13 +177,16 @@ impl Ready {
     }
 
     /// The backend hears nothing of it.
-    fn refuse_denied(self, command: Command, cx: &mut Context) -> State {
+    fn refuse_denied(mut self, command: Command, cx: &mut Context) -> State {
         let is_transfer = command.verb().transfer().is_some();
         // A client that has its answer can see it counted.
         cx.push(Action::Record(Record::Denied(command)));
         cx.reply(answer::COMMAND_DENIED);
         match is_transfer {
-            true => self.login.clear_restart_markers(cx),
+            true => {
+                self.login.connection.restart_markers.begin_transfer();
+                self.login.clear_restart_markers(cx)
+            }
             false => State::Ready(self),
         }
     }

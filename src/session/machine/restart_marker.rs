@@ -11,6 +11,7 @@ use super::context::Context;
 use super::ready::{LoggedIn, Ready};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::reply::{Class, Reply};
+use crate::outcome::Direction;
 
 /// What part of a file the backend takes for the next transfer command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ enum Marker {
     None,
     /// What the client said, and the backend has accepted.
     Pending,
+    /// The same behind a listing, across which it holds: it is for the file that follows.
+    Held,
 }
 
 /// The backend is to answer a command of ours whose reply is ignored: one that clears an offset, or EPSV, PASV or PORT
@@ -56,9 +59,25 @@ impl RestartMarkers {
         }
     }
 
-    /// The backend is sent a transfer command, which is what both are for.
-    pub fn use_up(&mut self) {
-        *self = Self::NONE;
+    /// The client sends a transfer command, which is what both are for.
+    pub fn begin_transfer(&mut self) {
+        self.replace(Marker::Held, Marker::Pending);
+    }
+
+    /// The backend is sent that command. vsftpd, ProFTPD, Pure-FTPd and pyftpdlib keep both across a listing.
+    pub fn sent(&mut self, direction: Direction) {
+        match direction {
+            Direction::Listing => self.replace(Marker::Pending, Marker::Held),
+            Direction::Upload | Direction::Download => *self = Self::NONE,
+        }
+    }
+
+    fn replace(&mut self, former: Marker, new: Marker) {
+        for marker in [&mut self.offset, &mut self.range] {
+            if *marker == former {
+                *marker = new;
+            }
+        }
     }
 
     /// Takes the next value that the backend still holds, and returns the command that clears it.
@@ -69,8 +88,11 @@ impl RestartMarkers {
             (&mut self.range, b"RANG 1 0"),
         ];
         markers.into_iter().find_map(|(marker, command)| {
-            let was_kept = std::mem::replace(marker, Marker::None) == Marker::Pending;
-            was_kept.then_some(command)
+            let is_pending = *marker == Marker::Pending;
+            is_pending.then(|| {
+                *marker = Marker::None;
+                command
+            })
         })
     }
 }

@@ -136,7 +136,7 @@ pub fn attention(process: &ProcessView<'_>) -> Vec<AttentionView> {
     let in_words = found.map(|one| AttentionView {
         severity: one.severity(),
         what: one.what(process),
-        reason: one.reason().map(str::to_owned),
+        reason: one.reason(process).map(str::to_owned),
         remedy: one.remedy(process),
     });
     in_words.collect()

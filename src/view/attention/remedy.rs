@@ -176,7 +176,9 @@ impl Attention<'_> {
                 ", or see which clients have so many.",
             ],
             Self::NoCertificate => words![
-                "It is ordered. Until it is there, TLS handshakes fail for clients that name no other certificate.",
+                "Until it is there, TLS handshakes fail for clients that name no other certificate. Portcullis orders it. ",
+                next_order(process.overview.acme.as_ref()),
+                code(format!("portcullis check --config {config}")),
             ],
             Self::LameDuck => words![
                 "New clients are served for ",
@@ -193,7 +195,10 @@ impl Attention<'_> {
 
 /// When it begins, in front of a command that tells more.
 fn next_order(orders: Option<&OrdersView>) -> String {
+    let is_begun =
+        |orders: &OrdersView| matches!(orders.activity, "ordering" | "ordering_elsewhere");
     let begins = match orders.and_then(|orders| orders.next_attempt) {
+        _ if orders.is_some_and(is_begun) => "An order is under way. ".to_owned(),
         Some(at) => format!("The next order begins {}. ", units::moment(at)),
         None => "No order can begin; the log says why. ".to_owned(),
     };

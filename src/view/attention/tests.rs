@@ -262,6 +262,36 @@ fn a_certificate_needs_it_with_a_quarter_of_its_life_left_and_no_more_than_a_mon
 }
 
 #[test]
+fn a_certificate_that_clients_miss_is_told_with_why_its_only_order_failed_and_when_the_next_begins()
+{
+    let mut sample = Sample::well();
+    sample.overview.readiness = "no_certificate";
+    sample.overview.acme = Some(orders("waiting", 1));
+    let told = |sample: &Sample| {
+        let [one] = &attention(&sample.process())[..] else {
+            panic!("one thing needs it")
+        };
+        (one.reason.clone(), one.remedy.to_string())
+    };
+    let (reason, remedy) = told(&sample);
+    assert_eq!(reason.as_deref(), Some("connection refused"));
+    assert!(remedy.contains("The next order begins"), "{remedy}");
+    sample.overview.acme = Some(orders("ordering", 0));
+    let (reason, remedy) = told(&sample);
+    assert_eq!(reason, None);
+    assert!(remedy.contains("An order is under way"), "{remedy}");
+
+    // So is one that expires.
+    let mut sample = Sample::well();
+    sample.overview.acme = Some(orders("waiting", 1));
+    sample.certificates[0] = CertificateView {
+        ordered: true,
+        ..certificate(-1, 90)
+    };
+    assert_eq!(told(&sample).0.as_deref(), Some("connection refused"));
+}
+
+#[test]
 fn a_certificate_that_is_ordered_is_not_for_the_operator_to_replace() {
     for days in [-1, 1] {
         let remedy = |ordered| {

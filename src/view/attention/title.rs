@@ -217,8 +217,13 @@ impl Attention<'_> {
     }
 
     /// The words of whatever refused or failed, as they are.
-    pub(super) fn reason(&self) -> Option<&str> {
+    pub(super) fn reason<'p>(&'p self, process: &ProcessView<'p>) -> Option<&'p str> {
         match self {
+            // However often it has failed: clients are affected by now.
+            Self::NoCertificate => last_order(process),
+            Self::CertificateExpired(one, _) | Self::CertificateExpires(one, _) if one.ordered => {
+                last_order(process)
+            }
             Self::OrdersFail(orders) => orders.error.as_deref(),
             Self::Refused(refused) => Some(&refused.reason),
             Self::MisplacedLog(log) => Some(&log.error),
@@ -226,6 +231,11 @@ impl Attention<'_> {
             _ => None,
         }
     }
+}
+
+/// Why the last order failed, or why none can begin.
+fn last_order<'p>(process: &ProcessView<'p>) -> Option<&'p str> {
+    process.overview.acme.as_ref()?.error.as_deref()
 }
 
 /// How many sessions the full backends of a site may have together.

@@ -36,6 +36,10 @@ pub enum Manner {
     IssuesForAnotherName,
     /// With more bytes than any client wants.
     Floods,
+    /// Never: its directory has no URL for nonces.
+    NamesNoNonce,
+    /// By working on it, and refusing each look at it with 429 and this many seconds in Retry-After.
+    RefusesLooksFor(u64),
 }
 
 /// What was asked of it.
@@ -233,12 +237,12 @@ fn serve(stream: TcpStream, shared: &Shared, config: Arc<ServerConfig>) -> io::R
             }
         }
         Manner::IsBroken => Answer::new("502 Bad Gateway", "text/html", "<h1>Bad Gateway</h1>"),
-        Manner::RefusesFor(seconds) if is_order => Answer::new(
-            "429 Too Many Requests",
-            "application/problem+json",
-            r#"{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many certificates already issued"}"#,
-        )
-        .with("Retry-After", seconds),
+        Manner::RefusesFor(seconds) if is_order => {
+            Answer::too_many("too many certificates already issued", seconds)
+        }
+        Manner::RefusesLooksFor(seconds) if path == "/order/1" => {
+            Answer::too_many("too many requests", seconds)
+        }
         manner => shared.answer(&path, &payload, &manner),
     };
     let stream = stream.get_mut();
@@ -274,6 +278,14 @@ impl Answer {
 
     fn json(body: impl Into<String>) -> Self {
         Self::new("200 OK", "application/json", body)
+    }
+
+    fn too_many(detail: &str, seconds: u64) -> Self {
+        let body = format!(
+            r#"{{"type": "urn:ietf:params:acme:error:rateLimited", "detail": {detail:?}}}"#
+        );
+        Self::new("429 Too Many Requests", "application/problem+json", body)
+            .with("Retry-After", seconds)
     }
 
     fn created(location: &str, body: impl Into<String>) -> Self {
@@ -316,8 +328,12 @@ impl Shared {
                     .iter()
                     .map(|name| format!("{name:?}: \"a profile\""));
                 let profiles: Vec<String> = profiles.collect();
+                let nonce = match manner {
+                    Manner::NamesNoNonce => "",
+                    _ => "BASE/nonce",
+                };
                 Answer::json(format!(
-                    r#"{{"newNonce": "BASE/nonce", "newAccount": "BASE/account", "newOrder": "BASE/order",
+                    r#"{{"newNonce": "{nonce}", "newAccount": "BASE/account", "newOrder": "BASE/order",
                         "renewalInfo": "BASE/ari", "meta": {{"profiles": {{{}}}}}}}"#,
                     profiles.join(", ")
                 ))
@@ -333,7 +349,11 @@ impl Shared {
                 state.certificate.clear();
                 let replaced = order.get("replaces").and_then(|it| it.as_str());
                 state.replaced = replaced.map(str::to_owned);
-                Answer::created("BASE/order/1", state.order("ready"))
+                let status = match manner {
+                    Manner::RefusesLooksFor(_) => "pending",
+                    _ => "ready",
+                };
+                Answer::created("BASE/order/1", state.order(status))
             }
             "/finalize" => {
                 let request: serde_yaml::Value = serde_yaml::from_str(payload).unwrap_or_default();

@@ -64,6 +64,19 @@ pub struct TxtRecord {
     value: String,
 }
 
+impl TxtRecord {
+    /// Says that it is left from when there was a program for it, and what ends that.
+    pub fn warn_without_program(&self, file: &Path) {
+        tracing::warn!(
+            record = self.name,
+            value = self.value,
+            file = %escape_path(file),
+            "a TXT record of an earlier order may be left, and without `challenge.dns` there is no program that removes it: remove \
+             it, and then this file"
+        );
+    }
+}
+
 impl Records {
     /// Those for these proofs; none is there yet.
     pub fn of(program: PathBuf, proofs: &[Proof]) -> Self {

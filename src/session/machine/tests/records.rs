@@ -28,7 +28,7 @@ impl Session {
     }
 
     /// A transfer to its end, behind what came before.
-    fn transfer(&mut self, line: &str) -> TransferDetails {
+    pub(super) fn transfer(&mut self, line: &str) -> TransferDetails {
         self.client("EPSV").backend("229 x (|||2000|)");
         self.prepared(PreparedPort::Passive(5000)).client(line);
         self.connected(line).backend("150 go");
@@ -149,8 +149,22 @@ fn a_transfer_is_recorded_with_type_offset_and_reply() {
     assert_eq!(session.transfer("APPE x").hashed_part, HashedPart::Tail);
     assert_eq!(session.transfer("LIST").hashed_part, HashedPart::Wire);
     assert_eq!(session.transfer("STOR x").hashed_part, HashedPart::File);
+    session.ask("RANG 5 10", "350 go on");
+    let range = session.transfer("RETR x");
+    assert_eq!((range.offset, range.hashed_part), (5, HashedPart::Range));
     session.ask("MODE Z", "200 ok");
     assert_eq!(session.transfer("STOR x").hashed_part, HashedPart::Wire);
+}
+
+#[test]
+fn an_offset_outlasts_a_listing() {
+    let mut session = Session::logged_in();
+    session.ask("TYPE I", "200 ok");
+    session.ask("REST 100", "350 go on");
+    assert_eq!(session.transfer("LIST").offset, 0);
+    let tail = session.transfer("RETR x");
+    assert_eq!((tail.offset, tail.hashed_part), (100, HashedPart::Tail));
+    assert_eq!(session.transfer("RETR x").offset, 0);
 }
 
 #[test]

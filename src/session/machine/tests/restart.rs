@@ -69,6 +69,15 @@ fn an_offset_is_used_up_by_the_transfer_that_it_is_for() {
 }
 
 #[test]
+fn behind_a_listing_the_backend_still_has_the_offset() {
+    let mut session = Session::logged_in();
+    session.client("REST 5").backend("350 At 5");
+    session.transfer("LIST");
+    session.client("RETR x");
+    is_rewound(session, &[425]);
+}
+
+#[test]
 fn rest_0_leaves_nothing_to_forget() {
     let mut session = Session::logged_in();
     session.client("REST 5").backend("350 At 5");

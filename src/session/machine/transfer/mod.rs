@@ -75,6 +75,7 @@ pub(super) fn begin(
     direction: Direction,
     cx: &mut Context,
 ) -> State {
+    login.connection.restart_markers.begin_transfer();
     // PROT applies as set at the transfer command, not at PASV (RFC 4217 §8).
     let protection = cx.security.protection();
     if cx.config.data_required && protection == Protection::Clear {

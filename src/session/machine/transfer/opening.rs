@@ -80,8 +80,13 @@ impl Opening {
     }
 
     fn send_command(&mut self, cx: &mut Context) {
-        let Details { login, command, .. } = &mut *self.details;
-        login.connection.restart_markers.use_up();
+        let Details {
+            login,
+            command,
+            direction,
+            ..
+        } = &mut *self.details;
+        login.connection.restart_markers.sent(*direction);
         cx.send(command.line());
         cx.push(Action::CommandSent);
     }

@@ -125,11 +125,16 @@ fn until_the_ordered_certificate_is_there_no_other_is_shown_in_its_place() {
         proxy.get("/readyz"),
         (503, "no certificate yet\n".to_owned())
     );
+    let now = time::OffsetDateTime::now_utc().unix_timestamp() as f64;
+    proxy.wait_for_metric("portcullis_acme_next_attempt_seconds", |at| at > now);
     let (_, attention) = proxy.get("/api/v1/attention");
-    assert!(
-        attention.contains("The central certificate is not there yet"),
-        "{attention}"
-    );
+    for part in [
+        "The central certificate is not there yet",
+        "The next order begins",
+        "\"reason\":\"connection to ",
+    ] {
+        assert!(attention.contains(part), "{part}: {attention}");
+    }
     let handshake = |tls: &RawTls| Wire::connect(proxy.implicit()).handshake(tls.connection());
     assert!(handshake(&other.tls(front::NAME)).is_ok());
     for name in [Some(NAME), None] {
@@ -171,6 +176,29 @@ fn hook(setting: &Setting) -> PathBuf {
     fs::write(&file, script).expect("the test's directory is writable");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o700)).expect("it is ours");
     file
+}
+
+#[test]
+fn what_is_left_of_a_former_challenge_by_dns_is_told_and_fails_no_order_by_another() {
+    for (left, told) in [
+        (
+            "[{\"name\": \"_acme-challenge.a.test\", \"value\": \"v\"}]",
+            "a TXT record of an earlier order may be left",
+        ),
+        (
+            "nonsense",
+            "corrupt list of the TXT records that earlier orders have left renamed",
+        ),
+    ] {
+        let (setting, config) = Setting::new(Manners::default());
+        fs::create_dir(setting.state()).expect("the test's directory is writable");
+        fs::write(setting.state().join("records.json"), left).expect("it is writable");
+        let acme = setting.section(NAME, &setting.http(), "");
+        let site = Site::default("only", "127.0.0.1:1");
+        let proxy = Proxy::start_unready(config.tls("acme", &acme).site(&site));
+        proxy.wait_for_log(|line| line.message().starts_with(told));
+        proxy.wait_for_log(says(ORDERED));
+    }
 }
 
 #[test]

@@ -63,6 +63,12 @@ fn an_instance_that_is_killed_in_its_order_keeps_no_other_from_ordering() {
     }
     let second = start();
     let activity = |proxy: &Proxy| proxy.get("/api/v1/config").1;
+    // The order of the first one is under way, and has not failed.
+    while !activity(&second).contains("\"activity\":\"ordering_elsewhere\"") {
+        assert!(std::time::Instant::now() < by, "{}", activity(&second));
+        std::thread::yield_now();
+    }
+    assert!(activity(&second).contains("\"failures\":0"));
     first.signal(Signal::Kill);
     assert_eq!(first.wait_exit(), None);
     ca.behave(Manner::Issues);

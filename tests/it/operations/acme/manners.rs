@@ -74,6 +74,16 @@ fn an_authority_that_fails_is_said_to_and_asked_again_later() {
             "order",
             "too many certificates already issued (rateLimited)",
         ),
+        (
+            Manner::RefusesLooksFor(7_200),
+            "challenge",
+            "too many requests (rateLimited)",
+        ),
+        (
+            Manner::NamesNoNonce,
+            "account",
+            "/dir is \"\", which isn't an https URL",
+        ),
     ] {
         let ca = ScriptedCa::start();
         ca.behave(manner.clone());
@@ -84,11 +94,44 @@ fn an_authority_that_fails_is_said_to_and_asked_again_later() {
         let now = time::OffsetDateTime::now_utc().unix_timestamp() as f64;
         let next = proxy.wait_for_metric("portcullis_acme_next_attempt_seconds", |at| at > now);
         let expected = match manner {
-            Manner::RefusesFor(seconds) => seconds as f64,
+            Manner::RefusesFor(seconds) | Manner::RefusesLooksFor(seconds) => seconds as f64,
             _ => 60.0,
         };
         assert!((next - now - expected).abs() < 30.0, "{}", next - now);
     }
+}
+
+#[test]
+fn an_authority_that_is_not_trusted_is_said_to_be_with_the_key_that_would_trust_it() {
+    let ca = ScriptedCa::start();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let other = Authority::new("another authority").write(directory.path());
+    let config = Config::without_certificate();
+    let challenge = format!("{{http: \"{}:5002\"}}", config.explicit().ip());
+    let state = ca.scratch().join("acme");
+    let acme = section(&ca.directory_url(), &other, &state, NAME, &challenge, "");
+    let site = Site::default("only", "127.0.0.1:1");
+    let proxy = Proxy::start_unready(config.tls("acme", &acme).site(&site));
+    let (stage, error) = failure(&proxy);
+    assert_eq!(stage, "account");
+    assert!(
+        error.contains("scripted authority, which is not trusted; trusted are the authorities in the file of `tls.acme.ca`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn nothing_is_issued_that_could_not_be_written_down() {
+    let ca = ScriptedCa::start();
+    let state = ca.scratch().join("acme");
+    // As a full disk is, also for root: what is tried to be written can't be.
+    fs::create_dir_all(state.join("room")).expect("the test's directory is writable");
+    let proxy = start(&ca, "");
+    let (stage, error) = failure(&proxy);
+    assert_eq!(stage, "finalize");
+    assert!(error.contains("acme/room"), "{error}");
+    assert_eq!(ca.asked("/finalize"), []);
+    assert_eq!(orders(&proxy, "failed", "finalize"), 1.0);
 }
 
 #[test]

@@ -138,6 +138,8 @@ enum Restart {
     Nowhere,
     /// What the client's REST or RANG said.
     Somewhere,
+    /// The same behind a listing: it is for the transfer that follows.
+    Held,
     /// The same, though the transfer that was meant has been answered without the backend.
     Stale,
 }

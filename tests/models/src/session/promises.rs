@@ -122,6 +122,7 @@ impl World {
                 assert_eq!(protection == Protection::Private, self.private);
                 assert!(self.private || !self.config.data_required, "in clear text");
                 self.port = false;
+                self.restart_begins();
                 self.data = Data::Opening;
                 self.transfer = Some(Transfer {
                     upload: direction == Direction::Upload,
@@ -160,6 +161,7 @@ impl World {
             Action::Record(Record::Denied(command)) => {
                 assert!(self.denies(&command));
                 if command.verb().transfer().is_some() {
+                    self.restart_begins();
                     self.restart_is_over();
                 }
             }
@@ -220,6 +222,7 @@ impl World {
             .iter()
             .any(|ours| ours.bytes() == *bytes)
         {
+            self.restart_begins();
             self.restart_is_over();
         }
         let data = self.data;
@@ -270,13 +273,22 @@ impl World {
         self.unanswered -= 1;
     }
 
-    /// The client's REST and RANG were for a transfer that has been answered.
-    fn restart_is_over(&mut self) {
+    /// A transfer begins that those behind a listing are for.
+    fn restart_begins(&mut self) {
+        self.replace_restart(Restart::Held, Restart::Somewhere);
+    }
+
+    fn replace_restart(&mut self, former: Restart, new: Restart) {
         for kept in [&mut self.restart, &mut self.range] {
-            if *kept == Restart::Somewhere {
-                *kept = Restart::Stale;
+            if *kept == former {
+                *kept = new;
             }
         }
+    }
+
+    /// The client's REST and RANG were for a transfer that has been answered.
+    fn restart_is_over(&mut self) {
+        self.replace_restart(Restart::Somewhere, Restart::Stale);
     }
 
     /// What the backend has refused leaves what it held before.
@@ -305,6 +317,10 @@ impl World {
             Verb::Rest if forgets => self.restart = Restart::Nowhere,
             Verb::Rang if forgets => self.range = Restart::Nowhere,
             verb @ (Verb::Rest | Verb::Rang) => self.asked_to_restart = Some(verb),
+            // Servers keep both across a listing.
+            verb if verb.transfer() == Some(Direction::Listing) => {
+                self.replace_restart(Restart::Somewhere, Restart::Held);
+            }
             verb if verb.transfer().is_some() => {
                 (self.restart, self.range) = (Restart::Nowhere, Restart::Nowhere);
             }
