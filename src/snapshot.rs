@@ -3,12 +3,11 @@
 //! A session takes the snapshot of the moment it is accepted and keeps it to its end, so no reload and no certificate
 //! swap ever touches a live session.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::announce::Announcements;
 use crate::backend::Pools;
-use crate::config::{HostName, Settings};
+use crate::config::{HostNames, HostPattern, Settings};
 use crate::passive::PassivePorts;
 use crate::policy::{CredentialFiles, UserFiles};
 use crate::route::Router;
@@ -25,8 +24,8 @@ pub struct Snapshot {
     pub clients: Arc<ClientTrust>,
     /// The client leg's TLS with those.
     pub tls: Arc<ServerTls>,
-    /// The certificates' names, in order: as argument of HOST they mean the proxy itself, unless a site has them.
-    pub own_names: Arc<[HostName]>,
+    /// The certificates' names: as argument of HOST they mean the proxy itself, unless a site has them.
+    pub own_names: Arc<HostNames>,
 }
 
 /// The configuration in the form in which sessions use it.
@@ -81,14 +80,14 @@ impl Snapshot {
     }
 }
 
-/// The names of these certificates that can be host names, in order.
+/// The names of these certificates that clients can ask for, by a wildcard as well.
 ///
 /// Those of all certificates, though one in `tls.more` may stand there for a site: HOST asks the sites first, and a name
 /// that none of them has is one by which clients reach the proxy, as without HOST.
-pub fn own_names(certificates: &CertificateSet) -> Arc<[HostName]> {
+pub fn own_names(certificates: &CertificateSet) -> Arc<HostNames> {
     let names = certificates.pairs().flat_map(|pair| &pair.names);
-    let names = names.filter_map(|name| HostName::parse(name.as_bytes()));
-    names.collect::<BTreeSet<_>>().into_iter().collect()
+    let names = names.filter_map(|name| HostPattern::parse(name));
+    Arc::new(names.collect())
 }
 
 impl Runtime {

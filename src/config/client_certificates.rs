@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
@@ -12,6 +13,7 @@ use super::file;
 use super::host::HostName;
 use super::location::{Location, steps};
 use super::scalar::Sha256;
+use super::site::Site;
 use crate::policy::client_certificate::{PinnedCertificates, folded};
 use crate::policy::{CertificateRules, CertificateUser};
 
@@ -121,6 +123,33 @@ pub(super) fn resolve(
         crl_expired: written.crl_expired.unwrap_or(CrlExpired::Refuse),
         ask: written.ask.unwrap_or(AskClients::None),
     }))
+}
+
+/// Refuses to require a certificate where none would do.
+pub(super) fn refuse_without_any(
+    asked: Option<&ClientCertificates>,
+    sites: &[Arc<Site>],
+) -> Result<(), Fault> {
+    let Some(ClientCertificates {
+        ca: None,
+        ask: AskClients::Required,
+        ..
+    }) = asked
+    else {
+        return Ok(());
+    };
+    let mut rules = sites
+        .iter()
+        .filter_map(|site| site.policy.client_certificate.as_ref());
+    if rules.any(|rules| !rules.pinned.is_empty()) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        Location::Key(steps!["tls", "client_certificates", "ask"]),
+        "no client could connect: a certificate is required, and there is neither an authority for clients' certificates nor a \
+         pinned one",
+        "add `ca: FILE`, or write `ask: optional` and have sites demand a certificate by `client_certificate`",
+    ))
 }
 
 /// What site number `site` demands, where clients are asked as in `asked`. Relative file names count from `base`.

@@ -1,5 +1,6 @@
 //! Host names, in the one form in which they are compared.
 
+use std::collections::HashSet;
 use std::fmt;
 
 /// The longest host name, RFC 1035 §2.3.4, without the trailing dot.
@@ -68,6 +69,36 @@ impl fmt::Display for HostPattern {
             Self::Exact(name) => write!(f, "{name}"),
             Self::AnyLabelBefore(name) => write!(f, "*.{name}"),
         }
+    }
+}
+
+/// A set of host names and wildcards.
+#[derive(Debug, Clone, Default)]
+pub struct HostNames {
+    exact: HashSet<HostName>,
+    /// By the name behind the wildcard label.
+    any_label_before: HashSet<HostName>,
+}
+
+impl HostNames {
+    /// Whether it has that name, or a wildcard for it.
+    pub fn cover(&self, name: &HostName) -> bool {
+        let by_wildcard = |parent| self.any_label_before.contains(&parent);
+        self.exact.contains(name)
+            || !self.any_label_before.is_empty() && name.parent().is_some_and(by_wildcard)
+    }
+}
+
+impl FromIterator<HostPattern> for HostNames {
+    fn from_iter<I: IntoIterator<Item = HostPattern>>(patterns: I) -> Self {
+        let mut names = Self::default();
+        for pattern in patterns {
+            match pattern {
+                HostPattern::Exact(name) => names.exact.insert(name),
+                HostPattern::AnyLabelBefore(name) => names.any_label_before.insert(name),
+            };
+        }
+        names
     }
 }
 
@@ -146,6 +177,22 @@ mod tests {
         );
         for bad in ["*", "*.", "*a.lab", "a.*.lab", "*.*.lab", "**.lab"] {
             assert_eq!(HostPattern::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_covers_one_label_in_front_and_not_the_name_itself() {
+        let patterns = ["ftp.test", "*.branch.test"];
+        let names: HostNames = patterns
+            .into_iter()
+            .filter_map(HostPattern::parse)
+            .collect();
+        let covered = |name: &str| names.cover(&HostName::parse(name.as_bytes()).unwrap());
+        for name in ["ftp.test", "FTP.test.", "a.branch.test"] {
+            assert!(covered(name), "{name}");
+        }
+        for name in ["x.ftp.test", "branch.test", "a.b.branch.test", "test"] {
+            assert!(!covered(name), "{name}");
         }
     }
 

@@ -47,7 +47,7 @@ pub use certificates::{CertificateLayout, MoreCertificates};
 pub use checks::{CheckLevel, Checks, Probe, list_argument};
 pub use client_certificates::{AskClients, ClientCertificates, CrlExpired};
 pub use error::{Error, Report};
-pub use host::{HostName, HostPattern};
+pub use host::{HostName, HostNames, HostPattern};
 pub use location::Position;
 pub use nearest::nearest;
 pub use networks::is_in_any;

@@ -10,9 +10,9 @@ use ipnet::IpNet;
 use super::error::Fault;
 use super::location::{Location, steps};
 use super::{
-    CloseNotify, GuardRules, Limits, SessionReuse, Settings, Timeouts, Tls, TlsVersion, UserForms,
-    acme, admin, certificates, client_certificates, file, listeners, passive, scalar, sites,
-    transfer_logs,
+    AcmeSettings, CloseNotify, GuardRules, Limits, SessionReuse, Settings, Timeouts, Tls,
+    TlsVersion, UserForms, acme, admin, certificates, client_certificates, file, listeners,
+    passive, scalar, sites, transfer_logs,
 };
 
 /// Fills in the defaults and refuses what can't work. Relative file names count from `base`.
@@ -37,6 +37,7 @@ pub(super) fn resolve(mut file: file::File, base: &Path) -> Result<Settings, Fau
         close_notify: file.tls.close_notify.unwrap_or(CloseNotify::Require),
     };
     let sites = sites::resolve(file.sites, &listeners, defaults, base)?;
+    client_certificates::refuse_without_any(tls.client_certificates.as_ref(), &sites)?;
     let forms = file.user_forms.unwrap_or_default();
     let limits = limits(file.limits.unwrap_or_default(), sites.len());
     let timeouts = timeouts(file.timeouts.unwrap_or_default());
@@ -70,17 +71,12 @@ fn tls(written: &mut file::Tls, base: &Path) -> Result<Tls, Fault> {
     let (certificate, private_key) = match (files, &acme) {
         ((Some(certificate), Some(key)), _) => (base.join(certificate.0), base.join(key.0)),
         ((None, None), Some(acme)) => (acme.certificate(), acme.private_key()),
-        ((None, _), _) => {
-            return Err(missing(
-                "certificate",
-                "a PEM file with the chain, leaf first",
-            ));
-        }
-        ((_, None), _) => {
-            return Err(missing(
-                "private_key",
-                "the PEM file with the certificate's key",
-            ));
+        ((certificate, _), acme) => {
+            let (key, what) = match certificate {
+                None => ("certificate", "a PEM file with the chain, leaf first"),
+                Some(_) => ("private_key", "the PEM file with the certificate's key"),
+            };
+            return Err(missing(key, what, acme.as_ref()));
         }
     };
     Ok(Tls {
@@ -99,11 +95,15 @@ fn tls(written: &mut file::Tls, base: &Path) -> Result<Tls, Fault> {
 }
 
 /// As the reader words it of keys that may never be left out.
-fn missing(key: &str, what: &str) -> Fault {
+fn missing(key: &str, what: &str, acme: Option<&AcmeSettings>) -> Fault {
+    let or_none = match acme {
+        Some(_) => ", or leave both files out: `acme` orders the certificate",
+        None => "",
+    };
     Fault::new(
         Location::Value(steps!["tls"]),
         format!("`{key}` is missing"),
-        format!("add `{key}: FILE`, {what}"),
+        format!("add `{key}: FILE`, {what}{or_none}"),
     )
 }
 

@@ -194,6 +194,12 @@ fn misplaced_key_help(key: &str) -> Option<&'static str> {
         "log" | "logging" | "log_level" | "log_format" => {
             Some("the log is set on the command line: --log-level, --log-format")
         }
+        "email" => {
+            Some("addresses for the authority stand in `contact`, such as [mailto:ops@example.com]")
+        }
+        "terms_of_service_agreed" => {
+            Some("leave it out: the section `acme` agrees to the authority's terms")
+        }
         _ => None,
     }
 }

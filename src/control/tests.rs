@@ -303,6 +303,7 @@ fn process(
             not_before: ago((90 - days_left) * 86_400),
             not_after: Moment::new(UNIX_EPOCH + Duration::from_secs(NOON + days_left * 86_400)),
             ends_by_issuer: None,
+            chain_begins: None,
             days_left: i64::try_from(days_left).expect("a few"),
             fingerprint: "sha256:00".to_owned(),
         }),

@@ -46,6 +46,7 @@ pub(super) async fn handshake(
             events.write(&SessionEvent::HandshakeFailed {
                 error: &error,
                 certificate: tls.shown_certificate().map(|name| &**name),
+                refused: tls.refused_certificate(),
             });
             return None;
         }

@@ -5,7 +5,8 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::{
-    CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible, PeerMisbehaved,
+    CertificateError, Error, ExtendedKeyPurpose, InvalidMessage, OtherError, PeerIncompatible,
+    PeerMisbehaved,
 };
 
 use super::certificate::Fingerprint;
@@ -79,6 +80,8 @@ pub enum HandshakeFault {
     },
     /// Something else is wrong with the peer's certificate.
     BadCertificate(String),
+    /// There is no certificate of our own to show.
+    NoCertificate,
     /// The two sides share no version of TLS.
     NoCommonVersion,
     /// The two sides share no cipher suite, key exchange or signature scheme.
@@ -129,7 +132,8 @@ impl HandshakeFault {
             | Self::ShortKey { .. }
             | Self::OldVersion { .. }
             | Self::BadCertificate(_) => true,
-            Self::NoCommonVersion
+            Self::NoCertificate
+            | Self::NoCommonVersion
             | Self::NoCommonCipher
             | Self::NoCommonProtocol
             | Self::Renegotiation
@@ -221,12 +225,24 @@ impl HandshakeFault {
                     | Rejection::KeyAlgorithm(_)
                     | Rejection::LongChain(..)),
                 ) => Self::BadCertificate(other.to_string()),
-                // webpki's, which has no name in rustls.
-                None if cause.to_string() == "CaUsedAsEndEntity" => {
-                    Self::BadCertificate("it is a certificate authority's own (CA:TRUE)".to_owned())
-                }
-                None => Self::BadCertificate(escape(error.to_string().as_bytes())),
+                None => Self::BadCertificate(webpki_fault(&cause.to_string())),
             },
+            CertificateError::UnknownIssuer => {
+                Self::BadCertificate("issued by an authority that is not trusted".to_owned())
+            }
+            CertificateError::BadEncoding => Self::BadCertificate("it is malformed".to_owned()),
+            CertificateError::BadSignature => Self::BadCertificate(
+                "the peer does not hold its key, or its issuer has not signed it".to_owned(),
+            ),
+            CertificateError::Revoked => Self::BadCertificate("revoked by its issuer".to_owned()),
+            CertificateError::InvalidPurposeContext { required, .. } => {
+                let required = match required {
+                    ExtendedKeyPurpose::ClientAuth => "clients (clientAuth)",
+                    ExtendedKeyPurpose::ServerAuth => "servers (serverAuth)",
+                    ExtendedKeyPurpose::Other(_) => "that",
+                };
+                Self::BadCertificate(format!("it, or one of its chain, is not for {required}"))
+            }
             _ => Self::BadCertificate(escape(error.to_string().as_bytes())),
         }
     }
@@ -265,6 +281,10 @@ impl From<&Error> for HandshakeFault {
             Error::InvalidMessage(
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
             ) => Self::NotTls,
+            // What rustls says where none was resolved.
+            Error::General(cause) if cause == "no server certificate chain resolved" => {
+                Self::NoCertificate
+            }
             _ => Self::Other(escape(error.to_string().as_bytes())),
         }
     }
@@ -332,6 +352,10 @@ impl fmt::Display for HandshakeFault {
                 "certificate is of X.509 version {version}, and only version 3 can be verified: pin its fingerprint"
             ),
             Self::BadCertificate(cause) => write!(f, "bad certificate: {cause}"),
+            Self::NoCertificate => f.write_str(
+                "there is no certificate for the client: it names none of those that are there, and the central one, which is \
+                 ordered, is not there yet",
+            ),
             Self::NoCommonVersion => f.write_str("no TLS version in common"),
             Self::NoCommonCipher => f.write_str(
                 "no cipher suite, key exchange or signature scheme in common (see docs/tls-limits.md)",
@@ -355,6 +379,47 @@ impl fmt::Display for HandshakeFault {
 }
 
 impl std::error::Error for HandshakeFault {}
+
+/// Words for an error of webpki's that rustls has no name for. Most of them are about any certificate of the chain.
+fn webpki_fault(name: &str) -> String {
+    let words = match name {
+        "CaUsedAsEndEntity" => "it is a certificate authority's own (CA:TRUE)",
+        "EndEntityUsedAsCa" => {
+            "one in its chain has issued the one before it without being an authority's (no CA:TRUE)"
+        }
+        "PathLenConstraintViolated" => {
+            "an authority in its chain has more authorities below it than it may (pathLenConstraint)"
+        }
+        "NameConstraintViolation" => {
+            "an authority in its chain may not issue certificates for its names (nameConstraints)"
+        }
+        "UnsupportedCriticalExtension" => {
+            "it, or one in its chain, has a critical extension that is not supported"
+        }
+        "UnsupportedCertVersion" => {
+            "it, or one in its chain, is of X.509 version 1 or 2, and only version 3 can be verified"
+        }
+        "MaximumPathBuildCallsExceeded"
+        | "MaximumPathDepthExceeded"
+        | "MaximumSignatureChecksExceeded"
+        | "MaximumNameConstraintComparisonsExceeded" => {
+            "its chain is too long, or has too many ways to an authority"
+        }
+        "MalformedExtensions"
+        | "ExtensionValueInvalid"
+        | "MalformedNameConstraint"
+        | "InvalidSerialNumber"
+        | "EmptyEkuExtension"
+        | "SignatureAlgorithmMismatch" => "it, or one in its chain, is malformed",
+        other => {
+            return format!(
+                "it, or one in its chain, can't be verified ({})",
+                escape(other.as_bytes())
+            );
+        }
+    };
+    words.to_owned()
+}
 
 /// The name in webpki's `DnsName("ftp.example.com")` or `IpAddress(192.0.2.7)`, and their like.
 fn bare_name(presented: &str) -> &str {
@@ -429,6 +494,23 @@ mod tests {
         let text = classify_error(&error).to_string();
         assert!(text.contains("`TLSRenegotiate none`"), "{text}");
         assert!(text.contains("max_version"), "{text}");
+    }
+
+    #[test]
+    fn what_webpki_finds_is_told_in_words() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct OfWebpki(&'static str);
+        let text = |name| {
+            let cause = OtherError(std::sync::Arc::new(OfWebpki(name)));
+            let error = Error::InvalidCertificate(CertificateError::Other(cause));
+            HandshakeFault::from(&error).to_string()
+        };
+        for name in ["PathLenConstraintViolated", "MaximumPathBuildCallsExceeded"] {
+            assert!(!text(name).contains(name));
+        }
+        let unknown = "bad certificate: it, or one in its chain, can't be verified (SomethingNew)";
+        assert_eq!(text("SomethingNew"), unknown);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use rustls::{
 use time::OffsetDateTime;
 
 use super::certificate::{CertificatePair, CertificateSet};
+use super::pem;
 
 /// Everything about TLS is tested with each version by itself.
 pub(super) static VERSIONS: [&[&SupportedProtocolVersion]; 2] =
@@ -95,6 +96,19 @@ impl Authority {
         let mut params = params(&[], common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         self.sign_for_days(params, former.issuer.key(), days)
+    }
+
+    /// The same, and otherwise as `change` makes it.
+    pub(super) fn issue_authority_with(
+        &self,
+        former: &Authority,
+        common_name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> CertificateDer<'static> {
+        let mut params = params(&[], common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        self.sign_for_days(params, former.issuer.key(), -1..90)
     }
 
     fn sign_for_days(
@@ -228,6 +242,15 @@ impl Identity {
 
     pub(super) fn chain_pem(&self) -> String {
         self.chain_pem.clone()
+    }
+
+    /// With this certificate of its issuer in its chain.
+    pub(super) fn below(self, issuer: CertificateDer<'static>) -> Self {
+        Self {
+            chain_pem: self.leaf_pem.clone() + &pem::encode("CERTIFICATE", &issuer),
+            chain: vec![self.chain[0].clone(), issuer],
+            ..self
+        }
     }
 
     pub(super) fn key_pem(&self) -> String {

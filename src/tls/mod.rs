@@ -51,8 +51,8 @@ pub use binding::{ConnectionTls, DataTls, Proof, SessionTls, Tickets};
 pub use certificate::assemble::{AssembleError, Assembled, assemble};
 pub use certificate::{
     Asked, BeforeHandshake, CertificateError, CertificateOrigin, CertificatePair, CertificateSet,
-    ChainEnd, ConfiguredCertificate, DEFAULT_NAME, DirectoryFault, Fingerprint, Inventory,
-    KeyCompatibility, Source, Verifies,
+    ChainBegin, ChainEnd, ConfiguredCertificate, DEFAULT_NAME, DirectoryFault, Fingerprint,
+    Inventory, KeyCompatibility, Source, Verifies,
 };
 pub use client_cache::ClientCache;
 pub use client_certificates::{ClientTrust, ClientTrustError, RevocationList};

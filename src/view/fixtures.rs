@@ -105,6 +105,7 @@ pub fn certificate(days_left: i64, life: u64) -> CertificateView {
             not_before: Moment::new(end - Duration::from_secs(life * 86_400)),
             not_after: Moment::new(end),
             ends_by_issuer: None,
+            chain_begins: None,
             days_left,
             fingerprint: format!("sha256:{}", "a1".repeat(32)),
         }),

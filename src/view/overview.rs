@@ -233,6 +233,9 @@ pub struct PairView {
     pub not_after: Moment,
     /// Which certificate of the chain that is, counted from 1; none if it is the certificate itself.
     pub ends_by_issuer: Option<usize>,
+    /// The issuer in its chain that becomes valid last, counted from 1, and when, if that is after the certificate itself.
+    #[serde(skip)]
+    pub chain_begins: Option<(usize, Moment)>,
     /// How many days are left until then; negative behind it.
     pub days_left: i64,
     /// `sha256:` and 64 hexadecimal digits.
@@ -280,6 +283,7 @@ impl PairView {
             not_before: Moment::new(pair.chain_not_before()),
             not_after: Moment::new(pair.chain_not_after()),
             ends_by_issuer: pair.chain_end.map(|end| end.position),
+            chain_begins: (pair.chain_begin).map(|it| (it.position, Moment::new(it.not_before))),
             days_left: days_until(pair.chain_not_after()),
             fingerprint: Fingerprint(&pair.fingerprint).to_string(),
         }

@@ -40,7 +40,7 @@ pub(super) struct Proof {
 #[derive(Debug, thiserror::Error)]
 pub enum ChallengeError {
     /// The address for it can't be listened on.
-    #[error("{address} can't be opened for the challenge: {cause}{}", listen::bind_error_hint(*address, cause))]
+    #[error("{address} can't be opened for the challenge: {cause}{}", bind_error_hint(*address, cause))]
     Listen {
         /// As configured.
         address: SocketAddr,
@@ -119,6 +119,22 @@ impl Shown {
     }
 }
 
+/// What helps where the address can't be listened on, to stand behind the error.
+fn bind_error_hint(address: SocketAddr, cause: &io::Error) -> String {
+    let port = address.port();
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "; `ss -tanp 'sport = :{port}'` shows what uses it: authorities come to ports 80 and 443 alone, so have that program make \
+             room, or forward the challenge from there to another address, and write that one in `tls.acme.challenge`"
+        ),
+        io::ErrorKind::AddrNotAvailable => format!(
+            "; no interface of this machine has the address {}, which is configured in `tls.acme.challenge`",
+            address.ip()
+        ),
+        _ => listen::bind_error_hint(address, cause),
+    }
+}
+
 fn open(address: SocketAddr) -> Result<Acceptor, ChallengeError> {
     listen::bind(address)
         .map(Acceptor::new)
@@ -133,4 +149,20 @@ where
     let name = "the listener of the ACME challenge";
     let never = std::future::pending();
     bounded_server::serve(name, acceptor, CONNECTION_DEADLINE, answer, never).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_can_not_be_opened_is_told_by_the_key_that_has_it() {
+        let address: SocketAddr = "192.0.2.1:80".parse().expect("an address");
+        for kind in [io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable] {
+            let cause = kind.into();
+            let text = ChallengeError::Listen { address, cause }.to_string();
+            assert!(text.contains("`tls.acme.challenge`"), "{text}");
+            assert!(!text.contains("listeners"), "{text}");
+        }
+    }
 }

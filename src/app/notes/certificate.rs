@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use super::{Note, NoteCode};
 use crate::base::text::escape_path;
-use crate::config::{MoreCertificates, Settings};
+use crate::config::{HostPattern, MoreCertificates, Settings};
 use crate::tls::{
-    CertificateError, CertificateOrigin, CertificatePair, CertificateSet, ChainEnd,
+    CertificateError, CertificateOrigin, CertificatePair, CertificateSet, ChainBegin, ChainEnd,
     ConfiguredCertificate, Date, KeyCompatibility, Source, renewal_is_due,
 };
 
@@ -173,10 +173,28 @@ fn chain_expires(one: &Served<'_>, now: SystemTime) -> Option<Note> {
     })
 }
 
+fn chain_has_not_begun(one: &Served<'_>, now: SystemTime) -> Option<Note> {
+    let begin = one.pair.chain_begin;
+    let ChainBegin {
+        position,
+        not_before,
+    } = begin.filter(|begin| begin.not_before > now)?;
+    Some(Note::warning(
+        NoteCode::CertificateChainNotYetValid,
+        format!(
+            "{} has a chain that is not valid yet: certificate {position} in it is not valid before {}, and clients that verify \
+             refuse it until then; get the chain anew from the issuer, or check this machine's clock",
+            escape_path(&one.source.certificate),
+            Date(not_before)
+        ),
+    ))
+}
+
 fn notes_on(one: &Served<'_>, certificates: &CertificateSet, now: SystemTime) -> Vec<Note> {
     let Served { pair, called, .. } = one;
     let mut notes: Vec<Note> = expires_soon(one, now).into_iter().collect();
     notes.extend(chain_expires(one, now));
+    notes.extend(chain_has_not_begun(one, now));
     match (&pair.names[..], &pair.addresses[..]) {
         ([], []) => {
             notes.push(Note::warning(
@@ -215,6 +233,15 @@ fn notes_on(one: &Served<'_>, certificates: &CertificateSet, now: SystemTime) ->
             ),
         ));
     }
+    if !pair.is_for_servers {
+        notes.push(Note::warning(
+            NoteCode::CertificatePurpose,
+            format!(
+                "{called} is not for servers (no serverAuth among its purposes): clients that verify will reject it"
+            ),
+        ));
+    }
+    notes.extend(unusable_names(one));
     if !certificates.has_more_usable_than(pair) {
         notes.extend(shut_out(one));
     }
@@ -227,6 +254,29 @@ fn notes_on(one: &Served<'_>, certificates: &CertificateSet, now: SystemTime) ->
         )));
     }
     notes
+}
+
+fn unusable_names(one: &Served<'_>) -> Option<Note> {
+    // The names that servers are asked for have no dot behind them.
+    let is_unusable = |name: &&String| name.ends_with('.') || HostPattern::parse(name).is_none();
+    let names: Vec<&str> = one
+        .pair
+        .names
+        .iter()
+        .filter(is_unusable)
+        .map(|name| &**name)
+        .collect();
+    (!names.is_empty()).then(|| {
+        Note::warning(
+            NoteCode::CertificateNameUnusable,
+            format!(
+                "{} has names that it is never shown for ({}): a name has no dot behind it, and a wildcard is the whole first label, \
+                 as in *.example.com",
+                one.called,
+                names.join(", ")
+            ),
+        )
+    })
 }
 
 /// Hints: most certificates are RSA's, and programs of old Windows are rare; an Ed25519 key is a deliberate choice.

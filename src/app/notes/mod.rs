@@ -72,6 +72,10 @@ codes! {
     CertificateForAddresses = "certificate_for_addresses",
     /// It is an authority's.
     CertificateOfAuthority = "certificate_of_authority",
+    /// It is not for servers.
+    CertificatePurpose = "certificate_purpose",
+    /// It has a name that no client can ask for.
+    CertificateNameUnusable = "certificate_name_unusable",
     /// Its key shuts out the TLS of old Windows.
     CertificateRsaKey = "certificate_rsa_key",
     /// Its key shuts out the TLS of every Windows.
@@ -80,6 +84,8 @@ codes! {
     CertificateLeafAlone = "certificate_leaf_alone",
     /// An issuer in the chain ends before the certificate.
     CertificateChainExpires = "certificate_chain_expires",
+    /// An issuer in the chain is not valid yet.
+    CertificateChainNotYetValid = "certificate_chain_not_yet_valid",
     /// A certificate of the chain is not signed by the next one.
     CertificateChainBroken = "certificate_chain_broken",
     /// A name is claimed by two of one kind.

@@ -6,6 +6,7 @@
 //! in front of the message, every line would have all of them, and a span is entered at each poll of the session's task,
 //! so that each piece of a transfer would cost something for it.
 
+use std::io;
 use std::time::Duration;
 
 use tracing::field::DisplayValue;
@@ -17,11 +18,13 @@ use crate::config::{HostName, TlsVersion};
 use crate::ftp::directory::Directory;
 use crate::ftp::server::{PortMethod, PortMethods};
 use crate::outcome::{DataHandshake, LoginResult, Verdict};
+use crate::policy::client_certificate::CertificateResult;
 use crate::policy::{Admission, ClientIdentity};
 use crate::route::Rule;
 use crate::session::info::{BackendInfo, SessionInfo};
 use crate::session::machine::{Ending, FileChange, Protection};
-use crate::tls::{self, client_certificates::shown_fingerprint};
+use crate::tls;
+use crate::tls::client_certificates::{refused_certificate, shown_fingerprint};
 
 /// A line that names the session and its client.
 macro_rules! of_client {
@@ -55,10 +58,11 @@ pub(super) fn log(event: &SessionEvent<'_>, info: &SessionInfo) {
         SessionEvent::Secured { .. }
         | SessionEvent::FailuresEvicted { .. }
         | SessionEvent::ReplyDelayed { .. } => {}
-        SessionEvent::HandshakeFailed { error, certificate } => {
-            let error = tls::classify_error(error);
-            of_client!(info, info, certificate, %error, "TLS handshake with the client failed");
-        }
+        SessionEvent::HandshakeFailed {
+            error,
+            certificate,
+            refused,
+        } => log_failed_handshake(error, *certificate, *refused, info),
         SessionEvent::HandshakeTimedOut => {
             of_client!(info, info, "TLS handshake with the client took too long");
         }
@@ -219,6 +223,28 @@ pub(super) fn log(event: &SessionEvent<'_>, info: &SessionInfo) {
             ending, transfers, ..
         } => log_end(*ending, transfers, info),
     }
+}
+
+fn log_failed_handshake(
+    error: &io::Error,
+    certificate: Option<&str>,
+    refused: Option<&ClientIdentity>,
+    info: &SessionInfo,
+) {
+    let result = refused_certificate(error);
+    let fault = refused.and_then(|identity| identity.chain.as_ref().err());
+    let error = tls::classify_error(error);
+    of_client!(
+        info,
+        info,
+        certificate,
+        result = result.map(CertificateResult::as_str),
+        client_certificate = refused.map(|it| &*it.subject),
+        client_fingerprint = refused.map(shown_fingerprint),
+        detail = fault.map(|fault| &*fault.detail),
+        %error,
+        "TLS handshake with the client failed"
+    );
 }
 
 fn log_certificate(admission: Admission, identity: Option<&ClientIdentity>, info: &SessionInfo) {

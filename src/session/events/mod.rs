@@ -48,6 +48,8 @@ pub(super) enum SessionEvent<'a> {
         error: &'a io::Error,
         /// What the client was shown, where there are several certificates.
         certificate: Option<&'a str>,
+        /// The client's own, if it is what was refused.
+        refused: Option<&'a ClientIdentity>,
     },
     /// It took too long.
     HandshakeTimedOut,

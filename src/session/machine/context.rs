@@ -105,6 +105,11 @@ impl Context {
         }
     }
 
+    /// The host of a site that HOST has named: last, or before the handshake, whose certificate is still that site's.
+    pub fn site_host(&self) -> Option<&HostName> {
+        self.host.as_ref().or(self.security.named_before())
+    }
+
     pub fn push(&mut self, action: Action) {
         self.actions.push_back(action);
     }

@@ -435,11 +435,13 @@ impl Login {
         State::Login(self)
     }
 
-    /// The client has done nothing wrong: the file of passwords has another one than the backend. 421, so that no client asks
-    /// its user for a password.
+    /// The client has done nothing wrong: the file of passwords has another one than the backend, or this one is full. 421, so
+    /// that no client asks its user for a password.
     fn on_refused_credentials(self: Box<Self>, reply: Reply, cx: &mut Context) -> State {
-        let code = reply.number();
-        cx.push(Action::Record(Record::CredentialsRefused(code)));
+        if refusal::is_about_credentials(&reply, self.route.backend_user().as_slice()) {
+            let code = reply.number();
+            cx.push(Action::Record(Record::CredentialsRefused(code)));
+        }
         cx.push(Action::Record(Record::LoginRefused {
             result: LoginResult::Rejected,
             command: Verb::Pass,

@@ -50,7 +50,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::announce::Announcements;
-use crate::config::{HostName, Settings, Timeouts};
+use crate::config::{HostName, HostNames, Settings, Timeouts};
 use crate::ftp::command::Command;
 use crate::ftp::directory::Directory;
 use crate::policy::{Admission, ClientIdentity, CredentialFiles};
@@ -89,9 +89,8 @@ pub struct SessionConfig {
     pub local: IpAddr,
     /// The addresses and ports that the client is sent for its data ports.
     pub announcements: Arc<Announcements>,
-    /// The names under which the proxy itself is known, in order: HOST with one of them chooses nothing, unless a site has
-    /// that name.
-    pub own_names: Arc<[HostName]>,
+    /// The names under which the proxy itself is known: HOST with one of them chooses nothing, unless a site has that name.
+    pub own_names: Arc<HostNames>,
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// The passwords of users with a proven certificate.
@@ -106,7 +105,7 @@ pub struct SharedConfig {
     /// See [`SessionConfig::announcements`].
     pub announcements: Arc<Announcements>,
     /// See [`SessionConfig::own_names`].
-    pub own_names: Arc<[HostName]>,
+    pub own_names: Arc<HostNames>,
     /// See [`SessionConfig::credentials`].
     pub credentials: CredentialFiles,
     /// See [`SessionConfig::has_certificate`].
@@ -157,6 +156,7 @@ impl Machine {
             Security::On {
                 sni,
                 certificate,
+                named_before: None,
                 protection: Protection::Private,
                 chosen_by: ChosenBy::Default,
             },

@@ -90,7 +90,8 @@ impl Context {
         true
     }
 
-    /// REIN (RFC 959 §4.1.1): back to before USER and HOST (RFC 7151 §3.1), under the same TLS.
+    /// REIN (RFC 959 §4.1.1): back to before USER and HOST (RFC 7151 §3.1), under the same TLS and so for the site of its
+    /// certificate.
     pub fn reinitialise(&mut self) -> State {
         self.host = None;
         self.proxy_host = None;
@@ -130,22 +131,25 @@ impl Context {
             };
         }
         let host = HostName::parse(argument).ok_or(answer::HOST_SYNTAX)?;
-        let sni = self.security.sni();
-        let site_by_sni = sni.and_then(|sni| self.config.router.site_of(sni));
-        match (self.config.router.site_of(&host), site_by_sni) {
-            // §4: after a server name that chose a site, HOST must not choose another.
-            (Some(site), Some(by_sni)) if site.name != by_sni.name => Err(answer::HOST_UNKNOWN),
-            (Some(_), _) => Ok(Chosen::Site(host)),
+        let router = &self.config.router;
+        match router.site_of(&host) {
+            // §4: once the handshake has been for a site, HOST must not choose another. The client compares the certificate that it
+            // was shown with the HOST.
+            Some(site) => {
+                let named = [self.security.sni(), self.security.named_before()];
+                let sites = named.into_iter().flatten();
+                let mut sites = sites.filter_map(|named| router.site_of(named));
+                if sites.any(|named| named.name != site.name) {
+                    return Err(answer::HOST_UNKNOWN);
+                }
+                Ok(Chosen::Site(host))
+            }
             // lftp sends HOST with the name that it connected to, whatever that is; FluentFTP gives up on a refusal.
-            (None, _) if sni == Some(&host) || self.is_own_name(&host) => {
+            None if self.security.sni() == Some(&host) || self.config.own_names.cover(&host) => {
                 Ok(Chosen::Proxy(Some(host)))
             }
-            (None, _) => Err(answer::HOST_UNKNOWN),
+            None => Err(answer::HOST_UNKNOWN),
         }
-    }
-
-    fn is_own_name(&self, host: &HostName) -> bool {
-        self.config.own_names.binary_search(host).is_ok()
     }
 
     fn defer_or(&mut self, command: Command, deferred: Answer, otherwise: Answer) {

@@ -23,6 +23,8 @@ pub(super) enum Security {
         sni: Option<HostName>,
         /// The certificate that the client has shown, and whose key it holds.
         certificate: Option<Arc<ClientIdentity>>,
+        /// The host of a site that HOST had named by then, and for which the certificate was chosen that the client was shown.
+        named_before: Option<HostName>,
         protection: Protection,
         chosen_by: ChosenBy,
     },
@@ -49,6 +51,14 @@ impl Security {
     pub fn sni(&self) -> Option<&HostName> {
         match self {
             Self::On { sni, .. } => sni.as_ref(),
+            Self::Off | Self::Upgrading(_) => None,
+        }
+    }
+
+    /// The host of a site that HOST had named before the handshake.
+    pub fn named_before(&self) -> Option<&HostName> {
+        match self {
+            Self::On { named_before, .. } => named_before.as_ref(),
             Self::Off | Self::Upgrading(_) => None,
         }
     }
@@ -178,6 +188,7 @@ impl State {
         cx.security = Security::On {
             sni,
             certificate,
+            named_before: cx.host.clone(),
             protection,
             chosen_by: ChosenBy::Default,
         };

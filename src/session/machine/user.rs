@@ -56,7 +56,7 @@ impl Context {
         let route =
             self.config
                 .router
-                .route(command.argument(), self.host.as_ref(), self.security.sni());
+                .route(command.argument(), self.site_host(), self.security.sni());
         let leads_there = |route: &&Route| former.is_none_or(|it| route.shares_backends_with(it));
         self.push(Action::LoginAttempt {
             command,

@@ -37,7 +37,7 @@ use super::session_store::{
 use crate::base::SessionId;
 use crate::config::SessionReuse;
 use crate::outcome::Resumption;
-use crate::policy::KeyProof;
+use crate::policy::{ClientIdentity, KeyProof};
 
 /// In seconds. A hint to the client: the entries end with their FTP session.
 const TICKET_LIFETIME: u32 = 24 * 60 * 60;
@@ -158,6 +158,11 @@ impl SessionTls {
     /// For the control connection, which always does a full handshake.
     pub fn control(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.control)
+    }
+
+    /// The certificate of the client that the handshake of the control connection has failed for, if it has for one.
+    pub fn refused_certificate(&self) -> Option<&ClientIdentity> {
+        self.client_key.as_ref()?.refused()
     }
 
     /// What the handshake of the control connection has found of the key of the certificate that the client has shown.

@@ -8,9 +8,9 @@
 //! 2. the server name of the handshake (RFC 6066 §3);
 //! 3. the argument of a HOST that is a name of the proxy itself, and chooses no site.
 //!
-//! Among the certificates that have the name and are valid, an exact name goes before a wildcard, then ECDSA before RSA
-//! where the client can verify it, then the one that expires last. Without any, it is the default one, never an alert:
-//! FTP clients often send the name of something else, and many send none.
+//! Among the certificates that have the name and are valid, one whose chain is valid goes before one whose chain isn't, then an
+//! exact name before a wildcard, then ECDSA before RSA where the client can verify it, then the one that expires last. Without
+//! any, it is the default one, never an alert: FTP clients often send the name of something else, and many send none.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -47,6 +47,29 @@ enum Match {
     Exact,
 }
 
+/// Of what use a certificate is to a client at the moment; the better one is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// Of none: it has expired, or the client can't use its key.
+    Unfit,
+    /// To clients that don't verify: an issuer in its chain has expired, or isn't valid yet.
+    WithoutChain,
+    /// To all.
+    Good,
+}
+
+impl Standing {
+    pub fn of(pair: &CertificatePair, schemes: &[SignatureScheme], now: SystemTime) -> Self {
+        if !pair.is_valid(now) || !is_usable(&pair.key, schemes) {
+            Self::Unfit
+        } else if pair.is_good(now) {
+            Self::Good
+        } else {
+            Self::WithoutChain
+        }
+    }
+}
+
 impl NameIndex {
     pub fn of<'p>(pairs: impl Iterator<Item = (usize, &'p CertificatePair)>) -> Self {
         let mut index = Self::default();
@@ -74,17 +97,19 @@ impl NameIndex {
         exact.chain(wildcard.map(|place| (Match::Wildcard, *place)))
     }
 
-    /// The place of the best certificate that has one of the names that count and `may_be_shown`.
+    /// The place of the best certificate that has one of the names that count, unless it is unfit.
     pub fn choose<'p>(
         &self,
         asked: &Asked<'_>,
         pair_at: impl Fn(usize) -> Option<&'p CertificatePair>,
-        may_be_shown: impl Fn(&CertificatePair) -> bool,
+        standing: impl Fn(&CertificatePair) -> Standing,
     ) -> Option<usize> {
         let best = |name: &str| {
             let claimants = self.claimants(name).filter_map(|(how, place)| {
-                let pair = pair_at(place).filter(|pair| may_be_shown(pair))?;
-                Some(((how, rank(pair), Reverse(place)), place))
+                let pair = pair_at(place)?;
+                let standing = standing(pair);
+                let rank = (standing, how, rank(pair), Reverse(place));
+                (standing > Standing::Unfit).then_some((rank, place))
             });
             claimants
                 .max_by_key(|(rank, _)| *rank)
@@ -107,7 +132,7 @@ pub(super) fn rank(pair: &CertificatePair) -> (u8, SystemTime) {
         SignatureAlgorithm::ED25519 => 1,
         _ => 0,
     };
-    (kind, pair.not_after)
+    (kind, pair.chain_not_after())
 }
 
 /// The kinds of signatures that a client verifies.
@@ -142,6 +167,6 @@ const RSA_SCHEMES: [SignatureScheme; 6] = [
 
 /// Whether a client that verifies these signatures can use that key. In TLS 1.2 rustls has left out those that none of
 /// the client's cipher suites go with.
-pub(super) fn is_usable(key: &CertifiedKey, schemes: &[SignatureScheme]) -> bool {
+fn is_usable(key: &CertifiedKey, schemes: &[SignatureScheme]) -> bool {
     key.key.choose_scheme(schemes).is_some()
 }

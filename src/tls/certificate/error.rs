@@ -63,6 +63,15 @@ pub enum CertificateError {
         escape_path(certificate)
     )]
     ShortKey { certificate: PathBuf, bits: usize },
+    #[error(
+        "certificate {} has a key of the algorithm {algorithm}, which is not supported: create one of ECDSA with P-256, P-384 or P-521, \
+         or an RSA or Ed25519 key, and have a certificate issued for it",
+        escape_path(certificate)
+    )]
+    UnsupportedKey {
+        certificate: PathBuf,
+        algorithm: String,
+    },
     #[error("private key {} cannot be used: {source}", escape_path(private_key))]
     UnusableKey {
         private_key: PathBuf,

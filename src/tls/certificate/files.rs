@@ -12,14 +12,14 @@ use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::x509::X509Version;
 
-use super::{CertificateError, CertificatePair, ChainEnd, fingerprint};
+use super::{CertificateError, CertificatePair, ChainBegin, ChainEnd, fingerprint};
 use crate::base::text::escape;
 use crate::tls::content_digest::ContentDigest;
 use crate::tls::date::system_time;
 use crate::tls::pem::{self, FileError};
 use crate::tls::provider;
-use crate::tls::verify::signature;
-use crate::tls::x509::escaped_name;
+use crate::tls::verify::{Rejection, signature};
+use crate::tls::x509::{escaped_name, is_for_clients};
 
 /// What the files of a pair held at one moment.
 pub(in crate::tls) struct PairFiles<'a> {
@@ -98,6 +98,7 @@ impl<'a> PairFiles<'a> {
         self.check_age(&parsed)?;
         // `pem::certificates` never returns an empty chain.
         let leaf = &parsed[0];
+        self.check_key_algorithm(&chain[0])?;
         let certified = self.match_key(&parsed, &chain, key)?;
         self.check_order(&parsed)?;
         let not_before = system_time(&leaf.validity().not_before);
@@ -113,7 +114,9 @@ impl<'a> PairFiles<'a> {
             is_self_issued: leaf.issuer().as_raw() == leaf.subject().as_raw(),
             is_authority: leaf.is_ca(),
             is_for_clients: is_for_clients(leaf),
+            is_for_servers: is_for_servers(leaf),
             chain_end: chain_end(&parsed),
+            chain_begin: chain_begin(&parsed),
             broken_at: broken_at(&parsed),
             fingerprint: fingerprint(&chain[0]),
             content: self.digest(),
@@ -180,6 +183,17 @@ impl<'a> PairFiles<'a> {
         }
     }
 
+    /// Before the key is loaded, likewise: the TLS library knows no name for what it doesn't support.
+    fn check_key_algorithm(&self, leaf: &CertificateDer<'_>) -> Result<(), CertificateError> {
+        match signature::unsupported_key(leaf) {
+            Some(Rejection::KeyAlgorithm(algorithm)) => Err(CertificateError::UnsupportedKey {
+                certificate: self.certificate.to_owned(),
+                algorithm,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn match_key(
         &self,
         parsed: &[X509Certificate<'_>],
@@ -237,20 +251,34 @@ impl<'a> PairFiles<'a> {
 /// The issuer that ends first, if it does so before the leaf. No client checks the dates of a root.
 fn chain_end(chain: &[X509Certificate<'_>]) -> Option<ChainEnd> {
     let end = |certificate: &X509Certificate<'_>| system_time(&certificate.validity().not_after);
-    let (leaf, issuers) = chain.split_first()?;
-    let ends = issuers.iter().enumerate().map(|(index, issuer)| ChainEnd {
-        position: index + 2,
+    let leaf = chain.first()?;
+    let ends = issuers(chain).map(|(position, issuer)| ChainEnd {
+        position,
         not_before: system_time(&issuer.validity().not_before),
         not_after: end(issuer),
     });
-    let is_root = |end: &ChainEnd| {
-        let issuer = &chain[end.position - 1];
-        issuer.subject().as_raw() == issuer.issuer().as_raw()
-    };
-    let first = ends
-        .filter(|end| !is_root(end))
-        .min_by_key(|end| end.not_after);
+    let first = ends.min_by_key(|end| end.not_after);
     first.filter(|first| first.not_after < end(leaf))
+}
+
+/// The issuer that begins last, if it does so after the leaf.
+fn chain_begin(chain: &[X509Certificate<'_>]) -> Option<ChainBegin> {
+    let begin = |certificate: &X509Certificate<'_>| system_time(&certificate.validity().not_before);
+    let leaf = chain.first()?;
+    let begins = issuers(chain).map(|(position, issuer)| ChainBegin {
+        position,
+        not_before: begin(issuer),
+    });
+    let last = begins.max_by_key(|begin| begin.not_before);
+    last.filter(|last| last.not_before > begin(leaf))
+}
+
+/// The certificates behind the leaf but roots, with their places counted from 1, the leaf.
+fn issuers<'p, 'c>(
+    chain: &'p [X509Certificate<'c>],
+) -> impl Iterator<Item = (usize, &'p X509Certificate<'c>)> {
+    let issuers = (1..).zip(chain).skip(1);
+    issuers.filter(|(_, issuer)| issuer.subject().as_raw() != issuer.issuer().as_raw())
 }
 
 /// The first that the next one's key has not signed, counted from 1.
@@ -260,11 +288,10 @@ fn broken_at(chain: &[X509Certificate<'_>]) -> Option<usize> {
     Some(broken + 1)
 }
 
-/// Whether its purposes, if it has any, are a TLS client's among others (RFC 5280 §4.2.1.12). `anyExtendedKeyUsage` alone is
-/// not enough: OpenSSL and webpki refuse it from a client.
-fn is_for_clients(certificate: &X509Certificate<'_>) -> bool {
+/// Whether its purposes, if it has any, are a TLS server's among others. Clients that verify refuse others.
+fn is_for_servers(certificate: &X509Certificate<'_>) -> bool {
     match certificate.extended_key_usage() {
-        Ok(Some(purposes)) => purposes.value.client_auth,
+        Ok(Some(purposes)) => purposes.value.server_auth || purposes.value.any,
         Ok(None) => true,
         Err(_) => false,
     }

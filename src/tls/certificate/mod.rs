@@ -64,8 +64,12 @@ pub struct CertificatePair {
     pub is_authority: bool,
     /// Whether the leaf may be shown as a client: it names no purposes, or that one among them.
     pub is_for_clients: bool,
+    /// Whether it may be shown as a server, likewise.
+    pub is_for_servers: bool,
     /// The issuer in the chain that expires first, if that is before the leaf does.
     pub chain_end: Option<ChainEnd>,
+    /// The issuer in the chain that becomes valid last, if that is after the leaf does.
+    pub chain_begin: Option<ChainBegin>,
     /// The first in the chain that the next one has the name to have issued, and not the key; counted from 1.
     pub broken_at: Option<usize>,
     /// SHA-256 of the leaf's DER form.
@@ -97,7 +101,22 @@ pub struct ChainEnd {
     pub not_after: SystemTime,
 }
 
+/// Clients that verify refuse a chain until every certificate in it but a root is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainBegin {
+    /// Which certificate it is, counted from 1, the leaf.
+    pub position: usize,
+    /// When it becomes valid.
+    pub not_before: SystemTime,
+}
+
 impl CertificatePair {
+    /// Whether clients that verify accept it at `now`, as far as dates go.
+    pub fn is_good(&self, now: SystemTime) -> bool {
+        let has_begun = |begin: ChainBegin| begin.not_before <= now;
+        now <= self.chain_not_after() && self.chain_begin.is_none_or(has_begun)
+    }
+
     /// Until when clients that verify accept it: to the end of the leaf, or of an issuer that ends before it.
     pub fn chain_not_after(&self) -> SystemTime {
         self.chain_end.map_or(self.not_after, |end| end.not_after)
@@ -168,7 +187,7 @@ impl CertificatePair {
         }
     }
 
-    /// Whether it hasn't expired at `now`. It was valid already when it was loaded.
+    /// Whether the leaf hasn't expired at `now`. It was valid already when it was loaded.
     pub fn is_valid(&self, now: SystemTime) -> bool {
         now <= self.not_after
     }

@@ -9,7 +9,7 @@ use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::choice::{self, Asked, NameIndex};
+use super::choice::{self, Asked, NameIndex, Standing};
 use super::entry::ConfiguredCertificate;
 use super::source::{self, CertificateOrigin, ListedDirectory, Source};
 use super::{CertificateError, CertificatePair};
@@ -286,20 +286,22 @@ impl CertificateSet {
     ) -> Option<(&Source, &Arc<CertificatePair>)> {
         let entries = &self.inventory.entries;
         let pair_at = |place: usize| entries.get(place)?.pair().map(|pair| &**pair);
-        let may_be_shown =
-            |pair: &CertificatePair| pair.is_valid(now) && choice::is_usable(&pair.key, schemes);
-        let by_name = || self.names.choose(asked, pair_at, may_be_shown);
-        // The default one has expired, or a client that names nothing can't use its key.
+        let standing = |pair: &CertificatePair| Standing::of(pair, schemes, now);
+        let by_name = || self.names.choose(asked, pair_at, standing);
+        // The default one or its chain has expired, or a client that names nothing can't use its key.
         let in_place_of_default = || {
-            let default = self.default_pair()?;
-            if may_be_shown(default) {
+            let of_default = standing(self.default_pair()?);
+            if of_default == Standing::Good {
                 return None;
             }
             let places = self.beside_default.iter().copied();
-            let usable = places.filter_map(|place| Some((place, pair_at(place)?)));
-            let usable = usable.filter(|(_, pair)| may_be_shown(pair));
-            let best = usable.max_by_key(|(_, pair)| choice::rank(pair));
-            best.map(|(place, _)| place)
+            let ranked = places.filter_map(|place| {
+                let pair = pair_at(place)?;
+                Some(((standing(pair), choice::rank(pair)), place))
+            });
+            let better = ranked.filter(|((standing, _), _)| *standing > of_default);
+            let best = better.max_by_key(|(rank, _)| *rank);
+            best.map(|(_, place)| place)
         };
         let place = match self.has_choice() {
             true => by_name().or_else(in_place_of_default),

@@ -128,8 +128,13 @@ impl Source {
     }
 }
 
+/// The path, so written that it is none of the names that stand for other certificates.
 fn printable(path: &Path) -> Arc<str> {
-    escape_whole(path.as_os_str().as_bytes()).into()
+    let name = escape_whole(path.as_os_str().as_bytes());
+    match name.as_str() {
+        DEFAULT_NAME | ORDERED_NAME => format!("./{name}").into(),
+        _ => name.into(),
+    }
 }
 
 /// The certificate files that the configuration names: a directory that holds one of them doesn't bring it a second

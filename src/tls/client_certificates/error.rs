@@ -3,16 +3,18 @@
 use std::io;
 use std::path::PathBuf;
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::VerifierBuilderError;
-use rustls::{CertRevocationListError, CertificateError, Error};
+use rustls::{CertRevocationListError, CertificateError, Error, OtherError};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::time::ASN1Time;
 
-use crate::base::text::escape_path;
+use crate::base::text::{escape, escape_path};
 use crate::policy::client_certificate::{CertificateResult, ChainFault};
 use crate::tls::fault::HandshakeFault;
 use crate::tls::pem::FileError;
 use crate::tls::verify::Rejection;
-use crate::tls::x509::escaped_name;
+use crate::tls::x509::{escaped_name, is_for_clients};
 
 /// The largest file of revocation lists that is read, in bytes: some 400,000 revoked certificates.
 pub(super) const MAX_LIST_FILE: u64 = 16 * 1024 * 1024;
@@ -80,38 +82,109 @@ pub enum ClientTrustError {
 }
 
 fn why_unusable(source: &VerifierBuilderError) -> String {
-    match source {
-        VerifierBuilderError::InvalidCrl(CertRevocationListError::UnsupportedDeltaCrl) => {
-            "it is a delta list, which has only what has changed since a complete one; write that one in `crl`".to_owned()
+    use CertRevocationListError as List;
+    let VerifierBuilderError::InvalidCrl(error) = source else {
+        return source.to_string();
+    };
+    let words = match error {
+        List::UnsupportedDeltaCrl => {
+            "it is a delta list, which has only what has changed since a complete one; write that one in `crl`"
         }
-        VerifierBuilderError::InvalidCrl(CertRevocationListError::UnsupportedIndirectCrl) => {
-            "it is an indirect list, of other issuers' certificates".to_owned()
-        }
-        VerifierBuilderError::InvalidCrl(error) => format!("{error:?}"),
-        other => other.to_string(),
-    }
+        List::UnsupportedIndirectCrl => "it is an indirect list, of other issuers' certificates",
+        List::UnsupportedCriticalExtension => "it has a critical extension that is not supported",
+        List::ParseError => "it is malformed",
+        List::Other(OtherError(cause)) => return unsupported_list(&cause.to_string()),
+        error => return format!("{error:?}"),
+    };
+    words.to_owned()
 }
 
-/// Why no authority vouches for a certificate, from what rustls says.
-pub(super) fn chain_fault(error: &Error, leaf: &CertificateDer<'_>) -> ChainFault {
+/// Words for an error of webpki's about a list that rustls has no name for.
+fn unsupported_list(name: &str) -> String {
+    let words = match name {
+        "UnsupportedCrlIssuingDistributionPoint" => {
+            "it is for a part of its issuer's certificates (issuingDistributionPoint), as those of users or of authorities alone, \
+             without a distribution point; have its issuer publish one list for all, or one that has its distribution point"
+        }
+        "UnsupportedRevocationReasonsPartitioning" => {
+            "it is for some reasons of a revocation alone (onlySomeReasons); write one for all of them in `crl`"
+        }
+        other => return format!("it is not supported ({})", escape(other.as_bytes())),
+    };
+    words.to_owned()
+}
+
+/// Why no authority vouches for a certificate, from what rustls says of it and the issuers that came with it.
+pub(super) fn chain_fault(
+    error: &Error,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> ChainFault {
     let result = result_of(error);
-    let detail = match result {
-        CertificateResult::UnknownCa => format!("issued by unknown {}", issuer(leaf)),
-        CertificateResult::Purpose => {
+    let issuer_at_fault = issuer_at_fault(error, leaf, intermediates);
+    let fault = HandshakeFault::from(error).to_string();
+    let detail = match (result, issuer_at_fault) {
+        (CertificateResult::Purpose, Some(issuer)) => format!(
+            "{issuer} is not for clients (clientAuth), so what it has issued isn't, either; `pinned` takes the certificate by its \
+             fingerprint"
+        ),
+        (_, Some(issuer)) => {
+            format!("{issuer} {}", fault.strip_prefix("certificate ").unwrap_or(&fault))
+        }
+        (CertificateResult::UnknownCa, None) => format!("issued by unknown {}", issuer(leaf)),
+        (CertificateResult::Purpose, None) => {
             "the certificate is not for clients (clientAuth), as those of public authorities; `pinned` takes it by its \
              fingerprint"
                 .to_owned()
         }
-        CertificateResult::CrlMissing => {
+        (CertificateResult::CrlMissing, None) => {
             "`crl` has no revocation list of an issuer in its chain".to_owned()
         }
-        CertificateResult::CrlExpired => {
+        (CertificateResult::CrlExpired, None) => {
             "the revocation list of an issuer in its chain is past its next update".to_owned()
         }
-        CertificateResult::Revoked => "revoked by its issuer".to_owned(),
-        _ => HandshakeFault::from(error).to_string(),
+        (CertificateResult::Revoked, None) => "revoked by its issuer".to_owned(),
+        _ => fault,
     };
     ChainFault { result, detail }
+}
+
+/// Which of the issuers that came with a certificate an error is about; `None` if it is about the certificate itself, or
+/// doesn't say.
+fn issuer_at_fault(
+    error: &Error,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Option<String> {
+    let Error::InvalidCertificate(error) = error else {
+        return None;
+    };
+    let is_at_fault = |certificate: &X509Certificate<'_>| {
+        let validity = certificate.validity();
+        let is_at =
+            |time: &ASN1Time, at: &UnixTime| u64::try_from(time.timestamp()) == Ok(at.as_secs());
+        match error {
+            CertificateError::ExpiredContext { not_after, .. } => {
+                is_at(&validity.not_after, not_after)
+            }
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                is_at(&validity.not_before, not_before)
+            }
+            CertificateError::InvalidPurposeContext { .. } => !is_for_clients(certificate),
+            _ => false,
+        }
+    };
+    let (_, own) = x509_parser::parse_x509_certificate(leaf).ok()?;
+    if is_at_fault(&own) {
+        return None;
+    }
+    (2..).zip(intermediates).find_map(|(position, issuer)| {
+        let (_, issuer) = x509_parser::parse_x509_certificate(issuer).ok()?;
+        is_at_fault(&issuer).then(|| {
+            let subject = escaped_name(issuer.subject());
+            format!("certificate {position} of its chain ({subject})")
+        })
+    })
 }
 
 /// The fault of a certificate whose key the client isn't known to hold.

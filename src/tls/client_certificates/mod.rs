@@ -160,7 +160,7 @@ impl ClientTrust {
         };
         let key = Arc::<KeyCheck>::default();
         let unverifiable = match is_required {
-            true => UnverifiableKeys::Refused,
+            true => UnverifiableKeys::Refused(Some(Arc::clone(&key))),
             false => UnverifiableKeys::Noted(Arc::clone(&key)),
         };
         Some((Verifier::new(self.clone(), unverifiable), key))
@@ -173,7 +173,8 @@ impl ClientTrust {
             ask: AskClients::Optional,
             ..self.clone()
         };
-        (self.ask != AskClients::None).then(|| Verifier::new(trust, UnverifiableKeys::Refused) as _)
+        (self.ask != AskClients::None)
+            .then(|| Verifier::new(trust, UnverifiableKeys::Refused(None)) as _)
     }
 
     /// What the certificate in front of `chain` says of the client that has shown it, at `now`, and has proven this much of its
@@ -209,7 +210,7 @@ impl ClientTrust {
         };
         chains
             .verify(leaf, intermediates, now)
-            .map_err(|error| error::chain_fault(&error, leaf))
+            .map_err(|error| error::chain_fault(&error, leaf, intermediates))
     }
 
     /// Whether a handshake may go on with this certificate where one is required.

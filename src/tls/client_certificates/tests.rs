@@ -661,3 +661,94 @@ fn new_files_are_found_when_they_have_come_to_rest_and_bad_ones_told_once() {
     assert_eq!(found(Some(&other.pem())), Some(true), "put back");
     assert!(ClientTrustWatch::new(None, &in_use).is_none());
 }
+
+#[test]
+fn the_fault_of_an_issuer_is_not_told_as_that_of_the_certificate() {
+    let world = World::new();
+    let trust = trust(&world.settings(AskClients::Optional));
+    let issuer = world.partners.subordinate("Inter", 1);
+    let fault = |anew| {
+        let own = issuer.issue_with(&[], named("acme")).below(anew);
+        let identity = trust.identify(&own.chain, KeyProof::Verified, now());
+        identity.unwrap().chain.unwrap_err()
+    };
+    let dated = |days| world.partners.issue_authority_anew(&issuer, "Inter", days);
+    let with = |change: fn(&mut CertificateParams)| {
+        world
+            .partners
+            .issue_authority_with(&issuer, "Inter", change)
+    };
+    let expired = fault(dated(-30..-1));
+    assert_eq!(expired.result, CertificateResult::Expired);
+    let words = "certificate 2 of its chain (CN=Inter) expired on ";
+    assert!(expired.detail.starts_with(words), "{}", expired.detail);
+    let not_yet = fault(dated(1..30));
+    assert_eq!(not_yet.result, CertificateResult::NotYetValid);
+    let words = "certificate 2 of its chain (CN=Inter) not valid before ";
+    assert!(not_yet.detail.starts_with(words), "{}", not_yet.detail);
+    let purpose = fault(with(|params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    }));
+    assert_eq!(purpose.result, CertificateResult::Purpose);
+    let words = "certificate 2 of its chain (CN=Inter) is not for clients (clientAuth)";
+    assert!(purpose.detail.starts_with(words), "{}", purpose.detail);
+    let no_authority = fault(with(|params| params.is_ca = rcgen::IsCa::ExplicitNoCa));
+    assert_eq!(no_authority.result, CertificateResult::Invalid);
+    assert_eq!(
+        no_authority.detail,
+        "bad certificate: one in its chain has issued the one before it without being an authority's (no CA:TRUE)"
+    );
+    let critical = fault(with(|params| {
+        let mut extension = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        extension.set_criticality(true);
+        params.custom_extensions = vec![extension];
+    }));
+    assert_eq!(
+        critical.detail,
+        "bad certificate: it, or one in its chain, has a critical extension that is not supported"
+    );
+}
+
+#[test]
+fn a_handshake_that_fails_for_a_certificate_says_for_whose() {
+    let world = World::new();
+    let settings = world.settings(AskClients::Required);
+    let tls = ServerTls::asking(set_of(&world.identity), TlsVersion::V1_2, &trust(&settings));
+    let stranger = Authority::new("Strangers").issue_with(&[], named("acme"));
+    let refused = |own: &Identity, versions| {
+        let (config, check) = asked(&tls);
+        let client = client_showing(&world.server, versions, own);
+        let shaken = handshake(&Arc::new(client), &Arc::new(config), "ftp.test");
+        let refused = check.refused().cloned();
+        assert_eq!(shaken.is_err(), refused.is_some());
+        refused
+    };
+    for versions in VERSIONS {
+        assert_eq!(refused(&world.partner("acme"), versions), None);
+        let identity = refused(&stranger, versions).unwrap();
+        // It is refused before its key is looked at.
+        assert_eq!(identity.subject, "CN=acme (key not verified)");
+        assert_eq!(identity.fingerprint, fingerprint(&stranger.chain[0]));
+        let fault = identity.chain.unwrap_err();
+        assert_eq!(fault.result, CertificateResult::UnknownCa);
+        assert_eq!(fault.detail, "issued by unknown CN=Strangers");
+    }
+}
+
+#[test]
+fn a_list_for_a_part_of_the_certificates_is_refused_in_words() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("UnsupportedCrlIssuingDistributionPoint")]
+    struct OfWebpki;
+    let source = rustls::CertRevocationListError::Other(rustls::OtherError(Arc::new(OfWebpki)));
+    let error = ClientTrustError::UnusableList {
+        path: "users.crl".into(),
+        issuer: "CN=Partners".to_owned(),
+        source: rustls::server::VerifierBuilderError::InvalidCrl(source),
+    };
+    let text = error.to_string();
+    assert!(
+        text.contains("cannot be used: it is for a part of its issuer's"),
+        "{text}"
+    );
+}

@@ -1,17 +1,17 @@
 //! What rustls asks in a handshake: whether to ask for a certificate, and whether the client holds its key.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use super::ClientTrust;
+use super::{ClientTrust, error, identity};
 use crate::config::AskClients;
-use crate::policy::client_certificate::KeyProof;
+use crate::policy::client_certificate::{CertificateResult, ChainFault, ClientIdentity, KeyProof};
 use crate::tls::verify::{Rejection, signature};
 use crate::tls::{hello_rewrite, provider};
 
@@ -30,19 +30,26 @@ pub(super) struct Verifier {
 /// What becomes of a handshake with a certificate by whose key no signature can be verified.
 #[derive(Debug)]
 pub(super) enum UnverifiableKeys {
-    /// It fails.
-    Refused,
+    /// It fails, and that is noted where there is a place for it.
+    Refused(Option<Arc<KeyCheck>>),
     /// It goes on: the certificate proves nothing then, as USER will find.
     Noted(Arc<KeyCheck>),
 }
 
-/// What the handshake of one control connection has found of the client's key.
+/// What the handshake of one control connection has found of the client's certificate and its key.
 #[derive(Debug, Default)]
 pub(in crate::tls) struct KeyCheck {
     is_unverifiable: AtomicBool,
+    /// The certificate that the handshake has failed for.
+    refused: OnceLock<ClientIdentity>,
 }
 
 impl KeyCheck {
+    /// The certificate that the handshake has failed for. The client may not hold its key.
+    pub fn refused(&self) -> Option<&ClientIdentity> {
+        self.refused.get()
+    }
+
     /// Behind the handshake.
     pub fn proof(&self) -> KeyProof {
         match self.is_unverifiable.load(Ordering::Acquire) {
@@ -81,9 +88,47 @@ impl Verifier {
         })
     }
 
+    /// Notes whose certificate ends the handshake, for this reason.
+    fn note(&self, leaf: &CertificateDer<'_>, fault: impl FnOnce() -> ChainFault) {
+        let check = match &self.unverifiable {
+            UnverifiableKeys::Refused(check) => check.as_ref(),
+            UnverifiableKeys::Noted(check) => Some(check),
+        };
+        if let Some(check) = check {
+            let _ = check.refused.set(identity::unverified(leaf, fault()));
+        }
+    }
+
+    /// The same of one whose client has not signed with its key.
+    fn note_bad_signature(&self, leaf: &CertificateDer<'_>, error: &Error) {
+        self.note(leaf, || match error {
+            Error::InvalidCertificate(CertificateError::BadSignature) => ChainFault {
+                result: CertificateResult::Invalid,
+                detail: "the client does not hold its key".to_owned(),
+            },
+            error => error::chain_fault(error, leaf, &[]),
+        });
+    }
+
+    fn check(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let length = leaf.len() + intermediates.iter().map(|it| it.len()).sum::<usize>();
+        if length > MAX_CHAIN {
+            return Err(Rejection::LongChain(length, MAX_CHAIN).into());
+        }
+        match self.trust.ask {
+            AskClients::Required => self.trust.admit(leaf, intermediates, now),
+            AskClients::None | AskClients::Optional => Ok(()),
+        }
+    }
+
     fn go_on_without_proof(&self, key: Rejection) -> Result<HandshakeSignatureValid, Error> {
         match &self.unverifiable {
-            UnverifiableKeys::Refused => Err(key.into()),
+            UnverifiableKeys::Refused(_) => Err(key.into()),
             UnverifiableKeys::Noted(check) => {
                 check.is_unverifiable.store(true, Ordering::Release);
                 Ok(HandshakeSignatureValid::assertion())
@@ -107,14 +152,15 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let length = end_entity.len() + intermediates.iter().map(|it| it.len()).sum::<usize>();
-        if length > MAX_CHAIN {
-            return Err(Rejection::LongChain(length, MAX_CHAIN).into());
+        match self.check(end_entity, intermediates, now) {
+            Ok(()) => Ok(ClientCertVerified::assertion()),
+            Err(error) => {
+                self.note(end_entity, || {
+                    error::chain_fault(&error, end_entity, intermediates)
+                });
+                Err(error)
+            }
         }
-        if self.trust.ask == AskClients::Required {
-            self.trust.admit(end_entity, intermediates, now)?;
-        }
-        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -128,6 +174,7 @@ impl ClientCertVerifier for Verifier {
         let message = hello_rewrite::on_the_wire(message);
         verify_tls12_signature(&message, certificate, signed, &self.algorithms)
             .or_else(|_| self.verify_by_key_alone(&message, certificate, signed))
+            .inspect_err(|error| self.note_bad_signature(certificate, error))
     }
 
     fn verify_tls13_signature(
@@ -136,12 +183,12 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms).or_else(|error| {
-            match signature::is_of_tls13(signed.scheme) {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+            .or_else(|error| match signature::is_of_tls13(signed.scheme) {
                 true => self.verify_by_key_alone(message, certificate, signed),
                 false => Err(error),
-            }
-        })
+            })
+            .inspect_err(|error| self.note_bad_signature(certificate, error))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -142,7 +142,18 @@ pub(in crate::tls) fn unsupported_key(certificate: &CertificateDer<'_>) -> Optio
             let identifier = algorithm.public_key_alg_id();
             is_of(&identifier, &kind.algorithm) && identifier.ends_with(parameters)
         });
-    (!is_supported).then(|| Rejection::KeyAlgorithm(kind.algorithm.to_id_string()))
+    (!is_supported).then(|| Rejection::KeyAlgorithm(key_algorithm(kind)))
+}
+
+/// The kind of a key by its OIDs, for people.
+fn key_algorithm(kind: &AlgorithmIdentifier<'_>) -> String {
+    let algorithm = kind.algorithm.to_id_string();
+    let curve = kind.parameters.as_ref().and_then(|it| it.as_oid().ok());
+    match curve.map(|curve| curve.to_id_string()) {
+        Some(curve) if curve == "1.3.132.0.10" => format!("{algorithm} with the curve secp256k1"),
+        Some(curve) => format!("{algorithm} with the curve {curve}"),
+        None => algorithm,
+    }
 }
 
 /// Whether an identifier is of this OID. It begins with the tag and the length of its own.
@@ -219,6 +230,14 @@ mod tests {
             "../../../tests/old_certificates/rsa1024.crt"
         ));
         assert_eq!(unsupported_key(&short), Some(Rejection::KeySize(1024)));
+        let curve = certificate(include_bytes!(
+            "../../../tests/old_certificates/secp256k1.crt"
+        ));
+        let named = "1.2.840.10045.2.1 with the curve secp256k1".to_owned();
+        assert_eq!(
+            unsupported_key(&curve),
+            Some(Rejection::KeyAlgorithm(named))
+        );
     }
 
     #[test]

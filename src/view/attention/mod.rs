@@ -59,6 +59,7 @@ pub struct AttentionView {
 enum Attention<'a> {
     CertificateExpired(&'a CertificateView, &'a PairView),
     CertificateExpires(&'a CertificateView, &'a PairView),
+    ChainNotYetValid(&'a CertificateView, &'a PairView, (usize, Moment)),
     CertificateRefused(&'a CertificateView, &'a str),
     RevocationListEnded(&'a RevocationListView, Moment),
     RevocationListEnds(&'a RevocationListView, Moment),
@@ -98,9 +99,10 @@ pub enum Severity {
 impl Attention<'_> {
     fn severity(&self) -> Severity {
         match self {
-            Self::CertificateExpired(..) | Self::NoBackend(_) | Self::NoCertificate => {
-                Severity::Failing
-            }
+            Self::CertificateExpired(..)
+            | Self::ChainNotYetValid(..)
+            | Self::NoBackend(_)
+            | Self::NoCertificate => Severity::Failing,
             Self::RevocationListEnded(list, _) if list.then_refused => Severity::Failing,
             Self::BackendClientCertificate(one) if one.pair.days_left < 0 => Severity::Failing,
             Self::CertificateExpires(..)
@@ -221,8 +223,10 @@ pub fn is_due(now: Moment, certificate: &PairView) -> bool {
 
 fn certificate(now: Moment, certificate: &CertificateView) -> Option<Attention<'_>> {
     let pair = certificate.pair.as_ref()?;
-    match pair.days_left {
-        ..0 => Some(Attention::CertificateExpired(certificate, pair)),
+    let begin = pair.chain_begins.filter(|(_, at)| *at > now);
+    match (pair.days_left, begin) {
+        (0.., Some(begin)) => Some(Attention::ChainNotYetValid(certificate, pair, begin)),
+        (..0, _) => Some(Attention::CertificateExpired(certificate, pair)),
         _ => is_due(now, pair).then_some(Attention::CertificateExpires(certificate, pair)),
     }
 }

@@ -33,6 +33,11 @@ impl Attention<'_> {
                 code(&certificate.file),
                 ": it is in use within seconds, without a restart.",
             ],
+            Self::ChainNotYetValid(certificate, ..) => words![
+                "Clients that verify it refuse it until then. Get the chain anew from the issuer, put it into ",
+                code(&certificate.file),
+                ", or check this machine's clock.",
+            ],
             Self::BackendClientCertificate(one) => words![
                 "Renew it, and put the new one into ",
                 code(&one.file),

@@ -12,6 +12,7 @@ fn name(attention: &Attention<'_>) -> String {
     match attention {
         Attention::CertificateExpired(_, pair) => format!("expired {}", pair.days_left),
         Attention::CertificateExpires(_, pair) => format!("expires {}", pair.days_left),
+        Attention::ChainNotYetValid(_, _, (position, _)) => format!("chain begins {position}"),
         Attention::CertificateRefused(certificate, _) => format!("refused {}", certificate.file),
         Attention::RevocationListEnded(list, _) => format!("ended {}", list.file),
         Attention::RevocationListEnds(list, _) => format!("ends {}", list.file),
@@ -145,6 +146,25 @@ fn an_issuer_that_ends_before_the_certificate_is_named() {
     assert_eq!(
         attention(&sample.process())[0].what.to_string(),
         "Certificate 2 in the chain of that for ftp.example.com, *.example.com expired 2 days ago"
+    );
+}
+
+#[test]
+fn an_issuer_that_is_not_valid_yet_is_named_until_it_is() {
+    let mut sample = Sample::well();
+    sample.certificates = vec![certificate(60, 90)];
+    let mut found_with = |begins| {
+        let pair = sample.certificates[0].pair.as_mut();
+        pair.expect("a pair").chain_begins = Some((2, begins));
+        let found = attention(&sample.process());
+        found.first().map(|one| one.what.to_string())
+    };
+    assert_eq!(found_with(ago(60)), None);
+    assert_eq!(
+        found_with(Moment::new(at(60))).as_deref(),
+        Some(
+            "Certificate 2 in the chain of that for ftp.example.com, *.example.com is valid in 1 min 0 s only"
+        )
     );
 }
 
@@ -314,6 +334,8 @@ fn a_refusal_says_of_which_file_it_is_or_of_which_name() {
     };
     let users = "The new users file `/etc/a.txt` was refused 1 min 0 s ago";
     assert_eq!(what("users", Some("/etc/a.txt")), users);
+    let backends = "The new backend certificate file `be.crt` was refused 1 min 0 s ago";
+    assert_eq!(what("backend_certificate", Some("be.crt")), backends);
     let address = "The address of ftp.test could not be looked up again 1 min 0 s ago";
     assert_eq!(what("passive_address", Some("ftp.test")), address);
 }

@@ -4,6 +4,15 @@ use super::words::{Words, code, strong, words};
 use super::{Attention, ProcessView};
 use crate::view::{BackendView, units};
 
+/// A kind of files that are read again, as metrics call it, for people.
+fn noun(subject: &str) -> &str {
+    match subject {
+        "backend_certificate" => "backend certificate",
+        "client_certificates" => "client authority or revocation list",
+        other => other,
+    }
+}
+
 impl Attention<'_> {
     /// What it is.
     pub(super) fn what(&self, process: &ProcessView<'_>) -> Words {
@@ -20,6 +29,11 @@ impl Attention<'_> {
                     units::expires(pair.days_left),
                 ]
             }
+            Self::ChainNotYetValid(_, pair, (position, at)) => words![
+                format!("Certificate {position} in the chain of that for "),
+                strong(units::list(&pair.names, 2)),
+                format!(" is valid in {} only", units::age(at.since(process.now))),
+            ],
             Self::BackendClientCertificate(one) => words![
                 "The certificate ",
                 code(&one.file),
@@ -75,14 +89,14 @@ impl Attention<'_> {
                     ],
                     (subject, Some(name)) => words![
                         "The new ",
-                        strong(subject),
+                        strong(noun(subject)),
                         " file ",
                         code(name),
                         format!(" was refused {age} ago"),
                     ],
                     (subject, None) => words![
                         "The new ",
-                        strong(subject),
+                        strong(noun(subject)),
                         format!(" file was refused {age} ago"),
                     ],
                 }

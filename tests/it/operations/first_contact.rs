@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Output;
 
 use testkit::certs::{Authority, Pair, Validity};
+use testkit::client_certs::Kind;
 use testkit::config::{Config, Site};
 use testkit::front::{Front, NAME};
 use testkit::process::Process;
@@ -36,7 +37,7 @@ fn run_warns_of_what_check_notes() {
     let authority = Authority::new("some authority");
     let alone = "contains only the leaf certificate, issued by CN=some authority: append the issuer's certificate unless clients have it as a root";
     let short_lived = |left| authority.issue_for(&["proxy.test"], Validity::For(left));
-    let cases: [(Pair, &[&str]); 6] = [
+    let cases: [(Pair, &[&str]); 8] = [
         (authority.issue(&["proxy.test"]), &[alone]),
         (
             authority.issue_ed25519(&["proxy.test"]),
@@ -60,6 +61,17 @@ fn run_warns_of_what_check_notes() {
         (
             Pair::self_signed(&[], Validity::Now),
             &["the certificate has no DNS name: clients will reject it"],
+        ),
+        (
+            authority.issue_client("alice", Kind::Good).pair,
+            &[
+                "the certificate is not for servers (no serverAuth among its purposes): clients that verify will reject it",
+                alone,
+            ],
+        ),
+        (
+            Pair::self_signed(&["proxy.test", "dot.test.", "f*.test"], Validity::Now),
+            &["the certificate has names that it is never shown for (dot.test., f*.test):"],
         ),
     ];
     for (pair, notes) in cases {

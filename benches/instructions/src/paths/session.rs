@@ -136,7 +136,7 @@ fn session_config() -> SessionConfig {
         client: Ipv4Addr::new(192, 0, 2, 7).into(),
         local: Ipv4Addr::new(192, 0, 2, 1).into(),
         announcements: Arc::default(),
-        own_names: Arc::new([]),
+        own_names: Arc::default(),
         timeouts: Timeouts::default(),
         credentials: CredentialFiles::default(),
     }

@@ -127,6 +127,25 @@ fn a_password_of_ours_that_is_refused_ends_the_session_and_is_no_guess() {
 }
 
 #[test]
+fn a_backend_that_is_full_has_not_refused_the_password() {
+    for reply in [
+        "530 Sorry, the maximum number of clients (5) are already connected",
+        "500 What?",
+    ] {
+        let mut session = session(true, "al:secret\n", true);
+        session.client("USER al").dialled(false).backend("331 P");
+        session.backend(reply);
+        assert_eq!(session.ending(), Some(Ending::BackendUnavailable));
+        let actions = session.actions();
+        let blames_password =
+            |it: &Action| matches!(it, Action::Record(Record::CredentialsRefused(_)));
+        assert!(!actions.iter().any(blames_password), "{reply}");
+        let is_told = |it: &Action| matches!(it, Action::Record(Record::LoginRefused { .. }));
+        assert!(actions.iter().any(is_told), "{reply}");
+    }
+}
+
+#[test]
 fn an_account_that_the_backend_wants_besides_is_the_clients() {
     let mut session = session(true, "al:pw\n", true);
     session.client("USER al").dialled(false).backend("331 P");

@@ -26,6 +26,8 @@ fn host_follows_rfc_7151() {
         ("HOST b.lab", 220),
         ("HOST B.LAB.", 220),
         ("HOST proxy.lab", 220),
+        ("HOST one.proxy.lab", 220),
+        ("HOST one.two.proxy.lab", 504),
         ("HOST 192.0.2.1", 220),
         ("HOST 192.0.2.9", 504),
         ("HOST [2001:db8::9]", 504),
@@ -62,6 +64,41 @@ fn host_must_not_contradict_a_server_name_that_chose_a_site() {
     let mut unknown = Session::implicit_with(session_config(), Some("other.lab"));
     assert_eq!(unknown.answer("HOST other.lab"), 220);
     assert_eq!(unknown.answer("HOST c.lab"), 220);
+}
+
+#[test]
+fn a_name_that_a_wildcard_certificate_has_is_one_of_the_proxy_and_no_failed_login() {
+    let mut session = Session::explicit();
+    session.client("HOST one.proxy.lab");
+    assert!(!session.has(&Action::DelayAfterFailure(None)));
+    assert_eq!(session.codes(), [220]);
+    assert_eq!(session.machine.proxy_host(), Some(&host("one.proxy.lab")));
+    assert_eq!(session.machine.site_host(), None);
+}
+
+#[test]
+fn host_must_not_contradict_the_one_that_has_chosen_the_certificate() {
+    for sni in [None, Some("b.lab"), Some("c.lab"), Some("other.lab")] {
+        let mut session = Session::explicit();
+        assert_eq!(session.answer("HOST b.lab"), 220);
+        session.secured("AUTH TLS", sni);
+        assert_eq!(session.answer("HOST c.lab"), 504, "{sni:?}");
+        // The proxy's own name chooses nothing, and REIN leaves TLS as it is.
+        assert_eq!(session.answer("HOST proxy.lab"), 220);
+        assert_eq!(session.answer("REIN"), 220);
+        assert_eq!(session.answer("HOST c.lab"), 504, "{sni:?}");
+        session.client("USER al");
+        assert_eq!(session.dials(), ["b"], "{sni:?}");
+    }
+    let mut session = Session::explicit();
+    for line in ["HOST c.lab", "HOST b.lab"] {
+        assert_eq!(session.answer(line), 220);
+    }
+    session.secured("AUTH TLS", None);
+    // The last one has chosen.
+    assert_eq!(session.answer("HOST b.lab"), 220);
+    session.client("USER al");
+    assert_eq!(session.dials(), ["b"]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use super::context::{MAX_BAD_LINES, MAX_PRELIMINARIES};
 use super::*;
 use crate::base::SiteId;
-use crate::config::{HostPattern, Site, Timeouts, UserForms};
+use crate::config::{HostName, HostNames, HostPattern, Site, Timeouts, UserForms};
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::line::Line;
 use crate::ftp::reply::{Reply, ReplyParser};
@@ -68,7 +68,7 @@ pub(super) fn session_config() -> SessionConfig {
         client: ip("192.0.2.7"),
         local: ip("192.0.2.1"),
         announcements: Arc::default(),
-        own_names: Arc::new([host("proxy.lab")]),
+        own_names: own_names(&["proxy.lab", "*.proxy.lab"]),
         timeouts: Timeouts::default(),
         credentials: CredentialFiles::default(),
     }
@@ -88,6 +88,11 @@ pub(super) fn ip(text: &str) -> IpAddr {
 
 pub(super) fn host(name: &str) -> HostName {
     HostName::parse(name.as_bytes()).expect("a host name")
+}
+
+fn own_names(patterns: &[&str]) -> Arc<HostNames> {
+    let patterns = patterns.iter().filter_map(|it| HostPattern::parse(it));
+    Arc::new(patterns.collect())
 }
 
 pub(super) fn reply(text: &str) -> Reply {

@@ -15,10 +15,11 @@ use crate::tls::{Asked, BeforeHandshake, ServerTls, SessionTls, Tickets, Verifie
 fn set(pairs: Vec<(&str, Identity)>) -> CertificateSet {
     let entries = pairs.into_iter().map(|(name, identity)| {
         let pair = Files::with(&identity.chain_pem(), &identity.key_pem()).load();
-        ConfiguredCertificate::loaded(
-            Source::pair(Path::new(name), Path::new(name)),
-            Arc::new(pair.unwrap()),
-        )
+        let source = Source {
+            name: name.into(),
+            ..Source::pair(Path::new(name), Path::new(name))
+        };
+        ConfiguredCertificate::loaded(source, Arc::new(pair.unwrap()))
     });
     Inventory::new(entries.collect(), Vec::new())
         .into_set()
@@ -188,6 +189,50 @@ fn what_expires_while_it_is_in_use_is_never_shown_in_place_of_a_good_one() {
     assert_eq!(shown_after(20), "default");
     // There is nothing better.
     assert_eq!(shown_after(50), "default");
+}
+
+/// For 90 days, below an issuer that is valid for `days` from now.
+fn below_issuer(names: &[&str], days: std::ops::Range<i64>) -> Identity {
+    let root = Authority::new("root");
+    let issuer = root.subordinate("CA", 1);
+    let issuer_anew = root.issue_authority_anew(&issuer, "CA", days);
+    issuer.issue_for_days(names, -1..90).below(issuer_anew)
+}
+
+#[test]
+fn one_whose_chain_is_not_valid_is_never_shown_in_place_of_a_good_one() {
+    for bad_chain in [-30..-1, 1..365] {
+        let bad = |names: &[&str]| below_issuer(names, bad_chain.clone());
+        let set = set(vec![
+            ("default", bad(&["ftp.test"])),
+            ("bad", bad(&["b.test"])),
+            ("good", for_days(&["b.test"], 3)),
+            ("exact", bad(&["one.c.test"])),
+            ("wildcard", for_days(&["*.c.test"], 3)),
+            ("alone", bad(&["alone.test"])),
+            ("beside", for_days(&["ftp.test", "more.test"], 3)),
+        ]);
+        for (name, certificate) in [
+            ("b.test", "good"),
+            ("one.c.test", "wildcard"),
+            // Better than one for another name: many clients verify nothing.
+            ("alone.test", "alone"),
+            ("ftp.test", "beside"),
+            ("unknown.test", "beside"),
+        ] {
+            assert_eq!(shown(&set, &sni(name)), certificate, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_chain_counts_as_long_as_its_issuers_do() {
+    let set = set(vec![
+        ("default", for_days(&["ftp.test"], 50)),
+        ("short-chain", below_issuer(&["b.test"], -1..10)),
+        ("long-chain", for_days(&["b.test"], 20)),
+    ]);
+    assert_eq!(shown(&set, &sni("b.test")), "long-chain");
 }
 
 #[test]

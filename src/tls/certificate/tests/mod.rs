@@ -284,3 +284,24 @@ fn clients_that_cannot_use_a_key_are_known_by_its_kind() {
         assert_eq!(served(identity).key_compatibility(), key_compatibility);
     }
 }
+
+#[test]
+fn a_key_of_an_unsupported_curve_is_named() {
+    let curve = include_str!("../../../../tests/old_certificates/secp256k1.crt");
+    let any = Identity::self_signed(&["ftp.test"]);
+    let fault = Files::with(curve, &any.key_pem()).fault();
+    let words = "certificate tls.crt has a key of the algorithm 1.2.840.10045.2.1 with the curve secp256k1, which is not supported";
+    assert!(fault.starts_with(words), "{fault}");
+}
+
+#[test]
+fn a_file_is_never_called_as_the_central_certificate_or_the_ordered_one() {
+    let called = |file: &str| {
+        Source::pair(Path::new(file), Path::new("key"))
+            .name
+            .to_string()
+    };
+    assert_eq!(called("default"), "./default");
+    assert_eq!(called("acme"), "./acme");
+    assert_eq!(called("/etc/default"), "/etc/default");
+}

@@ -11,7 +11,7 @@ type Row = (
     &'static str,
 );
 
-const TABLE: [Row; 16] = [
+const TABLE: [Row; 17] = [
     (None, None, "alice", "central", "a"),
     (None, Some(NAME), "alice", "central", "a"),
     (None, Some("unknown.test"), "alice", "central", "a"),
@@ -26,6 +26,7 @@ const TABLE: [Row; 16] = [
     // A name that no site has.
     (None, Some("other.test"), "alice", "other", "a"),
     (Some("other.test"), None, "alice", "other", "a"),
+    (Some("any.own.test"), None, "alice", "other", "a"),
     // HOST has chosen the site, and so the certificate.
     (Some("ftpb.test"), None, "alice", "b", "b"),
     (Some("ftpb.test"), Some("ftpc.test"), "alice", "b", "b"),
@@ -73,6 +74,21 @@ fn server_name_and_host_choose_the_certificate_that_goes_with_the_site_on_data_c
                 );
             }
         }
+    }
+}
+
+#[test]
+fn host_behind_the_handshake_leads_to_no_other_site_than_host_before_it() {
+    let deployment = Deployment::new();
+    for sni in [None, Some("ftpc.test")] {
+        let mut client = Raw::connect(deployment.proxy.explicit());
+        client.expect(220);
+        client.command("HOST ftpb.test", 220);
+        client.auth_tls(&RawTls::careless(sni, &[&TLS13]));
+        let shown = client.wire().peer_certificate().expect("a certificate");
+        assert_eq!(deployment.called(&shown), "b");
+        client.command("HOST ftpc.test", 504);
+        assert_eq!(deployment.site_of(&mut client, "alice"), "b");
     }
 }
 

@@ -37,7 +37,7 @@ const KEPT: &str = "new certificate refused, keeping the current one";
 const NOT_SERVED: &str = "certificate refused, not served";
 
 /// Three sites, and these certificates: the central one for [`NAME`]; `b.crt` for site `b` and a wildcard of it; in a
-/// directory `c.crt` and, with an RSA key, `c-rsa.crt` for site `c`, and `other.crt` for a name that no site has.
+/// directory `c.crt` and, with an RSA key, `c-rsa.crt` for site `c`, and `other.crt` for names that no site has.
 struct Deployment {
     front: Front,
     proxy: Proxy,
@@ -60,7 +60,7 @@ impl Deployment {
         let b = front.authority.issue(&["ftpb.test", "*.branch.test"]);
         let c = front.authority.issue(&["ftpc.test"]);
         let c_rsa = front.authority.issue_rsa(&["ftpc.test"]);
-        let other = front.authority.issue(&["other.test"]);
+        let other = front.authority.issue(&["other.test", "*.own.test"]);
         let directory = front.directory().join("more");
         write(&front.directory().join("b"), &b);
         for (name, pair) in [("c", &c), ("c-rsa", &c_rsa), ("other", &other)] {

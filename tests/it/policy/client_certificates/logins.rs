@@ -190,6 +190,20 @@ fn where_all_are_asked_strictly_the_handshake_fails_without_a_good_one() {
                 ),
                 |count| count == before + 1.0,
             );
+            let failed = world.proxy.wait_for_log(|line| {
+                line.message() == "TLS handshake with the client failed"
+                    && line.field("result").as_deref() == Some(result)
+            });
+            let (subject, detail) = match own {
+                None => (None, None),
+                Some(_) => (
+                    Some("CN=acme (key not verified)"),
+                    Some("issued by unknown CN=Strangers"),
+                ),
+            };
+            assert_eq!(failed.field("client_certificate").as_deref(), subject);
+            assert_eq!(failed.field("detail").as_deref(), detail);
+            assert_eq!(failed.field("client_fingerprint").is_some(), own.is_some());
         }
         let acme = world.good("acme");
         world.client(version, Some(&acme)).login("acme", "secret");

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis::base::SiteId;
-use portcullis::config::{Group, HostName, HostPattern, Site, Timeouts, UnknownUsers, UserForms};
+use portcullis::config::{Group, HostPattern, Site, Timeouts, UnknownUsers, UserForms};
 use portcullis::ftp::answer;
 use portcullis::ftp::command::{BadCommand, Command, Verb};
 use portcullis::ftp::line::Line;
@@ -576,7 +576,7 @@ fn session_config(listener: Listener) -> SessionConfig {
         client: ip(client),
         local: ip(local),
         announcements: Arc::default(),
-        own_names: Arc::new([HostName::parse(b"proxy.lab").expect("a host name")]),
+        own_names: Arc::new(HostPattern::parse("proxy.lab").into_iter().collect()),
         timeouts: Timeouts::default(),
         credentials: CredentialFiles::default(),
     }
